@@ -1,0 +1,1 @@
+//! MySQL's binlog format.

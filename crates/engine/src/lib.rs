@@ -1,0 +1,3 @@
+//! The stories (backup, recover, prune), and the ports they need. Knows no AWS, no SQL and no terminal.
+
+pub mod ports;

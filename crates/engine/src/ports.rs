@@ -1,0 +1,184 @@
+//! The ports: everything a story needs from outside, on one page.
+//!
+//! Every call is bounded by its adapter's own deadline and returns a [`Fault`](backstop_model::fault::Fault)
+//! that says what the operator can do. Adapters decide nothing; the stories do. Each port has one
+//! conformance suite in `backstop-testkit` that every adapter runs.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_model::backup::Lineage;
+use backstop_model::fault::Result;
+use backstop_model::finding::Finding;
+use backstop_model::freeze::FreezeReport;
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::{BackupId, Endpoint};
+use backstop_model::progress::Progress;
+use backstop_model::server::Position;
+use backstop_model::topology::Member;
+use chrono::{DateTime, Utc};
+
+/// Wall clock, monotonic clock and randomness.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// The time of day. Recorded, never compared across hosts.
+    fn now(&self) -> DateTime<Utc>;
+    /// Time since some fixed moment of this process; never goes back.
+    fn monotonic(&self) -> Duration;
+    /// Waits.
+    async fn sleep(&self, duration: Duration);
+    /// A random number.
+    fn random(&self) -> u64;
+}
+
+/// Told how far long work is. Cheap to call; must not block.
+pub trait Reporter: Send + Sync {
+    /// A step of the story begins. `name` is the step's name in the plan and the journal.
+    fn step(&self, name: &'static str);
+    /// The current step is this far.
+    fn progress(&self, progress: Progress);
+    /// Something the operator should see now (a primary is being locked, a retry, …).
+    fn notice(&self, text: &str);
+}
+
+/// A place where tests stop a story: called before and after the effect of every named step.
+/// The production value does nothing.
+pub trait Faults: Send + Sync {
+    /// `point` is `before:<step>` or `after:<step>`.
+    fn reach(&self, point: &str);
+}
+
+/// Who is in the shard and how they are.
+#[async_trait]
+pub trait Topology: Send + Sync {
+    /// Asks every member, once, in parallel. Members that do not answer are in the list with the reason.
+    async fn look(&self) -> Result<Vec<Member>>;
+}
+
+/// Images of one instance's data, each taken at one exact position.
+///
+/// Guarantees of `take`: when it returns `Ok`, the snapshot opens to a data directory that recovers to
+/// exactly `position.gtid_executed`; no lock is held and nothing is left running. When it returns `Err`, or
+/// its process is killed, no lock outlives the bound and `list` names what is left so that `release` can
+/// remove it. Local artefacts are named after the run.
+#[async_trait]
+pub trait Snapshots: Send + Sync {
+    /// `clone`, `btrfs`, …: the value of `snapshot.provider`.
+    fn provider(&self) -> &'static str;
+    /// Everything that stands in the way of `take` on this instance, and what it would cost.
+    /// [`Severity::Problem`](backstop_model::finding::Severity::Problem) means `take` will refuse.
+    async fn check(&self) -> Result<Vec<Finding>>;
+    /// Takes a snapshot for a run. The run's id names every artefact.
+    async fn take(&self, run: &BackupId) -> Result<Taken>;
+    /// Makes the snapshot's files readable; the directory stays valid until `release`.
+    async fn open(&self, snapshot: &Snapshot) -> Result<PathBuf>;
+    /// Removes the snapshot and everything that was made for its run. Removing what is gone is no error.
+    async fn release(&self, snapshot: &Snapshot) -> Result<()>;
+    /// Every snapshot of Backstop's on this host for this work directory, also half made ones.
+    async fn list(&self) -> Result<Vec<Snapshot>>;
+    /// The ranges of each file that may differ from an earlier snapshot of the same lineage, if the file
+    /// system can be trusted to know. `None`: read everything.
+    async fn changes(&self, snapshot: &Snapshot, since: &Lineage) -> Result<Option<ChangedFiles>>;
+}
+
+/// A snapshot, by the run that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The run.
+    pub run: BackupId,
+    /// Where its artefacts are.
+    pub path: PathBuf,
+}
+
+/// What `take` gives.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// What it holds.
+    pub position: Position,
+    /// How the freeze went.
+    pub freeze: FreezeReport,
+    /// Which history it belongs to.
+    pub lineage: Lineage,
+    /// The moment of the image.
+    pub taken_at: DateTime<Utc>,
+}
+
+/// Changed byte ranges by inode number. A file whose inode is missing here, or was another one in the
+/// parent, must be read whole.
+pub type ChangedFiles = std::collections::BTreeMap<u64, Vec<std::ops::Range<u64>>>;
+
+/// Starts, finds and stops mysqld processes on this host.
+#[async_trait]
+pub trait ServerPrograms: Send + Sync {
+    /// The version of the server program that would be started.
+    async fn version(&self) -> Result<backstop_model::server::ServerVersion>;
+    /// Starts a server that outlives this process: own session, stdio to its log, nothing inherited.
+    /// Returns once the process exists, with its pid; it may still be recovering.
+    async fn start(&self, start: &ServerStart) -> Result<u32>;
+    /// Waits until the server answers on its socket, with what its log says about progress as notices. Fails
+    /// with the end of its log when it exits or the deadline passes.
+    async fn wait_ready(&self, start: &ServerStart, pid: u32, deadline: Duration) -> Result<()>;
+    /// Stops a server: orderly, then by SIGKILL after the deadline.
+    async fn stop(&self, datadir: &Path, deadline: Duration) -> Result<()>;
+    /// The pid of the server that runs on this data directory, if one does.
+    async fn running_on(&self, datadir: &Path) -> Result<Option<u32>>;
+}
+
+/// How to start a recovered server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerStart {
+    /// Its option file; `--defaults-file` must come first.
+    pub defaults_file: PathBuf,
+    /// Data directory.
+    pub datadir: PathBuf,
+    /// Socket.
+    pub socket: PathBuf,
+    /// Error log.
+    pub log: PathBuf,
+    /// The user to run as; `None`: who runs Backstop.
+    pub user: Option<String>,
+    /// Further arguments.
+    pub args: Vec<String>,
+}
+
+/// A session on a server that is being recovered, as an administrator.
+#[async_trait]
+pub trait RecoveredSession: Send {
+    /// `@@GLOBAL.gtid_executed`.
+    async fn gtid_executed(&mut self) -> Result<GtidSet>;
+    /// Forgets everything of the donor's replication (`RESET REPLICA ALL`), all channels.
+    async fn forget_replication(&mut self) -> Result<()>;
+    /// Empties `gtid_executed` and the binary logs.
+    async fn reset_gtids(&mut self) -> Result<()>;
+    /// Sets `gtid_purged` on a server whose `gtid_executed` is empty.
+    async fn set_gtid_purged(&mut self, set: &GtidSet) -> Result<()>;
+    /// Checks every user table (`CHECK TABLE`); names the broken ones.
+    async fn check_tables(&mut self, depth: CheckDepth, reporter: &dyn Reporter) -> Result<Vec<Finding>>;
+    /// Follows a source with auto-position and starts both threads.
+    async fn follow(&mut self, source: &Endpoint) -> Result<()>;
+    /// How far replication is.
+    async fn replication(&mut self) -> Result<Option<backstop_model::topology::Replication>>;
+    /// Sets super_read_only.
+    async fn set_super_read_only(&mut self, on: ReadOnly) -> Result<()>;
+}
+
+/// How thoroughly tables are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckDepth {
+    /// Opens every table and checks its indexes' structure.
+    Quick,
+    /// Reads every row of every index.
+    Full,
+}
+
+/// Whether a server takes writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// Refuses all writes, also of administrators.
+    Super,
+    /// Takes writes.
+    Off,
+}

@@ -1,0 +1,83 @@
+//! What is known of one backup.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::freeze::FreezeReport;
+use crate::gtid::GtidSet;
+use crate::ids::{BackupId, Endpoint, ServerUuid, ShardName};
+use crate::server::{RecordedSettings, ServerVersion};
+use crate::topology::Role;
+
+/// What started a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupKind {
+    /// A timer or schedule.
+    Scheduled,
+    /// A person.
+    OnDemand,
+}
+
+/// The instance that was backed up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Host and port.
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// Its part in the shard at that moment.
+    pub role: Role,
+}
+
+/// Which history of a data directory a backup belongs to. Increments are only made within one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// The server the data was taken from.
+    pub server_uuid: ServerUuid,
+    /// The volume as the snapshot provider names it (`clone`, `btrfs:<subvolume uuid>`, …). Files of two
+    /// snapshots may be compared position by position if provider and volume are the same.
+    pub volume: String,
+    /// The volume's generation when the snapshot was taken, where the provider has one (btrfs).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+}
+
+/// The facts of one backup: everything but where its bytes are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupFacts {
+    /// Its id.
+    pub backup_id: BackupId,
+    /// The shard it belongs to.
+    pub shard: ShardName,
+    /// What started it.
+    pub kind: BackupKind,
+    /// The instance it was taken from.
+    pub source: Source,
+    /// Why that instance.
+    pub source_reason: String,
+    /// `@@version` of the source.
+    pub server_version: ServerVersion,
+    /// Every transaction the backup holds, and no other.
+    pub gtid_executed: GtidSet,
+    /// How the freeze went.
+    pub freeze: FreezeReport,
+    /// Which history it belongs to.
+    pub lineage: Lineage,
+    /// Settings a recovered server should keep.
+    pub settings: RecordedSettings,
+    /// When the run began.
+    pub started_at: DateTime<Utc>,
+    /// The moment of the snapshot: everything acknowledged before it is in the backup.
+    pub taken_at: DateTime<Utc>,
+}
+
+/// How much data a backup is and cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    /// Bytes of the files it restores to.
+    pub data_bytes: u64,
+    /// Bytes that were not in the parent, in whole blocks, before compression.
+    pub changed_bytes: u64,
+    /// Bytes written to the repository for it, everything included.
+    pub stored_bytes: u64,
+}

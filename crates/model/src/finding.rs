@@ -1,0 +1,55 @@
+//! What `check` and `status` find.
+
+use serde::Serialize;
+
+/// One thing that was looked at and is worth saying.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// A stable, short name for programs: `clone-plugin-missing`, `schedule-not-active`, …
+    pub code: &'static str,
+    /// What was found, in a sentence that names the thing.
+    pub what: String,
+    /// What to do about it: a sentence, or statements to paste.
+    pub todo: Option<String>,
+    /// What `check --fix` would run on the server, in order. Empty if it cannot be fixed that way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fix: Vec<String>,
+}
+
+/// How much a [`Finding`] matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Works, with a cost or a risk that is named.
+    Warning,
+    /// A backup or a recovery would fail or be refused.
+    Problem,
+}
+
+impl Finding {
+    /// Something that is as it should be.
+    pub fn ok(code: &'static str, what: impl Into<String>) -> Self {
+        Self { severity: Severity::Ok, code, what: what.into(), todo: None, fix: Vec::new() }
+    }
+
+    /// Something that works, with a cost or a risk.
+    pub fn warning(code: &'static str, what: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, todo: Some(todo.into()), ..Self::ok(code, what) }
+    }
+
+    /// Something that stands in the way.
+    pub fn problem(code: &'static str, what: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { severity: Severity::Problem, ..Self::warning(code, what, todo) }
+    }
+
+    /// The same finding with the statements that would mend it.
+    #[must_use]
+    pub fn fixed_by(mut self, statements: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.fix = statements.into_iter().map(Into::into).collect();
+        self
+    }
+}

@@ -1,0 +1,15 @@
+//! Values and decisions of Backstop: no I/O, no async, no clock.
+//!
+//! One noun or one decision per file. Everything here can be tested with values alone; what has to be
+//! known about the world (the time, a server's state, what is stored) is handed in.
+
+pub mod backup;
+pub mod fault;
+pub mod finding;
+pub mod freeze;
+pub mod gtid;
+pub mod ids;
+pub mod progress;
+pub mod report;
+pub mod server;
+pub mod topology;

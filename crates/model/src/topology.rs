@@ -1,0 +1,114 @@
+//! The members of a shard, and which of them to back up.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gtid::GtidSet;
+use crate::ids::{Endpoint, ServerUuid};
+use crate::server::ServerVersion;
+
+/// The part an instance plays in its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Takes writes.
+    Primary,
+    /// The replica that is to become primary.
+    Candidate,
+    /// Any other replica.
+    Replica,
+}
+
+/// A configured member and what it answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Where it was asked.
+    pub endpoint: Endpoint,
+    /// True if the configuration (or orchestrator) names it the candidate primary.
+    pub candidate: bool,
+    /// What it said, or why it did not.
+    pub state: Result<InstanceState, Unusable>,
+}
+
+/// Why a member told nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unusable {
+    /// It could not be reached.
+    Unreachable(String),
+    /// It refused the credentials, or they lack a grant.
+    Denied(String),
+}
+
+/// What one instance says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceState {
+    /// `@@server_uuid`.
+    pub server_uuid: ServerUuid,
+    /// `@@server_id`.
+    pub server_id: u32,
+    /// `@@version`.
+    pub version: ServerVersion,
+    /// `@@gtid_mode` is `ON`.
+    pub gtid_mode_on: bool,
+    /// `@@read_only` or `@@super_read_only`.
+    pub read_only: bool,
+    /// `@@GLOBAL.gtid_executed`.
+    pub gtid_executed: GtidSet,
+    /// What it replicates, if it does.
+    pub replication: Option<Replication>,
+}
+
+/// The state of an instance's (default) replication channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replication {
+    /// Where it reads from.
+    pub source: Endpoint,
+    /// The source's UUID, if it has ever connected.
+    pub source_uuid: Option<ServerUuid>,
+    /// The receiver (IO) thread runs.
+    pub io_running: bool,
+    /// The applier (SQL) thread runs.
+    pub sql_running: bool,
+    /// `Seconds_Behind_Source`; `None` if the server says NULL.
+    pub lag: Option<Duration>,
+    /// Configured `SOURCE_DELAY`.
+    pub delay: Duration,
+    /// Follows by GTID auto-position.
+    pub auto_position: bool,
+    /// The last error of either thread, if any.
+    pub last_error: Option<String>,
+}
+
+/// Which instances may be the source of a backup (`source` and `freeze.on_primary` in the configuration).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRules {
+    /// Use another replica if the candidate is not usable, before turning to the primary.
+    pub any_replica: bool,
+    /// A replica that lags more is not used.
+    pub max_lag: Duration,
+}
+
+/// The chosen source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// What it said of itself.
+    pub state: InstanceState,
+    /// Its part in the shard.
+    pub role: Role,
+    /// Why it was chosen.
+    pub reason: String,
+    /// Who was not, and why.
+    pub rejected: Vec<Rejection>,
+}
+
+/// A member that was not chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rejection {
+    /// Which.
+    pub endpoint: Endpoint,
+    /// Why, in words.
+    pub reason: String,
+}

@@ -1,0 +1,1 @@
+//! Real mysqld shards and fault injection for the tests.
