@@ -55,6 +55,10 @@ pub struct InstanceState {
     pub read_only: bool,
     /// `@@GLOBAL.gtid_executed`.
     pub gtid_executed: GtidSet,
+    /// `@@GLOBAL.gtid_purged`: what it can no longer send to a replica.
+    pub gtid_purged: GtidSet,
+    /// `@@rpl_semi_sync_replica_enabled` (false if the plugin is absent).
+    pub semi_sync_replica: bool,
     /// What it replicates, if it does.
     pub replication: Option<Replication>,
 }
