@@ -1,3 +1,5 @@
 //! The stories (backup, recover, prune), and the ports they need. Knows no AWS, no SQL and no terminal.
 
+pub mod journal;
 pub mod ports;
+pub mod world;

@@ -15,8 +15,8 @@ use backstop_model::freeze::FreezeReport;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, Endpoint};
 use backstop_model::progress::Progress;
-use backstop_model::server::Position;
-use backstop_model::topology::Member;
+use backstop_model::server::{Position, RecordedSettings};
+use backstop_model::topology::{Choice, Member};
 use chrono::{DateTime, Utc};
 
 /// Wall clock, monotonic clock and randomness.
@@ -54,6 +54,21 @@ pub trait Faults: Send + Sync {
 pub trait Topology: Send + Sync {
     /// Asks every member, once, in parallel. Members that do not answer are in the list with the reason.
     async fn look(&self) -> Result<Vec<Member>>;
+}
+
+/// Opens the instance that was chosen for a backup.
+#[async_trait]
+pub trait Instances: Send + Sync {
+    /// Connects, checks that it is the server that was chosen, and gives what a backup of it needs.
+    async fn open(&self, choice: &Choice) -> Result<Instance>;
+}
+
+/// An instance that is to be backed up.
+pub struct Instance {
+    /// What a recovered server should keep of its settings.
+    pub settings: RecordedSettings,
+    /// Takes snapshots of it, by the provider that was configured or found fit.
+    pub snapshots: Box<dyn Snapshots>,
 }
 
 /// Images of one instance's data, each taken at one exact position.
@@ -144,9 +159,28 @@ pub struct ServerStart {
     pub args: Vec<String>,
 }
 
+/// Administrator access to a server that is being recovered, whose accounts are the donor's.
+#[async_trait]
+pub trait RecoveredServers: Send + Sync {
+    /// Prepares a temporary administrator account that exists only on this server and never reaches a
+    /// binary log. Returns the arguments to start the server with. Secrets are kept in `private_dir` (mode
+    /// 0700) with mode 0600, until `hand_over`.
+    async fn prepare(&self, private_dir: &Path) -> Result<Vec<String>>;
+    /// Logs in as that administrator.
+    async fn session(&self, start: &ServerStart, private_dir: &Path) -> Result<Box<dyn RecoveredSession>>;
+}
+
 /// A session on a server that is being recovered, as an administrator.
 #[async_trait]
 pub trait RecoveredSession: Send {
+    /// `@@server_uuid`.
+    async fn server_uuid(&mut self) -> Result<backstop_model::ids::ServerUuid>;
+    /// `@@GLOBAL.gtid_purged`.
+    async fn gtid_purged(&mut self) -> Result<GtidSet>;
+    /// Acknowledges as a semi-synchronous replica from now on and after a restart.
+    async fn enable_semi_sync_replica(&mut self) -> Result<()>;
+    /// Removes the temporary administrator account and its secrets: the last thing a recovery does.
+    async fn hand_over(&mut self) -> Result<()>;
     /// `@@GLOBAL.gtid_executed`.
     async fn gtid_executed(&mut self) -> Result<GtidSet>;
     /// Forgets everything of the donor's replication (`RESET REPLICA ALL`), all channels.

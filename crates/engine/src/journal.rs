@@ -1,0 +1,159 @@
+//! A story's journal: which steps are done, and what each one gave.
+//!
+//! One JSON object a line, written before a step begins and, with its output, after its effect; each line is
+//! on disk before the story goes on. A line cut short by a crash is ignored, since the step it would
+//! have told of is idempotent and simply runs again. Never holds a secret.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The journal of one story, open for writing.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    begun: Vec<String>,
+    outputs: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+enum Line {
+    Begun { step: String },
+    Done { step: String, output: serde_json::Value },
+}
+
+impl Journal {
+    /// Opens the journal, or begins one. The directory is created with mode 0700.
+    ///
+    /// # Errors
+    /// [`Kind::Held`] if another process has it open; [`Kind::Damaged`] if a whole line cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let what = format!("open journal {}", path.display());
+        if let Some(parent) = path.parent() {
+            create_private_dir(parent).failed(&what)?;
+        }
+        let options = OpenOptions::new().read(true).append(true).create(true).open(path);
+        let mut file = options.failed(&what)?;
+        if file.try_lock().is_err() {
+            let message = format!("{what}: another run is working on this recovery");
+            return Err(Fault::new(Kind::Held, message).hint("wait for it, or stop it first"));
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).failed(&what)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        file.set_len(whole as u64).failed(&what)?;
+        file.seek(SeekFrom::End(0)).failed(&what)?;
+        let mut journal = Self { path: path.to_owned(), file, begun: Vec::new(), outputs: BTreeMap::new() };
+        for line in text[..whole].lines() {
+            journal.replay(line)?;
+        }
+        Ok(journal)
+    }
+
+    /// The output of a finished step, if it is finished.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if the output is not of this type.
+    pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>> {
+        let Some(value) = self.outputs.get(step) else { return Ok(None) };
+        let what = format!("read step {step} in journal {}", self.path.display());
+        serde_json::from_value(value.clone()).fault(Kind::Damaged, what).map(Some)
+    }
+
+    /// True if the step has begun, finished or not, in this run or an earlier one.
+    pub fn has_begun(&self, step: &str) -> bool {
+        self.begun.iter().any(|s| s == step)
+    }
+
+    /// Notes that a step begins.
+    ///
+    /// # Errors
+    /// When the line cannot be written to disk.
+    pub fn begin(&mut self, step: &str) -> Result<()> {
+        self.write(&Line::Begun { step: step.to_owned() })?;
+        self.begun.push(step.to_owned());
+        Ok(())
+    }
+
+    /// Notes that a step is done, with its output.
+    ///
+    /// # Errors
+    /// When the line cannot be written to disk.
+    pub fn finish<T: Serialize>(&mut self, step: &str, output: &T) -> Result<()> {
+        let output = serde_json::to_value(output).failed(format!("journal step {step}"))?;
+        self.write(&Line::Done { step: step.to_owned(), output: output.clone() })?;
+        self.outputs.insert(step.to_owned(), output);
+        Ok(())
+    }
+
+    fn replay(&mut self, line: &str) -> Result<()> {
+        match serde_json::from_str(line) {
+            Ok(Line::Begun { step }) => self.begun.push(step),
+            Ok(Line::Done { step, output }) => {
+                self.outputs.insert(step, output);
+            }
+            Err(error) => {
+                let message = format!("read journal {}: {error}", self.path.display());
+                return Err(Fault::new(Kind::Damaged, message).hint("remove the directory and recover anew"));
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, line: &Line) -> Result<()> {
+        let what = format!("write journal {}", self.path.display());
+        let mut text = serde_json::to_string(line).failed(&what)?;
+        text.push('\n');
+        self.file.write_all(text.as_bytes()).failed(&what)?;
+        self.file.sync_data().failed(&what)
+    }
+}
+
+/// Creates a directory that only its owner can enter, with its parents.
+fn create_private_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn remembers_what_was_done_and_forgets_a_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j/journal");
+        let mut journal = Journal::open(&path).unwrap();
+        journal.begin("a").unwrap();
+        journal.finish("a", &42).unwrap();
+        journal.begin("b").unwrap();
+        drop(journal);
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"state\":\"do").unwrap();
+
+        let mut journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.output::<i32>("a").unwrap(), Some(42));
+        assert!(journal.has_begun("b") && journal.output::<i32>("b").unwrap().is_none());
+        journal.finish("b", &"x").unwrap();
+        drop(journal);
+        assert_eq!(Journal::open(&path).unwrap().output::<String>("b").unwrap().as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn one_run_at_a_time_and_no_nonsense() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let first = Journal::open(&path).unwrap();
+        assert_eq!(Journal::open(&path).unwrap_err().kind, Kind::Held);
+        drop(first);
+        std::fs::write(&path, "nonsense\n").unwrap();
+        assert_eq!(Journal::open(&path).unwrap_err().kind, Kind::Damaged);
+    }
+}

@@ -1,0 +1,58 @@
+//! What every story is handed: time, who to tell, where tests stop it, and whether the user has.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_model::fault::{Fault, Kind, Result};
+use tokio::sync::watch;
+
+use crate::ports::{Clock, Faults, Reporter};
+
+/// The surroundings of a story.
+#[derive(Clone)]
+pub struct World {
+    /// Time and randomness.
+    pub clock: Arc<dyn Clock>,
+    /// Told how far the story is.
+    pub reporter: Arc<dyn Reporter>,
+    /// Stops a story at a named point, in tests.
+    pub faults: Arc<dyn Faults>,
+    /// Becomes true when the user asks to stop (Ctrl-C, SIGTERM).
+    pub stop: watch::Receiver<bool>,
+}
+
+impl World {
+    /// Runs `work` unless the user asks to stop first. Then `work` is dropped where it stands, and the
+    /// caller cleans up as after any other fault.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            done = work => done,
+            _ = stop.wait_for(|stop| *stop) => Err(Fault::new(Kind::Interrupted, "stopped on request")),
+        }
+    }
+
+    /// Fails with [`Kind::Failed`] naming `what` if `work` takes longer than `deadline`.
+    pub async fn within<T>(
+        &self,
+        deadline: Duration,
+        what: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.clock.sleep(deadline) => Err(Fault::failed(format!("{what}: not done within {deadline:?}"))),
+        }
+    }
+
+    /// Runs one named step: told to the reporter, and a place where tests can stop the story before and
+    /// after the effect.
+    pub async fn step<T>(&self, name: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.reporter.step(name);
+        self.faults.reach(&format!("before:{name}"));
+        let done = work.await?;
+        self.faults.reach(&format!("after:{name}"));
+        Ok(done)
+    }
+}
