@@ -1,25 +1,27 @@
 //! What `check` and `status` find.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 /// One thing that was looked at and is worth saying.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
     /// A stable, short name for programs: `clone-plugin-missing`, `schedule-not-active`, …
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What was found, in a sentence that names the thing.
     pub what: String,
     /// What to do about it: a sentence, or statements to paste.
     pub todo: Option<String>,
     /// What `check --fix` would run on the server, in order. Empty if it cannot be fixed that way.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fix: Vec<String>,
 }
 
 /// How much a [`Finding`] matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// As it should be.
@@ -33,7 +35,7 @@ pub enum Severity {
 impl Finding {
     /// Something that is as it should be.
     pub fn ok(code: &'static str, what: impl Into<String>) -> Self {
-        Self { severity: Severity::Ok, code, what: what.into(), todo: None, fix: Vec::new() }
+        Self { severity: Severity::Ok, code: Cow::Borrowed(code), what: what.into(), todo: None, fix: Vec::new() }
     }
 
     /// Something that works, with a cost or a risk.
