@@ -138,6 +138,8 @@ pub trait ServerPrograms: Send + Sync {
     async fn wait_ready(&self, start: &ServerStart, pid: u32, deadline: Duration) -> Result<()>;
     /// Stops a server: orderly, then by SIGKILL after the deadline.
     async fn stop(&self, datadir: &Path, deadline: Duration) -> Result<()>;
+    /// Gives a directory with everything in it to a user, so that a server started as that user owns it.
+    async fn give(&self, dir: &Path, user: &str) -> Result<()>;
     /// The pid of the server that runs on this data directory, if one does.
     async fn running_on(&self, datadir: &Path) -> Result<Option<u32>>;
 }
