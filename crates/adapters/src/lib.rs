@@ -1,1 +1,3 @@
-//! The outside: topology, secrets, MySQL, snapshots.
+//! The outside: topology, secrets, MySQL, snapshots. Adapters decide nothing; the stories do.
+
+pub mod mysql;

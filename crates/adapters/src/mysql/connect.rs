@@ -1,0 +1,421 @@
+//! Sessions on a MySQL server: every statement has a deadline, every error keeps the server's code.
+
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backstop_model::ids::Endpoint;
+use mysql_async::prelude::{FromRow, Queryable};
+use mysql_async::{Conn, DriverError, Opts, OptsBuilder, Params, Row, SslOpts};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::error::{Cause, ServerError, SqlError};
+
+/// How long a connection may take, with TLS and login.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a statement may take unless the caller says otherwise.
+pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Whom to log in as.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// MySQL user name.
+    pub user: String,
+    /// Its password; empty for none.
+    pub password: SecretString,
+}
+
+/// How a connection is protected. MySQL's own modes; `None` means `required`, and `preferred` on loopback.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The mode, if it was configured.
+    pub mode: Option<TlsMode>,
+    /// PEM file with the certificate authority that signed the server's certificate; without one the
+    /// public authorities are trusted where the mode verifies.
+    pub ca: Option<PathBuf>,
+}
+
+/// MySQL's TLS modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never encrypt.
+    Off,
+    /// Encrypt if the server can.
+    Preferred,
+    /// Encrypt or fail; the server is not verified.
+    Required,
+    /// Encrypt, and the certificate must come from the authority.
+    VerifyCa,
+    /// As `VerifyCa`, and the certificate must name the host.
+    VerifyIdentity,
+}
+
+/// Where a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Over TCP.
+    Tcp(Endpoint),
+    /// Over a Unix socket on this host; never encrypted.
+    Socket(PathBuf),
+}
+
+impl From<&Endpoint> for Address {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self::Tcp(endpoint.clone())
+    }
+}
+
+impl From<&Path> for Address {
+    fn from(path: &Path) -> Self {
+        Self::Socket(path.to_owned())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(endpoint) => endpoint.fmt(f),
+            Self::Socket(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Opens sessions with one login and one TLS policy.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    login: Login,
+    tls: Tls,
+}
+
+impl Connector {
+    /// A connector with these credentials.
+    pub fn new(login: Login, tls: Tls) -> Self {
+        Self { login, tls }
+    }
+
+    /// Whom it logs in as.
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// How it protects connections.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// Opens a session within [`CONNECT_DEADLINE`].
+    ///
+    /// # Errors
+    /// [`Cause::Unreachable`] with the address when nothing answers there; [`Cause::Server`] when the login is
+    /// refused; [`Cause::Lost`] when TLS fails.
+    pub async fn connect(&self, address: impl Into<Address>) -> Result<Connection, SqlError> {
+        let address = address.into();
+        let doing = format!("connect to {address} as {}", self.login.user);
+        let opened = tokio::time::timeout(CONNECT_DEADLINE, self.open(&address)).await;
+        let conn = match opened {
+            Ok(Ok(conn)) => conn,
+            Ok(Err(error)) => return Err(SqlError { doing, cause: connect_cause(error) }),
+            Err(_) => return Err(SqlError { doing, cause: Cause::Deadline(CONNECT_DEADLINE) }),
+        };
+        Ok(Connection { conn: Some(conn), address })
+    }
+
+    async fn open(&self, address: &Address) -> mysql_async::Result<Conn> {
+        let mode = self.mode_for(address);
+        let encrypted = Conn::new(self.options(address, mode)).await;
+        match encrypted {
+            Err(error) if mode == TlsMode::Preferred && is_tls_failure(&error) => {
+                Conn::new(self.options(address, TlsMode::Off)).await
+            }
+            other => other,
+        }
+    }
+
+    fn mode_for(&self, address: &Address) -> TlsMode {
+        match address {
+            Address::Socket(_) => TlsMode::Off,
+            Address::Tcp(endpoint) => {
+                let default =
+                    if endpoint.is_loopback() { TlsMode::Preferred } else { TlsMode::Required };
+                self.tls.mode.unwrap_or(default)
+            }
+        }
+    }
+
+    fn options(&self, address: &Address, mode: TlsMode) -> Opts {
+        let builder = OptsBuilder::default()
+            .user(Some(self.login.user.clone()))
+            .pass(Some(self.login.password.expose_secret().to_owned()))
+            .prefer_socket(false)
+            .stmt_cache_size(0)
+            .tcp_keepalive(Some(Duration::from_secs(30)))
+            .connect_attribute("program_name", "backstop");
+        let builder = match address {
+            Address::Tcp(endpoint) => {
+                builder.ip_or_hostname(endpoint.host.clone()).tcp_port(endpoint.port)
+            }
+            Address::Socket(path) => builder.socket(Some(path.to_string_lossy().into_owned())),
+        };
+        builder.ssl_opts(self.ssl(mode)).into()
+    }
+
+    fn ssl(&self, mode: TlsMode) -> Option<SslOpts> {
+        let unverified = SslOpts::default()
+            .with_danger_accept_invalid_certs(true)
+            .with_danger_skip_domain_validation(true);
+        match mode {
+            TlsMode::Off => None,
+            TlsMode::Preferred | TlsMode::Required => Some(unverified),
+            TlsMode::VerifyCa => Some(self.verified().with_danger_skip_domain_validation(true)),
+            TlsMode::VerifyIdentity => Some(self.verified()),
+        }
+    }
+
+    fn verified(&self) -> SslOpts {
+        match &self.tls.ca {
+            Some(ca) => SslOpts::default()
+                .with_root_certs(vec![ca.clone().into()])
+                .with_disable_built_in_roots(true),
+            None => SslOpts::default(),
+        }
+    }
+}
+
+/// A session. Statements run one at a time; after a deadline has passed the session is given up, and every
+/// later statement fails with [`Cause::Lost`].
+pub struct Connection {
+    conn: Option<Conn>,
+    address: Address,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("address", &self.address).field("id", &self.id()).finish()
+    }
+}
+
+impl Connection {
+    /// Where the server is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// `CONNECTION_ID()`; `None` once the session is given up.
+    pub fn id(&self) -> Option<u32> {
+        self.conn.as_ref().map(Conn::id)
+    }
+
+    /// Runs a statement and gives its rows, within [`STATEMENT_DEADLINE`].
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn query<T>(&mut self, sql: &str) -> Result<Vec<T>, SqlError>
+    where
+        T: FromRow + Send + 'static,
+    {
+        self.query_within(sql, STATEMENT_DEADLINE).await
+    }
+
+    /// [`Connection::query`] with another deadline.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn query_within<T>(&mut self, sql: &str, deadline: Duration) -> Result<Vec<T>, SqlError>
+    where
+        T: FromRow + Send + 'static,
+    {
+        let doing = self.doing(sql);
+        let conn = self.conn(&doing)?;
+        let answer = within(deadline, conn.query::<Row, _>(sql)).await;
+        let rows = self.settle(&doing, answer)?;
+        rows.into_iter().map(|row| from_row(&doing, row)).collect()
+    }
+
+    /// The first row of a statement's answer.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn first<T>(&mut self, sql: &str) -> Result<Option<T>, SqlError>
+    where
+        T: FromRow + Send + 'static,
+    {
+        Ok(self.query(sql).await?.into_iter().next())
+    }
+
+    /// The only row of a statement that always has one.
+    ///
+    /// # Errors
+    /// See [`Cause`]; [`Cause::Shape`] if there is no row.
+    pub async fn one<T>(&mut self, sql: &str) -> Result<T, SqlError>
+    where
+        T: FromRow + Send + 'static,
+    {
+        let doing = self.doing(sql);
+        self.first(sql).await?.ok_or(SqlError { doing, cause: Cause::Shape("no row".into()) })
+    }
+
+    /// Runs a statement whose rows, if any, do not matter.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn run(&mut self, sql: &str) -> Result<(), SqlError> {
+        self.run_within(sql, STATEMENT_DEADLINE).await
+    }
+
+    /// [`Connection::run`] with another deadline.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn run_within(&mut self, sql: &str, deadline: Duration) -> Result<(), SqlError> {
+        let doing = self.doing(sql);
+        let conn = self.conn(&doing)?;
+        let answer = within(deadline, conn.query_drop(sql)).await;
+        self.settle(&doing, answer)
+    }
+
+    /// Runs a statement that contains a secret. Errors say `what` and the server's code, and not its words,
+    /// which could quote the statement.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn run_secret(&mut self, what: &str, sql: &SecretString) -> Result<(), SqlError> {
+        let doing = format!("{what} on {}", self.address);
+        let conn = self.conn(&doing)?;
+        let answer = within(STATEMENT_DEADLINE, conn.query_drop(sql.expose_secret())).await;
+        self.settle(&doing, answer).map_err(|mut error| {
+            if let Cause::Server(server) = &mut error.cause
+                && server.code == 1064
+            {
+                server.message = "the server could not read the statement".into();
+            }
+            error
+        })
+    }
+
+    /// Runs a statement with parameters and gives its rows.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn exec<T, P>(&mut self, sql: &str, params: P) -> Result<Vec<T>, SqlError>
+    where
+        T: FromRow + Send + 'static,
+        P: Into<Params> + Send,
+    {
+        let doing = self.doing(sql);
+        let conn = self.conn(&doing)?;
+        let answer = within(STATEMENT_DEADLINE, conn.exec::<Row, _, _>(sql, params.into())).await;
+        let rows = self.settle(&doing, answer)?;
+        rows.into_iter().map(|row| from_row(&doing, row)).collect()
+    }
+
+    /// Ends the session in an orderly way, within a second.
+    pub async fn close(mut self) {
+        if let Some(conn) = self.conn.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), conn.disconnect()).await;
+        }
+    }
+
+    /// `run SHOW REPLICA STATUS on db1:3306`: the statement's first words, which never hold data.
+    fn doing(&self, sql: &str) -> String {
+        format!("run {} on {}", verb(sql), self.address)
+    }
+
+    fn conn(&mut self, doing: &str) -> Result<&mut Conn, SqlError> {
+        let lost = || SqlError {
+            doing: doing.to_owned(),
+            cause: Cause::Lost("the session was given up earlier".into()),
+        };
+        self.conn.as_mut().ok_or_else(lost)
+    }
+
+    /// Gives up the session unless the server itself answered: what is left unread on the wire, or may
+    /// still be running, must not be mistaken for the answer to a later statement.
+    fn settle<T>(&mut self, doing: &str, answer: Answer<T>) -> Result<T, SqlError> {
+        let cause = match answer {
+            Answer::Done(Ok(value)) => return Ok(value),
+            Answer::Done(Err(error)) => statement_cause(error),
+            Answer::Late(deadline) => Cause::Deadline(deadline),
+        };
+        if !matches!(cause, Cause::Server(_)) {
+            self.conn = None;
+        }
+        Err(SqlError { doing: doing.to_owned(), cause })
+    }
+}
+
+enum Answer<T> {
+    Done(mysql_async::Result<T>),
+    Late(Duration),
+}
+
+async fn within<T>(deadline: Duration, work: impl Future<Output = mysql_async::Result<T>>) -> Answer<T> {
+    match tokio::time::timeout(deadline, work).await {
+        Ok(done) => Answer::Done(done),
+        Err(_) => Answer::Late(deadline),
+    }
+}
+
+fn from_row<T: FromRow>(doing: &str, row: Row) -> Result<T, SqlError> {
+    T::from_row_opt(row).map_err(|_| SqlError {
+        doing: doing.to_owned(),
+        cause: Cause::Shape("the columns are not of the expected types".into()),
+    })
+}
+
+/// The leading words of a statement that are in upper case, four at the most.
+fn verb(sql: &str) -> String {
+    let keyword = |word: &&str| word.chars().all(|c| c.is_ascii_uppercase());
+    let words: Vec<_> = sql.split_whitespace().take_while(keyword).take(4).collect();
+    if words.is_empty() { "a statement".into() } else { words.join(" ") }
+}
+
+fn is_tls_failure(error: &mysql_async::Error) -> bool {
+    use mysql_async::{Error, IoError};
+    matches!(
+        error,
+        Error::Driver(DriverError::NoClientSslFlagFromServer) | Error::Io(IoError::Tls(_))
+    )
+}
+
+fn connect_cause(error: mysql_async::Error) -> Cause {
+    use mysql_async::{Error, IoError};
+    match error {
+        Error::Io(IoError::Io(error)) => Cause::Unreachable(error.to_string()),
+        Error::Driver(DriverError::NoClientSslFlagFromServer) => {
+            Cause::Lost("the server does not offer TLS, and the credentials require it".into())
+        }
+        other => statement_cause(other),
+    }
+}
+
+fn statement_cause(error: mysql_async::Error) -> Cause {
+    use mysql_async::Error;
+    match error {
+        Error::Server(error) => {
+            Cause::Server(ServerError { code: error.code, state: error.state, message: error.message })
+        }
+        other => Cause::Lost(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_statement_without_its_data() {
+        assert_eq!(verb("SHOW REPLICA STATUS"), "SHOW REPLICA STATUS");
+        assert_eq!(verb("CREATE USER 'x'@'y' IDENTIFIED BY 'secret'"), "CREATE USER");
+        assert_eq!(verb("select 'secret'"), "a statement");
+    }
+
+    #[test]
+    fn loopback_prefers_tls_and_others_require_it() {
+        let login = Login { user: "b".into(), password: SecretString::from("s3cret") };
+        let connector = Connector::new(login, Tls::default());
+        assert_eq!(connector.mode_for(&(&Endpoint::new("127.0.0.1", 1)).into()), TlsMode::Preferred);
+        assert_eq!(connector.mode_for(&(&Endpoint::new("db1", 1)).into()), TlsMode::Required);
+        assert!(!format!("{connector:?}").contains("s3cret"));
+    }
+}

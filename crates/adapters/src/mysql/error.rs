@@ -1,0 +1,203 @@
+//! What can go wrong with one statement, with the server's own error code kept.
+
+use std::fmt;
+use std::time::Duration;
+
+use backstop_model::fault::{Fault, Kind};
+
+/// A statement or a connection failed. Never holds a secret: a statement's text is not part of it, and the
+/// server's words are left out where they could quote a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlError {
+    /// What was being done, as verb and object: `connect to db1:3306 as backstop`, `run SHOW REPLICA STATUS on …`.
+    pub doing: String,
+    /// Why it failed.
+    pub cause: Cause,
+}
+
+/// Why a statement failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The server said so. The session is still good.
+    Server(ServerError),
+    /// No answer within the deadline. The session has been given up.
+    Deadline(Duration),
+    /// The server could not be reached at all.
+    Unreachable(String),
+    /// The connection broke, or TLS failed. The session is gone.
+    Lost(String),
+    /// The answer was not of the shape that was expected.
+    Shape(String),
+}
+
+/// An error as the server reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerError {
+    /// MySQL's error number, for example 1045.
+    pub code: u16,
+    /// SQLSTATE, five characters.
+    pub state: String,
+    /// The server's words.
+    pub message: String,
+}
+
+/// The error numbers Backstop knows by name.
+pub mod code {
+    /// Access denied to a database.
+    pub const DB_ACCESS_DENIED: u16 = 1044;
+    /// Access denied for a user: unknown user or wrong password.
+    pub const ACCESS_DENIED: u16 = 1045;
+    /// A command is denied on a table.
+    pub const TABLE_ACCESS_DENIED: u16 = 1142;
+    /// A privilege is missing for this operation.
+    pub const SPECIFIC_ACCESS_DENIED: u16 = 1227;
+    /// No such variable (of an absent plugin, or of another version).
+    pub const UNKNOWN_SYSTEM_VARIABLE: u16 = 1193;
+    /// A lock was not granted within `lock_wait_timeout`.
+    pub const LOCK_WAIT_TIMEOUT: u16 = 1205;
+    /// The server runs with an option that forbids the statement (`super_read_only`, …).
+    pub const OPTION_PREVENTS_STATEMENT: u16 = 1290;
+    /// The query was killed, or its `max_execution_time` passed.
+    pub const QUERY_INTERRUPTED: u16 = 1317;
+    /// The user has locked or expired credentials.
+    pub const MUST_CHANGE_PASSWORD: u16 = 1820;
+    /// The account is locked.
+    pub const ACCOUNT_LOCKED: u16 = 3118;
+    /// The server insists on TLS.
+    pub const SECURE_TRANSPORT_REQUIRED: u16 = 3159;
+    /// A roles or dynamic privilege check failed.
+    pub const ACCESS_DENIED_DYNAMIC: u16 = 1370;
+}
+
+impl SqlError {
+    /// The server's error number, if the server answered with one.
+    pub fn code(&self) -> Option<u16> {
+        match &self.cause {
+            Cause::Server(error) => Some(error.code),
+            _ => None,
+        }
+    }
+
+    /// True if the credentials or their grants are at fault.
+    pub fn is_denied(&self) -> bool {
+        self.code().is_some_and(is_denial)
+    }
+
+    /// True if the session is gone, so that everything it held (locks) is or will be released by the server.
+    pub fn is_lost(&self) -> bool {
+        !matches!(self.cause, Cause::Server(_) | Cause::Shape(_))
+    }
+}
+
+fn is_denial(code: u16) -> bool {
+    use code::*;
+    matches!(
+        code,
+        DB_ACCESS_DENIED
+            | ACCESS_DENIED
+            | TABLE_ACCESS_DENIED
+            | SPECIFIC_ACCESS_DENIED
+            | ACCESS_DENIED_DYNAMIC
+            | MUST_CHANGE_PASSWORD
+            | ACCOUNT_LOCKED
+            | SECURE_TRANSPORT_REQUIRED
+    )
+}
+
+impl fmt::Display for SqlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.doing, self.cause)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(error) => error.fmt(f),
+            Self::Deadline(deadline) => write!(f, "no answer within {deadline:?}"),
+            Self::Unreachable(why) | Self::Lost(why) => f.write_str(why),
+            Self::Shape(what) => write!(f, "unexpected answer: {what}"),
+        }
+    }
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (error {})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for SqlError {}
+
+impl From<SqlError> for Fault {
+    fn from(error: SqlError) -> Self {
+        let kind = if error.is_denied() { Kind::Denied } else { Kind::Failed };
+        let fault = Self::new(kind, error.to_string());
+        match hint(&error.cause) {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        }
+    }
+}
+
+fn hint(cause: &Cause) -> Option<String> {
+    match cause {
+        Cause::Server(error) => server_hint(error),
+        Cause::Deadline(_) => Some("see whether the server is overloaded or stopped".into()),
+        Cause::Unreachable(_) => Some("see whether the server runs, and whether host and port are right".into()),
+        Cause::Lost(_) | Cause::Shape(_) => None,
+    }
+}
+
+fn server_hint(error: &ServerError) -> Option<String> {
+    use code::*;
+    match error.code {
+        ACCESS_DENIED => Some("check user and password in the credentials, and the account's host".into()),
+        ACCOUNT_LOCKED | MUST_CHANGE_PASSWORD => Some("unlock the account or renew its password".into()),
+        SECURE_TRANSPORT_REQUIRED => Some("set tls.mode to `required` in the credentials".into()),
+        code if is_denial(code) => Some(match missing_privilege(&error.message) {
+            Some(privilege) => format!("grant {privilege} to Backstop's account (docs/grants.md)"),
+            None => "give Backstop's account the grants of docs/grants.md".into(),
+        }),
+        _ => None,
+    }
+}
+
+/// The privilege that the server's words name: "you need (at least one of) the X privilege(s) for …" and
+/// "X command denied to user …".
+fn missing_privilege(message: &str) -> Option<&str> {
+    if let Some(at) = message.find("the ") {
+        let rest = &message[at + 4..];
+        if let Some(end) = rest.find(" privilege") {
+            return Some(&rest[..end]);
+        }
+    }
+    message.split_once(" command denied").map(|(privilege, _)| privilege)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(code: u16, message: &str) -> Fault {
+        let server = ServerError { code, state: "42000".into(), message: message.into() };
+        SqlError { doing: "run X on db1:3306".into(), cause: Cause::Server(server) }.into()
+    }
+
+    #[test]
+    fn a_denial_names_the_missing_grant() {
+        let text = "Access denied; you need (at least one of) the BACKUP_ADMIN privilege(s) for this operation";
+        let denied = fault(code::SPECIFIC_ACCESS_DENIED, text);
+        assert_eq!(denied.kind, Kind::Denied);
+        assert!(denied.hint.is_some_and(|hint| hint.contains("grant BACKUP_ADMIN to")));
+        let denied = fault(code::TABLE_ACCESS_DENIED, "SELECT command denied to user 'b'@'h' for table 't'");
+        assert!(denied.hint.is_some_and(|hint| hint.contains("grant SELECT to")));
+    }
+
+    #[test]
+    fn other_errors_keep_the_code() {
+        let failed = fault(1290, "running with --super-read-only");
+        assert_eq!((failed.kind, failed.hint.as_deref()), (Kind::Failed, None));
+        assert!(failed.message.contains("error 1290"), "{failed}");
+    }
+}
