@@ -35,7 +35,13 @@ pub enum Severity {
 impl Finding {
     /// Something that is as it should be.
     pub fn ok(code: &'static str, what: impl Into<String>) -> Self {
-        Self { severity: Severity::Ok, code: Cow::Borrowed(code), what: what.into(), todo: None, fix: Vec::new() }
+        Self {
+            severity: Severity::Ok,
+            code: Cow::Borrowed(code),
+            what: what.into(),
+            todo: None,
+            fix: Vec::new(),
+        }
     }
 
     /// Something that works, with a cost or a risk.

@@ -3,7 +3,9 @@
 //! One noun or one decision per file. Everything here can be tested with values alone; what has to be
 //! known about the world (the time, a server's state, what is stored) is handed in.
 
+pub mod activity;
 pub mod backup;
+pub mod credentials;
 pub mod fault;
 pub mod finding;
 pub mod freeze;
@@ -11,5 +13,8 @@ pub mod gtid;
 pub mod ids;
 pub mod progress;
 pub mod report;
+pub mod retention;
+pub mod schedule;
 pub mod server;
+pub mod settings;
 pub mod topology;
