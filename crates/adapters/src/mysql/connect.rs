@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backstop_model::credentials::{Credentials, Tls, TlsMode};
 use backstop_model::ids::Endpoint;
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, DriverError, Opts, OptsBuilder, Params, Row, SslOpts};
@@ -24,31 +25,6 @@ pub struct Login {
     pub user: String,
     /// Its password; empty for none.
     pub password: SecretString,
-}
-
-/// How a connection is protected. MySQL's own modes; `None` means `required`, and `preferred` on loopback.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// The mode, if it was configured.
-    pub mode: Option<TlsMode>,
-    /// PEM file with the certificate authority that signed the server's certificate; without one the
-    /// public authorities are trusted where the mode verifies.
-    pub ca: Option<PathBuf>,
-}
-
-/// MySQL's TLS modes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
-    /// Never encrypt.
-    Off,
-    /// Encrypt if the server can.
-    Preferred,
-    /// Encrypt or fail; the server is not verified.
-    Required,
-    /// Encrypt, and the certificate must come from the authority.
-    VerifyCa,
-    /// As `VerifyCa`, and the certificate must name the host.
-    VerifyIdentity,
 }
 
 /// Where a server is reached.
@@ -85,12 +61,18 @@ impl fmt::Display for Address {
 #[derive(Debug, Clone)]
 pub struct Connector {
     login: Login,
-    tls: Tls,
+    tls: Option<Tls>,
 }
 
 impl Connector {
-    /// A connector with these credentials.
-    pub fn new(login: Login, tls: Tls) -> Self {
+    /// A connector for the account that does everything but replication.
+    pub fn new(credentials: &Credentials) -> Self {
+        let login = Login { user: credentials.user.clone(), password: credentials.password.clone() };
+        Self::with_login(login, credentials.tls.clone())
+    }
+
+    /// A connector with another login. Without a TLS policy: preferred on loopback, else required.
+    pub fn with_login(login: Login, tls: Option<Tls>) -> Self {
         Self { login, tls }
     }
 
@@ -99,9 +81,9 @@ impl Connector {
         &self.login
     }
 
-    /// How it protects connections.
-    pub fn tls(&self) -> &Tls {
-        &self.tls
+    /// How it protects connections, if that was configured.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Opens a session within [`CONNECT_DEADLINE`].
@@ -136,9 +118,8 @@ impl Connector {
         match address {
             Address::Socket(_) => TlsMode::Off,
             Address::Tcp(endpoint) => {
-                let default =
-                    if endpoint.is_loopback() { TlsMode::Preferred } else { TlsMode::Required };
-                self.tls.mode.unwrap_or(default)
+                let default = if endpoint.is_loopback() { TlsMode::Preferred } else { TlsMode::Required };
+                self.tls.as_ref().map_or(default, |tls| tls.mode)
             }
         }
     }
@@ -152,9 +133,7 @@ impl Connector {
             .tcp_keepalive(Some(Duration::from_secs(30)))
             .connect_attribute("program_name", "backstop");
         let builder = match address {
-            Address::Tcp(endpoint) => {
-                builder.ip_or_hostname(endpoint.host.clone()).tcp_port(endpoint.port)
-            }
+            Address::Tcp(endpoint) => builder.ip_or_hostname(endpoint.host.clone()).tcp_port(endpoint.port),
             Address::Socket(path) => builder.socket(Some(path.to_string_lossy().into_owned())),
         };
         builder.ssl_opts(self.ssl(mode)).into()
@@ -173,10 +152,10 @@ impl Connector {
     }
 
     fn verified(&self) -> SslOpts {
-        match &self.tls.ca {
-            Some(ca) => SslOpts::default()
-                .with_root_certs(vec![ca.clone().into()])
-                .with_disable_built_in_roots(true),
+        match self.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
+            Some(ca) => {
+                SslOpts::default().with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true)
+            }
             None => SslOpts::default(),
         }
     }
@@ -372,10 +351,7 @@ fn verb(sql: &str) -> String {
 
 fn is_tls_failure(error: &mysql_async::Error) -> bool {
     use mysql_async::{Error, IoError};
-    matches!(
-        error,
-        Error::Driver(DriverError::NoClientSslFlagFromServer) | Error::Io(IoError::Tls(_))
-    )
+    matches!(error, Error::Driver(DriverError::NoClientSslFlagFromServer) | Error::Io(IoError::Tls(_)))
 }
 
 fn connect_cause(error: mysql_async::Error) -> Cause {
@@ -413,7 +389,7 @@ mod tests {
     #[test]
     fn loopback_prefers_tls_and_others_require_it() {
         let login = Login { user: "b".into(), password: SecretString::from("s3cret") };
-        let connector = Connector::new(login, Tls::default());
+        let connector = Connector::with_login(login, None);
         assert_eq!(connector.mode_for(&(&Endpoint::new("127.0.0.1", 1)).into()), TlsMode::Preferred);
         assert_eq!(connector.mode_for(&(&Endpoint::new("db1", 1)).into()), TlsMode::Required);
         assert!(!format!("{connector:?}").contains("s3cret"));

@@ -144,7 +144,9 @@ fn hint(cause: &Cause) -> Option<String> {
     match cause {
         Cause::Server(error) => server_hint(error),
         Cause::Deadline(_) => Some("see whether the server is overloaded or stopped".into()),
-        Cause::Unreachable(_) => Some("see whether the server runs, and whether host and port are right".into()),
+        Cause::Unreachable(_) => {
+            Some("see whether the server runs, and whether host and port are right".into())
+        }
         Cause::Lost(_) | Cause::Shape(_) => None,
     }
 }
@@ -186,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_denial_names_the_missing_grant() {
-        let text = "Access denied; you need (at least one of) the BACKUP_ADMIN privilege(s) for this operation";
+        let text =
+            "Access denied; you need (at least one of) the BACKUP_ADMIN privilege(s) for this operation";
         let denied = fault(code::SPECIFIC_ACCESS_DENIED, text);
         assert_eq!(denied.kind, Kind::Denied);
         assert!(denied.hint.is_some_and(|hint| hint.contains("grant BACKUP_ADMIN to")));
