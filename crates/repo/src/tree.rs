@@ -1,0 +1,58 @@
+//! What is to be stored.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// A directory tree that is to be stored. It must not change while it is: it comes from a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree {
+    /// Files, in any order. No path twice.
+    pub files: Vec<TreeFile>,
+    /// Directories below the root. Those that only lead to a file may be left out (they get mode 0750).
+    pub directories: Vec<TreeDirectory>,
+}
+
+/// A directory that is to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeDirectory {
+    /// Relative, parts separated by `/`.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A file that is to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeFile {
+    /// Where it is restored to: relative, parts separated by `/`.
+    pub path: String,
+    /// Its bytes.
+    pub content: Content,
+    /// How many bytes. A file that turns out shorter is an error; what is beyond is not stored.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its inode number, if that identifies it in the volume's history.
+    pub inode: Option<u64>,
+    /// What may differ from the parent.
+    pub changed: Changes,
+}
+
+/// The bytes of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Those of a file on disk.
+    File(PathBuf),
+    /// These.
+    Inline(Vec<u8>),
+}
+
+/// What of a file may differ from the parent's file of the same path and inode.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Changes {
+    /// Anything: every byte is read and compared.
+    #[default]
+    Unknown,
+    /// Only these byte ranges; the rest is taken from the parent unread.
+    Only(Vec<Range<u64>>),
+}
