@@ -29,6 +29,11 @@ impl ServerVersion {
         (self.major, self.minor, self.patch) >= (major, minor, patch)
     }
 
+    /// True for every version Backstop serves: MySQL 8.0.17 and later.
+    pub fn is_supported(&self) -> bool {
+        !self.is_mariadb() && self.at_least(8, 0, 17)
+    }
+
     /// True for MariaDB, which Backstop does not serve.
     pub fn is_mariadb(&self) -> bool {
         self.suffix.to_ascii_lowercase().contains("mariadb")

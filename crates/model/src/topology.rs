@@ -1,5 +1,9 @@
 //! The members of a shard, and which of them to back up.
 
+mod choose;
+mod primary;
+
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::gtid::GtidSet;
 use crate::ids::{Endpoint, ServerUuid};
 use crate::server::ServerVersion;
+
+pub use choose::{Locking, NoSource, choose_source};
+pub use primary::{current_primary, errant};
 
 /// The part an instance plays in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +45,15 @@ pub enum Unusable {
     Unreachable(String),
     /// It refused the credentials, or they lack a grant.
     Denied(String),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "could not be reached: {why}"),
+            Self::Denied(why) => write!(f, "denied access: {why}"),
+        }
+    }
 }
 
 /// What one instance says of itself.
@@ -91,6 +107,12 @@ pub struct SourceRules {
     pub any_replica: bool,
     /// A replica that lags more is not used.
     pub max_lag: Duration,
+}
+
+impl Default for SourceRules {
+    fn default() -> Self {
+        Self { any_replica: true, max_lag: Duration::from_secs(60) }
+    }
 }
 
 /// The chosen source.

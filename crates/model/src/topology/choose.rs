@@ -1,0 +1,263 @@
+//! Which instance is backed up: the candidate primary if it is usable, else the best replica (if the rules allow
+//! any), else the primary.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use crate::fault::{Fault, Kind};
+use crate::freeze::OnPrimary;
+use crate::ids::Endpoint;
+
+use super::primary::{current_primary, errant, primaries, silence_kind, states};
+use super::{Choice, InstanceState, Member, Rejection, Replication, Role, SourceRules};
+
+/// Whether a backup may hold the writes of its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locking {
+    /// The snapshot provider never needs it (`clone`).
+    Never,
+    /// The snapshot may be taken under a lock.
+    Possible,
+}
+
+/// No member may be backed up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("choose a member to back up: {reason}")]
+pub struct NoSource {
+    /// [`Kind::Denied`] if nobody answered and somebody denied access, [`Kind::Failed`] if nobody answered,
+    /// [`Kind::Refused`] if those that did may not be used.
+    pub kind: Kind,
+    /// Why, in words, with every member's reason.
+    pub reason: String,
+    /// Every member, and why not.
+    pub rejected: Vec<Rejection>,
+}
+
+impl From<NoSource> for Fault {
+    fn from(none: NoSource) -> Self {
+        let hint = match none.kind {
+            Kind::Denied => "correct the shard's credentials; the grants are described in docs/grants.md",
+            Kind::Failed => "check that the members run and can be reached from here",
+            _ => "mend what is named, or relax the shard's `source` and `freeze.on_primary` rules",
+        };
+        Self::new(none.kind, none.to_string()).hint(hint)
+    }
+}
+
+/// Chooses the member to back up.
+///
+/// # Errors
+/// [`NoSource`] with the reason for every member; also when two members behave as primaries, since then
+/// nobody can say whose history the shard's is.
+pub fn choose_source(
+    members: &[Member],
+    rules: &SourceRules,
+    on_primary: OnPrimary,
+    locking: Locking,
+) -> Result<Choice, NoSource> {
+    let shard = Shard::of(members)?;
+    let (fit, rejected) = shard.judge_all(rules);
+    let chosen = best(&fit, Role::Candidate)
+        .or_else(|| best(&fit, Role::Replica))
+        .or_else(|| best(&fit, Role::Primary));
+    let forbidden = locking == Locking::Possible && on_primary == OnPrimary::Refuse;
+    match chosen {
+        Some(fit) if fit.role == Role::Primary && forbidden => {
+            let reason =
+                "it is the primary, which `freeze.on_primary = \"refuse\"` forbids to lock".to_owned();
+            Err(no_source(members, with(rejected, Rejection { endpoint: fit.endpoint.clone(), reason })))
+        }
+        Some(fit) => Ok(choice(&shard, fit, rejected, locking)),
+        None => Err(no_source(members, rejected)),
+    }
+}
+
+/// What is known of the shard as a whole.
+struct Shard<'a> {
+    members: &'a [Member],
+    primary: Option<(&'a Endpoint, &'a InstanceState)>,
+}
+
+/// A member that may be backed up.
+struct Fit<'a> {
+    endpoint: &'a Endpoint,
+    role: Role,
+    state: &'a InstanceState,
+}
+
+impl<'a> Shard<'a> {
+    fn of(members: &'a [Member]) -> Result<Self, NoSource> {
+        if primaries(members).count() < 2 {
+            return Ok(Self { members, primary: primaries(members).next() });
+        }
+        let reason = current_primary(members).err().map_or_else(String::new, |fault| fault.message);
+        let rejected = primaries(members)
+            .map(|(endpoint, _)| Rejection {
+                endpoint: endpoint.clone(),
+                reason: "is one of several members that behave as the primary".to_owned(),
+            })
+            .collect();
+        Err(NoSource { kind: Kind::Refused, reason, rejected })
+    }
+
+    fn judge_all(&self, rules: &SourceRules) -> (Vec<Fit<'a>>, Vec<Rejection>) {
+        let (mut fit, mut rejected) = (Vec::new(), Vec::new());
+        for member in self.members {
+            match self.judge(member, rules) {
+                Ok(one) => fit.push(one),
+                Err(reason) => rejected.push(Rejection { endpoint: member.endpoint.clone(), reason }),
+            }
+        }
+        (fit, rejected)
+    }
+
+    fn judge(&self, member: &'a Member, rules: &SourceRules) -> Result<Fit<'a>, String> {
+        let role = self.role(member);
+        let state = member.state.as_ref().map_err(ToString::to_string)?;
+        match unfit(state).or_else(|| self.unusable(role, state, rules)) {
+            Some(reason) => Err(reason),
+            None => Ok(Fit { endpoint: &member.endpoint, role, state }),
+        }
+    }
+
+    /// Why the candidate was not taken.
+    fn why_no_candidate(&self, rejected: &[Rejection]) -> String {
+        let Some(candidate) = self.members.iter().find(|member| member.candidate) else {
+            return "no candidate is configured".to_owned();
+        };
+        match rejected.iter().find(|r| r.endpoint == candidate.endpoint) {
+            Some(rejection) => format!("candidate {}", described(rejection)),
+            None => format!("candidate {} is the primary now", candidate.endpoint),
+        }
+    }
+
+    fn is_candidate(&self, endpoint: &Endpoint) -> bool {
+        self.members.iter().any(|member| member.candidate && member.endpoint == *endpoint)
+    }
+
+    fn role(&self, member: &Member) -> Role {
+        match self.primary {
+            Some((endpoint, _)) if *endpoint == member.endpoint => Role::Primary,
+            _ if member.candidate => Role::Candidate,
+            _ => Role::Replica,
+        }
+    }
+
+    /// Why an instance that fits by itself may not be used in its role.
+    fn unusable(&self, role: Role, state: &InstanceState, rules: &SourceRules) -> Option<String> {
+        if role == Role::Primary {
+            return None;
+        }
+        if role == Role::Replica && !rules.any_replica {
+            return Some("it is not the candidate and `source.any_replica` is false".to_owned());
+        }
+        let Some(channel) = &state.replication else {
+            return Some("it neither replicates nor takes writes".to_owned());
+        };
+        not_replicating(channel)
+            .or_else(|| self.outside(channel))
+            .or_else(|| lags(channel, rules.max_lag))
+            .or_else(|| self.errant(state))
+    }
+
+    /// A source that no member answers to. While a member is silent, it may be that one by another name.
+    fn outside(&self, channel: &Replication) -> Option<String> {
+        let listed = self.members.iter().any(|member| member.endpoint == channel.source);
+        let known = states(self.members).any(|(_, state)| Some(state.server_uuid) == channel.source_uuid);
+        let all_told = self.members.iter().all(|member| member.state.is_ok());
+        (!listed && !known && all_told)
+            .then(|| format!("it replicates from {}, which is not a member of the shard", channel.source))
+    }
+
+    fn errant(&self, state: &InstanceState) -> Option<String> {
+        let (endpoint, primary) = self.primary?;
+        let errant = errant(&state.gtid_executed, primary);
+        (!errant.is_empty()).then(|| {
+            let count = errant.count();
+            format!("it has {count} errant transactions that the primary {endpoint} lacks: {errant}")
+        })
+    }
+}
+
+/// Why an instance could not be backed up in any role.
+fn unfit(state: &InstanceState) -> Option<String> {
+    if state.version.is_mariadb() {
+        return Some(format!("it is MariaDB ({}), which is not supported", state.version));
+    }
+    if !state.version.is_supported() {
+        return Some(format!("its version {} is below 8.0.17", state.version));
+    }
+    (!state.gtid_mode_on).then(|| "its `gtid_mode` is not ON".to_owned())
+}
+
+fn not_replicating(channel: &Replication) -> Option<String> {
+    let stopped = match (channel.io_running, channel.sql_running) {
+        (true, true) => {
+            let by_position = "it replicates by file and position instead of auto-position";
+            return (!channel.auto_position).then(|| by_position.to_owned());
+        }
+        (false, true) => "its receiver thread is not running",
+        (true, false) => "its applier thread is not running",
+        (false, false) => "its replication threads are not running",
+    };
+    Some(channel.last_error.as_ref().map_or(stopped.to_owned(), |error| format!("{stopped}: {error}")))
+}
+
+fn lags(channel: &Replication, max_lag: Duration) -> Option<String> {
+    if !channel.delay.is_zero() {
+        return Some(format!("it is delayed by {} s on purpose", channel.delay.as_secs()));
+    }
+    match channel.lag {
+        None => Some("its lag is unknown (Seconds_Behind_Source is NULL)".to_owned()),
+        Some(lag) => {
+            (lag > max_lag).then(|| format!("it lags {} s (limit {} s)", lag.as_secs(), max_lag.as_secs()))
+        }
+    }
+}
+
+/// The one of this role with the least lag, then the most transactions, then the first name.
+fn best<'a, 'b>(fit: &'b [Fit<'a>], role: Role) -> Option<&'b Fit<'a>> {
+    fit.iter().filter(|one| one.role == role).min_by_key(|one| {
+        let lag = one.state.replication.as_ref().and_then(|channel| channel.lag);
+        (lag, Reverse(one.state.gtid_executed.count()), one.endpoint)
+    })
+}
+
+fn choice(shard: &Shard<'_>, fit: &Fit<'_>, rejected: Vec<Rejection>, locking: Locking) -> Choice {
+    let (endpoint, role) = (fit.endpoint.clone(), fit.role);
+    let mut reason = match role {
+        Role::Candidate => format!("candidate {endpoint} is usable"),
+        Role::Replica => format!("best replica {endpoint}: {}", shard.why_no_candidate(&rejected)),
+        Role::Primary => {
+            let others = rejected.iter().filter(|r| !shard.is_candidate(&r.endpoint)).map(described);
+            let all = with(others.collect(), shard.why_no_candidate(&rejected));
+            format!("primary {endpoint}: {}", all.into_iter().rev().collect::<Vec<_>>().join("; "))
+        }
+    };
+    match (role, locking) {
+        (Role::Primary, Locking::Never) => reason.push_str("; no lock is taken on it"),
+        (Role::Primary, Locking::Possible) => reason.push_str("; its writes may be held for the freeze"),
+        _ if shard.primary.is_none() => {
+            reason.push_str("; no primary answered, so errant transactions could not be looked for");
+        }
+        _ => {}
+    }
+    Choice { endpoint, state: fit.state.clone(), role, reason, rejected }
+}
+
+fn described(rejection: &Rejection) -> String {
+    format!("{} was rejected: {}", rejection.endpoint, rejection.reason)
+}
+
+fn no_source(members: &[Member], rejected: Vec<Rejection>) -> NoSource {
+    let answered = states(members).next().is_some();
+    let kind = if answered { Kind::Refused } else { silence_kind(members) };
+    let reasons: Vec<String> = rejected.iter().map(|r| format!("{}: {}", r.endpoint, r.reason)).collect();
+    let reason = if reasons.is_empty() { "the shard has no members".to_owned() } else { reasons.join("; ") };
+    NoSource { kind, reason, rejected }
+}
+
+fn with<T>(mut list: Vec<T>, one: T) -> Vec<T> {
+    list.push(one);
+    list
+}

@@ -1,0 +1,83 @@
+//! Who the primary is, and what the others have that it has not.
+
+use crate::fault::{Fault, Kind, Result};
+use crate::gtid::GtidSet;
+use crate::ids::Endpoint;
+
+use super::{InstanceState, Member, Unusable};
+
+/// The member that takes the shard's writes: it is writable and replicates nothing. A promoted server that
+/// still carries a stopped channel counts if another member follows it.
+///
+/// # Errors
+/// [`Kind::Refused`] if several members are writable and replicate nothing, naming them;
+/// [`Kind::Denied`] if none is found, no member told anything and some denied access;
+/// [`Kind::Failed`] if none is found otherwise.
+pub fn current_primary(members: &[Member]) -> Result<(&Endpoint, &InstanceState)> {
+    let primaries: Vec<_> = primaries(members).collect();
+    match primaries[..] {
+        [one] => Ok(one),
+        [] => Err(none_found(members)),
+        _ => {
+            let names: Vec<String> = primaries.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
+            let message = format!(
+                "find the shard's primary: {} are all writable and replicate from nobody",
+                names.join(" and ")
+            );
+            Err(Fault::refused(message)
+                .hint("make all but the primary super_read_only and let them replicate from it"))
+        }
+    }
+}
+
+/// The transactions a replica has that its primary lacks, other than those the primary numbered itself: the
+/// two sets are read at different instants, and what the primary has committed in between is no error.
+pub fn errant(replica: &GtidSet, primary: &InstanceState) -> GtidSet {
+    let beyond = replica.subtract(&primary.gtid_executed);
+    beyond.subtract(&beyond.of_uuid(primary.server_uuid))
+}
+
+/// Every member that behaves as a primary.
+pub(super) fn primaries(members: &[Member]) -> impl Iterator<Item = (&Endpoint, &InstanceState)> {
+    states(members).filter(|(endpoint, state)| !state.read_only && leads(members, endpoint, state))
+}
+
+/// Every member that answered.
+pub(super) fn states(members: &[Member]) -> impl Iterator<Item = (&Endpoint, &InstanceState)> {
+    members.iter().filter_map(|member| Some((&member.endpoint, member.state.as_ref().ok()?)))
+}
+
+fn leads(members: &[Member], endpoint: &Endpoint, state: &InstanceState) -> bool {
+    let Some(channel) = &state.replication else { return true };
+    let stopped = !channel.io_running && !channel.sql_running;
+    stopped && states(members).any(|(_, other)| follows(other, endpoint, state))
+}
+
+fn follows(replica: &InstanceState, endpoint: &Endpoint, source: &InstanceState) -> bool {
+    replica.replication.as_ref().is_some_and(|channel| {
+        let named =
+            channel.source_uuid.map_or(channel.source == *endpoint, |uuid| uuid == source.server_uuid);
+        named && channel.io_running
+    })
+}
+
+fn none_found(members: &[Member]) -> Fault {
+    let silent: Vec<String> = members.iter().filter_map(told_nothing).collect();
+    let because = if silent.is_empty() {
+        "every member is read-only or replicates".to_owned()
+    } else {
+        format!("none of those that answered is writable; {}", silent.join("; "))
+    };
+    Fault::new(silence_kind(members), format!("find the shard's primary: {because}"))
+        .hint("check that `topology.members` lists the primary and that it can be reached from here")
+}
+
+fn told_nothing(member: &Member) -> Option<String> {
+    member.state.as_ref().err().map(|why| format!("{} {why}", member.endpoint))
+}
+
+/// [`Kind::Denied`] if nobody told anything and somebody denied access, else [`Kind::Failed`].
+pub(super) fn silence_kind(members: &[Member]) -> Kind {
+    let denied = members.iter().any(|member| matches!(member.state, Err(Unusable::Denied(_))));
+    if denied && states(members).next().is_none() { Kind::Denied } else { Kind::Failed }
+}
