@@ -1,3 +1,4 @@
 //! The outside: topology, secrets, MySQL, snapshots. Adapters decide nothing; the stories do.
 
+pub mod command;
 pub mod mysql;

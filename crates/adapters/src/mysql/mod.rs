@@ -2,3 +2,8 @@
 
 pub mod connect;
 pub mod error;
+pub mod log;
+pub mod packages;
+pub mod process;
+pub mod program;
+pub mod server;

@@ -1,0 +1,149 @@
+//! A real MySQL server without asking the user: the one that is there, else the distribution's packages in a
+//! cache folder. The host's package sources and installed packages are not touched.
+
+mod apt;
+mod unpack;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use backstop_engine::ports::Reporter;
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::server::ServerVersion;
+
+use super::program;
+
+/// How long to wait for another process that is fetching.
+const FETCH_DEADLINE: Duration = Duration::from_secs(600);
+
+/// A server program and the client programs that go with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerProgram {
+    /// The program to start. `--defaults-file` may be its first argument.
+    pub mysqld: PathBuf,
+    /// Folder with `mysql`, `mysqlbinlog`, `mysqldump`, `mysqladmin`, as far as they exist.
+    pub tools: PathBuf,
+    /// Its version.
+    pub version: ServerVersion,
+}
+
+/// `$XDG_CACHE_HOME/backstop`, or `~/.cache/backstop`.
+///
+/// # Errors
+/// [`Kind::Usage`] if neither variable is set.
+pub fn default_cache_dir() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_CACHE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("backstop"))
+        .ok_or_else(|| {
+            Fault::new(Kind::Usage, "find a cache folder: neither XDG_CACHE_HOME nor HOME is set")
+                .hint("set XDG_CACHE_HOME")
+        })
+}
+
+/// Finds a server program, or fetches one.
+///
+/// `configured` is the value of `mysql.server`: a path must be fit for use as it is; a name is looked up on PATH,
+/// and if it is absent or not a MySQL server, one from the cache is used, or fetched into it on Debian and Ubuntu.
+/// Two processes may call this at once; a killed one leaves nothing that is taken for a server.
+///
+/// # Errors
+/// [`Kind::Refused`] if the configured path is MariaDB or too old; [`Kind::Failed`] with what to install where
+/// nothing can be fetched.
+pub async fn find_or_fetch(
+    cache_dir: &Path,
+    configured: Option<&str>,
+    reporter: &dyn Reporter,
+) -> Result<ServerProgram> {
+    let name = configured.unwrap_or("mysqld");
+    match find_installed(name).await {
+        Ok(Some(found)) => return Ok(found),
+        Err(fault) if name.contains('/') => return Err(fault),
+        Ok(None) if name.contains('/') => {
+            let missing =
+                Fault::new(Kind::Usage, format!("use server program {name}: there is no such file"));
+            return Err(missing.hint("correct mysql.server"));
+        }
+        Ok(None) => {}
+        Err(fault) => reporter.notice(&format!("{fault}; looking for another server")),
+    }
+    if let Some(cached) = find_cached(cache_dir).await {
+        return Ok(cached);
+    }
+    fetch(cache_dir, reporter).await
+}
+
+/// The installed server program of this name, if there is one.
+async fn find_installed(name: &str) -> Result<Option<ServerProgram>> {
+    let Some(mysqld) = program::locate(name) else { return Ok(None) };
+    let version = program::version_of(&mysqld).await?;
+    let beside = mysqld.parent().map(Path::to_owned).unwrap_or_default();
+    let client = program::locate("mysqlbinlog").and_then(|path| path.parent().map(Path::to_owned));
+    let tools = if beside.join("mysqlbinlog").is_file() { beside } else { client.unwrap_or(beside) };
+    Ok(Some(ServerProgram { mysqld, tools, version }))
+}
+
+/// The newest server in the cache that runs.
+async fn find_cached(cache_dir: &Path) -> Option<ServerProgram> {
+    let mut found: Option<ServerProgram> = None;
+    for entry in std::fs::read_dir(cache_dir).ok()?.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with("mysql-") {
+            continue;
+        }
+        let tools = entry.path().join("bin");
+        let mysqld = tools.join("mysqld");
+        let Ok(version) = program::version_of(&mysqld).await else { continue };
+        if found.as_ref().is_none_or(|best| best.version < version) {
+            found = Some(ServerProgram { mysqld, tools, version });
+        }
+    }
+    found
+}
+
+async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<ServerProgram> {
+    let system = apt::System::detect().ok_or_else(no_packages)?;
+    let doing = format!("fetch a MySQL server into {}", cache_dir.display());
+    std::fs::create_dir_all(cache_dir).failed(&doing)?;
+    let _lock = lock(&cache_dir.join("fetch.lock")).await?;
+    if let Some(cached) = find_cached(cache_dir).await {
+        return Ok(cached); // another process fetched it meanwhile
+    }
+    reporter.notice("fetching a MySQL server with the system's package client (about 70 MB)");
+    let work = cache_dir.join("fetch");
+    let packages = apt::download(&system, &work).await.map_err(|fault| fault.during(&doing))?;
+    let home = cache_dir.join(format!("mysql-{}", packages.version));
+    unpack::unpack(&packages, &cache_dir.join("unpack"), &home)
+        .await
+        .map_err(|fault| fault.during(&doing))?;
+    let _ = std::fs::remove_dir_all(&work);
+    let tools = home.join("bin");
+    let mysqld = tools.join("mysqld");
+    let version = program::version_of(&mysqld).await.map_err(|fault| fault.during(&doing))?;
+    reporter.notice(&format!("MySQL {version} is in {}", home.display()));
+    Ok(ServerProgram { mysqld, tools, version })
+}
+
+/// Holds the cache's lock until dropped; the kernel drops it with its process.
+async fn lock(path: &Path) -> Result<File> {
+    let doing = format!("lock {}", path.display());
+    let file = File::options().create(true).truncate(false).write(true).open(path).failed(&doing)?;
+    let since = Instant::now();
+    while file.try_lock().is_err() {
+        if since.elapsed() > FETCH_DEADLINE {
+            return Err(Fault::failed(format!(
+                "{doing}: another process has held it for {FETCH_DEADLINE:?}"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(file)
+}
+
+fn no_packages() -> Fault {
+    Fault::failed(
+        "find a MySQL server: there is no mysqld on PATH, and packages are fetched on Debian and Ubuntu only",
+    )
+    .hint("install MySQL server 8.0 or newer, or set mysql.server to its mysqld")
+}

@@ -1,0 +1,82 @@
+//! mysqld processes on this host: which one runs on a data directory, and whether one is alive.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Flock, FlockType, Pid, Signal, fcntl_getlk, kill_process};
+
+/// The pid of the server that runs on a data directory, if one does.
+///
+/// A server holds a lock on its system tablespace for as long as it lives, and the kernel tells whose lock it
+/// is: that holds however the program was started. Before it has the lock, and where the tablespace is
+/// elsewhere, it is known by its arguments or by its working directory, which is the data directory.
+pub fn server_on(datadir: &Path) -> Option<u32> {
+    let datadir = std::fs::canonicalize(datadir).ok()?;
+    lock_holder(&datadir.join("ibdata1")).or_else(|| {
+        let mut pids = all_pids();
+        pids.find(|&pid| is_alive(pid) && is_server_of(pid, &datadir))
+    })
+}
+
+/// True if the process exists and has not ended (a zombie has).
+pub fn is_alive(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The command's name is in parentheses and may contain anything; the state follows the last one.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Sends a signal. A process that is gone is no error.
+pub fn signal(pid: u32, signal: Signal) -> std::io::Result<()> {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    match kill_process(pid, signal) {
+        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn lock_holder(file: &Path) -> Option<u32> {
+    let file = File::open(file).ok()?;
+    let whole: Flock = FlockType::WriteLock.into();
+    let holder = fcntl_getlk(&file, &whole).ok()??.pid?;
+    u32::try_from(holder.as_raw_nonzero().get()).ok()
+}
+
+fn all_pids() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn is_server_of(pid: u32, datadir: &Path) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let words: Vec<_> = line.split(|&byte| byte == 0).map(String::from_utf8_lossy).collect();
+    if !words.iter().take(8).any(|word| word.ends_with("mysqld")) {
+        return false;
+    }
+    let given = words.iter().find_map(|word| word.strip_prefix("--datadir="));
+    let named = given.is_some_and(|given| same_folder(Path::new(given), datadir));
+    named || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd: PathBuf| cwd == datadir)
+}
+
+fn same_folder(given: &Path, datadir: &Path) -> bool {
+    given == datadir || std::fs::canonicalize(given).is_ok_and(|given| given == datadir)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn tells_the_living_from_zombies() {
+        assert!(is_alive(std::process::id()) && !is_alive(u32::MAX));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        let begin = std::time::Instant::now();
+        while is_alive(pid) && begin.elapsed() < std::time::Duration::from_secs(10) {
+            std::thread::yield_now();
+        }
+        assert!(!is_alive(pid) && Path::new(&format!("/proc/{pid}")).exists(), "a zombie is not alive");
+        child.wait().unwrap();
+    }
+}

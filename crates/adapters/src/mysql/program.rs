@@ -1,0 +1,82 @@
+//! The server program: which version it is, and whether Backstop serves it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::server::ServerVersion;
+use tokio::process::Command;
+
+use crate::command;
+
+/// Where server programs are besides PATH.
+const SERVER_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"];
+
+/// The version a server program says it has.
+///
+/// # Errors
+/// When it cannot be run, or what it prints is not a version; [`Kind::Refused`] for MariaDB and versions below 8.0.
+pub async fn version_of(program: &Path) -> Result<ServerVersion> {
+    let doing = format!("ask {} for its version", program.display());
+    let text =
+        command::output(Command::new(program).arg("--version"), Duration::from_secs(20), &doing).await?;
+    let version = parse_version(&text).fault(Kind::Failed, &doing)?;
+    if version.is_mariadb() {
+        return Err(unserved(program, &format!("it is MariaDB {version}")));
+    }
+    if !version.at_least(8, 0, 0) {
+        return Err(unserved(program, &format!("it is version {version}")));
+    }
+    Ok(version)
+}
+
+/// Finds a program by the value of `mysql.server`: a path, or a name that is looked up on PATH and then in the
+/// folders where server programs are.
+pub fn locate(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Path::new(name).is_file().then(|| PathBuf::from(name));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path).collect::<Vec<_>>();
+    folders.extend(SERVER_FOLDERS.map(PathBuf::from));
+    folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+fn unserved(program: &Path, why: &str) -> Fault {
+    Fault::refused(format!("use {}: {why}, and Backstop serves MySQL 8.0 and newer", program.display()))
+        .hint("set mysql.server to the mysqld of a MySQL server, 8.0 or newer")
+}
+
+/// The version in `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`.
+fn parse_version(text: &str) -> Result<ServerVersion, String> {
+    let mut words = text.split_whitespace().skip_while(|word| *word != "Ver").skip(1);
+    let word = words.next().ok_or_else(|| format!("it printed `{}`", text.trim()))?;
+    word.parse().map_err(|error: backstop_model::ids::InvalidName| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn program(dir: &Path, prints: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = dir.join("mysqld");
+        std::fs::write(&path, format!("#!/bin/sh\necho '{prints}'\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[tokio::test]
+    async fn serves_mysql_8_and_newer_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = program(dir.path(), "/usr/sbin/mysqld  Ver 26.7.0-2 for Linux on x86_64 ((Debian))");
+        assert!(version_of(&good).await.unwrap().at_least(26, 7, 0));
+        for bad in ["mysqld  Ver 5.7.44 for Linux", "mysqld  Ver 10.11.6-MariaDB-0+deb12u1 for debian"] {
+            let refused = version_of(&program(dir.path(), bad)).await.unwrap_err();
+            assert_eq!(refused.kind, Kind::Refused, "{bad}");
+        }
+        assert!(version_of(&program(dir.path(), "hello")).await.unwrap_err().message.contains("hello"));
+        assert!(locate("no-such-server").is_none() && locate("sh").is_some());
+    }
+}

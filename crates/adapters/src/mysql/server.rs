@@ -1,0 +1,235 @@
+//! Starts, finds and stops mysqld processes.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use backstop_engine::ports::{Reporter, ServerPrograms, ServerStart};
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::server::ServerVersion;
+use rustix::process::Signal;
+use tokio::process::Command;
+
+use super::log::LogWatch;
+use super::{process, program};
+use crate::command;
+
+/// How long a killed process may take to disappear.
+const KILL_DEADLINE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(50);
+
+/// The server program, and what is done with it.
+#[derive(Clone)]
+pub struct Servers {
+    mysqld: PathBuf,
+    reporter: Arc<dyn Reporter>,
+}
+
+impl Servers {
+    /// Uses this server program. What a starting server's log says of its progress goes to the reporter.
+    pub fn new(mysqld: impl Into<PathBuf>, reporter: Arc<dyn Reporter>) -> Self {
+        Self { mysqld: mysqld.into(), reporter }
+    }
+
+    /// Makes a new, empty data directory with an account `root@localhost` without a password.
+    ///
+    /// # Errors
+    /// With the end of the server's log when it fails or takes longer than two minutes.
+    pub async fn initialize(&self, datadir: &Path, more: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.mysqld);
+        command.args(["--no-defaults", "--initialize-insecure"]);
+        command.arg(format!("--datadir={}", datadir.display()));
+        if rustix::process::geteuid().is_root() {
+            command.arg("--user=root");
+        }
+        command.arg("--secure-file-priv=NULL").args(more);
+        let doing = format!("make data directory {}", datadir.display());
+        command::output(&mut command, Duration::from_secs(120), &doing).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl ServerPrograms for Servers {
+    async fn version(&self) -> Result<ServerVersion> {
+        let path = program::locate(&self.mysqld.to_string_lossy()).ok_or_else(|| {
+            Fault::new(Kind::Usage, format!("find server program {}: it is not there", self.mysqld.display()))
+                .hint("set mysql.server to the mysqld of a MySQL server, 8.0 or newer")
+        })?;
+        program::version_of(&path).await
+    }
+
+    async fn start(&self, start: &ServerStart) -> Result<u32> {
+        let doing = format!("start {} on {}", self.mysqld.display(), start.datadir.display());
+        let log = open_log(start).await.map_err(|fault| fault.during(&doing))?;
+        let mut command = Command::new(&self.mysqld);
+        command.arg(format!("--defaults-file={}", start.defaults_file.display()));
+        command.arg(format!("--datadir={}", start.datadir.display()));
+        if rustix::process::geteuid().is_root() {
+            command.arg(format!("--user={}", start.user.as_deref().unwrap_or("root")));
+        }
+        command.args(&start.args).current_dir("/").stdin(Stdio::null());
+        command.stdout(log.try_clone().failed(&doing)?).stderr(log);
+        detach(&mut command);
+        let child = command.spawn().failed(&doing)?;
+        child.id().ok_or_else(|| Fault::failed(format!("{doing}: it ended at once")))
+    }
+
+    async fn wait_ready(&self, start: &ServerStart, pid: u32, deadline: Duration) -> Result<()> {
+        let doing = format!("start server on {}", start.datadir.display());
+        let mut log = LogWatch::new(&start.log);
+        let begin = Instant::now();
+        loop {
+            for line in log.progress() {
+                self.reporter.notice(&line);
+            }
+            if greets(&start.socket).await {
+                return Ok(());
+            }
+            if !process::is_alive(pid) {
+                return Err(not_started(&doing, "it ended", start));
+            }
+            if begin.elapsed() > deadline {
+                return Err(not_started(&doing, &format!("not ready within {deadline:?}"), start));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn stop(&self, datadir: &Path, deadline: Duration) -> Result<()> {
+        let Some(pid) = process::server_on(datadir) else { return Ok(()) };
+        let doing = format!("stop server {pid} on {}", datadir.display());
+        process::signal(pid, Signal::TERM).failed(&doing)?;
+        if gone_within(pid, deadline).await {
+            return Ok(());
+        }
+        self.reporter.notice(&format!("{doing}: not done within {deadline:?}, killing it"));
+        process::signal(pid, Signal::KILL).failed(&doing)?;
+        if gone_within(pid, KILL_DEADLINE).await {
+            return Ok(());
+        }
+        Err(Fault::failed(format!("{doing}: it is still there after SIGKILL"))
+            .hint("it waits for its storage: look at the kernel's log"))
+    }
+
+    async fn give(&self, dir: &Path, user: &str) -> Result<()> {
+        let doing = format!("give {} to {user}", dir.display());
+        let (uid, gid) = ids_of(user).await.map_err(|fault| fault.during(&doing))?;
+        let dir = dir.to_owned();
+        let given = tokio::task::spawn_blocking(move || give_tree(&dir, uid, gid)).await;
+        given.failed(&doing)?.fault(Kind::Failed, &doing).map_err(|fault| {
+            fault
+                .hint("only root can start a server as another user: run as root, or leave --server-user out")
+        })
+    }
+
+    async fn running_on(&self, datadir: &Path) -> Result<Option<u32>> {
+        Ok(process::server_on(datadir))
+    }
+}
+
+/// Opens the log for appending. It belongs to the user the server runs as, which reopens it by name.
+async fn open_log(start: &ServerStart) -> Result<File> {
+    let doing = format!("open {}", start.log.display());
+    let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&start.log).failed(&doing)?;
+    if let Some(user) = &start.user
+        && rustix::process::geteuid().is_root()
+    {
+        let (uid, gid) = ids_of(user).await?;
+        std::os::unix::fs::fchown(&file, Some(uid), Some(gid)).failed(&doing)?;
+    }
+    Ok(file)
+}
+
+/// Gives the child a session of its own, so that no terminal's hang-up or Ctrl-C reaches it, and keeps this
+/// process' open files from it.
+fn detach(command: &mut Command) {
+    close_on_exec();
+    // SAFETY: between fork and exec only setsid is called, which is async-signal-safe and allocates nothing.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));
+    }
+}
+
+/// Marks every file this process itself inherited (a shell's redirections, a build tool's pipes): those that it
+/// opened are marked already, and a server that outlives it must not hold any.
+fn close_on_exec() {
+    use rustix::fd::BorrowedFd;
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for fd in open.filter(|&fd| fd > 2) {
+        // SAFETY: the number is only passed to fcntl(F_SETFD). If the file has been closed meanwhile the call
+        // fails; if another one has taken the number, it is marked as all of this process' files are.
+        #[allow(unsafe_code)]
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
+    }
+}
+
+/// True if a server sends its greeting on this socket: it does so once it takes connections, and asks nothing.
+async fn greets(socket: &Path) -> bool {
+    let socket = socket.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut stream = UnixStream::connect(socket).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        let mut header = [0u8; 5];
+        stream.read_exact(&mut header).ok()
+    });
+    matches!(asked.await, Ok(Some(())))
+}
+
+fn not_started(doing: &str, why: &str, start: &ServerStart) -> Fault {
+    let end = super::log::last_errors(&start.log);
+    Fault::failed(format!("{doing}: {why}; its log ends:\n{end}"))
+        .hint(format!("read {}", start.log.display()))
+}
+
+async fn gone_within(pid: u32, deadline: Duration) -> bool {
+    let begin = Instant::now();
+    while process::is_alive(pid) {
+        if begin.elapsed() > deadline {
+            return false;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    true
+}
+
+/// Numeric user and group id of a user of this host, however it knows its users.
+async fn ids_of(user: &str) -> Result<(u32, u32)> {
+    let mut ids = [0u32; 2];
+    for (id, option) in ids.iter_mut().zip(["-u", "-g"]) {
+        let mut command = Command::new("id");
+        let doing = format!("look up user {user}");
+        let text = command::output(command.args([option, "--", user]), Duration::from_secs(10), &doing);
+        *id =
+            text.await.map_err(|fault| Fault { kind: Kind::Usage, ..fault })?.trim().parse().failed(doing)?;
+    }
+    Ok((ids[0], ids[1]))
+}
+
+/// Changes the owner of everything in a directory. Follows no symbolic link.
+fn give_tree(dir: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
+    lchown(dir, Some(uid), Some(gid))?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            give_tree(&entry.path(), uid, gid)?;
+        } else {
+            lchown(entry.path(), Some(uid), Some(gid))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory that only its owner can enter.
+pub(super) fn create_private(dir: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
