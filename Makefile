@@ -1,0 +1,25 @@
+# Two commands do everything on a fresh Debian or Ubuntu machine with Rust: `make demo` and `make test`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench
+
+help: ## what can be made (this list)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## build backstop and see it back up and rebuild a real MySQL shard (ARGS="--keep" keeps it)
+	@testing/install build
+	@. testing/lib.sh; step "build backstop" cargo build --release --locked -p backstop-cli
+	@target/release/backstop demo $(ARGS)
+
+test: ## check formatting, lint, and run every test against real servers
+	@testing/install test
+	@testing/test all
+
+lint: ## check formatting and lint only
+	@testing/install test
+	@testing/test lint
+
+bench: ## measure against other tools (SIZE=2 gigabytes; ONLY="freeze memory" for some); writes bench/RESULTS.md
+	@testing/install bench
+	@. testing/lib.sh; step "build backstop" cargo build --release --locked -p backstop-cli
+	@bench/run --size "$(or $(SIZE),2)" $(ONLY)
