@@ -1,0 +1,27 @@
+//! The test shard itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use backstop_testkit::{Layout, Ledger, Shard, tables};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_replicates_and_leaves_nothing() {
+    let shard = Shard::start(Layout::default()).await;
+    tables::fill(shard.primary(), 2, 500).await;
+    let ledger = Ledger::start(shard.primary()).await;
+    ledger.wait_for_more(50).await;
+    let written = ledger.stop().await;
+    shard.settle().await;
+
+    assert!(written.rows.len() >= 50);
+    for member in &shard.members {
+        assert_eq!(written.missing_on(member).await, Vec::<u64>::new());
+        assert_eq!(tables::checksums(member).await, tables::checksums(shard.primary()).await);
+    }
+    shard.replica().kill();
+    shard.replica().start().await;
+    let base = shard.base().to_owned();
+    let pids: Vec<_> = shard.members.iter().filter_map(|member| member.pid()).collect();
+    assert_eq!(pids.len(), 3);
+    drop(shard);
+    assert!(!base.exists() && pids.into_iter().all(|pid| !backstop_adapters::mysql::process::is_alive(pid)));
+}
