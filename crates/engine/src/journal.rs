@@ -13,6 +13,8 @@ use backstop_model::fault::{Context, Fault, Kind, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::world::World;
+
 /// The journal of one story, open for writing.
 #[derive(Debug)]
 pub struct Journal {
@@ -113,6 +115,59 @@ impl Journal {
         text.push('\n');
         self.file.write_all(text.as_bytes()).failed(&what)?;
         self.file.sync_data().failed(&what)
+    }
+}
+
+/// The named steps of a story, each done once however often the story is resumed.
+pub struct Steps<'a> {
+    journal: Journal,
+    world: &'a World,
+}
+
+impl<'a> Steps<'a> {
+    /// Opens the journal of a story, or begins one.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open(path: &Path, world: &'a World) -> Result<Self> {
+        Ok(Self { journal: Journal::open(path)?, world })
+    }
+
+    /// Gives a step's output: the journaled one if it is done, else by doing it. The work must be
+    /// idempotent, since a crash after its effect and before the journal's line does it again.
+    ///
+    /// # Errors
+    /// The step's own, or the journal's.
+    pub async fn once<T, F>(&mut self, step: &'static str, work: F) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T>>,
+    {
+        if let Some(output) = self.journal.output(step)? {
+            return Ok(output);
+        }
+        self.journal.begin(step)?;
+        let output = self.world.step(step, work).await?;
+        self.journal.finish(step, &output)?;
+        Ok(output)
+    }
+
+    /// True if the step is done.
+    pub fn is_done(&self, step: &str) -> bool {
+        self.journal.outputs.contains_key(step)
+    }
+
+    /// True if the step has begun, in this run or an earlier one.
+    pub fn has_begun(&self, step: &str) -> bool {
+        self.journal.has_begun(step)
+    }
+
+    /// A finished step's output.
+    ///
+    /// # Errors
+    /// As [`Journal::output`].
+    pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>> {
+        self.journal.output(step)
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub mod journal;
 pub mod ports;
+pub mod recover;
 pub mod world;

@@ -1,0 +1,259 @@
+//! Recovery: a new instance at the moment of a backup, alone or joined to its shard.
+//!
+//! Everything is kept in the target directory, its journal in `DIR/.backstop/`: a recovery that was
+//! stopped, killed or cut off by a reboot goes on where it was when the same command is given again.
+//! Needs read access to the repository only.
+
+mod configure;
+mod guard;
+mod join;
+mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::finding::Finding;
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::progress::Progress;
+use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
+use backstop_repo::{Manifest, Reader, RestoreOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Steps;
+use crate::ports::{CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, ServerPrograms, Topology};
+use crate::world::World;
+
+/// What a recovery is made of.
+pub struct Recover<'a> {
+    /// Backups are read from here.
+    pub reader: &'a Reader,
+    /// Starts the server.
+    pub programs: &'a dyn ServerPrograms,
+    /// Administers it until it is handed over.
+    pub servers: &'a dyn RecoveredServers,
+    /// The shard to join. A standalone recovery never asks it.
+    pub topology: &'a dyn Topology,
+    /// Time, reporter, stop.
+    pub world: &'a World,
+    /// What was asked for.
+    pub request: RecoverRequest,
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoverRequest {
+    /// Whose backup.
+    pub shard: ShardName,
+    /// The moment, as asked.
+    pub target: String,
+    /// The backup that the plan chose.
+    pub backup_id: BackupId,
+    /// The target directory.
+    pub into: PathBuf,
+    /// TCP port; `None`: a free one.
+    pub port: Option<u16>,
+    /// How thoroughly tables are checked.
+    pub check: CheckDepth,
+    /// How it ends.
+    pub ending: Ending,
+    /// User to run the server as.
+    pub server_user: Option<String>,
+    /// The user's own option file, instead of a generated one.
+    pub defaults_file: Option<PathBuf>,
+}
+
+/// How a recovery ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// A read-only server by itself.
+    Standalone,
+    /// A replica of the shard's current primary, caught up.
+    Join,
+}
+
+/// What is decided once and stays so, however often the recovery is resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Decided {
+    pub(crate) backup_id: BackupId,
+    pub(crate) target: String,
+    pub(crate) ending: Ending,
+    pub(crate) port: u16,
+    pub(crate) server_id: u32,
+}
+
+/// Recovers an instance and leaves it running.
+///
+/// # Errors
+/// [`Kind::Refused`] when a guard refuses (nothing was touched then), [`Kind::Damaged`] when stored data is
+/// damaged or the server does not hold exactly what the manifest says, [`Kind::NotRecoverable`] when the
+/// shard has purged what a joining instance would need. After any fault the server is stopped and the
+/// same command resumes.
+pub async fn recover(recover: &Recover<'_>) -> Result<RecoverReport> {
+    guard::target_directory(&recover.request.into)?;
+    let mut steps = Steps::open(&recover.request.into.join(".backstop/journal"), recover.world)?;
+    let outcome = recover.world.unless_stopped(story(recover, &mut steps)).await;
+    if outcome.is_err() && !steps.is_done("hand_over") {
+        server::stop_unfinished(recover).await;
+    }
+    outcome.map_err(|fault| resume_hint(fault, recover))
+}
+
+async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> {
+    let begun = r.world.clock.monotonic();
+    let manifest = r.reader.manifest(&r.request.backup_id).await?;
+    let decided = steps.once("decide", guard::decide(r, &manifest)).await?;
+    guard::same_request(&decided, &r.request)?;
+
+    let mut seconds = RecoverSeconds::default();
+    let lap = Lap::start(r.world);
+    steps.once("materialise", materialise(r, &manifest)).await?;
+    seconds.materialise = lap.seconds();
+    steps.once("configure", configure::configure(r, &manifest, &decided)).await?;
+
+    let lap = Lap::start(r.world);
+    let checks: Vec<Finding>;
+    if steps.is_done("hand_over") {
+        checks = steps.output("check")?.unwrap_or_default();
+    } else {
+        let mut session = r.world.step("start", server::start(r, &decided)).await?;
+        let held = steps.once("verify", verify(&mut *session, &manifest.facts.gtid_executed)).await?;
+        seconds.start = lap.seconds();
+        steps.once("forget", forget(&mut *session)).await?;
+        checks = steps.once("check", check(r, &mut *session)).await?;
+        let lap = Lap::start(r.world);
+        if decided.ending == Ending::Join {
+            join::join(r, steps, &mut *session, &held).await?;
+        }
+        seconds.join = lap.seconds();
+        steps.once("finish", finish(&mut *session)).await?;
+        steps.once("hand_over", session.hand_over()).await?;
+    }
+    seconds.total = (r.world.clock.monotonic() - begun).as_secs_f64();
+    report(r, steps, &decided, checks, seconds)
+}
+
+/// Writes the files of the backup into `DIR/data`.
+async fn materialise(r: &Recover<'_>, manifest: &Manifest) -> Result<()> {
+    let options = RestoreOptions {
+        done_list: Some(r.request.into.join(".backstop/restored")),
+        ..RestoreOptions::default()
+    };
+    let progress = |progress: Progress| r.world.reporter.progress(progress);
+    r.reader.restore(manifest, &server::layout(&r.request).datadir, &options, &progress).await?;
+    Ok(())
+}
+
+/// The server itself says what it holds; what the manifest claims must be exactly that.
+async fn verify(session: &mut dyn RecoveredSession, claimed: &GtidSet) -> Result<GtidSet> {
+    let held = session.gtid_executed().await?;
+    if held == *claimed {
+        return Ok(held);
+    }
+    let message = format!(
+        "the restored server does not hold what its backup claims: server `{held}`, manifest `{claimed}` \
+         (missing `{}`, beyond it `{}`)",
+        claimed.subtract(&held),
+        held.subtract(claimed)
+    );
+    Err(Fault::new(Kind::Damaged, message)
+        .hint("recover from another backup (`--backup ID`) and report this one"))
+}
+
+/// Nothing of the donor's replication stays.
+async fn forget(session: &mut dyn RecoveredSession) -> Result<()> {
+    session.set_super_read_only(ReadOnly::Off).await?;
+    session.forget_replication().await?;
+    session.set_super_read_only(ReadOnly::Super).await
+}
+
+async fn check(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<Vec<Finding>> {
+    let findings = session.check_tables(r.request.check, &*r.world.reporter).await?;
+    let broken: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.severity == backstop_model::finding::Severity::Problem)
+        .map(|finding| finding.what.as_str())
+        .collect();
+    if broken.is_empty() {
+        return Ok(findings);
+    }
+    Err(Fault::new(Kind::Damaged, format!("tables are broken after recovery: {}", broken.join("; "))))
+}
+
+async fn finish(session: &mut dyn RecoveredSession) -> Result<GtidSet> {
+    session.set_super_read_only(ReadOnly::Super).await?;
+    session.gtid_executed().await
+}
+
+fn report(
+    r: &Recover<'_>,
+    steps: &Steps<'_>,
+    decided: &Decided,
+    checks: Vec<Finding>,
+    seconds: RecoverSeconds,
+) -> Result<RecoverReport> {
+    let layout = server::layout(&r.request);
+    Ok(RecoverReport {
+        shard: r.request.shard.clone(),
+        backup_id: decided.backup_id.clone(),
+        target: decided.target.clone(),
+        gtid_executed: steps.output("finish")?.unwrap_or_default(),
+        transactions_replayed: 0,
+        server: RecoveredServer {
+            host: "127.0.0.1".to_owned(),
+            port: decided.port,
+            socket: layout.socket.display().to_string(),
+            datadir: layout.datadir.display().to_string(),
+        },
+        joined: decided.ending == Ending::Join,
+        checks,
+        seconds,
+        next: next_steps(r, decided),
+    })
+}
+
+fn next_steps(r: &Recover<'_>, decided: &Decided) -> Vec<String> {
+    let options = server::layout(&r.request).defaults_file;
+    let mut next = vec![format!(
+        "it listens on 127.0.0.1 only and is super_read_only: set bind_address in {} and restart it to serve clients",
+        options.display()
+    )];
+    match decided.ending {
+        Ending::Join => {
+            next.push(
+                "make it known to your topology manager, and name it in the shard's `members`".to_owned(),
+            );
+        }
+        Ending::Standalone => {
+            next.push("it is a copy by itself: it follows nobody, and its events do not fire".to_owned());
+        }
+    }
+    next
+}
+
+fn resume_hint(fault: Fault, r: &Recover<'_>) -> Fault {
+    let begun = r.request.into.join(".backstop/journal").exists();
+    if fault.hint.is_some() || !begun || matches!(fault.kind, Kind::Refused | Kind::Usage) {
+        return fault;
+    }
+    let dir = r.request.into.display();
+    fault.hint(format!("give the same command again to go on, or remove {dir} to start over"))
+}
+
+/// A stopwatch on the story's clock.
+struct Lap<'a> {
+    world: &'a World,
+    begun: Duration,
+}
+
+impl<'a> Lap<'a> {
+    fn start(world: &'a World) -> Self {
+        Self { world, begun: world.clock.monotonic() }
+    }
+
+    fn seconds(&self) -> f64 {
+        (self.world.clock.monotonic() - self.begun).as_secs_f64()
+    }
+}

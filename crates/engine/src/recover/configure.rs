@@ -1,0 +1,115 @@
+//! The recovered server's option file.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use backstop_model::fault::{Context, Result};
+use backstop_model::recovered::{option_name, recovered_settings};
+use backstop_model::server::RecordedSettings;
+use backstop_repo::Manifest;
+
+use super::{Decided, Recover, server};
+use crate::ports::ServerStart;
+
+/// Writes `DIR/my.cnf` and takes the donor's identity out of the data directory. What the donor had set with
+/// `SET PERSIST` is among the recorded settings, so its `mysqld-auto.cnf` is put aside: it would override
+/// the option file.
+pub(super) async fn configure(r: &Recover<'_>, manifest: &Manifest, decided: &Decided) -> Result<()> {
+    let start = server::layout(&r.request);
+    for donor in ["auto.cnf", "mysqld-auto.cnf"] {
+        put_aside(&start.datadir.join(donor), &r.request.into.join(".backstop"))?;
+    }
+    let own = match &r.request.defaults_file {
+        Some(path) => std::fs::read_to_string(path).failed(format!("read option file {}", path.display()))?,
+        None => kept_options(&manifest.facts.settings),
+    };
+    let text = format!("{own}{}", fixed_options(&start, decided));
+    write_private(&start.defaults_file, &text)?;
+    match &r.request.server_user {
+        Some(user) => r.programs.give(&r.request.into, user).await,
+        None => Ok(()),
+    }
+}
+
+/// The donor's settings that a recovered server keeps.
+fn kept_options(recorded: &RecordedSettings) -> String {
+    let settings = recovered_settings(recorded);
+    let mut text = String::from(
+        "# Written by `backstop recover` from the settings recorded with the backup.\n[mysqld]\n",
+    );
+    for (name, value) in &settings.kept {
+        let _ = writeln!(text, "{} = {}", option_name(name), quoted(value));
+    }
+    for dropped in &settings.dropped {
+        let _ = writeln!(text, "# not kept: {} ({})", dropped.name, dropped.reason);
+    }
+    text
+}
+
+/// What a recovered server must have until it is handed over. Last in the file, so that it wins.
+fn fixed_options(start: &ServerStart, decided: &Decided) -> String {
+    let path = |path: &Path| quoted(&path.display().to_string());
+    format!(
+        "\n[mysqld]\n\
+         datadir = {}\nsocket = {}\nlog_error = {}\npid_file = {}\n\
+         port = {}\nbind_address = 127.0.0.1\nmysqlx = OFF\n\
+         server_id = {}\nskip_replica_start = ON\nsuper_read_only = ON\nevent_scheduler = OFF\n\
+         gtid_mode = ON\nenforce_gtid_consistency = ON\nsecure_file_priv = NULL\n\
+         loose_rpl_semi_sync_replica_enabled = OFF\nloose_rpl_semi_sync_source_enabled = OFF\n\
+         loose_innodb_buffer_pool_load_at_startup = OFF\n",
+        path(&start.datadir),
+        path(&start.socket),
+        path(&start.log),
+        path(&start.datadir.join("mysqld.pid")),
+        decided.port,
+        decided.server_id
+    )
+}
+
+/// A value as option files want it: in double quotes, backslashes doubled.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:,".contains(c);
+    if !value.is_empty() && value.chars().all(plain) {
+        return value.to_owned();
+    }
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn put_aside(file: &Path, aside: &Path) -> Result<()> {
+    let Some(name) = file.file_name() else { return Ok(()) };
+    let to = aside.join(format!("{}.donor", name.to_string_lossy()));
+    match std::fs::rename(file, &to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).failed(format!("move {} to {}", file.display(), to.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Written whole or not at all: a new file renamed into place.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let what = format!("write {}", path.display());
+    let temporary = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o640).open(&temporary);
+    let mut file = file.failed(&what)?;
+    file.write_all(text.as_bytes()).failed(&what)?;
+    file.sync_all().failed(&what)?;
+    std::fs::rename(&temporary, path).failed(&what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_quoted_where_needed() {
+        assert_eq!(quoted("ROW"), "ROW");
+        assert_eq!(quoted("/a/b-c.d"), "/a/b-c.d");
+        assert_eq!(quoted("a b#c"), "\"a b#c\"");
+        assert_eq!(quoted("say \"x\" \\"), "\"say \\\"x\\\" \\\\\"");
+        assert_eq!(quoted(""), "\"\"");
+    }
+}

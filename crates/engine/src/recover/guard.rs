@@ -1,0 +1,140 @@
+//! What a recovery refuses before it touches anything.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::server::ServerVersion;
+use backstop_repo::{Manifest, Storage};
+
+use super::{Decided, Ending, Recover, RecoverRequest, join};
+
+/// The directory must be absent, empty, or hold this kind of recovery's journal.
+pub(super) fn target_directory(dir: &Path) -> Result<()> {
+    let what = format!("look into target directory {}", dir.display());
+    match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Fault::refused(format!("{what}: {error}")).hint("name a directory with `--into`")),
+        Ok(mut entries) => {
+            if entries.next().is_none() || dir.join(".backstop/journal").is_file() {
+                return Ok(());
+            }
+            Err(Fault::refused(format!("target directory {} is not empty", dir.display()))
+                .hint("name an empty or new directory with `--into`; only an unfinished recovery is resumed"))
+        }
+    }
+}
+
+/// Checks everything that can be known beforehand, and decides what must not change on a resume.
+pub(super) async fn decide(r: &Recover<'_>, manifest: &Manifest) -> Result<Decided> {
+    let Storage::Blocks { .. } = manifest.storage else {
+        return Err(Fault::refused(format!("backup {} is an EBS snapshot", r.request.backup_id))
+            .hint("recover it on AWS, with deploy/terraform and deploy/ansible"));
+    };
+    space(&r.request.into, manifest.sizes.data_bytes)?;
+    version(&r.programs.version().await?, &manifest.facts.server_version)?;
+    let server_id = match r.request.ending {
+        Ending::Join => join::possible(r, &manifest.facts.gtid_executed).await?,
+        Ending::Standalone => join::server_id(r, &[]),
+    };
+    Ok(Decided {
+        backup_id: r.request.backup_id.clone(),
+        target: r.request.target.clone(),
+        ending: r.request.ending,
+        port: port(r.request.port)?,
+        server_id,
+    })
+}
+
+/// A resumed recovery must be the one that was begun.
+pub(super) fn same_request(decided: &Decided, request: &RecoverRequest) -> Result<()> {
+    let port_differs = request.port.is_some_and(|port| port != decided.port);
+    if decided.target == request.target && decided.ending == request.ending && !port_differs {
+        return Ok(());
+    }
+    Err(Fault::refused(format!(
+        "{} holds a recovery of backup {} to `{}` ({:?}, port {}) that was begun with other arguments",
+        request.into.display(),
+        decided.backup_id,
+        decided.target,
+        decided.ending,
+        decided.port
+    ))
+    .hint("give the same arguments to go on with it, or name another directory"))
+}
+
+/// Fails if something listens on this port of the loopback interface.
+pub(super) fn port_is_free(port: u16) -> Result<()> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::refused(format!("port {port} cannot be used: {error}"))
+            .hint("name a free one with `--port`, or leave it out to have one chosen")),
+    }
+}
+
+fn port(wanted: Option<u16>) -> Result<u16> {
+    if let Some(port) = wanted {
+        return port_is_free(port).map(|()| port);
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).failed("find a free port")?;
+    Ok(listener.local_addr().failed("find a free port")?.port())
+}
+
+/// A server can open data of its own version or an older one of the last release series, never newer data.
+fn version(program: &ServerVersion, data: &ServerVersion) -> Result<()> {
+    if (program.major, program.minor, program.patch) >= (data.major, data.minor, data.patch) {
+        return Ok(());
+    }
+    Err(Fault::refused(format!("the server program is {program}, older than the backup's server {data}"))
+        .hint("set `mysql.server` to a mysqld of the same version or newer"))
+}
+
+/// The files, a tenth more for the redo log and what the server writes, and 64 MiB.
+fn space(dir: &Path, data_bytes: u64) -> Result<()> {
+    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let what = format!("look for space in {}", existing.display());
+    let volume = rustix::fs::statvfs(existing).failed(what)?;
+    let free = volume.f_bavail.saturating_mul(volume.f_frsize);
+    let needed = data_bytes + data_bytes / 10 + (64 << 20);
+    if free >= needed {
+        return Ok(());
+    }
+    let mib = |bytes: u64| bytes >> 20;
+    Err(Fault::refused(format!(
+        "not enough space in {}: {} MiB needed, {} MiB free",
+        existing.display(),
+        mib(needed),
+        mib(free)
+    ))
+    .hint("free some, or name a directory on a larger volume with `--into`"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use backstop_model::fault::Kind;
+
+    #[test]
+    fn only_new_empty_or_begun_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(target_directory(&dir.path().join("new")).is_ok());
+        assert!(target_directory(dir.path()).is_ok());
+        std::fs::write(dir.path().join("precious"), "x").unwrap();
+        assert_eq!(target_directory(dir.path()).unwrap_err().kind, Kind::Refused);
+        std::fs::create_dir(dir.path().join(".backstop")).unwrap();
+        std::fs::write(dir.path().join(".backstop/journal"), "").unwrap();
+        assert!(target_directory(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn versions_spaces_and_ports() {
+        let v = |text: &str| text.parse::<ServerVersion>().unwrap();
+        assert!(version(&v("9.7.4-2"), &v("9.7.4-1")).is_ok());
+        assert_eq!(version(&v("8.4.0"), &v("9.7.4")).unwrap_err().kind, Kind::Refused);
+        assert_eq!(space(Path::new("/tmp/x/y"), u64::MAX / 4).unwrap_err().kind, Kind::Refused);
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert_eq!(port_is_free(taken.local_addr().unwrap().port()).unwrap_err().kind, Kind::Refused);
+        assert!(port(None).unwrap() > 0);
+    }
+}

@@ -1,0 +1,187 @@
+//! Joining a recovered instance to its shard.
+
+use std::time::Duration;
+
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::plan::{GtidStep, gtid_step};
+use backstop_model::progress::{Progress, Unit};
+use backstop_model::topology::{InstanceState, Member, current_primary};
+
+use super::Recover;
+use crate::journal::Steps;
+use crate::ports::{ReadOnly, RecoveredSession};
+
+/// How often replication is looked at while it catches up.
+const POLL: Duration = Duration::from_millis(500);
+/// Catching up fails when not one transaction was applied for so long.
+const STALL: Duration = Duration::from_secs(600);
+/// Caught up is who has everything the primary had so long ago.
+const CURRENT: Duration = Duration::from_secs(2);
+/// A receiver that cannot connect is given so long before its error ends the recovery.
+const CONNECT: Duration = Duration::from_secs(60);
+
+/// Checks that an instance holding `held` could join now. Gives a server id nobody in the shard has.
+pub(super) async fn possible(r: &Recover<'_>, held: &GtidSet) -> Result<u32> {
+    let members = r.topology.look().await?;
+    let (_, primary) = current_primary(&members)?;
+    fits(primary, held)?;
+    Ok(server_id(r, &members))
+}
+
+/// A random server id that no reachable member has.
+pub(super) fn server_id(r: &Recover<'_>, members: &[Member]) -> u32 {
+    let taken: Vec<u32> = states(members).map(|state| state.server_id).collect();
+    loop {
+        let id = (r.world.clock.random() >> 32) as u32;
+        if id > 0 && id < u32::MAX && !taken.contains(&id) {
+            return id;
+        }
+    }
+}
+
+/// Follows the current primary and waits until everything it has is applied.
+pub(super) async fn join(
+    r: &Recover<'_>,
+    steps: &mut Steps<'_>,
+    session: &mut dyn RecoveredSession,
+    held: &GtidSet,
+) -> Result<()> {
+    if !steps.is_done("follow") {
+        set_gtids(r, steps, session, held).await?;
+    }
+    steps.once("follow", follow(r, session, held)).await?;
+    steps.once("catch_up", catch_up(r, session)).await?;
+    steps.once("semi_sync", semi_sync(r, session)).await
+}
+
+/// Makes `gtid_executed` exactly `held` on a server without binary logs of the donor's. `held` comes from the
+/// journal, never from the server: between the two statements of a reset the server's own set is empty.
+async fn set_gtids(
+    r: &Recover<'_>,
+    steps: &mut Steps<'_>,
+    session: &mut dyn RecoveredSession,
+    held: &GtidSet,
+) -> Result<()> {
+    let executed = session.gtid_executed().await?;
+    let purged = session.gtid_purged().await?;
+    let step = gtid_step(&executed, held, &purged, steps.has_begun("reset_gtids"));
+    if let GtidStep::Refuse { missing, extra } = &step {
+        let message = format!(
+            "the server's transactions changed since they were verified: missing `{missing}`, beyond `{extra}`"
+        );
+        return Err(Fault::refused(message).hint("remove the directory and recover anew"));
+    }
+    if step == GtidStep::Keep {
+        return Ok(());
+    }
+    session.set_super_read_only(ReadOnly::Off).await?;
+    if step == GtidStep::ResetAndSet {
+        steps.once("reset_gtids", session.reset_gtids()).await?;
+    }
+    r.world.step("set_gtid_purged", session.set_gtid_purged(held)).await?;
+    session.set_super_read_only(ReadOnly::Super).await
+}
+
+async fn follow(r: &Recover<'_>, session: &mut dyn RecoveredSession, held: &GtidSet) -> Result<()> {
+    let members = r.topology.look().await?;
+    let (endpoint, primary) = current_primary(&members)?;
+    if session.server_uuid().await? == primary.server_uuid {
+        return Err(Fault::refused(format!("the recovered server has the UUID of {endpoint}")));
+    }
+    fits(primary, held)?;
+    session.set_super_read_only(ReadOnly::Off).await?;
+    session.follow(endpoint).await?;
+    session.set_super_read_only(ReadOnly::Super).await
+}
+
+/// An instance can follow a primary that has all its transactions and can still send all it lacks.
+fn fits(primary: &InstanceState, held: &GtidSet) -> Result<()> {
+    let extra = held.subtract(&primary.gtid_executed);
+    if !extra.is_empty() {
+        let message =
+            format!("the backup holds transactions that the shard's primary does not have: `{extra}`");
+        return Err(Fault::refused(message).hint("recover it `--standalone`, or from another backup"));
+    }
+    let lost = primary.gtid_purged.subtract(held);
+    if !lost.is_empty() {
+        let message = format!("the primary has purged binary logs that the backup lacks: `{lost}`");
+        return Err(Fault::new(Kind::NotRecoverable, message)
+            .hint("recover from a newer backup, or back up another member first"));
+    }
+    Ok(())
+}
+
+/// Waits until the instance has everything that the primary had at most [`CURRENT`] ago.
+async fn catch_up(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
+    let now = || r.world.clock.monotonic();
+    let begun = now();
+    let (mut wanted, mut asked) = (primary_set(r).await?, now());
+    let mut total = None;
+    let (mut left, mut moved) = (u64::MAX, now());
+    loop {
+        let still = wanted.subtract(&session.gtid_executed().await?).count();
+        let all = *total.get_or_insert(still);
+        if still < left {
+            (left, moved) = (still, now());
+        }
+        let done = all.saturating_sub(still);
+        r.world.reporter.progress(Progress { done, total: Some(all), unit: Unit::Transactions });
+        if replicating(r, session, begun).await? && still == 0 {
+            if now() - asked <= CURRENT {
+                return Ok(());
+            }
+            (wanted, asked) = (primary_set(r).await?, now());
+            (total, left) = (None, u64::MAX);
+            continue;
+        }
+        if now() - moved > STALL {
+            let message =
+                format!("catch up with the primary: {still} transactions left, none applied for {STALL:?}");
+            return Err(Fault::failed(message).hint("look at SHOW REPLICA STATUS of the recovered server"));
+        }
+        r.world.clock.sleep(POLL).await;
+    }
+}
+
+/// True if both threads run. A thread that stopped with an error ends the recovery.
+async fn replicating(r: &Recover<'_>, session: &mut dyn RecoveredSession, begun: Duration) -> Result<bool> {
+    let Some(state) = session.replication().await? else {
+        return Err(Fault::failed("catch up with the primary: the replication channel is gone"));
+    };
+    if state.io_running && state.sql_running {
+        return Ok(true);
+    }
+    let waited = r.world.clock.monotonic() - begun;
+    match state.last_error {
+        Some(error) if !state.sql_running || waited > CONNECT => {
+            Err(Fault::failed(format!("follow {}: {error}", state.source))
+                .hint("the replication user and its grants are described in docs/grants.md"))
+        }
+        None if waited > CONNECT => {
+            Err(Fault::failed(format!("follow {}: replication does not run", state.source)))
+        }
+        _ => Ok(false),
+    }
+}
+
+async fn primary_set(r: &Recover<'_>) -> Result<GtidSet> {
+    let members = r.topology.look().await?;
+    let (_, primary) = current_primary(&members)?;
+    Ok(primary.gtid_executed.clone())
+}
+
+/// Acknowledges semi-synchronously if the other replicas do.
+async fn semi_sync(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
+    let members = r.topology.look().await?;
+    if states(&members).any(|state| state.semi_sync_replica) {
+        session.set_super_read_only(ReadOnly::Off).await?;
+        session.enable_semi_sync_replica().await?;
+        session.set_super_read_only(ReadOnly::Super).await?;
+    }
+    Ok(())
+}
+
+fn states(members: &[Member]) -> impl Iterator<Item = &InstanceState> {
+    members.iter().filter_map(|member| member.state.as_ref().ok())
+}
