@@ -1,4 +1,5 @@
 //! The outside: topology, secrets, MySQL, snapshots. Adapters decide nothing; the stories do.
 
+pub mod clock;
 pub mod command;
 pub mod mysql;
