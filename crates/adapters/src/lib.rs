@@ -3,3 +3,4 @@
 pub mod clock;
 pub mod command;
 pub mod mysql;
+pub mod topology;

@@ -18,6 +18,9 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a statement may take unless the caller says otherwise.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What every session begins with: texts are quoted alike whatever `sql_mode` the server has.
+const SESSION: &str = "SET SESSION sql_mode = ''";
+
 /// Whom to log in as.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -131,6 +134,7 @@ impl Connector {
             .prefer_socket(false)
             .stmt_cache_size(0)
             .tcp_keepalive(Some(Duration::from_secs(30)))
+            .init(vec![SESSION])
             .connect_attribute("program_name", "backstop");
         let builder = match address {
             Address::Tcp(endpoint) => builder.ip_or_hostname(endpoint.host.clone()).tcp_port(endpoint.port),
@@ -183,6 +187,15 @@ impl Connection {
     /// `CONNECTION_ID()`; `None` once the session is given up.
     pub fn id(&self) -> Option<u32> {
         self.conn.as_ref().map(Conn::id)
+    }
+
+    /// True if the connection is encrypted.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn is_encrypted(&mut self) -> Result<bool, SqlError> {
+        let cipher: Vec<(String, String)> = self.query("SHOW SESSION STATUS LIKE 'Ssl_cipher'").await?;
+        Ok(cipher.iter().any(|(_, name)| !name.is_empty()))
     }
 
     /// Runs a statement and gives its rows, within [`STATEMENT_DEADLINE`].

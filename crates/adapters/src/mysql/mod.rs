@@ -1,9 +1,15 @@
 //! Everything that is said to a MySQL server, and done with its programs.
 
 pub mod connect;
+pub mod dialect;
 pub mod error;
 pub mod log;
 pub mod packages;
+mod private;
 pub mod process;
 pub mod program;
+pub mod recovered;
+pub mod replication;
 pub mod server;
+pub mod state;
+pub mod tables;

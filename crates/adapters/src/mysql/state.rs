@@ -1,0 +1,58 @@
+//! What one instance says of itself.
+
+use backstop_model::gtid::GtidSet;
+use backstop_model::topology::InstanceState;
+
+use super::connect::Connection;
+use super::dialect::Dialect;
+use super::error::{Cause, SqlError};
+use super::replication::replication;
+
+/// Asks an instance for its identity, its transactions and its replication.
+///
+/// # Errors
+/// See [`Cause`]; with [`Cause::Shape`] if it says something that cannot be read.
+pub async fn instance_state(session: &mut Connection) -> Result<InstanceState, SqlError> {
+    let (uuid, server_id, version, gtid_mode): (String, u32, String, String) =
+        session.one("SELECT @@server_uuid, @@server_id, @@version, @@GLOBAL.gtid_mode").await?;
+    let (read_only, super_read_only): (u8, u8) =
+        session.one("SELECT @@GLOBAL.read_only, @@GLOBAL.super_read_only").await?;
+    let version = read(session, "version", version.parse())?;
+    let (executed, purged): (String, String) =
+        session.one("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged").await?;
+    let semi_sync: Vec<(String, String)> =
+        session.query("SHOW GLOBAL VARIABLES LIKE 'rpl\\_semi\\_sync\\_%\\_enabled'").await?;
+    let dialect = Dialect::of(&version);
+    Ok(InstanceState {
+        server_uuid: read(session, "server UUID", uuid.parse())?,
+        server_id,
+        gtid_mode_on: gtid_mode == "ON",
+        read_only: read_only != 0 || super_read_only != 0,
+        gtid_executed: gtids(session, &executed)?,
+        gtid_purged: gtids(session, &purged)?,
+        semi_sync_replica: is_semi_sync_replica(&semi_sync),
+        replication: replication(session, dialect).await?,
+        version,
+    })
+}
+
+/// A GTID set as the server prints it.
+pub(super) fn gtids(session: &Connection, text: &str) -> Result<GtidSet, SqlError> {
+    read(session, "GTID set", text.parse())
+}
+
+fn is_semi_sync_replica(variables: &[(String, String)]) -> bool {
+    let is_replica = |name: &str| name.contains("_replica_") || name.contains("_slave_");
+    variables.iter().any(|(name, value)| is_replica(name) && value == "ON")
+}
+
+fn read<T, E: std::fmt::Display>(
+    session: &Connection,
+    what: &str,
+    parsed: Result<T, E>,
+) -> Result<T, SqlError> {
+    parsed.map_err(|error| SqlError {
+        doing: format!("read the {what} of {}", session.address()),
+        cause: Cause::Shape(error.to_string()),
+    })
+}

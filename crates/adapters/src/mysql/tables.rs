@@ -1,0 +1,95 @@
+//! Checks the user tables of a server.
+
+use std::time::Duration;
+
+use backstop_engine::ports::{CheckDepth, Reporter};
+use backstop_model::fault::Result;
+use backstop_model::finding::Finding;
+use backstop_model::progress::{Progress, Unit};
+
+use super::connect::Connection;
+use super::dialect::quote_name;
+
+/// Checking one table reads all of it.
+const DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// The names of all tables but the server's own.
+pub const USER_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+     WHERE TABLE_TYPE = 'BASE TABLE' \
+     AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
+     ORDER BY TABLE_SCHEMA, TABLE_NAME";
+
+/// A row of `CHECK TABLE`: table, operation, kind of message, message.
+type Message = (String, String, String, Option<String>);
+
+/// Runs `CHECK TABLE` on every user table, one after the other. Broken ones are problems; if there are none the only
+/// finding says how many were checked.
+pub async fn check(
+    session: &mut Connection,
+    depth: CheckDepth,
+    reporter: &dyn Reporter,
+) -> Result<Vec<Finding>> {
+    let tables: Vec<(String, String)> = session.query(USER_TABLES).await?;
+    let total = tables.len() as u64;
+    let mut findings = Vec::new();
+    for ((schema, table), done) in tables.into_iter().zip(1..) {
+        let messages = check_one(session, &schema, &table, depth).await?;
+        findings.extend(verdict(&format!("{schema}.{table}"), &messages));
+        reporter.progress(Progress { done, total: Some(total), unit: Unit::Items });
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("tables-sound", format!("{total} tables were checked and are sound")));
+    }
+    Ok(findings)
+}
+
+async fn check_one(
+    session: &mut Connection,
+    schema: &str,
+    table: &str,
+    depth: CheckDepth,
+) -> Result<Vec<Message>> {
+    let option = match depth {
+        CheckDepth::Quick => "QUICK",
+        CheckDepth::Full => "EXTENDED",
+    };
+    let sql = format!("CHECK TABLE {}.{} {option}", quote_name(schema), quote_name(table));
+    Ok(session.query_within(&sql, DEADLINE).await?)
+}
+
+/// A table is sound if the last message says so and none of the others is an error.
+fn verdict(table: &str, messages: &[Message]) -> Option<Finding> {
+    let sound = |text: &str| text == "OK" || text == "Table is already up to date";
+    let text = |message: &Message| message.3.clone().unwrap_or_default();
+    let error = messages.iter().find(|(_, _, kind, _)| kind.eq_ignore_ascii_case("error"));
+    let last = messages.last().map(text).unwrap_or_default();
+    if error.is_none() && sound(&last) {
+        return None;
+    }
+    let why = error.map_or(last, text);
+    let what = format!("table {table} is broken: {why}");
+    Some(Finding::problem(
+        "table-broken",
+        what,
+        "recover from another backup, or restore the table from a replica",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: &str, text: &str) -> Message {
+        ("s.t".into(), "check".into(), kind.into(), Some(text.into()))
+    }
+
+    #[test]
+    fn only_ok_is_sound() {
+        assert_eq!(verdict("s.t", &[message("status", "OK")]), None);
+        assert_eq!(verdict("s.t", &[message("note", "The storage engine …"), message("status", "OK")]), None);
+        let broken = [message("Error", "Index k is corrupted"), message("status", "OK")];
+        assert!(verdict("s.t", &broken).is_some_and(|finding| finding.what.contains("Index k")));
+        assert!(verdict("s.t", &[message("status", "Operation failed")]).is_some());
+        assert!(verdict("s.t", &[]).is_some());
+    }
+}

@@ -1,0 +1,5 @@
+//! Who is in a shard.
+
+mod members;
+
+pub use members::Members;
