@@ -34,7 +34,7 @@ const ABSENT: [(&str, &[&str], &str); 5] = [
     ),
     (
         "*",
-        &["native-tls", "openssl*", "ring", "time", "jiff"],
+        &["native-tls", "openssl", "openssl-sys", "time", "jiff"],
         "one TLS stack (rustls with aws-lc-rs) and one time library (chrono)",
     ),
 ];
