@@ -19,6 +19,8 @@ use backstop_model::server::{Position, RecordedSettings};
 use backstop_model::topology::{Choice, Member};
 use chrono::{DateTime, Utc};
 
+use crate::contents::ServerFiles;
+
 /// Wall clock, monotonic clock and randomness.
 #[async_trait]
 pub trait Clock: Send + Sync {
@@ -87,7 +89,7 @@ pub trait Snapshots: Send + Sync {
     /// Takes a snapshot for a run. The run's id names every artefact.
     async fn take(&self, run: &BackupId) -> Result<Taken>;
     /// Makes the snapshot's files readable; the directory stays valid until `release`.
-    async fn open(&self, snapshot: &Snapshot) -> Result<PathBuf>;
+    async fn open(&self, snapshot: &Snapshot) -> Result<Opened>;
     /// Removes the snapshot and everything that was made for its run. Removing what is gone is no error.
     async fn release(&self, snapshot: &Snapshot) -> Result<()>;
     /// Every snapshot of Backstop's on this host for this work directory, also half made ones.
@@ -104,6 +106,15 @@ pub struct Snapshot {
     pub run: BackupId,
     /// Where its artefacts are.
     pub path: PathBuf,
+}
+
+/// A snapshot that can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The data directory.
+    pub root: PathBuf,
+    /// Where the server's logs are in it, which [`contents`](crate::contents::contents) needs to know.
+    pub files: ServerFiles,
 }
 
 /// What `take` gives.
