@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use crate::settings::{ConfigFaults, Document, Found, Table};
+
 /// How to log in to the members of a shard. `Debug` shows no secret.
 #[derive(Clone)]
 pub struct Credentials {
@@ -64,6 +66,22 @@ pub struct StoreCredentials {
 }
 
 impl Credentials {
+    /// Reads the TOML text of a credentials file: `user`, `password`, optional `replication_user` with
+    /// `replication_password`, optional `tls = { mode = …, ca = … }`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once; never a value of it, nor the name of a key that is not known.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigFaults> {
+        read(text, file_name, |root| {
+            let user = root.required("user", root.read("user", not_empty), "user = \"…\"");
+            let password = root.required("password", secret(&root, "password"), "password = \"…\"");
+            let replication = replication(&root);
+            let tls = root.table("tls").map(tls);
+            root.finish();
+            Some(Self { user: user?, password: password?, replication, tls: tls.flatten() })
+        })
+    }
+
     /// The account to replicate with: its own if there is one, else the same user.
     pub fn replication_account(&self) -> ReplicationAccount {
         self.replication.clone().unwrap_or_else(|| ReplicationAccount {
@@ -77,6 +95,69 @@ impl Credentials {
         let mode = if server.is_loopback() { TlsMode::Preferred } else { TlsMode::Required };
         self.tls.clone().unwrap_or(Tls { mode, ca: None })
     }
+}
+
+impl StoreCredentials {
+    /// Reads the TOML text: `access_key_id`, `secret_access_key`, optional `session_token`.
+    ///
+    /// # Errors
+    /// As [`Credentials::parse`].
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigFaults> {
+        read(text, file_name, |root| {
+            let id = root.read("access_key_id", not_empty);
+            let access_key_id = root.required("access_key_id", id, "access_key_id = \"…\"");
+            let key = secret(&root, "secret_access_key");
+            let secret_access_key = root.required("secret_access_key", key, "secret_access_key = \"…\"");
+            let session_token = secret(&root, "session_token");
+            root.finish();
+            Some(Self { access_key_id: access_key_id?, secret_access_key: secret_access_key?, session_token })
+        })
+    }
+}
+
+fn read<T>(
+    text: &str,
+    file_name: &str,
+    understand: impl FnOnce(Table<'_>) -> Option<T>,
+) -> Result<T, ConfigFaults> {
+    let document = Document::read(text, file_name);
+    let found = Found::discreet();
+    let value = understand(Table::root(document.root(), &found));
+    document.conclude(found.into_faults(), value)
+}
+
+fn replication(root: &Table<'_>) -> Option<ReplicationAccount> {
+    let user = root.read("replication_user", not_empty);
+    let password = secret(root, "replication_password");
+    match (root.has("replication_user"), root.has("replication_password")) {
+        (true, false) => root.refuse("replication_user", "needs `replication_password`"),
+        (false, true) => root.refuse("replication_password", "needs `replication_user`"),
+        _ => {}
+    }
+    Some(ReplicationAccount { user: user?, password: password? })
+}
+
+fn tls(table: Table<'_>) -> Option<Tls> {
+    let modes = [
+        ("off", TlsMode::Off),
+        ("preferred", TlsMode::Preferred),
+        ("required", TlsMode::Required),
+        ("verify-ca", TlsMode::VerifyCa),
+        ("verify-identity", TlsMode::VerifyIdentity),
+    ];
+    let mode = table.choice("mode", &modes);
+    let mode = table.required("mode", mode, "mode = \"required\"");
+    let ca = table.read("ca", not_empty).map(PathBuf::from);
+    table.finish();
+    Some(Tls { mode: mode?, ca })
+}
+
+fn secret(table: &Table<'_>, key: &'static str) -> Option<SecretString> {
+    table.text(key).map(SecretString::from)
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 impl fmt::Debug for Credentials {
@@ -96,5 +177,67 @@ impl fmt::Debug for ReplicationAccount {
 impl fmt::Debug for StoreCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreCredentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const FULL: &str = "user = 'backstop'\npassword = 'hunter2'\nreplication_user = 'repl'\n\
+        replication_password = 'hunter3'\ntls = { mode = 'verify-ca', ca = '/etc/ca.pem' }\n";
+
+    #[test]
+    fn reads_all_of_it_and_shows_no_secret() {
+        let credentials = Credentials::parse(FULL, "orders.toml").unwrap();
+        assert_eq!(credentials.password.expose_secret(), "hunter2");
+        assert_eq!(credentials.replication_account().user, "repl");
+        assert_eq!(credentials.tls_for(&"127.0.0.1".parse().unwrap()).mode, TlsMode::VerifyCa);
+        let shown = format!("{credentials:?}");
+        assert!(shown.contains("backstop") && !shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_safe_default() {
+        let credentials = Credentials::parse("user = 'b'\npassword = ''", "f").unwrap();
+        assert_eq!(credentials.replication_account().user, "b");
+        assert_eq!(credentials.tls_for(&"db1:3306".parse().unwrap()).mode, TlsMode::Required);
+        assert_eq!(credentials.tls_for(&"127.0.0.1:3306".parse().unwrap()).mode, TlsMode::Preferred);
+    }
+
+    #[test]
+    fn faults_never_show_what_was_written() {
+        for text in [
+            "hunter2",
+            "hunter2 = 1",
+            "password = hunter2",
+            "password = 'hunter2",
+            "password = 'hunter2' hunter2",
+            "password = ['hunter2']",
+            "tls = 'hunter2'",
+            "tls = { mode = 'hunter2' }",
+            "tls = { hunter2 = 1 }",
+            "replication_password = 'hunter2'",
+            "[hunter2]\npassword = 'hunter2'",
+            "user = 'hunter2'\nuser = 'hunter2'",
+            "\"hunter2\" = \"hunter2\"\n\"hunter2\" = 2",
+        ] {
+            let faults = Credentials::parse(text, "orders.toml").unwrap_err().to_string();
+            assert!(!faults.contains("hunter2") && faults.contains("line 1"), "{text}: {faults}");
+            let faults = StoreCredentials::parse(text, "s3.toml").unwrap_err().to_string();
+            assert!(!faults.contains("hunter2"), "{text}: {faults}");
+        }
+    }
+
+    #[test]
+    fn store_credentials() {
+        let text = "access_key_id = 'AKIA'\nsecret_access_key = 'hunter2'";
+        let credentials = StoreCredentials::parse(text, "s3.toml").unwrap();
+        assert_eq!(credentials.secret_access_key.expose_secret(), "hunter2");
+        let shown = format!("{credentials:?}");
+        assert!(shown.contains("AKIA") && !shown.contains("hunter"), "{shown}");
     }
 }

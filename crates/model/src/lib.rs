@@ -6,6 +6,7 @@
 pub mod activity;
 pub mod backup;
 pub mod credentials;
+pub mod duration;
 pub mod fault;
 pub mod finding;
 pub mod freeze;

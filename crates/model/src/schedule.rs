@@ -1,9 +1,40 @@
-//! When backups are due, in the grammar of AWS EventBridge.
+//! When backups are due, in the grammar of AWS EventBridge: `cron(55 23 * * ? *)` or `rate(6 hours)`. All times
+//! are UTC.
 
-/// `schedule` of a shard.
+mod cron;
+mod grammar;
+mod systemd;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use cron::Cron;
+pub use systemd::{NotExpressible, SystemdTimer};
+
+/// When backups are due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     text: String,
+    rule: Rule,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rule {
+    Cron(Cron),
+    Rate(Duration),
+}
+
+/// A text is not a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a schedule: {reason}")]
+pub struct InvalidSchedule {
+    /// The text.
+    pub text: String,
+    /// Which field is wrong, and how.
+    pub reason: String,
 }
 
 impl Schedule {
@@ -11,4 +42,68 @@ impl Schedule {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+
+    /// The first due moment after `moment`. A rate counts from the moment that is handed in: hand in the last
+    /// run. `None` if there is none before the year 2200.
+    pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match &self.rule {
+            Rule::Cron(cron) => cron.next_after(moment),
+            Rule::Rate(every) => moment.checked_add_signed(TimeDelta::from_std(*every).ok()?),
+        }
+    }
+
+    /// The last due moment before `moment`. A rate counts back from the moment that is handed in. `None` if there is
+    /// none after the year 1969.
+    pub fn previous_before(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match &self.rule {
+            Rule::Cron(cron) => cron.previous_before(moment),
+            Rule::Rate(every) => moment.checked_sub_signed(TimeDelta::from_std(*every).ok()?),
+        }
+    }
+
+    /// The longest time between two due moments of the eight years that follow `from`. `None` if there are not
+    /// two.
+    pub fn longest_interval(&self, from: DateTime<Utc>) -> Option<Duration> {
+        match &self.rule {
+            Rule::Cron(cron) => cron.longest_interval(from.date_naive()),
+            Rule::Rate(every) => Some(*every),
+        }
+    }
+
+    /// The same schedule as systemd timers write it.
+    ///
+    /// # Errors
+    /// [`NotExpressible`] if a timer cannot say it.
+    pub fn to_systemd(&self) -> Result<SystemdTimer, NotExpressible> {
+        match &self.rule {
+            Rule::Cron(cron) => systemd::calendar(cron).map(SystemdTimer::Calendar),
+            Rule::Rate(every) => Ok(SystemdTimer::Every(*every)),
+        }
+    }
 }
+
+impl FromStr for Schedule {
+    type Err = InvalidSchedule;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSchedule> {
+        let inside = |name: &str| text.trim().strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
+        let rule =
+            match (inside("cron"), inside("rate")) {
+                (Some(fields), _) => grammar::cron(fields).map(Rule::Cron),
+                (_, Some(rate)) => grammar::rate(rate).map(Rule::Rate),
+                _ => Err("write cron(minutes hours day-of-month month day-of-week year) or rate(6 hours)"
+                    .to_owned()),
+            };
+        let rule = rule.map_err(|reason| InvalidSchedule { text: text.to_owned(), reason })?;
+        Ok(Self { text: text.trim().to_owned(), rule })
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,14 @@
 //!
 //! Everything here is data; whether a feature can be used is decided by the command that needs it.
 
+mod document;
+mod faults;
+mod keys;
+mod suggest;
+mod table;
+mod understand;
+mod url;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,6 +18,19 @@ use crate::ids::{Endpoint, ShardName};
 use crate::retention::Retention;
 use crate::schedule::Schedule;
 use crate::topology::SourceRules;
+
+pub use document::Document;
+pub use faults::{ConfigFault, ConfigFaults, Origin};
+pub use keys::variable_name;
+pub(crate) use table::{Found, Table};
+
+/// Reads a configuration file without regard to flags and variables (see [`Document`] for those).
+///
+/// # Errors
+/// Everything that is wrong with it, at once.
+pub fn parse(text: &str, file_name: &str) -> Result<Settings, ConfigFaults> {
+    Document::read(text, file_name).settings()
+}
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,209 @@
+//! A configuration as a tree in which every value knows where it was written.
+
+use toml::de::{DeTable, DeValue};
+
+use super::faults::{ConfigFault, ConfigFaults, Origin};
+use super::keys;
+
+/// A configuration that has been read but not yet understood. Flags and variables are laid over the file
+/// with [`Document::set`]; then the whole is understood at once.
+#[derive(Debug, Clone)]
+pub struct Document {
+    file: String,
+    root: Node,
+    faults: Vec<ConfigFault>,
+}
+
+/// A value and where it was written.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) origin: Origin,
+    pub(crate) value: Value,
+}
+
+/// A value.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Text(String),
+    Integer(i128),
+    Boolean(bool),
+    List(Vec<Node>),
+    Table(Vec<Entry>),
+    /// A kind of value no key has (a date, a fraction), by its name.
+    Other(&'static str),
+}
+
+/// A key of a table. Where it was written is where its value was, unless the value is a table of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) node: Node,
+}
+
+impl Document {
+    /// Reads TOML. What is not TOML is remembered as a fault; the rest is still looked at.
+    pub fn read(text: &str, file_name: &str) -> Self {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let line = |offset: usize| Origin::Line(line_of(text, offset));
+        let faults = errors.iter().map(|error| ConfigFault {
+            origin: line(error.span().map_or(0, |span| span.start)),
+            key: String::new(),
+            message: error.message().to_owned(),
+        });
+        let faults = faults.collect();
+        let root = Node { origin: Origin::Line(1), value: Value::Table(entries(table.get_ref(), &line)) };
+        Self { file: file_name.to_owned(), root, faults }
+    }
+
+    /// A configuration without a file: all of it is given by flags and variables.
+    pub fn empty() -> Self {
+        Self::read("", "the configuration")
+    }
+
+    /// Sets one key, as a flag or variable named `given_by` says. Over what the file says; where a table is one of
+    /// several alternatives (`{ file = … }` or `{ env = … }`), the other alternatives go.
+    ///
+    /// `text` is the value without quotes: `5s`, `true`, `db1:3306,db2:3306`; or a TOML list or table.
+    pub fn set(&mut self, key: &[&str], text: &str, given_by: &str) {
+        let origin = Origin::Given(given_by.to_owned());
+        let node = given(text, &origin);
+        self.root.set(key, node);
+    }
+
+    /// Sets every key that a `BACKSTOP_…` variable names (see [`variable_name`](super::variable_name)). Empty variables
+    /// count as unset. A name that begins like a key's and is none is remembered as a fault.
+    pub fn set_from_environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        let mut all: Vec<_> = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        all.sort();
+        let shards = self.shard_names();
+        for (name, value) in all {
+            match keys::key_of_variable(&name, &shards) {
+                Some(Ok(key)) => {
+                    let key: Vec<&str> = key.iter().map(String::as_str).collect();
+                    self.set(&key, &value, &name);
+                }
+                Some(Err(message)) => {
+                    self.faults.push(ConfigFault {
+                        origin: Origin::Given(name),
+                        key: String::new(),
+                        message,
+                    });
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Everything in it.
+    pub(crate) fn root(&self) -> &Node {
+        &self.root
+    }
+
+    fn shard_names(&self) -> Vec<String> {
+        let Some(shards) = self.root.entries().iter().find(|entry| entry.key == "shards") else {
+            return Vec::new();
+        };
+        shards.node.entries().iter().map(|entry| entry.key.clone()).collect()
+    }
+
+    /// Ends the reading: the value, if nothing was wrong.
+    pub(crate) fn conclude<T>(self, found: Vec<ConfigFault>, value: Option<T>) -> Result<T, ConfigFaults> {
+        let mut faults = self.faults;
+        faults.extend(found);
+        match value {
+            Some(value) if faults.is_empty() => Ok(value),
+            _ => {
+                faults.sort_by(|a, b| a.origin.cmp(&b.origin));
+                Err(ConfigFaults { file: self.file, faults })
+            }
+        }
+    }
+}
+
+impl Node {
+    /// The keys of a table; none for any other value.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Table(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// What kind of value it is, with its article.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Text(_) => "a string",
+            Value::Integer(_) => "a number",
+            Value::Boolean(_) => "true or false",
+            Value::List(_) => "a list",
+            Value::Table(_) => "a table",
+            Value::Other(kind) => kind,
+        }
+    }
+
+    fn set(&mut self, key: &[&str], node: Self) {
+        let mut entries = match std::mem::replace(&mut self.value, Value::Table(Vec::new())) {
+            Value::Table(entries) => entries,
+            _ => Vec::new(),
+        };
+        match key {
+            [] => return,
+            [last] => {
+                let others = keys::alternatives(last);
+                // Only what the file says goes: two flags that contradict each other are still a fault.
+                let from_file = |entry: &Entry| matches!(entry.node.origin, Origin::Line(_));
+                entries.retain(|e| e.key != *last && !(others.contains(&e.key.as_str()) && from_file(e)));
+                entries.push(Entry { key: (*last).to_owned(), node });
+            }
+            [first, rest @ ..] => {
+                let index = entries.iter().position(|entry| entry.key == *first).unwrap_or_else(|| {
+                    let table = Self { origin: node.origin.clone(), value: Value::Table(Vec::new()) };
+                    entries.push(Entry { key: (*first).to_owned(), node: table });
+                    entries.len() - 1
+                });
+                entries[index].node.set(rest, node);
+            }
+        }
+        self.value = Value::Table(entries);
+    }
+}
+
+fn entries(table: &DeTable<'_>, line: &impl Fn(usize) -> Origin) -> Vec<Entry> {
+    let entry = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
+        let key: &toml::Spanned<std::borrow::Cow<'_, str>> = key;
+        let value = Node { origin: line(key.span().start), value: convert(value.get_ref(), line) };
+        Entry { key: key.get_ref().to_string(), node: value }
+    };
+    table.iter().map(entry).collect()
+}
+
+fn convert(value: &DeValue<'_>, line: &impl Fn(usize) -> Origin) -> Value {
+    match value {
+        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
+            .map_or(Value::Other("a number out of range"), Value::Integer),
+        DeValue::Boolean(value) => Value::Boolean(*value),
+        DeValue::Array(items) => Value::List(
+            items
+                .iter()
+                .map(|item| Node { origin: line(item.span().start), value: convert(item.get_ref(), line) })
+                .collect(),
+        ),
+        DeValue::Table(table) => Value::Table(entries(table, line)),
+        DeValue::Float(_) => Value::Other("a fraction"),
+        DeValue::Datetime(_) => Value::Other("a date"),
+    }
+}
+
+/// A value as given by a flag or variable: a TOML list or table if it looks like one, else text.
+fn given(text: &str, origin: &Origin) -> Node {
+    let structured = text.starts_with('[') || text.starts_with('{');
+    let value = structured.then(|| DeValue::parse(text).ok()).flatten();
+    let value =
+        value.map_or_else(|| Value::Text(text.to_owned()), |v| convert(v.get_ref(), &|_| origin.clone()));
+    Node { origin: origin.clone(), value }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}

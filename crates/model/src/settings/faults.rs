@@ -1,0 +1,69 @@
+//! What is wrong with a configuration, all of it in one message.
+
+use std::fmt;
+
+use crate::fault::{Fault, Kind};
+
+/// Everything that is wrong with one text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFaults {
+    /// The name of the file.
+    pub file: String,
+    /// Its faults, by line; those of flags and variables last. Never empty.
+    pub faults: Vec<ConfigFault>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFault {
+    /// Where it was written.
+    pub origin: Origin,
+    /// The full key, empty if the text is not TOML there.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// A line of the file, from 1.
+    Line(usize),
+    /// A flag (`--repository`) or variable (`BACKSTOP_REPOSITORY`), by its name.
+    Given(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Given(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for ConfigFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            write!(f, "{}: {}", self.origin, self.message)
+        } else {
+            write!(f, "{}, {}: {}", self.origin, self.key, self.message)
+        }
+    }
+}
+
+impl fmt::Display for ConfigFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.faults.len() == 1 { "" } else { "s" };
+        write!(f, "read {}: {} fault{plural}", self.file, self.faults.len())?;
+        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl std::error::Error for ConfigFaults {}
+
+impl From<ConfigFaults> for Fault {
+    fn from(faults: ConfigFaults) -> Self {
+        Self::new(Kind::Usage, faults.to_string())
+    }
+}

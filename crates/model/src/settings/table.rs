@@ -1,0 +1,243 @@
+//! Reads the keys of one table, and remembers every fault instead of stopping at the first.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use super::document::{Entry, Node, Value};
+use super::faults::{ConfigFault, Origin};
+use super::suggest::nearest;
+
+/// The faults found so far, shared by all tables of one document.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    faults: RefCell<Vec<ConfigFault>>,
+    discreet: bool,
+}
+
+/// One table. Each key is asked for by name; [`Table::finish`] refuses those nobody asked for.
+pub(crate) struct Table<'a> {
+    path: String,
+    node: &'a Node,
+    found: &'a Found,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl Found {
+    /// For texts that hold secrets: neither values nor the names of unknown keys are repeated.
+    pub(crate) fn discreet() -> Self {
+        Self { discreet: true, ..Self::default() }
+    }
+
+    fn push(&self, origin: &Origin, key: String, message: impl Into<String>) {
+        self.faults.borrow_mut().push(ConfigFault { origin: origin.clone(), key, message: message.into() });
+    }
+
+    /// All faults.
+    pub(crate) fn into_faults(self) -> Vec<ConfigFault> {
+        self.faults.into_inner()
+    }
+}
+
+impl<'a> Table<'a> {
+    /// The whole document.
+    pub(crate) fn root(node: &'a Node, found: &'a Found) -> Self {
+        Self::at(String::new(), node, found)
+    }
+
+    fn at(path: String, node: &'a Node, found: &'a Found) -> Self {
+        Self { path, node, found, asked: RefCell::default() }
+    }
+
+    /// The text of a key. `None` if it is absent, or faulty, which is then remembered.
+    pub(crate) fn text(&self, key: &'static str) -> Option<String> {
+        self.read(key, |text| Ok(text.to_owned()))
+    }
+
+    /// A key's text, understood by `parse`, whose error becomes the fault.
+    pub(crate) fn read<T>(
+        &self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let node = self.get(key)?;
+        match &node.value {
+            Value::Text(text) => self.understood(key, node, parse(text)),
+            _ => self.wrong_kind(key, node, "a string in quotes"),
+        }
+    }
+
+    /// A duration.
+    pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
+        let node = self.get(key)?;
+        match &node.value {
+            Value::Text(text) => self.understood(key, node, crate::duration::parse(text)),
+            _ => self.wrong_kind(key, node, "a duration in quotes, such as \"5s\" or \"14d\""),
+        }
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(&self, key: &'static str) -> Option<bool> {
+        let node = self.get(key)?;
+        match (&node.value, &node.origin) {
+            (Value::Boolean(value), _) => Some(*value),
+            (Value::Text(text), Origin::Given(_)) if text == "true" => Some(true),
+            (Value::Text(text), Origin::Given(_)) if text == "false" => Some(false),
+            _ => self.wrong_kind(key, node, "true or false"),
+        }
+    }
+
+    /// A whole number from 0 to 100 000.
+    pub(crate) fn count(&self, key: &'static str) -> Option<u32> {
+        let node = self.get(key)?;
+        let number = match (&node.value, &node.origin) {
+            (Value::Integer(number), _) => Some(*number),
+            (Value::Text(text), Origin::Given(_)) => text.parse().ok(),
+            _ => None,
+        };
+        let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number <= 100_000);
+        number.or_else(|| self.wrong_kind(key, node, "a whole number from 0 to 100000"))
+    }
+
+    /// One of a few words.
+    pub(crate) fn choice<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
+        self.read(key, |text| {
+            let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+            let text = if self.found.discreet { "it" } else { text };
+            found.ok_or_else(|| not_a_word(text, words.iter().map(|(word, _)| *word)))
+        })
+    }
+
+    /// A list of texts, each understood by `parse`. A flag or variable separates them by commas.
+    pub(crate) fn list<T>(
+        &self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let node = self.get(key)?;
+        match (&node.value, &node.origin) {
+            (Value::List(items), _) => items
+                .iter()
+                .map(|item| self.item(key, item, &parse))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .collect(),
+            (Value::Text(text), Origin::Given(_)) => {
+                let items = text.split(',').map(|item| self.understood(key, node, parse(item.trim())));
+                items.collect::<Vec<_>>().into_iter().collect()
+            }
+            _ => self.wrong_kind(key, node, "a list of strings"),
+        }
+    }
+
+    /// A table below this one.
+    pub(crate) fn table(&self, key: &'static str) -> Option<Table<'a>> {
+        self.table_such_as(key, "{ … }")
+    }
+
+    /// A table below this one; `example` shows what one looks like.
+    pub(crate) fn table_such_as(&self, key: &'static str, example: &str) -> Option<Table<'a>> {
+        let node = self.get(key)?;
+        match node.value {
+            Value::Table(_) => Some(Table::at(self.full(key), node, self.found)),
+            _ => self.wrong_kind(key, node, &format!("a table, such as {example}")),
+        }
+    }
+
+    /// Every table below this one, where keys are names. A name that `parse` does not understand is a fault, and its
+    /// table is still looked at.
+    pub(crate) fn named<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Vec<(Option<T>, Table<'a>)> {
+        let mut tables = Vec::new();
+        for entry in self.node.entries() {
+            let name = self.understood(&entry.key, &entry.node, parse(&entry.key));
+            match entry.node.value {
+                Value::Table(_) => {
+                    tables.push((name, Table::at(self.full(&entry.key), &entry.node, self.found)));
+                }
+                _ => self.found.push(&entry.node.origin, self.full(&entry.key), "expected a table"),
+            }
+        }
+        tables
+    }
+
+    /// True if the key is there, faulty or not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.node.entries().iter().any(|entry| entry.key == key)
+    }
+
+    /// What was read under `key`, or the fault that it is missing.
+    pub(crate) fn required<T>(&self, key: &'static str, value: Option<T>, example: &str) -> Option<T> {
+        if value.is_none() && !self.has(key) {
+            self.found.push(&self.node.origin, self.full(key), format!("is missing; write {example}"));
+        }
+        value
+    }
+
+    /// Remembers a fault of a key, or of the whole table if the key is not there.
+    pub(crate) fn refuse(&self, key: &'static str, message: impl Into<String>) {
+        let entry = self.node.entries().iter().find(|entry| entry.key == key);
+        let (origin, full) = match entry {
+            Some(entry) => (&entry.node.origin, self.full(key)),
+            None => (&self.node.origin, self.path.clone()),
+        };
+        self.found.push(origin, full, message);
+    }
+
+    /// Refuses every key that nobody asked for.
+    pub(crate) fn finish(self) {
+        let asked = self.asked.borrow();
+        for entry in self.node.entries().iter().filter(|entry| !asked.contains(&entry.key.as_str())) {
+            let message = match nearest(&entry.key, asked.iter().copied()) {
+                Some(meant) => format!("unknown key; did you mean `{meant}`?"),
+                None => format!("unknown key; known here: {}", asked.join(", ")),
+            };
+            let key = if self.found.discreet { self.path.clone() } else { self.full(&entry.key) };
+            self.found.push(&entry.node.origin, key, message);
+        }
+    }
+
+    fn get(&self, key: &'static str) -> Option<&'a Node> {
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
+        self.node.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.node)
+    }
+
+    fn item<T>(
+        &self,
+        key: &'static str,
+        item: &Node,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        match &item.value {
+            Value::Text(text) => self.understood(key, item, parse(text)),
+            _ => self.wrong_kind(key, item, "a string in quotes"),
+        }
+    }
+
+    fn understood<T>(&self, key: &str, node: &Node, result: Result<T, String>) -> Option<T> {
+        result.map_err(|message| self.found.push(&node.origin, self.full(key), message)).ok()
+    }
+
+    /// Says what was expected. Never shows the value: it might be a secret in the wrong place.
+    fn wrong_kind<T>(&self, key: &str, node: &Node, expected: &str) -> Option<T> {
+        let found = match &node.origin {
+            Origin::Line(_) => format!(", found {}", node.kind()),
+            Origin::Given(_) => String::new(),
+        };
+        self.found.push(&node.origin, self.full(key), format!("expected {expected}{found}"));
+        None
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+fn not_a_word(text: &str, words: impl Iterator<Item = &'static str>) -> String {
+    let words: Vec<&str> = words.collect();
+    match nearest(text, words.iter().copied()) {
+        Some(meant) => format!("`{text}` is not one of {}; did you mean `{meant}`?", words.join(", ")),
+        None => format!("`{text}` is not one of {}", words.join(", ")),
+    }
+}

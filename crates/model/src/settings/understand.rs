@@ -1,0 +1,272 @@
+//! From a document to [`Settings`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::freeze::{FreezeRules, FreezeWish, OnPrimary};
+use crate::ids::{Endpoint, ShardName};
+use crate::retention::Retention;
+use crate::schedule::Schedule;
+use crate::topology::SourceRules;
+
+use super::document::Document;
+use super::faults::ConfigFaults;
+use super::table::{Found, Table};
+use super::{
+    ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderWish, RepositorySettings, RepositoryUrl,
+    SecretRef, Settings, ShardSettings, SnapshotSettings, TopologySettings,
+};
+
+/// The longest `freeze.hold`; longer is taken for a mistake.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
+/// The shortest `freeze.hold`: no lock is taken and released faster on a busy server.
+const SHORTEST_HOLD: Duration = Duration::from_millis(100);
+/// The longest `freeze.wait`.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+impl Document {
+    /// Understands the whole configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn settings(self) -> Result<Settings, ConfigFaults> {
+        let found = Found::default();
+        let settings = settings(Table::root(self.root(), &found));
+        let faults = found.into_faults();
+        self.conclude(faults, settings)
+    }
+}
+
+fn settings(root: Table<'_>) -> Option<Settings> {
+    let repository = root.table("repository").and_then(repository);
+    let repository = root.required("repository", repository, "[repository] with its url");
+    let mysql = root.table("mysql").map_or_else(MysqlSettings::default, mysql);
+    let shards = root.table("shards").map(|shards| {
+        let named = shards.named(|name| name.parse::<ShardName>().map_err(|error| error.to_string()));
+        named
+            .into_iter()
+            .filter_map(|(name, table)| shard(table).and_then(|shard| Some((name?, shard))))
+            .collect()
+    });
+    root.finish();
+    Some(Settings { repository: repository?, mysql, shards: shards.unwrap_or_default() })
+}
+
+fn repository(table: Table<'_>) -> Option<RepositorySettings> {
+    let url = table.read("url", RepositoryUrl::parse);
+    let url = table.required("url", url, "url = \"file:///var/lib/backstop\" or \"s3://bucket/prefix\"");
+    let endpoint = table.read("endpoint", web_address);
+    let region = table.text("region");
+    let credentials = secret(&table, "credentials");
+    let encryption_key = secret(&table, "encryption_key");
+    let url = match url {
+        Some(RepositoryUrl::S3(s3)) => {
+            Some(RepositoryUrl::S3(super::S3Settings { endpoint, region, credentials, ..s3 }))
+        }
+        Some(file) => {
+            for key in ["endpoint", "region", "credentials"].into_iter().filter(|key| table.has(key)) {
+                table.refuse(key, "is only for an s3:// repository");
+            }
+            Some(file)
+        }
+        None => None,
+    };
+    table.finish();
+    Some(RepositorySettings { url: url?, encryption_key })
+}
+
+fn mysql(table: Table<'_>) -> MysqlSettings {
+    let server = table.read("server", not_empty);
+    table.finish();
+    server.map_or_else(MysqlSettings::default, |server| MysqlSettings { server })
+}
+
+fn shard(table: Table<'_>) -> Option<ShardSettings> {
+    let credentials = secret(&table, "credentials");
+    let credentials =
+        table.required("credentials", credentials, "credentials = { file = \"/etc/backstop/NAME.toml\" }");
+    let topology = table.table("topology").and_then(topology);
+    let topology = table.required("topology", topology, "topology = { members = [\"db1:3306\"] }");
+    let source = table.table("source").map_or_else(SourceRules::default, source);
+    let snapshot = table.table("snapshot").map_or_else(SnapshotSettings::default, snapshot);
+    let freeze = table.table("freeze").map_or_else(FreezeRules::default, freeze);
+    let schedule = table.read("schedule", |text| text.parse::<Schedule>().map_err(|error| error.to_string()));
+    let retention = table.table("retention").map(retention);
+    let archive = table.table("archive").map(archive);
+    table.finish();
+    Some(ShardSettings {
+        credentials: credentials?,
+        topology: topology?,
+        source,
+        snapshot,
+        freeze,
+        schedule,
+        retention,
+        archive,
+    })
+}
+
+fn topology(table: Table<'_>) -> Option<TopologySettings> {
+    let endpoint = |text: &str| text.parse::<Endpoint>().map_err(|error| error.to_string());
+    let members = table.list("members", endpoint);
+    let candidate = table.read("candidate", endpoint);
+    let urls = table.list("orchestrator", web_address);
+    let cluster = table.read("cluster", not_empty);
+    let by_members = table.has("members") || table.has("candidate");
+    let found = if by_members && (table.has("orchestrator") || table.has("cluster")) {
+        table.refuse(
+            "orchestrator",
+            "write either `members` (and `candidate`) or `orchestrator` and `cluster`",
+        );
+        None
+    } else if table.has("orchestrator") || table.has("cluster") {
+        let urls = table.required("orchestrator", urls, "orchestrator = [\"http://orchestrator:3000\"]");
+        let cluster = table.required("cluster", cluster, "cluster = \"NAME\"");
+        urls.zip(cluster).and_then(|(urls, cluster)| orchestrator(&table, urls, cluster))
+    } else {
+        let members = table.required("members", members, "members = [\"db1:3306\", \"db2:3306\"]");
+        members.and_then(|members| listed(&table, members, candidate))
+    };
+    table.finish();
+    found
+}
+
+fn listed(
+    table: &Table<'_>,
+    members: Vec<Endpoint>,
+    candidate: Option<Endpoint>,
+) -> Option<TopologySettings> {
+    if members.is_empty() {
+        table.refuse("members", "name at least one member");
+        return None;
+    }
+    let twice = members.iter().enumerate().find(|(i, member)| members[..*i].contains(member));
+    if let Some((_, member)) = twice {
+        table.refuse("members", format!("{member} is named twice"));
+    }
+    if let Some(stranger) = candidate.as_ref().filter(|candidate| !members.contains(candidate)) {
+        table.refuse("candidate", format!("{stranger} is not one of the members"));
+    }
+    Some(TopologySettings::Members { members, candidate })
+}
+
+fn orchestrator(table: &Table<'_>, urls: Vec<String>, cluster: String) -> Option<TopologySettings> {
+    if urls.is_empty() {
+        table.refuse("orchestrator", "name at least one address");
+        return None;
+    }
+    Some(TopologySettings::Orchestrator { urls, cluster })
+}
+
+fn source(table: Table<'_>) -> SourceRules {
+    let default = SourceRules::default();
+    let any_replica = table.boolean("any_replica").unwrap_or(default.any_replica);
+    let max_lag = table.duration("max_lag").unwrap_or(default.max_lag);
+    table.finish();
+    SourceRules { any_replica, max_lag }
+}
+
+fn snapshot(table: Table<'_>) -> SnapshotSettings {
+    let default = SnapshotSettings::default();
+    let providers = [
+        ("auto", ProviderWish::Auto),
+        ("btrfs", ProviderWish::Btrfs),
+        ("clone", ProviderWish::Clone),
+        ("ebs", ProviderWish::Ebs),
+    ];
+    let provider = table.choice("provider", &providers).unwrap_or(default.provider);
+    let work_dir = table.read("work_dir", absolute).unwrap_or(default.work_dir);
+    table.finish();
+    SnapshotSettings { provider, work_dir }
+}
+
+fn freeze(table: Table<'_>) -> FreezeRules {
+    let default = FreezeRules::default();
+    let modes = [("auto", FreezeWish::Auto), ("lock-free", FreezeWish::LockFree), ("lock", FreezeWish::Lock)];
+    let mode = table.choice("mode", &modes).unwrap_or(default.mode);
+    let wait = table.duration("wait").unwrap_or(default.wait);
+    if wait > LONGEST_WAIT {
+        table.refuse("wait", "is too long: 1h at the most");
+    }
+    let hold = table.duration("hold").unwrap_or(default.hold);
+    if !(SHORTEST_HOLD..=LONGEST_HOLD).contains(&hold) {
+        table.refuse("hold", "must be between 100ms and 60s: writes may wait so long");
+    }
+    let kill_blockers = table.boolean("kill_blockers").unwrap_or(default.kill_blockers);
+    let uses = [("lock", OnPrimary::Lock), ("refuse", OnPrimary::Refuse)];
+    let on_primary = table.choice("on_primary", &uses).unwrap_or(default.on_primary);
+    table.finish();
+    FreezeRules { mode, wait, hold, kill_blockers, on_primary }
+}
+
+fn retention(table: Table<'_>) -> Retention {
+    let keep_all = table.duration("keep_all").unwrap_or_default();
+    let [daily, weekly, monthly] =
+        ["daily", "weekly", "monthly"].map(|key| table.count(key).unwrap_or_default());
+    let binlogs = table.duration("binlogs");
+    let says_something = ["keep_all", "daily", "weekly", "monthly"].iter().any(|key| table.has(key));
+    if !says_something {
+        table.refuse("", "keeps nothing: write at least one of `keep_all`, `daily`, `weekly`, `monthly`");
+    }
+    table.finish();
+    Retention { keep_all, daily, weekly, monthly, binlogs }
+}
+
+fn archive(table: Table<'_>) -> ArchiveSettings {
+    let from = [
+        ("primary", ArchiveFrom::Primary),
+        ("candidate", ArchiveFrom::Candidate),
+        ("replica", ArchiveFrom::Replica),
+    ];
+    let from = table.choice("from", &from).unwrap_or(ArchiveFrom::Primary);
+    let semi_sync = table.boolean("semi_sync").unwrap_or(false);
+    let acks = [("store", ArchiveAck::Store), ("spool", ArchiveAck::Spool)];
+    let ack = table.choice("ack", &acks).unwrap_or(ArchiveAck::Store);
+    if semi_sync && from != ArchiveFrom::Primary {
+        table.refuse("semi_sync", "needs `from = \"primary\"`: only the primary waits for acknowledgements");
+    }
+    table.finish();
+    ArchiveSettings { from, semi_sync, ack }
+}
+
+/// A reference to a secret. A text in its place might be the secret itself, so it is not repeated.
+pub(crate) fn secret(table: &Table<'_>, key: &'static str) -> Option<SecretRef> {
+    let table = table.table_such_as(key, "{ file = \"/path\" }")?;
+    let file = table.read("file", not_empty).map(|path| SecretRef::File(PathBuf::from(path)));
+    let env = table.read("env", variable).map(SecretRef::Env);
+    let entry = table.read("secrets_manager", not_empty).map(SecretRef::SecretsManager);
+    let written = ["file", "env", "secrets_manager"].iter().filter(|key| table.has(key)).count();
+    if written != 1 {
+        table.refuse("", "write exactly one of `file`, `env`, `secrets_manager`");
+    }
+    table.finish();
+    file.or(env).or(entry)
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    let name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    // Not repeated: it might be the secret itself.
+    if name { Ok(text.to_owned()) } else { Err("is not the name of an environment variable".to_owned()) }
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    if text.starts_with('/') { Ok(text.into()) } else { Err(format!("`{text}` is not an absolute path")) }
+}
+
+fn web_address(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let host = host.map(|rest| rest.trim_end_matches('/'));
+    match host {
+        Some(host) if host.contains('@') => {
+            Err("holds a user name: write credentials by reference".to_owned())
+        }
+        Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        _ => Err(format!("`{text}` is not an address: write http://host:port or https://host:port")),
+    }
+}
