@@ -1,0 +1,7 @@
+//! The MySQL adapters against real servers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod connect;
+mod gtid_arithmetic;
+mod members;
+mod recovered;

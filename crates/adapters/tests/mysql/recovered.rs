@@ -1,0 +1,162 @@
+//! A server made of another's files: its temporary administrator, and joining its shard.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backstop_adapters::mysql::recovered::RecoveredAccess;
+use backstop_adapters::mysql::server::Servers;
+use backstop_engine::ports::{
+    CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, ServerPrograms, ServerStart,
+};
+use backstop_model::finding::Severity;
+use backstop_model::gtid::GtidSet;
+use backstop_testkit::member::{free_port, kill_server_on};
+use backstop_testkit::program::{Quiet, server_program};
+use backstop_testkit::{Layout, Shard, tables};
+
+const READY: Duration = Duration::from_secs(120);
+
+/// Killed when dropped.
+struct Recovered {
+    start: ServerStart,
+    private: PathBuf,
+    servers: Servers,
+    access: RecoveredAccess,
+}
+
+impl Drop for Recovered {
+    fn drop(&mut self) {
+        kill_server_on(&self.start.datadir);
+    }
+}
+
+impl Recovered {
+    /// A copy of a stopped member's files under `dir`, with an identity of its own.
+    async fn of(shard: &Shard, donor: &Path, dir: &Path) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
+        let datadir = dir.join("data");
+        let cp =
+            tokio::process::Command::new("cp").arg("-a").arg(donor).arg(&datadir).status().await.unwrap();
+        assert!(cp.success());
+        std::fs::remove_file(datadir.join("auto.cnf")).unwrap();
+        let (socket, log) = (dir.join("s"), dir.join("log"));
+        let options = format!(
+            "[mysqld]\ndatadir={}\nsocket={}\nlog_error={}\nport={}\nserver_id=999\nskip_replica_start=ON\n\
+             super_read_only=ON\ngtid_mode=ON\nenforce_gtid_consistency=ON\nlog_bin=binlog\nmysqlx=OFF\n\
+             secure_file_priv=NULL\ninnodb_buffer_pool_size=64M\nbind_address=127.0.0.1\nevent_scheduler=OFF\n\
+             general_log=ON\ngeneral_log_file={}\n",
+            datadir.display(),
+            socket.display(),
+            log.display(),
+            free_port(),
+            dir.join("general.log").display(),
+        );
+        let defaults_file = dir.join("my.cnf");
+        std::fs::write(&defaults_file, options).unwrap();
+        let start = ServerStart { defaults_file, datadir, socket, log, user: None, args: Vec::new() };
+        let servers = Servers::new(&server_program().await.mysqld, Arc::new(Quiet));
+        let access = RecoveredAccess::new(shard.credentials());
+        Self { start, private: dir.join("private"), servers, access }
+    }
+
+    async fn open(&mut self) -> Box<dyn RecoveredSession> {
+        self.start.args = self.access.prepare(&self.private).await.unwrap();
+        let pid = self.servers.start(&self.start).await.unwrap();
+        self.servers.wait_ready(&self.start, pid, READY).await.unwrap();
+        assert_eq!(self.servers.running_on(&self.start.datadir).await.unwrap(), Some(pid));
+        self.access.session(&self.start, &self.private).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovered_server_joins_its_shard() {
+    let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    tables::fill(shard.primary(), 2, 300).await;
+    // The donor's root has a password that nobody tells, as everywhere.
+    let donor = &shard.members[1];
+    shard.settle().await;
+    donor.stop().await;
+    let mut recovered = Recovered::of(&shard, donor.datadir(), &shard.base().join("r")).await;
+    shard
+        .primary()
+        .run(&["CREATE TABLE shop.later (id INT PRIMARY KEY)", "INSERT INTO shop.later VALUES (1)"])
+        .await;
+
+    let mut session = recovered.open().await;
+    let held = session.gtid_executed().await.unwrap();
+    assert!(!held.is_empty());
+    session.set_super_read_only(ReadOnly::Off).await.unwrap();
+    session.forget_replication().await.unwrap();
+    session.set_super_read_only(ReadOnly::Super).await.unwrap();
+    assert_eq!(session.replication().await.unwrap(), None);
+    let findings = session.check_tables(CheckDepth::Quick, &Quiet).await.unwrap();
+    assert!(findings.iter().all(|finding| finding.severity == Severity::Ok), "{findings:?}");
+    assert!(findings[0].what.starts_with("2 tables"), "{findings:?}");
+
+    // Killed between the two statements of a reset, its own set is empty: the journal's must be used.
+    session.set_super_read_only(ReadOnly::Off).await.unwrap();
+    session.reset_gtids().await.unwrap();
+    kill_server_on(&recovered.start.datadir);
+    let mut session = recovered.open().await;
+    assert_eq!(session.gtid_executed().await.unwrap(), GtidSet::new());
+    session.set_super_read_only(ReadOnly::Off).await.unwrap();
+    session.set_gtid_purged(&held).await.unwrap();
+    assert_eq!(session.gtid_executed().await.unwrap(), held);
+    assert_eq!(session.gtid_purged().await.unwrap(), held);
+
+    session.follow(&shard.primary().endpoint()).await.unwrap();
+    session.enable_semi_sync_replica().await.unwrap();
+    session.set_super_read_only(ReadOnly::Super).await.unwrap();
+    let wanted = shard.primary().gtid_executed().await;
+    let begin = Instant::now();
+    while !wanted.is_subset_of(&session.gtid_executed().await.unwrap()) {
+        assert!(begin.elapsed() < READY, "{:?}", session.replication().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let channel = session.replication().await.unwrap().expect("it replicates");
+    assert!(channel.io_running && channel.sql_running && channel.auto_position, "{channel:?}");
+
+    // Nothing of the recovery is left: no account, no secret, no transaction of its own.
+    session.hand_over().await.unwrap();
+    drop(session);
+    assert!(recovered.access.session(&recovered.start, &recovered.private).await.is_err());
+    assert!(std::fs::read_dir(&recovered.private).unwrap().next().is_none());
+    let login =
+        backstop_adapters::mysql::connect::Login { user: "root".into(), password: String::new().into() };
+    let connector = backstop_adapters::mysql::connect::Connector::with_login(login, None);
+    let mut root = connector.connect(recovered.start.socket.as_path()).await.unwrap();
+    let (accounts, super_read_only, semi_sync): (u64, u8, u8) = root
+        .one(
+            "SELECT (SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'backstop\\_recovery'), \
+             @@GLOBAL.super_read_only, @@GLOBAL.rpl_semi_sync_replica_enabled",
+        )
+        .await
+        .unwrap();
+    assert_eq!((accounts, super_read_only, semi_sync), (0, 1, 1));
+    let executed: String = root.one("SELECT @@GLOBAL.gtid_executed").await.unwrap();
+    assert_eq!(executed.parse::<GtidSet>().unwrap(), wanted, "an errant transaction");
+
+    let general =
+        std::fs::read_to_string(recovered.start.datadir.parent().unwrap().join("general.log")).unwrap();
+    assert!(general.contains("CHANGE REPLICATION SOURCE") && !general.contains(shard.password()));
+    assert!(!general.contains("Bs1-"), "the administrator's password is in the general log");
+    let log = std::fs::read_to_string(&recovered.start.log).unwrap();
+    assert!(!log.contains(shard.password()) && !log.contains("Bs1-"));
+    recovered.servers.stop(&recovered.start.datadir, READY).await.unwrap();
+    assert_eq!(recovered.servers.running_on(&recovered.start.datadir).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_start_says_why() {
+    let shard = Shard::start(Layout::single()).await;
+    let donor = shard.primary();
+    donor.stop().await;
+    let recovered = Recovered::of(&shard, donor.datadir(), &shard.base().join("r")).await;
+    let mut options = std::fs::read_to_string(&recovered.start.defaults_file).unwrap();
+    options.push_str("innodb_page_size=8k\n");
+    std::fs::write(&recovered.start.defaults_file, options).unwrap();
+    let pid = recovered.servers.start(&recovered.start).await.unwrap();
+    let fault = recovered.servers.wait_ready(&recovered.start, pid, READY).await.unwrap_err();
+    assert!(fault.message.contains("it ended") && fault.message.contains("page"), "{fault}");
+}
