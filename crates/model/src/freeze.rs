@@ -1,8 +1,12 @@
 //! The freeze: the short window in which position and snapshot are taken together.
 
+mod decide;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use decide::{ModeChoice, ServerFacts, choose_mode, lock_free_obstacles};
 
 /// How writes were held while position and snapshot were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

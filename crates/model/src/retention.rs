@@ -1,8 +1,18 @@
-//! Which backups are kept.
+//! Which backups are kept: every rule votes for what it keeps, and what no rule keeps may go.
+//!
+//! Every backup is complete by itself, so none is kept for the sake of another.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// `retention` of a shard: each rule votes for what it keeps; what no rule keeps is deleted.
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::duration;
+use crate::ids::BackupId;
+
+/// `retention` of a shard. Days, weeks and months are counted back from the newest backup, in UTC, and only those
+/// that have a backup count: when backups stop, what is there stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// Every backup younger than this.
@@ -15,4 +25,209 @@ pub struct Retention {
     pub monthly: u32,
     /// How long archived binary logs are kept.
     pub binlogs: Option<Duration>,
+}
+
+/// A backup as far as retention is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dated {
+    /// Its id.
+    pub backup_id: BackupId,
+    /// The moment of its snapshot.
+    pub taken_at: DateTime<Utc>,
+}
+
+/// A backup and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Judged {
+    /// Its id.
+    pub backup_id: BackupId,
+    /// The moment of its snapshot.
+    pub taken_at: DateTime<Utc>,
+    /// What becomes of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// What becomes of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict")]
+pub enum Verdict {
+    /// It stays.
+    Keep {
+        /// Every rule that wants it, in words.
+        reasons: Vec<String>,
+    },
+    /// It may go.
+    Delete {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// True for [`Verdict::Keep`].
+    pub fn keeps(&self) -> bool {
+        matches!(self, Self::Keep { .. })
+    }
+}
+
+/// Judges every backup of one shard; newest first. The newest is always kept.
+pub fn judge(backups: &[Dated], rules: &Retention, now: DateTime<Utc>) -> Vec<Judged> {
+    let mut newest_first: Vec<&Dated> = backups.iter().collect();
+    newest_first.sort_by_key(|backup| std::cmp::Reverse((backup.taken_at, &backup.backup_id)));
+    let mut periods = [
+        Period::new("day", rules.daily, |at| at.format("%Y-%m-%d").to_string()),
+        Period::new("week", rules.weekly, |at| {
+            let week = at.iso_week();
+            format!("{}-W{:02}", week.year(), week.week())
+        }),
+        Period::new("month", rules.monthly, |at| at.format("%Y-%m").to_string()),
+    ];
+    let judge = |(index, backup): (usize, &Dated)| {
+        let newest = (index == 0).then(|| "it is the newest".to_owned());
+        let young = younger_than(rules.keep_all, backup.taken_at, now);
+        let by_period = periods.iter_mut().filter_map(|period| period.vote(backup.taken_at));
+        let reasons: Vec<String> = newest.into_iter().chain(young).chain(by_period).collect();
+        Judged { backup_id: backup.backup_id.clone(), taken_at: backup.taken_at, verdict: verdict(reasons) }
+    };
+    newest_first.into_iter().enumerate().map(judge).collect()
+}
+
+fn verdict(reasons: Vec<String>) -> Verdict {
+    if reasons.is_empty() {
+        Verdict::Delete { reason: "no retention rule keeps it".to_owned() }
+    } else {
+        Verdict::Keep { reasons }
+    }
+}
+
+fn younger_than(keep_all: Duration, taken_at: DateTime<Utc>, now: DateTime<Utc>) -> Option<String> {
+    let keep_all = TimeDelta::from_std(keep_all).unwrap_or(TimeDelta::MAX);
+    let young = now.signed_duration_since(taken_at) < keep_all;
+    young.then(|| format!("it is younger than {}", duration::format(keep_all.to_std().unwrap_or_default())))
+}
+
+/// Keeps the newest of each period, until so many are kept.
+struct Period {
+    name: &'static str,
+    count: u32,
+    of: fn(DateTime<Utc>) -> String,
+    seen: BTreeSet<String>,
+}
+
+impl Period {
+    fn new(name: &'static str, count: u32, of: fn(DateTime<Utc>) -> String) -> Self {
+        Self { name, count, of, seen: BTreeSet::new() }
+    }
+
+    /// Asked newest first.
+    fn vote(&mut self, taken_at: DateTime<Utc>) -> Option<String> {
+        let period = (self.of)(taken_at);
+        let full = self.seen.len() >= usize::try_from(self.count).unwrap_or(usize::MAX);
+        if full || !self.seen.insert(period.clone()) {
+            return None;
+        }
+        Some(format!("it is the newest of {} {period} ({} of {})", self.name, self.seen.len(), self.count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn backup(text: &str) -> Dated {
+        let taken_at: DateTime<Utc> = format!("{text}:00Z").parse().unwrap();
+        Dated { backup_id: BackupId::new(taken_at, 0), taken_at }
+    }
+
+    fn rules(keep_all_hours: u64, daily: u32, weekly: u32, monthly: u32) -> Retention {
+        let keep_all = Duration::from_secs(keep_all_hours * 3600);
+        Retention { keep_all, daily, weekly, monthly, binlogs: None }
+    }
+
+    fn kept(judged: &[Judged]) -> BTreeSet<BackupId> {
+        judged.iter().filter(|j| j.verdict.keeps()).map(|j| j.backup_id.clone()).collect()
+    }
+
+    #[test]
+    fn rules_vote_and_say_why() {
+        let times = [
+            "2026-09-30T12:00",
+            "2026-11-01T06:00",
+            "2026-11-22T06:00",
+            "2026-11-22T18:00",
+            "2026-11-23T06:00",
+        ];
+        let backups: Vec<Dated> = times.iter().map(|time| backup(time)).collect();
+        let now = backup("2026-11-23T12:00").taken_at;
+        let judged = judge(&backups, &rules(8, 2, 0, 2), now);
+        let Verdict::Keep { reasons } = &judged[0].verdict else { panic!("{judged:?}") };
+        assert_eq!(
+            reasons.as_slice(),
+            [
+                "it is the newest",
+                "it is younger than 8h",
+                "it is the newest of day 2026-11-23 (1 of 2)",
+                "it is the newest of month 2026-11 (1 of 2)"
+            ]
+        );
+        let keeps: Vec<bool> = judged.iter().map(|j| j.verdict.keeps()).collect();
+        assert_eq!(keeps, [true, true, false, false, true]);
+    }
+
+    #[test]
+    fn without_any_rule_the_newest_stays() {
+        let backups = [backup("2020-01-01T00:00"), backup("2020-01-02T00:00")];
+        let judged = judge(&backups, &rules(0, 0, 0, 0), backup("2026-01-01T00:00").taken_at);
+        assert_eq!(kept(&judged), BTreeSet::from([backups[1].backup_id.clone()]));
+        assert!(judge(&[], &rules(0, 0, 0, 0), DateTime::UNIX_EPOCH).is_empty());
+    }
+
+    fn history() -> impl Strategy<Value = Vec<Dated>> {
+        proptest::collection::btree_set(0i64..600 * 24, 0..80).prop_map(|hours| {
+            let at = |hour: i64| DateTime::from_timestamp(1_750_000_000 + hour * 3600, 0).unwrap();
+            hours.into_iter().map(|h| Dated { backup_id: BackupId::new(at(h), 1), taken_at: at(h) }).collect()
+        })
+    }
+
+    fn any_rules() -> impl Strategy<Value = Retention> {
+        (0u64..200, 0u32..20, 0u32..10, 0u32..10).prop_map(|(h, d, w, m)| rules(h, d, w, m))
+    }
+
+    proptest! {
+        #[test]
+        fn the_newest_stays_and_a_second_look_changes_nothing(history in history(), rules in any_rules()) {
+            let now = DateTime::from_timestamp(1_750_000_000 + 600 * 86_400, 0).unwrap();
+            let judged = judge(&history, &rules, now);
+            prop_assert_eq!(judged.len(), history.len());
+            let keeps = kept(&judged);
+            prop_assert!(history.last().is_none_or(|newest| keeps.contains(&newest.backup_id)));
+            let left: Vec<Dated> = history.iter().filter(|b| keeps.contains(&b.backup_id)).cloned().collect();
+            prop_assert_eq!(kept(&judge(&left, &rules, now)), keeps);
+        }
+
+        #[test]
+        fn more_generous_rules_keep_no_less(history in history(), rules in any_rules(), more in any_rules()) {
+            let now = DateTime::from_timestamp(1_750_000_000 + 600 * 86_400, 0).unwrap();
+            let generous = Retention {
+                keep_all: rules.keep_all + more.keep_all,
+                daily: rules.daily + more.daily,
+                weekly: rules.weekly + more.weekly,
+                monthly: rules.monthly + more.monthly,
+                binlogs: None,
+            };
+            let (few, many) = (judge(&history, &rules, now), judge(&history, &generous, now));
+            prop_assert!(kept(&few).is_subset(&kept(&many)));
+        }
+
+        #[test]
+        fn as_many_days_are_kept_as_asked_for(history in history(), daily in 1u32..30) {
+            let now = DateTime::from_timestamp(1_750_000_000 + 600 * 86_400, 0).unwrap();
+            let days: BTreeSet<_> = history.iter().map(|b| b.taken_at.date_naive()).collect();
+            let keeps = kept(&judge(&history, &rules(0, daily, 0, 0), now));
+            prop_assert_eq!(keeps.len(), days.len().min(daily as usize));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use super::document::{Entry, Node, Value};
+use super::document::{Node, Value};
 use super::faults::{ConfigFault, Origin};
 use super::suggest::nearest;
 
