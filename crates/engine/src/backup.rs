@@ -1,0 +1,166 @@
+//! Backup: a snapshot of one instance, stored, and committed to the repository.
+//!
+//! Nothing is visible before the commit. A run that is killed leaves a claim that the next one
+//! supersedes, artefacts named after the run that the next command on this host clears, and packs that
+//! `prune` sweeps.
+
+use backstop_model::backup::{BackupFacts, BackupKind, Source};
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::finding::{Finding, Severity};
+use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::progress::Progress;
+use backstop_model::report::BackupReport;
+use backstop_model::topology::Choice;
+use backstop_repo::{CatalogEntry, Repository, Stored, Writer};
+
+use crate::ports::{Instance, Instances, Taken};
+use crate::scan;
+use crate::world::World;
+
+/// What a backup is made of.
+pub struct Backup<'a> {
+    /// Which shard.
+    pub shard: &'a ShardName,
+    /// What started it.
+    pub kind: BackupKind,
+    /// The instance to back up, chosen by the shard's rules.
+    pub choice: &'a Choice,
+    /// Opens it.
+    pub instances: &'a dyn Instances,
+    /// Where backups go.
+    pub repository: &'a Repository,
+    /// Time, reporter, stop.
+    pub world: &'a World,
+}
+
+/// Backs up a shard.
+///
+/// # Errors
+/// [`Kind::Held`] when another run holds the shard, [`Kind::Refused`] when a guard refuses (nothing was
+/// touched then), and whatever kept the backup from being complete: there is no partial success.
+pub async fn backup(b: &Backup<'_>) -> Result<BackupReport> {
+    let run = BackupId::new(b.world.clock.now(), b.world.clock.random() as u32);
+    let instance = b.world.unless_stopped(open(b)).await?;
+    let mut writer = b.world.unless_stopped(claim(b)).await?;
+    let outcome = b.world.unless_stopped(story(b, &run, &instance, &mut writer)).await;
+    clear(b, &run, &instance).await;
+    let released = b.world.step("release", writer.release()).await;
+    let report = outcome?;
+    if let Err(fault) = released {
+        b.world.reporter.notice(&format!("the backup is committed, but its claim was not released: {fault}"));
+    }
+    Ok(report)
+}
+
+async fn story(
+    b: &Backup<'_>,
+    run: &BackupId,
+    instance: &Instance,
+    writer: &mut Writer,
+) -> Result<BackupReport> {
+    let begun = (b.world.clock.now(), b.world.clock.monotonic());
+    let taken = b.world.step("snapshot", instance.snapshots.take(run)).await?;
+    let stored = b.world.step("store", store(b, instance, &taken, writer)).await?;
+    let facts = BackupFacts {
+        backup_id: run.clone(),
+        shard: b.shard.clone(),
+        kind: b.kind,
+        source: Source { endpoint: b.choice.endpoint.clone(), role: b.choice.role },
+        source_reason: b.choice.reason.clone(),
+        server_version: b.choice.state.version.clone(),
+        gtid_executed: taken.position.gtid_executed,
+        freeze: taken.freeze,
+        lineage: taken.lineage,
+        settings: instance.settings.clone(),
+        started_at: begun.0,
+        taken_at: taken.taken_at,
+    };
+    let entry = b.world.step("commit", writer.commit(facts, stored)).await?;
+    Ok(report(&entry, (b.world.clock.monotonic() - begun.1).as_secs_f64()))
+}
+
+/// Opens the source and lets the guards refuse before anything is claimed or touched.
+async fn open(b: &Backup<'_>) -> Result<Instance> {
+    b.world
+        .step("check", async {
+            let instance = b.instances.open(b.choice).await?;
+            guard(&instance.snapshots.check().await?, b)?;
+            Ok(instance)
+        })
+        .await
+}
+
+fn guard(findings: &[Finding], b: &Backup<'_>) -> Result<()> {
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
+        b.world.reporter.notice(&finding.what);
+    }
+    let problems: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Problem).collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<_> = problems.iter().map(|finding| finding.what.as_str()).collect();
+    let todo: Vec<_> = problems.iter().filter_map(|finding| finding.todo.as_deref()).collect();
+    let message = format!("{} cannot be backed up safely: {}", b.choice.endpoint, what.join("; "));
+    Err(Fault::refused(message).hint(todo.join("; ")))
+}
+
+async fn claim(b: &Backup<'_>) -> Result<Writer> {
+    b.world.step("claim", b.repository.claim(b.shard, "backup")).await
+}
+
+/// Stores what changed since the newest backup of the same history, or everything.
+async fn store(b: &Backup<'_>, instance: &Instance, taken: &Taken, writer: &mut Writer) -> Result<Stored> {
+    let parent = writer.newest_of(&taken.lineage).await?;
+    let since = parent.as_ref().map(|manifest| &manifest.facts.lineage);
+    let changes = match since {
+        Some(since) => instance.snapshots.changes(&taken.snapshot, since).await?,
+        None => None,
+    };
+    let opened = instance.snapshots.open(&taken.snapshot).await?;
+    let tree = scan::tree(&opened, changes.as_ref())?;
+    let progress = |progress: Progress| b.world.reporter.progress(progress);
+    match writer.store(&tree, parent.as_ref(), &progress).await {
+        Err(fault) if fault.kind == Kind::Damaged && parent.is_some() => {
+            b.world.reporter.notice(&format!("{fault}: making a full backup instead of an increment"));
+            let tree = scan::tree(&opened, None)?;
+            writer.store(&tree, None, &progress).await
+        }
+        stored => stored,
+    }
+}
+
+/// Removes the snapshot and what was made for it, also after a fault. What cannot be removed now is
+/// cleared by the next command on this host.
+async fn clear(b: &Backup<'_>, run: &BackupId, instance: &Instance) {
+    b.world.reporter.step("clear");
+    let snapshots = match instance.snapshots.list().await {
+        Ok(all) => all.into_iter().filter(|snapshot| snapshot.run == *run).collect(),
+        Err(fault) => {
+            b.world.reporter.notice(&format!("look for what run {run} left: {fault}"));
+            Vec::new()
+        }
+    };
+    for snapshot in snapshots {
+        if let Err(fault) = instance.snapshots.release(&snapshot).await {
+            b.world.reporter.notice(&format!("remove {}: {fault}", snapshot.path.display()));
+        }
+    }
+}
+
+/// A committed backup as it is reported and listed.
+pub fn report(entry: &CatalogEntry, seconds: f64) -> BackupReport {
+    let facts = &entry.facts;
+    BackupReport {
+        backup_id: facts.backup_id.clone(),
+        shard: facts.shard.clone(),
+        kind: facts.kind,
+        source: facts.source.clone(),
+        source_reason: facts.source_reason.clone(),
+        gtid_executed: facts.gtid_executed.clone(),
+        freeze: facts.freeze.clone(),
+        parent: entry.parent.clone(),
+        sizes: entry.sizes,
+        taken_at: facts.taken_at,
+        seconds,
+    }
+}
