@@ -20,4 +20,5 @@ pub mod retention;
 pub mod schedule;
 pub mod server;
 pub mod settings;
+pub mod target;
 pub mod topology;

@@ -27,25 +27,24 @@ pub struct Retention {
     pub binlogs: Option<Duration>,
 }
 
-/// A backup as far as retention is concerned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dated {
-    /// Its id.
-    pub backup_id: BackupId,
-    /// The moment of its snapshot.
-    pub taken_at: DateTime<Utc>,
-}
-
 /// A backup and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Judged {
+pub struct Vote {
     /// Its id.
-    pub backup_id: BackupId,
+    #[serde(rename = "backup_id")]
+    pub id: BackupId,
     /// The moment of its snapshot.
     pub taken_at: DateTime<Utc>,
     /// What becomes of it.
     #[serde(flatten)]
     pub verdict: Verdict,
+}
+
+impl Vote {
+    /// True if the backup may go.
+    pub fn is_delete(&self) -> bool {
+        matches!(self.verdict, Verdict::Delete { .. })
+    }
 }
 
 /// What becomes of a backup.
@@ -64,31 +63,27 @@ pub enum Verdict {
     },
 }
 
-impl Verdict {
-    /// True for [`Verdict::Keep`].
-    pub fn keeps(&self) -> bool {
-        matches!(self, Self::Keep { .. })
-    }
-}
-
-/// Judges every backup of one shard; newest first. The newest is always kept.
-pub fn judge(backups: &[Dated], rules: &Retention, now: DateTime<Utc>) -> Vec<Judged> {
-    let mut newest_first: Vec<&Dated> = backups.iter().collect();
-    newest_first.sort_by_key(|backup| std::cmp::Reverse((backup.taken_at, &backup.backup_id)));
-    let mut periods = [
-        Period::new("day", rules.daily, |at| at.format("%Y-%m-%d").to_string()),
-        Period::new("week", rules.weekly, |at| {
-            let week = at.iso_week();
-            format!("{}-W{:02}", week.year(), week.week())
-        }),
-        Period::new("month", rules.monthly, |at| at.format("%Y-%m").to_string()),
-    ];
-    let judge = |(index, backup): (usize, &Dated)| {
+/// Judges every backup of one shard (its id and the moment of its snapshot); newest first. The newest is always
+/// kept; without rules all are.
+pub fn decide(
+    rules: Option<&Retention>,
+    backups: &[(BackupId, DateTime<Utc>)],
+    now: DateTime<Utc>,
+) -> Vec<Vote> {
+    let mut newest_first = backups.to_vec();
+    newest_first.sort_by(|(id, at), (other, other_at)| (other_at, other).cmp(&(at, id)));
+    let mut periods = rules.map(Period::all);
+    let judge = |(index, (id, taken_at)): (usize, (BackupId, DateTime<Utc>))| {
         let newest = (index == 0).then(|| "it is the newest".to_owned());
-        let young = younger_than(rules.keep_all, backup.taken_at, now);
-        let by_period = periods.iter_mut().filter_map(|period| period.vote(backup.taken_at));
-        let reasons: Vec<String> = newest.into_iter().chain(young).chain(by_period).collect();
-        Judged { backup_id: backup.backup_id.clone(), taken_at: backup.taken_at, verdict: verdict(reasons) }
+        let reasons: Vec<String> = match (rules, &mut periods) {
+            (Some(rules), Some(periods)) => {
+                let young = younger_than(rules.keep_all, taken_at, now);
+                let by_period = periods.iter_mut().filter_map(|period| period.vote(taken_at));
+                newest.into_iter().chain(young).chain(by_period).collect()
+            }
+            _ => vec!["the shard has no retention rules".to_owned()],
+        };
+        Vote { id, taken_at, verdict: verdict(reasons) }
     };
     newest_first.into_iter().enumerate().map(judge).collect()
 }
@@ -116,6 +111,17 @@ struct Period {
 }
 
 impl Period {
+    fn all(rules: &Retention) -> [Self; 3] {
+        [
+            Self::new("day", rules.daily, |at| at.format("%Y-%m-%d").to_string()),
+            Self::new("week", rules.weekly, |at| {
+                let week = at.iso_week();
+                format!("{}-W{:02}", week.year(), week.week())
+            }),
+            Self::new("month", rules.monthly, |at| at.format("%Y-%m").to_string()),
+        ]
+    }
+
     fn new(name: &'static str, count: u32, of: fn(DateTime<Utc>) -> String) -> Self {
         Self { name, count, of, seen: BTreeSet::new() }
     }
@@ -137,9 +143,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn backup(text: &str) -> Dated {
+    fn backup(text: &str) -> (BackupId, DateTime<Utc>) {
         let taken_at: DateTime<Utc> = format!("{text}:00Z").parse().unwrap();
-        Dated { backup_id: BackupId::new(taken_at, 0), taken_at }
+        (BackupId::new(taken_at, 0), taken_at)
     }
 
     fn rules(keep_all_hours: u64, daily: u32, weekly: u32, monthly: u32) -> Retention {
@@ -147,8 +153,8 @@ mod tests {
         Retention { keep_all, daily, weekly, monthly, binlogs: None }
     }
 
-    fn kept(judged: &[Judged]) -> BTreeSet<BackupId> {
-        judged.iter().filter(|j| j.verdict.keeps()).map(|j| j.backup_id.clone()).collect()
+    fn kept(judged: &[Vote]) -> BTreeSet<BackupId> {
+        judged.iter().filter(|j| !j.is_delete()).map(|j| j.id.clone()).collect()
     }
 
     #[test]
@@ -160,9 +166,9 @@ mod tests {
             "2026-11-22T18:00",
             "2026-11-23T06:00",
         ];
-        let backups: Vec<Dated> = times.iter().map(|time| backup(time)).collect();
-        let now = backup("2026-11-23T12:00").taken_at;
-        let judged = judge(&backups, &rules(8, 2, 0, 2), now);
+        let backups: Vec<(BackupId, DateTime<Utc>)> = times.iter().map(|time| backup(time)).collect();
+        let now = backup("2026-11-23T12:00").1;
+        let judged = decide(Some(&rules(8, 2, 0, 2)), &backups, now);
         let Verdict::Keep { reasons } = &judged[0].verdict else { panic!("{judged:?}") };
         assert_eq!(
             reasons.as_slice(),
@@ -173,22 +179,23 @@ mod tests {
                 "it is the newest of month 2026-11 (1 of 2)"
             ]
         );
-        let keeps: Vec<bool> = judged.iter().map(|j| j.verdict.keeps()).collect();
+        let keeps: Vec<bool> = judged.iter().map(|j| !j.is_delete()).collect();
         assert_eq!(keeps, [true, true, false, false, true]);
     }
 
     #[test]
     fn without_any_rule_the_newest_stays() {
         let backups = [backup("2020-01-01T00:00"), backup("2020-01-02T00:00")];
-        let judged = judge(&backups, &rules(0, 0, 0, 0), backup("2026-01-01T00:00").taken_at);
-        assert_eq!(kept(&judged), BTreeSet::from([backups[1].backup_id.clone()]));
-        assert!(judge(&[], &rules(0, 0, 0, 0), DateTime::UNIX_EPOCH).is_empty());
+        let judged = decide(Some(&rules(0, 0, 0, 0)), &backups, backup("2026-01-01T00:00").1);
+        assert_eq!(kept(&judged), BTreeSet::from([backups[1].0.clone()]));
+        assert_eq!(kept(&decide(None, &backups, backups[1].1)).len(), 2, "no rules, nothing goes");
+        assert!(decide(Some(&rules(0, 0, 0, 0)), &[], DateTime::UNIX_EPOCH).is_empty());
     }
 
-    fn history() -> impl Strategy<Value = Vec<Dated>> {
+    fn history() -> impl Strategy<Value = Vec<(BackupId, DateTime<Utc>)>> {
         proptest::collection::btree_set(0i64..600 * 24, 0..80).prop_map(|hours| {
             let at = |hour: i64| DateTime::from_timestamp(1_750_000_000 + hour * 3600, 0).unwrap();
-            hours.into_iter().map(|h| Dated { backup_id: BackupId::new(at(h), 1), taken_at: at(h) }).collect()
+            hours.into_iter().map(|h| (BackupId::new(at(h), 1), at(h))).collect()
         })
     }
 
@@ -200,12 +207,12 @@ mod tests {
         #[test]
         fn the_newest_stays_and_a_second_look_changes_nothing(history in history(), rules in any_rules()) {
             let now = DateTime::from_timestamp(1_750_000_000 + 600 * 86_400, 0).unwrap();
-            let judged = judge(&history, &rules, now);
+            let judged = decide(Some(&rules), &history, now);
             prop_assert_eq!(judged.len(), history.len());
             let keeps = kept(&judged);
-            prop_assert!(history.last().is_none_or(|newest| keeps.contains(&newest.backup_id)));
-            let left: Vec<Dated> = history.iter().filter(|b| keeps.contains(&b.backup_id)).cloned().collect();
-            prop_assert_eq!(kept(&judge(&left, &rules, now)), keeps);
+            prop_assert!(history.last().is_none_or(|newest| keeps.contains(&newest.0)));
+            let left: Vec<(BackupId, DateTime<Utc>)> = history.iter().filter(|b| keeps.contains(&b.0)).cloned().collect();
+            prop_assert_eq!(kept(&decide(Some(&rules), &left, now)), keeps);
         }
 
         #[test]
@@ -218,15 +225,15 @@ mod tests {
                 monthly: rules.monthly + more.monthly,
                 binlogs: None,
             };
-            let (few, many) = (judge(&history, &rules, now), judge(&history, &generous, now));
+            let (few, many) = (decide(Some(&rules), &history, now), decide(Some(&generous), &history, now));
             prop_assert!(kept(&few).is_subset(&kept(&many)));
         }
 
         #[test]
         fn as_many_days_are_kept_as_asked_for(history in history(), daily in 1u32..30) {
             let now = DateTime::from_timestamp(1_750_000_000 + 600 * 86_400, 0).unwrap();
-            let days: BTreeSet<_> = history.iter().map(|b| b.taken_at.date_naive()).collect();
-            let keeps = kept(&judge(&history, &rules(0, daily, 0, 0), now));
+            let days: BTreeSet<_> = history.iter().map(|b| b.1.date_naive()).collect();
+            let keeps = kept(&decide(Some(&rules(0, daily, 0, 0)), &history, now));
             prop_assert_eq!(keeps.len(), days.len().min(daily as usize));
         }
     }

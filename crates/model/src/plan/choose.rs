@@ -1,0 +1,197 @@
+//! Which backup a recovery comes from.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+
+use crate::fault::{Fault, Kind};
+use crate::gtid::{Gtid, GtidSet};
+use crate::ids::{BackupId, ShardName};
+use crate::target::Target;
+
+/// A backup that can be recovered from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its id.
+    pub backup_id: BackupId,
+    /// The moment of its snapshot.
+    pub taken_at: DateTime<Utc>,
+    /// What it holds.
+    pub gtid_executed: GtidSet,
+}
+
+/// The chosen backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen<'a> {
+    /// Which.
+    pub backup: &'a Known,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// The moment cannot be recovered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("recover shard {shard} to {target}: {reason}")]
+pub struct NotRecoverable {
+    /// The shard.
+    pub shard: ShardName,
+    /// The moment that was asked for.
+    pub target: String,
+    /// Why not, in words.
+    pub reason: String,
+    /// The nearest moments that can be: at most one before and one after, in order of time.
+    pub nearest: Vec<Reachable>,
+}
+
+/// A moment that can be recovered to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reachable {
+    /// The backup that reaches it.
+    pub backup_id: BackupId,
+    /// The moment.
+    pub at: DateTime<Utc>,
+}
+
+impl From<NotRecoverable> for Fault {
+    fn from(refused: NotRecoverable) -> Self {
+        let moments = refused.nearest.iter().map(|near| {
+            format!("{} (--backup {})", near.at.to_rfc3339_opts(SecondsFormat::AutoSi, true), near.backup_id)
+        });
+        let moments: Vec<String> = moments.collect();
+        let hint = if moments.is_empty() {
+            format!("make one with `backstop backup {}`", refused.shard)
+        } else {
+            format!("nearest reachable: {}", moments.join(" and "))
+        };
+        Self::new(Kind::NotRecoverable, refused.to_string()).hint(hint)
+    }
+}
+
+/// Chooses the backup for a target, or takes the one that is asked for. There is no archive of binary logs, so the
+/// moments that can be reached are those of the backups.
+///
+/// # Errors
+/// [`NotRecoverable`] with the nearest moments that can be reached.
+pub fn choose_backup<'a>(
+    shard: &ShardName,
+    backups: &'a [Known],
+    target: &Target,
+    wanted: Option<&BackupId>,
+) -> Result<Chosen<'a>, NotRecoverable> {
+    let refuse = |reason: &str, nearest: Vec<&Known>| NotRecoverable {
+        shard: shard.clone(),
+        target: target.to_string(),
+        reason: reason.to_owned(),
+        nearest: nearest.into_iter().map(reachable).collect(),
+    };
+    let mut by_time: Vec<&Known> = backups.iter().collect();
+    by_time.sort_by_key(|backup| (backup.taken_at, &backup.backup_id));
+    let Some(newest) = by_time.last().copied() else {
+        return Err(refuse("it has no backup yet", vec![]));
+    };
+    let asked = wanted.map(|id| by_time.iter().copied().find(|backup| backup.backup_id == *id));
+    match (asked, target) {
+        (Some(None), _) => Err(refuse("there is no such backup", vec![newest])),
+        (Some(Some(backup)), Target::Latest) => Ok(chosen(backup, "it was asked for")),
+        (None, Target::Latest) => {
+            Ok(chosen(newest, "it is the newest backup, and there is no archive to go further"))
+        }
+        (asked, _) => {
+            match exact(&by_time, target).filter(|found| asked.is_none_or(|asked| asked == Some(found))) {
+                Some(backup) => Ok(chosen(backup, "it was taken at exactly this moment")),
+                None => Err(refuse(
+                    "there is no archive, so only the moments of backups can be recovered",
+                    around(&by_time, target),
+                )),
+            }
+        }
+    }
+}
+
+fn chosen<'a>(backup: &'a Known, why: &str) -> Chosen<'a> {
+    Chosen { backup, why: why.to_owned() }
+}
+
+fn reachable(backup: &Known) -> Reachable {
+    Reachable { backup_id: backup.backup_id.clone(), at: backup.taken_at }
+}
+
+/// A time is met by a backup of that very moment. A transaction never is: which ones came before it is
+/// not told by a set.
+fn exact<'a>(by_time: &[&'a Known], target: &Target) -> Option<&'a Known> {
+    let Target::Time(time) = target else { return None };
+    by_time.iter().copied().rfind(|backup| backup.taken_at == *time)
+}
+
+/// The last backup before the target and the first one after it.
+fn around<'a>(by_time: &[&'a Known], target: &Target) -> Vec<&'a Known> {
+    let holds = |gtid: &Gtid, backup: &Known| backup.gtid_executed.contains(gtid);
+    let is_after = |backup: &&&Known| match target {
+        Target::Time(time) => backup.taken_at > *time,
+        Target::After(gtid) | Target::Before(gtid) => holds(gtid, backup),
+        Target::Latest => false,
+    };
+    let before = by_time.iter().rfind(|backup| !is_after(backup));
+    let after = by_time.iter().find(|backup| is_after(backup));
+    before.into_iter().chain(after).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+    fn known(day: u32, last: u64) -> Known {
+        let taken_at: DateTime<Utc> = format!("2026-11-{day:02}T23:55:00Z").parse().unwrap();
+        let gtid_executed = format!("{UUID}:1-{last}").parse().unwrap();
+        Known { backup_id: BackupId::new(taken_at, day), taken_at, gtid_executed }
+    }
+
+    fn choose<'a>(
+        backups: &'a [Known],
+        to: &str,
+        wanted: Option<&BackupId>,
+    ) -> Result<Chosen<'a>, NotRecoverable> {
+        choose_backup(&"orders".parse().unwrap(), backups, &to.parse().unwrap(), wanted)
+    }
+
+    #[test]
+    fn latest_is_the_newest_or_the_one_asked_for() {
+        let backups = [known(22, 500), known(20, 100), known(21, 300)];
+        assert_eq!(choose(&backups, "latest", None).unwrap().backup, &backups[0]);
+        let asked = choose(&backups, "latest", Some(&backups[1].backup_id)).unwrap();
+        assert_eq!((asked.backup, asked.why.as_str()), (&backups[1], "it was asked for"));
+        let moment = choose(&backups, "2026-11-21T23:55:00Z", None).unwrap();
+        assert_eq!(moment.backup, &backups[2]);
+    }
+
+    #[test]
+    fn what_cannot_be_reached_names_the_nearest_moments() {
+        let backups = [known(20, 100), known(21, 300), known(22, 500)];
+        let nearest = |to: &str| {
+            let refused = choose(&backups, to, None).unwrap_err();
+            refused.nearest.iter().map(|near| near.backup_id.clone()).collect::<Vec<_>>()
+        };
+        let ids: Vec<BackupId> = backups.iter().map(|backup| backup.backup_id.clone()).collect();
+        assert_eq!(nearest("2026-11-22T12:00:00Z"), ids[1..]);
+        assert_eq!(nearest("2026-11-01T12:00:00Z"), ids[..1]);
+        assert_eq!(nearest("2026-12-01T12:00:00Z"), ids[2..]);
+        assert_eq!(nearest(&format!("after:{UUID}:200")), ids[..2]);
+        assert_eq!(nearest(&format!("before:{UUID}:100")), ids[..1]);
+        assert_eq!(nearest(&format!("after:{UUID}:900")), ids[2..]);
+    }
+
+    #[test]
+    fn refusals_are_faults_with_a_way_out() {
+        let none = Fault::from(choose(&[], "latest", None).unwrap_err());
+        assert_eq!((none.kind, none.message.contains("no backup yet")), (Kind::NotRecoverable, true));
+        let backups = [known(20, 100)];
+        let missing = choose(&backups, "latest", Some(&known(21, 1).backup_id)).unwrap_err();
+        assert_eq!(missing.nearest.len(), 1);
+        let hint = Fault::from(missing).hint.unwrap();
+        assert!(hint.contains("2026-11-20T23:55:00Z") && hint.contains("--backup"), "{hint}");
+        let other = choose(&backups, "2026-11-21T23:55:00Z", Some(&backups[0].backup_id)).unwrap_err();
+        assert!(other.reason.contains("no archive"));
+    }
+}

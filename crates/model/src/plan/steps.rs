@@ -1,0 +1,130 @@
+//! The steps of a recovery, in order, as they are shown before anything is touched.
+
+use std::path::PathBuf;
+
+use crate::backup::Sizes;
+use crate::ids::ShardName;
+use crate::target::Target;
+
+use super::{Chosen, PlanStep, RecoveryPlan};
+
+/// What a plan is made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanRequest {
+    /// The shard.
+    pub shard: ShardName,
+    /// The moment.
+    pub target: Target,
+    /// The target directory; `None` if only the choice is to be shown.
+    pub into: Option<PathBuf>,
+    /// Port of the server, if it is given.
+    pub port: Option<u16>,
+    /// How it ends.
+    pub ending: PlanEnding,
+    /// How much data the backup is.
+    pub sizes: Sizes,
+}
+
+/// How a recovery ends, as far as its plan is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanEnding {
+    /// A read-only server by itself.
+    Standalone,
+    /// A replica of the shard's current primary, caught up.
+    Join,
+}
+
+/// The plan for a chosen backup.
+pub fn recovery_plan(request: &PlanRequest, chosen: &Chosen<'_>) -> RecoveryPlan {
+    let join = if request.ending == PlanEnding::Join { joining() } else { Vec::new() };
+    let steps = [local(request, chosen), join, last(request.ending)].concat();
+    RecoveryPlan {
+        shard: request.shard.clone(),
+        target: request.target.to_string(),
+        backup_id: chosen.backup.backup_id.clone(),
+        taken_at: chosen.backup.taken_at,
+        gtid_executed: chosen.backup.gtid_executed.clone(),
+        why: chosen.why.clone(),
+        data_bytes: request.sizes.data_bytes,
+        steps,
+    }
+}
+
+fn local(request: &PlanRequest, chosen: &Chosen<'_>) -> Vec<PlanStep> {
+    let into =
+        request.into.as_ref().map_or("the target directory".to_owned(), |into| into.display().to_string());
+    let port = request.port.map_or("a free port".to_owned(), |port| format!("port {port}"));
+    let (id, bytes) = (&chosen.backup.backup_id, request.sizes.data_bytes);
+    vec![
+        step("decide", format!("Check that {into} can be used and that there is room; choose {port} and a server id.")),
+        step("materialise", format!("Write the {bytes} bytes of backup {id} to {into}/data.")),
+        step("configure", format!("Write {into}/my.cnf: the donor's settings without its identity.")),
+        step("start", "Start the server on loopback, read-only, without replication and events; wait for its crash recovery.".to_owned()),
+        step("verify", "Compare the server's own gtid_executed with the backup's; stop on any difference.".to_owned()),
+        step("forget", "Forget the donor's replication.".to_owned()),
+        step("check", "Check the tables.".to_owned()),
+    ]
+}
+
+fn joining() -> Vec<PlanStep> {
+    let step = |name, what: &str| step(name, what.to_owned());
+    vec![
+        step(
+            "reset_gtids",
+            "Empty the binary logs and gtid_executed, if the donor's binary logs came along.",
+        ),
+        step("set_gtid_purged", "Set gtid_purged to the backup's set, if it was emptied."),
+        step("follow", "Follow the shard's current primary with auto-position."),
+        step("catch_up", "Wait until everything the primary has is applied."),
+        step("semi_sync", "Acknowledge semi-synchronously, if the other replicas do."),
+    ]
+}
+
+fn last(ending: PlanEnding) -> Vec<PlanStep> {
+    let finish = match ending {
+        PlanEnding::Standalone => "Leave the server read-only, by itself.",
+        PlanEnding::Join => "Leave the server read-only, as a replica.",
+    };
+    let hand_over = "Remove the temporary administrator account and hand the running server over.";
+    vec![step("finish", finish.to_owned()), step("hand_over", hand_over.to_owned())]
+}
+
+fn step(name: &'static str, what: String) -> PlanStep {
+    PlanStep { name, what }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Known, choose_backup};
+    use super::*;
+    use crate::ids::BackupId;
+
+    #[test]
+    fn a_plan_shows_what_will_be_done() {
+        let taken_at = "2026-11-20T23:55:00Z".parse().unwrap();
+        let backup =
+            Known { backup_id: BackupId::new(taken_at, 1), taken_at, gtid_executed: "".parse().unwrap() };
+        let mut request = PlanRequest {
+            shard: "orders".parse().unwrap(),
+            target: Target::Latest,
+            into: Some("/srv/new".into()),
+            port: Some(3307),
+            ending: PlanEnding::Standalone,
+            sizes: Sizes { data_bytes: 4096, ..Sizes::default() },
+        };
+        let backups = [backup];
+        let chosen = choose_backup(&request.shard, &backups, &Target::Latest, None).unwrap();
+        let names = |plan: &RecoveryPlan| plan.steps.iter().map(|step| step.name).collect::<Vec<_>>();
+        let alone = recovery_plan(&request, &chosen);
+        assert!(!names(&alone).contains(&"follow"));
+        assert!(alone.steps[0].what.contains("/srv/new") && alone.steps[0].what.contains("port 3307"));
+        request.ending = PlanEnding::Join;
+        let join = names(&recovery_plan(&request, &chosen));
+        let position = |name| join.iter().position(|step| *step == name).unwrap();
+        assert!(position("verify") < position("reset_gtids") && position("follow") < position("catch_up"));
+        assert_eq!(join.last(), Some(&"hand_over"));
+        let json = serde_json::to_value(&alone).unwrap();
+        assert_eq!(json["steps"][1]["name"], "materialise");
+    }
+}
