@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod contents;
 pub mod journal;
+pub mod plan;
 pub mod ports;
 pub mod recover;
 pub mod scan;
