@@ -10,6 +10,7 @@ pub mod duration;
 pub mod fault;
 pub mod finding;
 pub mod freeze;
+pub mod freshness;
 pub mod gtid;
 pub mod ids;
 pub mod plan;

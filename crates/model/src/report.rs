@@ -2,14 +2,41 @@
 //!
 //! Field names are a contract (`docs/commands.md`); new fields may be added, none renamed.
 
+mod fault;
+mod status;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::backup::{BackupKind, Sizes, Source};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
+use crate::retention::Vote;
+
+pub use fault::FaultReport;
+pub use status::{Coverage, Gap, ShardStatus, StatusReport, Window, coverage, rpo_seconds};
+
+/// The version of all JSON that commands print.
+pub const VERSION: u32 = 1;
+
+/// A report as `--json` prints it: its fields, and `version`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Versioned<'a, T: Serialize> {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The report.
+    #[serde(flatten)]
+    pub report: &'a T,
+}
+
+impl<'a, T: Serialize> Versioned<'a, T> {
+    /// The report in the current version.
+    pub fn new(report: &'a T) -> Self {
+        Self { version: VERSION, report }
+    }
+}
 
 /// `backup --json`, and each row of `backups --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -90,4 +117,263 @@ pub struct RecoverSeconds {
     pub join: f64,
     /// Everything.
     pub total: f64,
+}
+
+/// `backups --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BackupsReport {
+    /// The shard.
+    pub shard: ShardName,
+    /// Its backups, newest first; with `--latest` only the first.
+    pub backups: Vec<BackupRow>,
+}
+
+/// One backup in a list.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BackupRow {
+    /// As it was reported when it was made.
+    #[serde(flatten)]
+    pub report: BackupReport,
+    /// What can be done with it.
+    pub state: BackupState,
+}
+
+/// What can be done with a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupState {
+    /// It can be recovered from.
+    Complete,
+    /// Some of its data is damaged, as the last look found.
+    Damaged,
+    /// It is deleted; its data goes after the grace period.
+    Deleted,
+}
+
+/// `prune --json`, for one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PruneReport {
+    /// The shard.
+    pub shard: ShardName,
+    /// True if it was carried out, false if this is only the plan.
+    pub applied: bool,
+    /// Every backup, newest first, and what becomes of it.
+    pub backups: Vec<Vote>,
+    /// Objects that were removed.
+    pub removed_objects: u64,
+    /// Bytes that were freed.
+    pub freed_bytes: u64,
+}
+
+impl PruneReport {
+    /// A plan that is not carried out.
+    pub fn planned(shard: ShardName, backups: Vec<Vote>) -> Self {
+        Self { shard, applied: false, backups, removed_objects: 0, freed_bytes: 0 }
+    }
+
+    /// The same plan, carried out.
+    #[must_use]
+    pub fn applied(self, removed_objects: u64, freed_bytes: u64) -> Self {
+        Self { applied: true, removed_objects, freed_bytes, ..self }
+    }
+
+    /// The backups that go.
+    pub fn deleted(&self) -> impl Iterator<Item = &BackupId> {
+        self.backups.iter().filter(|vote| vote.is_delete()).map(|vote| &vote.id)
+    }
+}
+
+/// `verify --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// True if nothing is damaged.
+    pub ok: bool,
+    /// The shards that were looked at.
+    pub shards: Vec<ShardVerified>,
+}
+
+/// What verifying one shard found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShardVerified {
+    /// The shard.
+    pub shard: ShardName,
+    /// `objects` (everything is there and has the right size) or `content` (every byte was read).
+    pub depth: &'static str,
+    /// Backups looked at, oldest first.
+    pub backups: Vec<VerifiedBackup>,
+    /// Objects looked at.
+    pub objects: u64,
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// What is damaged.
+    pub damaged: Vec<DamagedObject>,
+    /// Objects that no backup needs; `prune` removes them.
+    pub unreferenced: u64,
+}
+
+/// A backup that was verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifiedBackup {
+    /// Which.
+    pub backup_id: BackupId,
+    /// Whether it can be restored completely.
+    pub state: BackupState,
+}
+
+/// A stored object that is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DamagedObject {
+    /// Its key.
+    pub object: String,
+    /// What is wrong with it.
+    pub wrong: String,
+    /// The backups that need it and can no longer be restored completely.
+    pub backups: Vec<BackupId>,
+}
+
+impl VerifyReport {
+    /// The report of these shards.
+    pub fn new(shards: Vec<ShardVerified>) -> Self {
+        Self { ok: shards.iter().all(|shard| shard.damaged.is_empty()), shards }
+    }
+}
+
+/// `check --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// True if nothing stands in the way of a backup or a recovery.
+    pub ok: bool,
+    /// What was found of the repository and this host.
+    pub findings: Vec<Finding>,
+    /// What was found of each shard.
+    pub shards: Vec<ShardChecked>,
+}
+
+/// What was found of one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShardChecked {
+    /// The shard.
+    pub shard: ShardName,
+    /// What was found.
+    pub findings: Vec<Finding>,
+}
+
+impl CheckReport {
+    /// The report of these findings.
+    pub fn new(findings: Vec<Finding>, shards: Vec<ShardChecked>) -> Self {
+        let all = || findings.iter().chain(shards.iter().flat_map(|shard| &shard.findings));
+        Self { ok: all().all(|finding| finding.severity < Severity::Problem), findings, shards }
+    }
+}
+
+/// `demo --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DemoReport {
+    /// True if nothing was lost and the recovered server is the same as the primary.
+    pub ok: bool,
+    /// What was done, in order.
+    pub steps: Vec<DemoStep>,
+    /// Commits that a server acknowledged to the writer.
+    pub acknowledged_commits: u64,
+    /// Those of them that the recovered server lacks.
+    pub lost_commits: u64,
+    /// The first, full backup.
+    pub first_backup: BackupReport,
+    /// The backup that was recovered from.
+    pub backup: BackupReport,
+    /// Longest time without a commit during each backup, in milliseconds.
+    pub longest_gaps_ms: Vec<f64>,
+    /// The recovery.
+    pub recover: RecoverReport,
+}
+
+/// One step of the demonstration.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DemoStep {
+    /// Its short name.
+    pub name: String,
+    /// What was done and seen, in a sentence.
+    pub what: String,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::backup::Source;
+    use crate::freeze::FreezeMode;
+    use crate::ids::Endpoint;
+    use crate::topology::Role;
+
+    fn backup() -> BackupReport {
+        let taken_at: DateTime<Utc> = "2026-11-20T23:55:00Z".parse().unwrap();
+        BackupReport {
+            backup_id: BackupId::new(taken_at, 1),
+            shard: "orders".parse().unwrap(),
+            kind: BackupKind::OnDemand,
+            source: Source { endpoint: Endpoint::new("db2", 3306), role: Role::Candidate },
+            source_reason: "candidate db2:3306 is usable".to_owned(),
+            gtid_executed: GtidSet::new(),
+            freeze: FreezeReport { mode: FreezeMode::LockFree, held_ms: 1.5, waited_ms: 0.5 },
+            parent: None,
+            sizes: Sizes { data_bytes: 3, changed_bytes: 2, stored_bytes: 1 },
+            taken_at,
+            seconds: 2.5,
+        }
+    }
+
+    #[test]
+    fn field_names_are_a_contract() {
+        let row = BackupRow { report: backup(), state: BackupState::Complete };
+        let backups = BackupsReport { shard: "orders".parse().unwrap(), backups: vec![row] };
+        let json = serde_json::to_value(Versioned::new(&backups)).unwrap();
+        assert_eq!(json["version"], 1);
+        let row = json["backups"][0].as_object().unwrap();
+        let mut names: Vec<&str> = row.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "backup_id",
+                "changed_bytes",
+                "data_bytes",
+                "freeze",
+                "gtid_executed",
+                "kind",
+                "parent",
+                "seconds",
+                "shard",
+                "source",
+                "source_reason",
+                "state",
+                "stored_bytes",
+                "taken_at"
+            ]
+        );
+        assert_eq!(row["kind"], "on_demand");
+        assert_eq!(row["source"], serde_json::json!({"host": "db2", "port": 3306, "role": "candidate"}));
+        assert_eq!(row["freeze"]["mode"], "lock-free");
+        assert_eq!(row["state"], "complete");
+    }
+
+    #[test]
+    fn a_problem_anywhere_is_not_ok() {
+        let shard = |findings| ShardChecked { shard: "orders".parse().unwrap(), findings };
+        let warning = Finding::warning("a", "b", "c");
+        assert!(CheckReport::new(vec![], vec![shard(vec![warning])]).ok);
+        assert!(!CheckReport::new(vec![], vec![shard(vec![Finding::problem("a", "b", "c")])]).ok);
+        assert!(!CheckReport::new(vec![Finding::problem("a", "b", "c")], vec![]).ok);
+    }
+
+    #[test]
+    fn prune_tells_what_goes() {
+        let report = backup();
+        let votes = crate::retention::decide(None, &[(report.backup_id, report.taken_at)], report.taken_at);
+        let plan = PruneReport::planned("orders".parse().unwrap(), votes).applied(3, 4);
+        assert_eq!((plan.applied, plan.deleted().count(), plan.freed_bytes), (true, 0, 4));
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(json["backups"][0]["verdict"], "keep");
+    }
 }
