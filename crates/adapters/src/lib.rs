@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod command;
 pub mod mysql;
+pub mod snapshots;
 pub mod topology;

@@ -9,6 +9,7 @@ pub mod member;
 pub mod program;
 pub mod shard;
 pub mod slots;
+pub mod snapshots;
 pub mod tables;
 pub mod template;
 

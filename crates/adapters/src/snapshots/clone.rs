@@ -1,0 +1,274 @@
+//! MySQL's own `CLONE LOCAL DATA DIRECTORY`: works on any file system and holds nothing, doubles the disk space
+//! and slows down commits while it runs.
+//!
+//! CLONE copies InnoDB tables and silently empties all others, so those are refused. Should this process die, the
+//! server goes on cloning: the statement names the run's folder, by which a later run finds and kills it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_engine::ports::{ChangedFiles, Opened, Snapshot, Snapshots, Taken};
+use backstop_model::backup::Lineage;
+use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::finding::Finding;
+use backstop_model::freeze::{FreezeMode, FreezeReport};
+use backstop_model::ids::BackupId;
+use backstop_model::progress::{Progress, Unit};
+use backstop_model::server::Position;
+
+use super::donor::{self, Donor};
+use super::{Site, copy, dead, refuse_problems, runs, space};
+use crate::mysql::connect::Connection;
+use crate::mysql::dialect::quote_text;
+use crate::mysql::error::{Cause, SqlError};
+
+/// How often the server is asked how far the clone is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// The slowest copying that is waited for, in bytes a second.
+const SLOWEST: u64 = 4 << 20;
+
+/// Copies of one instance by CLONE.
+pub struct Clone {
+    site: Site,
+}
+
+impl Clone {
+    /// Copies of this instance.
+    pub fn new(site: Site) -> Self {
+        Self { site }
+    }
+
+    async fn donor(&self) -> Result<(Connection, Donor)> {
+        let mut session = self.site.connect().await?;
+        let donor = Donor::look(&mut session, self.site.servers.as_ref()).await?;
+        Ok((session, donor))
+    }
+
+    async fn findings(&self, session: &mut Connection, donor: &Donor) -> Result<Vec<Finding>> {
+        let mut findings: Vec<_> = plugin(session).await?.into_iter().collect();
+        findings.extend(foreign_tables(&donor::foreign_tables(session).await?));
+        findings.extend(outside_files(donor, &donor::data_files(session).await?));
+        findings.extend(encryption(donor::encrypted_tablespace(session).await?));
+        findings.extend(self.program(donor).await?);
+        findings.extend(self.work_dir(donor));
+        findings.push(Finding::warning(
+            "clone-cost",
+            "while CLONE runs, commits on the source are slower and its disk reads and writes all data once",
+            "run backups on a replica, or put the data directory on btrfs",
+        ));
+        Ok(findings)
+    }
+
+    /// The program that is to start the copy must be of the donor's very version: a newer one would change the files.
+    async fn program(&self, donor: &Donor) -> Result<Option<Finding>> {
+        let found = self.site.servers.version().await?;
+        let donor = &donor.version;
+        let same = (found.major, found.minor, found.patch) == (donor.major, donor.minor, donor.patch);
+        Ok((!same).then(|| {
+            Finding::problem(
+                "server-program-version",
+                format!("the server program here is version {found} and the running server {donor}"),
+                "set mysql.server to the program of the running server",
+            )
+        }))
+    }
+
+    fn work_dir(&self, donor: &Donor) -> Vec<Finding> {
+        let work_dir = &self.site.work_dir;
+        let mut findings: Vec<_> = space::reachable(work_dir, donor).into_iter().collect();
+        let longest = work_dir.join("20261123T022133Z-9f3a04c1/s").as_os_str().len();
+        if longest > copy::LONGEST_SOCKET {
+            findings.push(Finding::problem(
+                "work-dir-too-long",
+                format!("a socket under {} would have a path longer than Linux allows", work_dir.display()),
+                format!("set snapshot.work_dir to a path of at most {} bytes", copy::LONGEST_SOCKET - 28),
+            ));
+        }
+        let need = space::tree_size(&donor.datadir);
+        findings.push(space::enough(work_dir, need + need / 10));
+        findings
+    }
+
+    /// Clones into the run's folder, telling how far it is.
+    async fn clone_into(&self, mut session: Connection, donor: &Donor, target: &Path) -> Result<()> {
+        let deadline = Duration::from_secs(600 + space::tree_size(&donor.datadir) / SLOWEST);
+        let sql = format!("CLONE LOCAL DATA DIRECTORY = {}", quote_text(&target.to_string_lossy()));
+        let done = tokio::select! {
+            done = session.run_within(&sql, deadline) => done,
+            never = self.report_progress() => match never {},
+        };
+        session.close().await;
+        done.map_err(|error| explain(error, target))
+    }
+
+    /// Reports how far the clone is, for as long as it is polled. Failing to ask only means that nothing is told.
+    async fn report_progress(&self) -> std::convert::Infallible {
+        let mut session = None;
+        loop {
+            self.site.world.clock.sleep(PROGRESS_EVERY).await;
+            if session.is_none() {
+                session = self.site.connect().await.ok();
+            }
+            let Some(asked) = session.as_mut() else { continue };
+            match progress(asked).await {
+                Ok(Some(progress)) => self.site.world.reporter.progress(progress),
+                Ok(None) => {}
+                Err(_) => session = None,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Snapshots for Clone {
+    fn provider(&self) -> &'static str {
+        "clone"
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        let (mut session, donor) = self.donor().await?;
+        let findings = self.findings(&mut session, &donor).await;
+        session.close().await;
+        findings
+    }
+
+    async fn take(&self, run: &BackupId) -> Result<Taken> {
+        dead::clear_dead_runs(&self.site).await?;
+        let (mut session, donor) = self.donor().await?;
+        refuse_problems(&self.site.endpoint, &self.findings(&mut session, &donor).await?)?;
+        let world = &self.site.world;
+        let path = runs::create(&self.site.work_dir, run, donor.uid, donor.gid)?;
+        world.step("clone", self.clone_into(session, &donor, &copy::datadir(&path))).await?;
+        let taken_at = world.clock.now();
+        let gtid_executed = world.step("prove-copy", copy::prove(&self.site, &donor, &path)).await?;
+        Ok(Taken {
+            snapshot: Snapshot { run: run.clone(), path },
+            position: Position { gtid_executed, ..Position::default() },
+            freeze: FreezeReport { mode: FreezeMode::None, held_ms: 0.0, waited_ms: 0.0 },
+            lineage: Lineage { server_uuid: donor.uuid, volume: "clone".to_owned(), generation: None },
+            taken_at,
+        })
+    }
+
+    async fn open(&self, snapshot: &Snapshot) -> Result<Opened> {
+        let root = copy::datadir(&snapshot.path);
+        let doing = format!("open snapshot {}", root.display());
+        std::fs::read_dir(&root).failed(doing)?;
+        Ok(Opened { root, files: Default::default() })
+    }
+
+    async fn release(&self, snapshot: &Snapshot) -> Result<()> {
+        dead::release(&self.site, snapshot).await
+    }
+
+    async fn list(&self) -> Result<Vec<Snapshot>> {
+        runs::list(&self.site.work_dir)
+    }
+
+    /// A clone is written anew each time: no file system knows what it shares with the one before.
+    async fn changes(&self, _: &Snapshot, _: &Lineage) -> Result<Option<ChangedFiles>> {
+        Ok(None)
+    }
+}
+
+async fn plugin(session: &mut Connection) -> Result<Option<Finding>> {
+    let status: Option<String> = session
+        .first("SELECT PLUGIN_STATUS FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'clone'")
+        .await?;
+    if status.as_deref() == Some("ACTIVE") {
+        return Ok(None);
+    }
+    let read_only: u8 = session.one("SELECT @@GLOBAL.super_read_only").await?;
+    let install = "INSTALL PLUGIN clone SONAME 'mysql_clone.so'";
+    // Under super_read_only INSTALL PLUGIN is refused (1290), so it is lifted for that one statement.
+    let fix = match read_only {
+        0 => vec![install],
+        _ => vec!["SET GLOBAL super_read_only = OFF", install, "SET GLOBAL super_read_only = ON"],
+    };
+    let todo = format!(
+        "run `{}` on it (or start it with plugin-load-add=mysql_clone.so)",
+        fix.iter().map(|sql| format!("{sql};")).collect::<Vec<_>>().join(" ")
+    );
+    Ok(Some(
+        Finding::problem("clone-plugin-missing", "the clone plugin is not loaded on the source", todo)
+            .fixed_by(fix),
+    ))
+}
+
+fn foreign_tables(tables: &[(String, String)]) -> Option<Finding> {
+    let (first, engine) = tables.first()?;
+    let others = match tables.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and {n} more: {})", names(&tables[1..])),
+    };
+    Some(Finding::problem(
+        "table-not-innodb",
+        format!("table {first} is {engine}{others}: CLONE would copy it empty"),
+        "convert such tables (`ALTER TABLE … ENGINE = InnoDB`) or drop them, or put the data directory on btrfs",
+    ))
+}
+
+fn names(tables: &[(String, String)]) -> String {
+    let shown: Vec<_> = tables.iter().take(10).map(|(table, _)| table.as_str()).collect();
+    format!("{}{}", shown.join(", "), if tables.len() > 10 { ", …" } else { "" })
+}
+
+/// CLONE writes a file with an absolute path to that same path, where the donor's own file is.
+fn outside_files(donor: &Donor, files: &[PathBuf]) -> Option<Finding> {
+    let outside: Vec<_> = files.iter().filter(|file| donor.is_outside(file)).collect();
+    let first = outside.first()?;
+    Some(Finding::problem(
+        "tablespace-outside",
+        format!(
+            "{} of the server's data files are outside of its data directory {}, for example {}",
+            outside.len(),
+            donor.datadir.display(),
+            first.display()
+        ),
+        "move them into the data directory (for a table: create it anew without DATA DIRECTORY and copy its rows)",
+    ))
+}
+
+fn encryption(tablespace: Option<String>) -> Option<Finding> {
+    tablespace.map(|name| {
+        Finding::problem(
+            "tablespace-encrypted",
+            format!("table space {name} is encrypted, and a copy cannot be started without the keyring"),
+            "decrypt it (`ALTER TABLE … ENCRYPTION = 'N'`) or back up another member",
+        )
+    })
+}
+
+/// How far the running clone is: bytes of all its stages.
+async fn progress(session: &mut Connection) -> Result<Option<Progress>, SqlError> {
+    let sums: Option<(Option<u64>, Option<u64>)> = session
+        .first(
+            "SELECT CAST(SUM(DATA) AS UNSIGNED), CAST(SUM(ESTIMATE) AS UNSIGNED) FROM performance_schema.clone_progress",
+        )
+        .await?;
+    Ok(sums.and_then(|(done, total)| Some(Progress { done: done?, total, unit: Unit::Bytes })))
+}
+
+fn explain(error: SqlError, target: &Path) -> Fault {
+    let hint = match &error.cause {
+        Cause::Server(server) if server.message.contains("errno: 13") || server.code == 1006 => {
+            Some(format!(
+                "let the server's user write to {} (file modes, AppArmor, SELinux), or set snapshot.work_dir",
+                target.display()
+            ))
+        }
+        Cause::Server(server) if server.message.contains("errno: 28") => {
+            Some("free space there, or set snapshot.work_dir to another file system".to_owned())
+        }
+        Cause::Server(server) if server.code == 3634 => {
+            Some("another CLONE runs on the source: wait for it".to_owned())
+        }
+        _ => None,
+    };
+    let fault = Fault::from(error).during("clone the source");
+    match hint {
+        Some(hint) => fault.hint(hint),
+        None => fault,
+    }
+}

@@ -1,0 +1,184 @@
+//! What must be known of a server before its data can be imaged.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use backstop_engine::contents::{LogFiles, ServerFiles};
+use backstop_engine::ports::ServerPrograms;
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::ids::ServerUuid;
+use backstop_model::server::ServerVersion;
+
+use crate::mysql::connect::Connection;
+
+/// A server on this host, and where its files are.
+#[derive(Debug, Clone)]
+pub struct Donor {
+    /// `@@server_uuid`, equal to that of the data directory's `auto.cnf`.
+    pub uuid: ServerUuid,
+    /// `@@version`.
+    pub version: ServerVersion,
+    /// Its data directory, without symbolic links.
+    pub datadir: PathBuf,
+    /// Its process.
+    pub pid: u32,
+    /// The user it runs as.
+    pub uid: u32,
+    /// That user's group.
+    pub gid: u32,
+    variables: BTreeMap<String, String>,
+}
+
+/// The system variables a snapshot depends on.
+const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('datadir', 'hostname', 'server_uuid', 'version', \
+    'innodb_page_size', 'innodb_data_file_path', 'innodb_checksum_algorithm', 'lower_case_table_names', \
+    'innodb_data_home_dir', 'innodb_undo_directory', 'innodb_log_group_home_dir', 'innodb_doublewrite_dir', \
+    'log_bin', 'log_bin_basename', 'log_bin_index', 'relay_log_basename', 'relay_log_index', 'log_error', \
+    'general_log_file', 'slow_query_log_file', 'pid_file', 'socket', 'sync_binlog', \
+    'innodb_flush_log_at_trx_commit', 'innodb_use_native_aio', 'super_read_only', 'replica_preserve_commit_order', \
+    'slave_preserve_commit_order', 'binlog_encryption', 'wait_timeout')";
+
+/// Tables that hold data which only InnoDB's tools do not see: every engine but InnoDB, in every schema that users may
+/// write to. The server's own two log tables are CSV and are left out.
+const FOREIGN_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), COALESCE(ENGINE, 'unknown') \
+    FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND COALESCE(ENGINE, '') <> 'InnoDB' \
+    AND TABLE_SCHEMA NOT IN ('performance_schema', 'information_schema') \
+    AND NOT (TABLE_SCHEMA = 'mysql' AND TABLE_NAME IN ('general_log', 'slow_log')) \
+    ORDER BY TABLE_SCHEMA, TABLE_NAME LIMIT 1000";
+
+const DATA_FILES: &str =
+    "SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG')";
+
+const ENCRYPTED: &str =
+    "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1";
+
+impl Donor {
+    /// Asks the server, and makes sure that it is this host's.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] naming the host when it runs elsewhere; [`Kind::Denied`] when its data directory cannot be read.
+    pub async fn look(session: &mut Connection, servers: &dyn ServerPrograms) -> Result<Self> {
+        let variables: Vec<(String, String)> = session.query(VARIABLES).await?;
+        let variables: BTreeMap<_, _> = variables.into_iter().collect();
+        let get = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+        let doing = format!("look at the server {}", session.address());
+        let uuid: ServerUuid = get("server_uuid").parse().failed(&doing)?;
+        let version = get("version").parse().failed(&doing)?;
+        let datadir = local_datadir(Path::new(get("datadir")), uuid, get("hostname"))?;
+        let Some(pid) = servers.running_on(&datadir).await? else {
+            return Err(elsewhere(&datadir, get("hostname"), "no server process here has it open"));
+        };
+        let process = std::fs::metadata(format!("/proc/{pid}")).failed(&doing)?;
+        Ok(Self { uuid, version, datadir, pid, uid: process.uid(), gid: process.gid(), variables })
+    }
+
+    /// A system variable's value; empty if this version has none of that name.
+    pub fn variable(&self, name: &str) -> &str {
+        self.variables.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    /// True if a system variable is ON.
+    pub fn is_on(&self, name: &str) -> bool {
+        matches!(self.variable(name), "ON" | "1")
+    }
+
+    /// A path from a system variable, as the server sees it: relative ones are relative to the data directory.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        match self.variable(name) {
+            "" | "stderr" => None,
+            path => Some(clean(&self.datadir.join(path))),
+        }
+    }
+
+    /// Where the server's logs are, in an image of the data directory at `root`. Binary logs only count where the
+    /// image has them: `binlogs` gives their folder in it.
+    pub fn files_in(&self, root: &Path, binlogs: Option<&Path>) -> ServerFiles {
+        let moved = |name: &str| {
+            let path = self.path(name)?;
+            Some(root.join(path.strip_prefix(&self.datadir).ok()?))
+        };
+        let series = |base: &str, index: &str| Some(LogFiles { base: moved(base)?, index: moved(index)? });
+        let in_folder = |folder: &Path| {
+            let name = |variable: &str| Some(folder.join(self.path(variable)?.file_name()?));
+            Some(LogFiles { base: name("log_bin_basename")?, index: name("log_bin_index")? })
+        };
+        let others = ["log_error", "general_log_file", "slow_query_log_file", "pid_file", "socket"];
+        ServerFiles {
+            binlogs: binlogs.and_then(in_folder),
+            relay_logs: series("relay_log_basename", "relay_log_index"),
+            others: others.into_iter().filter_map(moved).collect(),
+        }
+    }
+
+    /// What of a path the server uses is outside of its data directory.
+    pub fn is_outside(&self, path: &Path) -> bool {
+        !clean(&self.datadir.join(path)).starts_with(&self.datadir)
+    }
+}
+
+/// The tables whose engine is not InnoDB, with the engine.
+pub async fn foreign_tables(session: &mut Connection) -> Result<Vec<(String, String)>> {
+    Ok(session.query(FOREIGN_TABLES).await?)
+}
+
+/// Every file that holds tables or undo logs, as the server names it.
+pub async fn data_files(session: &mut Connection) -> Result<Vec<PathBuf>> {
+    let files: Vec<String> = session.query(DATA_FILES).await?;
+    Ok(files.into_iter().map(PathBuf::from).collect())
+}
+
+/// The name of one encrypted table space, if there is any.
+pub async fn encrypted_tablespace(session: &mut Connection) -> Result<Option<String>> {
+    Ok(session.first(ENCRYPTED).await?)
+}
+
+/// The data directory, if it is on this host: its `auto.cnf` must name the server.
+fn local_datadir(datadir: &Path, uuid: ServerUuid, host: &str) -> Result<PathBuf> {
+    let auto = datadir.join("auto.cnf");
+    let text = match std::fs::read_to_string(&auto) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let message = format!("read {}: {error}", auto.display());
+            return Err(Fault::new(Kind::Denied, message)
+                .hint("run Backstop as root or as the user that the server runs as"));
+        }
+        Err(error) => return Err(elsewhere(datadir, host, &error.to_string())),
+    };
+    let found = text.lines().find_map(|line| line.trim().strip_prefix("server-uuid="));
+    match found.and_then(|text| text.parse::<ServerUuid>().ok()) {
+        Some(found) if found == uuid => {
+            std::fs::canonicalize(datadir).failed(format!("look at data directory {}", datadir.display()))
+        }
+        Some(found) => {
+            Err(elsewhere(datadir, host, &format!("here that directory belongs to server {found}")))
+        }
+        None => Err(elsewhere(datadir, host, "its auto.cnf here names no server")),
+    }
+}
+
+fn elsewhere(datadir: &Path, host: &str, why: &str) -> Fault {
+    Fault::refused(format!(
+        "the server keeps its data in {} on host {host}, which is not this one: {why}",
+        datadir.display()
+    ))
+    .hint(format!("run this command on {host}"))
+}
+
+/// The path without `.` and `..` parts and, if it exists, without symbolic links.
+fn clean(path: &Path) -> PathBuf {
+    if let Ok(real) = std::fs::canonicalize(path) {
+        return real;
+    }
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                clean.pop();
+            }
+            part => clean.push(part),
+        }
+    }
+    clean
+}

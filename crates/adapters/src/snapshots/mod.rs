@@ -1,0 +1,57 @@
+//! Images of an instance's data, taken on its own host.
+
+pub mod clone;
+mod copy;
+pub mod dead;
+pub mod donor;
+pub mod runs;
+mod space;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backstop_engine::ports::ServerPrograms;
+use backstop_engine::world::World;
+use backstop_model::fault::{Fault, Result};
+use backstop_model::finding::{Finding, Severity};
+use backstop_model::freeze::FreezeRules;
+use backstop_model::ids::Endpoint;
+use backstop_model::topology::Role;
+
+use crate::mysql::connect::{Connection, Connector};
+
+/// The instance that is to be imaged, and what that is done with.
+#[derive(Clone)]
+pub struct Site {
+    /// Logs in to it.
+    pub connector: Connector,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Its part in the shard: a primary is only locked if the rules allow it.
+    pub role: Role,
+    /// How writes may be held.
+    pub freeze: FreezeRules,
+    /// Folder for local artefacts; an absolute path. Made if it is not there.
+    pub work_dir: PathBuf,
+    /// Starts and stops a copy of it.
+    pub servers: Arc<dyn ServerPrograms>,
+    /// Time, reporter, faults.
+    pub world: World,
+}
+
+impl Site {
+    async fn connect(&self) -> Result<Connection> {
+        Ok(self.connector.connect(&self.endpoint).await?)
+    }
+}
+
+/// Refuses if any finding is a problem, with all of them in one message.
+fn refuse_problems(endpoint: &Endpoint, findings: &[Finding]) -> Result<()> {
+    let problems: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Problem).collect();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<_> = problems.iter().map(|finding| finding.what.as_str()).collect();
+    let todo: Vec<_> = problems.iter().filter_map(|finding| finding.todo.as_deref()).collect();
+    Err(Fault::refused(format!("take a snapshot of {endpoint}: {}", what.join("; "))).hint(todo.join("; ")))
+}
