@@ -16,7 +16,7 @@ THREADS = 4
 
 def measure(tools, size):
     with lab.fresh("commits") as folder:
-        rows = [*on_plain_files(tools, size, folder)]
+        rows = on_plain_files(tools, size, folder)
         with contextlib.suppress(PermissionError):
             rows += on_btrfs(tools, size, folder)
     head = ["during", "runs", "seconds each", "longest gap, median", "longest gap, worst", "p99 latency",
@@ -29,37 +29,51 @@ def measure(tools, size):
 
 def on_plain_files(tools, size, folder):
     with lab.loaded_server(tools, size, folder / "data") as server, load(server, size, folder) as commits:
-        quiet = [window(lambda: time.sleep(5)) for _ in range(BACKUPS)]
-        shard = lab.Shard(server, folder / "clone", "clone")
-        shard.backstop("backup")  # the first is full: the others are what a schedule makes
-        clone = [window(lambda: shard.backstop("backup")) for _ in range(BACKUPS)]
-        dump = [window(lambda: mysqldump(tools, server)) for _ in range(PEER_RUNS)]
-        dumper = [window(lambda: mydumper(server, folder)) for _ in range(PEER_RUNS)]
-        time.sleep(1)
+        clone = lab.Shard(server, folder / "clone", "clone")
+        clone.backstop("backup")  # the first is full: the others are what a schedule makes
+        windows = in_turn({
+            "no backup (plain files)": (BACKUPS, quiet),
+            "backstop, clone": (BACKUPS, lambda: clone.backstop("backup")),
+            "mysqldump --single-transaction": (PEER_RUNS, lambda: mysqldump(tools, server)),
+            "mydumper": (PEER_RUNS, lambda: mydumper(server, folder)),
+        })
         noted = commits()
-    base = rate(noted, quiet)
-    yield row("no backup (plain files)", noted, quiet, base)
-    yield row("backstop, clone", noted, clone, base)
-    yield row("mysqldump --single-transaction", noted, dump, base)
-    yield row("mydumper", noted, dumper, base)
+    return rows_of(noted, windows)
 
 
 def on_btrfs(tools, size, folder):
-    rows = []
     with lab.btrfs(size) as mount:
         with lab.loaded_server(tools, size, mount / "data") as server, load(server, size, folder) as commits:
-            quiet = [window(lambda: time.sleep(5)) for _ in range(BACKUPS)]
-            runs = {}
-            for mode in ("lock-free", "lock"):
-                shard = lab.Shard(server, folder / mode, "btrfs", mode)
+            shards = {mode: lab.Shard(server, folder / mode, "btrfs", mode) for mode in ("lock-free", "lock")}
+            for shard in shards.values():
                 shard.backstop("backup")
-                runs[mode] = [window(lambda: shard.backstop("backup")) for _ in range(BACKUPS)]
-            time.sleep(1)
+            windows = in_turn({
+                "no backup (btrfs)": (BACKUPS, quiet),
+                "backstop, btrfs lock-free": (BACKUPS, lambda: shards["lock-free"].backstop("backup")),
+                "backstop, btrfs lock": (BACKUPS, lambda: shards["lock"].backstop("backup")),
+            })
             noted = commits()
-        base = rate(noted, quiet)
-        rows.append(row("no backup (btrfs)", noted, quiet, base))
-        rows += [row(f"backstop, btrfs {mode}", noted, windows, base) for mode, windows in runs.items()]
-    return rows
+    return rows_of(noted, windows)
+
+
+def in_turn(works):
+    """Does each work so many times, in turns, so that what drifts on the machine meets all alike: the windows of each."""
+    windows = {name: [] for name in works}
+    for turn in range(max(times for times, _ in works.values())):
+        for name, (times, work) in works.items():
+            if turn < times:
+                windows[name].append(window(work))
+    time.sleep(1)  # the last commits of the last window are noted
+    return windows
+
+
+def quiet():
+    time.sleep(5)
+
+
+def rows_of(commits, windows):
+    base = rate(commits, next(iter(windows.values())))
+    return [row(name, commits, spans, base) for name, spans in windows.items()]
 
 
 def mysqldump(tools, server):
