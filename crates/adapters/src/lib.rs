@@ -4,4 +4,5 @@ pub mod clock;
 pub mod command;
 pub mod mysql;
 pub mod snapshots;
+pub mod secrets;
 pub mod topology;

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod dialect;
 pub mod error;
+pub mod facts;
 pub mod log;
 pub mod packages;
 mod private;
@@ -11,5 +12,6 @@ pub mod program;
 pub mod recovered;
 pub mod replication;
 pub mod server;
+pub mod settings;
 pub mod state;
 pub mod tables;

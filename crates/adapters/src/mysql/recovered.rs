@@ -5,14 +5,14 @@
 //! binary log. Whoever could read the files could read the data files beside them as well.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use backstop_engine::ports::{
     CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, Reporter, ServerStart,
 };
 use backstop_model::credentials::{Credentials, ReplicationAccount, Tls, TlsMode};
-use backstop_model::fault::{Context, Result};
+use backstop_model::fault::{Context, Fault, Result};
 use backstop_model::finding::Finding;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{Endpoint, ServerUuid};
@@ -32,6 +32,9 @@ const INIT_FILE: &str = "init.sql";
 
 /// Stopping and resetting replication waits for what the appliers are doing.
 const REPLICATION_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long a restarted receiver may take to reach its source again.
+const RECEIVER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Seconds between a receiver's attempts to reach its source.
 const CONNECT_RETRY: u32 = 5;
@@ -139,6 +142,7 @@ impl RecoveredSession for Session {
         if self.replication().await?.is_some() {
             self.session.run_within(self.dialect.stop_receiver(), REPLICATION_DEADLINE).await?;
             self.session.run(self.dialect.start_receiver()).await?;
+            self.wait_for_receiver().await?;
         }
         Ok(())
     }
@@ -199,6 +203,22 @@ impl RecoveredSession for Session {
 }
 
 impl Session {
+    async fn wait_for_receiver(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let Some(channel) = self.replication().await? else { return Ok(()) };
+            if channel.io_running {
+                return Ok(());
+            }
+            if begin.elapsed() > RECEIVER_DEADLINE {
+                let why = channel.last_error.unwrap_or_else(|| "it is still connecting".into());
+                let message = format!("restart the receiver from {}: {why}", channel.source);
+                return Err(Fault::failed(message).hint("look at the source and at the replication account"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     async fn gtids(&mut self, sql: &str) -> Result<GtidSet> {
         let text: String = self.session.one(sql).await?;
         Ok(state::gtids(&self.session, &text)?)

@@ -75,6 +75,7 @@ impl ServerPrograms for Servers {
         }
         command.args(&start.args).current_dir("/").stdin(Stdio::null());
         command.stdout(log.try_clone().failed(&doing)?).stderr(log);
+        keep_environment(&mut command);
         detach(&mut command);
         let child = command.spawn().failed(&doing)?;
         child.id().ok_or_else(|| Fault::failed(format!("{doing}: it ended at once")))
@@ -144,6 +145,14 @@ async fn open_log(start: &ServerStart) -> Result<File> {
         std::os::unix::fs::fchown(&file, Some(uid), Some(gid)).failed(&doing)?;
     }
     Ok(file)
+}
+
+/// The server gets none of this process' variables but those that programs need: secrets may be among the others.
+fn keep_environment(command: &mut Command) {
+    const KEPT: [&str; 9] =
+        ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"];
+    command.env_clear();
+    command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
 }
 
 /// Gives the child a session of its own, so that no terminal's hang-up or Ctrl-C reaches it, and keeps this

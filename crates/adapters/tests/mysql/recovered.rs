@@ -40,7 +40,7 @@ impl Recovered {
             tokio::process::Command::new("cp").arg("-a").arg(donor).arg(&datadir).status().await.unwrap();
         assert!(cp.success());
         std::fs::remove_file(datadir.join("auto.cnf")).unwrap();
-        let (socket, log) = (dir.join("s"), dir.join("log"));
+        let (socket, log) = (dir.join("s"), dir.join("mysqld.log"));
         let options = format!(
             "[mysqld]\ndatadir={}\nsocket={}\nlog_error={}\nport={}\nserver_id=999\nskip_replica_start=ON\n\
              super_read_only=ON\ngtid_mode=ON\nenforce_gtid_consistency=ON\nlog_bin=binlog\nmysqlx=OFF\n\

@@ -1,0 +1,152 @@
+//! Follows references to secrets: files that only their owner can read, and environment variables.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use backstop_model::credentials::{Credentials, StoreCredentials};
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::settings::SecretRef;
+use secrecy::{ExposeSecret, SecretString};
+
+/// No secret is longer, in bytes.
+const LONGEST: u64 = 64 * 1024;
+
+/// The text that a reference leads to.
+///
+/// # Errors
+/// [`Kind::Refused`] for a file that others can read, or that belongs to another user; [`Kind::Usage`] if there is
+/// nothing, or it is not text; [`Kind::Denied`] if it cannot be read.
+pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
+    match reference {
+        SecretRef::File(path) => read_file(path),
+        SecretRef::Env(name) => read_variable(name),
+        SecretRef::SecretsManager(id) => Err(Fault::new(
+            Kind::Usage,
+            format!("read secret {id}: this build does not have Secrets Manager"),
+        )
+        .hint("keep the secret in a file, or build with the feature `aws`")),
+    }
+}
+
+/// The credentials of a shard.
+///
+/// # Errors
+/// As [`resolve`]; [`Kind::Usage`] with everything that is wrong with the text, and no value of it.
+pub fn credentials(reference: &SecretRef) -> Result<Credentials> {
+    let text = resolve(reference)?;
+    Ok(Credentials::parse(text.expose_secret(), &name(reference))?)
+}
+
+/// The credentials of a store.
+///
+/// # Errors
+/// As [`credentials`].
+pub fn store_credentials(reference: &SecretRef) -> Result<StoreCredentials> {
+    let text = resolve(reference)?;
+    Ok(StoreCredentials::parse(text.expose_secret(), &name(reference))?)
+}
+
+/// What messages call it.
+fn name(reference: &SecretRef) -> String {
+    match reference {
+        SecretRef::File(path) => path.display().to_string(),
+        SecretRef::Env(name) => format!("environment variable {name}"),
+        SecretRef::SecretsManager(id) => format!("secret {id}"),
+    }
+}
+
+fn read_variable(name: &str) -> Result<SecretString> {
+    let missing = |why: &str| {
+        let fault = Fault::new(Kind::Usage, format!("read environment variable {name}: {why}"));
+        fault.hint("set it to what the credentials file would hold")
+    };
+    match std::env::var(name) {
+        Ok(text) => Ok(SecretString::from(text)),
+        Err(std::env::VarError::NotPresent) => Err(missing("it is not set")),
+        Err(std::env::VarError::NotUnicode(_)) => Err(missing("it is not text")),
+    }
+}
+
+fn read_file(path: &Path) -> Result<SecretString> {
+    let doing = format!("read {}", path.display());
+    let file = File::open(path).map_err(|error| not_opened(&doing, &error))?;
+    // The open file is looked at, not its name, so that it cannot be exchanged in between.
+    guard(path, &file)?;
+    let mut text = String::new();
+    file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| not_opened(&doing, &error))?;
+    if text.len() as u64 > LONGEST {
+        return Err(Fault::new(Kind::Usage, format!("{doing}: it is longer than {LONGEST} bytes")));
+    }
+    Ok(SecretString::from(text))
+}
+
+fn guard(path: &Path, file: &File) -> Result<()> {
+    let path = path.display();
+    let meta = file.metadata().map_err(|error| not_opened(&format!("look at {path}"), &error))?;
+    let myself = rustix::process::geteuid().as_raw();
+    if meta.uid() != myself && meta.uid() != 0 {
+        let message = format!("read {path}: it belongs to user {}, not to who runs Backstop", meta.uid());
+        return Err(Fault::refused(message).hint(format!("run `chown {myself} {path}`")));
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let message = format!("read {path}: its mode is {mode:04o}, so that others can use the secret");
+        return Err(Fault::refused(message).hint(format!("run `chmod 600 {path}`")));
+    }
+    Ok(())
+}
+
+fn not_opened(doing: &str, error: &std::io::Error) -> Fault {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Kind::Denied,
+        _ => Kind::Usage,
+    };
+    Fault::new(kind, format!("{doing}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(text: &str, mode: u32) -> (tempfile::TempDir, SecretRef) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("orders.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        (dir, SecretRef::File(path))
+    }
+
+    #[test]
+    fn files_must_be_private() {
+        let text = "user = \"backstop\"\npassword = \"s3cret\"\n";
+        for mode in [0o600, 0o400] {
+            let (_dir, reference) = file(text, mode);
+            assert_eq!(credentials(&reference).unwrap().user, "backstop");
+        }
+        for mode in [0o640, 0o604, 0o660] {
+            let (_dir, reference) = file(text, mode);
+            let refused = credentials(&reference).unwrap_err();
+            assert_eq!(refused.kind, Kind::Refused);
+            let hint = refused.hint.unwrap();
+            assert!(hint.contains("chmod 600 ") && hint.contains("orders.toml"), "{hint}");
+        }
+    }
+
+    #[test]
+    fn faults_name_the_reference_and_no_secret() {
+        let (_dir, wrong) = file("user = \"backstop\"\npasword = \"s3cret\"\n", 0o600);
+        let fault = credentials(&wrong).unwrap_err();
+        assert_eq!(fault.kind, Kind::Usage);
+        assert!(fault.message.contains("orders.toml") && !format!("{fault:?}").contains("s3cret"), "{fault}");
+        let missing = SecretRef::File("/nonexistent/orders.toml".into());
+        assert_eq!(resolve(&missing).unwrap_err().kind, Kind::Usage);
+        let unset = resolve(&SecretRef::Env("BACKSTOP_TEST_NOT_SET".into())).unwrap_err();
+        assert!(unset.message.contains("BACKSTOP_TEST_NOT_SET"));
+        assert!(resolve(&SecretRef::Env("PATH".into())).is_ok());
+    }
+}

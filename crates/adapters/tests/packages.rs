@@ -1,0 +1,74 @@
+//! A real server without asking the user.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::process::Command;
+
+use backstop_adapters::mysql::packages::{ServerProgram, find_or_fetch};
+use backstop_adapters::mysql::program::locate;
+use backstop_model::fault::Kind;
+use backstop_testkit::program::Quiet;
+
+/// True if this host is one where packages can be fetched, and has no server that would be used instead.
+fn can_fetch() -> bool {
+    let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let served = system.lines().any(|line| matches!(line, "ID=debian" | "ID=ubuntu"));
+    served && locate("mysqld").is_none()
+}
+
+fn version_line(program: &Path) -> String {
+    let output = Command::new(program).arg("--version").output().unwrap();
+    assert!(output.status.success(), "{}: {output:?}", program.display());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn fetch(cache: &Path) -> ServerProgram {
+    find_or_fetch(cache, None, &Quiet).await.expect("a server")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetches_once_whoever_asks() {
+    if !can_fetch() {
+        return; // the host's own server is used; nothing to fetch
+    }
+    let cache = tempfile::tempdir().unwrap();
+    // A fetch that was killed: half an unpacked tree, and a package cut short.
+    std::fs::create_dir_all(cache.path().join("unpack/root/usr")).unwrap();
+    let partial = cache.path().join("fetch/cache/archives/partial");
+    std::fs::create_dir_all(&partial).unwrap();
+    std::fs::write(partial.join("zlib1g_1_amd64.deb"), "cut").unwrap();
+    let sources = std::fs::read_dir("/etc/apt/sources.list.d").map(Iterator::count).unwrap_or(0);
+
+    let (first, second) = tokio::join!(fetch(cache.path()), fetch(cache.path()));
+    assert_eq!(first, second);
+    assert!(first.version.at_least(8, 0, 0));
+    assert!(version_line(&first.mysqld).contains(&first.version.to_string()));
+    for tool in ["mysql", "mysqlbinlog", "mysqldump"] {
+        version_line(&first.tools.join(tool));
+    }
+    let left: Vec<_> = std::fs::read_dir(cache.path())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(left.len(), 2, "only the server and the lock stay: {left:?}");
+    assert_eq!(std::fs::read_dir("/etc/apt/sources.list.d").map(Iterator::count).unwrap_or(0), sources);
+}
+
+#[tokio::test]
+async fn a_configured_server_is_used_or_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let cache = tempfile::tempdir().unwrap();
+    let program = cache.path().join("mysqld");
+    let print = |version: &str| {
+        std::fs::write(&program, format!("#!/bin/sh\necho 'mysqld  Ver {version} for Linux'\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let name = program.display().to_string();
+    print("8.4.6");
+    assert_eq!(find_or_fetch(cache.path(), Some(&name), &Quiet).await.unwrap().mysqld, program);
+    print("10.11.6-MariaDB-0+deb12u1");
+    assert_eq!(find_or_fetch(cache.path(), Some(&name), &Quiet).await.unwrap_err().kind, Kind::Refused);
+    let missing = find_or_fetch(cache.path(), Some("/nonexistent/mysqld"), &Quiet).await.unwrap_err();
+    assert_eq!(missing.kind, Kind::Usage);
+}
