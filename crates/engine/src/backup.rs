@@ -74,9 +74,10 @@ async fn story(
         settings: instance.settings.clone(),
         started_at: begun.0,
         taken_at: taken.taken_at,
+        seconds: (b.world.clock.monotonic() - begun.1).as_secs_f64(),
     };
     let entry = b.world.step("commit", writer.commit(facts, stored)).await?;
-    Ok(report(&entry, (b.world.clock.monotonic() - begun.1).as_secs_f64()))
+    Ok(report(&entry))
 }
 
 /// Opens the source and lets the guards refuse before anything is claimed or touched.
@@ -148,7 +149,7 @@ async fn clear(b: &Backup<'_>, run: &BackupId, instance: &Instance) {
 }
 
 /// A committed backup as it is reported and listed.
-pub fn report(entry: &CatalogEntry, seconds: f64) -> BackupReport {
+pub fn report(entry: &CatalogEntry) -> BackupReport {
     let facts = &entry.facts;
     BackupReport {
         backup_id: facts.backup_id.clone(),
@@ -161,6 +162,6 @@ pub fn report(entry: &CatalogEntry, seconds: f64) -> BackupReport {
         parent: entry.parent.clone(),
         sizes: entry.sizes,
         taken_at: facts.taken_at,
-        seconds,
+        seconds: entry.facts.seconds,
     }
 }

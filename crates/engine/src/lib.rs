@@ -1,10 +1,13 @@
 //! The stories (backup, recover, prune), and the ports they need. Knows no AWS, no SQL and no terminal.
 
 pub mod backup;
+pub mod check;
 pub mod contents;
 pub mod journal;
 pub mod plan;
 pub mod ports;
+pub mod prune;
 pub mod recover;
 pub mod scan;
+pub mod status;
 pub mod world;

@@ -35,7 +35,8 @@ pub struct Wanted {
 pub async fn plan(reader: &Reader, wanted: &Wanted) -> Result<RecoveryPlan> {
     let catalog = reader.catalog().await?;
     let known: Vec<Known> = catalog.iter().map(known).collect();
-    let chosen = choose_backup(&wanted.shard, &known, &wanted.target, wanted.backup.as_ref()).map_err(Fault::from)?;
+    let chosen =
+        choose_backup(&wanted.shard, &known, &wanted.target, wanted.backup.as_ref()).map_err(Fault::from)?;
     let entry = catalog.iter().find(|entry| entry.facts.backup_id == chosen.backup.backup_id);
     let request = PlanRequest {
         shard: wanted.shard.clone(),

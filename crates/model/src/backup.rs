@@ -69,6 +69,8 @@ pub struct BackupFacts {
     pub started_at: DateTime<Utc>,
     /// The moment of the snapshot: everything acknowledged before it is in the backup.
     pub taken_at: DateTime<Utc>,
+    /// Duration of the run, up to its commit.
+    pub seconds: f64,
 }
 
 /// How much data a backup is and cost.

@@ -1,0 +1,143 @@
+//! Check: can this shard be backed up and recovered? Looks, and touches nothing.
+
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::finding::Finding;
+use backstop_model::freeze::OnPrimary;
+use backstop_model::freshness::freshness;
+use backstop_model::ids::ShardName;
+use backstop_model::report::ShardChecked;
+use backstop_model::schedule::Schedule;
+use backstop_model::topology::{Choice, Locking, SourceRules, choose_source};
+use backstop_repo::Reader;
+
+use crate::ports::{Instances, ServerPrograms, Topology};
+use crate::world::World;
+
+/// What checking a shard is made of.
+pub struct Check<'a> {
+    /// Which shard.
+    pub shard: &'a ShardName,
+    /// Which instance may be the source.
+    pub source: &'a SourceRules,
+    /// What may be done to a primary.
+    pub on_primary: OnPrimary,
+    /// Whether the configured provider may lock.
+    pub locking: Locking,
+    /// When it should be backed up.
+    pub schedule: Option<&'a Schedule>,
+    /// Its members.
+    pub topology: &'a dyn Topology,
+    /// Opens the source.
+    pub instances: &'a dyn Instances,
+    /// Starts recovered servers here.
+    pub programs: &'a dyn ServerPrograms,
+    /// Its backups.
+    pub reader: &'a Reader,
+    /// Time, reporter, stop.
+    pub world: &'a World,
+}
+
+/// Everything worth saying of a shard, in the order in which a backup and a recovery would meet it.
+///
+/// # Errors
+/// Only when the user stops it: whatever else goes wrong is a finding.
+pub async fn check(c: &Check<'_>) -> Result<ShardChecked> {
+    c.world
+        .unless_stopped(async { Ok(ShardChecked { shard: c.shard.clone(), findings: findings(c).await }) })
+        .await
+}
+
+async fn findings(c: &Check<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(choice) = source(c, &mut findings).await {
+        instance(c, &choice, &mut findings).await;
+        program(c, &choice, &mut findings).await;
+    }
+    backups(c, &mut findings).await;
+    findings
+}
+
+async fn source(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Choice> {
+    let chosen = match c.topology.look().await {
+        Ok(members) => choose_source(&members, c.source, c.on_primary, c.locking).map_err(|none| {
+            findings.extend(none.rejected.iter().map(rejected));
+            Fault::from(none)
+        }),
+        Err(fault) => Err(fault),
+    };
+    match chosen {
+        Ok(choice) => {
+            findings.extend(choice.rejected.iter().map(rejected));
+            findings.push(Finding::ok("source", choice.reason.clone()));
+            Some(choice)
+        }
+        Err(fault) => {
+            findings.push(problem("no-source", &fault));
+            None
+        }
+    }
+}
+
+fn rejected(rejection: &backstop_model::topology::Rejection) -> Finding {
+    let what = format!("{} is not the source: {}", rejection.endpoint, rejection.reason);
+    Finding::warning("member-rejected", what, "mend it if it should be used for backups")
+}
+
+async fn instance(c: &Check<'_>, choice: &Choice, findings: &mut Vec<Finding>) {
+    let found = match c.instances.open(choice).await {
+        Ok(instance) => instance.snapshots.check().await,
+        Err(fault) => Err(fault),
+    };
+    match found {
+        Ok(found) => findings.extend(found),
+        Err(fault) => findings.push(problem("source-not-usable-here", &fault)),
+    }
+}
+
+async fn program(c: &Check<'_>, choice: &Choice, findings: &mut Vec<Finding>) {
+    let data = &choice.state.version;
+    findings.push(match c.programs.version().await {
+        Ok(version)
+            if (version.major, version.minor, version.patch) >= (data.major, data.minor, data.patch) =>
+        {
+            Finding::ok("server-program", format!("the server program here is {version}"))
+        }
+        Ok(version) => Finding::problem(
+            "server-program-old",
+            format!(
+                "the server program here is {version}, the shard runs {data}: a backup could not be started"
+            ),
+            "set `mysql.server` to a mysqld of the shard's version or newer",
+        ),
+        Err(fault) => problem("server-program-missing", &fault),
+    });
+}
+
+async fn backups(c: &Check<'_>, findings: &mut Vec<Finding>) {
+    match c.reader.catalog().await {
+        Ok(catalog) => {
+            let newest = catalog.last().map(|entry| entry.facts.taken_at);
+            let finding = freshness(newest, c.schedule, c.world.clock.now()).finding(c.shard);
+            findings.push(not_yet(finding));
+        }
+        Err(fault) => findings.push(problem("repository", &fault)),
+    }
+}
+
+/// A shard that is being set up has no backup yet: that is worth saying, but stands in nobody's way.
+fn not_yet(finding: Finding) -> Finding {
+    if finding.code == "no-backup" {
+        let todo = finding.todo.clone().unwrap_or_default();
+        return Finding::warning("no-backup", finding.what, todo);
+    }
+    finding
+}
+
+fn problem(code: &'static str, fault: &Fault) -> Finding {
+    let todo = match (&fault.hint, fault.kind) {
+        (Some(hint), _) => hint.clone(),
+        (None, Kind::Denied) => "correct the credentials; docs/grants.md has the grants".to_owned(),
+        (None, _) => "correct it and check again".to_owned(),
+    };
+    Finding::problem(code, fault.message.clone(), todo)
+}

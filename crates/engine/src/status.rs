@@ -1,0 +1,79 @@
+//! Status: what a shard could be recovered to now, and what would be lost.
+
+use backstop_model::fault::Result;
+use backstop_model::finding::Finding;
+use backstop_model::freshness::freshness;
+use backstop_model::ids::ShardName;
+use backstop_model::report::{ShardStatus, coverage, rpo_seconds};
+use backstop_model::schedule::Schedule;
+use backstop_model::topology::current_primary;
+use backstop_repo::Reader;
+
+use crate::backup;
+use crate::ports::Topology;
+use crate::world::World;
+
+/// What the status of one shard is made of.
+pub struct Status<'a> {
+    /// Which shard.
+    pub shard: &'a ShardName,
+    /// When it should be backed up.
+    pub schedule: Option<&'a Schedule>,
+    /// Its backups.
+    pub reader: &'a Reader,
+    /// Its members, for what the primary has that no backup has; without it the RPO is not known.
+    pub topology: Option<&'a dyn Topology>,
+    /// Time, reporter, stop.
+    pub world: &'a World,
+}
+
+/// How a shard stands. A shard whose members do not answer still has a status.
+///
+/// # Errors
+/// When the repository cannot be read.
+pub async fn status(s: &Status<'_>) -> Result<ShardStatus> {
+    let now = s.world.clock.now();
+    let catalog = s.world.unless_stopped(s.reader.catalog()).await?;
+    let newest = catalog.last();
+    let taken_at = newest.map(|entry| entry.facts.taken_at);
+    let mut findings = vec![freshness(taken_at, s.schedule, now).finding(s.shard)];
+    let last = newest.map(|entry| (entry.facts.taken_at, &entry.facts.gtid_executed));
+    let rpo = match primary_set(s, &mut findings).await {
+        Some(primary) => rpo_seconds(last, &primary, now),
+        None => None,
+    };
+    Ok(ShardStatus {
+        shard: s.shard.clone(),
+        last_backup: newest.map(backup::report),
+        coverage: coverage(catalog.iter().map(|entry| entry.facts.taken_at)),
+        rpo_seconds: rpo,
+        rto_seconds: None,
+        findings,
+    })
+}
+
+async fn primary_set(s: &Status<'_>, findings: &mut Vec<Finding>) -> Option<backstop_model::gtid::GtidSet> {
+    let topology = s.topology?;
+    let members = match topology.look().await {
+        Ok(members) => members,
+        Err(fault) => {
+            findings.push(unknown(s.shard, &fault.message));
+            return None;
+        }
+    };
+    match current_primary(&members) {
+        Ok((_, primary)) => Some(primary.gtid_executed.clone()),
+        Err(fault) => {
+            findings.push(unknown(s.shard, &fault.message));
+            None
+        }
+    }
+}
+
+fn unknown(shard: &ShardName, why: &str) -> Finding {
+    Finding::warning(
+        "rpo-unknown",
+        format!("what shard {shard} would lose is not known: {why}"),
+        format!("run `backstop check {shard}`"),
+    )
+}
