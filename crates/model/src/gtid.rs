@@ -294,6 +294,11 @@ impl FromStr for Gtid {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
@@ -323,5 +328,38 @@ mod tests {
         assert!(!set("A:2:t:1").is_subset_of(&set("A:1-5")));
         assert_eq!(set("A:1-5:t:3,B:2").count(), 7);
         assert_eq!(set("A:1-5:t:3,B:2").of_uuid(A.parse().unwrap()), set("A:1-5:t:3"));
+    }
+
+    /// The same transactions as a set and as plain values.
+    fn history() -> impl Strategy<Value = (GtidSet, BTreeSet<Gtid>)> {
+        let gtid = (prop::sample::select(vec![A, B]), prop::sample::select(vec!["", "blue"]), 1u64..30);
+        proptest::collection::vec(gtid, 0..40).prop_map(|all| {
+            let (mut set, mut plain) = (GtidSet::new(), BTreeSet::new());
+            for (uuid, tag, number) in all {
+                let gtid = Gtid { sid: Sid { uuid: uuid.parse().unwrap(), tag: tag.to_owned() }, number };
+                set.insert(&gtid);
+                plain.insert(gtid);
+            }
+            (set, plain)
+        })
+    }
+
+    fn plain(set: &GtidSet) -> BTreeSet<Gtid> {
+        let numbers =
+            set.iter().flat_map(|(sid, start, end)| (start..end).map(move |number| (sid.clone(), number)));
+        numbers.map(|(sid, number)| Gtid { sid, number }).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_plain_sets((a, plain_a) in history(), (b, plain_b) in history()) {
+            prop_assert_eq!(plain(&a.union(&b)), plain_a.union(&plain_b).cloned().collect::<BTreeSet<_>>());
+            prop_assert_eq!(plain(&a.subtract(&b)), plain_a.difference(&plain_b).cloned().collect::<BTreeSet<_>>());
+            prop_assert_eq!(plain(&a.intersect(&b)), plain_a.intersection(&plain_b).cloned().collect::<BTreeSet<_>>());
+            prop_assert_eq!(a.is_subset_of(&b), plain_a.is_subset(&plain_b));
+            prop_assert_eq!(a.count(), plain_a.len() as u64);
+            prop_assert!(plain_b.iter().all(|gtid| a.contains(gtid) == plain_a.contains(gtid)));
+            prop_assert_eq!(a.to_string().parse::<GtidSet>().unwrap(), a);
+        }
     }
 }

@@ -96,6 +96,7 @@ pub type RecordedSettings = BTreeMap<String, String>;
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -138,3 +138,6 @@ pub struct Rejection {
     /// Why, in words.
     pub reason: String,
 }
+
+#[cfg(test)]
+mod tests;
