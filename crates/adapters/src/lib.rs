@@ -2,7 +2,8 @@
 
 pub mod clock;
 pub mod command;
+pub mod instances;
 pub mod mysql;
-pub mod snapshots;
 pub mod secrets;
+pub mod snapshots;
 pub mod topology;

@@ -1,0 +1,70 @@
+//! Opens the instances of a shard for a backup, on their own host.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backstop_engine::ports::{Instance, Instances, ServerPrograms, Snapshots};
+use backstop_engine::world::World;
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::freeze::FreezeRules;
+use backstop_model::settings::{ProviderWish, SnapshotSettings};
+use backstop_model::topology::Choice;
+
+use crate::mysql::connect::Connector;
+use crate::mysql::settings::recorded_settings;
+use crate::snapshots::clone::Clone;
+use crate::snapshots::{Site, dead};
+
+/// Instances whose data directories are on this host.
+pub struct LocalInstances {
+    /// Logs in.
+    pub connector: Connector,
+    /// How writes may be held.
+    pub freeze: FreezeRules,
+    /// Which provider, and where its artefacts go.
+    pub snapshot: SnapshotSettings,
+    /// Starts copies.
+    pub servers: Arc<dyn ServerPrograms>,
+    /// Time, reporter, stop.
+    pub world: World,
+}
+
+#[async_trait]
+impl Instances for LocalInstances {
+    async fn open(&self, choice: &Choice) -> Result<Instance> {
+        let site = self.site(choice)?;
+        dead::clear_dead_runs(&site).await?;
+        let mut session = self.connector.connect(&choice.endpoint).await?;
+        let settings = recorded_settings(&mut session).await?;
+        session.close().await;
+        Ok(Instance { settings, snapshots: self.provider(site).await? })
+    }
+}
+
+impl LocalInstances {
+    fn site(&self, choice: &Choice) -> Result<Site> {
+        let work_dir = std::path::absolute(&self.snapshot.work_dir);
+        Ok(Site {
+            connector: self.connector.clone(),
+            endpoint: choice.endpoint.clone(),
+            role: choice.role,
+            freeze: self.freeze.clone(),
+            work_dir: work_dir.map_err(|error| Fault::failed(format!("find snapshot.work_dir: {error}")))?,
+            servers: Arc::clone(&self.servers),
+            world: self.world.clone(),
+        })
+    }
+
+    async fn provider(&self, site: Site) -> Result<Box<dyn Snapshots>> {
+        match self.snapshot.provider {
+            ProviderWish::Auto | ProviderWish::Clone => Ok(Box::new(Clone::new(site))),
+            ProviderWish::Btrfs => {
+                Err(Fault::new(Kind::Usage, "snapshot.provider = \"btrfs\" is not there yet"))
+            }
+            ProviderWish::Ebs => {
+                Err(Fault::new(Kind::Usage, "snapshot.provider = \"ebs\" is not in this version")
+                    .hint("use \"auto\", \"btrfs\" or \"clone\""))
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! From settings to the objects that the stories use. The only place that knows every adapter.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backstop_adapters::instances::LocalInstances;
+use backstop_adapters::mysql::connect::Connector;
+use backstop_adapters::mysql::recovered::RecoveredAccess;
+use backstop_adapters::mysql::server::Servers;
+use backstop_adapters::secrets;
+use backstop_adapters::topology::members::Members;
+use backstop_engine::world::World;
+use backstop_model::credentials::Credentials;
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::ids::ShardName;
+use backstop_model::settings::{
+    Document, RepositorySettings, RepositoryUrl, Settings, ShardSettings, TopologySettings,
+};
+use backstop_repo::{Location, RepoKey, Repository, S3Access};
+
+/// Where a configuration is looked for when none is named.
+pub const DEFAULT_FILES: [&str; 2] = ["backstop.toml", "/etc/backstop/backstop.toml"];
+
+/// Checked settings, and the surroundings of the stories.
+pub struct App {
+    /// The settings.
+    pub settings: Settings,
+    /// The file they came from, if there was one.
+    pub file: Option<PathBuf>,
+    /// Time, reporter, stop.
+    pub world: World,
+}
+
+impl App {
+    /// The shards a command without an argument works on, or the named one.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] when no such shard is configured, naming those that are.
+    pub fn shards(&self, name: Option<&ShardName>) -> Result<Vec<ShardName>> {
+        match name {
+            Some(name) => self.shard(name).map(|_| vec![name.clone()]),
+            None => Ok(self.settings.shards.keys().cloned().collect()),
+        }
+    }
+
+    /// A shard's settings.
+    ///
+    /// # Errors
+    /// As [`App::shards`].
+    pub fn shard(&self, name: &ShardName) -> Result<&ShardSettings> {
+        self.settings.shards.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.settings.shards.keys().map(ShardName::as_str).collect();
+            let hint = match known.as_slice() {
+                [] => "add a table [shards.NAME] to the configuration".to_owned(),
+                known => format!("configured are: {}", known.join(", ")),
+            };
+            Fault::new(Kind::Usage, format!("shard `{name}` is not configured")).hint(hint)
+        })
+    }
+
+    /// The repository.
+    ///
+    /// # Errors
+    /// As [`Repository::open`], and when a secret cannot be read.
+    pub async fn repository(&self) -> Result<Repository> {
+        let settings = &self.settings.repository;
+        let key = match &settings.encryption_key {
+            Some(reference) => Some(RepoKey::parse(&secrets::resolve(reference)?)?),
+            None => None,
+        };
+        Repository::open(&location(settings)?, key.as_ref()).await
+    }
+
+    /// A shard's credentials.
+    ///
+    /// # Errors
+    /// As [`secrets::credentials`].
+    pub fn credentials(&self, shard: &ShardSettings) -> Result<Credentials> {
+        secrets::credentials(&shard.credentials)
+    }
+
+    /// Who is in the shard.
+    ///
+    /// # Errors
+    /// When the credentials cannot be read.
+    pub fn topology(&self, shard: &ShardSettings) -> Result<Members> {
+        let TopologySettings::Members { members, candidate } = &shard.topology else {
+            return Err(Fault::new(Kind::Usage, "topology by orchestrator is not in this version")
+                .hint("list the members: topology = { members = [\"db1:3306\", …], candidate = \"db2:3306\" }"));
+        };
+        let connector = Connector::new(&self.credentials(shard)?);
+        Ok(Members::new(connector, members.clone(), candidate.clone()))
+    }
+
+    /// Opens the shard's instances on this host.
+    ///
+    /// # Errors
+    /// When the credentials cannot be read.
+    pub fn instances(&self, shard: &ShardSettings) -> Result<LocalInstances> {
+        Ok(LocalInstances {
+            connector: Connector::new(&self.credentials(shard)?),
+            freeze: shard.freeze.clone(),
+            snapshot: shard.snapshot.clone(),
+            servers: Arc::new(self.servers()),
+            world: self.world.clone(),
+        })
+    }
+
+    /// Starts servers.
+    pub fn servers(&self) -> Servers {
+        Servers::new(&self.settings.mysql.server, Arc::clone(&self.world.reporter))
+    }
+
+    /// Administers recovered servers.
+    ///
+    /// # Errors
+    /// When the credentials cannot be read.
+    pub fn recovered(&self, shard: &ShardSettings) -> Result<RecoveredAccess> {
+        Ok(RecoveredAccess::new(self.credentials(shard)?))
+    }
+}
+
+/// What was given by flags, for the settings.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// `--set key.path=value` and its shorthands: key, value, the flag as written.
+    pub overrides: Vec<(String, String, String)>,
+}
+
+/// Reads the configuration: the file, then `BACKSTOP_…` variables, then flags.
+///
+/// # Errors
+/// [`Kind::Usage`] with every fault, each with its line or the flag or variable that gave it.
+pub fn settings(given: &Given) -> Result<(Settings, Option<PathBuf>)> {
+    let file = match &given.file {
+        Some(file) => Some(file.clone()),
+        None => DEFAULT_FILES.iter().map(PathBuf::from).find(|file| file.is_file()),
+    };
+    let mut document = match &file {
+        Some(file) => Document::read(&read(file)?, &file.display().to_string()),
+        None => Document::empty(),
+    };
+    document.set_from_environment(variables());
+    for (key, value, flag) in &given.overrides {
+        let key: Vec<&str> = key.split('.').collect();
+        document.set(&key, value, flag);
+    }
+    match document.settings() {
+        Ok(settings) => Ok((settings, file)),
+        Err(faults) if file.is_none() => {
+            let fault = Fault::from(faults);
+            Err(fault.hint(format!("write {} or name a file with --config", DEFAULT_FILES.join(" or "))))
+        }
+        Err(faults) => Err(faults.into()),
+    }
+}
+
+fn variables() -> Vec<(String, String)> {
+    let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(ours).filter(|(name, _)| name.starts_with("BACKSTOP_")).collect()
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let message = format!("read configuration {}: {error}", file.display());
+        Fault::new(Kind::Usage, message).hint("name another file with --config")
+    })
+}
+
+fn location(settings: &RepositorySettings) -> Result<Location> {
+    let s3 = match &settings.url {
+        RepositoryUrl::File { path } => return Ok(Location::new(format!("file://{}", path.display()))),
+        RepositoryUrl::S3(s3) => s3,
+    };
+    let credentials = s3.credentials.as_ref().map(secrets::store_credentials).transpose()?;
+    let url = format!("s3://{}/{}", s3.bucket, s3.prefix);
+    let mut access =
+        S3Access { endpoint: s3.endpoint.clone(), region: s3.region.clone(), ..S3Access::default() };
+    if let Some(credentials) = credentials {
+        access.access_key_id = Some(credentials.access_key_id);
+        access.secret_access_key = Some(credentials.secret_access_key);
+        access.session_token = credentials.session_token;
+    }
+    Ok(Location { url, s3: access })
+}
