@@ -47,3 +47,16 @@ pub struct Holder {
     /// Since when it holds the shard, by its own clock.
     pub since: DateTime<Utc>,
 }
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} (host {}, pid {}, since {})",
+            self.operation,
+            self.host,
+            self.pid,
+            self.since.format("%Y-%m-%dT%H:%M:%SZ")
+        )
+    }
+}

@@ -4,20 +4,39 @@
 //! [`Writer`], which holds the shard's claim. `docs/format.md` describes every byte.
 
 mod catalog;
-mod key;
+mod claim;
+mod done_list;
+mod extents;
+mod fingerprints;
+mod keys;
 mod location;
+mod log;
 mod manifest;
+mod object;
+mod parent;
+mod probe;
 mod reader;
+mod repo_key;
 mod report;
 mod repository;
+mod restore;
+mod root;
+mod save;
+mod scan;
+mod seal;
+mod segments;
+mod shelf;
+mod store;
+mod sweep;
 mod tree;
+mod verify;
 mod writer;
 
 pub use catalog::{CatalogEntry, Condemned, Holder};
-pub use key::RepoKey;
 pub use location::{Location, S3Access};
 pub use manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};
 pub use reader::Reader;
+pub use repo_key::RepoKey;
 pub use report::{Damage, Depth, RestoreOptions, Restored, SweepPlan, Swept, VerifyReport};
 pub use repository::Repository;
 pub use tree::{Changes, Content, Tree, TreeDirectory, TreeFile};

@@ -2,70 +2,117 @@
 
 use std::path::Path;
 
-use backstop_model::fault::{Fault, Result};
+use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::BackupId;
 
+use crate::log::{Log, State};
+use crate::object::{Expected, ObjectFault, ObjectKind};
+use crate::restore::Restore;
+use crate::verify::Verify;
 use crate::{
     CatalogEntry, Condemned, Depth, Holder, Manifest, OnProgress, RestoreOptions, Restored, VerifyReport,
 };
 
 /// Reads one shard. Cannot write, and needs read access only.
 #[derive(Clone)]
-pub struct Reader {}
+pub struct Reader {
+    pub(crate) log: Log,
+}
 
 impl Reader {
     /// The committed backups, oldest first. Empty if there are none.
     ///
     /// # Errors
-    /// `Damaged` when no entry of the shard's log can be read.
+    /// [`Kind::Damaged`] when no entry of the shard's log can be read.
     pub async fn catalog(&self) -> Result<Vec<CatalogEntry>> {
-        Err(Fault::failed("not written yet"))
+        Ok(self.state().await?.map(|state| state.backups).unwrap_or_default())
     }
 
     /// The deleted backups whose objects are still there, oldest first.
     ///
     /// # Errors
-    /// As `catalog`.
+    /// As [`Reader::catalog`].
     pub async fn condemned(&self) -> Result<Vec<Condemned>> {
-        Err(Fault::failed("not written yet"))
+        Ok(self.state().await?.map(|state| state.condemned).unwrap_or_default())
     }
 
     /// Who has claimed the shard and not released it. It may be dead.
     ///
     /// # Errors
-    /// As `catalog`.
+    /// As [`Reader::catalog`].
     pub async fn holder(&self) -> Result<Option<Holder>> {
-        Err(Fault::failed("not written yet"))
+        Ok(self.state().await?.and_then(|state| state.claim).map(|claim| claim.holder))
     }
 
     /// The manifest of a committed backup.
     ///
     /// # Errors
-    /// `NotRecoverable` when there is no such backup; `Damaged` when its manifest is.
-    pub async fn manifest(&self, _id: &BackupId) -> Result<Manifest> {
-        Err(Fault::failed("not written yet"))
+    /// [`Kind::NotRecoverable`] when there is no such backup; [`Kind::Damaged`] when its manifest is.
+    pub async fn manifest(&self, id: &BackupId) -> Result<Manifest> {
+        let catalog = self.catalog().await?;
+        let entry = catalog.iter().find(|entry| entry.facts.backup_id == *id).ok_or_else(|| {
+            Fault::new(Kind::NotRecoverable, format!("shard {} has no backup {id}", self.log.shard))
+                .hint(format!("`backstop backups {}` lists them", self.log.shard))
+        })?;
+        Ok(self.manifest_of(entry).await?)
+    }
+
+    pub(crate) async fn manifest_of(&self, entry: &CatalogEntry) -> Result<Manifest, ObjectFault> {
+        let expected = Expected::referenced(ObjectKind::Manifest, &entry.manifest);
+        let manifest: Manifest = self.log.shelf.get(expected).await?;
+        if manifest.facts.backup_id != entry.facts.backup_id {
+            return Err(ObjectFault::damaged(&entry.manifest.key, "it is the manifest of another backup"));
+        }
+        Ok(manifest)
     }
 
     /// Writes a backup's files into a directory, which is made if it is missing. Repeating an interrupted
     /// restore of the same backup into the same directory completes it.
     ///
     /// # Errors
-    /// `Damaged` naming the object when stored data is damaged or missing.
+    /// [`Kind::Damaged`] naming the object when stored data is damaged or missing; [`Kind::Refused`] when the
+    /// done list belongs to another backup, or the backup is a snapshot of volumes.
     pub async fn restore(
         &self,
-        _manifest: &Manifest,
-        _dir: &Path,
-        _options: &RestoreOptions,
-        _progress: OnProgress<'_>,
+        manifest: &Manifest,
+        dir: &Path,
+        options: &RestoreOptions,
+        progress: OnProgress<'_>,
     ) -> Result<Restored> {
-        Err(Fault::failed("not written yet"))
+        let restore = Restore { shelf: &self.log.shelf, keys: &self.log.keys, options };
+        let backup = &manifest.facts.backup_id;
+        restore
+            .run(manifest, dir, progress)
+            .await
+            .map_err(|fault| fault.during(format_args!("restore backup {backup}")))
     }
 
     /// Checks everything that is stored for the shard. Damage is in the report, not an error.
     ///
     /// # Errors
     /// Only what kept it from looking.
-    pub async fn verify(&self, _depth: Depth, _progress: OnProgress<'_>) -> Result<VerifyReport> {
-        Err(Fault::failed("not written yet"))
+    pub async fn verify(&self, depth: Depth, progress: OnProgress<'_>) -> Result<VerifyReport> {
+        Verify::new(self, depth, progress).run().await
+    }
+
+    async fn state(&self) -> Result<Option<State>> {
+        let newest = self.log.newest_readable().await?;
+        for fault in newest.damaged {
+            let fault = Fault::from(fault);
+            tracing::warn!("{fault}: going by the entry before it, so backups committed last may be missing");
+        }
+        if newest.entry.is_none() {
+            self.nothing_stored().await?;
+        }
+        Ok(newest.entry.map(|entry| entry.state))
+    }
+
+    /// A shard without a log must be one without backups.
+    async fn nothing_stored(&self) -> Result<()> {
+        if self.log.shelf.has_any(&self.log.keys.backups()).await? {
+            let message = format!("read {}: the log is missing, but there are backups", self.log.keys.logs());
+            return Err(Fault::new(Kind::Damaged, message).hint("bring the log's objects back"));
+        }
+        Ok(())
     }
 }

@@ -1,10 +1,13 @@
 //! The user's key.
 
+use std::sync::Arc;
+
 use backstop_model::fault::{Fault, Kind, Result};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 
 /// The key that the user keeps: 32 bytes that wrap the repository's data key.
-pub struct RepoKey(SecretBox<[u8; 32]>);
+#[derive(Clone)]
+pub struct RepoKey(Arc<SecretBox<[u8; 32]>>);
 
 impl RepoKey {
     /// Reads a key: 32 random bytes as 64 hex digits or as base64, white space around them ignored.
@@ -14,7 +17,7 @@ impl RepoKey {
     pub fn parse(text: &SecretString) -> Result<Self> {
         let text = text.expose_secret().trim();
         let bytes = if text.len() == 64 { from_hex(text) } else { from_base64(text) };
-        bytes.map(|bytes| Self(SecretBox::new(Box::new(bytes)))).ok_or_else(|| {
+        bytes.map(|bytes| Self(Arc::new(SecretBox::new(Box::new(bytes))))).ok_or_else(|| {
             Fault::new(Kind::Usage, "the encryption key is not 32 bytes in hex or base64")
                 .hint("make one with `openssl rand -hex 32` and keep a copy of it away from the repository")
         })

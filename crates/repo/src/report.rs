@@ -83,6 +83,8 @@ pub struct Damage {
 /// What a sweep would remove. Made by `Writer::sweep_plan`, consumed by `Writer::sweep`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepPlan {
+    /// The claim it was made under; it is good for no other.
+    pub(crate) claim: u64,
     /// Objects, in the order of their removal, each with its size.
     pub objects: Vec<(String, u64)>,
     /// Condemned backups whose grace is over.

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use backstop_model::fault::{Fault, Kind, Result};
+
 /// A directory tree that is to be stored. It must not change while it is: it comes from a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
@@ -55,4 +57,30 @@ pub enum Changes {
     Unknown,
     /// Only these byte ranges; the rest is taken from the parent unread.
     Only(Vec<Range<u64>>),
+}
+
+/// Files and directories sorted by path, each path one that can be restored below a directory.
+pub(crate) fn checked(tree: &Tree) -> Result<(Vec<TreeFile>, Vec<TreeDirectory>)> {
+    let (mut files, mut directories) = (tree.files.clone(), tree.directories.clone());
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    directories.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    paths.extend(directories.iter().map(|directory| directory.path.as_str()));
+    if let Some(path) = paths.iter().find(|path| !is_plain(path)) {
+        return Err(Fault::new(
+            Kind::Failed,
+            format!("store `{path}`: it is no relative path below the directory"),
+        ));
+    }
+    paths.sort_unstable();
+    if let Some(pair) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Fault::new(Kind::Failed, format!("store `{}`: it is there twice", pair[0])));
+    }
+    Ok((files, directories))
+}
+
+/// True for a relative path that leads downwards.
+pub(crate) fn is_plain(path: &str) -> bool {
+    let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    path.split('/').all(part)
 }

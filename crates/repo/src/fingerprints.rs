@@ -1,0 +1,112 @@
+//! A fingerprint of each block of each file, in (file, offset) order: what changed is found by comparing.
+
+use backstop_model::fault::Result;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::manifest::ObjectRef;
+use crate::object::{Encoder, Ends, Expected, FRAME, ObjectFault, ObjectKind, ObjectResult, stream};
+use crate::seal::{Digest, Seal};
+use crate::shelf::Shelf;
+
+const BYTES: usize = 16;
+
+/// Writes a fingerprints object while the blocks go by.
+pub(crate) struct FingerprintsWriter {
+    encoder: Encoder,
+    frame: Vec<u8>,
+}
+
+impl FingerprintsWriter {
+    pub(crate) fn new(key: &str, seal: &Seal) -> Result<Self> {
+        Ok(Self {
+            encoder: Encoder::new(ObjectKind::Fingerprints, key, seal)?,
+            frame: Vec::with_capacity(FRAME),
+        })
+    }
+
+    /// The fingerprint of the next block.
+    pub(crate) fn push(&mut self, fingerprint: &Digest) -> Result<()> {
+        self.frame.extend(fingerprint);
+        if self.frame.len() == FRAME {
+            self.encoder.frame(&self.frame)?;
+            self.frame.clear();
+        }
+        Ok(())
+    }
+
+    /// Bytes that are ready to be stored.
+    pub(crate) fn take(&mut self, at_least: usize) -> Option<Bytes> {
+        self.encoder.take(at_least)
+    }
+
+    /// Ends the object.
+    pub(crate) fn finish(mut self) -> Result<(Bytes, ObjectRef)> {
+        if !self.frame.is_empty() {
+            self.encoder.frame(&self.frame)?;
+        }
+        Ok(self.encoder.finish())
+    }
+}
+
+/// Reads fingerprints one by one.
+pub(crate) struct FingerprintsReader {
+    key: String,
+    frames: mpsc::Receiver<ObjectResult<Vec<u8>>>,
+    frame: Vec<u8>,
+    at: usize,
+}
+
+impl FingerprintsReader {
+    /// Opens a fingerprints object of so many blocks.
+    pub(crate) async fn open(
+        shelf: &Shelf,
+        reference: &ObjectRef,
+        blocks: u64,
+        ends: Ends,
+    ) -> ObjectResult<Self> {
+        let opened = shelf.open(Expected::referenced(ObjectKind::Fingerprints, reference), ends).await?;
+        let frames = opened.table.frames();
+        let plain: u64 = frames.iter().map(|frame| u64::from(frame.plain)).sum();
+        if plain != blocks * BYTES as u64 {
+            return Err(ObjectFault::damaged(&reference.key, "it has not one fingerprint for each block"));
+        }
+        let count = frames.len();
+        Ok(Self { key: reference.key.clone(), frames: stream(opened, 0..count), frame: Vec::new(), at: 0 })
+    }
+
+    /// The fingerprint of the next block.
+    pub(crate) async fn next(&mut self) -> ObjectResult<Digest> {
+        if self.at == self.frame.len() {
+            let frame = self.frames.recv().await;
+            self.take(frame)?;
+        }
+        Ok(self.step())
+    }
+
+    /// [`FingerprintsReader::next`] for a thread that may block.
+    pub(crate) fn blocking_next(&mut self) -> ObjectResult<Digest> {
+        if self.at == self.frame.len() {
+            let frame = self.frames.blocking_recv();
+            self.take(frame)?;
+        }
+        Ok(self.step())
+    }
+
+    fn take(&mut self, frame: Option<ObjectResult<Vec<u8>>>) -> ObjectResult<()> {
+        let frame =
+            frame.ok_or_else(|| ObjectFault::damaged(&self.key, "it ends before the last block"))??;
+        if frame.is_empty() || frame.len() % BYTES != 0 {
+            return Err(ObjectFault::damaged(&self.key, "a frame of it is not made of fingerprints"));
+        }
+        (self.frame, self.at) = (frame, 0);
+        Ok(())
+    }
+
+    fn step(&mut self) -> Digest {
+        let mut digest = [0; BYTES];
+        digest.copy_from_slice(&self.frame[self.at..self.at + BYTES]);
+        self.at += BYTES;
+        digest
+    }
+}

@@ -1,0 +1,133 @@
+//! Every key name of a repository, and nothing else.
+
+use backstop_model::ids::ShardName;
+use object_store::path::Path;
+
+use crate::seal::Seal;
+
+/// The object that says what kind of repository this is.
+pub(crate) const ROOT: &str = "backstop";
+/// Below it: one wrapped data key for each key of the user's.
+pub(crate) const KEYS: &str = "keys";
+/// Below it: one directory for each shard.
+pub(crate) const SHARDS: &str = "shards";
+/// Below it: what was created to find out whether the store keeps conditions.
+pub(crate) const PROBES: &str = "probes";
+
+/// The data key, wrapped by the user's key of this id.
+pub(crate) fn wrapped_key(key_id: &str) -> String {
+    format!("{KEYS}/{key_id}")
+}
+
+/// A probe.
+pub(crate) fn probe(id: &str) -> String {
+    format!("{PROBES}/{id}")
+}
+
+/// The keys of one shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ShardKeys {
+    base: String,
+}
+
+impl ShardKeys {
+    /// The keys of a shard: under its name, or under a keyed hash of it where names must tell nothing.
+    pub(crate) fn new(shard: &ShardName, seal: &Seal) -> Self {
+        Self::of_directory(&seal.directory(shard.as_str()))
+    }
+
+    pub(crate) fn of_directory(directory: &str) -> Self {
+        Self { base: format!("{SHARDS}/{directory}") }
+    }
+
+    /// Everything of the shard is below this.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub(crate) fn logs(&self) -> String {
+        format!("{}/log", self.base)
+    }
+
+    pub(crate) fn log(&self, number: u64) -> String {
+        format!("{}/log/{number:020}", self.base)
+    }
+
+    pub(crate) fn heartbeats(&self) -> String {
+        format!("{}/heartbeats", self.base)
+    }
+
+    pub(crate) fn heartbeat(&self, claim: u64) -> String {
+        format!("{}/heartbeats/{claim:020}", self.base)
+    }
+
+    pub(crate) fn backups(&self) -> String {
+        format!("{}/backups", self.base)
+    }
+
+    /// `part` is `manifest`, `extents` or `fingerprints`.
+    pub(crate) fn backup(&self, claim: u64, attempt: u64, part: &str) -> String {
+        format!("{}/backups/{claim:020}-{attempt}/{part}", self.base)
+    }
+
+    pub(crate) fn packs(&self) -> String {
+        format!("{}/packs", self.base)
+    }
+
+    pub(crate) fn pack(&self, id: PackId) -> String {
+        format!("{}/packs/{:020}-{:012x}", self.base, id.claim, id.number)
+    }
+}
+
+/// Which pack: the claim that wrote it and its number within the claim. The trees that a claim stores number
+/// their packs from 0, 2^32, 2 · 2^32, …
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PackId {
+    pub(crate) claim: u64,
+    pub(crate) number: u64,
+}
+
+/// The claim under which an object of a shard was written: the number its own name starts with. `None` for
+/// a name that is not Backstop's.
+pub(crate) fn claim_of(shard: &ShardKeys, key: &str) -> Option<u64> {
+    let rest = key.strip_prefix(shard.base())?.strip_prefix('/')?;
+    let (kind, name) = rest.split_once('/')?;
+    let digits = name.split(['-', '/']).next()?;
+    let known = matches!(kind, "heartbeats" | "backups" | "packs");
+    (known && digits.len() == 20).then(|| digits.parse().ok()).flatten()
+}
+
+/// The number of a log entry.
+pub(crate) fn log_number(shard: &ShardKeys, key: &str) -> Option<u64> {
+    let digits = key.strip_prefix(&shard.logs())?.strip_prefix('/')?;
+    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+}
+
+/// The store's form of a key.
+pub(crate) fn path(key: &str) -> Path {
+    Path::from(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_their_claim() {
+        let keys = ShardKeys::of_directory("orders");
+        assert_eq!(
+            keys.pack(PackId { claim: 7, number: 3 }),
+            "shards/orders/packs/00000000000000000007-000000000003"
+        );
+        for key in
+            [keys.heartbeat(7), keys.backup(7, 1, "manifest"), keys.pack(PackId { claim: 7, number: 3 })]
+        {
+            assert_eq!(claim_of(&keys, &key), Some(7), "{key}");
+        }
+        for key in ["shards/orders/packs/stranger", "shards/other/packs/00000000000000000007-1", "backstop"] {
+            assert_eq!(claim_of(&keys, key), None, "{key}");
+        }
+        assert_eq!(log_number(&keys, &keys.log(42)), Some(42));
+        assert_eq!(claim_of(&keys, &keys.log(42)), None);
+    }
+}

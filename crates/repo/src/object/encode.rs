@@ -1,0 +1,112 @@
+//! Writing an object, frame by frame.
+
+use backstop_model::fault::{Context, Result};
+use bytes::Bytes;
+
+use super::table::TableBuilder;
+use super::{ObjectKind, digest_text, header};
+use crate::manifest::ObjectRef;
+use crate::seal::Seal;
+
+/// Most plain bytes of one frame.
+pub(crate) const FRAME: usize = 256 * 1024;
+/// Compression level: the fastest of zstd's regular ones (docs/decisions/0003-stored-format.md).
+const LEVEL: i32 = 1;
+const RAW: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// Writes one object. What is ready can be taken away before the object is complete.
+pub(crate) struct Encoder {
+    key: String,
+    seal: Seal,
+    zstd: zstd::bulk::Compressor<'static>,
+    scratch: Vec<u8>,
+    frames: u64,
+    table: TableBuilder,
+    ready: Vec<u8>,
+    taken: u64,
+}
+
+impl Encoder {
+    pub(crate) fn new(kind: ObjectKind, key: &str, seal: &Seal) -> Result<Self> {
+        Ok(Self {
+            key: key.to_owned(),
+            seal: seal.clone(),
+            zstd: zstd::bulk::Compressor::new(LEVEL).failed("start compression")?,
+            scratch: vec![0; zstd::zstd_safe::compress_bound(FRAME)],
+            frames: 0,
+            table: TableBuilder::default(),
+            ready: header(kind, key, seal).to_vec(),
+            taken: 0,
+        })
+    }
+
+    /// Appends one frame of at most [`FRAME`] bytes.
+    pub(crate) fn frame(&mut self, plain: &[u8]) -> Result<()> {
+        debug_assert!(plain.len() <= FRAME);
+        let packed = self.zstd.compress_to_buffer(plain, &mut self.scratch[..]).failed("compress")?;
+        // What shrinks by less than a thirty-second is not worth the time of unpacking it.
+        let (codec, body) = if packed < plain.len() - plain.len() / 32 {
+            (ZSTD, &self.scratch[..packed])
+        } else {
+            (RAW, plain)
+        };
+        if self.seal.is_keyed() {
+            let sealed = self.seal.seal(&self.key, self.frames, [&[codec], body].concat())?;
+            self.ready.extend(&sealed);
+            self.table.push(&sealed, plain.len());
+        } else {
+            let start = self.ready.len();
+            self.ready.push(codec);
+            self.ready.extend(body);
+            self.table.push(&self.ready[start..], plain.len());
+        }
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// Appends bytes of any length as frames.
+    pub(crate) fn frames(&mut self, plain: &[u8]) -> Result<()> {
+        plain.chunks(FRAME).try_for_each(|frame| self.frame(frame))
+    }
+
+    /// How many frames there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.frames
+    }
+
+    /// What is ready to be stored, if it is at least so much.
+    pub(crate) fn take(&mut self, at_least: usize) -> Option<Bytes> {
+        if self.ready.len() < at_least {
+            return None;
+        }
+        let ready = std::mem::take(&mut self.ready);
+        self.taken += ready.len() as u64;
+        Some(Bytes::from(ready))
+    }
+
+    /// The end of the object, and what it is to be known by.
+    pub(crate) fn finish(mut self) -> (Bytes, ObjectRef) {
+        let (table, digest) = self.table.finish();
+        self.ready.extend(table);
+        let size = self.taken + self.ready.len() as u64;
+        (Bytes::from(self.ready), ObjectRef { key: self.key, size, digest: digest_text(&digest) })
+    }
+}
+
+/// The plain bytes of an opened frame body: a codec byte and what it says.
+pub(super) fn unpack(body: &[u8], plain: usize, into: &mut Vec<u8>) -> Result<(), &'static str> {
+    into.clear();
+    match body.split_first() {
+        _ if plain > FRAME => return Err("a frame claims to be larger than frames are"),
+        Some((&RAW, bytes)) => into.extend(bytes),
+        Some((&ZSTD, bytes)) => {
+            into.reserve(plain);
+            zstd::bulk::Decompressor::new()
+                .and_then(|mut zstd| zstd.decompress_to_buffer(bytes, into))
+                .map_err(|_| "a frame cannot be decompressed")?;
+        }
+        _ => return Err("a frame has an unknown encoding"),
+    }
+    if into.len() == plain { Ok(()) } else { Err("a frame has not the length its table says") }
+}

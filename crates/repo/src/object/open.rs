@@ -1,0 +1,224 @@
+//! Reading an object: its ends first, then the frames that are wanted.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use backstop_model::fault::{Context, Fault};
+use bytes::Bytes;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use tokio::sync::mpsc;
+
+use super::encode::unpack;
+use super::{
+    FrameTable, HEADER, ObjectFault, ObjectKind, ObjectResult, TAIL_GUESS, check_header, digest_text, table,
+};
+use crate::keys::path;
+use crate::manifest::ObjectRef;
+use crate::seal::{Seal, digest};
+use crate::store::read_fault;
+
+/// Most bytes that [`stream`] fetches at once.
+const FETCH: u64 = 4 * 1024 * 1024;
+
+/// What an object that is read must be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected<'a> {
+    pub(crate) kind: ObjectKind,
+    pub(crate) key: &'a str,
+    /// Its size and digest, where something refers to it.
+    pub(crate) reference: Option<&'a ObjectRef>,
+}
+
+impl<'a> Expected<'a> {
+    pub(crate) fn referenced(kind: ObjectKind, reference: &'a ObjectRef) -> Self {
+        Self { kind, key: &reference.key, reference: Some(reference) }
+    }
+
+    fn check(&self, size: u64, table: Option<&FrameTable>) -> ObjectResult<()> {
+        let Some(reference) = self.reference else { return Ok(()) };
+        if size != reference.size {
+            let wrong = format!("it has {size} bytes, not the {} it was stored with", reference.size);
+            return Err(ObjectFault::damaged(self.key, wrong));
+        }
+        match table {
+            Some(table) if digest_text(table.digest()) != reference.digest => {
+                Err(ObjectFault::damaged(self.key, "it is not the object that was stored under this name"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An object whose table has been read and checked.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    store: Arc<dyn ObjectStore>,
+    key: String,
+    seal: Seal,
+    pub(crate) table: Arc<FrameTable>,
+}
+
+/// Whether the header is read as well. Frames prove themselves by their digests; a header tells what an
+/// object is to one who finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    Tail,
+    Both,
+}
+
+/// Opens an object whose size is known from its reference, or else asked for.
+pub(crate) async fn open(
+    store: &Arc<dyn ObjectStore>,
+    seal: &Seal,
+    expected: Expected<'_>,
+    ends: Ends,
+) -> ObjectResult<Opened> {
+    let key = expected.key;
+    if ends == Ends::Both {
+        let head = get(store, key, 0..HEADER as u64).await?;
+        check_header(&head, expected.kind, key, seal)?;
+    }
+    let (size, mut tail) = get_tail(store, key, TAIL_GUESS).await?;
+    expected.check(size, None)?;
+    let needed = table::needed(key, size, &tail)?;
+    if needed > tail.len() as u64 {
+        (_, tail) = get_tail(store, key, needed).await?;
+    }
+    let table = table::parse(key, size, &tail)?;
+    expected.check(size, Some(&table))?;
+    Ok(Opened { store: store.clone(), key: key.to_owned(), seal: seal.clone(), table: Arc::new(table) })
+}
+
+impl Opened {
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The stored bytes of consecutive frames, not yet checked.
+    pub(crate) async fn fetch(&self, frames: Range<usize>) -> ObjectResult<Bytes> {
+        get(&self.store, &self.key, self.table.span(frames)).await
+    }
+
+    /// Checks, opens and unpacks a frame. `bytes` are what [`Opened::fetch`] gave for frames from `first` on.
+    pub(crate) fn decode(
+        &self,
+        bytes: &Bytes,
+        first: usize,
+        number: usize,
+        into: &mut Vec<u8>,
+    ) -> ObjectResult<()> {
+        let wrong = |what: String| ObjectFault::damaged(&self.key, what);
+        let frames = self.table.frames();
+        let (Some(start), Some(frame)) = (frames.get(first), frames.get(number)) else {
+            return Err(wrong(format!("it has no frame {number}")));
+        };
+        let from = (frame.offset - start.offset) as usize;
+        let stored =
+            bytes.get(from..from + frame.stored as usize).ok_or_else(|| wrong("it is cut off".into()))?;
+        if digest(stored) != frame.digest {
+            return Err(wrong(format!("the checksum of frame {number} does not match")));
+        }
+        let unpacked = if self.seal.is_keyed() {
+            let body = self.seal.open(&self.key, number as u64, stored);
+            let body = body.ok_or_else(|| wrong(format!("frame {number} is not authentic")))?;
+            unpack(&body, frame.plain as usize, into)
+        } else {
+            unpack(stored, frame.plain as usize, into)
+        };
+        unpacked.map_err(|what| wrong(format!("{what} (frame {number})")))
+    }
+}
+
+/// Reads a small object whole: every checksum is checked and the frames are joined.
+pub(crate) async fn read_small(
+    store: &Arc<dyn ObjectStore>,
+    seal: &Seal,
+    expected: Expected<'_>,
+) -> ObjectResult<Vec<u8>> {
+    let key = expected.key;
+    let got = store.get(&path(key)).await.map_err(|error| read_fault(key, error))?;
+    let bytes = got.bytes().await.map_err(|error| read_fault(key, error))?;
+    check_header(&bytes, expected.kind, key, seal)?;
+    let size = bytes.len() as u64;
+    expected.check(size, None)?;
+    let table = Arc::new(table::parse(key, size, &bytes)?);
+    expected.check(size, Some(&table))?;
+    let opened = Opened { store: store.clone(), key: key.to_owned(), seal: seal.clone(), table };
+    let (mut whole, mut frame) = (Vec::new(), Vec::new());
+    let body = bytes.slice(HEADER..);
+    for number in 0..opened.table.frames().len() {
+        opened.decode(&body, 0, number, &mut frame)?;
+        whole.extend(&frame);
+    }
+    Ok(whole)
+}
+
+/// Reads consecutive frames ahead of whoever takes them from the channel: at most two fetches of
+/// [`FETCH`] bytes wait there. Ends with the first fault.
+pub(crate) fn stream(opened: Opened, frames: Range<usize>) -> mpsc::Receiver<ObjectResult<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel(32);
+    tokio::spawn(async move {
+        if let Err(fault) = feed(&opened, frames, &sender).await {
+            // The one who takes may be gone: then nobody wants to know.
+            let _ = sender.send(Err(fault)).await;
+        }
+    });
+    receiver
+}
+
+async fn feed(
+    opened: &Opened,
+    frames: Range<usize>,
+    sender: &mpsc::Sender<ObjectResult<Vec<u8>>>,
+) -> ObjectResult<()> {
+    let mut next = frames.start;
+    while next < frames.end {
+        let batch = next..batch_end(&opened.table, next, frames.end);
+        let bytes = opened.fetch(batch.clone()).await?;
+        for number in batch.clone() {
+            let mut frame = Vec::new();
+            opened.decode(&bytes, batch.start, number, &mut frame)?;
+            if sender.send(Ok(frame)).await.is_err() {
+                return Ok(());
+            }
+        }
+        next = batch.end;
+    }
+    Ok(())
+}
+
+fn batch_end(table: &FrameTable, start: usize, end: usize) -> usize {
+    let mut stop = start + 1;
+    while stop < end && (table.span(start..stop + 1).end - table.span(start..start + 1).start) <= FETCH {
+        stop += 1;
+    }
+    stop
+}
+
+async fn get(store: &Arc<dyn ObjectStore>, key: &str, range: Range<u64>) -> ObjectResult<Bytes> {
+    if range.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let wanted = range.end - range.start;
+    let bytes = store.get_range(&path(key), range).await.map_err(|error| read_fault(key, error))?;
+    if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(ObjectFault::damaged(key, "it is cut off")) }
+}
+
+/// The size of an object and its last bytes.
+async fn get_tail(store: &Arc<dyn ObjectStore>, key: &str, length: u64) -> ObjectResult<(u64, Bytes)> {
+    let options = GetOptions { range: Some(GetRange::Suffix(length)), ..GetOptions::default() };
+    let got = store.get_opts(&path(key), options).await.map_err(|error| read_fault(key, error))?;
+    let size = got.meta.size;
+    let bytes = got.bytes().await.map_err(|error| read_fault(key, error))?;
+    Ok((size, bytes))
+}
+
+/// Runs blocking work of an object on a thread of its own kind.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> ObjectResult<T> + Send + 'static,
+) -> ObjectResult<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .failed("run blocking work")
+        .map_err(|fault: Fault| ObjectFault::Store(fault))?
+}

@@ -1,0 +1,109 @@
+//! Following a parent's index while its child is stored.
+
+use backstop_model::fault::{Fault, Result};
+
+use crate::extents::{BLOCK, Extent, Extents, ExtentsReader, Pack, Place, blocks_of};
+use crate::fingerprints::FingerprintsReader;
+use crate::manifest::{FileEntry, Manifest, Storage};
+use crate::object::{Ends, ObjectResult};
+use crate::seal::Digest;
+use crate::shelf::Shelf;
+
+/// The parent's files, blocks and packs, read once from front to back.
+pub(crate) struct Parent {
+    files: Vec<FileEntry>,
+    packs: Vec<Pack>,
+    fingerprints: FingerprintsReader,
+    extents: ExtentsReader,
+    extent: Option<Extent>,
+    /// The file whose blocks come next, and the first of them that was not passed.
+    file: usize,
+    block: u64,
+}
+
+/// One block of the parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ParentBlock {
+    pub(crate) fingerprint: Digest,
+    pub(crate) place: Place,
+}
+
+impl Parent {
+    pub(crate) async fn open(shelf: &Shelf, manifest: &Manifest) -> Result<Self> {
+        let Storage::Blocks { files, extents, fingerprints, .. } = &manifest.storage else {
+            return Err(Fault::failed("store an increment: the parent is not in this repository"));
+        };
+        let blocks: Vec<u64> = files.iter().map(|file| blocks_of(file.size)).collect();
+        let total = blocks.iter().sum();
+        let extents = Extents::open(shelf, extents, Ends::Tail).await?;
+        Ok(Self {
+            files: files.clone(),
+            fingerprints: FingerprintsReader::open(shelf, fingerprints, total, Ends::Tail).await?,
+            extents: extents.read(blocks),
+            packs: extents.packs,
+            extent: None,
+            file: 0,
+            block: 0,
+        })
+    }
+
+    pub(crate) fn packs(&self) -> &[Pack] {
+        &self.packs
+    }
+
+    /// Goes to the file of this path, past all files before it in order. `None` if there is none.
+    pub(crate) fn seek(&mut self, path: &str) -> ObjectResult<Option<FileEntry>> {
+        while let Some(file) = self.files.get(self.file) {
+            if file.path.as_str() < path {
+                self.pass_file()?;
+                continue;
+            }
+            return Ok((file.path == path).then(|| file.clone()));
+        }
+        Ok(None)
+    }
+
+    /// The next block of the file that [`Parent::seek`] found; `None` after its last.
+    pub(crate) fn next(&mut self) -> ObjectResult<Option<ParentBlock>> {
+        let Some(file) = self.files.get(self.file) else { return Ok(None) };
+        if self.block == blocks_of(file.size) {
+            return Ok(None);
+        }
+        let fingerprint = self.fingerprints.blocking_next()?;
+        let place = self.place()?;
+        self.block += 1;
+        Ok(Some(ParentBlock { fingerprint, place }))
+    }
+
+    fn pass_file(&mut self) -> ObjectResult<()> {
+        while self.next()?.is_some() {}
+        (self.file, self.block) = (self.file + 1, 0);
+        Ok(())
+    }
+
+    fn place(&mut self) -> ObjectResult<Place> {
+        let here = |extent: &Extent| {
+            extent.file as usize == self.file
+                && (extent.first..extent.first + extent.count).contains(&self.block)
+        };
+        let extent = match self.extent.filter(here) {
+            Some(extent) => extent,
+            // Coverage is checked by the reader: the next extent begins exactly here.
+            None => match self.extents.blocking_next()? {
+                Some(extent) => *self.extent.insert(extent),
+                None => return Ok(Place::Zero),
+            },
+        };
+        Ok(match extent.place {
+            Place::Zero => Place::Zero,
+            Place::Pack { pack, block } => {
+                Place::Pack { pack, block: block + (self.block - extent.first) as u32 }
+            }
+        })
+    }
+}
+
+/// Whole blocks that two sizes of a file have in common, so that neither ends within them.
+pub(crate) fn common_blocks(a: u64, b: u64) -> u64 {
+    if a == b { blocks_of(a) } else { a.min(b) / BLOCK as u64 }
+}

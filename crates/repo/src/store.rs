@@ -1,0 +1,189 @@
+//! Reaching the store that a location names, and telling its errors in Backstop's kinds.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_model::fault::{Fault, Kind, Result};
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, RetryConfig};
+use secrecy::ExposeSecret;
+
+use crate::location::{Location, S3Access};
+use crate::object::ObjectFault;
+
+/// Longest that one request may take, and that failing ones are repeated.
+const REQUEST: Duration = Duration::from_secs(120);
+const RETRIES: Duration = Duration::from_secs(60);
+
+/// The store of a location. Nothing is asked of it yet.
+pub(crate) fn connect(location: &Location) -> Result<Arc<dyn ObjectStore>> {
+    if let Some(dir) = location.url.strip_prefix("file://") {
+        return local(dir, &location.url);
+    }
+    let Some(rest) = location.url.strip_prefix("s3://") else {
+        return Err(bad_url(&location.url, "it begins with neither file:// nor s3://"));
+    };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(bad_url(&location.url, "it names no bucket"));
+    }
+    let prefix = Path::parse(prefix).map_err(|error| bad_url(&location.url, &error.to_string()))?;
+    let store = s3(bucket, &location.s3)?;
+    Ok(if prefix.is_root() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) })
+}
+
+fn local(dir: &str, url: &str) -> Result<Arc<dyn ObjectStore>> {
+    if !dir.starts_with('/') {
+        return Err(bad_url(url, "the directory is not absolute"));
+    }
+    let prefix = Path::parse(dir).map_err(|error| bad_url(url, &error.to_string()))?;
+    Ok(Arc::new(PrefixStore::new(LocalFileSystem::new().with_fsync(true), prefix)))
+}
+
+fn bad_url(url: &str, why: &str) -> Fault {
+    Fault::new(Kind::Usage, format!("the repository URL `{url}` is not usable: {why}"))
+        .hint("write file:///absolute/directory or s3://bucket/prefix")
+}
+
+fn s3(bucket: &str, access: &S3Access) -> Result<impl ObjectStore> {
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(5),
+                base: 2.0,
+            },
+            max_retries: 5,
+            retry_timeout: RETRIES,
+        });
+    let mut client = ClientOptions::new()
+        .with_timeout(REQUEST)
+        .with_connect_timeout(Duration::from_secs(5))
+        .with_user_agent(object_store::HeaderValue::from_static("backstop"));
+    if let Some(endpoint) = &access.endpoint {
+        builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+    }
+    let endpoint = access.endpoint.clone().or_else(|| std::env::var("AWS_ENDPOINT_URL").ok());
+    if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.starts_with("http://")) {
+        client = client.with_allow_http(loopback_only(&endpoint)?);
+    }
+    if let Some(region) = &access.region {
+        builder = builder.with_region(region);
+    }
+    if let Some(id) = &access.access_key_id {
+        builder = builder.with_access_key_id(id);
+    }
+    if let Some(secret) = &access.secret_access_key {
+        builder = builder.with_secret_access_key(secret.expose_secret());
+    }
+    if let Some(token) = &access.session_token {
+        builder = builder.with_token(token.expose_secret());
+    }
+    builder.with_client_options(client).build().map_err(|error| {
+        Fault::new(
+            Kind::Usage,
+            format!("the S3 settings of bucket `{bucket}` are not usable: {}", chain(&error)),
+        )
+    })
+}
+
+/// True for an endpoint on this machine.
+fn loopback_only(endpoint: &str) -> Result<bool> {
+    let rest = endpoint.trim_start_matches("http://");
+    let host = match rest.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => rest.split([':', '/']).next().unwrap_or_default(),
+    };
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if loopback {
+        return Ok(true);
+    }
+    Err(Fault::new(Kind::Usage, format!("the S3 endpoint `{endpoint}` is not encrypted"))
+        .hint("use https; plain http is accepted for this machine only"))
+}
+
+/// Tells an error of the store: `verb key: cause`, with the kind that says what to do.
+pub(crate) fn fault(verb: &str, key: &str, error: &Error) -> Fault {
+    let cause = chain(error);
+    let message = format!("{verb} {key}: {cause}");
+    match error {
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => denied(message),
+        _ if io_kind(error) == Some(std::io::ErrorKind::PermissionDenied) => denied(message),
+        _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
+            Fault::failed(message).hint("the repository's file system is full: free space on it, then repeat")
+        }
+        _ if cause.contains("NoSuchBucket") => {
+            Fault::new(Kind::Store, message).hint("create the bucket, or correct `repository.url`")
+        }
+        _ => Fault::new(Kind::Store, message).hint("check that the repository's store can be reached"),
+    }
+}
+
+/// Tells an error of reading an object that should be there.
+pub(crate) fn read_fault(key: &str, error: Error) -> ObjectFault {
+    match &error {
+        Error::NotFound { .. } if !chain(&error).contains("NoSuchBucket") => {
+            ObjectFault::Missing { key: key.to_owned() }
+        }
+        _ => ObjectFault::Store(fault("read", key, &error)),
+    }
+}
+
+fn denied(message: String) -> Fault {
+    Fault::new(Kind::Denied, message).hint("correct the repository's credentials or their permissions")
+}
+
+fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {
+    let mut next: Option<&dyn StdError> = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return Some(io.kind());
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// An error with its causes, each said once, on one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() <= 600 { line } else { line.chars().take(600).chain("…".chars()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_this_machine_may_be_asked_in_the_clear() {
+        for good in ["http://127.0.0.1:8333", "http://localhost", "http://[::1]:9000/"] {
+            assert!(loopback_only(good).unwrap(), "{good}");
+        }
+        for bad in ["http://10.0.0.1:9000", "http://localhost.example:1"] {
+            assert_eq!(loopback_only(bad).unwrap_err().kind, Kind::Usage);
+        }
+    }
+
+    #[test]
+    fn locations_that_cannot_be() {
+        for bad in ["", "/srv", "file://relative", "s3://", "gs://bucket"] {
+            assert_eq!(connect(&Location::new(bad)).err().unwrap().kind, Kind::Usage, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What the tests of this crate share: repositories to test on and trees to store.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use backstop_model::backup::{BackupFacts, BackupKind, Lineage, Source};
+use backstop_model::freeze::{FreezeMode, FreezeReport};
+use backstop_model::ids::{BackupId, Endpoint, ShardName};
+use backstop_model::topology::Role;
+use backstop_repo::{
+    CatalogEntry, Changes, Content, Location, Manifest, Reader, RepoKey, Repository, Tree, TreeDirectory,
+    TreeFile, Writer,
+};
+use chrono::DateTime;
+use object_store::ObjectStore;
+use secrecy::SecretString;
+
+pub const SHARD: &str = "orders";
+
+/// A repository to test on.
+pub struct Bench {
+    pub repository: Repository,
+    pub dir: Option<tempfile::TempDir>,
+}
+
+impl Bench {
+    pub async fn local() -> Self {
+        Self::local_with(None).await
+    }
+
+    pub async fn local_encrypted() -> Self {
+        Self::local_with(Some(&key(1))).await
+    }
+
+    async fn local_with(key: Option<&RepoKey>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = Repository::open(&location(dir.path()), key).await.unwrap();
+        Self { repository, dir: Some(dir) }
+    }
+
+    pub async fn on(store: Arc<dyn ObjectStore>) -> Self {
+        Self { repository: Repository::on(store, None).await.unwrap(), dir: None }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.as_ref().unwrap().path()
+    }
+
+    pub fn reader(&self) -> Reader {
+        self.repository.reader(&shard())
+    }
+
+    pub async fn claim(&self) -> Writer {
+        self.repository.claim(&shard(), "backup").await.unwrap()
+    }
+
+    pub async fn backup(&self, sample: &Sample, parent: Option<&Manifest>) -> CatalogEntry {
+        self.backup_tree(&sample.tree(), parent).await
+    }
+
+    pub async fn backup_tree(&self, tree: &Tree, parent: Option<&Manifest>) -> CatalogEntry {
+        let mut writer = self.claim().await;
+        let stored = writer.store(tree, parent, &|_| {}).await.unwrap();
+        let entry = writer.commit(facts(next_id()), stored).await.unwrap();
+        writer.release().await.unwrap();
+        entry
+    }
+
+    /// Restores a backup and gives what came out.
+    pub async fn restored(&self, id: &BackupId) -> BTreeMap<String, Vec<u8>> {
+        let manifest = self.reader().manifest(id).await.unwrap();
+        let target = tempfile::tempdir().unwrap();
+        self.reader().restore(&manifest, target.path(), &Default::default(), &|_| {}).await.unwrap();
+        tree_of(target.path())
+    }
+}
+
+pub fn location(dir: &Path) -> Location {
+    Location::new(format!("file://{}", dir.display()))
+}
+
+pub fn key(seed: u8) -> RepoKey {
+    RepoKey::parse(&SecretString::from(format!("{seed:02x}").repeat(32))).unwrap()
+}
+
+pub fn shard() -> ShardName {
+    SHARD.parse().unwrap()
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+pub fn next_id() -> BackupId {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    BackupId::new(DateTime::from_timestamp(1_795_000_000 + i64::from(number), 0).unwrap(), number)
+}
+
+pub fn lineage() -> Lineage {
+    Lineage {
+        server_uuid: "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
+        volume: "clone".into(),
+        generation: None,
+    }
+}
+
+pub fn facts(id: BackupId) -> BackupFacts {
+    let at = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
+    BackupFacts {
+        backup_id: id,
+        shard: shard(),
+        kind: BackupKind::OnDemand,
+        source: Source { endpoint: Endpoint::new("db2", 3306), role: Role::Candidate },
+        source_reason: "the candidate is usable".into(),
+        server_version: "9.7.4".parse().unwrap(),
+        gtid_executed: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-77".parse().unwrap(),
+        freeze: FreezeReport { mode: FreezeMode::None, held_ms: 0.0, waited_ms: 0.0 },
+        lineage: lineage(),
+        settings: BTreeMap::from([("innodb_page_size".into(), "16384".into())]),
+        started_at: at,
+        taken_at: at,
+        seconds: 1.5,
+    }
+}
+
+/// Bytes that do not compress, the same for the same seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// A directory that plays the snapshot.
+pub struct Sample {
+    dir: tempfile::TempDir,
+}
+
+impl Sample {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        let full = self.path().join(path);
+        std::fs::create_dir_all(full.parent().unwrap()).unwrap();
+        full
+    }
+
+    pub fn write(&self, path: &str, bytes: &[u8]) {
+        std::fs::write(self.at(path), bytes).unwrap();
+    }
+
+    pub fn patch(&self, path: &str, at: u64, bytes: &[u8]) {
+        let file = std::fs::OpenOptions::new().write(true).open(self.at(path)).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+    }
+
+    pub fn sparse(&self, path: &str, size: u64, at: u64, bytes: &[u8]) {
+        let file = std::fs::File::create(self.at(path)).unwrap();
+        file.set_len(size).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.snapshot().values().map(|bytes| bytes.len() as u64).sum()
+    }
+
+    pub fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
+        tree_of(self.path())
+    }
+
+    pub fn tree(&self) -> Tree {
+        let mut tree = Tree::default();
+        walk(self.path(), self.path(), &mut |relative, path, meta| {
+            use std::os::unix::fs::MetadataExt;
+            if meta.is_dir() {
+                tree.directories.push(TreeDirectory { path: relative, mode: meta.mode() & 0o777 });
+            } else {
+                tree.files.push(TreeFile {
+                    path: relative,
+                    content: Content::File(path.to_owned()),
+                    size: meta.len(),
+                    mode: meta.mode() & 0o777,
+                    inode: Some(meta.ino()),
+                    changed: Changes::Unknown,
+                });
+            }
+        });
+        tree
+    }
+}
+
+fn walk(root: &Path, dir: &Path, each: &mut dyn FnMut(String, &Path, &std::fs::Metadata)) {
+    let mut entries: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let meta = std::fs::symlink_metadata(&path).unwrap();
+        each(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), &path, &meta);
+        if meta.is_dir() {
+            walk(root, &path, each);
+        }
+    }
+}
+
+/// Files by path, with their bytes.
+pub fn tree_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    walk(dir, dir, &mut |relative, path, meta| {
+        if meta.is_file() {
+            files.insert(relative, std::fs::read(path).unwrap());
+        }
+    });
+    files
+}
