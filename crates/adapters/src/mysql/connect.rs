@@ -8,10 +8,11 @@ use std::time::Duration;
 use backstop_model::credentials::{Credentials, Tls, TlsMode};
 use backstop_model::ids::Endpoint;
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, DriverError, Opts, OptsBuilder, Params, Row, SslOpts};
+use mysql_async::{Conn, Opts, OptsBuilder, Params, Row};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::{Cause, ServerError, SqlError};
+use super::tls;
 
 /// How long a connection may take, with TLS and login.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -108,12 +109,19 @@ impl Connector {
 
     async fn open(&self, address: &Address) -> mysql_async::Result<Conn> {
         let mode = self.mode_for(address);
-        let encrypted = Conn::new(self.options(address, mode)).await;
-        match encrypted {
-            Err(error) if mode == TlsMode::Preferred && is_tls_failure(&error) => {
-                Conn::new(self.options(address, TlsMode::Off)).await
+        let error = match Conn::new(self.options(address, mode, None)).await {
+            Ok(conn) => return Ok(conn),
+            Err(error) => error,
+        };
+        match mode {
+            TlsMode::Preferred if tls::is_failure(&error) => {
+                Conn::new(self.options(address, TlsMode::Off, None)).await
             }
-            other => other,
+            TlsMode::VerifyCa => match tls::other_name(&error) {
+                Some(name) => Conn::new(self.options(address, mode, Some(&name))).await,
+                None => Err(error),
+            },
+            _ => Err(error),
         }
     }
 
@@ -127,7 +135,7 @@ impl Connector {
         }
     }
 
-    fn options(&self, address: &Address, mode: TlsMode) -> Opts {
+    fn options(&self, address: &Address, mode: TlsMode, name: Option<&str>) -> Opts {
         let builder = OptsBuilder::default()
             .user(Some(self.login.user.clone()))
             .pass(Some(self.login.password.expose_secret().to_owned()))
@@ -140,28 +148,7 @@ impl Connector {
             Address::Tcp(endpoint) => builder.ip_or_hostname(endpoint.host.clone()).tcp_port(endpoint.port),
             Address::Socket(path) => builder.socket(Some(path.to_string_lossy().into_owned())),
         };
-        builder.ssl_opts(self.ssl(mode)).into()
-    }
-
-    fn ssl(&self, mode: TlsMode) -> Option<SslOpts> {
-        let unverified = SslOpts::default()
-            .with_danger_accept_invalid_certs(true)
-            .with_danger_skip_domain_validation(true);
-        match mode {
-            TlsMode::Off => None,
-            TlsMode::Preferred | TlsMode::Required => Some(unverified),
-            TlsMode::VerifyCa => Some(self.verified().with_danger_skip_domain_validation(true)),
-            TlsMode::VerifyIdentity => Some(self.verified()),
-        }
-    }
-
-    fn verified(&self) -> SslOpts {
-        match self.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
-            Some(ca) => {
-                SslOpts::default().with_root_certs(vec![ca.clone().into()]).with_disable_built_in_roots(true)
-            }
-            None => SslOpts::default(),
-        }
+        builder.ssl_opts(tls::options(mode, self.tls.as_ref(), name)).into()
     }
 }
 
@@ -362,18 +349,13 @@ fn verb(sql: &str) -> String {
     if words.is_empty() { "a statement".into() } else { words.join(" ") }
 }
 
-fn is_tls_failure(error: &mysql_async::Error) -> bool {
-    use mysql_async::{Error, IoError};
-    matches!(error, Error::Driver(DriverError::NoClientSslFlagFromServer) | Error::Io(IoError::Tls(_)))
-}
-
 fn connect_cause(error: mysql_async::Error) -> Cause {
     use mysql_async::{Error, IoError};
+    if let Some(why) = tls::explain(&error) {
+        return Cause::Lost(why);
+    }
     match error {
         Error::Io(IoError::Io(error)) => Cause::Unreachable(error.to_string()),
-        Error::Driver(DriverError::NoClientSslFlagFromServer) => {
-            Cause::Lost("the server does not offer TLS, and the credentials require it".into())
-        }
         other => statement_cause(other),
     }
 }

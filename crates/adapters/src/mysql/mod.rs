@@ -15,3 +15,4 @@ pub mod server;
 pub mod settings;
 pub mod state;
 pub mod tables;
+mod tls;

@@ -1,5 +1,7 @@
 //! Starts, finds and stops mysqld processes.
 
+#![allow(clippy::disallowed_methods, reason = "waits for programs and servers of this machine, as their port's implementation")]
+
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, lchown};
@@ -52,6 +54,18 @@ impl Servers {
         let doing = format!("make data directory {}", datadir.display());
         command::output(&mut command, Duration::from_secs(120), &doing).await.map(drop)
     }
+
+    fn not_started(&self, doing: &str, why: &str, start: &ServerStart) -> Fault {
+        let end = super::log::last_errors(&start.log);
+        let fault = Fault::failed(format!("{doing}: {why}; its log ends:\n{end}"));
+        let log = start.log.display();
+        match apparmor_profile(&self.mysqld) {
+            Some(profile) => fault.hint(format!(
+                "read {log}; if access to files is denied, AppArmor confines the server: allow the directory in {profile}"
+            )),
+            None => fault.hint(format!("read {log}")),
+        }
+    }
 }
 
 #[async_trait]
@@ -93,10 +107,10 @@ impl ServerPrograms for Servers {
                 return Ok(());
             }
             if !process::is_alive(pid) {
-                return Err(not_started(&doing, "it ended", start));
+                return Err(self.not_started(&doing, "it ended", start));
             }
             if begin.elapsed() > deadline {
-                return Err(not_started(&doing, &format!("not ready within {deadline:?}"), start));
+                return Err(self.not_started(&doing, &format!("not ready within {deadline:?}"), start));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -193,10 +207,12 @@ async fn greets(socket: &Path) -> bool {
     matches!(asked.await, Ok(Some(())))
 }
 
-fn not_started(doing: &str, why: &str, start: &ServerStart) -> Fault {
-    let end = super::log::last_errors(&start.log);
-    Fault::failed(format!("{doing}: {why}; its log ends:\n{end}"))
-        .hint(format!("read {}", start.log.display()))
+/// Where an operator can widen the AppArmor profile of an installed server program, if it has one.
+fn apparmor_profile(mysqld: &Path) -> Option<String> {
+    let path = std::fs::canonicalize(mysqld).ok()?;
+    let name = path.strip_prefix("/").ok()?.to_str()?.replace('/', ".");
+    let profile = Path::new("/etc/apparmor.d").join(&name);
+    profile.is_file().then(|| format!("/etc/apparmor.d/local/{name}"))
 }
 
 async fn gone_within(pid: u32, deadline: Duration) -> bool {

@@ -1,5 +1,6 @@
 //! Sessions: TLS modes, denials, deadlines.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::connect::{Connector, Login};
@@ -9,8 +10,13 @@ use backstop_model::fault::{Fault, Kind};
 use backstop_model::ids::Endpoint;
 use backstop_testkit::{Layout, Shard};
 
+use crate::certificates::Authority;
+
 fn connector(shard: &Shard, mode: TlsMode, ca: bool) -> Connector {
-    let ca = ca.then(|| shard.primary().datadir().join("ca.pem"));
+    with_ca(shard, mode, ca.then(|| shard.primary().datadir().join("ca.pem")))
+}
+
+fn with_ca(shard: &Shard, mode: TlsMode, ca: Option<PathBuf>) -> Connector {
     let mut credentials = shard.credentials();
     credentials.tls = Some(Tls { mode, ca });
     Connector::new(&credentials)
@@ -26,6 +32,7 @@ async fn every_tls_mode_does_what_it_says() {
         (TlsMode::Preferred, false, Some(true)),
         (TlsMode::Required, false, Some(true)),
         (TlsMode::VerifyCa, false, None),
+        (TlsMode::VerifyCa, true, None),
         (TlsMode::VerifyIdentity, true, None),
     ];
     for (mode, ca, expected) in cases {
@@ -38,6 +45,33 @@ async fn every_tls_mode_does_what_it_says() {
             (Err(error), None) => assert!(error.is_lost(), "{mode:?}: {error}"),
             (Ok(_), None) => panic!("{mode:?} accepted a certificate that it cannot verify"),
             (Err(error), Some(_)) => panic!("{mode:?}: {error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(&folder.path().join("ours"));
+    let stranger = Authority::new(&folder.path().join("theirs"));
+    let options = authority.server_options(&["localhost", "db1.lan"]);
+    let shard = Shard::start(Layout { options, ..Layout::single() }).await;
+    let port = shard.primary().endpoint().port;
+    let (named, unnamed) = (Endpoint::new("localhost", port), Endpoint::new("127.0.0.1", port));
+    let cases = [
+        (TlsMode::VerifyIdentity, &named, authority.ca(), true),
+        (TlsMode::VerifyIdentity, &unnamed, authority.ca(), false),
+        (TlsMode::VerifyCa, &named, authority.ca(), true),
+        (TlsMode::VerifyCa, &unnamed, authority.ca(), true),
+        (TlsMode::VerifyIdentity, &named, stranger.ca(), false),
+        (TlsMode::VerifyCa, &named, stranger.ca(), false),
+        (TlsMode::VerifyCa, &unnamed, stranger.ca(), false),
+    ];
+    for (mode, endpoint, ca, accepted) in cases {
+        let about = format!("{mode:?} {endpoint} {}", ca.display());
+        match with_ca(&shard, mode, Some(ca)).connect(endpoint).await {
+            Ok(mut session) => assert!(accepted && session.is_encrypted().await.unwrap(), "{about}"),
+            Err(error) => assert!(!accepted && error.to_string().contains("TLS: "), "{about}: {error}"),
         }
     }
 }

@@ -1,0 +1,98 @@
+//! How a connection is protected, and what it means when that fails.
+
+use backstop_model::credentials::{Tls, TlsMode};
+use mysql_async::{DriverError, Error, IoError, SslOpts, TlsError};
+use rustls::CertificateError;
+
+/// The driver's options for a mode; `None` for plain text. `name` is expected in the certificate instead of the host.
+pub(super) fn options(mode: TlsMode, tls: Option<&Tls>, name: Option<&str>) -> Option<SslOpts> {
+    match mode {
+        TlsMode::Off => None,
+        TlsMode::Preferred | TlsMode::Required => Some(
+            SslOpts::default()
+                .with_danger_accept_invalid_certs(true)
+                .with_danger_skip_domain_validation(true),
+        ),
+        TlsMode::VerifyCa | TlsMode::VerifyIdentity => {
+            let options = match tls.and_then(|tls| tls.ca.as_ref()) {
+                Some(ca) => SslOpts::default()
+                    .with_root_certs(vec![ca.clone().into()])
+                    .with_disable_built_in_roots(true),
+                None => SslOpts::default(),
+            };
+            Some(options.with_danger_tls_hostname_override(name.map(str::to_owned)))
+        }
+    }
+}
+
+/// True if the server does not do TLS, or the two could not agree on it.
+pub(super) fn is_failure(error: &Error) -> bool {
+    matches!(error, Error::Driver(DriverError::NoClientSslFlagFromServer)) || failure(error).is_some()
+}
+
+/// A name that the certificate does have, if another one than the host's is all that was wrong. The authority's
+/// signature is checked before the name, and again by the connection that expects this name.
+pub(super) fn other_name(error: &Error) -> Option<String> {
+    let rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) =
+        failure(error)?
+    else {
+        return None;
+    };
+    let name = presented.iter().find_map(|name| {
+        let name = name.strip_prefix("DnsName(").or_else(|| name.strip_prefix("IpAddress("))?;
+        Some(name.strip_suffix(')')?.trim_matches('"'))
+    })?;
+    Some(name.strip_prefix("*.").map_or_else(|| name.to_owned(), |rest| format!("any.{rest}")))
+}
+
+/// What went wrong with TLS, in words; `None` if it was something else.
+pub(super) fn explain(error: &Error) -> Option<String> {
+    if matches!(error, Error::Driver(DriverError::NoClientSslFlagFromServer)) {
+        return Some("the server does not offer TLS, and the credentials require it".to_owned());
+    }
+    let failure = failure(error)?;
+    let nameless = matches!(
+        failure,
+        rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. })
+            if presented.is_empty()
+    );
+    Some(if nameless {
+        "TLS: the server's certificate has no host names (those that MySQL makes for itself have none), so that it \
+         cannot be verified: give the server a certificate with names, or use tls.mode `required`"
+            .to_owned()
+    } else {
+        format!("TLS: {failure}")
+    })
+}
+
+/// The TLS library's error inside the driver's, which has it as such or as an input/output error.
+fn failure(error: &Error) -> Option<&rustls::Error> {
+    match error {
+        Error::Io(IoError::Tls(TlsError::Tls(error))) => Some(error),
+        Error::Io(IoError::Io(error)) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong_name(presented: &[&str]) -> Error {
+        let expected = rustls::pki_types::ServerName::from(std::net::Ipv4Addr::LOCALHOST);
+        let presented = presented.iter().map(|name| (*name).to_owned()).collect();
+        let error = CertificateError::NotValidForNameContext { expected, presented };
+        std::io::Error::other(rustls::Error::InvalidCertificate(error)).into()
+    }
+
+    #[test]
+    fn a_certificate_with_another_name() {
+        assert_eq!(other_name(&wrong_name(&["DnsName(\"db1.lan\")"])).as_deref(), Some("db1.lan"));
+        assert_eq!(other_name(&wrong_name(&["DnsName(\"*.lan\")"])).as_deref(), Some("any.lan"));
+        assert_eq!(other_name(&wrong_name(&["IpAddress(10.0.0.1)"])).as_deref(), Some("10.0.0.1"));
+        assert_eq!(other_name(&wrong_name(&[])), None);
+        assert!(explain(&wrong_name(&[])).is_some_and(|text| text.contains("no host names")));
+        let other = Error::from(std::io::Error::other("broken"));
+        assert!(!is_failure(&other) && explain(&other).is_none() && other_name(&other).is_none());
+    }
+}
