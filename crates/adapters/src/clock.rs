@@ -42,6 +42,7 @@ impl Clock for SystemClock {
         tokio::time::sleep(duration).await;
     }
 
+    #[allow(clippy::disallowed_methods, reason = "this is the port's one implementation")]
     fn random(&self) -> u64 {
         // A v4 UUID is 122 random bits from the system; the low half has 62 of them in a row.
         uuid::Uuid::new_v4().as_u64_pair().1.rotate_left(2) ^ uuid::Uuid::new_v4().as_u64_pair().0

@@ -1,6 +1,8 @@
 //! Sample configurations: good ones are understood, bad ones get exactly the message that stands beside them.
 //!
 //! A new case is a new file. `BLESS=1` writes the messages anew, for a person to read.
+
+#![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};

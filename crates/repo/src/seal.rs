@@ -1,5 +1,7 @@
 //! What encryption does to frames, fingerprints and names. A plain repository goes through the same door.
 
+#![allow(clippy::disallowed_methods, reason = "keys and nonces come from the system alone")]
+
 use std::sync::Arc;
 
 use backstop_model::fault::{Context, Result};

@@ -1,4 +1,6 @@
 //! The test shard itself.
+
+#![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use backstop_testkit::{Layout, Ledger, Shard, tables};

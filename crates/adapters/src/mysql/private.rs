@@ -1,5 +1,7 @@
 //! Small files that hold a secret: mode 0600, in a folder of mode 0700.
 
+#![allow(clippy::disallowed_methods, reason = "a password is random and has no other use")]
+
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
