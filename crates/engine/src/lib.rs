@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod check;
 pub mod contents;
+pub mod freeze;
 pub mod journal;
 pub mod plan;
 pub mod ports;

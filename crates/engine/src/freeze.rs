@@ -1,0 +1,199 @@
+//! The freeze: position and snapshot are taken together, within a bound that was set in advance.
+//!
+//! The bound is kept by three hands: the server itself drops the session when it has been idle for that long (also if
+//! this process is stopped or the network is cut), a watchdog on a second connection kills it, and it dies with
+//! this process. [`Frozen`] owns the one session that holds the lock and the position that was read in it.
+
+mod quiet;
+mod watchdog;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_model::activity::Activity;
+use backstop_model::fault::{Fault, Result};
+use backstop_model::freeze::{FreezeMode, FreezeReport, FreezeRules};
+use backstop_model::server::Position;
+
+use crate::ports::Clock;
+use crate::world::World;
+use watchdog::Watchdog;
+
+/// Opens sessions on the instance that is to be frozen.
+#[async_trait]
+pub trait FreezeSessions: Send + Sync {
+    /// Opens one. A freeze uses two: one that holds the lock, and one that looks and, if need be, kills.
+    async fn open(&self) -> Result<Box<dyn FreezeSession>>;
+}
+
+/// One connection to the instance. Dropping it closes it, and the server then releases what it holds.
+#[async_trait]
+pub trait FreezeSession: Send {
+    /// The connection's id, as KILL takes it.
+    fn id(&self) -> u64;
+    /// What runs on the server now.
+    async fn activity(&mut self) -> Result<Activity>;
+    /// Makes the server itself keep the bounds of this session: it is dropped after being idle for `idle`, and a lock
+    /// request fails after `lock_wait`. The server counts in whole seconds, of which these have at least one.
+    async fn arm(&mut self, idle: Duration, lock_wait: Duration) -> Result<()>;
+    /// `FLUSH LOCAL TABLES WITH READ LOCK`.
+    async fn lock_tables(&mut self, deadline: Duration) -> Result<Lock>;
+    /// `LOCK INSTANCE FOR BACKUP`.
+    async fn lock_instance(&mut self, deadline: Duration) -> Result<Lock>;
+    /// `FLUSH LOCAL BINARY LOGS`, then `FLUSH LOCAL ENGINE LOGS`. In this order: the first makes InnoDB write (which GTIDs
+    /// the finished binary log holds), the second puts everything InnoDB has written on disk.
+    async fn flush_logs(&mut self) -> Result<()>;
+    /// `@@GLOBAL.gtid_executed`, and where the binary log is.
+    async fn position(&mut self) -> Result<Position>;
+    /// The same from `performance_schema.log_status`: all parts of it belong to one moment, without a lock.
+    async fn log_status(&mut self) -> Result<Position>;
+    /// Releases what is held by the two kinds of lock.
+    async fn unlock(&mut self) -> Result<()>;
+    /// Ends another session. One that is gone is no error.
+    async fn kill_session(&mut self, id: u64) -> Result<()>;
+    /// Ends another session's statement. One that is gone is no error.
+    async fn kill_statement(&mut self, id: u64) -> Result<()>;
+}
+
+/// How a request for a lock ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// It is held.
+    Granted,
+    /// Something else held on to what it needs.
+    TimedOut,
+}
+
+/// A frozen instance. Consumed by [`Frozen::thaw`]; dropped otherwise, it is thawed by ending its session.
+pub struct Frozen {
+    session: Box<dyn FreezeSession>,
+    watchdog: Watchdog,
+    clock: Arc<dyn Clock>,
+    position: Position,
+    mode: FreezeMode,
+    granted: Duration,
+    waited: Duration,
+    bound: Duration,
+}
+
+/// Holds all writes: waits for a quiet moment, takes the global read lock, and makes everything that was committed
+/// durable. Nothing is committed until the thaw, so the position is exactly what a snapshot now holds.
+///
+/// # Errors
+/// [`Kind::Refused`](backstop_model::fault::Kind::Refused) naming what is in the way when no quiet moment comes within
+/// `rules.wait`; otherwise when the lock is not granted, or anything under it fails. No lock is held then.
+pub async fn freeze_locked(
+    sessions: &dyn FreezeSessions,
+    rules: &FreezeRules,
+    world: &World,
+) -> Result<Frozen> {
+    let begun = world.clock.monotonic();
+    let mut session = sessions.open().await?;
+    let watchdog = Watchdog::start(sessions.open().await?, session.id(), world.clock.clone());
+    quiet::lock_tables(session.as_mut(), &watchdog, rules, world).await?;
+    let granted = world.clock.monotonic();
+    watchdog.hold(rules.hold);
+    session.flush_logs().await.map_err(|fault| fault.during("flush the logs under the read lock"))?;
+    let position = session.position().await?;
+    Ok(Frozen {
+        session,
+        watchdog,
+        clock: world.clock.clone(),
+        position,
+        mode: FreezeMode::Lock,
+        granted,
+        waited: granted.saturating_sub(begun),
+        bound: rules.hold,
+    })
+}
+
+/// Holds DDL only. The position is that of one moment before the snapshot; what was committed since is in the
+/// snapshot's own binary log, after [`Position::binlog_position`].
+///
+/// # Errors
+/// When the lock is not granted within `rules.wait` (DDL is running), or anything under it fails.
+pub async fn freeze_lock_free(
+    sessions: &dyn FreezeSessions,
+    rules: &FreezeRules,
+    world: &World,
+) -> Result<Frozen> {
+    let begun = world.clock.monotonic();
+    let mut session = sessions.open().await?;
+    let watchdog = Watchdog::start(sessions.open().await?, session.id(), world.clock.clone());
+    session.arm(rules.hold, rules.wait).await?;
+    watchdog.hold(rules.wait + quiet::GRACE);
+    if session.lock_instance(rules.wait + quiet::GRACE).await? == Lock::TimedOut {
+        let activity = session.activity().await?;
+        return Err(quiet::in_the_way("lock the instance for backup", &activity, rules.wait));
+    }
+    let granted = world.clock.monotonic();
+    watchdog.hold(rules.hold);
+    let position = session.log_status().await?;
+    Ok(Frozen {
+        session,
+        watchdog,
+        clock: world.clock.clone(),
+        position,
+        mode: FreezeMode::LockFree,
+        granted,
+        waited: granted.saturating_sub(begun),
+        bound: rules.hold,
+    })
+}
+
+impl Frozen {
+    /// The position that was read in the session that holds the lock.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// How much of the bound is left.
+    pub fn remaining(&self) -> Duration {
+        (self.granted + self.bound).saturating_sub(self.clock.monotonic())
+    }
+
+    /// Releases the lock.
+    ///
+    /// # Errors
+    /// When it cannot be proven that the lock was held all the time and no longer than the bound: the session was
+    /// lost, the bound has passed, or a transaction was committed under the read lock. The snapshot that was taken
+    /// meanwhile must be discarded then. The lock is gone in any case.
+    pub async fn thaw(mut self) -> Result<FreezeReport> {
+        let doing = "prove that the freeze held";
+        if self.remaining().is_zero() {
+            return Err(self.overrun());
+        }
+        // An answer in this session is what proves that it was never lost: a session is not reconnected.
+        let now = self.session.position().await.map_err(|fault| fault.during(doing))?;
+        if self.mode == FreezeMode::Lock && now.gtid_executed != self.position.gtid_executed {
+            let more = now.gtid_executed.subtract(&self.position.gtid_executed);
+            return Err(Fault::failed(format!("{doing}: {more} was committed under the read lock")));
+        }
+        self.session.unlock().await.map_err(|fault| fault.during(doing))?;
+        let held = self.clock.monotonic().saturating_sub(self.granted);
+        if held > self.bound {
+            return Err(self.overrun());
+        }
+        self.watchdog.stand_down();
+        Ok(FreezeReport {
+            mode: self.mode,
+            held_ms: milliseconds(held),
+            waited_ms: milliseconds(self.waited),
+        })
+    }
+
+    fn overrun(&self) -> Fault {
+        let held = self.clock.monotonic().saturating_sub(self.granted);
+        let message = format!(
+            "freeze: the snapshot took {held:.1?}, longer than the bound of {:.1?}, so the server was released and \
+             the snapshot discarded",
+            self.bound
+        );
+        Fault::failed(message).hint("try again when the disk is less busy, or raise `freeze.hold`")
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

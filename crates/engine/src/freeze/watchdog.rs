@@ -1,0 +1,67 @@
+//! The watchdog: on a connection of its own, it ends the session that freezes when a bound passes, or when whoever
+//! freezes is gone without having thawed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::FreezeSession;
+use crate::ports::Clock;
+
+/// Ends a session unless it is told in time to stand down. Dropping it means that nobody can thaw any more: then the
+/// session is ended at once, also where it still waits for its lock.
+pub(super) struct Watchdog {
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+enum Order {
+    Hold(Duration),
+    StandDown,
+}
+
+impl Watchdog {
+    /// Watches over session `id`. Without an order it waits.
+    pub(super) fn start(session: Box<dyn FreezeSession>, id: u64, clock: Arc<dyn Clock>) -> Self {
+        let (orders, received) = mpsc::unbounded_channel();
+        tokio::spawn(watch(session, id, clock, received));
+        Self { orders }
+    }
+
+    /// The session may live for `bound` from now.
+    pub(super) fn hold(&self, bound: Duration) {
+        let _ = self.orders.send(Order::Hold(bound));
+    }
+
+    /// The session has been thawed.
+    pub(super) fn stand_down(self) {
+        let _ = self.orders.send(Order::StandDown);
+    }
+}
+
+async fn watch(
+    mut session: Box<dyn FreezeSession>,
+    id: u64,
+    clock: Arc<dyn Clock>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
+    let mut bound = None;
+    loop {
+        let order = match bound {
+            None => orders.recv().await,
+            Some(bound) => tokio::select! {
+                order = orders.recv() => order,
+                () = clock.sleep(bound) => None,
+            },
+        };
+        match order {
+            Some(Order::Hold(next)) => bound = Some(next),
+            Some(Order::StandDown) => return,
+            None => break,
+        }
+    }
+    if let Err(fault) = session.kill_session(id).await {
+        // The server itself drops the session when it has been idle for the bound.
+        tracing::warn!(%fault, "the watchdog could not end the session that freezes");
+    }
+}
