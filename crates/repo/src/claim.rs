@@ -1,6 +1,9 @@
 //! Claiming a shard, showing life while holding it, and telling a dead holder from a living one.
 
-#![allow(clippy::disallowed_methods, reason = "claims and heartbeats measure silence by their own clock, below the port of the stories")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "claims and heartbeats measure silence by their own clock, below the port of the stories"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -4,7 +4,10 @@
 //! number after the newest it knows; of two who do, one fails, reads again, and stops if the shard has been
 //! claimed since.
 
-#![allow(clippy::disallowed_methods, reason = "entries are stamped and told apart below the port of the stories")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "entries are stamped and told apart below the port of the stories"
+)]
 
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::{BackupId, ShardName};

@@ -1,7 +1,10 @@
 //! A real MySQL server without asking the user: the one that is there, else the distribution's packages in a
 //! cache folder. The host's package sources and installed packages are not touched.
 
-#![allow(clippy::disallowed_methods, reason = "waits for programs and servers of this machine, as their port's implementation")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "waits for programs and servers of this machine, as their port's implementation"
+)]
 
 mod apt;
 mod unpack;

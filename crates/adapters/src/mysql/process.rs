@@ -1,6 +1,9 @@
 //! mysqld processes on this host: which one runs on a data directory, and whether one is alive.
 
-#![allow(clippy::disallowed_methods, reason = "waits for programs and servers of this machine, as their port's implementation")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "waits for programs and servers of this machine, as their port's implementation"
+)]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,10 @@
 //! a random password. The statements run inside the server before it takes connections, and write no
 //! binary log. Whoever could read the files could read the data files beside them as well.
 
-#![allow(clippy::disallowed_methods, reason = "waits for programs and servers of this machine, as their port's implementation")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "waits for programs and servers of this machine, as their port's implementation"
+)]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
