@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use backstop_model::backup::Sizes;
 use backstop_model::fault::{Fault, Result};
 use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::plan::{Known, PlanEnding, PlanRequest, RecoveryPlan, choose_backup, recovery_plan};
+use backstop_model::plan::{Ending, Known, PlanRequest, RecoveryPlan, choose_backup, recovery_plan};
 use backstop_model::target::Target;
 use backstop_repo::{CatalogEntry, Reader};
-
-use crate::recover::Ending;
 
 /// What a plan is asked for.
 #[derive(Debug, Clone)]
@@ -43,10 +41,7 @@ pub async fn plan(reader: &Reader, wanted: &Wanted) -> Result<RecoveryPlan> {
         target: wanted.target.clone(),
         into: wanted.into.clone(),
         port: wanted.port,
-        ending: match wanted.ending {
-            Ending::Standalone => PlanEnding::Standalone,
-            Ending::Join => PlanEnding::Join,
-        },
+        ending: wanted.ending,
         sizes: entry.map_or(Sizes::default(), |entry| entry.sizes),
     };
     Ok(recovery_plan(&request, &chosen))

@@ -16,6 +16,7 @@ use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::plan::Ending;
 use backstop_model::progress::Progress;
 use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
 use backstop_repo::{Manifest, Reader, RestoreOptions};
@@ -62,16 +63,6 @@ pub struct RecoverRequest {
     pub server_user: Option<String>,
     /// The user's own option file, instead of a generated one.
     pub defaults_file: Option<PathBuf>,
-}
-
-/// How a recovery ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ending {
-    /// A read-only server by itself.
-    Standalone,
-    /// A replica of the shard's current primary, caught up.
-    Join,
 }
 
 /// What is decided once and stays so, however often the recovery is resumed.

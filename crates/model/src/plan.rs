@@ -12,7 +12,7 @@ use crate::ids::{BackupId, ShardName};
 
 pub use choose::{Chosen, Known, NotRecoverable, Reachable, choose_backup};
 pub use gtids::{GtidStep, gtid_step};
-pub use steps::{PlanEnding, PlanRequest, recovery_plan};
+pub use steps::{Ending, PlanRequest, recovery_plan};
 
 /// What a recovery will do (`plan --json`, `recover --plan`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -57,6 +57,7 @@ fn fixed_options(start: &ServerStart, decided: &Decided) -> String {
          server_id = {}\nskip_replica_start = ON\nsuper_read_only = ON\nevent_scheduler = OFF\n\
          gtid_mode = ON\nenforce_gtid_consistency = ON\nsecure_file_priv = NULL\n\
          loose_rpl_semi_sync_replica_enabled = OFF\nloose_rpl_semi_sync_source_enabled = OFF\n\
+         loose_group_replication_start_on_boot = OFF\n\
          loose_innodb_buffer_pool_load_at_startup = OFF\n",
         path(&start.datadir),
         path(&start.socket),

@@ -4,10 +4,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::plan::Ending;
 use backstop_model::server::ServerVersion;
 use backstop_repo::{Manifest, Storage};
 
-use super::{Decided, Ending, Recover, RecoverRequest, join};
+use super::{Decided, Recover, RecoverRequest, join};
 
 /// The directory must be absent, empty, or hold this kind of recovery's journal.
 pub(super) fn target_directory(dir: &Path) -> Result<()> {

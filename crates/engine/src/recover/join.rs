@@ -47,7 +47,8 @@ pub(super) async fn join(
     session: &mut dyn RecoveredSession,
     held: &GtidSet,
 ) -> Result<()> {
-    if !steps.is_done("follow") {
+    // Once it has begun to follow, it may hold newer transactions of the primary's.
+    if !steps.has_begun("follow") {
         set_gtids(r, steps, session, held).await?;
     }
     steps.once("follow", follow(r, session, held)).await?;

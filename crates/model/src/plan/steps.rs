@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::backup::Sizes;
 use crate::ids::ShardName;
 use crate::target::Target;
@@ -20,14 +22,15 @@ pub struct PlanRequest {
     /// Port of the server, if it is given.
     pub port: Option<u16>,
     /// How it ends.
-    pub ending: PlanEnding,
+    pub ending: Ending,
     /// How much data the backup is.
     pub sizes: Sizes,
 }
 
-/// How a recovery ends, as far as its plan is concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlanEnding {
+/// How a recovery ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
     /// A read-only server by itself.
     Standalone,
     /// A replica of the shard's current primary, caught up.
@@ -36,7 +39,7 @@ pub enum PlanEnding {
 
 /// The plan for a chosen backup.
 pub fn recovery_plan(request: &PlanRequest, chosen: &Chosen<'_>) -> RecoveryPlan {
-    let join = if request.ending == PlanEnding::Join { joining() } else { Vec::new() };
+    let join = if request.ending == Ending::Join { joining() } else { Vec::new() };
     let steps = [local(request, chosen), join, last(request.ending)].concat();
     RecoveryPlan {
         shard: request.shard.clone(),
@@ -80,10 +83,10 @@ fn joining() -> Vec<PlanStep> {
     ]
 }
 
-fn last(ending: PlanEnding) -> Vec<PlanStep> {
+fn last(ending: Ending) -> Vec<PlanStep> {
     let finish = match ending {
-        PlanEnding::Standalone => "Leave the server read-only, by itself.",
-        PlanEnding::Join => "Leave the server read-only, as a replica.",
+        Ending::Standalone => "Leave the server read-only, by itself.",
+        Ending::Join => "Leave the server read-only, as a replica.",
     };
     let hand_over = "Remove the temporary administrator account and hand the running server over.";
     vec![step("finish", finish.to_owned()), step("hand_over", hand_over.to_owned())]
@@ -110,7 +113,7 @@ mod tests {
             target: Target::Latest,
             into: Some("/srv/new".into()),
             port: Some(3307),
-            ending: PlanEnding::Standalone,
+            ending: Ending::Standalone,
             sizes: Sizes { data_bytes: 4096, ..Sizes::default() },
         };
         let backups = [backup];
@@ -119,7 +122,7 @@ mod tests {
         let alone = recovery_plan(&request, &chosen);
         assert!(!names(&alone).contains(&"follow"));
         assert!(alone.steps[0].what.contains("/srv/new") && alone.steps[0].what.contains("port 3307"));
-        request.ending = PlanEnding::Join;
+        request.ending = Ending::Join;
         let join = names(&recovery_plan(&request, &chosen));
         let position = |name| join.iter().position(|step| *step == name).unwrap();
         assert!(position("verify") < position("reset_gtids") && position("follow") < position("catch_up"));
