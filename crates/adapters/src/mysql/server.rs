@@ -1,6 +1,9 @@
 //! Starts, finds and stops mysqld processes.
 
-#![allow(clippy::disallowed_methods, reason = "waits for programs and servers of this machine, as their port's implementation")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "waits for programs and servers of this machine, as their port's implementation"
+)]
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;

@@ -1,5 +1,6 @@
 //! A server made of another's files: its temporary administrator, and joining its shard.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -145,6 +146,37 @@ async fn a_recovered_server_joins_its_shard() {
     assert!(!log.contains(shard.password()) && !log.contains("Bs1-"));
     recovered.servers.stop(&recovered.start.datadir, READY).await.unwrap();
     assert_eq!(recovered.servers.running_on(&recovered.start.datadir).await.unwrap(), None);
+}
+
+/// True if root runs this and user `nobody` can run the server program.
+fn nobody_can_run(program: &Path) -> bool {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new(program);
+    command.arg("--version").uid(65534).gid(65534);
+    rustix::process::geteuid().is_root() && command.output().is_ok_and(|output| output.status.success())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovered_server_runs_as_another_user() {
+    if !nobody_can_run(&server_program().await.mysqld) {
+        return; // needs root, and a server program outside of root's home
+    }
+    let shard = Shard::start(Layout::single()).await;
+    let donor = shard.primary();
+    donor.stop().await;
+    let dir = shard.base().join("r");
+    let mut recovered = Recovered::of(&shard, donor.datadir(), &dir).await;
+    std::fs::create_dir(&recovered.private).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", dir.join("link")).unwrap();
+    recovered.servers.give(&dir, "nobody").await.unwrap();
+    recovered.start.user = Some("nobody".into());
+    let mut session = recovered.open().await;
+    session.hand_over().await.unwrap();
+    let pid = recovered.servers.running_on(&recovered.start.datadir).await.unwrap().unwrap();
+    assert_eq!(std::fs::metadata(format!("/proc/{pid}")).unwrap().uid(), 65534);
+    assert_eq!(std::fs::metadata("/etc/passwd").unwrap().uid(), 0, "a link was followed");
+    let unknown = recovered.servers.give(&dir, "no-such-user").await.unwrap_err();
+    assert!(unknown.message.contains("no-such-user"), "{unknown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
