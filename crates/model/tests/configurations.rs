@@ -2,7 +2,6 @@
 //!
 //! A new case is a new file. `BLESS=1` writes the messages anew, for a person to read.
 
-#![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use backstop_model::settings;
+
 use crate::files::Text;
 
 /// The folders at the root. Text in backticks that begins with one of them is a path.
@@ -36,6 +38,20 @@ pub fn false_names(
         }
     }
     complaints
+}
+
+/// Complaints about configurations in a document (blocks of `toml`) that would be refused.
+pub fn refused_configurations(document: &Text) -> Vec<String> {
+    let refused =
+        toml_blocks(&document.text).filter_map(|block| settings::parse(&block, &document.path).err());
+    refused
+        .map(|faults| format!("{} shows a configuration that is refused: {faults}", document.path))
+        .collect()
+}
+
+fn toml_blocks(text: &str) -> impl Iterator<Item = String> {
+    let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(|block| block.lines().map(str::trim_start).collect::<Vec<_>>().join("\n"))
 }
 
 /// Something a document names.
@@ -113,6 +129,18 @@ fn join(folder: &str, link: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn configurations_are_read() {
+        let shown = |text: &str| Text { path: "a.md".to_owned(), text: text.to_owned() };
+        let good = "[repository]\nurl = \"file:///srv/b\"\n[shards.a]\ncredentials = { env = \"A\" }\n\
+                    topology = { members = [\"db1\"] }\n";
+        assert_eq!(refused_configurations(&shown(&format!("x\n```toml\n{good}```\n"))), Vec::<String>::new());
+        let bad = good.replace("url", "ulr");
+        let complaints =
+            refused_configurations(&shown(&format!("x\n  ```toml\n{good}```\n```toml\n{bad}```\n")));
+        assert!(complaints.len() == 1 && complaints[0].contains("ulr"), "{complaints:?}");
+    }
 
     fn complaints(text: &str) -> Vec<String> {
         let targets = make_targets("help: ## list\ntest: ## run\n.PHONY: x\nhidden:\n");

@@ -3,7 +3,6 @@
 //! Each checker is a pure function from what it looks at to a list of complaints, so that a bad sample shows
 //! that it can complain; the tests here run them on this repository.
 
-#![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod arrows;
@@ -38,17 +37,28 @@ fn dependencies_have_permissive_licences() {
     assert_none(&licences::not_allowed(&packages));
 }
 
+fn documents() -> Vec<files::Text> {
+    let texts = files::texts(&workspace::root()).into_iter();
+    let documents: Vec<_> = texts.filter(|file| file.path.ends_with(".md")).collect();
+    assert!(documents.iter().any(|document| document.path == "README.md"), "the documents are looked at");
+    documents
+}
+
 #[test]
 fn documents_name_what_exists() {
     let root = workspace::root();
-    let documents: Vec<_> =
-        files::texts(&root).into_iter().filter(|file| file.path.ends_with(".md")).collect();
-    assert!(documents.iter().any(|document| document.path == "README.md"), "the documents are looked at");
+    let documents = documents();
     let makefile = std::fs::read_to_string(root.join("Makefile")).unwrap();
     let targets = documents::make_targets(&makefile);
     let exists = |path: &str| root.join(path).exists();
     let complaints = documents.iter().flat_map(|document| documents::false_names(document, &targets, exists));
     assert_none(&complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn configurations_in_documents_are_accepted() {
+    let documents = documents();
+    assert_none(&documents.iter().flat_map(documents::refused_configurations).collect::<Vec<_>>());
 }
 
 #[test]
