@@ -247,7 +247,7 @@ impl<'a> Source<'a> {
     fn data(&self, size: u64) -> Result<Vec<Range<u64>>> {
         match self {
             Self::File(file) => data_segments(file, size),
-            Self::Inline(_) => Ok(whole_blocks([0..size], size)),
+            Self::Inline(_) => Ok(whole_blocks(std::iter::once(0..size), size)),
         }
     }
 

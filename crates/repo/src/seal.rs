@@ -12,8 +12,6 @@ use secrecy::{ExposeSecret, SecretBox};
 /// 16 bytes of BLAKE3.
 pub(crate) type Digest = [u8; 16];
 
-/// Bytes that encryption adds to a frame: the nonce and the authentication tag.
-pub(crate) const SEAL_OVERHEAD: usize = NONCE + 16;
 const NONCE: usize = 24;
 
 /// How the objects of a repository are sealed.
@@ -157,7 +155,7 @@ mod tests {
     fn a_frame_opens_only_where_it_was_sealed() {
         let seal = Seal::Keyed(Arc::new(DataKey::new([7; 32])));
         let sealed = seal.seal("a", 1, b"body".to_vec()).unwrap();
-        assert_eq!(sealed.len(), 4 + SEAL_OVERHEAD);
+        assert_eq!(sealed.len(), 4 + NONCE + 16);
         assert_eq!(seal.open("a", 1, &sealed).unwrap(), b"body");
         assert!(seal.open("a", 2, &sealed).is_none());
         assert!(seal.open("b", 1, &sealed).is_none());

@@ -17,7 +17,7 @@ pub(crate) fn data_segments(file: &File, size: u64) -> Result<Vec<Range<u64>>> {
         let start = match seek(file, SeekFrom::Data(at)) {
             Ok(start) => start,
             Err(Errno::NXIO) => break,
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(whole_blocks([0..size], size)),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(whole_blocks(std::iter::once(0..size), size)),
             Err(error) => return Err(error).failed("look for data"),
         };
         let end = seek(file, SeekFrom::Hole(start)).failed("look for holes")?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::fault::{Context, Kind, Result};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
@@ -144,9 +144,4 @@ impl Shelf {
             Err(error) => Err(fault("remove", key, &error)),
         }
     }
-}
-
-/// Something that does not fit what the rest of the repository says.
-pub(crate) fn inconsistent(key: &str, wrong: impl Into<String>) -> Fault {
-    ObjectFault::damaged(key, wrong).into()
 }

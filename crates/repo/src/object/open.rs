@@ -200,14 +200,38 @@ async fn get(store: &Arc<dyn ObjectStore>, key: &str, range: Range<u64>) -> Obje
         return Ok(Bytes::new());
     }
     let wanted = range.end - range.start;
-    let bytes = store.get_range(&path(key), range).await.map_err(|error| read_fault(key, error))?;
-    if bytes.len() as u64 == wanted { Ok(bytes) } else { Err(ObjectFault::damaged(key, "it is cut off")) }
+    let end = range.end;
+    match store.get_range(&path(key), range).await {
+        Ok(bytes) if bytes.len() as u64 == wanted => Ok(bytes),
+        Ok(_) => Err(cut_off(key)),
+        Err(error) => Err(short_or(store, key, end, error).await),
+    }
+}
+
+fn cut_off(key: &str) -> ObjectFault {
+    ObjectFault::damaged(key, "it is cut off")
+}
+
+/// Stores have no common error for a range beyond an object's end: its size tells.
+async fn short_or(
+    store: &Arc<dyn ObjectStore>,
+    key: &str,
+    end: u64,
+    error: object_store::Error,
+) -> ObjectFault {
+    match store.head(&path(key)).await {
+        Ok(meta) if meta.size < end => cut_off(key),
+        _ => read_fault(key, error),
+    }
 }
 
 /// The size of an object and its last bytes.
 async fn get_tail(store: &Arc<dyn ObjectStore>, key: &str, length: u64) -> ObjectResult<(u64, Bytes)> {
     let options = GetOptions { range: Some(GetRange::Suffix(length)), ..GetOptions::default() };
-    let got = store.get_opts(&path(key), options).await.map_err(|error| read_fault(key, error))?;
+    let got = match store.get_opts(&path(key), options).await {
+        Ok(got) => got,
+        Err(error) => return Err(short_or(store, key, 1, error).await),
+    };
     let size = got.meta.size;
     let bytes = got.bytes().await.map_err(|error| read_fault(key, error))?;
     Ok((size, bytes))

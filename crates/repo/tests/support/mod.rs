@@ -103,6 +103,7 @@ pub fn lineage() -> Lineage {
         server_uuid: "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
         volume: "clone".into(),
         generation: None,
+        mark: None,
     }
 }
 

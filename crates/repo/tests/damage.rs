@@ -1,0 +1,246 @@
+//! Damage as a matrix: each kind of object × each kind of damage. What is damaged is named exactly, with the
+//! backups that need it; every other backup still restores.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use backstop_model::fault::Kind;
+use backstop_repo::{CatalogEntry, Depth, VerifyReport};
+use support::{Bench, Sample, noise};
+
+#[derive(Debug, Clone, Copy)]
+enum Harm {
+    Truncated,
+    Emptied,
+    FlippedHead,
+    FlippedMiddle,
+    FlippedEnd,
+    Deleted,
+    Swapped,
+}
+
+const HARMS: [Harm; 7] = [
+    Harm::Truncated,
+    Harm::Emptied,
+    Harm::FlippedHead,
+    Harm::FlippedMiddle,
+    Harm::FlippedEnd,
+    Harm::Deleted,
+    Harm::Swapped,
+];
+
+impl Harm {
+    fn inflict(self, victim: &Path, other: &Path) {
+        let bytes = std::fs::read(victim).unwrap();
+        let flip = |at: usize| {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x10;
+            std::fs::write(victim, bytes).unwrap();
+        };
+        match self {
+            Self::Truncated => std::fs::write(victim, &bytes[..bytes.len() - 7]).unwrap(),
+            Self::Emptied => std::fs::write(victim, b"").unwrap(),
+            Self::FlippedHead => flip(20),
+            Self::FlippedMiddle => flip(bytes.len() / 2),
+            Self::FlippedEnd => flip(bytes.len() - 20),
+            Self::Deleted => std::fs::remove_file(victim).unwrap(),
+            Self::Swapped => {
+                let other = std::fs::read(other).unwrap();
+                std::fs::write(victim, other).unwrap();
+            }
+        }
+    }
+}
+
+/// A repository with three backups: `first`, `second` on top of it, and `alone`, which shares nothing.
+struct Stage {
+    bench: Bench,
+    backups: [CatalogEntry; 3],
+    contents: [BTreeMap<String, Vec<u8>>; 3],
+}
+
+impl Stage {
+    async fn set(bench: Bench) -> Self {
+        let sample = Sample::new();
+        sample.write("a.ibd", &noise(1, 900_000));
+        sample.write("b.ibd", &noise(2, 700_000));
+        let before = sample.snapshot();
+        let first = bench.backup(&sample, None).await;
+        let parent = bench.reader().manifest(&first.facts.backup_id).await.unwrap();
+        sample.patch("a.ibd", 300_000, &noise(3, 200_000));
+        let after = sample.snapshot();
+        let second = bench.backup(&sample, Some(&parent)).await;
+        let other = Sample::new();
+        other.write("c.ibd", &noise(4, 600_000));
+        let alone = bench.backup(&other, None).await;
+        Self { bench, backups: [first, second, alone], contents: [before, after, other.snapshot()] }
+    }
+
+    fn file(&self, key: &str) -> PathBuf {
+        self.bench.dir().join(key)
+    }
+
+    fn keys_of(&self, entry: &CatalogEntry) -> (String, String) {
+        let base = entry.manifest.key.strip_suffix("manifest").unwrap();
+        (format!("{base}extents"), format!("{base}fingerprints"))
+    }
+
+    /// The packs in the order they were written: one for each backup here.
+    fn packs(&self) -> Vec<String> {
+        let base = self.backups[0].manifest.key.split("/backups/").next().unwrap().to_owned();
+        let mut names: Vec<_> = std::fs::read_dir(self.file(&format!("{base}/packs")))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names.into_iter().map(|name| format!("{base}/packs/{name}")).collect()
+    }
+
+    async fn verify(&self, depth: Depth) -> VerifyReport {
+        self.bench.reader().verify(depth, &|_| {}).await.unwrap()
+    }
+
+    /// The report names the object with exactly these backups, and nothing else as damaged.
+    async fn expect(&self, harm: Harm, key: &str, affected: &[usize]) {
+        let report = self.verify(Depth::Content).await;
+        let named: Vec<_> = report.damaged.iter().map(|damage| damage.object.as_str()).collect();
+        assert_eq!(named, [key], "{harm:?} {key}: {report:?}");
+        let ids: Vec<_> = affected.iter().map(|nth| self.backups[*nth].facts.backup_id.clone()).collect();
+        assert_eq!(report.damaged[0].backups, ids, "{harm:?} {key}");
+        assert!(!report.damaged[0].wrong.is_empty());
+        for nth in 0..3 {
+            if affected.contains(&nth) {
+                self.fails_naming(harm, nth, key).await;
+            } else {
+                self.restores(harm, nth).await;
+            }
+        }
+    }
+
+    async fn restores(&self, harm: Harm, nth: usize) {
+        let restored = self.bench.restored(&self.backups[nth].facts.backup_id).await;
+        assert!(restored == self.contents[nth], "{harm:?}: backup {nth} came out different");
+    }
+
+    /// A restore either fails, naming the object, or did not need what is damaged of it; it never gives other bytes.
+    async fn fails_naming(&self, harm: Harm, nth: usize, key: &str) {
+        let reader = self.bench.reader();
+        let target = tempfile::tempdir().unwrap();
+        let outcome = async {
+            let manifest = reader.manifest(&self.backups[nth].facts.backup_id).await?;
+            reader.restore(&manifest, target.path(), &Default::default(), &|_| {}).await
+        };
+        match outcome.await {
+            Err(fault) => {
+                assert_eq!(fault.kind, Kind::Damaged, "{harm:?} {key}: {fault}");
+                assert!(fault.message.contains(key), "{harm:?} {key}: {fault}");
+            }
+            Ok(_) => assert!(
+                support::tree_of(target.path()) == self.contents[nth],
+                "{harm:?} {key}: silent damage"
+            ),
+        }
+    }
+
+    /// Inflicts each harm in turn on one object and mends it again.
+    async fn suffer(&self, key: &str, other: &str, affected: &[usize]) {
+        let victim = self.file(key);
+        let whole = std::fs::read(&victim).unwrap();
+        for harm in HARMS {
+            harm.inflict(&victim, &self.file(other));
+            self.expect(harm, key, affected).await;
+            std::fs::write(&victim, &whole).unwrap();
+        }
+        assert!(self.verify(Depth::Content).await.damaged.is_empty());
+    }
+}
+
+async fn stages() -> [Stage; 2] {
+    [Stage::set(Bench::local().await).await, Stage::set(Bench::local_encrypted().await).await]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests() {
+    for stage in stages().await {
+        let [first, second, _] = &stage.backups;
+        stage.suffer(&first.manifest.key, &second.manifest.key, &[0]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extents() {
+    for stage in stages().await {
+        let [first, second, _] = &stage.backups;
+        stage.suffer(&stage.keys_of(second).0, &stage.keys_of(first).0, &[1]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fingerprints_are_named_but_keep_nobody_from_restoring() {
+    for stage in stages().await {
+        let [first, second, _] = &stage.backups;
+        stage.suffer(&stage.keys_of(second).1, &stage.keys_of(first).1, &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packs() {
+    for stage in stages().await {
+        let packs = stage.packs();
+        assert_eq!(packs.len(), 3);
+        stage.suffer(&packs[0], &packs[2], &[0, 1]).await;
+        stage.suffer(&packs[1], &packs[0], &[1]).await;
+        stage.suffer(&packs[2], &packs[1], &[2]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_log_entry_is_passed_over_for_reading_and_refused_for_writing() {
+    for stage in stages().await {
+        let base = stage.backups[0].manifest.key.split("/backups/").next().unwrap().to_owned();
+        let mut names: Vec<_> = std::fs::read_dir(stage.file(&format!("{base}/log")))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let key = format!("{base}/log/{}", names.last().unwrap());
+        let other = format!("{base}/log/{}", names[0]);
+        stage.suffer(&key, &other, &[]).await;
+        Harm::FlippedMiddle.inflict(&stage.file(&key), &stage.file(&other));
+        let fault = stage.bench.repository.claim(&support::shard(), "backup").await.err().unwrap();
+        assert_eq!((fault.kind, fault.message.contains(&key)), (Kind::Damaged, true), "{fault}");
+        std::fs::remove_file(stage.file(&key)).unwrap();
+        let fault = stage.bench.repository.claim(&support::shard(), "backup").await.err().unwrap();
+        assert_eq!((fault.kind, fault.message.contains(&key)), (Kind::Damaged, true), "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_is_named_but_keeps_nobody_from_restoring() {
+    for stage in stages().await {
+        stage.suffer("backstop", &stage.packs()[0], &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_gone_is_not_an_empty_repository() {
+    let stage = Stage::set(Bench::local().await).await;
+    std::fs::remove_dir_all(stage.file("shards/orders/log")).unwrap();
+    let fault = stage.bench.reader().catalog().await.unwrap_err();
+    assert_eq!(fault.kind, Kind::Damaged, "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_nobody_needs_are_counted() {
+    let stage = Stage::set(Bench::local().await).await;
+    assert_eq!(stage.verify(Depth::Objects).await.unreferenced, 0);
+    let mut writer = stage.bench.claim().await;
+    let sample = Sample::new();
+    sample.write("x", &noise(9, 50_000));
+    writer.store(&sample.tree(), None, &|_| {}).await.unwrap();
+    writer.release().await.unwrap();
+    assert_eq!(stage.verify(Depth::Objects).await.unreferenced, 3, "a pack, extents, fingerprints");
+}
