@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(sh("echo yes", long).await.unwrap(), "yes\n");
         let failed = sh("echo why >&2; exit 3", long).await.unwrap_err();
         assert!(failed.message.starts_with("try it: exit status: 3: why"), "{failed}");
-        let late = sh("sleep 60", Duration::from_millis(50)).await.unwrap_err();
+        let late = sh("exec sleep 60", Duration::from_millis(50)).await.unwrap_err();
         assert!(late.message.contains("not done within 50ms"), "{late}");
     }
 }

@@ -130,7 +130,8 @@ async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<ServerProgra
     Ok(ServerProgram { mysqld, tools, version })
 }
 
-/// Holds the cache's lock until dropped; the kernel drops it with its process.
+/// Holds the cache's lock until dropped. The programs started meanwhile inherit it: when this process is killed, the
+/// next one waits until they too have ended, and no two work in one folder.
 async fn lock(path: &Path) -> Result<File> {
     let doing = format!("lock {}", path.display());
     let file = File::options().create(true).truncate(false).write(true).open(path).failed(&doing)?;
@@ -143,6 +144,7 @@ async fn lock(path: &Path) -> Result<File> {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).failed(&doing)?;
     Ok(file)
 }
 
@@ -151,4 +153,30 @@ fn no_packages() -> Fault {
         "find a MySQL server: there is no mysqld on PATH, and packages are fetched on Debian and Ubuntu only",
     )
     .hint("install MySQL server 8.0 or newer, or set mysql.server to its mysqld")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn the_lock_outlives_its_holder_with_the_programs_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = lock(&path).await.unwrap();
+        let input = std::process::Stdio::piped();
+        let mut program = std::process::Command::new("cat").stdin(input).spawn().unwrap();
+        drop(held);
+        let other = File::options().write(true).open(&path).unwrap();
+        assert!(other.try_lock().is_err(), "the program still runs");
+        drop(program.stdin.take());
+        program.wait().unwrap();
+        // Programs that other tests start at this moment may have inherited it too.
+        let begin = Instant::now();
+        while other.try_lock().is_err() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "nobody holds it any more");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
