@@ -8,7 +8,7 @@ use backstop_adapters::mysql::connect::Connector;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::mysql::server::Servers;
 use backstop_adapters::secrets;
-use backstop_adapters::topology::members::Members;
+use backstop_adapters::topology::Members;
 use backstop_engine::world::World;
 use backstop_model::credentials::Credentials;
 use backstop_model::fault::{Fault, Kind, Result};

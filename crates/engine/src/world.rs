@@ -26,10 +26,9 @@ impl World {
     /// Runs `work` unless the user asks to stop first. Then `work` is dropped where it stands, and the
     /// caller cleans up as after any other fault.
     pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut stop = self.stop.clone();
         tokio::select! {
             done = work => done,
-            _ = stop.wait_for(|stop| *stop) => Err(Fault::new(Kind::Interrupted, "stopped on request")),
+            () = asked_to_stop(self.stop.clone()) => Err(Fault::new(Kind::Interrupted, "stopped on request")),
         }
     }
 
@@ -54,5 +53,12 @@ impl World {
         let done = work.await?;
         self.faults.reach(&format!("after:{name}"));
         Ok(done)
+    }
+}
+
+/// Ends when the user asks to stop; never if nobody can ask any more.
+async fn asked_to_stop(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
     }
 }

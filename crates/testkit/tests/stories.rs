@@ -1,0 +1,101 @@
+//! The main job: back up a shard under load, lose a server, recover it from the backup, join it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use backstop_adapters::instances::LocalInstances;
+use backstop_adapters::mysql::connect::Connector;
+use backstop_adapters::mysql::recovered::RecoveredAccess;
+use backstop_adapters::topology::Members;
+use backstop_engine::backup::{Backup, backup};
+use backstop_engine::ports::{CheckDepth, Topology};
+use backstop_engine::recover::{Recover, RecoverRequest, recover};
+use backstop_model::backup::BackupKind;
+use backstop_model::freeze::{FreezeRules, OnPrimary};
+use backstop_model::plan::Ending;
+use backstop_model::report::BackupReport;
+use backstop_model::settings::{ProviderWish, SnapshotSettings};
+use backstop_model::topology::{Locking, SourceRules, choose_source};
+use backstop_repo::{Location, Repository};
+use backstop_testkit::program::servers;
+use backstop_testkit::snapshots::world;
+use backstop_testkit::{Layout, Ledger, Shard, tables};
+
+async fn back_up(shard: &Shard, repository: &Repository) -> BackupReport {
+    let connector = Connector::new(&shard.credentials());
+    let endpoints = shard.endpoints();
+    let topology = Members::new(connector.clone(), endpoints.clone(), Some(endpoints[1].clone()));
+    let rules = SourceRules { any_replica: true, max_lag: std::time::Duration::from_secs(60) };
+    let choice =
+        choose_source(&topology.look().await.unwrap(), &rules, OnPrimary::Lock, Locking::Possible).unwrap();
+    let world = world();
+    let instances = LocalInstances {
+        connector,
+        freeze: FreezeRules::default(),
+        snapshot: SnapshotSettings { provider: ProviderWish::Clone, work_dir: shard.base().join("work") },
+        servers: Arc::new(servers().await),
+        world: world.clone(),
+    };
+    let run = Backup {
+        shard: &"orders".parse().unwrap(),
+        kind: BackupKind::OnDemand,
+        choice: &choice,
+        instances: &instances,
+        repository,
+        world: &world,
+    };
+    backup(&run).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_server_comes_back() {
+    let mut shard = Shard::start(Layout::default()).await;
+    tables::fill(shard.primary(), 2, 20_000).await;
+    shard.settle().await;
+    let ledger = Ledger::start(shard.primary()).await;
+    let location = Location::new(format!("file://{}", shard.base().join("repository").display()));
+    let repository = Repository::open(&location, None).await.unwrap();
+
+    let first = back_up(&shard, &repository).await;
+    assert_eq!((first.source.endpoint.clone(), first.parent), (shard.candidate().endpoint(), None));
+    ledger.wait_for_more(100).await;
+    let second = back_up(&shard, &repository).await;
+    assert_eq!(second.parent, Some(first.backup_id));
+    eprintln!("first {:?}\nsecond {:?}", first.sizes, second.sizes);
+    assert!(second.sizes.stored_bytes * 4 < first.sizes.stored_bytes);
+
+    let lost = shard.members.remove(1);
+    lost.kill();
+    let reader = repository.reader(&"orders".parse().unwrap());
+    let endpoints = shard.endpoints();
+    let connector = Connector::new(&shard.credentials());
+    let topology = Members::new(connector, endpoints, None);
+    let programs = servers().await;
+    let access = RecoveredAccess::new(shard.credentials());
+    let world = world();
+    let into = shard.base().join("recovered");
+    let request = RecoverRequest {
+        shard: "orders".parse().unwrap(),
+        target: "latest".to_owned(),
+        backup_id: second.backup_id,
+        into: into.clone(),
+        port: None,
+        check: CheckDepth::Full,
+        ending: Ending::Join,
+        server_user: None,
+        defaults_file: None,
+    };
+    let story = Recover {
+        reader: &reader,
+        programs: &programs,
+        servers: &access,
+        topology: &topology,
+        world: &world,
+        request,
+    };
+    let report = recover(&story).await.unwrap();
+    eprintln!("{report:#?}");
+    assert!(report.joined);
+    drop(ledger.stop().await);
+}
