@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::packages::{ServerProgram, find_or_fetch};
 use backstop_adapters::mysql::program::locate;
@@ -55,6 +56,49 @@ async fn fetches_once_whoever_asks() {
         .collect();
     assert_eq!(left.len(), 2, "only the server and the lock stay: {left:?}");
     assert_eq!(std::fs::read_dir("/etc/apt/sources.list.d").map(Iterator::count).unwrap_or(0), sources);
+}
+
+/// What the killed process of the next test runs.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started by another test"]
+async fn fetch_into_the_given_cache() {
+    fetch(Path::new(&std::env::var_os("BACKSTOP_TEST_FETCH").unwrap())).await;
+}
+
+fn first_package(cache: &Path) -> bool {
+    let archives = std::fs::read_dir(cache.join("fetch/cache/archives")).into_iter().flatten().flatten();
+    archives.into_iter().any(|entry| entry.path().extension().is_some_and(|end| end == "deb"))
+}
+
+fn first_program(cache: &Path) -> bool {
+    cache.join("unpack/root/usr").exists()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_fetch_is_taken_up() {
+    if !can_fetch() {
+        return; // the host's own server is used; nothing to fetch
+    }
+    let cache = tempfile::tempdir().unwrap();
+    for reached in [first_package, first_program] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["fetch_into_the_given_cache", "--exact", "--ignored"])
+            .env("BACKSTOP_TEST_FETCH", cache.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let begin = Instant::now();
+        while !reached(cache.path()) {
+            assert!(begin.elapsed() < Duration::from_secs(300), "the fetch does not get on");
+            assert!(child.try_wait().unwrap().is_none(), "the fetch ended before it was killed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let servers = std::fs::read_dir(cache.path()).unwrap().flatten();
+        assert!(servers.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("mysql-")));
+    }
+    version_line(&fetch(cache.path()).await.mysqld);
 }
 
 #[tokio::test]
