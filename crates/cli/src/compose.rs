@@ -85,8 +85,9 @@ impl App {
     /// When the credentials cannot be read.
     pub fn topology(&self, shard: &ShardSettings) -> Result<Members> {
         let TopologySettings::Members { members, candidate } = &shard.topology else {
-            return Err(Fault::new(Kind::Usage, "topology by orchestrator is not in this version")
-                .hint("list the members: topology = { members = [\"db1:3306\", …], candidate = \"db2:3306\" }"));
+            return Err(Fault::new(Kind::Usage, "topology by orchestrator is not in this version").hint(
+                "list the members: topology = { members = [\"db1:3306\", …], candidate = \"db2:3306\" }",
+            ));
         };
         let connector = Connector::new(&self.credentials(shard)?);
         Ok(Members::new(connector, members.clone(), candidate.clone()))

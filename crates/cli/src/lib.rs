@@ -1,1 +1,18 @@
-//! The backstop command.
+//! The backstop command: the only part that reads arguments, prints and exits.
+
+pub mod args;
+pub mod commands;
+pub mod compose;
+pub mod faults;
+mod help;
+mod human;
+pub mod logs;
+pub mod output;
+mod page;
+pub mod panics;
+pub mod progress;
+pub mod render;
+pub mod stop;
+mod systemd;
+pub mod terminal;
+pub mod usage;

@@ -1,0 +1,371 @@
+//! The command line: commands, options, and their help.
+
+use std::path::PathBuf;
+
+use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::target::Target;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::compose::Given;
+use crate::help;
+
+/// `backstop`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "backstop",
+    version,
+    about = "Backs up the shards of a MySQL fleet and rebuilds lost servers from the backups",
+    after_help = help::MAIN,
+    disable_help_subcommand = true
+)]
+pub struct CommandLine {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// Configuration file [default: ./backstop.toml, then /etc/backstop/backstop.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "BACKSTOP_CONFIG", hide_env = true)]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object on standard output; progress as JSON lines on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on standard error: -v what is done, -vv also why
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Say less on standard error: no progress, only what matters
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Where backups are: file:///directory or s3://bucket/prefix (repository.url)
+    #[arg(long, global = true, value_name = "URL")]
+    pub repository: Option<String>,
+    /// The server program to start: a path, or a name found on PATH (mysql.server)
+    #[arg(long, global = true, value_name = "PROGRAM")]
+    pub mysql_server: Option<String>,
+    /// Set any key of the configuration, such as shards.orders.freeze.hold=3s; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+}
+
+impl Global {
+    /// What was given for the settings.
+    pub fn given(&self) -> Given {
+        let short = [
+            ("repository.url", &self.repository, "--repository"),
+            ("mysql.server", &self.mysql_server, "--mysql-server"),
+        ];
+        let short = short.into_iter().filter_map(|(key, value, flag)| {
+            value.as_ref().map(|value| (key.to_owned(), value.clone(), flag.to_owned()))
+        });
+        let set = self.set.iter().map(|(key, value)| (key.clone(), value.clone(), format!("--set {key}")));
+        Given { file: self.config.clone(), overrides: short.chain(set).collect() }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the main job on a real shard of its own: back up under load, lose a server, rebuild it
+    #[command(after_help = help::DEMO)]
+    Demo(DemoArgs),
+    /// Say whether shards can be backed up and recovered, and what to do if not
+    #[command(after_help = help::CHECK)]
+    Check(CheckArgs),
+    /// Back up a shard
+    #[command(after_help = help::BACKUP)]
+    Backup(BackupArgs),
+    /// List a shard's backups, newest first
+    #[command(after_help = help::BACKUPS)]
+    Backups(BackupsArgs),
+    /// Say which backup a recovery would use and what it would do; touches nothing
+    #[command(after_help = help::PLAN)]
+    Plan(PlanArgs),
+    /// Rebuild a server from a backup, alone or joined to its shard
+    #[command(after_help = help::RECOVER)]
+    Recover(RecoverArgs),
+    /// Say which backups retention no longer wants; with --apply, delete them
+    #[command(after_help = help::PRUNE)]
+    Prune(PruneArgs),
+    /// Check what is stored
+    #[command(after_help = help::VERIFY)]
+    Verify(VerifyArgs),
+    /// Say how every shard stands; exit code 1 when something needs attention
+    #[command(after_help = help::STATUS)]
+    Status(StatusArgs),
+    /// Print what runs a shard's schedule
+    #[command(after_help = help::SCHEDULE)]
+    Schedule(ScheduleArgs),
+    /// Print completions for a shell
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(CompletionsArgs),
+}
+
+/// `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Leave the servers running and say how to connect to them and how to remove them
+    #[arg(long)]
+    pub keep: bool,
+    /// Folder to work in [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Only this shard [default: all]
+    pub shard: Option<ShardName>,
+    /// Show what would mend the findings on the server, ask, and do it
+    #[arg(long, requires = "shard")]
+    pub fix: bool,
+    /// With --fix: do it without asking
+    #[arg(long, requires = "fix")]
+    pub yes: bool,
+}
+
+/// `backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// The shard
+    pub shard: ShardName,
+    /// What started it; recorded with the backup
+    #[arg(long, value_enum, default_value_t = KindArg::OnDemand)]
+    pub kind: KindArg,
+}
+
+/// `backup --kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KindArg {
+    /// A timer
+    Scheduled,
+    /// A person
+    OnDemand,
+}
+
+/// `backups`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupsArgs {
+    /// The shard
+    pub shard: ShardName,
+    /// Only the newest; exit code 21 if there is none
+    #[arg(long)]
+    pub latest: bool,
+}
+
+/// `plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    /// The shard
+    pub shard: ShardName,
+    /// What to recover to
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The target directory
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// TCP port of the server
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Plan for a replica of the shard's current primary (the default)
+    #[arg(long, conflicts_with = "standalone")]
+    pub join: bool,
+    /// Plan for a server by itself
+    #[arg(long)]
+    pub standalone: bool,
+}
+
+/// The moment to recover to.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct TargetArgs {
+    /// The moment: latest, a time such as 2026-11-23T02:21:33Z, after:GTID or before:GTID
+    #[arg(long, value_name = "MOMENT", required_unless_present = "backup")]
+    pub to: Option<Target>,
+    /// A certain backup (see `backstop backups`); --to may then be left out
+    #[arg(long, value_name = "ID")]
+    pub backup: Option<BackupId>,
+}
+
+impl TargetArgs {
+    /// The moment that is asked for; of a certain backup, its own.
+    pub fn target(&self) -> Target {
+        self.to.clone().unwrap_or(Target::Latest)
+    }
+}
+
+/// `recover`.
+#[derive(Debug, Clone, Args)]
+pub struct RecoverArgs {
+    /// The shard
+    pub shard: ShardName,
+    /// What to recover to
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The target directory: new, empty, or of this same recovery, which then goes on
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// How it ends
+    #[command(flatten)]
+    pub ending: EndingArgs,
+    /// TCP port of the server on loopback [default: a free one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// How thoroughly the tables are checked
+    #[arg(long, value_enum, default_value_t = CheckArg::Quick)]
+    pub check: CheckArg,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// User to run the server as [default: who runs this command]
+    #[arg(long, value_name = "USER")]
+    pub server_user: Option<String>,
+    /// Your own option file for the server, instead of one made from the backup's settings
+    #[arg(long, value_name = "FILE")]
+    pub defaults_file: Option<PathBuf>,
+    /// Write a systemd unit for the server into the target directory
+    #[arg(long)]
+    pub systemd: bool,
+}
+
+/// How a recovery ends.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(required = true, multiple = false)]
+pub struct EndingArgs {
+    /// As a replica of the shard's current primary, caught up
+    #[arg(long)]
+    pub join: bool,
+    /// As a read-only server by itself; contacts no member of the shard
+    #[arg(long)]
+    pub standalone: bool,
+}
+
+/// `recover --check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckArg {
+    /// The structure of every table's indexes
+    Quick,
+    /// Every row of every index
+    Full,
+}
+
+/// `prune`.
+#[derive(Debug, Clone, Args)]
+pub struct PruneArgs {
+    /// Only this shard [default: all]
+    pub shard: Option<ShardName>,
+    /// Delete what the plan says
+    #[arg(long)]
+    pub apply: bool,
+}
+
+/// `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// Only this shard [default: all that have something stored]
+    pub shard: Option<ShardName>,
+    /// Read and decode every byte, instead of looking whether every object is there and sound
+    #[arg(long)]
+    pub content: bool,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Only this shard [default: all]
+    pub shard: Option<ShardName>,
+}
+
+/// `schedule`.
+#[derive(Debug, Clone, Args)]
+pub struct ScheduleArgs {
+    /// The shard
+    pub shard: ShardName,
+    /// As a systemd service and timer
+    #[arg(long, required = true)]
+    pub systemd: bool,
+}
+
+/// `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("write KEY=VALUE, such as shards.orders.freeze.hold=3s".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory;
+
+    fn read(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_summary_and_an_example() {
+        for command in CommandLine::command().get_subcommands() {
+            let name = command.get_name();
+            let about = command.get_about().unwrap().to_string();
+            assert!(!about.contains('\n') && about.len() < 100, "{name}: {about}");
+            let after = command.get_after_help().unwrap().to_string();
+            assert!(after.contains(&format!("backstop {name}")), "{name} has no example");
+        }
+    }
+
+    #[test]
+    fn a_recovery_says_how_it_ends_and_to_what() {
+        let line = "backstop recover orders --into /srv/new";
+        for more in ["", "--to latest", "--join", "--to latest --join --standalone", "--join --to yesterday"]
+        {
+            assert!(read(&format!("{line} {more}")).is_err(), "{more}");
+        }
+        assert!(read(&format!("{line} --to latest --join --port 0")).is_err());
+        assert!(read(&format!("{line} --backup nonsense --join")).is_err());
+        let id = "20261123T022133Z-9f3a04c1";
+        for more in [
+            "--to latest --join",
+            &format!("--backup {id} --standalone --port 3307"),
+            &format!("--backup {id} --to latest --join"),
+        ] {
+            assert!(read(&format!("{line} {more}")).is_ok(), "{more}");
+        }
+    }
+
+    #[test]
+    fn flags_become_keys_of_the_configuration() {
+        let line =
+            "backstop --repository file:///x backup orders --set shards.orders.freeze.hold=3s --set a=b=c";
+        let given = read(line).unwrap().global.given();
+        let expected = [
+            ("repository.url", "file:///x", "--repository"),
+            ("shards.orders.freeze.hold", "3s", "--set shards.orders.freeze.hold"),
+            ("a", "b=c", "--set a"),
+        ];
+        let expected = expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
+        assert_eq!(given.overrides, expected);
+        assert!(read("backstop backup orders --set nonsense").is_err());
+        assert!(read("backstop backup Orders").is_err(), "not a shard's name");
+    }
+}

@@ -1,0 +1,90 @@
+//! The commands, one file each.
+
+pub mod backup;
+pub mod backups;
+pub mod check;
+pub mod completions;
+pub mod demo;
+mod fix;
+pub mod plan;
+pub mod prune;
+pub mod recover;
+pub mod schedule;
+pub mod status;
+pub mod verify;
+
+use backstop_engine::world::World;
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::ids::ShardName;
+use backstop_model::settings::{ProviderWish, ShardSettings};
+use backstop_model::topology::Locking;
+use backstop_repo::Repository;
+
+use crate::args::{Command, CommandLine, Global};
+use crate::compose::{self, App};
+use crate::output::Output;
+
+/// How a command that did its work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All is well.
+    Well,
+    /// What it looked at needs attention.
+    Attention,
+    /// What it looked at is damaged.
+    Damaged,
+}
+
+impl Ended {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Well => 0,
+            Self::Attention => Kind::Failed.exit_code(),
+            Self::Damaged => Kind::Damaged.exit_code(),
+        }
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// What kept it from doing its work.
+pub async fn run(line: &CommandLine, world: World, output: &Output) -> Result<Ended> {
+    let global = &line.global;
+    match &line.command {
+        Command::Demo(args) => demo::run(args, world, output).await,
+        Command::Check(args) => check::run(args, &app(global, world)?, output).await,
+        Command::Backup(args) => backup::run(args, &app(global, world)?, output).await,
+        Command::Backups(args) => backups::run(args, &app(global, world)?, output).await,
+        Command::Plan(args) => plan::run(args, &app(global, world)?, output).await,
+        Command::Recover(args) => recover::run(args, &app(global, world)?, output).await,
+        Command::Prune(args) => prune::run(args, &app(global, world)?, output).await,
+        Command::Verify(args) => verify::run(args, &app(global, world)?, output).await,
+        Command::Status(args) => status::run(args, &app(global, world)?, output).await,
+        Command::Schedule(args) => schedule::run(args, global, &app(global, world)?, output),
+        Command::Completions(args) => completions::run(args, output),
+    }
+}
+
+fn app(global: &Global, world: World) -> Result<App> {
+    let (settings, file) = compose::settings(&global.given())?;
+    Ok(App { settings, file, world })
+}
+
+/// A shard need not be configured to be read and recovered alone: then something of it must be stored.
+async fn known_or_stored(app: &App, repository: &Repository, shard: &ShardName) -> Result<()> {
+    let Err(unknown) = app.shard(shard) else { return Ok(()) };
+    if repository.shards().await?.contains(shard) {
+        return Ok(());
+    }
+    Err(Fault { message: format!("{}, and nothing of it is stored", unknown.message), ..unknown })
+}
+
+/// Whether a backup by this shard's provider may hold writes.
+fn locking(shard: &ShardSettings) -> Locking {
+    match shard.snapshot.provider {
+        ProviderWish::Clone => Locking::Never,
+        ProviderWish::Auto | ProviderWish::Btrfs | ProviderWish::Ebs => Locking::Possible,
+    }
+}

@@ -1,0 +1,49 @@
+//! `backstop backup`.
+
+use backstop_engine::backup::{self, Backup};
+use backstop_engine::ports::Topology;
+use backstop_model::backup::BackupKind;
+use backstop_model::fault::Result;
+use backstop_model::ids::ShardName;
+use backstop_model::report::BackupReport;
+use backstop_model::topology::choose_source;
+
+use super::{Ended, locking};
+use crate::args::{BackupArgs, KindArg};
+use crate::compose::App;
+use crate::output::Output;
+
+/// Backs up a shard and shows the backup.
+///
+/// # Errors
+/// As [`perform`].
+pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Ended> {
+    let kind = match args.kind {
+        KindArg::Scheduled => BackupKind::Scheduled,
+        KindArg::OnDemand => BackupKind::OnDemand,
+    };
+    output.report(&perform(app, &args.shard, kind).await?);
+    Ok(Ended::Well)
+}
+
+/// Backs up a shard: chooses the source by the shard's rules, then runs the story.
+///
+/// # Errors
+/// As [`backup::backup`]; when no member may be backed up.
+pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<BackupReport> {
+    let settings = app.shard(shard)?;
+    let (topology, instances) = (app.topology(settings)?, app.instances(settings)?);
+    let repository = app.world.unless_stopped(app.repository()).await?;
+    let members = app.world.unless_stopped(app.world.step("choose", topology.look())).await?;
+    let choice = choose_source(&members, &settings.source, settings.freeze.on_primary, locking(settings))?;
+    app.world.reporter.notice(&format!("backing up {}: {}", choice.endpoint, choice.reason));
+    let story = Backup {
+        shard,
+        kind,
+        choice: &choice,
+        instances: &instances,
+        repository: &repository,
+        world: &app.world,
+    };
+    backup::backup(&story).await
+}

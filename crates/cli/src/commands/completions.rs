@@ -1,0 +1,19 @@
+//! `backstop completions`.
+
+use backstop_model::fault::Result;
+use clap::CommandFactory;
+
+use super::Ended;
+use crate::args::{CommandLine, CompletionsArgs};
+use crate::output::Output;
+
+/// Prints completions for a shell.
+///
+/// # Errors
+/// None.
+pub fn run(args: &CompletionsArgs, output: &Output) -> Result<Ended> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut CommandLine::command(), "backstop", &mut script);
+    output.text(&String::from_utf8_lossy(&script));
+    Ok(Ended::Well)
+}

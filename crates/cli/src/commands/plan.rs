@@ -1,0 +1,32 @@
+//! `backstop plan`.
+
+use backstop_engine::plan::{self, Wanted};
+use backstop_model::fault::Result;
+use backstop_model::plan::Ending;
+
+use super::{Ended, known_or_stored};
+use crate::args::PlanArgs;
+use crate::compose::App;
+use crate::output::Output;
+
+/// Shows which backup a recovery would use, and its steps.
+///
+/// # Errors
+/// As [`plan::plan`].
+pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<Ended> {
+    let wanted = Wanted {
+        shard: args.shard.clone(),
+        target: args.target.target(),
+        backup: args.target.backup.clone(),
+        into: args.into.clone(),
+        port: args.port,
+        ending: if args.standalone { Ending::Standalone } else { Ending::Join },
+    };
+    let planned = app.world.unless_stopped(async {
+        let repository = app.repository().await?;
+        known_or_stored(app, &repository, &wanted.shard).await?;
+        plan::plan(&repository.reader(&wanted.shard), &wanted).await
+    });
+    output.report(&planned.await?);
+    Ok(Ended::Well)
+}

@@ -1,0 +1,27 @@
+//! `backstop prune`.
+
+use backstop_engine::prune::{self, Prune};
+use backstop_model::fault::Result;
+
+use super::Ended;
+use crate::args::PruneArgs;
+use crate::compose::App;
+use crate::output::Output;
+use crate::render::PruneReports;
+
+/// Shows what retention no longer wants, or deletes it.
+///
+/// # Errors
+/// As [`prune::prune`]; the shards before the one with the fault are done.
+pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<Ended> {
+    let repository = app.world.unless_stopped(app.repository()).await?;
+    let mut shards = Vec::new();
+    for shard in app.shards(args.shard.as_ref())? {
+        let retention = app.shard(&shard)?.retention.as_ref();
+        let story = Prune { shard: &shard, retention, repository: &repository, world: &app.world };
+        let report = if args.apply { prune::prune(&story).await } else { prune::plan(&story).await };
+        shards.push(report.map_err(|fault| fault.during(format_args!("prune shard {shard}")))?);
+    }
+    output.report(&PruneReports { shards });
+    Ok(Ended::Well)
+}

@@ -1,0 +1,143 @@
+//! `backstop recover`.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use backstop_adapters::mysql::recovered::RecoveredAccess;
+use backstop_engine::plan::{self, Wanted};
+use backstop_engine::ports::{CheckDepth, Topology};
+use backstop_engine::recover::{self, Recover, RecoverRequest};
+use backstop_model::credentials::Credentials;
+use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::plan::{Ending, RecoveryPlan};
+use backstop_model::report::RecoverReport;
+use backstop_model::topology::Member;
+use backstop_repo::Reader;
+
+use super::{Ended, known_or_stored};
+use crate::args::{CheckArg, RecoverArgs};
+use crate::compose::App;
+use crate::output::Output;
+
+/// Rebuilds a server and says how to go on, or shows the plan.
+///
+/// # Errors
+/// As [`perform`].
+pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended> {
+    if args.plan {
+        let (_, plan) = app.world.unless_stopped(planned(args, app)).await?;
+        output.report(&plan);
+    } else {
+        output.report(&perform(app, args).await?);
+    }
+    Ok(Ended::Well)
+}
+
+/// Plans a recovery and carries it out.
+///
+/// # Errors
+/// As [`plan::plan`] and [`recover::recover`].
+pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
+    let (reader, plan) = app.world.unless_stopped(planned(args, app)).await?;
+    let (topology, servers) = outside(args, app)?;
+    let story = Recover {
+        reader: &reader,
+        programs: &app.servers(),
+        servers: &servers,
+        topology: &*topology,
+        world: &app.world,
+        request: request(args, &plan),
+    };
+    app.world.reporter.notice(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
+    let mut report = recover::recover(&story).await?;
+    if args.systemd {
+        report.next.push(unit(args, app, &report)?);
+    }
+    Ok(report)
+}
+
+async fn planned(args: &RecoverArgs, app: &App) -> Result<(Reader, RecoveryPlan)> {
+    let repository = app.repository().await?;
+    known_or_stored(app, &repository, &args.shard).await?;
+    let reader = repository.reader(&args.shard);
+    let wanted = Wanted {
+        shard: args.shard.clone(),
+        target: args.target.target(),
+        backup: args.target.backup.clone(),
+        into: Some(args.into.clone()),
+        port: args.port,
+        ending: ending(args),
+    };
+    let plan = plan::plan(&reader, &wanted).await?;
+    Ok((reader, plan))
+}
+
+fn request(args: &RecoverArgs, plan: &RecoveryPlan) -> RecoverRequest {
+    RecoverRequest {
+        shard: args.shard.clone(),
+        target: plan.target.clone(),
+        backup_id: plan.backup_id.clone(),
+        into: args.into.clone(),
+        port: args.port,
+        check: match args.check {
+            CheckArg::Quick => CheckDepth::Quick,
+            CheckArg::Full => CheckDepth::Full,
+        },
+        ending: ending(args),
+        server_user: args.server_user.clone(),
+        defaults_file: args.defaults_file.clone(),
+    }
+}
+
+fn ending(args: &RecoverArgs) -> Ending {
+    if args.ending.join { Ending::Join } else { Ending::Standalone }
+}
+
+/// The shard to join and the credentials for it. A recovery by itself has neither, and needs neither.
+fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, RecoveredAccess)> {
+    match ending(args) {
+        Ending::Join => {
+            let shard = app.shard(&args.shard)?;
+            Ok((Box::new(app.topology(shard)?), app.recovered(shard)?))
+        }
+        Ending::Standalone => {
+            let nobody = Credentials {
+                user: String::new(),
+                password: String::new().into(),
+                replication: None,
+                tls: None,
+            };
+            Ok((Box::new(Nobody), RecoveredAccess::new(nobody)))
+        }
+    }
+}
+
+/// The topology of a recovery that must not ask anybody.
+struct Nobody;
+
+#[async_trait]
+impl Topology for Nobody {
+    async fn look(&self) -> Result<Vec<Member>> {
+        Err(Fault::refused("a standalone recovery asks no member of the shard"))
+    }
+}
+
+/// Writes a unit for the recovered server, and says how to install it.
+fn unit(args: &RecoverArgs, app: &App, report: &RecoverReport) -> Result<String> {
+    let name = format!("mysqld-{}-{}.service", args.shard, report.server.port);
+    let path = std::path::absolute(args.into.join(&name)).failed("find the target directory")?;
+    let program = backstop_adapters::mysql::program::locate(&app.settings.mysql.server);
+    let program = program.ok_or_else(|| Fault::failed(format!("find {}", app.settings.mysql.server)))?;
+    let options = path.with_file_name("my.cnf");
+    let user = args.server_user.as_deref();
+    let content = crate::systemd::server_unit(&args.shard, &program, &options, user);
+    std::fs::write(&path, content).failed(format!("write {}", path.display()))?;
+    Ok(install(&path, &name, report.server.datadir.as_str()))
+}
+
+fn install(path: &Path, name: &str, datadir: &str) -> String {
+    format!(
+        "to have systemd run it: stop it (it runs on {datadir}), then `systemctl link {}` and `systemctl enable --now {name}`",
+        path.display()
+    )
+}

@@ -1,0 +1,51 @@
+//! `backstop schedule`.
+
+use std::path::PathBuf;
+
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::settings::{RepositoryUrl, ShardSettings};
+
+use super::Ended;
+use crate::args::{Global, ScheduleArgs};
+use crate::compose::App;
+use crate::output::Output;
+use crate::systemd::{self, Run};
+
+/// Prints the service and the timer of a shard's schedule.
+///
+/// # Errors
+/// [`Kind::Usage`] without a schedule or a configuration file, and when a timer cannot express the schedule.
+pub fn run(args: &ScheduleArgs, global: &Global, app: &App, output: &Output) -> Result<Ended> {
+    let shard = app.shard(&args.shard)?;
+    let schedule = shard.schedule.as_ref().ok_or_else(|| {
+        Fault::new(Kind::Usage, format!("shard {} has no schedule", args.shard))
+            .hint(format!("set shards.{}.schedule, for example \"cron(55 23 * * ? *)\"", args.shard))
+    })?;
+    let file = app.file.as_ref().ok_or_else(|| {
+        Fault::new(Kind::Usage, "a schedule needs a configuration file").hint("name one with --config")
+    })?;
+    let units = systemd::units(&Run {
+        shard: &args.shard,
+        schedule,
+        program: &std::env::current_exe().failed("find this program")?,
+        config: &std::fs::canonicalize(file).failed(format!("find {}", file.display()))?,
+        options: &options(global),
+        writes: &writes(app, shard),
+    })?;
+    output.report(&units);
+    Ok(Ended::Well)
+}
+
+/// What was set on the command line holds for the scheduled runs too.
+fn options(global: &Global) -> Vec<String> {
+    let set = |(key, value, _): (String, String, String)| ["--set".to_owned(), format!("{key}={value}")];
+    global.given().overrides.into_iter().flat_map(set).collect()
+}
+
+fn writes(app: &App, shard: &ShardSettings) -> Vec<PathBuf> {
+    let repository = match &app.settings.repository.url {
+        RepositoryUrl::File { path } => Some(path.clone()),
+        RepositoryUrl::S3(_) => None,
+    };
+    repository.into_iter().chain([shard.snapshot.work_dir.clone()]).collect()
+}

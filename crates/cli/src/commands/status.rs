@@ -1,0 +1,47 @@
+//! `backstop status`.
+
+use backstop_engine::ports::Topology;
+use backstop_engine::status::{self, Status};
+use backstop_model::fault::Result;
+use backstop_model::finding::Finding;
+use backstop_model::ids::ShardName;
+use backstop_model::report::{ShardStatus, StatusReport};
+use backstop_repo::Repository;
+
+use super::Ended;
+use crate::args::StatusArgs;
+use crate::compose::App;
+use crate::output::Output;
+
+/// Shows how every shard stands.
+///
+/// # Errors
+/// When the repository cannot be read. What needs attention is a result: exit code 1.
+pub async fn run(args: &StatusArgs, app: &App, output: &Output) -> Result<Ended> {
+    let repository = app.world.unless_stopped(app.repository()).await?;
+    let mut shards = Vec::new();
+    for shard in app.shards(args.shard.as_ref())? {
+        shards.push(one(app, &repository, &shard).await?);
+    }
+    let report = StatusReport::new(shards);
+    output.report(&report);
+    Ok(if report.ok { Ended::Well } else { Ended::Attention })
+}
+
+async fn one(app: &App, repository: &Repository, shard: &ShardName) -> Result<ShardStatus> {
+    let settings = app.shard(shard)?;
+    let topology = app.topology(settings);
+    let story = Status {
+        shard,
+        schedule: settings.schedule.as_ref(),
+        reader: &repository.reader(shard),
+        topology: topology.as_ref().ok().map(|members| members as &dyn Topology),
+        world: &app.world,
+    };
+    let mut status = status::status(&story).await?;
+    if let Err(fault) = &topology {
+        let todo = fault.hint.clone().unwrap_or_else(|| format!("run `backstop check {shard}`"));
+        status.findings.push(Finding::warning("rpo-unknown", fault.message.clone(), todo));
+    }
+    Ok(status)
+}

@@ -1,0 +1,110 @@
+//! What stands below the options in the help of each command.
+
+/// Below the list of commands.
+pub const MAIN: &str = "\
+Configuration: a TOML file; every key also as a variable BACKSTOP_… (such as
+BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD=3s) or with --set. Secrets only by reference to a file or variable.
+
+Exit codes:
+    0  done                                  12  access was denied
+    1  it did not work; status: attention    20  a guard refused; nothing was touched
+    2  wrong arguments or configuration      21  that moment cannot be recovered, or no backup yet
+   10  the store cannot be reached           22  stored data is damaged
+   11  another run holds the shard          130  interrupted
+
+Examples:
+    backstop demo                    see it work, on servers of its own
+    backstop check orders            can this shard be backed up and recovered?
+    backstop backup orders
+    backstop recover orders --to latest --into /var/lib/mysql-new --join";
+
+/// `demo`.
+pub const DEMO: &str = "\
+Uses a MySQL server that is installed (8.0 or newer), or fetches one into a cache folder on Debian and
+Ubuntu. Needs no configuration, about 1.5 GB of free space and a minute or two. Leaves nothing behind.
+
+Examples:
+    backstop demo
+    backstop demo --keep             leaves the servers running, to look around
+    backstop demo --json";
+
+/// `check`.
+pub const CHECK: &str = "\
+Each finding says what to do about it. Exit code 1 if something stands in the way of a backup or a recovery.
+
+Examples:
+    backstop check
+    backstop check orders --fix";
+
+/// `backup`.
+pub const BACKUP: &str = "\
+Runs on the host of the instance that is backed up: the candidate primary if it is usable, else the best replica,
+else the primary.
+
+Examples:
+    backstop backup orders
+    backstop backup orders --kind scheduled --json";
+
+/// `backups`.
+pub const BACKUPS: &str = "\
+Examples:
+    backstop backups orders
+    backstop backups orders --latest --json";
+
+/// `plan`.
+pub const PLAN: &str = "\
+Reads the repository only. A moment that cannot be recovered is refused with the nearest ones that can
+(exit code 21).
+
+Examples:
+    backstop plan orders --to latest
+    backstop plan orders --to 2026-11-23T02:21:33Z --into /srv/new --standalone";
+
+/// `recover`.
+pub const RECOVER: &str = "\
+Leaves a running server that outlives the command, on loopback and read-only, and says how to connect and what is
+left to do. A recovery that was interrupted goes on when the same command is given again.
+
+Examples:
+    backstop recover orders --to latest --into /var/lib/mysql-new --join
+    backstop recover orders --to latest --into /srv/copy --standalone --port 3307 --check full
+    backstop recover orders --backup 20261123T022133Z-9f3a04c1 --into /srv/copy --standalone --plan";
+
+/// `prune`.
+pub const PRUNE: &str = "\
+Without --apply nothing is deleted. The newest backup always stays; without retention rules all do. What a deleted
+backup alone needed is removed an hour later, by the next prune.
+
+Examples:
+    backstop prune orders
+    backstop prune --apply";
+
+/// `verify`.
+pub const VERIFY: &str = "\
+Names every damaged object and the backups that need it; exit code 22 if there is one.
+
+Examples:
+    backstop verify
+    backstop verify orders --content";
+
+/// `status`.
+pub const STATUS: &str = "\
+Exit code 1 when a backup is stale, coverage has a gap or a shard has another problem, for monitors.
+
+Examples:
+    backstop status
+    backstop status orders --json";
+
+/// `schedule`.
+pub const SCHEDULE: &str = "\
+Prints a service and a timer for the shard's `schedule`, with the commands that install them.
+
+Examples:
+    backstop schedule orders --systemd";
+
+/// `completions`.
+pub const COMPLETIONS: &str = "\
+Examples:
+    backstop completions bash > /etc/bash_completion.d/backstop
+    backstop completions zsh > \"${fpath[1]}/_backstop\"
+    backstop completions fish > ~/.config/fish/completions/backstop.fish";

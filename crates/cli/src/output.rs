@@ -1,0 +1,62 @@
+//! Everything a command prints.
+
+use std::io::Write;
+
+use backstop_model::fault::Fault;
+use backstop_model::report::{FaultReport, Versioned};
+use serde::Serialize;
+
+use crate::page::{Page, Screen};
+use crate::terminal::{Form, Terminal};
+
+/// Prints results and faults in the form that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    terminal: Terminal,
+}
+
+impl Output {
+    /// Prints to this terminal.
+    pub fn new(terminal: Terminal) -> Self {
+        Self { terminal }
+    }
+
+    /// Prints the result of a command: the one thing on standard output.
+    pub fn report<R: Serialize + Screen>(&self, report: &R) {
+        match self.terminal.form {
+            Form::Json => self.json(&Versioned::new(report)),
+            Form::Text => {
+                let mut page = Page::new(self.terminal.stdout);
+                report.draw(&mut page);
+                self.text(&page.into_text());
+            }
+        }
+    }
+
+    /// Prints text as it is.
+    pub fn text(&self, text: &str) {
+        // Who closed standard output wants to read no more.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        let _ = std::io::stdout().flush();
+    }
+
+    /// Prints what went wrong: for people on standard error, for programs on standard output.
+    pub fn fault(&self, fault: &Fault) {
+        if self.terminal.form == Form::Json {
+            return self.json(&Versioned::new(&FaultReport::from(fault)));
+        }
+        let paint = self.terminal.stderr;
+        let mut text = format!("{} {}\n", paint.bad("error:"), fault.message);
+        if let Some(hint) = &fault.hint {
+            text.push_str(&format!("{} {hint}\n", paint.strong("hint:")));
+        }
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    fn json<T: Serialize>(&self, value: &T) {
+        match serde_json::to_string(value) {
+            Ok(text) => self.text(&format!("{text}\n")),
+            Err(error) => tracing::error!("a result cannot be written as JSON: {error}"),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! A defect of Backstop is told in one line.
+
+use std::io::Write;
+
+/// Says where a panic happened, without a stack trace.
+pub fn install() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
+        let why = panic.payload_as_str().unwrap_or("no reason given").replace('\n', " ");
+        let text = format!(
+            "error: internal error in backstop {} at {}: {why}; please report this\n",
+            env!("CARGO_PKG_VERSION"),
+            place.unwrap_or_default()
+        );
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }));
+}

@@ -1,0 +1,37 @@
+//! Results as people see them. Programs see the same values as JSON.
+
+mod backup;
+mod check;
+mod demo;
+mod plan;
+mod prune;
+mod recover;
+mod schedule;
+mod status;
+mod verify;
+
+pub use prune::PruneReports;
+
+use backstop_model::finding::{Finding, Severity};
+
+use crate::page::Page;
+
+/// Findings, the worst first, each with what to do about it.
+fn findings(page: &mut Page, findings: &[Finding]) {
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    for finding in sorted {
+        page.fields([(mark(finding.severity), finding.what.clone())]);
+        if let Some(todo) = finding.todo.as_ref().filter(|_| finding.severity > Severity::Ok) {
+            page.fields([("     ", format!("-> {todo}"))]);
+        }
+    }
+}
+
+fn mark(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Ok => "ok   ",
+        Severity::Warning => "warn ",
+        Severity::Problem => "WRONG",
+    }
+}

@@ -1,0 +1,50 @@
+//! `demo`.
+
+use backstop_model::report::DemoReport;
+
+use super::backup::freeze;
+use crate::human;
+use crate::page::{Page, Screen};
+
+impl Screen for DemoReport {
+    fn draw(&self, page: &mut Page) {
+        let rows = self.steps.iter();
+        page.table(
+            &["STEP", "TOOK", "SEEN"],
+            rows.map(|step| vec![step.name.clone(), human::seconds(step.seconds), step.what.clone()])
+                .collect(),
+        );
+        page.gap();
+        page.fields(fields(self));
+        page.gap();
+        page.line(match self.ok {
+            true => page.paint.good("Nothing was lost: the rebuilt server holds every acknowledged commit."),
+            false => {
+                page.paint.bad("The demonstration failed: the rebuilt server is not the same as the primary.")
+            }
+        });
+    }
+}
+
+fn fields(report: &DemoReport) -> Vec<(&'static str, String)> {
+    let gaps: Vec<String> = report.longest_gaps_ms.iter().map(|gap| human::millis(*gap)).collect();
+    let sizes = |report: &backstop_model::report::BackupReport| {
+        format!(
+            "{} stored of {} of data",
+            human::bytes(report.sizes.stored_bytes),
+            human::bytes(report.sizes.data_bytes)
+        )
+    };
+    vec![
+        ("acknowledged commits", human::thousands(report.acknowledged_commits)),
+        ("lost commits", human::thousands(report.lost_commits)),
+        ("full backup", sizes(&report.first_backup)),
+        ("increment", sizes(&report.backup)),
+        ("writes on the source", freeze(&report.backup.freeze)),
+        (
+            "longest gaps",
+            format!("{} between two commits on the primary, one for each backup", gaps.join(" and ")),
+        ),
+        ("recovery", format!("{} from nothing to caught up", human::seconds(report.recover.seconds.total))),
+    ]
+}

@@ -1,0 +1,69 @@
+//! Ctrl-C and SIGTERM.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_engine::ports::Reporter;
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// How long a command may clean up after the first signal.
+pub const CLEANUP: Duration = Duration::from_secs(120);
+
+/// What the user's signals ask for.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    stop: watch::Sender<bool>,
+}
+
+impl Signals {
+    /// Listens from now on. The receiver becomes true with the first signal.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen() -> Result<(Self, watch::Receiver<bool>)> {
+        let (stop, stopped) = watch::channel(false);
+        let on = |kind| signal(kind).failed("listen to signals");
+        let signals =
+            Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())?, stop };
+        Ok((signals, stopped))
+    }
+
+    /// Runs a command to its end. The first signal asks it to stop and clean up; a second one, or a clean-up that
+    /// takes too long, ends it where it stands.
+    ///
+    /// # Errors
+    /// As the command; [`Kind::Interrupted`] when it was ended.
+    pub async fn guard<T>(
+        mut self,
+        reporter: Arc<dyn Reporter>,
+        command: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut command = std::pin::pin!(command);
+        tokio::select! {
+            ended = &mut command => return ended,
+            () = self.next() => {}
+        }
+        reporter.notice("stopping: cleaning up first (again to leave at once)");
+        // Commands hold receivers, or have ended.
+        let _ = self.stop.send(true);
+        let bounded = tokio::time::timeout(CLEANUP, &mut command);
+        tokio::select! {
+            ended = bounded => ended.unwrap_or_else(|_| Err(left(&format!("cleaning up took longer than {CLEANUP:?}")))),
+            () = self.next() => Err(left("left without cleaning up, as asked")),
+        }
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn left(why: &str) -> Fault {
+    Fault::new(Kind::Interrupted, why).hint("the next command on this host clears what was left")
+}

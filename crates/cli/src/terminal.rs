@@ -1,0 +1,104 @@
+//! Whom a command speaks to, and how.
+
+use std::io::IsTerminal;
+
+use crate::args::Global;
+
+/// Whom a command speaks to, and how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// In which form results and progress are given.
+    pub form: Form,
+    /// How much is said.
+    pub level: Level,
+    /// Colours on standard output.
+    pub stdout: Paint,
+    /// Colours on standard error.
+    pub stderr: Paint,
+    /// Standard error is a terminal that lines can be redrawn on.
+    pub live: bool,
+}
+
+/// In which form results and progress are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Results and what matters.
+    Quiet,
+    /// Also progress.
+    Normal,
+    /// Also what is done (`-v`).
+    Verbose,
+    /// Also why (`-vv`).
+    Debug,
+}
+
+impl Terminal {
+    /// As the flags, the environment and the process's files say.
+    pub fn of(global: &Global) -> Self {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let dumb = set("TERM").is_some_and(|term| term == "dumb");
+        let colours = set("NO_COLOR").is_none() && !dumb && !global.json;
+        let (stdout, stderr) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
+        Self {
+            form: if global.json { Form::Json } else { Form::Text },
+            level: match (global.quiet, global.verbose) {
+                (true, _) => Level::Quiet,
+                (_, 0) => Level::Normal,
+                (_, 1) => Level::Verbose,
+                _ => Level::Debug,
+            },
+            stdout: Paint { on: colours && stdout },
+            stderr: Paint { on: colours && stderr },
+            live: stderr && !dumb && !global.json,
+        }
+    }
+}
+
+/// Colours, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// Without colours.
+    pub const PLAIN: Self = Self { on: false };
+
+    /// As it should be.
+    pub fn good(self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    /// Worth a look.
+    pub fn warn(self, text: &str) -> String {
+        self.wrap("33", text)
+    }
+
+    /// Wrong.
+    pub fn bad(self, text: &str) -> String {
+        self.wrap("31;1", text)
+    }
+
+    /// What matters most.
+    pub fn strong(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    /// What matters least.
+    pub fn faint(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
