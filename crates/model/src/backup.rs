@@ -40,6 +40,10 @@ pub struct Lineage {
     /// The volume's generation when the snapshot was taken, where the provider has one (btrfs).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
+    /// What this snapshot left behind on the volume, to be found by the next one, where the provider does that: a
+    /// volume without it has been set back since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
 }
 
 /// The facts of one backup: everything but where its bytes are.

@@ -146,7 +146,12 @@ impl Snapshots for Clone {
             snapshot: Snapshot { run: run.clone(), path },
             position: Position { gtid_executed, ..Position::default() },
             freeze: FreezeReport { mode: FreezeMode::None, held_ms: 0.0, waited_ms: 0.0 },
-            lineage: Lineage { server_uuid: donor.uuid, volume: "clone".to_owned(), generation: None },
+            lineage: Lineage {
+                server_uuid: donor.uuid,
+                volume: "clone".to_owned(),
+                generation: None,
+                mark: None,
+            },
             taken_at,
         })
     }

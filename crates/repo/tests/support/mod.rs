@@ -1,6 +1,8 @@
 //! What the tests of this crate share: repositories to test on and trees to store.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod strange;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -37,7 +39,7 @@ impl Bench {
     }
 
     async fn local_with(key: Option<&RepoKey>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let repository = Repository::open(&location(dir.path()), key).await.unwrap();
         Self { repository, dir: Some(dir) }
     }
@@ -73,10 +75,15 @@ impl Bench {
     /// Restores a backup and gives what came out.
     pub async fn restored(&self, id: &BackupId) -> BTreeMap<String, Vec<u8>> {
         let manifest = self.reader().manifest(id).await.unwrap();
-        let target = tempfile::tempdir().unwrap();
+        let target = scratch();
         self.reader().restore(&manifest, target.path(), &Default::default(), &|_| {}).await.unwrap();
         tree_of(target.path())
     }
+}
+
+/// A directory in memory where there is one: durability is not what these tests are about, and it is slow.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 pub fn location(dir: &Path) -> Location {

@@ -1,0 +1,206 @@
+//! A binary log file: which whole transactions it holds.
+//!
+//! A file is the four bytes `fe 62 69 6e` (`fd 62 69 6e`: encrypted) and events one after the other. An event is a header
+//! of 19 bytes, all little-endian (time u32 · type u8 · server id u32 · size of the whole event u32 · end position u32 ·
+//! flags u16), its body, and, if the file's format description says so, a CRC-32 of everything before it (4 bytes).
+
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+
+use backstop_model::gtid::Gtid;
+
+use crate::crc::Crc32;
+use crate::gtid;
+
+/// A binary log file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidBinlog {
+    /// The operating system says so.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is encrypted.
+    #[error("it is encrypted")]
+    Encrypted,
+    /// It is not a binary log, or one of a form that is not known.
+    #[error("at offset {at}: {what}")]
+    Form {
+        /// Offset in the file, in bytes.
+        at: u64,
+        /// What is wrong there.
+        what: &'static str,
+    },
+}
+
+/// A transaction that is in the file as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its identifier.
+    pub gtid: Gtid,
+    /// Offset of its GTID event.
+    pub start: u64,
+    /// Offset behind its last event.
+    pub end: u64,
+}
+
+/// A binary log file that is open for reading. The file must not change meanwhile.
+#[derive(Debug)]
+pub struct BinlogFile<R: Read + Seek> {
+    input: BufReader<R>,
+    size: u64,
+    checksums: bool,
+}
+
+const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
+const MAGIC_ENCRYPTED: [u8; 4] = [0xfd, b'b', b'i', b'n'];
+const HEADER: usize = 19;
+const CHECKSUM: u64 = 4;
+/// A format description or GTID event is far smaller.
+const LARGEST_BODY: u64 = 64 * 1024;
+
+const FORMAT_DESCRIPTION: u8 = 15;
+const GTID: u8 = 33;
+const ANONYMOUS_GTID: u8 = 34;
+const TAGGED_GTID: u8 = 42;
+
+/// An event's header, with what follows from where it was read.
+struct Event {
+    kind: u8,
+    start: u64,
+    end: u64,
+}
+
+impl<R: Read + Seek> BinlogFile<R> {
+    /// Opens a file: reads its first event, which describes the others.
+    ///
+    /// # Errors
+    /// [`InvalidBinlog::Encrypted`], and [`InvalidBinlog::Form`] if it is not a binary log of MySQL 5.6 or later.
+    pub fn open(input: R) -> Result<Self, InvalidBinlog> {
+        let mut input = BufReader::with_capacity(64 * 1024, input);
+        let size = input.seek(SeekFrom::End(0))?;
+        let mut file = Self { input, size, checksums: false };
+        file.input.seek(SeekFrom::Start(0))?;
+        let mut magic = [0; 4];
+        file.input.read_exact(&mut magic)?;
+        match magic {
+            MAGIC => {}
+            MAGIC_ENCRYPTED => return Err(InvalidBinlog::Encrypted),
+            _ => return Err(InvalidBinlog::Form { at: 0, what: "this is not a binary log" }),
+        }
+        let event = file.event_at(4)?.filter(|event| event.kind == FORMAT_DESCRIPTION);
+        let bad = || InvalidBinlog::Form { at: 4, what: "the format description is missing" };
+        let body = file.body(&event.ok_or_else(bad)?)?;
+        // The description ends with the kind of checksum (0 none, 1 CRC-32) and a checksum of its own.
+        let kind = body.len().checked_sub(CHECKSUM as usize + 1).and_then(|at| body.get(at));
+        file.checksums = match kind.ok_or_else(bad)? {
+            0 => false,
+            1 => true,
+            _ => return Err(InvalidBinlog::Form { at: 4, what: "the kind of checksum is not known" }),
+        };
+        Ok(file)
+    }
+
+    /// Every whole transaction with a GTID that begins at `from` or later; `from` must be the offset of an event. The
+    /// file may end in the middle of a transaction, as that of a crashed server does: what is torn is not
+    /// reported, and neither is anything after an event whose checksum is wrong.
+    ///
+    /// # Errors
+    /// [`InvalidBinlog::Form`] if a GTID event is not of a known form, or a transaction's events do not end where
+    /// its GTID event says.
+    pub fn transactions(&mut self, from: u64) -> Result<Vec<Transaction>, InvalidBinlog> {
+        let mut found = Vec::new();
+        let mut at = from.max(MAGIC.len() as u64);
+        while let Some(event) = self.event_at(at)? {
+            at = match event.kind {
+                GTID | TAGGED_GTID => match self.transaction(&event)? {
+                    Some(transaction) => {
+                        let end = transaction.end;
+                        found.push(transaction);
+                        end
+                    }
+                    None => break,
+                },
+                // Without GTIDs nothing says where a transaction ends, and nothing needs to be known of it.
+                ANONYMOUS_GTID => event.end,
+                _ if self.is_sound(&event)? => event.end,
+                _ => break,
+            };
+        }
+        Ok(found)
+    }
+
+    /// The transaction that begins with this GTID event, if all of it is there.
+    fn transaction(&mut self, event: &Event) -> Result<Option<Transaction>, InvalidBinlog> {
+        if !self.is_sound(event)? {
+            return Ok(None);
+        }
+        let form = |what| InvalidBinlog::Form { at: event.start, what };
+        let body = self.body(event)?;
+        let read = if event.kind == GTID { gtid::untagged(&body) } else { gtid::tagged(&body) };
+        let read = read.ok_or_else(|| form("the GTID event is of an unknown form"))?;
+        let end = event.start.saturating_add(read.length);
+        if read.length < event.end - event.start {
+            return Err(form("the GTID event does not tell its transaction's length"));
+        }
+        let mut at = event.end;
+        while at < end {
+            let Some(next) = self.event_at(at)? else { return Ok(None) };
+            if !self.is_sound(&next)? {
+                return Ok(None);
+            }
+            at = next.end;
+        }
+        if at != end {
+            return Err(form("the transaction's events do not end where its GTID event says"));
+        }
+        Ok(Some(Transaction { gtid: read.gtid, start: event.start, end }))
+    }
+
+    /// The header at an offset, if the whole event is in the file.
+    fn event_at(&mut self, start: u64) -> Result<Option<Event>, InvalidBinlog> {
+        if start + HEADER as u64 > self.size {
+            return Ok(None);
+        }
+        let mut header = [0; HEADER];
+        self.input.seek(SeekFrom::Start(start))?;
+        self.input.read_exact(&mut header)?;
+        let size = u32::from_le_bytes([header[9], header[10], header[11], header[12]]);
+        let end = start + u64::from(size);
+        let whole = u64::from(size) >= HEADER as u64 && end <= self.size;
+        Ok(whole.then_some(Event { kind: header[4], start, end }))
+    }
+
+    fn body(&mut self, event: &Event) -> Result<Vec<u8>, InvalidBinlog> {
+        let checksum = if self.checksums { CHECKSUM } else { 0 };
+        let start = event.start + HEADER as u64;
+        let length = event.end.saturating_sub(checksum).saturating_sub(start);
+        if length > LARGEST_BODY {
+            return Err(InvalidBinlog::Form {
+                at: event.start,
+                what: "the event is larger than its kind can be",
+            });
+        }
+        self.input.seek(SeekFrom::Start(start))?;
+        let mut body = vec![0; length as usize];
+        self.input.read_exact(&mut body)?;
+        Ok(body)
+    }
+
+    /// True if the event's checksum is right, or the file has none. The event is read in pieces: it can be large.
+    fn is_sound(&mut self, event: &Event) -> Result<bool, InvalidBinlog> {
+        if !self.checksums {
+            return Ok(true);
+        }
+        let Some(mut left) = (event.end - event.start).checked_sub(CHECKSUM) else { return Ok(false) };
+        self.input.seek(SeekFrom::Start(event.start))?;
+        let mut crc = Crc32::new();
+        let mut piece = [0; 16 * 1024];
+        while left > 0 {
+            let length = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.input.read_exact(&mut piece[..length])?;
+            crc.update(&piece[..length]);
+            left -= length as u64;
+        }
+        let mut stored = [0; CHECKSUM as usize];
+        self.input.read_exact(&mut stored)?;
+        Ok(crc.finish() == u32::from_le_bytes(stored))
+    }
+}
