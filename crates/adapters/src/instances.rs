@@ -11,6 +11,7 @@ use backstop_model::settings::{ProviderWish, SnapshotSettings};
 use backstop_model::topology::Choice;
 
 use crate::mysql::connect::Connector;
+use crate::mysql::findings::findings;
 use crate::mysql::settings::recorded_settings;
 use crate::snapshots::clone::Clone;
 use crate::snapshots::{Site, dead};
@@ -36,8 +37,9 @@ impl Instances for LocalInstances {
         dead::clear_dead_runs(&site).await?;
         let mut session = self.connector.connect(&choice.endpoint).await?;
         let settings = recorded_settings(&mut session).await?;
+        let findings = findings(&mut session).await?;
         session.close().await;
-        Ok(Instance { settings, snapshots: self.provider(site).await? })
+        Ok(Instance { settings, findings, snapshots: self.provider(site).await? })
     }
 }
 

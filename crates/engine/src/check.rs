@@ -85,7 +85,10 @@ fn rejected(rejection: &backstop_model::topology::Rejection) -> Finding {
 
 async fn instance(c: &Check<'_>, choice: &Choice, findings: &mut Vec<Finding>) {
     let found = match c.instances.open(choice).await {
-        Ok(instance) => instance.snapshots.check().await,
+        Ok(instance) => {
+            findings.extend(instance.findings);
+            instance.snapshots.check().await
+        }
         Err(fault) => Err(fault),
     };
     match found {

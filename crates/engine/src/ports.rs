@@ -69,6 +69,8 @@ pub trait Instances: Send + Sync {
 pub struct Instance {
     /// What a recovered server should keep of its settings.
     pub settings: RecordedSettings,
+    /// What an operator should know of it before its backup is recovered.
+    pub findings: Vec<Finding>,
     /// Takes snapshots of it, by the provider that was configured or found fit.
     pub snapshots: Box<dyn Snapshots>,
 }

@@ -4,6 +4,7 @@ pub mod connect;
 pub mod dialect;
 pub mod error;
 pub mod facts;
+pub mod findings;
 pub mod freeze;
 pub mod log;
 pub mod packages;

@@ -1,0 +1,40 @@
+//! What is worth knowing of a server before its backup is recovered, whatever takes the snapshot.
+
+use backstop_model::finding::Finding;
+
+use super::connect::Connection;
+use super::error::SqlError;
+use super::facts::enabled_events;
+
+/// Looks at what would surprise an operator after a recovery.
+///
+/// # Errors
+/// See [`Cause`](super::error::Cause).
+pub async fn findings(session: &mut Connection) -> Result<Vec<Finding>, SqlError> {
+    Ok(events(&enabled_events(session).await?).into_iter().collect())
+}
+
+fn events(enabled: &[String]) -> Option<Finding> {
+    let [first, rest @ ..] = enabled else { return None };
+    let others = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+    Some(Finding::warning(
+        "events-enabled",
+        format!("event {first}{others} would fire on a recovered server"),
+        "recovered servers are left with event_scheduler = OFF: turn it on when the server takes over",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_named() {
+        assert_eq!(events(&[]), None);
+        let of = |names: &[&str]| {
+            events(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).map(|finding| finding.what)
+        };
+        assert_eq!(of(&["shop.tick"]).as_deref(), Some("event shop.tick would fire on a recovered server"));
+        assert!(of(&["a.b", "a.c", "a.d"]).is_some_and(|what| what.contains("a.b and 2 more")));
+    }
+}
