@@ -235,6 +235,10 @@ impl Extents {
         Ok(Self { opened, summary, packs })
     }
 
+    pub(crate) fn key(&self) -> &str {
+        self.opened.key()
+    }
+
     /// Reads the extents of files that have so many blocks each, in order. Every block is covered exactly
     /// once, or the reading ends with a fault.
     pub(crate) fn read(&self, file_blocks: Vec<u64>) -> ExtentsReader {

@@ -250,6 +250,9 @@ impl<'a> Verify<'a> {
         }
         match self.compare(index, packs).await {
             Ok(()) => Ok(()),
+            Err(ObjectFault::Damaged { key, wrong }) if key == index.fingerprints.key => {
+                self.note(ObjectFault::Damaged { key, wrong }, &[])
+            }
             Err(fault) => self.note(fault, std::slice::from_ref(&index.id)),
         }
     }
@@ -295,7 +298,7 @@ impl<'a> Verify<'a> {
 
     fn place_key(&self, index: &Index, place: Place) -> String {
         match place {
-            Place::Zero => index.fingerprints.key.clone(),
+            Place::Zero => index.extents.key().to_owned(),
             Place::Pack { pack, .. } => self.reader.log.keys.pack(index.extents.packs[pack as usize].id),
         }
     }

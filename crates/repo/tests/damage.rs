@@ -128,7 +128,7 @@ impl Stage {
     /// A restore either fails, naming the object, or did not need what is damaged of it; it never gives other bytes.
     async fn fails_naming(&self, harm: Harm, nth: usize, key: &str) {
         let reader = self.bench.reader();
-        let target = tempfile::tempdir().unwrap();
+        let target = support::scratch();
         let outcome = async {
             let manifest = reader.manifest(&self.backups[nth].facts.backup_id).await?;
             reader.restore(&manifest, target.path(), &Default::default(), &|_| {}).await

@@ -1,0 +1,157 @@
+//! A store that fails, loses, lies or dawdles where a test says so, and counts what it is asked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+/// What a store does with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// What it is asked.
+    Honest,
+    /// Nothing, and says so.
+    Fails,
+    /// Nothing, and reports success.
+    Loses,
+    /// Overwrites where it should only create.
+    IgnoresCondition,
+    /// What it is asked, but reports a conflict: the first answer was lost and the request repeated.
+    Repeats,
+    /// What it is asked, later.
+    Dawdles,
+}
+
+type Rule = Box<dyn Fn(&'static str, &str) -> Deed + Send + Sync>;
+
+pub struct Strange {
+    inner: InMemory,
+    rule: Mutex<Rule>,
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Strange {
+    pub fn new(rule: impl Fn(&'static str, &str) -> Deed + Send + Sync + 'static) -> Self {
+        Self { inner: InMemory::new(), rule: Mutex::new(Box::new(rule)), counts: Mutex::default() }
+    }
+
+    pub fn honest() -> Self {
+        Self::new(|_, _| Deed::Honest)
+    }
+
+    pub fn obey(&self, rule: impl Fn(&'static str, &str) -> Deed + Send + Sync + 'static) {
+        *self.rule.lock().unwrap() = Box::new(rule);
+    }
+
+    /// How often each operation was asked for since the last call.
+    pub fn take_counts(&self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut self.counts.lock().unwrap())
+    }
+
+    async fn deed(&self, operation: &'static str, key: &Path) -> Deed {
+        *self.counts.lock().unwrap().entry(operation).or_default() += 1;
+        let deed = (self.rule.lock().unwrap())(operation, key.as_ref());
+        if deed == Deed::Dawdles {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        deed
+    }
+}
+
+fn failure() -> Error {
+    Error::Generic { store: "strange", source: "the store is out of order".into() }
+}
+
+#[async_trait]
+impl ObjectStore for Strange {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        mut opts: PutOptions,
+    ) -> Result<PutResult> {
+        let lie = || PutResult { e_tag: None, version: None, extensions: Default::default() };
+        match self.deed("put", location).await {
+            Deed::Honest | Deed::Dawdles => self.inner.put_opts(location, payload, opts).await,
+            Deed::Fails => Err(failure()),
+            Deed::Loses => Ok(lie()),
+            Deed::IgnoresCondition => {
+                opts.mode = PutMode::Overwrite;
+                self.inner.put_opts(location, payload, opts).await
+            }
+            Deed::Repeats => {
+                self.inner.put_opts(location, payload, opts).await?;
+                Err(Error::AlreadyExists { path: location.to_string(), source: "the first attempt".into() })
+            }
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        match self.deed("put", location).await {
+            Deed::Fails => Err(failure()),
+            _ => self.inner.put_multipart_opts(location, opts).await,
+        }
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let operation = if options.head { "head" } else { "get" };
+        match self.deed(operation, location).await {
+            Deed::Fails => Err(failure()),
+            _ => self.inner.get_opts(location, options).await,
+        }
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        *self.counts.lock().unwrap().entry("list").or_default() += 1;
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+impl fmt::Debug for Strange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Strange")
+    }
+}
+
+impl fmt::Display for Strange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Strange")
+    }
+}
+
+impl Strange {
+    /// Every key, sorted.
+    pub async fn keys(&self) -> Vec<String> {
+        let all: Vec<_> =
+            self.inner.list(None).map_ok(|meta| meta.location.to_string()).collect::<Vec<_>>().await;
+        let mut keys: Vec<String> = all.into_iter().map(|key| key.unwrap()).collect();
+        keys.sort();
+        keys
+    }
+}
