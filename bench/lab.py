@@ -51,7 +51,8 @@ def timed(*words, env=None, cwd=None):
         out.seek(0)
         err.seek(0)
         if child.returncode:
-            raise RuntimeError(f"{' '.join(words)}: exit {child.returncode}: {err.read()[-2000:]}")
+            said = err.read()[-1000:] + out.read(1000)
+            raise RuntimeError(f"{' '.join(words)}: exit {child.returncode}: {said}")
         return seconds, peak, out.read(64 << 20)
 
 
