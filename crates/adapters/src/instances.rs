@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backstop_engine::ports::{Instance, Instances, ServerPrograms, Snapshots};
+use backstop_engine::ports::{Instance, Instances, ServerPrograms};
 use backstop_engine::world::World;
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::fault::{Fault, Result};
 use backstop_model::freeze::FreezeRules;
-use backstop_model::settings::{ProviderWish, SnapshotSettings};
+use backstop_model::settings::SnapshotSettings;
 use backstop_model::topology::Choice;
 
 use crate::mysql::connect::Connector;
 use crate::mysql::findings::findings;
 use crate::mysql::settings::recorded_settings;
-use crate::snapshots::clone::Clone;
-use crate::snapshots::{Site, dead};
+use crate::snapshots::{Site, auto, dead};
 
 /// Instances whose data directories are on this host.
 pub struct LocalInstances {
@@ -39,7 +38,7 @@ impl Instances for LocalInstances {
         let settings = recorded_settings(&mut session).await?;
         let findings = findings(&mut session).await?;
         session.close().await;
-        Ok(Instance { settings, findings, snapshots: self.provider(site).await? })
+        Ok(Instance { settings, findings, snapshots: auto::open(self.snapshot.provider, site).await? })
     }
 }
 
@@ -55,18 +54,5 @@ impl LocalInstances {
             servers: Arc::clone(&self.servers),
             world: self.world.clone(),
         })
-    }
-
-    async fn provider(&self, site: Site) -> Result<Box<dyn Snapshots>> {
-        match self.snapshot.provider {
-            ProviderWish::Auto | ProviderWish::Clone => Ok(Box::new(Clone::new(site))),
-            ProviderWish::Btrfs => {
-                Err(Fault::new(Kind::Usage, "snapshot.provider = \"btrfs\" is not there yet"))
-            }
-            ProviderWish::Ebs => {
-                Err(Fault::new(Kind::Usage, "snapshot.provider = \"ebs\" is not in this version")
-                    .hint("use \"auto\", \"btrfs\" or \"clone\""))
-            }
-        }
     }
 }

@@ -14,7 +14,9 @@ pub mod slots;
 pub mod snapshots;
 pub mod tables;
 pub mod template;
+pub mod volume;
 
 pub use ledger::Ledger;
 pub use member::Member;
 pub use shard::{Layout, Shard};
+pub use volume::Volume;

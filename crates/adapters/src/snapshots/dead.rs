@@ -9,7 +9,7 @@ use backstop_engine::ports::{ServerPrograms, Snapshot};
 use backstop_model::fault::{Fault, Result};
 use backstop_model::ids::BackupId;
 
-use super::{Site, copy, runs};
+use super::{Site, copy, place, runs, volume};
 use crate::mysql::connect::Connection;
 use crate::mysql::error::Cause;
 
@@ -47,6 +47,9 @@ async fn remove_local(servers: &dyn ServerPrograms, run: &Snapshot) -> Result<()
     let datadir = copy::datadir(&run.path);
     if datadir.exists() {
         servers.stop(&datadir, STOP_DEADLINE).await?;
+    }
+    if let Some(image) = place::of(&run.path)? {
+        volume::delete(&image).await?;
     }
     runs::remove(&run.path).await
 }

@@ -37,7 +37,7 @@ const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('datadir'
     'log_bin', 'log_bin_basename', 'log_bin_index', 'relay_log_basename', 'relay_log_index', 'log_error', \
     'general_log_file', 'slow_query_log_file', 'pid_file', 'socket', 'sync_binlog', \
     'innodb_flush_log_at_trx_commit', 'innodb_use_native_aio', 'super_read_only', 'replica_preserve_commit_order', \
-    'slave_preserve_commit_order', 'binlog_encryption', 'wait_timeout')";
+    'slave_preserve_commit_order', 'binlog_encryption', 'log_replica_updates', 'log_slave_updates')";
 
 /// Tables that hold data which only InnoDB's tools do not see: every engine but InnoDB, in every schema that users may
 /// write to. The server's own two log tables are CSV and are left out.

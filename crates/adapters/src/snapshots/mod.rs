@@ -1,11 +1,16 @@
 //! Images of an instance's data, taken on its own host.
 
+pub mod auto;
+pub mod btrfs;
 pub mod clone;
 mod copy;
 pub mod dead;
 pub mod donor;
+mod place;
 pub mod runs;
 mod space;
+mod tail;
+mod volume;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,4 +59,10 @@ fn refuse_problems(endpoint: &Endpoint, findings: &[Finding]) -> Result<()> {
     let what: Vec<_> = problems.iter().map(|finding| finding.what.as_str()).collect();
     let todo: Vec<_> = problems.iter().filter_map(|finding| finding.todo.as_deref()).collect();
     Err(Fault::refused(format!("take a snapshot of {endpoint}: {}", what.join("; "))).hint(todo.join("; ")))
+}
+
+/// True if a program of this name is on PATH.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }

@@ -3,5 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod btrfs;
 mod clone;
 mod freeze;

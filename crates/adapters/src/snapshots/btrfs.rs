@@ -1,0 +1,335 @@
+//! A read-only snapshot of the btrfs subvolume that the data directory is on: atomic, and in milliseconds.
+//!
+//! Nothing is pinned once it is released: a later increment needs the parent's generation only.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_engine::freeze::{Frozen, freeze_lock_free, freeze_locked};
+use backstop_engine::ports::{ChangedFiles, Opened, Snapshot, Snapshots, Taken};
+use backstop_model::backup::Lineage;
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::finding::Finding;
+use backstop_model::freeze::{FreezeMode, ModeChoice, choose_mode, lock_free_obstacles};
+use backstop_model::ids::BackupId;
+use backstop_model::topology::Role;
+
+use super::donor::Donor;
+use super::volume::{self, Subvolume};
+use super::{Site, dead, place, refuse_problems, runs, space, tail};
+use crate::mysql::connect::Connection;
+use crate::mysql::facts;
+use crate::mysql::freeze::MysqlFreeze;
+
+/// Snapshots of one instance's subvolume.
+pub struct Btrfs {
+    site: Site,
+    opened: Mutex<BTreeMap<BackupId, Opened>>,
+}
+
+/// What was found out before a snapshot is taken.
+struct Plan {
+    donor: Donor,
+    subvolume: Subvolume,
+    findings: Vec<Finding>,
+    mode: Result<ModeChoice>,
+}
+
+impl Btrfs {
+    /// Snapshots of this instance.
+    pub fn new(site: Site) -> Self {
+        Self { site, opened: Mutex::default() }
+    }
+
+    async fn plan(&self) -> Result<Plan> {
+        let mut session = self.site.connect().await?;
+        let plan = self.plan_with(&mut session).await;
+        session.close().await;
+        plan
+    }
+
+    async fn plan_with(&self, session: &mut Connection) -> Result<Plan> {
+        let donor = Donor::look(session, self.site.servers.as_ref()).await?;
+        let Some(subvolume) = Subvolume::of(&donor.datadir)? else {
+            let message = format!("the data directory {} is not on btrfs", donor.datadir.display());
+            return Err(Fault::refused(message).hint("set snapshot.provider to \"clone\" or \"auto\""));
+        };
+        let in_snapshot = |path: &Path| subvolume.holds(path);
+        let server = facts::server_facts(session, in_snapshot).await?;
+        let mut obstacles = lock_free_obstacles(&server);
+        obstacles.extend(binlog_obstacles(&donor));
+        let mut findings = outside(&server.outside);
+        findings.extend(relocated(&facts::data_paths(session).await?));
+        findings.extend(strange_entries(&donor.datadir)?);
+        findings.extend(self.surroundings(&donor, &subvolume));
+        let mode = choose_mode(&self.site.freeze, &obstacles, self.site.role);
+        findings.push(self.mode_finding(&donor, &mode));
+        Ok(Plan { donor, subvolume, findings, mode })
+    }
+
+    fn surroundings(&self, donor: &Donor, subvolume: &Subvolume) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if !rustix::process::geteuid().is_root() {
+            findings.push(Finding::problem(
+                "btrfs-needs-root",
+                "snapshots of btrfs subvolumes are made and deleted by root",
+                "run Backstop as root, or set snapshot.provider to \"clone\"",
+            ));
+        }
+        if !super::on_path("btrfs") {
+            findings.push(Finding::problem(
+                "btrfs-program-missing",
+                "the program `btrfs` is not on PATH",
+                "install btrfs-progs",
+            ));
+        }
+        // While the snapshot lives, what the server overwrites takes new space.
+        let need = space::tree_size(&donor.datadir) / 20 + (64 << 20);
+        findings.push(space::enough(&subvolume.root, need));
+        findings
+    }
+
+    fn mode_finding(&self, donor: &Donor, mode: &Result<ModeChoice>) -> Finding {
+        match mode {
+            Err(fault) => Finding::problem("freeze", &fault.message, fault.hint.clone().unwrap_or_default()),
+            Ok(choice) if choice.mode == FreezeMode::LockFree => Finding::ok("freeze", &choice.reason),
+            Ok(choice) if self.site.role != Role::Primary && deadlocks(donor) => Finding::problem(
+                "replica-commit-order",
+                format!(
+                    "{}, and on version {} a read lock can deadlock with appliers that preserve the commit order",
+                    choice.reason, donor.version
+                ),
+                "upgrade to 8.0.23 or later, or set replica_preserve_commit_order=OFF, or back up another member",
+            ),
+            Ok(choice) => Finding::warning(
+                "freeze",
+                format!("writes are held while the snapshot is taken: {}", choice.reason),
+                "mend what is named to back up without a lock",
+            ),
+        }
+    }
+
+    async fn freeze(&self, plan: &Plan) -> Result<Frozen> {
+        let sessions = MysqlFreeze::new(self.site.connector.clone(), self.site.endpoint.clone());
+        let choice = plan.mode.as_ref().map_err(Fault::clone)?;
+        if choice.mode == FreezeMode::LockFree {
+            return freeze_lock_free(&sessions, &self.site.freeze, &self.site.world).await;
+        }
+        if self.site.role == Role::Primary {
+            let text = format!("locking the PRIMARY {}: {}", self.site.endpoint, choice.reason);
+            self.site.world.reporter.notice(&text);
+        }
+        freeze_locked(&sessions, &self.site.freeze, &self.site.world).await
+    }
+
+    /// Where the data directory and its logs are in the snapshot.
+    fn opened(plan: &Plan, snapshot: &Path) -> Opened {
+        let inside = |path: &Path| plan.subvolume.in_snapshot(path, snapshot);
+        let root = inside(&plan.donor.datadir).unwrap_or_else(|| snapshot.to_owned());
+        let binlogs = plan.donor.is_on("log_bin").then(|| plan.donor.path("log_bin_basename")).flatten();
+        let binlogs = binlogs.as_deref().and_then(Path::parent).and_then(inside);
+        let files = plan.donor.files_in(&root, binlogs.as_deref());
+        Opened { root, files }
+    }
+
+    async fn snapshot(&self, plan: &Plan, run: &BackupId, run_dir: &Path) -> Result<Taken> {
+        let to = place::choose(&plan.subvolume, run, run_dir)?;
+        plan.subvolume.add_mark(run.as_str())?;
+        plan.subvolume.sync().await?;
+        let world = &self.site.world;
+        let frozen = world.step("freeze", self.freeze(plan)).await?;
+        let position = frozen.position().clone();
+        let mode = plan.mode.as_ref().map(|choice| choice.mode).unwrap_or(FreezeMode::Lock);
+        let bound = frozen.remaining() + Duration::from_secs(1);
+        world.step("image", world.within(bound, "take the snapshot", plan.subvolume.snapshot(&to))).await?;
+        let taken_at = world.clock.now();
+        let freeze = world.step("thaw", frozen.thaw()).await?;
+        let opened = Self::opened(plan, &to);
+        let position = match mode {
+            FreezeMode::LockFree => {
+                world.step("read-tail", tail::complete(position, opened.files.clone())).await?
+            }
+            _ => position,
+        };
+        let (source, made) = (volume::identity(&plan.subvolume.root).await?, volume::identity(&to).await?);
+        self.remember(run, opened);
+        Ok(Taken {
+            snapshot: Snapshot { run: run.clone(), path: run_dir.to_owned() },
+            position,
+            freeze,
+            lineage: Lineage {
+                server_uuid: plan.donor.uuid,
+                volume: format!("btrfs:{}", source.uuid),
+                generation: Some(made.generation),
+                mark: Some(run.to_string()),
+            },
+            taken_at,
+        })
+    }
+
+    fn remember(&self, run: &BackupId, opened: Opened) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), opened);
+    }
+}
+
+#[async_trait]
+impl Snapshots for Btrfs {
+    fn provider(&self) -> &'static str {
+        "btrfs"
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        match self.plan().await {
+            Ok(plan) => Ok(plan.findings),
+            Err(fault) if fault.kind == Kind::Refused => {
+                Ok(vec![Finding::problem("btrfs", &fault.message, fault.hint.unwrap_or_default())])
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn take(&self, run: &BackupId) -> Result<Taken> {
+        dead::clear_dead_runs(&self.site).await?;
+        let plan = self.plan().await?;
+        refuse_problems(&self.site.endpoint, &plan.findings)?;
+        let run_dir = runs::create(&self.site.work_dir, run, 0, 0)?;
+        self.snapshot(&plan, run, &run_dir).await
+    }
+
+    async fn open(&self, snapshot: &Snapshot) -> Result<Opened> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&snapshot.run).cloned();
+        opened.ok_or_else(|| {
+            Fault::failed(format!("open snapshot {}: this process did not take it", snapshot.run))
+        })
+    }
+
+    async fn release(&self, snapshot: &Snapshot) -> Result<()> {
+        dead::release(&self.site, snapshot).await
+    }
+
+    async fn list(&self) -> Result<Vec<Snapshot>> {
+        runs::list(&self.site.work_dir)
+    }
+
+    /// The file system is trusted if it is the same subvolume, still carries the parent's mark (so it was not set back
+    /// to before it), its generation has not gone back, and no file is exempt from copy-on-write: those are written in
+    /// place without a new generation.
+    async fn changes(&self, snapshot: &Snapshot, since: &Lineage) -> Result<Option<ChangedFiles>> {
+        let (Some(generation), Some(mark)) = (since.generation, &since.mark) else { return Ok(None) };
+        let Some(at) = place::of(&snapshot.path)? else { return Ok(None) };
+        let made = volume::identity(&at).await?;
+        let same = made.parent_uuid.is_some_and(|uuid| since.volume == format!("btrfs:{uuid}"));
+        if !same || made.generation < generation || !volume::marks(&at)?.contains(mark) {
+            return Ok(None);
+        }
+        let root = self.open(snapshot).await?.root;
+        let Some(inodes) = copied_on_write(&root)? else { return Ok(None) };
+        let Some(mut changed) = volume::written_since(&at, generation).await? else { return Ok(None) };
+        for inode in inodes {
+            changed.entry(inode).or_default();
+        }
+        Ok(Some(changed))
+    }
+}
+
+/// On these versions the read lock can deadlock with appliers that keep the order of commits.
+fn deadlocks(donor: &Donor) -> bool {
+    !donor.version.at_least(8, 0, 23)
+        && (donor.is_on("replica_preserve_commit_order") || donor.is_on("slave_preserve_commit_order"))
+}
+
+/// What keeps the tail of the binary log in a snapshot from telling which transactions are in it.
+fn binlog_obstacles(donor: &Donor) -> Vec<String> {
+    let off = ["log_replica_updates", "log_slave_updates"].iter().any(|name| donor.variable(name) == "OFF");
+    let updates = off
+        .then(|| "log_replica_updates is OFF: replicated transactions are not in the binary log".to_owned());
+    let encrypted = donor.is_on("binlog_encryption").then(|| "the binary log is encrypted".to_owned());
+    [updates, encrypted].into_iter().flatten().collect()
+}
+
+fn outside(paths: &[String]) -> Vec<Finding> {
+    let problem = |path: &String| {
+        Finding::problem(
+            "path-outside",
+            format!("the {path} is not in the subvolume of the data directory, so not in the same snapshot"),
+            "move it into that subvolume, or set snapshot.provider to \"clone\"",
+        )
+    };
+    paths.iter().map(problem).collect()
+}
+
+/// Files that the server knows by an absolute path outside of its data directory cannot be restored elsewhere, even if
+/// they are in the snapshot. Binary logs can: they are looked for in the data directory.
+fn relocated(paths: &[facts::DataPath]) -> Vec<Finding> {
+    let bound = paths.iter().filter(|path| !["data directory", "binary log"].contains(&path.what));
+    bound
+        .map(|path| {
+            Finding::problem(
+                "tablespace-outside",
+                format!("the {} {} is outside of the data directory", path.what, path.path.display()),
+                "move it into the data directory",
+            )
+        })
+        .collect()
+}
+
+/// Nested subvolumes, mounts and symbolic links in the data directory: what is behind them is not in the snapshot.
+fn strange_entries(datadir: &Path) -> Result<Vec<Finding>> {
+    let device = std::fs::metadata(datadir).failed(format!("look at {}", datadir.display()))?.dev();
+    let mut findings = Vec::new();
+    walk(datadir, &mut |path, found| {
+        let what = match () {
+            () if found.is_dir() && found.dev() != device => "another subvolume or a mount",
+            () if found.is_symlink() => "a symbolic link",
+            () => return found.is_dir(),
+        };
+        findings.push(Finding::problem(
+            "not-in-snapshot",
+            format!("{} is {what}: what is behind it is not in the snapshot", path.display()),
+            "move it into the data directory itself, or set snapshot.provider to \"clone\"",
+        ));
+        false
+    })?;
+    Ok(findings)
+}
+
+/// The inodes of all files, or `None` if one of them is exempt from copy-on-write.
+fn copied_on_write(root: &Path) -> Result<Option<Vec<u64>>> {
+    let mut inodes = Some(Vec::new());
+    walk(root, &mut |path, found| {
+        if found.is_file() {
+            let flags = std::fs::File::open(path).and_then(|file| Ok(rustix::fs::ioctl_getflags(&file)?));
+            match flags {
+                Ok(flags) if !flags.contains(rustix::fs::IFlags::NOCOW) => {
+                    if let Some(inodes) = &mut inodes {
+                        inodes.push(found.ino());
+                    }
+                }
+                _ => inodes = None,
+            }
+        }
+        found.is_dir()
+    })?;
+    Ok(inodes)
+}
+
+/// Visits everything below a directory; goes into those directories for which `visit` says so.
+fn walk(root: &Path, visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> bool) -> Result<()> {
+    let mut todo: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(dir) = todo.pop() {
+        let doing = format!("read {}", dir.display());
+        for entry in std::fs::read_dir(&dir).failed(&doing)? {
+            let path = entry.failed(&doing)?.path();
+            // A running server makes and removes files all the time.
+            let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
+            if visit(&path, &found) && found.is_dir() {
+                todo.push(path);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! File systems of a test's own, in a file: loop-mounted, which only root can do.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A mounted file system. Unmounted and removed when dropped.
+pub struct Volume {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    image: PathBuf,
+}
+
+impl Volume {
+    /// A btrfs of this size; `None`, and said so on standard error, where the test may not mount.
+    pub fn btrfs(mebibytes: u64) -> Option<Self> {
+        Self::make("mkfs.btrfs", mebibytes)
+    }
+
+    /// An ext4 of this size; `None`, and said so on standard error, where the test may not mount.
+    pub fn ext4(mebibytes: u64) -> Option<Self> {
+        Self::make("mkfs.ext4", mebibytes)
+    }
+
+    /// Makes a subvolume, with the folders that lead to it.
+    pub fn subvolume(&self, path: &str) -> PathBuf {
+        let path = self.path.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("create a folder");
+        run(Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&path));
+        path
+    }
+
+    fn make(mkfs: &str, mebibytes: u64) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            skipped("mounting a file system needs root");
+            return None;
+        }
+        sweep();
+        let name = format!("bsv-{}-{:08x}", std::process::id(), crate::accounts::unique() as u32);
+        let path = std::env::temp_dir().join(&name);
+        let image = path.with_extension("img");
+        std::fs::create_dir(&path).expect("create a mount point");
+        let file = std::fs::File::create(&image).expect("create an image");
+        file.set_len(mebibytes << 20).expect("size the image");
+        run(Command::new(mkfs).arg("-q").arg(&image));
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path));
+        Some(Self { path, image })
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        unmount(&self.path);
+        let _ = std::fs::remove_file(&self.image);
+    }
+}
+
+#[allow(clippy::print_stderr)]
+fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn unmount(path: &Path) {
+    let _ = Command::new("umount").args(["-l"]).arg(path).output();
+    let _ = std::fs::remove_dir(path);
+}
+
+/// Unmounts what tests that were killed left.
+fn sweep() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("bsv-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            match name.ends_with(".img") {
+                true => drop(std::fs::remove_file(entry.path())),
+                false => unmount(&entry.path()),
+            }
+        }
+    }
+}
