@@ -65,16 +65,16 @@ struct Stage {
 impl Stage {
     async fn set(bench: Bench) -> Self {
         let sample = Sample::new();
-        sample.write("a.ibd", &noise(1, 900_000));
-        sample.write("b.ibd", &noise(2, 700_000));
+        sample.write("a.ibd", &noise(1, 300_000));
+        sample.write("b.ibd", &noise(2, 200_000));
         let before = sample.snapshot();
         let first = bench.backup(&sample, None).await;
         let parent = bench.reader().manifest(&first.facts.backup_id).await.unwrap();
-        sample.patch("a.ibd", 300_000, &noise(3, 200_000));
+        sample.patch("a.ibd", 100_000, &noise(3, 60_000));
         let after = sample.snapshot();
         let second = bench.backup(&sample, Some(&parent)).await;
         let other = Sample::new();
-        other.write("c.ibd", &noise(4, 600_000));
+        other.write("c.ibd", &noise(4, 250_000));
         let alone = bench.backup(&other, None).await;
         Self { bench, backups: [first, second, alone], contents: [before, after, other.snapshot()] }
     }

@@ -226,3 +226,44 @@ pub fn tree_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     });
     files
 }
+
+/// The S3 server that `make test` starts.
+pub struct S3Server {
+    endpoint: String,
+    bucket: String,
+    access_key_id: String,
+    secret_access_key: String,
+}
+
+/// The S3 server; `None` if its absence is meant.
+pub fn s3() -> Option<S3Server> {
+    let var = |name: &str| std::env::var(format!("BACKSTOP_TEST_S3_{name}"));
+    let Ok(endpoint) = var("ENDPOINT") else {
+        let meant = std::env::var("BACKSTOP_TEST_WITHOUT_S3").is_ok_and(|value| value == "1");
+        assert!(
+            meant,
+            "there is no S3 server: use `make test`, or set BACKSTOP_TEST_WITHOUT_S3=1 to do without"
+        );
+        return None;
+    };
+    Some(S3Server {
+        endpoint,
+        bucket: var("BUCKET").unwrap(),
+        access_key_id: var("ACCESS_KEY_ID").unwrap(),
+        secret_access_key: var("SECRET_ACCESS_KEY").unwrap(),
+    })
+}
+
+impl S3Server {
+    /// A fresh place in the bucket.
+    pub fn location(&self, name: &str) -> Location {
+        let unique = tempfile::Builder::new().rand_bytes(12).tempdir().unwrap();
+        let unique = unique.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
+        let mut location = Location::new(format!("s3://{}/{unique}/{name}", self.bucket));
+        location.s3.endpoint = Some(self.endpoint.clone());
+        location.s3.region = Some("us-east-1".into());
+        location.s3.access_key_id = Some(self.access_key_id.clone());
+        location.s3.secret_access_key = Some(self.secret_access_key.clone().into());
+        location
+    }
+}

@@ -1,0 +1,149 @@
+//! What every store must do for a repository, asked of each kind that is supported: a directory and a real S3
+//! server. `make test` starts one; without it these tests fail unless `BACKSTOP_TEST_WITHOUT_S3=1` says that
+//! this is meant.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use backstop_model::fault::Kind;
+use backstop_repo::{Depth, Location, RepoKey, Repository};
+use chrono::DateTime;
+use support::{Bench, Sample, facts, next_id, noise, s3, shard};
+
+async fn stores_and_restores(location: &Location, key: Option<RepoKey>) {
+    let bench = Bench { repository: Repository::open(location, key.as_ref()).await.unwrap(), dir: None };
+    assert!(bench.repository.shards().await.unwrap().is_empty());
+    assert!(bench.reader().catalog().await.unwrap().is_empty());
+
+    let sample = Sample::new();
+    // More than a pack, so that several are uploaded at once.
+    sample.write("big.ibd", &noise(1, 20 << 20));
+    sample.write("db/small", b"small");
+    let first = bench.backup(&sample, None).await;
+    let before = sample.snapshot();
+    sample.patch("big.ibd", 5 << 20, &noise(2, 100_000));
+    let parent = bench.reader().manifest(&first.facts.backup_id).await.unwrap();
+    let second = bench.backup(&sample, Some(&parent)).await;
+    assert!(second.sizes.stored_bytes < 300_000, "{:?}", second.sizes);
+
+    // Someone else opens it.
+    let bench = Bench { repository: Repository::open(location, key.as_ref()).await.unwrap(), dir: None };
+    assert_eq!(bench.repository.shards().await.unwrap(), [shard()]);
+    assert_eq!(bench.reader().catalog().await.unwrap(), [first.clone(), second.clone()]);
+    assert!(bench.restored(&first.facts.backup_id).await == before);
+    assert!(bench.restored(&second.facts.backup_id).await == sample.snapshot());
+    let report = bench.reader().verify(Depth::Content, &|_| {}).await.unwrap();
+    assert!(report.damaged.is_empty() && report.unreferenced == 0, "{report:?}");
+    assert_eq!(report.sound().len(), 2);
+
+    deletes(&bench, &first.facts.backup_id, &second.facts.backup_id, &sample).await;
+}
+
+async fn deletes(
+    bench: &Bench,
+    first: &backstop_model::ids::BackupId,
+    second: &backstop_model::ids::BackupId,
+    sample: &Sample,
+) {
+    let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let mut writer = bench.claim().await;
+    writer.condemn(std::slice::from_ref(first), now).await.unwrap();
+    let plan = writer.sweep_plan(now, std::time::Duration::ZERO).await.unwrap();
+    assert!(plan.bytes() > 0);
+    writer.sweep(plan).await.unwrap();
+    writer.release().await.unwrap();
+    assert!(bench.restored(second).await == sample.snapshot());
+    let report = bench.reader().verify(Depth::Content, &|_| {}).await.unwrap();
+    assert!(report.damaged.is_empty() && report.unreferenced == 0, "{report:?}");
+    let fault = bench.reader().manifest(first).await.unwrap_err();
+    assert_eq!(fault.kind, Kind::NotRecoverable);
+}
+
+/// Two writers on one shard: only one of them can commit.
+async fn keeps_conditions(location: &Location) {
+    let one = Repository::open(location, None).await.unwrap();
+    let other = Repository::open(location, None).await.unwrap();
+    let mut writer = one.claim(&shard(), "backup").await.unwrap();
+    assert_eq!(other.claim(&shard(), "backup").await.err().unwrap().kind, Kind::Held);
+    let sample = Sample::new();
+    sample.write("a", b"a");
+    let stored = writer.store(&sample.tree(), None, &|_| {}).await.unwrap();
+    writer.commit(facts(next_id()), stored).await.unwrap();
+    writer.release().await.unwrap();
+    other.claim(&shard(), "backup").await.unwrap().release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("not yet/there # %41");
+    stores_and_restores(&support::location(&place), None).await;
+    assert!(place.join("backstop").is_file(), "the repository is somewhere else");
+    let dir = tempfile::tempdir().unwrap();
+    stores_and_restores(&support::location(dir.path()), Some(support::key(7))).await;
+    let dir = tempfile::tempdir().unwrap();
+    keeps_conditions(&support::location(dir.path())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_may_not_be_written() {
+    if !rustix::process::geteuid().is_root() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
+        let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
+        assert_eq!(repository.claim(&shard(), "backup").await.err().unwrap().kind, Kind::Denied);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let fault = match Repository::open(&support::location(file.path()), None).await {
+        Err(fault) => fault,
+        Ok(repository) => repository.claim(&shard(), "backup").await.err().unwrap(),
+    };
+    assert_eq!(fault.kind, Kind::Store, "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_s3_server() {
+    let Some(server) = s3() else { return };
+    stores_and_restores(&server.location("plain"), None).await;
+    stores_and_restores(&server.location("encrypted"), Some(support::key(7))).await;
+    keeps_conditions(&server.location("conditions")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_s3_bucket_that_is_missing() {
+    let Some(server) = s3() else { return };
+    let mut location = server.location("x");
+    location.url = "s3://no-such-bucket-here/x".into();
+    let fault = reach(&location).await;
+    assert_eq!((fault.kind, fault.kind.exit_code()), (Kind::Store, 10), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_credentials_that_are_wrong() {
+    let Some(server) = s3() else { return };
+    let mut location = server.location("x");
+    location.s3.secret_access_key = Some("wrong".to_owned().into());
+    let fault = reach(&location).await;
+    assert_eq!((fault.kind, fault.kind.exit_code()), (Kind::Denied, 12), "{fault}");
+    assert!(!format!("{fault:?}").contains("wrong"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_s3_endpoint_that_nobody_answers() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut location = Location::new("s3://bucket/x");
+    location.s3.endpoint = Some(format!("http://127.0.0.1:{port}"));
+    location.s3.region = Some("us-east-1".into());
+    location.s3.access_key_id = Some("id".into());
+    location.s3.secret_access_key = Some("secret".to_owned().into());
+    let fault = reach(&location).await;
+    assert_eq!((fault.kind, fault.kind.exit_code()), (Kind::Store, 10), "{fault}");
+}
+
+/// The fault of opening a repository or else of claiming a shard in it.
+async fn reach(location: &Location) -> backstop_model::fault::Fault {
+    match Repository::open(location, None).await {
+        Err(fault) => fault,
+        Ok(repository) => repository.claim(&shard(), "backup").await.err().unwrap(),
+    }
+}
