@@ -120,6 +120,8 @@ impl<R: Read + Seek> BinlogFile<R> {
                 },
                 // Without GTIDs nothing says where a transaction ends, and nothing needs to be known of it.
                 ANONYMOUS_GTID => event.end,
+                // A file in use has a flag set in its description that the checksum does not know of.
+                FORMAT_DESCRIPTION => event.end,
                 _ if self.is_sound(&event)? => event.end,
                 _ => break,
             };

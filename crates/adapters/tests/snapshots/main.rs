@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod binlog;
 mod btrfs;
 mod clone;
 mod freeze;
