@@ -10,7 +10,7 @@ use crate::seal::Seal;
 
 /// Most plain bytes of one frame.
 pub(crate) const FRAME: usize = 256 * 1024;
-/// Compression level: the fastest of zstd's regular ones (docs/decisions/0003-stored-format.md).
+/// Compression level: the fastest of zstd's regular ones (docs/decisions/0003-packs-frames-blocks.md).
 const LEVEL: i32 = 1;
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;

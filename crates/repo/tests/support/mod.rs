@@ -150,6 +150,10 @@ impl Sample {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
+    pub fn in_memory() -> Self {
+        Self { dir: scratch() }
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -1,0 +1,219 @@
+//! Random histories of a directory, backed up, deleted and restored, against a naive model: a map of paths to
+//! bytes for each backup.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_model::ids::BackupId;
+use backstop_repo::{Changes, Depth, Storage, Tree};
+use chrono::DateTime;
+use proptest::prelude::*;
+use support::strange::Strange;
+use support::{Bench, Sample, lineage, noise};
+
+const NAMES: [&str; 5] = ["ibdata1", "db/a.ibd", "db/b.ibd", "db2/a.ibd", "undo"];
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Bytes written at an offset, beyond the end too (which leaves a hole).
+    Write {
+        file: usize,
+        at: u32,
+        length: u32,
+        seed: u64,
+    },
+    /// Zeros written, which are no hole.
+    Zero {
+        file: usize,
+        at: u32,
+        length: u32,
+    },
+    Resize {
+        file: usize,
+        size: u32,
+    },
+    Delete {
+        file: usize,
+    },
+    Rename {
+        from: usize,
+        to: usize,
+    },
+    Backup {
+        ranges_known: bool,
+    },
+    Prune {
+        nth: usize,
+        swept: bool,
+    },
+    Restore {
+        nth: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (file, at, length) = (0..NAMES.len(), 0u32..150_000, 1u32..60_000);
+    prop_oneof![
+        5 => (file.clone(), at.clone(), length.clone(), any::<u64>())
+            .prop_map(|(file, at, length, seed)| Step::Write { file, at, length, seed }),
+        1 => (file.clone(), at.clone(), length).prop_map(|(file, at, length)| Step::Zero { file, at, length }),
+        2 => (file.clone(), at).prop_map(|(file, size)| Step::Resize { file, size }),
+        1 => file.clone().prop_map(|file| Step::Delete { file }),
+        1 => (file.clone(), file).prop_map(|(from, to)| Step::Rename { from, to }),
+        4 => any::<bool>().prop_map(|ranges_known| Step::Backup { ranges_known }),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(nth, swept)| Step::Prune { nth, swept }),
+        2 => any::<usize>().prop_map(|nth| Step::Restore { nth }),
+    ]
+}
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// The directory, the repository, and what every backup must hold.
+struct World {
+    sample: Sample,
+    bench: Bench,
+    backups: Vec<(BackupId, Files)>,
+    /// Bytes by inode when the newest backup was made.
+    before: BTreeMap<u64, Vec<u8>>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let bench = Bench::on(Arc::new(Strange::honest())).await;
+        Self { sample: Sample::in_memory(), bench, backups: Vec::new(), before: BTreeMap::new() }
+    }
+
+    async fn take(&mut self, step: &Step) {
+        let path = |file: usize| self.sample.path().join(NAMES[file]);
+        match *step {
+            Step::Write { file, at, length, seed } => {
+                write(&path(file), at, &noise(seed, length as usize));
+            }
+            Step::Zero { file, at, length } => write(&path(file), at, &vec![0; length as usize]),
+            Step::Resize { file, size } => open(&path(file)).set_len(u64::from(size)).unwrap(),
+            Step::Delete { file } => drop(std::fs::remove_file(path(file))),
+            Step::Rename { from, to } => {
+                std::fs::create_dir_all(path(to).parent().unwrap()).unwrap();
+                drop(std::fs::rename(path(from), path(to)));
+            }
+            Step::Backup { ranges_known } => self.backup(ranges_known).await,
+            Step::Prune { nth, swept } => self.prune(nth, swept).await,
+            Step::Restore { nth } => self.restore(nth).await,
+        }
+    }
+
+    async fn backup(&mut self, ranges_known: bool) {
+        let mut tree = self.sample.tree();
+        if ranges_known {
+            self.tell_ranges(&mut tree);
+        }
+        let writer = self.bench.claim().await;
+        let parent = writer.newest_of(&lineage()).await.unwrap();
+        writer.release().await.unwrap();
+        // Ranges are told since one backup: they are of use for its children only.
+        let parent = parent.filter(|parent| {
+            !ranges_known || self.backups.last().is_some_and(|(id, _)| *id == parent.facts.backup_id)
+        });
+        let entry = self.bench.backup_tree(&tree, parent.as_ref()).await;
+        self.backups.push((entry.facts.backup_id, self.sample.snapshot()));
+        self.before = inodes(&self.sample);
+    }
+
+    /// As a file system that knows would: by inode, what differs since the newest backup was made.
+    fn tell_ranges(&self, tree: &mut Tree) {
+        for file in &mut tree.files {
+            let now = std::fs::read(self.sample.path().join(&file.path)).unwrap();
+            if let Some(before) = file.inode.and_then(|inode| self.before.get(&inode)) {
+                file.changed = Changes::Only(differing(before, &now));
+            }
+        }
+    }
+
+    async fn prune(&mut self, nth: usize, swept: bool) {
+        if self.backups.is_empty() {
+            return;
+        }
+        let (id, _) = self.backups.remove(nth % self.backups.len());
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let mut writer = self.bench.claim().await;
+        writer.condemn(&[id], now).await.unwrap();
+        if swept {
+            let plan = writer.sweep_plan(now, Duration::ZERO).await.unwrap();
+            writer.sweep(plan).await.unwrap();
+        }
+        writer.release().await.unwrap();
+    }
+
+    async fn restore(&self, nth: usize) {
+        if self.backups.is_empty() {
+            return;
+        }
+        let (id, files) = &self.backups[nth % self.backups.len()];
+        assert!(self.bench.restored(id).await == *files, "backup {id} came out different");
+    }
+
+    async fn end(&self) {
+        for nth in 0..self.backups.len() {
+            self.restore(nth).await;
+        }
+        let report = self.bench.reader().verify(Depth::Content, &|_| {}).await.unwrap();
+        assert!(report.damaged.is_empty(), "{report:?}");
+        assert_eq!(report.sound().len(), self.backups.len());
+        for (id, files) in &self.backups {
+            let Storage::Blocks { files: stored, .. } =
+                self.bench.reader().manifest(id).await.unwrap().storage
+            else {
+                panic!("not stored in blocks");
+            };
+            assert!(stored.iter().map(|file| &file.path).eq(files.keys()));
+        }
+    }
+}
+
+fn open(path: &std::path::Path) -> std::fs::File {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap()
+}
+
+fn write(path: &std::path::Path, at: u32, bytes: &[u8]) {
+    open(path).write_all_at(bytes, u64::from(at)).unwrap();
+}
+
+fn inodes(sample: &Sample) -> BTreeMap<u64, Vec<u8>> {
+    let files = sample.snapshot();
+    let inode = |path: &String| std::fs::metadata(sample.path().join(path)).unwrap().ino();
+    files.into_iter().map(|(path, bytes)| (inode(&path), bytes)).collect()
+}
+
+fn differing(before: &[u8], now: &[u8]) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for at in (0..now.len()).filter(|at| before.get(*at) != now.get(*at)) {
+        match ranges.last_mut() {
+            Some(last) if last.end == at as u64 => last.end += 1,
+            _ => ranges.push(at as u64..at as u64 + 1),
+        }
+    }
+    ranges
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_backup_restores_to_what_the_directory_was(steps in prop::collection::vec(step(), 1..30)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new().await;
+            for step in &steps {
+                world.take(step).await;
+            }
+            world.end().await;
+        });
+    }
+}
