@@ -12,6 +12,7 @@ TITLE = "Commits during backups"
 BACKUPS = 20
 PEER_RUNS = 3
 THREADS = 4
+HELD = {}  # milliseconds of each freeze, by its mode
 
 
 def measure(tools, size):
@@ -22,10 +23,11 @@ def measure(tools, size):
         except (PermissionError, RuntimeError) as why:
             note = f"\n\nOn btrfs: not measured: {why}"
     head = ["during", "runs", "seconds each", "longest gap, median", "longest gap, worst", "p99 latency",
-            "commits/s", "throughput ratio"]
+            "commits/s", "throughput ratio", "freeze, worst"]
     text = (f"{THREADS} writers (two updates and a commit each) on the one server that is backed up, durable commits. "
             "A gap is the time between two acknowledged commits of any writer; the ratio is to the rate of "
-            "the same server without a backup.")
+            "the same server without a backup. The freeze is what Backstop reports of itself: how long it held the "
+            "backup lock (lock-free: commits go on) or the read lock.")
     return f"{text}\n\n{lab.table(head, rows)}{note}"
 
 
@@ -35,7 +37,7 @@ def on_plain_files(tools, size, folder):
         clone.backstop("backup")  # the first is full: the others are what a schedule makes
         windows = in_turn({
             "no backup (plain files)": (BACKUPS, quiet),
-            "backstop, clone": (BACKUPS, lambda: clone.backstop("backup")),
+            "backstop, clone": (BACKUPS, lambda: backup(clone)),
             "mysqldump --single-transaction": (PEER_RUNS, lambda: mysqldump(tools, server)),
             "mydumper": (PEER_RUNS, lambda: mydumper(server, folder)),
         })
@@ -51,8 +53,8 @@ def on_btrfs(tools, size, folder):
                 shard.backstop("backup")
             windows = in_turn({
                 "no backup (btrfs)": (BACKUPS, quiet),
-                "backstop, btrfs lock-free": (BACKUPS, lambda: shards["lock-free"].backstop("backup")),
-                "backstop, btrfs lock": (BACKUPS, lambda: shards["lock"].backstop("backup")),
+                "backstop, btrfs lock-free": (BACKUPS, lambda: backup(shards["lock-free"])),
+                "backstop, btrfs lock": (BACKUPS, lambda: backup(shards["lock"])),
             })
             noted = commits()
     return rows_of(noted, windows)
@@ -61,6 +63,7 @@ def on_btrfs(tools, size, folder):
 def in_turn(works):
     """Does each work so many times, in turns, so that what drifts on the machine meets all alike: the windows of each."""
     windows = {name: [] for name in works}
+    HELD.clear()
     for turn in range(max(times for times, _ in works.values())):
         for name, (times, work) in works.items():
             if turn < times:
@@ -116,6 +119,12 @@ def read(notes):
     return sorted(commits)
 
 
+def backup(shard):
+    """A backup by Backstop; notes for how long it held its freeze."""
+    freeze = shard.backstop("backup")[2]["freeze"]
+    HELD.setdefault(freeze["mode"], []).append(freeze["held_ms"])
+
+
 def window(work):
     begin = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     work()
@@ -143,4 +152,9 @@ def row(name, commits, windows, base):
     seconds = [(end - begin) / 1e9 for begin, end in windows]
     here = rate(commits, windows)
     return [name, len(windows), f"{lab.quantile(seconds, 0.5):.1f}", f"{lab.quantile(gaps, 0.5):.0f} ms",
-            f"{max(gaps):.0f} ms", f"{lab.quantile(latencies, 0.99):.1f} ms", f"{here:.0f}", lab.ratio(here, base)]
+            f"{max(gaps):.0f} ms", f"{lab.quantile(latencies, 0.99):.1f} ms", f"{here:.0f}", lab.ratio(here, base), held(name)]
+
+
+def held(name):
+    mode = name.removeprefix("backstop, btrfs ")
+    return f"{max(HELD[mode]):.0f} ms" if mode in HELD else "none"

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use crate::workspace::Package;
 
 /// Each crate may use those before it. `cli` and `lambda` are programs: nobody uses them.
-const ORDER: [&str; 7] = [
+const ORDER: [&str; 8] = [
     "backstop-model",
     "backstop-binlog",
     "backstop-repo",
     "backstop-engine",
     "backstop-adapters",
+    "backstop-lab",
     "backstop-cli",
     "backstop-lambda",
 ];
