@@ -14,7 +14,7 @@ use backstop_model::credentials::Credentials;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
 use backstop_model::settings::{
-    Document, RepositorySettings, RepositoryUrl, Settings, ShardSettings, TopologySettings,
+    Document, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings, TopologySettings,
 };
 use backstop_repo::{Location, RepoKey, Repository, S3Access};
 
@@ -93,15 +93,17 @@ impl App {
         Ok(Members::new(connector, members.clone(), candidate.clone()))
     }
 
-    /// Opens the shard's instances on this host.
+    /// Opens the shard's instances on this host. Each shard has a folder of its own in the work directory: what a dead
+    /// run left is cleared with the help of the server it was made from.
     ///
     /// # Errors
     /// When the credentials cannot be read.
-    pub fn instances(&self, shard: &ShardSettings) -> Result<LocalInstances> {
+    pub fn instances(&self, name: &ShardName, shard: &ShardSettings) -> Result<LocalInstances> {
+        let work_dir = shard.snapshot.work_dir.join(name.as_str());
         Ok(LocalInstances {
             connector: Connector::new(&self.credentials(shard)?),
             freeze: shard.freeze.clone(),
-            snapshot: shard.snapshot.clone(),
+            snapshot: SnapshotSettings { work_dir, ..shard.snapshot.clone() },
             servers: Arc::new(self.servers()),
             world: self.world.clone(),
         })

@@ -32,7 +32,7 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Ended>
 /// As [`backup::backup`]; when no member may be backed up.
 pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<BackupReport> {
     let settings = app.shard(shard)?;
-    let (topology, instances) = (app.topology(settings)?, app.instances(settings)?);
+    let (topology, instances) = (app.topology(settings)?, app.instances(shard, settings)?);
     let repository = app.world.unless_stopped(app.repository()).await?;
     let members = app.world.unless_stopped(app.world.step("choose", topology.look())).await?;
     let choice = choose_source(&members, &settings.source, settings.freeze.on_primary, locking(settings))?;

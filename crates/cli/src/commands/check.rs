@@ -44,7 +44,7 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
 
 async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<ShardChecked> {
     let settings = app.shard(&shard)?;
-    let (topology, instances) = match (app.topology(settings), app.instances(settings)) {
+    let (topology, instances) = match (app.topology(settings), app.instances(&shard, settings)) {
         (Ok(topology), Ok(instances)) => (topology, instances),
         (Err(fault), _) | (_, Err(fault)) => {
             return Ok(ShardChecked { shard, findings: vec![unreadable(&fault)] });
