@@ -142,7 +142,8 @@ impl Log {
         // conflict with our own first attempt.
         let stored = self.entry(entry.number).await.map_err(Fault::from);
         match (created, stored) {
-            (_, Ok(stored)) if stored == entry => self.still_newest(entry).await,
+            // The nonce tells it; its numbers need not survive JSON to the last bit.
+            (_, Ok(stored)) if stored.nonce == entry.nonce => self.still_newest(entry).await,
             (Created::Exists, Ok(_)) => Ok(None),
             (Created::Exists, Err(fault)) => Err(fault),
             (Created::Yes(_), _) => {

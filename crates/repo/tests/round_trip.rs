@@ -42,3 +42,20 @@ async fn full_then_increment() {
         assert!(target.path().join("nothing").is_dir());
     }
 }
+
+/// Written as JSON and read back, each of these differs in its last bit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_of_any_length_is_committed() {
+    let bench = Bench::local().await;
+    let sample = Sample::new();
+    sample.write("a.ibd", b"a");
+    for held_ms in [0.22275499999999998, 0.9652149999999999, 1.3364449999999999, 1.7819209999999999] {
+        let mut writer = bench.claim().await;
+        let stored = writer.store(&sample.tree(), None, &|_| {}).await.unwrap();
+        let mut facts = support::facts(support::next_id());
+        facts.freeze.held_ms = held_ms;
+        writer.commit(facts, stored).await.unwrap();
+        writer.release().await.unwrap();
+    }
+    assert_eq!(bench.reader().catalog().await.unwrap().len(), 4);
+}
