@@ -27,6 +27,27 @@ impl Faults for NoFaults {
     fn reach(&self, _: &str) {}
 }
 
+/// Does something when a named point is reached.
+pub struct At {
+    point: &'static str,
+    act: Box<dyn Fn() + Send + Sync>,
+}
+
+impl At {
+    /// Acts at this point (`before:clone`, `after:image`, …).
+    pub fn new(point: &'static str, act: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { point, act: Box::new(act) }
+    }
+}
+
+impl Faults for At {
+    fn reach(&self, point: &str) {
+        if point == self.point {
+            (self.act)();
+        }
+    }
+}
+
 /// The surroundings of a story in a test: real time, nobody to tell, nothing stops it.
 pub fn world() -> World {
     // The sender is dropped: nobody asks to stop.
@@ -97,11 +118,12 @@ pub async fn recovered(opened: &Opened, dir: PathBuf) -> Member {
 /// Under write load: what the snapshot claims is exactly what the recovered server holds, every commit that was
 /// acknowledged before the snapshot is in it, and the rows are the first so many of the ledger. Nothing is left
 /// after the release, and the source takes writes all the time.
-pub async fn exact_under_load(shard: &Shard, snapshots: &dyn Snapshots) -> Taken {
+pub async fn exact_under_load(shard: &Shard, source: &Member, snapshots: &dyn Snapshots) -> Taken {
     let ledger = Ledger::start(shard.primary()).await;
     ledger.wait_for_more(200).await;
-    let before: u64 =
-        shard.primary().value("SELECT MAX(id) FROM ledger.entries").await.parse().expect("a number");
+    // On a replica the table itself may still be on its way.
+    source.wait_for(&shard.primary().gtid_executed().await).await;
+    let before: u64 = source.value("SELECT MAX(id) FROM ledger.entries").await.parse().expect("a number");
     let taken = snapshots.take(&run()).await.unwrap_or_else(|fault| panic!("{fault} ({:?})", fault.hint));
     ledger.wait_for_more(50).await;
     let written = ledger.stop().await;

@@ -87,8 +87,9 @@ impl Btrfs {
                 "install btrfs-progs",
             ));
         }
-        // While the snapshot lives, what the server overwrites takes new space.
-        let need = space::tree_size(&donor.datadir) / 20 + (64 << 20);
+        // While the snapshot lives, what the server overwrites takes new space; and btrfs, which allocates in
+        // chunks, is full before the free space it tells of is zero.
+        let need = space::tree_size(&donor.datadir) / 20 + (256 << 20);
         findings.push(space::enough(&subvolume.root, need));
         findings
     }

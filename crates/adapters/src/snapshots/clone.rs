@@ -263,7 +263,8 @@ fn explain(error: SqlError, target: &Path) -> Fault {
                 target.display()
             ))
         }
-        Cause::Server(server) if server.message.contains("errno: 28") => {
+        // 3873: CLONE itself found too little space.
+        Cause::Server(server) if server.code == 3873 || server.message.contains("errno: 28") => {
             Some("free space there, or set snapshot.work_dir to another file system".to_owned())
         }
         Cause::Server(server) if server.code == 3634 => {

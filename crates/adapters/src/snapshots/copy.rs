@@ -57,7 +57,8 @@ async fn layout(donor: &Donor, run_dir: &Path) -> Result<ServerStart> {
         socket: socket(run_dir),
         log: run_dir.join("mysqld.log"),
         user: user_name(donor.uid).await?,
-        args: Vec::new(),
+        // The clone plugin is where the donor loaded its own from.
+        args: vec![format!("--plugin-dir={}", donor.variable("plugin_dir"))],
     };
     let doing = format!("write {}", start.defaults_file.display());
     tokio::fs::write(&start.defaults_file, options(donor, &start, run_dir)).await.failed(doing)?;

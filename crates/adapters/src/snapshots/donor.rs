@@ -35,7 +35,7 @@ const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('datadir'
     'innodb_page_size', 'innodb_data_file_path', 'innodb_checksum_algorithm', 'lower_case_table_names', \
     'innodb_data_home_dir', 'innodb_undo_directory', 'innodb_log_group_home_dir', 'innodb_doublewrite_dir', \
     'log_bin', 'log_bin_basename', 'log_bin_index', 'relay_log_basename', 'relay_log_index', 'log_error', \
-    'general_log_file', 'slow_query_log_file', 'pid_file', 'socket', 'sync_binlog', \
+    'general_log_file', 'slow_query_log_file', 'pid_file', 'plugin_dir', 'socket', 'sync_binlog', \
     'innodb_flush_log_at_trx_commit', 'innodb_use_native_aio', 'super_read_only', 'replica_preserve_commit_order', \
     'slave_preserve_commit_order', 'binlog_encryption', 'log_replica_updates', 'log_slave_updates')";
 

@@ -67,12 +67,17 @@ async fn finds_exactly_the_whole_transactions() {
 
         // From any transaction on, and cut anywhere: what is whole is found, and nothing else.
         for (number, transaction) in all.iter().enumerate() {
-            let rest = BinlogFile::open(Cursor::new(&bytes)).unwrap().transactions(transaction.start).unwrap();
+            let rest =
+                BinlogFile::open(Cursor::new(&bytes)).unwrap().transactions(transaction.start).unwrap();
             assert_eq!(rest, all[number..]);
             for cut in [transaction.start + 1, transaction.start + 30, transaction.end - 1, transaction.end] {
                 let torn = &bytes[..cut as usize];
                 let whole: Vec<_> = all.iter().filter(|whole| whole.end <= cut).cloned().collect();
-                assert_eq!(BinlogFile::open(Cursor::new(torn)).unwrap().transactions(0).unwrap(), whole, "cut at {cut}");
+                assert_eq!(
+                    BinlogFile::open(Cursor::new(torn)).unwrap().transactions(0).unwrap(),
+                    whole,
+                    "cut at {cut}"
+                );
             }
         }
         if checksum == "CRC32" {

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use backstop_adapters::snapshots::btrfs::Btrfs;
 use backstop_adapters::snapshots::{Site, auto};
-use backstop_engine::ports::{Faults, Snapshots};
+use backstop_engine::ports::Snapshots;
 use backstop_model::fault::Kind;
 use backstop_model::freeze::{FreezeMode, FreezeWish};
 use backstop_model::settings::ProviderWish;
+use backstop_model::topology::Role;
+use backstop_testkit::snapshots::At;
 use backstop_testkit::{Layout, Ledger, Shard, Volume, snapshots, tables};
 
 /// A server whose data directory is a subvolume; the volume must outlive the shard.
-async fn on(volume: &Volume, layout: Layout) -> (Shard, Site) {
+pub async fn on(volume: &Volume, layout: Layout) -> (Shard, Site) {
     volume.subvolume("shard/m1/data");
     let shard = Shard::start(Layout { base: Some(volume.path.join("shard")), ..layout }).await;
     let site = snapshots::site(&shard, shard.primary(), &volume.path.join("work")).await;
@@ -33,13 +35,13 @@ async fn conformance() {
     tables::fill(shard.primary(), 1, 5_000).await;
     let free = Btrfs::new(site.clone());
     for _ in 0..3 {
-        let taken = snapshots::exact_under_load(&shard, &free).await;
+        let taken = snapshots::exact_under_load(&shard, shard.primary(), &free).await;
         assert_eq!(taken.freeze.mode, FreezeMode::LockFree);
         assert!(taken.lineage.volume.starts_with("btrfs:") && taken.lineage.generation.is_some());
     }
     let lock = Btrfs::new(locked(&site));
     for _ in 0..3 {
-        let taken = snapshots::exact_under_load(&shard, &lock).await;
+        let taken = snapshots::exact_under_load(&shard, shard.primary(), &lock).await;
         assert_eq!(taken.freeze.mode, FreezeMode::Lock);
     }
     for after in [10, 40, 80, 120, 200, 400] {
@@ -130,15 +132,22 @@ async fn binary_logs_elsewhere_in_the_subvolume_come_along() {
     ledger.stop().await;
 }
 
-/// Does something at a named point.
-struct At(&'static str, Box<dyn Fn() + Send + Sync>);
-
-impl Faults for At {
-    fn reach(&self, point: &str) {
-        if point == self.0 {
-            (self.1)();
+#[tokio::test]
+async fn a_replica_is_imaged_while_it_applies() {
+    let Some(volume) = Volume::btrfs(4000) else { return };
+    volume.subvolume("shard/m2/data");
+    let layout = Layout { members: 2, base: Some(volume.path.join("shard")), ..Layout::default() };
+    let shard = Shard::start(layout).await;
+    let replica = shard.candidate();
+    let mut site = snapshots::site(&shard, replica, &volume.path.join("work")).await;
+    site.role = Role::Candidate;
+    for site in [site.clone(), locked(&site)] {
+        let provider = Btrfs::new(site);
+        for _ in 0..2 {
+            snapshots::exact_under_load(&shard, replica, &provider).await;
         }
     }
+    shard.settle().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -150,8 +159,7 @@ async fn a_lost_session_or_an_overrun_bound_discards_the_snapshot() {
         slow.freeze.mode = mode;
         slow.freeze.hold = Duration::from_secs(1);
         let mut lost = slow.clone();
-        slow.world.faults =
-            Arc::new(At("after:image", Box::new(|| std::thread::sleep(Duration::from_secs(3)))));
+        slow.world.faults = Arc::new(At::new("after:image", || std::thread::sleep(Duration::from_secs(3))));
         let provider = Btrfs::new(slow);
         let fault = provider.take(&snapshots::run()).await.unwrap_err();
         assert!(fault.message.contains("longer than the bound"), "{fault}");
@@ -159,7 +167,7 @@ async fn a_lost_session_or_an_overrun_bound_discards_the_snapshot() {
 
         lost.freeze.hold = Duration::from_secs(30);
         let socket = shard.primary().socket().to_owned();
-        lost.world.faults = Arc::new(At("before:image", Box::new(move || kill_backstop(&socket))));
+        lost.world.faults = Arc::new(At::new("before:image", move || kill_backstop(&socket)));
         let provider = Btrfs::new(lost);
         let fault = provider.take(&snapshots::run()).await.unwrap_err();
         assert!(fault.message.contains("prove that the freeze held"), "{fault}");
@@ -189,13 +197,13 @@ fn kill_backstop(socket: &Path) {
 
 #[tokio::test]
 async fn a_full_volume_is_refused_or_fails_and_harms_nothing() {
-    let Some(volume) = Volume::btrfs(700) else { return };
+    let Some(volume) = Volume::btrfs(1500) else { return };
     let (shard, site) = on(&volume, Layout::single()).await;
     let provider = Btrfs::new(site);
     let filler = volume.path.join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    let block = vec![1; 1 << 20];
-    while free(&volume.path) > 40 << 20 && std::io::Write::write_all(&mut file, &block).is_ok() {}
+    let file = std::fs::File::create(&filler).unwrap();
+    let length = free(&volume.path) - (200 << 20);
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, length).unwrap();
     file.sync_all().unwrap();
     let fault = provider.take(&snapshots::run()).await.unwrap_err();
     assert!(fault.kind == Kind::Refused && fault.message.contains("free"), "{fault}");

@@ -1,10 +1,23 @@
 //! The `clone` provider.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_adapters::mysql::connect::{Connector, Login};
+use backstop_adapters::mysql::server::Servers;
+use backstop_adapters::snapshots::Site;
 use backstop_adapters::snapshots::clone::Clone;
-use backstop_engine::ports::Snapshots;
-use backstop_testkit::{Layout, Shard, snapshots, tables};
+use backstop_engine::ports::{ServerPrograms, ServerStart, Snapshots};
+use backstop_model::fault::Kind;
+use backstop_model::freeze::FreezeRules;
+use backstop_model::ids::Endpoint;
+use backstop_model::topology::Role;
+use backstop_testkit::member::{free_port, kill_server_on};
+use backstop_testkit::program::{Quiet, server_program, servers};
+use backstop_testkit::slots::Slots;
+use backstop_testkit::snapshots::At;
+use backstop_testkit::{Layout, Shard, Volume, snapshots, tables, template};
 
 async fn provider(shard: &Shard) -> Clone {
     Clone::new(snapshots::site(shard, shard.primary(), &shard.base().join("work")).await)
@@ -15,9 +28,9 @@ async fn conformance() {
     let shard = Shard::start(Layout::single()).await;
     tables::fill(shard.primary(), 2, 20_000).await;
     let provider = provider(&shard).await;
-    let taken = snapshots::exact_under_load(&shard, &provider).await;
+    let taken = snapshots::exact_under_load(&shard, shard.primary(), &provider).await;
     assert_eq!(taken.lineage.volume, "clone");
-    snapshots::exact_under_load(&shard, &provider).await;
+    snapshots::exact_under_load(&shard, shard.primary(), &provider).await;
 }
 
 #[tokio::test]
@@ -57,5 +70,190 @@ async fn a_killed_run_leaves_nothing_that_the_next_does_not_clear() {
         snapshots::survives_being_dropped(&shard, &site, &provider, Duration::from_millis(after)).await;
     }
     assert_eq!(provider.list().await.unwrap(), []);
-    snapshots::exact_under_load(&shard, &provider).await;
+    snapshots::exact_under_load(&shard, shard.primary(), &provider).await;
+}
+
+#[tokio::test]
+async fn unusual_servers_and_table_spaces_come_along() {
+    let made_with = vec!["--innodb-page-size=8k", "--lower-case-table-names=1"];
+    let shard = Shard::start(Layout { made_with, members: 2, ..Layout::default() }).await;
+    shard
+        .primary()
+        .run(&[
+            "CREATE DATABASE shop",
+            "CREATE TABLESPACE space ADD DATAFILE 'space.ibd'",
+            "CREATE TABLE shop.general (id INT PRIMARY KEY) TABLESPACE space",
+            "CREATE TABLE shop.parts (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 3",
+            "CREATE TABLE shop.words (id INT PRIMARY KEY, t TEXT, FULLTEXT (t))",
+            "CREATE UNDO TABLESPACE more ADD DATAFILE 'more.ibu'",
+            "INSERT INTO shop.general VALUES (1)",
+            "INSERT INTO shop.parts VALUES (1), (2), (3)",
+            "INSERT INTO shop.words VALUES (1, 'some words')",
+        ])
+        .await;
+    let replica = shard.candidate();
+    let mut site = snapshots::site(&shard, replica, &shard.base().join("work")).await;
+    site.role = Role::Candidate;
+    let provider = Clone::new(site);
+    let taken = provider.take(&snapshots::run()).await.unwrap();
+    let opened = provider.open(&taken.snapshot).await.unwrap();
+    let dir = shard.base().join("r");
+    snapshots::restore(&opened, &dir);
+    let options = ["innodb_page_size = 8k".to_owned(), "lower_case_table_names = 1".to_owned()];
+    let server = backstop_testkit::Member::start_on(&dir, 900, &options).await;
+    assert_eq!(server.gtid_executed().await, taken.position.gtid_executed);
+    assert_eq!(tables::checksums(&server).await, tables::checksums(shard.primary()).await);
+}
+
+#[tokio::test]
+async fn the_copy_names_what_the_account_cannot_see() {
+    let shard = Shard::start(Layout::single()).await;
+    shard
+        .primary()
+        .run(&[
+            "CREATE DATABASE hidden",
+            "CREATE TABLE hidden.old (id INT) ENGINE = MyISAM",
+            "CREATE USER blind@'%' IDENTIFIED BY 'pw-Blind-1'",
+            "GRANT REPLICATION CLIENT, PROCESS, BACKUP_ADMIN ON *.* TO blind@'%'",
+            "GRANT SELECT ON performance_schema.* TO blind@'%'",
+        ])
+        .await;
+    let mut site = snapshots::site(&shard, shard.primary(), &shard.base().join("work")).await;
+    let login = Login { user: "blind".into(), password: "pw-Blind-1".to_owned().into() };
+    site.connector = Connector::with_login(login, None);
+    let provider = Clone::new(site);
+    let fault = provider.take(&snapshots::run()).await.unwrap_err();
+    assert!(fault.kind == Kind::Refused && fault.message.contains("hidden.old (MyISAM)"), "{fault}");
+    snapshots::unharmed(&shard, &provider).await;
+}
+
+#[tokio::test]
+async fn a_full_work_directory_is_refused_or_fails_and_harms_nothing() {
+    let Some(volume) = Volume::ext4(600) else { return };
+    let shard = Shard::start(Layout::single()).await;
+    let mut site = snapshots::site(&shard, shard.primary(), &volume.path.join("work")).await;
+    let filler = volume.path.join("filler");
+    let full = filler.clone();
+    let fill = move || drop(std::fs::write(&full, vec![1; 700 << 20]));
+    site.world.faults = Arc::new(At::new("before:clone", fill));
+    let provider = Clone::new(site);
+    let fault = provider.take(&snapshots::run()).await.unwrap_err();
+    assert!(fault.kind == Kind::Failed && fault.message.contains("clone the source"), "{fault}");
+    assert!(
+        fault.hint.as_deref().is_some_and(|hint| hint.contains("free space")),
+        "{fault} {:?}",
+        fault.hint
+    );
+    snapshots::unharmed(&shard, &provider).await;
+    let fault = snapshots::refuses(&shard, &provider, "free there").await;
+    assert!(fault.hint.is_some_and(|hint| hint.contains("free space")));
+    std::fs::remove_file(filler).unwrap();
+}
+
+#[tokio::test]
+async fn a_source_that_dies_is_a_clear_error() {
+    let shard = Shard::start(Layout::single()).await;
+    let mut site = snapshots::site(&shard, shard.primary(), &shard.base().join("work")).await;
+    let datadir = shard.primary().datadir().to_owned();
+    site.world.faults = Arc::new(At::new("before:clone", move || kill_server_on(&datadir)));
+    let provider = Clone::new(site);
+    let fault = provider.take(&snapshots::run()).await.unwrap_err();
+    assert!(fault.message.contains("clone the source"), "{fault}");
+    // Also without a source everything can be cleared away.
+    for left in provider.list().await.unwrap() {
+        provider.release(&left).await.unwrap();
+    }
+    assert_eq!(provider.list().await.unwrap(), []);
+}
+
+/// Root backs up a server that runs as another user, in a work directory of its own.
+#[tokio::test]
+async fn a_server_of_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: starting a server as another user needs root");
+    }
+    let _slots = Slots::take(2).await;
+    let base = tempfile::tempdir().unwrap();
+    chmod(base.path(), 0o755);
+    let dir = base.path().join("m");
+    template::copy(&[], &dir.join("data")).await;
+    let port = free_port();
+    let path = |name: &str| dir.join(name);
+    let options = format!(
+        "[mysqld]\nport = {port}\nsocket = {}\nlog_error = {}\npid_file = {}\nbind_address = 127.0.0.1\nmysqlx = OFF\n\
+         gtid_mode = ON\nenforce_gtid_consistency = ON\nsecure_file_priv = NULL\ninnodb_buffer_pool_size = 64M\n\
+         plugin_load_add = mysql_clone.so\n",
+        path("s").display(),
+        path("log").display(),
+        path("pid").display()
+    );
+    std::fs::write(path("my.cnf"), options).unwrap();
+    let servers = reachable_program(&dir).await;
+    servers.give(&dir, "nobody").await.unwrap();
+    let start = ServerStart {
+        defaults_file: path("my.cnf"),
+        datadir: path("data"),
+        socket: path("s"),
+        log: path("log"),
+        user: Some("nobody".to_owned()),
+        args: Vec::new(),
+    };
+    let pid = servers.start(&start).await.unwrap();
+    servers.wait_ready(&start, pid, Duration::from_secs(60)).await.unwrap();
+    let login =
+        |user: &str, password: &str| Login { user: user.into(), password: password.to_owned().into() };
+    let mut root = Connector::with_login(login("root", ""), None).connect(path("s").as_path()).await.unwrap();
+    root.run("CREATE USER b@'%' IDENTIFIED BY 'pw-B-1'").await.unwrap();
+    root.run("GRANT ALL ON *.* TO b@'%'").await.unwrap();
+    let mut site = Site {
+        connector: Connector::with_login(login("b", "pw-B-1"), None),
+        endpoint: Endpoint::new("127.0.0.1", port),
+        role: Role::Primary,
+        freeze: FreezeRules::default(),
+        work_dir: base.path().join("work"),
+        servers: Arc::new(servers.clone()),
+        world: snapshots::world(),
+    };
+    let provider = Clone::new(site.clone());
+    let taken =
+        provider.take(&snapshots::run()).await.unwrap_or_else(|fault| panic!("{fault} {:?}", fault.hint));
+    assert!(taken.position.gtid_executed.count() > 1);
+    provider.release(&taken.snapshot).await.unwrap();
+    assert_eq!(provider.list().await.unwrap(), []);
+
+    let closed = base.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    chmod(&closed, 0o700);
+    site.work_dir = closed.join("work");
+    let fault = Clone::new(site).take(&snapshots::run()).await.unwrap_err();
+    assert!(
+        fault.kind == Kind::Refused && fault.hint.as_deref().is_some_and(|hint| hint.contains("chmod o+x")),
+        "{fault}"
+    );
+    kill_server_on(&path("data"));
+}
+
+/// The server that was fetched for the tests may be in a folder that only root can enter, and then others cannot load
+/// its plugins: those are copied, and the script that starts it is told so.
+async fn reachable_program(dir: &Path) -> Servers {
+    let program = &server_program().await.mysqld;
+    let Ok(script) = std::fs::read_to_string(program) else { return servers().await };
+    let (_, rest) = script.split_once("--plugin-dir=").expect("a script that names the plugins' folder");
+    let plugins: String = rest
+        .trim_start_matches('\'')
+        .chars()
+        .take_while(|c| !c.is_whitespace() && !"'\"".contains(*c))
+        .collect();
+    let copied = dir.join("plugins");
+    std::fs::create_dir(&copied).unwrap();
+    std::fs::copy(Path::new(&plugins).join("mysql_clone.so"), copied.join("mysql_clone.so")).unwrap();
+    let reachable = dir.join("mysqld");
+    std::fs::write(&reachable, script.replace(&plugins, &copied.to_string_lossy())).unwrap();
+    chmod(&reachable, 0o755);
+    Servers::new(reachable, Arc::new(Quiet))
+}
+
+fn chmod(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }

@@ -5,5 +5,6 @@
 
 mod binlog;
 mod btrfs;
+mod changes;
 mod clone;
 mod freeze;
