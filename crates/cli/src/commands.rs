@@ -53,7 +53,7 @@ impl Ended {
 pub async fn run(line: &CommandLine, world: World, output: &Output) -> Result<Ended> {
     let global = &line.global;
     match &line.command {
-        Command::Demo(args) => demo::run(args, world, output).await,
+        Command::Demo(args) => demo::run(args, global, world, output).await,
         Command::Check(args) => check::run(args, &app(global, world)?, output).await,
         Command::Backup(args) => backup::run(args, &app(global, world)?, output).await,
         Command::Backups(args) => backups::run(args, &app(global, world)?, output).await,

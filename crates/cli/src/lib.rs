@@ -3,6 +3,7 @@
 pub mod args;
 pub mod commands;
 pub mod compose;
+pub mod demo;
 pub mod faults;
 mod help;
 mod human;

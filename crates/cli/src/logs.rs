@@ -31,7 +31,7 @@ fn filter(level: Level) -> EnvFilter {
     };
     let wish = std::env::var("BACKSTOP_LOG").ok().filter(|wish| !wish.is_empty());
     let crates = ["cli", "engine", "adapters", "repo", "model"].map(|name| format!("backstop_{name}={ours}"));
-    let default = format!("error,{}", crates.join(","));
+    let default = format!("off,{}", crates.join(","));
     EnvFilter::builder().parse_lossy(wish.unwrap_or(default))
 }
 

@@ -1,23 +1,24 @@
 //! `demo`.
 
-use backstop_model::report::DemoReport;
+use backstop_model::report::{BackupReport, DemoReport};
 
 use super::backup::freeze;
+use crate::demo::DemoDone;
 use crate::human;
 use crate::page::{Page, Screen};
 
-impl Screen for DemoReport {
+impl Screen for DemoDone {
     fn draw(&self, page: &mut Page) {
-        let rows = self.steps.iter();
+        let rows = self.report.steps.iter();
         page.table(
             &["STEP", "TOOK", "SEEN"],
             rows.map(|step| vec![step.name.clone(), human::seconds(step.seconds), step.what.clone()])
                 .collect(),
         );
         page.gap();
-        page.fields(fields(self));
+        page.fields(fields(&self.report));
         page.gap();
-        page.line(match self.ok {
+        page.line(match self.report.ok {
             true => page.paint.good("Nothing was lost: the rebuilt server holds every acknowledged commit."),
             false => {
                 page.paint.bad("The demonstration failed: the rebuilt server is not the same as the primary.")
@@ -28,7 +29,7 @@ impl Screen for DemoReport {
 
 fn fields(report: &DemoReport) -> Vec<(&'static str, String)> {
     let gaps: Vec<String> = report.longest_gaps_ms.iter().map(|gap| human::millis(*gap)).collect();
-    let sizes = |report: &backstop_model::report::BackupReport| {
+    let sizes = |report: &BackupReport| {
         format!(
             "{} stored of {} of data",
             human::bytes(report.sizes.stored_bytes),

@@ -1,0 +1,122 @@
+//! Whether anything is missing on the rebuilt server.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use backstop_adapters::mysql::connect::Connection;
+use backstop_lab::ledger::TOTAL_BALANCE;
+use backstop_lab::member::root;
+use backstop_lab::{Ledger, Shard, tables};
+use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::report::RecoverReport;
+
+use super::steps::Steps;
+use crate::human;
+
+/// How long the last commits may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(60);
+
+/// What was compared.
+pub(super) struct Compared {
+    pub(super) acknowledged: u64,
+    pub(super) lost: u64,
+    differing: Vec<String>,
+    balance: i64,
+}
+
+impl Compared {
+    /// True if every acknowledged commit is there, every table is the same, and no money was made or lost.
+    pub(super) fn same(&self) -> bool {
+        let total = i64::try_from(TOTAL_BALANCE).unwrap_or_default();
+        self.lost == 0 && self.acknowledged > 0 && self.differing.is_empty() && self.balance == total
+    }
+}
+
+/// Stops the writer, lets the last commits arrive, and compares the rebuilt server with the ledger and the primary.
+pub(super) async fn compare(
+    shard: &Shard,
+    ledger: Ledger,
+    recovered: &RecoverReport,
+    steps: &mut Steps<'_>,
+) -> Result<Compared> {
+    steps.begin("compare");
+    let written = ledger.stop().await?;
+    let mut rebuilt = root(Path::new(&recovered.server.socket)).await?;
+    arrive(shard, &mut rebuilt, steps).await?;
+    let lost = written.missing_on(&mut rebuilt).await?.len() as u64;
+    let theirs = tables::checksums(&mut shard.primary()?.root().await?).await?;
+    let ours = tables::checksums(&mut rebuilt).await?;
+    let balance = rebuilt.one("SELECT CAST(SUM(balance) AS SIGNED) FROM shop.accounts").await?;
+    let acknowledged = written.rows.len() as u64;
+    let compared = Compared { acknowledged, lost, differing: differing(&theirs, &ours), balance };
+    steps.end(told(&compared, ours.len() as u64));
+    Ok(compared)
+}
+
+/// Waits until the rebuilt server holds everything the primary has, and nothing else.
+async fn arrive(shard: &Shard, rebuilt: &mut Connection, steps: &Steps<'_>) -> Result<()> {
+    let clock = &steps.world.clock;
+    let (wanted, begun) = (shard.primary()?.gtid_executed().await?, clock.monotonic());
+    loop {
+        let held: String = rebuilt.one("SELECT @@GLOBAL.gtid_executed").await?;
+        let held: GtidSet = held.parse().failed("read gtid_executed of the rebuilt server")?;
+        if held == wanted {
+            return Ok(());
+        }
+        if clock.monotonic() - begun > ARRIVAL {
+            let message = format!(
+                "the rebuilt server and the primary do not hold the same transactions: it lacks `{}` and has `{}` beyond",
+                wanted.subtract(&held),
+                held.subtract(&wanted)
+            );
+            return Err(Fault::failed(message));
+        }
+        clock.sleep(Duration::from_millis(50)).await;
+    }
+}
+
+type Sums = BTreeMap<String, Option<u64>>;
+
+/// Tables that only one has, that differ, or whose checksum is not known.
+fn differing(theirs: &Sums, ours: &Sums) -> Vec<String> {
+    let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+    let same = |name: &String| matches!((theirs.get(name), ours.get(name)), (Some(Some(a)), Some(Some(b))) if a == b);
+    names.into_iter().filter(|name| !same(name)).cloned().collect()
+}
+
+fn told(compared: &Compared, tables: u64) -> String {
+    let commits = human::thousands(compared.acknowledged);
+    let differing = match compared.differing.as_slice() {
+        [] => format!("{} with the primary's checksums", human::count(tables, "table")),
+        names => format!("DIFFERENT: {}", names.join(", ")),
+    };
+    let balance = if compared.same() { "" } else { "; see the balance of shop.accounts" };
+    format!("{commits} commits acknowledged, {} lost; {differing}{balance}", compared.lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums(of: &[(&str, Option<u64>)]) -> Sums {
+        of.iter().map(|(name, sum)| ((*name).to_owned(), *sum)).collect()
+    }
+
+    #[test]
+    fn every_difference_is_seen() {
+        let theirs = sums(&[("a", Some(1)), ("b", Some(2)), ("c", None), ("d", Some(4))]);
+        assert!(differing(&sums(&[("a", Some(1))]), &sums(&[("a", Some(1))])).is_empty());
+        let ours = sums(&[("a", Some(1)), ("b", Some(3)), ("c", None), ("e", Some(5))]);
+        assert_eq!(differing(&theirs, &ours), ["b", "c", "d", "e"]);
+    }
+
+    #[test]
+    fn nothing_acknowledged_proves_nothing() {
+        let total = i64::try_from(TOTAL_BALANCE).unwrap_or_default();
+        let good = Compared { acknowledged: 5, lost: 0, differing: vec![], balance: total };
+        assert!(good.same());
+        assert!(!Compared { acknowledged: 0, ..good }.same());
+    }
+}

@@ -1,0 +1,76 @@
+//! The configuration and the credentials, written as a user would write them, and read as every command reads them.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use backstop_lab::Shard;
+use backstop_model::fault::{Context, Result};
+use backstop_model::ids::{Endpoint, ShardName};
+use backstop_model::settings;
+
+use super::place::Place;
+use super::steps::Steps;
+use super::{SHARD, inner};
+use crate::compose::App;
+
+/// The shard's name in the configuration.
+pub(super) fn shard_name() -> Result<ShardName> {
+    SHARD.parse().failed("name the shard")
+}
+
+/// Writes both files and composes what the commands work with. The environment has no say in it: a variable that is
+/// meant for real shards must not lead the demonstration to them.
+pub(super) fn app(place: &Place, program: &Path, shard: &Shard, steps: &mut Steps<'_>) -> Result<App> {
+    steps.begin("configure");
+    let (file, secret) = (place.path("backstop.toml"), place.path("credentials.toml"));
+    let text = configuration(place, program, &secret, &shard.endpoints());
+    write(&file, &text)?;
+    write(&secret, &credentials(shard.password()))?;
+    let settings = settings::parse(&text, &file.display().to_string())?;
+    steps.end(format!("{} and credentials with the grants of docs/grants.md only", file.display()));
+    Ok(App { settings, file: Some(file), world: inner(steps.world) })
+}
+
+fn configuration(place: &Place, program: &Path, secret: &Path, members: &[Endpoint]) -> String {
+    let quoted = |text: String| format!("'{text}'");
+    let list: Vec<String> = members.iter().map(|member| quoted(member.to_string())).collect();
+    let candidate = members.get(1).map(|member| format!(", candidate = {}", quoted(member.to_string())));
+    let path = |path: &Path| path.display().to_string();
+    format!(
+        "[repository]\n\
+         url = {repository}\n\
+         \n\
+         [mysql]\n\
+         server = {program}\n\
+         \n\
+         [shards.{SHARD}]\n\
+         credentials = {{ file = {secret} }}\n\
+         topology = {{ members = [{list}]{candidate} }}\n\
+         snapshot = {{ provider = \"auto\", work_dir = {work} }}\n\
+         schedule = \"cron(55 23 * * ? *)\"\n\
+         retention = {{ keep_all = \"2d\", daily = 14, weekly = 8, monthly = 12 }}\n",
+        repository = quoted(format!("file://{}", path(&place.path("repository")))),
+        program = quoted(path(program)),
+        secret = quoted(path(secret)),
+        work = quoted(path(&place.path("work"))),
+        list = list.join(", "),
+        candidate = candidate.unwrap_or_default(),
+    )
+}
+
+fn credentials(password: &str) -> String {
+    format!(
+        "user = \"backstop\"\n\
+         password = \"{password}\"\n\
+         replication_user = \"backstop_replication\"\n\
+         replication_password = \"{password}\"\n"
+    )
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let doing = format!("write {}", path.display());
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).failed(&doing)?;
+    file.write_all(text.as_bytes()).failed(doing)
+}
