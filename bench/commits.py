@@ -9,6 +9,7 @@ import time
 import lab
 
 TITLE = "Commits during backups"
+AIM = "a gap of at most 100 ms at p99; no global lock where lock-free"
 BACKUPS = 20
 PEER_RUNS = 3
 THREADS = 4

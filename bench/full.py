@@ -5,6 +5,7 @@ import shutil
 import lab
 
 TITLE = "Full backup and full restore"
+AIM = "at least twice as fast as restic; restore at 0.8 of cp or better"
 RUNS = 3
 
 

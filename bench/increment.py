@@ -6,6 +6,7 @@ import random
 import lab
 
 TITLE = "Increment: 2 % of the pages dirtied at random"
+AIM = "changed bytes at most 1.2 times the changed pages; stored at most a tenth of restic; at least 5 times as fast as restic; grows with the change, not with the database"
 SHARE = 0.02
 EBS_UNIT = 512 * 1024
 PAGES_PER_STATEMENT = 200
