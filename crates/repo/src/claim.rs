@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep};
 
 use crate::catalog::Holder;
+use crate::keys;
 use crate::log::{Claim, Event, Log, State};
 use crate::object::{Expected, ObjectFault, ObjectKind};
 
@@ -76,7 +77,8 @@ async fn complete(log: &Log, newest: u64) -> Result<()> {
 /// How long the log was, as the last holder that left a heartbeat knew it.
 pub(crate) async fn known_length(log: &Log) -> Result<Option<u64>> {
     let beats = log.shelf.list(&log.keys.heartbeats()).await?;
-    let Some((key, _)) = beats.last() else { return Ok(None) };
+    let own = |(key, _): &&(String, u64)| keys::claim_of(&log.keys, key).is_some();
+    let Some((key, _)) = beats.iter().rfind(own) else { return Ok(None) };
     match read(log, key).await {
         Ok(beat) => Ok(Some(beat.log)),
         Err(ObjectFault::Store(fault)) => Err(fault),

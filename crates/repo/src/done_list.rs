@@ -49,20 +49,18 @@ impl DoneList {
         self.files.contains(&file)
     }
 
-    /// Remembers files that are complete and durable.
-    pub(crate) fn add(&mut self, files: &[usize]) -> Result<()> {
-        if self.open.is_none() || files.is_empty() {
-            return Ok(());
-        }
-        self.files.extend(files);
-        self.write(&files.iter().map(|file| format!("{file}\n")).collect::<String>())
+    /// Remembers a file that is complete and durable. A line that a crash of the machine loses only costs
+    /// that this file is written again.
+    pub(crate) fn add(&mut self, file: usize) -> Result<()> {
+        self.write(&format!("{file}\n"))
     }
 
     fn restart(&mut self, subject: &str) -> Result<()> {
         if let Some((file, path)) = &self.open {
             file.set_len(0).failed(format_args!("begin {}", path.display()))?;
         }
-        self.write(&format!("{subject}\n"))
+        self.write(&format!("{subject}\n"))?;
+        self.sync()
     }
 
     /// Ends a line that was cut off while it was written, so that it is not taken for another number.
@@ -72,9 +70,12 @@ impl DoneList {
 
     fn write(&mut self, text: &str) -> Result<()> {
         let Some((file, path)) = &mut self.open else { return Ok(()) };
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_data())
-            .failed(format_args!("write {}", path.display()))
+        file.write_all(text.as_bytes()).failed(format_args!("write {}", path.display()))
+    }
+
+    fn sync(&self) -> Result<()> {
+        let Some((file, path)) = &self.open else { return Ok(()) };
+        file.sync_all().failed(format_args!("write {}", path.display()))
     }
 }
 

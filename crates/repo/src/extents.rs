@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 
 use crate::keys::{PackId, ShardKeys};
 use crate::manifest::ObjectRef;
-use crate::object::{Encoder, Ends, Expected, FRAME, ObjectFault, ObjectKind, ObjectResult, Opened, stream};
+use crate::object::{
+    Encoder, Ends, Expected, FRAME, ObjectFault, ObjectKind, ObjectResult, Opened, Unpacker, stream,
+};
 use crate::seal::{Digest, Seal};
 use crate::shelf::Shelf;
 
@@ -214,8 +216,9 @@ impl Extents {
         let wrong = |what: &str| ObjectFault::damaged(&reference.key, what);
         let frames = opened.table.frames().len();
         let last = frames.checked_sub(1).ok_or_else(|| wrong("it has no frames"))?;
-        let mut plain = Vec::new();
-        opened.decode(&opened.fetch(last..frames).await?, last, last, &mut plain)?;
+        let mut unpacker = Unpacker::new()?;
+        let bytes = opened.fetch(last..frames).await?;
+        let plain = opened.decode(&bytes, last, last, &mut unpacker)?;
         let numbers: Vec<u64> = plain
             .chunks_exact(8)
             .filter_map(|eight| eight.first_chunk().map(|eight| u64::from_le_bytes(*eight)))

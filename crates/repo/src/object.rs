@@ -12,7 +12,7 @@ mod table;
 
 use backstop_model::fault::{Fault, Kind as FaultKind};
 
-pub(crate) use encode::{Encoder, FRAME};
+pub(crate) use encode::{Encoder, FRAME, Unpacker};
 pub(crate) use open::{Ends, Expected, Opened, blocking, open, read_small, stream};
 pub(crate) use table::{FrameTable, TAIL_GUESS};
 

@@ -23,6 +23,8 @@ pub struct Repository {
 
 struct Shared {
     store: Arc<dyn ObjectStore>,
+    /// `None` for a store that was handed in.
+    location: Option<Location>,
     key: Option<RepoKey>,
     /// `None` while nothing is stored.
     seal: RwLock<Option<Seal>>,
@@ -48,11 +50,20 @@ impl Repository {
     /// # Errors
     /// As [`Repository::open`].
     pub async fn on(store: Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<Self> {
+        Self::look(store, None, key).await
+    }
+
+    async fn look(
+        store: Arc<dyn ObjectStore>,
+        location: Option<Location>,
+        key: Option<&RepoKey>,
+    ) -> Result<Self> {
         let seal = match root::look(&store, key).await? {
             Kept::Sealed(seal) => Some(seal),
             Kept::Nothing => None,
         };
-        let shared = Shared { store, key: key.cloned(), seal: RwLock::new(seal), probed: OnceCell::new() };
+        let shared =
+            Shared { store, location, key: key.cloned(), seal: RwLock::new(seal), probed: OnceCell::new() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -109,6 +120,9 @@ impl Repository {
     /// Makes sure that it exists and that its store can be written to safely.
     async fn made(&self) -> Result<Seal> {
         let plain = Shelf { store: self.shared.store.clone(), seal: Seal::Plain };
+        if let Some(location) = &self.shared.location {
+            store::make_directory(location)?;
+        }
         self.shared.probed.get_or_try_init(|| probe::probe(&plain)).await?;
         if let Some(seal) = self.seal() {
             root::check(&self.shared.store).await?;

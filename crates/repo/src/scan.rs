@@ -122,8 +122,8 @@ impl Scan {
                 }
             }
             self.counters.passed.fetch_add(BLOCK as u64, Ordering::Relaxed);
-            if block % 65536 == 65535 {
-                self.hand_on(HAND_ON)?;
+            if block % 64 == 63 {
+                self.go_on()?;
             }
         }
         Ok(())
@@ -186,6 +186,14 @@ impl Scan {
         let blocks = std::mem::replace(&mut self.filling, Vec::with_capacity(capacity));
         self.filled += 1;
         self.outlets.packs.blocking_send(PackJob { id, blocks }).map_err(|_| abandoned())
+    }
+
+    /// Hands on what is ready; ends when the run has been given up.
+    fn go_on(&mut self) -> Result<()> {
+        if self.outlets.packs.is_closed() {
+            return Err(abandoned());
+        }
+        self.hand_on(HAND_ON)
     }
 
     fn hand_on(&mut self, at_least: usize) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Reaching the store that a location names, and telling its errors in Backstop's kinds.
 
 use std::error::Error as StdError;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,20 @@ fn local(dir: &str, url: &str) -> Result<Arc<dyn ObjectStore>> {
     }
     let prefix = Path::parse(dir).map_err(|error| bad_url(url, &error.to_string()))?;
     Ok(Arc::new(PrefixStore::new(LocalFileSystem::new().with_fsync(true), prefix)))
+}
+
+/// Makes a directory that is missing, for its owner only: it will hold everything the database does.
+pub(crate) fn make_directory(location: &Location) -> Result<()> {
+    let Some(dir) = location.url.strip_prefix("file://") else { return Ok(()) };
+    let dir = std::path::Path::new(dir);
+    if dir.exists() {
+        return Ok(());
+    }
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| {
+        let error = Error::Generic { store: "file", source: Box::new(error) };
+        fault("make", &location.url, &error)
+    })
 }
 
 fn bad_url(url: &str, why: &str) -> Fault {

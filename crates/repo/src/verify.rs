@@ -16,7 +16,7 @@ use crate::fingerprints::FingerprintsReader;
 use crate::keys::PackId;
 use crate::log::State;
 use crate::manifest::{FileEntry, Storage};
-use crate::object::{Ends, Expected, ObjectFault, ObjectKind, ObjectResult, Opened};
+use crate::object::{Ends, Expected, ObjectFault, ObjectKind, ObjectResult, Opened, Unpacker};
 use crate::save::file_blocks;
 use crate::seal::Digest;
 use crate::{CatalogEntry, Damage, Depth, OnProgress, Reader, VerifyReport, claim, keys, root, sweep};
@@ -231,9 +231,9 @@ impl<'a> Verify<'a> {
             let bytes = opened.fetch(batch.clone()).await?;
             let (opened, seal) = (opened.clone(), self.reader.log.shelf.seal.clone());
             let some = crate::object::blocking(move || {
-                let (mut some, mut frame) = (Vec::new(), Vec::new());
+                let (mut some, mut unpacker) = (Vec::new(), Unpacker::new()?);
                 for number in batch.clone() {
-                    opened.decode(&bytes, batch.start, number, &mut frame)?;
+                    let frame = opened.decode(&bytes, batch.start, number, &mut unpacker)?;
                     some.extend(frame.chunks(BLOCK).map(|block| seal.fingerprint(block)));
                 }
                 Ok(some)

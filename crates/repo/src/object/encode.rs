@@ -4,7 +4,7 @@ use backstop_model::fault::{Context, Result};
 use bytes::Bytes;
 
 use super::table::TableBuilder;
-use super::{ObjectKind, digest_text, header};
+use super::{ObjectFault, ObjectKind, ObjectResult, digest_text, header};
 use crate::manifest::ObjectRef;
 use crate::seal::Seal;
 
@@ -94,19 +94,38 @@ impl Encoder {
     }
 }
 
-/// The plain bytes of an opened frame body: a codec byte and what it says.
-pub(super) fn unpack(body: &[u8], plain: usize, into: &mut Vec<u8>) -> Result<(), &'static str> {
-    into.clear();
-    match body.split_first() {
-        _ if plain > FRAME => return Err("a frame claims to be larger than frames are"),
-        Some((&RAW, bytes)) => into.extend(bytes),
-        Some((&ZSTD, bytes)) => {
-            into.reserve(plain);
-            zstd::bulk::Decompressor::new()
-                .and_then(|mut zstd| zstd.decompress_to_buffer(bytes, into))
-                .map_err(|_| "a frame cannot be decompressed")?;
-        }
-        _ => return Err("a frame has an unknown encoding"),
+/// Unpacks frames one after another, into the same memory.
+pub(crate) struct Unpacker {
+    zstd: zstd::bulk::Decompressor<'static>,
+    frame: Vec<u8>,
+}
+
+impl Unpacker {
+    pub(crate) fn new() -> ObjectResult<Self> {
+        let zstd =
+            zstd::bulk::Decompressor::new().failed("start decompression").map_err(ObjectFault::Store)?;
+        Ok(Self { zstd, frame: Vec::new() })
     }
-    if into.len() == plain { Ok(()) } else { Err("a frame has not the length its table says") }
+
+    /// The plain bytes of an opened frame body: a codec byte and what it says.
+    pub(super) fn unpack(&mut self, body: &[u8], plain: usize) -> Result<&[u8], &'static str> {
+        if plain > FRAME {
+            return Err("a frame claims to be larger than frames are");
+        }
+        self.frame.clear();
+        match body.split_first() {
+            Some((&RAW, bytes)) => self.frame.extend_from_slice(bytes),
+            Some((&ZSTD, bytes)) => {
+                self.frame.reserve(plain);
+                let unpacked = self.zstd.decompress_to_buffer(bytes, &mut self.frame);
+                unpacked.map_err(|_| "a frame cannot be decompressed")?;
+            }
+            _ => return Err("a frame has an unknown encoding"),
+        }
+        if self.frame.len() == plain {
+            Ok(&self.frame)
+        } else {
+            Err("a frame has not the length its table says")
+        }
+    }
 }

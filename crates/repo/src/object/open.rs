@@ -8,7 +8,7 @@ use bytes::Bytes;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use tokio::sync::mpsc;
 
-use super::encode::unpack;
+use super::encode::Unpacker;
 use super::{
     FrameTable, HEADER, ObjectFault, ObjectKind, ObjectResult, TAIL_GUESS, check_header, digest_text, table,
 };
@@ -100,13 +100,13 @@ impl Opened {
     }
 
     /// Checks, opens and unpacks a frame. `bytes` are what [`Opened::fetch`] gave for frames from `first` on.
-    pub(crate) fn decode(
+    pub(crate) fn decode<'u>(
         &self,
         bytes: &Bytes,
         first: usize,
         number: usize,
-        into: &mut Vec<u8>,
-    ) -> ObjectResult<()> {
+        unpacker: &'u mut Unpacker,
+    ) -> ObjectResult<&'u [u8]> {
         let wrong = |what: String| ObjectFault::damaged(&self.key, what);
         let frames = self.table.frames();
         let (Some(start), Some(frame)) = (frames.get(first), frames.get(number)) else {
@@ -121,9 +121,9 @@ impl Opened {
         let unpacked = if self.seal.is_keyed() {
             let body = self.seal.open(&self.key, number as u64, stored);
             let body = body.ok_or_else(|| wrong(format!("frame {number} is not authentic")))?;
-            unpack(&body, frame.plain as usize, into)
+            unpacker.unpack(&body, frame.plain as usize)
         } else {
-            unpack(stored, frame.plain as usize, into)
+            unpacker.unpack(stored, frame.plain as usize)
         };
         unpacked.map_err(|what| wrong(format!("{what} (frame {number})")))
     }
@@ -144,11 +144,10 @@ pub(crate) async fn read_small(
     let table = Arc::new(table::parse(key, size, &bytes)?);
     expected.check(size, Some(&table))?;
     let opened = Opened { store: store.clone(), key: key.to_owned(), seal: seal.clone(), table };
-    let (mut whole, mut frame) = (Vec::new(), Vec::new());
+    let (mut whole, mut unpacker) = (Vec::new(), Unpacker::new()?);
     let body = bytes.slice(HEADER..);
     for number in 0..opened.table.frames().len() {
-        opened.decode(&body, 0, number, &mut frame)?;
-        whole.extend(&frame);
+        whole.extend_from_slice(opened.decode(&body, 0, number, &mut unpacker)?);
     }
     Ok(whole)
 }
@@ -171,13 +170,12 @@ async fn feed(
     frames: Range<usize>,
     sender: &mpsc::Sender<ObjectResult<Vec<u8>>>,
 ) -> ObjectResult<()> {
-    let mut next = frames.start;
+    let (mut next, mut unpacker) = (frames.start, Unpacker::new()?);
     while next < frames.end {
         let batch = next..batch_end(&opened.table, next, frames.end);
         let bytes = opened.fetch(batch.clone()).await?;
         for number in batch.clone() {
-            let mut frame = Vec::new();
-            opened.decode(&bytes, batch.start, number, &mut frame)?;
+            let frame = opened.decode(&bytes, batch.start, number, &mut unpacker)?.to_vec();
             if sender.send(Ok(frame)).await.is_err() {
                 return Ok(());
             }

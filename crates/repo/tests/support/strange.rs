@@ -1,5 +1,7 @@
 //! A store that fails, loses, lies or dawdles where a test says so, and counts what it is asked.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
