@@ -22,7 +22,7 @@ use crate::commands::{backup, recover};
 use crate::compose::App;
 use crate::human;
 
-pub use kept::DemoDone;
+pub use kept::{DemoDone, Kept};
 use place::Place;
 use prepare::Prepared;
 use steps::Steps;
@@ -85,7 +85,7 @@ async fn story(demo: &Demo, place: &Place, world: &World) -> Result<DemoDone> {
         longest_gaps_ms: vec![first_gap, second_gap],
         recover: recovered,
     };
-    Ok(DemoDone::new(report, demo.keep.then(|| kept::keep(place, shard))))
+    Ok(DemoDone::new(report, demo.keep.then(|| kept::keep(place, &program, shard))))
 }
 
 /// A backup as `backstop backup` makes it, while the writer goes on; and the longest time in which the primary

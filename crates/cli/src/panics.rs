@@ -6,7 +6,7 @@ use std::io::Write;
 pub fn install() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
-        let why = panic.payload_as_str().unwrap_or("no reason given").replace('\n', " ");
+        let why = reason(panic.payload()).replace('\n', " ");
         let text = format!(
             "error: internal error in backstop {} at {}: {why}; please report this\n",
             env!("CARGO_PKG_VERSION"),
@@ -14,4 +14,9 @@ pub fn install() {
         );
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }));
+}
+
+fn reason(payload: &dyn std::any::Any) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given")
 }

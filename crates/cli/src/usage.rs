@@ -20,7 +20,9 @@ pub fn explain(said: &clap::Error, arguments: &[OsString]) -> u8 {
         return u8::try_from(said.exit_code()).unwrap_or(Kind::Usage.exit_code());
     }
     let text = said.to_string();
-    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first.split_whitespace().collect();
+    let message = words.join(" ").trim_start_matches("error: ").to_owned();
     let terminal = Terminal::of(&Global { json: true, ..Global::default() });
     let fault = Fault::new(Kind::Usage, message).hint("run the command with --help");
     Output::new(terminal).fault(&fault);

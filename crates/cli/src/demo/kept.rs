@@ -1,5 +1,7 @@
 //! What `--keep` leaves, and how to use and remove it.
 
+use std::path::Path;
+
 use backstop_lab::{Shard, processes};
 use backstop_model::report::DemoReport;
 use serde::Serialize;
@@ -24,8 +26,10 @@ pub struct Kept {
     pub dir: String,
     /// The configuration, for further commands.
     pub config: String,
-    /// Commands that connect to the servers.
-    pub connect: Vec<String>,
+    /// The commands that connect to the servers, by their parts in the shard.
+    pub connect: Vec<(String, String)>,
+    /// The command that shows how the shard stands.
+    pub status: String,
     /// The command that removes everything.
     pub remove: String,
 }
@@ -37,18 +41,25 @@ impl DemoDone {
 }
 
 /// Lets the servers outlive the demonstration.
-pub(super) fn keep(place: &Place, shard: Shard) -> Kept {
-    let connect = |socket: std::path::Display<'_>| format!("mysql --socket={socket} --user=root");
-    let mut commands: Vec<String> =
-        shard.members.iter().map(|member| connect(member.socket().display())).collect();
-    commands.push(connect(place.path("rebuilt/mysqld.sock").display()));
+pub(super) fn keep(place: &Place, program: &Path, shard: Shard) -> Kept {
+    let client = Some(program.with_file_name("mysql")).filter(|client| client.is_file());
+    let client = client.unwrap_or_else(|| "mysql".into());
+    let connect = |part: &str, socket: &Path| {
+        (part.to_owned(), format!("{} --socket={} --user=root", client.display(), socket.display()))
+    };
+    // The candidate that was between them is lost.
+    let parts = ["primary", "replica"].into_iter().zip(&shard.members);
+    let mut commands: Vec<_> = parts.map(|(part, member)| connect(part, member.socket())).collect();
+    commands.push(connect("rebuilt", &place.path("rebuilt/mysqld.sock")));
     shard.members.into_iter().for_each(backstop_lab::Member::keep);
     let pids: Vec<String> = processes::servers_in(place.dir()).iter().map(u32::to_string).collect();
-    let dir = place.dir().display().to_string();
+    let (dir, config) = (place.dir().display(), place.path("backstop.toml").display().to_string());
+    let backstop = std::env::current_exe().unwrap_or_else(|_| "backstop".into());
     Kept {
-        config: place.path("backstop.toml").display().to_string(),
         connect: commands,
+        status: format!("{} --config {config} status", backstop.display()),
         remove: format!("kill -9 {}; rm -rf {dir}", pids.join(" ")),
-        dir,
+        dir: dir.to_string(),
+        config,
     }
 }

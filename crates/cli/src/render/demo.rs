@@ -3,7 +3,7 @@
 use backstop_model::report::{BackupReport, DemoReport};
 
 use super::backup::freeze;
-use crate::demo::DemoDone;
+use crate::demo::{DemoDone, Kept};
 use crate::human;
 use crate::page::{Page, Screen};
 
@@ -24,7 +24,22 @@ impl Screen for DemoDone {
                 page.paint.bad("The demonstration failed: the rebuilt server is not the same as the primary.")
             }
         });
+        match &self.kept {
+            Some(kept) => draw(kept, page),
+            None => page.next(&["backstop demo --keep leaves the servers running, to look around"]),
+        }
     }
+}
+
+fn draw(kept: &Kept, page: &mut Page) {
+    page.gap();
+    page.line(page.paint.strong("Kept, to look around:"));
+    // Lines to be copied are not wrapped.
+    for (server, command) in &kept.connect {
+        page.line(format!("  {server:9}  {command}"));
+    }
+    page.line(format!("  status     {}", kept.status));
+    page.line(format!("  remove     {}", kept.remove));
 }
 
 fn fields(report: &DemoReport) -> Vec<(&'static str, String)> {
