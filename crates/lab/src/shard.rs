@@ -101,15 +101,22 @@ impl Shard {
     /// # Errors
     /// When a statement fails.
     pub async fn follow(&self, replica: &Member, source: &Member) -> Result<()> {
-        let change = format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}, \
-             SOURCE_USER='backstop_replication', SOURCE_PASSWORD='{}', SOURCE_AUTO_POSITION=1, SOURCE_SSL=1, \
-             GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1",
-            source.endpoint().port,
-            self.password
-        );
-        replica.run(&[&change, "SET GLOBAL super_read_only=ON", "START REPLICA"]).await
+        follow(replica, source, &self.password).await
     }
+}
+
+/// Makes a server follow another with auto-position, and read only.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn follow(replica: &Member, source: &Member, password: &str) -> Result<()> {
+    let change = format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}, \
+         SOURCE_USER='backstop_replication', SOURCE_PASSWORD='{password}', SOURCE_AUTO_POSITION=1, SOURCE_SSL=1, \
+         GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1",
+        source.endpoint().port,
+    );
+    replica.run(&[&change, "SET GLOBAL super_read_only=ON", "START REPLICA"]).await
 }
 
 /// Makes a data directory that shards can be started on copies of.

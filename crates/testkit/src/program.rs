@@ -5,18 +5,9 @@ use std::sync::Arc;
 
 use backstop_adapters::mysql::packages::{ServerProgram, default_cache_dir, find_or_fetch};
 use backstop_adapters::mysql::server::Servers;
-use backstop_engine::ports::Reporter;
-use backstop_model::progress::Progress;
 use tokio::sync::OnceCell;
 
-/// Says nothing.
-pub struct Quiet;
-
-impl Reporter for Quiet {
-    fn step(&self, _: &'static str) {}
-    fn progress(&self, _: Progress) {}
-    fn notice(&self, _: &str) {}
-}
+pub use backstop_lab::Quiet;
 
 /// The server program: the one in `BACKSTOP_TEST_SERVER` or on PATH, else the fetched one.
 pub async fn server_program() -> &'static ServerProgram {

@@ -99,7 +99,7 @@ impl Shard {
 
     /// Where the members listen.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.members.iter().map(Member::endpoint).collect()
+        self.members.iter().map(|member| member.endpoint()).collect()
     }
 
     /// How Backstop logs in: the least that `docs/grants.md` gives it.
@@ -127,14 +127,7 @@ impl Shard {
 
     /// Makes a member follow another with auto-position, and read only.
     pub async fn follow(&self, replica: &Member, source: &Member) {
-        let change = format!(
-            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}, \
-             SOURCE_USER='backstop_replication', SOURCE_PASSWORD='{}', SOURCE_AUTO_POSITION=1, SOURCE_SSL=1, \
-             GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1",
-            source.endpoint().port,
-            self.password
-        );
-        replica.run(&[&change, "SET GLOBAL super_read_only=ON", "START REPLICA"]).await;
+        backstop_lab::shard::follow(replica, source, &self.password).await.expect("a replica");
     }
 
     async fn start_member(&self, number: usize, layout: &Layout) -> Member {

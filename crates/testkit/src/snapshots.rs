@@ -15,7 +15,7 @@ use backstop_model::freeze::FreezeRules;
 use backstop_model::ids::BackupId;
 use backstop_model::topology::Role;
 
-use crate::ledger::{Ledger, Written};
+use crate::ledger::{Ledger, Written, missing_on};
 use crate::member::Member;
 use crate::program::{Quiet, servers};
 use crate::shard::Shard;
@@ -143,7 +143,7 @@ pub async fn exact_under_load(shard: &Shard, source: &Member, snapshots: &dyn Sn
     let prefix =
         Written { rows: written.rows.into_iter().filter(|&(id, _)| id <= held).collect(), ..written };
     assert_eq!(
-        prefix.missing_on(&server).await,
+        missing_on(&prefix, &server).await,
         Vec::<u64>::new(),
         "the snapshot holds a prefix of the ledger"
     );

@@ -1,28 +1,12 @@
 //! What is in a server's tables, to compare servers.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::member::Member;
 
 /// `CHECKSUM TABLE` of every user table, by `schema.table`.
 pub async fn checksums(member: &Member) -> BTreeMap<String, Option<u64>> {
-    let mut session = member.root().await;
-    let tables: Vec<(String, String)> = session
-        .query(
-            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
-             AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')",
-        )
-        .await
-        .expect("the tables' names");
-    let mut sums = BTreeMap::new();
-    for (schema, table) in tables {
-        let sql = format!("CHECKSUM TABLE `{schema}`.`{table}`");
-        let rows: Vec<(String, Option<u64>)> =
-            session.query_within(&sql, Duration::from_secs(120)).await.expect("a checksum");
-        sums.extend(rows);
-    }
-    sums
+    backstop_lab::tables::checksums(&mut member.root().await).await.expect("checksums")
 }
 
 /// Makes `tables` tables of `rows` rows in schema `shop`.

@@ -11,11 +11,7 @@ type Options<'a> = &'a [&'a str];
 
 /// Copies the template for these options to `datadir`, which may exist and be empty (a subvolume, a mount).
 pub async fn copy(options: Options<'_>, datadir: &Path) {
-    let template = template(options).await;
-    std::fs::create_dir_all(datadir).expect("create a data directory");
-    let mut cp = tokio::process::Command::new("cp");
-    cp.args(["-a", "--reflink=auto"]).arg(template.join(".")).arg(datadir);
-    assert!(cp.status().await.expect("cp").success(), "copy the template to {}", datadir.display());
+    backstop_lab::shard::copy(&template(options).await, datadir).await.expect("a copy of the template");
 }
 
 async fn template(options: Options<'_>) -> PathBuf {
@@ -32,16 +28,9 @@ async fn template(options: Options<'_>) -> PathBuf {
     if !path.exists() {
         let unfinished = shared_folder().join(format!("{name}.unfinished"));
         let _ = std::fs::remove_dir_all(&unfinished);
-        make(options, &unfinished).await;
+        let made = backstop_lab::shard::make_template(&servers().await, &unfinished, options).await;
+        made.expect("make the template");
         std::fs::rename(&unfinished, &path).expect("move the template into place");
     }
     path
-}
-
-async fn make(options: Options<'_>, datadir: &Path) {
-    let small = ["--innodb-buffer-pool-size=64M", "--innodb-redo-log-capacity=16M"];
-    let options: Vec<_> = small.iter().chain(options).copied().collect();
-    servers().await.initialize(datadir, &options).await.expect("make the template");
-    // Every copy is a server of its own.
-    std::fs::remove_file(datadir.join("auto.cnf")).expect("remove the template's server UUID");
 }
