@@ -1,7 +1,7 @@
 //! Storing a tree: one thread reads and compares, others compress, encrypt and upload what is new.
 //!
-//! Memory is bounded by what may be under way: one pack being filled, one waiting, [`UPLOADS`] being encoded
-//! or uploaded (16 MiB plain and at most as much encoded each), and some index frames.
+//! Memory is bounded by what may be under way: one pack being filled, one waiting, [`ENCODERS`] being encoded
+//! (16 MiB plain each), [`UPLOADS`] being uploaded (at most as much again each), and some index frames.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,8 +26,10 @@ use crate::seal::Seal;
 use crate::shelf::Shelf;
 use crate::tree::{Tree, TreeFile};
 
-/// Packs that are encoded or uploaded at the same time.
-const UPLOADS: usize = 4;
+/// Packs that are encoded at the same time.
+const ENCODERS: usize = 2;
+/// Packs that are uploaded at the same time.
+const UPLOADS: usize = 3;
 const REPORT: Duration = Duration::from_millis(200);
 
 /// Where a tree is stored.
@@ -129,16 +131,22 @@ impl Save<'_> {
     /// Encodes and uploads packs as they come.
     async fn packs(&self, mut jobs: mpsc::Receiver<PackJob>) -> Result<Vec<Pack>> {
         futures::stream::poll_fn(move |context| jobs.poll_recv(context))
-            .map(|job| self.pack(job))
-            .buffer_unordered(UPLOADS)
+            .map(|job| self.encode(job))
+            .buffer_unordered(ENCODERS)
+            .map_ok(|encoded| self.upload(encoded))
+            .try_buffer_unordered(UPLOADS)
             .try_collect()
             .await
     }
 
-    async fn pack(&self, job: PackJob) -> Result<Pack> {
+    async fn encode(&self, job: PackJob) -> Result<(PackId, Bytes, ObjectRef)> {
         let (key, seal, id) = (self.keys.pack(job.id), self.shelf.seal.clone(), job.id);
         let encoded = tokio::task::spawn_blocking(move || encode(&job, &key, &seal));
         let (bytes, reference) = encoded.await.failed("encode a pack")??;
+        Ok((id, bytes, reference))
+    }
+
+    async fn upload(&self, (id, bytes, reference): (PackId, Bytes, ObjectRef)) -> Result<Pack> {
         self.shelf.put_bytes(&reference.key, bytes).await?;
         let digest = crate::seal::from_hex_digest(&reference.digest);
         Ok(Pack { id, size: reference.size, digest })
