@@ -138,7 +138,7 @@ mod tests {
         }
         std::fs::write(root.join("binlog.index"), "./binlog.000001\n./binlog.000002\n").unwrap();
         let inode = std::fs::metadata(root.join("shop/t.ibd")).unwrap().ino();
-        let changes = ChangedFiles::from([(inode, vec![0..5])]);
+        let changes = ChangedFiles::from([(inode, vec![0..5, 7..9])]);
 
         let tree = tree(&opened(root), Some(&changes)).unwrap();
         let mut paths: Vec<_> = tree.files.iter().map(|file| file.path.as_str()).collect();
@@ -148,7 +148,7 @@ mod tests {
         folders.sort_unstable();
         assert_eq!(folders, ["empty", "shop"]);
         let of = |name: &str| tree.files.iter().find(|file| file.path == name).unwrap();
-        assert_eq!(of("shop/t.ibd").changed, Changes::Only(vec![0..5]));
+        assert_eq!(of("shop/t.ibd").changed, Changes::Only(vec![0..5, 7..9]));
         assert_eq!((of("ibdata1").changed.clone(), of("ibdata1").size), (Changes::Unknown, 7));
         assert_eq!(of("binlog.index").content, Content::Inline(b"./binlog.000002\n".to_vec()));
     }

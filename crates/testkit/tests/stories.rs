@@ -62,7 +62,6 @@ async fn a_lost_server_comes_back() {
     ledger.wait_for_more(100).await;
     let second = back_up(&shard, &repository).await;
     assert_eq!(second.parent, Some(first.backup_id));
-    eprintln!("first {:?}\nsecond {:?}", first.sizes, second.sizes);
     assert!(second.sizes.stored_bytes * 4 < first.sizes.stored_bytes);
 
     let lost = shard.members.remove(1);
@@ -95,7 +94,17 @@ async fn a_lost_server_comes_back() {
         request,
     };
     let report = recover(&story).await.unwrap();
-    eprintln!("{report:#?}");
     assert!(report.joined);
-    drop(ledger.stop().await);
+
+    let written = ledger.stop().await;
+    let recovered = backstop_lab::member::root(std::path::Path::new(&report.server.socket)).await;
+    let mut recovered = recovered.unwrap();
+    let held = shard.primary().gtid_executed().await;
+    let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{held}', 30)");
+    assert_eq!(recovered.one::<u8>(&wait).await.unwrap(), 0);
+    assert_eq!(written.missing_on(&mut recovered).await.unwrap(), Vec::<u64>::new());
+    let sums = backstop_lab::tables::checksums(&mut recovered).await.unwrap();
+    assert_eq!(sums, tables::checksums(shard.primary()).await);
+    drop(recovered);
+    backstop_lab::processes::kill_on(&into.join("data")).unwrap();
 }
