@@ -107,6 +107,7 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
     let lap = Lap::start(r.world);
     let checks: Vec<Finding>;
     if steps.is_done("hand_over") {
+        server::handed_over(r).await?;
         checks = steps.output("check")?.unwrap_or_default();
     } else {
         let mut session = r.world.step("start", server::start(r, &decided)).await?;

@@ -59,6 +59,20 @@ pub(super) async fn start(r: &Recover<'_>, decided: &Decided) -> Result<Box<dyn 
     r.servers.session(&start, &private).await
 }
 
+/// Says that there is nothing left to do, and whether what was recovered still runs.
+pub(super) async fn handed_over(r: &Recover<'_>) -> Result<()> {
+    let datadir = layout(&r.request).datadir;
+    let now = match r.programs.running_on(&datadir).await? {
+        Some(pid) => format!("its server runs, pid {pid}"),
+        None => "its server does not run now".to_owned(),
+    };
+    let dir = r.request.into.display();
+    r.world
+        .reporter
+        .notice(&format!("the recovery in {dir} was handed over before: nothing was done; {now}"));
+    Ok(())
+}
+
 /// After a fault nothing is left running; what was written stays, for the next try.
 pub(super) async fn stop_unfinished(r: &Recover<'_>) {
     let datadir = layout(&r.request).datadir;

@@ -57,10 +57,10 @@ fn local(request: &PlanRequest, chosen: &Chosen<'_>) -> Vec<PlanStep> {
     let into =
         request.into.as_ref().map_or("the target directory".to_owned(), |into| into.display().to_string());
     let port = request.port.map_or("a free port".to_owned(), |port| format!("port {port}"));
-    let (id, bytes) = (&chosen.backup.backup_id, request.sizes.data_bytes);
+    let (id, mib) = (&chosen.backup.backup_id, request.sizes.data_bytes.div_ceil(1 << 20));
     vec![
         step("decide", format!("Check that {into} can be used and that there is room; choose {port} and a server id.")),
-        step("materialise", format!("Write the {bytes} bytes of backup {id} to {into}/data.")),
+        step("materialise", format!("Write backup {id} ({mib} MiB) to {into}/data.")),
         step("configure", format!("Write {into}/my.cnf: the donor's settings without its identity.")),
         step("start", "Start the server on loopback, read-only, without replication and events; wait for its crash recovery.".to_owned()),
         step("verify", "Compare the server's own gtid_executed with the backup's; stop on any difference.".to_owned()),
