@@ -26,6 +26,7 @@ mod scan;
 mod seal;
 mod segments;
 mod shelf;
+mod staged;
 mod store;
 mod sweep;
 mod tree;

@@ -9,6 +9,8 @@
     reason = "entries are stamped and told apart below the port of the stories"
 )]
 
+use std::path::PathBuf;
+
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
@@ -80,6 +82,8 @@ pub(crate) struct Log {
     pub(crate) shelf: Shelf,
     pub(crate) keys: ShardKeys,
     pub(crate) shard: ShardName,
+    /// The repository's directory, if it is in one.
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// The newest entry, and what was passed over to find it.

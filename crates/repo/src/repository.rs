@@ -13,7 +13,7 @@ use crate::log::Log;
 use crate::root::{self, Kept};
 use crate::seal::Seal;
 use crate::shelf::Shelf;
-use crate::{Location, Reader, RepoKey, Writer, probe, store};
+use crate::{Location, Reader, RepoKey, Writer, probe, staged, store};
 
 /// An opened repository.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl Repository {
     /// access is denied.
     pub async fn open(location: &Location, key: Option<&RepoKey>) -> Result<Self> {
         let store = store::connect(location)?;
-        Self::on(store, key)
+        Self::look(store, Some(location.clone()), key)
             .await
             .map_err(|fault| fault.during(format_args!("open repository {}", location.url)))
     }
@@ -141,6 +141,7 @@ impl Repository {
 
     fn log(&self, shard: &ShardName, seal: Seal) -> Log {
         let keys = ShardKeys::new(shard, &seal);
-        Log { shelf: Shelf { store: self.shared.store.clone(), seal }, keys, shard: shard.clone() }
+        let directory = self.shared.location.as_ref().and_then(|location| staged::directory(&location.url));
+        Log { shelf: Shelf { store: self.shared.store.clone(), seal }, keys, shard: shard.clone(), directory }
     }
 }

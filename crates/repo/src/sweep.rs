@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 
 use crate::extents::Extents;
 use crate::keys::{self, ShardKeys};
-use crate::log::{Event, KEPT, State};
+use crate::log::{Event, KEPT, Log, State};
 use crate::object::Ends;
-use crate::{CatalogEntry, Condemned, Reader, Storage, SweepPlan, Swept, Writer};
+use crate::{CatalogEntry, Condemned, Reader, Storage, SweepPlan, Swept, Writer, staged};
 
 /// What could be removed.
 pub(crate) async fn plan(writer: &Writer, now: DateTime<Utc>, grace: Duration) -> Result<SweepPlan> {
@@ -23,7 +23,10 @@ pub(crate) async fn plan(writer: &Writer, now: DateTime<Utc>, grace: Duration) -
     for entry in newest.state.backups.iter().chain(kept.iter().map(|condemned| &condemned.entry)) {
         needed.extend(needs(&writer.reader, entry).await?);
     }
-    let stored = log.shelf.list(log.keys.base()).await?;
+    let mut stored = log.shelf.list(log.keys.base()).await?;
+    if let Some(directory) = &log.directory {
+        stored.extend(staged::list(directory, &log.keys)?);
+    }
     let mut objects: Vec<(String, u64)> = stored
         .into_iter()
         .filter(|(key, _)| {
@@ -61,6 +64,7 @@ pub(crate) async fn needs(reader: &Reader, entry: &CatalogEntry) -> Result<Vec<S
 /// Only what a claim before this one wrote may go. A later claim cannot come to need it: it builds on backups
 /// that were there when this was decided, or on its own.
 fn is_dead(keys: &ShardKeys, key: &str, claim: u64, newest: u64) -> bool {
+    let key = staged::destined(key).unwrap_or(key);
     match (keys::claim_of(keys, key), keys::log_number(keys, key)) {
         (Some(written), _) => written < claim,
         (None, Some(number)) => number + KEPT <= newest,
@@ -89,11 +93,18 @@ pub(crate) async fn sweep(writer: &Writer, plan: SweepPlan) -> Result<Swept> {
     forget(writer, &plan.backups).await?;
     let mut swept = Swept::default();
     for (key, size) in &plan.objects {
-        writer.reader.log.shelf.delete(key).await?;
+        remove(&writer.reader.log, key).await?;
         swept.objects += 1;
         swept.bytes += size;
     }
     Ok(swept)
+}
+
+async fn remove(log: &Log, key: &str) -> Result<()> {
+    match &log.directory {
+        Some(directory) if staged::destined(key).is_some() => staged::remove(directory, key),
+        _ => log.shelf.delete(key).await,
+    }
 }
 
 /// The log forgets the backups first: what a crash leaves behind is then needed by nobody, and found again.

@@ -79,6 +79,8 @@ async fn a_directory() {
     let place = dir.path().join("not yet/there # %41");
     stores_and_restores(&support::location(&place), None).await;
     assert!(place.join("backstop").is_file(), "the repository is somewhere else");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&place).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700, "others could read the backups");
     let dir = tempfile::tempdir().unwrap();
     stores_and_restores(&support::location(dir.path()), Some(support::key(7))).await;
     let dir = tempfile::tempdir().unwrap();
