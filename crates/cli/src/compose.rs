@@ -8,7 +8,8 @@ use backstop_adapters::mysql::connect::Connector;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::mysql::server::Servers;
 use backstop_adapters::secrets;
-use backstop_adapters::topology::Members;
+use backstop_adapters::topology::{Asked, Members, Orchestrator};
+use backstop_engine::ports::Topology;
 use backstop_engine::world::World;
 use backstop_model::credentials::Credentials;
 use backstop_model::fault::{Fault, Kind, Result};
@@ -82,15 +83,20 @@ impl App {
     /// Who is in the shard.
     ///
     /// # Errors
-    /// When the credentials cannot be read.
-    pub fn topology(&self, shard: &ShardSettings) -> Result<Members> {
-        let TopologySettings::Members { members, candidate } = &shard.topology else {
-            return Err(Fault::new(Kind::Usage, "topology by orchestrator is not in this version").hint(
-                "list the members: topology = { members = [\"db1:3306\", …], candidate = \"db2:3306\" }",
-            ));
-        };
-        let connector = Connector::new(&self.credentials(shard)?);
-        Ok(Members::new(connector, members.clone(), candidate.clone()))
+    /// When the credentials cannot be read, and as [`Orchestrator::new`].
+    pub fn topology(&self, shard: &ShardSettings) -> Result<Box<dyn Topology>> {
+        let credentials = self.credentials(shard)?;
+        let connector = Connector::new(&credentials);
+        Ok(match &shard.topology {
+            TopologySettings::Members { members, candidate } => {
+                Box::new(Members::new(connector, members.clone(), candidate.clone()))
+            }
+            TopologySettings::Orchestrator { urls, cluster } => Box::new(Orchestrator::new(
+                &Asked { urls, cluster, access: &credentials.orchestrator, max_lag: shard.source.max_lag },
+                connector,
+                self.world.clone(),
+            )?),
+        })
     }
 
     /// Opens the shard's instances on this host. Each shard has a folder of its own in the work directory: what a dead

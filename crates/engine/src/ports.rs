@@ -54,7 +54,8 @@ pub trait Faults: Send + Sync {
 /// Who is in the shard and how they are.
 #[async_trait]
 pub trait Topology: Send + Sync {
-    /// Asks every member, once, in parallel. Members that do not answer are in the list with the reason.
+    /// Asks every member, in parallel. Members that do not answer are in the list with the reason. Waits, within
+    /// bounds, while somebody who knows the members (orchestrator) says that a failover goes on.
     async fn look(&self) -> Result<Vec<Member>>;
 }
 

@@ -33,5 +33,6 @@ pub fn credentials(password: &str) -> Credentials {
         password: password.to_owned().into(),
         replication: Some(replication),
         tls: None,
+        orchestrator: backstop_model::credentials::OrchestratorAccess::default(),
     }
 }

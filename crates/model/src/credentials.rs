@@ -18,6 +18,26 @@ pub struct Credentials {
     pub replication: Option<ReplicationAccount>,
     /// How connections are protected; `None`: [`TlsMode::Preferred`] on loopback, else [`TlsMode::Required`].
     pub tls: Option<Tls>,
+    /// How orchestrator is reached, if it asks for a login or has an authority of its own.
+    pub orchestrator: OrchestratorAccess,
+}
+
+/// How to reach orchestrator. `Debug` shows no secret.
+#[derive(Debug, Clone, Default)]
+pub struct OrchestratorAccess {
+    /// Login by basic authentication.
+    pub login: Option<WebLogin>,
+    /// PEM file with the certificates to trust over HTTPS; `None`: the system's own.
+    pub ca: Option<PathBuf>,
+}
+
+/// A login by basic authentication.
+#[derive(Clone)]
+pub struct WebLogin {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: SecretString,
 }
 
 /// The account a replica uses towards its source.
@@ -67,7 +87,8 @@ pub struct StoreCredentials {
 
 impl Credentials {
     /// Reads the TOML text of a credentials file: `user`, `password`, optional `replication_user` with
-    /// `replication_password`, optional `tls = { mode = …, ca = … }`.
+    /// `replication_password`, optional `tls = { mode = …, ca = … }`, optional `orchestrator_user` with
+    /// `orchestrator_password`, optional `orchestrator_ca`.
     ///
     /// # Errors
     /// Everything that is wrong with it, at once; never a value of it, nor the name of a key that is not known.
@@ -77,8 +98,9 @@ impl Credentials {
             let password = root.required("password", secret(&root, "password"), "password = \"…\"");
             let replication = replication(&root);
             let tls = root.table("tls").map(tls);
+            let orchestrator = orchestrator(&root);
             root.finish();
-            Some(Self { user: user?, password: password?, replication, tls: tls.flatten() })
+            Some(Self { user: user?, password: password?, replication, tls: tls.flatten(), orchestrator })
         })
     }
 
@@ -127,14 +149,29 @@ fn read<T>(
 }
 
 fn replication(root: &Table<'_>) -> Option<ReplicationAccount> {
-    let user = root.read("replication_user", not_empty);
-    let password = secret(root, "replication_password");
-    match (root.has("replication_user"), root.has("replication_password")) {
-        (true, false) => root.refuse("replication_user", "needs `replication_password`"),
-        (false, true) => root.refuse("replication_password", "needs `replication_user`"),
+    let (user, password) = login(root, "replication_user", "replication_password")?;
+    Some(ReplicationAccount { user, password })
+}
+
+fn orchestrator(root: &Table<'_>) -> OrchestratorAccess {
+    let login = login(root, "orchestrator_user", "orchestrator_password");
+    let ca = root.read("orchestrator_ca", not_empty).map(PathBuf::from);
+    OrchestratorAccess { login: login.map(|(user, password)| WebLogin { user, password }), ca }
+}
+
+/// A user name and its password: both, or neither.
+fn login(
+    root: &Table<'_>,
+    user_key: &'static str,
+    password_key: &'static str,
+) -> Option<(String, SecretString)> {
+    let (user, password) = (root.read(user_key, not_empty), secret(root, password_key));
+    match (root.has(user_key), root.has(password_key)) {
+        (true, false) => root.refuse(user_key, format!("needs `{password_key}`")),
+        (false, true) => root.refuse(password_key, format!("needs `{user_key}`")),
         _ => {}
     }
-    Some(ReplicationAccount { user: user?, password: password? })
+    Some((user?, password?))
 }
 
 fn tls(table: Table<'_>) -> Option<Tls> {
@@ -164,6 +201,7 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Credentials");
         shown.field("user", &self.user).field("replication", &self.replication).field("tls", &self.tls);
+        shown.field("orchestrator", &self.orchestrator);
         shown.finish_non_exhaustive()
     }
 }
@@ -171,6 +209,12 @@ impl fmt::Debug for Credentials {
 impl fmt::Debug for ReplicationAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplicationAccount").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WebLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebLogin").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -188,7 +232,8 @@ mod tests {
     use super::*;
 
     const FULL: &str = "user = 'backstop'\npassword = 'hunter2'\nreplication_user = 'repl'\n\
-        replication_password = 'hunter3'\ntls = { mode = 'verify-ca', ca = '/etc/ca.pem' }\n";
+        replication_password = 'hunter3'\ntls = { mode = 'verify-ca', ca = '/etc/ca.pem' }\n\
+        orchestrator_user = 'orc'\norchestrator_password = 'hunter4'\norchestrator_ca = '/etc/orc.pem'\n";
 
     #[test]
     fn reads_all_of_it_and_shows_no_secret() {
@@ -196,6 +241,9 @@ mod tests {
         assert_eq!(credentials.password.expose_secret(), "hunter2");
         assert_eq!(credentials.replication_account().user, "repl");
         assert_eq!(credentials.tls_for(&"127.0.0.1".parse().unwrap()).mode, TlsMode::VerifyCa);
+        let login = credentials.orchestrator.login.as_ref().unwrap();
+        assert_eq!((login.user.as_str(), login.password.expose_secret()), ("orc", "hunter4"));
+        assert_eq!(credentials.orchestrator.ca, Some("/etc/orc.pem".into()));
         let shown = format!("{credentials:?}");
         assert!(shown.contains("backstop") && !shown.contains("hunter"), "{shown}");
     }
@@ -204,6 +252,7 @@ mod tests {
     fn what_is_left_out_has_a_safe_default() {
         let credentials = Credentials::parse("user = 'b'\npassword = ''", "f").unwrap();
         assert_eq!(credentials.replication_account().user, "b");
+        assert!(credentials.orchestrator.login.is_none() && credentials.orchestrator.ca.is_none());
         assert_eq!(credentials.tls_for(&"db1:3306".parse().unwrap()).mode, TlsMode::Required);
         assert_eq!(credentials.tls_for(&"127.0.0.1:3306".parse().unwrap()).mode, TlsMode::Preferred);
     }
@@ -221,6 +270,7 @@ mod tests {
             "tls = { mode = 'hunter2' }",
             "tls = { hunter2 = 1 }",
             "replication_password = 'hunter2'",
+            "orchestrator_password = 'hunter2'",
             "[hunter2]\npassword = 'hunter2'",
             "user = 'hunter2'\nuser = 'hunter2'",
             "\"hunter2\" = \"hunter2\"\n\"hunter2\" = 2",

@@ -13,6 +13,7 @@ pub mod freeze;
 pub mod freshness;
 pub mod gtid;
 pub mod ids;
+pub mod orchestrator;
 pub mod plan;
 pub mod progress;
 pub mod recovered;

@@ -36,6 +36,20 @@ pub struct Member {
     pub candidate: bool,
     /// What it said, or why it did not.
     pub state: Result<InstanceState, Unusable>,
+    /// What orchestrator says of it; nothing for a listed member.
+    pub verdict: Verdict,
+}
+
+/// What somebody else than the member itself says of it. It can only speak against a member, or tell between
+/// those that are equally fit: the member's own state decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// It is the primary although it replicates (of two that replicate from each other, the writable one).
+    pub leads: bool,
+    /// Why it must not be backed up.
+    pub objection: Option<String>,
+    /// Among the fit of one role the lowest is taken.
+    pub preference: usize,
 }
 
 /// Why a member told nothing.
@@ -45,6 +59,8 @@ pub enum Unusable {
     Unreachable(String),
     /// It refused the credentials, or they lack a grant.
     Denied(String),
+    /// Another server answers there than the one that is meant.
+    Mistaken(String),
 }
 
 impl fmt::Display for Unusable {
@@ -52,6 +68,7 @@ impl fmt::Display for Unusable {
         match self {
             Self::Unreachable(why) => write!(f, "could not be reached: {why}"),
             Self::Denied(why) => write!(f, "denied access: {why}"),
+            Self::Mistaken(why) => write!(f, "is not the server that is meant: {why}"),
         }
     }
 }

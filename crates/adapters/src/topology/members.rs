@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use backstop_engine::ports::Topology;
 use backstop_model::fault::{Fault, Result};
 use backstop_model::ids::Endpoint;
-use backstop_model::topology::{InstanceState, Member, Unusable};
+use backstop_model::topology::{InstanceState, Member, Unusable, Verdict};
 use futures::future::join_all;
 
 use crate::mysql::connect::Connector;
@@ -31,19 +31,12 @@ impl Members {
     }
 
     async fn ask(&self, endpoint: &Endpoint) -> Member {
-        let state = match tokio::time::timeout(DEADLINE, self.state(endpoint)).await {
-            Ok(answer) => answer.map_err(unusable),
-            Err(_) => Err(Unusable::Unreachable(format!("no answer within {DEADLINE:?}"))),
-        };
-        let candidate = self.candidate.as_ref() == Some(endpoint);
-        Member { endpoint: endpoint.clone(), candidate, state }
-    }
-
-    async fn state(&self, endpoint: &Endpoint) -> Result<InstanceState, SqlError> {
-        let mut session = self.connector.connect(endpoint).await?;
-        let state = instance_state(&mut session).await;
-        session.close().await;
-        state
+        Member {
+            endpoint: endpoint.clone(),
+            candidate: self.candidate.as_ref() == Some(endpoint),
+            state: state_of(&self.connector, endpoint).await,
+            verdict: Verdict::default(),
+        }
     }
 }
 
@@ -52,6 +45,21 @@ impl Topology for Members {
     async fn look(&self) -> Result<Vec<Member>> {
         Ok(join_all(self.members.iter().map(|endpoint| self.ask(endpoint))).await)
     }
+}
+
+/// What the server at this endpoint says of itself, within a deadline.
+pub(super) async fn state_of(connector: &Connector, endpoint: &Endpoint) -> Result<InstanceState, Unusable> {
+    match tokio::time::timeout(DEADLINE, asked(connector, endpoint)).await {
+        Ok(answer) => answer.map_err(unusable),
+        Err(_) => Err(Unusable::Unreachable(format!("no answer within {DEADLINE:?}"))),
+    }
+}
+
+async fn asked(connector: &Connector, endpoint: &Endpoint) -> Result<InstanceState, SqlError> {
+    let mut session = connector.connect(endpoint).await?;
+    let state = instance_state(&mut session).await;
+    session.close().await;
+    state
 }
 
 fn unusable(error: SqlError) -> Unusable {

@@ -1,7 +1,6 @@
 //! `backstop backup`.
 
 use backstop_engine::backup::{self, Backup};
-use backstop_engine::ports::Topology;
 use backstop_model::backup::BackupKind;
 use backstop_model::fault::Result;
 use backstop_model::ids::ShardName;

@@ -56,7 +56,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         on_primary: settings.freeze.on_primary,
         locking: locking(settings),
         schedule: settings.schedule.as_ref(),
-        topology: &topology,
+        topology: &*topology,
         instances: &instances,
         programs: &app.servers(),
         reader: &repository.reader(&shard),

@@ -4,7 +4,6 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use backstop_adapters::mysql::connect::Connector;
-use backstop_engine::ports::Topology;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::ids::Endpoint;

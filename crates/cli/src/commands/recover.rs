@@ -7,7 +7,7 @@ use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_engine::plan::{self, Wanted};
 use backstop_engine::ports::{CheckDepth, Topology};
 use backstop_engine::recover::{self, Recover, RecoverRequest};
-use backstop_model::credentials::Credentials;
+use backstop_model::credentials::{Credentials, OrchestratorAccess};
 use backstop_model::fault::{Context, Fault, Result};
 use backstop_model::plan::{Ending, RecoveryPlan};
 use backstop_model::report::RecoverReport;
@@ -98,7 +98,7 @@ fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, Recovere
     match ending(args) {
         Ending::Join => {
             let shard = app.shard(&args.shard)?;
-            Ok((Box::new(app.topology(shard)?), app.recovered(shard)?))
+            Ok((app.topology(shard)?, app.recovered(shard)?))
         }
         Ending::Standalone => {
             let nobody = Credentials {
@@ -106,6 +106,7 @@ fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, Recovere
                 password: String::new().into(),
                 replication: None,
                 tls: None,
+                orchestrator: OrchestratorAccess::default(),
             };
             Ok((Box::new(Nobody), RecoveredAccess::new(nobody)))
         }

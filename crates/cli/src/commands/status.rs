@@ -1,6 +1,5 @@
 //! `backstop status`.
 
-use backstop_engine::ports::Topology;
 use backstop_engine::status::{self, Status};
 use backstop_model::fault::Result;
 use backstop_model::finding::Finding;
@@ -35,7 +34,7 @@ async fn one(app: &App, repository: &Repository, shard: &ShardName) -> Result<Sh
         shard,
         schedule: settings.schedule.as_ref(),
         reader: &repository.reader(shard),
-        topology: topology.as_ref().ok().map(|members| members as &dyn Topology),
+        topology: topology.as_deref().ok(),
         world: &app.world,
     };
     let mut status = status::status(&story).await?;

@@ -83,6 +83,7 @@ struct Fit<'a> {
     endpoint: &'a Endpoint,
     role: Role,
     state: &'a InstanceState,
+    preference: usize,
 }
 
 impl<'a> Shard<'a> {
@@ -114,21 +115,24 @@ impl<'a> Shard<'a> {
     fn judge(&self, member: &'a Member, rules: &SourceRules) -> Result<Fit<'a>, String> {
         let role = self.role(member);
         let state = member.state.as_ref().map_err(ToString::to_string)?;
-        match unfit(state).or_else(|| self.unusable(role, state, rules)) {
+        let verdict = &member.verdict;
+        let own = unfit(state).or_else(|| self.unusable(role, state, rules));
+        match own.or_else(|| verdict.objection.clone()) {
             Some(reason) => Err(reason),
-            None => Ok(Fit { endpoint: &member.endpoint, role, state }),
+            None => Ok(Fit { endpoint: &member.endpoint, role, state, preference: verdict.preference }),
         }
     }
 
     /// Why the candidate was not taken.
     fn why_no_candidate(&self, rejected: &[Rejection]) -> String {
-        let Some(candidate) = self.members.iter().find(|member| member.candidate) else {
-            return "no candidate is configured".to_owned();
-        };
-        match rejected.iter().find(|r| r.endpoint == candidate.endpoint) {
-            Some(rejection) => format!("candidate {}", described(rejection)),
-            None => format!("candidate {} is the primary now", candidate.endpoint),
-        }
+        let candidates = self.members.iter().filter(|member| member.candidate);
+        let reasons: Vec<String> = candidates
+            .map(|candidate| match rejected.iter().find(|r| r.endpoint == candidate.endpoint) {
+                Some(rejection) => format!("candidate {}", described(rejection)),
+                None => format!("candidate {} is the primary now", candidate.endpoint),
+            })
+            .collect();
+        if reasons.is_empty() { "no candidate is configured".to_owned() } else { reasons.join("; ") }
     }
 
     fn is_candidate(&self, endpoint: &Endpoint) -> bool {
@@ -215,18 +219,25 @@ fn lags(channel: &Replication, max_lag: Duration) -> Option<String> {
     }
 }
 
-/// The one of this role with the least lag, then the most transactions, then the first name.
+/// The preferred one of this role, then the one with the least lag, the most transactions, the first name.
 fn best<'a, 'b>(fit: &'b [Fit<'a>], role: Role) -> Option<&'b Fit<'a>> {
     fit.iter().filter(|one| one.role == role).min_by_key(|one| {
         let lag = one.state.replication.as_ref().and_then(|channel| channel.lag);
-        (lag, Reverse(one.state.gtid_executed.count()), one.endpoint)
+        (one.preference, lag, Reverse(one.state.gtid_executed.count()), one.endpoint)
     })
 }
 
 fn choice(shard: &Shard<'_>, fit: &Fit<'_>, rejected: Vec<Rejection>, locking: Locking) -> Choice {
     let (endpoint, role) = (fit.endpoint.clone(), fit.role);
     let mut reason = match role {
-        Role::Candidate => format!("candidate {endpoint} is usable"),
+        Role::Candidate => {
+            let others = rejected.iter().filter(|r| shard.is_candidate(&r.endpoint)).map(described);
+            with(others.collect(), format!("candidate {endpoint} is usable"))
+                .into_iter()
+                .rev()
+                .collect::<Vec<_>>()
+                .join("; ")
+        }
         Role::Replica => format!("best replica {endpoint}: {}", shard.why_no_candidate(&rejected)),
         Role::Primary => {
             let others = rejected.iter().filter(|r| !shard.is_candidate(&r.endpoint)).map(described);

@@ -39,7 +39,11 @@ pub fn errant(replica: &GtidSet, primary: &InstanceState) -> GtidSet {
 
 /// Every member that behaves as a primary.
 pub(super) fn primaries(members: &[Member]) -> impl Iterator<Item = (&Endpoint, &InstanceState)> {
-    states(members).filter(|(endpoint, state)| !state.read_only && leads(members, endpoint, state))
+    members.iter().filter_map(|member| {
+        let (endpoint, state) = (&member.endpoint, member.state.as_ref().ok()?);
+        let leads = member.verdict.leads || leads(members, endpoint, state);
+        (leads && !state.read_only).then_some((endpoint, state))
+    })
 }
 
 /// Every member that answered.
@@ -73,11 +77,17 @@ fn none_found(members: &[Member]) -> Fault {
 }
 
 fn told_nothing(member: &Member) -> Option<String> {
-    member.state.as_ref().err().map(|why| format!("{} {why}", member.endpoint))
+    let objection = || member.verdict.objection.as_ref().map(|why| format!("{}: {why}", member.endpoint));
+    member.state.as_ref().err().map(|why| format!("{} {why}", member.endpoint)).or_else(objection)
 }
 
-/// [`Kind::Denied`] if nobody told anything and somebody denied access, else [`Kind::Failed`].
+/// If nobody told anything: [`Kind::Denied`] if somebody denied access, [`Kind::Refused`] if somebody is another
+/// server than the one that is meant. Else [`Kind::Failed`].
 pub(super) fn silence_kind(members: &[Member]) -> Kind {
-    let denied = members.iter().any(|member| matches!(member.state, Err(Unusable::Denied(_))));
-    if denied && states(members).next().is_none() { Kind::Denied } else { Kind::Failed }
+    let any = |is: fn(&Unusable) -> bool| members.iter().any(|member| member.state.as_ref().is_err_and(is));
+    match states(members).next() {
+        None if any(|why| matches!(why, Unusable::Denied(_))) => Kind::Denied,
+        None if any(|why| matches!(why, Unusable::Mistaken(_))) => Kind::Refused,
+        _ => Kind::Failed,
+    }
 }

@@ -33,7 +33,7 @@ fn primary(n: u16, executed: &str) -> Member {
         semi_sync_replica: false,
         replication: None,
     };
-    Member { endpoint: endpoint(n), candidate: false, state: Ok(state) }
+    Member { endpoint: endpoint(n), candidate: false, state: Ok(state), verdict: Verdict::default() }
 }
 
 fn replica(n: u16, of: u16, executed: &str) -> Member {
@@ -68,7 +68,7 @@ fn candidate(member: Member) -> Member {
 }
 
 fn silent(n: u16, why: Unusable) -> Member {
-    Member { endpoint: endpoint(n), candidate: false, state: Err(why) }
+    Member { endpoint: endpoint(n), candidate: false, state: Err(why), verdict: Verdict::default() }
 }
 
 fn unreachable(n: u16) -> Member {

@@ -1,0 +1,159 @@
+//! One node of orchestrator over HTTP: `GET`, an answer within a deadline, and what kind of answer it was.
+
+use std::path::Path;
+use std::time::Duration;
+
+use backstop_model::credentials::{OrchestratorAccess, WebLogin};
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use reqwest::{Certificate, Client, Response, StatusCode, Url};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// No answer is longer, in bytes: ten thousand instances take a tenth of it.
+const LONGEST: usize = 256 << 20;
+/// How much of an unexpected answer is shown.
+const SHOWN: usize = 120;
+
+/// A node.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    client: Client,
+    url: Url,
+    login: Option<WebLogin>,
+}
+
+/// Why a node did not give what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nothing answered in time.
+    Silent(String),
+    /// The login was refused or is missing.
+    Denied(String),
+    /// orchestrator answered that it cannot: its own words.
+    Says(String),
+    /// The answer is not one of orchestrator's.
+    Strange(String),
+}
+
+/// How orchestrator answers when something is wrong.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Spoken {
+    message: String,
+}
+
+impl Node {
+    /// The node at `url`, which may carry a path prefix. No request is sent yet.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] if the address or the certificates cannot be read.
+    pub(super) fn new(url: &str, access: &OrchestratorAccess) -> Result<Self> {
+        let doing = format!("use orchestrator at {url}");
+        let url = Url::parse(url).fault(Kind::Usage, &doing)?;
+        // A redirect would carry the login elsewhere, and a proxy would see it.
+        let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+        let builder = match &access.ca {
+            Some(ca) => builder.tls_certs_only(certificates(ca)?),
+            None => builder,
+        };
+        let client = builder.build().fault(Kind::Usage, &doing)?;
+        Ok(Self { client, url, login: access.login.clone() })
+    }
+
+    /// Where it is.
+    pub(super) fn url(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
+    /// The answer to `GET …/api/path[0]/path[1]…`, which must be JSON with status 200.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        deadline: Duration,
+    ) -> Result<T, Failure> {
+        let answered = tokio::time::timeout(deadline, self.body(path)).await;
+        let body = answered.map_err(|_| Failure::Silent(format!("no answer within {deadline:?}")))??;
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::Strange(format!("the answer to {} is unreadable: {error}", path.join("/")))
+        })
+    }
+
+    async fn body(&self, path: &[&str]) -> Result<Vec<u8>, Failure> {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("api").extend(path);
+        }
+        let mut request = self.client.get(url);
+        if let Some(login) = &self.login {
+            request = request.basic_auth(&login.user, Some(login.password.expose_secret()));
+        }
+        let response = request.send().await.map_err(silent)?;
+        let status = response.status();
+        let body = limited(response).await?;
+        if status == StatusCode::OK { Ok(body) } else { Err(refused(status, &body)) }
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>> {
+    let doing = format!("read orchestrator_ca {}", path.display());
+    let pem = std::fs::read(path).fault(Kind::Usage, &doing)?;
+    let found = Certificate::from_pem_bundle(&pem).fault(Kind::Usage, &doing)?;
+    if found.is_empty() {
+        let fault = Fault::new(Kind::Usage, format!("{doing}: it holds no certificate"));
+        return Err(fault.hint("name a PEM file with the certificates to trust"));
+    }
+    Ok(found)
+}
+
+async fn limited(mut response: Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(silent)? {
+        if body.len() + chunk.len() > LONGEST {
+            return Err(Failure::Strange(format!("the answer is longer than {LONGEST} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> Failure {
+    if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
+        return Failure::Denied(format!("the login was refused (HTTP {})", status.as_u16()));
+    }
+    match serde_json::from_slice::<Spoken>(body) {
+        Ok(spoken) if spoken.message == "Unauthorized" => Failure::Denied("Unauthorized".to_owned()),
+        Ok(spoken) => Failure::Says(spoken.message),
+        // `leader-check` answers with a plain JSON text.
+        Err(_) => match serde_json::from_slice::<String>(body) {
+            Ok(text) => Failure::Says(text),
+            Err(_) => Failure::Strange(format!("HTTP {}: {}", status.as_u16(), shown(body))),
+        },
+    }
+}
+
+fn shown(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+}
+
+/// The innermost cause says what happened; the outer ones only repeat the address.
+fn silent(error: reqwest::Error) -> Failure {
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Failure::Silent(cause.to_string())
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Silent(why) | Self::Denied(why) => f.write_str(why),
+            Self::Says(words) => write!(f, "orchestrator says: {words}"),
+            Self::Strange(why) => {
+                write!(f, "{why} (is that orchestrator, with its scheme and URL prefix?)")
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Leaders, logins, prefixes and HTTPS.
+
+use std::sync::Arc;
+
+use backstop_model::credentials::{OrchestratorAccess, WebLogin};
+use backstop_model::fault::Kind;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::served::{Manner, Served, Stage, Waits, recorded};
+use crate::{look, look_at, objection, primary};
+
+fn login(user: &str, password: &str) -> OrchestratorAccess {
+    let login = WebLogin { user: user.into(), password: password.to_owned().into() };
+    OrchestratorAccess { login: Some(login), ca: None }
+}
+
+fn follower() -> Stage {
+    Stage::healthy().and("leader-check", 404, "\"Not leader\"")
+}
+
+#[tokio::test]
+async fn the_leader_among_several_nodes() {
+    let waits = Waits::new();
+    let hung = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let nobody = format!("http://127.0.0.1:{}", backstop_testkit::member::free_port());
+    let other = Served::start(vec![follower()], &waits).await;
+    let leader = Served::start(vec![Stage::healthy()], &waits).await;
+    let hung = format!("http://{}", hung.local_addr().unwrap());
+    let urls = [hung, nobody, other.url.clone(), leader.url.clone()];
+    let seen = look_at(&urls, &OrchestratorAccess::default(), &waits).await.unwrap();
+    assert_eq!((primary(&seen), waits.slept()), (vec![23306], vec![]));
+    assert_eq!(other.requests(), ["/api/leader-check"], "only the leader is asked for more");
+}
+
+#[tokio::test]
+async fn a_follower_that_routes_to_the_leader() {
+    let (seen, _, served) = look(vec![follower().and("routed-leader-check", 200, "\"OK\"")]).await;
+    assert_eq!(primary(&seen.unwrap()), [23306]);
+    assert!(served.requests().contains(&"/api/routed-leader-check".to_owned()));
+}
+
+#[tokio::test]
+async fn without_a_leader_it_is_tried_again_and_then_named() {
+    let (seen, waits, _served) = look(vec![follower(), follower(), Stage::healthy()]).await;
+    assert_eq!((primary(&seen.unwrap()), waits.slept()), (vec![23306], vec![5, 5]));
+    let (seen, waits, served) = look(vec![follower()]).await;
+    let fault = seen.unwrap_err();
+    assert_eq!((fault.kind, waits.slept()), (Kind::Failed, vec![5; 6]));
+    assert!(fault.message.contains("leader") && fault.message.contains(&served.url), "{fault}");
+    assert!(fault.hint.is_some());
+}
+
+#[tokio::test]
+async fn basic_authentication() {
+    let waits = Waits::new();
+    // orc:s3cret
+    let manner = Manner { login: Some("Basic b3JjOnMzY3JldA=="), ..Manner::default() };
+    let served = Served::so(vec![Stage::healthy()], &waits, manner).await;
+    let urls = [served.url.clone()];
+    let seen = look_at(&urls, &login("orc", "s3cret"), &waits).await.unwrap();
+    assert_eq!(primary(&seen), [23306]);
+    for access in [OrchestratorAccess::default(), login("orc", "wr0ng")] {
+        let fault = look_at(&urls, &access, &waits).await.unwrap_err();
+        assert!(fault.kind == Kind::Denied && fault.message.contains(&served.url), "{fault}");
+        assert!(fault.hint.as_deref().unwrap().contains("orchestrator_user"));
+        assert!(!format!("{fault:?}").contains("wr0ng"));
+    }
+    assert!(waits.slept().is_empty(), "a wrong login does not become right");
+}
+
+#[tokio::test]
+async fn refreshing_may_be_forbidden() {
+    let forbidden = recorded("multi-readonly-refresh.json");
+    let stage = ["23306", "23307"].iter().fold(Stage::healthy(), |stage, port| {
+        stage.and(&format!("refresh/127.0.0.1/{port}"), 500, &forbidden)
+    });
+    let (seen, _, _served) = look(vec![stage]).await;
+    assert!(seen.unwrap().iter().all(|member| member.verdict.objection.is_none()));
+    let dead = recorded("11-refresh-dead-candidate.json");
+    let (seen, _, _served) = look(vec![Stage::healthy().and("refresh/127.0.0.1/23307", 500, &dead)]).await;
+    let seen = seen.unwrap();
+    assert!(objection(&seen, 23307).contains("connection refused"), "{}", objection(&seen, 23307));
+}
+
+#[tokio::test]
+async fn a_url_prefix() {
+    let waits = Waits::new();
+    let manner = Manner { prefix: "/orc", ..Manner::default() };
+    let served = Served::so(vec![Stage::healthy()], &waits, manner).await;
+    let with = [format!("{}/orc", served.url)];
+    let seen = look_at(&with, &OrchestratorAccess::default(), &waits).await.unwrap();
+    assert_eq!(primary(&seen), [23306]);
+    let fault = look_at(&[served.url.clone()], &OrchestratorAccess::default(), &waits).await.unwrap_err();
+    assert!(fault.message.contains("404 page not found") && fault.message.contains("prefix"), "{fault}");
+}
+
+#[tokio::test]
+async fn https_with_an_authority_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, issuer.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names = vec!["127.0.0.1".to_owned()];
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .unwrap();
+    let waits = Waits::new();
+    let manner = Manner { tls: Some(Arc::new(config)), prefix: "/orc", ..Manner::default() };
+    let served = Served::so(vec![Stage::healthy()], &waits, manner).await;
+    let urls = [format!("{}/orc", served.url)];
+    let trusting = OrchestratorAccess { login: None, ca: Some(ca) };
+    assert_eq!(primary(&look_at(&urls, &trusting, &waits).await.unwrap()), [23306]);
+    let fault = look_at(&urls, &OrchestratorAccess::default(), &waits).await.unwrap_err();
+    assert!(fault.message.contains("certificate"), "{fault}");
+    let missing = OrchestratorAccess { login: None, ca: Some(folder.path().join("none.pem")) };
+    let fault = look_at(&urls, &missing, &waits).await.unwrap_err();
+    assert!(fault.kind == Kind::Usage && fault.message.contains("none.pem"), "{fault}");
+}

@@ -1,0 +1,52 @@
+//! The topology through orchestrator: recorded answers of a real one, replayed over real HTTP, and real servers
+//! that are asked by SQL.
+
+#![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod access;
+mod real;
+mod served;
+mod traps;
+
+use std::time::Duration;
+
+use backstop_adapters::mysql::connect::{Connector, Login};
+use backstop_adapters::topology::{Asked, Orchestrator};
+use backstop_engine::ports::Topology;
+use backstop_model::credentials::OrchestratorAccess;
+use backstop_model::fault::Result;
+use backstop_model::topology::Member;
+use served::{Served, Stage, Waits};
+
+/// Looks at `shop-1` through these addresses. Nobody listens where the recorded servers were.
+async fn look_at(urls: &[String], access: &OrchestratorAccess, waits: &Waits) -> Result<Vec<Member>> {
+    let asked = Asked { urls, cluster: "shop-1", access, max_lag: Duration::from_secs(60) };
+    let login = Login { user: "backstop".into(), password: String::new().into() };
+    Orchestrator::new(&asked, Connector::with_login(login, None), waits.world())?.look().await
+}
+
+/// Looks at a scripted orchestrator.
+async fn look(stages: Vec<Stage>) -> (Result<Vec<Member>>, Waits, Served) {
+    let waits = Waits::new();
+    let served = Served::start(stages, &waits).await;
+    let seen = look_at(std::slice::from_ref(&served.url), &OrchestratorAccess::default(), &waits).await;
+    (seen, waits, served)
+}
+
+fn member(members: &[Member], port: u16) -> &Member {
+    members.iter().find(|member| member.endpoint.port == port).unwrap()
+}
+
+/// What is held against it.
+fn objection(members: &[Member], port: u16) -> &str {
+    member(members, port).verdict.objection.as_deref().unwrap_or_default()
+}
+
+fn primary(members: &[Member]) -> Vec<u16> {
+    members.iter().filter(|member| member.verdict.leads).map(|member| member.endpoint.port).collect()
+}
+
+fn candidates(members: &[Member]) -> Vec<u16> {
+    members.iter().filter(|member| member.candidate).map(|member| member.endpoint.port).collect()
+}
