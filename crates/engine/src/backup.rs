@@ -133,18 +133,14 @@ async fn store(b: &Backup<'_>, instance: &Instance, taken: &Taken, writer: &mut 
 /// Removes the snapshot and what was made for it, also after a fault. What cannot be removed now is
 /// cleared by the next command on this host.
 async fn clear(b: &Backup<'_>, run: &BackupId, instance: &Instance) {
-    b.world.reporter.step("clear");
-    let snapshots = match instance.snapshots.list().await {
-        Ok(all) => all.into_iter().filter(|snapshot| snapshot.run == *run).collect(),
-        Err(fault) => {
-            b.world.reporter.notice(&format!("look for what run {run} left: {fault}"));
-            Vec::new()
+    let cleared = b.world.step("clear", async {
+        for snapshot in instance.snapshots.list().await?.into_iter().filter(|each| each.run == *run) {
+            instance.snapshots.release(&snapshot).await?;
         }
-    };
-    for snapshot in snapshots {
-        if let Err(fault) = instance.snapshots.release(&snapshot).await {
-            b.world.reporter.notice(&format!("remove {}: {fault}", snapshot.path.display()));
-        }
+        Ok(())
+    });
+    if let Err(fault) = cleared.await {
+        b.world.reporter.notice(&format!("remove what run {run} left: {fault}"));
     }
 }
 

@@ -1,0 +1,10 @@
+//! What Backstop must stand: the real program, killed, stopped, starved and misled, on real servers.
+//!
+//! `BACKSTOP_TEST_KILLS=200` asks for more random kills, `BACKSTOP_TEST_SEED` repeats a round. The program must be
+//! built with the feature `faults`, which lets a test stop it at a named step.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
+
+mod harm;
+mod kill_backup;
+mod program;

@@ -1,0 +1,235 @@
+//! The program under test, as its users run it: a configuration, arguments, an exit code and what it says.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use backstop_testkit::Shard;
+use backstop_testkit::program::server_program;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// No command of these tests takes longer, on however busy a machine.
+const LONGEST: Duration = Duration::from_secs(180);
+
+/// The program with the configuration of one shard, `orders`. Everything it says is kept in files of `said`.
+pub struct Backstop {
+    /// The folder of everything that follows.
+    pub dir: PathBuf,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The credentials file.
+    pub credentials: PathBuf,
+    /// The repository's directory.
+    pub repository: PathBuf,
+    /// `snapshot.work_dir`.
+    pub work: PathBuf,
+    said: AtomicUsize,
+}
+
+impl Backstop {
+    /// Configured for this shard, with the second member, if there is one, as its candidate.
+    pub async fn of(shard: &Shard, provider: &str) -> Self {
+        let dir = shard.base().join("b");
+        let this = Self {
+            config: dir.join("backstop.toml"),
+            credentials: dir.join("orders.toml"),
+            repository: dir.join("repository"),
+            work: dir.join("w"),
+            said: AtomicUsize::new(0),
+            dir,
+        };
+        std::fs::create_dir_all(this.dir.join("said")).unwrap();
+        let password = shard.password();
+        this.write_credentials(&format!(
+            "user = 'backstop'\npassword = '{password}'\nreplication_user = 'backstop_replication'\n\
+             replication_password = '{password}'\n"
+        ));
+        let members: Vec<String> = shard.endpoints().iter().map(ToString::to_string).collect();
+        let candidate = members.get(1).map(|member| format!(", candidate = '{member}'")).unwrap_or_default();
+        let configuration = format!(
+            "[repository]\nurl = 'file://{}'\n\n[mysql]\nserver = '{}'\n\n[shards.orders]\n\
+             credentials = {{ file = '{}' }}\ntopology = {{ members = {members:?}{candidate} }}\n\
+             snapshot = {{ provider = '{provider}', work_dir = '{}' }}\n",
+            this.repository.display(),
+            server_program().await.mysqld.display(),
+            this.credentials.display(),
+            this.work.display(),
+        );
+        std::fs::write(&this.config, configuration).unwrap();
+        this
+    }
+
+    /// Writes the credentials file, readable by its owner only.
+    pub fn write_credentials(&self, text: &str) {
+        std::fs::write(&self.credentials, text).unwrap();
+        std::fs::set_permissions(&self.credentials, PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
+    /// Starts a command line, words between spaces. `fault` is where it stops itself: `kill@after:store`.
+    pub fn spawn(&self, line: &str, fault: Option<&str>) -> Running {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.spawn_words(&words, fault)
+    }
+
+    /// The same with the words given one by one.
+    pub fn spawn_words(&self, words: &[&str], fault: Option<&str>) -> Running {
+        let number = self.said.fetch_add(1, Ordering::SeqCst);
+        let file = |end: &str| self.dir.join(format!("said/{number:04}.{end}"));
+        let (out, err) = (file("out"), file("err"));
+        let mut command = Command::new(program());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("BACKSTOP_") {
+                command.env_remove(name);
+            }
+        }
+        if let Some(fault) = fault {
+            command.env("BACKSTOP_TEST_FAULT", fault);
+        }
+        command.current_dir(&self.dir).arg("--config").arg(&self.config).args(words);
+        command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        let child = command.spawn().expect("start backstop");
+        Running { child, line: words.join(" "), out, err }
+    }
+
+    /// Runs a command line to its end.
+    pub async fn run(&self, line: &str) -> Ran {
+        self.spawn(line, None).end().await
+    }
+
+    /// Runs it with `--json`; it must succeed.
+    pub async fn json(&self, line: &str) -> Value {
+        self.run(&format!("--json {line}")).await.json()
+    }
+
+    /// Runs it until it kills itself at this point, which it must reach.
+    pub async fn killed(&self, line: &str, point: &str) -> Ran {
+        let ran = self.spawn(line, Some(&format!("kill@{point}"))).end().await;
+        let signal = ran.status.signal();
+        assert_eq!(signal, Some(Signal::KILL.as_raw()), "`{line}` did not get to {point}: {ran}");
+        ran
+    }
+
+    /// The ids of the shard's backups, newest first. Each must be complete.
+    pub async fn backups(&self) -> Vec<String> {
+        let list = self.json("backups orders").await;
+        let rows = list["backups"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["state"] == "complete"), "{list}");
+        rows.iter().map(|row| row["backup_id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// The program that cargo built, or the one in `BACKSTOP_TEST_PROGRAM`.
+fn program() -> PathBuf {
+    let given = std::env::var_os("BACKSTOP_TEST_PROGRAM").map(PathBuf::from);
+    given.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_backstop")))
+}
+
+/// A command that runs. Killed when dropped.
+pub struct Running {
+    child: Child,
+    line: String,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Running {
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let _ = kill_process(pid, signal);
+    }
+
+    /// What it said on standard error so far.
+    pub fn told(&self) -> String {
+        std::fs::read_to_string(&self.err).unwrap_or_default()
+    }
+
+    /// Waits until it has stopped itself with SIGSTOP.
+    pub async fn stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+        until(LONGEST, || format!("`{}` does not stop itself: {}", self.line, self.told()), stopped).await;
+    }
+
+    /// Waits until it has ended.
+    pub async fn end(mut self) -> Ran {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return self.ran(status);
+            }
+            assert!(begin.elapsed() < LONGEST, "`{}` does not end: {}", self.line, self.told());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn ran(&self, status: ExitStatus) -> Ran {
+        let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        Ran { status, line: self.line.clone(), out: read(&self.out), err: read(&self.err) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a command ended, and what it said.
+pub struct Ran {
+    /// Exit code or signal.
+    pub status: ExitStatus,
+    /// Its arguments.
+    pub line: String,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// The one object on standard output; it must have succeeded.
+    pub fn json(&self) -> Value {
+        assert_eq!(self.status.code(), Some(0), "{self}");
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+
+    /// It must have failed with this exit code, say so in one error, and say these words in it.
+    pub fn failed(&self, code: i32, words: &[&str]) -> &Self {
+        assert_eq!(self.status.code(), Some(code), "{self}");
+        assert!(self.out.is_empty(), "a failure gives no result: {self}");
+        let errors = self.err.lines().filter(|line| line.starts_with("error:")).count();
+        assert_eq!(errors, 1, "one error: {self}");
+        let told = &self.err[self.err.find("error:").unwrap()..];
+        for word in words {
+            assert!(told.contains(word), "`{word}` is not in: {self}");
+        }
+        self
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` ended with {}\nout: {}\nerr: {}", self.line, self.status, self.out, self.err)
+    }
+}
+
+/// Waits until something is so.
+pub async fn until(deadline: Duration, what: impl Fn() -> String, so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !so() {
+        assert!(begin.elapsed() < deadline, "{}", what());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
