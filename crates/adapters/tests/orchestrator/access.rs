@@ -87,10 +87,10 @@ async fn a_url_prefix() {
     let waits = Waits::new();
     let manner = Manner { prefix: "/orc", ..Manner::default() };
     let served = Served::so(vec![Stage::healthy()], &waits, manner).await;
-    let with = [format!("{}/orc", served.url)];
+    let (with, without) = ([format!("{}/orc", served.url)], [served.url.clone()]);
     let seen = look_at(&with, &OrchestratorAccess::default(), &waits).await.unwrap();
     assert_eq!(primary(&seen), [23306]);
-    let fault = look_at(&[served.url.clone()], &OrchestratorAccess::default(), &waits).await.unwrap_err();
+    let fault = look_at(&without, &OrchestratorAccess::default(), &waits).await.unwrap_err();
     assert!(fault.message.contains("404 page not found") && fault.message.contains("prefix"), "{fault}");
 }
 

@@ -302,3 +302,35 @@ proptest! {
         prop_assert_eq!(first.map(|choice| choice.endpoint).ok(), again.map(|choice| choice.endpoint).ok());
     }
 }
+
+#[test]
+fn another_verdict_speaks_against_a_member_and_orders_equals() {
+    let judged = |member: Member, objection: Option<&str>, preference| Member {
+        verdict: Verdict { leads: false, objection: objection.map(str::to_owned), preference },
+        ..member
+    };
+    let [one, two, three] = shard();
+    let second = candidate(three.clone());
+    let both = [one.clone(), judged(two.clone(), None, 2), judged(second.clone(), None, 1)];
+    assert_eq!(choose(&both).unwrap().endpoint, endpoint(3), "the preferred candidate");
+    let objected = [one, judged(two, None, 2), judged(second, Some("it is downtimed"), 1)];
+    let choice = choose(&objected).unwrap();
+    assert_eq!((choice.endpoint, choice.role), (endpoint(2), Role::Candidate));
+    assert!(choice.reason.contains("db3:3306 was rejected: it is downtimed"), "{}", choice.reason);
+}
+
+#[test]
+fn a_primary_that_replicates_can_be_named_but_must_be_writable() {
+    let named = |read_only| {
+        let ring = with_state(replica(1, 2, "A:1-9"), |state| state.read_only = read_only);
+        Member { verdict: Verdict { leads: true, ..Verdict::default() }, ..ring }
+    };
+    assert_eq!(current_primary(&[named(false), replica(2, 1, "A:1-9")]).unwrap().0, &endpoint(1));
+    assert_eq!(current_primary(&[named(true), replica(2, 1, "A:1-9")]).unwrap_err().kind, Kind::Failed);
+}
+
+#[test]
+fn mistaken_servers_are_a_refusal() {
+    let members = [silent(1, Unusable::Mistaken("its server UUID is another".into()))];
+    assert_eq!(choose(&members).unwrap_err().kind, Kind::Refused);
+}
