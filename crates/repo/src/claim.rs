@@ -42,10 +42,10 @@ pub(crate) async fn claim(log: &Log, operation: &str) -> Result<Claim> {
         let newest = log.newest().await?;
         let number = newest.as_ref().map_or(0, |entry| entry.number);
         let current = newest.as_ref().and_then(|entry| entry.state.claim.clone());
+        complete(log, number).await?;
         if let Some(current) = &current {
             supersede(log, current).await?;
         }
-        complete(log, number).await?;
         let mut state = newest.map_or_else(|| empty(log), |entry| entry.state);
         let claim = Claim { number: number + 1, holder: holder.clone() };
         state.claim = Some(claim.clone());
@@ -63,7 +63,8 @@ fn empty(log: &Log) -> State {
 /// Refuses to build on a log whose end is missing: every holder leaves behind how long it was.
 async fn complete(log: &Log, newest: u64) -> Result<()> {
     let Some(known) = known_length(log).await? else { return Ok(()) };
-    if known <= newest {
+    // A living holder may have appended since the log was read: what a heartbeat tells is stored before it.
+    if known <= newest || log.numbers().await?.last().is_some_and(|last| known <= *last) {
         return Ok(());
     }
     let missing = log.keys.log(known);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use backstop_model::fault::Kind;
-use backstop_repo::{CatalogEntry, Depth, VerifyReport};
+use backstop_repo::{CatalogEntry, Depth, Repository, VerifyReport};
 use support::{Bench, Sample, noise};
 
 #[derive(Debug, Clone, Copy)]
@@ -222,6 +222,36 @@ async fn the_newest_log_entry_is_passed_over_for_reading_and_refused_for_writing
 async fn the_root_is_named_but_keeps_nobody_from_restoring() {
     for stage in stages().await {
         stage.suffer("backstop", &stage.packs()[0], &[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wrapped_key_is_named_when_the_repository_is_opened() {
+    let stage = Stage::set(Bench::local_encrypted().await).await;
+    let name = std::fs::read_dir(stage.file("keys")).unwrap().next().unwrap().unwrap().file_name();
+    let key = format!("keys/{}", name.to_str().unwrap());
+    let whole = std::fs::read(stage.file(&key)).unwrap();
+    for harm in HARMS {
+        harm.inflict(&stage.file(&key), &stage.file("backstop"));
+        let location = support::location(stage.bench.dir());
+        let fault = Repository::open(&location, Some(&support::key(1))).await.err().unwrap();
+        let expected = if matches!(harm, Harm::Deleted) { Kind::Usage } else { Kind::Damaged };
+        assert_eq!(fault.kind, expected, "{harm:?}: {fault}");
+        assert!(fault.message.contains(name.to_str().unwrap()), "{harm:?}: {fault}");
+        std::fs::write(stage.file(&key), &whole).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_heartbeat_keeps_nobody_from_working() {
+    for harm in HARMS {
+        let stage = Stage::set(Bench::local().await).await;
+        let beats = stage.file("shards/orders/heartbeats");
+        for beat in std::fs::read_dir(beats).unwrap() {
+            harm.inflict(&beat.unwrap().path(), &stage.file("backstop"));
+        }
+        stage.bench.claim().await.release().await.unwrap();
+        assert!(stage.verify(Depth::Content).await.damaged.is_empty(), "{harm:?}");
     }
 }
 

@@ -150,10 +150,6 @@ impl Sample {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    pub fn new_in(dir: &Path) -> Self {
-        Self { dir: tempfile::tempdir_in(dir).unwrap() }
-    }
-
     pub fn in_memory() -> Self {
         Self { dir: scratch() }
     }
