@@ -1,6 +1,6 @@
 //! What a result looks like for people: lines, fields and tables, readable at 80 to 100 columns.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 
 use crate::terminal::Paint;
 
@@ -79,6 +79,9 @@ impl Page {
         table.add_rows(rows);
         let columns = table.column_count();
         for column in table.column_iter_mut() {
+            if column.index == 0 {
+                column.set_constraint(ColumnConstraint::ContentWidth); // ids and names are never cut
+            }
             // Two spaces between columns, none before the first.
             column.set_padding((0, if column.index + 1 < columns { 2 } else { 0 }));
         }

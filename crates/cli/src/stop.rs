@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C, SIGTERM, and the end of the terminal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,8 @@ pub const CLEANUP: Duration = Duration::from_secs(120);
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` if the caller ignores it (`nohup`).
+    hangup: Option<Signal>,
     stop: watch::Sender<bool>,
 }
 
@@ -26,8 +28,9 @@ impl Signals {
     pub fn listen() -> Result<(Self, watch::Receiver<bool>)> {
         let (stop, stopped) = watch::channel(false);
         let on = |kind| signal(kind).failed("listen to signals");
-        let signals =
-            Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())?, stop };
+        let hangup = if ignores_hangup() { None } else { Some(on(SignalKind::hangup())?) };
+        let (interrupt, terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
+        let signals = Self { interrupt, terminate, hangup, stop };
         Ok((signals, stopped))
     }
 
@@ -60,8 +63,25 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = hung_up(&mut self.hangup) => {}
         }
     }
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// True if this process was started with SIGHUP ignored, and should outlive its terminal.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 fn left(why: &str) -> Fault {

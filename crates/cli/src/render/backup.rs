@@ -62,8 +62,14 @@ impl Screen for BackupsReport {
             page.next(&[format!("backstop backup {}", self.shard)]);
             return;
         }
-        let header = ["BACKUP", "TAKEN AT", "FROM", "KIND", "DATA", "STORED", "STATE"];
-        page.table(&header, self.backups.iter().map(row).collect());
+        page.table(
+            &["BACKUP", "TAKEN AT", "KIND", "DATA", "STORED", "FROM"],
+            self.backups.iter().map(row).collect(),
+        );
+        page.next(&[
+            format!("backstop plan {} --backup ID      shows what a recovery would do", self.shard),
+            format!("backstop recover {} --backup ID --into DIR ( --join | --standalone )", self.shard),
+        ]);
     }
 }
 
@@ -73,19 +79,13 @@ fn row(row: &BackupRow) -> Vec<String> {
     vec![
         report.backup_id.to_string(),
         human::moment(report.taken_at),
-        report.source.endpoint.to_string(),
-        kind.to_owned(),
+        match row.state {
+            BackupState::Complete => kind.to_owned(),
+            BackupState::Damaged => format!("{kind}, DAMAGED"),
+            BackupState::Deleted => format!("{kind}, deleted"),
+        },
         human::bytes(report.sizes.data_bytes),
         human::bytes(report.sizes.stored_bytes),
-        state(row.state).to_owned(),
+        report.source.endpoint.to_string(),
     ]
-}
-
-/// What can be done with a backup, in a word.
-pub(super) fn state(state: BackupState) -> &'static str {
-    match state {
-        BackupState::Complete => "complete",
-        BackupState::Damaged => "DAMAGED",
-        BackupState::Deleted => "deleted",
-    }
 }

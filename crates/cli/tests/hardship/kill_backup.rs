@@ -3,7 +3,7 @@
 use backstop_testkit::{Layout, Shard, Volume, tables};
 
 use crate::harm::{nothing_left, unharmed};
-use crate::program::Backstop;
+use crate::program::{Backstop, points};
 
 const BACKUP: &str = "backup orders";
 
@@ -24,10 +24,6 @@ async fn survives(shard: &Shard, backstop: &Backstop, more: &str, point: &str) {
 /// From the commit on a backup is visible, whatever happens to the run.
 fn is_committed(point: &str) -> bool {
     point == "after:commit" || ["clear", "release"].iter().any(|step| point.ends_with(step))
-}
-
-fn points(steps: &[&str]) -> Vec<String> {
-    steps.iter().flat_map(|step| [format!("before:{step}"), format!("after:{step}")]).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,4 +49,49 @@ async fn with_clone() {
     }
     let verified = backstop.json("verify orders --content").await;
     assert_eq!(verified["ok"], true, "{verified}");
+}
+
+/// A single server, so that an outside session commits on the very server that is frozen; then `prune`.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_btrfs_frozen_both_ways_and_then_pruned() {
+    let Some(volume) = Volume::btrfs(3000) else { return };
+    volume.subvolume("shard/m1/data");
+    let base = Some(volume.path.join("shard"));
+    let shard = Shard::start(Layout { base, ..Layout::single() }).await;
+    tables::fill(shard.primary(), 2, 2_000).await;
+    let backstop = Backstop::of(&shard, "btrfs").await;
+    let free = "--set shards.orders.freeze.mode=lock-free";
+    for point in points(&["freeze", "image", "thaw", "read-tail", "store"]) {
+        survives(&shard, &backstop, free, &point).await;
+    }
+    let lock = "--set shards.orders.freeze.mode=lock";
+    for point in points(&["freeze", "image", "thaw"]) {
+        survives(&shard, &backstop, lock, &point).await;
+    }
+    for point in points(&["claim", "condemn", "sweep", "release"]) {
+        pruning_survives(&shard, &backstop, &point).await;
+    }
+    let verified = backstop.json("verify orders --content").await;
+    assert_eq!(
+        (&verified["ok"], &verified["shards"][0]["unreferenced"]),
+        (&true.into(), &0.into()),
+        "{verified}"
+    );
+}
+
+/// Kills a prune that deletes all backups but the newest.
+async fn pruning_survives(shard: &Shard, backstop: &Backstop, point: &str) {
+    const PRUNE: &str = "prune orders --apply --set shards.orders.retention.daily=1";
+    let newest = backstop.json("backup orders").await["backup_id"].as_str().unwrap().to_owned();
+    let before = backstop.backups().await;
+    assert!(before.len() > 1 && before[0] == newest, "{before:?}");
+    backstop.killed(PRUNE, point).await;
+    unharmed(shard).await;
+    let is_condemned = !["before:claim", "after:claim", "before:condemn"].contains(&point);
+    let visible = if is_condemned { vec![newest.clone()] } else { before };
+    assert_eq!(backstop.backups().await, visible, "backups that are visible after {point}");
+    let pruned = backstop.json(PRUNE).await;
+    assert_eq!(pruned["shards"][0]["applied"], true, "{pruned}");
+    assert_eq!(backstop.backups().await, [newest], "after the next prune");
+    nothing_left(shard, backstop).await;
 }

@@ -5,6 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
+mod dice;
 mod harm;
 mod kill_backup;
+mod kill_random;
+mod kill_recover;
 mod program;
+mod rebuilt;
+mod two_at_once;

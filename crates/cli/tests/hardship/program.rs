@@ -233,3 +233,8 @@ pub async fn until(deadline: Duration, what: impl Fn() -> String, so: impl Fn() 
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// The points before and after each step, as `BACKSTOP_TEST_FAULT` names them.
+pub fn points(steps: &[&str]) -> Vec<String> {
+    steps.iter().flat_map(|step| [format!("before:{step}"), format!("after:{step}")]).collect()
+}

@@ -1,0 +1,48 @@
+//! The real program, from outside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod completions;
+mod demo;
+mod help;
+mod schedule;
+mod usage;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// The program.
+const BACKSTOP: &str = env!("CARGO_BIN_EXE_backstop");
+
+/// The program with arguments, in a folder of its own and without an environment that would configure it.
+fn backstop(dir: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(BACKSTOP);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("BACKSTOP_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(dir).args(arguments.split_whitespace());
+    command
+}
+
+/// Runs it to its end.
+fn run(dir: &Path, arguments: &str) -> Output {
+    backstop(dir, arguments).output().expect("run backstop")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+/// The one JSON object on standard output.
+fn json(output: &Output) -> Value {
+    let text = stdout(output);
+    assert_eq!(text.lines().count(), 1, "one object: {text}{}", stderr(output));
+    serde_json::from_str(&text).expect("JSON")
+}

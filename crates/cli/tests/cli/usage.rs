@@ -1,0 +1,148 @@
+//! Wrong arguments and wrong configuration: exit code 2, everything that is wrong in one message.
+
+use crate::{backstop, json, run, stderr, stdout};
+
+const GOOD: &str = r#"
+[repository]
+url = "file:///nonexistent/backups"
+
+[shards.orders]
+credentials = { file = "/nonexistent/orders.toml" }
+topology = { members = ["127.0.0.1:1"] }
+"#;
+
+fn with(configuration: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("backstop.toml"), configuration).unwrap();
+    dir
+}
+
+#[test]
+fn arguments_are_read_before_the_configuration() {
+    let dir = with("this is not a configuration");
+    for wrong in [
+        "",
+        "nonsense",
+        "backup",
+        "backup ORDERS",
+        "backup orders --kind sometimes",
+        "backups orders --set nonsense",
+        "recover orders --into x --join",
+        "recover orders --to latest --into x",
+        "recover orders --to latest --into x --join --standalone",
+        "recover orders --to now --into x --join",
+        "plan orders --to 2026-11-23T02:21:33",
+        "check --fix",
+        "schedule orders",
+        "completions cobol",
+        "status -v -q",
+    ] {
+        let output = run(dir.path(), wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{wrong}");
+        assert!(!stderr(&output).contains("line 1"), "{wrong}");
+    }
+}
+
+#[test]
+fn programs_are_told_in_json() {
+    let dir = with(GOOD);
+    let output = run(dir.path(), "--json recover orders --into x --join");
+    let fault = json(&output);
+    assert_eq!(
+        (output.status.code(), fault["error"].as_str(), fault["exit_code"].as_u64()),
+        (Some(2), Some("usage"), Some(2))
+    );
+    assert!(fault["message"].as_str().unwrap().contains("--to"), "{fault}");
+    assert!(fault["hint"].is_string());
+
+    let output = run(dir.path(), "backups payments --json");
+    let fault = json(&output);
+    assert_eq!(
+        (output.status.code(), &fault["version"], fault["error"].as_str()),
+        (Some(2), &1.into(), Some("usage"))
+    );
+    assert!(fault["message"].as_str().unwrap().contains("payments"));
+    assert!(fault["hint"].as_str().unwrap().contains("orders"), "{fault}");
+}
+
+#[test]
+fn every_fault_of_a_configuration_in_one_message() {
+    let dir = with(&format!(
+        "{GOOD}freeze = {{ hold = \"soon\" }}\nretentoin = {{ daily = 3 }}\nschedule = \"daily\"\n"
+    ));
+    let output = backstop(dir.path(), "status --set shards.orders.snapshot.provider=lvm")
+        .env("BACKSTOP_SHARDS_ORDERS_SOURCE_MAX_LAG", "long")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = stderr(&output);
+    for part in [
+        "error:",
+        "backstop.toml",
+        "line 8",
+        "freeze.hold",
+        "line 9",
+        "retentoin",
+        "line 10",
+        "schedule",
+        "--set shards.orders.snapshot.provider",
+        "BACKSTOP_SHARDS_ORDERS_SOURCE_MAX_LAG",
+    ] {
+        assert!(told.contains(part), "{part} is not in: {told}");
+    }
+}
+
+#[test]
+fn a_missing_configuration_says_where_it_could_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(dir.path(), "status");
+    // A machine may have /etc/backstop/backstop.toml.
+    if !std::path::Path::new("/etc/backstop/backstop.toml").exists() {
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr(&output).contains("hint:") && stderr(&output).contains("--config"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    let output = run(dir.path(), "status --config missing.toml");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("missing.toml"));
+}
+
+#[test]
+fn an_empty_repository_is_no_fault_but_has_no_backup() {
+    let dir = with(GOOD);
+    let output = run(dir.path(), "backups orders --json");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(json(&output)["backups"], serde_json::json!([]));
+    for command in [
+        "backups orders --latest",
+        "plan orders --to latest",
+        "recover orders --to latest --into x --standalone",
+    ] {
+        let output = run(dir.path(), command);
+        assert_eq!(output.status.code(), Some(21), "{command}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains("hint: make one with `backstop backup orders`"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    let output = run(dir.path(), "status --json");
+    assert_eq!(output.status.code(), Some(1), "a shard without a backup needs attention");
+    let status = json(&output);
+    assert_eq!(
+        (&status["ok"], &status["shards"][0]["last_backup"]),
+        (&false.into(), &serde_json::Value::Null)
+    );
+    assert!(!dir.path().join("x").exists(), "nothing was touched");
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let dir = with(GOOD);
+    let output = run(dir.path(), "status");
+    assert!(!stdout(&output).contains('\x1b') && !stderr(&output).contains('\x1b'));
+}

@@ -1,0 +1,82 @@
+//! SIGKILL at every step of one recovery into one directory: each run goes on where the killed one was.
+
+use backstop_testkit::ledger::missing_on;
+use backstop_testkit::{Layout, Ledger, Shard, Volume, tables};
+
+use crate::harm::{nothing_left, unharmed};
+use crate::program::{Backstop, points};
+use crate::rebuilt::{Rebuilt, only_server};
+
+/// The steps of a recovery that joins. Only files with the donor's binary log, those of btrfs, make it reset GTIDs.
+const STEPS: [&str; 14] = [
+    "decide",
+    "materialise",
+    "configure",
+    "start",
+    "verify",
+    "forget",
+    "check",
+    "reset_gtids",
+    "set_gtid_purged",
+    "follow",
+    "catch_up",
+    "semi_sync",
+    "finish",
+    "hand_over",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_join_from_btrfs() {
+    let Some(volume) = Volume::btrfs(3000) else { return };
+    volume.subvolume("shard/m2/data");
+    let base = Some(volume.path.join("shard"));
+    let shard = Shard::start(Layout { members: 2, base, ..Layout::default() }).await;
+    join_survives(&shard, "btrfs", &STEPS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_join_from_clone_while_servers_die_too() {
+    let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    // Without the donor's binary log there is nothing to reset.
+    let steps: Vec<&str> = STEPS.into_iter().filter(|step| !step.contains("gtid")).collect();
+    join_survives(&shard, "clone", &steps).await;
+}
+
+async fn join_survives(shard: &Shard, provider: &str, steps: &[&str]) {
+    tables::fill(shard.primary(), 2, 2_000).await;
+    let ledger = Ledger::start(shard.primary()).await;
+    ledger.wait_for_more(50).await;
+    let backstop = Backstop::of(shard, provider).await;
+    let backup = backstop.json("backup orders").await;
+    ledger.wait_for_more(200).await;
+    let written = ledger.stop().await;
+
+    let rebuilt = Rebuilt::into(shard.base().join("rebuilt"));
+    let line = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
+    for (number, point) in points(steps).iter().enumerate() {
+        backstop.killed(&line, point).await;
+        unharmed(shard).await;
+        if point == "after:reset_gtids" {
+            assert_eq!(rebuilt.gtid_executed().await.to_string(), "", "it was killed between reset and set");
+        }
+        // Every third time the rebuilt server dies as well, as in a power cut.
+        if number % 3 == 2 {
+            rebuilt.kill();
+        }
+    }
+    let report = backstop.json(&line).await;
+    assert_eq!((&report["joined"], &report["backup_id"]), (&true.into(), &backup["backup_id"]), "{report}");
+    rebuilt.equals(shard).await;
+    let held: Vec<(u64, u64)> =
+        rebuilt.root().await.query("SELECT id, value FROM ledger.entries").await.unwrap();
+    let lost = written.rows.iter().filter(|row| !held.contains(row)).count();
+    assert_eq!(lost, 0, "acknowledged rows that the rebuilt server lacks");
+    assert_eq!(missing_on(&written, shard.primary()).await, Vec::<u64>::new());
+    only_server(&rebuilt.dir);
+    nothing_left(shard, &backstop).await;
+
+    // Asked once more, it touches nothing and says the same.
+    let again = backstop.json(&line).await;
+    assert_eq!((&again["server"], &again["gtid_executed"]), (&report["server"], &report["gtid_executed"]));
+    rebuilt.equals(shard).await;
+}
