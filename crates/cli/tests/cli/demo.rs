@@ -210,7 +210,8 @@ fn started(dir: &Path, server: &Path, step: &str) -> Child {
         }
         seen.push(line);
     }
-    panic!("the demonstration ended before `{step}`: {seen:#?}");
+    let ended = child.wait();
+    panic!("the demonstration ended before `{step}` ({ended:?}): {seen:#?}");
 }
 
 /// Sends a signal and waits for the end.
