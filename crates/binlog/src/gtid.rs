@@ -11,6 +11,7 @@
 use backstop_model::gtid::{Gtid, Sid};
 use uuid::Uuid;
 
+use crate::fields::Fields;
 use crate::serialized::Values;
 
 /// What a GTID event says.
@@ -19,18 +20,35 @@ pub(crate) struct GtidEvent {
     pub(crate) gtid: Gtid,
     /// In bytes, from the start of the GTID event.
     pub(crate) length: u64,
+    /// When the client's transaction was committed on the server that it was made on, in µs since 1970.
+    pub(crate) original_commit: u64,
+    /// When the server whose log this is committed it.
+    pub(crate) immediate_commit: u64,
 }
 
 /// Reads the body of an event of type 33. `None` if it is not of that form, or from a server before 8.0.
 pub(crate) fn untagged(body: &[u8]) -> Option<GtidEvent> {
-    let uuid = Uuid::from_slice(body.get(1..17)?).ok()?;
-    let number = u64::from_le_bytes(body.get(17..25)?.try_into().ok()?);
-    if *body.get(25)? != 2 {
+    let mut fields = Fields::new(body);
+    fields.u8()?;
+    let uuid = Uuid::from_slice(fields.bytes(16)?).ok()?;
+    let number = numbered(fields.u64()?)?;
+    if fields.u8()? != 2 {
         return None;
     }
-    let has_original = body.get(48)? & 0x80 != 0;
-    let length = packed(body.get(if has_original { 56 } else { 49 }..)?)?;
-    Some(GtidEvent { gtid: Gtid { sid: Sid { uuid, tag: String::new() }, number }, length })
+    fields.bytes(16)?;
+    let immediate = fields.u56()?;
+    let immediate_commit = immediate & !HAS_ORIGINAL;
+    let original_commit = if immediate & HAS_ORIGINAL == 0 { immediate_commit } else { fields.u56()? };
+    let length = fields.packed()?;
+    let gtid = Gtid { sid: Sid { uuid, tag: String::new() }, number };
+    Some(GtidEvent { gtid, length, original_commit, immediate_commit })
+}
+
+const HAS_ORIGINAL: u64 = 1 << 55;
+
+/// A transaction number, if the server could have given it.
+fn numbered(number: u64) -> Option<u64> {
+    (1..i64::MAX as u64).contains(&number).then_some(number)
 }
 
 /// Reads the body of an event of type 42.
@@ -41,17 +59,24 @@ pub(crate) fn tagged(body: &[u8]) -> Option<GtidEvent> {
         return None;
     }
     let (mut uuid, mut number, mut tag) = (None, None, String::new());
+    let (mut immediate, mut original) = (0, None);
     while !values.is_empty() {
         match values.unsigned()? {
             0 => drop(values.unsigned()?),
             1 => uuid = Some(Uuid::from_bytes(values.byte_array()?)),
-            2 => number = u64::try_from(values.signed()?).ok(),
+            2 => number = u64::try_from(values.signed()?).ok().and_then(numbered),
             3 => tag = values.text()?.to_owned(),
             4 | 5 => drop(values.signed()?),
-            6 | 7 => drop(values.unsigned()?),
+            6 => immediate = values.unsigned()?,
+            7 => original = Some(values.unsigned()?),
             8 => {
                 let gtid = Gtid { sid: Sid { uuid: uuid?, tag }, number: number? };
-                return Some(GtidEvent { gtid, length: values.unsigned()? });
+                return Some(GtidEvent {
+                    gtid,
+                    length: values.unsigned()?,
+                    original_commit: original.unwrap_or(immediate),
+                    immediate_commit: immediate,
+                });
             }
             _ => return None,
         }
@@ -59,30 +84,22 @@ pub(crate) fn tagged(body: &[u8]) -> Option<GtidEvent> {
     None
 }
 
-/// MySQL's packed integer.
-fn packed(bytes: &[u8]) -> Option<u64> {
-    let (&first, rest) = bytes.split_first()?;
-    let length = match first {
-        0..=250 => return Some(u64::from(first)),
-        252 => 2,
-        253 => 3,
-        254 => 8,
-        _ => return None,
-    };
-    let mut value = [0; 8];
-    value[..length].copy_from_slice(rest.get(..length)?);
-    Some(u64::from_le_bytes(value))
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn packed_integers() {
-        assert_eq!(packed(&[250]), Some(250));
-        assert_eq!(packed(&[252, 1, 1]), Some(257));
-        assert_eq!(packed(&[253, 0, 0, 1]), Some(65_536));
-        assert_eq!((packed(&[251]), packed(&[254, 1]), packed(&[])), (None, None, None));
+    proptest! {
+        #[test]
+        fn arbitrary_events_are_read_or_refused(mut bytes: Vec<u8>, rest: Vec<u8>) {
+            let _ = (untagged(&bytes), tagged(&bytes));
+            bytes.resize(25, 1);
+            bytes.push(2);
+            bytes.extend(&rest);
+            let _ = untagged(&bytes);
+            let message: Vec<u8> = [2, 0, 0].into_iter().chain(rest).collect();
+            let _ = tagged(&message);
+        }
     }
 }

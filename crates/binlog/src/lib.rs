@@ -1,8 +1,36 @@
-//! MySQL's binlog format, as far as Backstop reads it.
+//! MySQL's binlog: its files, the stream that a source sends its replicas, segments cut from that stream, and a server
+//! that replicas read segments from.
 
+mod acknowledge;
 mod crc;
+mod cut;
+mod dump;
+mod event;
+mod fields;
 mod file;
+mod folder;
 mod gtid;
+mod login;
+mod packet;
+mod password;
+mod secure;
+mod segment;
+mod send;
 mod serialized;
+mod server;
+mod session;
+mod set;
+mod stream;
+mod timeline;
+mod wire;
 
+pub use acknowledge::Acknowledger;
+pub use cut::{Cutter, Step};
+pub use dump::{Acknowledge, AtEnd, Dump};
 pub use file::{BinlogFile, InvalidBinlog, Transaction};
+pub use folder::Folder;
+pub use password::PasswordCheck;
+pub use segment::{Segment, SegmentSink, SegmentSource};
+pub use server::BinlogServer;
+pub use session::{Connect, Row, Session};
+pub use stream::EventStream;

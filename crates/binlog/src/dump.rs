@@ -1,0 +1,128 @@
+//! Asking a server for its binlog (COM_REGISTER_REPLICA, COM_BINLOG_DUMP_GTID).
+//!
+//! COM_REGISTER_REPLICA: `15` · server id u32 · host, user, password, each with its length (u8) · port u16 · 0 u32 · 0 u32.
+//!
+//! COM_BINLOG_DUMP_GTID: `1e` · flags u16 (1: end instead of waiting, 2: heartbeats of type 41) · server id u32 · length of the file's
+//! name u32 · name · offset u64 (4) · length of the set u32 · the set (see [`crate::set`]).
+
+use std::time::Duration;
+
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::ServerUuid;
+
+use crate::acknowledge::Acknowledger;
+use crate::event::Checksums;
+use crate::session::Session;
+use crate::set;
+use crate::stream::EventStream;
+
+/// What to stream.
+#[derive(Debug, Clone)]
+pub struct Dump {
+    /// Server id of this replica; no other replica of the source may have it.
+    pub server_id: u32,
+    /// UUID of this replica. The source ends an older connection with the same one.
+    pub replica_uuid: ServerUuid,
+    /// What is there already: the source leaves it out.
+    pub executed: GtidSet,
+    /// How often the source says that it is alive while nothing happens. After twice that time and a second without a byte the
+    /// stream is dead. At least a millisecond.
+    pub heartbeat: Duration,
+    /// Whether the source waits for this replica.
+    pub acknowledge: Acknowledge,
+    /// What to do at the end of the source's binlog.
+    pub at_end: AtEnd,
+}
+
+/// Semi-synchronous replication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// The source does not wait.
+    Never,
+    /// The source waits for [`Acknowledger::acknowledge`] where it says so.
+    Asked,
+}
+
+/// The end of the source's binlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtEnd {
+    /// Wait for what comes next.
+    Wait,
+    /// End the stream.
+    Stop,
+}
+
+pub(crate) const REGISTER_REPLICA: u8 = 0x15;
+pub(crate) const DUMP_GTID: u8 = 0x1e;
+pub(crate) const NON_BLOCK: u16 = 1;
+pub(crate) const USE_HEARTBEAT_V2: u16 = 2;
+
+impl Session {
+    /// Turns the session into a stream of binlog events, and what acknowledges them.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] if acknowledgement is asked for and the source has no semi-synchronous replication; later, by the
+    /// stream, if the source no longer has what is missing.
+    pub async fn dump(mut self, dump: &Dump) -> Result<(EventStream, Acknowledger)> {
+        let nanos = dump.heartbeat.max(Duration::from_millis(1)).as_nanos();
+        let uuid = dump.replica_uuid;
+        self.query(&format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"))
+            .await?;
+        self.query(
+            "SET @master_binlog_checksum = @@global.binlog_checksum, \
+             @source_binlog_checksum = @@global.binlog_checksum",
+        )
+        .await?;
+        let checksum = self.value("SELECT @source_binlog_checksum").await?;
+        let checksums = if checksum.as_deref() == Some("CRC32") { Checksums::Crc32 } else { Checksums::None };
+        self.query(&format!("SET @slave_uuid = '{uuid}', @replica_uuid = '{uuid}'")).await?;
+        if dump.acknowledge == Acknowledge::Asked {
+            self.ask_to_acknowledge().await?;
+        }
+        self.register(dump.server_id).await?;
+        self.wire.command(&request(dump)).await?;
+        let dead = dump.heartbeat * 2 + Duration::from_secs(1);
+        let mut reader = self.wire.reader;
+        reader.set_deadline(dead);
+        Ok((EventStream::new(reader, checksums, dump.acknowledge, dead), Acknowledger::new(self.wire.writer)))
+    }
+
+    async fn ask_to_acknowledge(&mut self) -> Result<()> {
+        let known = "SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_status = 'ACTIVE' AND plugin_name IN \
+                     ('rpl_semi_sync_source', 'rpl_semi_sync_master')";
+        if self.value(known).await?.as_deref() == Some("0") {
+            return Err(Fault::new(
+                Kind::Refused,
+                "acknowledge transactions: the source has no semi-synchronous replication",
+            )
+            .hint("install the plugin: INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"));
+        }
+        self.query("SET @rpl_semi_sync_slave = 1, @rpl_semi_sync_replica = 1").await?;
+        Ok(())
+    }
+
+    async fn register(&mut self, server_id: u32) -> Result<()> {
+        let mut command = vec![REGISTER_REPLICA];
+        command.extend(server_id.to_le_bytes());
+        command.extend([0; 3]); // no host, user or password
+        command.extend([0; 2]); // no port
+        command.extend([0; 8]);
+        self.wire.command(&command).await?;
+        let answer = self.wire.reader.packet().await?;
+        crate::login::refused(&answer).map_err(|fault| fault.during("register as a replica"))
+    }
+}
+
+fn request(dump: &Dump) -> Vec<u8> {
+    let flags = USE_HEARTBEAT_V2 | if dump.at_end == AtEnd::Stop { NON_BLOCK } else { 0 };
+    let set = set::encode(&dump.executed);
+    let mut out = vec![DUMP_GTID];
+    out.extend(flags.to_le_bytes());
+    out.extend(dump.server_id.to_le_bytes());
+    out.extend(0_u32.to_le_bytes()); // no file's name
+    out.extend(4_u64.to_le_bytes());
+    out.extend((set.len() as u32).to_le_bytes());
+    out.extend(set);
+    out
+}

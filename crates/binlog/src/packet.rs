@@ -1,0 +1,318 @@
+//! Packets on a socket ("Protocol Basics: MySQL Packets").
+//!
+//! A packet is cut into frames: length (3 bytes, little-endian), sequence number (1 byte), then that many bytes. A frame of
+//! 16,777,215 bytes is followed by another one of the same packet; the last frame of a packet is shorter, and empty if
+//! need be. The sequence number rises by one with every frame in either direction and begins with 0 for each command.
+
+use std::time::Duration;
+
+use backstop_model::fault::{Fault, Result};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// A frame of this length is continued.
+pub(crate) const FULL_FRAME: usize = 0xff_ffff;
+/// Answers that are read as a whole are far smaller.
+const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// How much is asked of the socket at a time.
+const READ: usize = 128 * 1024;
+
+/// A socket, plain or encrypted.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Socket for T {}
+
+/// What reads packets, in pieces of any size. Every wait ends after the deadline.
+pub(crate) struct PacketReader<R> {
+    input: R,
+    buffer: BytesMut,
+    /// Unread bytes of the frame.
+    left: usize,
+    /// The frame is not the packet's last.
+    continued: bool,
+    /// Of the last frame that was begun.
+    sequence: u8,
+    deadline: Duration,
+}
+
+/// What writes packets. Every wait ends after the deadline.
+pub(crate) struct PacketWriter<W> {
+    output: W,
+    deadline: Duration,
+}
+
+/// Whether something arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// A packet begins.
+    Packet,
+    /// Nothing, not a byte, in the time given.
+    Nothing,
+}
+
+impl<R: AsyncRead + Unpin> PacketReader<R> {
+    pub(crate) fn new(input: R, deadline: Duration) -> Self {
+        Self { input, buffer: BytesMut::new(), left: 0, continued: false, sequence: 0, deadline }
+    }
+
+    pub(crate) fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
+    /// The number of the last frame.
+    pub(crate) fn sequence(&self) -> u8 {
+        self.sequence
+    }
+
+    /// Gives back the socket. Bytes that were read ahead would be lost, so there must be none.
+    pub(crate) fn into_inner(self) -> Result<R> {
+        if self.buffer.is_empty() {
+            return Ok(self.input);
+        }
+        Err(Fault::failed("start TLS: the other side sent data before it was encrypted"))
+    }
+
+    /// Waits until a packet begins, at most this long. May be given up at any moment.
+    pub(crate) async fn arrival(&mut self, wait: Duration) -> Result<Arrival> {
+        if !self.buffer.is_empty() {
+            return Ok(Arrival::Packet);
+        }
+        self.buffer.reserve(READ);
+        match tokio::time::timeout(wait, self.input.read_buf(&mut self.buffer)).await {
+            Ok(read) => ended(read.map_err(lost)?).map(|()| Arrival::Packet),
+            Err(_) => Ok(Arrival::Nothing),
+        }
+    }
+
+    /// Begins the next packet. The last one must have been read to its end.
+    pub(crate) async fn begin(&mut self) -> Result<()> {
+        if self.left > 0 || self.continued {
+            return Err(Fault::failed("read a packet: the one before was not read to its end"));
+        }
+        self.frame().await
+    }
+
+    /// The next piece of the packet, at most `limit` bytes; `None` at its end.
+    pub(crate) async fn piece(&mut self, limit: usize) -> Result<Option<Bytes>> {
+        while self.left == 0 {
+            if !self.continued {
+                return Ok(None);
+            }
+            self.frame().await?;
+        }
+        if self.buffer.is_empty() {
+            self.fill(1).await?;
+        }
+        let length = limit.min(self.left).min(self.buffer.len());
+        self.left -= length;
+        Ok(Some(self.buffer.split_to(length).freeze()))
+    }
+
+    /// The next `length` bytes of the packet, or fewer if it ends before.
+    pub(crate) async fn exactly(&mut self, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while bytes.len() < length
+            && let Some(piece) = self.piece(length - bytes.len()).await?
+        {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    /// The rest of the packet as a whole.
+    pub(crate) async fn rest(&mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.piece(READ).await? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() > LARGEST_ANSWER {
+                return Err(Fault::failed("read a packet: it is larger than any answer can be"));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// A packet as a whole.
+    pub(crate) async fn packet(&mut self) -> Result<Vec<u8>> {
+        self.begin().await?;
+        self.rest().await
+    }
+
+    async fn frame(&mut self) -> Result<()> {
+        self.fill(4).await?;
+        let header = self.buffer.split_to(4);
+        self.left = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
+        self.continued = self.left == FULL_FRAME;
+        self.sequence = header[3];
+        Ok(())
+    }
+
+    /// Reads until the buffer holds this many bytes.
+    async fn fill(&mut self, length: usize) -> Result<()> {
+        while self.buffer.len() < length {
+            self.buffer.reserve(READ);
+            let read = tokio::time::timeout(self.deadline, self.input.read_buf(&mut self.buffer)).await;
+            let late = |_| Fault::failed(format!("read a packet: nothing arrived in {:?}", self.deadline));
+            ended(read.map_err(late)?.map_err(lost)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl<W: AsyncWrite + Unpin> PacketWriter<W> {
+    pub(crate) fn new(output: W, deadline: Duration) -> Self {
+        Self { output, deadline }
+    }
+
+    pub(crate) fn into_inner(self) -> W {
+        self.output
+    }
+
+    /// Writes a packet as a whole, its first frame with this number. Gives the number after its last.
+    pub(crate) async fn packet(&mut self, sequence: u8, payload: &[u8]) -> Result<u8> {
+        let mut frames = Frames::new(sequence, payload.len() as u64);
+        self.pieces(&mut frames, payload).await?;
+        self.flush().await?;
+        Ok(frames.sequence)
+    }
+
+    /// Writes the next bytes of a packet whose length is known, with the frames' headers where they belong.
+    pub(crate) async fn pieces(&mut self, frames: &mut Frames, mut bytes: &[u8]) -> Result<()> {
+        loop {
+            if let Some(header) = frames.header() {
+                self.write(&header).await?;
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(frames.room()));
+            if now.is_empty() {
+                return Err(Fault::failed("write a packet: it is longer than was announced"));
+            }
+            self.write(now).await?;
+            frames.wrote(now.len());
+            bytes = later;
+        }
+    }
+
+    pub(crate) async fn flush(&mut self) -> Result<()> {
+        let flushed = tokio::time::timeout(self.deadline, self.output.flush()).await;
+        flushed.map_err(|_| self.late())?.map_err(lost)
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = tokio::time::timeout(self.deadline, self.output.write_all(bytes)).await;
+        written.map_err(|_| self.late())?.map_err(lost)
+    }
+
+    fn late(&self) -> Fault {
+        Fault::failed(format!("write a packet: the other side took nothing in {:?}", self.deadline))
+    }
+}
+
+/// Where the frames of a packet of known length begin.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    /// Of the next frame.
+    pub(crate) sequence: u8,
+    /// Bytes of the packet whose frame was not begun; `None` once the last frame was.
+    unframed: Option<u64>,
+    /// Bytes that are missing in the frame that was begun.
+    room: usize,
+}
+
+impl Frames {
+    pub(crate) fn new(sequence: u8, length: u64) -> Self {
+        Self { sequence, unframed: Some(length), room: 0 }
+    }
+
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn wrote(&mut self, length: usize) {
+        self.room -= length;
+    }
+
+    /// The header of the next frame, if one begins here.
+    fn header(&mut self) -> Option<[u8; 4]> {
+        let unframed = self.unframed.filter(|_| self.room == 0)?;
+        let length = usize::try_from(unframed).unwrap_or(FULL_FRAME).min(FULL_FRAME);
+        self.unframed = (length == FULL_FRAME).then(|| unframed - FULL_FRAME as u64);
+        self.room = length;
+        let header = [length as u8, (length >> 8) as u8, (length >> 16) as u8, self.sequence];
+        self.sequence = self.sequence.wrapping_add(1);
+        Some(header)
+    }
+}
+
+/// What the socket's error means.
+fn lost(error: std::io::Error) -> Fault {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => Fault::failed(format!("TLS: {error}")),
+        None => Fault::failed(format!("the connection broke: {error}")),
+    }
+}
+
+fn ended(read: usize) -> Result<()> {
+    if read > 0 { Ok(()) } else { Err(Fault::failed("the other side closed the connection")) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn there_and_back(payload: &[u8]) -> (Vec<u8>, u8, u8, usize) {
+        let mut wire = Vec::new();
+        let next = PacketWriter::new(&mut wire, SECOND).packet(250, payload).await.unwrap();
+        let frames = wire.len() - payload.len();
+        let mut reader = PacketReader::new(&wire[..], SECOND);
+        reader.begin().await.unwrap();
+        let mut read = Vec::new();
+        while let Some(piece) = reader.piece(1_000_000).await.unwrap() {
+            read.extend_from_slice(&piece);
+        }
+        (read, next, reader.sequence(), frames / 4)
+    }
+
+    #[tokio::test]
+    async fn packets_across_the_border_of_a_frame() {
+        for (length, frames) in
+            [(0, 1), (1, 1), (FULL_FRAME - 1, 1), (FULL_FRAME, 2), (FULL_FRAME + 1, 2), (2 * FULL_FRAME, 3)]
+        {
+            let payload: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let (read, next, last, used) = there_and_back(&payload).await;
+            assert!(read == payload, "{length}");
+            assert_eq!((used, next), (frames, last.wrapping_add(1)), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_is_not_an_end() {
+        let (near, _far) = tokio::io::duplex(64);
+        let mut reader = PacketReader::new(near, Duration::from_millis(5));
+        assert_eq!(reader.arrival(Duration::from_millis(5)).await.unwrap(), Arrival::Nothing);
+        assert!(reader.packet().await.unwrap_err().message.contains("nothing arrived"));
+        let mut ended = PacketReader::new(&b""[..], SECOND);
+        assert!(ended.arrival(SECOND).await.unwrap_err().message.contains("closed"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let read = runtime.block_on(async {
+                let mut reader = PacketReader::new(&bytes[..], SECOND);
+                let mut read = 0;
+                while let Ok(packet) = reader.packet().await {
+                    read += packet.len() + 4;
+                }
+                read
+            });
+            prop_assert!(read <= bytes.len());
+        }
+    }
+}

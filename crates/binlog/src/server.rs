@@ -1,0 +1,259 @@
+//! A server that replicas and `mysqlbinlog` read an archive from, as if it were the source.
+//!
+//! It knows one account, the questions that a replica asks (docs/binlog.md names them), COM_REGISTER_REPLICA, COM_BINLOG_DUMP and
+//! COM_BINLOG_DUMP_GTID ("Replication Protocol" of MySQL's source documentation).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::ids::ServerUuid;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::event::Checksums;
+use crate::fields::{Fields, put_packed, put_packed_bytes};
+use crate::login::{UTF8MB4, capability};
+use crate::password::{NONCE, PLUGIN, PasswordCheck};
+use crate::segment::SegmentSource;
+use crate::send::{Request, Sender};
+use crate::wire::Wire;
+
+/// How a binlog server presents itself.
+#[derive(Clone)]
+pub struct BinlogServer {
+    /// What it serves.
+    pub source: Arc<dyn SegmentSource>,
+    /// Name of the only account.
+    pub user: String,
+    /// Its password.
+    pub password: PasswordCheck,
+    /// Its `@@server_id`; the replica's must differ.
+    pub server_id: u32,
+    /// Its `@@server_uuid`; the replica's must differ.
+    pub server_uuid: ServerUuid,
+    /// The version it greets with: that of the servers whose logs it serves.
+    pub version: String,
+    /// The time in seconds since 1970.
+    pub now: fn() -> i64,
+    /// How long a client may take for anything but its next command.
+    pub deadline: Duration,
+}
+
+/// A client that connects and says nothing is let go after this long.
+const IDLE: Duration = Duration::from_secs(3600);
+const CAPABILITIES: u32 = capability::LONG_PASSWORD
+    | capability::LONG_FLAG
+    | capability::CONNECT_WITH_DB
+    | capability::PROTOCOL_41
+    | capability::TRANSACTIONS
+    | capability::SECURE_CONNECTION
+    | capability::PLUGIN_AUTH
+    | capability::PLUGIN_AUTH_LENENC;
+
+/// What a session has said of itself.
+pub(crate) struct Wishes {
+    pub(crate) checksums: Checksums,
+    pub(crate) heartbeat: Duration,
+}
+
+impl BinlogServer {
+    /// Serves until it is dropped; each client on its own.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn serve(&self, listener: TcpListener) -> Result<()> {
+        let mut sessions = JoinSet::new();
+        loop {
+            let (socket, _) = listener.accept().await.failed("wait for replicas")?;
+            let server = self.clone();
+            // What goes wrong with one client concerns that client, who is told or has gone.
+            sessions.spawn(async move { drop(server.session(socket).await) });
+            while sessions.try_join_next().is_some() {}
+        }
+    }
+
+    async fn session(&self, socket: TcpStream) -> Result<()> {
+        socket.set_nodelay(true).failed("set up a connection")?;
+        let mut wire = Wire::plain(socket, self.deadline);
+        if !self.admit(&mut wire).await? {
+            return wire.answer(&refusal(1045, "28000", "Access denied")).await;
+        }
+        let mut wishes = Wishes { checksums: Checksums::None, heartbeat: Duration::ZERO };
+        loop {
+            wire.reader.arrival(IDLE).await?;
+            let command = wire.reader.packet().await?;
+            match command.split_first() {
+                Some((0x01, _)) | None => return Ok(()),
+                Some((0x03, sql)) => {
+                    let answer = self.query(&String::from_utf8_lossy(sql), &mut wishes);
+                    self.reply(&mut wire, answer).await?;
+                }
+                Some((0x0e | 0x15, _)) => wire.answer(OK).await?,
+                Some((kind @ (0x12 | 0x1e), body)) => match Request::parse(*kind, body) {
+                    Some(request) => return Sender::new(self, wire, wishes).run(&request).await,
+                    None => wire.answer(&refusal(1835, "HY000", "Malformed packet")).await?,
+                },
+                Some(_) => wire.answer(&refusal(1047, "08S01", "Unknown command")).await?,
+            }
+        }
+    }
+
+    /// Greets the client and lets it in; false if it does not know the password.
+    async fn admit(&self, wire: &mut Wire) -> Result<bool> {
+        let nonce = nonce()?;
+        wire.command(&self.greeting(&nonce)).await?;
+        let response = wire.reader.packet().await?;
+        let Some((user, mut answer, plugin)) = response_of(&response) else { return Ok(false) };
+        if plugin != PLUGIN.as_bytes() {
+            let mut switch = vec![0xfe];
+            switch.extend(PLUGIN.as_bytes());
+            switch.push(0);
+            switch.extend(nonce);
+            switch.push(0);
+            wire.answer(&switch).await?;
+            answer = wire.reader.packet().await?;
+        }
+        let right = self.password.accepts(&answer, &nonce) && user == self.user.as_bytes();
+        let mut next = wire.reader.sequence().wrapping_add(1);
+        if right && !answer.is_empty() {
+            next = wire.writer.packet(next, &[1, 3]).await?;
+        }
+        if right {
+            wire.writer.packet(next, OK).await?;
+        }
+        Ok(right)
+    }
+
+    fn greeting(&self, nonce: &[u8; NONCE]) -> Vec<u8> {
+        let mut out = vec![10];
+        out.extend(self.version.as_bytes());
+        out.push(0);
+        out.extend(1_u32.to_le_bytes());
+        out.extend(&nonce[..8]);
+        out.push(0);
+        out.extend((CAPABILITIES as u16).to_le_bytes());
+        out.push(UTF8MB4);
+        out.extend(2_u16.to_le_bytes());
+        out.extend(((CAPABILITIES >> 16) as u16).to_le_bytes());
+        out.push(NONCE as u8 + 1);
+        out.extend([0; 10]);
+        out.extend(&nonce[8..]);
+        out.push(0);
+        out.extend(PLUGIN.as_bytes());
+        out.push(0);
+        out
+    }
+
+    /// The answer to a statement: a value, or `Ok(None)` for OK.
+    fn query(&self, sql: &str, wishes: &mut Wishes) -> Result<Option<String>, ()> {
+        let upper = sql.trim().trim_end_matches(';').to_ascii_uppercase();
+        if upper.starts_with("SET ") {
+            wishes.hear(&upper);
+            return Ok(None);
+        }
+        let value = match upper.strip_prefix("SELECT ").ok_or(())?.trim() {
+            "UNIX_TIMESTAMP()" => (self.now)().to_string(),
+            "VERSION()" | "@@VERSION" => self.version.clone(),
+            "@@GLOBAL.SERVER_ID" => self.server_id.to_string(),
+            "@@GLOBAL.SERVER_UUID" => self.server_uuid.to_string(),
+            "@@GLOBAL.GTID_MODE" => "ON".to_owned(),
+            "@MASTER_BINLOG_CHECKSUM" | "@SOURCE_BINLOG_CHECKSUM" | "@@GLOBAL.BINLOG_CHECKSUM" => {
+                "CRC32".to_owned()
+            }
+            _ => return Err(()),
+        };
+        Ok(Some(value))
+    }
+
+    async fn reply(&self, wire: &mut Wire, answer: Result<Option<String>, ()>) -> Result<()> {
+        let value = match answer {
+            Ok(None) => return wire.answer(OK).await,
+            Err(()) => {
+                return wire.answer(&refusal(1193, "HY000", "Unknown system variable or statement")).await;
+            }
+            Ok(Some(value)) => value,
+        };
+        let mut row = Vec::new();
+        put_packed_bytes(&mut row, value.as_bytes());
+        let mut sequence = wire.reader.sequence().wrapping_add(1);
+        for packet in [&[1][..], &column(), EOF, &row, EOF] {
+            sequence = wire.writer.packet(sequence, packet).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Wishes {
+    fn hear(&mut self, upper: &str) {
+        for assignment in upper.trim_start_matches("SET ").split(',') {
+            let Some((name, value)) = assignment.split_once('=') else { continue };
+            match name.trim() {
+                "@MASTER_BINLOG_CHECKSUM" | "@SOURCE_BINLOG_CHECKSUM" => {
+                    let none = value.trim().trim_matches('\'') == "NONE";
+                    self.checksums = if none { Checksums::None } else { Checksums::Crc32 };
+                }
+                "@MASTER_HEARTBEAT_PERIOD" | "@SOURCE_HEARTBEAT_PERIOD" => {
+                    self.heartbeat = Duration::from_nanos(value.trim().parse().unwrap_or(0));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// OK: `00` · affected rows · last id · status u16 (autocommit) · warnings u16.
+const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+/// EOF: `fe` · warnings u16 · status u16.
+pub(crate) const EOF: &[u8] = &[0xfe, 0, 0, 2, 0];
+
+/// An ERR packet.
+pub(crate) fn refusal(code: u16, state: &str, message: &str) -> Vec<u8> {
+    let mut out = vec![0xff];
+    out.extend(code.to_le_bytes());
+    out.push(b'#');
+    out.extend(state.as_bytes());
+    out.extend(message.as_bytes());
+    out
+}
+
+/// The definition of a column of text ("Protocol::ColumnDefinition41").
+fn column() -> Vec<u8> {
+    let mut out = Vec::new();
+    for name in ["def", "", "", "", "value", ""] {
+        put_packed_bytes(&mut out, name.as_bytes());
+    }
+    put_packed(&mut out, 12);
+    out.extend(u16::from(UTF8MB4).to_le_bytes());
+    out.extend(1024_u32.to_le_bytes());
+    out.push(253); // VAR_STRING
+    out.extend([0; 5]);
+    out
+}
+
+/// User, answer to the nonce and plugin of a HandshakeResponse41.
+fn response_of(packet: &[u8]) -> Option<(&[u8], Vec<u8>, &[u8])> {
+    let mut fields = Fields::new(packet);
+    let capabilities = fields.u32()?;
+    fields.bytes(28)?;
+    let user = fields.terminated()?;
+    let answer = if capabilities & capability::PLUGIN_AUTH_LENENC != 0 {
+        fields.packed_bytes()?
+    } else {
+        let length = fields.u8()?;
+        fields.bytes(usize::from(length))?
+    };
+    if capabilities & capability::CONNECT_WITH_DB != 0 {
+        fields.terminated()?;
+    }
+    Some((user, answer.to_vec(), fields.terminated().unwrap_or(PLUGIN.as_bytes())))
+}
+
+/// Random bytes without zero and `$`, which would end it for some clients.
+fn nonce() -> Result<[u8; NONCE]> {
+    let mut nonce = [0; NONCE];
+    rand::fill(&mut nonce).map_err(|_| Fault::failed("make a nonce: the system has no randomness"))?;
+    nonce.iter_mut().for_each(|byte| *byte = b'0' + (*byte & 0x3f));
+    Ok(nonce)
+}

@@ -1,0 +1,146 @@
+//! A replica's session on a server: queries before the stream begins ("Text Protocol": COM_QUERY and its result set).
+
+use std::time::Duration;
+
+use backstop_model::credentials::{ReplicationAccount, Tls};
+use backstop_model::fault::{Fault, Result};
+use backstop_model::ids::Endpoint;
+use tokio::net::TcpStream;
+
+use crate::fields::Fields;
+use crate::login::{log_in, refused};
+use crate::wire::Wire;
+
+/// How to reach a server and log in to it.
+#[derive(Debug, Clone)]
+pub struct Connect {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Whom to log in as: needs REPLICATION SLAVE and REPLICATION CLIENT.
+    pub account: ReplicationAccount,
+    /// How the connection is protected.
+    pub tls: Tls,
+    /// How long connecting, each packet of the login and each answer may take.
+    pub deadline: Duration,
+}
+
+/// A session that was logged in.
+pub struct Session {
+    pub(crate) wire: Wire,
+    /// The server's version, as it greets.
+    pub version: String,
+}
+
+/// A row of an answer: text, or NULL.
+pub type Row = Vec<Option<String>>;
+
+impl Session {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// Denied if the server does not let us in, refused if it cannot do the TLS that is asked for, else failed; the
+    /// message names the server.
+    pub async fn open(connect: &Connect) -> Result<Self> {
+        let context = format!("connect to {} as {}", connect.endpoint, connect.account.user);
+        Self::open_plainly(connect).await.map_err(|fault| fault.during(context))
+    }
+
+    async fn open_plainly(connect: &Connect) -> Result<Self> {
+        let Endpoint { host, port } = &connect.endpoint;
+        let opening = TcpStream::connect((host.as_str(), *port));
+        let socket = tokio::time::timeout(connect.deadline, opening)
+            .await
+            .map_err(|_| Fault::failed(format!("nothing answered in {:?}", connect.deadline)))?
+            .map_err(|error| Fault::failed(error.to_string()))?;
+        // Acknowledgements are small and somebody waits for them.
+        socket.set_nodelay(true).map_err(|error| Fault::failed(error.to_string()))?;
+        let wire = Wire::plain(socket, connect.deadline);
+        let (wire, version) = log_in(wire, host, &connect.account, &connect.tls).await?;
+        Ok(Self { wire, version })
+    }
+
+    /// True if the connection is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.wire.encrypted
+    }
+
+    /// Runs a statement and gives its rows.
+    ///
+    /// # Errors
+    /// What the server says, or that the connection broke.
+    pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
+        let mut command = vec![3];
+        command.extend(sql.as_bytes());
+        self.wire.command(&command).await?;
+        let first = self.wire.reader.packet().await?;
+        refused(&first)?;
+        if first.first() == Some(&0) {
+            return Ok(Vec::new());
+        }
+        let bad = || Fault::failed("read an answer: its form is not known");
+        let columns = Fields::new(&first).packed().ok_or_else(bad)?;
+        for _ in 0..=columns {
+            self.wire.reader.packet().await?; // the columns' definitions and EOF
+        }
+        let mut rows = Vec::new();
+        loop {
+            let packet = self.wire.reader.packet().await?;
+            refused(&packet)?;
+            if is_eof(&packet) {
+                return Ok(rows);
+            }
+            rows.push(row(&packet, columns).ok_or_else(bad)?);
+        }
+    }
+
+    /// The only value of a statement; `None` for NULL.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub async fn value(&mut self, sql: &str) -> Result<Option<String>> {
+        let rows = self.query(sql).await?;
+        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
+    }
+}
+
+/// EOF: `fe` · warnings u16 · status u16. A row that begins with `fe` is far longer.
+pub(crate) fn is_eof(packet: &[u8]) -> bool {
+    packet.first() == Some(&0xfe) && packet.len() < 9
+}
+
+/// A row: for each column a length-encoded string, or `fb` for NULL.
+fn row(packet: &[u8], columns: u64) -> Option<Row> {
+    let mut row = Row::new();
+    let mut rest = packet;
+    for _ in 0..columns {
+        if let Some((0xfb, after)) = rest.split_first() {
+            row.push(None);
+            rest = after;
+            continue;
+        }
+        let mut fields = Fields::new(rest);
+        row.push(Some(String::from_utf8_lossy(fields.packed_bytes()?).into_owned()));
+        rest = fields.rest();
+    }
+    rest.is_empty().then_some(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rows_with_null() {
+        assert_eq!(row(b"\x02ab\xfb\x00", 3), Some(vec![Some("ab".into()), None, Some(String::new())]));
+        assert_eq!((row(b"\x02a", 1), row(b"\x01ab", 1)), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_rows_are_read_or_refused(bytes: Vec<u8>, columns in 0_u64..9) {
+            let _ = (row(&bytes, columns), is_eof(&bytes));
+        }
+    }
+}

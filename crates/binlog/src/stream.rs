@@ -1,0 +1,240 @@
+//! The stream of events that a source sends: each checked against its checksum, handed on in pieces.
+//!
+//! A packet is `00` and an event; from a semi-synchronous source `00 ef flag` and an event, and flag & 1 asks for an
+//! acknowledgement once the event is durable. `ff` is an error, `fe` the end of a dump that does not wait.
+
+use std::time::Duration;
+
+use backstop_model::fault::{Fault, Kind, Result};
+use bytes::Bytes;
+
+use crate::crc::Crc32;
+use crate::dump::Acknowledge;
+use crate::event::{self, CHECKSUM, Checksums, HEADER, Header, Place, kind};
+use crate::packet::Arrival;
+use crate::wire::{Reader, Refusal};
+
+/// Size of the pieces of an event, in bytes.
+const PIECE: usize = 256 * 1024;
+/// Events that must be understood are held as a whole; a set of previous GTIDs can be large.
+const LARGEST_UNDERSTOOD: usize = 64 * 1024 * 1024;
+
+/// The events of a source.
+pub struct EventStream {
+    reader: Reader,
+    checksums: Checksums,
+    acknowledge: Acknowledge,
+    /// After this long without a byte the stream is dead.
+    dead: Duration,
+    silent: Duration,
+    body: Body,
+}
+
+/// What of the event that began last was not handed on.
+#[derive(Default)]
+struct Body {
+    /// Bytes that were read.
+    held: Option<Bytes>,
+    /// Bytes that were not.
+    left: usize,
+    /// What its checksum is computed from and compared with, for an event that was not read as a whole.
+    crc: Crc32,
+    stored: Vec<u8>,
+    checksum: usize,
+}
+
+/// What came next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    /// Nothing for as long as was given; the stream is not dead yet.
+    Nothing,
+    /// All there is was sent.
+    End,
+    /// What follows is in this file.
+    File(Place),
+    /// The source is alive, and is here.
+    Heartbeat(Place),
+    /// An event of the file; its bytes follow.
+    Event(Event),
+}
+
+/// An event of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) header: Header,
+    /// The whole event, if it is of a kind that must be understood.
+    pub(crate) whole: Option<Bytes>,
+    /// The source asks for an acknowledgement.
+    pub(crate) acknowledge: bool,
+}
+
+impl EventStream {
+    pub(crate) fn new(
+        reader: Reader,
+        checksums: Checksums,
+        acknowledge: Acknowledge,
+        dead: Duration,
+    ) -> Self {
+        Self { reader, checksums, acknowledge, dead, silent: Duration::ZERO, body: Body::default() }
+    }
+
+    /// The checksums of the file that is streamed.
+    pub(crate) fn checksums(&self) -> Checksums {
+        self.checksums
+    }
+
+    /// What comes next; waits `quiet` for it. The event before must have been taken to its end.
+    pub(crate) async fn next(&mut self, quiet: Duration) -> Result<Arrived> {
+        let wait = quiet.min(self.dead.saturating_sub(self.silent));
+        if self.reader.arrival(wait).await? == Arrival::Nothing {
+            self.silent += wait;
+            if self.silent >= self.dead {
+                return Err(Fault::failed(format!(
+                    "stream the binlog: the stream is dead, not even a heartbeat came in {:?}",
+                    self.dead
+                ))
+                .hint("connect again; if it happens again, look at the source and the network"));
+            }
+            return Ok(Arrived::Nothing);
+        }
+        self.silent = Duration::ZERO;
+        self.reader.begin().await?;
+        match self.reader.exactly(1).await?.first() {
+            Some(0) => self.event().await,
+            Some(0xfe) => self.reader.rest().await.map(|_| Arrived::End),
+            Some(0xff) => Err(self.refusal().await?),
+            _ => Err(garbled("a packet is neither an event nor an error")),
+        }
+    }
+
+    /// The next bytes of the event that began last; `None` after its last, when its checksum was right.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>> {
+        if let Some(held) = self.body.held.take() {
+            return Ok(Some(held));
+        }
+        if self.body.left == 0 {
+            return self.body.conclude().map(|()| None);
+        }
+        let piece = self.reader.piece(PIECE.min(self.body.left)).await?;
+        let piece = piece.ok_or_else(|| garbled("an event is shorter than it says"))?;
+        self.body.took(&piece);
+        if self.body.left == 0 && self.reader.piece(1).await?.is_some() {
+            return Err(garbled("an event is longer than it says"));
+        }
+        Ok(Some(piece))
+    }
+
+    async fn refusal(&mut self) -> Result<Fault> {
+        let mut packet = vec![0xff];
+        packet.extend(self.reader.rest().await?);
+        let Some(refusal) = Refusal::parse(&packet) else { return Ok(garbled("an error cannot be read")) };
+        let message = format!("stream the binlog: the source says: {}", refusal.message);
+        Ok(match refusal.code {
+            1236 => Fault::new(Kind::Refused, format!("{message} (error 1236)"))
+                .hint("what is missing must come from another member that still has it, or stays a gap"),
+            code => Fault::failed(format!("{message} (error {code})")),
+        })
+    }
+
+    async fn event(&mut self) -> Result<Arrived> {
+        let mut acknowledge = false;
+        if self.acknowledge == Acknowledge::Asked {
+            match *self.reader.exactly(2).await?.as_slice() {
+                [0xef, flag] => acknowledge = flag & 1 == 1,
+                _ => return Err(garbled("the mark of semi-synchronous replication is missing")),
+            }
+        }
+        let start = self.reader.exactly(HEADER).await?;
+        let header = Header::parse(&start).ok_or_else(|| garbled("an event's header cannot be"))?;
+        self.body = Body::begin(start, header, self.checksums);
+        if !must_be_understood(&header) {
+            return Ok(Arrived::Event(Event { header, whole: None, acknowledge }));
+        }
+        let whole = self.whole(header).await?;
+        self.understand(header, whole, acknowledge)
+    }
+
+    /// The whole event, which stays to be taken.
+    async fn whole(&mut self, header: Header) -> Result<Bytes> {
+        if header.size as usize > LARGEST_UNDERSTOOD {
+            return Err(garbled("an event is larger than its kind can be"));
+        }
+        let mut whole = Vec::with_capacity(header.size as usize);
+        // The description of the format says itself whether it is to be checked.
+        if header.kind == kind::FORMAT_DESCRIPTION {
+            self.body.checksum = 0;
+        }
+        while let Some(piece) = self.piece().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.into())
+    }
+
+    fn understand(&mut self, header: Header, whole: Bytes, acknowledge: bool) -> Result<Arrived> {
+        if header.kind == kind::FORMAT_DESCRIPTION {
+            self.checksums = Checksums::described(&whole).ok_or_else(|| garbled("the kind of checksum"))?;
+            if !self.checksums.hold(&whole) {
+                return Err(garbled("the checksum of the format description is wrong"));
+            }
+        }
+        let body = self.checksums.body(&whole).ok_or_else(|| garbled("an event is too short"))?;
+        let place = match header.kind {
+            kind::ROTATE if header.flags & event::ARTIFICIAL != 0 => event::rotate(body).map(Arrived::File),
+            kind::HEARTBEAT | kind::HEARTBEAT_V2 => event::heartbeat(&header, body).map(Arrived::Heartbeat),
+            _ => {
+                self.body.held = Some(whole.clone());
+                return Ok(Arrived::Event(Event { header, whole: Some(whole), acknowledge }));
+            }
+        };
+        place.ok_or_else(|| garbled("a heartbeat or rotation cannot be read"))
+    }
+}
+
+impl Body {
+    fn begin(start: Vec<u8>, header: Header, checksums: Checksums) -> Self {
+        let left = header.size as usize - HEADER;
+        let mut body = Self { checksum: checksums.length(), ..Self::default() };
+        body.left = left + start.len();
+        body.took(&start);
+        body.held = Some(start.into());
+        body
+    }
+
+    /// These bytes of the event were read: they are checked, or are what it is checked against.
+    fn took(&mut self, piece: &[u8]) {
+        let after = self.left - piece.len();
+        let checked = (self.left.saturating_sub(self.checksum)).min(piece.len());
+        let (data, stored) = piece.split_at(checked);
+        self.crc.update(data);
+        self.stored.extend(stored);
+        self.left = after;
+    }
+
+    fn conclude(&mut self) -> Result<()> {
+        let crc = std::mem::take(&mut self.crc).finish();
+        let stored = std::mem::take(&mut self.stored);
+        let checksum = std::mem::take(&mut self.checksum);
+        if checksum == CHECKSUM && stored != crc.to_le_bytes() {
+            return Err(garbled("an event's checksum is wrong"));
+        }
+        Ok(())
+    }
+}
+
+fn must_be_understood(header: &Header) -> bool {
+    matches!(
+        header.kind,
+        kind::ROTATE
+            | kind::FORMAT_DESCRIPTION
+            | kind::HEARTBEAT
+            | kind::HEARTBEAT_V2
+            | kind::GTID
+            | kind::TAGGED_GTID
+            | kind::PREVIOUS_GTIDS
+    )
+}
+
+pub(crate) fn garbled(what: &str) -> Fault {
+    Fault::new(Kind::Damaged, format!("stream the binlog: what the source sent cannot be used: {what}"))
+        .hint("connect again; if it happens again, check the source's binlog with mysqlbinlog --verify-binlog-checksum")
+}
