@@ -89,21 +89,21 @@ pub async fn freeze_locked(
     world: &World,
 ) -> Result<Frozen> {
     let begun = world.clock.monotonic();
-    let mut session = sessions.open().await?;
-    let watchdog = Watchdog::start(sessions.open().await?, session.id(), world.clock.clone());
+    let (mut session, watchdog) = watched(sessions, world).await?;
     quiet::lock_tables(session.as_mut(), &watchdog, rules, world).await?;
     let granted = world.clock.monotonic();
     watchdog.hold(rules.hold);
     session.flush_logs().await.map_err(|fault| fault.during("flush the logs under the read lock"))?;
     let position = session.position().await?;
+    let (mode, waited) = (FreezeMode::Lock, granted.saturating_sub(begun));
     Ok(Frozen {
         session,
         watchdog,
         clock: world.clock.clone(),
         position,
-        mode: FreezeMode::Lock,
+        mode,
         granted,
-        waited: granted.saturating_sub(begun),
+        waited,
         bound: rules.hold,
     })
 }
@@ -119,8 +119,7 @@ pub async fn freeze_lock_free(
     world: &World,
 ) -> Result<Frozen> {
     let begun = world.clock.monotonic();
-    let mut session = sessions.open().await?;
-    let watchdog = Watchdog::start(sessions.open().await?, session.id(), world.clock.clone());
+    let (mut session, watchdog) = watched(sessions, world).await?;
     session.arm(rules.hold, rules.wait).await?;
     watchdog.hold(rules.wait + quiet::GRACE);
     if session.lock_instance(rules.wait + quiet::GRACE).await? == Lock::TimedOut {
@@ -130,16 +129,24 @@ pub async fn freeze_lock_free(
     let granted = world.clock.monotonic();
     watchdog.hold(rules.hold);
     let position = session.log_status().await?;
+    let (mode, waited) = (FreezeMode::LockFree, granted.saturating_sub(begun));
     Ok(Frozen {
         session,
         watchdog,
         clock: world.clock.clone(),
         position,
-        mode: FreezeMode::LockFree,
+        mode,
         granted,
-        waited: granted.saturating_sub(begun),
+        waited,
         bound: rules.hold,
     })
+}
+
+/// The session that is to hold the lock, and the watchdog over it on a connection of its own.
+async fn watched(sessions: &dyn FreezeSessions, world: &World) -> Result<(Box<dyn FreezeSession>, Watchdog)> {
+    let session = sessions.open().await?;
+    let watchdog = Watchdog::start(sessions.open().await?, session.id(), world.clock.clone());
+    Ok((session, watchdog))
 }
 
 impl Frozen {
