@@ -25,30 +25,36 @@ fn main() -> ExitCode {
         Err(wrong) => return ExitCode::from(backstop_cli::usage::explain(&wrong, &arguments)),
     };
     let terminal = Terminal::of(&line.global);
-    let output = Output::new(terminal);
+    let clock = Arc::new(SystemClock::new());
+    let narrator = narrator(&terminal, clock.clone());
+    let output = Output::new(terminal).beside(narrator.clone());
     backstop_cli::panics::install();
-    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| begin(&line, &terminal, &output)));
+    backstop_cli::logs::begin(&terminal, narrator.clone());
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| begin(&line, clock, narrator, &output)));
     ExitCode::from(match ended {
         Ok(Ok(code)) => code,
         Ok(Err(fault)) => {
             output.fault(&fault);
             fault.kind.exit_code()
         }
-        // The hook has said it.
-        Err(_) => Kind::Failed.exit_code(),
+        Err(_) => {
+            output.defect();
+            Kind::Failed.exit_code()
+        }
     })
 }
 
-fn begin(line: &CommandLine, terminal: &Terminal, output: &Output) -> Result<u8> {
+fn begin(
+    line: &CommandLine,
+    clock: Arc<SystemClock>,
+    narrator: Arc<dyn Narrator>,
+    output: &Output,
+) -> Result<u8> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| Fault::failed("prepare TLS: another provider is installed"))?;
-    let clock = Arc::new(SystemClock::new());
-    let narrator = narrator(terminal, clock.clone());
-    backstop_cli::logs::begin(terminal, narrator.clone());
     let runtime = tokio::runtime::Runtime::new().failed("start the runtime")?;
-    let ended = runtime.block_on(run(line, clock, narrator.clone(), output));
-    narrator.end();
+    let ended = runtime.block_on(run(line, clock, narrator, output));
     // Work that cannot be cancelled (a file system call that hangs) does not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended

@@ -1,24 +1,41 @@
 //! Everything a command prints.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
+use std::sync::Arc;
 
 use backstop_model::fault::Fault;
 use backstop_model::report::{FaultReport, Versioned};
 use serde::Serialize;
 
 use crate::page::{Page, Screen};
+use crate::progress::Narrator;
 use crate::terminal::{Form, Terminal};
 
 /// Prints results and faults in the form that was asked for.
-#[derive(Debug, Clone, Copy)]
 pub struct Output {
     terminal: Terminal,
+    narrator: Option<Arc<dyn Narrator>>,
 }
 
 impl Output {
     /// Prints to this terminal.
     pub fn new(terminal: Terminal) -> Self {
-        Self { terminal }
+        Self { terminal, narrator: None }
+    }
+
+    /// The same, next to a narrator, which ends before something is printed.
+    #[must_use]
+    pub fn beside(self, narrator: Arc<dyn Narrator>) -> Self {
+        Self { narrator: Some(narrator), ..self }
+    }
+
+    /// Asks on standard error, and waits for an answer. True if it is yes.
+    pub fn ask(&self, question: &str) -> bool {
+        self.settle();
+        let _ = std::io::stderr().lock().write_all(question.as_bytes());
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
     /// Prints the result of a command: the one thing on standard output.
@@ -35,6 +52,7 @@ impl Output {
 
     /// Prints text as it is.
     pub fn text(&self, text: &str) {
+        self.settle();
         // Who closed standard output wants to read no more.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
         let _ = std::io::stdout().flush();
@@ -42,6 +60,7 @@ impl Output {
 
     /// Prints what went wrong: for people on standard error, for programs on standard output.
     pub fn fault(&self, fault: &Fault) {
+        self.settle();
         if self.terminal.form == Form::Json {
             return self.json(&Versioned::new(&FaultReport::from(fault)));
         }
@@ -51,6 +70,20 @@ impl Output {
             text.push_str(&format!("{} {hint}\n", paint.strong("hint:")));
         }
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// Tells programs of a defect; people have been told.
+    pub fn defect(&self) {
+        if self.terminal.form == Form::Json {
+            self.fault(&Fault::failed("internal error, see standard error").hint("please report it"));
+        }
+    }
+
+    /// Nothing is drawn any more.
+    fn settle(&self) {
+        if let Some(narrator) = &self.narrator {
+            narrator.end();
+        }
     }
 
     fn json<T: Serialize>(&self, value: &T) {

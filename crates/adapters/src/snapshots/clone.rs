@@ -184,12 +184,14 @@ async fn plugin(session: &mut Connection) -> Result<Option<Finding>> {
     if status.as_deref() == Some("ACTIVE") {
         return Ok(None);
     }
-    let read_only: u8 = session.one("SELECT @@GLOBAL.super_read_only").await?;
+    let read_only: (u8, u8) = session.one("SELECT @@GLOBAL.read_only, @@GLOBAL.super_read_only").await?;
     let install = "INSTALL PLUGIN clone SONAME 'mysql_clone.so'";
-    // Under super_read_only INSTALL PLUGIN is refused (1290), so it is lifted for that one statement.
+    // On a read-only server INSTALL PLUGIN is refused (1290), so both are lifted for that one statement.
+    let lift = "SET GLOBAL read_only = OFF";
     let fix = match read_only {
-        0 => vec![install],
-        _ => vec!["SET GLOBAL super_read_only = OFF", install, "SET GLOBAL super_read_only = ON"],
+        (0, _) => vec![install],
+        (_, 0) => vec![lift, install, "SET GLOBAL read_only = ON"],
+        _ => vec![lift, install, "SET GLOBAL super_read_only = ON"],
     };
     let todo = format!(
         "run `{}` on it (or start it with plugin-load-add=mysql_clone.so)",

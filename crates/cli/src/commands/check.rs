@@ -19,7 +19,7 @@ use crate::systemd::active_schedule;
 /// When nothing could be looked at. What stands in the way is a result: exit code 1.
 pub async fn run(args: &CheckArgs, app: &App, output: &Output) -> Result<Ended> {
     let mut report = checked(args, app).await?;
-    if args.fix && fix::offer(args, app, &report).await? {
+    if args.fix && fix::offer(args, app, &report, output).await? {
         report = checked(args, app).await?;
     }
     output.report(&report);

@@ -1,6 +1,6 @@
 //! `backstop check --fix`: shows, asks, does.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use backstop_adapters::mysql::connect::Connector;
@@ -14,6 +14,7 @@ use backstop_model::topology::choose_source;
 use super::locking;
 use crate::args::CheckArgs;
 use crate::compose::App;
+use crate::output::Output;
 
 /// `SET PERSIST` and `INSTALL PLUGIN` are quick, unless something holds what they need.
 const STATEMENT: Duration = Duration::from_secs(60);
@@ -22,7 +23,7 @@ const STATEMENT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When nobody can be asked, and when a statement fails.
-pub async fn offer(args: &CheckArgs, app: &App, report: &CheckReport) -> Result<bool> {
+pub async fn offer(args: &CheckArgs, app: &App, report: &CheckReport, output: &Output) -> Result<bool> {
     let Some(shard) = report.shards.first() else { return Ok(false) };
     let mendable: Vec<&Finding> = shard.findings.iter().filter(|finding| !finding.fix.is_empty()).collect();
     if mendable.is_empty() {
@@ -31,10 +32,13 @@ pub async fn offer(args: &CheckArgs, app: &App, report: &CheckReport) -> Result<
     }
     let settings = app.shard(&shard.shard)?;
     let endpoint = source(app, settings).await?;
-    if !args.yes && !agreed(&endpoint, &mendable)? {
+    if !args.yes && !agreed(&endpoint, &mendable, output)? {
         return Ok(false);
     }
-    app.world.unless_stopped(mend(app, settings, &endpoint, &mendable)).await?;
+    for finding in &mendable {
+        // A finding's statements are not interrupted: the last may put back what the first changed.
+        mend(app, settings, &endpoint, finding).await?;
+    }
     Ok(true)
 }
 
@@ -45,7 +49,7 @@ async fn source(app: &App, settings: &ShardSettings) -> Result<Endpoint> {
     Ok(choice.endpoint)
 }
 
-fn agreed(endpoint: &Endpoint, findings: &[&Finding]) -> Result<bool> {
+fn agreed(endpoint: &Endpoint, findings: &[&Finding], output: &Output) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         let fault = Fault::new(Kind::Usage, format!("mend {endpoint}: there is no terminal to ask on"));
         return Err(
@@ -58,22 +62,29 @@ fn agreed(endpoint: &Endpoint, findings: &[&Finding]) -> Result<bool> {
         finding.fix.iter().for_each(|sql| text.push_str(&format!("    {sql};\n")));
     }
     text.push_str("\nRun it? [y/N] ");
-    let mut stderr = std::io::stderr();
-    let _ = stderr.write_all(text.as_bytes());
-    let _ = stderr.flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
+    Ok(output.ask(&text))
 }
 
-async fn mend(app: &App, settings: &ShardSettings, endpoint: &Endpoint, findings: &[&Finding]) -> Result<()> {
-    let mut session = Connector::new(&app.credentials(settings)?).connect(endpoint).await?;
-    for sql in findings.iter().flat_map(|finding| &finding.fix) {
+/// Runs all statements of a finding, also after one has failed: those that follow put the server back as it was.
+async fn mend(app: &App, settings: &ShardSettings, endpoint: &Endpoint, finding: &Finding) -> Result<()> {
+    let connector = Connector::new(&app.credentials(settings)?);
+    let mut outcome = Ok(());
+    for sql in &finding.fix {
         app.world.reporter.notice(&format!("{endpoint}: {sql}"));
-        session.run_within(sql, STATEMENT).await.map_err(|error| {
-            Fault::from(error).hint("docs/grants.md has the grants that `check --fix` needs")
-        })?;
+        let done = run(&connector, endpoint, sql).await;
+        if let (Err(fault), Err(_)) = (&done, &outcome) {
+            app.world.reporter.notice(&fault.to_string());
+        }
+        outcome = outcome.and(done);
     }
+    outcome
+}
+
+/// Each statement has a session of its own, so that a lost one does not keep the next from running.
+async fn run(connector: &Connector, endpoint: &Endpoint, sql: &str) -> Result<()> {
+    let hint = "docs/grants.md has the grants that `check --fix` needs";
+    let mut session = connector.connect(endpoint).await?;
+    session.run_within(sql, STATEMENT).await.map_err(|error| Fault::from(error).hint(hint))?;
     session.close().await;
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::human;
 use crate::terminal::Paint;
 
 /// Width of a step's name.
-const NAME: usize = 16;
+const NAME: usize = 20;
 
 pub(super) struct Bars {
     paint: Paint,
@@ -45,7 +45,7 @@ impl Reporter for Bars {
         if let Some(step) = current.take() {
             self.finish(&step);
         }
-        let bar = ProgressBar::new_spinner().with_style(style("{spinner} {prefix:16} {elapsed}"));
+        let bar = ProgressBar::new_spinner().with_style(style("{spinner} {prefix:20} {elapsed}"));
         bar.set_prefix(words(name));
         bar.enable_steady_tick(Duration::from_millis(120));
         *current = Some(Step { name, bar, counting: None });
@@ -89,11 +89,11 @@ impl Narrator for Bars {
 fn template(progress: Progress) -> &'static str {
     match (progress.unit, progress.total) {
         (Unit::Bytes, Some(_)) => {
-            "{spinner} {prefix:16} {bar:24} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
+            "{spinner} {prefix:20} {bar:24} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
         }
-        (Unit::Bytes, None) => "{spinner} {prefix:16} {binary_bytes}, {binary_bytes_per_sec}",
-        (_, Some(_)) => "{spinner} {prefix:16} {bar:24} {human_pos} of {human_len}, {per_sec}, {eta} left",
-        (_, None) => "{spinner} {prefix:16} {human_pos}, {per_sec}",
+        (Unit::Bytes, None) => "{spinner} {prefix:20} {binary_bytes}, {binary_bytes_per_sec}",
+        (_, Some(_)) => "{spinner} {prefix:20} {bar:24} {human_pos} of {human_len}, {per_sec}, {eta} left",
+        (_, None) => "{spinner} {prefix:20} {human_pos}, {per_sec}",
     }
 }
 

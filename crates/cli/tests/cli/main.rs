@@ -9,6 +9,7 @@
 
 mod completions;
 mod demo;
+mod fix;
 mod help;
 mod schedule;
 mod usage;
