@@ -143,9 +143,22 @@ impl<'a> Steps<'a> {
         T: Serialize + DeserializeOwned,
         F: Future<Output = Result<T>>,
     {
-        if let Some(output) = self.journal.output(step)? {
-            return Ok(output);
+        match self.journal.output(step)? {
+            Some(output) => Ok(output),
+            None => self.again(step, work).await,
         }
+    }
+
+    /// Does a step in every run, whether or not an earlier one has done it: for what is not kept when the server it
+    /// was done to is restarted.
+    ///
+    /// # Errors
+    /// The step's own, or the journal's.
+    pub async fn again<T, F>(&mut self, step: &'static str, work: F) -> Result<T>
+    where
+        T: Serialize,
+        F: Future<Output = Result<T>>,
+    {
         self.journal.begin(step)?;
         let output = self.world.step(step, work).await?;
         self.journal.finish(step, &output)?;

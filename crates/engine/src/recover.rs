@@ -120,7 +120,8 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
             join::join(r, steps, &mut *session, &held).await?;
         }
         seconds.join = lap.seconds();
-        steps.once("finish", finish(&mut *session)).await?;
+        // Again, since a run that was killed while it handed over may have left the server writable.
+        steps.again("finish", finish(&mut *session)).await?;
         steps.once("hand_over", session.hand_over()).await?;
     }
     seconds.total = (r.world.clock.monotonic() - begun).as_secs_f64();

@@ -51,9 +51,10 @@ pub(super) async fn join(
     if !steps.has_begun("follow") {
         set_gtids(r, steps, session, held).await?;
     }
-    steps.once("follow", follow(r, session, held)).await?;
-    steps.once("catch_up", catch_up(r, session)).await?;
-    steps.once("semi_sync", semi_sync(r, session)).await
+    // A server that was restarted since an earlier run follows nobody until it is told to.
+    steps.again("follow", follow(r, session)).await?;
+    steps.again("catch_up", catch_up(r, session)).await?;
+    steps.again("semi_sync", semi_sync(r, session)).await
 }
 
 /// Makes `gtid_executed` exactly `held` on a server without binary logs of the donor's. `held` comes from the
@@ -84,13 +85,15 @@ async fn set_gtids(
     session.set_super_read_only(ReadOnly::Super).await
 }
 
-async fn follow(r: &Recover<'_>, session: &mut dyn RecoveredSession, held: &GtidSet) -> Result<()> {
+async fn follow(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
+    // Asked before the primary, which then has all of it even while this server already follows it.
+    let held = session.gtid_executed().await?;
     let members = r.topology.look().await?;
     let (endpoint, primary) = current_primary(&members)?;
     if session.server_uuid().await? == primary.server_uuid {
         return Err(Fault::refused(format!("the recovered server has the UUID of {endpoint}")));
     }
-    fits(primary, held)?;
+    fits(primary, &held)?;
     session.set_super_read_only(ReadOnly::Off).await?;
     session.follow(endpoint).await?;
     session.set_super_read_only(ReadOnly::Super).await
