@@ -24,10 +24,12 @@ async fn at_random_moments() {
     let backstop = Backstop::of(&shard, "clone").await;
     let begin = Instant::now();
     backstop.json(BACKUP).await;
-    let mut round = Round { shard: &shard, backstop: &backstop, dice: Dice::new(), usual: begin.elapsed() };
-    for number in 1..=kills() {
-        round.kill_something(number).await;
-        if number % WHOLE == 0 {
+    let mut round =
+        Round { shard: &shard, backstop: &backstop, dice: Dice::new(), usual: begin.elapsed(), killed: 0 };
+    while round.killed < kills() {
+        let whole = round.killed / WHOLE;
+        round.kill_something().await;
+        if round.killed / WHOLE > whole {
             backstop.json(BACKUP).await;
             nothing_left(&shard, &backstop).await;
         }
@@ -42,42 +44,45 @@ struct Round<'a> {
     shard: &'a Shard,
     backstop: &'a Backstop,
     dice: Dice,
-    /// How long a whole backup takes here.
+    /// How long a backup takes here; a recovery takes about as long, a prune much less.
     usual: Duration,
+    /// Commands that ended before their moment came are not counted.
+    killed: usize,
 }
 
 impl Round<'_> {
-    async fn kill_something(&mut self, number: usize) {
+    async fn kill_something(&mut self) {
         match self.dice.roll() % 10 {
-            0 => self.kill(number, PRUNE, self.usual / 10).await,
-            1..=3 => self.kill_recovery(number).await,
-            _ => self.kill(number, BACKUP, self.usual).await,
-        };
-        unharmed(self.shard).await;
-        assert!(!self.backstop.backups().await.is_empty(), "kill {number}: a backup is lost");
+            0 => self.kill(PRUNE, self.usual / 20).await,
+            1..=3 => self.kill_recovery().await,
+            _ => self.kill(BACKUP, self.usual).await,
+        }
+        assert!(!self.backstop.backups().await.is_empty(), "a backup is lost");
     }
 
     /// Kills a recovery up to twice, then lets it go on to its end.
-    async fn kill_recovery(&mut self, number: usize) {
+    async fn kill_recovery(&mut self) {
         let rebuilt = Rebuilt::into(self.shard.base().join("rebuilt"));
         let line = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
         for _ in 0..2 {
-            self.kill(number, &line, self.usual).await;
-            unharmed(self.shard).await;
+            self.kill(&line, self.usual).await;
         }
         self.backstop.json(&line).await;
         rebuilt.equals(self.shard).await;
     }
 
-    /// Kills a command after some time, unless it has ended well before.
-    async fn kill(&mut self, number: usize, line: &str, below: Duration) {
-        let after = self.dice.time(below + below / 10);
-        let running = self.backstop.spawn(line, None);
-        tokio::time::sleep(after).await;
-        running.signal(Signal::KILL);
-        let ran = running.end().await;
+    /// Kills a command at a moment before `usual`, unless it has ended, and looks what harm that did.
+    async fn kill(&mut self, line: &str, usual: Duration) {
+        let after = self.dice.time(usual);
+        let ran = self.backstop.spawn(line, None).end_or_kill(after).await;
         let killed = ran.status.signal() == Some(Signal::KILL.as_raw());
-        eprintln!("kill {number}: `{line}` after {after:?}: {}", if killed { "killed" } else { "had ended" });
-        assert!(killed || ran.status.success(), "kill {number}: {ran}");
+        assert!(killed || ran.status.success(), "{ran}");
+        self.killed += usize::from(killed);
+        eprintln!(
+            "kill {}: `{line}` after {after:?}: {}",
+            self.killed,
+            if killed { "killed" } else { "had ended" }
+        );
+        unharmed(self.shard).await;
     }
 }

@@ -6,10 +6,14 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
 mod dice;
+mod failing;
 mod harm;
 mod kill_backup;
 mod kill_random;
 mod kill_recover;
 mod program;
 mod rebuilt;
+mod secrets;
 mod two_at_once;
+mod unusual;
+mod wrong_input;

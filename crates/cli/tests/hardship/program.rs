@@ -173,6 +173,19 @@ impl Running {
         }
     }
 
+    /// Waits until it has ended, or kills it after this time.
+    pub async fn end_or_kill(mut self, after: Duration) -> Ran {
+        let begin = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            if begin.elapsed() >= after {
+                self.signal(Signal::KILL);
+                return self.end().await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.end().await
+    }
+
     fn ran(&self, status: ExitStatus) -> Ran {
         let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
         Ran { status, line: self.line.clone(), out: read(&self.out), err: read(&self.err) }

@@ -1,0 +1,133 @@
+//! Passwords stand in the credentials files, and nowhere else.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use backstop_testkit::{Layout, Shard, tables};
+
+use crate::program::Backstop;
+use crate::rebuilt::Rebuilt;
+
+/// Where MySQL itself keeps the password a replica logs in with (`mysql.slave_master_info`, in clear): its table space,
+/// and the redo and undo logs that the row went through. The statement in the binary log has none, and `RESET
+/// REPLICA ALL` of a recovery empties the row.
+fn is_mysqls_own(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let inside = text.contains("/data/");
+    inside
+        && ["mysql.ibd", "#innodb_redo", "undo_0", "#ib_", "ibdata1"].iter().any(|name| text.contains(name))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn are_written_nowhere() {
+    let general = "general_log = ON";
+    let shard = Shard::start(Layout { members: 2, ..Layout::default() }.option(general)).await;
+    tables::fill(shard.primary(), 1, 500).await;
+    shard.settle().await;
+    let backstop = Backstop::of(&shard, "clone").await;
+    let password = shard.password().to_owned();
+    let seen = Sampler::start(password.clone());
+    let rebuilt = Rebuilt::into(shard.base().join("rebuilt"));
+    run_everything(&shard, &backstop, &rebuilt).await;
+    assert_eq!(seen.stop(), BTreeSet::<String>::new(), "command lines and environments with a password");
+
+    let mut found = Vec::new();
+    let mut looked = 0;
+    for dir in [&backstop.dir, &rebuilt.dir] {
+        for path in files(dir) {
+            looked += 1;
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            let holds = bytes.windows(password.len()).any(|window| window == password.as_bytes());
+            if holds && path != backstop.credentials && !is_mysqls_own(&path) {
+                found.push(path);
+            }
+        }
+    }
+    assert!(looked > 100, "{looked} files were looked at");
+    assert_eq!(found, Vec::<PathBuf>::new(), "files with a password");
+    let said = std::fs::read_dir(backstop.dir.join("said")).unwrap().count();
+    assert!(said > 20, "what was said is among the files");
+}
+
+/// Every command with every kind of output, also failing.
+async fn run_everything(shard: &Shard, backstop: &Backstop, rebuilt: &Rebuilt) {
+    let join = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
+    let commands = [
+        "check",
+        "check orders --fix --yes",
+        "backup orders",
+        "backups orders",
+        "plan orders --to latest",
+        &join,
+        "status",
+        "verify orders --content",
+        "prune orders --apply",
+    ];
+    for more in ["-vv", "-vv --json"] {
+        for command in commands {
+            backstop.run(&format!("{more} {command}")).await;
+        }
+    }
+    assert!(rebuilt.dir.join("mysqld.sock").exists(), "the recovery succeeded");
+    rebuilt.equals(shard).await;
+    let right = std::fs::read_to_string(&backstop.credentials).unwrap();
+    let broken = [
+        right.replace("user = 'backstop'", "user = 'nobody'"),
+        right.replace("user = ", "usr = "),
+        right.replace("password = '", "password = \""),
+        right.replace("replication_user = 'backstop_replication'", "replication_user = 'nobody'"),
+    ];
+    for text in broken {
+        backstop.write_credentials(&text);
+        let failing =
+            format!("recover orders --to latest --join --into {}", shard.base().join("failing").display());
+        for command in ["-vv check", "-vv backup orders", "-vv --json status", &format!("-vv {failing}")] {
+            backstop.run(command).await;
+        }
+        drop(Rebuilt::into(shard.base().join("failing")));
+    }
+    backstop.write_credentials(&right);
+}
+
+/// Looks at all command lines and environments while commands run.
+struct Sampler {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<BTreeSet<String>>,
+}
+
+impl Sampler {
+    fn start(password: String) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut seen = BTreeSet::new();
+            while !stopped.load(Ordering::SeqCst) {
+                seen.extend(sample(&password));
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            seen
+        });
+        Self { stop, thread }
+    }
+
+    fn stop(self) -> BTreeSet<String> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().unwrap()
+    }
+}
+
+fn sample(password: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let texts = processes.flat_map(|process| [process.join("cmdline"), process.join("environ")]);
+    let holds = |path: &PathBuf| {
+        std::fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).contains(password))
+    };
+    texts.filter(holds).map(|path| path.display().to_string()).collect()
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = crate::harm::entries(dir).into_iter().filter(|path| !path.is_symlink());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}

@@ -1,0 +1,77 @@
+//! Shards that are not like the others: an event, tables of other engines, persisted settings, another page size, a
+//! candidate with a transaction of its own.
+
+use backstop_testkit::{Layout, Shard, tables};
+
+use crate::harm::nothing_left;
+use crate::program::Backstop;
+use crate::rebuilt::Rebuilt;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_are_backed_up_and_rebuilt_as_they_are() {
+    let made_with = vec!["--innodb-page-size=8k"];
+    let shard = Shard::start(Layout { members: 2, made_with, ..Layout::default() }).await;
+    tables::fill(shard.primary(), 1, 2_000).await;
+    shard
+        .primary()
+        .run(&[
+            "CREATE TABLE shop.fired (at TIMESTAMP(6) PRIMARY KEY)",
+            "CREATE EVENT shop.fires ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.fired VALUES (NOW(6))",
+        ])
+        .await;
+    shard.settle().await;
+    shard.candidate().run(&["SET PERSIST max_connections = 77", "SET PERSIST long_query_time = 3.5"]).await;
+    let backstop = Backstop::of(&shard, "clone").await;
+    foreign_tables_are_refused(&shard, &backstop).await;
+
+    backstop.json("backup orders").await;
+    let rebuilt = Rebuilt::into(shard.base().join("rebuilt"));
+    let line = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
+    let report = backstop.json(&line).await;
+    assert_eq!(report["joined"], true, "{report}");
+    rebuilt.equals(&shard).await;
+    for (sql, wanted) in [
+        ("SELECT @@innodb_page_size", "8192"),
+        ("SELECT @@GLOBAL.max_connections", "77"),
+        ("SELECT @@GLOBAL.long_query_time", "3.500000"),
+        ("SELECT COUNT(*) FROM information_schema.EVENTS WHERE EVENT_NAME = 'fires'", "1"),
+        ("SELECT COUNT(*) FROM shop.fired", "0"),
+        ("SELECT @@GLOBAL.event_scheduler", "OFF"),
+    ] {
+        assert_eq!(rebuilt.value(sql).await, wanted, "{sql}");
+    }
+    drop(rebuilt);
+    an_errant_candidate_is_left_out(&shard, &backstop).await;
+    nothing_left(&shard, &backstop).await;
+}
+
+/// CLONE would bring them back empty.
+async fn foreign_tables_are_refused(shard: &Shard, backstop: &Backstop) {
+    shard
+        .primary()
+        .run(&["CREATE TABLE shop.old (id INT) ENGINE = MyISAM", "INSERT INTO shop.old VALUES (1)"])
+        .await;
+    shard.settle().await;
+    backstop.run("backup orders").await.failed(20, &["shop.old", "InnoDB"]);
+    assert_eq!(backstop.backups().await, Vec::<String>::new());
+    shard.primary().run(&["DROP TABLE shop.old"]).await;
+    shard.settle().await;
+}
+
+/// A transaction that the primary does not have makes a candidate unfit; the reason names it.
+async fn an_errant_candidate_is_left_out(shard: &Shard, backstop: &Backstop) {
+    let uuid = shard.candidate().value("SELECT @@server_uuid").await;
+    shard
+        .candidate()
+        .run(&[
+            "SET GLOBAL super_read_only = OFF",
+            "CREATE DATABASE errant",
+            "SET GLOBAL super_read_only = ON",
+        ])
+        .await;
+    let backup = backstop.json("backup orders").await;
+    let reason = backup["source_reason"].as_str().unwrap();
+    assert_eq!(backup["source"]["role"], "primary", "{backup}");
+    assert!(reason.contains(&uuid) && reason.contains(&shard.candidate().endpoint().to_string()), "{reason}");
+    assert!(!backup["gtid_executed"].as_str().unwrap().contains(&uuid), "{backup}");
+}
