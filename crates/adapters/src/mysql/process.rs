@@ -31,6 +31,11 @@ pub fn is_alive(pid: u32) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
+/// True if the process is a server and has not ended.
+pub fn is_server(pid: u32) -> bool {
+    is_alive(pid) && arguments(pid).is_some_and(|words| runs_mysqld(&words))
+}
+
 /// Sends a signal. A process that is gone is no error.
 pub fn signal(pid: u32, signal: Signal) -> std::io::Result<()> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
@@ -53,14 +58,20 @@ fn all_pids() -> impl Iterator<Item = u32> {
 }
 
 fn is_server_of(pid: u32, datadir: &Path) -> bool {
-    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-    let words: Vec<_> = line.split(|&byte| byte == 0).map(String::from_utf8_lossy).collect();
-    if !words.iter().take(8).any(|word| word.ends_with("mysqld")) {
-        return false;
-    }
+    let Some(words) = arguments(pid).filter(|words| runs_mysqld(words)) else { return false };
     let given = words.iter().find_map(|word| word.strip_prefix("--datadir="));
     let named = given.is_some_and(|given| same_folder(Path::new(given), datadir));
     named || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd: PathBuf| cwd == datadir)
+}
+
+fn arguments(pid: u32) -> Option<Vec<String>> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+}
+
+/// The program itself, or a loader that was given it.
+fn runs_mysqld(words: &[String]) -> bool {
+    words.iter().take(8).any(|word| word.ends_with("mysqld"))
 }
 
 fn same_folder(given: &Path, datadir: &Path) -> bool {

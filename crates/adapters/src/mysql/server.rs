@@ -84,6 +84,7 @@ impl ServerPrograms for Servers {
     async fn start(&self, start: &ServerStart) -> Result<u32> {
         let doing = format!("start {} on {}", self.mysqld.display(), start.datadir.display());
         let log = open_log(start).await.map_err(|fault| fault.during(&doing))?;
+        remove_stale_lock(&start.socket).failed(&doing)?;
         let mut command = Command::new(&self.mysqld);
         command.arg(format!("--defaults-file={}", start.defaults_file.display()));
         command.arg(format!("--datadir={}", start.datadir.display()));
@@ -210,6 +211,18 @@ async fn greets(socket: &Path) -> bool {
     matches!(asked.await, Ok(Some(())))
 }
 
+/// Removes the lock of a socket whose server has ended. A server that was killed leaves it with its pid, and the next one does
+/// not start as long as any process has that pid: another one's after a reboot, or its own if nobody waits for it.
+fn remove_stale_lock(socket: &Path) -> std::io::Result<()> {
+    let mut lock = socket.to_owned().into_os_string();
+    lock.push(".lock");
+    let Ok(holder) = std::fs::read_to_string(&lock) else { return Ok(()) };
+    if holder.trim().parse().is_ok_and(process::is_server) {
+        return Ok(());
+    }
+    std::fs::remove_file(&lock)
+}
+
 /// Where an operator can widen the AppArmor profile of an installed server program, if it has one.
 fn apparmor_profile(mysqld: &Path) -> Option<String> {
     let path = std::fs::canonicalize(mysqld).ok()?;
@@ -254,4 +267,56 @@ fn give_tree(dir: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A process that is called like a server, and killed when dropped.
+    struct Pretender(std::process::Child);
+
+    impl Pretender {
+        fn start(dir: &Path) -> Self {
+            let program = dir.join("mysqld");
+            std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+            let this = Self(std::process::Command::new(program).arg("600").spawn().unwrap());
+            until(|| process::is_server(this.0.id()));
+            this
+        }
+    }
+
+    impl Drop for Pretender {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn until(so: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !so() {
+            assert!(begin.elapsed() < Duration::from_secs(60));
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_lock_of_a_dead_server_does_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, lock) = (dir.path().join("mysqld.sock"), dir.path().join("mysqld.sock.lock"));
+        remove_stale_lock(&socket).unwrap();
+        let mut server = Pretender::start(dir.path());
+        for (pid, stays) in [(server.0.id(), true), (std::process::id(), false), (u32::MAX, false)] {
+            std::fs::write(&lock, format!("{pid}\n")).unwrap();
+            remove_stale_lock(&socket).unwrap();
+            assert_eq!(lock.exists(), stays, "{pid}");
+        }
+        server.0.kill().unwrap();
+        until(|| !process::is_alive(server.0.id()));
+        std::fs::write(&lock, server.0.id().to_string()).unwrap();
+        remove_stale_lock(&socket).unwrap();
+        assert!(!lock.exists(), "the process is there as a zombie until it is waited for");
+    }
 }

@@ -88,15 +88,20 @@ pub fn choose_backup<'a>(
     let Some(newest) = by_time.last().copied() else {
         return Err(refuse("it has no backup yet", vec![]));
     };
-    let asked = wanted.map(|id| by_time.iter().copied().find(|backup| backup.backup_id == *id));
+    let asked = match wanted {
+        Some(id) => match by_time.iter().copied().find(|backup| backup.backup_id == *id) {
+            None => return Err(refuse(&format!("there is no such backup as {id}"), vec![newest])),
+            found => found,
+        },
+        None => None,
+    };
     match (asked, target) {
-        (Some(None), _) => Err(refuse("there is no such backup", vec![newest])),
-        (Some(Some(backup)), Target::Latest) => Ok(chosen(backup, "it was asked for")),
+        (Some(backup), Target::Latest) => Ok(chosen(backup, "it was asked for")),
         (None, Target::Latest) => {
             Ok(chosen(newest, "it is the newest backup, and there is no archive to go further"))
         }
         (asked, _) => {
-            match exact(&by_time, target).filter(|found| asked.is_none_or(|asked| asked == Some(found))) {
+            match exact(&by_time, target).filter(|found| asked.is_none_or(|asked| asked == *found)) {
                 Some(backup) => Ok(chosen(backup, "it was taken at exactly this moment")),
                 None => Err(refuse(
                     "there is no archive, so only the moments of backups can be recovered",
