@@ -1,0 +1,1 @@
+//! How the AWS APIs are reached.

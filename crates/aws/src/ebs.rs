@@ -1,0 +1,1 @@
+//! Snapshots of an EC2 instance's EBS volumes.
