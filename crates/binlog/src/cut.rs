@@ -69,6 +69,8 @@ pub enum Step {
         file: String,
         /// Offset behind it.
         end: u64,
+        /// When it was committed on the server it was made on; `None` if its GTID event does not say.
+        committed: Option<DateTime<Utc>>,
         /// The source waits until it is acknowledged.
         acknowledge: bool,
     },
@@ -98,6 +100,19 @@ impl Cutter {
             previous: segment.previous.clone(),
         };
         Self { source: segment.source, held: segment.held_after(), file: Some(file), open: None, torn: false }
+    }
+
+    /// A cutter that goes on within a segment that is not complete yet: the sink holds exactly what is described, `hash` is that of
+    /// these bytes so far, and the segment goes on where they end.
+    pub fn within(begun: &Segment, hash: blake3::Hasher) -> Self {
+        let open = Open {
+            start: begun.start,
+            previous: begun.previous.clone(),
+            gtids: begun.gtids.clone(),
+            committed: begun.committed,
+            hash,
+        };
+        Self { open: Some(open), ..Self::after(begun) }
     }
 
     /// What to tell the source is there already.
@@ -238,7 +253,7 @@ impl Cutter {
         }
         let (file, end) =
             self.position().map(|(name, end)| (name.to_owned(), end)).ok_or_else(|| garbled("no file"))?;
-        Ok(Step::Transaction { gtid: gtid.gtid, file, end, acknowledge })
+        Ok(Step::Transaction { gtid: gtid.gtid, file, end, committed: at, acknowledge })
     }
 
     /// Writes the event and those that follow, `length` bytes in all. What cannot be completed is cut back.
