@@ -1,19 +1,23 @@
 //! Backup: a snapshot of one instance, stored, and committed to the repository.
 //!
-//! Nothing is visible before the commit. A run that is killed leaves a claim that the next one
+//! Nothing is visible before the commit. Where the snapshot itself is the backup (EBS), only its ids are stored, and that its
+//! blocks have arrived is awaited after the commit, outside of every lock. A run that is killed leaves a claim that the next one
 //! supersedes, artefacts named after the run that the next command on this host clears, and packs that
 //! `prune` sweeps.
 
-use backstop_model::backup::{BackupFacts, BackupKind, Source};
+use std::time::Duration;
+
+use backstop_model::backup::{BackupFacts, BackupKind, Sizes, Source};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::progress::Progress;
-use backstop_model::report::BackupReport;
+use backstop_model::report::{BackupReport, EbsSnapshots, VolumeState};
 use backstop_model::topology::Choice;
-use backstop_repo::{CatalogEntry, Repository, Stored, Writer};
+use backstop_repo::{CatalogEntry, Repository, Storage, Stored, Writer};
+use chrono::{DateTime, Utc};
 
-use crate::ports::{Instance, Instances, Taken};
+use crate::ports::{Image, Instance, Instances, Opened, Taken};
 use crate::scan;
 use crate::world::World;
 
@@ -43,7 +47,7 @@ pub async fn backup(b: &Backup<'_>) -> Result<BackupReport> {
     let instance = b.world.unless_stopped(open(b)).await?;
     let mut writer = b.world.unless_stopped(claim(b)).await?;
     let outcome = b.world.unless_stopped(story(b, &run, &instance, &mut writer)).await;
-    clear(b, &run, &instance).await;
+    clear(b, &run, &instance, &writer).await;
     let released = b.world.step("release", writer.release()).await;
     let report = outcome?;
     if let Err(fault) = released {
@@ -61,23 +65,35 @@ async fn story(
     let begun = (b.world.clock.now(), b.world.clock.monotonic());
     let taken = b.world.step("snapshot", instance.snapshots.take(run)).await?;
     let stored = b.world.step("store", store(b, instance, &taken, writer)).await?;
-    let facts = BackupFacts {
+    let storage = stored.storage().clone();
+    let facts = facts(b, run, instance, &taken, begun);
+    let entry = b.world.step("commit", writer.commit(facts, stored)).await?;
+    let state = complete(b, instance, &taken, writer).await?;
+    Ok(BackupReport { ebs: ebs(storage, state), ..report(&entry) })
+}
+
+fn facts(
+    b: &Backup<'_>,
+    run: &BackupId,
+    instance: &Instance,
+    taken: &Taken,
+    begun: (DateTime<Utc>, Duration),
+) -> BackupFacts {
+    BackupFacts {
         backup_id: run.clone(),
         shard: b.shard.clone(),
         kind: b.kind,
         source: Source { endpoint: b.choice.endpoint.clone(), role: b.choice.role },
         source_reason: b.choice.reason.clone(),
         server_version: b.choice.state.version.clone(),
-        gtid_executed: taken.position.gtid_executed,
-        freeze: taken.freeze,
-        lineage: taken.lineage,
+        gtid_executed: taken.position.gtid_executed.clone(),
+        freeze: taken.freeze.clone(),
+        lineage: taken.lineage.clone(),
         settings: instance.settings.clone(),
         started_at: begun.0,
         taken_at: taken.taken_at,
         seconds: (b.world.clock.monotonic() - begun.1).as_secs_f64(),
-    };
-    let entry = b.world.step("commit", writer.commit(facts, stored)).await?;
-    Ok(report(&entry))
+    }
 }
 
 /// Opens the source and lets the guards refuse before anything is claimed or touched.
@@ -109,31 +125,78 @@ async fn claim(b: &Backup<'_>) -> Result<Writer> {
     b.world.step("claim", b.repository.claim(b.shard, "backup")).await
 }
 
-/// Stores what changed since the newest backup of the same history, or everything.
+/// Stores the snapshot's files, or where the volumes' snapshots are.
 async fn store(b: &Backup<'_>, instance: &Instance, taken: &Taken, writer: &mut Writer) -> Result<Stored> {
+    match instance.snapshots.open(&taken.snapshot).await? {
+        Image::Tree(opened) => store_tree(b, instance, taken, &opened, writer).await,
+        Image::Volumes(volumes) => {
+            let sizes = Sizes { data_bytes: volumes.bytes, ..Sizes::default() };
+            Ok(writer.store_ebs(volumes.snapshot_ids, volumes.region, sizes))
+        }
+    }
+}
+
+/// Stores what changed since the newest backup of the same history, or everything.
+async fn store_tree(
+    b: &Backup<'_>,
+    instance: &Instance,
+    taken: &Taken,
+    opened: &Opened,
+    writer: &mut Writer,
+) -> Result<Stored> {
     let parent = writer.newest_of(&taken.lineage).await?;
     let since = parent.as_ref().map(|manifest| &manifest.facts.lineage);
     let changes = match since {
         Some(since) => instance.snapshots.changes(&taken.snapshot, since).await?,
         None => None,
     };
-    let opened = instance.snapshots.open(&taken.snapshot).await?;
-    let tree = scan::tree(&opened, changes.as_ref())?;
+    let tree = scan::tree(opened, changes.as_ref())?;
     let progress = |progress: Progress| b.world.reporter.progress(progress);
     match writer.store(&tree, parent.as_ref(), &progress).await {
         Err(fault) if fault.kind == Kind::Damaged && parent.is_some() => {
             b.world.reporter.notice(&format!("{fault}: making a full backup instead of an increment"));
-            let tree = scan::tree(&opened, None)?;
+            let tree = scan::tree(opened, None)?;
             writer.store(&tree, None, &progress).await
         }
         stored => stored,
     }
 }
 
-/// Removes the snapshot and what was made for it, also after a fault. What cannot be removed now is
-/// cleared by the next command on this host.
-async fn clear(b: &Backup<'_>, run: &BackupId, instance: &Instance) {
+/// Waits until a snapshot that is the backup has all its blocks. One that fails takes the backup with it; one that
+/// takes longer than the wait is committed and goes on by itself.
+async fn complete(
+    b: &Backup<'_>,
+    instance: &Instance,
+    taken: &Taken,
+    writer: &mut Writer,
+) -> Result<VolumeState> {
+    if !instance.snapshots.is_backup() {
+        return Ok(VolumeState::Completed);
+    }
+    let state = b.world.step("complete", instance.snapshots.complete(&taken.snapshot)).await?;
+    if state == VolumeState::Pending {
+        let text = "the backup is committed; its snapshot goes on being completed in the background";
+        b.world.reporter.notice(text);
+    }
+    if !matches!(state, VolumeState::Error | VolumeState::Missing) {
+        return Ok(state);
+    }
+    let run = &taken.snapshot.run;
+    writer.condemn(std::slice::from_ref(run), b.world.clock.now()).await?;
+    let message =
+        format!("complete backup {run}: its EBS snapshot ended in an error, so the backup was withdrawn");
+    Err(Fault::failed(message)
+        .hint("back up again; if it happens again, look at the volume in the EC2 console"))
+}
+
+/// Removes the snapshot and what was made for it, also after a fault, unless the snapshot is what a committed backup
+/// consists of. What cannot be removed now is cleared by the next command.
+async fn clear(b: &Backup<'_>, run: &BackupId, instance: &Instance, writer: &Writer) {
     let cleared = b.world.step("clear", async {
+        // The repository is asked, not the outcome: a commit whose answer was lost is a commit.
+        if instance.snapshots.is_backup() && is_committed(run, writer).await? {
+            return Ok(());
+        }
         for snapshot in instance.snapshots.list().await?.into_iter().filter(|each| each.run == *run) {
             instance.snapshots.release(&snapshot).await?;
         }
@@ -144,7 +207,22 @@ async fn clear(b: &Backup<'_>, run: &BackupId, instance: &Instance) {
     }
 }
 
-/// A committed backup as it is reported and listed.
+async fn is_committed(run: &BackupId, writer: &Writer) -> Result<bool> {
+    let catalog = writer.reader().catalog().await?;
+    Ok(catalog.iter().any(|entry| entry.facts.backup_id == *run))
+}
+
+/// Where a backup's data is, if that is EBS.
+pub fn ebs(storage: Storage, state: impl Into<Option<VolumeState>>) -> Option<EbsSnapshots> {
+    match storage {
+        Storage::Ebs { snapshot_ids, region } => {
+            Some(EbsSnapshots { region, snapshot_ids, state: state.into() })
+        }
+        Storage::Blocks { .. } => None,
+    }
+}
+
+/// A committed backup as it is reported and listed, without what only its manifest knows.
 pub fn report(entry: &CatalogEntry) -> BackupReport {
     let facts = &entry.facts;
     BackupReport {
@@ -159,5 +237,6 @@ pub fn report(entry: &CatalogEntry) -> BackupReport {
         sizes: entry.sizes,
         taken_at: facts.taken_at,
         seconds: entry.facts.seconds,
+        ebs: None,
     }
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_model::backup::Lineage;
-use backstop_model::fault::Result;
+use backstop_model::fault::{Fault, Result};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::FreezeReport;
 use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{BackupId, Endpoint};
+use backstop_model::ids::{BackupId, Endpoint, ShardName};
 use backstop_model::progress::Progress;
+use backstop_model::report::{TaggedBackup, VolumeState};
 use backstop_model::server::{Position, RecordedSettings};
 use backstop_model::topology::{Choice, Member};
 use chrono::{DateTime, Utc};
@@ -81,7 +82,7 @@ pub struct Instance {
 /// Guarantees of `take`: when it returns `Ok`, the snapshot opens to a data directory that recovers to
 /// exactly `position.gtid_executed`; no lock is held and nothing is left running. When it returns `Err`, or
 /// its process is killed, no lock outlives the bound and `list` names what is left so that `release` can
-/// remove it. Local artefacts are named after the run.
+/// remove it. Artefacts are named after the run.
 #[async_trait]
 pub trait Snapshots: Send + Sync {
     /// `clone`, `btrfs`, …: the value of `snapshot.provider`.
@@ -91,12 +92,22 @@ pub trait Snapshots: Send + Sync {
     async fn check(&self) -> Result<Vec<Finding>>;
     /// Takes a snapshot for a run. The run's id names every artefact.
     async fn take(&self, run: &BackupId) -> Result<Taken>;
-    /// Makes the snapshot's files readable; the directory stays valid until `release`.
-    async fn open(&self, snapshot: &Snapshot) -> Result<Opened>;
+    /// Makes the snapshot's data available; it stays so until `release`.
+    async fn open(&self, snapshot: &Snapshot) -> Result<Image>;
     /// Removes the snapshot and everything that was made for its run. Removing what is gone is no error.
     async fn release(&self, snapshot: &Snapshot) -> Result<()>;
-    /// Every snapshot of Backstop's on this host for this work directory, also half made ones.
+    /// Every snapshot of Backstop's on this host for this work directory, or of this shard where the snapshots are the
+    /// backups, also half made ones.
     async fn list(&self) -> Result<Vec<Snapshot>>;
+    /// True if the snapshot itself is the backup's data. Then it is only released when no backup came of it.
+    fn is_backup(&self) -> bool {
+        false
+    }
+    /// Waits, within the provider's bound, until all data of the snapshot is safely stored.
+    /// [`VolumeState::Pending`] if the bound is passed first.
+    async fn complete(&self, _: &Snapshot) -> Result<VolumeState> {
+        Ok(VolumeState::Completed)
+    }
     /// The ranges of each file that may differ from an earlier snapshot of the same lineage, if the file
     /// system can be trusted to know. `None`: read everything.
     async fn changes(&self, snapshot: &Snapshot, since: &Lineage) -> Result<Option<ChangedFiles>>;
@@ -107,8 +118,43 @@ pub trait Snapshots: Send + Sync {
 pub struct Snapshot {
     /// The run.
     pub run: BackupId,
-    /// Where its artefacts are.
+    /// Where its artefacts are on this host; empty if it has none.
     pub path: PathBuf,
+}
+
+/// What a snapshot is, to the one who makes a backup of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Image {
+    /// A directory, to be read and stored.
+    Tree(Opened),
+    /// Snapshots of block volumes, which keep the data themselves.
+    Volumes(Volumes),
+}
+
+impl Image {
+    /// The directory.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn tree(self) -> Result<Opened> {
+        match self {
+            Self::Tree(opened) => Ok(opened),
+            Self::Volumes(volumes) => {
+                Err(Fault::failed(format!("read {}: not on this host", volumes.snapshot_ids.join(", "))))
+            }
+        }
+    }
+}
+
+/// A set of block volume snapshots, taken in one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volumes {
+    /// One for each volume.
+    pub snapshot_ids: Vec<String>,
+    /// Where they are.
+    pub region: String,
+    /// Size of all volumes together, in bytes.
+    pub bytes: u64,
 }
 
 /// A snapshot that can be read.
@@ -133,6 +179,19 @@ pub struct Taken {
     pub lineage: Lineage,
     /// The moment of the image.
     pub taken_at: DateTime<Utc>,
+}
+
+/// The block volume snapshots that backups of any shard are kept in, also when their servers are gone.
+#[async_trait]
+pub trait VolumeSnapshots: Send + Sync {
+    /// How far a backup's set is.
+    async fn state(&self, snapshot_ids: &[String], region: &str) -> Result<VolumeState>;
+    /// Deletes them. Deleting what is gone is no error.
+    async fn delete(&self, snapshot_ids: &[String], region: &str) -> Result<()>;
+    /// Deletes those of a shard that were never proven and whose run must be dead by their age. Returns their ids.
+    async fn clear_dead_runs(&self, shard: &ShardName) -> Result<Vec<String>>;
+    /// What the tags say of a shard's backups, newest first. Only proven, whole sets.
+    async fn tagged(&self, shard: &ShardName) -> Result<Vec<TaggedBackup>>;
 }
 
 /// Changed byte ranges by inode number. A file whose inode is missing here, or was another one in the

@@ -64,6 +64,60 @@ pub struct BackupReport {
     pub taken_at: DateTime<Utc>,
     /// Duration of the run.
     pub seconds: f64,
+    /// The EBS snapshots its data is in; nothing if it is in the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ebs: Option<EbsSnapshots>,
+}
+
+/// Snapshots of EBS volumes that one backup is kept in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EbsSnapshots {
+    /// Their region.
+    pub region: String,
+    /// One for each volume of the set.
+    pub snapshot_ids: Vec<String>,
+    /// How far they are, when this was last asked; `None`: not asked.
+    pub state: Option<VolumeState>,
+}
+
+/// How far a set of volume snapshots is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeState {
+    /// All blocks are stored.
+    Completed,
+    /// Taken; blocks are still being stored in the background. A volume can be made from it only afterwards.
+    Pending,
+    /// At least one of them failed: nothing can be recovered from it.
+    Error,
+    /// At least one of them is gone.
+    Missing,
+}
+
+/// `backups --from-tags --json`: what the tags of EBS snapshots say, without a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaggedReport {
+    /// The shard.
+    pub shard: ShardName,
+    /// Its backups as the tags name them, newest first. Only those whose lock was proven.
+    pub from_tags: Vec<TaggedBackup>,
+}
+
+/// A backup as the tags of its EBS snapshots name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaggedBackup {
+    /// Its id.
+    pub backup_id: BackupId,
+    /// When the first of its snapshots was begun, by EC2's clock.
+    pub taken_at: DateTime<Utc>,
+    /// The instance it was taken from, `host:port`.
+    pub source: String,
+    /// The tag `Cluster-name`.
+    pub cluster_name: String,
+    /// The tag `GTID`: the whole set, or where to find it if it is longer than a tag.
+    pub gtid: String,
+    /// Where its data is.
+    pub ebs: EbsSnapshots,
 }
 
 /// `recover --json`.
@@ -148,6 +202,8 @@ pub enum BackupState {
     Damaged,
     /// It is deleted; its data goes after the grace period.
     Deleted,
+    /// Its EBS snapshots are not complete yet; they will be, if nothing happens to them.
+    Pending,
 }
 
 /// `prune --json`, for one shard.
@@ -163,12 +219,21 @@ pub struct PruneReport {
     pub removed_objects: u64,
     /// Bytes that were freed.
     pub freed_bytes: u64,
+    /// EBS snapshots that were deleted.
+    pub removed_snapshots: Vec<String>,
 }
 
 impl PruneReport {
     /// A plan that is not carried out.
     pub fn planned(shard: ShardName, backups: Vec<Vote>) -> Self {
-        Self { shard, applied: false, backups, removed_objects: 0, freed_bytes: 0 }
+        Self {
+            shard,
+            applied: false,
+            backups,
+            removed_objects: 0,
+            freed_bytes: 0,
+            removed_snapshots: Vec::new(),
+        }
     }
 
     /// The same plan, carried out.
@@ -321,6 +386,7 @@ mod tests {
             sizes: Sizes { data_bytes: 3, changed_bytes: 2, stored_bytes: 1 },
             taken_at,
             seconds: 2.5,
+            ebs: None,
         }
     }
 

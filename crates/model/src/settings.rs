@@ -9,9 +9,11 @@ mod suggest;
 mod table;
 mod understand;
 mod url;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::freeze::FreezeRules;
 use crate::ids::{Endpoint, ShardName};
@@ -23,6 +25,7 @@ pub use document::Document;
 pub use faults::{ConfigFault, ConfigFaults, Origin};
 pub use keys::variable_name;
 pub(crate) use table::{Found, Table};
+pub use volume::VolumeHint;
 
 /// Reads a configuration file without regard to flags and variables (see [`Document`] for those).
 ///
@@ -151,11 +154,23 @@ pub struct SnapshotSettings {
     pub provider: ProviderWish,
     /// Where local artefacts are made; an absolute path.
     pub work_dir: PathBuf,
+    /// For `ebs`: the region of the members; `None`: that of the secret or the AWS environment.
+    pub region: Option<String>,
+    /// For `ebs`: which of the instance's volumes are MySQL's; `None`: as the secret or the volumes' tags say.
+    pub volume: Option<VolumeHint>,
+    /// For `ebs`: how long a backup waits for its snapshots to be complete before it reports them as pending.
+    pub complete_wait: Duration,
 }
 
 impl Default for SnapshotSettings {
     fn default() -> Self {
-        Self { provider: ProviderWish::Auto, work_dir: PathBuf::from("/var/lib/backstop/work") }
+        Self {
+            provider: ProviderWish::Auto,
+            work_dir: PathBuf::from("/var/lib/backstop/work"),
+            region: None,
+            volume: None,
+            complete_wait: Duration::from_secs(600),
+        }
     }
 }
 

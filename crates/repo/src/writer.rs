@@ -37,6 +37,11 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// Where its data is.
+    pub fn storage(&self) -> &Storage {
+        &self.saved.storage
+    }
+
     /// How much it is. `stored_bytes` lacks the manifest, which is written by the commit.
     pub fn sizes(&self) -> Sizes {
         Sizes {

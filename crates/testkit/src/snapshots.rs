@@ -8,7 +8,7 @@ use backstop_adapters::clock::SystemClock;
 use backstop_adapters::mysql::connect::Connector;
 use backstop_adapters::snapshots::{Site, dead};
 use backstop_engine::contents::contents;
-use backstop_engine::ports::{Faults, Opened, Snapshots, Taken};
+use backstop_engine::ports::{Faults, Image, Opened, Snapshots, Taken};
 use backstop_engine::world::World;
 use backstop_model::fault::{Fault, Kind};
 use backstop_model::freeze::FreezeRules;
@@ -119,6 +119,17 @@ pub async fn recovered(opened: &Opened, dir: PathBuf) -> Member {
 /// acknowledged before the snapshot is in it, and the rows are the first so many of the ledger. Nothing is left
 /// after the release, and the source takes writes all the time.
 pub async fn exact_under_load(shard: &Shard, source: &Member, snapshots: &dyn Snapshots) -> Taken {
+    exact_when_read(shard, source, snapshots, |image| image.tree().expect("a tree")).await
+}
+
+/// The same for snapshots that are not directories: `read` gives what stands in for the volume that would be made
+/// from them.
+pub async fn exact_when_read(
+    shard: &Shard,
+    source: &Member,
+    snapshots: &dyn Snapshots,
+    read: impl Fn(Image) -> Opened,
+) -> Taken {
     let ledger = Ledger::start(shard.primary()).await;
     ledger.wait_for_more(200).await;
     // On a replica the table itself may still be on its way.
@@ -128,7 +139,8 @@ pub async fn exact_under_load(shard: &Shard, source: &Member, snapshots: &dyn Sn
     ledger.wait_for_more(50).await;
     let written = ledger.stop().await;
 
-    let opened = snapshots.open(&taken.snapshot).await.expect("open the snapshot");
+    let image = snapshots.open(&taken.snapshot).await.expect("open the snapshot");
+    let opened = read(image);
     let server = recovered(&opened, shard.base().join(format!("r-{}", taken.snapshot.run))).await;
     assert_eq!(
         server.gtid_executed().await,

@@ -33,7 +33,11 @@ async fn back_up(shard: &Shard, repository: &Repository) -> BackupReport {
     let instances = LocalInstances {
         connector,
         freeze: FreezeRules::default(),
-        snapshot: SnapshotSettings { provider: ProviderWish::Clone, work_dir: shard.base().join("work") },
+        snapshot: SnapshotSettings {
+            provider: ProviderWish::Clone,
+            work_dir: shard.base().join("work"),
+            ..SnapshotSettings::default()
+        },
         servers: Arc::new(servers().await),
         world: world.clone(),
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_engine::freeze::{Frozen, freeze_lock_free, freeze_locked};
-use backstop_engine::ports::{ChangedFiles, Opened, Snapshot, Snapshots, Taken};
+use backstop_engine::ports::{ChangedFiles, Image, Opened, Snapshot, Snapshots, Taken};
 use backstop_model::backup::Lineage;
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::finding::Finding;
@@ -201,9 +201,9 @@ impl Snapshots for Btrfs {
         self.snapshot(&plan, run, &run_dir).await
     }
 
-    async fn open(&self, snapshot: &Snapshot) -> Result<Opened> {
+    async fn open(&self, snapshot: &Snapshot) -> Result<Image> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&snapshot.run).cloned();
-        opened.ok_or_else(|| {
+        opened.map(Image::Tree).ok_or_else(|| {
             Fault::failed(format!("open snapshot {}: this process did not take it", snapshot.run))
         })
     }
@@ -227,7 +227,7 @@ impl Snapshots for Btrfs {
         if !same || made.generation < generation || !volume::marks(&at)?.contains(mark) {
             return Ok(None);
         }
-        let root = self.open(snapshot).await?.root;
+        let root = self.open(snapshot).await?.tree()?.root;
         let Some(inodes) = copied_on_write(&root)? else { return Ok(None) };
         let Some(mut changed) = volume::written_since(&at, generation).await? else { return Ok(None) };
         for inode in inodes {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_engine::ports::{ChangedFiles, Opened, Snapshot, Snapshots, Taken};
+use backstop_engine::ports::{ChangedFiles, Image, Opened, Snapshot, Snapshots, Taken};
 use backstop_model::backup::Lineage;
 use backstop_model::fault::{Context, Fault, Result};
 use backstop_model::finding::Finding;
@@ -156,11 +156,11 @@ impl Snapshots for Clone {
         })
     }
 
-    async fn open(&self, snapshot: &Snapshot) -> Result<Opened> {
+    async fn open(&self, snapshot: &Snapshot) -> Result<Image> {
         let root = copy::datadir(&snapshot.path);
         let doing = format!("open snapshot {}", root.display());
         std::fs::read_dir(&root).failed(doing)?;
-        Ok(Opened { root, files: Default::default() })
+        Ok(Image::Tree(Opened { root, files: Default::default() }))
     }
 
     async fn release(&self, snapshot: &Snapshot) -> Result<()> {

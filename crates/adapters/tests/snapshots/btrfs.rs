@@ -76,7 +76,7 @@ async fn other_tables_need_the_lock_and_come_along() {
     let provider = Btrfs::new(site.clone());
     let taken = provider.take(&snapshots::run()).await.unwrap();
     assert_eq!(taken.freeze.mode, FreezeMode::Lock);
-    let opened = provider.open(&taken.snapshot).await.unwrap();
+    let opened = provider.open(&taken.snapshot).await.unwrap().tree().unwrap();
     let server = snapshots::recovered(&opened, shard.base().join("r")).await;
     assert_eq!(server.value("SELECT COUNT(*) FROM shop.old").await, "2");
     assert_eq!(server.gtid_executed().await, taken.position.gtid_executed);
@@ -121,7 +121,7 @@ async fn binary_logs_elsewhere_in_the_subvolume_come_along() {
     for site in [site.clone(), locked(&site)] {
         let provider = Btrfs::new(site);
         let taken = provider.take(&snapshots::run()).await.unwrap();
-        let opened = provider.open(&taken.snapshot).await.unwrap();
+        let opened = provider.open(&taken.snapshot).await.unwrap().tree().unwrap();
         let dir = shard.base().join("r");
         snapshots::restore(&opened, &dir);
         let server = backstop_testkit::Member::start_on(&dir, 900, &["log_bin = bin".to_owned()]).await;

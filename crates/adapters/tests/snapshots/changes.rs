@@ -57,7 +57,7 @@ fn covers(changed: &ChangedFiles, inode: u64, start: usize, length: usize) -> bo
 
 async fn take(provider: &Btrfs) -> (Taken, Files) {
     let taken = provider.take(&snapshots::run()).await.unwrap();
-    let files = files(&provider.open(&taken.snapshot).await.unwrap().root);
+    let files = files(&provider.open(&taken.snapshot).await.unwrap().tree().unwrap().root);
     (taken, files)
 }
 

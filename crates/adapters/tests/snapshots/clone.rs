@@ -96,7 +96,7 @@ async fn unusual_servers_and_table_spaces_come_along() {
     site.role = Role::Candidate;
     let provider = Clone::new(site);
     let taken = provider.take(&snapshots::run()).await.unwrap();
-    let opened = provider.open(&taken.snapshot).await.unwrap();
+    let opened = provider.open(&taken.snapshot).await.unwrap().tree().unwrap();
     let dir = shard.base().join("r");
     snapshots::restore(&opened, &dir);
     let options = ["innodb_page_size = 8k".to_owned(), "lower_case_table_names = 1".to_owned()];

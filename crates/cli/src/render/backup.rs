@@ -83,6 +83,7 @@ fn row(row: &BackupRow) -> Vec<String> {
             BackupState::Complete => kind.to_owned(),
             BackupState::Damaged => format!("{kind}, DAMAGED"),
             BackupState::Deleted => format!("{kind}, deleted"),
+            BackupState::Pending => format!("{kind}, pending"),
         },
         human::bytes(report.sizes.data_bytes),
         human::bytes(report.sizes.stored_bytes),

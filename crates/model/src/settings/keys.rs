@@ -17,7 +17,7 @@ pub(super) const KEYS: [&str; 10] = [
 ];
 
 /// Keys of a shard.
-pub(super) const SHARD_KEYS: [&str; 25] = [
+pub(super) const SHARD_KEYS: [&str; 29] = [
     "credentials.file",
     "credentials.env",
     "credentials.secrets_manager",
@@ -29,6 +29,10 @@ pub(super) const SHARD_KEYS: [&str; 25] = [
     "source.max_lag",
     "snapshot.provider",
     "snapshot.work_dir",
+    "snapshot.region",
+    "snapshot.volume.tag",
+    "snapshot.volume.device",
+    "snapshot.complete_wait",
     "freeze.mode",
     "freeze.wait",
     "freeze.hold",

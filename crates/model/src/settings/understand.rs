@@ -14,13 +14,15 @@ use super::faults::ConfigFaults;
 use super::table::{Found, Table};
 use super::{
     ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderWish, RepositorySettings, RepositoryUrl,
-    SecretRef, Settings, ShardSettings, SnapshotSettings, TopologySettings,
+    SecretRef, Settings, ShardSettings, SnapshotSettings, TopologySettings, VolumeHint,
 };
 
 /// The longest `freeze.hold`; longer is taken for a mistake.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// The shortest `freeze.hold`: no lock is taken and released faster on a busy server.
 const SHORTEST_HOLD: Duration = Duration::from_millis(100);
+/// The longest `snapshot.complete_wait`.
+const LONGEST_COMPLETE_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// The longest `freeze.wait`.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
@@ -176,8 +178,29 @@ fn snapshot(table: Table<'_>) -> SnapshotSettings {
     ];
     let provider = table.choice("provider", &providers).unwrap_or(default.provider);
     let work_dir = table.read("work_dir", absolute).unwrap_or(default.work_dir);
+    let region = table.read("region", not_empty);
+    let volume = table.table_such_as("volume", "{ tag = \"Key=Value\" }").and_then(volume);
+    let complete_wait = table.duration("complete_wait").unwrap_or(default.complete_wait);
+    if complete_wait > LONGEST_COMPLETE_WAIT {
+        table.refuse("complete_wait", "is too long: 24h at the most");
+    }
+    if provider != ProviderWish::Ebs {
+        for key in ["region", "volume", "complete_wait"].into_iter().filter(|key| table.has(key)) {
+            table.refuse(key, "is only for provider = \"ebs\"");
+        }
+    }
     table.finish();
-    SnapshotSettings { provider, work_dir }
+    SnapshotSettings { provider, work_dir, region, volume, complete_wait }
+}
+
+fn volume(table: Table<'_>) -> Option<VolumeHint> {
+    let tag = table.read("tag", VolumeHint::tag);
+    let device = table.read("device", VolumeHint::device);
+    if table.has("tag") == table.has("device") {
+        table.refuse("", "write either `tag` or `device`");
+    }
+    table.finish();
+    tag.or(device)
 }
 
 fn freeze(table: Table<'_>) -> FreezeRules {
