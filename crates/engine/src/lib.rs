@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod check;
+pub mod choose;
 pub mod contents;
 pub mod freeze;
 pub mod journal;

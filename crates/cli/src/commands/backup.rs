@@ -1,11 +1,11 @@
 //! `backstop backup`.
 
 use backstop_engine::backup::{self, Backup};
+use backstop_engine::choose::{Rules, choose};
 use backstop_model::backup::BackupKind;
 use backstop_model::fault::Result;
 use backstop_model::ids::ShardName;
 use backstop_model::report::BackupReport;
-use backstop_model::topology::choose_source;
 
 use super::{Ended, locking};
 use crate::args::{BackupArgs, KindArg};
@@ -33,8 +33,13 @@ pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<B
     let settings = app.shard(shard)?;
     let (topology, instances) = (app.topology(settings)?, app.instances(shard, settings)?);
     let repository = app.world.unless_stopped(app.repository()).await?;
-    let members = app.world.unless_stopped(app.world.step("choose", topology.look())).await?;
-    let choice = choose_source(&members, &settings.source, settings.freeze.on_primary, locking(settings))?;
+    let rules = Rules {
+        source: &settings.source,
+        on_primary: settings.freeze.on_primary,
+        locking: locking(settings),
+    };
+    let choosing = app.world.step("choose", choose(&app.world, &*topology, rules));
+    let choice = app.world.unless_stopped(choosing).await?;
     app.world.reporter.notice(&format!("backing up {}: {}", choice.endpoint, choice.reason));
     let story = Backup {
         shard,
