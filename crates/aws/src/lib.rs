@@ -3,4 +3,6 @@
 
 pub mod connect;
 pub mod ebs;
+mod fault;
+pub mod instances;
 pub mod secrets;

@@ -1,0 +1,296 @@
+//! The EC2 calls, each with the IAM action it takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::retry::RetryConfig;
+use aws_sdk_ec2::error::SdkError;
+use aws_sdk_ec2::operation::create_snapshots::CreateSnapshotsError;
+use aws_sdk_ec2::operation::create_snapshots::builders::CreateSnapshotsFluentBuilder;
+use aws_sdk_ec2::types::{
+    Filter, Instance, InstanceSpecification, ResourceType, Snapshot, SnapshotState, Tag, TagSpecification,
+};
+use backstop_model::fault::{Fault, Result};
+use chrono::{DateTime, Utc};
+
+use super::volumes::Attached;
+use crate::connect::Aws;
+use crate::fault::{Call, code};
+
+/// EC2 in one region.
+#[derive(Debug, Clone)]
+pub(crate) struct Ec2 {
+    client: Client,
+    /// Tries each call once: for the one that may not be made twice.
+    once: Client,
+    pub(crate) region: String,
+}
+
+/// An instance as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) root_device: String,
+    pub(crate) state: String,
+}
+
+/// One snapshot of a volume, as EC2 tells of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Shot {
+    pub(crate) id: String,
+    pub(crate) volume: String,
+    pub(crate) state: ShotState,
+    pub(crate) gibibytes: u64,
+    pub(crate) begun: Option<DateTime<Utc>>,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+/// How far one snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ShotState {
+    Pending,
+    Completed,
+    Error,
+}
+
+/// What is to be created.
+pub(crate) struct Order<'a> {
+    pub(crate) instance: &'a str,
+    /// True if the root volume is in the set.
+    pub(crate) with_root: bool,
+    /// Data volumes that are not in the set.
+    pub(crate) without: &'a [String],
+    pub(crate) description: &'a str,
+    pub(crate) tags: &'a BTreeMap<&'static str, String>,
+}
+
+/// How the one attempt ended.
+pub(crate) enum Attempt {
+    /// The set was begun.
+    Begun(Vec<Shot>),
+    /// EC2 refused: there is no snapshot.
+    Rejected(Fault),
+    /// Nobody knows whether there is a snapshot.
+    Unknown(Fault),
+}
+
+impl Ec2 {
+    pub(crate) fn new(aws: &Aws) -> Self {
+        let once = aws_sdk_ec2::config::Builder::from(aws.config()).retry_config(RetryConfig::disabled());
+        Self {
+            client: Client::new(aws.config()),
+            once: Client::from_conf(once.build()),
+            region: aws.region().to_owned(),
+        }
+    }
+
+    fn call<'a>(&'a self, doing: &'a str, action: &'static str) -> Call<'a> {
+        Call { doing, action, region: &self.region }
+    }
+
+    /// The instances that a filter finds, terminated ones left out.
+    pub(crate) async fn instances(&self, name: &str, values: &[String]) -> Result<Vec<Found>> {
+        let call = self.call("find the instance of the MySQL server", "ec2:DescribeInstances");
+        let pages =
+            self.client.describe_instances().filters(filter(name, values)).into_paginator().items().send();
+        let reservations = pages.try_collect().await.map_err(|error| call.fault(&error))?;
+        let instances = reservations.into_iter().flat_map(|each| each.instances.unwrap_or_default());
+        Ok(instances
+            .map(found)
+            .filter(|found| !["terminated", "shutting-down"].contains(&&*found.state))
+            .collect())
+    }
+
+    /// The volumes that are attached to an instance.
+    pub(crate) async fn attached(&self, instance: &Found) -> Result<Vec<Attached>> {
+        let doing = format!("list the volumes of {}", instance.id);
+        let call = self.call(&doing, "ec2:DescribeVolumes");
+        let filter = filter("attachment.instance-id", std::slice::from_ref(&instance.id));
+        let pages = self.client.describe_volumes().filters(filter).into_paginator().items().send();
+        let volumes = pages.try_collect().await.map_err(|error| call.fault(&error))?;
+        let mut attached: Vec<_> = volumes
+            .into_iter()
+            .filter_map(|volume| {
+                let attachment =
+                    volume.attachments().iter().find(|a| a.instance_id() == Some(&instance.id))?;
+                let device = attachment.device().unwrap_or_default().to_owned();
+                Some(Attached {
+                    id: volume.volume_id()?.to_owned(),
+                    is_root: device == instance.root_device,
+                    device,
+                    gibibytes: gibibytes(volume.size),
+                    tags: tags(volume.tags()),
+                })
+            })
+            .collect();
+        attached.sort_by(|one, other| one.device.cmp(&other.device));
+        Ok(attached)
+    }
+
+    /// Asks whether the order would be allowed, on the connection that it will be given on.
+    pub(crate) async fn rehearse(&self, order: &Order<'_>) -> Result<()> {
+        let doing = format!("try out a snapshot of {}", order.instance);
+        let call = self.call(&doing, "ec2:CreateSnapshots");
+        match self.creation(order).dry_run(true).send().await {
+            Err(error) if code(&error) == Some("DryRunOperation") => Ok(()),
+            Err(error) => Err(call.fault(&error)),
+            Ok(_) => Err(Fault::failed(format!("{doing}: the answer to a dry run was not one"))),
+        }
+    }
+
+    /// Gives the order, exactly once.
+    pub(crate) async fn create(&self, order: &Order<'_>) -> Attempt {
+        let doing = format!("snapshot {}", order.instance);
+        let call = self.call(&doing, "ec2:CreateSnapshots");
+        match self.creation(order).send().await {
+            Ok(answer) => Attempt::Begun(answer.snapshots().iter().filter_map(info).collect()),
+            Err(error) if is_rejection(&error) => Attempt::Rejected(call.fault(&error)),
+            Err(error) => Attempt::Unknown(call.fault(&error)),
+        }
+    }
+
+    fn creation(&self, order: &Order<'_>) -> CreateSnapshotsFluentBuilder {
+        let without = (!order.without.is_empty()).then(|| order.without.to_vec());
+        let instance = InstanceSpecification::builder()
+            .instance_id(order.instance)
+            .exclude_boot_volume(!order.with_root)
+            .set_exclude_data_volume_ids(without);
+        let tags =
+            order.tags.iter().map(|(key, value)| Tag::builder().key(*key).value(value).build()).collect();
+        let tags = TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags));
+        self.once
+            .create_snapshots()
+            .instance_specification(instance.build())
+            .description(order.description)
+            .tag_specifications(tags.build())
+    }
+
+    /// Changes one tag.
+    pub(crate) async fn tag(&self, ids: &[String], key: &str, value: &str) -> Result<()> {
+        let doing = format!("tag {} as {value}", ids.join(", "));
+        let call = self.call(&doing, "ec2:CreateTags");
+        let tag = Tag::builder().key(key).value(value).build();
+        let done = self.client.create_tags().set_resources(Some(ids.to_vec())).tags(tag).send().await;
+        done.map(drop).map_err(|error| call.fault(&error))
+    }
+
+    /// The account's own snapshots with these tags.
+    pub(crate) async fn tagged(&self, tags: &[(&str, &str)]) -> Result<Vec<Shot>> {
+        let call = self.call("list the snapshots", "ec2:DescribeSnapshots");
+        let filters = tags.iter().map(|(key, value)| filter(&format!("tag:{key}"), &[(*value).to_owned()]));
+        let asked = self.client.describe_snapshots().owner_ids("self").set_filters(Some(filters.collect()));
+        let shots =
+            asked.into_paginator().items().send().try_collect().await.map_err(|error| call.fault(&error))?;
+        Ok(shots.iter().filter_map(shot).collect())
+    }
+
+    /// These snapshots; those that EC2 does not know (yet, or any more) are left out.
+    pub(crate) async fn described(&self, ids: &[String]) -> Result<Vec<Shot>> {
+        let doing = format!("look at {}", ids.join(", "));
+        let call = self.call(&doing, "ec2:DescribeSnapshots");
+        // A filter, since asking for an id that is not known is an error for all of them.
+        let asked = self.client.describe_snapshots().owner_ids("self").filters(filter("snapshot-id", ids));
+        let shots =
+            asked.into_paginator().items().send().try_collect().await.map_err(|error| call.fault(&error))?;
+        Ok(shots.iter().filter_map(shot).collect())
+    }
+
+    /// Deletes a snapshot. One that is gone is no error.
+    pub(crate) async fn delete(&self, id: &str) -> Result<()> {
+        let doing = format!("delete {id}");
+        let call = self.call(&doing, "ec2:DeleteSnapshot");
+        match self.client.delete_snapshot().snapshot_id(id).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some("InvalidSnapshot.NotFound") => Ok(()),
+            Err(error) => {
+                let fault = call.fault(&error);
+                Err(match code(&error) {
+                    Some("InvalidSnapshot.InUse") => {
+                        fault.hint("an AMI is made from it: deregister that first")
+                    }
+                    _ => fault,
+                })
+            }
+        }
+    }
+}
+
+/// Only an answer of 4xx says that nothing was done. A request that could not be put together was never sent.
+fn is_rejection(error: &SdkError<CreateSnapshotsError>) -> bool {
+    match error {
+        SdkError::ConstructionFailure(_) => true,
+        SdkError::ServiceError(context) => {
+            let status = context.raw().status().as_u16();
+            (400..500).contains(&status) && status != 408
+        }
+        _ => false,
+    }
+}
+
+/// In a filter's value `*`, `?` and `\` have a meaning.
+fn filter(name: &str, values: &[String]) -> Filter {
+    let plain = |value: &String| value.replace('\\', "\\\\").replace('*', "\\*").replace('?', "\\?");
+    Filter::builder().name(name).set_values(Some(values.iter().map(plain).collect())).build()
+}
+
+fn found(instance: Instance) -> Found {
+    let name = tags(instance.tags()).remove("Name").unwrap_or_default();
+    let state = instance.state().and_then(|state| state.name()).map(|name| name.as_str().to_owned());
+    Found {
+        name,
+        state: state.unwrap_or_default(),
+        root_device: instance.root_device_name.unwrap_or_default(),
+        id: instance.instance_id.unwrap_or_default(),
+    }
+}
+
+fn shot(snapshot: &Snapshot) -> Option<Shot> {
+    Some(Shot {
+        id: snapshot.snapshot_id()?.to_owned(),
+        volume: snapshot.volume_id().unwrap_or_default().to_owned(),
+        state: state(snapshot.state()),
+        gibibytes: gibibytes(snapshot.volume_size),
+        begun: moment(snapshot.start_time()),
+        tags: tags(snapshot.tags()),
+    })
+}
+
+fn info(snapshot: &aws_sdk_ec2::types::SnapshotInfo) -> Option<Shot> {
+    Some(Shot {
+        id: snapshot.snapshot_id()?.to_owned(),
+        volume: snapshot.volume_id().unwrap_or_default().to_owned(),
+        state: state(snapshot.state()),
+        gibibytes: gibibytes(snapshot.volume_size),
+        begun: moment(snapshot.start_time()),
+        tags: tags(snapshot.tags()),
+    })
+}
+
+/// `recoverable` and `recovering` are of the recycle bin: whoever is there was deleted.
+fn state(state: Option<&SnapshotState>) -> ShotState {
+    match state {
+        Some(SnapshotState::Completed) => ShotState::Completed,
+        Some(SnapshotState::Pending) => ShotState::Pending,
+        _ => ShotState::Error,
+    }
+}
+
+fn moment(time: Option<&aws_sdk_ec2::primitives::DateTime>) -> Option<DateTime<Utc>> {
+    time.and_then(|time| DateTime::from_timestamp(time.secs(), time.subsec_nanos()))
+}
+
+fn tags(tags: &[Tag]) -> BTreeMap<String, String> {
+    tags.iter()
+        .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
+        .collect()
+}
+
+fn gibibytes(size: Option<i32>) -> u64 {
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default()
+}
+
+/// The ids of a set, sorted.
+pub(crate) fn ids(shots: &[Shot]) -> Vec<String> {
+    shots.iter().map(|shot| shot.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+}

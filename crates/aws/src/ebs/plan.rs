@@ -1,0 +1,168 @@
+//! What is found out before a lock is asked for: instance, volumes, permission, kind of freeze.
+
+use std::collections::BTreeMap;
+
+use backstop_adapters::mysql::connect::Connection;
+use backstop_adapters::mysql::facts::{self, DataPath};
+use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::finding::{Finding, Severity};
+use backstop_model::freeze::{ModeChoice, choose_mode};
+use backstop_model::ids::{BackupId, Endpoint, ServerUuid};
+use backstop_model::server::ServerVersion;
+use backstop_model::topology::Role;
+
+use super::ec2::{Ec2, Found, Order};
+use super::tags::Label;
+use super::volumes::{Attached, Chosen, choose};
+use super::{EbsSite, instance};
+
+/// Everything a snapshot needs to be known before it is taken.
+pub(crate) struct Plan {
+    pub(crate) server: Server,
+    pub(crate) instance: Found,
+    pub(crate) chosen: Chosen,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) mode: Result<ModeChoice>,
+    with_root: bool,
+    without: Vec<String>,
+    description: String,
+}
+
+/// What the server says of itself.
+pub(crate) struct Server {
+    pub(crate) uuid: ServerUuid,
+    pub(crate) version: String,
+    paths: Vec<DataPath>,
+    keeps_commit_order: bool,
+}
+
+/// Finds everything out, and asks EC2 whether it would be allowed: on the connection that is used under the lock.
+///
+/// # Errors
+/// [`Kind::Refused`](backstop_model::fault::Kind::Refused) when instance or volumes cannot be told; what kept it from
+/// looking.
+pub(crate) async fn plan(site: &EbsSite, ec2: &Ec2) -> Result<Plan> {
+    let mut session = site.connector.connect(&site.endpoint).await?;
+    let server = server(&mut session).await;
+    session.close().await;
+    let server = server?;
+    let instance = instance::find(ec2, &site.endpoint).await?;
+    let attached = ec2.attached(&instance).await?;
+    let chosen = choose(&instance.id, site.volume.as_ref(), &server.paths, &attached)?;
+    let obstacles =
+        ["an EBS snapshot is not readable from here, so the position is read under the lock".to_owned()];
+    let mode = choose_mode(&site.freeze, &obstacles, site.role);
+    let plan = Plan {
+        findings: findings(site, &server, &instance, &chosen, &mode),
+        with_root: attached.iter().any(|volume| volume.is_root && chosen.ids.contains(&volume.id)),
+        without: without(&attached, &chosen),
+        description: format!("Backstop: MySQL of shard {} on {}", site.shard, site.endpoint),
+        server,
+        instance,
+        chosen,
+        mode,
+    };
+    plan.rehearse(site, ec2).await?;
+    Ok(plan)
+}
+
+impl Plan {
+    /// What EC2 is asked to create.
+    pub(crate) fn order<'a>(&'a self, tags: &'a BTreeMap<&'static str, String>) -> Order<'a> {
+        Order {
+            instance: &self.instance.id,
+            with_root: self.with_root,
+            without: &self.without,
+            description: &self.description,
+            tags,
+        }
+    }
+
+    /// The ids of the volumes in the set.
+    pub(crate) fn volumes(&self) -> Vec<&str> {
+        self.chosen.ids.iter().map(String::as_str).collect()
+    }
+
+    /// Refuses if any finding is a problem, with all of them in one message.
+    pub(crate) fn refuse_problems(&self, endpoint: &Endpoint) -> Result<()> {
+        let problems = self.findings.iter().filter(|finding| finding.severity == Severity::Problem);
+        let (what, todo): (Vec<_>, Vec<_>) =
+            problems.map(|finding| (finding.what.as_str(), finding.todo.clone().unwrap_or_default())).unzip();
+        if what.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::refused(format!("take a snapshot of {endpoint}: {}", what.join("; ")))
+            .hint(todo.join("; ")))
+    }
+
+    /// With tags like the real ones, since a policy may ask for them.
+    async fn rehearse(&self, site: &EbsSite, ec2: &Ec2) -> Result<()> {
+        let label = Label {
+            run: &BackupId::new(site.world.clock.now(), 0),
+            shard: &site.shard,
+            cluster: &site.cluster,
+            gtids: &Default::default(),
+            source: &site.endpoint,
+            server: self.server.uuid,
+            version: &self.server.version,
+            set: self.chosen.ids.len(),
+        };
+        ec2.rehearse(&self.order(&label.tags())).await
+    }
+}
+
+async fn server(session: &mut Connection) -> Result<Server> {
+    let doing = format!("look at the server {}", session.address());
+    let uuid: String = session.one("SELECT @@server_uuid").await?;
+    let version: String = session.one("SELECT @@version").await?;
+    let mut keeps_commit_order = false;
+    for name in ["replica_preserve_commit_order", "slave_preserve_commit_order"] {
+        let value: Option<String> = facts::variable(session, name).await?;
+        keeps_commit_order |= value.is_some_and(|value| matches!(value.as_str(), "ON" | "1"));
+    }
+    Ok(Server {
+        uuid: uuid.parse().failed(doing)?,
+        version,
+        paths: facts::data_paths(session).await?,
+        keeps_commit_order,
+    })
+}
+
+fn without(attached: &[Attached], chosen: &Chosen) -> Vec<String> {
+    let others = attached.iter().filter(|volume| !volume.is_root && !chosen.ids.contains(&volume.id));
+    others.map(|volume| volume.id.clone()).collect()
+}
+
+fn findings(
+    site: &EbsSite,
+    server: &Server,
+    instance: &Found,
+    chosen: &Chosen,
+    mode: &Result<ModeChoice>,
+) -> Vec<Finding> {
+    vec![
+        Finding::ok("ebs-volumes", format!("{} runs on {}: {}", site.endpoint, instance.id, chosen.why)),
+        freeze(site, server, mode),
+    ]
+}
+
+fn freeze(site: &EbsSite, server: &Server, mode: &Result<ModeChoice>) -> Finding {
+    match mode {
+        Err(fault) => Finding::problem("freeze", &fault.message, fault.hint.clone().unwrap_or_default()),
+        Ok(_) if site.role != Role::Primary && deadlocks(server) => Finding::problem(
+            "replica-commit-order",
+            format!(
+                "a lock is needed, and on version {} a read lock can deadlock with appliers that preserve the commit order",
+                server.version
+            ),
+            "upgrade to 8.0.23 or later, or set replica_preserve_commit_order=OFF, or back up another member",
+        ),
+        Ok(_) => Finding::ok("freeze", "writes are held for the moment in which EC2 takes the snapshot"),
+    }
+}
+
+/// On these versions the read lock can deadlock with appliers that keep the order of commits.
+fn deadlocks(server: &Server) -> bool {
+    let old = server.version.parse::<ServerVersion>().is_ok_and(|version| !version.at_least(8, 0, 23));
+    old && server.keeps_commit_order
+}

@@ -1,0 +1,128 @@
+//! The tags of a snapshot: a view of the manifest for people and for the day the bucket is lost. They never lie: what does
+//! not fit is not cut.
+
+use std::collections::BTreeMap;
+
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::{BackupId, Endpoint, ServerUuid, ShardName};
+
+/// The GTID set, as the reference system names it.
+pub const GTID: &str = "GTID";
+/// The cluster, as the reference system names it.
+pub const CLUSTER: &str = "Cluster-name";
+/// The run, which is also the backup's id.
+pub const RUN: &str = "Backstop-Run";
+/// The shard.
+pub const SHARD: &str = "Backstop-Shard";
+/// [`UNPROVEN`] or [`PROVEN`].
+pub const STATE: &str = "Backstop-State";
+/// How many snapshots the set has.
+pub const SET: &str = "Backstop-Set";
+/// The instance, `host:port`.
+pub const SOURCE: &str = "Backstop-Source";
+/// Its `@@server_uuid`.
+pub const SERVER: &str = "Backstop-Server";
+/// Its `@@version`.
+pub const VERSION: &str = "Backstop-Server-Version";
+
+/// Taken, but nothing proves yet that the lock held: never to be recovered from.
+pub const UNPROVEN: &str = "unproven";
+/// The lock was held from before the position was read until after the snapshot was taken.
+pub const PROVEN: &str = "proven";
+
+/// EC2 takes no longer values (Unicode characters).
+pub const LONGEST_VALUE: usize = 256;
+
+/// What the tags of one snapshot are made of.
+pub(crate) struct Label<'a> {
+    pub(crate) run: &'a BackupId,
+    pub(crate) shard: &'a ShardName,
+    pub(crate) cluster: &'a str,
+    pub(crate) gtids: &'a GtidSet,
+    pub(crate) source: &'a Endpoint,
+    pub(crate) server: ServerUuid,
+    pub(crate) version: &'a str,
+    pub(crate) set: usize,
+}
+
+impl Label<'_> {
+    /// The tags a snapshot is created with.
+    pub(crate) fn tags(&self) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
+            ("Name", format!("backstop {} {}", self.shard, self.run)),
+            (GTID, gtid(self.gtids, self.shard, self.run)),
+            (CLUSTER, self.cluster.to_owned()),
+            (RUN, self.run.to_string()),
+            (SHARD, self.shard.to_string()),
+            (STATE, UNPROVEN.to_owned()),
+            (SET, self.set.to_string()),
+            (SOURCE, self.source.to_string()),
+            (SERVER, self.server.to_string()),
+            (VERSION, self.version.to_owned()),
+        ])
+        .into_iter()
+        // The set has a rule of its own; nothing else that is recovered from can be long.
+        .map(|(key, value)| (key, value.chars().take(LONGEST_VALUE).collect()))
+        .collect()
+    }
+}
+
+/// The whole set, or its digest and where the whole set is. No digest can be taken for a set.
+pub(crate) fn gtid(set: &GtidSet, shard: &ShardName, run: &BackupId) -> String {
+    let text = set.to_string();
+    if text.chars().count() <= LONGEST_VALUE {
+        return text;
+    }
+    let digest = blake3::hash(text.as_bytes()).to_hex();
+    format!("too long for a tag: see the manifest of backup {run} of shard {shard}; blake3={digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn label_of(set: &GtidSet) -> BTreeMap<&'static str, String> {
+        let run = "20261123T022133Z-9f3a04c1".parse().unwrap();
+        let server = "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap();
+        Label {
+            run: &run,
+            shard: &"x".repeat(63).parse().unwrap(),
+            cluster: "orders",
+            gtids: set,
+            source: &"db2:3306".parse().unwrap(),
+            server,
+            version: "9.7.4",
+            set: 2,
+        }
+        .tags()
+    }
+
+    #[test]
+    fn a_set_is_whole_or_not_there() {
+        let mut text = String::new();
+        for number in 0..6 {
+            text.push_str(&format!("3e11fa47-71ca-11e1-9e33-c80aa942956{number}:1-{number}5,"));
+        }
+        let short: GtidSet = text.trim_end_matches(',').parse().unwrap();
+        let tag = &label_of(&short)[GTID];
+        assert_eq!(tag.parse::<GtidSet>().unwrap(), short);
+
+        text.push_str("4e11fa47-71ca-11e1-9e33-c80aa9429562:1-999999");
+        let long: GtidSet = text.parse().unwrap();
+        let tag = &label_of(&long)[GTID];
+        assert!(tag.parse::<GtidSet>().is_err() && tag.chars().count() <= LONGEST_VALUE, "{tag}");
+        assert!(tag.contains("20261123T022133Z-9f3a04c1"));
+        assert_ne!(tag, &label_of(&long.subtract(&short))[GTID]);
+    }
+
+    #[test]
+    fn snapshots_are_born_unproven() {
+        let tags = label_of(&GtidSet::new());
+        assert_eq!(
+            (tags[STATE].as_str(), tags[SET].as_str(), tags[CLUSTER].as_str()),
+            ("unproven", "2", "orders")
+        );
+        assert!(tags.len() <= 50 && tags.values().all(|value| value.chars().count() <= LONGEST_VALUE));
+    }
+}

@@ -1,0 +1,251 @@
+//! Which of an instance's volumes hold MySQL's data, decided by what the server says of its paths, the hint of the
+//! settings and the volumes' tags: there is no file system to look at from elsewhere. What cannot be told is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use backstop_adapters::mysql::facts::DataPath;
+use backstop_model::fault::{Fault, Result};
+use backstop_model::settings::VolumeHint;
+
+/// The tag of a volume that says where it is mounted, as the server sees it; several places are separated by commas.
+pub const MOUNT_TAG: &str = "MySQL-Mount";
+
+/// A volume that is attached to the instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attached {
+    pub(crate) id: String,
+    /// As EC2 names it (`/dev/sdf`).
+    pub(crate) device: String,
+    pub(crate) is_root: bool,
+    pub(crate) gibibytes: u64,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+/// The volumes that go into the set, and why these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    pub(crate) ids: BTreeSet<String>,
+    pub(crate) why: String,
+}
+
+/// Decides. `paths` are the places where the server keeps data, the data directory first.
+///
+/// # Errors
+/// [`Kind::Refused`](backstop_model::fault::Kind::Refused) naming the volumes that were found and what to set.
+pub(crate) fn choose(
+    instance: &str,
+    hint: Option<&VolumeHint>,
+    paths: &[DataPath],
+    attached: &[Attached],
+) -> Result<Chosen> {
+    let case = Case { instance, paths, attached };
+    match hint {
+        Some(hint) => case.hinted(hint),
+        None if attached.iter().any(|volume| volume.tags.contains_key(MOUNT_TAG)) => case.by_mounts(),
+        None => case.by_count(),
+    }
+}
+
+struct Case<'a> {
+    instance: &'a str,
+    paths: &'a [DataPath],
+    attached: &'a [Attached],
+}
+
+impl Case<'_> {
+    fn hinted(&self, hint: &VolumeHint) -> Result<Chosen> {
+        let fits = |volume: &&Attached| match hint {
+            VolumeHint::Tag { key, value } => volume.tags.get(key) == Some(value),
+            VolumeHint::Device(device) => volume.device == *device,
+        };
+        let ids: BTreeSet<_> = self.attached.iter().filter(fits).map(|volume| volume.id.clone()).collect();
+        if ids.is_empty() {
+            return Err(self.refuse(format!("no volume with {hint} is attached to {}", self.instance)));
+        }
+        self.whole(Chosen { why: format!("{hint} names {}", list(&ids)), ids })
+    }
+
+    /// Each path is on the volume with the deepest mount point above it. Only what is tagged is known.
+    fn by_mounts(&self) -> Result<Chosen> {
+        let mut ids = BTreeSet::new();
+        for place in self.paths {
+            let Some(volume) = self.volume_of(&place.path)? else {
+                let what =
+                    format!("no volume of {} is tagged {MOUNT_TAG} for the {}", self.instance, shown(place));
+                return Err(self.refuse(what));
+            };
+            ids.insert(volume.id.clone());
+        }
+        Ok(Chosen { why: format!("the tags {MOUNT_TAG} put the server's paths on {}", list(&ids)), ids })
+    }
+
+    /// A single volume holds everything, whatever it is.
+    fn by_count(&self) -> Result<Chosen> {
+        match self.attached {
+            [] => Err(self.refuse(format!("{} has no EBS volume", self.instance))),
+            [only] => Ok(Chosen {
+                ids: BTreeSet::from([only.id.clone()]),
+                why: format!("{} is the only volume of {}", only.id, self.instance),
+            }),
+            _ => Err(self.refuse(format!("nothing tells which volume of {} is MySQL's", self.instance))),
+        }
+    }
+
+    /// Refuses a set that something of the server may lie outside of.
+    fn whole(&self, chosen: Chosen) -> Result<Chosen> {
+        if self.attached.iter().all(|volume| chosen.ids.contains(&volume.id)) {
+            return Ok(chosen);
+        }
+        let tagged = self.attached.iter().any(|volume| volume.tags.contains_key(MOUNT_TAG));
+        for (index, place) in self.paths.iter().enumerate() {
+            let known = if tagged { self.volume_of(&place.path)? } else { None };
+            match known {
+                Some(volume) if chosen.ids.contains(&volume.id) => {}
+                Some(volume) => {
+                    let what = format!("the {} is on {}, and {}", shown(place), volume.id, chosen.why);
+                    return Err(self.refuse(what));
+                }
+                // The hint is about the data directory; of other places it says nothing.
+                None if index == 0 => {}
+                None => {
+                    let what = format!("the {} may be on another volume: {}", shown(place), chosen.why);
+                    return Err(self.refuse(what));
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn volume_of(&self, path: &Path) -> Result<Option<&Attached>> {
+        let mounts = self.attached.iter().flat_map(|volume| {
+            mounts(volume).filter(|mount| path.starts_with(mount)).map(move |mount| (mount, volume))
+        });
+        let mounts: Vec<_> = mounts.collect();
+        let deepest = mounts.iter().map(|(mount, _)| mount.components().count()).max();
+        let mut at: Vec<_> =
+            mounts.iter().filter(|(mount, _)| Some(mount.components().count()) == deepest).collect();
+        at.dedup_by(|(_, one), (_, other)| one.id == other.id);
+        match at.as_slice() {
+            [] => Ok(None),
+            [(_, volume)] => Ok(Some(volume)),
+            [(mount, one), (_, other), ..] => {
+                let what =
+                    format!("{} and {} are both tagged {MOUNT_TAG}={}", one.id, other.id, mount.display());
+                Err(self.refuse(what))
+            }
+        }
+    }
+
+    fn refuse(&self, what: String) -> Fault {
+        let found: Vec<_> = self.attached.iter().map(describe).collect();
+        let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+        Fault::refused(format!("find the volumes of the MySQL server: {what}; attached are: {found}")).hint(
+            format!(
+                "tag each volume that MySQL uses with {MOUNT_TAG} = its mount point, or set snapshot.volume \
+             ({{ device = \"/dev/sdf\" }}, or {{ tag = \"Key=Value\" }} for one or several)"
+            ),
+        )
+    }
+}
+
+fn mounts(volume: &Attached) -> impl Iterator<Item = PathBuf> {
+    let tag = volume.tags.get(MOUNT_TAG).map(String::as_str).unwrap_or_default();
+    tag.split(',').map(str::trim).filter(|path| path.starts_with('/')).map(PathBuf::from)
+}
+
+fn shown(place: &DataPath) -> String {
+    format!("{} {}", place.what, place.path.display())
+}
+
+fn list(ids: &BTreeSet<String>) -> String {
+    ids.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn describe(volume: &Attached) -> String {
+    let root = if volume.is_root { ", root" } else { "" };
+    let mount = volume.tags.get(MOUNT_TAG).map(|mount| format!(", {MOUNT_TAG}={mount}")).unwrap_or_default();
+    format!("{} ({}{root}, {} GiB{mount})", volume.id, volume.device, volume.gibibytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn volume(id: &str, device: &str, tags: &[(&str, &str)]) -> Attached {
+        Attached {
+            id: id.to_owned(),
+            device: device.to_owned(),
+            is_root: device == "/dev/xvda",
+            gibibytes: 8,
+            tags: tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
+    fn paths(places: &[&str]) -> Vec<DataPath> {
+        let what = |index| if index == 0 { "data directory" } else { "binary log" };
+        places.iter().enumerate().map(|(i, path)| DataPath { what: what(i), path: path.into() }).collect()
+    }
+
+    fn chosen(hint: Option<&str>, places: &[&str], attached: &[Attached]) -> Result<String> {
+        let hint = hint.map(|text| {
+            if text.starts_with('/') { VolumeHint::device(text) } else { VolumeHint::tag(text) }.unwrap()
+        });
+        choose("i-1", hint.as_ref(), &paths(places), attached).map(|chosen| list(&chosen.ids))
+    }
+
+    #[test]
+    fn what_is_known_is_chosen() {
+        let root = volume("vol-r", "/dev/xvda", &[]);
+        let data = volume("vol-d", "/dev/sdf", &[("Role", "mysql"), (MOUNT_TAG, "/data")]);
+        let logs = volume("vol-l", "/dev/sdg", &[("Role", "mysql"), (MOUNT_TAG, "/logs, /data/redo")]);
+        let all = [root.clone(), data.clone(), logs];
+        let cases: [(Option<&str>, &[&str], &[Attached], &str); 7] = [
+            (None, &["/var/lib/mysql", "/x/binlog"], &[root], "vol-r"),
+            (None, &["/data/mysql"], &all, "vol-d"),
+            (None, &["/data/mysql", "/logs/binlog"], &all, "vol-d, vol-l"),
+            (None, &["/data/mysql", "/data/redo"], &all, "vol-d, vol-l"),
+            (Some("Role=mysql"), &["/data/mysql", "/logs/binlog"], &all, "vol-d, vol-l"),
+            (Some("/dev/sdf"), &["/data/mysql"], &all, "vol-d"),
+            (Some("/dev/sdf"), &["/data/mysql", "/x"], &[data], "vol-d"),
+        ];
+        for (hint, places, attached, expected) in cases {
+            assert_eq!(chosen(hint, places, attached).unwrap(), expected, "{hint:?} {places:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_refused_with_what_was_found() {
+        let root = volume("vol-r", "/dev/xvda", &[]);
+        let plain = volume("vol-d", "/dev/sdf", &[("Role", "mysql")]);
+        let mounted = volume("vol-m", "/dev/sdg", &[(MOUNT_TAG, "/logs")]);
+        let twin = volume("vol-t", "/dev/sdh", &[(MOUNT_TAG, "/logs")]);
+        let two = [root.clone(), plain.clone()];
+        let cases: [(Option<&str>, &[&str], &[Attached], &str); 8] = [
+            (None, &["/data"], &[], "has no EBS volume; attached are: none"),
+            (None, &["/data"], &two, "nothing tells which volume of i-1 is MySQL's"),
+            (Some("/dev/sdz"), &["/data"], &two, "no volume with device /dev/sdz"),
+            (Some("Role=other"), &["/data"], &two, "no volume with tag Role=other"),
+            (
+                Some("/dev/sdf"),
+                &["/data", "/logs/binlog"],
+                &two,
+                "binary log /logs/binlog may be on another volume",
+            ),
+            (Some("/dev/sdf"), &["/data", "/logs/b"], &[root.clone(), plain, mounted.clone()], "is on vol-m"),
+            (
+                None,
+                &["/data"],
+                &[root.clone(), mounted.clone()],
+                "no volume of i-1 is tagged MySQL-Mount for the data",
+            ),
+            (None, &["/logs/d"], &[root, mounted, twin], "are both tagged MySQL-Mount=/logs"),
+        ];
+        for (hint, places, attached, expected) in cases {
+            let fault = chosen(hint, places, attached).unwrap_err();
+            assert!(fault.message.contains(expected), "{fault}");
+            assert!(fault.hint.unwrap().contains("MySQL-Mount"));
+        }
+    }
+}
