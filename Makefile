@@ -19,7 +19,7 @@ lint: ## check formatting and lint only
 	@testing/install test
 	@testing/test lint
 
-bench: ## measure against other tools (SIZE=2 gigabytes; ONLY="commits memory" for some); all of them write bench/RESULTS.md
+bench: ## measure against other tools (SIZE=2 gigabytes; ONLY="commits memory" for some); the tables go to bench/RESULTS.md
 	@testing/install bench
 	@. testing/lib.sh; step "build backstop" cargo build --release --locked -p backstop-cli
 	@bench/run --size "$(or $(SIZE),2)" $(ONLY)
