@@ -120,6 +120,11 @@ impl Cutter {
         &self.held
     }
 
+    /// True if what came before the file that is being streamed is known: its beginning was read.
+    pub fn is_described(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.offset > file.described)
+    }
+
     /// The file, and the offset up to which it was given to the sink.
     pub fn position(&self) -> Option<(&str, u64)> {
         self.file.as_ref().map(|file| (file.name.as_str(), file.offset))

@@ -4,6 +4,8 @@
 //! known about the world (the time, a server's state, what is stored) is handed in.
 
 pub mod activity;
+pub mod archive;
+pub mod archiving;
 pub mod backup;
 pub mod credentials;
 pub mod duration;

@@ -2,6 +2,7 @@
 //!
 //! Field names are a contract (`docs/commands.md`); new fields may be added, none renamed.
 
+mod archive;
 mod fault;
 mod status;
 
@@ -15,6 +16,7 @@ use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
 use crate::retention::Vote;
 
+pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use fault::FaultReport;
 pub use status::{Coverage, Gap, ShardStatus, StatusReport, Window, coverage, rpo_seconds};
 

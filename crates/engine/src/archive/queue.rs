@@ -1,0 +1,341 @@
+//! What was spooled and is not archived, between the reader and those who archive and acknowledge.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backstop_binlog::Segment;
+use backstop_model::gtid::{Gtid, GtidSet};
+use backstop_model::ids::ServerUuid;
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+
+/// A piece of the tail grows up to this size while it waits, in bytes.
+const PIECE: u64 = 8 << 20;
+
+/// A run of whole transactions of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// All that the source had executed before it.
+    pub(super) previous: GtidSet,
+    pub(super) gtids: GtidSet,
+    pub(super) committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// When its first transaction arrived, on the monotonic clock; `None`: it holds none.
+    pub(super) since: Option<Duration>,
+    pub(super) transactions: u64,
+}
+
+/// A position in a server's binlog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct At {
+    pub(super) source: ServerUuid,
+    pub(super) file: String,
+    pub(super) offset: u64,
+}
+
+/// A segment's file in the spool.
+#[derive(Debug, Clone)]
+struct Spooled {
+    source: ServerUuid,
+    file: String,
+    start: u64,
+    path: PathBuf,
+    pieces: VecDeque<Piece>,
+    /// It is complete.
+    sealed: Option<Segment>,
+    /// Pieces of it that are in the tail.
+    tails: u64,
+}
+
+/// What to do next.
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    /// Nothing.
+    None,
+    /// Nothing before this moment of the monotonic clock.
+    Until(Duration),
+    /// Archive a piece, whose bytes begin at this offset of the file. What comes now is another piece.
+    Tail { source: ServerUuid, file: String, path: PathBuf, skip: u64, piece: Piece },
+    /// Archive a whole segment.
+    Seal { segment: Segment, path: PathBuf },
+}
+
+/// What is spooled, in order.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Something was published or archived.
+    pub(super) changed: Notify,
+}
+
+/// A piece that is in its file, and perhaps in memory only.
+#[derive(Debug, Clone)]
+pub(super) struct Unsynced {
+    pub(super) at: At,
+    pub(super) path: PathBuf,
+    pub(super) piece: Piece,
+}
+
+/// Numbers of transactions since the archiver began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) published: u64,
+    pub(super) synced: u64,
+    pub(super) archived: u64,
+}
+
+#[derive(Default)]
+struct State {
+    files: VecDeque<Spooled>,
+    /// Transactions that were published, that are safe on this host's disk, and that are archived.
+    transactions: Passed,
+    /// What was published and is not safe on this host's disk yet, if that matters.
+    unsynced: Option<Vec<Unsynced>>,
+    /// Everything archived: its end, as the source's history.
+    archived: GtidSet,
+    /// When the archive last had everything of its source.
+    caught_up: Option<DateTime<Utc>>,
+    /// When the first transaction that is being archived arrived.
+    under_way: Option<Duration>,
+    /// What was published is wanted in the archive at once.
+    urgent: bool,
+    /// Archive a piece also without a transaction.
+    forced: bool,
+}
+
+impl Piece {
+    pub(super) fn begin(start: u64, previous: GtidSet) -> Self {
+        let gtids = GtidSet::new();
+        Self { start, end: start, previous, gtids, committed: None, since: None, transactions: 0 }
+    }
+
+    /// Takes in a transaction.
+    pub(super) fn transaction(&mut self, gtid: &Gtid, committed: Option<DateTime<Utc>>, now: Duration) {
+        self.gtids.insert(gtid);
+        self.transactions += 1;
+        self.since.get_or_insert(now);
+        if let Some(at) = committed {
+            self.committed = Some(self.committed.map_or((at, at), |(a, b)| (a.min(at), b.max(at))));
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The empty piece behind it.
+    pub(super) fn next(&self) -> Self {
+        Self::begin(self.end, self.previous.union(&self.gtids))
+    }
+
+    /// Takes in the piece behind it.
+    fn join(&mut self, next: Self) {
+        self.end = next.end;
+        self.gtids = self.gtids.union(&next.gtids);
+        self.committed = match (self.committed, next.committed) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (one, other) => one.or(other),
+        };
+        self.since = self.since.or(next.since);
+        self.transactions += next.transactions;
+    }
+}
+
+impl Queue {
+    /// A segment begins.
+    pub(super) fn begin(&self, source: ServerUuid, file: &str, start: u64, path: PathBuf) {
+        let mut state = self.state();
+        // What was begun before and not sealed is void.
+        state.files.retain(|spooled| spooled.sealed.is_some());
+        state.files.push_back(Spooled {
+            source,
+            file: file.to_owned(),
+            start,
+            path,
+            pieces: VecDeque::new(),
+            sealed: None,
+            tails: 0,
+        });
+    }
+
+    /// A piece of the segment that was begun last is in its file.
+    pub(super) fn publish(&self, piece: Piece) {
+        let mut state = self.state();
+        let Some(spooled) = state.files.back_mut() else { return };
+        let transactions = piece.transactions;
+        let at = At { source: spooled.source, file: spooled.file.clone(), offset: piece.end };
+        let unsynced = Unsynced { at, path: spooled.path.clone(), piece: piece.clone() };
+        match spooled.pieces.back_mut() {
+            Some(last) if last.size() < PIECE => last.join(piece),
+            _ => spooled.pieces.push_back(piece),
+        }
+        if let Some(all) = &mut state.unsynced {
+            all.push(unsynced);
+        }
+        state.transactions.published += transactions;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// The segment that was begun last is complete.
+    pub(super) fn seal(&self, segment: Segment) {
+        if let Some(spooled) = self.state().files.back_mut() {
+            spooled.sealed = Some(segment);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// What to do next. A piece waits for others until its first transaction is `pace` old.
+    pub(super) fn work(&self, now: Duration, pace: Duration) -> Work {
+        let mut state = self.state();
+        let at_once = state.urgent || state.forced;
+        let forced = state.forced;
+        let Some(front) = state.files.front_mut() else { return Work::None };
+        if let Some(segment) = &front.sealed {
+            let (segment, path) = (segment.clone(), front.path.clone());
+            let oldest = front.pieces.iter().filter_map(|piece| piece.since).min();
+            state.under_way = oldest;
+            return Work::Seal { segment, path };
+        }
+        match front.pieces.front().map(|piece| piece.since) {
+            Some(Some(since)) if !at_once && since + pace > now && front.pieces.len() == 1 => {
+                return Work::Until(since + pace);
+            }
+            Some(None) if !forced => return Work::None,
+            None => return Work::None,
+            Some(_) => {}
+        }
+        let Some(piece) = front.pieces.pop_front() else { return Work::None };
+        let since = piece.since;
+        let work = Work::Tail {
+            source: front.source,
+            file: front.file.clone(),
+            path: front.path.clone(),
+            skip: piece.start - front.start,
+            piece,
+        };
+        state.under_way = since;
+        work
+    }
+
+    /// A piece of the first file could not be archived: it comes first again.
+    pub(super) fn put_back(&self, piece: Piece) {
+        if let Some(front) = self.state().files.front_mut() {
+            front.pieces.push_front(piece);
+        }
+    }
+
+    /// A piece of the first file was archived.
+    pub(super) fn tail_archived(&self, piece: &Piece) {
+        let mut state = self.state();
+        state.transactions.archived += piece.transactions;
+        state.archived = piece.previous.union(&piece.gtids);
+        state.forced = false;
+        state.under_way = None;
+        if let Some(front) = state.files.front_mut() {
+            front.tails += 1;
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// The first file was archived as a whole.
+    pub(super) fn sealed(&self, segment: &Segment) {
+        let mut state = self.state();
+        if let Some(front) = state.files.pop_front() {
+            state.transactions.archived += front.pieces.iter().map(|piece| piece.transactions).sum::<u64>();
+        }
+        state.archived = segment.held_after();
+        state.forced = false;
+        state.under_way = None;
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// From now on, remembers what is not safe on this host's disk.
+    pub(super) fn watch_syncs(&self) {
+        self.state().unsynced.get_or_insert_default();
+    }
+
+    /// What is not safe on this host's disk, in order, and how many transactions were published with it.
+    pub(super) fn take_unsynced(&self) -> (Vec<Unsynced>, u64) {
+        let mut state = self.state();
+        let all = state.unsynced.as_mut().map(std::mem::take).unwrap_or_default();
+        (all, state.transactions.published)
+    }
+
+    /// It could not be made safe: it comes first again.
+    pub(super) fn put_back_unsynced(&self, mut pieces: Vec<Unsynced>) {
+        if let Some(all) = &mut self.state().unsynced {
+            pieces.append(all);
+            *all = pieces;
+        }
+    }
+
+    /// Everything that was published by then is safe on this host's disk.
+    pub(super) fn synced(&self, transactions: u64) {
+        self.state().transactions.synced = transactions;
+        self.changed.notify_waiters();
+    }
+
+    /// What passed so far.
+    pub(super) fn passed(&self) -> Passed {
+        self.state().transactions
+    }
+
+    /// No file is left.
+    pub(super) fn is_drained(&self) -> bool {
+        self.state().files.is_empty()
+    }
+
+    /// The source's history up to the end of what is archived.
+    pub(super) fn archived(&self) -> GtidSet {
+        self.state().archived.clone()
+    }
+
+    /// The archive has everything of its source now.
+    pub(super) fn caught_up(&self, now: DateTime<Utc>) {
+        self.state().caught_up = Some(now);
+    }
+
+    /// When the archive last had everything of its source.
+    pub(super) fn last_caught_up(&self) -> Option<DateTime<Utc>> {
+        self.state().caught_up
+    }
+
+    /// Bytes that wait to be archived.
+    pub(super) fn bytes(&self) -> u64 {
+        self.state().files.iter().flat_map(|spooled| &spooled.pieces).map(Piece::size).sum()
+    }
+
+    /// How many pieces of the segment that is being written are in the tail.
+    pub(super) fn tails(&self) -> u64 {
+        self.state().files.back().map_or(0, |spooled| spooled.tails)
+    }
+
+    /// What is published is archived at once from now on.
+    pub(super) fn hurry(&self) {
+        self.state().urgent = true;
+        self.changed.notify_waiters();
+    }
+
+    /// What comes next is archived also if it is no transaction: it tells what came before it.
+    pub(super) fn force(&self) {
+        self.state().forced = true;
+    }
+
+    /// When the oldest transaction that is not archived arrived, on the monotonic clock.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        let state = self.state();
+        let waiting = state.files.iter().flat_map(|spooled| &spooled.pieces).filter_map(|piece| piece.since);
+        waiting.chain(state.under_way).min()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is complete before anything can panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,122 @@
+//! The server that is streamed from.
+
+use std::time::Duration;
+
+use backstop_binlog::{Acknowledge, Acknowledger, AtEnd, Connect, Dump, EventStream, Session};
+use backstop_model::archiving::{History, StreamFrom, owned};
+use backstop_model::credentials::Credentials;
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::{Endpoint, ServerUuid};
+
+/// Connecting and each answer.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How often a source says that it lives; twice that and a second without a byte is a dead stream.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What a server says of itself before it is streamed from.
+pub(super) struct Source {
+    session: Session,
+    pub(super) history: History,
+    pub(super) encrypted: bool,
+}
+
+/// Whom the source takes this archiver for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Its server id: no member has it.
+    pub server_id: u32,
+    /// Its UUID: the same for every archiver of this shard into this repository.
+    pub uuid: ServerUuid,
+}
+
+impl Identity {
+    /// The identity of the archiver of a shard, named by what is archived where. No member has one of `taken`.
+    pub fn of(name: &str, taken: &[u32]) -> Self {
+        let hash = *blake3::hash(name.as_bytes()).as_bytes();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        let uuid = uuid::Builder::from_random_bytes(bytes).into_uuid();
+        let mut id = u32::from_le_bytes([hash[16], hash[17], hash[18], hash[19]]).max(1);
+        while taken.contains(&id) {
+            id = id.wrapping_add(1).max(1);
+        }
+        Self { server_id: id, uuid: ServerUuid(uuid) }
+    }
+}
+
+impl Source {
+    /// Logs in and asks.
+    pub(super) async fn open(from: &StreamFrom, credentials: &Credentials) -> Result<Self> {
+        let mut session = connect(&from.endpoint, credentials).await?;
+        let told = ask(&mut session, from).await;
+        let (history, encrypted) =
+            told.map_err(|fault| fault.during(format!("ask {} for its binlog", from.endpoint)))?;
+        Ok(Self { session, history, encrypted })
+    }
+
+    /// Begins the stream of what is not in `executed`.
+    pub(super) async fn stream(
+        self,
+        identity: Identity,
+        executed: GtidSet,
+        acknowledge: Acknowledge,
+        at_end: AtEnd,
+    ) -> Result<(EventStream, Acknowledger)> {
+        let Identity { server_id, uuid: replica_uuid } = identity;
+        let dump = Dump { server_id, replica_uuid, executed, heartbeat: HEARTBEAT, acknowledge, at_end };
+        self.session.dump(&dump).await
+    }
+}
+
+/// A session of the account that replicates.
+pub(super) async fn connect(endpoint: &Endpoint, credentials: &Credentials) -> Result<Session> {
+    Session::open(&Connect {
+        endpoint: endpoint.clone(),
+        account: credentials.replication_account(),
+        tls: credentials.tls_for(endpoint),
+        deadline: DEADLINE,
+    })
+    .await
+}
+
+async fn ask(session: &mut Session, from: &StreamFrom) -> Result<(History, bool)> {
+    // What is owned becomes executed: it is read first, so that nothing slips through in between.
+    let owner = text(session, "@@GLOBAL.gtid_owned").await?;
+    let executed = set(session, "@@GLOBAL.gtid_executed").await?;
+    let purged = set(session, "@@GLOBAL.gtid_purged").await?;
+    let uuid = text(session, "@@GLOBAL.server_uuid").await?;
+    if uuid.parse::<ServerUuid>().ok() != Some(from.server_uuid) {
+        let message = format!("another server answers there: {uuid} instead of {}", from.server_uuid);
+        return Err(Fault::failed(message).hint("it is looked at again"));
+    }
+    if text(session, "@@GLOBAL.log_bin").await? != "1" {
+        return Err(Fault::new(Kind::Refused, "it keeps no binlog").hint("start it with log_bin"));
+    }
+    if text(session, "@@GLOBAL.gtid_mode").await? != "ON" {
+        return Err(
+            Fault::new(Kind::Refused, "its gtid_mode is not ON").hint("set gtid_mode=ON on every member")
+        );
+    }
+    let encrypted = text(session, "@@GLOBAL.binlog_encryption").await? == "1";
+    let owned = owned(&owner).failed_reading("gtid_owned", &owner)?;
+    Ok((History { reached: executed.union(&owned), purged }, encrypted))
+}
+
+async fn text(session: &mut Session, what: &str) -> Result<String> {
+    Ok(session.value(&format!("SELECT {what}")).await?.unwrap_or_default())
+}
+
+async fn set(session: &mut Session, what: &str) -> Result<GtidSet> {
+    text(session, what).await?.parse().failed(format!("read {what}"))
+}
+
+trait Readable<T> {
+    fn failed_reading(self, what: &str, text: &str) -> Result<T>;
+}
+
+impl<T> Readable<T> for Option<T> {
+    fn failed_reading(self, what: &str, text: &str) -> Result<T> {
+        self.ok_or_else(|| Fault::failed(format!("read {what}: `{text}` is of an unknown form")))
+    }
+}

@@ -1,0 +1,258 @@
+//! Which server an archiver streams from, and where in its history it goes on: decisions, each with its reasons.
+
+use crate::fault::{Fault, Result};
+use crate::gtid::GtidSet;
+use crate::ids::{Endpoint, ServerUuid};
+use crate::settings::ArchiveFrom;
+use crate::topology::{InstanceState, Member, Role, current_primary, errant};
+
+/// The server to stream from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamFrom {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Its identity.
+    pub server_uuid: ServerUuid,
+    /// Its part in the shard.
+    pub role: Role,
+    /// Why it.
+    pub reason: String,
+}
+
+/// Chooses the server to stream from. Among replicas `current` stays as long as it is fit.
+///
+/// # Errors
+/// As [`current_primary`] where the primary is wanted. [`Kind::Refused`](crate::fault::Kind::Refused) if the
+/// only fit replicas have transactions that the primary lacks, with these; failed if there is none yet.
+pub fn stream_from(from: ArchiveFrom, members: &[Member], current: Option<ServerUuid>) -> Result<StreamFrom> {
+    if from == ArchiveFrom::Primary {
+        let (endpoint, state) = current_primary(members)?;
+        return Ok(chosen(endpoint, state, Role::Primary, "it is the shard's primary"));
+    }
+    let primary = current_primary(members).ok();
+    let mut diverged = None;
+    let mut fit: Vec<(&Member, &InstanceState)> = Vec::new();
+    for (member, state) in members.iter().filter_map(|m| Some((m, m.state.as_ref().ok()?))) {
+        let is_primary = primary.is_some_and(|(_, p)| p.server_uuid == state.server_uuid);
+        if is_primary || (from == ArchiveFrom::Candidate && !member.candidate) {
+            continue;
+        }
+        match primary.map(|(_, primary)| errant(&state.gtid_executed, primary)) {
+            Some(extra) if !extra.is_empty() => diverged = Some((member.endpoint.clone(), extra)),
+            _ => fit.push((member, state)),
+        }
+    }
+    fit.sort_by_key(|(member, state)| (Some(state.server_uuid) != current, member.candidate));
+    match (fit.first(), diverged) {
+        (Some((member, state)), _) => {
+            let role = if member.candidate { Role::Candidate } else { Role::Replica };
+            Ok(chosen(&member.endpoint, state, role, "it is a replica, as archive.from asks"))
+        }
+        (None, Some((endpoint, extra))) => Err(Fault::refused(format!(
+            "archive from {endpoint}: it has transactions that the primary lacks: {extra}"
+        ))
+        .hint("rebuild it, or set archive.from = \"primary\"")),
+        (None, None) => Err(Fault::failed("find a replica to archive from: none answered")
+            .hint("set archive.from = \"primary\", or mend the replicas")),
+    }
+}
+
+fn chosen(endpoint: &Endpoint, state: &InstanceState, role: Role, reason: &str) -> StreamFrom {
+    StreamFrom { endpoint: endpoint.clone(), server_uuid: state.server_uuid, role, reason: reason.to_owned() }
+}
+
+/// What a server says of its history when it is asked for its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// All that is in its binlog or was: `@@GLOBAL.gtid_executed` and `@@GLOBAL.gtid_owned`. What waits for an acknowledgement is
+    /// in its binlog and may be in the archive, but is not executed yet.
+    pub reached: GtidSet,
+    /// What it can no longer send.
+    pub purged: GtidSet,
+}
+
+/// What the archive's line holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// Every transaction of it, with what came before its beginning. `None`: nothing is archived yet.
+    pub held: Option<&'a GtidSet>,
+    /// What the server had executed where its own last piece in this line ends.
+    pub of_server: Option<&'a GtidSet>,
+}
+
+/// Where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GoOn {
+    /// Right behind the last piece of the same server's file.
+    Behind,
+    /// With a file of the server; it is told that these transactions are there.
+    With(GtidSet),
+}
+
+/// What to do with a server's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The line goes on.
+    Continue {
+        /// Where.
+        from: GoOn,
+        /// Transactions that nobody archived and this server can no longer send.
+        gap: GtidSet,
+    },
+    /// The server lacks transactions of the line: a new line begins.
+    Fork {
+        /// Where.
+        from: GoOn,
+        /// The archived transactions that it lacks.
+        lacks: GtidSet,
+        /// Transactions that nobody archived and this server can no longer send.
+        gap: GtidSet,
+        /// The server made some of what it lacks itself: it has lost the end of its own log, and may use these numbers
+        /// again at any moment.
+        at_once: bool,
+    },
+    /// The server lacks transactions that the primary has: it will get them.
+    Behind(GtidSet),
+}
+
+/// Holds a server's history against the archive's line. `primary`: what the shard's primary has executed, if the server is another.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::fault::Kind::Refused) for a server that has nothing in common with the archive.
+pub fn go_on(
+    from: &StreamFrom,
+    history: &History,
+    line: Line<'_>,
+    primary: Option<&GtidSet>,
+) -> Result<Decision> {
+    let Some(held) = line.held else {
+        return Ok(Decision::Continue { from: GoOn::With(history.purged.clone()), gap: GtidSet::new() });
+    };
+    let gap = history.purged.subtract(held);
+    let lacks = held.subtract(&history.reached);
+    if lacks.is_empty() {
+        let behind = gap.is_empty() && line.of_server.is_some_and(|set| history.purged.is_subset_of(set));
+        let from = if behind { GoOn::Behind } else { GoOn::With(held.union(&history.purged)) };
+        return Ok(Decision::Continue { from, gap });
+    }
+    let common = held.intersect(&history.reached);
+    if common.is_empty() {
+        return Err(Fault::refused(format!(
+            "archive from {}: it shares no transaction with the archive, which holds {held}; it has {}",
+            from.endpoint, history.reached
+        ))
+        .hint("it is not a server of this shard: correct the shard's topology, or give it another name"));
+    }
+    if from.role != Role::Primary {
+        let made_good = primary.is_none_or(|primary| !lacks.intersect(primary).is_empty());
+        if made_good {
+            return Ok(Decision::Behind(lacks));
+        }
+    }
+    let at_once = !lacks.of_uuid(from.server_uuid).is_empty();
+    Ok(Decision::Fork { from: GoOn::With(common.union(&history.purged)), lacks, gap, at_once })
+}
+
+/// `@@GLOBAL.gtid_owned`, which names the owner of each transaction (`UUID:5#12:7#13`), as a set.
+pub fn owned(text: &str) -> Option<GtidSet> {
+    let mut plain = String::with_capacity(text.len());
+    let mut skipping = false;
+    for c in text.chars() {
+        skipping = match c {
+            '#' => true,
+            c if c.is_ascii_digit() => skipping,
+            _ => false,
+        };
+        if !skipping {
+            plain.push(c);
+        }
+    }
+    plain.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+    const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+
+    fn set(text: &str) -> GtidSet {
+        text.replace('A', A).replace('B', B).parse().unwrap()
+    }
+
+    fn from(uuid: &str, role: Role) -> StreamFrom {
+        StreamFrom {
+            endpoint: Endpoint::new("db1", 3306),
+            server_uuid: uuid.parse().unwrap(),
+            role,
+            reason: String::new(),
+        }
+    }
+
+    fn decided(uuid: &str, reached: &str, purged: &str, held: &str, of_server: Option<&str>) -> Decision {
+        let history = History { reached: set(reached), purged: set(purged) };
+        let (held, of_server) = (set(held), of_server.map(set));
+        let line = Line { held: Some(&held), of_server: of_server.as_ref() };
+        go_on(&from(uuid, Role::Primary), &history, line, None).unwrap()
+    }
+
+    #[test]
+    fn a_first_stream_begins_with_the_oldest_file() {
+        let history = History { reached: set("A:1-9"), purged: set("A:1-3") };
+        let line = Line { held: None, of_server: None };
+        let decision = go_on(&from(A, Role::Primary), &history, line, None).unwrap();
+        assert_eq!(decision, Decision::Continue { from: GoOn::With(set("A:1-3")), gap: GtidSet::new() });
+    }
+
+    #[test]
+    fn the_same_server_goes_on_behind_its_last_piece() {
+        let decision = decided(A, "A:1-9", "A:1-3", "A:1-7", Some("A:1-7"));
+        assert_eq!(decision, Decision::Continue { from: GoOn::Behind, gap: GtidSet::new() });
+    }
+
+    #[test]
+    fn a_promoted_server_with_everything_continues_the_line() {
+        let decision = decided(B, "A:1-7,B:1-2", "", "A:1-7", None);
+        assert_eq!(decision, Decision::Continue { from: GoOn::With(set("A:1-7")), gap: GtidSet::new() });
+    }
+
+    #[test]
+    fn what_was_purged_before_it_was_archived_is_a_gap() {
+        let decision = decided(A, "A:1-9", "A:1-8", "A:1-5", Some("A:1-5"));
+        let expected = Decision::Continue { from: GoOn::With(set("A:1-8")), gap: set("A:6-8") };
+        assert_eq!(decision, expected);
+    }
+
+    #[test]
+    fn a_promoted_server_that_lacks_something_is_a_fork() {
+        let decision = decided(B, "A:1-5,B:1-2", "A:1-2", "A:1-7", None);
+        let from = GoOn::With(set("A:1-5"));
+        let expected = Decision::Fork { from, lacks: set("A:6-7"), gap: GtidSet::new(), at_once: false };
+        assert_eq!(decision, expected);
+        let own = decided(A, "A:1-5", "", "A:1-7", Some("A:1-7"));
+        assert!(matches!(own, Decision::Fork { at_once: true, .. }), "{own:?}");
+    }
+
+    #[test]
+    fn a_lagging_replica_is_waited_for_and_a_stranger_refused() {
+        let history = History { reached: set("A:1-5"), purged: GtidSet::new() };
+        let held = set("A:1-7");
+        let line = Line { held: Some(&held), of_server: None };
+        let decision = go_on(&from(B, Role::Replica), &history, line, Some(&set("A:1-9"))).unwrap();
+        assert_eq!(decision, Decision::Behind(set("A:6-7")));
+        let history = History { reached: set("B:1-5"), purged: GtidSet::new() };
+        let fault = go_on(&from(B, Role::Primary), &history, line, None).unwrap_err();
+        assert_eq!(fault.kind, crate::fault::Kind::Refused);
+        assert!(fault.message.contains(A) && fault.message.contains(B), "{fault}");
+    }
+
+    #[test]
+    fn owned_transactions_are_read() {
+        assert_eq!(owned(""), Some(GtidSet::new()));
+        assert_eq!(owned(&format!("{A}:5#12:7#13,\n{B}:1#9")), Some(set("A:5:7,B:1")));
+        assert_eq!(owned(&format!("{A}:blue:5#12")), Some(set("A:blue:5")));
+        assert_eq!(owned("nonsense"), None);
+    }
+}
