@@ -158,6 +158,9 @@ pub struct BackupsArgs {
     /// Only the newest; exit code 21 if there is none
     #[arg(long)]
     pub latest: bool,
+    /// Ask the tags of EBS snapshots instead of the repository: for the day the repository is lost
+    #[arg(long)]
+    pub from_tags: bool,
 }
 
 /// `plan`.

@@ -9,15 +9,18 @@ use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::mysql::server::Servers;
 use backstop_adapters::secrets;
 use backstop_adapters::topology::{Asked, Members, Orchestrator};
-use backstop_engine::ports::Topology;
+use backstop_engine::ports::{Instances, Topology};
 use backstop_engine::world::World;
 use backstop_model::credentials::Credentials;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
 use backstop_model::settings::{
-    Document, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings, TopologySettings,
+    Document, ProviderWish, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings,
+    TopologySettings,
 };
 use backstop_repo::{Location, RepoKey, Repository, S3Access};
+
+use crate::cloud::{self, Cloud};
 
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_FILES: [&str; 2] = ["backstop.toml", "/etc/backstop/backstop.toml"];
@@ -99,20 +102,29 @@ impl App {
         })
     }
 
-    /// Opens the shard's instances on this host. Each shard has a folder of its own in the work directory: what a dead
-    /// run left is cleared with the help of the server it was made from.
+    /// Opens the shard's instances: on this host, or anywhere if their volumes are EBS. Each shard has a folder of its own in
+    /// the work directory: what a dead run left is cleared with the help of the server it was made from.
     ///
     /// # Errors
-    /// When the credentials cannot be read.
-    pub fn instances(&self, name: &ShardName, shard: &ShardSettings) -> Result<LocalInstances> {
+    /// When the credentials cannot be read, and as [`cloud::instances`].
+    pub async fn instances(&self, name: &ShardName, shard: &ShardSettings) -> Result<Box<dyn Instances>> {
+        if shard.snapshot.provider == ProviderWish::Ebs {
+            return cloud::instances(self, name, shard).await;
+        }
         let work_dir = shard.snapshot.work_dir.join(name.as_str());
-        Ok(LocalInstances {
+        Ok(Box::new(LocalInstances {
             connector: Connector::new(&self.credentials(shard)?),
             freeze: shard.freeze.clone(),
             snapshot: SnapshotSettings { work_dir, ..shard.snapshot.clone() },
             servers: Arc::new(self.servers()),
             world: self.world.clone(),
-        })
+        }))
+    }
+
+    /// The EBS snapshots that a shard's backups may be kept in. The shard need not be configured.
+    pub fn volumes(&self, name: &ShardName) -> Cloud {
+        let settings = self.settings.shards.get(name).map(|shard| shard.snapshot.clone());
+        Cloud::new(settings.unwrap_or_default(), self.world.clone())
     }
 
     /// Starts servers.

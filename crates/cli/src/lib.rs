@@ -1,6 +1,7 @@
 //! The backstop command: the only part that reads arguments, prints and exits.
 
 pub mod args;
+mod cloud;
 pub mod commands;
 pub mod compose;
 pub mod demo;

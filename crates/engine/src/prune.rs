@@ -1,4 +1,7 @@
 //! Prune: deletes what retention no longer wants. The plan comes first; nothing is deleted but what it names.
+//!
+//! A backup in EBS is first taken from the list. When its grace is over its EBS snapshots are deleted, and only then its
+//! manifest, which is what names them: after a kill in between the next prune goes on.
 
 use std::time::Duration;
 
@@ -6,8 +9,10 @@ use backstop_model::fault::Result;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::report::PruneReport;
 use backstop_model::retention::{Retention, Vote, decide};
-use backstop_repo::{CatalogEntry, Repository, Swept, Writer};
+use backstop_model::settings::ProviderWish;
+use backstop_repo::{CatalogEntry, Repository, Storage, SweepPlan, Writer};
 
+use crate::ports::VolumeSnapshots;
 use crate::world::World;
 
 /// A deleted backup's objects stay for so long, for a recovery that is reading them right now.
@@ -21,6 +26,10 @@ pub struct Prune<'a> {
     pub retention: Option<&'a Retention>,
     /// Where its backups are.
     pub repository: &'a Repository,
+    /// Deletes the EBS snapshots of its backups.
+    pub volumes: &'a dyn VolumeSnapshots,
+    /// What takes its snapshots: with [`ProviderWish::Ebs`], what dead runs left in EC2 goes too.
+    pub provider: ProviderWish,
     /// Time, reporter, stop.
     pub world: &'a World,
 }
@@ -55,13 +64,29 @@ async fn story(p: &Prune<'_>, writer: &mut Writer) -> Result<PruneReport> {
     if !doomed.is_empty() {
         p.world.step("condemn", writer.condemn(&doomed, p.world.clock.now())).await?;
     }
-    let swept = p.world.step("sweep", sweep(p, writer)).await?;
-    Ok(PruneReport::planned(p.shard.clone(), votes).applied(swept.objects, swept.bytes))
+    let plan = writer.sweep_plan(p.world.clock.now(), GRACE).await?;
+    let removed_snapshots = volumes(p, writer, &plan).await?;
+    let swept = p.world.step("sweep", writer.sweep(plan)).await?;
+    let report = PruneReport::planned(p.shard.clone(), votes).applied(swept.objects, swept.bytes);
+    Ok(PruneReport { removed_snapshots, ..report })
 }
 
-async fn sweep(p: &Prune<'_>, writer: &mut Writer) -> Result<Swept> {
-    let plan = writer.sweep_plan(p.world.clock.now(), GRACE).await?;
-    writer.sweep(plan).await
+/// Deletes the EBS snapshots of the backups that the plan forgets, and those of dead runs.
+async fn volumes(p: &Prune<'_>, writer: &Writer, plan: &SweepPlan) -> Result<Vec<String>> {
+    let condemned = writer.reader().condemned().await?;
+    let over =
+        condemned.iter().map(|condemned| &condemned.entry).filter(|entry| entry.facts.lineage.is_ebs());
+    let mut removed = Vec::new();
+    for entry in over.filter(|entry| plan.backups.contains(&entry.facts.backup_id)) {
+        if let Storage::Ebs { snapshot_ids, region } = writer.reader().storage_of(entry).await? {
+            p.world.step("volumes", p.volumes.delete(&snapshot_ids, &region)).await?;
+            removed.extend(snapshot_ids);
+        }
+    }
+    if p.provider == ProviderWish::Ebs {
+        removed.extend(p.world.step("clear", p.volumes.clear_dead_runs(p.shard)).await?);
+    }
+    Ok(removed)
 }
 
 fn votes(p: &Prune<'_>, catalog: &[CatalogEntry]) -> Vec<Vote> {

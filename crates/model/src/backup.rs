@@ -34,7 +34,7 @@ pub struct Source {
 pub struct Lineage {
     /// The server the data was taken from.
     pub server_uuid: ServerUuid,
-    /// The volume as the snapshot provider names it (`clone`, `btrfs:<subvolume uuid>`, …). Files of two
+    /// The volume as the snapshot provider names it (`clone`, `btrfs:<subvolume uuid>`, `ebs:<volume id>+…`). Files of two
     /// snapshots may be compared position by position if provider and volume are the same.
     pub volume: String,
     /// The volume's generation when the snapshot was taken, where the provider has one (btrfs).
@@ -44,6 +44,13 @@ pub struct Lineage {
     /// volume without it has been set back since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<String>,
+}
+
+impl Lineage {
+    /// True if the data is in EBS snapshots.
+    pub fn is_ebs(&self) -> bool {
+        self.volume.starts_with("ebs:")
+    }
 }
 
 /// The facts of one backup: everything but where its bytes are.

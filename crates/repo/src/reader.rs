@@ -57,6 +57,14 @@ impl Reader {
         Ok(self.manifest_of(entry).await?)
     }
 
+    /// Where the data of a listed or condemned backup is.
+    ///
+    /// # Errors
+    /// As [`Reader::manifest`].
+    pub async fn storage_of(&self, entry: &CatalogEntry) -> Result<crate::Storage> {
+        Ok(self.manifest_of(entry).await?.storage)
+    }
+
     pub(crate) async fn manifest_of(&self, entry: &CatalogEntry) -> Result<Manifest, ObjectFault> {
         let expected = Expected::referenced(ObjectKind::Manifest, &entry.manifest);
         let manifest: Manifest = self.log.shelf.get(expected).await?;

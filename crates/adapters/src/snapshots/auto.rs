@@ -19,7 +19,7 @@ pub async fn open(wish: ProviderWish, site: Site) -> Result<Box<dyn Snapshots>> 
         ProviderWish::Clone => Ok(Box::new(Clone::new(site))),
         ProviderWish::Btrfs => Ok(Box::new(Btrfs::new(site))),
         ProviderWish::Ebs => {
-            let message = "snapshot.provider = \"ebs\" is not in this version";
+            let message = "snapshot.provider = \"ebs\" takes no snapshot on this host";
             Err(Fault::new(Kind::Usage, message).hint("use \"auto\", \"btrfs\" or \"clone\""))
         }
         ProviderWish::Auto => auto(site).await,

@@ -31,7 +31,7 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Ended>
 /// As [`backup::backup`]; when no member may be backed up.
 pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<BackupReport> {
     let settings = app.shard(shard)?;
-    let (topology, instances) = (app.topology(settings)?, app.instances(shard, settings)?);
+    let (topology, instances) = (app.topology(settings)?, app.instances(shard, settings).await?);
     let repository = app.world.unless_stopped(app.repository()).await?;
     let rules = Rules {
         source: &settings.source,
@@ -45,7 +45,7 @@ pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<B
         shard,
         kind,
         choice: &choice,
-        instances: &instances,
+        instances: &*instances,
         repository: &repository,
         world: &app.world,
     };

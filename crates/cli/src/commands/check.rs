@@ -44,7 +44,7 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
 
 async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<ShardChecked> {
     let settings = app.shard(&shard)?;
-    let (topology, instances) = match (app.topology(settings), app.instances(&shard, settings)) {
+    let (topology, instances) = match (app.topology(settings), app.instances(&shard, settings).await) {
         (Ok(topology), Ok(instances)) => (topology, instances),
         (Err(fault), _) | (_, Err(fault)) => {
             return Ok(ShardChecked { shard, findings: vec![unreadable(&fault)] });
@@ -57,7 +57,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         locking: locking(settings),
         schedule: settings.schedule.as_ref(),
         topology: &*topology,
-        instances: &instances,
+        instances: &*instances,
         programs: &app.servers(),
         reader: &repository.reader(&shard),
         world: &app.world,

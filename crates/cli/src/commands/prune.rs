@@ -17,8 +17,15 @@ pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<Ended> 
     let repository = app.world.unless_stopped(app.repository()).await?;
     let mut shards = Vec::new();
     for shard in app.shards(args.shard.as_ref())? {
-        let retention = app.shard(&shard)?.retention.as_ref();
-        let story = Prune { shard: &shard, retention, repository: &repository, world: &app.world };
+        let settings = app.shard(&shard)?;
+        let story = Prune {
+            shard: &shard,
+            retention: settings.retention.as_ref(),
+            repository: &repository,
+            volumes: &app.volumes(&shard),
+            provider: settings.snapshot.provider,
+            world: &app.world,
+        };
         let report = if args.apply { prune::prune(&story).await } else { prune::plan(&story).await };
         shards.push(report.map_err(|fault| fault.during(format_args!("prune shard {shard}")))?);
     }

@@ -1,14 +1,18 @@
 //! `backup` and `backups`.
 
 use backstop_model::freeze::{FreezeMode, FreezeReport};
-use backstop_model::report::{BackupReport, BackupRow, BackupState, BackupsReport};
+use backstop_model::report::{
+    BackupReport, BackupRow, BackupState, BackupsReport, EbsSnapshots, TaggedReport, VolumeState,
+};
 
 use crate::human;
 use crate::page::{Page, Screen};
 
 impl Screen for BackupReport {
     fn draw(&self, page: &mut Page) {
-        let title = format!("Backup {} of shard {} is complete.", self.backup_id, self.shard);
+        let pending = self.ebs.as_ref().is_some_and(|ebs| ebs.state == Some(VolumeState::Pending));
+        let end = if pending { "is taken; EC2 is still storing its blocks" } else { "is complete" };
+        let title = format!("Backup {} of shard {} {end}.", self.backup_id, self.shard);
         page.line(page.paint.strong(&title));
         page.fields(fields(self));
         page.next(&[
@@ -40,9 +44,23 @@ fn kind(report: &BackupReport) -> String {
 
 fn stored(report: &BackupReport) -> String {
     let sizes = report.sizes;
+    if let Some(ebs) = &report.ebs {
+        return format!("{}, of {} of volumes", snapshots(ebs), human::bytes(sizes.data_bytes));
+    }
     let (stored, changed, data) =
         (human::bytes(sizes.stored_bytes), human::bytes(sizes.changed_bytes), human::bytes(sizes.data_bytes));
     format!("{stored} for {changed} that changed, of {data} of data")
+}
+
+fn snapshots(ebs: &EbsSnapshots) -> String {
+    let state = match ebs.state {
+        None => "state not asked",
+        Some(VolumeState::Completed) => "completed",
+        Some(VolumeState::Pending) => "pending",
+        Some(VolumeState::Error) => "FAILED",
+        Some(VolumeState::Missing) => "GONE",
+    };
+    format!("EBS {} in {} ({state})", ebs.snapshot_ids.join(", "), ebs.region)
 }
 
 /// How writes on the source were held.
@@ -70,6 +88,25 @@ impl Screen for BackupsReport {
             format!("backstop plan {} --backup ID      shows what a recovery would do", self.shard),
             format!("backstop recover {} --backup ID --into DIR ( --join | --standalone )", self.shard),
         ]);
+    }
+}
+
+impl Screen for TaggedReport {
+    fn draw(&self, page: &mut Page) {
+        if self.from_tags.is_empty() {
+            page.line(format!("No EBS snapshot is tagged as a proven backup of shard {}.", self.shard));
+            return;
+        }
+        let row = |backup: &backstop_model::report::TaggedBackup| {
+            vec![
+                backup.backup_id.to_string(),
+                human::moment(backup.taken_at),
+                snapshots(&backup.ebs),
+                backup.source.clone(),
+                backup.gtid.clone(),
+            ]
+        };
+        page.table(&["BACKUP", "TAKEN AT", "DATA", "FROM", "GTID"], self.from_tags.iter().map(row).collect());
     }
 }
 

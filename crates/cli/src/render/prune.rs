@@ -51,6 +51,9 @@ fn shard(report: &PruneReport, page: &mut Page) {
         let (objects, bytes) =
             (human::count(report.removed_objects, "object"), human::bytes(report.freed_bytes));
         page.line(format!("  removed {objects}, {bytes}"));
+        if !report.removed_snapshots.is_empty() {
+            page.line(format!("  deleted EBS snapshots {}", report.removed_snapshots.join(", ")));
+        }
         page.line(
             "  what the deleted backups alone needed goes with the next prune, an hour from now or later",
         );
