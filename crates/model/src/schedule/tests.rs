@@ -82,6 +82,21 @@ fn faults_name_the_field() {
     }
 }
 
+/// The Terraform module is held to the same answers by `testing/terraform/test_schedules.py`.
+#[test]
+fn the_table_shared_with_terraform() {
+    let table = include_str!("../../../../testing/terraform/schedules.txt");
+    let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for line in lines {
+        let (text, said) = line.split_once(" => ").expect(line);
+        match (text.parse::<Schedule>(), said) {
+            (Ok(_), "ok") => {}
+            (Err(error), part) if error.reason.contains(part.trim()) => {}
+            (read, _) => panic!("{line}: {read:?}"),
+        }
+    }
+}
+
 #[test]
 fn longest_intervals() {
     let hours =

@@ -1,0 +1,71 @@
+# One recovery: an instance in another availability zone, with the MySQL volume made from a snapshot.
+
+terraform {
+  required_version = ">= 1.10"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 6.10, < 7.0"
+    }
+  }
+
+  # One key for each recovery: terraform init -backend-config=backend.hcl -backend-config="key=backstop/recoveries/$RECOVERY.tfstate"
+  backend "s3" {}
+}
+
+provider "aws" {
+  region = var.region
+}
+
+variable "region" {
+  type    = string
+  default = "eu-central-1"
+}
+
+variable "recovery_id" {
+  type = string
+}
+
+variable "primary_availability_zone" {
+  type = string
+}
+
+variable "availability_zone" {
+  type = string
+}
+
+variable "snapshots" {
+  description = "Device name to snapshot id: what `backstop backups orders --latest --json` names."
+  type        = map(string)
+}
+
+module "instance" {
+  source = "../../modules/recovered-instance"
+
+  shard       = "orders"
+  recovery_id = var.recovery_id
+
+  primary_availability_zone = var.primary_availability_zone
+  availability_zone         = var.availability_zone
+  subnet_id                 = "subnet-0123456789abcdef1"
+  security_group_ids        = ["sg-0123456789abcdef0"]
+  ami_id                    = "ami-0123456789abcdef0"
+  instance_type             = "r7i.xlarge"
+  key_name                  = "databases"
+
+  volumes                  = [for device, snapshot in var.snapshots : { device_name = device, snapshot_id = snapshot }]
+  initialization_rate_mibs = 200
+}
+
+output "host" {
+  value = module.instance.host
+}
+
+output "volumes" {
+  value = module.instance.volumes
+}
+
+output "ansible_inventory" {
+  value = module.instance.ansible_inventory
+}

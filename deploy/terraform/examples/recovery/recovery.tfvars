@@ -1,0 +1,4 @@
+recovery_id               = "orders-20261123T2355"
+primary_availability_zone = "eu-central-1a"
+availability_zone         = "eu-central-1b"
+snapshots                 = { "/dev/sdf" = "snap-0123456789abcdef0" }

@@ -1,0 +1,91 @@
+# One shard, complete: function, schedule, roles, endpoints, bucket and alarms.
+
+terraform {
+  required_version = ">= 1.10"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 6.10, < 7.0"
+    }
+  }
+
+  # terraform init -backend-config=backend.hcl
+  backend "s3" {}
+}
+
+provider "aws" {
+  region = var.region
+}
+
+variable "region" {
+  type    = string
+  default = "eu-central-1"
+}
+
+variable "account_id" {
+  type    = string
+  default = "123456789012"
+}
+
+variable "package" {
+  description = "The function's zip."
+  type        = string
+  default     = "backstop-lambda.zip"
+}
+
+module "orders" {
+  source = "../../modules/shard-backup"
+
+  shard        = "orders"
+  cluster_name = "orders"
+  secret_arn   = "arn:aws:secretsmanager:${var.region}:${var.account_id}:secret:prod/orders-AbCdEf"
+  schedule     = "cron(55 23 * * ? *)"
+  package      = { path = var.package }
+
+  vpc_id               = "vpc-0123456789abcdef0"
+  subnet_ids           = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
+  database_cidr_blocks = ["10.1.0.0/16"]
+
+  endpoints = {
+    create          = true
+    route_table_ids = ["rtb-0123456789abcdef0"]
+  }
+
+  bucket = {
+    name   = "acme-backstop"
+    create = true
+    prefix = "orders"
+  }
+
+  volume_tag       = { key = "Role", value = "mysql" }
+  alarm            = { actions = ["arn:aws:sns:${var.region}:${var.account_id}:database-on-call"] }
+  prune_principals = ["arn:aws:iam::${var.account_id}:role/backstop-housekeeping"]
+  tags             = { Team = "databases" }
+}
+
+# The next shard uses the first one's endpoints and bucket, under a prefix of its own.
+module "customers" {
+  source = "../../modules/shard-backup"
+
+  shard      = "customers"
+  secret_arn = "arn:aws:secretsmanager:${var.region}:${var.account_id}:secret:prod/customers-GhIjKl"
+  schedule   = "rate(6 hours)"
+  package    = { path = var.package }
+
+  vpc_id               = "vpc-0123456789abcdef0"
+  subnet_ids           = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
+  database_cidr_blocks = ["10.1.0.0/16"]
+
+  endpoints = { security_group_id = module.orders.endpoints_security_group_id }
+  bucket    = { name = "acme-backstop", prefix = "customers" }
+  alarm     = { missing_after_hours = 8 }
+}
+
+output "repository" {
+  value = module.orders.repository
+}
+
+output "function" {
+  value = module.orders.function_name
+}

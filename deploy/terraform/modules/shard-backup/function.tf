@@ -1,0 +1,59 @@
+resource "aws_cloudwatch_log_group" "function" {
+  name              = local.log_group
+  retention_in_days = var.log_retention_days
+  kms_key_id        = var.log_kms_key_arn
+  tags              = var.tags
+}
+
+resource "aws_lambda_function" "backup" {
+  function_name = local.name
+  description   = "Backs up the MySQL shard ${var.shard} (Backstop)"
+  role          = aws_iam_role.function.arn
+
+  runtime       = "provided.al2023"
+  handler       = "bootstrap"
+  architectures = [var.architecture]
+  memory_size   = var.memory_mb
+  timeout       = var.timeout_seconds
+
+  filename          = var.package.path
+  s3_bucket         = var.package.s3_bucket
+  s3_key            = var.package.s3_key
+  s3_object_version = var.package.s3_object_version
+  source_code_hash  = var.package.path == null ? var.package.sha256 : coalesce(var.package.sha256, try(filebase64sha256(var.package.path), "unreadable"))
+
+  environment {
+    variables = merge(var.environment, { BACKSTOP_REPOSITORY = local.repository })
+  }
+
+  vpc_config {
+    subnet_ids         = var.subnet_ids
+    security_group_ids = [aws_security_group.function.id]
+  }
+
+  tags = var.tags
+
+  # Without the network permission the function cannot be made, and without its log group Lambda makes one that never expires.
+  depends_on = [aws_iam_role_policy.function, aws_cloudwatch_log_group.function]
+}
+
+# A run that fails is tried once more; the function knows from the scheduled time that it was done. Then the event goes to the queue.
+resource "aws_lambda_function_event_invoke_config" "backup" {
+  function_name                = aws_lambda_function.backup.function_name
+  maximum_retry_attempts       = 1
+  maximum_event_age_in_seconds = 3600
+
+  destination_config {
+    on_failure {
+      destination = aws_sqs_queue.failed.arn
+    }
+  }
+}
+
+# Events that no run could serve, with the reason: of failed runs, and of schedules that could not invoke.
+resource "aws_sqs_queue" "failed" {
+  name                      = "${local.name}-failed"
+  message_retention_seconds = 14 * 24 * 3600
+  sqs_managed_sse_enabled   = true
+  tags                      = var.tags
+}

@@ -1,0 +1,41 @@
+module "schedule" {
+  source = "./schedule"
+  text   = var.schedule
+}
+
+resource "aws_scheduler_schedule" "backup" {
+  name        = local.name
+  description = "Backs up the MySQL shard ${var.shard}"
+  state       = var.schedule_enabled ? "ENABLED" : "DISABLED"
+
+  schedule_expression          = module.schedule.expression
+  schedule_expression_timezone = var.schedule_timezone
+
+  flexible_time_window {
+    mode = "OFF"
+  }
+
+  target {
+    arn      = aws_lambda_function.backup.arn
+    role_arn = aws_iam_role.scheduler.arn
+    input    = local.event
+
+    # Later than this, a missed backup is better reported than made up for at any time of the day.
+    retry_policy {
+      maximum_event_age_in_seconds = 3600
+      maximum_retry_attempts       = 10
+    }
+
+    dead_letter_config {
+      arn = aws_sqs_queue.failed.arn
+    }
+  }
+}
+
+locals {
+  # EventBridge puts the time in place of the words in angle brackets, which jsonencode would escape.
+  event = replace(replace(jsonencode({
+    secret_id      = var.secret_arn
+    scheduled_time = "<aws.scheduler.scheduled-time>"
+  }), "\\u003c", "<"), "\\u003e", ">")
+}

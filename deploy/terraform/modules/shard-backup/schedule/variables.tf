@@ -1,0 +1,4 @@
+variable "text" {
+  description = "What is to be a schedule."
+  type        = string
+}

@@ -1,0 +1,90 @@
+resource "aws_s3_bucket" "repository" {
+  bucket        = var.name
+  force_destroy = var.force_destroy
+  tags          = var.tags
+}
+
+resource "aws_s3_bucket_versioning" "repository" {
+  bucket = aws_s3_bucket.repository.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "repository" {
+  bucket = aws_s3_bucket.repository.id
+
+  rule {
+    bucket_key_enabled = var.kms_key_arn != null
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = var.kms_key_arn == null ? "AES256" : "aws:kms"
+      kms_master_key_id = var.kms_key_arn
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "repository" {
+  bucket = aws_s3_bucket.repository.id
+
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "repository" {
+  bucket = aws_s3_bucket.repository.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "repository" {
+  bucket = aws_s3_bucket.repository.id
+
+  # Current objects never expire here: only `backstop prune` knows which are needed.
+  rule {
+    id     = "noncurrent-versions"
+    status = "Enabled"
+
+    filter {}
+
+    noncurrent_version_expiration {
+      noncurrent_days = var.noncurrent_days
+    }
+
+    expiration {
+      expired_object_delete_marker = true
+    }
+  }
+
+  rule {
+    id     = "broken-uploads"
+    status = "Enabled"
+
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.repository]
+}
+
+resource "aws_s3_bucket_policy" "repository" {
+  bucket = aws_s3_bucket.repository.id
+  policy = jsonencode({ Version = "2012-10-17", Statement = [{
+    Sid       = "OnlyEncryptedConnections"
+    Effect    = "Deny"
+    Principal = "*"
+    Action    = "s3:*"
+    Resource  = [aws_s3_bucket.repository.arn, "${aws_s3_bucket.repository.arn}/*"]
+    Condition = { Bool = { "aws:SecureTransport" = "false" } }
+  }] })
+
+  depends_on = [aws_s3_bucket_public_access_block.repository]
+}
