@@ -77,6 +77,85 @@ impl ShardKeys {
     pub(crate) fn pack(&self, id: PackId) -> String {
         format!("{}/packs/{:020}-{:012x}", self.base, id.claim, id.number)
     }
+
+    pub(crate) fn archive(&self) -> ArchiveKeys {
+        ArchiveKeys { base: format!("{}/archive", self.base) }
+    }
+}
+
+/// The keys of one shard's archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ArchiveKeys {
+    base: String,
+}
+
+impl ArchiveKeys {
+    /// Everything of the archive is below this.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Its claims: a log and heartbeats of its own, so that a backup and an archiver do not wait for each other.
+    pub(crate) fn claims(&self) -> ShardKeys {
+        ShardKeys { base: self.base.clone() }
+    }
+
+    pub(crate) fn journal(&self) -> String {
+        format!("{}/journal", self.base)
+    }
+
+    pub(crate) fn entry(&self, number: u64) -> String {
+        format!("{}/journal/{number:020}", self.base)
+    }
+
+    pub(crate) fn indexes(&self) -> String {
+        format!("{}/index", self.base)
+    }
+
+    /// The index of the entries from `first` to `last`.
+    pub(crate) fn index(&self, first: u64, last: u64) -> String {
+        format!("{}/index/{first:020}-{last:020}", self.base)
+    }
+
+    pub(crate) fn segments(&self) -> String {
+        format!("{}/segments", self.base)
+    }
+
+    /// The `number`th segment that a claim stored.
+    pub(crate) fn segment(&self, claim: u64, number: u64) -> String {
+        format!("{}/segments/{claim:020}-{number:012x}", self.base)
+    }
+
+    pub(crate) fn alive(&self) -> String {
+        format!("{}/alive", self.base)
+    }
+
+    pub(crate) fn alive_of(&self, claim: u64) -> String {
+        format!("{}/alive/{claim:020}", self.base)
+    }
+
+    pub(crate) fn horizons(&self) -> String {
+        format!("{}/horizon", self.base)
+    }
+
+    pub(crate) fn horizon(&self, number: u64) -> String {
+        format!("{}/horizon/{number:020}", self.base)
+    }
+}
+
+/// The number a name in a directory starts with: `None` for a name that is not Backstop's.
+pub(crate) fn number_in(directory: &str, key: &str) -> Option<u64> {
+    let name = key.strip_prefix(directory)?.strip_prefix('/')?;
+    let digits = name.split('-').next()?;
+    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+}
+
+/// The numbers in a name of the form `first-last`.
+pub(crate) fn span_in(directory: &str, key: &str) -> Option<(u64, u64)> {
+    let name = key.strip_prefix(directory)?.strip_prefix('/')?;
+    let (first, last) = name.split_once('-')?;
+    let number = |digits: &str| (digits.len() == 20).then(|| digits.parse().ok()).flatten();
+    Some((number(first)?, number(last)?))
 }
 
 /// Which pack: the claim that wrote it and its number within the claim. The trees that a claim stores number

@@ -3,6 +3,7 @@
 //! A [`Repository`] is opened once. From it comes a [`Reader`] of one shard, which cannot write, and a
 //! [`Writer`], which holds the shard's claim. `docs/format.md` describes every byte.
 
+mod archive;
 mod catalog;
 mod claim;
 mod done_list;
@@ -33,6 +34,7 @@ mod tree;
 mod verify;
 mod writer;
 
+pub use archive::{ArchiveReader, ArchiveWriter, LineSource};
 pub use catalog::{CatalogEntry, Condemned, Holder};
 pub use location::{Location, S3Access};
 pub use manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};

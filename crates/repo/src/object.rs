@@ -13,7 +13,7 @@ mod table;
 use backstop_model::fault::{Fault, Kind as FaultKind};
 
 pub(crate) use encode::{Encoder, FRAME, Unpacker};
-pub(crate) use open::{Ends, Expected, Opened, blocking, open, read_small, stream};
+pub(crate) use open::{Ends, Expected, Opened, blocking, open, open_end, read_small, stream};
 pub(crate) use table::{FrameTable, TAIL_GUESS};
 
 use crate::seal::{Digest, Seal, digest, hex};
@@ -34,6 +34,11 @@ pub(crate) enum ObjectKind {
     Extents = 6,
     Fingerprints = 7,
     Pack = 8,
+    Entry = 9,
+    Segment = 10,
+    Index = 11,
+    Horizon = 12,
+    Alive = 13,
 }
 
 /// Why an object cannot be used.

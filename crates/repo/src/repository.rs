@@ -13,7 +13,7 @@ use crate::log::Log;
 use crate::root::{self, Kept};
 use crate::seal::Seal;
 use crate::shelf::Shelf;
-use crate::{Location, Reader, RepoKey, Writer, probe, staged, store};
+use crate::{ArchiveReader, ArchiveWriter, Location, Reader, RepoKey, Writer, archive, probe, staged, store};
 
 /// An opened repository.
 #[derive(Clone)]
@@ -103,6 +103,27 @@ impl Repository {
         let claim = claim::claim(&log, operation).await?;
         let life = Life::begin(&log, claim.number).await?;
         Ok(Writer::new(Reader { log }, claim, life))
+    }
+
+    /// A reader of one shard's archive. It needs read access only.
+    pub fn archive(&self, shard: &ShardName) -> ArchiveReader {
+        self.archive_reader(&self.log(shard, self.seal().unwrap_or(Seal::Plain)))
+    }
+
+    /// Claims the archive of a shard for writing: one archiver for each shard. It has nothing to do with the claim on the shard's
+    /// backups. Waits up to 15 s to find out whether another holder is alive.
+    ///
+    /// # Errors
+    /// As [`Repository::claim`].
+    pub async fn claim_archive(&self, shard: &ShardName) -> Result<ArchiveWriter> {
+        let seal = self.made().await?;
+        let log = self.log(shard, seal);
+        let reader = self.archive_reader(&log);
+        archive::claim(reader, Log { keys: log.keys.archive().claims(), ..log }).await
+    }
+
+    fn archive_reader(&self, log: &Log) -> ArchiveReader {
+        ArchiveReader::new(log.shelf.clone(), log.keys.archive(), log.shard.clone())
     }
 
     /// Wraps the data key with another key instead of the one this repository was opened with. What is stored

@@ -73,20 +73,50 @@ pub(crate) async fn open(
     expected: Expected<'_>,
     ends: Ends,
 ) -> ObjectResult<Opened> {
-    let key = expected.key;
     if ends == Ends::Both {
-        let head = get(store, key, 0..HEADER as u64).await?;
-        check_header(&head, expected.kind, key, seal)?;
+        let head = get(store, expected.key, 0..HEADER as u64).await?;
+        check_header(&head, expected.kind, expected.key, seal)?;
     }
-    let (size, mut tail) = get_tail(store, key, TAIL_GUESS).await?;
+    Ok(open_end(store, seal, expected, TAIL_GUESS).await?.opened)
+}
+
+/// An object, and what came along with its table.
+pub(crate) struct WithEnd {
+    pub(crate) opened: Opened,
+    /// Of the whole object, in bytes.
+    pub(crate) size: u64,
+    /// The object's last bytes.
+    end: Bytes,
+}
+
+impl WithEnd {
+    /// The stored bytes of the frames from this one to the last, if they came along.
+    pub(crate) fn frames_from(&self, first: usize) -> Option<Bytes> {
+        let offset = self.opened.table.frames().get(first)?.offset;
+        let start = offset.checked_sub(self.size - self.end.len() as u64)?;
+        Some(self.end.slice(start as usize..))
+    }
+}
+
+/// Opens an object by its end: `guess` bytes of it are fetched at once.
+pub(crate) async fn open_end(
+    store: &Arc<dyn ObjectStore>,
+    seal: &Seal,
+    expected: Expected<'_>,
+    guess: u64,
+) -> ObjectResult<WithEnd> {
+    let key = expected.key;
+    let (size, mut end) = get_tail(store, key, guess).await?;
     expected.check(size, None)?;
-    let needed = table::needed(key, size, &tail)?;
-    if needed > tail.len() as u64 {
-        (_, tail) = get_tail(store, key, needed).await?;
+    let needed = table::needed(key, size, &end)?;
+    if needed > end.len() as u64 {
+        (_, end) = get_tail(store, key, needed).await?;
     }
-    let table = table::parse(key, size, &tail)?;
+    let table = table::parse(key, size, &end)?;
     expected.check(size, Some(&table))?;
-    Ok(Opened { store: store.clone(), key: key.to_owned(), seal: seal.clone(), table: Arc::new(table) })
+    let opened =
+        Opened { store: store.clone(), key: key.to_owned(), seal: seal.clone(), table: Arc::new(table) };
+    Ok(WithEnd { opened, size, end })
 }
 
 impl Opened {

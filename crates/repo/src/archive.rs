@@ -1,0 +1,19 @@
+//! The archive of one shard: its binlog in segments, kept as a journal of numbered entries that are created and never overwritten.
+//!
+//! An entry is one object: a piece of the tail with its bytes, or that a segment was sealed, a line begun, the archive claimed, or the
+//! older entries rolled up into an index. Who archives creates the number after the newest it knows. Every claim is an entry too, so an
+//! archiver that was superseded finds its next number taken, and has stored nothing: each put is its own fence.
+
+mod bytes;
+mod contents;
+mod entry;
+mod journal;
+mod reader;
+mod roll;
+mod source;
+mod writer;
+
+pub use reader::ArchiveReader;
+pub use source::LineSource;
+pub use writer::ArchiveWriter;
+pub(crate) use writer::claim;

@@ -1,0 +1,270 @@
+//! What the objects of an archive say together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backstop_model::archive::{Alive, Archive, ArchiveDamage, ArchivedSegment, Line, SegmentState};
+use backstop_model::fault::{Fault, Result};
+use backstop_model::gtid::GtidSet;
+use futures::{StreamExt, TryStreamExt};
+
+use super::entry::{StoredEntry, What};
+use super::journal::Journal;
+use super::roll::{Horizon, Index};
+use crate::keys;
+use crate::object::{Expected, ObjectFault, ObjectKind, ObjectResult};
+
+/// Requests that are under way together.
+const PARALLEL: usize = 128;
+/// How often the archive is looked at again when objects went away meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// What was read of an archive.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Contents {
+    pub(crate) archive: Archive,
+    /// The entries that are in the journal, with what is rolled up already.
+    pub(crate) entries: BTreeMap<u64, StoredEntry>,
+    /// The entries that each index covers.
+    pub(crate) spans: Vec<(u64, u64)>,
+    /// The highest number that was given.
+    pub(crate) newest: u64,
+    pub(crate) horizon: Horizon,
+}
+
+/// Remembers what was read: entries and indexes never change.
+#[derive(Clone, Default)]
+pub(crate) struct Memory {
+    read: Arc<Mutex<Read>>,
+}
+
+#[derive(Default)]
+struct Read {
+    entries: BTreeMap<u64, StoredEntry>,
+    indexes: BTreeMap<(u64, u64), Arc<Index>>,
+}
+
+impl Memory {
+    fn with<T>(&self, work: impl FnOnce(&mut Read) -> T) -> T {
+        // Each change is complete before anything can panic.
+        work(&mut self.read.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Reads an archive. Objects that are replaced meanwhile are followed to what replaces them.
+pub(crate) async fn read(journal: &Journal, memory: &Memory) -> Result<Contents> {
+    let mut last = None;
+    for attempt in 0..ATTEMPTS {
+        let (indexes, numbers, horizon, alive) = futures::try_join!(
+            spans(journal),
+            journal.numbers(),
+            super::roll::horizon(journal),
+            alive(journal),
+        )?;
+        let mut gone = BTreeSet::new();
+        let (found, damaged) = entries(journal, memory, &numbers, &mut gone).await?;
+        let (rolled, broken) = rolled(journal, memory, &indexes, &mut gone).await?;
+        // Seen twice in a list and not there: then it is lost, not replaced.
+        if !gone.is_empty() && last.as_ref() != Some(&gone) && attempt + 1 < ATTEMPTS {
+            last = Some(gone);
+            continue;
+        }
+        let mut contents = Contents { entries: found, horizon, ..Contents::default() };
+        contents.archive.alive = alive;
+        contents.archive.damaged = [damaged, broken].concat();
+        contents.put_together(journal, &rolled, &indexes, &numbers);
+        return Ok(contents);
+    }
+    Ok(Contents::default())
+}
+
+async fn spans(journal: &Journal) -> Result<Vec<(u64, u64)>> {
+    let directory = journal.keys.indexes();
+    let listed = journal.shelf.list(&directory).await?;
+    Ok(listed.iter().filter_map(|(key, _)| keys::span_in(&directory, key)).collect())
+}
+
+pub(super) async fn alive(journal: &Journal) -> Result<Option<Alive>> {
+    let listed = journal.shelf.list(&journal.keys.alive()).await?;
+    let Some((key, _)) = listed.last() else { return Ok(None) };
+    match journal.shelf.get(Expected { kind: ObjectKind::Alive, key, reference: None }).await {
+        Ok(alive) => Ok(Some(alive)),
+        Err(ObjectFault::Store(fault)) => Err(fault),
+        // Only a hint, and soon overwritten: a damaged one says nothing.
+        Err(_) => Ok(None),
+    }
+}
+
+type Found<T> = (T, Vec<ArchiveDamage>);
+
+async fn entries(
+    journal: &Journal,
+    memory: &Memory,
+    numbers: &[u64],
+    gone: &mut BTreeSet<String>,
+) -> Result<Found<BTreeMap<u64, StoredEntry>>> {
+    let listed: BTreeSet<u64> = numbers.iter().copied().collect();
+    memory.with(|read| read.entries.retain(|number, _| listed.contains(number)));
+    let known: BTreeSet<u64> = memory.with(|read| read.entries.keys().copied().collect());
+    let wanted: Vec<u64> = listed.difference(&known).copied().collect();
+    let wanted = wanted.into_iter().map(|number| async move { (number, journal.entry(number).await) });
+    let mut damaged = Vec::new();
+    let mut reads = futures::stream::iter(wanted).buffer_unordered(PARALLEL);
+    while let Some((number, entry)) = reads.next().await {
+        match entry {
+            Ok(entry) => memory.with(|read| drop(read.entries.insert(number, entry))),
+            Err(fault) => note(fault, gone, &mut damaged)?,
+        }
+    }
+    Ok((memory.with(|read| read.entries.clone()), damaged))
+}
+
+async fn rolled(
+    journal: &Journal,
+    memory: &Memory,
+    spans: &[(u64, u64)],
+    gone: &mut BTreeSet<String>,
+) -> Result<Found<Vec<Arc<Index>>>> {
+    let known: BTreeSet<(u64, u64)> = memory.with(|read| read.indexes.keys().copied().collect());
+    let wanted: Vec<(u64, u64)> = spans.iter().copied().filter(|span| !known.contains(span)).collect();
+    let wanted =
+        wanted.into_iter().map(|span| async move { Ok::<_, Fault>((span, index(journal, span).await)) });
+    let read: Vec<_> = futures::stream::iter(wanted).buffer_unordered(PARALLEL).try_collect().await?;
+    let mut damaged = Vec::new();
+    for (span, index) in read {
+        match index {
+            Ok(index) => memory.with(|read| drop(read.indexes.insert(span, Arc::new(index)))),
+            Err(fault) => note(fault, gone, &mut damaged)?,
+        }
+    }
+    let all = memory.with(|read| spans.iter().filter_map(|span| read.indexes.get(span).cloned()).collect());
+    Ok((all, damaged))
+}
+
+async fn index(journal: &Journal, span: (u64, u64)) -> ObjectResult<Index> {
+    let key = journal.keys.index(span.0, span.1);
+    let expected = Expected { kind: ObjectKind::Index, key: &key, reference: None };
+    let index: Index = journal.shelf.get(expected).await?;
+    index.checked(span, &journal.shard, &key)
+}
+
+fn note(fault: ObjectFault, gone: &mut BTreeSet<String>, damaged: &mut Vec<ArchiveDamage>) -> Result<()> {
+    let (object, wrong) = match fault {
+        ObjectFault::Store(fault) => return Err(fault),
+        ObjectFault::Missing { key } => {
+            gone.insert(key);
+            return Ok(());
+        }
+        ObjectFault::Damaged { key, wrong } => (key, wrong),
+    };
+    damaged.push(ArchiveDamage { object, wrong, committed: None, gtids: GtidSet::new() });
+    Ok(())
+}
+
+impl Contents {
+    fn put_together(
+        &mut self,
+        journal: &Journal,
+        rolled: &[Arc<Index>],
+        spans: &[(u64, u64)],
+        numbers: &[u64],
+    ) {
+        self.spans = spans.to_vec();
+        let newest_span = spans.iter().map(|(_, last)| *last).max().unwrap_or(0);
+        self.newest = numbers.last().copied().unwrap_or(0).max(newest_span).max(self.horizon.newest());
+        let mut lines: BTreeMap<u32, Line> = BTreeMap::new();
+        let mut segments: BTreeMap<u64, ArchivedSegment> = BTreeMap::new();
+        let mut replaced: BTreeSet<u64> = BTreeSet::new();
+        for index in rolled {
+            lines.extend(index.lines.iter().map(|line| (line.number, line.clone())));
+            segments.extend(index.segments.iter().map(|segment| (segment.number, segment.clone())));
+        }
+        for stored in self.entries.values() {
+            match &stored.entry.what {
+                What::Claim | What::Tail(_) => {}
+                What::Line(line) => drop(lines.insert(line.number, line.clone())),
+                What::Sealed { piece, object, replaces } => {
+                    let number = replaces.first().copied().unwrap_or(stored.entry.number);
+                    segments.insert(number, piece.stored(number, SegmentState::Sealed, object));
+                    replaced.extend(replaces);
+                }
+            }
+        }
+        self.miss(journal, rolled, numbers, &replaced);
+        for (number, stored) in &self.entries {
+            if let What::Tail(piece) = &stored.entry.what
+                && !replaced.contains(number)
+            {
+                let tail = piece.stored(*number, SegmentState::Tail, &stored.object);
+                if !segments.values().any(|sealed| contains(sealed, &tail)) {
+                    segments.insert(*number, tail);
+                }
+            }
+        }
+        let dropped = |segment: &ArchivedSegment| self.horizon.is_dropped(segment.number);
+        self.archive.segments = segments.into_values().filter(|segment| !dropped(segment)).collect();
+        self.archive.lines = lines.into_values().collect();
+    }
+
+    /// Names the entries that should be there: every number is in the journal, rolled up, replaced or dropped.
+    fn miss(&mut self, journal: &Journal, rolled: &[Arc<Index>], numbers: &[u64], replaced: &BTreeSet<u64>) {
+        let there: BTreeSet<u64> = numbers.iter().copied().collect();
+        let later: BTreeSet<u64> = rolled.iter().flat_map(|index| index.replaced.iter().copied()).collect();
+        let damaged: BTreeSet<String> =
+            self.archive.damaged.iter().map(|damage| damage.object.clone()).collect();
+        let explained = |number: u64| {
+            let gone = replaced.contains(&number) || later.contains(&number) || self.horizon.is_gone(number);
+            there.contains(&number) || gone || damaged.contains(&journal.keys.entry(number))
+        };
+        let spans = rolled.iter().map(|index| (index.first, index.last));
+        let holes = holes(spans.chain(self.horizon.gone.iter().copied()), self.newest);
+        let live = rolled.iter().flat_map(|index| index.tails.iter().copied());
+        let expected = holes.into_iter().flat_map(|(first, last)| first..=last).chain(live);
+        let missing: BTreeSet<u64> = expected.filter(|number| !explained(*number)).collect();
+        // Entries that stood next to each other were one index, perhaps: one line tells of a whole run.
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for number in missing {
+            match runs.last_mut() {
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => runs.push((number, number)),
+            }
+        }
+        self.archive.damaged.extend(runs.into_iter().map(|(first, last)| missing_run(journal, first, last)));
+    }
+}
+
+fn missing_run(journal: &Journal, first: u64, last: u64) -> ArchiveDamage {
+    let (object, wrong) = if first == last {
+        (journal.keys.entry(first), "it is missing".to_owned())
+    } else {
+        let wrong = format!("it is missing, or so are the entries {first} to {last} of the journal");
+        (journal.keys.index(first, last), wrong)
+    };
+    ArchiveDamage { object, wrong, committed: None, gtids: GtidSet::new() }
+}
+
+/// What of `1..=newest` is in none of these spans.
+fn holes(spans: impl Iterator<Item = (u64, u64)>, newest: u64) -> Vec<(u64, u64)> {
+    let mut spans: Vec<(u64, u64)> = spans.collect();
+    spans.sort_unstable();
+    let (mut next, mut holes) = (1, Vec::new());
+    for (first, last) in spans {
+        if next < first {
+            holes.push((next, first - 1));
+        }
+        next = next.max(last + 1);
+    }
+    if next <= newest {
+        holes.push((next, newest));
+    }
+    holes
+}
+
+/// True if the bytes of a tail are in a sealed segment.
+pub(super) fn contains(sealed: &ArchivedSegment, tail: &ArchivedSegment) -> bool {
+    sealed.source == tail.source
+        && sealed.file == tail.file
+        && sealed.line == tail.line
+        && sealed.start <= tail.start
+        && tail.end <= sealed.end
+}

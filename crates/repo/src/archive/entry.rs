@@ -1,0 +1,150 @@
+//! One entry of the journal, as an object: `frames of the piece | frames of the JSON | one frame: how many frames the piece has (u32)`.
+//!
+//! What an entry says is at its end, so that it can be read without the piece, in one request.
+
+use backstop_model::archive::{ArchivedSegment, Hash, Line, SegmentState};
+use backstop_model::fault::{Context, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::{ServerUuid, ShardName};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ObjectRef;
+use crate::object::{self, Encoder, Expected, ObjectFault, ObjectKind, ObjectResult, Unpacker, digest_text};
+use crate::shelf::Shelf;
+
+/// An entry without its piece is smaller than this, almost always.
+const GUESS: u64 = 16 * 1024;
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Its number, which is also its name.
+    pub(crate) number: u64,
+    /// The claim under which it was written.
+    pub(crate) claim: u64,
+    /// Tells entries of the same number apart.
+    pub(crate) nonce: Uuid,
+    /// When it was written, by the writer's clock.
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) shard: ShardName,
+    pub(crate) what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    /// The archive was claimed: what an earlier claim's holder stores from here on is void, because it cannot.
+    Claim,
+    /// A line begins.
+    Line(Line),
+    /// A piece of the tail; its bytes are in this object.
+    Tail(Piece),
+    /// A sealed segment, and the entries that are not needed any more.
+    Sealed { piece: Piece, object: ObjectRef, replaces: Vec<u64> },
+}
+
+/// The facts of a piece of a binlog file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Piece {
+    pub(crate) line: u32,
+    pub(crate) source: ServerUuid,
+    pub(crate) file: String,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) previous: GtidSet,
+    pub(crate) gtids: GtidSet,
+    pub(crate) committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    pub(crate) hash: Hash,
+}
+
+impl Piece {
+    pub(crate) fn new(line: u32, segment: &backstop_binlog::Segment) -> Self {
+        Self {
+            line,
+            source: segment.source,
+            file: segment.file.clone(),
+            start: segment.start,
+            end: segment.end,
+            previous: segment.previous.clone(),
+            gtids: segment.gtids.clone(),
+            committed: segment.committed,
+            hash: Hash(segment.hash),
+        }
+    }
+
+    pub(crate) fn stored(&self, number: u64, state: SegmentState, object: &ObjectRef) -> ArchivedSegment {
+        ArchivedSegment {
+            number,
+            line: self.line,
+            source: self.source,
+            file: self.file.clone(),
+            start: self.start,
+            end: self.end,
+            previous: self.previous.clone(),
+            gtids: self.gtids.clone(),
+            committed: self.committed,
+            hash: self.hash,
+            state,
+            object: object.key.clone(),
+            stored_bytes: object.size,
+            digest: object.digest.clone(),
+        }
+    }
+}
+
+/// An entry that was read, and the object it is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredEntry {
+    pub(crate) entry: Entry,
+    pub(crate) object: ObjectRef,
+}
+
+/// The object of an entry, with the bytes of its piece.
+pub(crate) fn encode(shelf: &Shelf, key: &str, entry: &Entry, piece: &[u8]) -> Result<(Bytes, ObjectRef)> {
+    let json = serde_json::to_vec(entry).failed(format!("write {key}"))?;
+    let mut encoder = Encoder::new(ObjectKind::Entry, key, &shelf.seal)?;
+    encoder.frames(piece)?;
+    let frames = encoder.count() as u32;
+    encoder.frames(&json)?;
+    encoder.frame(&frames.to_le_bytes())?;
+    Ok(encoder.finish())
+}
+
+/// Reads an entry without its piece.
+pub(crate) async fn read(
+    shelf: &Shelf,
+    key: &str,
+    number: u64,
+    shard: &ShardName,
+) -> ObjectResult<StoredEntry> {
+    let wrong = |what: &str| ObjectFault::damaged(key, what);
+    let expected = Expected { kind: ObjectKind::Entry, key, reference: None };
+    let with_end = object::open_end(&shelf.store, &shelf.seal, expected, GUESS).await?;
+    let opened = &with_end.opened;
+    let last = opened.table.frames().len().checked_sub(1).ok_or_else(|| wrong("it has no frames"))?;
+    let mut unpacker = Unpacker::new()?;
+    let first = {
+        let end = with_end.frames_from(last).ok_or_else(|| wrong("its last frame is too large"))?;
+        let count = opened.decode(&end, last, last, &mut unpacker)?.first_chunk().copied();
+        u32::from_le_bytes(count.ok_or_else(|| wrong("its last frame is too short"))?) as usize
+    };
+    let bytes = match with_end.frames_from(first) {
+        Some(bytes) => bytes,
+        None => opened.fetch(first..last).await?,
+    };
+    let mut json = Vec::new();
+    for frame in first..last {
+        json.extend_from_slice(opened.decode(&bytes, first, frame, &mut unpacker)?);
+    }
+    let entry: Entry = serde_json::from_slice(&json)
+        .map_err(|error| wrong(&format!("its content cannot be read: {error}")))?;
+    if entry.number != number || entry.shard != *shard {
+        return Err(wrong("it is the entry of another number or shard"));
+    }
+    let digest = digest_text(opened.table.digest());
+    Ok(StoredEntry { entry, object: ObjectRef { key: key.to_owned(), size: with_end.size, digest } })
+}

@@ -1,0 +1,139 @@
+//! Rolling older entries of the journal up into an index, and the horizon behind which nothing is kept.
+
+use backstop_model::archive::{ArchivedSegment, Line};
+use backstop_model::fault::Result;
+use backstop_model::ids::ShardName;
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+
+use super::contents::Contents;
+use super::entry::What;
+use super::journal::Journal;
+use crate::keys;
+use crate::object::{Expected, ObjectFault, ObjectKind, ObjectResult};
+use crate::shelf::Created;
+
+/// So many sealed segments are rolled up together.
+pub(crate) const ROLL: usize = 128;
+/// Claims stay in the journal: a holder that slept finds its successor's. So many of the newest do.
+const CLAIMS: usize = 64;
+const PARALLEL: usize = 32;
+
+/// What the entries of the journal from `first` to `last` say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Index {
+    pub(crate) shard: ShardName,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    /// Every line that was begun up to there.
+    pub(crate) lines: Vec<Line>,
+    /// The sealed segments.
+    pub(crate) segments: Vec<ArchivedSegment>,
+    /// Pieces of the tail that were not replaced yet, and stay in the journal.
+    pub(crate) tails: Vec<u64>,
+    /// Pieces of the tail that these segments replace, from before `first`.
+    pub(crate) replaced: Vec<u64>,
+}
+
+impl Index {
+    /// Itself, if it is what its name says.
+    pub(crate) fn checked(self, span: (u64, u64), shard: &ShardName, key: &str) -> ObjectResult<Self> {
+        if (self.first, self.last) == span && self.shard == *shard {
+            return Ok(self);
+        }
+        Err(ObjectFault::damaged(key, "it is the index of other entries or of another shard"))
+    }
+}
+
+/// What was removed because nobody needs it any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Horizon {
+    /// Its number: each holds all that those before it do.
+    pub(crate) number: u64,
+    /// Numbers of segments, as spans.
+    pub(crate) dropped: Vec<(u64, u64)>,
+    /// Numbers of entries whose index was removed, as spans.
+    pub(crate) gone: Vec<(u64, u64)>,
+}
+
+impl Horizon {
+    pub(crate) fn is_dropped(&self, number: u64) -> bool {
+        within(&self.dropped, number)
+    }
+
+    pub(crate) fn is_gone(&self, number: u64) -> bool {
+        within(&self.gone, number)
+    }
+
+    /// The highest number it knows of.
+    pub(crate) fn newest(&self) -> u64 {
+        self.gone.iter().chain(&self.dropped).map(|(_, last)| *last).max().unwrap_or(0)
+    }
+}
+
+fn within(spans: &[(u64, u64)], number: u64) -> bool {
+    spans.iter().any(|(first, last)| (*first..=*last).contains(&number))
+}
+
+/// The newest horizon.
+pub(crate) async fn horizon(journal: &Journal) -> Result<Horizon> {
+    let directory = journal.keys.horizons();
+    for _ in 0..8 {
+        let listed = journal.shelf.list(&directory).await?;
+        let newest = listed.iter().filter_map(|(key, _)| keys::number_in(&directory, key)).next_back();
+        let Some(number) = newest else { return Ok(Horizon::default()) };
+        let key = journal.keys.horizon(number);
+        match journal.shelf.get(Expected { kind: ObjectKind::Horizon, key: &key, reference: None }).await {
+            // A newer one took its place.
+            Err(ObjectFault::Missing { .. }) => {}
+            read => return Ok(read?),
+        }
+    }
+    Ok(Horizon::default())
+}
+
+/// Writes the index of everything that is in the journal and not rolled up, then removes the entries it covers.
+pub(crate) async fn roll(journal: &Journal, contents: &Contents) -> Result<()> {
+    let first = contents.spans.iter().map(|(_, last)| last + 1).max().unwrap_or(1);
+    let first = first.max(contents.horizon.gone.iter().map(|(_, last)| last + 1).max().unwrap_or(1));
+    let last = contents.newest;
+    let archive = &contents.archive;
+    let new = |number: u64| (first..=last).contains(&number);
+    let (mut segments, mut replaced) = (Vec::new(), Vec::new());
+    for (number, stored) in contents.entries.iter().filter(|(number, _)| new(**number)) {
+        if let What::Sealed { piece, object, replaces } = &stored.entry.what {
+            let at = replaces.first().copied().unwrap_or(*number);
+            segments.push(piece.stored(at, backstop_model::archive::SegmentState::Sealed, object));
+            replaced.extend(replaces.iter().filter(|number| !new(**number)));
+        }
+    }
+    segments.retain(|segment| !contents.horizon.is_dropped(segment.number));
+    let tail = |segment: &&ArchivedSegment| segment.state == backstop_model::archive::SegmentState::Tail;
+    let tails: Vec<u64> = archive.segments.iter().filter(tail).map(|segment| segment.number).collect();
+    let kept = tails.clone();
+    let index = Index {
+        shard: journal.shard.clone(),
+        first,
+        last,
+        lines: archive.lines.clone(),
+        segments,
+        tails: tails.into_iter().filter(|number| new(*number)).collect(),
+        replaced,
+    };
+    let key = journal.keys.index(first, last);
+    match journal.shelf.create(ObjectKind::Index, &key, &index).await? {
+        // Whoever made it saw the same entries: they never change.
+        Created::Yes(_) | Created::Exists => {}
+    }
+    let claims = contents.entries.iter().rev().filter(|(_, stored)| stored.entry.what == What::Claim);
+    let claims: Vec<u64> = claims.map(|(number, _)| *number).take(CLAIMS).collect();
+    let over = contents.entries.keys().copied();
+    let over = over.filter(|number| *number <= last && !kept.contains(number) && !claims.contains(number));
+    remove(journal, over.map(|number| journal.keys.entry(number))).await
+}
+
+/// Removes objects, several at once.
+pub(crate) async fn remove(journal: &Journal, keys: impl Iterator<Item = String>) -> Result<()> {
+    let deletes = keys.map(|key| async move { journal.shelf.delete(&key).await });
+    futures::stream::iter(deletes).buffer_unordered(PARALLEL).try_collect().await
+}

@@ -1,0 +1,67 @@
+//! A line of the archive as a binlog server reads it.
+
+use async_trait::async_trait;
+use backstop_binlog::{Segment, SegmentSource};
+use backstop_model::archive::ArchivedSegment;
+use backstop_model::fault::{Fault, Result};
+use tokio::io::AsyncRead;
+use tokio::sync::Mutex;
+
+use super::ArchiveReader;
+
+/// The history of one line. What it holds is looked up when it is asked for its segments.
+pub struct LineSource {
+    reader: ArchiveReader,
+    line: u32,
+    known: Mutex<Vec<ArchivedSegment>>,
+}
+
+impl LineSource {
+    pub(super) fn new(reader: ArchiveReader, line: u32) -> Self {
+        Self { reader, line, known: Mutex::new(Vec::new()) }
+    }
+}
+
+#[async_trait]
+impl SegmentSource for LineSource {
+    async fn segments(&self) -> Result<Vec<Segment>> {
+        let history = self.reader.contents().await?.history(self.line);
+        let segments = history.iter().map(plain).collect();
+        *self.known.lock().await = history;
+        Ok(segments)
+    }
+
+    async fn open(&self, segment: &Segment) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        let found = {
+            let known = self.known.lock().await;
+            known.iter().find(|stored| same(stored, segment)).cloned()
+        };
+        let stored = found.ok_or_else(|| {
+            Fault::failed(format!(
+                "read {} at {}: it is not in line {}",
+                segment.file, segment.start, self.line
+            ))
+        })?;
+        self.reader.open(&stored).await
+    }
+}
+
+fn same(stored: &ArchivedSegment, segment: &Segment) -> bool {
+    stored.source == segment.source
+        && stored.file == segment.file
+        && (stored.start, stored.end) == (segment.start, segment.end)
+}
+
+/// A stored piece as the binlog layer knows it.
+pub(super) fn plain(stored: &ArchivedSegment) -> Segment {
+    Segment {
+        source: stored.source,
+        file: stored.file.clone(),
+        start: stored.start,
+        end: stored.end,
+        previous: stored.previous.clone(),
+        gtids: stored.gtids.clone(),
+        committed: stored.committed,
+        hash: stored.hash.0,
+    }
+}

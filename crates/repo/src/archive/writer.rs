@@ -1,0 +1,388 @@
+//! Writing to the archive of one shard, under its claim.
+
+use std::path::Path;
+
+use backstop_binlog::Segment;
+use backstop_model::archive::{Alive, Archive, ArchivedSegment, Hash, Line, SegmentState};
+use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::ServerUuid;
+use chrono::{DateTime, Utc};
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{Mutex, mpsc};
+
+use super::contents::{self, Contents};
+use super::entry::{Piece, StoredEntry, What};
+use super::journal::{Appended, Journal};
+use super::reader::ArchiveReader;
+use super::roll::{self, ROLL};
+use super::source::plain;
+use crate::claim::Life;
+use crate::log::{Claim, Event, Log};
+use crate::object::{Encoder, FRAME, ObjectKind};
+use crate::{ObjectRef, claim};
+
+/// So much of a segment is handed to the store at once, in bytes.
+const PART: usize = 4 << 20;
+const ATTEMPTS: usize = 10;
+
+/// Holds the claim on the archive of one shard. Dropped without [`ArchiveWriter::release`] it just stops its heartbeat.
+///
+/// What is stored when a call returns is durable. A call that failed may have stored its piece: repeat it as it was. Once another
+/// has claimed the archive every call fails with [`Kind::Held`](backstop_model::fault::Kind::Held), and has stored nothing.
+pub struct ArchiveWriter {
+    reader: ArchiveReader,
+    log: Log,
+    claim: Claim,
+    _life: Life,
+    state: Mutex<State>,
+}
+
+struct State {
+    contents: Contents,
+    /// Segments that this claim has stored.
+    segments: u64,
+    /// Sealed since the last index.
+    unrolled: usize,
+}
+
+impl ArchiveWriter {
+    pub(crate) async fn begin(reader: ArchiveReader, log: Log, claim: Claim) -> Result<Self> {
+        let life = Life::begin(&log, claim.number).await?;
+        let contents = fence(&reader, claim.number).await?;
+        let is_sealed = |stored: &&StoredEntry| matches!(stored.entry.what, What::Sealed { .. });
+        let unrolled = contents.entries.values().filter(is_sealed).count();
+        let state = Mutex::new(State { contents, segments: 0, unrolled });
+        Ok(Self { reader, log, claim, _life: life, state })
+    }
+
+    /// Reads the same archive.
+    pub fn reader(&self) -> &ArchiveReader {
+        &self.reader
+    }
+
+    /// What the archive holds: what was there when it was claimed, and what was stored since. Asks the store for nothing.
+    pub async fn contents(&self) -> Archive {
+        self.state.lock().await.contents.archive.clone()
+    }
+
+    /// The current line as the binlog layer knows it: everything it holds, and the last piece of each server's files. `None`: nothing is
+    /// archived yet.
+    pub async fn held(&self) -> (Option<GtidSet>, Vec<Segment>) {
+        let state = self.state.lock().await;
+        let archive = &state.contents.archive;
+        let Some(line) = archive.current() else { return (None, Vec::new()) };
+        let last = archive.last_of_each(line.number).into_iter().map(plain).collect();
+        (archive.held(line.number), last)
+    }
+
+    /// Stores a piece of the tail: one request.
+    ///
+    /// # Errors
+    /// The store's, and [`Kind::Held`](backstop_model::fault::Kind::Held).
+    pub async fn put_tail(&self, piece: &Segment, bytes: &[u8]) -> Result<()> {
+        if bytes.len() as u64 != piece.size() || *blake3::hash(bytes).as_bytes() != piece.hash {
+            return Err(Fault::failed(format!(
+                "store {} at {}: the bytes are not those of the piece",
+                piece.file, piece.start
+            )));
+        }
+        let mut state = self.state.lock().await;
+        let line = self.line(&mut state, piece.source).await?;
+        let stored = self.append(&mut state, What::Tail(Piece::new(line, piece)), bytes).await?;
+        if let What::Tail(piece) = &stored.entry.what {
+            let tail = piece.stored(stored.entry.number, SegmentState::Tail, &stored.object);
+            state.contents.archive.segments.push(tail);
+        }
+        Ok(())
+    }
+
+    /// Stores a segment whose bytes are the whole of a file. The pieces of the tail that it contains are removed.
+    ///
+    /// # Errors
+    /// As [`ArchiveWriter::put_tail`]; failed if the file's bytes are not those of the segment.
+    pub async fn seal(&self, segment: &Segment, bytes: &Path) -> Result<()> {
+        let doing = format!("read {}", bytes.display());
+        let file = File::open(bytes).await.failed(&doing)?;
+        let mut state = self.state.lock().await;
+        let line = self.line(&mut state, segment.source).await?;
+        self.seal_bytes(&mut state, Piece::new(line, segment), vec![Box::new(file)]).await
+    }
+
+    /// Makes segments of the pieces of the tail, one for each run of bytes of a file: those of an archiver that was killed.
+    ///
+    /// # Errors
+    /// As [`ArchiveWriter::seal`]; [`Kind::Damaged`](backstop_model::fault::Kind::Damaged) when a piece is.
+    pub async fn seal_tail(&self) -> Result<()> {
+        let mut state = self.state.lock().await;
+        for run in runs(&state.contents.archive.segments) {
+            let mut bytes: Vec<Box<dyn AsyncRead + Send + Unpin>> = Vec::new();
+            let mut hasher = blake3::Hasher::new();
+            for tail in &run {
+                let mut whole = Vec::new();
+                let mut input = self.reader.open(tail).await?;
+                input.read_to_end(&mut whole).await.failed(format!("read {}", tail.object))?;
+                hasher.update(&whole);
+            }
+            for tail in &run {
+                bytes.push(self.reader.open(tail).await?);
+            }
+            if let Some(piece) = joined(&run, Hash(*hasher.finalize().as_bytes())) {
+                self.seal_bytes(&mut state, piece, bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a line that goes off the current one: this server has of it only `common`, and lacks `lacks`.
+    ///
+    /// # Errors
+    /// As [`ArchiveWriter::put_tail`].
+    pub async fn begin_line(
+        &self,
+        source: ServerUuid,
+        common: &GtidSet,
+        lacks: &GtidSet,
+        now: DateTime<Utc>,
+    ) -> Result<u32> {
+        let mut state = self.state.lock().await;
+        let parent = state.contents.archive.current().map(|line| line.number);
+        let number = parent.unwrap_or(0) + 1;
+        let line =
+            Line { number, parent, begun_at: now, source, common: common.clone(), lacks: lacks.clone() };
+        self.append(&mut state, What::Line(line.clone()), &[]).await?;
+        state.contents.archive.lines.push(line);
+        Ok(number)
+    }
+
+    /// Tells how the archiver is. Overwrites what it told before.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn heartbeat(&self, alive: &Alive) -> Result<()> {
+        let journal = &self.reader.journal;
+        let key = journal.keys.alive_of(self.claim.number);
+        journal.shelf.put(ObjectKind::Alive, &key, alive).await?;
+        self.state.lock().await.contents.archive.alive = Some(alive.clone());
+        Ok(())
+    }
+
+    /// Gives the archive back.
+    ///
+    /// # Errors
+    /// [`Kind::Held`](backstop_model::fault::Kind::Held) when another has claimed it since.
+    pub async fn release(self) -> Result<()> {
+        let release = |state: &mut crate::log::State| {
+            state.claim = None;
+            Ok(())
+        };
+        self.log.append_under(self.claim.number, &Event::Release, &release).await.map(drop)
+    }
+
+    /// The number of the current line; the first one begins with the first piece.
+    async fn line(&self, state: &mut State, source: ServerUuid) -> Result<u32> {
+        if let Some(line) = state.contents.archive.current() {
+            return Ok(line.number);
+        }
+        let line = Line {
+            number: 1,
+            parent: None,
+            begun_at: self.claim.holder.since,
+            source,
+            common: GtidSet::new(),
+            lacks: GtidSet::new(),
+        };
+        self.append(state, What::Line(line.clone()), &[]).await?;
+        state.contents.archive.lines.push(line);
+        Ok(1)
+    }
+
+    /// Appends to the journal. What an earlier, failed call of this claim stored is taken in first.
+    async fn append(&self, state: &mut State, what: What, piece: &[u8]) -> Result<StoredEntry> {
+        let journal = &self.reader.journal;
+        for _ in 0..ATTEMPTS {
+            let number = state.contents.newest + 1;
+            match journal.append(number, self.claim.number, what.clone(), piece).await? {
+                Appended::Yes(stored) => return Ok(self.appended(state, stored)),
+                Appended::Taken(other) if other.entry.claim == self.claim.number => {
+                    let same = other.entry.what == what;
+                    let stored = self.appended(state, other);
+                    if same {
+                        return Ok(stored);
+                    }
+                    self.reload(state).await?;
+                }
+                Appended::Taken(_) => return Err(journal.superseded()),
+            }
+        }
+        Err(Fault::failed(format!("append to {}: its end cannot be found", journal.keys.journal())))
+    }
+
+    fn appended(&self, state: &mut State, stored: StoredEntry) -> StoredEntry {
+        state.contents.newest = stored.entry.number;
+        state.contents.entries.insert(stored.entry.number, stored.clone());
+        stored
+    }
+
+    async fn reload(&self, state: &mut State) -> Result<()> {
+        let alive = state.contents.archive.alive.take();
+        state.contents = contents::read(&self.reader.journal, &self.reader.memory).await?;
+        state.contents.archive.alive = alive;
+        Ok(())
+    }
+
+    async fn seal_bytes(
+        &self,
+        state: &mut State,
+        piece: Piece,
+        bytes: Vec<Box<dyn AsyncRead + Send + Unpin>>,
+    ) -> Result<()> {
+        let journal = &self.reader.journal;
+        state.segments += 1;
+        let key = journal.keys.segment(self.claim.number, state.segments);
+        let object = store(journal, &key, &piece, bytes).await?;
+        let like = piece.stored(0, SegmentState::Sealed, &object);
+        let is_replaced =
+            |tail: &&ArchivedSegment| tail.state == SegmentState::Tail && contents::contains(&like, tail);
+        let archive = &state.contents.archive;
+        let replaces: Vec<u64> =
+            archive.segments.iter().filter(is_replaced).map(|tail| tail.number).collect();
+        let what = What::Sealed { piece: piece.clone(), object: object.clone(), replaces: replaces.clone() };
+        let stored = self.append(state, what, &[]).await?;
+        let number = replaces.first().copied().unwrap_or(stored.entry.number);
+        let segments = &mut state.contents.archive.segments;
+        segments.retain(|segment| !replaces.contains(&segment.number));
+        let at = segments.partition_point(|segment| segment.number < number);
+        segments.insert(at, piece.stored(number, SegmentState::Sealed, &object));
+        state.unrolled += 1;
+        // It is stored. What cannot be tidied up now is tidied up later.
+        if let Err(fault) = self.tidy(state, &replaces).await {
+            tracing::warn!("tidy up the archive of shard {}: {fault}", journal.shard);
+        }
+        Ok(())
+    }
+
+    async fn tidy(&self, state: &mut State, replaced: &[u64]) -> Result<()> {
+        let journal = &self.reader.journal;
+        roll::remove(journal, replaced.iter().map(|number| journal.keys.entry(*number))).await?;
+        for number in replaced {
+            state.contents.entries.remove(number);
+        }
+        if state.unrolled >= ROLL {
+            roll::roll(journal, &state.contents).await?;
+            self.reload(state).await?;
+            state.unrolled = 0;
+        }
+        Ok(())
+    }
+}
+
+/// Makes everything that an earlier holder stores from here on void: its next number is taken.
+async fn fence(reader: &ArchiveReader, claim: u64) -> Result<Contents> {
+    let journal = &reader.journal;
+    for _ in 0..ATTEMPTS {
+        let mut contents = contents::read(journal, &reader.memory).await?;
+        if contents.entries.values().any(|stored| stored.entry.claim > claim) {
+            return Err(journal.superseded());
+        }
+        if let Appended::Yes(stored) = journal.append(contents.newest + 1, claim, What::Claim, &[]).await? {
+            contents.newest = stored.entry.number;
+            contents.entries.insert(stored.entry.number, stored);
+            return Ok(contents);
+        }
+    }
+    Err(Fault::failed(format!("claim the archive of shard {}: another keeps storing", journal.shard)))
+}
+
+/// Stores the bytes of a segment as an object of their own, after checking them.
+async fn store(
+    journal: &Journal,
+    key: &str,
+    piece: &Piece,
+    bytes: Vec<Box<dyn AsyncRead + Send + Unpin>>,
+) -> Result<ObjectRef> {
+    let (parts, uploaded) = mpsc::channel(2);
+    let encoded = async {
+        let mut encoder = Encoder::new(ObjectKind::Segment, key, &journal.shelf.seal)?;
+        let (mut frame, mut hasher, mut size) = (Vec::with_capacity(FRAME), blake3::Hasher::new(), 0);
+        for mut input in bytes {
+            loop {
+                let room = (FRAME - frame.len()) as u64;
+                let read = (&mut input).take(room).read_to_end(&mut frame).await;
+                let read = read.failed(format!("read {} to store it", piece.file))?;
+                size += read as u64;
+                hasher.update(&frame[frame.len() - read..]);
+                if frame.len() < FRAME {
+                    break;
+                }
+                encoder.frame(&frame)?;
+                frame.clear();
+                if let Some(part) = encoder.take(PART) {
+                    send(&parts, part).await?;
+                }
+            }
+        }
+        if !frame.is_empty() {
+            encoder.frame(&frame)?;
+        }
+        if size != piece.end - piece.start || *hasher.finalize().as_bytes() != piece.hash.0 {
+            return Err(Fault::failed(format!(
+                "store {} at {}: the bytes are not those of the segment",
+                piece.file, piece.start
+            )));
+        }
+        let (end, object) = encoder.finish();
+        send(&parts, end).await?;
+        drop(parts);
+        Ok(object)
+    };
+    let (object, ()) = futures::try_join!(encoded, journal.shelf.put_stream(key, uploaded))?;
+    Ok(object)
+}
+
+async fn send(parts: &mpsc::Sender<bytes::Bytes>, part: bytes::Bytes) -> Result<()> {
+    parts.send(part).await.map_err(|_| Fault::failed("store a segment: the upload ended"))
+}
+
+/// The tails, in runs of bytes that follow each other in a file.
+fn runs(segments: &[ArchivedSegment]) -> Vec<Vec<ArchivedSegment>> {
+    let mut runs: Vec<Vec<ArchivedSegment>> = Vec::new();
+    for tail in segments.iter().filter(|segment| segment.state == SegmentState::Tail) {
+        let follows = |run: &&mut Vec<ArchivedSegment>| {
+            run.last().is_some_and(|last| {
+                (last.line, last.source, &last.file, last.end)
+                    == (tail.line, tail.source, &tail.file, tail.start)
+            })
+        };
+        match runs.last_mut().filter(follows) {
+            Some(run) => run.push(tail.clone()),
+            None => runs.push(vec![tail.clone()]),
+        }
+    }
+    runs
+}
+
+/// One piece of a run.
+fn joined(run: &[ArchivedSegment], hash: Hash) -> Option<Piece> {
+    let (first, last) = (run.first()?, run.last()?);
+    let times = || run.iter().filter_map(|tail| tail.committed);
+    let (from, to) = (times().map(|(from, _)| from).min(), times().map(|(_, to)| to).max());
+    Some(Piece {
+        line: first.line,
+        source: first.source,
+        file: first.file.clone(),
+        start: first.start,
+        end: last.end,
+        previous: first.previous.clone(),
+        gtids: run.iter().fold(GtidSet::new(), |all, tail| all.union(&tail.gtids)),
+        committed: from.zip(to),
+        hash,
+    })
+}
+
+/// Claims the archive of a shard.
+pub(crate) async fn claim(reader: ArchiveReader, log: Log) -> Result<ArchiveWriter> {
+    let claim = claim::claim(&log, "archive").await?;
+    ArchiveWriter::begin(reader, log, claim).await
+}
