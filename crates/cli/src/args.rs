@@ -84,6 +84,9 @@ pub enum Command {
     /// List a shard's backups, newest first
     #[command(after_help = help::BACKUPS)]
     Backups(BackupsArgs),
+    /// Archive a shard's binlog as it is written, until stopped
+    #[command(after_help = help::ARCHIVE)]
+    Archive(ArchiveArgs),
     /// Say which backup a recovery would use and what it would do; touches nothing
     #[command(after_help = help::PLAN)]
     Plan(PlanArgs),
@@ -161,6 +164,19 @@ pub struct BackupsArgs {
     /// Ask the tags of EBS snapshots instead of the repository: for the day the repository is lost
     #[arg(long)]
     pub from_tags: bool,
+}
+
+/// `archive`.
+#[derive(Debug, Clone, Args)]
+pub struct ArchiveArgs {
+    /// The shard
+    pub shard: ShardName,
+    /// End when all that the source has now is archived
+    #[arg(long, visible_alias = "once")]
+    pub until_caught_up: bool,
+    /// Print a systemd service that runs the archiver, and do nothing
+    #[arg(long, conflicts_with = "until_caught_up")]
+    pub systemd: bool,
 }
 
 /// `plan`.

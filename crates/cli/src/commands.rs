@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod archive;
 pub mod backup;
 pub mod backups;
 pub mod check;
@@ -57,6 +58,7 @@ pub async fn run(line: &CommandLine, world: World, output: &Output) -> Result<En
         Command::Check(args) => check::run(args, &app(global, world)?, output).await,
         Command::Backup(args) => backup::run(args, &app(global, world)?, output).await,
         Command::Backups(args) => backups::run(args, &app(global, world)?, output).await,
+        Command::Archive(args) => archive::run(args, global, &app(global, world)?, output).await,
         Command::Plan(args) => plan::run(args, &app(global, world)?, output).await,
         Command::Recover(args) => recover::run(args, &app(global, world)?, output).await,
         Command::Prune(args) => prune::run(args, &app(global, world)?, output).await,

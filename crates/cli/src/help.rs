@@ -60,6 +60,17 @@ Examples:
     backstop plan orders --to latest
     backstop plan orders --to 2026-11-23T02:21:33Z --into /srv/new --standalone";
 
+/// `archive`.
+pub const ARCHIVE: &str = "\
+Streams the binlog as a replica does and keeps it in the repository: at most a second behind, byte for byte. Follows
+the primary through failovers. Runs until SIGTERM or Ctrl-C; what it has read is archived before it ends. One archiver
+per shard: a second one is refused with exit code 11. Exit code 1 if transactions were lost to the archive meanwhile.
+
+Examples:
+    backstop archive orders
+    backstop archive orders --until-caught-up
+    backstop archive orders --systemd > /etc/systemd/system/backstop-archive-orders.service";
+
 /// `recover`.
 pub const RECOVER: &str = "\
 Leaves a running server that outlives the command, on loopback and read-only, and says how to connect and what is

@@ -1,5 +1,6 @@
 //! Results as people see them. Programs see the same values as JSON.
 
+mod archive;
 mod backup;
 mod check;
 mod demo;

@@ -1,5 +1,7 @@
 //! A shard's schedule as a systemd service and timer, and whether that timer is active on this host.
 
+mod archiver;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use backstop_model::finding::Finding;
 use backstop_model::ids::ShardName;
 use backstop_model::schedule::{Schedule, SystemdTimer};
 use serde::Serialize;
+
+pub use archiver::{ArchiverUnit, archiver_unit};
 
 /// Where administrators put units.
 const UNITS: &str = "/etc/systemd/system";

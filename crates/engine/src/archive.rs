@@ -9,7 +9,6 @@ mod journal;
 mod queue;
 mod source;
 mod spool;
-mod store;
 mod stream;
 mod sync;
 mod trouble;
@@ -29,9 +28,9 @@ use backstop_model::ids::ShardName;
 use backstop_model::report::{ArchiveReport, ArchivedFork, ArchivedGap};
 use backstop_model::settings::{ArchiveAck, ArchiveSettings};
 use backstop_model::topology::{Member, current_primary};
+use backstop_repo::ArchiveWriter;
 
 pub use source::Identity;
-pub use store::{Alive, Archive, Held};
 
 use acknowledge::Acknowledging;
 use queue::Queue;
@@ -64,7 +63,7 @@ pub struct Archiving<'a> {
     /// How to log in to them.
     pub credentials: &'a Credentials,
     /// Its archive.
-    pub store: Arc<dyn Archive>,
+    pub store: Arc<ArchiveWriter>,
     /// Whether what is stored is encrypted.
     pub encryption: Encryption,
     /// Names what is archived where: the source takes archivers with the same name for one.
@@ -130,12 +129,12 @@ pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
         trouble: Arc::new(Trouble::new(clock, Arc::clone(&a.world.reporter))),
     };
     a.world.step("resume", left_behind(a)).await?;
-    let held = a.store.held().await?;
+    let (held, last) = a.store.held().await;
     let mut state = State {
         cutter: None,
         spool: Spool::new(&a.spool, Arc::clone(&beside.queue))?,
-        held: everything(&held),
-        last: held.last,
+        held: everything(held, &last),
+        last,
         report: ArchiveReport::new(a.shard.clone()),
         retry: FIRST_RETRY,
     };
@@ -165,7 +164,7 @@ pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
     outcome.and(ended)?;
     let passed = beside.queue.passed();
     state.report.transactions = passed.archived;
-    state.report.archived = beside.queue.archived();
+    state.report.archived = beside.queue.archived().gtids;
     state.report.seconds = (a.world.clock.monotonic() - begun).as_secs_f64();
     Ok(state.report)
 }
@@ -214,13 +213,13 @@ fn gone(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Fault
 
 /// Archives what a killed archiver had acknowledged from its spool, and makes segments of the tail it left.
 async fn left_behind(a: &Archiving<'_>) -> Result<()> {
-    let held = a.store.held().await?;
+    let (held, last) = a.store.held().await;
     for left in journal::left(&a.spool)? {
         let piece = &left.segment;
         let behind = |last: &Segment| (last.file.as_str(), last.end) <= (piece.file.as_str(), piece.start);
-        let missing = !held.gtids.as_ref().is_some_and(|gtids| piece.gtids.is_subset_of(gtids));
-        if missing && held.last_of(piece.source).is_none_or(behind) {
-            a.store.put_tail(piece, left.bytes()?).await?;
+        let missing = !held.as_ref().is_some_and(|held| piece.gtids.is_subset_of(held));
+        if missing && last.iter().find(|last| last.source == piece.source).is_none_or(behind) {
+            a.store.put_tail(piece, &left.bytes()?).await?;
         } else if missing {
             return Err(Fault::failed(format!(
                 "archive what is in the spool {}: transactions {} were acknowledged and do not fit the archive",
@@ -235,9 +234,8 @@ async fn left_behind(a: &Archiving<'_>) -> Result<()> {
 }
 
 /// All that need not be asked for again: what is archived, and what was missing when it was.
-fn everything(held: &Held) -> Option<GtidSet> {
-    let gtids = held.gtids.clone()?;
-    Some(held.last.iter().fold(gtids, |all, segment| all.union(&segment.held_after())))
+fn everything(held: Option<GtidSet>, last: &[Segment]) -> Option<GtidSet> {
+    Some(last.iter().fold(held?, |all, segment| all.union(&segment.held_after())))
 }
 
 /// Round after round: look, decide, stream.
@@ -354,7 +352,7 @@ async fn fork(
         GoOn::With(set) => set.clone(),
         GoOn::Behind => GtidSet::new(),
     };
-    a.store.begin_line(from.server_uuid, &common, lacks).await?;
+    a.store.begin_line(from.server_uuid, &common, lacks, a.world.clock.now()).await?;
     a.world.reporter.notice(&format!(
         "a fork: {} lacks the archived transactions {lacks}; a new line begins, and the old one keeps them \
          (`backstop status {}` shows the lines)",

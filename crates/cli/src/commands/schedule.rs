@@ -37,12 +37,12 @@ pub fn run(args: &ScheduleArgs, global: &Global, app: &App, output: &Output) -> 
 }
 
 /// What was set on the command line holds for the scheduled runs too.
-fn options(global: &Global) -> Vec<String> {
+pub(super) fn options(global: &Global) -> Vec<String> {
     let set = |(key, value, _): (String, String, String)| ["--set".to_owned(), format!("{key}={value}")];
     global.given().overrides.into_iter().flat_map(set).collect()
 }
 
-fn writes(app: &App, shard: &ShardSettings) -> Vec<PathBuf> {
+pub(super) fn writes(app: &App, shard: &ShardSettings) -> Vec<PathBuf> {
     let repository = match &app.settings.repository.url {
         RepositoryUrl::File { path } => Some(path.clone()),
         RepositoryUrl::S3(_) => None,

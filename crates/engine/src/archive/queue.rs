@@ -71,6 +71,32 @@ pub(super) struct Queue {
     pub(super) changed: Notify,
 }
 
+/// What the archive has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Archived {
+    /// Whose files it is, last.
+    pub(super) source: Option<ServerUuid>,
+    /// The source's history up to its end.
+    pub(super) gtids: GtidSet,
+    /// When it last had everything of its source.
+    pub(super) complete_to: Option<DateTime<Utc>>,
+    /// The last commit in it.
+    pub(super) last_commit: Option<DateTime<Utc>>,
+}
+
+impl Archived {
+    fn reached(
+        &mut self,
+        source: ServerUuid,
+        gtids: GtidSet,
+        committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    ) {
+        self.source = Some(source);
+        self.gtids = gtids;
+        self.last_commit = committed.map(|(_, last)| last).or(self.last_commit);
+    }
+}
+
 /// A piece that is in its file, and perhaps in memory only.
 #[derive(Debug, Clone)]
 pub(super) struct Unsynced {
@@ -94,10 +120,7 @@ struct State {
     transactions: Passed,
     /// What was published and is not safe on this host's disk yet, if that matters.
     unsynced: Option<Vec<Unsynced>>,
-    /// Everything archived: its end, as the source's history.
-    archived: GtidSet,
-    /// When the archive last had everything of its source.
-    caught_up: Option<DateTime<Utc>>,
+    archived: Archived,
     /// When the first transaction that is being archived arrived.
     under_way: Option<Duration>,
     /// What was published is wanted in the archive at once.
@@ -229,10 +252,10 @@ impl Queue {
     }
 
     /// A piece of the first file was archived.
-    pub(super) fn tail_archived(&self, piece: &Piece) {
+    pub(super) fn tail_archived(&self, source: ServerUuid, piece: &Piece) {
         let mut state = self.state();
         state.transactions.archived += piece.transactions;
-        state.archived = piece.previous.union(&piece.gtids);
+        state.archived.reached(source, piece.previous.union(&piece.gtids), piece.committed);
         state.forced = false;
         state.under_way = None;
         if let Some(front) = state.files.front_mut() {
@@ -248,7 +271,7 @@ impl Queue {
         if let Some(front) = state.files.pop_front() {
             state.transactions.archived += front.pieces.iter().map(|piece| piece.transactions).sum::<u64>();
         }
-        state.archived = segment.held_after();
+        state.archived.reached(segment.source, segment.held_after(), segment.committed);
         state.forced = false;
         state.under_way = None;
         drop(state);
@@ -291,19 +314,17 @@ impl Queue {
         self.state().files.is_empty()
     }
 
-    /// The source's history up to the end of what is archived.
-    pub(super) fn archived(&self) -> GtidSet {
+    /// What the archive has.
+    pub(super) fn archived(&self) -> Archived {
         self.state().archived.clone()
     }
 
-    /// The archive has everything of its source now.
-    pub(super) fn caught_up(&self, now: DateTime<Utc>) {
-        self.state().caught_up = Some(now);
-    }
-
-    /// When the archive last had everything of its source.
-    pub(super) fn last_caught_up(&self) -> Option<DateTime<Utc>> {
-        self.state().caught_up
+    /// It has been seen that this set, of this source, was all there was at this moment.
+    pub(super) fn complete(&self, source: ServerUuid, gtids: &GtidSet, now: DateTime<Utc>) {
+        let archived = &mut self.state().archived;
+        archived.source = Some(source);
+        archived.gtids.clone_from(gtids);
+        archived.complete_to = Some(now);
     }
 
     /// Bytes that wait to be archived.

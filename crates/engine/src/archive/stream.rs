@@ -112,7 +112,7 @@ impl Reader<'_> {
             self.acknowledging.durable(&at).await;
         }
         if here && passed.archived >= passed.published {
-            self.queue.caught_up(self.world.clock.now());
+            self.queue.complete(self.source, cutter.held(), self.world.clock.now());
         }
         let done = passed.archived;
         self.world.reporter.progress(Progress { done, total: None, unit: Unit::Transactions });

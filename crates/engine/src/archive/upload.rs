@@ -9,10 +9,10 @@ use std::time::Duration;
 use backstop_binlog::Segment;
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::settings::ArchiveAck;
+use backstop_repo::ArchiveWriter;
 
 use super::acknowledge::Acknowledging;
 use super::queue::{At, Piece, Queue, Work};
-use super::store::Archive;
 use crate::world::World;
 
 /// How long the first transaction of a piece waits for others. With the time of the put the tail stays under a second.
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Archives what is in the queue.
 pub(super) struct Uploader {
-    pub(super) store: Arc<dyn Archive>,
+    pub(super) store: Arc<ArchiveWriter>,
     pub(super) queue: Arc<Queue>,
     pub(super) acknowledging: Arc<Acknowledging>,
     /// What an acknowledgement means; `None`: nothing is acknowledged.
@@ -75,7 +75,7 @@ impl Uploader {
             Work::Tail { source, file, path, skip, piece } => {
                 let at = At { source, file, offset: piece.end };
                 match self.tail(&at, &path, skip, &piece).await {
-                    Ok(()) => self.queue.tail_archived(&piece),
+                    Ok(()) => self.queue.tail_archived(source, &piece),
                     Err(fault) => {
                         self.queue.put_back(piece);
                         return Err(fault);
@@ -98,7 +98,7 @@ impl Uploader {
     async fn tail(&self, at: &At, path: &Path, skip: u64, piece: &Piece) -> Result<()> {
         let bytes = read(path.to_owned(), skip, piece.size()).await?;
         let segment = segment(at, piece, *blake3::hash(&bytes).as_bytes());
-        self.store.put_tail(&segment, bytes).await
+        self.store.put_tail(&segment, &bytes).await
     }
 
     async fn durable(&self, at: &At) {

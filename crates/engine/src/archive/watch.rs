@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use backstop_binlog::Session;
+use backstop_model::archive::Alive;
 use backstop_model::archiving::{StreamFrom, stream_from};
 use backstop_model::fault::{Fault, Kind, Result};
 
 use super::source::connect;
-use super::store::Alive;
 use super::{Archiving, Beside};
 
 /// How often the members are asked.
@@ -85,7 +85,7 @@ async fn status(a: &Archiving<'_>, from: &StreamFrom, session: &mut Option<Sessi
 /// Says that the archiver lives, for ever. Ends with what ends it: another holds the shard.
 pub(super) async fn pulse(a: &Archiving<'_>, beside: &Beside) -> Fault {
     loop {
-        match a.store.heartbeat(&alive(beside)).await {
+        match a.store.heartbeat(&alive(a, beside)).await {
             Err(fault) if fault.kind == Kind::Held => return fault,
             Err(fault) => beside.trouble.is("sign of life", &fault, REMIND),
             Ok(()) => beside.trouble.over("sign of life"),
@@ -96,13 +96,17 @@ pub(super) async fn pulse(a: &Archiving<'_>, beside: &Beside) -> Fault {
 
 /// Says that all is archived, as the last thing.
 pub(super) async fn farewell(a: &Archiving<'_>, beside: &Beside) -> Result<()> {
-    a.store.heartbeat(&alive(beside)).await
+    a.store.heartbeat(&alive(a, beside)).await
 }
 
-fn alive(beside: &Beside) -> Alive {
+fn alive(a: &Archiving<'_>, beside: &Beside) -> Alive {
+    let told = beside.queue.archived();
     Alive {
-        archived: beside.queue.archived(),
-        caught_up: beside.queue.last_caught_up(),
+        at: a.world.clock.now(),
+        source: told.source,
+        archived: told.gtids,
+        complete_to: told.complete_to,
+        last_commit: told.last_commit,
         trouble: beside.trouble.all(),
     }
 }

@@ -1,0 +1,84 @@
+//! `backstop archive`.
+
+use std::sync::Arc;
+
+use backstop_engine::archive::{self, Archiving, Encryption, Until};
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::settings::{RepositoryUrl, ShardSettings};
+
+use super::Ended;
+use super::schedule::{options, writes};
+use crate::args::{ArchiveArgs, Global};
+use crate::compose::App;
+use crate::output::Output;
+use crate::systemd::archiver_unit;
+
+/// Archives a shard's binlog until it is stopped.
+///
+/// # Errors
+/// As [`archive::archive`]; [`Kind::Usage`] if the shard is not configured to be archived. Transactions that were lost to the
+/// archive meanwhile are a result: exit code 1.
+pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output) -> Result<Ended> {
+    let settings = app.shard(&args.shard)?;
+    if args.systemd {
+        output.report(&unit(args, global, app, settings)?);
+        return Ok(Ended::Well);
+    }
+    let archived = settings.archive.as_ref().ok_or_else(|| {
+        Fault::new(Kind::Usage, format!("shard {} is not configured to be archived", args.shard))
+            .hint(format!("set shards.{}.archive = {{ from = \"primary\" }}", args.shard))
+    })?;
+    let (topology, credentials) = (app.topology(settings)?, app.credentials(settings)?);
+    let repository = app.world.unless_stopped(app.repository()).await?;
+    let claim = app.world.step("claim", repository.claim_archive(&args.shard));
+    let store = Arc::new(app.world.unless_stopped(claim).await?);
+    let report = archive::archive(&Archiving {
+        shard: &args.shard,
+        settings: archived,
+        topology: &*topology,
+        credentials: &credentials,
+        store: Arc::clone(&store),
+        encryption: match app.settings.repository.encryption_key {
+            Some(_) => Encryption::On,
+            None => Encryption::Off,
+        },
+        name: &format!("{} {}", args.shard, address(&app.settings.repository.url)),
+        spool: settings.snapshot.work_dir.join(args.shard.as_str()).join("spool"),
+        until: if args.until_caught_up { Until::CaughtUp } else { Until::Stopped },
+        world: &app.world,
+    })
+    .await?;
+    if let Some(store) = Arc::into_inner(store) {
+        store.release().await?;
+    }
+    output.report(&report);
+    Ok(if report.is_well() { Ended::Well } else { Ended::Attention })
+}
+
+/// What tells one repository from another.
+fn address(url: &RepositoryUrl) -> String {
+    match url {
+        RepositoryUrl::File { path } => path.display().to_string(),
+        RepositoryUrl::S3(s3) => {
+            format!("{} {} {}", s3.endpoint.as_deref().unwrap_or_default(), s3.bucket, s3.prefix)
+        }
+    }
+}
+
+fn unit(
+    args: &ArchiveArgs,
+    global: &Global,
+    app: &App,
+    settings: &ShardSettings,
+) -> Result<crate::systemd::ArchiverUnit> {
+    let file = app.file.as_ref().ok_or_else(|| {
+        Fault::new(Kind::Usage, "a service needs a configuration file").hint("name one with --config")
+    })?;
+    Ok(archiver_unit(
+        &args.shard,
+        &std::env::current_exe().failed("find this program")?,
+        &std::fs::canonicalize(file).failed(format!("find {}", file.display()))?,
+        &options(global),
+        &writes(app, settings),
+    ))
+}
