@@ -265,7 +265,8 @@ impl ArchiveWriter {
 
     async fn tidy(&self, state: &mut State, replaced: &[u64]) -> Result<()> {
         let journal = &self.reader.journal;
-        roll::remove(journal, replaced.iter().map(|number| journal.keys.entry(*number))).await?;
+        let replaced_keys: Vec<String> = replaced.iter().map(|number| journal.keys.entry(*number)).collect();
+        roll::remove(journal, replaced_keys.into_iter()).await?;
         for number in replaced {
             state.contents.entries.remove(number);
         }
