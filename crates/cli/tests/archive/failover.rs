@@ -1,0 +1,106 @@
+//! Promotions: the archive follows, and where a promoted server lacks something a new line begins.
+
+use std::time::Duration;
+
+use backstop_model::gtid::GtidSet;
+use backstop_testkit::{Layout, Member, Shard};
+use rustix::process::Signal;
+
+use crate::archived::{ARCHIVE, contents, held, uuid};
+use crate::program::Backstop;
+
+const SOON: Duration = Duration::from_secs(120);
+
+fn pair() -> Layout {
+    Layout { members: 2, grants: vec!["base", "replication"], ..Layout::default() }
+}
+
+/// Waits until the current line holds this.
+async fn archived(backstop: &Backstop, set: &GtidSet) {
+    let begin = std::time::Instant::now();
+    while !set.is_subset_of(&held(backstop).await) {
+        assert!(begin.elapsed() < SOON, "not archived: {set}, but {}", held(backstop).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn promote(member: &Member) {
+    member
+        .run(&[
+            "STOP REPLICA",
+            "RESET REPLICA ALL",
+            "SET GLOBAL super_read_only = OFF",
+            "SET GLOBAL read_only = OFF",
+        ])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_and_without_a_fork() {
+    let shard = Shard::start(pair()).await;
+    let [a, b] = &shard.members[..] else { panic!("two members") };
+    let backstop = Backstop::of(&shard, "clone").await;
+    let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
+    a.run(&["CREATE DATABASE one", "CREATE TABLE one.t (id INT PRIMARY KEY)"]).await;
+    archived(&backstop, &a.gtid_executed().await).await;
+
+    // A switchover: nothing is missing, and the line goes on with the other server's files.
+    b.wait_for(&a.gtid_executed().await).await;
+    a.run(&["SET GLOBAL super_read_only = ON"]).await;
+    promote(b).await;
+    shard.follow(a, b).await;
+    b.run(&["INSERT INTO one.t VALUES (1)", "INSERT INTO one.t VALUES (2)"]).await;
+    archived(&backstop, &b.gtid_executed().await).await;
+    let archive = contents(&backstop).await;
+    assert_eq!(archive.lines.len(), 1, "{:?}", archive.lines);
+    a.wait_for(&b.gtid_executed().await).await;
+
+    // A crash: what only the dead primary and the archive had stays on the old line.
+    a.run(&["STOP REPLICA"]).await;
+    b.run(&["INSERT INTO one.t VALUES (3)"]).await;
+    let with_it = b.gtid_executed().await;
+    archived(&backstop, &with_it).await;
+    let lacks = with_it.subtract(&a.gtid_executed().await);
+    b.kill();
+    promote(a).await;
+    a.run(&["INSERT INTO one.t VALUES (4)"]).await;
+    let after = a.gtid_executed().await;
+    archived(&backstop, &after).await;
+    let archive = contents(&backstop).await;
+    let [old, new] = &archive.lines[..] else { panic!("two lines: {:?}", archive.lines) };
+    assert_eq!((new.parent, new.source, &new.lacks), (Some(old.number), uuid(a).await, &lacks));
+    assert!(lacks.is_subset_of(&archive.held(old.number).unwrap()), "the old line keeps it");
+    assert_eq!(archive.held(new.number).unwrap(), after, "lines are never merged");
+
+    archiver.signal(Signal::TERM);
+    let ran = archiver.end().await;
+    assert_eq!(ran.status.code(), Some(1), "a fork is no success: {ran}");
+    assert!(ran.err.contains("a fork"), "{ran}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diverged_replica_and_a_stranger_are_refused() {
+    let shard = Shard::start(pair()).await;
+    let [a, b] = &shard.members[..] else { panic!("two members") };
+    let backstop = Backstop::of(&shard, "clone").await;
+    a.run(&["CREATE DATABASE one"]).await;
+    b.wait_for(&a.gtid_executed().await).await;
+    let from_replica = "archive orders --until-caught-up --set shards.orders.archive.from=replica";
+    let ran = backstop.run(&format!("--json {from_replica}")).await;
+    assert_eq!(ran.status.code(), Some(0), "{ran}");
+    assert_eq!(held(&backstop).await, a.gtid_executed().await);
+
+    b.run(&["SET GLOBAL super_read_only = OFF", "CREATE DATABASE errant", "SET GLOBAL super_read_only = ON"])
+        .await;
+    let errant = format!("{}", b.gtid_executed().await.subtract(&a.gtid_executed().await));
+    backstop.run(from_replica).await.failed(20, &[&errant, "primary lacks"]);
+
+    // Another shard's server answers where this one's primary did.
+    let all = a.gtid_executed().await.to_string();
+    a.run(&["SET GLOBAL super_read_only = ON"]).await;
+    b.run(&["STOP REPLICA", "RESET REPLICA ALL", "RESET BINARY LOGS AND GTIDS"]).await;
+    b.run(&["SET GLOBAL super_read_only = OFF", "CREATE DATABASE stranger"]).await;
+    a.kill();
+    let ran = backstop.run(&format!("{ARCHIVE} --until-caught-up")).await;
+    ran.failed(20, &[&all, "shares no transaction"]);
+}
