@@ -1,10 +1,10 @@
 # Two commands do everything on a fresh Debian or Ubuntu machine with Rust: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test test-aws lint bench
 
 help: ## what can be made (this list)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## build backstop and see it back up and rebuild a real MySQL shard (ARGS="--keep" keeps it)
 	@testing/install build
@@ -14,6 +14,10 @@ demo: ## build backstop and see it back up and rebuild a real MySQL shard (ARGS=
 test: ## check formatting, lint, and run every test against real servers
 	@testing/install test
 	@testing/test all
+
+test-aws: ## run only the tests of the AWS parts (they are in `make test` too)
+	@testing/install test
+	@testing/test aws
 
 lint: ## check formatting and lint only
 	@testing/install test

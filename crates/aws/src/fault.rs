@@ -5,6 +5,17 @@ use std::error::Error;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use backstop_model::fault::{Fault, Kind};
 
+/// The codes by which AWS asks for fewer calls. Nothing was done then.
+pub(crate) const THROTTLED: [&str; 7] = [
+    "RequestLimitExceeded",
+    "Throttling",
+    "ThrottlingException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "EC2ThrottledException",
+    "SnapshotCreationPerVolumeRateExceeded",
+];
+
 /// A call to AWS, for its errors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Call<'a> {
@@ -66,8 +77,7 @@ impl Call<'_> {
                  more (Service Quotas, EBS)",
                 self.region
             )),
-            "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "RequestThrottled"
-            | "RequestThrottledException" | "EC2ThrottledException" | "SnapshotCreationPerVolumeRateExceeded" => {
+            code if THROTTLED.contains(&code) => {
                 told(Kind::Failed).hint("AWS asks for fewer calls: try again in a minute, and spread schedules")
             }
             "InvalidInstanceID.NotFound" | "InvalidInstanceID.Malformed" | "InvalidVolume.NotFound"

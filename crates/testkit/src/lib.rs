@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod accounts;
+pub mod ec2;
 pub mod ledger;
 pub mod member;
 pub mod program;

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 
 use super::volumes::Attached;
 use crate::connect::Aws;
-use crate::fault::{Call, code};
+use crate::fault::{Call, THROTTLED, code};
 
 /// EC2 in one region.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub(crate) struct Ec2 {
     client: Client,
     /// Tries each call once: for the one that may not be made twice.
     once: Client,
+    patience: RetryConfig,
     pub(crate) region: String,
 }
 
@@ -81,6 +82,7 @@ impl Ec2 {
         Self {
             client: Client::new(aws.config()),
             once: Client::from_conf(once.build()),
+            patience: aws.config().retry_config().cloned().unwrap_or_else(RetryConfig::standard),
             region: aws.region().to_owned(),
         }
     }
@@ -132,7 +134,9 @@ impl Ec2 {
     pub(crate) async fn rehearse(&self, order: &Order<'_>) -> Result<()> {
         let doing = format!("try out a snapshot of {}", order.instance);
         let call = self.call(&doing, "ec2:CreateSnapshots");
-        match self.creation(order).dry_run(true).send().await {
+        // Being asked for fewer calls is no reason to fail here.
+        let patient = aws_sdk_ec2::config::Builder::new().retry_config(self.patience.clone());
+        match self.creation(order).dry_run(true).customize().config_override(patient).send().await {
             Err(error) if code(&error) == Some("DryRunOperation") => Ok(()),
             Err(error) => Err(call.fault(&error)),
             Ok(_) => Err(Fault::failed(format!("{doing}: the answer to a dry run was not one"))),
@@ -216,13 +220,15 @@ impl Ec2 {
     }
 }
 
-/// Only an answer of 4xx says that nothing was done. A request that could not be put together was never sent.
+/// Only an answer of 4xx says that nothing was done, and being asked for fewer calls (503). A request that could not be put
+/// together was never sent.
 fn is_rejection(error: &SdkError<CreateSnapshotsError>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => true,
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
-            (400..500).contains(&status) && status != 408
+            let throttled = code(error).is_some_and(|code| THROTTLED.contains(&code));
+            throttled || (400..500).contains(&status) && status != 408
         }
         _ => false,
     }

@@ -79,3 +79,48 @@ fn ambiguous(server: &Endpoint, several: &[Found]) -> Fault {
     Fault::refused(format!("find the instance of {server}: it may be any of {}", names.join(", ")))
         .hint(format!("tag the right one, and only it, with {HOST_TAG}={server}"))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use aws_config::{BehaviorVersion, Region};
+    use aws_sdk_ec2::config::Credentials;
+    use backstop_testkit::ec2::FakeEc2;
+
+    use super::*;
+    use crate::connect::Aws;
+
+    #[tokio::test]
+    async fn tags_addresses_and_names_find_an_instance() {
+        let images = tempfile::tempdir().unwrap();
+        let fake = FakeEc2::start(0, images.path()).await;
+        fake.with(|state| {
+            for (id, host, address) in
+                [("i-1", "db1", "10.0.0.1"), ("i-2", "db2:3307", "10.0.0.2"), ("i-3", "", "10.0.0.3")]
+            {
+                let instance = state.add_mysql_host(id, host, None);
+                address.clone_into(&mut instance.private_ip);
+                instance.private_dns = format!("ip-{}.invalid", address.replace('.', "-"));
+            }
+            // Pages of one: no instance may be overlooked for being on another page.
+            state.rules.page = 1;
+        });
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new("eu-test-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .endpoint_url(&fake.url);
+        let ec2 = Ec2::new(&Aws::with(config.load().await).unwrap());
+        for (server, expected) in [
+            ("db1:3306", "i-1"),
+            ("db2:3307", "i-2"),
+            ("10.0.0.3:3306", "i-3"),
+            ("ip-10-0-0-3.invalid:3306", "i-3"),
+        ] {
+            assert_eq!(find(&ec2, &server.parse().unwrap()).await.unwrap().id, expected, "{server}");
+        }
+        for server in ["db2:3306", "10.0.0.4:3306", "db*:3306", "nowhere.invalid:3306"] {
+            let fault = find(&ec2, &server.parse().unwrap()).await.unwrap_err();
+            assert!(fault.message.contains(server) && fault.message.contains("eu-test-1"), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! EBS snapshots of real servers, against a strict stand-in for EC2 and against moto.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
+
+mod conformance;
+mod finding;
+mod hardship;
+mod moto;
+mod story;
+mod support;

@@ -1,0 +1,128 @@
+//! The SDK's wire format against moto, which others wrote by AWS's model.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{
+    BlockDeviceMapping, EbsBlockDevice, Filter, InstanceType, ResourceType, Tag, TagSpecification,
+};
+use backstop_aws::connect::Aws;
+use backstop_aws::ebs::{Ebs, EbsShelf, GTID, PROVEN, STATE};
+use backstop_engine::ports::{Image, Snapshots, VolumeSnapshots};
+use backstop_model::report::VolumeState;
+use backstop_testkit::snapshots::{commits, run, world};
+use backstop_testkit::{Layout, Shard};
+
+use crate::support::{aws, site, waits};
+
+const REGION: &str = "eu-west-1";
+
+/// A moto server of the test's own.
+struct Moto {
+    child: Child,
+    url: String,
+}
+
+impl Moto {
+    async fn start() -> Self {
+        let program = std::env::var_os("BACKSTOP_TEST_MOTO").map(PathBuf::from).unwrap_or_else(|| {
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.cache/venv/bin/moto_server")
+        });
+        let port = backstop_testkit::member::free_port();
+        let child = Command::new(&program)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error} (run testing/install test)", program.display()));
+        let moto = Self { child, url: format!("http://127.0.0.1:{port}") };
+        let begun = Instant::now();
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "moto does not listen");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        moto
+    }
+
+    async fn aws(&self) -> Aws {
+        aws(&self.url, REGION).await
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An instance with a root volume and these devices, tagged as the host of a server.
+async fn instance(client: &Client, server: &str, devices: &[&str]) -> String {
+    let tag = Tag::builder().key("MySQL-Host").value(server).build();
+    let tags = TagSpecification::builder().resource_type(ResourceType::Instance).tags(tag).build();
+    let device = |name: &&str| {
+        let ebs = EbsBlockDevice::builder().volume_size(10).build();
+        BlockDeviceMapping::builder().device_name(*name).ebs(ebs).build()
+    };
+    let started = client
+        .run_instances()
+        .image_id("ami-12345678")
+        .instance_type(InstanceType::T3Micro)
+        .min_count(1)
+        .max_count(1)
+        .tag_specifications(tags)
+        .set_block_device_mappings(Some(devices.iter().map(device).collect()))
+        .send()
+        .await
+        .unwrap();
+    started.instances()[0].instance_id().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_taken_tagged_listed_and_deleted() {
+    let (shard, moto) = (Shard::start(Layout::single()).await, Moto::start().await);
+    let aws = moto.aws().await;
+    let client = Client::new(aws.config());
+    let server = shard.primary().endpoint().to_string();
+    instance(&client, &server, &["/dev/sda1", "/dev/sdf"]).await;
+    let ebs = Ebs::new(site(&shard, aws.clone()));
+    let taken = ebs.take(&run()).await.unwrap();
+    let Image::Volumes(volumes) = ebs.open(&taken.snapshot).await.unwrap() else { panic!() };
+    assert_eq!((volumes.region.as_str(), volumes.bytes), (REGION, 10 << 30));
+
+    let ours = Filter::builder().name("tag:Backstop-Run").values(taken.snapshot.run.as_str()).build();
+    let told = client.describe_snapshots().filters(ours).send().await.unwrap();
+    let [told] = told.snapshots() else { panic!("{told:?}") };
+    assert_eq!(told.snapshot_id(), Some(volumes.snapshot_ids[0].as_str()));
+    let tag = |key: &str| {
+        told.tags().iter().find(|tag| tag.key() == Some(key)).and_then(Tag::value).unwrap_or_default()
+    };
+    assert_eq!(tag(GTID), taken.position.gtid_executed.to_string());
+    assert_eq!(tag(STATE), PROVEN);
+
+    assert_eq!(ebs.complete(&taken.snapshot).await.unwrap(), VolumeState::Completed);
+    let shelf = EbsShelf::new(aws, waits(), world());
+    let tagged = shelf.tagged(&"orders".parse().unwrap()).await.unwrap();
+    assert_eq!(tagged[0].ebs.snapshot_ids, volumes.snapshot_ids);
+    ebs.release(&taken.snapshot).await.unwrap();
+    ebs.release(&taken.snapshot).await.unwrap();
+    assert_eq!(ebs.list().await.unwrap(), []);
+    assert_eq!(shelf.state(&volumes.snapshot_ids, REGION).await.unwrap(), VolumeState::Missing);
+}
+
+/// moto snapshots volumes that it was told to leave out, which is found out and undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_is_not_what_was_asked_for_is_deleted() {
+    let (shard, moto) = (Shard::start(Layout::single()).await, Moto::start().await);
+    let aws = moto.aws().await;
+    let server = shard.primary().endpoint().to_string();
+    instance(&Client::new(aws.config()), &server, &["/dev/sda1", "/dev/sdf", "/dev/sdg"]).await;
+    let ebs = Ebs::new(site(&shard, aws));
+    let fault = ebs.take(&run()).await.unwrap_err();
+    assert!(fault.message.contains("EC2 took") && fault.message.contains("was deleted"), "{fault}");
+    assert_eq!(ebs.list().await.unwrap(), []);
+    commits(shard.primary()).await;
+}

@@ -1,0 +1,80 @@
+//! A strict, stateful stand-in for EC2's query API, over real HTTP on loopback: instances, volumes and snapshots that go from
+//! pending to completed or fail, pages, limits of tags, quotas, throttling, lists that lag, answers that get lost.
+//!
+//! A volume may name a folder on this host. Its snapshot is then a copy of that folder in the moment of the call, with the
+//! server on it held still, so that what is recovered is what was snapshotted.
+
+mod actions;
+mod http;
+mod image;
+mod refusal;
+mod request;
+mod state;
+mod xml;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub use state::{Completion, Ec2State, Instance, Rules, Shot, Volume};
+
+/// A running stand-in. Stopped when dropped; its images stay where they are.
+pub struct FakeEc2 {
+    /// Its address, for `AWS_ENDPOINT_URL_EC2`.
+    pub url: String,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    state: Mutex<Ec2State>,
+    images: PathBuf,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Ec2State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FakeEc2 {
+    /// Starts one on this port (0: any free one) of loopback. Images go below `images`, each in a folder named after its
+    /// snapshot.
+    pub async fn start(port: u16, images: &Path) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("listen");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        std::fs::create_dir_all(images).expect("create the folder of images");
+        let shared = Arc::new(Shared { state: Mutex::default(), images: images.to_owned() });
+        let serving = Arc::clone(&shared);
+        let task = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(http::serve(socket, Arc::clone(&serving)));
+            }
+        });
+        Self { url, shared, task }
+    }
+
+    /// Looks at or changes what it knows and how it behaves.
+    pub fn with<T>(&self, look: impl FnOnce(&mut Ec2State) -> T) -> T {
+        look(&mut self.shared.lock())
+    }
+
+    /// Where the copy of a snapshot is, if its volume named a folder.
+    pub fn image(&self, snapshot: &str) -> Option<PathBuf> {
+        let path = self.shared.images.join(snapshot);
+        path.exists().then_some(path)
+    }
+
+    /// Waits until it is stopped from outside.
+    pub async fn forever(mut self) {
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for FakeEc2 {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
