@@ -2,6 +2,7 @@
 //! that replicas read segments from.
 
 mod acknowledge;
+mod commits;
 mod crc;
 mod cut;
 mod dump;
@@ -25,6 +26,7 @@ mod timeline;
 mod wire;
 
 pub use acknowledge::Acknowledger;
+pub use commits::commits;
 pub use cut::{Cutter, Step};
 pub use dump::{Acknowledge, AtEnd, Dump};
 pub use file::{BinlogFile, InvalidBinlog, Transaction};

@@ -211,13 +211,9 @@ pub struct TargetArgs {
     /// A certain backup (see `backstop backups`); --to may then be left out
     #[arg(long, value_name = "ID")]
     pub backup: Option<BackupId>,
-}
-
-impl TargetArgs {
-    /// The moment that is asked for; of a certain backup, its own.
-    pub fn target(&self) -> Target {
-        self.to.clone().unwrap_or(Target::Latest)
-    }
+    /// A line of the archive that was left at a failover (see `backstop status`) [default: the current one]
+    #[arg(long, value_name = "N", requires = "to")]
+    pub line: Option<u32>,
 }
 
 /// `recover`.

@@ -138,7 +138,11 @@ async fn rebuild(
     steps.begin("rebuild it");
     let args = RecoverArgs {
         shard: configure::shard_name()?,
-        target: TargetArgs { to: Some("latest".parse().failed("ask for the latest moment")?), backup: None },
+        target: TargetArgs {
+            to: Some("latest".parse().failed("ask for the latest moment")?),
+            backup: None,
+            line: None,
+        },
         into: place.path("rebuilt"),
         ending: EndingArgs { join: true, standalone: false },
         port: None,

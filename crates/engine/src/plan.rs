@@ -1,21 +1,26 @@
-//! Plan: which backup a recovery would come from, and every step it would take. Reads the catalog only.
+//! Plan: which backup a recovery would come from, and every step it would take. Reads the catalog and the archive's index only, and at most one piece.
 
 use std::path::PathBuf;
 
+use backstop_binlog::commits;
 use backstop_model::backup::Sizes;
 use backstop_model::fault::{Fault, Result};
 use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::plan::{Ending, Known, PlanRequest, RecoveryPlan, choose_backup, recovery_plan};
+use backstop_model::plan::{
+    Decided, Ending, Known, PlanRequest, Quest, RecoveryPlan, Toward, choose_backup, recovery_plan,
+};
 use backstop_model::target::Target;
-use backstop_repo::{CatalogEntry, Reader};
+use backstop_repo::{ArchiveReader, CatalogEntry, Reader};
 
 /// What a plan is asked for.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     /// Whose backup.
     pub shard: ShardName,
-    /// The moment.
-    pub target: Target,
+    /// The moment; `None`: that of the backup that is named.
+    pub target: Option<Target>,
+    /// A certain line of the archive; `None`: the current one.
+    pub line: Option<u32>,
     /// A certain backup.
     pub backup: Option<BackupId>,
     /// The target directory, if it is known yet.
@@ -30,24 +35,51 @@ pub struct Wanted {
 ///
 /// # Errors
 /// [`Kind::NotRecoverable`](backstop_model::fault::Kind::NotRecoverable) with the nearest moments that can be reached.
-pub async fn plan(reader: &Reader, wanted: &Wanted) -> Result<RecoveryPlan> {
+pub async fn plan(reader: &Reader, archive: &ArchiveReader, wanted: &Wanted) -> Result<RecoveryPlan> {
     let catalog = reader.catalog().await?;
     let known: Vec<Known> = catalog.iter().map(known).collect();
-    let chosen =
-        choose_backup(&wanted.shard, &known, &wanted.target, wanted.backup.as_ref()).map_err(Fault::from)?;
-    let entry = catalog.iter().find(|entry| entry.facts.backup_id == chosen.backup.backup_id);
+    let decided = match &wanted.target {
+        Some(target) => toward(archive, &known, target, wanted).await?,
+        None => {
+            let own = choose_backup(&wanted.shard, &known, &Target::Latest, wanted.backup.as_ref());
+            Decided { chosen: own.map_err(Fault::from)?, replay: None }
+        }
+    };
+    let id = &decided.chosen.backup.backup_id;
+    let entry = catalog.iter().find(|entry| entry.facts.backup_id == *id);
     let request = PlanRequest {
         shard: wanted.shard.clone(),
-        target: wanted.target.clone(),
+        target: wanted.target.clone().unwrap_or(Target::Latest),
         into: wanted.into.clone(),
         port: wanted.port,
         ending: wanted.ending,
         sizes: entry.map_or(Sizes::default(), |entry| entry.sizes),
     };
-    Ok(recovery_plan(&request, &chosen))
+    Ok(recovery_plan(&request, &decided))
 }
 
-fn known(entry: &CatalogEntry) -> Known {
+/// Decides. If the target is within a piece of the archive, that one is read.
+async fn toward<'a>(
+    archive: &ArchiveReader,
+    backups: &'a [Known],
+    target: &'a Target,
+    wanted: &'a Wanted,
+) -> Result<Decided<'a>> {
+    let contents = archive.checked().await?;
+    let (shard, line, backup) = (&wanted.shard, wanted.line, wanted.backup.as_ref());
+    let quest = Quest { shard, archive: &contents, backups, target, line, backup };
+    match quest.decide()? {
+        Toward::Decided(decided) => Ok(decided),
+        Toward::Needs(within) => {
+            let bytes = archive.open(&within.segment).await?;
+            let commits = commits(bytes, within.segment.start, within.segment.end).await?;
+            Ok(quest.within(&within, &commits)?)
+        }
+    }
+}
+
+/// A backup as a decision needs it.
+pub fn known(entry: &CatalogEntry) -> Known {
     Known {
         backup_id: entry.facts.backup_id.clone(),
         taken_at: entry.facts.taken_at,

@@ -152,6 +152,8 @@ pub struct ArchiveDamage {
     pub object: String,
     /// What is wrong with it.
     pub wrong: String,
+    /// The line it belongs to, if that is known.
+    pub line: Option<u32>,
     /// The commits that were in it, if that is known: the earliest and the latest.
     pub committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// The transactions that were in it, if that is known.
@@ -214,6 +216,20 @@ impl Archive {
             any = true;
         }
         any.then_some(held)
+    }
+
+    /// What is known to have been in objects of a line, or of its ancestors as far as they belong to it, that cannot be used.
+    #[must_use]
+    pub fn lost(&self, number: u32) -> GtidSet {
+        let mut lost = GtidSet::new();
+        for (number, limit) in self.descent(number) {
+            for damage in self.damaged.iter().filter(|damage| damage.line == Some(number)) {
+                let gtids =
+                    limit.as_ref().map_or_else(|| damage.gtids.clone(), |l| damage.gtids.intersect(l));
+                lost = lost.union(&gtids);
+            }
+        }
+        lost
     }
 
     /// The last piece of each server's files in a line, without its ancestors.

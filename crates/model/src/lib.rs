@@ -7,6 +7,7 @@ pub mod activity;
 pub mod archive;
 pub mod archiving;
 pub mod backup;
+pub mod coverage;
 pub mod credentials;
 pub mod duration;
 pub mod fault;

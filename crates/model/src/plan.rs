@@ -1,7 +1,10 @@
 //! The plan of a recovery: decided whole, shown, and only then carried out.
 
+mod aim;
 mod choose;
+mod decide;
 mod gtids;
+mod replay;
 mod steps;
 
 use chrono::{DateTime, Utc};
@@ -10,8 +13,11 @@ use serde::Serialize;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
 
+pub use aim::{Aim, Astray, Commit, Moment, Within};
 pub use choose::{Chosen, Known, NotRecoverable, Reachable, choose_backup};
+pub use decide::{Decided, Quest, Toward};
 pub use gtids::{GtidStep, gtid_step};
+pub use replay::{Replay, Start};
 pub use steps::{Ending, PlanRequest, recovery_plan};
 
 /// What a recovery will do (`plan --json`, `recover --plan`).
@@ -23,10 +29,12 @@ pub struct RecoveryPlan {
     pub target: String,
     /// The backup it comes from.
     pub backup_id: BackupId,
-    /// The moment it recovers to: that of the backup.
+    /// The moment of the backup.
     pub taken_at: DateTime<Utc>,
-    /// What the server will hold before it joins.
+    /// What the server will hold before it joins: what the backup holds, and what is replayed.
     pub gtid_executed: GtidSet,
+    /// What is replayed from the archive; `None`: there is no archive, and the backup is the moment.
+    pub replay: Option<Replay>,
     /// Why this backup.
     pub why: String,
     /// Bytes of the files that will be written.

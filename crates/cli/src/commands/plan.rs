@@ -16,7 +16,8 @@ use crate::output::Output;
 pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<Ended> {
     let wanted = Wanted {
         shard: args.shard.clone(),
-        target: args.target.target(),
+        target: args.target.to.clone(),
+        line: args.target.line,
         backup: args.target.backup.clone(),
         into: args.into.clone(),
         port: args.port,
@@ -25,7 +26,7 @@ pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<Ended> {
     let planned = app.world.unless_stopped(async {
         let repository = app.repository().await?;
         known_or_stored(app, &repository, &wanted.shard).await?;
-        plan::plan(&repository.reader(&wanted.shard), &wanted).await
+        plan::plan(&repository.reader(&wanted.shard), &repository.archive(&wanted.shard), &wanted).await
     });
     output.report(&planned.await?);
     Ok(Ended::Well)

@@ -62,13 +62,14 @@ async fn planned(args: &RecoverArgs, app: &App) -> Result<(Reader, RecoveryPlan)
     let reader = repository.reader(&args.shard);
     let wanted = Wanted {
         shard: args.shard.clone(),
-        target: args.target.target(),
+        target: args.target.to.clone(),
+        line: args.target.line,
         backup: args.target.backup.clone(),
         into: Some(args.into.clone()),
         port: args.port,
         ending: ending(args),
     };
-    let plan = plan::plan(&reader, &wanted).await?;
+    let plan = plan::plan(&reader, &repository.archive(&args.shard), &wanted).await?;
     Ok((reader, plan))
 }
 

@@ -1,6 +1,6 @@
 //! Which backup a recovery comes from.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::fault::{Fault, Kind};
@@ -53,9 +53,10 @@ pub struct Reachable {
 
 impl From<NotRecoverable> for Fault {
     fn from(refused: NotRecoverable) -> Self {
-        let moments = refused.nearest.iter().map(|near| {
-            format!("{} (--backup {})", near.at.to_rfc3339_opts(SecondsFormat::AutoSi, true), near.backup_id)
-        });
+        let moments = refused
+            .nearest
+            .iter()
+            .map(|near| format!("{} (--backup {})", super::decide::as_target(near.at), near.backup_id));
         let moments: Vec<String> = moments.collect();
         let hint = if moments.is_empty() {
             format!("make one with `backstop backup {}`", refused.shard)
@@ -66,8 +67,8 @@ impl From<NotRecoverable> for Fault {
     }
 }
 
-/// Chooses the backup for a target, or takes the one that is asked for. There is no archive of binary logs, so the
-/// moments that can be reached are those of the backups.
+/// Chooses the backup for a target where nothing is archived, or takes the one that is asked for: the moments that can be
+/// reached are those of the backups.
 ///
 /// # Errors
 /// [`NotRecoverable`] with the nearest moments that can be reached.

@@ -8,7 +8,7 @@ use crate::backup::Sizes;
 use crate::ids::ShardName;
 use crate::target::Target;
 
-use super::{Chosen, PlanStep, RecoveryPlan};
+use super::{Chosen, Decided, PlanStep, RecoveryPlan, Replay};
 
 /// What a plan is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,16 +37,22 @@ pub enum Ending {
     Join,
 }
 
-/// The plan for a chosen backup.
-pub fn recovery_plan(request: &PlanRequest, chosen: &Chosen<'_>) -> RecoveryPlan {
+/// The plan for a chosen backup, and what is replayed on it.
+pub fn recovery_plan(request: &PlanRequest, decided: &Decided<'_>) -> RecoveryPlan {
+    let chosen = &decided.chosen;
+    let replay = decided.replay.as_ref().filter(|replay| !replay.gtids.is_empty()).map(replaying);
     let join = if request.ending == Ending::Join { joining() } else { Vec::new() };
-    let steps = [local(request, chosen), join, last(request.ending)].concat();
+    let steps = [local(request, chosen), replay.unwrap_or_default(), join, last(request.ending)].concat();
     RecoveryPlan {
         shard: request.shard.clone(),
         target: request.target.to_string(),
         backup_id: chosen.backup.backup_id.clone(),
         taken_at: chosen.backup.taken_at,
-        gtid_executed: chosen.backup.gtid_executed.clone(),
+        gtid_executed: decided
+            .replay
+            .as_ref()
+            .map_or_else(|| chosen.backup.gtid_executed.clone(), Replay::reached),
+        replay: decided.replay.clone(),
         why: chosen.why.clone(),
         data_bytes: request.sizes.data_bytes,
         steps,
@@ -67,6 +73,15 @@ fn local(request: &PlanRequest, chosen: &Chosen<'_>) -> Vec<PlanStep> {
         step("forget", "Forget the donor's replication.".to_owned()),
         step("check", "Check the tables.".to_owned()),
     ]
+}
+
+fn replaying(replay: &Replay) -> Vec<PlanStep> {
+    let (count, mib) = (replay.transactions, replay.bytes.div_ceil(1 << 20));
+    let what = format!(
+        "Replay {count} transactions from {} pieces ({mib} MiB) of line {} of the archive; then gtid_executed must be exactly the plan's.",
+        replay.segments, replay.line
+    );
+    vec![step("replay", what)]
 }
 
 fn joining() -> Vec<PlanStep> {
@@ -118,6 +133,7 @@ mod tests {
         };
         let backups = [backup];
         let chosen = choose_backup(&request.shard, &backups, &Target::Latest, None).unwrap();
+        let chosen = Decided { chosen, replay: None };
         let names = |plan: &RecoveryPlan| plan.steps.iter().map(|step| step.name).collect::<Vec<_>>();
         let alone = recovery_plan(&request, &chosen);
         assert!(!names(&alone).contains(&"follow"));

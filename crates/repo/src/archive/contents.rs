@@ -55,12 +55,10 @@ impl Memory {
 pub(crate) async fn read(journal: &Journal, memory: &Memory) -> Result<Contents> {
     let mut last = None;
     for attempt in 0..ATTEMPTS {
-        let (indexes, numbers, horizon, alive) = futures::try_join!(
-            spans(journal),
-            journal.numbers(),
-            super::roll::horizon(journal),
-            alive(journal),
-        )?;
+        // First: what it tells of is stored before it, so what is listed later holds at least that.
+        let alive = alive(journal).await?;
+        let (indexes, numbers, horizon) =
+            futures::try_join!(spans(journal), journal.numbers(), super::roll::horizon(journal))?;
         let mut gone = BTreeSet::new();
         let (found, damaged) = entries(journal, memory, &numbers, &mut gone).await?;
         let (rolled, broken) = rolled(journal, memory, &indexes, &mut gone).await?;
@@ -157,7 +155,7 @@ fn note(fault: ObjectFault, gone: &mut BTreeSet<String>, damaged: &mut Vec<Archi
         }
         ObjectFault::Damaged { key, wrong } => (key, wrong),
     };
-    damaged.push(ArchiveDamage { object, wrong, committed: None, gtids: GtidSet::new() });
+    damaged.push(ArchiveDamage { object, wrong, line: None, committed: None, gtids: GtidSet::new() });
     Ok(())
 }
 
@@ -240,7 +238,7 @@ fn missing_run(journal: &Journal, first: u64, last: u64) -> ArchiveDamage {
         let wrong = format!("it is missing, or so are the entries {first} to {last} of the journal");
         (journal.keys.index(first, last), wrong)
     };
-    ArchiveDamage { object, wrong, committed: None, gtids: GtidSet::new() }
+    ArchiveDamage { object, wrong, line: None, committed: None, gtids: GtidSet::new() }
 }
 
 /// What of `1..=newest` is in none of these spans.

@@ -1,8 +1,11 @@
 //! Reading the archive of one shard.
 
-use backstop_model::archive::{Alive, Archive, ArchivedSegment, SegmentState};
+use std::collections::HashMap;
+
+use backstop_model::archive::{Alive, Archive, ArchiveDamage, ArchivedSegment, SegmentState};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
+use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::bytes;
@@ -12,6 +15,9 @@ use super::source::LineSource;
 use crate::keys::ArchiveKeys;
 use crate::object::ObjectFault;
 use crate::shelf::Shelf;
+
+/// Requests that are under way together.
+const PARALLEL: usize = 64;
 
 /// Reads the archive of one shard. Cannot write, and needs read access only.
 #[derive(Clone)]
@@ -31,6 +37,37 @@ impl ArchiveReader {
     /// The store's.
     pub async fn contents(&self) -> Result<Archive> {
         Ok(contents::read(&self.journal, &self.memory).await?.archive)
+    }
+
+    /// As [`ArchiveReader::contents`], but a piece whose object is not there, or has another size, is told among the damage and is not
+    /// among the segments.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn checked(&self) -> Result<Archive> {
+        let shelf = &self.journal.shelf;
+        let directory = self.journal.keys.segments();
+        let (mut contents, stored) = futures::try_join!(self.contents(), shelf.list(&directory))?;
+        let sizes: HashMap<String, u64> = stored.into_iter().collect();
+        let (sound, doubtful): (Vec<_>, Vec<_>) = contents
+            .segments
+            .into_iter()
+            .partition(|segment| wrong(segment, sizes.get(&segment.object)).is_none());
+        contents.segments = sound;
+        // It may have been stored since the list was made.
+        let looks = doubtful.into_iter().map(|segment| async move {
+            let size = shelf.size(&segment.object).await?;
+            Ok::<_, Fault>((segment, size))
+        });
+        let looked: Vec<_> = futures::stream::iter(looks).buffered(PARALLEL).try_collect().await?;
+        for (segment, size) in looked {
+            match wrong(&segment, size.as_ref()) {
+                None => contents.segments.push(segment),
+                Some(wrong) => contents.damaged.push(lost(segment, wrong)),
+            }
+        }
+        contents.segments.sort_by_key(|segment| segment.number);
+        Ok(contents)
     }
 
     /// What the archiver last told of itself.
@@ -76,6 +113,30 @@ impl ArchiveReader {
     /// The history of a line, for a binlog server.
     pub fn line(&self, number: u32) -> LineSource {
         LineSource::new(self.clone(), number)
+    }
+}
+
+/// What is wrong with the object of a piece, going by its size in the store.
+fn wrong(segment: &ArchivedSegment, size: Option<&u64>) -> Option<String> {
+    match (segment.state, size) {
+        // Its entry was read, and it is in the same object.
+        (SegmentState::Tail, _) => None,
+        (SegmentState::Sealed, None) => Some("it is missing".to_owned()),
+        (SegmentState::Sealed, Some(size)) if *size != segment.stored_bytes => {
+            Some(format!("it has {size} bytes, not the {} it was stored with", segment.stored_bytes))
+        }
+        (SegmentState::Sealed, Some(_)) => None,
+    }
+}
+
+/// What is lost with a piece.
+pub(super) fn lost(segment: ArchivedSegment, wrong: String) -> ArchiveDamage {
+    ArchiveDamage {
+        object: segment.object,
+        wrong,
+        line: Some(segment.line),
+        committed: segment.committed,
+        gtids: segment.gtids,
     }
 }
 

@@ -1,0 +1,146 @@
+//! Which backup a recovery to a moment of the archive comes from, and what is replayed on it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{Archive, ArchivedSegment, Line};
+use crate::gtid::GtidSet;
+use crate::ids::BackupId;
+
+use super::aim::Moment;
+use super::{Chosen, Known};
+
+/// What is replayed on a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// The line it follows.
+    pub line: u32,
+    /// What the backup holds.
+    pub from: GtidSet,
+    /// What is applied on it, exactly: the recovered server then holds `from` and this. Empty: the backup is the moment.
+    pub gtids: GtidSet,
+    /// How many transactions that are.
+    pub transactions: u64,
+    /// The latest commit among everything up to the moment, if it is known.
+    pub last_commit: Option<DateTime<Utc>>,
+    /// How many pieces of the archive are read.
+    pub segments: u64,
+    /// Bytes of these pieces.
+    pub bytes: u64,
+}
+
+impl Replay {
+    /// What the server holds in the end.
+    #[must_use]
+    pub fn reached(&self) -> GtidSet {
+        self.from.union(&self.gtids)
+    }
+}
+
+/// A backup for a moment, and what is replayed on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start<'a> {
+    /// The backup.
+    pub chosen: Chosen<'a>,
+    /// The replay.
+    pub replay: Replay,
+}
+
+/// Chooses the backup from which a moment is reached with the least replay, or takes the one asked for.
+///
+/// # Errors
+/// In words why there is none, and the transactions that are missing, if that is why.
+pub fn start<'a>(
+    archive: &Archive,
+    line: &Line,
+    moment: &Moment,
+    backups: &'a [Known],
+    wanted: Option<&BackupId>,
+) -> Result<Start<'a>, (String, GtidSet)> {
+    let history = archive.history(moment.line);
+    let archived = history.iter().fold(GtidSet::new(), |all, segment| all.union(&segment.gtids));
+    let mut fit: Vec<&Known> = backups.iter().filter(|backup| on_line(backup, line)).collect();
+    fit.retain(|backup| backup.gtid_executed.is_subset_of(&moment.set));
+    if let Some(id) = wanted {
+        fit.retain(|backup| backup.backup_id == *id);
+        if fit.is_empty() {
+            let why = format!(
+                "backup {id} holds transactions that come after it, or are not of line {}",
+                line.number
+            );
+            return Err((why, GtidSet::new()));
+        }
+    }
+    fit.sort_by_key(|backup| (backup.gtid_executed.count(), backup.taken_at, backup.backup_id.clone()));
+    let Some(nearest) = fit.last() else {
+        return Err(("every backup holds transactions that come after it".to_owned(), GtidSet::new()));
+    };
+    let lacks = |backup: &Known| moment.set.subtract(&backup.gtid_executed).subtract(&archived);
+    let reaches = |backup: &&&Known| lacks(backup).is_empty();
+    match fit.iter().rev().find(reaches) {
+        Some(backup) => Ok(Start {
+            chosen: Chosen { backup, why: why(backup, wanted, &moment.set) },
+            replay: replay(backup, moment, &history),
+        }),
+        None => {
+            let missing = lacks(nearest);
+            let id = &nearest.backup_id;
+            Err((
+                format!(
+                    "there is a gap between backup {id} and it: the transactions {missing} are not archived"
+                ),
+                missing,
+            ))
+        }
+    }
+}
+
+/// The backup is the moment.
+pub(super) fn nothing(line: u32, backup: &Known) -> Replay {
+    Replay {
+        line,
+        from: backup.gtid_executed.clone(),
+        gtids: GtidSet::new(),
+        transactions: 0,
+        last_commit: None,
+        segments: 0,
+        bytes: 0,
+    }
+}
+
+/// True for a backup that has nothing of what was left on the line this one goes off.
+pub(super) fn on_line(backup: &Known, line: &Line) -> bool {
+    line.lacks.intersect(&backup.gtid_executed).is_empty()
+}
+
+fn why(backup: &Known, wanted: Option<&BackupId>, set: &GtidSet) -> String {
+    match wanted {
+        Some(_) => "it was asked for".to_owned(),
+        None if backup.gtid_executed == *set => "it holds exactly this moment".to_owned(),
+        None => "it is the nearest one before this moment".to_owned(),
+    }
+}
+
+fn replay(backup: &Known, moment: &Moment, history: &[ArchivedSegment]) -> Replay {
+    let gtids = moment.set.subtract(&backup.gtid_executed);
+    let mut left = gtids.clone();
+    let mut needed: Vec<&ArchivedSegment> = Vec::new();
+    for segment in history {
+        if left.is_empty() {
+            break;
+        }
+        if !segment.gtids.intersect(&left).is_empty() {
+            left = left.subtract(&segment.gtids);
+            needed.push(segment);
+        }
+    }
+    Replay {
+        line: moment.line,
+        from: backup.gtid_executed.clone(),
+        transactions: gtids.count(),
+        gtids,
+        last_commit: moment.last_commit,
+        segments: needed.len() as u64,
+        bytes: needed.iter().map(|segment| segment.size()).sum(),
+    }
+}
