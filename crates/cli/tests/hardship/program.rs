@@ -28,6 +28,8 @@ pub struct Backstop {
     pub repository: PathBuf,
     /// `snapshot.work_dir`.
     pub work: PathBuf,
+    /// Variables that it is started with.
+    pub environment: Vec<(&'static str, String)>,
     said: AtomicUsize,
 }
 
@@ -40,6 +42,7 @@ impl Backstop {
             credentials: dir.join("orders.toml"),
             repository: dir.join("repository"),
             work: dir.join("w"),
+            environment: Vec::new(),
             said: AtomicUsize::new(0),
             dir,
         };
@@ -90,6 +93,7 @@ impl Backstop {
         if let Some(fault) = fault {
             command.env("BACKSTOP_TEST_FAULT", fault);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.dir).arg("--config").arg(&self.config).args(words);
         command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         let child = command.spawn().expect("start backstop");

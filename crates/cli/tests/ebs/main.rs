@@ -1,0 +1,148 @@
+//! The real program with EBS, from the ordinary configuration: against a strict stand-in for EC2, killed, denied and misled.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
+
+#[path = "../hardship/program.rs"]
+#[allow(dead_code, reason = "shared with the other tests of the program")]
+mod program;
+
+use backstop_testkit::ec2::{Completion, FakeEc2};
+use backstop_testkit::snapshots::commits;
+use backstop_testkit::{Layout, Shard};
+use program::{Backstop, points};
+
+const REGION: &str = "eu-test-1";
+
+struct Fleet {
+    shard: Shard,
+    ec2: FakeEc2,
+    backstop: Backstop,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let shard = Shard::start(Layout::single()).await;
+        let ec2 = FakeEc2::start(0, &shard.base().join("images")).await;
+        let folder = shard.base().join("m1/data");
+        let server = shard.primary().endpoint().to_string();
+        ec2.with(|ec2| {
+            ec2.add_mysql_host("i-1", &server, Some(folder));
+        });
+        let mut backstop = Backstop::of(&shard, "ebs").await;
+        backstop.environment = vec![
+            ("AWS_ENDPOINT_URL", ec2.url.clone()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+            ("AWS_CONFIG_FILE", "/dev/null".to_owned()),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".to_owned()),
+            ("BACKSTOP_SHARDS_ORDERS_SNAPSHOT_REGION", REGION.to_owned()),
+            ("BACKSTOP_SHARDS_ORDERS_SNAPSHOT_VOLUME_DEVICE", "/dev/sdf".to_owned()),
+            // The copy that stands in for a snapshot takes longer than EC2's answer.
+            ("BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD", "60s".to_owned()),
+        ];
+        Self { shard, ec2, backstop }
+    }
+
+    fn without(&mut self, variable: &str) {
+        self.backstop.environment.retain(|(name, _)| *name != variable);
+    }
+
+    fn snapshots(&self) -> Vec<String> {
+        self.ec2.with(|ec2| ec2.ids())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_from_the_ordinary_configuration() {
+    let fleet = Fleet::start().await;
+    assert_eq!(fleet.backstop.json("check orders").await["ok"], true);
+    let backup = fleet.backstop.json("backup orders").await;
+    assert_eq!(backup["ebs"]["state"], "completed", "{backup}");
+    assert_eq!(backup["ebs"]["region"], REGION);
+    assert_eq!(backup["ebs"]["snapshot_ids"], serde_json::json!(fleet.snapshots()));
+    assert_eq!(backup["freeze"]["mode"], "lock");
+
+    let list = fleet.backstop.json("backups orders --latest").await;
+    assert_eq!(list["backups"][0]["state"], "complete");
+    assert_eq!(list["backups"][0]["ebs"], backup["ebs"]);
+    fleet.ec2.with(|ec2| {
+        "pending".clone_into(&mut ec2.snapshots[0].state);
+        ec2.rules.completion = Completion::Never;
+    });
+    let list = fleet.backstop.json("backups orders").await;
+    assert_eq!(list["backups"][0]["state"], "pending");
+    fleet.ec2.with(|ec2| "error".clone_into(&mut ec2.snapshots[0].state));
+    assert_eq!(fleet.backstop.json("backups orders").await["backups"][0]["state"], "damaged");
+
+    // The bucket is lost.
+    std::fs::remove_dir_all(&fleet.backstop.repository).unwrap();
+    fleet.ec2.with(|ec2| "completed".clone_into(&mut ec2.snapshots[0].state));
+    let tagged = fleet.backstop.json("backups orders --from-tags --latest").await;
+    let tagged = &tagged["from_tags"][0];
+    assert_eq!((&tagged["backup_id"], &tagged["ebs"]), (&backup["backup_id"], &backup["ebs"]));
+    assert_eq!((&tagged["gtid"], &tagged["cluster_name"]), (&backup["gtid_executed"], &"orders".into()));
+    fleet.backstop.run("backups orders --from-tags").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_with_its_exit_code() {
+    let mut fleet = Fleet::start().await;
+    let denied =
+        |fleet: &Fleet, action: &str| fleet.ec2.with(|ec2| ec2.rules.denied = [action.to_owned()].into());
+    denied(&fleet, "CreateTags");
+    fleet.backstop.run("backup orders").await.failed(12, &["ec2:CreateTags"]);
+    denied(&fleet, "DescribeSnapshots");
+    fleet.backstop.run("backups orders --from-tags").await.failed(12, &["ec2:DescribeSnapshots"]);
+    fleet.ec2.with(|ec2| {
+        ec2.rules.denied.clear();
+        ec2.rules.quota = Some(0);
+    });
+    fleet.backstop.run("backup orders").await.failed(20, &["SnapshotLimitExceeded", "quota"]);
+    fleet
+        .backstop
+        .run("--set shards.orders.snapshot.region=us-test-9 backup orders")
+        .await
+        .failed(20, &["us-test-9"]);
+    fleet.backstop.run("backups orders --from-tags --latest").await.failed(21, &["no backup yet"]);
+    fleet.without("BACKSTOP_SHARDS_ORDERS_SNAPSHOT_VOLUME_DEVICE");
+    fleet
+        .backstop
+        .run("backup orders")
+        .await
+        .failed(20, &["nothing tells which volume", "vol-data-1", "MySQL-Mount"]);
+    fleet.without("BACKSTOP_SHARDS_ORDERS_SNAPSHOT_REGION");
+    fleet.backstop.run("backup orders").await.failed(2, &["region", "AWS_REGION"]);
+    fleet.backstop.environment.push(("AWS_REGION", REGION.to_owned()));
+    fleet.without("AWS_ACCESS_KEY_ID");
+    fleet.backstop.run("backup orders").await.failed(12, &["credentials"]);
+    assert!(fleet.snapshots().is_empty());
+    commits(fleet.shard.primary()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_step_the_next_run_goes_on() {
+    let fleet = Fleet::start().await;
+    for point in points(&["freeze", "image", "thaw", "prove", "snapshot", "store", "commit", "complete"]) {
+        fleet.backstop.killed("backup orders", &point).await;
+        commits(fleet.shard.primary()).await;
+    }
+    let last = fleet.backstop.json("backup orders").await;
+    let listed = fleet.backstop.backups().await;
+    assert_eq!(listed[0], last["backup_id"].as_str().unwrap());
+    // Killed before the commit there is no backup: once the commit was made, there is one.
+    assert_eq!(listed.len(), 4, "after:commit, before:complete, after:complete and the last");
+
+    fleet.ec2.with(|ec2| ec2.age(301));
+    let pruned = fleet.backstop.json("prune orders --apply").await;
+    let removed = pruned["shards"][0]["removed_snapshots"].as_array().unwrap().len();
+    assert_eq!(
+        removed, 3,
+        "after:image, before:thaw, after:thaw and before:prove leave unproven ones: {pruned}"
+    );
+    let unproven = fleet
+        .ec2
+        .with(|ec2| ec2.snapshots.iter().filter(|shot| shot.tags["Backstop-State"] == "unproven").count());
+    assert_eq!(unproven, 0);
+    assert_eq!(fleet.backstop.backups().await, listed, "what is committed stays");
+}
