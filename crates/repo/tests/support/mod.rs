@@ -1,6 +1,7 @@
 //! What the tests of this crate share: repositories to test on and trees to store.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod binlog;
 pub mod strange;
 
 use std::collections::BTreeMap;

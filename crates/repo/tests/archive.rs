@@ -1,0 +1,213 @@
+//! The archive of a shard: what is stored comes back, nothing else does, and only one archiver stores.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use backstop_binlog::SegmentSource;
+use backstop_model::archive::{Alive, SegmentState};
+use backstop_model::fault::Kind;
+use backstop_repo::{ArchiveReader, Location, RepoKey, Repository};
+use chrono::DateTime;
+use support::binlog::{A, B, file, piece, seal, set, tail, uuid};
+use support::strange::{Deed, Strange};
+use support::{s3, shard};
+use tokio::io::AsyncReadExt;
+
+async fn states(reader: &ArchiveReader) -> Vec<(u64, SegmentState)> {
+    let segments = reader.contents().await.unwrap().segments;
+    segments.iter().map(|segment| (segment.number, segment.state)).collect()
+}
+
+async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
+    let repository = Repository::open(location, key.as_ref()).await.unwrap();
+    let reader = repository.archive(&shard());
+    assert!(reader.contents().await.unwrap().lines.is_empty());
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    assert_eq!(writer.held().await, (None, vec![]));
+    tail(&writer, 1, 2, 1000).await;
+    tail(&writer, 3, 3, 1000).await;
+    // Who reads now follows the tail into the segment that replaces it.
+    let old = repository.archive(&shard()).contents().await.unwrap().segments;
+    seal(&writer, 1, 4, 1000).await;
+    tail(&writer, 5, 9, 400_000).await;
+    let reader = Repository::open(location, key.as_ref()).await.unwrap().archive(&shard());
+    assert_eq!(states(&reader).await, [(3, SegmentState::Sealed), (6, SegmentState::Tail)]);
+    let mut third = Vec::new();
+    reader.open(&old[1]).await.unwrap().read_to_end(&mut third).await.unwrap();
+    assert!(third == piece(3, 3, 1000).1);
+    assert!(reader.contents().await.unwrap().damaged.is_empty());
+    assert!(reader.checked().await.unwrap() == reader.contents().await.unwrap());
+
+    // It ends without sealing; another one makes a segment of what it left.
+    writer.release().await.unwrap();
+    let repository = Repository::open(location, key.as_ref()).await.unwrap();
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let (held, last) = writer.held().await;
+    assert_eq!((held, last.len(), last[0].end), (Some(set("A:1-9")), 1, 3_600_000));
+    writer.seal_tail().await.unwrap();
+    assert_eq!(states(&reader).await, [(3, SegmentState::Sealed), (6, SegmentState::Sealed)]);
+    let line = reader.line(1);
+    let segments = line.segments().await.unwrap();
+    assert_eq!(segments[1], piece(5, 9, 400_000).0);
+    let mut bytes = Vec::new();
+    line.open(&segments[1]).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+    assert!(bytes == piece(5, 9, 400_000).1);
+    // A backup's claim is another one.
+    repository.claim(&shard(), "backup").await.unwrap().release().await.unwrap();
+    writer.release().await.unwrap();
+    assert_eq!(repository.shards().await.unwrap(), [shard()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory() {
+    let dir = support::scratch();
+    stores_and_gives_back(&support::location(dir.path()), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_directory() {
+    let dir = support::scratch();
+    stores_and_gives_back(&support::location(dir.path()), Some(support::key(1))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_s3_bucket() {
+    let Some(server) = s3() else { return };
+    stores_and_gives_back(&server.location("archive"), Some(support::key(2))).await;
+}
+
+async fn bench() -> (Arc<Strange>, Repository) {
+    let store = Arc::new(Strange::honest());
+    let repository = Repository::on(store.clone(), None).await.unwrap();
+    (store, repository)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archiver_that_wakes_up_after_being_superseded_stores_nothing() {
+    let (store, repository) = bench().await;
+    let sleeper = repository.claim_archive(&shard()).await.unwrap();
+    tail(&sleeper, 1, 2, 100).await;
+    store.obey(|operation, key| {
+        let asleep = operation == "put" && key.ends_with(&format!("archive/heartbeats/{:020}", 1));
+        if asleep { Deed::Loses } else { Deed::Honest }
+    });
+    let next = repository.claim_archive(&shard()).await.unwrap();
+    // The one that was superseded has stored nothing since, so it must not acknowledge.
+    let (segment, bytes) = piece(3, 3, 100);
+    assert_eq!(sleeper.put_tail(&segment, &bytes).await.unwrap_err().kind, Kind::Held);
+    tail(&next, 3, 4, 100).await;
+    seal(&next, 1, 4, 100).await;
+    for _ in 0..2 {
+        let fault = sleeper.put_tail(&segment, &bytes).await.unwrap_err();
+        assert_eq!(fault.kind, Kind::Held, "{fault}");
+    }
+    let common = set("A:1");
+    let now = DateTime::UNIX_EPOCH;
+    assert_eq!(sleeper.begin_line(uuid(B), &common, &set("A:2"), now).await.unwrap_err().kind, Kind::Held);
+    assert_eq!(sleeper.release().await.unwrap_err().kind, Kind::Held);
+    let contents = repository.archive(&shard()).contents().await.unwrap();
+    assert_eq!((contents.segments.len(), contents.lines.len()), (1, 1));
+    assert!(contents.damaged.is_empty(), "{:?}", contents.damaged);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_archiver_is_told_of_the_first() {
+    let (_, repository) = bench().await;
+    let _first = repository.claim_archive(&shard()).await.unwrap();
+    let fault = repository.claim_archive(&shard()).await.err().unwrap();
+    assert_eq!(fault.kind, Kind::Held, "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_is_repeated_and_stored_once() {
+    let (store, repository) = bench().await;
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    tail(&writer, 1, 1, 100).await;
+    let (segment, bytes) = piece(2, 2, 100);
+    store.obey(|operation, key| match operation {
+        "put" if key.contains("/journal/") => Deed::Fails,
+        _ => Deed::Honest,
+    });
+    assert_eq!(writer.put_tail(&segment, &bytes).await.unwrap_err().kind, Kind::Store);
+    // It was stored, but the answer was a conflict.
+    let once = AtomicBool::new(true);
+    store.obey(move |operation, key| match operation {
+        "put" if key.contains("/journal/") && once.swap(false, Ordering::Relaxed) => Deed::Repeats,
+        _ => Deed::Honest,
+    });
+    writer.put_tail(&segment, &bytes).await.unwrap();
+    tail(&writer, 3, 3, 100).await;
+    let reader = repository.archive(&shard());
+    assert_eq!(reader.contents().await.unwrap().segments.len(), 3);
+    assert!(file(&reader).await == piece(1, 3, 100).1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_whose_bytes_are_others_is_not_stored() {
+    let (_, repository) = bench().await;
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let (segment, mut bytes) = piece(1, 3, 100);
+    bytes[7] ^= 1;
+    assert!(writer.put_tail(&segment, &bytes).await.is_err());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    assert!(writer.seal(&segment, file.path()).await.is_err());
+    assert!(repository.archive(&shard()).contents().await.unwrap().segments.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_segments_are_read_in_few_requests() {
+    let (store, repository) = bench().await;
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    for number in 1..=700 {
+        tail(&writer, number, number, 10).await;
+        if number < 700 {
+            seal(&writer, number, number, 10).await;
+        }
+    }
+    let reader = repository.archive(&shard());
+    store.take_counts();
+    let contents = reader.contents().await.unwrap();
+    let counts = store.take_counts();
+    assert!(counts["get"] < 400 && counts["list"] <= 5, "{counts:?}");
+    assert!(contents.damaged.is_empty(), "{:?}", contents.damaged);
+    assert_eq!(contents.held(1), Some(set("A:1-700")));
+    assert_eq!(contents, writer.contents().await);
+    assert!(file(&reader).await == piece(1, 700, 10).1);
+    // Nothing is read twice.
+    store.take_counts();
+    reader.contents().await.unwrap();
+    assert_eq!(store.take_counts().get("get").copied().unwrap_or(0), 0);
+    drop(writer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_fork_and_remember_what_was_left() {
+    let (_, repository) = bench().await;
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    tail(&writer, 1, 5, 100).await;
+    tail(&writer, 6, 7, 100).await;
+    let now = DateTime::from_timestamp(1_795_001_000, 0).unwrap();
+    assert_eq!(writer.begin_line(uuid(B), &set("A:1-6"), &set("A:7"), now).await.unwrap(), 2);
+    let (mut segment, bytes) = piece(1, 3, 100);
+    (segment.source, segment.previous, segment.gtids) = (uuid(B), set("A:1-6"), set("B:1-3"));
+    writer.put_tail(&segment, &bytes).await.unwrap();
+    let alive = Alive {
+        at: now,
+        source: Some(uuid(A)),
+        archived: set("A:1-6,B:1-3"),
+        complete_to: Some(now),
+        last_commit: None,
+        trouble: None,
+    };
+    writer.heartbeat(&alive).await.unwrap();
+    let contents = repository.archive(&shard()).contents().await.unwrap();
+    assert_eq!(contents, writer.contents().await);
+    assert_eq!(contents.alive, Some(alive));
+    assert_eq!((contents.held(1), contents.held(2)), (Some(set("A:1-7")), Some(set("A:1-6,B:1-3"))));
+    let gtids: Vec<_> = contents.history(2).into_iter().map(|segment| segment.gtids).collect();
+    assert_eq!(gtids, [set("A:1-5"), set("A:6"), set("B:1-3")]);
+}

@@ -1,0 +1,63 @@
+//! Pieces of binlog files for a repository, which does not look into them.
+
+use std::io::Write;
+
+use backstop_binlog::Segment;
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::ServerUuid;
+use backstop_repo::{ArchiveReader, ArchiveWriter};
+use chrono::DateTime;
+use tokio::io::AsyncReadExt;
+
+use super::noise;
+
+pub const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+pub const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+
+pub fn uuid(text: &str) -> ServerUuid {
+    text.parse().unwrap()
+}
+
+pub fn set(text: &str) -> GtidSet {
+    text.replace('A', A).replace('B', B).parse().unwrap()
+}
+
+/// Transactions `from..=to` of server A, one in each `size` bytes and each second, of a file that begins with transaction 1.
+pub fn piece(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
+    let bytes: Vec<u8> = (from..=to).flat_map(|number| noise(number, size as usize)).collect();
+    let at = |number: u64| DateTime::from_timestamp(1_795_000_000 + number as i64, 0).unwrap();
+    let previous = if from == 1 { GtidSet::new() } else { set(&format!("A:1-{}", from - 1)) };
+    let segment = Segment {
+        source: uuid(A),
+        file: "binlog.000001".into(),
+        start: (from - 1) * size,
+        end: to * size,
+        previous,
+        gtids: set(&format!("A:{from}-{to}")),
+        committed: Some((at(from), at(to))),
+        hash: *blake3::hash(&bytes).as_bytes(),
+    };
+    (segment, bytes)
+}
+
+pub async fn tail(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
+    let (segment, bytes) = piece(from, to, size);
+    writer.put_tail(&segment, &bytes).await.unwrap();
+}
+
+pub async fn seal(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
+    let (segment, bytes) = piece(from, to, size);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    writer.seal(&segment, file.path()).await.unwrap();
+}
+
+/// Every byte of the archive's only file.
+pub async fn file(reader: &ArchiveReader) -> Vec<u8> {
+    let mut all = Vec::new();
+    for segment in reader.contents().await.unwrap().segments {
+        assert_eq!(segment.start, all.len() as u64);
+        reader.open(&segment).await.unwrap().read_to_end(&mut all).await.unwrap();
+    }
+    all
+}
