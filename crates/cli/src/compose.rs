@@ -7,8 +7,10 @@ use backstop_adapters::instances::LocalInstances;
 use backstop_adapters::mysql::connect::Connector;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::mysql::server::Servers;
+use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::secrets;
 use backstop_adapters::topology::{Asked, Members, Orchestrator};
+use backstop_engine::archive::{Archived, Encryption};
 use backstop_engine::ports::{Instances, Topology};
 use backstop_engine::world::World;
 use backstop_model::credentials::Credentials;
@@ -18,7 +20,7 @@ use backstop_model::settings::{
     Document, ProviderWish, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings,
     TopologySettings,
 };
-use backstop_repo::{Location, RepoKey, Repository, S3Access};
+use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, S3Access};
 
 use crate::cloud::{self, Cloud};
 
@@ -125,6 +127,27 @@ impl App {
     pub fn volumes(&self, name: &ShardName) -> Cloud {
         let settings = self.settings.shards.get(name).map(|shard| shard.snapshot.clone());
         Cloud::new(settings.unwrap_or_default(), self.world.clone())
+    }
+
+    /// A shard's archive, and how it is to be made.
+    pub fn archived<'a>(&self, shard: &'a ShardSettings, reader: ArchiveReader) -> Archived<'a> {
+        Archived { settings: shard.archive.as_ref(), reader, encryption: self.encryption() }
+    }
+
+    /// Whether what is stored is encrypted.
+    pub fn encryption(&self) -> Encryption {
+        match self.settings.repository.encryption_key {
+            Some(_) => Encryption::On,
+            None => Encryption::Off,
+        }
+    }
+
+    /// Asks primaries for the settings that their archives depend on.
+    ///
+    /// # Errors
+    /// When the credentials cannot be read.
+    pub fn primaries(&self, shard: &ShardSettings) -> Result<Primaries> {
+        Ok(Primaries::new(Connector::new(&self.credentials(shard)?)))
     }
 
     /// Starts servers.

@@ -5,6 +5,7 @@
 //! wanted, acknowledged.
 
 mod acknowledge;
+mod health;
 mod journal;
 mod queue;
 mod source;
@@ -30,6 +31,7 @@ use backstop_model::settings::{ArchiveAck, ArchiveSettings};
 use backstop_model::topology::{Member, current_primary};
 use backstop_repo::ArchiveWriter;
 
+pub use health::{ArchiveHealth, Archived, archive_health, check_archive};
 pub use source::Identity;
 
 use acknowledge::Acknowledging;

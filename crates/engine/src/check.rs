@@ -10,7 +10,8 @@ use backstop_model::schedule::Schedule;
 use backstop_model::topology::{Choice, Locking, SourceRules, choose_source};
 use backstop_repo::Reader;
 
-use crate::ports::{Instances, ServerPrograms, Topology};
+use crate::archive::{Archived, check_archive};
+use crate::ports::{Instances, ServerPrograms, SourceInspection, Topology};
 use crate::world::World;
 
 /// What checking a shard is made of.
@@ -33,6 +34,10 @@ pub struct Check<'a> {
     pub programs: &'a dyn ServerPrograms,
     /// Its backups.
     pub reader: &'a Reader,
+    /// Its archive.
+    pub archived: Archived<'a>,
+    /// Asks its primary for the settings that the archive depends on.
+    pub sources: &'a dyn SourceInspection,
     /// Time, reporter, stop.
     pub world: &'a World,
 }
@@ -54,6 +59,7 @@ async fn findings(c: &Check<'_>) -> Vec<Finding> {
         program(c, &choice, &mut findings).await;
     }
     backups(c, &mut findings).await;
+    archive(c, &mut findings).await;
     findings
 }
 
@@ -124,6 +130,15 @@ async fn backups(c: &Check<'_>, findings: &mut Vec<Finding>) {
             findings.push(not_yet(finding));
         }
         Err(fault) => findings.push(problem("repository", &fault)),
+    }
+}
+
+async fn archive(c: &Check<'_>, findings: &mut Vec<Finding>) {
+    // Whether the members answer was told above.
+    let members = c.topology.look().await.unwrap_or_default();
+    match check_archive(c.shard, &c.archived, &members, c.sources, c.world.clock.now()).await {
+        Ok(found) => findings.extend(found),
+        Err(fault) => findings.push(problem("archive", &fault)),
     }
 }
 

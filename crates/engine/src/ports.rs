@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backstop_model::archiving::SourceSettings;
 use backstop_model::backup::Lineage;
 use backstop_model::fault::{Fault, Result};
 use backstop_model::finding::Finding;
@@ -58,6 +59,13 @@ pub trait Topology: Send + Sync {
     /// Asks every member, in parallel. Members that do not answer are in the list with the reason. Waits, within
     /// bounds, while somebody who knows the members (orchestrator) says that a failover goes on.
     async fn look(&self) -> Result<Vec<Member>>;
+}
+
+/// Asks a primary for the settings that its archive depends on.
+#[async_trait]
+pub trait SourceInspection: Send + Sync {
+    /// What it says.
+    async fn settings(&self, endpoint: &Endpoint) -> Result<SourceSettings>;
 }
 
 /// Opens the instance that was chosen for a backup.

@@ -6,9 +6,10 @@ use backstop_model::freshness::freshness;
 use backstop_model::ids::ShardName;
 use backstop_model::report::{ShardStatus, coverage, rpo_seconds};
 use backstop_model::schedule::Schedule;
-use backstop_model::topology::current_primary;
+use backstop_model::topology::{InstanceState, current_primary};
 use backstop_repo::Reader;
 
+use crate::archive::{Archived, archive_health};
 use crate::backup;
 use crate::ports::Topology;
 use crate::world::World;
@@ -23,6 +24,8 @@ pub struct Status<'a> {
     pub reader: &'a Reader,
     /// Its members, for what the primary has that no backup has; without it the RPO is not known.
     pub topology: Option<&'a dyn Topology>,
+    /// Its archive.
+    pub archived: Archived<'a>,
     /// Time, reporter, stop.
     pub world: &'a World,
 }
@@ -38,10 +41,12 @@ pub async fn status(s: &Status<'_>) -> Result<ShardStatus> {
     let taken_at = newest.map(|entry| entry.facts.taken_at);
     let mut findings = vec![freshness(taken_at, s.schedule, now).finding(s.shard)];
     let last = newest.map(|entry| (entry.facts.taken_at, &entry.facts.gtid_executed));
-    let rpo = match primary_set(s, &mut findings).await {
-        Some(primary) => rpo_seconds(last, &primary, now),
-        None => None,
-    };
+    let primary = primary(s, &mut findings).await;
+    let archive = s.world.unless_stopped(archive_health(s.shard, &s.archived, primary.as_ref(), now)).await?;
+    findings.extend(archive.findings);
+    let of_backups = primary.and_then(|primary| rpo_seconds(last, &primary.gtid_executed, now));
+    // A backup alone may be newer than an archive that is behind.
+    let rpo = archive.rpo_seconds.into_iter().chain(of_backups).min_by(f64::total_cmp);
     Ok(ShardStatus {
         shard: s.shard.clone(),
         last_backup: newest.map(backup::report),
@@ -52,7 +57,7 @@ pub async fn status(s: &Status<'_>) -> Result<ShardStatus> {
     })
 }
 
-async fn primary_set(s: &Status<'_>, findings: &mut Vec<Finding>) -> Option<backstop_model::gtid::GtidSet> {
+async fn primary(s: &Status<'_>, findings: &mut Vec<Finding>) -> Option<InstanceState> {
     let topology = s.topology?;
     let members = match topology.look().await {
         Ok(members) => members,
@@ -62,7 +67,7 @@ async fn primary_set(s: &Status<'_>, findings: &mut Vec<Finding>) -> Option<back
         }
     };
     match current_primary(&members) {
-        Ok((_, primary)) => Some(primary.gtid_executed.clone()),
+        Ok((_, primary)) => Some(primary.clone()),
         Err(fault) => {
             findings.push(unknown(s.shard, &fault.message));
             None

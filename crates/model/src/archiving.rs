@@ -1,10 +1,16 @@
 //! Which server an archiver streams from, and where in its history it goes on: decisions, each with its reasons.
 
+mod health;
+mod source;
+
 use crate::fault::{Fault, Result};
 use crate::gtid::GtidSet;
 use crate::ids::{Endpoint, ServerUuid};
 use crate::settings::ArchiveFrom;
 use crate::topology::{InstanceState, Member, Role, current_primary, errant};
+
+pub use health::{Health, archive_findings, archive_rpo_seconds};
+pub use source::{Around, SemiSync, SourceSettings, Words, source_findings};
 
 /// The server to stream from.
 #[derive(Debug, Clone, PartialEq, Eq)]

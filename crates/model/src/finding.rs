@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::Endpoint;
+
 /// One thing that was looked at and is worth saying.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -18,6 +20,9 @@ pub struct Finding {
     /// What `check --fix` would run on the server, in order. Empty if it cannot be fixed that way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fix: Vec<String>,
+    /// The server that `fix` is for; `None`: the one that is backed up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Endpoint>,
 }
 
 /// How much a [`Finding`] matters.
@@ -41,6 +46,7 @@ impl Finding {
             what: what.into(),
             todo: None,
             fix: Vec::new(),
+            on: None,
         }
     }
 
@@ -52,6 +58,13 @@ impl Finding {
     /// Something that stands in the way.
     pub fn problem(code: &'static str, what: impl Into<String>, todo: impl Into<String>) -> Self {
         Self { severity: Severity::Problem, ..Self::warning(code, what, todo) }
+    }
+
+    /// The same finding, to be mended on this server.
+    #[must_use]
+    pub fn on(mut self, endpoint: &Endpoint) -> Self {
+        self.on = Some(endpoint.clone());
+        self
     }
 
     /// The same finding with the statements that would mend it.

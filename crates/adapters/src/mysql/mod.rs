@@ -15,6 +15,7 @@ pub mod recovered;
 pub mod replication;
 pub mod server;
 pub mod settings;
+pub mod source;
 pub mod state;
 pub mod tables;
 mod tls;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstop_engine::archive::{self, Archiving, Encryption, Until};
+use backstop_engine::archive::{self, Archiving, Until};
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::settings::{RepositoryUrl, ShardSettings};
 
@@ -38,10 +38,7 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
         topology: &*topology,
         credentials: &credentials,
         store: Arc::clone(&store),
-        encryption: match app.settings.repository.encryption_key {
-            Some(_) => Encryption::On,
-            None => Encryption::Off,
-        },
+        encryption: app.encryption(),
         name: &format!("{} {}", args.shard, address(&app.settings.repository.url)),
         spool: settings.snapshot.work_dir.join(args.shard.as_str()).join("spool"),
         until: if args.until_caught_up { Until::CaughtUp } else { Until::Stopped },

@@ -60,6 +60,8 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         instances: &*instances,
         programs: &app.servers(),
         reader: &repository.reader(&shard),
+        archived: app.archived(settings, repository.archive(&shard)),
+        sources: &app.primaries(settings)?,
         world: &app.world,
     };
     let mut checked = check::check(&story).await?;

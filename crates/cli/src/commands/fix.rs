@@ -31,13 +31,20 @@ pub async fn offer(args: &CheckArgs, app: &App, report: &CheckReport, output: &O
         return Ok(false);
     }
     let settings = app.shard(&shard.shard)?;
-    let endpoint = source(app, settings).await?;
-    if !args.yes && !agreed(&endpoint, &mendable, output)? {
+    let mut mending: Vec<(Endpoint, &Finding)> = Vec::new();
+    for finding in mendable {
+        let endpoint = match &finding.on {
+            Some(endpoint) => endpoint.clone(),
+            None => source(app, settings).await?,
+        };
+        mending.push((endpoint, finding));
+    }
+    if !args.yes && !agreed(&mending, output)? {
         return Ok(false);
     }
-    for finding in &mendable {
+    for (endpoint, finding) in &mending {
         // A finding's statements are not interrupted: the last may put back what the first changed.
-        mend(app, settings, &endpoint, finding).await?;
+        mend(app, settings, endpoint, finding).await?;
     }
     Ok(true)
 }
@@ -49,16 +56,16 @@ async fn source(app: &App, settings: &ShardSettings) -> Result<Endpoint> {
     Ok(choice.endpoint)
 }
 
-fn agreed(endpoint: &Endpoint, findings: &[&Finding], output: &Output) -> Result<bool> {
+fn agreed(mending: &[(Endpoint, &Finding)], output: &Output) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        let fault = Fault::new(Kind::Usage, format!("mend {endpoint}: there is no terminal to ask on"));
+        let fault = Fault::new(Kind::Usage, "mend what was found: there is no terminal to ask on");
         return Err(
             fault.hint("add --yes to do it without asking, or paste the statements that `check` shows")
         );
     }
-    let mut text = format!("\nOn {endpoint}, this would be run:\n");
-    for finding in findings {
-        text.push_str(&format!("\n  {}\n", finding.what));
+    let mut text = "\nThis would be run:\n".to_owned();
+    for (endpoint, finding) in mending {
+        text.push_str(&format!("\n  On {endpoint}: {}\n", finding.what));
         finding.fix.iter().for_each(|sql| text.push_str(&format!("    {sql};\n")));
     }
     text.push_str("\nRun it? [y/N] ");

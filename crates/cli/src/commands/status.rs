@@ -35,6 +35,7 @@ async fn one(app: &App, repository: &Repository, shard: &ShardName) -> Result<Sh
         schedule: settings.schedule.as_ref(),
         reader: &repository.reader(shard),
         topology: topology.as_deref().ok(),
+        archived: app.archived(settings, repository.archive(shard)),
         world: &app.world,
     };
     let mut status = status::status(&story).await?;

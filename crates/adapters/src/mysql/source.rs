@@ -1,0 +1,92 @@
+//! The settings of a primary that its archive depends on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_engine::ports::SourceInspection;
+use backstop_model::archiving::{SemiSync, SourceSettings, Words};
+use backstop_model::fault::Result;
+use backstop_model::ids::Endpoint;
+
+use super::connect::{Connection, Connector};
+use super::dialect::Dialect;
+use super::error::{Cause, SqlError};
+use super::facts::{is_plugin_active, variable};
+
+/// Asks primaries.
+pub struct Primaries {
+    connector: Connector,
+}
+
+impl Primaries {
+    /// Asks with this connector.
+    pub fn new(connector: Connector) -> Self {
+        Self { connector }
+    }
+}
+
+#[async_trait]
+impl SourceInspection for Primaries {
+    async fn settings(&self, endpoint: &Endpoint) -> Result<SourceSettings> {
+        let mut session = self.connector.connect(endpoint).await?;
+        let settings = settings(&mut session, endpoint).await?;
+        session.close().await;
+        Ok(settings)
+    }
+}
+
+async fn settings(session: &mut Connection, endpoint: &Endpoint) -> Result<SourceSettings, SqlError> {
+    let version: String = session.one("SELECT @@version").await?;
+    let version = version.parse().map_err(|error: backstop_model::ids::InvalidName| SqlError {
+        doing: format!("read the version of {endpoint}"),
+        cause: Cause::Shape(error.to_string()),
+    })?;
+    let dialect = Dialect::of(&version);
+    let words = words(dialect);
+    let kept: Option<u64> = variable(session, "binlog_expire_logs_seconds").await?;
+    let encryption: Option<String> = variable(session, "binlog_encryption").await?;
+    let semi_sync = match is_plugin_active(session, &words.plugin).await? {
+        true => Some(semi_sync(session, &words).await?),
+        false => None,
+    };
+    Ok(SourceSettings {
+        endpoint: endpoint.clone(),
+        kept: kept.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+        binlog_encryption: encryption.as_deref() == Some("ON"),
+        semi_sync,
+        words,
+    })
+}
+
+fn words(dialect: Dialect) -> Words {
+    let plugin = dialect.semi_sync_source();
+    let name = |name: &str| dialect.variable(&format!("rpl_semi_sync_source_{name}"));
+    Words {
+        plugin: plugin.name.to_owned(),
+        library: plugin.library.to_owned(),
+        enabled: name("enabled"),
+        timeout: name("timeout"),
+        count: name("wait_for_replica_count"),
+        without_replicas: name("wait_no_replica"),
+        wait_point: name("wait_point"),
+    }
+}
+
+async fn semi_sync(session: &mut Connection, words: &Words) -> Result<SemiSync, SqlError> {
+    let sql = "SHOW GLOBAL VARIABLES LIKE 'rpl\\_semi\\_sync\\_%'";
+    let rows: Vec<(String, String)> = session.query(sql).await?;
+    let variables: BTreeMap<String, String> = rows.into_iter().collect();
+    let get = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
+    let status = words.enabled.replace("enabled", "status");
+    let status: Option<(String, String)> =
+        session.first(&format!("SHOW GLOBAL STATUS WHERE Variable_name = '{status}'")).await?;
+    Ok(SemiSync {
+        enabled: get(&words.enabled) == "ON",
+        active: status.is_some_and(|(_, value)| value == "ON"),
+        timeout_ms: get(&words.timeout).parse().unwrap_or_default(),
+        count: get(&words.count).parse().unwrap_or_default(),
+        without_replicas: get(&words.without_replicas) == "ON",
+        after_sync: get(&words.wait_point) == "AFTER_SYNC",
+    })
+}

@@ -1,0 +1,170 @@
+//! How an archive and its archiver stand: what `status` and `check` say of them.
+
+use chrono::{DateTime, Utc};
+
+use crate::archive::{Alive, Line};
+use crate::finding::Finding;
+use crate::gtid::GtidSet;
+use crate::ids::ShardName;
+
+/// An archiver tells every few seconds that it lives; after this many seconds without, it does not.
+const SILENT: i64 = 30;
+/// An archiver that is further behind, in seconds, is not doing its work.
+const BEHIND: f64 = 10.0;
+
+/// What is known of an archive.
+#[derive(Debug, Clone, Copy)]
+pub struct Health<'a> {
+    /// The shard.
+    pub shard: &'a ShardName,
+    /// What the archiver told last.
+    pub alive: Option<&'a Alive>,
+    /// Everything of the current line, with what came before it. `None`: nothing is archived.
+    pub held: Option<&'a GtidSet>,
+    /// The lines, in order.
+    pub lines: &'a [Line],
+    /// What the primary has executed, and what it has purged; `None`: it did not tell.
+    pub primary: Option<(&'a GtidSet, &'a GtidSet)>,
+    /// The time of day.
+    pub now: DateTime<Utc>,
+}
+
+/// How many seconds of the primary's commits are not archived: none if all are, else up to everything since the archive last
+/// had all. `None` if that is not known.
+pub fn archive_rpo_seconds(h: &Health<'_>) -> Option<f64> {
+    let (executed, _) = h.primary?;
+    if executed.is_subset_of(h.held?) {
+        return Some(0.0);
+    }
+    let told = h.alive?;
+    let since = told.complete_to.into_iter().chain(told.last_commit).max()?;
+    Some(h.now.signed_duration_since(since).num_milliseconds().max(0) as f64 / 1000.0)
+}
+
+/// What is worth saying, in the order of its weight.
+pub fn archive_findings(h: &Health<'_>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = lost(h).into_iter().chain(forks(h)).collect();
+    findings.push(archiver(h));
+    findings.extend(behind(h));
+    findings
+}
+
+fn archiver(h: &Health<'_>) -> Finding {
+    let shard = h.shard;
+    let todo = format!("start `backstop archive {shard}` (`--systemd` prints a service)");
+    let Some(alive) = h.alive else {
+        let what = format!("shard {shard} is configured to be archived, and no archiver has run yet");
+        return Finding::problem("archiver-not-running", what, todo);
+    };
+    let silent = h.now.signed_duration_since(alive.at).num_seconds();
+    match &alive.trouble {
+        _ if silent > SILENT => {
+            let what =
+                format!("the archiver of shard {shard} is not running: no sign of life for {silent} s");
+            Finding::problem("archiver-not-running", what, todo)
+        }
+        Some(trouble) => {
+            let what = format!("the archiver of shard {shard} is in trouble: {trouble}");
+            Finding::problem("archiver-in-trouble", what, "mend that; it goes on by itself")
+        }
+        None => Finding::ok("archiver-running", format!("the archiver of shard {shard} is running")),
+    }
+}
+
+fn behind(h: &Health<'_>) -> Option<Finding> {
+    let seconds = archive_rpo_seconds(h)?;
+    (seconds > BEHIND).then(|| {
+        Finding::problem(
+            "archive-behind",
+            format!("the archive of shard {} is {seconds:.0} s behind its primary", h.shard),
+            "see what the archiver says, and whether the store and the network keep up",
+        )
+    })
+}
+
+/// What the primary has purged and the archive will never get.
+fn lost(h: &Health<'_>) -> Option<Finding> {
+    let (_, purged) = h.primary?;
+    let missing = purged.subtract(h.held?);
+    (!missing.is_empty()).then(|| {
+        Finding::problem(
+            "archive-gap",
+            format!("transactions {missing} of shard {} were purged before they were archived", h.shard),
+            format!(
+                "take a backup now (`backstop backup {}`), and keep binlogs longer on the source",
+                h.shard
+            ),
+        )
+    })
+}
+
+/// Only the newest fork: those before it were told in their time.
+fn forks(h: &Health<'_>) -> Option<Finding> {
+    let line = h.lines.last().filter(|line| !line.lacks.is_empty())?;
+    let parent = line.parent.unwrap_or_default();
+    Some(Finding::warning(
+        "archive-fork",
+        format!(
+            "server {} was promoted without the archived transactions {}: they are on line {parent} only",
+            line.source, line.lacks
+        ),
+        format!(
+            "recover them with `backstop recover {} --line {parent} --to latest --standalone` and see what must be \
+             done again",
+            h.shard
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()
+    }
+
+    fn set(text: &str) -> GtidSet {
+        text.replace('A', A).parse().unwrap()
+    }
+
+    fn alive(told: i64, complete: i64) -> Alive {
+        Alive {
+            at: at(told),
+            source: None,
+            archived: GtidSet::new(),
+            complete_to: Some(at(complete)),
+            last_commit: None,
+            trouble: None,
+        }
+    }
+
+    fn codes(alive: Option<&Alive>, held: &str, executed: &str, purged: &str, now: i64) -> Vec<String> {
+        let (held, executed, purged) = (set(held), set(executed), set(purged));
+        let h = Health {
+            shard: &"orders".parse().unwrap(),
+            alive,
+            held: Some(&held),
+            lines: &[],
+            primary: Some((&executed, &purged)),
+            now: at(now),
+        };
+        archive_findings(&h).into_iter().map(|finding| finding.code.into_owned()).collect()
+    }
+
+    #[test]
+    fn who_lives_and_who_lags() {
+        let one = alive(100, 99);
+        assert_eq!(codes(Some(&one), "A:1-9", "A:1-9", "", 104), ["archiver-running"]);
+        assert_eq!(codes(Some(&one), "A:1-9", "A:1-9", "", 140), ["archiver-not-running"]);
+        assert_eq!(codes(None, "A:1-9", "A:1-9", "", 0), ["archiver-not-running"]);
+        let late = alive(100, 80);
+        assert_eq!(codes(Some(&late), "A:1-8", "A:1-9", "", 101), ["archiver-running", "archive-behind"]);
+        let trouble = Alive { trouble: Some("no space".to_owned()), ..alive(100, 99) };
+        assert_eq!(codes(Some(&trouble), "A:1-9", "A:1-9", "", 104), ["archiver-in-trouble"]);
+        assert_eq!(codes(Some(&one), "A:1-3", "A:1-9", "A:1-5", 100)[0], "archive-gap");
+    }
+}
