@@ -7,6 +7,7 @@ attributes of the newer plugin framework cannot be told from blocks.
 """
 
 import json
+import os
 import re
 import tarfile
 import zipfile
@@ -155,5 +156,7 @@ def load(wheel, wanted, cache):
         texts = extract(wheel, missing)
         known |= {key: read(texts[file]) if file in texts else None for file, key in missing.items()}
         cache.parent.mkdir(parents=True, exist_ok=True)
-        cache.write_text(json.dumps(known))
+        fresh = cache.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(known))
+        fresh.replace(cache)
     return {key: known[key] for key in files.values() if known[key] is not None}

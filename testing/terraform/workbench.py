@@ -33,7 +33,7 @@ class Bench:
     def terraform(self, below, *arguments, check=True):
         """Runs `terraform` in a folder of the copy; its answer, or a failure with everything that it said."""
         done = subprocess.run(["terraform", *arguments], cwd=self.folder / below, env=self.environment, text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
         if check:
             assert done.returncode == 0, f"terraform {' '.join(arguments)} in {below}:\n{done.stdout}"
         return done
@@ -55,7 +55,7 @@ class Provider:
     def __enter__(self):
         program = Path(__file__).with_name("provider.py")
         self.process = subprocess.Popen(
-            [sys.executable, program, package(schema.PACKAGE), CACHE / "schemas.json", *self.files],
+            [sys.executable, program, package(schema.PACKAGE), CACHE / f"schemas-{schema.PROVIDER_VERSION}.json", *self.files],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         said = self.process.stdout.readline()
         assert said, "the provider did not start"

@@ -25,8 +25,35 @@ data "aws_subnet" "instance" {
 }
 
 data "aws_ebs_snapshot" "volume" {
-  for_each     = local.volumes
+  for_each     = var.check_snapshots ? local.volumes : {}
   snapshot_ids = [each.value.snapshot_id]
+
+  lifecycle {
+    postcondition {
+      condition     = self.state == "completed"
+      error_message = "Snapshot ${each.value.snapshot_id} is ${self.state}: wait until it is completed."
+    }
+
+    postcondition {
+      condition     = lookup(self.tags, "Cluster-name", "") == local.cluster
+      error_message = "Snapshot ${each.value.snapshot_id} is of cluster `${lookup(self.tags, "Cluster-name", "")}`, not of `${local.cluster}`."
+    }
+
+    postcondition {
+      condition     = !var.require_proven || lookup(self.tags, "Backstop-State", "") == "proven"
+      error_message = "Snapshot ${each.value.snapshot_id} is not proven: its data need not be that of its GTID. Take another, or set require_proven = false."
+    }
+
+    postcondition {
+      condition     = tonumber(lookup(self.tags, "Backstop-Set", "1")) == length(var.volumes)
+      error_message = "Snapshot ${each.value.snapshot_id} is one of a set of ${lookup(self.tags, "Backstop-Set", "1")}, and ${length(var.volumes)} are given: the server needs all of the set and no other."
+    }
+
+    postcondition {
+      condition     = each.value.size_gib == null ? true : each.value.size_gib >= self.volume_size
+      error_message = "The volume for ${each.key} would be smaller than snapshot ${each.value.snapshot_id} (${self.volume_size} GiB)."
+    }
+  }
 }
 
 # A volume whose snapshot or zone changes would be deleted and made anew, with the recovered data on it. So a state keeps what it was
@@ -44,7 +71,7 @@ resource "aws_ebs_volume" "mysql" {
 
   availability_zone          = var.availability_zone
   snapshot_id                = each.value.snapshot_id
-  size                       = coalesce(each.value.size_gib, data.aws_ebs_snapshot.volume[each.key].volume_size)
+  size                       = each.value.size_gib
   type                       = each.value.type
   iops                       = each.value.iops
   throughput                 = each.value.throughput_mib
@@ -63,28 +90,8 @@ resource "aws_ebs_volume" "mysql" {
     }
 
     precondition {
-      condition     = data.aws_ebs_snapshot.volume[each.key].state == "completed"
-      error_message = "Snapshot ${each.value.snapshot_id} is ${data.aws_ebs_snapshot.volume[each.key].state}: wait until it is completed."
-    }
-
-    precondition {
-      condition     = lookup(data.aws_ebs_snapshot.volume[each.key].tags, "Cluster-name", "") == local.cluster
-      error_message = "Snapshot ${each.value.snapshot_id} is of cluster `${lookup(data.aws_ebs_snapshot.volume[each.key].tags, "Cluster-name", "")}`, not of `${local.cluster}`."
-    }
-
-    precondition {
-      condition     = !var.require_proven || lookup(data.aws_ebs_snapshot.volume[each.key].tags, "Backstop-State", "") == "proven"
-      error_message = "Snapshot ${each.value.snapshot_id} is not proven: its data need not be that of its GTID. Take another, or set require_proven = false."
-    }
-
-    precondition {
-      condition     = length(distinct([for snapshot in data.aws_ebs_snapshot.volume : lookup(snapshot.tags, "Backstop-Backup", "")])) == 1
-      error_message = "The snapshots are not all of one backup (tag `Backstop-Backup`): together they are no state the server ever had."
-    }
-
-    precondition {
-      condition     = coalesce(each.value.size_gib, data.aws_ebs_snapshot.volume[each.key].volume_size) >= data.aws_ebs_snapshot.volume[each.key].volume_size
-      error_message = "The volume for ${each.key} is smaller than snapshot ${each.value.snapshot_id} (${data.aws_ebs_snapshot.volume[each.key].volume_size} GiB)."
+      condition     = length(distinct([for snapshot in data.aws_ebs_snapshot.volume : lookup(snapshot.tags, "Backstop-Run", "")])) <= 1
+      error_message = "The snapshots are not all of one backup (tag `Backstop-Run`): together they are no state the server ever had."
     }
   }
 }
@@ -104,6 +111,7 @@ resource "aws_network_interface" "mysql" {
 resource "aws_instance" "mysql" {
   ami                     = var.ami_id
   instance_type           = var.instance_type
+  availability_zone       = var.availability_zone
   key_name                = var.key_name
   iam_instance_profile    = var.instance_profile
   user_data               = var.user_data

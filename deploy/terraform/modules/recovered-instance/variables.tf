@@ -100,7 +100,7 @@ variable "root_volume_gib" {
 }
 
 variable "volumes" {
-  description = "The MySQL volumes, each from a snapshot: one, or all of a multi-volume set. `device_name` as EC2 names it (`/dev/sdf` to `/dev/sdp`); `size_gib` null: the snapshot's; `iops`, `throughput_mib` null: the type's own. Backstop's `backup_id` must be the same for all."
+  description = "The MySQL volumes, each from a snapshot: one, or all of a multi-volume set. `device_name` as EC2 names it (`/dev/sdf` to `/dev/sdp`); `size_gib` null: the snapshot's; `iops`, `throughput_mib` null: the type's own. All snapshots of the set, and of no other backup."
   type = list(object({
     snapshot_id    = string
     device_name    = string
@@ -144,6 +144,12 @@ variable "initialization_rate_mibs" {
     condition     = var.initialization_rate_mibs == null ? true : var.initialization_rate_mibs >= 100 && var.initialization_rate_mibs <= 300
     error_message = "initialization_rate_mibs: EC2 takes 100 to 300."
   }
+}
+
+variable "check_snapshots" {
+  description = "False: the snapshots are not looked at. For a later plan, when they may have been pruned."
+  type        = bool
+  default     = true
 }
 
 variable "require_proven" {

@@ -13,7 +13,6 @@ resource "aws_cloudwatch_log_metric_filter" "success" {
     namespace = local.metrics
     name      = "BackupSucceeded"
     value     = "1"
-    unit      = "Count"
   }
 }
 

@@ -37,14 +37,14 @@ locals {
       merge({
         Sid      = "SnapshotVolumes"
         Effect   = "Allow"
-        Action   = ["ec2:CreateSnapshot", "ec2:CreateSnapshots"]
+        Action   = ["ec2:CreateSnapshots"]
         Resource = [local.volumes, local.instances]
       }, var.volume_tag == null ? {} : { Condition = { StringEquals = { "aws:ResourceTag/${var.volume_tag.key}" = var.volume_tag.value } } }),
       {
         # No snapshot without the cluster's name and Backstop's state.
         Sid      = "SnapshotsCarryTags"
         Effect   = "Allow"
-        Action   = ["ec2:CreateSnapshot", "ec2:CreateSnapshots"]
+        Action   = ["ec2:CreateSnapshots"]
         Resource = [local.snapshots]
         Condition = {
           StringEquals = {
@@ -59,7 +59,7 @@ locals {
         Action   = ["ec2:CreateTags"]
         Resource = [local.snapshots]
         Condition = {
-          StringEquals = { "ec2:CreateAction" = ["CreateSnapshot", "CreateSnapshots"] }
+          StringEquals = { "ec2:CreateAction" = "CreateSnapshots" }
         }
       },
       {

@@ -49,7 +49,7 @@ resource "aws_security_group_rule" "endpoints" {
   from_port                = 443
   to_port                  = 443
   source_security_group_id = local.endpoints_security_groups[0]
-  description              = "AWS by the VPC's endpoints"
+  description              = "AWS by VPC endpoints"
 }
 
 resource "aws_security_group_rule" "s3" {
@@ -61,7 +61,7 @@ resource "aws_security_group_rule" "s3" {
   from_port         = 443
   to_port           = 443
   prefix_list_ids   = [data.aws_prefix_list.s3[0].id]
-  description       = "S3 by the VPC's gateway endpoint"
+  description       = "S3 by its gateway endpoint"
 }
 
 resource "aws_security_group_rule" "aws_by_nat" {

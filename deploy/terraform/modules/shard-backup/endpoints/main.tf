@@ -2,7 +2,7 @@ data "aws_region" "current" {}
 
 resource "aws_security_group" "endpoints" {
   name        = "${var.name}-endpoints"
-  description = "AWS services by the VPC's endpoints"
+  description = "AWS services by VPC endpoints"
   vpc_id      = var.vpc_id
   tags        = merge(var.tags, { Name = "${var.name}-endpoints" })
 }

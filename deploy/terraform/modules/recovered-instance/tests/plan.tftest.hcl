@@ -1,0 +1,217 @@
+# What a plan says, with no AWS account: terraform init -backend=false && terraform test
+
+mock_provider "aws" {
+  mock_data "aws_subnet" {
+    defaults = { availability_zone = "eu-central-1b" }
+  }
+  mock_data "aws_ebs_snapshot" {
+    defaults = {
+      state       = "completed"
+      volume_size = 100
+      tags = {
+        Cluster-name   = "orders"
+        Backstop-State = "proven"
+        Backstop-Run   = "20261123T235500Z-9f3a04c1"
+        Backstop-Set   = "1"
+      }
+    }
+  }
+  mock_resource "aws_network_interface" {
+    defaults = { private_ip = "10.1.2.3" }
+  }
+}
+
+variables {
+  shard                     = "orders"
+  recovery_id               = "r1"
+  primary_availability_zone = "eu-central-1a"
+  availability_zone         = "eu-central-1b"
+  subnet_id                 = "subnet-0123456789abcdef0"
+  security_group_ids        = ["sg-0123456789abcdef0"]
+  ami_id                    = "ami-0123456789abcdef0"
+  instance_type             = "r7i.xlarge"
+  volumes                   = [{ device_name = "/dev/sdf", snapshot_id = "snap-0123456789abcdef0" }]
+}
+
+run "an_instance_in_another_zone" {
+  assert {
+    condition     = aws_ebs_volume.mysql["/dev/sdf"].availability_zone == "eu-central-1b" && aws_ebs_volume.mysql["/dev/sdf"].encrypted
+    error_message = "The volume is not where it should be, or not encrypted."
+  }
+  assert {
+    condition     = aws_ebs_volume.mysql["/dev/sdf"].snapshot_id == "snap-0123456789abcdef0" && aws_ebs_volume.mysql["/dev/sdf"].volume_initialization_rate == null
+    error_message = "The volume is not of the snapshot, or pays for a rate that nobody asked for."
+  }
+  assert {
+    condition     = aws_instance.mysql.metadata_options[0].http_tokens == "required" && aws_instance.mysql.disable_api_termination
+    error_message = "The instance gives its credentials to anybody who can make it send a request, or can be terminated by mistake."
+  }
+  assert {
+    condition     = aws_instance.mysql.tags["MySQL-Host"] == "10.1.2.3:3306" && aws_instance.mysql.tags["Backstop-Recovery"] == "r1"
+    error_message = "Backstop cannot find the instance by its tags."
+  }
+  assert {
+    condition     = yamldecode(output.ansible_inventory).mysql.hosts["orders-r1"].backstop_volumes[0].device_name == "/dev/sdf"
+    error_message = output.ansible_inventory
+  }
+}
+
+run "the_same_recovery_again_changes_nothing" {
+  assert {
+    condition     = output.volume_ids == run.an_instance_in_another_zone.volume_ids
+    error_message = "The data volume was replaced."
+  }
+}
+
+run "another_snapshot_in_the_same_state_is_refused" {
+  command = plan
+  variables {
+    volumes = [{ device_name = "/dev/sdf", snapshot_id = "snap-0fedcba9876543210" }]
+  }
+  expect_failures = [aws_ebs_volume.mysql]
+}
+
+run "another_recovery_in_the_same_state_is_refused" {
+  command = plan
+  variables {
+    recovery_id = "r2"
+  }
+  expect_failures = [aws_ebs_volume.mysql]
+}
+
+run "another_image_replaces_nothing" {
+  variables {
+    ami_id = "ami-0fedcba9876543210"
+  }
+  assert {
+    condition     = output.instance_id == run.an_instance_in_another_zone.instance_id
+    error_message = "A newer image replaced the database server."
+  }
+}
+
+run "the_primarys_own_zone" {
+  command = plan
+  variables {
+    primary_availability_zone = "eu-central-1b"
+  }
+  expect_failures = [var.availability_zone]
+}
+
+run "the_primarys_own_zone_if_it_must_be" {
+  variables {
+    primary_availability_zone = "eu-central-1b"
+    allow_same_zone           = true
+  }
+  assert {
+    condition     = output.volume_ids == run.an_instance_in_another_zone.volume_ids
+    error_message = "The primary moved, and the data volume was replaced."
+  }
+}
+
+run "a_subnet_elsewhere" {
+  command = plan
+  override_data {
+    target = data.aws_subnet.instance
+    values = { availability_zone = "eu-central-1c" }
+  }
+  expect_failures = [aws_instance.mysql]
+}
+
+run "an_unproven_snapshot" {
+  command = plan
+  override_data {
+    target = data.aws_ebs_snapshot.volume
+    values = { state = "completed", volume_size = 100, tags = { Cluster-name = "orders", Backstop-State = "unproven", Backstop-Run = "x" } }
+  }
+  expect_failures = [data.aws_ebs_snapshot.volume]
+}
+
+run "a_snapshot_of_another_shard" {
+  command = plan
+  override_data {
+    target = data.aws_ebs_snapshot.volume
+    values = { state = "completed", volume_size = 100, tags = { Cluster-name = "customers", Backstop-State = "proven", Backstop-Run = "x" } }
+  }
+  expect_failures = [data.aws_ebs_snapshot.volume]
+}
+
+run "a_snapshot_that_is_not_done" {
+  command = plan
+  override_data {
+    target = data.aws_ebs_snapshot.volume
+    values = { state = "pending", volume_size = 100, tags = { Cluster-name = "orders", Backstop-State = "proven", Backstop-Run = "x" } }
+  }
+  expect_failures = [data.aws_ebs_snapshot.volume]
+}
+
+run "one_snapshot_of_a_set_of_two" {
+  command = plan
+  override_data {
+    target = data.aws_ebs_snapshot.volume
+    values = { state = "completed", volume_size = 100, tags = { Cluster-name = "orders", Backstop-State = "proven", Backstop-Run = "x", Backstop-Set = "2" } }
+  }
+  expect_failures = [data.aws_ebs_snapshot.volume]
+}
+
+run "too_small" {
+  command = plan
+  variables {
+    volumes = [{ device_name = "/dev/sdf", snapshot_id = "snap-0123456789abcdef0", size_gib = 99 }]
+  }
+  expect_failures = [data.aws_ebs_snapshot.volume]
+}
+
+run "two_snapshots_of_two_backups" {
+  command = plan
+  variables {
+    volumes = [
+      { device_name = "/dev/sdf", snapshot_id = "snap-0123456789abcdef0" },
+      { device_name = "/dev/sdg", snapshot_id = "snap-0123456789abcdef1" },
+    ]
+  }
+  override_data {
+    target = data.aws_ebs_snapshot.volume["/dev/sdf"]
+    values = { state = "completed", volume_size = 100, tags = { Cluster-name = "orders", Backstop-State = "proven", Backstop-Run = "x", Backstop-Set = "2" } }
+  }
+  override_data {
+    target = data.aws_ebs_snapshot.volume["/dev/sdg"]
+    values = { state = "completed", volume_size = 100, tags = { Cluster-name = "orders", Backstop-State = "proven", Backstop-Run = "y", Backstop-Set = "2" } }
+  }
+  expect_failures = [aws_ebs_volume.mysql]
+}
+
+run "when_the_snapshots_are_pruned" {
+  command = plan
+  variables {
+    check_snapshots = false
+    protected       = false
+  }
+  assert {
+    condition     = length(data.aws_ebs_snapshot.volume) == 0
+    error_message = "A later plan still needs the snapshots."
+  }
+}
+
+run "bad_device" {
+  command = plan
+  variables {
+    volumes = [{ device_name = "/dev/nvme1n1", snapshot_id = "snap-0123456789abcdef0" }]
+  }
+  expect_failures = [var.volumes]
+}
+
+run "bad_rate" {
+  command = plan
+  variables {
+    initialization_rate_mibs = 50
+  }
+  expect_failures = [var.initialization_rate_mibs]
+}
+
+run "bad_tags" {
+  command = plan
+  variables {
+    tags = { MySQL-Host = "db1" }
+  }
+  expect_failures = [var.tags]
+}

@@ -1,0 +1,243 @@
+# What a plan says, with no AWS account: terraform init -backend=false && terraform test
+
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws", dns_suffix = "amazonaws.com" }
+  }
+  mock_data "aws_region" {
+    defaults = { region = "eu-central-1" }
+  }
+  mock_data "aws_prefix_list" {
+    defaults = { id = "pl-6ea54007" }
+  }
+  mock_resource "aws_sqs_queue" {
+    defaults = { arn = "arn:aws:sqs:eu-central-1:123456789012:backstop-orders-failed" }
+  }
+}
+
+variables {
+  shard                = "orders"
+  secret_arn           = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:prod/orders-AbCdEf"
+  schedule             = "cron(55 23 * * ? *)"
+  package              = { s3_bucket = "acme-artifacts", s3_key = "backstop-lambda.zip" }
+  vpc_id               = "vpc-0123456789abcdef0"
+  subnet_ids           = ["subnet-0123456789abcdef0"]
+  database_cidr_blocks = ["10.1.0.0/16"]
+  bucket               = { name = "acme-backstop", prefix = "orders" }
+}
+
+run "the_event_names_the_secret_and_the_scheduled_time" {
+  assert {
+    condition = jsondecode(output.schedule_event) == {
+      secret_id      = var.secret_arn
+      scheduled_time = "<aws.scheduler.scheduled-time>"
+    }
+    error_message = output.schedule_event
+  }
+  assert {
+    condition     = strcontains(output.schedule_event, "\"<aws.scheduler.scheduled-time>\"")
+    error_message = "EventBridge finds only the words themselves: ${output.schedule_event}"
+  }
+  assert {
+    condition     = aws_scheduler_schedule.backup.schedule_expression == "cron(55 23 * * ? *)"
+    error_message = "Another schedule than was asked for."
+  }
+}
+
+run "the_function_gets_its_repository_and_a_bounded_retry" {
+  assert {
+    condition     = aws_lambda_function.backup.environment[0].variables == tomap({ BACKSTOP_REPOSITORY = "s3://acme-backstop/orders" })
+    error_message = "The repository's URL is wrong."
+  }
+  assert {
+    condition     = aws_lambda_function.backup.runtime == "provided.al2023" && aws_lambda_function.backup.architectures == tolist(["x86_64"])
+    error_message = "Not the runtime that the zip was built for."
+  }
+  assert {
+    condition     = aws_lambda_function_event_invoke_config.backup.maximum_retry_attempts <= 2
+    error_message = "Retries are not bounded."
+  }
+}
+
+run "deletion_is_a_role_of_its_own" {
+  variables {
+    prune_principals = ["arn:aws:iam::123456789012:role/housekeeping"]
+  }
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_iam_role_policy.function.policy).Statement :
+      try(statement.Condition.StringEquals["aws:ResourceTag/Backstop-State"], "") == "unproven"
+      if contains(statement.Action, "ec2:DeleteSnapshot")
+    ])
+    error_message = "The function may delete snapshots that are proven."
+  }
+  assert {
+    condition     = contains(flatten([for statement in jsondecode(aws_iam_role_policy.prune[0].policy).Statement : statement.Action]), "ec2:DeleteSnapshot")
+    error_message = "The role for deletion cannot delete."
+  }
+  assert {
+    condition     = !contains(flatten([for statement in jsondecode(aws_iam_role_policy.prune[0].policy).Statement : statement.Action]), "secretsmanager:GetSecretValue")
+    error_message = "The role for deletion reads the secret."
+  }
+}
+
+run "nobody_may_delete_without_being_named" {
+  assert {
+    condition     = length(aws_iam_role.prune) == 0 && output.prune_role_arn == null
+    error_message = "There is a role that deletes."
+  }
+}
+
+run "tags_are_bound_to_the_snapshot_call" {
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_iam_role_policy.function.policy).Statement :
+      try(statement.Condition.StringEquals["ec2:CreateAction"] == "CreateSnapshots", false) ||
+      try(statement.Condition["ForAllValues:StringEquals"]["aws:TagKeys"] == ["Backstop-State"] && statement.Condition.StringEquals["aws:RequestTag/Backstop-State"] == "proven", false)
+      if contains(statement.Action, "ec2:CreateTags")
+    ])
+    error_message = "The function may tag more than the snapshots that it makes."
+  }
+}
+
+run "silence_rings" {
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.missing_success.treat_missing_data == "breaching" &&
+      aws_cloudwatch_metric_alarm.missing_success.period * aws_cloudwatch_metric_alarm.missing_success.evaluation_periods == 26 * 3600
+    )
+    error_message = "A backup that never ran raises no alarm after 26 hours."
+  }
+}
+
+run "keys_are_used_through_their_services_only" {
+  variables {
+    secret_kms_key_arn  = "arn:aws:kms:eu-central-1:123456789012:key/secret"
+    volume_kms_key_arns = ["arn:aws:kms:eu-central-1:123456789012:key/volume"]
+    bucket = {
+      name        = "acme-backstop"
+      create      = true
+      kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/bucket"
+    }
+  }
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_iam_role_policy.function.policy).Statement :
+      can(regex("^(secretsmanager|s3|ec2)\\.eu-central-1\\.amazonaws\\.com$", statement.Condition.StringEquals["kms:ViaService"]))
+      if startswith(statement.Action[0], "kms:")
+    ])
+    error_message = "A key can be used without the service it is for."
+  }
+  assert {
+    condition     = length([for statement in jsondecode(aws_iam_role_policy.function.policy).Statement : statement if startswith(statement.Action[0], "kms:")]) == 4
+    error_message = "A key's grant is missing."
+  }
+}
+
+run "a_vpc_without_endpoints_goes_by_nat" {
+  assert {
+    condition     = length(aws_security_group_rule.aws_by_nat) == 1 && length(aws_security_group_rule.s3) == 0
+    error_message = "AWS cannot be reached."
+  }
+}
+
+run "a_vpc_with_endpoints_stays_inside" {
+  variables {
+    endpoints = { create = true, route_table_ids = ["rtb-0123456789abcdef0"] }
+  }
+  assert {
+    condition     = length(aws_security_group_rule.aws_by_nat) == 0 && length(aws_security_group_rule.s3) == 1
+    error_message = "The function may leave the VPC."
+  }
+}
+
+run "bad_shard" {
+  command = plan
+  variables {
+    shard = "Orders!"
+  }
+  expect_failures = [var.shard]
+}
+
+run "bad_schedule" {
+  command = plan
+  variables {
+    schedule = "55 23 * * *"
+  }
+  expect_failures = [var.schedule]
+}
+
+run "bad_secret" {
+  command = plan
+  variables {
+    secret_arn = "prod/orders"
+  }
+  expect_failures = [var.secret_arn]
+}
+
+run "bad_package" {
+  command = plan
+  variables {
+    package = { path = "x.zip", s3_bucket = "b", s3_key = "k" }
+  }
+  expect_failures = [var.package]
+}
+
+run "bad_architecture" {
+  command = plan
+  variables {
+    architecture = "arm"
+  }
+  expect_failures = [var.architecture]
+}
+
+run "bad_timeout" {
+  command = plan
+  variables {
+    timeout_seconds = 901
+  }
+  expect_failures = [var.timeout_seconds]
+}
+
+run "bad_network" {
+  command = plan
+  variables {
+    database_cidr_blocks = ["10.1.0.0"]
+  }
+  expect_failures = [var.database_cidr_blocks]
+}
+
+run "endpoints_without_routes" {
+  command = plan
+  variables {
+    endpoints = { create = true }
+  }
+  expect_failures = [var.endpoints]
+}
+
+run "bad_prefix" {
+  command = plan
+  variables {
+    bucket = { name = "acme-backstop", prefix = "/orders/" }
+  }
+  expect_failures = [var.bucket]
+}
+
+run "an_alarm_that_rings_between_good_backups" {
+  command = plan
+  variables {
+    alarm = { missing_after_hours = 24 }
+  }
+  expect_failures = [var.alarm]
+}
+
+run "an_alarm_beyond_what_cloudwatch_looks_back" {
+  command = plan
+  variables {
+    alarm = { missing_after_hours = 169 }
+  }
+  expect_failures = [var.alarm]
+}

@@ -1,0 +1,263 @@
+"""A real provider applies the modules at moto: created as asked, a second plan empty, nothing left when destroyed."""
+
+import json
+import zipfile
+
+import pytest
+import yaml
+
+import old_provider
+from moto_server import LOGIN, REGION, Moto
+from workbench import Bench
+
+SERVICES = ("cloudwatch", "cloudwatchlogs", "ec2", "iam", "lambda", "s3", "sqs", "sts")
+ROOT = """
+provider "aws" {{
+  region                      = "{region}"
+  skip_credentials_validation = true
+  skip_requesting_account_id  = false
+  skip_metadata_api_check     = true
+  s3_force_path_style         = true
+
+  endpoints {{
+    {endpoints}
+  }}
+}}
+
+module "it" {{
+  source = "../modules/{module}"
+  {arguments}
+}}
+
+output "it" {{
+  value = module.it
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def moto():
+    with Moto() as server:
+        yield server
+
+
+@pytest.fixture
+def old_bench(tmp_path):
+    return Bench(tmp_path / "terraform", LOGIN | old_provider.settings(tmp_path / "terraform.rc"))
+
+
+@pytest.fixture
+def site(moto):
+    """A VPC with subnets in two zones, an image, and a proven snapshot of a MySQL volume."""
+    ec2 = moto.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnet = lambda zone, block: ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=REGION + zone)["Subnet"]["SubnetId"]
+    group = ec2.create_security_group(GroupName=f"mysql-{vpc}", Description="MySQL", VpcId=vpc)["GroupId"]
+    routes = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    return {
+        "vpc": vpc,
+        "subnets": {zone: subnet(zone, block) for zone, block in (("a", "10.1.1.0/24"), ("b", "10.1.2.0/24"))},
+        "group": group,
+        "routes": routes,
+        "image": ec2.describe_images()["Images"][0]["ImageId"],
+    }
+
+
+def snapshot(moto, size=7, **tags):
+    """A snapshot as Backstop tags it."""
+    ec2 = moto.client("ec2")
+    volume = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=size)["VolumeId"]
+    own = {"Cluster-name": "orders", "Backstop-State": "proven", "Backstop-Run": "20261123T235500Z-9f3a04c1", "Backstop-Set": "1"}
+    tagged = [{"Key": key.replace("_", "-"), "Value": value} for key, value in (own | tags).items()]
+    made = ec2.create_snapshot(VolumeId=volume, TagSpecifications=[{"ResourceType": "snapshot", "Tags": tagged}])
+    ec2.delete_volume(VolumeId=volume)
+    return made["SnapshotId"]
+
+
+class Applied:
+    """A module, called from a root configuration of its own."""
+
+    def __init__(self, bench, moto, module, arguments):
+        self.bench, self.moto, self.module = bench, moto, module
+        self.write(arguments)
+        bench.terraform("root", "get")
+
+    def write(self, arguments):
+        folder = self.bench.folder / "root"
+        folder.mkdir(exist_ok=True)
+        endpoints = "\n    ".join(f'{service} = "{self.moto.url}"' for service in SERVICES)
+        lines = "\n  ".join(f"{name} = {json.dumps(value)}" for name, value in arguments.items())
+        text = ROOT.format(region=REGION, endpoints=endpoints, module=self.module, arguments=lines)
+        (folder / "main.tf").write_text(text)
+
+    def run(self, *arguments, check=True):
+        return self.bench.terraform("root", *arguments, "-no-color", check=check)
+
+    def outputs(self):
+        said = self.bench.terraform("root", "output", "-json", "it").stdout
+        return json.loads(said[said.index("{"):])
+
+
+def recovery(site, snapshots, **changes):
+    return {
+        "shard": "orders",
+        "recovery_id": "r1",
+        "primary_availability_zone": f"{REGION}a",
+        "availability_zone": f"{REGION}b",
+        "subnet_id": site["subnets"]["b"],
+        "security_group_ids": [site["group"]],
+        "ami_id": site["image"],
+        "instance_type": "m5.large",
+        "protected": False,
+        "volumes": [{"device_name": device, "snapshot_id": name} for device, name in snapshots.items()],
+    } | changes
+
+
+def left_of(moto, recovery_id):
+    """What there is of a recovery."""
+    ec2 = moto.client("ec2")
+    mine = [{"Name": "tag:Backstop-Recovery", "Values": [recovery_id]}]
+    running = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    instances = [one for group in ec2.describe_instances(Filters=mine + running)["Reservations"] for one in group["Instances"]]
+    return {
+        "instances": instances,
+        "volumes": ec2.describe_volumes(Filters=mine)["Volumes"],
+        "interfaces": ec2.describe_network_interfaces(Filters=mine)["NetworkInterfaces"],
+    }
+
+
+def test_an_instance_is_recovered_and_leaves_nothing(old_bench, moto, site):
+    old_provider.fit_recovered_instance(old_bench)
+    snapshots = {"/dev/sdf": snapshot(moto, Backstop_Set="2"), "/dev/sdg": snapshot(moto, size=3, Backstop_Set="2")}
+    it = Applied(old_bench, moto, "recovered-instance", recovery(site, snapshots))
+    # An apply that broke off early is continued: the volumes that were there are the ones that are used.
+    it.run("apply", "-auto-approve", "-target=module.it.aws_ebs_volume.mysql")
+    begun = left_of(moto, "r1")
+    assert len(begun["volumes"]) == 2 and not begun["instances"]
+    it.run("apply", "-auto-approve")
+    it.run("plan", "-detailed-exitcode")
+
+    said, made = it.outputs(), left_of(moto, "r1")
+    (instance,) = made["instances"]
+    assert instance["InstanceId"] == said["instance_id"] and instance["Placement"]["AvailabilityZone"] == f"{REGION}b"
+    tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+    assert tags["MySQL-Host"] == said["mysql_host"] == f"{instance['PrivateIpAddress']}:3306"
+    assert tags["Cluster-name"] == "orders" and tags["Backstop-Recovery"] == "r1"
+    data = {volume["VolumeId"]: volume for volume in made["volumes"] if volume["VolumeId"] in said["volume_ids"]}
+    assert set(data) == {volume["VolumeId"] for volume in begun["volumes"]}
+    for device, one in said["volumes"].items():
+        volume = data[one["volume_id"]]
+        assert volume["SnapshotId"] == snapshots[device] == one["snapshot_id"] and volume["Encrypted"]
+        assert volume["AvailabilityZone"] == f"{REGION}b" and volume["Size"] == {"/dev/sdf": 7, "/dev/sdg": 3}[device]
+        assert [(a["InstanceId"], a["Device"]) for a in volume["Attachments"]] == [(said["instance_id"], device)]
+    host = yaml.safe_load(said["ansible_inventory"])["mysql"]["hosts"]["orders-r1"]
+    assert host["ansible_host"] == said["host"] and [one["volume_id"] for one in host["backstop_volumes"]] == said["volume_ids"]
+
+    # A mistake in the inputs does not cost the data volume, and the same inputs still fit afterwards.
+    other = dict.fromkeys(snapshots, snapshot(moto, Backstop_Set="2"))
+    it.write(recovery(site, {"/dev/sdf": other["/dev/sdf"], "/dev/sdg": snapshots["/dev/sdg"]}))
+    refused = it.run("apply", "-auto-approve", check=False)
+    assert refused.returncode != 0 and "Give each recovery a state of its own" in " ".join(refused.stdout.split())
+    assert {volume["VolumeId"] for volume in left_of(moto, "r1")["volumes"]} == {volume["VolumeId"] for volume in made["volumes"]}
+
+    # The snapshots may be gone by the time that the instance is no longer wanted.
+    for name in snapshots.values():
+        moto.client("ec2").delete_snapshot(SnapshotId=name)
+    it.write(recovery(site, snapshots, check_snapshots=False))
+    it.run("plan", "-detailed-exitcode")
+    it.run("destroy", "-auto-approve")
+    assert {kind: len(found) for kind, found in left_of(moto, "r1").items()} == {"instances": 0, "volumes": 0, "interfaces": 0}
+    assert "aws_" not in it.run("state", "list").stdout
+
+
+@pytest.mark.parametrize(
+    "tags, changes, words",
+    [
+        ({"Backstop_State": "unproven"}, {}, "is not proven"),
+        ({"Cluster_name": "customers"}, {}, "is of cluster `customers`, not of `orders`"),
+        ({"Backstop_Set": "2"}, {}, "is one of a set of 2, and 1 are given"),
+        ({}, {"availability_zone": f"{REGION}a"}, "is the primary's own"),
+        ({}, {"availability_zone": f"{REGION}c"}, "not in eu-central-1c"),
+    ],
+)
+def test_a_refused_recovery_creates_nothing(old_bench, moto, site, tags, changes, words):
+    old_provider.fit_recovered_instance(old_bench)
+    it = Applied(old_bench, moto, "recovered-instance", recovery(site, {"/dev/sdf": snapshot(moto, **tags)}, recovery_id="r2", **changes))
+    refused = it.run("apply", "-auto-approve", check=False)
+    assert refused.returncode != 0 and words in " ".join(refused.stdout.replace("│", " ").split()), refused.stdout
+    assert not any(left_of(moto, "r2").values())
+
+
+def test_a_snapshot_that_is_not_there_is_named(old_bench, moto, site):
+    old_provider.fit_recovered_instance(old_bench)
+    it = Applied(old_bench, moto, "recovered-instance", recovery(site, {"/dev/sdf": "snap-0123456789abcdef0"}, recovery_id="r3"))
+    refused = it.run("apply", "-auto-approve", check=False)
+    assert refused.returncode != 0 and "snap-0123456789abcdef0" in refused.stdout
+    assert not any(left_of(moto, "r3").values())
+
+
+def shard(site, folder, **changes):
+    archive = folder / "bootstrap.zip"
+    with zipfile.ZipFile(archive, "w") as package:
+        package.writestr("bootstrap", "#!/bin/sh\n")
+    return {
+        "shard": "orders",
+        "secret_arn": f"arn:aws:secretsmanager:{REGION}:123456789012:secret:prod/orders-AbCdEf",
+        "schedule": "cron(55 23 * * ? *)",
+        "package": {"path": str(archive)},
+        "vpc_id": site["vpc"],
+        "subnet_ids": list(site["subnets"].values()),
+        "database_cidr_blocks": ["10.1.0.0/16"],
+        "endpoints": {"create": True, "route_table_ids": [site["routes"]]},
+        "bucket": {"name": f"acme-{site['vpc'][4:]}", "create": True, "prefix": "orders"},
+        "prune_principals": ["arn:aws:iam::123456789012:root"],
+        "volume_tag": {"key": "Role", "value": "mysql"},
+    } | changes
+
+
+def left_of_shard(moto, site, bucket):
+    """What there is of a shard's backup, by kind."""
+    ec2, iam = moto.client("ec2"), moto.client("iam")
+    in_vpc = [{"Name": "vpc-id", "Values": [site["vpc"]]}]
+    named = lambda names: [name for name in names if "backstop" in name]
+    alarms = moto.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    groups = moto.client("logs").describe_log_groups()["logGroups"]
+    endpoints = ec2.describe_vpc_endpoints(Filters=in_vpc)["VpcEndpoints"]
+    return {
+        "functions": named(one["FunctionName"] for one in moto.client("lambda").list_functions()["Functions"]),
+        "roles": named(one["RoleName"] for one in iam.list_roles()["Roles"]),
+        "queues": named(moto.client("sqs").list_queues().get("QueueUrls", [])),
+        "alarms": named(one["AlarmName"] for one in alarms),
+        "logs": named(one["logGroupName"] for one in groups),
+        "endpoints": [one["ServiceName"] for one in endpoints if one["State"] not in ("deleted", "deleting")],
+        "groups": named(one["GroupName"] for one in ec2.describe_security_groups(Filters=in_vpc)["SecurityGroups"]),
+        "buckets": [one["Name"] for one in moto.client("s3").list_buckets()["Buckets"] if one["Name"] == bucket],
+    }
+
+
+def test_a_shards_backup_is_set_up_and_leaves_nothing(old_bench, moto, site, tmp_path):
+    old_provider.fit_shard_backup(old_bench)
+    arguments = shard(site, tmp_path)
+    bucket = arguments["bucket"]["name"]
+    it = Applied(old_bench, moto, "shard-backup", arguments)
+    it.run("apply", "-auto-approve")
+    it.run("plan", "-detailed-exitcode")
+
+    made = left_of_shard(moto, site, bucket)
+    assert made["functions"] == ["backstop-orders"] and made["buckets"] == [bucket]
+    assert sorted(made["roles"]) == ["backstop-orders-function", "backstop-orders-prune", "backstop-orders-scheduler"]
+    assert sorted(made["endpoints"]) == [f"com.amazonaws.{REGION}.{one}" for one in ("ec2", "s3", "secretsmanager")]
+    function = moto.client("lambda").get_function_configuration(FunctionName="backstop-orders")
+    assert function["Environment"]["Variables"] == {"BACKSTOP_REPOSITORY": f"s3://{bucket}/orders"}
+    assert set(function["VpcConfig"]["SubnetIds"]) == set(site["subnets"].values())
+    policy = moto.client("iam").get_role_policy(RoleName="backstop-orders-function", PolicyName="backup")["PolicyDocument"]
+    sids = [one["Sid"] for one in policy["Statement"]]
+    assert len(set(sids)) == len(sids) and {"ReadOneSecret", "TagAtCreation", "ProveOwnSnapshots"} <= set(sids)
+    blocked = moto.client("s3").get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+    assert all(blocked.values())
+    (silent,) = [one for one in moto.client("cloudwatch").describe_alarms()["MetricAlarms"] if one["AlarmName"] == "backstop-orders-no-backup"]
+    assert silent["TreatMissingData"] == "breaching"
+
+    it.run("destroy", "-auto-approve")
+    assert not any(left_of_shard(moto, site, bucket).values()), left_of_shard(moto, site, bucket)
+    assert "aws_" not in it.run("state", "list").stdout

@@ -1,0 +1,59 @@
+"""The modules against the schema of the current AWS provider: validation, and plans with mocks."""
+
+import pytest
+
+MODULES = ("modules/shard-backup", "modules/recovered-instance")
+EXAMPLES = ("examples/shard", "examples/recovery")
+
+
+def init(bench, folder):
+    bench.terraform(folder, "init", "-no-color", "-backend=false")
+
+
+@pytest.mark.parametrize("folder", MODULES + EXAMPLES)
+def test_what_is_delivered_is_valid(bench, folder):
+    init(bench, folder)
+    said = bench.terraform(folder, "validate", "-no-color").stdout
+    assert "Success!" in said and "Warning" not in said, said
+
+
+@pytest.mark.parametrize("folder", MODULES)
+def test_plans(bench, folder):
+    init(bench, folder)
+    said = bench.terraform(folder, "test", "-no-color").stdout
+    assert "Success!" in said and " 0 failed" in said, said
+
+
+@pytest.mark.parametrize(
+    "folder, file, old, new, words",
+    [
+        ("modules/shard-backup", "function.tf", "memory_size ", "memory_sise ", 'named "memory_sise" is not expected'),
+        ("modules/shard-backup", "schedule.tf", '    mode = "OFF"', "", 'The argument "mode" is required'),
+        ("modules/shard-backup", "schedule.tf", "    maximum_retry_attempts ", "    maximum_retries ", '"maximum_retries" is not expected'),
+        ("modules/shard-backup", "schedule.tf", "  flexible_time_window {", "  window {", 'Blocks of type "window" are not expected'),
+        ("modules/shard-backup", "iam.tf", "aws_iam_role_policy", "aws_iam_role_polity", "does not support resource type"),
+        ("modules/shard-backup", "outputs.tf", "aws_lambda_function.backup.arn", "aws_lambda_function.backup.arm", "no argument, nested block, or exported attribute"),
+        ("modules/shard-backup", "store/main.tf", "block_public_acls ", "block_public_acl ", "is not expected"),
+        ("modules/recovered-instance", "main.tf", "  volume_id   =", "  volume =", 'The argument "volume_id" is required'),
+        ("modules/recovered-instance", "main.tf", "encrypted                  = true", "encrypted = [true]", "Incorrect attribute value type"),
+    ],
+)
+def test_a_mistake_in_a_resource_is_found(bench, folder, file, old, new, words):
+    bench.change(f"{folder}/{file}", old, new)
+    init(bench, folder)
+    done = bench.terraform(folder, "validate", "-no-color", check=False)
+    assert done.returncode != 0 and words in " ".join(done.stdout.split()), done.stdout
+
+
+@pytest.mark.parametrize("folder", MODULES)
+def test_a_plan_that_says_something_else_fails_its_test(bench, folder):
+    """The negative control of `test_plans`."""
+    old, new = {
+        "modules/shard-backup": ('treat_missing_data  = "breaching"', 'treat_missing_data  = "missing"'),
+        "modules/recovered-instance": ('http_tokens                 = "required"', 'http_tokens                 = "optional"'),
+    }[folder]
+    file = {"modules/shard-backup": "alarms.tf", "modules/recovered-instance": "main.tf"}[folder]
+    bench.change(f"{folder}/{file}", old, new)
+    init(bench, folder)
+    said = bench.terraform(folder, "test", "-no-color", check=False)
+    assert said.returncode != 0 and "Test assertion failed" in said.stdout, said.stdout
