@@ -208,7 +208,7 @@ def shard(site, folder, **changes):
         "vpc_id": site["vpc"],
         "subnet_ids": list(site["subnets"].values()),
         "database_cidr_blocks": ["10.1.0.0/16"],
-        "endpoints": {"create": True, "route_table_ids": [site["routes"]]},
+        "endpoints": {"mode": "create", "route_table_ids": [site["routes"]]},
         "bucket": {"name": f"acme-{site['vpc'][4:]}", "create": True, "prefix": "orders"},
         "prune_principals": ["arn:aws:iam::123456789012:root"],
         "volume_tag": {"key": "Role", "value": "mysql"},

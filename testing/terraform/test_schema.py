@@ -24,6 +24,31 @@ def test_plans(bench, folder):
     assert "Success!" in said and " 0 failed" in said, said
 
 
+EXAMPLE = """
+variables {
+  recovery_id               = "r1"
+  primary_availability_zone = "eu-central-1a"
+  availability_zone         = "eu-central-1b"
+  snapshots                 = { "/dev/sdf" = "snap-0123456789abcdef0" }
+}
+
+run "plan" {
+  command = plan
+}
+"""
+
+
+@pytest.mark.parametrize("folder", EXAMPLES)
+def test_examples_can_be_planned_before_anything_exists(bench, folder):
+    module = "shard-backup" if folder == "examples/shard" else "recovered-instance"
+    mocks = (bench.folder / "modules" / module / "tests" / "plan.tftest.hcl").read_text().split("\nvariables {", 1)[0]
+    variables = EXAMPLE if module == "recovered-instance" else EXAMPLE[EXAMPLE.index("run "):]
+    (bench.folder / folder / "example.tftest.hcl").write_text(mocks + "\n" + variables)
+    init(bench, folder)
+    said = bench.terraform(folder, "test", "-no-color").stdout
+    assert "1 passed, 0 failed" in said, said
+
+
 @pytest.mark.parametrize(
     "folder, file, old, new, words",
     [

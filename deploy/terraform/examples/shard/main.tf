@@ -48,7 +48,7 @@ module "orders" {
   database_cidr_blocks = ["10.1.0.0/16"]
 
   endpoints = {
-    create          = true
+    mode            = "create"
     route_table_ids = ["rtb-0123456789abcdef0"]
   }
 
@@ -77,7 +77,7 @@ module "customers" {
   subnet_ids           = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
   database_cidr_blocks = ["10.1.0.0/16"]
 
-  endpoints = { security_group_id = module.orders.endpoints_security_group_id }
+  endpoints = { mode = "use", security_group_id = module.orders.endpoints_security_group_id }
   bucket    = { name = "acme-backstop", prefix = "customers" }
   alarm     = { missing_after_hours = 8 }
 }

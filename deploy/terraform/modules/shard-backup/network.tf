@@ -1,6 +1,6 @@
 module "endpoints" {
   source = "./endpoints"
-  count  = var.endpoints.create ? 1 : 0
+  count  = var.endpoints.mode == "create" ? 1 : 0
 
   name                      = local.name
   vpc_id                    = var.vpc_id
@@ -17,8 +17,12 @@ data "aws_prefix_list" "s3" {
 }
 
 locals {
-  has_endpoints             = var.endpoints.create || var.endpoints.security_group_id != null
-  endpoints_security_groups = var.endpoints.create ? [module.endpoints[0].security_group_id] : compact([var.endpoints.security_group_id])
+  has_endpoints = var.endpoints.mode != "nat"
+  endpoints_security_group = (
+    var.endpoints.mode == "create" ? module.endpoints[0].security_group_id :
+    var.endpoints.mode == "use" ? var.endpoints.security_group_id :
+    null
+  )
 }
 
 resource "aws_security_group" "function" {
@@ -48,8 +52,21 @@ resource "aws_security_group_rule" "endpoints" {
   protocol                 = "tcp"
   from_port                = 443
   to_port                  = 443
-  source_security_group_id = local.endpoints_security_groups[0]
+  source_security_group_id = local.endpoints_security_group
   description              = "AWS by VPC endpoints"
+}
+
+# Endpoints that are there must let this function in.
+resource "aws_security_group_rule" "into_endpoints" {
+  count = var.endpoints.mode == "use" ? 1 : 0
+
+  security_group_id        = var.endpoints.security_group_id
+  type                     = "ingress"
+  protocol                 = "tcp"
+  from_port                = 443
+  to_port                  = 443
+  source_security_group_id = aws_security_group.function.id
+  description              = "${local.name}-function"
 }
 
 resource "aws_security_group_rule" "s3" {

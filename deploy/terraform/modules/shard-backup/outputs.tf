@@ -20,7 +20,7 @@ output "function_security_group_id" {
 
 output "endpoints_security_group_id" {
   description = "Security group of the VPC's endpoints, made here or given; null without."
-  value       = try(local.endpoints_security_groups[0], null)
+  value       = local.endpoints_security_group
 }
 
 output "schedule_name" {

@@ -145,9 +145,9 @@ variable "database_ports" {
 }
 
 variable "endpoints" {
-  description = "How AWS is reached from the subnets. `create`: make an interface endpoint for each of `services`, and S3's gateway in `route_table_ids`. A VPC holds each once: only one shard creates them, the others name that one's `endpoints_security_group_id` as `security_group_id`. With neither, port 443 is open to everywhere, for a NAT gateway."
+  description = "How AWS is reached from the subnets. `mode` is `nat`: port 443 is open to everywhere, for a NAT gateway; `create`: an interface endpoint for each of `services`, and S3's gateway in `route_table_ids`; `use`: those that are there, whose group is `security_group_id`. A VPC holds each endpoint once, so one shard creates them and the others use them."
   type = object({
-    create            = optional(bool, false)
+    mode              = optional(string, "nat")
     services          = optional(set(string), ["ec2", "secretsmanager"])
     route_table_ids   = optional(set(string), [])
     security_group_id = optional(string)
@@ -155,13 +155,18 @@ variable "endpoints" {
   default = {}
 
   validation {
-    condition     = !(var.endpoints.create && var.endpoints.security_group_id != null)
-    error_message = "endpoints: create makes a security group; do not name another."
+    condition     = contains(["nat", "create", "use"], var.endpoints.mode)
+    error_message = "endpoints: mode is nat, create or use."
   }
 
   validation {
-    condition     = !var.endpoints.create || length(var.endpoints.route_table_ids) > 0
+    condition     = var.endpoints.mode != "create" || length(var.endpoints.route_table_ids) > 0
     error_message = "endpoints: create needs route_table_ids, those of subnet_ids: without S3's gateway the repository cannot be reached."
+  }
+
+  validation {
+    condition     = var.endpoints.mode != "use" || var.endpoints.security_group_id != null
+    error_message = "endpoints: use needs security_group_id, that of the endpoints."
   }
 }
 

@@ -146,12 +146,30 @@ run "a_vpc_without_endpoints_goes_by_nat" {
 
 run "a_vpc_with_endpoints_stays_inside" {
   variables {
-    endpoints = { create = true, route_table_ids = ["rtb-0123456789abcdef0"] }
+    endpoints = { mode = "create", route_table_ids = ["rtb-0123456789abcdef0"] }
   }
   assert {
     condition     = length(aws_security_group_rule.aws_by_nat) == 0 && length(aws_security_group_rule.s3) == 1
     error_message = "The function may leave the VPC."
   }
+}
+
+run "endpoints_that_are_there_let_the_function_in" {
+  variables {
+    endpoints = { mode = "use", security_group_id = "sg-0123456789abcdef0" }
+  }
+  assert {
+    condition     = aws_security_group_rule.into_endpoints[0].source_security_group_id == aws_security_group.function.id
+    error_message = "The function cannot reach the endpoints."
+  }
+}
+
+run "endpoints_that_nobody_named" {
+  command = plan
+  variables {
+    endpoints = { mode = "use" }
+  }
+  expect_failures = [var.endpoints]
 }
 
 run "bad_shard" {
@@ -213,7 +231,7 @@ run "bad_network" {
 run "endpoints_without_routes" {
   command = plan
   variables {
-    endpoints = { create = true }
+    endpoints = { mode = "create" }
   }
   expect_failures = [var.endpoints]
 }
