@@ -41,7 +41,7 @@ use spool::Spool;
 use stream::{Durable, Ended, Reader};
 use sync::Syncer;
 use trouble::Trouble;
-use upload::Uploader;
+use upload::{Replacer, Uploader};
 
 use crate::ports::Topology;
 use crate::world::World;
@@ -140,10 +140,11 @@ pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
         report: ArchiveReport::new(a.shard.clone()),
         retry: FIRST_RETRY,
     };
-    let (uploader, syncer) = workers(a, &beside);
+    let (uploader, syncer, replacer) = workers(a, &beside);
     let upload = tokio::spawn(async move { uploader.run().await });
     let sync = tokio::spawn(async move { syncer.run().await });
-    let abort = Abort(vec![upload.abort_handle(), sync.abort_handle()]);
+    let replace = tokio::spawn(replacer.run());
+    let abort = Abort(vec![upload.abort_handle(), sync.abort_handle(), replace.abort_handle()]);
     let begun = a.world.clock.monotonic();
     let mut upload = upload;
     let outcome = tokio::select! {
@@ -171,7 +172,8 @@ pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
     Ok(state.report)
 }
 
-fn workers(a: &Archiving<'_>, beside: &Beside) -> (Uploader, Syncer) {
+fn workers(a: &Archiving<'_>, beside: &Beside) -> (Uploader, Syncer, Replacer) {
+    let (replacer, segments) = tokio::sync::mpsc::unbounded_channel();
     let ack = a.settings.semi_sync.then_some(a.settings.ack);
     if ack == Some(ArchiveAck::Store) {
         beside.queue.hurry();
@@ -183,6 +185,7 @@ fn workers(a: &Archiving<'_>, beside: &Beside) -> (Uploader, Syncer) {
         store: Arc::clone(&a.store),
         queue: Arc::clone(&beside.queue),
         acknowledging: Arc::clone(&beside.acknowledging),
+        replacer,
         ack,
         trouble: Arc::clone(&beside.trouble),
         world: a.world.clone(),
@@ -193,7 +196,14 @@ fn workers(a: &Archiving<'_>, beside: &Beside) -> (Uploader, Syncer) {
         trouble: Arc::clone(&beside.trouble),
         world: a.world.clone(),
     };
-    (uploader, syncer)
+    let replacer = Replacer {
+        store: Arc::clone(&a.store),
+        queue: Arc::clone(&beside.queue),
+        trouble: Arc::clone(&beside.trouble),
+        segments,
+        world: a.world.clone(),
+    };
+    (uploader, syncer, replacer)
 }
 
 /// Ends tasks when it is dropped.

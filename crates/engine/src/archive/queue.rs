@@ -59,8 +59,10 @@ pub(super) enum Work {
     Until(Duration),
     /// Archive a piece, whose bytes begin at this offset of the file. What comes now is another piece.
     Tail { source: ServerUuid, file: String, path: PathBuf, skip: u64, piece: Piece },
-    /// Archive a whole segment.
+    /// Archive a whole segment, of which nothing is archived.
     Seal { segment: Segment, path: PathBuf },
+    /// Put a segment in the place of its pieces, which are all archived: at leisure.
+    Replace { segment: Segment, path: PathBuf },
 }
 
 /// What is spooled, in order.
@@ -127,6 +129,8 @@ struct State {
     urgent: bool,
     /// Archive a piece also without a transaction.
     forced: bool,
+    /// Segments that are being put in the place of their pieces.
+    replacing: usize,
 }
 
 impl Piece {
@@ -217,17 +221,25 @@ impl Queue {
         let at_once = state.urgent || state.forced;
         let forced = state.forced;
         let Some(front) = state.files.front_mut() else { return Work::None };
-        if let Some(segment) = &front.sealed {
-            let (segment, path) = (segment.clone(), front.path.clone());
-            let oldest = front.pieces.iter().filter_map(|piece| piece.since).min();
-            state.under_way = oldest;
-            return Work::Seal { segment, path };
+        if let Some(segment) = front.sealed.clone() {
+            let path = front.path.clone();
+            if front.tails > 0 && front.pieces.is_empty() {
+                state.files.pop_front();
+                state.replacing += 1;
+                return Work::Replace { segment, path };
+            }
+            if front.tails == 0 {
+                let oldest = front.pieces.iter().filter_map(|piece| piece.since).min();
+                state.under_way = oldest;
+                return Work::Seal { segment, path };
+            }
         }
+        let complete = front.sealed.is_some();
         match front.pieces.front().map(|piece| piece.since) {
-            Some(Some(since)) if !at_once && since + pace > now && front.pieces.len() == 1 => {
+            Some(Some(since)) if !at_once && !complete && since + pace > now && front.pieces.len() == 1 => {
                 return Work::Until(since + pace);
             }
-            Some(None) if !forced => return Work::None,
+            Some(None) if !forced && !complete => return Work::None,
             None => return Work::None,
             Some(_) => {}
         }
@@ -261,6 +273,7 @@ impl Queue {
         if let Some(front) = state.files.front_mut() {
             front.tails += 1;
         }
+        tracing::debug!(archived = state.transactions.archived, "tail");
         drop(state);
         self.changed.notify_waiters();
     }
@@ -274,6 +287,7 @@ impl Queue {
         state.archived.reached(segment.source, segment.held_after(), segment.committed);
         state.forced = false;
         state.under_way = None;
+        tracing::debug!(archived = state.transactions.archived, "segment");
         drop(state);
         self.changed.notify_waiters();
     }
@@ -309,9 +323,19 @@ impl Queue {
         self.state().transactions
     }
 
-    /// No file is left.
+    /// A segment stands in the place of its pieces.
+    pub(super) fn replaced(&self) {
+        let mut state = self.state();
+        state.replacing = state.replacing.saturating_sub(1);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// All is archived, if no segment is being written: what was begun and has nothing whole does not count.
     pub(super) fn is_drained(&self) -> bool {
-        self.state().files.is_empty()
+        let state = self.state();
+        let empty = |spooled: &Spooled| spooled.sealed.is_none() && spooled.pieces.is_empty();
+        state.replacing == 0 && state.under_way.is_none() && state.files.iter().all(empty)
     }
 
     /// What the archive has.

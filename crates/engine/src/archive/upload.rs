@@ -10,6 +10,7 @@ use backstop_binlog::Segment;
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::settings::ArchiveAck;
 use backstop_repo::ArchiveWriter;
+use tokio::sync::mpsc;
 
 use super::acknowledge::Acknowledging;
 use super::queue::{At, Piece, Queue, Work};
@@ -29,6 +30,8 @@ pub(super) struct Uploader {
     pub(super) store: Arc<ArchiveWriter>,
     pub(super) queue: Arc<Queue>,
     pub(super) acknowledging: Arc<Acknowledging>,
+    /// Who puts segments in the place of pieces.
+    pub(super) replacer: mpsc::UnboundedSender<(Segment, PathBuf)>,
     /// What an acknowledgement means; `None`: nothing is acknowledged.
     pub(super) ack: Option<ArchiveAck>,
     pub(super) trouble: Arc<super::trouble::Trouble>,
@@ -90,6 +93,10 @@ impl Uploader {
                 self.durable(&at).await;
                 remove(&path);
             }
+            Work::Replace { segment, path } => {
+                let ended = |_| Fault::failed("archive: what replaces the tail has ended");
+                self.replacer.send((segment, path)).map_err(ended)?;
+            }
             Work::None | Work::Until(_) => {}
         }
         Ok(())
@@ -104,6 +111,33 @@ impl Uploader {
     async fn durable(&self, at: &At) {
         if self.ack == Some(ArchiveAck::Store) {
             self.acknowledging.durable(at).await;
+        }
+    }
+}
+
+/// Puts segments in the place of their pieces, one after the other, beside what the tail needs.
+pub(super) struct Replacer {
+    pub(super) store: Arc<ArchiveWriter>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) trouble: Arc<super::trouble::Trouble>,
+    pub(super) segments: mpsc::UnboundedReceiver<(Segment, PathBuf)>,
+    pub(super) world: World,
+}
+
+impl Replacer {
+    /// Works until nobody can send any more. What it cannot do stays in the tail, and is done by the next archiver.
+    pub(super) async fn run(mut self) {
+        while let Some((segment, path)) = self.segments.recv().await {
+            while let Err(fault) = self.store.seal(&segment, &path).await {
+                self.trouble.is("segments", &fault, REMIND);
+                if !passes(&fault) {
+                    return;
+                }
+                self.world.clock.sleep(LAST_RETRY).await;
+            }
+            self.trouble.over("segments");
+            remove(&path);
+            self.queue.replaced();
         }
     }
 }

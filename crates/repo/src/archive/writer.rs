@@ -98,16 +98,23 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Stores a segment whose bytes are the whole of a file. The pieces of the tail that it contains are removed.
+    /// Stores a segment whose bytes are the whole of a file. The pieces of the tail that it contains are removed. If all of it is in the
+    /// tail, pieces that follow it may be stored meanwhile.
     ///
     /// # Errors
     /// As [`ArchiveWriter::put_tail`]; failed if the file's bytes are not those of the segment.
     pub async fn seal(&self, segment: &Segment, bytes: &Path) -> Result<()> {
         let doing = format!("read {}", bytes.display());
         let file = File::open(bytes).await.failed(&doing)?;
+        let (piece, key) = {
+            let mut state = self.state.lock().await;
+            let line = self.line(&mut state, segment.source).await?;
+            (Piece::new(line, segment), self.next_key(&mut state))
+        };
+        // The tail goes on meanwhile.
+        let object = store(&self.reader.journal, &key, &piece, vec![Box::new(file)]).await?;
         let mut state = self.state.lock().await;
-        let line = self.line(&mut state, segment.source).await?;
-        self.seal_bytes(&mut state, Piece::new(line, segment), vec![Box::new(file)]).await
+        self.seal_stored(&mut state, piece, object).await
     }
 
     /// Makes segments of the pieces of the tail, one for each run of bytes of a file: those of an archiver that was killed.
@@ -129,7 +136,9 @@ impl ArchiveWriter {
                 bytes.push(self.reader.open(tail).await?);
             }
             if let Some(piece) = joined(&run, Hash(*hasher.finalize().as_bytes())) {
-                self.seal_bytes(&mut state, piece, bytes).await?;
+                let key = self.next_key(&mut state);
+                let object = store(&self.reader.journal, &key, &piece, bytes).await?;
+                self.seal_stored(&mut state, piece, object).await?;
             }
         }
         Ok(())
@@ -232,16 +241,13 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    async fn seal_bytes(
-        &self,
-        state: &mut State,
-        piece: Piece,
-        bytes: Vec<Box<dyn AsyncRead + Send + Unpin>>,
-    ) -> Result<()> {
-        let journal = &self.reader.journal;
+    fn next_key(&self, state: &mut State) -> String {
         state.segments += 1;
-        let key = journal.keys.segment(self.claim.number, state.segments);
-        let object = store(journal, &key, &piece, bytes).await?;
+        self.reader.journal.keys.segment(self.claim.number, state.segments)
+    }
+
+    async fn seal_stored(&self, state: &mut State, piece: Piece, object: ObjectRef) -> Result<()> {
+        let journal = &self.reader.journal;
         let like = piece.stored(0, SegmentState::Sealed, &object);
         let is_replaced =
             |tail: &&ArchivedSegment| tail.state == SegmentState::Tail && contents::contains(&like, tail);
