@@ -10,6 +10,7 @@ pub mod journal;
 pub mod plan;
 pub mod ports;
 pub mod prune;
+pub mod rebuild;
 pub mod recover;
 pub mod scan;
 pub mod status;

@@ -4,6 +4,8 @@
 //! that says what the operator can do. Adapters decide nothing; the stories do. Each port has one
 //! conformance suite in `backstop-testkit` that every adapter runs.
 
+mod infrastructure;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +24,10 @@ use backstop_model::topology::{Choice, Member};
 use chrono::{DateTime, Utc};
 
 use crate::contents::ServerFiles;
+
+pub use infrastructure::{
+    Changes, CloudHosts, Doorbell, Infrastructure, Loading, Made, Playbook, Protection, Site, Wanted,
+};
 
 /// Wall clock, monotonic clock and randomness.
 #[async_trait]

@@ -5,8 +5,8 @@
 //! Needs read access to the repository only.
 
 mod configure;
-mod guard;
-mod join;
+pub(crate) mod guard;
+pub(crate) mod join;
 mod server;
 
 use std::path::PathBuf;

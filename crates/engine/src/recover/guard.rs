@@ -11,7 +11,7 @@ use backstop_repo::{Manifest, Storage};
 use super::{Decided, Recover, RecoverRequest, join};
 
 /// The directory must be absent, empty, or hold this kind of recovery's journal.
-pub(super) fn target_directory(dir: &Path) -> Result<()> {
+pub(crate) fn target_directory(dir: &Path) -> Result<()> {
     let what = format!("look into target directory {}", dir.display());
     match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -30,13 +30,13 @@ pub(super) fn target_directory(dir: &Path) -> Result<()> {
 pub(super) async fn decide(r: &Recover<'_>, manifest: &Manifest) -> Result<Decided> {
     let Storage::Blocks { .. } = manifest.storage else {
         return Err(Fault::refused(format!("backup {} is an EBS snapshot", r.request.backup_id))
-            .hint("recover it on AWS, with deploy/terraform and deploy/ansible"));
+            .hint("recover it with `--join` and the shard's `recovery` settings (docs/aws.md)"));
     };
     space(&r.request.into, manifest.sizes.data_bytes)?;
     version(&r.programs.version().await?, &manifest.facts.server_version)?;
     let server_id = match r.request.ending {
         Ending::Join => join::possible(r, &manifest.facts.gtid_executed).await?,
-        Ending::Standalone => join::server_id(r, &[]),
+        Ending::Standalone => join::server_id(r.world, &[]),
     };
     Ok(Decided {
         backup_id: r.request.backup_id.clone(),

@@ -11,6 +11,7 @@ use backstop_model::topology::{InstanceState, Member, current_primary};
 use super::Recover;
 use crate::journal::Steps;
 use crate::ports::{ReadOnly, RecoveredSession};
+use crate::world::World;
 
 /// How often replication is looked at while it catches up.
 const POLL: Duration = Duration::from_millis(500);
@@ -26,14 +27,14 @@ pub(super) async fn possible(r: &Recover<'_>, held: &GtidSet) -> Result<u32> {
     let members = r.topology.look().await?;
     let (_, primary) = current_primary(&members)?;
     fits(primary, held)?;
-    Ok(server_id(r, &members))
+    Ok(server_id(r.world, &members))
 }
 
 /// A random server id that no reachable member has.
-pub(super) fn server_id(r: &Recover<'_>, members: &[Member]) -> u32 {
+pub(crate) fn server_id(world: &World, members: &[Member]) -> u32 {
     let taken: Vec<u32> = states(members).map(|state| state.server_id).collect();
     loop {
-        let id = (r.world.clock.random() >> 32) as u32;
+        let id = (world.clock.random() >> 32) as u32;
         if id > 0 && id < u32::MAX && !taken.contains(&id) {
             return id;
         }
@@ -100,7 +101,7 @@ async fn follow(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<(
 }
 
 /// An instance can follow a primary that has all its transactions and can still send all it lacks.
-fn fits(primary: &InstanceState, held: &GtidSet) -> Result<()> {
+pub(crate) fn fits(primary: &InstanceState, held: &GtidSet) -> Result<()> {
     let extra = held.subtract(&primary.gtid_executed);
     if !extra.is_empty() {
         let message =
