@@ -1,13 +1,17 @@
 //! `backstop verify`.
 
+use backstop_engine::ports::VolumeSnapshots;
 use backstop_model::fault::Result;
 use backstop_model::ids::ShardName;
 use backstop_model::progress::Progress;
-use backstop_model::report::{BackupState, DamagedObject, ShardVerified, VerifiedBackup, VerifyReport};
-use backstop_repo::{Depth, Repository};
+use backstop_model::report::{
+    BackupState, DamagedObject, ShardVerified, VerifiedBackup, VerifyReport, VolumeState,
+};
+use backstop_repo::{Depth, Reader, Repository, Storage};
 
 use super::{Ended, known_or_stored};
 use crate::args::VerifyArgs;
+use crate::cloud::Cloud;
 use crate::compose::App;
 use crate::output::Output;
 
@@ -40,9 +44,12 @@ async fn verified(args: &VerifyArgs, app: &App) -> Result<VerifyReport> {
 
 async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth) -> Result<ShardVerified> {
     let progress = |progress: Progress| app.world.reporter.progress(progress);
-    let found = repository.reader(&shard).verify(depth, &progress).await?;
+    let reader = repository.reader(&shard);
+    let found = reader.verify(depth, &progress).await?;
+    let lost = lost_snapshots(app, &reader, &shard).await?;
     let sound = found.sound();
-    let state = |id| if sound.contains(id) { BackupState::Complete } else { BackupState::Damaged };
+    let is_sound = |id| sound.contains(id) && !lost.iter().any(|damage| damage.backups.contains(id));
+    let state = |id| if is_sound(id) { BackupState::Complete } else { BackupState::Damaged };
     let backups = found.backups.iter().map(|id| VerifiedBackup { backup_id: id.clone(), state: state(id) });
     let damaged = found.damaged.iter().map(|damage| DamagedObject {
         object: damage.object.clone(),
@@ -55,7 +62,30 @@ async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth)
         backups: backups.collect(),
         objects: found.objects,
         bytes_read: found.bytes_read,
-        damaged: damaged.collect(),
+        damaged: damaged.chain(lost.iter().cloned()).collect(),
         unreferenced: found.unreferenced,
     })
+}
+
+/// The EBS snapshots of backups that are gone or failed, where this build can ask. Asking is what `verify` is for: what keeps it
+/// from asking is a fault.
+async fn lost_snapshots(app: &App, reader: &Reader, shard: &ShardName) -> Result<Vec<DamagedObject>> {
+    let mut lost = Vec::new();
+    if !Cloud::is_reachable() {
+        return Ok(lost);
+    }
+    for entry in reader.catalog().await?.iter().filter(|entry| entry.facts.lineage.is_ebs()) {
+        let Storage::Ebs { snapshot_ids, region } = reader.storage_of(entry).await? else { continue };
+        let wrong = match app.volumes(shard).state(&snapshot_ids, &region).await? {
+            VolumeState::Completed | VolumeState::Pending => continue,
+            VolumeState::Error => "EC2 could not complete it",
+            VolumeState::Missing => "EC2 does not know it any more",
+        };
+        lost.push(DamagedObject {
+            object: snapshot_ids.join(", "),
+            wrong: wrong.to_owned(),
+            backups: vec![entry.facts.backup_id.clone()],
+        });
+    }
+    Ok(lost)
 }

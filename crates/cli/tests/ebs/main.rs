@@ -75,6 +75,10 @@ async fn a_backup_from_the_ordinary_configuration() {
     fleet.ec2.with(|ec2| "error".clone_into(&mut ec2.snapshots[0].state));
     assert_eq!(fleet.backstop.json("backups orders").await["backups"][0]["state"], "damaged");
 
+    let verified = fleet.backstop.run("--json verify orders").await;
+    assert_eq!(verified.status.code(), Some(22), "{verified}");
+    assert!(verified.out.contains("EC2 could not complete it"), "{verified}");
+
     // The bucket is lost.
     std::fs::remove_dir_all(&fleet.backstop.repository).unwrap();
     fleet.ec2.with(|ec2| "completed".clone_into(&mut ec2.snapshots[0].state));

@@ -5,6 +5,7 @@
 //! (`image`) included; `PUT /state` replaces it. It prints its address when it listens.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit, reason = "a program of the tests")]
+#![allow(clippy::disallowed_methods, reason = "it ends by itself")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;
