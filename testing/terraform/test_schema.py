@@ -29,6 +29,7 @@ variables {
   recovery_id               = "r1"
   primary_availability_zone = "eu-central-1a"
   availability_zone         = "eu-central-1b"
+  subnet_id                 = "subnet-0123456789abcdef1"
   snapshots                 = { "/dev/sdf" = "snap-0123456789abcdef0" }
 }
 

@@ -35,9 +35,26 @@ variable "availability_zone" {
   type = string
 }
 
+variable "subnet_id" {
+  description = "In that zone."
+  type        = string
+}
+
 variable "snapshots" {
   description = "Device name to snapshot id: what `backstop backups orders --latest --json` names."
   type        = map(string)
+}
+
+variable "protected" {
+  description = "False until the server runs, so that a recovery that fails can be taken down."
+  type        = bool
+  default     = true
+}
+
+variable "check_snapshots" {
+  description = "False when the snapshots have been pruned since."
+  type        = bool
+  default     = true
 }
 
 module "instance" {
@@ -48,7 +65,7 @@ module "instance" {
 
   primary_availability_zone = var.primary_availability_zone
   availability_zone         = var.availability_zone
-  subnet_id                 = "subnet-0123456789abcdef1"
+  subnet_id                 = var.subnet_id
   security_group_ids        = ["sg-0123456789abcdef0"]
   ami_id                    = "ami-0123456789abcdef0"
   instance_type             = "r7i.xlarge"
@@ -56,14 +73,21 @@ module "instance" {
 
   volumes                  = [for device, snapshot in var.snapshots : { device_name = device, snapshot_id = snapshot }]
   initialization_rate_mibs = 200
+  protected                = var.protected
+  check_snapshots          = var.check_snapshots
 }
 
-output "host" {
-  value = module.instance.host
+# What `backstop recover` and the playbook read.
+output "mysql_host" {
+  value = module.instance.mysql_host
 }
 
-output "volumes" {
-  value = module.instance.volumes
+output "instance_id" {
+  value = module.instance.instance_id
+}
+
+output "volume_ids" {
+  value = module.instance.volume_ids
 }
 
 output "ansible_inventory" {
