@@ -165,7 +165,7 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
-    /// Sends the transactions of a piece that were not sent yet.
+    /// Sends the transactions of a piece that were not sent yet. What is in its bytes but not in its set is not meant.
     async fn piece(&mut self, piece: &Segment) -> Result<()> {
         let mut input = self.server.source.open(piece).await?;
         let mut at = piece.start;
@@ -178,7 +178,9 @@ impl<'a> Sender<'a> {
             let size = u64::from(header.size);
             at += match self.gtid(&mut input, &header, &start).await? {
                 None => skip(&mut input, size - HEADER as u64).await.map(|()| size)?,
-                Some((gtid, whole)) if self.done.contains(&gtid.gtid) => {
+                Some((gtid, whole))
+                    if self.done.contains(&gtid.gtid) || !piece.gtids.contains(&gtid.gtid) =>
+                {
                     skip(&mut input, gtid.length.saturating_sub(whole.len() as u64)).await?;
                     gtid.length
                 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::plan::Ending;
 use backstop_model::target::Target;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -90,7 +91,7 @@ pub enum Command {
     /// Say which backup a recovery would use and what it would do; touches nothing
     #[command(after_help = help::PLAN)]
     Plan(PlanArgs),
-    /// Rebuild a server from a backup, alone or joined to its shard
+    /// Rebuild a server from backup and archive: alone, joined to its shard, or as its new primary
     #[command(after_help = help::RECOVER)]
     Recover(RecoverArgs),
     /// Say which backups retention no longer wants; with --apply, delete them
@@ -199,6 +200,16 @@ pub struct PlanArgs {
     /// Plan for a server by itself
     #[arg(long)]
     pub standalone: bool,
+    /// Plan for the shard's new primary
+    #[arg(long, conflicts_with_all = ["standalone", "join"])]
+    pub as_primary: bool,
+}
+
+impl PlanArgs {
+    /// What was chosen.
+    pub fn ending(&self) -> Ending {
+        EndingArgs { join: self.join, standalone: self.standalone, as_primary: self.as_primary }.ending()
+    }
 }
 
 /// The moment to recover to.
@@ -230,6 +241,9 @@ pub struct RecoverArgs {
     /// How it ends
     #[command(flatten)]
     pub ending: EndingArgs,
+    /// With --as-primary: go on although members of the shard answer; repeat the shard's name
+    #[arg(long, value_name = "SHARD")]
+    pub force_as_primary: Option<ShardName>,
     /// TCP port of the server on loopback [default: a free one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
@@ -260,6 +274,20 @@ pub struct EndingArgs {
     /// As a read-only server by itself; contacts no member of the shard
     #[arg(long)]
     pub standalone: bool,
+    /// As the shard's new primary, after all its servers were lost; refused while a member answers
+    #[arg(long)]
+    pub as_primary: bool,
+}
+
+impl EndingArgs {
+    /// What was chosen.
+    pub fn ending(self) -> Ending {
+        match self {
+            Self { as_primary: true, .. } => Ending::AsPrimary,
+            Self { standalone: true, .. } => Ending::Standalone,
+            _ => Ending::Join,
+        }
+    }
 }
 
 /// `recover --check`.

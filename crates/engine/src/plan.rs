@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use backstop_binlog::commits;
 use backstop_model::backup::Sizes;
 use backstop_model::fault::{Fault, Result};
+use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::plan::{
-    Decided, Ending, Known, PlanRequest, Quest, RecoveryPlan, Toward, choose_backup, recovery_plan,
+    Decided, Ending, Known, PlanRequest, Quest, RecoveryPlan, Replay, Toward, choose_backup, recovery_plan,
 };
 use backstop_model::target::Target;
 use backstop_repo::{ArchiveReader, CatalogEntry, Reader};
@@ -38,6 +39,9 @@ pub struct Wanted {
 pub async fn plan(reader: &Reader, archive: &ArchiveReader, wanted: &Wanted) -> Result<RecoveryPlan> {
     let catalog = reader.catalog().await?;
     let known: Vec<Known> = catalog.iter().map(known).collect();
+    if let (Ending::Join, Some(target)) = (wanted.ending, &wanted.target) {
+        joinable(archive, &known, target, wanted).await?;
+    }
     let decided = match &wanted.target {
         Some(target) => toward(archive, &known, target, wanted).await?,
         None => {
@@ -56,6 +60,31 @@ pub async fn plan(reader: &Reader, archive: &ArchiveReader, wanted: &Wanted) -> 
         sizes: entry.map_or(Sizes::default(), |entry| entry.sizes),
     };
     Ok(recovery_plan(&request, &decided))
+}
+
+/// Only a server that is taken up to the newest moment can join; an older one would be no older once it has caught up.
+async fn joinable(archive: &ArchiveReader, known: &[Known], target: &Target, wanted: &Wanted) -> Result<()> {
+    if *target == Target::Latest && wanted.line.is_none() {
+        return Ok(());
+    }
+    let at = toward(archive, known, target, wanted).await?;
+    let newest = Wanted { line: None, backup: None, ..wanted.clone() };
+    let newest = toward(archive, known, &Target::Latest, &newest).await?;
+    let (at, newest) = (held(&at), held(&newest));
+    let (later, foreign) = (newest.subtract(&at), at.subtract(&newest));
+    let mut message =
+        format!("join a server at {target}: the shard is further, by {} transactions", later.count());
+    if !later.is_empty() {
+        message = format!("{message} ({later})");
+    }
+    if !foreign.is_empty() {
+        message = format!("{message}, and lacks `{foreign}`");
+    }
+    Err(Fault::refused(message).hint("recover it --standalone, or join it --to latest"))
+}
+
+fn held(decided: &Decided<'_>) -> GtidSet {
+    decided.replay.as_ref().map_or_else(|| decided.chosen.backup.gtid_executed.clone(), Replay::reached)
 }
 
 /// Decides. If the target is within a piece of the archive, that one is read.

@@ -284,8 +284,27 @@ pub trait RecoveredSession: Send {
     async fn follow(&mut self, source: &Endpoint) -> Result<()>;
     /// How far replication is.
     async fn replication(&mut self) -> Result<Option<backstop_model::topology::Replication>>;
+    /// Makes replication as fast as it can be on a server whose data can be made anew: relaxed durability, parallel appliers that
+    /// commit in order. Gives the settings that were changed, with their values before. Replication must be stopped.
+    async fn relax(&mut self) -> Result<Vec<(String, String)>>;
+    /// Gives settings these values, and makes everything that was executed durable.
+    async fn restore_settings(&mut self, settings: &[(String, String)]) -> Result<()>;
+    /// Replicates from a binlog server with auto-position until these transactions are executed; whatever it replicated before is
+    /// forgotten.
+    async fn replay_from(&mut self, server: &ReplayFrom, until: &GtidSet) -> Result<()>;
     /// Sets super_read_only.
     async fn set_super_read_only(&mut self, on: ReadOnly) -> Result<()>;
+}
+
+/// A binlog server on loopback to replay from.
+#[derive(Debug, Clone)]
+pub struct ReplayFrom {
+    /// Its port.
+    pub port: u16,
+    /// Its account.
+    pub user: String,
+    /// The account's password.
+    pub password: secrecy::SecretString,
 }
 
 /// How thoroughly tables are checked.

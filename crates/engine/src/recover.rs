@@ -1,12 +1,15 @@
-//! Recovery: a new instance at the moment of a backup, alone or joined to its shard.
+//! Recovery: a new instance at the moment of a backup or at one that the archive reaches, alone, joined to its shard, or as its new
+//! primary.
 //!
 //! Everything is kept in the target directory, its journal in `DIR/.backstop/`: a recovery that was
 //! stopped, killed or cut off by a reboot goes on where it was when the same command is given again.
-//! Needs read access to the repository only.
+//! Needs read access to the repository only, but for a new primary, which begins a new line of the archive.
 
 mod configure;
 pub(crate) mod guard;
 pub(crate) mod join;
+mod promote;
+mod replay;
 mod server;
 
 use std::path::PathBuf;
@@ -16,10 +19,10 @@ use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::plan::Ending;
+use backstop_model::plan::{Ending, Replay};
 use backstop_model::progress::Progress;
 use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
-use backstop_repo::{Manifest, Reader, RestoreOptions};
+use backstop_repo::{ArchiveReader, Manifest, Reader, Repository, RestoreOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Steps;
@@ -30,6 +33,10 @@ use crate::world::World;
 pub struct Recover<'a> {
     /// Backups are read from here.
     pub reader: &'a Reader,
+    /// What is replayed on them is read from here.
+    pub archive: &'a ArchiveReader,
+    /// Where a new primary's line is begun.
+    pub repository: &'a Repository,
     /// Starts the server.
     pub programs: &'a dyn ServerPrograms,
     /// Administers it until it is handed over.
@@ -51,6 +58,8 @@ pub struct RecoverRequest {
     pub target: String,
     /// The backup that the plan chose.
     pub backup_id: BackupId,
+    /// What the plan replays on it, if anything is archived.
+    pub replay: Option<Replay>,
     /// The target directory.
     pub into: PathBuf,
     /// TCP port; `None`: a free one.
@@ -59,10 +68,21 @@ pub struct RecoverRequest {
     pub check: CheckDepth,
     /// How it ends.
     pub ending: Ending,
+    /// What a new primary does about members that answer.
+    pub members: MembersThatAnswer,
     /// User to run the server as.
     pub server_user: Option<String>,
     /// The user's own option file, instead of a generated one.
     pub defaults_file: Option<PathBuf>,
+}
+
+/// What a recovery as primary does about members of the shard that answer: two primaries tear a shard apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MembersThatAnswer {
+    /// It refuses.
+    Refuse,
+    /// It goes on: the operator has typed the shard's name.
+    Disregard,
 }
 
 /// What is decided once and stays so, however often the recovery is resumed.
@@ -73,6 +93,20 @@ pub(crate) struct Decided {
     pub(crate) ending: Ending,
     pub(crate) port: u16,
     pub(crate) server_id: u32,
+    #[serde(default)]
+    pub(crate) replay: Option<Replay>,
+}
+
+impl Decided {
+    /// What is replayed, if that is anything.
+    fn replays(&self) -> Option<&Replay> {
+        self.replay.as_ref().filter(|replay| !replay.gtids.is_empty())
+    }
+
+    /// True if the server gets binary logs of its own.
+    fn own_logs(&self) -> bool {
+        self.replays().is_some() || self.ending != Ending::Standalone
+    }
 }
 
 /// Recovers an instance and leaves it running.
@@ -94,7 +128,10 @@ pub async fn recover(recover: &Recover<'_>) -> Result<RecoverReport> {
 
 async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> {
     let begun = r.world.clock.monotonic();
-    let manifest = r.reader.manifest(&r.request.backup_id).await?;
+    // What was decided stays, also when there is a newer backup by now.
+    let earlier: Option<Decided> = steps.output("decide")?;
+    let backup_id = earlier.as_ref().map_or(&r.request.backup_id, |decided| &decided.backup_id);
+    let manifest = r.reader.manifest(backup_id).await?;
     let decided = steps.once("decide", guard::decide(r, &manifest)).await?;
     guard::same_request(&decided, &r.request)?;
 
@@ -115,13 +152,17 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
         seconds.start = lap.seconds();
         steps.once("forget", forget(&mut *session)).await?;
         checks = steps.once("check", check(r, &mut *session)).await?;
-        let lap = Lap::start(r.world);
-        if decided.ending == Ending::Join {
-            join::join(r, steps, &mut *session, &held).await?;
+        if decided.own_logs() && !steps.has_begun("replay") {
+            join::own_logs(r, steps, &mut *session, &held).await?;
         }
+        let lap = Lap::start(r.world);
+        if let Some(plan) = decided.replays() {
+            replay::replay(r, steps, &mut *session, &manifest, plan).await?;
+        }
+        seconds.replay = lap.seconds();
+        let lap = Lap::start(r.world);
+        finish(r, steps, &mut *session, &decided).await?;
         seconds.join = lap.seconds();
-        // Again, since a run that was killed while it handed over may have left the server writable.
-        steps.again("finish", finish(&mut *session)).await?;
         steps.once("hand_over", session.hand_over()).await?;
     }
     seconds.total = (r.world.clock.monotonic() - begun).as_secs_f64();
@@ -175,9 +216,25 @@ async fn check(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<Ve
     Err(Fault::new(Kind::Damaged, format!("tables are broken after recovery: {}", broken.join("; "))))
 }
 
-async fn finish(session: &mut dyn RecoveredSession) -> Result<GtidSet> {
-    session.set_super_read_only(ReadOnly::Super).await?;
-    session.gtid_executed().await
+/// The ending. Once more in every run, since a run that was killed while it handed over may have left the server writable.
+async fn finish(
+    r: &Recover<'_>,
+    steps: &mut Steps<'_>,
+    session: &mut dyn RecoveredSession,
+    decided: &Decided,
+) -> Result<()> {
+    match decided.ending {
+        Ending::Standalone => {}
+        Ending::Join => join::join(r, steps, session).await?,
+        Ending::AsPrimary => promote::promote(r, steps, session, decided).await?,
+    }
+    let finish = async {
+        if decided.ending != Ending::AsPrimary {
+            session.set_super_read_only(ReadOnly::Super).await?;
+        }
+        session.gtid_executed().await
+    };
+    steps.again("finish", finish).await.map(drop)
 }
 
 fn report(
@@ -193,7 +250,7 @@ fn report(
         backup_id: decided.backup_id.clone(),
         target: decided.target.clone(),
         gtid_executed: steps.output("finish")?.unwrap_or_default(),
-        transactions_replayed: 0,
+        transactions_replayed: decided.replay.as_ref().map_or(0, |replay| replay.transactions),
         server: RecoveredServer {
             host: "127.0.0.1".to_owned(),
             port: decided.port,
@@ -201,6 +258,7 @@ fn report(
             datadir: layout.datadir.display().to_string(),
         },
         joined: decided.ending == Ending::Join,
+        ending: decided.ending,
         checks,
         seconds,
         next: next_steps(r, decided),
@@ -209,21 +267,20 @@ fn report(
 
 fn next_steps(r: &Recover<'_>, decided: &Decided) -> Vec<String> {
     let options = server::layout(&r.request).defaults_file;
-    let mut next = vec![format!(
-        "it listens on 127.0.0.1 only and is super_read_only: set bind_address in {} and restart it to serve clients",
-        options.display()
-    )];
+    let options = options.display();
+    let loopback = "it listens on 127.0.0.1 only";
     match decided.ending {
-        Ending::Join => {
-            next.push(
-                "make it known to your topology manager, and name it in the shard's `members`".to_owned(),
-            );
-        }
-        Ending::Standalone => {
-            next.push("it is a copy by itself: it follows nobody, and its events do not fire".to_owned());
-        }
+        Ending::Join => vec![
+            format!("{loopback} and is super_read_only: set bind_address in {options} and restart it to serve clients"),
+            "make it known to your topology manager, and name it in the shard's `members`".to_owned(),
+        ],
+        Ending::Standalone => vec![
+            format!("{loopback} and is super_read_only: set bind_address in {options} and restart it to serve clients"),
+            "it is a copy by itself: it follows nobody, its events do not fire, and nothing that is written to it gets into the shard"
+                .to_owned(),
+        ],
+        Ending::AsPrimary => promote::next_steps(r, &options.to_string(), decided.port),
     }
-    next
 }
 
 fn resume_hint(fault: Fault, r: &Recover<'_>) -> Fault {

@@ -14,11 +14,12 @@ use crate::finding::{Finding, Severity};
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
+use crate::plan::Ending;
 use crate::retention::Vote;
 
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use fault::FaultReport;
-pub use status::{Coverage, Gap, ShardStatus, StatusReport, Window, coverage, rpo_seconds};
+pub use status::{Coverage, Gap, LeftLine, ShardStatus, StatusReport, Window, rpo_seconds};
 
 /// The version of all JSON that commands print.
 pub const VERSION: u32 = 1;
@@ -139,6 +140,8 @@ pub struct RecoverReport {
     pub server: RecoveredServer,
     /// True if it follows the shard's primary and has caught up.
     pub joined: bool,
+    /// How it ended: `standalone`, `join` or `as-primary`.
+    pub ending: Ending,
     /// What was checked, each with its outcome.
     pub checks: Vec<Finding>,
     /// Durations of the steps.

@@ -10,7 +10,7 @@ use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::topology::Members;
 use backstop_engine::backup::{Backup, backup};
 use backstop_engine::ports::{CheckDepth, Topology};
-use backstop_engine::recover::{Recover, RecoverRequest, recover};
+use backstop_engine::recover::{MembersThatAnswer, Recover, RecoverRequest, recover};
 use backstop_model::backup::BackupKind;
 use backstop_model::freeze::{FreezeRules, OnPrimary};
 use backstop_model::plan::Ending;
@@ -82,15 +82,19 @@ async fn a_lost_server_comes_back() {
         shard: "orders".parse().unwrap(),
         target: "latest".to_owned(),
         backup_id: second.backup_id,
+        replay: None,
         into: into.clone(),
         port: None,
         check: CheckDepth::Full,
         ending: Ending::Join,
+        members: MembersThatAnswer::Refuse,
         server_user: None,
         defaults_file: None,
     };
     let story = Recover {
         reader: &reader,
+        archive: &repository.archive(&"orders".parse().unwrap()),
+        repository: &repository,
         programs: &programs,
         servers: &access,
         topology: &topology,

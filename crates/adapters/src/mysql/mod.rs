@@ -12,6 +12,7 @@ mod private;
 pub mod process;
 pub mod program;
 pub mod recovered;
+mod replay;
 pub mod replication;
 pub mod server;
 pub mod settings;

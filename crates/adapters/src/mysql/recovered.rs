@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use backstop_engine::ports::{
-    CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, Reporter, ServerStart,
+    CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, ReplayFrom, Reporter, ServerStart,
 };
 use backstop_model::credentials::{Credentials, ReplicationAccount, Tls, TlsMode};
 use backstop_model::fault::{Context, Fault, Result};
@@ -28,7 +28,7 @@ use super::connect::{Connection, Connector, Login};
 use super::dialect::{Dialect, quote_text};
 use super::error::SqlError;
 use super::replication::replication;
-use super::{private, state, tables};
+use super::{private, replay, state, tables};
 
 /// The temporary administrator.
 const ADMINISTRATOR: &str = "backstop_recovery";
@@ -196,6 +196,27 @@ impl RecoveredSession for Session {
 
     async fn replication(&mut self) -> Result<Option<Replication>> {
         Ok(replication(&mut self.session, self.dialect).await?)
+    }
+
+    async fn relax(&mut self) -> Result<Vec<(String, String)>> {
+        Ok(replay::relax(&mut self.session, self.dialect).await?)
+    }
+
+    async fn restore_settings(&mut self, settings: &[(String, String)]) -> Result<()> {
+        replay::set(&mut self.session, settings).await?;
+        Ok(self.session.run_within("FLUSH LOCAL BINARY LOGS, ENGINE LOGS", REPLICATION_DEADLINE).await?)
+    }
+
+    async fn replay_from(&mut self, server: &ReplayFrom, until: &GtidSet) -> Result<()> {
+        self.forget_replication().await?;
+        let change = SecretString::from(self.dialect.change_source(&replay::source_options(server)));
+        self.session.run_secret("make it follow the binlog server", &change).await?;
+        let start = format!(
+            "{} UNTIL SQL_AFTER_GTIDS = {}",
+            self.dialect.start_replica(),
+            quote_text(&until.to_string())
+        );
+        Ok(self.session.run_within(&start, REPLICATION_DEADLINE).await?)
     }
 
     async fn set_super_read_only(&mut self, on: ReadOnly) -> Result<()> {

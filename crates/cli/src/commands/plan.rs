@@ -2,7 +2,6 @@
 
 use backstop_engine::plan::{self, Wanted};
 use backstop_model::fault::Result;
-use backstop_model::plan::Ending;
 
 use super::{Ended, known_or_stored};
 use crate::args::PlanArgs;
@@ -21,7 +20,7 @@ pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<Ended> {
         backup: args.target.backup.clone(),
         into: args.into.clone(),
         port: args.port,
-        ending: if args.standalone { Ending::Standalone } else { Ending::Join },
+        ending: args.ending(),
     };
     let planned = app.world.unless_stopped(async {
         let repository = app.repository().await?;

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_engine::plan::{self, Wanted};
 use backstop_engine::ports::{CheckDepth, Topology};
-use backstop_engine::recover::{self, Recover, RecoverRequest};
+use backstop_engine::recover::{self, MembersThatAnswer, Recover, RecoverRequest};
 use backstop_model::credentials::{Credentials, OrchestratorAccess};
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::plan::{Ending, RecoveryPlan};
 use backstop_model::report::RecoverReport;
 use backstop_model::topology::Member;
-use backstop_repo::Reader;
+use backstop_repo::Repository;
 
 use super::{Ended, known_or_stored};
 use crate::args::{CheckArg, RecoverArgs};
@@ -38,15 +38,18 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
 /// # Errors
 /// As [`plan::plan`] and [`recover::recover`].
 pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
-    let (reader, plan) = app.world.unless_stopped(planned(args, app)).await?;
+    let members = members_that_answer(args)?;
+    let (repository, plan) = app.world.unless_stopped(planned(args, app)).await?;
     let (topology, servers) = outside(args, app)?;
     let story = Recover {
-        reader: &reader,
+        reader: &repository.reader(&args.shard),
+        archive: &repository.archive(&args.shard),
+        repository: &repository,
         programs: &app.servers(),
         servers: &servers,
         topology: &*topology,
         world: &app.world,
-        request: request(args, &plan),
+        request: request(args, &plan, members),
     };
     app.world.reporter.notice(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
     let mut report = recover::recover(&story).await?;
@@ -56,10 +59,9 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
     Ok(report)
 }
 
-async fn planned(args: &RecoverArgs, app: &App) -> Result<(Reader, RecoveryPlan)> {
+async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan)> {
     let repository = app.repository().await?;
     known_or_stored(app, &repository, &args.shard).await?;
-    let reader = repository.reader(&args.shard);
     let wanted = Wanted {
         shard: args.shard.clone(),
         target: args.target.to.clone(),
@@ -67,37 +69,47 @@ async fn planned(args: &RecoverArgs, app: &App) -> Result<(Reader, RecoveryPlan)
         backup: args.target.backup.clone(),
         into: Some(args.into.clone()),
         port: args.port,
-        ending: ending(args),
+        ending: args.ending.ending(),
     };
-    let plan = plan::plan(&reader, &repository.archive(&args.shard), &wanted).await?;
-    Ok((reader, plan))
+    let archive = repository.archive(&args.shard);
+    let plan = plan::plan(&repository.reader(&args.shard), &archive, &wanted).await?;
+    Ok((repository, plan))
 }
 
-fn request(args: &RecoverArgs, plan: &RecoveryPlan) -> RecoverRequest {
+fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: MembersThatAnswer) -> RecoverRequest {
     RecoverRequest {
         shard: args.shard.clone(),
         target: plan.target.clone(),
         backup_id: plan.backup_id.clone(),
+        replay: plan.replay.clone(),
         into: args.into.clone(),
         port: args.port,
         check: match args.check {
             CheckArg::Quick => CheckDepth::Quick,
             CheckArg::Full => CheckDepth::Full,
         },
-        ending: ending(args),
+        ending: args.ending.ending(),
+        members,
         server_user: args.server_user.clone(),
         defaults_file: args.defaults_file.clone(),
     }
 }
 
-fn ending(args: &RecoverArgs) -> Ending {
-    if args.ending.join { Ending::Join } else { Ending::Standalone }
+/// A primary beside living members must be asked for by the shard's name.
+fn members_that_answer(args: &RecoverArgs) -> Result<MembersThatAnswer> {
+    let Some(name) = &args.force_as_primary else { return Ok(MembersThatAnswer::Refuse) };
+    if *name == args.shard && args.ending.as_primary {
+        return Ok(MembersThatAnswer::Disregard);
+    }
+    let message = format!("--force-as-primary {name} does not fit a recovery of shard {}", args.shard);
+    Err(Fault::new(Kind::Usage, message)
+        .hint(format!("with --as-primary, repeat the shard's name: --force-as-primary {}", args.shard)))
 }
 
 /// The shard to join and the credentials for it. A recovery by itself has neither, and needs neither.
 fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, RecoveredAccess)> {
-    match ending(args) {
-        Ending::Join => {
+    match args.ending.ending() {
+        Ending::Join | Ending::AsPrimary => {
             let shard = app.shard(&args.shard)?;
             Ok((app.topology(shard)?, app.recovered(shard)?))
         }

@@ -1,6 +1,6 @@
 //! `plan` and `recover --plan`.
 
-use backstop_model::plan::RecoveryPlan;
+use backstop_model::plan::{RecoveryPlan, Replay};
 
 use crate::human;
 use crate::page::{Page, Screen};
@@ -15,6 +15,7 @@ impl Screen for RecoveryPlan {
             ("moment", human::moment(self.taken_at)),
             ("data", human::bytes(self.data_bytes)),
             ("gtid_executed", self.gtid_executed.to_string()),
+            ("replay", self.replay.as_ref().map_or("nothing: there is no archive".to_owned(), replayed)),
         ]);
         page.gap();
         page.line(page.paint.strong("Steps:"));
@@ -24,8 +25,19 @@ impl Screen for RecoveryPlan {
             (name, format!("{}. {}", index + 1, step.what))
         }));
         page.next(&[format!(
-            "backstop recover {} --backup {} --into DIR ( --join | --standalone )",
-            self.shard, self.backup_id
+            "backstop recover {} --to {} --into DIR ( --join | --standalone | --as-primary )",
+            self.shard, self.target
         )]);
     }
+}
+
+fn replayed(replay: &Replay) -> String {
+    let last =
+        replay.last_commit.map_or(String::new(), |at| format!(", up to the commit of {}", human::moment(at)));
+    format!(
+        "{} of line {}, {}{last}",
+        human::count(replay.transactions, "transaction"),
+        replay.line,
+        human::bytes(replay.bytes)
+    )
 }

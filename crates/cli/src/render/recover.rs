@@ -1,5 +1,6 @@
 //! `recover`.
 
+use backstop_model::plan::Ending;
 use backstop_model::report::RecoverReport;
 
 use super::findings;
@@ -8,23 +9,32 @@ use crate::page::{Page, Screen};
 
 impl Screen for RecoverReport {
     fn draw(&self, page: &mut Page) {
-        let what = if self.joined { "is rebuilt, joined and caught up" } else { "is rebuilt" };
-        let title = format!("A server of shard {} {what}.", self.shard);
+        let title = match self.ending {
+            Ending::Join => format!("A server of shard {} is rebuilt, joined and caught up.", self.shard),
+            Ending::Standalone => {
+                format!("A STANDALONE copy of shard {} at `{}` is rebuilt.", self.shard, self.target)
+            }
+            Ending::AsPrimary => {
+                format!("A NEW PRIMARY of shard {} is rebuilt and takes writes.", self.shard)
+            }
+        };
         page.line(page.paint.good(&title));
         let seconds = self.seconds;
         page.fields([
             ("from backup", self.backup_id.to_string()),
-            ("listens on", format!("{}:{}, super_read_only", self.server.host, self.server.port)),
+            ("listens on", format!("{}:{}, {}", self.server.host, self.server.port, writes(self.ending))),
             ("socket", self.server.socket.clone()),
             ("data", self.server.datadir.clone()),
             ("gtid_executed", self.gtid_executed.to_string()),
+            ("replayed", human::count(self.transactions_replayed, "transaction")),
             (
                 "took",
                 format!(
-                    "{} (files {}, start {}, joining {})",
+                    "{} (files {}, start {}, replay {}, joining {})",
                     human::seconds(seconds.total),
                     human::seconds(seconds.materialise),
                     human::seconds(seconds.start),
+                    human::seconds(seconds.replay),
                     human::seconds(seconds.join)
                 ),
             ),
@@ -37,5 +47,12 @@ impl Screen for RecoverReport {
         page.gap();
         page.line(format!("Connect: mysql --socket={} --user=USER --password", self.server.socket));
         page.next(&self.next);
+    }
+}
+
+fn writes(ending: Ending) -> &'static str {
+    match ending {
+        Ending::AsPrimary => "takes writes",
+        Ending::Standalone | Ending::Join => "super_read_only",
     }
 }

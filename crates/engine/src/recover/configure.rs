@@ -88,8 +88,8 @@ fn put_aside(file: &Path, aside: &Path) -> Result<()> {
     }
 }
 
-/// Written whole or not at all: a new file renamed into place.
-fn write_private(path: &Path, text: &str) -> Result<()> {
+/// Writes a file whole or not at all: a new file renamed into place.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     let what = format!("write {}", path.display());
     let temporary = path.with_extension("new");

@@ -8,7 +8,7 @@ use backstop_model::plan::Ending;
 use backstop_model::server::ServerVersion;
 use backstop_repo::{Manifest, Storage};
 
-use super::{Decided, Recover, RecoverRequest, join};
+use super::{Decided, Recover, RecoverRequest, join, promote};
 
 /// The directory must be absent, empty, or hold this kind of recovery's journal.
 pub(crate) fn target_directory(dir: &Path) -> Result<()> {
@@ -32,11 +32,18 @@ pub(super) async fn decide(r: &Recover<'_>, manifest: &Manifest) -> Result<Decid
         return Err(Fault::refused(format!("backup {} is an EBS snapshot", r.request.backup_id))
             .hint("recover it with `--join` and the shard's `recovery` settings (docs/aws.md)"));
     };
-    space(&r.request.into, manifest.sizes.data_bytes)?;
+    // What is replayed is on the disk three times for a while: as relay logs, as binary logs and in the tables.
+    let replayed = r.request.replay.as_ref().map_or(0, |replay| replay.bytes);
+    space(&r.request.into, manifest.sizes.data_bytes + 3 * replayed)?;
     version(&r.programs.version().await?, &manifest.facts.server_version)?;
     let server_id = match r.request.ending {
-        Ending::Join => join::possible(r, &manifest.facts.gtid_executed).await?,
+        Ending::Join => {
+            let backup = &manifest.facts.gtid_executed;
+            let held = r.request.replay.as_ref().map_or_else(|| backup.clone(), |replay| replay.reached());
+            join::possible(r, &held).await?
+        }
         Ending::Standalone => join::server_id(r.world, &[]),
+        Ending::AsPrimary => promote::possible(r).await?,
     };
     Ok(Decided {
         backup_id: r.request.backup_id.clone(),
@@ -44,6 +51,7 @@ pub(super) async fn decide(r: &Recover<'_>, manifest: &Manifest) -> Result<Decid
         ending: r.request.ending,
         port: port(r.request.port)?,
         server_id,
+        replay: r.request.replay.clone(),
     })
 }
 

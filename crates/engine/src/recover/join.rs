@@ -21,13 +21,24 @@ const STALL: Duration = Duration::from_secs(600);
 const CURRENT: Duration = Duration::from_secs(2);
 /// A receiver that cannot connect is given so long before its error ends the recovery.
 const CONNECT: Duration = Duration::from_secs(60);
+/// What a primary has archived it has committed after so long, or it waits for somebody.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Checks that an instance holding `held` could join now. Gives a server id nobody in the shard has.
 pub(super) async fn possible(r: &Recover<'_>, held: &GtidSet) -> Result<u32> {
-    let members = r.topology.look().await?;
-    let (_, primary) = current_primary(&members)?;
-    fits(primary, held)?;
-    Ok(server_id(r.world, &members))
+    let begun = r.world.clock.monotonic();
+    loop {
+        let members = r.topology.look().await?;
+        let (_, primary) = current_primary(&members)?;
+        match fits(primary, held) {
+            Ok(()) => return Ok(server_id(r.world, &members)),
+            // A transaction may be archived an instant before its server has committed it.
+            Err(fault) if fault.kind != Kind::Refused || r.world.clock.monotonic() - begun > SETTLED => {
+                return Err(fault);
+            }
+            Err(_) => r.world.clock.sleep(POLL).await,
+        }
+    }
 }
 
 /// A random server id that no reachable member has.
@@ -46,12 +57,7 @@ pub(super) async fn join(
     r: &Recover<'_>,
     steps: &mut Steps<'_>,
     session: &mut dyn RecoveredSession,
-    held: &GtidSet,
 ) -> Result<()> {
-    // Once it has begun to follow, it may hold newer transactions of the primary's.
-    if !steps.has_begun("follow") {
-        set_gtids(r, steps, session, held).await?;
-    }
     // A server that was restarted since an earlier run follows nobody until it is told to.
     steps.again("follow", follow(r, session)).await?;
     steps.again("catch_up", catch_up(r, session)).await?;
@@ -60,12 +66,16 @@ pub(super) async fn join(
 
 /// Makes `gtid_executed` exactly `held` on a server without binary logs of the donor's. `held` comes from the
 /// journal, never from the server: between the two statements of a reset the server's own set is empty.
-async fn set_gtids(
+pub(super) async fn own_logs(
     r: &Recover<'_>,
     steps: &mut Steps<'_>,
     session: &mut dyn RecoveredSession,
     held: &GtidSet,
 ) -> Result<()> {
+    // Once it has begun to follow, or takes writes, it may hold newer transactions.
+    if steps.has_begun("follow") || steps.has_begun("promote") {
+        return Ok(());
+    }
     let executed = session.gtid_executed().await?;
     let purged = session.gtid_purged().await?;
     let step = gtid_step(&executed, held, &purged, steps.has_begun("reset_gtids"));
@@ -104,13 +114,13 @@ async fn follow(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<(
 pub(crate) fn fits(primary: &InstanceState, held: &GtidSet) -> Result<()> {
     let extra = held.subtract(&primary.gtid_executed);
     if !extra.is_empty() {
-        let message =
-            format!("the backup holds transactions that the shard's primary does not have: `{extra}`");
+        let message = format!("it would hold transactions that the shard's primary does not have: `{extra}`");
         return Err(Fault::refused(message).hint("recover it `--standalone`, or from another backup"));
     }
     let lost = primary.gtid_purged.subtract(held);
     if !lost.is_empty() {
-        let message = format!("the primary has purged binary logs that the backup lacks: `{lost}`");
+        let message =
+            format!("the primary has purged binary logs that the backup and the archive lack: `{lost}`");
         return Err(Fault::new(Kind::NotRecoverable, message)
             .hint("recover from a newer backup, or back up another member first"));
     }

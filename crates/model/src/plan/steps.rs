@@ -29,20 +29,28 @@ pub struct PlanRequest {
 
 /// How a recovery ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Ending {
     /// A read-only server by itself.
     Standalone,
     /// A replica of the shard's current primary, caught up.
     Join,
+    /// The shard's new primary, after all its servers were lost.
+    AsPrimary,
 }
 
 /// The plan for a chosen backup, and what is replayed on it.
 pub fn recovery_plan(request: &PlanRequest, decided: &Decided<'_>) -> RecoveryPlan {
     let chosen = &decided.chosen;
     let replay = decided.replay.as_ref().filter(|replay| !replay.gtids.is_empty()).map(replaying);
-    let join = if request.ending == Ending::Join { joining() } else { Vec::new() };
-    let steps = [local(request, chosen), replay.unwrap_or_default(), join, last(request.ending)].concat();
+    let own = if replay.is_some() || request.ending != Ending::Standalone { own() } else { Vec::new() };
+    let ending = match request.ending {
+        Ending::Standalone => Vec::new(),
+        Ending::Join => joining(),
+        Ending::AsPrimary => promoting(decided.replay.as_ref()),
+    };
+    let local = local(request, chosen);
+    let steps = [local, own, replay.unwrap_or_default(), ending, last(request.ending)].concat();
     RecoveryPlan {
         shard: request.shard.clone(),
         target: request.target.to_string(),
@@ -75,16 +83,8 @@ fn local(request: &PlanRequest, chosen: &Chosen<'_>) -> Vec<PlanStep> {
     ]
 }
 
-fn replaying(replay: &Replay) -> Vec<PlanStep> {
-    let (count, mib) = (replay.transactions, replay.bytes.div_ceil(1 << 20));
-    let what = format!(
-        "Replay {count} transactions from {} pieces ({mib} MiB) of line {} of the archive; then gtid_executed must be exactly the plan's.",
-        replay.segments, replay.line
-    );
-    vec![step("replay", what)]
-}
-
-fn joining() -> Vec<PlanStep> {
+/// The binary logs become the recovered server's own.
+fn own() -> Vec<PlanStep> {
     let step = |name, what: &str| step(name, what.to_owned());
     vec![
         step(
@@ -92,16 +92,50 @@ fn joining() -> Vec<PlanStep> {
             "Empty the binary logs and gtid_executed, if the donor's binary logs came along.",
         ),
         step("set_gtid_purged", "Set gtid_purged to the backup's set, if it was emptied."),
+    ]
+}
+
+fn replaying(replay: &Replay) -> Vec<PlanStep> {
+    let (count, mib) = (replay.transactions, replay.bytes.div_ceil(1 << 20));
+    let what = format!(
+        "Replicate {count} transactions from {} pieces ({mib} MiB) of line {} of the archive, through a binlog server on loopback.",
+        replay.segments, replay.line
+    );
+    let exact =
+        "Compare gtid_executed with the plan's set, which it must be exactly; forget the binlog server.";
+    vec![
+        step("relax", "Relax the server's durability, and let appliers work in parallel.".to_owned()),
+        step("replay", what),
+        step("restore_settings", "Restore the settings, and make everything durable.".to_owned()),
+        step("verify_replay", exact.to_owned()),
+    ]
+}
+
+fn joining() -> Vec<PlanStep> {
+    let step = |name, what: &str| step(name, what.to_owned());
+    vec![
         step("follow", "Follow the shard's current primary with auto-position."),
         step("catch_up", "Wait until everything the primary has is applied."),
         step("semi_sync", "Acknowledge semi-synchronously, if the other replicas do."),
     ]
 }
 
+fn promoting(replay: Option<&Replay>) -> Vec<PlanStep> {
+    let alone = "Make sure, again, that no configured member answers, unless that is forced.";
+    let line = "Begin a new line of the archive with this server; what the old one has beyond stays there.";
+    let line = replay.map(|_| step("begin_line", line.to_owned()));
+    let writable = "Let the server take writes, now and after a restart.";
+    std::iter::once(step("alone", alone.to_owned()))
+        .chain(line)
+        .chain([step("promote", writable.to_owned())])
+        .collect()
+}
+
 fn last(ending: Ending) -> Vec<PlanStep> {
     let finish = match ending {
         Ending::Standalone => "Leave the server read-only, by itself.",
         Ending::Join => "Leave the server read-only, as a replica.",
+        Ending::AsPrimary => "Read what the server holds.",
     };
     let hand_over = "Remove the temporary administrator account and hand the running server over.";
     vec![step("finish", finish.to_owned()), step("hand_over", hand_over.to_owned())]
@@ -143,6 +177,11 @@ mod tests {
         let position = |name| join.iter().position(|step| *step == name).unwrap();
         assert!(position("verify") < position("reset_gtids") && position("follow") < position("catch_up"));
         assert_eq!(join.last(), Some(&"hand_over"));
+        request.ending = Ending::AsPrimary;
+        let primary = names(&recovery_plan(&request, &chosen));
+        let position = |name| primary.iter().position(|step| *step == name).unwrap();
+        assert!(position("check") < position("alone") && position("alone") < position("promote"));
+        assert!(!primary.contains(&"begin_line"), "nothing is archived");
         let json = serde_json::to_value(&alone).unwrap();
         assert_eq!(json["steps"][1]["name"], "materialise");
     }

@@ -50,14 +50,14 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     fn wrong(&self, what: &str) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, Fault::from(ObjectFault::damaged(&self.key, what)).message)
+        io::Error::new(io::ErrorKind::InvalidData, Fault::from(ObjectFault::damaged(&self.key, what)))
     }
 
     fn take(&mut self, frame: Option<ObjectResult<Vec<u8>>>) -> io::Result<()> {
         let frame = match frame {
             Some(Ok(frame)) => frame,
             Some(Err(fault)) => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, Fault::from(fault).message));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, Fault::from(fault)));
             }
             None => return Err(self.wrong("it ends too early")),
         };
