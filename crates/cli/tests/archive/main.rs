@@ -11,6 +11,7 @@ mod dice;
 mod failover;
 mod identical;
 mod kills;
+mod known;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../hardship/program.rs"]
 mod program;

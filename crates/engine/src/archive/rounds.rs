@@ -1,0 +1,261 @@
+//! Round after round: look at the shard and the archive, decide from whom and from where to stream, stream until that ends.
+
+use std::time::Duration;
+
+use backstop_binlog::{Acknowledge, AtEnd, Cutter, Segment};
+use backstop_model::archiving::{Decision, GoOn, Line, StreamFrom, go_on, stream_from};
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::ServerUuid;
+use backstop_model::report::{ArchivedFork, ArchivedGap};
+use backstop_model::settings::ArchiveAck;
+use backstop_model::topology::{Member, current_primary};
+
+use super::source::{Identity, Source};
+use super::stream::{Durable, Ended, Reader};
+use super::{Archiving, Beside, Encryption, FIRST_RETRY, State, Until, drained, finish_file, watch};
+
+const LAST_RETRY: Duration = Duration::from_secs(5);
+const REMIND: Duration = Duration::from_secs(60);
+/// A server that lacks archived transactions is looked at again after this, unless it may use their numbers again.
+const SURE: Duration = Duration::from_secs(2);
+/// After so many failures in a row a run that should end by itself does.
+const IMPATIENT: u32 = 5;
+
+/// Round after round: look, decide, stream.
+pub(super) async fn rounds(a: &Archiving<'_>, beside: &Beside, state: &mut State) -> Result<()> {
+    let mut suspected = None;
+    loop {
+        match round(a, beside, state, &mut suspected).await {
+            Ok(Next::Again) => {}
+            Ok(Next::Wait(pause)) => a.world.clock.sleep(pause).await,
+            Ok(Next::Done) => return Ok(()),
+            Err(fault) if is_final(a, state, &fault) => return Err(fault),
+            Err(fault) => {
+                state.failures += 1;
+                beside.trouble.is("stream", &fault, REMIND);
+                a.world.clock.sleep(state.retry).await;
+                state.retry = (state.retry * 2).min(LAST_RETRY);
+            }
+        }
+    }
+}
+
+/// What comes after a round.
+enum Next {
+    Again,
+    Wait(Duration),
+    Done,
+}
+
+/// True if looking again does not help. A run that should end by itself does not wait for long.
+fn is_final(a: &Archiving<'_>, state: &State, fault: &Fault) -> bool {
+    let patient = a.until == Until::Stopped;
+    match fault.kind {
+        Kind::Held | Kind::Usage => true,
+        // Error 1236 is told by the source; a look at what it has says what to do.
+        Kind::Refused => !fault.message.contains("(error 1236)"),
+        Kind::Denied => !patient || state.report.source.is_none(),
+        _ => !patient && state.failures >= IMPATIENT,
+    }
+}
+
+/// The shard's members may change at any time: while they do not fit, an archiver that was not told to end waits.
+fn wanted(a: &Archiving<'_>, members: &[Member], current: Option<ServerUuid>) -> Result<StreamFrom> {
+    stream_from(a.settings.from, members, current).map_err(|fault| match a.until {
+        Until::Stopped if fault.kind == Kind::Refused => Fault { kind: Kind::Failed, ..fault },
+        Until::Stopped | Until::CaughtUp => fault,
+    })
+}
+
+async fn round(
+    a: &Archiving<'_>,
+    beside: &Beside,
+    state: &mut State,
+    suspected: &mut Option<GtidSet>,
+) -> Result<Next> {
+    a.world.reporter.step("look");
+    let members = a.topology.look().await?;
+    let current = state.cutter.as_ref().map(|(_, source)| *source);
+    let from = wanted(a, &members, current)?;
+    let source = Source::open(&from, a.credentials).await?;
+    refuse_plain_text_of_encrypted(a, &source, &from)?;
+    match decide(state, &members, &from, &source)? {
+        Decision::Behind(lacks) => {
+            let what = format!("archive from {}: it has yet to replicate {lacks}", from.endpoint);
+            beside.trouble.is("source", &Fault::failed(what), REMIND);
+            Ok(Next::Wait(SURE))
+        }
+        Decision::Continue { from: start, gap } => {
+            beside.trouble.over("source");
+            *suspected = None;
+            note_gap(a, beside, state, &gap);
+            begin(beside, state, &from, start, &gap).await?;
+            stream(a, beside, state, &from, source, &members).await
+        }
+        Decision::Fork { lacks, at_once: false, .. } if suspected.as_ref() != Some(&lacks) => {
+            *suspected = Some(lacks);
+            Ok(Next::Wait(SURE))
+        }
+        Decision::Fork { from: start, lacks, gap, .. } => {
+            *suspected = None;
+            fork(a, beside, state, &from, &lacks, &start).await?;
+            note_gap(a, beside, state, &gap);
+            begin(beside, state, &from, start, &gap).await?;
+            stream(a, beside, state, &from, source, &members).await
+        }
+    }
+}
+
+fn decide(state: &State, members: &[Member], from: &StreamFrom, source: &Source) -> Result<Decision> {
+    let last = state.last.iter().find(|segment| segment.source == from.server_uuid);
+    let archived = last.map(Segment::held_after);
+    let of_server = match &state.cutter {
+        Some((cutter, uuid)) if *uuid == from.server_uuid => Some(cutter.held()),
+        _ => archived.as_ref(),
+    };
+    let line = Line { held: state.held.as_ref(), of_server };
+    let primary = current_primary(members).ok().map(|(_, primary)| &primary.gtid_executed);
+    go_on(from, &source.history, line, primary)
+}
+
+/// Says what nobody can archive any more. The archive itself shows it: what came before the next piece is not in it.
+fn note_gap(a: &Archiving<'_>, beside: &Beside, state: &mut State, gap: &GtidSet) {
+    if gap.is_empty() {
+        return;
+    }
+    a.world.reporter.notice(&format!(
+        "a gap: transactions {gap} were purged from the source before they were archived; to the archive they are lost \
+         (take a backup now; keep binlogs longer)"
+    ));
+    state.report.gaps.push(ArchivedGap { gtids: gap.clone(), at: a.world.clock.now() });
+    beside.queue.force();
+}
+
+/// Everything of the old line is archived, then the new one begins.
+async fn fork(
+    a: &Archiving<'_>,
+    beside: &Beside,
+    state: &mut State,
+    from: &StreamFrom,
+    lacks: &GtidSet,
+    start: &GoOn,
+) -> Result<()> {
+    finish_file(state).await?;
+    drained(a, beside).await;
+    let common = match start {
+        GoOn::With(set) => set.clone(),
+        GoOn::Behind => GtidSet::new(),
+    };
+    a.store.begin_line(from.server_uuid, &common, lacks, a.world.clock.now()).await?;
+    a.world.reporter.notice(&format!(
+        "a fork: {} lacks the archived transactions {lacks}; a new line begins, and the old one keeps them \
+         (`backstop status {}` shows the lines)",
+        from.endpoint, a.shard
+    ));
+    state.report.forks.push(ArchivedFork {
+        source: from.server_uuid,
+        lacks: lacks.clone(),
+        at: a.world.clock.now(),
+    });
+    state.held = Some(common);
+    state.last.clear();
+    beside.queue.force();
+    Ok(())
+}
+
+/// A cutter that goes on where it was decided.
+async fn begin(
+    beside: &Beside,
+    state: &mut State,
+    from: &StreamFrom,
+    start: GoOn,
+    gap: &GtidSet,
+) -> Result<()> {
+    let uuid = from.server_uuid;
+    let same = state.cutter.as_ref().is_some_and(|(_, source)| *source == uuid);
+    if same && start == GoOn::Behind {
+        return Ok(());
+    }
+    finish_file(state).await?;
+    let last = state.last.iter().find(|segment| segment.source == uuid);
+    let cutter = match (start, last) {
+        (GoOn::Behind, Some(last)) => Cutter::after(last),
+        (GoOn::Behind, None) => Cutter::new(uuid, state.held.clone().unwrap_or_default()),
+        (GoOn::With(set), _) => Cutter::new(uuid, set),
+    };
+    if let Some(held) = &mut state.held {
+        *held = held.union(gap);
+    }
+    if last.is_none() {
+        beside.queue.force();
+    }
+    state.cutter = Some((cutter, uuid));
+    Ok(())
+}
+
+async fn stream(
+    a: &Archiving<'_>,
+    beside: &Beside,
+    state: &mut State,
+    from: &StreamFrom,
+    source: Source,
+    members: &[Member],
+) -> Result<Next> {
+    let State { cutter: Some((cutter, _)), spool, .. } = state else { return Ok(Next::Again) };
+    let taken: Vec<u32> =
+        members.iter().filter_map(|member| Some(member.state.as_ref().ok()?.server_id)).collect();
+    let acknowledge = if a.settings.semi_sync { Acknowledge::Asked } else { Acknowledge::Never };
+    let at_end = if a.until == Until::CaughtUp { AtEnd::Stop } else { AtEnd::Wait };
+    let identity = Identity::of(a.name, &taken);
+    let (mut stream, acknowledger) =
+        source.stream(identity, cutter.held().clone(), acknowledge, at_end).await?;
+    a.world.reporter.step("stream");
+    a.world.reporter.notice(&format!("archiving from {}: {}", from.endpoint, from.reason));
+    beside.trouble.over("stream");
+    state.report.source = Some(from.endpoint.clone());
+    beside.acknowledging.connected(from.server_uuid, acknowledger).await;
+    let durable = match (a.settings.semi_sync, a.settings.ack) {
+        (false, _) => Durable::Never,
+        (true, ArchiveAck::Store) => Durable::Archived,
+        (true, ArchiveAck::Spool) => Durable::Synced,
+    };
+    let reader = Reader {
+        source: from.server_uuid,
+        queue: &beside.queue,
+        acknowledging: &beside.acknowledging,
+        durable,
+        world: a.world,
+    };
+    let before = beside.queue.passed().published;
+    let ended = tokio::select! {
+        ended = reader.read(&mut stream, cutter, spool) => Some(ended),
+        () = watch::changed(a, beside, from) => None,
+    };
+    beside.acknowledging.disconnected().await;
+    state.held = Some(state.held.take().unwrap_or_default().union(cutter.held()));
+    if beside.queue.passed().published > before {
+        state.retry = FIRST_RETRY;
+        state.failures = 0;
+    }
+    match ended {
+        None => Ok(Next::Again),
+        Some(Ok(Ended::AtEnd)) => Ok(Next::Done),
+        Some(Ok(Ended::Hole(previous))) => {
+            state.cutter = Some((Cutter::new(from.server_uuid, previous), from.server_uuid));
+            Ok(Next::Again)
+        }
+        Some(Err(fault)) => Err(fault),
+    }
+}
+
+fn refuse_plain_text_of_encrypted(a: &Archiving<'_>, source: &Source, from: &StreamFrom) -> Result<()> {
+    if !source.encrypted || a.encryption == Encryption::On {
+        return Ok(());
+    }
+    Err(Fault::refused(format!(
+        "archive from {}: it encrypts its binlog, and the repository is not encrypted: the archive would be plain text",
+        from.endpoint
+    ))
+    .hint("use a repository with encryption_key"))
+}
