@@ -4,15 +4,16 @@ use backstop_model::fault::Result;
 use backstop_model::finding::Finding;
 use backstop_model::freshness::freshness;
 use backstop_model::ids::ShardName;
-use backstop_model::report::{ShardStatus, coverage, rpo_seconds};
+use backstop_model::plan::Known;
+use backstop_model::report::{Coverage, ShardStatus, rpo_seconds};
 use backstop_model::schedule::Schedule;
 use backstop_model::topology::{InstanceState, current_primary};
-use backstop_repo::Reader;
+use backstop_repo::{ArchiveReader, CatalogEntry, Reader};
 
 use crate::archive::{Archived, archive_health};
-use crate::backup;
 use crate::ports::Topology;
 use crate::world::World;
+use crate::{backup, plan};
 
 /// What the status of one shard is made of.
 pub struct Status<'a> {
@@ -44,17 +45,28 @@ pub async fn status(s: &Status<'_>) -> Result<ShardStatus> {
     let primary = primary(s, &mut findings).await;
     let archive = s.world.unless_stopped(archive_health(s.shard, &s.archived, primary.as_ref(), now)).await?;
     findings.extend(archive.findings);
+    let coverage = s.world.unless_stopped(coverage(&s.archived.reader, &catalog)).await?;
+    findings.extend(coverage.findings(s.shard));
     let of_backups = primary.and_then(|primary| rpo_seconds(last, &primary.gtid_executed, now));
     // A backup alone may be newer than an archive that is behind.
     let rpo = archive.rpo_seconds.into_iter().chain(of_backups).min_by(f64::total_cmp);
     Ok(ShardStatus {
         shard: s.shard.clone(),
         last_backup: newest.map(backup::report),
-        coverage: coverage(catalog.iter().map(|entry| entry.facts.taken_at)),
+        coverage,
         rpo_seconds: rpo,
         rto_seconds: None,
         findings,
     })
+}
+
+/// What can be recovered from these backups and this archive.
+///
+/// # Errors
+/// The store's.
+pub async fn coverage(archive: &ArchiveReader, catalog: &[CatalogEntry]) -> Result<Coverage> {
+    let known: Vec<Known> = catalog.iter().map(plan::known).collect();
+    Ok(Coverage::of(&archive.checked().await?, &known))
 }
 
 async fn primary(s: &Status<'_>, findings: &mut Vec<Finding>) -> Option<InstanceState> {

@@ -51,3 +51,6 @@ pub struct PlanStep {
     /// What it does, in a sentence.
     pub what: String,
 }
+
+#[cfg(test)]
+mod tests;

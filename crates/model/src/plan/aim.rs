@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::archive::{Archive, ArchivedSegment, Line};
+use crate::archive::{Archive, ArchiveDamage, ArchivedSegment, Line};
 use crate::gtid::{Gtid, GtidSet};
 use crate::target::Target;
 
@@ -136,12 +136,23 @@ impl Walk<'_> {
 
     fn time(&self, time: DateTime<Utc>) -> Result<Aim, Astray> {
         let mut moment = self.start();
+        let before = self.archive.lost(self.line.number).intersect(&moment.set);
+        if self.lost_times(&before).is_some_and(|(_, last)| last > time) {
+            return Err(self.missing(before));
+        }
         for segment in self.history {
             let (first, last) = match segment.committed {
                 _ if segment.gtids.is_subset_of(&moment.set) => continue,
                 Some(times) => times,
                 None => (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MIN_UTC),
             };
+            let missing = segment.previous.subtract(&moment.set);
+            match self.lost_times(&missing) {
+                // What is lost began later: the moment is before it. Of what nobody archived the times are not known.
+                Some((lost, _)) if lost > time => return Ok(Aim::At(moment)),
+                Some((_, lost)) if lost > time => return Err(self.missing(missing)),
+                _ => {}
+            }
             if first > time {
                 // What comes next was committed later: the moment is here, if nothing is missing in between.
                 return self.complete(moment, &segment.previous).map(Aim::At);
@@ -152,6 +163,12 @@ impl Walk<'_> {
             }
             moment = moment.past(segment);
         }
+        let known = self.told().map(|(_, archived)| archived).unwrap_or_default();
+        let behind = known.union(&self.archive.lost(self.line.number)).subtract(&moment.set);
+        let explained = behind.is_subset_of(&self.archive.lost(self.line.number));
+        if explained && self.lost_times(&behind).is_some_and(|(first, _)| first > time) {
+            return Ok(Aim::At(moment));
+        }
         let end = self.end()?;
         let complete_to = self.told().and_then(|(to, _)| to).max(end.last_commit);
         if complete_to.is_some_and(|to| time <= to) {
@@ -159,6 +176,15 @@ impl Walk<'_> {
         }
         let to = complete_to.map_or("nothing".to_owned(), text);
         Err(astray(format!("it is later than everything that is archived: the archive reaches to {to}")))
+    }
+
+    /// The earliest and the latest commit in the lost objects that held any of these transactions. `None`: that is not known.
+    fn lost_times(&self, missing: &GtidSet) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let holds = |damage: &&ArchiveDamage| !damage.gtids.intersect(missing).is_empty();
+        let lost = self.archive.damaged.iter().filter(holds);
+        let times: Option<Vec<_>> = lost.map(|damage| damage.committed).collect();
+        let times = times?;
+        Some((times.iter().map(|(first, _)| *first).min()?, times.iter().map(|(_, last)| *last).max()?))
     }
 
     fn gtid(&self, gtid: &Gtid) -> Result<Aim, Astray> {
@@ -201,7 +227,7 @@ impl Walk<'_> {
     }
 
     fn missing(&self, missing: GtidSet) -> Astray {
-        let holds = |damage: &&crate::archive::ArchiveDamage| !damage.gtids.intersect(&missing).is_empty();
+        let holds = |damage: &&ArchiveDamage| !damage.gtids.intersect(&missing).is_empty();
         let objects: Vec<String> = self
             .archive
             .damaged

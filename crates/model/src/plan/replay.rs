@@ -58,7 +58,6 @@ pub fn start<'a>(
     wanted: Option<&BackupId>,
 ) -> Result<Start<'a>, (String, GtidSet)> {
     let history = archive.history(moment.line);
-    let archived = history.iter().fold(GtidSet::new(), |all, segment| all.union(&segment.gtids));
     let mut fit: Vec<&Known> = backups.iter().filter(|backup| on_line(backup, line)).collect();
     fit.retain(|backup| backup.gtid_executed.is_subset_of(&moment.set));
     if let Some(id) = wanted {
@@ -75,7 +74,7 @@ pub fn start<'a>(
     let Some(nearest) = fit.last() else {
         return Err(("every backup holds transactions that come after it".to_owned(), GtidSet::new()));
     };
-    let lacks = |backup: &Known| moment.set.subtract(&backup.gtid_executed).subtract(&archived);
+    let lacks = |backup: &Known| lacks(&history, &backup.gtid_executed, &moment.set);
     let reaches = |backup: &&&Known| lacks(backup).is_empty();
     match fit.iter().rev().find(reaches) {
         Some(backup) => Ok(Start {
@@ -93,6 +92,23 @@ pub fn start<'a>(
             ))
         }
     }
+}
+
+/// What is missing on the way from one set to another: the first hole, as a binlog server would meet it.
+fn lacks(history: &[ArchivedSegment], from: &GtidSet, to: &GtidSet) -> GtidSet {
+    let mut done = from.clone();
+    for segment in history {
+        let gtids = segment.gtids.intersect(to);
+        if gtids.is_subset_of(&done) {
+            continue;
+        }
+        let missing = segment.previous.intersect(to).subtract(&done);
+        if !missing.is_empty() {
+            return missing;
+        }
+        done = done.union(&gtids);
+    }
+    to.subtract(&done)
 }
 
 /// The backup is the moment.

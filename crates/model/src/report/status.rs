@@ -1,11 +1,16 @@
 //! What `status` says of each shard.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
+use crate::archive::{Archive, ArchiveDamage, Line};
+use crate::coverage::{Hole, Span, line_coverage};
 use crate::finding::{Finding, Severity};
 use crate::gtid::GtidSet;
 use crate::ids::ShardName;
+use crate::plan::Known;
 
 use super::BackupReport;
 
@@ -44,15 +49,28 @@ pub struct Coverage {
     /// What is missing between spans that an archive should have joined. Without an archive nothing promises to, and
     /// there are none.
     pub gaps: Vec<Gap>,
+    /// The line of the archive that these are of; nothing without an archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Lines that were left at failovers, each with what can be recovered by `--line` only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_lines: Vec<LeftLine>,
+    /// Objects of the archive that cannot be used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<ArchiveDamage>,
 }
 
 /// A span in which every moment can be recovered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Window {
     /// Its first moment.
     pub from: DateTime<Utc>,
     /// Its last moment.
     pub to: DateTime<Utc>,
+    /// What a recovery to its first moment holds.
+    pub gtid_from: GtidSet,
+    /// What a recovery to its last moment holds.
+    pub gtid_to: GtidSet,
 }
 
 /// A span that should be recoverable and is not.
@@ -60,10 +78,102 @@ pub struct Window {
 pub struct Gap {
     /// The last moment before it that can be recovered.
     pub from: DateTime<Utc>,
-    /// The first moment after it that can be recovered.
-    pub to: DateTime<Utc>,
+    /// The first moment after it that can be recovered; `None`: none can yet. A backup ends it.
+    pub to: Option<DateTime<Utc>>,
     /// The transactions that are missing.
     pub missing: GtidSet,
+    /// The damaged objects that they were in, if they were.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<String>,
+}
+
+/// A line of the archive that was left at a failover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftLine {
+    /// Its number, for `--line`.
+    pub line: u32,
+    /// When it was left, by the archiver's clock.
+    pub left_at: DateTime<Utc>,
+    /// The transactions that are in it and in no later line.
+    pub lost: GtidSet,
+    /// Its spans.
+    pub windows: Vec<Window>,
+}
+
+impl Coverage {
+    /// What can be recovered from these backups and this archive.
+    pub fn of(archive: &Archive, backups: &[Known]) -> Self {
+        let current = archive.current();
+        let of_line = line_coverage(archive, current, backups);
+        Self {
+            windows: of_line.windows.into_iter().map(window).collect(),
+            gaps: of_line.gaps.into_iter().map(gap).collect(),
+            line: current.map(|line| line.number),
+            left_lines: archive
+                .lines
+                .windows(2)
+                .map(|pair| left(archive, &pair[0], &pair[1], backups))
+                .collect(),
+            damaged: archive.damaged.clone(),
+        }
+    }
+
+    /// What of it needs attention.
+    pub fn findings(&self, shard: &ShardName) -> Vec<Finding> {
+        let gaps = self.gaps.iter().map(|gap| gap_finding(gap, shard));
+        let explained: BTreeSet<&String> = self.gaps.iter().flat_map(|gap| &gap.objects).collect();
+        let damage = self.damaged.iter().filter(|damage| !explained.contains(&damage.object));
+        let damage = damage.map(|damage| {
+            Finding::problem(
+                "archive-damaged",
+                format!("the archive's object {} cannot be used: {}", damage.object, damage.wrong),
+                format!("bring it back, or make a backup: `backstop backup {shard}`; `backstop verify {shard}` tells more"),
+            )
+        });
+        gaps.chain(damage).collect()
+    }
+}
+
+fn left(archive: &Archive, line: &Line, next: &Line, backups: &[Known]) -> LeftLine {
+    LeftLine {
+        line: line.number,
+        left_at: next.begun_at,
+        lost: next.lacks.clone(),
+        windows: line_coverage(archive, Some(line), backups).windows.into_iter().map(window).collect(),
+    }
+}
+
+fn window(span: Span) -> Window {
+    Window { from: span.from, to: span.to, gtid_from: span.gtid_from, gtid_to: span.gtid_to }
+}
+
+fn gap(hole: Hole) -> Gap {
+    Gap { from: hole.from, to: hole.to, missing: hole.missing, objects: hole.objects }
+}
+
+fn gap_finding(gap: &Gap, shard: &ShardName) -> Finding {
+    let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    let (from, to) = (text(gap.from), gap.to.map_or("now".to_owned(), text));
+    let objects = if gap.objects.is_empty() {
+        String::new()
+    } else {
+        format!(" (they were in {})", gap.objects.join(", "))
+    };
+    Finding::problem(
+        "coverage-gap",
+        format!(
+            "moments of shard {shard} from {from} to {to} cannot be recovered: {} are not archived{objects}",
+            gap.missing
+        ),
+        match gap.to {
+            Some(_) => {
+                "what is before and after it can be; the gap goes when retention forgets it".to_owned()
+            }
+            None => {
+                format!("make a backup, from which moments can be recovered again: `backstop backup {shard}`")
+            }
+        },
+    )
 }
 
 impl StatusReport {
@@ -74,15 +184,6 @@ impl StatusReport {
         };
         Self { ok: shards.iter().all(fine), shards }
     }
-}
-
-/// The coverage of backups alone: their moments, in order.
-pub fn coverage(taken_at: impl IntoIterator<Item = DateTime<Utc>>) -> Coverage {
-    let mut moments: Vec<_> = taken_at.into_iter().collect();
-    moments.sort_unstable();
-    moments.dedup();
-    let windows = moments.into_iter().map(|at| Window { from: at, to: at }).collect();
-    Coverage { windows, gaps: Vec::new() }
 }
 
 /// What would be lost with the shard: nothing if the newest backup (its moment and its set) holds all that the primary
@@ -113,7 +214,7 @@ mod tests {
         ShardStatus {
             shard: "orders".parse().unwrap(),
             last_backup: None,
-            coverage: Coverage { windows: vec![], gaps },
+            coverage: Coverage { gaps, ..Coverage::default() },
             rpo_seconds: None,
             rto_seconds: None,
             findings,
@@ -124,18 +225,12 @@ mod tests {
     fn gaps_and_problems_are_not_ok() {
         assert!(StatusReport::new(vec![status(vec![], vec![Finding::warning("a", "b", "c")])]).ok);
         assert!(!StatusReport::new(vec![status(vec![], vec![Finding::problem("a", "b", "c")])]).ok);
-        let gap = Gap { from: at(0), to: at(9), missing: GtidSet::new() };
+        let gap = Gap { from: at(0), to: Some(at(9)), missing: GtidSet::new(), objects: vec![] };
         let report = StatusReport::new(vec![status(vec![], vec![]), status(vec![gap], vec![])]);
         assert!(!report.ok);
         let json = serde_json::to_value(&report).unwrap();
         assert!(json["shards"][1]["rto_seconds"].is_null());
         assert!(json["shards"][1]["coverage"]["gaps"][0]["from"].is_string());
-    }
-
-    #[test]
-    fn backups_cover_their_moments() {
-        let windows = coverage([at(5), at(1), at(5)]).windows;
-        assert_eq!(windows, [Window { from: at(1), to: at(1) }, Window { from: at(5), to: at(5) }]);
     }
 
     #[test]
