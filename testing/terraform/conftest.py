@@ -1,6 +1,8 @@
 import pytest
 
-from workbench import Bench, Provider
+import old_provider
+from moto_server import LOGIN, REGION, Moto
+from workbench import MODULES, Bench, Provider
 
 
 @pytest.fixture
@@ -17,7 +19,33 @@ def bench(tmp_path, provider):
 
 @pytest.fixture(scope="session")
 def provider():
-    from workbench import MODULES
-
     with Provider(MODULES) as reached:
         yield reached
+
+
+@pytest.fixture(scope="module")
+def moto():
+    with Moto() as server:
+        yield server
+
+
+@pytest.fixture
+def old_bench(tmp_path):
+    return Bench(tmp_path / "terraform", LOGIN | old_provider.settings(tmp_path / "terraform.rc"))
+
+
+@pytest.fixture
+def site(moto):
+    """A VPC with subnets in two zones, an image, and a proven snapshot of a MySQL volume."""
+    ec2 = moto.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnet = lambda zone, block: ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=REGION + zone)["Subnet"]["SubnetId"]
+    group = ec2.create_security_group(GroupName=f"mysql-{vpc}", Description="MySQL", VpcId=vpc)["GroupId"]
+    routes = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    return {
+        "vpc": vpc,
+        "subnets": {zone: subnet(zone, block) for zone, block in (("a", "10.1.1.0/24"), ("b", "10.1.2.0/24"))},
+        "group": group,
+        "routes": routes,
+        "image": ec2.describe_images()["Images"][0]["ImageId"],
+    }

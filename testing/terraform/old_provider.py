@@ -56,8 +56,11 @@ def fit_recovered_instance(bench):
     without_line(bench, f"{folder}/main.tf", "volume_initialization_rate")
     without_line(bench, f"{folder}/main.tf", "stop_instance_before_detaching")
     bench.change(f"{folder}/main.tf", "kms_key_id, volume_initialization_rate]", "kms_key_id]")
-    # The same thing by its older name.
-    bench.change(f"{folder}/main.tf", "  primary_network_interface {\n", "  network_interface {\n    device_index = 0\n")
+    by_its_older_name(bench, f"{folder}/main.tf")
+
+
+def by_its_older_name(bench, path):
+    bench.change(path, "  primary_network_interface {\n", "  network_interface {\n    device_index = 0\n")
 
 
 def fit_shard_backup(bench):
@@ -75,3 +78,11 @@ def fit_shard_backup(bench):
     bench.change(f"{folder}/store/main.tf", '"BucketOwnerEnforced"', '"BucketOwnerPreferred"')
     # moto forgets the description of a rule for a prefix list, which a second plan would then put back.
     bench.change(f"{folder}/network.tf", '  description       = "S3 by its gateway endpoint"\n', "")
+
+
+def fit_shard_archiver(bench):
+    folder = "modules/shard-archiver"
+    bench.change(f"{folder}/main.tf", "data.aws_region.current.region", "data.aws_region.current.name")
+    for later in ("user_data_replace_on_change", "stop_instance_before_detaching"):
+        without_line(bench, f"{folder}/main.tf", later)
+    by_its_older_name(bench, f"{folder}/main.tf")

@@ -1,66 +1,13 @@
 """A real provider applies the modules at moto: created as asked, a second plan empty, nothing left when destroyed."""
 
-import json
 import zipfile
 
 import pytest
 import yaml
 
 import old_provider
-from moto_server import LOGIN, REGION, Moto
-from workbench import Bench
-
-SERVICES = ("cloudwatch", "cloudwatchlogs", "ec2", "iam", "lambda", "s3", "sqs", "sts")
-ROOT = """
-provider "aws" {{
-  region                      = "{region}"
-  skip_credentials_validation = true
-  skip_requesting_account_id  = false
-  skip_metadata_api_check     = true
-  s3_force_path_style         = true
-
-  endpoints {{
-    {endpoints}
-  }}
-}}
-
-module "it" {{
-  source = "../modules/{module}"
-  {arguments}
-}}
-
-output "it" {{
-  value = module.it
-}}
-"""
-
-
-@pytest.fixture(scope="module")
-def moto():
-    with Moto() as server:
-        yield server
-
-
-@pytest.fixture
-def old_bench(tmp_path):
-    return Bench(tmp_path / "terraform", LOGIN | old_provider.settings(tmp_path / "terraform.rc"))
-
-
-@pytest.fixture
-def site(moto):
-    """A VPC with subnets in two zones, an image, and a proven snapshot of a MySQL volume."""
-    ec2 = moto.client("ec2")
-    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
-    subnet = lambda zone, block: ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=REGION + zone)["Subnet"]["SubnetId"]
-    group = ec2.create_security_group(GroupName=f"mysql-{vpc}", Description="MySQL", VpcId=vpc)["GroupId"]
-    routes = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
-    return {
-        "vpc": vpc,
-        "subnets": {zone: subnet(zone, block) for zone, block in (("a", "10.1.1.0/24"), ("b", "10.1.2.0/24"))},
-        "group": group,
-        "routes": routes,
-        "image": ec2.describe_images()["Images"][0]["ImageId"],
-    }
+from applied import Applied
+from moto_server import REGION
 
 
 def snapshot(moto, size=7, **tags):
@@ -72,30 +19,6 @@ def snapshot(moto, size=7, **tags):
     made = ec2.create_snapshot(VolumeId=volume, TagSpecifications=[{"ResourceType": "snapshot", "Tags": tagged}])
     ec2.delete_volume(VolumeId=volume)
     return made["SnapshotId"]
-
-
-class Applied:
-    """A module, called from a root configuration of its own."""
-
-    def __init__(self, bench, moto, module, arguments):
-        self.bench, self.moto, self.module = bench, moto, module
-        self.write(arguments)
-        bench.terraform("root", "get")
-
-    def write(self, arguments):
-        folder = self.bench.folder / "root"
-        folder.mkdir(exist_ok=True)
-        endpoints = "\n    ".join(f'{service} = "{self.moto.url}"' for service in SERVICES)
-        lines = "\n  ".join(f"{name} = {json.dumps(value)}" for name, value in arguments.items())
-        text = ROOT.format(region=REGION, endpoints=endpoints, module=self.module, arguments=lines)
-        (folder / "main.tf").write_text(text)
-
-    def run(self, *arguments, check=True):
-        return self.bench.terraform("root", *arguments, "-no-color", check=check)
-
-    def outputs(self):
-        said = self.bench.terraform("root", "output", "-json", "it").stdout
-        return json.loads(said[said.index("{"):])
 
 
 def recovery(site, snapshots, **changes):

@@ -2,7 +2,7 @@
 
 import pytest
 
-MODULES = ("modules/shard-backup", "modules/recovered-instance")
+MODULES = ("modules/shard-backup", "modules/recovered-instance", "modules/shard-archiver")
 EXAMPLES = ("examples/shard", "examples/recovery")
 
 
@@ -71,14 +71,16 @@ def test_a_mistake_in_a_resource_is_found(bench, folder, file, old, new, words):
     assert done.returncode != 0 and words in " ".join(done.stdout.split()), done.stdout
 
 
-@pytest.mark.parametrize("folder", MODULES)
-def test_a_plan_that_says_something_else_fails_its_test(bench, folder):
+@pytest.mark.parametrize(
+    "folder, file, old, new",
+    [
+        ("modules/shard-backup", "alarms.tf", 'treat_missing_data  = "breaching"', 'treat_missing_data  = "missing"'),
+        ("modules/recovered-instance", "main.tf", '= "required"', '= "optional"'),
+        ("modules/shard-archiver", "iam.tf", "shards/*/archive/*", "*"),
+    ],
+)
+def test_a_plan_that_says_something_else_fails_its_test(bench, folder, file, old, new):
     """The negative control of `test_plans`."""
-    old, new = {
-        "modules/shard-backup": ('treat_missing_data  = "breaching"', 'treat_missing_data  = "missing"'),
-        "modules/recovered-instance": ('http_tokens                 = "required"', 'http_tokens                 = "optional"'),
-    }[folder]
-    file = {"modules/shard-backup": "alarms.tf", "modules/recovered-instance": "main.tf"}[folder]
     bench.change(f"{folder}/{file}", old, new)
     init(bench, folder)
     said = bench.terraform(folder, "test", "-no-color", check=False)
