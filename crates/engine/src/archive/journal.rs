@@ -133,3 +133,38 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     };
     entries.map(|entry| entry.map(|entry| entry.path()).failed(&doing)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn piece(start: u64, end: u64, gtids: &str) -> Piece {
+        let gtids = gtids.replace('A', "aaaaaaaa-0000-4000-8000-000000000000").parse().unwrap();
+        Piece { end, gtids, ..Piece::begin(start, GtidSet::new()) }
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_found_and_what_was_torn_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("u.binlog.000007.000000000004");
+        std::fs::write(&path, b"onetwothr").unwrap();
+        let source = "aaaaaaaa-0000-4000-8000-000000000000".parse().unwrap();
+        let at = At { source, file: "binlog.000007".to_owned(), offset: 10 };
+        sync(&path, &at, &[piece(4, 7, "A:1")]).unwrap();
+        sync(&path, &at, &[piece(7, 10, "A:2-3")]).unwrap();
+        let mut torn = File::options().append(true).open(path_of(&path)).unwrap();
+        torn.write_all(b"{\"source\":").unwrap();
+
+        let left = left(dir.path()).unwrap();
+        let bytes: Vec<Vec<u8>> = left.iter().map(|left| left.bytes().unwrap()).collect();
+        assert_eq!(bytes, [b"one", b"two"]);
+        assert_eq!(left.iter().map(|left| left.segment.gtids.count()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(left[1].segment.hash, *blake3::hash(b"two").as_bytes());
+        assert_eq!((left[1].segment.start, left[1].segment.end), (7, 10));
+
+        clear(dir.path()).unwrap();
+        assert!(super::left(dir.path()).unwrap().is_empty());
+        assert!(super::left(&dir.path().join("nowhere")).unwrap().is_empty());
+    }
+}

@@ -384,3 +384,87 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const PACE: Duration = Duration::from_millis(400);
+
+    fn server() -> ServerUuid {
+        "aaaaaaaa-0000-4000-8000-000000000000".parse().unwrap()
+    }
+
+    fn transaction(start: u64, end: u64, number: u64, at: Duration) -> Piece {
+        let mut piece = Piece { end, ..Piece::begin(start, GtidSet::new()) };
+        let gtid = format!("aaaaaaaa-0000-4000-8000-000000000000:{number}").parse().unwrap();
+        piece.transaction(&gtid, None, at);
+        piece
+    }
+
+    fn segment(end: u64) -> Segment {
+        Segment {
+            source: server(),
+            file: "binlog.000001".to_owned(),
+            start: 0,
+            end,
+            previous: GtidSet::new(),
+            gtids: GtidSet::new(),
+            committed: None,
+            hash: [0; 32],
+        }
+    }
+
+    fn taken(work: Work) -> Piece {
+        match work {
+            Work::Tail { piece, .. } => piece,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_comes_together_is_archived_together_and_then_replaced() {
+        let queue = Queue::default();
+        let at = Duration::from_secs(5);
+        queue.begin(server(), "binlog.000001", 0, "spool".into());
+        assert!(matches!(queue.work(at, PACE), Work::None));
+        queue.publish(transaction(0, 10, 1, at));
+        queue.publish(transaction(10, 30, 2, at + PACE / 2));
+        let Work::Until(due) = queue.work(at, PACE) else { panic!("it waits for others") };
+        assert_eq!(due, at + PACE);
+        let piece = taken(queue.work(due, PACE));
+        assert_eq!((piece.start, piece.end, piece.transactions), (0, 30, 2));
+        assert_eq!(queue.oldest(), Some(at), "it is not archived yet");
+        queue.put_back(piece);
+        let piece = taken(queue.work(due, PACE));
+        queue.tail_archived(server(), &piece);
+        assert_eq!((queue.passed().archived, queue.oldest()), (2, None));
+
+        // The rest of a complete file is archived at once, then the segment takes the place of all.
+        queue.publish(transaction(30, 40, 3, due));
+        queue.seal(segment(40));
+        let piece = taken(queue.work(due, PACE));
+        assert!(!queue.is_drained());
+        queue.tail_archived(server(), &piece);
+        assert!(matches!(queue.work(due, PACE), Work::Replace { .. }));
+        assert!(!queue.is_drained());
+        queue.replaced();
+        assert!(queue.is_drained());
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_is_archived_is_archived_as_a_whole() {
+        let queue = Queue::default();
+        queue.begin(server(), "binlog.000001", 0, "spool".into());
+        queue.publish(transaction(0, 40, 1, Duration::ZERO));
+        queue.seal(segment(40));
+        assert!(matches!(queue.work(Duration::ZERO, PACE), Work::Seal { .. }));
+        queue.sealed(&segment(40));
+        assert!(queue.is_drained());
+        assert_eq!(queue.passed().archived, 1);
+        // What was begun and never sealed is void, and nothing of it is waited for.
+        queue.begin(server(), "binlog.000002", 0, "spool".into());
+        assert!(queue.is_drained());
+    }
+}

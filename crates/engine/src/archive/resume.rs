@@ -34,19 +34,25 @@ pub(super) async fn refuse_spool_beside_the_source(a: &Archiving<'_>) -> Result<
         return Ok(());
     }
     let members = a.world.unless_stopped(a.topology.look()).await?;
-    match members.iter().find(|member| is_here(&member.endpoint.host)) {
-        None => Ok(()),
-        Some(member) => Err(Fault::refused(format!(
-            "acknowledge from the spool: {} is on this machine, and the spool would be lost with it",
-            member.endpoint
-        ))
-        .hint("run the archiver on a machine of its own, or set archive.ack = \"store\"")),
+    for member in &members {
+        if is_here(&member.endpoint.host).await {
+            return Err(Fault::refused(format!(
+                "acknowledge from the spool: {} is on this machine, and the spool would be lost with it",
+                member.endpoint
+            ))
+            .hint("run the archiver on a machine of its own, or set archive.ack = \"store\""));
+        }
     }
+    Ok(())
 }
 
 /// True if a host is this machine: one of its addresses can be listened on.
-fn is_here(host: &str) -> bool {
-    use std::net::{TcpListener, ToSocketAddrs};
-    let Ok(addresses) = (host, 0).to_socket_addrs() else { return false };
-    addresses.into_iter().any(|address| TcpListener::bind(address).is_ok())
+async fn is_here(host: &str) -> bool {
+    let Ok(addresses) = tokio::net::lookup_host((host, 0)).await else { return false };
+    for address in addresses {
+        if tokio::net::TcpListener::bind(address).await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
