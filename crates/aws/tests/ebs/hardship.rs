@@ -74,7 +74,7 @@ async fn a_lost_answer_is_looked_for_and_what_was_made_is_deleted() {
             });
         };
         let mut site = EbsSite { world: at("after:freeze", lose), ..host.site().await };
-        site.freeze.hold = Duration::from_secs(if way == "broken" { 60 } else { 3 });
+        site.freeze.hold = Duration::from_secs(if way == "broken" { 60 } else { 10 });
         site.waits.listed = Duration::from_secs(120);
         let ebs = Ebs::new(site);
         let fault = host.fails(&ebs).await;

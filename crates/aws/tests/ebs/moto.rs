@@ -15,6 +15,8 @@ use backstop_model::report::VolumeState;
 use backstop_testkit::snapshots::{commits, run, world};
 use backstop_testkit::{Layout, Shard};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::support::{aws, site, waits};
 
 const REGION: &str = "eu-west-1";
@@ -26,25 +28,39 @@ struct Moto {
 }
 
 impl Moto {
+    /// Starts one; on another port if somebody else took the one it was given.
     async fn start() -> Self {
         let program = std::env::var_os("BACKSTOP_TEST_MOTO").map(PathBuf::from).unwrap_or_else(|| {
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.cache/venv/bin/moto_server")
         });
-        let port = backstop_testkit::member::free_port();
-        let child = Command::new(&program)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error} (run testing/install test)", program.display()));
-        let moto = Self { child, url: format!("http://127.0.0.1:{port}") };
+        for _ in 0..5 {
+            let port = backstop_testkit::member::free_port();
+            let child = Command::new(&program)
+                .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap_or_else(|error| panic!("{}: {error} (run testing/install test)", program.display()));
+            let mut moto = Self { child, url: format!("http://127.0.0.1:{port}") };
+            if moto.answers(port).await {
+                return moto;
+            }
+        }
+        panic!("moto does not start");
+    }
+
+    async fn answers(&mut self, port: u16) -> bool {
         let begun = Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(120), "moto does not listen");
+        while begun.elapsed() < Duration::from_secs(120)
+            && self.child.try_wait().is_ok_and(|end| end.is_none())
+        {
+            if asked(port).await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                return true;
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        moto
+        false
     }
 
     async fn aws(&self) -> Aws {
@@ -57,6 +73,19 @@ impl Drop for Moto {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The beginning of what answers there, if it speaks HTTP.
+async fn asked(port: u16) -> Option<String> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    stream
+        .write_all(b"GET /moto-api/data.json HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .ok()?;
+    let mut answer = vec![0; 16];
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut answer)).await;
+    read.ok()?.ok()?;
+    String::from_utf8(answer).ok()
 }
 
 /// An instance with a root volume and these devices, tagged as the host of a server.
