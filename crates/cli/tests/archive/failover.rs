@@ -99,7 +99,8 @@ async fn a_diverged_replica_and_a_stranger_are_refused() {
     let all = a.gtid_executed().await.to_string();
     a.run(&["SET GLOBAL super_read_only = ON"]).await;
     b.run(&["STOP REPLICA", "RESET REPLICA ALL", "RESET BINARY LOGS AND GTIDS"]).await;
-    b.run(&["SET GLOBAL super_read_only = OFF", "CREATE DATABASE stranger"]).await;
+    b.run(&["SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF", "CREATE DATABASE stranger"])
+        .await;
     a.kill();
     let ran = backstop.run(&format!("{ARCHIVE} --until-caught-up")).await;
     ran.failed(20, &[&all, "shares no transaction"]);

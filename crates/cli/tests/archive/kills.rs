@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstop_testkit::ledger::Written;
-use backstop_testkit::{Layout, Ledger, Shard};
+use backstop_testkit::{Ledger, Member, Shard};
 use rustix::process::Signal;
 
 use crate::archived::ARCHIVE;
@@ -12,15 +12,18 @@ use crate::identical::single;
 use crate::program::{Backstop, Running};
 use crate::rows::lost;
 
-/// A primary that waits for the archiver, for ever.
-pub fn semi_sync(layout: Layout) -> Layout {
-    layout
-        .option("plugin-load-add = semisync_source.so")
-        .option("loose-rpl_semi_sync_source_enabled = ON")
-        .option("loose-rpl_semi_sync_source_timeout = 4294967295")
-        .option("loose-rpl_semi_sync_source_wait_for_replica_count = 1")
-        .option("loose-rpl_semi_sync_source_wait_no_replica = ON")
-        .option("loose-rpl_semi_sync_source_wait_point = AFTER_SYNC")
+/// Makes a primary wait for the archiver, for ever, also after a restart.
+pub async fn wait_for_archiver(primary: &Member) {
+    primary
+        .run(&[
+            "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+            "SET PERSIST rpl_semi_sync_source_timeout = 4294967295",
+            "SET PERSIST rpl_semi_sync_source_wait_for_replica_count = 1",
+            "SET PERSIST rpl_semi_sync_source_wait_no_replica = ON",
+            "SET PERSIST rpl_semi_sync_source_wait_point = AFTER_SYNC",
+            "SET PERSIST rpl_semi_sync_source_enabled = ON",
+        ])
+        .await;
 }
 
 /// How many rounds: `BACKSTOP_TEST_ROUNDS`, else 5.
@@ -30,7 +33,8 @@ fn rounds() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_semi_sync_nothing_that_was_acknowledged_is_lost() {
-    let shard = Shard::start(semi_sync(single())).await;
+    let shard = Shard::start(single()).await;
+    wait_for_archiver(shard.primary()).await;
     let line = format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true");
     let lost = killed(&shard, &line).await;
     assert_eq!(lost.0, 0, "acknowledged and lost");

@@ -16,13 +16,21 @@ pub async fn lost(backstop: &Backstop, written: &Written) -> Vec<u64> {
     for segment in contents(backstop).await.segments {
         let mut bytes = Vec::new();
         reader.open(&segment).await.unwrap().read_to_end(&mut bytes).await.unwrap();
-        // Both columns of a row image are eight bytes, little-endian, one after the other.
-        for window in bytes.windows(16) {
-            let number = |at: usize| u64::from_le_bytes(window[at..at + 8].try_into().unwrap());
-            if expected.get(&number(0)) == Some(&number(8)) {
+        for at in 0..bytes.len().saturating_sub(17) {
+            let image = &bytes[at..];
+            let number = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
+            if expected.get(&number(0)) == Some(&number(8)) && is_padded(&image[16..], number(0)) {
                 found.insert(number(0));
             }
         }
     }
     written.rows.iter().map(|(id, _)| *id).filter(|id| !found.contains(id)).collect()
+}
+
+/// A row image is both numbers, eight bytes each, little-endian, then the padding that belongs to the id, with its length. Without the
+/// padding the end of one image can look like another.
+fn is_padded(rest: &[u8], id: u64) -> bool {
+    let length = usize::try_from(id % 200).unwrap();
+    rest[0] as usize == length
+        && rest[1..].iter().take(length).filter(|byte| **byte == b'x').count() == length
 }

@@ -7,15 +7,16 @@ use rustix::process::Signal;
 
 use crate::archived::{ARCHIVE, assert_identical, held};
 use crate::identical::single;
-use crate::kills::semi_sync;
+use crate::kills::wait_for_archiver;
 use crate::program::{Backstop, until};
 
 const SOON: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn that_refuses_for_a_while() {
-    let shard = Shard::start(semi_sync(single())).await;
+    let shard = Shard::start(single()).await;
     let primary = shard.primary();
+    wait_for_archiver(primary).await;
     let backstop = Backstop::of(&shard, "clone").await;
     let archiver = backstop.spawn(&format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true"), None);
     let ledger = Ledger::start(primary).await;
