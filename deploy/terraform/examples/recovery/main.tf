@@ -23,6 +23,11 @@ variable "region" {
   default = "eu-central-1"
 }
 
+variable "shard" {
+  type    = string
+  default = "orders"
+}
+
 variable "recovery_id" {
   type = string
 }
@@ -60,7 +65,7 @@ variable "check_snapshots" {
 module "instance" {
   source = "../../modules/recovered-instance"
 
-  shard       = "orders"
+  shard       = var.shard
   recovery_id = var.recovery_id
 
   primary_availability_zone = var.primary_availability_zone
