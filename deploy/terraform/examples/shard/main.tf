@@ -1,4 +1,4 @@
-# One shard, complete: function, schedule, roles, endpoints, bucket and alarms.
+# One shard, complete: function, schedule, roles, endpoints, bucket, alarms and archiver. And a second one beside it.
 
 terraform {
   required_version = ">= 1.10"
@@ -34,6 +34,12 @@ variable "package" {
   default     = "backstop-lambda.zip"
 }
 
+variable "program_sha256" {
+  description = "Sum of the `backstop` program in the bucket of artefacts, for the archiver."
+  type        = string
+  default     = "0000000000000000000000000000000000000000000000000000000000000000"
+}
+
 module "orders" {
   source = "../../modules/shard-backup"
 
@@ -49,6 +55,7 @@ module "orders" {
 
   endpoints = {
     mode            = "create"
+    services        = ["ec2", "secretsmanager", "monitoring"]
     route_table_ids = ["rtb-0123456789abcdef0"]
   }
 
@@ -62,6 +69,30 @@ module "orders" {
   alarm            = { actions = ["arn:aws:sns:${var.region}:${var.account_id}:database-on-call"] }
   prune_principals = ["arn:aws:iam::${var.account_id}:role/backstop-housekeeping"]
   tags             = { Team = "databases" }
+}
+
+# Its archive: every transaction, at most about a second behind.
+module "orders_archive" {
+  source = "../../modules/shard-archiver"
+
+  shard             = "orders"
+  secret_arn        = "arn:aws:secretsmanager:${var.region}:${var.account_id}:secret:prod/orders-AbCdEf"
+  orchestrator_urls = ["http://orc1.internal:3000", "http://orc2.internal:3000"]
+  package = {
+    s3_bucket = "acme-artifacts"
+    s3_key    = "backstop"
+    sha256    = var.program_sha256
+  }
+
+  ami_id               = "ami-0123456789abcdef0"
+  vpc_id               = "vpc-0123456789abcdef0"
+  subnet_id            = "subnet-0123456789abcdef1"
+  database_cidr_blocks = ["10.1.0.0/16"]
+
+  endpoints = { mode = "use", security_group_id = module.orders.endpoints_security_group_id }
+  bucket    = { name = "acme-backstop", prefix = "orders" }
+  alarm     = { actions = ["arn:aws:sns:${var.region}:${var.account_id}:database-on-call"] }
+  tags      = { Team = "databases" }
 }
 
 # The next shard uses the first one's endpoints and bucket, under a prefix of its own.
