@@ -33,7 +33,7 @@ class Bench:
     def terraform(self, below, *arguments, check=True):
         """Runs `terraform` in a folder of the copy; its answer, or a failure with everything that it said."""
         done = subprocess.run(["terraform", *arguments], cwd=self.folder / below, env=self.environment, text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
         if check:
             assert done.returncode == 0, f"terraform {' '.join(arguments)} in {below}:\n{done.stdout}"
         return done
