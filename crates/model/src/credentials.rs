@@ -160,7 +160,7 @@ fn orchestrator(root: &Table<'_>) -> OrchestratorAccess {
 }
 
 /// A user name and its password: both, or neither.
-fn login(
+pub(crate) fn login(
     root: &Table<'_>,
     user_key: &'static str,
     password_key: &'static str,
@@ -174,7 +174,7 @@ fn login(
     Some((user?, password?))
 }
 
-fn tls(table: Table<'_>) -> Option<Tls> {
+pub(crate) fn tls(table: Table<'_>) -> Option<Tls> {
     let modes = [
         ("off", TlsMode::Off),
         ("preferred", TlsMode::Preferred),
@@ -189,7 +189,7 @@ fn tls(table: Table<'_>) -> Option<Tls> {
     Some(Tls { mode: mode?, ca })
 }
 
-fn secret(table: &Table<'_>, key: &'static str) -> Option<SecretString> {
+pub(crate) fn secret(table: &Table<'_>, key: &'static str) -> Option<SecretString> {
     table.text(key).map(SecretString::from)
 }
 

@@ -4,7 +4,9 @@
 
 mod document;
 mod faults;
+mod json;
 mod keys;
+mod recovery;
 mod suggest;
 mod table;
 mod understand;
@@ -24,7 +26,9 @@ use crate::topology::SourceRules;
 pub use document::Document;
 pub use faults::{ConfigFault, ConfigFaults, Origin};
 pub use keys::variable_name;
+pub use recovery::RecoverySettings;
 pub(crate) use table::{Found, Table};
+pub(crate) use understand::{freeze, not_empty, volume, web_address};
 pub use volume::VolumeHint;
 
 /// Reads a configuration file without regard to flags and variables (see [`Document`] for those).
@@ -126,6 +130,8 @@ pub struct ShardSettings {
     pub retention: Option<Retention>,
     /// Whether binary logs are archived.
     pub archive: Option<ArchiveSettings>,
+    /// How an instance is made from EBS snapshots; `None`: it is not.
+    pub recovery: Option<RecoverySettings>,
 }
 
 /// `topology` of a shard.

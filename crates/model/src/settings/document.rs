@@ -55,6 +55,11 @@ impl Document {
         Self { file: file_name.to_owned(), root, faults }
     }
 
+    /// A document of what was read elsewhere.
+    pub(super) fn of(name: &str, root: Node, faults: impl IntoIterator<Item = ConfigFault>) -> Self {
+        Self { file: name.to_owned(), root, faults: faults.into_iter().collect() }
+    }
+
     /// A configuration without a file: all of it is given by flags and variables.
     pub fn empty() -> Self {
         Self::read("", "the configuration")

@@ -31,6 +31,8 @@ pub enum Origin {
     Line(usize),
     /// A flag (`--repository`) or variable (`BACKSTOP_REPOSITORY`), by its name.
     Given(String),
+    /// A JSON entry, in which keys tell the place.
+    Entry,
 }
 
 impl fmt::Display for Origin {
@@ -38,6 +40,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Line(line) => write!(f, "line {line}"),
             Self::Given(name) => f.write_str(name),
+            Self::Entry => f.write_str("the entry"),
         }
     }
 }

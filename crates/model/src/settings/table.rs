@@ -1,9 +1,10 @@
 //! Reads the keys of one table, and remembers every fault instead of stopping at the first.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::document::{Node, Value};
+use super::document::{Entry, Node, Value};
 use super::faults::{ConfigFault, Origin};
 use super::suggest::nearest;
 
@@ -61,7 +62,7 @@ impl<'a> Table<'a> {
     ) -> Option<T> {
         let node = self.get(key)?;
         match &node.value {
-            Value::Text(text) => self.understood(key, node, parse(text)),
+            Value::Text(text) => self.understood(key, node, self.unrepeated(text, parse(text))),
             _ => self.wrong_kind(key, node, "a string in quotes"),
         }
     }
@@ -70,7 +71,9 @@ impl<'a> Table<'a> {
     pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
         let node = self.get(key)?;
         match &node.value {
-            Value::Text(text) => self.understood(key, node, crate::duration::parse(text)),
+            Value::Text(text) => {
+                self.understood(key, node, self.unrepeated(text, crate::duration::parse(text)))
+            }
             _ => self.wrong_kind(key, node, "a duration in quotes, such as \"5s\" or \"14d\""),
         }
     }
@@ -159,6 +162,16 @@ impl<'a> Table<'a> {
         tables
     }
 
+    /// Every key of this table, whatever its name, with what `parse` makes of its value. For tables whose keys are not
+    /// Backstop's.
+    pub(crate) fn free<T>(self, parse: impl Fn(&Value) -> Result<T, String>) -> BTreeMap<String, T> {
+        let understood = |entry: &Entry| {
+            let value = self.understood(&entry.key, &entry.node, parse(&entry.node.value))?;
+            Some((entry.key.clone(), value))
+        };
+        self.node.entries().iter().filter_map(understood).collect()
+    }
+
     /// True if the key is there, faulty or not.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.node.entries().iter().any(|entry| entry.key == key)
@@ -210,9 +223,17 @@ impl<'a> Table<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         match &item.value {
-            Value::Text(text) => self.understood(key, item, parse(text)),
+            Value::Text(text) => self.understood(key, item, self.unrepeated(text, parse(text))),
             _ => self.wrong_kind(key, item, "a string in quotes"),
         }
+    }
+
+    /// The result without the text, where values are not repeated.
+    fn unrepeated<T>(&self, text: &str, result: Result<T, String>) -> Result<T, String> {
+        if self.found.discreet && !text.is_empty() {
+            return result.map_err(|message| message.replace(&format!("`{text}`"), "it").replace(text, "…"));
+        }
+        result
     }
 
     fn understood<T>(&self, key: &str, node: &Node, result: Result<T, String>) -> Option<T> {
@@ -222,7 +243,7 @@ impl<'a> Table<'a> {
     /// Says what was expected. Never shows the value: it might be a secret in the wrong place.
     fn wrong_kind<T>(&self, key: &str, node: &Node, expected: &str) -> Option<T> {
         let found = match &node.origin {
-            Origin::Line(_) => format!(", found {}", node.kind()),
+            Origin::Line(_) | Origin::Entry => format!(", found {}", node.kind()),
             Origin::Given(_) => String::new(),
         };
         self.found.push(&node.origin, self.full(key), format!("expected {expected}{found}"));

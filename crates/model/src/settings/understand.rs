@@ -11,6 +11,7 @@ use crate::topology::SourceRules;
 
 use super::document::Document;
 use super::faults::ConfigFaults;
+use super::recovery;
 use super::table::{Found, Table};
 use super::{
     ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderWish, RepositorySettings, RepositoryUrl,
@@ -95,6 +96,7 @@ fn shard(table: Table<'_>) -> Option<ShardSettings> {
     let schedule = table.read("schedule", |text| text.parse::<Schedule>().map_err(|error| error.to_string()));
     let retention = table.table("retention").map(retention);
     let archive = table.table("archive").map(archive);
+    let recovery = table.table("recovery").map(recovery::understood);
     table.finish();
     Some(ShardSettings {
         credentials: credentials?,
@@ -105,6 +107,7 @@ fn shard(table: Table<'_>) -> Option<ShardSettings> {
         schedule,
         retention,
         archive,
+        recovery: recovery.flatten(),
     })
 }
 
@@ -193,7 +196,7 @@ fn snapshot(table: Table<'_>) -> SnapshotSettings {
     SnapshotSettings { provider, work_dir, region, volume, complete_wait }
 }
 
-fn volume(table: Table<'_>) -> Option<VolumeHint> {
+pub(crate) fn volume(table: Table<'_>) -> Option<VolumeHint> {
     let tag = table.read("tag", VolumeHint::tag);
     let device = table.read("device", VolumeHint::device);
     if table.has("tag") == table.has("device") {
@@ -203,7 +206,7 @@ fn volume(table: Table<'_>) -> Option<VolumeHint> {
     tag.or(device)
 }
 
-fn freeze(table: Table<'_>) -> FreezeRules {
+pub(crate) fn freeze(table: Table<'_>) -> FreezeRules {
     let default = FreezeRules::default();
     let modes = [("auto", FreezeWish::Auto), ("lock-free", FreezeWish::LockFree), ("lock", FreezeWish::Lock)];
     let mode = table.choice("mode", &modes).unwrap_or(default.mode);
@@ -266,7 +269,7 @@ pub(crate) fn secret(table: &Table<'_>, key: &'static str) -> Option<SecretRef> 
     file.or(env).or(entry)
 }
 
-fn not_empty(text: &str) -> Result<String, String> {
+pub(crate) fn not_empty(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
@@ -276,11 +279,11 @@ fn variable(text: &str) -> Result<String, String> {
     if name { Ok(text.to_owned()) } else { Err("is not the name of an environment variable".to_owned()) }
 }
 
-fn absolute(text: &str) -> Result<PathBuf, String> {
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     if text.starts_with('/') { Ok(text.into()) } else { Err(format!("`{text}` is not an absolute path")) }
 }
 
-fn web_address(text: &str) -> Result<String, String> {
+pub(crate) fn web_address(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let host = host.map(|rest| rest.trim_end_matches('/'));
     match host {
