@@ -1,5 +1,6 @@
 //! How a shard's archive stands, for `status` and `check`.
 
+use backstop_model::archive::Alive;
 use backstop_model::archiving::{
     Around, Health, SourceSettings, archive_findings, archive_rpo_seconds, source_findings,
 };
@@ -54,6 +55,9 @@ pub async fn archive_health(
         let base = contents.history(line.number).first().map(|first| first.previous.clone());
         Some(base.into_iter().fold(held, |all: GtidSet, base| all.union(&base)))
     });
+    // What the archiver tells is some seconds old; what is stored is not.
+    let newest = contents.segments.iter().filter_map(|segment| Some(segment.committed?.1)).max();
+    let alive = alive.map(|alive| Alive { last_commit: alive.last_commit.max(newest), ..alive });
     let health = Health {
         shard,
         alive: alive.as_ref(),

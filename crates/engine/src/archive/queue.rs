@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
 /// A piece of the tail grows up to this size while it waits, in bytes.
-const PIECE: u64 = 8 << 20;
+pub(super) const PIECE: u64 = 8 << 20;
 
 /// A run of whole transactions of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(super) enum Work {
     Until(Duration),
     /// Archive a piece, whose bytes begin at this offset of the file. What comes now is another piece.
     Tail { source: ServerUuid, file: String, path: PathBuf, skip: u64, piece: Piece },
-    /// Archive a whole segment, of which nothing is archived.
+    /// Archive a whole segment.
     Seal { segment: Segment, path: PathBuf },
     /// Put a segment in the place of its pieces, which are all archived: at leisure.
     Replace { segment: Segment, path: PathBuf },
@@ -190,28 +190,21 @@ impl Queue {
 
     /// A piece of the segment that was begun last is in its file.
     pub(super) fn publish(&self, piece: Piece) {
-        let mut state = self.state();
-        let Some(spooled) = state.files.back_mut() else { return };
-        let transactions = piece.transactions;
-        let at = At { source: spooled.source, file: spooled.file.clone(), offset: piece.end };
-        let unsynced = Unsynced { at, path: spooled.path.clone(), piece: piece.clone() };
-        match spooled.pieces.back_mut() {
-            Some(last) if last.size() < PIECE => last.join(piece),
-            _ => spooled.pieces.push_back(piece),
-        }
-        if let Some(all) = &mut state.unsynced {
-            all.push(unsynced);
-        }
-        state.transactions.published += transactions;
-        drop(state);
+        self.state().publish(piece);
         self.changed.notify_waiters();
     }
 
-    /// The segment that was begun last is complete.
-    pub(super) fn seal(&self, segment: Segment) {
-        if let Some(spooled) = self.state().files.back_mut() {
+    /// The segment that was begun last is complete with this piece. Both are seen at once: a piece that is too large to be put by itself
+    /// never stands alone.
+    pub(super) fn seal(&self, segment: Segment, last: Piece) {
+        let mut state = self.state();
+        if last.size() > 0 {
+            state.publish(last);
+        }
+        if let Some(spooled) = state.files.back_mut() {
             spooled.sealed = Some(segment);
         }
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -228,7 +221,8 @@ impl Queue {
                 state.replacing += 1;
                 return Work::Replace { segment, path };
             }
-            if front.tails == 0 {
+            // Neither is a piece too large for memory put by itself.
+            if front.tails == 0 || front.pieces.iter().any(|piece| piece.size() > 2 * PIECE) {
                 let oldest = front.pieces.iter().filter_map(|piece| piece.since).min();
                 state.under_way = oldest;
                 return Work::Seal { segment, path };
@@ -385,9 +379,24 @@ impl Queue {
     }
 }
 
+impl State {
+    fn publish(&mut self, piece: Piece) {
+        let Some(spooled) = self.files.back_mut() else { return };
+        let at = At { source: spooled.source, file: spooled.file.clone(), offset: piece.end };
+        if let Some(all) = &mut self.unsynced {
+            all.push(Unsynced { at, path: spooled.path.clone(), piece: piece.clone() });
+        }
+        self.transactions.published += piece.transactions;
+        match spooled.pieces.back_mut() {
+            Some(last) if last.size() < PIECE => last.join(piece),
+            _ => spooled.pieces.push_back(piece),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     const PACE: Duration = Duration::from_millis(400);
@@ -442,8 +451,7 @@ mod tests {
         assert_eq!((queue.passed().archived, queue.oldest()), (2, None));
 
         // The rest of a complete file is archived at once, then the segment takes the place of all.
-        queue.publish(transaction(30, 40, 3, due));
-        queue.seal(segment(40));
+        queue.seal(segment(40), transaction(30, 40, 3, due));
         let piece = taken(queue.work(due, PACE));
         assert!(!queue.is_drained());
         queue.tail_archived(server(), &piece);
@@ -457,8 +465,7 @@ mod tests {
     fn a_file_of_which_nothing_is_archived_is_archived_as_a_whole() {
         let queue = Queue::default();
         queue.begin(server(), "binlog.000001", 0, "spool".into());
-        queue.publish(transaction(0, 40, 1, Duration::ZERO));
-        queue.seal(segment(40));
+        queue.seal(segment(40), transaction(0, 40, 1, Duration::ZERO));
         assert!(matches!(queue.work(Duration::ZERO, PACE), Work::Seal { .. }));
         queue.sealed(&segment(40));
         assert!(queue.is_drained());
@@ -466,5 +473,20 @@ mod tests {
         // What was begun and never sealed is void, and nothing of it is waited for.
         queue.begin(server(), "binlog.000002", 0, "spool".into());
         assert!(queue.is_drained());
+    }
+
+    #[test]
+    fn a_piece_too_large_for_memory_is_never_put_by_itself() {
+        let queue = Queue::default();
+        queue.hurry();
+        queue.begin(server(), "binlog.000001", 0, "spool".into());
+        queue.publish(transaction(0, 10, 1, Duration::ZERO));
+        let piece = taken(queue.work(Duration::ZERO, PACE));
+        queue.tail_archived(server(), &piece);
+        let end = 10 + (1 << 30);
+        queue.seal(segment(end), transaction(10, end, 2, Duration::ZERO));
+        assert!(matches!(queue.work(Duration::ZERO, PACE), Work::Seal { .. }));
+        queue.sealed(&segment(end));
+        assert_eq!(queue.passed().archived, 2);
     }
 }

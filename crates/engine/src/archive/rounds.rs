@@ -83,7 +83,12 @@ async fn round(
     match decide(state, &members, &from, &source)? {
         Decision::Behind(lacks) => {
             let what = format!("archive from {}: it has yet to replicate {lacks}", from.endpoint);
-            beside.trouble.is("source", &Fault::failed(what), REMIND);
+            let fault = Fault::failed(what).hint("see whether it replicates");
+            state.failures += 1;
+            if a.until == Until::CaughtUp && state.failures >= IMPATIENT {
+                return Err(fault);
+            }
+            beside.trouble.is("source", &fault, REMIND);
             Ok(Next::Wait(SURE))
         }
         Decision::Continue { from: start, gap } => {

@@ -16,7 +16,7 @@ use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 
-use super::queue::{Piece, Queue};
+use super::queue::{PIECE, Piece, Queue};
 
 /// What is written between two transactions stays in memory up to this size, in bytes.
 const BUFFER: usize = 256 * 1024;
@@ -103,6 +103,11 @@ impl Spool {
         self.open.as_ref().is_some_and(|open| open.piece.size() >= UNPUBLISHED)
     }
 
+    /// True if so much was written at once that it must not be put as a piece: the segment is to end here.
+    pub(super) fn should_seal(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.piece.size() >= PIECE)
+    }
+
     /// Hands on what is whole.
     pub(super) fn publish(&mut self) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
@@ -157,7 +162,6 @@ impl SegmentSink for Spool {
     }
 
     async fn seal(&mut self, segment: &Segment) -> Result<()> {
-        self.publish()?;
         let Some(mut open) = self.open.take() else { return Ok(()) };
         open.flush()?;
         if (open.source, &open.name) != (segment.source, &segment.file) {
@@ -166,7 +170,7 @@ impl SegmentSink for Spool {
         self.previous = segment.held_after();
         self.sealed.retain(|last| last.source != segment.source);
         self.sealed.push(segment.clone());
-        self.queue.seal(segment.clone());
+        self.queue.seal(segment.clone(), open.piece);
         Ok(())
     }
 }

@@ -88,10 +88,11 @@ impl Reader<'_> {
                     spool.expect(cutter.held());
                 }
             }
-            if spool.should_publish() {
+            let large = spool.should_seal();
+            if !large && spool.should_publish() {
                 publish(cutter, spool)?;
             }
-            if cutter.unsealed() >= SEGMENT || self.queue.tails() >= TAILS {
+            if large || cutter.unsealed() >= SEGMENT || self.queue.tails() >= TAILS {
                 cutter.cut(spool).await?;
             }
             self.room().await;
