@@ -19,7 +19,7 @@ use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::recovered::{option_name, recovered_settings};
 use backstop_model::report::RecoverSeconds;
 use backstop_model::topology::current_primary;
-use backstop_repo::{Manifest, Reader};
+use backstop_repo::Reader;
 
 use crate::journal::Steps;
 use crate::ports::{
@@ -77,8 +77,7 @@ pub struct RebuildRequest {
 /// As [`rebuild`], up to its first change.
 pub async fn plan(r: &Rebuild<'_>) -> Result<(RebuildPlan, Changes)> {
     guard::target_directory(&r.request.into)?;
-    let manifest = r.reader.manifest(&r.request.backup_id).await?;
-    let decided = r.world.unless_stopped(decide::decide(r, &manifest)).await?;
+    let decided = r.world.unless_stopped(decide::decide(r)).await?;
     let changes = r.infrastructure.plan(&decided.wanted(Protection::Off)).await?;
     Ok((decided.plan(), changes))
 }
@@ -100,21 +99,21 @@ pub async fn rebuild(r: &Rebuild<'_>) -> Result<RebuildReport> {
 
 async fn story(r: &Rebuild<'_>, steps: &mut Steps<'_>) -> Result<RebuildReport> {
     let begun = Lap::start(r.world);
-    let manifest = r.world.unless_stopped(r.reader.manifest(&r.request.backup_id)).await?;
-    let decided = steps.once("decide", r.world.unless_stopped(decide::decide(r, &manifest))).await?;
+    let decided = steps.once("decide", r.world.unless_stopped(decide::decide(r))).await?;
     decided.is_of(&r.request)?;
 
     let mut seconds = RecoverSeconds::default();
     let lap = Lap::start(r.world);
-    let made = match steps.output("hand_over")? {
-        Some(made) => made,
-        None => apply(r, steps, &decided).await?,
+    // Once a server may run on it, nothing of the machine is touched any more.
+    let made = match steps.output("apply")? {
+        Some(made) if steps.has_begun("configure") => made,
+        _ => apply(r, steps, &decided).await?,
     };
     seconds.materialise = lap.seconds();
     let lap = Lap::start(r.world);
     if !steps.is_done("hand_over") {
         // Again, since the server may have been stopped, or the primary have changed, after an earlier run.
-        steps.again("configure", configure(r, &manifest, &decided, &made)).await?;
+        steps.again("configure", configure(r, &decided, &made)).await?;
     }
     seconds.start = lap.seconds();
     let lap = Lap::start(r.world);
@@ -122,7 +121,7 @@ async fn story(r: &Rebuild<'_>, steps: &mut Steps<'_>) -> Result<RebuildReport> 
     seconds.join = lap.seconds();
     steps.once("protect", r.infrastructure.apply(&decided.wanted(Protection::On))).await?;
     let loading = steps.once("loaded", r.world.unless_stopped(loaded::loaded(r, &made))).await?;
-    steps.once("hand_over", async { Ok(made.clone()) }).await?;
+    steps.once("hand_over", async { Ok(()) }).await?;
     seconds.total = begun.seconds();
     Ok(RebuildReport::of(decided, made, held, loading, seconds))
 }
@@ -130,9 +129,6 @@ async fn story(r: &Rebuild<'_>, steps: &mut Steps<'_>) -> Result<RebuildReport> 
 /// Makes the instance, or goes on with it. A first failure is followed by one attempt that goes on in the same state: most
 /// broken attempts are cut connections.
 async fn apply(r: &Rebuild<'_>, steps: &mut Steps<'_>, decided: &Decided) -> Result<Made> {
-    if steps.is_done("protect") {
-        return steps.again("apply", r.infrastructure.apply(&decided.wanted(Protection::On))).await;
-    }
     let wanted = decided.wanted(Protection::Off);
     match steps.again("apply", r.infrastructure.apply(&wanted)).await {
         Err(fault) if fault.kind == Kind::Failed => {
@@ -144,16 +140,16 @@ async fn apply(r: &Rebuild<'_>, steps: &mut Steps<'_>, decided: &Decided) -> Res
 }
 
 /// Has the server configured, with the primary of this moment to follow.
-async fn configure(r: &Rebuild<'_>, manifest: &Manifest, decided: &Decided, made: &Made) -> Result<()> {
+async fn configure(r: &Rebuild<'_>, decided: &Decided, made: &Made) -> Result<()> {
     let members = r.world.unless_stopped(r.topology.look()).await?;
     let (primary, _) = current_primary(&members)?;
-    let options = recovered_settings(&manifest.facts.settings).kept;
+    let options = recovered_settings(&decided.settings).kept;
     let site = Site {
         inventory: made.inventory.clone(),
         backup_id: decided.backup_id.clone(),
-        gtid_executed: manifest.facts.gtid_executed.clone(),
-        server_version: manifest.facts.server_version.clone(),
-        recorded: manifest.facts.settings.clone(),
+        gtid_executed: decided.gtid_executed.clone(),
+        server_version: decided.server_version.clone(),
+        recorded: decided.settings.clone(),
         options: options.into_iter().map(|(name, value)| (option_name(&name), value)).collect(),
         server_id: decided.server_id,
         primary: primary.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_engine::ports::Topology;
+use backstop_engine::ports::{Doorbell, Topology};
 use backstop_model::fault::{Fault, Result};
 use backstop_model::ids::Endpoint;
 use backstop_model::topology::{InstanceState, Member, Unusable, Verdict};
@@ -44,6 +44,13 @@ impl Members {
 impl Topology for Members {
     async fn look(&self) -> Result<Vec<Member>> {
         Ok(join_all(self.members.iter().map(|endpoint| self.ask(endpoint))).await)
+    }
+}
+
+#[async_trait]
+impl Doorbell for Members {
+    async fn ask(&self, server: &Endpoint) -> Member {
+        Self::ask(self, server).await
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use backstop_model::report::VolumeState;
+use backstop_model::server::{RecordedSettings, ServerVersion};
 use backstop_repo::Storage;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BackupId, Fault, GtidSet, Kind, Manifest, Protection, Rebuild, RebuildRequest, Result, ShardName, Wanted,
+    BackupId, Fault, GtidSet, Kind, Protection, Rebuild, RebuildRequest, Result, ShardName, Wanted,
     current_primary, join,
 };
 
@@ -31,6 +32,8 @@ pub struct Decided {
     pub(super) snapshots: BTreeMap<String, String>,
     pub(super) gtid_executed: GtidSet,
     pub(super) server_id: u32,
+    pub(super) server_version: ServerVersion,
+    pub(super) settings: RecordedSettings,
     folder: PathBuf,
 }
 
@@ -50,7 +53,8 @@ pub struct RebuildPlan {
 }
 
 /// Checks everything that can be known beforehand, and decides what must not change on a resume.
-pub(super) async fn decide(r: &Rebuild<'_>, manifest: &Manifest) -> Result<Decided> {
+pub(super) async fn decide(r: &Rebuild<'_>) -> Result<Decided> {
+    let manifest = r.reader.manifest(&r.request.backup_id).await?;
     let Storage::Ebs { snapshot_ids, region } = &manifest.storage else {
         return Err(Fault::refused(format!("backup {} is no volume snapshot", r.request.backup_id)));
     };
@@ -72,6 +76,8 @@ pub(super) async fn decide(r: &Rebuild<'_>, manifest: &Manifest) -> Result<Decid
         snapshots: devices(snapshot_ids)?,
         gtid_executed: manifest.facts.gtid_executed.clone(),
         server_id: join::server_id(r.world, &members),
+        server_version: manifest.facts.server_version.clone(),
+        settings: manifest.facts.settings.clone(),
         folder: folder(&r.request)?,
     })
 }

@@ -17,7 +17,7 @@ pub(super) const KEYS: [&str; 10] = [
 ];
 
 /// Keys of a shard.
-pub(super) const SHARD_KEYS: [&str; 29] = [
+pub(super) const SHARD_KEYS: [&str; 34] = [
     "credentials.file",
     "credentials.env",
     "credentials.secrets_manager",
@@ -47,6 +47,11 @@ pub(super) const SHARD_KEYS: [&str; 29] = [
     "archive.from",
     "archive.semi_sync",
     "archive.ack",
+    "recovery.terraform",
+    "recovery.playbook",
+    "recovery.subnets",
+    "recovery.variables",
+    "recovery.state",
 ];
 
 /// The variable that sets a key: `BACKSTOP_`, then the key in capitals with `_` for every other character, as

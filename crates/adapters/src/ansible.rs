@@ -1,0 +1,191 @@
+//! Configures a recovered server with an Ansible playbook.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_engine::ports::{Playbook, Site};
+use backstop_engine::world::World;
+use backstop_model::credentials::Credentials;
+use backstop_model::fault::{Context, Fault, Result};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::child::Errand;
+use crate::command::last_lines;
+
+/// How long one run may take: a server may have a long crash recovery, and a long way to catch up.
+const DEADLINE: Duration = Duration::from_secs(4 * 3600);
+
+/// A playbook, run by `ansible-playbook`.
+///
+/// It is given the inventory of the one host, and these variables: `backstop_shard` and others from the inventory;
+/// `backstop_backup_id`, `backstop_gtid_executed` (the whole set), `backstop_server_version`, `backstop_recorded_settings`
+/// and `backstop_options` (maps of texts), `backstop_server_id`, `backstop_primary_host`, `backstop_primary_port`; and from a file
+/// that only its owner can read, and that is removed afterwards: `backstop_mysql_user`, `backstop_mysql_password`,
+/// `backstop_replication_user`, `backstop_replication_password`.
+pub struct Ansible {
+    playbook: PathBuf,
+    credentials: Credentials,
+    world: World,
+}
+
+impl Ansible {
+    /// Runs this playbook, which logs in to MySQL with these credentials.
+    pub fn new(playbook: PathBuf, credentials: Credentials, world: World) -> Self {
+        Self { playbook, credentials, world }
+    }
+
+    fn secrets(&self) -> Value {
+        let replication = self.credentials.replication_account();
+        json!({
+            "backstop_mysql_user": self.credentials.user,
+            "backstop_mysql_password": self.credentials.password.expose_secret(),
+            "backstop_replication_user": replication.user,
+            "backstop_replication_password": replication.password.expose_secret(),
+        })
+    }
+
+    /// A playbook that tells what it must not is not repeated.
+    fn discreet(&self, text: &str) -> String {
+        let replication = self.credentials.replication_account();
+        let hidden = [self.credentials.password.expose_secret(), replication.password.expose_secret()];
+        hidden
+            .iter()
+            .filter(|secret| !secret.is_empty())
+            .fold(text.to_owned(), |text, secret| text.replace(*secret, "…"))
+    }
+
+    fn errand(&self, site: &Site, files: &Files) -> Errand<'_> {
+        let folder = self.playbook.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut args: Vec<OsString> = vec!["-i".into(), files.inventory.clone().into()];
+        for file in [&files.variables, &files.secrets] {
+            let mut argument = OsString::from("@");
+            argument.push(file);
+            args.extend(["-e".into(), argument]);
+        }
+        args.push(self.playbook.clone().into());
+        Errand {
+            doing: "configure the server with Ansible".to_owned(),
+            program: PathBuf::from("ansible-playbook"),
+            args,
+            environment: vec![
+                ("ANSIBLE_NOCOLOR", "1".into()),
+                ("ANSIBLE_FORCE_COLOR", "0".into()),
+                ("ANSIBLE_NOCOWS", "1".into()),
+                ("ANSIBLE_RETRY_FILES_ENABLED", "0".into()),
+                ("PYTHONUNBUFFERED", "1".into()),
+            ],
+            // Its ansible.cfg and collections lie beside it.
+            directory: folder.unwrap_or(&site.folder).to_owned(),
+            log: site.folder.join("ansible.log"),
+            lock: site.folder.join("ansible.running"),
+            deadline: DEADLINE,
+            world: &self.world,
+        }
+    }
+}
+
+#[async_trait]
+impl Playbook for Ansible {
+    async fn run(&self, site: &Site) -> Result<()> {
+        let files = Files::in_folder(&site.folder);
+        write(&files.inventory, &site.inventory)?;
+        write(&files.variables, &variables(site).to_string())?;
+        write(&files.secrets, &self.secrets().to_string())?;
+        let _removed = Removed(&files.secrets);
+        let mut failures = Vec::new();
+        let ended = self.errand(site, &files).run(|line| {
+            if let Some(task) = line.strip_prefix("TASK [").and_then(|rest| rest.split_once(']')) {
+                self.world.reporter.notice(task.0);
+            } else if line.starts_with("fatal:") || line.starts_with("ERROR") || line.starts_with("[ERROR]") {
+                failures.push(self.discreet(&message(line)));
+            }
+        });
+        let ended = ended.await?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        let why = if failures.is_empty() {
+            self.discreet(&last_lines(&ended.said, 8))
+        } else {
+            failures.join("; ")
+        };
+        let log = site.folder.join("ansible.log");
+        Err(Fault::failed(format!("configure the server with Ansible: {why}"))
+            .hint(format!("all that Ansible said is in {}", log.display())))
+    }
+}
+
+/// What a run of the playbook reads.
+struct Files {
+    inventory: PathBuf,
+    variables: PathBuf,
+    secrets: PathBuf,
+}
+
+impl Files {
+    fn in_folder(folder: &Path) -> Self {
+        Self {
+            inventory: folder.join("inventory.yml"),
+            variables: folder.join("variables.json"),
+            secrets: folder.join("secrets.json"),
+        }
+    }
+}
+
+/// A file that is removed when this is dropped.
+struct Removed<'a>(&'a Path);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        // The next run writes it anew and removes it then; its folder is its owner's alone.
+        let _ = std::fs::remove_file(self.0);
+    }
+}
+
+fn variables(site: &Site) -> Value {
+    json!({
+        "backstop_backup_id": site.backup_id,
+        "backstop_gtid_executed": site.gtid_executed.to_string(),
+        "backstop_server_version": site.server_version.to_string(),
+        "backstop_recorded_settings": site.recorded,
+        "backstop_options": site.options,
+        "backstop_server_id": site.server_id,
+        "backstop_primary_host": site.primary.host,
+        "backstop_primary_port": site.primary.port,
+    })
+}
+
+/// `fatal: [host]: FAILED! => {"msg": "…"}` in the words of its `msg`.
+fn message(line: &str) -> String {
+    let told = line.split_once("=> ").and_then(|(_, object)| serde_json::from_str::<Value>(object).ok());
+    let msg = told.as_ref().and_then(|told| told["msg"].as_str());
+    msg.map_or_else(|| line.to_owned(), str::to_owned)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let what = format!("write {}", path.display());
+    let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    options.failed(&what)?.write_all(text.as_bytes()).failed(&what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_in_its_own_words() {
+        assert_eq!(
+            message(r#"fatal: [db]: FAILED! => {"changed": false, "msg": "no such volume"}"#),
+            "no such volume"
+        );
+        assert_eq!(
+            message("ERROR! the playbook could not be found"),
+            "ERROR! the playbook could not be found"
+        );
+    }
+}

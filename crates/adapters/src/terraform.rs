@@ -1,0 +1,277 @@
+//! Makes the instance of a recovery with Terraform: a root module of the user's, a remote state with one key per recovery.
+
+mod events;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_engine::ports::{Changes, Infrastructure, Made, Protection, Wanted};
+use backstop_engine::world::World;
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::settings::RecoverySettings;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::child::{Ended, Errand};
+use crate::command::output;
+use events::Events;
+
+/// How long one run of it may take.
+const DEADLINE: Duration = Duration::from_secs(1800);
+/// How long it waits for another that holds the state.
+const LOCK: &str = "-lock-timeout=300s";
+/// How long reading its outputs may take.
+const OUTPUTS: Duration = Duration::from_secs(120);
+
+/// A root module of Terraform's.
+pub struct Terraform {
+    settings: RecoverySettings,
+    world: World,
+}
+
+impl Terraform {
+    /// Runs `terraform` for this root module.
+    pub fn new(settings: RecoverySettings, world: World) -> Self {
+        Self { settings, world }
+    }
+
+    /// Prepares a folder: variables, where the state is, and Terraform's own data.
+    async fn init(&self, wanted: &Wanted, folder: &Path) -> Result<()> {
+        make_private(folder).failed(format!("create {}", folder.display()))?;
+        write(&folder.join("recovery.tfvars.json"), &self.variables(wanted).to_string())?;
+        write(&folder.join("state.tfbackend"), &backend(&self.settings.state, &wanted.recovery_id))?;
+        let state = folder.join("state.tfbackend");
+        let args = ["init", "-input=false", "-no-color", "-reconfigure"].map(OsString::from);
+        let ended = self
+            .run(
+                folder,
+                "prepare Terraform",
+                args.into_iter().chain([option("-backend-config=", &state)]),
+                |_| {},
+            )
+            .await?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        Err(events::fault("prepare Terraform", &folder.join("terraform.log"), &ended.said, &[]))
+    }
+
+    /// Plans into `folder/plan`. Anything that would be destroyed is refused: a recovery only ever adds.
+    async fn planned(&self, folder: &Path, lock: &str) -> Result<Changes> {
+        let (variables, plan) = (folder.join("recovery.tfvars.json"), folder.join("plan"));
+        let args = ["plan", "-input=false", "-no-color", "-json", lock].map(OsString::from);
+        let args = args.into_iter().chain([option("-var-file=", &variables), option("-out=", &plan)]);
+        let changes = self.events(folder, "plan with Terraform", args).await?.changes;
+        if changes.destroy == 0 {
+            return Ok(changes);
+        }
+        Err(Fault::refused(format!(
+            "Terraform would destroy {} things: {}",
+            changes.destroy,
+            changes.told.join("; ")
+        ))
+        .hint("see what changed in the root module since this recovery began"))
+    }
+
+    async fn events(
+        &self,
+        folder: &Path,
+        doing: &str,
+        args: impl Iterator<Item = OsString>,
+    ) -> Result<Events> {
+        let mut events = Events::default();
+        let reporter = &self.world.reporter;
+        let ended = self
+            .run(folder, doing, args, |line| {
+                if let Some(told) = events.take(line) {
+                    reporter.notice(&told);
+                }
+            })
+            .await?;
+        if ended.status.success() {
+            return Ok(events);
+        }
+        Err(events::fault(doing, &folder.join("terraform.log"), &ended.said, &events.errors))
+    }
+
+    async fn run(
+        &self,
+        folder: &Path,
+        doing: &str,
+        args: impl Iterator<Item = OsString>,
+        told: impl FnMut(&str),
+    ) -> Result<Ended> {
+        let root = option("-chdir=", &self.settings.terraform);
+        let errand = Errand {
+            doing: doing.to_owned(),
+            program: PathBuf::from("terraform"),
+            args: std::iter::once(root).chain(args).collect(),
+            environment: environment(folder),
+            directory: folder.to_owned(),
+            log: folder.join("terraform.log"),
+            lock: folder.join("terraform.running"),
+            deadline: DEADLINE,
+            world: &self.world,
+        };
+        errand.run(told).await
+    }
+
+    async fn outputs(&self, folder: &Path) -> Result<Made> {
+        let mut command = Command::new("terraform");
+        command.arg(option("-chdir=", &self.settings.terraform)).args(["output", "-json", "-no-color"]);
+        command.envs(environment(folder)).current_dir(folder);
+        let said = output(&mut command, OUTPUTS, "read Terraform's outputs").await?;
+        let outputs: BTreeMap<String, Output> =
+            serde_json::from_str(&said).failed("read Terraform's outputs")?;
+        made(&outputs).map_err(|fault| {
+            let root = self.settings.terraform.display();
+            fault.hint(format!("deploy/terraform/examples/recovery has what {root} must tell"))
+        })
+    }
+
+    /// The user's variables and Backstop's, which no user's may replace.
+    fn variables(&self, wanted: &Wanted) -> Value {
+        let mut variables: serde_json::Map<_, _> = self.settings.variables.clone().into_iter().collect();
+        let own = json!({
+            "recovery_id": wanted.recovery_id,
+            "shard": wanted.shard,
+            "primary_availability_zone": wanted.primary_zone,
+            "availability_zone": wanted.zone,
+            "subnet_id": wanted.subnet,
+            "snapshots": wanted.snapshots,
+            "protected": wanted.protection == Protection::On,
+        });
+        variables.extend(own.as_object().cloned().unwrap_or_default());
+        Value::Object(variables)
+    }
+}
+
+#[async_trait]
+impl Infrastructure for Terraform {
+    async fn plan(&self, wanted: &Wanted) -> Result<Changes> {
+        let folder = tempfile::tempdir().failed("make a temporary folder")?;
+        self.init(wanted, folder.path()).await?;
+        self.planned(folder.path(), "-lock=false").await
+    }
+
+    async fn apply(&self, wanted: &Wanted) -> Result<Made> {
+        let folder = &wanted.folder;
+        self.init(wanted, folder).await?;
+        self.planned(folder, LOCK).await?;
+        let args = ["apply", "-input=false", "-no-color", "-json", LOCK].map(OsString::from);
+        let plan = folder.join("plan").into_os_string();
+        self.events(folder, "apply with Terraform", args.into_iter().chain([plan])).await?;
+        self.outputs(folder).await
+    }
+
+    async fn destroy(&self, wanted: &Wanted) -> Result<()> {
+        let folder = &wanted.folder;
+        self.init(wanted, folder).await?;
+        let args =
+            ["destroy", "-input=false", "-auto-approve", "-no-color", "-json", LOCK].map(OsString::from);
+        let variables = option("-var-file=", &folder.join("recovery.tfvars.json"));
+        self.events(folder, "destroy with Terraform", args.into_iter().chain([variables])).await?;
+        Ok(())
+    }
+}
+
+/// One output, as `terraform output -json` gives it.
+#[derive(Deserialize)]
+struct Output {
+    value: Value,
+}
+
+fn made(outputs: &BTreeMap<String, Output>) -> Result<Made> {
+    let missing =
+        |name: &str| Fault::new(Kind::Usage, format!("Terraform's root module has no output `{name}`"));
+    let text = |name: &str| {
+        let value = outputs.get(name).and_then(|output| output.value.as_str());
+        value.map(str::to_owned).ok_or_else(|| missing(name))
+    };
+    let ids = outputs.get("volume_ids").and_then(|output| output.value.as_array());
+    let ids = ids.ok_or_else(|| missing("volume_ids"))?;
+    Ok(Made {
+        server: text("mysql_host")?.parse().fault(Kind::Usage, "read output `mysql_host`")?,
+        instance_id: text("instance_id")?,
+        volume_ids: ids.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        inventory: text("ansible_inventory")?,
+    })
+}
+
+fn environment(folder: &Path) -> Vec<(&'static str, OsString)> {
+    vec![
+        ("TF_DATA_DIR", folder.join("terraform").into()),
+        ("TF_INPUT", "0".into()),
+        ("TF_IN_AUTOMATION", "1".into()),
+        ("CHECKPOINT_DISABLE", "1".into()),
+    ]
+}
+
+/// Where the state is: as configured, locked, under the recovery's own key.
+fn backend(state: &BTreeMap<String, String>, recovery_id: &str) -> String {
+    let mut all = state.clone();
+    let prefix = all.remove("prefix").unwrap_or_else(|| "backstop/recoveries".to_owned());
+    all.insert("key".to_owned(), format!("{}/{recovery_id}.tfstate", prefix.trim_matches('/')));
+    if !all.contains_key("dynamodb_table") {
+        all.entry("use_lockfile".to_owned()).or_insert_with(|| "true".to_owned());
+    }
+    all.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect()
+}
+
+/// A string in Terraform's language.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string().replace("${", "$${").replace("%{", "%%{")
+}
+
+fn option(name: &str, path: &Path) -> OsString {
+    let mut option = OsString::from(name);
+    option.push(path);
+    option
+}
+
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let what = format!("write {}", path.display());
+    let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    options.failed(&what)?.write_all(text.as_bytes()).failed(&what)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_recovery_has_a_locked_state_of_its_own() {
+        let state = BTreeMap::from([("bucket".to_owned(), "a\"${b}".to_owned())]);
+        assert_eq!(
+            backend(&state, "r-1"),
+            "bucket = \"a\\\"$${b}\"\nkey = \"backstop/recoveries/r-1.tfstate\"\nuse_lockfile = \"true\"\n"
+        );
+        let table = BTreeMap::from([
+            ("dynamodb_table".to_owned(), "locks".to_owned()),
+            ("prefix".to_owned(), "/x/".to_owned()),
+        ]);
+        assert_eq!(backend(&table, "r-1"), "dynamodb_table = \"locks\"\nkey = \"x/r-1.tfstate\"\n");
+    }
+
+    #[test]
+    fn outputs_are_understood_or_named() {
+        let outputs = |text: &str| serde_json::from_str::<BTreeMap<String, Output>>(text).unwrap();
+        let all = r#"{"mysql_host":{"value":"10.0.0.1:3307"},"instance_id":{"value":"i-1"},
+            "volume_ids":{"value":["vol-1"]},"ansible_inventory":{"value":"mysql: {}"}}"#;
+        let found = made(&outputs(all)).unwrap();
+        assert_eq!((found.server.port, found.volume_ids.as_slice()), (3307, &["vol-1".to_owned()][..]));
+        let fault = made(&outputs(&all.replace("instance_id", "other"))).unwrap_err();
+        assert!(fault.kind == Kind::Usage && fault.message.contains("`instance_id`"), "{fault}");
+    }
+}

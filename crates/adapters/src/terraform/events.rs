@@ -1,0 +1,138 @@
+//! What Terraform says with `-json`: one object a line.
+
+use std::path::Path;
+
+use backstop_engine::ports::Changes;
+use backstop_model::fault::{Fault, Kind};
+use serde::Deserialize;
+
+use crate::command::last_lines;
+
+/// What was said so far.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// What will be, or was, changed.
+    pub(super) changes: Changes,
+    /// The errors, each in one line.
+    pub(super) errors: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "@message", default)]
+    message: String,
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    changes: Option<Summary>,
+    #[serde(default)]
+    diagnostic: Option<Diagnostic>,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    add: u64,
+    change: u64,
+    remove: u64,
+}
+
+#[derive(Deserialize)]
+struct Diagnostic {
+    severity: String,
+    summary: String,
+    #[serde(default)]
+    detail: String,
+    #[serde(default)]
+    address: Option<String>,
+}
+
+impl Events {
+    /// Takes a line; gives what of it an operator should see. Lines that are no event are of nobody's concern here: the log has
+    /// them.
+    pub(super) fn take(&mut self, line: &str) -> Option<String> {
+        let line: Line = serde_json::from_str(line).ok()?;
+        match (line.kind.as_str(), line.changes, line.diagnostic) {
+            ("change_summary", Some(summary), _) => {
+                (self.changes.add, self.changes.change, self.changes.destroy) =
+                    (summary.add, summary.change, summary.remove);
+                Some(line.message)
+            }
+            ("planned_change", _, _) => {
+                self.changes.told.push(line.message);
+                None
+            }
+            ("apply_start" | "apply_complete" | "apply_errored", _, _) => Some(line.message),
+            ("diagnostic", _, Some(diagnostic)) if diagnostic.severity == "error" => {
+                self.errors.push(diagnostic.in_words());
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Diagnostic {
+    fn in_words(&self) -> String {
+        let detail = self.detail.split_whitespace().collect::<Vec<_>>().join(" ");
+        let address = self.address.as_ref().map(|address| format!(" ({address})")).unwrap_or_default();
+        if detail.is_empty() {
+            return format!("{}{address}", self.summary);
+        }
+        format!("{}{address}: {detail}", self.summary)
+    }
+}
+
+/// What a failed run means.
+pub(super) fn fault(doing: &str, log: &Path, said: &str, errors: &[String]) -> Fault {
+    let why = if errors.is_empty() { last_lines(said, 8) } else { errors.join("; ") };
+    let any = |words: &[&str]| words.iter().any(|word| why.contains(word));
+    let log = format!("all that Terraform said is in {}", log.display());
+    let (kind, hint) = if any(&["Error acquiring the state lock"]) {
+        (
+            Kind::Held,
+            format!(
+                "wait for who holds it; if nobody lives that does, `terraform force-unlock` with the id that is named; {log}"
+            ),
+        )
+    } else if any(&[
+        "UnauthorizedOperation",
+        "AccessDenied",
+        "is not authorized",
+        "No valid credential",
+        "ExpiredToken",
+    ]) {
+        (Kind::Denied, format!("give the role that runs this what is named, see docs/aws.md; {log}"))
+    } else if any(&["precondition failed", "postcondition failed", "Invalid value for variable"]) {
+        (Kind::Refused, log)
+    } else {
+        (Kind::Failed, log)
+    };
+    Fault::new(kind, format!("{doing}: {why}")).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = r#"{"@level":"info","@message":"Terraform 1.11.4","type":"version"}
+{"@message":"aws_instance.mysql: Plan to create","type":"planned_change","change":{}}
+{"@message":"Plan: 5 to add, 0 to change, 1 to destroy.","type":"change_summary","changes":{"add":5,"change":0,"import":0,"remove":1,"operation":"plan"}}
+{"@message":"aws_instance.mysql: Creating...","type":"apply_start","hook":{}}
+not an event
+{"@message":"Error: x","type":"diagnostic","diagnostic":{"severity":"error","summary":"creating EC2 Instance","detail":"UnauthorizedOperation:\n  You are not","address":"aws_instance.mysql"}}"#;
+
+    #[test]
+    fn changes_progress_and_errors() {
+        let mut events = Events::default();
+        let told: Vec<_> = SAID.lines().filter_map(|line| events.take(line)).collect();
+        assert_eq!(told, ["Plan: 5 to add, 0 to change, 1 to destroy.", "aws_instance.mysql: Creating..."]);
+        assert_eq!((events.changes.add, events.changes.destroy), (5, 1));
+        assert_eq!(events.changes.told, ["aws_instance.mysql: Plan to create"]);
+        let fault = fault("apply", Path::new("/l"), SAID, &events.errors);
+        assert_eq!(fault.kind, Kind::Denied);
+        assert_eq!(
+            fault.message,
+            "apply: creating EC2 Instance (aws_instance.mysql): UnauthorizedOperation: You are not"
+        );
+    }
+}

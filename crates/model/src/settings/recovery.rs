@@ -1,0 +1,143 @@
+//! `recovery` of a shard: how an instance is made from EBS snapshots.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::document::{Node, Value};
+use super::table::Table;
+use super::understand::absolute;
+
+/// The variables of the root module that Backstop gives itself.
+const OWN: [&str; 7] = [
+    "recovery_id",
+    "shard",
+    "primary_availability_zone",
+    "availability_zone",
+    "subnet_id",
+    "snapshots",
+    "protected",
+];
+
+/// How an instance is made from EBS snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoverySettings {
+    /// The folder of the Terraform root module that makes it; an absolute path.
+    pub terraform: PathBuf,
+    /// The Ansible playbook that configures the server on it; an absolute path.
+    pub playbook: PathBuf,
+    /// Availability zone to subnet: where it may be made. At least one.
+    pub subnets: BTreeMap<String, String>,
+    /// Further variables of the root module. No secrets: they are kept in the state.
+    pub variables: BTreeMap<String, serde_json::Value>,
+    /// Where Terraform keeps its state: the arguments of its S3 backend but for the key, and `prefix`, which the keys begin
+    /// with. At least `bucket`.
+    pub state: BTreeMap<String, String>,
+}
+
+pub(super) fn understood(table: Table<'_>) -> Option<RecoverySettings> {
+    let terraform = table.read("terraform", absolute);
+    let terraform = table.required("terraform", terraform, "terraform = \"/etc/backstop/recovery\"");
+    let playbook = table.read("playbook", absolute);
+    let playbook = table.required("playbook", playbook, "playbook = \"/etc/backstop/recover.yml\"");
+    let subnets = table.table_such_as("subnets", "{ eu-central-1b = \"subnet-…\" }").map(|t| t.free(text));
+    let subnets = table.required("subnets", subnets, "subnets = { eu-central-1b = \"subnet-…\" }");
+    if subnets.as_ref().is_some_and(BTreeMap::is_empty) {
+        table.refuse("subnets", "name at least one");
+    }
+    let variables = table.table("variables").map(|t| t.free(json)).unwrap_or_default();
+    if let Some(own) = OWN.iter().find(|own| variables.contains_key(**own)) {
+        table.refuse("variables", format!("`{own}` is given by Backstop"));
+    }
+    let state = table.table_such_as("state", "{ bucket = \"…\" }").map(|t| t.free(text));
+    let state = table.required("state", state, "state = { bucket = \"…\", region = \"…\" }");
+    if let Some(state) = &state {
+        if !state.contains_key("bucket") {
+            table.refuse("state", "names no `bucket`: write state = { bucket = \"…\", region = \"…\" }");
+        }
+        if state.contains_key("key") {
+            table.refuse(
+                "state",
+                "`key` is given by Backstop, one for each recovery; write `prefix` for what they begin with",
+            );
+        }
+    }
+    table.finish();
+    Some(RecoverySettings {
+        terraform: terraform?,
+        playbook: playbook?,
+        subnets: subnets?,
+        variables,
+        state: state?,
+    })
+}
+
+/// Text, or what Terraform makes of it.
+fn text(value: &Value) -> Result<String, String> {
+    match value {
+        Value::Text(text) if text.trim().is_empty() => Err("is empty".to_owned()),
+        Value::Text(text) => Ok(text.clone()),
+        Value::Boolean(value) => Ok(value.to_string()),
+        Value::Integer(number) => Ok(number.to_string()),
+        _ => Err("expected a string in quotes".to_owned()),
+    }
+}
+
+fn json(value: &Value) -> Result<serde_json::Value, String> {
+    let node = |node: &Node| json(&node.value);
+    Ok(match value {
+        Value::Text(text) => text.clone().into(),
+        Value::Boolean(value) => (*value).into(),
+        Value::Integer(number) => i64::try_from(*number).map_err(|_| "is too large".to_owned())?.into(),
+        Value::List(items) => items.iter().map(node).collect::<Result<Vec<_>, _>>()?.into(),
+        Value::Table(entries) => {
+            let entries =
+                entries.iter().map(|entry| Ok::<_, String>((entry.key.clone(), node(&entry.node)?)));
+            serde_json::Value::Object(entries.collect::<Result<_, _>>()?)
+        }
+        Value::Other(kind) => return Err(format!("{kind} cannot be given to Terraform")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(recovery: &str) -> Result<RecoverySettings, String> {
+        let text = format!(
+            "[repository]\nurl = \"file:///b\"\n[shards.a]\ncredentials = {{ env = \"A\" }}\n\
+             topology = {{ members = [\"db1:3306\"] }}\n[shards.a.recovery]\n{recovery}"
+        );
+        let settings = crate::settings::parse(&text, "b.toml").map_err(|faults| faults.to_string())?;
+        Ok(settings.shards.into_values().next().unwrap().recovery.unwrap())
+    }
+
+    const ALL: &str = "terraform = \"/r\"\nplaybook = \"/p.yml\"\nsubnets = { eu-1b = \"subnet-1\" }\n\
+                       state = { bucket = \"s\", encrypt = true }\n";
+
+    #[test]
+    fn everything_that_may_be_said() {
+        let read =
+            read(&format!("{ALL}variables = {{ size = 3, ids = [\"a\"], deep = {{ on = true }} }}")).unwrap();
+        assert_eq!(read.subnets["eu-1b"], "subnet-1");
+        assert_eq!(read.state["encrypt"], "true");
+        assert_eq!(read.variables["ids"], serde_json::json!(["a"]));
+        assert_eq!(read.variables["deep"], serde_json::json!({"on": true}));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (recovery, words) in [
+            ("", "recovery"),
+            (&ALL.replace("\"/r\"", "\"r\""), "`r` is not an absolute path"),
+            (&ALL.replace("bucket", "basket"), "names no `bucket`"),
+            (&ALL.replace("encrypt = true", "key = \"k\""), "`key` is given by Backstop"),
+            (&format!("{ALL}variables = {{ subnet_id = \"x\" }}"), "`subnet_id` is given by Backstop"),
+            (&format!("{ALL}terafrom = \"/x\""), "terafrom"),
+            (&ALL.replace("\"subnet-1\"", "1.5"), "expected a string"),
+        ] {
+            let faults = read(recovery).unwrap_err();
+            assert!(faults.contains(words), "{recovery}: {faults}");
+        }
+    }
+}
