@@ -4,7 +4,6 @@
 //! manifest, which is what names them: after a kill in between the next prune goes on.
 
 use std::collections::BTreeSet;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backstop_model::archive::Archive;
@@ -77,8 +76,8 @@ async fn story(p: &Prune<'_>, writer: &mut Writer) -> Result<PruneReport> {
     let plan = writer.sweep_plan(p.world.clock.now(), GRACE).await?;
     let removed_snapshots = volumes(p, writer, &plan).await?;
     let swept = p.world.step("sweep", writer.sweep(plan)).await?;
-    let pruned = archive(p, writer, &nobody_needs(p, &catalog, &votes, &archive_contents(p).await?));
-    let (archive, objects, bytes) = p.world.step("archive", pruned).await?;
+    let forgotten = nobody_needs(p, &catalog, &votes, &archive_contents(p).await?);
+    let (archive, objects, bytes) = p.world.step("archive", prune_archive(p, writer, &forgotten)).await?;
     let report =
         PruneReport::planned(p.shard.clone(), votes).applied(swept.objects + objects, swept.bytes + bytes);
     Ok(PruneReport { removed_snapshots, archive, ..report })
@@ -89,7 +88,7 @@ async fn archive_contents(p: &Prune<'_>) -> Result<Archive> {
 }
 
 /// Drops what nobody needs of the archive, and removes the objects of what was dropped before.
-async fn archive(
+async fn prune_archive(
     p: &Prune<'_>,
     writer: &Writer,
     forgotten: &BTreeSet<u64>,

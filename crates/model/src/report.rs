@@ -6,9 +6,12 @@ mod archive;
 mod fault;
 mod status;
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::archive::Archive;
 use crate::backup::{BackupKind, Sizes, Source};
 use crate::finding::{Finding, Severity};
 use crate::freeze::FreezeReport;
@@ -226,6 +229,35 @@ pub struct PruneReport {
     pub freed_bytes: u64,
     /// EBS snapshots that were deleted.
     pub removed_snapshots: Vec<String>,
+    /// What becomes of the archive.
+    pub archive: ArchivePruned,
+}
+
+/// What becomes of an archive.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ArchivePruned {
+    /// Pieces that go: older than `retention.binlogs`, and needed by no backup that is younger.
+    pub forgotten: u64,
+    /// Pieces that stay.
+    pub kept: u64,
+    /// Bytes of the binlogs that go.
+    pub forgotten_bytes: u64,
+    /// The earliest commit in a piece that stays.
+    pub kept_from: Option<DateTime<Utc>>,
+}
+
+impl ArchivePruned {
+    /// What becomes of it when these pieces go.
+    pub fn new(archive: &Archive, forgotten: &BTreeSet<u64>) -> Self {
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            archive.segments.iter().partition(|segment| forgotten.contains(&segment.number));
+        Self {
+            forgotten: gone.len() as u64,
+            kept: kept.len() as u64,
+            forgotten_bytes: gone.iter().map(|segment| segment.size()).sum(),
+            kept_from: kept.iter().filter_map(|segment| segment.committed).map(|(from, _)| from).min(),
+        }
+    }
 }
 
 impl PruneReport {
@@ -238,6 +270,7 @@ impl PruneReport {
             removed_objects: 0,
             freed_bytes: 0,
             removed_snapshots: Vec::new(),
+            archive: ArchivePruned::default(),
         }
     }
 
@@ -279,6 +312,8 @@ pub struct ShardVerified {
     pub damaged: Vec<DamagedObject>,
     /// Objects that no backup needs; `prune` removes them.
     pub unreferenced: u64,
+    /// Pieces of the archive that were looked at.
+    pub segments: u64,
 }
 
 /// A backup that was verified.
@@ -299,6 +334,12 @@ pub struct DamagedObject {
     pub wrong: String,
     /// The backups that need it and can no longer be restored completely.
     pub backups: Vec<BackupId>,
+    /// Of a piece of the archive: the transactions that are lost with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gtids: Option<GtidSet>,
+    /// Of a piece of the archive: the moments that are affected, from its earliest commit to its latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moments: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 impl VerifyReport {
@@ -353,6 +394,34 @@ pub struct DemoReport {
     pub backup: BackupReport,
     /// Longest time without a commit during each backup, in milliseconds.
     pub longest_gaps_ms: Vec<f64>,
+    /// The recovery.
+    pub recover: RecoverReport,
+    /// A table that was dropped and came back; `None` when the servers are kept.
+    pub dropped: Option<DroppedTable>,
+    /// The loss of all servers; `None` when the servers are kept.
+    pub total_loss: Option<TotalLoss>,
+}
+
+/// A table that was dropped, and recovered to just before it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DroppedTable {
+    /// True if it came back as it was.
+    pub same: bool,
+    /// The transaction that dropped it, as `find` tells of it.
+    pub found: Found,
+    /// The recovery.
+    pub recover: RecoverReport,
+}
+
+/// The loss of all servers of a shard, with the archiver.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TotalLoss {
+    /// Commits that were acknowledged to the writer up to then.
+    pub acknowledged_commits: u64,
+    /// Those of them that the new primary lacks.
+    pub lost_commits: u64,
+    /// From the loss until the new primary took writes, in seconds.
+    pub rto_seconds: f64,
     /// The recovery.
     pub recover: RecoverReport,
 }

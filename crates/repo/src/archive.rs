@@ -8,12 +8,17 @@ mod bytes;
 mod contents;
 mod entry;
 mod journal;
+mod prune;
 mod reader;
 mod roll;
 mod source;
+mod verify;
 mod writer;
 
+pub use prune::ArchivePrunePlan;
+pub(crate) use prune::{plan as prune_plan, prune};
 pub use reader::ArchiveReader;
 pub use source::LineSource;
+pub use verify::ArchiveVerified;
 pub use writer::ArchiveWriter;
 pub(crate) use writer::claim;

@@ -34,7 +34,7 @@ mod tree;
 mod verify;
 mod writer;
 
-pub use archive::{ArchiveReader, ArchiveWriter, LineSource};
+pub use archive::{ArchivePrunePlan, ArchiveReader, ArchiveVerified, ArchiveWriter, LineSource};
 pub use catalog::{CatalogEntry, Condemned, Holder};
 pub use location::{Location, S3Access};
 pub use manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};

@@ -185,6 +185,15 @@ impl Log {
         Err(Fault::failed(format!("append to {}: others keep appending", self.keys.logs())))
     }
 
+    /// Ok if the claim still stands.
+    ///
+    /// # Errors
+    /// As [`Log::append_under`].
+    pub(crate) async fn still_held(&self, claim: u64) -> Result<()> {
+        let newest = self.newest().await?.ok_or_else(|| lost(&self.keys))?;
+        self.held(claim, &newest).map(drop)
+    }
+
     /// The state, if the claim still stands in it.
     fn held(&self, claim: u64, newest: &Entry) -> Result<State> {
         match &newest.state.claim {

@@ -1,5 +1,6 @@
 //! Writing to one shard, under its claim.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backstop_model::backup::{BackupFacts, Lineage, Sizes};
@@ -9,11 +10,12 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::claim::Life;
-use crate::log::{Claim, Event, State};
+use crate::log::{Claim, Event, Log, State};
 use crate::object::ObjectKind;
 use crate::save::{Save, Saved};
 use crate::{
-    CatalogEntry, Condemned, Manifest, ObjectRef, OnProgress, Reader, Storage, SweepPlan, Swept, Tree, sweep,
+    ArchivePrunePlan, ArchiveReader, CatalogEntry, Condemned, Manifest, ObjectRef, OnProgress, Reader,
+    Storage, SweepPlan, Swept, Tree, archive, sweep,
 };
 
 /// Objects that are looked at together before a commit.
@@ -207,6 +209,37 @@ impl Writer {
     /// another claim.
     pub async fn sweep(&mut self, plan: SweepPlan) -> Result<Swept> {
         sweep::sweep(self, plan).await
+    }
+
+    /// What pruning the archive would do: `drop` are the numbers of the pieces that nobody needs. Objects go when they were dropped longer
+    /// ago than `grace`, for a recovery that is reading them right now. The archiver goes on meanwhile.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn archive_prune_plan(
+        &self,
+        drop: &BTreeSet<u64>,
+        now: DateTime<Utc>,
+        grace: Duration,
+    ) -> Result<ArchivePrunePlan> {
+        let (reader, claims) = self.archive();
+        archive::prune_plan(&reader, &claims, drop, now, grace).await
+    }
+
+    /// Does what the plan says.
+    ///
+    /// # Errors
+    /// [`Kind::Held`] when another has claimed the shard since, or prunes.
+    pub async fn prune_archive(&self, plan: ArchivePrunePlan) -> Result<()> {
+        self.reader.log.still_held(self.claim.number).await?;
+        archive::prune(&self.archive().0, plan).await
+    }
+
+    fn archive(&self) -> (ArchiveReader, Log) {
+        let log = &self.reader.log;
+        let keys = log.keys.archive();
+        let claims = Log { keys: keys.claims(), ..log.clone() };
+        (ArchiveReader::new(log.shelf.clone(), keys, log.shard.clone()), claims)
     }
 
     /// Gives the shard back.

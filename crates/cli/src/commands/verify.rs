@@ -1,6 +1,7 @@
 //! `backstop verify`.
 
 use backstop_engine::ports::VolumeSnapshots;
+use backstop_model::archive::ArchiveDamage;
 use backstop_model::fault::Result;
 use backstop_model::ids::ShardName;
 use backstop_model::progress::Progress;
@@ -55,16 +56,31 @@ async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth)
         object: damage.object.clone(),
         wrong: damage.wrong.clone(),
         backups: damage.backups.clone(),
+        gtids: None,
+        moments: None,
     });
+    let archive = repository.archive(&shard).verify(depth, &progress).await?;
+    let pieces = archive.damaged.into_iter().map(piece);
     Ok(ShardVerified {
         shard,
         depth: if depth == Depth::Content { "content" } else { "objects" },
         backups: backups.collect(),
-        objects: found.objects,
-        bytes_read: found.bytes_read,
-        damaged: damaged.chain(lost.iter().cloned()).collect(),
+        objects: found.objects + archive.segments,
+        bytes_read: found.bytes_read + archive.bytes_read,
+        damaged: damaged.chain(lost.iter().cloned()).chain(pieces).collect(),
         unreferenced: found.unreferenced,
+        segments: archive.segments,
     })
+}
+
+fn piece(damage: ArchiveDamage) -> DamagedObject {
+    DamagedObject {
+        object: damage.object,
+        wrong: damage.wrong,
+        backups: Vec::new(),
+        gtids: Some(damage.gtids),
+        moments: damage.committed,
+    }
 }
 
 /// The EBS snapshots of backups that are gone or failed, where this build can ask. Asking is what `verify` is for: what keeps it
@@ -85,6 +101,8 @@ async fn lost_snapshots(app: &App, reader: &Reader, shard: &ShardName) -> Result
             object: snapshot_ids.join(", "),
             wrong: wrong.to_owned(),
             backups: vec![entry.facts.backup_id.clone()],
+            gtids: None,
+            moments: None,
         });
     }
     Ok(lost)

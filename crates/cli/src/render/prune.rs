@@ -20,7 +20,9 @@ impl Screen for PruneReports {
             page.gap();
             shard(report, page);
         }
-        let planned = |report: &&PruneReport| !report.applied && report.deleted().next().is_some();
+        let planned = |report: &&PruneReport| {
+            !report.applied && (report.deleted().next().is_some() || report.archive.forgotten > 0)
+        };
         let next: Vec<String> = self
             .shards
             .iter()
@@ -42,6 +44,9 @@ fn shard(report: &PruneReport, page: &mut Page) {
         true => format!("Shard {}: deleted {}", report.shard, human::count(deleted, "backup")),
     };
     page.line(page.paint.strong(&title));
+    if report.archive.forgotten + report.archive.kept > 0 {
+        page.line(format!("  {}", archive(report)));
+    }
     if report.backups.is_empty() {
         page.line("  it has no backup");
         return;
@@ -58,6 +63,17 @@ fn shard(report: &PruneReport, page: &mut Page) {
             "  what the deleted backups alone needed goes with the next prune, an hour from now or later",
         );
     }
+}
+
+fn archive(report: &PruneReport) -> String {
+    let (gone, archive) = (if report.applied { "deleted" } else { "may go" }, &report.archive);
+    let from = archive.kept_from.map_or(String::new(), |from| format!(", from {} on", human::moment(from)));
+    format!(
+        "archive: {} ({}) {gone}, {} stay{from}",
+        human::count(archive.forgotten, "piece"),
+        human::bytes(archive.forgotten_bytes),
+        human::count(archive.kept, "piece"),
+    )
 }
 
 fn row(vote: &Vote) -> Vec<String> {

@@ -34,6 +34,7 @@ fn draw(shard: &ShardVerified, page: &mut Page) {
             "objects",
             format!("{} ({read}, {})", human::thousands(shard.objects), human::bytes(shard.bytes_read)),
         ),
+        ("archive", human::count(shard.segments, "piece")),
         (
             "unreferenced",
             format!("{} that `backstop prune --apply` removes", human::count(shard.unreferenced, "object")),
@@ -42,6 +43,15 @@ fn draw(shard: &ShardVerified, page: &mut Page) {
     for damage in &shard.damaged {
         page.line(page.paint.bad(&format!("  damaged: {}", damage.object)));
         let backups: Vec<&str> = damage.backups.iter().map(|id| id.as_str()).collect();
+        if let Some(gtids) = &damage.gtids {
+            let moments = damage.moments.map_or("not known".to_owned(), |(from, to)| {
+                format!("{} to {}", human::moment(from), human::moment(to))
+            });
+            let fields =
+                [("  wrong", damage.wrong.clone()), ("  lost", gtids.to_string()), ("  moments", moments)];
+            page.fields(fields);
+            continue;
+        }
         let needed = if backups.is_empty() { "no backup".to_owned() } else { backups.join(", ") };
         page.fields([("  wrong", damage.wrong.clone()), ("  needed by", needed)]);
     }

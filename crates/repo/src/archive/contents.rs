@@ -45,6 +45,11 @@ struct Read {
 }
 
 impl Memory {
+    /// The indexes that were read.
+    pub(super) fn indexes(&self) -> BTreeMap<(u64, u64), Arc<Index>> {
+        self.with(|read| read.indexes.clone())
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Read) -> T) -> T {
         // Each change is complete before anything can panic.
         work(&mut self.read.lock().unwrap_or_else(PoisonError::into_inner))
@@ -123,6 +128,7 @@ async fn rolled(
     spans: &[(u64, u64)],
     gone: &mut BTreeSet<String>,
 ) -> Result<Found<Vec<Arc<Index>>>> {
+    memory.with(|read| read.indexes.retain(|span, _| spans.contains(span)));
     let known: BTreeSet<(u64, u64)> = memory.with(|read| read.indexes.keys().copied().collect());
     let wanted: Vec<(u64, u64)> = spans.iter().copied().filter(|span| !known.contains(span)).collect();
     let wanted =

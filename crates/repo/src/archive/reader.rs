@@ -12,9 +12,11 @@ use super::bytes;
 use super::contents::{self, Memory};
 use super::journal::Journal;
 use super::source::LineSource;
+use super::verify::{self, ArchiveVerified};
 use crate::keys::ArchiveKeys;
 use crate::object::ObjectFault;
 use crate::shelf::Shelf;
+use crate::{Depth, OnProgress};
 
 /// Requests that are under way together.
 const PARALLEL: usize = 64;
@@ -108,6 +110,14 @@ impl ArchiveReader {
             .await
             .map_err(|error| Fault::new(Kind::Damaged, format!("read {}: {error}", sealed.object)))?;
         Ok(Box::new(bytes.take(tail.size())))
+    }
+
+    /// Checks every piece. Damage is in the report, not an error.
+    ///
+    /// # Errors
+    /// Only what kept it from looking.
+    pub async fn verify(&self, depth: Depth, progress: OnProgress<'_>) -> Result<ArchiveVerified> {
+        verify::verify(self, depth, progress).await
     }
 
     /// The history of a line, for a binlog server.

@@ -1,8 +1,11 @@
 //! Rolling older entries of the journal up into an index, and the horizon behind which nothing is kept.
 
+use std::collections::BTreeSet;
+
 use backstop_model::archive::{ArchivedSegment, Line};
 use backstop_model::fault::Result;
 use backstop_model::ids::ShardName;
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -52,13 +55,37 @@ pub(crate) struct Horizon {
     pub(crate) number: u64,
     /// Numbers of segments, as spans.
     pub(crate) dropped: Vec<(u64, u64)>,
+    /// Those of them whose objects may be there still, because they were dropped just now.
+    pub(crate) recent: Vec<Dropped>,
     /// Numbers of entries whose index was removed, as spans.
     pub(crate) gone: Vec<(u64, u64)>,
+}
+
+/// Segments that were dropped at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dropped {
+    pub(crate) at: DateTime<Utc>,
+    /// Numbers of segments, as spans.
+    pub(crate) segments: Vec<(u64, u64)>,
 }
 
 impl Horizon {
     pub(crate) fn is_dropped(&self, number: u64) -> bool {
         within(&self.dropped, number)
+    }
+
+    pub(crate) fn is_recent(&self, number: u64) -> bool {
+        self.recent.iter().any(|dropped| within(&dropped.segments, number))
+    }
+
+    /// Drops segments.
+    pub(crate) fn drop(&mut self, numbers: &BTreeSet<u64>, at: DateTime<Utc>) {
+        if numbers.is_empty() {
+            return;
+        }
+        let segments = spans(numbers.iter().map(|number| (*number, *number)));
+        self.dropped = spans(self.dropped.iter().chain(&segments).copied());
+        self.recent.push(Dropped { at, segments });
     }
 
     pub(crate) fn is_gone(&self, number: u64) -> bool {
@@ -69,6 +96,20 @@ impl Horizon {
     pub(crate) fn newest(&self) -> u64 {
         self.gone.iter().chain(&self.dropped).map(|(_, last)| *last).max().unwrap_or(0)
     }
+}
+
+/// Spans in order, those that touch joined.
+fn spans(all: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+    let mut all: Vec<(u64, u64)> = all.collect();
+    all.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    for (first, last) in all {
+        match joined.last_mut() {
+            Some((_, end)) if first <= *end + 1 => *end = last.max(*end),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
 }
 
 fn within(spans: &[(u64, u64)], number: u64) -> bool {
