@@ -173,6 +173,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// Hint, paths of the server, what is attached, and what is expected.
+    type Row<'a> = (Option<&'a str>, &'a [&'a str], &'a [Attached], &'a str);
+
     fn volume(id: &str, device: &str, tags: &[(&str, &str)]) -> Attached {
         Attached {
             id: id.to_owned(),
@@ -201,7 +204,7 @@ mod tests {
         let data = volume("vol-d", "/dev/sdf", &[("Role", "mysql"), (MOUNT_TAG, "/data")]);
         let logs = volume("vol-l", "/dev/sdg", &[("Role", "mysql"), (MOUNT_TAG, "/logs, /data/redo")]);
         let all = [root.clone(), data.clone(), logs];
-        let cases: [(Option<&str>, &[&str], &[Attached], &str); 7] = [
+        let cases: [Row<'_>; 7] = [
             (None, &["/var/lib/mysql", "/x/binlog"], &[root], "vol-r"),
             (None, &["/data/mysql"], &all, "vol-d"),
             (None, &["/data/mysql", "/logs/binlog"], &all, "vol-d, vol-l"),
@@ -222,7 +225,7 @@ mod tests {
         let mounted = volume("vol-m", "/dev/sdg", &[(MOUNT_TAG, "/logs")]);
         let twin = volume("vol-t", "/dev/sdh", &[(MOUNT_TAG, "/logs")]);
         let two = [root.clone(), plain.clone()];
-        let cases: [(Option<&str>, &[&str], &[Attached], &str); 8] = [
+        let cases: [Row<'_>; 8] = [
             (None, &["/data"], &[], "has no EBS volume; attached are: none"),
             (None, &["/data"], &two, "nothing tells which volume of i-1 is MySQL's"),
             (Some("/dev/sdz"), &["/data"], &two, "no volume with device /dev/sdz"),
