@@ -5,7 +5,7 @@ import re
 import pytest
 
 import tables
-from workbench import MODULES
+from workbench import MODULES, ROOT
 
 
 def test_every_module_has_a_readme():
@@ -44,3 +44,13 @@ def test_state_is_remote_locked_and_encrypted(example):
     # A recovery's key is given when it begins, so that no two can share one.
     assert ("key" in settings) == (example == "shard")
     assert 'backend "s3" {}' in (MODULES / "examples" / example / "main.tf").read_text()
+
+
+def test_the_alarm_listens_for_what_the_function_logs():
+    folder = ROOT / "crates" / "lambda" / "src"
+    if not (folder / "function.rs").exists():
+        pytest.skip("the function is not there")
+    alarms = (MODULES / "modules" / "shard-backup" / "alarms.tf").read_text()
+    key, value = re.search(r'success_pattern = "\{ \$\.(\w+) = \\"(\w+)\\" \}"', alarms).groups()
+    source = "\n".join(file.read_text() for file in folder.rglob("*.rs"))
+    assert f'{key} = "{value}"' in source, "no success would ever be counted"
