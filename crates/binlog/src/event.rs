@@ -18,13 +18,16 @@ pub(crate) const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
 
 /// Types of events.
 pub(crate) mod kind {
+    pub(crate) const QUERY: u8 = 2;
     pub(crate) const STOP: u8 = 3;
     pub(crate) const ROTATE: u8 = 4;
     pub(crate) const FORMAT_DESCRIPTION: u8 = 15;
+    pub(crate) const TABLE_MAP: u8 = 19;
     pub(crate) const HEARTBEAT: u8 = 27;
     pub(crate) const GTID: u8 = 33;
     pub(crate) const ANONYMOUS_GTID: u8 = 34;
     pub(crate) const PREVIOUS_GTIDS: u8 = 35;
+    pub(crate) const TRANSACTION_PAYLOAD: u8 = 40;
     pub(crate) const HEARTBEAT_V2: u8 = 41;
     pub(crate) const TAGGED_GTID: u8 = 42;
 }

@@ -2,6 +2,7 @@
 //! that replicas read segments from.
 
 mod acknowledge;
+mod changes;
 mod commits;
 mod crc;
 mod cut;
@@ -16,17 +17,20 @@ mod login;
 mod packet;
 mod password;
 mod secure;
+mod rows;
 mod segment;
 mod send;
 mod serialized;
 mod server;
 mod session;
 mod set;
+mod statement;
 mod stream;
 mod timeline;
 mod wire;
 
 pub use acknowledge::Acknowledger;
+pub use changes::changes;
 pub use commits::commits;
 pub use cut::{Cutter, Step};
 pub use dump::{Acknowledge, AtEnd, Dump};

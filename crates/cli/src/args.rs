@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use backstop_engine::find::TableName;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::plan::Ending;
+use backstop_model::report::ChangeKind;
 use backstop_model::target::Target;
+use chrono::{DateTime, Utc};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::compose::Given;
@@ -94,6 +97,9 @@ pub enum Command {
     /// Rebuild a server from backup and archive: alone, joined to its shard, or as its new primary
     #[command(after_help = help::RECOVER)]
     Recover(RecoverArgs),
+    /// Search the archive: which transactions touched what, and how to recover to just before one
+    #[command(after_help = help::FIND)]
+    Find(FindArgs),
     /// Say which backups retention no longer wants; with --apply, delete them
     #[command(after_help = help::PRUNE)]
     Prune(PruneArgs),
@@ -297,6 +303,58 @@ pub enum CheckArg {
     Quick,
     /// Every row of every index
     Full,
+}
+
+/// `find`.
+#[derive(Debug, Clone, Args)]
+pub struct FindArgs {
+    /// The shard
+    pub shard: ShardName,
+    /// Committed at this time or later, such as 2026-11-23T02:21:33Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<DateTime<Utc>>,
+    /// Committed at this time or before
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<DateTime<Utc>>,
+    /// Touched this table: TABLE or SCHEMA.TABLE
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<TableName>,
+    /// What it did
+    #[arg(long, value_enum)]
+    pub kind: Option<FoundKind>,
+    /// Touched at least this many rows
+    #[arg(long, value_name = "N")]
+    pub rows: Option<u64>,
+    /// A line of the archive that was left at a failover [default: the current one]
+    #[arg(long, value_name = "N")]
+    pub line: Option<u32>,
+    /// Show at most this many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+}
+
+/// `find --kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FoundKind {
+    /// Definitions, accounts, rights
+    Ddl,
+    /// Rows
+    Dml,
+}
+
+impl FoundKind {
+    /// The kind of transactions that is meant.
+    pub fn kind(self) -> ChangeKind {
+        match self {
+            Self::Ddl => ChangeKind::Ddl,
+            Self::Dml => ChangeKind::Dml,
+        }
+    }
+}
+
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let read = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+    read.map_err(|_| "write a time with its zone, such as 2026-11-23T02:21:33.5Z".to_owned())
 }
 
 /// `prune`.

@@ -6,6 +6,7 @@ pub mod backups;
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod find;
 mod fix;
 pub mod plan;
 pub mod prune;
@@ -61,6 +62,7 @@ pub async fn run(line: &CommandLine, world: World, output: &Output) -> Result<En
         Command::Archive(args) => archive::run(args, global, &app(global, world)?, output).await,
         Command::Plan(args) => plan::run(args, &app(global, world)?, output).await,
         Command::Recover(args) => recover::run(args, &app(global, world)?, output).await,
+        Command::Find(args) => find::run(args, &app(global, world)?, output).await,
         Command::Prune(args) => prune::run(args, &app(global, world)?, output).await,
         Command::Verify(args) => verify::run(args, &app(global, world)?, output).await,
         Command::Status(args) => status::run(args, &app(global, world)?, output).await,

@@ -2,6 +2,7 @@
 
 mod compare;
 mod configure;
+mod disaster;
 mod kept;
 mod place;
 mod prepare;
@@ -15,7 +16,7 @@ use backstop_engine::world::World;
 use backstop_lab::{Ledger, Load, Shard};
 use backstop_model::backup::BackupKind;
 use backstop_model::fault::{Context, Fault, Result};
-use backstop_model::report::{BackupReport, DemoReport, RecoverReport};
+use backstop_model::report::{BackupReport, DemoReport, DroppedTable, RecoverReport, TotalLoss};
 
 use crate::args::{CheckArg, EndingArgs, RecoverArgs, TargetArgs};
 use crate::commands::{backup, recover};
@@ -61,7 +62,7 @@ async fn story(demo: &Demo, place: &Place, world: &World) -> Result<DemoDone> {
     let Prepared { servers, program, template } = prepare::server(demo, place, &mut steps).await?;
     let mut shard = prepare::shard(&servers, &template, place, &mut steps).await?;
     let ledger = prepare::writer(&shard, &mut steps).await?;
-    let app = configure::app(place, &program, &shard, &mut steps)?;
+    let app = configure::app(demo, place, &program, &shard, &mut steps)?;
 
     let (first, first_gap) = back_up(&app, &ledger, &mut steps, "back up").await?;
     let rotated = purge::rotate(&shard).await?;
@@ -75,17 +76,40 @@ async fn story(demo: &Demo, place: &Place, world: &World) -> Result<DemoDone> {
     let recovered = rebuild(&app, place, &second, &mut steps).await?;
     let compared = compare::compare(&shard, ledger, &recovered, &mut steps).await?;
 
+    // What is kept to look around is a shard that lives.
+    let (shard, disaster) = match demo.keep {
+        true => (Some(shard), None),
+        false => (None, Some(disaster(&app, shard, place, &mut steps).await?)),
+    };
+    let (dropped, total_loss) = disaster.unzip();
+    let again = total_loss.as_ref().map_or((0, 0), |loss| (loss.acknowledged_commits, loss.lost_commits));
     let report = DemoReport {
-        ok: compared.same(),
+        ok: compared.same() && again.1 == 0 && dropped.as_ref().is_none_or(|dropped| dropped.same),
         steps: steps.done(),
-        acknowledged_commits: compared.acknowledged,
-        lost_commits: compared.lost,
+        acknowledged_commits: compared.acknowledged + again.0,
+        lost_commits: compared.lost + again.1,
         first_backup: first,
         backup: second,
         longest_gaps_ms: vec![first_gap, second_gap],
         recover: recovered,
+        dropped,
+        total_loss,
     };
-    Ok(DemoDone::new(report, demo.keep.then(|| kept::keep(place, &program, shard))))
+    Ok(DemoDone::new(report, shard.map(|shard| kept::keep(place, &program, shard))))
+}
+
+/// With the archive: a dropped table, then the loss of everything.
+async fn disaster(
+    app: &App,
+    shard: Shard,
+    place: &Place,
+    steps: &mut Steps<'_>,
+) -> Result<(DroppedTable, TotalLoss)> {
+    let archiver = disaster::Archiver::start(app, &shard, place, steps).await?;
+    let ledger = disaster::writer(&shard).await?;
+    let dropped = disaster::drop_table(app, &shard, &ledger, place, steps).await?;
+    let loss = disaster::lose_everything(app, shard, archiver, ledger, place, steps).await?;
+    Ok((dropped, loss))
 }
 
 /// A backup as `backstop backup` makes it, while the writer goes on; and the longest time in which the primary
@@ -136,23 +160,8 @@ async fn rebuild(
     steps: &mut Steps<'_>,
 ) -> Result<RecoverReport> {
     steps.begin("rebuild it");
-    let args = RecoverArgs {
-        shard: configure::shard_name()?,
-        target: TargetArgs {
-            to: Some("latest".parse().failed("ask for the latest moment")?),
-            backup: None,
-            line: None,
-        },
-        into: place.path("rebuilt"),
-        ending: EndingArgs { join: true, standalone: false, as_primary: false },
-        force_as_primary: None,
-        port: None,
-        check: CheckArg::Full,
-        plan: false,
-        server_user: None,
-        defaults_file: None,
-        systemd: false,
-    };
+    let ending = EndingArgs { join: true, standalone: false, as_primary: false };
+    let args = recovery(place, "rebuilt", "latest", ending)?;
     let report = recover::perform(app, &args).await?;
     if report.backup_id != newest.backup_id || !report.joined {
         let wrong = format!("it came from {} instead of {}", report.backup_id, newest.backup_id);
@@ -163,6 +172,24 @@ async fn rebuild(
         report.server.port, report.backup_id
     ));
     Ok(report)
+}
+
+/// The arguments of a recovery into a folder.
+fn recovery(place: &Place, into: &str, to: &str, ending: EndingArgs) -> Result<RecoverArgs> {
+    let to = Some(to.parse().failed("name the moment")?);
+    Ok(RecoverArgs {
+        shard: configure::shard_name()?,
+        target: TargetArgs { to, backup: None, line: None },
+        into: place.path(into),
+        ending,
+        force_as_primary: None,
+        port: None,
+        check: CheckArg::Full,
+        plan: false,
+        server_user: None,
+        defaults_file: None,
+        systemd: false,
+    })
 }
 
 /// The writer's load.

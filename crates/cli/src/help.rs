@@ -73,13 +73,25 @@ Examples:
 
 /// `recover`.
 pub const RECOVER: &str = "\
-Leaves a running server that outlives the command, on loopback and read-only, and says how to connect and what is
-left to do. A recovery that was interrupted goes on when the same command is given again.
+Leaves a running server that outlives the command, on loopback and read-only (but for --as-primary), and says how to
+connect and what is left to do. What the archive has beyond the backup is replayed up to the moment. A recovery that was
+interrupted goes on when the same command is given again.
 
 Examples:
     backstop recover orders --to latest --into /var/lib/mysql-new --join
     backstop recover orders --to latest --into /srv/copy --standalone --port 3307 --check full
+    backstop recover orders --to 2026-11-23T02:21:33.5Z --into /srv/copy --standalone
+    backstop recover orders --to latest --into /var/lib/mysql --as-primary
     backstop recover orders --backup 20261123T022133Z-9f3a04c1 --into /srv/copy --standalone --plan";
+
+/// `find`.
+pub const FIND: &str = "\
+Times need a zone, such as 2026-11-23T02:21:33.5Z. What was logged as a statement is found by the tables that it
+names; how many rows it touched is not in the log.
+
+Examples:
+    backstop find orders --kind ddl --from 2026-11-23T02:00:00Z
+    backstop find orders --table shop.accounts --rows 1000 --json";
 
 /// `prune`.
 pub const PRUNE: &str = "\

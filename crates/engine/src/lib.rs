@@ -5,6 +5,7 @@ pub mod backup;
 pub mod check;
 pub mod choose;
 pub mod contents;
+pub mod find;
 pub mod freeze;
 pub mod journal;
 pub mod plan;

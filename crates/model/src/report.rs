@@ -4,6 +4,7 @@
 
 mod archive;
 mod fault;
+mod find;
 mod status;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use crate::retention::Vote;
 
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use fault::FaultReport;
+pub use find::{ChangeKind, FindReport, Found, SearchedPart, TableRows};
 pub use status::{Coverage, Gap, LeftLine, ShardStatus, StatusReport, Window, rpo_seconds};
 
 /// The version of all JSON that commands print.

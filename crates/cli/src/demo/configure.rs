@@ -11,7 +11,7 @@ use backstop_model::settings;
 
 use super::place::Place;
 use super::steps::Steps;
-use super::{SHARD, inner};
+use super::{Demo, SHARD, inner};
 use crate::compose::App;
 
 /// The shard's name in the configuration.
@@ -21,10 +21,16 @@ pub(super) fn shard_name() -> Result<ShardName> {
 
 /// Writes both files and composes what the commands work with. The environment has no say in it: a variable that is
 /// meant for real shards must not lead the demonstration to them.
-pub(super) fn app(place: &Place, program: &Path, shard: &Shard, steps: &mut Steps<'_>) -> Result<App> {
+pub(super) fn app(
+    demo: &Demo,
+    place: &Place,
+    program: &Path,
+    shard: &Shard,
+    steps: &mut Steps<'_>,
+) -> Result<App> {
     steps.begin("configure");
     let (file, secret) = (place.path("backstop.toml"), place.path("credentials.toml"));
-    let text = configuration(place, program, &secret, &shard.endpoints());
+    let text = configuration(place, program, &secret, &shard.endpoints(), !demo.keep);
     write(&file, &text)?;
     write(&secret, &credentials(shard.password()))?;
     let settings = settings::parse(&text, &file.display().to_string())?;
@@ -32,7 +38,13 @@ pub(super) fn app(place: &Place, program: &Path, shard: &Shard, steps: &mut Step
     Ok(App { settings, file: Some(file), world: inner(steps.world) })
 }
 
-fn configuration(place: &Place, program: &Path, secret: &Path, members: &[Endpoint]) -> String {
+fn configuration(
+    place: &Place,
+    program: &Path,
+    secret: &Path,
+    members: &[Endpoint],
+    archived: bool,
+) -> String {
     let quoted = |text: String| format!("'{text}'");
     let list: Vec<String> = members.iter().map(|member| quoted(member.to_string())).collect();
     let candidate = members.get(1).map(|member| format!(", candidate = {}", quoted(member.to_string())));
@@ -49,13 +61,19 @@ fn configuration(place: &Place, program: &Path, secret: &Path, members: &[Endpoi
          topology = {{ members = [{list}]{candidate} }}\n\
          snapshot = {{ provider = \"auto\", work_dir = {work} }}\n\
          schedule = \"cron(55 23 * * ? *)\"\n\
-         retention = {{ keep_all = \"2d\", daily = 14, weekly = 8, monthly = 12 }}\n",
+         retention = {{ keep_all = \"2d\", daily = 14, weekly = 8, monthly = 12 }}\n\
+         {archive}",
         repository = quoted(format!("file://{}", path(&place.path("repository")))),
         program = quoted(path(program)),
         secret = quoted(path(secret)),
         work = quoted(path(&place.path("work"))),
         list = list.join(", "),
         candidate = candidate.unwrap_or_default(),
+        archive = if archived {
+            "archive = { from = \"primary\", semi_sync = true, ack = \"store\" }\n"
+        } else {
+            ""
+        },
     )
 }
 

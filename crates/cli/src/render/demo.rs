@@ -19,7 +19,7 @@ impl Screen for DemoDone {
         page.fields(fields(&self.report));
         page.gap();
         page.line(match self.report.ok {
-            true => page.paint.good("Nothing was lost: the rebuilt server holds every acknowledged commit."),
+            true => page.paint.good("Nothing was lost: the rebuilt servers hold every acknowledged commit."),
             false => {
                 page.paint.bad("The demonstration failed: the rebuilt server is not the same as the primary.")
             }
@@ -51,7 +51,7 @@ fn fields(report: &DemoReport) -> Vec<(&'static str, String)> {
             human::bytes(report.sizes.data_bytes)
         )
     };
-    vec![
+    let mut fields = vec![
         ("acknowledged commits", human::thousands(report.acknowledged_commits)),
         ("lost commits", human::thousands(report.lost_commits)),
         ("full backup", sizes(&report.first_backup)),
@@ -62,5 +62,14 @@ fn fields(report: &DemoReport) -> Vec<(&'static str, String)> {
             format!("{} between two commits on the primary, one for each backup", gaps.join(" and ")),
         ),
         ("recovery", format!("{} from nothing to caught up", human::seconds(report.recover.seconds.total))),
-    ]
+    ];
+    if let Some(loss) = &report.total_loss {
+        let (commits, lost) = (human::thousands(loss.acknowledged_commits), loss.lost_commits);
+        fields.push(("RPO", format!("{lost} of {commits} acknowledged commits lost with all servers")));
+        fields.push((
+            "RTO",
+            format!("{} from then to a primary that takes writes", human::seconds(loss.rto_seconds)),
+        ));
+    }
+    fields
 }

@@ -24,9 +24,10 @@ pub(super) async fn promote(
     decided: &Decided,
 ) -> Result<()> {
     r.world.step("alone", alone(r)).await?;
-    if let Some(replay) = &decided.replay {
-        let uuid = session.server_uuid().await?;
-        steps.once("begin_line", begin_line(r, uuid, &replay.reached(), replay.line)).await?;
+    if let Some(current) = r.archive.contents().await?.current() {
+        let of = decided.replay.as_ref().map_or(current.number, |replay| replay.line);
+        let (uuid, held) = (session.server_uuid().await?, session.gtid_executed().await?);
+        steps.once("begin_line", begin_line(r, uuid, &held, of)).await?;
     }
     steps.again("promote", writable(r, session)).await
 }

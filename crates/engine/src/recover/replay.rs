@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use backstop_binlog::{BinlogServer, Limited, PasswordCheck};
 use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 use backstop_model::plan::Replay;
 use backstop_model::progress::{Progress, Unit};
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 
 use super::Recover;
 use crate::journal::Steps;
-use crate::ports::{RecoveredSession, ReplayFrom};
+use crate::ports::{ReadOnly, RecoveredSession, ReplayFrom};
 
 const USER: &str = "backstop_replay";
 /// How often the server is asked how far it is.
@@ -53,7 +54,8 @@ pub(super) async fn replay(
     let relaxed = steps.once("relax", relax(session)).await?;
     same_boot(&relaxed, steps)?;
     if !steps.is_done("replay") {
-        // A server that was started anew has its own settings again.
+        // A server that was started anew has its own settings again; one that was not may still be replicating.
+        super::forget(session).await?;
         session.relax().await?;
         steps.again("replay", apply(r, session, manifest, plan)).await?;
     }
@@ -62,7 +64,7 @@ pub(super) async fn replay(
 }
 
 async fn relax(session: &mut dyn RecoveredSession) -> Result<Relaxed> {
-    session.forget_replication().await?;
+    super::forget(session).await?;
     Ok(Relaxed { boot: boot()?, settings: session.relax().await? })
 }
 
@@ -126,7 +128,7 @@ async fn follow(
 ) -> Result<()> {
     let now = || r.world.clock.monotonic();
     let (total, reached) = (plan.gtids.count(), plan.reached());
-    session.replay_from(from, &reached).await?;
+    begin(session, from, &reached).await?;
     let (mut left, mut moved, mut away) = (u64::MAX, now(), None);
     let begun = now();
     loop {
@@ -138,7 +140,7 @@ async fn follow(
         let done = total.saturating_sub(still);
         r.world.reporter.progress(Progress { done, total: Some(total), unit: Unit::Transactions });
         if still == 0 {
-            return session.forget_replication().await;
+            return super::forget(session).await;
         }
         match stopped(session, source, now() - begun > CONNECT).await? {
             None => away = None,
@@ -149,7 +151,7 @@ async fn follow(
                 }
                 r.world.reporter.notice(&format!("{fault}; it is tried again"));
                 r.world.clock.sleep(Duration::from_secs(1)).await;
-                session.replay_from(from, &reached).await?;
+                begin(session, from, &reached).await?;
             }
         }
         if now() - moved > STALL {
@@ -159,6 +161,14 @@ async fn follow(
         }
         r.world.clock.sleep(POLL).await;
     }
+}
+
+/// Begins to replicate, on a server that takes no other writes.
+async fn begin(session: &mut dyn RecoveredSession, from: &ReplayFrom, until: &GtidSet) -> Result<()> {
+    session.set_super_read_only(ReadOnly::Off).await?;
+    let begun = session.replay_from(from, until).await;
+    session.set_super_read_only(ReadOnly::Super).await?;
+    begun
 }
 
 /// Why replication does not run, if it does not and should: trouble with the archive, which may pass. An applier that

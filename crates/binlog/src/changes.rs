@@ -1,0 +1,387 @@
+//! What the transactions of a piece of a binlog file changed: tables and numbers of rows, not their contents.
+//!
+//! A compressed transaction is one event, Transaction_payload (type 40). Its body: fields of type, length and value, all packed: 1 size of
+//! what follows, 2 kind of compression (0 zstd, 255 none), 3 size before it; type 0 ends them. Then events without checksums.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::report::{ChangeKind, Found, TableRows};
+use chrono::DateTime;
+
+use crate::event::{self, Checksums, HEADER, Header, MAGIC, kind};
+use crate::gtid::GtidEvent;
+use crate::rows::{self, Action, Table};
+use crate::statement::{Sort, Statement};
+
+/// A larger event is not held: it is a single row or a long statement.
+const LARGEST: usize = 4 << 20;
+/// Letters of a statement that are kept.
+const LETTERS: usize = 1000;
+
+/// Tells of each transaction in a piece from `start` to `end` of a file, in their order; the callee says whether to go on. One event is held
+/// at a time.
+///
+/// # Errors
+/// The input's; [`Kind::Damaged`] if it is not a piece of a binlog.
+pub fn changes(
+    mut input: impl Read,
+    start: u64,
+    end: u64,
+    each: &mut dyn FnMut(Found) -> bool,
+) -> Result<()> {
+    let mut at = start;
+    if at == 0 {
+        let mut magic = [0; MAGIC.len()];
+        input.read_exact(&mut magic).fault(Kind::Damaged, READ)?;
+        at = magic.len() as u64;
+    }
+    let mut reader = Reader { checksums: None, tables: HashMap::new(), current: None };
+    while at < end {
+        let (header, start) = header(&mut input)?;
+        at += u64::from(header.size);
+        let found = reader.event(&mut input, &header, &start)?;
+        if let Some(found) = found
+            && !each(found)
+        {
+            return Ok(());
+        }
+    }
+    if let Some(found) = reader.current.take().map(Change::told) {
+        each(found);
+    }
+    Ok(())
+}
+
+const READ: &str = "read a segment";
+
+/// Reads the events of one piece.
+struct Reader {
+    checksums: Option<Checksums>,
+    tables: HashMap<u64, Table>,
+    current: Option<Change>,
+}
+
+/// A transaction so far.
+struct Change {
+    gtid: GtidEvent,
+    tables: Vec<TableRows>,
+    definition: bool,
+    statement: Option<String>,
+    statement_based: bool,
+}
+
+impl Reader {
+    /// Reads an event. A GTID event ends the transaction before it, which is given.
+    fn event(
+        &mut self,
+        input: &mut impl Read,
+        header: &Header,
+        start: &[u8; HEADER],
+    ) -> Result<Option<Found>> {
+        let size = header.size as usize - HEADER;
+        match header.kind {
+            kind::GTID | kind::TAGGED_GTID => {
+                let body = whole(input, size.min(LARGEST))?;
+                let gtid = event::gtid(header.kind, &body).ok_or_else(|| garbled("a GTID event"))?;
+                // Only the first pieces of files have a description; the sum itself tells whether there are sums.
+                let event = [&start[..], &body].concat();
+                let summed = Checksums::Crc32.hold(&event);
+                self.checksums.get_or_insert(if summed { Checksums::Crc32 } else { Checksums::None });
+                self.tables.clear();
+                let next = Change::new(gtid);
+                return Ok(self.current.replace(next).map(Change::told));
+            }
+            kind::TRANSACTION_PAYLOAD => self.payload(&mut input.take(size as u64))?,
+            _ => {
+                let sum = self.checksums.map_or(0, Checksums::length);
+                self.inner(input, header.kind, size, sum)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads an event of a transaction.
+    fn inner(&mut self, input: &mut impl Read, kind: u8, size: usize, sum: usize) -> Result<()> {
+        let wanted = matches!(kind, kind::QUERY | kind::TABLE_MAP) || rows::action(kind).is_some();
+        let Some(change) = self.current.as_mut().filter(|_| wanted) else { return skip(input, size) };
+        let body = whole(input, size.min(LARGEST))?;
+        if body.len() < size {
+            skip(input, size - body.len())?;
+            return Ok(large(change, &self.tables, kind, &body));
+        }
+        let body = body.get(..size.saturating_sub(sum)).unwrap_or_default();
+        match (kind, rows::action(kind)) {
+            (kind::TABLE_MAP, _) => {
+                if let Some(table) = Table::parse(body) {
+                    self.tables.insert(table.id, table);
+                }
+            }
+            (_, Some(action)) => {
+                let table = rows::table_id(body).and_then(|id| self.tables.get(&id));
+                change.rows(table, action, table.and_then(|table| table.count(kind, body)));
+            }
+            _ => {
+                if let Some(statement) = Statement::parse(body) {
+                    change.ran(&statement);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn payload(&mut self, input: &mut io::Take<&mut impl Read>) -> Result<()> {
+        let (mut compression, mut size) = (0, None);
+        loop {
+            let field = packed(input)?;
+            if field == 0 {
+                break;
+            }
+            let length = packed(input)?;
+            let before = input.limit();
+            match field {
+                1 => size = Some(packed(input)?),
+                2 => compression = packed(input)?,
+                _ => {}
+            }
+            let read = before - input.limit();
+            let rest = length.checked_sub(read).ok_or_else(|| garbled("a compressed transaction"))?;
+            skip(input, rest as usize)?;
+        }
+        let size = size.ok_or_else(|| garbled("a compressed transaction"))?;
+        let mut compressed = input.take(size);
+        match compression {
+            0 => {
+                let decoder =
+                    zstd::stream::read::Decoder::new(&mut compressed).failed("uncompress a transaction")?;
+                self.events(decoder)?;
+            }
+            255 => self.events(&mut compressed)?,
+            other => return Err(garbled(&format!("a transaction with compression {other}"))),
+        }
+        skip_all(input)
+    }
+
+    /// Reads events without checksums to the end of the input.
+    fn events(&mut self, mut input: impl Read) -> Result<()> {
+        loop {
+            let mut start = [0; HEADER];
+            let mut first = [0; 1];
+            if input.read(&mut first).fault(Kind::Damaged, READ)? == 0 {
+                return Ok(());
+            }
+            start[0] = first[0];
+            input.read_exact(&mut start[1..]).fault(Kind::Damaged, READ)?;
+            let header = Header::parse(&start).ok_or_else(|| garbled("an event's header"))?;
+            self.inner(&mut input, header.kind, header.size as usize - HEADER, 0)?;
+        }
+    }
+}
+
+/// An event that is too large to be held: a row, and perhaps more, or a statement.
+fn large(change: &mut Change, tables: &HashMap<u64, Table>, kind: u8, begin: &[u8]) {
+    match rows::action(kind) {
+        Some(action) => {
+            let table = rows::table_id(begin).and_then(|id| tables.get(&id));
+            change.rows(table, action, None);
+        }
+        None => {
+            if let Some(statement) = Statement::parse(begin) {
+                change.ran(&statement);
+            }
+        }
+    }
+}
+
+impl Change {
+    fn new(gtid: GtidEvent) -> Self {
+        Self { gtid, tables: Vec::new(), definition: false, statement: None, statement_based: false }
+    }
+
+    /// So many rows of a table were touched; `None`: at least one.
+    fn rows(&mut self, table: Option<&Table>, action: Action, count: Option<u64>) {
+        let (schema, name) = table.map_or(("?", "?"), |table| (&table.schema, &table.name));
+        let of = self.table(schema, name);
+        of.at_least |= count.is_none();
+        let rows = match action {
+            Action::Insert => &mut of.inserted,
+            Action::Update => &mut of.updated,
+            Action::Delete => &mut of.deleted,
+        };
+        *rows += count.unwrap_or(1);
+    }
+
+    fn table(&mut self, schema: &str, table: &str) -> &mut TableRows {
+        let known = self.tables.iter().position(|known| known.schema == schema && known.table == table);
+        let at = known.unwrap_or_else(|| {
+            let (schema, table) = (schema.to_owned(), table.to_owned());
+            self.tables.push(TableRows { schema, table, ..TableRows::default() });
+            self.tables.len() - 1
+        });
+        &mut self.tables[at]
+    }
+
+    fn ran(&mut self, statement: &Statement) {
+        match statement.sort() {
+            Sort::Control => {
+                if statement.text.starts_with("XA ") && self.statement.is_none() {
+                    self.statement = Some(letters(&statement.text));
+                }
+                return;
+            }
+            Sort::Rows => self.statement_based = true,
+            Sort::Definition => self.definition = true,
+        }
+        self.statement = Some(letters(&statement.text));
+        for named in statement.tables() {
+            self.table(&named.schema, &named.table).at_least |= self.statement_based;
+        }
+    }
+
+    fn told(self) -> Found {
+        let rows = self.tables.iter().map(|table| table.inserted + table.updated + table.deleted).sum();
+        let kind = match (self.definition, rows > 0 || self.statement_based) {
+            (true, _) => ChangeKind::Ddl,
+            (false, true) => ChangeKind::Dml,
+            (false, false) => ChangeKind::Other,
+        };
+        let micros = i64::try_from(self.gtid.original_commit).ok().filter(|at| *at > 0);
+        Found {
+            to: format!("before:{}", self.gtid.gtid),
+            gtid: self.gtid.gtid.to_string(),
+            committed_at: micros.and_then(DateTime::from_timestamp_micros),
+            kind,
+            tables: self.tables,
+            rows,
+            statement: self.statement,
+            statement_based: self.statement_based,
+        }
+    }
+}
+
+fn letters(text: &str) -> String {
+    text.chars().take(LETTERS).collect()
+}
+
+fn header(input: &mut impl Read) -> Result<(Header, [u8; HEADER])> {
+    let mut start = [0; HEADER];
+    input.read_exact(&mut start).fault(Kind::Damaged, READ)?;
+    let header = Header::parse(&start).ok_or_else(|| garbled("an event's header"))?;
+    Ok((header, start))
+}
+
+fn whole(input: &mut impl Read, size: usize) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let read = input.take(size as u64).read_to_end(&mut body).fault(Kind::Damaged, READ)?;
+    if read == size { Ok(body) } else { Err(garbled("an event is cut off")) }
+}
+
+fn skip(input: &mut impl Read, size: usize) -> Result<()> {
+    let skipped = io::copy(&mut input.take(size as u64), &mut io::sink()).fault(Kind::Damaged, READ)?;
+    if skipped == size as u64 { Ok(()) } else { Err(garbled("an event is cut off")) }
+}
+
+fn skip_all(input: &mut impl Read) -> Result<()> {
+    io::copy(input, &mut io::sink()).fault(Kind::Damaged, READ).map(drop)
+}
+
+/// A packed integer of a stream.
+fn packed(input: &mut impl Read) -> Result<u64> {
+    let mut bytes = [0; 9];
+    input.read_exact(&mut bytes[..1]).fault(Kind::Damaged, READ)?;
+    let more = match bytes[0] {
+        0..=250 => 0,
+        252 => 2,
+        253 => 3,
+        254 => 8,
+        _ => return Err(garbled("a packed number")),
+    };
+    input.read_exact(&mut bytes[1..=more]).fault(Kind::Damaged, READ)?;
+    crate::fields::Fields::new(&bytes).packed().ok_or_else(|| garbled("a packed number"))
+}
+
+fn garbled(what: &str) -> Fault {
+    Fault::new(Kind::Damaged, format!("{READ}: {what} is not as expected"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event(kind: u8, body: &[u8]) -> Vec<u8> {
+        let header = Header { kind, server_id: 1, size: 0, end: 0, flags: 0 };
+        event::made_up(&header, body, Checksums::None)
+    }
+
+    fn gtid(number: u64) -> Vec<u8> {
+        let mut body = vec![0; 17];
+        body.extend(number.to_le_bytes());
+        body.push(2);
+        body.extend([0; 16]);
+        body.extend([1, 0, 0, 0, 0, 0, 0, 50]);
+        event(kind::GTID, &body)
+    }
+
+    fn query(text: &str) -> Vec<u8> {
+        let mut body = vec![0; 8];
+        body.extend([1, 0, 0, 0, 0, b'd', 0]);
+        body.extend(text.as_bytes());
+        event(kind::QUERY, &body)
+    }
+
+    fn told(bytes: &[u8]) -> Result<Vec<Found>> {
+        let mut all = Vec::new();
+        let each = &mut |found| {
+            all.push(found);
+            true
+        };
+        changes(bytes, 4, 4 + bytes.len() as u64, each).map(|()| all)
+    }
+
+    #[test]
+    fn definitions_rows_and_statements_differ() {
+        let map = [&[7, 0, 0, 0, 0, 0, 1, 0, 1, b's', 0, 1, b't', 0, 1, 3, 0][..]].concat();
+        let row = [7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 1, 1, 0, 1, 0, 0, 0];
+        let inner = [event(kind::TABLE_MAP, &map), event(30, &row)].concat();
+        let compressed = zstd::encode_all(&inner[..], 3);
+        let Ok(compressed) = compressed else { panic!("compress") };
+        let mut payload = vec![2, 1, 0, 1, 1, compressed.len() as u8, 0];
+        payload.extend(&compressed);
+        let bytes = [
+            gtid(1),
+            query("DROP TABLE x"),
+            gtid(2),
+            query("BEGIN"),
+            event(kind::TABLE_MAP, &map),
+            event(30, &row),
+            event(30, &row),
+            gtid(3),
+            query("BEGIN"),
+            query("DELETE FROM y"),
+            gtid(4),
+            event(kind::TRANSACTION_PAYLOAD, &payload),
+        ];
+        let Ok(all) = told(&bytes.concat()) else { panic!("{:?}", told(&bytes.concat())) };
+        let kinds: Vec<ChangeKind> = all.iter().map(|found| found.kind).collect();
+        assert_eq!(kinds, [ChangeKind::Ddl, ChangeKind::Dml, ChangeKind::Dml, ChangeKind::Dml]);
+        assert_eq!(
+            (all[0].tables[0].table.as_str(), all[0].statement.as_deref()),
+            ("x", Some("DROP TABLE x"))
+        );
+        assert_eq!((all[1].rows, all[1].tables[0].inserted, all[3].rows), (2, 2, 1));
+        assert!(all[2].statement_based && all[2].tables[0].at_least && all[2].rows == 0);
+        assert!(all[0].to.starts_with("before:") && all[0].to.ends_with(":1"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_read_or_refused(bytes: Vec<u8>, kind: u8, body: Vec<u8>) {
+            let _ = told(&bytes);
+            let _ = told(&[gtid(1), event(kind, &body)].concat());
+            let _ = told(&[gtid(1), event(kind::TRANSACTION_PAYLOAD, &body)].concat());
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Statements in the log: what kind they are, and which tables they name. Read as far as a search needs it, not understood.
+//!
+//! Body of Query (type 2): thread id u32 · seconds u32 · length of the schema u8 · error u16 · length of the status u16 · status · schema, 0
+//! · the statement.
+
+use backstop_model::report::TableRows;
+
+use crate::fields::Fields;
+
+/// A statement that was logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// The schema it was run in.
+    pub(crate) schema: String,
+    pub(crate) text: String,
+}
+
+/// What a statement is to its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// It begins, ends or divides it.
+    Control,
+    /// It changes rows.
+    Rows,
+    /// It changes anything else.
+    Definition,
+}
+
+impl Statement {
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        let mut fields = Fields::new(body);
+        fields.bytes(8)?;
+        let schema = usize::from(fields.u8()?);
+        fields.bytes(2)?;
+        let status = usize::from(fields.u16()?);
+        fields.bytes(status)?;
+        let schema = String::from_utf8_lossy(fields.bytes(schema)?).into_owned();
+        fields.u8()?;
+        Some(Self { schema, text: String::from_utf8_lossy(fields.rest()).into_owned() })
+    }
+
+    pub(crate) fn sort(&self) -> Sort {
+        let words = words(&self.text, 2);
+        let word = |at: usize| words.get(at).and_then(Token::keyword).unwrap_or_default();
+        match word(0).as_str() {
+            "BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "XA" => Sort::Control,
+            "START" if word(1) == "TRANSACTION" => Sort::Control,
+            "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "CALL" | "WITH" | "SELECT" | "DO" => {
+                Sort::Rows
+            }
+            _ => Sort::Definition,
+        }
+    }
+
+    /// The tables that it names, each once. A table without a schema is in the one that the statement was run in.
+    pub(crate) fn tables(&self) -> Vec<TableRows> {
+        let tokens = words(&self.text, MOST_TOKENS);
+        let mut named = Named { schema: &self.schema, tables: Vec::new() };
+        let first = tokens.first().and_then(Token::keyword).unwrap_or_default();
+        let indexes = tokens.iter().take(6).any(|token| token.is("INDEX") || token.is("TRIGGER"));
+        for (at, token) in tokens.iter().enumerate() {
+            let rest = tokens.get(at + 1..).unwrap_or_default();
+            let names = match token.keyword().as_deref() {
+                Some("TABLE" | "VIEW" | "TABLES") => true,
+                Some("INTO" | "UPDATE" | "FROM" | "JOIN") => first != "ALTER",
+                Some("TRUNCATE") => !rest.first().is_some_and(|next| next.is("TABLE")),
+                Some("ON") => indexes,
+                Some("TO") => first == "RENAME",
+                Some("DATABASE" | "SCHEMA") if at < 3 => {
+                    named.schema(rest);
+                    false
+                }
+                _ => false,
+            };
+            if names {
+                named.list(rest);
+            }
+        }
+        named.tables
+    }
+}
+
+/// A statement that names more is cut off.
+const MOST_TOKENS: usize = 10_000;
+
+struct Named<'a> {
+    schema: &'a str,
+    tables: Vec<TableRows>,
+}
+
+impl Named<'_> {
+    /// Names with commas between them.
+    fn list(&mut self, tokens: &[Token]) {
+        let mut rest = without_if_exists(tokens);
+        loop {
+            let Some((name, after)) = name(rest) else { return };
+            let (schema, table) = match name {
+                (Some(schema), table) => (schema, table),
+                (None, table) => (self.schema.to_owned(), table),
+            };
+            self.add(schema, table);
+            match after.split_first() {
+                Some((Token::Sign(','), after)) => rest = after,
+                _ => return,
+            }
+        }
+    }
+
+    fn schema(&mut self, tokens: &[Token]) {
+        if let Some(Token::Word(schema) | Token::Quoted(schema)) = without_if_exists(tokens).first() {
+            self.add(schema.clone(), "*".to_owned());
+        }
+    }
+
+    fn add(&mut self, schema: String, table: String) {
+        if !self.tables.iter().any(|known| known.schema == schema && known.table == table) {
+            self.tables.push(TableRows { schema, table, ..TableRows::default() });
+        }
+    }
+}
+
+fn without_if_exists(tokens: &[Token]) -> &[Token] {
+    let skipped = tokens.iter().take_while(|token| ["IF", "NOT", "EXISTS"].iter().any(|word| token.is(word)));
+    tokens.get(skipped.count()..).unwrap_or_default()
+}
+
+type Name = (Option<String>, String);
+
+/// `table` or `schema.table`, and what follows.
+fn name(tokens: &[Token]) -> Option<(Name, &[Token])> {
+    let (Token::Word(first) | Token::Quoted(first)) = tokens.first()? else { return None };
+    match (tokens.get(1), tokens.get(2)) {
+        (Some(Token::Sign('.')), Some(Token::Word(table) | Token::Quoted(table))) => {
+            Some(((Some(first.clone()), table.clone()), tokens.get(3..)?))
+        }
+        _ => Some(((None, first.clone()), tokens.get(1..)?)),
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    Quoted(String),
+    Sign(char),
+}
+
+impl Token {
+    /// In capitals, if it may be a keyword.
+    fn keyword(&self) -> Option<String> {
+        match self {
+            Self::Word(word) => Some(word.to_ascii_uppercase()),
+            _ => None,
+        }
+    }
+
+    fn is(&self, keyword: &str) -> bool {
+        matches!(self, Self::Word(word) if word.eq_ignore_ascii_case(keyword))
+    }
+}
+
+/// The first tokens of a statement, without comments and texts. What a version comment has in it counts.
+fn words(text: &str, most: usize) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut rest = text;
+    while tokens.len() < most {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\0');
+        let Some(first) = rest.chars().next() else { break };
+        let behind = |from: usize, end: &str| {
+            rest.get(from..).and_then(|tail| tail.find(end)).map_or(rest.len(), |at| from + at + end.len())
+        };
+        let length = match first {
+            '/' if rest.starts_with("/*!") => 3 + rest.get(3..).map_or(0, digits),
+            '/' if rest.starts_with("/*") => behind(2, "*/"),
+            '*' if rest.starts_with("*/") => 2,
+            '#' => behind(1, "\n"),
+            '-' if rest.starts_with("-- ") => behind(3, "\n"),
+            '\'' => quoted(rest, '\'').0,
+            '`' | '"' => {
+                let (length, name) = quoted(rest, first);
+                tokens.push(Token::Quoted(name));
+                length
+            }
+            c if is_word(c) => {
+                let length = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+                tokens.push(Token::Word(rest[..length].to_owned()));
+                length
+            }
+            sign => {
+                tokens.push(Token::Sign(sign));
+                sign.len_utf8()
+            }
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    tokens
+}
+
+fn digits(text: &str) -> usize {
+    text.bytes().take_while(u8::is_ascii_digit).count()
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '$' || c == '@' || c as u32 >= 0x80
+}
+
+/// Length of a text in quotes, with them, and what is in it.
+fn quoted(text: &str, quote: char) -> (usize, String) {
+    let (mut inner, mut escaped, mut closed) = (String::new(), false, false);
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if closed && c == quote => {
+                inner.push(c);
+                closed = false;
+            }
+            _ if closed => return (at, inner),
+            '\\' if quote != '`' && !escaped => escaped = true,
+            _ if c == quote && !escaped => closed = true,
+            _ => {
+                inner.push(c);
+                escaped = false;
+            }
+        }
+    }
+    (text.len(), inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn told(text: &str) -> (Sort, Vec<String>) {
+        let statement = Statement { schema: "d".into(), text: text.into() };
+        let tables = statement.tables();
+        (statement.sort(), tables.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect())
+    }
+
+    #[test]
+    fn statements_are_sorted_and_name_tables() {
+        let is = |text: &str, sort: Sort, tables: &[&str]| {
+            assert_eq!(told(text), (sort, tables.iter().map(|&table| table.to_owned()).collect()), "{text}");
+        };
+        use Sort::{Control, Definition, Rows};
+        is("BEGIN", Control, &[]);
+        is("XA START X'78'", Control, &[]);
+        is("DROP TABLE `a`.`b` , c /* generated by server */", Definition, &["a.b", "d.c"]);
+        is("/* hi */ drop table if exists x.y", Definition, &["x.y"]);
+        is(
+            "CREATE TABLE IF NOT EXISTS `we``ird` (a INT, b TEXT DEFAULT 'FROM x')",
+            Definition,
+            &["d.we`ird"],
+        );
+        is("ALTER TABLE t DROP COLUMN a", Definition, &["d.t"]);
+        is("TRUNCATE t", Definition, &["d.t"]);
+        is("TRUNCATE TABLE s.t", Definition, &["s.t"]);
+        is("RENAME TABLE a TO b, s.c TO e", Definition, &["d.a", "d.b", "s.c", "d.e"]);
+        is("DROP DATABASE IF EXISTS shop", Definition, &["shop.*"]);
+        is("CREATE UNIQUE INDEX i ON t (a)", Definition, &["d.t"]);
+        is("INSERT INTO t SELECT * FROM s.u JOIN v", Rows, &["d.t", "s.u", "d.v"]);
+        is("update t set a = 'x''y\\'z FROM q' where 1", Rows, &["d.t"]);
+        is("GRANT SELECT ON *.* TO u", Definition, &[]);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_statements_are_read(text: String, bytes: Vec<u8>) {
+            let _ = told(&text);
+            if let Some(statement) = Statement::parse(&bytes) {
+                let _ = (statement.sort(), statement.tables());
+            }
+        }
+
+        #[test]
+        fn arbitrary_pieces_of_statements_are_read(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "/*!", "*/", "'", "`", "\"", "DROP", "TABLE", ",", ".", "é", "\\", "#", "-- ", "\n", " ", "IF",
+            ]), 0..20)
+        ) {
+            let _ = told(&parts.concat());
+        }
+    }
+}

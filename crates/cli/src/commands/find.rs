@@ -1,0 +1,46 @@
+//! `backstop find`.
+
+use backstop_engine::find::{self, Search};
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::report::FindReport;
+
+use super::{Ended, known_or_stored};
+use crate::args::{FindArgs, FoundKind};
+use crate::compose::App;
+use crate::output::Output;
+
+/// Shows which archived transactions touched what.
+///
+/// # Errors
+/// As [`find::find`].
+pub async fn run(args: &FindArgs, app: &App, output: &Output) -> Result<Ended> {
+    output.report(&app.world.unless_stopped(perform(args, app)).await?);
+    Ok(Ended::Well)
+}
+
+/// Searches.
+///
+/// # Errors
+/// As [`find::find`]; [`Kind::Usage`] if the time ends before it begins.
+pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
+    if let (Some(from), Some(until)) = (args.from, args.until)
+        && from > until
+    {
+        return Err(Fault::new(Kind::Usage, "search: --until is before --from").hint("exchange them"));
+    }
+    let repository = app.repository().await?;
+    known_or_stored(app, &repository, &args.shard).await?;
+    let search = Search {
+        shard: args.shard.clone(),
+        line: args.line,
+        from: args.from,
+        until: args.until,
+        table: args.table.clone(),
+        kind: args.kind.map(FoundKind::kind),
+        rows: args.rows,
+        limit: args.limit,
+    };
+    let archive = repository.archive(&args.shard);
+    let work = find::find(&archive, &search, &app.world);
+    app.world.step("search", work).await
+}

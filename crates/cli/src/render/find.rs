@@ -1,0 +1,69 @@
+//! `find`.
+
+use backstop_model::report::{ChangeKind, FindReport, Found, TableRows};
+
+use crate::human;
+use crate::page::{Page, Screen};
+
+impl Screen for FindReport {
+    fn draw(&self, page: &mut Page) {
+        let count = human::count(self.transactions.len() as u64, "transaction");
+        let more = if self.more { ", and there are more" } else { "" };
+        let title = format!("{count} in line {} of shard {}{more}", self.line, self.shard);
+        page.line(page.paint.strong(&title));
+        for found in &self.transactions {
+            page.gap();
+            draw(found, page);
+        }
+        page.gap();
+        page.line(format!(
+            "Searched {} in {}, {}.",
+            human::count(self.read.transactions, "transaction"),
+            human::count(self.read.segments, "piece"),
+            human::bytes(self.read.bytes)
+        ));
+        if let Some(first) = self.transactions.first() {
+            page.next(&[format!(
+                "backstop recover {} --to {} --into DIR --standalone   (just before the first one)",
+                self.shard, first.to
+            )]);
+        }
+    }
+}
+
+fn draw(found: &Found, page: &mut Page) {
+    let at = found.committed_at.map_or("at an unknown time".to_owned(), |at| {
+        at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+    });
+    let kind = match found.kind {
+        ChangeKind::Ddl => "DDL",
+        ChangeKind::Dml => "DML",
+        ChangeKind::Other => "other",
+    };
+    page.line(format!("{at}  {kind}  {}", found.gtid));
+    if let Some(statement) = &found.statement {
+        let line: String = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+        page.line(format!("    {}", line.chars().take(110).collect::<String>()));
+    }
+    for table in &found.tables {
+        page.line(format!("    {}", rows(table)));
+    }
+    if found.statement_based {
+        page.line("    logged as a statement: which rows, and how many, is not known".to_owned());
+    }
+    page.line(format!("    --to {}", found.to));
+}
+
+fn rows(table: &TableRows) -> String {
+    let counts = [("inserted", table.inserted), ("updated", table.updated), ("deleted", table.deleted)];
+    let told: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| format!("{} {what}", human::thousands(*count)))
+        .collect();
+    let least = if table.at_least && !told.is_empty() { "at least " } else { "" };
+    match told.as_slice() {
+        [] => format!("{}.{}", table.schema, table.table),
+        told => format!("{}.{}: {least}{}", table.schema, table.table, told.join(", ")),
+    }
+}
