@@ -1,0 +1,65 @@
+"""What a Rundeck job definition of ours must look like. Rundeck publishes no schema; these are its documented keys, strictly."""
+
+import re
+import uuid
+
+JOB = {"uuid", "name", "group", "description", "loglevel", "executionEnabled", "scheduleEnabled", "multipleExecutions",
+       "nodeFilterEditable", "timeout", "options", "sequence"}
+OPTION = {"name", "label", "description", "required", "enforced", "regex", "value", "values", "valuesUrl"}
+SEQUENCE = {"keepgoing", "strategy", "commands"}
+INSTALLED = "/opt/backstop/rundeck/"
+
+
+def complaints(jobs):
+    """Everything that is wrong with a list of jobs, in words."""
+    found = []
+    names = [job.get("uuid") for job in jobs]
+    found += [f"uuid {name} is used twice" for name in set(names) if names.count(name) > 1]
+    for job in jobs:
+        found += [f"job {job.get('name')}: {wrong}" for wrong in wrong_with_job(job)]
+    return found
+
+
+def wrong_with_job(job):
+    yield from keys(job, JOB, JOB)
+    try:
+        uuid.UUID(str(job.get("uuid")))
+    except ValueError:
+        yield f"{job.get('uuid')} is not a UUID"
+    if not re.fullmatch(r"\d+[smhd]", str(job.get("timeout"))):
+        yield "its timeout has no unit"
+    seen = {"shard"} if any(option.get("name") == "shard" for option in job.get("options", [])) else set()
+    for option in job.get("options", []):
+        yield from (f"option {option.get('name')}: {wrong}" for wrong in wrong_with_option(option, seen))
+    sequence = job.get("sequence", {})
+    yield from keys(sequence, SEQUENCE, SEQUENCE)
+    commands = sequence.get("commands", [])
+    if len(commands) != 1:
+        yield "it is not one command"
+    for command in commands:
+        yield from keys(command, {"description", "exec"}, {"description", "exec"})
+        # An option written into a command line is read by a shell: the scripts take options from the environment.
+        if not re.fullmatch(re.escape(INSTALLED) + r"[a-z-]+", str(command.get("exec"))):
+            yield f"`{command.get('exec')}` is not the bare path of a script"
+
+
+def wrong_with_option(option, known):
+    yield from keys(option, OPTION, {"name", "label", "description", "required"})
+    if not re.fullmatch(r"[a-z]+", str(option.get("name"))):
+        yield "its name is no variable's"
+    if option.get("enforced") and not ("values" in option or "valuesUrl" in option):
+        yield "only its choices are allowed, and it has none"
+    if "value" in option and "values" in option and option["value"] not in option["values"]:
+        yield "its default is none of its choices"
+    try:
+        re.compile(option.get("regex", ""))
+    except re.error as error:
+        yield f"its regex: {error}"
+    for name in re.findall(r"\$\{option\.(\w+)\.value\}", option.get("valuesUrl", "")):
+        if name not in known:
+            yield f"its choices depend on the option {name}, which the job does not have"
+
+
+def keys(what, known, needed):
+    yield from (f"unknown key {key}" for key in sorted(set(what) - known))
+    yield from (f"no {key}" for key in sorted(needed - set(what)))

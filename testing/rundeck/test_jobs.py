@@ -1,0 +1,184 @@
+"""deploy/rundeck: the jobs are well formed, and each job's command does what the job says. No Rundeck server runs here: the
+commands are run as one would, with the options in the environment."""
+
+import copy
+import http.server
+import json
+import os
+import pathlib
+import re
+import subprocess
+import threading
+
+import jobs
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).parents[2]
+JOBS = yaml.safe_load((ROOT / "deploy/rundeck/jobs/backstop.yaml").read_text())
+GOLDEN = ROOT / "crates/repo/tests/golden/v1/plain"
+NEWEST = "20261118T110641Z-00000001"
+
+
+def test_jobs_are_well_formed():
+    assert jobs.complaints(JOBS) == []
+
+
+@pytest.mark.parametrize("spoil, complaint", [
+    (lambda job: job.pop("name"), "no name"),
+    (lambda job: job.update(schedule={}), "unknown key schedule"),
+    (lambda job: job.update(timeout="soon"), "timeout"),
+    (lambda job: job.update(uuid="1"), "not a UUID"),
+    (lambda job: job["options"][0].pop("valuesUrl"), "has none"),
+    (lambda job: job["options"][0].update(regex="("), "regex"),
+    (lambda job: job["options"][0].update(valuesUrl="file:/x-${option.nobody.value}"), "nobody"),
+    (lambda job: job["options"][0].update(values=["a"], value="b"), "default"),
+    (lambda job: job["sequence"]["commands"][0].update(exec="backstop backup ${option.shard}"), "bare path"),
+    (lambda job: job["sequence"]["commands"].append({}), "not one command"),
+])
+def test_what_is_wrong_is_found(spoil, complaint):
+    job = copy.deepcopy(JOBS[0])
+    spoil(job)
+    assert any(complaint in found for found in jobs.complaints([job])), jobs.complaints([job])
+
+
+def test_a_uuid_used_twice_is_found():
+    assert any("twice" in found for found in jobs.complaints([JOBS[0], JOBS[0]]))
+
+
+@pytest.mark.parametrize("option, good, bad", [
+    ("backup", ["", NEWEST], ["latest", f"{NEWEST}; id"]),
+    ("recovery", ["orders-2026_11"], ["", "../x", "a b"]),
+    ("moment", ["2026-11-23T02:21:33Z", "2026-11-23T02:21:33.5+01:00", "after:3e11fa47-71ca-11e1-9e33-c80aa9429562:77",
+                "before:3e11fa47-71ca-11e1-9e33-c80aa9429562:nightly:7"], ["2026-11-23T02:21:33", "now", "before:77"]),
+])
+def test_options_take_what_they_should(option, good, bad):
+    found = [each for job in JOBS for each in job["options"] if each["name"] == option]
+    assert found
+    for each in found:
+        assert all(re.fullmatch(each["regex"], value) for value in good)
+        assert not any(re.fullmatch(each["regex"], value) for value in bad)
+
+
+def run(job, options, tmp_path, **more):
+    """Runs a job's command with options; the programs are those that were built and installed for the tests."""
+    script = ROOT / "deploy/rundeck/bin" / pathlib.Path(job["sequence"]["commands"][0]["exec"]).name
+    program = pathlib.Path(os.environ.get("BACKSTOP", ROOT / "target/debug/backstop"))
+    path = f"{program.parent}:{ROOT / '.cache/venv/bin'}:{os.environ['PATH']}"
+    given = {f"RD_OPTION_{name.upper()}": value for name, value in options.items()}
+    return subprocess.run([script], env={"PATH": path, "HOME": str(tmp_path), **given, **more}, cwd=tmp_path, text=True,
+                          capture_output=True, timeout=300)
+
+
+@pytest.fixture
+def shard(tmp_path):
+    """A configuration of a shard whose repository has two backups and whose members are all down."""
+    (tmp_path / "orders.toml").write_text("user = 'u'\npassword = 'p'\n")
+    (tmp_path / "orders.toml").chmod(0o600)
+    (tmp_path / "backstop.toml").write_text(
+        f"[repository]\nurl = 'file://{GOLDEN}'\n[shards.orders]\ncredentials = {{ file = '{tmp_path}/orders.toml' }}\n"
+        "topology = { members = ['127.0.0.1:1'] }\n")
+    return tmp_path
+
+
+class Lambda(http.server.BaseHTTPRequestHandler):
+    """Lambda's Invoke, for one function."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.asked.append((self.path, json.loads(body)))
+        said = json.dumps(self.server.answer).encode()
+        self.send_response(200)
+        if self.server.failure:
+            self.send_header("x-amz-function-error", self.server.failure)
+        self.send_header("content-length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def function():
+    server = http.server.HTTPServer(("127.0.0.1", 0), Lambda)
+    server.asked, server.answer, server.failure = [], {"backup_id": NEWEST}, None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def back_up(function, tmp_path, shard="orders"):
+    login = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "eu-central-1",
+             "AWS_DEFAULT_REGION": "eu-central-1", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{function.server_port}"}
+    return run(JOBS[0], {"shard": shard}, tmp_path, **login)
+
+
+def test_a_backup_invokes_the_function(function, tmp_path):
+    ran = back_up(function, tmp_path)
+    assert (ran.returncode, json.loads(ran.stdout)) == (0, {"backup_id": NEWEST}), ran.stderr
+    assert function.asked == [("/2015-03-31/functions/backstop-orders/invocations",
+                               {"secret_id": "backstop/orders", "kind": "on_demand"})]
+
+
+def test_a_failed_backup_fails_the_job(function, tmp_path):
+    function.answer, function.failure = {"errorType": "Held", "errorMessage": "another run holds it"}, "Unhandled"
+    ran = back_up(function, tmp_path)
+    assert ran.returncode == 1 and "another run holds it" in ran.stdout and "orders failed" in ran.stderr
+
+
+def test_a_shard_is_a_name_and_nothing_else(function, tmp_path):
+    ran = back_up(function, tmp_path, 'x", "kind": "scheduled')
+    assert ran.returncode == 2 and function.asked == []
+
+
+def test_the_latest_backup_is_found_and_becomes_a_choice(shard):
+    ran = run(JOBS[1], {"shard": "orders"}, shard, BACKSTOP_CHOICES=str(shard))
+    assert ran.returncode == 0 and NEWEST in ran.stdout, ran.stderr
+    choices = json.loads((shard / "backups-orders.json").read_text())
+    assert [choice["value"] for choice in choices] == [NEWEST, "20261118T110640Z-00000000"]
+    assert all(set(choice) == {"name", "value"} and choice["value"] in choice["name"] for choice in choices)
+
+
+def test_without_a_backup_no_choices_are_written(shard):
+    text = (shard / "backstop.toml").read_text().replace(str(GOLDEN), str(shard / "nothing"))
+    (shard / "backstop.toml").write_text(text)
+    ran = run(JOBS[1], {"shard": "orders"}, shard, BACKSTOP_CHOICES=str(shard))
+    assert ran.returncode == 21 and "no backup" in ran.stderr, ran.stderr
+    assert list(shard.glob("*.json")) == []
+
+
+def recover(shard, job, **options):
+    chosen = {"shard": "orders", "recovery": "r1", "confirm": "orders", "mode": "plan"} | options
+    return run(job, chosen, shard, BACKSTOP_RECOVERIES=str(shard / "recoveries"))
+
+
+def test_a_recovery_is_planned_from_the_backup_chosen(shard):
+    ran = recover(shard, JOBS[2], backup="20261118T110640Z-00000000")
+    assert ran.returncode == 0 and "20261118T110640Z-00000000" in ran.stdout, ran.stderr
+    assert str(shard / "recoveries/r1") in ran.stdout and not (shard / "recoveries").exists()
+    assert NEWEST in recover(shard, JOBS[2]).stdout
+
+
+def test_a_recovery_is_really_begun(shard):
+    mysqld = shard / "mysqld"
+    mysqld.write_text("#!/bin/sh\necho 'mysqld  Ver 9.7.4 for Linux on x86_64'\n")
+    mysqld.chmod(0o755)
+    with (shard / "backstop.toml").open("a") as file:
+        file.write(f"[mysql]\nserver = '{mysqld}'\n")
+    ran = recover(shard, JOBS[2], mode="recover")
+    assert ran.returncode != 0 and "127.0.0.1:1" in ran.stderr, "it asks the members, who are down"
+
+
+@pytest.mark.parametrize("job", [JOBS[2], JOBS[3]])
+def test_a_recovery_wants_to_be_confirmed(shard, job):
+    for wrong, said in [({"confirm": "billing"}, "not confirmed"), ({"confirm": ""}, "not confirmed"), ({"recovery": "../r"}, "name")]:
+        ran = recover(shard, job, moment="2026-11-18T11:06:40Z", **wrong)
+        assert ran.returncode == 2 and said in ran.stderr
+
+
+def test_a_moment_that_cannot_be_reached_is_refused(shard):
+    ran = recover(shard, JOBS[3], moment="2026-11-18T12:00:00Z")
+    assert ran.returncode == 21 and "nearest reachable" in ran.stderr
+    planned = recover(shard, JOBS[3], moment="2026-11-18T11:06:40Z")
+    assert planned.returncode == 0 and "plan" in planned.stdout, planned.stderr
