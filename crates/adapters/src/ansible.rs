@@ -101,7 +101,7 @@ impl Playbook for Ansible {
         let ended = self.errand(site, &files).run(|line| {
             if let Some(task) = line.strip_prefix("TASK [").and_then(|rest| rest.split_once(']')) {
                 self.world.reporter.notice(task.0);
-            } else if line.starts_with("fatal:") || line.starts_with("ERROR") || line.starts_with("[ERROR]") {
+            } else if ["fatal:", "failed:", "ERROR", "[ERROR]"].iter().any(|word| line.starts_with(word)) {
                 failures.push(self.discreet(&message(line)));
             }
         });

@@ -16,7 +16,6 @@ use backstop_engine::world::World;
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::time::Instant;
 
 /// How often its log and the lock are looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -62,7 +61,7 @@ impl Errand<'_> {
         let log = private(&self.log).failed(format!("open {}", self.log.display()))?;
         let mut tail = Tail::at_the_end_of(&self.log)?;
         let mut child = self.start(lock, log)?;
-        let deadline = Instant::now() + self.deadline;
+        let deadline = self.world.clock.monotonic() + self.deadline;
         let mut stop = self.world.stop.clone();
         let status = loop {
             tokio::select! {
@@ -71,10 +70,10 @@ impl Errand<'_> {
                     self.end(&mut child).await?;
                     return Err(Fault::new(Kind::Interrupted, format!("{}: stopped on request", self.doing)));
                 }
-                () = tokio::time::sleep(POLL) => {}
+                () = self.world.clock.sleep(POLL) => {}
             }
             tail.read(&mut told)?;
-            if Instant::now() >= deadline {
+            if self.world.clock.monotonic() >= deadline {
                 self.end(&mut child).await?;
                 return Err(self.late(&format!("not done within {:?}", self.deadline)));
             }
@@ -87,7 +86,7 @@ impl Errand<'_> {
     async fn lock(&self) -> Result<File> {
         let what = format!("lock {}", self.lock.display());
         let file = private(&self.lock).failed(&what)?;
-        let deadline = Instant::now() + self.deadline;
+        let deadline = self.world.clock.monotonic() + self.deadline;
         let mut told = false;
         while file.try_lock().is_err() {
             if !std::mem::replace(&mut told, true) {
@@ -96,16 +95,24 @@ impl Errand<'_> {
                     self.doing
                 ));
             }
-            if Instant::now() >= deadline {
+            if self.world.clock.monotonic() >= deadline {
                 let message =
                     format!("{}: an earlier run of it still holds {}", self.doing, self.lock.display());
                 return Err(
                     Fault::new(Kind::Held, message).hint(format!("see what it does: {}", self.log.display()))
                 );
             }
-            self.world.unless_stopped(async { Ok(tokio::time::sleep(POLL).await) }).await?;
+            self.wait().await?;
         }
         Ok(file)
+    }
+
+    async fn wait(&self) -> Result<()> {
+        let waited = async {
+            self.world.clock.sleep(POLL).await;
+            Ok(())
+        };
+        self.world.unless_stopped(waited).await
     }
 
     fn start(&self, lock: File, log: File) -> Result<Child> {

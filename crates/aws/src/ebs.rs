@@ -3,6 +3,7 @@
 
 mod discard;
 mod ec2;
+mod hosts;
 mod instance;
 mod plan;
 mod shelf;
@@ -35,6 +36,7 @@ use plan::Plan;
 use tags::Label;
 
 pub use instance::HOST_TAG;
+pub use hosts::Ec2Hosts;
 pub use shelf::EbsShelf;
 pub use tags::{CLUSTER, GTID, PROVEN, RUN, SET, SHARD, SOURCE, STATE, UNPROVEN};
 pub use volumes::MOUNT_TAG;
@@ -83,7 +85,7 @@ impl Default for Waits {
     fn default() -> Self {
         Self {
             complete: Duration::from_secs(600),
-            look: Duration::from_secs(10),
+            look: Duration::from_secs(5),
             listed: Duration::from_secs(60),
             relist: Duration::from_secs(2),
             dead: Duration::from_secs(300),

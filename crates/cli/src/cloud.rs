@@ -1,12 +1,12 @@
 //! What only a build with the cargo feature `aws` can do. Another one says how to get it.
 
 use async_trait::async_trait;
-use backstop_engine::ports::{Instances, VolumeSnapshots};
+use backstop_engine::ports::{CloudHosts, Instances, Loading, VolumeSnapshots};
 use backstop_engine::world::World;
 use backstop_model::fault::Result;
 #[cfg(not(feature = "aws"))]
 use backstop_model::fault::{Fault, Kind};
-use backstop_model::ids::ShardName;
+use backstop_model::ids::{Endpoint, ShardName};
 use backstop_model::report::{TaggedBackup, VolumeState};
 use backstop_model::settings::{ShardSettings, SnapshotSettings};
 
@@ -87,6 +87,20 @@ impl VolumeSnapshots for Cloud {
 }
 
 #[cfg(feature = "aws")]
+#[async_trait]
+impl CloudHosts for Cloud {
+    async fn zone(&self, server: &Endpoint) -> Result<String> {
+        backstop_aws::ebs::Ec2Hosts::new(&access(self.snapshot.region.as_deref()).await?).zone(server).await
+    }
+
+    async fn loading(&self, volume_ids: &[String]) -> Result<Loading> {
+        backstop_aws::ebs::Ec2Hosts::new(&access(self.snapshot.region.as_deref()).await?)
+            .loading(volume_ids)
+            .await
+    }
+}
+
+#[cfg(feature = "aws")]
 async fn access(region: Option<&str>) -> Result<backstop_aws::connect::Aws> {
     backstop_aws::connect::Aws::connect(region).await
 }
@@ -122,6 +136,18 @@ impl VolumeSnapshots for Cloud {
 
     async fn tagged(&self, _: &ShardName) -> Result<Vec<TaggedBackup>> {
         Err(without("looking at EBS snapshots"))
+    }
+}
+
+#[cfg(not(feature = "aws"))]
+#[async_trait]
+impl CloudHosts for Cloud {
+    async fn zone(&self, _: &Endpoint) -> Result<String> {
+        Err(without("recovering from EBS snapshots"))
+    }
+
+    async fn loading(&self, _: &[String]) -> Result<Loading> {
+        Err(without("looking at EBS volumes"))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod find;
 mod fix;
 pub mod plan;
 pub mod prune;
+pub mod rebuild;
 pub mod recover;
 pub mod schedule;
 pub mod status;

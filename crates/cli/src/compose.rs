@@ -150,6 +150,14 @@ impl App {
         Ok(Primaries::new(Connector::new(&self.credentials(shard)?)))
     }
 
+    /// Asks any server how it is, as the shard's members are asked.
+    ///
+    /// # Errors
+    /// When the credentials cannot be read.
+    pub fn doorbell(&self, shard: &ShardSettings) -> Result<Members> {
+        Ok(Members::new(Connector::new(&self.credentials(shard)?), Vec::new(), None))
+    }
+
     /// Starts servers.
     pub fn servers(&self) -> Servers {
         Servers::new(&self.settings.mysql.server, Arc::clone(&self.world.reporter))

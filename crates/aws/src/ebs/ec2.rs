@@ -8,7 +8,8 @@ use aws_sdk_ec2::error::SdkError;
 use aws_sdk_ec2::operation::create_snapshots::CreateSnapshotsError;
 use aws_sdk_ec2::operation::create_snapshots::builders::CreateSnapshotsFluentBuilder;
 use aws_sdk_ec2::types::{
-    Filter, Instance, InstanceSpecification, ResourceType, Snapshot, SnapshotState, Tag, TagSpecification,
+    Filter, InitializationType, Instance, InstanceSpecification, ResourceType, Snapshot, SnapshotState, Tag,
+    TagSpecification, VolumeStatusItem,
 };
 use backstop_model::fault::{Fault, Result};
 use chrono::{DateTime, Utc};
@@ -34,6 +35,7 @@ pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) root_device: String,
     pub(crate) state: String,
+    pub(crate) zone: String,
 }
 
 /// One snapshot of a volume, as EC2 tells of it.
@@ -102,6 +104,19 @@ impl Ec2 {
             .map(found)
             .filter(|found| !["terminated", "shutting-down"].contains(&&*found.state))
             .collect())
+    }
+
+    /// How far each volume was filled from its snapshot: percent, and whether EC2 does it by itself. `None`: EC2 does not say.
+    pub(crate) async fn filled(&self, volumes: &[String]) -> Result<Vec<Option<(i64, bool)>>> {
+        let call = self.call("ask how far the volumes are loaded", "ec2:DescribeVolumeStatus");
+        let asked = self.client.describe_volume_status().set_volume_ids(Some(volumes.to_vec()));
+        let told = asked.send().await.map_err(|error| call.fault(&error))?;
+        let filled = |status: &VolumeStatusItem| {
+            let details = status.initialization_status_details()?;
+            let itself = details.initialization_type() != Some(&InitializationType::Default);
+            Some((details.progress()?, itself))
+        };
+        Ok(told.volume_statuses().iter().map(filled).collect())
     }
 
     /// The volumes that are attached to an instance.
@@ -246,6 +261,7 @@ fn found(instance: Instance) -> Found {
     Found {
         name,
         state: state.unwrap_or_default(),
+        zone: instance.placement.as_ref().and_then(|place| place.availability_zone.clone()).unwrap_or_default(),
         root_device: instance.root_device_name.unwrap_or_default(),
         id: instance.instance_id.unwrap_or_default(),
     }

@@ -14,7 +14,7 @@ use backstop_model::report::RecoverReport;
 use backstop_model::topology::Member;
 use backstop_repo::Repository;
 
-use super::{Ended, known_or_stored};
+use super::{Ended, known_or_stored, rebuild};
 use crate::args::{CheckArg, RecoverArgs};
 use crate::compose::App;
 use crate::output::Output;
@@ -24,6 +24,9 @@ use crate::output::Output;
 /// # Errors
 /// As [`perform`].
 pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended> {
+    if rebuild::is_meant(args, app).await? {
+        return rebuild::run(args, app, output).await;
+    }
     if args.plan {
         let (_, plan) = app.world.unless_stopped(planned(args, app)).await?;
         output.report(&plan);
@@ -59,7 +62,7 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
     Ok(report)
 }
 
-async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan)> {
+pub(super) async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan)> {
     let repository = app.repository().await?;
     known_or_stored(app, &repository, &args.shard).await?;
     let wanted = Wanted {

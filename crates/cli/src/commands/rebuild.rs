@@ -1,0 +1,99 @@
+//! `backstop recover` of a backup that is kept in EBS snapshots: an instance is made from them.
+
+use backstop_adapters::ansible::Ansible;
+use backstop_adapters::terraform::Terraform;
+use backstop_engine::rebuild::{self, Rebuild, RebuildRequest};
+use backstop_model::fault::{Fault, Result};
+use backstop_model::plan::{Ending, RecoveryPlan};
+use backstop_model::settings::{ProviderWish, RecoverySettings, ShardSettings};
+use backstop_repo::Storage;
+
+use super::{Ended, recover};
+use crate::args::RecoverArgs;
+use crate::compose::App;
+use crate::output::Output;
+use crate::render::RebuildPlanned;
+
+/// True if the backup that the recovery would come from is kept in EBS snapshots. A shard that never kept one there is not
+/// looked at.
+///
+/// # Errors
+/// As the plan of a recovery.
+pub async fn is_meant(args: &RecoverArgs, app: &App) -> Result<bool> {
+    let Some(shard) = app.settings.shards.get(&args.shard) else { return Ok(false) };
+    if shard.recovery.is_none() && shard.snapshot.provider != ProviderWish::Ebs {
+        return Ok(false);
+    }
+    let (repository, plan) = app.world.unless_stopped(recover::planned(args, app)).await?;
+    let manifest = repository.reader(&args.shard).manifest(&plan.backup_id).await?;
+    Ok(matches!(manifest.storage, Storage::Ebs { .. }))
+}
+
+/// Makes an instance from the snapshots and says how to go on, or shows what would be made.
+///
+/// # Errors
+/// As [`rebuild::rebuild`]; when the shard's settings do not say how.
+pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended> {
+    let shard = app.shard(&args.shard)?;
+    let settings = settings(args, shard)?;
+    let (repository, plan) = app.world.unless_stopped(recover::planned(args, app)).await?;
+    let (world, credentials) = (&app.world, app.credentials(shard)?);
+    let (topology, doorbell) = (app.topology(shard)?, app.doorbell(shard)?);
+    let cloud = app.volumes(&args.shard);
+    let story = Rebuild {
+        reader: &repository.reader(&args.shard),
+        topology: &*topology,
+        doorbell: &doorbell,
+        hosts: &cloud,
+        snapshots: &cloud,
+        infrastructure: &Terraform::new(settings.clone(), world.clone()),
+        playbook: &Ansible::new(settings.playbook.clone(), credentials, world.clone()),
+        world,
+        request: request(args, settings, &plan),
+    };
+    if args.plan {
+        let (rebuild, changes) = rebuild::plan(&story).await?;
+        output.report(&RebuildPlanned::new(plan, rebuild, changes));
+    } else {
+        world.reporter.notice(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
+        output.report(&rebuild::rebuild(&story).await?);
+    }
+    Ok(Ended::Well)
+}
+
+fn request(args: &RecoverArgs, settings: &RecoverySettings, plan: &RecoveryPlan) -> RebuildRequest {
+    RebuildRequest {
+        shard: args.shard.clone(),
+        target: plan.target.clone(),
+        backup_id: plan.backup_id.clone(),
+        into: args.into.clone(),
+        subnets: settings.subnets.clone(),
+    }
+}
+
+/// How the shard's settings say that it is done. What they cannot do is refused here.
+fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a RecoverySettings> {
+    if args.ending.ending() != Ending::Join {
+        return Err(Fault::refused("a backup in EBS snapshots is recovered with --join only")
+            .hint("make a volume from the snapshot by deploy/terraform for anything else (docs/aws.md)"));
+    }
+    let here = [
+        ("--port", args.port.is_some()),
+        ("--server-user", args.server_user.is_some()),
+        ("--defaults-file", args.defaults_file.is_some()),
+        ("--systemd", args.systemd),
+    ];
+    if let Some((flag, _)) = here.iter().find(|(_, given)| *given) {
+        return Err(Fault::refused(format!(
+            "{flag} is for a server on this host, and the backup is in EBS snapshots"
+        ))
+        .hint("the Terraform module and the playbook decide that: see `recovery.variables`"));
+    }
+    shard.recovery.as_ref().ok_or_else(|| {
+        Fault::refused(format!(
+            "shard `{}` does not say how an instance is made from EBS snapshots",
+            args.shard
+        ))
+        .hint("write its table `recovery` (docs/aws.md, \"Recovering\")")
+    })
+}
