@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use backstop_binlog::SegmentSource;
 use backstop_model::archive::{Alive, SegmentState};
 use backstop_model::fault::Kind;
-use backstop_repo::{ArchiveReader, Location, RepoKey, Repository};
+use backstop_model::gtid::GtidSet;
+use backstop_repo::{ArchiveReader, Depth, Location, RepoKey, Repository};
 use chrono::DateTime;
 use support::binlog::{A, B, file, piece, seal, set, tail, uuid};
 use support::strange::{Deed, Strange};
@@ -210,4 +211,128 @@ async fn lines_fork_and_remember_what_was_left() {
     assert_eq!((contents.held(1), contents.held(2)), (Some(set("A:1-7")), Some(set("A:1-6,B:1-3"))));
     let gtids: Vec<_> = contents.history(2).into_iter().map(|segment| segment.gtids).collect();
     assert_eq!(gtids, [set("A:1-5"), set("A:6"), set("B:1-3")]);
+}
+
+/// What can happen to an object of the archive, and what is said of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_named_with_what_is_lost() {
+    for deed in ["missing", "truncated", "flipped", "swapped"] {
+        for encrypted in [false, true] {
+            let dir = support::scratch();
+            let key = encrypted.then(|| support::key(1));
+            let location = support::location(dir.path());
+            let repository = Repository::open(&location, key.as_ref()).await.unwrap();
+            let writer = repository.claim_archive(&shard()).await.unwrap();
+            for number in 1..=3 {
+                seal(&writer, number * 2 - 1, number * 2, 5000).await;
+            }
+            let contents = repository.archive(&shard()).contents().await.unwrap();
+            let objects: Vec<_> =
+                contents.segments.iter().map(|segment| dir.path().join(&segment.object)).collect();
+            match deed {
+                "missing" => std::fs::remove_file(&objects[1]).unwrap(),
+                "truncated" => {
+                    std::fs::write(&objects[1], &std::fs::read(&objects[1]).unwrap()[..3000]).unwrap()
+                }
+                "flipped" => {
+                    let mut bytes = std::fs::read(&objects[1]).unwrap();
+                    bytes[4000] ^= 4;
+                    std::fs::write(&objects[1], bytes).unwrap();
+                }
+                _ => drop(std::fs::copy(&objects[0], &objects[1]).unwrap()),
+            }
+            let reader = Repository::open(&location, key.as_ref()).await.unwrap().archive(&shard());
+            let quick = reader.verify(Depth::Objects, &|_| {}).await.unwrap();
+            let report = reader.verify(Depth::Content, &|_| {}).await.unwrap();
+            assert_eq!(report.damaged.len(), 1, "{deed}: {report:?}");
+            assert!(deed == "flipped" || quick.damaged.len() == 1, "{deed}: {quick:?}");
+            let damage = &report.damaged[0];
+            assert_eq!(damage.object, contents.segments[1].object);
+            assert_eq!(
+                (damage.gtids.clone(), damage.committed),
+                (set("A:3-4"), contents.segments[1].committed)
+            );
+            assert_eq!(report.segments, 3);
+            // Whoever reads it is told the same.
+            let mut out = Vec::new();
+            let words = match reader.open(&contents.segments[1]).await {
+                Ok(mut bytes) => bytes.read_to_end(&mut out).await.unwrap_err().to_string(),
+                Err(fault) => fault.message,
+            };
+            assert!(words.contains(&damage.object), "{deed}: {words}");
+            let lost: GtidSet = reader.checked().await.unwrap().lost(1);
+            assert_eq!(lost.is_empty(), !matches!(deed, "missing" | "truncated"), "{deed}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_and_indexes_that_are_gone_are_noticed() {
+    let dir = support::scratch();
+    let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    for number in 1..=300 {
+        seal(&writer, number, number, 10).await;
+    }
+    let at = |part: &str| dir.path().join(format!("shards/orders/archive/{part}"));
+    let fresh = || async {
+        let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
+        repository.archive(&shard()).contents().await.unwrap()
+    };
+    assert!(fresh().await.damaged.is_empty());
+    let entry = std::fs::read_dir(at("journal")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let older = entry.with_file_name(format!("{:020}", entry_number(&entry) - 5));
+    std::fs::remove_file(&older).unwrap();
+    let damaged = fresh().await.damaged;
+    assert_eq!(damaged.len(), 1, "{damaged:?}");
+    assert!(older.ends_with(&damaged[0].object), "{damaged:?}");
+    let index = std::fs::read_dir(at("index")).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
+    std::fs::write(&index, b"nothing").unwrap();
+    let broken = fresh().await;
+    assert!(broken.damaged.iter().any(|damage| index.ends_with(&damage.object)), "{:?}", broken.damaged);
+    assert!(broken.segments.len() < 200);
+}
+
+fn entry_number(path: &std::path::Path) -> u64 {
+    path.file_name().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
+    let (store, repository) = bench().await;
+    let archiver = repository.claim_archive(&shard()).await.unwrap();
+    for number in 1..=300 {
+        seal(&archiver, number, number, 10).await;
+    }
+    tail(&archiver, 301, 301, 10).await;
+    let reader = repository.archive(&shard());
+    let all = reader.contents().await.unwrap().segments;
+    let drop: std::collections::BTreeSet<u64> = all[..150].iter().map(|segment| segment.number).collect();
+    let hour = std::time::Duration::from_secs(3600);
+    let now = DateTime::from_timestamp(1_795_100_000, 0).unwrap();
+    let writer = repository.claim(&shard(), "prune").await.unwrap();
+    let plan = writer.archive_prune_plan(&drop, now, hour).await.unwrap();
+    assert_eq!(plan.objects, [], "{:?}", plan.objects);
+    assert_eq!(repository.archive(&shard()).contents().await.unwrap().segments.len(), 301, "only a plan");
+    writer.prune_archive(plan).await.unwrap();
+    let left = repository.archive(&shard()).contents().await.unwrap();
+    assert_eq!(left.segments, all[150..]);
+    // Whoever reads a dropped piece right now still can.
+    let mut bytes = Vec::new();
+    reader.open(&all[0]).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+    let later = now + chrono::TimeDelta::hours(2);
+    let plan = writer.archive_prune_plan(&Default::default(), later, hour).await.unwrap();
+    // The objects of what was dropped, and the index that named nothing else.
+    assert_eq!(plan.objects.len(), 151, "{:?}", plan.objects);
+    writer.prune_archive(plan).await.unwrap();
+    // The archiver went on meanwhile, and everything that is left is sound.
+    seal(&archiver, 301, 302, 10).await;
+    store.take_counts();
+    let report = repository.archive(&shard()).verify(Depth::Content, &|_| {}).await.unwrap();
+    assert_eq!((report.damaged, report.segments), (vec![], 151));
+    let left = repository.archive(&shard()).contents().await.unwrap();
+    assert_eq!((left.held(1), left.lines.len()), (Some(set("A:1-302")), 1));
+    let plan = writer.archive_prune_plan(&Default::default(), later, hour).await.unwrap();
+    assert_eq!(plan.objects.len(), 1, "the horizon before this one: {:?}", plan.objects);
+    writer.release().await.unwrap();
 }
