@@ -61,14 +61,14 @@ async fn killed(shard: &Shard, line: &str) -> (usize, Duration) {
         let ledger = Ledger::start(primary).await;
         ledger.wait_for_more(40).await;
         tokio::time::sleep(dice.time(Duration::from_millis(700))).await;
-        if dice.roll() % 2 == 0 {
+        if dice.roll().is_multiple_of(2) {
             // Commits wait for the next archiver, or go on without one.
             kill(archiver).await;
             archiver = backstop.spawn(line, None);
             ledger.wait_for_more(40).await;
         }
         // The last time the archiver dies first, so that commits go on if they do not wait.
-        if dice.roll() % 2 == 0 && round < rounds() {
+        if dice.roll().is_multiple_of(2) && round < rounds() {
             primary.kill();
             kill(archiver).await;
         } else {
