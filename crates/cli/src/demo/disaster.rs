@@ -25,8 +25,8 @@ const TABLE: &str = "shop.orders";
 /// How long the archiver may take for what is there already.
 const ARCHIVED: Duration = Duration::from_secs(60);
 /// The primary waits for the archiver, for ever.
-const SEMI_SYNC: [&str; 6] = [
-    "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+const PLUGIN: &str = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'";
+const SEMI_SYNC: [&str; 5] = [
     "SET GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC'",
     "SET GLOBAL rpl_semi_sync_source_timeout = 4294967295",
     "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 1",
@@ -48,6 +48,7 @@ impl Archiver {
         steps: &mut Steps<'_>,
     ) -> Result<Self> {
         steps.begin("archive");
+        shard.primary()?.run(&[PLUGIN]).await?;
         let program = std::env::current_exe().failed("find this program")?;
         let log = std::fs::File::create(place.path("archiver.log")).failed("create the archiver's log")?;
         let mut command = Command::new(program);
