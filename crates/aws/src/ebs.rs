@@ -35,8 +35,8 @@ use ec2::{Attempt, Ec2, Shot, ShotState};
 use plan::Plan;
 use tags::Label;
 
-pub use instance::HOST_TAG;
 pub use hosts::Ec2Hosts;
+pub use instance::HOST_TAG;
 pub use shelf::EbsShelf;
 pub use tags::{CLUSTER, GTID, PROVEN, RUN, SET, SHARD, SOURCE, STATE, UNPROVEN};
 pub use volumes::MOUNT_TAG;

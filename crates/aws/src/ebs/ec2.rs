@@ -261,7 +261,11 @@ fn found(instance: Instance) -> Found {
     Found {
         name,
         state: state.unwrap_or_default(),
-        zone: instance.placement.as_ref().and_then(|place| place.availability_zone.clone()).unwrap_or_default(),
+        zone: instance
+            .placement
+            .as_ref()
+            .and_then(|place| place.availability_zone.clone())
+            .unwrap_or_default(),
         root_device: instance.root_device_name.unwrap_or_default(),
         id: instance.instance_id.unwrap_or_default(),
     }
