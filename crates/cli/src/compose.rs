@@ -8,7 +8,6 @@ use backstop_adapters::mysql::connect::Connector;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::mysql::server::Servers;
 use backstop_adapters::mysql::source::Primaries;
-use backstop_adapters::secrets;
 use backstop_adapters::topology::{Asked, Members, Orchestrator};
 use backstop_engine::archive::{Archived, Encryption};
 use backstop_engine::ports::{Instances, Topology};
@@ -23,6 +22,7 @@ use backstop_model::settings::{
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, S3Access};
 
 use crate::cloud::{self, Cloud};
+use crate::secrets;
 
 /// Where a configuration is looked for when none is named.
 pub const DEFAULT_FILES: [&str; 2] = ["backstop.toml", "/etc/backstop/backstop.toml"];

@@ -14,7 +14,7 @@ use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::progress::Progress;
 use backstop_model::report::{BackupReport, EbsSnapshots, VolumeState};
 use backstop_model::topology::Choice;
-use backstop_repo::{CatalogEntry, Repository, Storage, Stored, Writer};
+use backstop_repo::{CatalogEntry, Reader, Repository, Storage, Stored, Writer};
 use chrono::{DateTime, Utc};
 
 use crate::ports::{Image, Instance, Instances, Opened, Taken};
@@ -27,6 +27,8 @@ pub struct Backup<'a> {
     pub shard: &'a ShardName,
     /// What started it.
     pub kind: BackupKind,
+    /// What started it, where that can happen twice: for one occasion there is one backup, and who comes later gets it.
+    pub occasion: Option<&'a str>,
     /// The instance to back up, chosen by the shard's rules.
     pub choice: &'a Choice,
     /// Opens it.
@@ -37,7 +39,7 @@ pub struct Backup<'a> {
     pub world: &'a World,
 }
 
-/// Backs up a shard.
+/// Backs up a shard, unless its occasion already has a backup.
 ///
 /// # Errors
 /// [`Kind::Held`] when another run holds the shard, [`Kind::Refused`] when a guard refuses (nothing was
@@ -56,12 +58,36 @@ pub async fn backup(b: &Backup<'_>) -> Result<BackupReport> {
     Ok(report)
 }
 
+/// The backup of this occasion, if it was made.
+///
+/// # Errors
+/// When the repository cannot be read.
+pub async fn already_made(
+    reader: &Reader,
+    occasion: Option<&str>,
+    world: &World,
+) -> Result<Option<BackupReport>> {
+    let Some(occasion) = occasion else { return Ok(None) };
+    let catalog = reader.catalog().await?;
+    let Some(entry) = catalog.iter().find(|entry| entry.facts.occasion.as_deref() == Some(occasion)) else {
+        return Ok(None);
+    };
+    let id = &entry.facts.backup_id;
+    let text = format!("backup {id} was made for the same occasion ({occasion}): there is nothing to do");
+    world.reporter.notice(&text);
+    Ok(Some(BackupReport { ebs: ebs(reader.storage_of(entry).await?, None), ..report(entry) }))
+}
+
 async fn story(
     b: &Backup<'_>,
     run: &BackupId,
     instance: &Instance,
     writer: &mut Writer,
 ) -> Result<BackupReport> {
+    // Under the claim, so that no other delivery makes one meanwhile.
+    if let Some(made) = already_made(writer.reader(), b.occasion, b.world).await? {
+        return Ok(made);
+    }
     let begun = (b.world.clock.now(), b.world.clock.monotonic());
     let taken = b.world.step("snapshot", instance.snapshots.take(run)).await?;
     let stored = b.world.step("store", store(b, instance, &taken, writer)).await?;
@@ -83,6 +109,7 @@ fn facts(
         backup_id: run.clone(),
         shard: b.shard.clone(),
         kind: b.kind,
+        occasion: b.occasion.map(str::to_owned),
         source: Source { endpoint: b.choice.endpoint.clone(), role: b.choice.role },
         source_reason: b.choice.reason.clone(),
         server_version: b.choice.state.version.clone(),

@@ -62,6 +62,9 @@ pub struct BackupFacts {
     pub shard: ShardName,
     /// What started it.
     pub kind: BackupKind,
+    /// What started it, where that can happen twice: a scheduled time, or the id of a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occasion: Option<String>,
     /// The instance it was taken from.
     pub source: Source,
     /// Why that instance.

@@ -44,6 +44,7 @@ async fn back_up(shard: &Shard, repository: &Repository) -> BackupReport {
     let run = Backup {
         shard: &"orders".parse().unwrap(),
         kind: BackupKind::OnDemand,
+        occasion: None,
         choice: &choice,
         instances: &instances,
         repository,

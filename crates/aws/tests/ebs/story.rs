@@ -86,6 +86,7 @@ impl Fleet {
         let story = Backup {
             shard: &self.shard,
             kind: BackupKind::Scheduled,
+            occasion: None,
             choice: &choice,
             instances: &instances,
             repository: &self.repository,

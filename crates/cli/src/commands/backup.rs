@@ -44,6 +44,7 @@ pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<B
     let story = Backup {
         shard,
         kind,
+        occasion: None,
         choice: &choice,
         instances: &*instances,
         repository: &repository,

@@ -120,6 +120,7 @@ pub fn facts(id: BackupId) -> BackupFacts {
     BackupFacts {
         backup_id: id,
         shard: shard(),
+        occasion: None,
         kind: BackupKind::OnDemand,
         source: Source { endpoint: Endpoint::new("db2", 3306), role: Role::Candidate },
         source_reason: "the candidate is usable".into(),

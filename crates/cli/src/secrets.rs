@@ -1,0 +1,60 @@
+//! Follows references to secrets: those on this host, and those in AWS Secrets Manager if this build has AWS.
+
+use backstop_adapters::secrets as local;
+use backstop_model::credentials::{Credentials, StoreCredentials};
+use backstop_model::entry;
+use backstop_model::fault::Result;
+use backstop_model::settings::SecretRef;
+use secrecy::{ExposeSecret, SecretString};
+
+/// The text that a reference leads to.
+///
+/// # Errors
+/// As [`local::resolve`], and when an entry of Secrets Manager cannot be read.
+pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
+    match remote(reference)? {
+        Some((_, text)) => Ok(text),
+        None => local::resolve(reference),
+    }
+}
+
+/// The credentials of a shard.
+///
+/// # Errors
+/// As [`local::credentials`] and [`resolve`].
+pub fn credentials(reference: &SecretRef) -> Result<Credentials> {
+    match remote(reference)? {
+        Some((id, text)) => Ok(entry::credentials(text.expose_secret(), &id)?),
+        None => local::credentials(reference),
+    }
+}
+
+/// The credentials of a store.
+///
+/// # Errors
+/// As [`local::store_credentials`] and [`resolve`].
+pub fn store_credentials(reference: &SecretRef) -> Result<StoreCredentials> {
+    match remote(reference)? {
+        Some((id, text)) => Ok(StoreCredentials::parse(text.expose_secret(), &format!("secret {id}"))?),
+        None => local::store_credentials(reference),
+    }
+}
+
+/// An entry of Secrets Manager with its id; `None`: the secret is on this host. Asked when it is needed, so that a command does
+/// not fail for an entry that it has no use for. Commands run on several threads, of which the others go on meanwhile.
+#[cfg(feature = "aws")]
+fn remote(reference: &SecretRef) -> Result<Option<(String, SecretString)>> {
+    let SecretRef::SecretsManager(id) = reference else { return Ok(None) };
+    let asked = async {
+        let aws = backstop_aws::connect::Aws::connect(None).await?;
+        backstop_aws::secrets::read(&aws, id).await
+    };
+    let text = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked))?;
+    Ok(Some((id.clone(), text)))
+}
+
+/// This build leaves it to who reads those of this host to say what is missing.
+#[cfg(not(feature = "aws"))]
+fn remote(_: &SecretRef) -> Result<Option<(String, SecretString)>> {
+    Ok(None)
+}

@@ -1,0 +1,31 @@
+//! The AWS Lambda function: one invocation backs up one shard. `docs/lambda.md` describes events, results and errors.
+
+mod bounded;
+mod deadline;
+mod function;
+mod narrate;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    begin_logs();
+    // It fails only if there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async {
+        let (event, context) = event.into_parts();
+        function::answer(&event, &context).await
+    }))
+    .await
+}
+
+/// One JSON object a line, as CloudWatch reads them. `BACKSTOP_LOG` overrides what is logged.
+fn begin_logs() {
+    let wish = std::env::var("BACKSTOP_LOG").ok().filter(|wish| !wish.is_empty());
+    let crates = ["lambda", "aws", "engine", "adapters", "repo", "model"];
+    let default = crates.map(|name| format!("backstop_{name}=info,bootstrap=info")).join(",");
+    let filter = EnvFilter::builder().parse_lossy(wish.unwrap_or_else(|| format!("off,{default}")));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_ansi(false).init();
+}
