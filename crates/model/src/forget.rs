@@ -74,3 +74,118 @@ fn keep_beginnings(segments: &[ArchivedSegment], kept: &mut BTreeSet<u64>) {
         |segment: &&ArchivedSegment| segment.start == 0 && files.contains(&(segment.source, &segment.file));
     kept.extend(segments.iter().filter(begins).map(|segment| segment.number));
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::archive::Hash;
+    use crate::ids::BackupId;
+
+    const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+    const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+    const DAY: i64 = 86_400;
+
+    fn set(text: &str) -> GtidSet {
+        text.replace('A', A).replace('B', B).parse().unwrap()
+    }
+
+    fn at(day: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_795_000_000 + day * DAY, 0).unwrap()
+    }
+
+    fn line(number: u32, common: &str, lacks: &str) -> Line {
+        let parent = (number > 1).then(|| number - 1);
+        let source = A.parse().unwrap();
+        Line { number, parent, begun_at: at(0), source, common: set(common), lacks: set(lacks) }
+    }
+
+    /// Ten transactions of a day, in a file of their own.
+    fn piece(day: i64) -> ArchivedSegment {
+        let before = day * 10;
+        let previous = if day == 0 { set("") } else { set(&format!("A:1-{before}")) };
+        ArchivedSegment {
+            number: day as u64 + 1,
+            line: 1,
+            source: A.parse().unwrap(),
+            file: format!("binlog.{day:06}"),
+            start: 0,
+            end: 100,
+            previous,
+            gtids: set(&format!("A:{}-{}", before + 1, before + 10)),
+            committed: Some((at(day), at(day))),
+            hash: Hash([0; 32]),
+            state: SegmentState::Sealed,
+            object: String::new(),
+            stored_bytes: 0,
+            digest: String::new(),
+        }
+    }
+
+    fn archive(days: i64) -> Archive {
+        let segments = (0..days).map(piece).collect();
+        Archive { lines: vec![line(1, "", "")], segments, ..Archive::default() }
+    }
+
+    fn backup(day: i64) -> Known {
+        let taken_at = at(day);
+        let gtid_executed = if day == 0 { set("") } else { set(&format!("A:1-{}", day * 10)) };
+        Known { backup_id: BackupId::new(taken_at, 1), taken_at, gtid_executed }
+    }
+
+    fn days(count: u64) -> Option<Duration> {
+        Some(Duration::from_secs(count * 86_400))
+    }
+
+    fn gone(keep: Option<Duration>, archive: &Archive, backups: &[Known], now: i64) -> Vec<u64> {
+        forgotten(keep, archive, backups, at(now)).into_iter().collect()
+    }
+
+    #[test]
+    fn what_a_young_backup_needs_stays() {
+        let archive = archive(10);
+        assert_eq!(gone(days(3), &archive, &[backup(1), backup(5), backup(8)], 10), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(gone(days(5), &archive, &[backup(1), backup(5), backup(8)], 10), [1, 2, 3, 4, 5]);
+        assert_eq!(
+            gone(days(3), &archive, &[backup(4)], 10),
+            [1, 2, 3, 4],
+            "the newest, since backups stopped"
+        );
+        assert!(gone(days(3), &archive, &[], 10).is_empty(), "without a backup nothing goes");
+        assert!(gone(None, &archive, &[backup(9)], 10).is_empty(), "without a rule nothing goes");
+        assert!(gone(days(3), &archive, &[backup(0)], 10).is_empty());
+    }
+
+    #[test]
+    fn the_beginning_of_a_file_and_the_tail_stay() {
+        let mut archive = archive(10);
+        archive.segments.iter_mut().for_each(|segment| segment.file = "binlog.000001".into());
+        archive.segments.iter_mut().skip(1).for_each(|segment| segment.start = 7);
+        assert_eq!(gone(days(3), &archive, &[backup(8)], 10), [2, 3, 4, 5, 6, 7]);
+        archive.segments[2].state = SegmentState::Tail;
+        assert_eq!(gone(days(3), &archive, &[backup(8)], 10), [2, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_line_that_was_left_goes_when_no_backup_leads_to_it() {
+        let mut archive = archive(10);
+        // B took over after day 5; days 5 to 9 are on the line that was left.
+        archive.lines.push(line(2, "A:1-50", "A:51-100"));
+        let own = ArchivedSegment {
+            number: 11,
+            line: 2,
+            source: B.parse().unwrap(),
+            previous: set("A:1-50"),
+            gtids: set("B:1-10"),
+            committed: Some((at(20), at(20))),
+            ..piece(0)
+        };
+        archive.segments.push(own);
+        let mut after = backup(5);
+        (after.taken_at, after.gtid_executed) = (at(21), set("A:1-50,B:1-10"));
+        assert_eq!(gone(days(5), &archive, &[after.clone()], 22), (1..=10).collect::<Vec<_>>());
+        let mut before = backup(4);
+        before.taken_at = at(19);
+        assert_eq!(gone(days(5), &archive, &[before, after], 22), [1, 2, 3, 4]);
+    }
+}
