@@ -94,8 +94,8 @@ impl Playbook for Ansible {
     async fn run(&self, site: &Site) -> Result<()> {
         let files = Files::in_folder(&site.folder);
         write(&files.inventory, &site.inventory)?;
-        write(&files.variables, &variables(site).to_string())?;
-        write(&files.secrets, &self.secrets().to_string())?;
+        write(&files.variables, &literal(&variables(site)))?;
+        write(&files.secrets, &literal(&self.secrets()))?;
         let _removed = Removed(&files.secrets);
         let mut failures = Vec::new();
         let ended = self.errand(site, &files).run(|line| {
@@ -131,8 +131,8 @@ impl Files {
     fn in_folder(folder: &Path) -> Self {
         Self {
             inventory: folder.join("inventory.yml"),
-            variables: folder.join("variables.json"),
-            secrets: folder.join("secrets.json"),
+            variables: folder.join("variables.yml"),
+            secrets: folder.join("secrets.yml"),
         }
     }
 }
@@ -160,6 +160,20 @@ fn variables(site: &Site) -> Value {
     })
 }
 
+/// YAML in which no text is a template: a password may hold `{{`, and what a repository says is nothing to be carried out.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::String(_) => format!("!unsafe {value}"),
+        Value::Object(entries) => {
+            let entry = |(key, value): (&String, &Value)| {
+                format!("{}: {}", Value::from(key.as_str()), literal(value))
+            };
+            format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// `fatal: [host]: FAILED! => {"msg": "…"}` in the words of its `msg`.
 fn message(line: &str) -> String {
     let told = line.split_once("=> ").and_then(|(_, object)| serde_json::from_str::<Value>(object).ok());
@@ -176,6 +190,15 @@ fn write(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_no_templates() {
+        let value = json!({"deep": {"on": "1"}, "password": "a\"{{ b }}", "port": 3306});
+        assert_eq!(
+            literal(&value),
+            r#"{"deep": {"on": !unsafe "1"}, "password": !unsafe "a\"{{ b }}", "port": 3306}"#
+        );
+    }
 
     #[test]
     fn a_failure_is_told_in_its_own_words() {

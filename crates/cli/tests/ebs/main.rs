@@ -5,6 +5,7 @@
 #[path = "../hardship/program.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 mod program;
+mod rebuild;
 
 use backstop_testkit::ec2::{Completion, FakeEc2};
 use backstop_testkit::snapshots::commits;

@@ -1,0 +1,168 @@
+"""AWS for one test: cloud.py FOLDER PRIMARY SOURCE DATADIR
+
+moto's server with a network in two zones, the instances of a shard's primary and of the source of its backups, and a bucket for
+states; and a copy of the modules under FOLDER/terraform that a provider of 2021 can apply. Says where everything is in one
+line of JSON, and serves until it is ended.
+
+EBS is stood in for: when a snapshot is made, the data directory is copied to FOLDER/images/SNAPSHOT with the server's process
+stopped. What is recovered is then what was snapshotted.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "terraform"))
+
+import boto3
+from moto.core.responses import ActionResult
+from moto.ec2.models import EC2Backend
+from moto.ec2.models.instances import Instance
+from moto.ec2.responses import EC2Response
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+import old_provider
+from workbench import Bench
+
+REGION = "eu-central-1"
+HOST = "backstop.test"
+LOGIN = {"region_name": REGION, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
+
+def server_on(datadir):
+    """The server whose working directory this is, which MySQL makes its data directory."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and Path(os.readlink(entry / "cwd")) == datadir:
+                return int(entry.name)
+        except OSError:
+            pass
+    raise AssertionError(f"no server runs on {datadir}")
+
+
+def copies(images, datadir):
+    """Copies the data directory in the moment of each snapshot."""
+    take = EC2Backend.create_snapshot
+
+    def take_and_copy(self, *arguments, **named):
+        pid = server_on(datadir)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            made = take(self, *arguments, **named)
+            sockets = shutil.ignore_patterns("*.sock", "*.sock.lock")
+            shutil.copytree(datadir, images / made.id, ignore=sockets)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return made
+
+    EC2Backend.create_snapshot = take_and_copy
+
+
+def lets_go_of_interfaces():
+    """EC2 frees the network interfaces of an instance that ends; moto keeps them attached for ever."""
+    terminate = Instance.terminate
+
+    def terminate_and_let_go(self):
+        kept = [nic for nic in self.nics.values() if not nic.delete_on_termination]
+        before = terminate(self)
+        for nic in kept:
+            nic.attachment_id, nic.instance, nic.status = None, None, "available"
+        return before
+
+    Instance.terminate = terminate_and_let_go
+
+
+def knows_how_far_volumes_are():
+    """moto does not tell how far volumes are loaded; here they are."""
+    def status(self):
+        loaded = {"InitializationType": "provisioned-rate", "Progress": 100}
+        ids = self._get_param("VolumeIds", [])
+        return ActionResult({"VolumeStatuses": [{"VolumeId": one, "InitializationStatusDetails": loaded} for one in ids]})
+
+    EC2Response.describe_volume_status = status
+
+
+def host(ec2, image, subnet, server, devices):
+    """An instance that a MySQL server is said to run on."""
+    disks = [{"DeviceName": device, "Ebs": {"VolumeSize": 8}} for device in ("/dev/sda1", *devices)]
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "MySQL-Host", "Value": server}]}]
+    ec2.run_instances(ImageId=image, InstanceType="m5.large", MinCount=1, MaxCount=1, SubnetId=subnet,
+                      BlockDeviceMappings=disks, TagSpecifications=tags)
+
+
+def site(url, primary, source):
+    """What Backstop and Terraform find in the account."""
+    ec2 = boto3.client("ec2", endpoint_url=url, **LOGIN)
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnets = {}
+    for zone, block in (("a", "10.1.1.0/24"), ("b", "10.1.2.0/24")):
+        made = ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=REGION + zone)
+        subnets[REGION + zone] = made["Subnet"]["SubnetId"]
+    group = ec2.create_security_group(GroupName="mysql", Description="MySQL", VpcId=vpc)["GroupId"]
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    host(ec2, image, subnets[REGION + "a"], primary, [])
+    host(ec2, image, subnets[REGION + "a"], source, ["/dev/sdf"])
+    boto3.client("s3", endpoint_url=url, **LOGIN).create_bucket(
+        Bucket="states", CreateBucketConfiguration={"LocationConstraint": REGION})
+    return {"subnets": subnets, "group": group, "image": image}
+
+
+def terraform(folder, url):
+    """A root module that calls the module as it is delivered, but for what that provider does not know yet."""
+    bench = Bench(folder / "terraform")
+    old_provider.fit_recovered_instance(bench)
+    bench.change("modules/recovered-instance/versions.tf", '"hashicorp/aws"', f'"{HOST}/hashicorp/aws"')
+    bench.change("modules/recovered-instance/versions.tf", ">= 6.10, < 7.0", old_provider.VERSION)
+    mirror = folder / "mirror" / HOST / "hashicorp" / "aws" / old_provider.VERSION
+    mirror.mkdir(parents=True)
+    (mirror / "linux_amd64").symlink_to(old_provider.install(), target_is_directory=True)
+    (folder / "terraform.rc").write_text(f'provider_installation {{\n  filesystem_mirror {{\n    path = "{folder}/mirror"\n  }}\n}}\n')
+    root = bench.folder / "root"
+    root.mkdir()
+    template = (Path(__file__).parent / "root.tf").read_text()
+    (root / "main.tf").write_text(template.replace("URL", url).replace("REGION", REGION))
+    return root
+
+
+def left(url):
+    """What there is of recoveries, by kind."""
+    ec2 = boto3.client("ec2", endpoint_url=url, **LOGIN)
+    ours = [{"Name": "tag-key", "Values": ["Backstop-Recovery"]}]
+    alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    instances = [one for group in ec2.describe_instances(Filters=ours + alive)["Reservations"] for one in group["Instances"]]
+    protected = [ec2.describe_instance_attribute(InstanceId=one["InstanceId"], Attribute="disableApiTermination")["DisableApiTermination"]["Value"]
+                 for one in instances]
+    volumes = [one for one in ec2.describe_volumes()["Volumes"]
+               if any(tag["Key"] == "Backstop-Snapshot" for tag in one.get("Tags", []))]
+    interfaces = [one for one in ec2.describe_network_interfaces()["NetworkInterfaces"]
+                  if any(tag["Key"] == "Backstop-Recovery" for tag in one.get("TagSet", []))]
+    return {"instances": [one["InstanceId"] for one in instances], "protected": protected,
+            "zones": [one["Placement"]["AvailabilityZone"] for one in instances],
+            "volumes": [one["VolumeId"] for one in volumes], "interfaces": len(interfaces)}
+
+
+def main():
+    if sys.argv[1] == "left":
+        print(json.dumps(left(sys.argv[2])))
+        return
+    folder, primary, source, datadir = Path(sys.argv[1]).resolve(), sys.argv[2], sys.argv[3], Path(sys.argv[4]).resolve()
+    (folder / "images").mkdir(parents=True)
+    os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")
+    lets_go_of_interfaces()
+    knows_how_far_volumes_are()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    found = {"url": url, "root": str(terraform(folder, url)), "terraform": str(folder / "terraform.rc"), **site(url, primary, source)}
+    # Only now: moto's own images are made from snapshots, too.
+    copies(folder / "images", datadir)
+    print(json.dumps(found), flush=True)
+    # Whoever started this holds its standard input: when that ends, this ends.
+    sys.stdin.read()
+    os._exit(0)
+
+
+main()
