@@ -7,12 +7,14 @@ mod demo;
 mod find;
 mod plan;
 mod prune;
+mod rebuild;
 mod recover;
 mod schedule;
 mod status;
 mod verify;
 
 pub use prune::PruneReports;
+pub use rebuild::RebuildPlanned;
 
 use backstop_model::finding::{Finding, Severity};
 
