@@ -1,0 +1,74 @@
+//! How recoveries end, and what they refuse.
+
+use backstop_testkit::{Layout, Ledger, Shard};
+use rustix::process::Signal;
+
+use crate::archived::{ARCHIVE, contents, uuid};
+use crate::oracle::{archived, forget_the_past};
+use crate::program::Backstop;
+use crate::rebuilt::Rebuilt;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
+    let mut shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("backup orders").await;
+    let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
+    let ledger = Ledger::start(shard.primary()).await;
+    ledger.wait_for_more(50).await;
+    let all = shard.primary().gtid_executed().await;
+    archived(&backstop, &all).await;
+    shard.candidate().wait_for(&all).await;
+    // The primary has purged what a new replica needs: backup and archive have it.
+    forget_the_past(shard.primary()).await;
+    let joined = Rebuilt::at(shard.base().join("j"));
+    let report = joined.recover(&backstop, "--to latest --join").await;
+    assert_eq!((&report["joined"], &report["ending"]), (&true.into(), &"join".into()));
+    assert!(report["transactions_replayed"].as_u64().unwrap() >= 50, "{report}");
+    drop(joined);
+
+    let into = shard.base().join("p");
+    let line = format!("recover orders --to latest --as-primary --into {}", into.display());
+    backstop.run(&line).await.failed(20, &["answer", "--force-as-primary orders"]);
+    backstop.run(&format!("{line} --force-as-primary other")).await.failed(2, &["--force-as-primary orders"]);
+    assert!(!into.join("data").exists(), "nothing was touched");
+    let moment = format!("before:{}:1", uuid(shard.primary()).await);
+    backstop
+        .run(&format!("recover orders --to {moment} --join --into {}", into.display()))
+        .await
+        .failed(21, &[]);
+
+    let written = ledger.stop().await;
+    let held = shard.primary().gtid_executed().await;
+    archived(&backstop, &held).await;
+    let endpoints = shard.endpoints();
+    shard.members.clear();
+    let primary = Rebuilt::at(into);
+    backstop.run(&line).await.failed(11, &["stop the archiver"]);
+    archiver.signal(Signal::TERM);
+    archiver.end().await;
+    let report = primary.recover(&backstop, "--to latest --as-primary").await;
+    assert_eq!(report["ending"], "as-primary");
+    assert_eq!(primary.held().await, held);
+    assert_eq!(written.missing_on(&mut primary.root().await).await.unwrap(), Vec::<u64>::new());
+    assert_eq!(primary.value("SELECT @@GLOBAL.read_only + @@GLOBAL.super_read_only").await, "0");
+    for (name, value) in [("sync_binlog", "1"), ("innodb_flush_log_at_trx_commit", "1")] {
+        assert_eq!(primary.value(&format!("SELECT @@GLOBAL.{name}")).await, value, "{name}");
+    }
+    let archive = contents(&backstop).await;
+    let [_, new] = &archive.lines[..] else { panic!("two lines: {:?}", archive.lines) };
+    assert_eq!(new.source.to_string(), primary.value("SELECT @@GLOBAL.server_uuid").await);
+    assert!(new.lacks.is_empty(), "{}", new.lacks);
+
+    // The archive goes on with it.
+    let port = report["server"]["port"].as_u64().unwrap();
+    let text = std::fs::read_to_string(&backstop.config).unwrap();
+    let old = &endpoints[0].to_string();
+    std::fs::write(&backstop.config, text.replace(old.as_str(), &format!("127.0.0.1:{port}"))).unwrap();
+    let mut root = primary.root().await;
+    root.run("CREATE DATABASE afterwards").await.unwrap();
+    backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
+    let now = primary.held().await;
+    assert_eq!(crate::archived::held(&backstop).await, now);
+    assert_eq!(contents(&backstop).await.lines.len(), 2);
+}

@@ -1,0 +1,116 @@
+//! Recoveries that are killed while they replay, and what stands in a recovery's way.
+
+use std::time::Duration;
+
+use backstop_lab::processes::kill_on;
+use backstop_testkit::{Layout, Ledger, Shard};
+use rustix::process::Signal;
+
+use crate::archived::{ARCHIVE, contents, uuid};
+use crate::dice::Dice;
+use crate::oracle::archived;
+use crate::program::Backstop;
+use crate::rebuilt::{Rebuilt, touched};
+
+/// How many rounds: `BACKSTOP_TEST_ROUNDS`, else few.
+fn rounds() -> usize {
+    std::env::var("BACKSTOP_TEST_ROUNDS").map_or(3, |rounds| rounds.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_goes_on_after_a_kill_of_either_side() {
+    let shard = Shard::start(Layout::single()).await;
+    let primary = shard.primary();
+    let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("backup orders").await;
+    let ledger = Ledger::start(primary).await;
+    ledger.wait_for_more(1500).await;
+    let written = ledger.stop().await;
+    backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
+    let held = primary.gtid_executed().await;
+    let mut dice = Dice::new();
+    for round in 0..rounds() {
+        let rebuilt = Rebuilt::at(shard.base().join(format!("k{round}")));
+        let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
+        // The binlog server is in the command, which stops where the replay begins: then one of the two is killed.
+        let running = backstop.spawn(&line, Some("stop@before:replay"));
+        running.stopped().await;
+        running.signal(Signal::CONT);
+        tokio::time::sleep(dice.time(Duration::from_millis(900))).await;
+        if dice.roll() % 2 == 0 {
+            running.signal(Signal::KILL);
+        } else {
+            kill_on(&rebuilt.datadir()).unwrap();
+        }
+        running.end().await;
+        let report = rebuilt.recover(&backstop, "--to latest --standalone").await;
+        assert_eq!(rebuilt.held().await, held, "round {round}: {report}");
+        assert_eq!(written.missing_on(&mut rebuilt.root().await).await.unwrap(), Vec::<u64>::new());
+        assert_eq!(rebuilt.value("SELECT @@GLOBAL.sync_binlog").await, "1");
+    }
+}
+
+#[ignore = "not yet seen to pass: run it with --ignored"]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
+    let shard = Shard::start(Layout::single()).await;
+    let primary = shard.primary();
+    let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("backup orders").await;
+    primary.run(&["CREATE DATABASE one", "CREATE TABLE one.t (id INT PRIMARY KEY)"]).await;
+    backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
+    primary.run(&["FLUSH BINARY LOGS", "INSERT INTO one.t VALUES (1), (2)", "FLUSH BINARY LOGS"]).await;
+    backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
+    primary.run(&["SET SESSION binlog_format = STATEMENT", "INSERT INTO one.t VALUES (3)"]).await;
+    primary.run(&["DROP TABLE one.t"]).await;
+    backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
+
+    let found = backstop.json("find orders --table one.t").await;
+    let kinds: Vec<&str> =
+        found["transactions"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ddl", "ddl", "dml", "dml", "ddl"], "{found}");
+    let inserted = &found["transactions"][2];
+    assert_eq!((&inserted["rows"], &inserted["tables"][0]["inserted"]), (&2.into(), &2.into()), "{found}");
+    let dropped =
+        backstop.json("find orders --kind ddl --table t --from 2020-01-01T00:00:00Z --limit 9").await;
+    let dropped = dropped["transactions"].as_array().unwrap().last().unwrap().clone();
+    assert!(dropped["statement"].as_str().unwrap().starts_with("DROP TABLE"), "{dropped}");
+    let plan =
+        backstop.json(&format!("plan orders --standalone --to {}", dropped["to"].as_str().unwrap())).await;
+    assert!(plan["replay"]["transactions"].as_u64().unwrap() >= 4, "{plan}");
+
+    let into = shard.base().join("never");
+    let recover = |how: &str| format!("recover orders {how} --into {}", into.display());
+    let of = uuid(primary).await;
+    for (how, code, words) in [
+        ("--to 2001-01-01T00:00:00Z --standalone".to_owned(), 21, "nearest reachable"),
+        ("--to 2091-01-01T00:00:00Z --standalone".to_owned(), 21, "later than everything"),
+        (format!("--to after:{of}:999999 --standalone"), 21, "is archived"),
+        (format!("--to after:{of}:1 --line 7 --standalone"), 21, "no line 7"),
+        (format!("--to {} --join", dropped["to"].as_str().unwrap()), 20, "--standalone"),
+    ] {
+        backstop.run(&recover(&how)).await.failed(code, &[words]);
+        assert!(!touched(&into), "{how}");
+    }
+    let ran = backstop.run(&recover("--to 2026-01-01T00:00:00 --standalone")).await;
+    assert_eq!(ran.status.code(), Some(2), "a time without a zone: {ran}");
+    assert_eq!(backstop.run("find orders --from 2026-01-01T00:00:00").await.status.code(), Some(2));
+    backstop.run("find orders --line 7").await.failed(21, &["no line 7"]);
+
+    // A piece loses a byte: its size is right, so that only its content can tell.
+    let archive = contents(&backstop).await;
+    let insert = inserted["gtid"].as_str().unwrap().parse().unwrap();
+    let broken = archive.segments.iter().find(|segment| segment.gtids.contains(&insert)).unwrap();
+    let object = backstop.repository.join(&broken.object);
+    let mut bytes = std::fs::read(&object).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&object, bytes).unwrap();
+    let rebuilt = Rebuilt::at(shard.base().join("broken"));
+    let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
+    backstop.run(&line).await.failed(22, &[&broken.object]);
+    archived(&backstop, &primary.gtid_executed().await).await;
+    std::fs::remove_file(&object).unwrap();
+    backstop.run(&recover("--to latest --standalone")).await.failed(21, &["gap"]);
+    assert!(!touched(&into));
+}
