@@ -161,7 +161,7 @@ async fn asked(stop: &mut tokio::sync::watch::Receiver<bool>) {
 
 /// A file that only its owner can read.
 fn private(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
 /// What is written to a file from a moment on.
