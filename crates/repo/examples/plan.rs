@@ -27,11 +27,10 @@ async fn main() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     fill(&store, &shard, count).await;
 
-    // A page of a list holds a thousand names.
+    // A page of a list holds a thousand names; every list is charged as many pages as the longest one has.
     let config = ThrottleConfig {
         wait_get_per_call: wait,
-        wait_list_per_call: wait,
-        wait_list_per_entry: wait / 1000,
+        wait_list_per_call: wait * u32::try_from(count.div_ceil(1000)).unwrap(),
         ..ThrottleConfig::default()
     };
     let late = Arc::new(ThrottledStore::new(store, config));
