@@ -109,7 +109,8 @@ impl Reader {
         let body = whole(input, size.min(LARGEST))?;
         if body.len() < size {
             skip(input, size - body.len())?;
-            return Ok(large(change, &self.tables, kind, &body));
+            large(change, &self.tables, kind, &body);
+            return Ok(());
         }
         let body = body.get(..size.saturating_sub(sum)).unwrap_or_default();
         match (kind, rows::action(kind)) {
@@ -307,6 +308,7 @@ fn garbled(what: &str) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use proptest::prelude::*;
 
     use super::*;

@@ -36,7 +36,7 @@ pub struct BinlogServer {
     /// The version it greets with: that of the servers whose logs it serves.
     pub version: String,
     /// The time in seconds since 1970.
-    pub now: fn() -> i64,
+    pub now: Arc<dyn Fn() -> i64 + Send + Sync>,
     /// How long a client may take for anything but its next command.
     pub deadline: Duration,
 }

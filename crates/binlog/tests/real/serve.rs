@@ -19,7 +19,7 @@ async fn serve(folder: Folder) -> u16 {
         server_id: 9999,
         server_uuid: "0b5c0000-0000-4000-8000-000000000002".parse().unwrap(),
         version: "9.7.4-backstop".into(),
-        now: || chrono::Utc::now().timestamp(),
+        now: Arc::new(|| chrono::Utc::now().timestamp()),
         deadline: SECOND * 20,
     };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

@@ -49,7 +49,7 @@ fn draw(found: &Found, page: &mut Page) {
         page.line(format!("    {}", rows(table)));
     }
     if found.statement_based {
-        page.line("    logged as a statement: which rows, and how many, is not known".to_owned());
+        page.line("    logged as a statement: which rows, and how many, is not known");
     }
     page.line(format!("    --to {}", found.to));
 }

@@ -94,6 +94,7 @@ async fn apply(
     let port = listener.local_addr().failed("listen on loopback for the replay")?.port();
     let random = || r.world.clock.random();
     let password = format!("{:016x}{:016x}", random(), random()).into();
+    let clock = Arc::clone(&r.world.clock);
     let server = BinlogServer {
         source: source.clone(),
         user: USER.to_owned(),
@@ -101,7 +102,7 @@ async fn apply(
         server_id: (random() >> 32) as u32 | 1,
         server_uuid: server_uuid(r),
         version: manifest.facts.server_version.to_string(),
-        now: || chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).timestamp(),
+        now: Arc::new(move || clock.now().timestamp()),
         deadline: CLIENT,
     };
     let from = ReplayFrom { port, user: USER.to_owned(), password };
