@@ -37,7 +37,7 @@ async fn a_replay_goes_on_after_a_kill_of_either_side() {
         running.stopped().await;
         running.signal(Signal::CONT);
         tokio::time::sleep(dice.time(Duration::from_millis(900))).await;
-        if dice.roll() % 2 == 0 {
+        if dice.roll().is_multiple_of(2) {
             running.signal(Signal::KILL);
         } else {
             kill_on(&rebuilt.datadir()).unwrap();

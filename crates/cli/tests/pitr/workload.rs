@@ -76,7 +76,7 @@ impl<'a> Workload<'a> {
         let id = self.next;
         let insert = format!("INSERT INTO w.a (id, t, n) VALUES ({id}, 'row', {})", self.dice.roll() % 1000);
         if let Some(xid) = self.prepared.take() {
-            let end = if self.dice.roll() % 3 == 0 { "ROLLBACK" } else { "COMMIT" };
+            let end = if self.dice.roll().is_multiple_of(3) { "ROLLBACK" } else { "COMMIT" };
             return self.does(&[format!("XA {end} 'x{xid}'")], None).await;
         }
         match self.dice.roll() % 14 {
