@@ -12,11 +12,13 @@ use crate::rebuilt::Rebuilt;
 
 /// Where MySQL itself keeps the password a replica logs in with (`mysql.slave_master_info`, in clear): its table space,
 /// and the redo and undo logs that the row went through. The statement in the binary log has none, and `RESET
-/// REPLICA ALL` of a recovery empties the row.
+/// REPLICA ALL` of a recovery empties the row. A backup of that table space is in packs: what they hold is the server's.
 fn is_mysqls_own(path: &Path) -> bool {
     let text = path.to_string_lossy();
-    let inside = text.contains("/data/");
-    inside
+    if text.contains("/repository/shards/orders/packs/") {
+        return true;
+    }
+    text.contains("/data/")
         && ["mysql.ibd", "#innodb_redo", "undo_0", "#ib_", "ibdata1"].iter().any(|name| text.contains(name))
 }
 
