@@ -67,7 +67,8 @@ async fn a_lost_server_comes_back() {
     ledger.wait_for_more(100).await;
     let second = back_up(&shard, &repository).await;
     assert_eq!(second.parent, Some(first.backup_id));
-    assert!(second.sizes.stored_bytes * 4 < first.sizes.stored_bytes);
+    // How much less depends on how long the writer went on: bench/ measures that.
+    assert!(second.sizes.stored_bytes < first.sizes.stored_bytes, "{:?} after {:?}", second.sizes, first.sizes);
 
     let lost = shard.members.remove(1);
     lost.kill();
