@@ -161,9 +161,12 @@ fn variables(site: &Site) -> Value {
 }
 
 /// YAML in which no text is a template: a password may hold `{{`, and what a repository says is nothing to be carried out.
+///
+/// Ansible takes what is behind `!unsafe` for a plain scalar, however it is quoted: `!unsafe "ON"` is true and `!unsafe "1"`
+/// a number. Only a text that may be a template is marked, and a text with a brace in it stays one.
 fn literal(value: &Value) -> String {
     match value {
-        Value::String(_) => format!("!unsafe {value}"),
+        Value::String(text) if text.contains('{') => format!("!unsafe {value}"),
         Value::Object(entries) => {
             let entry = |(key, value): (&String, &Value)| {
                 format!("{}: {}", Value::from(key.as_str()), literal(value))
@@ -193,10 +196,10 @@ mod tests {
 
     #[test]
     fn texts_are_no_templates() {
-        let value = json!({"deep": {"on": "1"}, "password": "a\"{{ b }}", "port": 3306});
+        let value = json!({"deep": {"on": "1"}, "mode": "ON", "password": "a\"{{ b }}", "port": 3306});
         assert_eq!(
             literal(&value),
-            r#"{"deep": {"on": !unsafe "1"}, "password": !unsafe "a\"{{ b }}", "port": 3306}"#
+            r#"{"deep": {"on": "1"}, "mode": "ON", "password": !unsafe "a\"{{ b }}", "port": 3306}"#
         );
     }
 

@@ -68,7 +68,12 @@ async fn a_lost_server_comes_back() {
     let second = back_up(&shard, &repository).await;
     assert_eq!(second.parent, Some(first.backup_id));
     // How much less depends on how long the writer went on: bench/ measures that.
-    assert!(second.sizes.stored_bytes < first.sizes.stored_bytes, "{:?} after {:?}", second.sizes, first.sizes);
+    assert!(
+        second.sizes.stored_bytes < first.sizes.stored_bytes,
+        "{:?} after {:?}",
+        second.sizes,
+        first.sizes
+    );
 
     let lost = shard.members.remove(1);
     lost.kill();

@@ -201,7 +201,6 @@ fn python() -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "after a kill in `configure`, the test's playbook may fail in its first task (CONTRIBUTING.md, known gaps)"]
 async fn an_instance_is_made_joins_and_survives_kills() {
     let Some(fleet) = Fleet::start().await else { return };
     tables::fill(fleet.shard.primary(), 2, 500).await;
