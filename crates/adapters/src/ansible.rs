@@ -1,8 +1,6 @@
 //! Configures a recovered server with an Ansible playbook.
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,11 +8,11 @@ use async_trait::async_trait;
 use backstop_engine::ports::{Playbook, Site};
 use backstop_engine::world::World;
 use backstop_model::credentials::Credentials;
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::fault::{Fault, Result};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::child::Errand;
+use crate::child::{Errand, write_private};
 use crate::command::last_lines;
 
 /// How long one run may take: a server may have a long crash recovery, and a long way to catch up.
@@ -93,9 +91,9 @@ impl Ansible {
 impl Playbook for Ansible {
     async fn run(&self, site: &Site) -> Result<()> {
         let files = Files::in_folder(&site.folder);
-        write(&files.inventory, &site.inventory)?;
-        write(&files.variables, &literal(&variables(site)))?;
-        write(&files.secrets, &literal(&self.secrets()))?;
+        write_private(&files.inventory, &site.inventory)?;
+        write_private(&files.variables, &literal(&variables(site)))?;
+        write_private(&files.secrets, &literal(&self.secrets()))?;
         let _removed = Removed(&files.secrets);
         let mut failures = Vec::new();
         let ended = self.errand(site, &files).run(|line| {
@@ -182,12 +180,6 @@ fn message(line: &str) -> String {
     let told = line.split_once("=> ").and_then(|(_, object)| serde_json::from_str::<Value>(object).ok());
     let msg = told.as_ref().and_then(|told| told["msg"].as_str());
     msg.map_or_else(|| line.to_owned(), str::to_owned)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    let what = format!("write {}", path.display());
-    let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    options.failed(&what)?.write_all(text.as_bytes()).failed(&what)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -42,6 +42,13 @@ pub(crate) struct Errand<'a> {
     pub(crate) deadline: Duration,
     /// Time, and whether the user asks to stop.
     pub(crate) world: &'a World,
+}
+
+/// Writes a file that a program is to read, for its owner's eyes only.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let what = format!("write {}", path.display());
+    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    options.failed(&what)?.write_all(text.as_bytes()).failed(&what)
 }
 
 /// How it ended, and what it said.

@@ -4,8 +4,7 @@ mod events;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::child::{Ended, Errand};
+use crate::child::{Ended, Errand, write_private};
 use crate::command::output;
 use events::Events;
 
@@ -44,8 +43,8 @@ impl Terraform {
     /// Prepares a folder: variables, where the state is, and Terraform's own data.
     async fn init(&self, wanted: &Wanted, folder: &Path) -> Result<()> {
         make_private(folder).failed(format!("create {}", folder.display()))?;
-        write(&folder.join("recovery.tfvars.json"), &self.variables(wanted).to_string())?;
-        write(&folder.join("state.tfbackend"), &backend(&self.settings.state, &wanted.recovery_id))?;
+        write_private(&folder.join("recovery.tfvars.json"), &self.variables(wanted).to_string())?;
+        write_private(&folder.join("state.tfbackend"), &backend(&self.settings.state, &wanted.recovery_id))?;
         let state = folder.join("state.tfbackend");
         let args = ["init", "-input=false", "-no-color", "-reconfigure"].map(OsString::from);
         let ended = self
@@ -237,12 +236,6 @@ fn option(name: &str, path: &Path) -> OsString {
 
 fn make_private(folder: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    let what = format!("write {}", path.display());
-    let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    options.failed(&what)?.write_all(text.as_bytes()).failed(&what)
 }
 
 #[cfg(test)]
