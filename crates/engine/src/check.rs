@@ -5,10 +5,10 @@ use backstop_model::finding::Finding;
 use backstop_model::freeze::OnPrimary;
 use backstop_model::freshness::freshness;
 use backstop_model::ids::ShardName;
-use backstop_model::report::ShardChecked;
+use backstop_model::report::{Coverage, ShardChecked};
 use backstop_model::schedule::Schedule;
 use backstop_model::topology::{Choice, Locking, SourceRules, choose_source};
-use backstop_repo::Reader;
+use backstop_repo::{CatalogEntry, Reader};
 
 use crate::archive::{Archived, check_archive};
 use crate::ports::{Instances, ServerPrograms, SourceInspection, Topology};
@@ -47,20 +47,22 @@ pub struct Check<'a> {
 /// # Errors
 /// Only when the user stops it: whatever else goes wrong is a finding.
 pub async fn check(c: &Check<'_>) -> Result<ShardChecked> {
-    c.world
-        .unless_stopped(async { Ok(ShardChecked { shard: c.shard.clone(), findings: findings(c).await }) })
-        .await
+    c.world.unless_stopped(async { Ok(checked(c).await) }).await
 }
 
-async fn findings(c: &Check<'_>) -> Vec<Finding> {
+async fn checked(c: &Check<'_>) -> ShardChecked {
     let mut findings = Vec::new();
     if let Some(choice) = source(c, &mut findings).await {
         instance(c, &choice, &mut findings).await;
         program(c, &choice, &mut findings).await;
     }
-    backups(c, &mut findings).await;
+    let catalog = backups(c, &mut findings).await;
     archive(c, &mut findings).await;
-    findings
+    let coverage = match catalog {
+        Some(catalog) => coverage(c, &catalog, &mut findings).await,
+        None => None,
+    };
+    ShardChecked { shard: c.shard.clone(), coverage, findings }
 }
 
 async fn source(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Choice> {
@@ -122,14 +124,18 @@ async fn program(c: &Check<'_>, choice: &Choice, findings: &mut Vec<Finding>) {
     });
 }
 
-async fn backups(c: &Check<'_>, findings: &mut Vec<Finding>) {
+async fn backups(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Vec<CatalogEntry>> {
     match c.reader.catalog().await {
         Ok(catalog) => {
             let newest = catalog.last().map(|entry| entry.facts.taken_at);
             let finding = freshness(newest, c.schedule, c.world.clock.now()).finding(c.shard);
             findings.push(not_yet(finding));
+            Some(catalog)
         }
-        Err(fault) => findings.push(problem("repository", &fault)),
+        Err(fault) => {
+            findings.push(problem("repository", &fault));
+            None
+        }
     }
 }
 
@@ -139,6 +145,20 @@ async fn archive(c: &Check<'_>, findings: &mut Vec<Finding>) {
     match check_archive(c.shard, &c.archived, &members, c.sources, c.world.clock.now()).await {
         Ok(found) => findings.extend(found),
         Err(fault) => findings.push(problem("archive", &fault)),
+    }
+}
+
+/// Which moments could be recovered now, and what is missing between them.
+async fn coverage(c: &Check<'_>, catalog: &[CatalogEntry], findings: &mut Vec<Finding>) -> Option<Coverage> {
+    match crate::status::coverage(&c.archived.reader, catalog).await {
+        Ok(coverage) => {
+            findings.extend(coverage.findings(c.shard));
+            Some(coverage)
+        }
+        Err(fault) => {
+            findings.push(problem("coverage", &fault));
+            None
+        }
     }
 }
 

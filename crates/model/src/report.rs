@@ -367,6 +367,9 @@ pub struct CheckReport {
 pub struct ShardChecked {
     /// The shard.
     pub shard: ShardName,
+    /// Which moments can be recovered; nothing if the repository did not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
     /// What was found.
     pub findings: Vec<Finding>,
 }
@@ -502,7 +505,7 @@ mod tests {
 
     #[test]
     fn a_problem_anywhere_is_not_ok() {
-        let shard = |findings| ShardChecked { shard: "orders".parse().unwrap(), findings };
+        let shard = |findings| ShardChecked { shard: "orders".parse().unwrap(), coverage: None, findings };
         let warning = Finding::warning("a", "b", "c");
         assert!(CheckReport::new(vec![], vec![shard(vec![warning])]).ok);
         assert!(!CheckReport::new(vec![], vec![shard(vec![Finding::problem("a", "b", "c")])]).ok);

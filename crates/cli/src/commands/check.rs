@@ -47,7 +47,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
     let (topology, instances) = match (app.topology(settings), app.instances(&shard, settings).await) {
         (Ok(topology), Ok(instances)) => (topology, instances),
         (Err(fault), _) | (_, Err(fault)) => {
-            return Ok(ShardChecked { shard, findings: vec![unreadable(&fault)] });
+            return Ok(ShardChecked { shard, coverage: None, findings: vec![unreadable(&fault)] });
         }
     };
     let story = Check {

@@ -4,6 +4,7 @@ use backstop_model::finding::Finding;
 use backstop_model::report::CheckReport;
 
 use super::findings;
+use super::status::moments;
 use crate::page::{Page, Screen};
 
 impl Screen for CheckReport {
@@ -14,6 +15,9 @@ impl Screen for CheckReport {
         for shard in &self.shards {
             page.gap();
             page.line(page.paint.strong(&format!("Shard {}", shard.shard)));
+            if let Some(coverage) = &shard.coverage {
+                page.fields([("recoverable", moments(coverage))]);
+            }
             findings(page, &shard.findings);
         }
         page.gap();

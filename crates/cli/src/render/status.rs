@@ -1,6 +1,6 @@
 //! `status`.
 
-use backstop_model::report::{ShardStatus, StatusReport};
+use backstop_model::report::{Coverage, ShardStatus, StatusReport};
 
 use super::findings;
 use crate::human;
@@ -30,14 +30,15 @@ fn fields(shard: &ShardStatus) -> Vec<(&'static str, String)> {
     let seconds = |value: Option<f64>| value.map_or("not known".to_owned(), human::seconds);
     vec![
         ("last backup", last),
-        ("recoverable", moments(shard)),
+        ("recoverable", moments(&shard.coverage)),
         ("would be lost", seconds(shard.rpo_seconds)),
         ("recovery takes", seconds(shard.rto_seconds)),
     ]
 }
 
-fn moments(shard: &ShardStatus) -> String {
-    let windows = &shard.coverage.windows;
+/// The moments that can be recovered.
+pub(super) fn moments(coverage: &Coverage) -> String {
+    let windows = &coverage.windows;
     match (windows.first(), windows.last()) {
         (Some(first), Some(last)) if windows.len() > 1 => {
             let count = human::count(windows.len() as u64, "moment");

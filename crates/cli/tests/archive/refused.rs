@@ -47,6 +47,20 @@ async fn a_second_archiver_and_what_was_purged() {
     assert!(held.intersect(&lost).is_empty(), "{held}");
     assert_eq!(primary.gtid_executed().await.subtract(&held), lost);
 
+    // `check` shows it as `status` does, by its transactions and times.
+    for command in ["check", "status"] {
+        let archive = "--set shards.orders.archive.from=primary";
+        let ran = backstop.run(&format!("--json {command} orders {archive}")).await;
+        let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(ran.status.code(), Some(1), "{ran}");
+        let gap = &report["shards"][0]["coverage"]["gaps"][0];
+        assert_eq!(gap["missing"], lost.to_string(), "{ran}");
+        assert!(gap["from"].is_string(), "{ran}");
+        let findings = report["shards"][0]["findings"].as_array().unwrap();
+        let told = findings.iter().find(|finding| finding["code"] == "coverage-gap").unwrap();
+        assert!(told["what"].as_str().unwrap().contains(&lost.to_string()), "{told}");
+    }
+
     // It is told once: the archive goes on behind it.
     primary.run(&["CREATE DATABASE four"]).await;
     let report = backstop.json(&caught_up).await;

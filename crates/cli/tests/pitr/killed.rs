@@ -50,7 +50,6 @@ async fn a_replay_goes_on_after_a_kill_of_either_side() {
     }
 }
 
-#[ignore = "not yet seen to pass: run it with --ignored"]
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
     let shard = Shard::start(Layout::single()).await;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use backstop_model::archive::Alive;
 use backstop_model::gtid::GtidSet;
 use backstop_testkit::{Layout, Member, Shard};
 use rustix::process::Signal;
 
-use crate::archived::{ARCHIVE, held};
+use crate::archived::{ARCHIVE, contents, held};
 use crate::dice::Dice;
 use crate::program::Backstop;
 use crate::rebuilt::Rebuilt;
@@ -14,9 +15,9 @@ use crate::workload::{Moment, Workload};
 
 const SOON: Duration = Duration::from_secs(120);
 
-/// How many recoveries: `BACKSTOP_TEST_TARGETS`, else few.
+/// How many recoveries: `BACKSTOP_TEST_TARGETS`, else what fits into `make test`.
 fn targets() -> usize {
-    std::env::var("BACKSTOP_TEST_TARGETS").map_or(6, |targets| targets.parse().expect("a number"))
+    std::env::var("BACKSTOP_TEST_TARGETS").map_or(25, |targets| targets.parse().expect("a number"))
 }
 
 /// Two members whose logs are small files.
@@ -50,7 +51,6 @@ pub async fn forget_the_past(member: &Member) {
     member.run(&[&format!("PURGE BINARY LOGS TO '{file}'")]).await;
 }
 
-#[ignore = "not yet seen to pass: run it with --ignored"]
 #[tokio::test(flavor = "multi_thread")]
 async fn every_moment_of_a_random_history() {
     let shard = Shard::start(pair()).await;
@@ -92,6 +92,7 @@ async fn every_moment_of_a_random_history() {
     let mut work = Workload::on(b, &mut dice, next).await;
     let mut old = fork.clone();
     old.extend(work.some(4).await);
+    old.push(work.plain().await);
     next = work.next();
     archived(&backstop, &b.gtid_executed().await).await;
     b.kill();
@@ -99,26 +100,102 @@ async fn every_moment_of_a_random_history() {
     let mut new = fork;
     let mut work = Workload::on(a, &mut dice, next).await;
     new.extend(work.some(6).await);
+    new.push(work.plain().await);
     archived(&backstop, &a.gtid_executed().await).await;
+    // Also while nothing is written the archive reaches up to now.
+    let last = new.last().unwrap().after;
+    told_by(&backstop, |alive| alive.complete_to.is_some_and(|to| to > last)).await;
     archiver.signal(Signal::TERM);
     archiver.end().await;
 
-    let lines = [(1, old), (2, new)];
     for number in 0..targets() {
-        let (line, moments) = &lines[dice.roll() as usize % lines.len()];
-        let at = dice.roll() as usize % (moments.len() - 1);
-        let (to, expected) = target(&mut dice, moments, at);
-        let rebuilt = Rebuilt::at(shard.base().join(format!("r{number}")));
-        let how = format!("--to {to} --line {line} --standalone");
-        let report = rebuilt.recover(&backstop, &how).await;
-        let found = format!("{how}, after `{}`: {report}", expected.did);
-        assert_eq!(rebuilt.held().await, expected.set, "{found}");
-        assert_eq!(rebuilt.sums().await, expected.sums, "{found}");
-        let replayed = expected.set.subtract(&base.set).count();
-        assert_eq!(report["transactions_replayed"], replayed, "{found}");
-        assert!(replayed < expected.set.count(), "the backup has no part in it");
-        assert_eq!(report["gtid_executed"], expected.set.to_string());
+        let (line, moments) = [(1, &old), (2, &new)][dice.roll() as usize % 2];
+        recovered(&shard, &backstop, &mut dice, moments, &format!("--line {line}"), number).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_replica_archives_the_times_of_the_primary() {
+    let shard = Shard::start(pair()).await;
+    let [a, b] = &shard.members[..] else { panic!("two members") };
+    let backstop = Backstop::of(&shard, "clone").await;
+    let mut dice = Dice::new();
+    let mut work = Workload::on(a, &mut dice, 0).await;
+    let mut moments = vec![work.begin().await.pop().unwrap()];
+    let next = work.next();
+    shard.settle().await;
+    backstop.json("backup orders").await;
+    for member in &shard.members {
+        forget_the_past(member).await;
+    }
+    delay(b, 3600).await;
+    let replica = "--json archive orders --set shards.orders.archive.from=replica";
+    let archiver = backstop.spawn(replica, None);
+    let mut work = Workload::on(a, &mut dice, next).await;
+    moments.extend(work.some(9).await);
+    moments.push(work.plain().await);
+    let last = moments.last().unwrap().clone();
+
+    // The archiver has all that the replica has. It does not know that nothing was committed on the primary meanwhile.
+    let told = |alive: &Alive| alive.at > last.after + chrono::Duration::seconds(3) && alive.source.is_some();
+    told_by(&backstop, told).await;
+    let to = last.after.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    let plan = format!("plan orders --standalone --to {to}");
+    backstop.run(&plan).await.failed(21, &["later than everything"]);
+
+    delay(b, 30).await;
+    archived(&backstop, &last.set).await;
+    told_by(&backstop, |alive| alive.complete_to.is_some_and(|to| to > last.after)).await;
+    let planned = backstop.json(&plan).await;
+    let meant = at_time(&moments, moments.len() - 1);
+    assert_eq!(planned["gtid_executed"], meant.set.to_string(), "after `{}`: {planned}", meant.did);
+    archiver.signal(Signal::TERM);
+    archiver.end().await;
+    for number in 0..targets().min(4) {
+        recovered(&shard, &backstop, &mut dice, &moments, "", number).await;
+    }
+}
+
+/// Sets how many seconds a replica stays behind.
+async fn delay(replica: &Member, seconds: u32) {
+    let change = format!("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {seconds}");
+    replica.run(&["STOP REPLICA SQL_THREAD", &change, "START REPLICA SQL_THREAD"]).await;
+}
+
+/// Waits until the archiver has told something.
+async fn told_by(backstop: &Backstop, so: impl Fn(&Alive) -> bool) {
+    let begin = std::time::Instant::now();
+    loop {
+        let alive = contents(backstop).await.alive;
+        if alive.as_ref().is_some_and(&so) {
+            return;
+        }
+        assert!(begin.elapsed() < SOON, "the archiver told: {alive:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Recovers to a random one of these moments, the first of which is the backup: it must be exactly what was there.
+async fn recovered(
+    shard: &Shard,
+    backstop: &Backstop,
+    dice: &mut Dice,
+    moments: &[Moment],
+    line: &str,
+    number: usize,
+) {
+    let at = dice.roll() as usize % (moments.len() - 1);
+    let (to, expected) = target(dice, moments, at);
+    let rebuilt = Rebuilt::at(shard.base().join(format!("r{number}")));
+    let how = format!("--to {to} {line} --standalone");
+    let report = rebuilt.recover(backstop, &how).await;
+    let found = format!("{how}, after `{}`: {report}", expected.did);
+    assert_eq!(rebuilt.held().await, expected.set, "{found}");
+    assert_eq!(rebuilt.state().await, expected.state, "{found}");
+    let replayed = expected.set.subtract(&moments[0].set).count();
+    assert_eq!(report["transactions_replayed"], replayed, "{found}");
+    assert!(replayed < expected.set.count(), "the backup has no part in it");
+    assert_eq!(report["gtid_executed"], expected.set.to_string());
 }
 
 /// A target that means this moment, or what a time means.
@@ -129,11 +206,15 @@ fn target<'a>(dice: &mut Dice, moments: &'a [Moment], at: usize) -> (String, &'a
         1 => (format!("before:{}", moments[at + 1].gtid), moment),
         _ => {
             let text = moment.after.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-            // Everything up to the first transaction that was committed later.
-            let later =
-                |index: &usize| moments[*index].claims.map_or(*index > at, |claims| claims > moment.after);
-            let first = (1..moments.len()).find(later).unwrap_or(moments.len());
-            (text, &moments[first - 1])
+            (text, at_time(moments, at))
         }
     }
+}
+
+/// What the time right after this moment means: everything up to the first transaction that was committed later.
+fn at_time(moments: &[Moment], at: usize) -> &Moment {
+    let time = moments[at].after;
+    let later = |index: &usize| moments[*index].claims.map_or(*index > at, |claims| claims > time);
+    let first = (1..moments.len()).find(later).unwrap_or(moments.len());
+    &moments[first - 1]
 }

@@ -3,14 +3,42 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use backstop_adapters::mysql::connect::Connection;
 use backstop_lab::processes::kill_on;
 use backstop_model::gtid::GtidSet;
 use serde_json::Value;
 
 use crate::program::Backstop;
 
-/// Checksums of all user tables.
-pub type Sums = BTreeMap<String, Option<u64>>;
+/// What a server holds, as far as its users see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Checksums of all user tables.
+    sums: BTreeMap<String, Option<u64>>,
+    /// Their columns, in order: schema, table, column, type.
+    columns: Vec<(String, String, String, String)>,
+    /// XA transactions that are prepared.
+    prepared: Vec<String>,
+}
+
+impl State {
+    /// Of this server.
+    pub async fn of(root: &mut Connection) -> Self {
+        let sums = backstop_lab::tables::checksums(root).await.unwrap();
+        let columns = root
+            .query(
+                "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_TYPE FROM information_schema.COLUMNS \
+                 WHERE TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
+                 ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
+            )
+            .await
+            .unwrap();
+        let prepared: Vec<(i64, i64, i64, String)> = root.query("XA RECOVER").await.unwrap();
+        let mut prepared: Vec<String> = prepared.into_iter().map(|(_, _, _, xid)| xid).collect();
+        prepared.sort();
+        Self { sums, columns, prepared }
+    }
+}
 
 /// A recovered server. Killed and removed when dropped.
 pub struct Rebuilt {
@@ -41,15 +69,15 @@ impl Rebuilt {
         self.value("SELECT @@GLOBAL.gtid_executed").await.parse().unwrap()
     }
 
-    /// What is in its tables.
-    pub async fn sums(&self) -> Sums {
+    /// What is in it.
+    pub async fn state(&self) -> State {
         let mut root = self.root().await;
-        let sums = backstop_lab::tables::checksums(&mut root).await.unwrap();
+        let state = State::of(&mut root).await;
         root.close().await;
-        sums
+        state
     }
 
-    pub async fn root(&self) -> backstop_adapters::mysql::connect::Connection {
+    pub async fn root(&self) -> Connection {
         backstop_lab::member::root(&self.socket()).await.unwrap()
     }
 

@@ -1,13 +1,12 @@
 //! A random history of one transaction after the other, with the state after each.
 
 use backstop_adapters::mysql::connect::Connection;
-use backstop_lab::tables;
 use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_testkit::Member;
 use chrono::{DateTime, Duration, Utc};
 
 use crate::dice::Dice;
-use crate::rebuilt::Sums;
+use crate::rebuilt::State;
 
 const STATEMENT: std::time::Duration = std::time::Duration::from_secs(60);
 /// `original_commit_timestamp` when it is not set.
@@ -19,7 +18,7 @@ pub struct Moment {
     pub gtid: Gtid,
     /// Everything executed.
     pub set: GtidSet,
-    pub sums: Sums,
+    pub state: State,
     /// The server's clock after it, and before the next one.
     pub after: DateTime<Utc>,
     /// The commit time it claims, if it claims one.
@@ -69,6 +68,13 @@ impl<'a> Workload<'a> {
             moments.push(self.one().await);
         }
         moments
+    }
+
+    /// An ordinary transaction. As the last one of a history it makes every earlier moment a time that is known to have passed.
+    pub async fn plain(&mut self) -> Moment {
+        self.next += 1;
+        let insert = format!("INSERT INTO w.a (id, t, n) VALUES ({}, 'plain', 1)", self.next);
+        self.does(&[insert], None).await
     }
 
     async fn one(&mut self) -> Moment {
@@ -153,10 +159,10 @@ impl<'a> Workload<'a> {
         let new = set.subtract(&self.held);
         assert_eq!(new.count(), 1, "one transaction: {statements:?} made {new}");
         self.held = set.clone();
-        let sums = tables::checksums(&mut self.session).await.unwrap();
+        let state = State::of(&mut self.session).await;
         let (sid, number, _) = new.iter().next().map(|(sid, start, end)| (sid.clone(), start, end)).unwrap();
         let did = statements.join("; ");
-        Moment { gtid: Gtid { sid, number }, set, sums, after: self.clock().await, claims, did }
+        Moment { gtid: Gtid { sid, number }, set, state, after: self.clock().await, claims, did }
     }
 
     /// The server's clock.

@@ -337,12 +337,16 @@ impl Queue {
         self.state().archived.clone()
     }
 
-    /// It has been seen that this set, of this source, was all there was at this moment.
-    pub(super) fn complete(&self, source: ServerUuid, gtids: &GtidSet, now: DateTime<Utc>) {
+    /// It has been seen that this set was all that this source had just now.
+    pub(super) fn complete(&self, source: ServerUuid, gtids: &GtidSet) {
         let archived = &mut self.state().archived;
         archived.source = Some(source);
         archived.gtids.clone_from(gtids);
-        archived.complete_to = Some(now);
+    }
+
+    /// It has been seen that everything which the primary had at this moment is archived.
+    pub(super) fn complete_to(&self, moment: DateTime<Utc>) {
+        self.state().archived.complete_to = Some(moment);
     }
 
     /// Bytes that wait to be archived.

@@ -227,6 +227,7 @@ async fn stream(
     };
     let reader = Reader {
         source: from.server_uuid,
+        role: from.role,
         queue: &beside.queue,
         acknowledging: &beside.acknowledging,
         durable,

@@ -8,6 +8,7 @@ use backstop_model::fault::Result;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 use backstop_model::progress::{Progress, Unit};
+use backstop_model::topology::Role;
 
 use super::acknowledge::Acknowledging;
 use super::queue::{At, Queue};
@@ -26,6 +27,7 @@ const QUIET: Duration = Duration::from_millis(200);
 /// Reads one stream.
 pub(super) struct Reader<'a> {
     pub(super) source: ServerUuid,
+    pub(super) role: Role,
     pub(super) queue: &'a Arc<Queue>,
     pub(super) acknowledging: &'a Acknowledging,
     pub(super) durable: Durable,
@@ -105,15 +107,19 @@ impl Reader<'_> {
         let here = cutter.position().is_some_and(|(file, offset)| file == at.file && offset == at.offset);
         let passed = self.queue.passed();
         let durable = match self.durable {
-            Durable::Never => return,
-            Durable::Archived => passed.archived,
-            Durable::Synced => passed.synced.max(passed.archived),
+            Durable::Never => None,
+            Durable::Archived => Some(passed.archived),
+            Durable::Synced => Some(passed.synced.max(passed.archived)),
         };
-        if here && durable >= passed.published {
+        if here && durable.is_some_and(|durable| durable >= passed.published) {
             self.acknowledging.durable(&at).await;
         }
         if here && passed.archived >= passed.published {
-            self.queue.complete(self.source, cutter.held(), self.world.clock.now());
+            self.queue.complete(self.source, cutter.held());
+            // What a replica has yet to replicate is committed already: of that its stream tells nothing.
+            if self.role == Role::Primary {
+                self.queue.complete_to(self.world.clock.now());
+            }
         }
         let done = passed.archived;
         self.world.reporter.progress(Progress { done, total: None, unit: Unit::Transactions });

@@ -7,6 +7,8 @@ use backstop_binlog::Session;
 use backstop_model::archive::Alive;
 use backstop_model::archiving::{StreamFrom, stream_from};
 use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::topology::{Member, Role, current_primary};
+use chrono::{DateTime, Utc};
 
 use super::source::connect;
 use super::{Archiving, Beside};
@@ -28,7 +30,9 @@ pub(super) async fn changed(a: &Archiving<'_>, beside: &Beside, from: &StreamFro
         if a.settings.semi_sync {
             semi_sync(a, beside, from, &mut session).await;
         }
+        let asked_at = a.world.clock.now();
         let Ok(members) = a.topology.look().await else { continue };
+        complete(beside, from, &members, asked_at);
         match stream_from(a.settings.from, &members, Some(from.server_uuid)) {
             Ok(other) if other.server_uuid != from.server_uuid => {
                 a.world.reporter.notice(&format!("turning to {}: {}", other.endpoint, other.reason));
@@ -38,6 +42,18 @@ pub(super) async fn changed(a: &Archiving<'_>, beside: &Beside, from: &StreamFro
             Err(fault) => beside.trouble.is("topology", &fault, REMIND),
             Ok(_) => beside.trouble.over("topology"),
         }
+    }
+}
+
+/// How far the archive is behind the primary is known from the primary only, if another is streamed from.
+fn complete(beside: &Beside, from: &StreamFrom, members: &[Member], asked_at: DateTime<Utc>) {
+    if from.role == Role::Primary {
+        return;
+    }
+    if let Ok((_, primary)) = current_primary(members)
+        && primary.gtid_executed.is_subset_of(&beside.queue.archived().gtids)
+    {
+        beside.queue.complete_to(asked_at);
     }
 }
 
