@@ -74,6 +74,8 @@ pub enum Step {
         /// The source waits until it is acknowledged.
         acknowledge: bool,
     },
+    /// The source cannot send what was asked for, because it has purged it or because it lacks it: a look at what it has tells.
+    Refused(Fault),
     /// Another event was written, or one that was there already passed over.
     Other,
     /// The source left out transactions that were made before it, so that its file would have a hole. Nothing was written. Connect
@@ -153,6 +155,7 @@ impl Cutter {
         match stream.next(quiet).await? {
             Arrived::Nothing => Ok(Step::Quiet),
             Arrived::End => Ok(Step::End),
+            Arrived::Refused(fault) => Ok(Step::Refused(fault)),
             Arrived::Heartbeat(place) => Ok(Step::Heartbeat { file: place.file, offset: place.offset }),
             Arrived::File(place) => {
                 self.enter(&place.file, sink).await?;
@@ -361,6 +364,8 @@ async fn within_transaction(stream: &mut EventStream) -> Result<Event> {
         match stream.next(Duration::MAX).await? {
             Arrived::Event(event) => return Ok(event),
             Arrived::Heartbeat(_) | Arrived::Nothing => {}
+            // It had begun to send this one: connecting again may help.
+            Arrived::Refused(fault) => return Err(Fault { kind: Kind::Failed, ..fault }),
             Arrived::End | Arrived::File(_) => return Err(garbled("a transaction ends too early")),
         }
     }

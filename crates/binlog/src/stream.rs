@@ -14,6 +14,8 @@ use crate::event::{self, CHECKSUM, Checksums, HEADER, Header, Place, kind};
 use crate::packet::Arrival;
 use crate::wire::{Reader, Refusal};
 
+/// `ER_SOURCE_FATAL_ERROR_READING_BINLOG`.
+const CANNOT_SEND: u16 = 1236;
 /// Size of the pieces of an event, in bytes.
 const PIECE: usize = 256 * 1024;
 /// Events that must be understood are held as a whole; a set of previous GTIDs can be large.
@@ -56,6 +58,8 @@ pub(crate) enum Arrived {
     Heartbeat(Place),
     /// An event of the file; its bytes follow.
     Event(Event),
+    /// The source cannot send what was asked for: the stream is over.
+    Refused(Fault),
 }
 
 /// An event of a file.
@@ -102,7 +106,7 @@ impl EventStream {
         match self.reader.exactly(1).await?.first() {
             Some(0) => self.event().await,
             Some(0xfe) => self.reader.rest().await.map(|_| Arrived::End),
-            Some(0xff) => Err(self.refusal().await?),
+            Some(0xff) => self.refusal().await,
             _ => Err(garbled("a packet is neither an event nor an error")),
         }
     }
@@ -124,16 +128,18 @@ impl EventStream {
         Ok(Some(piece))
     }
 
-    async fn refusal(&mut self) -> Result<Fault> {
+    async fn refusal(&mut self) -> Result<Arrived> {
         let mut packet = vec![0xff];
         packet.extend(self.reader.rest().await?);
-        let Some(refusal) = Refusal::parse(&packet) else { return Ok(garbled("an error cannot be read")) };
+        let Some(refusal) = Refusal::parse(&packet) else { return Err(garbled("an error cannot be read")) };
         let message = format!("stream the binlog: the source says: {}", refusal.message);
-        Ok(match refusal.code {
-            1236 => Fault::new(Kind::Refused, format!("{message} (error 1236)"))
-                .hint("what is missing must come from another member that still has it, or stays a gap"),
-            code => Fault::failed(format!("{message} (error {code})")),
-        })
+        let message = format!("{message} (error {})", refusal.code);
+        if refusal.code != CANNOT_SEND {
+            return Err(Fault::failed(message));
+        }
+        let fault = Fault::new(Kind::Refused, message)
+            .hint("what is missing must come from another member that still has it, or stays a gap");
+        Ok(Arrived::Refused(fault))
     }
 
     async fn event(&mut self) -> Result<Arrived> {

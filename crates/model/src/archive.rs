@@ -169,6 +169,8 @@ pub struct Archive {
     pub segments: Vec<ArchivedSegment>,
     /// What cannot be used, and is not among the segments.
     pub damaged: Vec<ArchiveDamage>,
+    /// Numbers of pieces that were removed because nobody needs them any more, as spans.
+    pub forgotten: Vec<(u64, u64)>,
     /// What the archiver last told of itself.
     pub alive: Option<Alive>,
 }
@@ -184,9 +186,18 @@ impl Archive {
         self.lines.iter().find(|line| line.number == number)
     }
 
-    /// The pieces of a line's history, in its order: of its ancestors' pieces those that hold something of it, then its own. Of an
-    /// ancestor's piece only what is in `common` belongs to the line: `gtids` and `previous` are cut down to that.
+    /// The pieces of a line's history, in its order, from where nothing behind it was forgotten.
     pub fn history(&self, number: u32) -> Vec<ArchivedSegment> {
+        let mut all = self.all_of(number);
+        let begins = self.begins(&all);
+        all.drain(..begins);
+        all
+    }
+
+    /// The pieces of a line, in its order: of its ancestors' pieces those that hold something of it, then its own. Of an
+    /// ancestor's piece only what is in `common` belongs to the line: `gtids` and `previous` are cut down to that. Among them are
+    /// beginnings of files that are kept only because they describe what follows.
+    pub fn all_of(&self, number: u32) -> Vec<ArchivedSegment> {
         let mut all = Vec::new();
         for (number, limit) in self.descent(number) {
             for segment in self.segments.iter().filter(|segment| segment.line == number) {
@@ -206,12 +217,30 @@ impl Archive {
         all
     }
 
+    /// Which of these pieces is the first that everything kept follows: what is missing before it was forgotten.
+    fn begins(&self, all: &[ArchivedSegment]) -> usize {
+        let (mut begins, mut held, mut last) = (0, GtidSet::new(), 0);
+        for (at, segment) in all.iter().enumerate() {
+            let between = (last + 1, segment.number);
+            let forgotten = self.forgotten.iter().any(|(first, end)| *first < between.1 && between.0 <= *end);
+            if at > 0 && forgotten && !segment.previous.is_subset_of(&held) {
+                begins = at;
+            }
+            held = held.union(&segment.held_after());
+            last = segment.number;
+        }
+        begins
+    }
+
     /// Everything that a line holds, with what came before its first piece. `None`: nothing is archived for it.
     pub fn held(&self, number: u32) -> Option<GtidSet> {
         let line = self.line(number)?;
         let mut held = line.common.clone();
-        let mut any = line.parent.is_some();
-        for segment in self.history(number) {
+        let all = self.all_of(number);
+        let begins = self.begins(&all);
+        // What was forgotten was there.
+        let mut any = line.parent.is_some() && begins == 0;
+        for segment in &all[begins..] {
             held = if any { held.union(&segment.gtids) } else { held.union(&segment.held_after()) };
             any = true;
         }

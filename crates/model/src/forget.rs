@@ -11,7 +11,7 @@ use crate::plan::Known;
 
 /// The numbers of the pieces that may go, with `backups` those that are kept. A piece stays as long as it is younger than `keep`, and as
 /// long as a backup needs it that is younger than `keep` itself, or, if none is, the newest one. An older backup is a moment by
-/// itself. Without a rule, and without a backup, everything stays.
+/// itself. The last piece of each server in the current line stays too. Without a rule, and without a backup, everything stays.
 pub fn forgotten(
     keep: Option<Duration>,
     archive: &Archive,
@@ -53,6 +53,9 @@ pub fn forgotten(
             kept.insert(segment.number);
         }
     }
+    // An archiver that is started again goes on behind these.
+    let current = archive.current().map_or(0, |line| line.number);
+    kept.extend(archive.last_of_each(current).iter().map(|segment| segment.number));
     keep_beginnings(&archive.segments, &mut kept);
     archive.segments.iter().map(|segment| segment.number).filter(|number| !kept.contains(number)).collect()
 }
@@ -164,6 +167,30 @@ mod tests {
         assert_eq!(gone(days(3), &archive, &[backup(8)], 10), [2, 3, 4, 5, 6, 7]);
         archive.segments[2].state = SegmentState::Tail;
         assert_eq!(gone(days(3), &archive, &[backup(8)], 10), [2, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_no_gap() {
+        let mut archive = archive(10);
+        archive.segments.iter_mut().for_each(|segment| segment.file = "binlog.000001".into());
+        archive.segments.iter_mut().skip(1).for_each(|segment| segment.start = 7);
+        let gone = forgotten(days(3), &archive, &[backup(8)], at(10));
+        archive.segments.retain(|segment| !gone.contains(&segment.number));
+        assert_eq!(archive.history(1).len(), 4, "the beginning of the file, and a hole behind it");
+        archive.forgotten.push((2, 7));
+        let numbers = |all: Vec<ArchivedSegment>| all.iter().map(|piece| piece.number).collect::<Vec<_>>();
+        assert_eq!(numbers(archive.all_of(1)), [1, 8, 9, 10]);
+        assert_eq!(numbers(archive.history(1)), [8, 9, 10]);
+        assert_eq!(archive.held(1), Some(set("A:1-100")));
+        let coverage = crate::report::Coverage::of(&archive, &[backup(8)]);
+        assert!(coverage.gaps.is_empty(), "{:?}", coverage.gaps);
+        assert_eq!(coverage.windows.len(), 1);
+    }
+
+    #[test]
+    fn an_archiver_can_go_on_where_all_else_is_forgotten() {
+        let archive = archive(10);
+        assert_eq!(gone(days(3), &archive, &[backup(10)], 99), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]

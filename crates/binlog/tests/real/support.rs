@@ -52,7 +52,7 @@ pub async fn read(
         if cutter.unsealed() > 4 << 20 {
             cutter.cut(sink).await?;
         }
-        if step == Step::End || stop(&step) {
+        if matches!(step, Step::End | Step::Refused(_)) || stop(&step) {
             return Ok(step);
         }
     }

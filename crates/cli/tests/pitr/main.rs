@@ -16,5 +16,6 @@ mod oracle;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../hardship/program.rs"]
 mod program;
+mod pruned;
 mod rebuilt;
 mod workload;

@@ -30,20 +30,28 @@ pub(super) async fn rounds(a: &Archiving<'_>, beside: &Beside, state: &mut State
             Ok(Next::Again) => {}
             Ok(Next::Wait(pause)) => a.world.clock.sleep(pause).await,
             Ok(Next::Done) => return Ok(()),
-            Err(fault) if is_final(a, state, &fault) => return Err(fault),
-            Err(fault) => {
-                state.failures += 1;
-                beside.trouble.is("stream", &fault, REMIND);
-                a.world.clock.sleep(state.retry).await;
-                state.retry = (state.retry * 2).min(LAST_RETRY);
+            Ok(Next::Refused(fault)) if a.until == Until::Stopped || state.failures < IMPATIENT => {
+                again(a, beside, state, &fault).await;
             }
+            Ok(Next::Refused(fault)) => return Err(fault),
+            Err(fault) if is_final(a, state, &fault) => return Err(fault),
+            Err(fault) => again(a, beside, state, &fault).await,
         }
     }
+}
+
+async fn again(a: &Archiving<'_>, beside: &Beside, state: &mut State, fault: &Fault) {
+    state.failures += 1;
+    beside.trouble.is("stream", fault, REMIND);
+    a.world.clock.sleep(state.retry).await;
+    state.retry = (state.retry * 2).min(LAST_RETRY);
 }
 
 /// What comes after a round.
 enum Next {
     Again,
+    /// The source could not send what was asked for: the next look at what it has says what to do.
+    Refused(Fault),
     Wait(Duration),
     Done,
 }
@@ -52,9 +60,7 @@ enum Next {
 fn is_final(a: &Archiving<'_>, state: &State, fault: &Fault) -> bool {
     let patient = a.until == Until::Stopped;
     match fault.kind {
-        Kind::Held | Kind::Usage => true,
-        // Error 1236 is told by the source; a look at what it has says what to do.
-        Kind::Refused => !fault.message.contains("(error 1236)"),
+        Kind::Held | Kind::Usage | Kind::Refused => true,
         Kind::Denied => !patient || state.report.source.is_none(),
         _ => !patient && state.failures >= IMPATIENT,
     }
@@ -247,6 +253,7 @@ async fn stream(
     match ended {
         None => Ok(Next::Again),
         Some(Ok(Ended::AtEnd)) => Ok(Next::Done),
+        Some(Ok(Ended::Refused(fault))) => Ok(Next::Refused(fault)),
         Some(Ok(Ended::Hole(previous))) => {
             state.cutter = Some((Cutter::new(from.server_uuid, previous), from.server_uuid));
             Ok(Next::Again)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::{Cutter, EventStream, Step};
-use backstop_model::fault::Result;
+use backstop_model::fault::{Fault, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 use backstop_model::progress::{Progress, Unit};
@@ -50,6 +50,8 @@ pub(super) enum Durable {
 pub(super) enum Ended {
     /// The source has no more.
     AtEnd,
+    /// The source cannot send what was asked for.
+    Refused(Fault),
     /// The source's file would have a hole: begin it with exactly this.
     Hole(GtidSet),
 }
@@ -76,6 +78,7 @@ impl Reader<'_> {
             match cutter.step(stream, spool, quiet).await? {
                 Step::Quiet => publish(cutter, spool)?,
                 Step::End => return Ok(Ended::AtEnd),
+                Step::Refused(fault) => return Ok(Ended::Refused(fault)),
                 Step::Hole { previous } => return Ok(Ended::Hole(previous)),
                 Step::Heartbeat { file, offset } => {
                     publish(cutter, spool)?;

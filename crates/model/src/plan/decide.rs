@@ -93,11 +93,29 @@ impl<'a> Quest<'_, 'a> {
     }
 
     fn from(&self, line: &Line, moment: &Moment) -> Result<Decided<'a>, NotRecoverable> {
+        if let Some(astray) = self.too_early(moment) {
+            return Err(self.refuse(astray, Some(line)));
+        }
         let moment = self.beyond(line, moment).unwrap_or_else(|| moment.clone());
         match replay::start(self.archive, line, &moment, self.backups, self.backup) {
             Ok(start) => Ok(Decided { chosen: start.chosen, replay: Some(start.replay) }),
             Err((reason, missing)) => Err(self.refuse(Astray { reason, missing }, Some(line))),
         }
+    }
+
+    /// When what came before the archive was committed is not known: only that a backup which holds it was taken later.
+    fn too_early(&self, moment: &Moment) -> Option<Astray> {
+        let Target::Time(time) = self.target else { return None };
+        if moment.last_commit.is_some() || moment.set.is_empty() {
+            return None;
+        }
+        let there =
+            |backup: &Known| backup.taken_at <= *time && moment.set.is_subset_of(&backup.gtid_executed);
+        let early = !self.backups.iter().any(there);
+        early.then(|| Astray {
+            reason: "it is before the first moment that can be recovered".to_owned(),
+            missing: GtidSet::new(),
+        })
     }
 
     /// A backup that was taken at exactly the time asked for.

@@ -109,7 +109,12 @@ impl Story {
             committed: piece.committed,
             gtids: piece.gtids,
         });
-        Archive { lines: vec![line(1, "", "")], segments: kept, damaged: damaged.collect(), alive: None }
+        Archive {
+            lines: vec![line(1, "", "")],
+            segments: kept,
+            damaged: damaged.collect(),
+            ..Archive::default()
+        }
     }
 
     fn decide(&self, archive: &Archive, target: &Target) -> Result<Replay, NotRecoverable> {
@@ -210,7 +215,9 @@ proptest! {
                 let again = story.pieces.iter().enumerate().any(|(index, (piece, _))| {
                     story.pieces[..index].iter().any(|(other, _)| !other.gtids.intersect(&piece.gtids).is_empty())
                 });
-                prop_assert!(unknown || end || again || !whole || story.backups.iter().find(from).is_none(), "{refused}");
+                // When what came before the archive was committed is not known: these backups are all from later.
+                let early = matches!(&target, Target::Time(_)) && meant == *base;
+                prop_assert!(early || unknown || end || again || !whole || story.backups.iter().find(from).is_none(), "{refused}");
             }
         }
     }
@@ -261,6 +268,21 @@ fn times_before_and_after_everything_are_refused_with_the_nearest() {
     assert_eq!(refused.nearest.iter().map(|near| near.at).collect::<Vec<_>>(), [at(35)]);
     let refused = story.decide(&archive, &Target::After(gtid(B, 1))).unwrap_err();
     assert!(refused.reason.contains("no transaction"), "{refused}");
+}
+
+#[test]
+fn a_time_before_the_first_backup_is_refused_also_if_it_holds_what_came_before_the_archive() {
+    let mut story = simple();
+    story.backups.remove(0);
+    let mut archive = story.archive(&[]);
+    // The archive begins where the backup is.
+    archive.segments.remove(0);
+    story.backups[0] = backup(28, set("A:1-2"));
+    for time in [0, 27] {
+        let refused = story.decide(&archive, &Target::Time(at(time))).unwrap_err();
+        assert_eq!(refused.nearest.iter().map(|near| near.at).collect::<Vec<_>>(), [at(28)]);
+    }
+    assert_eq!(story.decide(&archive, &Target::Time(at(29))).unwrap().reached(), set("A:1-2"));
 }
 
 #[test]

@@ -208,6 +208,7 @@ impl Contents {
         let dropped = |segment: &ArchivedSegment| self.horizon.is_dropped(segment.number);
         self.archive.segments = segments.into_values().filter(|segment| !dropped(segment)).collect();
         self.archive.lines = lines.into_values().collect();
+        self.archive.forgotten.clone_from(&self.horizon.dropped);
     }
 
     /// Names the entries that should be there: every number is in the journal, rolled up, replaced or dropped.

@@ -25,7 +25,7 @@ impl LineSource {
 #[async_trait]
 impl SegmentSource for LineSource {
     async fn segments(&self) -> Result<Vec<Segment>> {
-        let history = self.reader.contents().await?.history(self.line);
+        let history = self.reader.contents().await?.all_of(self.line);
         let segments = history.iter().map(plain).collect();
         *self.known.lock().await = history;
         Ok(segments)
