@@ -16,7 +16,7 @@ use backstop_model::invocation::{CLEANING, Invocation};
 use backstop_model::report::{BackupReport, FaultReport, Versioned};
 use backstop_model::settings::{RepositoryUrl, TopologySettings};
 use backstop_model::topology::Locking;
-use backstop_repo::{Location, Repository, S3Access};
+use backstop_repo::{Location, RepoKey, Repository, S3Access};
 use lambda_runtime::{Context, Diagnostic};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -133,7 +133,8 @@ async fn repository(entry: &ShardEntry) -> Result<Repository> {
     let known = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
     let region = known.is_none().then(|| entry.region.clone());
     let s3 = S3Access { endpoint: variable("AWS_ENDPOINT_URL_S3"), region, ..S3Access::default() };
-    Repository::open(&Location { url: entry.repository.to_string(), s3 }, None).await
+    let key = entry.encryption_key.as_ref().map(RepoKey::parse).transpose()?;
+    Repository::open(&Location { url: entry.repository.to_string(), s3 }, key.as_ref()).await
 }
 
 fn topology(entry: &ShardEntry, connector: Connector, world: &World) -> Result<Box<dyn Topology>> {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use secrecy::SecretString;
+
 use crate::credentials::{Credentials, OrchestratorAccess, ReplicationAccount, WebLogin, login, secret, tls};
 use crate::freeze::FreezeRules;
 use crate::ids::ShardName;
@@ -27,6 +29,8 @@ pub struct ShardEntry {
     pub region: String,
     /// Where its backups are kept.
     pub repository: RepositoryUrl,
+    /// The key of an encrypted repository, as its file would hold it.
+    pub encryption_key: Option<SecretString>,
 }
 
 /// What an entry says, before it is known what it is for.
@@ -37,6 +41,7 @@ struct Parts {
     region: Option<String>,
     shard: Option<ShardName>,
     repository: Option<RepositoryUrl>,
+    encryption_key: Option<SecretString>,
     snapshot: SnapshotSettings,
     freeze: FreezeRules,
 }
@@ -45,8 +50,8 @@ impl ShardEntry {
     /// Reads the entry called `id`. `repository` is where backups are kept if the entry does not say.
     ///
     /// Required: `username`, `password`, `orchestrator_urls`, `orchestrator_cluster_name`, `region`, and `repository` unless
-    /// it is given. Optional: `shard`, `orchestrator_username` with `orchestrator_password`, `orchestrator_ca`,
-    /// `replication_username` with `replication_password`, `tls`, `freeze`, `volume`.
+    /// it is given. Optional: `shard`, `encryption_key`, `orchestrator_username` with `orchestrator_password`,
+    /// `orchestrator_ca`, `replication_username` with `replication_password`, `tls`, `freeze`, `volume`.
     ///
     /// # Errors
     /// Everything that is wrong with it, at once: the names of keys, never a value, nor the name of a key that is not known.
@@ -102,6 +107,7 @@ fn parts(root: &Table<'_>) -> Parts {
         cluster: root.read("orchestrator_cluster_name", not_empty),
         shard: root.read("shard", |name| name.parse::<ShardName>().map_err(|error| error.rule.to_owned())),
         repository: root.read("repository", url),
+        encryption_key: secret(root, "encryption_key"),
         region,
         snapshot,
         freeze: frozen.unwrap_or_default(),
@@ -168,6 +174,7 @@ impl Parts {
             },
             region: self.region?,
             repository: self.repository?,
+            encryption_key: self.encryption_key,
         })
     }
 }
@@ -236,10 +243,13 @@ mod tests {
             ("volume", json!({"tag": "Role=mysql"})),
             ("orchestrator_cluster_name", json!("Orders EU")),
             ("shard", json!("orders-eu")),
+            ("encryption_key", json!("hunter5")),
         ] {
             all[key] = value;
         }
         let entry = ShardEntry::parse(&all.to_string(), "prod/orders", None).unwrap();
+        assert!(!format!("{entry:?}").contains("hunter"));
+        assert!(entry.encryption_key.is_some_and(|key| key.expose_secret() == "hunter5"));
         assert_eq!(entry.shard.as_str(), "orders-eu");
         assert_eq!(entry.credentials.replication_account().user, "repl");
         assert_eq!(entry.credentials.orchestrator.login.unwrap().user, "orc");
@@ -287,6 +297,7 @@ mod tests {
             ("orchestrator_cluster_name", json!("Hunter2 x")),
             ("region", json!("hunter2")),
             ("repository", json!("hunter2")),
+            ("encryption_key", json!({"hunter2": 1})),
             ("tls", json!({"mode": "hunter2"})),
             ("tls", json!("hunter2")),
             ("freeze", json!({"hold": "hunter2"})),

@@ -7,5 +7,6 @@ mod conformance;
 mod finding;
 mod hardship;
 mod moto;
+mod secrets;
 mod story;
 mod support;

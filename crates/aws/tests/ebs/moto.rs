@@ -22,14 +22,14 @@ use crate::support::{aws, site, waits};
 const REGION: &str = "eu-west-1";
 
 /// A moto server of the test's own.
-struct Moto {
+pub struct Moto {
     child: Child,
     url: String,
 }
 
 impl Moto {
     /// Starts one; on another port if somebody else took the one it was given.
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let program = std::env::var_os("BACKSTOP_TEST_MOTO").map(PathBuf::from).unwrap_or_else(|| {
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.cache/venv/bin/moto_server")
         });
@@ -63,7 +63,7 @@ impl Moto {
         false
     }
 
-    async fn aws(&self) -> Aws {
+    pub async fn aws(&self) -> Aws {
         aws(&self.url, REGION).await
     }
 }

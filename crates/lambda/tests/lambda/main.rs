@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods, reason = "tests wait by the machine's own clock")]
 
+mod fleet;
 mod function;
+mod hardship;
+mod orchestrator;
 mod runs;
 mod served;

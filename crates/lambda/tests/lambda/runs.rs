@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use backstop_testkit::ec2::Completion;
-use backstop_testkit::snapshots::commits;
 use serde_json::json;
 
-use crate::function::{Fleet, Function, REGION};
+use crate::fleet::{Fleet, REGION};
+use crate::function::Function;
 
 const TIME: &str = "2026-11-23T23:55:00Z";
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run yet (docs/lambda.md)"]
 async fn a_schedule_makes_one_backup_however_often_it_is_delivered() {
     let fleet = Fleet::start().await;
     let function = Function::start(&fleet, "one").await;
@@ -60,7 +59,7 @@ async fn a_schedule_makes_one_backup_however_often_it_is_delivered() {
     assert_ne!(first["backup_id"], made["backup_id"]);
     assert_eq!(again.succeeds("r-4", by_hand).await["backup_id"], first["backup_id"]);
     assert_eq!(fleet.snapshots().len(), 2);
-    commits(fleet.shard.primary()).await;
+    fleet.unharmed().await;
 
     for log in [function.log(), again.log()] {
         assert!(
@@ -74,13 +73,15 @@ async fn a_schedule_makes_one_backup_however_often_it_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run yet (docs/lambda.md)"]
 async fn two_at_a_time_are_fenced_and_one_is_over_in_time() {
     let fleet = Fleet::start().await;
     let (first, second) = (Function::start(&fleet, "one").await, Function::start(&fleet, "two").await);
     fleet.ec2.with(|ec2| ec2.rules.completion = Completion::Never);
+    let mut entry = fleet.entry();
+    entry["freeze"] = json!({"hold": "20s"});
+    fleet.keeps("prod/orders", &entry);
     let event = |time: &str| json!({"secret_id": "prod/orders", "scheduled_time": time});
-    let long = first.invoke("r-1", event(TIME), Duration::from_secs(160));
+    let long = first.invoke("r-1", event(TIME), Duration::from_secs(90));
     let fenced = async {
         // The first holds the claim from before its snapshot until the end.
         while fleet.snapshots().is_empty() {
@@ -95,7 +96,6 @@ async fn two_at_a_time_are_fenced_and_one_is_over_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "has not been run yet (docs/lambda.md)"]
 async fn what_is_wrong_is_told_by_its_type() {
     let fleet = Fleet::start().await;
     let function = Function::start(&fleet, "one").await;
@@ -125,10 +125,11 @@ async fn what_is_wrong_is_told_by_its_type() {
     let event = other("region", "region", json!("us-test-9"));
     function.fails(event, 300, "refused", &["us-test-9"]).await;
     function.fails(id("prod/orders"), 90, "refused", &["freeze the source", "time-out"]).await;
+    assert_eq!(fleet.attempts(), 0);
     fleet.ec2.with(|ec2| ec2.rules.denied = ["CreateTags".to_owned()].into());
     function.fails(id("prod/orders"), 300, "denied", &["ec2:CreateTags"]).await;
     assert!(fleet.snapshots().is_empty());
-    commits(fleet.shard.primary()).await;
+    fleet.unharmed().await;
     let log = function.log();
     assert!(!log.contains(fleet.shard.password()) && !log.contains("hunter2"), "a secret is in the log");
     assert!(log.contains("backup_failed"), "{log}");

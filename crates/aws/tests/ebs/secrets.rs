@@ -1,0 +1,69 @@
+//! Secrets that moto keeps, read over the SDK's own wire format: what can be wrong with one, and a rotation. A denial is not
+//! among it, since moto answers this service's in EC2's format: the tests of the function serve it as AWS does.
+
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::primitives::Blob;
+use backstop_aws::connect::Aws;
+use backstop_aws::secrets::read;
+use backstop_model::entry::{ShardEntry, credentials};
+use backstop_model::fault::Kind;
+use secrecy::ExposeSecret;
+
+use crate::moto::Moto;
+
+async fn kept(client: &Client, name: &str, text: &str) -> String {
+    let made = client.create_secret().name(name).secret_string(text).send().await.unwrap();
+    made.arn().unwrap().to_owned()
+}
+
+async fn refused(aws: &Aws, id: &str, kind: Kind, parts: &[&str]) {
+    let fault = read(aws, id).await.map(|_| ()).unwrap_err();
+    let told = format!("{fault} {}", fault.hint.as_deref().unwrap_or_default());
+    assert!(
+        fault.kind == kind && parts.iter().all(|part| told.contains(part)),
+        "{kind:?} {parts:?}: {fault:?}"
+    );
+    assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_secret_is_read_as_it_is_now() {
+    let moto = Moto::start().await;
+    let aws = moto.aws().await;
+    let client = Client::new(aws.config());
+    let entry = |password: &str| format!("{{\"username\": \"b\", \"password\": \"{password}\"}}");
+    let arn = kept(&client, "prod/orders", &entry("hunter2")).await;
+    for id in ["prod/orders", &arn] {
+        let login = credentials(read(&aws, id).await.unwrap().expose_secret(), id).unwrap();
+        assert_eq!((login.user.as_str(), login.password.expose_secret()), ("b", "hunter2"));
+    }
+    client.put_secret_value().secret_id("prod/orders").secret_string(entry("rotated")).send().await.unwrap();
+    for id in ["prod/orders", &arn] {
+        let login = credentials(read(&aws, id).await.unwrap().expose_secret(), id).unwrap();
+        assert_eq!(login.password.expose_secret(), "rotated");
+    }
+    // An ARN leads to its own region, wherever the function runs.
+    let elsewhere = aws.in_region("us-west-2");
+    assert!(read(&elsewhere, &arn).await.is_ok());
+    refused(&elsewhere, "prod/orders", Kind::Usage, &["prod/orders", "us-west-2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_secret_is_told_without_it() {
+    let moto = Moto::start().await;
+    let aws = moto.aws().await;
+    let client = Client::new(aws.config());
+    refused(&aws, "prod/nothing", Kind::Usage, &["prod/nothing", aws.region()]).await;
+
+    kept(&client, "gone", "hunter2").await;
+    client.delete_secret().secret_id("gone").send().await.unwrap();
+    refused(&aws, "gone", Kind::Usage, &["gone", "restore-secret"]).await;
+
+    client.create_secret().name("bytes").secret_binary(Blob::new("hunter2")).send().await.unwrap();
+    refused(&aws, "bytes", Kind::Usage, &["bytes", "SecretString"]).await;
+
+    kept(&client, "malformed", "{\"username\": \"b\", \"password\": hunter2}").await;
+    let text = read(&aws, "malformed").await.unwrap();
+    let fault = ShardEntry::parse(text.expose_secret(), "malformed", None).unwrap_err().to_string();
+    assert!(fault.contains("secret malformed") && !fault.contains("hunter2"), "{fault}");
+}

@@ -1,0 +1,80 @@
+//! A served orchestrator: what a real one was recorded to answer, with this shard's servers in it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use backstop_testkit::Shard;
+use serde_json::{Value, json};
+
+use crate::served::{Answer, Served};
+
+type Answers = Arc<Mutex<BTreeMap<String, (u16, String)>>>;
+
+/// Stopped when dropped.
+pub struct Orchestrator {
+    answers: Answers,
+    served: Served,
+}
+
+impl Orchestrator {
+    /// One that leads, and knows the shard as `shop-1`.
+    pub async fn of(shard: &Shard) -> Self {
+        let answers: Answers = Arc::new(Mutex::new(healthy(shard).await));
+        let held = Arc::clone(&answers);
+        let served = Served::start(move |request| {
+            let answer = found(&held.lock().unwrap(), request.path.trim_start_matches("/api/"));
+            Box::pin(async move { answer })
+        })
+        .await;
+        Self { answers, served }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.served.address)
+    }
+
+    /// Changes what it answers to a path.
+    pub fn says(&self, path: &str, status: u16, body: &str) {
+        self.answers.lock().unwrap().insert(path.to_owned(), (status, body.to_owned()));
+    }
+}
+
+fn found(answers: &BTreeMap<String, (u16, String)>, path: &str) -> Answer {
+    let (status, body) = match answers.get(path) {
+        Some(known) => known.clone(),
+        None if path.starts_with("cluster-info/alias/") => {
+            (500, recorded("02-cluster-info-alias-unknown.json"))
+        }
+        None => (404, "404 page not found".to_owned()),
+    };
+    (status, String::new(), body)
+}
+
+fn recorded(name: &str) -> String {
+    let folder = "../adapters/tests/fixtures/orchestrator";
+    std::fs::read_to_string(format!("{}/{folder}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+async fn healthy(shard: &Shard) -> BTreeMap<String, (u16, String)> {
+    let mut cluster: Value = serde_json::from_str(&recorded("03-cluster-alias.json")).unwrap();
+    let key = |index: usize| json!({"Hostname": "127.0.0.1", "Port": shard.members[index].endpoint().port});
+    let mut info: Value = serde_json::from_str(&recorded("02-cluster-info-alias.json")).unwrap();
+    info["CountInstances"] = json!(shard.members.len());
+    cluster.as_array_mut().unwrap().truncate(shard.members.len());
+    let mut answers = BTreeMap::new();
+    let mut says = |path: &str, body: String| answers.insert(path.to_owned(), (200, body));
+    for (index, member) in shard.members.iter().enumerate() {
+        cluster[index]["Key"] = key(index);
+        cluster[index]["ServerUUID"] = json!(member.value("SELECT @@server_uuid").await);
+        cluster[index]["Replicas"] = json!([]);
+        if index > 0 {
+            cluster[index]["MasterKey"] = key(0);
+        }
+        says(&format!("refresh/127.0.0.1/{}", member.endpoint().port), recorded("05-refresh.json"));
+    }
+    says("leader-check", recorded("06-leader-check.json"));
+    says("cluster-info/alias/shop-1", info.to_string());
+    says("cluster/alias/shop-1", cluster.to_string());
+    says("replication-analysis", recorded("07-replication-analysis.json"));
+    answers
+}
