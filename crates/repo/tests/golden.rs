@@ -6,9 +6,14 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use backstop_binlog::Segment;
+use backstop_model::archive::SegmentState;
 use backstop_model::ids::BackupId;
-use backstop_repo::{Depth, RepoKey, Repository};
+use backstop_repo::{ArchiveWriter, Depth, RepoKey, Repository};
+use chrono::DateTime;
+use support::binlog::{B, piece, seal, set, uuid};
 use support::{Bench, Sample, noise};
+use tokio::io::AsyncReadExt;
 
 fn home(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(kind)
@@ -57,6 +62,67 @@ async fn write() {
             let entry = bench.backup(&sample(&files), parent.as_ref()).await;
             parent = Some(bench.reader().manifest(&entry.facts.backup_id).await.unwrap());
         }
+    }
+}
+
+/// What the golden archives hold: a line of sealed segments, most of them in an index, and one that goes off it, with a tail.
+async fn archived(writer: &ArchiveWriter) {
+    for number in 1..=130 {
+        seal(writer, number, number, SIZE).await;
+    }
+    let begun_at = DateTime::from_timestamp(1_795_000_500, 0).unwrap();
+    writer.begin_line(uuid(B), &set("A:1-120"), &set("A:121-130"), begun_at).await.unwrap();
+    let (segment, bytes) = piece(121, 123, SIZE);
+    let segment = Segment {
+        source: uuid(B),
+        file: "other.000001".into(),
+        start: 0,
+        end: 3 * SIZE,
+        gtids: set("B:1-3"),
+        ..segment
+    };
+    writer.put_tail(&segment, &bytes).await.unwrap();
+}
+
+/// Bytes of a transaction.
+const SIZE: u64 = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "writes the golden archives anew: only for a format that was never released"]
+async fn write_archives() {
+    for (kind, key) in kinds() {
+        let home = home(&format!("{kind}-archive"));
+        drop(std::fs::remove_dir_all(&home));
+        let repository = Repository::open(&support::location(&home), key.as_ref()).await.unwrap();
+        let writer = repository.claim_archive(&support::shard()).await.unwrap();
+        archived(&writer).await;
+        writer.release().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_archives() {
+    for (kind, key) in kinds() {
+        let home = home(&format!("{kind}-archive"));
+        let repository = Repository::open(&support::location(&home), key.as_ref()).await.unwrap();
+        let reader = repository.archive(&support::shard());
+        let archive = reader.contents().await.unwrap();
+        let [old, new] = &archive.lines[..] else { panic!("{kind}: {:?}", archive.lines) };
+        assert_eq!((new.parent, new.source, &new.common), (Some(old.number), uuid(B), &set("A:1-120")));
+        assert_eq!(archive.held(1), Some(set("A:1-130")), "{kind}");
+        assert_eq!(archive.held(2), Some(set("A:1-120,B:1-3")), "{kind}");
+        assert_eq!(archive.segments.len(), 131);
+        for (at, segment) in archive.segments.iter().enumerate() {
+            let number = at as u64 + 1;
+            let tail = segment.state == SegmentState::Tail;
+            assert_eq!((segment.line, tail), if number <= 130 { (1, false) } else { (2, true) });
+            let mut bytes = Vec::new();
+            reader.open(segment).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+            let expected = if tail { piece(121, 123, SIZE).1 } else { piece(number, number, SIZE).1 };
+            assert!(bytes == expected, "{kind} {}", segment.object);
+        }
+        let report = reader.verify(Depth::Content, &|_| {}).await.unwrap();
+        assert_eq!((report.damaged, report.segments), (vec![], 131), "{kind}");
     }
 }
 

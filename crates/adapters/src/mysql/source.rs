@@ -46,6 +46,7 @@ async fn settings(session: &mut Connection, endpoint: &Endpoint) -> Result<Sourc
     let words = words(dialect);
     let kept: Option<u64> = variable(session, "binlog_expire_logs_seconds").await?;
     let encryption: Option<String> = variable(session, "binlog_encryption").await?;
+    let format: Option<String> = variable(session, "binlog_format").await?;
     let semi_sync = match is_plugin_active(session, &words.plugin).await? {
         true => Some(semi_sync(session, &words).await?),
         false => None,
@@ -54,6 +55,8 @@ async fn settings(session: &mut Connection, endpoint: &Endpoint) -> Result<Sourc
         endpoint: endpoint.clone(),
         kept: kept.filter(|seconds| *seconds > 0).map(Duration::from_secs),
         binlog_encryption: encryption.as_deref() == Some("ON"),
+        // A version without the variable writes rows only.
+        rows: format.is_none_or(|format| format == "ROW"),
         semi_sync,
         words,
     })

@@ -79,3 +79,23 @@ async fn a_server_without_gtids() {
     primary.run(&["SET GLOBAL gtid_mode = ON_PERMISSIVE", "SET GLOBAL gtid_mode = OFF_PERMISSIVE"]).await;
     backstop.run(&caught_up).await.failed(20, &["gtid_mode"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_may_not_replicate() {
+    let shard = Shard::start(single()).await;
+    let primary = shard.primary();
+    let backstop = Backstop::of(&shard, "clone").await;
+    let caught_up = format!("{ARCHIVE} --until-caught-up");
+    primary.run(&["REVOKE REPLICATION SLAVE ON *.* FROM 'backstop_replication'@'%'"]).await;
+    backstop.run(&caught_up).await.failed(12, &["REPLICATION SLAVE", "docs/grants.md"]);
+    primary.run(&["ALTER USER 'backstop_replication'@'%' ACCOUNT LOCK"]).await;
+    backstop.run(&caught_up).await.failed(12, &["docs/grants.md"]);
+    assert!(contents(&backstop).await.segments.is_empty());
+
+    // What such an archive could not promise is told before.
+    primary.run(&["SET PERSIST binlog_format = 'STATEMENT'"]).await;
+    let check = backstop.run("--json check orders --set shards.orders.archive.from=primary").await;
+    let report: serde_json::Value = serde_json::from_str(&check.out).unwrap();
+    let findings = report["shards"][0]["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["code"] == "archive-statements"), "{report}");
+}

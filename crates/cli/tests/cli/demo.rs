@@ -257,9 +257,32 @@ async fn an_ordinary_user_can_run_it() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
-    assert_eq!(json(&output)["ok"], true);
+    let report = json(&output);
+    assert_eq!(report["ok"], true);
+    the_archive_brought_everything_back(&report);
     assert_eq!(left(dir.path()), Vec::<PathBuf>::new());
     no_servers(dir.path());
+}
+
+/// A table that was dropped, and everything after the loss of all servers.
+fn the_archive_brought_everything_back(report: &Value) {
+    let dropped = &report["dropped"];
+    assert_eq!(dropped["same"], true, "{report}");
+    assert_eq!(dropped["found"]["kind"], "ddl");
+    assert!(dropped["found"]["statement"].as_str().unwrap().starts_with("DROP TABLE"), "{dropped}");
+    let to = dropped["found"]["to"].as_str().unwrap();
+    assert_eq!((&dropped["recover"]["target"], &to[..7]), (&to.into(), "before:"));
+    assert!(dropped["recover"]["transactions_replayed"].as_u64().unwrap() > 100, "{dropped}");
+    let loss = &report["total_loss"];
+    assert_eq!((&loss["lost_commits"], &loss["recover"]["ending"]), (&0.into(), &"as-primary".into()));
+    assert!(loss["acknowledged_commits"].as_u64().unwrap() > 300, "{loss}");
+    assert!(loss["rto_seconds"].as_f64().unwrap() > 0.0, "{loss}");
+    let steps: Vec<&Value> = report["steps"].as_array().unwrap().iter().map(|step| &step["name"]).collect();
+    for step in
+        ["archive", "drop a table by mistake", "find it", "recover to just before it", "lose everything"]
+    {
+        assert!(steps.iter().any(|name| *name == step), "{steps:?}");
+    }
 }
 
 const NOBODY: u32 = 65534;

@@ -65,8 +65,16 @@ impl Source {
     ) -> Result<(EventStream, Acknowledger)> {
         let Identity { server_id, uuid: replica_uuid } = identity;
         let dump = Dump { server_id, replica_uuid, executed, heartbeat: HEARTBEAT, acknowledge, at_end };
-        self.session.dump(&dump).await
+        self.session.dump(&dump).await.map_err(denied)
     }
+}
+
+/// What may be missing, if access was denied.
+fn denied(fault: Fault) -> Fault {
+    if fault.kind != Kind::Denied {
+        return fault;
+    }
+    fault.hint("the replication account needs REPLICATION SLAVE, and its password in the credentials: docs/grants.md has the grants")
 }
 
 /// A session of the account that replicates.
@@ -78,6 +86,7 @@ pub(super) async fn connect(endpoint: &Endpoint, credentials: &Credentials) -> R
         deadline: DEADLINE,
     })
     .await
+    .map_err(denied)
 }
 
 async fn ask(session: &mut Session, from: &StreamFrom) -> Result<(History, bool)> {

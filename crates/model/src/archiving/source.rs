@@ -24,6 +24,8 @@ pub struct SourceSettings {
     pub kept: Option<Duration>,
     /// Its binlogs are encrypted on disk; what it sends is not.
     pub binlog_encryption: bool,
+    /// It writes rows, not statements, unless a session asks for these.
+    pub rows: bool,
     /// Its semi-synchronous replication; `None`: the plugin is not active.
     pub semi_sync: Option<SemiSync>,
     /// What the plugin and its variables are called in its version.
@@ -89,6 +91,7 @@ pub fn source_findings(settings: &ArchiveSettings, source: &SourceSettings, arou
             "use a repository with encryption_key: the archiver refuses to keep it in plain text",
         ));
     }
+    findings.extend(statements(source));
     if settings.semi_sync {
         findings.extend(semi_sync(source, around));
     }
@@ -108,6 +111,21 @@ fn kept(source: &SourceSettings) -> Option<Finding> {
     );
     let fix = format!("SET PERSIST binlog_expire_logs_seconds = {KEPT_BY_FIX}");
     Some(finding.fixed_by([fix]).on(&source.endpoint))
+}
+
+/// Many a statement changes other rows, or makes other values, when it is executed again.
+fn statements(source: &SourceSettings) -> Option<Finding> {
+    let what = format!(
+        "{} writes statements to its binlog: executed again in a recovery they may change something else than they did",
+        source.endpoint
+    );
+    let finding = Finding::warning(
+        "archive-statements",
+        what,
+        "set binlog_format = ROW; sessions that are open keep theirs",
+    );
+    (!source.rows)
+        .then(|| finding.fixed_by(["SET PERSIST binlog_format = 'ROW'".to_owned()]).on(&source.endpoint))
 }
 
 fn semi_sync(source: &SourceSettings, around: &Around) -> Vec<Finding> {
@@ -204,6 +222,7 @@ mod tests {
             endpoint: Endpoint::new("db1", 3306),
             kept: None,
             binlog_encryption: false,
+            rows: true,
             semi_sync,
             words: words(),
         }
@@ -255,10 +274,12 @@ mod tests {
         let brief = SourceSettings {
             kept: Some(Duration::from_secs(3600)),
             binlog_encryption: true,
+            rows: false,
             ..source(Some(GOOD))
         };
         let found = judged(&brief, ALONE);
         assert_eq!(found[0].1, ["SET PERSIST binlog_expire_logs_seconds = 259200"]);
         assert_eq!(found[1].0, "archive-not-encrypted");
+        assert_eq!(found[2].1, ["SET PERSIST binlog_format = 'ROW'"]);
     }
 }
