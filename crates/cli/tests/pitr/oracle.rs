@@ -203,11 +203,12 @@ fn target<'a>(dice: &mut Dice, moments: &'a [Moment], at: usize) -> (String, &'a
     let moment = &moments[at];
     match dice.roll() % 3 {
         0 if at > 0 => (format!("after:{}", moment.gtid), moment),
-        1 => (format!("before:{}", moments[at + 1].gtid), moment),
-        _ => {
+        // Of a time before the backup nobody knows whether what it holds was there.
+        1 if at > 0 => {
             let text = moment.after.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
             (text, at_time(moments, at))
         }
+        _ => (format!("before:{}", moments[at + 1].gtid), moment),
     }
 }
 
