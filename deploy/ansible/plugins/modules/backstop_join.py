@@ -1,0 +1,344 @@
+"""One step of joining a recovered server to its shard; each can be repeated after a kill."""
+
+import json
+import os
+import ssl
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+
+try:
+    import pymysql
+except ImportError:
+    pymysql = None
+
+DOCUMENTATION = """
+module: backstop_join
+short_description: One step of joining a recovered server to its shard
+description: ready, compare, forget, own, follow, caught_up, finish; in this order. joined looks at a finished one.
+options:
+  step: {description: Which., type: str, required: true}
+  state: {description: The folder of the journal., type: str, required: true}
+  socket: {description: The server's socket., type: str, required: true}
+  datadir: {description: The data directory., type: str, required: true}
+  gtid_executed: {description: The set that the backup claims., type: str, default: ""}
+  primary_host: {description: Whom to follow; empty asks orchestrator., type: str, default: ""}
+  primary_port: {description: Its port., type: int, default: 3306}
+  orchestrator_urls: {description: Where orchestrator is., type: list, elements: str, default: []}
+  orchestrator_user: {description: For basic authentication., type: str, default: ""}
+  orchestrator_password: {description: For basic authentication., type: str, default: ""}
+  cluster_name: {description: The cluster's alias., type: str, default: ""}
+  user: {description: Who asks the primary., type: str, default: ""}
+  password: {description: Their password., type: str, default: ""}
+  replication_user: {description: Who replicates., type: str, default: ""}
+  replication_password: {description: Their password., type: str, default: ""}
+  tls: {description: "off, required or verify-identity.", type: str, default: required}
+  tls_ca: {description: A file of certificates., type: str, default: ""}
+  start_timeout: {description: Seconds., type: int, default: 3600}
+  stall_timeout: {description: Seconds., type: int, default: 600}
+author: The Backstop maintainers (@backstop)
+"""
+
+SECRET = ("orchestrator_password", "password", "replication_password")
+PATIENCE = 60
+
+
+class Refused(Exception):
+    """What is told to the user."""
+
+
+class Join:
+    def __init__(self, given):
+        self.given = given
+        self.path = os.path.join(given["state"], "journal")
+        with open(self.path) as file:
+            self.journal = json.load(file)
+
+    # The steps.
+
+    def ready(self):
+        """The server answers its temporary administrator: its crash recovery is done."""
+        until = time.monotonic() + self.given["start_timeout"]
+        while True:
+            try:
+                self.connect()
+                return False
+            except pymysql.Error as error:
+                if time.monotonic() > until:
+                    raise Refused("the server does not answer on {}: {}".format(self.given["socket"], error))
+            time.sleep(0.5)
+
+    def compare(self):
+        """The server holds exactly what the backup claims, as long as nothing was done to it."""
+        if self.has("own") or self.has("reset_gtids"):
+            return False
+        claimed, executed = self.journal["gtid_executed"], self.value("SELECT @@GLOBAL.gtid_executed")
+        try:
+            missing, extra = self.subtract(claimed, executed), self.subtract(executed, claimed)
+        except pymysql.Error:
+            raise Refused("`{}` is no GTID set: give backstop_gtid_executed whole, as `backstop backups SHARD --latest --json` "
+                          "tells it; a tag may hold only its digest".format(claimed))
+        if missing or extra:
+            raise Refused("the server does not hold what the backup claims: it holds `{}`, the backup claims `{}`; missing `{}`, beyond `{}`. "
+                          "Recover from another backup".format(executed, claimed, missing, extra))
+        return False
+
+    def forget(self):
+        """The replication of the server that was backed up is gone."""
+        if self.has("follow") or not self.rows("SHOW {replica} STATUS"):
+            return False
+        self.run("STOP {replica}")
+        self.writable(lambda: self.run("RESET {replica} ALL"))
+        return True
+
+    def own(self):
+        """gtid_purged says all that it holds: the binary logs that came along are not its own."""
+        if self.has("own") or self.has("follow"):
+            return False
+        claimed = self.journal["gtid_executed"]
+        executed, purged = self.value("SELECT @@GLOBAL.gtid_executed"), self.value("SELECT @@GLOBAL.gtid_purged")
+        right = not self.subtract(claimed, executed) and not self.subtract(executed, claimed)
+        if right and not self.subtract(executed, purged):
+            self.note("own")
+            return False
+        if right:
+            # Noted before the reset: a kill after it leaves an empty set, and the journal's is set then.
+            self.note("reset_gtids")
+            self.writable(lambda: self.run(self.reset))
+        elif executed or not self.has("reset_gtids"):
+            raise Refused("the server's transactions changed: it holds `{}`, and should hold `{}`".format(executed, claimed))
+        self.writable(lambda: self.run("SET GLOBAL gtid_purged = %s", claimed))
+        self.note("own")
+        return True
+
+    def follow(self):
+        """It follows the primary of this moment, which has all that it has and can still send what it lacks."""
+        host, port = self.primary_now()
+        held = self.value("SELECT @@GLOBAL.gtid_executed")
+        executed, purged, uuid = self.primary(host, port, "SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged, @@server_uuid")
+        if uuid == self.value("SELECT @@server_uuid"):
+            raise Refused("{}:{} is this server, or has its UUID".format(host, port))
+        extra, lost = self.subtract(held, executed), self.subtract(purged, held)
+        if extra:
+            raise Refused("the server holds transactions that the primary {}:{} lacks: `{}`".format(host, port, extra))
+        if lost:
+            raise Refused("the primary {}:{} has purged binary logs that the backup lacks: `{}`. Recover from a newer backup".format(host, port, lost))
+        status = self.status()
+        if status and (self.of(status, "Host"), int(self.of(status, "Port"))) == (host, port) and self.threads(status) == {"Yes"}:
+            return False
+        self.note("follow")
+        self.run("STOP {replica}")
+        options = ["{source}_HOST=%s", "{source}_PORT=%s", "{source}_USER=%s", "{source}_PASSWORD=%s", "{source}_AUTO_POSITION=1"]
+        values = [host, port, self.given["replication_user"], self.given["replication_password"]]
+        if self.given["tls"] == "off":
+            options += ["{source}_SSL=0", self.public_key]
+        else:
+            options += ["{source}_SSL=1"]
+            if self.given["tls_ca"]:
+                options += ["{source}_SSL_CA=%s"]
+                values += [self.given["tls_ca"]]
+            if self.given["tls"] == "verify-identity":
+                options += ["{source}_SSL_VERIFY_SERVER_CERT=1"]
+        self.writable(lambda: self.run(self.change + " " + ", ".join(options), *values))
+        self.run("START {replica}")
+        return True
+
+    def caught_up(self):
+        """It has everything that the primary had when this began, and replicates without an error."""
+        begun = moved = time.monotonic()
+        status = self.following()
+        wanted = self.primary(self.of(status, "Host"), int(self.of(status, "Port")), "SELECT @@GLOBAL.gtid_executed")[0]
+        last = None
+        while True:
+            status, now = self.following(), time.monotonic()
+            errors = self.errors(status)
+            if status["Last_SQL_Error"] or errors and now - begun > PATIENCE:
+                raise Refused("follow {}: {}".format(self.of(status, "Host"), "; ".join(errors)))
+            held = self.value("SELECT @@GLOBAL.gtid_executed")
+            missing = self.subtract(wanted, held)
+            if not missing and not errors and self.threads(status) == {"Yes"}:
+                return False
+            if held != last:
+                last, moved = held, now
+            if now - moved > self.given["stall_timeout"]:
+                raise Refused("catch up: nothing applied for {} s; missing `{}`".format(self.given["stall_timeout"], missing))
+            time.sleep(0.3)
+
+    def joined(self):
+        """A recovery that was finished is only looked at: it still replicates."""
+        status = self.following()
+        errors = self.errors(status)
+        if errors or self.threads(status) != {"Yes"}:
+            raise Refused("this recovery is finished, and the server does not replicate: {}".format("; ".join(errors) or "START REPLICA was not given"))
+        return False
+
+    def finish(self):
+        """The temporary administrator is gone; the server stays read-only."""
+        # From here on nobody can log in for the other steps, nor needs to.
+        self.note("leaving")
+        try:
+            self.connect()
+        except pymysql.Error as error:
+            # Dropped by a run that was killed before it could note so.
+            if error.args[0] != 1045:
+                raise
+        else:
+            self.writable(lambda: self.run("DROP USER IF EXISTS 'backstop_recovery'@'localhost'"))
+        self.note("finish")
+        for name in ("init.sql", "password"):
+            if os.path.exists(os.path.join(self.given["state"], name)):
+                os.remove(os.path.join(self.given["state"], name))
+        return True
+
+    # What they are made of.
+
+    def has(self, step):
+        return step in self.journal["done"]
+
+    def note(self, step):
+        if self.has(step):
+            return
+        self.journal["done"].append(step)
+        kept = os.stat(self.path)
+        with open(self.path + ".half", "w") as file:
+            os.chmod(file.name, 0o600)
+            os.chown(file.name, kept.st_uid, kept.st_gid)
+            json.dump(self.journal, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(self.path + ".half", self.path)
+        folder = os.open(self.given["state"], os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+    def connect(self):
+        """As the temporary administrator; once that is gone, as the account that the shard's servers share."""
+        user, password = self.given["user"], self.given["password"]
+        if not self.has("leaving") or self.given["step"] == "finish":
+            with open(os.path.join(self.given["state"], "password")) as file:
+                user, password = "backstop_recovery", file.read()
+        self.session = pymysql.connect(unix_socket=self.given["socket"], user=user, password=password, autocommit=True, connect_timeout=10)
+        if user == "backstop_recovery":
+            self.rows("SET SESSION sql_log_bin = 0")
+        version = tuple(int(part) for part in self.value("SELECT @@version").split("-")[0].split("."))
+        new = version >= (8, 0, 23)
+        self.words = {"replica": "REPLICA" if new else "SLAVE", "source": "SOURCE" if new else "MASTER"}
+        self.change = "CHANGE REPLICATION SOURCE TO" if new else "CHANGE MASTER TO"
+        self.public_key = "GET_SOURCE_PUBLIC_KEY=1" if new else "GET_MASTER_PUBLIC_KEY=1"
+        self.reset = "RESET BINARY LOGS AND GTIDS" if version >= (8, 2, 0) else "RESET MASTER"
+
+    def rows(self, sql, *values):
+        for word, meant in getattr(self, "words", {}).items():
+            sql = sql.replace("{" + word + "}", meant)
+        with self.session.cursor(pymysql.cursors.DictCursor) as cursor:
+            cursor.execute(sql, values or None)
+            return cursor.fetchall()
+
+    run = rows
+
+    def value(self, sql, *values):
+        text = list(self.rows(sql, *values)[0].values())[0]
+        return text.replace("\n", "") if isinstance(text, str) else text
+
+    def subtract(self, left, right):
+        return self.value("SELECT GTID_SUBTRACT(%s, %s)", left, right)
+
+    def writable(self, act):
+        self.rows("SET GLOBAL super_read_only = OFF")
+        try:
+            act()
+        finally:
+            self.rows("SET GLOBAL super_read_only = ON")
+
+    def status(self):
+        found = self.rows("SHOW {replica} STATUS")
+        return found[0] if found else None
+
+    def of(self, status, what):
+        if what == "Behind":
+            return status.get("Seconds_Behind_Source", status.get("Seconds_Behind_Master"))
+        return status.get("Source_" + what, status.get("Master_" + what))
+
+    def following(self):
+        status = self.status()
+        if not status:
+            raise Refused("the server follows nobody: its replication was reset")
+        return status
+
+    @staticmethod
+    def errors(status):
+        return [status[key] for key in ("Last_IO_Error", "Last_SQL_Error") if status[key]]
+
+    def threads(self, status):
+        return {value for key, value in status.items() if key in ("Replica_IO_Running", "Replica_SQL_Running", "Slave_IO_Running", "Slave_SQL_Running")}
+
+    def primary(self, host, port, sql):
+        encrypted = None
+        if self.given["tls"] != "off":
+            encrypted = ssl.create_default_context(cafile=self.given["tls_ca"] or None)
+            encrypted.check_hostname = self.given["tls"] == "verify-identity"
+            if self.given["tls"] == "required":
+                encrypted.verify_mode = ssl.CERT_NONE
+        try:
+            session = pymysql.connect(host=host, port=port, user=self.given["user"], password=self.given["password"], ssl=encrypted,
+                                      connect_timeout=10, read_timeout=30)
+        except (pymysql.Error, RuntimeError) as error:
+            raise Refused("log in to the primary {}:{}: {}".format(host, port, error))
+        with session, session.cursor() as cursor:
+            cursor.execute(sql)
+            return [text.replace("\n", "") for text in cursor.fetchone()]
+
+    def primary_now(self):
+        """The one fresh, writable primary that orchestrator sees in this moment, unless one was given."""
+        if self.given["primary_host"]:
+            return self.given["primary_host"], self.given["primary_port"]
+        alias, errors = self.given["cluster_name"], []
+        for url in self.given["orchestrator_urls"]:
+            try:
+                login = {"url_username": self.given["orchestrator_user"], "url_password": self.given["orchestrator_password"],
+                         "force_basic_auth": True} if self.given["orchestrator_user"] else {}
+                answer = open_url("{}/api/cluster/alias/{}".format(url.rstrip("/"), alias), timeout=10, **login)
+                seen = json.load(answer) or []
+                break
+            except Exception as error:  # pylint: disable=broad-except
+                errors.append("{}: {}".format(url, error))
+        else:
+            raise Refused("ask orchestrator for the primary of `{}`: {}".format(alias, "; ".join(errors)))
+        found = [one["Key"] for one in seen if one["ReplicationDepth"] == 0 and one["IsLastCheckValid"] and one["IsRecentlyChecked"]
+                 and not one["ReadOnly"] and not one["IsDowntimed"]]
+        if len(found) != 1:
+            raise Refused("orchestrator sees {} fresh, writable primaries of `{}`, not one".format(len(found), alias))
+        return found[0]["Hostname"], int(found[0]["Port"])
+
+
+def main():
+    text = {"type": "str", "default": ""}
+    module = AnsibleModule({
+        "step": {"type": "str", "required": True, "choices": ["ready", "compare", "forget", "own", "follow", "caught_up", "finish", "joined"]},
+        **{name: {"type": "str", "required": True} for name in ("state", "socket", "datadir")},
+        **{name: text for name in ("gtid_executed", "primary_host", "orchestrator_user", "cluster_name", "user", "replication_user", "tls_ca")},
+        **{name: {"type": "str", "default": "", "no_log": True} for name in SECRET},
+        "primary_port": {"type": "int", "default": 3306},
+        "orchestrator_urls": {"type": "list", "elements": "str", "default": []},
+        "tls": {"type": "str", "default": "required", "choices": ["off", "required", "verify-identity"]},
+        "start_timeout": {"type": "int", "default": 3600},
+        "stall_timeout": {"type": "int", "default": 600},
+    })
+    if pymysql is None:
+        module.fail_json(msg="the instance's Python has no PyMySQL: see backstop_packages")
+    try:
+        join = Join(module.params)
+        if join.has("leaving") and module.params["step"] not in ("finish", "joined"):
+            module.exit_json(changed=False)
+        if module.params["step"] not in ("ready", "finish"):
+            join.connect()
+        module.exit_json(changed=getattr(join, module.params["step"])())
+    except Refused as refused:
+        module.fail_json(msg=str(refused))
+    except (pymysql.Error, OSError) as error:
+        module.fail_json(msg="{}: {}".format(module.params["step"], error))
+
+
+if __name__ == "__main__":
+    main()

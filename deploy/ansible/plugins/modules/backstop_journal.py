@@ -1,0 +1,81 @@
+"""The recovery's journal on the instance, its temporary administrator, and the file that makes the administrator at the server's start."""
+
+import json
+import os
+import pwd
+import secrets
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = """
+module: backstop_journal
+short_description: Reads, or begins, the journal of a recovery
+description: Begins the journal with the GTID set that the backup claims, and refuses one that was begun with another.
+options:
+  path: {description: The folder., type: str, required: true}
+  owner: {description: Whom the server runs as., type: str, required: true}
+  gtid_executed: {description: The set that the backup claims., type: str, required: true}
+author: The Backstop maintainers (@backstop)
+"""
+
+INIT = """SET SESSION sql_log_bin = 0;
+SET @backstop_super_read_only = @@GLOBAL.super_read_only;
+SET @backstop_read_only = @@GLOBAL.read_only;
+SET GLOBAL super_read_only = OFF;
+DROP USER IF EXISTS 'backstop_recovery'@'localhost';
+CREATE USER 'backstop_recovery'@'localhost' IDENTIFIED WITH caching_sha2_password BY '{password}' REQUIRE NONE PASSWORD EXPIRE NEVER ACCOUNT UNLOCK;
+GRANT ALL PRIVILEGES ON *.* TO 'backstop_recovery'@'localhost' WITH GRANT OPTION;
+SET GLOBAL super_read_only = @backstop_super_read_only;
+SET GLOBAL read_only = @backstop_read_only;
+"""
+
+
+def write(path, text, mode=0o600, group=-1):
+    half = path + ".half"
+    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chown(half, 0 if os.geteuid() == 0 else -1, group)
+    os.chmod(half, mode)
+    os.rename(half, path)
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def begin(module, folder, owner):
+    """Password first, then what is made from it, then the journal: who has a journal has all."""
+    os.makedirs(folder, mode=0o750, exist_ok=True)
+    # The server reads what makes the administrator, and may write nothing here: whoever runs this trusts it.
+    os.chown(folder, 0 if os.geteuid() == 0 else -1, owner.pw_gid)
+    os.chmod(folder, 0o750)
+    password = secrets.token_hex(24)
+    write(os.path.join(folder, "password"), password)
+    write(os.path.join(folder, "init.sql"), INIT.format(password=password), 0o640, owner.pw_gid)
+    journal = {"gtid_executed": module.params["gtid_executed"], "done": []}
+    write(os.path.join(folder, "journal"), json.dumps(journal))
+    return journal
+
+
+def main():
+    module = AnsibleModule({name: {"type": "str", "required": True} for name in ("path", "owner", "gtid_executed")})
+    folder, claimed = module.params["path"], module.params["gtid_executed"]
+    try:
+        owner = pwd.getpwnam(module.params["owner"])
+    except KeyError:
+        module.fail_json(msg="there is no user `{owner}`: install MySQL on the image first".format(**module.params))
+    try:
+        with open(os.path.join(folder, "journal")) as file:
+            journal, changed = json.load(file), False
+    except FileNotFoundError:
+        journal, changed = begin(module, folder, owner), True
+    if "".join(journal["gtid_executed"].split()) != "".join(claimed.split()):
+        module.fail_json(msg="{} belongs to the recovery of another backup: it claims `{}`, this one `{}`".format(
+            folder, journal["gtid_executed"], claimed))
+    done = journal["done"]
+    module.exit_json(changed=changed, identity="identity" in done, finished="finish" in done)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""deploy/ansible run for real: a volume that is a copy of a frozen primary's, with the primary's own mounted beside it."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import pymysql
+import pytest
+
+import shard
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PLAYBOOK = ROOT / "deploy/ansible/playbooks/recover.yml"
+BIN = pathlib.Path(sys.executable).parent
+
+
+def command(inventory, *more):
+    return [str(BIN / "ansible-playbook"), "-i", str(inventory), str(PLAYBOOK), *more]
+
+
+def test_syntax(tmp_path):
+    (tmp_path / "inventory.yml").write_text("mysql: {hosts: {db: {}}}\n")
+    checked = subprocess.run(command(tmp_path / "inventory.yml", "--syntax-check"), cwd=PLAYBOOK.parent, capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.fixture(scope="module")
+def primary(tmp_path_factory):
+    if os.geteuid() != 0:
+        pytest.skip("left out: only root can mount the image that stands in for a volume")
+    if not shutil.which("mkfs.xfs"):
+        pytest.skip("left out: there is no mkfs.xfs")
+    folder = tmp_path_factory.mktemp("a")
+    if why := shard.cannot_mount(folder):
+        pytest.skip(f"left out: no image can be mounted here: {why}")
+    one = shard.Primary(folder)
+    shard.until(lambda: int(shard.value(one.socket, "SELECT COUNT(*) FROM app.t")) > 50, "load")
+    one.snapshotted = one.folder / "snapshot.img"
+    one.held = one.snapshot(one.snapshotted)
+    yield one
+    one.end()
+
+
+@pytest.fixture
+def instance(primary, tmp_path):
+    one = shard.Instance(tmp_path / "host", primary.snapshotted)
+    yield one
+    one.end()
+
+
+def play(primary, instance, **changed):
+    folder = instance.folder
+    options = folder / "my.cnf"
+    given = {
+        "ansible_connection": "local", "ansible_python_interpreter": sys.executable, "backstop_become": False,
+        "backstop_recovery_id": "r1", "backstop_device": instance.device, "backstop_mount": str(instance.mount), "backstop_data_folder": "data",
+        "backstop_fstab": False, "backstop_state": str(folder / "state"), "backstop_os_user": "root", "backstop_os_group": "root",
+        "backstop_packages": [], "backstop_options_file": str(options), "backstop_socket": str(instance.socket),
+        "backstop_log": str(folder / "mysqld.log"), "backstop_bind_address": "127.0.0.1", "backstop_mysql_port": instance.port,
+        "backstop_start_command": ["sh", "-c", f"setsid {shard.PROGRAM} --defaults-file={options} >/dev/null 2>&1 </dev/null &"],
+        "backstop_options": {"innodb_buffer_pool_size": "64M", "mysqlx": "OFF", "secure_file_priv": "NULL"},
+        "backstop_options_here": {"pid_file": str(folder / "m.pid")},
+        "backstop_gtid_executed": primary.held, "backstop_primary_host": "127.0.0.1", "backstop_primary_port": primary.port,
+        "backstop_mysql_user": "backstop", "backstop_mysql_password": shard.PASSWORD, "backstop_start_timeout": 120, **changed,
+    }
+    inventory = folder / "inventory.yml"
+    inventory.write_text(json.dumps({"mysql": {"hosts": {"db": given}}}))
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1", "ANSIBLE_CONFIG": str(PLAYBOOK.parent / "ansible.cfg")}
+    return subprocess.Popen(command(inventory), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+                            cwd=PLAYBOOK.parent, start_new_session=True)
+
+
+def joined(primary, instance, **changed):
+    ran = play(primary, instance, **changed)
+    said = ran.communicate(timeout=280)[0]
+    assert ran.returncode == 0, said
+    assert shard.PASSWORD not in said
+    return said
+
+
+def refused(primary, instance, *words, **changed):
+    ran = play(primary, instance, **changed)
+    said = ran.communicate(timeout=280)[0]
+    assert ran.returncode != 0, said
+    for word in words:
+        assert word in said, said
+    assert shard.PASSWORD not in said
+
+
+def equal(primary, instance):
+    """Replicates, holds all that the primary holds, and is read-only."""
+    primary.rest()
+    held = shard.value(primary.socket, "SELECT @@GLOBAL.gtid_executed")
+    shard.until(lambda: shard.value(instance.socket, "SELECT @@GLOBAL.gtid_executed") == held, "it holds all that the primary holds")
+    sums = [shard.rows(one.socket, "CHECKSUM TABLE app.t") for one in (primary, instance)]
+    primary.begin()
+    assert sums[0] == sums[1] and sums[0][0][1]
+    state = shard.rows(instance.socket, "SELECT @@super_read_only, @@event_scheduler, @@server_uuid")[0]
+    assert state[:2] == (1, "OFF") and state[2] != shard.value(primary.socket, "SELECT @@server_uuid")
+    assert not shard.rows(instance.socket, "SELECT 1 FROM mysql.user WHERE user = 'backstop_recovery'")
+    assert not (instance.folder / "state/password").exists()
+
+
+def test_joins_and_a_second_run_changes_nothing(primary, instance):
+    assert "follows its shard's primary" in joined(primary, instance)
+    assert os.path.ismount(primary.mount) and os.path.ismount(instance.mount), "both, with one UUID"
+    equal(primary, instance)
+    assert re.search(r"changed=0\s", joined(primary, instance))
+
+
+# Ansible and all that it started are killed when it says that one of these begins, or a moment later.
+KILLS = ["Mount it", "Give up the identity", "Write the options", "Wait for its crash recovery", "Join by steps", "Take the temporary administrator away",
+         "Write the options without"]
+
+
+def test_killed_at_its_tasks(primary, instance):
+    for at in KILLS:
+        ran, seen = play(primary, instance), []
+        for line in ran.stdout:
+            seen.append(line)
+            if line.startswith(f"TASK [mysql : {at}"):
+                break
+        else:
+            raise AssertionError(f"no task {at!r} began: " + "".join(seen))
+        os.killpg(ran.pid, signal.SIGKILL)
+        ran.communicate()
+    joined(primary, instance)
+    equal(primary, instance)
+
+
+def test_a_finished_one_that_does_not_replicate_is_told(primary, instance):
+    joined(primary, instance)
+    shard.rows(instance.socket, "STOP REPLICA SQL_THREAD")
+    refused(primary, instance, "does not replicate")
+    shard.rows(instance.socket, "START REPLICA")
+
+
+def test_what_is_wrong_is_refused(primary, instance):
+    refused(primary, instance, "there is no device", backstop_device="/dev/backstop-none")
+    refused(primary, instance, "log in to the primary", backstop_primary_port=shard.free_port())
+    # The next run goes on from there.
+    joined(primary, instance)
+
+
+def test_another_set_is_refused(primary, instance):
+    beyond = primary.held + ",11111111-1111-1111-1111-111111111111:1-3"
+    refused(primary, instance, "does not hold what the backup claims", "missing `11111111-1111-1111-1111-111111111111:1-3`", backstop_gtid_executed=beyond)
+    refused(primary, instance, "another backup")
+
+
+def test_a_kill_within_the_reset_is_continued(primary, instance):
+    """Between RESET BINARY LOGS AND GTIDS and gtid_purged the server's set is empty, and the journal's is used."""
+    refused(primary, instance, "log in to the primary", backstop_primary_port=shard.free_port())
+    journal = instance.folder / "state/journal"
+    told = json.loads(journal.read_text())
+    told["done"].remove("own")
+    journal.write_text(json.dumps(told))
+    password = (instance.folder / "state/password").read_text()
+    for sql in ("SET GLOBAL super_read_only = OFF", "RESET BINARY LOGS AND GTIDS"):
+        shard.rows(instance.socket, sql, user="backstop_recovery", password=password)
+    assert "reset_gtids" in told["done"]
+    joined(primary, instance)
+    equal(primary, instance)
+
+
+def test_what_the_primary_has_purged_is_named(primary, instance):
+    """The last test: the primary's older binary logs are gone after it."""
+    for sql in ("FLUSH BINARY LOGS", "INSERT INTO app.t (v) VALUES ('last')"):
+        shard.rows(primary.socket, sql)
+    newest = shard.rows(primary.socket, "SHOW BINARY LOG STATUS")[0][0]
+    shard.rows(primary.socket, f"PURGE BINARY LOGS TO '{newest}'")
+    refused(primary, instance, "has purged binary logs that the backup lacks")
