@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 
 use crate::event::{self, Header, MAGIC, kind};
 use crate::gtid::GtidEvent;
+use crate::running::RunningHash;
 use crate::segment::{Segment, SegmentSink};
 use crate::stream::{Arrived, Event, EventStream, garbled};
 
@@ -42,7 +43,7 @@ struct Open {
     previous: GtidSet,
     gtids: GtidSet,
     committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    hash: blake3::Hasher,
+    hash: RunningHash,
 }
 
 /// What came of a step.
@@ -102,19 +103,6 @@ impl Cutter {
             previous: segment.previous.clone(),
         };
         Self { source: segment.source, held: segment.held_after(), file: Some(file), open: None, torn: false }
-    }
-
-    /// A cutter that goes on within a segment that is not complete yet: the sink holds exactly what is described, `hash` is that of
-    /// these bytes so far, and the segment goes on where they end.
-    pub fn within(begun: &Segment, hash: blake3::Hasher) -> Self {
-        let open = Open {
-            start: begun.start,
-            previous: begun.previous.clone(),
-            gtids: begun.gtids.clone(),
-            committed: begun.committed,
-            hash,
-        };
-        Self { open: Some(open), ..Self::after(begun) }
     }
 
     /// What to tell the source is there already.
@@ -185,7 +173,7 @@ impl Cutter {
             previous: open.previous.clone(),
             gtids: open.gtids.clone(),
             committed: open.committed,
-            hash: *open.hash.finalize().as_bytes(),
+            hash: open.hash.finish(),
         };
         sink.seal(&segment).await?;
         self.open = None;
@@ -296,15 +284,15 @@ impl Cutter {
         let (Some(open), Some(file)) = (&mut self.open, &mut self.file) else {
             return Err(garbled("no file"));
         };
-        let mut hash = open.hash.clone();
+        open.hash.begin();
         let mut from = offset;
         if offset == 0 {
             from = MAGIC.len() as u64;
-            hash.update(&MAGIC);
+            open.hash.update(&MAGIC);
             sink.write(&MAGIC).await?;
         }
-        let acknowledge = events(event, from, from + length, stream, sink, &mut hash).await?;
-        open.hash = hash;
+        let acknowledge = events(event, from, from + length, stream, sink, &mut open.hash).await?;
+        open.hash.complete();
         file.offset = from + length;
         Ok(acknowledge)
     }
@@ -322,7 +310,7 @@ impl Cutter {
             previous: self.held.clone(),
             gtids: GtidSet::new(),
             committed: None,
-            hash: blake3::Hasher::new(),
+            hash: RunningHash::default(),
         });
         Ok((file.offset, file.offset))
     }
@@ -335,7 +323,7 @@ async fn events(
     end: u64,
     stream: &mut EventStream,
     sink: &mut dyn SegmentSink,
-    hash: &mut blake3::Hasher,
+    hash: &mut RunningHash,
 ) -> Result<bool> {
     let (mut event, mut offset, mut acknowledge) = (first, start, false);
     loop {

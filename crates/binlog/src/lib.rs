@@ -17,6 +17,7 @@ mod login;
 mod packet;
 mod password;
 mod rows;
+mod running;
 mod secure;
 mod segment;
 mod send;

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 
 /// A piece of the tail grows up to this size while it waits, in bytes.
 pub(super) const PIECE: u64 = 8 << 20;
+/// So many times longer pieces wait while the source sends without a pause.
+const FLOWING: u32 = 5;
 
 /// A run of whole transactions of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +131,8 @@ struct State {
     urgent: bool,
     /// Archive a piece also without a transaction.
     forced: bool,
+    /// The source sends without a pause: what it sends now was committed a while ago, or is soon a whole segment.
+    flowing: bool,
     /// Segments that are being put in the place of their pieces.
     replacing: usize,
 }
@@ -208,11 +212,13 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// What to do next. A piece waits for others until its first transaction is `pace` old.
+    /// What to do next. A piece waits for others until its first transaction is `pace` old; while the source sends without a pause
+    /// [`FLOWING`] times as long, so that catching up stores whole segments, and each byte once.
     pub(super) fn work(&self, now: Duration, pace: Duration) -> Work {
         let mut state = self.state();
         let at_once = state.urgent || state.forced;
-        let forced = state.forced;
+        let (forced, flowing) = (state.forced, state.flowing);
+        let pace = if flowing { pace * FLOWING } else { pace };
         let Some(front) = state.files.front_mut() else { return Work::None };
         if let Some(segment) = front.sealed.clone() {
             let path = front.path.clone();
@@ -230,8 +236,10 @@ impl Queue {
         }
         let complete = front.sealed.is_some();
         match front.pieces.front().map(|piece| piece.since) {
-            Some(Some(since)) if !at_once && !complete && since + pace > now && front.pieces.len() == 1 => {
-                return Work::Until(since + pace);
+            Some(Some(since)) if !at_once && !complete && since + pace > now => {
+                if flowing || front.pieces.len() == 1 {
+                    return Work::Until(since + pace);
+                }
             }
             Some(None) if !forced && !complete => return Work::None,
             None => return Work::None,
@@ -359,6 +367,11 @@ impl Queue {
         self.state().files.back().map_or(0, |spooled| spooled.tails)
     }
 
+    /// True while the source sends without a pause.
+    pub(super) fn flows(&self, flowing: bool) {
+        self.state().flowing = flowing;
+    }
+
     /// What is published is archived at once from now on.
     pub(super) fn hurry(&self) {
         self.state().urgent = true;
@@ -477,6 +490,29 @@ mod tests {
         // What was begun and never sealed is void, and nothing of it is waited for.
         queue.begin(server(), "binlog.000002", 0, "spool".into());
         assert!(queue.is_drained());
+    }
+
+    #[test]
+    fn what_comes_without_a_pause_is_archived_as_a_whole_unless_it_takes_long() {
+        let queue = Queue::default();
+        queue.begin(server(), "binlog.000001", 0, "spool".into());
+        queue.flows(true);
+        queue.publish(transaction(0, PIECE, 1, Duration::ZERO));
+        queue.publish(transaction(PIECE, 2 * PIECE, 2, Duration::ZERO));
+        let due = PACE * FLOWING;
+        let Work::Until(until) = queue.work(PACE * 2, PACE) else { panic!("it waits for the segment's end") };
+        assert_eq!(until, due);
+        let piece = taken(queue.work(due, PACE));
+        queue.put_back(piece);
+        queue.seal(segment(2 * PIECE), Piece::begin(2 * PIECE, GtidSet::new()));
+        assert!(matches!(queue.work(PACE, PACE), Work::Seal { .. }));
+        queue.sealed(&segment(2 * PIECE));
+
+        // A pause: nothing waits any longer than usual.
+        queue.begin(server(), "binlog.000002", 0, "spool".into());
+        queue.publish(transaction(0, 10, 3, Duration::ZERO));
+        queue.flows(false);
+        taken(queue.work(PACE, PACE));
     }
 
     #[test]

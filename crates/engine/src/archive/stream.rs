@@ -76,11 +76,15 @@ impl Reader<'_> {
             }
             let quiet = if spool.has_unpublished() && cutter.is_described() { Duration::ZERO } else { QUIET };
             match cutter.step(stream, spool, quiet).await? {
-                Step::Quiet => publish(cutter, spool)?,
+                Step::Quiet => {
+                    self.queue.flows(false);
+                    publish(cutter, spool)?;
+                }
                 Step::End => return Ok(Ended::AtEnd),
                 Step::Refused(fault) => return Ok(Ended::Refused(fault)),
                 Step::Hole { previous } => return Ok(Ended::Hole(previous)),
                 Step::Heartbeat { file, offset } => {
+                    self.queue.flows(false);
                     publish(cutter, spool)?;
                     self.alive(cutter, At { source: self.source, file, offset }).await;
                 }
@@ -95,6 +99,7 @@ impl Reader<'_> {
             }
             let large = spool.should_seal();
             if !large && spool.should_publish() {
+                self.queue.flows(true);
                 publish(cutter, spool)?;
             }
             if large || cutter.unsealed() >= SEGMENT || self.queue.tails() >= TAILS {
