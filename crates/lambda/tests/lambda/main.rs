@@ -8,4 +8,5 @@ mod function;
 mod hardship;
 mod orchestrator;
 mod runs;
+mod schedule;
 mod served;

@@ -1,0 +1,148 @@
+//! A schedule of MiniStack's fires the real function, and a client that others wrote reads what it tagged.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use backstop_repo::{Location, Repository, S3Access, Storage};
+use serde_json::{Value, json};
+
+use crate::fleet::{Fleet, REGION};
+
+const TIME: &str = "2026-11-23T23:55:00Z";
+const WAIT: Duration = Duration::from_secs(60);
+
+fn root(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+struct MiniStack {
+    child: Child,
+    url: String,
+    log: PathBuf,
+}
+
+impl MiniStack {
+    async fn start(fleet: &Fleet, login: &[(&str, String)]) -> Self {
+        let port = backstop_testkit::member::free_port();
+        let log = fleet.shard.base().join("ministack.log");
+        let written = File::create(&log).unwrap();
+        let child = Command::new(root(".cache/ministack/bin/ministack"))
+            .env("BIND_HOST", "127.0.0.1")
+            .env("MINISTACK_HOST", "127.0.0.1")
+            .env("GATEWAY_PORT", port.to_string())
+            .env("MINISTACK_REGION", REGION)
+            .env("SERVICES", "lambda,scheduler,events,secretsmanager,iam,sts,logs")
+            .env("TMPDIR", fleet.shard.base())
+            .envs(login.iter().map(|(name, value)| (*name, value.as_str())))
+            .current_dir(fleet.shard.base())
+            .stdin(Stdio::null())
+            .stdout(written.try_clone().unwrap())
+            .stderr(written)
+            .spawn()
+            .expect("MiniStack: run testing/install test");
+        let stack = Self { child, url: format!("http://127.0.0.1:{port}"), log };
+        let begun = Instant::now();
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(begun.elapsed() < WAIT, "MiniStack does not start: {}", stack.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        stack
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for MiniStack {
+    fn drop(&mut self) {
+        // Asked to stop, it stops the functions that it began.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(20) && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a script of `testing/ministack` prints.
+fn python(login: &[(&str, String)], script: &str, arguments: &[&str], given: &str) -> String {
+    let mut child = Command::new(root(".cache/venv/bin/python"))
+        .arg(root("testing/ministack").join(script))
+        .args(arguments)
+        .envs(login.iter().map(|(name, value)| (*name, value.as_str())))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("Python: run testing/install test");
+    child.stdin.take().unwrap().write_all(given.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_fires_and_the_snapshot_bears_its_tags() {
+    let fleet = Fleet::start().await;
+    let environment = fleet.environment("");
+    let is_login = |name: &str| name == "AWS_ACCESS_KEY_ID" || name == "AWS_SECRET_ACCESS_KEY";
+    let login: Vec<_> = environment.iter().filter(|(name, _)| is_login(name)).cloned().collect();
+    let stack = MiniStack::start(&fleet, &login).await;
+    let mut variables = serde_json::Map::new();
+    for (name, value) in environment {
+        let own = !is_login(name) && !name.starts_with("AWS_LAMBDA") && name != "AWS_REGION";
+        if own && name != "AWS_ENDPOINT_URL_SECRETS_MANAGER" {
+            variables.insert(name.to_owned(), json!(value));
+        }
+    }
+    variables.insert("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), json!(stack.url));
+    let repository = variables["BACKSTOP_REPOSITORY"].as_str().unwrap().to_owned();
+    let program = fleet.shard.base().join("bootstrap");
+    let stripped =
+        Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_bootstrap")).status();
+    assert!(stripped.unwrap().success());
+    let given = json!({"variables": variables, "secret": fleet.entry()}).to_string();
+    python(&login, "schedule.py", &[&stack.url, program.to_str().unwrap(), TIME], &given);
+
+    let key = |name: &str| login.iter().find(|(known, _)| *known == name).unwrap().1.clone();
+    let s3 = S3Access {
+        endpoint: Some(std::env::var("BACKSTOP_TEST_S3_ENDPOINT").unwrap()),
+        region: Some(REGION.to_owned()),
+        access_key_id: Some(key("AWS_ACCESS_KEY_ID")),
+        secret_access_key: Some(key("AWS_SECRET_ACCESS_KEY").into()),
+        ..S3Access::default()
+    };
+    let location = Location { url: repository, s3 };
+    let begun = Instant::now();
+    let (reader, entry) = loop {
+        // Opened each time: what was opened before the first backup knows of no repository.
+        let reader = Repository::open(&location, None).await.unwrap().reader(&"shop-1".parse().unwrap());
+        let catalog = reader.catalog().await;
+        if let Ok([entry]) = catalog.as_deref() {
+            let entry = entry.clone();
+            break (reader, entry);
+        }
+        let calls = fleet.ec2.with(|ec2| ec2.calls.clone());
+        assert!(begun.elapsed() < WAIT, "no backup: {catalog:?} {calls:?} {}", stack.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert_eq!(entry.facts.occasion.as_deref(), Some("scheduled 2026-11-23T23:55:00Z"));
+    let Storage::Ebs { snapshot_ids, .. } = reader.storage_of(&entry).await.unwrap() else { panic!() };
+    let told: Value = serde_json::from_str(&python(&login, "tags.py", &[&fleet.ec2.url], "")).unwrap();
+    let [shot] = &told.as_array().unwrap()[..] else { panic!("{told}") };
+    assert_eq!(json!(snapshot_ids), json!([shot["id"]]));
+    assert_eq!(shot["tags"]["GTID"], entry.facts.gtid_executed.to_string());
+    assert_eq!(shot["tags"]["Cluster-name"], "shop-1");
+    assert_eq!(shot["tags"]["Backstop-State"], "proven");
+    // Nothing was written meanwhile: the set is the source's own.
+    let held = fleet.shard.candidate().gtid_executed().await;
+    assert_eq!(entry.facts.gtid_executed.to_string(), held.to_string());
+    fleet.unharmed().await;
+    assert!(!stack.log().contains(fleet.shard.password()), "the password is in the log");
+}
