@@ -46,7 +46,7 @@ async fn a_replay_goes_on_after_a_kill_of_either_side() {
         if running.end().await.status.success() {
             // It was done already, and what happens to a server after that is not its matter.
             late += 1;
-            assert!(late < 20, "no kill comes in time");
+            assert!(late < 20 * rounds(), "no kill comes in time");
             continue;
         }
         round += 1;

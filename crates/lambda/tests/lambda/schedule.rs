@@ -96,11 +96,13 @@ async fn a_schedule_fires_and_the_snapshot_bears_its_tags() {
     let stack = MiniStack::start(&fleet, &login).await;
     let mut variables = serde_json::Map::new();
     for (name, value) in environment {
+        // MiniStack sets those itself, as Lambda does.
         let own = !is_login(name) && !name.starts_with("AWS_LAMBDA") && name != "AWS_REGION";
         if own && name != "AWS_ENDPOINT_URL_SECRETS_MANAGER" {
             variables.insert(name.to_owned(), json!(value));
         }
     }
+    variables.insert("BACKSTOP_LOG".to_owned(), json!("info"));
     variables.insert("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), json!(stack.url));
     let repository = variables["BACKSTOP_REPOSITORY"].as_str().unwrap().to_owned();
     let program = fleet.shard.base().join("bootstrap");
@@ -129,7 +131,8 @@ async fn a_schedule_fires_and_the_snapshot_bears_its_tags() {
             break (reader, entry);
         }
         let calls = fleet.ec2.with(|ec2| ec2.calls.clone());
-        assert!(begun.elapsed() < WAIT, "no backup: {catalog:?} {calls:?} {}", stack.log());
+        let logged = || python(&login, "logs.py", &[&stack.url], "");
+        assert!(begun.elapsed() < WAIT, "no backup: {catalog:?} {calls:?} {} {}", stack.log(), logged());
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
     assert_eq!(entry.facts.occasion.as_deref(), Some("scheduled 2026-11-23T23:55:00Z"));
