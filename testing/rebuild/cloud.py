@@ -4,15 +4,19 @@ moto's server with a network in two zones, the instances of a shard's primary an
 states; and a copy of the modules under FOLDER/terraform that a provider of 2021 can apply. Says where everything is in one
 line of JSON, and serves until it is ended.
 
-EBS is stood in for: when a snapshot is made, the data directory is copied to FOLDER/images/SNAPSHOT with the server's process
-stopped. What is recovered is then what was snapshotted.
+EBS is stood in for: when a snapshot is made, the data directory is copied to an XFS image, FOLDER/images/SNAPSHOT, with the server's
+process stopped; when a volume made from it is attached, a copy of the image becomes a loop device, which is known under
+/dev/disk/by-id as the volume of an EC2 instance is. What is recovered is then what was snapshotted. Needs root.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "terraform"))
@@ -43,22 +47,70 @@ def server_on(datadir):
     raise AssertionError(f"no server runs on {datadir}")
 
 
+def run(*command):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
 def copies(images, datadir):
     """Copies the data directory in the moment of each snapshot."""
     take = EC2Backend.create_snapshot
 
     def take_and_copy(self, *arguments, **named):
+        image, mount = images / "taken", images / "mount"
+        run("truncate", "-s", "1G", image)
+        run("mkfs.xfs", "-q", image)
+        mount.mkdir(exist_ok=True)
+        run("mount", "-o", "loop,nouuid", image, mount)
         pid = server_on(datadir)
         os.kill(pid, signal.SIGSTOP)
         try:
             made = take(self, *arguments, **named)
-            sockets = shutil.ignore_patterns("*.sock", "*.sock.lock")
-            shutil.copytree(datadir, images / made.id, ignore=sockets)
+            shutil.copytree(datadir, mount / "data", ignore=shutil.ignore_patterns("*.sock", "*.sock.lock"))
         finally:
             os.kill(pid, signal.SIGCONT)
+            run("umount", mount)
+        image.rename(images / made.id)
         return made
 
     EC2Backend.create_snapshot = take_and_copy
+
+
+def link(volume):
+    """What udev calls the device of a volume on an instance."""
+    return Path("/dev/disk/by-id") / f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
+
+
+def attaches(images, volumes):
+    """Makes a device of a volume that is attached."""
+    attach = EC2Backend.attach_volume
+
+    def attach_device(self, volume_id, *arguments, **named):
+        attached = attach(self, volume_id, *arguments, **named)
+        image, own = images / str(self.volumes[volume_id].snapshot_id), volumes / volume_id
+        if image.exists() and not own.exists():
+            run("cp", "--sparse=always", image, own)
+            link(volume_id).parent.mkdir(parents=True, exist_ok=True)
+            link(volume_id).symlink_to(run("losetup", "--show", "-f", own))
+        return attached
+
+    EC2Backend.attach_volume = attach_device
+
+
+def detach_all(volumes):
+    """Ends what runs on the devices, and gives them back."""
+    for own in volumes.iterdir():
+        device = os.path.realpath(link(own.name))
+        for mount in subprocess.run(["findmnt", "-n", "-o", "TARGET", device], capture_output=True, text=True, timeout=30).stdout.split():
+            with contextlib.suppress(AssertionError):
+                os.kill(server_on(Path(mount) / "data"), signal.SIGKILL)
+            deadline = time.monotonic() + 60
+            # A killed process holds its files for a moment longer.
+            while subprocess.run(["umount", mount], capture_output=True, timeout=60).returncode != 0 and time.monotonic() < deadline:
+                time.sleep(0.1)
+        link(own.name).unlink(missing_ok=True)
+        subprocess.run(["losetup", "-d", device], capture_output=True, timeout=60)
 
 
 def lets_go_of_interfaces():
@@ -149,7 +201,9 @@ def main():
         print(json.dumps(left(sys.argv[2])))
         return
     folder, primary, source, datadir = Path(sys.argv[1]).resolve(), sys.argv[2], sys.argv[3], Path(sys.argv[4]).resolve()
-    (folder / "images").mkdir(parents=True)
+    images, volumes = folder / "images", folder / "volumes"
+    images.mkdir(parents=True)
+    volumes.mkdir()
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")
     lets_go_of_interfaces()
     knows_how_far_volumes_are()
@@ -158,10 +212,12 @@ def main():
     url = "http://{}:{}".format(*server.get_host_and_port())
     found = {"url": url, "root": str(terraform(folder, url)), "terraform": str(folder / "terraform.rc"), **site(url, primary, source)}
     # Only now: moto's own images are made from snapshots, too.
-    copies(folder / "images", datadir)
+    copies(images, datadir)
+    attaches(images, volumes)
     print(json.dumps(found), flush=True)
     # Whoever started this holds its standard input: when that ends, this ends.
     sys.stdin.read()
+    detach_all(volumes)
     os._exit(0)
 
 

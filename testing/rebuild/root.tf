@@ -34,7 +34,7 @@ variable "protected" { type = bool }
 variable "image" { type = string }
 variable "groups" { type = list(string) }
 variable "port" { type = number }
-variable "host" { type = map(string) }
+variable "host" { type = any }
 
 module "instance" {
   source = "../modules/recovered-instance"

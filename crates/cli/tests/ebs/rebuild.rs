@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backstop_adapters::mysql::connect::{Connection, Connector, Login};
 use backstop_testkit::ledger::{Written, missing_on};
-use backstop_testkit::member::{free_port, kill_server_on};
+use backstop_testkit::member::free_port;
 use backstop_testkit::program::server_program;
 use backstop_testkit::{Layout, Ledger, Shard, tables};
 use rustix::process::Signal;
@@ -20,9 +20,10 @@ const LONGEST: Duration = Duration::from_secs(170);
 
 /// A shard of two whose second member is on an instance with a volume, and what recovers it.
 struct Fleet {
+    /// Dropped first: the server runs on a device of its.
+    cloud: Cloud,
     shard: Shard,
     backstop: Backstop,
-    cloud: Cloud,
     /// Where the recovered server lives.
     host: PathBuf,
     port: u16,
@@ -71,16 +72,21 @@ impl Cloud {
 
 impl Drop for Cloud {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // It gives its devices back when its standard input ends, which takes it a minute at most.
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
 
 impl Fleet {
-    /// `None` where there is no Terraform, which no package client has: that is said, and the test ends.
+    /// `None` where there is no Terraform, which no package client has, or where this is not root: that is said, and the test ends.
     async fn start() -> Option<Self> {
         if Command::new("terraform").arg("version").stdout(Stdio::null()).status().is_err() {
             eprintln!("SKIPPED: there is no terraform on PATH");
+            return None;
+        }
+        if rustix::process::geteuid().as_raw() != 0 {
+            eprintln!("SKIPPED: only root can make a device of the image that stands in for a volume");
             return None;
         }
         let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
@@ -103,7 +109,8 @@ impl Fleet {
             ("BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD", "60s".to_owned()),
             ("PATH", format!("{}:{path}", bin.display())),
         ];
-        let fleet = Self { host: shard.base().join("host"), port: free_port(), shard, backstop, cloud };
+        let fleet = Self { host: shard.base().join("host"), port: free_port(), cloud, shard, backstop };
+        std::fs::create_dir_all(&fleet.host).unwrap();
         fleet.configure(|_, zone| zone.to_owned()).await;
         Some(fleet)
     }
@@ -123,21 +130,42 @@ impl Fleet {
              state = {{ bucket = 'states', region = 'eu-central-1', use_path_style = true, skip_credentials_validation = true, \
              skip_requesting_account_id = true, skip_metadata_api_check = true }}\n\
              [shards.orders.recovery.variables]\nimage = '{image}'\ngroups = ['{group}']\nport = {port}\n\
-             [shards.orders.recovery.variables.host]\nansible_connection = 'local'\nansible_python_interpreter = '{python}'\n\
-             test_images = '{images}'\ntest_folder = '{host}'\ntest_program = '{program}'\n",
+             [shards.orders.recovery.variables.host]\n{host}",
             root = told("root"),
-            playbook = testing("recover.yml").display(),
+            playbook = root().join("deploy/ansible/playbooks/recover.yml").display(),
             a = subnet("eu-central-1a"),
             b = subnet("eu-central-1b"),
             image = told("image"),
             group = told("group"),
             port = self.port,
-            python = root().join(".cache/venv/bin/python").display(),
-            images = self.shard.base().join("cloud/images").display(),
-            host = self.host.display(),
-            program = server_program().await.mysqld.display(),
+            host = self.host_variables().await,
         );
         std::fs::write(&self.backstop.config, text).unwrap();
+    }
+
+    /// What the role is told to do otherwise than on an instance of its own: this host has other servers, and no units.
+    async fn host_variables(&self) -> String {
+        let options = self.host.join("my.cnf");
+        let program = server_program().await.mysqld.display();
+        let start =
+            format!("setsid {program} --defaults-file={} >/dev/null 2>&1 </dev/null &", options.display());
+        let here = |name: &str| format!("'{}'", self.host.join(name).display());
+        format!(
+            "ansible_connection = 'local'\nansible_python_interpreter = '{python}'\nbackstop_become = false\n\
+             backstop_fstab = false\nbackstop_packages = []\nbackstop_os_user = 'root'\nbackstop_os_group = 'root'\n\
+             backstop_mount = {mount}\nbackstop_data_folder = 'data'\nbackstop_state = {state}\nbackstop_options_file = {options}\n\
+             backstop_socket = {socket}\nbackstop_log = {log}\nbackstop_bind_address = '127.0.0.1'\n\
+             backstop_start_timeout = 150\nbackstop_start_command = ['sh', '-c', '{start}']\n\
+             [shards.orders.recovery.variables.host.backstop_options_here]\n\
+             innodb_buffer_pool_size = '64M'\nmysqlx = 'OFF'\nsecure_file_priv = 'NULL'\npid_file = {pid}\n",
+            python = root().join(".cache/venv/bin/python").display(),
+            mount = here("mysql"),
+            state = here("state"),
+            options = here("my.cnf"),
+            socket = here("mysqld.sock"),
+            log = here("mysqld.log"),
+            pid = here("mysqld.pid"),
+        )
     }
 
     fn line(&self, into: &str) -> String {
@@ -177,12 +205,6 @@ impl Fleet {
             "acknowledged rows that it lacks"
         );
         assert_eq!(missing_on(written, primary).await, Vec::<u64>::new());
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        kill_server_on(&self.host.join("data"));
     }
 }
 
