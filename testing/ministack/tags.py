@@ -1,11 +1,11 @@
-"""Prints the snapshots that an independent client finds: tags.py EC2_URL."""
+"""Prints the snapshots that an independent client finds: tags.py EC2_URL REGION."""
 
 import json
 import sys
 
 import boto3
 
-client = boto3.client("ec2", endpoint_url=sys.argv[1], region_name="eu-test-1")
+client = boto3.client("ec2", endpoint_url=sys.argv[1], region_name=sys.argv[2])
 pages = client.get_paginator("describe_snapshots").paginate(
     OwnerIds=["self"], Filters=[{"Name": "tag:Cluster-name", "Values": ["shop-1"]}]
 )

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_model::fault::{Fault, Kind, Result};
-use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -81,12 +81,14 @@ fn s3(bucket: &str, access: &S3Access) -> Result<impl ObjectStore> {
         .with_timeout(REQUEST)
         .with_connect_timeout(Duration::from_secs(5))
         .with_user_agent(object_store::HeaderValue::from_static("backstop"));
-    if let Some(endpoint) = &access.endpoint {
-        builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
-    }
-    let endpoint = access.endpoint.clone().or_else(|| std::env::var("AWS_ENDPOINT_URL").ok());
-    if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.starts_with("http://")) {
-        client = client.with_allow_http(loopback_only(&endpoint)?);
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let standard = || variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL"));
+    if let Some(endpoint) = access.endpoint.clone().or_else(standard) {
+        // Under this key: the general one would lose to the variable.
+        builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint.trim_end_matches('/'));
+        if endpoint.starts_with("http://") {
+            client = client.with_allow_http(loopback_only(&endpoint)?);
+        }
     }
     if let Some(region) = &access.region {
         builder = builder.with_region(region);

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod accounts;
+pub mod cloud;
 pub mod ec2;
 pub mod ledger;
 pub mod member;
@@ -17,6 +18,7 @@ pub mod tables;
 pub mod template;
 pub mod volume;
 
+pub use cloud::Cloud;
 pub use ledger::Ledger;
 pub use member::Member;
 pub use shard::{Layout, Shard};

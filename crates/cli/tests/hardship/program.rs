@@ -127,10 +127,14 @@ impl Backstop {
     }
 }
 
-/// The program that cargo built, or the one in `BACKSTOP_TEST_PROGRAM`.
+/// The program in `BACKSTOP_TEST_PROGRAM`, or the one that cargo built: for tests of another crate it lies beside theirs.
 fn program() -> PathBuf {
     let given = std::env::var_os("BACKSTOP_TEST_PROGRAM").map(PathBuf::from);
-    given.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_backstop")))
+    let built = given.or_else(|| option_env!("CARGO_BIN_EXE_backstop").map(PathBuf::from));
+    built.unwrap_or_else(|| {
+        let test = std::env::current_exe().unwrap();
+        test.ancestors().nth(2).unwrap().join("backstop")
+    })
 }
 
 /// A command that runs. Killed when dropped.

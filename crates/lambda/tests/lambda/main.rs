@@ -7,6 +7,10 @@ mod fleet;
 mod function;
 mod hardship;
 mod orchestrator;
+#[path = "../../../cli/tests/hardship/program.rs"]
+#[allow(dead_code, reason = "shared with the tests of the program")]
+mod program;
 mod runs;
 mod schedule;
 mod served;
+mod whole;

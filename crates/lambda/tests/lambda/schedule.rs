@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use backstop_repo::{Location, Repository, S3Access, Storage};
+use backstop_repo::{CatalogEntry, Location, Reader, Repository, S3Access, Storage};
 use serde_json::{Value, json};
 
 use crate::fleet::{Fleet, REGION};
@@ -18,7 +18,8 @@ fn root(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-struct MiniStack {
+/// Others' stand-in for AWS' functions and schedules. Stopped when dropped.
+pub struct MiniStack {
     child: Child,
     url: String,
     log: PathBuf,
@@ -52,7 +53,7 @@ impl MiniStack {
         stack
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 }
@@ -87,65 +88,87 @@ fn python(login: &[(&str, String)], script: &str, arguments: &[&str], given: &st
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A fleet whose backup a schedule has set off.
+pub struct Scheduled {
+    pub stack: MiniStack,
+    pub reader: Reader,
+    pub entry: CatalogEntry,
+    pub location: Location,
+}
+
+impl Scheduled {
+    /// Puts the function behind a schedule of MiniStack with this secret, where EC2 is at this address, and waits for what comes of it.
+    pub async fn fire(fleet: &Fleet, secret: &Value, ec2: &str) -> Self {
+        let environment = fleet.environment("");
+        let is_login = |name: &str| name == "AWS_ACCESS_KEY_ID" || name == "AWS_SECRET_ACCESS_KEY";
+        let login: Vec<_> = environment.iter().filter(|(name, _)| is_login(name)).cloned().collect();
+        let stack = MiniStack::start(fleet, &login).await;
+        // MiniStack sets those itself, as Lambda does.
+        let own = |name: &str| !is_login(name) && !name.starts_with("AWS_LAMBDA") && name != "AWS_REGION";
+        let mut variables: serde_json::Map<String, Value> = environment
+            .into_iter()
+            .filter(|(name, _)| own(name))
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect();
+        variables.insert("BACKSTOP_LOG".to_owned(), json!("info"));
+        variables.insert("AWS_ENDPOINT_URL_EC2".to_owned(), json!(ec2));
+        variables.insert("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), json!(stack.url));
+        let repository = variables["BACKSTOP_REPOSITORY"].as_str().unwrap().to_owned();
+        let program = fleet.shard.base().join("bootstrap");
+        let stripped =
+            Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_bootstrap")).status();
+        assert!(stripped.unwrap().success());
+        let given = json!({"variables": variables, "secret": secret}).to_string();
+        python(&login, "schedule.py", &[&stack.url, program.to_str().unwrap(), TIME], &given);
+
+        let key = |name: &str| login.iter().find(|(known, _)| *known == name).unwrap().1.clone();
+        let s3 = S3Access {
+            endpoint: Some(std::env::var("BACKSTOP_TEST_S3_ENDPOINT").unwrap()),
+            region: Some(REGION.to_owned()),
+            access_key_id: Some(key("AWS_ACCESS_KEY_ID")),
+            secret_access_key: Some(key("AWS_SECRET_ACCESS_KEY").into()),
+            ..S3Access::default()
+        };
+        let location = Location { url: repository, s3 };
+        let begun = Instant::now();
+        loop {
+            // Opened each time: what was opened before the first backup knows of no repository.
+            let reader = Repository::open(&location, None).await.unwrap().reader(&"shop-1".parse().unwrap());
+            let catalog = reader.catalog().await;
+            if let Ok([entry]) = catalog.as_deref() {
+                let entry = entry.clone();
+                return Self { stack, reader, entry, location };
+            }
+            let logged = || python(&login, "logs.py", &[&stack.url], "");
+            assert!(begun.elapsed() < WAIT, "no backup: {catalog:?} {} {}", stack.log(), logged());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The tags of the one snapshot, as boto3 reads them, are those of the backup.
+    pub async fn is_tagged(&self, ec2: &str, region: &str) {
+        assert_eq!(self.entry.facts.occasion.as_deref(), Some("scheduled 2026-11-23T23:55:00Z"));
+        let Storage::Ebs { snapshot_ids, .. } = self.reader.storage_of(&self.entry).await.unwrap() else {
+            panic!()
+        };
+        let login = [("AWS_ACCESS_KEY_ID", "test".to_owned()), ("AWS_SECRET_ACCESS_KEY", "test".to_owned())];
+        let told: Value = serde_json::from_str(&python(&login, "tags.py", &[ec2, region], "")).unwrap();
+        let [shot] = &told.as_array().unwrap()[..] else { panic!("{told}") };
+        assert_eq!(json!(snapshot_ids), json!([shot["id"]]));
+        assert_eq!(shot["tags"]["GTID"], self.entry.facts.gtid_executed.to_string());
+        assert_eq!(shot["tags"]["Cluster-name"], "shop-1");
+        assert_eq!(shot["tags"]["Backstop-State"], "proven");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_fires_and_the_snapshot_bears_its_tags() {
     let fleet = Fleet::start().await;
-    let environment = fleet.environment("");
-    let is_login = |name: &str| name == "AWS_ACCESS_KEY_ID" || name == "AWS_SECRET_ACCESS_KEY";
-    let login: Vec<_> = environment.iter().filter(|(name, _)| is_login(name)).cloned().collect();
-    let stack = MiniStack::start(&fleet, &login).await;
-    let mut variables = serde_json::Map::new();
-    for (name, value) in environment {
-        // MiniStack sets those itself, as Lambda does.
-        let own = !is_login(name) && !name.starts_with("AWS_LAMBDA") && name != "AWS_REGION";
-        if own && name != "AWS_ENDPOINT_URL_SECRETS_MANAGER" {
-            variables.insert(name.to_owned(), json!(value));
-        }
-    }
-    variables.insert("BACKSTOP_LOG".to_owned(), json!("info"));
-    variables.insert("AWS_ENDPOINT_URL_SECRETS_MANAGER".to_owned(), json!(stack.url));
-    let repository = variables["BACKSTOP_REPOSITORY"].as_str().unwrap().to_owned();
-    let program = fleet.shard.base().join("bootstrap");
-    let stripped =
-        Command::new("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_bootstrap")).status();
-    assert!(stripped.unwrap().success());
-    let given = json!({"variables": variables, "secret": fleet.entry()}).to_string();
-    python(&login, "schedule.py", &[&stack.url, program.to_str().unwrap(), TIME], &given);
-
-    let key = |name: &str| login.iter().find(|(known, _)| *known == name).unwrap().1.clone();
-    let s3 = S3Access {
-        endpoint: Some(std::env::var("BACKSTOP_TEST_S3_ENDPOINT").unwrap()),
-        region: Some(REGION.to_owned()),
-        access_key_id: Some(key("AWS_ACCESS_KEY_ID")),
-        secret_access_key: Some(key("AWS_SECRET_ACCESS_KEY").into()),
-        ..S3Access::default()
-    };
-    let location = Location { url: repository, s3 };
-    let begun = Instant::now();
-    let (reader, entry) = loop {
-        // Opened each time: what was opened before the first backup knows of no repository.
-        let reader = Repository::open(&location, None).await.unwrap().reader(&"shop-1".parse().unwrap());
-        let catalog = reader.catalog().await;
-        if let Ok([entry]) = catalog.as_deref() {
-            let entry = entry.clone();
-            break (reader, entry);
-        }
-        let calls = fleet.ec2.with(|ec2| ec2.calls.clone());
-        let logged = || python(&login, "logs.py", &[&stack.url], "");
-        assert!(begun.elapsed() < WAIT, "no backup: {catalog:?} {calls:?} {} {}", stack.log(), logged());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    };
-    assert_eq!(entry.facts.occasion.as_deref(), Some("scheduled 2026-11-23T23:55:00Z"));
-    let Storage::Ebs { snapshot_ids, .. } = reader.storage_of(&entry).await.unwrap() else { panic!() };
-    let told: Value = serde_json::from_str(&python(&login, "tags.py", &[&fleet.ec2.url], "")).unwrap();
-    let [shot] = &told.as_array().unwrap()[..] else { panic!("{told}") };
-    assert_eq!(json!(snapshot_ids), json!([shot["id"]]));
-    assert_eq!(shot["tags"]["GTID"], entry.facts.gtid_executed.to_string());
-    assert_eq!(shot["tags"]["Cluster-name"], "shop-1");
-    assert_eq!(shot["tags"]["Backstop-State"], "proven");
+    let done = Scheduled::fire(&fleet, &fleet.entry(), &fleet.ec2.url).await;
+    done.is_tagged(&fleet.ec2.url, REGION).await;
     // Nothing was written meanwhile: the set is the source's own.
     let held = fleet.shard.candidate().gtid_executed().await;
-    assert_eq!(entry.facts.gtid_executed.to_string(), held.to_string());
+    assert_eq!(done.entry.facts.gtid_executed.to_string(), held.to_string());
     fleet.unharmed().await;
-    assert!(!stack.log().contains(fleet.shard.password()), "the password is in the log");
+    assert!(!done.stack.log().contains(fleet.shard.password()), "the password is in the log");
 }
