@@ -1,7 +1,11 @@
 """A primary on an XFS image of its own, under load, and copies of the image taken as EBS takes a snapshot."""
 
+import http.server
+import json
 import os
 import pathlib
+import secrets
+import shutil
 import socket
 import subprocess
 import threading
@@ -137,18 +141,88 @@ class Primary:
         let_go(self.mount)
 
 
+class Volume:
+    """What is attached to an instance: a device of an image, under the name that udev gives it there."""
+
+    def __init__(self, image):
+        self.image, self.volume_id = image, "vol-" + secrets.token_hex(8)
+        self.device = run("losetup", "--show", "-f", image)
+        self.link = pathlib.Path("/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_" + self.volume_id.replace("-", ""))
+        self.link.parent.mkdir(parents=True, exist_ok=True)
+        self.link.symlink_to(self.device)
+
+    def end(self):
+        self.link.unlink()
+        run("losetup", "-d", self.device)
+
+
 class Instance:
     """What Terraform has made: a host (this one) with a volume from the snapshot."""
 
     def __init__(self, folder, image):
         folder.mkdir()
         self.folder, self.mount, self.socket, self.port = folder, folder / "mysql", folder / "m.sock", free_port()
-        self.image = folder / "volume.img"
-        run("cp", "--sparse=always", image, self.image)
-        self.device = run("losetup", "--show", "-f", self.image)
+        run("cp", "--sparse=always", image, folder / "volume.img")
+        self.volumes, self.mounts = [Volume(folder / "volume.img")], [self.mount]
+        self.device = self.volumes[0].device
+
+    def split(self):
+        """The redo log is on a second volume, as of a server that had it there."""
+        first, second = self.folder / "first", self.folder / "second"
+        image = self.folder / "redo.img"
+        run("truncate", "-s", "512M", image)
+        run("mkfs.xfs", "-q", image)
+        for one, at in ((self.device, first), (image, second)):
+            at.mkdir()
+            run("mount", "-o", "loop,nouuid" if one == image else "nouuid", one, at)
+        shutil.move(first / "data/#innodb_redo", second / "#innodb_redo")
+        for at in (first, second):
+            let_go(at)
+        self.volumes.append(Volume(image))
+        self.mounts.append(self.folder / "redo")
 
     def end(self):
         kill_server_on(self.mount / "data")
-        if os.path.ismount(self.mount):
-            let_go(self.mount)
-        run("losetup", "-d", self.device)
+        for at in self.mounts:
+            if os.path.ismount(at):
+                let_go(at)
+        for volume in self.volumes:
+            volume.end()
+
+
+class Orchestrator:
+    """Serves what a real one was recorded to answer, with this primary in it: a node that does not lead, and the leader."""
+
+    def __init__(self, port):
+        recorded = pathlib.Path(__file__).parents[2] / "crates/adapters/tests/fixtures/orchestrator"
+        self.cluster, self.asked = json.loads((recorded / "03-cluster-alias.json").read_text()), []
+        self.moves_to(port)
+        self.servers = [self.serve(leads) for leads in (False, True)]
+        self.urls = ["http://127.0.0.1:{}".format(one.server_port) for one in self.servers]
+
+    def moves_to(self, port):
+        primary = next(one for one in self.cluster if one["ReplicationDepth"] == 0)
+        primary["Key"] = {"Hostname": "127.0.0.1", "Port": port}
+
+    def serve(self, leads):
+        outer = self
+
+        class Node(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.asked.append((leads, self.path))
+                answers = {"/api/leader-check": "OK", "/api/cluster/alias/orders": outer.cluster} if leads else {}
+                self.send_response(200 if self.path in answers else 404)
+                self.end_headers()
+                self.wfile.write(json.dumps(answers.get(self.path, "Not leader")).encode())
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Node)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+    def end(self):
+        for one in self.servers:
+            one.shutdown()
+            one.server_close()

@@ -1,5 +1,6 @@
 """deploy/ansible run for real: a volume that is a copy of a frozen primary's, with the primary's own mounted beside it."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -27,6 +28,24 @@ def test_syntax(tmp_path):
     (tmp_path / "inventory.yml").write_text("mysql: {hosts: {db: {}}}\n")
     checked = subprocess.run(command(tmp_path / "inventory.yml", "--syntax-check"), cwd=PLAYBOOK.parent, capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def lint(collection):
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1",
+                   "ANSIBLE_LIBRARY": str(collection / "plugins/modules"), "ANSIBLE_ROLES_PATH": str(collection / "roles")}
+    done = subprocess.run([str(BIN / "ansible-lint"), "--offline"], cwd=collection, env=environment, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_lint_knows_every_argument(tmp_path):
+    collection = tmp_path / "collection"
+    shutil.copytree(ROOT / "deploy/ansible", collection)
+    code, said = lint(collection)
+    assert code == 0 and "0 failure(s), 0 warning(s)" in said, said
+    tasks = collection / "roles/mysql/tasks/mount.yml"
+    tasks.write_text(tasks.read_text().replace("    volume_id:", "    volume_name:", 1))
+    code, said = lint(collection)
+    assert code != 0 and "Unsupported parameters" in said and "volume_name" in said, said
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +164,58 @@ def test_what_is_wrong_is_refused(primary, instance):
     refused(primary, instance, "log in to the primary", backstop_primary_port=shard.free_port())
     # The next run goes on from there.
     joined(primary, instance)
+
+
+def test_the_primary_that_orchestrator_sees_in_that_moment_is_followed(primary, instance):
+    orchestrator = shard.Orchestrator(shard.free_port())
+    asking = {"backstop_primary_host": "", "backstop_cluster_name": "orders", "backstop_orchestrator_urls": orchestrator.urls}
+    try:
+        refused(primary, instance, "log in to the primary", **asking)
+        # Meanwhile it has moved: the next run follows the new one.
+        orchestrator.moves_to(primary.port)
+        joined(primary, instance, **asking)
+        equal(primary, instance)
+        assert (False, "/api/cluster/alias/orders") not in orchestrator.asked, "only the leader's word counts"
+    finally:
+        orchestrator.end()
+
+
+def test_what_orchestrator_cannot_say_is_refused(primary, instance):
+    orchestrator = shard.Orchestrator(primary.port)
+    asking = {"backstop_primary_host": "", "backstop_cluster_name": "orders", "backstop_orchestrator_urls": orchestrator.urls}
+    try:
+        refused(primary, instance, "ask orchestrator for the primary of `orders`", **{**asking, "backstop_orchestrator_urls": orchestrator.urls[:1]})
+        for one in orchestrator.cluster:
+            one["IsRecentlyChecked"] = False
+        refused(primary, instance, "0 fresh, writable primaries of `orders`, not one", **asking)
+    finally:
+        orchestrator.end()
+
+
+def test_two_volumes_are_found_by_their_ids(primary, instance):
+    instance.split()
+    known = [{"volume_id": volume.volume_id} for volume in instance.volumes]
+    two = {"backstop_device": "", "backstop_volumes": known, "backstop_mount_points": [str(at) for at in instance.mounts],
+           "backstop_options_here": {"pid_file": str(instance.folder / "m.pid"), "innodb_log_group_home_dir": str(instance.mounts[1])}}
+    missing = {**two, "backstop_volumes": [known[0], {"volume_id": "vol-00000000000000000"}]}
+    refused(primary, instance, "there is no device of the volume `vol-00000000000000000`: is it attached to this instance?", **missing)
+    joined(primary, instance, **two)
+    assert all(os.path.ismount(at) for at in instance.mounts)
+    equal(primary, instance)
+
+
+@pytest.mark.parametrize("version, words", [
+    ((5, 7, 44), ("SLAVE", "MASTER", "CHANGE MASTER TO", "RESET MASTER")),
+    ((8, 0, 22), ("SLAVE", "MASTER", "CHANGE MASTER TO", "RESET MASTER")),
+    ((8, 0, 23), ("REPLICA", "SOURCE", "CHANGE REPLICATION SOURCE TO", "RESET MASTER")),
+    ((8, 4, 0), ("REPLICA", "SOURCE", "CHANGE REPLICATION SOURCE TO", "RESET BINARY LOGS AND GTIDS")),
+])
+def test_the_words_of_each_version(version, words):
+    """Of the older ones none can be run here."""
+    spec = importlib.util.spec_from_file_location("backstop_join", ROOT / "deploy/ansible/plugins/modules/backstop_join.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert tuple(module.vocabulary(version).values()) == words
 
 
 def test_another_set_is_refused(primary, instance):

@@ -48,6 +48,17 @@ class Refused(Exception):
     """What is told to the user."""
 
 
+def vocabulary(version):
+    """What a server of this version understands, by what is meant."""
+    new = version >= (8, 0, 23)
+    return {
+        "replica": "REPLICA" if new else "SLAVE",
+        "source": "SOURCE" if new else "MASTER",
+        "change": "CHANGE REPLICATION SOURCE TO" if new else "CHANGE MASTER TO",
+        "reset": "RESET BINARY LOGS AND GTIDS" if version >= (8, 2, 0) else "RESET MASTER",
+    }
+
+
 class Join:
     def __init__(self, given):
         self.given = given
@@ -105,7 +116,7 @@ class Join:
         if right:
             # Noted before the reset: a kill after it leaves an empty set, and the journal's is set then.
             self.note("reset_gtids")
-            self.writable(lambda: self.run(self.reset))
+            self.writable(lambda: self.run("{reset}"))
         elif executed or not self.has("reset_gtids"):
             raise Refused("the server's transactions changed: it holds `{}`, and should hold `{}`".format(executed, claimed))
         self.writable(lambda: self.run("SET GLOBAL gtid_purged = %s", claimed))
@@ -132,7 +143,7 @@ class Join:
         options = ["{source}_HOST=%s", "{source}_PORT=%s", "{source}_USER=%s", "{source}_PASSWORD=%s", "{source}_AUTO_POSITION=1"]
         values = [host, port, self.given["replication_user"], self.given["replication_password"]]
         if self.given["tls"] == "off":
-            options += ["{source}_SSL=0", self.public_key]
+            options += ["{source}_SSL=0", "GET_{source}_PUBLIC_KEY=1"]
         else:
             options += ["{source}_SSL=1"]
             if self.given["tls_ca"]:
@@ -140,7 +151,7 @@ class Join:
                 values += [self.given["tls_ca"]]
             if self.given["tls"] == "verify-identity":
                 options += ["{source}_SSL_VERIFY_SERVER_CERT=1"]
-        self.writable(lambda: self.run(self.change + " " + ", ".join(options), *values))
+        self.writable(lambda: self.run("{change} " + ", ".join(options), *values))
         self.run("START {replica}")
         return True
 
@@ -222,11 +233,7 @@ class Join:
         if user == "backstop_recovery":
             self.rows("SET SESSION sql_log_bin = 0")
         version = tuple(int(part) for part in self.value("SELECT @@version").split("-")[0].split("."))
-        new = version >= (8, 0, 23)
-        self.words = {"replica": "REPLICA" if new else "SLAVE", "source": "SOURCE" if new else "MASTER"}
-        self.change = "CHANGE REPLICATION SOURCE TO" if new else "CHANGE MASTER TO"
-        self.public_key = "GET_SOURCE_PUBLIC_KEY=1" if new else "GET_MASTER_PUBLIC_KEY=1"
-        self.reset = "RESET BINARY LOGS AND GTIDS" if version >= (8, 2, 0) else "RESET MASTER"
+        self.words = vocabulary(version)
 
     def rows(self, sql, *values):
         for word, meant in getattr(self, "words", {}).items():
@@ -298,6 +305,8 @@ class Join:
             try:
                 login = {"url_username": self.given["orchestrator_user"], "url_password": self.given["orchestrator_password"],
                          "force_basic_auth": True} if self.given["orchestrator_user"] else {}
+                # Only the leader's view is of this moment; the others answer 404.
+                open_url("{}/api/leader-check".format(url.rstrip("/")), timeout=10, **login)
                 answer = open_url("{}/api/cluster/alias/{}".format(url.rstrip("/"), alias), timeout=10, **login)
                 seen = json.load(answer) or []
                 break
