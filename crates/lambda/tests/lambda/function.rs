@@ -18,7 +18,7 @@ const WAIT: Duration = Duration::from_secs(180);
 type Outcome = (bool, Value);
 type Event = (String, Value, Duration, oneshot::Sender<Outcome>);
 
-/// A running `bootstrap`.
+/// A running `bootstrap`: the one that cargo built, or that in `BACKSTOP_TEST_BOOTSTRAP`.
 pub struct Function {
     child: Child,
     events: mpsc::UnboundedSender<Event>,
@@ -32,7 +32,8 @@ impl Function {
         let runtime = runtime_api(waiting).await;
         let log = fleet.shard.base().join(format!("{name}.log"));
         let written = std::fs::File::create(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_bootstrap"))
+        let given = std::env::var_os("BACKSTOP_TEST_BOOTSTRAP").map(PathBuf::from);
+        let child = Command::new(given.unwrap_or_else(|| env!("CARGO_BIN_EXE_bootstrap").into()))
             .env_clear()
             .envs(fleet.environment(&runtime.address))
             .stdin(Stdio::null())
@@ -90,6 +91,13 @@ impl Function {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The most memory that it has had, in bytes.
+    pub fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 }
 

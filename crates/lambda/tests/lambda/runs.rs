@@ -33,6 +33,10 @@ async fn a_schedule_makes_one_backup_however_often_it_is_delivered() {
     );
     assert_eq!(tag("Backstop-State"), "proven");
 
+    let peak = function.peak() >> 20;
+    eprintln!("peak memory of the function after a backup: {peak} MiB");
+    assert!(peak < 128, "{peak} MiB: it should fit into the smallest function that Lambda has");
+
     // Once more, in another function, wrapped, and after the password was rotated.
     let again = Function::start(&fleet, "two").await;
     let account = fleet.shard.credentials().user;
