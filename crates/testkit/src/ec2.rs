@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+pub use image::copy;
 pub use state::{Completion, Ec2State, Instance, Rules, Shot, Volume};
 
 /// A running stand-in. Stopped when dropped; its images stay where they are.

@@ -9,15 +9,16 @@ use aws_sdk_ec2::types::{
     BlockDeviceMapping, EbsBlockDevice, Filter, InstanceType, ResourceType, Tag, TagSpecification,
 };
 use backstop_aws::connect::Aws;
-use backstop_aws::ebs::{Ebs, EbsShelf, GTID, PROVEN, STATE};
+use backstop_aws::ebs::{Ebs, EbsShelf, EbsSite, GTID, PROVEN, STATE};
 use backstop_engine::ports::{Image, Snapshots, VolumeSnapshots};
+use backstop_model::freeze::{FreezeMode, FreezeWish, OnPrimary};
 use backstop_model::report::VolumeState;
-use backstop_testkit::snapshots::{commits, run, world};
-use backstop_testkit::{Layout, Shard};
+use backstop_testkit::snapshots::{commits, exact_when_read, refuses, run, world};
+use backstop_testkit::{Layout, Shard, ec2};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{aws, site, waits};
+use crate::support::{at, aws, opened, site, waits};
 
 const REGION: &str = "eu-west-1";
 
@@ -140,6 +141,31 @@ async fn a_snapshot_is_taken_tagged_listed_and_deleted() {
     ebs.release(&taken.snapshot).await.unwrap();
     assert_eq!(ebs.list().await.unwrap(), []);
     assert_eq!(shelf.state(&volumes.snapshot_ids, REGION).await.unwrap(), VolumeState::Missing);
+}
+
+/// The suite that every snapshot provider stands. moto keeps no bytes: the volume is copied under the lock, just before moto is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_recovered_is_what_was_claimed() {
+    let (shard, moto) = (Shard::start(Layout::single()).await, Moto::start().await);
+    let aws = moto.aws().await;
+    let server = shard.primary().endpoint().to_string();
+    instance(&Client::new(aws.config()), &server, &["/dev/sda1", "/dev/sdf"]).await;
+    let (data, volume) = (shard.base().join("m1/data"), shard.base().join("volume"));
+    let copied = volume.clone();
+    let world = at("after:freeze", move || ec2::copy(&data, &copied));
+    let ebs = Ebs::new(EbsSite { world, ..site(&shard, aws.clone()) });
+    let taken = exact_when_read(&shard, shard.primary(), &ebs, |_| opened(volume.clone())).await;
+    assert_eq!(taken.freeze.mode, FreezeMode::Lock);
+
+    let so = |change: fn(&mut EbsSite)| {
+        let mut site = site(&shard, aws.clone());
+        change(&mut site);
+        Ebs::new(site)
+    };
+    let no_lock = so(|site| site.freeze.mode = FreezeWish::LockFree);
+    refuses(&shard, &no_lock, "freeze without a lock").await;
+    refuses(&shard, &so(|site| site.freeze.on_primary = OnPrimary::Refuse), "freeze.on_primary").await;
+    refuses(&shard, &so(|site| site.volume = None), "nothing tells which volume").await;
 }
 
 /// moto snapshots volumes that it was told to leave out, which is found out and undone.

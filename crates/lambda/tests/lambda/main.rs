@@ -10,6 +10,7 @@ mod orchestrator;
 #[path = "../../../cli/tests/hardship/program.rs"]
 #[allow(dead_code, reason = "shared with the tests of the program")]
 mod program;
+mod refusals;
 mod runs;
 mod schedule;
 mod served;

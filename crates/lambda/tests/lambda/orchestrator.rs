@@ -33,6 +33,11 @@ impl Orchestrator {
         format!("http://{}", self.served.address)
     }
 
+    /// What it answers to a path.
+    pub fn said(&self, path: &str) -> Value {
+        serde_json::from_str(&self.answers.lock().unwrap()[path].1).unwrap()
+    }
+
     /// Changes what it answers to a path.
     pub fn says(&self, path: &str, status: u16, body: &str) {
         self.answers.lock().unwrap().insert(path.to_owned(), (status, body.to_owned()));

@@ -9,8 +9,8 @@ use rustix::process::Signal;
 
 const STILL: Duration = Duration::from_secs(30);
 
-/// Copies a folder (a data directory or one above it) or a file.
-pub(super) fn copy(from: &Path, to: &Path) {
+/// Copies a folder (a data directory or one above it) or a file, with the server on it held still meanwhile.
+pub fn copy(from: &Path, to: &Path) {
     let server = process::server_on(from).or_else(|| process::server_on(&from.join("data")));
     if let Some(pid) = server {
         hold_still(pid);
