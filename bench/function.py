@@ -68,9 +68,16 @@ class Double(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """The process that was measured is killed, with its connections."""
+
+
 def cold(words):
     """Seconds until it asked for an event, seconds until it answered, and its peak memory."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Double) as double:
+    with Server(("127.0.0.1", 0), Double) as double:
         double.asked, double.answered, double.over = None, None, threading.Event()
         threading.Thread(target=double.serve_forever, daemon=True).start()
         url = f"127.0.0.1:{double.server_port}"

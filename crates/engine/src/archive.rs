@@ -9,6 +9,7 @@ mod health;
 mod journal;
 mod queue;
 mod resume;
+mod reused;
 mod rounds;
 mod source;
 mod spool;

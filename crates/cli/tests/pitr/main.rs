@@ -18,4 +18,5 @@ mod oracle;
 mod program;
 mod pruned;
 mod rebuilt;
+mod reused;
 mod workload;

@@ -11,6 +11,7 @@ use backstop_model::report::{ArchivedFork, ArchivedGap};
 use backstop_model::settings::ArchiveAck;
 use backstop_model::topology::{Member, current_primary};
 
+use super::reused::{self, Parted};
 use super::source::{Identity, Source};
 use super::stream::{Durable, Ended, Reader};
 use super::{Archiving, Beside, Encryption, FIRST_RETRY, State, Until, drained, finish_file, watch};
@@ -100,6 +101,9 @@ async fn round(
         Decision::Continue { from: start, gap } => {
             beside.trouble.over("source");
             *suspected = None;
+            if let Some(parted) = reused::parted(a, beside, state, &from, identity(a, &members)).await? {
+                return part(a, beside, state, &from, source, &members, parted).await;
+            }
             note_gap(a, beside, state, &gap);
             begin(beside, state, &from, start, &gap).await?;
             stream(a, beside, state, &from, source, &members).await
@@ -110,12 +114,43 @@ async fn round(
         }
         Decision::Fork { from: start, lacks, gap, .. } => {
             *suspected = None;
+            if let Some(parted) = reused::parted(a, beside, state, &from, identity(a, &members)).await? {
+                return part(a, beside, state, &from, source, &members, parted).await;
+            }
             fork(a, beside, state, &from, &lacks, &start).await?;
             note_gap(a, beside, state, &gap);
             begin(beside, state, &from, start, &gap).await?;
             stream(a, beside, state, &from, source, &members).await
         }
     }
+}
+
+/// The source has others under archived numbers: they are on another line.
+async fn part(
+    a: &Archiving<'_>,
+    beside: &Beside,
+    state: &mut State,
+    from: &StreamFrom,
+    source: Source,
+    members: &[Member],
+    parted: Parted,
+) -> Result<Next> {
+    a.world.reporter.notice(&format!(
+        "{} has lost the end of its binlog, and has used its numbers again: what was archived as {} is not there",
+        from.endpoint, parted.left
+    ));
+    let start = GoOn::With(parted.common.clone());
+    fork(a, beside, state, from, &parted.left, &start).await?;
+    let gap = source.history.purged.subtract(&parted.common);
+    note_gap(a, beside, state, &gap);
+    begin(beside, state, from, start, &gap).await?;
+    stream(a, beside, state, from, source, members).await
+}
+
+fn identity(a: &Archiving<'_>, members: &[Member]) -> Identity {
+    let taken: Vec<u32> =
+        members.iter().filter_map(|member| Some(member.state.as_ref().ok()?.server_id)).collect();
+    Identity::of(a.name, &taken)
 }
 
 fn decide(state: &State, members: &[Member], from: &StreamFrom, source: &Source) -> Result<Decision> {
@@ -214,13 +249,10 @@ async fn stream(
     members: &[Member],
 ) -> Result<Next> {
     let State { cutter: Some((cutter, _)), spool, .. } = state else { return Ok(Next::Again) };
-    let taken: Vec<u32> =
-        members.iter().filter_map(|member| Some(member.state.as_ref().ok()?.server_id)).collect();
     let acknowledge = if a.settings.semi_sync { Acknowledge::Asked } else { Acknowledge::Never };
     let at_end = if a.until == Until::CaughtUp { AtEnd::Stop } else { AtEnd::Wait };
-    let identity = Identity::of(a.name, &taken);
     let (mut stream, acknowledger) =
-        source.stream(identity, cutter.held().clone(), acknowledge, at_end).await?;
+        source.stream(identity(a, members), cutter.held().clone(), acknowledge, at_end).await?;
     a.world.reporter.step("stream");
     a.world.reporter.notice(&format!("archiving from {}: {}", from.endpoint, from.reason));
     beside.trouble.over("stream");

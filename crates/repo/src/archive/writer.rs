@@ -77,6 +77,14 @@ impl ArchiveWriter {
         (archive.held(line.number), last)
     }
 
+    /// The pieces of a server's files in the current line, the newest first.
+    pub async fn pieces_of(&self, source: ServerUuid) -> Vec<Segment> {
+        let archive = self.contents().await;
+        let Some(line) = archive.current().map(|line| line.number) else { return Vec::new() };
+        let of_it = |piece: &&ArchivedSegment| piece.line == line && piece.source == source;
+        archive.segments.iter().rev().filter(of_it).map(plain).collect()
+    }
+
     /// Stores a piece of the tail: one request.
     ///
     /// # Errors

@@ -1,0 +1,76 @@
+//! A server that went back in time and has used its numbers again.
+
+use std::path::Path;
+use std::process::Command;
+
+use backstop_testkit::{Layout, Shard};
+
+use crate::archived::{ARCHIVE, contents, held, uuid};
+use crate::program::Backstop;
+use crate::rebuilt::Rebuilt;
+
+fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_archived_and_what_took_its_numbers_are_both_recovered() {
+    let shard = Shard::start(Layout::single()).await;
+    let primary = shard.primary();
+    let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("backup orders").await;
+    primary
+        .run(&[
+            "CREATE DATABASE one",
+            "CREATE TABLE one.t (id INT PRIMARY KEY)",
+            "INSERT INTO one.t VALUES (1)",
+        ])
+        .await;
+    let caught_up = format!("{ARCHIVE} --until-caught-up");
+    backstop.json(&caught_up).await;
+    let common = primary.gtid_executed().await;
+    let (data, older) = (primary.datadir().to_owned(), shard.base().join("older"));
+    primary.kill();
+    copy(&data, &older);
+
+    primary.start().await;
+    backstop.json(&caught_up).await;
+    primary.run(&["INSERT INTO one.t VALUES (101)", "INSERT INTO one.t VALUES (102)"]).await;
+    let lost = primary.gtid_executed().await;
+    backstop.json(&caught_up).await;
+    assert_eq!(held(&backstop).await, lost);
+    primary.kill();
+    copy(&older, &data);
+
+    // More than was lost: by its numbers it has all that is archived, and more.
+    primary.start().await;
+    primary
+        .run(&[
+            "INSERT INTO one.t VALUES (2)",
+            "INSERT INTO one.t VALUES (3)",
+            "INSERT INTO one.t VALUES (4)",
+        ])
+        .await;
+    let now = primary.gtid_executed().await;
+    assert!(lost.is_subset_of(&now), "the numbers are used again");
+    let ran = backstop.run(&caught_up).await;
+    assert_eq!(ran.status.code(), Some(1), "a fork is no success: {ran}");
+    assert!(ran.err.contains("has used its numbers again"), "{ran}");
+
+    let archive = contents(&backstop).await;
+    let [old, new] = &archive.lines[..] else { panic!("two lines: {:?}", archive.lines) };
+    assert_eq!((new.parent, new.source), (Some(old.number), uuid(primary).await));
+    assert_eq!((&new.lacks, &new.common), (&lost.subtract(&common), &common));
+    assert_eq!(archive.held(old.number).unwrap(), lost);
+    assert_eq!(archive.held(new.number).unwrap(), now);
+    // Once told it is not told again.
+    backstop.json(&caught_up).await;
+    assert_eq!(contents(&backstop).await.lines.len(), 2);
+
+    for (line, rows) in [("--line 1", "1,101,102"), ("", "1,2,3,4")] {
+        let rebuilt = Rebuilt::at(shard.base().join(format!("r{}", line.len())));
+        rebuilt.recover(&backstop, &format!("--to latest {line} --standalone")).await;
+        assert_eq!(rebuilt.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM one.t").await, rows);
+    }
+}
