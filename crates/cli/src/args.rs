@@ -244,6 +244,9 @@ pub struct RecoverArgs {
     /// The target directory: new, empty, or of this same recovery, which then goes on
     #[arg(long, value_name = "DIR")]
     pub into: PathBuf,
+    /// The volume made from the EBS snapshot of this backup is mounted at DIR, with its data directory at DIR/data
+    #[arg(long, requires = "backup")]
+    pub on_volume: bool,
     /// How it ends
     #[command(flatten)]
     pub ending: EndingArgs,

@@ -181,6 +181,7 @@ fn recovery(place: &Place, into: &str, to: &str, ending: EndingArgs) -> Result<R
         shard: configure::shard_name()?,
         target: TargetArgs { to, backup: None, line: None },
         into: place.path(into),
+        on_volume: false,
         ending,
         force_as_primary: None,
         port: None,

@@ -62,6 +62,8 @@ pub struct RecoverRequest {
     pub replay: Option<Replay>,
     /// The target directory.
     pub into: PathBuf,
+    /// Where the files of the backup come from.
+    pub data: DataFrom,
     /// TCP port; `None`: a free one.
     pub port: Option<u16>,
     /// How thoroughly tables are checked.
@@ -74,6 +76,15 @@ pub struct RecoverRequest {
     pub server_user: Option<String>,
     /// The user's own option file, instead of a generated one.
     pub defaults_file: Option<PathBuf>,
+}
+
+/// Where the files of the backup come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataFrom {
+    /// The repository: they are written into the target directory.
+    Repository,
+    /// The target directory holds them already: a volume made from the backup's snapshot is mounted there.
+    Volume,
 }
 
 /// What a recovery as primary does about members of the shard that answer: two primaries tear a shard apart.
@@ -117,7 +128,10 @@ impl Decided {
 /// shard has purged what a joining instance would need. After any fault the server is stopped and the
 /// same command resumes.
 pub async fn recover(recover: &Recover<'_>) -> Result<RecoverReport> {
-    guard::target_directory(&recover.request.into)?;
+    match recover.request.data {
+        DataFrom::Repository => guard::target_directory(&recover.request.into)?,
+        DataFrom::Volume => guard::volume(&recover.request.into)?,
+    }
     let mut steps = Steps::open(&recover.request.into.join(".backstop/journal"), recover.world)?;
     let outcome = recover.world.unless_stopped(story(recover, &mut steps)).await;
     if outcome.is_err() && !steps.is_done("hand_over") {
@@ -169,8 +183,11 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
     report(r, steps, &decided, checks, seconds)
 }
 
-/// Writes the files of the backup into `DIR/data`.
+/// Writes the files of the backup into `DIR/data`, unless they are there.
 async fn materialise(r: &Recover<'_>, manifest: &Manifest) -> Result<()> {
+    if r.request.data == DataFrom::Volume {
+        return Ok(());
+    }
     let options = RestoreOptions {
         done_list: Some(r.request.into.join(".backstop/restored")),
         ..RestoreOptions::default()

@@ -10,7 +10,7 @@ use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::topology::Members;
 use backstop_engine::backup::{Backup, backup};
 use backstop_engine::ports::{CheckDepth, Topology};
-use backstop_engine::recover::{MembersThatAnswer, Recover, RecoverRequest, recover};
+use backstop_engine::recover::{DataFrom, MembersThatAnswer, Recover, RecoverRequest, recover};
 use backstop_model::backup::BackupKind;
 use backstop_model::freeze::{FreezeRules, OnPrimary};
 use backstop_model::plan::Ending;
@@ -91,6 +91,7 @@ async fn a_lost_server_comes_back() {
         backup_id: second.backup_id,
         replay: None,
         into: into.clone(),
+        data: DataFrom::Repository,
         port: None,
         check: CheckDepth::Full,
         ending: Ending::Join,

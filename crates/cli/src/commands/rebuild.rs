@@ -21,6 +21,9 @@ use crate::render::RebuildPlanned;
 /// As the plan of a recovery.
 pub async fn is_meant(args: &RecoverArgs, app: &App) -> Result<bool> {
     let Some(shard) = app.settings.shards.get(&args.shard) else { return Ok(false) };
+    if args.on_volume {
+        return Ok(false); // there is an instance already: this one
+    }
     if shard.recovery.is_none() && shard.snapshot.provider != ProviderWish::Ebs {
         return Ok(false);
     }
@@ -75,7 +78,7 @@ fn request(args: &RecoverArgs, settings: &RecoverySettings, plan: &RecoveryPlan)
 fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a RecoverySettings> {
     if args.ending.ending() != Ending::Join {
         return Err(Fault::refused("a backup in EBS snapshots is recovered with --join only")
-            .hint("make a volume from the snapshot by deploy/terraform for anything else (docs/aws.md)"));
+            .hint("for anything else, and for a moment after the backup, give the command on an instance that has a volume of it, with --on-volume (docs/aws.md)"));
     }
     let here = [
         ("--port", args.port.is_some()),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_engine::plan::{self, Wanted};
 use backstop_engine::ports::{CheckDepth, Topology};
-use backstop_engine::recover::{self, MembersThatAnswer, Recover, RecoverRequest};
+use backstop_engine::recover::{self, DataFrom, MembersThatAnswer, Recover, RecoverRequest};
 use backstop_model::credentials::{Credentials, OrchestratorAccess};
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::plan::{Ending, RecoveryPlan};
@@ -86,6 +86,7 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: MembersThatAnswer) 
         backup_id: plan.backup_id.clone(),
         replay: plan.replay.clone(),
         into: args.into.clone(),
+        data: if args.on_volume { DataFrom::Volume } else { DataFrom::Repository },
         port: args.port,
         check: match args.check {
             CheckArg::Quick => CheckDepth::Quick,

@@ -6,6 +6,10 @@
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 mod program;
 mod rebuild;
+#[path = "../hardship/rebuilt.rs"]
+#[allow(dead_code, reason = "shared with the other tests of the program")]
+mod rebuilt;
+mod volume;
 
 use backstop_testkit::ec2::{Completion, FakeEc2};
 use backstop_testkit::snapshots::commits;

@@ -8,7 +8,7 @@ use backstop_model::plan::Ending;
 use backstop_model::server::ServerVersion;
 use backstop_repo::{Manifest, Storage};
 
-use super::{Decided, Recover, RecoverRequest, join, promote};
+use super::{DataFrom, Decided, Recover, RecoverRequest, join, promote};
 
 /// The directory must be absent, empty, or hold this kind of recovery's journal.
 pub(crate) fn target_directory(dir: &Path) -> Result<()> {
@@ -26,15 +26,39 @@ pub(crate) fn target_directory(dir: &Path) -> Result<()> {
     }
 }
 
+/// The directory must hold the data directory of the backup: a volume made from its snapshot is mounted there.
+pub(super) fn volume(dir: &Path) -> Result<()> {
+    let data = dir.join("data");
+    if data.join("ibdata1").is_file() {
+        return Ok(());
+    }
+    Err(Fault::refused(format!("{} holds no data directory of MySQL", data.display())).hint(
+        "mount the volume that was made from the backup's snapshot so that its data directory is there (docs/aws.md); \
+         leave --on-volume out to have the files written from the repository",
+    ))
+}
+
 /// Checks everything that can be known beforehand, and decides what must not change on a resume.
 pub(super) async fn decide(r: &Recover<'_>, manifest: &Manifest) -> Result<Decided> {
-    let Storage::Blocks { .. } = manifest.storage else {
-        return Err(Fault::refused(format!("backup {} is an EBS snapshot", r.request.backup_id))
-            .hint("recover it with `--join` and the shard's `recovery` settings (docs/aws.md)"));
+    let to_write = match (&manifest.storage, r.request.data) {
+        (Storage::Blocks { .. }, DataFrom::Repository) => manifest.sizes.data_bytes,
+        (Storage::Ebs { .. }, DataFrom::Volume) => 0,
+        (Storage::Ebs { .. }, DataFrom::Repository) => {
+            return Err(Fault::refused(format!("backup {} is an EBS snapshot", r.request.backup_id)).hint(
+                "recover it with `--join` and the shard's `recovery` settings, or on a volume made from it with `--on-volume` (docs/aws.md)",
+            ));
+        }
+        (Storage::Blocks { .. }, DataFrom::Volume) => {
+            return Err(Fault::refused(format!(
+                "backup {} is in the repository, on no volume",
+                r.request.backup_id
+            ))
+            .hint("leave --on-volume out"));
+        }
     };
     // What is replayed is on the disk three times for a while: as relay logs, as binary logs and in the tables.
     let replayed = r.request.replay.as_ref().map_or(0, |replay| replay.bytes);
-    space(&r.request.into, manifest.sizes.data_bytes + 3 * replayed)?;
+    space(&r.request.into, to_write + 3 * replayed)?;
     version(&r.programs.version().await?, &manifest.facts.server_version)?;
     let server_id = match r.request.ending {
         Ending::Join => {
@@ -134,6 +158,15 @@ mod tests {
         std::fs::create_dir(dir.path().join(".backstop")).unwrap();
         std::fs::write(dir.path().join(".backstop/journal"), "").unwrap();
         assert!(target_directory(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_volume_has_data() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(volume(dir.path()).unwrap_err().kind, Kind::Refused);
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        std::fs::write(dir.path().join("data/ibdata1"), "").unwrap();
+        assert!(volume(dir.path()).is_ok());
     }
 
     #[test]
