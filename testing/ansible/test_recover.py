@@ -20,8 +20,8 @@ PLAYBOOK = ROOT / "deploy/ansible/playbooks/recover.yml"
 BIN = pathlib.Path(sys.executable).parent
 
 
-def command(inventory, *more):
-    return [str(BIN / "ansible-playbook"), "-i", str(inventory), str(PLAYBOOK), *more]
+def command(inventory, *more, playbook=PLAYBOOK):
+    return [str(BIN / "ansible-playbook"), "-i", str(inventory), str(playbook), *more]
 
 
 def test_syntax(tmp_path):
@@ -72,7 +72,7 @@ def instance(primary, tmp_path):
     one.end()
 
 
-def play(primary, instance, **changed):
+def play(primary, instance, playbook=PLAYBOOK, **changed):
     folder = instance.folder
     options = folder / "my.cnf"
     given = {
@@ -90,7 +90,7 @@ def play(primary, instance, **changed):
     inventory = folder / "inventory.yml"
     inventory.write_text(json.dumps({"mysql": {"hosts": {"db": given}}}))
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1", "ANSIBLE_CONFIG": str(PLAYBOOK.parent / "ansible.cfg")}
-    return subprocess.Popen(command(inventory), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+    return subprocess.Popen(command(inventory, playbook=playbook), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
                             cwd=PLAYBOOK.parent, start_new_session=True)
 
 
@@ -203,6 +203,14 @@ def test_two_volumes_are_found_by_their_ids(primary, instance):
     joined(primary, instance, **two)
     assert all(os.path.ismount(at) for at in instance.mounts)
     equal(primary, instance)
+
+
+def test_the_volumes_are_only_mounted(primary, instance):
+    ran = play(primary, instance, playbook=PLAYBOOK.with_name("volume.yml"))
+    said = ran.communicate(timeout=280)[0]
+    assert ran.returncode == 0, said
+    assert os.path.ismount(instance.mount) and (instance.mount / "data/auto.cnf").exists(), "the data is as it was"
+    assert not (instance.folder / "state").exists() and not instance.socket.exists()
 
 
 @pytest.mark.parametrize("version, words", [

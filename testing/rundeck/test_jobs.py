@@ -48,6 +48,7 @@ def test_a_uuid_used_twice_is_found():
 
 @pytest.mark.parametrize("option, good, bad", [
     ("backup", ["", NEWEST], ["latest", f"{NEWEST}; id"]),
+    ("volume", ["", "/srv/pitr-1/x"], ["srv", "/srv; id"]),
     ("recovery", ["orders-2026_11"], ["", "../x", "a b"]),
     ("moment", ["2026-11-23T02:21:33Z", "2026-11-23T02:21:33.5+01:00", "after:3e11fa47-71ca-11e1-9e33-c80aa9429562:77",
                 "before:3e11fa47-71ca-11e1-9e33-c80aa9429562:nightly:7"], ["2026-11-23T02:21:33", "now", "before:77"]),
@@ -182,3 +183,14 @@ def test_a_moment_that_cannot_be_reached_is_refused(shard):
     assert ran.returncode == 21 and "nearest reachable" in ran.stderr
     planned = recover(shard, JOBS[3], moment="2026-11-18T11:06:40Z")
     assert planned.returncode == 0 and "plan" in planned.stdout, planned.stderr
+
+
+def test_a_moment_on_a_volume(shard):
+    """The repository's backups are on no volume: the command is given the flag, and says so."""
+    asked = {"moment": "2026-11-18T11:06:40Z", "backup": NEWEST, "volume": str(shard / "mounted")}
+    planned = recover(shard, JOBS[3], **asked)
+    assert planned.returncode == 0 and str(shard / "mounted") in planned.stdout, planned.stderr
+    refused = recover(shard, JOBS[3], mode="recover", **asked)
+    assert refused.returncode == 20 and "holds no data directory of MySQL" in refused.stderr, refused.stderr
+    wrong = recover(shard, JOBS[3], **{**asked, "volume": "mounted"})
+    assert wrong.returncode == 2 and "absolute path" in wrong.stderr

@@ -1,11 +1,13 @@
-//! A server that went back in time and has used its numbers again.
+//! A server that went back in time and has used its numbers again, and one that only restarted.
 
 use std::path::Path;
 use std::process::Command;
 
 use backstop_testkit::{Layout, Shard};
+use rustix::process::Signal;
 
 use crate::archived::{ARCHIVE, contents, held, uuid};
+use crate::oracle::archived;
 use crate::program::Backstop;
 use crate::rebuilt::Rebuilt;
 
@@ -73,4 +75,37 @@ async fn what_was_archived_and_what_took_its_numbers_are_both_recovered() {
         rebuilt.recover(&backstop, &format!("--to latest {line} --standalone")).await;
         assert_eq!(rebuilt.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM one.t").await, rows);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_only_restarts_is_the_same() {
+    let shard = Shard::start(Layout::single()).await;
+    let primary = shard.primary();
+    let backstop = Backstop::of(&shard, "clone").await;
+    let caught_up = format!("{ARCHIVE} --until-caught-up");
+    primary.run(&["CREATE DATABASE one", "CREATE TABLE one.t (id INT PRIMARY KEY)"]).await;
+    backstop.json(&caught_up).await;
+    primary.run(&["INSERT INTO one.t VALUES (1)"]).await;
+    primary.stop().await;
+    primary.start().await;
+    primary.run(&["INSERT INTO one.t VALUES (2)"]).await;
+    // From the middle of a file into the next one; then nothing, in a file with transactions and in one without.
+    backstop.json(&caught_up).await;
+    backstop.json(&caught_up).await;
+    primary.run(&["FLUSH BINARY LOGS"]).await;
+    backstop.json(&caught_up).await;
+    backstop.json(&caught_up).await;
+
+    // One that runs waits for it.
+    let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
+    primary.run(&["INSERT INTO one.t VALUES (3)"]).await;
+    archived(&backstop, &primary.gtid_executed().await).await;
+    primary.stop().await;
+    primary.start().await;
+    primary.run(&["INSERT INTO one.t VALUES (4)"]).await;
+    archived(&backstop, &primary.gtid_executed().await).await;
+    archiver.signal(Signal::TERM);
+    let ran = archiver.end().await;
+    assert_eq!(ran.status.code(), Some(0), "{ran}");
+    assert_eq!(contents(&backstop).await.lines.len(), 1);
 }

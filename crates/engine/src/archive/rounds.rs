@@ -284,7 +284,14 @@ async fn stream(
     }
     match ended {
         None => Ok(Next::Again),
-        Some(Ok(Ended::AtEnd)) => Ok(Next::Done),
+        Some(Ok(Ended::AtEnd)) => {
+            // A source that shuts down ends its stream in the same way.
+            Source::open(from, a.credentials).await?;
+            match a.until {
+                Until::CaughtUp => Ok(Next::Done),
+                Until::Stopped => Ok(Next::Again),
+            }
+        }
         Some(Ok(Ended::Refused(fault))) => Ok(Next::Refused(fault)),
         Some(Ok(Ended::Hole(previous))) => {
             state.cutter = Some((Cutter::new(from.server_uuid, previous), from.server_uuid));
