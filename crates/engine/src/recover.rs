@@ -130,7 +130,7 @@ impl Decided {
 pub async fn recover(recover: &Recover<'_>) -> Result<RecoverReport> {
     match recover.request.data {
         DataFrom::Repository => guard::target_directory(&recover.request.into)?,
-        DataFrom::Volume => guard::volume(&recover.request.into)?,
+        DataFrom::Volume => guard::volume(recover).await?,
     }
     let mut steps = Steps::open(&recover.request.into.join(".backstop/journal"), recover.world)?;
     let outcome = recover.world.unless_stopped(story(recover, &mut steps)).await;

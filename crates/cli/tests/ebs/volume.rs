@@ -51,6 +51,20 @@ async fn the_archive_is_replayed_on_a_volume_of_the_backup() {
         .run(&elsewhere)
         .await
         .failed(20, &["/nothing/data holds no data directory of MySQL", "docs/aws.md"]);
+    // A data directory that is somebody's.
+    let living = fleet.shard.base().join("living");
+    std::fs::create_dir(&living).unwrap();
+    std::os::unix::fs::symlink(primary.datadir(), living.join("data")).unwrap();
+    fleet
+        .backstop
+        .run(&line.replace("/v", "/living"))
+        .await
+        .failed(20, &["a server runs on", "/living/data"]);
+    assert!(
+        !living.join(".backstop").exists() && primary.datadir().join("auto.cnf").exists(),
+        "nothing was touched"
+    );
+    assert_eq!(primary.value("SELECT 1").await, "1");
     fleet.backstop.run(&line.replace(" --on-volume", "")).await.failed(20, &["--join only", "--on-volume"]);
     // Two more than the backup holds, whenever it is killed.
     for point in ["after:decide", "before:start", "before:replay", "after:replay", "before:hand_over"] {

