@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use backstop_adapters::mysql::connect::Connection;
+use backstop_adapters::mysql::server::Servers;
 use backstop_model::gtid::GtidSet;
 
 use crate::program::servers;
@@ -22,7 +23,12 @@ impl Deref for Member {
 impl Member {
     /// Starts a server on `dir/data`, which must hold a data directory. `options` are lines of its option file.
     pub async fn start_on(dir: &Path, server_id: u32, options: &[String]) -> Self {
-        let started = backstop_lab::Member::start_on(&servers().await, dir, server_id, options).await;
+        Self::start_with(&servers().await, dir, server_id, options).await
+    }
+
+    /// The same with a program of the test's own.
+    pub async fn start_with(servers: &Servers, dir: &Path, server_id: u32, options: &[String]) -> Self {
+        let started = backstop_lab::Member::start_on(servers, dir, server_id, options).await;
         Self(started.expect("start a server"))
     }
 
@@ -64,22 +70,26 @@ impl Member {
     /// One of its binlog files as it sends it: without the flag "in use", and, where `sent` is so, without the moment of the
     /// server's start. It leaves that out of the first file of a dump to a replica that has transactions already.
     pub fn binlog_as_sent(&self, name: &str, sent: &[u8]) -> Vec<u8> {
-        const CREATED: std::ops::Range<usize> = 75..79;
-        let mut own = std::fs::read(self.datadir().join(name)).unwrap();
-        own[21] &= !1;
-        if sent.get(CREATED) == Some(&[0; 4]) && own[CREATED] != [0; 4] {
-            own[CREATED].fill(0);
-            let end = 4 + u32::from_le_bytes(own[13..17].try_into().unwrap()) as usize;
-            let checksum = crc32fast::hash(&own[4..end - 4]);
-            own[end - 4..end].copy_from_slice(&checksum.to_le_bytes());
-        }
-        own
+        as_sent(std::fs::read(self.datadir().join(name)).unwrap(), sent)
     }
 
     /// Waits until it holds these transactions.
     pub async fn wait_for(&self, set: &GtidSet) {
         self.0.wait_for(set).await.expect("a replica that gets on");
     }
+}
+
+/// See [`Member::binlog_as_sent`]; `own` are the bytes of the file.
+pub fn as_sent(mut own: Vec<u8>, sent: &[u8]) -> Vec<u8> {
+    const CREATED: std::ops::Range<usize> = 75..79;
+    own[21] &= !1;
+    if sent.get(CREATED) == Some(&[0; 4]) && own[CREATED] != [0; 4] {
+        own[CREATED].fill(0);
+        let end = 4 + u32::from_le_bytes(own[13..17].try_into().unwrap()) as usize;
+        let checksum = crc32fast::hash(&own[4..end - 4]);
+        own[end - 4..end].copy_from_slice(&checksum.to_le_bytes());
+    }
+    own
 }
 
 /// Kills the server on a data directory, if one runs, and waits until it is gone.

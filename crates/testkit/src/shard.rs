@@ -1,12 +1,15 @@
 //! A shard of real servers: a primary, a candidate primary and a replica.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use backstop_adapters::mysql::server::Servers;
 use backstop_model::credentials::Credentials;
 use backstop_model::ids::Endpoint;
 
 use crate::accounts;
 use crate::member::{Member, kill_server_on};
+use crate::program::{Quiet, server_program};
 use crate::slots::Slots;
 use crate::template;
 
@@ -23,6 +26,8 @@ pub struct Layout {
     /// Folder to put the members' folders (`m1`, `m2`, …, each with `data`) into; `None`: a temporary one. A `data`
     /// folder that exists (a subvolume, a mount) is used.
     pub base: Option<PathBuf>,
+    /// The server program, `None`: the tests' own.
+    pub program: Option<PathBuf>,
     /// The blocks of `docs/grants.md` that Backstop's account is made from.
     pub grants: Vec<&'static str>,
 }
@@ -34,6 +39,7 @@ impl Default for Layout {
             options: Vec::new(),
             made_with: Vec::new(),
             base: None,
+            program: None,
             grants: accounts::ALL_BACKUPS.to_vec(),
         }
     }
@@ -57,6 +63,8 @@ impl Layout {
 pub struct Shard {
     /// The members; empty places never occur. Dropped before the folder they live in.
     pub members: Vec<Member>,
+    /// The program that they run.
+    pub program: PathBuf,
     password: String,
     base: PathBuf,
     _slots: Slots,
@@ -69,7 +77,12 @@ impl Shard {
         sweep();
         let base = layout.base.clone().unwrap_or_else(temporary);
         std::fs::create_dir_all(&base).expect("create the shard's folder");
-        let mut shard = Self { members: Vec::new(), password: accounts::password(), base, _slots: slots };
+        let program = match &layout.program {
+            Some(program) => program.clone(),
+            None => server_program().await.mysqld.clone(),
+        };
+        let mut shard =
+            Self { members: Vec::new(), program, password: accounts::password(), base, _slots: slots };
         for number in 1..=layout.members {
             let member = shard.start_member(number, &layout).await;
             shard.members.push(member);
@@ -135,7 +148,8 @@ impl Shard {
         template::copy(&layout.made_with, &dir.join("data")).await;
         let made_with = layout.made_with.iter().map(|option| option.trim_start_matches("--").to_owned());
         let options: Vec<_> = layout.options.iter().cloned().chain(made_with).collect();
-        Member::start_on(&dir, 100 + u32::try_from(number).unwrap_or_default(), &options).await
+        let servers = Servers::new(&self.program, Arc::new(Quiet));
+        Member::start_with(&servers, &dir, 100 + u32::try_from(number).unwrap_or_default(), &options).await
     }
 
     async fn create_accounts(&self, layout: &Layout) {

@@ -62,6 +62,13 @@ impl Servers {
         let end = super::log::last_errors(&start.log);
         let fault = Fault::failed(format!("{doing}: {why}; its log ends:\n{end}"));
         let log = start.log.display();
+        if end.contains("keyring") {
+            return fault.hint(format!(
+                "its data or its settings need a keyring, which no backup holds: give {} the one of the server that was backed up \
+                 (a component is named in mysqld.my beside the program), and run the same command again",
+                self.mysqld.display()
+            ));
+        }
         match apparmor_profile(&self.mysqld) {
             Some(profile) => fault.hint(format!(
                 "read {log}; if access to files is denied, AppArmor confines the server: allow the directory in {profile}"

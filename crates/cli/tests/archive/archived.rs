@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use backstop_model::archive::{Archive, ArchivedSegment};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
-use backstop_repo::{ArchiveReader, Location, Repository};
+use backstop_repo::{ArchiveReader, Location, RepoKey, Repository};
 use backstop_testkit::Member;
 use tokio::io::AsyncReadExt;
 
@@ -17,7 +17,8 @@ pub const ARCHIVE: &str = "archive orders --set shards.orders.archive.from=prima
 /// The archive of the shard `orders`.
 pub async fn reader(backstop: &Backstop) -> ArchiveReader {
     let location = Location::new(format!("file://{}", backstop.repository.display()));
-    let repository = Repository::open(&location, None).await.unwrap();
+    let key = backstop.key.as_ref().map(|key| RepoKey::parse(&key.clone().into()).unwrap());
+    let repository = Repository::open(&location, key.as_ref()).await.unwrap();
     repository.archive(&"orders".parse().unwrap())
 }
 

@@ -17,4 +17,5 @@ mod known;
 mod program;
 mod refused;
 mod rows;
+mod spool;
 mod store;

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backstop_testkit::Shard;
-use backstop_testkit::program::server_program;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -28,6 +27,10 @@ pub struct Backstop {
     pub repository: PathBuf,
     /// `snapshot.work_dir`.
     pub work: PathBuf,
+    /// The key of the repository, if it has one.
+    pub key: Option<String>,
+    /// What its command line begins with, if it is run by another program.
+    pub prefix: Vec<String>,
     /// Variables that it is started with.
     pub environment: Vec<(&'static str, String)>,
     said: AtomicUsize,
@@ -42,6 +45,8 @@ impl Backstop {
             credentials: dir.join("orders.toml"),
             repository: dir.join("repository"),
             work: dir.join("w"),
+            key: None,
+            prefix: Vec::new(),
             environment: Vec::new(),
             said: AtomicUsize::new(0),
             dir,
@@ -59,7 +64,7 @@ impl Backstop {
              credentials = {{ file = '{}' }}\ntopology = {{ members = {members:?}{candidate} }}\n\
              snapshot = {{ provider = '{provider}', work_dir = '{}' }}\n",
             this.repository.display(),
-            server_program().await.mysqld.display(),
+            shard.program.display(),
             this.credentials.display(),
             this.work.display(),
         );
@@ -73,6 +78,17 @@ impl Backstop {
         std::fs::set_permissions(&self.credentials, PermissionsExt::from_mode(0o600)).unwrap();
     }
 
+    /// Everything in the repository will be encrypted.
+    pub fn encrypt_repository(&mut self) {
+        let (key, file) = ("7e".repeat(32), self.dir.join("repository.key"));
+        std::fs::write(&file, &key).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let entry = format!("[repository]\nencryption_key = {{ file = '{}' }}\n", file.display());
+        std::fs::write(&self.config, text.replace("[repository]\n", &entry)).unwrap();
+        self.key = Some(key);
+    }
+
     /// Starts a command line, words between spaces. `fault` is where it stops itself: `kill@after:store`.
     pub fn spawn(&self, line: &str, fault: Option<&str>) -> Running {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -84,7 +100,9 @@ impl Backstop {
         let number = self.said.fetch_add(1, Ordering::SeqCst);
         let file = |end: &str| self.dir.join(format!("said/{number:04}.{end}"));
         let (out, err) = (file("out"), file("err"));
-        let mut command = Command::new(program());
+        let mut all = self.prefix.iter().map(PathBuf::from).chain([program()]);
+        let mut command = Command::new(all.next().unwrap());
+        command.args(all);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("BACKSTOP_") {
                 command.env_remove(name);

@@ -7,9 +7,11 @@
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../archive/archived.rs"]
 mod archived;
+mod clock;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../hardship/dice.rs"]
 mod dice;
+mod encrypted;
 mod endings;
 mod killed;
 mod oracle;

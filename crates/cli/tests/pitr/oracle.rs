@@ -213,7 +213,7 @@ fn target<'a>(dice: &mut Dice, moments: &'a [Moment], at: usize) -> (String, &'a
 }
 
 /// What the time right after this moment means: everything up to the first transaction that was committed later.
-fn at_time(moments: &[Moment], at: usize) -> &Moment {
+pub fn at_time(moments: &[Moment], at: usize) -> &Moment {
     let time = moments[at].after;
     let later = |index: &usize| moments[*index].claims.map_or(*index > at, |claims| claims > time);
     let first = (1..moments.len()).find(later).unwrap_or(moments.len());

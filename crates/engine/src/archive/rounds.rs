@@ -309,5 +309,5 @@ fn refuse_plain_text_of_encrypted(a: &Archiving<'_>, source: &Source, from: &Str
         "archive from {}: it encrypts its binlog, and the repository is not encrypted: the archive would be plain text",
         from.endpoint
     ))
-    .hint("use a repository with encryption_key"))
+    .hint("use a new repository with encryption_key: it is encrypted from its beginning"))
 }

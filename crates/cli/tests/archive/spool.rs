@@ -1,0 +1,77 @@
+//! `ack = "spool"`: the archiver, on a machine of its own, acknowledges what is safe on its disk.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backstop_testkit::{Ledger, Machine, Shard};
+use rustix::process::Signal;
+
+use crate::archived::ARCHIVE;
+use crate::identical::single;
+use crate::kills::wait_for_archiver;
+use crate::program::{Backstop, until};
+use crate::rows::lost;
+
+const SOON: Duration = Duration::from_secs(120);
+
+/// How many times archiver and source are killed.
+const ROUNDS: usize = 3;
+
+/// In each round the store is away, archiver and source are killed, and the source has nothing more to tell in the last: what was
+/// acknowledged is in the spool only.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_spool_has_is_archived() {
+    let Some(machine) = Machine::new() else { return };
+    let shard = Shard::start(single().option("bind_address = 0.0.0.0")).await;
+    let primary = shard.primary();
+    wait_for_archiver(primary).await;
+    let mut backstop = Backstop::of(&shard, "clone").await;
+    run_on(&mut backstop, &machine);
+    let semi_sync = "--set shards.orders.archive.semi_sync=true";
+    let spool = format!("{ARCHIVE} {semi_sync} --set shards.orders.archive.ack=spool");
+    backstop.json(&format!("{ARCHIVE} {semi_sync} --until-caught-up")).await;
+    for round in 1..=ROUNDS {
+        let archiver = backstop.spawn(&spool, None);
+        let ledger = Ledger::start(primary).await;
+        ledger.wait_for_more(50).await;
+        let away = take_away(&backstop.repository);
+        until(SOON, || archiver.told(), || archiver.told().contains("note:")).await;
+        // From the store nobody would have been acknowledged any more.
+        ledger.wait_for_more(200).await;
+        archiver.signal(Signal::KILL);
+        archiver.end().await;
+        primary.kill();
+        let written = ledger.stop().await;
+        bring_back(&away, &backstop.repository);
+        let only_there = lost(&backstop, &written).await;
+        assert!(only_there.len() >= 200, "only {} rows were acknowledged from the spool", only_there.len());
+        if round < ROUNDS {
+            primary.start().await;
+        } else {
+            std::fs::remove_dir_all(primary.datadir()).unwrap();
+        }
+        let ran = backstop.run(&format!("{spool} --until-caught-up")).await;
+        assert_eq!(ran.status.success(), round < ROUNDS, "{ran}");
+        assert_eq!(lost(&backstop, &written).await, Vec::<u64>::new(), "acknowledged and lost: {ran}");
+    }
+}
+
+/// The commands are run on another machine.
+fn run_on(backstop: &mut Backstop, machine: &Machine) {
+    let text = std::fs::read_to_string(&backstop.config).unwrap();
+    std::fs::write(&backstop.config, text.replace("127.0.0.1:", &format!("{}:", machine.servers))).unwrap();
+    backstop.prefix = machine.prefix();
+}
+
+/// A file stands where the repository's folder was. Gives where it is.
+fn take_away(repository: &Path) -> PathBuf {
+    let away = repository.with_extension("away");
+    std::fs::rename(repository, &away).unwrap();
+    std::fs::write(repository, "in the way").unwrap();
+    away
+}
+
+fn bring_back(away: &Path, repository: &Path) {
+    std::fs::remove_file(repository).unwrap();
+    std::fs::rename(away, repository).unwrap();
+}

@@ -1,0 +1,74 @@
+//! The tests' server program with something around it: a keyring, a clock of its own.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::program::server_program;
+
+/// A server program with a keyring (the component `keyring_file`), whose files are in `dir`.
+pub async fn with_keyring(dir: &Path) -> PathBuf {
+    let own = &server_program().await.mysqld;
+    let plugins = dir.join("plugin");
+    std::fs::create_dir_all(&plugins).expect("create a folder for plugins");
+    for entry in std::fs::read_dir(plugin_dir(own)).expect("the server's plugins") {
+        let path = entry.expect("a plugin").path();
+        let name = path.file_name().expect("a name");
+        std::os::unix::fs::symlink(&path, plugins.join(name)).expect("link a plugin");
+    }
+    let keyring = serde_json::json!({ "path": dir.join("keyring"), "read_only": false });
+    std::fs::write(plugins.join("component_keyring_file.cnf"), keyring.to_string()).expect("write");
+    // Read from the folder that it is started in, since its name is given without one.
+    let manifest = serde_json::json!({ "components": "file://component_keyring_file" });
+    std::fs::write(dir.join("mysqld.my"), manifest.to_string()).expect("write");
+    let last = format!("--plugin-dir='{}'", plugins.display());
+    script(dir, own, &format!("cd '{}'", dir.display()), &last)
+}
+
+/// A server program whose clock is as far from the machine's as [`step`] says; `None`, and said so on standard error, where there is
+/// no libfaketime.
+pub async fn with_clock(dir: &Path) -> Option<PathBuf> {
+    let Ok(asked) = Command::new("faketime").args(["-m", "now", "printenv", "LD_PRELOAD"]).output() else {
+        crate::volume::skipped("there is no faketime");
+        return None;
+    };
+    let library = String::from_utf8(asked.stdout).expect("a path");
+    assert!(library.contains("libfaketime"), "faketime named {library:?}");
+    std::fs::create_dir_all(dir).expect("create a folder");
+    step(dir, 0);
+    // Without the last one mysqld's timed waits return at once, for ever.
+    let variables = format!(
+        "export LD_PRELOAD='{}' FAKETIME_TIMESTAMP_FILE='{}' FAKETIME_NO_CACHE=1 FAKETIME_FORCE_MONOTONIC_FIX=1",
+        library.trim(),
+        dir.join("clock").display()
+    );
+    Some(script(dir, &server_program().await.mysqld, &variables, ""))
+}
+
+/// Sets the clock of a program made by [`with_clock`] to so many seconds after the machine's.
+pub fn step(dir: &Path, seconds: i64) {
+    let (next, clock) = (dir.join("clock.next"), dir.join("clock"));
+    std::fs::write(&next, format!("{seconds:+}\n")).expect("write a clock");
+    std::fs::rename(&next, &clock).expect("set a clock");
+}
+
+/// A program that does something before it becomes another one, which gets one more last argument.
+fn script(dir: &Path, program: &Path, before: &str, last: &str) -> PathBuf {
+    let text = std::fs::read_to_string(program).unwrap_or_default();
+    // The fetched server is such a script itself; what it says last, the server believes.
+    let become_it = match text.strip_prefix("#!/bin/sh\n") {
+        Some(text) => text.trim_end().to_owned(),
+        None => format!("exec -a mysqld '{}' \"$@\"", program.display()),
+    };
+    let path = dir.join("mysqld");
+    std::fs::write(&path, format!("#!/bin/bash\n{before}\n{become_it} {last}\n")).expect("write a script");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("make a script");
+    path
+}
+
+fn plugin_dir(mysqld: &Path) -> PathBuf {
+    let help = Command::new(mysqld).args(["--no-defaults", "--verbose", "--help"]).output().expect("mysqld");
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let line = help.lines().find_map(|line| line.strip_prefix("plugin-dir ")).expect("plugin-dir");
+    PathBuf::from(line.trim())
+}
