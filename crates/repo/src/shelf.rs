@@ -1,6 +1,7 @@
 //! The store together with the seal: where objects are put, read, listed and removed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstop_model::fault::{Context, Kind, Result};
 use bytes::Bytes;
@@ -20,6 +21,11 @@ use crate::store::fault;
 
 /// What outgrows this is uploaded in parts.
 const PART: usize = 8 * 1024 * 1024;
+
+/// How long a put that others wait for may take: a store answers within five seconds, over a line of 256 KiB/s or more.
+fn patience(bytes: usize) -> Duration {
+    Duration::from_secs(5 + (bytes >> 18) as u64)
+}
 
 /// The objects of one repository.
 #[derive(Clone)]
@@ -61,6 +67,32 @@ impl Shelf {
             Ok(_) => Ok(Created::Yes(reference)),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Created::Exists),
             Err(error) => Err(fault("write", key, &error)),
+        }
+    }
+
+    /// Stores a small value soon, or fails: nobody waits for a connection that is dead.
+    pub(crate) async fn put_soon<T: Serialize>(&self, kind: ObjectKind, key: &str, value: &T) -> Result<()> {
+        let (bytes, _) = self.encode(kind, key, value)?;
+        let put = self.bytes_soon(key, bytes, PutMode::Overwrite).await;
+        put.map_err(|error| fault("write", key, &error))
+    }
+
+    /// One put that is given up soon, whether it is a request that hangs or one that fails and is repeated. It may arrive later.
+    pub(crate) async fn bytes_soon(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        mode: PutMode,
+    ) -> std::result::Result<(), Error> {
+        let patience = patience(bytes.len());
+        let (path, options) = (path(key), mode.into());
+        let put = self.store.put_opts(&path, bytes.into(), options);
+        match tokio::time::timeout(patience, put).await {
+            Ok(put) => put.map(drop),
+            Err(_) => {
+                let source = format!("no answer within {} s", patience.as_secs()).into();
+                Err(Error::Generic { store: "store", source })
+            }
         }
     }
 

@@ -17,5 +17,6 @@ mod known;
 mod program;
 mod refused;
 mod rows;
+mod slow;
 mod spool;
 mod store;

@@ -9,7 +9,7 @@ use backstop_testkit::{Layout, Shard, Volume, tables};
 use rustix::process::Signal;
 
 use crate::harm::{nothing_left, unharmed};
-use crate::program::{Backstop, Ran};
+use crate::program::{Backstop, Ran, S3};
 
 const BACKUP: &str = "backup orders";
 /// What cannot be reached must be told within this time.
@@ -155,13 +155,7 @@ async fn the_store_refuses() {
 
 /// With the S3 server of `testing/s3-server`: wrong keys, keys without rights, and a bucket that is not there.
 async fn s3_refuses(backstop: &Backstop) {
-    let given = |name: &str| std::env::var(format!("BACKSTOP_TEST_S3_{name}")).ok();
-    let (Some(endpoint), Some(bucket), Some(id), Some(secret)) =
-        (given("ENDPOINT"), given("BUCKET"), given("ACCESS_KEY_ID"), given("SECRET_ACCESS_KEY"))
-    else {
-        eprintln!("SKIPPED: there is no S3 server in the environment");
-        return;
-    };
+    let Some(S3 { endpoint, bucket, id, secret }) = S3::of_the_tests() else { return };
     let at =
         |bucket: &str| format!("--repository s3://{bucket}/hardship --set repository.endpoint={endpoint}");
     for (name, id, secret) in [

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use backstop_repo::{Location, S3Access};
 use backstop_testkit::Shard;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -27,6 +28,8 @@ pub struct Backstop {
     pub repository: PathBuf,
     /// `snapshot.work_dir`.
     pub work: PathBuf,
+    /// Where the repository is, if it is in a bucket.
+    pub bucket: Option<Location>,
     /// The key of the repository, if it has one.
     pub key: Option<String>,
     /// What its command line begins with, if it is run by another program.
@@ -45,6 +48,7 @@ impl Backstop {
             credentials: dir.join("orders.toml"),
             repository: dir.join("repository"),
             work: dir.join("w"),
+            bucket: None,
             key: None,
             prefix: Vec::new(),
             environment: Vec::new(),
@@ -76,6 +80,30 @@ impl Backstop {
     pub fn write_credentials(&self, text: &str) {
         std::fs::write(&self.credentials, text).unwrap();
         std::fs::set_permissions(&self.credentials, PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
+    /// The repository will be in a bucket of the tests' S3 server, asked at another endpoint than its own: a proxy's.
+    pub fn in_bucket(&mut self, s3: &S3, prefix: &str, endpoint: &str) {
+        let url = format!("s3://{}/{prefix}", s3.bucket);
+        let keys = self.dir.join("s3.toml");
+        std::fs::write(&keys, format!("access_key_id = '{}'\nsecret_access_key = '{}'\n", s3.id, s3.secret))
+            .unwrap();
+        std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let own = format!("url = 'file://{}'", self.repository.display());
+        let there = format!(
+            "url = '{url}'\nendpoint = '{endpoint}'\ncredentials = {{ file = '{}' }}",
+            keys.display()
+        );
+        assert!(text.contains(&own));
+        std::fs::write(&self.config, text.replace(&own, &there)).unwrap();
+        let access = S3Access {
+            endpoint: Some(s3.endpoint.clone()),
+            access_key_id: Some(s3.id.clone()),
+            secret_access_key: Some(s3.secret.clone().into()),
+            ..S3Access::default()
+        };
+        self.bucket = Some(Location { url, s3: access });
     }
 
     /// Everything in the repository will be encrypted.
@@ -142,6 +170,31 @@ impl Backstop {
         let rows = list["backups"].as_array().unwrap();
         assert!(rows.iter().all(|row| row["state"] == "complete"), "{list}");
         rows.iter().map(|row| row["backup_id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// The S3 server of the tests (`testing/s3-server`).
+pub struct S3 {
+    /// `http://127.0.0.1:PORT`.
+    pub endpoint: String,
+    /// Its bucket.
+    pub bucket: String,
+    /// Access key id.
+    pub id: String,
+    /// Secret access key.
+    pub secret: String,
+}
+
+impl S3 {
+    /// The one in the environment; `None`, and said so on standard error, where there is none.
+    pub fn of_the_tests() -> Option<Self> {
+        let given = |name: &str| std::env::var(format!("BACKSTOP_TEST_S3_{name}")).ok();
+        let all = (given("ENDPOINT"), given("BUCKET"), given("ACCESS_KEY_ID"), given("SECRET_ACCESS_KEY"));
+        let (Some(endpoint), Some(bucket), Some(id), Some(secret)) = all else {
+            eprintln!("SKIPPED: there is no S3 server in the environment");
+            return None;
+        };
+        Some(Self { endpoint, bucket, id, secret })
     }
 }
 

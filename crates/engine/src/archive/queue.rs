@@ -28,6 +28,8 @@ pub(super) struct Piece {
     /// When its first transaction arrived, on the monotonic clock; `None`: it holds none.
     pub(super) since: Option<Duration>,
     pub(super) transactions: u64,
+    /// It was given to the store, which may have it although it did not say so: it stays what it is.
+    pub(super) offered: bool,
 }
 
 /// A position in a server's binlog.
@@ -140,7 +142,16 @@ struct State {
 impl Piece {
     pub(super) fn begin(start: u64, previous: GtidSet) -> Self {
         let gtids = GtidSet::new();
-        Self { start, end: start, previous, gtids, committed: None, since: None, transactions: 0 }
+        Self {
+            start,
+            end: start,
+            previous,
+            gtids,
+            committed: None,
+            since: None,
+            transactions: 0,
+            offered: false,
+        }
     }
 
     /// Takes in a transaction.
@@ -245,7 +256,8 @@ impl Queue {
             None => return Work::None,
             Some(_) => {}
         }
-        let Some(piece) = front.pieces.pop_front() else { return Work::None };
+        let Some(mut piece) = front.pieces.pop_front() else { return Work::None };
+        piece.offered = true;
         let since = piece.since;
         let work = Work::Tail {
             source: front.source,
@@ -258,7 +270,7 @@ impl Queue {
         work
     }
 
-    /// A piece of the first file could not be archived: it comes first again.
+    /// A piece of the first file could not be archived: it comes first again, as it is.
     pub(super) fn put_back(&self, piece: Piece) {
         if let Some(front) = self.state().files.front_mut() {
             front.pieces.push_front(piece);
@@ -405,7 +417,7 @@ impl State {
         }
         self.transactions.published += piece.transactions;
         match spooled.pieces.back_mut() {
-            Some(last) if last.size() < PIECE => last.join(piece),
+            Some(last) if last.size() < PIECE && !last.offered => last.join(piece),
             _ => spooled.pieces.push_back(piece),
         }
     }
@@ -462,13 +474,18 @@ mod tests {
         let piece = taken(queue.work(due, PACE));
         assert_eq!((piece.start, piece.end, piece.transactions), (0, 30, 2));
         assert_eq!(queue.oldest(), Some(at), "it is not archived yet");
-        queue.put_back(piece);
-        let piece = taken(queue.work(due, PACE));
+        // The store may have it: what comes now is another piece.
+        queue.put_back(piece.clone());
+        queue.publish(transaction(30, 35, 4, due));
+        assert_eq!(taken(queue.work(due, PACE)), piece);
         queue.tail_archived(server(), &piece);
-        assert_eq!((queue.passed().archived, queue.oldest()), (2, None));
+        let piece = taken(queue.work(due + PACE, PACE));
+        assert_eq!((piece.start, piece.end), (30, 35));
+        queue.tail_archived(server(), &piece);
+        assert_eq!((queue.passed().archived, queue.oldest()), (3, None));
 
         // The rest of a complete file is archived at once, then the segment takes the place of all.
-        queue.seal(segment(40), transaction(30, 40, 3, due));
+        queue.seal(segment(40), transaction(35, 40, 3, due));
         let piece = taken(queue.work(due, PACE));
         assert!(!queue.is_drained());
         queue.tail_archived(server(), &piece);

@@ -8,7 +8,7 @@
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
 use chrono::Utc;
-use object_store::{Error, ObjectStore, PutMode};
+use object_store::{Error, PutMode};
 use uuid::Uuid;
 
 use super::entry::{self, Entry, StoredEntry, What};
@@ -56,9 +56,8 @@ impl Journal {
         let entry = Entry { number, claim, nonce, at: Utc::now(), shard: self.shard.clone(), what };
         let key = self.keys.entry(number);
         let (bytes, object) = entry::encode(&self.shelf, &key, &entry, piece)?;
-        let put = self.shelf.store.put_opts(&keys::path(&key), bytes.into(), PutMode::Create.into()).await;
-        match put {
-            Ok(_) => Ok(Appended::Yes(StoredEntry { entry, object })),
+        match self.shelf.bytes_soon(&key, bytes, PutMode::Create).await {
+            Ok(()) => Ok(Appended::Yes(StoredEntry { entry, object })),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 let stored = self.entry(number).await.map_err(Fault::from)?;
                 // The answer to our own put got lost, and it was repeated below.

@@ -180,7 +180,7 @@ impl ArchiveWriter {
     pub async fn heartbeat(&self, alive: &Alive) -> Result<()> {
         let journal = &self.reader.journal;
         let key = journal.keys.alive_of(self.claim.number);
-        journal.shelf.put(ObjectKind::Alive, &key, alive).await?;
+        journal.shelf.put_soon(ObjectKind::Alive, &key, alive).await?;
         self.state.lock().await.contents.archive.alive = Some(alive.clone());
         Ok(())
     }
