@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../archive/archived.rs"]
 mod archived;
+mod beyond;
 mod clock;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../hardship/dice.rs"]
