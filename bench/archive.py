@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import resource
 import shutil
 import signal
@@ -143,9 +144,34 @@ def behind(server, folder, size):
         archived = max((number for at, number in told if at <= now), default=0)
         waiting = noted[archived] if archived < len(noted) else now
         ages.append(max(0, now - waiting) / 1e6)
-    rows = [[len(noted), f"{lab.quantile(ages, 0.5):.0f} ms", f"{lab.quantile(ages, 0.99):.0f} ms", f"{max(ages):.0f} ms"]]
-    return ("The age of the oldest commit that is not archived yet, under a load of 8 threads.\n\n"
-            + lab.table(["commits", "p50", "p99", "longest"], rows))
+    with load(server, size, folder, 8) as read:
+        puts = list(synced_files(folder / "synced"))
+        alone = len(read())
+    rows = [[name, count, *(f"{value:.0f} ms" for value in [lab.quantile(all_of, 0.5), lab.quantile(all_of, 0.99), max(all_of)])]
+            for name, count, all_of in [("age of the oldest commit that is not archived yet", len(noted), ages),
+                                        ("one file of 16 KiB and its folder synced, no archiver", alone, puts)]]
+    return ("Under a load of 8 threads, and what the disk takes for the least that a put can be (an archived commit waits for up to "
+            "two of them, or for one and the pace of 400 ms).\n\n" + lab.table(["", "commits", "p50", "p99", "longest"], rows))
+
+
+def synced_files(folder):
+    """Milliseconds that each of some small files takes until it and its name are on the disk, twice a second."""
+    folder.mkdir()
+    begin, number = time.monotonic(), 0
+    parent = os.open(folder, os.O_RDONLY)
+    while time.monotonic() < begin + SECONDS:
+        at, number = time.monotonic(), number + 1
+        with open(folder / f"{number}.new", "wb") as file:
+            file.write(os.urandom(16 << 10))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(folder / f"{number}.new", folder / str(number))
+        os.unlink(folder / f"{number}.new")
+        os.fsync(parent)
+        took = time.monotonic() - at
+        yield took * 1000
+        time.sleep(max(0, 0.5 - took))
+    os.close(parent)
 
 
 def semi_sync(server, folder, size):
