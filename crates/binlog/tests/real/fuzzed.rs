@@ -169,8 +169,7 @@ async fn recorded(shard: &Shard) -> Vec<u8> {
     while cutter.step(&mut stream, &mut sink, SECOND).await.unwrap() != backstop_binlog::Step::End {}
     drop((stream, acknowledger));
     recorder.await.unwrap();
-    let said = said.lock().unwrap().clone();
-    said
+    said.lock().unwrap().clone()
 }
 
 /// Where somebody says just this, whatever is asked, and hangs up.

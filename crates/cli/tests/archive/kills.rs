@@ -27,7 +27,7 @@ pub async fn wait_for_archiver(primary: &Member) {
 }
 
 /// How many rounds: `BACKSTOP_TEST_ROUNDS`, else 5.
-fn rounds() -> usize {
+pub fn rounds() -> usize {
     std::env::var("BACKSTOP_TEST_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number"))
 }
 

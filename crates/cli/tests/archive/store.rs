@@ -1,14 +1,19 @@
 //! A store that does not take what it is given: nothing is acknowledged, it is said, and nothing is lost.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use backstop_testkit::{Ledger, Shard};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::archived::{ARCHIVE, assert_identical, held};
+use crate::dice::Dice;
 use crate::identical::single;
-use crate::kills::wait_for_archiver;
-use crate::program::{Backstop, until};
+use crate::kills::{rounds, wait_for_archiver};
+use crate::program::{Backstop, S3, until};
+use crate::rows::lost;
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -40,4 +45,110 @@ async fn that_refuses_for_a_while() {
     assert_eq!(ran.status.code(), Some(0), "{ran}");
     assert_eq!(held(&backstop).await, primary.gtid_executed().await);
     assert_identical(&backstop, primary).await;
+}
+
+/// SIGKILL of the store at random moments under load.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_is_killed() {
+    if S3::of_the_tests().is_none() {
+        return;
+    }
+    let shard = Shard::start(single()).await;
+    let primary = shard.primary();
+    wait_for_archiver(primary).await;
+    let mut store = Store::start(&shard.base().join("s3"));
+    let mut backstop = Backstop::of(&shard, "clone").await;
+    backstop.in_bucket(&store.s3, "killed", &store.s3.endpoint);
+    let archiver = backstop.spawn(&format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true"), None);
+    let ledger = Ledger::start(primary).await;
+    let mut dice = Dice::new();
+    // A round takes twenty seconds, most of them the server's own until it stores again.
+    for _ in 0..rounds().div_ceil(5) {
+        ledger.wait_for_more(20).await;
+        tokio::time::sleep(dice.time(Duration::from_millis(500))).await;
+        store.kill();
+        let noted = archiver.told().matches("note:").count();
+        until(SOON, || archiver.told(), || archiver.told().matches("note:").count() > noted).await;
+        store.start_again();
+    }
+    ledger.wait_for_more(20).await;
+    let written = ledger.stop().await;
+    archiver.signal(Signal::TERM);
+    let ran = archiver.end().await;
+    assert_eq!(ran.status.code(), Some(0), "{ran}");
+    assert_eq!(lost(&backstop, &written).await, Vec::<u64>::new(), "acknowledged and lost");
+    assert_eq!(held(&backstop).await, primary.gtid_executed().await);
+    assert_identical(&backstop, primary).await;
+}
+
+/// An S3 server of this test alone.
+struct Store {
+    s3: S3,
+    dir: PathBuf,
+    /// Its command line.
+    line: Vec<String>,
+    pid: Pid,
+    again: Option<Child>,
+}
+
+impl Store {
+    fn start(dir: &Path) -> Self {
+        script("start", dir);
+        let env = script("env", dir);
+        let value = |name: &str| {
+            let found =
+                env.lines().find_map(|line| line.strip_prefix(&format!("export BACKSTOP_TEST_S3_{name}=")));
+            found.unwrap_or_else(|| panic!("{name} is not in {env}")).to_owned()
+        };
+        let s3 = S3 {
+            endpoint: value("ENDPOINT"),
+            bucket: value("BUCKET"),
+            id: value("ACCESS_KEY_ID"),
+            secret: value("SECRET_ACCESS_KEY"),
+        };
+        let pid: i32 = std::fs::read_to_string(dir.join("pid")).unwrap().trim().parse().unwrap();
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        let line = line.trim_end_matches('\0').split('\0').map(str::to_owned).collect();
+        Self { s3, dir: dir.to_owned(), line, pid: Pid::from_raw(pid).unwrap(), again: None }
+    }
+
+    fn kill(&mut self) {
+        kill_process(self.pid, Signal::KILL).unwrap();
+        if let Some(mut child) = self.again.take() {
+            child.wait().unwrap();
+        }
+    }
+
+    /// On what it stored, where it listened.
+    fn start_again(&mut self) {
+        let log = File::options().append(true).open(self.dir.join("server.log")).unwrap();
+        let mut command = Command::new(&self.line[0]);
+        command.args(&self.line[1..]).current_dir(root()).stdin(Stdio::null());
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        self.pid = Pid::from_child(&child);
+        self.again = Some(child);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = kill_process(self.pid, Signal::KILL);
+        if let Some(child) = &mut self.again {
+            let _ = child.wait();
+        }
+        // It has more than its folder.
+        let mut stop = Command::new(root().join("testing/s3-server"));
+        let _ = stop.arg("stop").env("BACKSTOP_S3_DIR", &self.dir).output();
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn script(word: &str, dir: &Path) -> String {
+    let mut command = Command::new(root().join("testing/s3-server"));
+    let ran = command.arg(word).env("BACKSTOP_S3_DIR", dir).output().unwrap();
+    assert!(ran.status.success(), "s3-server {word}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap()
 }

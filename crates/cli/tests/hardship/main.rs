@@ -11,6 +11,7 @@ mod harm;
 mod kill_backup;
 mod kill_random;
 mod kill_recover;
+#[allow(dead_code, reason = "shared with the other tests of the program")]
 mod program;
 mod rebuilt;
 mod secrets;
