@@ -5,6 +5,7 @@
 //! wanted, acknowledged.
 
 mod acknowledge;
+mod admit;
 mod health;
 mod journal;
 mod queue;
@@ -32,6 +33,7 @@ use backstop_model::report::ArchiveReport;
 use backstop_model::settings::{ArchiveAck, ArchiveSettings};
 use backstop_repo::ArchiveWriter;
 
+pub use admit::admit;
 pub use health::{ArchiveHealth, Archived, archive_health, check_archive};
 pub use source::Identity;
 
@@ -112,7 +114,7 @@ struct State {
     failures: u32,
 }
 
-/// Archives until it is stopped, or until all is archived. What it has streamed is archived when it returns `Ok`.
+/// Archives until it is stopped, or until all is archived, what [`admit`] let through. What it has streamed is archived when it returns `Ok`.
 ///
 /// # Errors
 /// [`Kind::Refused`] for a server that cannot be archived from: without GTIDs or binlog, encrypted into a repository that is not,
@@ -120,7 +122,6 @@ struct State {
 /// [`Kind::Damaged`] when the archive's newest entries are; [`Kind::Interrupted`] when it was stopped and the store
 /// did not take what was left. A store or source that does not answer is waited for, and told.
 pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
-    resume::refuse_spool_beside_the_source(a).await?;
     let clock = Arc::clone(&a.world.clock);
     let beside = Beside {
         queue: Arc::new(Queue::default()),

@@ -30,6 +30,8 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
     })?;
     let (topology, credentials) = (app.topology(settings)?, app.credentials(settings)?);
     let repository = app.world.unless_stopped(app.repository()).await?;
+    let spool = settings.snapshot.work_dir.join(args.shard.as_str()).join("spool");
+    archive::admit(archived, &*topology, &credentials, app.encryption(), &spool, &app.world).await?;
     let claim = app.world.step("claim", repository.claim_archive(&args.shard));
     let store = Arc::new(app.world.unless_stopped(claim).await?);
     let report = archive::archive(&Archiving {
@@ -40,7 +42,7 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
         store: Arc::clone(&store),
         encryption: app.encryption(),
         name: &format!("{} {}", args.shard, address(&app.settings.repository.url)),
-        spool: settings.snapshot.work_dir.join(args.shard.as_str()).join("spool"),
+        spool,
         until: if args.until_caught_up { Until::CaughtUp } else { Until::Stopped },
         world: &app.world,
     })

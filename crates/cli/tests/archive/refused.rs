@@ -18,6 +18,7 @@ async fn a_second_archiver_and_what_was_purged() {
         "{caught_up} --set shards.orders.archive.semi_sync=true --set shards.orders.archive.ack=spool"
     );
     backstop.run(&spool).await.failed(20, &["spool", "this machine"]);
+    assert!(!backstop.repository.exists(), "a refusal makes no repository");
 
     let archiver = backstop.spawn(ARCHIVE, None);
     until(

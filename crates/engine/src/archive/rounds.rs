@@ -14,7 +14,7 @@ use backstop_model::topology::{Member, current_primary};
 use super::reused::{self, Parted};
 use super::source::{Identity, Source};
 use super::stream::{Durable, Ended, Reader};
-use super::{Archiving, Beside, Encryption, FIRST_RETRY, State, Until, drained, finish_file, watch};
+use super::{Archiving, Beside, FIRST_RETRY, State, Until, drained, finish_file, watch};
 
 const LAST_RETRY: Duration = Duration::from_secs(5);
 const REMIND: Duration = Duration::from_secs(60);
@@ -86,7 +86,7 @@ async fn round(
     let current = state.cutter.as_ref().map(|(_, source)| *source);
     let from = wanted(a, &members, current)?;
     let source = Source::open(&from, a.credentials).await?;
-    refuse_plain_text_of_encrypted(a, &source, &from)?;
+    source.refuse_plain_text(a.encryption, &from)?;
     match decide(state, &members, &from, &source)? {
         Decision::Behind(lacks) => {
             let what = format!("archive from {}: it has yet to replicate {lacks}", from.endpoint);
@@ -299,15 +299,4 @@ async fn stream(
         }
         Some(Err(fault)) => Err(fault),
     }
-}
-
-fn refuse_plain_text_of_encrypted(a: &Archiving<'_>, source: &Source, from: &StreamFrom) -> Result<()> {
-    if !source.encrypted || a.encryption == Encryption::On {
-        return Ok(());
-    }
-    Err(Fault::refused(format!(
-        "archive from {}: it encrypts its binlog, and the repository is not encrypted: the archive would be plain text",
-        from.endpoint
-    ))
-    .hint("use a new repository with encryption_key: it is encrypted from its beginning"))
 }

@@ -9,6 +9,8 @@ use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{Endpoint, ServerUuid};
 
+use super::Encryption;
+
 /// Connecting and each answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How often a source says that it lives; twice that and a second without a byte is a dead stream.
@@ -18,7 +20,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 pub(super) struct Source {
     session: Session,
     pub(super) history: History,
-    pub(super) encrypted: bool,
+    encrypted: bool,
 }
 
 /// Whom the source takes this archiver for.
@@ -53,6 +55,18 @@ impl Source {
         let (history, encrypted) =
             told.map_err(|fault| fault.during(format!("ask {} for its binlog", from.endpoint)))?;
         Ok(Self { session, history, encrypted })
+    }
+
+    /// An archive must not hold in plain text what its source encrypts.
+    pub(super) fn refuse_plain_text(&self, encryption: Encryption, from: &StreamFrom) -> Result<()> {
+        if !self.encrypted || encryption == Encryption::On {
+            return Ok(());
+        }
+        Err(Fault::refused(format!(
+            "archive from {}: it encrypts its binlog, and the repository is not encrypted: the archive would be plain text",
+            from.endpoint
+        ))
+        .hint("use a new repository with encryption_key: it is encrypted from its beginning"))
     }
 
     /// Begins the stream of what is not in `executed`.

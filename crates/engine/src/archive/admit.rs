@@ -1,0 +1,71 @@
+//! Before anything is stored, a claim included: what can be seen not to be right is refused.
+
+use std::path::Path;
+
+use backstop_model::archiving::stream_from;
+use backstop_model::credentials::Credentials;
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::settings::{ArchiveAck, ArchiveSettings};
+use backstop_model::topology::Member;
+
+use super::source::Source;
+use super::{Encryption, journal};
+use crate::ports::Topology;
+use crate::world::World;
+
+/// Looks once whether a shard may be archived like this.
+///
+/// # Errors
+/// [`Kind::Refused`] for a source that encrypts its binlog where nothing stored is encrypted, or that has no GTIDs, and for acknowledgements
+/// from a spool on a machine that a member is on; [`Kind::Denied`] for an account that may not log in. A source that is not there is no
+/// error: whoever archives waits for it.
+pub async fn admit(
+    settings: &ArchiveSettings,
+    topology: &dyn Topology,
+    credentials: &Credentials,
+    encryption: Encryption,
+    spool: &Path,
+    world: &World,
+) -> Result<()> {
+    let members = world.unless_stopped(topology.look()).await;
+    if settings.semi_sync && settings.ack == ArchiveAck::Spool {
+        refuse_spool_beside(members.as_ref().map_err(Clone::clone)?).await?;
+    }
+    if !journal::left(spool)?.is_empty() {
+        // That is archived in any case; the first round looks at the source.
+        return Ok(());
+    }
+    let Ok(from) = members.and_then(|members| stream_from(settings.from, &members, None)) else {
+        return Ok(());
+    };
+    match world.unless_stopped(Source::open(&from, credentials)).await {
+        Ok(source) => source.refuse_plain_text(encryption, &from),
+        Err(fault) if matches!(fault.kind, Kind::Refused | Kind::Denied) => Err(fault),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A spool on the source's own disk is lost with it.
+async fn refuse_spool_beside(members: &[Member]) -> Result<()> {
+    for member in members {
+        if is_here(&member.endpoint.host).await {
+            return Err(Fault::refused(format!(
+                "acknowledge from the spool: {} is on this machine, and the spool would be lost with it",
+                member.endpoint
+            ))
+            .hint("run the archiver on a machine of its own, or set archive.ack = \"store\""));
+        }
+    }
+    Ok(())
+}
+
+/// True if a host is this machine: one of its addresses can be listened on.
+async fn is_here(host: &str) -> bool {
+    let Ok(addresses) = tokio::net::lookup_host((host, 0)).await else { return false };
+    for address in addresses {
+        if tokio::net::TcpListener::bind(address).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
