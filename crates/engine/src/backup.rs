@@ -12,8 +12,9 @@ use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::progress::Progress;
+use backstop_model::proven::version_finding;
 use backstop_model::report::{BackupReport, EbsSnapshots, VolumeState};
-use backstop_model::topology::Choice;
+use backstop_model::topology::{Choice, doubt};
 use backstop_repo::{CatalogEntry, Reader, Repository, Storage, Stored, Writer};
 use chrono::{DateTime, Utc};
 
@@ -120,6 +121,7 @@ fn facts(
         started_at: begun.0,
         taken_at: taken.taken_at,
         seconds: (b.world.clock.monotonic() - begun.1).as_secs_f64(),
+        findings: doubts(b),
     }
 }
 
@@ -128,10 +130,18 @@ async fn open(b: &Backup<'_>) -> Result<Instance> {
     b.world
         .step("check", async {
             let instance = b.instances.open(b.choice).await?;
+            doubts(b).iter().for_each(|finding| b.world.reporter.notice(&finding.what));
             guard(&instance.snapshots.check().await?, b)?;
             Ok(instance)
         })
         .await
+}
+
+/// What speaks against the source, and not enough to refuse it.
+fn doubts(b: &Backup<'_>) -> Vec<Finding> {
+    let (endpoint, state) = (&b.choice.endpoint, &b.choice.state);
+    let version = version_finding(b.shard, &endpoint.to_string(), &state.version);
+    doubt(b.shard, endpoint, state).into_iter().chain(version).collect()
 }
 
 fn guard(findings: &[Finding], b: &Backup<'_>) -> Result<()> {
@@ -265,5 +275,6 @@ pub fn report(entry: &CatalogEntry) -> BackupReport {
         taken_at: facts.taken_at,
         seconds: entry.facts.seconds,
         ebs: None,
+        findings: facts.findings.clone(),
     }
 }

@@ -5,9 +5,10 @@ use backstop_model::finding::Finding;
 use backstop_model::freeze::OnPrimary;
 use backstop_model::freshness::freshness;
 use backstop_model::ids::ShardName;
+use backstop_model::proven::support_findings;
 use backstop_model::report::{Coverage, ShardChecked};
 use backstop_model::schedule::Schedule;
-use backstop_model::topology::{Choice, Locking, SourceRules, choose_source};
+use backstop_model::topology::{Choice, Locking, SourceRules, choose_source, fidelity_findings};
 use backstop_repo::{CatalogEntry, Reader};
 
 use crate::archive::{Archived, check_archive};
@@ -67,10 +68,14 @@ async fn checked(c: &Check<'_>) -> ShardChecked {
 
 async fn source(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Choice> {
     let chosen = match c.topology.look().await {
-        Ok(members) => choose_source(&members, c.source, c.on_primary, c.locking).map_err(|none| {
-            findings.extend(none.rejected.iter().map(rejected));
-            Fault::from(none)
-        }),
+        Ok(members) => {
+            findings.extend(support_findings(c.shard, &members));
+            findings.extend(fidelity_findings(c.shard, &members, c.archived.settings.is_some()));
+            choose_source(&members, c.source, c.on_primary, c.locking).map_err(|none| {
+                findings.extend(none.rejected.iter().map(rejected));
+                Fault::from(none)
+            })
+        }
         Err(fault) => Err(fault),
     };
     match chosen {

@@ -42,5 +42,5 @@ pub async fn choose(world: &World, topology: &dyn Topology, rules: Rules<'_>) ->
 }
 
 fn is_silent(member: &Member) -> bool {
-    matches!(member.state, Err(Unusable::Unreachable(_)))
+    matches!(member.state, Err(Unusable::Unreachable(_) | Unusable::Silent(_)))
 }

@@ -21,6 +21,7 @@ use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::plan::{Ending, Replay};
 use backstop_model::progress::Progress;
+use backstop_model::proven::version_finding;
 use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
 use backstop_repo::{ArchiveReader, Manifest, Reader, Repository, RestoreOptions};
 use serde::{Deserialize, Serialize};
@@ -165,7 +166,7 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
         let held = steps.once("verify", verify(&mut *session, &manifest.facts.gtid_executed)).await?;
         seconds.start = lap.seconds();
         steps.once("forget", forget(&mut *session)).await?;
-        checks = steps.once("check", check(r, &mut *session)).await?;
+        checks = steps.once("check", check(r, &manifest, &mut *session)).await?;
         if decided.own_logs() && !steps.has_begun("replay") {
             join::own_logs(r, steps, &mut *session, &held).await?;
         }
@@ -220,14 +221,24 @@ async fn forget(session: &mut dyn RecoveredSession) -> Result<()> {
     session.set_super_read_only(ReadOnly::Super).await
 }
 
-async fn check(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<Vec<Finding>> {
-    let findings = session.check_tables(r.request.check, &*r.world.reporter).await?;
+async fn check(
+    r: &Recover<'_>,
+    manifest: &Manifest,
+    session: &mut dyn RecoveredSession,
+) -> Result<Vec<Finding>> {
+    let mut findings = session.check_tables(r.request.check, &*r.world.reporter).await?;
     let broken: Vec<_> = findings
         .iter()
         .filter(|finding| finding.severity == backstop_model::finding::Severity::Problem)
         .map(|finding| finding.what.as_str())
         .collect();
     if broken.is_empty() {
+        let program = r.programs.version().await?;
+        let (shard, data) = (&r.request.shard, &manifest.facts.server_version);
+        findings.extend(version_finding(shard, "the recovered server", &program));
+        if *data != program {
+            findings.extend(version_finding(shard, "the server that was backed up", data));
+        }
         return Ok(findings);
     }
     Err(Fault::new(Kind::Damaged, format!("tables are broken after recovery: {}", broken.join("; "))))

@@ -7,7 +7,7 @@ use backstop_model::ids::ShardName;
 use backstop_model::plan::Known;
 use backstop_model::report::{Coverage, ShardStatus, rpo_seconds};
 use backstop_model::schedule::Schedule;
-use backstop_model::topology::{InstanceState, current_primary};
+use backstop_model::topology::{InstanceState, current_primary, fidelity_findings};
 use backstop_repo::{ArchiveReader, CatalogEntry, Reader};
 
 use crate::archive::{Archived, archive_health};
@@ -78,6 +78,7 @@ async fn primary(s: &Status<'_>, findings: &mut Vec<Finding>) -> Option<Instance
             return None;
         }
     };
+    findings.extend(fidelity_findings(s.shard, &members, s.archived.settings.is_some()));
     match current_primary(&members) {
         Ok((_, primary)) => Some(primary.clone()),
         Err(fault) => {

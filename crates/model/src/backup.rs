@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::finding::Finding;
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, Endpoint, ServerUuid, ShardName};
@@ -85,6 +86,9 @@ pub struct BackupFacts {
     pub taken_at: DateTime<Utc>,
     /// Duration of the run, up to its commit.
     pub seconds: f64,
+    /// What speaks against its being the shard's data, as far as that was looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// How much data a backup is and cost.

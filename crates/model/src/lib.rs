@@ -22,6 +22,7 @@ pub mod invocation;
 pub mod orchestrator;
 pub mod plan;
 pub mod progress;
+pub mod proven;
 pub mod recovered;
 pub mod report;
 pub mod retention;

@@ -75,6 +75,9 @@ pub struct BackupReport {
     /// The EBS snapshots its data is in; nothing if it is in the repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ebs: Option<EbsSnapshots>,
+    /// What speaks against its being the shard's data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// Snapshots of EBS volumes that one backup is kept in.
@@ -466,6 +469,7 @@ mod tests {
             taken_at,
             seconds: 2.5,
             ebs: None,
+            findings: Vec::new(),
         }
     }
 

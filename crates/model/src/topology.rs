@@ -1,6 +1,7 @@
 //! The members of a shard, and which of them to back up.
 
 mod choose;
+mod fidelity;
 mod primary;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::ids::{Endpoint, ServerUuid};
 use crate::server::ServerVersion;
 
 pub use choose::{Locking, NoSource, choose_source};
+pub use fidelity::{Fidelity, doubt, fidelity_findings};
 pub use primary::{current_primary, errant};
 
 /// The part an instance plays in its shard.
@@ -55,8 +57,10 @@ pub struct Verdict {
 /// Why a member told nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unusable {
-    /// It could not be reached.
+    /// Nothing listens there, or no way leads there.
     Unreachable(String),
+    /// Whatever is there did not refuse the connection, and told nothing: it may live.
+    Silent(String),
     /// It refused the credentials, or they lack a grant.
     Denied(String),
     /// Another server answers there than the one that is meant.
@@ -67,6 +71,7 @@ impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "could not be reached: {why}"),
+            Self::Silent(why) => write!(f, "told nothing, but may live: {why}"),
             Self::Denied(why) => write!(f, "denied access: {why}"),
             Self::Mistaken(why) => write!(f, "is not the server that is meant: {why}"),
         }
@@ -94,6 +99,10 @@ pub struct InstanceState {
     pub semi_sync_replica: bool,
     /// What it replicates, if it does.
     pub replication: Option<Replication>,
+    /// What its settings leave out of its data or its binlog.
+    pub fidelity: Fidelity,
+    /// Its state in a replication group (Group Replication), if it is a member of one: `ONLINE`, …
+    pub group: Option<String>,
 }
 
 /// The state of an instance's (default) replication channel.

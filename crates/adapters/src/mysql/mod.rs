@@ -4,6 +4,7 @@ pub mod connect;
 pub mod dialect;
 pub mod error;
 pub mod facts;
+mod fidelity;
 pub mod findings;
 pub mod freeze;
 pub mod log;

@@ -6,6 +6,7 @@ use backstop_model::topology::InstanceState;
 use super::connect::Connection;
 use super::dialect::Dialect;
 use super::error::{Cause, SqlError};
+use super::fidelity::fidelity;
 use super::replication::replication;
 
 /// Asks an instance for its identity, its transactions and its replication.
@@ -32,8 +33,20 @@ pub async fn instance_state(session: &mut Connection) -> Result<InstanceState, S
         gtid_purged: gtids(session, &purged)?,
         semi_sync_replica: is_semi_sync_replica(&semi_sync),
         replication: replication(session, dialect).await?,
+        fidelity: fidelity(session, dialect).await?,
+        group: group(session).await?,
         version,
     })
+}
+
+/// Its state in a replication group; `None` where it is in none.
+async fn group(session: &mut Connection) -> Result<Option<String>, SqlError> {
+    session
+        .first(
+            "SELECT MEMBER_STATE FROM performance_schema.replication_group_members \
+             WHERE MEMBER_ID = @@server_uuid AND MEMBER_STATE <> 'OFFLINE'",
+        )
+        .await
 }
 
 /// A GTID set as the server prints it.

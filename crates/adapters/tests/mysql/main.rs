@@ -6,6 +6,7 @@
 mod certificates;
 mod connect;
 mod facts;
+mod fidelity;
 mod grants;
 mod gtid_arithmetic;
 mod members;

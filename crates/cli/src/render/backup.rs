@@ -15,6 +15,7 @@ impl Screen for BackupReport {
         let title = format!("Backup {} of shard {} {end}.", self.backup_id, self.shard);
         page.line(page.paint.strong(&title));
         page.fields(fields(self));
+        super::findings(page, &self.findings);
         page.next(&[
             format!("backstop backups {}                  lists what can be recovered", self.shard),
             format!("backstop recover {} --to latest --into DIR --join", self.shard),

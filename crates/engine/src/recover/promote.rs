@@ -32,11 +32,10 @@ pub(super) async fn promote(
     steps.again("promote", writable(r, session)).await
 }
 
-/// The members, if none of them answers or that is to be disregarded. One whose state could not be read for any other reason than that
-/// nobody is there has answered.
+/// The members, if all of them are gone or that is to be disregarded. Gone is only who refuses connections or cannot be routed to: one
+/// that hangs, or of which nothing is known, may write on.
 async fn alone(r: &Recover<'_>) -> Result<Vec<Member>> {
     let looked = r.topology.look().await;
-    let answers = |member: &&Member| !matches!(member.state, Err(Unusable::Unreachable(_)));
     let force = format!(
         "if the shard is lost all the same, give --force-as-primary {}; two primaries tear a shard apart",
         r.request.shard
@@ -51,19 +50,26 @@ async fn alone(r: &Recover<'_>) -> Result<Vec<Member>> {
             Err(fault.during("make sure that no member answers").hint(force))
         }
         (Ok(members), MembersThatAnswer::Refuse) => {
-            let names: Vec<String> =
-                members.iter().filter(answers).map(|member| member.endpoint.to_string()).collect();
-            if names.is_empty() {
+            let seen: Vec<String> = members.iter().filter_map(may_live).collect();
+            if seen.is_empty() {
                 return Ok(members);
             }
             let message = format!(
-                "make a new primary of shard {}: {} of its members {}",
+                "make a new primary of shard {}: not all of its members are lost: {}",
                 r.request.shard,
-                names.join(" and "),
-                if names.len() == 1 { "answers" } else { "answer" }
+                seen.join("; ")
             );
             Err(Fault::refused(message).hint(format!("recover with --join, or promote a member; {force}")))
         }
+    }
+}
+
+/// What was seen of a member that may live; `None` for one that is gone.
+fn may_live(member: &Member) -> Option<String> {
+    match &member.state {
+        Ok(_) => Some(format!("{} answers", member.endpoint)),
+        Err(Unusable::Unreachable(_)) => None,
+        Err(why) => Some(format!("{} {why}", member.endpoint)),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::fault::{Fault, Kind};
 use crate::freeze::OnPrimary;
 use crate::ids::Endpoint;
 
+use super::fidelity::lacks_by_filters;
 use super::primary::{current_primary, errant, primaries, silence_kind, states};
 use super::{Choice, InstanceState, Member, Rejection, Replication, Role, SourceRules};
 
@@ -149,8 +150,9 @@ impl<'a> Shard<'a> {
 
     /// Why an instance that fits by itself may not be used in its role.
     fn unusable(&self, role: Role, state: &InstanceState, rules: &SourceRules) -> Option<String> {
+        let lacks = lacks_by_filters(self.members, state);
         if role == Role::Primary {
-            return None;
+            return lacks;
         }
         if role == Role::Replica && !rules.any_replica {
             return Some("it is not the candidate and `source.any_replica` is false".to_owned());
@@ -160,6 +162,7 @@ impl<'a> Shard<'a> {
         };
         not_replicating(channel)
             .or_else(|| self.outside(channel))
+            .or(lacks)
             .or_else(|| lags(channel, rules.max_lag))
             .or_else(|| self.errant(state))
     }

@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod fidelity;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -32,6 +34,8 @@ fn primary(n: u16, executed: &str) -> Member {
         gtid_purged: GtidSet::new(),
         semi_sync_replica: false,
         replication: None,
+        fidelity: Fidelity::default(),
+        group: None,
     };
     Member { endpoint: endpoint(n), candidate: false, state: Ok(state), verdict: Verdict::default() }
 }
