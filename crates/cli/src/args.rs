@@ -109,6 +109,9 @@ pub enum Command {
     /// Say how every shard stands; exit code 1 when something needs attention
     #[command(after_help = help::STATUS)]
     Status(StatusArgs),
+    /// Say what a shard's name stands for
+    #[command(after_help = help::SHARD)]
+    Shard(ShardArgs),
     /// Print what runs a shard's schedule
     #[command(after_help = help::SCHEDULE)]
     Schedule(ScheduleArgs),
@@ -385,6 +388,28 @@ pub struct VerifyArgs {
 pub struct StatusArgs {
     /// Only this shard [default: all]
     pub shard: Option<ShardName>,
+}
+
+/// `shard`.
+#[derive(Debug, Clone, Args)]
+pub struct ShardArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: ShardCommand,
+}
+
+/// What can be done with a shard's name.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ShardCommand {
+    /// Give a shard's name to the history that its members have now: rebuilt from a dump, or reset on purpose
+    Adopt(AdoptArgs),
+}
+
+/// `shard adopt`.
+#[derive(Debug, Clone, Args)]
+pub struct AdoptArgs {
+    /// The shard
+    pub shard: ShardName,
 }
 
 /// `schedule`.

@@ -13,6 +13,7 @@ pub mod prune;
 pub mod rebuild;
 pub mod recover;
 pub mod schedule;
+pub mod shard;
 pub mod status;
 pub mod verify;
 
@@ -67,6 +68,7 @@ pub async fn run(line: &CommandLine, world: World, output: &Output) -> Result<En
         Command::Prune(args) => prune::run(args, &app(global, world)?, output).await,
         Command::Verify(args) => verify::run(args, &app(global, world)?, output).await,
         Command::Status(args) => status::run(args, &app(global, world)?, output).await,
+        Command::Shard(args) => shard::run(args, &app(global, world)?, output).await,
         Command::Schedule(args) => schedule::run(args, global, &app(global, world)?, output),
         Command::Completions(args) => completions::run(args, output),
     }

@@ -118,6 +118,14 @@ Examples:
     backstop status
     backstop status orders --json";
 
+/// `shard`.
+pub const SHARD: &str = "\
+A shard's name belongs to the history of its first backup. A backup of servers that have nothing to do with it is
+refused (exit code 20). If they are the shard all the same, adopt them; what is stored stays as it is.
+
+Examples:
+    backstop shard adopt orders";
+
 /// `schedule`.
 pub const SCHEDULE: &str = "\
 Prints a service and a timer for the shard's `schedule`, with the commands that install them.

@@ -10,6 +10,7 @@ mod prune;
 mod rebuild;
 mod recover;
 mod schedule;
+mod shard;
 mod status;
 mod verify;
 

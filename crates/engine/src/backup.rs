@@ -10,6 +10,7 @@ use std::time::Duration;
 use backstop_model::backup::{BackupFacts, BackupKind, Sizes, Source};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::{Finding, Severity};
+use backstop_model::identity::{Bound, Candidate};
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::progress::Progress;
 use backstop_model::proven::version_finding;
@@ -18,9 +19,9 @@ use backstop_model::topology::{Choice, doubt};
 use backstop_repo::{CatalogEntry, Reader, Repository, Storage, Stored, Writer};
 use chrono::{DateTime, Utc};
 
-use crate::ports::{Image, Instance, Instances, Opened, Taken};
-use crate::scan;
+use crate::ports::{Image, Instance, Instances, Opened, Schemas, Taken};
 use crate::world::World;
+use crate::{compare, scan};
 
 /// What a backup is made of.
 pub struct Backup<'a> {
@@ -34,6 +35,8 @@ pub struct Backup<'a> {
     pub choice: &'a Choice,
     /// Opens it.
     pub instances: &'a dyn Instances,
+    /// Asks it and the primary for their tables.
+    pub schemas: &'a dyn Schemas,
     /// Where backups go.
     pub repository: &'a Repository,
     /// Time, reporter, stop.
@@ -89,11 +92,14 @@ async fn story(
     if let Some(made) = already_made(writer.reader(), b.occasion, b.world).await? {
         return Ok(made);
     }
+    let mut findings = doubts(b);
+    findings.extend(belongs(b, writer.reader()).await?);
+    findings.extend(compared(b).await);
     let begun = (b.world.clock.now(), b.world.clock.monotonic());
     let taken = b.world.step("snapshot", instance.snapshots.take(run)).await?;
     let stored = b.world.step("store", store(b, instance, &taken, writer)).await?;
     let storage = stored.storage().clone();
-    let facts = facts(b, run, instance, &taken, begun);
+    let facts = facts(b, run, instance, &taken, begun, findings);
     let entry = b.world.step("commit", writer.commit(facts, stored)).await?;
     let state = complete(b, instance, &taken, writer).await?;
     Ok(BackupReport { ebs: ebs(storage, state), ..report(&entry) })
@@ -105,6 +111,7 @@ fn facts(
     instance: &Instance,
     taken: &Taken,
     begun: (DateTime<Utc>, Duration),
+    findings: Vec<Finding>,
 ) -> BackupFacts {
     BackupFacts {
         backup_id: run.clone(),
@@ -121,7 +128,8 @@ fn facts(
         started_at: begun.0,
         taken_at: taken.taken_at,
         seconds: (b.world.clock.monotonic() - begun.1).as_secs_f64(),
-        findings: doubts(b),
+        servers: b.choice.servers.clone(),
+        findings,
     }
 }
 
@@ -135,6 +143,27 @@ async fn open(b: &Backup<'_>) -> Result<Instance> {
             Ok(instance)
         })
         .await
+}
+
+/// Refuses a source that is of another history than the shard's backups. Under the claim, so that it is told from the newest one.
+async fn belongs(b: &Backup<'_>, reader: &Reader) -> Result<Option<Finding>> {
+    let (catalog, adopted) = tokio::try_join!(reader.catalog(), reader.adopted())?;
+    let bound = Bound { newest: catalog.last().map(|entry| &entry.facts), adopted: adopted.as_ref() };
+    let source = Candidate::from(b.choice);
+    bound.admit(b.shard, &source)?;
+    let gone_back = bound.gone_back(b.shard, &source);
+    gone_back.iter().for_each(|finding| b.world.reporter.notice(&finding.what));
+    Ok(gone_back)
+}
+
+/// What there is to say of its tables against the primary's. No backup fails for it.
+async fn compared(b: &Backup<'_>) -> Option<Finding> {
+    let finding = compare::tables(b.shard, b.choice, b.schemas).await?;
+    if finding.severity == Severity::Ok {
+        return None;
+    }
+    b.world.reporter.notice(&finding.what);
+    Some(finding)
 }
 
 /// What speaks against the source, and not enough to refuse it.

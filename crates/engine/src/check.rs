@@ -4,6 +4,7 @@ use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::OnPrimary;
 use backstop_model::freshness::freshness;
+use backstop_model::identity::{Bound, Candidate};
 use backstop_model::ids::ShardName;
 use backstop_model::proven::support_findings;
 use backstop_model::report::{Coverage, ShardChecked};
@@ -12,7 +13,8 @@ use backstop_model::topology::{Choice, Locking, SourceRules, choose_source, fide
 use backstop_repo::{CatalogEntry, Reader};
 
 use crate::archive::{Archived, check_archive};
-use crate::ports::{Instances, ServerPrograms, SourceInspection, Topology};
+use crate::compare;
+use crate::ports::{Instances, Schemas, ServerPrograms, SourceInspection, Topology};
 use crate::world::World;
 
 /// What checking a shard is made of.
@@ -39,6 +41,8 @@ pub struct Check<'a> {
     pub archived: Archived<'a>,
     /// Asks its primary for the settings that the archive depends on.
     pub sources: &'a dyn SourceInspection,
+    /// Asks its members for their tables.
+    pub schemas: &'a dyn Schemas,
     /// Time, reporter, stop.
     pub world: &'a World,
 }
@@ -53,11 +57,16 @@ pub async fn check(c: &Check<'_>) -> Result<ShardChecked> {
 
 async fn checked(c: &Check<'_>) -> ShardChecked {
     let mut findings = Vec::new();
-    if let Some(choice) = source(c, &mut findings).await {
-        instance(c, &choice, &mut findings).await;
-        program(c, &choice, &mut findings).await;
+    let choice = source(c, &mut findings).await;
+    if let Some(choice) = &choice {
+        instance(c, choice, &mut findings).await;
+        program(c, choice, &mut findings).await;
+        findings.extend(compare::tables(c.shard, choice, c.schemas).await);
     }
     let catalog = backups(c, &mut findings).await;
+    if let (Some(choice), Some(catalog)) = (&choice, &catalog) {
+        belongs(c, choice, catalog, &mut findings).await;
+    }
     archive(c, &mut findings).await;
     let coverage = match catalog {
         Some(catalog) => coverage(c, &catalog, &mut findings).await,
@@ -141,6 +150,18 @@ async fn backups(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Vec<Catal
             findings.push(problem("repository", &fault));
             None
         }
+    }
+}
+
+/// Whether the source is of the history that the shard's name belongs to.
+async fn belongs(c: &Check<'_>, choice: &Choice, catalog: &[CatalogEntry], findings: &mut Vec<Finding>) {
+    // What keeps the log from being read was told above.
+    let adopted = c.reader.adopted().await.unwrap_or_default();
+    let bound = Bound { newest: catalog.last().map(|entry| &entry.facts), adopted: adopted.as_ref() };
+    let source = Candidate::from(choice);
+    match bound.admit(c.shard, &source) {
+        Ok(()) => findings.extend(bound.gone_back(c.shard, &source)),
+        Err(fault) => findings.push(problem("another-history", &fault)),
     }
 }
 

@@ -1,9 +1,11 @@
 //! The stories (backup, recover, prune), and the ports they need. Knows no AWS, no SQL and no terminal.
 
+pub mod adopt;
 pub mod archive;
 pub mod backup;
 pub mod check;
 pub mod choose;
+pub mod compare;
 pub mod contents;
 pub mod find;
 pub mod freeze;

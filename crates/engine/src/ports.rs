@@ -19,6 +19,7 @@ use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, Endpoint, ShardName};
 use backstop_model::progress::Progress;
 use backstop_model::report::{TaggedBackup, VolumeState};
+use backstop_model::schema::Tables;
 use backstop_model::server::{Position, RecordedSettings};
 use backstop_model::topology::{Choice, Member};
 use chrono::{DateTime, Utc};
@@ -72,6 +73,13 @@ pub trait Topology: Send + Sync {
 pub trait SourceInspection: Send + Sync {
     /// What it says.
     async fn settings(&self, endpoint: &Endpoint) -> Result<SourceSettings>;
+}
+
+/// Asks a server which schemas and tables it has.
+#[async_trait]
+pub trait Schemas: Send + Sync {
+    /// What it has, once it has executed `after`: that is waited for some seconds only.
+    async fn tables(&self, endpoint: &Endpoint, after: &GtidSet) -> Result<Tables>;
 }
 
 /// Opens the instance that was chosen for a backup.

@@ -1,6 +1,7 @@
 //! One invocation: the event names a secret, the secret a shard, and the shard is backed up by the same story as everywhere.
 
 use backstop_adapters::mysql::connect::Connector;
+use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::topology::{Asked, Orchestrator};
 use backstop_aws::connect::Aws;
 use backstop_aws::ebs::Waits;
@@ -93,6 +94,7 @@ async fn run(
     let choosing = world.step("choose", choose(world, &*topology, rules));
     let choice = world.unless_stopped(choosing).await?;
     world.reporter.notice(&format!("backing up {}: {}", choice.endpoint, choice.reason));
+    let schemas = Primaries::new(connector.clone());
     let instances = Ec2Instances {
         aws: aws.in_region(&entry.region),
         connector,
@@ -110,6 +112,7 @@ async fn run(
         occasion: Some(occasion),
         choice: &choice,
         instances: &bounded,
+        schemas: &schemas,
         repository: &repository,
         world,
     };

@@ -86,6 +86,9 @@ pub struct BackupFacts {
     pub taken_at: DateTime<Utc>,
     /// Duration of the run, up to its commit.
     pub seconds: f64,
+    /// The members of the shard that told who they are: its name is bound to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerUuid>,
     /// What speaks against its being the shard's data, as far as that was looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,

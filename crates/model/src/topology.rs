@@ -154,6 +154,10 @@ pub struct Choice {
     pub reason: String,
     /// Who was not, and why.
     pub rejected: Vec<Rejection>,
+    /// Every member that told who it is.
+    pub servers: Vec<ServerUuid>,
+    /// Where the primary is, if one answered.
+    pub primary: Option<Endpoint>,
 }
 
 /// A member that was not chosen.

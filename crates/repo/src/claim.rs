@@ -57,7 +57,7 @@ pub(crate) async fn claim(log: &Log, operation: &str) -> Result<Claim> {
 }
 
 fn empty(log: &Log) -> State {
-    State { shard: log.shard.clone(), claim: None, backups: Vec::new(), condemned: Vec::new() }
+    State { shard: log.shard.clone(), claim: None, backups: Vec::new(), condemned: Vec::new(), adopted: None }
 }
 
 /// Refuses to build on a log whose end is missing: every holder leaves behind how long it was.

@@ -12,6 +12,7 @@
 use std::path::PathBuf;
 
 use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::identity::Adopted;
 use backstop_model::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub(crate) enum Event {
     Condemn { backups: Vec<BackupId> },
     /// Deleted backups were forgotten: their objects are removed from here on.
     Swept { backups: Vec<BackupId> },
+    /// Another history was given the shard's name on purpose.
+    Adopt,
     /// The holder gave the shard back.
     Release,
 }
@@ -66,6 +69,9 @@ pub(crate) struct State {
     /// Oldest first.
     pub(crate) backups: Vec<CatalogEntry>,
     pub(crate) condemned: Vec<Condemned>,
+    /// The history that was given the shard's name last, if one ever was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) adopted: Option<Adopted>,
 }
 
 /// The claim on a shard.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::identity::Adopted;
 use backstop_model::ids::BackupId;
 
 use crate::log::{Log, State};
@@ -34,6 +35,14 @@ impl Reader {
     /// As [`Reader::catalog`].
     pub async fn condemned(&self) -> Result<Vec<Condemned>> {
         Ok(self.state().await?.map(|state| state.condemned).unwrap_or_default())
+    }
+
+    /// The history that was given the shard's name on purpose, if one ever was.
+    ///
+    /// # Errors
+    /// As [`Reader::catalog`].
+    pub async fn adopted(&self) -> Result<Option<Adopted>> {
+        Ok(self.state().await?.and_then(|state| state.adopted))
     }
 
     /// Who has claimed the shard and not released it. It may be dead.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backstop_model::backup::{BackupFacts, Lineage, Sizes};
 use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::identity::Adopted;
 use backstop_model::ids::BackupId;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -189,6 +190,18 @@ impl Writer {
                 let entry = state.backups.remove(at);
                 state.condemned.push(Condemned { entry, at: now });
             }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives the shard's name to a history.
+    ///
+    /// # Errors
+    /// [`Kind::Held`] when another has claimed the shard since.
+    pub async fn adopt(&mut self, adopted: Adopted) -> Result<()> {
+        self.append(Event::Adopt, &|state| {
+            state.adopted = Some(adopted.clone());
             Ok(())
         })
         .await

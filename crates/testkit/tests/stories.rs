@@ -7,6 +7,7 @@ use std::sync::Arc;
 use backstop_adapters::instances::LocalInstances;
 use backstop_adapters::mysql::connect::Connector;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
+use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::topology::Members;
 use backstop_engine::backup::{Backup, backup};
 use backstop_engine::ports::{CheckDepth, Topology};
@@ -47,6 +48,7 @@ async fn back_up(shard: &Shard, repository: &Repository) -> BackupReport {
         occasion: None,
         choice: &choice,
         instances: &instances,
+        schemas: &Primaries::new(Connector::new(&shard.credentials())),
         repository,
         world: &world,
     };

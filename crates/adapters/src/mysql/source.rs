@@ -1,18 +1,21 @@
-//! The settings of a primary that its archive depends on.
+//! The settings of a primary that its archive depends on, and which tables a member has.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_engine::ports::SourceInspection;
+use backstop_engine::ports::{Schemas, SourceInspection};
 use backstop_model::archiving::{SemiSync, SourceSettings, Words};
 use backstop_model::fault::Result;
+use backstop_model::gtid::GtidSet;
 use backstop_model::ids::Endpoint;
+use backstop_model::schema::Tables;
 
 use super::connect::{Connection, Connector};
 use super::dialect::Dialect;
 use super::error::{Cause, SqlError};
 use super::facts::{is_plugin_active, variable};
+use super::tables;
 
 /// Asks primaries.
 pub struct Primaries {
@@ -33,6 +36,16 @@ impl SourceInspection for Primaries {
         let settings = settings(&mut session, endpoint).await?;
         session.close().await;
         Ok(settings)
+    }
+}
+
+#[async_trait]
+impl Schemas for Primaries {
+    async fn tables(&self, endpoint: &Endpoint, after: &GtidSet) -> Result<Tables> {
+        let mut session = self.connector.connect(endpoint).await?;
+        let tables = tables::names(&mut session, after).await;
+        session.close().await;
+        tables
     }
 }
 

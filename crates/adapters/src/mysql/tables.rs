@@ -1,14 +1,17 @@
-//! Checks the user tables of a server.
+//! Names and checks the user tables of a server.
 
 use std::time::Duration;
 
 use backstop_engine::ports::{CheckDepth, Reporter};
-use backstop_model::fault::Result;
+use backstop_model::fault::{Fault, Result};
 use backstop_model::finding::Finding;
+use backstop_model::gtid::GtidSet;
 use backstop_model::progress::{Progress, Unit};
+use backstop_model::schema::Tables;
 
 use super::connect::Connection;
-use super::dialect::quote_name;
+use super::dialect::{quote_name, quote_text};
+use super::state::gtids;
 
 /// Checking one table reads all of it.
 const DEADLINE: Duration = Duration::from_secs(24 * 3600);
@@ -18,6 +21,31 @@ pub const USER_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_
      WHERE TABLE_TYPE = 'BASE TABLE' \
      AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
      ORDER BY TABLE_SCHEMA, TABLE_NAME";
+
+/// The names of all schemas, and of all tables and views, but the server's own.
+const NAMES: &str = "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA \
+     WHERE SCHEMA_NAME NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
+     UNION ALL SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES \
+     WHERE TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')";
+
+/// How long a member is waited for, in seconds: a lagging one is not compared.
+const CATCH_UP: u32 = 5;
+
+/// Which schemas, tables and views a server has once it has executed `after`. The set that is told with them is read behind them.
+pub async fn names(session: &mut Connection, after: &GtidSet) -> Result<Tables> {
+    if !after.is_empty() {
+        let sql =
+            format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({}, {CATCH_UP})", quote_text(&after.to_string()));
+        if session.one::<Option<u8>>(&sql).await? != Some(0) {
+            let message =
+                format!("{} did not catch up with the primary within {CATCH_UP} s", session.address());
+            return Err(Fault::failed(message));
+        }
+    }
+    let names: Vec<String> = session.query(NAMES).await?;
+    let executed: String = session.one("SELECT @@GLOBAL.gtid_executed").await?;
+    Ok(Tables { names: names.into_iter().collect(), executed: gtids(session, &executed)? })
+}
 
 /// A row of `CHECK TABLE`: table, operation, kind of message, message.
 type Message = (String, String, String, Option<String>);

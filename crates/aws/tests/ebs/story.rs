@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstop_adapters::clock::SystemClock;
 use backstop_adapters::mysql::connect::Connector;
+use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::topology::Members;
 use backstop_aws::ebs::{EbsShelf, GTID, Waits};
 use backstop_aws::instances::Ec2Instances;
@@ -89,6 +90,7 @@ impl Fleet {
             occasion: None,
             choice: &choice,
             instances: &instances,
+            schemas: &Primaries::new(Connector::new(&self.host.shard.credentials())),
             repository: &self.repository,
             world: &world(),
         };

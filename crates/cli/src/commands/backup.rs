@@ -47,6 +47,7 @@ pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<B
         occasion: None,
         choice: &choice,
         instances: &*instances,
+        schemas: &app.primaries(settings)?,
         repository: &repository,
         world: &app.world,
     };

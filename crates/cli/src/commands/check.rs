@@ -62,6 +62,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         reader: &repository.reader(&shard),
         archived: app.archived(settings, repository.archive(&shard)),
         sources: &app.primaries(settings)?,
+        schemas: &app.primaries(settings)?,
         world: &app.world,
     };
     let mut checked = check::check(&story).await?;

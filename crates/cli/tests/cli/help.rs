@@ -2,7 +2,7 @@
 
 use crate::{run, stdout};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "demo",
     "check",
     "backup",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 11] = [
     "prune",
     "verify",
     "status",
+    "shard",
     "schedule",
     "completions",
 ];

@@ -256,7 +256,9 @@ fn choice(shard: &Shard<'_>, fit: &Fit<'_>, rejected: Vec<Rejection>, locking: L
         }
         _ => {}
     }
-    Choice { endpoint, state: fit.state.clone(), role, reason, rejected }
+    let primary = shard.primary.map(|(endpoint, _)| endpoint.clone());
+    let servers = states(shard.members).map(|(_, state)| state.server_uuid).collect();
+    Choice { endpoint, state: fit.state.clone(), role, reason, rejected, servers, primary }
 }
 
 fn described(rejection: &Rejection) -> String {

@@ -132,6 +132,7 @@ pub fn facts(id: BackupId) -> BackupFacts {
         started_at: at,
         taken_at: at,
         seconds: 1.5,
+        servers: Vec::new(),
         findings: Vec::new(),
     }
 }

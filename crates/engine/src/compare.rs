@@ -1,0 +1,42 @@
+//! Whether the member that is backed up has the primary's tables: GTID sets that are equal do not tell.
+
+use backstop_model::fault::Result;
+use backstop_model::finding::Finding;
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::{Endpoint, ShardName};
+use backstop_model::schema::{Difference, not_compared};
+use backstop_model::topology::{Choice, Role};
+
+use crate::ports::Schemas;
+
+/// Compares the names of the chosen member's schemas and tables with the primary's, once the member has what the primary had executed. A
+/// difference counts if it is seen twice. Nothing is said of the primary itself; where it cannot be done, that is said.
+pub async fn tables(shard: &ShardName, choice: &Choice, schemas: &dyn Schemas) -> Option<Finding> {
+    let member = &choice.endpoint;
+    if choice.role == Role::Primary {
+        return None;
+    }
+    let Some(primary) = &choice.primary else {
+        return Some(not_compared(member, "no primary answered"));
+    };
+    Some(match differences(schemas, primary, member).await {
+        Ok(difference) => difference.finding(shard, member, primary),
+        Err(fault) => not_compared(member, &fault.message),
+    })
+}
+
+async fn differences(schemas: &dyn Schemas, primary: &Endpoint, member: &Endpoint) -> Result<Difference> {
+    let first = difference(schemas, primary, member).await?;
+    if first.is_empty() {
+        return Ok(first);
+    }
+    Ok(first.and(&difference(schemas, primary, member).await?))
+}
+
+async fn difference(schemas: &dyn Schemas, primary: &Endpoint, member: &Endpoint) -> Result<Difference> {
+    let nothing = GtidSet::new();
+    let before = schemas.tables(primary, &nothing).await?;
+    let of_member = schemas.tables(member, &before.executed).await?;
+    let after = schemas.tables(primary, &nothing).await?;
+    Ok(Difference::between(&before, &of_member, &after))
+}
