@@ -8,6 +8,7 @@
 mod dice;
 mod failing;
 mod harm;
+mod identity;
 mod kill_backup;
 mod kill_random;
 mod kill_recover;

@@ -41,6 +41,7 @@ async fn shards_are_backed_up_and_rebuilt_as_they_are() {
         assert_eq!(rebuilt.value(sql).await, wanted, "{sql}");
     }
     drop(rebuilt);
+    a_drifted_candidate_is_told(&shard, &backstop).await;
     an_errant_candidate_is_left_out(&shard, &backstop).await;
     nothing_left(&shard, &backstop).await;
 }
@@ -56,6 +57,21 @@ async fn foreign_tables_are_refused(shard: &Shard, backstop: &Backstop) {
     assert_eq!(backstop.backups().await, Vec::<String>::new());
     shard.primary().run(&["DROP TABLE shop.old"]).await;
     shard.settle().await;
+}
+
+/// A table that no GTID tells of.
+async fn a_drifted_candidate_is_told(shard: &Shard, backstop: &Backstop) {
+    let drift = async |sql: &str| {
+        let open = ["SET GLOBAL super_read_only = OFF", "SET sql_log_bin = 0", sql];
+        shard.candidate().run(&[&open[..], &["SET GLOBAL super_read_only = ON"]].concat()).await;
+    };
+    drift("CREATE TABLE shop.drifted (id INT PRIMARY KEY)").await;
+    let check = backstop.run("--json check orders").await;
+    assert!(check.out.contains("tables-differ") && check.status.code() == Some(1), "{check}");
+    let backup = backstop.json("backup orders").await;
+    assert_eq!(backup["findings"][0]["code"], "tables-differ", "{backup}");
+    assert!(backup["findings"][0]["what"].as_str().unwrap().contains("shop.drifted"), "{backup}");
+    drift("DROP TABLE shop.drifted").await;
 }
 
 /// A transaction that the primary does not have makes a candidate unfit; the reason names it.

@@ -119,7 +119,7 @@ pub(super) fn next_steps(r: &Recover<'_>, options: &str, port: u16) -> Vec<Strin
             "it takes writes, on 127.0.0.1:{port} only: set bind_address in {options} and restart it to serve clients"
         ),
         format!("name it in the shard's `members` in place of those that were lost, then start `backstop archive {shard}`"),
-        format!("back it up (`backstop backup {shard}`), and make replicas: `backstop recover {shard} --to latest --into DIR --join`"),
+        format!("back it up (`backstop backup {shard}`; `backstop shard adopt {shard}` first, if it is refused for a moment that was left behind on purpose), and make replicas: `backstop recover {shard} --to latest --into DIR --join`"),
         "if orchestrator watches the shard: `orchestrator-client -c forget-cluster -alias CLUSTER`, then `orchestrator-client -c discover -i HOST:PORT` with this server".to_owned(),
         "its events do not fire and semi-synchronous replication is off: set event_scheduler and run `backstop check --fix` when replicas follow".to_owned(),
         "keep the lost servers from coming back: one that starts again is a second primary".to_owned(),
