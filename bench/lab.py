@@ -261,6 +261,7 @@ class Shard:
         self.config.write_text(f"""
 [repository]
 url = "file://{self.repository}"
+create = "if-empty"
 
 [mysql]
 server = "{server.tools / 'mysqld'}"

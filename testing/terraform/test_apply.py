@@ -171,7 +171,8 @@ def test_a_shards_backup_is_set_up_and_leaves_nothing(old_bench, moto, site, tmp
     assert sorted(made["roles"]) == ["backstop-orders-function", "backstop-orders-prune", "backstop-orders-scheduler"]
     assert sorted(made["endpoints"]) == [f"com.amazonaws.{REGION}.{one}" for one in ("ec2", "s3", "secretsmanager")]
     function = moto.client("lambda").get_function_configuration(FunctionName="backstop-orders")
-    assert function["Environment"]["Variables"] == {"BACKSTOP_REPOSITORY": f"s3://{bucket}/orders"}
+    assert function["Environment"]["Variables"] == {
+        "BACKSTOP_REPOSITORY": f"s3://{bucket}/orders", "BACKSTOP_REPOSITORY_CREATE": "if-empty"}
     assert set(function["VpcConfig"]["SubnetIds"]) == set(site["subnets"].values())
     policy = moto.client("iam").get_role_policy(RoleName="backstop-orders-function", PolicyName="backup")["PolicyDocument"]
     sids = [one["Sid"] for one in policy["Statement"]]

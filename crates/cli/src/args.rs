@@ -79,6 +79,9 @@ pub enum Command {
     /// Show the main job on a real shard of its own: back up under load, lose a server, rebuild it
     #[command(after_help = help::DEMO)]
     Demo(DemoArgs),
+    /// Make the repository, which backups are kept in; nothing is changed where there is one
+    #[command(after_help = help::INIT)]
+    Init,
     /// Say whether shards can be backed up and recovered, and what to do if not
     #[command(after_help = help::CHECK)]
     Check(CheckArgs),

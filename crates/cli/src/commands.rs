@@ -8,6 +8,7 @@ pub mod completions;
 pub mod demo;
 pub mod find;
 mod fix;
+pub mod init;
 pub mod plan;
 pub mod prune;
 pub mod rebuild;
@@ -35,6 +36,8 @@ pub enum Ended {
     Well,
     /// What it looked at needs attention.
     Attention,
+    /// There is no repository yet.
+    Absent,
     /// What it looked at is damaged.
     Damaged,
 }
@@ -45,6 +48,7 @@ impl Ended {
         match self {
             Self::Well => 0,
             Self::Attention => Kind::Failed.exit_code(),
+            Self::Absent => Kind::NotRecoverable.exit_code(),
             Self::Damaged => Kind::Damaged.exit_code(),
         }
     }
@@ -58,6 +62,7 @@ pub async fn run(line: &CommandLine, world: World, output: &Output) -> Result<En
     let global = &line.global;
     match &line.command {
         Command::Demo(args) => demo::run(args, global, world, output).await,
+        Command::Init => init::run(&app(global, world)?, output).await,
         Command::Check(args) => check::run(args, &app(global, world)?, output).await,
         Command::Backup(args) => backup::run(args, &app(global, world)?, output).await,
         Command::Backups(args) => backups::run(args, &app(global, world)?, output).await,

@@ -16,8 +16,8 @@ use backstop_model::credentials::Credentials;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
 use backstop_model::settings::{
-    Document, ProviderWish, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings,
-    TopologySettings,
+    CreateRepository, Document, ProviderWish, RepositorySettings, RepositoryUrl, Settings, ShardSettings,
+    SnapshotSettings, TopologySettings,
 };
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, S3Access};
 
@@ -64,17 +64,57 @@ impl App {
         })
     }
 
-    /// The repository.
+    /// The repository, which must be there.
     ///
     /// # Errors
     /// As [`Repository::open`], and when a secret cannot be read.
     pub async fn repository(&self) -> Result<Repository> {
+        let (location, key) = self.place()?;
+        let there = Location { create: CreateRepository::Never, ..location };
+        Repository::open(&there, key.as_ref()).await
+    }
+
+    /// The repository for a command whose claim makes it where the configuration lets it.
+    ///
+    /// # Errors
+    /// As [`App::repository`].
+    pub async fn repository_or_new(&self) -> Result<Repository> {
+        let (location, key) = self.place()?;
+        Repository::open(&location, key.as_ref()).await
+    }
+
+    /// The repository, or a place for one: for `check`, which says what is missing.
+    ///
+    /// # Errors
+    /// As [`App::repository`], but for a repository that is not there.
+    pub async fn repository_if_any(&self) -> Result<Repository> {
+        let (location, key) = self.place()?;
+        match Repository::open(&location, key.as_ref()).await {
+            Err(fault) if fault.kind == Kind::NotRecoverable => {
+                let place = Location { create: CreateRepository::IfEmpty, id: None, ..location };
+                Repository::open(&place, key.as_ref()).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// Makes the repository if there is none. True if it was made now.
+    ///
+    /// # Errors
+    /// As [`Repository::init`], and when a secret cannot be read.
+    pub async fn make_repository(&self) -> Result<(Repository, bool)> {
+        let (location, key) = self.place()?;
+        Repository::init(&location, key.as_ref()).await
+    }
+
+    /// Where the repository is, and its key.
+    fn place(&self) -> Result<(Location, Option<RepoKey>)> {
         let settings = &self.settings.repository;
         let key = match &settings.encryption_key {
             Some(reference) => Some(RepoKey::parse(&secrets::resolve(reference)?)?),
             None => None,
         };
-        Repository::open(&location(settings)?, key.as_ref()).await
+        Ok((location(settings)?, key))
     }
 
     /// A shard's credentials.
@@ -224,8 +264,11 @@ fn read(file: &Path) -> Result<String> {
 }
 
 fn location(settings: &RepositorySettings) -> Result<Location> {
+    let RepositorySettings { create, id, .. } = *settings;
     let s3 = match &settings.url {
-        RepositoryUrl::File { path } => return Ok(Location::new(format!("file://{}", path.display()))),
+        RepositoryUrl::File { path } => {
+            return Ok(Location { create, id, ..Location::new(format!("file://{}", path.display())) });
+        }
         RepositoryUrl::S3(s3) => s3,
     };
     let credentials = s3.credentials.as_ref().map(secrets::store_credentials).transpose()?;
@@ -237,5 +280,5 @@ fn location(settings: &RepositorySettings) -> Result<Location> {
         access.secret_access_key = Some(credentials.secret_access_key);
         access.session_token = credentials.session_token;
     }
-    Ok(Location { url, s3: access })
+    Ok(Location { url, s3: access, create, id })
 }

@@ -8,12 +8,13 @@ BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD=3s) or with --set. Secrets only by reference 
 Exit codes:
     0  done                                  12  access was denied
     1  it did not work; status: attention    20  a guard refused; nothing was touched
-    2  wrong arguments or configuration      21  that moment cannot be recovered, or no backup yet
+    2  wrong arguments or configuration      21  that moment cannot be recovered, or no backup or repository yet
    10  the store cannot be reached           22  stored data is damaged
    11  another run holds the shard          130  interrupted
 
 Examples:
     backstop demo                    see it work, on servers of its own
+    backstop init                    make the repository
     backstop check orders            can this shard be backed up and recovered?
     backstop backup orders
     backstop recover orders --to latest --into /var/lib/mysql-new --join";
@@ -27,6 +28,15 @@ Examples:
     backstop demo
     backstop demo --keep             leaves the servers running, to look around
     backstop demo --json";
+
+/// `init`.
+pub const INIT: &str = "\
+Once for each repository. No other command makes one, but for a first backup or archive where the configuration says
+repository.create = \"if-empty\": a volume that is not mounted is never taken for an empty repository.
+
+Examples:
+    backstop init
+    backstop init --repository file:///srv/backstop --json";
 
 /// `check`.
 pub const CHECK: &str = "\

@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod demo;
 mod find;
+mod init;
 mod plan;
 mod prune;
 mod rebuild;

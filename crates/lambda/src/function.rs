@@ -15,13 +15,14 @@ use backstop_model::entry::ShardEntry;
 use backstop_model::fault::{Context as _, Fault, Kind, Result};
 use backstop_model::invocation::{CLEANING, Invocation};
 use backstop_model::report::{BackupReport, FaultReport, Versioned};
-use backstop_model::settings::{RepositoryUrl, TopologySettings};
+use backstop_model::settings::{CreateRepository, RepositoryUrl, TopologySettings, repository_id};
 use backstop_model::topology::Locking;
 use backstop_repo::{Location, RepoKey, Repository, S3Access};
 use lambda_runtime::{Context, Diagnostic};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::bounded::Bounded;
 use crate::deadline::Deadline;
@@ -29,6 +30,10 @@ use crate::narrate;
 
 /// Where backups are kept if the secret does not say.
 const REPOSITORY: &str = "BACKSTOP_REPOSITORY";
+/// Whether the first backup makes it: `if-empty`.
+const CREATE: &str = "BACKSTOP_REPOSITORY_CREATE";
+/// The only repository that is accepted there.
+const ID: &str = "BACKSTOP_REPOSITORY_ID";
 
 /// What Lambda is told when an invocation fails.
 #[derive(Debug)]
@@ -137,7 +142,23 @@ async fn repository(entry: &ShardEntry) -> Result<Repository> {
     let region = known.is_none().then(|| entry.region.clone());
     let s3 = S3Access { endpoint: variable("AWS_ENDPOINT_URL_S3"), region, ..S3Access::default() };
     let key = entry.encryption_key.as_ref().map(RepoKey::parse).transpose()?;
-    Repository::open(&Location { url: entry.repository.to_string(), s3 }, key.as_ref()).await
+    let (create, id) = (create()?, id()?);
+    Repository::open(&Location { url: entry.repository.to_string(), s3, create, id }, key.as_ref()).await
+}
+
+fn create() -> Result<CreateRepository> {
+    match variable(CREATE).as_deref() {
+        None | Some("never") => Ok(CreateRepository::Never),
+        Some("if-empty") => Ok(CreateRepository::IfEmpty),
+        Some(other) => {
+            Err(Fault::new(Kind::Usage, format!("{CREATE}: `{other}` is not one of never, if-empty")))
+        }
+    }
+}
+
+fn id() -> Result<Option<Uuid>> {
+    let read = |text: String| repository_id(&text).fault(Kind::Usage, ID);
+    variable(ID).map(read).transpose()
 }
 
 fn topology(entry: &ShardEntry, connector: Connector, world: &World) -> Result<Box<dyn Topology>> {

@@ -5,6 +5,7 @@
 mod archive;
 mod fault;
 mod find;
+mod init;
 mod status;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use crate::retention::Vote;
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use fault::FaultReport;
 pub use find::{ChangeKind, FindReport, Found, SearchedPart, TableRows};
+pub use init::InitReport;
 pub use status::{Coverage, Gap, LeftLine, ShardStatus, StatusReport, Window, rpo_seconds};
 
 /// The version of all JSON that commands print.

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::freeze::FreezeRules;
 use crate::ids::{Endpoint, ShardName};
 use crate::retention::Retention;
@@ -28,6 +30,7 @@ pub use faults::{ConfigFault, ConfigFaults, Origin};
 pub use keys::variable_name;
 pub use recovery::RecoverySettings;
 pub(crate) use table::{Found, Table};
+pub use understand::repository_id;
 pub(crate) use understand::{freeze, not_empty, volume, web_address};
 pub use volume::VolumeHint;
 
@@ -55,8 +58,22 @@ pub struct Settings {
 pub struct RepositorySettings {
     /// Where it is.
     pub url: RepositoryUrl,
+    /// Who makes it.
+    pub create: CreateRepository,
+    /// The only one that is accepted there; `None`: any.
+    pub id: Option<Uuid>,
     /// Encrypts everything stored if set: the reference leads to the key's text.
     pub encryption_key: Option<SecretRef>,
+}
+
+/// `repository.create`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CreateRepository {
+    /// `backstop init`, and nothing else.
+    #[default]
+    Never,
+    /// Also the first backup, and the first start of the archiver, where nothing is stored yet.
+    IfEmpty,
 }
 
 /// `repository.url` with the options that belong to its kind.

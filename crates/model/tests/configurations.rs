@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_model::settings::{
-    ArchiveAck, Document, ProviderWish, RepositoryUrl, SecretRef, Settings, TopologySettings, parse,
+    ArchiveAck, CreateRepository, Document, ProviderWish, RepositoryUrl, SecretRef, Settings,
+    TopologySettings, parse,
 };
 
 fn samples(kind: &str) -> Vec<PathBuf> {
@@ -62,6 +63,8 @@ fn every_key_arrives() {
     assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("backups", "mysql/production"));
     assert_eq!(s3.endpoint.as_deref(), Some("https://minio.example:9000"));
     assert_eq!(s3.credentials, Some(SecretRef::Env("BACKUP_STORE".into())));
+    assert_eq!(settings.repository.create, CreateRepository::IfEmpty);
+    assert_eq!(settings.repository.id.unwrap().to_string(), "6f1c9a52-8a3e-4b0f-9c4e-2f0d6b7a1e55");
     let orders = &settings.shards[&"orders".parse().unwrap()];
     assert_eq!(orders.freeze.hold, Duration::from_millis(1500));
     assert!(orders.freeze.kill_blockers && !orders.source.any_replica);

@@ -9,6 +9,7 @@ mod claim;
 mod done_list;
 mod extents;
 mod fingerprints;
+mod held;
 mod keys;
 mod location;
 mod log;

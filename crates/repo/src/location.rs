@@ -1,6 +1,8 @@
 //! Where a repository is.
 
+use backstop_model::settings::CreateRepository;
 use secrecy::SecretString;
+use uuid::Uuid;
 
 /// Where a repository is: its URL, and how to get at it.
 #[derive(Debug, Clone)]
@@ -9,6 +11,10 @@ pub struct Location {
     pub url: String,
     /// Ignored for `file://`.
     pub s3: S3Access,
+    /// Whether the first claim may make it.
+    pub create: CreateRepository,
+    /// The only repository that is accepted there; `None`: any.
+    pub id: Option<Uuid>,
 }
 
 /// How to reach an S3-compatible store. What is `None` is taken from the usual `AWS_…` variables.
@@ -27,8 +33,15 @@ pub struct S3Access {
 }
 
 impl Location {
-    /// A location of which everything but the URL comes from the environment.
+    /// A location of which everything but the URL comes from the environment. There must be a repository.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), s3: S3Access::default() }
+        let (s3, create) = (S3Access::default(), CreateRepository::Never);
+        Self { url: url.into(), s3, create, id: None }
+    }
+
+    /// The same, where the first claim makes the repository if nothing is stored yet.
+    #[must_use]
+    pub fn or_new(self) -> Self {
+        Self { create: CreateRepository::IfEmpty, ..self }
     }
 }

@@ -9,8 +9,6 @@
     reason = "entries are stamped and told apart below the port of the stories"
 )]
 
-use std::path::PathBuf;
-
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::identity::Adopted;
 use backstop_model::ids::{BackupId, ShardName};
@@ -19,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::catalog::{CatalogEntry, Condemned, Holder};
+use crate::held::Held;
 use crate::keys::{self, ShardKeys};
 use crate::object::{Expected, ObjectFault, ObjectKind};
 use crate::shelf::{Created, Shelf};
@@ -89,7 +88,7 @@ pub(crate) struct Log {
     pub(crate) keys: ShardKeys,
     pub(crate) shard: ShardName,
     /// The repository's directory, if it is in one.
-    pub(crate) directory: Option<PathBuf>,
+    pub(crate) held: Option<Held>,
 }
 
 /// The newest entry, and what was passed over to find it.

@@ -4,16 +4,20 @@ use std::sync::{Arc, RwLock};
 
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
+use backstop_model::settings::CreateRepository;
 use object_store::ObjectStore;
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 
 use crate::claim::{self, Life};
+use crate::held::Held;
 use crate::keys::{SHARDS, ShardKeys};
 use crate::log::Log;
 use crate::root::{self, Kept};
 use crate::seal::Seal;
 use crate::shelf::Shelf;
-use crate::{ArchiveReader, ArchiveWriter, Location, Reader, RepoKey, Writer, archive, probe, staged, store};
+use crate::store::Reached;
+use crate::{ArchiveReader, ArchiveWriter, Location, Reader, RepoKey, Writer, archive, probe, store};
 
 /// An opened repository.
 #[derive(Clone)]
@@ -23,48 +27,103 @@ pub struct Repository {
 
 struct Shared {
     store: Arc<dyn ObjectStore>,
+    /// The directory it is in, if it is in one.
+    held: Option<Held>,
     /// `None` for a store that was handed in.
     location: Option<Location>,
     key: Option<RepoKey>,
     /// `None` while nothing is stored.
-    seal: RwLock<Option<Seal>>,
+    found: RwLock<Option<Found>>,
     probed: OnceCell<()>,
 }
 
+/// How a repository was found.
+#[derive(Clone)]
+struct Found {
+    seal: Seal,
+    /// `None` where only its root object is lost.
+    id: Option<Uuid>,
+}
+
 impl Repository {
-    /// Opens a repository. An empty or absent one is no error: the first claim makes it.
+    /// Opens a repository. Where there is none, that is no error only if the location lets the first claim make it.
     ///
     /// # Errors
+    /// [`Kind::NotRecoverable`] when there is none; [`Kind::Refused`] when it is another than the location names;
     /// [`Kind::Usage`] for a malformed location, a missing or a wrong key, or a key for a repository that is
     /// not encrypted; [`Kind::Store`] when the bucket is missing or cannot be reached; [`Kind::Denied`] when
     /// access is denied.
     pub async fn open(location: &Location, key: Option<&RepoKey>) -> Result<Self> {
-        let store = store::connect(location)?;
-        Self::look(store, Some(location.clone()), key)
-            .await
-            .map_err(|fault| fault.during(format_args!("open repository {}", location.url)))
+        let opened = async {
+            let repository = Self::look(store::connect(location)?, Some(location.clone()), key).await?;
+            match (repository.exists(), location.create, location.id) {
+                (false, CreateRepository::IfEmpty, None) => Ok(repository),
+                (false, ..) => Err(absent(location)),
+                (true, ..) => repository.expect(location).map(|()| repository),
+            }
+        };
+        opened.await.map_err(|fault| fault.during(format_args!("open repository {}", location.url)))
     }
 
-    /// Opens a repository on any store: for tests, and for stores that are reached another way.
+    /// Makes a repository where there is none, and opens it. True if it was made now.
+    ///
+    /// # Errors
+    /// As [`Repository::open`]; where the location names one that is not there, none is made.
+    pub async fn init(location: &Location, key: Option<&RepoKey>) -> Result<(Self, bool)> {
+        let create = if location.id.is_some() { CreateRepository::Never } else { CreateRepository::IfEmpty };
+        let repository = Self::open(&Location { create, ..location.clone() }, key).await?;
+        if repository.exists() {
+            return Ok((repository, false));
+        }
+        let made = repository.made().await;
+        made.map_err(|fault| fault.during(format_args!("make repository {}", location.url)))?;
+        Ok((repository, true))
+    }
+
+    /// What tells it from any other. `None` while nothing is stored, and where its root object is lost.
+    pub fn id(&self) -> Option<Uuid> {
+        self.found().and_then(|found| found.id)
+    }
+
+    /// True if there is one: false until the first claim makes it.
+    pub fn exists(&self) -> bool {
+        self.found().is_some()
+    }
+
+    /// Opens a repository on any store, or makes it at the first claim: for tests, and for stores that are reached another way.
     ///
     /// # Errors
     /// As [`Repository::open`].
     pub async fn on(store: Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<Self> {
-        Self::look(store, None, key).await
+        Self::look(Reached { store, held: None }, None, key).await
     }
 
     async fn look(
-        store: Arc<dyn ObjectStore>,
+        Reached { store, held }: Reached,
         location: Option<Location>,
         key: Option<&RepoKey>,
     ) -> Result<Self> {
-        let seal = match root::look(&store, key).await? {
-            Kept::Sealed(seal) => Some(seal),
+        let found = match root::look(&store, key).await? {
+            Kept::Sealed(seal, id) => Some(Found { seal, id }),
             Kept::Nothing => None,
         };
-        let shared =
-            Shared { store, location, key: key.cloned(), seal: RwLock::new(seal), probed: OnceCell::new() };
+        if let (Some(held), Some(found)) = (&held, &found) {
+            held.expect(found.id);
+        }
+        let (key, found) = (key.cloned(), RwLock::new(found));
+        let shared = Shared { store, held, location, key, found, probed: OnceCell::new() };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Ok unless the location names another repository than this.
+    fn expect(&self, location: &Location) -> Result<()> {
+        match (location.id, self.id()) {
+            (Some(named), Some(id)) if named != id => Err(Fault::refused(format!(
+                "it is repository {id}, and the configuration names {named}"
+            ))
+            .hint("correct `repository.url`, or `repository.id` if this one is meant; is another volume mounted there?")),
+            _ => Ok(()),
+        }
     }
 
     /// A reader of one shard. It needs read access only.
@@ -141,28 +200,55 @@ impl Repository {
     /// Makes sure that it exists and that its store can be written to safely.
     async fn made(&self) -> Result<Seal> {
         let plain = Shelf { store: self.shared.store.clone(), seal: Seal::Plain };
+        let probed = || self.shared.probed.get_or_try_init(|| probe::probe(&plain));
+        if let Some(found) = self.found() {
+            let id = root::id(&self.shared.store).await?;
+            if found.id.is_some_and(|known| known != id) {
+                return Err(Fault::refused(format!("write to the repository: {id} is in its place"))
+                    .hint("see what is mounted there, and begin again"));
+            }
+            probed().await?;
+            return Ok(found.seal);
+        }
         if let Some(location) = &self.shared.location {
             store::make_directory(location)?;
         }
-        self.shared.probed.get_or_try_init(|| probe::probe(&plain)).await?;
-        if let Some(seal) = self.seal() {
-            root::check(&self.shared.store).await?;
-            return Ok(seal);
+        probed().await?;
+        let (seal, id) = root::make(&self.shared.store, self.shared.key.as_ref()).await?;
+        if let Some(held) = &self.shared.held {
+            held.expect(id);
         }
-        let seal = root::make(&self.shared.store, self.shared.key.as_ref()).await?;
-        if let Ok(mut known) = self.shared.seal.write() {
-            *known = Some(seal.clone());
+        if let Ok(mut known) = self.shared.found.write() {
+            *known = Some(Found { seal: seal.clone(), id });
         }
         Ok(seal)
     }
 
+    fn found(&self) -> Option<Found> {
+        self.shared.found.read().ok().and_then(|found| found.clone())
+    }
+
     fn seal(&self) -> Option<Seal> {
-        self.shared.seal.read().ok().and_then(|seal| seal.clone())
+        self.found().map(|found| found.seal)
     }
 
     fn log(&self, shard: &ShardName, seal: Seal) -> Log {
         let keys = ShardKeys::new(shard, &seal);
-        let directory = self.shared.location.as_ref().and_then(|location| staged::directory(&location.url));
-        Log { shelf: Shelf { store: self.shared.store.clone(), seal }, keys, shard: shard.clone(), directory }
+        let held = self.shared.held.clone();
+        Log { shelf: Shelf { store: self.shared.store.clone(), seal }, keys, shard: shard.clone(), held }
     }
+}
+
+fn absent(location: &Location) -> Fault {
+    let message = match location.id {
+        Some(id) => format!("there is none, and the configuration names {id}"),
+        None => "there is none".to_owned(),
+    };
+    let is_file = location.url.starts_with("file://");
+    Fault::new(Kind::NotRecoverable, message).hint(match (location.id, is_file) {
+        (Some(_), true) => "is its volume mounted? (`repository.id` keeps another from being made)",
+        (Some(_), false) => "correct `repository.url` (`repository.id` keeps another from being made)",
+        (None, true) => "`backstop init` makes it; if there was one, is its volume mounted?",
+        (None, false) => "`backstop init` makes it; if there was one, correct `repository.url`",
+    })
 }

@@ -15,7 +15,7 @@ use crate::object::{Expected, ObjectFault, ObjectKind};
 use crate::seal::{DataKey, Seal, decrypt, digest, encrypt, hex};
 use crate::shelf::{Created, Shelf};
 
-/// The object `backstop`: created once, by the first claim. Two first claims with different keys would
+/// The object `backstop`: created once, when the repository is made. Two who make it with different keys would
 /// both create it; one of them finds that it has not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Root {
@@ -34,8 +34,8 @@ struct Wrapped {
 
 /// What is known when a repository is opened.
 pub(crate) enum Kept {
-    /// It exists.
-    Sealed(Seal),
+    /// It exists. Its id is not known where only the root object is lost.
+    Sealed(Seal, Option<Uuid>),
     /// Nothing is stored yet.
     Nothing,
 }
@@ -56,8 +56,9 @@ pub(crate) async fn look(store: &Arc<dyn ObjectStore>, key: Option<&RepoKey>) ->
             shelf.has_any(KEYS).await?
         }
     };
+    let id = root.as_ref().ok().map(|root| root.repository);
     match (encrypted, key) {
-        (false, None) => Ok(Kept::Sealed(Seal::Plain)),
+        (false, None) => Ok(Kept::Sealed(Seal::Plain, id)),
         (true, Some(key)) => {
             let data = unwrap(&shelf, key).await?;
             let named = root.ok().and_then(|root| root.data_key);
@@ -65,7 +66,7 @@ pub(crate) async fn look(store: &Arc<dyn ObjectStore>, key: Option<&RepoKey>) ->
             if named.is_some_and(|named| named != hex(&seal.key_id())) {
                 return Err(wrong_key("the key wraps another data key than the repository's"));
             }
-            Ok(Kept::Sealed(seal))
+            Ok(Kept::Sealed(seal, id))
         }
         (true, None) => Err(Fault::new(Kind::Usage, "the repository is encrypted, and no key is configured")
             .hint("set `repository.encryption_key`")),
@@ -78,7 +79,10 @@ pub(crate) async fn look(store: &Arc<dyn ObjectStore>, key: Option<&RepoKey>) ->
 }
 
 /// Makes an empty repository, or finds that another has just made it.
-pub(crate) async fn make(store: &Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<Seal> {
+pub(crate) async fn make(
+    store: &Arc<dyn ObjectStore>,
+    key: Option<&RepoKey>,
+) -> Result<(Seal, Option<Uuid>)> {
     let shelf = plain(store);
     let seal = match key {
         None => Seal::Plain,
@@ -86,7 +90,7 @@ pub(crate) async fn make(store: &Arc<dyn ObjectStore>, key: Option<&RepoKey>) ->
     };
     write_root(&shelf, &seal).await?;
     match look(store, key).await? {
-        Kept::Sealed(seal) => Ok(seal),
+        Kept::Sealed(seal, id) => Ok((seal, id)),
         Kept::Nothing => Err(Fault::new(Kind::Store, format!("write {ROOT}: the store did not keep it"))),
     }
 }
@@ -110,9 +114,9 @@ pub(crate) async fn rewrap(
     Ok(())
 }
 
-/// Whether the root object is as it should be.
-pub(crate) async fn check(store: &Arc<dyn ObjectStore>) -> Result<(), ObjectFault> {
-    read_root(&plain(store)).await.map(|_| ())
+/// The id of the repository that the root object names.
+pub(crate) async fn id(store: &Arc<dyn ObjectStore>) -> Result<Uuid, ObjectFault> {
+    read_root(&plain(store)).await.map(|root| root.repository)
 }
 
 fn plain(store: &Arc<dyn ObjectStore>) -> Shelf {

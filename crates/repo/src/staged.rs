@@ -2,15 +2,13 @@
 //! passes over such files, so they have to be looked for.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use backstop_model::fault::{Context, Result};
 
+use crate::held::{Held, Mount};
 use crate::keys::ShardKeys;
-
-/// The directory that a `file://` location names.
-pub(crate) fn directory(url: &str) -> Option<PathBuf> {
-    url.strip_prefix("file://").map(PathBuf::from)
-}
+use crate::store::fault;
 
 /// The name that a staged file would have got; `None` for any other file.
 pub(crate) fn destined(key: &str) -> Option<&str> {
@@ -18,8 +16,24 @@ pub(crate) fn destined(key: &str) -> Option<&str> {
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
 }
 
-/// Staged files of a shard, with their sizes.
-pub(crate) fn list(root: &Path, keys: &ShardKeys) -> Result<Vec<(String, u64)>> {
+/// Staged files of a shard, with their sizes. None in a store that is no directory.
+pub(crate) async fn list(held: Option<&Held>, keys: &ShardKeys) -> Result<Vec<(String, u64)>> {
+    match directory(held).await? {
+        Some((_mount, root)) => find(&root, keys),
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn directory(held: Option<&Held>) -> Result<Option<(Arc<Mount>, PathBuf)>> {
+    match held {
+        Some(held) => {
+            held.directory().await.map_err(|error| fault("open", "the repository's directory", &error))
+        }
+        None => Ok(None),
+    }
+}
+
+fn find(root: &Path, keys: &ShardKeys) -> Result<Vec<(String, u64)>> {
     let mut found = Vec::new();
     let mut open = vec![root.join(keys.base())];
     while let Some(dir) = open.pop() {
@@ -46,7 +60,8 @@ pub(crate) fn list(root: &Path, keys: &ShardKeys) -> Result<Vec<(String, u64)>> 
 }
 
 /// Removes a staged file. One that is gone is no error.
-pub(crate) fn remove(root: &Path, key: &str) -> Result<()> {
+pub(crate) async fn remove(held: &Held, key: &str) -> Result<()> {
+    let Some((_mount, root)) = directory(Some(held)).await? else { return Ok(()) };
     match std::fs::remove_file(root.join(key)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).failed(format_args!("remove {key}"))

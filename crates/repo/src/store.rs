@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use backstop_model::fault::{Fault, Kind, Result};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, RetryConfig};
 use secrecy::ExposeSecret;
 
+use crate::held::{self, Elsewhere, Held};
 use crate::location::{Location, S3Access};
 use crate::object::ObjectFault;
 
@@ -20,8 +20,14 @@ use crate::object::ObjectFault;
 const REQUEST: Duration = Duration::from_secs(120);
 const RETRIES: Duration = Duration::from_secs(60);
 
+/// A store that is reached, and its directory if it is in one.
+pub(crate) struct Reached {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) held: Option<Held>,
+}
+
 /// The store of a location. Nothing is asked of it yet.
-pub(crate) fn connect(location: &Location) -> Result<Arc<dyn ObjectStore>> {
+pub(crate) fn connect(location: &Location) -> Result<Reached> {
     if let Some(dir) = location.url.strip_prefix("file://") {
         return local(dir, &location.url);
     }
@@ -34,15 +40,18 @@ pub(crate) fn connect(location: &Location) -> Result<Arc<dyn ObjectStore>> {
     }
     let prefix = Path::parse(prefix).map_err(|error| bad_url(&location.url, &error.to_string()))?;
     let store = s3(bucket, &location.s3)?;
-    Ok(if prefix.is_root() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) })
+    let store: Arc<dyn ObjectStore> =
+        if prefix.is_root() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) };
+    Ok(Reached { store, held: None })
 }
 
-fn local(dir: &str, url: &str) -> Result<Arc<dyn ObjectStore>> {
+fn local(dir: &str, url: &str) -> Result<Reached> {
     if !dir.starts_with('/') {
         return Err(bad_url(url, "the directory is not absolute"));
     }
-    let prefix = Path::parse(dir).map_err(|error| bad_url(url, &error.to_string()))?;
-    Ok(Arc::new(PrefixStore::new(LocalFileSystem::new().with_fsync(true), prefix)))
+    Path::parse(dir).map_err(|error| bad_url(url, &error.to_string()))?;
+    let held = Held::new(dir.into());
+    Ok(Reached { store: Arc::new(held.clone()), held: Some(held) })
 }
 
 /// Makes a directory that is missing, for its owner only: it will hold everything the database does.
@@ -131,6 +140,8 @@ pub(crate) fn fault(verb: &str, key: &str, error: &Error) -> Fault {
     let message = format!("{verb} {key}: {cause}");
     match error {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => denied(message),
+        _ if cause_of::<Elsewhere>(error).is_some() => Fault::new(Kind::Store, message)
+            .hint("mount the repository's volume there again; nothing is stored, and nothing acknowledged, meanwhile"),
         _ if io_kind(error) == Some(std::io::ErrorKind::PermissionDenied) => denied(message),
         _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
             Fault::failed(message).hint("the repository's file system is full: free space on it, then repeat")
@@ -157,10 +168,15 @@ fn denied(message: String) -> Fault {
 }
 
 fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {
+    cause_of::<std::io::Error>(error).map(std::io::Error::kind)
+}
+
+/// The cause of this type, if there is one.
+fn cause_of<T: StdError + 'static>(error: &Error) -> Option<&T> {
     let mut next: Option<&dyn StdError> = Some(error);
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
         }
         next = error.source();
     }
@@ -178,7 +194,7 @@ fn chain(error: &dyn StdError) -> String {
         }
         next = cause.source();
     }
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = held::relative(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     if line.len() <= 600 { line } else { line.chars().take(600).chain("…".chars()).collect() }
 }
 

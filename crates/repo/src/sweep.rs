@@ -24,9 +24,7 @@ pub(crate) async fn plan(writer: &Writer, now: DateTime<Utc>, grace: Duration) -
         needed.extend(needs(&writer.reader, entry).await?);
     }
     let mut stored = log.shelf.list(log.keys.base()).await?;
-    if let Some(directory) = &log.directory {
-        stored.extend(staged::list(directory, &log.keys)?);
-    }
+    stored.extend(staged::list(log.held.as_ref(), &log.keys).await?);
     let mut objects: Vec<(String, u64)> = stored
         .into_iter()
         .filter(|(key, _)| {
@@ -101,8 +99,8 @@ pub(crate) async fn sweep(writer: &Writer, plan: SweepPlan) -> Result<Swept> {
 }
 
 async fn remove(log: &Log, key: &str) -> Result<()> {
-    match &log.directory {
-        Some(directory) if staged::destined(key).is_some() => staged::remove(directory, key),
+    match &log.held {
+        Some(held) if staged::destined(key).is_some() => staged::remove(held, key).await,
         _ => log.shelf.delete(key).await,
     }
 }

@@ -29,6 +29,16 @@ impl Volume {
         path
     }
 
+    /// Unmounts it whoever uses it: what is held stays, the path is a bare mount point.
+    pub fn unmount_lazily(&self) {
+        run(Command::new("umount").arg("-l").arg(&self.path));
+    }
+
+    /// Mounts it again at the same path.
+    pub fn mount_again(&self) {
+        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.path));
+    }
+
     fn make(mkfs: &str, mebibytes: u64) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skipped("mounting a file system needs root");

@@ -61,7 +61,7 @@ async fn a_lost_server_comes_back() {
     tables::fill(shard.primary(), 2, 20_000).await;
     shard.settle().await;
     let ledger = Ledger::start(shard.primary()).await;
-    let location = Location::new(format!("file://{}", shard.base().join("repository").display()));
+    let location = Location::new(format!("file://{}", shard.base().join("repository").display())).or_new();
     let repository = Repository::open(&location, None).await.unwrap();
 
     let first = back_up(&shard, &repository).await;

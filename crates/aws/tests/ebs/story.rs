@@ -63,7 +63,8 @@ struct Fleet {
 impl Fleet {
     async fn start() -> Self {
         let host = Host::start(Layout::single()).await;
-        let location = Location::new(format!("file://{}", host.shard.base().join("repository").display()));
+        let location =
+            Location::new(format!("file://{}", host.shard.base().join("repository").display())).or_new();
         let repository = Repository::open(&location, None).await.unwrap();
         Self { host, repository, shard: "orders".parse().unwrap() }
     }

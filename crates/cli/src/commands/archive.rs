@@ -29,7 +29,7 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
             .hint(format!("set shards.{}.archive = {{ from = \"primary\" }}", args.shard))
     })?;
     let (topology, credentials) = (app.topology(settings)?, app.credentials(settings)?);
-    let repository = app.world.unless_stopped(app.repository()).await?;
+    let repository = app.world.unless_stopped(app.repository_or_new()).await?;
     let spool = settings.snapshot.work_dir.join(args.shard.as_str()).join("spool");
     archive::admit(archived, &*topology, &credentials, app.encryption(), &spool, &app.world).await?;
     let claim = app.world.step("claim", repository.claim_archive(&args.shard));

@@ -32,7 +32,7 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Ended>
 pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<BackupReport> {
     let settings = app.shard(shard)?;
     let (topology, instances) = (app.topology(settings)?, app.instances(shard, settings).await?);
-    let repository = app.world.unless_stopped(app.repository()).await?;
+    let repository = app.world.unless_stopped(app.repository_or_new()).await?;
     let rules = Rules {
         source: &settings.source,
         on_primary: settings.freeze.on_primary,

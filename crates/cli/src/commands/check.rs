@@ -5,6 +5,7 @@ use backstop_model::fault::{Fault, Result};
 use backstop_model::finding::Finding;
 use backstop_model::ids::ShardName;
 use backstop_model::report::{CheckReport, ShardChecked};
+use backstop_model::settings::CreateRepository;
 use backstop_repo::Repository;
 
 use super::{Ended, fix, locking};
@@ -23,13 +24,50 @@ pub async fn run(args: &CheckArgs, app: &App, output: &Output) -> Result<Ended> 
         report = checked(args, app).await?;
     }
     output.report(&report);
-    Ok(if report.ok { Ended::Well } else { Ended::Attention })
+    let absent = report.findings.iter().any(|finding| finding.code == NO_REPOSITORY);
+    Ok(match report.ok {
+        true => Ended::Well,
+        false if absent => Ended::Absent,
+        false => Ended::Attention,
+    })
+}
+
+/// The code of the finding that there is no repository.
+const NO_REPOSITORY: &str = "no-repository";
+
+/// Whether the repository is there, and whether another could be taken for it.
+fn place(app: &App, repository: &Repository) -> Finding {
+    let settings = &app.settings.repository;
+    let url = &settings.url;
+    match (repository.exists(), repository.id(), settings.id) {
+        (false, ..) if settings.create == CreateRepository::IfEmpty && settings.id.is_none() => {
+            Finding::ok("no-repository-yet", format!("the first backup makes the repository {url}"))
+        }
+        (false, ..) => Finding::problem(
+            NO_REPOSITORY,
+            format!("there is no repository at {url}"),
+            "`backstop init` makes it; if there was one, is its volume mounted?",
+        ),
+        (true, Some(id), None) => Finding::warning(
+            "repository-not-named",
+            format!("the configuration would take any other repository at {url} for this one, {id}"),
+            format!("add to [repository]: id = \"{id}\""),
+        ),
+        (true, Some(id), Some(_)) => {
+            Finding::ok("repository-named", format!("the repository is {id}, as configured"))
+        }
+        (true, None, _) => Finding::problem(
+            "repository-root",
+            format!("the root object of the repository {url} is lost: nothing can be written to it"),
+            "bring the object `backstop` back from a copy of the repository",
+        ),
+    }
 }
 
 async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
     let names = app.shards(args.shard.as_ref())?;
-    let repository = app.world.unless_stopped(app.repository()).await?;
-    let mut findings = Vec::new();
+    let repository = app.world.unless_stopped(app.repository_if_any()).await?;
+    let mut findings = vec![place(app, &repository)];
     if names.is_empty() {
         let todo = "add a table [shards.NAME] to the configuration";
         findings.push(Finding::problem("no-shard", "no shard is configured", todo));

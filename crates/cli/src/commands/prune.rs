@@ -14,9 +14,10 @@ use crate::render::PruneReports;
 /// # Errors
 /// As [`prune::prune`]; the shards before the one with the fault are done.
 pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<Ended> {
+    let names = app.shards(args.shard.as_ref())?;
     let repository = app.world.unless_stopped(app.repository()).await?;
     let mut shards = Vec::new();
-    for shard in app.shards(args.shard.as_ref())? {
+    for shard in names {
         let settings = app.shard(&shard)?;
         let story = Prune {
             shard: &shard,

@@ -17,9 +17,10 @@ use crate::output::Output;
 /// # Errors
 /// When the repository cannot be read. What needs attention is a result: exit code 1.
 pub async fn run(args: &StatusArgs, app: &App, output: &Output) -> Result<Ended> {
+    let names = app.shards(args.shard.as_ref())?;
     let repository = app.world.unless_stopped(app.repository()).await?;
     let mut shards = Vec::new();
-    for shard in app.shards(args.shard.as_ref())? {
+    for shard in names {
         shards.push(one(app, &repository, &shard).await?);
     }
     let report = StatusReport::new(shards);

@@ -52,6 +52,7 @@ fn configuration(
     format!(
         "[repository]\n\
          url = {repository}\n\
+         create = \"if-empty\"\n\
          \n\
          [mysql]\n\
          server = {program}\n\

@@ -31,6 +31,9 @@ impl Screen for CheckReport {
 
 fn next(report: &CheckReport) -> Vec<String> {
     let mut next = Vec::new();
+    if report.findings.iter().any(|finding| finding.code == "no-repository") {
+        next.push("backstop init".to_owned());
+    }
     for shard in &report.shards {
         let mendable: Vec<&Finding> = shard.findings.iter().filter(|f| !f.fix.is_empty()).collect();
         let has = |code: &str| shard.findings.iter().any(|finding| finding.code == code);

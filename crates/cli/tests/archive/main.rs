@@ -20,3 +20,4 @@ mod rows;
 mod slow;
 mod spool;
 mod store;
+mod volume;

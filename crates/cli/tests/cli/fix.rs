@@ -12,7 +12,7 @@ fn configure(dir: &Path, shard: &Shard, server: &Path) {
     std::fs::write(&secret, format!("user = \"backstop\"\npassword = \"{}\"\n", shard.password())).unwrap();
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
     let text = format!(
-        "[repository]\nurl = \"file://{dir}/repository\"\n[mysql]\nserver = \"{server}\"\n[shards.orders]\n\
+        "[repository]\nurl = \"file://{dir}/repository\"\ncreate = \"if-empty\"\n[mysql]\nserver = \"{server}\"\n[shards.orders]\n\
          credentials = {{ file = \"{dir}/orders.toml\" }}\ntopology = {{ members = [\"{primary}\", \"{candidate}\"], candidate = \"{candidate}\" }}\n\
          snapshot = {{ provider = \"clone\", work_dir = \"{dir}/work\" }}\n",
         dir = dir.display(),

@@ -11,6 +11,7 @@ mod completions;
 mod demo;
 mod fix;
 mod help;
+mod init;
 mod schedule;
 mod usage;
 

@@ -114,6 +114,9 @@ fn a_missing_configuration_says_where_it_could_be() {
 #[test]
 fn an_empty_repository_is_no_fault_but_has_no_backup() {
     let dir = with(GOOD);
+    let there = format!("file://{}/backups", dir.path().display());
+    let dir = with(&GOOD.replace("file:///nonexistent/backups", &there));
+    assert_eq!(run(dir.path(), "init").status.code(), Some(0));
     let output = run(dir.path(), "backups orders --json");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(json(&output)["backups"], serde_json::json!([]));

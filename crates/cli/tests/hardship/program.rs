@@ -64,7 +64,7 @@ impl Backstop {
         let members: Vec<String> = shard.endpoints().iter().map(ToString::to_string).collect();
         let candidate = members.get(1).map(|member| format!(", candidate = '{member}'")).unwrap_or_default();
         let configuration = format!(
-            "[repository]\nurl = 'file://{}'\n\n[mysql]\nserver = '{}'\n\n[shards.orders]\n\
+            "[repository]\nurl = 'file://{}'\ncreate = 'if-empty'\n\n[mysql]\nserver = '{}'\n\n[shards.orders]\n\
              credentials = {{ file = '{}' }}\ntopology = {{ members = {members:?}{candidate} }}\n\
              snapshot = {{ provider = '{provider}', work_dir = '{}' }}\n",
             this.repository.display(),
@@ -103,7 +103,16 @@ impl Backstop {
             secret_access_key: Some(s3.secret.clone().into()),
             ..S3Access::default()
         };
-        self.bucket = Some(Location { url, s3: access });
+        self.bucket = Some(Location { s3: access, ..Location::new(url) });
+    }
+
+    /// The repository will be in another directory.
+    pub fn in_directory(&mut self, path: &Path) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let url = |path: &Path| format!("url = 'file://{}'", path.display());
+        assert!(text.contains(&url(&self.repository)));
+        std::fs::write(&self.config, text.replace(&url(&self.repository), &url(path))).unwrap();
+        self.repository = path.to_owned();
     }
 
     /// Everything in the repository will be encrypted.

@@ -34,6 +34,12 @@ fn recover(into: &Path, more: &str) -> String {
 }
 
 async fn nothing_is_stored_yet(backstop: &Backstop, into: &Path) {
+    let never = "backup orders --set repository.create=never";
+    for line in ["backups orders --latest", "status", never, &recover(into, "--to latest")] {
+        backstop.run(line).await.failed(21, &["no", "backstop init"]);
+    }
+    assert!(!into.exists() && !backstop.repository.exists(), "nothing was touched");
+    backstop.json("init").await;
     for line in ["backups orders --latest", "plan orders --to latest", &recover(into, "--to latest")] {
         backstop.run(line).await.failed(21, &["orders", "no backup", "backstop backup orders"]);
     }

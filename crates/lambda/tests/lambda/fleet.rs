@@ -101,6 +101,7 @@ impl Fleet {
             ("AWS_ENDPOINT_URL_SECRETS_MANAGER", format!("http://{}", self.manager.address)),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
             ("BACKSTOP_REPOSITORY", format!("s3://{}/{}", s3("BUCKET"), self.prefix)),
+            ("BACKSTOP_REPOSITORY_CREATE", "if-empty".to_owned()),
             ("BACKSTOP_LOG", "debug".to_owned()),
         ]
     }

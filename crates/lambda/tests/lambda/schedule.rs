@@ -129,7 +129,7 @@ impl Scheduled {
             secret_access_key: Some(key("AWS_SECRET_ACCESS_KEY").into()),
             ..S3Access::default()
         };
-        let location = Location { url: repository, s3 };
+        let location = Location { s3, ..Location::new(repository) }.or_new();
         let begun = Instant::now();
         loop {
             // Opened each time: what was opened before the first backup knows of no repository.

@@ -3,8 +3,10 @@
 use super::suggest::nearest;
 
 /// Keys outside of shards.
-pub(super) const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 12] = [
     "repository.url",
+    "repository.create",
+    "repository.id",
     "repository.endpoint",
     "repository.region",
     "repository.credentials.file",

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::freeze::{FreezeRules, FreezeWish, OnPrimary};
 use crate::ids::{Endpoint, ShardName};
 use crate::retention::Retention;
@@ -14,8 +16,9 @@ use super::faults::ConfigFaults;
 use super::recovery;
 use super::table::{Found, Table};
 use super::{
-    ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderWish, RepositorySettings, RepositoryUrl,
-    SecretRef, Settings, ShardSettings, SnapshotSettings, TopologySettings, VolumeHint,
+    ArchiveAck, ArchiveFrom, ArchiveSettings, CreateRepository, MysqlSettings, ProviderWish,
+    RepositorySettings, RepositoryUrl, SecretRef, Settings, ShardSettings, SnapshotSettings,
+    TopologySettings, VolumeHint,
 };
 
 /// The longest `freeze.hold`; longer is taken for a mistake.
@@ -58,6 +61,9 @@ fn settings(root: Table<'_>) -> Option<Settings> {
 fn repository(table: Table<'_>) -> Option<RepositorySettings> {
     let url = table.read("url", RepositoryUrl::parse);
     let url = table.required("url", url, "url = \"file:///var/lib/backstop\" or \"s3://bucket/prefix\"");
+    let words = [("never", CreateRepository::Never), ("if-empty", CreateRepository::IfEmpty)];
+    let create = table.choice("create", &words).unwrap_or_default();
+    let id = table.read("id", repository_id);
     let endpoint = table.read("endpoint", web_address);
     let region = table.text("region");
     let credentials = secret(&table, "credentials");
@@ -75,7 +81,15 @@ fn repository(table: Table<'_>) -> Option<RepositorySettings> {
         None => None,
     };
     table.finish();
-    Some(RepositorySettings { url: url?, encryption_key })
+    Some(RepositorySettings { url: url?, create, id, encryption_key })
+}
+
+/// Reads `repository.id`.
+///
+/// # Errors
+/// Where the id is told.
+pub fn repository_id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a repository's id: `backstop check` tells it"))
 }
 
 fn mysql(table: Table<'_>) -> MysqlSettings {

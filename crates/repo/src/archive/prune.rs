@@ -75,9 +75,7 @@ pub(crate) async fn plan(
     });
     let own = [journal.keys.segments(), journal.keys.alive(), journal.keys.claims().heartbeats()];
     let mut stored = journal.shelf.list(journal.keys.base()).await?;
-    if let Some(directory) = &claims.directory {
-        stored.extend(staged::list(directory, &journal.keys.claims())?);
-    }
+    stored.extend(staged::list(claims.held.as_ref(), &journal.keys.claims()).await?);
     for (key, size) in stored {
         let named = staged::destined(&key).unwrap_or(&key);
         let claim = own.iter().find_map(|directory| keys::number_in(directory, named));

@@ -88,7 +88,7 @@ pub fn scratch() -> tempfile::TempDir {
 }
 
 pub fn location(dir: &Path) -> Location {
-    Location::new(format!("file://{}", dir.display()))
+    Location::new(format!("file://{}", dir.display())).or_new()
 }
 
 pub fn key(seed: u8) -> RepoKey {
@@ -267,7 +267,7 @@ impl S3Server {
     pub fn location(&self, name: &str) -> Location {
         let unique = tempfile::Builder::new().rand_bytes(12).tempdir().unwrap();
         let unique = unique.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
-        let mut location = Location::new(format!("s3://{}/{unique}/{name}", self.bucket));
+        let mut location = Location::new(format!("s3://{}/{unique}/{name}", self.bucket)).or_new();
         location.s3.endpoint = Some(self.endpoint.clone());
         location.s3.region = Some("us-east-1".into());
         location.s3.access_key_id = Some(self.access_key_id.clone());

@@ -23,7 +23,7 @@ resource "aws_lambda_function" "backup" {
   source_code_hash  = var.package.path == null ? var.package.sha256 : coalesce(var.package.sha256, try(filebase64sha256(var.package.path), "unreadable"))
 
   environment {
-    variables = merge(var.environment, { BACKSTOP_REPOSITORY = local.repository })
+    variables = merge({ BACKSTOP_REPOSITORY_CREATE = "if-empty" }, var.environment, { BACKSTOP_REPOSITORY = local.repository })
   }
 
   vpc_config {

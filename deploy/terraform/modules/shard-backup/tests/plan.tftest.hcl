@@ -49,7 +49,7 @@ run "the_event_names_the_secret_and_the_scheduled_time" {
 
 run "the_function_gets_its_repository_and_a_bounded_retry" {
   assert {
-    condition     = aws_lambda_function.backup.environment[0].variables == tomap({ BACKSTOP_REPOSITORY = "s3://acme-backstop/orders" })
+    condition     = aws_lambda_function.backup.environment[0].variables == tomap({ BACKSTOP_REPOSITORY = "s3://acme-backstop/orders", BACKSTOP_REPOSITORY_CREATE = "if-empty" })
     error_message = "The repository's URL is wrong."
   }
   assert {

@@ -1,0 +1,283 @@
+//! A directory that is held: opened once, and reached through that descriptor alone. What its path names is compared with what is
+//! held before and after every write, so that nothing is written, and nothing called stored, where another volume is mounted or none.
+
+mod mount;
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+use async_trait::async_trait;
+use backstop_model::fault::Fault;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
+};
+use uuid::Uuid;
+
+use crate::root;
+use mount::Stamp;
+pub(crate) use mount::{Mount, relative};
+
+/// The store in a directory.
+#[derive(Clone)]
+pub(crate) struct Held {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None` while the directory is not there, or another is in its place.
+    mount: Option<Arc<Mount>>,
+    /// The repository in it, once that is known.
+    repository: Option<Uuid>,
+    /// How its root object looked when it named that repository.
+    stamp: Option<Stamp>,
+}
+
+/// A directory's path does not name what is held.
+#[derive(Debug)]
+pub(crate) struct Elsewhere {
+    path: PathBuf,
+    wrong: String,
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not the repository's directory now: {}", self.path.display(), self.wrong)
+    }
+}
+
+impl std::error::Error for Elsewhere {}
+
+impl Held {
+    /// Holds a directory, as soon as it is there.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { inner: Arc::new(Inner { path, state: RwLock::default() }) }
+    }
+
+    /// From now on only this repository is accepted there.
+    pub(crate) fn expect(&self, repository: Option<Uuid>) {
+        if let Ok(mut state) = self.inner.state.write() {
+            (state.repository, state.stamp) = (repository, None);
+        }
+    }
+
+    /// Where the held directory is reached by path, with what keeps it held. `None` if there is none.
+    pub(crate) async fn directory(&self) -> Result<Option<(Arc<Mount>, PathBuf)>> {
+        let mount = self.inner.reading().await?;
+        Ok(mount.map(|mount| (Arc::clone(&mount), mount.path())))
+    }
+}
+
+impl Inner {
+    /// What is held, to read from it.
+    async fn reading(&self) -> Result<Option<Arc<Mount>>> {
+        let (held, repository) = self.state.read().map_or((None, None), |s| (s.mount.clone(), s.repository));
+        match (held, repository) {
+            (Some(mount), _) => Ok(Some(mount)),
+            (None, Some(_)) => self.named().await.map(Some),
+            (None, None) => match self.named().await {
+                Ok(mount) => Ok(Some(mount)),
+                Err(error) if is_absent(&error) => Ok(None),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// What is held, if the path still names it. What the path names instead is held from now on if it is the same repository.
+    async fn named(&self) -> Result<Arc<Mount>> {
+        let (held, repository, stamp) = match self.state.read() {
+            Ok(state) => (state.mount.clone(), state.repository, state.stamp),
+            Err(_) => (None, None, None),
+        };
+        let found = Mount::look(&self.path, held).await.map_err(|error| self.wrong(error))?;
+        let now = found.root;
+        if found.same && (repository.is_none() || (now.is_some() && now == stamp)) {
+            return Ok(found.mount);
+        }
+        if let Some(expected) = repository {
+            let proven = self.prove(&found.mount, expected).await;
+            if let Err(error) = proven {
+                self.keep(None, None);
+                return Err(error);
+            }
+        }
+        self.keep(Some(found.mount.clone()), now);
+        Ok(found.mount)
+    }
+
+    /// Ok if what was written to is what the path names.
+    async fn still(&self, mount: &Arc<Mount>) -> Result<()> {
+        let named = self.named().await?;
+        if named.identity == mount.identity {
+            return Ok(());
+        }
+        Err(self.elsewhere("it was mounted again meanwhile"))
+    }
+
+    async fn prove(&self, mount: &Mount, expected: Uuid) -> Result<()> {
+        let store: Arc<dyn ObjectStore> = Arc::new(mount.store.clone());
+        match root::id(&store).await {
+            Ok(id) if id == expected => Ok(()),
+            Ok(id) => Err(self.elsewhere(&format!("it holds repository {id}, not {expected}"))),
+            Err(fault) => {
+                let why = Fault::from(fault).message;
+                Err(self.elsewhere(&format!("repository {expected} is not in it ({why})")))
+            }
+        }
+    }
+
+    fn keep(&self, mount: Option<Arc<Mount>>, stamp: Option<Stamp>) {
+        if let Ok(mut state) = self.state.write() {
+            (state.mount, state.stamp) = (mount, stamp);
+        }
+    }
+
+    fn wrong(&self, error: std::io::Error) -> Error {
+        match error.kind() {
+            ErrorKind::NotFound => {
+                let known = self.state.read().is_ok_and(|state| state.repository.is_some());
+                self.keep(None, None);
+                match known {
+                    true => self.elsewhere("it is gone"),
+                    false => {
+                        Error::NotFound { path: self.path.display().to_string(), source: Box::new(error) }
+                    }
+                }
+            }
+            _ => Error::Generic { store: "file", source: Box::new(error) },
+        }
+    }
+
+    fn elsewhere(&self, wrong: &str) -> Error {
+        let source = Box::new(Elsewhere { path: self.path.clone(), wrong: wrong.to_owned() });
+        Error::Generic { store: "file", source }
+    }
+}
+
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::NotFound { .. })
+}
+
+fn absent(path: &Path) -> Error {
+    Error::NotFound { path: path.to_string(), source: "there is no directory".into() }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({})", self.inner.path.display())
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "directory {}", self.inner.path.display())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Held {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let mount = self.inner.named().await?;
+        let done = mount.store.put_opts(location, payload, opts).await?;
+        self.inner.still(&mount).await.map(|()| done)
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let mount = self.inner.named().await?;
+        let upload = mount.store.put_multipart_opts(location, opts).await?;
+        Ok(Box::new(Upload { upload, mount, held: self.clone() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let mount = self.inner.reading().await?.ok_or_else(|| absent(location))?;
+        mount.store.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let mount = self.inner.reading().await?.ok_or_else(|| absent(location))?;
+        mount.store.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let inner = Arc::clone(&self.inner);
+        let removing = async move { Ok(inner.named().await?.store.delete_stream(locations)) };
+        stream::once(removing).try_flatten().boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (inner, prefix) = (Arc::clone(&self.inner), prefix.cloned());
+        let listing = async move {
+            Ok(match inner.reading().await? {
+                Some(mount) => mount.store.list(prefix.as_ref()),
+                None => stream::empty().boxed(),
+            })
+        };
+        stream::once(listing).try_flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        match self.inner.reading().await? {
+            Some(mount) => mount.store.list_with_delimiter(prefix).await,
+            None => Ok(ListResult {
+                common_prefixes: Vec::new(),
+                objects: Vec::new(),
+                extensions: Default::default(),
+            }),
+        }
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let mount = self.inner.named().await?;
+        let done = mount.store.copy_opts(from, to, options).await?;
+        self.inner.still(&mount).await.map(|()| done)
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        let mount = self.inner.named().await?;
+        let done = mount.store.rename_opts(from, to, options).await?;
+        self.inner.still(&mount).await.map(|()| done)
+    }
+}
+
+/// An upload that is complete only where the path names what it was begun in.
+#[derive(Debug)]
+struct Upload {
+    upload: Box<dyn MultipartUpload>,
+    mount: Arc<Mount>,
+    held: Held,
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.upload.put_part(data)
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        self.held.inner.still(&self.mount).await?;
+        let done = self.upload.complete().await?;
+        self.held.inner.still(&self.mount).await?;
+        Ok(done)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.upload.abort().await
+    }
+}
