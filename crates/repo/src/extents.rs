@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::keys::{PackId, ShardKeys};
 use crate::manifest::ObjectRef;
 use crate::object::{
-    Encoder, Ends, Expected, FRAME, ObjectFault, ObjectKind, ObjectResult, Opened, Unpacker, stream,
+    Encoder, Ends, Expected, FRAME, ObjectFault, ObjectKind, ObjectResult, Opened, Unpacker, doubtful, stream,
 };
 use crate::seal::{Digest, Seal};
 use crate::shelf::Shelf;
@@ -217,7 +217,12 @@ impl Extents {
         let frames = opened.table.frames().len();
         let last = frames.checked_sub(1).ok_or_else(|| wrong("it has no frames"))?;
         let mut unpacker = Unpacker::new()?;
-        let bytes = opened.fetch(last..frames).await?;
+        let mut bytes = opened.fetch(last..frames).await?;
+        if let Err(fault) = opened.decode(&bytes, last, last, &mut unpacker)
+            && doubtful(&fault, None)
+        {
+            bytes = opened.fetch(last..frames).await?;
+        }
         let plain = opened.decode(&bytes, last, last, &mut unpacker)?;
         let numbers: Vec<u64> = plain
             .chunks_exact(8)

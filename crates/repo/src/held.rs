@@ -217,14 +217,14 @@ impl ObjectStore for Held {
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let inner = Arc::clone(&self.inner);
-        let removing = async move { Ok(inner.named().await?.store.delete_stream(locations)) };
+        let removing = async move { inner.named().await.map(|mount| mount.store.delete_stream(locations)) };
         stream::once(removing).try_flatten().boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (inner, prefix) = (Arc::clone(&self.inner), prefix.cloned());
         let listing = async move {
-            Ok(match inner.reading().await? {
+            inner.reading().await.map(|mount| match mount {
                 Some(mount) => mount.store.list(prefix.as_ref()),
                 None => stream::empty().boxed(),
             })

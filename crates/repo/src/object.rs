@@ -13,7 +13,7 @@ mod table;
 use backstop_model::fault::{Fault, Kind as FaultKind};
 
 pub(crate) use encode::{Encoder, FRAME, Unpacker};
-pub(crate) use open::{Ends, Expected, Opened, blocking, open, open_end, read_small, stream};
+pub(crate) use open::{Ends, Expected, Opened, blocking, doubtful, open, open_end, read_small, stream};
 pub(crate) use table::{FrameTable, TAIL_GUESS};
 
 use crate::seal::{Digest, Seal, digest, hex};

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::progress::{Progress, Unit};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -106,12 +106,26 @@ impl Restore<'_> {
     }
 
     async fn piece(&self, piece: Piece, target: Arc<Target>, tables: &Tables) -> Result<(u64, u64, u64)> {
-        let opened = tables.get(self.shelf, self.keys, &piece.pack).await?;
-        let bytes = opened.fetch(piece.frames.clone()).await?;
-        let (window, fetched) = (piece.window, bytes.len() as u64);
-        let written = blocking(move || target.write(&opened, &bytes, &piece)).await?;
-        Ok((window, fetched, written))
+        let (opened, piece) = (tables.get(self.shelf, self.keys, &piece.pack).await?, Arc::new(piece));
+        let (fetched, written) = match written(&opened, &piece, &target).await {
+            // One bad answer is no proof of damage, and what was written of it is written over.
+            Err(fault) if fault.kind == Kind::Damaged => {
+                tracing::warn!("{fault}; asking once more");
+                written(&opened, &piece, &target).await?
+            }
+            done => done?,
+        };
+        Ok((piece.window, fetched, written))
     }
+}
+
+/// Fetches a piece and writes it: bytes fetched, and written.
+async fn written(opened: &Opened, piece: &Arc<Piece>, target: &Arc<Target>) -> Result<(u64, u64)> {
+    let bytes = opened.fetch(piece.frames.clone()).await?;
+    let fetched = bytes.len() as u64;
+    let (opened, piece, target) = (opened.clone(), Arc::clone(piece), Arc::clone(target));
+    let written = blocking(move || target.write(&opened, &bytes, &piece)).await?;
+    Ok((fetched, written))
 }
 
 async fn sync(file: usize, target: Arc<Target>) -> Result<usize> {

@@ -3,6 +3,7 @@
 //! Memory is bounded by [`REMEMBERED`] packs' fingerprints (16 KiB each); beyond them packs are read again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +17,7 @@ use crate::fingerprints::FingerprintsReader;
 use crate::keys::PackId;
 use crate::log::State;
 use crate::manifest::{FileEntry, Storage};
-use crate::object::{Ends, Expected, ObjectFault, ObjectKind, ObjectResult, Opened, Unpacker};
+use crate::object::{Ends, Expected, ObjectFault, ObjectKind, ObjectResult, Opened, Unpacker, doubtful};
 use crate::save::file_blocks;
 use crate::seal::Digest;
 use crate::{CatalogEntry, Damage, Depth, OnProgress, Reader, VerifyReport, claim, keys, root, sweep};
@@ -148,8 +149,8 @@ impl<'a> Verify<'a> {
             return Ok(());
         }
         self.count(0);
-        match root::check(&self.reader.log.shelf.store).await {
-            Ok(()) => Ok(()),
+        match root::id(&self.reader.log.shelf.store).await {
+            Ok(_) => Ok(()),
             Err(fault) => self.note(fault, &[]),
         }
     }
@@ -228,19 +229,26 @@ impl<'a> Verify<'a> {
         let mut fingerprints = Vec::with_capacity(frames * 16);
         for first in (0..frames).step_by(FRAMES) {
             let batch = first..(first + FRAMES).min(frames);
-            let bytes = opened.fetch(batch.clone()).await?;
-            let (opened, seal) = (opened.clone(), self.reader.log.shelf.seal.clone());
-            let some = crate::object::blocking(move || {
-                let (mut some, mut unpacker) = (Vec::new(), Unpacker::new()?);
-                for number in batch.clone() {
-                    let frame = opened.decode(&bytes, batch.start, number, &mut unpacker)?;
-                    some.extend(frame.chunks(BLOCK).map(|block| seal.fingerprint(block)));
-                }
-                Ok(some)
+            fingerprints.extend(match self.batch(opened, batch.clone()).await {
+                Err(fault) if doubtful(&fault, None) => self.batch(opened, batch).await?,
+                read => read?,
             });
-            fingerprints.extend(some.await?);
         }
         Ok(fingerprints)
+    }
+
+    async fn batch(&self, opened: &Opened, batch: Range<usize>) -> ObjectResult<Vec<Digest>> {
+        let bytes = opened.fetch(batch.clone()).await?;
+        let (opened, seal) = (opened.clone(), self.reader.log.shelf.seal.clone());
+        let some = crate::object::blocking(move || {
+            let (mut some, mut unpacker) = (Vec::new(), Unpacker::new()?);
+            for number in batch.clone() {
+                let frame = opened.decode(&bytes, batch.start, number, &mut unpacker)?;
+                some.extend(frame.chunks(BLOCK).map(|block| seal.fingerprint(block)));
+            }
+            Ok(some)
+        });
+        some.await
     }
 
     /// Compares each block of a backup with its fingerprint.

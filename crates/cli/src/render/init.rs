@@ -12,10 +12,7 @@ impl Screen for InitReport {
             false => format!("There is a repository at {} already: {id}. Nothing was changed.", self.url),
         });
         if self.made && self.encrypted {
-            page.line(
-                "It is encrypted: a lost key is a lost repository. Keep a copy of the key elsewhere."
-                    .to_owned(),
-            );
+            page.line("It is encrypted: a lost key is a lost repository. Keep a copy of the key elsewhere.");
         }
         let pin = self.repository.filter(|_| !self.pinned);
         let pin =

@@ -121,6 +121,13 @@ pub(crate) async fn read(
     number: u64,
     shard: &ShardName,
 ) -> ObjectResult<StoredEntry> {
+    match read_once(shelf, key, number, shard).await {
+        Err(fault) if object::doubtful(&fault, None) => read_once(shelf, key, number, shard).await,
+        read => read,
+    }
+}
+
+async fn read_once(shelf: &Shelf, key: &str, number: u64, shard: &ShardName) -> ObjectResult<StoredEntry> {
     let wrong = |what: &str| ObjectFault::damaged(key, what);
     let expected = Expected { kind: ObjectKind::Entry, key, reference: None };
     let with_end = object::open_end(&shelf.store, &shelf.seal, expected, GUESS).await?;

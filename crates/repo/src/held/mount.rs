@@ -98,7 +98,8 @@ fn at(descriptor: &OwnedFd) -> String {
 
 /// A message with the keys of objects where it has their paths through a descriptor.
 pub(crate) fn relative(text: &str) -> String {
-    let mut parts = text.split(&format!("{DESCRIPTORS}/"));
+    let descriptors = format!("{DESCRIPTORS}/");
+    let mut parts = text.split(&descriptors);
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let number = part.bytes().take_while(u8::is_ascii_digit).count();

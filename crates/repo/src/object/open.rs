@@ -49,6 +49,20 @@ impl<'a> Expected<'a> {
     }
 }
 
+/// True if another answer should be asked for: one bad answer of a store, or of what stands before it, is no proof of damage.
+pub(crate) fn doubtful(fault: &ObjectFault, reference: Option<&ObjectRef>) -> bool {
+    let doubtful = match fault {
+        ObjectFault::Damaged { .. } => true,
+        // Something refers to it: then its absence is damage as well.
+        ObjectFault::Missing { .. } => reference.is_some(),
+        ObjectFault::Store(_) => false,
+    };
+    if doubtful {
+        tracing::warn!("{}; asking once more", Fault::from(fault.clone()));
+    }
+    doubtful
+}
+
 /// An object whose table has been read and checked.
 #[derive(Clone)]
 pub(crate) struct Opened {
@@ -74,10 +88,17 @@ pub(crate) async fn open(
     ends: Ends,
 ) -> ObjectResult<Opened> {
     if ends == Ends::Both {
-        let head = get(store, expected.key, 0..HEADER as u64).await?;
-        check_header(&head, expected.kind, expected.key, seal)?;
+        match head(store, seal, expected).await {
+            Err(fault) if doubtful(&fault, expected.reference) => head(store, seal, expected).await?,
+            read => read?,
+        }
     }
     Ok(open_end(store, seal, expected, TAIL_GUESS).await?.opened)
+}
+
+async fn head(store: &Arc<dyn ObjectStore>, seal: &Seal, expected: Expected<'_>) -> ObjectResult<()> {
+    let head = get(store, expected.key, 0..HEADER as u64).await?;
+    check_header(&head, expected.kind, expected.key, seal)
 }
 
 /// An object, and what came along with its table.
@@ -105,6 +126,18 @@ pub(crate) async fn open_end(
     expected: Expected<'_>,
     guess: u64,
 ) -> ObjectResult<WithEnd> {
+    match end(store, seal, expected, guess).await {
+        Err(fault) if doubtful(&fault, expected.reference) => end(store, seal, expected, guess).await,
+        read => read,
+    }
+}
+
+async fn end(
+    store: &Arc<dyn ObjectStore>,
+    seal: &Seal,
+    expected: Expected<'_>,
+    guess: u64,
+) -> ObjectResult<WithEnd> {
     let key = expected.key;
     let (size, mut end) = get_tail(store, key, guess).await?;
     expected.check(size, None)?;
@@ -126,7 +159,15 @@ impl Opened {
 
     /// The stored bytes of consecutive frames, not yet checked.
     pub(crate) async fn fetch(&self, frames: Range<usize>) -> ObjectResult<Bytes> {
-        get(&self.store, &self.key, self.table.span(frames)).await
+        let span = self.table.span(frames);
+        match get(&self.store, &self.key, span.clone()).await {
+            // The object was opened: then it is there, and as long as its table says.
+            Err(fault @ (ObjectFault::Missing { .. } | ObjectFault::Damaged { .. })) => {
+                tracing::warn!("{}; asking once more", Fault::from(fault));
+                get(&self.store, &self.key, span).await
+            }
+            fetched => fetched,
+        }
     }
 
     /// Checks, opens and unpacks a frame. `bytes` are what [`Opened::fetch`] gave for frames from `first` on.
@@ -165,6 +206,13 @@ pub(crate) async fn read_small(
     seal: &Seal,
     expected: Expected<'_>,
 ) -> ObjectResult<Vec<u8>> {
+    match whole(store, seal, expected).await {
+        Err(fault) if doubtful(&fault, expected.reference) => whole(store, seal, expected).await,
+        read => read,
+    }
+}
+
+async fn whole(store: &Arc<dyn ObjectStore>, seal: &Seal, expected: Expected<'_>) -> ObjectResult<Vec<u8>> {
     let key = expected.key;
     let got = store.get(&path(key)).await.map_err(|error| read_fault(key, error))?;
     let bytes = got.bytes().await.map_err(|error| read_fault(key, error))?;
@@ -203,9 +251,15 @@ async fn feed(
     let (mut next, mut unpacker) = (frames.start, Unpacker::new()?);
     while next < frames.end {
         let batch = next..batch_end(&opened.table, next, frames.end);
-        let bytes = opened.fetch(batch.clone()).await?;
+        let (mut bytes, mut again) = (opened.fetch(batch.clone()).await?, false);
         for number in batch.clone() {
-            let frame = opened.decode(&bytes, batch.start, number, &mut unpacker)?.to_vec();
+            let frame = match opened.decode(&bytes, batch.start, number, &mut unpacker) {
+                Err(fault) if !again && doubtful(&fault, None) => {
+                    (bytes, again) = (opened.fetch(batch.clone()).await?, true);
+                    opened.decode(&bytes, batch.start, number, &mut unpacker)?.to_vec()
+                }
+                decoded => decoded?.to_vec(),
+            };
             if sender.send(Ok(frame)).await.is_err() {
                 return Ok(());
             }
