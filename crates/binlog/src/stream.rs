@@ -16,6 +16,8 @@ use crate::wire::{Reader, Refusal};
 
 /// `ER_SOURCE_FATAL_ERROR_READING_BINLOG`.
 const CANNOT_SEND: u16 = 1236;
+/// In all versions' words for the end of a stream whose place another took.
+const SAME_IDENTITY: &str = "with the same server_uuid/server_id";
 /// Size of the pieces of an event, in bytes.
 const PIECE: usize = 256 * 1024;
 /// Events that must be understood are held as a whole; a set of previous GTIDs can be large.
@@ -132,14 +134,7 @@ impl EventStream {
         let mut packet = vec![0xff];
         packet.extend(self.reader.rest().await?);
         let Some(refusal) = Refusal::parse(&packet) else { return Err(garbled("an error cannot be read")) };
-        let message = format!("stream the binlog: the source says: {}", refusal.message);
-        let message = format!("{message} (error {})", refusal.code);
-        if refusal.code != CANNOT_SEND {
-            return Err(Fault::failed(message));
-        }
-        let fault = Fault::new(Kind::Refused, message)
-            .hint("what is missing must come from another member that still has it, or stays a gap");
-        Ok(Arrived::Refused(fault))
+        judged(&refusal).map(Arrived::Refused)
     }
 
     async fn event(&mut self) -> Result<Arrived> {
@@ -196,6 +191,24 @@ impl EventStream {
     }
 }
 
+/// That the source cannot send what was asked for, or any other fault that it ends a stream with.
+fn judged(refusal: &Refusal) -> Result<Fault> {
+    let message = format!("stream the binlog: the source says: {} (error {})", refusal.message, refusal.code);
+    if refusal.code != CANNOT_SEND {
+        return Err(Fault::failed(message));
+    }
+    // The same number for a stream that is ended because another began: what was asked for is there.
+    if refusal.message.contains(SAME_IDENTITY) {
+        return Err(Fault::failed(format!(
+            "stream the binlog: another replica has connected under this archiver's server UUID, and the source ended this stream ({})",
+            refusal.message
+        ))
+        .hint("stop the other archiver: it archives the same shard into a copy of this repository; a copy needs an archive of its own"));
+    }
+    Ok(Fault::new(Kind::Refused, message)
+        .hint("what is missing must come from another member that still has it, or stays a gap"))
+}
+
 impl Body {
     fn begin(start: Vec<u8>, header: Header, checksums: Checksums) -> Self {
         let left = header.size as usize - HEADER;
@@ -243,4 +256,26 @@ fn must_be_understood(header: &Header) -> bool {
 pub(crate) fn garbled(what: &str) -> Fault {
     Fault::new(Kind::Damaged, format!("stream the binlog: what the source sent cannot be used: {what}"))
         .hint("connect again; if it happens again, check the source's binlog with mysqlbinlog --verify-binlog-checksum")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_stream_that_another_took_over_is_told_from_one_that_was_purged() {
+        let said = |message: &str| judged(&Refusal { code: CANNOT_SEND, message: message.to_owned() });
+        for who in ["replica", "slave"] {
+            let message = format!(
+                "A {who} with the same server_uuid/server_id as this {who} has connected to the source; …"
+            );
+            let fault = said(&message).unwrap_err();
+            assert_eq!(fault.kind, Kind::Failed);
+            assert!(fault.message.contains("another replica has connected"), "{fault}");
+            assert!(!fault.hint.unwrap().contains("gap"));
+        }
+        let purged = said("Cannot replicate because the source purged required binary logs.").unwrap();
+        assert_eq!(purged.kind, Kind::Refused);
+    }
 }

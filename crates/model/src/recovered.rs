@@ -140,7 +140,12 @@ const DROPPED: &[(&str, &[&str])] = &[
             "innodb_force_recovery",
             "innodb_read_only",
             "log_error_services",
+            // What is replayed and replicated must be applied, or end with an error.
+            "replica_exec_mode",
+            "replica_skip_errors",
             "skip_grant_tables",
+            "slave_exec_mode",
+            "slave_skip_errors",
         ],
     ),
     (
@@ -213,6 +218,8 @@ mod tests {
             ("rpl_semi_sync_replica_enabled", "ON"),
             ("relay_log", "relay"),
             ("innodb_force_recovery", "1"),
+            ("replica_skip_errors", "all"),
+            ("slave_exec_mode", "IDEMPOTENT"),
         ]));
         let kept: Vec<&str> = settings.kept.keys().map(String::as_str).collect();
         assert_eq!(kept, ["innodb_page_size", "max_connections", "sql_mode", "ssl_cert"]);
@@ -221,7 +228,8 @@ mod tests {
         assert_eq!(reason("ssl_ca"), PLACE);
         assert_eq!(reason("rpl_semi_sync_replica_enabled"), SEMI_SYNC);
         assert_eq!((reason("event_scheduler"), reason("relay_log")), (ACTS, REPLICATION));
-        assert_eq!(settings.kept.len() + settings.dropped.len(), 11);
+        assert_eq!((reason("replica_skip_errors"), reason("slave_exec_mode")), (UNSAFE, UNSAFE));
+        assert_eq!(settings.kept.len() + settings.dropped.len(), 13);
     }
 
     #[test]
