@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backstop_model::fault::Kind;
+use backstop_model::identity::Adopted;
 use backstop_repo::{Depth, RepoKey, Repository};
 use chrono::{DateTime, Utc};
 use support::strange::{Deed, Strange};
@@ -46,6 +47,23 @@ async fn of_many_that_claim_at_once_one_wins() {
     let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!(won, 1);
     assert!(outcomes.iter().flat_map(|outcome| outcome.as_ref().err()).all(|fault| fault.kind == Kind::Held));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adopted_history_stays_in_the_log() {
+    let bench = Bench::on(Arc::new(Strange::honest())).await;
+    assert_eq!(bench.reader().adopted().await.unwrap(), None);
+    let server = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+    let adopted = Adopted {
+        at: at(0),
+        servers: [server.parse().unwrap()].into(),
+        gtid_executed: format!("{server}:1-5").parse().unwrap(),
+    };
+    let mut writer = bench.claim().await;
+    writer.adopt(adopted.clone()).await.unwrap();
+    writer.release().await.unwrap();
+    bench.claim().await.release().await.unwrap();
+    assert_eq!(bench.reader().adopted().await.unwrap(), Some(adopted));
 }
 
 /// Not a test by itself: plays the run that is killed while it holds the shard.
