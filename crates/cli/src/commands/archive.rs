@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use backstop_engine::archive::{self, Archiving, Until};
 use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::ids::ShardName;
 use backstop_model::settings::{RepositoryUrl, ShardSettings};
+use backstop_repo::Repository;
 
 use super::Ended;
 use super::schedule::{options, writes};
@@ -41,7 +43,7 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
         credentials: &credentials,
         store: Arc::clone(&store),
         encryption: app.encryption(),
-        name: &format!("{} {}", args.shard, address(&app.settings.repository.url)),
+        name: &name(&args.shard, &repository, &app.settings.repository.url),
         spool,
         until: if args.until_caught_up { Until::CaughtUp } else { Until::Stopped },
         world: &app.world,
@@ -54,7 +56,15 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
     Ok(if report.is_well() { Ended::Well } else { Ended::Attention })
 }
 
-/// What tells one repository from another.
+/// Names the archive to its source: by the repository itself, since two hosts may have two of them at one address. Only one whose
+/// root object is lost goes by its address.
+fn name(shard: &ShardName, repository: &Repository, url: &RepositoryUrl) -> String {
+    match repository.id() {
+        Some(id) => format!("{shard} {id}"),
+        None => format!("{shard} {}", address(url)),
+    }
+}
+
 fn address(url: &RepositoryUrl) -> String {
     match url {
         RepositoryUrl::File { path } => path.display().to_string(),
@@ -80,4 +90,30 @@ fn unit(
         &options(global),
         &writes(app, settings),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use backstop_engine::archive::Identity;
+    use backstop_repo::Location;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn two_repositories_at_one_address_have_two_archivers() {
+        let (shard, url): (ShardName, _) =
+            ("orders".parse().unwrap(), RepositoryUrl::File { path: "/srv/backstop".into() });
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut seen = Vec::new();
+        for dir in &dirs {
+            let location = Location::new(format!("file://{}", dir.path().display()));
+            let (made, _) = Repository::init(&location, None).await.unwrap();
+            let again = Repository::open(&location, None).await.unwrap();
+            let identity = |repository| Identity::of(&name(&shard, repository, &url), &[]);
+            assert_eq!(identity(&made), identity(&again), "an archiver that is started again is the same");
+            seen.push(identity(&made));
+        }
+        assert!(seen[0].uuid != seen[1].uuid && seen[0].server_id != seen[1].server_id);
+    }
 }
