@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backstop_model::fault::{Fault, Kind, Result};
-use backstop_model::finding::Finding;
+use backstop_model::finding::{Finding, Severity};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::plan::{Ending, Replay};
@@ -229,7 +229,7 @@ async fn check(
     let mut findings = session.check_tables(r.request.check, &*r.world.reporter).await?;
     let broken: Vec<_> = findings
         .iter()
-        .filter(|finding| finding.severity == backstop_model::finding::Severity::Problem)
+        .filter(|finding| finding.severity == Severity::Problem)
         .map(|finding| finding.what.as_str())
         .collect();
     if broken.is_empty() {
@@ -238,6 +238,12 @@ async fn check(
         findings.extend(version_finding(shard, "the recovered server", &program));
         if *data != program {
             findings.extend(version_finding(shard, "the server that was backed up", data));
+        }
+        // What made the backup doubtful makes the server so.
+        let doubts = manifest.facts.findings.iter().filter(|finding| finding.severity == Severity::Problem);
+        for finding in doubts {
+            r.world.reporter.notice(&format!("when the backup was taken: {}", finding.what));
+            findings.push(finding.clone());
         }
         return Ok(findings);
     }

@@ -82,6 +82,13 @@ pub struct BackupReport {
     pub findings: Vec<Finding>,
 }
 
+impl BackupReport {
+    /// True if something was found that makes it doubtful whether it holds the shard's data.
+    pub fn is_doubtful(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Problem)
+    }
+}
+
 /// Snapshots of EBS volumes that one backup is kept in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EbsSnapshots {

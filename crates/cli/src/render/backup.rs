@@ -85,6 +85,10 @@ impl Screen for BackupsReport {
             &["BACKUP", "TAKEN AT", "KIND", "DATA", "STORED", "FROM"],
             self.backups.iter().map(row).collect(),
         );
+        for row in self.backups.iter().filter(|row| row.report.is_doubtful()) {
+            page.line(format!("Doubtful: {}", row.report.backup_id));
+            super::findings(page, &row.report.findings);
+        }
         page.next(&[
             format!("backstop plan {} --backup ID      shows what a recovery would do", self.shard),
             format!("backstop recover {} --backup ID --into DIR ( --join | --standalone )", self.shard),
@@ -118,6 +122,7 @@ fn row(row: &BackupRow) -> Vec<String> {
         report.backup_id.to_string(),
         human::moment(report.taken_at),
         match row.state {
+            BackupState::Complete if report.is_doubtful() => format!("{kind}, DOUBTFUL"),
             BackupState::Complete => kind.to_owned(),
             BackupState::Damaged => format!("{kind}, DAMAGED"),
             BackupState::Deleted => format!("{kind}, deleted"),

@@ -71,6 +71,8 @@ async fn a_drifted_candidate_is_told(shard: &Shard, backstop: &Backstop) {
     let backup = backstop.json("backup orders").await;
     assert_eq!(backup["findings"][0]["code"], "tables-differ", "{backup}");
     assert!(backup["findings"][0]["what"].as_str().unwrap().contains("shop.drifted"), "{backup}");
+    let listed = backstop.run("backups orders").await;
+    assert!(listed.out.contains("DOUBTFUL") && listed.out.contains("shop.drifted"), "{listed}");
     drift("DROP TABLE shop.drifted").await;
 }
 
