@@ -16,6 +16,7 @@ use backstop_engine::world::World;
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How often its log and the lock are looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -123,6 +124,7 @@ impl Errand<'_> {
     }
 
     fn start(&self, lock: File, log: File) -> Result<Child> {
+        hear_interrupts()?;
         let mut command = Command::new(&self.program);
         // What Backstop was told by variables is not for others: it may be a secret.
         for (name, _) in
@@ -157,6 +159,19 @@ impl Errand<'_> {
         Fault::failed(format!("{}: {why}", self.doing))
             .hint(format!("see what it does: {}", self.log.display()))
     }
+}
+
+/// Sees to it that a program that is started hears SIGINT, by which it is asked to stop. Who is started in the background of a
+/// script is made to ignore it, and hands that on; what is handled here, is not ignored in a program that is started.
+fn hear_interrupts() -> Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    if mask >> (Signal::INT.as_raw() - 1) & 1 == 1 {
+        // The handler stays when its stream goes.
+        drop(signal(SignalKind::interrupt()).failed("listen to SIGINT")?);
+    }
+    Ok(())
 }
 
 /// Ends when the user asks to stop; never if nobody can ask any more.
@@ -241,6 +256,16 @@ mod tests {
         let fault = errand(script, dir.path(), &world).run(|_| asks.send(true).unwrap()).await.err().unwrap();
         assert_eq!(fault.kind, Kind::Interrupted);
         assert!(std::fs::read_to_string(dir.path().join("log")).unwrap().ends_with("tidied\n"));
+    }
+
+    #[test]
+    fn a_program_hears_that_it_is_asked_to_stop_when_sigint_was_ignored() {
+        let this = std::env::current_exe().unwrap();
+        let test = "child::tests::who_asks_to_stop_waits_for_the_end_of_it";
+        let script = format!("trap '' INT; exec {} --exact {test}", this.display());
+        let ran = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
     }
 
     #[tokio::test]

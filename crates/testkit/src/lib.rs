@@ -8,6 +8,7 @@
 pub mod accounts;
 pub mod cloud;
 pub mod ec2;
+pub mod folder;
 pub mod ledger;
 pub mod machine;
 pub mod member;

@@ -14,7 +14,7 @@ use backstop_model::finding::Severity;
 use backstop_model::gtid::GtidSet;
 use backstop_testkit::member::{free_port, kill_server_on};
 use backstop_testkit::program::{Quiet, server_program};
-use backstop_testkit::{Layout, Shard, tables};
+use backstop_testkit::{Layout, Shard, folder, tables};
 
 const READY: Duration = Duration::from_secs(120);
 
@@ -164,7 +164,8 @@ async fn a_recovered_server_runs_as_another_user() {
     let shard = Shard::start(Layout::single()).await;
     let donor = shard.primary();
     donor.stop().await;
-    let dir = shard.base().join("r");
+    let base = folder::for_all_users();
+    let dir = base.path().join("r");
     let mut recovered = Recovered::of(&shard, donor.datadir(), &dir).await;
     std::fs::create_dir(&recovered.private).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", dir.join("link")).unwrap();

@@ -17,7 +17,7 @@ use backstop_testkit::member::{free_port, kill_server_on};
 use backstop_testkit::program::{Quiet, server_program, servers};
 use backstop_testkit::slots::Slots;
 use backstop_testkit::snapshots::At;
-use backstop_testkit::{Layout, Shard, Volume, snapshots, tables, template};
+use backstop_testkit::{Layout, Shard, Volume, folder, snapshots, tables, template};
 
 async fn provider(shard: &Shard) -> Clone {
     Clone::new(snapshots::site(shard, shard.primary(), &shard.base().join("work")).await)
@@ -173,8 +173,7 @@ async fn a_server_of_another_user() {
         return eprintln!("SKIPPED: starting a server as another user needs root");
     }
     let _slots = Slots::take(2).await;
-    let base = tempfile::tempdir().unwrap();
-    chmod(base.path(), 0o755);
+    let base = folder::for_all_users();
     let dir = base.path().join("m");
     template::copy(&[], &dir.join("data")).await;
     let port = free_port();
