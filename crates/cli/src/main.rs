@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     backstop_cli::logs::begin(&terminal, narrator.clone());
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| begin(&line, clock, narrator, &output)));
     ExitCode::from(match ended {
+        Ok(Ok(0)) if output.is_lost() => Kind::Failed.exit_code(),
         Ok(Ok(code)) => code,
         Ok(Err(fault)) => {
             output.fault(&fault);

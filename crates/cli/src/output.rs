@@ -1,7 +1,8 @@
 //! Everything a command prints.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, ErrorKind, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use backstop_model::fault::Fault;
 use backstop_model::report::{FaultReport, Versioned};
@@ -15,12 +16,14 @@ use crate::terminal::{Form, Terminal};
 pub struct Output {
     terminal: Terminal,
     narrator: Option<Arc<dyn Narrator>>,
+    /// A result did not arrive on standard output.
+    lost: AtomicBool,
 }
 
 impl Output {
     /// Prints to this terminal.
     pub fn new(terminal: Terminal) -> Self {
-        Self { terminal, narrator: None }
+        Self { terminal, narrator: None, lost: AtomicBool::new(false) }
     }
 
     /// The same, next to a narrator, which ends before something is printed.
@@ -53,9 +56,21 @@ impl Output {
     /// Prints text as it is.
     pub fn text(&self, text: &str) {
         self.settle();
-        // Who closed standard output wants to read no more.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
-        let _ = std::io::stdout().flush();
+        let mut out = std::io::stdout().lock();
+        let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+        // A person who closed standard output wants to read no more; a program that did has half an object.
+        if error.kind() == ErrorKind::BrokenPipe && self.terminal.form == Form::Text {
+            return;
+        }
+        self.lost.store(true, Ordering::Relaxed);
+        let message =
+            format!("{} write the result to standard output: {error}\n", self.terminal.stderr.bad("error:"));
+        let _ = std::io::stderr().lock().write_all(message.as_bytes());
+    }
+
+    /// True if a result did not arrive on standard output: then no exit code may call it a success.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Prints what went wrong: for people on standard error, for programs on standard output.
