@@ -88,6 +88,8 @@ def test_what_is_for_prune_is_in_its_role(policies):
     prune = allowed(policies["prune"])
     assert {"ec2:DescribeSnapshots", "ec2:DeleteSnapshot", "s3:DeleteObject"} <= prune
     assert not prune & {"ec2:CreateSnapshots", "ec2:CreateTags", "secretsmanager:GetSecretValue"}
+    archiver = allowed(policies["archiver"])
+    assert {action for action in archiver if action.startswith("ec2:")} == {"ec2:DescribeSnapshots"}, "`backstop status` asks for them"
     assert allowed(policies["scheduler"]) == {"lambda:InvokeFunction", "sqs:SendMessage"}
 
 

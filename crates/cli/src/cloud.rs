@@ -73,6 +73,10 @@ impl VolumeSnapshots for Cloud {
         self.shelf(Some(region)).await?.state(snapshot_ids, region).await
     }
 
+    async fn states(&self, sets: &[Vec<String>], region: &str) -> Result<Vec<VolumeState>> {
+        self.shelf(Some(region)).await?.states(sets, region).await
+    }
+
     async fn delete(&self, snapshot_ids: &[String], region: &str) -> Result<()> {
         self.shelf(Some(region)).await?.delete(snapshot_ids, region).await
     }

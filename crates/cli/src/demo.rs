@@ -16,6 +16,7 @@ use backstop_engine::world::World;
 use backstop_lab::{Ledger, Load, Shard};
 use backstop_model::backup::BackupKind;
 use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::ids::Endpoint;
 use backstop_model::report::{BackupReport, DemoReport, DroppedTable, RecoverReport, TotalLoss};
 
 use crate::args::{CheckArg, EndingArgs, RecoverArgs, TargetArgs};
@@ -71,7 +72,7 @@ async fn story(demo: &Demo, place: &Place, world: &World) -> Result<DemoDone> {
     ledger.wait_for_more(SOME).await?;
     purge::purge(&shard, &servers, &template, place, &rotated, &second, &mut steps).await?;
 
-    lose(&mut shard, &mut steps)?;
+    let lost = lose(&mut shard, &mut steps)?;
     ledger.wait_for_more(SOME).await?;
     let recovered = rebuild(&app, place, &second, &mut steps).await?;
     let compared = compare::compare(&shard, ledger, &recovered, &mut steps).await?;
@@ -95,7 +96,8 @@ async fn story(demo: &Demo, place: &Place, world: &World) -> Result<DemoDone> {
         dropped,
         total_loss,
     };
-    Ok(DemoDone::new(report, shard.map(|shard| kept::keep(place, &program, shard))))
+    let kept = shard.map(|shard| kept::keep(place, &program, shard, &lost, &report.recover)).transpose()?;
+    Ok(DemoDone::new(report, kept))
 }
 
 /// With the archive: a dropped table, then the loss of everything.
@@ -136,7 +138,7 @@ async fn back_up(
 }
 
 /// The candidate dies, and its files with it.
-fn lose(shard: &mut Shard, steps: &mut Steps<'_>) -> Result<()> {
+fn lose(shard: &mut Shard, steps: &mut Steps<'_>) -> Result<Endpoint> {
     steps.begin("lose the candidate");
     let candidate = shard.members.remove(1);
     let (endpoint, dir) = (candidate.endpoint(), candidate.dir.clone());
@@ -149,7 +151,7 @@ fn lose(shard: &mut Shard, steps: &mut Steps<'_>) -> Result<()> {
         )));
     }
     steps.end(format!("{endpoint} killed with SIGKILL, its files deleted; the writer goes on"));
-    Ok(())
+    Ok(endpoint)
 }
 
 /// A recovery as `backstop recover … --to latest --join` makes it.

@@ -114,7 +114,8 @@ Examples:
 
 /// `verify`.
 pub const VERIFY: &str = "\
-Names every damaged object and the backups that need it; exit code 22 if there is one.
+Says what was looked at, and names every damaged object and the backups that need it; exit code 22 if there is one,
+21 if nothing is stored. That a backup can be recovered, only a recovery of it shows.
 
 Examples:
     backstop verify

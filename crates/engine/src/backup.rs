@@ -15,11 +15,14 @@ use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::progress::Progress;
 use backstop_model::proven::version_finding;
 use backstop_model::report::{BackupReport, EbsSnapshots, VolumeState};
+use backstop_model::standing::standing_findings;
 use backstop_model::topology::{Choice, doubt};
 use backstop_repo::{CatalogEntry, Reader, Repository, Storage, Stored, Writer};
 use chrono::{DateTime, Utc};
 
-use crate::ports::{Image, Instance, Instances, Opened, Schemas, Taken};
+use crate::plan::known;
+use crate::ports::{Image, Instance, Instances, Opened, Schemas, Taken, VolumeSnapshots};
+use crate::standing::stands;
 use crate::world::World;
 use crate::{compare, scan};
 
@@ -39,6 +42,8 @@ pub struct Backup<'a> {
     pub schemas: &'a dyn Schemas,
     /// Where backups go.
     pub repository: &'a Repository,
+    /// The EBS snapshots that earlier backups may be kept in; `None`: nothing is asked of them.
+    pub volumes: Option<&'a dyn VolumeSnapshots>,
     /// Time, reporter, stop.
     pub world: &'a World,
 }
@@ -92,6 +97,7 @@ async fn story(
     if let Some(made) = already_made(writer.reader(), b.occasion, b.world).await? {
         return Ok(made);
     }
+    tell_of_predecessors(b, writer.reader()).await?;
     let mut findings = doubts(b);
     findings.extend(belongs(b, writer.reader()).await?);
     findings.extend(compared(b).await);
@@ -103,6 +109,20 @@ async fn story(
     let entry = b.world.step("commit", writer.commit(facts, stored)).await?;
     let state = complete(b, instance, &taken, writer).await?;
     Ok(BackupReport { ebs: ebs(storage, state), ..report(&entry) })
+}
+
+/// Says which earlier backups cannot be recovered from: an EBS snapshot may fail after its backup was committed. They stay listed,
+/// since what EC2 says of them may change, and count for nothing.
+async fn tell_of_predecessors(b: &Backup<'_>, reader: &Reader) -> Result<()> {
+    let Some(volumes) = b.volumes else { return Ok(()) };
+    let catalog = reader.catalog().await?;
+    let stands = stands(reader, &catalog, volumes).await?;
+    let backups: Vec<_> =
+        catalog.iter().zip(stands).map(|(entry, stand)| (known(entry), stand.standing)).collect();
+    for finding in standing_findings(b.shard, &backups) {
+        b.world.reporter.notice(&finding.notice());
+    }
+    Ok(())
 }
 
 fn facts(

@@ -9,13 +9,15 @@ use backstop_model::ids::ShardName;
 use backstop_model::proven::support_findings;
 use backstop_model::report::{Coverage, ShardChecked};
 use backstop_model::schedule::Schedule;
+use backstop_model::standing::standing_findings;
 use backstop_model::topology::{Choice, Locking, SourceRules, choose_source, fidelity_findings};
 use backstop_repo::{CatalogEntry, Reader};
 
 use crate::archive::{Archived, check_archive};
-use crate::compare;
-use crate::ports::{Instances, Schemas, ServerPrograms, SourceInspection, Topology};
+use crate::ports::{Instances, Schemas, ServerPrograms, SourceInspection, Topology, VolumeSnapshots};
+use crate::standing::stands;
 use crate::world::World;
+use crate::{compare, plan};
 
 /// What checking a shard is made of.
 pub struct Check<'a> {
@@ -37,6 +39,8 @@ pub struct Check<'a> {
     pub programs: &'a dyn ServerPrograms,
     /// Its backups.
     pub reader: &'a Reader,
+    /// The EBS snapshots that they may be kept in.
+    pub volumes: &'a dyn VolumeSnapshots,
     /// Its archive.
     pub archived: Archived<'a>,
     /// Asks its primary for the settings that the archive depends on.
@@ -176,7 +180,14 @@ async fn archive(c: &Check<'_>, findings: &mut Vec<Finding>) {
 
 /// Which moments could be recovered now, and what is missing between them.
 async fn coverage(c: &Check<'_>, catalog: &[CatalogEntry], findings: &mut Vec<Finding>) -> Option<Coverage> {
-    match crate::status::coverage(&c.archived.reader, catalog).await {
+    let coverage = async {
+        let stands = stands(c.reader, catalog, c.volumes).await?;
+        let backups: Vec<_> =
+            catalog.iter().zip(stands).map(|(entry, stand)| (plan::known(entry), stand.standing)).collect();
+        findings.extend(standing_findings(c.shard, &backups));
+        crate::status::coverage(&c.archived.reader, &backups).await
+    };
+    match coverage.await {
         Ok(coverage) => {
             findings.extend(coverage.findings(c.shard));
             Some(coverage)

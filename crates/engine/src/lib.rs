@@ -16,5 +16,6 @@ pub mod prune;
 pub mod rebuild;
 pub mod recover;
 pub mod scan;
+pub mod standing;
 pub mod status;
 pub mod world;

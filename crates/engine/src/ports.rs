@@ -208,6 +208,14 @@ pub struct Taken {
 pub trait VolumeSnapshots: Send + Sync {
     /// How far a backup's set is.
     async fn state(&self, snapshot_ids: &[String], region: &str) -> Result<VolumeState>;
+    /// How far the sets of several backups are, in their order.
+    async fn states(&self, sets: &[Vec<String>], region: &str) -> Result<Vec<VolumeState>> {
+        let mut states = Vec::with_capacity(sets.len());
+        for set in sets {
+            states.push(self.state(set, region).await?);
+        }
+        Ok(states)
+    }
     /// Deletes them. Deleting what is gone is no error.
     async fn delete(&self, snapshot_ids: &[String], region: &str) -> Result<()>;
     /// Deletes those of a shard that were never proven and whose run must be dead by their age. Returns their ids.

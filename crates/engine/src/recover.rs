@@ -296,6 +296,7 @@ fn report(
         checks,
         seconds,
         next: next_steps(r, decided),
+        latest: None,
     })
 }
 

@@ -1,17 +1,18 @@
 //! Status: what a shard could be recovered to now, and what would be lost.
 
-use backstop_model::fault::Result;
-use backstop_model::finding::Finding;
-use backstop_model::freshness::freshness;
+use backstop_model::attention::{Looked, Rules};
+use backstop_model::fault::{Fault, Result};
 use backstop_model::ids::ShardName;
 use backstop_model::plan::Known;
-use backstop_model::report::{Coverage, ShardStatus, rpo_seconds};
+use backstop_model::report::{BackupReport, Coverage, ShardStatus};
 use backstop_model::schedule::Schedule;
-use backstop_model::topology::{InstanceState, current_primary, fidelity_findings};
-use backstop_repo::{ArchiveReader, CatalogEntry, Reader};
+use backstop_model::standing::Standing;
+use backstop_model::topology::{Member, current_primary};
+use backstop_repo::{ArchiveReader, Reader};
 
 use crate::archive::{Archived, archive_health};
-use crate::ports::Topology;
+use crate::ports::{Topology, VolumeSnapshots};
+use crate::standing::stands;
 use crate::world::World;
 use crate::{backup, plan};
 
@@ -21,10 +22,14 @@ pub struct Status<'a> {
     pub shard: &'a ShardName,
     /// When it should be backed up.
     pub schedule: Option<&'a Schedule>,
+    /// Which of its members may be backed up.
+    pub rules: Rules<'a>,
     /// Its backups.
     pub reader: &'a Reader,
-    /// Its members, for what the primary has that no backup has; without it the RPO is not known.
-    pub topology: Option<&'a dyn Topology>,
+    /// The EBS snapshots that they may be kept in.
+    pub volumes: &'a dyn VolumeSnapshots,
+    /// Its members, or why they cannot be asked: without them it is not known what would be lost.
+    pub topology: Result<&'a dyn Topology, &'a Fault>,
     /// Its archive.
     pub archived: Archived<'a>,
     /// Time, reporter, stop.
@@ -38,60 +43,47 @@ pub struct Status<'a> {
 pub async fn status(s: &Status<'_>) -> Result<ShardStatus> {
     let now = s.world.clock.now();
     let catalog = s.world.unless_stopped(s.reader.catalog()).await?;
-    let newest = catalog.last();
-    let taken_at = newest.map(|entry| entry.facts.taken_at);
-    let mut findings = vec![freshness(taken_at, s.schedule, now).finding(s.shard)];
-    let last = newest.map(|entry| (entry.facts.taken_at, &entry.facts.gtid_executed));
-    let primary = primary(s, &mut findings).await;
-    let archive = s.world.unless_stopped(archive_health(s.shard, &s.archived, primary.as_ref(), now)).await?;
-    findings.extend(archive.findings);
-    let coverage = s.world.unless_stopped(coverage(&s.archived.reader, &catalog)).await?;
-    findings.extend(coverage.findings(s.shard));
-    let of_backups = primary.and_then(|primary| rpo_seconds(last, &primary.gtid_executed, now));
-    // A backup alone may be newer than an archive that is behind.
-    let rpo = archive.rpo_seconds.into_iter().chain(of_backups).min_by(f64::total_cmp);
-    Ok(ShardStatus {
-        shard: s.shard.clone(),
-        last_backup: newest.map(backup::report),
-        coverage,
-        rpo_seconds: rpo,
-        rto_seconds: None,
-        findings,
-    })
+    let stands = s.world.unless_stopped(stands(s.reader, &catalog, s.volumes)).await?;
+    let members = members(s).await?;
+    let primary =
+        members.as_ref().ok().and_then(|members| current_primary(members).ok()).map(|(_, state)| state);
+    let archive = s.world.unless_stopped(archive_health(s.shard, &s.archived, primary, now)).await?;
+    let last_backup = catalog.last().zip(stands.last());
+    let last_backup =
+        last_backup.map(|(entry, stand)| BackupReport { ebs: stand.ebs.clone(), ..backup::report(entry) });
+    let backups: Vec<(Known, Standing)> =
+        catalog.iter().zip(stands).map(|(entry, stand)| (plan::known(entry), stand.standing)).collect();
+    let looked = Looked {
+        shard: s.shard,
+        now,
+        schedule: s.schedule,
+        backups: &backups,
+        last_backup,
+        members: members.as_deref().map_err(Clone::clone),
+        rules: s.rules,
+        coverage: s.world.unless_stopped(coverage(&s.archived.reader, &backups)).await?,
+        archived: s.archived.settings.is_some(),
+        archive_rpo_seconds: archive.rpo_seconds,
+        archive: archive.findings,
+    };
+    Ok(looked.status())
 }
 
-/// What can be recovered from these backups and this archive.
+/// What the members say, or why they could not be asked.
+async fn members(s: &Status<'_>) -> Result<Result<Vec<Member>, String>> {
+    let topology = match s.topology {
+        Ok(topology) => topology,
+        Err(fault) => return Ok(Err(fault.message.clone())),
+    };
+    s.world.unless_stopped(async { Ok(topology.look().await.map_err(|fault| fault.message)) }).await
+}
+
+/// What can be recovered from this archive and those of these backups that are whole, as far as that is known.
 ///
 /// # Errors
 /// The store's.
-pub async fn coverage(archive: &ArchiveReader, catalog: &[CatalogEntry]) -> Result<Coverage> {
-    let known: Vec<Known> = catalog.iter().map(plan::known).collect();
+pub async fn coverage(archive: &ArchiveReader, backups: &[(Known, Standing)]) -> Result<Coverage> {
+    let whole = backups.iter().filter(|(_, standing)| !standing.is_lost() && *standing != Standing::Pending);
+    let known: Vec<Known> = whole.map(|(known, _)| known.clone()).collect();
     Ok(Coverage::of(&archive.checked().await?, &known))
-}
-
-async fn primary(s: &Status<'_>, findings: &mut Vec<Finding>) -> Option<InstanceState> {
-    let topology = s.topology?;
-    let members = match topology.look().await {
-        Ok(members) => members,
-        Err(fault) => {
-            findings.push(unknown(s.shard, &fault.message));
-            return None;
-        }
-    };
-    findings.extend(fidelity_findings(s.shard, &members, s.archived.settings.is_some()));
-    match current_primary(&members) {
-        Ok((_, primary)) => Some(primary.clone()),
-        Err(fault) => {
-            findings.push(unknown(s.shard, &fault.message));
-            None
-        }
-    }
-}
-
-fn unknown(shard: &ShardName, why: &str) -> Finding {
-    Finding::warning(
-        "rpo-unknown",
-        format!("what shard {shard} would lose is not known: {why}"),
-        format!("run `backstop check {shard}`"),
-    )
 }

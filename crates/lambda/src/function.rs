@@ -4,7 +4,7 @@ use backstop_adapters::mysql::connect::Connector;
 use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::topology::{Asked, Orchestrator};
 use backstop_aws::connect::Aws;
-use backstop_aws::ebs::Waits;
+use backstop_aws::ebs::{EbsShelf, Waits};
 use backstop_aws::instances::Ec2Instances;
 use backstop_aws::secrets;
 use backstop_engine::backup::{Backup, already_made, backup};
@@ -100,8 +100,10 @@ async fn run(
     let choice = world.unless_stopped(choosing).await?;
     world.reporter.notice(&format!("backing up {}: {}", choice.endpoint, choice.reason));
     let schemas = Primaries::new(connector.clone());
+    let aws = aws.in_region(&entry.region);
+    let shelf = EbsShelf::new(aws.clone(), Waits::default(), world.clone());
     let instances = Ec2Instances {
-        aws: aws.in_region(&entry.region),
+        aws,
         connector,
         freeze: settings.freeze.clone(),
         shard: entry.shard.clone(),
@@ -119,6 +121,7 @@ async fn run(
         instances: &bounded,
         schemas: &schemas,
         repository: &repository,
+        volumes: Some(&shelf),
         world,
     };
     backup(&story).await

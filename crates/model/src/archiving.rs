@@ -9,7 +9,7 @@ use crate::ids::{Endpoint, ServerUuid};
 use crate::settings::ArchiveFrom;
 use crate::topology::{InstanceState, Member, Role, current_primary, errant};
 
-pub use health::{Health, archive_findings, archive_rpo_seconds};
+pub use health::{BEHIND, Health, SILENT, archive_findings, archive_rpo_seconds};
 pub use source::{Around, SemiSync, SourceSettings, Words, source_findings};
 
 /// The server to stream from.

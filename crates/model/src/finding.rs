@@ -60,6 +60,15 @@ impl Finding {
         Self { severity: Severity::Problem, ..Self::warning(code, what, todo) }
     }
 
+    /// The finding as one line of a narration, with a mark of how much it matters.
+    pub fn notice(&self) -> String {
+        match self.severity {
+            Severity::Ok => self.what.clone(),
+            Severity::Warning => format!("note: {}", self.what),
+            Severity::Problem => format!("WARNING: {}", self.what),
+        }
+    }
+
     /// The same finding, to be mended on this server.
     #[must_use]
     pub fn on(mut self, endpoint: &Endpoint) -> Self {

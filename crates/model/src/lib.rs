@@ -6,6 +6,7 @@
 pub mod activity;
 pub mod archive;
 pub mod archiving;
+pub mod attention;
 pub mod backup;
 pub mod coverage;
 pub mod credentials;
@@ -31,5 +32,6 @@ pub mod schedule;
 pub mod schema;
 pub mod server;
 pub mod settings;
+pub mod standing;
 pub mod target;
 pub mod topology;

@@ -4,12 +4,14 @@ mod aim;
 mod choose;
 mod decide;
 mod gtids;
+mod latest;
 mod replay;
 mod steps;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::finding::Finding;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
 
@@ -17,6 +19,7 @@ pub use aim::{Aim, Astray, Commit, Moment, Within};
 pub use choose::{Chosen, Known, NotRecoverable, Reachable, choose_backup};
 pub use decide::{Decided, Quest, Toward};
 pub use gtids::{GtidStep, gtid_step};
+pub use latest::{Latest, newest_backup};
 pub use replay::{Replay, Start};
 pub use steps::{Ending, PlanRequest, recovery_plan};
 
@@ -41,6 +44,18 @@ pub struct RecoveryPlan {
     pub data_bytes: u64,
     /// What will be done, in order.
     pub steps: Vec<PlanStep>,
+    /// How new `latest` is, if that is the target and there is an archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest: Option<Latest>,
+    /// What the plan rests on and is worth knowing before it is carried out. A problem is no refusal: it is planned all the same.
+    pub findings: Vec<Finding>,
+}
+
+impl RecoveryPlan {
+    /// What a recovery says before it begins, each with a mark of how much it matters.
+    pub fn notices(&self) -> Vec<String> {
+        self.findings.iter().map(Finding::notice).collect()
+    }
 }
 
 /// One step of a plan.

@@ -7,6 +7,7 @@ mod fault;
 mod find;
 mod init;
 mod status;
+mod verify;
 
 use std::collections::BTreeSet;
 
@@ -19,14 +20,15 @@ use crate::finding::{Finding, Severity};
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
-use crate::plan::Ending;
+use crate::plan::{Ending, Latest};
 use crate::retention::Vote;
 
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use fault::FaultReport;
 pub use find::{ChangeKind, FindReport, Found, SearchedPart, TableRows};
 pub use init::InitReport;
-pub use status::{Coverage, Gap, LeftLine, ShardStatus, StatusReport, Window, rpo_seconds};
+pub use status::{Coverage, Gap, LeftLine, MemberStatus, ShardStatus, StatusReport, Window, rpo_seconds};
+pub use verify::{DamagedObject, ShardVerified, Unchecked, Verdict, VerifiedBackup, VerifyReport};
 
 /// The version of all JSON that commands print.
 pub const VERSION: u32 = 1;
@@ -165,6 +167,9 @@ pub struct RecoverReport {
     pub seconds: RecoverSeconds,
     /// What is left for the operator to do.
     pub next: Vec<String>,
+    /// How new the archive was, if it was recovered to `latest`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest: Option<Latest>,
 }
 
 /// A server that a recovery left running.
@@ -218,7 +223,7 @@ pub struct BackupRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupState {
-    /// It can be recovered from.
+    /// It is whole, as far as was looked: nothing that was found speaks against recovering from it.
     Complete,
     /// Some of its data is damaged, as the last look found.
     Damaged,
@@ -226,6 +231,8 @@ pub enum BackupState {
     Deleted,
     /// Its EBS snapshots are not complete yet; they will be, if nothing happens to them.
     Pending,
+    /// Its data is in EBS snapshots, and EC2 could not be asked for them.
+    Unknown,
 }
 
 /// `prune --json`, for one shard.
@@ -297,69 +304,6 @@ impl PruneReport {
     /// The backups that go.
     pub fn deleted(&self) -> impl Iterator<Item = &BackupId> {
         self.backups.iter().filter(|vote| vote.is_delete()).map(|vote| &vote.id)
-    }
-}
-
-/// `verify --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct VerifyReport {
-    /// True if nothing is damaged.
-    pub ok: bool,
-    /// The shards that were looked at.
-    pub shards: Vec<ShardVerified>,
-}
-
-/// What verifying one shard found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ShardVerified {
-    /// The shard.
-    pub shard: ShardName,
-    /// `objects` (everything is there and has the right size) or `content` (every byte was read).
-    pub depth: &'static str,
-    /// Backups looked at, oldest first.
-    pub backups: Vec<VerifiedBackup>,
-    /// Objects looked at.
-    pub objects: u64,
-    /// Bytes read.
-    pub bytes_read: u64,
-    /// What is damaged.
-    pub damaged: Vec<DamagedObject>,
-    /// Objects that no backup needs; `prune` removes them.
-    pub unreferenced: u64,
-    /// Pieces of the archive that were looked at.
-    pub segments: u64,
-}
-
-/// A backup that was verified.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct VerifiedBackup {
-    /// Which.
-    pub backup_id: BackupId,
-    /// Whether it can be restored completely.
-    pub state: BackupState,
-}
-
-/// A stored object that is damaged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DamagedObject {
-    /// Its key.
-    pub object: String,
-    /// What is wrong with it.
-    pub wrong: String,
-    /// The backups that need it and can no longer be restored completely.
-    pub backups: Vec<BackupId>,
-    /// Of a piece of the archive: the transactions that are lost with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gtids: Option<GtidSet>,
-    /// Of a piece of the archive: the moments that are affected, from its earliest commit to its latest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub moments: Option<(DateTime<Utc>, DateTime<Utc>)>,
-}
-
-impl VerifyReport {
-    /// The report of these shards.
-    pub fn new(shards: Vec<ShardVerified>) -> Self {
-        Self { ok: shards.iter().all(|shard| shard.damaged.is_empty()), shards }
     }
 }
 

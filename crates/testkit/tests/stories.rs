@@ -50,6 +50,7 @@ async fn back_up(shard: &Shard, repository: &Repository) -> BackupReport {
         instances: &instances,
         schemas: &Primaries::new(Connector::new(&shard.credentials())),
         repository,
+        volumes: None,
         world: &world,
     };
     backup(&run).await.unwrap()

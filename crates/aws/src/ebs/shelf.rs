@@ -14,6 +14,9 @@ use super::ec2::{Ec2, Shot, ids};
 use super::{Waits, discard, state, tags};
 use crate::connect::Aws;
 
+/// As many values one filter of EC2's may have.
+const FILTERED: usize = 200;
+
 /// The EBS snapshots of an account.
 pub struct EbsShelf {
     aws: Aws,
@@ -36,6 +39,15 @@ impl EbsShelf {
 impl VolumeSnapshots for EbsShelf {
     async fn state(&self, snapshot_ids: &[String], region: &str) -> Result<VolumeState> {
         Ok(state(snapshot_ids, &self.ec2(region).described(snapshot_ids).await?))
+    }
+
+    async fn states(&self, sets: &[Vec<String>], region: &str) -> Result<Vec<VolumeState>> {
+        let (ec2, ids) = (self.ec2(region), sets.concat());
+        let mut shots = Vec::new();
+        for some in ids.chunks(FILTERED) {
+            shots.extend(ec2.described(some).await?);
+        }
+        Ok(sets.iter().map(|set| state(set, &shots)).collect())
     }
 
     async fn delete(&self, snapshot_ids: &[String], region: &str) -> Result<()> {

@@ -93,6 +93,7 @@ impl Fleet {
             instances: &instances,
             schemas: &Primaries::new(Connector::new(&self.host.shard.credentials())),
             repository: &self.repository,
+            volumes: None,
             world: &world(),
         };
         backup(&story).await

@@ -2,10 +2,12 @@
 
 use backstop_engine::backup::{self, Backup};
 use backstop_engine::choose::{Rules, choose};
+use backstop_engine::ports::VolumeSnapshots;
 use backstop_model::backup::BackupKind;
 use backstop_model::fault::Result;
 use backstop_model::ids::ShardName;
 use backstop_model::report::BackupReport;
+use backstop_model::settings::ProviderWish;
 
 use super::{Ended, locking};
 use crate::args::{BackupArgs, KindArg};
@@ -41,6 +43,8 @@ pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<B
     let choosing = app.world.step("choose", choose(&app.world, &*topology, rules));
     let choice = app.world.unless_stopped(choosing).await?;
     app.world.reporter.notice(&format!("backing up {}: {}", choice.endpoint, choice.reason));
+    let volumes = app.volumes(shard);
+    let in_ebs = settings.snapshot.provider == ProviderWish::Ebs;
     let story = Backup {
         shard,
         kind,
@@ -49,6 +53,7 @@ pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<B
         instances: &*instances,
         schemas: &app.primaries(settings)?,
         repository: &repository,
+        volumes: in_ebs.then_some(&volumes as &dyn VolumeSnapshots),
         world: &app.world,
     };
     backup::backup(&story).await

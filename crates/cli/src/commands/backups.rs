@@ -1,16 +1,15 @@
 //! `backstop backups`.
 
-use backstop_engine::backup::{ebs, report};
+use backstop_engine::backup::report;
 use backstop_engine::ports::VolumeSnapshots;
+use backstop_engine::standing::{Stand, stands};
 use backstop_model::fault::{Fault, Kind, Result};
-use backstop_model::report::{
-    BackupRow, BackupState, BackupsReport, EbsSnapshots, TaggedReport, VolumeState,
-};
-use backstop_repo::{CatalogEntry, Reader};
+use backstop_model::report::{BackupReport, BackupRow, BackupsReport, TaggedReport};
+use backstop_model::standing::Standing;
+use backstop_repo::CatalogEntry;
 
 use super::{Ended, known_or_stored};
 use crate::args::BackupsArgs;
-use crate::cloud::Cloud;
 use crate::compose::App;
 use crate::output::Output;
 
@@ -32,11 +31,12 @@ async fn listed(args: &BackupsArgs, app: &App) -> Result<BackupsReport> {
     let repository = app.repository().await?;
     known_or_stored(app, &repository, &args.shard).await?;
     let reader = repository.reader(&args.shard);
-    let catalog = reader.catalog().await?;
-    let mut backups = Vec::new();
-    for entry in catalog.iter().rev().take(count(args)) {
-        backups.push(row(args, app, &reader, entry).await?);
-    }
+    let mut listed = reader.catalog().await?;
+    listed.reverse();
+    listed.truncate(count(args));
+    let stands = stands(&reader, &listed, &app.volumes(&args.shard)).await?;
+    let backups: Vec<BackupRow> =
+        listed.iter().zip(&stands).map(|(entry, stand)| row(app, entry, stand)).collect();
     refuse_none(args, backups.is_empty())?;
     Ok(BackupsReport { shard: args.shard.clone(), backups })
 }
@@ -60,30 +60,11 @@ fn refuse_none(args: &BackupsArgs, none: bool) -> Result<()> {
     Ok(())
 }
 
-/// A backup in EBS is shown with its snapshots and how far they are now.
-async fn row(args: &BackupsArgs, app: &App, reader: &Reader, entry: &CatalogEntry) -> Result<BackupRow> {
-    let mut report = report(entry);
-    if entry.facts.lineage.is_ebs() {
-        report.ebs = ebs(reader.storage_of(entry).await?, None);
-        if let Some(snapshots) = &mut report.ebs {
-            ask(args, app, snapshots).await;
-        }
+/// A backup in EBS is shown with its snapshots and how far they are now. The list is of use without that.
+fn row(app: &App, entry: &CatalogEntry, stand: &Stand) -> BackupRow {
+    if let Standing::Lost(why) | Standing::Unasked(why) = &stand.standing {
+        app.world.reporter.notice(&format!("backup {}: {why}", entry.facts.backup_id));
     }
-    let state = match report.ebs.as_ref().and_then(|snapshots| snapshots.state) {
-        None | Some(VolumeState::Completed) => BackupState::Complete,
-        Some(VolumeState::Pending) => BackupState::Pending,
-        Some(VolumeState::Error | VolumeState::Missing) => BackupState::Damaged,
-    };
-    Ok(BackupRow { report, state })
-}
-
-/// The list is of use without it.
-async fn ask(args: &BackupsArgs, app: &App, snapshots: &mut EbsSnapshots) {
-    if !Cloud::is_reachable() {
-        return;
-    }
-    match app.volumes(&args.shard).state(&snapshots.snapshot_ids, &snapshots.region).await {
-        Ok(state) => snapshots.state = Some(state),
-        Err(fault) => app.world.reporter.notice(&format!("the state of EBS snapshots is not known: {fault}")),
-    }
+    let report = BackupReport { ebs: stand.ebs.clone(), ..report(entry) };
+    BackupRow { report, state: stand.standing.state() }
 }

@@ -98,6 +98,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         instances: &*instances,
         programs: &app.servers(),
         reader: &repository.reader(&shard),
+        volumes: &app.volumes(&shard),
         archived: app.archived(settings, repository.archive(&shard)),
         sources: &app.primaries(settings)?,
         schemas: &app.primaries(settings)?,

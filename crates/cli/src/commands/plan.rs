@@ -1,6 +1,6 @@
 //! `backstop plan`.
 
-use backstop_engine::plan::{self, Wanted};
+use backstop_engine::plan::{self, Stored, Wanted};
 use backstop_model::fault::Result;
 
 use super::{Ended, known_or_stored};
@@ -25,7 +25,13 @@ pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<Ended> {
     let planned = app.world.unless_stopped(async {
         let repository = app.repository().await?;
         known_or_stored(app, &repository, &wanted.shard).await?;
-        plan::plan(&repository.reader(&wanted.shard), &repository.archive(&wanted.shard), &wanted).await
+        let stored = Stored {
+            reader: &repository.reader(&wanted.shard),
+            archive: &repository.archive(&wanted.shard),
+            volumes: &app.volumes(&wanted.shard),
+            now: app.world.clock.now(),
+        };
+        plan::plan(&stored, &wanted).await
     });
     output.report(&planned.await?);
     Ok(Ended::Well)

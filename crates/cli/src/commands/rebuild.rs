@@ -59,6 +59,7 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
         output.report(&RebuildPlanned::new(plan, rebuild, changes));
     } else {
         world.reporter.notice(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
+        plan.notices().iter().for_each(|notice| world.reporter.notice(notice));
         output.report(&rebuild::rebuild(&story).await?);
     }
     Ok(Ended::Well)

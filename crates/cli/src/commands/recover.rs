@@ -4,7 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
-use backstop_engine::plan::{self, Wanted};
+use backstop_engine::plan::{self, Stored, Wanted};
 use backstop_engine::ports::{CheckDepth, Topology};
 use backstop_engine::recover::{self, DataFrom, MembersThatAnswer, Recover, RecoverRequest};
 use backstop_model::credentials::{Credentials, OrchestratorAccess};
@@ -55,7 +55,9 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
         request: request(args, &plan, members),
     };
     app.world.reporter.notice(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
+    plan.notices().iter().for_each(|notice| app.world.reporter.notice(notice));
     let mut report = recover::recover(&story).await?;
+    report.latest = plan.latest;
     if args.systemd {
         report.next.push(unit(args, app, &report)?);
     }
@@ -74,8 +76,13 @@ pub(super) async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository
         port: args.port,
         ending: args.ending.ending(),
     };
-    let archive = repository.archive(&args.shard);
-    let plan = plan::plan(&repository.reader(&args.shard), &archive, &wanted).await?;
+    let stored = Stored {
+        reader: &repository.reader(&args.shard),
+        archive: &repository.archive(&args.shard),
+        volumes: &app.volumes(&args.shard),
+        now: app.world.clock.now(),
+    };
+    let plan = plan::plan(&stored, &wanted).await?;
     Ok((repository, plan))
 }
 

@@ -1,13 +1,13 @@
 //! `backstop status`.
 
 use backstop_engine::status::{self, Status};
+use backstop_model::attention::Rules;
 use backstop_model::fault::Result;
-use backstop_model::finding::Finding;
 use backstop_model::ids::ShardName;
 use backstop_model::report::{ShardStatus, StatusReport};
 use backstop_repo::Repository;
 
-use super::Ended;
+use super::{Ended, locking};
 use crate::args::StatusArgs;
 use crate::compose::App;
 use crate::output::Output;
@@ -31,18 +31,20 @@ pub async fn run(args: &StatusArgs, app: &App, output: &Output) -> Result<Ended>
 async fn one(app: &App, repository: &Repository, shard: &ShardName) -> Result<ShardStatus> {
     let settings = app.shard(shard)?;
     let topology = app.topology(settings);
+    let rules = Rules {
+        source: &settings.source,
+        on_primary: settings.freeze.on_primary,
+        locking: locking(settings),
+    };
     let story = Status {
         shard,
         schedule: settings.schedule.as_ref(),
+        rules,
         reader: &repository.reader(shard),
-        topology: topology.as_deref().ok(),
+        volumes: &app.volumes(shard),
+        topology: topology.as_deref(),
         archived: app.archived(settings, repository.archive(shard)),
         world: &app.world,
     };
-    let mut status = status::status(&story).await?;
-    if let Err(fault) = &topology {
-        let todo = fault.hint.clone().unwrap_or_else(|| format!("run `backstop check {shard}`"));
-        status.findings.push(Finding::warning("rpo-unknown", fault.message.clone(), todo));
-    }
-    Ok(status)
+    status::status(&story).await
 }

@@ -1,29 +1,46 @@
 //! `backstop verify`.
 
-use backstop_engine::ports::VolumeSnapshots;
+use backstop_engine::standing::{Stand, stands};
 use backstop_model::archive::ArchiveDamage;
-use backstop_model::fault::Result;
-use backstop_model::ids::ShardName;
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::progress::Progress;
 use backstop_model::report::{
-    BackupState, DamagedObject, ShardVerified, VerifiedBackup, VerifyReport, VolumeState,
+    BackupState, DamagedObject, ShardVerified, Unchecked, Verdict, VerifiedBackup, VerifyReport,
 };
-use backstop_repo::{Depth, Reader, Repository, Storage};
+use backstop_model::standing::Standing;
+use backstop_repo::{Depth, Reader, Repository};
 
 use super::{Ended, known_or_stored};
 use crate::args::VerifyArgs;
-use crate::cloud::Cloud;
 use crate::compose::App;
 use crate::output::Output;
 
 /// Checks what is stored.
 ///
 /// # Errors
-/// What kept it from looking. Damage is a result: exit code 22.
+/// What kept it from looking; [`Kind::NotRecoverable`] when nothing is stored. Damage is a result: exit code 22.
 pub async fn run(args: &VerifyArgs, app: &App, output: &Output) -> Result<Ended> {
     let report = app.world.unless_stopped(verified(args, app)).await?;
+    let ended = match report.verdict() {
+        Verdict::Nothing => return Err(nothing(args)),
+        Verdict::NothingFound => Ended::Well,
+        Verdict::NotAllChecked => Ended::Attention,
+        Verdict::Damaged => Ended::Damaged,
+    };
     output.report(&report);
-    Ok(if report.ok { Ended::Well } else { Ended::Damaged })
+    Ok(ended)
+}
+
+fn nothing(args: &VerifyArgs) -> Fault {
+    let (whose, shard) = match &args.shard {
+        Some(shard) => (format!(" of shard {shard}"), shard.to_string()),
+        None => (String::new(), "SHARD".to_owned()),
+    };
+    let message = format!("verify what is stored{whose}: nothing is, neither a backup nor an archive");
+    Fault::new(Kind::NotRecoverable, message).hint(format!(
+        "see whether this is the repository that is meant, and make a backup: `backstop backup {shard}`"
+    ))
 }
 
 async fn verified(args: &VerifyArgs, app: &App) -> Result<VerifyReport> {
@@ -47,10 +64,13 @@ async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth)
     let progress = |progress: Progress| app.world.reporter.progress(progress);
     let reader = repository.reader(&shard);
     let found = reader.verify(depth, &progress).await?;
-    let lost = lost_snapshots(app, &reader, &shard).await?;
+    let kept = kept_elsewhere(app, &reader, &shard).await?;
     let sound = found.sound();
-    let is_sound = |id| sound.contains(id) && !lost.iter().any(|damage| damage.backups.contains(id));
-    let state = |id| if is_sound(id) { BackupState::Complete } else { BackupState::Damaged };
+    let state = |id: &BackupId| match kept.iter().find(|(kept, _)| kept == id) {
+        _ if !sound.contains(id) => BackupState::Damaged,
+        Some((_, stand)) => stand.standing.state(),
+        None => BackupState::Complete,
+    };
     let backups = found.backups.iter().map(|id| VerifiedBackup { backup_id: id.clone(), state: state(id) });
     let damaged = found.damaged.iter().map(|damage| DamagedObject {
         object: damage.object.clone(),
@@ -64,10 +84,12 @@ async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth)
     Ok(ShardVerified {
         shard,
         depth: if depth == Depth::Content { "content" } else { "objects" },
+        contents_read: depth == Depth::Content && kept.is_empty(),
         backups: backups.collect(),
         objects: found.objects + archive.segments,
         bytes_read: found.bytes_read + archive.bytes_read,
-        damaged: damaged.chain(lost.iter().cloned()).chain(pieces).collect(),
+        damaged: damaged.chain(kept.iter().filter_map(lost)).chain(pieces).collect(),
+        unchecked: kept.iter().filter_map(unasked).collect(),
         unreferenced: found.unreferenced,
         segments: archive.segments,
     })
@@ -83,27 +105,30 @@ fn piece(damage: ArchiveDamage) -> DamagedObject {
     }
 }
 
-/// The EBS snapshots of backups that are gone or failed, where this build can ask. Asking is what `verify` is for: what keeps it
-/// from asking is a fault.
-async fn lost_snapshots(app: &App, reader: &Reader, shard: &ShardName) -> Result<Vec<DamagedObject>> {
-    let mut lost = Vec::new();
-    if !Cloud::is_reachable() {
-        return Ok(lost);
-    }
-    for entry in reader.catalog().await?.iter().filter(|entry| entry.facts.lineage.is_ebs()) {
-        let Storage::Ebs { snapshot_ids, region } = reader.storage_of(entry).await? else { continue };
-        let wrong = match app.volumes(shard).state(&snapshot_ids, &region).await? {
-            VolumeState::Completed | VolumeState::Pending => continue,
-            VolumeState::Error => "EC2 could not complete it",
-            VolumeState::Missing => "EC2 does not know it any more",
-        };
-        lost.push(DamagedObject {
-            object: snapshot_ids.join(", "),
-            wrong: wrong.to_owned(),
-            backups: vec![entry.facts.backup_id.clone()],
-            gtids: None,
-            moments: None,
-        });
-    }
-    Ok(lost)
+/// The backups whose data is in EBS snapshots, and how those stand. What of the repository cannot be read was found already.
+async fn kept_elsewhere(app: &App, reader: &Reader, shard: &ShardName) -> Result<Vec<(BackupId, Stand)>> {
+    let catalog = match reader.catalog().await {
+        Err(fault) if fault.kind == Kind::Damaged => return Ok(Vec::new()),
+        catalog => catalog?,
+    };
+    let kept = stands(reader, &catalog, &app.volumes(shard)).await?;
+    let ids = catalog.into_iter().map(|entry| entry.facts.backup_id);
+    Ok(ids.zip(kept).filter(|(_, stand)| stand.ebs.is_some()).collect())
+}
+
+fn lost((id, stand): &(BackupId, Stand)) -> Option<DamagedObject> {
+    let Standing::Lost(wrong) = &stand.standing else { return None };
+    Some(DamagedObject {
+        object: stand.ebs.as_ref()?.snapshot_ids.join(", "),
+        wrong: wrong.clone(),
+        backups: vec![id.clone()],
+        gtids: None,
+        moments: None,
+    })
+}
+
+fn unasked((id, stand): &(BackupId, Stand)) -> Option<Unchecked> {
+    let Standing::Unasked(why) = &stand.standing else { return None };
+    let object = format!("EBS {}", stand.ebs.as_ref()?.snapshot_ids.join(", "));
+    Some(Unchecked { object, why: why.clone(), backups: vec![id.clone()] })
 }

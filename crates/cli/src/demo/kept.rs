@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use backstop_lab::{Shard, processes};
-use backstop_model::report::DemoReport;
+use backstop_model::fault::{Context, Result};
+use backstop_model::ids::Endpoint;
+use backstop_model::report::{DemoReport, RecoverReport};
 use serde::Serialize;
 
 use super::place::Place;
@@ -40,8 +42,19 @@ impl DemoDone {
     }
 }
 
-/// Lets the servers outlive the demonstration.
-pub(super) fn keep(place: &Place, program: &Path, shard: Shard) -> Kept {
+/// Lets the servers outlive the demonstration. In the configuration the rebuilt server takes the place of the lost one.
+pub(super) fn keep(
+    place: &Place,
+    program: &Path,
+    shard: Shard,
+    lost: &Endpoint,
+    rebuilt: &RecoverReport,
+) -> Result<Kept> {
+    let file = place.path("backstop.toml");
+    let rebuilt = Endpoint::new(rebuilt.server.host.clone(), rebuilt.server.port);
+    let text = std::fs::read_to_string(&file).failed("read the configuration")?;
+    std::fs::write(&file, text.replace(&lost.to_string(), &rebuilt.to_string()))
+        .failed("write the configuration")?;
     let client = Some(program.with_file_name("mysql")).filter(|client| client.is_file());
     let client = client.unwrap_or_else(|| "mysql".into());
     let connect = |part: &str, socket: &Path| {
@@ -55,11 +68,11 @@ pub(super) fn keep(place: &Place, program: &Path, shard: Shard) -> Kept {
     let pids: Vec<String> = processes::servers_in(place.dir()).iter().map(u32::to_string).collect();
     let (dir, config) = (place.dir().display(), place.path("backstop.toml").display().to_string());
     let backstop = std::env::current_exe().unwrap_or_else(|_| "backstop".into());
-    Kept {
+    Ok(Kept {
         connect: commands,
         status: format!("{} --config {config} status", backstop.display()),
         remove: format!("kill -9 {}; rm -rf {dir}", pids.join(" ")),
         dir: dir.to_string(),
         config,
-    }
+    })
 }

@@ -127,6 +127,7 @@ fn row(row: &BackupRow) -> Vec<String> {
             BackupState::Damaged => format!("{kind}, DAMAGED"),
             BackupState::Deleted => format!("{kind}, deleted"),
             BackupState::Pending => format!("{kind}, pending"),
+            BackupState::Unknown => format!("{kind}, not asked"),
         },
         human::bytes(report.sizes.data_bytes),
         human::bytes(report.sizes.stored_bytes),

@@ -12,11 +12,12 @@ impl Screen for RecoveryPlan {
         page.line(page.paint.strong(&title));
         page.fields([
             ("backup", format!("{}: {}", self.backup_id, self.why)),
-            ("moment", human::moment(self.taken_at)),
+            ("taken at", human::moment(self.taken_at)),
             ("data", human::bytes(self.data_bytes)),
             ("gtid_executed", self.gtid_executed.to_string()),
             ("replay", self.replay.as_ref().map_or("nothing: there is no archive".to_owned(), replayed)),
         ]);
+        super::findings(page, &self.findings);
         page.gap();
         page.line(page.paint.strong("Steps:"));
         let rows = self.steps.iter().enumerate();

@@ -2,6 +2,7 @@
 
 use backstop_engine::ports::{Changes, Loading};
 use backstop_engine::rebuild::{RebuildPlan, RebuildReport};
+use backstop_model::finding::Finding;
 use backstop_model::plan::RecoveryPlan;
 use serde::Serialize;
 
@@ -17,14 +18,15 @@ pub struct RebuildPlanned {
     target: String,
     backup_id: backstop_model::ids::BackupId,
     why: String,
+    findings: Vec<Finding>,
     terraform: Changes,
 }
 
 impl RebuildPlanned {
     /// What would be made, and what Terraform would do for it.
     pub fn new(plan: RecoveryPlan, rebuild: RebuildPlan, terraform: Changes) -> Self {
-        let RecoveryPlan { shard, target, backup_id, why, .. } = plan;
-        Self { rebuild, shard, target, backup_id, why, terraform }
+        let RecoveryPlan { shard, target, backup_id, why, findings, .. } = plan;
+        Self { rebuild, shard, target, backup_id, why, findings, terraform }
     }
 }
 
@@ -48,6 +50,7 @@ impl Screen for RebuildPlanned {
                 ),
             ),
         ]);
+        super::findings(page, &self.findings);
         page.gap();
         changes.told.iter().for_each(|change| page.line(format!("  {change}")));
     }

@@ -1,6 +1,8 @@
 //! `status`.
 
-use backstop_model::report::{Coverage, ShardStatus, StatusReport};
+use backstop_model::finding::Severity;
+use backstop_model::report::{Coverage, MemberStatus, ShardStatus, StatusReport};
+use backstop_model::topology::Role;
 
 use super::findings;
 use crate::human;
@@ -14,13 +16,23 @@ impl Screen for StatusReport {
             page.fields(fields(shard));
             findings(page, &shard.findings);
         }
+        findings(page, &self.findings);
         page.gap();
-        page.line(match self.ok {
-            true => page.paint.good("All is well."),
-            false => page.paint.bad("Something needs attention: see what is marked WRONG."),
-        });
+        if !self.ok {
+            page.line(page.paint.bad("Something needs attention: see what is marked WRONG."));
+            return;
+        }
+        let warned = |shard: &ShardStatus| shard.findings.iter().any(|f| f.severity == Severity::Warning);
+        match self.shards.iter().any(warned) {
+            true => page.line(page.paint.strong("No problem was found: see what is marked warn.")),
+            false => page.line(page.paint.good("All is well.")),
+        }
+        page.line(LOOKED_AT);
     }
 }
+
+/// What "well" rests on.
+const LOOKED_AT: &str = "Looked at: the members, the newest backup's age, what is archived and how old that is. Not read: the contents of what is stored (`backstop verify --content`).";
 
 fn fields(shard: &ShardStatus) -> Vec<(&'static str, String)> {
     let last = match &shard.last_backup {
@@ -29,11 +41,34 @@ fn fields(shard: &ShardStatus) -> Vec<(&'static str, String)> {
     };
     let seconds = |value: Option<f64>| value.map_or("not known".to_owned(), human::seconds);
     vec![
+        ("members", members(&shard.members)),
         ("last backup", last),
         ("recoverable", moments(&shard.coverage)),
         ("would be lost", seconds(shard.rpo_seconds)),
         ("recovery takes", seconds(shard.rto_seconds)),
     ]
+}
+
+/// `db1:3306 primary, db2:3306 candidate (0 s behind), db3:3306 SILENT`.
+fn members(members: &[MemberStatus]) -> String {
+    let one = |member: &MemberStatus| {
+        let part = match member.role {
+            Some(Role::Primary) => "primary",
+            Some(Role::Candidate) => "candidate",
+            Some(Role::Replica) => "replica",
+            None => "SILENT",
+        };
+        let lag = match (member.role, member.lag_seconds) {
+            (Some(Role::Candidate | Role::Replica), Some(lag)) => format!(" ({lag:.0} s behind)"),
+            (Some(Role::Candidate | Role::Replica), None) => " (lag not known)".to_owned(),
+            _ => String::new(),
+        };
+        format!("{} {part}{lag}", member.endpoint)
+    };
+    if members.is_empty() {
+        return "not known".to_owned();
+    }
+    members.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// The moments that can be recovered.

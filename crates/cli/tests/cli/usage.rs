@@ -133,6 +133,11 @@ fn an_empty_repository_is_no_fault_but_has_no_backup() {
             stderr(&output)
         );
     }
+    for (command, who) in [("verify", "SHARD"), ("verify orders", "orders")] {
+        let output = run(dir.path(), command);
+        assert_eq!(output.status.code(), Some(21), "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains(&format!("`backstop backup {who}`")), "{}", stderr(&output));
+    }
     let output = run(dir.path(), "status --json");
     assert_eq!(output.status.code(), Some(1), "a shard without a backup needs attention");
     let status = json(&output);
@@ -141,6 +146,25 @@ fn an_empty_repository_is_no_fault_but_has_no_backup() {
         (&false.into(), &serde_json::Value::Null)
     );
     assert!(!dir.path().join("x").exists(), "nothing was touched");
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_no_success() {
+    let repository = tempfile::tempdir().unwrap();
+    let dir = with(&GOOD.replace("/nonexistent/backups", repository.path().to_str().unwrap()));
+    for command in ["--json backups orders", "backups orders", "completions bash"] {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let output = backstop(dir.path(), command).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}: {}", stderr(&output));
+        assert!(stderr(&output).contains("write the result to standard output"), "{}", stderr(&output));
+    }
+    let reader_gone = |command: &str| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        backstop(dir.path(), command).stdout(writer).output().unwrap().status.code()
+    };
+    assert_eq!(reader_gone("backups orders"), Some(0), "a person has read enough");
+    assert_eq!(reader_gone("--json backups orders"), Some(1), "a program has half an object");
 }
 
 #[test]

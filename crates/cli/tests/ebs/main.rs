@@ -83,6 +83,8 @@ async fn a_backup_from_the_ordinary_configuration() {
     let verified = fleet.backstop.run("--json verify orders").await;
     assert_eq!(verified.status.code(), Some(22), "{verified}");
     assert!(verified.out.contains("EC2 could not complete it"), "{verified}");
+    let of_it = &serde_json::from_str::<serde_json::Value>(&verified.out).unwrap()["shards"][0];
+    assert_eq!((&of_it["backups"][0]["state"], &of_it["contents_read"]), (&"damaged".into(), &false.into()));
 
     // The bucket is lost.
     std::fs::remove_dir_all(&fleet.backstop.repository).unwrap();
@@ -156,4 +158,77 @@ async fn killed_at_every_step_the_next_run_goes_on() {
         .with(|ec2| ec2.snapshots.iter().filter(|shot| shot.tags["Backstop-State"] == "unproven").count());
     assert_eq!(unproven, 0);
     assert_eq!(fleet.backstop.backups().await, listed, "what is committed stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_fails_after_its_backup_was_reported_counts_for_nothing() {
+    let fleet = Fleet::start().await;
+    let (backstop, ec2) = (&fleet.backstop, &fleet.ec2);
+    let older = backstop.json("backup orders").await["backup_id"].as_str().unwrap().to_owned();
+    commits(fleet.shard.primary()).await;
+    ec2.with(|ec2| ec2.rules.completion = Completion::Never);
+    let newer = backstop.json("backup orders --set shards.orders.snapshot.complete_wait=0s").await;
+    assert_eq!(newer["ebs"]["state"], "pending", "{newer}");
+    let newer = newer["backup_id"].as_str().unwrap().to_owned();
+    let snapshot = fleet.snapshots().pop().unwrap();
+    let becomes = |state: &str| {
+        ec2.with(|ec2| {
+            let shot = ec2.snapshots.iter_mut().find(|shot| shot.id == snapshot).unwrap();
+            state.clone_into(&mut shot.state);
+        });
+    };
+    let codes = |report: &serde_json::Value| -> Vec<String> {
+        let findings = report["findings"].as_array().unwrap();
+        findings.iter().map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
+    };
+
+    // Not complete yet: what can be recovered now is the older one, and that is said.
+    let plan = backstop.json("plan orders --to latest").await;
+    assert_eq!(
+        (plan["backup_id"].as_str(), codes(&plan)),
+        (Some(&*older), vec!["latest".into(), "backup-pending".into()])
+    );
+    let named = backstop.json(&format!("plan orders --backup {newer}")).await;
+    assert_eq!(
+        (named["backup_id"].as_str(), codes(&named)),
+        (Some(&*newer), vec!["backup-pending".to_owned()])
+    );
+    let status = backstop.json("status orders").await;
+    assert_eq!(status["shards"][0]["coverage"]["windows"].as_array().unwrap().len(), 1, "{status}");
+
+    becomes("error");
+    let status = backstop.run("--json status orders").await;
+    assert!(status.status.code() == Some(1) && status.out.contains("backup-lost"), "{status}");
+    let plan = backstop.json("plan orders --to latest").await;
+    assert_eq!(
+        (plan["backup_id"].as_str(), codes(&plan)),
+        (Some(&*older), vec!["latest".into(), "backup-lost".into()])
+    );
+    backstop.run(&format!("plan orders --backup {newer}")).await.failed(22, &[&newer, "ended in an error"]);
+    let verified = backstop.run("--json verify orders").await;
+    assert!(verified.status.code() == Some(22) && verified.out.contains("ended in an error"), "{verified}");
+    let next = backstop.run("backup orders --set shards.orders.snapshot.complete_wait=0s").await;
+    assert!(next.status.success() && next.err.contains(&format!("WARNING: backup {newer}")), "{next}");
+
+    // Who cannot ask says so.
+    ec2.with(|ec2| ec2.rules.denied = ["DescribeSnapshots".to_owned()].into());
+    let status = backstop.run("--json status orders").await;
+    assert!(status.status.code() == Some(1) && status.out.contains("backup-not-asked"), "{status}");
+    let verified = backstop.run("--json verify orders").await;
+    assert!(
+        verified.status.code() == Some(1) && verified.out.contains("ec2:DescribeSnapshots"),
+        "{verified}"
+    );
+    assert_eq!(backstop.json("backups orders").await["backups"][0]["state"], "unknown");
+    let plan = backstop.json("plan orders --to latest").await;
+    assert_eq!(codes(&plan), ["latest", "backup-not-asked"], "{plan}");
+
+    // Nothing is left.
+    ec2.with(|ec2| {
+        ec2.rules.denied.clear();
+        ec2.snapshots.iter_mut().for_each(|shot| "error".clone_into(&mut shot.state));
+    });
+    let status = backstop.run("--json status orders").await;
+    assert!(status.status.code() == Some(1) && status.out.contains("nothing-recoverable"), "{status}");
+    backstop.run("plan orders --to latest").await.failed(22, &[&older, &newer]);
 }

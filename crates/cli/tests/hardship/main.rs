@@ -18,4 +18,5 @@ mod rebuilt;
 mod secrets;
 mod two_at_once;
 mod unusual;
+mod well;
 mod wrong_input;

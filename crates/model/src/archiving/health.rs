@@ -8,9 +8,9 @@ use crate::gtid::GtidSet;
 use crate::ids::ShardName;
 
 /// An archiver tells every few seconds that it lives; after this many seconds without, it does not.
-const SILENT: i64 = 30;
+pub const SILENT: i64 = 30;
 /// An archiver that is further behind, in seconds, is not doing its work.
-const BEHIND: f64 = 10.0;
+pub const BEHIND: f64 = 10.0;
 
 /// What is known of an archive.
 #[derive(Debug, Clone, Copy)]

@@ -64,6 +64,8 @@ pub fn recovery_plan(request: &PlanRequest, decided: &Decided<'_>) -> RecoveryPl
         why: chosen.why.clone(),
         data_bytes: request.sizes.data_bytes,
         steps,
+        latest: None,
+        findings: Vec::new(),
     }
 }
 

@@ -9,18 +9,21 @@ use crate::archive::{Archive, ArchiveDamage, Line};
 use crate::coverage::{Hole, Span, line_coverage};
 use crate::finding::{Finding, Severity};
 use crate::gtid::GtidSet;
-use crate::ids::ShardName;
+use crate::ids::{Endpoint, ShardName};
 use crate::plan::Known;
+use crate::topology::Role;
 
 use super::BackupReport;
 
 /// `status --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatusReport {
-    /// True if no shard has a problem.
+    /// True if no shard has a problem, and there is one.
     pub ok: bool,
     /// Every shard that was asked for.
     pub shards: Vec<ShardStatus>,
+    /// What is worth saying of no shard in particular.
+    pub findings: Vec<Finding>,
 }
 
 /// How one shard stands.
@@ -32,6 +35,8 @@ pub struct ShardStatus {
     pub last_backup: Option<BackupReport>,
     /// Which moments can be recovered.
     pub coverage: Coverage,
+    /// Its members, as they were asked for this; empty if they could not be.
+    pub members: Vec<MemberStatus>,
     /// How many seconds of the primary's transactions would be lost if the shard were lost now; `None` if the primary
     /// did not tell.
     pub rpo_seconds: Option<f64>,
@@ -39,6 +44,22 @@ pub struct ShardStatus {
     pub rto_seconds: Option<f64>,
     /// What is worth saying.
     pub findings: Vec<Finding>,
+}
+
+/// How a member of a shard is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MemberStatus {
+    /// Where it was asked.
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// The part it plays; `None`: it did not answer.
+    pub role: Option<Role>,
+    /// True if the configuration (or orchestrator) names it the candidate primary.
+    pub candidate: bool,
+    /// How far it says that it is behind its source; `None`: it is the primary, or does not know.
+    pub lag_seconds: Option<f64>,
+    /// Why it could not be backed up now; `None`: it could.
+    pub wrong: Option<String>,
 }
 
 /// Which moments can be recovered.
@@ -182,7 +203,18 @@ impl StatusReport {
         let fine = |shard: &ShardStatus| {
             shard.coverage.gaps.is_empty() && shard.findings.iter().all(|f| f.severity < Severity::Problem)
         };
-        Self { ok: shards.iter().all(fine), shards }
+        let none = shards.is_empty().then(|| {
+            Finding::problem(
+                "no-shard",
+                "no shard is configured: nothing was looked at",
+                "add a table [shards.NAME] to the configuration, or name another file with --config",
+            )
+        });
+        Self {
+            ok: !shards.is_empty() && shards.iter().all(fine),
+            shards,
+            findings: none.into_iter().collect(),
+        }
     }
 }
 
@@ -215,6 +247,7 @@ mod tests {
             shard: "orders".parse().unwrap(),
             last_backup: None,
             coverage: Coverage { gaps, ..Coverage::default() },
+            members: vec![],
             rpo_seconds: None,
             rto_seconds: None,
             findings,
@@ -228,6 +261,8 @@ mod tests {
         let gap = Gap { from: at(0), to: Some(at(9)), missing: GtidSet::new(), objects: vec![] };
         let report = StatusReport::new(vec![status(vec![], vec![]), status(vec![gap], vec![])]);
         assert!(!report.ok);
+        let nothing = StatusReport::new(vec![]);
+        assert!(!nothing.ok && nothing.findings[0].code == "no-shard");
         let json = serde_json::to_value(&report).unwrap();
         assert!(json["shards"][1]["rto_seconds"].is_null());
         assert!(json["shards"][1]["coverage"]["gaps"][0]["from"].is_string());

@@ -38,6 +38,13 @@ locals {
         Resource = ["${local.bucket_arn}/${local.prefix}shards/*/archive/*", "${local.bucket_arn}/${local.prefix}probes/*"]
       },
       {
+        # `backstop status` asks whether the snapshots of backups are complete. EC2 knows no narrower resource for it.
+        Sid      = "LookAtSnapshots"
+        Effect   = "Allow"
+        Action   = ["ec2:DescribeSnapshots"]
+        Resource = ["*"]
+      },
+      {
         Sid       = "ReportHealth"
         Effect    = "Allow"
         Action    = ["cloudwatch:PutMetricData"]

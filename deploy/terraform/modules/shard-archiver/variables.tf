@@ -117,7 +117,7 @@ variable "database_ports" {
 }
 
 variable "endpoints" {
-  description = "How AWS is reached. `mode` is `nat`: port 443 is open to everywhere; `use`: the VPC's endpoints (`secretsmanager`, `monitoring`, S3's gateway), whose group is `security_group_id`."
+  description = "How AWS is reached. `mode` is `nat`: port 443 is open to everywhere; `use`: the VPC's endpoints (`secretsmanager`, `monitoring`, `ec2`, S3's gateway), whose group is `security_group_id`."
   type = object({
     mode              = optional(string, "nat")
     security_group_id = optional(string)
