@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::bounded::Bounded;
 use crate::deadline::Deadline;
-use crate::narrate;
+use crate::{narrate, outcome};
 
 /// Where backups are kept if the secret does not say.
 const REPOSITORY: &str = "BACKSTOP_REPOSITORY";
@@ -70,23 +70,23 @@ async fn answered(event: &Value, request: &str, deadline: Deadline, world: &Worl
     let invocation = Invocation::parse(event)?;
     let occasion = invocation.occasion(request);
     tracing::info!(event = "invoked", secret = invocation.secret_id, occasion, request);
-    let report = run(&invocation, &occasion, deadline, world).await?;
-    let (backup_id, shard) = (report.backup_id.to_string(), report.shard.to_string());
-    // The alarm on missing success counts these lines (deploy/terraform/modules/shard-backup/alarms.tf).
-    tracing::info!(event = "backup_succeeded", backup_id, shard, occasion, request);
+    let report = run(&invocation, (&occasion, request), deadline, world).await?;
     serde_json::to_value(Versioned::new(&report)).failed("write the result as JSON")
 }
 
 async fn run(
     invocation: &Invocation,
-    occasion: &str,
+    (occasion, request): (&str, &str),
     deadline: Deadline,
     world: &World,
 ) -> Result<BackupReport> {
     let (entry, aws) = world.step("secret", world.unless_stopped(entry(&invocation.secret_id))).await?;
     let repository = world.unless_stopped(repository(&entry)).await?;
     let reader = repository.reader(&entry.shard);
+    let aws = aws.in_region(&entry.region);
+    let shelf = EbsShelf::new(aws.clone(), Waits::default(), world.clone());
     if let Some(made) = world.unless_stopped(already_made(&reader, Some(occasion), world)).await? {
+        outcome::note_down(&made, &reader, &shelf, (occasion, request), world).await;
         return Ok(made);
     }
     let (settings, connector) = (&entry.settings, Connector::new(&entry.credentials));
@@ -100,8 +100,6 @@ async fn run(
     let choice = world.unless_stopped(choosing).await?;
     world.reporter.notice(&format!("backing up {}: {}", choice.endpoint, choice.reason));
     let schemas = Primaries::new(connector.clone());
-    let aws = aws.in_region(&entry.region);
-    let shelf = EbsShelf::new(aws.clone(), Waits::default(), world.clone());
     let instances = Ec2Instances {
         aws,
         connector,
@@ -124,7 +122,9 @@ async fn run(
         volumes: Some(&shelf),
         world,
     };
-    backup(&story).await
+    let report = backup(&story).await?;
+    outcome::note_down(&report, &reader, &shelf, (occasion, request), world).await;
+    Ok(report)
 }
 
 /// Read in every invocation, so that a password that was rotated is known.

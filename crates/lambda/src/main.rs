@@ -4,6 +4,7 @@ mod bounded;
 mod deadline;
 mod function;
 mod narrate;
+mod outcome;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;

@@ -97,6 +97,20 @@ async fn two_at_a_time_are_fenced_and_one_is_over_in_time() {
     assert!(ok, "{said}");
     assert_eq!(said["ebs"]["state"], "pending", "waited for no longer than there was time: {said}");
     assert_eq!(fleet.snapshots().len(), 1);
+    assert!(
+        first.log().contains("backup_pending") && !first.log().contains("backup_succeeded"),
+        "{}",
+        first.log()
+    );
+    // It fails after its run has ended: the next run says so.
+    fleet.ec2.with(|ec2| {
+        "error".clone_into(&mut ec2.snapshots[0].state);
+        ec2.rules.completion = Completion::After(1);
+    });
+    second.succeeds("r-2", event("2026-11-24T23:55:00Z")).await;
+    let log = second.log();
+    assert!(log.contains("WARNING: backup") && log.contains("ended in an error"), "{log}");
+    assert!(log.contains("backup_succeeded"), "its own is complete: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

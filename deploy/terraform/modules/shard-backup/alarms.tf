@@ -1,6 +1,7 @@
 locals {
   metrics = "Backstop/${var.shard}"
-  # The line that the function logs when a backup is in the repository and its snapshots are proven. docs/lambda.md
+  # The line that the function logs when a backup is in the repository and its snapshots are proven and complete; of one that was still pending
+  # when its run ended, the next run logs it. docs/lambda.md
   success_pattern = "{ $.event = \"backup_succeeded\" }"
 }
 
