@@ -18,6 +18,7 @@ async fn a_shard_is_well_only_while_its_members_live() {
     let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
     let mut backstop = Backstop::of(&shard, "clone").await;
     backstop.environment.push(("BACKSTOP_SHARDS_ORDERS_SCHEDULE", "rate(1 day)".to_owned()));
+    backstop.json("init").await;
     backstop.run("verify").await.failed(21, &["nothing is", "backstop backup"]);
     backstop.run("verify orders").await.failed(21, &["nothing is", "backstop backup orders"]);
     backstop.json("backup orders").await;
