@@ -49,9 +49,7 @@ impl Freshness {
                 format!("shard {shard} has no schedule, so nothing says when its backup is stale"),
                 format!("set shards.{shard}.schedule, for example \"cron(55 23 * * ? *)\""),
             ),
-            Self::Fresh => {
-                Finding::ok("backup-fresh", format!("the newest backup of shard {shard} is on schedule"))
-            }
+            Self::Fresh => Finding::ok("backup-fresh", format!("no backup of shard {shard} is overdue")),
             Self::Stale { due } => Finding::problem(
                 "backup-stale",
                 format!(
