@@ -96,7 +96,7 @@ async fn story(demo: &Demo, place: &Place, world: &World) -> Result<DemoDone> {
         dropped,
         total_loss,
     };
-    let kept = shard.map(|shard| kept::keep(place, &program, shard, &lost, &report.recover)).transpose()?;
+    let kept = shard.map(|shard| kept::keep(place, &program, shard, &lost)).transpose()?;
     Ok(DemoDone::new(report, kept))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use backstop_lab::{Shard, processes};
 use backstop_model::fault::{Context, Result};
 use backstop_model::ids::Endpoint;
-use backstop_model::report::{DemoReport, RecoverReport};
+use backstop_model::report::DemoReport;
 use serde::Serialize;
 
 use super::place::Place;
@@ -42,19 +42,12 @@ impl DemoDone {
     }
 }
 
-/// Lets the servers outlive the demonstration. In the configuration the rebuilt server takes the place of the lost one.
-pub(super) fn keep(
-    place: &Place,
-    program: &Path,
-    shard: Shard,
-    lost: &Endpoint,
-    rebuilt: &RecoverReport,
-) -> Result<Kept> {
+/// Lets the servers outlive the demonstration. The lost one is no member any more.
+pub(super) fn keep(place: &Place, program: &Path, shard: Shard, lost: &Endpoint) -> Result<Kept> {
     let file = place.path("backstop.toml");
-    let rebuilt = Endpoint::new(rebuilt.server.host.clone(), rebuilt.server.port);
     let text = std::fs::read_to_string(&file).failed("read the configuration")?;
-    std::fs::write(&file, text.replace(&lost.to_string(), &rebuilt.to_string()))
-        .failed("write the configuration")?;
+    let text = text.replace(&format!(", candidate = '{lost}'"), "").replace(&format!(", '{lost}'"), "");
+    std::fs::write(&file, text).failed("write the configuration")?;
     let client = Some(program.with_file_name("mysql")).filter(|client| client.is_file());
     let client = client.unwrap_or_else(|| "mysql".into());
     let connect = |part: &str, socket: &Path| {
