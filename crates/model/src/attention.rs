@@ -207,8 +207,11 @@ impl Looked<'_> {
         if self.role(member) == Some(Role::Primary) {
             return None;
         }
-        let stopped =
-            state.replication.as_ref().is_none_or(|channel| !channel.io_running || !channel.sql_running);
+        // Whoever takes writes and replicates nothing is another primary, which is told by itself.
+        let stopped = match &state.replication {
+            Some(channel) => !channel.io_running || !channel.sql_running,
+            None => state.read_only,
+        };
         let delayed = state.replication.as_ref().is_some_and(|channel| !channel.delay.is_zero());
         let unwanted = !self.rules.source.any_replica && !member.candidate;
         if stopped {
