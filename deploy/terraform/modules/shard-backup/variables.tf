@@ -103,7 +103,7 @@ variable "timeout_seconds" {
 }
 
 variable "environment" {
-  description = "Further environment variables of the function, such as `BACKSTOP_LOG`; `BACKSTOP_REPOSITORY_CREATE = "never"` once the repository is there, so that an empty bucket is never taken for it. No secrets: they can be read by everyone who may look at the function."
+  description = "Further environment variables of the function, such as `BACKSTOP_LOG`; `BACKSTOP_REPOSITORY_CREATE = never` once the repository is there, so that an empty bucket is never taken for it. No secrets: they can be read by everyone who may look at the function."
   type        = map(string)
   default     = {}
 
