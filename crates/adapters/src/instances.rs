@@ -1,11 +1,12 @@
 //! Opens the instances of a shard for a backup, on their own host.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use backstop_engine::ports::{Instance, Instances, ServerPrograms};
 use backstop_engine::world::World;
-use backstop_model::fault::{Fault, Result};
+use backstop_model::fault::{Context, Result};
 use backstop_model::freeze::FreezeRules;
 use backstop_model::settings::SnapshotSettings;
 use backstop_model::topology::Choice;
@@ -23,6 +24,8 @@ pub struct LocalInstances {
     pub freeze: FreezeRules,
     /// Which provider, and where its artefacts go.
     pub snapshot: SnapshotSettings,
+    /// Where older versions put them: what dead runs left there is cleared too.
+    pub old_work_dir: Option<PathBuf>,
     /// Starts copies.
     pub servers: Arc<dyn ServerPrograms>,
     /// Time, reporter, stop.
@@ -34,6 +37,9 @@ impl Instances for LocalInstances {
     async fn open(&self, choice: &Choice) -> Result<Instance> {
         let site = self.site(choice)?;
         dead::clear_dead_runs(&site).await?;
+        if let Some(old) = &self.old_work_dir {
+            dead::clear_dead_runs(&Site { work_dir: absolute(old)?, ..site.clone() }).await?;
+        }
         let mut session = self.connector.connect(&choice.endpoint).await?;
         let settings = recorded_settings(&mut session).await?;
         let findings = findings(&mut session).await?;
@@ -44,15 +50,18 @@ impl Instances for LocalInstances {
 
 impl LocalInstances {
     fn site(&self, choice: &Choice) -> Result<Site> {
-        let work_dir = std::path::absolute(&self.snapshot.work_dir);
         Ok(Site {
             connector: self.connector.clone(),
             endpoint: choice.endpoint.clone(),
             role: choice.role,
             freeze: self.freeze.clone(),
-            work_dir: work_dir.map_err(|error| Fault::failed(format!("find snapshot.work_dir: {error}")))?,
+            work_dir: absolute(&self.snapshot.work_dir)?,
             servers: Arc::clone(&self.servers),
             world: self.world.clone(),
         })
     }
+}
+
+fn absolute(dir: &Path) -> Result<PathBuf> {
+    std::path::absolute(dir).failed("find snapshot.work_dir")
 }

@@ -3,6 +3,7 @@
 
 mod acknowledge;
 mod changes;
+mod check;
 mod commits;
 mod crc;
 mod cut;
@@ -32,6 +33,7 @@ mod wire;
 
 pub use acknowledge::Acknowledger;
 pub use changes::changes;
+pub use check::PieceCheck;
 pub use commits::commits;
 pub use cut::{Cutter, Step};
 pub use dump::{Acknowledge, AtEnd, Dump};

@@ -28,6 +28,11 @@ impl<S: SegmentSource> Limited<S> {
         Self { source, limit, trouble: Trouble::default() }
     }
 
+    /// The source that is limited.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     /// What went wrong last, once.
     pub fn trouble(&self) -> Option<Fault> {
         slot(&self.trouble).take()

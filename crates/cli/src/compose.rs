@@ -158,6 +158,7 @@ impl App {
             connector: Connector::new(&self.credentials(shard)?),
             freeze: shard.freeze.clone(),
             snapshot: SnapshotSettings { work_dir, ..shard.snapshot.clone() },
+            old_work_dir: None,
             servers: Arc::new(self.servers()),
             world: self.world.clone(),
         }))

@@ -11,6 +11,9 @@ use tokio::sync::watch;
 /// How long a command may clean up after the first signal.
 pub const CLEANUP: Duration = Duration::from_secs(120);
 
+/// How much longer the process lives when not even that ends it.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// What the user's signals ask for.
 pub struct Signals {
     interrupt: Signal,
@@ -44,6 +47,7 @@ impl Signals {
         reporter: Arc<dyn Reporter>,
         command: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let _last_resort = LastResort(tokio::spawn(last_resort()).abort_handle());
         let mut command = std::pin::pin!(command);
         tokio::select! {
             ended = &mut command => return ended,
@@ -66,6 +70,34 @@ impl Signals {
             () = hung_up(&mut self.hangup) => {}
         }
     }
+}
+
+/// A command may hang in a call of the file system and hold the thread that waits for signals. Another one ends the process then.
+struct LastResort(tokio::task::AbortHandle);
+
+impl Drop for LastResort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "nothing else runs any more: no port can be asked, and no one can return"
+)]
+async fn last_resort() {
+    let listen = |kind| signal(kind).ok();
+    let (Some(mut interrupt), Some(mut terminate)) =
+        (listen(SignalKind::interrupt()), listen(SignalKind::terminate()))
+    else {
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tokio::time::sleep(CLEANUP + GRACE).await;
+    std::process::exit(i32::from(Kind::Interrupted.exit_code()));
 }
 
 async fn hung_up(hangup: &mut Option<Signal>) {

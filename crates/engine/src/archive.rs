@@ -6,12 +6,17 @@
 
 mod acknowledge;
 mod admit;
+mod disk;
 mod health;
 mod journal;
+mod keep;
+mod notes;
 mod queue;
 mod resume;
 mod reused;
 mod rounds;
+#[cfg(test)]
+mod sample;
 mod source;
 mod spool;
 mod stream;
@@ -21,7 +26,7 @@ mod upload;
 mod watch;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstop_binlog::{Cutter, Segment};
@@ -38,6 +43,8 @@ pub use health::{ArchiveHealth, Archived, archive_health, check_archive};
 pub use source::Identity;
 
 use acknowledge::Acknowledging;
+use disk::HostDisk;
+use notes::Notes;
 use queue::Queue;
 use spool::Spool;
 use sync::Syncer;
@@ -50,6 +57,7 @@ use crate::world::World;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// When it is stopped, what was streamed is archived within this time, or stays in the spool.
 const LAST_WORDS: Duration = Duration::from_secs(60);
+const LATER: &str = "start the archiver again when the store answers: it asks the source for what is missing";
 
 /// What archiving a shard is made of.
 pub struct Archiving<'a> {
@@ -67,8 +75,10 @@ pub struct Archiving<'a> {
     pub encryption: Encryption,
     /// Names what is archived where: the source takes archivers with the same name for one.
     pub name: &'a str,
-    /// Folder for what is not archived yet. Nobody else's.
+    /// Folder for what is not archived yet. Nobody else's: whoever calls holds it ([`crate::host`]).
     pub spool: PathBuf,
+    /// Where older versions had it; it may be another repository's.
+    pub old_spool: Option<PathBuf>,
     /// When it ends.
     pub until: Until,
     /// Time, reporter, stop.
@@ -128,11 +138,12 @@ pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
         acknowledging: Arc::new(Acknowledging::default()),
         trouble: Arc::new(Trouble::new(clock, Arc::clone(&a.world.reporter))),
     };
-    a.world.step("resume", resume::left_behind(a)).await?;
+    let left = resume::left_behind(&a.store, &a.spool, a.old_spool.as_deref(), &*a.world.reporter);
+    a.world.unless_stopped(a.world.step("resume", left)).await?;
     let (held, last) = a.store.held().await;
     let mut state = State {
         cutter: None,
-        spool: Spool::new(&a.spool, Arc::clone(&beside.queue))?,
+        spool: Spool::new(&a.spool, Arc::clone(&beside.queue), Arc::new(HostDisk))?,
         held: everything(held, &last),
         last,
         report: ArchiveReport::new(a.shard.clone()),
@@ -150,6 +161,7 @@ pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
         ended = &mut upload => Err(gone(ended)),
         outcome = a.world.unless_stopped(rounds::rounds(a, &beside, &mut state)) => outcome,
         fault = watch::pulse(a, &beside) => Err(fault),
+        fault = keep::kept(a, &beside) => Err(fault),
     };
     let outcome = match outcome {
         Err(fault) if fault.kind == Kind::Interrupted => Ok(()),
@@ -193,6 +205,7 @@ fn workers(a: &Archiving<'_>, beside: &Beside) -> (Uploader, Syncer, Replacer) {
         queue: Arc::clone(&beside.queue),
         acknowledging: Arc::clone(&beside.acknowledging),
         trouble: Arc::clone(&beside.trouble),
+        notes: Arc::new(Mutex::new(Notes::new(Arc::new(HostDisk)))),
         world: a.world.clone(),
     };
     let replacer = Replacer {
@@ -233,19 +246,23 @@ async fn last_words(a: &Archiving<'_>, beside: &Beside, state: &mut State) -> Re
     finish_file(state).await?;
     beside.queue.hurry();
     tokio::select! {
-        () = drained(a, beside) => {}
+        ended = drained(a, beside) => ended.map_err(|fault| Fault::new(Kind::Interrupted, fault.message).hint(LATER))?,
         () = a.world.clock.sleep(LAST_WORDS) => {
             let why = beside.trouble.all().unwrap_or_else(|| "the store is slow".to_owned());
             return Err(Fault::new(Kind::Interrupted, format!("archive what was streamed before the end: {why}"))
-                .hint("start the archiver again when the store answers: it asks the source for what is missing"));
+                .hint(LATER));
         }
     }
     watch::farewell(a, beside).await
 }
 
 async fn finish_file(state: &mut State) -> Result<()> {
-    if let Some((mut cutter, _)) = state.cutter.take() {
-        cutter.cut(&mut state.spool).await?;
+    if let Some((mut cutter, source)) = state.cutter.take() {
+        if let Err(fault) = cutter.cut(&mut state.spool).await {
+            // What it holds is not written yet: it goes on with it.
+            state.cutter = Some((cutter, source));
+            return Err(fault);
+        }
         for segment in state.spool.sealed() {
             state.last.retain(|last| last.source != segment.source);
             state.last.push(segment.clone());
@@ -255,12 +272,20 @@ async fn finish_file(state: &mut State) -> Result<()> {
     Ok(())
 }
 
-async fn drained(a: &Archiving<'_>, beside: &Beside) {
+/// Waits until all that was streamed is archived.
+///
+/// # Errors
+/// When what is spooled was given up.
+async fn drained(a: &Archiving<'_>, beside: &Beside) -> Result<()> {
     while !beside.queue.is_drained() {
+        if let Some(fault) = beside.queue.given_up() {
+            return Err(fault);
+        }
         let changed = beside.queue.changed.notified();
         tokio::select! {
             () = changed => {}
             () = a.world.clock.sleep(FIRST_RETRY) => {}
         }
     }
+    Ok(())
 }

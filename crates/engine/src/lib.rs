@@ -9,6 +9,7 @@ pub mod compare;
 pub mod contents;
 pub mod find;
 pub mod freeze;
+pub mod host;
 pub mod journal;
 pub mod plan;
 pub mod ports;

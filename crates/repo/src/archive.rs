@@ -20,5 +20,5 @@ pub(crate) use prune::{plan as prune_plan, prune};
 pub use reader::ArchiveReader;
 pub use source::LineSource;
 pub use verify::ArchiveVerified;
-pub use writer::ArchiveWriter;
 pub(crate) use writer::claim;
+pub use writer::{ArchiveWriter, LostEntry};

@@ -35,7 +35,7 @@ mod tree;
 mod verify;
 mod writer;
 
-pub use archive::{ArchivePrunePlan, ArchiveReader, ArchiveVerified, ArchiveWriter, LineSource};
+pub use archive::{ArchivePrunePlan, ArchiveReader, ArchiveVerified, ArchiveWriter, LineSource, LostEntry};
 pub use catalog::{CatalogEntry, Condemned, Holder};
 pub use location::{Location, S3Access};
 pub use manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};

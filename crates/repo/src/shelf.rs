@@ -144,6 +144,14 @@ impl Shelf {
         Ok(objects)
     }
 
+    /// The keys of the objects in a directory that come after one.
+    pub(crate) async fn list_after(&self, directory: &str, key: &str) -> Result<Vec<String>> {
+        let listed = self.store.list_with_offset(Some(&path(directory)), &path(key));
+        let listed: Vec<ObjectMeta> =
+            listed.try_collect().await.map_err(|error| fault("list", directory, &error))?;
+        Ok(listed.into_iter().map(|meta| meta.location.to_string()).collect())
+    }
+
     /// True if there is anything below a directory.
     pub(crate) async fn has_any(&self, directory: &str) -> Result<bool> {
         match self.store.list(Some(&path(directory))).next().await {

@@ -302,9 +302,9 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     let (store, repository) = bench().await;
     let archiver = repository.claim_archive(&shard()).await.unwrap();
     for number in 1..=300 {
-        seal(&archiver, number, number, 10).await;
+        seal(&archiver, number, number, 200).await;
     }
-    tail(&archiver, 301, 301, 10).await;
+    tail(&archiver, 301, 301, 200).await;
     let reader = repository.archive(&shard());
     let all = reader.contents().await.unwrap().segments;
     let drop: std::collections::BTreeSet<u64> = all[..150].iter().map(|segment| segment.number).collect();
@@ -326,7 +326,7 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     assert_eq!(plan.objects.len(), 151, "{:?}", plan.objects);
     writer.prune_archive(plan).await.unwrap();
     // The archiver went on meanwhile, and everything that is left is sound.
-    seal(&archiver, 301, 302, 10).await;
+    seal(&archiver, 301, 302, 200).await;
     store.take_counts();
     let report = repository.archive(&shard()).verify(Depth::Content, &|_| {}).await.unwrap();
     assert_eq!((report.damaged, report.segments), (vec![], 151));
@@ -335,4 +335,61 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     let plan = writer.archive_prune_plan(&Default::default(), later, hour).await.unwrap();
     assert_eq!(plan.objects.len(), 1, "the horizon before this one: {:?}", plan.objects);
     writer.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_that_is_not_what_a_source_sent_is_damage_to_who_reads_its_content() {
+    let (_, repository) = bench().await;
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    seal(&writer, 1, 4, 300).await;
+    // Half of a write, and all of it again behind that: what the archive was given is stored well.
+    let (mut segment, bytes) = piece(5, 6, 300);
+    let shifted = [&bytes[..100], &bytes[..500]].concat();
+    segment.hash = *blake3::hash(&shifted).as_bytes();
+    writer.put_tail(&segment, &shifted).await.unwrap();
+    let reader = repository.archive(&shard());
+    assert!(reader.verify(Depth::Objects, &|_| {}).await.unwrap().damaged.is_empty());
+    let report = reader.verify(Depth::Content, &|_| {}).await.unwrap();
+    let object = &reader.contents().await.unwrap().segments[1].object;
+    let [damage] = &report.damaged[..] else { panic!("{report:?}") };
+    assert_eq!((&damage.object, &damage.gtids), (object, &set("A:5-6")));
+    let (found, wrong) = reader.line(1).damaged(&set("A:1-4")).await.unwrap().unwrap();
+    assert_eq!((&found, &wrong), (object, &damage.wrong));
+    assert_eq!(reader.line(1).damaged(&set("A:1-6")).await.unwrap(), None, "it is not needed any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_the_store_took_and_lost_is_noticed_and_put_again() {
+    for key in [None, Some(support::key(3))] {
+        let store = Arc::new(Strange::honest());
+        let repository = Repository::on(store.clone(), key.as_ref()).await.unwrap();
+        let writer = repository.claim_archive(&shard()).await.unwrap();
+        seal(&writer, 1, 2, 200).await;
+        tail(&writer, 3, 3, 200).await;
+        assert_eq!(writer.lost().await.unwrap().len(), 0);
+        store.obey(
+            |operation, key| {
+                if operation == "put" && key.contains("/journal/") { Deed::Loses } else { Deed::Honest }
+            },
+        );
+        tail(&writer, 4, 5, 200).await;
+        store.obey(|_, _| Deed::Honest);
+        tail(&writer, 6, 6, 200).await;
+        let damaged = || async { repository.archive(&shard()).contents().await.unwrap().damaged.len() };
+        assert_eq!(damaged().await, 1);
+        store.take_counts();
+        let lost = writer.lost().await.unwrap();
+        assert_eq!(store.take_counts().into_values().sum::<u64>(), 1, "one request");
+        let [lost] = &lost[..] else { panic!("{lost:?}") };
+        let (piece, bytes) = piece(4, 5, 200);
+        assert_eq!(lost.piece(), Some(piece));
+        assert!(writer.put_again(lost, &bytes[1..]).await.is_err(), "other bytes");
+        writer.put_again(lost, &bytes).await.unwrap();
+        writer.put_again(lost, &bytes).await.unwrap();
+        assert_eq!((writer.lost().await.unwrap().len(), damaged().await), (0, 0));
+        assert_eq!(file(&repository.archive(&shard())).await.len(), 1200);
+        writer.seal_tail().await.unwrap();
+        assert_eq!(file(&repository.archive(&shard())).await.len(), 1200);
+        assert_eq!(writer.lost().await.unwrap().len(), 0, "what was replaced is not lost");
+    }
 }

@@ -39,6 +39,7 @@ async fn back_up(shard: &Shard, repository: &Repository) -> BackupReport {
             work_dir: shard.base().join("work"),
             ..SnapshotSettings::default()
         },
+        old_work_dir: None,
         servers: Arc::new(servers().await),
         world: world.clone(),
     };

@@ -33,7 +33,7 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
     let (topology, credentials) = (app.topology(settings)?, app.credentials(settings)?);
     let repository = app.world.unless_stopped(app.repository_or_new()).await?;
     let spool = settings.snapshot.work_dir.join(args.shard.as_str()).join("spool");
-    archive::admit(archived, &*topology, &credentials, app.encryption(), &spool, &app.world).await?;
+    archive::admit(archived, &*topology, &credentials, app.encryption(), Some(&spool), &app.world).await?;
     let claim = app.world.step("claim", repository.claim_archive(&args.shard));
     let store = Arc::new(app.world.unless_stopped(claim).await?);
     let report = archive::archive(&Archiving {
@@ -45,6 +45,7 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
         encryption: app.encryption(),
         name: &name(&args.shard, &repository, &app.settings.repository.url),
         spool,
+        old_spool: None,
         until: if args.until_caught_up { Until::CaughtUp } else { Until::Stopped },
         world: &app.world,
     })

@@ -9,6 +9,7 @@ mod archived;
 #[path = "../hardship/dice.rs"]
 mod dice;
 mod failover;
+mod host;
 mod identical;
 mod kills;
 mod known;

@@ -24,14 +24,14 @@ pub async fn admit(
     topology: &dyn Topology,
     credentials: &Credentials,
     encryption: Encryption,
-    spool: &Path,
+    spool: Option<&Path>,
     world: &World,
 ) -> Result<()> {
     let members = world.unless_stopped(topology.look()).await;
     if settings.semi_sync && settings.ack == ArchiveAck::Spool {
         refuse_spool_beside(members.as_ref().map_err(Clone::clone)?).await?;
     }
-    if !journal::left(spool)?.is_empty() {
+    if spool.map(journal::has_any).transpose()?.unwrap_or(false) {
         // That is archived in any case; the first round looks at the source.
         return Ok(());
     }

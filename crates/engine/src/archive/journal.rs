@@ -1,21 +1,28 @@
 //! Which transactions of a spooled segment are safe on this host's disk: what was acknowledged from there must reach the archive
 //! whatever happens to the archiver.
 //!
-//! Beside each file of the spool `FILE.pieces` has one JSON object a line, a piece each, in order.
+//! Beside each file of the spool `FILE.pieces` has a line for each piece, in order: sixteen hex digits of the BLAKE3 of the rest, a space, and
+//! a JSON object. Lines of older versions are the object alone. A line that is no such line is torn if it is the last, since it was not
+//! acknowledged then; before others it is damage.
 
 use std::fs::File;
-use std::io::Write;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use backstop_binlog::Segment;
-use backstop_model::fault::{Context, Result};
+use backstop_binlog::{PieceCheck, Segment};
+use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::queue::{At, Piece};
+
+/// So much of a piece is looked at together, in bytes.
+const PART: usize = 256 * 1024;
+/// Hex digits of a line's checksum.
+const SUM: usize = 16;
 
 #[derive(Serialize, Deserialize)]
 struct Line {
@@ -26,6 +33,12 @@ struct Line {
     previous: GtidSet,
     gtids: GtidSet,
     committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Offset of its bytes in the file; lines of older versions tell by the first one.
+    #[serde(default)]
+    skip: Option<u64>,
+    /// BLAKE3 of its bytes, in hex.
+    #[serde(default)]
+    hash: Option<String>,
 }
 
 /// The journal of a file of the spool.
@@ -35,136 +48,288 @@ pub(super) fn path_of(file: &Path) -> PathBuf {
     name.into()
 }
 
-/// Makes a file's bytes durable and then notes its pieces; returns when both are.
-pub(super) fn sync(path: &Path, at: &At, pieces: &[Piece]) -> Result<()> {
-    let doing = format!("write the spool {}", path.display());
-    File::open(path).failed(&doing)?.sync_data().failed(&doing)?;
-    let journal = path_of(path);
-    let is_new = !journal.exists();
-    let mut file = File::options().create(true).append(true).open(&journal).failed(&doing)?;
-    for piece in pieces {
-        let line = Line {
-            source: at.source,
-            file: at.file.clone(),
-            start: piece.start,
-            end: piece.end,
-            previous: piece.previous.clone(),
-            gtids: piece.gtids.clone(),
-            committed: piece.committed,
-        };
-        let text = serde_json::to_string(&line).failed(&doing)?;
-        file.write_all(format!("{text}\n").as_bytes()).failed(&doing)?;
+/// The line that notes a piece whose bytes have this hash and begin at this offset of the file.
+pub(super) fn line(at: &At, piece: &Piece, skip: u64, hash: &blake3::Hash) -> Result<Vec<u8>> {
+    let line = Line {
+        source: at.source,
+        file: at.file.clone(),
+        start: piece.start,
+        end: piece.end,
+        previous: piece.previous.clone(),
+        gtids: piece.gtids.clone(),
+        committed: piece.committed,
+        skip: Some(skip),
+        hash: Some(hash.to_hex().to_string()),
+    };
+    let text = serde_json::to_string(&line).failed("note a piece of the spool")?;
+    Ok(format!("{} {text}\n", sum(&text)).into_bytes())
+}
+
+fn sum(text: &str) -> String {
+    let mut sum = blake3::hash(text.as_bytes()).to_hex().to_string();
+    sum.truncate(SUM);
+    sum
+}
+
+fn parse(line: &str) -> Option<Line> {
+    let text = match line.split_once(' ') {
+        Some((told, text)) if told.len() == SUM && !told.starts_with('{') => {
+            if sum(text) != told {
+                return None;
+            }
+            text
+        }
+        _ => line,
+    };
+    serde_json::from_str(text).ok().filter(|line: &Line| line.start <= line.end)
+}
+
+/// Looks at the bytes of a piece in a file of the spool: they must be those of a binlog, with the piece's transactions. Gives their hash, and
+/// hands them on.
+///
+/// # Errors
+/// [`Kind::Damaged`] if they are others, or not all there.
+pub(super) fn look(
+    file: &File,
+    skip: u64,
+    piece: &Piece,
+    take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<blake3::Hash> {
+    let doing = "read the spool";
+    let damaged = |what: String| Fault::new(Kind::Damaged, format!("{doing}: {what}"));
+    let (mut check, mut hasher) = (PieceCheck::new(piece.start, piece.end), blake3::Hasher::new());
+    let (mut part, mut at) = (vec![0; PART], 0);
+    while at < piece.size() {
+        let length = usize::try_from(piece.size() - at).map_or(PART, |left| left.min(PART));
+        let part = part.get_mut(..length).unwrap_or_default();
+        file.read_exact_at(part, skip + at).map_err(|error| damaged(error.to_string()))?;
+        check.update(part).map_err(|fault| damaged(fault.message))?;
+        hasher.update(part);
+        take(part).failed("write the spool")?;
+        at += length as u64;
     }
-    file.sync_data().failed(&doing)?;
-    if let (true, Some(dir)) = (is_new, path.parent()) {
-        File::open(dir).failed(&doing)?.sync_all().failed(&doing)?;
+    let found = check.finish().map_err(|fault| damaged(fault.message))?;
+    let lacks = piece.gtids.subtract(&found);
+    if !lacks.is_empty() {
+        return Err(damaged(format!("transactions {lacks} are not in their piece")));
     }
-    Ok(())
+    Ok(hasher.finalize())
 }
 
 /// A piece that a killed archiver left, with its bytes.
+#[derive(Debug, Clone)]
 pub(super) struct Left {
     pub(super) segment: Segment,
-    path: PathBuf,
+    /// The file of the spool.
+    pub(super) path: PathBuf,
     skip: u64,
+    hash: Option<String>,
 }
 
 impl Left {
-    /// Its bytes.
+    /// Its bytes, which are what they were when it was acknowledged.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if they are not.
     pub(super) fn bytes(&self) -> Result<Vec<u8>> {
         let doing = format!("read the spool {}", self.path.display());
+        let damaged = |what: String| {
+            let message = format!("{doing}: {what}; transactions {} were acknowledged", self.segment.gtids);
+            Fault::new(Kind::Damaged, message).hint(ASIDE)
+        };
         let mut bytes = vec![0; usize::try_from(self.segment.size()).unwrap_or(usize::MAX)];
-        File::open(&self.path).failed(&doing)?.read_exact_at(&mut bytes, self.skip).failed(&doing)?;
+        let file = File::open(&self.path).map_err(|error| damaged(error.to_string()))?;
+        file.read_exact_at(&mut bytes, self.skip).map_err(|error| damaged(error.to_string()))?;
+        let hash = blake3::hash(&bytes).to_hex().to_string();
+        if self.hash.as_ref().is_some_and(|noted| *noted != hash) {
+            return Err(damaged("the bytes are not those that were noted".to_owned()));
+        }
+        PieceCheck::all(self.segment.start, &bytes).map_err(|fault| damaged(fault.message))?;
         Ok(bytes)
     }
 }
 
-/// Every piece that was noted in a folder, by server, file and offset. A line that was torn was not acknowledged.
-pub(super) fn left(dir: &Path) -> Result<Vec<Left>> {
-    let mut all = Vec::new();
-    for path in files(dir)? {
-        if path.extension().is_none_or(|end| end != "pieces") {
-            continue;
-        }
-        let data = path.with_extension("");
-        let text = std::fs::read_to_string(&path).failed(format!("read {}", path.display()))?;
-        let lines: Vec<Line> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
-        let Some(begin) = lines.first().map(|line| line.start) else { continue };
-        for line in lines {
-            let skip = line.start - begin;
-            let mut left = Left {
-                segment: Segment {
-                    source: line.source,
-                    file: line.file,
-                    start: line.start,
-                    end: line.end,
-                    previous: line.previous,
-                    gtids: line.gtids,
-                    committed: line.committed,
-                    hash: [0; 32],
-                },
-                path: data.clone(),
-                skip,
-            };
-            left.segment.hash = *blake3::hash(&left.bytes()?).as_bytes();
-            all.push(left);
-        }
-    }
-    all.sort_by(|a, b| {
-        let key = |left: &Left| (left.segment.source, left.segment.file.clone(), left.segment.start);
-        key(a).cmp(&key(b))
-    });
-    Ok(all)
+/// What to do with a spool that cannot be archived.
+pub(super) const ASIDE: &str = "move the spool away to go on without them: what the source still has is asked of it again; its files can be read with mysqlbinlog";
+
+/// What is noted in a folder.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// Every piece, by server, file and offset.
+    pub(super) pieces: Vec<Left>,
+    /// A journal that is damaged. The pieces before the damage are among the others.
+    pub(super) damage: Option<Fault>,
 }
 
-/// Removes everything from the spool.
-pub(super) fn clear(dir: &Path) -> Result<()> {
-    for path in files(dir)? {
-        std::fs::remove_file(&path).failed(format!("remove {}", path.display()))?;
+/// Every piece that was noted in a folder. A last line that was torn was not acknowledged.
+pub(super) fn noted(dir: &Path) -> Result<Noted> {
+    let mut noted = Noted::default();
+    for path in files(dir)?.into_iter().filter(|path| is_journal(path)) {
+        let text = std::fs::read(&path).failed(format!("read {}", path.display()))?;
+        read(&path, &String::from_utf8_lossy(&text), &mut noted);
     }
-    Ok(())
+    let key = |left: &Left| {
+        let segment = &left.segment;
+        // The number in a file's name gets longer at last.
+        (segment.source, segment.file.len(), segment.file.clone(), segment.start, segment.end)
+    };
+    noted.pieces.sort_by_key(key);
+    Ok(noted)
 }
 
-fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+fn read(path: &Path, text: &str, noted: &mut Noted) {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut begin = None;
+    for (at, text) in lines.iter().enumerate() {
+        let parsed = text.strip_suffix('\n').and_then(parse);
+        let Some(line) = parsed else {
+            if at + 1 < lines.len() {
+                let message =
+                    format!("read {}: line {} is damaged, and others follow it", path.display(), at + 1);
+                noted.damage.get_or_insert(Fault::new(Kind::Damaged, message).hint(ASIDE));
+            }
+            return;
+        };
+        let begin = *begin.get_or_insert(line.start);
+        noted.pieces.push(Left {
+            segment: Segment {
+                source: line.source,
+                file: line.file,
+                start: line.start,
+                end: line.end,
+                previous: line.previous,
+                gtids: line.gtids,
+                committed: line.committed,
+                hash: [0; 32],
+            },
+            path: path.with_extension(""),
+            skip: line.skip.unwrap_or(line.start.saturating_sub(begin)),
+            hash: line.hash,
+        });
+    }
+}
+
+fn is_journal(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "pieces")
+}
+
+/// True if something may have been acknowledged from a folder.
+pub(super) fn has_any(dir: &Path) -> Result<bool> {
+    Ok(files(dir)?.iter().any(|path| is_journal(path)))
+}
+
+/// The files of a spool; what else is in its folder is not its own.
+pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let doing = format!("read the spool {}", dir.display());
     let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.failed(&doing)?,
     };
-    entries.map(|entry| entry.map(|entry| entry.path()).failed(&doing)).collect()
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.failed(&doing)?;
+        if entry.file_type().failed(&doing)?.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::sample::{FILE, piece, server, transactions};
     use super::*;
 
-    fn piece(start: u64, end: u64, gtids: &str) -> Piece {
-        let gtids = gtids.replace('A', "aaaaaaaa-0000-4000-8000-000000000000").parse().unwrap();
-        Piece { end, gtids, ..Piece::begin(start, GtidSet::new()) }
+    fn at(offset: u64) -> At {
+        At { source: server(), file: FILE.to_owned(), offset }
+    }
+
+    /// A file of the spool with two pieces and their lines.
+    fn spooled(dir: &Path) -> (PathBuf, Vec<u8>, Vec<u8>) {
+        let path = dir.join("u.binlog.000007.000000000700");
+        let (first, second) = (transactions(700, 1, 2), transactions(700, 1, 5));
+        std::fs::write(&path, &second).unwrap();
+        let rest = &second[first.len()..];
+        let middle = 700 + first.len() as u64;
+        let pieces = [piece(700, &first, "A:1-2"), piece(middle, rest, "A:3-5")];
+        let [one, two] = pieces.map(|piece| {
+            let skip = piece.start - 700;
+            let bytes = &second[skip as usize..(piece.end - 700) as usize];
+            line(&at(piece.end), &piece, skip, &blake3::hash(bytes)).unwrap()
+        });
+        (path, one, two)
     }
 
     #[test]
-    fn what_was_acknowledged_is_found_and_what_was_torn_is_not() {
+    fn a_torn_last_line_is_passed_over_wherever_it_is_torn() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("u.binlog.000007.000000000004");
-        std::fs::write(&path, b"onetwothr").unwrap();
-        let source = "aaaaaaaa-0000-4000-8000-000000000000".parse().unwrap();
-        let at = At { source, file: "binlog.000007".to_owned(), offset: 10 };
-        sync(&path, &at, &[piece(4, 7, "A:1")]).unwrap();
-        sync(&path, &at, &[piece(7, 10, "A:2-3")]).unwrap();
-        let mut torn = File::options().append(true).open(path_of(&path)).unwrap();
-        torn.write_all(b"{\"source\":").unwrap();
+        let (path, one, two) = spooled(dir.path());
+        for end in 0..two.len() {
+            std::fs::write(path_of(&path), [&one, &two[..end]].concat()).unwrap();
+            let noted = noted(dir.path()).unwrap();
+            assert_eq!((noted.pieces.len(), noted.damage), (1, None), "{end}");
+        }
+        std::fs::write(path_of(&path), [one, two].concat()).unwrap();
+        let all = noted(dir.path()).unwrap();
+        assert_eq!(all.pieces.len(), 2);
+        assert_eq!(all.pieces[1].bytes().unwrap().len() as u64, all.pieces[1].segment.size());
+        assert!(has_any(dir.path()).unwrap() && !has_any(&dir.path().join("nowhere")).unwrap());
+    }
 
-        let left = left(dir.path()).unwrap();
-        let bytes: Vec<Vec<u8>> = left.iter().map(|left| left.bytes().unwrap()).collect();
-        assert_eq!(bytes, [b"one", b"two"]);
-        assert_eq!(left.iter().map(|left| left.segment.gtids.count()).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(left[1].segment.hash, *blake3::hash(b"two").as_bytes());
-        assert_eq!((left[1].segment.start, left[1].segment.end), (7, 10));
+    #[test]
+    fn a_damaged_line_before_others_is_damage_and_hides_none_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, one, two) = spooled(dir.path());
+        for (which, at) in [(1, 0), (1, 30), (1, two.len() / 2)] {
+            let mut lines = [one.clone(), two.clone(), two.clone()];
+            lines[which][at] ^= 1;
+            std::fs::write(path_of(&path), lines.concat()).unwrap();
+            let noted = noted(dir.path()).unwrap();
+            assert_eq!(noted.pieces.len(), 1);
+            let damage = noted.damage.unwrap();
+            assert_eq!(damage.kind, Kind::Damaged);
+            assert!(damage.message.contains("line 2"), "{damage}");
+        }
+        // Half a line, and the next one behind it: what an append after a failed append leaves.
+        std::fs::write(path_of(&path), [&one, &two[..two.len() / 2], &two, &two].concat()).unwrap();
+        assert!(noted(dir.path()).unwrap().damage.is_some());
+    }
 
-        clear(dir.path()).unwrap();
-        assert!(super::left(dir.path()).unwrap().is_empty());
-        assert!(super::left(&dir.path().join("nowhere")).unwrap().is_empty());
+    #[test]
+    fn bytes_that_changed_after_they_were_noted_are_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, one, two) = spooled(dir.path());
+        std::fs::write(path_of(&path), [one, two].concat()).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let noted = noted(dir.path()).unwrap();
+        assert!(noted.pieces[0].bytes().is_ok());
+        let fault = noted.pieces[1].bytes().unwrap_err();
+        assert_eq!(fault.kind, Kind::Damaged);
+        assert!(fault.message.contains(":3-5"), "{fault}");
+    }
+
+    #[test]
+    fn lines_of_older_versions_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, ..) = spooled(dir.path());
+        let text = |start: u64, end: u64, gtids: &str| {
+            format!(
+                "{{\"source\":\"{}\",\"file\":\"{FILE}\",\"start\":{start},\"end\":{end},\"previous\":\"\",\"gtids\":\"{}:{gtids}\",\"committed\":null}}\n",
+                server(),
+                server()
+            )
+        };
+        let middle = 700 + transactions(700, 1, 2).len() as u64;
+        let end = 700 + transactions(700, 1, 5).len() as u64;
+        std::fs::write(path_of(&path), text(700, middle, "1-2") + &text(middle, end, "3-5")).unwrap();
+        let noted = noted(dir.path()).unwrap();
+        assert_eq!(noted.damage, None);
+        let bytes: Vec<u8> = noted.pieces.iter().flat_map(|left| left.bytes().unwrap()).collect();
+        assert_eq!(bytes, transactions(700, 1, 5));
     }
 }

@@ -1,11 +1,16 @@
 //! What was spooled and is not archived, between the reader and those who archive and acknowledge.
 
+mod again;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstop_binlog::Segment;
+use backstop_model::fault::Fault;
 use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
@@ -52,6 +57,10 @@ struct Spooled {
     sealed: Option<Segment>,
     /// Pieces of it that are in the tail.
     tails: u64,
+    /// Offset in the file of the server up to which it is in the tail.
+    archived_to: u64,
+    /// Another was begun before it was complete: it ends with the pieces it has.
+    void: bool,
 }
 
 /// What to do next.
@@ -108,6 +117,8 @@ impl Archived {
 pub(super) struct Unsynced {
     pub(super) at: At,
     pub(super) path: PathBuf,
+    /// Offset in the server's file of the first byte at that path.
+    pub(super) begin: u64,
     pub(super) piece: Piece,
 }
 
@@ -137,6 +148,12 @@ struct State {
     flowing: bool,
     /// Segments that are being put in the place of their pieces.
     replacing: usize,
+    /// A piece or a segment is being archived.
+    archiving: bool,
+    /// Pieces are being made safe on this host's disk.
+    syncing: bool,
+    /// Why nothing that is spooled can be used any more.
+    given_up: Option<Fault>,
 }
 
 impl Piece {
@@ -190,8 +207,10 @@ impl Queue {
     /// A segment begins.
     pub(super) fn begin(&self, source: ServerUuid, file: &str, start: u64, path: PathBuf) {
         let mut state = self.state();
-        // What was begun before and not sealed is void.
-        state.files.retain(|spooled| spooled.sealed.is_some());
+        // What was begun before and not sealed is void, but for what was published of it.
+        for spooled in state.files.iter_mut().filter(|spooled| spooled.sealed.is_none()) {
+            spooled.void = true;
+        }
         state.files.push_back(Spooled {
             source,
             file: file.to_owned(),
@@ -200,6 +219,8 @@ impl Queue {
             pieces: VecDeque::new(),
             sealed: None,
             tails: 0,
+            archived_to: start,
+            void: false,
         });
     }
 
@@ -227,6 +248,12 @@ impl Queue {
     /// [`FLOWING`] times as long, so that catching up stores whole segments, and each byte once.
     pub(super) fn work(&self, now: Duration, pace: Duration) -> Work {
         let mut state = self.state();
+        if state.given_up.is_some() {
+            return Work::None;
+        }
+        while state.files.front().is_some_and(|front| front.void && front.pieces.is_empty()) {
+            state.files.pop_front();
+        }
         let at_once = state.urgent || state.forced;
         let (forced, flowing) = (state.forced, state.flowing);
         let pace = if flowing { pace * FLOWING } else { pace };
@@ -242,10 +269,11 @@ impl Queue {
             if front.tails == 0 || front.pieces.iter().any(|piece| piece.size() > 2 * PIECE) {
                 let oldest = front.pieces.iter().filter_map(|piece| piece.since).min();
                 state.under_way = oldest;
+                state.archiving = true;
                 return Work::Seal { segment, path };
             }
         }
-        let complete = front.sealed.is_some();
+        let complete = front.sealed.is_some() || front.void;
         match front.pieces.front().map(|piece| piece.since) {
             Some(Some(since)) if !at_once && !complete && since + pace > now => {
                 if flowing || front.pieces.len() == 1 {
@@ -267,6 +295,7 @@ impl Queue {
             piece,
         };
         state.under_way = since;
+        state.archiving = true;
         work
     }
 
@@ -286,6 +315,7 @@ impl Queue {
         state.under_way = None;
         if let Some(front) = state.files.front_mut() {
             front.tails += 1;
+            front.archived_to = piece.end;
         }
         tracing::debug!(archived = state.transactions.archived, "tail");
         drop(state);
@@ -314,21 +344,32 @@ impl Queue {
     /// What is not safe on this host's disk, in order, and how many transactions were published with it.
     pub(super) fn take_unsynced(&self) -> (Vec<Unsynced>, u64) {
         let mut state = self.state();
+        if state.given_up.is_some() {
+            return (Vec::new(), 0);
+        }
         let all = state.unsynced.as_mut().map(std::mem::take).unwrap_or_default();
+        state.syncing = !all.is_empty();
         (all, state.transactions.published)
     }
 
     /// It could not be made safe: it comes first again.
     pub(super) fn put_back_unsynced(&self, mut pieces: Vec<Unsynced>) {
-        if let Some(all) = &mut self.state().unsynced {
+        let mut state = self.state();
+        state.syncing = false;
+        if let Some(all) = &mut state.unsynced {
             pieces.append(all);
             *all = pieces;
         }
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// Everything that was published by then is safe on this host's disk.
     pub(super) fn synced(&self, transactions: u64) {
-        self.state().transactions.synced = transactions;
+        let mut state = self.state();
+        state.transactions.synced = transactions;
+        state.syncing = false;
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -349,7 +390,10 @@ impl Queue {
     pub(super) fn is_drained(&self) -> bool {
         let state = self.state();
         let empty = |spooled: &Spooled| spooled.sealed.is_none() && spooled.pieces.is_empty();
-        state.replacing == 0 && state.under_way.is_none() && state.files.iter().all(empty)
+        state.given_up.is_none()
+            && state.replacing == 0
+            && state.under_way.is_none()
+            && state.files.iter().all(empty)
     }
 
     /// What the archive has.
@@ -369,9 +413,13 @@ impl Queue {
         self.state().archived.complete_to = Some(moment);
     }
 
-    /// Bytes that wait to be archived.
+    /// Bytes that wait to be archived. What was given up does not.
     pub(super) fn bytes(&self) -> u64 {
-        self.state().files.iter().flat_map(|spooled| &spooled.pieces).map(Piece::size).sum()
+        let state = self.state();
+        if state.given_up.is_some() {
+            return 0;
+        }
+        state.files.iter().flat_map(|spooled| &spooled.pieces).map(Piece::size).sum()
     }
 
     /// How many pieces of the segment that is being written are in the tail.
@@ -410,140 +458,17 @@ impl Queue {
 
 impl State {
     fn publish(&mut self, piece: Piece) {
-        let Some(spooled) = self.files.back_mut() else { return };
+        // What was given up is read from the source again: none of it counts.
+        let Some(spooled) = self.files.back_mut().filter(|_| self.given_up.is_none()) else { return };
         let at = At { source: spooled.source, file: spooled.file.clone(), offset: piece.end };
         if let Some(all) = &mut self.unsynced {
-            all.push(Unsynced { at, path: spooled.path.clone(), piece: piece.clone() });
+            let (path, begin) = (spooled.path.clone(), spooled.start);
+            all.push(Unsynced { at, path, begin, piece: piece.clone() });
         }
         self.transactions.published += piece.transactions;
         match spooled.pieces.back_mut() {
             Some(last) if last.size() < PIECE && !last.offered => last.join(piece),
             _ => spooled.pieces.push_back(piece),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-    use super::*;
-
-    const PACE: Duration = Duration::from_millis(400);
-
-    fn server() -> ServerUuid {
-        "aaaaaaaa-0000-4000-8000-000000000000".parse().unwrap()
-    }
-
-    fn transaction(start: u64, end: u64, number: u64, at: Duration) -> Piece {
-        let mut piece = Piece { end, ..Piece::begin(start, GtidSet::new()) };
-        let gtid = format!("aaaaaaaa-0000-4000-8000-000000000000:{number}").parse().unwrap();
-        piece.transaction(&gtid, None, at);
-        piece
-    }
-
-    fn segment(end: u64) -> Segment {
-        Segment {
-            source: server(),
-            file: "binlog.000001".to_owned(),
-            start: 0,
-            end,
-            previous: GtidSet::new(),
-            gtids: GtidSet::new(),
-            committed: None,
-            hash: [0; 32],
-        }
-    }
-
-    fn taken(work: Work) -> Piece {
-        match work {
-            Work::Tail { piece, .. } => piece,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_comes_together_is_archived_together_and_then_replaced() {
-        let queue = Queue::default();
-        let at = Duration::from_secs(5);
-        queue.begin(server(), "binlog.000001", 0, "spool".into());
-        assert!(matches!(queue.work(at, PACE), Work::None));
-        queue.publish(transaction(0, 10, 1, at));
-        queue.publish(transaction(10, 30, 2, at + PACE / 2));
-        let Work::Until(due) = queue.work(at, PACE) else { panic!("it waits for others") };
-        assert_eq!(due, at + PACE);
-        let piece = taken(queue.work(due, PACE));
-        assert_eq!((piece.start, piece.end, piece.transactions), (0, 30, 2));
-        assert_eq!(queue.oldest(), Some(at), "it is not archived yet");
-        // The store may have it: what comes now is another piece.
-        queue.put_back(piece.clone());
-        queue.publish(transaction(30, 35, 4, due));
-        assert_eq!(taken(queue.work(due, PACE)), piece);
-        queue.tail_archived(server(), &piece);
-        let piece = taken(queue.work(due + PACE, PACE));
-        assert_eq!((piece.start, piece.end), (30, 35));
-        queue.tail_archived(server(), &piece);
-        assert_eq!((queue.passed().archived, queue.oldest()), (3, None));
-
-        // The rest of a complete file is archived at once, then the segment takes the place of all.
-        queue.seal(segment(40), transaction(35, 40, 3, due));
-        let piece = taken(queue.work(due, PACE));
-        assert!(!queue.is_drained());
-        queue.tail_archived(server(), &piece);
-        assert!(matches!(queue.work(due, PACE), Work::Replace { .. }));
-        assert!(!queue.is_drained());
-        queue.replaced();
-        assert!(queue.is_drained());
-    }
-
-    #[test]
-    fn a_file_of_which_nothing_is_archived_is_archived_as_a_whole() {
-        let queue = Queue::default();
-        queue.begin(server(), "binlog.000001", 0, "spool".into());
-        queue.seal(segment(40), transaction(0, 40, 1, Duration::ZERO));
-        assert!(matches!(queue.work(Duration::ZERO, PACE), Work::Seal { .. }));
-        queue.sealed(&segment(40));
-        assert!(queue.is_drained());
-        assert_eq!(queue.passed().archived, 1);
-        // What was begun and never sealed is void, and nothing of it is waited for.
-        queue.begin(server(), "binlog.000002", 0, "spool".into());
-        assert!(queue.is_drained());
-    }
-
-    #[test]
-    fn what_comes_without_a_pause_is_archived_as_a_whole_unless_it_takes_long() {
-        let queue = Queue::default();
-        queue.begin(server(), "binlog.000001", 0, "spool".into());
-        queue.flows(true);
-        queue.publish(transaction(0, PIECE, 1, Duration::ZERO));
-        queue.publish(transaction(PIECE, 2 * PIECE, 2, Duration::ZERO));
-        let due = PACE * FLOWING;
-        let Work::Until(until) = queue.work(PACE * 2, PACE) else { panic!("it waits for the segment's end") };
-        assert_eq!(until, due);
-        let piece = taken(queue.work(due, PACE));
-        queue.put_back(piece);
-        queue.seal(segment(2 * PIECE), Piece::begin(2 * PIECE, GtidSet::new()));
-        assert!(matches!(queue.work(PACE, PACE), Work::Seal { .. }));
-        queue.sealed(&segment(2 * PIECE));
-
-        // A pause: nothing waits any longer than usual.
-        queue.begin(server(), "binlog.000002", 0, "spool".into());
-        queue.publish(transaction(0, 10, 3, Duration::ZERO));
-        queue.flows(false);
-        taken(queue.work(PACE, PACE));
-    }
-
-    #[test]
-    fn a_piece_too_large_for_memory_is_never_put_by_itself() {
-        let queue = Queue::default();
-        queue.hurry();
-        queue.begin(server(), "binlog.000001", 0, "spool".into());
-        queue.publish(transaction(0, 10, 1, Duration::ZERO));
-        let piece = taken(queue.work(Duration::ZERO, PACE));
-        queue.tail_archived(server(), &piece);
-        let end = 10 + (1 << 30);
-        queue.seal(segment(end), transaction(10, end, 2, Duration::ZERO));
-        assert!(matches!(queue.work(Duration::ZERO, PACE), Work::Seal { .. }));
-        queue.sealed(&segment(end));
-        assert_eq!(queue.passed().archived, 2);
     }
 }

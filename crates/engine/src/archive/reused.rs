@@ -51,7 +51,7 @@ pub(super) async fn parted(
         }
     }
     // Only now: while the store does not answer, streaming goes on.
-    drained(a, beside).await;
+    drained(a, beside).await?;
     let mut parted: Option<Parted> = None;
     for piece in a.store.pieces_of(uuid).await.iter().filter(|piece| has_transactions(piece)) {
         if look(a, from, identity, piece).await? != Look::Differs {

@@ -14,7 +14,7 @@ use backstop_model::topology::{Member, current_primary};
 use super::reused::{self, Parted};
 use super::source::{Identity, Source};
 use super::stream::{Durable, Ended, Reader};
-use super::{Archiving, Beside, FIRST_RETRY, State, Until, drained, finish_file, watch};
+use super::{Archiving, Beside, FIRST_RETRY, State, Until, drained, finish_file, resume, watch};
 
 const LAST_RETRY: Duration = Duration::from_secs(5);
 const REMIND: Duration = Duration::from_secs(60);
@@ -27,6 +27,13 @@ const IMPATIENT: u32 = 5;
 pub(super) async fn rounds(a: &Archiving<'_>, beside: &Beside, state: &mut State) -> Result<()> {
     let mut suspected = None;
     loop {
+        if let Some(fault) = beside.queue.given_up() {
+            beside.trouble.is("spool file", &fault, REMIND);
+            resume::from_the_archive(a, beside, state).await;
+            // Not at once: the disk may need a moment, and the store may get on meanwhile.
+            a.world.clock.sleep(state.retry).await;
+            state.retry = (state.retry * 2).min(LAST_RETRY);
+        }
         match round(a, beside, state, &mut suspected).await {
             Ok(Next::Again) => {}
             Ok(Next::Wait(pause)) => a.world.clock.sleep(pause).await,
@@ -35,6 +42,7 @@ pub(super) async fn rounds(a: &Archiving<'_>, beside: &Beside, state: &mut State
                 again(a, beside, state, &fault).await;
             }
             Ok(Next::Refused(fault)) => return Err(fault),
+            Err(_) if beside.queue.given_up().is_some() && !is_hopeless(a, state) => state.failures += 1,
             Err(fault) if is_final(a, state, &fault) => return Err(fault),
             Err(fault) => again(a, beside, state, &fault).await,
         }
@@ -65,6 +73,11 @@ fn is_final(a: &Archiving<'_>, state: &State, fault: &Fault) -> bool {
         Kind::Denied => !patient || state.report.source.is_none(),
         _ => !patient && state.failures >= IMPATIENT,
     }
+}
+
+/// True if a run that should end by itself has tried often enough.
+fn is_hopeless(a: &Archiving<'_>, state: &State) -> bool {
+    a.until == Until::CaughtUp && state.failures >= IMPATIENT
 }
 
 /// The shard's members may change at any time: while they do not fit, an archiver that was not told to end waits.
@@ -188,7 +201,7 @@ async fn fork(
     start: &GoOn,
 ) -> Result<()> {
     finish_file(state).await?;
-    drained(a, beside).await;
+    drained(a, beside).await?;
     let common = match start {
         GoOn::With(set) => set.clone(),
         GoOn::Behind => GtidSet::new(),

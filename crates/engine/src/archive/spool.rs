@@ -2,9 +2,12 @@
 //!
 //! `SPOOL/UUID.FILE.START` holds the bytes of one segment, sealed or not. The reader writes and publishes whole transactions; who
 //! archives and acknowledges takes what was published, all at once: commits that come together are stored together.
+//!
+//! Bytes are written to their place: what a failed write left there is written over, never appended to. A file that is there already is
+//! another's, or may hold what was acknowledged: then `+1`, `+2`, … follows the name.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +19,7 @@ use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 
+use super::disk::{Disk, private_file, private_folder};
 use super::queue::{PIECE, Piece, Queue};
 
 /// What is written between two transactions stays in memory up to this size, in bytes.
@@ -27,6 +31,7 @@ const UNPUBLISHED: u64 = 1 << 20;
 pub(super) struct Spool {
     dir: PathBuf,
     queue: Arc<Queue>,
+    disk: Arc<dyn Disk>,
     open: Option<Open>,
     /// All that the source had executed before the next segment.
     previous: GtidSet,
@@ -36,6 +41,9 @@ pub(super) struct Spool {
 
 struct Open {
     file: File,
+    /// Bytes that are in the file.
+    written: u64,
+    /// The bytes behind them.
     buffer: Vec<u8>,
     source: ServerUuid,
     name: String,
@@ -44,17 +52,36 @@ struct Open {
 }
 
 impl Spool {
-    /// A spool in a folder, which is made.
-    pub(super) fn new(dir: &Path, queue: Arc<Queue>) -> Result<Self> {
-        std::fs::create_dir_all(dir)
+    /// A spool in a folder, which is made: nobody else can read in it what an encrypted source sent.
+    pub(super) fn new(dir: &Path, queue: Arc<Queue>, disk: Arc<dyn Disk>) -> Result<Self> {
+        private_folder(dir)
             .failed(format!("create the spool {}", dir.display()))
             .map_err(|fault| fault.hint("create it for Backstop's user, or set snapshot.work_dir"))?;
-        Ok(Self { dir: dir.to_owned(), queue, open: None, previous: GtidSet::new(), sealed: Vec::new() })
+        let (dir, previous) = (dir.to_owned(), GtidSet::new());
+        Ok(Self { dir, queue, disk, open: None, previous, sealed: Vec::new() })
     }
 
-    /// The file of a segment.
-    pub(super) fn path(dir: &Path, source: ServerUuid, file: &str, start: u64) -> PathBuf {
-        dir.join(format!("{source}.{file}.{start:012}"))
+    /// Gives up what was begun. What is published of it is not forgotten by this.
+    pub(super) fn give_up(&mut self) {
+        self.open = None;
+        self.sealed.clear();
+    }
+
+    /// A new file for a segment.
+    fn create(&self, source: ServerUuid, file: &str, start: u64) -> Result<(File, PathBuf)> {
+        let name = format!("{source}.{file}.{start:012}");
+        let mut path = self.dir.join(&name);
+        for attempt in 1_u64.. {
+            match private_file(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    path = self.dir.join(format!("{name}+{attempt}"));
+                }
+                created => {
+                    return Ok((created.failed(format!("create {}", path.display())).map_err(full)?, path));
+                }
+            }
+        }
+        Err(Fault::failed(format!("create {}: there are too many", path.display())))
     }
 
     /// The last segment of each server that was written.
@@ -114,7 +141,7 @@ impl Spool {
         if open.piece.size() == 0 {
             return Ok(());
         }
-        open.flush()?;
+        open.flush(&*self.disk)?;
         let next = open.piece.next();
         self.queue.publish(std::mem::replace(&mut open.piece, next));
         Ok(())
@@ -122,10 +149,20 @@ impl Spool {
 }
 
 impl Open {
-    fn flush(&mut self) -> Result<()> {
-        self.file.write_all(&self.buffer).failed("write the spool").map_err(full)?;
+    /// After a failure the same bytes are written to the same place the next time.
+    fn flush(&mut self, disk: &dyn Disk) -> Result<()> {
+        disk.write_at(&self.file, &self.buffer, self.written).failed("write the spool").map_err(full)?;
+        self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Keeps the first `size` bytes of file and buffer.
+    fn keep(&mut self, size: u64) -> std::io::Result<()> {
+        let in_buffer = size.saturating_sub(self.written);
+        self.buffer.truncate(usize::try_from(in_buffer).unwrap_or(usize::MAX));
+        self.written = self.written.min(size);
+        self.file.set_len(self.written)
     }
 }
 
@@ -136,11 +173,10 @@ fn full(fault: Fault) -> Fault {
 #[async_trait]
 impl SegmentSink for Spool {
     async fn begin(&mut self, source: ServerUuid, file: &str, start: u64) -> Result<()> {
-        let path = Self::path(&self.dir, source, file, start);
-        let created = File::create(&path).failed(format!("create {}", path.display()));
+        let (created, path) = self.create(source, file, start)?;
         let piece = Piece::begin(start, self.previous.clone());
         let (name, buffer) = (file.to_owned(), Vec::with_capacity(BUFFER));
-        self.open = Some(Open { file: created.map_err(full)?, buffer, source, name, piece });
+        self.open = Some(Open { file: created, written: 0, buffer, source, name, piece });
         self.queue.begin(source, file, start, path);
         Ok(())
     }
@@ -150,20 +186,18 @@ impl SegmentSink for Spool {
             return Err(Fault::failed("write the spool: no segment was begun"));
         };
         open.buffer.extend_from_slice(bytes);
-        if open.buffer.len() >= BUFFER { open.flush() } else { Ok(()) }
+        if open.buffer.len() >= BUFFER { open.flush(&*self.disk) } else { Ok(()) }
     }
 
     async fn cut_back(&mut self, size: u64) -> Result<()> {
-        use std::io::{Seek, SeekFrom};
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.flush()?;
-        open.file.set_len(size).failed("cut back the spool")?;
-        open.file.seek(SeekFrom::Start(size)).failed("cut back the spool").map(drop)
+        open.keep(size).failed("cut back the spool")
     }
 
     async fn seal(&mut self, segment: &Segment) -> Result<()> {
-        let Some(mut open) = self.open.take() else { return Ok(()) };
-        open.flush()?;
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.flush(&*self.disk)?;
+        let Some(open) = self.open.take() else { return Ok(()) };
         if (open.source, &open.name) != (segment.source, &segment.file) {
             return Err(Fault::failed("seal a segment of the spool: it is another one"));
         }
@@ -172,5 +206,80 @@ impl SegmentSink for Spool {
         self.sealed.push(segment.clone());
         self.queue.seal(segment.clone(), open.piece);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::disk::failing::{Deed, FailingDisk};
+    use super::super::sample::{FILE, server, transaction};
+    use super::*;
+
+    async fn begun(dir: &Path, disk: &Arc<FailingDisk>) -> (Spool, Arc<Queue>, PathBuf) {
+        let queue = Arc::new(Queue::default());
+        let mut spool = Spool::new(dir, Arc::clone(&queue), Arc::clone(disk) as Arc<dyn Disk>).unwrap();
+        spool.begin(server(), FILE, 0).await.unwrap();
+        let path = queue.newest_file().unwrap();
+        (spool, queue, path)
+    }
+
+    async fn write(spool: &mut Spool, at: u64, number: u64) -> Vec<u8> {
+        let bytes = transaction(at, number, 200);
+        spool.write(&bytes).await.unwrap();
+        let gtid = format!("{}:{number}", server()).parse().unwrap();
+        spool.transaction(at + bytes.len() as u64, &gtid, None, Duration::ZERO);
+        bytes
+    }
+
+    #[tokio::test]
+    async fn bytes_whose_write_failed_half_way_are_written_again_to_their_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FailingDisk::default());
+        let (mut spool, queue, path) = begun(&dir.path().join("spool"), &disk).await;
+        let first = write(&mut spool, 0, 1).await;
+        disk.writes.lock().unwrap().extend([Deed::Short, Deed::Error]);
+        for _ in 0..2 {
+            assert!(spool.publish().is_err());
+            assert_eq!(queue.passed().published, 0);
+        }
+        let second = write(&mut spool, first.len() as u64, 2).await;
+        spool.publish().unwrap();
+        assert_eq!(queue.passed().published, 2);
+        assert_eq!(std::fs::read(&path).unwrap(), [first, second].concat());
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_back_needs_no_room_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FailingDisk::default());
+        let (mut spool, _, path) = begun(dir.path(), &disk).await;
+        let first = write(&mut spool, 0, 1).await;
+        spool.publish().unwrap();
+        disk.writes.lock().unwrap().push_back(Deed::Short);
+        // A transaction of which the rest does not arrive, on a disk that is full.
+        assert!(spool.write(&vec![9; BUFFER]).await.is_err());
+        spool.cut_back(first.len() as u64).await.unwrap();
+        let second = write(&mut spool, first.len() as u64, 2).await;
+        spool.publish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), [first, second].concat());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_there_is_never_overwritten_and_only_its_owner_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FailingDisk::default());
+        let folder = dir.path().join("spool");
+        let (mut spool, queue, first) = begun(&folder, &disk).await;
+        let bytes = write(&mut spool, 0, 1).await;
+        spool.publish().unwrap();
+        spool.begin(server(), FILE, 0).await.unwrap();
+        let second = queue.newest_file().unwrap();
+        assert_ne!(first, second);
+        assert_eq!(std::fs::read(&first).unwrap(), bytes);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&first), mode(&second)), (0o700, 0o600, 0o600));
     }
 }

@@ -71,6 +71,9 @@ impl Reader<'_> {
 
     async fn steps(&self, stream: &mut EventStream, cutter: &mut Cutter, spool: &mut Spool) -> Result<Ended> {
         loop {
+            if let Some(fault) = self.queue.given_up() {
+                return Err(fault);
+            }
             if cutter.unsealed() == 0 {
                 spool.expect(cutter.held());
             }
@@ -112,6 +115,9 @@ impl Reader<'_> {
     /// The source has sent all up to here. If all of it is durable, it is said: an acknowledgement may have been lost with
     /// the connection before, and the commit would wait for ever.
     async fn alive(&self, cutter: &Cutter, at: At) {
+        if self.queue.given_up().is_some() {
+            return;
+        }
         let here = cutter.position().is_some_and(|(file, offset)| file == at.file && offset == at.offset);
         let passed = self.queue.passed();
         let durable = match self.durable {

@@ -197,9 +197,34 @@ async fn stopped(
             Err(Fault::failed(message)
                 .hint("look at the recovered server's log; recover to a moment before this transaction"))
         }
+        // A receiver that cannot connect tries again by itself; one that was sent what it cannot take has stopped.
+        Some(error) if state.sql_running && !error.to_ascii_lowercase().contains("connecting to") => {
+            Err(refused(session, source, &error).await?)
+        }
         Some(error) if late => Err(Fault::failed(format!("replay the archive: {error}"))),
         _ => Ok(None),
     }
+}
+
+/// The receiver took something for damaged. The archive's own look names the object.
+async fn refused(
+    session: &mut dyn RecoveredSession,
+    source: &Limited<LineSource>,
+    error: &str,
+) -> Result<Fault> {
+    let executed = session.gtid_executed().await?;
+    Ok(match source.source().damaged(&executed).await? {
+        Some((object, wrong)) => {
+            let message = format!(
+                "replay the archive: read {object}: it is damaged: {wrong} (the server says: {error})"
+            );
+            Fault::new(Kind::Damaged, message)
+                .hint("recover to a moment before what is in it; `backstop verify --content` names all that is damaged")
+        }
+        None => {
+            Fault::failed(format!("replay the archive: {error}")).hint("look at the recovered server's log")
+        }
+    })
 }
 
 /// The server itself says what it holds; that must be the plan's set, no more and no less.

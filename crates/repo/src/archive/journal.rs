@@ -5,6 +5,8 @@
     reason = "entries are stamped and told apart below the port of the stories"
 )]
 
+use std::collections::BTreeSet;
+
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
 use chrono::Utc;
@@ -41,6 +43,13 @@ impl Journal {
         let directory = self.keys.journal();
         let listed = self.shelf.list(&directory).await?;
         Ok(listed.iter().filter_map(|(key, _)| keys::number_in(&directory, key)).collect())
+    }
+
+    /// The numbers after one that are stored: one list.
+    pub(crate) async fn numbers_after(&self, number: u64) -> Result<BTreeSet<u64>> {
+        let directory = self.keys.journal();
+        let listed = self.shelf.list_after(&directory, &self.keys.entry(number)).await?;
+        Ok(listed.iter().filter_map(|key| keys::number_in(&directory, key)).collect())
     }
 
     pub(crate) async fn entry(&self, number: u64) -> ObjectResult<StoredEntry> {

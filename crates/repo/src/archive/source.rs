@@ -4,10 +4,12 @@ use async_trait::async_trait;
 use backstop_binlog::{Segment, SegmentSource};
 use backstop_model::archive::ArchivedSegment;
 use backstop_model::fault::{Fault, Result};
+use backstop_model::gtid::GtidSet;
 use tokio::io::AsyncRead;
 use tokio::sync::Mutex;
 
-use super::ArchiveReader;
+use super::{ArchiveReader, verify};
+use crate::object::ObjectFault;
 
 /// The history of one line. What it holds is looked up when it is asked for its segments.
 pub struct LineSource {
@@ -19,6 +21,28 @@ pub struct LineSource {
 impl LineSource {
     pub(super) fn new(reader: ArchiveReader, line: u32) -> Self {
         Self { reader, line, known: Mutex::new(Vec::new()) }
+    }
+}
+
+impl LineSource {
+    /// The first piece with transactions that are not in `executed` which cannot be read, or does not hold what a source sent: its object, and
+    /// what is wrong with it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn damaged(&self, executed: &GtidSet) -> Result<Option<(String, String)>> {
+        for stored in self.reader.contents().await?.all_of(self.line) {
+            if stored.gtids.is_subset_of(executed) {
+                continue;
+            }
+            match verify::sound(&self.reader, &stored).await {
+                Ok(()) => {}
+                Err(ObjectFault::Damaged { key, wrong }) => return Ok(Some((key, wrong))),
+                Err(ObjectFault::Missing { key }) => return Ok(Some((key, "it is missing".to_owned()))),
+                Err(ObjectFault::Store(fault)) => return Err(fault),
+            }
+        }
+        Ok(None)
     }
 }
 

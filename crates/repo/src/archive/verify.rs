@@ -3,14 +3,16 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use backstop_binlog::PieceCheck;
 use backstop_model::archive::{Archive, ArchiveDamage, ArchivedSegment, SegmentState};
 use backstop_model::fault::{Fault, Result};
 use backstop_model::progress::{Progress, Unit};
 use futures::{StreamExt, TryStreamExt};
+use tokio::io::AsyncReadExt;
 
 use super::reader::{ArchiveReader, lost};
 use super::{bytes, contents};
-use crate::object::{Ends, Expected, ObjectFault, ObjectKind, ObjectResult};
+use crate::object::{Ends, Expected, FRAME, ObjectFault, ObjectKind, ObjectResult};
 use crate::{Depth, ObjectRef, OnProgress};
 
 /// Pieces that are looked at together, and that are read together.
@@ -77,12 +79,40 @@ async fn look(reader: &ArchiveReader, segment: &ArchivedSegment) -> ObjectResult
 
 async fn content(reader: &ArchiveReader, segment: &ArchivedSegment, read: &AtomicU64) -> ObjectResult<()> {
     look(reader, segment).await?;
-    let mut bytes = bytes::open(&reader.journal.shelf, segment).await?;
-    let copied = tokio::io::copy(&mut bytes, &mut tokio::io::sink()).await;
+    let sound = sound(reader, segment).await;
     read.fetch_add(segment.size(), Ordering::Relaxed);
-    match copied {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ObjectFault::damaged(&segment.object, cause(&error, &segment.object))),
+    sound
+}
+
+/// Every byte of a piece is what was stored, and what a source sent: its events are whole, with the right checksums.
+pub(super) async fn sound(reader: &ArchiveReader, segment: &ArchivedSegment) -> ObjectResult<()> {
+    let mut bytes = bytes::open(&reader.journal.shelf, segment).await?;
+    let mut check = PieceCheck::new(segment.start, segment.end);
+    let (mut part, mut wrong) = (vec![0; FRAME], None);
+    let copied = loop {
+        match bytes.read(&mut part).await {
+            Ok(0) => break Ok(()),
+            // What was stored is read to its end, whatever is in it.
+            Ok(size) if wrong.is_none() => wrong = check.update(part.get(..size).unwrap_or_default()).err(),
+            Ok(_) => {}
+            Err(error) => break Err(error),
+        }
+    };
+    copied.map_err(|error| ObjectFault::damaged(&segment.object, cause(&error, &segment.object)))?;
+    let found = match wrong {
+        Some(fault) => Err(fault),
+        None => check.finish(),
+    };
+    let lacks = found.map(|found| segment.gtids.subtract(&found));
+    match lacks {
+        Ok(lacks) if lacks.is_empty() => Ok(()),
+        Ok(lacks) => {
+            Err(ObjectFault::damaged(&segment.object, format!("transactions {lacks} are not in it")))
+        }
+        Err(fault) => {
+            let wrong = format!("it holds what was not in the source's binlog: {}", fault.message);
+            Err(ObjectFault::damaged(&segment.object, wrong))
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Writing to the archive of one shard, under its claim.
 
+mod lost;
+
 use std::path::Path;
 
 use backstop_binlog::Segment;
@@ -22,6 +24,8 @@ use crate::claim::Life;
 use crate::log::{Claim, Event, Log};
 use crate::object::{Encoder, FRAME, ObjectKind};
 use crate::{ObjectRef, claim};
+
+pub use lost::LostEntry;
 
 /// So much of a segment is handed to the store at once, in bytes.
 const PART: usize = 4 << 20;

@@ -22,9 +22,44 @@ pub fn set(text: &str) -> GtidSet {
     text.replace('A', A).replace('B', B).parse().unwrap()
 }
 
-/// Transactions `from..=to` of server A, one in each `size` bytes and each second, of a file that begins with transaction 1.
+/// Transactions `from..=to` of server A, one in each `size` bytes and each second, of a file that begins with transaction 1. Too small ones
+/// are noise.
 pub fn piece(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
-    let bytes: Vec<u8> = (from..=to).flat_map(|number| noise(number, size as usize)).collect();
+    let make =
+        |number| if size < SMALLEST { noise(number, size as usize) } else { transaction(number, size) };
+    of(from, to, size, (from..=to).flat_map(make).collect())
+}
+
+/// The same of noise.
+pub fn noisy_piece(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
+    of(from, to, size, (from..=to).flat_map(|number| noise(number, size as usize)).collect())
+}
+
+/// A transaction takes so much at least.
+pub const SMALLEST: u64 = 120;
+
+/// The GTID event of a transaction, with noise behind the fields that are read, and before the first one what a file begins with.
+fn transaction(number: u64, size: u64) -> Vec<u8> {
+    let mut bytes = if number == 1 { b"\xfebin".to_vec() } else { Vec::new() };
+    let size = size as usize - bytes.len();
+    let end = (number * (size + bytes.len()) as u64) as u32;
+    bytes.extend([0; 4]);
+    bytes.push(33);
+    bytes.extend(1_u32.to_le_bytes());
+    bytes.extend((size as u32).to_le_bytes());
+    bytes.extend(end.to_le_bytes());
+    bytes.extend([0; 3]);
+    bytes.extend(uuid(A).0.as_bytes());
+    bytes.extend(number.to_le_bytes());
+    bytes.push(2);
+    bytes.extend([0; 16]);
+    bytes.extend([1, 1, 1, 1, 1, 1, 0, 254]);
+    bytes.extend((size as u64).to_le_bytes());
+    bytes.extend(noise(number, size - 19 - 49 - 9));
+    bytes
+}
+
+fn of(from: u64, to: u64, size: u64, bytes: Vec<u8>) -> (Segment, Vec<u8>) {
     let at = |number: u64| DateTime::from_timestamp(1_795_000_000 + number as i64, 0).unwrap();
     let previous = if from == 1 { GtidSet::new() } else { set(&format!("A:1-{}", from - 1)) };
     let segment = Segment {
@@ -38,6 +73,14 @@ pub fn piece(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
         hash: *blake3::hash(&bytes).as_bytes(),
     };
     (segment, bytes)
+}
+
+/// Seals noise, as the golden archives hold it.
+pub async fn seal_noise(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
+    let (segment, bytes) = noisy_piece(from, to, size);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    writer.seal(&segment, file.path()).await.unwrap();
 }
 
 pub async fn tail(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
