@@ -10,6 +10,7 @@ use backstop_adapters::mysql::server::Servers;
 use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::topology::{Asked, Members, Orchestrator};
 use backstop_engine::archive::{Archived, Encryption};
+use backstop_engine::host;
 use backstop_engine::ports::{Instances, Topology};
 use backstop_engine::world::World;
 use backstop_model::credentials::Credentials;
@@ -144,21 +145,31 @@ impl App {
         })
     }
 
-    /// Opens the shard's instances: on this host, or anywhere if their volumes are EBS. Each shard has a folder of its own in
+    /// Opens the shard's instances: on this host, or anywhere if their volumes are EBS. Each shard of a repository has a folder of its own in
     /// the work directory: what a dead run left is cleared with the help of the server it was made from.
     ///
     /// # Errors
     /// When the credentials cannot be read, and as [`cloud::instances`].
-    pub async fn instances(&self, name: &ShardName, shard: &ShardSettings) -> Result<Box<dyn Instances>> {
+    pub async fn instances(
+        &self,
+        name: &ShardName,
+        shard: &ShardSettings,
+        repository: &Repository,
+    ) -> Result<Box<dyn Instances>> {
         if shard.snapshot.provider == ProviderWish::Ebs {
             return cloud::instances(self, name, shard).await;
         }
-        let work_dir = shard.snapshot.work_dir.join(name.as_str());
+        let old = host::old_folder(&shard.snapshot.work_dir, name);
+        // Where there is no repository yet, its first backup is about to make it.
+        let work_dir = match repository.id() {
+            Some(id) => host::folder(&shard.snapshot.work_dir, name, id),
+            None => old.clone(),
+        };
         Ok(Box::new(LocalInstances {
             connector: Connector::new(&self.credentials(shard)?),
             freeze: shard.freeze.clone(),
             snapshot: SnapshotSettings { work_dir, ..shard.snapshot.clone() },
-            old_work_dir: None,
+            old_work_dir: Some(old),
             servers: Arc::new(self.servers()),
             world: self.world.clone(),
         }))

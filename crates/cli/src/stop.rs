@@ -83,6 +83,7 @@ impl Drop for LastResort {
 
 #[allow(
     clippy::disallowed_methods,
+    clippy::exit,
     reason = "nothing else runs any more: no port can be asked, and no one can return"
 )]
 async fn last_resort() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use backstop_engine::archive::{self, Archiving, Until};
+use backstop_engine::host;
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::ids::ShardName;
 use backstop_model::settings::{RepositoryUrl, ShardSettings};
@@ -14,6 +15,9 @@ use crate::args::{ArchiveArgs, Global};
 use crate::compose::App;
 use crate::output::Output;
 use crate::systemd::archiver_unit;
+
+/// What is not archived yet, in the folder of a shard of a repository.
+const SPOOL: &str = "spool";
 
 /// Archives a shard's binlog until it is stopped.
 ///
@@ -32,10 +36,24 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
     })?;
     let (topology, credentials) = (app.topology(settings)?, app.credentials(settings)?);
     let repository = app.world.unless_stopped(app.repository_or_new()).await?;
-    let spool = settings.snapshot.work_dir.join(args.shard.as_str()).join("spool");
-    archive::admit(archived, &*topology, &credentials, app.encryption(), Some(&spool), &app.world).await?;
+    let work_dir = &settings.snapshot.work_dir;
+    let folder = |id| host::folder(work_dir, &args.shard, id);
+    let hold = |id| host::hold(&folder(id), "archive", &format!("archive shard {}", args.shard));
+    // Held before the claim, which would supersede an archiver of this host that only sleeps.
+    let early = repository.id().map(hold).transpose()?;
+    let known = repository.id().map(|id| folder(id).join(SPOOL));
+    archive::admit(archived, &*topology, &credentials, app.encryption(), known.as_deref(), &app.world)
+        .await?;
     let claim = app.world.step("claim", repository.claim_archive(&args.shard));
     let store = Arc::new(app.world.unless_stopped(claim).await?);
+    let id = repository.id().ok_or_else(|| {
+        Fault::new(Kind::Damaged, "find the repository's id: its root object is lost")
+            .hint("bring the object `backstop` back from a copy of the repository")
+    })?;
+    let _hold = match early {
+        Some(hold) => hold,
+        None => hold(id)?,
+    };
     let report = archive::archive(&Archiving {
         shard: &args.shard,
         settings: archived,
@@ -44,8 +62,8 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
         store: Arc::clone(&store),
         encryption: app.encryption(),
         name: &name(&args.shard, &repository, &app.settings.repository.url),
-        spool,
-        old_spool: None,
+        spool: folder(id).join(SPOOL),
+        old_spool: Some(host::old_folder(work_dir, &args.shard).join(SPOOL)).filter(|dir| dir.is_dir()),
         until: if args.until_caught_up { Until::CaughtUp } else { Until::Stopped },
         world: &app.world,
     })

@@ -33,8 +33,9 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Ended>
 /// As [`backup::backup`]; when no member may be backed up.
 pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<BackupReport> {
     let settings = app.shard(shard)?;
-    let (topology, instances) = (app.topology(settings)?, app.instances(shard, settings).await?);
+    let topology = app.topology(settings)?;
     let repository = app.world.unless_stopped(app.repository_or_new()).await?;
+    let instances = app.instances(shard, settings, &repository).await?;
     let rules = Rules {
         source: &settings.source,
         on_primary: settings.freeze.on_primary,

@@ -82,12 +82,13 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
 
 async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<ShardChecked> {
     let settings = app.shard(&shard)?;
-    let (topology, instances) = match (app.topology(settings), app.instances(&shard, settings).await) {
-        (Ok(topology), Ok(instances)) => (topology, instances),
-        (Err(fault), _) | (_, Err(fault)) => {
-            return Ok(ShardChecked { shard, coverage: None, findings: vec![unreadable(&fault)] });
-        }
-    };
+    let (topology, instances) =
+        match (app.topology(settings), app.instances(&shard, settings, repository).await) {
+            (Ok(topology), Ok(instances)) => (topology, instances),
+            (Err(fault), _) | (_, Err(fault)) => {
+                return Ok(ShardChecked { shard, coverage: None, findings: vec![unreadable(&fault)] });
+            }
+        };
     let story = Check {
         shard: &shard,
         source: &settings.source,

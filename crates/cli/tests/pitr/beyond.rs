@@ -39,9 +39,11 @@ async fn four_gibibytes_it_is_archived_and_replayed() {
 
     // Killed in the middle of it.
     let archiver = backstop.spawn(ARCHIVE, None);
-    let spool = backstop.work.join("orders/spool");
+    let of_shard = backstop.work.join("orders");
     let spooled = || {
-        let files = std::fs::read_dir(&spool).into_iter().flatten().flatten();
+        let repositories = std::fs::read_dir(&of_shard).into_iter().flatten().flatten();
+        let spools = repositories.map(|repository| repository.path().join("spool"));
+        let files = spools.flat_map(|spool| std::fs::read_dir(spool).into_iter().flatten().flatten());
         files.filter_map(|file| Some(file.metadata().ok()?.len())).sum::<u64>()
     };
     until(Duration::from_secs(120), || archiver.told(), || spooled() > 1 << 30).await;

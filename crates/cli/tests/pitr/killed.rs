@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use backstop_binlog::Segment;
 use backstop_lab::processes::kill_on;
-use backstop_testkit::{Layout, Ledger, Shard};
+use backstop_repo::{Location, Repository};
+use backstop_testkit::{Layout, Ledger, Member, Shard};
 use rustix::process::Signal;
 
-use crate::archived::{ARCHIVE, contents, uuid};
+use crate::archived::{ARCHIVE, contents, held, uuid};
 use crate::dice::Dice;
 use crate::oracle::archived;
 use crate::program::Backstop;
@@ -103,6 +105,15 @@ async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
     assert_eq!(backstop.run("find orders --from 2026-01-01T00:00:00").await.status.code(), Some(2));
     backstop.run("find orders --line 7").await.failed(21, &["no line 7"]);
 
+    // What is stored well, and is not what the source sent: the server that is recovered takes it for damaged.
+    let garbled = garbled_tail(&backstop, primary).await;
+    let rebuilt = Rebuilt::at(shard.base().join("garbled"));
+    let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
+    backstop.run(&line).await.failed(22, &[&garbled]);
+    let ran = backstop.run("verify orders --content").await;
+    assert_eq!(ran.status.code(), Some(22), "{ran}");
+    assert!(ran.out.contains(&garbled), "{ran}");
+
     // A piece loses a byte: its size is right, so that only its content can tell.
     let archive = contents(&backstop).await;
     let insert = inserted["gtid"].as_str().unwrap().parse().unwrap();
@@ -119,4 +130,31 @@ async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
     std::fs::remove_file(&object).unwrap();
     backstop.run(&recover("--to latest --standalone")).await.failed(21, &["gap"]);
     assert!(!touched(&into));
+}
+
+/// Archives half of a transaction, and again its beginning behind that. Gives the object.
+async fn garbled_tail(backstop: &Backstop, primary: &Member) -> String {
+    primary.run(&["CREATE DATABASE garbled"]).await;
+    let archive = contents(backstop).await;
+    let last = archive.segments.last().unwrap();
+    let own = primary.binlog_as_sent(&last.file, &[]);
+    let sent = &own[last.end as usize..];
+    let half = sent.len() / 2;
+    let bytes = [&sent[..half], &sent[..sent.len() - half]].concat();
+    let piece = Segment {
+        source: last.source,
+        file: last.file.clone(),
+        start: last.end,
+        end: own.len() as u64,
+        previous: last.held_after(),
+        gtids: primary.gtid_executed().await.subtract(&held(backstop).await),
+        committed: None,
+        hash: *blake3::hash(&bytes).as_bytes(),
+    };
+    let location = Location::new(format!("file://{}", backstop.repository.display()));
+    let repository = Repository::open(&location, None).await.unwrap();
+    let writer = repository.claim_archive(&"orders".parse().unwrap()).await.unwrap();
+    writer.put_tail(&piece, &bytes).await.unwrap();
+    writer.release().await.unwrap();
+    contents(backstop).await.segments.last().unwrap().object.clone()
 }
