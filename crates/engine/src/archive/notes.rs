@@ -270,7 +270,7 @@ mod tests {
         bench.sync(1).unwrap();
         bench.assert_both();
         let copies = std::fs::read_dir(bench.dir.path()).unwrap().count();
-        assert_eq!(copies, 4, "copies in which nothing is safe are removed");
+        assert_eq!(copies, 3, "copies in which nothing is safe are removed");
     }
 
     #[test]
