@@ -14,6 +14,9 @@ pub(crate) const SHARDS: &str = "shards";
 /// Below it: what was created to find out whether the store keeps conditions.
 pub(crate) const PROBES: &str = "probes";
 
+/// Below it: which versions of Backstop may read and write, where the root's own word was raised.
+pub(crate) const NEEDS: &str = "needs";
+
 /// The data key, wrapped by the user's key of this id.
 pub(crate) fn wrapped_key(key_id: &str) -> String {
     format!("{KEYS}/{key_id}")

@@ -14,6 +14,7 @@ mod keys;
 mod location;
 mod log;
 mod manifest;
+mod needs;
 mod object;
 mod parent;
 mod probe;

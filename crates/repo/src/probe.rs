@@ -11,7 +11,10 @@ use crate::shelf::{Created, Shelf};
 /// Creates the same key twice. A store that accepts the second is refused.
 pub(crate) async fn probe(shelf: &Shelf) -> Result<()> {
     let key = keys::probe(&Uuid::from_bytes(random()?).simple().to_string());
-    let first = shelf.create(ObjectKind::Heartbeat, &key, &1).await?;
+    let first = match shelf.create(ObjectKind::Heartbeat, &key, &1).await {
+        Ok(first) => first,
+        Err(fault) => return Err(why(shelf, &key, fault).await),
+    };
     let second = shelf.create(ObjectKind::Heartbeat, &key, &2).await;
     shelf.delete(&key).await?;
     match (first, second?) {
@@ -21,4 +24,17 @@ pub(crate) async fn probe(shelf: &Shelf) -> Result<()> {
         )
         .hint("use a store that honours `If-None-Match: *` on PUT, as S3 does")),
     }
+}
+
+/// A store that takes a plain write, but not one that must not overwrite, lacks something.
+async fn why(shelf: &Shelf, key: &str, fault: Fault) -> Fault {
+    if shelf.put(ObjectKind::Heartbeat, key, &1).await.is_err() {
+        return fault;
+    }
+    if let Err(left) = shelf.delete(key).await {
+        tracing::warn!("{left}");
+    }
+    let cause = fault.message;
+    Fault::refused(format!("the repository's store cannot create an object without overwriting one: {cause}"))
+        .hint("a file system needs hard links (FAT, and some FUSE and CIFS mounts, have none), a bucket `If-None-Match: *` on PUT: use another")
 }

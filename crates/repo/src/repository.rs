@@ -126,6 +126,15 @@ impl Repository {
         }
     }
 
+    /// Finds out whether its store can be written to safely, by writing an object and removing it.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the store cannot keep two runs apart; [`Kind::Denied`] when it may not be written to.
+    pub async fn probe(&self) -> Result<()> {
+        let plain = Shelf { store: self.shared.store.clone(), seal: Seal::Plain };
+        self.shared.probed.get_or_try_init(|| probe::probe(&plain)).await.map(|_| ())
+    }
+
     /// A reader of one shard. It needs read access only.
     pub fn reader(&self, shard: &ShardName) -> Reader {
         // While nothing is stored it makes no difference how names are sealed: there is nothing to find.
@@ -199,21 +208,19 @@ impl Repository {
 
     /// Makes sure that it exists and that its store can be written to safely.
     async fn made(&self) -> Result<Seal> {
-        let plain = Shelf { store: self.shared.store.clone(), seal: Seal::Plain };
-        let probed = || self.shared.probed.get_or_try_init(|| probe::probe(&plain));
         if let Some(found) = self.found() {
-            let id = root::id(&self.shared.store).await?;
+            let id = root::writable(&self.shared.store).await?;
             if found.id.is_some_and(|known| known != id) {
                 return Err(Fault::refused(format!("write to the repository: {id} is in its place"))
                     .hint("see what is mounted there, and begin again"));
             }
-            probed().await?;
+            self.probe().await?;
             return Ok(found.seal);
         }
         if let Some(location) = &self.shared.location {
             store::make_directory(location)?;
         }
-        probed().await?;
+        self.probe().await?;
         let (seal, id) = root::make(&self.shared.store, self.shared.key.as_ref()).await?;
         if let Some(held) = &self.shared.held {
             held.expect(id);

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::RepoKey;
 use crate::keys::{KEYS, ROOT, SHARDS, wrapped_key};
 use crate::log::random;
+use crate::needs::{self, Needs, Use};
 use crate::object::{Expected, ObjectFault, ObjectKind};
 use crate::seal::{DataKey, Seal, decrypt, digest, encrypt, hex};
 use crate::shelf::{Created, Shelf};
@@ -23,6 +24,9 @@ struct Root {
     repository: Uuid,
     /// The data key that everything is sealed with; `None` for a plain repository.
     data_key: Option<String>,
+    /// Who may use it. Absent: any version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    needs: Option<Needs>,
 }
 
 /// A data key, wrapped by a key of the user's.
@@ -43,7 +47,9 @@ pub(crate) enum Kept {
 /// Finds out how the repository is sealed and opens the seal.
 pub(crate) async fn look(store: &Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<Kept> {
     let shelf = plain(store);
-    let root = read_root(&shelf).await;
+    let (root, raised) = futures::join!(read_root(&shelf), needs::raised(&shelf));
+    let asked = raised?.or_else(|| root.as_ref().ok().and_then(|root| root.needs.clone()));
+    needs::admit(asked.as_ref(), Use::Read)?;
     let encrypted = match &root {
         Ok(root) => root.data_key.is_some(),
         Err(ObjectFault::Store(fault)) => return Err(fault.clone()),
@@ -114,6 +120,15 @@ pub(crate) async fn rewrap(
     Ok(())
 }
 
+/// The id of a repository that this program may write to.
+pub(crate) async fn writable(store: &Arc<dyn ObjectStore>) -> Result<Uuid> {
+    let shelf = plain(store);
+    let (root, raised) = futures::join!(read_root(&shelf), needs::raised(&shelf));
+    let root = root?;
+    needs::admit(raised?.as_ref().or(root.needs.as_ref()), Use::Write)?;
+    Ok(root.repository)
+}
+
 /// The id of the repository that the root object names.
 pub(crate) async fn id(store: &Arc<dyn ObjectStore>) -> Result<Uuid, ObjectFault> {
     read_root(&plain(store)).await.map(|root| root.repository)
@@ -129,7 +144,7 @@ async fn read_root(shelf: &Shelf) -> Result<Root, ObjectFault> {
 
 async fn write_root(shelf: &Shelf, seal: &Seal) -> Result<()> {
     let data_key = seal.is_keyed().then(|| hex(&seal.key_id()));
-    let root = Root { repository: Uuid::from_bytes(random()?), data_key };
+    let root = Root { repository: Uuid::from_bytes(random()?), data_key, needs: Some(Needs::default()) };
     shelf.create(ObjectKind::Root, ROOT, &root).await.map(|_| ())
 }
 
@@ -191,4 +206,51 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::Repository;
+
+    fn asks(read: &str, write: &str) -> Needs {
+        Needs { read: read.to_owned(), write: write.to_owned() }
+    }
+
+    async fn claims(store: &Arc<dyn ObjectStore>) -> Result<()> {
+        let repository = Repository::on(store.clone(), None).await?;
+        repository.claim(&"orders".parse().unwrap(), "backup").await?.release().await
+    }
+
+    #[tokio::test]
+    async fn a_root_that_asks_for_a_newer_program_is_refused() {
+        for (needs, reads) in [(asks("0.1.0", "99.0.0"), true), (asks("99.0.0", "99.0.0"), false)] {
+            let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let root = Root { repository: Uuid::nil(), data_key: None, needs: Some(needs) };
+            plain(&store).create(ObjectKind::Root, ROOT, &root).await.unwrap();
+            assert_eq!(Repository::on(store.clone(), None).await.is_ok(), reads);
+            let fault = claims(&store).await.unwrap_err();
+            assert!(fault.kind == Kind::Refused && fault.message.contains("99.0.0"), "{fault}");
+            assert!(!plain(&store).has_any(SHARDS).await.unwrap(), "nothing was written");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_for_later_counts_also_for_a_repository_that_is_open() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        claims(&store).await.unwrap();
+        let open = Repository::on(store.clone(), None).await.unwrap();
+        let key = format!("{}/{:020}", crate::keys::NEEDS, 1);
+        plain(&store).create(ObjectKind::Root, &key, &asks("0.1.0", "99.0.0")).await.unwrap();
+        let fault = claims(&store).await.unwrap_err();
+        assert_eq!(fault.kind, Kind::Refused, "{fault}");
+        let fault = open.claim(&"orders".parse().unwrap(), "prune").await.err().unwrap();
+        assert_eq!(fault.kind, Kind::Refused, "{fault}");
+        let key = format!("{}/{:020}", crate::keys::NEEDS, 2);
+        plain(&store).create(ObjectKind::Root, &key, &asks("0.1.0", "0.1.0")).await.unwrap();
+        claims(&store).await.unwrap();
+    }
 }

@@ -1,18 +1,21 @@
 //! Reaching the store that a location names, and telling its errors in Backstop's kinds.
 
+mod patient;
+
 use std::error::Error as StdError;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_model::fault::{Fault, Kind, Result};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, RetryConfig};
 use secrecy::ExposeSecret;
 
 use crate::held::{self, Elsewhere, Held};
+use crate::keys::{KEYS, NEEDS, PROBES, SHARDS};
 use crate::location::{Location, S3Access};
 use crate::object::ObjectFault;
 
@@ -58,10 +61,14 @@ fn local(dir: &str, url: &str) -> Result<Reached> {
 pub(crate) fn make_directory(location: &Location) -> Result<()> {
     let Some(dir) = location.url.strip_prefix("file://") else { return Ok(()) };
     let dir = std::path::Path::new(dir);
-    if dir.exists() {
-        return Ok(());
-    }
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let private = |dir: &std::path::Path| match dir.exists() {
+        true => Ok(()),
+        false => std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir),
+    };
+    let made = private(dir).and_then(|()| {
+        // Those below as well: the directory may have been there already, and open to others.
+        [SHARDS, KEYS, PROBES, NEEDS].iter().try_for_each(|below| private(&dir.join(below)))
+    });
     made.map_err(|error| {
         let error = Error::Generic { store: "file", source: Box::new(error) };
         fault("make", &location.url, &error)
@@ -77,6 +84,9 @@ fn s3(bucket: &str, access: &S3Access) -> Result<impl ObjectStore> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
+        // A bucket with Object Lock takes nothing without one; it is the sum that the request is signed with.
+        .with_checksum_algorithm(Checksum::SHA256)
+        .with_http_connector(patient::Patiently)
         .with_retry(RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),
@@ -134,6 +144,10 @@ fn loopback_only(endpoint: &str) -> Result<bool> {
         .hint("use https; plain http is accepted for this machine only"))
 }
 
+/// What a bucket that keeps everything means.
+const LOCKED: &str = "the bucket keeps its objects for a time (Object Lock): backups and archives are stored, but what `prune` \
+                      removes stays as versions until its retention is over, and overwritten heartbeats as well: add a lifecycle rule for noncurrent versions";
+
 /// Tells an error of the store: `verb key: cause`, with the kind that says what to do.
 pub(crate) fn fault(verb: &str, key: &str, error: &Error) -> Fault {
     let cause = chain(error);
@@ -145,6 +159,9 @@ pub(crate) fn fault(verb: &str, key: &str, error: &Error) -> Fault {
         _ if io_kind(error) == Some(std::io::ErrorKind::PermissionDenied) => denied(message),
         _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
             Fault::failed(message).hint("the repository's file system is full: free space on it, then repeat")
+        }
+        _ if cause.contains("ObjectLock") || cause.contains("Object Lock") || cause.contains("WORM") => {
+            Fault::new(Kind::Denied, message).hint(LOCKED)
         }
         _ if cause.contains("NoSuchBucket") => {
             Fault::new(Kind::Store, message).hint("create the bucket, or correct `repository.url`")
@@ -199,7 +216,10 @@ fn chain(error: &dyn StdError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod locations {
     #![allow(clippy::unwrap_used)]
     use super::*;
 

@@ -148,6 +148,17 @@ async fn a_store_that_ignores_conditions_is_refused() {
     assert!(store.keys().await.is_empty(), "the probe was left behind");
 }
 
+/// As a file system without hard links, whose error is that of missing rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_conditions_is_told_from_one_that_denies_access() {
+    let store = Arc::new(Strange::new(|_, _| Deed::RefusesCondition));
+    let bench = Bench::on(store.clone()).await;
+    let fault = bench.repository.probe().await.unwrap_err();
+    assert_eq!(fault.kind, Kind::Refused, "{fault}");
+    assert!(fault.hint.unwrap().contains("hard links"));
+    assert!(store.keys().await.is_empty(), "the probe was left behind");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_got_lost_is_no_conflict() {
     let store = Arc::new(Strange::new(|operation, key| {

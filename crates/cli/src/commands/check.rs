@@ -1,11 +1,14 @@
 //! `backstop check`.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use backstop_engine::check::{self, Check};
 use backstop_model::fault::{Fault, Result};
 use backstop_model::finding::Finding;
 use backstop_model::ids::ShardName;
 use backstop_model::report::{CheckReport, ShardChecked};
-use backstop_model::settings::CreateRepository;
+use backstop_model::settings::{CreateRepository, RepositoryUrl};
 use backstop_repo::Repository;
 
 use super::{Ended, fix, locking};
@@ -68,6 +71,10 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
     let names = app.shards(args.shard.as_ref())?;
     let repository = app.world.unless_stopped(app.repository_if_any()).await?;
     let mut findings = vec![place(app, &repository)];
+    if repository.exists() {
+        findings.extend(app.world.unless_stopped(async { Ok(writable(&repository).await) }).await?);
+    }
+    findings.extend(readable_by_others(app));
     if names.is_empty() {
         let todo = "add a table [shards.NAME] to the configuration";
         findings.push(Finding::problem("no-shard", "no shard is configured", todo));
@@ -78,6 +85,23 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
         shards.push(one(app, &repository, shard).await?);
     }
     Ok(CheckReport::new(findings, shards))
+}
+
+/// Whether the repository's store keeps what runs need to be kept apart.
+async fn writable(repository: &Repository) -> Option<Finding> {
+    let fault = repository.probe().await.err()?;
+    let todo = fault.hint.unwrap_or_else(|| "correct it and check again".to_owned());
+    Some(Finding::problem("repository-not-writable", fault.message, todo))
+}
+
+/// A repository holds everything that the database does.
+fn readable_by_others(app: &App) -> Option<Finding> {
+    let RepositoryUrl::File { path } = &app.settings.repository.url else { return None };
+    let open = |path: &Path| Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o077 != 0);
+    (open(path)? && open(&path.join("shards"))?).then(|| {
+        let what = format!("what is stored in {} may be read by other users of this host", path.display());
+        Finding::warning("repository-readable-by-others", what, format!("chmod -R go= {}", path.display()))
+    })
 }
 
 async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<ShardChecked> {

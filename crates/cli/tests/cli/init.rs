@@ -98,6 +98,26 @@ fn init_makes_one_and_says_later_that_there_is_one() {
 }
 
 #[test]
+fn what_is_stored_in_an_open_directory_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = place("");
+    let repository = dir.path().join("repository");
+    std::fs::create_dir(&repository).unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&repository, open.clone()).unwrap();
+    id(dir.path());
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&repository), mode(&repository.join("shards"))), (0o755, 0o700));
+    let warned = || {
+        let findings = json(&run(dir.path(), "check --json"))["findings"].clone();
+        findings.as_array().unwrap().iter().any(|finding| finding["code"] == "repository-readable-by-others")
+    };
+    assert!(!warned());
+    std::fs::set_permissions(repository.join("shards"), open).unwrap();
+    assert!(warned());
+}
+
+#[test]
 fn another_repository_than_the_one_named_is_refused() {
     let (dir, other) = (place(""), place(""));
     let (ours, theirs) = (id(dir.path()), id(other.path()));

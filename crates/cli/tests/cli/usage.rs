@@ -56,7 +56,7 @@ fn programs_are_told_in_json() {
     assert!(fault["message"].as_str().unwrap().contains("--to"), "{fault}");
     assert!(fault["hint"].is_string());
 
-    let output = run(dir.path(), "backups payments --json");
+    let output = run(dir.path(), "status payments --json");
     let fault = json(&output);
     assert_eq!(
         (output.status.code(), &fault["version"], fault["error"].as_str()),

@@ -13,8 +13,8 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 /// What a store does with a request.
@@ -32,6 +32,14 @@ pub enum Deed {
     Repeats,
     /// What it is asked, later.
     Dawdles,
+    /// Answers with half of the bytes, as if they were all.
+    Short,
+    /// Answers with a bit changed.
+    Flips,
+    /// Says that there is no such object.
+    Misses,
+    /// Nothing, where it should only create.
+    RefusesCondition,
 }
 
 type Rule = Box<dyn Fn(&'static str, &str) -> Deed + Send + Sync>;
@@ -70,6 +78,19 @@ impl Strange {
     }
 }
 
+/// The answer with fewer bytes, or another one among them.
+async fn spoilt(answer: GetResult, deed: Deed) -> Result<GetResult> {
+    let (meta, range, attributes) = (answer.meta.clone(), answer.range.clone(), answer.attributes.clone());
+    let mut bytes = answer.bytes().await?.to_vec();
+    let middle = bytes.len() / 2;
+    match deed {
+        Deed::Short => bytes.truncate(middle),
+        _ => bytes[middle] ^= 1,
+    }
+    let payload = GetResultPayload::Stream(futures::stream::once(async move { Ok(bytes.into()) }).boxed());
+    Ok(GetResult { payload, meta, range, attributes, extensions: Default::default() })
+}
+
 fn failure() -> Error {
     Error::Generic { store: "strange", source: "the store is out of order".into() }
 }
@@ -84,7 +105,16 @@ impl ObjectStore for Strange {
     ) -> Result<PutResult> {
         let lie = || PutResult { e_tag: None, version: None, extensions: Default::default() };
         match self.deed("put", location).await {
-            Deed::Honest | Deed::Dawdles => self.inner.put_opts(location, payload, opts).await,
+            Deed::RefusesCondition if opts.mode == PutMode::Create => {
+                let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+                Err(Error::Generic { store: "strange", source: Box::new(source) })
+            }
+            Deed::Honest
+            | Deed::Dawdles
+            | Deed::Short
+            | Deed::Flips
+            | Deed::Misses
+            | Deed::RefusesCondition => self.inner.put_opts(location, payload, opts).await,
             Deed::Fails => Err(failure()),
             Deed::Loses => Ok(lie()),
             Deed::IgnoresCondition => {
@@ -113,6 +143,12 @@ impl ObjectStore for Strange {
         let operation = if options.head { "head" } else { "get" };
         match self.deed(operation, location).await {
             Deed::Fails => Err(failure()),
+            Deed::Misses => {
+                Err(Error::NotFound { path: location.to_string(), source: "for this once".into() })
+            }
+            deed @ (Deed::Short | Deed::Flips) if !options.head => {
+                spoilt(self.inner.get_opts(location, options).await?, deed).await
+            }
             _ => self.inner.get_opts(location, options).await,
         }
     }
