@@ -20,6 +20,8 @@ pub struct Cutter {
     source: ServerUuid,
     /// The source's history up to here.
     held: GtidSet,
+    /// What the source has executed and no file of its binlog says: its `@@GLOBAL.gtid_purged`, as far as it was set and not purged.
+    base: GtidSet,
     file: Option<File>,
     open: Option<Open>,
     /// The sink may have been given more than whole transactions: a step failed or was given up.
@@ -91,7 +93,7 @@ impl Cutter {
     /// A cutter for a source of which nothing is there. `held` is what the source will not be asked for: its
     /// `@@GLOBAL.gtid_purged` to begin with its oldest file, or what the archive holds of others to begin as late as possible.
     pub fn new(source: ServerUuid, held: GtidSet) -> Self {
-        Self { source, held, file: None, open: None, torn: false }
+        Self { source, held, base: GtidSet::new(), file: None, open: None, torn: false }
     }
 
     /// A cutter that goes on behind a source's last sealed segment.
@@ -102,7 +104,13 @@ impl Cutter {
             described: 0,
             previous: segment.previous.clone(),
         };
-        Self { source: segment.source, held: segment.held_after(), file: Some(file), open: None, torn: false }
+        Self { file: Some(file), ..Self::new(segment.source, segment.held_after()) }
+    }
+
+    /// From now on, what the source has purged counts as executed before each of its files. The Previous-GTIDs of a file lack what a
+    /// recovery, a clone or a person set as `gtid_purged`.
+    pub fn based_on(&mut self, purged: &GtidSet) {
+        self.base.clone_from(purged);
     }
 
     /// What to tell the source is there already.
@@ -208,7 +216,8 @@ impl Cutter {
             kind::PREVIOUS_GTIDS => {
                 let read = event.whole.as_ref().and_then(|whole| stream.checksums().body(whole));
                 let previous = read.and_then(event::previous_gtids);
-                file.previous = previous.ok_or_else(|| garbled("the previous GTIDs cannot be read"))?;
+                let previous = previous.ok_or_else(|| garbled("the previous GTIDs cannot be read"))?;
+                file.previous = previous.union(&self.base);
                 if file.offset > file.described {
                     return pass_over(stream).await;
                 }

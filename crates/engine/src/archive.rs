@@ -19,6 +19,7 @@ mod rounds;
 mod sample;
 mod source;
 mod spool;
+mod standing;
 mod stream;
 mod sync;
 mod trouble;
@@ -47,6 +48,7 @@ use disk::HostDisk;
 use notes::Notes;
 use queue::Queue;
 use spool::Spool;
+use standing::Standing;
 use sync::Syncer;
 use trouble::Trouble;
 use upload::{Replacer, Uploader};
@@ -108,6 +110,7 @@ struct Beside {
     queue: Arc<Queue>,
     acknowledging: Arc<Acknowledging>,
     trouble: Arc<Trouble>,
+    standing: Standing,
 }
 
 /// Where the loop is.
@@ -122,6 +125,8 @@ struct State {
     retry: Duration,
     /// Rounds that failed, one after the other.
     failures: u32,
+    /// Rounds that ended without a transaction more, one after the other.
+    fruitless: u32,
 }
 
 /// Archives until it is stopped, or until all is archived, what [`admit`] let through. What it has streamed is archived when it returns `Ok`.
@@ -137,6 +142,7 @@ pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
         queue: Arc::new(Queue::default()),
         acknowledging: Arc::new(Acknowledging::default()),
         trouble: Arc::new(Trouble::new(clock, Arc::clone(&a.world.reporter))),
+        standing: Standing::default(),
     };
     let left = resume::left_behind(&a.store, &a.spool, a.old_spool.as_deref(), &*a.world.reporter);
     a.world.unless_stopped(a.world.step("resume", left)).await?;
@@ -149,6 +155,7 @@ pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
         report: ArchiveReport::new(a.shard.clone()),
         retry: FIRST_RETRY,
         failures: 0,
+        fruitless: 0,
     };
     let (uploader, syncer, replacer) = workers(a, &beside);
     let upload = tokio::spawn(async move { uploader.run().await });

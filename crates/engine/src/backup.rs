@@ -7,17 +7,19 @@
 
 use std::time::Duration;
 
+use backstop_model::archive::Archive;
 use backstop_model::backup::{BackupFacts, BackupKind, Sizes, Source};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::identity::{Bound, Candidate};
 use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::plan::OnLine;
 use backstop_model::progress::Progress;
 use backstop_model::proven::version_finding;
 use backstop_model::report::{BackupReport, EbsSnapshots, VolumeState};
 use backstop_model::standing::standing_findings;
 use backstop_model::topology::{Choice, doubt};
-use backstop_repo::{CatalogEntry, Reader, Repository, Storage, Stored, Writer};
+use backstop_repo::{ArchiveReader, CatalogEntry, Reader, Repository, Storage, Stored, Writer};
 use chrono::{DateTime, Utc};
 
 use crate::plan::known;
@@ -102,10 +104,16 @@ async fn story(
     findings.extend(belongs(b, writer.reader()).await?);
     findings.extend(compared(b).await);
     let begun = (b.world.clock.now(), b.world.clock.monotonic());
+    let archive = b.repository.archive(b.shard);
+    let before = archived(b, &archive).await?;
     let taken = b.world.step("snapshot", instance.snapshots.take(run)).await?;
     let stored = b.world.step("store", store(b, instance, &taken, writer)).await?;
     let storage = stored.storage().clone();
-    let facts = facts(b, run, instance, &taken, begun, findings);
+    let on_line = match before {
+        Some(before) => on_line(b, &taken, &before, &archive).await?,
+        None => None,
+    };
+    let facts = BackupFacts { on_line, ..facts(b, run, instance, &taken, begun, findings) };
     let entry = b.world.step("commit", writer.commit(facts, stored)).await?;
     let state = complete(b, instance, &taken, writer).await?;
     Ok(BackupReport { ebs: ebs(storage, state), ..report(&entry) })
@@ -125,6 +133,37 @@ async fn tell_of_predecessors(b: &Backup<'_>, reader: &Reader) -> Result<()> {
     Ok(())
 }
 
+/// What the archive holds now. `None`: that cannot be read since it is damaged, which must not keep anybody from a backup.
+async fn archived(b: &Backup<'_>, archive: &ArchiveReader) -> Result<Option<Archive>> {
+    match archive.contents().await {
+        Ok(contents) => Ok(Some(contents)),
+        Err(fault) if fault.kind == Kind::Damaged => {
+            b.world.reporter.notice(&format!("the backup does not say on which line it was taken: {fault}"));
+            Ok(None)
+        }
+        Err(fault) => Err(fault.during("look on which line of the archive the backup is taken")),
+    }
+}
+
+/// On which line of the archive the snapshot was taken. One that is on none is worth a word: it has no archive to go on with.
+async fn on_line(
+    b: &Backup<'_>,
+    taken: &Taken,
+    before: &Archive,
+    archive: &ArchiveReader,
+) -> Result<Option<OnLine>> {
+    let Some(after) = archived(b, archive).await? else { return Ok(None) };
+    let on_line = OnLine::of(before, &after, taken.lineage.server_uuid, &taken.position.gtid_executed);
+    if on_line == Some(OnLine::None) {
+        b.world.reporter.notice(&format!(
+            "{} lacks transactions that were archived of it, or a new line of the archive began meanwhile: nothing archived can be replayed on \
+             this backup (make another one when the archiver runs)",
+            b.choice.endpoint
+        ));
+    }
+    Ok(on_line)
+}
+
 fn facts(
     b: &Backup<'_>,
     run: &BackupId,
@@ -142,6 +181,7 @@ fn facts(
         source_reason: b.choice.reason.clone(),
         server_version: b.choice.state.version.clone(),
         gtid_executed: taken.position.gtid_executed.clone(),
+        on_line: None,
         freeze: taken.freeze.clone(),
         lineage: taken.lineage.clone(),
         settings: instance.settings.clone(),

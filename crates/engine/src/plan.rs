@@ -205,5 +205,6 @@ pub fn known(entry: &CatalogEntry) -> Known {
         backup_id: entry.facts.backup_id.clone(),
         taken_at: entry.facts.taken_at,
         gtid_executed: entry.facts.gtid_executed.clone(),
+        on_line: entry.facts.on_line,
     }
 }

@@ -273,6 +273,22 @@ impl Archive {
         last
     }
 
+    /// The pieces of a server's files in the current line, the newest first; of its ancestors' those that belong to it as a whole.
+    pub fn pieces_of(&self, source: ServerUuid) -> Vec<ArchivedSegment> {
+        let Some(line) = self.current().map(|line| line.number) else { return Vec::new() };
+        let stored = |number: u64| {
+            let at = self.segments.binary_search_by_key(&number, |piece| piece.number).ok()?;
+            self.segments.get(at)
+        };
+        let whole = |piece: &ArchivedSegment| {
+            piece.line == line || stored(piece.number).is_some_and(|all| all.gtids == piece.gtids)
+        };
+        let mut pieces = self.all_of(line);
+        pieces.retain(|piece| piece.source == source && whole(piece));
+        pieces.reverse();
+        pieces
+    }
+
     /// The line and its ancestors, eldest first, each with what of it belongs to the line; `None`: all.
     fn descent(&self, number: u32) -> Vec<(u32, Option<GtidSet>)> {
         let (mut all, mut next, mut limit) = (Vec::new(), self.line(number), None::<GtidSet>);

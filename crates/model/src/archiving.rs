@@ -1,5 +1,6 @@
 //! Which server an archiver streams from, and where in its history it goes on: decisions, each with its reasons.
 
+mod fits;
 mod health;
 mod source;
 
@@ -9,6 +10,7 @@ use crate::ids::{Endpoint, ServerUuid};
 use crate::settings::ArchiveFrom;
 use crate::topology::{InstanceState, Member, Role, current_primary, errant};
 
+pub use fits::{Place, misfit};
 pub use health::{BEHIND, Health, SILENT, archive_findings, archive_rpo_seconds};
 pub use source::{Around, SemiSync, SourceSettings, Words, source_findings};
 
@@ -23,6 +25,21 @@ pub struct StreamFrom {
     pub role: Role,
     /// Why it.
     pub reason: String,
+    /// Why its binlog cannot be the archive's: its GTIDs name what the binlog lacks.
+    pub unfit: Option<String>,
+    /// Why its data may differ from the primary's without an error.
+    pub doubtful: Option<String>,
+}
+
+impl StreamFrom {
+    /// # Errors
+    /// [`Kind::Refused`](crate::fault::Kind::Refused) if its binlog cannot be the archive's.
+    pub fn refuse_unfit(&self) -> Result<()> {
+        let Some(why) = &self.unfit else { return Ok(()) };
+        Err(Fault::refused(format!("archive from {}: {why}", self.endpoint)).hint(
+            "change that in the server's option file, restart it, and rebuild what it filtered; or archive another member (archive.from)",
+        ))
+    }
 }
 
 /// Chooses the server to stream from. Among replicas `current` stays as long as it is fit.
@@ -48,11 +65,14 @@ pub fn stream_from(from: ArchiveFrom, members: &[Member], current: Option<Server
             _ => fit.push((member, state)),
         }
     }
-    fit.sort_by_key(|(member, state)| (Some(state.server_uuid) != current, member.candidate));
+    let role_of = |member: &Member| if member.candidate { Role::Candidate } else { Role::Replica };
+    fit.sort_by_key(|(member, state)| {
+        let unfit = state.fidelity.unfit_to_archive(role_of(member)).is_some();
+        (unfit, Some(state.server_uuid) != current, member.candidate)
+    });
     match (fit.first(), diverged) {
         (Some((member, state)), _) => {
-            let role = if member.candidate { Role::Candidate } else { Role::Replica };
-            Ok(chosen(&member.endpoint, state, role, "it is a replica, as archive.from asks"))
+            Ok(chosen(&member.endpoint, state, role_of(member), "it is a replica, as archive.from asks"))
         }
         (None, Some((endpoint, extra))) => Err(Fault::refused(format!(
             "archive from {endpoint}: it has transactions that the primary lacks: {extra}"
@@ -64,7 +84,15 @@ pub fn stream_from(from: ArchiveFrom, members: &[Member], current: Option<Server
 }
 
 fn chosen(endpoint: &Endpoint, state: &InstanceState, role: Role, reason: &str) -> StreamFrom {
-    StreamFrom { endpoint: endpoint.clone(), server_uuid: state.server_uuid, role, reason: reason.to_owned() }
+    let doubtful = if role == Role::Primary { None } else { state.fidelity.doubtful() };
+    StreamFrom {
+        endpoint: endpoint.clone(),
+        server_uuid: state.server_uuid,
+        role,
+        reason: reason.to_owned(),
+        unfit: state.fidelity.unfit_to_archive(role),
+        doubtful,
+    }
 }
 
 /// What a server says of its history when it is asked for its stream.
@@ -142,7 +170,9 @@ pub fn go_on(
         return Ok(Decision::Continue { from, gap });
     }
     let common = held.intersect(&history.reached);
-    if common.is_empty() {
+    // A server of the shard that has nothing left has lost it all, or has begun again.
+    let known = !held.of_uuid(from.server_uuid).is_empty();
+    if common.is_empty() && !known {
         return Err(Fault::refused(format!(
             "archive from {}: it shares no transaction with the archive, which holds {held}; it has {}",
             from.endpoint, history.reached
@@ -194,6 +224,8 @@ mod tests {
             server_uuid: uuid.parse().unwrap(),
             role,
             reason: String::new(),
+            unfit: None,
+            doubtful: None,
         }
     }
 
@@ -252,6 +284,14 @@ mod tests {
         let fault = go_on(&from(B, Role::Primary), &history, line, None).unwrap_err();
         assert_eq!(fault.kind, crate::fault::Kind::Refused);
         assert!(fault.message.contains(A) && fault.message.contains(B), "{fault}");
+    }
+
+    #[test]
+    fn a_server_of_the_shard_that_began_again_is_a_fork() {
+        let decision = decided(A, "", "", "A:1-7", Some("A:1-7"));
+        let from = GoOn::With(GtidSet::new());
+        let expected = Decision::Fork { from, lacks: set("A:1-7"), gap: GtidSet::new(), at_once: true };
+        assert_eq!(decision, expected);
     }
 
     #[test]

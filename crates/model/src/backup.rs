@@ -7,6 +7,7 @@ use crate::finding::Finding;
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, Endpoint, ServerUuid, ShardName};
+use crate::plan::OnLine;
 use crate::server::{RecordedSettings, ServerVersion};
 use crate::topology::Role;
 
@@ -74,6 +75,9 @@ pub struct BackupFacts {
     pub server_version: ServerVersion,
     /// Every transaction the backup holds, and no other.
     pub gtid_executed: GtidSet,
+    /// On which line of the archive it was taken, if anything was archived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_line: Option<OnLine>,
     /// How the freeze went.
     pub freeze: FreezeReport,
     /// Which history it belongs to.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::archive::{Archive, Line};
 use crate::gtid::GtidSet;
 use crate::ids::BackupId;
-use crate::plan::Known;
+use crate::plan::{Known, on_line};
 
 /// Which moments of a line can be recovered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -69,7 +69,7 @@ pub fn line_coverage(archive: &Archive, line: Option<&Line>, backups: &[Known]) 
             gaps: Vec::new(),
         };
     };
-    backups.retain(|backup| line.lacks.intersect(&backup.gtid_executed).is_empty());
+    backups.retain(|backup| on_line(archive, line, backup));
     let (runs, open) = runs(archive, line);
     let mut windows: Vec<Span> = runs.iter().filter_map(|run| span(run, &backups)).collect();
     let reached = |backup: &&&Known| !runs.iter().any(|run| reaches(run, backup));

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::archive::{Archive, ArchivedSegment, Line, SegmentState};
 use crate::gtid::GtidSet;
-use crate::plan::Known;
+use crate::plan::{Known, on_line};
 
 /// The numbers of the pieces that may go, with `backups` those that are kept. A piece stays as long as it is younger than `keep`, and as
 /// long as a backup needs it that is younger than `keep` itself, or, if none is, the newest one. An older backup is a moment by
@@ -31,7 +31,7 @@ pub fn forgotten(
     for line in &archive.lines {
         let held = archive.held(line.number).unwrap_or_default();
         let is_current = archive.current() == Some(line);
-        let ours = |backup: &&&Known| starts_in(backup, line, &held, is_current);
+        let ours = |backup: &&&Known| starts_in(archive, backup, line, &held, is_current);
         let ours: Vec<&&Known> = starts.iter().filter(ours).collect();
         for segment in archive.history(line.number) {
             if ours.iter().any(|backup| !segment.gtids.is_subset_of(&backup.gtid_executed)) {
@@ -61,9 +61,8 @@ pub fn forgotten(
 }
 
 /// True for a backup from which the line's pieces can be replayed.
-fn starts_in(backup: &Known, line: &Line, held: &GtidSet, is_current: bool) -> bool {
-    let set = &backup.gtid_executed;
-    line.lacks.intersect(set).is_empty() && (is_current || set.is_subset_of(held))
+fn starts_in(archive: &Archive, backup: &Known, line: &Line, held: &GtidSet, is_current: bool) -> bool {
+    on_line(archive, line, backup) && (is_current || backup.gtid_executed.is_subset_of(held))
 }
 
 /// The beginning of a file describes what follows.
@@ -133,7 +132,7 @@ mod tests {
     fn backup(day: i64) -> Known {
         let taken_at = at(day);
         let gtid_executed = if day == 0 { set("") } else { set(&format!("A:1-{}", day * 10)) };
-        Known { backup_id: BackupId::new(taken_at, 1), taken_at, gtid_executed }
+        Known { backup_id: BackupId::new(taken_at, 1), taken_at, gtid_executed, on_line: None }
     }
 
     fn days(count: u64) -> Option<Duration> {

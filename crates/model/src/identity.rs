@@ -193,6 +193,7 @@ mod tests {
             source_reason: String::new(),
             server_version: "9.7.4".parse().unwrap(),
             gtid_executed: set(executed),
+            on_line: None,
             freeze: FreezeReport { mode: FreezeMode::None, held_ms: 0.0, waited_ms: 0.0 },
             lineage: Lineage {
                 server_uuid: uuid(of).parse().unwrap(),

@@ -1,6 +1,7 @@
 //! The plan of a recovery: decided whole, shown, and only then carried out.
 
 mod aim;
+mod belongs;
 mod choose;
 mod decide;
 mod gtids;
@@ -15,7 +16,10 @@ use crate::finding::Finding;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
 
+pub(crate) use belongs::on_line;
+
 pub use aim::{Aim, Astray, Commit, Moment, Within};
+pub use belongs::OnLine;
 pub use choose::{Chosen, Known, NotRecoverable, Reachable, choose_backup};
 pub use decide::{Decided, Quest, Toward};
 pub use gtids::{GtidStep, gtid_step};
@@ -69,3 +73,5 @@ pub struct PlanStep {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_lines;

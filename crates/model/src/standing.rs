@@ -141,7 +141,7 @@ mod tests {
     fn backup(day: u32, standing: Standing) -> (Known, Standing) {
         let taken_at: DateTime<Utc> = format!("2026-11-{day:02}T23:55:00Z").parse().unwrap();
         let gtid_executed = GtidSet::new();
-        (Known { backup_id: BackupId::new(taken_at, day), taken_at, gtid_executed }, standing)
+        (Known { backup_id: BackupId::new(taken_at, day), taken_at, gtid_executed, on_line: None }, standing)
     }
 
     fn said(findings: &[Finding]) -> Vec<(Severity, &str)> {

@@ -213,6 +213,32 @@ async fn lines_fork_and_remember_what_was_left() {
     assert_eq!(gtids, [set("A:1-5"), set("A:6"), set("B:1-3")]);
 }
 
+/// A server that has lost its binlogs begins them again under the same names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_name_that_is_used_again_hides_nothing() {
+    let (_, repository) = bench().await;
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    seal(&writer, 1, 4, 100).await;
+    let again = |from: u64, to: u64| {
+        let (segment, bytes) = piece(from - 4, to - 4, 100);
+        let (previous, gtids) = (set(&format!("A:1-{}", from - 1)), set(&format!("A:{from}-{to}")));
+        (backstop_binlog::Segment { previous, gtids, ..segment }, bytes)
+    };
+    let (segment, bytes) = again(5, 5);
+    writer.put_tail(&segment, &bytes).await.unwrap();
+    for contents in [writer.contents().await, repository.archive(&shard()).contents().await.unwrap()] {
+        assert_eq!(contents.held(1), Some(set("A:1-5")));
+    }
+    // What seals it takes the place of its own pieces, and of those only.
+    let (segment, bytes) = again(5, 6);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &bytes).unwrap();
+    writer.seal(&segment, file.path()).await.unwrap();
+    let reader = repository.archive(&shard());
+    assert_eq!(reader.contents().await.unwrap().held(1), Some(set("A:1-6")));
+    assert_eq!(states(&reader).await.len(), 2);
+}
+
 /// What can happen to an object of the archive, and what is said of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_named_with_what_is_lost() {

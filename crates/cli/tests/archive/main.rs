@@ -17,6 +17,8 @@ mod known;
 #[path = "../hardship/program.rs"]
 mod program;
 mod refused;
+mod reset;
+mod restarted;
 mod rows;
 mod slow;
 mod spool;

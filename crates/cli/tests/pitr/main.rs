@@ -21,5 +21,6 @@ mod oracle;
 mod program;
 mod pruned;
 mod rebuilt;
+mod reset;
 mod reused;
 mod workload;

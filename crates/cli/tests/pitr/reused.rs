@@ -75,6 +75,10 @@ async fn what_was_archived_and_what_took_its_numbers_are_both_recovered() {
         rebuilt.recover(&backstop, &format!("--to latest {line} --standalone")).await;
         assert_eq!(rebuilt.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM one.t").await, rows);
     }
+    // Backups of the new line count for it, though they hold the numbers that the old one keeps.
+    let newest = backstop.json("backup orders").await["backup_id"].clone();
+    assert_eq!(backstop.json("plan orders --to latest --standalone").await["backup_id"], newest);
+    assert_ne!(backstop.json("plan orders --to latest --line 1 --standalone").await["backup_id"], newest);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use crate::world::World;
 /// Looks once whether a shard may be archived like this.
 ///
 /// # Errors
-/// [`Kind::Refused`] for a source that encrypts its binlog where nothing stored is encrypted, or that has no GTIDs, and for acknowledgements
+/// [`Kind::Refused`] for a source whose binlog lacks what its GTIDs name, that encrypts its binlog where nothing stored is encrypted, or that has no GTIDs, and for acknowledgements
 /// from a spool on a machine that a member is on; [`Kind::Denied`] for an account that may not log in. A source that is not there is no
 /// error: whoever archives waits for it.
 pub async fn admit(
@@ -38,6 +38,7 @@ pub async fn admit(
     let Ok(from) = members.and_then(|members| stream_from(settings.from, &members, None)) else {
         return Ok(());
     };
+    from.refuse_unfit()?;
     match world.unless_stopped(Source::open(&from, credentials)).await {
         Ok(source) => source.refuse_plain_text(encryption, &from),
         Err(fault) if matches!(fault.kind, Kind::Refused | Kind::Denied) => Err(fault),

@@ -6,20 +6,24 @@ use backstop_binlog::{Acknowledge, AtEnd, Cutter, Segment};
 use backstop_model::archiving::{Decision, GoOn, Line, StreamFrom, go_on, stream_from};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
+use backstop_model::ids::{Endpoint, ServerUuid};
 use backstop_model::report::{ArchivedFork, ArchivedGap};
-use backstop_model::settings::ArchiveAck;
 use backstop_model::topology::{Member, current_primary};
 
 use super::reused::{self, Parted};
 use super::source::{Identity, Source};
-use super::stream::{Durable, Ended, Reader};
+use super::stream::{Ended, Reader};
 use super::{Archiving, Beside, FIRST_RETRY, State, Until, drained, finish_file, resume, watch};
 
 const LAST_RETRY: Duration = Duration::from_secs(5);
 const REMIND: Duration = Duration::from_secs(60);
 /// A server that lacks archived transactions is looked at again after this, unless it may use their numbers again.
 const SURE: Duration = Duration::from_secs(2);
+/// So many rounds in a row may end without a transaction more and be repeated at once: the source turns to a file's beginning, or shuts
+/// down.
+const FRUITLESS: u32 = 2;
+/// A stream that ran for so long did not end at once.
+const STEADY: Duration = Duration::from_secs(10);
 /// After so many failures in a row a run that should end by itself does.
 const IMPATIENT: u32 = 5;
 
@@ -35,7 +39,11 @@ pub(super) async fn rounds(a: &Archiving<'_>, beside: &Beside, state: &mut State
             state.retry = (state.retry * 2).min(LAST_RETRY);
         }
         match round(a, beside, state, &mut suspected).await {
-            Ok(Next::Again) => {}
+            Ok(Next::Again) => match again_without_progress(a, state) {
+                None => {}
+                Some(fault) if is_final(a, state, &fault) => return Err(fault),
+                Some(fault) => again(a, beside, state, &fault).await,
+            },
             Ok(Next::Wait(pause)) => a.world.clock.sleep(pause).await,
             Ok(Next::Done) => return Ok(()),
             Ok(Next::Refused(fault)) if a.until == Until::Stopped || state.failures < IMPATIENT => {
@@ -54,6 +62,18 @@ async fn again(a: &Archiving<'_>, beside: &Beside, state: &mut State, fault: &Fa
     beside.trouble.is("stream", fault, REMIND);
     a.world.clock.sleep(state.retry).await;
     state.retry = (state.retry * 2).min(LAST_RETRY);
+}
+
+/// Why a round that ended early is not repeated at once: it was not the first in a row that brought nothing.
+fn again_without_progress(a: &Archiving<'_>, state: &mut State) -> Option<Fault> {
+    state.fruitless += 1;
+    (state.fruitless > FRUITLESS).then(|| {
+        Fault::failed(format!(
+            "archive shard {}: the stream ended {} times without a transaction more",
+            a.shard, state.fruitless
+        ))
+        .hint("look at the source's error log; the archiver keeps trying, ever less often")
+    })
 }
 
 /// What comes after a round.
@@ -81,8 +101,18 @@ fn is_hopeless(a: &Archiving<'_>, state: &State) -> bool {
 }
 
 /// The shard's members may change at any time: while they do not fit, an archiver that was not told to end waits.
-fn wanted(a: &Archiving<'_>, members: &[Member], current: Option<ServerUuid>) -> Result<StreamFrom> {
-    stream_from(a.settings.from, members, current).map_err(|fault| match a.until {
+fn wanted(
+    a: &Archiving<'_>,
+    members: &[Member],
+    current: Option<ServerUuid>,
+    streamed: Option<&Endpoint>,
+) -> Result<StreamFrom> {
+    let fit = |from: StreamFrom| match streamed {
+        // What is streamed from already is not given up: less would be archived. It is told all the same.
+        Some(endpoint) if *endpoint == from.endpoint => Ok(from),
+        _ => from.refuse_unfit().map(|()| from),
+    };
+    stream_from(a.settings.from, members, current).and_then(fit).map_err(|fault| match a.until {
         Until::Stopped if fault.kind == Kind::Refused => Fault { kind: Kind::Failed, ..fault },
         Until::Stopped | Until::CaughtUp => fault,
     })
@@ -97,7 +127,7 @@ async fn round(
     a.world.reporter.step("look");
     let members = a.topology.look().await?;
     let current = state.cutter.as_ref().map(|(_, source)| *source);
-    let from = wanted(a, &members, current)?;
+    let from = wanted(a, &members, current, state.report.source.as_ref())?;
     let source = Source::open(&from, a.credentials).await?;
     source.refuse_plain_text(a.encryption, &from)?;
     match decide(state, &members, &from, &source)? {
@@ -114,7 +144,8 @@ async fn round(
         Decision::Continue { from: start, gap } => {
             beside.trouble.over("source");
             *suspected = None;
-            if let Some(parted) = reused::parted(a, beside, state, &from, identity(a, &members)).await? {
+            let identity = identity(a, &members);
+            if let Some(parted) = reused::parted(a, beside, state, &from, identity, false).await? {
                 return part(a, beside, state, &from, source, &members, parted).await;
             }
             note_gap(a, beside, state, &gap);
@@ -125,9 +156,10 @@ async fn round(
             *suspected = Some(lacks);
             Ok(Next::Wait(SURE))
         }
-        Decision::Fork { from: start, lacks, gap, .. } => {
+        Decision::Fork { from: start, lacks, gap, at_once } => {
             *suspected = None;
-            if let Some(parted) = reused::parted(a, beside, state, &from, identity(a, &members)).await? {
+            let identity = identity(a, &members);
+            if let Some(parted) = reused::parted(a, beside, state, &from, identity, at_once).await? {
                 return part(a, beside, state, &from, source, &members, parted).await;
             }
             fork(a, beside, state, &from, &lacks, &start).await?;
@@ -264,36 +296,38 @@ async fn stream(
     let State { cutter: Some((cutter, _)), spool, .. } = state else { return Ok(Next::Again) };
     let acknowledge = if a.settings.semi_sync { Acknowledge::Asked } else { Acknowledge::Never };
     let at_end = if a.until == Until::CaughtUp { AtEnd::Stop } else { AtEnd::Wait };
+    cutter.based_on(&source.history.purged);
     let (mut stream, acknowledger) =
         source.stream(identity(a, members), cutter.held().clone(), acknowledge, at_end).await?;
     a.world.reporter.step("stream");
     a.world.reporter.notice(&format!("archiving from {}: {}", from.endpoint, from.reason));
-    beside.trouble.over("stream");
+    if state.fruitless <= FRUITLESS {
+        beside.trouble.over("stream");
+    }
+    watch::suspicious(beside, from);
+    if let Some(why) = &from.doubtful {
+        a.world.reporter.notice(&format!("archiving from {}: {why}", from.endpoint));
+    }
     state.report.source = Some(from.endpoint.clone());
     beside.acknowledging.connected(from.server_uuid, acknowledger).await;
-    let durable = match (a.settings.semi_sync, a.settings.ack) {
-        (false, _) => Durable::Never,
-        (true, ArchiveAck::Store) => Durable::Archived,
-        (true, ArchiveAck::Spool) => Durable::Synced,
-    };
-    let reader = Reader {
-        source: from.server_uuid,
-        role: from.role,
-        queue: &beside.queue,
-        acknowledging: &beside.acknowledging,
-        durable,
-        world: a.world,
-    };
+    let reader =
+        Reader { source: from.server_uuid, queue: &beside.queue, standing: &beside.standing, world: a.world };
+    let begun = a.world.clock.monotonic();
     let before = beside.queue.passed().published;
     let ended = tokio::select! {
         ended = reader.read(&mut stream, cutter, spool) => Some(ended),
         () = watch::changed(a, beside, from) => None,
     };
     beside.acknowledging.disconnected().await;
+    beside.standing.nowhere();
+    if a.world.clock.monotonic() >= begun + STEADY {
+        state.fruitless = 0;
+    }
     state.held = Some(state.held.take().unwrap_or_default().union(cutter.held()));
     if beside.queue.passed().published > before {
         state.retry = FIRST_RETRY;
         state.failures = 0;
+        state.fruitless = 0;
     }
     match ended {
         None => Ok(Next::Again),

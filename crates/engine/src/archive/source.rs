@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstop_binlog::{Acknowledge, Acknowledger, AtEnd, Connect, Dump, EventStream, Session};
 use backstop_model::archiving::{History, StreamFrom, owned};
-use backstop_model::credentials::Credentials;
+use backstop_model::credentials::{Credentials, ReplicationAccount};
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{Endpoint, ServerUuid};
@@ -92,21 +92,31 @@ fn denied(fault: Fault) -> Fault {
 }
 
 /// A session of the account that replicates.
-pub(super) async fn connect(endpoint: &Endpoint, credentials: &Credentials) -> Result<Session> {
-    Session::open(&Connect {
-        endpoint: endpoint.clone(),
-        account: credentials.replication_account(),
-        tls: credentials.tls_for(endpoint),
-        deadline: DEADLINE,
-    })
-    .await
-    .map_err(denied)
+async fn connect(endpoint: &Endpoint, credentials: &Credentials) -> Result<Session> {
+    connect_as(endpoint, credentials.replication_account(), credentials).await.map_err(denied)
 }
 
-async fn ask(session: &mut Session, from: &StreamFrom) -> Result<(History, bool)> {
+/// A session of an account.
+pub(super) async fn connect_as(
+    endpoint: &Endpoint,
+    account: ReplicationAccount,
+    credentials: &Credentials,
+) -> Result<Session> {
+    let tls = credentials.tls_for(endpoint);
+    Session::open(&Connect { endpoint: endpoint.clone(), account, tls, deadline: DEADLINE }).await
+}
+
+/// All that is in a server's binlog or was.
+pub(super) async fn reached(session: &mut Session) -> Result<GtidSet> {
     // What is owned becomes executed: it is read first, so that nothing slips through in between.
     let owner = text(session, "@@GLOBAL.gtid_owned").await?;
     let executed = set(session, "@@GLOBAL.gtid_executed").await?;
+    let owned = owned(&owner).failed_reading("gtid_owned", &owner)?;
+    Ok(executed.union(&owned))
+}
+
+async fn ask(session: &mut Session, from: &StreamFrom) -> Result<(History, bool)> {
+    let reached = reached(session).await?;
     let purged = set(session, "@@GLOBAL.gtid_purged").await?;
     let uuid = text(session, "@@GLOBAL.server_uuid").await?;
     if uuid.parse::<ServerUuid>().ok() != Some(from.server_uuid) {
@@ -122,8 +132,7 @@ async fn ask(session: &mut Session, from: &StreamFrom) -> Result<(History, bool)
         );
     }
     let encrypted = text(session, "@@GLOBAL.binlog_encryption").await? == "1";
-    let owned = owned(&owner).failed_reading("gtid_owned", &owner)?;
-    Ok((History { reached: executed.union(&owned), purged }, encrypted))
+    Ok((History { reached, purged }, encrypted))
 }
 
 async fn text(session: &mut Session, what: &str) -> Result<String> {

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::{Cutter, EventStream, Step};
+use backstop_model::archiving::Place;
 use backstop_model::fault::{Fault, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 use backstop_model::progress::{Progress, Unit};
-use backstop_model::topology::Role;
 
-use super::acknowledge::Acknowledging;
-use super::queue::{At, Queue};
+use super::queue::Queue;
 use super::spool::Spool;
+use super::standing::Standing;
 use crate::world::World;
 
 /// A segment is sealed at this size, in bytes.
@@ -27,22 +27,9 @@ const QUIET: Duration = Duration::from_millis(200);
 /// Reads one stream.
 pub(super) struct Reader<'a> {
     pub(super) source: ServerUuid,
-    pub(super) role: Role,
     pub(super) queue: &'a Arc<Queue>,
-    pub(super) acknowledging: &'a Acknowledging,
-    pub(super) durable: Durable,
+    pub(super) standing: &'a Standing,
     pub(super) world: &'a World,
-}
-
-/// What must have become of a transaction before it is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Durable {
-    /// Nothing is acknowledged.
-    Never,
-    /// It is archived.
-    Archived,
-    /// It is safe on this host's disk.
-    Synced,
 }
 
 /// Why reading ended, other than by a fault.
@@ -64,6 +51,7 @@ impl Reader<'_> {
         cutter: &mut Cutter,
         spool: &mut Spool,
     ) -> Result<Ended> {
+        self.publish(cutter, spool)?;
         let outcome = self.steps(stream, cutter, spool).await;
         publish(cutter, spool)?;
         outcome
@@ -81,15 +69,15 @@ impl Reader<'_> {
             match cutter.step(stream, spool, quiet).await? {
                 Step::Quiet => {
                     self.queue.flows(false);
-                    publish(cutter, spool)?;
+                    self.publish(cutter, spool)?;
                 }
                 Step::End => return Ok(Ended::AtEnd),
                 Step::Refused(fault) => return Ok(Ended::Refused(fault)),
                 Step::Hole { previous } => return Ok(Ended::Hole(previous)),
                 Step::Heartbeat { file, offset } => {
                     self.queue.flows(false);
-                    publish(cutter, spool)?;
-                    self.alive(cutter, At { source: self.source, file, offset }).await;
+                    self.publish(cutter, spool)?;
+                    self.alive(cutter, &Place { file, offset });
                 }
                 Step::File(_) => {}
                 Step::Transaction { gtid, end, committed, .. } => {
@@ -103,7 +91,7 @@ impl Reader<'_> {
             let large = spool.should_seal();
             if !large && spool.should_publish() {
                 self.queue.flows(true);
-                publish(cutter, spool)?;
+                self.publish(cutter, spool)?;
             }
             if large || cutter.unsealed() >= SEGMENT || self.queue.tails() >= TAILS {
                 cutter.cut(spool).await?;
@@ -112,31 +100,25 @@ impl Reader<'_> {
         }
     }
 
-    /// The source has sent all up to here. If all of it is durable, it is said: an acknowledgement may have been lost with
-    /// the connection before, and the commit would wait for ever.
-    async fn alive(&self, cutter: &Cutter, at: At) {
+    /// The source has sent all up to here. Whether that is still where it writes is asked of itself: the watch does.
+    fn alive(&self, cutter: &Cutter, at: &Place) {
         if self.queue.given_up().is_some() {
             return;
         }
         let here = cutter.position().is_some_and(|(file, offset)| file == at.file && offset == at.offset);
         let passed = self.queue.passed();
-        let durable = match self.durable {
-            Durable::Never => None,
-            Durable::Archived => Some(passed.archived),
-            Durable::Synced => Some(passed.synced.max(passed.archived)),
-        };
-        if here && durable.is_some_and(|durable| durable >= passed.published) {
-            self.acknowledging.durable(&at).await;
-        }
         if here && passed.archived >= passed.published {
             self.queue.complete(self.source, cutter.held());
-            // What a replica has yet to replicate is committed already: of that its stream tells nothing.
-            if self.role == Role::Primary {
-                self.queue.complete_to(self.world.clock.now());
-            }
         }
         let done = passed.archived;
         self.world.reporter.progress(Progress { done, total: None, unit: Unit::Transactions });
+    }
+
+    /// Hands on what is whole, and tells how far that is.
+    fn publish(&self, cutter: &Cutter, spool: &mut Spool) -> Result<()> {
+        publish(cutter, spool)?;
+        self.standing.at(cutter, self.queue.passed().published);
+        Ok(())
     }
 
     async fn room(&self) {

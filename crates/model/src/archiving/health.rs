@@ -12,6 +12,9 @@ pub const SILENT: i64 = 30;
 /// An archiver that is further behind, in seconds, is not doing its work.
 pub const BEHIND: f64 = 10.0;
 
+/// An archiver compares its source with the archive every second, and tells it every few seconds.
+const RECENT: i64 = 10;
+
 /// What is known of an archive.
 #[derive(Debug, Clone, Copy)]
 pub struct Health<'a> {
@@ -33,7 +36,12 @@ pub struct Health<'a> {
 /// had all. `None` if that is not known.
 pub fn archive_rpo_seconds(h: &Health<'_>) -> Option<f64> {
     let (executed, _) = h.primary?;
-    if executed.is_subset_of(h.held?) {
+    let held = h.held?;
+    // A primary that lacks what was archived from it counts by other numbers now: until the archiver has looked at it again, its set
+    // says nothing. For an instant that is so of one that waits for an acknowledgement too.
+    let seen = h.alive.and_then(|told| told.complete_to);
+    let recent = seen.is_some_and(|seen| h.now.signed_duration_since(seen).num_seconds() <= RECENT);
+    if executed.is_subset_of(held) && (recent || held.is_subset_of(executed)) {
         return Some(0.0);
     }
     let told = h.alive?;

@@ -72,7 +72,12 @@ fn channel(change: fn(&mut Replication)) -> Member {
 
 fn backup(day: u32, executed: &str, standing: Standing) -> (Known, Standing) {
     let taken_at = at(&format!("{day:02}T23:55"));
-    let known = Known { backup_id: BackupId::new(taken_at, day), taken_at, gtid_executed: set(executed) };
+    let known = Known {
+        backup_id: BackupId::new(taken_at, day),
+        taken_at,
+        gtid_executed: set(executed),
+        on_line: None,
+    };
     (known, standing)
 }
 

@@ -8,6 +8,8 @@ use crate::gtid::{Gtid, GtidSet};
 use crate::ids::{BackupId, ShardName};
 use crate::target::Target;
 
+use super::OnLine;
+
 /// A backup that can be recovered from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
@@ -17,6 +19,8 @@ pub struct Known {
     pub taken_at: DateTime<Utc>,
     /// What it holds.
     pub gtid_executed: GtidSet,
+    /// On which line of the archive it was taken; `None`: nothing was archived then, or it is from before backups told.
+    pub on_line: Option<OnLine>,
 }
 
 /// The chosen backup.
@@ -151,7 +155,7 @@ mod tests {
     fn known(day: u32, last: u64) -> Known {
         let taken_at: DateTime<Utc> = format!("2026-11-{day:02}T23:55:00Z").parse().unwrap();
         let gtid_executed = format!("{UUID}:1-{last}").parse().unwrap();
-        Known { backup_id: BackupId::new(taken_at, day), taken_at, gtid_executed }
+        Known { backup_id: BackupId::new(taken_at, day), taken_at, gtid_executed, on_line: None }
     }
 
     fn choose<'a>(

@@ -10,7 +10,7 @@ use crate::target::Target;
 
 use super::aim::{self, Aim, Astray, Moment, Within};
 use super::replay::{self, Replay};
-use super::{Chosen, Known, NotRecoverable, Reachable, choose_backup};
+use super::{Chosen, Known, NotRecoverable, Reachable, choose_backup, on_line};
 
 /// What is to be decided.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +69,7 @@ impl<'a> Quest<'_, 'a> {
         match aim::aim(self.archive, line, self.target) {
             Ok(Aim::At(moment)) => self.from(line, &moment).map(Toward::Decided),
             Ok(Aim::Within(within)) => Ok(Toward::Needs(within)),
-            Err(astray) => match self.quiet(line) {
+            Err(astray) => match self.quiet(line).or_else(|| self.mended(line, &astray)) {
                 Some(moment) => self.from(line, &moment).map(Toward::Decided),
                 None => Err(self.refuse(astray, Some(line))),
             },
@@ -122,7 +122,7 @@ impl<'a> Quest<'_, 'a> {
     fn exact(&self, line: &Line) -> Option<Decided<'a>> {
         let Target::Time(time) = self.target else { return None };
         let wanted = |backup: &&Known| self.backup.is_none_or(|id| backup.backup_id == *id);
-        let ours = |backup: &&Known| backup.taken_at == *time && replay::on_line(backup, line);
+        let ours = |backup: &&Known| backup.taken_at == *time && on_line(self.archive, line, backup);
         let backup = self.backups.iter().filter(wanted).rfind(ours)?;
         let chosen = Chosen { backup, why: "it was taken at exactly this moment".to_owned() };
         Some(Decided { chosen, replay: Some(replay::nothing(line.number, backup)) })
@@ -134,7 +134,7 @@ impl<'a> Quest<'_, 'a> {
             return None;
         }
         let further = |backup: &&Known| {
-            replay::on_line(backup, line)
+            on_line(self.archive, line, backup)
                 && moment.set.is_subset_of(&backup.gtid_executed)
                 && moment.set != backup.gtid_executed
         };
@@ -149,6 +149,21 @@ impl<'a> Quest<'_, 'a> {
         let later = end.last_commit.is_none_or(|last| last <= *time);
         let same = |backup: &Known| backup.gtid_executed == end.set && backup.taken_at >= *time;
         (later && self.backups.iter().any(same)).then_some(end)
+    }
+
+    /// `latest` when a backup holds all of the line, and what is missing behind it: it mends the gap, though nothing was archived since.
+    fn mended(&self, line: &Line, astray: &Astray) -> Option<Moment> {
+        if *self.target != Target::Latest || astray.missing.is_empty() {
+            return None;
+        }
+        let all = self.archive.held(line.number)?.union(&astray.missing);
+        let fit = |backup: &&Known| {
+            self.backup.is_none_or(|id| backup.backup_id == *id)
+                && on_line(self.archive, line, backup)
+                && all.is_subset_of(&backup.gtid_executed)
+        };
+        let newest = self.backups.iter().filter(fit).max_by_key(|backup| backup.gtid_executed.count())?;
+        Some(Moment { line: line.number, set: newest.gtid_executed.clone(), last_commit: None })
     }
 
     fn refuse(&self, astray: Astray, line: Option<&Line>) -> NotRecoverable {

@@ -8,6 +8,7 @@ use crate::gtid::GtidSet;
 use crate::ids::BackupId;
 
 use super::aim::Moment;
+use super::belongs::on_line;
 use super::{Chosen, Known};
 
 /// What is replayed on a backup.
@@ -58,7 +59,7 @@ pub fn start<'a>(
     wanted: Option<&BackupId>,
 ) -> Result<Start<'a>, (String, GtidSet)> {
     let history = archive.history(moment.line);
-    let mut fit: Vec<&Known> = backups.iter().filter(|backup| on_line(backup, line)).collect();
+    let mut fit: Vec<&Known> = backups.iter().filter(|backup| on_line(archive, line, backup)).collect();
     fit.retain(|backup| backup.gtid_executed.is_subset_of(&moment.set));
     if let Some(id) = wanted {
         fit.retain(|backup| backup.backup_id == *id);
@@ -122,11 +123,6 @@ pub(super) fn nothing(line: u32, backup: &Known) -> Replay {
         segments: 0,
         bytes: 0,
     }
-}
-
-/// True for a backup that has nothing of what was left on the line this one goes off.
-pub(super) fn on_line(backup: &Known, line: &Line) -> bool {
-    line.lacks.intersect(&backup.gtid_executed).is_empty()
 }
 
 fn why(backup: &Known, wanted: Option<&BackupId>, set: &GtidSet) -> String {

@@ -157,8 +157,12 @@ mod tests {
     #[test]
     fn a_plan_shows_what_will_be_done() {
         let taken_at = "2026-11-20T23:55:00Z".parse().unwrap();
-        let backup =
-            Known { backup_id: BackupId::new(taken_at, 1), taken_at, gtid_executed: "".parse().unwrap() };
+        let backup = Known {
+            backup_id: BackupId::new(taken_at, 1),
+            taken_at,
+            gtid_executed: "".parse().unwrap(),
+            on_line: None,
+        };
         let mut request = PlanRequest {
             shard: "orders".parse().unwrap(),
             target: Target::Latest,

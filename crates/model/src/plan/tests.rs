@@ -66,7 +66,12 @@ fn piece(number: u64, of: u32, previous: GtidSet, commits: &[Commit]) -> Archive
 
 fn backup(taken: i64, gtid_executed: GtidSet) -> Known {
     let taken_at = at(taken);
-    Known { backup_id: BackupId::new(taken_at, gtid_executed.count() as u32), taken_at, gtid_executed }
+    Known {
+        backup_id: BackupId::new(taken_at, gtid_executed.count() as u32),
+        taken_at,
+        gtid_executed,
+        on_line: None,
+    }
 }
 
 impl Story {

@@ -265,11 +265,14 @@ fn holes(spans: impl Iterator<Item = (u64, u64)>, newest: u64) -> Vec<(u64, u64)
     holes
 }
 
-/// True if the bytes of a tail are in a sealed segment.
+/// True if the bytes of a tail are in a sealed segment. A server that has lost its binlogs gives their names again: by these alone a tail
+/// would be taken for another.
 pub(super) fn contains(sealed: &ArchivedSegment, tail: &ArchivedSegment) -> bool {
     sealed.source == tail.source
         && sealed.file == tail.file
         && sealed.line == tail.line
         && sealed.start <= tail.start
         && tail.end <= sealed.end
+        && sealed.previous.is_subset_of(&tail.previous)
+        && tail.held_after().is_subset_of(&sealed.held_after())
 }

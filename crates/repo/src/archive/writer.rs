@@ -81,12 +81,9 @@ impl ArchiveWriter {
         (archive.held(line.number), last)
     }
 
-    /// The pieces of a server's files in the current line, the newest first.
-    pub async fn pieces_of(&self, source: ServerUuid) -> Vec<Segment> {
-        let archive = self.contents().await;
-        let Some(line) = archive.current().map(|line| line.number) else { return Vec::new() };
-        let of_it = |piece: &&ArchivedSegment| piece.line == line && piece.source == source;
-        archive.segments.iter().rev().filter(of_it).map(plain).collect()
+    /// The pieces of a server's files in the current line, the newest first; of its ancestors' those that belong to it as a whole.
+    pub async fn pieces_of(&self, source: ServerUuid) -> Vec<ArchivedSegment> {
+        self.state.lock().await.contents.archive.pieces_of(source)
     }
 
     /// Stores a piece of the tail: one request.

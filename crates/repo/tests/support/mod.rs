@@ -118,6 +118,7 @@ pub fn lineage() -> Lineage {
 pub fn facts(id: BackupId) -> BackupFacts {
     let at = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
     BackupFacts {
+        on_line: None,
         backup_id: id,
         shard: shard(),
         occasion: None,

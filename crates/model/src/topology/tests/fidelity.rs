@@ -104,3 +104,37 @@ fn members_of_a_replication_group_are_told() {
     let codes: Vec<_> = found.iter().map(|finding| finding.code.as_ref()).collect();
     assert_eq!(codes, ["version-not-proven", "group-replication"], "8.4.3 once, not for each member");
 }
+
+#[test]
+fn what_a_binlog_lacks_makes_it_unfit_for_the_archive() {
+    use crate::archiving::stream_from;
+    use crate::settings::ArchiveFrom;
+
+    let not_logging = |member| with_state(member, |state| state.fidelity.log_replica_updates = false);
+    let without_binlog = |member| with_state(member, |state| state.fidelity.log_bin = false);
+    let unfit = |from, members: &[Member]| {
+        let from = stream_from(from, members, None).unwrap();
+        (from.endpoint.clone(), from.refuse_unfit().err().map(|fault| fault.kind.exit_code()))
+    };
+    for spoil in
+        [&with_filters as &dyn Fn(Member) -> Member, &with_binlog_filters, &not_logging, &without_binlog]
+    {
+        let [one, two, three] = shard();
+        let members = [one, spoil(two.clone()), spoil(three.clone())];
+        assert_eq!(unfit(ArchiveFrom::Candidate, &members), (endpoint(2), Some(20)));
+        assert_eq!(unfit(ArchiveFrom::Primary, &members), (endpoint(1), None));
+        // One that is fit is taken, also from the one that was.
+        let current = Some(three.state.as_ref().unwrap().server_uuid);
+        let members = [members[0].clone(), two, spoil(three)];
+        assert_eq!(stream_from(ArchiveFrom::Replica, &members, current).unwrap().endpoint, endpoint(2));
+    }
+    // A primary applies nothing: only what it writes itself counts.
+    for (spoil, code) in [(with_filters as fn(Member) -> Member, None), (with_binlog_filters, Some(20))] {
+        let [one, two, three] = shard();
+        assert_eq!(unfit(ArchiveFrom::Primary, &[spoil(one), two, three]), (endpoint(1), code));
+    }
+    let [one, two, three] = shard();
+    let members = [one, with_state(two, |state| state.fidelity.idempotent = true), three];
+    let from = stream_from(ArchiveFrom::Candidate, &members, None).unwrap();
+    assert!(from.unfit.is_none() && from.doubtful.is_some(), "{from:?}");
+}

@@ -1,0 +1,110 @@
+//! Where the stream stands, and where its source does: asked of the source itself, since an open stream tells nothing of a binlog that was
+//! begun again.
+
+use std::sync::{Mutex, PoisonError};
+
+use backstop_binlog::{Cutter, Session};
+use backstop_model::archiving::{Place, StreamFrom, misfit};
+use backstop_model::credentials::{Credentials, ReplicationAccount};
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::server::ServerVersion;
+
+use super::source::{connect_as, reached};
+
+/// Up to where a stream was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Stand {
+    /// In the source's binlog; `None`: no file was begun yet.
+    pub(super) place: Option<Place>,
+    /// All that was streamed up to there, and what came before.
+    pub(super) held: GtidSet,
+    /// How many transactions had been published by then.
+    pub(super) published: u64,
+}
+
+/// What the reader tells those who look after it.
+#[derive(Default)]
+pub(super) struct Standing(Mutex<Option<Stand>>);
+
+impl Standing {
+    /// The stream was read up to here.
+    pub(super) fn at(&self, cutter: &Cutter, published: u64) {
+        let place = cutter.position().map(|(file, offset)| Place { file: file.to_owned(), offset });
+        self.set(Some(Stand { place, held: cutter.held().clone(), published }));
+    }
+
+    /// Nothing is streamed.
+    pub(super) fn nowhere(&self) {
+        self.set(None);
+    }
+
+    pub(super) fn get(&self) -> Option<Stand> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, stand: Option<Stand>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stand;
+    }
+}
+
+/// What a source says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Where it writes.
+    pub(super) place: Option<Place>,
+    /// What is in its binlog or was.
+    pub(super) reached: GtidSet,
+}
+
+impl Asked {
+    /// Why a stream that stood here before this was asked is no longer its.
+    pub(super) fn misfit(&self, stand: &Stand) -> Option<String> {
+        misfit(stand.place.as_ref(), &stand.held, self.place.as_ref(), &self.reached)
+    }
+
+    /// True if nothing was written since the stream stood here.
+    pub(super) fn is_at(&self, stand: &Stand) -> bool {
+        self.place.is_some() && self.place == stand.place && self.reached.is_subset_of(&stand.held)
+    }
+}
+
+/// A session of the account that every command uses: where a server writes is not for one that only replicates.
+pub(super) async fn connect(from: &StreamFrom, credentials: &Credentials) -> Result<Session> {
+    let account =
+        ReplicationAccount { user: credentials.user.clone(), password: credentials.password.clone() };
+    connect_as(&from.endpoint, account, credentials).await
+}
+
+/// Asks where a server is.
+pub(super) async fn ask(session: &mut Session) -> Result<Asked> {
+    let reached = reached(session).await?;
+    Ok(Asked { place: place(session).await?, reached })
+}
+
+/// Where a server writes its binlog; `None`: it keeps none.
+pub(super) async fn place(session: &mut Session) -> Result<Option<Place>> {
+    let version = session.version.parse::<ServerVersion>();
+    let renamed = version.is_ok_and(|version| version.at_least(8, 2, 0));
+    let rows = session.query(if renamed { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" }).await;
+    let denied = |fault: Fault| match fault.kind {
+        Kind::Denied => {
+            fault.hint("Backstop's account needs REPLICATION CLIENT: docs/grants.md has the grants")
+        }
+        _ => fault,
+    };
+    let rows = rows.map_err(denied)?;
+    let Some([Some(file), Some(offset), ..]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
+    let offset =
+        offset.parse().map_err(|_| Fault::failed(format!("read a position: `{offset}` is no number")))?;
+    Ok(Some(Place { file: file.clone(), offset }))
+}
+
+/// One of the server's status variables of semi-synchronous replication, under either of its names.
+pub(super) async fn semi_sync(session: &mut Session, what: &str) -> Result<Option<String>> {
+    let sql = format!(
+        "SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_source_{what}', 'Rpl_semi_sync_master_{what}')"
+    );
+    let rows = session.query(&sql).await?;
+    Ok(rows.into_iter().next().and_then(|row| row.into_iter().nth(1)).flatten())
+}
