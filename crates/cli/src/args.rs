@@ -155,6 +155,9 @@ pub struct BackupArgs {
     /// What started it; recorded with the backup
     #[arg(long, value_enum, default_value_t = KindArg::OnDemand)]
     pub kind: KindArg,
+    /// Store everything, instead of what differs from the newest backup
+    #[arg(long)]
+    pub full: bool,
 }
 
 /// `backup --kind`.
@@ -374,6 +377,12 @@ pub struct PruneArgs {
     /// Delete what the plan says
     #[arg(long)]
     pub apply: bool,
+    /// With --apply: also more than half of a shard's backups
+    #[arg(long, requires = "apply")]
+    pub yes_really: bool,
+    /// Take back what was deleted within the last hour: these backups [default: all], and what was dropped of the archive
+    #[arg(long, value_name = "ID", num_args = 0.., requires = "shard", conflicts_with = "apply")]
+    pub undo: Option<Vec<BackupId>>,
 }
 
 /// `verify`.

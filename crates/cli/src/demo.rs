@@ -124,7 +124,7 @@ async fn back_up(
 ) -> Result<(BackupReport, f64)> {
     steps.begin(name);
     let begun = ledger.now();
-    let report = backup::perform(app, &configure::shard_name()?, BackupKind::OnDemand).await?;
+    let report = backup::perform(app, &configure::shard_name()?, BackupKind::OnDemand, false).await?;
     let gap = ledger.longest_gap(begun, ledger.now()).as_secs_f64() * 1000.0;
     let kind = if report.parent.is_some() { "increment" } else { "full" };
     steps.end(format!(

@@ -6,6 +6,7 @@
 
 mod acknowledge;
 mod admit;
+mod again;
 mod disk;
 mod health;
 mod journal;
@@ -26,6 +27,7 @@ mod trouble;
 mod upload;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -121,6 +123,8 @@ struct State {
     held: Option<GtidSet>,
     /// The last piece of each server that was archived or sealed, but for the one that is streamed.
     last: Vec<Segment>,
+    /// Numbers of pieces that the archive lost and that no source has any more.
+    gone: BTreeSet<u64>,
     report: ArchiveReport,
     retry: Duration,
     /// Rounds that failed, one after the other.
@@ -152,6 +156,7 @@ pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
         spool: Spool::new(&a.spool, Arc::clone(&beside.queue), Arc::new(HostDisk))?,
         held: everything(held, &last),
         last,
+        gone: BTreeSet::new(),
         report: ArchiveReport::new(a.shard.clone()),
         retry: FIRST_RETRY,
         failures: 0,

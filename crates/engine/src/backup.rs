@@ -36,6 +36,8 @@ pub struct Backup<'a> {
     pub kind: BackupKind,
     /// What started it, where that can happen twice: for one occasion there is one backup, and who comes later gets it.
     pub occasion: Option<&'a str>,
+    /// True if everything is stored, whatever backups there are.
+    pub full: bool,
     /// The instance to back up, chosen by the shard's rules.
     pub choice: &'a Choice,
     /// Opens it.
@@ -270,7 +272,7 @@ async fn store_tree(
     opened: &Opened,
     writer: &mut Writer,
 ) -> Result<Stored> {
-    let parent = writer.newest_of(&taken.lineage).await?;
+    let parent = if b.full { None } else { writer.newest_of(&taken.lineage).await? };
     let since = parent.as_ref().map(|manifest| &manifest.facts.lineage);
     let changes = match since {
         Some(since) => instance.snapshots.changes(&taken.snapshot, since).await?,
@@ -284,7 +286,17 @@ async fn store_tree(
             let tree = scan::tree(opened, None)?;
             writer.store(&tree, None, &progress).await
         }
-        stored => stored,
+        stored => {
+            let stored = stored?;
+            if stored.lost_packs() > 0 {
+                b.world.reporter.notice(&format!(
+                    "{} packs of earlier backups are missing or damaged: what this backup needs of them is stored again (`backstop verify {}` says which backups are affected)",
+                    stored.lost_packs(),
+                    b.shard
+                ));
+            }
+            Ok(stored)
+        }
     }
 }
 
@@ -308,7 +320,10 @@ async fn complete(
         return Ok(state);
     }
     let run = &taken.snapshot.run;
-    writer.condemn(std::slice::from_ref(run), b.world.clock.now()).await?;
+    // Where the clocks do not agree it is withdrawn all the same: its grace is then by this host's.
+    let now = b.world.clock.now();
+    let now = writer.agreed_time(now).await.unwrap_or(now);
+    writer.condemn(std::slice::from_ref(run), now).await?;
     let message =
         format!("complete backup {run}: its EBS snapshot ended in an error, so the backup was withdrawn");
     Err(Fault::failed(message)

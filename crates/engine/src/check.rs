@@ -17,7 +17,7 @@ use crate::archive::{Archived, check_archive};
 use crate::ports::{Instances, Schemas, ServerPrograms, SourceInspection, Topology, VolumeSnapshots};
 use crate::standing::stands;
 use crate::world::World;
-use crate::{compare, plan};
+use crate::{compare, plan, sound};
 
 /// What checking a shard is made of.
 pub struct Check<'a> {
@@ -148,6 +148,10 @@ async fn backups(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Vec<Catal
             let newest = catalog.last().map(|entry| entry.facts.taken_at);
             let finding = freshness(newest, c.schedule, c.world.clock.now()).finding(c.shard);
             findings.push(not_yet(finding));
+            match sound::standing(c.shard, c.reader, &c.archived.reader).await {
+                Ok(standing) => findings.extend(standing),
+                Err(fault) => findings.push(problem("repository", &fault)),
+            }
             Some(catalog)
         }
         Err(fault) => {

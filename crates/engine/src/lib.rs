@@ -17,6 +17,7 @@ pub mod prune;
 pub mod rebuild;
 pub mod recover;
 pub mod scan;
+pub mod sound;
 pub mod standing;
 pub mod status;
 pub mod world;

@@ -65,6 +65,9 @@ pub async fn plan(stored: &Stored<'_>, wanted: &Wanted) -> Result<RecoveryPlan> 
     let standing: Vec<(Known, Standing)> =
         catalog.iter().zip(stands).map(|(entry, stand)| (known(entry), stand.standing)).collect();
     refuse_lost(&standing, wanted)?;
+    if wanted.backup.is_none() && wanted.target.as_ref().is_none_or(|target| *target == Target::Latest) {
+        newest_is_known(stored.reader, &wanted.shard).await?;
+    }
     let whole = those(&standing, |standing| !standing.is_lost() && *standing != Standing::Pending);
     let there = those(&standing, |standing| !standing.is_lost());
     let archive = stored.archive.checked().await?;
@@ -81,6 +84,16 @@ pub async fn plan(stored: &Stored<'_>, wanted: &Wanted) -> Result<RecoveryPlan> 
 
 fn those(standing: &[(Known, Standing)], fit: impl Fn(&Standing) -> bool) -> Vec<Known> {
     standing.iter().filter(|(_, standing)| fit(standing)).map(|(known, _)| known.clone()).collect()
+}
+
+/// The newest moment is not known where the end of the log is lost, or cannot be read.
+async fn newest_is_known(reader: &Reader, shard: &ShardName) -> Result<()> {
+    reader.ends_well().await.map_err(|fault| match fault.kind {
+        Kind::Damaged => fault.during(format_args!("recover shard {shard} to latest")).hint(format!(
+            "bring the object back, or say from which backup: --backup ID (`backstop backups {shard}`)"
+        )),
+        _ => fault,
+    })
 }
 
 fn refuse_lost(standing: &[(Known, Standing)], wanted: &Wanted) -> Result<()> {

@@ -7,17 +7,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backstop_model::archive::Archive;
-use backstop_model::fault::Result;
+use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::forget::forgotten;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::plan::Known;
-use backstop_model::report::{ArchivePruned, PruneReport};
+use backstop_model::report::{ArchivePruned, CondemnedBackup, PruneReport};
 use backstop_model::retention::{Retention, Vote, decide};
 use backstop_model::settings::ProviderWish;
 use backstop_repo::{CatalogEntry, Condemned, Repository, Storage, SweepPlan, Writer};
+use chrono::{DateTime, Utc};
 
 use crate::plan::known;
 use crate::ports::VolumeSnapshots;
+use crate::sound::Backups;
 use crate::world::World;
 
 /// A deleted backup's objects stay for so long, for a recovery that is reading them right now.
@@ -33,6 +35,8 @@ pub struct Prune<'a> {
     pub repository: &'a Repository,
     /// Deletes the EBS snapshots of its backups.
     pub volumes: &'a dyn VolumeSnapshots,
+    /// True if more than half of a shard's backups may go at once.
+    pub yes_really: bool,
     /// What takes its snapshots: with [`ProviderWish::Ebs`], what dead runs left in EC2 goes too.
     pub provider: ProviderWish,
     /// Time, reporter, stop.
@@ -44,67 +48,138 @@ pub struct Prune<'a> {
 /// # Errors
 /// As [`backstop_repo::Reader::catalog`].
 pub async fn plan(p: &Prune<'_>) -> Result<PruneReport> {
-    let catalog = p.world.unless_stopped(p.repository.reader(p.shard).catalog()).await?;
-    let votes = votes(p, &catalog);
+    let now = p.world.clock.now();
+    let reader = p.repository.reader(p.shard);
+    let backups = p.world.unless_stopped(Backups::of(&reader)).await?;
+    let votes = votes(p, &backups, now);
     let contents = p.world.unless_stopped(p.repository.archive(p.shard).contents()).await?;
-    let archive = ArchivePruned::new(&contents, &nobody_needs(p, &catalog, &votes, &contents));
-    Ok(PruneReport { archive, ..PruneReport::planned(p.shard.clone(), votes) })
+    let archive = ArchivePruned::new(&contents, &nobody_needs(p, &backups.catalog, &votes, &contents, now));
+    let condemned = rows(&p.world.unless_stopped(reader.condemned()).await?);
+    Ok(PruneReport { archive, condemned, ..PruneReport::planned(p.shard.clone(), votes) })
 }
 
-/// Deletes under the shard's claim. The plan is made anew there, since backups may have come and gone.
+/// Deletes under the shard's claim. The plan is made again there, since backups may have come and gone, and by the store's clock.
 ///
 /// # Errors
-/// [`Kind::Held`](backstop_model::fault::Kind::Held) when another run holds the shard. After a fault the next
-/// prune goes on: a backup is first taken from the list, and its objects are removed later.
+/// [`Kind::Held`](backstop_model::fault::Kind::Held) when another run holds the shard;
+/// [`Kind::Refused`](backstop_model::fault::Kind::Refused) when this host's clock is off, or more than half of the backups would go.
+/// After a fault the next prune goes on: a backup is first taken from the list, and its objects are removed later.
 pub async fn prune(p: &Prune<'_>) -> Result<PruneReport> {
-    let claim = p.world.step("claim", p.repository.claim(p.shard, "prune"));
-    let mut writer = p.world.unless_stopped(claim).await?;
+    let mut writer = claim(p).await?;
     let outcome = p.world.unless_stopped(story(p, &mut writer)).await;
+    release(p, writer, outcome).await
+}
+
+/// Takes back the deletion of these backups, or of all whose grace is not over, and what was dropped of the archive since.
+///
+/// # Errors
+/// [`Kind::NotRecoverable`](backstop_model::fault::Kind::NotRecoverable) when one of them cannot be taken back, or none can; else as [`prune`].
+pub async fn undo(p: &Prune<'_>, ids: &[BackupId]) -> Result<PruneReport> {
+    let mut writer = claim(p).await?;
+    let outcome = p.world.unless_stopped(take_back(p, ids, &mut writer)).await;
+    release(p, writer, outcome).await
+}
+
+async fn claim(p: &Prune<'_>) -> Result<Writer> {
+    p.world.unless_stopped(p.world.step("claim", p.repository.claim(p.shard, "prune"))).await
+}
+
+async fn release(p: &Prune<'_>, writer: Writer, outcome: Result<PruneReport>) -> Result<PruneReport> {
     let released = p.world.step("release", writer.release()).await;
     let report = outcome?;
     released.map(|()| report)
 }
 
 async fn story(p: &Prune<'_>, writer: &mut Writer) -> Result<PruneReport> {
-    let catalog = writer.reader().catalog().await?;
-    let votes = votes(p, &catalog);
+    let now = writer.agreed_time(p.world.clock.now()).await?;
+    let backups = Backups::of(writer.reader()).await?;
+    let votes = votes(p, &backups, now);
     let doomed: Vec<BackupId> =
         votes.iter().filter(|vote| vote.is_delete()).map(|vote| vote.id.clone()).collect();
+    refuse_many(p, doomed.len(), votes.len())?;
     if !doomed.is_empty() {
-        p.world.step("condemn", writer.condemn(&doomed, p.world.clock.now())).await?;
+        p.world.step("condemn", writer.condemn(&doomed, now)).await?;
     }
-    let plan = writer.sweep_plan(p.world.clock.now(), GRACE).await?;
+    let plan = writer.sweep_plan(now, GRACE).await?;
     let removed_snapshots = volumes(p, writer, &plan).await?;
     let swept = p.world.step("sweep", writer.sweep(plan)).await?;
-    let forgotten = nobody_needs(p, &catalog, &votes, &archive_contents(p).await?);
-    let (archive, objects, bytes) = p.world.step("archive", prune_archive(p, writer, &forgotten)).await?;
+    let archive = prune_archive(p, writer, &backups.catalog, &votes, now);
+    let (archive, objects, bytes) = p.world.step("archive", archive).await?;
     let report =
         PruneReport::planned(p.shard.clone(), votes).applied(swept.objects + objects, swept.bytes + bytes);
-    Ok(PruneReport { removed_snapshots, archive, ..report })
+    let condemned = rows(&writer.reader().condemned().await?);
+    Ok(PruneReport { removed_snapshots, archive, condemned, ..report })
 }
 
-async fn archive_contents(p: &Prune<'_>) -> Result<Archive> {
-    p.repository.archive(p.shard).contents().await
+async fn take_back(p: &Prune<'_>, ids: &[BackupId], writer: &mut Writer) -> Result<PruneReport> {
+    let now = writer.agreed_time(p.world.clock.now()).await?;
+    let young = |each: &&Condemned| (now - each.at).to_std().map_or(true, |age| age < GRACE);
+    let condemned = writer.reader().condemned().await?;
+    let undone: Vec<BackupId> = match ids {
+        [] => condemned.iter().filter(young).map(|each| each.entry.facts.backup_id.clone()).collect(),
+        ids => ids.to_vec(),
+    };
+    writer.undo(&undone, now, GRACE).await?;
+    let plan = writer.archive_view().await?.undo_plan(now, GRACE);
+    if undone.is_empty() && plan.segments.is_empty() {
+        let message =
+            format!("take back deletions of shard {}: there is none whose grace is not over", p.shard);
+        return Err(Fault::new(Kind::NotRecoverable, message));
+    }
+    writer.prune_archive(plan).await?;
+    let backups = Backups::of(writer.reader()).await?;
+    let condemned = rows(&writer.reader().condemned().await?);
+    let votes = votes(p, &backups, now);
+    Ok(PruneReport { undone, condemned, ..PruneReport::planned(p.shard.clone(), votes) })
 }
 
-/// Drops what nobody needs of the archive, and removes the objects of what was dropped before.
+/// A wrong rule, or a wrong time, shows in how much would go.
+fn refuse_many(p: &Prune<'_>, doomed: usize, all: usize) -> Result<()> {
+    if p.yes_really || doomed * 2 <= all {
+        return Ok(());
+    }
+    let message = format!("prune shard {}: {doomed} of its {all} backups would go, more than half", p.shard);
+    Err(Fault::refused(message)
+        .hint(format!("look at `backstop prune {}`; if that is meant, add --yes-really", p.shard)))
+}
+
+fn rows(condemned: &[Condemned]) -> Vec<CondemnedBackup> {
+    let row = |each: &Condemned| CondemnedBackup {
+        backup_id: each.entry.facts.backup_id.clone(),
+        deleted_at: each.at,
+        until: each.at + GRACE,
+    };
+    condemned.iter().map(row).collect()
+}
+
+/// Drops what nobody needs of the archive, and removes the objects of what was dropped before: all by one look at it.
 async fn prune_archive(
     p: &Prune<'_>,
     writer: &Writer,
-    forgotten: &BTreeSet<u64>,
+    catalog: &[CatalogEntry],
+    votes: &[Vote],
+    now: DateTime<Utc>,
 ) -> Result<(ArchivePruned, u64, u64)> {
-    let pruned = ArchivePruned::new(&archive_contents(p).await?, forgotten);
-    let plan = writer.archive_prune_plan(forgotten, p.world.clock.now(), GRACE).await?;
+    let view = writer.archive_view().await?;
+    let forgotten = nobody_needs(p, catalog, votes, view.archive(), now);
+    let pruned = ArchivePruned::new(view.archive(), &forgotten);
+    let plan = view.plan(&forgotten, now, GRACE);
     let (objects, bytes) = (plan.objects.len() as u64, plan.bytes());
     writer.prune_archive(plan).await?;
     Ok((pruned, objects, bytes))
 }
 
 /// The pieces of the archive that no backup which stays needs.
-fn nobody_needs(p: &Prune<'_>, catalog: &[CatalogEntry], votes: &[Vote], archive: &Archive) -> BTreeSet<u64> {
+fn nobody_needs(
+    p: &Prune<'_>,
+    catalog: &[CatalogEntry],
+    votes: &[Vote],
+    archive: &Archive,
+    now: DateTime<Utc>,
+) -> BTreeSet<u64> {
     let stays = |known: &Known| !votes.iter().any(|vote| vote.is_delete() && vote.id == known.backup_id);
     let kept: Vec<Known> = catalog.iter().map(known).filter(stays).collect();
-    forgotten(p.retention.and_then(|rules| rules.binlogs), archive, &kept, p.world.clock.now())
+    forgotten(p.retention.and_then(|rules| rules.binlogs), archive, &kept, now)
 }
 
 /// Deletes the EBS snapshots of the backups that the plan forgets, and those of dead runs.
@@ -141,8 +216,19 @@ async fn tell_strays(p: &Prune<'_>, writer: &Writer, condemned: &[Condemned]) ->
     Ok(())
 }
 
-fn votes(p: &Prune<'_>, catalog: &[CatalogEntry]) -> Vec<Vote> {
-    let backups: Vec<_> =
-        catalog.iter().map(|entry| (entry.facts.backup_id.clone(), entry.facts.taken_at)).collect();
-    decide(p.retention, &backups, p.world.clock.now())
+/// What is damaged pushes nothing out that is whole.
+fn votes(p: &Prune<'_>, backups: &Backups, now: DateTime<Utc>) -> Vec<Vote> {
+    let judge = |entries: &mut dyn Iterator<Item = &CatalogEntry>| {
+        let moments: Vec<_> =
+            entries.map(|entry| (entry.facts.backup_id.clone(), entry.facts.taken_at)).collect();
+        decide(p.retention, &moments, now)
+    };
+    let mut votes = judge(&mut backups.catalog.iter());
+    let sound = judge(&mut backups.sound());
+    for vote in votes.iter_mut().filter(|vote| vote.is_delete()) {
+        if let Some(kept) = sound.iter().find(|other| other.id == vote.id && !other.is_delete()) {
+            *vote = kept.clone();
+        }
+    }
+    votes
 }

@@ -58,6 +58,13 @@ pub async fn stands(
             }
         }
     }
+    // What a verification found stands until a later one finds it whole.
+    let damaged = reader.found().await?.backups();
+    for (entry, stand) in entries.iter().zip(&mut stands) {
+        if let Some(why) = damaged.get(&entry.facts.backup_id) {
+            stand.standing = Standing::Lost(why.clone());
+        }
+    }
     Ok(stands)
 }
 

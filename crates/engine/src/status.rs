@@ -14,7 +14,7 @@ use crate::archive::{Archived, archive_health};
 use crate::ports::{Topology, VolumeSnapshots};
 use crate::standing::stands;
 use crate::world::World;
-use crate::{backup, plan};
+use crate::{backup, plan, sound};
 
 /// What the status of one shard is made of.
 pub struct Status<'a> {
@@ -66,7 +66,10 @@ pub async fn status(s: &Status<'_>) -> Result<ShardStatus> {
         archive_rpo_seconds: archive.rpo_seconds,
         archive: archive.findings,
     };
-    Ok(looked.status())
+    let mut status = looked.status();
+    let standing = sound::standing(s.shard, s.reader, &s.archived.reader);
+    status.findings.extend(s.world.unless_stopped(standing).await?);
+    Ok(status)
 }
 
 /// What the members say, or why they could not be asked.

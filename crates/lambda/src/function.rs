@@ -115,6 +115,7 @@ async fn run(
         shard: &entry.shard,
         kind: invocation.kind,
         occasion: Some(occasion),
+        full: false,
         choice: &choice,
         instances: &bounded,
         schemas: &schemas,

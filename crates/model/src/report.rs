@@ -217,6 +217,9 @@ pub struct BackupRow {
     pub report: BackupReport,
     /// What can be done with it.
     pub state: BackupState,
+    /// What a verification found damaged of it, while it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// What can be done with a backup.
@@ -252,6 +255,21 @@ pub struct PruneReport {
     pub removed_snapshots: Vec<String>,
     /// What becomes of the archive.
     pub archive: ArchivePruned,
+    /// Backups that were deleted and whose data is still there.
+    pub condemned: Vec<CondemnedBackup>,
+    /// Backups whose deletion was taken back.
+    pub undone: Vec<BackupId>,
+}
+
+/// A backup that was deleted and whose data is still there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CondemnedBackup {
+    /// Which.
+    pub backup_id: BackupId,
+    /// When it was deleted, by the store's clock.
+    pub deleted_at: DateTime<Utc>,
+    /// Until then the deletion can be taken back.
+    pub until: DateTime<Utc>,
 }
 
 /// What becomes of an archive.
@@ -292,6 +310,8 @@ impl PruneReport {
             freed_bytes: 0,
             removed_snapshots: Vec::new(),
             archive: ArchivePruned::default(),
+            condemned: Vec::new(),
+            undone: Vec::new(),
         }
     }
 
@@ -428,7 +448,7 @@ mod tests {
 
     #[test]
     fn field_names_are_a_contract() {
-        let row = BackupRow { report: backup(), state: BackupState::Complete };
+        let row = BackupRow { report: backup(), state: BackupState::Complete, damage: None };
         let backups = BackupsReport { shard: "orders".parse().unwrap(), backups: vec![row] };
         let json = serde_json::to_value(Versioned::new(&backups)).unwrap();
         assert_eq!(json["version"], 1);

@@ -15,10 +15,10 @@ mod source;
 mod verify;
 mod writer;
 
-pub use prune::ArchivePrunePlan;
-pub(crate) use prune::{plan as prune_plan, prune};
+pub(crate) use prune::prune;
+pub use prune::{ArchivePrunePlan, ArchiveView};
 pub use reader::ArchiveReader;
 pub use source::LineSource;
 pub use verify::ArchiveVerified;
 pub(crate) use writer::claim;
-pub use writer::{ArchiveWriter, LostEntry};
+pub use writer::{ArchiveWriter, LostEntry, LostPiece};

@@ -35,22 +35,39 @@ pub(crate) struct Heartbeat {
     pub(crate) log: u64,
 }
 
+/// Who held a shard before a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// Nobody: it was given back, or never claimed.
+    Free,
+    /// The claim of this number, whose process is gone.
+    Dead(u64),
+    /// The claim of this number, which showed no life: it may sleep.
+    Silent,
+}
+
 /// Claims a shard. Waits up to [`TTL`] for a sign of life of another holder.
 pub(crate) async fn claim(log: &Log, operation: &str) -> Result<Claim> {
+    Ok(claim_after(log, operation).await?.0)
+}
+
+/// As [`claim`], and tells who held it before.
+pub(crate) async fn claim_after(log: &Log, operation: &str) -> Result<(Claim, Before)> {
     let holder = here(operation);
     for _ in 0..ATTEMPTS {
         let newest = log.newest().await?;
         let number = newest.as_ref().map_or(0, |entry| entry.number);
         let current = newest.as_ref().and_then(|entry| entry.state.claim.clone());
         complete(log, number).await?;
-        if let Some(current) = &current {
-            supersede(log, current).await?;
-        }
+        let before = match &current {
+            Some(current) => supersede(log, current).await?,
+            None => Before::Free,
+        };
         let mut state = newest.map_or_else(|| empty(log), |entry| entry.state);
         let claim = Claim { number: number + 1, holder: holder.clone() };
         state.claim = Some(claim.clone());
         if log.append(number, Event::Claim, state).await?.is_some() {
-            return Ok(claim);
+            return Ok((claim, before));
         }
     }
     Err(Fault::new(Kind::Held, format!("claim shard {}: others keep claiming it", log.shard)))
@@ -61,7 +78,7 @@ fn empty(log: &Log) -> State {
 }
 
 /// Refuses to build on a log whose end is missing: every holder leaves behind how long it was.
-async fn complete(log: &Log, newest: u64) -> Result<()> {
+pub(crate) async fn complete(log: &Log, newest: u64) -> Result<()> {
     let Some(known) = known_length(log).await? else { return Ok(()) };
     // A living holder may have appended since the log was read: what a heartbeat tells is stored before it.
     if known <= newest || log.numbers().await?.last().is_some_and(|last| known <= *last) {
@@ -88,17 +105,17 @@ pub(crate) async fn known_length(log: &Log) -> Result<Option<u64>> {
     }
 }
 
-/// Ok if the holder is dead.
-async fn supersede(log: &Log, current: &Claim) -> Result<()> {
+/// Ok if the holder is dead, or silent.
+async fn supersede(log: &Log, current: &Claim) -> Result<Before> {
     match judge(&current.holder, &here("")) {
-        Verdict::Dead => return Ok(()),
+        Verdict::Dead => return Ok(Before::Dead(current.number)),
         Verdict::Unknown => {}
     }
     if watch(log, current.number).await? {
         return Err(Fault::new(Kind::Held, format!("shard {} is held by {}", log.shard, current.holder))
             .hint("wait for it to end, or stop it"));
     }
-    Ok(())
+    Ok(Before::Silent)
 }
 
 /// What can be said of a holder without waiting.
@@ -198,6 +215,12 @@ impl Life {
         );
         Err(Fault::new(Kind::Held, message)
             .hint("check that the repository's store can be reached, then repeat"))
+    }
+
+    /// Shows life, and gives the time at which that arrived, by the store's clock.
+    pub(crate) async fn arrival(&self) -> Result<chrono::DateTime<Utc>> {
+        self.pulse.beat().await?;
+        self.pulse.log.shelf.stored_at(&self.pulse.log.keys.heartbeat(self.pulse.claim)).await
     }
 
     /// Tells how long the log is, for whoever comes next.

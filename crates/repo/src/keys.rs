@@ -81,6 +81,11 @@ impl ShardKeys {
         format!("{}/packs/{:020}-{:012x}", self.base, id.claim, id.number)
     }
 
+    /// What verifications found damaged.
+    pub(crate) fn found(&self) -> String {
+        format!("{}/found", self.base)
+    }
+
     pub(crate) fn archive(&self) -> ArchiveKeys {
         ArchiveKeys { base: format!("{}/archive", self.base) }
     }
@@ -101,6 +106,11 @@ impl ArchiveKeys {
     /// Its claims: a log and heartbeats of its own, so that a backup and an archiver do not wait for each other.
     pub(crate) fn claims(&self) -> ShardKeys {
         ShardKeys { base: self.base.clone() }
+    }
+
+    /// What verifications found damaged of it.
+    pub(crate) fn found(&self) -> String {
+        format!("{}/found", self.base)
     }
 
     pub(crate) fn journal(&self) -> String {

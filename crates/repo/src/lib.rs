@@ -6,9 +6,11 @@
 mod archive;
 mod catalog;
 mod claim;
+mod clock;
 mod done_list;
 mod extents;
 mod fingerprints;
+mod found;
 mod held;
 mod keys;
 mod location;
@@ -36,8 +38,12 @@ mod tree;
 mod verify;
 mod writer;
 
-pub use archive::{ArchivePrunePlan, ArchiveReader, ArchiveVerified, ArchiveWriter, LineSource, LostEntry};
+pub use archive::{
+    ArchivePrunePlan, ArchiveReader, ArchiveVerified, ArchiveView, ArchiveWriter, LineSource, LostEntry,
+    LostPiece,
+};
 pub use catalog::{CatalogEntry, Condemned, Holder};
+pub use found::{Found, KnownDamage};
 pub use location::{Location, S3Access};
 pub use manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};
 pub use reader::Reader;

@@ -52,6 +52,8 @@ pub(crate) enum Event {
     Commit { backup: BackupId },
     /// Backups were deleted.
     Condemn { backups: Vec<BackupId> },
+    /// A deletion was taken back, while everything was there.
+    Undo { backups: Vec<BackupId> },
     /// Deleted backups were forgotten: their objects are removed from here on.
     Swept { backups: Vec<BackupId> },
     /// Another history was given the shard's name on purpose.

@@ -39,6 +39,7 @@ pub(crate) enum ObjectKind {
     Index = 11,
     Horizon = 12,
     Alive = 13,
+    Found = 14,
 }
 
 /// Why an object cannot be used.

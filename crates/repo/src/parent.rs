@@ -1,9 +1,12 @@
 //! Following a parent's index while its child is stored.
 
+use std::collections::{HashMap, HashSet};
+
 use backstop_model::fault::{Fault, Result};
 
 use crate::extents::{BLOCK, Extent, Extents, ExtentsReader, Pack, Place, blocks_of};
 use crate::fingerprints::FingerprintsReader;
+use crate::keys::{PackId, ShardKeys};
 use crate::manifest::{FileEntry, Manifest, Storage};
 use crate::object::{Ends, ObjectResult};
 use crate::seal::Digest;
@@ -13,6 +16,8 @@ use crate::shelf::Shelf;
 pub(crate) struct Parent {
     files: Vec<FileEntry>,
     packs: Vec<Pack>,
+    /// Packs that cannot be relied on: what they hold is stored again.
+    lost: HashSet<PackId>,
     fingerprints: FingerprintsReader,
     extents: ExtentsReader,
     extent: Option<Extent>,
@@ -29,14 +34,26 @@ pub(crate) struct ParentBlock {
 }
 
 impl Parent {
-    pub(crate) async fn open(shelf: &Shelf, manifest: &Manifest) -> Result<Self> {
+    /// `known` are the keys of objects that a verification found damaged.
+    pub(crate) async fn open(
+        shelf: &Shelf,
+        keys: &ShardKeys,
+        manifest: &Manifest,
+        known: &HashSet<String>,
+    ) -> Result<Self> {
         let Storage::Blocks { files, extents, fingerprints, .. } = &manifest.storage else {
             return Err(Fault::failed("store an increment: the parent is not in this repository"));
         };
         let blocks: Vec<u64> = files.iter().map(|file| blocks_of(file.size)).collect();
         let total = blocks.iter().sum();
         let extents = Extents::open(shelf, extents, Ends::Tail).await?;
+        let stored: HashMap<String, u64> = shelf.list(&keys.packs()).await?.into_iter().collect();
+        let is_lost = |pack: &&Pack| {
+            let key = keys.pack(pack.id);
+            stored.get(&key) != Some(&pack.size) || known.contains(&key)
+        };
         Ok(Self {
+            lost: extents.packs.iter().filter(is_lost).map(|pack| pack.id).collect(),
             files: files.clone(),
             fingerprints: FingerprintsReader::open(shelf, fingerprints, total, Ends::Tail).await?,
             extents: extents.read(blocks),
@@ -51,6 +68,11 @@ impl Parent {
         &self.packs
     }
 
+    /// How many packs cannot be relied on.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.len() as u64
+    }
+
     /// Goes to the file of this path, past all files before it in order. `None` if there is none.
     pub(crate) fn seek(&mut self, path: &str) -> ObjectResult<Option<FileEntry>> {
         while let Some(file) = self.files.get(self.file) {
@@ -63,8 +85,19 @@ impl Parent {
         Ok(None)
     }
 
+    /// As [`Parent::next`]; `None` also for a block whose pack cannot be relied on.
+    pub(crate) fn next_sound(&mut self) -> ObjectResult<Option<ParentBlock>> {
+        let next = self.next()?;
+        Ok(next.filter(|block| match block.place {
+            Place::Zero => true,
+            Place::Pack { pack, .. } => {
+                self.packs.get(pack as usize).is_some_and(|pack| !self.lost.contains(&pack.id))
+            }
+        }))
+    }
+
     /// The next block of the file that [`Parent::seek`] found; `None` after its last.
-    pub(crate) fn next(&mut self) -> ObjectResult<Option<ParentBlock>> {
+    fn next(&mut self) -> ObjectResult<Option<ParentBlock>> {
         let Some(file) = self.files.get(self.file) else { return Ok(None) };
         if self.block == blocks_of(file.size) {
             return Ok(None);

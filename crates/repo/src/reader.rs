@@ -5,13 +5,15 @@ use std::path::Path;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::identity::Adopted;
 use backstop_model::ids::BackupId;
+use chrono::{DateTime, Utc};
 
 use crate::log::{Log, State};
 use crate::object::{Expected, ObjectFault, ObjectKind};
 use crate::restore::Restore;
 use crate::verify::Verify;
 use crate::{
-    CatalogEntry, Condemned, Depth, Holder, Manifest, OnProgress, RestoreOptions, Restored, VerifyReport,
+    CatalogEntry, Condemned, Depth, Found, Holder, Manifest, OnProgress, RestoreOptions, Restored,
+    VerifyReport, claim, found,
 };
 
 /// Reads one shard. Cannot write, and needs read access only.
@@ -110,6 +112,32 @@ impl Reader {
     /// Only what kept it from looking.
     pub async fn verify(&self, depth: Depth, progress: OnProgress<'_>) -> Result<VerifyReport> {
         Verify::new(self, depth, progress).run().await
+    }
+
+    /// What verifications found damaged, as far as it was written down and no later one found it whole.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn found(&self) -> Result<Found> {
+        found::read(&self.log.shelf, &self.log.keys.found()).await
+    }
+
+    /// Writes down what a verification found, for everybody: damage that it could not see, since it read no content, stands. Needs write
+    /// access, and no claim.
+    ///
+    /// # Errors
+    /// The store's; [`Kind::Denied`] for who may only read.
+    pub async fn note(&self, report: &VerifyReport, depth: Depth, at: DateTime<Utc>) -> Result<Found> {
+        found::note(&self.log.shelf, &self.log.keys.found(), &report.damaged, depth, at).await
+    }
+
+    /// Ok if the newest entry of the log is there and can be read: then the newest backup is known.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when it cannot be read, or when the log once was longer.
+    pub async fn ends_well(&self) -> Result<()> {
+        let newest = self.log.newest().await?;
+        claim::complete(&self.log, newest.map_or(0, |entry| entry.number)).await
     }
 
     async fn state(&self) -> Result<Option<State>> {

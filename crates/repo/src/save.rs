@@ -3,7 +3,7 @@
 //! Memory is bounded by what may be under way: one pack being filled, one waiting, [`ENCODERS`] being encoded
 //! (16 MiB plain each), [`UPLOADS`] being uploaded (at most as much again each), and some index frames.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,6 +41,8 @@ pub(crate) struct Save<'a> {
     pub(crate) attempt: u64,
     /// The number of its first pack.
     pub(crate) first_pack: u64,
+    /// Keys of objects that a verification found damaged.
+    pub(crate) known: &'a HashSet<String>,
 }
 
 /// A tree whose data and index are stored.
@@ -49,6 +51,8 @@ pub(crate) struct Saved {
     pub(crate) storage: Storage,
     pub(crate) data_bytes: u64,
     pub(crate) changed_bytes: u64,
+    /// Packs of the parent that cannot be relied on: what they held was stored again.
+    pub(crate) lost_packs: u64,
     /// Every object that was written for it.
     pub(crate) objects: Vec<ObjectRef>,
 }
@@ -64,6 +68,11 @@ impl Save<'_> {
         let (files, directories) = crate::tree::checked(tree)?;
         let total = files.iter().map(|file| file.size).sum();
         let counters = Arc::new(Counters::default());
+        let parent = match parent {
+            Some(manifest) => Some(Parent::open(self.shelf, self.keys, manifest, self.known).await?),
+            None => None,
+        };
+        let lost_packs = parent.as_ref().map_or(0, Parent::lost);
         let work = self.work(files.clone(), parent, counters.clone());
         let (objects, extents, fingerprints) = report(work, &counters, total, progress).await?;
         let storage = Storage::Blocks {
@@ -76,19 +85,15 @@ impl Save<'_> {
             fingerprints,
         };
         let changed_bytes = counters.changed.load(Ordering::Relaxed);
-        Ok(Saved { storage, data_bytes: total, changed_bytes, objects })
+        Ok(Saved { storage, data_bytes: total, changed_bytes, lost_packs, objects })
     }
 
     async fn work(
         &self,
         files: Vec<TreeFile>,
-        parent: Option<&Manifest>,
+        parent: Option<Parent>,
         counters: Arc<Counters>,
     ) -> Result<(Vec<ObjectRef>, ObjectRef, ObjectRef)> {
-        let parent = match parent {
-            Some(manifest) => Some(Parent::open(self.shelf, manifest).await?),
-            None => None,
-        };
         let known: Vec<Pack> = parent.as_ref().map(|parent| parent.packs().to_vec()).unwrap_or_default();
         let key = |part| self.keys.backup(self.claim, self.attempt, part);
         let (extents_key, fingerprints_key) = (key("extents"), key("fingerprints"));

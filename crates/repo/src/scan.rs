@@ -106,7 +106,7 @@ impl Scan {
         let (mut data, mut changed) = (0, 0);
         for block in 0..total {
             let before = match &mut self.parent {
-                Some(parent) if block < wanted.common => parent.next()?,
+                Some(parent) if block < wanted.common => parent.next_sound()?,
                 _ => None,
             };
             let in_changed = wanted.changed.as_ref().is_none_or(|ranges| within(ranges, &mut changed, block));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backstop_model::fault::{Context, Kind, Result};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use object_store::buffered::BufWriter;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
@@ -175,6 +176,12 @@ impl Shelf {
             Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(fault("look at", key, &error)),
         }
+    }
+
+    /// When an object was stored, by the store's clock.
+    pub(crate) async fn stored_at(&self, key: &str) -> Result<DateTime<Utc>> {
+        let meta = self.store.head(&path(key)).await;
+        meta.map(|meta| meta.last_modified).map_err(|error| fault("look at", key, &error))
     }
 
     /// Removes an object. One that is gone is no error.

@@ -18,7 +18,7 @@ pub(crate) async fn plan(writer: &Writer, now: DateTime<Utc>, grace: Duration) -
     let log = &writer.reader.log;
     let newest = log.newest().await?.ok_or_else(|| Fault::failed("plan a sweep: the shard has no log"))?;
     let (over, kept): (Vec<&Condemned>, Vec<&Condemned>) =
-        newest.state.condemned.iter().partition(|condemned| is_over(condemned, now, grace));
+        newest.state.condemned.iter().partition(|condemned| is_over(condemned.at, now, grace));
     let mut needed = HashSet::new();
     for entry in newest.state.backups.iter().chain(kept.iter().map(|condemned| &condemned.entry)) {
         needed.extend(needs(&writer.reader, entry).await?);
@@ -39,8 +39,9 @@ pub(crate) async fn plan(writer: &Writer, now: DateTime<Utc>, grace: Duration) -
     })
 }
 
-fn is_over(condemned: &Condemned, now: DateTime<Utc>, grace: Duration) -> bool {
-    (now - condemned.at).to_std().is_ok_and(|age| age >= grace)
+/// True if the grace of what was deleted `at` is over.
+pub(crate) fn is_over(at: DateTime<Utc>, now: DateTime<Utc>, grace: Duration) -> bool {
+    (now - at).to_std().is_ok_and(|age| age >= grace)
 }
 
 fn id(entry: &CatalogEntry) -> BackupId {

@@ -1,6 +1,5 @@
 //! Writing to one shard, under its claim.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backstop_model::backup::{BackupFacts, Lineage, Sizes};
@@ -11,12 +10,12 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::claim::Life;
-use crate::log::{Claim, Event, Log, State};
-use crate::object::ObjectKind;
+use crate::log::{Claim, Event, State};
+use crate::object::{ObjectFault, ObjectKind};
 use crate::save::{Save, Saved};
 use crate::{
-    ArchivePrunePlan, ArchiveReader, CatalogEntry, Condemned, Manifest, ObjectRef, OnProgress, Reader,
-    Storage, SweepPlan, Swept, Tree, archive, sweep,
+    ArchivePrunePlan, ArchiveReader, ArchiveView, CatalogEntry, Condemned, Manifest, ObjectRef, OnProgress,
+    Reader, Storage, SweepPlan, Swept, Tree, archive, clock, sweep,
 };
 
 /// Objects that are looked at together before a commit.
@@ -45,6 +44,11 @@ impl Stored {
         &self.saved.storage
     }
 
+    /// How many packs of the parent are missing or damaged: what they held was stored again.
+    pub fn lost_packs(&self) -> u64 {
+        self.saved.lost_packs
+    }
+
     /// How much it is. `stored_bytes` lacks the manifest, which is written by the commit.
     pub fn sizes(&self) -> Sizes {
         Sizes {
@@ -65,20 +69,31 @@ impl Writer {
         &self.reader
     }
 
-    /// The manifest of the newest backup of the same server and volume: the parent of an increment.
+    /// The manifest of the newest backup of the same server and volume that can be built upon: the parent of an increment. One whose
+    /// manifest or index is damaged is passed over.
     ///
     /// # Errors
-    /// As [`Reader::manifest`].
+    /// The store's.
     pub async fn newest_of(&self, lineage: &Lineage) -> Result<Option<Manifest>> {
         let same = |entry: &&CatalogEntry| {
             let other = &entry.facts.lineage;
             other.server_uuid == lineage.server_uuid && other.volume == lineage.volume
         };
+        let found = self.reader.found().await?;
         let catalog = self.reader.catalog().await?;
-        match catalog.iter().rev().find(same) {
-            None => Ok(None),
-            Some(entry) => Ok(Some(self.reader.manifest_of(entry).await?)),
+        for entry in catalog.iter().rev().filter(same) {
+            let base = entry.manifest.key.strip_suffix("manifest").unwrap_or(&entry.manifest.key);
+            let known = found.damaged.iter().any(|damage| damage.object.starts_with(base));
+            if known || found.more_backups.contains(&entry.facts.backup_id) {
+                continue;
+            }
+            match self.reader.manifest_of(entry).await {
+                Ok(manifest) => return Ok(Some(manifest)),
+                Err(ObjectFault::Store(fault)) => return Err(fault),
+                Err(fault) => tracing::warn!("{}: another backup is built upon", Fault::from(fault)),
+            }
         }
+        Ok(None)
     }
 
     /// Stores a tree: all of it, or what differs from the parent. Nothing is visible before the commit.
@@ -93,12 +108,15 @@ impl Writer {
         progress: OnProgress<'_>,
     ) -> Result<Stored> {
         self.attempts += 1;
+        let found = self.reader.found().await?;
+        let known = found.damaged.into_iter().map(|damage| damage.object).collect();
         let save = Save {
             shelf: &self.reader.log.shelf,
             keys: &self.reader.log.keys,
             claim: self.claim.number,
             attempt: self.attempts,
             first_pack: self.packs,
+            known: &known,
         };
         // Numbers of packs are not used twice, whatever becomes of this attempt.
         self.packs += 1 << 32;
@@ -117,6 +135,7 @@ impl Writer {
             storage: Storage::Ebs { snapshot_ids, region },
             data_bytes: sizes.data_bytes,
             changed_bytes: sizes.changed_bytes,
+            lost_packs: 0,
             objects: Vec::new(),
         };
         Stored { saved, parent: None, attempt: self.attempts }
@@ -207,6 +226,50 @@ impl Writer {
         .await
     }
 
+    /// The store's time, by which everything is deleted that is deleted by time. `here` is the time by the clock of this host.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the two differ by more than five minutes, or the entry of the log before this claim is of a later time.
+    pub async fn agreed_time(&self, here: DateTime<Utc>) -> Result<DateTime<Utc>> {
+        let store = self.life.arrival().await?;
+        let last = match self.reader.log.entry(self.claim.number - 1).await {
+            Ok(entry) => Some(entry.at),
+            Err(ObjectFault::Store(fault)) => return Err(fault),
+            Err(_) => None,
+        };
+        clock::agreed(here, store, last)
+    }
+
+    /// Takes back the deletion of backups whose grace is not over.
+    ///
+    /// # Errors
+    /// [`Kind::NotRecoverable`] when one of them was not deleted, or not within the grace; none is taken back then.
+    pub async fn undo(&mut self, ids: &[BackupId], now: DateTime<Utc>, grace: Duration) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let shard = &self.reader.log.shard;
+        self.append(Event::Undo { backups: ids.to_vec() }, &|state| {
+            for id in ids {
+                let refuse = |why: &str| {
+                    let message = format!("take back the deletion of backup {id} of shard {shard}: {why}");
+                    Fault::new(Kind::NotRecoverable, message)
+                };
+                let at = state.condemned.iter().position(|other| other.entry.facts.backup_id == *id);
+                let at = at.ok_or_else(|| refuse("it is not among those that were deleted"))?;
+                if sweep::is_over(state.condemned[at].at, now, grace) {
+                    return Err(refuse("its grace is over, and its data may be gone"));
+                }
+                let entry = state.condemned.remove(at).entry;
+                // In the order they were committed: a claim's number is in the name of its manifest.
+                let after = state.backups.partition_point(|other| other.manifest.key < entry.manifest.key);
+                state.backups.insert(after, entry);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// What could be removed: objects that neither a backup nor one condemned less than `grace` ago needs.
     ///
     /// # Errors
@@ -224,19 +287,12 @@ impl Writer {
         sweep::sweep(self, plan).await
     }
 
-    /// What pruning the archive would do: `drop` are the numbers of the pieces that nobody needs. Objects go when they were dropped longer
-    /// ago than `grace`, for a recovery that is reading them right now. The archiver goes on meanwhile.
+    /// One look at the archive, from which a plan to prune it is made.
     ///
     /// # Errors
     /// The store's.
-    pub async fn archive_prune_plan(
-        &self,
-        drop: &BTreeSet<u64>,
-        now: DateTime<Utc>,
-        grace: Duration,
-    ) -> Result<ArchivePrunePlan> {
-        let (reader, claims) = self.archive();
-        archive::prune_plan(&reader, &claims, drop, now, grace).await
+    pub async fn archive_view(&self) -> Result<ArchiveView> {
+        ArchiveView::read(&self.archive(), self.reader.log.held.as_ref()).await
     }
 
     /// Does what the plan says.
@@ -245,14 +301,12 @@ impl Writer {
     /// [`Kind::Held`] when another has claimed the shard since, or prunes.
     pub async fn prune_archive(&self, plan: ArchivePrunePlan) -> Result<()> {
         self.reader.log.still_held(self.claim.number).await?;
-        archive::prune(&self.archive().0, plan).await
+        archive::prune(&self.archive(), self.reader.log.held.as_ref(), plan).await
     }
 
-    fn archive(&self) -> (ArchiveReader, Log) {
+    fn archive(&self) -> ArchiveReader {
         let log = &self.reader.log;
-        let keys = log.keys.archive();
-        let claims = Log { keys: keys.claims(), ..log.clone() };
-        (ArchiveReader::new(log.shelf.clone(), keys, log.shard.clone()), claims)
+        ArchiveReader::new(log.shelf.clone(), log.keys.archive(), log.shard.clone())
     }
 
     /// Gives the shard back.

@@ -337,19 +337,28 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     let hour = std::time::Duration::from_secs(3600);
     let now = DateTime::from_timestamp(1_795_100_000, 0).unwrap();
     let writer = repository.claim(&shard(), "prune").await.unwrap();
-    let plan = writer.archive_prune_plan(&drop, now, hour).await.unwrap();
+    let plan = writer.archive_view().await.unwrap().plan(&drop, now, hour);
     assert_eq!(plan.objects, [], "{:?}", plan.objects);
     assert_eq!(repository.archive(&shard()).contents().await.unwrap().segments.len(), 301, "only a plan");
     writer.prune_archive(plan).await.unwrap();
     let left = repository.archive(&shard()).contents().await.unwrap();
     assert_eq!(left.segments, all[150..]);
+    // It can be taken back, until the grace is over.
+    let late = writer.archive_view().await.unwrap().undo_plan(now + chrono::TimeDelta::hours(2), hour);
+    assert_eq!(late, Default::default());
+    let back = writer.archive_view().await.unwrap().undo_plan(now, hour);
+    assert_eq!(back.segments, drop);
+    writer.prune_archive(back).await.unwrap();
+    assert_eq!(repository.archive(&shard()).contents().await.unwrap().segments, all);
+    let again = writer.archive_view().await.unwrap().plan(&drop, now, hour);
+    writer.prune_archive(again).await.unwrap();
     // Whoever reads a dropped piece right now still can.
     let mut bytes = Vec::new();
     reader.open(&all[0]).await.unwrap().read_to_end(&mut bytes).await.unwrap();
     let later = now + chrono::TimeDelta::hours(2);
-    let plan = writer.archive_prune_plan(&Default::default(), later, hour).await.unwrap();
-    // The objects of what was dropped, and the index that named nothing else.
-    assert_eq!(plan.objects.len(), 151, "{:?}", plan.objects);
+    let plan = writer.archive_view().await.unwrap().plan(&Default::default(), later, hour);
+    // The objects of what was dropped, the index that named nothing else, and the horizons before this one.
+    assert_eq!(plan.objects.len(), 153, "{:?}", plan.objects);
     writer.prune_archive(plan).await.unwrap();
     // The archiver went on meanwhile, and everything that is left is sound.
     seal(&archiver, 301, 302, 200).await;
@@ -358,7 +367,7 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     assert_eq!((report.damaged, report.segments), (vec![], 151));
     let left = repository.archive(&shard()).contents().await.unwrap();
     assert_eq!((left.held(1), left.lines.len()), (Some(set("A:1-302")), 1));
-    let plan = writer.archive_prune_plan(&Default::default(), later, hour).await.unwrap();
+    let plan = writer.archive_view().await.unwrap().plan(&Default::default(), later, hour);
     assert_eq!(plan.objects.len(), 1, "the horizon before this one: {:?}", plan.objects);
     writer.release().await.unwrap();
 }
@@ -417,5 +426,72 @@ async fn an_entry_that_the_store_took_and_lost_is_noticed_and_put_again() {
         writer.seal_tail().await.unwrap();
         assert_eq!(file(&repository.archive(&shard())).await.len(), 1200);
         assert_eq!(writer.lost().await.unwrap().len(), 0, "what was replaced is not lost");
+    }
+}
+
+/// What reading its content shows to be damaged is damaged to everybody, until it is found whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_was_found_is_known_to_readers() {
+    let dir = support::scratch();
+    let location = support::location(dir.path());
+    let repository = Repository::open(&location, None).await.unwrap();
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    seal(&writer, 1, 2, 5000).await;
+    seal(&writer, 3, 4, 5000).await;
+    let reader = repository.archive(&shard());
+    let object = reader.contents().await.unwrap().segments[0].object.clone();
+    let whole = std::fs::read(dir.path().join(&object)).unwrap();
+    let mut bytes = whole.clone();
+    bytes[4000] ^= 4;
+    std::fs::write(dir.path().join(&object), bytes).unwrap();
+    let at = DateTime::UNIX_EPOCH;
+    for (depth, lost) in [(Depth::Objects, ""), (Depth::Content, "A:1-2"), (Depth::Objects, "A:1-2")] {
+        let report = reader.verify(depth, &|_| {}).await.unwrap();
+        reader.note(&report, depth, at).await.unwrap();
+        assert_eq!(reader.checked().await.unwrap().lost(1), set(lost), "{depth:?}");
+    }
+    std::fs::write(dir.path().join(&object), whole).unwrap();
+    let report = reader.verify(Depth::Content, &|_| {}).await.unwrap();
+    assert!(reader.note(&report, Depth::Content, at).await.unwrap().is_empty());
+    assert!(reader.checked().await.unwrap().lost(1).is_empty());
+}
+
+/// A piece that was lost is stored again in its place, also after the journal was rolled up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_piece_is_stored_again_in_its_place() {
+    let dir = support::scratch();
+    let location = support::location(dir.path());
+    let repository = Repository::open(&location, None).await.unwrap();
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    for number in 1..=3 {
+        seal(&writer, number, number, 200).await;
+    }
+    let reader = repository.archive(&shard());
+    let before = reader.contents().await.unwrap();
+    std::fs::remove_file(dir.path().join(&before.segments[1].object)).unwrap();
+    writer.release().await.unwrap();
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let lost = writer.lost_pieces().await.unwrap();
+    let (segment, bytes) = piece(2, 2, 200);
+    assert_eq!(
+        lost.iter().map(|lost| lost.segment().clone()).collect::<Vec<_>>(),
+        std::slice::from_ref(&segment)
+    );
+    let path = dir.path().join("again");
+    std::fs::write(&path, &bytes[1..]).unwrap();
+    assert!(writer.seal_again(&lost[0], &segment, &path).await.is_err(), "others than it was");
+    std::fs::write(&path, &bytes).unwrap();
+    writer.seal_again(&lost[0], &segment, &path).await.unwrap();
+    assert!(writer.lost_pieces().await.unwrap().is_empty());
+    for number in 4..=140 {
+        seal(&writer, number, number, 200).await;
+        if matches!(number, 4 | 140) {
+            let fresh = Repository::open(&location, None).await.unwrap().archive(&shard());
+            let contents = fresh.contents().await.unwrap();
+            assert_eq!(contents, writer.contents().await, "{number}");
+            assert_eq!((contents.segments[1].number, contents.damaged), (before.segments[1].number, vec![]));
+            assert!(file(&fresh).await == piece(1, number, 200).1, "{number}");
+            assert_eq!(fresh.verify(Depth::Content, &|_| {}).await.unwrap().damaged, []);
+        }
     }
 }

@@ -341,3 +341,39 @@ async fn the_log_keeps_its_newest_entries_only() {
     assert_eq!(bench.reader().catalog().await.unwrap(), [entry]);
     assert!(bench.reader().verify(Depth::Objects, &|_| {}).await.unwrap().damaged.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_is_taken_back_within_its_grace_only() {
+    let bench = Bench::on(Arc::new(Strange::honest())).await;
+    let (first, second) = (bench.backup(&sample(), None).await, bench.backup(&sample(), None).await);
+    let ids = [first.facts.backup_id.clone()];
+    let mut writer = bench.claim().await;
+    writer.condemn(&ids, at(0)).await.unwrap();
+    let late = writer.undo(&ids, at(3600), HOUR).await.unwrap_err();
+    assert_eq!(late.kind, Kind::NotRecoverable, "{late}");
+    writer.undo(&ids, at(3599), HOUR).await.unwrap();
+    assert_eq!(
+        bench.reader().catalog().await.unwrap(),
+        [first.clone(), second],
+        "in the order they were made"
+    );
+    assert!(writer.sweep_plan(at(9999), HOUR).await.unwrap().backups.is_empty());
+    assert_eq!(writer.undo(&ids, at(1), HOUR).await.unwrap_err().kind, Kind::NotRecoverable);
+    writer.release().await.unwrap();
+    bench.restored(&first.facts.backup_id).await;
+}
+
+/// The store's clock is right and this host's is not, or the other way round: neither deletes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_the_store_does_not_agree_to_is_refused() {
+    let bench = Bench::on(Arc::new(Strange::honest())).await;
+    let writer = bench.claim().await;
+    #[allow(clippy::disallowed_methods)]
+    let here = chrono::Utc::now();
+    writer.agreed_time(here).await.unwrap();
+    for days in [-40, 40] {
+        let fault = writer.agreed_time(here + chrono::TimeDelta::days(days)).await.unwrap_err();
+        assert_eq!(fault.kind, Kind::Refused, "{fault}");
+    }
+    writer.release().await.unwrap();
+}

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod member;
 pub mod program;
 pub mod shard;
+pub mod shifted;
 pub mod slots;
 pub mod snapshots;
 pub mod tables;

@@ -47,6 +47,7 @@ async fn back_up(shard: &Shard, repository: &Repository) -> BackupReport {
         shard: &"orders".parse().unwrap(),
         kind: BackupKind::OnDemand,
         occasion: None,
+        full: false,
         choice: &choice,
         instances: &instances,
         schemas: &Primaries::new(Connector::new(&shard.credentials())),

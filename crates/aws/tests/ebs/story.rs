@@ -23,9 +23,10 @@ use backstop_model::report::{BackupReport, PruneReport, VolumeState};
 use backstop_model::retention::Retention;
 use backstop_model::settings::{ProviderWish, VolumeHint};
 use backstop_model::topology::{Locking, SourceRules, choose_source};
-use backstop_repo::{Location, Repository, Storage};
+use backstop_repo::{Repository, Storage};
 use backstop_testkit::Layout;
 use backstop_testkit::ec2::Completion;
+use backstop_testkit::shifted::Shifted;
 use backstop_testkit::snapshots::world;
 use chrono::{DateTime, Utc};
 
@@ -57,16 +58,16 @@ fn hours_later(hours: u64) -> World {
 struct Fleet {
     host: Host,
     repository: Repository,
+    store: Arc<Shifted>,
     shard: ShardName,
 }
 
 impl Fleet {
     async fn start() -> Self {
         let host = Host::start(Layout::single()).await;
-        let location =
-            Location::new(format!("file://{}", host.shard.base().join("repository").display())).or_new();
-        let repository = Repository::open(&location, None).await.unwrap();
-        Self { host, repository, shard: "orders".parse().unwrap() }
+        let store = Arc::new(Shifted::default());
+        let repository = Repository::on(store.clone(), None).await.unwrap();
+        Self { host, repository, store, shard: "orders".parse().unwrap() }
     }
 
     async fn back_up(&self, waits: Waits) -> Result<BackupReport> {
@@ -89,6 +90,7 @@ impl Fleet {
             shard: &self.shard,
             kind: BackupKind::Scheduled,
             occasion: None,
+            full: false,
             choice: &choice,
             instances: &instances,
             schemas: &Primaries::new(Connector::new(&self.host.shard.credentials())),
@@ -105,12 +107,14 @@ impl Fleet {
 
     async fn prune(&self, hours: u64) -> Result<PruneReport> {
         let world = hours_later(hours);
+        self.store.set_ahead(Duration::from_secs(hours * 3600));
         let keep_one = Retention { keep_all: Duration::ZERO, daily: 1, weekly: 0, monthly: 0, binlogs: None };
         let story = Prune {
             shard: &self.shard,
             retention: Some(&keep_one),
             repository: &self.repository,
             volumes: &self.shelf(world.clone()).await,
+            yes_really: false,
             provider: ProviderWish::Ebs,
             world: &world,
         };

@@ -23,7 +23,7 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Ended>
         KindArg::Scheduled => BackupKind::Scheduled,
         KindArg::OnDemand => BackupKind::OnDemand,
     };
-    output.report(&perform(app, &args.shard, kind).await?);
+    output.report(&perform(app, &args.shard, kind, args.full).await?);
     Ok(Ended::Well)
 }
 
@@ -31,7 +31,7 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Ended>
 ///
 /// # Errors
 /// As [`backup::backup`]; when no member may be backed up.
-pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<BackupReport> {
+pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind, full: bool) -> Result<BackupReport> {
     let settings = app.shard(shard)?;
     let topology = app.topology(settings)?;
     let repository = app.world.unless_stopped(app.repository_or_new()).await?;
@@ -50,6 +50,7 @@ pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind) -> Result<B
         shard,
         kind,
         occasion: None,
+        full,
         choice: &choice,
         instances: &*instances,
         schemas: &app.primaries(settings)?,

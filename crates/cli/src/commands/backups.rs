@@ -66,5 +66,9 @@ fn row(app: &App, entry: &CatalogEntry, stand: &Stand) -> BackupRow {
         app.world.reporter.notice(&format!("backup {}: {why}", entry.facts.backup_id));
     }
     let report = BackupReport { ebs: stand.ebs.clone(), ..report(entry) };
-    BackupRow { report, state: stand.standing.state() }
+    let damage = match &stand.standing {
+        Standing::Lost(why) => Some(why.clone()),
+        _ => None,
+    };
+    BackupRow { report, state: stand.standing.state(), damage }
 }

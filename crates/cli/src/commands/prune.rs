@@ -24,10 +24,15 @@ pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<Ended> 
             retention: settings.retention.as_ref(),
             repository: &repository,
             volumes: &app.volumes(&shard),
+            yes_really: args.yes_really,
             provider: settings.snapshot.provider,
             world: &app.world,
         };
-        let report = if args.apply { prune::prune(&story).await } else { prune::plan(&story).await };
+        let report = match &args.undo {
+            Some(ids) => prune::undo(&story, ids).await,
+            None if args.apply => prune::prune(&story).await,
+            None => prune::plan(&story).await,
+        };
         shards.push(report.map_err(|fault| fault.during(format_args!("prune shard {shard}")))?);
     }
     output.report(&PruneReports { shards });

@@ -64,6 +64,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth)
     let progress = |progress: Progress| app.world.reporter.progress(progress);
     let reader = repository.reader(&shard);
     let found = reader.verify(depth, &progress).await?;
+    note(app, &shard, reader.note(&found, depth, app.world.clock.now()).await);
     let kept = kept_elsewhere(app, &reader, &shard).await?;
     let sound = found.sound();
     let state = |id: &BackupId| match kept.iter().find(|(kept, _)| kept == id) {
@@ -80,6 +81,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth)
         moments: None,
     });
     let archive = repository.archive(&shard).verify(depth, &progress).await?;
+    note(app, &shard, repository.archive(&shard).note(&archive, depth, app.world.clock.now()).await);
     let pieces = archive.damaged.into_iter().map(piece);
     Ok(ShardVerified {
         shard,
@@ -93,6 +95,15 @@ async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth)
         unreferenced: found.unreferenced,
         segments: archive.segments,
     })
+}
+
+/// Who may only read verifies too, but nobody else learns of it.
+fn note<T>(app: &App, shard: &ShardName, noted: Result<T>) {
+    if let Err(fault) = noted {
+        app.world.reporter.notice(&format!(
+            "what was found of shard {shard} is not written down, so `status`, `plan` and `backups` do not know of it: {fault}"
+        ));
+    }
 }
 
 fn piece(damage: ArchiveDamage) -> DamagedObject {

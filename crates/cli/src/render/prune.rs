@@ -44,6 +44,11 @@ fn shard(report: &PruneReport, page: &mut Page) {
         true => format!("Shard {}: deleted {}", report.shard, human::count(deleted, "backup")),
     };
     page.line(page.paint.strong(&title));
+    if !report.undone.is_empty() {
+        let back: Vec<&str> = report.undone.iter().map(|id| id.as_str()).collect();
+        page.line(format!("  taken back: {}", back.join(", ")));
+        page.line("  the next prune deletes them again, unless the retention rules are changed");
+    }
     if report.archive.forgotten + report.archive.kept > 0 {
         page.line(format!("  {}", archive(report)));
     }
@@ -52,6 +57,15 @@ fn shard(report: &PruneReport, page: &mut Page) {
         return;
     }
     page.table(&["  BACKUP", "TAKEN AT", "", "WHY"], report.backups.iter().map(row).collect());
+    for each in &report.condemned {
+        page.line(format!(
+            "  {} was deleted at {}; `backstop prune {} --undo` takes that back until {}",
+            each.backup_id,
+            human::moment(each.deleted_at),
+            report.shard,
+            human::moment(each.until)
+        ));
+    }
     if report.applied {
         let (objects, bytes) =
             (human::count(report.removed_objects, "object"), human::bytes(report.freed_bytes));

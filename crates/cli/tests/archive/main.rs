@@ -13,6 +13,7 @@ mod host;
 mod identical;
 mod kills;
 mod known;
+mod lost;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../hardship/program.rs"]
 mod program;

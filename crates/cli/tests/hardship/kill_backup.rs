@@ -81,7 +81,7 @@ async fn with_btrfs_frozen_both_ways_and_then_pruned() {
 
 /// Kills a prune that deletes all backups but the newest.
 async fn pruning_survives(shard: &Shard, backstop: &Backstop, point: &str) {
-    const PRUNE: &str = "prune orders --apply --set shards.orders.retention.daily=1";
+    const PRUNE: &str = "prune orders --apply --yes-really --set shards.orders.retention.daily=1";
     let newest = backstop.json("backup orders").await["backup_id"].as_str().unwrap().to_owned();
     let before = backstop.backups().await;
     assert!(before.len() > 1 && before[0] == newest, "{before:?}");

@@ -12,7 +12,7 @@ use crate::program::Backstop;
 use crate::rebuilt::Rebuilt;
 
 const BACKUP: &str = "backup orders";
-const PRUNE: &str = "prune orders --apply --set shards.orders.retention.daily=1";
+const PRUNE: &str = "prune orders --apply --yes-really --set shards.orders.retention.daily=1";
 /// After so many kills a whole backup must succeed, and leave nothing.
 const WHOLE: usize = 5;
 

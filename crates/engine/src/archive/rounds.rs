@@ -10,6 +10,7 @@ use backstop_model::ids::{Endpoint, ServerUuid};
 use backstop_model::report::{ArchivedFork, ArchivedGap};
 use backstop_model::topology::{Member, current_primary};
 
+use super::again;
 use super::reused::{self, Parted};
 use super::source::{Identity, Source};
 use super::stream::{Ended, Reader};
@@ -130,6 +131,7 @@ async fn round(
     let from = wanted(a, &members, current, state.report.source.as_ref())?;
     let source = Source::open(&from, a.credentials).await?;
     source.refuse_plain_text(a.encryption, &from)?;
+    again::again(a, &from, identity(a, &members), &mut state.gone).await?;
     match decide(state, &members, &from, &source)? {
         Decision::Behind(lacks) => {
             let what = format!("archive from {}: it has yet to replicate {lacks}", from.endpoint);

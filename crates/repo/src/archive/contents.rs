@@ -27,6 +27,8 @@ pub(crate) struct Contents {
     pub(crate) entries: BTreeMap<u64, StoredEntry>,
     /// The entries that each index covers.
     pub(crate) spans: Vec<(u64, u64)>,
+    /// The indexes.
+    pub(crate) rolled: Vec<Arc<Index>>,
     /// The highest number that was given.
     pub(crate) newest: u64,
     pub(crate) horizon: Horizon,
@@ -45,11 +47,6 @@ struct Read {
 }
 
 impl Memory {
-    /// The indexes that were read.
-    pub(super) fn indexes(&self) -> BTreeMap<(u64, u64), Arc<Index>> {
-        self.with(|read| read.indexes.clone())
-    }
-
     fn with<T>(&self, work: impl FnOnce(&mut Read) -> T) -> T {
         // Each change is complete before anything can panic.
         work(&mut self.read.lock().unwrap_or_else(PoisonError::into_inner))
@@ -57,26 +54,33 @@ impl Memory {
 }
 
 /// Reads an archive. Objects that are replaced meanwhile are followed to what replaces them.
+///
+/// The lists are asked for in this order, one after the other, since each of them takes the place of what was in the one before: what is
+/// not in the journal any more is in an index that is there by then, and an index that is gone is in the horizon.
 pub(crate) async fn read(journal: &Journal, memory: &Memory) -> Result<Contents> {
     let mut last = None;
-    for attempt in 0..ATTEMPTS {
+    for attempt in 1..=ATTEMPTS {
         // First: what it tells of is stored before it, so what is listed later holds at least that.
         let alive = alive(journal).await?;
-        let (indexes, numbers, horizon) =
-            futures::try_join!(spans(journal), journal.numbers(), super::roll::horizon(journal))?;
+        let numbers = journal.numbers().await?;
+        let spans = spans(journal).await?;
+        let horizon = super::roll::horizon(journal).await?;
         let mut gone = BTreeSet::new();
-        let (found, damaged) = entries(journal, memory, &numbers, &mut gone).await?;
-        let (rolled, broken) = rolled(journal, memory, &indexes, &mut gone).await?;
-        // Seen twice in a list and not there: then it is lost, not replaced.
-        if !gone.is_empty() && last.as_ref() != Some(&gone) && attempt + 1 < ATTEMPTS {
-            last = Some(gone);
-            continue;
-        }
-        let mut contents = Contents { entries: found, horizon, ..Contents::default() };
+        let (entries, damaged) = entries(journal, memory, &numbers, &mut gone).await?;
+        let (rolled, broken) = rolled(journal, memory, &spans, &mut gone).await?;
+        let mut contents = Contents { entries, spans, rolled, horizon, ..Contents::default() };
         contents.archive.alive = alive;
         contents.archive.damaged = [damaged, broken].concat();
-        contents.put_together(journal, &rolled, &indexes, &numbers);
-        return Ok(contents);
+        let is_gone = |number: u64| gone.contains(&journal.keys.entry(number));
+        let twice = last.as_ref().is_some_and(|(before, _)| *before == gone);
+        let missing = contents.put_together(journal, &numbers, &|number| twice && is_gone(number));
+        // Seen twice in a list and not there, or missing twice: then it is lost, not replaced.
+        let found = (gone, missing);
+        let sound = found.0.is_empty() && found.1.is_empty();
+        if sound || last.as_ref() == Some(&found) || attempt == ATTEMPTS {
+            return Ok(contents);
+        }
+        last = Some(found);
     }
     Ok(Contents::default())
 }
@@ -166,20 +170,31 @@ fn note(fault: ObjectFault, gone: &mut BTreeSet<String>, damaged: &mut Vec<Archi
 }
 
 impl Contents {
+    /// The newest claim that is in the journal: the number of its entry, and of the claim. What earlier claims stored is in the books then,
+    /// all of it: they cannot add to them any more.
+    pub(crate) fn newest_claim(&self) -> Option<(u64, u64)> {
+        let mut claims = self.entries.iter().rev().filter(|(_, stored)| stored.entry.what == What::Claim);
+        claims.next().map(|(number, stored)| (*number, stored.entry.claim))
+    }
+
+    /// True if nothing is missing or damaged that would say what there is.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.archive.damaged.is_empty()
+    }
+
+    /// Gives the numbers that should be there and are not.
     fn put_together(
         &mut self,
         journal: &Journal,
-        rolled: &[Arc<Index>],
-        spans: &[(u64, u64)],
         numbers: &[u64],
-    ) {
-        self.spans = spans.to_vec();
-        let newest_span = spans.iter().map(|(_, last)| *last).max().unwrap_or(0);
+        lost: &dyn Fn(u64) -> bool,
+    ) -> BTreeSet<u64> {
+        let newest_span = self.spans.iter().map(|(_, last)| *last).max().unwrap_or(0);
         self.newest = numbers.last().copied().unwrap_or(0).max(newest_span).max(self.horizon.newest());
         let mut lines: BTreeMap<u32, Line> = BTreeMap::new();
         let mut segments: BTreeMap<u64, ArchivedSegment> = BTreeMap::new();
         let mut replaced: BTreeSet<u64> = BTreeSet::new();
-        for index in rolled {
+        for index in &self.rolled {
             lines.extend(index.lines.iter().map(|line| (line.number, line.clone())));
             segments.extend(index.segments.iter().map(|segment| (segment.number, segment.clone())));
         }
@@ -194,7 +209,7 @@ impl Contents {
                 }
             }
         }
-        self.miss(journal, rolled, numbers, &replaced);
+        let missing = self.miss(journal, numbers, &replaced, lost);
         for (number, stored) in &self.entries {
             if let What::Tail(piece) = &stored.entry.what
                 && !replaced.contains(number)
@@ -209,12 +224,26 @@ impl Contents {
         self.archive.segments = segments.into_values().filter(|segment| !dropped(segment)).collect();
         self.archive.lines = lines.into_values().collect();
         self.archive.forgotten.clone_from(&self.horizon.dropped);
+        missing
     }
 
     /// Names the entries that should be there: every number is in the journal, rolled up, replaced or dropped.
-    fn miss(&mut self, journal: &Journal, rolled: &[Arc<Index>], numbers: &[u64], replaced: &BTreeSet<u64>) {
-        let there: BTreeSet<u64> = numbers.iter().copied().collect();
-        let later: BTreeSet<u64> = rolled.iter().flat_map(|index| index.replaced.iter().copied()).collect();
+    fn miss(
+        &mut self,
+        journal: &Journal,
+        numbers: &[u64],
+        replaced: &BTreeSet<u64>,
+        lost: &dyn Fn(u64) -> bool,
+    ) -> BTreeSet<u64> {
+        let rolled = self.rolled.clone();
+        let there: BTreeSet<u64> = numbers.iter().copied().filter(|number| !lost(*number)).collect();
+        let mut later: BTreeSet<u64> =
+            rolled.iter().flat_map(|index| index.replaced.iter().copied()).collect();
+        for one in &rolled {
+            // An index that covers a number and does not keep it says that it was replaced, whatever an older one says.
+            let replaced = |number: &&u64| rolled.iter().any(|other| other.replaces_within(**number));
+            later.extend(one.tails.iter().filter(replaced));
+        }
         let damaged: BTreeSet<String> =
             self.archive.damaged.iter().map(|damage| damage.object.clone()).collect();
         let explained = |number: u64| {
@@ -228,13 +257,14 @@ impl Contents {
         let missing: BTreeSet<u64> = expected.filter(|number| !explained(*number)).collect();
         // Entries that stood next to each other were one index, perhaps: one line tells of a whole run.
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        for number in missing {
+        for number in &missing {
             match runs.last_mut() {
-                Some((_, last)) if *last + 1 == number => *last = number,
-                _ => runs.push((number, number)),
+                Some((_, last)) if *last + 1 == *number => *last = *number,
+                _ => runs.push((*number, *number)),
             }
         }
         self.archive.damaged.extend(runs.into_iter().map(|(first, last)| missing_run(journal, first, last)));
+        missing
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) struct Entry {
     pub(crate) at: DateTime<Utc>,
     pub(crate) shard: ShardName,
     pub(crate) what: What,
+    /// Of a claim: the archiver before it may still sleep, so that this number must stay taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) fences: bool,
 }
 
 /// What happened.

@@ -61,8 +61,27 @@ impl Journal {
     /// # Errors
     /// The store's. The entry may have been stored then: whoever repeats finds it.
     pub(crate) async fn append(&self, number: u64, claim: u64, what: What, piece: &[u8]) -> Result<Appended> {
+        self.create(number, claim, what, piece, false).await
+    }
+
+    /// Creates the entry that says that the archive was claimed. `fences`: the archiver before may still sleep.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub(crate) async fn fence(&self, number: u64, claim: u64, fences: bool) -> Result<Appended> {
+        self.create(number, claim, What::Claim, &[], fences).await
+    }
+
+    async fn create(
+        &self,
+        number: u64,
+        claim: u64,
+        what: What,
+        piece: &[u8],
+        fences: bool,
+    ) -> Result<Appended> {
         let nonce = Uuid::from_bytes(random()?);
-        let entry = Entry { number, claim, nonce, at: Utc::now(), shard: self.shard.clone(), what };
+        let entry = Entry { number, claim, nonce, at: Utc::now(), shard: self.shard.clone(), what, fences };
         let key = self.keys.entry(number);
         let (bytes, object) = entry::encode(&self.shelf, &key, &entry, piece)?;
         match self.shelf.bytes_soon(&key, bytes, PutMode::Create).await {

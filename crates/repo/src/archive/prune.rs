@@ -3,26 +3,29 @@
 //! First a horizon is created, which names them: from then on nobody finds them. When the grace is over their objects go, then the
 //! indexes that name nothing else, which the next horizon tells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use backstop_model::archive::Archive;
 use backstop_model::fault::{Fault, Kind, Result};
 use chrono::{DateTime, Utc};
 
 use super::contents::{self, Contents};
 use super::entry::What;
 use super::reader::ArchiveReader;
-use super::roll::{self, Horizon};
-use crate::keys;
-use crate::log::{KEPT, Log};
+use super::roll::{self, Horizon, Index};
+use crate::held::Held;
+use crate::keys::{self, ArchiveKeys};
+use crate::log::KEPT;
 use crate::object::ObjectKind;
 use crate::shelf::Created;
 use crate::staged;
+use crate::sweep::is_over;
 
-/// What pruning an archive would do. Made by `Writer::archive_prune_plan`, consumed by `Writer::prune_archive`.
+/// What pruning an archive would do. Made by [`ArchiveView::plan`], consumed by `Writer::prune_archive`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArchivePrunePlan {
-    /// Pieces that are dropped: nobody finds them any more.
+    /// Pieces that are dropped: nobody finds them any more. Of a plan to take back: those that are found again.
     pub segments: BTreeSet<u64>,
     /// Objects that are removed: of pieces that were dropped before the grace, and what dead archivers left. Each with its size.
     pub objects: Vec<(String, u64)>,
@@ -36,83 +39,108 @@ impl ArchivePrunePlan {
     }
 }
 
-/// Plans. `drop` are the numbers of the pieces that nobody needs.
-pub(crate) async fn plan(
-    reader: &ArchiveReader,
-    claims: &Log,
-    drop: &BTreeSet<u64>,
-    now: DateTime<Utc>,
-    grace: Duration,
-) -> Result<ArchivePrunePlan> {
-    let contents = contents::read(&reader.journal, &reader.memory).await?;
-    let indexes = reader.memory.indexes();
-    let mut horizon = contents.horizon.clone();
-    horizon.recent.retain(|dropped| (now - dropped.at).to_std().is_ok_and(|age| age < grace));
-    horizon.drop(drop, now);
-    let over = |number: u64| horizon.is_dropped(number) && !horizon.is_recent(number);
-    let mut objects = Vec::new();
-    let mut referenced: BTreeSet<String> = BTreeSet::new();
-    let sealed =
-        indexes.values().flat_map(|index| index.segments.iter().map(|s| (s.number, s.object.clone())));
-    let fresh = contents.entries.values().filter_map(|stored| match &stored.entry.what {
-        What::Sealed { object, replaces, .. } => {
-            Some((replaces.first().copied().unwrap_or(stored.entry.number), object.key.clone()))
-        }
-        _ => None,
-    });
-    let mut dropped: BTreeSet<String> = BTreeSet::new();
-    for (number, object) in sealed.chain(fresh) {
-        if over(number) {
-            dropped.insert(object)
-        } else {
-            referenced.insert(object)
-        };
-    }
-    let journal = &reader.journal;
-    let newest = claims.newest().await?.map_or(0, |entry| {
-        // Of a claim that was given back everything is older.
-        entry.state.claim.map_or(entry.number, |claim| claim.number)
-    });
-    let own = [journal.keys.segments(), journal.keys.alive(), journal.keys.claims().heartbeats()];
-    let mut stored = journal.shelf.list(journal.keys.base()).await?;
-    stored.extend(staged::list(claims.held.as_ref(), &journal.keys.claims()).await?);
-    for (key, size) in stored {
-        let named = staged::destined(&key).unwrap_or(&key);
-        let claim = own.iter().find_map(|directory| keys::number_in(directory, named));
-        let left = claim.is_some_and(|claim| claim < newest) && !referenced.contains(&key);
-        let old = keys::number_in(&journal.keys.horizons(), &key)
-            .is_some_and(|n| n < contents.horizon.number)
-            || keys::log_number(&claims.keys, &key).is_some_and(|number| number + KEPT <= newest);
-        if left || old || dropped.contains(&key) {
-            objects.push((key, size));
-        }
-    }
-    for (first, last) in empty_indexes(&contents, &indexes, &over) {
-        horizon.gone.push((first, last));
-        objects.push((journal.keys.index(first, last), 0));
-    }
-    horizon.number += 1;
-    let changed = !drop.is_empty() || horizon.gone != contents.horizon.gone;
-    Ok(ArchivePrunePlan { segments: drop.clone(), objects, horizon: changed.then_some(horizon) })
+/// One look at an archive, from which everything is decided: what nobody needs, and what was left behind. Deciding by two looks of
+/// different age would take what was stored between them for what a dead archiver left.
+pub struct ArchiveView {
+    contents: Contents,
+    /// What was stored before the books were read, with sizes.
+    stored: Vec<(String, u64)>,
+    keys: ArchiveKeys,
 }
 
-/// Indexes that name only what is gone. The newest stays: it knows the lines.
-fn empty_indexes(
-    contents: &Contents,
-    indexes: &BTreeMap<(u64, u64), std::sync::Arc<super::roll::Index>>,
-    over: &dyn Fn(u64) -> bool,
-) -> Vec<(u64, u64)> {
-    let newest = contents.spans.iter().max().copied();
-    let empty = indexes.iter().filter(|(span, index)| {
-        Some(**span) != newest && index.segments.iter().all(|segment| over(segment.number)) && {
-            index.tails.iter().all(|number| !contents.entries.contains_key(number))
+impl ArchiveView {
+    /// Looks. `held` is where staged files are, if the store is a directory.
+    pub(crate) async fn read(reader: &ArchiveReader, held: Option<&Held>) -> Result<Self> {
+        let journal = &reader.journal;
+        // Before the books: what comes later is in neither, or in the books alone.
+        let mut stored = journal.shelf.list(journal.keys.base()).await?;
+        stored.extend(staged::list(held, &journal.keys.claims()).await?);
+        let contents = contents::read(journal, &reader.memory).await?;
+        Ok(Self { contents, stored, keys: journal.keys.clone() })
+    }
+
+    /// What the archive holds.
+    pub fn archive(&self) -> &Archive {
+        &self.contents.archive
+    }
+
+    /// Plans. `drop` are the numbers of the pieces that nobody needs. Objects go when they were dropped longer ago than `grace`, for a
+    /// recovery that is reading them right now. The archiver goes on meanwhile.
+    pub fn plan(&self, drop: &BTreeSet<u64>, now: DateTime<Utc>, grace: Duration) -> ArchivePrunePlan {
+        let mut horizon = self.contents.horizon.clone();
+        // One that was dropped after `now`, by another clock, is young.
+        horizon.recent.retain(|dropped| !is_over(dropped.at, now, grace));
+        horizon.drop(drop, now);
+        let over = |number: u64| horizon.is_dropped(number) && !horizon.is_recent(number);
+        let (dropped, referenced): (Vec<_>, Vec<_>) = self.named().into_iter().partition(|(n, _)| over(*n));
+        let keys = |named: Vec<(u64, String)>| named.into_iter().map(|(_, key)| key).collect::<BTreeSet<_>>();
+        let (dropped, referenced) = (keys(dropped), keys(referenced));
+        let goes = |key: &str| !referenced.contains(key) && (dropped.contains(key) || self.is_left(key));
+        let mut objects: Vec<(String, u64)> =
+            self.stored.iter().filter(|(key, _)| goes(key)).cloned().collect();
+        let mut gone = Vec::new();
+        for index in self.empty_indexes(&over) {
+            gone.push((index.first, index.last));
+            // It was what said of these that they were replaced.
+            gone.extend(index.replaced.iter().map(|number| (*number, *number)));
+            objects.push((self.keys.index(index.first, index.last), 0));
         }
-    });
-    empty.map(|(span, _)| *span).collect()
+        let changed = !drop.is_empty() || !gone.is_empty();
+        horizon.go(gone);
+        horizon.number += 1;
+        ArchivePrunePlan { segments: drop.clone(), objects, horizon: changed.then_some(horizon) }
+    }
+
+    /// Plans to take back what was dropped and whose grace is not over.
+    pub fn undo_plan(&self, now: DateTime<Utc>, grace: Duration) -> ArchivePrunePlan {
+        let mut horizon = self.contents.horizon.clone();
+        let segments = horizon.take_back(&|at| !is_over(at, now, grace));
+        horizon.number += 1;
+        let horizon = (!segments.is_empty()).then_some(horizon);
+        ArchivePrunePlan { segments, objects: Vec::new(), horizon }
+    }
+
+    /// The objects that the books name, each with the number of its piece.
+    fn named(&self) -> Vec<(u64, String)> {
+        let rolled = self.contents.rolled.iter().flat_map(|index| &index.segments);
+        let rolled = rolled.map(|segment| (segment.number, segment.object.clone()));
+        let fresh = self.contents.entries.values().filter_map(|stored| match &stored.entry.what {
+            What::Sealed { object, replaces, .. } => {
+                Some((replaces.first().copied().unwrap_or(stored.entry.number), object.key.clone()))
+            }
+            _ => None,
+        });
+        rolled.chain(fresh).collect()
+    }
+
+    /// True for what nobody names and nobody can come to name: objects of a claim before the newest one that is in the books that were
+    /// read. Books with a hole do not say what is named.
+    fn is_left(&self, key: &str) -> bool {
+        let Some((_, newest)) = self.contents.newest_claim() else { return false };
+        let named = staged::destined(key).unwrap_or(key);
+        let claims = self.keys.claims();
+        let of = |directory: &str| keys::number_in(directory, named);
+        let by_number = |number: Option<u64>, limit: u64| number.is_some_and(|number| number < limit);
+        (self.contents.is_whole() && by_number(of(&self.keys.segments()), newest))
+            || by_number(of(&self.keys.alive()).or_else(|| of(&claims.heartbeats())), newest)
+            || by_number(of(&self.keys.horizons()), self.contents.horizon.number)
+            || keys::log_number(&claims, named).is_some_and(|number| number + KEPT <= newest)
+    }
+
+    /// Indexes that name only what is gone. The newest stays: it knows the lines.
+    fn empty_indexes(&self, over: &dyn Fn(u64) -> bool) -> Vec<&Index> {
+        let newest = self.contents.spans.iter().max().copied();
+        let empty = self.contents.rolled.iter().filter(|index| {
+            Some((index.first, index.last)) != newest
+                && index.segments.iter().all(|segment| over(segment.number))
+                && index.tails.iter().all(|number| !self.contents.entries.contains_key(number))
+        });
+        empty.map(|index| &**index).collect()
+    }
 }
 
 /// Does what the plan says.
-pub(crate) async fn prune(reader: &ArchiveReader, plan: ArchivePrunePlan) -> Result<()> {
+pub(crate) async fn prune(reader: &ArchiveReader, held: Option<&Held>, plan: ArchivePrunePlan) -> Result<()> {
     let journal = &reader.journal;
     if let Some(horizon) = &plan.horizon {
         let key = journal.keys.horizon(horizon.number);
@@ -121,6 +149,12 @@ pub(crate) async fn prune(reader: &ArchiveReader, plan: ArchivePrunePlan) -> Res
             return Err(Fault::new(Kind::Held, message).hint("repeat it when that one is done"));
         }
     }
-    let objects: Vec<String> = plan.objects.into_iter().map(|(key, _)| key).collect();
+    let (staged, objects): (Vec<String>, Vec<String>) =
+        plan.objects.into_iter().map(|(key, _)| key).partition(|key| staged::destined(key).is_some());
+    for key in staged {
+        if let Some(held) = held {
+            staged::remove(held, &key).await?;
+        }
+    }
     roll::remove(journal, objects.into_iter()).await
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use backstop_model::archive::{Alive, Archive, ArchiveDamage, ArchivedSegment, SegmentState};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -16,7 +17,7 @@ use super::verify::{self, ArchiveVerified};
 use crate::keys::ArchiveKeys;
 use crate::object::ObjectFault;
 use crate::shelf::Shelf;
-use crate::{Depth, OnProgress};
+use crate::{Damage, Depth, Found, OnProgress, found};
 
 /// Requests that are under way together.
 const PARALLEL: usize = 64;
@@ -41,12 +42,54 @@ impl ArchiveReader {
         Ok(contents::read(&self.journal, &self.memory).await?.archive)
     }
 
-    /// As [`ArchiveReader::contents`], but a piece whose object is not there, or has another size, is told among the damage and is not
-    /// among the segments.
+    /// As [`ArchiveReader::contents`], but a piece whose object is not there, or has another size, or whose content a verification found
+    /// damaged, is told among the damage and is not among the segments.
     ///
     /// # Errors
     /// The store's.
     pub async fn checked(&self) -> Result<Archive> {
+        let (mut archive, found) = futures::try_join!(self.sized(), self.found())?;
+        // The others were looked at just now.
+        let known: HashMap<&str, &str> = found
+            .damaged
+            .iter()
+            .filter(|damage| damage.in_content)
+            .map(|damage| (damage.object.as_str(), damage.wrong.as_str()))
+            .collect();
+        let (sound, damaged): (Vec<_>, Vec<_>) =
+            archive.segments.into_iter().partition(|segment| !known.contains_key(segment.object.as_str()));
+        archive.segments = sound;
+        for segment in damaged {
+            let wrong = known.get(segment.object.as_str()).map_or(String::new(), |wrong| (*wrong).to_owned());
+            archive.damaged.push(lost(segment, wrong));
+        }
+        Ok(archive)
+    }
+
+    /// What verifications found damaged, as far as it was written down and no later one found it whole.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn found(&self) -> Result<Found> {
+        found::read(&self.journal.shelf, &self.journal.keys.found()).await
+    }
+
+    /// Writes down what a verification found, for everybody.
+    ///
+    /// # Errors
+    /// As [`Reader::note`](crate::Reader::note).
+    pub async fn note(&self, report: &ArchiveVerified, depth: Depth, at: DateTime<Utc>) -> Result<Found> {
+        let damaged = report.damaged.iter().map(|damage| Damage {
+            object: damage.object.clone(),
+            wrong: damage.wrong.clone(),
+            backups: Vec::new(),
+        });
+        let damaged: Vec<Damage> = damaged.collect();
+        found::note(&self.journal.shelf, &self.journal.keys.found(), &damaged, depth, at).await
+    }
+
+    /// As far as names and sizes tell.
+    pub(super) async fn sized(&self) -> Result<Archive> {
         let shelf = &self.journal.shelf;
         let directory = self.journal.keys.segments();
         let (mut contents, stored) = futures::try_join!(self.contents(), shelf.list(&directory))?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use backstop_model::archive::{ArchivedSegment, Line};
-use backstop_model::fault::Result;
+use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -18,7 +18,8 @@ use crate::shelf::Created;
 
 /// So many sealed segments are rolled up together.
 pub(crate) const ROLL: usize = 128;
-/// Claims stay in the journal: a holder that slept finds its successor's. So many of the newest do.
+/// Claims stay in the journal: a holder that slept finds its successor's. So many of the newest do, and all whose holder before them was
+/// only silent, however many.
 const CLAIMS: usize = 64;
 const PARALLEL: usize = 32;
 
@@ -45,6 +46,11 @@ impl Index {
             return Ok(self);
         }
         Err(ObjectFault::damaged(key, "it is the index of other entries or of another shard"))
+    }
+
+    /// True for an entry that it covers and does not leave in the journal.
+    pub(crate) fn replaces_within(&self, number: u64) -> bool {
+        (self.first..=self.last).contains(&number) && !self.tails.contains(&number)
     }
 }
 
@@ -90,6 +96,24 @@ impl Horizon {
 
     pub(crate) fn is_gone(&self, number: u64) -> bool {
         within(&self.gone, number)
+    }
+
+    /// Takes back what was dropped at times that are `young`, and gives the numbers.
+    pub(crate) fn take_back(&mut self, young: &dyn Fn(DateTime<Utc>) -> bool) -> BTreeSet<u64> {
+        let (back, stays): (Vec<_>, Vec<_>) =
+            self.recent.iter().cloned().partition(|dropped| young(dropped.at));
+        let numbers = back.iter().flat_map(|dropped| dropped.segments.iter().copied());
+        let numbers: BTreeSet<u64> = numbers.flat_map(|(first, last)| first..=last).collect();
+        self.recent = stays;
+        let left = self.dropped.iter().flat_map(|(first, last)| *first..=*last);
+        let left = left.filter(|number| !numbers.contains(number));
+        self.dropped = spans(left.map(|number| (number, number)));
+        numbers
+    }
+
+    /// Tells that the indexes of these entries were removed.
+    pub(crate) fn go(&mut self, gone: Vec<(u64, u64)>) {
+        self.gone = spans(self.gone.iter().copied().chain(gone));
     }
 
     /// The highest number it knows of.
@@ -151,7 +175,7 @@ pub(crate) async fn roll(journal: &Journal, contents: &Contents) -> Result<()> {
     segments.retain(|segment| !contents.horizon.is_dropped(segment.number));
     let tail = |segment: &&ArchivedSegment| segment.state == backstop_model::archive::SegmentState::Tail;
     let tails: Vec<u64> = archive.segments.iter().filter(tail).map(|segment| segment.number).collect();
-    let kept = tails.clone();
+    let stay = tails.clone();
     let index = Index {
         shard: journal.shard.clone(),
         first,
@@ -162,14 +186,23 @@ pub(crate) async fn roll(journal: &Journal, contents: &Contents) -> Result<()> {
         replaced,
     };
     let key = journal.keys.index(first, last);
-    match journal.shelf.create(ObjectKind::Index, &key, &index).await? {
-        // Whoever made it saw the same entries: they never change.
-        Created::Yes(_) | Created::Exists => {}
+    let made = journal.shelf.create(ObjectKind::Index, &key, &index).await?;
+    // Read back whatever the store said: the entries go next. Whoever made it before saw the same ones, which never change.
+    let kept: Index =
+        journal.shelf.get(Expected { kind: ObjectKind::Index, key: &key, reference: None }).await?;
+    if kept != index {
+        let made = if made == Created::Exists { "another is there" } else { "the store kept another" };
+        return Err(Fault::new(Kind::Damaged, format!("roll up the journal into {key}: {made}"))
+            .hint("the entries stay as they are; `backstop verify` says what is damaged"));
     }
     let claims = contents.entries.iter().rev().filter(|(_, stored)| stored.entry.what == What::Claim);
-    let claims: Vec<u64> = claims.map(|(number, _)| *number).take(CLAIMS).collect();
+    let claims: BTreeSet<u64> = claims
+        .enumerate()
+        .filter(|(nth, (_, stored))| *nth < CLAIMS || stored.entry.fences)
+        .map(|(_, (number, _))| *number)
+        .collect();
     let over = contents.entries.keys().copied();
-    let over = over.filter(|number| *number <= last && !kept.contains(number) && !claims.contains(number));
+    let over = over.filter(|number| *number <= last && !stay.contains(number) && !claims.contains(number));
     remove(journal, over.map(|number| journal.keys.entry(number))).await
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn verify(
     depth: Depth,
     progress: OnProgress<'_>,
 ) -> Result<ArchiveVerified> {
-    let archive = reader.checked().await?;
+    let archive = reader.sized().await?;
     let total = archive.segments.iter().map(ArchivedSegment::size).sum();
     let (done, read) = (AtomicU64::new(0), AtomicU64::new(0));
     let damaged = Mutex::new(archive.damaged.clone());

@@ -2,11 +2,12 @@
 
 mod lost;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use backstop_binlog::Segment;
 use backstop_model::archive::{Alive, Archive, ArchivedSegment, Hash, Line, SegmentState};
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
@@ -20,7 +21,7 @@ use super::journal::{Appended, Journal};
 use super::reader::ArchiveReader;
 use super::roll::{self, ROLL};
 use super::source::plain;
-use crate::claim::Life;
+use crate::claim::{Before, Life};
 use crate::log::{Claim, Event, Log};
 use crate::object::{Encoder, FRAME, ObjectKind};
 use crate::{ObjectRef, claim};
@@ -43,6 +44,25 @@ pub struct ArchiveWriter {
     state: Mutex<State>,
 }
 
+/// A piece that is in the books and not in the store, or damaged there.
+#[derive(Debug, Clone)]
+pub struct LostPiece {
+    segment: Segment,
+    stored: ArchivedSegment,
+}
+
+impl LostPiece {
+    /// What it was.
+    pub fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Its number in the archive.
+    pub fn number(&self) -> u64 {
+        self.stored.number
+    }
+}
+
 struct State {
     contents: Contents,
     /// Segments that this claim has stored.
@@ -52,9 +72,9 @@ struct State {
 }
 
 impl ArchiveWriter {
-    pub(crate) async fn begin(reader: ArchiveReader, log: Log, claim: Claim) -> Result<Self> {
+    pub(crate) async fn begin(reader: ArchiveReader, log: Log, claim: Claim, before: Before) -> Result<Self> {
         let life = Life::begin(&log, claim.number).await?;
-        let contents = fence(&reader, claim.number).await?;
+        let contents = fence(&reader, claim.number, before).await?;
         let is_sealed = |stored: &&StoredEntry| matches!(stored.entry.what, What::Sealed { .. });
         let unrolled = contents.entries.values().filter(is_sealed).count();
         let state = Mutex::new(State { contents, segments: 0, unrolled });
@@ -84,6 +104,44 @@ impl ArchiveWriter {
     /// The pieces of a server's files in the current line, the newest first; of its ancestors' those that belong to it as a whole.
     pub async fn pieces_of(&self, source: ServerUuid) -> Vec<ArchivedSegment> {
         self.state.lock().await.contents.archive.pieces_of(source)
+    }
+
+    /// The pieces whose objects are missing, have another size, or were found damaged.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn lost_pieces(&self) -> Result<Vec<LostPiece>> {
+        let contents = self.reader.contents().await?;
+        let damaged: BTreeSet<String> =
+            self.reader.checked().await?.damaged.into_iter().map(|damage| damage.object).collect();
+        let lost = contents.segments.into_iter().filter(|segment| damaged.contains(&segment.object));
+        Ok(lost.map(|stored| LostPiece { segment: plain(&stored), stored }).collect())
+    }
+
+    /// Stores a lost piece again, in its place: its bytes are the whole of a file.
+    ///
+    /// # Errors
+    /// As [`ArchiveWriter::seal`].
+    pub async fn seal_again(&self, lost: &LostPiece, segment: &Segment, bytes: &Path) -> Result<()> {
+        let file = File::open(bytes).await.failed(format!("read {}", bytes.display()))?;
+        let piece = Piece::new(lost.stored.line, segment);
+        let key = self.next_key(&mut *self.state.lock().await);
+        // The tail goes on meanwhile.
+        let object = store(&self.reader.journal, &key, &piece, vec![Box::new(file)]).await?;
+        let mut state = self.state.lock().await;
+        // It bears the number of what is lost, and so stands in its place.
+        let number = lost.stored.number;
+        let replaces = vec![number];
+        let what = What::Sealed { piece: piece.clone(), object: object.clone(), replaces };
+        self.append(&mut state, what, &[]).await?;
+        let again = piece.stored(number, SegmentState::Sealed, &object);
+        if let Some(segment) =
+            state.contents.archive.segments.iter_mut().find(|segment| segment.number == number)
+        {
+            *segment = again;
+        }
+        state.unrolled += 1;
+        Ok(())
     }
 
     /// Stores a piece of the tail: one request.
@@ -295,14 +353,21 @@ impl ArchiveWriter {
 }
 
 /// Makes everything that an earlier holder stores from here on void: its next number is taken.
-async fn fence(reader: &ArchiveReader, claim: u64) -> Result<Contents> {
+async fn fence(reader: &ArchiveReader, claim: u64, before: Before) -> Result<Contents> {
     let journal = &reader.journal;
     for _ in 0..ATTEMPTS {
         let mut contents = contents::read(journal, &reader.memory).await?;
         if contents.entries.values().any(|stored| stored.entry.claim > claim) {
             return Err(journal.superseded());
         }
-        if let Appended::Yes(stored) = journal.append(contents.newest + 1, claim, What::Claim, &[]).await? {
+        let last = contents.newest_claim().map(|(_, claim)| claim);
+        // One that was given back, or whose process is gone, stores nothing any more. A claim between that never got here proves nothing.
+        let fences = match before {
+            Before::Free => false,
+            Before::Dead(number) => last != Some(number),
+            Before::Silent => true,
+        };
+        if let Appended::Yes(stored) = journal.fence(contents.newest + 1, claim, fences).await? {
             contents.newest = stored.entry.number;
             contents.entries.insert(stored.entry.number, stored);
             return Ok(contents);
@@ -354,6 +419,14 @@ async fn store(
         Ok(object)
     };
     let (object, ()) = futures::try_join!(encoded, journal.shelf.put_stream(key, uploaded))?;
+    // The tail that it replaces is removed next: a store that reported success and lost it is found out before.
+    let found = journal.shelf.size(key).await?;
+    if found != Some(object.size) {
+        let found = found.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
+        let wrote = object.size;
+        let message = format!("write {key}: the store has {found} where {wrote} bytes were written");
+        return Err(Fault::new(Kind::Store, message).hint("the store lost what it reported as written"));
+    }
     Ok(object)
 }
 
@@ -399,6 +472,6 @@ fn joined(run: &[ArchivedSegment], hash: Hash) -> Option<Piece> {
 
 /// Claims the archive of a shard.
 pub(crate) async fn claim(reader: ArchiveReader, log: Log) -> Result<ArchiveWriter> {
-    let claim = claim::claim(&log, "archive").await?;
-    ArchiveWriter::begin(reader, log, claim).await
+    let (claim, before) = claim::claim_after(&log, "archive").await?;
+    ArchiveWriter::begin(reader, log, claim, before).await
 }

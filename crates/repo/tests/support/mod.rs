@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod binlog;
+pub mod paused;
 pub mod strange;
 
 use std::collections::BTreeMap;
@@ -234,6 +235,15 @@ pub fn tree_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     });
     files
+}
+
+/// Every key of a store, sorted.
+pub async fn keys_of(store: &dyn ObjectStore) -> Vec<String> {
+    use futures::TryStreamExt;
+    let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
+    let mut keys: Vec<String> = listed.into_iter().map(|meta| meta.location.to_string()).collect();
+    keys.sort();
+    keys
 }
 
 /// The S3 server that `make test` starts.

@@ -1,0 +1,301 @@
+//! Two verdicts agree, whatever is done to a repository: what `verify` calls whole can be recovered, and where `status` has no problem there
+//! is a plan.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
+
+#[path = "../../repo/tests/support/mod.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_engine::archive::{Archived, Encryption};
+use backstop_engine::plan::{Stored, Wanted, plan};
+use backstop_engine::ports::{Clock, Faults, Reporter, VolumeSnapshots};
+use backstop_engine::status::{Status, status};
+use backstop_engine::world::World;
+use backstop_model::attention::Rules;
+use backstop_model::fault::{Fault, Kind};
+use backstop_model::finding::{Finding, Severity};
+use backstop_model::freeze::OnPrimary;
+use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::plan::{Ending, RecoveryPlan};
+use backstop_model::progress::Progress;
+use backstop_model::report::{ShardStatus, TaggedBackup, VolumeState};
+use backstop_model::target::Target;
+use backstop_model::topology::{Locking, SourceRules};
+use backstop_repo::{Depth, Repository};
+use chrono::{DateTime, Utc};
+use support::binlog::{seal, set, tail};
+use support::{Bench, Sample, noise, shard};
+use tokio::io::AsyncReadExt;
+
+struct Plain;
+
+#[async_trait]
+impl Clock for Plain {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_795_000_100, 0).unwrap()
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+    async fn sleep(&self, _: Duration) {}
+    fn random(&self) -> u64 {
+        7
+    }
+}
+
+impl Reporter for Plain {
+    fn step(&self, _: &'static str) {}
+    fn progress(&self, _: Progress) {}
+    fn notice(&self, _: &str) {}
+}
+
+impl Faults for Plain {
+    fn reach(&self, _: &str) {}
+}
+
+/// No backup here is in EBS.
+#[async_trait]
+impl VolumeSnapshots for Plain {
+    async fn state(&self, _: &[String], _: &str) -> Result<VolumeState, Fault> {
+        Err(Fault::failed("not asked"))
+    }
+    async fn delete(&self, _: &[String], _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+    async fn clear_dead_runs(&self, _: &ShardName) -> Result<Vec<String>, Fault> {
+        Ok(Vec::new())
+    }
+    async fn tagged(&self, _: &ShardName) -> Result<Vec<TaggedBackup>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+fn world() -> World {
+    let (_, stop) = tokio::sync::watch::channel(false);
+    World { clock: Arc::new(Plain), reporter: Arc::new(Plain), faults: Arc::new(Plain), stop }
+}
+
+async fn open(dir: &Path) -> Result<Repository, Fault> {
+    Repository::open(&support::location(dir), None).await
+}
+
+async fn stands(repository: &Repository) -> Result<ShardStatus, Fault> {
+    let nobody = Fault::failed("no member is asked here");
+    let story = Status {
+        shard: &shard(),
+        schedule: None,
+        rules: Rules {
+            source: &SourceRules::default(),
+            on_primary: OnPrimary::Refuse,
+            locking: Locking::Possible,
+        },
+        reader: &repository.reader(&shard()),
+        volumes: &Plain,
+        topology: Err(&nobody),
+        archived: Archived {
+            settings: None,
+            reader: repository.archive(&shard()),
+            encryption: Encryption::Off,
+        },
+        world: &world(),
+    };
+    status(&story).await
+}
+
+async fn planned(repository: &Repository, backup: Option<BackupId>) -> Result<RecoveryPlan, Fault> {
+    let wanted = Wanted {
+        shard: shard(),
+        target: backup.is_none().then_some(Target::Latest),
+        line: None,
+        backup,
+        into: None,
+        port: None,
+        ending: Ending::Standalone,
+    };
+    let stored = Stored {
+        reader: &repository.reader(&shard()),
+        archive: &repository.archive(&shard()),
+        volumes: &Plain,
+        now: Plain.now(),
+    };
+    plan(&stored, &wanted).await
+}
+
+/// Does what a recovery does with the repository: restores the backup, and reads all that is replayed.
+async fn recovered(repository: &Repository, plan: &RecoveryPlan) -> Result<(), Fault> {
+    let reader = repository.reader(&shard());
+    let manifest = reader.manifest(&plan.backup_id).await?;
+    let target = support::scratch();
+    reader.restore(&manifest, target.path(), &Default::default(), &|_| {}).await?;
+    let archive = repository.archive(&shard());
+    for segment in archive.contents().await?.segments {
+        let mut bytes = Vec::new();
+        let read = archive.open(&segment).await?.read_to_end(&mut bytes).await;
+        read.map_err(|error| Fault::new(Kind::Damaged, error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Two backups on one another, and an archive of two segments and a tail that goes on behind them.
+async fn stage() -> Bench {
+    let bench = Bench::local().await;
+    let sample = Sample::new();
+    sample.write("a.ibd", &noise(1, 100_000));
+    let mut parent = None;
+    for patch in [0, 50_000] {
+        sample.patch("a.ibd", patch, &noise(patch, 20_000));
+        let mut writer = bench.claim().await;
+        let stored = writer.store(&sample.tree(), parent.as_ref(), &|_| {}).await.unwrap();
+        let mut facts = support::facts(support::next_id());
+        facts.gtid_executed = set("A:1");
+        facts.taken_at += chrono::TimeDelta::seconds(patch as i64 / 50_000);
+        let entry = writer.commit(facts, stored).await.unwrap();
+        writer.release().await.unwrap();
+        parent = Some(bench.reader().manifest(&entry.facts.backup_id).await.unwrap());
+    }
+    let archiver = bench.repository.claim_archive(&shard()).await.unwrap();
+    seal(&archiver, 1, 2, 5000).await;
+    seal(&archiver, 3, 4, 5000).await;
+    tail(&archiver, 5, 5, 5000).await;
+    archiver.release().await.unwrap();
+    bench
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { open.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    files
+}
+
+type Harm = (&'static str, fn(&Path, &[u8]));
+
+const HARMS: [Harm; 5] = [
+    ("truncated", |file, bytes| std::fs::write(file, &bytes[..bytes.len() - 7]).unwrap()),
+    ("emptied", |file, _| std::fs::write(file, b"").unwrap()),
+    ("flipped", |file, bytes| {
+        let mut bytes = bytes.to_vec();
+        let at = bytes.len() / 2;
+        bytes[at] ^= 0x10;
+        std::fs::write(file, bytes).unwrap();
+    }),
+    ("flipped at its end", |file, bytes| {
+        let mut bytes = bytes.to_vec();
+        let at = bytes.len() - 20;
+        bytes[at] ^= 0x10;
+        std::fs::write(file, bytes).unwrap();
+    }),
+    ("removed", |file, _| std::fs::remove_file(file).unwrap()),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_verdict_is_better_than_what_can_be_done() {
+    let bench = stage().await;
+    let repository = open(bench.dir()).await.unwrap();
+    let plan = planned(&repository, None).await.unwrap();
+    recovered(&repository, &plan).await.unwrap();
+    assert!(is_well(&stands(&repository).await.unwrap()), "whole, and well");
+    let mut well = 0;
+    for file in files(bench.dir()) {
+        let whole = std::fs::read(&file).unwrap();
+        for (harm, inflict) in HARMS {
+            inflict(&file, &whole);
+            let what = format!("{} {harm}", file.strip_prefix(bench.dir()).unwrap().display());
+            // First without any verification, then with what one found.
+            well += u32::from(agree(bench.dir(), &what).await);
+            verified(bench.dir(), &what).await;
+            std::fs::write(&file, &whole).unwrap();
+        }
+    }
+    assert!(well > 0, "some harm is none: a damaged heartbeat");
+    verified(bench.dir(), "nothing").await;
+    assert!(
+        is_well(&stands(&open(bench.dir()).await.unwrap()).await.unwrap()),
+        "whole again, and well again"
+    );
+}
+
+fn is_well(status: &ShardStatus) -> bool {
+    // No member is asked here.
+    let of_store = |finding: &&Finding| !matches!(&*finding.code, "rpo-unknown" | "no-source");
+    let mut findings = status.findings.iter().filter(of_store);
+    let problem = findings.any(|finding| finding.severity == Severity::Problem);
+    !problem && !status.coverage.windows.is_empty() && status.coverage.gaps.is_empty()
+}
+
+/// Where status has no problem there is a plan.
+async fn agree(dir: &Path, what: &str) -> bool {
+    let Ok(repository) = open(dir).await else { return false };
+    let Ok(status) = stands(&repository).await else { return false };
+    if is_well(&status) {
+        let planned = planned(&repository, None).await;
+        assert!(planned.is_ok(), "{what}: status is well, but: {planned:?}");
+    }
+    is_well(&status)
+}
+
+/// What reads every byte and finds nothing is right, and what it finds everybody knows afterwards.
+async fn verified(dir: &Path, what: &str) {
+    let Ok(repository) = open(dir).await else { return };
+    let (reader, archive) = (repository.reader(&shard()), repository.archive(&shard()));
+    let found = reader.verify(Depth::Content, &|_| {}).await.unwrap();
+    reader.note(&found, Depth::Content, DateTime::UNIX_EPOCH).await.unwrap();
+    let pieces = archive.verify(Depth::Content, &|_| {}).await.unwrap();
+    archive.note(&pieces, Depth::Content, DateTime::UNIX_EPOCH).await.unwrap();
+    let ok = found.damaged.is_empty() && pieces.damaged.is_empty();
+    if ok {
+        let plan = planned(&repository, None).await;
+        let plan = plan.unwrap_or_else(|fault| panic!("{what}: verify is well, plan is not: {fault}"));
+        let done = recovered(&repository, &plan).await;
+        assert!(done.is_ok(), "{what}: verify is well, a recovery is not: {done:?}");
+    } else if let Ok(status) = stands(&repository).await {
+        assert!(!is_well(&status), "{what}: verify found damage, status is well");
+    }
+    // A plan that is made is one of a backup that is whole.
+    let sound = found.sound();
+    for id in &found.backups {
+        match planned(&repository, Some(id.clone())).await {
+            Ok(plan) => {
+                assert!(sound.contains(id), "{what}: {id} is damaged, and planned: {}", plan.why);
+                let manifest = reader.manifest(id).await.unwrap();
+                let target = support::scratch();
+                let done = reader.restore(&manifest, target.path(), &Default::default(), &|_| {}).await;
+                assert!(done.is_ok(), "{what}: {id}: {done:?}");
+            }
+            Err(fault) => assert!(!sound.contains(id), "{what}: {id} is whole, and refused: {fault}"),
+        }
+    }
+    if let Ok(plan) = planned(&repository, None).await {
+        assert!(sound.contains(&plan.backup_id), "{what}: latest goes by {}", plan.backup_id);
+    }
+    agree(dir, what).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn latest_is_refused_where_the_log_lost_its_end() {
+    let bench = stage().await;
+    let logs = files(&bench.dir().join("shards/orders/log"));
+    let first = bench.reader().catalog().await.unwrap()[0].facts.backup_id.clone();
+    // The release, the commit and the claim of the second backup, and so on.
+    for log in logs.iter().rev().take(3) {
+        std::fs::remove_file(log).unwrap();
+    }
+    let repository = open(bench.dir()).await.unwrap();
+    let fault = planned(&repository, None).await.unwrap_err();
+    assert_eq!(fault.kind, Kind::Damaged, "{fault}");
+    assert!(fault.hint.unwrap().contains("--backup ID"));
+    assert_eq!(planned(&repository, Some(first.clone())).await.unwrap().backup_id, first);
+    let status = stands(&repository).await.unwrap();
+    let lost = status.findings.iter().find(|finding| finding.code == "log-lost-its-end").unwrap();
+    assert_eq!(lost.severity, Severity::Problem);
+}

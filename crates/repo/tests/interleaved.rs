@@ -1,0 +1,207 @@
+//! Pruning beside an archiver, in every order of their requests: nothing that is referenced is ever removed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_model::gtid::GtidSet;
+use backstop_repo::{ArchiveReader, Depth, Repository};
+use chrono::{DateTime, TimeDelta, Utc};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use support::binlog::{seal, set, tail};
+use support::paused::{Paused, Turn};
+use support::shard;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_100_000, 0).unwrap()
+}
+
+/// An archive whose oldest pieces were dropped two hours ago, with a tail, given back by its archiver.
+async fn stage(sealed: u64) -> InMemory {
+    let store = Arc::new(InMemory::new());
+    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let archiver = repository.claim_archive(&shard()).await.unwrap();
+    for number in 1..=sealed {
+        seal(&archiver, number, number, 200).await;
+    }
+    tail(&archiver, sealed + 1, sealed + 1, 200).await;
+    archiver.release().await.unwrap();
+    let writer = repository.claim(&shard(), "prune").await.unwrap();
+    let view = writer.archive_view().await.unwrap();
+    let drop = oldest(&repository.archive(&shard()), 2).await;
+    writer.prune_archive(view.plan(&drop, now() - TimeDelta::hours(2), HOUR)).await.unwrap();
+    writer.release().await.unwrap();
+    store.fork()
+}
+
+async fn oldest(reader: &ArchiveReader, count: usize) -> BTreeSet<u64> {
+    let contents = reader.contents().await.unwrap();
+    contents.segments[..count].iter().map(|segment| segment.number).collect()
+}
+
+/// What the archiver does meanwhile: its service is started, seals what the one before left, and goes on.
+async fn archiver_runs(repository: &Repository, from: u64) {
+    let archiver = repository.claim_archive(&shard()).await.unwrap();
+    seal(&archiver, from, from, 200).await;
+    tail(&archiver, from + 1, from + 1, 200).await;
+    archiver.release().await.unwrap();
+}
+
+async fn prune(repository: &Repository) {
+    let writer = repository.claim(&shard(), "prune").await.unwrap();
+    let view = writer.archive_view().await.unwrap();
+    let drop = oldest(&repository.archive(&shard()), 2).await;
+    let plan = view.plan(&drop, now(), HOUR);
+    writer.prune_archive(plan).await.unwrap();
+    writer.release().await.unwrap();
+}
+
+async fn all_is_there(store: Arc<InMemory>, held: GtidSet, when: &str) {
+    let reader = Repository::on(store, None).await.unwrap().archive(&shard());
+    let report = reader.verify(Depth::Content, &|_| {}).await.unwrap();
+    assert_eq!(report.damaged, [], "{when}");
+    assert_eq!(reader.contents().await.unwrap().held(1), Some(held), "{when}");
+}
+
+/// Runs an archiver's restart before the request `first` of the prune, and another before `second`.
+async fn both(staged: &InMemory, sealed: u64, first: usize, second: usize) -> bool {
+    let store = Arc::new(staged.fork());
+    let beside = Repository::on(store.clone(), None).await.unwrap();
+    // One after the other, also where the prune asks for several objects at once.
+    let one = Arc::new(tokio::sync::Mutex::new(()));
+    let turn: Turn = Arc::new(move |nth| {
+        let (beside, one) = (beside.clone(), one.clone());
+        Box::pin(async move {
+            let _one = one.lock().await;
+            if nth == first {
+                archiver_runs(&beside, sealed + 1).await;
+            }
+            if nth == second {
+                archiver_runs(&beside, sealed + 2).await;
+            }
+        })
+    });
+    let paused = Arc::new(Paused::new(store.clone(), turn));
+    let repository = Repository::on(paused.clone(), None).await.unwrap();
+    prune(&repository).await;
+    let came = paused.requests() > second;
+    if came {
+        let when = format!("an archiver ran before requests {first} and {second} of the prune");
+        all_is_there(store, set(&format!("A:1-{}", sealed + 3)), &when).await;
+    }
+    came
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prune_beside_archivers_that_come_and_go_removes_nothing_that_is_named() {
+    let sealed = 6;
+    let staged = stage(sealed).await;
+    let mut runs = 0;
+    for second in 0.. {
+        let mut came = false;
+        // At the same request, and so many before it: a stretch of the prune's plan is a few requests.
+        for before in [0, 1, 2, 3, 5, 8, 13, 21].into_iter().filter(|before| *before <= second) {
+            came |= both(&staged, sealed, second - before, second).await;
+            runs += 1;
+        }
+        if !came {
+            break;
+        }
+    }
+    assert!(runs > 150, "every request of the prune: {runs} runs");
+}
+
+/// The next seal rolls the journal up into an index.
+#[tokio::test(flavor = "multi_thread")]
+async fn prune_beside_a_roll_removes_nothing_that_is_named() {
+    let sealed = 127;
+    let staged = stage(sealed).await;
+    for first in 0.. {
+        if !both(&staged, sealed, first, first).await {
+            assert!(first > 20, "every request of the prune: {first}");
+            break;
+        }
+    }
+}
+
+/// Reads an archive while it is rolled up before the request `nth` of the read.
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_beside_a_roll_finds_no_damage() {
+    let sealed = 127;
+    let staged = stage(sealed).await;
+    for nth in 0.. {
+        let store = Arc::new(staged.fork());
+        let beside = Repository::on(store.clone(), None).await.unwrap();
+        let turn: Turn = Arc::new(move |at| {
+            let beside = beside.clone();
+            Box::pin(async move {
+                if at == nth {
+                    archiver_runs(&beside, sealed + 1).await;
+                }
+            })
+        });
+        let paused = Arc::new(Paused::new(store, turn));
+        let reader = Repository::on(paused.clone(), None).await.unwrap().archive(&shard());
+        let contents = reader.contents().await.unwrap();
+        assert_eq!(contents.damaged, [], "rolled up before request {nth} of a read");
+        let held = contents.held(1).unwrap();
+        assert!(set(&format!("A:1-{sealed}")).is_subset_of(&held), "before request {nth}: {held}");
+        if paused.requests() <= nth {
+            break;
+        }
+    }
+}
+
+/// An archiver that sleeps through more claims than are kept, and through a roll, still stores nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sleeper_stores_nothing_after_many_claims_and_a_roll() {
+    let store = Arc::new(support::strange::Strange::honest());
+    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let sleeper = repository.claim_archive(&shard()).await.unwrap();
+    tail(&sleeper, 1, 1, 200).await;
+    // It sleeps: no sign of life of it arrives.
+    store.obey(|operation, key| {
+        let asleep = operation == "put" && key.ends_with(&format!("archive/heartbeats/{:020}", 1));
+        if asleep { support::strange::Deed::Loses } else { support::strange::Deed::Honest }
+    });
+    for _ in 0..70 {
+        repository.claim_archive(&shard()).await.unwrap().release().await.unwrap();
+    }
+    let next = repository.claim_archive(&shard()).await.unwrap();
+    for number in 1..=130 {
+        seal(&next, number, number, 200).await;
+    }
+    let keys = store.keys().await;
+    assert!(keys.iter().any(|key| key.contains("/archive/index/")), "it was rolled up");
+    let (segment, bytes) = support::binlog::piece(2, 2, 200);
+    let fault = sleeper.put_tail(&segment, &bytes).await.unwrap_err();
+    assert_eq!(fault.kind, backstop_model::fault::Kind::Held, "{fault}");
+    let claims = keys.iter().filter(|key| key.contains("/archive/journal/")).count();
+    assert!(claims < 80, "claims that nobody sleeps behind go: {claims} entries");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_with_a_hole_in_the_books_keeps_what_they_may_have_named() {
+    let store = Arc::new(stage(6).await);
+    let repository = Repository::on(store.clone(), None).await.unwrap();
+    archiver_runs(&repository, 7).await;
+    archiver_runs(&repository, 8).await;
+    let contents = repository.archive(&shard()).contents().await.unwrap();
+    let named = contents.segments.iter().rev().nth(2).unwrap();
+    // The entry that sealed it is lost. Behind it are a claim, another that sealed, and the tail.
+    let keys = support::keys_of(&*store).await;
+    let entry = keys.iter().filter(|key| key.contains("/journal/")).rev().nth(3).unwrap();
+    store.delete(&entry.as_str().into()).await.unwrap();
+    let lost = repository.archive(&shard()).contents().await.unwrap();
+    assert!(!lost.segments.contains(named) && !lost.damaged.is_empty(), "{entry}");
+    let before = support::keys_of(&*store).await;
+    prune(&repository).await;
+    let after = support::keys_of(&*store).await;
+    assert!(before.contains(&named.object) && after.contains(&named.object), "{}", named.object);
+}
