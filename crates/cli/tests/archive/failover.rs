@@ -40,6 +40,7 @@ async fn with_and_without_a_fork() {
     let shard = Shard::start(pair()).await;
     let [a, b] = &shard.members[..] else { panic!("two members") };
     let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("init").await;
     let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
     a.run(&["CREATE DATABASE one", "CREATE TABLE one.t (id INT PRIMARY KEY)"]).await;
     archived(&backstop, &a.gtid_executed().await).await;

@@ -41,6 +41,7 @@ async fn an_archiver_and_what_the_primary_must_be_set_to() {
     let shard = Shard::start(layout).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("init").await;
     let all = findings(&backstop, "check orders").await;
     assert_eq!(with(&all, "archive-not-configured").unwrap()["severity"], "warning");
 

@@ -32,6 +32,7 @@ async fn with_clone() {
     tables::fill(shard.primary(), 2, 2_000).await;
     shard.settle().await;
     let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("init").await;
     let steps = [
         "choose",
         "check",
@@ -60,6 +61,7 @@ async fn with_btrfs_frozen_both_ways_and_then_pruned() {
     let shard = Shard::start(Layout { base, ..Layout::single() }).await;
     tables::fill(shard.primary(), 2, 2_000).await;
     let backstop = Backstop::of(&shard, "btrfs").await;
+    backstop.json("init").await;
     let free = "--set shards.orders.freeze.mode=lock-free";
     for point in points(&["freeze", "image", "thaw", "read-tail", "store"]) {
         survives(&shard, &backstop, free, &point).await;

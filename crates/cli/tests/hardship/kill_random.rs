@@ -22,6 +22,7 @@ async fn at_random_moments() {
     tables::fill(shard.primary(), 2, 2_000).await;
     shard.settle().await;
     let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("init").await;
     let begin = Instant::now();
     backstop.json(BACKUP).await;
     let mut round =
