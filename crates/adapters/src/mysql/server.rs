@@ -100,7 +100,7 @@ impl ServerPrograms for Servers {
         }
         command.args(&start.args).current_dir("/").stdin(Stdio::null());
         command.stdout(log.try_clone().failed(&doing)?).stderr(log);
-        keep_environment(&mut command);
+        keep_environment(&mut command, start.user.as_deref());
         detach(&mut command);
         let child = command.spawn().failed(&doing)?;
         child.id().ok_or_else(|| Fault::failed(format!("{doing}: it ended at once")))
@@ -172,12 +172,16 @@ async fn open_log(start: &ServerStart) -> Result<File> {
     Ok(file)
 }
 
-/// The server gets none of this process' variables but those that programs need: secrets may be among the others.
-fn keep_environment(command: &mut Command) {
+/// The server gets none of this process' variables but those that programs need: secrets may be among the others. One that runs
+/// as another user need not be able to write where this user's temporary files are.
+fn keep_environment(command: &mut Command, user: Option<&str>) {
     const KEPT: [&str; 9] =
         ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"];
     command.env_clear();
     command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    if user.is_some() {
+        command.env_remove("TMPDIR");
+    }
 }
 
 /// Gives the child a session of its own, so that no terminal's hang-up or Ctrl-C reaches it, and keeps this
