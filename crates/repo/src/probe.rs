@@ -26,6 +26,15 @@ pub(crate) async fn probe(shelf: &Shelf) -> Result<()> {
     }
 }
 
+/// Has the store tell what it does with a new object: writes one, looks at it and removes it.
+pub(crate) async fn tell(shelf: &Shelf) -> Result<()> {
+    let key = keys::probe(&Uuid::from_bytes(random()?).simple().to_string());
+    shelf.put(ObjectKind::Heartbeat, &key, &1).await?;
+    let looked = shelf.size(&key).await;
+    shelf.delete(&key).await?;
+    looked.map(drop)
+}
+
 /// A store that takes a plain write, but not one that must not overwrite, lacks something.
 async fn why(shelf: &Shelf, key: &str, fault: Fault) -> Fault {
     if shelf.put(ObjectKind::Heartbeat, key, &1).await.is_err() {

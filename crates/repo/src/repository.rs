@@ -16,7 +16,7 @@ use crate::log::Log;
 use crate::root::{self, Kept};
 use crate::seal::Seal;
 use crate::shelf::Shelf;
-use crate::store::Reached;
+use crate::store::{ObjectLock, Reached};
 use crate::{ArchiveReader, ArchiveWriter, Location, Reader, RepoKey, Writer, archive, probe, store};
 
 /// An opened repository.
@@ -35,6 +35,7 @@ struct Shared {
     /// `None` while nothing is stored.
     found: RwLock<Option<Found>>,
     probed: OnceCell<()>,
+    object_lock: ObjectLock,
 }
 
 /// How a repository was found.
@@ -95,11 +96,11 @@ impl Repository {
     /// # Errors
     /// As [`Repository::open`].
     pub async fn on(store: Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<Self> {
-        Self::look(Reached { store, held: None }, None, key).await
+        Self::look(Reached { store, held: None, object_lock: ObjectLock::default() }, None, key).await
     }
 
     async fn look(
-        Reached { store, held }: Reached,
+        Reached { store, held, object_lock }: Reached,
         location: Option<Location>,
         key: Option<&RepoKey>,
     ) -> Result<Self> {
@@ -111,7 +112,7 @@ impl Repository {
             held.expect(found.id);
         }
         let (key, found) = (key.cloned(), RwLock::new(found));
-        let shared = Shared { store, held, location, key, found, probed: OnceCell::new() };
+        let shared = Shared { store, held, location, key, found, probed: OnceCell::new(), object_lock };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -133,6 +134,20 @@ impl Repository {
     pub async fn probe(&self) -> Result<()> {
         let plain = Shelf { store: self.shared.store.clone(), seal: Seal::Plain };
         self.shared.probed.get_or_try_init(|| probe::probe(&plain)).await.map(|_| ())
+    }
+
+    /// The mode in which its bucket keeps objects (Object Lock), found by writing an object and removing it. `None` for a directory, for a
+    /// bucket that keeps nothing, and where the account may not know (`s3:GetObjectRetention`).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn object_lock(&self) -> Result<Option<String>> {
+        if self.shared.held.is_some() {
+            return Ok(None);
+        }
+        let plain = Shelf { store: self.shared.store.clone(), seal: Seal::Plain };
+        probe::tell(&plain).await?;
+        Ok(self.shared.object_lock.get().cloned())
     }
 
     /// A reader of one shard. It needs read access only.

@@ -19,6 +19,8 @@ use crate::keys::{KEYS, NEEDS, PROBES, SHARDS};
 use crate::location::{Location, S3Access};
 use crate::object::ObjectFault;
 
+pub(crate) use patient::ObjectLock;
+
 /// Longest that one request may take, and that failing ones are repeated.
 const REQUEST: Duration = Duration::from_secs(120);
 const RETRIES: Duration = Duration::from_secs(60);
@@ -27,6 +29,8 @@ const RETRIES: Duration = Duration::from_secs(60);
 pub(crate) struct Reached {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) held: Option<Held>,
+    /// Filled when the store tells of it.
+    pub(crate) object_lock: ObjectLock,
 }
 
 /// The store of a location. Nothing is asked of it yet.
@@ -42,10 +46,11 @@ pub(crate) fn connect(location: &Location) -> Result<Reached> {
         return Err(bad_url(&location.url, "it names no bucket"));
     }
     let prefix = Path::parse(prefix).map_err(|error| bad_url(&location.url, &error.to_string()))?;
-    let store = s3(bucket, &location.s3)?;
+    let object_lock = ObjectLock::default();
+    let store = s3(bucket, &location.s3, &object_lock)?;
     let store: Arc<dyn ObjectStore> =
         if prefix.is_root() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) };
-    Ok(Reached { store, held: None })
+    Ok(Reached { store, held: None, object_lock })
 }
 
 fn local(dir: &str, url: &str) -> Result<Reached> {
@@ -54,7 +59,7 @@ fn local(dir: &str, url: &str) -> Result<Reached> {
     }
     Path::parse(dir).map_err(|error| bad_url(url, &error.to_string()))?;
     let held = Held::new(dir.into());
-    Ok(Reached { store: Arc::new(held.clone()), held: Some(held) })
+    Ok(Reached { store: Arc::new(held.clone()), held: Some(held), object_lock: ObjectLock::default() })
 }
 
 /// Makes a directory that is missing, for its owner only: it will hold everything the database does.
@@ -80,13 +85,13 @@ fn bad_url(url: &str, why: &str) -> Fault {
         .hint("write file:///absolute/directory or s3://bucket/prefix")
 }
 
-fn s3(bucket: &str, access: &S3Access) -> Result<impl ObjectStore> {
+fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock) -> Result<impl ObjectStore> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         // A bucket with Object Lock takes nothing without one; it is the sum that the request is signed with.
         .with_checksum_algorithm(Checksum::SHA256)
-        .with_http_connector(patient::Patiently)
+        .with_http_connector(patient::Patiently { object_lock: object_lock.clone() })
         .with_retry(RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),

@@ -73,6 +73,7 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
     let mut findings = vec![place(app, &repository)];
     if repository.exists() {
         findings.extend(app.world.unless_stopped(async { Ok(writable(&repository).await) }).await?);
+        findings.extend(app.world.unless_stopped(async { Ok(kept(&repository).await) }).await?);
     }
     findings.extend(readable_by_others(app));
     if names.is_empty() {
@@ -92,6 +93,19 @@ async fn writable(repository: &Repository) -> Option<Finding> {
     let fault = repository.probe().await.err()?;
     let todo = fault.hint.unwrap_or_else(|| "correct it and check again".to_owned());
     Some(Finding::problem("repository-not-writable", fault.message, todo))
+}
+
+/// A bucket with Object Lock takes backups, and removes nothing before its time. What goes wrong here is told by [`writable`].
+async fn kept(repository: &Repository) -> Option<Finding> {
+    let mode = repository.object_lock().await.ok()??;
+    Some(Finding::warning(
+        "repository-object-lock",
+        format!(
+            "the repository's bucket keeps every object for a time (Object Lock, {mode}): what `prune` removes and each heartbeat that is \
+             overwritten stay as noncurrent versions until then, and cost storage"
+        ),
+        "keep the default retention short, and add a lifecycle rule that removes noncurrent versions",
+    ))
 }
 
 /// A repository holds everything that the database does.

@@ -1,7 +1,9 @@
-//! Waiting for a store that asks for it: 503 and 429 are no refusals, but "later". The wait is bounded by time, not by a count.
+//! Every request to an S3-compatible store passes here. 503 and 429 are no refusals, but "later": the wait is bounded by time, not by a
+//! count. And an answer may tell that the bucket keeps its objects.
 
 #![allow(clippy::disallowed_methods, reason = "requests are repeated below the port of the stories")]
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,19 +18,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(3);
 
+/// The retention of an object, which S3 tells those who have `s3:GetObjectRetention`: HeadObject in Amazon's S3 API reference.
+const RETENTION: &str = "x-amz-object-lock-mode";
+
+/// The mode in which the bucket keeps its objects (`GOVERNANCE`, `COMPLIANCE`), once an answer has told it.
+pub(crate) type ObjectLock = Arc<OnceLock<String>>;
+
 /// Makes clients that are patient.
 #[derive(Debug)]
-pub(super) struct Patiently;
+pub(super) struct Patiently {
+    pub(super) object_lock: ObjectLock,
+}
 
 #[derive(Debug)]
 struct Patient {
     client: HttpClient,
+    object_lock: ObjectLock,
 }
 
 impl HttpConnector for Patiently {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(Patient { client }))
+        Ok(HttpClient::new(Patient { client, object_lock: self.object_lock.clone() }))
     }
 }
 
@@ -38,6 +49,9 @@ impl HttpService for Patient {
         let (begun, mut wait) = (Instant::now(), FIRST);
         loop {
             let response = self.client.execute(request.clone()).await?;
+            if let Some(Ok(mode)) = response.headers().get(RETENTION).map(|mode| mode.to_str()) {
+                self.object_lock.get_or_init(|| mode.to_owned());
+            }
             let status = response.status().as_u16();
             if !matches!(status, 503 | 429) || begun.elapsed() + wait > PATIENCE {
                 return Ok(response);

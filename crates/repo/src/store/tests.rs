@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connect;
 use crate::Location;
+use crate::seal::Seal;
+use crate::shelf::Shelf;
 
 /// A server that answers by `answer`, and keeps the heads of the requests.
 struct Server {
@@ -21,6 +23,11 @@ type Answer = fn(usize, &str) -> (u16, &'static str);
 
 impl Server {
     async fn start(answer: Answer) -> Self {
+        Self::with_header("X-Amz-Request-Id: 1", answer).await
+    }
+
+    /// Each answer has this header besides.
+    async fn with_header(header: &'static str, answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut location = Location::new("s3://bucket/prefix");
         location.s3.endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
@@ -31,7 +38,7 @@ impl Server {
         let kept = heads.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, kept.clone(), answer));
+                tokio::spawn(serve(stream, kept.clone(), header, answer));
             }
         });
         Self { location, heads }
@@ -46,7 +53,7 @@ impl Server {
     }
 }
 
-async fn serve(stream: TcpStream, heads: Arc<Mutex<Vec<String>>>, answer: Answer) {
+async fn serve(stream: TcpStream, heads: Arc<Mutex<Vec<String>>>, header: &str, answer: Answer) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut head = String::new();
@@ -65,8 +72,10 @@ async fn serve(stream: TcpStream, heads: Arc<Mutex<Vec<String>>>, answer: Answer
             heads.len()
         };
         let (status, text) = answer(number, &head);
-        let answer =
-            format!("HTTP/1.1 {status} x\r\nETag: \"1\"\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+        let answer = format!(
+            "HTTP/1.1 {status} x\r\nETag: \"1\"\r\n{header}\r\nContent-Length: {}\r\n\r\n{text}",
+            text.len()
+        );
         stream.write_all(answer.as_bytes()).await.unwrap();
     }
 }
@@ -118,4 +127,17 @@ async fn a_store_that_asks_for_patience_is_waited_for() {
     .await;
     server.store().put_opts(&Path::from("k"), "x".into(), PutMode::Create.into()).await.unwrap();
     assert_eq!(server.heads().len(), 7);
+}
+
+#[tokio::test]
+async fn a_bucket_that_keeps_its_objects_is_noticed() {
+    let locked = Server::with_header("x-amz-object-lock-mode: COMPLIANCE", obliging).await;
+    for (server, mode) in [(Server::start(obliging).await, None), (locked, Some("COMPLIANCE"))] {
+        let reached = connect(&server.location).unwrap();
+        crate::probe::tell(&Shelf { store: reached.store, seal: Seal::Plain }).await.unwrap();
+        assert_eq!(reached.object_lock.get().map(String::as_str), mode);
+        let heads = server.heads();
+        let verbs: Vec<_> = heads.iter().map(|head| head.split(' ').next().unwrap()).collect();
+        assert_eq!(verbs, ["put", "head", "delete"]);
+    }
 }
