@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 /// Hex digits of a repository's id in the name of a folder: a socket below it must not have too long a path.
-const DIGITS: usize = 12;
+const DIGITS: usize = 8;
 
 /// The folder of a shard of a repository.
 pub fn folder(work_dir: &Path, shard: &ShardName, repository: Uuid) -> PathBuf {

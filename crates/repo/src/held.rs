@@ -191,7 +191,10 @@ impl fmt::Display for Held {
 impl ObjectStore for Held {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let mount = self.inner.named().await?;
-        let done = mount.store.put_opts(location, payload, opts).await?;
+        let (held, location) = (Arc::clone(&mount), location.clone());
+        // A put that is given up continues in the background: so does what holds the directory open for it.
+        let put = tokio::spawn(async move { held.store.put_opts(&location, payload, opts).await });
+        let done = put.await.map_err(|error| Error::Generic { store: "file", source: Box::new(error) })??;
         self.inner.still(&mount).await.map(|()| done)
     }
 
@@ -217,7 +220,9 @@ impl ObjectStore for Held {
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let inner = Arc::clone(&self.inner);
-        let removing = async move { inner.named().await.map(|mount| mount.store.delete_stream(locations)) };
+        let removing = async move {
+            inner.named().await.map(|mount| held_by(mount.store.delete_stream(locations), mount))
+        };
         stream::once(removing).try_flatten().boxed()
     }
 
@@ -225,7 +230,7 @@ impl ObjectStore for Held {
         let (inner, prefix) = (Arc::clone(&self.inner), prefix.cloned());
         let listing = async move {
             inner.reading().await.map(|mount| match mount {
-                Some(mount) => mount.store.list(prefix.as_ref()),
+                Some(mount) => held_by(mount.store.list(prefix.as_ref()), mount),
                 None => stream::empty().boxed(),
             })
         };
@@ -256,6 +261,18 @@ impl ObjectStore for Held {
     }
 }
 
+/// A stream that keeps its directory open until its end: the number of a closed descriptor is soon that of another file.
+fn held_by<T: Send + 'static>(
+    items: BoxStream<'static, Result<T>>,
+    mount: Arc<Mount>,
+) -> BoxStream<'static, Result<T>> {
+    stream::unfold((items, mount), |(mut items, mount)| async move {
+        let item = items.next().await?;
+        Some((item, (items, mount)))
+    })
+    .boxed()
+}
+
 /// An upload that is complete only where the path names what it was begun in.
 #[derive(Debug)]
 struct Upload {
@@ -279,5 +296,35 @@ impl MultipartUpload for Upload {
 
     async fn abort(&mut self) -> Result<()> {
         self.upload.abort().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    /// Two that look first at the same time each open the directory, and only one of them is kept.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_listing_reads_its_directory_when_another_descriptor_takes_its_number() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir(dir.path().join("needs")).unwrap();
+        std::fs::create_dir(other.path().join("needs")).unwrap();
+        std::fs::write(dir.path().join("needs/1"), "").unwrap();
+        std::fs::write(other.path().join("needs/2"), "").unwrap();
+        let held = Held::new(dir.path().to_owned());
+        held.put(&Path::from("needs/3"), "x".into()).await.unwrap();
+        let mount = held.inner.reading().await.unwrap().unwrap();
+        let listing = held_by(mount.store.list(Some(&Path::from("needs"))), mount);
+        held.inner.keep(None, None);
+        // If the descriptor was closed, one of these has its number now.
+        let taken: Vec<_> = (0..64).map(|_| std::fs::File::open(other.path()).unwrap()).collect();
+        let found: Vec<ObjectMeta> = listing.try_collect().await.unwrap();
+        let mut names: Vec<_> = found.iter().map(|meta| meta.location.filename().unwrap()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["1", "3"]);
+        drop(taken);
     }
 }

@@ -165,6 +165,8 @@ pub(crate) fn fault(verb: &str, key: &str, error: &Error) -> Fault {
         _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
             Fault::failed(message).hint("the repository's file system is full: free space on it, then repeat")
         }
+        // A refused listing has no kind of its own.
+        _ if cause.contains("403 Forbidden") || cause.contains("401 Unauthorized") => denied(message),
         _ if cause.contains("ObjectLock") || cause.contains("Object Lock") || cause.contains("WORM") => {
             Fault::new(Kind::Denied, message).hint(LOCKED)
         }

@@ -82,7 +82,10 @@ impl Clone {
             findings.push(Finding::problem(
                 "work-dir-too-long",
                 format!("a socket under {} would have a path longer than Linux allows", work_dir.display()),
-                format!("set snapshot.work_dir to a path of at most {} bytes", copy::LONGEST_SOCKET - 28),
+                format!(
+                    "set snapshot.work_dir to a path that is {} bytes shorter",
+                    longest - copy::LONGEST_SOCKET
+                ),
             ));
         }
         let need = space::tree_size(&donor.datadir);

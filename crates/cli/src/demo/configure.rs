@@ -67,7 +67,7 @@ fn configuration(
         repository = quoted(format!("file://{}", path(&place.path("repository")))),
         program = quoted(path(program)),
         secret = quoted(path(secret)),
-        work = quoted(path(&place.path("work"))),
+        work = quoted(path(&place.path("w"))),
         list = list.join(", "),
         candidate = candidate.unwrap_or_default(),
         archive = if archived {

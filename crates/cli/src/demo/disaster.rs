@@ -179,7 +179,7 @@ pub(super) async fn lose_everything(
     processes::kill_all(place.dir())?;
     archiver.kill().await?;
     shard.members.clear();
-    for folder in ["rebuilt", "work"] {
+    for folder in ["rebuilt", "w"] {
         std::fs::remove_dir_all(place.path(folder)).failed(format!("delete {folder}"))?;
     }
     let written = ledger.stop().await?;

@@ -17,7 +17,8 @@ pub const ARCHIVE: &str = "archive orders --set shards.orders.archive.from=prima
 /// The archive of the shard `orders`.
 pub async fn reader(backstop: &Backstop) -> ArchiveReader {
     let file = || Location::new(format!("file://{}", backstop.repository.display()));
-    let location = backstop.bucket.clone().unwrap_or_else(file);
+    // The archiver may not have made it yet.
+    let location = backstop.bucket.clone().unwrap_or_else(file).or_new();
     let key = backstop.key.as_ref().map(|key| RepoKey::parse(&key.clone().into()).unwrap());
     let repository = Repository::open(&location, key.as_ref()).await.unwrap();
     repository.archive(&"orders".parse().unwrap())
