@@ -84,4 +84,13 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
         assert_eq!(crate::archived::held(&backstop).await, now);
         assert_eq!(contents(&backstop).await.lines.len(), 2);
     }
+    for name in ["killed", "killed_again", "killed_once_more"] {
+        root.run(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
+        archived(&backstop, &primary.held().await).await;
+        archiver.signal(Signal::KILL);
+        let ran = archiver.end().await;
+        assert!(ran.err.matches("archiving from").count() <= 3, "{ran}");
+    }
+    assert_eq!(contents(&backstop).await.lines.len(), 2);
 }
