@@ -16,6 +16,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).parents[2]
 JOBS = yaml.safe_load((ROOT / "deploy/rundeck/jobs/backstop.yaml").read_text())
+PROGRAM = pathlib.Path(os.environ.get("BACKSTOP", ROOT / "target/debug/backstop"))
 GOLDEN = ROOT / "crates/repo/tests/golden/v1/plain"
 NEWEST = "20261118T110641Z-00000001"
 
@@ -64,8 +65,7 @@ def test_options_take_what_they_should(option, good, bad):
 def run(job, options, tmp_path, **more):
     """Runs a job's command with options; the programs are those that were built and installed for the tests."""
     script = ROOT / "deploy/rundeck/bin" / pathlib.Path(job["sequence"]["commands"][0]["exec"]).name
-    program = pathlib.Path(os.environ.get("BACKSTOP", ROOT / "target/debug/backstop"))
-    path = f"{program.parent}:{ROOT / '.cache/venv/bin'}:{os.environ['PATH']}"
+    path = f"{PROGRAM.parent}:{ROOT / '.cache/venv/bin'}:{os.environ['PATH']}"
     given = {f"RD_OPTION_{name.upper()}": value for name, value in options.items()}
     return subprocess.run([script], env={"PATH": path, "HOME": str(tmp_path), **given, **more}, cwd=tmp_path, text=True,
                           capture_output=True, timeout=300)
@@ -144,6 +144,9 @@ def test_the_latest_backup_is_found_and_becomes_a_choice(shard):
 def test_without_a_backup_no_choices_are_written(shard):
     text = (shard / "backstop.toml").read_text().replace(str(GOLDEN), str(shard / "nothing"))
     (shard / "backstop.toml").write_text(text)
+    ran = run(JOBS[1], {"shard": "orders"}, shard, BACKSTOP_CHOICES=str(shard))
+    assert ran.returncode == 21 and "there is none" in ran.stderr, ran.stderr
+    subprocess.run([PROGRAM, "init"], cwd=shard, check=True, timeout=60)
     ran = run(JOBS[1], {"shard": "orders"}, shard, BACKSTOP_CHOICES=str(shard))
     assert ran.returncode == 21 and "no backup" in ran.stderr, ran.stderr
     assert list(shard.glob("*.json")) == []
