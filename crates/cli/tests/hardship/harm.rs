@@ -55,7 +55,7 @@ pub async fn nothing_left(shard: &Shard, backstop: &Backstop) {
 /// A repository's folder, named by its id. Those of runs are named by their times.
 fn is_of_repository(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.len() == 12 && name.chars().all(|c| c.is_ascii_hexdigit())
+    name.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// Waits until the server gives this value.
