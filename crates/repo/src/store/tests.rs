@@ -85,7 +85,9 @@ fn obliging(_: usize, head: &str) -> (u16, &'static str) {
         line if line.contains("?uploads") => {
             (200, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
         }
-        line if line.contains("?delete") => (200, "<DeleteResult></DeleteResult>"),
+        line if line.contains("?delete") => {
+            (200, "<DeleteResult><Deleted><Key>k</Key></Deleted></DeleteResult>")
+        }
         line if line.starts_with("post") => {
             (200, "<CompleteMultipartUploadResult><ETag>\"1\"</ETag></CompleteMultipartUploadResult>")
         }
