@@ -62,7 +62,7 @@ async fn new_line(a: &Adopt<'_>, primary: &InstanceState) -> Result<Option<u32>>
     let held = strange(&writer.contents().await);
     let number = match held {
         Some(held) => {
-            // What it purged nobody can archive: the line has it from its beginning.
+            // What it purged no one can archive: the line has it from its beginning.
             let begun =
                 writer.begin_line(primary.server_uuid, &primary.gtid_purged, &held, a.world.clock.now());
             Some(begun.await?)

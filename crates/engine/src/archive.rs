@@ -79,7 +79,7 @@ pub struct Archiving<'a> {
     pub encryption: Encryption,
     /// Names what is archived where: the source takes archivers with the same name for one.
     pub name: &'a str,
-    /// Folder for what is not archived yet. Nobody else's: whoever calls holds it ([`crate::host`]).
+    /// Folder for what is not archived yet. No one else's: whoever calls holds it ([`crate::host`]).
     pub spool: PathBuf,
     /// Where older versions had it; it may be another repository's.
     pub old_spool: Option<PathBuf>,
@@ -271,7 +271,7 @@ async fn last_words(a: &Archiving<'_>, beside: &Beside, state: &mut State) -> Re
 async fn finish_file(state: &mut State) -> Result<()> {
     if let Some((mut cutter, source)) = state.cutter.take() {
         if let Err(fault) = cutter.cut(&mut state.spool).await {
-            // What it holds is not written yet: it goes on with it.
+            // What it holds is not written yet: it continues with it.
             state.cutter = Some((cutter, source));
             return Err(fault);
         }

@@ -63,7 +63,7 @@ pub async fn plan(p: &Prune<'_>) -> Result<PruneReport> {
 /// # Errors
 /// [`Kind::Held`](backstop_model::fault::Kind::Held) when another run holds the shard;
 /// [`Kind::Refused`](backstop_model::fault::Kind::Refused) when this host's clock is off, or more than half of the backups would go.
-/// After a fault the next prune goes on: a backup is first taken from the list, and its objects are removed later.
+/// After a fault the next prune continues: a backup is first taken from the list, and its objects are removed later.
 pub async fn prune(p: &Prune<'_>) -> Result<PruneReport> {
     let mut writer = claim(p).await?;
     let outcome = p.world.unless_stopped(story(p, &mut writer)).await;
@@ -152,7 +152,7 @@ fn rows(condemned: &[Condemned]) -> Vec<CondemnedBackup> {
     condemned.iter().map(row).collect()
 }
 
-/// Drops what nobody needs of the archive, and removes the objects of what was dropped before: all by one look at it.
+/// Drops what no one needs of the archive, and removes the objects of what was dropped before: all by one look at it.
 async fn prune_archive(
     p: &Prune<'_>,
     writer: &Writer,

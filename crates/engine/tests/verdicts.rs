@@ -140,7 +140,7 @@ async fn recovered(repository: &Repository, plan: &RecoveryPlan) -> Result<(), F
     Ok(())
 }
 
-/// Two backups on one another, and an archive of two segments and a tail that goes on behind them.
+/// Two backups on one another, and an archive of two segments and a tail that continues behind them.
 async fn stage() -> Bench {
     let bench = Bench::local().await;
     let sample = Sample::new();

@@ -102,7 +102,7 @@ struct Past<'a> {
 }
 
 impl Past<'_> {
-    /// One that holds all of this past goes on with it, whatever its servers are: all may have been replaced since. One that holds a
+    /// One that holds all of this past continues with it, whatever its servers are: all may have been replaced since. One that holds a
     /// part of it has lost something, or is a copy that went its own way; then a server must be known.
     fn is_of(&self, who: &Candidate<'_>) -> bool {
         let familiar = !self.servers.is_disjoint(&who.servers);

@@ -38,7 +38,7 @@ pub(crate) struct Heartbeat {
 /// Who held a shard before a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
-    /// Nobody: it was given back, or never claimed.
+    /// No one: it was given back, or never claimed.
     Free,
     /// The claim of this number, whose process is gone.
     Dead(u64),

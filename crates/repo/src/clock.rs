@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// Clocks may differ by this much.
 const DRIFT: TimeDelta = TimeDelta::minutes(5);
 
-/// The store's time, if this host agrees with it, and nobody wrote to the log later than that.
+/// The store's time, if this host agrees with it, and no one wrote to the log later than that.
 pub(crate) fn agreed(
     here: DateTime<Utc>,
     store: DateTime<Utc>,

@@ -113,7 +113,7 @@ pub(crate) async fn note(
     let mut after = Found::after(before.clone(), found, depth, at);
     let mut gone = BTreeSet::new();
     for damage in after.damaged.iter().filter(|damage| damage.at != at) {
-        // Objects that nobody needs any more were removed since; one that is needed and gone was found just now.
+        // Objects that no one needs any more were removed since; one that is needed and gone was found just now.
         if shelf.size(&damage.object).await?.is_none() {
             gone.insert(damage.object.clone());
         }

@@ -45,7 +45,7 @@ async fn oldest(reader: &ArchiveReader, count: usize) -> BTreeSet<u64> {
     contents.segments[..count].iter().map(|segment| segment.number).collect()
 }
 
-/// What the archiver does meanwhile: its service is started, seals what the one before left, and goes on.
+/// What the archiver does meanwhile: its service is started, seals what the one before left, and continues.
 async fn archiver_runs(repository: &Repository, from: u64) {
     let archiver = repository.claim_archive(&shard()).await.unwrap();
     seal(&archiver, from, from, 200).await;

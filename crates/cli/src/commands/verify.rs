@@ -97,7 +97,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth)
     })
 }
 
-/// Who may only read verifies too, but nobody else learns of it.
+/// Who may only read verifies too, but no one else learns of it.
 fn note<T>(app: &App, shard: &ShardName, noted: Result<T>) {
     if let Err(fault) = noted {
         app.world.reporter.notice(&format!(

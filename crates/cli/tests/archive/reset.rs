@@ -71,7 +71,7 @@ async fn a_reset_under_an_open_stream_is_found_and_what_follows_is_archived() {
     archiver.signal(Signal::TERM);
     archiver.end().await;
 
-    // While nobody looked: fewer than before, and then more than before.
+    // While no one looked: fewer than before, and then more than before.
     for rows in [300..302, 400..420] {
         let lines = contents(&backstop).await.lines.len();
         primary.run(&[RESET]).await;

@@ -74,7 +74,7 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
     let old = &endpoints[0].to_string();
     std::fs::write(&backstop.config, text.replace(old.as_str(), &format!("127.0.0.1:{port}"))).unwrap();
     let mut root = primary.root().await;
-    // Its binlog knows nothing of what was recovered: an archiver that is started again goes on all the same.
+    // Its binlog knows nothing of what was recovered: an archiver that is started again continues all the same.
     for name in ["afterwards", "again", "once_more"] {
         root.run(&format!("CREATE DATABASE {name}")).await.unwrap();
         let ran = backstop.run(&format!("--json {ARCHIVE} --until-caught-up")).await;

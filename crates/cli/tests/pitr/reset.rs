@@ -18,7 +18,7 @@ async fn a_backup_made_after_a_reset_reaches_what_follows_it() {
     primary.run(&["INSERT INTO one.t VALUES (1)", "FLUSH BINARY LOGS", "INSERT INTO one.t VALUES (2)"]).await;
     backstop.json(&caught_up).await;
 
-    // Nobody has noticed yet: this backup is an older moment of nothing that is archived.
+    // No one has noticed yet: this backup is an older moment of nothing that is archived.
     primary.run(&["RESET BINARY LOGS AND GTIDS", "INSERT INTO one.t VALUES (200)"]).await;
     let ran = backstop.run("--json backup orders").await;
     assert!(ran.err.contains("lacks transactions that were archived of it"), "{ran}");

@@ -20,7 +20,7 @@ use super::source::{Identity, Source};
 /// A source may read for a while until it comes to what it was asked for.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Stores again what is lost of this source's files. What keeps it from that is said, and keeps nobody from archiving. `gone` are the numbers
+/// Stores again what is lost of this source's files. What keeps it from that is said, and keeps no one from archiving. `gone` are the numbers
 /// of the pieces that the source has no longer: it is not asked for them again.
 ///
 /// # Errors

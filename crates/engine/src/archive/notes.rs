@@ -144,7 +144,7 @@ impl Safe {
         }
         let Some((journal, size)) = &mut self.journal else { return Ok(()) };
         if let Err(error) = disk.write_at(journal, lines, *size) {
-            // Nobody reads it while this process lives; who does later must not find half a line before others.
+            // No one reads it while this process lives; who does later must not find half a line before others.
             let cut = journal.set_len(*size);
             self.void = cut.is_err();
             return Err(Unsafe::Refused(Fault::failed(format!("{doing}: {error}"))));

@@ -149,7 +149,7 @@ fn set_aside(spool: &Path, path: &Path) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// Archives what was acknowledged from the spool of an older version and goes on where the archive ends. It was named by the shard alone: what
+/// Archives what was acknowledged from the spool of an older version and continues where the archive ends. It was named by the shard alone: what
 /// does not fit may be another repository's, and nothing of it is removed.
 async fn old(store: &ArchiveWriter, dir: &Path, reporter: &dyn Reporter) -> Result<()> {
     if journal::files(dir)?.is_empty() {
@@ -193,7 +193,7 @@ async fn old(store: &ArchiveWriter, dir: &Path, reporter: &dyn Reporter) -> Resu
     Ok(())
 }
 
-/// After what is spooled was given up: the next round goes on at the archive's end. What was acknowledged from the spool stays there until
+/// After what is spooled was given up: the next round continues at the archive's end. What was acknowledged from the spool stays there until
 /// the archive is seen to have it, when the next archiver begins.
 pub(super) async fn from_the_archive(a: &Archiving<'_>, beside: &Beside, state: &mut State) {
     while beside.queue.is_at_work() {

@@ -52,7 +52,7 @@ struct Open {
 }
 
 impl Spool {
-    /// A spool in a folder, which is made: nobody else can read in it what an encrypted source sent.
+    /// A spool in a folder, which is made: no one else can read in it what an encrypted source sent.
     pub(super) fn new(dir: &Path, queue: Arc<Queue>, disk: Arc<dyn Disk>) -> Result<Self> {
         private_folder(dir)
             .failed(format!("create the spool {}", dir.display()))

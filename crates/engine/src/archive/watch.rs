@@ -64,7 +64,7 @@ impl Watch {
     /// Compares where the source is with where its stream is. Gives why they do not fit. Only what is known to fit is told to be complete,
     /// or acknowledged once more.
     async fn source(&mut self, a: &Archiving<'_>, beside: &Beside, from: &StreamFrom) -> Option<String> {
-        // Both before the source is asked, which only goes on.
+        // Both are read before the source is asked: it only moves forward.
         let stand = beside.standing.get()?;
         let asked_at = a.world.clock.now();
         let asked = match self.ask(a, from).await {
@@ -120,7 +120,7 @@ impl Watch {
         }
     }
 
-    /// An acknowledgement may have been lost with the connection before, and its commit would wait for ever. To a source that nobody
+    /// An acknowledgement may have been lost with the connection before, and its commit would wait for ever. To a source that no one
     /// waits for it is not repeated: it covers all offsets before it, in whatever file has that name.
     async fn repeat(&mut self, beside: &Beside, from: &StreamFrom, stand: &Stand) {
         let (Some(session), Some(place)) = (&mut self.session, &stand.place) else { return };

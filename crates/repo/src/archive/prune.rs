@@ -25,7 +25,7 @@ use crate::sweep::is_over;
 /// What pruning an archive would do. Made by [`ArchiveView::plan`], consumed by `Writer::prune_archive`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArchivePrunePlan {
-    /// Pieces that are dropped: nobody finds them any more. Of a plan to take back: those that are found again.
+    /// Pieces that are dropped: no one finds them any more. Of a plan to take back: those that are found again.
     pub segments: BTreeSet<u64>,
     /// Objects that are removed: of pieces that were dropped before the grace, and what dead archivers left. Each with its size.
     pub objects: Vec<(String, u64)>,
@@ -39,7 +39,7 @@ impl ArchivePrunePlan {
     }
 }
 
-/// One look at an archive, from which everything is decided: what nobody needs, and what was left behind. Deciding by two looks of
+/// One look at an archive, from which everything is decided: what no one needs, and what was left behind. Deciding by two looks of
 /// different age would take what was stored between them for what a dead archiver left.
 pub struct ArchiveView {
     contents: Contents,
@@ -64,8 +64,8 @@ impl ArchiveView {
         &self.contents.archive
     }
 
-    /// Plans. `drop` are the numbers of the pieces that nobody needs. Objects go when they were dropped longer ago than `grace`, for a
-    /// recovery that is reading them right now. The archiver goes on meanwhile.
+    /// Plans. `drop` are the numbers of the pieces that no one needs. Objects go when they were dropped longer ago than `grace`, for a
+    /// recovery that is reading them right now. The archiver continues meanwhile.
     pub fn plan(&self, drop: &BTreeSet<u64>, now: DateTime<Utc>, grace: Duration) -> ArchivePrunePlan {
         let mut horizon = self.contents.horizon.clone();
         // One that was dropped after `now`, by another clock, is young.
@@ -113,7 +113,7 @@ impl ArchiveView {
         rolled.chain(fresh).collect()
     }
 
-    /// True for what nobody names and nobody can come to name: objects of a claim before the newest one that is in the books that were
+    /// True for what no one names and no one can come to name: objects of a claim before the newest one that is in the books that were
     /// read. Books with a hole do not say what is named.
     fn is_left(&self, key: &str) -> bool {
         let Some((_, newest)) = self.contents.newest_claim() else { return false };

@@ -126,7 +126,7 @@ impl ArchiveWriter {
         let file = File::open(bytes).await.failed(format!("read {}", bytes.display()))?;
         let piece = Piece::new(lost.stored.line, segment);
         let key = self.next_key(&mut *self.state.lock().await);
-        // The tail goes on meanwhile.
+        // The tail continues meanwhile.
         let object = store(&self.reader.journal, &key, &piece, vec![Box::new(file)]).await?;
         let mut state = self.state.lock().await;
         // It bears the number of what is lost, and so stands in its place.

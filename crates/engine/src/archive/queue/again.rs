@@ -19,7 +19,7 @@ impl Queue {
         self.state().given_up.clone()
     }
 
-    /// Nobody is archiving a piece or a segment now.
+    /// No one is archiving a piece or a segment now.
     pub(in crate::archive) fn rest(&self) {
         self.state().archiving = false;
         self.changed.notify_waiters();
@@ -31,7 +31,7 @@ impl Queue {
         state.archiving || state.syncing
     }
 
-    /// Forgets what was given up, once nobody is at work with it. Gives its files.
+    /// Forgets what was given up, once no one is at work with it. Gives its files.
     pub(in crate::archive) fn begin_again(&self) -> Vec<PathBuf> {
         let mut state = self.state();
         let files = state.files.drain(..).map(|spooled| spooled.path).collect();
