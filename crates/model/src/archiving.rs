@@ -11,7 +11,7 @@ use crate::settings::ArchiveFrom;
 use crate::topology::{InstanceState, Member, Role, current_primary, errant};
 
 pub use fits::{Place, misfit};
-pub use health::{BEHIND, Health, SILENT, archive_findings, archive_rpo_seconds};
+pub use health::{BEHIND, Health, NEVER_RAN, SILENT, archive_findings, archive_rpo_seconds};
 pub use source::{Around, SemiSync, SourceSettings, Words, source_findings};
 
 /// The server to stream from.

@@ -57,12 +57,16 @@ pub fn archive_findings(h: &Health<'_>) -> Vec<Finding> {
     findings
 }
 
+/// The code of the finding that no archiver has run yet: what `status` calls a problem is only the next step for a `check` before a first
+/// backup.
+pub const NEVER_RAN: &str = "archiver-never-ran";
+
 fn archiver(h: &Health<'_>) -> Finding {
     let shard = h.shard;
     let todo = format!("start `backstop archive {shard}` (`--systemd` prints a service)");
     let Some(alive) = h.alive else {
         let what = format!("shard {shard} is configured to be archived, and no archiver has run yet");
-        return Finding::problem("archiver-not-running", what, todo);
+        return Finding::problem(NEVER_RAN, what, todo);
     };
     let silent = h.now.signed_duration_since(alive.at).num_seconds();
     match &alive.trouble {
@@ -168,7 +172,7 @@ mod tests {
         let one = alive(100, 99);
         assert_eq!(codes(Some(&one), "A:1-9", "A:1-9", "", 104), ["archiver-running"]);
         assert_eq!(codes(Some(&one), "A:1-9", "A:1-9", "", 140), ["archiver-not-running"]);
-        assert_eq!(codes(None, "A:1-9", "A:1-9", "", 0), ["archiver-not-running"]);
+        assert_eq!(codes(None, "A:1-9", "A:1-9", "", 0), [NEVER_RAN]);
         let late = alive(100, 80);
         assert_eq!(codes(Some(&late), "A:1-8", "A:1-9", "", 101), ["archiver-running", "archive-behind"]);
         let trouble = Alive { trouble: Some("no space".to_owned()), ..alive(100, 99) };

@@ -32,18 +32,21 @@ pub struct NoSource {
     pub reason: String,
     /// Every member, and why not.
     pub rejected: Vec<Rejection>,
+    /// The next thing to do.
+    pub advice: &'static str,
 }
 
 impl From<NoSource> for Fault {
     fn from(none: NoSource) -> Self {
-        let hint = match none.kind {
-            Kind::Denied => "correct the shard's credentials; the grants are described in docs/grants.md",
-            Kind::Failed => "check that the members run and can be reached from here",
-            _ => "mend what is named, or relax the shard's `source` and `freeze.on_primary` rules",
-        };
-        Self::new(none.kind, none.to_string()).hint(hint)
+        Self::new(none.kind, none.to_string()).hint(none.advice)
     }
 }
+
+const DENIED: &str = "correct the shard's credentials; the grants are described in docs/grants.md";
+const SILENT: &str = "check that the members run and can be reached from here";
+const NO_PRIMARY: &str =
+    "bring the primary back or promote a member: a replica is backed up only while it follows a primary";
+const MEND: &str = "mend what is named; where a rule of the shard is named (`source`, `freeze.on_primary`), it can be relaxed";
 
 /// Chooses the member to back up.
 ///
@@ -99,7 +102,7 @@ impl<'a> Shard<'a> {
                 reason: "is one of several members that behave as the primary".to_owned(),
             })
             .collect();
-        Err(NoSource { kind: Kind::Refused, reason, rejected })
+        Err(NoSource { kind: Kind::Refused, reason, rejected, advice: MEND })
     }
 
     fn judge_all(&self, rules: &SourceRules) -> (Vec<Fit<'a>>, Vec<Rejection>) {
@@ -270,7 +273,13 @@ fn no_source(members: &[Member], rejected: Vec<Rejection>) -> NoSource {
     let kind = if answered { Kind::Refused } else { silence_kind(members) };
     let reasons: Vec<String> = rejected.iter().map(|r| format!("{}: {}", r.endpoint, r.reason)).collect();
     let reason = if reasons.is_empty() { "the shard has no members".to_owned() } else { reasons.join("; ") };
-    NoSource { kind, reason, rejected }
+    let advice = match kind {
+        Kind::Denied => DENIED,
+        Kind::Failed => SILENT,
+        _ if primaries(members).next().is_none() => NO_PRIMARY,
+        _ => MEND,
+    };
+    NoSource { kind, reason, rejected, advice }
 }
 
 fn with<T>(mut list: Vec<T>, one: T) -> Vec<T> {
