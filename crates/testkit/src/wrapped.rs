@@ -25,6 +25,30 @@ pub async fn with_keyring(dir: &Path) -> PathBuf {
     script(dir, own, &format!("cd '{}'", dir.display()), &last)
 }
 
+/// A server program in `dir` that every user of this host can run and load the plugins of: the fetched one may be in a folder that only
+/// root can enter. One that was installed is given as it is.
+pub async fn for_all_users(dir: &Path) -> PathBuf {
+    let own = &server_program().await.mysqld;
+    let home = own.parent().and_then(Path::parent).expect("a folder of programs");
+    if !std::fs::read_to_string(own).is_ok_and(|script| script.contains(&*home.to_string_lossy())) {
+        return own.clone();
+    }
+    // As links to the files where that is possible: the program has some hundred MB.
+    let link = || Command::new("cp").arg("-al").args([home, dir]).output().expect("cp");
+    let copy = || Command::new("cp").arg("-a").args([home, dir]).output().expect("cp");
+    let done = link().status.success() || copy().status.success();
+    assert!(done, "copy {} to {}", home.display(), dir.display());
+    for entry in std::fs::read_dir(dir.join("bin")).expect("the programs") {
+        let path = entry.expect("a program").path();
+        let script = std::fs::read_to_string(&path).expect("a script");
+        std::fs::remove_file(&path).expect("unlink a script");
+        std::fs::write(&path, script.replace(&*home.to_string_lossy(), &dir.to_string_lossy()))
+            .expect("write a script");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("make a script");
+    }
+    dir.join("bin/mysqld")
+}
+
 /// A server program whose clock is as far from the machine's as [`step`] says; `None`, and said so on standard error, where there is
 /// no libfaketime.
 pub async fn with_clock(dir: &Path) -> Option<PathBuf> {

@@ -42,8 +42,21 @@ pub struct Backstop {
 impl Backstop {
     /// Configured for this shard, with the second member, if there is one, as its candidate.
     pub async fn of(shard: &Shard, provider: &str) -> Self {
-        let dir = shard.base().join("b");
-        let this = Self {
+        let this = Self::within(shard.base().join("b"));
+        let password = shard.password();
+        this.write_credentials(&format!(
+            "user = 'backstop'\npassword = '{password}'\nreplication_user = 'backstop_replication'\n\
+             replication_password = '{password}'\n"
+        ));
+        let members: Vec<String> = shard.endpoints().iter().map(ToString::to_string).collect();
+        this.configure(&shard.program, &members, provider);
+        this
+    }
+
+    /// Everything of it in this folder, without a configuration.
+    pub fn within(dir: PathBuf) -> Self {
+        std::fs::create_dir_all(dir.join("said")).unwrap();
+        Self {
             config: dir.join("backstop.toml"),
             credentials: dir.join("orders.toml"),
             repository: dir.join("repository"),
@@ -54,26 +67,22 @@ impl Backstop {
             environment: Vec::new(),
             said: AtomicUsize::new(0),
             dir,
-        };
-        std::fs::create_dir_all(this.dir.join("said")).unwrap();
-        let password = shard.password();
-        this.write_credentials(&format!(
-            "user = 'backstop'\npassword = '{password}'\nreplication_user = 'backstop_replication'\n\
-             replication_password = '{password}'\n"
-        ));
-        let members: Vec<String> = shard.endpoints().iter().map(ToString::to_string).collect();
+        }
+    }
+
+    /// Writes a configuration for these members, the second of which, if there is one, is the candidate.
+    pub fn configure(&self, program: &Path, members: &[String], provider: &str) {
         let candidate = members.get(1).map(|member| format!(", candidate = '{member}'")).unwrap_or_default();
         let configuration = format!(
             "[repository]\nurl = 'file://{}'\ncreate = 'if-empty'\n\n[mysql]\nserver = '{}'\n\n[shards.orders]\n\
              credentials = {{ file = '{}' }}\ntopology = {{ members = {members:?}{candidate} }}\n\
              snapshot = {{ provider = '{provider}', work_dir = '{}' }}\n",
-            this.repository.display(),
-            shard.program.display(),
-            this.credentials.display(),
-            this.work.display(),
+            self.repository.display(),
+            program.display(),
+            self.credentials.display(),
+            self.work.display(),
         );
-        std::fs::write(&this.config, configuration).unwrap();
-        this
+        std::fs::write(&self.config, configuration).unwrap();
     }
 
     /// Writes the credentials file, readable by its owner only.

@@ -1,0 +1,324 @@
+//! The shard: its hosts, its servers, its accounts, and Backstop configured for it.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use backstop_adapters::mysql::connect::Connection;
+use backstop_adapters::mysql::process;
+use backstop_model::gtid::GtidSet;
+use backstop_testkit::member::kill_server_on;
+use backstop_testkit::slots::Slots;
+use backstop_testkit::{Network, accounts, template, wrapped};
+use rustix::process::Signal;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Child;
+
+use crate::certificates::Certificates;
+use crate::program::{Backstop, S3, until};
+
+/// How long a server may take to start, or a replica to get on.
+pub const SOON: Duration = Duration::from_secs(60);
+/// The user that the servers run as.
+pub const USER: &str = "nobody";
+/// The hosts of servers, the archiver's, and the application's.
+const HOSTS: [&str; 6] = ["db1", "db2", "db3", "db4", "archive", "app"];
+
+/// The shard and everything around it. Killed and removed when dropped.
+pub struct Production {
+    pub network: Network,
+    pub certificates: Certificates,
+    pub backstop: Backstop,
+    pub program: PathBuf,
+    base: PathBuf,
+    password: String,
+    _slots: Slots,
+}
+
+/// A server's folder, which `recover` lays out in the same way.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub host: &'static str,
+    pub dir: PathBuf,
+}
+
+impl Production {
+    /// db1, the primary, with its replicas db2 and db3; `None`, and said so on standard error, where that cannot be.
+    pub async fn start() -> Option<Self> {
+        let s3 = S3::of_the_tests()?;
+        let network = Network::of(&HOSTS)?;
+        let slots = Slots::take(5).await;
+        let base = std::env::temp_dir().join(format!(
+            "bst-{}-{:08x}",
+            std::process::id(),
+            accounts::unique() as u32
+        ));
+        std::fs::create_dir_all(&base).unwrap();
+        let program = wrapped::for_all_users(&base.join("mysql")).await;
+        let certificates = Certificates::of(&base.join("tls"), &HOSTS, USER);
+        let backstop = Backstop::within(base.join("b"));
+        let password = accounts::password();
+        let this = Self { network, certificates, backstop, program, base, password, _slots: slots };
+        let this = this.configured(&s3);
+        let [db1, db2, db3] = ["db1", "db2", "db3"].map(|host| this.server(host));
+        for (number, server) in [&db1, &db2, &db3].into_iter().enumerate() {
+            this.make(server, number).await;
+        }
+        this.fill(&db1).await;
+        for replica in [&db2, &db3] {
+            this.follow(replica, "db1").await;
+            replica.wait_for(&db1.held().await).await;
+        }
+        Some(this)
+    }
+
+    /// Where the first server of a host is, or is to be.
+    pub fn server(&self, host: &'static str) -> Server {
+        Server { host, dir: self.base.join(host) }
+    }
+
+    /// The next commands of Backstop's are given on this host.
+    pub fn on(&mut self, host: &str) -> &Backstop {
+        self.backstop.prefix = self.network.prefix(host);
+        &self.backstop
+    }
+
+    /// The option file with the application's login.
+    pub fn login(&self) -> PathBuf {
+        self.base.join("app.cnf")
+    }
+
+    /// Changes words of Backstop's configuration.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.backstop.config).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        std::fs::write(&self.backstop.config, text.replace(from, to)).unwrap();
+    }
+
+    /// Starts a server as its unit would: the option file says everything.
+    pub async fn run(&self, server: &Server) {
+        let prefix = self.network.prefix(server.host);
+        let mut command = tokio::process::Command::new(&prefix[0]);
+        command.args(&prefix[1..]).arg(&self.program);
+        command.arg(format!("--defaults-file={}", server.dir.join("my.cnf").display()));
+        command
+            .arg(format!("--user={USER}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut server_process = command.current_dir("/").spawn().unwrap();
+        server.ready(&mut server_process).await;
+    }
+
+    /// Makes a server a replica of another by hand, with TLS and verification, and read only.
+    pub async fn follow(&self, replica: &Server, source: &str) {
+        let change = format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{source}', SOURCE_PORT=3306, SOURCE_USER='backstop_replication', \
+             SOURCE_PASSWORD='{}', SOURCE_AUTO_POSITION=1, SOURCE_SSL=1, SOURCE_SSL_CA='{}', \
+             SOURCE_SSL_VERIFY_SERVER_CERT=1, SOURCE_CONNECT_RETRY=1",
+            self.password,
+            self.certificates.ca().display()
+        );
+        replica.execute(&["STOP REPLICA", &change, "SET GLOBAL super_read_only = ON", "START REPLICA"]).await;
+    }
+
+    fn configured(mut self, s3: &S3) -> Self {
+        let members = ["db1", "db2", "db3"].map(|host| format!("{host}:3306"));
+        self.backstop.configure(&self.program, &members, "clone");
+        self.backstop.encrypt_repository();
+        let store = wire(&self.network, &s3.endpoint);
+        let prefix = self.base.file_name().unwrap().to_string_lossy().into_owned();
+        self.backstop.in_bucket(s3, &prefix, &store);
+        self.reconfigure("snapshot =", "archive = { from = 'primary', semi_sync = true }\nsnapshot =");
+        let (password, ca) = (&self.password, self.certificates.ca());
+        self.backstop.write_credentials(&format!(
+            "user = 'backstop'\npassword = '{password}'\nreplication_user = 'backstop_replication'\n\
+             replication_password = '{password}'\ntls = {{ mode = 'verify-identity', ca = '{}' }}\n",
+            ca.display()
+        ));
+        let login = format!(
+            "[client]\nuser = app\npassword = {password}\nssl_mode = VERIFY_IDENTITY\nssl_ca = {}\n",
+            ca.display()
+        );
+        std::fs::write(self.login(), login).unwrap();
+        self
+    }
+
+    /// Makes a server's directories and starts it.
+    async fn make(&self, server: &Server, number: usize) {
+        let path = |name: &str| server.dir.join(name);
+        template::copy(&[], &path("data")).await;
+        for name in ["logs", "redo", "tmp"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        std::fs::rename(path("data/#innodb_redo"), path("redo/#innodb_redo")).unwrap();
+        std::fs::write(path("my.cnf"), self.option_file(server, number)).unwrap();
+        self.give(server);
+        self.run(server).await;
+    }
+
+    /// Gives a server's files to the user that it runs as.
+    pub fn give(&self, server: &Server) {
+        let given = Command::new("chown").arg("-R").arg(USER).arg(&server.dir).status();
+        assert!(given.unwrap().success());
+    }
+
+    /// The lines of a server's option file that are those of its host.
+    pub fn of_the_host(&self, host: &str) -> String {
+        let tls = &self.certificates;
+        format!(
+            "bind_address = {}\nreport_host = {host}\nssl_ca = {}\nssl_cert = {}\nssl_key = {}\n\
+             plugin_load_add = auth_socket.so\nplugin_load_add = mysql_clone.so\n\
+             plugin_load_add = semisync_source.so\n",
+            self.network.address(host),
+            tls.ca().display(),
+            tls.certificate(host).display(),
+            tls.key(host).display(),
+        )
+    }
+
+    fn option_file(&self, server: &Server, number: usize) -> String {
+        let dir = server.dir.display();
+        format!(
+            "[mysqld]\ndatadir = {dir}/data\nsocket = {dir}/mysqld.sock\nlog_error = {dir}/mysqld.log\n\
+             pid_file = {dir}/mysqld.pid\ntmpdir = {dir}/tmp\ninnodb_log_group_home_dir = {dir}/redo\n\
+             log_bin = {dir}/logs/mysql-bin\nrelay_log = {dir}/logs/relay-bin\nserver_id = {id}\nport = 3306\n\
+             skip_name_resolve = ON\nmysqlx = OFF\nsecure_file_priv = NULL\nrequire_secure_transport = ON\n\
+             gtid_mode = ON\nenforce_gtid_consistency = ON\nevent_scheduler = ON\n{own}\
+             rpl_semi_sync_source_timeout = 4294967295\n{SETTINGS}",
+            id = 101 + number,
+            own = self.of_the_host(server.host),
+        )
+    }
+
+    /// The accounts, bound to the shard's network, and what the application works with.
+    async fn fill(&self, primary: &Server) {
+        let statements =
+            ["base", "clone", "replication"].map(|block| accounts::statements(block, &self.password));
+        let bound: Vec<String> =
+            statements.concat().iter().map(|sql| sql.replace("@'%'", "@'10.7.%'")).collect();
+        primary.execute(&bound).await;
+        primary
+            .execute(&[
+                "CREATE DATABASE shop",
+                "CREATE TABLE shop.orders (id BIGINT UNSIGNED PRIMARY KEY, booked_at DATETIME NOT NULL)",
+                &format!("CREATE USER app@'10.7.%' IDENTIFIED BY '{}'", self.password),
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON shop.* TO app@'10.7.%'",
+                "CREATE USER nobody@localhost IDENTIFIED WITH auth_socket",
+                "CREATE EVENT shop.night ON SCHEDULE EVERY 1 DAY STARTS NOW() + INTERVAL 1 DAY DO DELETE FROM shop.orders WHERE id = 0",
+                "CREATE EVENT shop.never ON SCHEDULE EVERY 1 DAY STARTS NOW() + INTERVAL 1 DAY DISABLE DO DELETE FROM shop.orders",
+            ])
+            .await;
+    }
+}
+
+/// Settings that this shard's administrators chose.
+const SETTINGS: &str = "default_time_zone = '+02:00'\nsql_mode = 'ANSI_QUOTES,STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'\nmax_connections = 217\n\
+     innodb_buffer_pool_size = 96M\ninnodb_redo_log_capacity = 24M\ncharacter_set_server = latin1\n\
+     collation_server = latin1_german1_ci\nlong_query_time = 1.5\nbinlog_expire_logs_seconds = 604800\n\
+     init_connect = \"SET @who = 'an application'\"\nsort_buffer_size = 300K\n";
+
+impl Drop for Production {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir(&self.base).into_iter().flatten().flatten() {
+            kill_server_on(&entry.path().join("data"));
+        }
+        let _ = std::fs::remove_dir_all(&self.base);
+    }
+}
+
+impl Server {
+    /// Its data directory.
+    fn datadir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// It and its disk are gone at once.
+    pub fn lose(&self) {
+        kill_server_on(&self.datadir());
+        std::fs::remove_dir_all(&self.dir).unwrap();
+    }
+
+    /// Stops it as its unit would.
+    pub async fn stop(&self) {
+        let datadir = self.datadir();
+        process::signal(process::server_on(&datadir).unwrap(), Signal::TERM).unwrap();
+        until(SOON, || self.log(), || process::server_on(&datadir).is_none()).await;
+    }
+
+    /// A session of `root@localhost` over the socket.
+    pub async fn root(&self) -> Connection {
+        let session = backstop_lab::member::root(&self.dir.join("mysqld.sock")).await;
+        session.unwrap_or_else(|fault| panic!("{fault}; {}", self.log()))
+    }
+
+    /// Runs statements as `root@localhost`.
+    pub async fn execute<T: AsRef<str>>(&self, statements: &[T]) {
+        let mut root = self.root().await;
+        for sql in statements {
+            let ran = root.run_within(sql.as_ref(), SOON).await;
+            ran.unwrap_or_else(|error| panic!("{}: {error}", sql.as_ref()));
+        }
+        root.close().await;
+    }
+
+    /// One value as text.
+    pub async fn value(&self, sql: &str) -> String {
+        let mut root = self.root().await;
+        let value: Option<String> = root.one(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        root.close().await;
+        value.unwrap_or_default()
+    }
+
+    /// `@@GLOBAL.gtid_executed`.
+    pub async fn held(&self) -> GtidSet {
+        self.value("SELECT @@GLOBAL.gtid_executed").await.parse().unwrap()
+    }
+
+    /// Waits until it holds these transactions.
+    pub async fn wait_for(&self, set: &GtidSet) {
+        let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {})", SOON.as_secs());
+        let mut root = self.root().await;
+        let late: Vec<Option<u8>> = root.query_within(&wait, SOON * 2).await.unwrap();
+        assert_eq!(late, [Some(0)], "{} lacks transactions", self.host);
+    }
+
+    /// Waits until it takes connections.
+    async fn ready(&self, process: &mut Child) {
+        let socket = self.dir.join("mysqld.sock");
+        let begin = Instant::now();
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            let ended = process.try_wait().unwrap();
+            assert!(ended.is_none() && begin.elapsed() < SOON, "{ended:?}: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.dir.join("mysqld.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(20).collect();
+        format!("the log of {} ends: {}", self.host, lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// Lets every host reach, on its loopback, a store that listens on the tests' own. Gives its address there.
+fn wire(network: &Network, store: &str) -> String {
+    let store = store.trim_start_matches("http://").to_owned();
+    let listeners = network.listen_on_loopbacks();
+    let endpoint = format!("http://{}", listeners[0].local_addr().unwrap());
+    for listener in listeners {
+        listener.set_nonblocking(true).unwrap();
+        let (listener, store) = (TcpListener::from_std(listener).unwrap(), store.clone());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let mut there = TcpStream::connect(&store).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut there).await;
+                });
+            }
+        });
+    }
+    endpoint
+}

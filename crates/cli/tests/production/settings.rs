@@ -1,0 +1,58 @@
+//! The settings of two servers, compared one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::servers::Server;
+
+/// `SHOW GLOBAL VARIABLES` of a server.
+pub type Settings = BTreeMap<String, String>;
+
+/// Names that are a server's identity, its host's address, or a place on it: no two servers have the same.
+const OWN: [&str; 16] = [
+    "bind_address",
+    "datadir",
+    "general_log_file",
+    "log_bin_basename",
+    "log_bin_index",
+    "log_error",
+    "pid_file",
+    "relay_log_basename",
+    "relay_log_index",
+    "report_host",
+    "server_id",
+    "server_uuid",
+    "slow_query_log_file",
+    "socket",
+    "ssl_cert",
+    "ssl_key",
+];
+
+/// Names in which a rebuilt replica differs besides from the server that it replaces: places that are within the data directory now, and
+/// what is off until the shard's administrators set it.
+pub const OF_A_NEW_HOST: [&str; 7] = [
+    "innodb_buffer_pool_load_at_startup",
+    "innodb_log_group_home_dir",
+    "relay_log",
+    "replica_load_tmpdir",
+    "rpl_semi_sync_source_timeout",
+    "slave_load_tmpdir",
+    "tmpdir",
+];
+
+/// Names in which a new primary differs besides from a primary that was itself rebuilt.
+pub const OF_A_NEW_PRIMARY: [&str; 2] = ["rpl_semi_sync_source_enabled", "rpl_semi_sync_source_timeout"];
+
+/// All settings of a server, without what is a state.
+pub async fn of(server: &Server) -> Settings {
+    let rows: Vec<(String, String)> = server.root().await.query("SHOW GLOBAL VARIABLES").await.unwrap();
+    rows.into_iter().filter(|(name, _)| !name.starts_with("gtid_")).collect()
+}
+
+/// They differ in exactly what every two servers differ in, and in these names.
+pub fn assert_equal(donor: &Settings, copy: &Settings, but: &[&str]) {
+    let names: BTreeSet<&str> = donor.keys().chain(copy.keys()).map(String::as_str).collect();
+    let differ = |name: &&str| donor.get(*name) != copy.get(*name);
+    let found: BTreeSet<&str> = names.into_iter().filter(differ).collect();
+    let wanted: BTreeSet<&str> = OWN.iter().chain(but).copied().collect();
+    assert_eq!(found, wanted);
+}
