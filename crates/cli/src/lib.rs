@@ -14,6 +14,7 @@ mod page;
 pub mod panics;
 pub mod progress;
 pub mod render;
+pub mod runbooks;
 mod secrets;
 pub mod stop;
 mod systemd;

@@ -1,0 +1,116 @@
+//! The pages for the night (`docs/runbooks`), compiled in, and filled in with a shard's own values.
+
+mod fill;
+
+pub use fill::Values;
+
+/// A page: what to do in one situation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Runbook {
+    /// The situation's name: the page's file name without its ending.
+    pub name: &'static str,
+    /// The page as it is written.
+    pub text: &'static str,
+}
+
+macro_rules! runbook {
+    ($name:literal) => {
+        Runbook { name: $name, text: include_str!(concat!("../../../docs/runbooks/", $name, ".md")) }
+    };
+}
+
+/// Every page, the most frequent situations first.
+pub const RUNBOOKS: &[Runbook] = &[
+    runbook!("table-dropped"),
+    runbook!("bad-update"),
+    runbook!("rows-back"),
+    runbook!("copy"),
+    runbook!("semi-sync-holds-writes"),
+    runbook!("everything-is-gone"),
+];
+
+/// The page of this name.
+pub fn find(name: &str) -> Option<&'static Runbook> {
+    RUNBOOKS.iter().find(|runbook| runbook.name == name)
+}
+
+impl Runbook {
+    /// The page's title.
+    pub fn title(&self) -> &'static str {
+        self.text.lines().next().unwrap_or_default().trim_start_matches("# ")
+    }
+
+    /// True if a command of the page has this sample in it: a question about it is worth asking.
+    pub fn mentions(&self, sample: &str) -> bool {
+        blocks(self.text).iter().any(|block| block.commands.contains(sample))
+    }
+}
+
+/// Commands of a page that are pasted together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The heading that they stand under.
+    pub heading: String,
+    /// The commands, one a line.
+    pub commands: String,
+}
+
+/// The commands of a page, in the order written.
+pub fn blocks(text: &str) -> Vec<Block> {
+    let (mut blocks, mut heading, mut open): (Vec<Block>, String, Option<String>) =
+        (Vec::new(), String::new(), None);
+    for line in text.lines() {
+        match &mut open {
+            Some(commands) if line == "```" => {
+                blocks.push(Block { heading: heading.clone(), commands: std::mem::take(commands) });
+                open = None;
+            }
+            Some(commands) => {
+                commands.push_str(line);
+                commands.push('\n');
+            }
+            None if line == "```sh" => open = Some(String::new()),
+            None => {
+                if let Some(title) = line.strip_prefix("## ") {
+                    title.clone_into(&mut heading);
+                }
+            }
+        }
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const INDEX: &str = include_str!("../../../docs/runbooks/README.md");
+
+    #[test]
+    fn every_page_is_in_the_index_and_compiled_in() {
+        let linked = INDEX.lines().filter_map(|line| line.split("](").nth(1)?.split(".md)").next());
+        let mut linked: Vec<&str> = linked.filter(|name| !name.contains('/')).collect();
+        let mut compiled: Vec<&str> = RUNBOOKS.iter().map(|runbook| runbook.name).collect();
+        linked.sort_unstable();
+        compiled.sort_unstable();
+        assert_eq!(linked, compiled);
+    }
+
+    #[test]
+    fn every_page_says_when_and_what_to_do_next() {
+        for runbook in RUNBOOKS {
+            assert!(runbook.text.starts_with("# ") && !runbook.title().is_empty(), "{}", runbook.name);
+            assert!(runbook.text.contains("**When:** "), "{}", runbook.name);
+            assert!(!blocks(runbook.text).is_empty(), "{} has no command", runbook.name);
+        }
+    }
+
+    #[test]
+    fn commands_are_read_with_their_headings() {
+        let page = "# T\n```toml\nx\n```\n## 1. A\n\n```sh\na\nb\n```\ntext\n```sh\nc\n```\n";
+        let read = blocks(page);
+        let shown: Vec<_> = read.iter().map(|b| (b.heading.as_str(), b.commands.as_str())).collect();
+        assert_eq!(shown, [("1. A", "a\nb\n"), ("1. A", "c\n")]);
+    }
+}

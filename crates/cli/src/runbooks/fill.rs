@@ -1,0 +1,107 @@
+//! A shard's values in place of those that the pages are written with.
+
+use backstop_model::ids::Endpoint;
+
+/// What to write in place of the pages' samples. A value that is not set leaves its sample as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Values {
+    /// In place of the samples, the value.
+    pairs: Vec<(String, String)>,
+}
+
+impl Values {
+    /// Writes `value` in place of `sample`, where that is a word of its own.
+    pub fn put(&mut self, sample: &str, value: &str) {
+        self.pairs.retain(|(known, _)| known != sample);
+        self.pairs.push((sample.to_owned(), value.to_owned()));
+    }
+
+    /// Writes a server in place of a host of the pages (`db1`), in every form that a host and its port have there.
+    pub fn server(&mut self, sample: &str, server: &Endpoint) {
+        let (host, port) = (word(&server.host), server.port);
+        self.put(&format!("{sample}:3306"), &server.to_string());
+        self.put(&format!("--host={sample} --port=3306"), &format!("--host={host} --port={port}"));
+        let sql = |host: &str, port: u16| format!("SOURCE_HOST='{host}', SOURCE_PORT={port}");
+        self.put(&sql(sample, 3306), &sql(&server.host, port));
+        self.put(sample, &server.host);
+    }
+
+    /// Writes a value that a shell takes as one word in place of a sample.
+    pub fn word(&mut self, sample: &str, value: &str) {
+        self.put(sample, &word(value));
+    }
+
+    /// A page with the values in it.
+    pub fn fill(&self, text: &str) -> String {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut before = None;
+        while let Some(next) = rest.chars().next() {
+            match self.pair_at(rest).filter(|_| !before.is_some_and(is_of_a_word)) {
+                Some((sample, value)) => {
+                    filled.push_str(value);
+                    rest = &rest[sample.len()..];
+                    before = sample.chars().last();
+                }
+                None => {
+                    filled.push(next);
+                    rest = &rest[next.len_utf8()..];
+                    before = Some(next);
+                }
+            }
+        }
+        filled
+    }
+
+    /// The longest sample that stands at the beginning of this text.
+    fn pair_at(&self, text: &str) -> Option<&(String, String)> {
+        let stands = |sample: &str| {
+            text.strip_prefix(sample).is_some_and(|rest| !rest.chars().next().is_some_and(is_of_a_word))
+        };
+        let standing = self.pairs.iter().filter(|(sample, _)| stands(sample));
+        standing.max_by_key(|(sample, _)| sample.len())
+    }
+}
+
+fn is_of_a_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// A text as one word of a shell.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@%:=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn values_replace_whole_samples_only() {
+        let mut values = Values::default();
+        values.put("orders", "billing");
+        values.word("/srv/copy", "/data/my copy");
+        values.server("db1", &"10.0.0.1:3307".parse().unwrap());
+        let page = "backstop find orders reorders orders_2 (orders)\nmysql --host=db1 --port=3306 db1:3306 db12\n\
+                    SOURCE_HOST='db1', SOURCE_PORT=3306 rm -rf /srv/copy";
+        let filled = "backstop find billing reorders orders_2 (billing)\nmysql --host=10.0.0.1 --port=3307 10.0.0.1:3307 db12\n\
+                      SOURCE_HOST='10.0.0.1', SOURCE_PORT=3307 rm -rf '/data/my copy'";
+        assert_eq!(values.fill(page), filled);
+        assert_eq!(Values::default().fill(page), page);
+    }
+
+    #[test]
+    fn a_value_is_never_filled_in_once_more() {
+        let mut values = Values::default();
+        values.put("orders", "db1");
+        values.put("db1", "orders");
+        assert_eq!(values.fill("orders db1"), "db1 orders");
+        values.word("x", "$(reboot)'");
+        assert_eq!(values.fill("x"), "'$(reboot)'\\'''");
+    }
+}

@@ -1,0 +1,29 @@
+//! All servers are gone: a new primary, and a replica of it.
+
+use crate::night::Night;
+use crate::pasted::Pasted;
+
+/// Every member dies, and the page makes a shard of what is stored.
+pub async fn everything(night: &mut Night) {
+    let all = night.shard.primary().gtid_executed().await;
+    night.archived(&all).await;
+    for member in &night.shard.members {
+        member.kill();
+    }
+    let mut page = Pasted::open("everything-is-gone");
+    let said = page.next(night, "what there is").await;
+    assert!(said.contains(&all.to_string()), "{said}");
+    page.next(night, "away").await;
+    let said = page.next(night, "new primary").await;
+    assert!(said.contains("A NEW PRIMARY of shard orders"), "{said}");
+    assert_eq!(night.new.held().await, all);
+    let port = night.new.value("SELECT CAST(@@GLOBAL.port AS CHAR)").await;
+    night.see_server("db4", port.parse().unwrap());
+    page.next(night, "Tell").await;
+    let said = night.paste("backstop status orders").await;
+    assert!(!said.contains("archiver is not running"), "{said}");
+    let said = page.next(night, "replicas").await;
+    assert!(said.contains("joined and caught up"), "{said}");
+    page.end();
+    assert_eq!(night.replica.held().await, night.new.held().await);
+}

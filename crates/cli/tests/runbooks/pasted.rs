@@ -1,0 +1,39 @@
+//! A page that is worked through from top to bottom.
+
+use std::collections::VecDeque;
+
+use backstop_cli::runbooks::{self, Block};
+
+use crate::night::Night;
+
+/// A page with the commands that are still to be pasted.
+pub struct Pasted {
+    name: &'static str,
+    left: VecDeque<Block>,
+}
+
+impl Pasted {
+    /// Opens a page.
+    pub fn open(name: &'static str) -> Self {
+        let page = runbooks::find(name).unwrap_or_else(|| panic!("there is no page {name}"));
+        Self { name, left: runbooks::blocks(page.text).into() }
+    }
+
+    /// Pastes the next commands, which stand under this heading and must succeed. Gives what they print.
+    pub async fn next(&mut self, night: &Night, heading: &str) -> String {
+        let block = self.left.pop_front().unwrap_or_else(|| panic!("{} has no commands left", self.name));
+        assert!(block.heading.contains(heading), "{}: `{}` is not `{heading}`", self.name, block.heading);
+        night.paste(&block.commands).await
+    }
+
+    /// Every command of the page was pasted.
+    pub fn end(&self) {
+        assert_eq!(
+            self.left.len(),
+            0,
+            "{} has commands that the test leaves out: {:?}",
+            self.name,
+            self.left
+        );
+    }
+}
