@@ -12,15 +12,17 @@ use crate::command;
 /// Where server programs are besides PATH.
 const SERVER_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"];
 
+const ANOTHER: &str = "set mysql.server to the mysqld of a MySQL server, 8.0 or newer";
+
 /// The version a server program says it has.
 ///
 /// # Errors
-/// When it cannot be run, or what it prints is not a version; [`Kind::Refused`] for MariaDB and versions below 8.0.
+/// When it cannot be run; [`Kind::Usage`] when what it prints is not a version; [`Kind::Refused`] for MariaDB and versions below 8.0.
 pub async fn version_of(program: &Path) -> Result<ServerVersion> {
     let doing = format!("ask {} for its version", program.display());
     let text =
         command::output(Command::new(program).arg("--version"), Duration::from_secs(20), &doing).await?;
-    let version = parse_version(&text).fault(Kind::Failed, &doing)?;
+    let version = parse_version(&text).fault(Kind::Usage, &doing).map_err(|fault| fault.hint(ANOTHER))?;
     if version.is_mariadb() {
         return Err(unserved(program, &format!("it is MariaDB {version}")));
     }
@@ -44,13 +46,15 @@ pub fn locate(name: &str) -> Option<PathBuf> {
 
 fn unserved(program: &Path, why: &str) -> Fault {
     Fault::refused(format!("use {}: {why}, and Backstop serves MySQL 8.0 and newer", program.display()))
-        .hint("set mysql.server to the mysqld of a MySQL server, 8.0 or newer")
+        .hint(ANOTHER)
 }
 
 /// The version in `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`.
 fn parse_version(text: &str) -> Result<ServerVersion, String> {
     let mut words = text.split_whitespace().skip_while(|word| *word != "Ver").skip(1);
-    let word = words.next().ok_or_else(|| format!("it printed `{}`", text.trim()))?;
+    // Another program may print its licence.
+    let first = || text.trim().lines().next().unwrap_or_default().chars().take(80).collect::<String>();
+    let word = words.next().ok_or_else(|| format!("it is no MySQL server: it printed `{}`", first()))?;
     word.parse().map_err(|error: backstop_model::ids::InvalidName| error.to_string())
 }
 
@@ -76,7 +80,8 @@ mod tests {
             let refused = version_of(&program(dir.path(), bad)).await.unwrap_err();
             assert_eq!(refused.kind, Kind::Refused, "{bad}");
         }
-        assert!(version_of(&program(dir.path(), "hello")).await.unwrap_err().message.contains("hello"));
+        let other = version_of(&program(dir.path(), "hello\nand a licence")).await.unwrap_err();
+        assert!(other.kind == Kind::Usage && other.message.ends_with("it printed `hello`"), "{other}");
         assert!(locate("no-such-server").is_none() && locate("sh").is_some());
     }
 }

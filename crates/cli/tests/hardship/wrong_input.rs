@@ -117,6 +117,11 @@ async fn server_programs_are_wrong(backstop: &Backstop, into: &Path) {
         backstop.run(&format!("backup orders {server}")).await.failed(20, &[word]);
         let _ = std::fs::remove_dir_all(into);
     }
+    let another = format!("backup orders --mysql-server {}", fake(backstop, "GNU coreutils").display());
+    backstop
+        .run(&another)
+        .await
+        .failed(2, &["is no MySQL server: it printed `GNU coreutils`", "mysql.server"]);
     let missing = "--mysql-server /nonexistent/mysqld";
     backstop.run(&recover(into, &format!("--to latest {missing}"))).await.failed(2, &["/nonexistent/mysqld"]);
     let _ = std::fs::remove_dir_all(into);
