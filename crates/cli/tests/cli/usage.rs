@@ -112,6 +112,34 @@ fn a_missing_configuration_says_where_it_could_be() {
 }
 
 #[test]
+fn what_is_no_configuration_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("empty.toml"), "").unwrap();
+    std::fs::write(dir.path().join("binary.toml"), b"\x80\xff\0").unwrap();
+    for (file, word) in [("empty.toml", "[repository]"), ("binary.toml", "UTF-8"), (".", "directory")] {
+        let output = run(dir.path(), &format!("status --config {file}"));
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(
+            told.contains(&format!("configuration {file}")) || told.contains(&format!("read {file}")),
+            "{told}"
+        );
+        assert!(told.contains(word), "{told}");
+    }
+}
+
+#[test]
+fn an_address_that_is_no_repository_is_named() {
+    let dir = with(GOOD);
+    for address in ["ftp://backups/x", "file://relative", "relative", "s3://", "http://backups/x"] {
+        let output = run(dir.path(), &format!("status --repository {address}"));
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(&format!("`{address}`")) && told.contains("write "), "{told}");
+    }
+}
+
+#[test]
 fn an_empty_repository_is_no_fault_but_has_no_backup() {
     let dir = with(GOOD);
     let there = format!("file://{}/backups", dir.path().display());

@@ -25,6 +25,7 @@ async fn is_refused_and_named() {
     let (first, second) = (id(&first), id(&second));
     targets_are_wrong(&backstop, &into, &first, &second).await;
     directories_and_ports_are_taken(&backstop, &into).await;
+    files_and_live_servers_are_no_targets(&shard, &backstop).await;
     server_programs_are_wrong(&backstop, &into).await;
     damage_is_named(&backstop, &into, &first, &second).await;
 }
@@ -105,6 +106,19 @@ async fn directories_and_ports_are_taken(backstop: &Backstop, into: &Path) {
     let port = listener.local_addr().unwrap().port().to_string();
     backstop.run(&recover(into, &format!("--to latest --port {port}"))).await.failed(20, &[&port]);
     let _ = std::fs::remove_dir_all(into);
+}
+
+async fn files_and_live_servers_are_no_targets(shard: &Shard, backstop: &Backstop) {
+    let live = shard.primary().datadir();
+    let before = entries(live);
+    let file = shard.base().join("file");
+    std::fs::write(&file, "mine").unwrap();
+    for into in [file.as_path(), live, &shard.primary().dir] {
+        let path = into.display().to_string();
+        backstop.run(&recover(into, "--to latest")).await.failed(20, &[&path]);
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+    assert_eq!(entries(live), before, "nothing was touched");
 }
 
 async fn server_programs_are_wrong(backstop: &Backstop, into: &Path) {
