@@ -26,7 +26,16 @@ pub const RUNBOOKS: &[Runbook] = &[
     runbook!("rows-back"),
     runbook!("copy"),
     runbook!("semi-sync-holds-writes"),
+    runbook!("primary-dead"),
     runbook!("everything-is-gone"),
+    runbook!("bucket-only"),
+    runbook!("config-lost"),
+    runbook!("key-lost"),
+    runbook!("bucket-damaged"),
+    runbook!("archive-gap"),
+    runbook!("archiver-disk-full"),
+    runbook!("move-host"),
+    runbook!("rotate-passwords"),
 ];
 
 /// The page of this name.
