@@ -140,7 +140,8 @@ impl Ebs {
             mark: None,
         };
         let snapshot = Snapshot { run: run.clone(), path: PathBuf::new() };
-        Ok((Taken { snapshot, position, freeze, lineage, taken_at }, shots))
+        let broken_tables = plan.server.broken.clone();
+        Ok((Taken { snapshot, position, freeze, lineage, taken_at, broken_tables }, shots))
     }
 
     async fn freeze(&self, plan: &Plan) -> Result<Frozen> {

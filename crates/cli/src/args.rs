@@ -277,6 +277,9 @@ pub struct RecoverArgs {
     /// Your own option file for the server, instead of one made from the backup's settings
     #[arg(long, value_name = "FILE")]
     pub defaults_file: Option<PathBuf>,
+    /// A table that may be broken after the recovery, beside those that the backup recorded; may be repeated
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    pub accept_broken: Vec<String>,
     /// Write a systemd unit for the server into the target directory
     #[arg(long)]
     pub systemd: bool,

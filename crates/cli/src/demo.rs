@@ -191,6 +191,7 @@ fn recovery(place: &Place, into: &str, to: &str, ending: EndingArgs) -> Result<R
         plan: false,
         server_user: None,
         defaults_file: None,
+        accept_broken: Vec::new(),
         systemd: false,
     })
 }

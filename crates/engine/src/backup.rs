@@ -192,6 +192,7 @@ fn facts(
         seconds: (b.world.clock.monotonic() - begun.1).as_secs_f64(),
         servers: b.choice.servers.clone(),
         findings,
+        broken_tables: taken.broken_tables.clone(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstop_model::archiving::SourceSettings;
 use backstop_model::backup::Lineage;
+use backstop_model::broken::{BrokenTable, TablesChecked};
 use backstop_model::fault::{Fault, Result};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::FreezeReport;
@@ -201,6 +202,8 @@ pub struct Taken {
     pub lineage: Lineage,
     /// The moment of the image.
     pub taken_at: DateTime<Utc>,
+    /// The tables that the source itself could not read then.
+    pub broken_tables: Vec<BrokenTable>,
 }
 
 /// The block volume snapshots that backups of any shard are kept in, also when their servers are gone.
@@ -295,7 +298,7 @@ pub trait RecoveredSession: Send {
     /// Sets `gtid_purged` on a server whose `gtid_executed` is empty.
     async fn set_gtid_purged(&mut self, set: &GtidSet) -> Result<()>;
     /// Checks every user table (`CHECK TABLE`); names the broken ones.
-    async fn check_tables(&mut self, depth: CheckDepth, reporter: &dyn Reporter) -> Result<Vec<Finding>>;
+    async fn check_tables(&mut self, depth: CheckDepth, reporter: &dyn Reporter) -> Result<TablesChecked>;
     /// Follows a source with auto-position and starts both threads.
     async fn follow(&mut self, source: &Endpoint) -> Result<()>;
     /// How far replication is.

@@ -15,6 +15,7 @@ mod server;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backstop_model::broken::{BrokenTable, judge, told};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::gtid::GtidSet;
@@ -77,6 +78,8 @@ pub struct RecoverRequest {
     pub server_user: Option<String>,
     /// The user's own option file, instead of a generated one.
     pub defaults_file: Option<PathBuf>,
+    /// Tables (`schema.table`) that may be broken, beside those that the backup recorded as such.
+    pub accept_broken: Vec<String>,
 }
 
 /// Where the files of the backup come from.
@@ -226,28 +229,51 @@ async fn check(
     manifest: &Manifest,
     session: &mut dyn RecoveredSession,
 ) -> Result<Vec<Finding>> {
-    let mut findings = session.check_tables(r.request.check, &*r.world.reporter).await?;
-    let broken: Vec<_> = findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Problem)
-        .map(|finding| finding.what.as_str())
-        .collect();
-    if broken.is_empty() {
-        let program = r.programs.version().await?;
-        let (shard, data) = (&r.request.shard, &manifest.facts.server_version);
-        findings.extend(version_finding(shard, "the recovered server", &program));
-        if *data != program {
-            findings.extend(version_finding(shard, "the server that was backed up", data));
-        }
-        // What made the backup doubtful makes the server so.
-        let doubts = manifest.facts.findings.iter().filter(|finding| finding.severity == Severity::Problem);
-        for finding in doubts {
-            r.world.reporter.notice(&format!("when the backup was taken: {}", finding.what));
-            findings.push(finding.clone());
-        }
-        return Ok(findings);
+    let tables = session.check_tables(r.request.check, &*r.world.reporter).await?;
+    let judged = judge(tables.broken, &manifest.facts.broken_tables, &r.request.accept_broken);
+    if !judged.unexpected.is_empty() {
+        return Err(broken(r, &judged.unexpected));
     }
-    Err(Fault::new(Kind::Damaged, format!("tables are broken after recovery: {}", broken.join("; "))))
+    let sound = tables.checked - judged.known.len() as u64;
+    let mut findings =
+        vec![Finding::ok("tables-sound", format!("{sound} tables were checked and are sound"))];
+    findings.extend(judged.known.iter().map(known_broken));
+    findings[1..].iter().for_each(|finding| r.world.reporter.notice(&finding.notice()));
+    let program = r.programs.version().await?;
+    let (shard, data) = (&r.request.shard, &manifest.facts.server_version);
+    findings.extend(version_finding(shard, "the recovered server", &program));
+    if *data != program {
+        findings.extend(version_finding(shard, "the server that was backed up", data));
+    }
+    // What made the backup doubtful makes the server so.
+    let doubts = manifest.facts.findings.iter().filter(|finding| finding.severity == Severity::Problem);
+    for finding in doubts {
+        r.world.reporter.notice(&format!("when the backup was taken: {}", finding.what));
+        findings.push(finding.clone());
+    }
+    Ok(findings)
+}
+
+fn known_broken(table: &BrokenTable) -> Finding {
+    Finding::warning(
+        "table-broken",
+        format!(
+            "table {} is broken, as the backup recorded or this command accepts: {}",
+            table.table, table.why
+        ),
+        "restore it from another member, or drop it",
+    )
+}
+
+/// Tables are broken that nothing explains. The operator may take the server without them.
+fn broken(r: &Recover<'_>, tables: &[BrokenTable]) -> Fault {
+    let accept: Vec<_> = tables.iter().map(|each| format!("--accept-broken '{}'", each.table)).collect();
+    Fault::new(Kind::Damaged, format!("tables are broken after recovery: {}", told(tables))).hint(format!(
+        "recover from another backup (`backstop backups {}`, then `--backup ID` and another `--into`), or take the server without them: give \
+         the same command with {}",
+        r.request.shard,
+        accept.join(" ")
+    ))
 }
 
 /// The ending. Once more in every run, since a run that was killed while it handed over may have left the server writable.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::broken::BrokenTable;
 use crate::finding::Finding;
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
@@ -96,6 +97,9 @@ pub struct BackupFacts {
     /// What speaks against its being the shard's data, as far as that was looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// The tables that the source could not read, so that a recovery expects no rows of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken_tables: Vec<BrokenTable>,
 }
 
 /// How much data a backup is and cost.

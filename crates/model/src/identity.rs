@@ -207,6 +207,7 @@ mod tests {
             seconds: 1.0,
             servers: servers(members).into_iter().collect(),
             findings: Vec::new(),
+            broken_tables: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod archiving;
 pub mod attention;
 pub mod backup;
+pub mod broken;
 pub mod coverage;
 pub mod credentials;
 pub mod duration;

@@ -103,6 +103,7 @@ async fn a_lost_server_comes_back() {
         members: MembersThatAnswer::Refuse,
         server_user: None,
         defaults_file: None,
+        accept_broken: Vec::new(),
     };
     let story = Recover {
         reader: &reader,

@@ -35,7 +35,7 @@ const DATA_FILES: &str = "SELECT FILE_NAME FROM information_schema.FILES \
      WHERE ENGINE = 'InnoDB' AND FILE_TYPE IN ('TABLESPACE', 'UNDO LOG') AND FILE_NAME IS NOT NULL";
 
 const OTHER_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(ENGINE, 'unknown') \
-     FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND COALESCE(ENGINE, '') <> 'InnoDB' \
+     FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND COALESCE(ENGINE, '') NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE') \
      AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
      ORDER BY TABLE_SCHEMA, TABLE_NAME";
 

@@ -20,4 +20,5 @@ pub mod settings;
 pub mod source;
 pub mod state;
 pub mod tables;
+pub mod tablespaces;
 mod tls;

@@ -16,9 +16,9 @@ use async_trait::async_trait;
 use backstop_engine::ports::{
     CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, ReplayFrom, Reporter, ServerStart,
 };
+use backstop_model::broken::TablesChecked;
 use backstop_model::credentials::{Credentials, ReplicationAccount, Tls, TlsMode};
 use backstop_model::fault::{Context, Fault, Result};
-use backstop_model::finding::Finding;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{Endpoint, ServerUuid};
 use backstop_model::topology::Replication;
@@ -180,7 +180,7 @@ impl RecoveredSession for Session {
         Ok(self.session.run_within(&sql, REPLICATION_DEADLINE).await?)
     }
 
-    async fn check_tables(&mut self, depth: CheckDepth, reporter: &dyn Reporter) -> Result<Vec<Finding>> {
+    async fn check_tables(&mut self, depth: CheckDepth, reporter: &dyn Reporter) -> Result<TablesChecked> {
         tables::check(&mut self.session, depth, reporter).await
     }
 

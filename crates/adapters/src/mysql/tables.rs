@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use backstop_engine::ports::{CheckDepth, Reporter};
+use backstop_model::broken::{BrokenTable, TablesChecked};
 use backstop_model::fault::{Fault, Result};
-use backstop_model::finding::Finding;
 use backstop_model::gtid::GtidSet;
 use backstop_model::progress::{Progress, Unit};
 use backstop_model::schema::Tables;
@@ -50,25 +50,21 @@ pub async fn names(session: &mut Connection, after: &GtidSet) -> Result<Tables> 
 /// A row of `CHECK TABLE`: table, operation, kind of message, message.
 type Message = (String, String, String, Option<String>);
 
-/// Runs `CHECK TABLE` on every user table, one after the other. Broken ones are problems; if there are none the only
-/// finding says how many were checked.
+/// Runs `CHECK TABLE` on every user table, one after the other.
 pub async fn check(
     session: &mut Connection,
     depth: CheckDepth,
     reporter: &dyn Reporter,
-) -> Result<Vec<Finding>> {
+) -> Result<TablesChecked> {
     let tables: Vec<(String, String)> = session.query(USER_TABLES).await?;
     let total = tables.len() as u64;
-    let mut findings = Vec::new();
+    let mut broken = Vec::new();
     for ((schema, table), done) in tables.into_iter().zip(1..) {
         let messages = check_one(session, &schema, &table, depth).await?;
-        findings.extend(verdict(&format!("{schema}.{table}"), &messages));
+        broken.extend(verdict(&format!("{schema}.{table}"), &messages));
         reporter.progress(Progress { done, total: Some(total), unit: Unit::Items });
     }
-    if findings.is_empty() {
-        findings.push(Finding::ok("tables-sound", format!("{total} tables were checked and are sound")));
-    }
-    Ok(findings)
+    Ok(TablesChecked { checked: total, broken })
 }
 
 async fn check_one(
@@ -85,9 +81,12 @@ async fn check_one(
     Ok(session.query_within(&sql, DEADLINE).await?)
 }
 
-/// A table is sound if the last message says so and none of the others is an error.
-fn verdict(table: &str, messages: &[Message]) -> Option<Finding> {
-    let sound = |text: &str| text == "OK" || text == "Table is already up to date";
+/// A table is sound if the last message says so and none of the others is an error. An engine that has nothing to check (`MEMORY`,
+/// `BLACKHOLE`) says that in a note.
+fn verdict(table: &str, messages: &[Message]) -> Option<BrokenTable> {
+    let sound = |text: &str| {
+        ["OK", "Table is already up to date"].contains(&text) || text.ends_with("doesn't support check")
+    };
     let text = |message: &Message| message.3.clone().unwrap_or_default();
     let error = messages.iter().find(|(_, _, kind, _)| kind.eq_ignore_ascii_case("error"));
     let last = messages.last().map(text).unwrap_or_default();
@@ -95,12 +94,7 @@ fn verdict(table: &str, messages: &[Message]) -> Option<Finding> {
         return None;
     }
     let why = error.map_or(last, text);
-    let what = format!("table {table} is broken: {why}");
-    Some(Finding::problem(
-        "table-broken",
-        what,
-        "recover from another backup, or restore the table from a replica",
-    ))
+    Some(BrokenTable { table: table.to_owned(), why })
 }
 
 #[cfg(test)]
@@ -116,7 +110,9 @@ mod tests {
         assert_eq!(verdict("s.t", &[message("status", "OK")]), None);
         assert_eq!(verdict("s.t", &[message("note", "The storage engine …"), message("status", "OK")]), None);
         let broken = [message("Error", "Index k is corrupted"), message("status", "OK")];
-        assert!(verdict("s.t", &broken).is_some_and(|finding| finding.what.contains("Index k")));
+        assert!(verdict("s.t", &broken).is_some_and(|broken| broken.why.contains("Index k")));
+        let note = "The storage engine for the table doesn't support check";
+        assert_eq!(verdict("s.t", &[message("note", note)]), None);
         assert!(verdict("s.t", &[message("status", "Operation failed")]).is_some());
         assert!(verdict("s.t", &[]).is_some());
     }

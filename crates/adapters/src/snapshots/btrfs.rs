@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use backstop_engine::freeze::{Frozen, freeze_lock_free, freeze_locked};
 use backstop_engine::ports::{ChangedFiles, Image, Opened, Snapshot, Snapshots, Taken};
 use backstop_model::backup::Lineage;
+use backstop_model::broken::{BrokenTable, source_finding};
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::{FreezeMode, ModeChoice, choose_mode, lock_free_obstacles};
@@ -22,8 +23,8 @@ use super::donor::Donor;
 use super::volume::{self, Subvolume};
 use super::{Site, dead, place, refuse_problems, runs, space, tail};
 use crate::mysql::connect::Connection;
-use crate::mysql::facts;
 use crate::mysql::freeze::MysqlFreeze;
+use crate::mysql::{facts, tablespaces};
 
 /// Snapshots of one instance's subvolume.
 pub struct Btrfs {
@@ -36,6 +37,7 @@ struct Plan {
     donor: Donor,
     subvolume: Subvolume,
     findings: Vec<Finding>,
+    broken: Vec<BrokenTable>,
     mode: Result<ModeChoice>,
 }
 
@@ -66,9 +68,11 @@ impl Btrfs {
         findings.extend(relocated(&facts::data_paths(session).await?));
         findings.extend(strange_entries(&donor.datadir)?);
         findings.extend(self.surroundings(&donor, &subvolume));
+        let broken = tablespaces::broken(session).await?;
+        findings.extend(source_finding(&self.site.endpoint, &broken));
         let mode = choose_mode(&self.site.freeze, &obstacles, self.site.role);
         findings.push(self.mode_finding(&donor, &mode));
-        Ok(Plan { donor, subvolume, findings, mode })
+        Ok(Plan { donor, subvolume, findings, broken, mode })
     }
 
     fn surroundings(&self, donor: &Donor, subvolume: &Subvolume) -> Vec<Finding> {
@@ -169,6 +173,7 @@ impl Btrfs {
                 mark: Some(run.to_string()),
             },
             taken_at,
+            broken_tables: plan.broken.clone(),
         })
     }
 
@@ -269,13 +274,32 @@ fn relocated(paths: &[facts::DataPath]) -> Vec<Finding> {
     let bound = paths.iter().filter(|path| !["data directory", "binary log"].contains(&path.what));
     bound
         .map(|path| {
-            Finding::problem(
-                "tablespace-outside",
-                format!("the {} {} is outside of the data directory", path.what, path.path.display()),
-                "move it into the data directory",
-            )
+            let what = format!("the {} {} is outside of the data directory", path.what, path.path.display());
+            Finding::problem("tablespace-outside", what, way_in(path.what))
         })
         .collect()
+}
+
+/// How a file gets into the data directory.
+fn way_in(what: &str) -> String {
+    let option = match what {
+        "undo log" => "innodb_undo_directory",
+        "redo log" => "innodb_log_group_home_dir",
+        "doublewrite buffer" => "innodb_doublewrite_dir",
+        "system table space" => "innodb_data_home_dir",
+        _ => {
+            return "move the table into the data directory: create it again without DATA DIRECTORY and copy its rows"
+                .to_owned();
+        }
+    };
+    let other = if matches!(what, "undo log" | "redo log") {
+        ", or set snapshot.provider to \"clone\", which takes it along"
+    } else {
+        ""
+    };
+    format!(
+        "stop the server, move its files into the data directory, take `{option}` out of its option file, start it{other}"
+    )
 }
 
 /// Nested subvolumes, mounts and symbolic links in the data directory: what is behind them is not in the snapshot.

@@ -1,27 +1,30 @@
 //! MySQL's own `CLONE LOCAL DATA DIRECTORY`: works on any file system and holds nothing, doubles the disk space
 //! and slows down commits while it runs.
 //!
-//! CLONE copies InnoDB tables and silently empties all others, so those are refused. Should this process die, the
+//! CLONE copies InnoDB tables and silently empties all others, so those are refused unless a restart empties them too. It follows
+//! symbolic links, and puts undo logs into the copy wherever the donor keeps them. Should this process die, the
 //! server goes on cloning: the statement names the run's folder, by which a later run finds and kills it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_engine::ports::{ChangedFiles, Image, Opened, Snapshot, Snapshots, Taken};
 use backstop_model::backup::Lineage;
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::broken::source_finding;
+use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::{FreezeMode, FreezeReport};
 use backstop_model::ids::BackupId;
 use backstop_model::progress::{Progress, Unit};
 use backstop_model::server::Position;
 
-use super::donor::{self, Donor};
+use super::donor::{self, DataFile, Donor, Encrypted};
 use super::{Site, copy, dead, refuse_problems, runs, space};
 use crate::mysql::connect::Connection;
 use crate::mysql::dialect::quote_text;
 use crate::mysql::error::{Cause, SqlError};
+use crate::mysql::tablespaces;
 
 /// How often the server is asked how far the clone is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -48,8 +51,10 @@ impl Clone {
     async fn findings(&self, session: &mut Connection, donor: &Donor) -> Result<Vec<Finding>> {
         let mut findings: Vec<_> = plugin(session).await?.into_iter().collect();
         findings.extend(foreign_tables(&donor::foreign_tables(session).await?));
+        findings.extend(emptied_tables(&donor::emptied_tables(session).await?));
         findings.extend(outside_files(donor, &donor::data_files(session).await?));
-        findings.extend(encryption(donor::encrypted_tablespace(session).await?));
+        findings.extend(source_finding(&self.site.endpoint, &tablespaces::broken(session).await?));
+        findings.extend(encryption(donor::encrypted(session, donor).await?.as_ref()));
         findings.extend(self.program(donor).await?);
         findings.extend(self.work_dir(donor));
         findings.push(Finding::warning(
@@ -140,14 +145,17 @@ impl Snapshots for Clone {
         dead::clear_dead_runs(&self.site).await?;
         let (mut session, donor) = self.donor().await?;
         refuse_problems(&self.site.endpoint, &self.findings(&mut session, &donor).await?)?;
+        let encrypted = donor::encrypted(&mut session, &donor).await?;
         let world = &self.site.world;
         let path = runs::create(&self.site.work_dir, run, donor.uid, donor.gid)?;
         world.step("clone", self.clone_into(session, &donor, &copy::datadir(&path))).await?;
         let taken_at = world.clock.now();
-        let gtid_executed = world.step("prove-copy", copy::prove(&self.site, &donor, &path)).await?;
+        let proven = world.step("prove-copy", copy::prove(&self.site, &donor, &path)).await;
+        let proven = proven.map_err(|fault| locked(fault, encrypted.as_ref()))?;
+        let broken_tables = copy::broken_alike(&self.site, proven.broken_tables).await?;
         Ok(Taken {
             snapshot: Snapshot { run: run.clone(), path },
-            position: Position { gtid_executed, ..Position::default() },
+            position: Position { gtid_executed: proven.gtid_executed, ..Position::default() },
             freeze: FreezeReport { mode: FreezeMode::None, held_ms: 0.0, waited_ms: 0.0 },
             lineage: Lineage {
                 server_uuid: donor.uuid,
@@ -156,6 +164,7 @@ impl Snapshots for Clone {
                 mark: None,
             },
             taken_at,
+            broken_tables,
         })
     }
 
@@ -219,35 +228,72 @@ fn foreign_tables(tables: &[(String, String)]) -> Option<Finding> {
     ))
 }
 
+/// What a restart empties on its server too is no loss of the backup.
+fn emptied_tables(tables: &[(String, String)]) -> Option<Finding> {
+    let (first, engine) = tables.first()?;
+    let others = if tables.len() > 1 { format!(" (also: {})", names(&tables[1..])) } else { String::new() };
+    Some(Finding::warning(
+        "table-without-rows",
+        format!("table {first} is {engine}{others}: it is empty after a recovery, as after each restart"),
+        "convert it (`ALTER TABLE … ENGINE = InnoDB`) if its rows are to be kept",
+    ))
+}
+
 fn names(tables: &[(String, String)]) -> String {
     let shown: Vec<_> = tables.iter().take(10).map(|(table, _)| table.as_str()).collect();
     format!("{}{}", shown.join(", "), if tables.len() > 10 { ", …" } else { "" })
 }
 
-/// CLONE writes a file with an absolute path to that same path, where the donor's own file is.
-fn outside_files(donor: &Donor, files: &[PathBuf]) -> Option<Finding> {
-    let outside: Vec<_> = files.iter().filter(|file| donor.is_outside(file)).collect();
+/// CLONE writes a table space with an absolute path to that same path, where the donor's own file is. Undo logs it puts into the
+/// copy's data directory.
+fn outside_files(donor: &Donor, files: &[DataFile]) -> Option<Finding> {
+    let outside: Vec<_> =
+        files.iter().filter(|file| !file.is_undo && donor.names_outside(&file.path)).collect();
     let first = outside.first()?;
+    let todo = if first.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ibdata")) {
+        "stop the server, move the file into the data directory, take `innodb_data_home_dir` and the path in \
+         `innodb_data_file_path` out of its option file, start it"
+    } else {
+        "move the table into the data directory: create it again without DATA DIRECTORY (a general table space: without a path) and \
+         copy its rows"
+    };
     Some(Finding::problem(
         "tablespace-outside",
         format!(
             "{} of the server's data files are outside of its data directory {}, for example {}",
             outside.len(),
             donor.datadir.display(),
-            first.display()
+            first.path.display()
         ),
-        "move them into the data directory (for a table: create it anew without DATA DIRECTORY and copy its rows)",
+        todo,
     ))
 }
 
-fn encryption(tablespace: Option<String>) -> Option<Finding> {
-    tablespace.map(|name| {
-        Finding::problem(
+/// Whether the program that starts the copy has the keyring is seen when it does.
+fn encryption(encrypted: Option<&Encrypted>) -> Option<Finding> {
+    encrypted.map(|encrypted| {
+        Finding::warning(
             "tablespace-encrypted",
-            format!("table space {name} is encrypted, and a copy cannot be started without the keyring"),
-            "decrypt it (`ALTER TABLE … ENCRYPTION = 'N'`) or back up another member",
+            format!("{} is encrypted: the copy and each recovered server start only with the keyring", encrypted.what),
+            format!(
+                "let `mysql.server` name a program that loads the keyring, here and where servers are recovered, or {}",
+                encrypted.undo
+            ),
         )
     })
+}
+
+/// A copy of encrypted data that does not start lacks its keyring, most likely.
+fn locked(fault: Fault, encrypted: Option<&Encrypted>) -> Fault {
+    let Some(encrypted) = encrypted else { return fault };
+    if fault.kind != Kind::Failed {
+        return fault;
+    }
+    Fault::refused(format!("{} is encrypted, and its copy cannot be used: {}", encrypted.what, fault.message)).hint(format!(
+        "let `mysql.server` name a program that loads the donor's keyring (a global component manifest beside it), or {}, or back up \
+         another member",
+        encrypted.undo
+    ))
 }
 
 /// How far the running clone is: bytes of all its stages.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_engine::ports::ServerStart;
+use backstop_model::broken::{BrokenTable, told};
 use backstop_model::fault::{Context, Fault, Result};
 use backstop_model::gtid::GtidSet;
 use tokio::process::Command;
@@ -14,6 +15,7 @@ use super::Site;
 use super::donor::{self, Donor};
 use crate::command;
 use crate::mysql::connect::{Connection, Connector, Login};
+use crate::mysql::tablespaces;
 
 /// The copy applies the redo log that was written while it was made.
 const START_DEADLINE: Duration = Duration::from_secs(1800);
@@ -26,6 +28,15 @@ pub const LONGEST_SOCKET: usize = 107;
 const FORMAT: [&str; 4] =
     ["innodb_page_size", "lower_case_table_names", "innodb_data_file_path", "innodb_checksum_algorithm"];
 
+/// What a started copy says of itself.
+#[derive(Debug)]
+pub struct Proven {
+    /// The transactions that it holds.
+    pub gtid_executed: GtidSet,
+    /// Tables of its dictionary that it has no file of.
+    pub broken_tables: Vec<BrokenTable>,
+}
+
 /// Where a run keeps its copy.
 pub fn datadir(run_dir: &Path) -> PathBuf {
     run_dir.join("data")
@@ -36,12 +47,12 @@ pub fn socket(run_dir: &Path) -> PathBuf {
     run_dir.join("s")
 }
 
-/// Starts the copy alone, reads which transactions it holds, and shuts it down.
+/// Starts the copy alone, reads which transactions it holds and which tables it lacks, and shuts it down.
 ///
 /// # Errors
 /// When it does not start, when MySQL did not finish the clone, when what the clone says of its position is not what
 /// the started copy holds, and when it holds a table that CLONE does not copy.
-pub async fn prove(site: &Site, donor: &Donor, run_dir: &Path) -> Result<GtidSet> {
+pub async fn prove(site: &Site, donor: &Donor, run_dir: &Path) -> Result<Proven> {
     let start = layout(donor, run_dir).await?;
     let pid = site.servers.start(&start).await?;
     site.servers.wait_ready(&start, pid, START_DEADLINE).await?;
@@ -106,14 +117,38 @@ async fn user_name(uid: u32) -> Result<Option<String>> {
     Ok(Some(named.map_or_else(|_| uid.to_string(), |name| name.trim().to_owned())))
 }
 
-async fn look(socket: &Path) -> Result<GtidSet> {
+/// The tables that the copy cannot read, all of which the source cannot read either: what only the copy lacks, CLONE did not copy.
+///
+/// # Errors
+/// When the copy lacks a table that the source has, naming it; when the source does not answer.
+pub async fn broken_alike(site: &Site, broken: Vec<BrokenTable>) -> Result<Vec<BrokenTable>> {
+    if broken.is_empty() {
+        return Ok(broken);
+    }
+    let mut session = site.connect().await?;
+    let source = tablespaces::broken(&mut session).await;
+    session.close().await;
+    let source = source?;
+    let (alike, lacking): (Vec<_>, Vec<_>) =
+        broken.into_iter().partition(|each| source.iter().any(|known| known.table == each.table));
+    if lacking.is_empty() {
+        return Ok(alike);
+    }
+    let message = format!("prove the copy: CLONE did not copy what the source has: {}", told(&lacking));
+    Err(Fault::failed(message).hint(
+        "see where the files of these tables are on the source: move them into its data directory itself, then back up again",
+    ))
+}
+
+async fn look(socket: &Path) -> Result<Proven> {
     let login = Login { user: "root".into(), password: String::new().into() };
     let mut session = Connector::with_login(login, None).connect(socket).await?;
     let held = position(&mut session).await;
     let foreign = donor::foreign_tables(&mut session).await;
+    let broken = tablespaces::broken(&mut session).await;
     session.close().await;
     refuse_foreign(&foreign?)?;
-    held
+    Ok(Proven { gtid_executed: held?, broken_tables: broken? })
 }
 
 async fn position(session: &mut Connection) -> Result<GtidSet> {

@@ -37,21 +37,46 @@ const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('datadir'
     'log_bin', 'log_bin_basename', 'log_bin_index', 'relay_log_basename', 'relay_log_index', 'log_error', \
     'general_log_file', 'slow_query_log_file', 'pid_file', 'plugin_dir', 'socket', 'sync_binlog', \
     'innodb_flush_log_at_trx_commit', 'innodb_use_native_aio', 'super_read_only', 'replica_preserve_commit_order', \
-    'slave_preserve_commit_order', 'binlog_encryption', 'log_replica_updates', 'log_slave_updates')";
+    'slave_preserve_commit_order', 'binlog_encryption', 'innodb_redo_log_encrypt', 'log_replica_updates', 'log_slave_updates')";
 
-/// Tables that hold data which only InnoDB's tools do not see: every engine but InnoDB, in every schema that users may
-/// write to. The server's own two log tables are CSV and are left out.
+/// Tables that hold data which only InnoDB's tools do not see: every engine but InnoDB and those whose tables a restart empties, in
+/// every schema that users may write to. The server's own two log tables are CSV and are left out.
 const FOREIGN_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), COALESCE(ENGINE, 'unknown') \
-    FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND COALESCE(ENGINE, '') <> 'InnoDB' \
+    FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
+    AND COALESCE(ENGINE, '') NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE') \
     AND TABLE_SCHEMA NOT IN ('performance_schema', 'information_schema') \
     AND NOT (TABLE_SCHEMA = 'mysql' AND TABLE_NAME IN ('general_log', 'slow_log')) \
     ORDER BY TABLE_SCHEMA, TABLE_NAME LIMIT 1000";
 
-const DATA_FILES: &str =
-    "SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG')";
+/// Tables that are empty after each restart.
+const EMPTIED_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), ENGINE FROM information_schema.TABLES \
+    WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE IN ('MEMORY', 'BLACKHOLE') \
+    AND TABLE_SCHEMA NOT IN ('performance_schema', 'information_schema') ORDER BY TABLE_SCHEMA, TABLE_NAME LIMIT 1000";
 
-const ENCRYPTED: &str =
-    "SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' LIMIT 1";
+const DATA_FILES: &str = "SELECT FILE_NAME, FILE_TYPE = 'UNDO LOG' FROM information_schema.FILES \
+    WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG')";
+
+/// Tables first: what helps them is the most work.
+const ENCRYPTED: &str = "SELECT NAME, SPACE_TYPE FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' \
+    ORDER BY SPACE_TYPE = 'Undo', NAME LIMIT 1";
+
+/// A file that holds tables or undo logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFile {
+    /// As the server names it.
+    pub path: PathBuf,
+    /// True if it holds undo logs.
+    pub is_undo: bool,
+}
+
+/// Something that a server encrypts at rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encrypted {
+    /// `table space shop/orders`, `the redo log`, …
+    pub what: String,
+    /// How it is decrypted: the rest of a sentence.
+    pub undo: String,
+}
 
 impl Donor {
     /// Asks the server, and makes sure that it is this host's.
@@ -111,9 +136,10 @@ impl Donor {
         }
     }
 
-    /// What of a path the server uses is outside of its data directory.
-    pub fn is_outside(&self, path: &Path) -> bool {
-        !clean(&self.datadir.join(path)).starts_with(&self.datadir)
+    /// True if the server names a file by a path outside of its data directory. One inside may lead out by a symbolic link.
+    pub fn names_outside(&self, path: &Path) -> bool {
+        let named = plain(&self.datadir.join(path));
+        !named.starts_with(&self.datadir) && !named.starts_with(plain(Path::new(self.variable("datadir"))))
     }
 }
 
@@ -122,15 +148,39 @@ pub async fn foreign_tables(session: &mut Connection) -> Result<Vec<(String, Str
     Ok(session.query(FOREIGN_TABLES).await?)
 }
 
-/// Every file that holds tables or undo logs, as the server names it.
-pub async fn data_files(session: &mut Connection) -> Result<Vec<PathBuf>> {
-    let files: Vec<String> = session.query(DATA_FILES).await?;
-    Ok(files.into_iter().map(PathBuf::from).collect())
+/// The tables that a restart empties, with the engine.
+pub async fn emptied_tables(session: &mut Connection) -> Result<Vec<(String, String)>> {
+    Ok(session.query(EMPTIED_TABLES).await?)
 }
 
-/// The name of one encrypted table space, if there is any.
-pub async fn encrypted_tablespace(session: &mut Connection) -> Result<Option<String>> {
-    Ok(session.first(ENCRYPTED).await?)
+/// Every file that holds tables or undo logs.
+pub async fn data_files(session: &mut Connection) -> Result<Vec<DataFile>> {
+    let files: Vec<(String, bool)> = session.query(DATA_FILES).await?;
+    Ok(files.into_iter().map(|(path, is_undo)| DataFile { path: path.into(), is_undo }).collect())
+}
+
+/// Something that is encrypted, if anything is.
+pub async fn encrypted(session: &mut Connection, donor: &Donor) -> Result<Option<Encrypted>> {
+    let space: Option<(String, String)> = session.first(ENCRYPTED).await?;
+    if let Some((name, kind)) = space {
+        return Ok(Some(encrypted_space(&name, &kind)));
+    }
+    Ok(donor.is_on("innodb_redo_log_encrypt").then(|| Encrypted {
+        what: "the redo log".to_owned(),
+        undo: "run `SET PERSIST innodb_redo_log_encrypt = OFF`".to_owned(),
+    }))
+}
+
+fn encrypted_space(name: &str, kind: &str) -> Encrypted {
+    let undo = match (kind, name) {
+        ("Undo", _) => {
+            "run `SET PERSIST innodb_undo_log_encrypt = OFF` (undo logs are decrypted as they are truncated)"
+                .to_owned()
+        }
+        ("General" | "System", _) => format!("decrypt it (`ALTER TABLESPACE {name} ENCRYPTION = 'N'`)"),
+        _ => "decrypt such tables (`ALTER TABLE … ENCRYPTION = 'N'`)".to_owned(),
+    };
+    Encrypted { what: format!("table space {name}"), undo }
 }
 
 /// The data directory, if it is on this host: its `auto.cnf` must name the server.
@@ -167,18 +217,32 @@ fn elsewhere(datadir: &Path, host: &str, why: &str) -> Fault {
 
 /// The path without `.` and `..` parts and, if it exists, without symbolic links.
 fn clean(path: &Path) -> PathBuf {
-    if let Ok(real) = std::fs::canonicalize(path) {
-        return real;
-    }
-    let mut clean = PathBuf::new();
+    std::fs::canonicalize(path).unwrap_or_else(|_| plain(path))
+}
+
+/// The path without `.` and `..` parts. Symbolic links stay.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
     for part in path.components() {
         match part {
             std::path::Component::CurDir => {}
             std::path::Component::ParentDir => {
-                clean.pop();
+                plain.pop();
             }
-            part => clean.push(part),
+            part => plain.push(part),
         }
     }
-    clean
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_fits_what_is_encrypted() {
+        assert!(encrypted_space("innodb_undo_001", "Undo").undo.contains("innodb_undo_log_encrypt"));
+        assert!(encrypted_space("mysql", "General").undo.contains("ALTER TABLESPACE mysql"));
+        assert!(encrypted_space("shop/orders", "Single").undo.contains("ALTER TABLE …"));
+    }
 }

@@ -10,6 +10,7 @@ use backstop_adapters::snapshots::Site;
 use backstop_adapters::snapshots::clone::Clone;
 use backstop_engine::ports::{ServerPrograms, ServerStart, Snapshots};
 use backstop_model::fault::Kind;
+use backstop_model::finding::Severity;
 use backstop_model::freeze::FreezeRules;
 use backstop_model::ids::Endpoint;
 use backstop_model::topology::Role;
@@ -58,6 +59,78 @@ async fn refuses_a_table_space_outside_of_the_data_directory() {
     let create = format!("CREATE TABLE shop.far (id INT) DATA DIRECTORY = '{}'", outside.path().display());
     shard.primary().run(&["CREATE DATABASE shop", &create]).await;
     snapshots::refuses(&shard, &provider(&shard).await, "far.ibd").await;
+}
+
+/// A schema behind a symbolic link, undo logs elsewhere, a table without rows after a restart; and what the source cannot read.
+#[tokio::test]
+async fn clone_follows_links_and_records_what_is_broken() {
+    let outside = tempfile::tempdir().unwrap();
+    let option = format!("innodb_directories = {}", outside.path().display());
+    let shard = Shard::start(Layout::single().option(&option)).await;
+    let undo = format!("CREATE UNDO TABLESPACE more ADD DATAFILE '{}/more.ibu'", outside.path().display());
+    let source = shard.primary();
+    source
+        .run(&[
+            &undo,
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.`a b-c` (id INT PRIMARY KEY)",
+            "INSERT INTO shop.`a b-c` VALUES (7)",
+            "CREATE TABLE shop.imp (id INT PRIMARY KEY)",
+            "CREATE TABLE shop.gone (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 2",
+            "CREATE TABLE shop.mem (id INT) ENGINE = MEMORY",
+            "CREATE TABLE shop.hole (id INT) ENGINE = BLACKHOLE",
+            "INSERT INTO shop.mem VALUES (1)",
+        ])
+        .await;
+    source.stop().await;
+    let linked = outside.path().join("shop");
+    std::fs::rename(source.datadir().join("shop"), &linked).unwrap();
+    std::os::unix::fs::symlink(&linked, source.datadir().join("shop")).unwrap();
+    std::fs::remove_file(linked.join("gone#p#p1.ibd")).unwrap();
+    source.start().await;
+    source.run(&["ALTER TABLE shop.imp DISCARD TABLESPACE"]).await;
+
+    let provider = provider(&shard).await;
+    let found = provider.check().await.unwrap();
+    assert!(found.iter().all(|finding| finding.severity != Severity::Problem), "{found:?}");
+    let told =
+        |code: &str| found.iter().find(|finding| finding.code == code).map(|finding| finding.what.clone());
+    let broken = told("tables-broken").unwrap();
+    assert!(
+        broken.contains("shop.gone (") && broken.contains("shop.imp (its table space is discarded)"),
+        "{broken}"
+    );
+    let emptied = told("table-without-rows").unwrap();
+    assert!(emptied.contains("shop.mem") && emptied.contains("shop.hole"), "{emptied}");
+
+    let taken = provider.take(&snapshots::run()).await.unwrap();
+    let names: Vec<_> = taken.broken_tables.iter().map(|broken| broken.table.as_str()).collect();
+    assert_eq!(names, ["shop.gone", "shop.imp"]);
+    let opened = provider.open(&taken.snapshot).await.unwrap().tree().unwrap();
+    let server = snapshots::recovered(&opened, shard.base().join("r")).await;
+    assert_eq!(server.value("SELECT id FROM shop.`a b-c`").await, "7");
+    assert_eq!(server.value("SELECT COUNT(*) FROM shop.mem").await, "0");
+    let undo = "SELECT PATH FROM information_schema.INNODB_DATAFILES WHERE PATH LIKE '%more.ibu'";
+    assert_eq!(server.value(undo).await, "./more.ibu");
+}
+
+/// What CLONE did not copy although the source has it is no backup.
+#[tokio::test]
+async fn a_copy_that_lacks_a_file_is_refused() {
+    let shard = Shard::start(Layout::single()).await;
+    tables::fill(shard.primary(), 2, 100).await;
+    // A file that the redo log still names keeps the copy from starting at all.
+    shard.primary().stop().await;
+    shard.primary().start().await;
+    let mut site = snapshots::site(&shard, shard.primary(), &shard.base().join("work")).await;
+    let work = site.work_dir.clone();
+    site.world.faults = Arc::new(At::new("after:clone", move || {
+        let run = std::fs::read_dir(&work).unwrap().next().unwrap().unwrap().path();
+        let mut files = std::fs::read_dir(run.join("data/shop")).unwrap();
+        std::fs::remove_file(files.next().unwrap().unwrap().path()).unwrap();
+    }));
+    let fault = Clone::new(site).take(&snapshots::run()).await.unwrap_err();
+    assert!(fault.message.contains("CLONE did not copy") && fault.message.contains("shop."), "{fault}");
 }
 
 #[tokio::test]

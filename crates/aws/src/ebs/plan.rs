@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use backstop_adapters::mysql::connect::Connection;
 use backstop_adapters::mysql::facts::{self, DataPath};
+use backstop_adapters::mysql::tablespaces;
+use backstop_model::broken::{BrokenTable, source_finding};
 use backstop_model::fault::{Context, Fault, Result};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::freeze::{ModeChoice, choose_mode};
@@ -32,6 +34,7 @@ pub(crate) struct Plan {
 pub(crate) struct Server {
     pub(crate) uuid: ServerUuid,
     pub(crate) version: String,
+    pub(crate) broken: Vec<BrokenTable>,
     paths: Vec<DataPath>,
     keeps_commit_order: bool,
 }
@@ -123,6 +126,7 @@ async fn server(session: &mut Connection) -> Result<Server> {
     Ok(Server {
         uuid: uuid.parse().failed(doing)?,
         version,
+        broken: tablespaces::broken(session).await?,
         paths: facts::data_paths(session).await?,
         keeps_commit_order,
     })
@@ -140,10 +144,10 @@ fn findings(
     chosen: &Chosen,
     mode: &Result<ModeChoice>,
 ) -> Vec<Finding> {
-    vec![
-        Finding::ok("ebs-volumes", format!("{} runs on {}: {}", site.endpoint, instance.id, chosen.why)),
-        freeze(site, server, mode),
-    ]
+    let volumes = format!("{} runs on {}: {}", site.endpoint, instance.id, chosen.why);
+    let mut findings = vec![Finding::ok("ebs-volumes", volumes), freeze(site, server, mode)];
+    findings.extend(source_finding(&site.endpoint, &server.broken));
+    findings
 }
 
 fn freeze(site: &EbsSite, server: &Server, mode: &Result<ModeChoice>) -> Finding {

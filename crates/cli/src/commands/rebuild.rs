@@ -85,6 +85,7 @@ fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a Reco
         ("--port", args.port.is_some()),
         ("--server-user", args.server_user.is_some()),
         ("--defaults-file", args.defaults_file.is_some()),
+        ("--accept-broken", !args.accept_broken.is_empty()),
         ("--systemd", args.systemd),
     ];
     if let Some((flag, _)) = here.iter().find(|(_, given)| *given) {

@@ -103,6 +103,7 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: MembersThatAnswer) 
         members,
         server_user: args.server_user.clone(),
         defaults_file: args.defaults_file.clone(),
+        accept_broken: args.accept_broken.clone(),
     }
 }
 

@@ -41,6 +41,7 @@ async fn shards_are_backed_up_and_rebuilt_as_they_are() {
         assert_eq!(rebuilt.value(sql).await, wanted, "{sql}");
     }
     drop(rebuilt);
+    broken_tables_are_expected(&shard, &backstop).await;
     a_drifted_candidate_is_told(&shard, &backstop).await;
     an_errant_candidate_is_left_out(&shard, &backstop).await;
     nothing_left(&shard, &backstop).await;
@@ -56,6 +57,41 @@ async fn foreign_tables_are_refused(shard: &Shard, backstop: &Backstop) {
     backstop.run("backup orders").await.failed(20, &["shop.old", "InnoDB"]);
     assert_eq!(backstop.backups().await, Vec::<String>::new());
     shard.primary().run(&["DROP TABLE shop.old"]).await;
+    shard.settle().await;
+}
+
+/// A table that the source cannot read must not keep the others from being recovered; another one only with the operator's word.
+async fn broken_tables_are_expected(shard: &Shard, backstop: &Backstop) {
+    let create = |name: &str| format!("CREATE TABLE shop.{name} (id INT PRIMARY KEY)");
+    shard.primary().run(&[&create("import"), &create("fine")]).await;
+    shard.settle().await;
+    shard
+        .candidate()
+        .run(&[
+            "SET GLOBAL super_read_only = OFF",
+            "SET sql_log_bin = 0",
+            "ALTER TABLE shop.import DISCARD TABLESPACE",
+            "SET GLOBAL super_read_only = ON",
+        ])
+        .await;
+    let check = backstop.run("--json check orders").await;
+    assert!(check.out.contains("tables-broken") && check.out.contains("shop.import"), "{check}");
+    backstop.json("backup orders").await;
+
+    let rebuilt = Rebuilt::into(shard.base().join("half"));
+    let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
+    backstop.killed(&line, "after:materialise").await;
+    std::fs::remove_file(rebuilt.dir.join("data/shop/fine.ibd")).unwrap();
+    backstop.run(&line).await.failed(22, &["shop.fine", "--accept-broken 'shop.fine'"]);
+    let report = backstop.json(&format!("{line} --accept-broken shop.fine")).await;
+    let broken = report["checks"].as_array().unwrap().iter().filter(|check| check["code"] == "table-broken");
+    let broken: Vec<_> = broken.map(|check| check["what"].as_str().unwrap()).collect();
+    assert!(
+        broken.len() == 2 && broken[0].contains("shop.fine") && broken[1].contains("shop.import"),
+        "{report}"
+    );
+    drop(rebuilt);
+    shard.primary().run(&["DROP TABLE shop.import, shop.fine"]).await;
     shard.settle().await;
 }
 

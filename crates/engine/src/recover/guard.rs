@@ -16,8 +16,10 @@ pub(crate) fn target_directory(dir: &Path) -> Result<()> {
     match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Fault::refused(format!("{what}: {error}")).hint("name a directory with `--into`")),
-        Ok(mut entries) => {
-            if entries.next().is_none() || dir.join(".backstop/journal").is_file() {
+        Ok(entries) => {
+            // A new ext4 file system has this folder, and no data in it.
+            let mut others = entries.flatten().filter(|entry| entry.file_name() != "lost+found");
+            if others.next().is_none() || dir.join(".backstop/journal").is_file() {
                 return Ok(());
             }
             Err(Fault::refused(format!("target directory {} is not empty", dir.display()))
@@ -162,6 +164,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(target_directory(&dir.path().join("new")).is_ok());
         assert!(target_directory(dir.path()).is_ok());
+        std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+        assert!(target_directory(dir.path()).is_ok(), "a new ext4 file system");
         std::fs::write(dir.path().join("precious"), "x").unwrap();
         assert_eq!(target_directory(dir.path()).unwrap_err().kind, Kind::Refused);
         std::fs::create_dir(dir.path().join(".backstop")).unwrap();

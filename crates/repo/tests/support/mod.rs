@@ -136,6 +136,7 @@ pub fn facts(id: BackupId) -> BackupFacts {
         seconds: 1.5,
         servers: Vec::new(),
         findings: Vec::new(),
+        broken_tables: Vec::new(),
     }
 }
 

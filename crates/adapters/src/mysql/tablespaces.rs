@@ -1,0 +1,93 @@
+//! The table spaces that a server's dictionary names and whose files it does not have.
+
+use std::time::Duration;
+
+use backstop_model::broken::BrokenTable;
+
+use super::connect::Connection;
+use super::error::SqlError;
+
+/// The server looks at the file of each table space: a second for some ten thousand.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// A file that is missing has no size here. The temporary tables of an `ALTER TABLE` that runs come and go.
+const WITHOUT_FILE: &str = "SELECT SPACE, NAME, SPACE_TYPE, COALESCE(STATE, '') FROM information_schema.INNODB_TABLESPACES \
+     WHERE SPACE_TYPE IN ('Single', 'General') AND (STATE = 'discarded' OR FILE_SIZE = 0) AND NAME NOT LIKE '%/#sql%'";
+
+/// Which tables the server's dictionary names and its files do not hold: discarded, or the file is missing. Looks twice, since a
+/// table that is being made or dropped has no file for a moment. Needs the privilege PROCESS.
+///
+/// # Errors
+/// See [`Cause`](super::error::Cause).
+pub async fn broken(session: &mut Connection) -> Result<Vec<BrokenTable>, SqlError> {
+    let first = look(session).await?;
+    if first.is_empty() {
+        return Ok(first);
+    }
+    let mut again = look(session).await?;
+    again.retain(|broken| first.contains(broken));
+    Ok(again)
+}
+
+async fn look(session: &mut Connection) -> Result<Vec<BrokenTable>, SqlError> {
+    let spaces: Vec<(u64, String, String, String)> = session.query_within(WITHOUT_FILE, DEADLINE).await?;
+    let mut broken = Vec::new();
+    for (number, name, kind, state) in spaces {
+        let why = match state.as_str() {
+            "discarded" => "its table space is discarded".to_owned(),
+            _ if kind == "General" => format!("the file of table space {name} is missing"),
+            _ => "the file of its table space is missing".to_owned(),
+        };
+        let tables = if kind == "General" { tables_in(session, number).await? } else { vec![name] };
+        let named = tables.iter().map(|name| BrokenTable { table: table_name(name), why: why.clone() });
+        broken.extend(named);
+    }
+    broken.sort();
+    broken.dedup();
+    Ok(broken)
+}
+
+async fn tables_in(session: &mut Connection, space: u64) -> Result<Vec<String>, SqlError> {
+    let sql = format!("SELECT NAME FROM information_schema.INNODB_TABLES WHERE SPACE = {space}");
+    session.query_within(&sql, DEADLINE).await
+}
+
+/// `schema.table` of what InnoDB calls `schema/table` or, of a partition, `schema/table#p#name`.
+fn table_name(name: &str) -> String {
+    let whole = name.split("#p#").next().unwrap_or(name).split("#P#").next().unwrap_or(name);
+    decoded(&whole.replacen('/', ".", 1))
+}
+
+/// Undoes MySQL's encoding of names in file names where it is a plain code point (`@0020`).
+fn decoded(name: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = name;
+    while let Some(at) = rest.find('@') {
+        plain.push_str(&rest[..at]);
+        let digits = rest.get(at + 1..at + 5).filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()));
+        match digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).and_then(char::from_u32) {
+            Some(letter) => {
+                plain.push(letter);
+                rest = &rest[at + 5..];
+            }
+            None => {
+                plain.push('@');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    plain + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_names_are_those_of_sql() {
+        assert_eq!(table_name("shop/orders"), "shop.orders");
+        assert_eq!(table_name("shop/parts#p#p0#sp#s1"), "shop.parts");
+        assert_eq!(table_name("shop/a@0020b@002dc"), "shop.a b-c");
+        assert_eq!(table_name("shop/odd@zz"), "shop.odd@zz");
+    }
+}
