@@ -1,6 +1,6 @@
 //! The whole cycle of a production shard: lost in part, switched over, lost as a whole, and rebuilt each time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use backstop_model::gtid::GtidSet;
@@ -88,6 +88,8 @@ impl Cycle {
         self.recover(&db1, "--as-primary").await;
         self.serve(&db1).await;
         self.assert_none_is_missing("db1");
+        let whose = self.shard.as_the_server_user(&db1, "SELECT CURRENT_USER()");
+        assert_eq!(whose, format!("{USER}@localhost"), "an account on a plugin");
         settings::assert_equal(&donor, &settings::of(&db1).await, &settings::OF_A_NEW_PRIMARY);
         // Both are off, whatever they were: no backup holds what the primary's were.
         assert_eq!(events(&db1).await, "never=REPLICA_SIDE_DISABLED,night=REPLICA_SIDE_DISABLED");
@@ -97,7 +99,10 @@ impl Cycle {
     async fn live_on(&mut self) {
         let [db1, db3] = ["db1", "db3"].map(|host| self.shard.server(host));
         self.restart_archiver(Signal::KILL).await;
-        db1.execute(&["SET PERSIST rpl_semi_sync_source_enabled = ON"]).await;
+        db1.execute(&self.shard.grants(&["fix"])).await;
+        // Other members are still missing, so that it ends with 1 all the same.
+        self.shard.on("db1").run("check orders --fix --yes").await;
+        assert_eq!(db1.value("SELECT @@GLOBAL.rpl_semi_sync_source_enabled").await, "1");
         let application = self.application("db1");
         application.books(20).await;
         self.shard.on("db1").json("backup orders").await;
@@ -108,8 +113,14 @@ impl Cycle {
         db3.wait_for(&db1.held().await).await;
         assert_replicates(&db3).await;
         self.assert_none_is_missing("db3");
+        assert_eq!(checksums(&db3).await, checksums(&db1).await);
+        self.shard.reconfigure(", \"db4:3306\"", "");
+        self.shard.reconfigure("candidate = 'db4:3306'", "candidate = 'db3:3306'");
         self.restart_archiver(Signal::TERM).await;
-        self.shard.on("archive").json("verify orders").await;
+        for line in ["verify orders", "check orders", "status orders"] {
+            let ran = self.shard.on("db3").run(line).await;
+            assert_eq!(ran.status.code(), Some(0), "{ran}");
+        }
     }
 
     fn application(&self, host: &str) -> Application {
@@ -164,6 +175,11 @@ impl Cycle {
         assert!(lost.is_empty(), "{} acknowledged orders, lost: {lost:?}", self.booked.len());
         assert_eq!(ask(&self.shard, host, "SELECT @@time_zone"), ["+02:00"]);
     }
+}
+
+/// `CHECKSUM TABLE` of every user table.
+async fn checksums(server: &Server) -> BTreeMap<String, Option<u64>> {
+    backstop_lab::tables::checksums(&mut server.root().await).await.unwrap()
 }
 
 /// The states of the events.

@@ -110,6 +110,21 @@ impl Production {
         server.ready(&mut server_process).await;
     }
 
+    /// One value, asked by the user that the server runs as, who logs in by being that user.
+    pub fn as_the_server_user(&self, server: &Server, sql: &str) -> String {
+        let become_user = [&format!("--reuid={USER}"), "--regid=nogroup", "--clear-groups"];
+        let mut command = Command::new("setpriv");
+        command.args(become_user).arg(self.program.with_file_name("mysql")).args([
+            "--no-defaults",
+            "-N",
+            "-B",
+        ]);
+        command.arg(format!("--user={USER}")).arg(format!("--socket={}/mysqld.sock", server.dir.display()));
+        let ran = command.args(["-e", sql]).output().unwrap();
+        assert!(ran.status.success(), "{sql}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+    }
+
     /// Makes a server a replica of another by hand, with TLS and verification, and read only.
     pub async fn follow(&self, replica: &Server, source: &str) {
         let change = format!(
@@ -191,13 +206,15 @@ impl Production {
         )
     }
 
+    /// The statements of blocks of `docs/grants.md`, for accounts that are bound to the shard's network.
+    pub fn grants(&self, blocks: &[&str]) -> Vec<String> {
+        let statements = blocks.iter().flat_map(|block| accounts::statements(block, &self.password));
+        statements.map(|sql| sql.replace("@'%'", "@'10.7.%'")).collect()
+    }
+
     /// The accounts, bound to the shard's network, and what the application works with.
     async fn fill(&self, primary: &Server) {
-        let statements =
-            ["base", "clone", "replication"].map(|block| accounts::statements(block, &self.password));
-        let bound: Vec<String> =
-            statements.concat().iter().map(|sql| sql.replace("@'%'", "@'10.7.%'")).collect();
-        primary.execute(&bound).await;
+        primary.execute(&self.grants(&["base", "clone", "replication"])).await;
         primary
             .execute(&[
                 "CREATE DATABASE shop",
