@@ -163,10 +163,13 @@ impl Production {
     async fn make(&self, server: &Server, number: usize) {
         let path = |name: &str| server.dir.join(name);
         template::copy(&[], &path("data")).await;
-        for name in ["logs", "redo", "tmp"] {
+        for name in ["logs", "redo", "tmp", "undo"] {
             std::fs::create_dir_all(path(name)).unwrap();
         }
         std::fs::rename(path("data/#innodb_redo"), path("redo/#innodb_redo")).unwrap();
+        for name in ["undo_001", "undo_002"] {
+            std::fs::rename(path("data").join(name), path("undo").join(name)).unwrap();
+        }
         std::fs::write(path("my.cnf"), self.option_file(server, number)).unwrap();
         self.give(server);
         self.run(server).await;
@@ -197,6 +200,7 @@ impl Production {
         format!(
             "[mysqld]\ndatadir = {dir}/data\nsocket = {dir}/mysqld.sock\nlog_error = {dir}/mysqld.log\n\
              pid_file = {dir}/mysqld.pid\ntmpdir = {dir}/tmp\ninnodb_log_group_home_dir = {dir}/redo\n\
+             innodb_undo_directory = {dir}/undo\n\
              log_bin = {dir}/logs/mysql-bin\nrelay_log = {dir}/logs/relay-bin\nserver_id = {id}\nport = 3306\n\
              skip_name_resolve = ON\nmysqlx = OFF\nsecure_file_priv = NULL\nrequire_secure_transport = ON\n\
              gtid_mode = ON\nenforce_gtid_consistency = ON\nevent_scheduler = ON\n{own}\
