@@ -26,7 +26,7 @@ use crate::plan::known;
 use crate::ports::{Image, Instance, Instances, Opened, Schemas, Taken, VolumeSnapshots};
 use crate::standing::stands;
 use crate::world::World;
-use crate::{compare, scan};
+use crate::{compare, recorded, scan};
 
 /// What a backup is made of.
 pub struct Backup<'a> {
@@ -108,14 +108,18 @@ async fn story(
     let begun = (b.world.clock.now(), b.world.clock.monotonic());
     let archive = b.repository.archive(b.shard);
     let before = archived(b, &archive).await?;
+    let events = recorded::before(b.choice, b.schemas, b.world).await;
     let taken = b.world.step("snapshot", instance.snapshots.take(run)).await?;
+    let events = recorded::after(events, b.schemas, b.world).await;
+    let plugins = recorded::plugins(b.choice, b.schemas, b.world).await;
+    findings.extend(recorded::finding(events.as_ref()));
     let stored = b.world.step("store", store(b, instance, &taken, writer)).await?;
     let storage = stored.storage().clone();
     let on_line = match before {
         Some(before) => on_line(b, &taken, &before, &archive).await?,
         None => None,
     };
-    let facts = BackupFacts { on_line, ..facts(b, run, instance, &taken, begun, findings) };
+    let facts = BackupFacts { on_line, events, plugins, ..facts(b, run, instance, &taken, begun, findings) };
     let entry = b.world.step("commit", writer.commit(facts, stored)).await?;
     let state = complete(b, instance, &taken, writer).await?;
     Ok(BackupReport { ebs: ebs(storage, state), ..report(&entry) })
@@ -191,6 +195,8 @@ fn facts(
         taken_at: taken.taken_at,
         seconds: (b.world.clock.monotonic() - begun.1).as_secs_f64(),
         servers: b.choice.servers.clone(),
+        events: None,
+        plugins: Vec::new(),
         findings,
         broken_tables: taken.broken_tables.clone(),
     }

@@ -48,6 +48,9 @@ mod tests {
     use std::sync::Mutex;
 
     use async_trait::async_trait;
+    use backstop_model::events::ToldEvents;
+    use backstop_model::fault::Fault;
+    use backstop_model::plugins::Plugin;
     use backstop_model::schema::Tables;
 
     use super::*;
@@ -61,6 +64,14 @@ mod tests {
             let names = self.0.lock().unwrap().pop_front().unwrap();
             let names = names.split_whitespace().map(str::to_owned).collect();
             Ok(Tables { names, executed: GtidSet::new() })
+        }
+
+        async fn events(&self, _: &Endpoint) -> Result<ToldEvents> {
+            Err(Fault::failed("not asked"))
+        }
+
+        async fn plugins(&self, _: &Endpoint) -> Result<Vec<Plugin>> {
+            Err(Fault::failed("not asked"))
         }
     }
 

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod ports;
 pub mod prune;
 pub mod rebuild;
+mod recorded;
 pub mod recover;
 pub mod scan;
 pub mod sound;

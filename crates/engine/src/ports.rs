@@ -13,11 +13,13 @@ use async_trait::async_trait;
 use backstop_model::archiving::SourceSettings;
 use backstop_model::backup::Lineage;
 use backstop_model::broken::{BrokenTable, TablesChecked};
+use backstop_model::events::{EventState, PresentEvent, ToldEvents};
 use backstop_model::fault::{Fault, Result};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::FreezeReport;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, Endpoint, ShardName};
+use backstop_model::plugins::{Loaded, Plugin};
 use backstop_model::progress::Progress;
 use backstop_model::report::{TaggedBackup, VolumeState};
 use backstop_model::schema::Tables;
@@ -76,11 +78,15 @@ pub trait SourceInspection: Send + Sync {
     async fn settings(&self, endpoint: &Endpoint) -> Result<SourceSettings>;
 }
 
-/// Asks a server which schemas and tables it has.
+/// Asks a server which schemas, tables, events and plugins it has.
 #[async_trait]
 pub trait Schemas: Send + Sync {
     /// What it has, once it has executed `after`: that is waited for some seconds only.
     async fn tables(&self, endpoint: &Endpoint, after: &GtidSet) -> Result<Tables>;
+    /// Its events with their states, which only a primary's tell.
+    async fn events(&self, endpoint: &Endpoint) -> Result<ToldEvents>;
+    /// Its active plugins that are not built in.
+    async fn plugins(&self, endpoint: &Endpoint) -> Result<Vec<Plugin>>;
 }
 
 /// Opens the instance that was chosen for a backup.
@@ -311,6 +317,14 @@ pub trait RecoveredSession: Send {
     /// Replicates from a binlog server with auto-position until these transactions are executed; whatever it replicated before is
     /// forgotten.
     async fn replay_from(&mut self, server: &ReplayFrom, until: &GtidSet) -> Result<()>;
+    /// Every event it has.
+    async fn events(&mut self) -> Result<Vec<PresentEvent>>;
+    /// Gives an event a state, in a transaction of the server's own; nothing else of the event changes. The server must take writes.
+    async fn set_event(&mut self, event: &PresentEvent, state: EventState) -> Result<()>;
+    /// Lets enabled events fire from now on, until it is restarted.
+    async fn start_event_scheduler(&mut self) -> Result<()>;
+    /// What it has loaded, and what its accounts need.
+    async fn loaded(&mut self) -> Result<Loaded>;
     /// Sets super_read_only.
     async fn set_super_read_only(&mut self, on: ReadOnly) -> Result<()>;
 }

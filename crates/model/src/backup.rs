@@ -4,11 +4,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::broken::BrokenTable;
+use crate::events::RecordedEvents;
 use crate::finding::Finding;
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, Endpoint, ServerUuid, ShardName};
 use crate::plan::OnLine;
+use crate::plugins::Plugin;
 use crate::server::{RecordedSettings, ServerVersion};
 use crate::topology::Role;
 
@@ -94,6 +96,12 @@ pub struct BackupFacts {
     /// The members of the shard that told who they are: its name is bound to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerUuid>,
+    /// The events of the shard and whether they fire, as its primary told; `None` if no server was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<RecordedEvents>,
+    /// The plugins that the source had loaded from libraries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<Plugin>,
     /// What speaks against its being the shard's data, as far as that was looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,

@@ -208,6 +208,8 @@ mod tests {
             servers: servers(members).into_iter().collect(),
             findings: Vec::new(),
             broken_tables: Vec::new(),
+            events: None,
+            plugins: Vec::new(),
         }
     }
 

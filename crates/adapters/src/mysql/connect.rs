@@ -253,6 +253,17 @@ impl Connection {
         self.settle(&doing, answer)
     }
 
+    /// Runs a statement that is not in UTF-8, since the session's `character_set_client` is not. Errors say `what`.
+    ///
+    /// # Errors
+    /// See [`Cause`].
+    pub async fn run_bytes(&mut self, what: &str, sql: Vec<u8>) -> Result<(), SqlError> {
+        let doing = format!("run {what} on {}", self.address);
+        let conn = self.conn(&doing)?;
+        let answer = within(STATEMENT_DEADLINE, conn.query_drop(sql)).await;
+        self.settle(&doing, answer)
+    }
+
     /// Runs a statement that contains a secret. Errors say `what` and the server's code, and not its words,
     /// which could quote the statement.
     ///

@@ -1,17 +1,20 @@
 //! What is worth knowing of a server before its backup is recovered, whatever takes the snapshot.
 
 use backstop_model::finding::Finding;
+use backstop_model::plugins::plugins_needed;
 
 use super::connect::Connection;
 use super::error::SqlError;
 use super::facts::enabled_events;
+use super::plugins::from_libraries;
 
 /// Looks at what would surprise an operator after a recovery.
 ///
 /// # Errors
 /// See [`Cause`](super::error::Cause).
 pub async fn findings(session: &mut Connection) -> Result<Vec<Finding>, SqlError> {
-    Ok(events(&enabled_events(session).await?).into_iter().collect())
+    let events = events(&enabled_events(session).await?);
+    Ok(events.into_iter().chain(plugins_needed(&from_libraries(session).await?)).collect())
 }
 
 fn events(enabled: &[String]) -> Option<Finding> {
@@ -20,7 +23,7 @@ fn events(enabled: &[String]) -> Option<Finding> {
     Some(Finding::warning(
         "events-enabled",
         format!("event {first}{others} would fire on a recovered server"),
-        "recovered servers are left with event_scheduler = OFF: turn it on when the server takes over",
+        "recovered servers are left with event_scheduler = OFF, but for one that is recovered --as-primary",
     ))
 }
 

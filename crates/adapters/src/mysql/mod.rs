@@ -3,12 +3,14 @@
 pub mod connect;
 pub mod dialect;
 pub mod error;
+pub mod events;
 pub mod facts;
 mod fidelity;
 pub mod findings;
 pub mod freeze;
 pub mod log;
 pub mod packages;
+pub mod plugins;
 mod private;
 pub mod process;
 pub mod program;

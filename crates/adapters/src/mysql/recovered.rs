@@ -18,9 +18,11 @@ use backstop_engine::ports::{
 };
 use backstop_model::broken::TablesChecked;
 use backstop_model::credentials::{Credentials, ReplicationAccount, Tls, TlsMode};
+use backstop_model::events::{EventState, PresentEvent};
 use backstop_model::fault::{Context, Fault, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{Endpoint, ServerUuid};
+use backstop_model::plugins::Loaded;
 use backstop_model::topology::Replication;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -28,7 +30,7 @@ use super::connect::{Connection, Connector, Login};
 use super::dialect::{Dialect, quote_text};
 use super::error::SqlError;
 use super::replication::replication;
-use super::{private, replay, state, tables};
+use super::{events, plugins, private, replay, state, tables};
 
 /// The temporary administrator.
 const ADMINISTRATOR: &str = "backstop_recovery";
@@ -217,6 +219,22 @@ impl RecoveredSession for Session {
             quote_text(&until.to_string())
         );
         Ok(self.session.run_within(&start, REPLICATION_DEADLINE).await?)
+    }
+
+    async fn events(&mut self) -> Result<Vec<PresentEvent>> {
+        Ok(events::present(&mut self.session).await?)
+    }
+
+    async fn set_event(&mut self, event: &PresentEvent, state: EventState) -> Result<()> {
+        Ok(events::set(&mut self.session, event, state).await?)
+    }
+
+    async fn start_event_scheduler(&mut self) -> Result<()> {
+        Ok(self.session.run("SET GLOBAL event_scheduler = ON").await?)
+    }
+
+    async fn loaded(&mut self) -> Result<Loaded> {
+        Ok(plugins::loaded(&mut self.session).await?)
     }
 
     async fn set_super_read_only(&mut self, on: ReadOnly) -> Result<()> {

@@ -6,16 +6,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstop_engine::ports::{Schemas, SourceInspection};
 use backstop_model::archiving::{SemiSync, SourceSettings, Words};
+use backstop_model::events::ToldEvents;
 use backstop_model::fault::Result;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::Endpoint;
+use backstop_model::plugins::Plugin;
 use backstop_model::schema::Tables;
 
 use super::connect::{Connection, Connector};
 use super::dialect::Dialect;
 use super::error::{Cause, SqlError};
 use super::facts::{is_plugin_active, variable};
-use super::tables;
+use super::{events, plugins, tables};
 
 /// Asks primaries.
 pub struct Primaries {
@@ -46,6 +48,20 @@ impl Schemas for Primaries {
         let tables = tables::names(&mut session, after).await;
         session.close().await;
         tables
+    }
+
+    async fn events(&self, endpoint: &Endpoint) -> Result<ToldEvents> {
+        let mut session = self.connector.connect(endpoint).await?;
+        let told = events::told(&mut session).await;
+        session.close().await;
+        Ok(told?)
+    }
+
+    async fn plugins(&self, endpoint: &Endpoint) -> Result<Vec<Plugin>> {
+        let mut session = self.connector.connect(endpoint).await?;
+        let plugins = plugins::from_libraries(&mut session).await;
+        session.close().await;
+        Ok(plugins?)
     }
 }
 

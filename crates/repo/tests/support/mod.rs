@@ -135,6 +135,8 @@ pub fn facts(id: BackupId) -> BackupFacts {
         taken_at: at,
         seconds: 1.5,
         servers: Vec::new(),
+        events: None,
+        plugins: Vec::new(),
         findings: Vec::new(),
         broken_tables: Vec::new(),
     }

@@ -1,0 +1,90 @@
+//! The events of a server: which there are, and their states.
+
+use backstop_model::events::{EventName, EventState, PresentEvent, RecordedEvent, ToldEvents};
+use chrono::DateTime;
+
+use super::connect::Connection;
+use super::dialect::quote_text;
+use super::error::{Cause, SqlError};
+use super::state::gtids;
+
+const STATES: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS FROM information_schema.EVENTS \
+     ORDER BY EVENT_SCHEMA, EVENT_NAME";
+
+/// With the moment, in seconds since 1970, after which an event has nothing to do. `ON SCHEDULE` keeps its moments in UTC, and shows them in
+/// the event's own time zone.
+const PRESENT: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, \
+     UNIX_TIMESTAMP(CONVERT_TZ(COALESCE(EXECUTE_AT, ENDS), TIME_ZONE, @@session.time_zone)) \
+     FROM information_schema.EVENTS ORDER BY EVENT_SCHEMA, EVENT_NAME";
+
+type PresentRow = (String, String, String, String, String, String, Option<f64>);
+
+/// Reads the states of all events, and the scheduler's. Needs the privilege EVENT.
+///
+/// # Errors
+/// See [`Cause`].
+pub async fn told(session: &mut Connection) -> Result<ToldEvents, SqlError> {
+    // Before the events: what is executed meanwhile is followed in the archive, where doing it twice does no harm.
+    let (executed, scheduler): (String, String) =
+        session.one("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.event_scheduler").await?;
+    let rows: Vec<(String, String, String)> = session.query(STATES).await?;
+    let events = rows.into_iter().map(|(schema, event, status)| RecordedEvent {
+        name: EventName { schema, event },
+        state: EventState::of(&status),
+    });
+    Ok(ToldEvents { scheduler, executed: gtids(session, &executed)?, events: events.collect() })
+}
+
+/// Reads all events of a recovered server.
+pub(super) async fn present(session: &mut Connection) -> Result<Vec<PresentEvent>, SqlError> {
+    let rows: Vec<PresentRow> = session.query(PRESENT).await?;
+    let event = |(schema, event, status, definer, client, connection, last): PresentRow| PresentEvent {
+        name: EventName { schema, event },
+        state: EventState::of(&status),
+        definer,
+        charsets: (client, connection),
+        last: last.and_then(|last| DateTime::from_timestamp(last as i64, 0)),
+    };
+    Ok(rows.into_iter().map(event).collect())
+}
+
+/// Gives an event a state, in a transaction of the server's own that its replicas get. `ALTER EVENT` also records the session's character
+/// set as the event's, by which its body is read: so it is run with the event's own.
+pub(super) async fn set(
+    session: &mut Connection,
+    event: &PresentEvent,
+    state: EventState,
+) -> Result<(), SqlError> {
+    let (client, connection) = (&event.charsets.0, &event.charsets.1);
+    let statement = event.statement(state);
+    let encoded = encoded(session, &statement, client).await?;
+    let begin = format!(
+        "SET SESSION sql_log_bin = 1, collation_connection = {}, character_set_client = {}",
+        quote_text(connection),
+        quote_text(client)
+    );
+    let altered = match session.run(&begin).await {
+        Ok(()) => session.run_bytes("ALTER EVENT", encoded).await,
+        Err(error) => Err(error),
+    };
+    // These words are read alike in every character set that a client can have.
+    session.run("SET NAMES utf8mb4").await?;
+    session.run("SET SESSION sql_log_bin = 0").await?;
+    altered
+}
+
+/// A statement in a character set, if that can say it.
+async fn encoded(session: &mut Connection, statement: &str, charset: &str) -> Result<Vec<u8>, SqlError> {
+    let charset: String = charset.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    let text = quote_text(statement);
+    let sql = format!(
+        "SELECT CAST(CONVERT({text} USING {charset}) AS BINARY), \
+         BINARY CONVERT(CONVERT({text} USING {charset}) USING utf8mb4) = BINARY {text}"
+    );
+    let (bytes, same): (Vec<u8>, u8) = session.one(&sql).await?;
+    if same == 1 {
+        return Ok(bytes);
+    }
+    let what = format!("the event's character set {charset} cannot say its name");
+    Err(SqlError { doing: "write an ALTER EVENT".to_owned(), cause: Cause::Shape(what) })
+}

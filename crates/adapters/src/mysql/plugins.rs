@@ -1,0 +1,61 @@
+//! The plugins and components of a server, and the accounts that hang on them.
+
+use std::path::Path;
+
+use backstop_model::plugins::{Loaded, Plugin};
+
+use super::connect::Connection;
+use super::error::SqlError;
+
+const FROM_LIBRARIES: &str = "SELECT PLUGIN_NAME, PLUGIN_LIBRARY, PLUGIN_TYPE FROM information_schema.PLUGINS \
+     WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IS NOT NULL ORDER BY PLUGIN_NAME, PLUGIN_TYPE";
+
+const ACTIVE: &str = "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'";
+
+const ACCOUNTS: &str = "SELECT CONCAT(User, '@', Host), plugin FROM mysql.user \
+     WHERE account_locked = 'N' ORDER BY User, Host";
+
+/// Reads which active plugins come from libraries. Needs no privilege.
+///
+/// # Errors
+/// See [`super::error::Cause`].
+pub async fn from_libraries(session: &mut Connection) -> Result<Vec<Plugin>, SqlError> {
+    let rows: Vec<(String, String, String)> = session.query(FROM_LIBRARIES).await?;
+    Ok(rows.into_iter().map(|(name, library, kind)| Plugin { name, library, kind }).collect())
+}
+
+/// Reads what a recovered server of this host has loaded, and what it needs.
+pub(super) async fn loaded(session: &mut Connection) -> Result<Loaded, SqlError> {
+    let folder: String = session.one("SELECT @@GLOBAL.plugin_dir").await?;
+    let mut components: Vec<String> =
+        session.query("SELECT component_urn FROM mysql.component ORDER BY component_urn").await?;
+    components.retain(|urn| !has_library(Path::new(&folder), urn));
+    let name = |urn: String| urn.strip_prefix("file://").map_or(urn.clone(), str::to_owned);
+    // A role is an account that is locked.
+    Ok(Loaded {
+        plugins: session.query(ACTIVE).await?,
+        components_missing: components.into_iter().map(name).collect(),
+        accounts: session.query(ACCOUNTS).await?,
+    })
+}
+
+/// True if a component's library is there. What is not a file counts as there.
+fn has_library(folder: &Path, urn: &str) -> bool {
+    let Some(name) = urn.strip_prefix("file://") else { return true };
+    !name.contains('/') && folder.join(format!("{name}.so")).is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn components_are_libraries_of_the_servers_own_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("component_a.so"), "").unwrap();
+        let has = |urn| has_library(folder.path(), urn);
+        assert!(has("file://component_a") && has("other://x"));
+        assert!(!has("file://component_b") && !has("file://../component_a"));
+    }
+}

@@ -1,0 +1,180 @@
+//! Plugins that a server loads from libraries: what it had, what a recovered server loads again, and what is missing there.
+//!
+//! What an option file loads is no variable and in no table, so it is recorded with each backup. What was installed by a statement
+//! (`mysql.plugin`, `mysql.component`) and the accounts are in the data itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::finding::Finding;
+
+/// So many names are told in one sentence.
+const TOLD: usize = 8;
+
+/// An active plugin that is not built into the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plugin {
+    /// Its name.
+    pub name: String,
+    /// Its library, a file in the server's `plugin_dir`.
+    pub library: String,
+    /// What it is: `AUTHENTICATION`, `AUDIT`, `FTPARSER`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// What a recovered server has loaded, and what it needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The names of its active plugins.
+    pub plugins: Vec<String>,
+    /// The components that are installed (`mysql.component`) and whose library is not in its `plugin_dir`.
+    pub components_missing: Vec<String>,
+    /// Its accounts, `user@host`, each with its authentication plugin. Locked accounts are not among them.
+    pub accounts: Vec<(String, String)>,
+}
+
+/// Kinds that do not come back by themselves: they act before an operator has looked, or need what no backup holds.
+const NOT_LOADED: [&str; 3] = ["DAEMON", "GROUP REPLICATION", "KEYRING"];
+
+/// Libraries that come with every server, and that recoveries and backups load where they need them.
+const EVERYWHERE: [&str; 5] = [
+    "mysql_clone.so",
+    "semisync_master.so",
+    "semisync_replica.so",
+    "semisync_slave.so",
+    "semisync_source.so",
+];
+
+impl Plugin {
+    /// True if a recovered server loads it again. What is recorded comes from a store that others may write to: a library is the bare
+    /// name of a file, so that the server finds it in its own `plugin_dir` or not at all.
+    fn is_loaded_again(&self) -> bool {
+        let stem = self.library.strip_suffix(".so").unwrap_or_default();
+        is_word(&self.name) && is_word(stem) && !NOT_LOADED.contains(&self.kind.as_str())
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+}
+
+/// The lines of an option file that load plugins again. A server that lacks a library says so in its log, and starts without it.
+pub fn plugin_options(recorded: &[Plugin]) -> String {
+    let again = recorded.iter().filter(|plugin| plugin.is_loaded_again());
+    again.map(|plugin| format!("loose_plugin_load_add = {}={}\n", plugin.name, plugin.library)).collect()
+}
+
+/// What a recovered server lacks of what the one that was backed up had.
+pub fn plugin_findings(recorded: &[Plugin], loaded: &Loaded) -> Vec<Finding> {
+    let active = |name: &str| loaded.plugins.iter().any(|plugin| plugin.eq_ignore_ascii_case(name));
+    let mut findings = Vec::new();
+    let missing: Vec<String> = recorded
+        .iter()
+        .filter(|plugin| !active(&plugin.name))
+        .map(|plugin| format!("{} ({})", plain(&plugin.name), plain(&plugin.library)))
+        .collect();
+    if !missing.is_empty() {
+        findings.push(Finding::warning(
+            "plugin-missing",
+            format!("plugins of the server that was backed up are not active here: {}", told(&missing)),
+            "install their libraries into plugin_dir and restart the server; its log says why one was not loaded",
+        ));
+    }
+    if !loaded.components_missing.is_empty() {
+        let names: Vec<String> = loaded.components_missing.iter().map(|name| plain(name)).collect();
+        findings.push(Finding::warning(
+            "component-missing",
+            format!("components that are installed have no library here: {}", told(&names)),
+            "install their libraries into plugin_dir and restart the server",
+        ));
+    }
+    let locked_out: Vec<String> = loaded
+        .accounts
+        .iter()
+        .filter(|(_, plugin)| !plugin.is_empty() && !active(plugin))
+        .map(|(account, plugin)| format!("{} ({})", plain(account), plain(plugin)))
+        .collect();
+    if !locked_out.is_empty() {
+        findings.push(Finding::warning(
+            "accounts-cannot-log-in",
+            format!("accounts cannot log in, since their authentication plugin is not active: {}", told(&locked_out)),
+            "load the plugin (plugin_load_add in the option file), or give the accounts another with ALTER USER",
+        ));
+    }
+    findings
+}
+
+/// Says which libraries a recovery host must have, as far as not every server has them.
+pub fn plugins_needed(plugins: &[Plugin]) -> Option<Finding> {
+    let own = plugins.iter().filter(|plugin| !EVERYWHERE.contains(&plugin.library.as_str()));
+    let own: Vec<String> =
+        own.map(|plugin| format!("{} ({})", plain(&plugin.name), plain(&plugin.library))).collect();
+    if own.is_empty() {
+        return None;
+    }
+    let what = format!("it loads plugins whose libraries the recovery host must have too: {}", told(&own));
+    Some(Finding::ok("plugins-needed", what))
+}
+
+fn told(names: &[String]) -> String {
+    let first: Vec<&str> = names.iter().take(TOLD).map(String::as_str).collect();
+    let more = names.len().saturating_sub(TOLD);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", first.join(", "))
+}
+
+/// A name with control characters escaped: names are data.
+fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plugin(name: &str, library: &str, kind: &str) -> Plugin {
+        Plugin { name: name.into(), library: library.into(), kind: kind.into() }
+    }
+
+    #[test]
+    fn only_bare_names_of_libraries_are_loaded() {
+        let recorded = [
+            plugin("auth_socket", "auth_socket.so", "AUTHENTICATION"),
+            plugin("x", "../../tmp/x.so", "AUDIT"),
+            plugin("x\ninit_file=/tmp/x", "x.so", "AUDIT"),
+            plugin("x", "x.so\n", "AUDIT"),
+            plugin("x", ".so", "AUDIT"),
+            plugin("group_replication", "group_replication.so", "GROUP REPLICATION"),
+        ];
+        assert_eq!(plugin_options(&recorded), "loose_plugin_load_add = auth_socket=auth_socket.so\n");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let recorded = [
+            plugin("auth_socket", "auth_socket.so", "AUTHENTICATION"),
+            plugin("clone", "mysql_clone.so", "CLONE"),
+        ];
+        let loaded = Loaded {
+            plugins: vec!["CLONE".into(), "caching_sha2_password".into()],
+            components_missing: vec!["component_validate_password".into()],
+            accounts: vec![
+                ("debian@localhost".into(), "auth_socket".into()),
+                ("app@%".into(), "caching_sha2_password".into()),
+            ],
+        };
+        let findings = plugin_findings(&recorded, &loaded);
+        let told: Vec<_> =
+            findings.iter().map(|finding| (finding.code.as_ref(), finding.what.as_str())).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].0 == "plugin-missing" && told[0].1.ends_with(": auth_socket (auth_socket.so)"));
+        assert!(told[1].0 == "component-missing" && told[1].1.contains("component_validate_password"));
+        assert!(
+            told[2].0 == "accounts-cannot-log-in" && told[2].1.ends_with(": debian@localhost (auth_socket)")
+        );
+        let all = Loaded { plugins: vec!["auth_socket".into(), "clone".into()], ..Loaded::default() };
+        assert_eq!(plugin_findings(&recorded, &all), []);
+        assert!(plugins_needed(&recorded).is_some_and(|finding| !finding.what.contains("clone")));
+        assert_eq!(plugins_needed(&recorded[1..]), None);
+    }
+}
