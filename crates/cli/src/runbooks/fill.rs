@@ -37,7 +37,8 @@ impl Values {
         let mut rest = text;
         let mut before = None;
         while let Some(next) = rest.chars().next() {
-            match self.pair_at(rest).filter(|_| !before.is_some_and(is_of_a_word)) {
+            let inside = before.is_some_and(is_of_a_word) && is_of_a_word(next);
+            match self.pair_at(rest).filter(|_| !inside) {
                 Some((sample, value)) => {
                     filled.push_str(value);
                     rest = &rest[sample.len()..];
@@ -86,11 +87,12 @@ mod tests {
         let mut values = Values::default();
         values.put("orders", "billing");
         values.word("/srv/copy", "/data/my copy");
+        values.put(" --port 1", "");
         values.server("db1", &"10.0.0.1:3307".parse().unwrap());
         let page = "backstop find orders reorders orders_2 (orders)\nmysql --host=db1 --port=3306 db1:3306 db12\n\
-                    SOURCE_HOST='db1', SOURCE_PORT=3306 rm -rf /srv/copy";
+                    SOURCE_HOST='db1', SOURCE_PORT=3306 rm -rf /srv/copy --port 1 --port 12";
         let filled = "backstop find billing reorders orders_2 (billing)\nmysql --host=10.0.0.1 --port=3307 10.0.0.1:3307 db12\n\
-                      SOURCE_HOST='10.0.0.1', SOURCE_PORT=3307 rm -rf '/data/my copy'";
+                      SOURCE_HOST='10.0.0.1', SOURCE_PORT=3307 rm -rf '/data/my copy' --port 12";
         assert_eq!(values.fill(page), filled);
         assert_eq!(Values::default().fill(page), page);
     }

@@ -2,11 +2,14 @@
 
 use crate::night::Night;
 use crate::pasted::Pasted;
+use crate::rebuilt::Rebuilt;
 
 /// Every member dies, and the page makes a shard of what is stored.
 pub async fn everything(night: &mut Night) {
-    let all = night.shard.primary().gtid_executed().await;
+    let all = night.shard.candidate().gtid_executed().await;
     night.archived(&all).await;
+    let dir = night.new.dir.clone();
+    drop(std::mem::replace(&mut night.new, Rebuilt::at(dir)));
     for member in &night.shard.members {
         member.kill();
     }

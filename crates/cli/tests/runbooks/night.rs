@@ -18,14 +18,15 @@ const LONGEST: Duration = Duration::from_secs(240);
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// What a person has at a terminal: the commands by their names, a login of their own, and a check or status that may tell of trouble.
+/// What a person has at a terminal: the commands by their names, a login of their own, and commands that may tell of trouble.
 const TERMINAL: &str = "set -Eeuo pipefail\n\
-    backstop() { local code=0; command backstop \"$@\" || code=$?; [[ \"$1 $code\" =~ ^(status|check)\\ 1$ ]] || return $code; }\n\
+    backstop() { local code=0; command backstop \"$@\" || code=$?; [[ \"$1 $code\" =~ ^(status\\ 1|check\\ 1|verify\\ 22)$ ]] || return $code; }\n\
     trap 'echo \"FAILED: $BASH_COMMAND\" >&2' ERR\n";
 
 /// Stands for systemd: runs the archiver as its service would.
 const SYSTEMCTL: &str = "#!/usr/bin/env bash\n\
     set -eu\n\
+    [ \"$1\" = daemon-reload ] && exit 0\n\
     [ \"$2\" = backstop-archive-orders ]\n\
     pid=$HOME/archiver.pid\n\
     if [ \"$1\" != start ] && [ -e \"$pid\" ]; then\n\
@@ -113,6 +114,11 @@ impl Night {
 
     /// Pastes commands as a page has them, which must succeed. Gives what they print.
     pub async fn paste(&self, commands: &str) -> String {
+        self.paste_with(commands, &[("BACKSTOP_CONFIG", &self.backstop.config)]).await
+    }
+
+    /// The same with these variables alone.
+    pub async fn paste_with(&self, commands: &str, variables: &[(&str, &PathBuf)]) -> String {
         // The machine of a test need not have that user.
         let commands = self.values.fill(commands).replace(" --server-user mysql", "");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_backstop"));
@@ -121,7 +127,7 @@ impl Night {
         let mut bash = tokio::process::Command::new("bash");
         bash.arg("-c").arg(format!("{TERMINAL}{commands}")).current_dir(&self.home).kill_on_drop(true);
         bash.env("PATH", format!("{path}{}", std::env::var("PATH").unwrap())).env("HOME", &self.home);
-        bash.env("BACKSTOP_CONFIG", &self.backstop.config).stdin(std::process::Stdio::null());
+        bash.env_remove("BACKSTOP_CONFIG").envs(variables.iter().copied()).stdin(std::process::Stdio::null());
         let ran = tokio::time::timeout(LONGEST, bash.output()).await;
         let ran = ran.unwrap_or_else(|_| panic!("does not end within {LONGEST:?}: {commands}")).unwrap();
         let said =
@@ -165,7 +171,18 @@ fn values(shard: &Shard, backstop: &Backstop) -> Values {
         values.server(&format!("db{}", number + 1), &member.endpoint());
     }
     values.word("/etc/backstop/backstop.toml", &backstop.config.display().to_string());
-    values.word("/srv/rows.sql", &shard.base().join("rows.sql").display().to_string());
+    for (sample, name) in [
+        ("/srv/rows.sql", "rows.sql"),
+        ("/srv/backstop-work", "larger"),
+        ("/etc/backstop/repository.key", "repository.key"),
+        ("/etc/systemd/system/backstop-archive-orders.service", "archiver.service"),
+    ] {
+        values.word(sample, &shard.base().join(name).display().to_string());
+    }
+    values.word("/etc/backstop/orders.toml", &backstop.credentials.display().to_string());
+    values.word("/var/lib/backstop/work", &backstop.work.display().to_string());
+    values.put("file:///srv/backstop", &format!("file://{}", backstop.repository.display()));
+    values.put("file:///srv/backstop-new", &format!("file://{}", shard.base().join("another").display()));
     // The new server gets a free port.
     values.put(" --port 3306", "");
     values

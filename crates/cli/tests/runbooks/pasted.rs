@@ -21,9 +21,20 @@ impl Pasted {
 
     /// Pastes the next commands, which stand under this heading and must succeed. Gives what they print.
     pub async fn next(&mut self, night: &Night, heading: &str) -> String {
+        let block = self.take(heading);
+        night.paste(&block.commands).await
+    }
+
+    /// The same at a terminal that knows of no configuration.
+    pub async fn next_without_configuration(&mut self, night: &Night, heading: &str) -> String {
+        let block = self.take(heading);
+        night.paste_with(&block.commands, &[]).await
+    }
+
+    fn take(&mut self, heading: &str) -> Block {
         let block = self.left.pop_front().unwrap_or_else(|| panic!("{} has no commands left", self.name));
         assert!(block.heading.contains(heading), "{}: `{}` is not `{heading}`", self.name, block.heading);
-        night.paste(&block.commands).await
+        block
     }
 
     /// Every command of the page was pasted.
