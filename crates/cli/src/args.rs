@@ -100,6 +100,9 @@ pub enum Command {
     /// Rebuild a server from backup and archive: alone, joined to its shard, or as its new primary
     #[command(after_help = help::RECOVER)]
     Recover(RecoverArgs),
+    /// Print what to do when something has happened, with the shard's values in it; touches nothing
+    #[command(after_help = help::RESCUE)]
+    Rescue(RescueArgs),
     /// Search the archive: which transactions touched what, and how to recover to just before one
     #[command(after_help = help::FIND)]
     Find(FindArgs),
@@ -283,6 +286,28 @@ pub struct RecoverArgs {
     /// Write a systemd unit for the server into the target directory
     #[arg(long)]
     pub systemd: bool,
+}
+
+/// `rescue`.
+#[derive(Debug, Clone, Args)]
+pub struct RescueArgs {
+    /// The shard [default: the only one of the configuration]
+    pub shard: Option<ShardName>,
+    /// What has happened [default: it is asked]
+    #[arg(long, value_name = "NAME")]
+    pub situation: Option<String>,
+    /// List the situations that have a page
+    #[arg(long)]
+    pub list: bool,
+    /// The moment to recover to, as `recover --to` takes it
+    #[arg(long, value_name = "MOMENT")]
+    pub at: Option<String>,
+    /// The directory to recover into
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// Print the whole page instead of its commands
+    #[arg(long)]
+    pub page: bool,
 }
 
 /// How a recovery ends.

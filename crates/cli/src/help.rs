@@ -94,6 +94,17 @@ Examples:
     backstop recover orders --to latest --into /var/lib/mysql --as-primary
     backstop recover orders --backup 20261123T022133Z-9f3a04c1 --into /srv/copy --standalone --plan";
 
+/// `rescue`.
+pub const RESCUE: &str = "\
+The pages are in this program: no documents, no configuration and no server are needed to read them. Members are asked who
+the primary is; nothing is changed.
+
+Examples:
+    backstop rescue
+    backstop rescue --list
+    backstop rescue orders --situation table-dropped --into /srv/copy
+    backstop rescue orders --situation semi-sync-holds-writes --page";
+
 /// `find`.
 pub const FIND: &str = "\
 Times need a zone, such as 2026-11-23T02:21:33.5Z. What was logged as a statement is found by the tables that it

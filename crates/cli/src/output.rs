@@ -34,11 +34,16 @@ impl Output {
 
     /// Asks on standard error, and waits for an answer. True if it is yes.
     pub fn ask(&self, question: &str) -> bool {
+        matches!(self.question(question).as_str(), "y" | "Y" | "yes")
+    }
+
+    /// Asks on standard error, and waits for a line, which is given without blanks around it; empty if there is none.
+    pub fn question(&self, question: &str) -> String {
         self.settle();
         let _ = std::io::stderr().lock().write_all(question.as_bytes());
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
-        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+        if read.is_ok() { answer.trim().to_owned() } else { String::new() }
     }
 
     /// Prints the result of a command: the one thing on standard output.

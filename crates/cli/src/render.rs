@@ -10,6 +10,7 @@ mod plan;
 mod prune;
 mod rebuild;
 mod recover;
+mod rescue;
 mod schedule;
 mod shard;
 mod status;
@@ -17,6 +18,7 @@ mod verify;
 
 pub use prune::PruneReports;
 pub use rebuild::RebuildPlanned;
+pub use rescue::{Rescue, Situations};
 
 use backstop_model::finding::{Finding, Severity};
 

@@ -48,15 +48,10 @@ impl Runbook {
     pub fn title(&self) -> &'static str {
         self.text.lines().next().unwrap_or_default().trim_start_matches("# ")
     }
-
-    /// True if a command of the page has this sample in it: a question about it is worth asking.
-    pub fn mentions(&self, sample: &str) -> bool {
-        blocks(self.text).iter().any(|block| block.commands.contains(sample))
-    }
 }
 
 /// Commands of a page that are pasted together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Block {
     /// The heading that they stand under.
     pub heading: String,

@@ -2,13 +2,14 @@
 
 use crate::{run, stdout};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "demo",
     "check",
     "backup",
     "backups",
     "plan",
     "recover",
+    "rescue",
     "prune",
     "verify",
     "status",

@@ -12,6 +12,7 @@ mod demo;
 mod fix;
 mod help;
 mod init;
+mod rescue;
 mod schedule;
 mod usage;
 

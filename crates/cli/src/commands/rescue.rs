@@ -1,0 +1,164 @@
+//! `backstop rescue`.
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use backstop_engine::world::World;
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::ids::{Endpoint, ShardName};
+use backstop_model::settings::{SecretRef, ShardSettings, TopologySettings};
+use backstop_model::topology::current_primary;
+
+use super::Ended;
+use crate::args::{Global, RescueArgs};
+use crate::compose::{self, App};
+use crate::output::Output;
+use crate::render::{Rescue, Situations};
+use crate::runbooks::{self, RUNBOOKS, Runbook, Values};
+
+/// Prints the page for what has happened, with the shard's values in its commands. Touches nothing.
+///
+/// # Errors
+/// [`Kind::Usage`] for a situation without a page, without one where there is no terminal to ask on, and for a shard that is not configured.
+pub async fn run(args: &RescueArgs, global: &Global, world: World, output: &Output) -> Result<Ended> {
+    if args.list {
+        output.report(&Situations::all());
+        return Ok(Ended::Well);
+    }
+    let runbook = match &args.situation {
+        Some(name) => runbooks::find(name).ok_or_else(|| unknown(name))?,
+        None => asked(output)?,
+    };
+    let mut notes = Vec::new();
+    let mut values = Values::default();
+    let mut shard = args.shard.clone();
+    // The configuration may be just what is lost: then the page is shown with its samples.
+    match compose::settings(&global.given()) {
+        Ok((settings, file)) => {
+            let app = App { settings, file, world };
+            shard = meant(args, &app)?;
+            configured(&app, &mut values);
+            match &shard {
+                Some(name) => of_shard(&app, name, &mut values, &mut notes).await?,
+                None => notes.push("name a shard to have its values in the commands".to_owned()),
+            }
+        }
+        Err(fault) => {
+            notes.push(format!("the page has its samples, since the configuration cannot be read: {fault}"))
+        }
+    }
+    given(args, shard.as_ref(), &mut values);
+    output.report(&Rescue::new(runbook, shard, &values, notes, args.page));
+    Ok(Ended::Well)
+}
+
+fn unknown(name: &str) -> Fault {
+    Fault::new(Kind::Usage, format!("cannot find a page for the situation `{name}`"))
+        .hint("`backstop rescue --list` shows the situations that have one")
+}
+
+/// Asks what has happened.
+fn asked(output: &Output) -> Result<&'static Runbook> {
+    if !std::io::stdin().is_terminal() {
+        let fault = Fault::new(Kind::Usage, "cannot ask what has happened: standard input is no terminal");
+        return Err(fault.hint("name it with --situation NAME; `backstop rescue --list` shows the names"));
+    }
+    let list = RUNBOOKS.iter().enumerate().map(|(at, page)| format!("{:3}  {}\n", at + 1, page.title()));
+    let answer =
+        output.question(&format!("{}What has happened? [1-{}] ", list.collect::<String>(), RUNBOOKS.len()));
+    let numbered = answer.parse::<usize>().ok().and_then(|number| RUNBOOKS.get(number.checked_sub(1)?));
+    numbered.or_else(|| runbooks::find(&answer)).ok_or_else(|| unknown(&answer))
+}
+
+/// The shard that was named, or the only one.
+fn meant(args: &RescueArgs, app: &App) -> Result<Option<ShardName>> {
+    if let Some(name) = &args.shard {
+        return app.shard(name).map(|_| Some(name.clone()));
+    }
+    let mut names = app.settings.shards.keys();
+    Ok(names.next().filter(|_| names.next().is_none()).cloned())
+}
+
+/// What holds for every shard.
+fn configured(app: &App, values: &mut Values) {
+    if let Some(file) = &app.file {
+        values.word("/etc/backstop/backstop.toml", &absolute(file));
+    }
+    values.word("file:///srv/backstop", &app.settings.repository.url.to_string());
+    if let Some(SecretRef::File(key)) = &app.settings.repository.encryption_key {
+        values.word("/etc/backstop/repository.key", &absolute(key));
+    }
+}
+
+async fn of_shard(app: &App, name: &ShardName, values: &mut Values, notes: &mut Vec<String>) -> Result<()> {
+    let settings = app.shard(name)?;
+    values.word("/var/lib/backstop/work", &absolute(&settings.snapshot.work_dir));
+    if let SecretRef::File(file) = &settings.credentials {
+        values.word("/etc/backstop/orders.toml", &absolute(file));
+    }
+    let TopologySettings::Members { members, candidate } = &settings.topology else { return Ok(()) };
+    let primary = primary(app, settings).await;
+    notes.push(match &primary {
+        Some(primary) => format!("{primary} is the primary now, and stands for `db1`"),
+        None => {
+            "no member says that it is the primary: see which servers stand for `db1` and `db2`".to_owned()
+        }
+    });
+    let ordered = in_order(members, primary.as_ref(), candidate.as_ref());
+    for (sample, server) in ["db1", "db2", "db3"].iter().zip(ordered) {
+        values.server(sample, server);
+    }
+    Ok(())
+}
+
+/// Who takes writes now, if a member says so. Each is asked for seconds at most.
+async fn primary(app: &App, settings: &ShardSettings) -> Option<Endpoint> {
+    let members = app.topology(settings).ok()?.look().await.ok()?;
+    current_primary(&members).ok().map(|(endpoint, _)| endpoint.clone())
+}
+
+/// The members in the order of the pages: the primary, the candidate, the others.
+fn in_order<'a>(
+    members: &'a [Endpoint],
+    primary: Option<&'a Endpoint>,
+    candidate: Option<&'a Endpoint>,
+) -> Vec<&'a Endpoint> {
+    let primary = primary.or_else(|| members.iter().find(|member| Some(*member) != candidate));
+    let candidate = candidate.filter(|candidate| Some(*candidate) != primary);
+    let first: Vec<&Endpoint> = primary.into_iter().chain(candidate).collect();
+    let others = members.iter().filter(|member| !first.contains(member));
+    first.iter().copied().chain(others).collect()
+}
+
+/// What was said on the command line wins.
+fn given(args: &RescueArgs, shard: Option<&ShardName>, values: &mut Values) {
+    if let Some(name) = shard {
+        values.put("orders", name.as_str());
+    }
+    if let Some(moment) = &args.at {
+        values.word("before:3e11fa47-71ca-11e1-9e33-c80aa9429562:4711", moment);
+    }
+    if let Some(into) = &args.into {
+        values.word("/srv/copy", &absolute(into));
+        values.word("/var/lib/mysql-new", &absolute(into));
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn members_stand_in_the_order_of_the_pages() {
+        let all: Vec<Endpoint> = ["a:1", "b:1", "c:1"].iter().map(|name| name.parse().unwrap()).collect();
+        let [a, b, c] = &all[..] else { unreachable!() };
+        assert_eq!(in_order(&all, Some(c), Some(b)), [c, b, a]);
+        assert_eq!(in_order(&all, None, Some(a)), [b, a, c]);
+        assert_eq!(in_order(&all, Some(b), Some(b)), [b, a, c]);
+    }
+}
