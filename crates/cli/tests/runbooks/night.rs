@@ -41,11 +41,12 @@ const JOURNALCTL: &str = "#!/usr/bin/env bash\ntail -n 50 \"$HOME/archiver.log\"
 
 /// A shard with a backup and a running archiver.
 pub struct Night {
-    pub shard: Shard,
-    pub backstop: Backstop,
+    // Before the shard, whose folder they are in: a server is found by its data directory, and killed.
     pub copy: Rebuilt,
     pub new: Rebuilt,
     pub replica: Rebuilt,
+    pub shard: Shard,
+    pub backstop: Backstop,
     values: Values,
     home: PathBuf,
 }
