@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backstop_engine::ports::{Instance, Instances, ServerPrograms};
+use backstop_engine::ports::{Instance, Instances, ServerPrograms, Snapshots};
 use backstop_engine::world::World;
 use backstop_model::fault::{Context, Result};
+use backstop_model::finding::Finding;
 use backstop_model::freeze::FreezeRules;
 use backstop_model::settings::SnapshotSettings;
 use backstop_model::topology::Choice;
@@ -14,6 +15,8 @@ use backstop_model::topology::Choice;
 use crate::mysql::connect::Connector;
 use crate::mysql::findings::findings;
 use crate::mysql::settings::recorded_settings;
+use crate::snapshots::btrfs::Btrfs;
+use crate::snapshots::clone::Clone;
 use crate::snapshots::{Site, auto, dead};
 
 /// Instances whose data directories are on this host.
@@ -45,6 +48,19 @@ impl Instances for LocalInstances {
         let findings = findings(&mut session).await?;
         session.close().await;
         Ok(Instance { settings, findings, snapshots: auto::open(self.snapshot.provider, site).await? })
+    }
+
+    async fn survey(&self, choice: &Choice, provider: &'static str) -> Result<Vec<Finding>> {
+        let site = self.site(choice)?;
+        match provider {
+            "clone" => Clone::new(site).survey().await,
+            // Whether it is on btrfs is seen on its own host only.
+            _ => {
+                let mut findings = Btrfs::new(site).check().await?;
+                findings.retain(|finding| finding.code != "btrfs");
+                Ok(findings)
+            }
+        }
     }
 }
 

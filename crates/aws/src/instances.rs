@@ -7,6 +7,7 @@ use backstop_adapters::mysql::settings::recorded_settings;
 use backstop_engine::ports::{Instance, Instances};
 use backstop_engine::world::World;
 use backstop_model::fault::{Fault, Result};
+use backstop_model::finding::Finding;
 use backstop_model::freeze::FreezeRules;
 use backstop_model::ids::ShardName;
 use backstop_model::settings::VolumeHint;
@@ -60,5 +61,9 @@ impl Instances for Ec2Instances {
             world: self.world.clone(),
         };
         Ok(Instance { settings, findings, snapshots: Box::new(Ebs::new(site)) })
+    }
+
+    async fn survey(&self, choice: &Choice, _: &'static str) -> Result<Vec<Finding>> {
+        self.open(choice).await?.snapshots.check().await
     }
 }

@@ -10,14 +10,16 @@ use backstop_model::proven::support_findings;
 use backstop_model::report::{Coverage, ShardChecked};
 use backstop_model::schedule::Schedule;
 use backstop_model::standing::standing_findings;
-use backstop_model::topology::{Choice, Locking, SourceRules, choose_source, fidelity_findings};
+use backstop_model::topology::{
+    Choice, Locking, SourceRules, choose_source, fidelity_findings, second_choices,
+};
 use backstop_repo::{CatalogEntry, Reader};
 
 use crate::archive::{Archived, check_archive};
 use crate::ports::{Instances, Schemas, ServerPrograms, SourceInspection, Topology, VolumeSnapshots};
 use crate::standing::stands;
 use crate::world::World;
-use crate::{compare, plan, sound};
+use crate::{compare, plan, sound, survey};
 
 /// What checking a shard is made of.
 pub struct Check<'a> {
@@ -62,13 +64,13 @@ pub async fn check(c: &Check<'_>) -> Result<ShardChecked> {
 async fn checked(c: &Check<'_>) -> ShardChecked {
     let mut findings = Vec::new();
     let choice = source(c, &mut findings).await;
-    if let Some(choice) = &choice {
-        instance(c, choice, &mut findings).await;
+    if let Some((choice, others)) = &choice {
+        instance(c, choice, others, &mut findings).await;
         program(c, choice, &mut findings).await;
         findings.extend(compare::tables(c.shard, choice, c.schemas).await);
     }
     let catalog = backups(c, &mut findings).await;
-    if let (Some(choice), Some(catalog)) = (&choice, &catalog) {
+    if let (Some((choice, _)), Some(catalog)) = (&choice, &catalog) {
         belongs(c, choice, catalog, &mut findings).await;
     }
     archive(c, &mut findings).await;
@@ -79,23 +81,28 @@ async fn checked(c: &Check<'_>) -> ShardChecked {
     ShardChecked { shard: c.shard.clone(), coverage, findings }
 }
 
-async fn source(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Choice> {
+/// The source, and the members that would be it if it were lost.
+async fn source(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(Choice, Vec<Choice>)> {
     let chosen = match c.topology.look().await {
         Ok(members) => {
             findings.extend(support_findings(c.shard, &members));
             findings.extend(fidelity_findings(c.shard, &members, c.archived.settings.is_some()));
-            choose_source(&members, c.source, c.on_primary, c.locking).map_err(|none| {
+            let chosen = choose_source(&members, c.source, c.on_primary, c.locking).map_err(|none| {
                 findings.extend(none.rejected.iter().map(rejected));
                 Fault::from(none)
+            });
+            chosen.map(|choice| {
+                let others = second_choices(&members, c.source, c.on_primary, c.locking, &choice.endpoint);
+                (choice, others)
             })
         }
         Err(fault) => Err(fault),
     };
     match chosen {
-        Ok(choice) => {
+        Ok((choice, others)) => {
             findings.extend(choice.rejected.iter().map(rejected));
             findings.push(Finding::ok("source", choice.reason.clone()));
-            Some(choice)
+            Some((choice, others))
         }
         Err(fault) => {
             findings.push(problem("no-source", &fault));
@@ -109,11 +116,17 @@ fn rejected(rejection: &backstop_model::topology::Rejection) -> Finding {
     Finding::warning("member-rejected", what, "mend it if it should be used for backups")
 }
 
-async fn instance(c: &Check<'_>, choice: &Choice, findings: &mut Vec<Finding>) {
+async fn instance(c: &Check<'_>, choice: &Choice, others: &[Choice], findings: &mut Vec<Finding>) {
     let found = match c.instances.open(choice).await {
         Ok(instance) => {
             findings.extend(instance.findings);
-            instance.snapshots.check().await
+            let provider = instance.snapshots.provider();
+            let (own, second) = futures::join!(
+                instance.snapshots.check(),
+                survey::survey(c.world, c.instances, &choice.endpoint, others, provider)
+            );
+            findings.extend(second);
+            own
         }
         Err(fault) => Err(fault),
     };

@@ -21,4 +21,5 @@ pub mod scan;
 pub mod sound;
 pub mod standing;
 pub mod status;
+pub mod survey;
 pub mod world;

@@ -94,6 +94,9 @@ pub trait Schemas: Send + Sync {
 pub trait Instances: Send + Sync {
     /// Connects, checks that it is the server that was chosen, and gives what a backup of it needs.
     async fn open(&self, choice: &Choice) -> Result<Instance>;
+    /// What stands in the way of backing up a member that is only second choice, as far as that is seen from here. `provider` takes the
+    /// snapshots of the first choice. Touches nothing.
+    async fn survey(&self, choice: &Choice, provider: &'static str) -> Result<Vec<Finding>>;
 }
 
 /// An instance that is to be backed up.

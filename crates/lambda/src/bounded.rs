@@ -33,6 +33,10 @@ impl<I: Instances> Instances for Bounded<I> {
         let snapshots = Box::new(InTime { snapshots: instance.snapshots, deadline, freeze });
         Ok(Instance { snapshots, ..instance })
     }
+
+    async fn survey(&self, choice: &Choice, provider: &'static str) -> Result<Vec<Finding>> {
+        self.instances.survey(choice, provider).await
+    }
 }
 
 struct InTime {

@@ -13,7 +13,7 @@ use crate::gtid::GtidSet;
 use crate::ids::{Endpoint, ServerUuid};
 use crate::server::ServerVersion;
 
-pub use choose::{Locking, NoSource, choose_source};
+pub use choose::{Locking, NoSource, choose_source, second_choices};
 pub use fidelity::{Fidelity, doubt, fidelity_findings};
 pub use primary::{current_primary, errant};
 

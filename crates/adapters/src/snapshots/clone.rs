@@ -48,13 +48,29 @@ impl Clone {
         Ok((session, donor))
     }
 
-    async fn findings(&self, session: &mut Connection, donor: &Donor) -> Result<Vec<Finding>> {
+    /// What the server itself tells of what stands in the way of cloning it, wherever it runs.
+    ///
+    /// # Errors
+    /// When it does not answer, or denies access.
+    pub async fn survey(&self) -> Result<Vec<Finding>> {
+        let mut session = self.site.connect().await?;
+        let findings = self.told(&mut session).await;
+        session.close().await;
+        findings
+    }
+
+    async fn told(&self, session: &mut Connection) -> Result<Vec<Finding>> {
         let mut findings: Vec<_> = plugin(session).await?.into_iter().collect();
         findings.extend(foreign_tables(&donor::foreign_tables(session).await?));
         findings.extend(emptied_tables(&donor::emptied_tables(session).await?));
-        findings.extend(outside_files(donor, &donor::data_files(session).await?));
+        findings.extend(outside_files(&donor::data_files(session).await?));
         findings.extend(source_finding(&self.site.endpoint, &tablespaces::broken(session).await?));
-        findings.extend(encryption(donor::encrypted(session, donor).await?.as_ref()));
+        findings.extend(encryption(donor::encrypted(session).await?.as_ref()));
+        Ok(findings)
+    }
+
+    async fn findings(&self, session: &mut Connection, donor: &Donor) -> Result<Vec<Finding>> {
+        let mut findings = self.told(session).await?;
         findings.extend(self.program(donor).await?);
         findings.extend(self.work_dir(donor));
         findings.push(Finding::warning(
@@ -145,7 +161,7 @@ impl Snapshots for Clone {
         dead::clear_dead_runs(&self.site).await?;
         let (mut session, donor) = self.donor().await?;
         refuse_problems(&self.site.endpoint, &self.findings(&mut session, &donor).await?)?;
-        let encrypted = donor::encrypted(&mut session, &donor).await?;
+        let encrypted = donor::encrypted(&mut session).await?;
         let world = &self.site.world;
         let path = runs::create(&self.site.work_dir, run, donor.uid, donor.gid)?;
         world.step("clone", self.clone_into(session, &donor, &copy::datadir(&path))).await?;
@@ -246,9 +262,8 @@ fn names(tables: &[(String, String)]) -> String {
 
 /// CLONE writes a table space with an absolute path to that same path, where the donor's own file is. Undo logs it puts into the
 /// copy's data directory.
-fn outside_files(donor: &Donor, files: &[DataFile]) -> Option<Finding> {
-    let outside: Vec<_> =
-        files.iter().filter(|file| !file.is_undo && donor.names_outside(&file.path)).collect();
+fn outside_files(files: &[DataFile]) -> Option<Finding> {
+    let outside: Vec<_> = files.iter().filter(|file| !file.is_undo && file.is_outside).collect();
     let first = outside.first()?;
     let todo = if first.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ibdata")) {
         "stop the server, move the file into the data directory, take `innodb_data_home_dir` and the path in \
@@ -260,9 +275,8 @@ fn outside_files(donor: &Donor, files: &[DataFile]) -> Option<Finding> {
     Some(Finding::problem(
         "tablespace-outside",
         format!(
-            "{} of the server's data files are outside of its data directory {}, for example {}",
+            "{} of the server's data files are outside of its data directory, for example {}",
             outside.len(),
-            donor.datadir.display(),
             first.path.display()
         ),
         todo,

@@ -11,6 +11,7 @@ use backstop_model::ids::ServerUuid;
 use backstop_model::server::ServerVersion;
 
 use crate::mysql::connect::Connection;
+use crate::mysql::facts;
 
 /// A server on this host, and where its files are.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('datadir'
     'log_bin', 'log_bin_basename', 'log_bin_index', 'relay_log_basename', 'relay_log_index', 'log_error', \
     'general_log_file', 'slow_query_log_file', 'pid_file', 'plugin_dir', 'socket', 'sync_binlog', \
     'innodb_flush_log_at_trx_commit', 'innodb_use_native_aio', 'super_read_only', 'replica_preserve_commit_order', \
-    'slave_preserve_commit_order', 'binlog_encryption', 'innodb_redo_log_encrypt', 'log_replica_updates', 'log_slave_updates')";
+    'slave_preserve_commit_order', 'binlog_encryption', 'log_replica_updates', 'log_slave_updates')";
 
 /// Tables that hold data which only InnoDB's tools do not see: every engine but InnoDB and those whose tables a restart empties, in
 /// every schema that users may write to. The server's own two log tables are CSV and are left out.
@@ -67,6 +68,8 @@ pub struct DataFile {
     pub path: PathBuf,
     /// True if it holds undo logs.
     pub is_undo: bool,
+    /// True if its path leads out of the data directory. One that does not may do so by a symbolic link.
+    pub is_outside: bool,
 }
 
 /// Something that a server encrypts at rest.
@@ -135,12 +138,6 @@ impl Donor {
             others: others.into_iter().filter_map(moved).collect(),
         }
     }
-
-    /// True if the server names a file by a path outside of its data directory. One inside may lead out by a symbolic link.
-    pub fn names_outside(&self, path: &Path) -> bool {
-        let named = plain(&self.datadir.join(path));
-        !named.starts_with(&self.datadir) && !named.starts_with(plain(Path::new(self.variable("datadir"))))
-    }
 }
 
 /// The tables whose engine is not InnoDB, with the engine.
@@ -155,17 +152,23 @@ pub async fn emptied_tables(session: &mut Connection) -> Result<Vec<(String, Str
 
 /// Every file that holds tables or undo logs.
 pub async fn data_files(session: &mut Connection) -> Result<Vec<DataFile>> {
+    let datadir: String = session.one("SELECT @@datadir").await?;
     let files: Vec<(String, bool)> = session.query(DATA_FILES).await?;
-    Ok(files.into_iter().map(|(path, is_undo)| DataFile { path: path.into(), is_undo }).collect())
+    let file = |(path, is_undo): (String, bool)| {
+        let is_outside = is_outside(Path::new(&datadir), Path::new(&path));
+        DataFile { path: path.into(), is_undo, is_outside }
+    };
+    Ok(files.into_iter().map(file).collect())
 }
 
 /// Something that is encrypted, if anything is.
-pub async fn encrypted(session: &mut Connection, donor: &Donor) -> Result<Option<Encrypted>> {
+pub async fn encrypted(session: &mut Connection) -> Result<Option<Encrypted>> {
     let space: Option<(String, String)> = session.first(ENCRYPTED).await?;
     if let Some((name, kind)) = space {
         return Ok(Some(encrypted_space(&name, &kind)));
     }
-    Ok(donor.is_on("innodb_redo_log_encrypt").then(|| Encrypted {
+    let redo: Option<String> = facts::variable(session, "innodb_redo_log_encrypt").await?;
+    Ok(redo.is_some_and(|value| value == "ON").then(|| Encrypted {
         what: "the redo log".to_owned(),
         undo: "run `SET PERSIST innodb_redo_log_encrypt = OFF`".to_owned(),
     }))
@@ -220,6 +223,12 @@ fn clean(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| plain(path))
 }
 
+/// True if a path as the server names it leads out of the data directory, which may be named by its real path.
+fn is_outside(datadir: &Path, path: &Path) -> bool {
+    let named = plain(&datadir.join(path));
+    !named.starts_with(plain(datadir)) && !named.starts_with(clean(datadir))
+}
+
 /// The path without `.` and `..` parts. Symbolic links stay.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
@@ -238,6 +247,13 @@ fn plain(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_paths_that_lead_out_are_outside() {
+        let outside = |path: &str| is_outside(Path::new("/data/mysql/"), Path::new(path));
+        assert!(!outside("./shop/t.ibd") && !outside("ibdata1") && !outside("/data/mysql/shop/t.ibd"));
+        assert!(outside("/else/t.ibd") && outside("../undo/undo_001") && outside("/data/mysql2/t.ibd"));
+    }
 
     #[test]
     fn advice_fits_what_is_encrypted() {

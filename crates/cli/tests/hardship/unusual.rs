@@ -41,6 +41,7 @@ async fn shards_are_backed_up_and_rebuilt_as_they_are() {
         assert_eq!(rebuilt.value(sql).await, wanted, "{sql}");
     }
     drop(rebuilt);
+    second_choices_are_looked_at(&shard, &backstop).await;
     broken_tables_are_expected(&shard, &backstop).await;
     a_drifted_candidate_is_told(&shard, &backstop).await;
     an_errant_candidate_is_left_out(&shard, &backstop).await;
@@ -58,6 +59,22 @@ async fn foreign_tables_are_refused(shard: &Shard, backstop: &Backstop) {
     assert_eq!(backstop.backups().await, Vec::<String>::new());
     shard.primary().run(&["DROP TABLE shop.old"]).await;
     shard.settle().await;
+}
+
+/// What would stop backups on the night of a failover is a warning before it.
+async fn second_choices_are_looked_at(shard: &Shard, backstop: &Backstop) {
+    shard.primary().run(&["UNINSTALL PLUGIN clone"]).await;
+    let check = backstop.run("--json check orders").await.json();
+    let primary = shard.primary().endpoint();
+    let findings = check["shards"][0]["findings"].as_array().unwrap();
+    let missing = findings.iter().find(|finding| finding["code"] == "clone-plugin-missing").unwrap();
+    assert_eq!(
+        (&missing["severity"], &missing["on"]["port"]),
+        (&"warning".into(), &primary.port.into()),
+        "{check}"
+    );
+    assert!(missing["what"].as_str().unwrap().contains(&primary.to_string()), "{check}");
+    shard.primary().run(&["INSTALL PLUGIN clone SONAME 'mysql_clone.so'"]).await;
 }
 
 /// A table that the source cannot read must not keep the others from being recovered; another one only with the operator's word.

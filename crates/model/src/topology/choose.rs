@@ -76,6 +76,23 @@ pub fn choose_source(
     }
 }
 
+/// The members that may be backed up beside the chosen one: one of them is the source of the next backup if that is lost. In the order
+/// of the members.
+pub fn second_choices(
+    members: &[Member],
+    rules: &SourceRules,
+    on_primary: OnPrimary,
+    locking: Locking,
+    chosen: &Endpoint,
+) -> Vec<Choice> {
+    let Ok(shard) = Shard::of(members) else { return Vec::new() };
+    let forbidden = locking == Locking::Possible && on_primary == OnPrimary::Refuse;
+    let (fit, _) = shard.judge_all(rules);
+    let others = fit.iter().filter(|fit| fit.endpoint != chosen);
+    let allowed = others.filter(|fit| fit.role != Role::Primary || !forbidden);
+    allowed.map(|fit| choice(&shard, fit, Vec::new(), locking)).collect()
+}
+
 /// What is known of the shard as a whole.
 struct Shard<'a> {
     members: &'a [Member],

@@ -114,6 +114,23 @@ fn then_the_best_replica_with_the_reason() {
 }
 
 #[test]
+fn second_choices_are_those_the_rules_allow() {
+    let [one, two, three] = shard();
+    let lagging = with_channel(replica(4, 1, "A:1-9"), |channel| channel.lag = Some(Duration::from_secs(95)));
+    let members = [one, two, three, lagging, unreachable(5)];
+    let others = |rules: &SourceRules, on_primary| {
+        let others = second_choices(&members, rules, on_primary, Locking::Possible, &endpoint(2));
+        others.into_iter().map(|choice| (choice.endpoint, choice.role)).collect::<Vec<_>>()
+    };
+    let all = SourceRules::default();
+    let replica = (endpoint(3), Role::Replica);
+    assert_eq!(others(&all, OnPrimary::Lock), [(endpoint(1), Role::Primary), replica.clone()]);
+    assert_eq!(others(&all, OnPrimary::Refuse), [replica]);
+    let only = SourceRules { any_replica: false, ..all };
+    assert_eq!(others(&only, OnPrimary::Refuse), []);
+}
+
+#[test]
 fn then_the_primary_if_the_rules_allow() {
     let [one, _, three] = shard();
     let members = [one, candidate(unreachable(2)), three];
