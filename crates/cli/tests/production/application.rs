@@ -77,6 +77,14 @@ pub fn ask(shard: &Production, host: &str, sql: &str) -> Vec<String> {
     String::from_utf8(ran.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
+/// Nothing that is not the server's name in its certificate is accepted for it, so that a session proves the certificate.
+pub fn assert_verifies(shard: &Production, host: &str) {
+    let address = shard.network.address(host);
+    let ran = client(shard, &address).args(["-e", "SELECT 1"]).stdin(Stdio::null()).output().unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(!ran.status.success() && told.contains("SSL"), "{address}: {told}");
+}
+
 fn client(shard: &Production, host: &str) -> Command {
     let prefix = shard.network.prefix("app");
     let mut command = Command::new(&prefix[0]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use backstop_model::gtid::GtidSet;
 use rustix::process::Signal;
 
-use crate::application::{Application, ask};
+use crate::application::{Application, ask, assert_verifies};
 use crate::archived::held;
 use crate::program::Running;
 use crate::servers::{Production, SOON, Server, USER};
@@ -33,6 +33,7 @@ struct Cycle {
 impl Cycle {
     /// Takes the first backup, and has every commit wait for the archiver.
     async fn begin(mut shard: Production) -> Self {
+        assert_verifies(&shard, "db1");
         shard.on("db2").json("init").await;
         shard.on("db2").json("backup orders").await;
         let archiver = shard.on("archive").spawn("archive orders", None);
