@@ -112,6 +112,9 @@ pub enum Command {
     /// Check what is stored
     #[command(after_help = help::VERIFY)]
     Verify(VerifyArgs),
+    /// Say how a shard's damaged or lost log can be rebuilt; with --apply, rebuild it
+    #[command(after_help = help::REPAIR)]
+    Repair(RepairArgs),
     /// Say how every shard stands; exit code 1 when something needs attention
     #[command(after_help = help::STATUS)]
     Status(StatusArgs),
@@ -411,6 +414,16 @@ pub struct PruneArgs {
     /// Take back what was deleted within the last hour: these backups [default: all], and what was dropped of the archive
     #[arg(long, value_name = "ID", num_args = 0.., requires = "shard", conflicts_with = "apply")]
     pub undo: Option<Vec<BackupId>>,
+}
+
+/// `repair`.
+#[derive(Debug, Clone, Args)]
+pub struct RepairArgs {
+    /// The shard
+    pub shard: ShardName,
+    /// Write what is shown otherwise
+    #[arg(long)]
+    pub apply: bool,
 }
 
 /// `verify`.

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod prune;
 pub mod rebuild;
 pub mod recover;
+pub mod repair;
 pub mod rescue;
 pub mod schedule;
 pub mod shard;
@@ -70,6 +71,7 @@ pub async fn run(line: &CommandLine, world: World, output: &Output) -> Result<En
         Command::Archive(args) => archive::run(args, global, &app(global, world)?, output).await,
         Command::Plan(args) => plan::run(args, &app(global, world)?, output).await,
         Command::Recover(args) => recover::run(args, &app(global, world)?, output).await,
+        Command::Repair(args) => repair::run(args, &app(global, world)?, output).await,
         Command::Rescue(args) => rescue::run(args, global, world, output).await,
         Command::Find(args) => find::run(args, &app(global, world)?, output).await,
         Command::Prune(args) => prune::run(args, &app(global, world)?, output).await,

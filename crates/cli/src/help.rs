@@ -132,6 +132,16 @@ Examples:
     backstop verify
     backstop verify orders --content";
 
+/// `repair`.
+pub const REPAIR: &str = "\
+Looks at the logs of the shard's backups and of its archive. One that lost entries, or has damaged ones, is
+rebuilt from its newest sound entry and from the manifests of backups of which every object is there. Deletes
+nothing; exit code 1 if there is something to do that was only shown.
+
+Examples:
+    backstop repair orders
+    backstop repair orders --apply";
+
 /// `status`.
 pub const STATUS: &str = "\
 Exit code 1 when a backup is stale, coverage has a gap or a shard has another problem, for monitors.

@@ -10,6 +10,7 @@ mod plan;
 mod prune;
 mod rebuild;
 mod recover;
+mod repair;
 mod rescue;
 mod schedule;
 mod shard;

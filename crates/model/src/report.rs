@@ -6,6 +6,7 @@ mod archive;
 mod fault;
 mod find;
 mod init;
+mod repair;
 mod status;
 mod verify;
 
@@ -27,6 +28,7 @@ pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use fault::FaultReport;
 pub use find::{ChangeKind, FindReport, Found, SearchedPart, TableRows};
 pub use init::InitReport;
+pub use repair::{RepairReport, RepairedLog, Unusable};
 pub use status::{Coverage, Gap, LeftLine, MemberStatus, ShardStatus, StatusReport, Window, rpo_seconds};
 pub use verify::{DamagedObject, ShardVerified, Unchecked, Verdict, VerifiedBackup, VerifyReport};
 

@@ -17,7 +17,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use crate::catalog::Holder;
 use crate::keys;
-use crate::log::{Claim, Event, Log, State};
+use crate::log::{Claim, Entry, Event, Log, State};
 use crate::object::{Expected, ObjectFault, ObjectKind};
 
 /// A holder that shows no sign of life for this long, by its observer's clock, may be superseded.
@@ -73,7 +73,8 @@ pub(crate) async fn claim_after(log: &Log, operation: &str) -> Result<(Claim, Be
     Err(Fault::new(Kind::Held, format!("claim shard {}: others keep claiming it", log.shard)))
 }
 
-fn empty(log: &Log) -> State {
+/// The state of a shard that has nothing.
+pub(crate) fn empty(log: &Log) -> State {
     State { shard: log.shard.clone(), claim: None, backups: Vec::new(), condemned: Vec::new(), adopted: None }
 }
 
@@ -89,7 +90,30 @@ pub(crate) async fn complete(log: &Log, newest: u64) -> Result<()> {
         Kind::Damaged,
         format!("read {missing}: it is missing: the log of shard {} has lost its end", log.shard),
     )
-    .hint("bring the object back; without it the backups committed last are not known"))
+    .hint(format!(
+        "`backstop repair {}` shows what can be rebuilt, or bring the object back from a copy",
+        log.shard
+    )))
+}
+
+/// Ok if no living run holds a log whose end is lost: neither the holder that its newest readable entry names, nor one that only left a
+/// heartbeat.
+pub(crate) async fn free(log: &Log, newest: Option<&Entry>) -> Result<()> {
+    let known = newest.and_then(|entry| entry.state.claim.as_ref());
+    if let Some(current) = known {
+        supersede(log, current).await?;
+    }
+    let beats = log.shelf.list(&log.keys.heartbeats()).await?;
+    let Some(last) = beats.iter().filter_map(|(key, _)| keys::claim_of(&log.keys, key)).max() else {
+        return Ok(());
+    };
+    let settled = newest.is_some_and(|entry| last <= entry.number);
+    if !settled && watch(log, last).await? {
+        let message =
+            format!("shard {} is held by a run whose claim was lost with the end of its log", log.shard);
+        return Err(Fault::new(Kind::Held, message).hint("wait for it to end, or stop it"));
+    }
+    Ok(())
 }
 
 /// How long the log was, as the last holder that left a heartbeat knew it.

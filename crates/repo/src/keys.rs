@@ -64,6 +64,11 @@ impl ShardKeys {
         format!("{}/heartbeats/{claim:020}", self.base)
     }
 
+    /// The directories in which names begin with the claim that wrote them, in a shard or in its archive.
+    pub(crate) fn claim_directories(&self) -> [String; 5] {
+        ["heartbeats", "backups", "packs", "alive", "segments"].map(|name| format!("{}/{name}", self.base))
+    }
+
     pub(crate) fn backups(&self) -> String {
         format!("{}/backups", self.base)
     }

@@ -60,6 +60,8 @@ pub(crate) enum Event {
     Adopt,
     /// The holder gave the shard back.
     Release,
+    /// The entries before it were lost or damaged: `backups` are those that only their manifests told of.
+    Repair { backups: Vec<BackupId> },
 }
 
 /// The state of a shard.
@@ -219,6 +221,7 @@ fn superseded(shard: &ShardName, by: Option<&Holder>) -> Fault {
 
 fn lost(keys: &ShardKeys) -> Fault {
     Fault::new(Kind::Damaged, format!("read {}: the log has disappeared", keys.logs()))
+        .hint("`backstop repair SHARD` rebuilds it from what is stored")
 }
 
 /// The shard whose log is in a directory; `None` if there is no log.

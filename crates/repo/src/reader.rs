@@ -156,7 +156,10 @@ impl Reader {
     async fn nothing_stored(&self) -> Result<()> {
         if self.log.shelf.has_any(&self.log.keys.backups()).await? {
             let message = format!("read {}: the log is missing, but there are backups", self.log.keys.logs());
-            return Err(Fault::new(Kind::Damaged, message).hint("bring the log's objects back"));
+            return Err(Fault::new(Kind::Damaged, message).hint(format!(
+                "`backstop repair {}` rebuilds it from the backups' manifests, or bring its objects back from a copy",
+                self.log.shard
+            )));
         }
         Ok(())
     }

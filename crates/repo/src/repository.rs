@@ -13,11 +13,14 @@ use crate::claim::{self, Life};
 use crate::held::Held;
 use crate::keys::{SHARDS, ShardKeys};
 use crate::log::Log;
+use crate::repair::{self, LogRepair, Of};
 use crate::root::{self, Kept};
 use crate::seal::Seal;
 use crate::shelf::Shelf;
 use crate::store::{ObjectLock, Reached};
-use crate::{ArchiveReader, ArchiveWriter, Location, Reader, RepoKey, Writer, archive, probe, store};
+use crate::{
+    ArchiveReader, ArchiveWriter, Location, OnProgress, Reader, RepoKey, Writer, archive, probe, store,
+};
 
 /// An opened repository.
 #[derive(Clone)]
@@ -203,6 +206,36 @@ impl Repository {
         let log = self.log(shard, seal);
         let reader = self.archive_reader(&log);
         archive::claim(reader, Log { keys: log.keys.archive().claims(), ..log }).await
+    }
+
+    /// Shows how the logs of a shard would be repaired, of its backups and of its archive: nothing for one that is whole. Writes nothing.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn plan_repair(&self, shard: &ShardName, progress: OnProgress<'_>) -> Result<Vec<LogRepair>> {
+        let reader = self.reader(shard);
+        let claims = Log { keys: reader.log.keys.archive().claims(), ..reader.log.clone() };
+        let backups = repair::plan(&Of::Backups(&reader), progress).await?;
+        let archive = repair::plan(&Of::Archive(&claims), progress).await?;
+        Ok(backups.into_iter().chain(archive).collect())
+    }
+
+    /// Repairs what [`Repository::plan_repair`] shows, and gives that. Deletes nothing.
+    ///
+    /// # Errors
+    /// [`Kind::Held`] when a living run holds a log, or wrote to it first; as [`Repository::claim`].
+    pub async fn repair(&self, shard: &ShardName, progress: OnProgress<'_>) -> Result<Vec<LogRepair>> {
+        let log = self.log(shard, self.made().await?);
+        let claims = Log { keys: log.keys.archive().claims(), ..log.clone() };
+        let reader = Reader { log };
+        let mut repaired = Vec::new();
+        for of in [Of::Backups(&reader), Of::Archive(&claims)] {
+            if let Some(plan) = repair::plan(&of, progress).await? {
+                repair::apply(&of, &plan).await?;
+                repaired.push(plan);
+            }
+        }
+        Ok(repaired)
     }
 
     fn archive_reader(&self, log: &Log) -> ArchiveReader {

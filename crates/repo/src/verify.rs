@@ -15,12 +15,14 @@ use futures::{StreamExt, TryStreamExt};
 use crate::extents::{BLOCK, Extents, Pack, Place};
 use crate::fingerprints::FingerprintsReader;
 use crate::keys::PackId;
-use crate::log::State;
+use crate::log::{Event, State};
 use crate::manifest::{FileEntry, Storage};
 use crate::object::{Ends, Expected, ObjectFault, ObjectKind, ObjectResult, Opened, Unpacker, doubtful};
 use crate::save::file_blocks;
 use crate::seal::Digest;
-use crate::{CatalogEntry, Damage, Depth, OnProgress, Reader, VerifyReport, claim, keys, root, sweep};
+use crate::{
+    CatalogEntry, Condemned, Damage, Depth, OnProgress, Reader, VerifyReport, claim, keys, root, sweep,
+};
 
 /// Packs that are looked at together.
 const PARALLEL: usize = 4;
@@ -66,10 +68,19 @@ impl<'a> Verify<'a> {
         let state = self.log().await?;
         let (backups, condemned) =
             state.map_or_else(Default::default, |state| (state.backups, state.condemned));
+        self.these(&backups, &condemned).await
+    }
+
+    /// Checks these backups, of which the log tells or does not.
+    pub(crate) async fn these(
+        self,
+        backups: &[CatalogEntry],
+        condemned: &[Condemned],
+    ) -> Result<VerifyReport> {
         let ids: Vec<BackupId> = backups.iter().map(|entry| entry.facts.backup_id.clone()).collect();
         self.root(&ids).await?;
         let mut indexes = Vec::new();
-        for entry in &backups {
+        for entry in backups {
             indexes.extend(self.index(entry).await?);
         }
         let packs = packs_of(&indexes);
@@ -126,15 +137,25 @@ impl<'a> Verify<'a> {
     async fn log(&self) -> Result<Option<State>> {
         let log = &self.reader.log;
         let numbers = log.numbers().await?;
-        let mut state = None;
+        let (mut state, mut faults) = (None, Vec::new());
+        let mut first = numbers.first().copied().unwrap_or(1);
         for number in &numbers {
             self.count(0);
             match log.entry(*number).await {
-                Ok(entry) => state = Some(entry.state),
-                Err(fault) => self.note(fault, &[])?,
+                Ok(entry) => {
+                    // A repair took the place of what was lost before it.
+                    if matches!(entry.event, Event::Repair { .. }) {
+                        faults.clear();
+                        first = *number;
+                    }
+                    state = Some(entry.state);
+                }
+                Err(fault) => faults.push(fault),
             }
         }
-        let first = numbers.first().copied().unwrap_or(1);
+        for fault in faults {
+            self.note(fault, &[])?;
+        }
         let last = numbers.last().copied().unwrap_or(0);
         let known = claim::known_length(log).await?.unwrap_or(0).max(last);
         for missing in (first..=known).filter(|number| !numbers.contains(number)) {

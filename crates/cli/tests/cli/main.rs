@@ -12,6 +12,7 @@ mod demo;
 mod fix;
 mod help;
 mod init;
+mod repair;
 mod rescue;
 mod schedule;
 mod usage;

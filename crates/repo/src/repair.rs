@@ -1,0 +1,205 @@
+//! Rebuilding the log of a shard whose end was lost or damaged, from its newest entry that can be read and from the manifests.
+//!
+//! The new entry follows every number that was ever given, as far as anything stored still tells: a run that held the shard before is
+//! superseded by it. Nothing is removed, and what the lost entries said of deletions is not known any more: a backup that was deleted, and of
+//! which everything is still there, is listed again.
+
+use std::collections::BTreeSet;
+
+use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::ids::BackupId;
+
+use crate::log::{Entry, Event, Log, State};
+use crate::object::{Ends, Expected, ObjectFault, ObjectKind, ObjectResult, digest_text};
+use crate::verify::Verify;
+use crate::{CatalogEntry, Depth, Manifest, ObjectRef, OnProgress, Reader, claim, keys};
+
+/// What is wrong with a log, and the entry that would mend it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogRepair {
+    /// Where the log is: the directory of its entries.
+    pub log: String,
+    /// What is wrong with it.
+    pub wrong: String,
+    /// The backups that its newest readable entry lists, and that are still there.
+    pub kept: Vec<BackupId>,
+    /// The backups that it lists, and whose manifest is gone: a later prune removed them.
+    pub gone: Vec<BackupId>,
+    /// The backups that only their manifests tell of. Every object of theirs is there.
+    pub found: Vec<BackupId>,
+    /// Manifests that no backup can be made of, and why.
+    pub left: Vec<(String, String)>,
+    state: State,
+    number: u64,
+}
+
+/// The part of a shard whose log is repaired.
+pub(crate) enum Of<'a> {
+    /// Its backups.
+    Backups(&'a Reader),
+    /// Its archive, whose log holds claims only.
+    Archive(&'a Log),
+}
+
+impl Of<'_> {
+    fn log(&self) -> &Log {
+        match self {
+            Of::Backups(reader) => &reader.log,
+            Of::Archive(log) => log,
+        }
+    }
+}
+
+/// Looks at a log, and says how it would be repaired. `None`: it is whole.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn plan(of: &Of<'_>, progress: OnProgress<'_>) -> Result<Option<LogRepair>> {
+    let log = of.log();
+    let (base, wrong) = look(of).await?;
+    let Some(wrong) = wrong else { return Ok(None) };
+    let mut repair = LogRepair {
+        log: log.keys.logs(),
+        wrong,
+        kept: Vec::new(),
+        gone: Vec::new(),
+        found: Vec::new(),
+        left: Vec::new(),
+        state: base.as_ref().map_or_else(|| claim::empty(log), |entry| entry.state.clone()),
+        number: last_number(log).await?,
+    };
+    repair.state.claim = None;
+    if let Of::Backups(reader) = of {
+        backups(reader, base.as_ref(), &mut repair, progress).await?;
+    }
+    Ok(Some(repair))
+}
+
+/// Writes the entry that mends a log.
+///
+/// # Errors
+/// [`Kind::Held`] when a living run holds it, or when another run appended to it first; the store's.
+pub(crate) async fn apply(of: &Of<'_>, repair: &LogRepair) -> Result<()> {
+    let log = of.log();
+    let (base, _) = look(of).await?;
+    claim::free(log, base.as_ref()).await?;
+    let event = Event::Repair { backups: repair.found.clone() };
+    match log.append(repair.number, event, repair.state.clone()).await? {
+        Some(_) => Ok(()),
+        None => Err(Fault::new(Kind::Held, format!("repair {}: another run has written to it", repair.log))
+            .hint("look again")),
+    }
+}
+
+/// The newest entry that can be read, and what is wrong behind it.
+async fn look(of: &Of<'_>) -> Result<(Option<Entry>, Option<String>)> {
+    let log = of.log();
+    let newest = match log.newest_readable().await {
+        Ok(newest) => newest,
+        Err(fault) if fault.kind == Kind::Damaged => {
+            return Ok((None, Some(format!("no entry of it can be read: {}", fault.message))));
+        }
+        Err(fault) => return Err(fault),
+    };
+    if let Some(fault) = newest.damaged.into_iter().next() {
+        return Ok((newest.entry, Some(Fault::from(fault).message)));
+    }
+    let Some(entry) = newest.entry else {
+        let directory = match of {
+            Of::Backups(reader) => reader.log.keys.backups(),
+            Of::Archive(log) => format!("{}/journal", log.keys.base()),
+        };
+        let lost = log.shelf.has_any(&directory).await?;
+        return Ok((None, lost.then(|| format!("it is missing, but there is something in {directory}"))));
+    };
+    match claim::complete(log, entry.number).await {
+        Err(fault) if fault.kind == Kind::Damaged => Ok((Some(entry), Some(fault.message))),
+        Err(fault) => Err(fault),
+        Ok(()) => Ok((Some(entry), None)),
+    }
+}
+
+/// The highest number that any entry of the log ever had, as far as something stored tells.
+async fn last_number(log: &Log) -> Result<u64> {
+    let known = claim::known_length(log).await?.unwrap_or(0);
+    let numbers = log.numbers().await?;
+    let stored = log.shelf.list(log.keys.base()).await?;
+    let claims = log.keys.claim_directories();
+    let named = stored
+        .iter()
+        .filter_map(|(key, _)| claims.iter().find_map(|directory| keys::number_in(directory, key)));
+    Ok(named.chain(numbers).max().unwrap_or(0).max(known))
+}
+
+/// Fills in the backups: those that the log still lists, and those that only have manifests.
+async fn backups(
+    reader: &Reader,
+    base: Option<&Entry>,
+    repair: &mut LogRepair,
+    progress: OnProgress<'_>,
+) -> Result<()> {
+    let log = &reader.log;
+    let stored = log.shelf.list(&log.keys.backups()).await?;
+    let manifests: BTreeSet<&str> =
+        stored.iter().map(|(key, _)| key.as_str()).filter(|key| key.ends_with("/manifest")).collect();
+    let (there, gone) = std::mem::take(&mut repair.state.backups)
+        .into_iter()
+        .partition(|entry: &CatalogEntry| manifests.contains(entry.manifest.key.as_str()));
+    repair.state.backups = there;
+    let id = |entry: &CatalogEntry| entry.facts.backup_id.clone();
+    repair.kept = repair.state.backups.iter().map(id).collect();
+    repair.gone = gone.iter().map(id).collect();
+
+    // An earlier claim can have committed nothing that this entry does not list.
+    let first = base.map_or(0, |entry| entry.state.claim.as_ref().map_or(entry.number + 1, |c| c.number));
+    let listed: BTreeSet<&str> = base.map_or_else(BTreeSet::new, |entry| {
+        let condemned = entry.state.condemned.iter().map(|condemned| &condemned.entry);
+        entry.state.backups.iter().chain(condemned).map(|entry| entry.manifest.key.as_str()).collect()
+    });
+    let mut candidates = Vec::new();
+    for key in manifests {
+        if keys::claim_of(&log.keys, key).is_none_or(|claim| claim < first) || listed.contains(key) {
+            continue;
+        }
+        match entry_of(reader, key).await {
+            Ok(entry) => candidates.push(entry),
+            Err(ObjectFault::Store(fault)) => return Err(fault),
+            Err(fault) => repair.left.push((key.to_owned(), Fault::from(fault).message)),
+        }
+    }
+    let verified = Verify::new(reader, Depth::Objects, progress).these(&candidates, &[]).await?;
+    let sound = verified.sound();
+    for candidate in candidates {
+        let id = candidate.facts.backup_id.clone();
+        if sound.contains(&id) {
+            repair.found.push(id);
+            repair.state.backups.push(candidate);
+            continue;
+        }
+        let damage = verified.damaged.iter().find(|damage| damage.backups.contains(&id));
+        let why = damage.map_or_else(String::new, |damage| format!("{}: {}", damage.object, damage.wrong));
+        repair.left.push((candidate.manifest.key, why));
+    }
+    repair.state.backups.sort_by_key(|entry| entry.facts.taken_at);
+    Ok(())
+}
+
+/// The line of the catalogue that a manifest stands for.
+async fn entry_of(reader: &Reader, key: &str) -> ObjectResult<CatalogEntry> {
+    let shelf = &reader.log.shelf;
+    let expected = Expected { kind: ObjectKind::Manifest, key, reference: None };
+    let opened = shelf.open(expected, Ends::Both).await?;
+    let size = shelf.size(key).await.map_err(ObjectFault::Store)?;
+    let size = size.ok_or_else(|| ObjectFault::Missing { key: key.to_owned() })?;
+    let reference = ObjectRef { key: key.to_owned(), size, digest: digest_text(opened.table.digest()) };
+    let manifest: Manifest = shelf.get(Expected::referenced(ObjectKind::Manifest, &reference)).await?;
+    if manifest.facts.shard != reader.log.shard {
+        return Err(ObjectFault::damaged(key, "it is the manifest of another shard"));
+    }
+    Ok(CatalogEntry {
+        facts: manifest.facts,
+        parent: manifest.parent,
+        sizes: manifest.sizes,
+        manifest: reference,
+    })
+}
