@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use backstop_engine::find::TableName;
 use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::listen::ListenAddress;
 use backstop_model::plan::Ending;
 use backstop_model::report::ChangeKind;
 use backstop_model::target::Target;
@@ -268,7 +269,11 @@ pub struct RecoverArgs {
     /// With --as-primary: go on although members of the shard answer; repeat the shard's name
     #[arg(long, value_name = "SHARD")]
     pub force_as_primary: Option<ShardName>,
-    /// TCP port of the server on loopback [default: a free one]
+    /// Addresses that the server listens on once it is handed over, as bind_address takes them; it is restarted once for that
+    /// [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<ListenAddress>,
+    /// TCP port of the server [default: a free one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// How thoroughly the tables are checked
@@ -277,9 +282,12 @@ pub struct RecoverArgs {
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub plan: bool,
-    /// User to run the server as [default: who runs this command]
-    #[arg(long, value_name = "USER")]
+    /// User to run the server as; root must name one [default: who runs this command]
+    #[arg(long, value_name = "USER", conflicts_with = "run_as_root")]
     pub server_user: Option<String>,
+    /// Let the server run as root, as which it reads and writes every file
+    #[arg(long)]
+    pub run_as_root: bool,
     /// Your own option file for the server, instead of one made from the backup's settings
     #[arg(long, value_name = "FILE")]
     pub defaults_file: Option<PathBuf>,
@@ -289,6 +297,9 @@ pub struct RecoverArgs {
     /// Write a systemd unit for the server into the target directory
     #[arg(long)]
     pub systemd: bool,
+    /// With --standalone: leave an account that may read everything and logs in over the socket, and DIR/client.cnf for clients
+    #[arg(long, requires = "standalone")]
+    pub copy_login: bool,
 }
 
 /// `rescue`.

@@ -187,12 +187,15 @@ fn recovery(place: &Place, into: &str, to: &str, ending: EndingArgs) -> Result<R
         ending,
         force_as_primary: None,
         port: None,
+        listen: None,
         check: CheckArg::Full,
         plan: false,
         server_user: None,
+        run_as_root: rustix::process::geteuid().is_root(),
         defaults_file: None,
         accept_broken: Vec::new(),
         systemd: false,
+        copy_login: false,
     })
 }
 

@@ -83,14 +83,14 @@ Examples:
 
 /// `recover`.
 pub const RECOVER: &str = "\
-Leaves a running server that outlives the command, on loopback and read-only (but for --as-primary), and says how to
-connect and what is left to do. What the archive has beyond the backup is replayed up to the moment. A recovery that was
+Leaves a running server that outlives the command, on loopback (but for --listen) and read-only (but for --as-primary),
+and says how to connect and what is left to do. What the archive has beyond the backup is replayed up to the moment. A recovery that was
 interrupted goes on when the same command is given again.
 
 Examples:
-    backstop recover orders --to latest --into /var/lib/mysql-new --join
+    backstop recover orders --to latest --into /var/lib/mysql-new --join --server-user mysql --listen 10.7.0.4
     backstop recover orders --to latest --into /srv/copy --standalone --port 3307 --check full
-    backstop recover orders --to 2026-11-23T02:21:33.5Z --into /srv/copy --standalone
+    backstop recover orders --to 2026-11-23T02:21:33.5Z --into /srv/copy --standalone --copy-login
     backstop recover orders --to latest --into /var/lib/mysql --as-primary
     backstop recover orders --backup 20261123T022133Z-9f3a04c1 --into /srv/copy --standalone --plan";
 

@@ -209,11 +209,13 @@ pub fn server_unit(shard: &ShardName, program: &Path, options: &Path, user: Opti
     let command =
         [path(program), format!("--defaults-file={}", path(options))].map(|word| quoted(&word)).join(" ");
     let user = user.map(|user| format!("User={user}\n")).unwrap_or_default();
+    let dir = quoted(&path(options.parent().unwrap_or(Path::new("/"))));
     format!(
         "[Unit]\n\
          Description=MySQL server of shard {shard}, recovered by Backstop\n\
          After=network-online.target\n\
          Wants=network-online.target\n\
+         RequiresMountsFor={dir}\n\
          \n\
          [Service]\n\
          Type=exec\n\

@@ -10,6 +10,7 @@ use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::listen::ListenAddress;
 use backstop_model::plan::{
     Decided, Ending, Known, Latest, PlanRequest, Quest, RecoveryPlan, Replay, Toward, choose_backup,
     newest_backup, recovery_plan,
@@ -37,6 +38,8 @@ pub struct Wanted {
     pub into: Option<PathBuf>,
     /// TCP port, if it was named.
     pub port: Option<u16>,
+    /// Addresses that it listens on in service, if other than loopback.
+    pub listen: Option<ListenAddress>,
     /// How the recovery ends.
     pub ending: Ending,
 }
@@ -141,6 +144,7 @@ async fn decided(
         target: wanted.target.clone().unwrap_or(Target::Latest),
         into: wanted.into.clone(),
         port: wanted.port,
+        listen: wanted.listen.clone(),
         ending: wanted.ending,
         sizes: entry.map_or(Sizes::default(), |entry| entry.sizes),
     };

@@ -243,6 +243,8 @@ pub type ChangedFiles = std::collections::BTreeMap<u64, Vec<std::ops::Range<u64>
 /// Starts, finds and stops mysqld processes on this host.
 #[async_trait]
 pub trait ServerPrograms: Send + Sync {
+    /// The server program that would be started.
+    fn program(&self) -> PathBuf;
     /// The version of the server program that would be started.
     async fn version(&self) -> Result<backstop_model::server::ServerVersion>;
     /// Starts a server that outlives this process: own session, stdio to its log, nothing inherited.
@@ -253,8 +255,8 @@ pub trait ServerPrograms: Send + Sync {
     async fn wait_ready(&self, start: &ServerStart, pid: u32, deadline: Duration) -> Result<()>;
     /// Stops a server: orderly, then by SIGKILL after the deadline.
     async fn stop(&self, datadir: &Path, deadline: Duration) -> Result<()>;
-    /// Gives a directory with everything in it to a user, so that a server started as that user owns it.
-    async fn give(&self, dir: &Path, user: &str) -> Result<()>;
+    /// Gives a file, or a directory with everything in it, to a user, so that a server started as that user owns it.
+    async fn give(&self, path: &Path, user: &str) -> Result<()>;
     /// The pid of the server that runs on this data directory, if one does.
     async fn running_on(&self, datadir: &Path) -> Result<Option<u32>>;
 }
@@ -296,6 +298,9 @@ pub trait RecoveredSession: Send {
     async fn gtid_purged(&mut self) -> Result<GtidSet>;
     /// Acknowledges as a semi-synchronous replica from now on and after a restart.
     async fn enable_semi_sync_replica(&mut self) -> Result<()>;
+    /// Leaves an account that logs in over the socket and may read everything, and an option file for clients that holds its password,
+    /// mode 0600. The server must take writes.
+    async fn leave_copy_login(&mut self, client_file: &Path, socket: &Path) -> Result<()>;
     /// Removes the temporary administrator account and its secrets: the last thing a recovery does.
     async fn hand_over(&mut self) -> Result<()>;
     /// `@@GLOBAL.gtid_executed`.

@@ -6,13 +6,16 @@
 //! Needs read access to the repository only, but for a new primary, which begins a new line of the archive.
 
 mod configure;
+mod footprint;
 pub(crate) mod guard;
 pub(crate) mod join;
+mod next;
 mod promote;
 mod replay;
+mod serve;
 mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_model::broken::{BrokenTable, judge, told};
@@ -20,6 +23,7 @@ use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::listen::ListenAddress;
 use backstop_model::plan::{Ending, Replay};
 use backstop_model::progress::Progress;
 use backstop_model::proven::version_finding;
@@ -27,6 +31,7 @@ use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
 use backstop_repo::{ArchiveReader, Manifest, Reader, Repository, RestoreOptions};
 use serde::{Deserialize, Serialize};
 
+use self::footprint::Footprint;
 use crate::journal::Steps;
 use crate::ports::{CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, ServerPrograms, Topology};
 use crate::world::World;
@@ -68,6 +73,8 @@ pub struct RecoverRequest {
     pub data: DataFrom,
     /// TCP port; `None`: a free one.
     pub port: Option<u16>,
+    /// Where it listens once it is handed over; `None`: on loopback.
+    pub listen: Option<ListenAddress>,
     /// How thoroughly tables are checked.
     pub check: CheckDepth,
     /// How it ends.
@@ -80,6 +87,17 @@ pub struct RecoverRequest {
     pub defaults_file: Option<PathBuf>,
     /// Tables (`schema.table`) that may be broken, beside those that the backup recorded as such.
     pub accept_broken: Vec<String>,
+    /// Whether a copy is left with an account to read it with.
+    pub copy_login: CopyLogin,
+}
+
+/// Whether a standalone copy is left with an account that logs in over its socket: those of the shard may be bound to hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyLogin {
+    /// With the shard's accounts only.
+    Without,
+    /// With one more, and `DIR/client.cnf` for clients.
+    Leave,
 }
 
 /// Where the files of the backup come from.
@@ -107,6 +125,8 @@ pub(crate) struct Decided {
     pub(crate) target: String,
     pub(crate) ending: Ending,
     pub(crate) port: u16,
+    #[serde(default)]
+    pub(crate) listen: Option<ListenAddress>,
     pub(crate) server_id: u32,
     #[serde(default)]
     pub(crate) replay: Option<Replay>,
@@ -118,10 +138,39 @@ impl Decided {
         self.replay.as_ref().filter(|replay| !replay.gtids.is_empty())
     }
 
+    /// Where clients reach the server once it is handed over. One that listens on all addresses is reached by its host's name.
+    fn host(&self) -> String {
+        match &self.listen {
+            None => "127.0.0.1".to_owned(),
+            Some(listen) => listen.reachable().map_or_else(host_name, str::to_owned),
+        }
+    }
+
     /// True if the server gets binary logs of its own.
     fn own_logs(&self) -> bool {
         self.replays().is_some() || self.ending != Ending::Standalone
     }
+}
+
+/// Refuses what a recovery into this directory would refuse of it, of the port and of the addresses. Touches nothing.
+///
+/// # Errors
+/// [`Kind::Refused`] with what is wrong.
+pub fn target(dir: &Path, data: DataFrom, port: Option<u16>, listen: Option<&ListenAddress>) -> Result<()> {
+    match data {
+        DataFrom::Repository => guard::target_directory(dir)?,
+        DataFrom::Volume => guard::holds_data(dir)?,
+    }
+    // The server of a recovery that has begun may run there.
+    if dir.join(".backstop/journal").is_file() {
+        return Ok(());
+    }
+    port.map_or(Ok(()), guard::port_is_free)?;
+    listen.map_or(Ok(()), |listen| guard::can_listen(listen, port.unwrap_or(0)))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Recovers an instance and leaves it running.
@@ -136,8 +185,14 @@ pub async fn recover(recover: &Recover<'_>) -> Result<RecoverReport> {
         DataFrom::Repository => guard::target_directory(&recover.request.into)?,
         DataFrom::Volume => guard::volume(recover).await?,
     }
-    let mut steps = Steps::open(&recover.request.into.join(".backstop/journal"), recover.world)?;
+    let journal = recover.request.into.join(".backstop/journal");
+    let footprint = Footprint::make(&recover.request.into, &journal)?;
+    let mut steps = Steps::open(&journal, recover.world)?;
     let outcome = recover.world.unless_stopped(story(recover, &mut steps)).await;
+    if outcome.is_err() && !steps.is_done("decide") {
+        footprint.remove();
+        return outcome;
+    }
     if outcome.is_err() && !steps.is_done("hand_over") {
         server::stop_unfinished(recover).await;
     }
@@ -165,7 +220,7 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
         server::handed_over(r).await?;
         checks = steps.output("check")?.unwrap_or_default();
     } else {
-        let mut session = r.world.step("start", server::start(r, &decided)).await?;
+        let mut session = r.world.step("start", server::start(r, &manifest, &decided)).await?;
         let held = steps.once("verify", verify(&mut *session, &manifest.facts.gtid_executed)).await?;
         seconds.start = lap.seconds();
         steps.once("forget", forget(&mut *session)).await?;
@@ -179,7 +234,7 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
         }
         seconds.replay = lap.seconds();
         let lap = Lap::start(r.world);
-        finish(r, steps, &mut *session, &decided).await?;
+        let mut session = finish(r, steps, session, &manifest, &decided).await?;
         seconds.join = lap.seconds();
         steps.once("hand_over", session.hand_over()).await?;
     }
@@ -280,13 +335,20 @@ fn broken(r: &Recover<'_>, tables: &[BrokenTable]) -> Fault {
 async fn finish(
     r: &Recover<'_>,
     steps: &mut Steps<'_>,
-    session: &mut dyn RecoveredSession,
+    mut session: Box<dyn RecoveredSession>,
+    manifest: &Manifest,
     decided: &Decided,
-) -> Result<()> {
-    match decided.ending {
-        Ending::Standalone => {}
-        Ending::Join => join::join(r, steps, session).await?,
-        Ending::AsPrimary => promote::promote(r, steps, session, decided).await?,
+) -> Result<Box<dyn RecoveredSession>> {
+    if decided.ending == Ending::Join {
+        join::join(r, steps, &mut *session).await?;
+    }
+    // A line of the archive is begun after everything that can fail.
+    let mut session = r.world.step("serve", serve::serve(r, manifest, decided, session)).await?;
+    if decided.ending == Ending::AsPrimary {
+        promote::promote(r, steps, &mut *session, manifest, decided).await?;
+    }
+    if r.request.copy_login == CopyLogin::Leave {
+        r.world.step("copy_login", copy_login(r, &mut *session)).await?;
     }
     let finish = async {
         if decided.ending != Ending::AsPrimary {
@@ -294,7 +356,15 @@ async fn finish(
         }
         session.gtid_executed().await
     };
-    steps.again("finish", finish).await.map(drop)
+    steps.again("finish", finish).await?;
+    Ok(session)
+}
+
+/// Leaves an account to read the copy with.
+async fn copy_login(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
+    session.set_super_read_only(ReadOnly::Off).await?;
+    session.leave_copy_login(&server::client_file(&r.request), &server::layout(&r.request).socket).await?;
+    session.set_super_read_only(ReadOnly::Super).await
 }
 
 fn report(
@@ -312,36 +382,20 @@ fn report(
         gtid_executed: steps.output("finish")?.unwrap_or_default(),
         transactions_replayed: decided.replay.as_ref().map_or(0, |replay| replay.transactions),
         server: RecoveredServer {
-            host: "127.0.0.1".to_owned(),
+            host: decided.host(),
             port: decided.port,
             socket: layout.socket.display().to_string(),
             datadir: layout.datadir.display().to_string(),
+            client_file: (r.request.copy_login == CopyLogin::Leave)
+                .then(|| server::client_file(&r.request).display().to_string()),
         },
         joined: decided.ending == Ending::Join,
         ending: decided.ending,
         checks,
         seconds,
-        next: next_steps(r, decided),
+        next: next::next_steps(&r.request, decided, &r.programs.program()),
         latest: None,
     })
-}
-
-fn next_steps(r: &Recover<'_>, decided: &Decided) -> Vec<String> {
-    let options = server::layout(&r.request).defaults_file;
-    let options = options.display();
-    let loopback = "it listens on 127.0.0.1 only";
-    match decided.ending {
-        Ending::Join => vec![
-            format!("{loopback} and is super_read_only: set bind_address in {options} and restart it to serve clients"),
-            "make it known to your topology manager, and name it in the shard's `members`".to_owned(),
-        ],
-        Ending::Standalone => vec![
-            format!("{loopback} and is super_read_only: set bind_address in {options} and restart it to serve clients"),
-            "it is a copy by itself: it follows nobody, its events do not fire, and nothing that is written to it gets into the shard"
-                .to_owned(),
-        ],
-        Ending::AsPrimary => promote::next_steps(r, &options.to_string(), decided.port),
-    }
 }
 
 fn resume_hint(fault: Fault, r: &Recover<'_>) -> Fault {

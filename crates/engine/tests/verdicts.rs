@@ -114,6 +114,7 @@ async fn planned(repository: &Repository, backup: Option<BackupId>) -> Result<Re
         backup,
         into: None,
         port: None,
+        listen: None,
         ending: Ending::Standalone,
     };
     let stored = Stored {

@@ -185,6 +185,9 @@ pub struct RecoveredServer {
     pub socket: String,
     /// Data directory.
     pub datadir: String,
+    /// Option file for clients, if an account to read a copy with was left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_file: Option<String>,
 }
 
 /// How long the steps of a recovery took, in seconds.

@@ -1,6 +1,9 @@
 //! The server program that the tests run.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use backstop_adapters::mysql::packages::{ServerProgram, default_cache_dir, find_or_fetch};
@@ -24,6 +27,37 @@ pub async fn server_program() -> &'static ServerProgram {
 /// The adapter that starts and stops that program.
 pub async fn servers() -> Servers {
     Servers::new(&server_program().await.mysqld, Arc::new(Quiet))
+}
+
+/// A server program that user `nobody` can run: the tests' own, or its package linked into this folder. `None`, and said so on standard
+/// error, where no other user's server can be started.
+pub async fn program_for_all_users(folder: &Path) -> Option<PathBuf> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: a server of another user needs root");
+        return None;
+    }
+    let own = &server_program().await.mysqld;
+    if runs_as_nobody(own) {
+        return Some(own.clone());
+    }
+    let (package, linked) = (own.parent()?.parent()?, folder.join("mysql"));
+    let done = Command::new("cp").arg("-al").args([package, linked.as_path()]).status().expect("run cp");
+    assert!(done.success(), "link {} to {}", package.display(), linked.display());
+    let program = linked.join("bin/mysqld");
+    let text = std::fs::read_to_string(own).expect("the script that runs the server");
+    std::fs::remove_file(&program).expect("replace it");
+    let text = text.replace(&package.display().to_string(), &linked.display().to_string());
+    std::fs::write(&program, text).expect("write the script");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("let it run");
+    assert!(runs_as_nobody(&program), "{} runs as nobody", program.display());
+    Some(program)
+}
+
+/// True if user `nobody` can run it.
+fn runs_as_nobody(program: &Path) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").uid(65534).gid(65534).current_dir("/");
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Where the tests keep what they share: `BACKSTOP_TEST_CACHE`, else `target/testkit`.

@@ -11,7 +11,7 @@ use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::topology::Members;
 use backstop_engine::backup::{Backup, backup};
 use backstop_engine::ports::{CheckDepth, Topology};
-use backstop_engine::recover::{DataFrom, MembersThatAnswer, Recover, RecoverRequest, recover};
+use backstop_engine::recover::{CopyLogin, DataFrom, MembersThatAnswer, Recover, RecoverRequest, recover};
 use backstop_model::backup::BackupKind;
 use backstop_model::freeze::{FreezeRules, OnPrimary};
 use backstop_model::plan::Ending;
@@ -98,12 +98,14 @@ async fn a_lost_server_comes_back() {
         into: into.clone(),
         data: DataFrom::Repository,
         port: None,
+        listen: None,
         check: CheckDepth::Full,
         ending: Ending::Join,
         members: MembersThatAnswer::Refuse,
         server_user: None,
         defaults_file: None,
         accept_broken: Vec::new(),
+        copy_login: CopyLogin::Without,
     };
     let story = Recover {
         reader: &reader,

@@ -1,6 +1,7 @@
 //! Everything that is said to a MySQL server, and done with its programs.
 
 pub mod connect;
+mod copy_login;
 pub mod dialect;
 pub mod error;
 pub mod events;

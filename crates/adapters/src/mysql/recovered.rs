@@ -30,7 +30,7 @@ use super::connect::{Connection, Connector, Login};
 use super::dialect::{Dialect, quote_text};
 use super::error::SqlError;
 use super::replication::replication;
-use super::{events, plugins, private, replay, state, tables};
+use super::{copy_login, events, plugins, private, replay, state, tables};
 
 /// The temporary administrator.
 const ADMINISTRATOR: &str = "backstop_recovery";
@@ -152,6 +152,10 @@ impl RecoveredSession for Session {
             self.wait_for_receiver().await?;
         }
         Ok(())
+    }
+
+    async fn leave_copy_login(&mut self, client_file: &Path, socket: &Path) -> Result<()> {
+        copy_login::leave(&mut self.session, client_file, socket).await
     }
 
     async fn hand_over(&mut self) -> Result<()> {

@@ -80,6 +80,10 @@ impl Servers {
 
 #[async_trait]
 impl ServerPrograms for Servers {
+    fn program(&self) -> PathBuf {
+        program::locate(&self.mysqld.to_string_lossy()).unwrap_or_else(|| self.mysqld.clone())
+    }
+
     async fn version(&self) -> Result<ServerVersion> {
         let path = program::locate(&self.mysqld.to_string_lossy()).ok_or_else(|| {
             Fault::new(Kind::Usage, format!("find server program {}: it is not there", self.mysqld.display()))
@@ -143,14 +147,19 @@ impl ServerPrograms for Servers {
             .hint("it waits for its storage: look at the kernel's log"))
     }
 
-    async fn give(&self, dir: &Path, user: &str) -> Result<()> {
-        let doing = format!("give {} to {user}", dir.display());
+    async fn give(&self, path: &Path, user: &str) -> Result<()> {
+        let doing = format!("give {} to {user}", path.display());
         let (uid, gid) = ids_of(user).await.map_err(|fault| fault.during(&doing))?;
-        let dir = dir.to_owned();
-        let given = tokio::task::spawn_blocking(move || give_tree(&dir, uid, gid)).await;
-        given.failed(&doing)?.fault(Kind::Failed, &doing).map_err(|fault| {
-            fault
-                .hint("only root can start a server as another user: run as root, or leave --server-user out")
+        let path = path.to_owned();
+        let given = tokio::task::spawn_blocking(move || give_tree(&path, uid, gid)).await;
+        given.failed(&doing)?.map_err(|error| {
+            let fault = Fault::failed(format!("{doing}: {error}"));
+            match error.kind() {
+                std::io::ErrorKind::PermissionDenied => fault.hint(
+                    "only root can start a server as another user: run as root, or leave --server-user out",
+                ),
+                _ => fault,
+            }
         })
     }
 
@@ -266,16 +275,14 @@ async fn ids_of(user: &str) -> Result<(u32, u32)> {
     Ok((ids[0], ids[1]))
 }
 
-/// Changes the owner of everything in a directory. Follows no symbolic link.
-fn give_tree(dir: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
-    lchown(dir, Some(uid), Some(gid))?;
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            give_tree(&entry.path(), uid, gid)?;
-        } else {
-            lchown(entry.path(), Some(uid), Some(gid))?;
-        }
+/// Changes the owner of a file, or of a directory with everything in it. Follows no symbolic link.
+fn give_tree(path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
+    lchown(path, Some(uid), Some(gid))?;
+    if !std::fs::symlink_metadata(path)?.is_dir() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path)? {
+        give_tree(&entry?.path(), uid, gid)?;
     }
     Ok(())
 }

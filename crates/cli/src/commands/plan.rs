@@ -20,6 +20,7 @@ pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<Ended> {
         backup: args.target.backup.clone(),
         into: args.into.clone(),
         port: args.port,
+        listen: None,
         ending: args.ending(),
     };
     let planned = app.world.unless_stopped(async {

@@ -83,6 +83,7 @@ fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a Reco
     }
     let here = [
         ("--port", args.port.is_some()),
+        ("--listen", args.listen.is_some()),
         ("--server-user", args.server_user.is_some()),
         ("--defaults-file", args.defaults_file.is_some()),
         ("--accept-broken", !args.accept_broken.is_empty()),

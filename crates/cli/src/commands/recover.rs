@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_engine::plan::{self, Stored, Wanted};
 use backstop_engine::ports::{CheckDepth, Topology};
-use backstop_engine::recover::{self, DataFrom, MembersThatAnswer, Recover, RecoverRequest};
+use backstop_engine::recover::{self, CopyLogin, DataFrom, MembersThatAnswer, Recover, RecoverRequest};
 use backstop_model::credentials::{Credentials, OrchestratorAccess};
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::plan::{Ending, RecoveryPlan};
 use backstop_model::report::RecoverReport;
+use backstop_model::shell::word;
 use backstop_model::topology::Member;
 use backstop_repo::Repository;
 
@@ -29,6 +30,8 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
     }
     if args.plan {
         let (_, plan) = app.world.unless_stopped(planned(args, app)).await?;
+        server_user(args)?;
+        recover::target(&args.into, data_from(args), args.port, args.listen.as_ref())?;
         output.report(&plan);
     } else {
         output.report(&perform(app, args).await?);
@@ -43,6 +46,7 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
 pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
     let members = members_that_answer(args)?;
     let (repository, plan) = app.world.unless_stopped(planned(args, app)).await?;
+    server_user(args)?;
     let (topology, servers) = outside(args, app)?;
     let story = Recover {
         reader: &repository.reader(&args.shard),
@@ -74,6 +78,7 @@ pub(super) async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository
         backup: args.target.backup.clone(),
         into: Some(args.into.clone()),
         port: args.port,
+        listen: args.listen.clone(),
         ending: args.ending.ending(),
     };
     let stored = Stored {
@@ -93,8 +98,9 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: MembersThatAnswer) 
         backup_id: plan.backup_id.clone(),
         replay: plan.replay.clone(),
         into: args.into.clone(),
-        data: if args.on_volume { DataFrom::Volume } else { DataFrom::Repository },
+        data: data_from(args),
         port: args.port,
+        listen: args.listen.clone(),
         check: match args.check {
             CheckArg::Quick => CheckDepth::Quick,
             CheckArg::Full => CheckDepth::Full,
@@ -104,7 +110,21 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: MembersThatAnswer) 
         server_user: args.server_user.clone(),
         defaults_file: args.defaults_file.clone(),
         accept_broken: args.accept_broken.clone(),
+        copy_login: if args.copy_login { CopyLogin::Leave } else { CopyLogin::Without },
     }
+}
+
+fn data_from(args: &RecoverArgs) -> DataFrom {
+    if args.on_volume { DataFrom::Volume } else { DataFrom::Repository }
+}
+
+/// A server never runs as root unless that was asked for.
+fn server_user(args: &RecoverArgs) -> Result<()> {
+    if args.server_user.is_some() || args.run_as_root || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Fault::new(Kind::Usage, "cannot start a server as root: name the user that it runs as")
+        .hint("give `--server-user mysql`, or `--run-as-root` if it is to run as root"))
 }
 
 /// A primary beside living members must be asked for by the shard's name.
@@ -161,9 +181,11 @@ fn unit(args: &RecoverArgs, app: &App, report: &RecoverReport) -> Result<String>
     Ok(install(&path, &name, report.server.datadir.as_str()))
 }
 
-fn install(path: &Path, name: &str, datadir: &str) -> String {
+/// The command that has systemd run it, now and after a reboot.
+fn install(unit: &Path, name: &str, datadir: &str) -> String {
+    let (unit, pid) = (word(&unit.display().to_string()), word(&format!("{datadir}/mysqld.pid")));
     format!(
-        "to have systemd run it: stop it (it runs on {datadir}), then `systemctl link {}` and `systemctl enable --now {name}`",
-        path.display()
+        "to have systemd run it, also after a reboot: `pid=$(cat {pid}) && kill \"$pid\" && tail --pid=\"$pid\" -f /dev/null && \
+         cp {unit} /etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now {name}`"
     )
 }

@@ -45,7 +45,10 @@ impl Screen for RecoverReport {
             findings(page, &self.checks);
         }
         page.gap();
-        page.line(format!("Connect: mysql --socket={} --user=USER --password", self.server.socket));
+        page.line(match &self.server.client_file {
+            Some(file) => format!("Connect: mysql --defaults-file={file}"),
+            None => format!("Connect: mysql --socket={} --user=USER --password", self.server.socket),
+        });
         page.next(&self.next);
     }
 }

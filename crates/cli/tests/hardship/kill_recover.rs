@@ -8,7 +8,7 @@ use crate::program::{Backstop, points};
 use crate::rebuilt::{Rebuilt, only_server};
 
 /// The steps of a recovery that joins. Only files with the donor's binary log, those of btrfs, make it reset GTIDs.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 15] = [
     "decide",
     "materialise",
     "configure",
@@ -21,6 +21,7 @@ const STEPS: [&str; 14] = [
     "follow",
     "catch_up",
     "semi_sync",
+    "serve",
     "finish",
     "hand_over",
 ];

@@ -36,6 +36,8 @@ pub struct Backstop {
     pub prefix: Vec<String>,
     /// Variables that it is started with.
     pub environment: Vec<(&'static str, String)>,
+    /// Where root runs the tests: whether recovered servers run as root, unless the command line says as whom.
+    pub servers_of_root: bool,
     said: AtomicUsize,
 }
 
@@ -65,6 +67,7 @@ impl Backstop {
             key: None,
             prefix: Vec::new(),
             environment: Vec::new(),
+            servers_of_root: rustix::process::geteuid().is_root(),
             said: AtomicUsize::new(0),
             dir,
         }
@@ -159,6 +162,10 @@ impl Backstop {
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.dir).arg("--config").arg(&self.config).args(words);
+        let user_is_named = words.iter().any(|word| ["--server-user", "--run-as-root"].contains(word));
+        if self.servers_of_root && words.contains(&"recover") && !user_is_named {
+            command.arg("--run-as-root");
+        }
         command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         let child = command.spawn().expect("start backstop");
         Running { child, line: words.join(" "), out, err }

@@ -14,6 +14,7 @@ mod clock;
 mod dice;
 mod encrypted;
 mod endings;
+mod handover;
 mod killed;
 mod oracle;
 #[allow(dead_code, reason = "shared with the other tests of the program")]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use backstop_model::fault::{Context, Result};
 use backstop_model::recovered::{option_name, recovered_settings};
@@ -10,7 +10,16 @@ use backstop_model::server::RecordedSettings;
 use backstop_repo::Manifest;
 
 use super::{Decided, Recover, server};
-use crate::ports::ServerStart;
+use crate::ports::{ReadOnly, ServerStart};
+
+/// The time of a server's life that an option file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Until the hand-over: on loopback, without replication and events, however it is started.
+    Recovering,
+    /// In service, refusing writes or not. A joined server replicates again whenever it is started.
+    Serving(ReadOnly),
+}
 
 /// Writes `DIR/my.cnf` and takes the donor's identity out of the data directory. What the donor had set with
 /// `SET PERSIST` is among the recorded settings, so its `mysqld-auto.cnf` is put aside: it would override
@@ -20,16 +29,31 @@ pub(super) async fn configure(r: &Recover<'_>, manifest: &Manifest, decided: &De
     for donor in ["auto.cnf", "mysqld-auto.cnf"] {
         put_aside(&start.datadir.join(donor), &r.request.into.join(".backstop"))?;
     }
-    let own = match &r.request.defaults_file {
-        Some(path) => std::fs::read_to_string(path).failed(format!("read option file {}", path.display()))?,
-        None => kept_options(&manifest.facts.settings),
-    };
-    let text = format!("{own}{}", fixed_options(&start, decided));
-    write_private(&start.defaults_file, &text)?;
+    write(r, manifest, decided, Phase::Recovering).await?;
     match &r.request.server_user {
         Some(user) => r.programs.give(&r.request.into, user).await,
         None => Ok(()),
     }
+}
+
+/// Writes the option file of a phase, whole or not at all, for the user that the server runs as.
+pub(super) async fn write(
+    r: &Recover<'_>,
+    manifest: &Manifest,
+    decided: &Decided,
+    phase: Phase,
+) -> Result<()> {
+    let start = server::layout(&r.request);
+    let own = match &r.request.defaults_file {
+        Some(path) => std::fs::read_to_string(path).failed(format!("read option file {}", path.display()))?,
+        None => kept_options(&manifest.facts.settings),
+    };
+    let text = format!("{own}{}{}", fixed_options(&start, decided), phase_options(decided, phase));
+    let new = write_new(&start.defaults_file, &text)?;
+    if let Some(user) = &r.request.server_user {
+        r.programs.give(&new, user).await?;
+    }
+    std::fs::rename(&new, &start.defaults_file).failed(format!("write {}", start.defaults_file.display()))
 }
 
 /// The donor's settings that a recovered server keeps.
@@ -47,18 +71,19 @@ fn kept_options(recorded: &RecordedSettings) -> String {
     text
 }
 
-/// What a recovered server must have until it is handed over. Last in the file, so that it wins.
+/// What a recovered server must have, also in service.
 fn fixed_options(start: &ServerStart, decided: &Decided) -> String {
     let path = |path: &Path| quoted(&path.display().to_string());
+    // A server that root starts by this file alone runs as the user that owns its files.
+    let user = start.user.as_deref().or(rustix::process::geteuid().is_root().then_some("root"));
+    let user = user.map(|user| format!("user = {}\n", quoted(user))).unwrap_or_default();
     format!(
         "\n[mysqld]\n\
-         datadir = {}\nsocket = {}\nlog_error = {}\npid_file = {}\n\
-         port = {}\nbind_address = 127.0.0.1\nmysqlx = OFF\n\
-         server_id = {}\nskip_replica_start = ON\nsuper_read_only = ON\nevent_scheduler = OFF\n\
+         {user}datadir = {}\nsocket = {}\nlog_error = {}\npid_file = {}\n\
+         port = {}\nmysqlx = OFF\nserver_id = {}\n\
          gtid_mode = ON\nenforce_gtid_consistency = ON\nsecure_file_priv = NULL\n\
          loose_rpl_semi_sync_replica_enabled = OFF\nloose_rpl_semi_sync_source_enabled = OFF\n\
-         loose_group_replication_start_on_boot = OFF\n\
-         loose_innodb_buffer_pool_load_at_startup = OFF\n",
+         loose_group_replication_start_on_boot = OFF\n",
         path(&start.datadir),
         path(&start.socket),
         path(&start.log),
@@ -66,6 +91,24 @@ fn fixed_options(start: &ServerStart, decided: &Decided) -> String {
         decided.port,
         decided.server_id
     )
+}
+
+/// What a phase decides. Last in the file, so that it wins.
+fn phase_options(decided: &Decided, phase: Phase) -> String {
+    match phase {
+        Phase::Recovering => {
+            "bind_address = 127.0.0.1\nskip_replica_start = ON\nsuper_read_only = ON\nevent_scheduler = OFF\n\
+                              loose_innodb_buffer_pool_load_at_startup = OFF\n"
+                .to_owned()
+        }
+        Phase::Serving(read_only) => {
+            let listen = decided.listen.as_ref().map_or("127.0.0.1".to_owned(), ToString::to_string);
+            let super_read_only = if read_only == ReadOnly::Super { "ON" } else { "OFF" };
+            format!(
+                "bind_address = {listen}\nskip_replica_start = OFF\nsuper_read_only = {super_read_only}\nevent_scheduler = OFF\n"
+            )
+        }
+    }
 }
 
 /// A value as option files want it: in double quotes, backslashes doubled.
@@ -88,17 +131,17 @@ fn put_aside(file: &Path, aside: &Path) -> Result<()> {
     }
 }
 
-/// Writes a file whole or not at all: a new file renamed into place.
-pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
+/// Writes what is to replace a file beside it, on disk, and gives its path.
+fn write_new(path: &Path, text: &str) -> Result<PathBuf> {
     use std::io::Write as _;
     let what = format!("write {}", path.display());
-    let temporary = path.with_extension("new");
+    let new = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o640).open(&temporary);
+    let file = options.write(true).create(true).truncate(true).mode(0o640).open(&new);
     let mut file = file.failed(&what)?;
     file.write_all(text.as_bytes()).failed(&what)?;
     file.sync_all().failed(&what)?;
-    std::fs::rename(&temporary, path).failed(&what)
+    Ok(new)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::listen::ListenAddress;
 use backstop_model::plan::Ending;
 use backstop_model::server::ServerVersion;
 use backstop_repo::{Manifest, Storage};
@@ -35,18 +36,25 @@ pub(super) async fn volume(r: &Recover<'_>) -> Result<()> {
     if dir.join(".backstop/journal").is_file() {
         return Ok(());
     }
+    holds_data(dir)?;
     let data = dir.join("data");
-    if !data.join("ibdata1").is_file() {
-        return Err(Fault::refused(format!("{} holds no data directory of MySQL", data.display())).hint(
-            "mount the volume that was made from the backup's snapshot so that its data directory is there (docs/aws.md); \
-             leave --on-volume out to have the files written from the repository",
-        ));
-    }
     match r.programs.running_on(&data).await? {
         None => Ok(()),
         Some(pid) => Err(Fault::refused(format!("a server runs on {}, pid {pid}", data.display()))
             .hint("name the folder of a volume that was made from the backup's snapshot, and that no server was started on")),
     }
+}
+
+/// The directory must hold a data directory.
+pub(super) fn holds_data(dir: &Path) -> Result<()> {
+    let data = dir.join("data");
+    if data.join("ibdata1").is_file() {
+        return Ok(());
+    }
+    Err(Fault::refused(format!("{} holds no data directory of MySQL", data.display())).hint(
+        "mount the volume that was made from the backup's snapshot so that its data directory is there (docs/aws.md); \
+         leave --on-volume out to have the files written from the repository",
+    ))
 }
 
 /// Checks everything that can be known beforehand, and decides what must not change on a resume.
@@ -80,11 +88,16 @@ pub(super) async fn decide(r: &Recover<'_>, manifest: &Manifest) -> Result<Decid
         Ending::Standalone => join::server_id(r.world, &[]),
         Ending::AsPrimary => promote::possible(r).await?,
     };
+    let port = port(r.request.port)?;
+    if let Some(listen) = &r.request.listen {
+        can_listen(listen, port)?;
+    }
     Ok(Decided {
         backup_id: r.request.backup_id.clone(),
         target: r.request.target.clone(),
         ending: r.request.ending,
-        port: port(r.request.port)?,
+        port,
+        listen: r.request.listen.clone(),
         server_id,
         replay: r.request.replay.clone(),
     })
@@ -93,16 +106,19 @@ pub(super) async fn decide(r: &Recover<'_>, manifest: &Manifest) -> Result<Decid
 /// A resumed recovery must be the one that was begun.
 pub(super) fn same_request(decided: &Decided, request: &RecoverRequest) -> Result<()> {
     let port_differs = request.port.is_some_and(|port| port != decided.port);
-    if decided.target == request.target && decided.ending == request.ending && !port_differs {
+    let same = (&decided.target, decided.ending, &decided.listen)
+        == (&request.target, request.ending, &request.listen);
+    if same && !port_differs {
         return Ok(());
     }
     Err(Fault::refused(format!(
-        "{} holds a recovery of backup {} to `{}` ({:?}, port {}) that was begun with other arguments",
+        "{} holds a recovery of backup {} to `{}` ({:?}, port {}{}) that was begun with other arguments",
         request.into.display(),
         decided.backup_id,
         decided.target,
         decided.ending,
-        decided.port
+        decided.port,
+        decided.listen.as_ref().map(|listen| format!(", to listen on {listen}")).unwrap_or_default()
     ))
     .hint("give the same arguments to go on with it, or name another directory"))
 }
@@ -114,6 +130,20 @@ pub(super) fn port_is_free(port: u16) -> Result<()> {
         Err(error) => Err(Fault::refused(format!("port {port} cannot be used: {error}"))
             .hint("name a free one with `--port`, or leave it out to have one chosen")),
     }
+}
+
+/// Fails if one of these is no address of this host, or if something listens on the port there.
+pub(super) fn can_listen(listen: &ListenAddress, port: u16) -> Result<()> {
+    for host in listen.hosts() {
+        let all = if host == "*" { "0.0.0.0" } else { host };
+        // Every address that a name stands for is tried, as the server does.
+        TcpListener::bind((all, port)).map_err(|error| {
+            Fault::refused(format!("cannot listen on {host}, port {port}: {error}")).hint(
+                "name addresses of this host with `--listen` (`ip address` shows them), and a port that is free there with `--port`",
+            )
+        })?;
+    }
+    Ok(())
 }
 
 fn port(wanted: Option<u16>) -> Result<u16> {
@@ -182,5 +212,12 @@ mod tests {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         assert_eq!(port_is_free(taken.local_addr().unwrap().port()).unwrap_err().kind, Kind::Refused);
         assert!(port(None).unwrap() > 0);
+        let listen = |text: &str, port| can_listen(&text.parse().unwrap(), port).map_err(|fault| fault.kind);
+        let port = taken.local_addr().unwrap().port();
+        assert_eq!(listen("127.0.0.1", port), Err(Kind::Refused));
+        assert_eq!(listen("*", port), Err(Kind::Refused));
+        assert_eq!(listen("192.0.2.1", 0), Err(Kind::Refused), "an address of documents, not of this host");
+        assert_eq!(listen("no-such-host.invalid", 0), Err(Kind::Refused));
+        assert_eq!((listen("127.0.0.1,127.0.0.2", 0), listen("localhost", 0)), (Ok(()), Ok(())));
     }
 }

@@ -128,7 +128,7 @@ pub(crate) fn fits(primary: &InstanceState, held: &GtidSet) -> Result<()> {
 }
 
 /// Waits until the instance has everything that the primary had at most [`CURRENT`] ago.
-async fn catch_up(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
+pub(super) async fn catch_up(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
     let now = || r.world.clock.monotonic();
     let begun = now();
     let (mut wanted, mut asked) = (primary_set(r).await?, now());

@@ -1,19 +1,40 @@
 //! A recovered instance as the shard's new primary, after all its servers were lost.
 
 use backstop_model::archive::Archive;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 use backstop_model::topology::{Member, Unusable};
+use backstop_repo::Manifest;
 
-use super::{Decided, MembersThatAnswer, Recover, join, server};
+use super::configure::{self, Phase};
+use super::{Decided, MembersThatAnswer, Recover, join};
 use crate::journal::Steps;
 use crate::ports::{ReadOnly, RecoveredSession};
 
 /// Checks that nobody of the shard answers. Gives a server id.
 pub(super) async fn possible(r: &Recover<'_>) -> Result<u32> {
     let members = alone(r).await?;
+    if let Some(notice) = begun_before(&r.archive.contents().await?) {
+        r.world.reporter.notice(&notice);
+    }
     Ok(join::server_id(r.world, &members))
+}
+
+/// Says that the current line was begun and nothing of it archived: a recovery into another directory may have begun it.
+fn begun_before(archive: &Archive) -> Option<String> {
+    let line = archive.current().filter(|line| line.parent.is_some())?;
+    if archive.segments.iter().any(|segment| segment.line == line.number) {
+        return None;
+    }
+    Some(format!(
+        "line {} of the archive was begun at {} with server {}, and nothing of it is archived: if a recovery into another directory did \
+         that and did not end, give its own command again instead, which goes on with that line; if its server runs, two primaries tear \
+         the shard apart",
+        line.number,
+        line.begun_at.format("%FT%TZ"),
+        line.source
+    ))
 }
 
 /// Makes it the primary: the last things that are done, and writable only then.
@@ -21,6 +42,7 @@ pub(super) async fn promote(
     r: &Recover<'_>,
     steps: &mut Steps<'_>,
     session: &mut dyn RecoveredSession,
+    manifest: &Manifest,
     decided: &Decided,
 ) -> Result<()> {
     r.world.step("alone", alone(r)).await?;
@@ -29,7 +51,7 @@ pub(super) async fn promote(
         let (uuid, held) = (session.server_uuid().await?, session.gtid_executed().await?);
         steps.once("begin_line", begin_line(r, uuid, &held, of)).await?;
     }
-    steps.again("promote", writable(r, session)).await
+    steps.again("promote", writable(r, session, manifest, decided)).await
 }
 
 /// The members, if all of them are gone or that is to be disregarded. Gone is only who refuses connections or cannot be routed to: one
@@ -99,29 +121,12 @@ async fn begin_line(r: &Recover<'_>, uuid: ServerUuid, held: &GtidSet, of: u32) 
 }
 
 /// Takes writes from now on, also after a restart.
-async fn writable(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
-    let path = server::layout(&r.request).defaults_file;
-    let what = format!("write {}", path.display());
-    let text = std::fs::read_to_string(&path).failed(&what)?;
-    let text = text.replace("\nsuper_read_only = ON\n", "\nsuper_read_only = OFF\n");
-    super::configure::write_private(&path, &text)?;
-    if let Some(user) = &r.request.server_user {
-        r.programs.give(&path, user).await?;
-    }
+async fn writable(
+    r: &Recover<'_>,
+    session: &mut dyn RecoveredSession,
+    manifest: &Manifest,
+    decided: &Decided,
+) -> Result<()> {
+    configure::write(r, manifest, decided, Phase::Serving(ReadOnly::Off)).await?;
     session.set_super_read_only(ReadOnly::Off).await
-}
-
-/// What is left for the operator to do.
-pub(super) fn next_steps(r: &Recover<'_>, options: &str, port: u16) -> Vec<String> {
-    let shard = &r.request.shard;
-    vec![
-        format!(
-            "it takes writes, on 127.0.0.1:{port} only: set bind_address in {options} and restart it to serve clients"
-        ),
-        format!("name it in the shard's `members` in place of those that were lost, then start `backstop archive {shard}`"),
-        format!("back it up (`backstop backup {shard}`; `backstop shard adopt {shard}` first, if it is refused for a moment that was left behind on purpose), and make replicas: `backstop recover {shard} --to latest --into DIR --join`"),
-        "if orchestrator watches the shard: `orchestrator-client -c forget-cluster -alias CLUSTER`, then `orchestrator-client -c discover -i HOST:PORT` with this server".to_owned(),
-        "its events do not fire and semi-synchronous replication is off: set event_scheduler and run `backstop check --fix` when replicas follow".to_owned(),
-        "keep the lost servers from coming back: one that starts again is a second primary".to_owned(),
-    ]
 }

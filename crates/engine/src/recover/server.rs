@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_model::fault::Result;
+use backstop_repo::Manifest;
 
+use super::configure::{self, Phase};
 use super::{Decided, Recover, RecoverRequest, guard};
 use crate::ports::{RecoveredSession, ServerStart};
 
@@ -28,6 +30,11 @@ pub(super) fn layout(request: &RecoverRequest) -> ServerStart {
     }
 }
 
+/// The option file for clients of a copy.
+pub(super) fn client_file(request: &RecoverRequest) -> PathBuf {
+    layout(request).defaults_file.with_file_name("client.cnf")
+}
+
 /// `DIR/mysqld.sock`, or a name of its own under `/tmp` if that is longer than a socket's path can be.
 fn socket(dir: &Path) -> PathBuf {
     let inside = dir.join("mysqld.sock");
@@ -39,9 +46,13 @@ fn socket(dir: &Path) -> PathBuf {
 }
 
 /// Starts the server if it does not run yet, and logs in. Called on every run until the hand-over.
-pub(super) async fn start(r: &Recover<'_>, decided: &Decided) -> Result<Box<dyn RecoveredSession>> {
+pub(super) async fn start(
+    r: &Recover<'_>,
+    manifest: &Manifest,
+    decided: &Decided,
+) -> Result<Box<dyn RecoveredSession>> {
     let private = r.request.into.join(".backstop");
-    let mut start = layout(&r.request);
+    let start = layout(&r.request);
     if let Some(pid) = r.programs.running_on(&start.datadir).await? {
         // A run that was killed left it. Its administrator may be gone already: then start it anew.
         let wait = r.programs.wait_ready(&start, pid, START_DEADLINE).await;
@@ -53,6 +64,15 @@ pub(super) async fn start(r: &Recover<'_>, decided: &Decided) -> Result<Box<dyn 
         r.programs.stop(&start.datadir, STOP_DEADLINE).await?;
     }
     guard::port_is_free(decided.port)?;
+    // An earlier run may have written the file of the server in service, which replicates at once.
+    configure::write(r, manifest, decided, Phase::Recovering).await?;
+    launch(r).await
+}
+
+/// Starts the server with the option file that is there, and logs in.
+pub(super) async fn launch(r: &Recover<'_>) -> Result<Box<dyn RecoveredSession>> {
+    let private = r.request.into.join(".backstop");
+    let mut start = layout(&r.request);
     start.args = r.servers.prepare(&private).await?;
     let pid = r.programs.start(&start).await?;
     r.programs.wait_ready(&start, pid, START_DEADLINE).await?;

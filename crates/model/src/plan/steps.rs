@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::Sizes;
 use crate::ids::ShardName;
+use crate::listen::ListenAddress;
 use crate::target::Target;
 
 use super::{Chosen, Decided, PlanStep, RecoveryPlan, Replay};
@@ -21,6 +22,8 @@ pub struct PlanRequest {
     pub into: Option<PathBuf>,
     /// Port of the server, if it is given.
     pub port: Option<u16>,
+    /// Addresses that it listens on in service, if other than loopback.
+    pub listen: Option<ListenAddress>,
     /// How it ends.
     pub ending: Ending,
     /// How much data the backup is.
@@ -44,13 +47,22 @@ pub fn recovery_plan(request: &PlanRequest, decided: &Decided<'_>) -> RecoveryPl
     let chosen = &decided.chosen;
     let replay = decided.replay.as_ref().filter(|replay| !replay.gtids.is_empty()).map(replaying);
     let own = if replay.is_some() || request.ending != Ending::Standalone { own() } else { Vec::new() };
-    let ending = match request.ending {
-        Ending::Standalone => Vec::new(),
-        Ending::Join => joining(),
-        Ending::AsPrimary => promoting(decided.replay.as_ref()),
+    let (joined, promoted) = match request.ending {
+        Ending::Standalone => (Vec::new(), Vec::new()),
+        Ending::Join => (joining(), Vec::new()),
+        Ending::AsPrimary => (Vec::new(), promoting(decided.replay.as_ref())),
     };
     let local = local(request, chosen);
-    let steps = [local, own, replay.unwrap_or_default(), ending, last(request.ending)].concat();
+    let steps = [
+        local,
+        own,
+        replay.unwrap_or_default(),
+        joined,
+        vec![serve(request)],
+        promoted,
+        last(request.ending),
+    ]
+    .concat();
     RecoveryPlan {
         shard: request.shard.clone(),
         target: request.target.to_string(),
@@ -122,6 +134,17 @@ fn joining() -> Vec<PlanStep> {
     ]
 }
 
+fn serve(request: &PlanRequest) -> PlanStep {
+    let file = "Write the option file that the server has in service.";
+    let what = match &request.listen {
+        None => format!("{file} The server is not restarted, and listens on loopback only."),
+        Some(listen) => format!(
+            "{file} Restart the server with it, once, to listen on {listen}; make sure that it comes back as it was."
+        ),
+    };
+    step("serve", what)
+}
+
 fn promoting(replay: Option<&Replay>) -> Vec<PlanStep> {
     let alone = "Make sure, again, that no configured member answers, unless that is forced.";
     let line = "Begin a new line of the archive with this server; what the old one has beyond stays there.";
@@ -168,6 +191,7 @@ mod tests {
             target: Target::Latest,
             into: Some("/srv/new".into()),
             port: Some(3307),
+            listen: None,
             ending: Ending::Standalone,
             sizes: Sizes { data_bytes: 4096, ..Sizes::default() },
         };
@@ -182,11 +206,16 @@ mod tests {
         let join = names(&recovery_plan(&request, &chosen));
         let position = |name| join.iter().position(|step| *step == name).unwrap();
         assert!(position("verify") < position("reset_gtids") && position("follow") < position("catch_up"));
+        assert!(position("catch_up") < position("serve"));
         assert_eq!(join.last(), Some(&"hand_over"));
         request.ending = Ending::AsPrimary;
         let primary = names(&recovery_plan(&request, &chosen));
         let position = |name| primary.iter().position(|step| *step == name).unwrap();
-        assert!(position("check") < position("alone") && position("alone") < position("promote"));
+        assert!(position("check") < position("serve") && position("serve") < position("alone"));
+        assert!(position("alone") < position("promote"));
+        request.listen = Some("10.7.0.4".parse().unwrap());
+        let listening = recovery_plan(&request, &chosen);
+        assert!(listening.steps.iter().any(|step| step.name == "serve" && step.what.contains("10.7.0.4")));
         assert!(!primary.contains(&"begin_line"), "nothing is archived");
         let json = serde_json::to_value(&alone).unwrap();
         assert_eq!(json["steps"][1]["name"], "materialise");

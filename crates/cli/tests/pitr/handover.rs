@@ -1,0 +1,221 @@
+//! Servers that were handed over, as production runs them: as a user of their own, on an address of the host, stopped and started again.
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use backstop_adapters::mysql::process::{is_alive, server_on, signal};
+use backstop_model::gtid::GtidSet;
+use backstop_testkit::program::program_for_all_users;
+use backstop_testkit::{Layout, Shard, folder};
+use rustix::process::Signal;
+
+use crate::archived::{ARCHIVE, contents};
+use crate::program::Backstop;
+use crate::rebuilt::Rebuilt;
+
+const SOON: Duration = Duration::from_secs(60);
+const NOBODY: u32 = 65534;
+const SERVER: &str = "--server-user nobody";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_another_user_come_back_in_every_ending() {
+    let base = folder::for_all_users();
+    let Some(program) = program_for_all_users(base.path()).await else { return };
+    let mut shard =
+        Shard::start(Layout { members: 2, program: Some(program.clone()), ..Layout::default() }).await;
+    shard.primary().run(&["CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY)"]).await;
+    let mut backstop = Backstop::of(&shard, "clone").await;
+    backstop.servers_of_root = false;
+    backstop.json("backup orders").await;
+    shard.primary().run(&["INSERT INTO shop.t VALUES (1)"]).await;
+    backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
+    refusals_leave_nothing(&backstop, base.path()).await;
+    joined(&shard, &backstop, base.path()).await;
+    copied(&backstop, base.path(), &program).await;
+    let held = shard.primary().gtid_executed().await;
+    backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
+    shard.members.clear();
+    promoted(&backstop, base.path(), &held).await;
+}
+
+async fn refusals_leave_nothing(backstop: &Backstop, base: &Path) {
+    let (above, file) = (base.join("above"), base.join("file"));
+    std::fs::write(&file, "mine").unwrap();
+    let into = format!("recover orders --to latest --standalone --into {}", above.join("r").display());
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for plan in ["", "--plan"] {
+        backstop.run(&format!("{into} {plan}")).await.failed(2, &["--server-user mysql", "--run-as-root"]);
+        for (more, words) in [
+            ("--listen 192.0.2.1".to_owned(), "cannot listen on 192.0.2.1"),
+            ("--listen no-such-host.invalid".to_owned(), "cannot listen on no-such-host.invalid"),
+            (format!("--port {port}"), "cannot be used"),
+        ] {
+            backstop.run(&format!("{into} {SERVER} {more} {plan}")).await.failed(20, &[words]);
+            assert!(!above.exists(), "{more} {plan}: nothing was touched");
+        }
+        let onto = format!("recover orders --to latest --standalone {SERVER} {plan} --into");
+        backstop.run(&format!("{onto} {}", file.display())).await.failed(20, &["look into target directory"]);
+        backstop.run(&format!("{onto} {}", backstop.repository.display())).await.failed(20, &["not empty"]);
+    }
+}
+
+/// A joined server, also one that was restarted while it was being recovered.
+async fn joined(shard: &Shard, backstop: &Backstop, base: &Path) {
+    let rebuilt = Rebuilt::at(base.join("deep/er/j"));
+    let how = format!("--to latest --join {SERVER} --listen 127.0.0.2 --systemd");
+    let line = format!("recover orders {how} --into {}", rebuilt.dir.display());
+    backstop.killed(&line, "after:catch_up").await;
+    stop(&rebuilt);
+    start(&rebuilt, &shard.program);
+    assert_eq!(rebuilt.value(REPLICATING).await, "0", "not before it is handed over");
+    assert_eq!(rebuilt.value("SELECT @@GLOBAL.event_scheduler").await, "OFF");
+    let report = rebuilt.recover(backstop, &how).await;
+    assert_eq!(report["server"]["host"], "127.0.0.2", "{report}");
+    listens(&report);
+    assert!(!report["next"].to_string().contains("bind_address"), "{report}");
+    for path in ["deep", "deep/er"] {
+        assert_eq!(std::fs::metadata(base.join(path)).unwrap().mode() & 0o777, 0o755, "{path}");
+    }
+    for path in [rebuilt.dir.clone(), rebuilt.dir.join("my.cnf"), rebuilt.datadir().join("ibdata1")] {
+        let meta = std::fs::metadata(&path).unwrap();
+        assert_eq!((meta.uid(), meta.mode() & 0o007), (NOBODY, 0), "{}", path.display());
+    }
+    follows(shard, &rebuilt, 2).await;
+    stop(&rebuilt);
+    start_by_unit(&rebuilt, report["server"]["port"].as_u64().unwrap());
+    follows(shard, &rebuilt, 3).await;
+    stop(&rebuilt);
+    start(&rebuilt, &shard.program);
+    follows(shard, &rebuilt, 4).await;
+}
+
+/// A copy is logged in to, copied from, stopped and removed by the commands that the report names.
+async fn copied(backstop: &Backstop, base: &Path, program: &Path) {
+    let rebuilt = Rebuilt::at(base.join("copy"));
+    let report = rebuilt.recover(backstop, &format!("--to latest --standalone --copy-login {SERVER}")).await;
+    let file = rebuilt.dir.join("client.cnf");
+    assert_eq!(report["server"]["client_file"], file.display().to_string(), "{report}");
+    assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    let options = std::fs::read_to_string(&file).unwrap();
+    let password = options.lines().find_map(|line| line.strip_prefix("password = ")).unwrap();
+    assert!(!report.to_string().contains(password.trim_matches('"')));
+    let next = report["next"].to_string();
+    let shell = |line: &str| {
+        let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        Command::new("bash").arg("-c").arg(line).env("PATH", path).output().unwrap()
+    };
+    for (line, wanted) in [
+        (format!("mysql --defaults-file={0} -N -e 'SELECT COUNT(*) FROM shop.t'", file.display()), "1"),
+        (format!("mysqldump --defaults-file={0} shop t", file.display()), "INSERT INTO `t` VALUES (1)"),
+    ] {
+        let output = shell(&line);
+        assert!(output.status.success() && said(&output).contains(wanted), "{line}: {}", said(&output));
+        let command = line.split(" -N").next().unwrap().split(" shop").next().unwrap();
+        assert!(next.contains(command), "{command}: {next}");
+    }
+    let denied = shell(&format!("mysql --defaults-file={} -e 'DELETE FROM shop.t'", file.display()));
+    assert!(!denied.status.success(), "{}", said(&denied));
+    let last = report["next"].as_array().unwrap().last().unwrap().as_str().unwrap();
+    let remove = last.split('`').nth(1).unwrap();
+    let output = shell(remove);
+    assert!(output.status.success() && !rebuilt.dir.exists(), "{remove}: {}", said(&output));
+    assert_eq!(server_on(&rebuilt.datadir()), None);
+}
+
+/// A new primary: killed after it has begun a line, it goes on with that line.
+async fn promoted(backstop: &Backstop, base: &Path, held: &GtidSet) {
+    let rebuilt = Rebuilt::at(base.join("p"));
+    let how = format!("--to latest --as-primary {SERVER} --listen 127.0.0.3,127.0.0.4");
+    let line = format!("recover orders {how} --into {}", rebuilt.dir.display());
+    backstop.killed(&line, "after:begin_line").await;
+    let elsewhere = format!("recover orders {how} --into {}", base.join("elsewhere").display());
+    let ran = backstop.spawn(&elsewhere, Some("kill@before:materialise")).end().await;
+    assert!(ran.err.contains("line 2 of the archive was begun"), "{ran}");
+    let report = rebuilt.recover(backstop, &how).await;
+    assert_eq!((&report["ending"], &report["server"]["host"]), (&"as-primary".into(), &"127.0.0.3".into()));
+    listens(&report);
+    assert_eq!(rebuilt.held().await, *held);
+    assert_eq!(contents(backstop).await.lines.len(), 2, "one line was begun");
+    rebuilt.root().await.run("INSERT INTO shop.t VALUES (100)").await.unwrap();
+    let program = base.join("mysql/bin/mysqld");
+    stop(&rebuilt);
+    start(&rebuilt, if program.exists() { &program } else { Path::new("mysqld") });
+    until_answers(&rebuilt).await;
+    rebuilt.root().await.run("INSERT INTO shop.t VALUES (101)").await.unwrap();
+    assert_eq!(contents(backstop).await.lines.len(), 2);
+}
+
+const REPLICATING: &str = "SELECT (SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE SERVICE_STATE = 'ON') \
+                           + (SELECT COUNT(*) FROM performance_schema.replication_applier_status WHERE SERVICE_STATE = 'ON')";
+
+/// It runs as another user, refuses writes, and gets the row that the primary is given now.
+async fn follows(shard: &Shard, rebuilt: &Rebuilt, row: u32) {
+    until_answers(rebuilt).await;
+    shard.primary().run(&[&format!("INSERT INTO shop.t VALUES ({row})")]).await;
+    let begin = Instant::now();
+    let row = format!("SELECT COUNT(*) FROM shop.t WHERE id = {row}");
+    while rebuilt.value(&row).await != "1" {
+        assert!(begin.elapsed() < SOON, "it does not replicate");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(rebuilt.value(REPLICATING).await, "2");
+    assert_eq!(rebuilt.value("SELECT @@GLOBAL.super_read_only").await, "1");
+    let pid = server_on(&rebuilt.datadir()).unwrap();
+    assert_eq!(std::fs::metadata(format!("/proc/{pid}")).unwrap().uid(), NOBODY);
+}
+
+async fn until_answers(rebuilt: &Rebuilt) {
+    let begin = Instant::now();
+    while backstop_lab::member::root(&rebuilt.dir.join("mysqld.sock")).await.is_err() {
+        assert!(begin.elapsed() < SOON, "it does not start");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn listens(report: &serde_json::Value) {
+    let server = &report["server"];
+    let at = (server["host"].as_str().unwrap(), server["port"].as_u64().unwrap() as u16);
+    std::net::TcpStream::connect(at).unwrap_or_else(|error| panic!("{at:?}: {error}"));
+}
+
+/// Stops it as systemd does.
+fn stop(rebuilt: &Rebuilt) {
+    let pid = server_on(&rebuilt.datadir()).expect("a server");
+    signal(pid, Signal::TERM).unwrap();
+    let begin = Instant::now();
+    while is_alive(pid) {
+        assert!(begin.elapsed() < SOON, "it does not stop");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Starts it as root would by hand.
+fn start(rebuilt: &Rebuilt, program: &Path) {
+    let options = format!("--defaults-file={}", rebuilt.dir.join("my.cnf").display());
+    let output = Command::new(program).args([&options, "--daemonize"]).current_dir("/").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// Starts it as systemd does: the unit's command, as the unit's user.
+fn start_by_unit(rebuilt: &Rebuilt, port: u64) {
+    let unit = rebuilt.dir.join(format!("mysqld-orders-{port}.service"));
+    let text = std::fs::read_to_string(&unit).unwrap();
+    assert!(text.contains("\nUser=nobody\n"), "{text}");
+    // systemd warns of `nobody`, whom other services run as too.
+    let other = rebuilt.dir.join("verified.service");
+    std::fs::write(&other, text.replace("User=nobody", "User=daemon")).unwrap();
+    if let Ok(verified) = Command::new("systemd-analyze").arg("verify").arg(&other).output() {
+        assert_eq!(said(&verified), "", "{text}");
+    }
+    let command = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let words: Vec<&str> = command.split(' ').collect();
+    Command::new(words[0]).args(&words[1..]).uid(NOBODY).gid(NOBODY).current_dir("/").spawn().unwrap();
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
