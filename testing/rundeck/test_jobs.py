@@ -2,6 +2,7 @@
 commands are run as one would, with the options in the environment."""
 
 import copy
+import getpass
 import http.server
 import json
 import os
@@ -19,6 +20,7 @@ JOBS = yaml.safe_load((ROOT / "deploy/rundeck/jobs/backstop.yaml").read_text())
 PROGRAM = pathlib.Path(os.environ.get("BACKSTOP", ROOT / "target/debug/backstop"))
 GOLDEN = ROOT / "crates/repo/tests/golden/v1/plain"
 NEWEST = "20261118T110641Z-00000001"
+SERVER_USER = getpass.getuser()
 
 
 def test_jobs_are_well_formed():
@@ -154,7 +156,7 @@ def test_without_a_backup_no_choices_are_written(shard):
 
 def recover(shard, job, **options):
     chosen = {"shard": "orders", "recovery": "r1", "confirm": "orders", "mode": "plan"} | options
-    return run(job, chosen, shard, BACKSTOP_RECOVERIES=str(shard / "recoveries"))
+    return run(job, chosen, shard, BACKSTOP_RECOVERIES=str(shard / "recoveries"), BACKSTOP_SERVER_USER=SERVER_USER)
 
 
 def test_a_recovery_is_planned_from_the_backup_chosen(shard):
@@ -191,9 +193,12 @@ def test_a_moment_that_cannot_be_reached_is_refused(shard):
 def test_a_moment_on_a_volume(shard):
     """The repository's backups are on no volume: the command is given the flag, and says so."""
     asked = {"moment": "2026-11-18T11:06:40Z", "backup": NEWEST, "volume": str(shard / "mounted")}
+    for mode in "plan", "recover":
+        refused = recover(shard, JOBS[3], mode=mode, **asked)
+        assert refused.returncode == 20 and "holds no data directory of MySQL" in refused.stderr, refused.stderr
+    (shard / "mounted/data").mkdir(parents=True)
+    (shard / "mounted/data/ibdata1").touch()
     planned = recover(shard, JOBS[3], **asked)
     assert planned.returncode == 0 and str(shard / "mounted") in planned.stdout, planned.stderr
-    refused = recover(shard, JOBS[3], mode="recover", **asked)
-    assert refused.returncode == 20 and "holds no data directory of MySQL" in refused.stderr, refused.stderr
     wrong = recover(shard, JOBS[3], **{**asked, "volume": "mounted"})
     assert wrong.returncode == 2 and "absolute path" in wrong.stderr

@@ -339,8 +339,10 @@ async fn finish(
     manifest: &Manifest,
     decided: &Decided,
 ) -> Result<Box<dyn RecoveredSession>> {
-    if decided.ending == Ending::Join {
-        join::join(r, steps, &mut *session).await?;
+    match decided.ending {
+        Ending::Standalone => {}
+        Ending::Join => join::join(r, steps, &mut *session).await?,
+        Ending::AsPrimary => promote::still_alone(r).await?,
     }
     // A line of the archive is begun after everything that can fail.
     let mut session = r.world.step("serve", serve::serve(r, manifest, decided, session)).await?;

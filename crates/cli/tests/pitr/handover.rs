@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::process::{is_alive, server_on, signal};
 use backstop_model::gtid::GtidSet;
+use backstop_model::ids::Endpoint;
 use backstop_testkit::program::program_for_all_users;
 use backstop_testkit::{Layout, Shard, folder};
 use rustix::process::Signal;
@@ -37,8 +38,9 @@ async fn servers_of_another_user_come_back_in_every_ending() {
     copied(&backstop, base.path(), &program).await;
     let held = shard.primary().gtid_executed().await;
     backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
+    let lost = shard.primary().endpoint();
     shard.members.clear();
-    promoted(&backstop, base.path(), &held).await;
+    promoted(&backstop, base.path(), &lost, &held).await;
 }
 
 async fn refusals_leave_nothing(backstop: &Backstop, base: &Path) {
@@ -126,13 +128,16 @@ async fn copied(backstop: &Backstop, base: &Path, program: &Path) {
     assert_eq!(server_on(&rebuilt.datadir()), None);
 }
 
-/// A new primary: killed after it has begun a line, it goes on with that line.
-async fn promoted(backstop: &Backstop, base: &Path, held: &GtidSet) {
-    let rebuilt = Rebuilt::at(base.join("p"));
-    let how = format!("--to latest --as-primary {SERVER} --listen 127.0.0.3,127.0.0.4");
+/// A new primary, at the very address of the lost one: killed after it has begun a line, it goes on with that line.
+async fn promoted(backstop: &Backstop, base: &Path, lost: &Endpoint, held: &GtidSet) {
+    let (rebuilt, port) = (Rebuilt::at(base.join("p")), lost.port);
+    let text = std::fs::read_to_string(&backstop.config).unwrap();
+    std::fs::write(&backstop.config, text.replace(&lost.to_string(), &format!("127.0.0.3:{port}"))).unwrap();
+    let how = format!("--to latest --as-primary {SERVER} --listen 127.0.0.3,127.0.0.4 --port {port}");
     let line = format!("recover orders {how} --into {}", rebuilt.dir.display());
     backstop.killed(&line, "after:begin_line").await;
     let elsewhere = format!("recover orders {how} --into {}", base.join("elsewhere").display());
+    stop(&rebuilt);
     let ran = backstop.spawn(&elsewhere, Some("kill@before:materialise")).end().await;
     assert!(ran.err.contains("line 2 of the archive was begun"), "{ran}");
     let report = rebuilt.recover(backstop, &how).await;

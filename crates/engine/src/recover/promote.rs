@@ -37,6 +37,12 @@ fn begun_before(archive: &Archive) -> Option<String> {
     ))
 }
 
+/// Makes sure, again, that it will be the only primary. Done before the server listens where clients reach it: that may be the very
+/// address of a lost member.
+pub(super) async fn still_alone(r: &Recover<'_>) -> Result<()> {
+    r.world.step("alone", alone(r)).await.map(drop)
+}
+
 /// Makes it the primary: the last things that are done, and writable only then.
 pub(super) async fn promote(
     r: &Recover<'_>,
@@ -45,7 +51,6 @@ pub(super) async fn promote(
     manifest: &Manifest,
     decided: &Decided,
 ) -> Result<()> {
-    r.world.step("alone", alone(r)).await?;
     if let Some(current) = r.archive.contents().await?.current() {
         let of = decided.replay.as_ref().map_or(current.number, |replay| replay.line);
         let (uuid, held) = (session.server_uuid().await?, session.gtid_executed().await?);

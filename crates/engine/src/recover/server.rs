@@ -54,9 +54,10 @@ pub(super) async fn start(
     let private = r.request.into.join(".backstop");
     let start = layout(&r.request);
     if let Some(pid) = r.programs.running_on(&start.datadir).await? {
-        // A run that was killed left it. Its administrator may be gone already: then start it anew.
+        // A run that was killed left it. Its administrator may be gone already, or it listens where it will serve: then it is restarted.
         let wait = r.programs.wait_ready(&start, pid, START_DEADLINE).await;
         if wait.is_ok()
+            && decided.listen.is_none()
             && let Ok(session) = r.servers.session(&start, &private).await
         {
             return Ok(session);

@@ -47,22 +47,15 @@ pub fn recovery_plan(request: &PlanRequest, decided: &Decided<'_>) -> RecoveryPl
     let chosen = &decided.chosen;
     let replay = decided.replay.as_ref().filter(|replay| !replay.gtids.is_empty()).map(replaying);
     let own = if replay.is_some() || request.ending != Ending::Standalone { own() } else { Vec::new() };
-    let (joined, promoted) = match request.ending {
+    let (before, after) = match request.ending {
         Ending::Standalone => (Vec::new(), Vec::new()),
         Ending::Join => (joining(), Vec::new()),
-        Ending::AsPrimary => (Vec::new(), promoting(decided.replay.as_ref())),
+        Ending::AsPrimary => (vec![alone()], promoting(decided.replay.as_ref())),
     };
     let local = local(request, chosen);
-    let steps = [
-        local,
-        own,
-        replay.unwrap_or_default(),
-        joined,
-        vec![serve(request)],
-        promoted,
-        last(request.ending),
-    ]
-    .concat();
+    let steps =
+        [local, own, replay.unwrap_or_default(), before, vec![serve(request)], after, last(request.ending)]
+            .concat();
     RecoveryPlan {
         shard: request.shard.clone(),
         target: request.target.to_string(),
@@ -146,14 +139,15 @@ fn serve(request: &PlanRequest) -> PlanStep {
 }
 
 fn promoting(replay: Option<&Replay>) -> Vec<PlanStep> {
-    let alone = "Make sure, again, that no configured member answers, unless that is forced.";
     let line = "Begin a new line of the archive with this server; what the old one has beyond stays there.";
     let line = replay.map(|_| step("begin_line", line.to_owned()));
     let writable = "Let the server take writes, now and after a restart.";
-    std::iter::once(step("alone", alone.to_owned()))
-        .chain(line)
-        .chain([step("promote", writable.to_owned())])
-        .collect()
+    line.into_iter().chain([step("promote", writable.to_owned())]).collect()
+}
+
+fn alone() -> PlanStep {
+    let what = "Make sure, again, that no configured member answers, unless that is forced.";
+    step("alone", what.to_owned())
 }
 
 fn last(ending: Ending) -> Vec<PlanStep> {
@@ -211,8 +205,8 @@ mod tests {
         request.ending = Ending::AsPrimary;
         let primary = names(&recovery_plan(&request, &chosen));
         let position = |name| primary.iter().position(|step| *step == name).unwrap();
-        assert!(position("check") < position("serve") && position("serve") < position("alone"));
-        assert!(position("alone") < position("promote"));
+        assert!(position("check") < position("alone") && position("alone") < position("serve"));
+        assert!(position("serve") < position("promote"));
         request.listen = Some("10.7.0.4".parse().unwrap());
         let listening = recovery_plan(&request, &chosen);
         assert!(listening.steps.iter().any(|step| step.name == "serve" && step.what.contains("10.7.0.4")));
