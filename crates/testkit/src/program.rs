@@ -31,6 +31,7 @@ pub async fn servers() -> Servers {
 
 /// A server program that user `nobody` can run: the tests' own, or its package linked into this folder. `None`, and said so on standard
 /// error, where no other user's server can be started.
+#[allow(clippy::print_stderr, reason = "tests say what they leave out")]
 pub async fn program_for_all_users(folder: &Path) -> Option<PathBuf> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: a server of another user needs root");

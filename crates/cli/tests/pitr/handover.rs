@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::process::{is_alive, server_on, signal};
@@ -88,9 +88,10 @@ async fn joined(shard: &Shard, backstop: &Backstop, base: &Path) {
     }
     follows(shard, &rebuilt, 2).await;
     stop(&rebuilt);
-    start_by_unit(&rebuilt, report["server"]["port"].as_u64().unwrap());
+    let mut unit = start_by_unit(&rebuilt, report["server"]["port"].as_u64().unwrap());
     follows(shard, &rebuilt, 3).await;
     stop(&rebuilt);
+    assert!(unit.wait().unwrap().success(), "systemd would start it again");
     start(&rebuilt, &shard.program);
     follows(shard, &rebuilt, 4).await;
 }
@@ -206,7 +207,7 @@ fn start(rebuilt: &Rebuilt, program: &Path) {
 }
 
 /// Starts it as systemd does: the unit's command, as the unit's user.
-fn start_by_unit(rebuilt: &Rebuilt, port: u64) {
+fn start_by_unit(rebuilt: &Rebuilt, port: u64) -> Child {
     let unit = rebuilt.dir.join(format!("mysqld-orders-{port}.service"));
     let text = std::fs::read_to_string(&unit).unwrap();
     assert!(text.contains("\nUser=nobody\n"), "{text}");
@@ -218,7 +219,7 @@ fn start_by_unit(rebuilt: &Rebuilt, port: u64) {
     }
     let command = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let words: Vec<&str> = command.split(' ').collect();
-    Command::new(words[0]).args(&words[1..]).uid(NOBODY).gid(NOBODY).current_dir("/").spawn().unwrap();
+    Command::new(words[0]).args(&words[1..]).uid(NOBODY).gid(NOBODY).current_dir("/").spawn().unwrap()
 }
 
 fn said(output: &Output) -> String {

@@ -150,8 +150,8 @@ impl Cycle {
     /// Recovers a server on its host.
     async fn recover(&mut self, server: &Server, ending: &str) -> serde_json::Value {
         let into = server.dir.display();
-        let user = if ending == "--join" { format!("--server-user {USER}") } else { String::new() };
-        let line = format!("recover orders --to latest {ending} {user} --port 3306 --into {into}");
+        let line =
+            format!("recover orders --to latest {ending} --server-user {USER} --port 3306 --into {into}");
         self.shard.on(server.host).json(&line).await
     }
 
@@ -159,8 +159,7 @@ impl Cycle {
     async fn serve(&self, server: &Server) {
         let path = server.dir.join("my.cnf");
         let text = std::fs::read_to_string(&path).unwrap();
-        let text =
-            text.replace("skip_replica_start = ON", "").replace("loose_time_zone", "default_time_zone");
+        let text = text.replace("loose_time_zone", "default_time_zone");
         let own = format!("\n[mysqld]\nevent_scheduler = ON\n{}", self.shard.of_the_host(server.host));
         std::fs::write(&path, text + &own).unwrap();
         server.stop().await;

@@ -121,7 +121,8 @@ impl Night {
     /// The same with these variables alone.
     pub async fn paste_with(&self, commands: &str, variables: &[(&str, &PathBuf)]) -> String {
         // The machine of a test need not have that user.
-        let commands = self.values.fill(commands).replace(" --server-user mysql", "");
+        let user = if rustix::process::geteuid().is_root() { " --run-as-root" } else { "" };
+        let commands = self.values.fill(commands).replace(" --server-user mysql", user);
         let program = PathBuf::from(env!("CARGO_BIN_EXE_backstop"));
         let folders = [self.home.join("bin"), folder(&program), folder(&self.shard.program)];
         let path = folders.iter().map(|folder| format!("{}:", folder.display())).collect::<String>();
