@@ -388,8 +388,9 @@ fn report(
             port: decided.port,
             socket: layout.socket.display().to_string(),
             datadir: layout.datadir.display().to_string(),
-            client_file: (r.request.copy_login == CopyLogin::Leave)
-                .then(|| server::client_file(&r.request).display().to_string()),
+            client_file: Some(server::client_file(&r.request))
+                .filter(|file| r.request.copy_login == CopyLogin::Leave && file.exists())
+                .map(|file| file.display().to_string()),
         },
         joined: decided.ending == Ending::Join,
         ending: decided.ending,

@@ -29,8 +29,7 @@ const OWN: [&str; 16] = [
 
 /// Names in which a rebuilt replica differs besides from the server that it replaces: places that are within the data directory now, and
 /// what is off until the shard's administrators set it.
-pub const OF_A_NEW_HOST: [&str; 8] = [
-    "innodb_buffer_pool_load_at_startup",
+pub const OF_A_NEW_HOST: [&str; 7] = [
     "innodb_log_group_home_dir",
     "innodb_undo_directory",
     "relay_log",
