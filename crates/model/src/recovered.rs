@@ -73,6 +73,7 @@ const ACTS: &str = "it is decided when the server is handed over";
 const HOST: &str = "it depends on the donor's host";
 const PLUGINS: &str = "its libraries may be missing here; load what is needed with your own option file";
 const UNSAFE: &str = "it is not safe on a server that is being recovered";
+const ODD: &str = "it is no name of a system variable, or no value of one";
 const STATE: &str = "it is a state, not a setting";
 
 /// Names that are dropped.
@@ -165,7 +166,29 @@ const DROPPED_PREFIXES: [(&str, &str); 7] = [
     ("rpl_semi_sync_", SEMI_SYNC),
 ];
 
+/// A name that is no system variable's: mysqld takes `-` for `_` and options under these prefixes, so that one of the dropped names could
+/// come back by another spelling, and a stored name is data of the repository.
+fn is_odd(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
+    let prefixed = ["loose_", "enable_", "disable_", "maximum_", "skip_"].iter().any(|p| name.starts_with(p));
+    !name.starts_with(|c: char| c.is_ascii_lowercase())
+        || !name.chars().all(plain)
+        || (prefixed && !SKIPS.contains(&name))
+}
+
+/// The system variables whose names begin so.
+const SKIPS: [&str; 5] = [
+    "skip_external_locking",
+    "skip_name_resolve",
+    "skip_networking",
+    "skip_replica_start",
+    "skip_show_database",
+];
+
 fn reason_to_drop(name: &str, value: &str) -> Option<&'static str> {
+    if is_odd(name) || value.contains('\0') {
+        return Some(ODD);
+    }
     let listed = DROPPED.iter().find(|(_, names)| names.contains(&name)).map(|(reason, _)| *reason);
     let prefix = || DROPPED_PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, r)| *r);
     let relay_log = || (name == "relay_log").then_some(REPLICATION);
@@ -230,6 +253,26 @@ mod tests {
         assert_eq!((reason("event_scheduler"), reason("relay_log")), (ACTS, REPLICATION));
         assert_eq!((reason("replica_skip_errors"), reason("slave_exec_mode")), (UNSAFE, UNSAFE));
         assert_eq!(settings.kept.len() + settings.dropped.len(), 13);
+    }
+
+    #[test]
+    fn other_spellings_of_dropped_names_stay_out() {
+        for name in [
+            "plugin-dir",
+            "loose_plugin_dir",
+            "Plugin_dir",
+            "skip_grant_tables",
+            "maximum_x",
+            "a b",
+            "x\n[mysqld]",
+            "",
+        ] {
+            let settings = recovered_settings(&recorded(&[(name, "x")]));
+            assert!(settings.kept.is_empty() && settings.dropped[0].reason == ODD, "{name:?}");
+        }
+        let settings =
+            recovered_settings(&recorded(&[("validate_password.length", "12"), ("skip_name_resolve", "ON")]));
+        assert_eq!(settings.kept.len(), 2);
     }
 
     #[test]

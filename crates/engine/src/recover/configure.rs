@@ -66,7 +66,8 @@ fn kept_options(recorded: &RecordedSettings) -> String {
         let _ = writeln!(text, "{} = {}", option_name(name), quoted(value));
     }
     for dropped in &settings.dropped {
-        let _ = writeln!(text, "# not kept: {} ({})", dropped.name, dropped.reason);
+        let name = dropped.name.escape_debug();
+        let _ = writeln!(text, "# not kept: {name} ({})", dropped.reason);
     }
     text
 }
@@ -111,13 +112,26 @@ fn phase_options(decided: &Decided, phase: Phase) -> String {
     }
 }
 
-/// A value as option files want it: in double quotes, backslashes doubled.
+/// A value as option files want it: in double quotes, with the escapes of MySQL's manual ("Using Option Files"), so that no value ends its
+/// line and becomes an option.
 fn quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:,".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_owned();
     }
-    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+    let mut text = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            '\u{8}' => text.push_str("\\b"),
+            _ => text.push(c),
+        }
+    }
+    text + "\""
 }
 
 fn put_aside(file: &Path, aside: &Path) -> Result<()> {
@@ -155,5 +169,6 @@ mod tests {
         assert_eq!(quoted("a b#c"), "\"a b#c\"");
         assert_eq!(quoted("say \"x\" \\"), "\"say \\\"x\\\" \\\\\"");
         assert_eq!(quoted(""), "\"\"");
+        assert_eq!(quoted("a\ngeneral_log = ON\r\t"), "\"a\\ngeneral_log = ON\\r\\t\"");
     }
 }
