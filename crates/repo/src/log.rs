@@ -184,7 +184,7 @@ impl Log {
         change: &(dyn Fn(&mut State) -> Result<()> + Send + Sync),
     ) -> Result<Entry> {
         for _ in 0..ATTEMPTS {
-            let newest = self.newest().await?.ok_or_else(|| lost(&self.keys))?;
+            let newest = self.newest().await?.ok_or_else(|| lost(self))?;
             let mut state = self.held(claim, &newest)?;
             change(&mut state)?;
             if let Some(entry) = self.append(newest.number, event.clone(), state).await? {
@@ -199,7 +199,7 @@ impl Log {
     /// # Errors
     /// As [`Log::append_under`].
     pub(crate) async fn still_held(&self, claim: u64) -> Result<()> {
-        let newest = self.newest().await?.ok_or_else(|| lost(&self.keys))?;
+        let newest = self.newest().await?.ok_or_else(|| lost(self))?;
         self.held(claim, &newest).map(drop)
     }
 
@@ -219,9 +219,9 @@ fn superseded(shard: &ShardName, by: Option<&Holder>) -> Fault {
         .hint("nothing was committed; this run was taken for dead because it did not show life: repeat it")
 }
 
-fn lost(keys: &ShardKeys) -> Fault {
-    Fault::new(Kind::Damaged, format!("read {}: the log has disappeared", keys.logs()))
-        .hint("`backstop repair SHARD` rebuilds it from what is stored")
+fn lost(log: &Log) -> Fault {
+    Fault::new(Kind::Damaged, format!("read {}: the log has disappeared", log.keys.logs()))
+        .hint(format!("`backstop repair {}` rebuilds it from what is stored", log.shard))
 }
 
 /// The shard whose log is in a directory; `None` if there is no log.

@@ -1,10 +1,9 @@
 //! What this machine is not: a network of its own, linked to the tests' by one wire. Only root can make it.
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::volume::{run, skipped};
+use crate::namespaces::{self, ip, left, possible};
 
 /// A network namespace. Removed when dropped; what runs in it is not.
 pub struct Machine {
@@ -16,8 +15,7 @@ pub struct Machine {
 impl Machine {
     /// Makes one; `None`, and said so on standard error, where the test may not.
     pub fn new() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            skipped("a network of its own needs root");
+        if !possible() {
             return None;
         }
         sweep();
@@ -43,7 +41,7 @@ impl Machine {
 
     /// What a command there begins with.
     pub fn prefix(&self) -> Vec<String> {
-        ["ip", "netns", "exec", &self.name].map(str::to_owned).to_vec()
+        namespaces::prefix(&self.name)
     }
 }
 
@@ -61,15 +59,5 @@ fn remove(name: &str) {
 
 /// Removes what tests that were killed left.
 fn sweep() {
-    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix("bsm").and_then(|rest| u32::from_str_radix(rest.get(..6)?, 16).ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            remove(&name);
-        }
-    }
-}
-
-fn ip(words: &[&str]) {
-    run(Command::new("ip").args(words));
+    left("bsm").iter().for_each(|name| remove(name));
 }

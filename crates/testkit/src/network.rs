@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::volume::{run, skipped};
+use crate::namespaces::{self, ip, left, possible};
 
 /// The files that `ip netns exec` puts in place of those in `/etc`.
 const FILES: &str = "/etc/netns";
@@ -23,8 +23,7 @@ pub struct Network {
 impl Network {
     /// Connects hosts of these names; `None`, and said so on standard error, where the test may not.
     pub fn of(names: &[&str]) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            skipped("a network of its own needs root");
+        if !possible() {
             return None;
         }
         sweep();
@@ -49,8 +48,7 @@ impl Network {
 
     /// What a command on this host begins with. It finds the others by their names.
     pub fn prefix(&self, host: &str) -> Vec<String> {
-        let namespace = self.namespace(self.number(host));
-        ["ip", "netns", "exec", &namespace].map(str::to_owned).to_vec()
+        namespaces::prefix(&self.namespace(self.number(host)))
     }
 
     /// Listens on the loopback of every host, on the same port of each.
@@ -122,17 +120,9 @@ fn remove(namespace: &str) {
 
 /// Removes what tests that were killed left.
 fn sweep() {
-    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix("bsn").and_then(|rest| u32::from_str_radix(rest.get(..6)?, 16).ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            remove(&name);
-            let bridge = name.split('-').next().unwrap_or_default();
-            let _ = Command::new("ip").args(["link", "del", bridge]).output();
-        }
+    for name in left("bsn") {
+        remove(&name);
+        let bridge = name.split('-').next().unwrap_or_default();
+        let _ = Command::new("ip").args(["link", "del", bridge]).output();
     }
-}
-
-fn ip(words: &[&str]) {
-    run(Command::new("ip").args(words));
 }

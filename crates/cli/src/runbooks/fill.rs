@@ -1,6 +1,7 @@
 //! A shard's values in place of those that the pages are written with.
 
 use backstop_model::ids::Endpoint;
+use backstop_model::shell;
 
 /// What to write in place of the pages' samples. A value that is not set leaves its sample as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,7 +11,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// Writes `value` in place of `sample`, where that is a word of its own.
+    /// Writes `value` in place of `sample`, where that stands as a word by itself.
     pub fn put(&mut self, sample: &str, value: &str) {
         self.pairs.retain(|(known, _)| known != sample);
         self.pairs.push((sample.to_owned(), value.to_owned()));
@@ -18,7 +19,7 @@ impl Values {
 
     /// Writes a server in place of a host of the pages (`db1`), in every form that a host and its port have there.
     pub fn server(&mut self, sample: &str, server: &Endpoint) {
-        let (host, port) = (word(&server.host), server.port);
+        let (host, port) = (shell::word(&server.host), server.port);
         self.put(&format!("{sample}:3306"), &server.to_string());
         self.put(&format!("--host={sample} --port=3306"), &format!("--host={host} --port={port}"));
         let sql = |host: &str, port: u16| format!("SOURCE_HOST='{host}', SOURCE_PORT={port}");
@@ -28,7 +29,7 @@ impl Values {
 
     /// Writes a value that a shell takes as one word in place of a sample.
     pub fn word(&mut self, sample: &str, value: &str) {
-        self.put(sample, &word(value));
+        self.put(sample, &shell::word(value));
     }
 
     /// A page with the values in it.
@@ -66,15 +67,6 @@ impl Values {
 
 fn is_of_a_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
-}
-
-/// A text as one word of a shell.
-fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@%:=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]
