@@ -227,14 +227,14 @@ impl Change {
         match statement.sort() {
             Sort::Control => {
                 if statement.text.starts_with("XA ") && self.statement.is_none() {
-                    self.statement = Some(letters(&statement.text));
+                    self.statement = Some(statement.shown(LETTERS));
                 }
                 return;
             }
             Sort::Rows => self.statement_based = true,
             Sort::Definition => self.definition = true,
         }
-        self.statement = Some(letters(&statement.text));
+        self.statement = Some(statement.shown(LETTERS));
         for named in statement.tables() {
             self.table(&named.schema, &named.table).at_least |= self.statement_based;
         }
@@ -259,10 +259,6 @@ impl Change {
             statement_based: self.statement_based,
         }
     }
-}
-
-fn letters(text: &str) -> String {
-    text.chars().take(LETTERS).collect()
 }
 
 fn header(input: &mut impl Read) -> Result<(Header, [u8; HEADER])> {

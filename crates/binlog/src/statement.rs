@@ -6,6 +6,8 @@
 use backstop_model::report::TableRows;
 
 use crate::fields::Fields;
+use crate::secrets;
+use crate::words::{Token, words};
 
 /// A statement that was logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +15,12 @@ pub(crate) struct Statement {
     /// The schema it was run in.
     pub(crate) schema: String,
     pub(crate) text: String,
+    /// True if a backslash in a text is a letter like others, as the session's `sql_mode` had it.
+    pub(crate) plain_backslashes: bool,
 }
+
+/// In `sql_mode`: NO_BACKSLASH_ESCAPES.
+const PLAIN_BACKSLASHES: u64 = 1 << 20;
 
 /// What a statement is to its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,14 +40,22 @@ impl Statement {
         let schema = usize::from(fields.u8()?);
         fields.bytes(2)?;
         let status = usize::from(fields.u16()?);
-        fields.bytes(status)?;
+        let plain_backslashes =
+            sql_mode(fields.bytes(status)?).is_some_and(|mode| mode & PLAIN_BACKSLASHES > 0);
         let schema = String::from_utf8_lossy(fields.bytes(schema)?).into_owned();
         fields.u8()?;
-        Some(Self { schema, text: String::from_utf8_lossy(fields.rest()).into_owned() })
+        let text = String::from_utf8_lossy(fields.rest()).into_owned();
+        Some(Self { schema, text, plain_backslashes })
+    }
+
+    /// Its first letters, to be shown: passwords and their hashes are left out.
+    pub(crate) fn shown(&self, letters: usize) -> String {
+        let accounts = self.sort() == Sort::Rows && self.tables().iter().any(|table| table.schema == "mysql");
+        secrets::hidden(&self.text, letters, self.plain_backslashes, accounts)
     }
 
     pub(crate) fn sort(&self) -> Sort {
-        let words = words(&self.text, 2);
+        let words = words(&self.text, 2, self.plain_backslashes);
         let word = |at: usize| words.get(at).and_then(Token::keyword).unwrap_or_default();
         match word(0).as_str() {
             "BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "XA" => Sort::Control,
@@ -54,7 +69,7 @@ impl Statement {
 
     /// The tables that it names, each once. A table without a schema is in the one that the statement was run in.
     pub(crate) fn tables(&self) -> Vec<TableRows> {
-        let tokens = words(&self.text, MOST_TOKENS);
+        let tokens = words(&self.text, MOST_TOKENS, self.plain_backslashes);
         let mut named = Named { schema: &self.schema, tables: Vec::new() };
         let first = tokens.first().and_then(Token::keyword).unwrap_or_default();
         let indexes = tokens.iter().take(6).any(|token| token.is("INDEX") || token.is("TRIGGER"));
@@ -78,6 +93,17 @@ impl Statement {
         }
         named.tables
     }
+}
+
+/// The session's `sql_mode`, the second of the status variables: code 0 and 4 bytes of flags, code 1 and 8 bytes.
+fn sql_mode(status: &[u8]) -> Option<u64> {
+    let mut fields = Fields::new(status);
+    let mut code = fields.u8()?;
+    if code == 0 {
+        fields.bytes(4)?;
+        code = fields.u8()?;
+    }
+    (code == 1).then(|| fields.u64()).flatten()
 }
 
 /// A statement that names more is cut off.
@@ -137,93 +163,6 @@ fn name(tokens: &[Token]) -> Option<(Name, &[Token])> {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    Word(String),
-    Quoted(String),
-    Sign(char),
-}
-
-impl Token {
-    /// In capitals, if it may be a keyword.
-    fn keyword(&self) -> Option<String> {
-        match self {
-            Self::Word(word) => Some(word.to_ascii_uppercase()),
-            _ => None,
-        }
-    }
-
-    fn is(&self, keyword: &str) -> bool {
-        matches!(self, Self::Word(word) if word.eq_ignore_ascii_case(keyword))
-    }
-}
-
-/// The first tokens of a statement, without comments and texts. What a version comment has in it counts.
-fn words(text: &str, most: usize) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let mut rest = text;
-    while tokens.len() < most {
-        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '\0');
-        let Some(first) = rest.chars().next() else { break };
-        let behind = |from: usize, end: &str| {
-            rest.get(from..).and_then(|tail| tail.find(end)).map_or(rest.len(), |at| from + at + end.len())
-        };
-        let length = match first {
-            '/' if rest.starts_with("/*!") => 3 + rest.get(3..).map_or(0, digits),
-            '/' if rest.starts_with("/*") => behind(2, "*/"),
-            '*' if rest.starts_with("*/") => 2,
-            '#' => behind(1, "\n"),
-            '-' if rest.starts_with("-- ") => behind(3, "\n"),
-            '\'' => quoted(rest, '\'').0,
-            '`' | '"' => {
-                let (length, name) = quoted(rest, first);
-                tokens.push(Token::Quoted(name));
-                length
-            }
-            c if is_word(c) => {
-                let length = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-                tokens.push(Token::Word(rest[..length].to_owned()));
-                length
-            }
-            sign => {
-                tokens.push(Token::Sign(sign));
-                sign.len_utf8()
-            }
-        };
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    tokens
-}
-
-fn digits(text: &str) -> usize {
-    text.bytes().take_while(u8::is_ascii_digit).count()
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || c == '$' || c == '@' || c as u32 >= 0x80
-}
-
-/// Length of a text in quotes, with them, and what is in it.
-fn quoted(text: &str, quote: char) -> (usize, String) {
-    let (mut inner, mut escaped, mut closed) = (String::new(), false, false);
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            _ if closed && c == quote => {
-                inner.push(c);
-                closed = false;
-            }
-            _ if closed => return (at, inner),
-            '\\' if quote != '`' && !escaped => escaped = true,
-            _ if c == quote && !escaped => closed = true,
-            _ => {
-                inner.push(c);
-                escaped = false;
-            }
-        }
-    }
-    (text.len(), inner)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -231,7 +170,7 @@ mod tests {
     use super::*;
 
     fn told(text: &str) -> (Sort, Vec<String>) {
-        let statement = Statement { schema: "d".into(), text: text.into() };
+        let statement = Statement { schema: "d".into(), text: text.into(), plain_backslashes: false };
         let tables = statement.tables();
         (statement.sort(), tables.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect())
     }

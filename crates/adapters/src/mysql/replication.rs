@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backstop_binlog::without_secrets;
 use backstop_model::ids::Endpoint;
 use backstop_model::topology::Replication;
 use mysql_async::Row;
@@ -51,7 +52,8 @@ impl Status {
     fn last_error(&self, row: &Row) -> Result<Option<String>, SqlError> {
         let mut errors = Vec::new();
         for column in ["Last_IO_Error", "Last_SQL_Error"] {
-            errors.extend(self.get::<String>(row, column)?.filter(|error| !error.is_empty()));
+            let error = self.get::<String>(row, column)?.filter(|error| !error.is_empty());
+            errors.extend(error.as_deref().map(without_secrets));
         }
         Ok((!errors.is_empty()).then(|| errors.join("; ")))
     }

@@ -23,5 +23,6 @@ mod restarted;
 mod rows;
 mod slow;
 mod spool;
+mod statements;
 mod store;
 mod volume;
