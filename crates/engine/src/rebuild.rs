@@ -16,7 +16,8 @@ use std::path::PathBuf;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::recovered::{option_name, recovered_settings};
+use backstop_model::option_file::quoted;
+use backstop_model::recovered::recovered_settings;
 use backstop_model::report::RecoverSeconds;
 use backstop_model::topology::current_primary;
 use backstop_repo::Reader;
@@ -143,14 +144,17 @@ async fn apply(r: &Rebuild<'_>, steps: &mut Steps<'_>, decided: &Decided) -> Res
 async fn configure(r: &Rebuild<'_>, decided: &Decided, made: &Made) -> Result<()> {
     let members = r.world.unless_stopped(r.topology.look()).await?;
     let (primary, _) = current_primary(&members)?;
-    let options = recovered_settings(&decided.settings).kept;
+    let settings = recovered_settings(&decided.settings);
+    if let Some(finding) = settings.finding() {
+        r.world.reporter.notice(&finding.notice());
+    }
     let site = Site {
         inventory: made.inventory.clone(),
         backup_id: decided.backup_id.clone(),
         gtid_executed: decided.gtid_executed.clone(),
         server_version: decided.server_version.clone(),
         recorded: decided.settings.clone(),
-        options: options.into_iter().map(|(name, value)| (option_name(&name), value)).collect(),
+        options: settings.options.into_iter().map(|(name, value)| (name, quoted(&value))).collect(),
         server_id: decided.server_id,
         primary: primary.clone(),
         folder: decided.folder(),

@@ -27,6 +27,7 @@ use backstop_model::listen::ListenAddress;
 use backstop_model::plan::{Ending, Replay};
 use backstop_model::progress::Progress;
 use backstop_model::proven::version_finding;
+use backstop_model::recovered::recovered_settings;
 use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
 use backstop_repo::{ArchiveReader, Manifest, Reader, Repository, RestoreOptions};
 use serde::{Deserialize, Serialize};
@@ -299,6 +300,10 @@ async fn check(
     findings.extend(version_finding(shard, "the recovered server", &program));
     if *data != program {
         findings.extend(version_finding(shard, "the server that was backed up", data));
+    }
+    if let Some(finding) = recovered_settings(&manifest.facts.settings).finding() {
+        r.world.reporter.notice(&finding.notice());
+        findings.push(finding);
     }
     // What made the backup doubtful makes the server so.
     let doubts = manifest.facts.findings.iter().filter(|finding| finding.severity == Severity::Problem);

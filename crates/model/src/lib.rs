@@ -24,6 +24,7 @@ pub mod identity;
 pub mod ids;
 pub mod invocation;
 pub mod listen;
+pub mod option_file;
 pub mod orchestrator;
 pub mod plan;
 pub mod plugins;

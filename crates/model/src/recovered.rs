@@ -1,221 +1,154 @@
 //! Which of the donor's settings a recovered server keeps.
 //!
 //! It is another server on another host: it keeps how it behaves and how its files are made, and drops who the
-//! donor was, where it lay, what it replicated and what could act before an operator has looked.
+//! donor was, where it lay, what it replicated and what could act before an operator has looked. What was recorded is data of
+//! the repository: only names that [`table`] knows become options, with values of their kinds.
+
+mod kind;
+mod table;
 
 use std::collections::BTreeMap;
 
+use crate::finding::Finding;
 use crate::server::RecordedSettings;
+
+pub use kind::Kind;
+pub use table::{Rule, rule_of, rules};
 
 /// The settings of a recovered server, and what was left out of the donor's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveredSettings {
-    /// Option name and value, for the option file.
-    pub kept: BTreeMap<String, String>,
-    /// What is not kept, in the order of the names.
-    pub dropped: Vec<Dropped>,
+    /// Names and values for the option file. A name begins with `loose_`, so that a server that does not know it starts all the
+    /// same, unless the data files depend on it.
+    pub options: BTreeMap<String, String>,
+    /// What is not carried, in the order of the names.
+    pub left_out: Vec<LeftOut>,
 }
 
-/// A setting that is not kept.
+/// A setting that is not carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dropped {
-    /// Its name.
+pub struct LeftOut {
+    /// Its name, escaped and cut.
     pub name: String,
     /// Why, in words.
-    pub reason: &'static str,
+    pub reason: String,
+    /// True if an operator may miss it.
+    pub is_told: bool,
 }
 
-/// Decides which recorded settings a recovered server keeps. Names are kept as recorded, except `log_bin`,
-/// whose value becomes the base name of the donor's binary logs (they are looked for in the data
-/// directory), or `skip_log_bin` if the donor wrote none.
+/// Decides which recorded settings a recovered server keeps.
 pub fn recovered_settings(recorded: &RecordedSettings) -> RecoveredSettings {
     let mut settings = RecoveredSettings::default();
     for (name, value) in recorded {
-        if BINLOG_NAMES.contains(&name.as_str()) {
-            continue;
-        }
-        match reason_to_drop(name, value) {
-            Some(reason) => settings.dropped.push(Dropped { name: name.clone(), reason }),
-            None => {
-                settings.kept.insert(name.clone(), value.clone());
-            }
+        match rule_of(name) {
+            Some(rule) => settings.follow(rule, name, value, recorded),
+            None => settings.tell(name, "no server that is known has it"),
         }
     }
-    settings.kept.extend(binlog_options(recorded));
     settings
 }
 
-/// How an option is written so that a server that does not know it starts all the same: with the prefix
-/// `loose_`, except what the data files depend on, where starting without it would be worse.
-pub fn option_name(name: &str) -> String {
-    if FORMAT.contains(&name) { name.to_owned() } else { format!("loose_{name}") }
-}
-
-/// What the data files depend on.
-const FORMAT: [&str; 6] = [
-    "innodb_checksum_algorithm",
-    "innodb_data_file_path",
-    "innodb_page_size",
-    "log_bin",
-    "lower_case_table_names",
-    "skip_log_bin",
-];
-
-/// Handled together by [`binlog_options`].
-const BINLOG_NAMES: [&str; 3] = ["log_bin", "log_bin_basename", "log_bin_index"];
-
-const IDENTITY: &str = "it is the donor's identity; a recovered server has its own";
-const PLACE: &str = "it is a place on the donor's host";
-const NETWORK: &str = "recovery decides where the server listens";
-const REPLICATION: &str = "it belongs to the donor's replication";
-const SEMI_SYNC: &str = "semi-synchronous replication stays off until the server has joined";
-const ACTS: &str = "it is decided when the server is handed over";
-const HOST: &str = "it depends on the donor's host";
-const PLUGINS: &str = "its libraries may be missing here; load what is needed with your own option file";
-const UNSAFE: &str = "it is not safe on a server that is being recovered";
-const ODD: &str = "it is no name of a system variable, or no value of one";
-const STATE: &str = "it is a state, not a setting";
-
-/// Names that are dropped.
-const DROPPED: &[(&str, &[&str])] = &[
-    (IDENTITY, &["server_id", "server_uuid", "report_host", "report_port", "report_user", "report_password"]),
-    (
-        PLACE,
-        &[
-            "basedir",
-            "character_sets_dir",
-            "chroot",
-            "datadir",
-            "general_log_file",
-            "innodb_data_home_dir",
-            "innodb_directories",
-            "innodb_doublewrite_dir",
-            "innodb_log_group_home_dir",
-            "innodb_redo_log_archive_dirs",
-            "innodb_temp_tablespaces_dir",
-            "innodb_tmpdir",
-            "innodb_undo_directory",
-            "lc_messages_dir",
-            "log_error",
-            "pid_file",
-            "plugin_dir",
-            "secure_file_priv",
-            "slow_query_log_file",
-            "tmpdir",
-        ],
-    ),
-    (
-        NETWORK,
-        &[
-            "admin_address",
-            "admin_port",
-            "bind_address",
-            "create_admin_listener_thread",
-            "port",
-            "skip_networking",
-            "socket",
-        ],
-    ),
-    (
-        REPLICATION,
-        &[
-            "init_replica",
-            "init_slave",
-            "master_info_repository",
-            "relay_log_info_file",
-            "relay_log_info_repository",
-            "replica_load_tmpdir",
-            "skip_replica_start",
-            "skip_slave_start",
-            "slave_load_tmpdir",
-        ],
-    ),
-    (ACTS, &["event_scheduler", "offline_mode", "read_only", "super_read_only"]),
-    (HOST, &["large_pages", "locked_in_memory", "memlock", "super_large_pages", "system_time_zone", "user"]),
-    (PLUGINS, &["early_plugin_load", "plugin_load", "plugin_load_add"]),
-    (
-        UNSAFE,
-        &[
-            "init_file",
-            "innodb_force_load_corrupted",
-            "innodb_force_recovery",
-            "innodb_read_only",
-            "log_error_services",
-            // What is replayed and replicated must be applied, or end with an error.
-            "replica_exec_mode",
-            "replica_skip_errors",
-            "skip_grant_tables",
-            "slave_exec_mode",
-            "slave_skip_errors",
-        ],
-    ),
-    (
-        STATE,
-        &["gtid_executed", "gtid_owned", "gtid_purged", "hostname", "license", "version", "version_comment"],
-    ),
-];
-
-/// Prefixes of names that are dropped.
-const DROPPED_PREFIXES: [(&str, &str); 7] = [
-    ("group_replication_", REPLICATION),
-    ("have_", STATE),
-    ("loose_", UNSAFE),
-    ("mysqlx_", NETWORK),
-    ("relay_log_basename", REPLICATION),
-    ("relay_log_index", REPLICATION),
-    ("rpl_semi_sync_", SEMI_SYNC),
-];
-
-/// A name that is no system variable's: mysqld takes `-` for `_` and options under these prefixes, so that one of the dropped names could
-/// come back by another spelling, and a stored name is data of the repository.
-fn is_odd(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
-    let prefixed = ["loose_", "enable_", "disable_", "maximum_", "skip_"].iter().any(|p| name.starts_with(p));
-    !name.starts_with(|c: char| c.is_ascii_lowercase())
-        || !name.chars().all(plain)
-        || (prefixed && !SKIPS.contains(&name))
-}
-
-/// The system variables whose names begin so.
-const SKIPS: [&str; 5] = [
-    "skip_external_locking",
-    "skip_name_resolve",
-    "skip_networking",
-    "skip_replica_start",
-    "skip_show_database",
-];
-
-fn reason_to_drop(name: &str, value: &str) -> Option<&'static str> {
-    if is_odd(name) || value.contains('\0') {
-        return Some(ODD);
-    }
-    let listed = DROPPED.iter().find(|(_, names)| names.contains(&name)).map(|(reason, _)| *reason);
-    let prefix = || DROPPED_PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, r)| *r);
-    let relay_log = || (name == "relay_log").then_some(REPLICATION);
-    let path = || value.starts_with('/').then_some(PLACE);
-    listed.or_else(prefix).or_else(relay_log).or_else(path)
-}
-
-/// The donor's binary logs are found again under their base name, in the data directory.
-fn binlog_options(recorded: &RecordedSettings) -> Vec<(String, String)> {
-    let on = |value: &String| value == "ON" || value == "1";
-    match recorded.get("log_bin") {
-        Some(value) if on(value) => {
-            let base = recorded.get("log_bin_basename").map_or("binlog", |path| file_name(path));
-            let index = recorded.get("log_bin_index").map(|path| file_name(path));
-            let index = index.filter(|index| *index != format!("{base}.index"));
-            let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-            let mut options = vec![option("log_bin", base)];
-            options.extend(index.map(|index| option("log_bin_index", index)));
-            options
+impl RecoveredSettings {
+    /// What an operator may miss; `None` if that is nothing.
+    pub fn finding(&self) -> Option<Finding> {
+        let told = self.left_out.iter().filter(|left_out| left_out.is_told);
+        let told: Vec<_> = told.map(|left_out| format!("{}: {}", left_out.name, left_out.reason)).collect();
+        if told.is_empty() {
+            return None;
         }
-        Some(_) => vec![("skip_log_bin".to_owned(), "1".to_owned())],
-        None => Vec::new(),
+        Some(Finding::warning(
+            "settings-not-carried",
+            format!("settings of the server that was backed up are not carried: {}", told.join("; ")),
+            "set what this server needs of them (docs/recovered-settings.md)",
+        ))
     }
+
+    fn follow(&mut self, rule: Rule, name: &str, value: &str, recorded: &RecordedSettings) {
+        match rule {
+            Rule::Format(kind) => self.carry(name, name.to_owned(), kind, value),
+            Rule::Carried(kind) => self.carry(name, format!("loose_{name}"), kind, value),
+            Rule::As(option, kind) => self.carry(name, format!("loose_{option}"), kind, value),
+            Rule::Recreated => self.binary_logs(name, value, recorded),
+            Rule::Secure if is_on(value) && has_certificates(recorded) => {
+                self.tell(name, "the certificates that clients trust are not carried");
+            }
+            Rule::Secure => self.carry(name, format!("loose_{name}"), Kind::Switch, value),
+            Rule::Statement(built_in) if value == built_in => {}
+            Rule::Statement(_) if Kind::Word.fits(value) => {
+                self.tell(name, format!("it is no option: `SET PERSIST {name} = {value}`"));
+            }
+            Rule::Statement(_) => self.misfit(name),
+            Rule::Derived => {}
+            Rule::Told(_) if value.is_empty() => {}
+            Rule::Told(reason) => self.tell(name, reason),
+            Rule::Decided(reason) => self.leave_out(name, reason.to_owned(), false),
+        }
+    }
+
+    fn carry(&mut self, name: &str, option: String, kind: Kind, value: &str) {
+        if kind.fits(value) {
+            self.options.insert(option, value.to_owned());
+        } else {
+            self.misfit(name);
+        }
+    }
+
+    fn misfit(&mut self, name: &str) {
+        self.tell(name, "the recorded value is none that it can have");
+    }
+
+    fn tell(&mut self, name: &str, reason: impl Into<String>) {
+        self.leave_out(name, reason.into(), true);
+    }
+
+    fn leave_out(&mut self, name: &str, reason: String, is_told: bool) {
+        let name = name.escape_debug().take(LONGEST_NAME).collect();
+        self.left_out.push(LeftOut { name, reason, is_told });
+    }
+
+    /// The donor's binary logs are found again under their base name, in the data directory. A donor that wrote none has a copy
+    /// that writes none.
+    fn binary_logs(&mut self, name: &str, value: &str, recorded: &RecordedSettings) {
+        let writes = recorded.get("log_bin").is_some_and(|value| is_on(value));
+        match name {
+            "log_bin" if !writes => {
+                self.options.insert("skip_log_bin".to_owned(), "1".to_owned());
+            }
+            "log_bin" => {
+                let base = recorded.get("log_bin_basename").map_or("binlog", |path| file_name(path));
+                let base = if Kind::File.fits(base) { base } else { "binlog" };
+                self.options.insert("log_bin".to_owned(), base.to_owned());
+            }
+            _ if !writes => {}
+            "log_bin_index" => {
+                let base = recorded.get("log_bin_basename").map_or("binlog", |path| file_name(path));
+                let index = file_name(value);
+                if index != format!("{base}.index") {
+                    self.carry(name, name.to_owned(), Kind::File, index);
+                }
+            }
+            _ if !Kind::File.fits(file_name(value)) => self.misfit(name),
+            _ => {}
+        }
+    }
+}
+
+/// The longest name of a variable.
+const LONGEST_NAME: usize = 64;
+
+fn is_on(value: &str) -> bool {
+    value == "ON" || value == "1"
 }
 
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+/// True if somebody gave the donor certificates; else it had made its own, as the recovered server does.
+fn has_certificates(recorded: &RecordedSettings) -> bool {
+    ["ssl_ca", "ssl_capath", "ssl_cert", "ssl_key"]
+        .iter()
+        .any(|name| recorded.get(*name).is_some_and(|value| !value.is_empty()))
 }
 
 #[cfg(test)]
@@ -227,58 +160,93 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
+    fn told(pairs: &[(&str, &str)]) -> String {
+        recovered_settings(&recorded(pairs)).finding().map(|finding| finding.what).unwrap_or_default()
+    }
+
     #[test]
     fn keeps_behaviour_and_format_drops_identity_and_places() {
         let settings = recovered_settings(&recorded(&[
             ("innodb_page_size", "8192"),
             ("sql_mode", "ANSI"),
+            ("time_zone", "+02:00"),
             ("max_connections", "300"),
             ("server_id", "7"),
             ("port", "3306"),
+            ("tmpdir", "/mnt/tmp"),
             ("ssl_ca", "/etc/mysql/ca.pem"),
-            ("ssl_cert", "server-cert.pem"),
             ("event_scheduler", "ON"),
-            ("rpl_semi_sync_replica_enabled", "ON"),
-            ("relay_log", "relay"),
+            ("foreign_key_checks", "ON"),
+            ("character_set_client", "latin1"),
             ("innodb_force_recovery", "1"),
-            ("replica_skip_errors", "all"),
-            ("slave_exec_mode", "IDEMPOTENT"),
+            ("sql_safe_updates", "ON"),
+            ("init_file", ""),
         ]));
-        let kept: Vec<&str> = settings.kept.keys().map(String::as_str).collect();
-        assert_eq!(kept, ["innodb_page_size", "max_connections", "sql_mode", "ssl_cert"]);
-        let reason = |name: &str| settings.dropped.iter().find(|d| d.name == name).unwrap().reason;
-        assert_eq!(reason("server_id"), IDENTITY);
-        assert_eq!(reason("ssl_ca"), PLACE);
-        assert_eq!(reason("rpl_semi_sync_replica_enabled"), SEMI_SYNC);
-        assert_eq!((reason("event_scheduler"), reason("relay_log")), (ACTS, REPLICATION));
-        assert_eq!((reason("replica_skip_errors"), reason("slave_exec_mode")), (UNSAFE, UNSAFE));
-        assert_eq!(settings.kept.len() + settings.dropped.len(), 13);
+        let options: Vec<_> =
+            settings.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let kept = [
+            "innodb_page_size=8192",
+            "loose_default_time_zone=+02:00",
+            "loose_max_connections=300",
+            "loose_sql_mode=ANSI",
+        ];
+        assert_eq!(options, kept);
+        let is_told = |told| {
+            settings
+                .left_out
+                .iter()
+                .filter(|l| l.is_told == told)
+                .map(|l| l.name.as_str())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(is_told(true), ["innodb_force_recovery", "sql_safe_updates", "ssl_ca"]);
+        assert_eq!(is_told(false), ["event_scheduler", "port", "server_id", "tmpdir"]);
+        assert!(settings.finding().unwrap().what.contains("`SET PERSIST sql_safe_updates = ON`"));
     }
 
     #[test]
-    fn other_spellings_of_dropped_names_stay_out() {
+    fn names_of_no_variable_and_misfits_are_told() {
         for name in [
             "plugin-dir",
             "loose_plugin_dir",
             "Plugin_dir",
-            "skip_grant_tables",
             "maximum_x",
             "a b",
             "x\n[mysqld]",
             "",
+            "max_connections ",
         ] {
-            let settings = recovered_settings(&recorded(&[(name, "x")]));
-            assert!(settings.kept.is_empty() && settings.dropped[0].reason == ODD, "{name:?}");
+            let settings = recovered_settings(&recorded(&[(name, "1")]));
+            assert!(settings.options.is_empty() && settings.left_out[0].is_told, "{name:?}");
         }
-        let settings =
-            recovered_settings(&recorded(&[("validate_password.length", "12"), ("skip_name_resolve", "ON")]));
-        assert_eq!(settings.kept.len(), 2);
+        assert!(told(&[("x\n[mysqld]", "")]).contains("x\\n[mysqld]: no server"));
+        for (name, value) in
+            [("max_connections", "1\nplugin_load=x"), ("sql_mode", "ANSI\""), ("innodb_page_size", "")]
+        {
+            let settings = recovered_settings(&recorded(&[(name, value)]));
+            assert!(settings.options.is_empty(), "{name}");
+            assert!(told(&[(name, value)]).contains("none that it can have"), "{name}");
+        }
+        assert_eq!(
+            recovered_settings(&recorded(&[("init_connect", "a\nb=\"")])).options["loose_init_connect"],
+            "a\nb=\""
+        );
+        let long = "x".repeat(500);
+        assert_eq!(recovered_settings(&recorded(&[(&long, "1")])).left_out[0].name.len(), LONGEST_NAME);
+    }
+
+    #[test]
+    fn certificates_of_the_donor_are_not_required_without_them() {
+        let of = |pairs: &[(&str, &str)]| recovered_settings(&recorded(pairs));
+        let own = of(&[("require_secure_transport", "ON"), ("ssl_cert", "/c.pem")]);
+        assert!(own.options.is_empty() && own.left_out.len() == 2);
+        assert_eq!(of(&[("require_secure_transport", "ON")]).options["loose_require_secure_transport"], "ON");
     }
 
     #[test]
     fn binary_logs_keep_their_base_name() {
-        let kept = |pairs: &[(&str, &str)]| recovered_settings(&recorded(pairs)).kept;
-        assert_eq!(kept(&[("log_bin", "OFF")]), recorded(&[("skip_log_bin", "1")]));
+        let kept = |pairs: &[(&str, &str)]| recovered_settings(&recorded(pairs)).options;
+        assert_eq!(kept(&[("log_bin", "OFF"), ("log_bin_index", "x")]), recorded(&[("skip_log_bin", "1")]));
         assert_eq!(kept(&[("log_bin", "ON")]), recorded(&[("log_bin", "binlog")]));
         let elsewhere = [
             ("log_bin", "ON"),
@@ -288,11 +256,7 @@ mod tests {
         assert_eq!(kept(&elsewhere), recorded(&[("log_bin", "mysql-bin")]));
         let odd = [("log_bin", "1"), ("log_bin_basename", "/d/b"), ("log_bin_index", "/d/list.txt")];
         assert_eq!(kept(&odd), recorded(&[("log_bin", "b"), ("log_bin_index", "list.txt")]));
-    }
-
-    #[test]
-    fn only_what_the_files_depend_on_must_be_known() {
-        assert_eq!(option_name("innodb_page_size"), "innodb_page_size");
-        assert_eq!(option_name("sql_mode"), "loose_sql_mode");
+        let hostile = [("log_bin", "1"), ("log_bin_basename", "a\nb"), ("log_bin_index", "/..")];
+        assert_eq!(kept(&hostile), recorded(&[("log_bin", "binlog")]));
     }
 }

@@ -12,3 +12,4 @@ mod grants;
 mod gtid_arithmetic;
 mod members;
 mod recovered;
+mod settings;

@@ -16,6 +16,7 @@ mod kill_recover;
 mod program;
 mod rebuilt;
 mod secrets;
+mod settings;
 mod two_at_once;
 mod unusual;
 mod well;

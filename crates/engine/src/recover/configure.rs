@@ -5,7 +5,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use backstop_model::fault::{Context, Result};
-use backstop_model::recovered::{option_name, recovered_settings};
+use backstop_model::option_file::quoted;
+use backstop_model::recovered::recovered_settings;
 use backstop_model::server::RecordedSettings;
 use backstop_repo::Manifest;
 
@@ -62,12 +63,11 @@ fn kept_options(recorded: &RecordedSettings) -> String {
     let mut text = String::from(
         "# Written by `backstop recover` from the settings recorded with the backup.\n[mysqld]\n",
     );
-    for (name, value) in &settings.kept {
-        let _ = writeln!(text, "{} = {}", option_name(name), quoted(value));
+    for (name, value) in &settings.options {
+        let _ = writeln!(text, "{name} = {}", quoted(value));
     }
-    for dropped in &settings.dropped {
-        let name = dropped.name.escape_debug();
-        let _ = writeln!(text, "# not kept: {name} ({})", dropped.reason);
+    for left_out in &settings.left_out {
+        let _ = writeln!(text, "# not carried: {} ({})", left_out.name, left_out.reason);
     }
     text
 }
@@ -112,28 +112,6 @@ fn phase_options(decided: &Decided, phase: Phase) -> String {
     }
 }
 
-/// A value as option files want it: in double quotes, with the escapes of MySQL's manual ("Using Option Files"), so that no value ends its
-/// line and becomes an option.
-fn quoted(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:,".contains(c);
-    if !value.is_empty() && value.chars().all(plain) {
-        return value.to_owned();
-    }
-    let mut text = String::from("\"");
-    for c in value.chars() {
-        match c {
-            '\\' => text.push_str("\\\\"),
-            '"' => text.push_str("\\\""),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            '\u{8}' => text.push_str("\\b"),
-            _ => text.push(c),
-        }
-    }
-    text + "\""
-}
-
 fn put_aside(file: &Path, aside: &Path) -> Result<()> {
     let Some(name) = file.file_name() else { return Ok(()) };
     let to = aside.join(format!("{}.donor", name.to_string_lossy()));
@@ -156,19 +134,4 @@ fn write_new(path: &Path, text: &str) -> Result<PathBuf> {
     file.write_all(text.as_bytes()).failed(&what)?;
     file.sync_all().failed(&what)?;
     Ok(new)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_quoted_where_needed() {
-        assert_eq!(quoted("ROW"), "ROW");
-        assert_eq!(quoted("/a/b-c.d"), "/a/b-c.d");
-        assert_eq!(quoted("a b#c"), "\"a b#c\"");
-        assert_eq!(quoted("say \"x\" \\"), "\"say \\\"x\\\" \\\\\"");
-        assert_eq!(quoted(""), "\"\"");
-        assert_eq!(quoted("a\ngeneral_log = ON\r\t"), "\"a\\ngeneral_log = ON\\r\\t\"");
-    }
 }
