@@ -288,9 +288,12 @@ pub struct RecoverArgs {
     /// Let the server run as root, as which it reads and writes every file
     #[arg(long)]
     pub run_as_root: bool,
-    /// Your own option file for the server, instead of one made from the backup's settings
+    /// Your own option file for the server: its options win over the settings recorded with the backup
     #[arg(long, value_name = "FILE")]
     pub defaults_file: Option<PathBuf>,
+    /// An option of the server, which wins over --defaults-file; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub server_option: Vec<String>,
     /// A table that may be broken after the recovery, beside those that the backup recorded; may be repeated
     #[arg(long, value_name = "SCHEMA.TABLE")]
     pub accept_broken: Vec<String>,

@@ -193,6 +193,7 @@ fn recovery(place: &Place, into: &str, to: &str, ending: EndingArgs) -> Result<R
         server_user: None,
         run_as_root: rustix::process::geteuid().is_root(),
         defaults_file: None,
+        server_option: Vec::new(),
         accept_broken: Vec::new(),
         systemd: false,
         copy_login: false,

@@ -253,6 +253,9 @@ pub trait ServerPrograms: Send + Sync {
     /// Waits until the server answers on its socket, with what its log says about progress as notices. Fails
     /// with the end of its log when it exits or the deadline passes.
     async fn wait_ready(&self, start: &ServerStart, pid: u32, deadline: Duration) -> Result<()>;
+    /// Has the program read these lines of an option file and check them, without a server. [`Kind::Usage`](backstop_model::fault::Kind)
+    /// with what it says if it would not start with them.
+    async fn accept(&self, options: &str) -> Result<()>;
     /// Stops a server: orderly, then by SIGKILL after the deadline.
     async fn stop(&self, datadir: &Path, deadline: Duration) -> Result<()>;
     /// Gives a file, or a directory with everything in it, to a user, so that a server started as that user owns it.

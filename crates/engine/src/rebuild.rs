@@ -17,7 +17,8 @@ use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::option_file::quoted;
-use backstop_model::recovered::recovered_settings;
+use backstop_model::own_options::OwnOptions;
+use backstop_model::recovered::{Certificates, Given, recovered_settings};
 use backstop_model::report::RecoverSeconds;
 use backstop_model::topology::current_primary;
 use backstop_repo::Reader;
@@ -144,10 +145,10 @@ async fn apply(r: &Rebuild<'_>, steps: &mut Steps<'_>, decided: &Decided) -> Res
 async fn configure(r: &Rebuild<'_>, decided: &Decided, made: &Made) -> Result<()> {
     let members = r.world.unless_stopped(r.topology.look()).await?;
     let (primary, _) = current_primary(&members)?;
-    let settings = recovered_settings(&decided.settings);
-    if let Some(finding) = settings.finding() {
-        r.world.reporter.notice(&finding.notice());
-    }
+    let own = OwnOptions::default();
+    let given = Given { certificates: Certificates::OfItsOwn, options: &own, host: None };
+    let settings = recovered_settings(&decided.settings, given);
+    settings.findings().iter().for_each(|finding| r.world.reporter.notice(&finding.notice()));
     let site = Site {
         inventory: made.inventory.clone(),
         backup_id: decided.backup_id.clone(),

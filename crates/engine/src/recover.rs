@@ -14,6 +14,7 @@ mod promote;
 mod replay;
 mod serve;
 mod server;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,11 +25,12 @@ use backstop_model::finding::{Finding, Severity};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::listen::ListenAddress;
+use backstop_model::own_options::OwnOptions;
 use backstop_model::plan::{Ending, Replay};
 use backstop_model::progress::Progress;
 use backstop_model::proven::version_finding;
-use backstop_model::recovered::recovered_settings;
 use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
+use backstop_model::settings::ServerTls;
 use backstop_repo::{ArchiveReader, Manifest, Reader, Repository, RestoreOptions};
 use serde::{Deserialize, Serialize};
 
@@ -84,8 +86,10 @@ pub struct RecoverRequest {
     pub members: MembersThatAnswer,
     /// User to run the server as.
     pub server_user: Option<String>,
-    /// The user's own option file, instead of a generated one.
-    pub defaults_file: Option<PathBuf>,
+    /// The operator's own options.
+    pub own: OwnOptions,
+    /// Certificate and key of the server.
+    pub tls: Option<ServerTls>,
     /// Tables (`schema.table`) that may be broken, beside those that the backup recorded as such.
     pub accept_broken: Vec<String>,
     /// Whether a copy is left with an account to read it with.
@@ -216,7 +220,7 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
     steps.once("configure", configure::configure(r, &manifest, &decided)).await?;
 
     let lap = Lap::start(r.world);
-    let checks: Vec<Finding>;
+    let mut checks: Vec<Finding>;
     if steps.is_done("hand_over") {
         server::handed_over(r).await?;
         checks = steps.output("check")?.unwrap_or_default();
@@ -239,6 +243,9 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
         seconds.join = lap.seconds();
         steps.once("hand_over", session.hand_over()).await?;
     }
+    let left_out = configure::settings(&r.request, &manifest, &decided).findings();
+    left_out.iter().for_each(|finding| r.world.reporter.notice(&finding.notice()));
+    checks.extend(left_out);
     seconds.total = (r.world.clock.monotonic() - begun).as_secs_f64();
     report(r, steps, &decided, checks, seconds)
 }
@@ -300,10 +307,6 @@ async fn check(
     findings.extend(version_finding(shard, "the recovered server", &program));
     if *data != program {
         findings.extend(version_finding(shard, "the server that was backed up", data));
-    }
-    if let Some(finding) = recovered_settings(&manifest.facts.settings).finding() {
-        r.world.reporter.notice(&finding.notice());
-        findings.push(finding);
     }
     // What made the backup doubtful makes the server so.
     let doubts = manifest.facts.findings.iter().filter(|finding| finding.severity == Severity::Problem);

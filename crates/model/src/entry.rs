@@ -171,6 +171,7 @@ impl Parts {
                 retention: None,
                 archive: None,
                 recovery: None,
+                tls: None,
             },
             region: self.region?,
             repository: self.repository?,

@@ -26,6 +26,7 @@ pub mod invocation;
 pub mod listen;
 pub mod option_file;
 pub mod orchestrator;
+pub mod own_options;
 pub mod plan;
 pub mod plugins;
 pub mod progress;

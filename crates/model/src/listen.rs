@@ -25,6 +25,13 @@ impl ListenAddress {
         &self.0
     }
 
+    /// The first address by which others reach this host; `None` if none is told, or only those of this host itself.
+    pub fn known_to_others(&self) -> Option<&str> {
+        let loopback =
+            |host: &str| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        self.0.iter().map(String::as_str).find(|host| !is_all(host) && !loopback(host))
+    }
+
     /// The first address that a client can connect to; `None` if it is all of the host's.
     pub fn reachable(&self) -> Option<&str> {
         self.0.first().map(String::as_str).filter(|host| !is_all(host))

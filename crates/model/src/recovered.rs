@@ -10,6 +10,7 @@ mod table;
 use std::collections::BTreeMap;
 
 use crate::finding::Finding;
+use crate::own_options::OwnOptions;
 use crate::server::RecordedSettings;
 
 pub use kind::Kind;
@@ -32,16 +33,51 @@ pub struct LeftOut {
     pub name: String,
     /// Why, in words.
     pub reason: String,
-    /// True if an operator may miss it.
-    pub is_told: bool,
+    /// What an operator may miss without it.
+    pub missed: Missed,
+}
+
+/// What an operator may miss of a setting that is not carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// Nothing: the recovery decides it, or it means nothing elsewhere.
+    Nothing,
+    /// The setting itself.
+    Setting,
+    /// Certificates that clients trust.
+    Certificate,
+    /// The host that the server is known by.
+    Host,
+}
+
+/// What a recovered server has whatever its donor had.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// Its certificates.
+    pub certificates: Certificates,
+    /// The options that its operator gave.
+    pub options: &'a OwnOptions,
+    /// Where others reach it; `None`: not known.
+    pub host: Option<&'a str>,
+}
+
+/// Whether a recovered server gets certificates that clients trust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificates {
+    /// It does.
+    Given,
+    /// It makes its own.
+    OfItsOwn,
 }
 
 /// Decides which recorded settings a recovered server keeps.
-pub fn recovered_settings(recorded: &RecordedSettings) -> RecoveredSettings {
+pub fn recovered_settings(recorded: &RecordedSettings, given: Given<'_>) -> RecoveredSettings {
     let mut settings = RecoveredSettings::default();
     for (name, value) in recorded {
         match rule_of(name) {
-            Some(rule) => settings.follow(rule, name, value, recorded),
+            // An operator who sets it does not miss it.
+            Some(rule) if given.options.get(name).is_some() => settings.overridden(rule, name),
+            Some(rule) => settings.follow(rule, (name, value), recorded, given),
             None => settings.tell(name, "no server that is known has it"),
         }
     }
@@ -49,39 +85,93 @@ pub fn recovered_settings(recorded: &RecordedSettings) -> RecoveredSettings {
 }
 
 impl RecoveredSettings {
-    /// What an operator may miss; `None` if that is nothing.
-    pub fn finding(&self) -> Option<Finding> {
-        let told = self.left_out.iter().filter(|left_out| left_out.is_told);
-        let told: Vec<_> = told.map(|left_out| format!("{}: {}", left_out.name, left_out.reason)).collect();
-        if told.is_empty() {
-            return None;
+    /// What an operator may miss.
+    pub fn findings(&self) -> Vec<Finding> {
+        let named = |missed| self.left_out.iter().filter(move |left_out| left_out.missed == missed);
+        let told: Vec<_> =
+            named(Missed::Setting).map(|each| format!("{}: {}", each.name, each.reason)).collect();
+        let certificates: Vec<_> = named(Missed::Certificate).map(|each| each.name.as_str()).collect();
+        let mut findings = Vec::new();
+        if !certificates.is_empty() {
+            findings.push(Finding::problem(
+                "tls-not-carried",
+                format!(
+                    "the server that was backed up had certificates of its own ({}); this one makes its own, which no client can verify, and \
+                     does not require TLS",
+                    certificates.join(", ")
+                ),
+                "give this host's files as `[recovery.tls]` with cert, key and ca in the configuration before a recovery; for this server \
+                 set ssl_cert, ssl_key, ssl_ca and require_secure_transport in its my.cnf, and restart it",
+            ));
         }
-        Some(Finding::warning(
-            "settings-not-carried",
-            format!("settings of the server that was backed up are not carried: {}", told.join("; ")),
-            "set what this server needs of them (docs/recovered-settings.md)",
-        ))
+        if named(Missed::Host).next().is_some() {
+            findings.push(Finding::warning(
+                "report-host-not-set",
+                "the server that was backed up had a report_host, this one has none: `SHOW REPLICAS` and orchestrator do not see where it is",
+                "recover with `--listen ADDRESS` or `--server-option report_host=HOST`, or set it in my.cnf and restart it",
+            ));
+        }
+        if !told.is_empty() {
+            findings.push(Finding::warning(
+                "settings-not-carried",
+                format!("settings of the server that was backed up are not carried: {}", told.join("; ")),
+                "set what this server needs of them: `--server-option KEY=VALUE` (docs/recovered-settings.md)",
+            ));
+        }
+        findings
     }
 
-    fn follow(&mut self, rule: Rule, name: &str, value: &str, recorded: &RecordedSettings) {
+    fn follow(
+        &mut self,
+        rule: Rule,
+        (name, value): (&str, &str),
+        recorded: &RecordedSettings,
+        given: Given<'_>,
+    ) {
         match rule {
             Rule::Format(kind) => self.carry(name, name.to_owned(), kind, value),
             Rule::Carried(kind) => self.carry(name, format!("loose_{name}"), kind, value),
+            Rule::As(option, _) if given.options.get(option).is_some() => self.overridden(rule, name),
             Rule::As(option, kind) => self.carry(name, format!("loose_{option}"), kind, value),
             Rule::Recreated => self.binary_logs(name, value, recorded),
-            Rule::Secure if is_on(value) && has_certificates(recorded) => {
-                self.tell(name, "the certificates that clients trust are not carried");
+            Rule::Secure
+                if is_on(value)
+                    && has_certificates(recorded)
+                    && given.certificates == Certificates::OfItsOwn =>
+            {
+                self.leave_out(
+                    name,
+                    "the certificates that clients trust are not carried",
+                    Missed::Certificate,
+                );
             }
             Rule::Secure => self.carry(name, format!("loose_{name}"), Kind::Switch, value),
+            Rule::Certificate if given.certificates == Certificates::Given => {
+                self.leave_out(name, "the recovery was given others", Missed::Nothing);
+            }
+            Rule::Host => match given.host {
+                _ if value.is_empty() => {}
+                Some(host) => _ = self.options.insert(format!("loose_{name}"), host.to_owned()),
+                None => self.leave_out(name, "it is the donor's address", Missed::Host),
+            },
             Rule::Statement(built_in) if value == built_in => {}
             Rule::Statement(_) if Kind::Word.fits(value) => {
                 self.tell(name, format!("it is no option: `SET PERSIST {name} = {value}`"));
             }
             Rule::Statement(_) => self.misfit(name),
             Rule::Derived => {}
-            Rule::Told(_) if value.is_empty() => {}
+            Rule::Certificate | Rule::Told(_) if value.is_empty() => {}
+            Rule::Certificate => {
+                self.leave_out(name, "it is a file of the donor's host", Missed::Certificate)
+            }
             Rule::Told(reason) => self.tell(name, reason),
-            Rule::Decided(reason) => self.leave_out(name, reason.to_owned(), false),
+            Rule::Decided(reason) => self.leave_out(name, reason, Missed::Nothing),
+        }
+    }
+
+    fn overridden(&mut self, rule: Rule, name: &str) {
+        if rule != Rule::Derived {
+            self.leave_out(name, "an option of yours sets it", Missed::Nothing);
         }
     }
 
@@ -98,12 +188,12 @@ impl RecoveredSettings {
     }
 
     fn tell(&mut self, name: &str, reason: impl Into<String>) {
-        self.leave_out(name, reason.into(), true);
+        self.leave_out(name, reason, Missed::Setting);
     }
 
-    fn leave_out(&mut self, name: &str, reason: String, is_told: bool) {
+    fn leave_out(&mut self, name: &str, reason: impl Into<String>, missed: Missed) {
         let name = name.escape_debug().take(LONGEST_NAME).collect();
-        self.left_out.push(LeftOut { name, reason, is_told });
+        self.left_out.push(LeftOut { name, reason: reason.into(), missed });
     }
 
     /// The donor's binary logs are found again under their base name, in the data directory. A donor that wrote none has a copy
@@ -160,13 +250,32 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
+    fn with(
+        pairs: &[(&str, &str)],
+        certificates: Certificates,
+        own: &str,
+        host: Option<&str>,
+    ) -> RecoveredSettings {
+        let mut options = OwnOptions::default();
+        options.read_file(&format!("[mysqld]\n{own}"), "my.cnf").unwrap();
+        recovered_settings(&recorded(pairs), Given { certificates, options: &options, host })
+    }
+
+    fn of(pairs: &[(&str, &str)]) -> RecoveredSettings {
+        with(pairs, Certificates::OfItsOwn, "", None)
+    }
+
+    fn codes(settings: &RecoveredSettings) -> Vec<String> {
+        settings.findings().iter().map(|finding| finding.code.to_string()).collect()
+    }
+
     fn told(pairs: &[(&str, &str)]) -> String {
-        recovered_settings(&recorded(pairs)).finding().map(|finding| finding.what).unwrap_or_default()
+        of(pairs).findings().iter().map(|finding| finding.what.clone()).collect()
     }
 
     #[test]
     fn keeps_behaviour_and_format_drops_identity_and_places() {
-        let settings = recovered_settings(&recorded(&[
+        let settings = of(&[
             ("innodb_page_size", "8192"),
             ("sql_mode", "ANSI"),
             ("time_zone", "+02:00"),
@@ -181,7 +290,7 @@ mod tests {
             ("innodb_force_recovery", "1"),
             ("sql_safe_updates", "ON"),
             ("init_file", ""),
-        ]));
+        ]);
         let options: Vec<_> =
             settings.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let kept = [
@@ -191,17 +300,26 @@ mod tests {
             "loose_sql_mode=ANSI",
         ];
         assert_eq!(options, kept);
-        let is_told = |told| {
-            settings
-                .left_out
-                .iter()
-                .filter(|l| l.is_told == told)
-                .map(|l| l.name.as_str())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(is_told(true), ["innodb_force_recovery", "sql_safe_updates", "ssl_ca"]);
-        assert_eq!(is_told(false), ["event_scheduler", "port", "server_id", "tmpdir"]);
-        assert!(settings.finding().unwrap().what.contains("`SET PERSIST sql_safe_updates = ON`"));
+        let named =
+            |missed| settings.left_out.iter().filter(move |l| l.missed == missed).map(|l| l.name.as_str());
+        assert_eq!(named(Missed::Setting).collect::<Vec<_>>(), ["innodb_force_recovery", "sql_safe_updates"]);
+        assert_eq!(
+            named(Missed::Nothing).collect::<Vec<_>>(),
+            ["event_scheduler", "port", "server_id", "tmpdir"]
+        );
+        assert_eq!(codes(&settings), ["tls-not-carried", "settings-not-carried"]);
+        assert!(settings.findings()[1].what.contains("`SET PERSIST sql_safe_updates = ON`"));
+    }
+
+    #[test]
+    fn what_the_operator_sets_is_not_missed() {
+        let donor =
+            [("report_host", "db1"), ("time_zone", "SYSTEM"), ("admin_port", "33062"), ("sql_mode", "ANSI")];
+        assert_eq!(codes(&of(&donor)), ["report-host-not-set", "settings-not-carried"]);
+        let own = "loose-admin-port = 1\nreport_host = db9\ndefault_time_zone = '+01:00'\nsql_mode = ''";
+        let settings = with(&donor, Certificates::OfItsOwn, own, Some("db8"));
+        assert_eq!((codes(&settings).len(), settings.options.len()), (0, 0));
+        assert_eq!(with(&donor, Certificates::OfItsOwn, "", Some("db8")).options["loose_report_host"], "db8");
     }
 
     #[test]
@@ -216,36 +334,38 @@ mod tests {
             "",
             "max_connections ",
         ] {
-            let settings = recovered_settings(&recorded(&[(name, "1")]));
-            assert!(settings.options.is_empty() && settings.left_out[0].is_told, "{name:?}");
+            let settings = of(&[(name, "1")]);
+            assert!(
+                settings.options.is_empty() && settings.left_out[0].missed == Missed::Setting,
+                "{name:?}"
+            );
         }
         assert!(told(&[("x\n[mysqld]", "")]).contains("x\\n[mysqld]: no server"));
         for (name, value) in
             [("max_connections", "1\nplugin_load=x"), ("sql_mode", "ANSI\""), ("innodb_page_size", "")]
         {
-            let settings = recovered_settings(&recorded(&[(name, value)]));
+            let settings = of(&[(name, value)]);
             assert!(settings.options.is_empty(), "{name}");
             assert!(told(&[(name, value)]).contains("none that it can have"), "{name}");
         }
-        assert_eq!(
-            recovered_settings(&recorded(&[("init_connect", "a\nb=\"")])).options["loose_init_connect"],
-            "a\nb=\""
-        );
+        assert_eq!(of(&[("init_connect", "a\nb=\"")]).options["loose_init_connect"], "a\nb=\"");
         let long = "x".repeat(500);
-        assert_eq!(recovered_settings(&recorded(&[(&long, "1")])).left_out[0].name.len(), LONGEST_NAME);
+        assert_eq!(of(&[(&long, "1")]).left_out[0].name.len(), LONGEST_NAME);
     }
 
     #[test]
     fn certificates_of_the_donor_are_not_required_without_them() {
-        let of = |pairs: &[(&str, &str)]| recovered_settings(&recorded(pairs));
-        let own = of(&[("require_secure_transport", "ON"), ("ssl_cert", "/c.pem")]);
-        assert!(own.options.is_empty() && own.left_out.len() == 2);
+        let donor = [("require_secure_transport", "ON"), ("ssl_cert", "/c.pem")];
+        let own = of(&donor);
+        assert!(own.options.is_empty() && codes(&own) == ["tls-not-carried"], "{own:?}");
+        let given = with(&donor, Certificates::Given, "", None);
+        assert!(given.options["loose_require_secure_transport"] == "ON" && codes(&given).is_empty());
         assert_eq!(of(&[("require_secure_transport", "ON")]).options["loose_require_secure_transport"], "ON");
     }
 
     #[test]
     fn binary_logs_keep_their_base_name() {
-        let kept = |pairs: &[(&str, &str)]| recovered_settings(&recorded(pairs)).options;
+        let kept = |pairs: &[(&str, &str)]| of(pairs).options;
         assert_eq!(kept(&[("log_bin", "OFF"), ("log_bin_index", "x")]), recorded(&[("skip_log_bin", "1")]));
         assert_eq!(kept(&[("log_bin", "ON")]), recorded(&[("log_bin", "binlog")]));
         let elsewhere = [

@@ -9,6 +9,7 @@ mod keys;
 mod recovery;
 mod suggest;
 mod table;
+mod tls;
 mod understand;
 mod url;
 mod volume;
@@ -30,6 +31,7 @@ pub use faults::{ConfigFault, ConfigFaults, Origin};
 pub use keys::variable_name;
 pub use recovery::RecoverySettings;
 pub(crate) use table::{Found, Table};
+pub use tls::ServerTls;
 pub use understand::repository_id;
 pub(crate) use understand::{freeze, not_empty, volume, web_address};
 pub use volume::VolumeHint;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub repository: RepositorySettings,
     /// The server program.
     pub mysql: MysqlSettings,
+    /// `recovery.tls`: the certificate of a recovered server whose shard has none of its own.
+    pub tls: Option<ServerTls>,
     /// The shards by name.
     pub shards: BTreeMap<ShardName, ShardSettings>,
 }
@@ -149,6 +153,8 @@ pub struct ShardSettings {
     pub archive: Option<ArchiveSettings>,
     /// How an instance is made from EBS snapshots; `None`: it is not.
     pub recovery: Option<RecoverySettings>,
+    /// `recovery.tls`, or that of the whole configuration: the certificate of a recovered server.
+    pub tls: Option<ServerTls>,
 }
 
 /// `topology` of a shard.

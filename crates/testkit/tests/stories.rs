@@ -14,6 +14,7 @@ use backstop_engine::ports::{CheckDepth, Topology};
 use backstop_engine::recover::{CopyLogin, DataFrom, MembersThatAnswer, Recover, RecoverRequest, recover};
 use backstop_model::backup::BackupKind;
 use backstop_model::freeze::{FreezeRules, OnPrimary};
+use backstop_model::own_options::OwnOptions;
 use backstop_model::plan::Ending;
 use backstop_model::report::BackupReport;
 use backstop_model::settings::{ProviderWish, SnapshotSettings};
@@ -103,7 +104,8 @@ async fn a_lost_server_comes_back() {
         ending: Ending::Join,
         members: MembersThatAnswer::Refuse,
         server_user: None,
-        defaults_file: None,
+        own: OwnOptions::default(),
+        tls: None,
         accept_broken: Vec::new(),
         copy_login: CopyLogin::Without,
     };

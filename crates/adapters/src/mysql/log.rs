@@ -42,6 +42,12 @@ impl LogWatch {
     }
 }
 
+/// The errors in the text of a log, without the words that only say that there were some.
+pub fn errors(text: &str) -> Vec<String> {
+    let told = text.lines().filter(|line| line.contains("[ERROR]") || line.starts_with("mysqld: "));
+    told.map(message).filter(|line| !line.ends_with(" Aborting")).collect()
+}
+
 /// The last errors in a log, or its last lines if it has none.
 pub fn last_errors(path: &Path) -> String {
     let length = std::fs::metadata(path).map_or(0, |meta| meta.len());

@@ -19,6 +19,7 @@ pub mod recovered;
 mod replay;
 pub mod replication;
 pub mod server;
+pub mod server_tls;
 pub mod settings;
 pub mod source;
 pub mod state;

@@ -1,16 +1,22 @@
 //! The server program: which version it is, and whether Backstop serves it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::server::ServerVersion;
 use tokio::process::Command;
 
+use super::log;
 use crate::command;
 
 /// Where server programs are besides PATH.
 const SERVER_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"];
+
+/// A server that checks options loads the libraries that they name.
+const ACCEPT_DEADLINE: Duration = Duration::from_secs(60);
 
 const ANOTHER: &str = "set mysql.server to the mysqld of a MySQL server, 8.0 or newer";
 
@@ -30,6 +36,36 @@ pub async fn version_of(program: &Path) -> Result<ServerVersion> {
         return Err(unserved(program, &format!("it is version {version}")));
     }
     Ok(version)
+}
+
+/// Has a server program check lines of an option file. One that may be set to a folder that is not there has it set first.
+///
+/// # Errors
+/// When it cannot be run; [`Kind::Usage`] with what is wrong.
+pub async fn accept(program: &Path, options: &str) -> Result<()> {
+    let doing = "check the options of the recovered server";
+    let mut file = tempfile::NamedTempFile::new().failed(doing)?;
+    file.write_all(format!("[mysqld]\nsecure_file_priv = NULL\n{options}").as_bytes()).failed(doing)?;
+    let mut command = Command::new(program);
+    command.arg(format!("--defaults-file={}", file.path().display())).arg("--validate-config");
+    if rustix::process::geteuid().is_root() {
+        command.arg("--user=root");
+    }
+    command.stdin(Stdio::null()).current_dir("/").kill_on_drop(true);
+    let done = tokio::time::timeout(ACCEPT_DEADLINE, command.output()).await;
+    let late = || Fault::failed(format!("{doing}: not done within {ACCEPT_DEADLINE:?}"));
+    let output = done.map_err(|_| late())?.failed(doing)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let mut errors = log::errors(&text);
+    if errors.is_empty() {
+        errors.push(format!("{}: {}", output.status, command::last_lines(&text, 5)));
+    }
+    let hint = "correct the option in `--defaults-file` or `--server-option`; an option of a plugin that the data loads is written \
+                `loose_NAME`";
+    Err(Fault::new(Kind::Usage, format!("{doing}: {}", errors.join("; "))).hint(hint))
 }
 
 /// Finds a program by the value of `mysql.server`: a path, or a name that is looked up on PATH and then in the

@@ -131,6 +131,10 @@ impl ServerPrograms for Servers {
         }
     }
 
+    async fn accept(&self, options: &str) -> Result<()> {
+        program::accept(&self.mysqld, options).await
+    }
+
     async fn stop(&self, datadir: &Path, deadline: Duration) -> Result<()> {
         let Some(pid) = process::server_on(datadir) else { return Ok(()) };
         let doing = format!("stop server {pid} on {}", datadir.display());

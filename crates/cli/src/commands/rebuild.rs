@@ -86,6 +86,7 @@ fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a Reco
         ("--listen", args.listen.is_some()),
         ("--server-user", args.server_user.is_some()),
         ("--defaults-file", args.defaults_file.is_some()),
+        ("--server-option", !args.server_option.is_empty()),
         ("--accept-broken", !args.accept_broken.is_empty()),
         ("--systemd", args.systemd),
     ];

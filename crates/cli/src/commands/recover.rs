@@ -4,13 +4,16 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
+use backstop_adapters::mysql::server_tls;
 use backstop_engine::plan::{self, Stored, Wanted};
-use backstop_engine::ports::{CheckDepth, Topology};
+use backstop_engine::ports::{CheckDepth, ServerPrograms as _, Topology};
 use backstop_engine::recover::{self, CopyLogin, DataFrom, MembersThatAnswer, Recover, RecoverRequest};
 use backstop_model::credentials::{Credentials, OrchestratorAccess};
 use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::own_options::{NamedPlace, OwnOptions};
 use backstop_model::plan::{Ending, RecoveryPlan};
 use backstop_model::report::RecoverReport;
+use backstop_model::settings::ServerTls;
 use backstop_model::shell::word;
 use backstop_model::topology::Member;
 use backstop_repo::Repository;
@@ -31,6 +34,8 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
     if args.plan {
         let (_, plan) = app.world.unless_stopped(planned(args, app)).await?;
         server_user(args)?;
+        own_options(args, app).await?;
+        certificate(args, app)?;
         recover::target(&args.into, data_from(args), args.port, args.listen.as_ref())?;
         output.report(&plan);
     } else {
@@ -45,6 +50,8 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
 /// As [`plan::plan`] and [`recover::recover`].
 pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
     let members = members_that_answer(args)?;
+    let own = own_options(args, app).await?;
+    let tls = certificate(args, app)?;
     let (repository, plan) = app.world.unless_stopped(planned(args, app)).await?;
     server_user(args)?;
     let (topology, servers) = outside(args, app)?;
@@ -56,7 +63,7 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
         servers: &servers,
         topology: &*topology,
         world: &app.world,
-        request: request(args, &plan, members),
+        request: RecoverRequest { own, tls, ..request(args, &plan, members) },
     };
     app.world.reporter.notice(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
     plan.notices().iter().for_each(|notice| app.world.reporter.notice(notice));
@@ -108,7 +115,8 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: MembersThatAnswer) 
         ending: args.ending.ending(),
         members,
         server_user: args.server_user.clone(),
-        defaults_file: args.defaults_file.clone(),
+        own: OwnOptions::default(),
+        tls: None,
         accept_broken: args.accept_broken.clone(),
         copy_login: if args.copy_login { CopyLogin::Leave } else { CopyLogin::Without },
     }
@@ -125,6 +133,41 @@ fn server_user(args: &RecoverArgs) -> Result<()> {
     }
     Err(Fault::new(Kind::Usage, "cannot start a server as root: name the user that it runs as")
         .hint("give `--server-user mysql`, or `--run-as-root` if it is to run as root"))
+}
+
+/// The operator's options, if the places that they name are there and the server program takes them.
+async fn own_options(args: &RecoverArgs, app: &App) -> Result<OwnOptions> {
+    let mut own = OwnOptions::default();
+    let mut wrong = Vec::new();
+    if let Some(path) = &args.defaults_file {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).fault(Kind::Usage, format!("read option file {file}"))?;
+        wrong.extend(own.read_file(&text, &file).err().unwrap_or_default());
+    }
+    wrong.extend(args.server_option.iter().filter_map(|option| own.give(option).err()));
+    let there = |place: &NamedPlace| if place.is_folder { place.path.is_dir() } else { place.path.is_file() };
+    wrong.extend(
+        own.places()
+            .iter()
+            .filter(|place| !there(place))
+            .map(|place| format!("{}: {} is not there", place.option, place.path.display())),
+    );
+    if !wrong.is_empty() {
+        return Err(Fault::new(Kind::Usage, format!("use the server's options: {}", wrong.join("; ")))
+            .hint("nothing was touched: correct `--defaults-file` or `--server-option`"));
+    }
+    if !own.is_empty() {
+        app.servers().accept(&own.text()).await?;
+    }
+    Ok(own)
+}
+
+/// The certificate for the server, if it can be used.
+fn certificate(args: &RecoverArgs, app: &App) -> Result<Option<ServerTls>> {
+    let of_shard = app.settings.shards.get(&args.shard).map(|shard| &shard.tls);
+    let tls = of_shard.unwrap_or(&app.settings.tls).clone();
+    tls.as_ref().map_or(Ok(()), server_tls::check)?;
+    Ok(tls)
 }
 
 /// A primary beside living members must be asked for by the shard's name.

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
+#[path = "../production/certificates.rs"]
+mod certificates;
 mod dice;
 mod failing;
 mod harm;

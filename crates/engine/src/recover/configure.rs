@@ -5,12 +5,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use backstop_model::fault::{Context, Result};
+use backstop_model::listen::ListenAddress;
 use backstop_model::option_file::quoted;
-use backstop_model::recovered::recovered_settings;
-use backstop_model::server::RecordedSettings;
+use backstop_model::recovered::{Certificates, Given, RecoveredSettings, recovered_settings};
 use backstop_repo::Manifest;
 
-use super::{Decided, Recover, server};
+use super::{Decided, Recover, RecoverRequest, server, tls};
 use crate::ports::{ReadOnly, ServerStart};
 
 /// The time of a server's life that an option file is for.
@@ -45,11 +45,10 @@ pub(super) async fn write(
     phase: Phase,
 ) -> Result<()> {
     let start = server::layout(&r.request);
-    let own = match &r.request.defaults_file {
-        Some(path) => std::fs::read_to_string(path).failed(format!("read option file {}", path.display()))?,
-        None => kept_options(&manifest.facts.settings),
-    };
-    let text = format!("{own}{}{}", fixed_options(&start, decided), phase_options(decided, phase));
+    let carried = carried_options(&settings(&r.request, manifest, decided));
+    let (tls, own) = (tls::copy(r).await?, r.request.own.text());
+    let decided = format!("{}{}", fixed_options(&start, decided), phase_options(decided, phase));
+    let text = format!("{carried}{tls}{own}{decided}");
     let new = write_new(&start.defaults_file, &text)?;
     if let Some(user) = &r.request.server_user {
         r.programs.give(&new, user).await?;
@@ -58,10 +57,23 @@ pub(super) async fn write(
 }
 
 /// The donor's settings that a recovered server keeps.
-fn kept_options(recorded: &RecordedSettings) -> String {
-    let settings = recovered_settings(recorded);
+pub(super) fn settings(
+    request: &RecoverRequest,
+    manifest: &Manifest,
+    decided: &Decided,
+) -> RecoveredSettings {
+    let given = Given {
+        certificates: if request.tls.is_some() { Certificates::Given } else { Certificates::OfItsOwn },
+        options: &request.own,
+        host: decided.listen.as_ref().and_then(ListenAddress::known_to_others),
+    };
+    recovered_settings(&manifest.facts.settings, given)
+}
+
+/// The first options: all that follow win over them.
+fn carried_options(settings: &RecoveredSettings) -> String {
     let mut text = String::from(
-        "# Written by `backstop recover` from the settings recorded with the backup.\n[mysqld]\n",
+        "# Written by `backstop recover` from the settings recorded with the backup.\n[mysqld]\nmysqlx = OFF\nsecure_file_priv = NULL\n",
     );
     for (name, value) in &settings.options {
         let _ = writeln!(text, "{name} = {}", quoted(value));
@@ -81,8 +93,8 @@ fn fixed_options(start: &ServerStart, decided: &Decided) -> String {
     format!(
         "\n[mysqld]\n\
          {user}datadir = {}\nsocket = {}\nlog_error = {}\npid_file = {}\n\
-         port = {}\nmysqlx = OFF\nserver_id = {}\n\
-         gtid_mode = ON\nenforce_gtid_consistency = ON\nsecure_file_priv = NULL\n\
+         port = {}\nserver_id = {}\n\
+         gtid_mode = ON\nenforce_gtid_consistency = ON\n\
          loose_rpl_semi_sync_replica_enabled = OFF\nloose_rpl_semi_sync_source_enabled = OFF\n\
          loose_group_replication_start_on_boot = OFF\n",
         path(&start.datadir),

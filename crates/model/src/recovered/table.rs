@@ -17,6 +17,10 @@ pub enum Rule {
     Recreated,
     /// Carried unless the donor had certificates of its own, which clients trust and the recovered server lacks.
     Secure,
+    /// A file of the donor's certificates. Others are given to the recovered server, or that is a finding.
+    Certificate,
+    /// The donor's address. The recovered server has the one it listens on, or that is a finding.
+    Host,
     /// No option of the server, but a variable that differs from this built-in value: an operator may set it.
     Statement(&'static str),
     /// Follows from another variable at each start.
@@ -27,7 +31,7 @@ pub enum Rule {
     Decided(&'static str),
 }
 
-use Rule::{As, Carried, Decided, Derived, Format, Recreated, Secure, Statement, Told};
+use Rule::{As, Carried, Certificate, Decided, Derived, Format, Host, Recreated, Secure, Statement, Told};
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,6 +41,10 @@ impl fmt::Display for Rule {
             As(name, kind) => write!(f, "carried as `{name}`: {kind}"),
             Recreated => f.write_str("recreated: the file name of the donor's, in the data directory"),
             Secure => f.write_str("carried, unless the donor had certificates of its own that are not given"),
+            Certificate => f.write_str(
+                "replaced by `[recovery.tls]` of the configuration, else told (`tls-not-carried`)",
+            ),
+            Host => f.write_str("replaced by the address of `--listen`, else told (`report-host-not-set`)"),
             Statement(value) => write!(f, "told with a `SET PERSIST` statement, unless it is `{value}`"),
             Derived => f.write_str("left out: the server sets it when it starts"),
             Told(why) => write!(f, "told: {why}"),
@@ -75,10 +83,9 @@ const IDENTITY: &str = "it is the donor's identity; a recovered server has its o
 const PLACE: &str = "it is a place on the donor's host";
 const PLUGINS: &str = "its libraries, files or secrets may be missing here";
 const REPLICATION: &str = "it belongs to the donor's replication";
-const REPORTED: &str = "it is the donor's address or account";
+const REPORTED: &str = "it is an account of the donor's";
 const SERVE: &str = "the recovery decides it, and the hand-over";
 const STATE: &str = "it is a state, not a setting";
-const TLS: &str = "it is a file of the donor's host";
 const UNSAFE: &str = "it is not safe on a server that is being recovered";
 
 /// Sorted names by their rules. A name that ends in `*` is a family, for those that no other rule names.
@@ -235,12 +242,13 @@ const TABLE: &[(Rule, &str)] = &[
     (Recreated, "log_bin log_bin_basename log_bin_index"),
     (Secure, "require_secure_transport"),
     (
-        Told(TLS),
+        Certificate,
         "
          admin_ssl_ca admin_ssl_capath admin_ssl_cert admin_ssl_crl admin_ssl_crlpath admin_ssl_key ssl_ca ssl_capath ssl_cert ssl_crl
          ssl_crlpath ssl_key",
     ),
-    (Told(REPORTED), "report_host report_password report_port report_user"),
+    (Host, "report_host"),
+    (Told(REPORTED), "report_password report_user"),
     (
         Derived,
         "
@@ -271,7 +279,7 @@ const TABLE: &[(Rule, &str)] = &[
          innodb_force_load_corrupted innodb_force_recovery innodb_read_only replica_exec_mode replica_skip_errors skip_grant_tables
          slave_exec_mode slave_skip_errors",
     ),
-    (Decided(IDENTITY), "hostname server_id server_uuid"),
+    (Decided(IDENTITY), "hostname report_port server_id server_uuid"),
     (
         Decided(PLACE),
         "

@@ -3,7 +3,7 @@
 use super::suggest::nearest;
 
 /// Keys outside of shards.
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const KEYS: [&str; 15] = [
     "repository.url",
     "repository.create",
     "repository.id",
@@ -16,10 +16,13 @@ pub(super) const KEYS: [&str; 12] = [
     "repository.encryption_key.env",
     "repository.encryption_key.secrets_manager",
     "mysql.server",
+    "recovery.tls.ca",
+    "recovery.tls.cert",
+    "recovery.tls.key",
 ];
 
 /// Keys of a shard.
-pub(super) const SHARD_KEYS: [&str; 34] = [
+pub(super) const SHARD_KEYS: [&str; 37] = [
     "credentials.file",
     "credentials.env",
     "credentials.secrets_manager",
@@ -54,6 +57,9 @@ pub(super) const SHARD_KEYS: [&str; 34] = [
     "recovery.subnets",
     "recovery.variables",
     "recovery.state",
+    "recovery.tls.ca",
+    "recovery.tls.cert",
+    "recovery.tls.key",
 ];
 
 /// The variable that sets a key: `BACKSTOP_`, then the key in capitals with `_` for every other character, as
@@ -74,7 +80,7 @@ pub(super) fn key_of_variable(name: &str, shards: &[String]) -> Option<Result<Ve
     }
     match KEYS.iter().find(|key| capitals(key) == rest) {
         Some(key) => Some(Ok(split(key))),
-        None if ["REPOSITORY_", "MYSQL_"].iter().any(|section| rest.starts_with(section)) => {
+        None if ["REPOSITORY_", "MYSQL_", "RECOVERY_"].iter().any(|section| rest.starts_with(section)) => {
             Some(Err(unknown(name, shards)))
         }
         None => None,

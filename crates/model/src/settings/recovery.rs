@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use super::document::{Node, Value};
 use super::table::Table;
+use super::tls::{self, ServerTls};
 use super::understand::absolute;
+
+/// The keys that say how an instance is made.
+const KEYS: [&str; 5] = ["terraform", "playbook", "subnets", "variables", "state"];
 
 /// The variables of the root module that Backstop gives itself.
 const OWN: [&str; 7] = [
@@ -34,7 +38,17 @@ pub struct RecoverySettings {
     pub state: BTreeMap<String, String>,
 }
 
-pub(super) fn understood(table: Table<'_>) -> Option<RecoverySettings> {
+/// How an instance is made from EBS snapshots, unless only the certificate of a recovered server is said; and that certificate.
+pub(super) fn understood(table: Table<'_>) -> (Option<RecoverySettings>, Option<ServerTls>) {
+    let tls = tls::within(&table);
+    if table.has("tls") && KEYS.iter().all(|key| !table.has(key)) {
+        table.finish();
+        return (None, tls);
+    }
+    (instance(table), tls)
+}
+
+fn instance(table: Table<'_>) -> Option<RecoverySettings> {
     let terraform = table.read("terraform", absolute);
     let terraform = table.required("terraform", terraform, "terraform = \"/etc/backstop/recovery\"");
     let playbook = table.read("playbook", absolute);

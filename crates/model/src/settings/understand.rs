@@ -15,9 +15,10 @@ use super::document::Document;
 use super::faults::ConfigFaults;
 use super::recovery;
 use super::table::{Found, Table};
+use super::tls;
 use super::{
     ArchiveAck, ArchiveFrom, ArchiveSettings, CreateRepository, MysqlSettings, ProviderWish,
-    RepositorySettings, RepositoryUrl, SecretRef, Settings, ShardSettings, SnapshotSettings,
+    RepositorySettings, RepositoryUrl, SecretRef, ServerTls, Settings, ShardSettings, SnapshotSettings,
     TopologySettings, VolumeHint,
 };
 
@@ -47,15 +48,22 @@ fn settings(root: Table<'_>) -> Option<Settings> {
     let repository = root.table("repository").and_then(repository);
     let repository = root.required("repository", repository, "[repository] with its url");
     let mysql = root.table("mysql").map_or_else(MysqlSettings::default, mysql);
+    let recovery = root.table("recovery").and_then(|table| {
+        let tls = tls::within(&table);
+        table.finish();
+        tls
+    });
     let shards = root.table("shards").map(|shards| {
         let named = shards.named(|name| name.parse::<ShardName>().map_err(|error| error.to_string()));
         named
             .into_iter()
-            .filter_map(|(name, table)| shard(table).and_then(|shard| Some((name?, shard))))
+            .filter_map(|(name, table)| {
+                shard(table, recovery.as_ref()).and_then(|shard| Some((name?, shard)))
+            })
             .collect()
     });
     root.finish();
-    Some(Settings { repository: repository?, mysql, shards: shards.unwrap_or_default() })
+    Some(Settings { repository: repository?, mysql, tls: recovery, shards: shards.unwrap_or_default() })
 }
 
 fn repository(table: Table<'_>) -> Option<RepositorySettings> {
@@ -98,7 +106,7 @@ fn mysql(table: Table<'_>) -> MysqlSettings {
     server.map_or_else(MysqlSettings::default, |server| MysqlSettings { server })
 }
 
-fn shard(table: Table<'_>) -> Option<ShardSettings> {
+fn shard(table: Table<'_>, tls_of_all: Option<&ServerTls>) -> Option<ShardSettings> {
     let credentials = secret(&table, "credentials");
     let credentials =
         table.required("credentials", credentials, "credentials = { file = \"/etc/backstop/NAME.toml\" }");
@@ -110,7 +118,7 @@ fn shard(table: Table<'_>) -> Option<ShardSettings> {
     let schedule = table.read("schedule", |text| text.parse::<Schedule>().map_err(|error| error.to_string()));
     let retention = table.table("retention").map(retention);
     let archive = table.table("archive").map(archive);
-    let recovery = table.table("recovery").map(recovery::understood);
+    let (recovery, tls) = table.table("recovery").map(recovery::understood).unwrap_or_default();
     table.finish();
     Some(ShardSettings {
         credentials: credentials?,
@@ -121,7 +129,8 @@ fn shard(table: Table<'_>) -> Option<ShardSettings> {
         schedule,
         retention,
         archive,
-        recovery: recovery.flatten(),
+        recovery,
+        tls: tls.or_else(|| tls_of_all.cloned()),
     })
 }
 

@@ -1,0 +1,78 @@
+//! `recovery.tls`, of the whole configuration or of a shard: the certificate of a recovered server.
+
+use std::path::PathBuf;
+
+use super::table::Table;
+use super::understand::absolute;
+
+/// Where the certificate of a server that is recovered on this host is, its key, and the authority's certificate. The files are copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The certificates of the authorities that clients' certificates are checked with, PEM; `None`: they are not checked.
+    pub ca: Option<PathBuf>,
+    /// The server's certificate, and those between it and its authority, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM without a password.
+    pub key: PathBuf,
+}
+
+/// Reads `tls` of a table `recovery`.
+pub(super) fn within(recovery: &Table<'_>) -> Option<ServerTls> {
+    recovery.table("tls").and_then(|table| {
+        let ca = table.read("ca", absolute);
+        let cert = table.read("cert", absolute);
+        let cert = table.required("cert", cert, "cert = \"/etc/mysql/server-cert.pem\"");
+        let key = table.read("key", absolute);
+        let key = table.required("key", key, "key = \"/etc/mysql/server-key.pem\"");
+        table.finish();
+        Some(ServerTls { ca, cert: cert?, key: key? })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::settings::{Settings, parse};
+
+    fn read(recovery: &str) -> Result<Settings, String> {
+        let text = format!(
+            "[repository]\nurl = \"file:///b\"\n[shards.a]\ncredentials = {{ env = \"A\" }}\n\
+             topology = {{ members = [\"db1:3306\"] }}\n{recovery}"
+        );
+        parse(&text, "b.toml").map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn a_shard_has_its_own_certificate_or_that_of_all() {
+        let of_shard = |settings: &Settings| settings.shards.values().next().unwrap().tls.clone().unwrap();
+        let all = "[recovery.tls]\ncert = \"/all.pem\"\nkey = \"/all-key.pem\"\n";
+        let settings = read(all).unwrap();
+        assert_eq!((settings.tls.clone().unwrap(), of_shard(&settings).ca), (of_shard(&settings), None));
+        let own = format!(
+            "{all}[shards.a.recovery.tls]\nca = \"/ca.pem\"\ncert = \"/a.pem\"\nkey = \"/a-key.pem\"\n"
+        );
+        let settings = read(&own).unwrap();
+        assert_eq!(of_shard(&settings).cert, PathBuf::from("/a.pem"));
+        assert_eq!(of_shard(&settings).ca, Some(PathBuf::from("/ca.pem")));
+        assert_eq!(
+            settings.shards.values().next().unwrap().recovery,
+            None,
+            "no instance is made from EBS snapshots"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (recovery, words) in [
+            ("[recovery.tls]\ncert = \"/c\"", "key"),
+            ("[recovery.tls]\ncert = \"c\"\nkey = \"/k\"", "`c` is not an absolute path"),
+            ("[recovery.tls]\ncert = \"/c\"\nkey = \"/k\"\npassword = \"x\"", "password"),
+            ("[recovery]\nterraform = \"/r\"", "terraform"),
+            ("[shards.a.recovery]\nterraform = \"/r\"\ntls = { cert = \"/c\", key = \"/k\" }", "playbook"),
+        ] {
+            let faults = read(recovery).unwrap_err();
+            assert!(faults.contains(words), "{recovery}: {faults}");
+        }
+    }
+}
