@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
+use backstop_model::events::EventChange;
 use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::gtid::Gtid;
 use backstop_model::report::{ChangeKind, Found, TableRows};
 use chrono::DateTime;
 
@@ -25,11 +27,31 @@ const LETTERS: usize = 1000;
 ///
 /// # Errors
 /// The input's; [`Kind::Damaged`] if it is not a piece of a binlog.
-pub fn changes(
+pub fn changes(input: impl Read, start: u64, end: u64, each: &mut dyn FnMut(Found) -> bool) -> Result<()> {
+    transactions(input, start, end, &mut |change| each(change.told()))
+}
+
+/// Tells of each statement on events (`CREATE EVENT`, …) in such a piece, in their order, with its transaction.
+///
+/// # Errors
+/// As [`changes`].
+pub fn event_changes(
+    input: impl Read,
+    start: u64,
+    end: u64,
+    each: &mut dyn FnMut(Gtid, EventChange),
+) -> Result<()> {
+    transactions(input, start, end, &mut |change| {
+        change.events.into_iter().for_each(|event| each(change.gtid.gtid.clone(), event));
+        true
+    })
+}
+
+fn transactions(
     mut input: impl Read,
     start: u64,
     end: u64,
-    each: &mut dyn FnMut(Found) -> bool,
+    each: &mut dyn FnMut(Change) -> bool,
 ) -> Result<()> {
     let mut at = start;
     if at == 0 {
@@ -41,15 +63,15 @@ pub fn changes(
     while at < end {
         let (header, start) = header(&mut input)?;
         at += u64::from(header.size);
-        let found = reader.event(&mut input, &header, &start)?;
-        if let Some(found) = found
-            && !each(found)
+        let change = reader.event(&mut input, &header, &start)?;
+        if let Some(change) = change
+            && !each(change)
         {
             return Ok(());
         }
     }
-    if let Some(found) = reader.current.take().map(Change::told) {
-        each(found);
+    if let Some(change) = reader.current.take() {
+        each(change);
     }
     Ok(())
 }
@@ -70,6 +92,7 @@ struct Change {
     definition: bool,
     statement: Option<String>,
     statement_based: bool,
+    events: Vec<EventChange>,
 }
 
 impl Reader {
@@ -79,7 +102,7 @@ impl Reader {
         input: &mut impl Read,
         header: &Header,
         start: &[u8; HEADER],
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<Change>> {
         let size = header.size as usize - HEADER;
         match header.kind {
             kind::GTID | kind::TAGGED_GTID => {
@@ -91,7 +114,7 @@ impl Reader {
                 self.checksums.get_or_insert(if summed { Checksums::Crc32 } else { Checksums::None });
                 self.tables.clear();
                 let next = Change::new(gtid);
-                return Ok(self.current.replace(next).map(Change::told));
+                return Ok(self.current.replace(next));
             }
             kind::TRANSACTION_PAYLOAD => self.payload(&mut input.take(size as u64))?,
             _ => {
@@ -197,7 +220,14 @@ fn large(change: &mut Change, tables: &HashMap<u64, Table>, kind: u8, begin: &[u
 
 impl Change {
     fn new(gtid: GtidEvent) -> Self {
-        Self { gtid, tables: Vec::new(), definition: false, statement: None, statement_based: false }
+        Self {
+            gtid,
+            tables: Vec::new(),
+            definition: false,
+            statement: None,
+            statement_based: false,
+            events: Vec::new(),
+        }
     }
 
     /// So many rows of a table were touched; `None`: at least one.
@@ -232,7 +262,10 @@ impl Change {
                 return;
             }
             Sort::Rows => self.statement_based = true,
-            Sort::Definition => self.definition = true,
+            Sort::Definition => {
+                self.definition = true;
+                self.events.extend(statement.event_change());
+            }
         }
         self.statement = Some(statement.shown(LETTERS));
         for named in statement.tables() {

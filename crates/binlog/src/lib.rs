@@ -34,7 +34,7 @@ mod wire;
 mod words;
 
 pub use acknowledge::Acknowledger;
-pub use changes::changes;
+pub use changes::{changes, event_changes};
 pub use check::PieceCheck;
 pub use commits::commits;
 pub use cut::{Cutter, Step};

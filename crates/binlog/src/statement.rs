@@ -1,7 +1,10 @@
-//! Statements in the log: what kind they are, and which tables they name. Read as far as a search needs it, not understood.
+//! Statements in the log: what kind they are, and which tables they name. Read as far as a search needs it, not understood. What they do to
+//! events is in [`event_change`](Statement::event_change).
 //!
 //! Body of Query (type 2): thread id u32 · seconds u32 · length of the schema u8 · error u16 · length of the status u16 · status · schema, 0
 //! · the statement.
+
+mod events;
 
 use backstop_model::report::TableRows;
 

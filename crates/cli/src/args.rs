@@ -303,6 +303,19 @@ pub struct RecoverArgs {
     /// With --standalone: leave an account that may read everything and logs in over the socket, and DIR/client.cnf for clients
     #[arg(long, requires = "standalone")]
     pub copy_login: bool,
+    /// With --as-primary: enable the events that were enabled at the primary, and the event scheduler if it ran; or print the statements
+    /// that do so, and run none
+    #[arg(long, value_enum, requires = "as_primary", default_value_t = EventsArg::Enable)]
+    pub events: EventsArg,
+}
+
+/// What `recover --as-primary` does about events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EventsArg {
+    /// They are enabled
+    Enable,
+    /// The statements are printed
+    Print,
 }
 
 /// `rescue`.

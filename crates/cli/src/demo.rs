@@ -19,7 +19,7 @@ use backstop_model::fault::{Context, Fault, Result};
 use backstop_model::ids::Endpoint;
 use backstop_model::report::{BackupReport, DemoReport, DroppedTable, RecoverReport, TotalLoss};
 
-use crate::args::{CheckArg, EndingArgs, RecoverArgs, TargetArgs};
+use crate::args::{CheckArg, EndingArgs, EventsArg, RecoverArgs, TargetArgs};
 use crate::commands::{backup, recover};
 use crate::compose::App;
 use crate::human;
@@ -197,6 +197,7 @@ fn recovery(place: &Place, into: &str, to: &str, ending: EndingArgs) -> Result<R
         accept_broken: Vec::new(),
         systemd: false,
         copy_login: false,
+        events: EventsArg::Enable,
     })
 }
 

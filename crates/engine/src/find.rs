@@ -1,10 +1,8 @@
 //! Search: which transactions of the archive touched what, so that a recovery can stop just before one of them.
 
-use std::io::{self, Read};
-
 use backstop_binlog::changes;
 use backstop_model::archive::{Archive, ArchivedSegment, Line};
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_model::ids::ShardName;
 use backstop_model::progress::{Progress, Unit};
@@ -12,14 +10,9 @@ use backstop_model::report::{ChangeKind, FindReport, Found, SearchedPart, TableR
 use backstop_repo::ArchiveReader;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
-use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
 
+use crate::piece::{self, Bytes};
 use crate::world::World;
-
-/// Bytes of a piece that are under way between reading and understanding, in chunks.
-const CHUNK: usize = 256 * 1024;
-const CHUNKS: usize = 4;
 
 /// What is looked for. Everything must fit.
 #[derive(Debug, Clone)]
@@ -149,35 +142,22 @@ async fn searched(
     own: GtidSet,
     search: &Search,
 ) -> Result<Searched> {
-    let mut input = archive.open(&segment).await?;
-    let (sender, receiver) = mpsc::channel(CHUNKS);
+    let input = archive.open(&segment).await?;
     let search = search.clone();
     let (start, end) = (segment.start, segment.end);
-    let understood = tokio::task::spawn_blocking(move || understand(receiver, start, end, &own, &search));
-    loop {
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let read = (&mut input).take(CHUNK as u64).read_to_end(&mut chunk).await;
-        let ended = matches!(read, Ok(0)) || read.is_err();
-        // Who has read enough hangs up.
-        if matches!(read, Ok(0)) || sender.send(read.map(|_| chunk)).await.is_err() || ended {
-            break;
-        }
-    }
-    drop(sender);
-    let (found, transactions) =
-        understood.await.failed("search a segment")?.map_err(|fault| fault.during(&segment.object))?;
+    let understood = piece::read(input, move |bytes| understand(bytes, start, end, &own, &search)).await;
+    let (found, transactions) = understood.map_err(|fault| fault.during(&segment.object))?;
     Ok((found, SearchedPart { segments: 1, bytes: segment.size(), transactions }))
 }
 
 fn understand(
-    receiver: mpsc::Receiver<io::Result<Vec<u8>>>,
+    input: Bytes,
     start: u64,
     end: u64,
     own: &GtidSet,
     search: &Search,
 ) -> Result<(Vec<Found>, u64)> {
     let (mut all, mut transactions) = (Vec::new(), 0);
-    let input = Received { receiver, now: Vec::new(), at: 0 };
     changes(input, start, end, &mut |found| {
         if found.gtid.parse::<Gtid>().is_ok_and(|gtid| own.contains(&gtid)) {
             transactions += 1;
@@ -206,27 +186,5 @@ impl TableName {
     fn is(&self, table: &TableRows) -> bool {
         let schema = self.schema.as_ref().is_none_or(|schema| *schema == table.schema);
         schema && (self.table == table.table || table.table == "*" || self.table == "*")
-    }
-}
-
-/// Chunks as a stream of bytes, for a thread that may wait.
-struct Received {
-    receiver: mpsc::Receiver<io::Result<Vec<u8>>>,
-    now: Vec<u8>,
-    at: usize,
-}
-
-impl Read for Received {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.now.len() {
-            match self.receiver.blocking_recv() {
-                Some(chunk) => (self.now, self.at) = (chunk?, 0),
-                None => return Ok(0),
-            }
-        }
-        let count = out.len().min(self.now.len() - self.at);
-        out[..count].copy_from_slice(&self.now[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
     }
 }

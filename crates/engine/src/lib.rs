@@ -11,6 +11,7 @@ pub mod find;
 pub mod freeze;
 pub mod host;
 pub mod journal;
+mod piece;
 pub mod plan;
 pub mod ports;
 pub mod prune;

@@ -331,7 +331,8 @@ pub trait RecoveredSession: Send {
     /// Every event it has.
     async fn events(&mut self) -> Result<Vec<PresentEvent>>;
     /// Gives an event a state, in a transaction of the server's own; nothing else of the event changes. The server must take writes.
-    async fn set_event(&mut self, event: &PresentEvent, state: EventState) -> Result<()>;
+    /// Gives the server's reason if it refuses.
+    async fn set_event(&mut self, event: &PresentEvent, state: EventState) -> Result<Option<String>>;
     /// Lets enabled events fire from now on, until it is restarted.
     async fn start_event_scheduler(&mut self) -> Result<()>;
     /// What it has loaded, and what its accounts need.

@@ -6,6 +6,7 @@
 //! Needs read access to the repository only, but for a new primary, which begins a new line of the archive.
 
 mod configure;
+mod events;
 mod footprint;
 pub(crate) mod guard;
 pub(crate) mod join;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_model::broken::{BrokenTable, judge, told};
+use backstop_model::events::{EventsReport, EventsWish};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::gtid::GtidSet;
@@ -27,6 +29,7 @@ use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::listen::ListenAddress;
 use backstop_model::own_options::OwnOptions;
 use backstop_model::plan::{Ending, Replay};
+use backstop_model::plugins::plugin_findings;
 use backstop_model::progress::Progress;
 use backstop_model::proven::version_finding;
 use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
@@ -94,6 +97,8 @@ pub struct RecoverRequest {
     pub accept_broken: Vec<String>,
     /// Whether a copy is left with an account to read it with.
     pub copy_login: CopyLogin,
+    /// What a new primary does about events.
+    pub events: EventsWish,
 }
 
 /// Whether a standalone copy is left with an account that logs in over its socket: those of the shard may be bound to hosts.
@@ -241,6 +246,7 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
         let lap = Lap::start(r.world);
         let mut session = finish(r, steps, session, &manifest, &decided).await?;
         seconds.join = lap.seconds();
+        steps.once("plugins", plugins(&mut *session, &manifest)).await?;
         steps.once("hand_over", session.hand_over()).await?;
     }
     let left_out = configure::settings(&r.request, &manifest, &decided).findings();
@@ -302,6 +308,9 @@ async fn check(
         vec![Finding::ok("tables-sound", format!("{sound} tables were checked and are sound"))];
     findings.extend(judged.known.iter().map(known_broken));
     findings[1..].iter().for_each(|finding| r.world.reporter.notice(&finding.notice()));
+    // Said before the replay, which a plugin may be needed for, and judged when the accounts are those of the recovered moment.
+    let plugins = plugins(session, manifest).await?;
+    plugins.iter().for_each(|finding| r.world.reporter.notice(&finding.notice()));
     let program = r.programs.version().await?;
     let (shard, data) = (&r.request.shard, &manifest.facts.server_version);
     findings.extend(version_finding(shard, "the recovered server", &program));
@@ -337,6 +346,11 @@ fn broken(r: &Recover<'_>, tables: &[BrokenTable]) -> Fault {
         r.request.shard,
         accept.join(" ")
     ))
+}
+
+/// Compares what the server has loaded with what it needs.
+async fn plugins(session: &mut dyn RecoveredSession, manifest: &Manifest) -> Result<Vec<Finding>> {
+    Ok(plugin_findings(&manifest.facts.plugins, &session.loaded().await?))
 }
 
 /// The ending. Once more in every run, since a run that was killed while it handed over may have left the server writable.
@@ -381,10 +395,14 @@ fn report(
     r: &Recover<'_>,
     steps: &Steps<'_>,
     decided: &Decided,
-    checks: Vec<Finding>,
+    mut checks: Vec<Finding>,
     seconds: RecoverSeconds,
 ) -> Result<RecoverReport> {
     let layout = server::layout(&r.request);
+    let events: Option<EventsReport> = steps.output("events")?;
+    checks.extend(steps.output::<Vec<Finding>>("plugins")?.unwrap_or_default());
+    checks.extend(events.iter().flat_map(|events| events.findings.clone()));
+    let next = next::next_steps(&r.request, decided, events.as_ref(), &r.programs.program());
     Ok(RecoverReport {
         shard: r.request.shard.clone(),
         backup_id: decided.backup_id.clone(),
@@ -404,7 +422,8 @@ fn report(
         ending: decided.ending,
         checks,
         seconds,
-        next: next::next_steps(&r.request, decided, &r.programs.program()),
+        next,
+        events,
         latest: None,
     })
 }

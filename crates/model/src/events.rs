@@ -128,6 +128,8 @@ pub struct PresentEvent {
     pub definer: String,
     /// `character_set_client` and `collation_connection` of the session that made it: its body is read with them.
     pub charsets: (String, String),
+    /// True if its schema has another collation now than when it was made: `ALTER EVENT` gives it the present one, whatever else it does.
+    pub recollated: bool,
     /// The moment after which it has nothing to do: that of an event that fires once, or the end of a series.
     pub last: Option<DateTime<Utc>>,
 }
@@ -149,6 +151,11 @@ impl PresentEvent {
             quoted(&name.schema),
             quoted(&name.event)
         )
+    }
+
+    /// True if a client's text in UTF-8 can say its name: `ALTER EVENT` needs the event's own character set.
+    fn is_pasted(&self) -> bool {
+        self.charsets.0.starts_with("utf8") || self.statement(EventState::Enabled).is_ascii()
     }
 
     /// The same for a client of an operator's, in two statements: `ALTER EVENT` also takes the session's character set.
@@ -219,8 +226,10 @@ mod tests {
             state: EventState::Disabled,
             definer: "it's@me@%".into(),
             charsets: ("latin1".into(), "latin1_swedish_ci".into()),
+            recollated: false,
             last: None,
         };
+        assert!(!event.is_pasted());
         assert_eq!(
             event.script(EventState::Enabled),
             "SET character_set_client = 'latin1', collation_connection = 'latin1_swedish_ci'; \

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::archive::Archive;
 use crate::backup::{BackupKind, Sizes, Source};
+use crate::events::EventsReport;
 use crate::finding::{Finding, Severity};
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
@@ -169,6 +170,9 @@ pub struct RecoverReport {
     pub seconds: RecoverSeconds,
     /// What is left for the operator to do.
     pub next: Vec<String>,
+    /// What became of the events of a new primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventsReport>,
     /// How new the archive was, if it was recovered to `latest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest: Option<Latest>,

@@ -9,13 +9,7 @@ use crate::program::server_program;
 /// A server program with a keyring (the component `keyring_file`), whose files are in `dir`.
 pub async fn with_keyring(dir: &Path) -> PathBuf {
     let own = &server_program().await.mysqld;
-    let plugins = dir.join("plugin");
-    std::fs::create_dir_all(&plugins).expect("create a folder for plugins");
-    for entry in std::fs::read_dir(plugin_dir(own)).expect("the server's plugins") {
-        let path = entry.expect("a plugin").path();
-        let name = path.file_name().expect("a name");
-        std::os::unix::fs::symlink(&path, plugins.join(name)).expect("link a plugin");
-    }
+    let plugins = linked_plugins(dir, own, &[]);
     let keyring = serde_json::json!({ "path": dir.join("keyring"), "read_only": false });
     std::fs::write(plugins.join("component_keyring_file.cnf"), keyring.to_string()).expect("write");
     // Read from the folder that it is started in, since its name is given without one.
@@ -23,6 +17,27 @@ pub async fn with_keyring(dir: &Path) -> PathBuf {
     std::fs::write(dir.join("mysqld.my"), manifest.to_string()).expect("write");
     let last = format!("--plugin-dir='{}'", plugins.display());
     script(dir, own, &format!("cd '{}'", dir.display()), &last)
+}
+
+/// A server program, made in `dir`, that lacks these libraries (`auth_socket.so`).
+pub async fn without_plugins(dir: &Path, libraries: &[&str]) -> PathBuf {
+    let own = &server_program().await.mysqld;
+    let plugins = linked_plugins(dir, own, libraries);
+    script(dir, own, "", &format!("--plugin-dir='{}'", plugins.display()))
+}
+
+/// A folder in `dir` with the plugins of a server program, but for some.
+fn linked_plugins(dir: &Path, program: &Path, but: &[&str]) -> PathBuf {
+    let plugins = dir.join("plugin");
+    std::fs::create_dir_all(&plugins).expect("create a folder for plugins");
+    for entry in std::fs::read_dir(plugin_dir(program)).expect("the server's plugins") {
+        let path = entry.expect("a plugin").path();
+        let name = path.file_name().expect("a name");
+        if !but.iter().any(|left_out| name == *left_out) {
+            std::os::unix::fs::symlink(&path, plugins.join(name)).expect("link a plugin");
+        }
+    }
+    plugins
 }
 
 /// A server program in `dir` that every user of this host can run and load the plugins of: the fetched one may be in a folder that only

@@ -13,6 +13,7 @@ use backstop_engine::backup::{Backup, backup};
 use backstop_engine::ports::{CheckDepth, Topology};
 use backstop_engine::recover::{CopyLogin, DataFrom, MembersThatAnswer, Recover, RecoverRequest, recover};
 use backstop_model::backup::BackupKind;
+use backstop_model::events::EventsWish;
 use backstop_model::freeze::{FreezeRules, OnPrimary};
 use backstop_model::own_options::OwnOptions;
 use backstop_model::plan::Ending;
@@ -108,6 +109,7 @@ async fn a_lost_server_comes_back() {
         tls: None,
         accept_broken: Vec::new(),
         copy_login: CopyLogin::Without,
+        events: EventsWish::Enable,
     };
     let story = Recover {
         reader: &reader,

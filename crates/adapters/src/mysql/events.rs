@@ -14,10 +14,11 @@ const STATES: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS FROM information_s
 /// With the moment, in seconds since 1970, after which an event has nothing to do. `ON SCHEDULE` keeps its moments in UTC, and shows them in
 /// the event's own time zone.
 const PRESENT: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, \
+     DATABASE_COLLATION <> DEFAULT_COLLATION_NAME, \
      UNIX_TIMESTAMP(CONVERT_TZ(COALESCE(EXECUTE_AT, ENDS), TIME_ZONE, @@session.time_zone)) \
-     FROM information_schema.EVENTS ORDER BY EVENT_SCHEMA, EVENT_NAME";
+     FROM information_schema.EVENTS JOIN information_schema.SCHEMATA ON SCHEMA_NAME = EVENT_SCHEMA ORDER BY EVENT_SCHEMA, EVENT_NAME";
 
-type PresentRow = (String, String, String, String, String, String, Option<f64>);
+type PresentRow = (String, String, String, String, String, String, bool, Option<f64>);
 
 /// Reads the states of all events, and the scheduler's. Needs the privilege EVENT.
 ///
@@ -38,13 +39,15 @@ pub async fn told(session: &mut Connection) -> Result<ToldEvents, SqlError> {
 /// Reads all events of a recovered server.
 pub(super) async fn present(session: &mut Connection) -> Result<Vec<PresentEvent>, SqlError> {
     let rows: Vec<PresentRow> = session.query(PRESENT).await?;
-    let event = |(schema, event, status, definer, client, connection, last): PresentRow| PresentEvent {
-        name: EventName { schema, event },
-        state: EventState::of(&status),
-        definer,
-        charsets: (client, connection),
-        last: last.and_then(|last| DateTime::from_timestamp(last as i64, 0)),
-    };
+    let event =
+        |(schema, event, status, definer, client, connection, recollated, last): PresentRow| PresentEvent {
+            name: EventName { schema, event },
+            state: EventState::of(&status),
+            definer,
+            charsets: (client, connection),
+            recollated,
+            last: last.and_then(|last| DateTime::from_timestamp(last as i64, 0)),
+        };
     Ok(rows.into_iter().map(event).collect())
 }
 

@@ -229,8 +229,12 @@ impl RecoveredSession for Session {
         Ok(events::present(&mut self.session).await?)
     }
 
-    async fn set_event(&mut self, event: &PresentEvent, state: EventState) -> Result<()> {
-        Ok(events::set(&mut self.session, event, state).await?)
+    async fn set_event(&mut self, event: &PresentEvent, state: EventState) -> Result<Option<String>> {
+        match events::set(&mut self.session, event, state).await {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_lost() => Err(error.into()),
+            Err(error) => Ok(Some(error.to_string())),
+        }
     }
 
     async fn start_event_scheduler(&mut self) -> Result<()> {

@@ -9,6 +9,7 @@ use backstop_engine::plan::{self, Stored, Wanted};
 use backstop_engine::ports::{CheckDepth, ServerPrograms as _, Topology};
 use backstop_engine::recover::{self, CopyLogin, DataFrom, MembersThatAnswer, Recover, RecoverRequest};
 use backstop_model::credentials::{Credentials, OrchestratorAccess};
+use backstop_model::events::EventsWish;
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::own_options::{NamedPlace, OwnOptions};
 use backstop_model::plan::{Ending, RecoveryPlan};
@@ -19,7 +20,7 @@ use backstop_model::topology::Member;
 use backstop_repo::Repository;
 
 use super::{Ended, known_or_stored, rebuild};
-use crate::args::{CheckArg, RecoverArgs};
+use crate::args::{CheckArg, EventsArg, RecoverArgs};
 use crate::compose::App;
 use crate::output::Output;
 
@@ -119,6 +120,10 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: MembersThatAnswer) 
         tls: None,
         accept_broken: args.accept_broken.clone(),
         copy_login: if args.copy_login { CopyLogin::Leave } else { CopyLogin::Without },
+        events: match args.events {
+            EventsArg::Enable => EventsWish::Enable,
+            EventsArg::Print => EventsWish::Print,
+        },
     }
 }
 

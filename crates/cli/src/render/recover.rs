@@ -1,5 +1,6 @@
 //! `recover`.
 
+use backstop_model::events::{EventName, EventsReport};
 use backstop_model::plan::Ending;
 use backstop_model::report::RecoverReport;
 
@@ -44,12 +45,34 @@ impl Screen for RecoverReport {
             page.line(page.paint.strong("Checked:"));
             findings(page, &self.checks);
         }
+        if let Some(told) = &self.events {
+            events(page, told);
+        }
         page.gap();
         page.line(match &self.server.client_file {
             Some(file) => format!("Connect: mysql --defaults-file={file}"),
             None => format!("Connect: mysql --socket={} --user=USER --password", self.server.socket),
         });
         page.next(&self.next);
+    }
+}
+
+/// Which events fire. Nothing, where there are none.
+fn events(page: &mut Page, told: &EventsReport) {
+    let names = |names: &[EventName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let lists = [("enabled", &told.enabled), ("disabled", &told.disabled), ("unknown", &told.unknown)];
+    let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+    let mut fields: Vec<_> = lists.map(|(word, list)| (word, names(list))).collect();
+    if fields.is_empty() && told.statements.is_empty() {
+        return;
+    }
+    page.gap();
+    page.line(page.paint.strong("Events:"));
+    fields.push(("scheduler", if told.scheduler { "on" } else { "off" }.to_owned()));
+    page.fields(fields);
+    if !told.statements.is_empty() {
+        page.line("  These statements have the events fire that did at the primary:");
+        told.statements.iter().for_each(|statement| page.line(statement));
     }
 }
 

@@ -14,9 +14,11 @@ mod clock;
 mod dice;
 mod encrypted;
 mod endings;
+mod events;
 mod handover;
 mod killed;
 mod oracle;
+mod plugins;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../hardship/program.rs"]
 mod program;

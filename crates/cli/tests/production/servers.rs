@@ -185,9 +185,7 @@ impl Production {
     pub fn of_the_host(&self, host: &str) -> String {
         let tls = &self.certificates;
         format!(
-            "bind_address = {}\nreport_host = {host}\nssl_ca = {}\nssl_cert = {}\nssl_key = {}\n\
-             plugin_load_add = auth_socket.so\nplugin_load_add = mysql_clone.so\n\
-             plugin_load_add = semisync_source.so\n",
+            "bind_address = {}\nreport_host = {host}\nssl_ca = {}\nssl_cert = {}\nssl_key = {}\n",
             self.network.address(host),
             tls.ca().display(),
             tls.certificate(host).display(),
@@ -204,6 +202,8 @@ impl Production {
              log_bin = {dir}/logs/mysql-bin\nrelay_log = {dir}/logs/relay-bin\nserver_id = {id}\nport = 3306\n\
              skip_name_resolve = ON\nmysqlx = OFF\nsecure_file_priv = NULL\nrequire_secure_transport = ON\n\
              gtid_mode = ON\nenforce_gtid_consistency = ON\nevent_scheduler = ON\n{own}\
+             plugin_load_add = auth_socket.so\nplugin_load_add = mysql_clone.so\n\
+             plugin_load_add = semisync_source.so\n\
              rpl_semi_sync_source_timeout = 4294967295\n{SETTINGS}",
             id = 101 + number,
             own = self.of_the_host(server.host),

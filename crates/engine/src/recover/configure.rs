@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use backstop_model::fault::{Context, Result};
 use backstop_model::listen::ListenAddress;
 use backstop_model::option_file::quoted;
+use backstop_model::plugins::plugin_options;
 use backstop_model::recovered::{Certificates, Given, RecoveredSettings, recovered_settings};
 use backstop_repo::Manifest;
 
-use super::{Decided, Recover, RecoverRequest, server, tls};
+use super::{Decided, Recover, RecoverRequest, events, server, tls};
 use crate::ports::{ReadOnly, ServerStart};
 
 /// The time of a server's life that an option file is for.
@@ -47,8 +48,10 @@ pub(super) async fn write(
     let start = server::layout(&r.request);
     let carried = carried_options(&settings(&r.request, manifest, decided));
     let (tls, own) = (tls::copy(r).await?, r.request.own.text());
-    let decided = format!("{}{}", fixed_options(&start, decided), phase_options(decided, phase));
-    let text = format!("{carried}{tls}{own}{decided}");
+    let scheduler = phase == Phase::Serving(ReadOnly::Off) && events::scheduler(r, manifest);
+    let decided = format!("{}{}", fixed_options(&start, decided), phase_options(decided, phase, scheduler));
+    let plugins = plugin_options(&manifest.facts.plugins);
+    let text = format!("{carried}{plugins}{tls}{own}{decided}");
     let new = write_new(&start.defaults_file, &text)?;
     if let Some(user) = &r.request.server_user {
         r.programs.give(&new, user).await?;
@@ -106,8 +109,8 @@ fn fixed_options(start: &ServerStart, decided: &Decided) -> String {
     )
 }
 
-/// What a phase decides. Last in the file, so that it wins.
-fn phase_options(decided: &Decided, phase: Phase) -> String {
+/// What a phase decides. Last in the file, so that it wins. `scheduler`: enabled events fire.
+fn phase_options(decided: &Decided, phase: Phase, scheduler: bool) -> String {
     match phase {
         Phase::Recovering => {
             "bind_address = 127.0.0.1\nskip_replica_start = ON\nsuper_read_only = ON\nevent_scheduler = OFF\n\
@@ -117,8 +120,9 @@ fn phase_options(decided: &Decided, phase: Phase) -> String {
         Phase::Serving(read_only) => {
             let listen = decided.listen.as_ref().map_or("127.0.0.1".to_owned(), ToString::to_string);
             let super_read_only = if read_only == ReadOnly::Super { "ON" } else { "OFF" };
+            let scheduler = if scheduler { "ON" } else { "OFF" };
             format!(
-                "bind_address = {listen}\nskip_replica_start = OFF\nsuper_read_only = {super_read_only}\nevent_scheduler = OFF\n"
+                "bind_address = {listen}\nskip_replica_start = OFF\nsuper_read_only = {super_read_only}\nevent_scheduler = {scheduler}\n"
             )
         }
     }

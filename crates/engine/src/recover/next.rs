@@ -2,18 +2,24 @@
 
 use std::path::Path;
 
+use backstop_model::events::EventsReport;
 use backstop_model::plan::Ending;
 use backstop_model::shell;
 
 use super::{CopyLogin, Decided, RecoverRequest, server};
 
 /// What is left to do. `program` is the server program.
-pub(super) fn next_steps(request: &RecoverRequest, decided: &Decided, program: &Path) -> Vec<String> {
+pub(super) fn next_steps(
+    request: &RecoverRequest,
+    decided: &Decided,
+    events: Option<&EventsReport>,
+    program: &Path,
+) -> Vec<String> {
     let server = Handed::new(request, program);
     let mut next = match decided.ending {
         Ending::Join => joined(),
         Ending::Standalone => server.standalone(request),
-        Ending::AsPrimary => promoted(request),
+        Ending::AsPrimary => promoted(request, events),
     };
     if decided.listen.is_none() && decided.ending != Ending::Standalone {
         next.insert(0, server.elsewhere());
@@ -88,18 +94,30 @@ impl Handed {
 }
 
 fn joined() -> Vec<String> {
-    vec!["make it known to your topology manager, and name it in the shard's `members`".to_owned()]
+    vec![
+        "make it known to your topology manager, and name it in the shard's `members`".to_owned(),
+        "its events do not fire and its event scheduler is off: if it is made the primary one day, enable there what was enabled, and set \
+         event_scheduler"
+            .to_owned(),
+    ]
 }
 
-fn promoted(request: &RecoverRequest) -> Vec<String> {
+fn promoted(request: &RecoverRequest, events: Option<&EventsReport>) -> Vec<String> {
     let shard = &request.shard;
-    vec![
+    let printed = events.is_some_and(|events| !events.statements.is_empty());
+    let mut next = vec![
         format!("name it in the shard's `members` in place of those that were lost, then start `backstop archive {shard}`"),
         format!("back it up (`backstop backup {shard}`; `backstop shard adopt {shard}` first, if it is refused for a moment that was left behind on purpose), and make replicas: `backstop recover {shard} --to latest --into DIR --join`"),
         "if orchestrator watches the shard: `orchestrator-client -c forget-cluster -alias CLUSTER`, then `orchestrator-client -c discover -i HOST:PORT` with this server".to_owned(),
-        "its events do not fire and semi-synchronous replication is off: set event_scheduler and run `backstop check --fix` when replicas follow".to_owned(),
+        "semi-synchronous replication is off: run `backstop check --fix` when replicas follow".to_owned(),
         "keep the lost servers from coming back: one that starts again is a second primary".to_owned(),
-    ]
+    ];
+    if printed {
+        next.push(
+            "to have the events fire that did at the primary, run on it the statements that are printed (`events.statements` in JSON)".to_owned(),
+        );
+    }
+    next
 }
 
 fn word(path: &Path) -> String {

@@ -1,6 +1,7 @@
 //! A recovered instance as the shard's new primary, after all its servers were lost.
 
 use backstop_model::archive::Archive;
+use backstop_model::events::EventsPlan;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
@@ -8,7 +9,7 @@ use backstop_model::topology::{Member, Unusable};
 use backstop_repo::Manifest;
 
 use super::configure::{self, Phase};
-use super::{Decided, MembersThatAnswer, Recover, join};
+use super::{Decided, MembersThatAnswer, Recover, events, join};
 use crate::journal::Steps;
 use crate::ports::{ReadOnly, RecoveredSession};
 
@@ -51,12 +52,22 @@ pub(super) async fn promote(
     manifest: &Manifest,
     decided: &Decided,
 ) -> Result<()> {
+    let events = if steps.is_done("events") {
+        EventsPlan::default()
+    } else {
+        r.world.step("follow_events", events::planned(r, session, manifest, decided)).await?
+    };
     if let Some(current) = r.archive.contents().await?.current() {
         let of = decided.replay.as_ref().map_or(current.number, |replay| replay.line);
         let (uuid, held) = (session.server_uuid().await?, session.gtid_executed().await?);
         steps.once("begin_line", begin_line(r, uuid, &held, of)).await?;
     }
-    steps.again("promote", writable(r, session, manifest, decided)).await
+    steps.again("promote", writable(r, session, manifest, decided)).await?;
+    steps.once("events", events::give_back(r, session, manifest, &events)).await?;
+    if events::scheduler(r, manifest) {
+        r.world.step("event_scheduler", session.start_event_scheduler()).await?;
+    }
+    Ok(())
 }
 
 /// The members, if all of them are gone or that is to be disregarded. Gone is only who refuses connections or cannot be routed to: one

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{EventName, EventState, RecordedEvents};
+use crate::server::RecordedSettings;
 use crate::topology::Role;
 
 /// What a statement of the binlog does to events.
@@ -43,13 +44,23 @@ pub enum EventChange {
     },
 }
 
-/// Whether names of schemas differ by case (`lower_case_table_names`). Names of events never do.
+/// Whether names of schemas differ by case. Names of events never do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaNames {
     /// They do.
     Exact,
     /// They do not.
     AnyCase,
+}
+
+impl SchemaNames {
+    /// By a server's `lower_case_table_names`.
+    pub fn of(settings: &RecordedSettings) -> Self {
+        match settings.get("lower_case_table_names").map(String::as_str) {
+            None | Some("0") => Self::Exact,
+            Some(_) => Self::AnyCase,
+        }
+    }
 }
 
 /// The states of a primary's events at some moment, as far as they are known.
@@ -100,6 +111,22 @@ impl EventHistory {
             EventChange::NotUnderstood { statement } => {
                 self.lose(format!("a statement of the archive cannot be read: {statement}"));
             }
+        }
+    }
+
+    /// Knows no more of the events that a change is about: what was recorded is from after it, what was recovered from before it.
+    pub fn doubt(&mut self, change: &EventChange) {
+        match change {
+            EventChange::Created { name, .. } | EventChange::Dropped { name } => {
+                self.states.remove(&self.key(name));
+            }
+            EventChange::Altered { name, renamed, .. } => {
+                for name in [Some(name), renamed.as_ref()].into_iter().flatten() {
+                    self.states.remove(&self.key(name));
+                }
+            }
+            EventChange::SchemaDropped { .. } => {}
+            EventChange::NotUnderstood { .. } => self.apply(change),
         }
     }
 
@@ -220,6 +247,17 @@ mod tests {
             history.apply(&altered("s.on", None, Some(Enabled)));
             assert_eq!(history.state(&name("s.on")), Some(Enabled));
         }
+    }
+
+    #[test]
+    fn what_was_recorded_after_the_recovered_moment_is_doubted() {
+        let mut history = history(SchemaNames::Exact);
+        history.doubt(&altered("s.before", Some("s.ON"), None));
+        history.doubt(&EventChange::Dropped { name: name("t.on") });
+        let of = |event| history.state(&name(event));
+        assert_eq!((of("s.on"), of("t.on"), of("s.off")), (None, None, Some(Disabled)));
+        history.doubt(&EventChange::NotUnderstood { statement: "?".into() });
+        assert_eq!((history.state(&name("s.off")), history.doubts().len()), (None, 1));
     }
 
     #[test]

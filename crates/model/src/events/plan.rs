@@ -82,11 +82,6 @@ pub fn plan(history: &EventHistory, present: Vec<PresentEvent>, now: DateTime<Ut
 }
 
 impl EventsPlan {
-    /// Nothing is to be done and nothing to be said.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// True if a server whose scheduler ran so has it running: where nothing was recorded, as MySQL does by default.
     pub fn scheduler(recorded: Option<&RecordedEvents>) -> bool {
         recorded.is_none_or(|recorded| recorded.told.scheduler == "ON")
@@ -104,6 +99,15 @@ impl EventsPlan {
                 format!("decide, and for each that is to fire: {}", first.script(EventState::Enabled)),
             ));
         }
+        let recollated: Vec<_> = self.set.iter().filter(|(event, _)| event.recollated).collect();
+        if !recollated.is_empty() {
+            let names = listed(recollated.iter().map(|(event, _)| &event.name));
+            findings.push(Finding::warning(
+                "events-recollated",
+                format!("the collation of their schema was changed after these events were made, and ALTER EVENT gives it to them: {names}"),
+                "look whether they compare text that they declare",
+            ));
+        }
         if let Some(first) = self.over.first() {
             let names = listed(self.over.iter().map(|event| &event.name));
             findings.push(Finding::warning(
@@ -118,9 +122,29 @@ impl EventsPlan {
         findings
     }
 
-    /// The statements of the plan, for an operator.
-    pub fn scripts(&self) -> Vec<String> {
-        self.set.iter().map(|(event, state)| event.script(*state)).collect()
+    /// What is left to an operator who carries the plan out. `scheduler`: the scheduler is to run.
+    pub fn printed(&self, scheduler: bool) -> EventsReport {
+        let to_set = |name: &&EventName| self.set.iter().any(|(event, _)| event.name == **name);
+        let (pasted, other): (Vec<_>, Vec<_>) = self.set.iter().partition(|(event, _)| event.is_pasted());
+        let mut statements: Vec<String> = pasted.iter().map(|(event, state)| event.script(*state)).collect();
+        if scheduler {
+            statements.push("SET PERSIST event_scheduler = ON;".to_owned());
+        }
+        let mut report = self.report(&[]);
+        report.findings.extend(other.iter().map(|(event, _)| {
+            let what = format!(
+                "no statement can be pasted for event {}: its name is not ASCII, and its character set is {}",
+                event.name, event.charsets.0
+            );
+            Finding::warning("event-not-set", what, "alter it in a session of that character set")
+        }));
+        let (on, off) = (&self.enabled, report.disabled);
+        EventsReport {
+            enabled: on.iter().filter(|name| !to_set(name)).cloned().collect(),
+            disabled: on.iter().filter(to_set).cloned().chain(off).collect(),
+            statements,
+            ..report
+        }
     }
 
     /// What became of the events if the plan was carried out, but for those that could not be set.
@@ -166,6 +190,7 @@ mod tests {
             state,
             definer: "u@%".into(),
             charsets: ("utf8mb4".into(), "utf8mb4_0900_ai_ci".into()),
+            recollated: event == "later",
             last: last.and_then(|at| DateTime::from_timestamp(at, 0)),
         }
     }
@@ -201,7 +226,12 @@ mod tests {
         );
         assert_eq!(report.unknown, [name("new")]);
         let codes: Vec<&str> = report.findings.iter().map(|finding| finding.code.as_ref()).collect();
-        assert_eq!(codes, ["event-states-unknown", "events-over", "event-not-set"]);
+        assert_eq!(codes, ["event-states-unknown", "events-recollated", "events-over", "event-not-set"]);
+        let printed = plan.printed(true);
+        assert_eq!(printed.enabled, [name("is")]);
+        assert_eq!(printed.disabled, ["on", "later", "off", "once"].map(name));
+        assert!(printed.statements[0].ends_with("EVENT `s`.`on` ENABLE;"), "{printed:?}");
+        assert_eq!(printed.statements[3], "SET PERSIST event_scheduler = ON;");
         assert!(!EventsPlan::scheduler(Some(&recorded)) && EventsPlan::scheduler(None));
     }
 }

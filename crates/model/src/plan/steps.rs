@@ -141,8 +141,10 @@ fn serve(request: &PlanRequest) -> PlanStep {
 fn promoting(replay: Option<&Replay>) -> Vec<PlanStep> {
     let line = "Begin a new line of the archive with this server; what the old one has beyond stays there.";
     let line = replay.map(|_| step("begin_line", line.to_owned()));
-    let writable = "Let the server take writes, now and after a restart.";
-    line.into_iter().chain([step("promote", writable.to_owned())]).collect()
+    let follow = step("follow_events", "Find out which events were enabled at the primary.".to_owned());
+    let writable = step("promote", "Let the server take writes, now and after a restart.".to_owned());
+    let events = "Enable the events that were enabled at the primary, and the scheduler if it ran; with --events print, say how.";
+    [follow].into_iter().chain(line).chain([writable, step("events", events.to_owned())]).collect()
 }
 
 fn alone() -> PlanStep {
