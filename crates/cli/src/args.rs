@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use backstop_engine::find::TableName;
-use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::ids::{BackupId, Endpoint, ShardName};
 use backstop_model::listen::ListenAddress;
 use backstop_model::plan::Ending;
 use backstop_model::report::ChangeKind;
@@ -80,9 +80,9 @@ pub enum Command {
     /// Show the main job on a real shard of its own: back up under load, lose a server, rebuild it
     #[command(after_help = help::DEMO)]
     Demo(DemoArgs),
-    /// Make the repository, which backups are kept in; nothing is changed where there is one
+    /// Make the repository, which backups are kept in; with --from, write a first configuration instead
     #[command(after_help = help::INIT)]
-    Init,
+    Init(InitArgs),
     /// Say whether shards can be backed up and recovered, and what to do if not
     #[command(after_help = help::CHECK)]
     Check(CheckArgs),
@@ -128,6 +128,20 @@ pub enum Command {
     /// Print completions for a shell
     #[command(after_help = help::COMPLETIONS)]
     Completions(CompletionsArgs),
+}
+
+/// `init`.
+#[derive(Debug, Clone, Args)]
+pub struct InitArgs {
+    /// Write a configuration for the shard of this server, found by asking it; makes no repository
+    #[arg(long, value_name = "HOST[:PORT]", requires = "shard", requires = "credentials")]
+    pub from: Option<Endpoint>,
+    /// The name that the shard gets
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub shard: Option<ShardName>,
+    /// The file of its credentials: TOML with user and password, mode 0600
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub credentials: Option<PathBuf>,
 }
 
 /// `demo`.

@@ -64,7 +64,10 @@ pub async fn run(line: &CommandLine, world: World, output: &Output) -> Result<En
     let global = &line.global;
     match &line.command {
         Command::Demo(args) => demo::run(args, global, world, output).await,
-        Command::Init => init::run(&app(global, world)?, output).await,
+        Command::Init(args) => match init::draft(args) {
+            Some(draft) => init::configure(&draft, global, &world, output).await,
+            None => init::run(&app(global, world)?, output).await,
+        },
         Command::Check(args) => check::run(args, &app(global, world)?, output).await,
         Command::Backup(args) => backup::run(args, &app(global, world)?, output).await,
         Command::Backups(args) => backups::run(args, &app(global, world)?, output).await,

@@ -20,6 +20,7 @@ mod verify;
 pub use prune::PruneReports;
 pub use rebuild::RebuildPlanned;
 pub use rescue::{Rescue, Situations};
+pub(crate) use status::moments;
 
 use backstop_model::finding::{Finding, Severity};
 

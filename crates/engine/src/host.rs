@@ -16,6 +16,11 @@ use uuid::Uuid;
 /// Hex digits of a repository's id in the name of a folder: a socket below it must not have too long a path.
 const DIGITS: usize = 8;
 
+/// This host's name, as the kernel knows it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// The folder of a shard of a repository.
 pub fn folder(work_dir: &Path, shard: &ShardName, repository: Uuid) -> PathBuf {
     let mut id = repository.simple().to_string();

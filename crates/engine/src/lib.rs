@@ -18,6 +18,7 @@ pub mod prune;
 pub mod rebuild;
 mod recorded;
 pub mod recover;
+pub mod runs;
 pub mod scan;
 pub mod sound;
 pub mod standing;

@@ -152,7 +152,7 @@ impl Decided {
     fn host(&self) -> String {
         match &self.listen {
             None => "127.0.0.1".to_owned(),
-            Some(listen) => listen.reachable().map_or_else(host_name, str::to_owned),
+            Some(listen) => listen.reachable().map_or_else(crate::host::host_name, str::to_owned),
         }
     }
 
@@ -177,10 +177,6 @@ pub fn target(dir: &Path, data: DataFrom, port: Option<u16>, listen: Option<&Lis
     }
     port.map_or(Ok(()), guard::port_is_free)?;
     listen.map_or(Ok(()), |listen| guard::can_listen(listen, port.unwrap_or(0)))
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Recovers an instance and leaves it running.

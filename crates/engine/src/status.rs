@@ -5,10 +5,11 @@ use backstop_model::fault::{Fault, Result};
 use backstop_model::ids::ShardName;
 use backstop_model::plan::Known;
 use backstop_model::report::{BackupReport, Coverage, ShardStatus};
+use backstop_model::runs::failing;
 use backstop_model::schedule::Schedule;
 use backstop_model::standing::Standing;
 use backstop_model::topology::{Member, current_primary};
-use backstop_repo::{ArchiveReader, Reader};
+use backstop_repo::{ArchiveReader, Reader, Repository};
 
 use crate::archive::{Archived, archive_health};
 use crate::ports::{Topology, VolumeSnapshots};
@@ -24,6 +25,8 @@ pub struct Status<'a> {
     pub schedule: Option<&'a Schedule>,
     /// Which of its members may be backed up.
     pub rules: Rules<'a>,
+    /// Where its backups and the records of its runs are.
+    pub repository: &'a Repository,
     /// Its backups.
     pub reader: &'a Reader,
     /// The EBS snapshots that they may be kept in.
@@ -69,6 +72,8 @@ pub async fn status(s: &Status<'_>) -> Result<ShardStatus> {
     let mut status = looked.status();
     let standing = sound::standing(s.shard, s.reader, &s.archived.reader);
     status.findings.extend(s.world.unless_stopped(standing).await?);
+    status.runs = s.world.unless_stopped(s.repository.runs(s.shard)).await?;
+    status.findings.extend(failing(s.shard, &status.runs));
     Ok(status)
 }
 

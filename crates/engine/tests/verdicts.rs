@@ -93,6 +93,7 @@ async fn stands(repository: &Repository) -> Result<ShardStatus, Fault> {
             on_primary: OnPrimary::Refuse,
             locking: Locking::Possible,
         },
+        repository,
         reader: &repository.reader(&shard()),
         volumes: &Plain,
         topology: Err(&nobody),

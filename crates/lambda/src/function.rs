@@ -10,11 +10,13 @@ use backstop_aws::secrets;
 use backstop_engine::backup::{Backup, already_made, backup};
 use backstop_engine::choose::{Rules, choose};
 use backstop_engine::ports::Topology;
+use backstop_engine::runs;
 use backstop_engine::world::World;
 use backstop_model::entry::ShardEntry;
 use backstop_model::fault::{Context as _, Fault, Kind, Result};
 use backstop_model::invocation::{CLEANING, Invocation};
 use backstop_model::report::{BackupReport, FaultReport, Versioned};
+use backstop_model::runs::Operation;
 use backstop_model::settings::{CreateRepository, RepositoryUrl, TopologySettings, repository_id};
 use backstop_model::topology::Locking;
 use backstop_repo::{Location, RepoKey, Repository, S3Access};
@@ -89,8 +91,23 @@ async fn run(
         outcome::note_down(&made, &reader, &shelf, (occasion, request), world).await;
         return Ok(made);
     }
+    let made = made(invocation, occasion, deadline, (&entry, aws, &repository, &shelf), world);
+    let id = |report: &BackupReport| Some(format!("backup {}", report.backup_id));
+    let report = runs::kept((&repository, &entry.shard), Operation::Backup, world, made, id).await?;
+    outcome::note_down(&report, &reader, &shelf, (occasion, request), world).await;
+    Ok(report)
+}
+
+/// Chooses the source and backs it up.
+async fn made(
+    invocation: &Invocation,
+    occasion: &str,
+    deadline: Deadline,
+    (entry, aws, repository, shelf): (&ShardEntry, Aws, &Repository, &EbsShelf),
+    world: &World,
+) -> Result<BackupReport> {
     let (settings, connector) = (&entry.settings, Connector::new(&entry.credentials));
-    let topology = topology(&entry, connector.clone(), world)?;
+    let topology = topology(entry, connector.clone(), world)?;
     let rules = Rules {
         source: &settings.source,
         on_primary: settings.freeze.on_primary,
@@ -105,7 +122,7 @@ async fn run(
         connector,
         freeze: settings.freeze.clone(),
         shard: entry.shard.clone(),
-        cluster: cluster(&entry),
+        cluster: cluster(entry),
         volume: settings.snapshot.volume.clone(),
         waits: Waits::default(),
         world: world.clone(),
@@ -119,13 +136,11 @@ async fn run(
         choice: &choice,
         instances: &bounded,
         schemas: &schemas,
-        repository: &repository,
-        volumes: Some(&shelf),
+        repository,
+        volumes: Some(shelf),
         world,
     };
-    let report = backup(&story).await?;
-    outcome::note_down(&report, &reader, &shelf, (occasion, request), world).await;
-    Ok(report)
+    backup(&story).await
 }
 
 /// Read in every invocation, so that a password that was rotated is known.

@@ -74,6 +74,7 @@ impl Looked<'_> {
             rpo_seconds,
             rto_seconds: None,
             findings,
+            runs: Vec::new(),
         }
     }
 

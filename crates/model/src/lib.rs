@@ -34,6 +34,7 @@ pub mod proven;
 pub mod recovered;
 pub mod report;
 pub mod retention;
+pub mod runs;
 pub mod schedule;
 pub mod schema;
 pub mod server;

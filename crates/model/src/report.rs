@@ -28,7 +28,7 @@ use crate::retention::Vote;
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use fault::FaultReport;
 pub use find::{ChangeKind, FindReport, Found, SearchedPart, TableRows};
-pub use init::InitReport;
+pub use init::{DraftReport, InitReport};
 pub use repair::{RepairReport, RepairedLog, Unusable};
 pub use status::{Coverage, Gap, LeftLine, MemberStatus, ShardStatus, StatusReport, Window, rpo_seconds};
 pub use verify::{DamagedObject, ShardVerified, Unchecked, Verdict, VerifiedBackup, VerifyReport};

@@ -3,6 +3,7 @@
 //! Everything here is data; whether a feature can be used is decided by the command that needs it.
 
 mod document;
+pub mod draft;
 mod faults;
 mod json;
 mod keys;

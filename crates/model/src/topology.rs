@@ -97,6 +97,8 @@ pub struct InstanceState {
     pub gtid_purged: GtidSet,
     /// `@@rpl_semi_sync_replica_enabled` (false if the plugin is absent).
     pub semi_sync_replica: bool,
+    /// Its plugin that waits for semi-synchronous replicas is loaded: as a primary it could be told to wait for the archiver.
+    pub semi_sync_source_loaded: bool,
     /// What it replicates, if it does.
     pub replication: Option<Replication>,
     /// What its settings leave out of its data or its binlog.

@@ -91,6 +91,11 @@ impl ShardKeys {
         format!("{}/found", self.base)
     }
 
+    /// The last runs of an operation.
+    pub(crate) fn runs(&self, operation: &str) -> String {
+        format!("{}/runs/{operation}", self.base)
+    }
+
     pub(crate) fn archive(&self) -> ArchiveKeys {
         ArchiveKeys { base: format!("{}/archive", self.base) }
     }

@@ -27,6 +27,7 @@ mod report;
 mod repository;
 mod restore;
 mod root;
+mod runs;
 mod save;
 mod scan;
 mod seal;

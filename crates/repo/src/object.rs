@@ -40,6 +40,7 @@ pub(crate) enum ObjectKind {
     Horizon = 12,
     Alive = 13,
     Found = 14,
+    Runs = 15,
 }
 
 /// Why an object cannot be used.

@@ -4,7 +4,9 @@ use std::sync::{Arc, RwLock};
 
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
+use backstop_model::runs::{Operation, Run};
 use backstop_model::settings::CreateRepository;
+use futures::future::try_join_all;
 use object_store::ObjectStore;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -19,7 +21,7 @@ use crate::seal::Seal;
 use crate::shelf::Shelf;
 use crate::store::{ObjectLock, Reached};
 use crate::{
-    ArchiveReader, ArchiveWriter, Location, OnProgress, Reader, RepoKey, Writer, archive, probe, store,
+    ArchiveReader, ArchiveWriter, Location, OnProgress, Reader, RepoKey, Writer, archive, probe, runs, store,
 };
 
 /// An opened repository.
@@ -157,6 +159,26 @@ impl Repository {
     pub fn reader(&self, shard: &ShardName) -> Reader {
         // While nothing is stored it makes no difference how names are sealed: there is nothing to find.
         Reader { log: self.log(shard, self.seal().unwrap_or(Seal::Plain)) }
+    }
+
+    /// The last runs of the commands that write for a shard: newest first within each operation.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn runs(&self, shard: &ShardName) -> Result<Vec<Run>> {
+        let Some(seal) = self.seal() else { return Ok(Vec::new()) };
+        let log = self.log(shard, seal);
+        let read = Operation::ALL.map(|operation| runs::read(&log, operation));
+        Ok(try_join_all(read).await?.into_iter().flatten().collect())
+    }
+
+    /// Writes down how a run stands; nothing while there is no repository. It needs no claim.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn note_run(&self, shard: &ShardName, run: Run) -> Result<()> {
+        let Some(seal) = self.seal() else { return Ok(()) };
+        runs::note(&self.log(shard, seal), run).await
     }
 
     /// The shards that have something stored, sorted.

@@ -41,6 +41,11 @@ impl Dialect {
         if self.replica { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" }
     }
 
+    /// Shows the replicas that are connected: server id, host, port, the source's id, UUID.
+    pub fn show_replicas(self) -> &'static str {
+        if self.replica { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" }
+    }
+
     /// The name of a column of [`Dialect::show_replica_status`], given in the new words: `Source_Host`.
     pub fn column(self, name: &str) -> String {
         if self.replica {

@@ -32,6 +32,7 @@ pub async fn instance_state(session: &mut Connection) -> Result<InstanceState, S
         gtid_executed: gtids(session, &executed)?,
         gtid_purged: gtids(session, &purged)?,
         semi_sync_replica: is_semi_sync_replica(&semi_sync),
+        semi_sync_source_loaded: has_semi_sync_source(&semi_sync),
         replication: replication(session, dialect).await?,
         fidelity: fidelity(session, dialect).await?,
         group: group(session).await?,
@@ -57,6 +58,11 @@ pub(super) fn gtids(session: &Connection, text: &str) -> Result<GtidSet, SqlErro
 fn is_semi_sync_replica(variables: &[(String, String)]) -> bool {
     let is_replica = |name: &str| name.contains("_replica_") || name.contains("_slave_");
     variables.iter().any(|(name, value)| is_replica(name) && value == "ON")
+}
+
+/// A plugin's variables are there only while it is loaded.
+fn has_semi_sync_source(variables: &[(String, String)]) -> bool {
+    variables.iter().any(|(name, _)| name.contains("_source_") || name.contains("_master_"))
 }
 
 fn read<T, E: std::fmt::Display>(

@@ -3,11 +3,14 @@
 use backstop_engine::backup::{self, Backup};
 use backstop_engine::choose::{Rules, choose};
 use backstop_engine::ports::VolumeSnapshots;
+use backstop_engine::runs;
 use backstop_model::backup::BackupKind;
 use backstop_model::fault::Result;
 use backstop_model::ids::ShardName;
 use backstop_model::report::BackupReport;
+use backstop_model::runs::Operation;
 use backstop_model::settings::ProviderWish;
+use backstop_repo::Repository;
 
 use super::{Ended, locking};
 use crate::args::{BackupArgs, KindArg};
@@ -32,10 +35,23 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Ended>
 /// # Errors
 /// As [`backup::backup`]; when no member may be backed up.
 pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind, full: bool) -> Result<BackupReport> {
+    app.shard(shard)?;
+    let repository = app.world.unless_stopped(app.repository_or_new()).await?;
+    let made = made(app, &repository, shard, kind, full);
+    let id = |report: &BackupReport| Some(format!("backup {}", report.backup_id));
+    runs::kept((&repository, shard), Operation::Backup, &app.world, made, id).await
+}
+
+async fn made(
+    app: &App,
+    repository: &Repository,
+    shard: &ShardName,
+    kind: BackupKind,
+    full: bool,
+) -> Result<BackupReport> {
     let settings = app.shard(shard)?;
     let topology = app.topology(settings)?;
-    let repository = app.world.unless_stopped(app.repository_or_new()).await?;
-    let instances = app.instances(shard, settings, &repository).await?;
+    let instances = app.instances(shard, settings, repository).await?;
     let rules = Rules {
         source: &settings.source,
         on_primary: settings.freeze.on_primary,
@@ -54,7 +70,7 @@ pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind, full: bool)
         choice: &choice,
         instances: &*instances,
         schemas: &app.primaries(settings)?,
-        repository: &repository,
+        repository,
         volumes: in_ebs.then_some(&volumes as &dyn VolumeSnapshots),
         world: &app.world,
     };

@@ -1,7 +1,9 @@
 //! `backstop prune`.
 
 use backstop_engine::prune::{self, Prune};
+use backstop_engine::runs;
 use backstop_model::fault::Result;
+use backstop_model::runs::Operation;
 
 use super::Ended;
 use crate::args::PruneArgs;
@@ -30,7 +32,10 @@ pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<Ended> 
         };
         let report = match &args.undo {
             Some(ids) => prune::undo(&story, ids).await,
-            None if args.apply => prune::prune(&story).await,
+            None if args.apply => {
+                let kept = (&repository, &shard);
+                runs::kept(kept, Operation::Prune, &app.world, prune::prune(&story), |_| None).await
+            }
             None => prune::plan(&story).await,
         };
         shards.push(report.map_err(|fault| fault.during(format_args!("prune shard {shard}")))?);

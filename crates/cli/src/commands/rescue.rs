@@ -1,8 +1,12 @@
 //! `backstop rescue`.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use backstop_engine::plan::known;
+use backstop_engine::standing::stands;
+use backstop_engine::status::coverage;
 use backstop_engine::world::World;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::{Endpoint, ShardName};
@@ -13,8 +17,11 @@ use super::Ended;
 use crate::args::{Global, RescueArgs};
 use crate::compose::{self, App};
 use crate::output::Output;
-use crate::render::{Rescue, Situations};
+use crate::render::{self, Rescue, Situations};
 use crate::runbooks::{self, RUNBOOKS, Runbook, Values};
+
+/// Longest that the repository is asked: the page is wanted now.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Prints the page for what has happened, with the shard's values in its commands. Touches nothing.
 ///
@@ -25,9 +32,12 @@ pub async fn run(args: &RescueArgs, global: &Global, world: World, output: &Outp
         output.report(&Situations::all());
         return Ok(Ended::Well);
     }
-    let runbook = match &args.situation {
-        Some(name) => runbooks::find(name).ok_or_else(|| unknown(name))?,
-        None => asked(output)?,
+    let (runbook, args) = match &args.situation {
+        Some(name) => (runbooks::find(name).ok_or_else(|| unknown(name))?, args.clone()),
+        None => {
+            let runbook = asked(output)?;
+            (runbook, completed(args, runbook, output))
+        }
     };
     let mut notes = Vec::new();
     let mut values = Values::default();
@@ -36,10 +46,13 @@ pub async fn run(args: &RescueArgs, global: &Global, world: World, output: &Outp
     match compose::settings(&global.given()) {
         Ok((settings, file)) => {
             let app = App { settings, file, world };
-            shard = meant(args, &app)?;
+            shard = meant(&args, &app)?;
             configured(&app, &mut values);
             match &shard {
-                Some(name) => of_shard(&app, name, &mut values, &mut notes).await?,
+                Some(name) => {
+                    of_shard(&app, name, &mut values, &mut notes).await?;
+                    notes.push(recoverable(&app, name).await);
+                }
                 None => notes.push("name a shard to have its values in the commands".to_owned()),
             }
         }
@@ -47,7 +60,7 @@ pub async fn run(args: &RescueArgs, global: &Global, world: World, output: &Outp
             notes.push(format!("the page has its samples, since the configuration cannot be read: {fault}"))
         }
     }
-    given(args, shard.as_ref(), &mut values);
+    given(&args, shard.as_ref(), &mut values);
     output.report(&Rescue::new(runbook, shard, &values, notes, args.page));
     Ok(Ended::Well)
 }
@@ -68,6 +81,26 @@ fn asked(output: &Output) -> Result<&'static Runbook> {
         output.question(&format!("{}What has happened? [1-{}] ", list.collect::<String>(), RUNBOOKS.len()));
     let numbered = answer.parse::<usize>().ok().and_then(|number| RUNBOOKS.get(number.checked_sub(1)?));
     numbered.or_else(|| runbooks::find(&answer)).ok_or_else(|| unknown(&answer))
+}
+
+/// The moment that the pages are written with.
+const MOMENT: &str = "before:3e11fa47-71ca-11e1-9e33-c80aa9429562:4711";
+/// The directories that they recover into.
+const TARGETS: [&str; 2] = ["/srv/copy", "/var/lib/mysql-new"];
+
+/// Asks for whatever else this page's commands need, and was not given. An empty answer leaves the page's sample.
+fn completed(args: &RescueArgs, runbook: &Runbook, output: &Output) -> RescueArgs {
+    let ask = |question: &str| Some(output.question(question)).filter(|answer| !answer.is_empty());
+    let mut args = args.clone();
+    if args.at.is_none() && runbook.text.contains(MOMENT) {
+        args.at =
+            ask("Which moment is wanted, as `recover --to` takes it? [Enter: step 1 of the page finds it] ");
+    }
+    if args.into.is_none() && TARGETS.iter().any(|target| runbook.text.contains(target)) {
+        args.into =
+            ask("Which directory is to be recovered into? [Enter: as on the page] ").map(PathBuf::from);
+    }
+    args
 }
 
 /// The shard that was named, or the only one.
@@ -117,6 +150,25 @@ async fn primary(app: &App, settings: &ShardSettings) -> Option<Endpoint> {
     current_primary(&members).ok().map(|(endpoint, _)| endpoint.clone())
 }
 
+/// Which moments the repository has, in one sentence.
+async fn recoverable(app: &App, shard: &ShardName) -> String {
+    let asked = app.world.within(PATIENCE, "read the repository", moments(app, shard));
+    match app.world.unless_stopped(asked).await {
+        Ok(text) => format!("can be recovered of {shard}: {text}"),
+        Err(fault) => format!("which moments can be recovered is not known: {fault}"),
+    }
+}
+
+async fn moments(app: &App, shard: &ShardName) -> Result<String> {
+    let repository = app.repository().await?;
+    let reader = repository.reader(shard);
+    let catalog = reader.catalog().await?;
+    let stands = stands(&reader, &catalog, &app.volumes(shard)).await?;
+    let backups: Vec<_> =
+        catalog.iter().zip(stands).map(|(entry, stand)| (known(entry), stand.standing)).collect();
+    Ok(render::moments(&coverage(&repository.archive(shard), &backups).await?))
+}
+
 /// The members in the order of the pages: the primary, the candidate, the others.
 fn in_order<'a>(
     members: &'a [Endpoint],
@@ -136,11 +188,10 @@ fn given(args: &RescueArgs, shard: Option<&ShardName>, values: &mut Values) {
         values.put("orders", name.as_str());
     }
     if let Some(moment) = &args.at {
-        values.word("before:3e11fa47-71ca-11e1-9e33-c80aa9429562:4711", moment);
+        values.word(MOMENT, moment);
     }
     if let Some(into) = &args.into {
-        values.word("/srv/copy", &absolute(into));
-        values.word("/var/lib/mysql-new", &absolute(into));
+        TARGETS.iter().for_each(|target| values.word(target, &absolute(into)));
     }
 }
 

@@ -40,6 +40,7 @@ async fn one(app: &App, repository: &Repository, shard: &ShardName) -> Result<Sh
         shard,
         schedule: settings.schedule.as_ref(),
         rules,
+        repository,
         reader: &repository.reader(shard),
         volumes: &app.volumes(shard),
         topology: topology.as_deref(),

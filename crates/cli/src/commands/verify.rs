@@ -1,5 +1,6 @@
 //! `backstop verify`.
 
+use backstop_engine::runs;
 use backstop_engine::standing::{Stand, stands};
 use backstop_model::archive::ArchiveDamage;
 use backstop_model::fault::{Fault, Kind, Result};
@@ -8,6 +9,7 @@ use backstop_model::progress::Progress;
 use backstop_model::report::{
     BackupState, DamagedObject, ShardVerified, Unchecked, Verdict, VerifiedBackup, VerifyReport,
 };
+use backstop_model::runs::Operation;
 use backstop_model::standing::Standing;
 use backstop_repo::{Depth, Reader, Repository};
 
@@ -21,7 +23,7 @@ use crate::output::Output;
 /// # Errors
 /// What kept it from looking; [`Kind::NotRecoverable`] when nothing is stored. Damage is a result: exit code 22.
 pub async fn run(args: &VerifyArgs, app: &App, output: &Output) -> Result<Ended> {
-    let report = app.world.unless_stopped(verified(args, app)).await?;
+    let report = verified(args, app).await?;
     let ended = match report.verdict() {
         Verdict::Nothing => return Err(nothing(args)),
         Verdict::NothingFound => Ended::Well,
@@ -44,28 +46,37 @@ fn nothing(args: &VerifyArgs) -> Fault {
 }
 
 async fn verified(args: &VerifyArgs, app: &App) -> Result<VerifyReport> {
-    let repository = app.repository().await?;
+    let repository = app.world.unless_stopped(app.repository()).await?;
     let shards = match &args.shard {
         Some(shard) => {
-            known_or_stored(app, &repository, shard).await?;
+            app.world.unless_stopped(known_or_stored(app, &repository, shard)).await?;
             vec![shard.clone()]
         }
-        None => repository.shards().await?,
+        None => app.world.unless_stopped(repository.shards()).await?,
     };
     let depth = if args.content { Depth::Content } else { Depth::Objects };
     let mut verified = Vec::new();
     for shard in shards {
-        verified.push(app.world.step("verify", one(app, &repository, shard, depth)).await?);
+        let work = app.world.unless_stopped(one(app, &repository, &shard, depth));
+        let kept = runs::kept((&repository, &shard), Operation::Verify, &app.world, work, said);
+        verified.push(app.world.step("verify", kept).await?);
     }
     Ok(VerifyReport::new(verified))
 }
 
-async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth) -> Result<ShardVerified> {
+/// The result in a few words.
+fn said(verified: &ShardVerified) -> Option<String> {
+    let (backups, depth) = (verified.backups.len(), verified.depth);
+    let damaged = verified.damaged.len();
+    Some(format!("{backups} backups looked at ({depth}), {damaged} damaged objects"))
+}
+
+async fn one(app: &App, repository: &Repository, shard: &ShardName, depth: Depth) -> Result<ShardVerified> {
     let progress = |progress: Progress| app.world.reporter.progress(progress);
-    let reader = repository.reader(&shard);
+    let reader = repository.reader(shard);
     let found = reader.verify(depth, &progress).await?;
-    note(app, &shard, reader.note(&found, depth, app.world.clock.now()).await);
-    let kept = kept_elsewhere(app, &reader, &shard).await?;
+    note(app, shard, reader.note(&found, depth, app.world.clock.now()).await);
+    let kept = kept_elsewhere(app, &reader, shard).await?;
     let sound = found.sound();
     let state = |id: &BackupId| match kept.iter().find(|(kept, _)| kept == id) {
         _ if !sound.contains(id) => BackupState::Damaged,
@@ -80,11 +91,11 @@ async fn one(app: &App, repository: &Repository, shard: ShardName, depth: Depth)
         gtids: None,
         moments: None,
     });
-    let archive = repository.archive(&shard).verify(depth, &progress).await?;
-    note(app, &shard, repository.archive(&shard).note(&archive, depth, app.world.clock.now()).await);
+    let archive = repository.archive(shard).verify(depth, &progress).await?;
+    note(app, shard, repository.archive(shard).note(&archive, depth, app.world.clock.now()).await);
     let pieces = archive.damaged.into_iter().map(piece);
     Ok(ShardVerified {
-        shard,
+        shard: shard.clone(),
         depth: if depth == Depth::Content { "content" } else { "objects" },
         contents_read: depth == Depth::Content && kept.is_empty(),
         backups: backups.collect(),

@@ -1,6 +1,7 @@
 //! `init`.
 
-use backstop_model::report::InitReport;
+use backstop_model::report::{DraftReport, InitReport};
+use backstop_model::shell::word;
 
 use crate::page::{Page, Screen};
 
@@ -18,5 +19,26 @@ impl Screen for InitReport {
         let pin =
             pin.map(|id| format!("to accept no other in its place, add to [repository]: id = \"{id}\""));
         page.next(&pin.into_iter().chain(["backstop check".to_owned()]).collect::<Vec<_>>());
+    }
+}
+
+impl Screen for DraftReport {
+    fn draw(&self, page: &mut Page) {
+        let file = self.file.display();
+        page.line(page.paint.good(&format!("Wrote {file} for shard {}.", self.shard)));
+        let members = self.members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let candidate = self.candidate.as_ref().map_or("no replica is fit".to_owned(), ToString::to_string);
+        page.fields([("members", members), ("candidate", candidate)]);
+        for unknown in &self.unknown {
+            page.line(format!("Not known: {unknown}"));
+        }
+        let at = word(&file.to_string());
+        let shard = &self.shard;
+        page.next(&[
+            format!("read {file}, and correct what is not as you want it"),
+            format!("backstop init --config {at}"),
+            format!("backstop check {shard} --config {at}"),
+            format!("backstop backup {shard} --config {at}"),
+        ]);
     }
 }

@@ -1,7 +1,10 @@
 //! `status`.
 
+use std::cmp::Reverse;
+
 use backstop_model::finding::Severity;
 use backstop_model::report::{Coverage, MemberStatus, ShardStatus, StatusReport};
+use backstop_model::runs::Run;
 use backstop_model::topology::Role;
 
 use super::findings;
@@ -15,6 +18,9 @@ impl Screen for StatusReport {
             page.line(page.paint.strong(&format!("Shard {}", shard.shard)));
             page.fields(fields(shard));
             findings(page, &shard.findings);
+            if self.shards.len() == 1 {
+                runs(page, &shard.runs);
+            }
         }
         findings(page, &self.findings);
         page.gap();
@@ -29,6 +35,34 @@ impl Screen for StatusReport {
         }
         page.line(LOOKED_AT);
     }
+}
+
+/// So many of the last runs are shown.
+const RUNS_SHOWN: usize = 8;
+
+/// The last runs of all operations, newest first.
+fn runs(page: &mut Page, runs: &[Run]) {
+    if runs.is_empty() {
+        return;
+    }
+    let mut newest: Vec<&Run> = runs.iter().collect();
+    newest.sort_by_key(|run| Reverse(run.started));
+    page.gap();
+    page.line(page.paint.strong("Last runs"));
+    let row = |run: &&Run| {
+        let took = run.ended.and_then(|ended| (ended - run.started).to_std().ok());
+        let outcome = match (&run.failure, &run.result) {
+            (Some(failure), _) => format!("exit code {}: {}", failure.exit_code, failure.message),
+            (None, _) if run.ended.is_none() => "is running, or was killed".to_owned(),
+            (None, result) => result.clone().unwrap_or_else(|| "done".to_owned()),
+        };
+        let took = took.map_or_else(String::new, |took| human::seconds(took.as_secs_f64()));
+        vec![human::moment(run.started), run.operation.to_string(), run.host.clone(), took, outcome]
+    };
+    page.table(
+        &["BEGAN", "COMMAND", "HOST", "TOOK", "RESULT"],
+        newest.iter().take(RUNS_SHOWN).map(row).collect(),
+    );
 }
 
 /// What "well" rests on.
@@ -72,7 +106,7 @@ fn members(members: &[MemberStatus]) -> String {
 }
 
 /// The moments that can be recovered.
-pub(super) fn moments(coverage: &Coverage) -> String {
+pub(crate) fn moments(coverage: &Coverage) -> String {
     let windows = &coverage.windows;
     match (windows.first(), windows.last()) {
         (Some(first), Some(last)) if windows.len() > 1 => {

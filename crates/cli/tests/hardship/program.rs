@@ -229,7 +229,7 @@ impl S3 {
 }
 
 /// The program in `BACKSTOP_TEST_PROGRAM`, or the one that cargo built: for tests of another crate it lies beside theirs.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let given = std::env::var_os("BACKSTOP_TEST_PROGRAM").map(PathBuf::from);
     let built = given.or_else(|| option_env!("CARGO_BIN_EXE_backstop").map(PathBuf::from));
     built.unwrap_or_else(|| {

@@ -187,6 +187,7 @@ fn values(shard: &Shard, backstop: &Backstop) -> Values {
     values.put("file:///srv/backstop-new", &format!("file://{}", shard.base().join("another").display()));
     // The new server gets a free port.
     values.put(" --port 3306", "");
+    values.put("--listen db4", "--listen 127.0.0.1");
     values
 }
 

@@ -123,6 +123,9 @@ fn judged(
         candidate_acknowledges: others()
             .find(|(member, _)| member.candidate)
             .map(|(_, state)| state.semi_sync_replica),
+        candidate_cannot_wait: others()
+            .find(|(member, state)| member.candidate && !state.semi_sync_source_loaded)
+            .map(|(member, _)| member.endpoint.clone()),
     };
     source_findings(settings, source, &around)
 }

@@ -69,7 +69,7 @@ pub struct Words {
 }
 
 /// What else must be known to judge them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Around {
     /// Whether the repository is encrypted.
     pub repository_encrypted: bool,
@@ -79,6 +79,8 @@ pub struct Around {
     pub other_replicas: u32,
     /// Whether the candidate primary acknowledges; `None`: there is none.
     pub candidate_acknowledges: Option<bool>,
+    /// The candidate primary, if its plugin that waits for replicas is not loaded.
+    pub candidate_cannot_wait: Option<Endpoint>,
 }
 
 /// Judges a primary's settings, each finding with the statements that mend it.
@@ -159,7 +161,20 @@ fn semi_sync(source: &SourceSettings, around: &Around) -> Vec<Finding> {
         findings.push(not_given(source, around, &wrong, fix));
     }
     findings.extend(candidate(around));
+    findings.extend(candidate_cannot_wait(words, around));
     findings
+}
+
+fn candidate_cannot_wait(words: &Words, around: &Around) -> Option<Finding> {
+    let candidate = around.candidate_cannot_wait.as_ref()?;
+    let what = format!(
+        "the plugin {} is not loaded on the candidate primary {candidate}: promoted, it waits for no archiver, and the archiver ends",
+        words.plugin
+    );
+    let finding =
+        Finding::warning("archive-candidate-plugin", what, "load it now, not on the night of the failover");
+    let fix = format!("INSTALL PLUGIN {} SONAME '{}'", words.plugin, words.library);
+    Some(finding.fixed_by([fix]).on(candidate))
 }
 
 fn not_given(source: &SourceSettings, around: &Around, wrong: &[String], fix: Vec<String>) -> Finding {
@@ -241,6 +256,7 @@ mod tests {
         archiver_running: true,
         other_replicas: 0,
         candidate_acknowledges: None,
+        candidate_cannot_wait: None,
     };
 
     fn judged(source: &SourceSettings, around: Around) -> Vec<(String, Vec<String>)> {
@@ -265,6 +281,10 @@ mod tests {
         let found = judged(&source(Some(GOOD)), others);
         assert_eq!(found[0].1, ["SET PERSIST rpl_semi_sync_source_wait_for_replica_count = 2"]);
         assert_eq!(found[1].0, "archive-candidate");
+        let bare = Around { candidate_cannot_wait: Some(Endpoint::new("db2", 3306)), ..ALONE };
+        let found = judged(&source(Some(GOOD)), bare);
+        assert_eq!(found[1].0, "archive-candidate-plugin");
+        assert_eq!(found[1].1, ["INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"]);
         let off = SemiSync { active: false, ..GOOD };
         assert_eq!(judged(&source(Some(off)), ALONE)[0].0, "archive-semi-sync-degraded");
     }

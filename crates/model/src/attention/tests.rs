@@ -30,6 +30,7 @@ fn primary() -> Member {
         gtid_executed: set("A:1-9"),
         gtid_purged: GtidSet::new(),
         semi_sync_replica: false,
+        semi_sync_source_loaded: false,
         replication: None,
         fidelity: Fidelity::default(),
         group: None,

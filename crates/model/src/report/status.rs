@@ -11,6 +11,7 @@ use crate::finding::{Finding, Severity};
 use crate::gtid::GtidSet;
 use crate::ids::{Endpoint, ShardName};
 use crate::plan::Known;
+use crate::runs::Run;
 use crate::topology::Role;
 
 use super::BackupReport;
@@ -44,6 +45,8 @@ pub struct ShardStatus {
     pub rto_seconds: Option<f64>,
     /// What is worth saying.
     pub findings: Vec<Finding>,
+    /// The last runs of the commands that write for it: newest first within each operation.
+    pub runs: Vec<Run>,
 }
 
 /// How a member of a shard is.
@@ -251,6 +254,7 @@ mod tests {
             rpo_seconds: None,
             rto_seconds: None,
             findings,
+            runs: vec![],
         }
     }
 

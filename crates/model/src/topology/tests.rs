@@ -33,6 +33,7 @@ fn primary(n: u16, executed: &str) -> Member {
         gtid_executed: set(executed),
         gtid_purged: GtidSet::new(),
         semi_sync_replica: false,
+        semi_sync_source_loaded: false,
         replication: None,
         fidelity: Fidelity::default(),
         group: None,
