@@ -82,6 +82,9 @@ pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Disc
     Ok(found)
 }
 
+/// Server id, host, port, the source's id, UUID.
+type Row = (u32, String, u16, u32, String);
+
 /// The replicas that are connected to a server, by the names that they tell it (`report_host`).
 async fn replicas(
     connector: &Connector,
@@ -89,8 +92,7 @@ async fn replicas(
     dialect: Dialect,
 ) -> Result<Vec<Endpoint>, SqlError> {
     let mut session = connector.connect(endpoint).await?;
-    let rows: Result<Vec<(u32, String, u16, u32, String)>, SqlError> =
-        session.query(dialect.show_replicas()).await;
+    let rows = session.query::<Row>(dialect.show_replicas()).await;
     session.close().await;
     Ok(rows?.into_iter().map(|(_, host, port, ..)| Endpoint::new(host, port)).collect())
 }
