@@ -98,7 +98,7 @@ impl Playbook for Ansible {
         let mut failures = Vec::new();
         let ended = self.errand(site, &files).run(|line| {
             if let Some(task) = line.strip_prefix("TASK [").and_then(|rest| rest.split_once(']')) {
-                self.world.reporter.notice(task.0);
+                self.world.reporter.remark(task.0);
             } else if ["fatal:", "failed:", "ERROR", "[ERROR]"].iter().any(|word| line.starts_with(word)) {
                 failures.push(self.discreet(&message(line)));
             }

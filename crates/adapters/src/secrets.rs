@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use backstop_model::credentials::{Credentials, StoreCredentials};
+use backstop_model::credentials::{Credentials, StoreCredentials, Tls, TlsMode};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::settings::SecretRef;
 use secrecy::{ExposeSecret, SecretString};
@@ -33,10 +33,26 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
 /// The credentials of a shard.
 ///
 /// # Errors
-/// As [`resolve`]; [`Kind::Usage`] with everything that is wrong with the text, and no value of it.
+/// As [`resolve`]; [`Kind::Usage`] with everything that is wrong with the text, and no value of it; as [`usable`].
 pub fn credentials(reference: &SecretRef) -> Result<Credentials> {
     let text = resolve(reference)?;
-    Ok(Credentials::parse(text.expose_secret(), &name(reference))?)
+    usable(Credentials::parse(text.expose_secret(), &name(reference))?)
+}
+
+/// The credentials, if the files of certificates that they name can be read: a connection that fails for that names none.
+///
+/// # Errors
+/// [`Kind::Usage`] or [`Kind::Denied`] with the path.
+pub fn usable(credentials: Credentials) -> Result<Credentials> {
+    let verifies = |tls: &&Tls| matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
+    let tls = credentials.tls.as_ref().filter(verifies).and_then(|tls| tls.ca.as_ref());
+    let named = [("tls.ca", tls), ("orchestrator_ca", credentials.orchestrator.ca.as_ref())];
+    for (key, path) in named.into_iter().filter_map(|(key, path)| Some((key, path?))) {
+        let doing =
+            format!("read the certificates {}, which the credentials name as `{key}`", path.display());
+        std::fs::read(path).map_err(|error| not_opened(&doing, &error))?;
+    }
+    Ok(credentials)
 }
 
 /// The credentials of a store.
@@ -135,6 +151,17 @@ mod tests {
             let hint = refused.hint.unwrap();
             assert!(hint.contains("chmod 600 ") && hint.contains("orders.toml"), "{hint}");
         }
+    }
+
+    #[test]
+    fn certificates_that_are_missing_are_named() {
+        let text = "user = 'a'\npassword = 'b'\ntls = { mode = 'verify-ca', ca = '/nowhere/ca.pem' }";
+        let (_dir, reference) = file(text, 0o600);
+        let fault = credentials(&reference).unwrap_err();
+        assert_eq!(fault.kind, Kind::Usage);
+        assert!(fault.message.contains("/nowhere/ca.pem") && fault.message.contains("`tls.ca`"), "{fault}");
+        let (_dir, reference) = file(&text.replace("verify-ca", "required"), 0o600);
+        assert!(credentials(&reference).is_ok(), "nothing is verified");
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Terraform {
         let ended = self
             .run(folder, doing, args, |line| {
                 if let Some(told) = events.take(line) {
-                    reporter.notice(&told);
+                    reporter.remark(&told);
                 }
             })
             .await?;

@@ -1,5 +1,6 @@
 //! The command line: commands, options, and their help.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use backstop_engine::find::TableName;
@@ -9,7 +10,7 @@ use backstop_model::plan::Ending;
 use backstop_model::report::ChangeKind;
 use backstop_model::target::Target;
 use chrono::{DateTime, Utc};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::compose::Given;
 use crate::help;
@@ -20,8 +21,7 @@ use crate::help;
     name = "backstop",
     version,
     about = "Backs up the shards of a MySQL fleet and rebuilds lost servers from the backups",
-    after_help = help::MAIN,
-    disable_help_subcommand = true
+    after_help = help::MAIN
 )]
 pub struct CommandLine {
     /// Options of every command.
@@ -57,6 +57,18 @@ pub struct Global {
     /// Set any key of the configuration, such as shards.orders.freeze.hold=3s; may be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<(String, String)>,
+}
+
+impl CommandLine {
+    /// Reads the program's arguments.
+    ///
+    /// # Errors
+    /// What is wrong with them; also help and version, which are to be printed.
+    pub fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = help::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches(&matches).map_err(|wrong| wrong.format(&mut command))
+    }
 }
 
 impl Global {
@@ -538,12 +550,13 @@ mod tests {
     use clap::CommandFactory;
 
     fn read(line: &str) -> Result<CommandLine, clap::Error> {
-        CommandLine::try_parse_from(line.split_whitespace())
+        CommandLine::read(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
+        help::command().debug_assert();
     }
 
     #[test]

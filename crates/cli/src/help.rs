@@ -1,16 +1,83 @@
-//! What stands below the options in the help of each command.
+//! Help as people read it: every command's has the same form, is wrapped once, to the terminal, and keeps commands whole.
+
+use clap::builder::PossibleValue;
+use clap::{Arg, Command, CommandFactory};
+
+use crate::args::CommandLine;
+
+/// A blank at which the command line's reader does not break a line. [`shown`] makes it a common one.
+const FIRM: &str = "\u{a0}";
+
+/// Below the examples of each command.
+const MORE: &str = "Options of every command: backstop --help";
+
+/// The command line with its help.
+pub fn command() -> Command {
+    let mut command = worded(CommandLine::command());
+    // From here on each command has the options of every command.
+    command.build();
+    command.mut_subcommands(brief)
+}
+
+/// Help, as it was rendered, for printing.
+pub fn shown(rendered: &str) -> String {
+    rendered.replace(FIRM, " ")
+}
+
+/// With commands that are not broken, and options that say what each of their values means.
+fn worded(command: Command) -> Command {
+    let is_main = command.get_name() == "backstop";
+    let below = command.get_after_help().map(|text| text.to_string()).map(|text| {
+        let whole = |line: &str| match line.starts_with("    backstop ") {
+            true => line.replace(' ', FIRM),
+            false => line.to_owned(),
+        };
+        let lines = text.lines().map(whole).collect::<Vec<_>>().join("\n");
+        if is_main { lines } else { format!("{lines}\n\n{MORE}") }
+    });
+    command.after_help(below.unwrap_or_else(|| MORE.to_owned())).mut_args(explained).mut_subcommands(worded)
+}
+
+fn explained(arg: Arg) -> Arg {
+    let values = arg.get_possible_values();
+    let told: Vec<String> = values.iter().filter_map(value).collect();
+    match arg.get_help().map(|help| help.to_string()) {
+        Some(help) if !told.is_empty() => {
+            arg.help(format!("{help}: {}", told.join(", "))).hide_possible_values(true)
+        }
+        _ => arg,
+    }
+}
+
+/// `scheduled (a timer)`.
+fn value(value: &PossibleValue) -> Option<String> {
+    let means = value.get_help()?.to_string();
+    let (first, rest) = means.split_at_checked(1)?;
+    Some(format!("{} ({}{rest})", value.get_name(), first.to_lowercase()))
+}
+
+/// Without the options that every command has.
+fn brief(command: Command) -> Command {
+    let hidden = |arg: Arg| if arg.is_global_set() { arg.hide(true) } else { arg };
+    command.mut_args(hidden).mut_subcommands(brief)
+}
 
 /// Below the list of commands.
 pub const MAIN: &str = "\
-Configuration: a TOML file; every key also as a variable BACKSTOP_… (such as
+Configuration: a TOML file; every key also as a variable BACKSTOP_… (such as \
 BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD=3s) or with --set. Secrets only by reference to a file or variable.
 
 Exit codes:
-    0  done                                  12  access was denied
-    1  it did not work; status: attention    20  a guard refused; nothing was touched
-    2  wrong arguments or configuration      21  that moment cannot be recovered, or no backup or repository yet
-   10  the store cannot be reached           22  stored data is damaged
-   11  another run holds the shard          130  interrupted
+    0    done
+    1    it did not work; status: something needs attention
+    2    wrong arguments or configuration
+    10   the store cannot be reached
+    11   another run holds the shard
+    12   access was denied
+    20   a guard refused; nothing was touched
+    21   that moment cannot be recovered, or there is no backup or repository yet
+    22   stored data is damaged
+    130  interrupted
 
 Examples:
     backstop demo                    see it work, on servers of its own
@@ -21,8 +88,8 @@ Examples:
 
 /// `demo`.
 pub const DEMO: &str = "\
-Uses a MySQL server that is installed (8.0 or newer), or fetches one into a cache folder on Debian and
-Ubuntu. Needs no configuration, about 1.5 GB of free space and a minute or two. Leaves nothing behind.
+Uses a MySQL server that is installed (8.0 or newer), or fetches one into a cache folder on Debian and Ubuntu. \
+Needs no configuration, about 1.5 GB of free space and a minute or two. Leaves nothing behind.
 
 Examples:
     backstop demo
@@ -31,8 +98,8 @@ Examples:
 
 /// `init`.
 pub const INIT: &str = "\
-Once for each repository. No other command makes one, but for a first backup or archive where the configuration says
-repository.create = \"if-empty\": a volume that is not mounted is never taken for an empty repository.
+Once for each repository. No other command makes one, but for a first backup or archive where the configuration \
+says repository.create = \"if-empty\": a volume that is not mounted is never taken for an empty repository.
 
 With --from it asks a running server for its source and replicas and writes ./backstop.toml (or --config FILE), commented, to be
 read and edited; a file that is there is never overwritten, and no server is changed.
@@ -52,7 +119,7 @@ Examples:
 
 /// `backup`.
 pub const BACKUP: &str = "\
-Runs on the host of the instance that is backed up: the candidate primary if it is usable, else the best replica,
+Runs on the host of the instance that is backed up: the candidate primary if it is usable, else the best replica, \
 else the primary.
 
 Examples:
@@ -67,8 +134,7 @@ Examples:
 
 /// `plan`.
 pub const PLAN: &str = "\
-Reads the repository only. A moment that cannot be recovered is refused with the nearest ones that can
-(exit code 21).
+Reads the repository only. A moment that cannot be recovered is refused with the nearest ones that can (exit code 21).
 
 Examples:
     backstop plan orders --to latest
@@ -76,9 +142,10 @@ Examples:
 
 /// `archive`.
 pub const ARCHIVE: &str = "\
-Streams the binlog as a replica does and keeps it in the repository: at most a second behind, byte for byte. Follows
-the primary through failovers. Runs until SIGTERM or Ctrl-C; what it has read is archived before it ends. One archiver
-per shard: a second one is refused with exit code 11. Exit code 1 if transactions were lost to the archive meanwhile.
+Streams the binlog as a replica does and keeps it in the repository: at most a second behind, byte for byte. \
+Follows the primary through failovers. Runs until SIGTERM or Ctrl-C; what it has read is archived before it ends. \
+One archiver per shard: a second one is refused with exit code 11. Exit code 1 if transactions were lost to the \
+archive meanwhile.
 
 Examples:
     backstop archive orders
@@ -87,9 +154,9 @@ Examples:
 
 /// `recover`.
 pub const RECOVER: &str = "\
-Leaves a running server that outlives the command, on loopback (but for --listen) and read-only (but for --as-primary),
-and says how to connect and what is left to do. What the archive has beyond the backup is replayed up to the moment. A recovery that was
-interrupted goes on when the same command is given again.
+Leaves a running server that outlives the command, on loopback (but for --listen) and read-only (but for \
+--as-primary), and says how to connect and what is left to do. What the archive has beyond the backup is replayed \
+up to the moment. A recovery that was interrupted goes on when the same command is given again.
 
 Examples:
     backstop recover orders --to latest --into /var/lib/mysql-new --join --server-user mysql --listen 10.7.0.4
@@ -100,8 +167,8 @@ Examples:
 
 /// `rescue`.
 pub const RESCUE: &str = "\
-The pages are in this program: no documents, no configuration and no server are needed to read them. Members are asked who
-the primary is; nothing is changed.
+The pages are in this program: no documents, no configuration and no server are needed to read them. Members are \
+asked who the primary is; nothing is changed.
 
 Examples:
     backstop rescue
@@ -111,7 +178,7 @@ Examples:
 
 /// `find`.
 pub const FIND: &str = "\
-Times need a zone, such as 2026-11-23T02:21:33.5Z. What was logged as a statement is found by the tables that it
+Times need a zone, such as 2026-11-23T02:21:33.5Z. What was logged as a statement is found by the tables that it \
 names; how many rows it touched is not in the log.
 
 Examples:
@@ -120,7 +187,7 @@ Examples:
 
 /// `prune`.
 pub const PRUNE: &str = "\
-Without --apply nothing is deleted. The newest backup always stays; without retention rules all do. What a deleted
+Without --apply nothing is deleted. The newest backup always stays; without retention rules all do. What a deleted \
 backup alone needed is removed an hour later, by the next prune.
 
 Examples:
@@ -129,8 +196,8 @@ Examples:
 
 /// `verify`.
 pub const VERIFY: &str = "\
-Says what was looked at, and names every damaged object and the backups that need it; exit code 22 if there is one,
-21 if nothing is stored. That a backup can be recovered, only a recovery of it shows.
+Says what was looked at, and names every damaged object and the backups that need it; exit code 22 if there is \
+one, 21 if nothing is stored. That a backup can be recovered, only a recovery of it shows.
 
 Examples:
     backstop verify
@@ -138,8 +205,8 @@ Examples:
 
 /// `repair`.
 pub const REPAIR: &str = "\
-Looks at the logs of the shard's backups and of its archive. One that lost entries, or has damaged ones, is
-rebuilt from its newest sound entry and from the manifests of backups of which every object is there. Deletes
+Looks at the logs of the shard's backups and of its archive. One that lost entries, or has damaged ones, is \
+rebuilt from its newest sound entry and from the manifests of backups of which every object is there. Deletes \
 nothing; exit code 1 if there is something to do that was only shown.
 
 Examples:
@@ -156,7 +223,7 @@ Examples:
 
 /// `shard`.
 pub const SHARD: &str = "\
-A shard's name belongs to the history of its first backup. A backup of servers that have nothing to do with it is
+A shard's name belongs to the history of its first backup. A backup of servers that have nothing to do with it is \
 refused (exit code 20). If they are the shard all the same, adopt them; what is stored stays as it is.
 
 Examples:

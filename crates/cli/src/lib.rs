@@ -5,6 +5,7 @@ mod cloud;
 pub mod commands;
 pub mod compose;
 pub mod demo;
+mod escape;
 pub mod faults;
 mod help;
 mod human;

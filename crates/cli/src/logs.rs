@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::escape;
 use crate::progress::Narrator;
 use crate::terminal::{Form, Level, Terminal};
 
@@ -13,8 +14,8 @@ use crate::terminal::{Form, Level, Terminal};
 pub fn begin(terminal: &Terminal, narrator: Arc<dyn Narrator>) {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter(terminal.level))
-        .with_writer(ThroughNarrator(narrator))
-        .with_ansi(terminal.stderr != crate::terminal::Paint::PLAIN);
+        .with_writer(ThroughNarrator { narrator, form: terminal.form })
+        .with_ansi(false);
     // A second beginning in one process changes nothing.
     let _ = match terminal.form {
         Form::Json => logs.json().try_init(),
@@ -35,13 +36,21 @@ fn filter(level: Level) -> EnvFilter {
     EnvFilter::builder().parse_lossy(wish.unwrap_or(default))
 }
 
-/// Writes lines so that they do not tear a progress bar.
+/// Writes events, each in one go, so that they do not tear a progress bar.
 #[derive(Clone)]
-struct ThroughNarrator(Arc<dyn Narrator>);
+struct ThroughNarrator {
+    narrator: Arc<dyn Narrator>,
+    form: Form,
+}
 
 impl Write for ThroughNarrator {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.write(text);
+        let event = String::from_utf8_lossy(text);
+        let event = event.trim_end();
+        self.narrator.write(&match self.form {
+            Form::Text => escape::lines(event),
+            Form::Json => escape::json(event).into_owned(),
+        });
         Ok(text.len())
     }
 

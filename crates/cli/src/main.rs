@@ -16,13 +16,12 @@ use backstop_cli::stop::Signals;
 use backstop_cli::terminal::Terminal;
 use backstop_engine::world::World;
 use backstop_model::fault::{Context, Fault, Kind, Result};
-use clap::Parser;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let line = match CommandLine::try_parse_from(&arguments) {
+    let line = match CommandLine::read(&arguments) {
         Ok(line) => line,
-        Err(wrong) => return ExitCode::from(backstop_cli::usage::explain(&wrong, &arguments)),
+        Err(wrong) => return ExitCode::from(backstop_cli::usage::explain(wrong, &arguments)),
     };
     let terminal = Terminal::of(&line.global);
     let clock = Arc::new(SystemClock::new());

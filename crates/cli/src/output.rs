@@ -8,6 +8,7 @@ use backstop_model::fault::Fault;
 use backstop_model::report::{FaultReport, Versioned};
 use serde::Serialize;
 
+use crate::escape;
 use crate::page::{Page, Screen};
 use crate::progress::Narrator;
 use crate::terminal::{Form, Terminal};
@@ -32,15 +33,16 @@ impl Output {
         Self { narrator: Some(narrator), ..self }
     }
 
-    /// Asks on standard error, and waits for an answer. True if it is yes.
-    pub fn ask(&self, question: &str) -> bool {
-        matches!(self.question(question).as_str(), "y" | "Y" | "yes")
+    /// Shows lines and asks on standard error, and waits for an answer. True if it is yes.
+    pub fn ask(&self, shown: &[String], question: &str) -> bool {
+        matches!(self.question(shown, question).as_str(), "y" | "Y" | "yes")
     }
 
-    /// Asks on standard error, and waits for a line, which is given without blanks around it; empty if there is none.
-    pub fn question(&self, question: &str) -> String {
+    /// The same, and gives the line that was answered without blanks around it; empty if there is none.
+    pub fn question(&self, shown: &[String], question: &str) -> String {
         self.settle();
-        let _ = std::io::stderr().lock().write_all(question.as_bytes());
+        let lines: String = shown.iter().map(|line| format!("{}\n", escape::line(line))).collect();
+        let _ = std::io::stderr().lock().write_all(format!("{lines}{question} ").as_bytes());
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
         if read.is_ok() { answer.trim().to_owned() } else { String::new() }
@@ -68,9 +70,7 @@ impl Output {
             return;
         }
         self.lost.store(true, Ordering::Relaxed);
-        let message =
-            format!("{} write the result to standard output: {error}\n", self.terminal.stderr.bad("error:"));
-        let _ = std::io::stderr().lock().write_all(message.as_bytes());
+        self.tell(&Fault::failed(format!("write the result to standard output: {error}")));
     }
 
     /// True if a result did not arrive on standard output: then no exit code may call it a success.
@@ -84,12 +84,7 @@ impl Output {
         if self.terminal.form == Form::Json {
             return self.json(&Versioned::new(&FaultReport::from(fault)));
         }
-        let paint = self.terminal.stderr;
-        let mut text = format!("{} {}\n", paint.bad("error:"), fault.message);
-        if let Some(hint) = &fault.hint {
-            text.push_str(&format!("{} {hint}\n", paint.strong("hint:")));
-        }
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        self.tell(fault);
     }
 
     /// Tells programs of a defect; people have been told.
@@ -97,6 +92,15 @@ impl Output {
         if self.terminal.form == Form::Json {
             self.fault(&Fault::failed("internal error, see standard error").hint("please report it"));
         }
+    }
+
+    fn tell(&self, fault: &Fault) {
+        let paint = self.terminal.stderr;
+        let mut text = format!("{} {}\n", paint.bad("error:"), escape::lines(&fault.message));
+        if let Some(hint) = &fault.hint {
+            text.push_str(&format!("{} {}\n", paint.strong("hint:"), escape::lines(hint)));
+        }
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 
     /// Nothing is drawn any more.
@@ -108,7 +112,7 @@ impl Output {
 
     fn json<T: Serialize>(&self, value: &T) {
         match serde_json::to_string(value) {
-            Ok(text) => self.text(&format!("{text}\n")),
+            Ok(text) => self.text(&format!("{}\n", escape::json(&text))),
             Err(error) => tracing::error!("a result cannot be written as JSON: {error}"),
         }
     }

@@ -1,18 +1,25 @@
-//! What a result looks like for people: lines, fields and tables, readable at 80 to 100 columns.
+//! A result as people see it: lines, fields and tables.
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+use std::io::IsTerminal;
 
-use crate::terminal::Paint;
+use unicode_width::UnicodeWidthStr;
 
-/// Columns where standard output is no terminal.
-const DEFAULT_WIDTH: u16 = 100;
+use crate::escape;
+use crate::terminal::{Paint, Painted};
 
-/// A page that is filled from top to bottom.
+/// Prose is wrapped within these numbers of columns.
+const WIDTH: std::ops::RangeInclusive<usize> = 40..=120;
+
+/// The narrowest column of prose.
+const NARROW: usize = 24;
+
+/// A page that is filled from top to bottom. Everything on it is escaped here.
 #[derive(Debug)]
 pub struct Page {
     /// Colours, or none.
     pub paint: Paint,
-    width: u16,
+    /// Prose is wrapped to this many columns; not at all where a program reads it.
+    width: Option<usize>,
     text: String,
 }
 
@@ -25,13 +32,16 @@ pub trait Screen {
 impl Page {
     /// An empty page, as wide as the terminal.
     pub fn new(paint: Paint) -> Self {
-        let width = Table::new().width().unwrap_or(DEFAULT_WIDTH).clamp(60, 120);
+        let stdout = std::io::stdout();
+        let columns = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+        let columns = if stdout.is_terminal() { columns().filter(|columns| *columns > 0) } else { None };
+        let width = columns.map(|columns| columns.clamp(*WIDTH.start(), *WIDTH.end()));
         Self { paint, width, text: String::new() }
     }
 
     /// One line.
-    pub fn line(&mut self, text: impl AsRef<str>) {
-        self.text.push_str(text.as_ref().trim_end());
+    pub fn line(&mut self, text: impl Into<Painted>) {
+        self.text.push_str(text.into().to_string().trim_end());
         self.text.push('\n');
     }
 
@@ -42,18 +52,23 @@ impl Page {
         }
     }
 
-    /// Names with their values, aligned; long values are wrapped.
+    /// Names with their values, aligned. Values are for copying: none is wrapped.
     pub fn fields<'a>(&mut self, fields: impl IntoIterator<Item = (&'a str, String)>) {
-        let rows = fields.into_iter().map(|(name, value)| vec![format!("  {name}"), value]);
-        self.rows(None, rows.collect());
+        self.rows(named(fields), None);
     }
 
-    /// A table with a line of headings.
+    /// Names with what there is to say, aligned and wrapped.
+    pub fn prose<'a>(&mut self, said: impl IntoIterator<Item = (&'a str, String)>) {
+        self.rows(named(said), self.width);
+    }
+
+    /// A table with a line of headings. Its last column is wrapped.
     pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) {
-        self.rows(Some(header), rows);
+        let header = header.iter().map(|name| (*name).to_owned()).collect();
+        self.rows([vec![header], rows].concat(), self.width);
     }
 
-    /// What the operator does next.
+    /// What the operator does next: commands, which are not wrapped.
     pub fn next<T: AsRef<str>>(&mut self, steps: &[T]) {
         if steps.is_empty() {
             return;
@@ -61,7 +76,7 @@ impl Page {
         self.gap();
         self.line(self.paint.strong("Next:"));
         let rows = steps.iter().map(|step| vec!["  -".to_owned(), step.as_ref().to_owned()]);
-        self.rows(None, rows.collect());
+        self.rows(rows.collect(), None);
     }
 
     /// The whole page.
@@ -69,40 +84,130 @@ impl Page {
         self.text
     }
 
-    fn rows(&mut self, header: Option<&[&str]>, rows: Vec<Vec<String>>) {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(self.width);
-        if let Some(header) = header {
-            table.set_header(header.iter().copied());
-        }
-        table.add_rows(rows);
-        let columns = table.column_count();
-        for column in table.column_iter_mut() {
-            if column.index == 0 {
-                column.set_constraint(ColumnConstraint::ContentWidth); // ids and names are never cut
+    /// Aligned cells, two blanks between columns. What stands in the last column may take several lines.
+    fn rows(&mut self, rows: Vec<Vec<String>>, width: Option<usize>) {
+        let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+        let cells = |row: &Vec<String>| row.iter().map(|cell| escape::line(cell).width()).collect::<Vec<_>>();
+        let widths: Vec<Vec<usize>> = rows.iter().map(cells).collect();
+        let widest =
+            |column| widths.iter().filter_map(|row| row.get(column)).max().copied().unwrap_or_default();
+        let widest: Vec<usize> = (0..columns.saturating_sub(1)).map(widest).collect();
+        let before: usize = widest.iter().map(|width| width + 2).sum();
+        for row in &rows {
+            let mut start = String::new();
+            for (cell, width) in row.iter().zip(&widest) {
+                let cell = escape::line(cell);
+                start.push_str(&cell);
+                start.push_str(&" ".repeat(width + 2 - cell.width()));
             }
-            // Two spaces between columns, none before the first.
-            column.set_padding((0, if column.index + 1 < columns { 2 } else { 0 }));
-        }
-        for line in table.lines() {
-            self.line(line);
+            let last = row.get(widest.len()).map(String::as_str).unwrap_or_default();
+            let room = width.map(|width| width.saturating_sub(before).max(NARROW));
+            for line in wrapped(last, room) {
+                self.line(format!("{start}{line}"));
+                start = " ".repeat(before);
+            }
         }
     }
+}
+
+fn named<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> Vec<Vec<String>> {
+    fields.into_iter().map(|(name, value)| vec![format!("  {name}"), value]).collect()
+}
+
+/// The lines of a text, broken at blanks to fit into a column. Words and what stands between backticks stay whole.
+fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for text in text.trim_end().split('\n') {
+        let text = escape::line(text.trim_end());
+        let Some(width) = width else {
+            lines.push(text.into_owned());
+            continue;
+        };
+        let mut line = String::new();
+        for word in words(&text) {
+            if !line.is_empty() && line.width() + 1 + word.width() > width {
+                lines.push(std::mem::take(&mut line));
+            } else if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(&word);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// Words; a command between backticks is one.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut quoted = false;
+    for word in text.split(' ') {
+        match words.last_mut().filter(|_| quoted) {
+            Some(last) => last.extend([" ", word]),
+            None => words.push(word.to_owned()),
+        }
+        quoted ^= word.matches('`').count() % 2 == 1;
+    }
+    words
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn page(width: usize) -> Page {
+        Page { paint: Paint::PLAIN, width: Some(width), text: String::new() }
+    }
+
     #[test]
-    fn pages_are_aligned_and_wrapped() {
-        let mut page = Page { paint: Paint::PLAIN, width: 60, text: String::new() };
-        page.fields([("id", "x".to_owned()), ("position", "word ".repeat(30))]);
+    fn prose_is_wrapped_between_words() {
+        let mut page = page(60);
+        page.fields([("id", "x".to_owned())]);
+        page.prose([("position", "word ".repeat(30))]);
         page.next(&["do this"]);
         let text = page.into_text();
         assert!(text.lines().all(|line| line.len() <= 60 && line.trim_end() == line), "{text}");
-        assert!(text.starts_with("  id        x\n  position  word"), "{text}");
+        assert!(text.starts_with("  id  x\n  position  word word"), "{text}");
         assert!(text.ends_with("\nNext:\n  -  do this\n"), "{text}");
+    }
+
+    #[test]
+    fn values_and_commands_stay_whole() {
+        let set = format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:1{}", ":3-5".repeat(40));
+        let command =
+            "backstop recover orders --to latest --into /var/lib/mysql-new --join --server-user mysql";
+        let mut page = page(60);
+        page.fields([("gtid_executed", set.clone()), ("command", command.to_owned())]);
+        page.table(&["ID", "SET"], vec![vec!["x".repeat(70), set.clone()]]);
+        page.prose([("WRONG", format!("lacks {set}, so give `{command}` and look again"))]);
+        page.next(&[command]);
+        let text = page.into_text();
+        assert_eq!(text.matches(&set).count(), 3, "{text}");
+        assert_eq!(text.matches(command).count(), 3, "{text}");
+    }
+
+    #[test]
+    fn columns_are_aligned_by_what_is_seen() {
+        let mut page = page(60);
+        let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned(), "end".to_owned()];
+        page.table(&["A", "B", "C"], vec![row("ü", "漢字"), row("\x1b[2J", "b")]);
+        let expected = "A           B     C\nü           漢字  end\n\\u{1b}[2J  b     end\n";
+        assert_eq!(page.into_text(), expected);
+    }
+
+    #[test]
+    fn nothing_on_a_page_steers_the_terminal() {
+        let evil = "a\x1b]0;owned\x07\u{202e}b\r\nerror: c";
+        let mut page = page(60);
+        page.line(evil);
+        page.line(page.paint.bad(evil));
+        page.fields([("a", evil.to_owned())]);
+        page.prose([("b", evil.to_owned())]);
+        page.table(&["C", "D"], vec![vec![evil.to_owned(), evil.to_owned()]]);
+        page.next(&[evil]);
+        let text = page.into_text();
+        let seen = |c: char| c == '\n' || !c.is_control() && c != '\u{202e}';
+        assert!(text.chars().all(seen), "{text:?}");
+        assert!(!text.contains("\nerror:"), "{text}");
     }
 }

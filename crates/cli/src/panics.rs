@@ -2,11 +2,13 @@
 
 use std::io::Write;
 
+use crate::escape;
+
 /// Says where a panic happened, without a stack trace.
 pub fn install() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
-        let why = reason(panic.payload()).replace('\n', " ");
+        let why = escape::line(reason(panic.payload()));
         let text = format!(
             "error: internal error in backstop {} at {}: {why}; please report this\n",
             env!("CARGO_PKG_VERSION"),

@@ -31,9 +31,9 @@ fn findings(page: &mut Page, findings: &[Finding]) {
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     for finding in sorted {
-        page.fields([(mark(finding.severity), finding.what.clone())]);
+        page.prose([(mark(finding.severity), finding.what.clone())]);
         if let Some(todo) = finding.todo.as_ref().filter(|_| finding.severity > Severity::Ok) {
-            page.fields([("     ", format!("-> {todo}"))]);
+            page.prose([("     ", format!("-> {todo}"))]);
         }
     }
 }

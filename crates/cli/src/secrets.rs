@@ -24,7 +24,7 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
 /// As [`local::credentials`] and [`resolve`].
 pub fn credentials(reference: &SecretRef) -> Result<Credentials> {
     match remote(reference)? {
-        Some((id, text)) => Ok(entry::credentials(text.expose_secret(), &id)?),
+        Some((id, text)) => local::usable(entry::credentials(text.expose_secret(), &id)?),
         None => local::credentials(reference),
     }
 }

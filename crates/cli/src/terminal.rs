@@ -1,8 +1,10 @@
 //! Whom a command speaks to, and how.
 
+use std::fmt;
 use std::io::IsTerminal;
 
 use crate::args::Global;
+use crate::escape;
 
 /// Whom a command speaks to, and how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,31 +76,65 @@ impl Paint {
     pub const PLAIN: Self = Self { on: false };
 
     /// As it should be.
-    pub fn good(self, text: &str) -> String {
+    pub fn good(self, text: &str) -> Painted {
         self.wrap("32", text)
     }
 
     /// Worth a look.
-    pub fn warn(self, text: &str) -> String {
+    pub fn warn(self, text: &str) -> Painted {
         self.wrap("33", text)
     }
 
     /// Wrong.
-    pub fn bad(self, text: &str) -> String {
+    pub fn bad(self, text: &str) -> Painted {
         self.wrap("31;1", text)
     }
 
     /// What matters most.
-    pub fn strong(self, text: &str) -> String {
+    pub fn strong(self, text: &str) -> Painted {
         self.wrap("1", text)
     }
 
     /// What matters least.
-    pub fn faint(self, text: &str) -> String {
+    pub fn faint(self, text: &str) -> Painted {
         self.wrap("2", text)
     }
 
-    fn wrap(self, code: &str, text: &str) -> String {
-        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    fn wrap(self, code: &'static str, text: &str) -> Painted {
+        Painted { text: text.to_owned(), code: self.on.then_some(code) }
+    }
+}
+
+/// Text with its colour. Its colour alone can steer the terminal; what is in the text cannot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Painted {
+    text: String,
+    code: Option<&'static str>,
+}
+
+impl<T: Into<String>> From<T> for Painted {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), code: None }
+    }
+}
+
+impl fmt::Display for Painted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = escape::line(self.text.trim_end());
+        match self.code {
+            Some(code) => write!(f, "\x1b[{code}m{text}\x1b[0m"),
+            None => f.write_str(&text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paint_steers_the_terminal() {
+        assert_eq!(Paint { on: true }.good("a\x1b[2J").to_string(), "\x1b[32ma\\u{1b}[2J\x1b[0m");
+        assert_eq!(Painted::from("a\x1b[2J").to_string(), "a\\u{1b}[2J");
     }
 }

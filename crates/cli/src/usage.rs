@@ -1,30 +1,64 @@
 //! Wrong arguments, and requests for help.
 
 use std::ffi::OsString;
+use std::io::Write;
 
 use backstop_model::fault::{Fault, Kind};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::args::Global;
+use crate::help;
 use crate::output::Output;
-use crate::terminal::Terminal;
+use crate::terminal::{Paint, Terminal};
 
 /// Prints what the command line's reader says: help on standard output, faults as every other fault. Gives the exit
 /// code.
-pub fn explain(said: &clap::Error, arguments: &[OsString]) -> u8 {
-    let json = arguments.iter().any(|argument| argument == "--json");
+pub fn explain(mut said: clap::Error, arguments: &[OsString]) -> u8 {
     let for_people = matches!(said.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if for_people || !json {
-        // Who closed the file wants to read no more.
-        let _ = said.print();
-        return u8::try_from(said.exit_code()).unwrap_or(Kind::Usage.exit_code());
+    let json = !for_people && arguments.iter().any(|argument| argument == "--json");
+    let terminal = Terminal::of(&Global { json, ..Global::default() });
+    let output = Output::new(terminal);
+    if for_people {
+        output.text(&text(&said, terminal.stdout));
+        return if output.is_lost() { Kind::Failed.exit_code() } else { 0 };
     }
+    let tip = dry_run(&said, arguments);
+    if json {
+        let fault = Fault::new(Kind::Usage, first_line(&said));
+        output.fault(&fault.hint(tip.unwrap_or("run the command with --help")));
+        return Kind::Usage.exit_code();
+    }
+    if let Some(tip) = tip {
+        said.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    let _ = std::io::stderr().lock().write_all(text(&said, terminal.stderr).as_bytes());
+    Kind::Usage.exit_code()
+}
+
+fn text(said: &clap::Error, paint: Paint) -> String {
+    let rendered = said.render();
+    help::shown(&if paint == Paint::PLAIN { rendered.to_string() } else { rendered.ansi().to_string() })
+}
+
+fn first_line(said: &clap::Error) -> String {
     let text = said.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
-    let words: Vec<&str> = first.split_whitespace().collect();
-    let message = words.join(" ").trim_start_matches("error: ").to_owned();
-    let terminal = Terminal::of(&Global { json: true, ..Global::default() });
-    let fault = Fault::new(Kind::Usage, message).hint("run the command with --help");
-    Output::new(terminal).fault(&fault);
-    Kind::Usage.exit_code()
+    first.split_whitespace().collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
+}
+
+/// The option that is meant where another program has `--dry-run`.
+fn dry_run(said: &clap::Error, arguments: &[OsString]) -> Option<&'static str> {
+    let Some(ContextValue::String(unknown)) = said.get(ContextKind::InvalidArg) else { return None };
+    if said.kind() != ErrorKind::UnknownArgument || unknown != "--dry-run" {
+        return None;
+    }
+    arguments.iter().skip(1).find_map(|argument| {
+        Some(match argument.to_str()? {
+            "recover" => "`recover --plan` shows what would be done, and does nothing",
+            "backup" | "archive" => "`backstop check` says whether it would work, and does nothing",
+            "prune" | "repair" => "without --apply nothing is done: what would be is shown",
+            "check" => "without --fix nothing is done",
+            _ => return None,
+        })
+    })
 }

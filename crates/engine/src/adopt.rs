@@ -32,7 +32,7 @@ pub async fn adopt(a: &Adopt<'_>) -> Result<AdoptReport> {
     let (endpoint, primary) = current_primary(&members)?;
     let servers = members.iter().filter_map(|member| Some(member.state.as_ref().ok()?.server_uuid)).collect();
     let adopted = Adopted { at: a.world.clock.now(), servers, gtid_executed: primary.gtid_executed.clone() };
-    a.world.reporter.notice(&format!("giving the name {} to the history of {endpoint}", a.shard));
+    a.world.reporter.remark(&format!("giving the name {} to the history of {endpoint}", a.shard));
     let line = a.world.step("line", new_line(a, primary)).await?;
     let mut writer = a.world.step("claim", a.repository.claim(a.shard, "adopt")).await?;
     let newest = writer.reader().catalog().await?.last().map(|entry| entry.facts.backup_id.clone());

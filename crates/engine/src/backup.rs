@@ -87,7 +87,7 @@ pub async fn already_made(
     };
     let id = &entry.facts.backup_id;
     let text = format!("backup {id} was made for the same occasion ({occasion}): there is nothing to do");
-    world.reporter.notice(&text);
+    world.reporter.remark(&text);
     Ok(Some(BackupReport { ebs: ebs(reader.storage_of(entry).await?, None), ..report(entry) }))
 }
 
@@ -321,7 +321,7 @@ async fn complete(
     let state = b.world.step("complete", instance.snapshots.complete(&taken.snapshot)).await?;
     if state == VolumeState::Pending {
         let text = "the backup is committed; its snapshot goes on being completed in the background";
-        b.world.reporter.notice(text);
+        b.world.reporter.remark(text);
     }
     if !matches!(state, VolumeState::Error | VolumeState::Missing) {
         return Ok(state);

@@ -34,7 +34,7 @@ pub async fn choose(world: &World, topology: &dyn Topology, rules: Rules<'_>) ->
     let mut members = topology.look().await?;
     for _ in 1..LOOKS {
         let Some(silent) = members.iter().find(|member| is_silent(member)) else { break };
-        world.reporter.notice(&format!("{} does not answer: asking again", silent.endpoint));
+        world.reporter.remark(&format!("{} does not answer: asking again", silent.endpoint));
         world.clock.sleep(PAUSE).await;
         members = topology.look().await?;
     }

@@ -54,6 +54,10 @@ pub trait Reporter: Send + Sync {
     fn progress(&self, progress: Progress);
     /// Something the operator should see now (a primary is being locked, a retry, …).
     fn notice(&self, text: &str);
+    /// Something that explains what is done, and asks nothing of the operator.
+    fn remark(&self, text: &str) {
+        self.notice(text);
+    }
 }
 
 /// A place where tests stop a story: called before and after the effect of every named step.

@@ -115,7 +115,7 @@ async fn made(
     };
     let choosing = world.step("choose", choose(world, &*topology, rules));
     let choice = world.unless_stopped(choosing).await?;
-    world.reporter.notice(&format!("backing up {}: {}", choice.endpoint, choice.reason));
+    world.reporter.remark(&format!("backing up {}: {}", choice.endpoint, choice.reason));
     let schemas = Primaries::new(connector.clone());
     let instances = Ec2Instances {
         aws,

@@ -258,6 +258,18 @@ mod tests {
     }
 
     #[test]
+    fn a_word_that_is_nearly_right_is_named() {
+        let told = |mode: &str| {
+            let text = format!("user = 'b'\npassword = ''\ntls = {{ mode = '{mode}' }}");
+            Credentials::parse(&text, "f").unwrap_err().to_string()
+        };
+        let nearly = told("verify_ca");
+        assert!(nearly.contains("`verify_ca` is not one of") && nearly.contains("`verify-ca`?"), "{nearly}");
+        let secret = told("hunter2");
+        assert!(secret.contains("the value is not one of off, ") && !secret.contains("hunter2"), "{secret}");
+    }
+
+    #[test]
     fn faults_never_show_what_was_written() {
         for text in [
             "hunter2",

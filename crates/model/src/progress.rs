@@ -18,6 +18,8 @@ pub enum Unit {
     Bytes,
     /// Transactions.
     Transactions,
-    /// Tables, files, objects, …
-    Items,
+    /// Tables.
+    Tables,
+    /// Hundredths of the whole.
+    Percent,
 }

@@ -153,6 +153,13 @@ fn loopback_only(endpoint: &str) -> Result<bool> {
 const LOCKED: &str = "the bucket keeps its objects for a time (Object Lock): backups and archives are stored, but what `prune` \
                       removes stays as versions until its retention is over, and overwritten heartbeats as well: add a lifecycle rule for noncurrent versions";
 
+/// Where an instance's role is asked for, when credentials were found nowhere else.
+const METADATA: &str = "//169.254.169.254/";
+
+/// Where credentials were looked for.
+const NO_CREDENTIALS: &str = "set `repository.credentials`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run on an instance \
+                              with a role; the files of the AWS command line (~/.aws) are not read";
+
 /// Tells an error of the store: `verb key: cause`, with the kind that says what to do.
 pub(crate) fn fault(verb: &str, key: &str, error: &Error) -> Fault {
     let cause = chain(error);
@@ -162,6 +169,11 @@ pub(crate) fn fault(verb: &str, key: &str, error: &Error) -> Fault {
         _ if cause_of::<Elsewhere>(error).is_some() => Fault::new(Kind::Store, message)
             .hint("mount the repository's volume there again; nothing is stored, and nothing acknowledged, meanwhile"),
         _ if io_kind(error) == Some(std::io::ErrorKind::PermissionDenied) => denied(message),
+        _ if cause.contains(METADATA) => {
+            let why = cause.rsplit(": ").next().unwrap_or_default();
+            let message = format!("{verb} {key}: no credentials for the store were found, and the role of this instance gave none: {why}");
+            Fault::new(Kind::Store, message).hint(NO_CREDENTIALS)
+        }
         _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
             Fault::failed(message).hint("the repository's file system is full: free space on it, then repeat")
         }

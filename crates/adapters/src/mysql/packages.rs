@@ -115,7 +115,7 @@ async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<ServerProgra
     if let Some(cached) = find_cached(cache_dir).await {
         return Ok(cached); // another process fetched it meanwhile
     }
-    reporter.notice("fetching a MySQL server with the system's package client (about 70 MB)");
+    reporter.remark("fetching a MySQL server with the system's package client (about 70 MB)");
     let work = cache_dir.join("fetch");
     let packages = apt::download(&system, &work).await.map_err(|fault| fault.during(&doing))?;
     let home = cache_dir.join(format!("mysql-{}", packages.version));
@@ -126,7 +126,7 @@ async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<ServerProgra
     let tools = home.join("bin");
     let mysqld = tools.join("mysqld");
     let version = program::version_of(&mysqld).await.map_err(|fault| fault.during(&doing))?;
-    reporter.notice(&format!("MySQL {version} is in {}", home.display()));
+    reporter.remark(&format!("MySQL {version} is in {}", home.display()));
     Ok(ServerProgram { mysqld, tools, version })
 }
 

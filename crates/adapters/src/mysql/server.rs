@@ -116,7 +116,7 @@ impl ServerPrograms for Servers {
         let begin = Instant::now();
         loop {
             for line in log.progress() {
-                self.reporter.notice(&line);
+                self.reporter.remark(&line);
             }
             if greets(&start.socket).await {
                 return Ok(());

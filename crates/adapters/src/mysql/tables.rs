@@ -62,7 +62,7 @@ pub async fn check(
     for ((schema, table), done) in tables.into_iter().zip(1..) {
         let messages = check_one(session, &schema, &table, depth).await?;
         broken.extend(verdict(&format!("{schema}.{table}"), &messages));
-        reporter.progress(Progress { done, total: Some(total), unit: Unit::Items });
+        reporter.progress(Progress { done, total: Some(total), unit: Unit::Tables });
     }
     Ok(TablesChecked { checked: total, broken })
 }

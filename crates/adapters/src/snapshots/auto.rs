@@ -34,6 +34,6 @@ async fn auto(site: Site) -> Result<Box<dyn Snapshots>> {
     if why.is_empty() {
         return Ok(Box::new(btrfs));
     }
-    site.world.reporter.notice(&format!("the snapshot is made by CLONE: {}", why.join("; ")));
+    site.world.reporter.remark(&format!("the snapshot is made by CLONE: {}", why.join("; ")));
     Ok(Box::new(Clone::new(site)))
 }

@@ -18,6 +18,7 @@ use backstop_model::freeze::{FreezeMode, FreezeReport};
 use backstop_model::ids::BackupId;
 use backstop_model::progress::{Progress, Unit};
 use backstop_model::server::Position;
+use backstop_model::topology::Role;
 
 use super::donor::{self, DataFile, Donor, Encrypted};
 use super::{Site, copy, dead, refuse_problems, runs, space};
@@ -73,11 +74,16 @@ impl Clone {
         let mut findings = self.told(session).await?;
         findings.extend(self.program(donor).await?);
         findings.extend(self.work_dir(donor));
-        findings.push(Finding::warning(
-            "clone-cost",
-            "while CLONE runs, commits on the source are slower and its disk reads and writes all data once",
-            "run backups on a replica, or put the data directory on btrfs",
-        ));
+        let cost =
+            "while CLONE runs, commits on the source are slower and its disk reads and writes all data once";
+        findings.push(match self.site.role {
+            Role::Primary => Finding::warning(
+                "clone-cost",
+                cost,
+                "run backups on a replica, or put the data directory on btrfs",
+            ),
+            Role::Candidate | Role::Replica => Finding::ok("clone-cost", cost),
+        });
         Ok(findings)
     }
 

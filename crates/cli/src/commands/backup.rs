@@ -59,7 +59,7 @@ async fn made(
     };
     let choosing = app.world.step("choose", choose(&app.world, &*topology, rules));
     let choice = app.world.unless_stopped(choosing).await?;
-    app.world.reporter.notice(&format!("backing up {}: {}", choice.endpoint, choice.reason));
+    app.world.reporter.remark(&format!("backing up {}: {}", choice.endpoint, choice.reason));
     let volumes = app.volumes(shard);
     let in_ebs = settings.snapshot.provider == ProviderWish::Ebs;
     let story = Backup {

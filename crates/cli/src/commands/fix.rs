@@ -27,7 +27,7 @@ pub async fn offer(args: &CheckArgs, app: &App, report: &CheckReport, output: &O
     let Some(shard) = report.shards.first() else { return Ok(false) };
     let mendable: Vec<&Finding> = shard.findings.iter().filter(|finding| !finding.fix.is_empty()).collect();
     if mendable.is_empty() {
-        app.world.reporter.notice("nothing was found that can be mended on the server");
+        app.world.reporter.remark("nothing was found that can be mended on the server");
         return Ok(false);
     }
     let settings = app.shard(&shard.shard)?;
@@ -63,13 +63,13 @@ fn agreed(mending: &[(Endpoint, &Finding)], output: &Output) -> Result<bool> {
             fault.hint("add --yes to do it without asking, or paste the statements that `check` shows")
         );
     }
-    let mut text = "\nThis would be run:\n".to_owned();
+    let mut shown = vec![String::new(), "This would be run:".to_owned()];
     for (endpoint, finding) in mending {
-        text.push_str(&format!("\n  On {endpoint}: {}\n", finding.what));
-        finding.fix.iter().for_each(|sql| text.push_str(&format!("    {sql};\n")));
+        shown.extend([String::new(), format!("  On {endpoint}: {}", finding.what)]);
+        shown.extend(finding.fix.iter().map(|sql| format!("    {sql};")));
     }
-    text.push_str("\nRun it? [y/N] ");
-    Ok(output.ask(&text))
+    shown.push(String::new());
+    Ok(output.ask(&shown, "Run it? [y/N]"))
 }
 
 /// Runs all statements of a finding, also after one has failed: those that follow put the server back as it was.
@@ -77,7 +77,7 @@ async fn mend(app: &App, settings: &ShardSettings, endpoint: &Endpoint, finding:
     let connector = Connector::new(&app.credentials(settings)?);
     let mut outcome = Ok(());
     for sql in &finding.fix {
-        app.world.reporter.notice(&format!("{endpoint}: {sql}"));
+        app.world.reporter.remark(&format!("{endpoint}: {sql}"));
         let done = run(&connector, endpoint, sql).await;
         if let (Err(fault), Err(_)) = (&done, &outcome) {
             app.world.reporter.notice(&fault.to_string());

@@ -58,7 +58,7 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
         let (rebuild, changes) = rebuild::plan(&story).await?;
         output.report(&RebuildPlanned::new(plan, rebuild, changes));
     } else {
-        world.reporter.notice(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
+        world.reporter.remark(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
         plan.notices().iter().for_each(|notice| world.reporter.notice(notice));
         output.report(&rebuild::rebuild(&story).await?);
     }

@@ -66,7 +66,7 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
         world: &app.world,
         request: RecoverRequest { own, tls, ..request(args, &plan, members) },
     };
-    app.world.reporter.notice(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
+    app.world.reporter.remark(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
     plan.notices().iter().for_each(|notice| app.world.reporter.notice(notice));
     let mut report = recover::recover(&story).await?;
     report.latest = plan.latest;

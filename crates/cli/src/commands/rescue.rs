@@ -76,9 +76,9 @@ fn asked(output: &Output) -> Result<&'static Runbook> {
         let fault = Fault::new(Kind::Usage, "cannot ask what has happened: standard input is no terminal");
         return Err(fault.hint("name it with --situation NAME; `backstop rescue --list` shows the names"));
     }
-    let list = RUNBOOKS.iter().enumerate().map(|(at, page)| format!("{:3}  {}\n", at + 1, page.title()));
-    let answer =
-        output.question(&format!("{}What has happened? [1-{}] ", list.collect::<String>(), RUNBOOKS.len()));
+    let list = RUNBOOKS.iter().enumerate().map(|(at, page)| format!("{:3}  {}", at + 1, page.title()));
+    let question = format!("What has happened? [1-{}]", RUNBOOKS.len());
+    let answer = output.question(&list.collect::<Vec<_>>(), &question);
     let numbered = answer.parse::<usize>().ok().and_then(|number| RUNBOOKS.get(number.checked_sub(1)?));
     numbered.or_else(|| runbooks::find(&answer)).ok_or_else(|| unknown(&answer))
 }

@@ -1,13 +1,14 @@
 //! A bar with rate and time left, redrawn in place: for terminals.
 
+use std::fmt::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use backstop_engine::ports::Reporter;
 use backstop_model::progress::{Progress, Unit};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use super::{Narrator, to_stderr, words};
+use super::{Narrator, amount, note, rate, to_stderr, words};
 use crate::human;
 use crate::terminal::Paint;
 
@@ -34,8 +35,7 @@ impl Bars {
     fn finish(&self, step: &Step) {
         let took = human::seconds(step.bar.elapsed().as_secs_f64());
         step.bar.finish_and_clear();
-        let done = format!("  {:NAME$} {}\n", words(step.name), self.paint.faint(&took));
-        to_stderr(done.as_bytes());
+        to_stderr(&format!("  {:NAME$} {}", words(step.name), self.paint.faint(&took)));
     }
 }
 
@@ -45,7 +45,7 @@ impl Reporter for Bars {
         if let Some(step) = current.take() {
             self.finish(&step);
         }
-        let bar = ProgressBar::new_spinner().with_style(style("{spinner} {prefix:20} {elapsed}"));
+        let bar = ProgressBar::new_spinner().with_style(style("{spinner} {prefix:20} {took}"));
         bar.set_prefix(words(name));
         bar.enable_steady_tick(Duration::from_millis(120));
         *current = Some(Step { name, bar, counting: None });
@@ -56,7 +56,7 @@ impl Reporter for Bars {
         let Some(step) = current.as_mut() else { return };
         if step.counting != Some(progress.unit) {
             step.counting = Some(progress.unit);
-            step.bar.set_style(style(template(progress)));
+            step.bar.set_style(counting(progress));
         }
         if let Some(total) = progress.total {
             step.bar.set_length(total);
@@ -65,7 +65,7 @@ impl Reporter for Bars {
     }
 
     fn notice(&self, text: &str) {
-        self.write(format!("{} {text}\n", self.paint.warn("note:")).as_bytes());
+        self.write(&note(self.paint, text));
     }
 }
 
@@ -77,29 +77,55 @@ impl Narrator for Bars {
         }
     }
 
-    fn write(&self, text: &[u8]) {
+    fn write(&self, line: &str) {
         let bar = self.current.lock().ok().and_then(|current| current.as_ref().map(|step| step.bar.clone()));
         match bar {
-            Some(bar) => bar.suspend(|| to_stderr(text)),
-            None => to_stderr(text),
+            Some(bar) => bar.suspend(|| to_stderr(line)),
+            None => to_stderr(line),
         }
     }
 }
 
+/// What is counted, how fast, and for how long still.
+fn counting(progress: Progress) -> ProgressStyle {
+    let Progress { unit, total, .. } = progress;
+    let counted =
+        move |state: &ProgressState| Progress { done: state.pos(), total: total.and(state.len()), unit };
+    style(template(progress))
+        .with_key("amount", move |state: &ProgressState, out: &mut dyn Write| {
+            put(out, &amount(counted(state)))
+        })
+        .with_key("rate", move |state: &ProgressState, out: &mut dyn Write| {
+            put(out, &rate(state.per_sec(), unit))
+        })
+        .with_key("left", |state: &ProgressState, out: &mut dyn Write| put(out, &whole(state.eta())))
+}
+
 fn template(progress: Progress) -> &'static str {
     match (progress.unit, progress.total) {
-        (Unit::Bytes, Some(_)) => {
-            "{spinner} {prefix:20} {bar:24} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
-        }
-        (Unit::Bytes, None) => "{spinner} {prefix:20} {binary_bytes}, {binary_bytes_per_sec}",
-        (_, Some(_)) => "{spinner} {prefix:20} {bar:24} {human_pos} of {human_len}, {per_sec}, {eta} left",
-        (_, None) => "{spinner} {prefix:20} {human_pos}, {per_sec}",
+        (Unit::Percent, _) => "{spinner} {prefix:20} {bar:24} {amount}, {left} left",
+        (_, Some(_)) => "{spinner} {prefix:20} {bar:24} {amount}, {rate}, {left} left",
+        (_, None) => "{spinner} {prefix:20} {amount}, {rate}",
     }
 }
 
 fn style(template: &str) -> ProgressStyle {
     let drawn = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let drawn = drawn
+        .with_key("took", |state: &ProgressState, out: &mut dyn Write| put(out, &whole(state.elapsed())));
     drawn.progress_chars("=> ").tick_chars("|/-\\ ")
+}
+
+fn put(out: &mut dyn Write, text: &str) {
+    let _ = out.write_str(text);
+}
+
+/// Without parts of seconds, which would flicker.
+fn whole(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds => human::seconds(seconds as f64),
+    }
 }
 
 #[cfg(test)]
@@ -109,10 +135,16 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for unit in [Unit::Bytes, Unit::Items, Unit::Transactions] {
+        for unit in [Unit::Bytes, Unit::Tables, Unit::Transactions, Unit::Percent] {
             for total in [None, Some(1)] {
                 ProgressStyle::with_template(template(Progress { done: 0, total, unit })).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn times_do_not_flicker() {
+        let told = [1200, 59_900, 200_000].map(|millis| whole(Duration::from_millis(millis)));
+        assert_eq!(told, ["1 s", "59 s", "3 min 20 s"]);
     }
 }

@@ -1,58 +1,68 @@
 //! Plain lines with the time since the beginning: for logs and terminals that cannot redraw.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backstop_engine::ports::{Clock, Reporter};
 use backstop_model::progress::Progress;
 
-use super::{Narrator, Throttle, amount, to_stderr, words};
+use super::{Narrator, Throttle, amount, note, to_stderr, words};
 use crate::terminal::Paint;
 
 /// How often a long step says how far it is.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often a step without an end does, if something was done meanwhile.
+const SELDOM: Duration = Duration::from_secs(60);
 
 pub(super) struct Lines {
     clock: Arc<dyn Clock>,
     begun: Duration,
     paint: Paint,
     throttle: Throttle,
+    /// How far the step was when that was told last.
+    told: AtomicU64,
 }
 
 impl Lines {
     pub(super) fn new(clock: Arc<dyn Clock>, paint: Paint) -> Self {
-        let throttle = Throttle::new(clock.clone(), INTERVAL);
-        Self { begun: clock.monotonic(), clock, paint, throttle }
+        let throttle = Throttle::new(clock.clone());
+        Self { begun: clock.monotonic(), clock, paint, throttle, told: AtomicU64::new(0) }
     }
 
     fn line(&self, text: &str) {
         let elapsed = (self.clock.monotonic() - self.begun).as_secs_f64();
         let stamp = self.paint.faint(&format!("[{elapsed:6.1} s]"));
-        to_stderr(format!("{stamp} {text}\n").as_bytes());
+        to_stderr(&format!("{stamp} {text}"));
     }
 }
 
 impl Reporter for Lines {
     fn step(&self, name: &'static str) {
         self.throttle.restart();
+        self.told.store(0, Ordering::Relaxed);
         self.line(&words(name));
     }
 
     fn progress(&self, progress: Progress) {
-        if self.throttle.due() {
+        let every = if progress.total.is_some() { INTERVAL } else { SELDOM };
+        let idle = self.told.load(Ordering::Relaxed) == progress.done;
+        if !idle && self.throttle.due(every) {
+            self.told.store(progress.done, Ordering::Relaxed);
             self.line(&format!("  {}", amount(progress)));
         }
     }
 
     fn notice(&self, text: &str) {
-        self.line(&format!("{} {text}", self.paint.warn("note:")));
+        self.line(&note(self.paint, text));
     }
 }
 
 impl Narrator for Lines {
     fn end(&self) {}
 
-    fn write(&self, text: &[u8]) {
-        to_stderr(text);
+    fn write(&self, line: &str) {
+        to_stderr(line);
     }
 }

@@ -9,6 +9,7 @@ use backstop_model::report::VERSION;
 use serde_json::{Value, json};
 
 use super::{Narrator, Throttle, to_stderr};
+use crate::escape;
 use crate::terminal::Level;
 
 /// How often a long step says how far it is.
@@ -24,7 +25,7 @@ pub(super) struct Ndjson {
 
 impl Ndjson {
     pub(super) fn new(clock: Arc<dyn Clock>, level: Level) -> Self {
-        let throttle = Throttle::new(clock.clone(), INTERVAL);
+        let throttle = Throttle::new(clock.clone());
         Self { begun: clock.monotonic(), clock, level, throttle, step: Mutex::new("") }
     }
 
@@ -35,7 +36,7 @@ impl Ndjson {
             let elapsed = (self.clock.monotonic() - self.begun).as_secs_f64();
             fields.insert("seconds".to_owned(), elapsed.into());
         }
-        to_stderr(format!("{event}\n").as_bytes());
+        to_stderr(&escape::json(&event.to_string()));
     }
 }
 
@@ -51,13 +52,13 @@ impl Reporter for Ndjson {
     }
 
     fn progress(&self, progress: Progress) {
-        if self.level == Level::Quiet || !self.throttle.due() {
+        if self.level == Level::Quiet || !self.throttle.due(INTERVAL) {
             return;
         }
         let unit = match progress.unit {
             Unit::Bytes => "bytes",
             Unit::Transactions => "transactions",
-            Unit::Items => "items",
+            Unit::Tables | Unit::Percent => "items",
         };
         let step = self.step.lock().map_or("", |step| *step);
         let (done, total) = (progress.done, progress.total);
@@ -67,12 +68,18 @@ impl Reporter for Ndjson {
     fn notice(&self, text: &str) {
         self.event(json!({"event": "notice", "text": text}));
     }
+
+    fn remark(&self, text: &str) {
+        if self.level > Level::Quiet {
+            self.notice(text);
+        }
+    }
 }
 
 impl Narrator for Ndjson {
     fn end(&self) {}
 
-    fn write(&self, text: &[u8]) {
-        to_stderr(text);
+    fn write(&self, line: &str) {
+        to_stderr(line);
     }
 }

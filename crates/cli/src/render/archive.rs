@@ -27,7 +27,7 @@ impl Screen for ArchiveReport {
 impl Screen for ArchiverUnit {
     fn draw(&self, page: &mut Page) {
         page.line(format!("# {}", self.service.path.display()));
-        page.line(&self.service.content);
+        self.service.content.lines().for_each(|line| page.line(line));
         page.gap();
         page.line("# Put this into the file that its first line names, then:");
         for command in &self.install {

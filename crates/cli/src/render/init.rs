@@ -10,7 +10,9 @@ impl Screen for InitReport {
         let id = self.repository.map_or_else(|| "whose root object is lost".to_owned(), |id| id.to_string());
         page.line(match self.made {
             true => page.paint.good(&format!("Made repository {id} at {}.", self.url)),
-            false => format!("There is a repository at {} already: {id}. Nothing was changed.", self.url),
+            false => {
+                format!("There is a repository at {} already: {id}. Nothing was changed.", self.url).into()
+            }
         });
         if self.made && self.encrypted {
             page.line("It is encrypted: a lost key is a lost repository. Keep a copy of the key elsewhere.");

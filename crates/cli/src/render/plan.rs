@@ -21,7 +21,7 @@ impl Screen for RecoveryPlan {
         page.gap();
         page.line(page.paint.strong("Steps:"));
         let rows = self.steps.iter().enumerate();
-        page.fields(rows.map(|(index, step)| {
+        page.prose(rows.map(|(index, step)| {
             let name: &'static str = step.name;
             (name, format!("{}. {}", index + 1, step.what))
         }));

@@ -8,7 +8,7 @@ impl Screen for ScheduleUnits {
         for unit in [&self.service, &self.timer] {
             page.gap();
             page.line(format!("# {}", unit.path.display()));
-            page.line(&unit.content);
+            unit.content.lines().for_each(|line| page.line(line));
         }
         page.gap();
         page.line("# Put the two parts into the files that their first lines name, then:");

@@ -21,6 +21,7 @@ mod refused;
 mod reset;
 mod restarted;
 mod rows;
+mod shown;
 mod slow;
 mod spool;
 mod statements;

@@ -9,6 +9,7 @@
 
 mod completions;
 mod demo;
+mod escape;
 mod fix;
 mod help;
 mod init;

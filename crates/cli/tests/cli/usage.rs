@@ -181,7 +181,7 @@ fn a_result_that_cannot_be_written_is_no_success() {
     let repository = tempfile::tempdir().unwrap();
     let dir = with(&GOOD.replace("/nonexistent/backups", repository.path().to_str().unwrap()));
     assert_eq!(run(dir.path(), "init").status.code(), Some(0));
-    for command in ["--json backups orders", "backups orders", "completions bash"] {
+    for command in ["--json backups orders", "backups orders", "completions bash", "recover --help"] {
         let full = std::fs::File::create("/dev/full").unwrap();
         let output = backstop(dir.path(), command).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{command}: {}", stderr(&output));

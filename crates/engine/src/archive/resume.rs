@@ -213,7 +213,7 @@ pub(super) async fn from_the_archive(a: &Archiving<'_>, beside: &Beside, state: 
             remove(&path);
         }
     }
-    a.world.reporter.notice("what is not archived is asked of the source again");
+    a.world.reporter.remark("what is not archived is asked of the source again");
 }
 
 #[cfg(test)]

@@ -302,7 +302,7 @@ async fn stream(
     let (mut stream, acknowledger) =
         source.stream(identity(a, members), cutter.held().clone(), acknowledge, at_end).await?;
     a.world.reporter.step("stream");
-    a.world.reporter.notice(&format!("archiving from {}: {}", from.endpoint, from.reason));
+    a.world.reporter.remark(&format!("archiving from {}: {}", from.endpoint, from.reason));
     if state.fruitless <= FRUITLESS {
         beside.trouble.over("stream");
     }

@@ -144,7 +144,7 @@ impl Watch {
         }
         match stream_from(a.settings.from, &members, Some(from.server_uuid)) {
             Ok(other) if other.server_uuid != from.server_uuid => {
-                a.world.reporter.notice(&format!("turning to {}: {}", other.endpoint, other.reason));
+                a.world.reporter.remark(&format!("turning to {}: {}", other.endpoint, other.reason));
                 return true;
             }
             // Nobody leads, or two do: as long as this stream runs it is not given up.

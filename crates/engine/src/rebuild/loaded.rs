@@ -24,7 +24,7 @@ pub(super) async fn loaded(r: &Rebuild<'_>, made: &Made) -> Result<Loading> {
             }
         };
         let Loading::Percent(percent) = loading else { return Ok(loading) };
-        r.world.reporter.progress(Progress { done: percent.into(), total: Some(100), unit: Unit::Items });
+        r.world.reporter.progress(Progress { done: percent.into(), total: Some(100), unit: Unit::Percent });
         if r.world.clock.monotonic() - begun >= BOUND {
             return Ok(loading);
         }

@@ -103,11 +103,11 @@ impl<'a> Table<'a> {
 
     /// One of a few words.
     pub(crate) fn choice<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
-        self.read(key, |text| {
-            let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
-            let text = if self.found.discreet { "it" } else { text };
-            found.ok_or_else(|| not_a_word(text, words.iter().map(|(word, _)| *word)))
-        })
+        let node = self.get(key)?;
+        let Value::Text(text) = &node.value else { return self.wrong_kind(key, node, "a string in quotes") };
+        let found = words.iter().find(|(word, _)| word == text).map(|(_, value)| *value);
+        let words = words.iter().map(|(word, _)| *word);
+        self.understood(key, node, found.ok_or_else(|| not_a_word(text, self.found.discreet, words)))
     }
 
     /// A list of texts, each understood by `parse`. A flag or variable separates them by commas.
@@ -255,10 +255,12 @@ impl<'a> Table<'a> {
     }
 }
 
-fn not_a_word(text: &str, words: impl Iterator<Item = &'static str>) -> String {
+/// A text that is nearly one of the words is no secret in the wrong place.
+fn not_a_word(text: &str, discreet: bool, words: impl Iterator<Item = &'static str>) -> String {
     let words: Vec<&str> = words.collect();
     match nearest(text, words.iter().copied()) {
         Some(meant) => format!("`{text}` is not one of {}; did you mean `{meant}`?", words.join(", ")),
+        None if discreet => format!("the value is not one of {}", words.join(", ")),
         None => format!("`{text}` is not one of {}", words.join(", ")),
     }
 }
