@@ -45,7 +45,7 @@ pub struct Global {
     /// Say more on standard error: -v what is done, -vv also why
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
-    /// Say less on standard error: no progress, only what matters
+    /// Say nothing on standard error but what is wrong, or asks for something to be done
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Where backups are: file:///directory or s3://bucket/prefix (repository.url)

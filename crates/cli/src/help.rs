@@ -75,7 +75,7 @@ Exit codes:
     11   another run holds the shard
     12   access was denied
     20   a guard refused; nothing was touched
-    21   that moment cannot be recovered, or there is no backup or repository yet
+    21   that moment cannot be recovered, or nothing is stored yet
     22   stored data is damaged
     130  interrupted
 

@@ -47,9 +47,7 @@ fn a_server_does_not_steer_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     configured(dir.path(), server_that_says(EVIL));
     assert_eq!(run(dir.path(), "init").status.code(), Some(0));
-    for command in
-        ["check", "status", "backup orders", "-vv backup orders", "archive orders --until-caught-up"]
-    {
+    for command in ["check", "status", "backup orders", "-vv backup orders"] {
         let output = run(dir.path(), command);
         let told = format!("{}{}", stdout(&output), stderr(&output));
         assert!(told.contains(r"\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}txt"), "{command}: {told}");
