@@ -101,7 +101,7 @@ pub const INIT: &str = "\
 Once for each repository. No other command makes one, but for a first backup or archive where the configuration \
 says repository.create = \"if-empty\": a volume that is not mounted is never taken for an empty repository.
 
-With --from it asks a running server for its source and replicas and writes ./backstop.toml (or --config FILE), commented, to be
+With --from it asks a running server for its source and replicas and writes ./backstop.toml (or --config FILE), commented, to be \
 read and edited; a file that is there is never overwritten, and no server is changed.
 
 Examples:

@@ -191,7 +191,7 @@ mod tests {
         let mut page = page(60);
         let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned(), "end".to_owned()];
         page.table(&["A", "B", "C"], vec![row("ü", "漢字"), row("\x1b[2J", "b")]);
-        let expected = "A           B     C\nü           漢字  end\n\\u{1b}[2J  b     end\n";
+        let expected = "A          B     C\nü          漢字  end\n\\u{1b}[2J  b     end\n";
         assert_eq!(page.into_text(), expected);
     }
 

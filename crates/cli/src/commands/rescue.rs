@@ -90,15 +90,15 @@ const TARGETS: [&str; 2] = ["/srv/copy", "/var/lib/mysql-new"];
 
 /// Asks for whatever else this page's commands need, and was not given. An empty answer leaves the page's sample.
 fn completed(args: &RescueArgs, runbook: &Runbook, output: &Output) -> RescueArgs {
-    let ask = |question: &str| Some(output.question(question)).filter(|answer| !answer.is_empty());
+    let ask = |question: &str| Some(output.question(&[], question)).filter(|answer| !answer.is_empty());
     let mut args = args.clone();
     if args.at.is_none() && runbook.text.contains(MOMENT) {
         args.at =
-            ask("Which moment is wanted, as `recover --to` takes it? [Enter: step 1 of the page finds it] ");
+            ask("Which moment is wanted, as `recover --to` takes it? [Enter: step 1 of the page finds it]");
     }
     if args.into.is_none() && TARGETS.iter().any(|target| runbook.text.contains(target)) {
         args.into =
-            ask("Which directory is to be recovered into? [Enter: as on the page] ").map(PathBuf::from);
+            ask("Which directory is to be recovered into? [Enter: as on the page]").map(PathBuf::from);
     }
     args
 }
