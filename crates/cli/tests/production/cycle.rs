@@ -149,18 +149,22 @@ impl Cycle {
 
     /// Recovers a server on its host.
     async fn recover(&mut self, server: &Server, ending: &str) -> serde_json::Value {
-        let into = server.dir.display();
-        let line =
-            format!("recover orders --to latest {ending} --server-user {USER} --port 3306 --into {into}");
+        let (host, into, tls) = (server.host, server.dir.display(), &self.shard.certificates);
+        let line = format!(
+            "recover orders --to latest {ending} --server-user {USER} --port 3306 --listen {host} --into {into} \
+             --set recovery.tls.ca={} --set recovery.tls.cert={} --set recovery.tls.key={}",
+            tls.ca().display(),
+            tls.certificate(host).display(),
+            tls.key(host).display()
+        );
         self.shard.on(server.host).json(&line).await
     }
 
-    /// Gives a recovered server by hand what it lacks to serve its shard, and more options, and restarts it.
+    /// Gives a recovered server more options by hand, and restarts it as its unit would.
     async fn serve(&self, server: &Server, more: &str) {
         let path = server.dir.join("my.cnf");
         let text = std::fs::read_to_string(&path).unwrap();
-        let text = text.replace("loose_time_zone", "default_time_zone");
-        let own = format!("\n[mysqld]\n{more}{}", self.shard.of_the_host(server.host));
+        let own = format!("\n[mysqld]\n{more}");
         std::fs::write(&path, text + &own).unwrap();
         server.stop().await;
         self.shard.give(server);

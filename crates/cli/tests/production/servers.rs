@@ -182,7 +182,7 @@ impl Production {
     }
 
     /// The lines of a server's option file that are those of its host.
-    pub fn of_the_host(&self, host: &str) -> String {
+    fn of_the_host(&self, host: &str) -> String {
         let tls = &self.certificates;
         format!(
             "bind_address = {}\nreport_host = {host}\nssl_ca = {}\nssl_cert = {}\nssl_key = {}\n",

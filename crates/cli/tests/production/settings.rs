@@ -8,7 +8,7 @@ use crate::servers::Server;
 pub type Settings = BTreeMap<String, String>;
 
 /// Names that are a server's identity, its host's address, or a place on it: no two servers have the same.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
     "bind_address",
     "datadir",
     "general_log_file",
@@ -23,24 +23,24 @@ const OWN: [&str; 16] = [
     "server_uuid",
     "slow_query_log_file",
     "socket",
+    "ssl_ca",
     "ssl_cert",
     "ssl_key",
 ];
 
 /// Names in which a rebuilt replica differs besides from the server that it replaces: places that are within the data directory now, and
 /// what is off until the shard's administrators set it.
-pub const OF_A_NEW_HOST: [&str; 7] = [
+pub const OF_A_NEW_HOST: [&str; 6] = [
     "innodb_log_group_home_dir",
     "innodb_undo_directory",
     "relay_log",
     "replica_load_tmpdir",
-    "rpl_semi_sync_source_timeout",
     "slave_load_tmpdir",
     "tmpdir",
 ];
 
 /// Names in which a new primary differs besides from a primary that was itself rebuilt.
-pub const OF_A_NEW_PRIMARY: [&str; 2] = ["rpl_semi_sync_source_enabled", "rpl_semi_sync_source_timeout"];
+pub const OF_A_NEW_PRIMARY: [&str; 1] = ["rpl_semi_sync_source_enabled"];
 
 /// All settings of a server, without what is a state.
 pub async fn of(server: &Server) -> Settings {
