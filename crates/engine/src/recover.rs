@@ -179,6 +179,11 @@ pub fn target(dir: &Path, data: DataFrom, port: Option<u16>, listen: Option<&Lis
     listen.map_or(Ok(()), |listen| guard::can_listen(listen, port.unwrap_or(0)))
 }
 
+/// What the recovered server lacks of its donor's settings, and an operator may miss.
+pub fn missed(request: &RecoverRequest, manifest: &Manifest) -> Vec<Finding> {
+    configure::settings(request, manifest).findings()
+}
+
 /// Recovers an instance and leaves it running.
 ///
 /// # Errors
@@ -245,9 +250,7 @@ async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> 
         steps.once("plugins", plugins(&mut *session, &manifest)).await?;
         steps.once("hand_over", session.hand_over()).await?;
     }
-    let left_out = configure::settings(&r.request, &manifest, &decided).findings();
-    left_out.iter().for_each(|finding| r.world.reporter.notice(&finding.notice()));
-    checks.extend(left_out);
+    checks.extend(missed(&r.request, &manifest));
     seconds.total = (r.world.clock.monotonic() - begun).as_secs_f64();
     report(r, steps, &decided, checks, seconds)
 }

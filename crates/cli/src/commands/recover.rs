@@ -33,10 +33,7 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
         return rebuild::run(args, app, output).await;
     }
     if args.plan {
-        let (_, plan) = app.world.unless_stopped(planned(args, app)).await?;
-        server_user(args)?;
-        own_options(args, app).await?;
-        certificate(args, app)?;
+        let (_, plan, _) = prepared(args, app).await?;
         recover::target(&args.into, data_from(args), args.port, args.listen.as_ref())?;
         output.report(&plan);
     } else {
@@ -50,11 +47,7 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
 /// # Errors
 /// As [`plan::plan`] and [`recover::recover`].
 pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
-    let members = members_that_answer(args)?;
-    let own = own_options(args, app).await?;
-    let tls = certificate(args, app)?;
-    let (repository, plan) = app.world.unless_stopped(planned(args, app)).await?;
-    server_user(args)?;
+    let (repository, plan, request) = prepared(args, app).await?;
     let (topology, servers) = outside(args, app)?;
     let story = Recover {
         reader: &repository.reader(&args.shard),
@@ -64,7 +57,7 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
         servers: &servers,
         topology: &*topology,
         world: &app.world,
-        request: RecoverRequest { own, tls, ..request(args, &plan, members) },
+        request,
     };
     app.world.reporter.remark(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
     plan.notices().iter().for_each(|notice| app.world.reporter.notice(notice));
@@ -74,6 +67,22 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
         report.next.push(unit(args, app, &report)?);
     }
     Ok(report)
+}
+
+/// Looks at all that is given, plans, and says in the plan which settings of the donor the server will lack. Touches nothing.
+async fn prepared(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan, RecoverRequest)> {
+    let members = members_that_answer(args)?;
+    server_user(args)?;
+    let (own, tls) = (own_options(args, app).await?, certificate(args, app)?);
+    let plans = async {
+        let (repository, plan) = planned(args, app).await?;
+        let manifest = repository.reader(&args.shard).manifest(&plan.backup_id).await?;
+        Ok((repository, plan, manifest))
+    };
+    let (repository, mut plan, manifest) = app.world.unless_stopped(plans).await?;
+    let request = RecoverRequest { own, tls, ..request(args, &plan, members) };
+    plan.findings.extend(recover::missed(&request, &manifest));
+    Ok((repository, plan, request))
 }
 
 pub(super) async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan)> {

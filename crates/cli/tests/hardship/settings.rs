@@ -172,6 +172,9 @@ async fn a_copy_has_what_its_operator_gives() {
 async fn without_certificates(shard: &Shard, backstop: &Backstop) {
     let rebuilt = Rebuilt::into(shard.base().join("without"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
+    let plan = backstop.json(&format!("{line} --plan")).await;
+    let findings = plan["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["code"] == "tls-not-carried"), "{plan}");
     let report = backstop.json(&line).await;
     let tls = told(&report, "tls-not-carried").unwrap();
     assert!(tls["severity"] == "problem" && tls["what"].as_str().unwrap().contains("ssl_cert"), "{tls}");

@@ -46,7 +46,7 @@ pub(super) async fn write(
     phase: Phase,
 ) -> Result<()> {
     let start = server::layout(&r.request);
-    let carried = carried_options(&settings(&r.request, manifest, decided));
+    let carried = carried_options(&settings(&r.request, manifest));
     let (tls, own) = (tls::copy(r).await?, r.request.own.text());
     let scheduler = phase == Phase::Serving(ReadOnly::Off) && events::scheduler(r, manifest);
     let decided = format!("{}{}", fixed_options(&start, decided), phase_options(decided, phase, scheduler));
@@ -60,15 +60,11 @@ pub(super) async fn write(
 }
 
 /// The donor's settings that a recovered server keeps.
-pub(super) fn settings(
-    request: &RecoverRequest,
-    manifest: &Manifest,
-    decided: &Decided,
-) -> RecoveredSettings {
+pub(super) fn settings(request: &RecoverRequest, manifest: &Manifest) -> RecoveredSettings {
     let given = Given {
         certificates: if request.tls.is_some() { Certificates::Given } else { Certificates::OfItsOwn },
         options: &request.own,
-        host: decided.listen.as_ref().and_then(ListenAddress::known_to_others),
+        host: request.listen.as_ref().and_then(ListenAddress::known_to_others),
     };
     recovered_settings(&manifest.facts.settings, given)
 }
