@@ -9,6 +9,7 @@
 
 use backstop_model::credentials::{ReplicationAccount, Tls, TlsMode};
 use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::refusal;
 
 use crate::fields::{Fields, put_packed_bytes};
 use crate::password::{self, NONCE, PLUGIN};
@@ -81,7 +82,7 @@ pub(crate) async fn log_in(
     tls: &Tls,
 ) -> Result<(Wire, String)> {
     let packet = wire.reader.packet().await?;
-    refused(&packet)?;
+    turned_away(&packet, &account.user)?;
     let greeting = Greeting::parse(&packet)
         .ok_or_else(|| Fault::failed("log in: what answered is not a MySQL server of 5.7 or later"))?;
     if use_tls(tls.mode, greeting.capabilities)? {
@@ -131,7 +132,7 @@ fn response(greeting: &Greeting, account: &ReplicationAccount, with: u32) -> Vec
 async fn authenticate(wire: &mut Wire, account: &ReplicationAccount, mut nonce: Vec<u8>) -> Result<()> {
     for _ in 0..8 {
         let packet = wire.reader.packet().await?;
-        refused(&packet)?;
+        turned_away(&packet, &account.user)?;
         match *packet.as_slice() {
             [0, ..] => return Ok(()),
             [1, 3] => {} // the answer to the nonce was right; OK follows
@@ -142,7 +143,7 @@ async fn authenticate(wire: &mut Wire, account: &ReplicationAccount, mut nonce: 
                 wire.answer(&sent).await?;
             }
             [0xfe, ref request @ ..] => {
-                nonce = switched(request)?;
+                nonce = switched(request, &account.user)?;
                 wire.answer(&password::answer(&account.password, &nonce)).await?;
             }
             _ => break,
@@ -152,26 +153,28 @@ async fn authenticate(wire: &mut Wire, account: &ReplicationAccount, mut nonce: 
 }
 
 /// The new nonce of an AuthSwitchRequest: `fe` · plugin's name, terminated · nonce and 0.
-fn switched(request: &[u8]) -> Result<Vec<u8>> {
+fn switched(request: &[u8], user: &str) -> Result<Vec<u8>> {
     let mut fields = Fields::new(request);
     let plugin = fields.terminated().unwrap_or_default();
     if plugin != PLUGIN.as_bytes() {
-        let name = String::from_utf8_lossy(plugin);
-        return Err(Fault::new(
-            Kind::Denied,
-            format!("log in: the account is authenticated by `{name}`, which is not supported"),
-        )
-        .hint("give the account the plugin caching_sha2_password: ALTER USER … IDENTIFIED WITH …"));
+        return Err(refusal::unknown_plugin(&String::from_utf8_lossy(plugin), user).during("log in"));
     }
     let rest = fields.rest();
     Ok(rest.get(..NONCE).unwrap_or(rest).to_vec())
+}
+
+/// The fault that an ERR packet is while an account logs in.
+pub(crate) fn turned_away(packet: &[u8], user: &str) -> Result<()> {
+    let told = Refusal::parse(packet);
+    let told = told.and_then(|told| refusal::refused_login(told.code, &told.message, user));
+    told.map_or_else(|| refused(packet), Err)
 }
 
 /// The fault that an ERR packet is.
 pub(crate) fn refused(packet: &[u8]) -> Result<()> {
     let Some(refusal) = Refusal::parse(packet) else { return Ok(()) };
     let kind = match refusal.code {
-        1044 | 1045 | 1142 | 1227 | 1698 | 3118 | 3955 => Kind::Denied,
+        1044 | 1045 | 1142 | 1227 => Kind::Denied,
         _ => Kind::Failed,
     };
     Err(Fault::new(kind, format!("the server says: {} (error {})", refusal.message, refusal.code)))
@@ -191,7 +194,7 @@ mod tests {
             if let Some(greeting) = Greeting::parse(&packet) {
                 prop_assert!(greeting.nonce.len() == NONCE);
             }
-            let _ = (refused(&bytes), switched(&bytes), Refusal::parse(&bytes));
+            let _ = (refused(&bytes), switched(&bytes, "b"), Refusal::parse(&bytes));
         }
     }
 

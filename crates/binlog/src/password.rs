@@ -18,7 +18,7 @@ pub(crate) const PLUGIN: &str = "caching_sha2_password";
 /// Length of the nonce in bytes.
 pub(crate) const NONCE: usize = 20;
 
-type Hash = [u8; 32];
+pub(crate) type Hash = [u8; 32];
 
 /// What a server keeps of a password: SHA256(SHA256(password)). Debug does not show it.
 #[derive(Clone)]
@@ -82,7 +82,7 @@ pub(crate) fn encrypted(password: &SecretString, nonce: &[u8], pem: &[u8]) -> Re
     Ok(sent)
 }
 
-fn sha256(parts: &[&[u8]]) -> Hash {
+pub(crate) fn sha256(parts: &[&[u8]]) -> Hash {
     let mut context = digest::Context::new(&digest::SHA256);
     parts.iter().for_each(|part| context.update(part));
     let mut hash = Hash::default();

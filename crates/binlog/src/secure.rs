@@ -55,9 +55,13 @@ fn authorities(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiSer
     match &tls.ca {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
-            let doing = format!("read the certificates to trust in {}", path.display());
+            let doing =
+                format!("read the certificates to trust (tls.ca of the credentials) in {}", path.display());
             for certificate in CertificateDer::pem_file_iter(path).fault(Kind::Usage, &doing)? {
                 roots.add(certificate.fault(Kind::Usage, &doing)?).fault(Kind::Usage, &doing)?;
+            }
+            if roots.is_empty() {
+                return Err(Fault::new(Kind::Usage, format!("{doing}: there is no certificate in PEM form")));
             }
         }
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use backstop_model::credentials::{ReplicationAccount, Tls};
 use backstop_model::fault::{Fault, Result};
 use backstop_model::ids::Endpoint;
+use backstop_model::refusal;
+use backstop_model::session::FIRST_STATEMENT;
 use tokio::net::TcpStream;
 
 use crate::fields::Fields;
-use crate::login::{log_in, refused};
+use crate::login::{log_in, refused, turned_away};
 use crate::wire::Wire;
 
 /// How to reach a server and log in to it.
@@ -56,7 +58,15 @@ impl Session {
         socket.set_nodelay(true).map_err(|error| Fault::failed(error.to_string()))?;
         let wire = Wire::plain(socket, connect.deadline);
         let (wire, version) = log_in(wire, host, &connect.account, &connect.tls).await?;
-        Ok(Self { wire, version })
+        let mut session = Self { wire, version };
+        session.begin(&connect.account.user).await?;
+        Ok(session)
+    }
+
+    async fn begin(&mut self, user: &str) -> Result<()> {
+        self.wire.command(&[&[3], FIRST_STATEMENT.as_bytes()].concat()).await?;
+        let answer = self.wire.reader.packet().await;
+        turned_away(&answer.map_err(|fault| refusal::cut_off(&fault.message))?, user)
     }
 
     /// True if the connection is encrypted.

@@ -9,6 +9,7 @@ use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::mysql::server::Servers;
 use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::topology::{Asked, Members, Orchestrator};
+use backstop_engine::access::Access;
 use backstop_engine::archive::{Archived, Encryption};
 use backstop_engine::host;
 use backstop_engine::ports::{Instances, Topology};
@@ -126,13 +127,30 @@ impl App {
         secrets::credentials(&shard.credentials)
     }
 
+    /// A shard's credentials for what lives long: they are read again when a server refuses them.
+    ///
+    /// # Errors
+    /// As [`App::credentials`].
+    pub fn access(&self, shard: &ShardSettings) -> Result<Arc<Access>> {
+        let reference = shard.credentials.clone();
+        Ok(Arc::new(Access::new(move || secrets::credentials(&reference), self.world.clone())?))
+    }
+
     /// Who is in the shard.
     ///
     /// # Errors
     /// When the credentials cannot be read, and as [`Orchestrator::new`].
     pub fn topology(&self, shard: &ShardSettings) -> Result<Box<dyn Topology>> {
-        let credentials = self.credentials(shard)?;
-        let connector = Connector::new(&credentials);
+        self.topology_of(shard, &self.access(shard)?)
+    }
+
+    /// Who is in the shard, whose servers are logged in to like this.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::new`].
+    pub fn topology_of(&self, shard: &ShardSettings, access: &Arc<Access>) -> Result<Box<dyn Topology>> {
+        let connector = Connector::of(Arc::clone(access));
+        let credentials = access.current();
         Ok(match &shard.topology {
             TopologySettings::Members { members, candidate } => {
                 Box::new(Members::new(connector, members.clone(), candidate.clone()))
@@ -220,7 +238,7 @@ impl App {
     /// # Errors
     /// When the credentials cannot be read.
     pub fn recovered(&self, shard: &ShardSettings) -> Result<RecoveredAccess> {
-        Ok(RecoveredAccess::new(self.credentials(shard)?))
+        Ok(RecoveredAccess::new(self.access(shard)?))
     }
 }
 

@@ -33,7 +33,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstop_binlog::{Cutter, Segment};
-use backstop_model::credentials::Credentials;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{ServerUuid, ShardName};
@@ -55,6 +54,7 @@ use sync::Syncer;
 use trouble::Trouble;
 use upload::{Replacer, Uploader};
 
+use crate::access::Access;
 use crate::ports::Topology;
 use crate::world::World;
 
@@ -72,7 +72,7 @@ pub struct Archiving<'a> {
     /// Its members.
     pub topology: &'a dyn Topology,
     /// How to log in to them.
-    pub credentials: &'a Credentials,
+    pub access: &'a Access,
     /// Its archive.
     pub store: Arc<ArchiveWriter>,
     /// Whether what is stored is encrypted.

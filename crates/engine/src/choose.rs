@@ -33,14 +33,15 @@ pub struct Rules<'a> {
 pub async fn choose(world: &World, topology: &dyn Topology, rules: Rules<'_>) -> Result<Choice> {
     let mut members = topology.look().await?;
     for _ in 1..LOOKS {
-        let Some(silent) = members.iter().find(|member| is_silent(member)) else { break };
-        world.reporter.remark(&format!("{} does not answer: asking again", silent.endpoint));
+        let silent = members.iter().find_map(|member| Some((&member.endpoint, silent(member)?)));
+        let Some((endpoint, why)) = silent else { break };
+        world.reporter.remark(&format!("{endpoint} {why}; asking again"));
         world.clock.sleep(PAUSE).await;
         members = topology.look().await?;
     }
     choose_source(&members, rules.source, rules.on_primary, rules.locking).map_err(Fault::from)
 }
 
-fn is_silent(member: &Member) -> bool {
-    matches!(member.state, Err(Unusable::Unreachable(_) | Unusable::Silent(_)))
+fn silent(member: &Member) -> Option<&Unusable> {
+    member.state.as_ref().err().filter(|why| matches!(why, Unusable::Unreachable(_) | Unusable::Silent(_)))
 }

@@ -1,5 +1,6 @@
 //! The stories (backup, recover, prune), and the ports they need. Knows no AWS, no SQL and no terminal.
 
+pub mod access;
 pub mod adopt;
 pub mod archive;
 pub mod backup;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::settings::{ConfigFaults, Document, Found, Table};
 
@@ -104,12 +104,25 @@ impl Credentials {
         })
     }
 
+    /// True if these and the others are one login on every server.
+    pub fn logs_in_like(&self, other: &Self) -> bool {
+        let account = |of: &Self| {
+            let account = of.replication_account();
+            (account.user, account.password.expose_secret().to_owned())
+        };
+        let same = (&self.user, self.password.expose_secret(), &self.tls)
+            == (&other.user, other.password.expose_secret(), &other.tls);
+        same && account(self) == account(other)
+    }
+
     /// The account to replicate with: its own if there is one, else the same user.
     pub fn replication_account(&self) -> ReplicationAccount {
-        self.replication.clone().unwrap_or_else(|| ReplicationAccount {
-            user: self.user.clone(),
-            password: self.password.clone(),
-        })
+        self.replication.clone().unwrap_or_else(|| self.account())
+    }
+
+    /// The account that does everything but replication, as one that may.
+    pub fn account(&self) -> ReplicationAccount {
+        ReplicationAccount { user: self.user.clone(), password: self.password.clone() }
     }
 
     /// How a connection to this server is to be protected.
@@ -227,8 +240,6 @@ impl fmt::Debug for StoreCredentials {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     const FULL: &str = "user = 'backstop'\npassword = 'hunter2'\nreplication_user = 'repl'\n\
@@ -246,6 +257,15 @@ mod tests {
         assert_eq!(credentials.orchestrator.ca, Some("/etc/orc.pem".into()));
         let shown = format!("{credentials:?}");
         assert!(shown.contains("backstop") && !shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
+    fn one_login_or_another() {
+        let of = |text: &str| Credentials::parse(text, "f").unwrap();
+        assert!(of(FULL).logs_in_like(&of(FULL)));
+        for changed in ["hunter2", "hunter3", "repl'", "/etc/ca.pem"] {
+            assert!(!of(FULL).logs_in_like(&of(&FULL.replace(changed, &format!("x{changed}")))), "{changed}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use backstop_adapters::mysql::connect::Connector;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::topology::Members;
+use backstop_engine::access::Access;
 use backstop_engine::backup::{Backup, backup};
 use backstop_engine::ports::{CheckDepth, Topology};
 use backstop_engine::recover::{CopyLogin, DataFrom, MembersThatAnswer, Recover, RecoverRequest, recover};
@@ -89,7 +90,7 @@ async fn a_lost_server_comes_back() {
     let connector = Connector::new(&shard.credentials());
     let topology = Members::new(connector, endpoints, None);
     let programs = servers().await;
-    let access = RecoveredAccess::new(shard.credentials());
+    let access = RecoveredAccess::new(Arc::new(Access::of(shard.credentials(), world())));
     let world = world();
     let into = shard.base().join("recovered");
     let request = RecoverRequest {

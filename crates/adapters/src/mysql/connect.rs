@@ -3,10 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_engine::access::Access;
 use backstop_model::credentials::{Credentials, Tls, TlsMode};
 use backstop_model::ids::Endpoint;
+use backstop_model::refusal;
+use backstop_model::session::FIRST_STATEMENT;
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, OptsBuilder, Params, Row};
 use secrecy::{ExposeSecret, SecretString};
@@ -19,8 +23,10 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a statement may take unless the caller says otherwise.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What every session begins with: texts are quoted alike whatever `sql_mode` the server has.
-const SESSION: &str = "SET SESSION sql_mode = ''";
+/// The largest packet that is read, and the driver's own idea of how long a session may idle. It would ask the server for both before the
+/// session's first statement, and `sql_select_limit = 0` gives it no answer.
+const LARGEST_PACKET: usize = 1 << 30;
+const IDLE_SECONDS: usize = 28_800;
 
 /// Whom to log in as.
 #[derive(Debug, Clone)]
@@ -61,9 +67,19 @@ impl fmt::Display for Address {
     }
 }
 
-/// Opens sessions with one login and one TLS policy.
+/// Opens sessions.
 #[derive(Debug, Clone)]
-pub struct Connector {
+pub struct Connector(Whom);
+
+#[derive(Debug, Clone)]
+enum Whom {
+    One(Client),
+    Shard(Arc<Access>),
+}
+
+/// One login and one TLS policy.
+#[derive(Debug, Clone)]
+struct Client {
     login: Login,
     tls: Option<Tls>,
 }
@@ -71,44 +87,70 @@ pub struct Connector {
 impl Connector {
     /// A connector for the account that does everything but replication.
     pub fn new(credentials: &Credentials) -> Self {
-        let login = Login { user: credentials.user.clone(), password: credentials.password.clone() };
-        Self::with_login(login, credentials.tls.clone())
+        Self(Whom::One(Client::of(credentials)))
     }
 
     /// A connector with another login. Without a TLS policy: preferred on loopback, else required.
     pub fn with_login(login: Login, tls: Option<Tls>) -> Self {
-        Self { login, tls }
+        Self(Whom::One(Client { login, tls }))
     }
 
-    /// Whom it logs in as.
-    pub fn login(&self) -> &Login {
-        &self.login
-    }
-
-    /// How it protects connections, if that was configured.
-    pub fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
+    /// A connector for the same account, whose credentials may change meanwhile.
+    pub fn of(access: Arc<Access>) -> Self {
+        Self(Whom::Shard(access))
     }
 
     /// Opens a session within [`CONNECT_DEADLINE`].
     ///
     /// # Errors
-    /// [`Cause::Unreachable`] with the address when nothing answers there; [`Cause::Server`] when the login is
-    /// refused; [`Cause::Lost`] when TLS fails.
+    /// [`Cause::Unreachable`] with the address when nothing answers there; [`Cause::Refused`] when the login is; [`Cause::Lost`] when TLS
+    /// fails.
     pub async fn connect(&self, address: impl Into<Address>) -> Result<Connection, SqlError> {
-        let address = address.into();
-        let doing = format!("connect to {address} as {}", self.login.user);
-        let opened = tokio::time::timeout(CONNECT_DEADLINE, self.open(&address)).await;
-        let conn = match opened {
-            Ok(Ok(conn)) => conn,
-            Ok(Err(error)) => return Err(SqlError { doing, cause: connect_cause(error) }),
-            Err(_) => return Err(SqlError { doing, cause: Cause::Deadline(CONNECT_DEADLINE) }),
-        };
-        Ok(Connection { conn: Some(conn), address })
+        let address = &address.into();
+        match &self.0 {
+            Whom::One(client) => client.connect(address).await,
+            Whom::Shard(access) => {
+                let connect =
+                    |credentials: Credentials| async move { Client::of(&credentials).connect(address).await };
+                let there = format!("{} at {address}", access.current().user);
+                access.log_in(&there, connect).await
+            }
+        }
+    }
+}
+
+impl Client {
+    fn of(credentials: &Credentials) -> Self {
+        let login = Login { user: credentials.user.clone(), password: credentials.password.clone() };
+        Self { login, tls: credentials.tls.clone() }
     }
 
-    async fn open(&self, address: &Address) -> mysql_async::Result<Conn> {
+    async fn connect(&self, address: &Address) -> Result<Connection, SqlError> {
+        let doing = format!("connect to {address} as {}", self.login.user);
+        let opened = tokio::time::timeout(CONNECT_DEADLINE, self.open(address)).await;
+        let conn = match opened {
+            Ok(Ok(conn)) => conn,
+            Ok(Err(cause)) => return Err(SqlError { doing, cause }),
+            Err(_) => return Err(SqlError { doing, cause: Cause::Deadline(CONNECT_DEADLINE) }),
+        };
+        Ok(Connection { conn: Some(conn), address: address.clone() })
+    }
+
+    async fn open(&self, address: &Address) -> Result<Conn, Cause> {
         let mode = self.mode_for(address);
+        tls::check(mode, self.tls.as_ref()).map_err(|fault| Cause::Refused { code: None, fault })?;
+        let mut conn =
+            self.log_in(address, mode).await.map_err(|error| connect_cause(error, &self.login.user))?;
+        match conn.query_drop(FIRST_STATEMENT).await {
+            Err(mysql_async::Error::Io(error)) => {
+                Err(Cause::Refused { code: None, fault: refusal::cut_off(&error.to_string()) })
+            }
+            Err(error) => Err(connect_cause(error, &self.login.user)),
+            Ok(()) => Ok(conn),
+        }
+    }
+
+    async fn log_in(&self, address: &Address, mode: TlsMode) -> mysql_async::Result<Conn> {
         let error = match Conn::new(self.options(address, mode, None)).await {
             Ok(conn) => return Ok(conn),
             Err(error) => error,
@@ -142,7 +184,8 @@ impl Connector {
             .prefer_socket(false)
             .stmt_cache_size(0)
             .tcp_keepalive(Some(Duration::from_secs(30)))
-            .init(vec![SESSION])
+            .max_allowed_packet(Some(LARGEST_PACKET))
+            .wait_timeout(Some(IDLE_SECONDS))
             .connect_attribute("program_name", "backstop");
         let builder = match address {
             Address::Tcp(endpoint) => builder.ip_or_hostname(endpoint.host.clone()).tcp_port(endpoint.port),
@@ -360,12 +403,20 @@ fn verb(sql: &str) -> String {
     if words.is_empty() { "a statement".into() } else { words.join(" ") }
 }
 
-fn connect_cause(error: mysql_async::Error) -> Cause {
-    use mysql_async::{Error, IoError};
+fn connect_cause(error: mysql_async::Error, user: &str) -> Cause {
+    use mysql_async::{DriverError, Error, IoError};
     if let Some(why) = tls::explain(&error) {
         return Cause::Lost(why);
     }
+    let unknown = |plugin: &str| Cause::Refused { code: None, fault: refusal::unknown_plugin(plugin, user) };
     match error {
+        Error::Server(error) => match refusal::refused_login(error.code, &error.message, user) {
+            Some(fault) => Cause::Refused { code: Some(error.code), fault },
+            None => statement_cause(Error::Server(error)),
+        },
+        Error::Driver(DriverError::UnknownAuthPlugin { name }) => unknown(&name),
+        Error::Driver(DriverError::CleartextPluginDisabled) => unknown("mysql_clear_password"),
+        Error::Driver(DriverError::MysqlOldPasswordDisabled) => unknown("mysql_old_password"),
         Error::Io(IoError::Io(error)) => Cause::Unreachable(error.to_string()),
         other => statement_cause(other),
     }
@@ -395,9 +446,9 @@ mod tests {
     #[test]
     fn loopback_prefers_tls_and_others_require_it() {
         let login = Login { user: "b".into(), password: SecretString::from("s3cret") };
-        let connector = Connector::with_login(login, None);
-        assert_eq!(connector.mode_for(&(&Endpoint::new("127.0.0.1", 1)).into()), TlsMode::Preferred);
-        assert_eq!(connector.mode_for(&(&Endpoint::new("db1", 1)).into()), TlsMode::Required);
-        assert!(!format!("{connector:?}").contains("s3cret"));
+        let client = Client { login, tls: None };
+        assert_eq!(client.mode_for(&(&Endpoint::new("127.0.0.1", 1)).into()), TlsMode::Preferred);
+        assert_eq!(client.mode_for(&(&Endpoint::new("db1", 1)).into()), TlsMode::Required);
+        assert!(!format!("{client:?}").contains("s3cret"));
     }
 }

@@ -6,7 +6,6 @@ use backstop_model::fault::Result;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::connect::Connection;
-use super::dialect::quote_text;
 use super::private;
 
 /// The account. Its name begins as all of Backstop's do.
@@ -23,8 +22,8 @@ pub(super) async fn leave(session: &mut Connection, client_file: &Path, socket: 
     let password = private::random_password();
     session.run(&format!("DROP USER IF EXISTS {ACCOUNT}")).await?;
     let create = format!(
-        "CREATE USER {ACCOUNT} IDENTIFIED WITH caching_sha2_password BY {} PASSWORD EXPIRE NEVER",
-        quote_text(password.expose_secret())
+        "CREATE USER {ACCOUNT} IDENTIFIED {} PASSWORD EXPIRE NEVER",
+        private::identified(&password).expose_secret()
     );
     session.run_secret("make the account to read the copy with", &create.into()).await?;
     session.run(&format!("GRANT {PRIVILEGES} ON *.* TO {ACCOUNT}")).await?;

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use backstop_engine::access::MayBeRefused;
 use backstop_model::fault::{Fault, Kind};
+use backstop_model::refusal::SLOW;
 
 /// A statement or a connection failed. Never holds a secret: a statement's text is not part of it, and the
 /// server's words are left out where they could quote a password.
@@ -20,6 +22,13 @@ pub struct SqlError {
 pub enum Cause {
     /// The server said so. The session is still good.
     Server(ServerError),
+    /// The server did not let the account in, or not for a first statement.
+    Refused {
+        /// MySQL's error number, if the server said so itself.
+        code: Option<u16>,
+        /// Why, and what helps.
+        fault: Fault,
+    },
     /// No answer within the deadline. The session has been given up.
     Deadline(Duration),
     /// The server could not be reached at all.
@@ -59,12 +68,6 @@ pub mod code {
     pub const OPTION_PREVENTS_STATEMENT: u16 = 1290;
     /// The query was killed, or its `max_execution_time` passed.
     pub const QUERY_INTERRUPTED: u16 = 1317;
-    /// The user has locked or expired credentials.
-    pub const MUST_CHANGE_PASSWORD: u16 = 1820;
-    /// The account is locked.
-    pub const ACCOUNT_LOCKED: u16 = 3118;
-    /// The server insists on TLS.
-    pub const SECURE_TRANSPORT_REQUIRED: u16 = 3159;
     /// A roles or dynamic privilege check failed.
     pub const ACCESS_DENIED_DYNAMIC: u16 = 1370;
 }
@@ -74,13 +77,18 @@ impl SqlError {
     pub fn code(&self) -> Option<u16> {
         match &self.cause {
             Cause::Server(error) => Some(error.code),
+            Cause::Refused { code, .. } => *code,
             _ => None,
         }
     }
 
     /// True if the credentials or their grants are at fault.
     pub fn is_denied(&self) -> bool {
-        self.code().is_some_and(is_denial)
+        match &self.cause {
+            Cause::Server(error) => is_denial(error.code),
+            Cause::Refused { fault, .. } => fault.kind == Kind::Denied,
+            _ => false,
+        }
     }
 
     /// True if the session is gone, so that everything it held (locks) is or will be released by the server.
@@ -98,9 +106,6 @@ fn is_denial(code: u16) -> bool {
             | TABLE_ACCESS_DENIED
             | SPECIFIC_ACCESS_DENIED
             | ACCESS_DENIED_DYNAMIC
-            | MUST_CHANGE_PASSWORD
-            | ACCOUNT_LOCKED
-            | SECURE_TRANSPORT_REQUIRED
     )
 }
 
@@ -114,6 +119,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(error) => error.fmt(f),
+            Self::Refused { fault, .. } => fault.fmt(f),
             Self::Deadline(deadline) => write!(f, "no answer within {deadline:?}"),
             Self::Unreachable(why) | Self::Lost(why) => f.write_str(why),
             Self::Shape(what) => write!(f, "unexpected answer: {what}"),
@@ -129,9 +135,26 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for SqlError {}
 
+impl MayBeRefused for SqlError {
+    fn refusal(&self) -> Option<Fault> {
+        match &self.cause {
+            Cause::Refused { fault, .. } if fault.kind == Kind::Denied => Some(fault.clone()),
+            _ => None,
+        }
+    }
+
+    fn refused(there: &str, fault: Fault) -> Self {
+        Self { doing: format!("log in as {there}"), cause: Cause::Refused { code: None, fault } }
+    }
+}
+
 impl From<SqlError> for Fault {
     fn from(error: SqlError) -> Self {
-        let kind = if error.is_denied() { Kind::Denied } else { Kind::Failed };
+        let kind = match &error.cause {
+            Cause::Refused { fault, .. } => fault.kind,
+            _ if error.is_denied() => Kind::Denied,
+            _ => Kind::Failed,
+        };
         let fault = Self::new(kind, error.to_string());
         match hint(&error.cause) {
             Some(hint) => fault.hint(hint),
@@ -143,7 +166,8 @@ impl From<SqlError> for Fault {
 fn hint(cause: &Cause) -> Option<String> {
     match cause {
         Cause::Server(error) => server_hint(error),
-        Cause::Deadline(_) => Some("see whether the server is overloaded or stopped".into()),
+        Cause::Refused { fault, .. } => fault.hint.clone(),
+        Cause::Deadline(_) => Some(SLOW.into()),
         Cause::Unreachable(_) => {
             Some("see whether the server runs, and whether host and port are right".into())
         }
@@ -152,11 +176,7 @@ fn hint(cause: &Cause) -> Option<String> {
 }
 
 fn server_hint(error: &ServerError) -> Option<String> {
-    use code::*;
     match error.code {
-        ACCESS_DENIED => Some("check user and password in the credentials, and the account's host".into()),
-        ACCOUNT_LOCKED | MUST_CHANGE_PASSWORD => Some("unlock the account or renew its password".into()),
-        SECURE_TRANSPORT_REQUIRED => Some("set tls.mode to `required` in the credentials".into()),
         code if is_denial(code) => Some(match missing_privilege(&error.message) {
             Some(privilege) => format!("grant {privilege} to Backstop's account (docs/grants.md)"),
             None => "give Backstop's account the grants of docs/grants.md".into(),

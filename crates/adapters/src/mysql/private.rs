@@ -6,8 +6,11 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use backstop_binlog::{SALT, stored_password};
 use backstop_model::fault::{Context, Result};
 use secrecy::{ExposeSecret, SecretString};
+
+use super::dialect::quote_text;
 
 /// Makes the folder, or narrows it.
 pub fn create_dir(dir: &Path) -> Result<()> {
@@ -55,8 +58,16 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// A password of 128 random bits that also satisfies the rules servers have for passwords: letters of both cases,
-/// digits and another sign.
+/// A password of 128 random bits.
 pub fn random_password() -> SecretString {
     SecretString::from(format!("Bs1-{}", uuid::Uuid::new_v4().simple()))
+}
+
+/// `WITH … AS …` of `CREATE USER`, by what a server stores of a password: a policy for passwords can refuse none that it does not see.
+pub fn identified(password: &SecretString) -> SecretString {
+    let mut salt = [0; SALT];
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    salt.iter_mut().zip(random.bytes()).for_each(|(byte, sign)| *byte = sign);
+    let stored = stored_password(password, salt);
+    SecretString::from(format!("WITH caching_sha2_password AS {}", quote_text(stored.expose_secret())))
 }

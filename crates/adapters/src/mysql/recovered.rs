@@ -10,19 +10,22 @@
 )]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use backstop_engine::access::Access;
 use backstop_engine::ports::{
     CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, ReplayFrom, Reporter, ServerStart,
 };
 use backstop_model::broken::TablesChecked;
-use backstop_model::credentials::{Credentials, ReplicationAccount, Tls, TlsMode};
+use backstop_model::credentials::{ReplicationAccount, Tls, TlsMode};
 use backstop_model::events::{EventState, PresentEvent};
 use backstop_model::fault::{Context, Fault, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{Endpoint, ServerUuid};
 use backstop_model::plugins::Loaded;
+use backstop_model::session::FIRST_STATEMENT;
 use backstop_model::topology::Replication;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -36,6 +39,9 @@ use super::{copy_login, events, plugins, private, replay, state, tables};
 const ADMINISTRATOR: &str = "backstop_recovery";
 const PASSWORD_FILE: &str = "administrator";
 const INIT_FILE: &str = "init.sql";
+
+const REMOVE_BY_HAND: &str = "give the same command again, or remove it by hand on the recovered server: SET sql_log_bin = 0; \
+    DROP USER 'backstop_recovery'@'localhost'";
 
 /// Stopping and resetting replication waits for what the appliers are doing.
 const REPLICATION_DEADLINE: Duration = Duration::from_secs(120);
@@ -51,13 +57,13 @@ const RETRY_COUNT: u32 = 86_400;
 /// Opens servers that are being recovered, and tells them how to follow their shard.
 #[derive(Debug, Clone)]
 pub struct RecoveredAccess {
-    credentials: Credentials,
+    access: Arc<Access>,
 }
 
 impl RecoveredAccess {
-    /// Uses these credentials for joining.
-    pub fn new(credentials: Credentials) -> Self {
-        Self { credentials }
+    /// Joins with these credentials, as they are then.
+    pub fn new(access: Arc<Access>) -> Self {
+        Self { access }
     }
 }
 
@@ -86,8 +92,8 @@ impl RecoveredServers for RecoveredAccess {
         session.run("SET SESSION sql_log_bin = 0").await?;
         let version: String = session.one("SELECT @@version").await?;
         let dialect = Dialect::of(&version.parse().failed(&doing)?);
-        let credentials = self.credentials.clone();
-        Ok(Box::new(Session { session, dialect, credentials, private_dir: private_dir.to_owned() }))
+        let access = Arc::clone(&self.access);
+        Ok(Box::new(Session { session, dialect, access, private_dir: private_dir.to_owned() }))
     }
 }
 
@@ -95,11 +101,12 @@ impl RecoveredServers for RecoveredAccess {
 fn init_statements(password: &SecretString) -> SecretString {
     let account = format!("'{ADMINISTRATOR}'@'localhost'");
     let identified = format!(
-        "{account} IDENTIFIED WITH caching_sha2_password BY {} REQUIRE NONE PASSWORD EXPIRE NEVER ACCOUNT UNLOCK",
-        quote_text(password.expose_secret())
+        "{account} IDENTIFIED {} REQUIRE NONE PASSWORD EXPIRE NEVER ACCOUNT UNLOCK",
+        private::identified(password).expose_secret()
     );
     SecretString::from(format!(
-        "SET SESSION sql_log_bin = 0;\n\
+        "{FIRST_STATEMENT};\n\
+         SET SESSION sql_log_bin = 0;\n\
          SET @backstop_super_read_only = @@GLOBAL.super_read_only;\n\
          SET @backstop_read_only = @@GLOBAL.read_only;\n\
          SET GLOBAL super_read_only = OFF;\n\
@@ -114,7 +121,7 @@ fn init_statements(password: &SecretString) -> SecretString {
 struct Session {
     session: Connection,
     dialect: Dialect,
-    credentials: Credentials,
+    access: Arc<Access>,
     private_dir: PathBuf,
 }
 
@@ -162,11 +169,11 @@ impl RecoveredSession for Session {
         let super_read_only: u8 = self.session.one("SELECT @@GLOBAL.super_read_only").await?;
         // The session keeps its privileges when its account is gone.
         self.session.run("SET GLOBAL super_read_only = OFF").await?;
-        let dropped = self.session.run(&format!("DROP USER IF EXISTS '{ADMINISTRATOR}'@'localhost'")).await;
+        let removed = self.remove_administrator().await;
         if super_read_only != 0 {
             self.session.run("SET GLOBAL super_read_only = ON").await?;
         }
-        dropped?;
+        removed.map_err(|fault| fault.hint(REMOVE_BY_HAND))?;
         private::remove(&self.private_dir.join(INIT_FILE))?;
         private::remove(&self.private_dir.join(PASSWORD_FILE))
     }
@@ -191,8 +198,11 @@ impl RecoveredSession for Session {
     }
 
     async fn follow(&mut self, source: &Endpoint) -> Result<()> {
-        let account = self.credentials.replication_account();
-        let tls = offered_tls(&account, self.credentials.tls_for(source), source).await?;
+        // A recovery may have taken hours. What cannot be read again was read before.
+        let _ = self.access.renew();
+        let credentials = self.access.current();
+        let account = credentials.replication_account();
+        let tls = offered_tls(&account, credentials.tls_for(source), source).await?;
         let change = self.dialect.change_source(&source_options(source, &account, &tls));
         self.session.run_within(self.dialect.stop_replica(), REPLICATION_DEADLINE).await?;
         let what = format!("make it follow {source}");
@@ -255,6 +265,17 @@ impl RecoveredSession for Session {
 }
 
 impl Session {
+    async fn remove_administrator(&mut self) -> Result<()> {
+        self.session.run(&format!("DROP USER IF EXISTS '{ADMINISTRATOR}'@'localhost'")).await?;
+        let left = format!("SELECT COUNT(*) FROM mysql.user WHERE User = '{ADMINISTRATOR}'");
+        match self.session.one::<u64>(&left).await? {
+            0 => Ok(()),
+            _ => Err(Fault::failed(format!(
+                "remove the temporary administrator {ADMINISTRATOR}: it is still there"
+            ))),
+        }
+    }
+
     async fn wait_for_receiver(&mut self) -> Result<()> {
         let begin = Instant::now();
         loop {

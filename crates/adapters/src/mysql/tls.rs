@@ -1,8 +1,24 @@
 //! How a connection is protected, and what it means when that fails.
 
 use backstop_model::credentials::{Tls, TlsMode};
+use backstop_model::fault::{Context, Fault, Kind, Result};
 use mysql_async::{DriverError, Error, IoError, SslOpts, TlsError};
 use rustls::CertificateError;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+/// Refuses a file of certificates to trust that cannot be read or has none, which the driver would not name.
+pub(super) fn check(mode: TlsMode, tls: Option<&Tls>) -> Result<()> {
+    let verifies = matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
+    let Some(ca) = tls.and_then(|tls| tls.ca.as_ref()).filter(|_| verifies) else { return Ok(()) };
+    let doing = format!("read the certificates to trust (tls.ca of the credentials) in {}", ca.display());
+    let certificates = CertificateDer::pem_file_iter(ca).fault(Kind::Usage, &doing)?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().fault(Kind::Usage, &doing)?;
+    if certificates.is_empty() {
+        return Err(Fault::new(Kind::Usage, format!("{doing}: there is no certificate in PEM form")));
+    }
+    Ok(())
+}
 
 /// The driver's options for a mode; `None` for plain text. `name` is expected in the certificate instead of the host.
 pub(super) fn options(mode: TlsMode, tls: Option<&Tls>, name: Option<&str>) -> Option<SslOpts> {

@@ -62,6 +62,9 @@ pub(super) async fn state_of(connector: &Connector, endpoint: &Endpoint) -> Resu
     let why = match tokio::time::timeout(DEADLINE, asked(connector, endpoint)).await {
         Ok(Ok(state)) => return Ok(state),
         Ok(Err(error)) if error.is_denied() => return Err(Unusable::Denied(text(error))),
+        Ok(Err(error)) if error.code().is_some() => {
+            return Err(Unusable::Silent(format!("it answers, and refuses: {}", text(error))));
+        }
         Ok(Err(error)) => text(error),
         Err(_) => format!("no answer within {DEADLINE:?}"),
     };

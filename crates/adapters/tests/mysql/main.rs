@@ -12,4 +12,5 @@ mod grants;
 mod gtid_arithmetic;
 mod members;
 mod recovered;
+mod refused;
 mod settings;

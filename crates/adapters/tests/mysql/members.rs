@@ -75,7 +75,11 @@ async fn a_shard_as_it_is_and_as_it_breaks() {
     shard.replica().kill();
     shard.primary().run(&["ALTER USER backstop@'%' ACCOUNT LOCK"]).await;
     let seen = topology.look().await.unwrap();
-    assert!(matches!(&seen[0].state, Err(Unusable::Denied(why)) if why.contains("unlock")), "{:?}", seen[0]);
+    assert!(
+        matches!(&seen[0].state, Err(Unusable::Denied(why)) if why.contains("ACCOUNT UNLOCK")),
+        "{:?}",
+        seen[0]
+    );
     assert!(matches!(&seen[2].state, Err(Unusable::Unreachable(_))), "{:?}", seen[2]);
 }
 

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::mysql::server::Servers;
+use backstop_engine::access::Access;
 use backstop_engine::ports::{
     CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, ServerPrograms, ServerStart,
 };
 use backstop_model::gtid::GtidSet;
 use backstop_testkit::member::{free_port, kill_server_on};
 use backstop_testkit::program::{Quiet, server_program};
+use backstop_testkit::snapshots::world;
 use backstop_testkit::{Layout, Shard, folder, tables};
 
 const READY: Duration = Duration::from_secs(120);
@@ -56,7 +58,7 @@ impl Recovered {
         std::fs::write(&defaults_file, options).unwrap();
         let start = ServerStart { defaults_file, datadir, socket, log, user: None, args: Vec::new() };
         let servers = Servers::new(&server_program().await.mysqld, Arc::new(Quiet));
-        let access = RecoveredAccess::new(shard.credentials());
+        let access = RecoveredAccess::new(Arc::new(Access::of(shard.credentials(), world())));
         Self { start, private: dir.join("private"), servers, access }
     }
 

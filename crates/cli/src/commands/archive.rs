@@ -34,7 +34,8 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
         Fault::new(Kind::Usage, format!("shard {} is not configured to be archived", args.shard))
             .hint(format!("set shards.{}.archive = {{ from = \"primary\" }}", args.shard))
     })?;
-    let (topology, credentials) = (app.topology(settings)?, app.credentials(settings)?);
+    let access = app.access(settings)?;
+    let topology = app.topology_of(settings, &access)?;
     let repository = app.world.unless_stopped(app.repository_or_new()).await?;
     let work_dir = &settings.snapshot.work_dir;
     let folder = |id| host::folder(work_dir, &args.shard, id);
@@ -42,8 +43,7 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
     // Held before the claim, which would supersede an archiver of this host that only sleeps.
     let early = repository.id().map(hold).transpose()?;
     let known = repository.id().map(|id| folder(id).join(SPOOL));
-    archive::admit(archived, &*topology, &credentials, app.encryption(), known.as_deref(), &app.world)
-        .await?;
+    archive::admit(archived, &*topology, &access, app.encryption(), known.as_deref(), &app.world).await?;
     let claim = app.world.step("claim", repository.claim_archive(&args.shard));
     let store = Arc::new(app.world.unless_stopped(claim).await?);
     let id = repository.id().ok_or_else(|| {
@@ -58,7 +58,7 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
         shard: &args.shard,
         settings: archived,
         topology: &*topology,
-        credentials: &credentials,
+        access: &access,
         store: Arc::clone(&store),
         encryption: app.encryption(),
         name: &name(&args.shard, &repository, &app.settings.repository.url),

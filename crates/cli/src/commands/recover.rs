@@ -1,10 +1,12 @@
 //! `backstop recover`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use backstop_adapters::mysql::recovered::RecoveredAccess;
 use backstop_adapters::mysql::server_tls;
+use backstop_engine::access::Access;
 use backstop_engine::plan::{self, Stored, Wanted};
 use backstop_engine::ports::{CheckDepth, ServerPrograms as _, Topology};
 use backstop_engine::recover::{self, CopyLogin, DataFrom, MembersThatAnswer, Recover, RecoverRequest};
@@ -210,7 +212,7 @@ fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, Recovere
                 tls: None,
                 orchestrator: OrchestratorAccess::default(),
             };
-            Ok((Box::new(Nobody), RecoveredAccess::new(nobody)))
+            Ok((Box::new(Nobody), RecoveredAccess::new(Arc::new(Access::of(nobody, app.world.clone())))))
         }
     }
 }

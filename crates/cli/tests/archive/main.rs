@@ -20,6 +20,7 @@ mod program;
 mod refused;
 mod reset;
 mod restarted;
+mod rotated;
 mod rows;
 mod shown;
 mod slow;

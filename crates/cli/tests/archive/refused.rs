@@ -90,7 +90,10 @@ async fn an_account_that_may_not_replicate() {
     primary.run(&["REVOKE REPLICATION SLAVE ON *.* FROM 'backstop_replication'@'%'"]).await;
     backstop.run(&caught_up).await.failed(12, &["REPLICATION SLAVE", "docs/grants.md"]);
     primary.run(&["ALTER USER 'backstop_replication'@'%' ACCOUNT LOCK"]).await;
-    backstop.run(&caught_up).await.failed(12, &["docs/grants.md"]);
+    backstop
+        .run(&caught_up)
+        .await
+        .failed(12, &["the account is locked", "ALTER USER 'backstop_replication'@'HOST' ACCOUNT UNLOCK"]);
     assert!(contents(&backstop).await.segments.is_empty());
 
     // What such an archive could not promise is told before.

@@ -16,6 +16,7 @@ mod encrypted;
 mod endings;
 mod events;
 mod handover;
+mod hostile;
 mod killed;
 mod oracle;
 mod plugins;

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use backstop_model::archiving::stream_from;
-use backstop_model::credentials::Credentials;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::settings::{ArchiveAck, ArchiveSettings};
 use backstop_model::topology::Member;
 
 use super::source::Source;
 use super::{Encryption, journal};
+use crate::access::Access;
 use crate::ports::Topology;
 use crate::world::World;
 
@@ -22,7 +22,7 @@ use crate::world::World;
 pub async fn admit(
     settings: &ArchiveSettings,
     topology: &dyn Topology,
-    credentials: &Credentials,
+    access: &Access,
     encryption: Encryption,
     spool: Option<&Path>,
     world: &World,
@@ -39,7 +39,7 @@ pub async fn admit(
         return Ok(());
     };
     from.refuse_unfit()?;
-    match world.unless_stopped(Source::open(&from, credentials)).await {
+    match world.unless_stopped(Source::open(&from, access)).await {
         Ok(source) => source.refuse_plain_text(encryption, &from),
         Err(fault) if matches!(fault.kind, Kind::Refused | Kind::Denied) => Err(fault),
         Err(_) => Ok(()),

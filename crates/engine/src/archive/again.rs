@@ -86,7 +86,7 @@ async fn fetch(
     piece: &Segment,
     kept: &mut Kept,
 ) -> Result<Option<Segment>> {
-    let source = Source::open(from, a.credentials).await?;
+    let source = Source::open(from, a.access).await?;
     let before = Segment { end: piece.start, gtids: GtidSet::new(), committed: None, ..piece.clone() };
     let executed = piece.previous.clone();
     let (mut stream, _) = source.stream(identity, executed, Acknowledge::Never, AtEnd::Stop).await?;

@@ -161,14 +161,14 @@ impl Compare<'_> {
 
     /// True if the source has begun its binlog again since it wrote this piece.
     async fn began_again(&self, piece: &Segment) -> Result<bool> {
-        let mut session = standing::connect(self.from, self.a.credentials).await?;
+        let mut session = standing::connect(self.from, self.a.access).await?;
         let now = standing::place(&mut session).await?;
         let before = Place { file: piece.file.clone(), offset: piece.end };
         Ok(now.is_some_and(|now| now.begins_again_after(&before)))
     }
 
     async fn open(&self) -> Result<Source> {
-        Source::open(self.from, self.a.credentials).await
+        Source::open(self.from, self.a.access).await
     }
 
     async fn history(&self) -> Result<History> {

@@ -129,7 +129,7 @@ async fn round(
     let members = a.topology.look().await?;
     let current = state.cutter.as_ref().map(|(_, source)| *source);
     let from = wanted(a, &members, current, state.report.source.as_ref())?;
-    let source = Source::open(&from, a.credentials).await?;
+    let source = Source::open(&from, a.access).await?;
     source.refuse_plain_text(a.encryption, &from)?;
     again::again(a, &from, identity(a, &members), &mut state.gone).await?;
     match decide(state, &members, &from, &source)? {
@@ -335,7 +335,7 @@ async fn stream(
         None => Ok(Next::Again),
         Some(Ok(Ended::AtEnd)) => {
             // A source that shuts down ends its stream in the same way.
-            Source::open(from, a.credentials).await?;
+            Source::open(from, a.access).await?;
             match a.until {
                 Until::CaughtUp => Ok(Next::Done),
                 Until::Stopped => Ok(Next::Again),

@@ -10,6 +10,7 @@ use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{Endpoint, ServerUuid};
 
 use super::Encryption;
+use crate::access::Access;
 
 /// Connecting and each answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -49,8 +50,8 @@ impl Identity {
 
 impl Source {
     /// Logs in and asks.
-    pub(super) async fn open(from: &StreamFrom, credentials: &Credentials) -> Result<Self> {
-        let mut session = connect(&from.endpoint, credentials).await?;
+    pub(super) async fn open(from: &StreamFrom, access: &Access) -> Result<Self> {
+        let mut session = connect(&from.endpoint, access).await?;
         let told = ask(&mut session, from).await;
         let (history, encrypted) =
             told.map_err(|fault| fault.during(format!("ask {} for its binlog", from.endpoint)))?;
@@ -92,18 +93,22 @@ fn denied(fault: Fault) -> Fault {
 }
 
 /// A session of the account that replicates.
-async fn connect(endpoint: &Endpoint, credentials: &Credentials) -> Result<Session> {
-    connect_as(endpoint, credentials.replication_account(), credentials).await.map_err(denied)
+async fn connect(endpoint: &Endpoint, access: &Access) -> Result<Session> {
+    connect_as(endpoint, access, Credentials::replication_account).await
 }
 
 /// A session of an account.
 pub(super) async fn connect_as(
     endpoint: &Endpoint,
-    account: ReplicationAccount,
-    credentials: &Credentials,
+    access: &Access,
+    account: fn(&Credentials) -> ReplicationAccount,
 ) -> Result<Session> {
-    let tls = credentials.tls_for(endpoint);
-    Session::open(&Connect { endpoint: endpoint.clone(), account, tls, deadline: DEADLINE }).await
+    let there = format!("{} at {endpoint}", account(&access.current()).user);
+    let open = |credentials: Credentials| async move {
+        let (account, tls) = (account(&credentials), credentials.tls_for(endpoint));
+        Session::open(&Connect { endpoint: endpoint.clone(), account, tls, deadline: DEADLINE }).await
+    };
+    access.log_in(&there, open).await
 }
 
 /// All that is in a server's binlog or was.

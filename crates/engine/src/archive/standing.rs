@@ -5,12 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use backstop_binlog::{Cutter, Session};
 use backstop_model::archiving::{Place, StreamFrom, misfit};
-use backstop_model::credentials::{Credentials, ReplicationAccount};
+use backstop_model::credentials::Credentials;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::server::ServerVersion;
 
 use super::source::{connect_as, reached};
+use crate::access::Access;
 
 /// Up to where a stream was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,10 +71,8 @@ impl Asked {
 }
 
 /// A session of the account that every command uses: where a server writes is not for one that only replicates.
-pub(super) async fn connect(from: &StreamFrom, credentials: &Credentials) -> Result<Session> {
-    let account =
-        ReplicationAccount { user: credentials.user.clone(), password: credentials.password.clone() };
-    connect_as(&from.endpoint, account, credentials).await
+pub(super) async fn connect(from: &StreamFrom, access: &Access) -> Result<Session> {
+    connect_as(&from.endpoint, access, Credentials::account).await
 }
 
 /// Asks where a server is.

@@ -99,7 +99,7 @@ impl Watch {
     async fn ask(&mut self, a: &Archiving<'_>, from: &StreamFrom) -> Result<Asked> {
         let session = match &mut self.session {
             Some(session) => session,
-            none => none.insert(standing::connect(from, a.credentials).await?),
+            none => none.insert(standing::connect(from, a.access).await?),
         };
         standing::ask(session).await
     }

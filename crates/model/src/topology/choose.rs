@@ -43,7 +43,7 @@ impl From<NoSource> for Fault {
 }
 
 const DENIED: &str = "correct the shard's credentials; the grants are described in docs/grants.md";
-const SILENT: &str = "check that the members run and can be reached from here";
+const SILENT: &str = "mend what is named; check that the members run and can be reached from here";
 const NO_PRIMARY: &str =
     "bring the primary back or promote a member: a replica is backed up only while it follows a primary";
 const MEND: &str = "mend what is named; where a rule of the shard is named (`source`, `freeze.on_primary`), it can be relaxed";
