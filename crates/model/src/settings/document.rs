@@ -44,7 +44,8 @@ impl Document {
     /// Reads TOML. What is not TOML is remembered as a fault; the rest is still looked at.
     pub fn read(text: &str, file_name: &str) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
-        let line = |offset: usize| Origin::Line(line_of(text, offset));
+        let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
+        let line = |offset: usize| Origin::Line(ends.partition_point(|end| *end < offset) + 1);
         let faults = errors.iter().map(|error| ConfigFault {
             origin: line(error.span().map_or(0, |span| span.start)),
             key: String::new(),
@@ -207,8 +208,4 @@ fn given(text: &str, origin: &Origin) -> Node {
     let value =
         value.map_or_else(|| Value::Text(text.to_owned()), |v| convert(v.get_ref(), &|_| origin.clone()));
     Node { origin: origin.clone(), value }
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
