@@ -2,7 +2,6 @@
 
 mod recover;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use backstop_engine::find::TableName;
@@ -11,7 +10,7 @@ use backstop_model::plan::Ending;
 use backstop_model::report::ChangeKind;
 use backstop_model::target::Target;
 use chrono::{DateTime, Utc};
-use clap::{ArgAction, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use self::recover::{CheckArg, EndingArgs, EventsArg, RecoverArgs};
 use crate::compose::Given;
@@ -59,18 +58,6 @@ pub struct Global {
     /// Set any key of the configuration, such as shards.orders.freeze.hold=3s; may be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<(String, String)>,
-}
-
-impl CommandLine {
-    /// Reads the program's arguments.
-    ///
-    /// # Errors
-    /// What is wrong with them; also help and version, which are to be printed.
-    pub fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let mut command = help::command();
-        let matches = command.try_get_matches_from_mut(arguments)?;
-        Self::from_arg_matches(&matches).map_err(|wrong| wrong.format(&mut command))
-    }
 }
 
 impl Global {
@@ -448,7 +435,7 @@ mod tests {
     use clap::CommandFactory;
 
     fn read(line: &str) -> Result<CommandLine, clap::Error> {
-        CommandLine::read(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+        CommandLine::read(&line.split_whitespace().map(Into::into).collect::<Vec<_>>())
     }
 
     #[test]

@@ -1,15 +1,28 @@
-//! Wrong arguments, and requests for help.
+//! Reads the arguments; tells wrong ones, and answers requests for help.
 
 use std::ffi::OsString;
 use std::io::Write;
 
 use backstop_model::fault::{Fault, Kind};
+use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::args::Global;
+use crate::args::{CommandLine, Global};
 use crate::help;
 use crate::output::Output;
 use crate::terminal::{Paint, Terminal};
+
+impl CommandLine {
+    /// Reads the program's arguments.
+    ///
+    /// # Errors
+    /// What is wrong with them; also help and version, which are to be printed.
+    pub fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = help::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        Self::from_arg_matches(&matches).map_err(|wrong| wrong.format(&mut command))
+    }
+}
 
 /// Prints what the command line's reader says: help on standard output, faults as every other fault. Gives the exit
 /// code.
