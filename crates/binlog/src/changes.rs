@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use backstop_model::events::EventChange;
 use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::gtid::Gtid;
-use backstop_model::report::{ChangeKind, Found, TableRows};
+use backstop_model::report::{ChangeKind, Found, Loss, TableRows};
 use chrono::DateTime;
 
 use crate::event::{self, Checksums, HEADER, Header, MAGIC, kind};
@@ -22,12 +22,11 @@ const LARGEST: usize = 4 << 20;
 /// Letters of a statement that are kept.
 const LETTERS: usize = 1000;
 
-/// Tells of each transaction in a piece from `start` to `end` of a file, in their order; the callee says whether to go on. One event is held
-/// at a time.
+/// Tells of each transaction in a piece from `start` to `end` of a file, in their order. One event is held at a time.
 ///
 /// # Errors
 /// The input's; [`Kind::Damaged`] if it is not a piece of a binlog.
-pub fn changes(input: impl Read, start: u64, end: u64, each: &mut dyn FnMut(Found) -> bool) -> Result<()> {
+pub fn changes(input: impl Read, start: u64, end: u64, each: &mut dyn FnMut(Found)) -> Result<()> {
     transactions(input, start, end, &mut |change| each(change.told()))
 }
 
@@ -43,16 +42,10 @@ pub fn event_changes(
 ) -> Result<()> {
     transactions(input, start, end, &mut |change| {
         change.events.into_iter().for_each(|event| each(change.gtid.gtid.clone(), event));
-        true
     })
 }
 
-fn transactions(
-    mut input: impl Read,
-    start: u64,
-    end: u64,
-    each: &mut dyn FnMut(Change) -> bool,
-) -> Result<()> {
+fn transactions(mut input: impl Read, start: u64, end: u64, each: &mut dyn FnMut(Change)) -> Result<()> {
     let mut at = start;
     if at == 0 {
         let mut magic = [0; MAGIC.len()];
@@ -63,11 +56,8 @@ fn transactions(
     while at < end {
         let (header, start) = header(&mut input)?;
         at += u64::from(header.size);
-        let change = reader.event(&mut input, &header, &start)?;
-        if let Some(change) = change
-            && !each(change)
-        {
-            return Ok(());
+        if let Some(change) = reader.event(&mut input, &header, &start)? {
+            each(change);
         }
     }
     if let Some(change) = reader.current.take() {
@@ -93,6 +83,7 @@ struct Change {
     statement: Option<String>,
     statement_based: bool,
     events: Vec<EventChange>,
+    loses: Option<Loss>,
 }
 
 impl Reader {
@@ -227,6 +218,7 @@ impl Change {
             statement: None,
             statement_based: false,
             events: Vec::new(),
+            loses: None,
         }
     }
 
@@ -268,6 +260,7 @@ impl Change {
             }
         }
         self.statement = Some(statement.shown(LETTERS));
+        self.loses = self.loses.max(statement.loses());
         for named in statement.tables() {
             self.table(&named.schema, &named.table).at_least |= self.statement_based;
         }
@@ -290,6 +283,7 @@ impl Change {
             rows,
             statement: self.statement,
             statement_based: self.statement_based,
+            loses: self.loses,
         }
     }
 }
@@ -365,11 +359,7 @@ mod tests {
 
     fn told(bytes: &[u8]) -> Result<Vec<Found>> {
         let mut all = Vec::new();
-        let each = &mut |found| {
-            all.push(found);
-            true
-        };
-        changes(bytes, 4, 4 + bytes.len() as u64, each).map(|()| all)
+        changes(bytes, 4, 4 + bytes.len() as u64, &mut |found| all.push(found)).map(|()| all)
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 mod events;
 
-use backstop_model::report::TableRows;
+use backstop_model::report::{Loss, TableRows};
 
 use crate::fields::Fields;
 use crate::secrets;
@@ -70,12 +70,33 @@ impl Statement {
         }
     }
 
+    /// What it takes away, as far as its words tell.
+    pub(crate) fn loses(&self) -> Option<Loss> {
+        let tokens = words(&self.text, MOST_TOKENS, self.plain_backslashes);
+        let first = tokens.first().and_then(Token::keyword).unwrap_or_default();
+        let temporary = tokens.get(1).is_some_and(|token| token.is("TEMPORARY"));
+        match (first.as_str(), noun(&tokens).as_deref()) {
+            ("TRUNCATE" | "DELETE", _) => Some(Loss::Rows),
+            ("DROP", _) if temporary => None,
+            ("DROP", Some("TABLE" | "TABLES" | "DATABASE" | "SCHEMA")) => Some(Loss::Rows),
+            ("DROP", _) => Some(Loss::Definition),
+            ("ALTER", Some("TABLE")) => alters_away(&tokens),
+            _ => None,
+        }
+    }
+
     /// The tables that it names, each once. A table without a schema is in the one that the statement was run in.
     pub(crate) fn tables(&self) -> Vec<TableRows> {
         let tokens = words(&self.text, MOST_TOKENS, self.plain_backslashes);
         let mut named = Named { schema: &self.schema, tables: Vec::new() };
         let first = tokens.first().and_then(Token::keyword).unwrap_or_default();
-        let indexes = tokens.iter().take(6).any(|token| token.is("INDEX") || token.is("TRIGGER"));
+        let noun = noun(&tokens);
+        let defines = ["CREATE", "ALTER", "DROP", "RENAME"].contains(&first.as_str());
+        let rights = ["GRANT", "REVOKE", "SET", "FLUSH"].contains(&first.as_str());
+        if rights || (defines && noun.as_deref().is_some_and(|noun| NO_TABLES.contains(&noun))) {
+            return named.tables;
+        }
+        let indexes = matches!(noun.as_deref(), Some("INDEX" | "TRIGGER"));
         for (at, token) in tokens.iter().enumerate() {
             let rest = tokens.get(at + 1..).unwrap_or_default();
             let names = match token.keyword().as_deref() {
@@ -107,6 +128,34 @@ fn sql_mode(status: &[u8]) -> Option<u64> {
         code = fields.u8()?;
     }
     (code == 1).then(|| fields.u64()).flatten()
+}
+
+/// Statements that define these, or drop them, change no table. The body of a routine names some, and touches them when it is run.
+const NO_TABLES: [&str; 8] =
+    ["USER", "ROLE", "PROCEDURE", "FUNCTION", "EVENT", "SERVER", "TABLESPACE", "UNDO"];
+const TABLES: [&str; 7] = ["TABLE", "TABLES", "VIEW", "DATABASE", "SCHEMA", "INDEX", "TRIGGER"];
+
+/// The kind of thing that a statement defines: behind its verb and words such as DEFINER.
+fn noun(tokens: &[Token]) -> Option<String> {
+    let keywords = tokens.iter().skip(1).take(16).filter_map(Token::keyword);
+    keywords.into_iter().find(|word| [&NO_TABLES[..], &TABLES].concat().contains(&word.as_str()))
+}
+
+/// The worst that an ALTER TABLE drops: columns and partitions have rows, an index has none.
+fn alters_away(tokens: &[Token]) -> Option<Loss> {
+    const NO_ROWS: [&str; 8] =
+        ["INDEX", "KEY", "PRIMARY", "FOREIGN", "CHECK", "CONSTRAINT", "DEFAULT", "EXPRESSION"];
+    let pairs = tokens.iter().zip(tokens.iter().skip(1));
+    let mut dropped: Vec<Loss> = pairs
+        .filter_map(|(token, next)| match token.keyword().as_deref() {
+            Some("TRUNCATE") if next.is("PARTITION") => Some(Loss::Rows),
+            Some("DROP") if NO_ROWS.iter().any(|word| next.is(word)) => Some(Loss::Definition),
+            Some("DROP") => Some(Loss::Rows),
+            _ => None,
+        })
+        .collect();
+    dropped.sort();
+    dropped.pop()
 }
 
 /// A statement that names more is cut off.
@@ -201,7 +250,59 @@ mod tests {
         is("CREATE UNIQUE INDEX i ON t (a)", Definition, &["d.t"]);
         is("INSERT INTO t SELECT * FROM s.u JOIN v", Rows, &["d.t", "s.u", "d.v"]);
         is("update t set a = 'x''y\\'z FROM q' where 1", Rows, &["d.t"]);
-        is("GRANT SELECT ON *.* TO u", Definition, &[]);
+        for text in [
+            "GRANT SELECT ON *.* TO u",
+            "GRANT SHOW VIEW, LOCK TABLES, INDEX ON s.t TO `u`@`h`",
+            "REVOKE CREATE VIEW ON *.* FROM u",
+            "REVOKE ALL PRIVILEGES, GRANT OPTION FROM u",
+            "SET PASSWORD FOR u = 'x'",
+            "CREATE USER IF NOT EXISTS u ACCOUNT LOCK",
+            "DROP USER u",
+            "RENAME USER a TO b",
+            "CREATE DEFINER=`r`@`h` PROCEDURE p() BEGIN DELETE FROM t; DROP TABLE u; END",
+            "CREATE FUNCTION f() RETURNS INT RETURN (SELECT 1 FROM t)",
+            "DROP FUNCTION f",
+        ] {
+            is(text, Definition, &[]);
+        }
+        is(
+            "CREATE DEFINER=`r`@`h` TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1",
+            Definition,
+            &["d.t"],
+        );
+        is("CREATE OR REPLACE ALGORITHM=MERGE DEFINER=r@h VIEW v AS SELECT 1", Definition, &["d.v"]);
+    }
+
+    #[test]
+    fn a_statement_tells_its_loss() {
+        let loses = |text: &str| {
+            Statement { schema: "d".into(), text: text.into(), plain_backslashes: false }.loses()
+        };
+        for text in [
+            "DROP TABLE `t` /* generated by server */",
+            "/* hi */ drop table if exists t",
+            "DROP DATABASE d",
+            "TRUNCATE t",
+            "DELETE FROM t",
+            "ALTER TABLE t ADD a INT, DROP COLUMN b, DROP INDEX c",
+            "ALTER TABLE t DROP b",
+            "ALTER TABLE t TRUNCATE PARTITION p",
+        ] {
+            assert_eq!(loses(text), Some(Loss::Rows), "{text}");
+        }
+        for text in
+            ["DROP VIEW v", "DROP USER u", "DROP FUNCTION f", "DROP INDEX i ON t", "ALTER TABLE t DROP KEY k"]
+        {
+            assert_eq!(loses(text), Some(Loss::Definition), "{text}");
+        }
+        for text in [
+            "CREATE TABLE t (a INT)",
+            "DROP TEMPORARY TABLE t",
+            "GRANT DROP ON *.* TO u",
+            "INSERT INTO t VALUES (1)",
+        ] {
+            assert_eq!(loses(text), None, "{text}");
+        }
     }
 
     proptest! {
@@ -209,7 +310,7 @@ mod tests {
         fn arbitrary_statements_are_read(text: String, bytes: Vec<u8>) {
             let _ = told(&text);
             if let Some(statement) = Statement::parse(&bytes) {
-                let _ = (statement.sort(), statement.tables());
+                let _ = (statement.sort(), statement.tables(), statement.loses());
             }
         }
 

@@ -231,7 +231,7 @@ pub struct PlanArgs {
     /// TCP port of the server
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
-    /// Plan for a replica of the shard's current primary (the default)
+    /// Plan for a replica of the shard's current primary
     #[arg(long, conflicts_with = "standalone")]
     pub join: bool,
     /// Plan for a server by itself
@@ -243,9 +243,11 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
-    /// What was chosen.
-    pub fn ending(&self) -> Ending {
-        EndingArgs { join: self.join, standalone: self.standalone, as_primary: self.as_primary }.ending()
+    /// What was chosen, if anything was.
+    pub fn ending(&self) -> Option<Ending> {
+        let chosen = self.join || self.standalone || self.as_primary;
+        let args = EndingArgs { join: self.join, standalone: self.standalone, as_primary: self.as_primary };
+        chosen.then(|| args.ending())
     }
 }
 

@@ -1,17 +1,22 @@
 //! Search: which transactions of the archive touched what, so that a recovery can stop just before one of them.
 
+use std::collections::VecDeque;
+
 use backstop_binlog::changes;
 use backstop_model::archive::{Archive, ArchivedSegment, Line};
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::fault::{Context, Fault, Kind, Result};
 use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_model::ids::ShardName;
 use backstop_model::progress::{Progress, Unit};
-use backstop_model::report::{ChangeKind, FindReport, Found, SearchedPart, TableRows};
+use backstop_model::report::{Advice, ChangeKind, FindReport, Found, SearchedPart, TableRows};
+use backstop_model::suspect::suspects;
+use backstop_model::target::Target;
 use backstop_repo::ArchiveReader;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::piece::{self, Bytes};
+use crate::plan::{Ground, Stored, Wanted};
 use crate::world::World;
 
 /// What is looked for. Everything must fit.
@@ -60,7 +65,7 @@ impl std::str::FromStr for TableName {
     }
 }
 
-/// Searches a line of the archive, several pieces at a time, in order. Memory is bounded by the limit.
+/// Searches a line of the archive from its end, several pieces at a time. Memory is bounded by the limit.
 ///
 /// # Errors
 /// [`Kind::NotRecoverable`] if nothing is archived or there is no such line; [`Kind::Damaged`] naming a piece that is.
@@ -71,13 +76,15 @@ pub async fn find(archive: &ArchiveReader, search: &Search, world: &World) -> Re
     warn(&contents, line, world);
     let total: u64 = pieces.iter().map(|(segment, _)| segment.size()).sum();
     let parallel = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
-    let reads = pieces.into_iter().map(|(segment, own)| searched(archive, segment, own, search));
+    let reads = pieces.into_iter().rev().map(|(segment, own)| searched(archive, segment, own, search));
     let mut reads = futures::stream::iter(reads).buffered(parallel);
     let mut report = FindReport {
         shard: search.shard.clone(),
         line: line.number,
+        left_line: search.line,
         transactions: Vec::new(),
         more: false,
+        advice: None,
         read: SearchedPart::default(),
     };
     while let Some((found, read)) = reads.try_next().await? {
@@ -93,6 +100,27 @@ pub async fn find(archive: &ArchiveReader, search: &Search, world: &World) -> Re
     report.more = report.transactions.len() > search.limit;
     report.transactions.truncate(search.limit);
     Ok(report)
+}
+
+/// Transactions that a plan is asked about, at most.
+const SUSPECTS: usize = 20;
+
+/// Which of the transactions found a recovery is most likely to stop before: the most suspicious one that can be planned for.
+///
+/// # Errors
+/// As [`Ground::survey`].
+pub async fn advise(report: &FindReport, stored: &Stored<'_>) -> Result<Option<Advice>> {
+    if report.transactions.is_empty() {
+        return Ok(None);
+    }
+    let ground = Ground::survey(stored).await?;
+    for (found, why) in suspects(&report.transactions).into_iter().take(SUSPECTS) {
+        let target = found.to.parse::<Target>().failed("read a target")?;
+        if ground.plan(&Wanted::standalone(&report.shard, target, report.left_line)).await.is_ok() {
+            return Ok(Some(Advice { gtid: found.gtid.clone(), to: found.to.clone(), why }));
+        }
+    }
+    Ok(None)
 }
 
 fn line<'a>(archive: &'a Archive, search: &Search) -> Result<&'a Line> {
@@ -157,17 +185,17 @@ fn understand(
     own: &GtidSet,
     search: &Search,
 ) -> Result<(Vec<Found>, u64)> {
-    let (mut all, mut transactions) = (Vec::new(), 0);
+    let (mut newest, mut transactions) = (VecDeque::new(), 0);
     changes(input, start, end, &mut |found| {
         if found.gtid.parse::<Gtid>().is_ok_and(|gtid| own.contains(&gtid)) {
             transactions += 1;
             if search.fits(&found) {
-                all.push(found);
+                newest.push_front(found);
+                newest.truncate(search.limit.saturating_add(1));
             }
         }
-        all.len() <= search.limit
     })?;
-    Ok((all, transactions))
+    Ok((newest.into(), transactions))
 }
 
 impl Search {

@@ -12,8 +12,8 @@ use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::listen::ListenAddress;
 use backstop_model::plan::{
-    Decided, Ending, Known, Latest, PlanRequest, Quest, RecoveryPlan, Replay, Toward, choose_backup,
-    newest_backup, recovery_plan,
+    Decided, Ending, EndingFit, Known, Latest, Newest, PlanRequest, Quest, RecoveryPlan, Replay, Toward,
+    choose_backup, fitting, newest_backup, preferred, recovery_plan,
 };
 use backstop_model::standing::{Standing, planned_from};
 use backstop_model::target::Target;
@@ -40,8 +40,24 @@ pub struct Wanted {
     pub port: Option<u16>,
     /// Addresses that it listens on in service, if other than loopback.
     pub listen: Option<ListenAddress>,
-    /// How the recovery ends.
-    pub ending: Ending,
+    /// How the recovery ends; `None`: that is to be chosen by what the plan says.
+    pub ending: Option<Ending>,
+}
+
+impl Wanted {
+    /// A server by itself at a moment.
+    pub fn standalone(shard: &ShardName, target: Target, line: Option<u32>) -> Self {
+        Self {
+            shard: shard.clone(),
+            target: Some(target),
+            line,
+            backup: None,
+            into: None,
+            port: None,
+            listen: None,
+            ending: Some(Ending::Standalone),
+        }
+    }
 }
 
 /// What a plan rests on.
@@ -63,26 +79,97 @@ pub struct Stored<'a> {
 /// [`Kind::NotRecoverable`] with the nearest moments that can be reached; [`Kind::Damaged`] when the backup that is named, or
 /// every one there is, cannot be recovered from.
 pub async fn plan(stored: &Stored<'_>, wanted: &Wanted) -> Result<RecoveryPlan> {
-    let catalog = stored.reader.catalog().await?;
-    let stands = stands(stored.reader, &catalog, stored.volumes).await?;
-    let standing: Vec<(Known, Standing)> =
-        catalog.iter().zip(stands).map(|(entry, stand)| (known(entry), stand.standing)).collect();
-    refuse_lost(&standing, wanted)?;
-    if wanted.backup.is_none() && wanted.target.as_ref().is_none_or(|target| *target == Target::Latest) {
-        newest_is_known(stored.reader, &wanted.shard).await?;
+    Ground::survey(stored).await?.plan(wanted).await
+}
+
+/// Everything that plans rest on, looked at once.
+pub struct Ground<'a> {
+    stored: &'a Stored<'a>,
+    catalog: Vec<CatalogEntry>,
+    standing: Vec<(Known, Standing)>,
+    archive: Archive,
+}
+
+impl<'a> Ground<'a> {
+    /// Looks at the backups and the archive.
+    ///
+    /// # Errors
+    /// The store's, and EC2's where backups are kept there.
+    pub async fn survey(stored: &'a Stored<'a>) -> Result<Self> {
+        let catalog = stored.reader.catalog().await?;
+        let stands = stands(stored.reader, &catalog, stored.volumes).await?;
+        let standing =
+            catalog.iter().zip(stands).map(|(entry, stand)| (known(entry), stand.standing)).collect();
+        let archive = stored.archive.checked().await?;
+        Ok(Self { stored, catalog, standing, archive })
     }
-    let whole = those(&standing, |standing| !standing.is_lost() && *standing != Standing::Pending);
-    let there = those(&standing, |standing| !standing.is_lost());
-    let archive = stored.archive.checked().await?;
-    let mut plan = match decided(stored, &archive, &whole, &catalog, wanted).await {
-        Err(fault) if fault.kind == Kind::NotRecoverable && there.len() > whole.len() => {
-            decided(stored, &archive, &there, &catalog, wanted).await?
+
+    /// Plans a recovery.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub async fn plan(&self, wanted: &Wanted) -> Result<RecoveryPlan> {
+        refuse_lost(&self.standing, wanted)?;
+        if wanted.backup.is_none() && wanted.target.as_ref().is_none_or(|target| *target == Target::Latest) {
+            newest_is_known(self.stored.reader, &wanted.shard).await?;
         }
-        plan => plan?,
+        let whole = those(&self.standing, |standing| !standing.is_lost() && *standing != Standing::Pending);
+        let there = those(&self.standing, |standing| !standing.is_lost());
+        let mut plan = match self.decided(&whole, wanted).await {
+            Err(fault) if fault.kind == Kind::NotRecoverable && there.len() > whole.len() => {
+                self.decided(&there, wanted).await?
+            }
+            plan => plan?,
+        };
+        plan.latest = latest(&plan, &self.archive, wanted, self.stored.now);
+        plan.findings = findings(&plan, &self.standing, wanted, self.stored.now);
+        Ok(plan)
+    }
+
+    /// Decides among these backups.
+    async fn decided(&self, backups: &[Known], wanted: &Wanted) -> Result<RecoveryPlan> {
+        let sight = Sight { reader: self.stored.archive, contents: &self.archive, backups };
+        let decided = match &wanted.target {
+            Some(target) => toward(&sight, target, wanted).await?,
+            None => {
+                let own = choose_backup(&wanted.shard, backups, &Target::Latest, wanted.backup.as_ref());
+                Decided { chosen: own.map_err(Fault::from)?, replay: None }
+            }
+        };
+        let endings = endings(&sight, &decided, wanted).await?;
+        if let Some(refused) = endings.iter().find(|fits| Some(fits.ending) == wanted.ending && !fits.fits) {
+            return Err(
+                Fault::refused(refused.why.clone()).hint("recover it --standalone, or join it --to latest")
+            );
+        }
+        let id = &decided.chosen.backup.backup_id;
+        let entry = self.catalog.iter().find(|entry| entry.facts.backup_id == *id);
+        let request = PlanRequest {
+            shard: wanted.shard.clone(),
+            target: wanted.target.clone().unwrap_or(Target::Latest),
+            into: wanted.into.clone(),
+            port: wanted.port,
+            listen: wanted.listen.clone(),
+            ending: wanted.ending.unwrap_or_else(|| preferred(&endings)),
+            sizes: entry.map_or(Sizes::default(), |entry| entry.sizes),
+        };
+        Ok(RecoveryPlan { endings, ..recovery_plan(&request, &decided) })
+    }
+}
+
+/// Which endings fit what was decided.
+async fn endings(sight: &Sight<'_>, decided: &Decided<'_>, wanted: &Wanted) -> Result<Vec<EndingFit>> {
+    let target = wanted.target.clone().unwrap_or(Target::Latest);
+    let of_shard = Wanted { line: None, backup: None, ..wanted.clone() };
+    let newest = if target == Target::Latest && wanted.line.is_none() {
+        Newest::Meant
+    } else {
+        match toward(sight, &Target::Latest, &of_shard).await {
+            Ok(newest) => Newest::Holds(held(&newest)),
+            Err(fault) => Newest::Unknown(fault.to_string()),
+        }
     };
-    plan.latest = latest(&plan, &archive, wanted, stored.now);
-    plan.findings = findings(&plan, &standing, wanted, stored.now);
-    Ok(plan)
+    Ok(fitting(&target, &held(decided), &newest))
 }
 
 fn those(standing: &[(Known, Standing)], fit: impl Fn(&Standing) -> bool) -> Vec<Known> {
@@ -118,39 +205,6 @@ fn refuse_lost(standing: &[(Known, Standing)], wanted: &Wanted) -> Result<()> {
         .hint(format!("make a backup while there is a server: `backstop backup {shard}`")))
 }
 
-/// Decides among these backups.
-async fn decided(
-    stored: &Stored<'_>,
-    archive: &Archive,
-    backups: &[Known],
-    catalog: &[CatalogEntry],
-    wanted: &Wanted,
-) -> Result<RecoveryPlan> {
-    let sight = Sight { reader: stored.archive, contents: archive, backups };
-    if let (Ending::Join, Some(target)) = (wanted.ending, &wanted.target) {
-        joinable(&sight, target, wanted).await?;
-    }
-    let decided = match &wanted.target {
-        Some(target) => toward(&sight, target, wanted).await?,
-        None => {
-            let own = choose_backup(&wanted.shard, backups, &Target::Latest, wanted.backup.as_ref());
-            Decided { chosen: own.map_err(Fault::from)?, replay: None }
-        }
-    };
-    let id = &decided.chosen.backup.backup_id;
-    let entry = catalog.iter().find(|entry| entry.facts.backup_id == *id);
-    let request = PlanRequest {
-        shard: wanted.shard.clone(),
-        target: wanted.target.clone().unwrap_or(Target::Latest),
-        into: wanted.into.clone(),
-        port: wanted.port,
-        listen: wanted.listen.clone(),
-        ending: wanted.ending,
-        sizes: entry.map_or(Sizes::default(), |entry| entry.sizes),
-    };
-    Ok(recovery_plan(&request, &decided))
-}
-
 /// How new `latest` of the current line is.
 fn latest(plan: &RecoveryPlan, archive: &Archive, wanted: &Wanted, now: DateTime<Utc>) -> Option<Latest> {
     let (replay, current) = (plan.replay.as_ref()?, archive.current()?);
@@ -175,27 +229,6 @@ struct Sight<'a> {
     reader: &'a ArchiveReader,
     contents: &'a Archive,
     backups: &'a [Known],
-}
-
-/// Only a server that is taken up to the newest moment can join; an older one would be no older once it has caught up.
-async fn joinable(sight: &Sight<'_>, target: &Target, wanted: &Wanted) -> Result<()> {
-    if *target == Target::Latest && wanted.line.is_none() {
-        return Ok(());
-    }
-    let at = toward(sight, target, wanted).await?;
-    let newest = Wanted { line: None, backup: None, ..wanted.clone() };
-    let newest = toward(sight, &Target::Latest, &newest).await?;
-    let (at, newest) = (held(&at), held(&newest));
-    let (later, foreign) = (newest.subtract(&at), at.subtract(&newest));
-    let mut message =
-        format!("join a server at {target}: the shard is further, by {} transactions", later.count());
-    if !later.is_empty() {
-        message = format!("{message} ({later})");
-    }
-    if !foreign.is_empty() {
-        message = format!("{message}, and lacks `{foreign}`");
-    }
-    Err(Fault::refused(message).hint("recover it --standalone, or join it --to latest"))
 }
 
 fn held(decided: &Decided<'_>) -> GtidSet {

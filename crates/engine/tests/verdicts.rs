@@ -116,7 +116,7 @@ async fn planned(repository: &Repository, backup: Option<BackupId>) -> Result<Re
         into: None,
         port: None,
         listen: None,
-        ending: Ending::Standalone,
+        ending: Some(Ending::Standalone),
     };
     let stored = Stored {
         reader: &repository.reader(&shard()),

@@ -43,5 +43,6 @@ pub mod session;
 pub mod settings;
 pub mod shell;
 pub mod standing;
+pub mod suspect;
 pub mod target;
 pub mod topology;

@@ -4,6 +4,7 @@ mod aim;
 mod belongs;
 mod choose;
 mod decide;
+mod endings;
 mod gtids;
 mod latest;
 mod replay;
@@ -22,6 +23,7 @@ pub use aim::{Aim, Astray, Commit, Moment, Within};
 pub use belongs::OnLine;
 pub use choose::{Chosen, Known, NotRecoverable, Reachable, choose_backup};
 pub use decide::{Decided, Quest, Toward};
+pub use endings::{EndingFit, Newest, fitting, preferred};
 pub use gtids::{GtidStep, gtid_step};
 pub use latest::{Latest, newest_backup};
 pub use replay::{Replay, Start};
@@ -46,6 +48,10 @@ pub struct RecoveryPlan {
     pub why: String,
     /// Bytes of the files that will be written.
     pub data_bytes: u64,
+    /// The ending that the steps are for.
+    pub ending: Ending,
+    /// Which endings fit the moment.
+    pub endings: Vec<EndingFit>,
     /// What will be done, in order.
     pub steps: Vec<PlanStep>,
     /// How new `latest` is, if that is the target and there is an archive.

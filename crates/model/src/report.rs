@@ -27,7 +27,7 @@ use crate::retention::Vote;
 
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use fault::FaultReport;
-pub use find::{ChangeKind, FindReport, Found, SearchedPart, TableRows};
+pub use find::{Advice, ChangeKind, FindReport, Found, Loss, SearchedPart, TableRows};
 pub use init::{DraftReport, InitReport};
 pub use repair::{RepairReport, RepairedLog, Unusable};
 pub use status::{Coverage, Gap, LeftLine, MemberStatus, ShardStatus, StatusReport, Window, rpo_seconds};

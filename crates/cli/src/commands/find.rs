@@ -1,6 +1,7 @@
 //! `backstop find`.
 
 use backstop_engine::find::{self, Search};
+use backstop_engine::plan::Stored;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::report::FindReport;
 
@@ -40,7 +41,17 @@ pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
         rows: args.rows,
         limit: args.limit,
     };
-    let archive = repository.archive(&args.shard);
-    let work = find::find(&archive, &search, &app.world);
+    let stored = Stored {
+        reader: &repository.reader(&args.shard),
+        archive: &repository.archive(&args.shard),
+        volumes: &app.volumes(&args.shard),
+        now: app.world.clock.now(),
+    };
+    let work = async {
+        let mut report = find::find(stored.archive, &search, &app.world).await?;
+        // A search has its use without advice, too: where a backup cannot be asked for, for example.
+        report.advice = find::advise(&report, &stored).await.unwrap_or_default();
+        Ok(report)
+    };
     app.world.step("search", work).await
 }

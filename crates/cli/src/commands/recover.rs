@@ -98,7 +98,7 @@ pub(super) async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository
         into: Some(args.into.clone()),
         port: args.port,
         listen: args.listen.clone(),
-        ending: args.ending.ending(),
+        ending: Some(args.ending.ending()),
     };
     let stored = Stored {
         reader: &repository.reader(&args.shard),

@@ -148,7 +148,7 @@ async fn search(app: &App) -> Result<Found> {
     };
     let FindReport { transactions, .. } = find::perform(&args, app).await?;
     let is_drop = |found: &Found| found.statement.as_ref().is_some_and(|text| text.starts_with("DROP TABLE"));
-    let dropped = transactions.into_iter().rfind(is_drop);
+    let dropped = transactions.into_iter().find(is_drop);
     dropped.ok_or_else(|| Fault::failed(format!("find the DROP of {TABLE}: it is not in the archive")))
 }
 

@@ -1,6 +1,6 @@
 //! `find`.
 
-use backstop_model::report::{ChangeKind, FindReport, Found, TableRows};
+use backstop_model::report::{Advice, ChangeKind, FindReport, Found, TableRows};
 
 use crate::human;
 use crate::page::{Page, Screen};
@@ -22,13 +22,23 @@ impl Screen for FindReport {
             human::count(self.read.segments, "piece"),
             human::bytes(self.read.bytes)
         ));
-        if let Some(first) = self.transactions.first() {
-            page.next(&[format!(
-                "backstop recover {} --to {} --into DIR --standalone   (just before the first one)",
-                self.shard, first.to
-            )]);
+        if !self.transactions.is_empty() {
+            page.next(&[self.advice.as_ref().map_or_else(|| no_way(self), |advice| way(self, advice))]);
         }
     }
+}
+
+fn way(report: &FindReport, advice: &Advice) -> String {
+    let line = report.left_line.map_or(String::new(), |line| format!(" --line {line}"));
+    let (shard, Advice { to, why, .. }) = (&report.shard, advice);
+    format!("backstop recover {shard} --to {to}{line} --into DIR --standalone   (just before {why})")
+}
+
+fn no_way(report: &FindReport) -> String {
+    let shard = &report.shard;
+    format!(
+        "no backup leads to just before any of these: `backstop status {shard}` shows what can be recovered"
+    )
 }
 
 fn draw(found: &Found, page: &mut Page) {

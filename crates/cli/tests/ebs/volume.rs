@@ -40,7 +40,7 @@ async fn the_archive_is_replayed_on_a_volume_of_the_backup() {
     primary.run(&["DROP TABLE one.t"]).await;
     fleet.backstop.json(ARCHIVE).await;
     let found = fleet.backstop.json("find orders --table one.t --kind ddl").await;
-    let dropped = found["transactions"].as_array().unwrap().last().unwrap()["gtid"].as_str().unwrap();
+    let dropped = found["transactions"][0]["gtid"].as_str().unwrap();
     let moment = format!("before:{dropped}");
 
     let volume = mounted(&fleet, "v");

@@ -7,6 +7,7 @@ use backstop_lab::processes::kill_on;
 use backstop_repo::{Location, Repository};
 use backstop_testkit::{Layout, Ledger, Member, Shard};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::archived::{ARCHIVE, contents, held, uuid};
 use crate::dice::Dice;
@@ -76,16 +77,21 @@ async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
     let found = backstop.json("find orders --table one.t").await;
     let kinds: Vec<&str> =
         found["transactions"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["ddl", "ddl", "dml", "dml", "ddl"], "{found}");
+    assert_eq!(kinds, ["ddl", "dml", "dml", "ddl", "ddl"], "the newest first: {found}");
+    assert_eq!(found["advice"]["to"], found["transactions"][0]["to"], "{found}");
+    let newest = backstop.json("find orders --table one.t --limit 2").await;
+    assert_eq!(newest["transactions"].as_array().unwrap(), &found["transactions"].as_array().unwrap()[..2]);
+    assert_eq!(newest["more"], true, "{newest}");
     let inserted = &found["transactions"][2];
     assert_eq!((&inserted["rows"], &inserted["tables"][0]["inserted"]), (&2.into(), &2.into()), "{found}");
     let dropped =
         backstop.json("find orders --kind ddl --table t --from 2020-01-01T00:00:00Z --limit 9").await;
-    let dropped = dropped["transactions"].as_array().unwrap().last().unwrap().clone();
+    let dropped = dropped["transactions"][0].clone();
     assert!(dropped["statement"].as_str().unwrap().starts_with("DROP TABLE"), "{dropped}");
     let plan =
         backstop.json(&format!("plan orders --standalone --to {}", dropped["to"].as_str().unwrap())).await;
     assert!(plan["replay"]["transactions"].as_u64().unwrap() >= 4, "{plan}");
+    what_fits_is_advised(&backstop, &found, &dropped).await;
 
     let into = shard.base().join("never");
     let recover = |how: &str| format!("recover orders {how} --into {}", into.display());
@@ -160,4 +166,39 @@ async fn garbled_tail(backstop: &Backstop, primary: &Member) -> String {
     writer.put_tail(&piece, &bytes).await.unwrap();
     writer.release().await.unwrap();
     contents(backstop).await.segments.last().unwrap().object.clone()
+}
+
+/// A search advises the loss, and nothing that would be refused; a plan without an ending says which ones fit.
+async fn what_fits_is_advised(backstop: &Backstop, found: &Value, dropped: &Value) {
+    let to = dropped["to"].as_str().unwrap();
+    let unwrapped = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let ran = backstop.run("find orders").await;
+    assert!(unwrapped(&ran.out).contains(&format!("--to {to} --into DIR --standalone")), "{ran}");
+    // The backup has the server's first transactions: to just before one of them leads no way.
+    let ran = backstop.run("find orders --until 2001-01-01T00:00:00Z").await;
+    assert!(!ran.out.contains("Next:"), "{ran}");
+    let all = backstop.json("find orders --limit 1000").await;
+    let first = all["transactions"].as_array().unwrap().last().unwrap();
+    assert_ne!(first["gtid"], found["transactions"][4]["gtid"], "accounts were made before the backup");
+    let until = first["committed_at"].as_str().unwrap();
+    let refused = backstop.json(&format!("find orders --until {until}")).await;
+    assert!(refused["advice"].is_null(), "{refused}");
+
+    let plan = backstop.json(&format!("plan orders --to {to}")).await;
+    let fits: Vec<(&str, bool)> = plan["endings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|fit| (fit["ending"].as_str().unwrap(), fit["fits"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(fits, [("standalone", true), ("join", false), ("as-primary", true)], "{plan}");
+    assert_eq!(plan["ending"], "standalone", "{plan}");
+    let ran = backstop.run(&format!("plan orders --to {to}")).await;
+    assert!(unwrapped(&ran.out).contains("( --standalone | --as-primary )"), "{ran}");
+    let latest = backstop.json("plan orders --to latest").await;
+    assert_eq!(
+        (&latest["ending"], &latest["endings"][1]["fits"]),
+        (&"join".into(), &true.into()),
+        "{latest}"
+    );
 }

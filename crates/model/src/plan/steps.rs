@@ -68,6 +68,8 @@ pub fn recovery_plan(request: &PlanRequest, decided: &Decided<'_>) -> RecoveryPl
         replay: decided.replay.clone(),
         why: chosen.why.clone(),
         data_bytes: request.sizes.data_bytes,
+        ending: request.ending,
+        endings: Vec::new(),
         steps,
         latest: None,
         findings: Vec::new(),

@@ -12,12 +12,28 @@ pub struct FindReport {
     pub shard: ShardName,
     /// The line that was searched.
     pub line: u32,
-    /// The transactions that were found, in the order of the line.
+    /// The same, if it was asked for: a recovery needs `--line` then.
+    #[serde(skip)]
+    pub left_line: Option<u32>,
+    /// The transactions that were found, the newest first.
     pub transactions: Vec<Found>,
-    /// True if there are more than were asked for.
+    /// True if there are more than were asked for: older ones.
     pub more: bool,
+    /// The one that a recovery is most likely to stop before; `None`: none can be recovered to just before.
+    pub advice: Option<Advice>,
     /// How much was read.
     pub read: SearchedPart,
+}
+
+/// What to recover to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// The transaction.
+    pub gtid: String,
+    /// What to give a recovery to come to just before it.
+    pub to: String,
+    /// Why this one, in words.
+    pub why: String,
 }
 
 /// How much a search has read.
@@ -48,8 +64,20 @@ pub struct Found {
     pub statement: Option<String>,
     /// True if changes of rows were logged as statements: which rows, and how many, is then not known.
     pub statement_based: bool,
+    /// What its statement took away; `None`: nothing, or that is not known.
+    pub loses: Option<Loss>,
     /// What to give a recovery to come to just before it.
     pub to: String,
+}
+
+/// What a statement takes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// A definition that holds no rows: a view, an account, a routine.
+    Definition,
+    /// Rows: some of a table, or a table with all of them.
+    Rows,
 }
 
 /// What a transaction did.

@@ -1,0 +1,115 @@
+//! Which endings of a recovery fit the moment that it comes to.
+
+use serde::Serialize;
+
+use crate::gtid::GtidSet;
+use crate::target::Target;
+
+use super::Ending;
+
+/// Whether a recovery to the moment can end in a certain way, as far as the repository tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndingFit {
+    /// The ending.
+    pub ending: Ending,
+    /// True if it can.
+    pub fits: bool,
+    /// What it is good for, or why it cannot be.
+    pub why: String,
+}
+
+/// The newest moment of the shard's current line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Newest {
+    /// It is the one that is meant.
+    Meant,
+    /// It holds this.
+    Holds(GtidSet),
+    /// It cannot be recovered, for this reason.
+    Unknown(String),
+}
+
+/// Each ending, and whether a server that holds this can end so.
+pub fn fitting(target: &Target, held: &GtidSet, newest: &Newest) -> Vec<EndingFit> {
+    let (join, left_behind) = match newest {
+        Newest::Meant => (Ok(()), String::new()),
+        Newest::Holds(newest) => {
+            let later = newest.subtract(held);
+            let left = format!("; {} later transactions stay in the line that it leaves", later.count());
+            (Err(further(target, held, newest)), if later.is_empty() { String::new() } else { left })
+        }
+        Newest::Unknown(reason) => (Err(format!("join a server at {target}: {reason}")), String::new()),
+    };
+    let fit = |ending, why: String| EndingFit { ending, fits: true, why };
+    let join = match join {
+        Ok(()) => fit(Ending::Join, "as a replica of the current primary, caught up".to_owned()),
+        Err(why) => EndingFit { ending: Ending::Join, fits: false, why },
+    };
+    let alone = "as a read-only copy by itself; contacts no member of the shard";
+    let primary = "only after the loss of all servers: refused while a member answers";
+    vec![
+        fit(Ending::Standalone, alone.to_owned()),
+        join,
+        fit(Ending::AsPrimary, format!("{primary}{left_behind}")),
+    ]
+}
+
+/// Only a server that is taken up to the newest moment can join; an older one would be no older once it has caught up.
+fn further(target: &Target, held: &GtidSet, newest: &GtidSet) -> String {
+    let (later, foreign) = (newest.subtract(held), held.subtract(newest));
+    let mut message = format!("join a server at {target}: ");
+    match later.count() {
+        0 => message.push_str("a replica does not stay at a moment"),
+        count => message.push_str(&format!("the shard is further, by {count} transactions ({later})")),
+    }
+    if !foreign.is_empty() {
+        message.push_str(&format!(", and the shard lacks `{foreign}`"));
+    }
+    message
+}
+
+/// The ending whose steps are shown where none was asked for.
+pub fn preferred(endings: &[EndingFit]) -> Ending {
+    let joins = endings.iter().any(|fit| fit.ending == Ending::Join && fit.fits);
+    if joins { Ending::Join } else { Ending::Standalone }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+    fn set(last: u64) -> GtidSet {
+        format!("{UUID}:1-{last}").parse().unwrap()
+    }
+
+    fn fits(newest: &Newest) -> (Vec<bool>, Vec<String>, Ending) {
+        let target = format!("before:{UUID}:8").parse().unwrap();
+        let all = fitting(&target, &set(7), newest);
+        let ending = preferred(&all);
+        (all.iter().map(|fit| fit.fits).collect(), all.into_iter().map(|fit| fit.why).collect(), ending)
+    }
+
+    #[test]
+    fn an_old_moment_joins_nothing() {
+        let (all, why, ending) = fits(&Newest::Holds(set(9)));
+        assert_eq!((all, ending), (vec![true, false, true], Ending::Standalone));
+        assert!(why[1].contains("the shard is further, by 2 transactions") && why[1].contains(":8-9"));
+        assert!(why[2].contains("2 later transactions stay"), "{}", why[2]);
+        let (all, why, _) = fits(&Newest::Holds(set(5)));
+        assert!(!all[1] && why[1].contains("lacks `3e11fa47-71ca-11e1-9e33-c80aa9429562:6-7`"), "{}", why[1]);
+        let (_, why, _) = fits(&Newest::Holds(set(7)));
+        assert!(why[1].contains("does not stay at a moment") && !why[1].contains("by 0"), "{}", why[1]);
+    }
+
+    #[test]
+    fn the_newest_moment_fits_every_ending() {
+        let (all, _, ending) = fits(&Newest::Meant);
+        assert_eq!((all, ending), (vec![true; 3], Ending::Join));
+        let (all, why, ending) = fits(&Newest::Unknown("a gap".to_owned()));
+        assert_eq!((all, ending), (vec![true, false, true], Ending::Standalone));
+        assert!(why[1].contains("a gap"));
+    }
+}
