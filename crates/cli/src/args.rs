@@ -8,8 +8,9 @@ use backstop_engine::find::TableName;
 use backstop_model::ids::{BackupId, Endpoint, ShardName};
 use backstop_model::plan::Ending;
 use backstop_model::report::ChangeKind;
-use backstop_model::target::Target;
-use chrono::{DateTime, Utc};
+use backstop_model::target::WrittenTarget;
+use backstop_model::time::WrittenTime;
+use chrono_tz::Tz;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use self::recover::{CheckArg, EndingArgs, EventsArg, RecoverArgs};
@@ -255,9 +256,12 @@ impl PlanArgs {
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub struct TargetArgs {
-    /// The moment: latest, a time such as 2026-11-23T02:21:33Z, after:GTID or before:GTID
-    #[arg(long, value_name = "MOMENT", required_unless_present = "backup")]
-    pub to: Option<Target>,
+    /// The moment: latest, after:GTID, before:GTID, a time such as 2026-11-23T02:21:33Z, or how long ago: -20m
+    #[arg(long, value_name = "MOMENT", required_unless_present = "backup", allow_hyphen_values = true)]
+    pub to: Option<WrittenTarget>,
+    /// The zone of a time that is written without one, such as Europe/Berlin
+    #[arg(long, value_name = "NAME", requires = "to")]
+    pub time_zone: Option<Tz>,
     /// A certain backup (see `backstop backups`); --to may then be left out
     #[arg(long, value_name = "ID")]
     pub backup: Option<BackupId>,
@@ -293,12 +297,15 @@ pub struct RescueArgs {
 pub struct FindArgs {
     /// The shard
     pub shard: ShardName,
-    /// Committed at this time or later, such as 2026-11-23T02:21:33Z
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub from: Option<DateTime<Utc>>,
+    /// Committed at this time or later, such as 2026-11-23T02:21:33Z or -20m
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub from: Option<WrittenTime>,
     /// Committed at this time or before
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub until: Option<DateTime<Utc>>,
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub until: Option<WrittenTime>,
+    /// The zone of times that are written without one, such as Europe/Berlin
+    #[arg(long, value_name = "NAME")]
+    pub time_zone: Option<Tz>,
     /// Touched this table: TABLE or SCHEMA.TABLE
     #[arg(long, value_name = "TABLE")]
     pub table: Option<TableName>,
@@ -333,11 +340,6 @@ impl FoundKind {
             Self::Dml => ChangeKind::Dml,
         }
     }
-}
-
-fn time(text: &str) -> Result<DateTime<Utc>, String> {
-    let read = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
-    read.map_err(|_| "write a time with its zone, such as 2026-11-23T02:21:33.5Z".to_owned())
 }
 
 /// `prune`.

@@ -18,6 +18,7 @@ pub mod rescue;
 pub mod schedule;
 pub mod shard;
 pub mod status;
+mod times;
 pub mod verify;
 
 use backstop_engine::world::World;

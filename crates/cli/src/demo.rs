@@ -181,7 +181,7 @@ fn recovery(place: &Place, into: &str, to: &str, ending: EndingArgs) -> Result<R
     let to = Some(to.parse().failed("name the moment")?);
     Ok(RecoverArgs {
         shard: configure::shard_name()?,
-        target: TargetArgs { to, backup: None, line: None },
+        target: TargetArgs { to, time_zone: None, backup: None, line: None },
         into: place.path(into),
         on_volume: false,
         ending,

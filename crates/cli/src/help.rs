@@ -178,11 +178,11 @@ Examples:
 
 /// `find`.
 pub const FIND: &str = "\
-Times need a zone, such as 2026-11-23T02:21:33.5Z. What was logged as a statement is found by the tables that it \
+Times need a zone, such as 2026-11-23T02:21:33.5Z, or --time-zone NAME; -20m is 20 minutes ago. What was logged as a statement is found by the tables that it \
 names; how many rows it touched is not in the log.
 
 Examples:
-    backstop find orders --kind ddl --from 2026-11-23T02:00:00Z
+    backstop find orders --kind ddl --from -2h
     backstop find orders --table shop.accounts --rows 1000 --json";
 
 /// `prune`.

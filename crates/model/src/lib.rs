@@ -45,4 +45,5 @@ pub mod shell;
 pub mod standing;
 pub mod suspect;
 pub mod target;
+pub mod time;
 pub mod topology;

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
+use crate::fault::Fault;
 use crate::gtid::Gtid;
+use crate::time::{Here, WrittenTime};
 
 /// The moment to recover to (`--to`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,55 @@ impl FromStr for Target {
     }
 }
 
+/// A target as it was written: its time may depend on when and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WrittenTarget {
+    /// It is the same at all times.
+    Sure(Target),
+    /// A time.
+    Time(WrittenTime),
+}
+
+impl FromStr for WrittenTarget {
+    type Err = InvalidTarget;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
+        let bad = |reason: String| InvalidTarget { text: text.to_owned(), reason };
+        let lower = text.to_ascii_lowercase();
+        if text == "latest" || lower.starts_with("after:") || lower.starts_with("before:") {
+            return text.parse().map(Self::Sure);
+        }
+        if lower == "latest" || lower == "now" {
+            return Err(bad("write latest".to_owned()));
+        }
+        if text.parse::<Gtid>().is_ok() {
+            return Err(bad(format!(
+                "write after:{text} to stop behind it, or before:{text} to stop before it"
+            )));
+        }
+        let forms = |reason: String| match reason.strip_prefix("write a time") {
+            Some(time) => {
+                bad(format!("write latest, after:UUID:NUMBER, before:UUID:NUMBER, or a time{time}"))
+            }
+            None => bad(reason),
+        };
+        text.parse().map(Self::Time).map_err(forms)
+    }
+}
+
+impl WrittenTarget {
+    /// The target that it means.
+    ///
+    /// # Errors
+    /// As [`WrittenTime::moment`].
+    pub fn target(&self, here: &Here) -> Result<Target, Fault> {
+        match self {
+            Self::Sure(target) => Ok(target.clone()),
+            Self::Time(time) => time.moment(here).map(Target::Time),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,6 +119,23 @@ impl fmt::Display for Target {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_is_almost_a_target_is_answered_with_the_right_form() {
+        let gtid = "3e11fa47-71ca-11e1-9e33-c80aa9429562:5";
+        let before = format!("before:{gtid}");
+        for (written, right) in [
+            ("LATEST", "write latest"),
+            ("now", "write latest"),
+            (gtid, &before),
+            ("tonight", "before:UUID:NUMBER"),
+        ] {
+            let refused = written.parse::<WrittenTarget>().unwrap_err().to_string();
+            assert!(refused.contains(right), "{refused}");
+        }
+        assert_eq!(before.parse(), Ok(WrittenTarget::Sure(before.parse().unwrap())));
+        assert!(matches!("-20m".parse(), Ok(WrittenTarget::Time(WrittenTime::Ago(_)))));
+    }
 
     #[test]
     fn targets_are_read_and_printed() {

@@ -5,7 +5,7 @@ use backstop_engine::plan::Stored;
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::report::FindReport;
 
-use super::{Ended, known_or_stored};
+use super::{Ended, known_or_stored, times};
 use crate::args::{FindArgs, FoundKind};
 use crate::compose::App;
 use crate::output::Output;
@@ -24,7 +24,9 @@ pub async fn run(args: &FindArgs, app: &App, output: &Output) -> Result<Ended> {
 /// # Errors
 /// As [`find::find`]; [`Kind::Usage`] if the time ends before it begins.
 pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
-    if let (Some(from), Some(until)) = (args.from, args.until)
+    let time = |name, written| times::time(name, written, args.time_zone, &app.world);
+    let (from, until) = (time("--from", args.from)?, time("--until", args.until)?);
+    if let (Some(from), Some(until)) = (from, until)
         && from > until
     {
         return Err(Fault::new(Kind::Usage, "search: --until is before --from").hint("exchange them"));
@@ -34,8 +36,8 @@ pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
     let search = Search {
         shard: args.shard.clone(),
         line: args.line,
-        from: args.from,
-        until: args.until,
+        from,
+        until,
         table: args.table.clone(),
         kind: args.kind.map(FoundKind::kind),
         rows: args.rows,

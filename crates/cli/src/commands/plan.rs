@@ -3,7 +3,7 @@
 use backstop_engine::plan::{self, Stored, Wanted};
 use backstop_model::fault::Result;
 
-use super::{Ended, known_or_stored};
+use super::{Ended, known_or_stored, times};
 use crate::args::PlanArgs;
 use crate::compose::App;
 use crate::output::Output;
@@ -15,7 +15,7 @@ use crate::output::Output;
 pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<Ended> {
     let wanted = Wanted {
         shard: args.shard.clone(),
-        target: args.target.to.clone(),
+        target: times::target(&args.target, &app.world)?,
         line: args.target.line,
         backup: args.target.backup.clone(),
         into: args.into.clone(),

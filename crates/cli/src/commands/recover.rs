@@ -18,11 +18,12 @@ use backstop_model::plan::{Ending, RecoveryPlan};
 use backstop_model::report::RecoverReport;
 use backstop_model::settings::ServerTls;
 use backstop_model::shell::word;
+use backstop_model::target::WrittenTarget;
 use backstop_model::topology::Member;
 use backstop_repo::Repository;
 
-use super::{Ended, known_or_stored, rebuild};
-use crate::args::{CheckArg, EventsArg, RecoverArgs};
+use super::{Ended, known_or_stored, rebuild, times};
+use crate::args::{CheckArg, EventsArg, RecoverArgs, TargetArgs};
 use crate::compose::App;
 use crate::output::Output;
 
@@ -31,6 +32,9 @@ use crate::output::Output;
 /// # Errors
 /// As [`perform`].
 pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended> {
+    // Once for all that is planned: `-20m` would be later each time.
+    let to = times::target(&args.target, &app.world)?.map(WrittenTarget::Sure);
+    let args = &RecoverArgs { target: TargetArgs { to, ..args.target.clone() }, ..args.clone() };
     if rebuild::is_meant(args, app).await? {
         return rebuild::run(args, app, output).await;
     }
@@ -92,7 +96,7 @@ pub(super) async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository
     known_or_stored(app, &repository, &args.shard).await?;
     let wanted = Wanted {
         shard: args.shard.clone(),
-        target: args.target.to.clone(),
+        target: times::target(&args.target, &app.world)?,
         line: args.target.line,
         backup: args.target.backup.clone(),
         into: Some(args.into.clone()),

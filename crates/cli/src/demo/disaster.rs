@@ -140,6 +140,7 @@ async fn search(app: &App) -> Result<Found> {
         shard: configure::shard_name()?,
         from: None,
         until: None,
+        time_zone: None,
         table: Some(TABLE.parse().map_err(Fault::failed)?),
         kind: Some(FoundKind::Ddl),
         rows: None,

@@ -108,7 +108,13 @@ async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
     }
     let ran = backstop.run(&recover("--to 2026-01-01T00:00:00 --standalone")).await;
     assert_eq!(ran.status.code(), Some(2), "a time without a zone: {ran}");
-    assert_eq!(backstop.run("find orders --from 2026-01-01T00:00:00").await.status.code(), Some(2));
+    let ran = backstop.run("find orders --from 2026-01-01T00:00:00").await;
+    ran.failed(2, &["has no zone", "`2026-01-01T00:00:00Z`", "--time-zone"]);
+    let recent =
+        backstop.json("find orders --from -2h --until 2091-01-01T00:00:00 --time-zone Europe/Berlin").await;
+    assert!(recent["transactions"].as_array().unwrap().len() >= 5, "{recent}");
+    let ran = backstop.run("plan orders --to -2h").await;
+    assert!(ran.err.contains("--to is understood as 20"), "{ran}");
     backstop.run("find orders --line 7").await.failed(21, &["no line 7"]);
 
     // What is stored well, and is not what the source sent: the server that is recovered takes it for damaged.

@@ -120,7 +120,10 @@ pub(super) fn same_request(decided: &Decided, request: &RecoverRequest) -> Resul
         decided.port,
         decided.listen.as_ref().map(|listen| format!(", to listen on {listen}")).unwrap_or_default()
     ))
-    .hint("give the same arguments to go on with it, or name another directory"))
+    .hint(format!(
+        "give the same arguments to go on with it, `--to {}` for a time that was written in another way, or name another directory",
+        decided.target
+    )))
 }
 
 /// Fails if something listens on this port of the loopback interface.
