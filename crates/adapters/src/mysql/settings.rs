@@ -5,7 +5,8 @@ use backstop_model::server::RecordedSettings;
 use super::connect::Connection;
 use super::error::SqlError;
 
-/// Everything that somebody set: in an option file, on the command line, with `SET PERSIST` or `SET GLOBAL`.
+/// Everything that somebody set: in an option file, on the command line, with `SET PERSIST` or `SET GLOBAL`. MySQL also counts a variable
+/// that a session set for itself, as each of Backstop's does; its global value is recorded then.
 const CHANGED: &str = "SELECT g.VARIABLE_NAME, g.VARIABLE_VALUE FROM performance_schema.global_variables g \
      JOIN performance_schema.variables_info i USING (VARIABLE_NAME) WHERE i.VARIABLE_SOURCE <> 'COMPILED'";
 

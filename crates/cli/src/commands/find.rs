@@ -51,8 +51,14 @@ pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
     };
     let work = async {
         let mut report = find::find(stored.archive, &search, &app.world).await?;
-        // A search has its use without advice, too: where a backup cannot be asked for, for example.
-        report.advice = find::advise(&report, &stored).await.unwrap_or_default();
+        // A search has its use without advice, too: where EC2 cannot be asked for a backup, for example.
+        match find::advise(&report, &stored).await {
+            Ok(advice) => report.advice = advice,
+            Err(fault) => {
+                let text = format!("which of these a recovery can come just before is not known: {fault}");
+                app.world.reporter.notice(&text);
+            }
+        }
         Ok(report)
     };
     app.world.step("search", work).await

@@ -78,14 +78,14 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
 /// Looks at all that is given, plans, and says in the plan which settings of the donor the server will lack. Touches nothing.
 async fn prepared(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan, RecoverRequest)> {
     let members = members_that_answer(args)?;
-    server_user(args)?;
-    let (own, tls) = (own_options(args, app).await?, certificate(args, app)?);
     let plans = async {
         let (repository, plan) = planned(args, app).await?;
         let manifest = repository.reader(&args.shard).manifest(&plan.backup_id).await?;
         Ok((repository, plan, manifest))
     };
     let (repository, mut plan, manifest) = app.world.unless_stopped(plans).await?;
+    server_user(args)?;
+    let (own, tls) = (own_options(args, app).await?, certificate(args, app)?);
     let request = RecoverRequest { own, tls, ..request(args, &plan, members) };
     plan.findings.extend(recover::missed(&request, &manifest));
     Ok((repository, plan, request))

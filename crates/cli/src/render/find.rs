@@ -37,7 +37,7 @@ fn way(report: &FindReport, advice: &Advice) -> String {
 fn no_way(report: &FindReport) -> String {
     let shard = &report.shard;
     format!(
-        "no backup leads to just before any of these: `backstop status {shard}` shows what can be recovered"
+        "no way to just before any of these is known: `backstop status {shard}` shows what can be recovered"
     )
 }
 

@@ -31,7 +31,7 @@ fn arguments_are_read_before_the_configuration() {
         "recover orders --to latest --into x",
         "recover orders --to latest --into x --join --standalone",
         "recover orders --to now --into x --join",
-        "plan orders --to 2026-11-23T02:21:33",
+        "plan orders --to 2026-11-23",
         "check --fix",
         "schedule orders",
         "completions cobol",
