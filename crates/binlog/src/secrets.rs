@@ -53,7 +53,7 @@ struct Reader {
     before: String,
 }
 
-/// Whether the next text is a secret.
+/// True if the next text is a secret.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     /// It is none.

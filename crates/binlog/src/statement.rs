@@ -70,7 +70,7 @@ impl Statement {
         }
     }
 
-    /// What it takes away, as far as its words tell.
+    /// The things that it takes away, as far as its words tell.
     pub(crate) fn loses(&self) -> Option<Loss> {
         let tokens = words(&self.text, MOST_TOKENS, self.plain_backslashes);
         let first = tokens.first().and_then(Token::keyword).unwrap_or_default();

@@ -244,7 +244,7 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
-    /// What was chosen, if anything was.
+    /// The choice, if one was made.
     pub fn ending(&self) -> Option<Ending> {
         let chosen = self.join || self.standalone || self.as_primary;
         let args = EndingArgs { join: self.join, standalone: self.standalone, as_primary: self.as_primary };

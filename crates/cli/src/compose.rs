@@ -144,7 +144,7 @@ impl App {
         self.topology_of(shard, &self.access(shard)?)
     }
 
-    /// Who is in the shard, whose servers are logged in to like this.
+    /// The members of the shard, whose servers are logged in to like this.
     ///
     /// # Errors
     /// As [`Orchestrator::new`].

@@ -68,7 +68,7 @@ impl Page {
         self.rows([vec![header], rows].concat(), self.width);
     }
 
-    /// What the operator does next: commands, which are not wrapped.
+    /// The operator's next steps: commands, which are not wrapped.
     pub fn next<T: AsRef<str>>(&mut self, steps: &[T]) {
         if steps.is_empty() {
             return;

@@ -16,7 +16,7 @@ impl CommandLine {
     /// Reads the program's arguments.
     ///
     /// # Errors
-    /// What is wrong with them; also help and version, which are to be printed.
+    /// The fault in them; also help and version, which are to be printed.
     pub fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
         let mut command = help::command();
         let matches = command.try_get_matches_from_mut(arguments)?;

@@ -125,7 +125,7 @@ impl Access {
         answer
     }
 
-    /// What to log in with now, or the last refusal.
+    /// The credentials to log in with now, or the last refusal.
     fn admitted(&self, there: &str) -> Result<Credentials> {
         let now = self.world.clock.monotonic();
         let due = {
@@ -173,7 +173,7 @@ impl fmt::Debug for Access {
     }
 }
 
-/// How long a server that refused a login so many times is left in peace.
+/// The time for which a server that refused a login this many times is left in peace.
 fn pause(times: u32) -> Duration {
     if times < ATTEMPTS { SOON } else { (LATER * 2_u32.pow((times - ATTEMPTS).min(5))).min(LATEST) }
 }

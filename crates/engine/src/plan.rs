@@ -40,7 +40,7 @@ pub struct Wanted {
     pub port: Option<u16>,
     /// Addresses that it listens on in service, if other than loopback.
     pub listen: Option<ListenAddress>,
-    /// How the recovery ends; `None`: that is to be chosen by what the plan says.
+    /// The end of the recovery; `None`: to be chosen by the plan.
     pub ending: Option<Ending>,
 }
 

@@ -97,7 +97,7 @@ pub struct RecoverRequest {
     pub accept_broken: Vec<String>,
     /// Whether a copy is left with an account to read it with.
     pub copy_login: CopyLogin,
-    /// What a new primary does about events.
+    /// The choice about the events of a new primary.
     pub events: EventsWish,
 }
 
@@ -179,7 +179,7 @@ pub fn target(dir: &Path, data: DataFrom, port: Option<u16>, listen: Option<&Lis
     listen.map_or(Ok(()), |listen| guard::can_listen(listen, port.unwrap_or(0)))
 }
 
-/// What the recovered server lacks of its donor's settings, and an operator may miss.
+/// The donor's settings that the recovered server lacks, and that an operator may miss.
 pub fn missed(request: &RecoverRequest, manifest: &Manifest) -> Vec<Finding> {
     configure::settings(request, manifest).findings()
 }

@@ -29,7 +29,7 @@ struct OwnOption {
 pub struct NamedPlace {
     /// The option, and where it was given.
     pub option: String,
-    /// What must be there.
+    /// The path that must be there.
     pub path: PathBuf,
     /// True for a folder.
     pub is_folder: bool,
@@ -155,7 +155,7 @@ impl OwnOption {
     }
 }
 
-/// What mysqld takes before the name of an option.
+/// The prefixes that mysqld takes before the name of an option.
 const PREFIXES: [&str; 4] = ["skip_", "disable_", "enable_", "maximum_"];
 
 /// Folders that the server uses.

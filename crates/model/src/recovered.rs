@@ -22,7 +22,7 @@ pub struct RecoveredSettings {
     /// Names and values for the option file. A name begins with `loose_`, so that a server that does not know it starts all the
     /// same, unless the data files depend on it.
     pub options: BTreeMap<String, String>,
-    /// What is not carried, in the order of the names.
+    /// The settings that are not carried, in the order of the names.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -33,11 +33,11 @@ pub struct LeftOut {
     pub name: String,
     /// Why, in words.
     pub reason: String,
-    /// What an operator may miss without it.
+    /// The thing that an operator may miss without it.
     pub missed: Missed,
 }
 
-/// What an operator may miss of a setting that is not carried.
+/// The part of a setting that is not carried which an operator may miss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missed {
     /// Nothing: the recovery decides it, or it means nothing elsewhere.
@@ -50,7 +50,7 @@ pub enum Missed {
     Host,
 }
 
-/// What a recovered server has whatever its donor had.
+/// The things that a recovered server has whatever its donor had.
 #[derive(Debug, Clone, Copy)]
 pub struct Given<'a> {
     /// Its certificates.
@@ -61,7 +61,7 @@ pub struct Given<'a> {
     pub host: Option<&'a str>,
 }
 
-/// Whether a recovered server gets certificates that clients trust.
+/// The certificates of a recovered server: those that clients trust, or others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificates {
     /// It does.
@@ -85,7 +85,7 @@ pub fn recovered_settings(recorded: &RecordedSettings, given: Given<'_>) -> Reco
 }
 
 impl RecoveredSettings {
-    /// What an operator may miss.
+    /// Findings about the settings that an operator may miss.
     pub fn findings(&self) -> Vec<Finding> {
         let named = |missed| self.left_out.iter().filter(move |left_out| left_out.missed == missed);
         let told: Vec<_> =

@@ -72,7 +72,7 @@ pub fn cut_off(why: &str) -> Fault {
         .hint(INIT_CONNECT)
 }
 
-/// What a connection may wait for before any answer.
+/// The longest that a connection waits for any answer.
 pub const SLOW: &str = "see whether the server is overloaded or stopped, or delays logins since some failed (connection_control)";
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ pub struct RecoverReport {
     pub seconds: RecoverSeconds,
     /// What is left for the operator to do.
     pub next: Vec<String>,
-    /// What became of the events of a new primary.
+    /// The events of a new primary, and their fate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<EventsReport>,
     /// How new the archive was, if it was recovered to `latest`.

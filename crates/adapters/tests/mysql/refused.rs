@@ -9,7 +9,7 @@ use backstop_testkit::{Layout, Shard};
 
 const PASSWORD: &str = "s3cret-of-x";
 
-/// What both ways say of a login as `x`.
+/// The answers of both ways to a login as `x`.
 async fn both(endpoint: &Endpoint, password: &str, tls: &Tls) -> [Fault; 2] {
     let login = Login { user: "x".into(), password: password.into() };
     let first = Connector::with_login(login, Some(tls.clone())).connect(endpoint).await;

@@ -1,4 +1,4 @@
-//! What a statement does to events.
+//! The changes that a statement makes to events.
 
 use backstop_model::events::{EventChange, EventName, EventState};
 
@@ -13,7 +13,7 @@ const MOST_OF_A_DEFINER: usize = 12;
 const LETTERS: usize = 80;
 
 impl Statement {
-    /// What it does to events; `None` for most statements.
+    /// The changes that it makes to events; `None` for most statements.
     pub(crate) fn event_change(&self) -> Option<EventChange> {
         let first = words(&self.text, 2 + MOST_OF_A_DEFINER, self.plain_backslashes);
         let verb = first.first().and_then(Token::keyword)?;
@@ -65,7 +65,7 @@ enum Target {
     Event(usize),
 }
 
-/// What `CREATE`, `ALTER` or `DROP` is about, if it is about events or about a schema with all that is in it.
+/// The object of a `CREATE`, `ALTER` or `DROP`, if that is an event, or a schema with all that is in it.
 fn target(tokens: &[Token]) -> Option<Target> {
     let second = tokens.get(1)?;
     if second.is("DATABASE") || second.is("SCHEMA") {
@@ -99,7 +99,7 @@ fn schema(tokens: &[Token]) -> Option<EventChange> {
     }
 }
 
-/// What stands between an event's name and its comment or body.
+/// The words between an event's name and its comment or body.
 #[derive(Default)]
 struct Clauses {
     state: Option<EventState>,

@@ -69,7 +69,7 @@ pub struct RecoverArgs {
     pub events: EventsArg,
 }
 
-/// What `recover --as-primary` does about events.
+/// The choices of `recover --as-primary` about events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EventsArg {
     /// They are enabled
@@ -94,7 +94,7 @@ pub struct EndingArgs {
 }
 
 impl EndingArgs {
-    /// What was chosen.
+    /// The choice.
     pub fn ending(self) -> Ending {
         match self {
             Self { as_primary: true, .. } => Ending::AsPrimary,

@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 
 use crate::args::TargetArgs;
 
-/// What `--to` means. It is said where the words alone do not tell.
+/// The target that `--to` means. It is said where the words alone do not tell.
 ///
 /// # Errors
 /// As [`WrittenTime::moment`].
@@ -22,7 +22,7 @@ pub fn target(args: &TargetArgs, world: &World) -> Result<Option<Target>> {
     Ok(Some(target))
 }
 
-/// What an option with a time means. It is said where the words alone do not tell.
+/// The moment that an option with a time means. It is said where the words alone do not tell.
 ///
 /// # Errors
 /// As [`WrittenTime::moment`].

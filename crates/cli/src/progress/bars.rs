@@ -86,7 +86,7 @@ impl Narrator for Bars {
     }
 }
 
-/// What is counted, how fast, and for how long still.
+/// The count, its rate, and the time left.
 fn counting(progress: Progress) -> ProgressStyle {
     let Progress { unit, total, .. } = progress;
     let counted =

@@ -1,4 +1,4 @@
-//! What a search of the archive shows of statements, on screen and as JSON.
+//! A search of the archive shows statements without secrets, on screen and as JSON.
 
 use backstop_testkit::{Layout, Shard};
 

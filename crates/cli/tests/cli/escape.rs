@@ -1,4 +1,4 @@
-//! What comes from elsewhere does not steer the terminal that it is shown on, nor pass for a line of Backstop's.
+//! Text from elsewhere does not steer the terminal that it is shown on, nor pass for a line of Backstop's.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -36,7 +36,7 @@ fn configured(dir: &Path, port: u16) {
     std::fs::write(dir.join("backstop.toml"), text).unwrap();
 }
 
-/// What a terminal would act upon, or a reader take for Backstop's word.
+/// The characters that a terminal would act upon, or a reader take for Backstop's word.
 fn steers(text: &str) -> bool {
     let acts = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{2028}');
     text.contains(acts) || text.lines().any(|line| line.starts_with("[  99.9 s]"))

@@ -110,7 +110,7 @@ async fn before_the_backup(shard: &Shard) {
         "CREATE TABLE shop.fired (event VARCHAR(64), server CHAR(36), PRIMARY KEY (event, server))",
         "CREATE USER bob@localhost",
         "GRANT ALL ON shop.* TO bob@localhost",
-        // What a later session must not give the events of this one.
+        // Settings that a later session must not give the events of this one.
         "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES', time_zone = '+05:00'",
         "SET NAMES latin1",
         &event("stays", ""),

@@ -67,7 +67,7 @@ async fn plugins_come_back_where_their_libraries_are() {
     assert_eq!(there.value("SHOW DATABASES LIKE 'shop'").await, "shop");
 }
 
-/// What a recovery says of plugins, by its code.
+/// The findings of a recovery about plugins, by code.
 fn findings(report: &Value) -> BTreeMap<String, String> {
     let checks = report["checks"].as_array().unwrap().iter();
     let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();

@@ -105,7 +105,7 @@ fn fixed_options(start: &ServerStart, decided: &Decided) -> String {
     )
 }
 
-/// What a phase decides. Last in the file, so that it wins. `scheduler`: enabled events fire.
+/// The options that a phase decides. Last in the file, so that they win. `scheduler`: enabled events fire.
 fn phase_options(decided: &Decided, phase: Phase, scheduler: bool) -> String {
     match phase {
         Phase::Recovering => {

@@ -84,7 +84,7 @@ async fn history(r: &Recover<'_>, manifest: &Manifest, decided: &Decided) -> Res
     Ok(history)
 }
 
-/// What the archive's statements among these transactions do to events, in their order.
+/// The changes that the archive's statements among these transactions make to events, in their order.
 async fn changes(r: &Recover<'_>, line: u32, wanted: &GtidSet) -> Result<Vec<(Gtid, EventChange)>> {
     let mut seen = GtidSet::new();
     let mut pieces = Vec::new();

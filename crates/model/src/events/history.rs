@@ -44,7 +44,7 @@ pub enum EventChange {
     },
 }
 
-/// Whether names of schemas differ by case. Names of events never do.
+/// True if names of schemas differ by case. Names of events never do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaNames {
     /// They do.

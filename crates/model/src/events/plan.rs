@@ -122,7 +122,7 @@ impl EventsPlan {
         findings
     }
 
-    /// What is left to an operator who carries the plan out. `scheduler`: the scheduler is to run.
+    /// The rest that is left to an operator who carries the plan out. `scheduler`: the scheduler is to run.
     pub fn printed(&self, scheduler: bool) -> EventsReport {
         let to_set = |name: &&EventName| self.set.iter().any(|(event, _)| event.name == **name);
         let (pasted, other): (Vec<_>, Vec<_>) = self.set.iter().partition(|(event, _)| event.is_pasted());

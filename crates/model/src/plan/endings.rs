@@ -7,14 +7,14 @@ use crate::target::Target;
 
 use super::Ending;
 
-/// Whether a recovery to the moment can end in a certain way, as far as the repository tells.
+/// One way to end a recovery to the moment, and whether it is possible, as far as the repository tells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EndingFit {
     /// The ending.
     pub ending: Ending,
     /// True if it can.
     pub fits: bool,
-    /// What it is good for, or why it cannot be.
+    /// Its use, or the reason that it cannot be.
     pub why: String,
 }
 

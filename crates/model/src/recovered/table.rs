@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::kind::Kind;
 
-/// What becomes of a recorded variable.
+/// The fate of a recorded variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// An option of the recovered server, if the value fits.

@@ -30,7 +30,7 @@ pub struct FindReport {
 pub struct Advice {
     /// The transaction.
     pub gtid: String,
-    /// What to give a recovery to come to just before it.
+    /// The target of a recovery to just before it.
     pub to: String,
     /// Why this one, in words.
     pub why: String,
@@ -66,7 +66,7 @@ pub struct Found {
     pub statement_based: bool,
     /// What its statement took away; `None`: nothing, or that is not known.
     pub loses: Option<Loss>,
-    /// What to give a recovery to come to just before it.
+    /// The target of a recovery to just before it.
     pub to: String,
 }
 
