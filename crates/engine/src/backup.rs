@@ -22,9 +22,8 @@ use backstop_model::topology::{Choice, doubt};
 use backstop_repo::{ArchiveReader, CatalogEntry, Reader, Repository, Storage, Stored, Writer};
 use chrono::{DateTime, Utc};
 
-use crate::plan::known;
 use crate::ports::{Image, Instance, Instances, Opened, Schemas, Taken, VolumeSnapshots};
-use crate::standing::stands;
+use crate::standing::standings;
 use crate::world::World;
 use crate::{compare, recorded, scan};
 
@@ -130,9 +129,7 @@ async fn story(
 async fn tell_of_predecessors(b: &Backup<'_>, reader: &Reader) -> Result<()> {
     let Some(volumes) = b.volumes else { return Ok(()) };
     let catalog = reader.catalog().await?;
-    let stands = stands(reader, &catalog, volumes).await?;
-    let backups: Vec<_> =
-        catalog.iter().zip(stands).map(|(entry, stand)| (known(entry), stand.standing)).collect();
+    let backups = standings(reader, &catalog, volumes).await?;
     for finding in standing_findings(b.shard, &backups) {
         b.world.reporter.notice(&finding.notice());
     }

@@ -17,9 +17,9 @@ use backstop_repo::{CatalogEntry, Reader};
 
 use crate::archive::{Archived, check_archive};
 use crate::ports::{Instances, Schemas, ServerPrograms, SourceInspection, Topology, VolumeSnapshots};
-use crate::standing::stands;
+use crate::standing::standings;
 use crate::world::World;
-use crate::{compare, plan, sound, survey};
+use crate::{compare, sound, survey};
 
 /// What checking a shard is made of.
 pub struct Check<'a> {
@@ -198,9 +198,7 @@ async fn archive(c: &Check<'_>, findings: &mut Vec<Finding>) {
 /// Which moments could be recovered now, and what is missing between them.
 async fn coverage(c: &Check<'_>, catalog: &[CatalogEntry], findings: &mut Vec<Finding>) -> Option<Coverage> {
     let coverage = async {
-        let stands = stands(c.reader, catalog, c.volumes).await?;
-        let backups: Vec<_> =
-            catalog.iter().zip(stands).map(|(entry, stand)| (plan::known(entry), stand.standing)).collect();
+        let backups = standings(c.reader, catalog, c.volumes).await?;
         findings.extend(standing_findings(c.shard, &backups));
         crate::status::coverage(&c.archived.reader, &backups).await
     };

@@ -21,7 +21,7 @@ use backstop_repo::{ArchiveReader, CatalogEntry, Reader};
 use chrono::{DateTime, Utc};
 
 use crate::ports::VolumeSnapshots;
-use crate::standing::stands;
+use crate::standing::standings;
 
 /// What a plan is asked for.
 #[derive(Debug, Clone)]
@@ -97,9 +97,7 @@ impl<'a> Ground<'a> {
     /// The store's, and EC2's where backups are kept there.
     pub async fn survey(stored: &'a Stored<'a>) -> Result<Self> {
         let catalog = stored.reader.catalog().await?;
-        let stands = stands(stored.reader, &catalog, stored.volumes).await?;
-        let standing =
-            catalog.iter().zip(stands).map(|(entry, stand)| (known(entry), stand.standing)).collect();
+        let standing = standings(stored.reader, &catalog, stored.volumes).await?;
         let archive = stored.archive.checked().await?;
         Ok(Self { stored, catalog, standing, archive })
     }

@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 
 use backstop_model::fault::{Kind, Result};
+use backstop_model::plan::Known;
 use backstop_model::report::EbsSnapshots;
 use backstop_model::standing::Standing;
 use backstop_repo::{CatalogEntry, Reader};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::backup::ebs;
+use crate::plan::known;
 use crate::ports::VolumeSnapshots;
 
 /// Manifests that are read together.
@@ -28,6 +30,19 @@ impl Stand {
     fn sound() -> Self {
         Self { standing: Standing::Sound, ebs: None }
     }
+}
+
+/// These backups as a plan knows them, each with its standing, in their order.
+///
+/// # Errors
+/// As [`stands`].
+pub async fn standings(
+    reader: &Reader,
+    entries: &[CatalogEntry],
+    volumes: &dyn VolumeSnapshots,
+) -> Result<Vec<(Known, Standing)>> {
+    let stands = stands(reader, entries, volumes).await?;
+    Ok(entries.iter().map(known).zip(stands.into_iter().map(|stand| stand.standing)).collect())
 }
 
 /// How these backups stand, in their order.

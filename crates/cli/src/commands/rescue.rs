@@ -4,8 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_engine::plan::known;
-use backstop_engine::standing::stands;
+use backstop_engine::standing::standings;
 use backstop_engine::status::coverage;
 use backstop_engine::world::World;
 use backstop_model::fault::{Fault, Kind, Result};
@@ -163,9 +162,7 @@ async fn moments(app: &App, shard: &ShardName) -> Result<String> {
     let repository = app.repository().await?;
     let reader = repository.reader(shard);
     let catalog = reader.catalog().await?;
-    let stands = stands(&reader, &catalog, &app.volumes(shard)).await?;
-    let backups: Vec<_> =
-        catalog.iter().zip(stands).map(|(entry, stand)| (known(entry), stand.standing)).collect();
+    let backups = standings(&reader, &catalog, &app.volumes(shard)).await?;
     Ok(render::moments(&coverage(&repository.archive(shard), &backups).await?))
 }
 
