@@ -1,6 +1,7 @@
 //! Amounts as people read them.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Local, SecondsFormat, TimeZone, Utc};
+use chrono_tz::Tz;
 
 const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -40,6 +41,29 @@ pub fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// `2026-11-23T02:21:33.004711Z`.
+pub fn exact_moment(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// The time on a clock of a zone, of this host's if none is named: ` (03:21:33+01:00)`, with its date if that is another one than in UTC.
+/// Nothing where the clock shows UTC.
+pub fn local(at: DateTime<Utc>, zone: Option<Tz>) -> String {
+    match zone {
+        Some(zone) => on_clock(at, &zone),
+        None => on_clock(at, &Local),
+    }
+}
+
+fn on_clock<Z: TimeZone>(at: DateTime<Utc>, zone: &Z) -> String {
+    let local = at.with_timezone(zone).fixed_offset();
+    match local.offset().local_minus_utc() {
+        0 => String::new(),
+        _ if local.date_naive() == at.date_naive() => local.format(" (%T%:z)").to_string(),
+        _ => local.format(" (%F %T%:z)").to_string(),
+    }
+}
+
 /// `1 table`, `3 tables`.
 pub fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{} {one}s", thousands(number)) }
@@ -60,7 +84,17 @@ pub fn thousands(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn local_times_stand_beside_utc() {
+        let at = |text: &str| text.parse().unwrap();
+        let berlin = Some(chrono_tz::Europe::Berlin);
+        assert_eq!(local(at("2026-11-23T02:21:33.5Z"), berlin), " (03:21:33+01:00)");
+        assert_eq!(local(at("2026-07-23T22:21:33Z"), berlin), " (2026-07-24 00:21:33+02:00)");
+        assert_eq!(local(at("2026-11-23T02:21:33Z"), Some(Tz::UTC)), "");
+    }
 
     #[test]
     fn amounts() {

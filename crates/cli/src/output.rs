@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use backstop_model::fault::Fault;
 use backstop_model::report::{FaultReport, Versioned};
+use chrono_tz::Tz;
 use serde::Serialize;
 
 use crate::escape;
@@ -50,10 +51,15 @@ impl Output {
 
     /// Prints the result of a command: the one thing on standard output.
     pub fn report<R: Serialize + Screen>(&self, report: &R) {
+        self.report_in(report, None);
+    }
+
+    /// The same, with times for people on the clock of a zone beside UTC.
+    pub fn report_in<R: Serialize + Screen>(&self, report: &R, zone: Option<Tz>) {
         match self.terminal.form {
             Form::Json => self.json(&Versioned::new(report)),
             Form::Text => {
-                let mut page = Page::new(self.terminal.stdout);
+                let mut page = Page::new(self.terminal.stdout, zone);
                 report.draw(&mut page);
                 self.text(&page.into_text());
             }

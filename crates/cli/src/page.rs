@@ -2,9 +2,12 @@
 
 use std::io::IsTerminal;
 
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use unicode_width::UnicodeWidthStr;
 
 use crate::escape;
+use crate::human;
 use crate::terminal::{Paint, Painted};
 
 /// Prose is wrapped within these numbers of columns.
@@ -20,6 +23,8 @@ pub struct Page {
     pub paint: Paint,
     /// Prose is wrapped to this many columns; not at all where a program reads it.
     width: Option<usize>,
+    /// The zone of the times beside UTC; this host's if none was named.
+    zone: Option<Tz>,
     text: String,
 }
 
@@ -31,12 +36,28 @@ pub trait Screen {
 
 impl Page {
     /// An empty page, as wide as the terminal.
-    pub fn new(paint: Paint) -> Self {
+    pub fn new(paint: Paint, zone: Option<Tz>) -> Self {
         let stdout = std::io::stdout();
         let columns = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
         let columns = if stdout.is_terminal() { columns().filter(|columns| *columns > 0) } else { None };
         let width = columns.map(|columns| columns.clamp(*WIDTH.start(), *WIDTH.end()));
-        Self { paint, width, text: String::new() }
+        Self { paint, width, zone, text: String::new() }
+    }
+
+    /// A moment in UTC, and on the reader's clock: `2026-11-23T02:21:33Z (03:21:33+01:00)`.
+    pub fn moment(&self, at: DateTime<Utc>) -> String {
+        human::moment(at) + &human::local(at, self.zone)
+    }
+
+    /// The same to the microsecond.
+    pub fn exact_moment(&self, at: DateTime<Utc>) -> String {
+        human::exact_moment(at) + &human::local(at, self.zone)
+    }
+
+    /// What a recovery goes to, as it was given; a time also on the reader's clock.
+    pub fn target(&self, target: &str) -> String {
+        let at = DateTime::parse_from_rfc3339(target);
+        target.to_owned() + &at.map_or(String::new(), |at| human::local(at.to_utc(), self.zone))
     }
 
     /// One line.
@@ -156,7 +177,7 @@ mod tests {
     use super::*;
 
     fn page(width: usize) -> Page {
-        Page { paint: Paint::PLAIN, width: Some(width), text: String::new() }
+        Page { paint: Paint::PLAIN, width: Some(width), zone: None, text: String::new() }
     }
 
     #[test]

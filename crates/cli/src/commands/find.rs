@@ -15,7 +15,7 @@ use crate::output::Output;
 /// # Errors
 /// As [`find::find`].
 pub async fn run(args: &FindArgs, app: &App, output: &Output) -> Result<Ended> {
-    output.report(&app.world.unless_stopped(perform(args, app)).await?);
+    output.report_in(&app.world.unless_stopped(perform(args, app)).await?, args.time_zone);
     Ok(Ended::Well)
 }
 

@@ -34,6 +34,6 @@ pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<Ended> {
         };
         plan::plan(&stored, &wanted).await
     });
-    output.report(&planned.await?);
+    output.report_in(&planned.await?, args.target.time_zone);
     Ok(Ended::Well)
 }

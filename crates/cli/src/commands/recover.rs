@@ -41,9 +41,9 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
     if args.plan {
         let (_, plan, _) = prepared(args, app).await?;
         recover::target(&args.into, data_from(args), args.port, args.listen.as_ref())?;
-        output.report(&plan);
+        output.report_in(&plan, args.target.time_zone);
     } else {
-        output.report(&perform(app, args).await?);
+        output.report_in(&perform(app, args).await?, args.target.time_zone);
     }
     Ok(Ended::Well)
 }

@@ -15,6 +15,7 @@ use backstop_model::topology::current_primary;
 use super::Ended;
 use crate::args::{Global, RescueArgs};
 use crate::compose::{self, App};
+use crate::human;
 use crate::output::Output;
 use crate::render::{self, Rescue, Situations};
 use crate::runbooks::{self, RUNBOOKS, Runbook, Values};
@@ -163,7 +164,7 @@ async fn moments(app: &App, shard: &ShardName) -> Result<String> {
     let reader = repository.reader(shard);
     let catalog = reader.catalog().await?;
     let backups = standings(&reader, &catalog, &app.volumes(shard)).await?;
-    Ok(render::moments(&coverage(&repository.archive(shard), &backups).await?))
+    Ok(render::moments(&coverage(&repository.archive(shard), &backups).await?, human::moment))
 }
 
 /// The members in the order of the pages: the primary, the candidate, the others.

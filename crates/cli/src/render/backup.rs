@@ -14,7 +14,7 @@ impl Screen for BackupReport {
         let end = if pending { "is taken; EC2 is still storing its blocks" } else { "is complete" };
         let title = format!("Backup {} of shard {} {end}.", self.backup_id, self.shard);
         page.line(page.paint.strong(&title));
-        page.fields(fields(self));
+        page.fields(fields(self, page));
         super::findings(page, &self.findings);
         page.next(&[
             format!("backstop backups {}                  lists what can be recovered", self.shard),
@@ -24,10 +24,10 @@ impl Screen for BackupReport {
 }
 
 /// The facts of a backup, by name.
-pub(super) fn fields(report: &BackupReport) -> Vec<(&'static str, String)> {
+fn fields(report: &BackupReport, page: &Page) -> Vec<(&'static str, String)> {
     vec![
         ("source", format!("{}: {}", report.source.endpoint, report.source_reason)),
-        ("taken at", human::moment(report.taken_at)),
+        ("taken at", page.moment(report.taken_at)),
         ("kind", kind(report)),
         ("stored", stored(report)),
         ("writes", freeze(&report.freeze)),

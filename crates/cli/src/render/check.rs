@@ -16,7 +16,7 @@ impl Screen for CheckReport {
             page.gap();
             page.line(page.paint.strong(&format!("Shard {}", shard.shard)));
             if let Some(coverage) = &shard.coverage {
-                page.fields([("recoverable", moments(coverage))]);
+                page.fields([("recoverable", moments(coverage, |at| page.moment(at)))]);
             }
             findings(page, &shard.findings);
         }

@@ -42,9 +42,7 @@ fn no_way(report: &FindReport) -> String {
 }
 
 fn draw(found: &Found, page: &mut Page) {
-    let at = found.committed_at.map_or("at an unknown time".to_owned(), |at| {
-        at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
-    });
+    let at = found.committed_at.map_or("at an unknown time".to_owned(), |at| page.exact_moment(at));
     let kind = match found.kind {
         ChangeKind::Ddl => "DDL",
         ChangeKind::Dml => "DML",

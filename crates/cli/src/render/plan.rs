@@ -11,12 +11,17 @@ impl Screen for RecoveryPlan {
             format!("Recovery of shard {} to `{}` (a plan: nothing was touched)", self.shard, self.target);
         page.line(page.paint.strong(&title));
         page.fields([
-            ("moment", self.target.clone()),
+            ("moment", page.target(&self.target)),
             ("backup", format!("{}: {}", self.backup_id, self.why)),
-            ("backup of", human::moment(self.taken_at)),
+            ("backup of", page.moment(self.taken_at)),
             ("data", human::bytes(self.data_bytes)),
             ("gtid_executed", self.gtid_executed.to_string()),
-            ("replay", self.replay.as_ref().map_or("nothing: there is no archive".to_owned(), replayed)),
+            (
+                "replay",
+                self.replay
+                    .as_ref()
+                    .map_or("nothing: there is no archive".to_owned(), |replay| replayed(replay, page)),
+            ),
         ]);
         super::findings(page, &self.findings);
         page.gap();
@@ -51,9 +56,9 @@ fn flag(ending: Ending) -> &'static str {
     }
 }
 
-fn replayed(replay: &Replay) -> String {
+fn replayed(replay: &Replay, page: &Page) -> String {
     let last =
-        replay.last_commit.map_or(String::new(), |at| format!(", up to the commit of {}", human::moment(at)));
+        replay.last_commit.map_or(String::new(), |at| format!(", up to the commit of {}", page.moment(at)));
     format!(
         "{} of line {}, {}{last}",
         human::count(replay.transactions, "transaction"),

@@ -22,6 +22,7 @@ impl Screen for RecoverReport {
         page.line(page.paint.good(&title));
         let seconds = self.seconds;
         page.fields([
+            ("moment", page.target(&self.target)),
             ("from backup", self.backup_id.to_string()),
             ("listens on", format!("{}:{}, {}", self.server.host, self.server.port, writes(self.ending))),
             ("socket", self.server.socket.clone()),

@@ -6,6 +6,7 @@ use backstop_model::finding::Severity;
 use backstop_model::report::{Coverage, MemberStatus, ShardStatus, StatusReport};
 use backstop_model::runs::Run;
 use backstop_model::topology::Role;
+use chrono::{DateTime, Utc};
 
 use super::findings;
 use crate::human;
@@ -16,7 +17,7 @@ impl Screen for StatusReport {
         for shard in &self.shards {
             page.gap();
             page.line(page.paint.strong(&format!("Shard {}", shard.shard)));
-            page.fields(fields(shard));
+            page.fields(fields(shard, page));
             findings(page, &shard.findings);
             if self.shards.len() == 1 {
                 runs(page, &shard.runs);
@@ -68,7 +69,7 @@ fn runs(page: &mut Page, runs: &[Run]) {
 /// What "well" rests on.
 const LOOKED_AT: &str = "Looked at: the members, the newest backup's age, what is archived and how old that is. Not read: the contents of what is stored (`backstop verify --content`).";
 
-fn fields(shard: &ShardStatus) -> Vec<(&'static str, String)> {
+fn fields(shard: &ShardStatus, page: &Page) -> Vec<(&'static str, String)> {
     let last = match &shard.last_backup {
         Some(backup) => format!("{} from {}", backup.backup_id, backup.source.endpoint),
         None => "none".to_owned(),
@@ -77,7 +78,7 @@ fn fields(shard: &ShardStatus) -> Vec<(&'static str, String)> {
     vec![
         ("members", members(&shard.members)),
         ("last backup", last),
-        ("recoverable", moments(&shard.coverage)),
+        ("recoverable", moments(&shard.coverage, |at| page.moment(at))),
         ("would be lost", seconds(shard.rpo_seconds)),
         ("recovery takes", seconds(shard.rto_seconds)),
     ]
@@ -105,16 +106,16 @@ fn members(members: &[MemberStatus]) -> String {
     members.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// The moments that can be recovered.
-pub(crate) fn moments(coverage: &Coverage) -> String {
+/// The moments that can be recovered, each in the words of `show`.
+pub(crate) fn moments(coverage: &Coverage, show: impl Fn(DateTime<Utc>) -> String) -> String {
     let windows = &coverage.windows;
     match (windows.first(), windows.last()) {
         (Some(first), Some(last)) if windows.len() > 1 => {
             let count = human::count(windows.len() as u64, "moment");
-            format!("{count} from {} to {}", human::moment(first.from), human::moment(last.to))
+            format!("{count} from {} to {}", show(first.from), show(last.to))
         }
-        (Some(only), _) if only.from == only.to => human::moment(only.from),
-        (Some(only), _) => format!("{} to {}", human::moment(only.from), human::moment(only.to)),
+        (Some(only), _) if only.from == only.to => show(only.from),
+        (Some(only), _) => format!("{} to {}", show(only.from), show(only.to)),
         _ => "nothing".to_owned(),
     }
 }
