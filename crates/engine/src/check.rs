@@ -7,6 +7,7 @@ use backstop_model::freshness::freshness;
 use backstop_model::identity::{Bound, Candidate};
 use backstop_model::ids::ShardName;
 use backstop_model::proven::support_findings;
+use backstop_model::recovered::{Certificates, certificates_finding};
 use backstop_model::report::{Coverage, ShardChecked};
 use backstop_model::schedule::Schedule;
 use backstop_model::standing::standing_findings;
@@ -41,6 +42,8 @@ pub struct Check<'a> {
     pub programs: &'a dyn ServerPrograms,
     /// Its backups.
     pub reader: &'a Reader,
+    /// The certificates that a recovered server would have.
+    pub certificates: Certificates,
     /// The EBS snapshots that they may be kept in.
     pub volumes: &'a dyn VolumeSnapshots,
     /// Its archive.
@@ -120,6 +123,7 @@ async fn instance(c: &Check<'_>, choice: &Choice, others: &[Choice], findings: &
     let found = match c.instances.open(choice).await {
         Ok(instance) => {
             findings.extend(instance.findings);
+            findings.extend(certificates_finding(&instance.settings, c.certificates));
             let provider = instance.snapshots.provider();
             let (own, second) = futures::join!(
                 instance.snapshots.check(),

@@ -84,6 +84,24 @@ pub fn recovered_settings(recorded: &RecordedSettings, given: Given<'_>) -> Reco
     settings
 }
 
+/// Says before a recovery that the server it makes will have certificates that no client trusts.
+pub fn certificates_finding(donor: &RecordedSettings, certificates: Certificates) -> Option<Finding> {
+    let given = Given { certificates, options: &OwnOptions::default(), host: None };
+    let settings = recovered_settings(donor, given);
+    let missed = settings.left_out.iter().filter(|left_out| left_out.missed == Missed::Certificate);
+    let missed: Vec<_> = missed.map(|each| each.name.as_str()).collect();
+    (!missed.is_empty()).then(|| {
+        Finding::warning(
+            "recovery-tls-missing",
+            format!(
+                "the source has certificates that clients may verify ({}): a recovered server makes its own and does not require TLS",
+                missed.join(", ")
+            ),
+            "give the certificate of recovered servers as `[recovery.tls]` with cert, key and ca in the configuration",
+        )
+    })
+}
+
 impl RecoveredSettings {
     /// Findings about the settings that an operator may miss.
     pub fn findings(&self) -> Vec<Finding> {
@@ -164,7 +182,8 @@ impl RecoveredSettings {
             Rule::Certificate => {
                 self.leave_out(name, "it is a file of the donor's host", Missed::Certificate)
             }
-            Rule::Told(reason) => self.tell(name, reason),
+            Rule::ToldOn(_) if !is_on(value) => {}
+            Rule::ToldOn(reason) | Rule::Told(reason) => self.tell(name, reason),
             Rule::Decided(reason) => self.leave_out(name, reason, Missed::Nothing),
         }
     }
@@ -289,6 +308,7 @@ mod tests {
             ("character_set_client", "latin1"),
             ("innodb_force_recovery", "1"),
             ("sql_safe_updates", "ON"),
+            ("transaction_read_only", "ON"),
             ("init_file", ""),
         ]);
         let options: Vec<_> =
@@ -302,7 +322,10 @@ mod tests {
         assert_eq!(options, kept);
         let named =
             |missed| settings.left_out.iter().filter(move |l| l.missed == missed).map(|l| l.name.as_str());
-        assert_eq!(named(Missed::Setting).collect::<Vec<_>>(), ["innodb_force_recovery", "sql_safe_updates"]);
+        assert_eq!(
+            named(Missed::Setting).collect::<Vec<_>>(),
+            ["innodb_force_recovery", "sql_safe_updates", "transaction_read_only"]
+        );
         assert_eq!(
             named(Missed::Nothing).collect::<Vec<_>>(),
             ["event_scheduler", "port", "server_id", "tmpdir"]

@@ -3,10 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use backstop_adapters::mysql::server_tls;
 use backstop_engine::check::{self, Check};
 use backstop_model::fault::{Fault, Result};
 use backstop_model::finding::Finding;
 use backstop_model::ids::ShardName;
+use backstop_model::recovered::Certificates;
 use backstop_model::report::{CheckReport, ShardChecked};
 use backstop_model::settings::{CreateRepository, RepositoryUrl};
 use backstop_repo::Repository;
@@ -137,6 +139,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         instances: &*instances,
         programs: &app.servers(),
         reader: &repository.reader(&shard),
+        certificates: if settings.tls.is_some() { Certificates::Given } else { Certificates::OfItsOwn },
         volumes: &app.volumes(&shard),
         archived: app.archived(settings, repository.archive(&shard)),
         sources: &app.primaries(settings)?,
@@ -144,8 +147,20 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         world: &app.world,
     };
     let mut checked = check::check(&story).await?;
+    checked
+        .findings
+        .extend(settings.tls.as_ref().and_then(|tls| server_tls::check(tls).err()).map(certificate));
     checked.findings.extend(active_schedule(&shard, settings.schedule.as_ref()).await);
     Ok(checked)
+}
+
+fn certificate(fault: Fault) -> Finding {
+    let todo = fault.hint.unwrap_or_else(|| "correct `[recovery.tls]`".to_owned());
+    Finding::warning(
+        "recovery-tls-unusable",
+        format!("a recovery on this host would be refused: {}", fault.message),
+        todo,
+    )
 }
 
 fn unreadable(fault: &Fault) -> Finding {

@@ -128,7 +128,9 @@ async fn a_copy_has_what_its_operator_gives() {
         ])
         .await;
     let backstop = Backstop::of(&shard, "clone").await;
-    backstop.json("backup orders").await;
+    let quiet = backstop.run("-q backup orders").await;
+    let notes = quiet.err.lines().all(|line| line.starts_with("note:") || line.starts_with("WARNING:"));
+    assert!(quiet.status.success() && notes && quiet.out.contains("taken at"), "{quiet}");
     without_certificates(&shard, &backstop).await;
     what_cannot_be_given_is_refused(&shard, &backstop).await;
 
@@ -137,9 +139,11 @@ async fn a_copy_has_what_its_operator_gives() {
     let rebuilt = Rebuilt::into(shard.base().join("given"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
     backstop.run(&line).await.failed(2, &[&other, "not the key of certificate"]);
+    assert_eq!(checked_tls(&backstop).await, ["recovery-tls-unusable"]);
     assert!(!rebuilt.dir.exists());
     let text = std::fs::read_to_string(&backstop.config).unwrap();
     std::fs::write(&backstop.config, text.replace(&other, &key)).unwrap();
+    assert_eq!(checked_tls(&backstop).await, [""; 0]);
     let file = backstop.dir.join("mine.cnf");
     let own = "[client]\nport = 3306\n[mysqld]\nmax-connections = 88\nsort_buffer_size = 2M # more\ninit_connect = 'SET @a = 1'\n";
     std::fs::write(&file, own).unwrap();
@@ -168,10 +172,19 @@ async fn a_copy_has_what_its_operator_gives() {
     assert_eq!(std::fs::metadata(&served).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+/// The findings of `check` about the certificate of a recovered server.
+async fn checked_tls(backstop: &Backstop) -> Vec<String> {
+    let report = backstop.json("check orders").await;
+    let findings = report["shards"][0]["findings"].as_array().unwrap();
+    let codes = findings.iter().map(|finding| finding["code"].as_str().unwrap().to_owned());
+    codes.filter(|code| code.starts_with("recovery-tls")).collect()
+}
+
 /// It says so, and does not require what no client can verify.
 async fn without_certificates(shard: &Shard, backstop: &Backstop) {
     let rebuilt = Rebuilt::into(shard.base().join("without"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
+    assert_eq!(checked_tls(backstop).await, ["recovery-tls-missing"]);
     let plan = backstop.json(&format!("{line} --plan")).await;
     let findings = plan["findings"].as_array().unwrap();
     assert!(findings.iter().any(|finding| finding["code"] == "tls-not-carried"), "{plan}");

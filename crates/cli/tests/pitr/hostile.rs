@@ -31,6 +31,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("group_concat_max_len", "4"),
     ("max_execution_time", "1"),
     ("lock_wait_timeout", "1"),
+    ("transaction_read_only", "1"),
     ("wait_timeout", "1"),
     ("net_read_timeout", "1"),
     ("net_write_timeout", "1"),
@@ -72,7 +73,10 @@ async fn sessions_do_not_take_over_what_the_applications_want() {
     let backup = backstop.json("backup orders").await;
     assert_eq!(backup["source"]["role"], "candidate", "{backup}");
     let archiver = backstop.spawn(ARCHIVE, None);
-    primary.run(&["CREATE TABLE shop.later (id INT PRIMARY KEY)", "INSERT INTO shop.later VALUES (1)"]).await;
+    let write = "SET SESSION TRANSACTION READ WRITE";
+    primary
+        .run(&[write, "CREATE TABLE shop.later (id INT PRIMARY KEY)", "INSERT INTO shop.later VALUES (1)"])
+        .await;
     let all = primary.gtid_executed().await;
     archived(&backstop, &all).await;
     archiver.signal(Signal::TERM);

@@ -25,13 +25,17 @@ pub enum Rule {
     Statement(&'static str),
     /// Follows from another variable at each start.
     Derived,
+    /// Left out, and said so if it was on: why.
+    ToldOn(&'static str),
     /// Left out, and said so: why.
     Told(&'static str),
     /// Left out, since no other server has the same, or the recovery decides it: why.
     Decided(&'static str),
 }
 
-use Rule::{As, Carried, Certificate, Decided, Derived, Format, Host, Recreated, Secure, Statement, Told};
+use Rule::{
+    As, Carried, Certificate, Decided, Derived, Format, Host, Recreated, Secure, Statement, Told, ToldOn,
+};
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,6 +51,7 @@ impl fmt::Display for Rule {
             Host => f.write_str("replaced by the address of `--listen`, else told (`report-host-not-set`)"),
             Statement(value) => write!(f, "told with a `SET PERSIST` statement, unless it is `{value}`"),
             Derived => f.write_str("left out: the server sets it when it starts"),
+            ToldOn(why) => write!(f, "told if it was on: {why}"),
             Told(why) => write!(f, "told: {why}"),
             Decided(why) => write!(f, "left out: {why}"),
         }
@@ -76,6 +81,7 @@ fn is_of_family(pattern: &str, name: &str) -> bool {
 }
 
 const ADMIN: &str = "the recovery decides where the server listens";
+const APPLIERS: &str = "no replica's appliers start with it";
 const CLONE: &str = "it names the donor's files or other servers";
 const FILE: &str = "it is a file of the donor's host";
 const HOST: &str = "it depends on the donor's host";
@@ -127,8 +133,7 @@ const TABLE: &[(Rule, &str)] = &[
          skip_name_resolve skip_show_database slave_allow_batching slave_compressed_protocol slave_preserve_commit_order
          slave_sql_verify_checksum slow_query_log source_verify_checksum sql_generate_invisible_primary_key sql_require_primary_key
          ssl_session_cache_mode syseventlog.include_pid table_encryption_privilege_check temptable_use_mmap thread_pool_dedicated_listeners
-         transaction_read_only validate_password.check_user_name validate_password_check_user_name windowing_use_high_precision
-         xa_detach_on_prepare",
+         validate_password.check_user_name validate_password_check_user_name windowing_use_high_precision xa_detach_on_prepare",
     ),
     (
         Carried(Kind::Number),
@@ -258,6 +263,7 @@ const TABLE: &[(Rule, &str)] = &[
     (Statement("OFF"), "profiling sql_auto_is_null sql_buffer_result sql_log_off sql_safe_updates sql_warnings"),
     (Statement("18446744073709551615"), "sql_select_limit"),
     (Statement("utf8mb4_0900_ai_ci"), "default_collation_for_utf8mb4"),
+    (ToldOn(APPLIERS), "transaction_read_only"),
     (Told(ADMIN), "admin_address admin_port create_admin_listener_thread mysqlx_*"),
     (Told(CLONE), "clone_ssl_ca clone_ssl_cert clone_ssl_key clone_valid_donor_list"),
     (
