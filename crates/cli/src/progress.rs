@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_engine::ports::{Clock, Reporter};
+use backstop_model::finding::ALARM;
 use backstop_model::progress::{Progress, Unit};
 
 use crate::escape;
@@ -65,7 +66,10 @@ fn to_stderr(line: &str) {
 
 /// A notice as people see it.
 fn note(paint: Paint, text: &str) -> String {
-    format!("{} {}", paint.warn("note:"), escape::lines(text))
+    match text.strip_prefix(ALARM) {
+        Some(what) => format!("{}{}", paint.bad(ALARM), escape::lines(what)),
+        None => format!("{} {}", paint.warn("note:"), escape::lines(text)),
+    }
 }
 
 /// A step as people read it.

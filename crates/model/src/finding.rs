@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Endpoint;
 
+/// The first word of a notice about a problem.
+pub const ALARM: &str = "WARNING:";
+
 /// One thing that was looked at and is worth saying.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -60,12 +63,11 @@ impl Finding {
         Self { severity: Severity::Problem, ..Self::warning(code, what, todo) }
     }
 
-    /// The finding as one line of a narration, with a mark of how much it matters.
+    /// The finding as one line of a narration: [`ALARM`] comes first if it is a problem.
     pub fn notice(&self) -> String {
         match self.severity {
-            Severity::Ok => self.what.clone(),
-            Severity::Warning => format!("note: {}", self.what),
-            Severity::Problem => format!("WARNING: {}", self.what),
+            Severity::Ok | Severity::Warning => self.what.clone(),
+            Severity::Problem => format!("{ALARM} {}", self.what),
         }
     }
 

@@ -95,6 +95,29 @@ async fn a_refused_login_is_told_as_what_it_is() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_finds_no_room_or_no_plugin_is_told_as_that() {
+    let shard = Shard::start(Layout::single()).await;
+    let (primary, endpoint) = (shard.primary(), shard.primary().endpoint());
+    let required = Tls { mode: TlsMode::Required, ca: None };
+    let create = format!("CREATE USER x@'%' IDENTIFIED BY '{PASSWORD}'");
+    primary.run(&[&create, "SET GLOBAL max_user_connections = 1"]).await;
+    let login = Login { user: "x".into(), password: PASSWORD.into() };
+    let held = Connector::with_login(login, None).connect(&endpoint).await.unwrap();
+    let faults = both(&endpoint, PASSWORD, &required).await;
+    told(&faults, &endpoint, Kind::Failed, "(error 1203)", "raise max_user_connections");
+    primary.run(&["SET GLOBAL max_user_connections = 0", "SET GLOBAL max_connections = 1"]).await;
+    let faults = both(&endpoint, PASSWORD, &required).await;
+    told(&faults, &endpoint, Kind::Failed, "no connection left; the server says", "raise max_connections");
+    primary.run(&["SET GLOBAL max_connections = 100"]).await;
+    held.close().await;
+
+    let unknown = "UPDATE mysql.user SET plugin = 'not_loaded' WHERE user = 'x'";
+    primary.run(&[unknown, "FLUSH PRIVILEGES"]).await;
+    let faults = both(&endpoint, PASSWORD, &required).await;
+    told(&faults, &endpoint, Kind::Denied, "authentication plugin is not loaded", "caching_sha2_password");
+}
+
 /// A login is answered by its password's hash alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_is_made_by_hash_takes_its_password() {
