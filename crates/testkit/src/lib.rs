@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod cloud;
 pub mod ec2;
 pub mod folder;
+pub mod frozen;
 pub mod ledger;
 pub mod machine;
 pub mod member;
