@@ -7,6 +7,8 @@
 mod bytes;
 mod contents;
 mod entry;
+#[cfg(test)]
+mod frozen;
 mod journal;
 mod prune;
 mod reader;

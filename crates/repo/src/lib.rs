@@ -10,7 +10,12 @@ mod clock;
 mod done_list;
 mod extents;
 mod fingerprints;
+#[cfg(test)]
+#[path = "../../testkit/src/frozen.rs"]
+mod fixtures;
 mod found;
+#[cfg(test)]
+mod frozen;
 mod held;
 mod keys;
 mod location;

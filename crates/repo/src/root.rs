@@ -19,21 +19,21 @@ use crate::shelf::{Created, Shelf};
 /// The object `backstop`: created once, when the repository is made. Two who make it with different keys would
 /// both create it; one of them finds that it has not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Root {
+pub(crate) struct Root {
     /// Tells repositories apart.
-    repository: Uuid,
+    pub(crate) repository: Uuid,
     /// The data key that everything is sealed with; `None` for a plain repository.
-    data_key: Option<String>,
+    pub(crate) data_key: Option<String>,
     /// Who may use it. Absent: any version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    needs: Option<Needs>,
+    pub(crate) needs: Option<Needs>,
 }
 
 /// A data key, wrapped by a key of the user's.
 #[derive(Serialize, Deserialize)]
-struct Wrapped {
+pub(crate) struct Wrapped {
     /// Nonce, ciphertext and tag, in hex.
-    wrapped: String,
+    pub(crate) wrapped: String,
 }
 
 /// What is known when a repository is opened.

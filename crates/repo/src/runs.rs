@@ -10,9 +10,9 @@ use crate::object::{Expected, ObjectFault, ObjectKind};
 
 /// The stored record.
 #[derive(Default, Serialize, Deserialize)]
-struct Record {
+pub(crate) struct Record {
     /// Newest first.
-    runs: Vec<Run>,
+    pub(crate) runs: Vec<Run>,
 }
 
 /// The runs of one operation, newest first. A record that cannot be read says nothing: the next run writes another.

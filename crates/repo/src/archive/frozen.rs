@@ -1,0 +1,101 @@
+//! What the archive's journal, indexes and horizons hold stays what it is, byte for byte: `tests/frozen`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use backstop_model::archive::{ArchivedSegment, Hash, Line};
+use uuid::Uuid;
+
+use super::entry::{self, Entry, Piece, What};
+use super::roll::{Dropped, Horizon, Index};
+use crate::every;
+use crate::fixtures::{parsed, stored};
+use crate::frozen::objects::{frozen_object, noise};
+use crate::frozen::{at, keyed, reference, shard, shelf};
+use crate::keys::ShardKeys;
+use crate::object::ObjectKind;
+use crate::seal::Seal;
+
+fn lines() -> Vec<Line> {
+    include_str!("../../../model/tests/frozen/line.json").lines().map(parsed).collect()
+}
+
+fn piece() -> Piece {
+    Piece {
+        line: 2,
+        source: "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
+        file: "binlog.000007".into(),
+        start: 4,
+        end: 104,
+        previous: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".parse().unwrap(),
+        gtids: "3e11fa47-71ca-11e1-9e33-c80aa9429562:6-7".parse().unwrap(),
+        committed: Some((at(), at())),
+        hash: Hash(*blake3::hash(&noise(100)).as_bytes()),
+    }
+}
+
+fn entries() -> Vec<Entry> {
+    let all = every!(
+        What:
+        What::Claim => What::Claim,
+        What::Line(_) => What::Line(lines().remove(0)),
+        What::Tail(_) => What::Tail(piece()),
+        What::Sealed { .. } => What::Sealed {
+            piece: Piece { committed: None, ..piece() },
+            object: reference("shards/orders/archive/segments/00000000000000000006-000000000001"),
+            replaces: vec![5, 6],
+        },
+    );
+    let entry = |what: What| Entry {
+        number: 7,
+        claim: 6,
+        nonce: Uuid::from_u128(0x1234),
+        at: at(),
+        shard: shard(),
+        fences: what == What::Claim,
+        what,
+    };
+    all.into_iter().map(entry).collect()
+}
+
+#[test]
+fn entries_of_the_journal() {
+    stored("archive-entry.json", &entries());
+}
+
+#[tokio::test]
+async fn entries_with_their_bytes() {
+    for (word, seal) in [("plain", Seal::Plain), ("sealed", keyed())] {
+        let shelf = shelf(seal);
+        let key = ShardKeys::new(&shard(), &shelf.seal).archive().entry(7);
+        for entry in entries() {
+            let (name, bytes) = match entry.what {
+                What::Tail(_) => ("archive-tail", noise(100)),
+                What::Claim => ("archive-claim", Vec::new()),
+                _ => continue,
+            };
+            let (now, _) = entry::encode(&shelf, &key, &entry, &bytes).unwrap();
+            let reference =
+                frozen_object(&shelf, &format!("{name}-{word}"), ObjectKind::Entry, &key, now).await;
+            let read = entry::read(&shelf, &key, 7, &shard()).await.unwrap();
+            assert_eq!((read.entry, read.object), (entry, reference));
+        }
+    }
+}
+
+#[test]
+fn indexes_and_horizons() {
+    let segments: Vec<ArchivedSegment> =
+        include_str!("../../../model/tests/frozen/archived-segment.json").lines().map(parsed).collect();
+    let index = Index {
+        shard: shard(),
+        first: 3,
+        last: 9,
+        lines: lines(),
+        segments,
+        tails: vec![8],
+        replaced: vec![2],
+    };
+    stored("archive-index.json", &[index]);
+    let recent = vec![Dropped { at: at(), segments: vec![(3, 4)] }];
+    let horizon = Horizon { number: 2, dropped: vec![(1, 4), (6, 6)], recent, gone: vec![(1, 5)] };
+    stored("archive-horizon.json", &[horizon, Horizon::default()]);
+}

@@ -1,0 +1,250 @@
+//! What objects hold stays what it is, byte for byte: `tests/frozen`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub(crate) mod objects;
+
+use std::sync::Arc;
+
+use backstop_model::backup::{BackupFacts, Sizes};
+use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::runs::Run;
+use chrono::{DateTime, Utc};
+use object_store::memory::InMemory;
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use crate::catalog::{CatalogEntry, Condemned, Holder};
+use crate::claim::Heartbeat;
+use crate::done_list::DoneList;
+use crate::every;
+use crate::fixtures::{frozen, kept, lines, parsed, stored, stored_unseen};
+use crate::found::{Found, KnownDamage};
+use crate::keys::{self, PackId, ShardKeys};
+use crate::log::{Claim, Entry, Event, State};
+use crate::manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};
+use crate::needs::Needs;
+use crate::object::{HEADER, MAGIC, ObjectKind, VERSION, header};
+use crate::report::SweepPlan;
+use crate::root::{Root, Wrapped};
+use crate::runs::Record;
+use crate::seal::{DataKey, Seal, hex};
+use crate::shelf::Shelf;
+use crate::{RepoKey, Repository};
+
+/// A value with every field, and one without the optional ones.
+const FACTS: &str = include_str!("../../model/tests/frozen/backup-facts.json");
+
+pub(crate) fn shelf(seal: Seal) -> Shelf {
+    Shelf { store: Arc::new(InMemory::new()), seal }
+}
+
+pub(crate) fn keyed() -> Seal {
+    Seal::Keyed(Arc::new(DataKey::new([7; 32])))
+}
+
+pub(crate) fn shard() -> ShardName {
+    "orders".parse().unwrap()
+}
+
+pub(crate) fn at() -> DateTime<Utc> {
+    "2026-11-23T02:21:33.25Z".parse().unwrap()
+}
+
+pub(crate) fn reference(key: &str) -> ObjectRef {
+    ObjectRef { key: key.into(), size: 77, digest: "00112233445566778899aabbccddeeff".into() }
+}
+
+fn id() -> BackupId {
+    "20261123T022133Z-9f3a04c1".parse().unwrap()
+}
+
+fn sizes() -> Sizes {
+    Sizes { data_bytes: 3, changed_bytes: 2, stored_bytes: 1 }
+}
+
+fn entries() -> Vec<CatalogEntry> {
+    let entry = |(line, parent): (&str, _)| CatalogEntry {
+        facts: parsed::<BackupFacts>(line),
+        parent,
+        sizes: sizes(),
+        manifest: reference("shards/orders/backups/00000000000000000001-1/manifest"),
+    };
+    FACTS.lines().zip([Some(id()), None]).map(entry).collect()
+}
+
+#[test]
+fn entries_of_a_log() {
+    let holder = Holder {
+        host: "backup1".into(),
+        machine: "machine".into(),
+        boot: "boot".into(),
+        pid: 77,
+        started: 1234,
+        operation: "backup".into(),
+        since: at(),
+    };
+    let adopted = parsed(
+        r#"{"at":"2026-11-23T02:21:33Z","servers":["3e11fa47-71ca-11e1-9e33-c80aa9429562"],"gtid_executed":""}"#,
+    );
+    let whole = State {
+        shard: shard(),
+        claim: Some(Claim { number: 6, holder }),
+        backups: entries(),
+        condemned: vec![Condemned { entry: entries().remove(1), at: at() }],
+        adopted: Some(adopted),
+    };
+    let least = State { shard: shard(), claim: None, backups: vec![], condemned: vec![], adopted: None };
+    let events = every!(
+        Event:
+        Event::Claim => Event::Claim,
+        Event::Commit { .. } => Event::Commit { backup: id() },
+        Event::Condemn { .. } => Event::Condemn { backups: vec![id()] },
+        Event::Undo { .. } => Event::Undo { backups: vec![id()] },
+        Event::Swept { .. } => Event::Swept { backups: vec![id()] },
+        Event::Adopt => Event::Adopt,
+        Event::Release => Event::Release,
+        Event::Repair { .. } => Event::Repair { backups: vec![id()] },
+    );
+    let entry = |(at_event, event): (usize, Event)| Entry {
+        number: 7,
+        nonce: Uuid::from_u128(0x1234),
+        at: at(),
+        event,
+        state: if at_event == 0 { whole.clone() } else { least.clone() },
+    };
+    stored("log-entry.json", &events.into_iter().enumerate().map(entry).collect::<Vec<_>>());
+    stored("heartbeat.json", &[Heartbeat { beat: 3, log: 7 }]);
+}
+
+#[test]
+fn manifests() {
+    let blocks = Storage::Blocks {
+        files: vec![
+            FileEntry { path: "db/a.ibd".into(), size: 40_000, mode: 0o640, inode: Some(12) },
+            FileEntry { path: "db/b.ibd".into(), size: 0, mode: 0o600, inode: None },
+        ],
+        directories: vec![DirectoryEntry { path: "db".into(), mode: 0o750 }],
+        extents: reference("shards/orders/backups/00000000000000000001-1/extents"),
+        fingerprints: reference("shards/orders/backups/00000000000000000001-1/fingerprints"),
+    };
+    let storages = every!(
+        Storage:
+        Storage::Blocks { .. } => blocks.clone(),
+        Storage::Ebs { .. } => Storage::Ebs { snapshot_ids: vec!["snap-1".into()], region: "eu-west-1".into() },
+    );
+    let manifest = |(entry, storage): (CatalogEntry, Storage)| Manifest {
+        facts: entry.facts,
+        parent: entry.parent,
+        sizes: entry.sizes,
+        storage,
+    };
+    stored("manifest.json", &entries().into_iter().zip(storages).map(manifest).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_kept_beside_backups() {
+    let damage = KnownDamage {
+        object: "shards/orders/packs/1".into(),
+        wrong: "it is missing".into(),
+        in_content: true,
+        backups: vec![id()],
+        at: at(),
+    };
+    let least = KnownDamage { in_content: false, backups: vec![], ..damage.clone() };
+    let found = Found { damaged: vec![damage, least], more: 2, more_backups: [id()].into() };
+    stored("found.json", &[found, Found::default()]);
+    let read: Found = parsed(r#"{"damaged":[]}"#);
+    assert!(read.is_empty());
+    let runs: Vec<Run> = include_str!("../../model/tests/frozen/run.json").lines().map(parsed).collect();
+    stored_unseen("runs.json", &[Record { runs }]);
+    let plan = SweepPlan { claim: 7, objects: vec![("packs/1".into(), 9)], backups: vec![id()] };
+    stored("sweep-plan.json", &[plan]);
+}
+
+#[test]
+fn what_a_repository_says_of_itself() {
+    let root = Root { repository: Uuid::from_u128(0x1234), data_key: None, needs: None };
+    let whole = Root {
+        data_key: Some("00ff".into()),
+        needs: Some(Needs { read: "0.1.0".into(), write: "0.1.0".into() }),
+        ..root.clone()
+    };
+    stored("root.json", &[whole, root]);
+    stored("needs.json", &[Needs { read: "0.1.0".into(), write: "0.2.0".into() }]);
+    stored_unseen("wrapped-key.json", &[Wrapped { wrapped: "00ff".into() }]);
+}
+
+/// Names and fingerprints in an encrypted repository, and ids of keys, follow from the keys alone.
+#[tokio::test]
+async fn what_follows_from_keys() {
+    let mut text = String::new();
+    for seal in [Seal::Plain, keyed()] {
+        let (id, directory, print) = (seal.key_id(), seal.directory("orders"), seal.fingerprint(b"a block"));
+        text.push_str(&format!("{} {directory} {}\n", hex(&id), hex(&print)));
+    }
+    let key = RepoKey::parse(&SecretString::from("42".repeat(32))).unwrap();
+    let made = shelf(Seal::Plain);
+    crate::root::make(&made.store, Some(&key)).await.unwrap();
+    let listed = made.list(keys::KEYS).await.unwrap();
+    text.push_str(&listed.iter().map(|(name, _)| format!("{name}\n")).collect::<String>());
+    frozen("from-keys.txt", &text);
+    // The golden repositories open a wrapped key; this is one of each object that making a repository creates.
+    assert!(Repository::on(made.store.clone(), Some(&key)).await.is_ok());
+}
+
+#[test]
+fn names_of_objects() {
+    let shard = ShardKeys::of_directory("orders");
+    let (archive, pack) = (shard.archive(), PackId { claim: 7, number: 0x1_0000_0003 });
+    let mut all = vec![
+        keys::ROOT.to_owned(),
+        keys::NEEDS.to_owned(),
+        keys::wrapped_key("00ff"),
+        keys::probe("1"),
+        shard.base().to_owned(),
+        shard.log(7),
+        shard.heartbeat(7),
+        shard.pack(pack),
+        shard.found(),
+        archive.claims().log(7),
+        archive.claims().heartbeat(7),
+        archive.found(),
+        archive.entry(7),
+        archive.index(7, 9),
+        archive.segment(7, 3),
+        archive.alive_of(7),
+        archive.horizon(7),
+    ];
+    all.extend(["manifest", "extents", "fingerprints"].map(|part| shard.backup(7, 1, part)));
+    all.extend(backstop_model::runs::Operation::ALL.map(|operation| shard.runs(operation.name())));
+    all.extend(shard.claim_directories());
+    frozen("names.txt", &all.iter().map(|name| format!("{name}\n")).collect::<String>());
+}
+
+#[test]
+fn kinds_and_headers() {
+    let kinds = every!(
+        ObjectKind: ObjectKind::Root, ObjectKind::Key, ObjectKind::Log, ObjectKind::Heartbeat,
+        ObjectKind::Manifest, ObjectKind::Extents, ObjectKind::Fingerprints, ObjectKind::Pack, ObjectKind::Entry,
+        ObjectKind::Segment, ObjectKind::Index, ObjectKind::Horizon, ObjectKind::Alive, ObjectKind::Found,
+        ObjectKind::Runs
+    );
+    let headers = kinds
+        .into_iter()
+        .flat_map(|kind| [header(kind, "a/key", &Seal::Plain), header(kind, "a/key", &keyed())]);
+    let headers: String = headers.map(|header| hex(&header) + "\n").collect();
+    frozen("headers.txt", &headers);
+    assert_eq!((MAGIC, VERSION, HEADER), (b"BACKSTOP", 1, 64));
+}
+
+#[test]
+fn files_of_an_interrupted_restore() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("restored");
+    let mut list = DoneList::open(Some(&path), "a-digest").unwrap();
+    [2, 0, 17].into_iter().for_each(|file| list.add(file).unwrap());
+    frozen("done-list.txt", &std::fs::read_to_string(&path).unwrap());
+    std::fs::write(&path, kept("done-list.txt", String::new)).unwrap();
+    assert_eq!(*DoneList::open(Some(&path), "a-digest").unwrap().files(), [0, 2, 17].into());
+    assert_eq!(lines("done-list.txt")[0], "a-digest");
+}
