@@ -8,6 +8,8 @@ mod acknowledge;
 mod admit;
 mod again;
 mod disk;
+#[cfg(test)]
+mod frozen;
 mod health;
 mod journal;
 mod keep;

@@ -9,7 +9,12 @@ pub mod choose;
 pub mod compare;
 pub mod contents;
 pub mod find;
+#[cfg(test)]
+#[path = "../../testkit/src/frozen.rs"]
+mod fixtures;
 pub mod freeze;
+#[cfg(test)]
+mod frozen;
 pub mod host;
 pub mod journal;
 mod piece;

@@ -33,7 +33,7 @@ use crate::world::World;
 
 pub use report::{RebuildReport, RebuiltInstance};
 
-use decide::Decided;
+pub(crate) use decide::Decided;
 pub use decide::{RebuildPlan, Subnets};
 
 /// What a rebuild is made of.

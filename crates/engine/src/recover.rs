@@ -8,6 +8,8 @@
 mod configure;
 mod events;
 mod footprint;
+#[cfg(test)]
+mod frozen;
 pub(crate) mod guard;
 pub(crate) mod join;
 mod next;
