@@ -1,5 +1,8 @@
 //! Configures a recovered server with an Ansible playbook.
 
+#[cfg(test)]
+mod frozen;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

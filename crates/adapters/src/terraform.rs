@@ -1,6 +1,8 @@
 //! Makes the instance of a recovery with Terraform: a root module of the user's, a remote state with one key per recovery.
 
 mod events;
+#[cfg(test)]
+mod frozen;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -6,6 +6,8 @@ pub mod clone;
 mod copy;
 pub mod dead;
 pub mod donor;
+#[cfg(test)]
+mod frozen;
 mod place;
 pub mod runs;
 mod space;

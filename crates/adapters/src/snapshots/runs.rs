@@ -16,10 +16,10 @@ const OWNER: &str = "owner";
 
 /// A process, unmistakably.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Owner {
-    boot_id: String,
-    pid: u32,
-    started: u64,
+pub(super) struct Owner {
+    pub(super) boot_id: String,
+    pub(super) pid: u32,
+    pub(super) started: u64,
 }
 
 /// Makes the work directory: others may pass through it, since the server's user must reach what is given to it.

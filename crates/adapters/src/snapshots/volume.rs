@@ -24,7 +24,7 @@ const LIST_DEADLINE: Duration = Duration::from_secs(900);
 /// More changed ranges than these are not worth listing: everything is read instead (and memory stays bounded).
 const MOST_RANGES: usize = 2_000_000;
 /// Extended attribute of a subvolume's root with the marks of the newest snapshots, separated by spaces.
-const MARKS: &str = "trusted.backstop";
+pub(super) const MARKS: &str = "trusted.backstop";
 /// How many marks are kept.
 const KEPT_MARKS: usize = 16;
 

@@ -1,0 +1,46 @@
+//! The variables of a playbook stay what they are, byte for byte: `tests/frozen`.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::Path;
+
+use backstop_engine::ports::Site;
+use backstop_model::credentials::Credentials;
+use backstop_testkit::frozen::frozen;
+use backstop_testkit::snapshots;
+
+use super::{Ansible, Files, literal, variables};
+
+#[test]
+fn variables_and_files() {
+    let settings = |value: &str| [("innodb_page_size".to_owned(), value.to_owned())].into();
+    let site = Site {
+        inventory: "mysql: {}".into(),
+        backup_id: "20261123T022133Z-9f3a04c1".parse().unwrap(),
+        gtid_executed: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".parse().unwrap(),
+        server_version: "8.0.36".parse().unwrap(),
+        recorded: settings("16384"),
+        options: settings("4096"),
+        server_id: 77,
+        primary: "db1:3306".parse().unwrap(),
+        folder: "/srv/new/.backstop".into(),
+    };
+    let login = "user = 'u'\npassword = 'p'\nreplication_user = 'r'\nreplication_password = '{{ q }}'\n";
+    let ansible = Ansible::new(
+        "/etc/backstop/recover.yml".into(),
+        Credentials::parse(login, "file").unwrap(),
+        snapshots::world(),
+    );
+    frozen(
+        "ansible-variables.txt",
+        &format!("{}\n{}\n", literal(&variables(&site)), literal(&ansible.secrets())),
+    );
+    let Files { inventory, variables, secrets } = Files::in_folder(Path::new("/srv/new/.backstop"));
+    let errand = ansible.errand(&site, &Files::in_folder(&site.folder));
+    let mut text: Vec<String> = [inventory, variables, secrets, errand.log, errand.lock]
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    text.extend(errand.args.iter().map(|argument| argument.display().to_string()));
+    text.extend(errand.environment.iter().map(|(name, value)| format!("{name}={}", value.display())));
+    frozen("ansible-call.txt", &(text.join("\n") + "\n"));
+}

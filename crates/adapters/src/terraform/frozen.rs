@@ -1,0 +1,50 @@
+//! The variables and the state of Terraform stay what they are, byte for byte: `tests/frozen`.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use backstop_engine::ports::{Protection, Wanted};
+use backstop_model::settings::RecoverySettings;
+use backstop_testkit::frozen::{frozen, parsed};
+use backstop_testkit::{every, snapshots};
+
+use super::{Output, Terraform, backend, environment, made};
+
+#[test]
+fn variables_and_state() {
+    let settings = RecoverySettings {
+        terraform: "/etc/backstop/recovery".into(),
+        playbook: "/etc/backstop/recover.yml".into(),
+        subnets: BTreeMap::new(),
+        variables: [("instance_type".to_owned(), "r6g.large".into())].into(),
+        state: [("bucket".to_owned(), "states".to_owned())].into(),
+    };
+    let terraform = Terraform::new(settings, snapshots::world());
+    let variables = |protection| {
+        let wanted = Wanted {
+            recovery_id: "r-1".into(),
+            shard: "orders".parse().unwrap(),
+            primary_zone: "eu-west-1a".into(),
+            zone: "eu-west-1b".into(),
+            subnet: "subnet-1".into(),
+            snapshots: [("/dev/sdf".to_owned(), "snap-1".to_owned())].into(),
+            protection,
+            folder: "/srv/new/.backstop".into(),
+        };
+        format!("{}\n", terraform.variables(&wanted))
+    };
+    let all = every!(Protection: Protection::Off, Protection::On);
+    frozen("terraform-variables.json", &all.into_iter().map(variables).collect::<String>());
+    frozen("terraform-state.txt", &backend(&terraform.settings.state, "r-1"));
+    let environment = environment(Path::new("/srv/new/.backstop"));
+    let environment = environment.iter().map(|(name, value)| format!("{name}={}\n", value.display()));
+    frozen("terraform-environment.txt", &environment.collect::<String>());
+}
+
+#[test]
+fn outputs() {
+    let text = r#"{"mysql_host":{"value":"10.0.0.1:3307"},"instance_id":{"value":"i-1"},"volume_ids":{"value":["vol-1"]},"ansible_inventory":{"value":"mysql: {}"}}"#;
+    let outputs: BTreeMap<String, Output> = parsed(text);
+    frozen("terraform-outputs-read.json", &serde_json::to_string(&made(&outputs).unwrap()).unwrap());
+}
