@@ -3,6 +3,8 @@
 
 mod discard;
 mod ec2;
+#[cfg(test)]
+mod frozen;
 mod hosts;
 mod instance;
 mod plan;

@@ -78,7 +78,7 @@ impl VolumeSnapshots for EbsShelf {
 }
 
 /// A set that lacks a snapshot is no backup.
-fn tagged(run: BackupId, shots: &[Shot], region: &str) -> Option<TaggedBackup> {
+pub(super) fn tagged(run: BackupId, shots: &[Shot], region: &str) -> Option<TaggedBackup> {
     let first = shots.first()?;
     let tag = |key: &str| first.tags.get(key).cloned().unwrap_or_default();
     if tag(tags::SET).parse() != Ok(shots.len()) {
