@@ -1,5 +1,8 @@
 //! One invocation: the event names a secret, the secret a shard, and the shard is backed up by the same story as everywhere.
 
+#[cfg(test)]
+mod frozen;
+
 use backstop_adapters::mysql::connect::Connector;
 use backstop_adapters::mysql::source::Primaries;
 use backstop_adapters::topology::{Asked, Orchestrator};
