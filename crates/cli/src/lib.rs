@@ -7,6 +7,8 @@ pub mod compose;
 pub mod demo;
 mod escape;
 pub mod faults;
+#[cfg(test)]
+mod frozen;
 mod help;
 mod human;
 pub mod logs;

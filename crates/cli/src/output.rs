@@ -57,7 +57,7 @@ impl Output {
     /// The same, with times for people on the clock of a zone beside UTC.
     pub fn report_in<R: Serialize + Screen>(&self, report: &R, zone: Option<Tz>) {
         match self.terminal.form {
-            Form::Json => self.json(&Versioned::new(report)),
+            Form::Json => self.print(json(report)),
             Form::Text => {
                 let mut page = Page::new(self.terminal.stdout, zone);
                 report.draw(&mut page);
@@ -88,7 +88,7 @@ impl Output {
     pub fn fault(&self, fault: &Fault) {
         self.settle();
         if self.terminal.form == Form::Json {
-            return self.json(&Versioned::new(&FaultReport::from(fault)));
+            return self.print(json(&FaultReport::from(fault)));
         }
         self.tell(fault);
     }
@@ -116,10 +116,19 @@ impl Output {
         }
     }
 
-    fn json<T: Serialize>(&self, value: &T) {
-        match serde_json::to_string(value) {
-            Ok(text) => self.text(&format!("{}\n", escape::json(&text))),
+    fn print(&self, json: serde_json::Result<String>) {
+        match json {
+            Ok(text) => self.text(&text),
             Err(error) => tracing::error!("a result cannot be written as JSON: {error}"),
         }
     }
+}
+
+/// A report as `--json` prints it, in one line.
+///
+/// # Errors
+/// When it cannot be JSON.
+pub(crate) fn json<R: Serialize>(report: &R) -> serde_json::Result<String> {
+    let text = serde_json::to_string(&Versioned::new(report))?;
+    Ok(format!("{}\n", escape::json(&text)))
 }

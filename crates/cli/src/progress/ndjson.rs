@@ -29,15 +29,36 @@ impl Ndjson {
         Self { begun: clock.monotonic(), clock, level, throttle, step: Mutex::new("") }
     }
 
-    /// One event: `version`, `seconds` since the beginning, and its own fields.
-    fn event(&self, mut event: Value) {
-        if let Value::Object(fields) = &mut event {
-            fields.insert("version".to_owned(), VERSION.into());
-            let elapsed = (self.clock.monotonic() - self.begun).as_secs_f64();
-            fields.insert("seconds".to_owned(), elapsed.into());
-        }
-        to_stderr(&escape::json(&event.to_string()));
+    fn event(&self, event: Value) {
+        to_stderr(&line(event, self.clock.monotonic() - self.begun));
     }
+}
+
+/// One event: `version`, `seconds` since the beginning, and its own fields.
+fn line(mut event: Value, elapsed: Duration) -> String {
+    if let Value::Object(fields) = &mut event {
+        fields.insert("version".to_owned(), VERSION.into());
+        fields.insert("seconds".to_owned(), elapsed.as_secs_f64().into());
+    }
+    escape::json(&event.to_string()).into_owned()
+}
+
+fn began(step: &str) -> Value {
+    json!({"event": "step", "step": step})
+}
+
+fn moved(step: &str, progress: Progress) -> Value {
+    let unit = match progress.unit {
+        Unit::Bytes => "bytes",
+        Unit::Transactions => "transactions",
+        Unit::Tables | Unit::Percent => "items",
+    };
+    let (done, total) = (progress.done, progress.total);
+    json!({"event": "progress", "step": step, "done": done, "total": total, "unit": unit})
+}
+
+fn noted(text: &str) -> Value {
+    json!({"event": "notice", "text": text})
 }
 
 impl Reporter for Ndjson {
@@ -47,7 +68,7 @@ impl Reporter for Ndjson {
             *step = name;
         }
         if self.level > Level::Quiet {
-            self.event(json!({"event": "step", "step": name}));
+            self.event(began(name));
         }
     }
 
@@ -55,18 +76,12 @@ impl Reporter for Ndjson {
         if self.level == Level::Quiet || !self.throttle.due(INTERVAL) {
             return;
         }
-        let unit = match progress.unit {
-            Unit::Bytes => "bytes",
-            Unit::Transactions => "transactions",
-            Unit::Tables | Unit::Percent => "items",
-        };
         let step = self.step.lock().map_or("", |step| *step);
-        let (done, total) = (progress.done, progress.total);
-        self.event(json!({"event": "progress", "step": step, "done": done, "total": total, "unit": unit}));
+        self.event(moved(step, progress));
     }
 
     fn notice(&self, text: &str) {
-        self.event(json!({"event": "notice", "text": text}));
+        self.event(noted(text));
     }
 
     fn remark(&self, text: &str) {
@@ -81,5 +96,24 @@ impl Narrator for Ndjson {
 
     fn write(&self, line: &str) {
         to_stderr(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, clippy::panic)]
+    use backstop_testkit::every;
+    use backstop_testkit::frozen::frozen;
+
+    use super::*;
+
+    #[test]
+    fn events_stay_what_they_are() {
+        let units = every!(Unit: Unit::Bytes, Unit::Transactions, Unit::Tables, Unit::Percent);
+        let progress = units.into_iter().zip([Some(9), Some(9), Some(9), None]);
+        let progress = progress.map(|(unit, total)| moved("store", Progress { done: 3, total, unit }));
+        let events = [began("store"), noted("a note")].into_iter().chain(progress);
+        let lines = events.map(|event| line(event, Duration::from_millis(1500)) + "\n");
+        frozen("progress.ndjson", &lines.collect::<String>());
     }
 }

@@ -1,0 +1,139 @@
+//! Reports of commands that make, list, look at and remove backups.
+
+use backstop_model::backup::{BackupKind, Sizes, Source};
+use backstop_model::freeze::{FreezeMode, FreezeReport};
+use backstop_model::report::{
+    ArchivePruned, BackupReport, BackupRow, BackupState, BackupsReport, CondemnedBackup, DamagedObject,
+    EbsSnapshots, PruneReport, RepairReport, RepairedLog, ShardVerified, TaggedBackup, TaggedReport,
+    Unchecked, Unusable, VerifiedBackup, VerifyReport, VolumeState,
+};
+use backstop_model::retention::{Verdict, Vote};
+use backstop_model::topology::Role;
+use backstop_testkit::every;
+
+use super::{at, findings, gtids, id, of, printed, server};
+use crate::render::PruneReports;
+
+pub fn backups() -> [BackupReport; 2] {
+    let least = BackupReport {
+        backup_id: id(),
+        shard: of("orders"),
+        kind: BackupKind::OnDemand,
+        source: Source { endpoint: server("db2"), role: Role::Candidate },
+        source_reason: "candidate db2:3306 is usable".into(),
+        gtid_executed: gtids("1-7"),
+        freeze: FreezeReport { mode: FreezeMode::LockFree, held_ms: 1.5, waited_ms: 0.25 },
+        parent: None,
+        sizes: Sizes { data_bytes: 3, changed_bytes: 2, stored_bytes: 1 },
+        taken_at: at(),
+        seconds: 12.5,
+        ebs: None,
+        findings: Vec::new(),
+    };
+    let whole = BackupReport {
+        kind: BackupKind::Scheduled,
+        parent: Some(id()),
+        ebs: Some(ebs(Some(VolumeState::Completed))),
+        findings: findings(),
+        ..least.clone()
+    };
+    [whole, least]
+}
+
+fn ebs(state: Option<VolumeState>) -> EbsSnapshots {
+    EbsSnapshots { region: "eu-west-1".into(), snapshot_ids: vec!["snap-1".into()], state }
+}
+
+fn states() -> Vec<BackupState> {
+    every!(
+        BackupState: BackupState::Complete, BackupState::Damaged, BackupState::Deleted, BackupState::Pending,
+        BackupState::Unknown
+    )
+}
+
+#[test]
+fn backup() {
+    printed("backup", &backups());
+}
+
+#[test]
+fn list() {
+    let [whole, least] = backups();
+    let mut rows: Vec<BackupRow> =
+        states().into_iter().map(|state| BackupRow { report: least.clone(), state, damage: None }).collect();
+    let damage = Some("packs/1: it is missing".into());
+    rows.push(BackupRow { report: whole, state: BackupState::Damaged, damage });
+    printed("backups", &[BackupsReport { shard: of("orders"), backups: rows }]);
+    let states = every!(
+        VolumeState: VolumeState::Completed, VolumeState::Pending, VolumeState::Error, VolumeState::Missing
+    );
+    let tagged = states.into_iter().map(Some).chain([None]).map(|state| TaggedBackup {
+        backup_id: id(),
+        taken_at: at(),
+        source: "db2:3306".into(),
+        cluster_name: "orders-cluster".into(),
+        gtid: gtids("1-7").to_string(),
+        ebs: ebs(state),
+    });
+    printed("backups.from-tags", &[TaggedReport { shard: of("orders"), from_tags: tagged.collect() }]);
+}
+
+#[test]
+fn prune() {
+    let verdicts = every!(
+        Verdict:
+        Verdict::Keep { .. } => Verdict::Keep { reasons: vec!["it is the newest".into()] },
+        Verdict::Delete { .. } => Verdict::Delete { reason: "no retention rule keeps it".into() }
+    );
+    let vote = |verdict| Vote { id: id(), taken_at: at(), verdict };
+    let whole = PruneReport {
+        shard: of("orders"),
+        applied: true,
+        backups: verdicts.into_iter().map(vote).collect(),
+        removed_objects: 3,
+        freed_bytes: 4,
+        removed_snapshots: vec!["snap-1".into()],
+        archive: ArchivePruned { forgotten: 1, kept: 2, forgotten_bytes: 3, kept_from: Some(at()) },
+        condemned: vec![CondemnedBackup { backup_id: id(), deleted_at: at(), until: at() }],
+        undone: vec![id()],
+    };
+    let least = PruneReport::planned(of("orders"), Vec::new());
+    printed("prune", &[PruneReports { shards: vec![whole, least] }]);
+}
+
+#[test]
+fn verify() {
+    let damaged = DamagedObject {
+        object: "packs/1".into(),
+        wrong: "it is missing".into(),
+        backups: vec![id()],
+        gtids: Some(gtids("1-7")),
+        moments: Some((at(), at())),
+    };
+    let shard = ShardVerified {
+        shard: of("orders"),
+        depth: "content",
+        contents_read: true,
+        backups: states().into_iter().map(|state| VerifiedBackup { backup_id: id(), state }).collect(),
+        objects: 3,
+        bytes_read: 4,
+        damaged: vec![damaged.clone(), DamagedObject { gtids: None, moments: None, ..damaged }],
+        unchecked: vec![Unchecked { object: "snap-1".into(), why: "denied".into(), backups: vec![id()] }],
+        unreferenced: 5,
+        segments: 6,
+    };
+    printed("verify", &[VerifyReport::new(vec![shard]), VerifyReport::new(Vec::new())]);
+}
+
+#[test]
+fn repair() {
+    let log = RepairedLog {
+        log: "shards/orders/log".into(),
+        wrong: "it is missing".into(),
+        kept: vec![id()],
+        found: vec![id()],
+        gone: vec![id()],
+        left: vec![Unusable { object: "backups/1".into(), why: "it is damaged".into() }],
+    };
+    printed("repair", &[RepairReport { shard: of("orders"), applied: true, logs: vec![log] }]);
+}
