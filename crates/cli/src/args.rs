@@ -115,7 +115,7 @@ pub enum Command {
     /// Check what is stored
     #[command(after_help = help::VERIFY)]
     Verify(VerifyArgs),
-    /// Say how a shard's damaged or lost log can be rebuilt; with --apply, rebuild it
+    /// Say how a shard's damaged or lost log or index can be rebuilt; with --apply, rebuild it
     #[command(after_help = help::REPAIR)]
     Repair(RepairArgs),
     /// Say how every shard stands; exit code 1 when something needs attention

@@ -206,8 +206,9 @@ Examples:
 /// `repair`.
 pub const REPAIR: &str = "\
 Looks at the logs of the shard's backups and of its archive. One that lost entries, or has damaged ones, is \
-rebuilt from its newest sound entry and from the manifests of backups of which every object is there. Deletes \
-nothing; exit code 1 if there is something to do that was only shown.
+rebuilt from its newest sound entry and from the manifests of backups of which every object is there. An index \
+of the archive that is lost or damaged is rebuilt from its segments; stop the archiver before. Deletes nothing; \
+exit code 1 if there is something to do that was only shown, or that cannot be done.
 
 Examples:
     backstop repair orders

@@ -29,7 +29,7 @@ pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
 pub use fault::FaultReport;
 pub use find::{Advice, ChangeKind, FindReport, Found, Loss, SearchedPart, TableRows};
 pub use init::{DraftReport, InitReport};
-pub use repair::{RepairReport, RepairedLog, Unusable};
+pub use repair::{RepairReport, RepairedIndex, RepairedLog, Unusable};
 pub use status::{Coverage, Gap, LeftLine, MemberStatus, ShardStatus, StatusReport, Window, rpo_seconds};
 pub use verify::{DamagedObject, ShardVerified, Unchecked, Verdict, VerifiedBackup, VerifyReport};
 

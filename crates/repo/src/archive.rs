@@ -4,6 +4,7 @@
 //! older entries rolled up into an index. Who archives creates the number after the newest it knows. Every claim is an entry too, so an
 //! archiver that was superseded finds its next number taken, and has stored nothing: each put is its own fence.
 
+mod behind;
 mod bytes;
 mod contents;
 mod entry;
@@ -12,7 +13,9 @@ mod frozen;
 mod journal;
 mod prune;
 mod reader;
+mod rebuild;
 mod roll;
+mod segment;
 mod source;
 mod verify;
 mod writer;
@@ -20,6 +23,8 @@ mod writer;
 pub(crate) use prune::prune;
 pub use prune::{ArchivePrunePlan, ArchiveView};
 pub use reader::ArchiveReader;
+pub use rebuild::IndexRepair;
+pub(crate) use rebuild::{apply as rebuild, plan as plan_rebuild};
 pub use source::LineSource;
 pub use verify::ArchiveVerified;
 pub(crate) use writer::claim;

@@ -218,6 +218,7 @@ fn names_of_objects() {
     all.extend(["manifest", "extents", "fingerprints"].map(|part| shard.backup(7, 1, part)));
     all.extend(backstop_model::runs::Operation::ALL.map(|operation| shard.runs(operation.name())));
     all.extend(shard.claim_directories());
+    all.push(archive.aside(7, 9, "00112233445566778899aabbccddeeff"));
     frozen("names.txt", &all.iter().map(|name| format!("{name}\n")).collect::<String>());
 }
 

@@ -140,6 +140,11 @@ impl ArchiveKeys {
         format!("{}/index/{first:020}-{last:020}", self.base)
     }
 
+    /// Where the bytes of a damaged index are kept when it is rebuilt.
+    pub(crate) fn aside(&self, first: u64, last: u64, digest: &str) -> String {
+        format!("{}/aside/{first:020}-{last:020}-{digest}", self.base)
+    }
+
     pub(crate) fn segments(&self) -> String {
         format!("{}/segments", self.base)
     }

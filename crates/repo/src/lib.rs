@@ -46,8 +46,8 @@ mod verify;
 mod writer;
 
 pub use archive::{
-    ArchivePrunePlan, ArchiveReader, ArchiveVerified, ArchiveView, ArchiveWriter, LineSource, LostEntry,
-    LostPiece,
+    ArchivePrunePlan, ArchiveReader, ArchiveVerified, ArchiveView, ArchiveWriter, IndexRepair, LineSource,
+    LostEntry, LostPiece,
 };
 pub use catalog::{CatalogEntry, Condemned, Holder};
 pub use found::{Found, KnownDamage};

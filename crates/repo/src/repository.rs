@@ -21,7 +21,8 @@ use crate::seal::Seal;
 use crate::shelf::Shelf;
 use crate::store::{ObjectLock, Reached};
 use crate::{
-    ArchiveReader, ArchiveWriter, Location, OnProgress, Reader, RepoKey, Writer, archive, probe, runs, store,
+    ArchiveReader, ArchiveWriter, IndexRepair, Location, OnProgress, Reader, RepoKey, Writer, archive, probe,
+    runs, store,
 };
 
 /// An opened repository.
@@ -224,10 +225,14 @@ impl Repository {
     /// # Errors
     /// As [`Repository::claim`].
     pub async fn claim_archive(&self, shard: &ShardName) -> Result<ArchiveWriter> {
+        self.claim_archive_for(shard, "archive").await
+    }
+
+    async fn claim_archive_for(&self, shard: &ShardName, operation: &str) -> Result<ArchiveWriter> {
         let seal = self.made().await?;
         let log = self.log(shard, seal);
         let reader = self.archive_reader(&log);
-        archive::claim(reader, Log { keys: log.keys.archive().claims(), ..log }).await
+        archive::claim(reader, Log { keys: log.keys.archive().claims(), ..log }, operation).await
     }
 
     /// Shows how the logs of a shard would be repaired, of its backups and of its archive: nothing for one that is whole. Writes nothing.
@@ -258,6 +263,33 @@ impl Repository {
             }
         }
         Ok(repaired)
+    }
+
+    /// Shows how the indexes of a shard's archive would be rebuilt from its segments: nothing if all are there. Writes nothing.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn plan_index_repair(&self, shard: &ShardName) -> Result<Vec<IndexRepair>> {
+        archive::plan_rebuild(&self.archive(shard)).await
+    }
+
+    /// Rebuilds what [`Repository::plan_index_repair`] shows and says can be, and gives that. Holds the claims of the shard and of its archive
+    /// meanwhile. Deletes nothing.
+    ///
+    /// # Errors
+    /// [`Kind::Held`] when a living run holds one of them; as [`Repository::claim`].
+    pub async fn repair_indexes(&self, shard: &ShardName) -> Result<Vec<IndexRepair>> {
+        let shown = self.plan_index_repair(shard).await?;
+        if shown.iter().all(|repair| repair.cannot.is_some()) {
+            return Ok(shown);
+        }
+        // The first keeps a prune away, the second an archiver.
+        let writer = self.claim(shard, "repair").await?;
+        let archive = self.claim_archive_for(shard, "repair").await?;
+        let rebuilt = archive::rebuild(archive.reader()).await;
+        archive.release().await?;
+        writer.release().await?;
+        rebuilt
     }
 
     fn archive_reader(&self, log: &Log) -> ArchiveReader {

@@ -127,6 +127,19 @@ impl Shelf {
         })
     }
 
+    /// The stored bytes of an object, whatever they are; `None` if it is not there.
+    pub(crate) async fn bytes(&self, key: &str) -> Result<Option<Bytes>> {
+        let got = match self.store.get(&path(key)).await {
+            Ok(got) => got.bytes().await,
+            Err(error) => Err(error),
+        };
+        match got {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(fault("read", key, &error)),
+        }
+    }
+
     pub(crate) async fn open(&self, expected: Expected<'_>, ends: Ends) -> ObjectResult<Opened> {
         object::open(&self.store, &self.seal, expected, ends).await
     }

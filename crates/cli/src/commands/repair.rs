@@ -2,41 +2,68 @@
 
 use backstop_model::fault::Result;
 use backstop_model::progress::Progress;
-use backstop_model::report::{RepairReport, RepairedLog, Unusable};
-use backstop_repo::LogRepair;
+use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, Unusable};
+use backstop_repo::{IndexRepair, LogRepair};
 
 use super::Ended;
 use crate::args::RepairArgs;
 use crate::compose::App;
 use crate::output::Output;
 
-/// Shows how a shard's logs would be rebuilt from what is stored, or rebuilds them.
+/// Shows how a shard's logs and the indexes of its archive would be rebuilt from what is stored, or rebuilds them.
 ///
 /// # Errors
-/// The store's; [`backstop_model::fault::Kind::Held`] when a living run holds a log.
+/// The store's; [`backstop_model::fault::Kind::Held`] when a living run holds a log, or an archiver the archive.
 pub async fn run(args: &RepairArgs, app: &App, output: &Output) -> Result<Ended> {
-    let repaired = app.world.unless_stopped(async {
+    let (world, shard) = (&app.world, &args.shard);
+    let repaired = world.unless_stopped(async {
         let repository = app.repository().await?;
-        let progress = |progress: Progress| app.world.reporter.progress(progress);
-        match args.apply {
-            true => app.world.step("repair", repository.repair(&args.shard, &progress)).await,
-            false => app.world.step("look", repository.plan_repair(&args.shard, &progress)).await,
+        let progress = |progress: Progress| world.reporter.progress(progress);
+        if !args.apply {
+            let logs = world.step("look", repository.plan_repair(shard, &progress)).await?;
+            return Ok((logs, world.step("look", repository.plan_index_repair(shard)).await?));
         }
+        // The logs first: claims are entered there.
+        let logs = world.step("repair", repository.repair(shard, &progress)).await?;
+        Ok((logs, world.step("repair", repository.repair_indexes(shard)).await?))
     });
-    let logs: Vec<RepairedLog> = repaired.await?.into_iter().map(log).collect();
-    let left_to_do = !args.apply && !logs.is_empty();
-    output.report(&RepairReport { shard: args.shard.clone(), applied: args.apply, logs });
+    let (logs, indexes) = repaired.await?;
+    let report = RepairReport {
+        shard: shard.clone(),
+        applied: args.apply,
+        logs: logs.into_iter().map(log).collect(),
+        indexes: indexes.into_iter().map(index).collect(),
+    };
+    let is_left = |index: &RepairedIndex| !args.apply || index.cannot.is_some();
+    let left_to_do = (!args.apply && !report.logs.is_empty()) || report.indexes.iter().any(is_left);
+    output.report(&report);
     Ok(if left_to_do { Ended::Attention } else { Ended::Well })
 }
 
 fn log(repair: LogRepair) -> RepairedLog {
-    let left = repair.left.into_iter().map(|(object, why)| Unusable { object, why });
     RepairedLog {
         log: repair.log,
         wrong: repair.wrong,
         kept: repair.kept,
         found: repair.found,
         gone: repair.gone,
-        left: left.collect(),
+        left: unusable(repair.left),
     }
+}
+
+fn index(repair: IndexRepair) -> RepairedIndex {
+    let left = unusable(repair.left);
+    RepairedIndex {
+        index: repair.index,
+        wrong: repair.wrong,
+        aside: repair.aside,
+        found: repair.found,
+        lost: repair.lost,
+        left,
+        cannot: repair.cannot,
+    }
+}
+
+fn unusable(left: Vec<(String, String)>) -> Vec<Unusable> {
+    left.into_iter().map(|(object, why)| Unusable { object, why }).collect()
 }

@@ -4,8 +4,8 @@ use backstop_model::backup::{BackupKind, Sizes, Source};
 use backstop_model::freeze::{FreezeMode, FreezeReport};
 use backstop_model::report::{
     ArchivePruned, BackupReport, BackupRow, BackupState, BackupsReport, CondemnedBackup, DamagedObject,
-    EbsSnapshots, PruneReport, RepairReport, RepairedLog, ShardVerified, TaggedBackup, TaggedReport,
-    Unchecked, Unusable, VerifiedBackup, VerifyReport, VolumeState,
+    EbsSnapshots, PruneReport, RepairReport, RepairedIndex, RepairedLog, ShardVerified, TaggedBackup,
+    TaggedReport, Unchecked, Unusable, VerifiedBackup, VerifyReport, VolumeState,
 };
 use backstop_model::retention::{Verdict, Vote};
 use backstop_model::topology::Role;
@@ -135,5 +135,21 @@ fn repair() {
         gone: vec![id()],
         left: vec![Unusable { object: "backups/1".into(), why: "it is damaged".into() }],
     };
-    printed("repair", &[RepairReport { shard: of("orders"), applied: true, logs: vec![log] }]);
+    let report = RepairReport { shard: of("orders"), applied: true, logs: vec![log], indexes: Vec::new() };
+    printed("repair", &[report]);
+    let index = RepairedIndex {
+        index: "shards/orders/archive/index/1-7".into(),
+        wrong: "it is missing".into(),
+        aside: Some("shards/orders/archive/aside/1-7".into()),
+        found: 2,
+        lost: gtids("6-7"),
+        left: vec![Unusable { object: "segments/1".into(), why: "it is damaged".into() }],
+        cannot: Some("nothing that is left describes line 2".into()),
+    };
+    let least = RepairedIndex { aside: None, left: Vec::new(), cannot: None, lost: of(""), ..index.clone() };
+    let indexes = vec![index, least];
+    printed(
+        "repair.indexes",
+        &[RepairReport { shard: of("orders"), applied: false, logs: Vec::new(), indexes }],
+    );
 }

@@ -1,38 +1,57 @@
 //! `repair`.
 
 use backstop_model::ids::BackupId;
-use backstop_model::report::{RepairReport, RepairedLog};
+use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, Unusable};
 
 use crate::human;
 use crate::page::{Page, Screen};
 
+/// So many objects are named on screen.
+const SHOWN: usize = 10;
+
 impl Screen for RepairReport {
     fn draw(&self, page: &mut Page) {
         for log in &self.logs {
-            draw(log, page);
+            draw_log(log, page);
+            page.gap();
+        }
+        for index in &self.indexes {
+            draw_index(index, page);
             page.gap();
         }
         let shard = &self.shard;
-        match (self.logs.is_empty(), self.applied) {
-            (true, _) => {
-                page.line(page.paint.good(&format!("Nothing to repair: the logs of {shard} are whole.")))
+        let stuck = self.indexes.iter().filter(|index| index.cannot.is_some()).count();
+        let can = self.logs.len() + self.indexes.len() - stuck;
+        if stuck > 0 {
+            page.line(format!("Of {} lost indexes {stuck} cannot be rebuilt.", self.indexes.len()));
+        }
+        match (can, self.applied) {
+            (0, _) if stuck > 0 => {
+                page.next(&["bring what is named from a version or a copy of the bucket".to_owned()]);
             }
-            (false, false) => {
+            (0, _) => {
+                let whole =
+                    format!("Nothing to repair: the logs and the archive's indexes of {shard} are whole.");
+                page.line(page.paint.good(&whole));
+            }
+            (_, false) => {
                 page.line("Nothing was written.");
                 page.next(&[format!("backstop repair {shard} --apply")]);
             }
-            (false, true) => {
-                page.line(page.paint.good(&format!("The logs of {shard} are whole again.")));
-                page.next(&[
-                    format!("backstop verify {shard} --content      reads what was found again"),
-                    format!("backstop backup {shard}"),
-                ]);
+            (_, true) => {
+                page.line(page.paint.good(&format!("{shard} is repaired.")));
+                let mut next =
+                    vec![format!("backstop verify {shard} --content      reads what was found again")];
+                if !self.logs.is_empty() || self.indexes.iter().any(|index| !index.lost.is_empty()) {
+                    next.push(format!("backstop backup {shard}"));
+                }
+                page.next(&next);
             }
         }
     }
 }
 
-fn draw(log: &RepairedLog, page: &mut Page) {
+fn draw_log(log: &RepairedLog, page: &mut Page) {
     page.line(page.paint.strong(&log.log));
     let mut fields = vec![("wrong", log.wrong.clone())];
     if !log.kept.is_empty() {
@@ -44,6 +63,31 @@ fn draw(log: &RepairedLog, page: &mut Page) {
             fields.push((name, ids.join(", ")));
         }
     }
-    fields.extend(log.left.iter().map(|left| ("not usable", format!("{}: {}", left.object, left.why))));
+    fields.extend(log.left.iter().map(not_usable));
     page.fields(fields);
+}
+
+fn draw_index(index: &RepairedIndex, page: &mut Page) {
+    page.line(page.paint.strong(&index.index));
+    let mut fields = vec![("wrong", index.wrong.clone())];
+    match &index.cannot {
+        Some(why) => fields.push(("cannot be rebuilt", why.clone())),
+        None => fields.push(("named again", human::count(index.found, "segment"))),
+    }
+    if !index.lost.is_empty() {
+        fields.push(("stays a gap", index.lost.to_string()));
+    }
+    if let Some(aside) = &index.aside {
+        fields.push(("damaged bytes", format!("kept as {aside}")));
+    }
+    fields.extend(index.left.iter().take(SHOWN).map(not_usable));
+    if index.left.len() > SHOWN {
+        let more = human::count((index.left.len() - SHOWN) as u64, "more object");
+        fields.push(("not usable", format!("{more} (`--json` names them)")));
+    }
+    page.fields(fields);
+}
+
+fn not_usable(left: &Unusable) -> (&'static str, String) {
+    ("not usable", format!("{}: {}", left.object, left.why))
 }

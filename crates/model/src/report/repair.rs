@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
 
 /// `repair --json`.
@@ -13,6 +14,9 @@ pub struct RepairReport {
     pub applied: bool,
     /// The logs that are not whole, and how each is repaired. Empty if there is nothing to do.
     pub logs: Vec<RepairedLog>,
+    /// The indexes of the archive that are lost or damaged, and how each is rebuilt. Not in JSON if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<RepairedIndex>,
 }
 
 /// A log that lost entries or has damaged ones.
@@ -32,7 +36,26 @@ pub struct RepairedLog {
     pub left: Vec<Unusable>,
 }
 
-/// A manifest without its backup.
+/// An index of the archive that is lost or damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RepairedIndex {
+    /// Its key.
+    pub index: String,
+    /// What is wrong with it.
+    pub wrong: String,
+    /// Where the bytes of a damaged one are kept.
+    pub aside: Option<String>,
+    /// How many segments it names again.
+    pub found: u64,
+    /// Transactions whose segments are lost as well: they stay a gap.
+    pub lost: GtidSet,
+    /// Segments that do not say what they are, and may belong to it. They are kept.
+    pub left: Vec<Unusable>,
+    /// Why it cannot be rebuilt; `None`: it can.
+    pub cannot: Option<String>,
+}
+
+/// An object that nothing can be made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unusable {
     /// Its key.

@@ -9,8 +9,9 @@ use backstop_model::fault::Fault;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
 
+use super::segment::frames;
 use crate::ObjectRef;
-use crate::object::{self, Ends, Expected, FRAME, ObjectFault, ObjectKind, ObjectResult};
+use crate::object::{self, Ends, Expected, ObjectFault, ObjectKind, ObjectResult};
 use crate::shelf::Shelf;
 
 /// Opens a piece: each frame is checked before it is given on, and the whole against the segment's hash at its end.
@@ -22,7 +23,7 @@ pub(crate) async fn open(shelf: &Shelf, segment: &ArchivedSegment) -> ObjectResu
     let reference =
         ObjectRef { key: segment.object.clone(), size: segment.stored_bytes, digest: segment.digest.clone() };
     let opened = shelf.open(Expected::referenced(kind, &reference), Ends::Tail).await?;
-    let frames = segment.size().div_ceil(FRAME as u64) as usize;
+    let frames = frames(segment.size());
     if opened.table.frames().len() < frames {
         return Err(ObjectFault::damaged(&segment.object, "it has fewer frames than its piece"));
     }

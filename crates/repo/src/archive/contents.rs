@@ -32,6 +32,8 @@ pub(crate) struct Contents {
     /// The highest number that was given.
     pub(crate) newest: u64,
     pub(crate) horizon: Horizon,
+    /// The numbers that nothing readable explains.
+    pub(crate) missing: BTreeSet<u64>,
 }
 
 /// Remembers what was read: entries and indexes never change.
@@ -58,6 +60,11 @@ impl Memory {
 /// The lists are asked for in this order, one after the other, since each of them takes the place of what was in the one before: what is
 /// not in the journal any more is in an index that is there by then, and an index that is gone is in the horizon.
 pub(crate) async fn read(journal: &Journal, memory: &Memory) -> Result<Contents> {
+    read_to(journal, memory, 0).await
+}
+
+/// As [`read`], where an entry of the number `least` is known to have been there.
+pub(crate) async fn read_to(journal: &Journal, memory: &Memory, least: u64) -> Result<Contents> {
     let mut last = None;
     for attempt in 1..=ATTEMPTS {
         // First: what it tells of is stored before it, so what is listed later holds at least that.
@@ -68,14 +75,14 @@ pub(crate) async fn read(journal: &Journal, memory: &Memory) -> Result<Contents>
         let mut gone = BTreeSet::new();
         let (entries, damaged) = entries(journal, memory, &numbers, &mut gone).await?;
         let (rolled, broken) = rolled(journal, memory, &spans, &mut gone).await?;
-        let mut contents = Contents { entries, spans, rolled, horizon, ..Contents::default() };
+        let mut contents = Contents { entries, spans, rolled, horizon, newest: least, ..Contents::default() };
         contents.archive.alive = alive;
         contents.archive.damaged = [damaged, broken].concat();
         let is_gone = |number: u64| gone.contains(&journal.keys.entry(number));
         let twice = last.as_ref().is_some_and(|(before, _)| *before == gone);
-        let missing = contents.put_together(journal, &numbers, &|number| twice && is_gone(number));
+        contents.put_together(journal, &numbers, &|number| twice && is_gone(number));
         // Seen twice in a list and not there, or missing twice: then it is lost, not replaced.
-        let found = (gone, missing);
+        let found = (gone, contents.missing.clone());
         let sound = found.0.is_empty() && found.1.is_empty();
         if sound || last.as_ref() == Some(&found) || attempt == ATTEMPTS {
             return Ok(contents);
@@ -182,15 +189,18 @@ impl Contents {
         self.archive.damaged.is_empty()
     }
 
-    /// Gives the numbers that should be there and are not.
-    fn put_together(
-        &mut self,
-        journal: &Journal,
-        numbers: &[u64],
-        lost: &dyn Fn(u64) -> bool,
-    ) -> BTreeSet<u64> {
-        let newest_span = self.spans.iter().map(|(_, last)| *last).max().unwrap_or(0);
-        self.newest = numbers.last().copied().unwrap_or(0).max(newest_span).max(self.horizon.newest());
+    /// The sealed segments that entries and indexes name, also those that were dropped. One that was stored again is named twice.
+    pub(super) fn named(&self) -> Vec<ArchivedSegment> {
+        let rolled = self.rolled.iter().flat_map(|index| index.segments.iter().cloned());
+        let fresh = self.entries.values().filter_map(|stored| stored.entry.sealed());
+        rolled.chain(fresh).collect()
+    }
+
+    /// Makes an archive of what was read, and tells what should be there and is not.
+    pub(super) fn put_together(&mut self, journal: &Journal, numbers: &[u64], lost: &dyn Fn(u64) -> bool) {
+        let spans = self.spans.iter().map(|(_, last)| *last);
+        let known = spans.chain(numbers.last().copied()).chain([self.horizon.newest()]).max();
+        self.newest = self.newest.max(known.unwrap_or(0));
         let mut lines: BTreeMap<u32, Line> = BTreeMap::new();
         let mut segments: BTreeMap<u64, ArchivedSegment> = BTreeMap::new();
         let mut replaced: BTreeSet<u64> = BTreeSet::new();
@@ -202,14 +212,13 @@ impl Contents {
             match &stored.entry.what {
                 What::Claim | What::Tail(_) => {}
                 What::Line(line) => drop(lines.insert(line.number, line.clone())),
-                What::Sealed { piece, object, replaces } => {
-                    let number = replaces.first().copied().unwrap_or(stored.entry.number);
-                    segments.insert(number, piece.stored(number, SegmentState::Sealed, object));
+                What::Sealed { replaces, .. } => {
+                    segments.extend(stored.entry.sealed().map(|segment| (segment.number, segment)));
                     replaced.extend(replaces);
                 }
             }
         }
-        let missing = self.miss(journal, numbers, &replaced, lost);
+        self.missing = self.miss(journal, numbers, &replaced, lost);
         for (number, stored) in &self.entries {
             if let What::Tail(piece) = &stored.entry.what
                 && !replaced.contains(number)
@@ -224,7 +233,6 @@ impl Contents {
         self.archive.segments = segments.into_values().filter(|segment| !dropped(segment)).collect();
         self.archive.lines = lines.into_values().collect();
         self.archive.forgotten.clone_from(&self.horizon.dropped);
-        missing
     }
 
     /// Names the entries that should be there: every number is in the journal, rolled up, replaced or dropped.
@@ -279,7 +287,7 @@ fn missing_run(journal: &Journal, first: u64, last: u64) -> ArchiveDamage {
 }
 
 /// What of `1..=newest` is in none of these spans.
-fn holes(spans: impl Iterator<Item = (u64, u64)>, newest: u64) -> Vec<(u64, u64)> {
+pub(super) fn holes(spans: impl Iterator<Item = (u64, u64)>, newest: u64) -> Vec<(u64, u64)> {
     let mut spans: Vec<(u64, u64)> = spans.collect();
     spans.sort_unstable();
     let (mut next, mut holes) = (1, Vec::new());

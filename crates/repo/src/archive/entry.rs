@@ -11,12 +11,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::behind::{self, Behind};
 use crate::ObjectRef;
-use crate::object::{self, Encoder, Expected, ObjectFault, ObjectKind, ObjectResult, Unpacker, digest_text};
+use crate::object::{Encoder, Expected, ObjectFault, ObjectKind, ObjectResult};
 use crate::shelf::Shelf;
-
-/// An entry without its piece is smaller than this, almost always.
-const GUESS: u64 = 16 * 1024;
 
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +32,15 @@ pub(crate) struct Entry {
     /// Of a claim: the archiver before it may still sleep, so that this number must stay taken.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) fences: bool,
+}
+
+impl Entry {
+    /// The segment that it names.
+    pub(crate) fn sealed(&self) -> Option<ArchivedSegment> {
+        let What::Sealed { piece, object, replaces } = &self.what else { return None };
+        let number = replaces.first().copied().unwrap_or(self.number);
+        Some(piece.stored(number, SegmentState::Sealed, object))
+    }
 }
 
 /// What happened.
@@ -111,9 +118,7 @@ pub(crate) fn encode(shelf: &Shelf, key: &str, entry: &Entry, piece: &[u8]) -> R
     let json = serde_json::to_vec(entry).failed(format!("write {key}"))?;
     let mut encoder = Encoder::new(ObjectKind::Entry, key, &shelf.seal)?;
     encoder.frames(piece)?;
-    let frames = encoder.count() as u32;
-    encoder.frames(&json)?;
-    encoder.frame(&frames.to_le_bytes())?;
+    behind::write(&mut encoder, &json)?;
     Ok(encoder.finish())
 }
 
@@ -124,37 +129,15 @@ pub(crate) async fn read(
     number: u64,
     shard: &ShardName,
 ) -> ObjectResult<StoredEntry> {
-    match read_once(shelf, key, number, shard).await {
-        Err(fault) if object::doubtful(&fault, None) => read_once(shelf, key, number, shard).await,
-        read => read,
-    }
-}
-
-async fn read_once(shelf: &Shelf, key: &str, number: u64, shard: &ShardName) -> ObjectResult<StoredEntry> {
     let wrong = |what: &str| ObjectFault::damaged(key, what);
     let expected = Expected { kind: ObjectKind::Entry, key, reference: None };
-    let with_end = object::open_end(&shelf.store, &shelf.seal, expected, GUESS).await?;
-    let opened = &with_end.opened;
-    let last = opened.table.frames().len().checked_sub(1).ok_or_else(|| wrong("it has no frames"))?;
-    let mut unpacker = Unpacker::new()?;
-    let first = {
-        let end = with_end.frames_from(last).ok_or_else(|| wrong("its last frame is too large"))?;
-        let count = opened.decode(&end, last, last, &mut unpacker)?.first_chunk().copied();
-        u32::from_le_bytes(count.ok_or_else(|| wrong("its last frame is too short"))?) as usize
+    let Some(Behind { json, object, .. }) = behind::read(shelf, expected).await? else {
+        return Err(wrong("its last frame is not that of an entry"));
     };
-    let bytes = match with_end.frames_from(first) {
-        Some(bytes) => bytes,
-        None => opened.fetch(first..last).await?,
-    };
-    let mut json = Vec::new();
-    for frame in first..last {
-        json.extend_from_slice(opened.decode(&bytes, first, frame, &mut unpacker)?);
-    }
     let entry: Entry = serde_json::from_slice(&json)
         .map_err(|error| wrong(&format!("its content cannot be read: {error}")))?;
     if entry.number != number || entry.shard != *shard {
         return Err(wrong("it is the entry of another number or shard"));
     }
-    let digest = digest_text(opened.table.digest());
-    Ok(StoredEntry { entry, object: ObjectRef { key: key.to_owned(), size: with_end.size, digest } })
+    Ok(StoredEntry { entry, object })
 }

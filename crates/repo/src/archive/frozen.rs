@@ -5,7 +5,9 @@ use backstop_model::archive::{ArchivedSegment, Hash, Line};
 use uuid::Uuid;
 
 use super::entry::{self, Entry, Piece, What};
+use super::journal::Journal;
 use super::roll::{Dropped, Horizon, Index};
+use super::segment::{self, Facts};
 use crate::every;
 use crate::fixtures::{parsed, stored};
 use crate::frozen::objects::{frozen_object, noise};
@@ -81,6 +83,34 @@ async fn entries_with_their_bytes() {
     }
 }
 
+fn facts(object: String, replaces: Vec<u64>) -> Facts {
+    let number = replaces.first().copied().unwrap_or(7);
+    Facts { object, number, replaces, piece: piece(), lines: lines() }
+}
+
+#[test]
+fn facts_of_segments() {
+    let object = "shards/orders/archive/segments/00000000000000000006-000000000001";
+    stored("archive-segment.json", &[facts(object.into(), vec![5, 6]), facts(object.into(), vec![])]);
+}
+
+#[tokio::test]
+async fn segments_with_their_bytes() {
+    for (word, seal) in [("plain", Seal::Plain), ("sealed", keyed())] {
+        let shelf = shelf(seal);
+        let keys = ShardKeys::new(&shard(), &shelf.seal).archive();
+        let (key, journal) =
+            (keys.segment(6, 1), Journal { shelf: shelf.clone(), keys: keys.clone(), shard: shard() });
+        let facts = facts(key.clone(), vec![5, 6]);
+        segment::store(&journal, &facts, vec![Box::new(std::io::Cursor::new(noise(100)))]).await.unwrap();
+        let now = shelf.bytes(&key).await.unwrap().unwrap();
+        let reference =
+            frozen_object(&shelf, &format!("archive-segment-{word}"), ObjectKind::Segment, &key, now).await;
+        let read = segment::find(&journal, &key).await.unwrap().unwrap();
+        assert_eq!((read.facts, read.object), (facts, reference));
+    }
+}
+
 #[test]
 fn indexes_and_horizons() {
     let segments: Vec<ArchivedSegment> =
@@ -93,7 +123,10 @@ fn indexes_and_horizons() {
         segments,
         tails: vec![8],
         replaced: vec![2],
+        unread: Vec::new(),
     };
+    let unread = vec!["shards/orders/archive/segments/00000000000000000006-000000000002".to_owned()];
+    stored("archive-index-rebuilt.json", &[Index { unread, ..index.clone() }]);
     stored("archive-index.json", &[index]);
     let recent = vec![Dropped { at: at(), segments: vec![(3, 4)] }];
     let horizon = Horizon { number: 2, dropped: vec![(1, 4), (6, 6)], recent, gone: vec![(1, 5)] };

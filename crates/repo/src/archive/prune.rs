@@ -6,12 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use backstop_model::archive::Archive;
+use backstop_model::archive::{Archive, ArchivedSegment};
 use backstop_model::fault::{Fault, Kind, Result};
 use chrono::{DateTime, Utc};
 
 use super::contents::{self, Contents};
-use super::entry::What;
 use super::reader::ArchiveReader;
 use super::roll::{self, Horizon, Index};
 use crate::held::Held;
@@ -72,9 +71,13 @@ impl ArchiveView {
         horizon.recent.retain(|dropped| !is_over(dropped.at, now, grace));
         horizon.drop(drop, now);
         let over = |number: u64| horizon.is_dropped(number) && !horizon.is_recent(number);
-        let (dropped, referenced): (Vec<_>, Vec<_>) = self.named().into_iter().partition(|(n, _)| over(*n));
-        let keys = |named: Vec<(u64, String)>| named.into_iter().map(|(_, key)| key).collect::<BTreeSet<_>>();
-        let (dropped, referenced) = (keys(dropped), keys(referenced));
+        let (dropped, referenced): (Vec<_>, Vec<_>) =
+            self.contents.named().into_iter().partition(|segment| over(segment.number));
+        let keys = |named: Vec<ArchivedSegment>| {
+            named.into_iter().map(|segment| segment.object).collect::<BTreeSet<_>>()
+        };
+        let (dropped, mut referenced) = (keys(dropped), keys(referenced));
+        referenced.extend(self.contents.rolled.iter().flat_map(|index| index.unread.iter().cloned()));
         let goes = |key: &str| !referenced.contains(key) && (dropped.contains(key) || self.is_left(key));
         let mut objects: Vec<(String, u64)> =
             self.stored.iter().filter(|(key, _)| goes(key)).cloned().collect();
@@ -98,19 +101,6 @@ impl ArchiveView {
         horizon.number += 1;
         let horizon = (!segments.is_empty()).then_some(horizon);
         ArchivePrunePlan { segments, objects: Vec::new(), horizon }
-    }
-
-    /// The objects that the books name, each with the number of its piece.
-    fn named(&self) -> Vec<(u64, String)> {
-        let rolled = self.contents.rolled.iter().flat_map(|index| &index.segments);
-        let rolled = rolled.map(|segment| (segment.number, segment.object.clone()));
-        let fresh = self.contents.entries.values().filter_map(|stored| match &stored.entry.what {
-            What::Sealed { object, replaces, .. } => {
-                Some((replaces.first().copied().unwrap_or(stored.entry.number), object.key.clone()))
-            }
-            _ => None,
-        });
-        rolled.chain(fresh).collect()
     }
 
     /// True for what no one names and no one can come to name: objects of a claim before the newest one that is in the books that were

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::archive::{ArchivedSegment, Line};
+use backstop_model::archive::{ArchivedSegment, Line, SegmentState};
 use backstop_model::fault::{Fault, Kind, Result};
 use backstop_model::ids::ShardName;
 use chrono::{DateTime, Utc};
@@ -37,9 +37,35 @@ pub(crate) struct Index {
     pub(crate) tails: Vec<u64>,
     /// Pieces of the tail that these segments replace, from before `first`.
     pub(crate) replaced: Vec<u64>,
+    /// Of one that was rebuilt: the objects of segments that may belong to it and do not say what they are. They are kept as long as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unread: Vec<String>,
 }
 
 impl Index {
+    /// What the entries from `first` to `last` say that are in the journal.
+    pub(crate) fn of(shard: &ShardName, contents: &Contents, first: u64, last: u64) -> Self {
+        let within = |number: u64| (first..=last).contains(&number);
+        let (mut segments, mut replaced) = (Vec::new(), Vec::new());
+        for stored in contents.entries.range(first..=last).map(|(_, stored)| stored) {
+            segments.extend(stored.entry.sealed());
+            if let What::Sealed { replaces, .. } = &stored.entry.what {
+                replaced.extend(replaces.iter().filter(|number| !within(**number)));
+            }
+        }
+        segments.retain(|segment| !contents.horizon.is_dropped(segment.number));
+        Self {
+            shard: shard.clone(),
+            first,
+            last,
+            lines: contents.archive.lines.clone(),
+            segments,
+            tails: tails(contents).filter(|number| within(*number)).collect(),
+            replaced,
+            unread: Vec::new(),
+        }
+    }
+
     /// Itself, if it is what its name says.
     pub(crate) fn checked(self, span: (u64, u64), shard: &ShardName, key: &str) -> ObjectResult<Self> {
         if (self.first, self.last) == span && self.shard == *shard {
@@ -161,30 +187,10 @@ pub(crate) async fn horizon(journal: &Journal) -> Result<Horizon> {
 pub(crate) async fn roll(journal: &Journal, contents: &Contents) -> Result<()> {
     let first = contents.spans.iter().map(|(_, last)| last + 1).max().unwrap_or(1);
     let first = first.max(contents.horizon.gone.iter().map(|(_, last)| last + 1).max().unwrap_or(1));
+    // Numbers that nothing explains are left to a repair, and so is what stands before them.
+    let first = first.max(contents.missing.last().map_or(1, |last| last + 1));
     let last = contents.newest;
-    let archive = &contents.archive;
-    let new = |number: u64| (first..=last).contains(&number);
-    let (mut segments, mut replaced) = (Vec::new(), Vec::new());
-    for (number, stored) in contents.entries.iter().filter(|(number, _)| new(**number)) {
-        if let What::Sealed { piece, object, replaces } = &stored.entry.what {
-            let at = replaces.first().copied().unwrap_or(*number);
-            segments.push(piece.stored(at, backstop_model::archive::SegmentState::Sealed, object));
-            replaced.extend(replaces.iter().filter(|number| !new(**number)));
-        }
-    }
-    segments.retain(|segment| !contents.horizon.is_dropped(segment.number));
-    let tail = |segment: &&ArchivedSegment| segment.state == backstop_model::archive::SegmentState::Tail;
-    let tails: Vec<u64> = archive.segments.iter().filter(tail).map(|segment| segment.number).collect();
-    let stay = tails.clone();
-    let index = Index {
-        shard: journal.shard.clone(),
-        first,
-        last,
-        lines: archive.lines.clone(),
-        segments,
-        tails: tails.into_iter().filter(|number| new(*number)).collect(),
-        replaced,
-    };
+    let index = Index::of(&journal.shard, contents, first, last);
     let key = journal.keys.index(first, last);
     let made = journal.shelf.create(ObjectKind::Index, &key, &index).await?;
     // Read back whatever the store said: the entries go next. Whoever made it before saw the same ones, which never change.
@@ -201,9 +207,20 @@ pub(crate) async fn roll(journal: &Journal, contents: &Contents) -> Result<()> {
         .filter(|(nth, (_, stored))| *nth < CLAIMS || stored.entry.fences)
         .map(|(_, (number, _))| *number)
         .collect();
+    let stay: BTreeSet<u64> = tails(contents).collect();
+    let covered = |number: u64| {
+        let rolled = contents.rolled.iter().map(|index| (index.first, index.last)).chain([(first, last)]);
+        rolled.into_iter().any(|(first, last)| (first..=last).contains(&number))
+    };
     let over = contents.entries.keys().copied();
-    let over = over.filter(|number| *number <= last && !stay.contains(number) && !claims.contains(number));
+    let over = over.filter(|number| covered(*number) && !stay.contains(number) && !claims.contains(number));
     remove(journal, over.map(|number| journal.keys.entry(number))).await
+}
+
+/// The pieces of the tail that were not replaced yet.
+fn tails(contents: &Contents) -> impl Iterator<Item = u64> {
+    let segments = contents.archive.segments.iter();
+    segments.filter(|segment| segment.state == SegmentState::Tail).map(|segment| segment.number)
 }
 
 /// Removes objects, several at once.

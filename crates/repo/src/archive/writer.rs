@@ -7,29 +7,28 @@ use std::path::Path;
 
 use backstop_binlog::Segment;
 use backstop_model::archive::{Alive, Archive, ArchivedSegment, Hash, Line, SegmentState};
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::fault::{Context, Fault, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 
 use super::contents::{self, Contents};
 use super::entry::{Piece, StoredEntry, What};
-use super::journal::{Appended, Journal};
+use super::journal::Appended;
 use super::reader::ArchiveReader;
 use super::roll::{self, ROLL};
+use super::segment::{self, Facts, store};
 use super::source::plain;
 use crate::claim::{Before, Life};
 use crate::log::{Claim, Event, Log};
-use crate::object::{Encoder, FRAME, ObjectKind};
+use crate::object::ObjectKind;
 use crate::{ObjectRef, claim};
 
 pub use lost::LostEntry;
 
-/// So much of a segment is handed to the store at once, in bytes.
-const PART: usize = 4 << 20;
 const ATTEMPTS: usize = 10;
 
 /// Holds the claim on the archive of one shard. Dropped without [`ArchiveWriter::release`] it just stops its heartbeat.
@@ -41,6 +40,8 @@ pub struct ArchiveWriter {
     log: Log,
     claim: Claim,
     _life: Life,
+    /// Held by who gives the next number to an entry, and while a number is promised to one. Taken before `state`.
+    numbers: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -78,7 +79,7 @@ impl ArchiveWriter {
         let is_sealed = |stored: &&StoredEntry| matches!(stored.entry.what, What::Sealed { .. });
         let unrolled = contents.entries.values().filter(is_sealed).count();
         let state = Mutex::new(State { contents, segments: 0, unrolled });
-        Ok(Self { reader, log, claim, _life: life, state })
+        Ok(Self { reader, log, claim, _life: life, numbers: Mutex::default(), state })
     }
 
     /// Reads the same archive.
@@ -125,14 +126,14 @@ impl ArchiveWriter {
     pub async fn seal_again(&self, lost: &LostPiece, segment: &Segment, bytes: &Path) -> Result<()> {
         let file = File::open(bytes).await.failed(format!("read {}", bytes.display()))?;
         let piece = Piece::new(lost.stored.line, segment);
-        let key = self.next_key(&mut *self.state.lock().await);
-        // The tail continues meanwhile.
-        let object = store(&self.reader.journal, &key, &piece, vec![Box::new(file)]).await?;
-        let mut state = self.state.lock().await;
         // It bears the number of what is lost, and so stands in its place.
         let number = lost.stored.number;
-        let replaces = vec![number];
-        let what = What::Sealed { piece: piece.clone(), object: object.clone(), replaces };
+        let facts = self.facts(&mut *self.state.lock().await, piece.clone(), vec![number]);
+        // The tail continues meanwhile.
+        let object = store(&self.reader.journal, &facts, vec![Box::new(file)]).await?;
+        let _numbers = self.numbers.lock().await;
+        let mut state = self.state.lock().await;
+        let what = What::Sealed { piece: piece.clone(), object: object.clone(), replaces: facts.replaces };
         self.append(&mut state, what, &[]).await?;
         let again = piece.stored(number, SegmentState::Sealed, &object);
         if let Some(segment) =
@@ -155,6 +156,7 @@ impl ArchiveWriter {
                 piece.file, piece.start
             )));
         }
+        let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
         let line = self.line(&mut state, piece.source).await?;
         let stored = self.append(&mut state, What::Tail(Piece::new(line, piece)), bytes).await?;
@@ -172,16 +174,27 @@ impl ArchiveWriter {
     /// As [`ArchiveWriter::put_tail`]; failed if the file's bytes are not those of the segment.
     pub async fn seal(&self, segment: &Segment, bytes: &Path) -> Result<()> {
         let doing = format!("read {}", bytes.display());
-        let file = File::open(bytes).await.failed(&doing)?;
-        let (piece, key) = {
+        for _ in 0..ATTEMPTS {
+            let file = File::open(bytes).await.failed(&doing)?;
+            let numbers = self.numbers.lock().await;
+            let facts = {
+                let mut state = self.state.lock().await;
+                let line = self.line(&mut state, segment.source).await?;
+                self.facts_of(&mut state, Piece::new(line, segment))
+            };
+            // One that replaces nothing says the number of its entry. Otherwise the tail continues meanwhile.
+            let promised = facts.replaces.is_empty().then_some(numbers);
+            let object = store(&self.reader.journal, &facts, vec![Box::new(file)]).await?;
+            let _numbers = match promised {
+                Some(numbers) => numbers,
+                None => self.numbers.lock().await,
+            };
             let mut state = self.state.lock().await;
-            let line = self.line(&mut state, segment.source).await?;
-            (Piece::new(line, segment), self.next_key(&mut state))
-        };
-        // The tail goes on meanwhile.
-        let object = store(&self.reader.journal, &key, &piece, vec![Box::new(file)]).await?;
-        let mut state = self.state.lock().await;
-        self.seal_stored(&mut state, piece, object).await
+            if self.seal_stored(&mut state, &facts, object).await? {
+                return Ok(());
+            }
+        }
+        Err(Fault::failed(format!("seal {} at {}: its number was taken", segment.file, segment.start)))
     }
 
     /// Makes segments of the pieces of the tail, one for each run of bytes of a file: those of an archiver that was killed.
@@ -189,6 +202,7 @@ impl ArchiveWriter {
     /// # Errors
     /// As [`ArchiveWriter::seal`]; [`Kind::Damaged`](backstop_model::fault::Kind::Damaged) when a piece is.
     pub async fn seal_tail(&self) -> Result<()> {
+        let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
         for run in runs(&state.contents.archive.segments) {
             let mut bytes: Vec<Box<dyn AsyncRead + Send + Unpin>> = Vec::new();
@@ -203,9 +217,9 @@ impl ArchiveWriter {
                 bytes.push(self.reader.open(tail).await?);
             }
             if let Some(piece) = joined(&run, Hash(*hasher.finalize().as_bytes())) {
-                let key = self.next_key(&mut state);
-                let object = store(&self.reader.journal, &key, &piece, bytes).await?;
-                self.seal_stored(&mut state, piece, object).await?;
+                let facts = self.facts_of(&mut state, piece);
+                let object = store(&self.reader.journal, &facts, bytes).await?;
+                self.seal_stored(&mut state, &facts, object).await?;
             }
         }
         Ok(())
@@ -222,6 +236,7 @@ impl ArchiveWriter {
         lacks: &GtidSet,
         now: DateTime<Utc>,
     ) -> Result<u32> {
+        let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
         let parent = state.contents.archive.current().map(|line| line.number);
         let number = parent.unwrap_or(0) + 1;
@@ -276,16 +291,31 @@ impl ArchiveWriter {
 
     /// Appends to the journal. What an earlier, failed call of this claim stored is taken in first.
     async fn append(&self, state: &mut State, what: What, piece: &[u8]) -> Result<StoredEntry> {
+        let appended = self.append_as(state, what, piece, None).await?;
+        appended.ok_or_else(|| Fault::failed("append to the journal: the number was taken"))
+    }
+
+    /// As [`ArchiveWriter::append`]. `None`: the next number is not the one that was promised.
+    async fn append_as(
+        &self,
+        state: &mut State,
+        what: What,
+        piece: &[u8],
+        promised: Option<u64>,
+    ) -> Result<Option<StoredEntry>> {
         let journal = &self.reader.journal;
         for _ in 0..ATTEMPTS {
             let number = state.contents.newest + 1;
+            if promised.is_some_and(|promised| promised != number) {
+                return Ok(None);
+            }
             match journal.append(number, self.claim.number, what.clone(), piece).await? {
-                Appended::Yes(stored) => return Ok(self.appended(state, stored)),
+                Appended::Yes(stored) => return Ok(Some(self.appended(state, stored))),
                 Appended::Taken(other) if other.entry.claim == self.claim.number => {
-                    let same = other.entry.what == what;
+                    let same = same(&other.entry.what, &what);
                     let stored = self.appended(state, other);
                     if same {
-                        return Ok(stored);
+                        return Ok(Some(stored));
                     }
                     self.reload(state).await?;
                 }
@@ -308,32 +338,43 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    fn next_key(&self, state: &mut State) -> String {
-        state.segments += 1;
-        self.reader.journal.keys.segment(self.claim.number, state.segments)
+    /// What a segment says of itself that takes the place of the pieces of the tail that it contains.
+    fn facts_of(&self, state: &mut State, piece: Piece) -> Facts {
+        let nowhere = ObjectRef { key: String::new(), size: 0, digest: String::new() };
+        let like = piece.stored(0, SegmentState::Sealed, &nowhere);
+        let tails = state.contents.archive.segments.iter().filter(|tail| tail.state == SegmentState::Tail);
+        let replaces = tails.filter(|tail| contents::contains(&like, tail)).map(|tail| tail.number).collect();
+        self.facts(state, piece, replaces)
     }
 
-    async fn seal_stored(&self, state: &mut State, piece: Piece, object: ObjectRef) -> Result<()> {
-        let journal = &self.reader.journal;
-        let like = piece.stored(0, SegmentState::Sealed, &object);
-        let is_replaced =
-            |tail: &&ArchivedSegment| tail.state == SegmentState::Tail && contents::contains(&like, tail);
-        let archive = &state.contents.archive;
-        let replaces: Vec<u64> =
-            archive.segments.iter().filter(is_replaced).map(|tail| tail.number).collect();
-        let what = What::Sealed { piece: piece.clone(), object: object.clone(), replaces: replaces.clone() };
-        let stored = self.append(state, what, &[]).await?;
-        let number = replaces.first().copied().unwrap_or(stored.entry.number);
+    fn facts(&self, state: &mut State, piece: Piece, replaces: Vec<u64>) -> Facts {
+        state.segments += 1;
+        Facts {
+            object: self.reader.journal.keys.segment(self.claim.number, state.segments),
+            number: replaces.first().copied().unwrap_or(state.contents.newest + 1),
+            replaces,
+            piece,
+            lines: state.contents.archive.lines.clone(),
+        }
+    }
+
+    /// Enters a segment. False: it would bear another number than its object says.
+    async fn seal_stored(&self, state: &mut State, facts: &Facts, object: ObjectRef) -> Result<bool> {
+        let Facts { number, replaces, piece, .. } = facts;
+        let what = What::Sealed { piece: piece.clone(), object, replaces: replaces.clone() };
+        let promised = replaces.is_empty().then_some(*number);
+        let Some(stored) = self.append_as(state, what, &[], promised).await? else { return Ok(false) };
+        let What::Sealed { object, .. } = &stored.entry.what else { return Ok(false) };
         let segments = &mut state.contents.archive.segments;
-        segments.retain(|segment| !replaces.contains(&segment.number));
-        let at = segments.partition_point(|segment| segment.number < number);
-        segments.insert(at, piece.stored(number, SegmentState::Sealed, &object));
+        segments.retain(|segment| !replaces.contains(&segment.number) && segment.number != *number);
+        let at = segments.partition_point(|segment| segment.number < *number);
+        segments.insert(at, piece.stored(*number, SegmentState::Sealed, object));
         state.unrolled += 1;
         // It is stored. What cannot be tidied up now is tidied up later.
-        if let Err(fault) = self.tidy(state, &replaces).await {
-            tracing::warn!("tidy up the archive of shard {}: {fault}", journal.shard);
+        if let Err(fault) = self.tidy(state, replaces).await {
+            tracing::warn!("tidy up the archive of shard {}: {fault}", self.reader.journal.shard);
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn tidy(&self, state: &mut State, replaced: &[u64]) -> Result<()> {
@@ -355,10 +396,17 @@ impl ArchiveWriter {
 /// Makes everything that an earlier holder stores from here on void: its next number is taken.
 async fn fence(reader: &ArchiveReader, claim: u64, before: Before) -> Result<Contents> {
     let journal = &reader.journal;
+    let mut least = 0;
     for _ in 0..ATTEMPTS {
-        let mut contents = contents::read(journal, &reader.memory).await?;
+        let mut contents = contents::read_to(journal, &reader.memory, least).await?;
         if contents.entries.values().any(|stored| stored.entry.claim > claim) {
             return Err(journal.superseded());
+        }
+        // No number is given twice, also where the index of the newest entries is lost.
+        let told = segment::newest_told(journal, &contents).await?;
+        if told > contents.newest {
+            least = told;
+            continue;
         }
         let last = contents.newest_claim().map(|(_, claim)| claim);
         // One that was given back, or whose process is gone, stores nothing any more. A claim between that never got here proves nothing.
@@ -376,62 +424,14 @@ async fn fence(reader: &ArchiveReader, claim: u64, before: Before) -> Result<Con
     Err(Fault::failed(format!("claim the archive of shard {}: another keeps storing", journal.shard)))
 }
 
-/// Stores the bytes of a segment as an object of their own, after checking them.
-async fn store(
-    journal: &Journal,
-    key: &str,
-    piece: &Piece,
-    bytes: Vec<Box<dyn AsyncRead + Send + Unpin>>,
-) -> Result<ObjectRef> {
-    let (parts, uploaded) = mpsc::channel(2);
-    let encoded = async {
-        let mut encoder = Encoder::new(ObjectKind::Segment, key, &journal.shelf.seal)?;
-        let (mut frame, mut hasher, mut size) = (Vec::with_capacity(FRAME), blake3::Hasher::new(), 0);
-        for mut input in bytes {
-            loop {
-                let room = (FRAME - frame.len()) as u64;
-                let read = (&mut input).take(room).read_to_end(&mut frame).await;
-                let read = read.failed(format!("read {} to store it", piece.file))?;
-                size += read as u64;
-                hasher.update(&frame[frame.len() - read..]);
-                if frame.len() < FRAME {
-                    break;
-                }
-                encoder.frame(&frame)?;
-                frame.clear();
-                if let Some(part) = encoder.take(PART) {
-                    send(&parts, part).await?;
-                }
-            }
+/// True if an entry is what is repeated: a segment was stored a second time under another name.
+fn same(stored: &What, repeated: &What) -> bool {
+    match (stored, repeated) {
+        (What::Sealed { piece, replaces, .. }, What::Sealed { piece: again, replaces: as_before, .. }) => {
+            piece == again && replaces == as_before
         }
-        if !frame.is_empty() {
-            encoder.frame(&frame)?;
-        }
-        if size != piece.end - piece.start || *hasher.finalize().as_bytes() != piece.hash.0 {
-            return Err(Fault::failed(format!(
-                "store {} at {}: the bytes are not those of the segment",
-                piece.file, piece.start
-            )));
-        }
-        let (end, object) = encoder.finish();
-        send(&parts, end).await?;
-        drop(parts);
-        Ok(object)
-    };
-    let (object, ()) = futures::try_join!(encoded, journal.shelf.put_stream(key, uploaded))?;
-    // The tail that it replaces is removed next: a store that reported success and lost it is found out before.
-    let found = journal.shelf.size(key).await?;
-    if found != Some(object.size) {
-        let found = found.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
-        let wrote = object.size;
-        let message = format!("write {key}: the store has {found} where {wrote} bytes were written");
-        return Err(Fault::new(Kind::Store, message).hint("the store lost what it reported as written"));
+        _ => stored == repeated,
     }
-    Ok(object)
-}
-
-async fn send(parts: &mpsc::Sender<bytes::Bytes>, part: bytes::Bytes) -> Result<()> {
-    parts.send(part).await.map_err(|_| Fault::failed("store a segment: the upload ended"))
 }
 
 /// The tails, in runs of bytes that follow each other in a file.
@@ -471,7 +471,7 @@ fn joined(run: &[ArchivedSegment], hash: Hash) -> Option<Piece> {
 }
 
 /// Claims the archive of a shard.
-pub(crate) async fn claim(reader: ArchiveReader, log: Log) -> Result<ArchiveWriter> {
-    let (claim, before) = claim::claim_after(&log, "archive").await?;
+pub(crate) async fn claim(reader: ArchiveReader, log: Log, operation: &str) -> Result<ArchiveWriter> {
+    let (claim, before) = claim::claim_after(&log, operation).await?;
     ArchiveWriter::begin(reader, log, claim, before).await
 }

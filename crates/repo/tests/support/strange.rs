@@ -55,6 +55,11 @@ impl Strange {
         Self { inner: InMemory::new(), rule: Mutex::new(Box::new(rule)), counts: Mutex::default() }
     }
 
+    /// An honest one that holds what is in another.
+    pub fn over(inner: InMemory) -> Self {
+        Self { inner, ..Self::honest() }
+    }
+
     pub fn honest() -> Self {
         Self::new(|_, _| Deed::Honest)
     }

@@ -1,0 +1,125 @@
+//! Rebuilding an index of the archive after something was killed: an archiver that left segments behind, or the repair itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use backstop_repo::Repository;
+use chrono::DateTime;
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+use support::binlog::{file, piece, seal, tail};
+use support::shard;
+use support::strange::{Deed, Strange};
+
+const SIZE: u64 = 200;
+
+/// An archiver that was killed, or whose put failed, leaves segments behind that no entry names.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_behind_is_not_named_again() {
+    let store = Arc::new(Strange::honest());
+    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let fails = || {
+        store.obey(|operation, key| match operation {
+            "put" if key.contains("/journal/") => Deed::Fails,
+            _ => Deed::Honest,
+        });
+    };
+    let path = support::scratch();
+    let path = path.path().join("bytes");
+    let mut writer = repository.claim_archive(&shard()).await.unwrap();
+    for number in 1..=130 {
+        if matches!(number, 40 | 60 | 80) {
+            if number != 40 {
+                tail(&writer, number, number, SIZE).await;
+            }
+            // More than the tail has, of which some comes again.
+            let (segment, bytes) = piece(number, number + number / 80, SIZE);
+            std::fs::write(&path, bytes).unwrap();
+            fails();
+            assert!(writer.seal(&segment, &path).await.is_err());
+            store.obey(|_, _| Deed::Honest);
+            writer.release().await.unwrap();
+            writer = repository.claim_archive(&shard()).await.unwrap();
+            writer.seal_tail().await.unwrap();
+            if number != 40 {
+                continue;
+            }
+        }
+        seal(&writer, number, number, SIZE).await;
+    }
+    writer.release().await.unwrap();
+    let before = repository.archive(&shard()).contents().await.unwrap();
+    assert_eq!((before.segments.len(), before.damaged.len()), (130, 0));
+    for index in listed(&store, "index").await {
+        store.delete(&index).await.unwrap();
+    }
+    let repaired = repository.repair_indexes(&shard()).await.unwrap();
+    assert_eq!((repaired.len(), repaired[0].found), (1, 128));
+    assert!(repository.archive(&shard()).contents().await.unwrap() == before);
+    // The next archiver's claim is newer than theirs: now they go.
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    assert_eq!(listed(&store, "segments").await.len(), 133);
+    writer.release().await.unwrap();
+    let writer = repository.claim(&shard(), "prune").await.unwrap();
+    let plan =
+        writer.archive_view().await.unwrap().plan(&BTreeSet::new(), DateTime::UNIX_EPOCH, Duration::ZERO);
+    assert_eq!(plan.objects.iter().filter(|(key, _)| key.contains("/segments/")).count(), 3, "{plan:?}");
+    writer.release().await.unwrap();
+}
+
+/// A repair that is killed before anything that it writes is completed by the next one, which watches for 15 s whether it lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_was_killed_is_completed() {
+    let store = Arc::new(InMemory::new());
+    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let writer = repository.claim_archive(&shard()).await.unwrap();
+    for number in 1..=260 {
+        seal(&writer, number, number, SIZE).await;
+    }
+    writer.release().await.unwrap();
+    let before = repository.archive(&shard()).contents().await.unwrap();
+    harm(&store).await;
+    let kills = (0..12).map(|nth| {
+        let (store, before) = (Arc::new(Strange::over(store.fork())), before.clone());
+        let puts = AtomicUsize::new(0);
+        store.obey(move |operation, _| match operation {
+            "put" if puts.fetch_add(1, Ordering::SeqCst) >= nth => Deed::Fails,
+            _ => Deed::Honest,
+        });
+        async move {
+            let repository = Repository::on(store.clone(), None).await.unwrap();
+            repository.repair_indexes(&shard()).await.unwrap_err();
+            drop(repository);
+            store.obey(|_, _| Deed::Honest);
+            let repository = Repository::on(store.clone(), None).await.unwrap();
+            repository.repair_indexes(&shard()).await.unwrap();
+            let reader = Repository::on(store, None).await.unwrap().archive(&shard());
+            assert!(reader.contents().await.unwrap() == before, "killed before put {nth}");
+            assert_eq!(file(&reader).await.len() as u64, 260 * SIZE);
+        }
+    });
+    futures::future::join_all(kills).await;
+}
+
+/// The first index is damaged, the second lost.
+async fn harm(store: &InMemory) {
+    let indexes = listed(store, "index").await;
+    assert_eq!(indexes.len(), 2);
+    store.put(&indexes[0], "torn".into()).await.unwrap();
+    store.delete(&indexes[1]).await.unwrap();
+}
+
+/// What is in a directory of the archive.
+async fn listed(store: &dyn ObjectStore, directory: &str) -> Vec<object_store::path::Path> {
+    let directory = format!("shards/orders/archive/{directory}").into();
+    let listed: Vec<_> = store.list(Some(&directory)).try_collect().await.unwrap();
+    let mut listed: Vec<_> = listed.into_iter().map(|meta| meta.location).collect();
+    listed.sort();
+    listed
+}
