@@ -385,6 +385,10 @@ impl ArchiveWriter {
             state.contents.entries.remove(number);
         }
         if state.unrolled >= ROLL {
+            if !state.contents.missing.is_empty() {
+                // What was missing may have been put again.
+                self.reload(state).await?;
+            }
             roll::roll(journal, &state.contents).await?;
             self.reload(state).await?;
             state.unrolled = 0;
