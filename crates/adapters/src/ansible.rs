@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_engine::ports::{Playbook, Site};
-use backstop_engine::world::World;
+use backstop_engine::context::RunContext;
+use backstop_engine::ports::{Playbook, PlaybookInputs};
 use backstop_model::credentials::Credentials;
-use backstop_model::fault::{Fault, Result};
+use backstop_model::error::{Error, Result};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::child::{Errand, write_private};
 use crate::command::last_lines;
+use crate::subprocess::{Subprocess, write_private};
 
 /// How long one run may take: a server may have a long crash recovery, and a long way to catch up.
-const DEADLINE: Duration = Duration::from_secs(4 * 3600);
+const PLAYBOOK_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 
 /// A playbook, run by `ansible-playbook`.
 ///
@@ -31,13 +31,13 @@ const DEADLINE: Duration = Duration::from_secs(4 * 3600);
 pub struct Ansible {
     playbook: PathBuf,
     credentials: Credentials,
-    world: World,
+    ctx: RunContext,
 }
 
 impl Ansible {
     /// Runs this playbook, which logs in to MySQL with these credentials.
-    pub fn new(playbook: PathBuf, credentials: Credentials, world: World) -> Self {
-        Self { playbook, credentials, world }
+    pub fn new(playbook: PathBuf, credentials: Credentials, ctx: RunContext) -> Self {
+        Self { playbook, credentials, ctx }
     }
 
     fn secrets(&self) -> Value {
@@ -51,7 +51,7 @@ impl Ansible {
     }
 
     /// A playbook that tells what it must not is not repeated.
-    fn discreet(&self, text: &str) -> String {
+    fn redacted(&self, text: &str) -> String {
         let replication = self.credentials.replication_account();
         let hidden = [self.credentials.password.expose_secret(), replication.password.expose_secret()];
         hidden
@@ -60,7 +60,7 @@ impl Ansible {
             .fold(text.to_owned(), |text, secret| text.replace(*secret, "…"))
     }
 
-    fn errand(&self, site: &Site, files: &Files) -> Errand<'_> {
+    fn subprocess(&self, site: &PlaybookInputs, files: &PlaybookFiles) -> Subprocess<'_> {
         let folder = self.playbook.parent().filter(|folder| !folder.as_os_str().is_empty());
         let mut args: Vec<OsString> = vec!["-i".into(), files.inventory.clone().into()];
         for file in [&files.variables, &files.secrets] {
@@ -69,7 +69,7 @@ impl Ansible {
             args.extend(["-e".into(), argument]);
         }
         args.push(self.playbook.clone().into());
-        Errand {
+        Subprocess {
             doing: "configure the server with Ansible".to_owned(),
             program: PathBuf::from("ansible-playbook"),
             args,
@@ -84,26 +84,26 @@ impl Ansible {
             directory: folder.unwrap_or(&site.folder).to_owned(),
             log: site.folder.join("ansible.log"),
             lock: site.folder.join("ansible.running"),
-            deadline: DEADLINE,
-            world: &self.world,
+            deadline: PLAYBOOK_TIMEOUT,
+            ctx: &self.ctx,
         }
     }
 }
 
 #[async_trait]
 impl Playbook for Ansible {
-    async fn run(&self, site: &Site) -> Result<()> {
-        let files = Files::in_folder(&site.folder);
+    async fn run(&self, site: &PlaybookInputs) -> Result<()> {
+        let files = PlaybookFiles::in_folder(&site.folder);
         write_private(&files.inventory, &site.inventory)?;
-        write_private(&files.variables, &literal(&variables(site)))?;
-        write_private(&files.secrets, &literal(&self.secrets()))?;
-        let _removed = Removed(&files.secrets);
+        write_private(&files.variables, &yaml_literal(&variables(site)))?;
+        write_private(&files.secrets, &yaml_literal(&self.secrets()))?;
+        let _removed = RemoveOnDrop(&files.secrets);
         let mut failures = Vec::new();
-        let ended = self.errand(site, &files).run(|line| {
+        let ended = self.subprocess(site, &files).run(|line| {
             if let Some(task) = line.strip_prefix("TASK [").and_then(|rest| rest.split_once(']')) {
-                self.world.reporter.remark(task.0);
+                self.ctx.reporter.remark(task.0);
             } else if ["fatal:", "failed:", "ERROR", "[ERROR]"].iter().any(|word| line.starts_with(word)) {
-                failures.push(self.discreet(&message(line)));
+                failures.push(self.redacted(&failure_message(line)));
             }
         });
         let ended = ended.await?;
@@ -111,24 +111,24 @@ impl Playbook for Ansible {
             return Ok(());
         }
         let why = if failures.is_empty() {
-            self.discreet(&last_lines(&ended.said, 8))
+            self.redacted(&last_lines(&ended.said, 8))
         } else {
             failures.join("; ")
         };
         let log = site.folder.join("ansible.log");
-        Err(Fault::failed(format!("configure the server with Ansible: {why}"))
+        Err(Error::failed(format!("configure the server with Ansible: {why}"))
             .hint(format!("all that Ansible said is in {}", log.display())))
     }
 }
 
 /// What a run of the playbook reads.
-struct Files {
+struct PlaybookFiles {
     inventory: PathBuf,
     variables: PathBuf,
     secrets: PathBuf,
 }
 
-impl Files {
+impl PlaybookFiles {
     fn in_folder(folder: &Path) -> Self {
         Self {
             inventory: folder.join("inventory.yml"),
@@ -139,16 +139,16 @@ impl Files {
 }
 
 /// A file that is removed when this is dropped.
-struct Removed<'a>(&'a Path);
+struct RemoveOnDrop<'a>(&'a Path);
 
-impl Drop for Removed<'_> {
+impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
         // The next run writes it anew and removes it then; its folder is its owner's alone.
         let _ = std::fs::remove_file(self.0);
     }
 }
 
-fn variables(site: &Site) -> Value {
+fn variables(site: &PlaybookInputs) -> Value {
     json!({
         "backstop_backup_id": site.backup_id,
         "backstop_gtid_executed": site.gtid_executed.to_string(),
@@ -165,12 +165,12 @@ fn variables(site: &Site) -> Value {
 ///
 /// Ansible takes what is behind `!unsafe` for a plain scalar, however it is quoted: `!unsafe "ON"` is true and `!unsafe "1"`
 /// a number. Only a text that may be a template is marked, and a text with a brace in it stays one.
-fn literal(value: &Value) -> String {
+fn yaml_literal(value: &Value) -> String {
     match value {
         Value::String(text) if text.contains('{') => format!("!unsafe {value}"),
         Value::Object(entries) => {
             let entry = |(key, value): (&String, &Value)| {
-                format!("{}: {}", Value::from(key.as_str()), literal(value))
+                format!("{}: {}", Value::from(key.as_str()), yaml_literal(value))
             };
             format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
         }
@@ -179,7 +179,7 @@ fn literal(value: &Value) -> String {
 }
 
 /// `fatal: [host]: FAILED! => {"msg": "…"}` in the words of its `msg`.
-fn message(line: &str) -> String {
+fn failure_message(line: &str) -> String {
     let told = line.split_once("=> ").and_then(|(_, object)| serde_json::from_str::<Value>(object).ok());
     let msg = told.as_ref().and_then(|told| told["msg"].as_str());
     msg.map_or_else(|| line.to_owned(), str::to_owned)
@@ -193,7 +193,7 @@ mod tests {
     fn texts_are_no_templates() {
         let value = json!({"deep": {"on": "1"}, "mode": "ON", "password": "a\"{{ b }}", "port": 3306});
         assert_eq!(
-            literal(&value),
+            yaml_literal(&value),
             r#"{"deep": {"on": "1"}, "mode": "ON", "password": !unsafe "a\"{{ b }}", "port": 3306}"#
         );
     }
@@ -201,11 +201,11 @@ mod tests {
     #[test]
     fn a_failure_is_told_in_its_own_words() {
         assert_eq!(
-            message(r#"fatal: [db]: FAILED! => {"changed": false, "msg": "no such volume"}"#),
+            failure_message(r#"fatal: [db]: FAILED! => {"changed": false, "msg": "no such volume"}"#),
             "no such volume"
         );
         assert_eq!(
-            message("ERROR! the playbook could not be found"),
+            failure_message("ERROR! the playbook could not be found"),
             "ERROR! the playbook could not be found"
         );
     }

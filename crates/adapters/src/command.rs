@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::error::{Error, Result, ResultExt};
 use tokio::process::Command;
 
 /// Runs a command and gives its standard output. Its input is empty; it is killed when the deadline passes or the
@@ -14,13 +14,13 @@ use tokio::process::Command;
 pub async fn output(command: &mut Command, deadline: Duration, doing: &str) -> Result<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let done = tokio::time::timeout(deadline, command.output()).await;
-    let late = || Fault::failed(format!("{doing}: not done within {deadline:?}"));
+    let late = || Error::failed(format!("{doing}: not done within {deadline:?}"));
     let output = done.map_err(|_| late())?.failed(doing)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    Err(Fault::failed(format!("{doing}: {}: {}", output.status, last_lines(&errors, 5))))
+    Err(Error::failed(format!("{doing}: {}: {}", output.status, last_lines(&errors, 5))))
 }
 
 /// The last lines of a text that are not empty.

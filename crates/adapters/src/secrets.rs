@@ -5,25 +5,25 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use backstop_model::credentials::{Credentials, StoreCredentials, Tls, TlsMode};
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::credentials::{Credentials, S3Credentials, TlsMode, TlsSettings};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::settings::SecretRef;
 use secrecy::{ExposeSecret, SecretString};
 
 /// No secret is longer, in bytes.
-const LONGEST: u64 = 64 * 1024;
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// The text that a reference leads to.
 ///
 /// # Errors
-/// [`Kind::Refused`] for a file that others can read, or that belongs to another user; [`Kind::Usage`] if there is
-/// nothing, or it is not text; [`Kind::Denied`] if it cannot be read.
+/// [`ErrorKind::Refused`] for a file that others can read, or that belongs to another user; [`ErrorKind::Usage`] if there is
+/// nothing, or it is not text; [`ErrorKind::Denied`] if it cannot be read.
 pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
     match reference {
         SecretRef::File(path) => read_file(path),
         SecretRef::Env(name) => read_variable(name),
-        SecretRef::SecretsManager(id) => Err(Fault::new(
-            Kind::Usage,
+        SecretRef::SecretsManager(id) => Err(Error::new(
+            ErrorKind::Usage,
             format!("read secret {id}: this build does not have Secrets Manager"),
         )
         .hint("keep the secret in a file, or build with the feature `aws`")),
@@ -33,18 +33,18 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
 /// The credentials of a shard.
 ///
 /// # Errors
-/// As [`resolve`]; [`Kind::Usage`] with everything that is wrong with the text, and no value of it; as [`usable`].
+/// As [`resolve`]; [`ErrorKind::Usage`] with everything that is wrong with the text, and no value of it; as [`check_certificates`].
 pub fn credentials(reference: &SecretRef) -> Result<Credentials> {
     let text = resolve(reference)?;
-    usable(Credentials::parse(text.expose_secret(), &name(reference))?)
+    check_certificates(Credentials::parse(text.expose_secret(), &name(reference))?)
 }
 
 /// The credentials, if the files of certificates that they name can be read: a connection that fails for that names none.
 ///
 /// # Errors
-/// [`Kind::Usage`] or [`Kind::Denied`] with the path.
-pub fn usable(credentials: Credentials) -> Result<Credentials> {
-    let verifies = |tls: &&Tls| matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
+/// [`ErrorKind::Usage`] or [`ErrorKind::Denied`] with the path.
+pub fn check_certificates(credentials: Credentials) -> Result<Credentials> {
+    let verifies = |tls: &&TlsSettings| matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
     let tls = credentials.tls.as_ref().filter(verifies).and_then(|tls| tls.ca.as_ref());
     let named = [("tls.ca", tls), ("orchestrator_ca", credentials.orchestrator.ca.as_ref())];
     for (key, path) in named.into_iter().filter_map(|(key, path)| Some((key, path?))) {
@@ -59,9 +59,9 @@ pub fn usable(credentials: Credentials) -> Result<Credentials> {
 ///
 /// # Errors
 /// As [`credentials`].
-pub fn store_credentials(reference: &SecretRef) -> Result<StoreCredentials> {
+pub fn store_credentials(reference: &SecretRef) -> Result<S3Credentials> {
     let text = resolve(reference)?;
-    Ok(StoreCredentials::parse(text.expose_secret(), &name(reference))?)
+    Ok(S3Credentials::parse(text.expose_secret(), &name(reference))?)
 }
 
 /// What messages call it.
@@ -75,8 +75,8 @@ fn name(reference: &SecretRef) -> String {
 
 fn read_variable(name: &str) -> Result<SecretString> {
     let missing = |why: &str| {
-        let fault = Fault::new(Kind::Usage, format!("read environment variable {name}: {why}"));
-        fault.hint("set it to what the credentials file would hold")
+        let error = Error::new(ErrorKind::Usage, format!("read environment variable {name}: {why}"));
+        error.hint("set it to what the credentials file would hold")
     };
     match std::env::var(name) {
         Ok(text) => Ok(SecretString::from(text)),
@@ -89,37 +89,40 @@ fn read_file(path: &Path) -> Result<SecretString> {
     let doing = format!("read {}", path.display());
     let file = File::open(path).map_err(|error| not_opened(&doing, &error))?;
     // The open file is looked at, not its name, so that it cannot be exchanged in between.
-    guard(path, &file)?;
+    refuse_readable_by_others(path, &file)?;
     let mut text = String::new();
-    file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| not_opened(&doing, &error))?;
-    if text.len() as u64 > LONGEST {
-        return Err(Fault::new(Kind::Usage, format!("{doing}: it is longer than {LONGEST} bytes")));
+    file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text).map_err(|error| not_opened(&doing, &error))?;
+    if text.len() as u64 > MAX_SECRET_BYTES {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("{doing}: it is longer than {MAX_SECRET_BYTES} bytes"),
+        ));
     }
     Ok(SecretString::from(text))
 }
 
-fn guard(path: &Path, file: &File) -> Result<()> {
+fn refuse_readable_by_others(path: &Path, file: &File) -> Result<()> {
     let path = path.display();
     let meta = file.metadata().map_err(|error| not_opened(&format!("look at {path}"), &error))?;
     let myself = rustix::process::geteuid().as_raw();
     if meta.uid() != myself && meta.uid() != 0 {
         let message = format!("read {path}: it belongs to user {}, not to who runs Backstop", meta.uid());
-        return Err(Fault::refused(message).hint(format!("run `chown {myself} {path}`")));
+        return Err(Error::refused(message).hint(format!("run `chown {myself} {path}`")));
     }
     let mode = meta.mode() & 0o7777;
     if mode & 0o077 != 0 {
         let message = format!("read {path}: its mode is {mode:04o}, so that others can use the secret");
-        return Err(Fault::refused(message).hint(format!("run `chmod 600 {path}`")));
+        return Err(Error::refused(message).hint(format!("run `chmod 600 {path}`")));
     }
     Ok(())
 }
 
-fn not_opened(doing: &str, error: &std::io::Error) -> Fault {
+fn not_opened(doing: &str, error: &std::io::Error) -> Error {
     let kind = match error.kind() {
-        std::io::ErrorKind::PermissionDenied => Kind::Denied,
-        _ => Kind::Usage,
+        std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+        _ => ErrorKind::Usage,
     };
-    Fault::new(kind, format!("{doing}: {error}"))
+    Error::new(kind, format!("{doing}: {error}"))
 }
 
 #[cfg(test)]
@@ -147,7 +150,7 @@ mod tests {
         for mode in [0o640, 0o604, 0o660] {
             let (_dir, reference) = file(text, mode);
             let refused = credentials(&reference).unwrap_err();
-            assert_eq!(refused.kind, Kind::Refused);
+            assert_eq!(refused.kind, ErrorKind::Refused);
             let hint = refused.hint.unwrap();
             assert!(hint.contains("chmod 600 ") && hint.contains("orders.toml"), "{hint}");
         }
@@ -157,9 +160,9 @@ mod tests {
     fn certificates_that_are_missing_are_named() {
         let text = "user = 'a'\npassword = 'b'\ntls = { mode = 'verify-ca', ca = '/nowhere/ca.pem' }";
         let (_dir, reference) = file(text, 0o600);
-        let fault = credentials(&reference).unwrap_err();
-        assert_eq!(fault.kind, Kind::Usage);
-        assert!(fault.message.contains("/nowhere/ca.pem") && fault.message.contains("`tls.ca`"), "{fault}");
+        let error = credentials(&reference).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Usage);
+        assert!(error.message.contains("/nowhere/ca.pem") && error.message.contains("`tls.ca`"), "{error}");
         let (_dir, reference) = file(&text.replace("verify-ca", "required"), 0o600);
         assert!(credentials(&reference).is_ok(), "nothing is verified");
     }
@@ -167,11 +170,11 @@ mod tests {
     #[test]
     fn faults_name_the_reference_and_no_secret() {
         let (_dir, wrong) = file("user = \"backstop\"\npasword = \"s3cret\"\n", 0o600);
-        let fault = credentials(&wrong).unwrap_err();
-        assert_eq!(fault.kind, Kind::Usage);
-        assert!(fault.message.contains("orders.toml") && !format!("{fault:?}").contains("s3cret"), "{fault}");
+        let error = credentials(&wrong).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Usage);
+        assert!(error.message.contains("orders.toml") && !format!("{error:?}").contains("s3cret"), "{error}");
         let missing = SecretRef::File("/nonexistent/orders.toml".into());
-        assert_eq!(resolve(&missing).unwrap_err().kind, Kind::Usage);
+        assert_eq!(resolve(&missing).unwrap_err().kind, ErrorKind::Usage);
         let unset = resolve(&SecretRef::Env("BACKSTOP_TEST_NOT_SET".into())).unwrap_err();
         assert!(unset.message.contains("BACKSTOP_TEST_NOT_SET"));
         assert!(resolve(&SecretRef::Env("PATH".into())).is_ok());

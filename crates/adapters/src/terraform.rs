@@ -11,42 +11,44 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_engine::ports::{Changes, Infrastructure, Made, Protection, Wanted};
-use backstop_engine::world::World;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_engine::context::RunContext;
+use backstop_engine::ports::{
+    CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
+};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::settings::RecoverySettings;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::child::{Ended, Errand, write_private};
 use crate::command::output;
+use crate::subprocess::{Subprocess, SubprocessExit, write_private};
 use events::Events;
 
 /// How long one run of it may take.
-const DEADLINE: Duration = Duration::from_secs(1800);
+const TERRAFORM_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How long it waits for another that holds the state.
-const LOCK: &str = "-lock-timeout=300s";
+const STATE_LOCK_TIMEOUT: &str = "-lock-timeout=300s";
 /// How long reading its outputs may take.
-const OUTPUTS: Duration = Duration::from_secs(120);
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A root module of Terraform's.
 pub struct Terraform {
     settings: RecoverySettings,
-    world: World,
+    ctx: RunContext,
 }
 
 impl Terraform {
     /// Runs `terraform` for this root module.
-    pub fn new(settings: RecoverySettings, world: World) -> Self {
-        Self { settings, world }
+    pub fn new(settings: RecoverySettings, ctx: RunContext) -> Self {
+        Self { settings, ctx }
     }
 
     /// Prepares a folder: variables, where the state is, and Terraform's own data.
-    async fn init(&self, wanted: &Wanted, folder: &Path) -> Result<()> {
+    async fn init(&self, spec: &InstanceSpec, folder: &Path) -> Result<()> {
         make_private(folder).failed(format!("create {}", folder.display()))?;
-        write_private(&folder.join("recovery.tfvars.json"), &self.variables(wanted).to_string())?;
-        write_private(&folder.join("state.tfbackend"), &backend(&self.settings.state, &wanted.recovery_id))?;
+        write_private(&folder.join("recovery.tfvars.json"), &self.variables(spec).to_string())?;
+        write_private(&folder.join("state.tfbackend"), &backend(&self.settings.state, &spec.recovery_id))?;
         let state = folder.join("state.tfbackend");
         let args = ["init", "-input=false", "-no-color", "-reconfigure"].map(OsString::from);
         let ended = self
@@ -60,11 +62,11 @@ impl Terraform {
         if ended.status.success() {
             return Ok(());
         }
-        Err(events::fault("prepare Terraform", &folder.join("terraform.log"), &ended.said, &[]))
+        Err(events::terraform_error("prepare Terraform", &folder.join("terraform.log"), &ended.said, &[]))
     }
 
     /// Plans into `folder/plan`. Anything that would be destroyed is refused: a recovery only ever adds.
-    async fn planned(&self, folder: &Path, lock: &str) -> Result<Changes> {
+    async fn planned(&self, folder: &Path, lock: &str) -> Result<InfrastructureChanges> {
         let (variables, plan) = (folder.join("recovery.tfvars.json"), folder.join("plan"));
         let args = ["plan", "-input=false", "-no-color", "-json", lock].map(OsString::from);
         let args = args.into_iter().chain([option("-var-file=", &variables), option("-out=", &plan)]);
@@ -72,7 +74,7 @@ impl Terraform {
         if changes.destroy == 0 {
             return Ok(changes);
         }
-        Err(Fault::refused(format!(
+        Err(Error::refused(format!(
             "Terraform would destroy {} things: {}",
             changes.destroy,
             changes.told.join("; ")
@@ -87,7 +89,7 @@ impl Terraform {
         args: impl Iterator<Item = OsString>,
     ) -> Result<Events> {
         let mut events = Events::default();
-        let reporter = &self.world.reporter;
+        let reporter = &self.ctx.reporter;
         let ended = self
             .run(folder, doing, args, |line| {
                 if let Some(told) = events.take(line) {
@@ -98,7 +100,7 @@ impl Terraform {
         if ended.status.success() {
             return Ok(events);
         }
-        Err(events::fault(doing, &folder.join("terraform.log"), &ended.said, &events.errors))
+        Err(events::terraform_error(doing, &folder.join("terraform.log"), &ended.said, &events.errors))
     }
 
     async fn run(
@@ -107,9 +109,9 @@ impl Terraform {
         doing: &str,
         args: impl Iterator<Item = OsString>,
         told: impl FnMut(&str),
-    ) -> Result<Ended> {
+    ) -> Result<SubprocessExit> {
         let root = option("-chdir=", &self.settings.terraform);
-        let errand = Errand {
+        let subprocess = Subprocess {
             doing: doing.to_owned(),
             program: PathBuf::from("terraform"),
             args: std::iter::once(root).chain(args).collect(),
@@ -117,36 +119,36 @@ impl Terraform {
             directory: folder.to_owned(),
             log: folder.join("terraform.log"),
             lock: folder.join("terraform.running"),
-            deadline: DEADLINE,
-            world: &self.world,
+            deadline: TERRAFORM_TIMEOUT,
+            ctx: &self.ctx,
         };
-        errand.run(told).await
+        subprocess.run(told).await
     }
 
-    async fn outputs(&self, folder: &Path) -> Result<Made> {
+    async fn outputs(&self, folder: &Path) -> Result<CreatedInstance> {
         let mut command = Command::new("terraform");
         command.arg(option("-chdir=", &self.settings.terraform)).args(["output", "-json", "-no-color"]);
         command.envs(environment(folder)).current_dir(folder);
-        let said = output(&mut command, OUTPUTS, "read Terraform's outputs").await?;
-        let outputs: BTreeMap<String, Output> =
+        let said = output(&mut command, OUTPUT_TIMEOUT, "read Terraform's outputs").await?;
+        let outputs: BTreeMap<String, TerraformOutput> =
             serde_json::from_str(&said).failed("read Terraform's outputs")?;
-        made(&outputs).map_err(|fault| {
+        created_instance(&outputs).map_err(|error| {
             let root = self.settings.terraform.display();
-            fault.hint(format!("deploy/terraform/examples/recovery has what {root} must tell"))
+            error.hint(format!("deploy/terraform/examples/recovery has what {root} must tell"))
         })
     }
 
     /// The user's variables and Backstop's, which no user's may replace.
-    fn variables(&self, wanted: &Wanted) -> Value {
+    fn variables(&self, spec: &InstanceSpec) -> Value {
         let mut variables: serde_json::Map<_, _> = self.settings.variables.clone().into_iter().collect();
         let own = json!({
-            "recovery_id": wanted.recovery_id,
-            "shard": wanted.shard,
-            "primary_availability_zone": wanted.primary_zone,
-            "availability_zone": wanted.zone,
-            "subnet_id": wanted.subnet,
-            "snapshots": wanted.snapshots,
-            "protected": wanted.protection == Protection::On,
+            "recovery_id": spec.recovery_id,
+            "shard": spec.shard,
+            "primary_availability_zone": spec.primary_zone,
+            "availability_zone": spec.zone,
+            "subnet_id": spec.subnet,
+            "snapshots": spec.snapshots,
+            "protected": spec.protection == DestroyProtection::On,
         });
         variables.extend(own.as_object().cloned().unwrap_or_default());
         Value::Object(variables)
@@ -155,27 +157,27 @@ impl Terraform {
 
 #[async_trait]
 impl Infrastructure for Terraform {
-    async fn plan(&self, wanted: &Wanted) -> Result<Changes> {
+    async fn plan(&self, spec: &InstanceSpec) -> Result<InfrastructureChanges> {
         let folder = tempfile::tempdir().failed("make a temporary folder")?;
-        self.init(wanted, folder.path()).await?;
+        self.init(spec, folder.path()).await?;
         self.planned(folder.path(), "-lock=false").await
     }
 
-    async fn apply(&self, wanted: &Wanted) -> Result<Made> {
-        let folder = &wanted.folder;
-        self.init(wanted, folder).await?;
-        self.planned(folder, LOCK).await?;
-        let args = ["apply", "-input=false", "-no-color", "-json", LOCK].map(OsString::from);
+    async fn apply(&self, spec: &InstanceSpec) -> Result<CreatedInstance> {
+        let folder = &spec.folder;
+        self.init(spec, folder).await?;
+        self.planned(folder, STATE_LOCK_TIMEOUT).await?;
+        let args = ["apply", "-input=false", "-no-color", "-json", STATE_LOCK_TIMEOUT].map(OsString::from);
         let plan = folder.join("plan").into_os_string();
         self.events(folder, "apply with Terraform", args.into_iter().chain([plan])).await?;
         self.outputs(folder).await
     }
 
-    async fn destroy(&self, wanted: &Wanted) -> Result<()> {
-        let folder = &wanted.folder;
-        self.init(wanted, folder).await?;
-        let args =
-            ["destroy", "-input=false", "-auto-approve", "-no-color", "-json", LOCK].map(OsString::from);
+    async fn destroy(&self, spec: &InstanceSpec) -> Result<()> {
+        let folder = &spec.folder;
+        self.init(spec, folder).await?;
+        let args = ["destroy", "-input=false", "-auto-approve", "-no-color", "-json", STATE_LOCK_TIMEOUT]
+            .map(OsString::from);
         let variables = option("-var-file=", &folder.join("recovery.tfvars.json"));
         self.events(folder, "destroy with Terraform", args.into_iter().chain([variables])).await?;
         Ok(())
@@ -184,21 +186,21 @@ impl Infrastructure for Terraform {
 
 /// One output, as `terraform output -json` gives it.
 #[derive(Deserialize)]
-struct Output {
+struct TerraformOutput {
     value: Value,
 }
 
-fn made(outputs: &BTreeMap<String, Output>) -> Result<Made> {
+fn created_instance(outputs: &BTreeMap<String, TerraformOutput>) -> Result<CreatedInstance> {
     let missing =
-        |name: &str| Fault::new(Kind::Usage, format!("Terraform's root module has no output `{name}`"));
+        |name: &str| Error::new(ErrorKind::Usage, format!("Terraform's root module has no output `{name}`"));
     let text = |name: &str| {
         let value = outputs.get(name).and_then(|output| output.value.as_str());
         value.map(str::to_owned).ok_or_else(|| missing(name))
     };
     let ids = outputs.get("volume_ids").and_then(|output| output.value.as_array());
     let ids = ids.ok_or_else(|| missing("volume_ids"))?;
-    Ok(Made {
-        server: text("mysql_host")?.parse().fault(Kind::Usage, "read output `mysql_host`")?,
+    Ok(CreatedInstance {
+        server: text("mysql_host")?.parse().context(ErrorKind::Usage, "read output `mysql_host`")?,
         instance_id: text("instance_id")?,
         volume_ids: ids.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         inventory: text("ansible_inventory")?,
@@ -261,12 +263,12 @@ mod tests {
 
     #[test]
     fn outputs_are_understood_or_named() {
-        let outputs = |text: &str| serde_json::from_str::<BTreeMap<String, Output>>(text).unwrap();
+        let outputs = |text: &str| serde_json::from_str::<BTreeMap<String, TerraformOutput>>(text).unwrap();
         let all = r#"{"mysql_host":{"value":"10.0.0.1:3307"},"instance_id":{"value":"i-1"},
             "volume_ids":{"value":["vol-1"]},"ansible_inventory":{"value":"mysql: {}"}}"#;
-        let found = made(&outputs(all)).unwrap();
+        let found = created_instance(&outputs(all)).unwrap();
         assert_eq!((found.server.port, found.volume_ids.as_slice()), (3307, &["vol-1".to_owned()][..]));
-        let fault = made(&outputs(&all.replace("instance_id", "other"))).unwrap_err();
-        assert!(fault.kind == Kind::Usage && fault.message.contains("`instance_id`"), "{fault}");
+        let error = created_instance(&outputs(&all.replace("instance_id", "other"))).unwrap_err();
+        assert!(error.kind == ErrorKind::Usage && error.message.contains("`instance_id`"), "{error}");
     }
 }

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use backstop_adapters::mysql::packages::{ServerProgram, find_or_fetch};
-use backstop_adapters::mysql::program::locate;
-use backstop_model::fault::Kind;
-use backstop_testkit::program::Quiet;
+use backstop_adapters::mysql::mysqld_version::locate;
+use backstop_adapters::mysql::packages::{MysqldPrograms, find_or_fetch};
+use backstop_model::error::ErrorKind;
+use backstop_testkit::server_program::QuietReporter;
 
 /// True if this host is one where packages can be fetched, and has no server that would be used instead.
 fn can_fetch() -> bool {
@@ -25,8 +25,8 @@ fn version_line(program: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-async fn fetch(cache: &Path) -> ServerProgram {
-    find_or_fetch(cache, None, &Quiet).await.expect("a server")
+async fn fetch(cache: &Path) -> MysqldPrograms {
+    find_or_fetch(cache, None, &QuietReporter).await.expect("a server")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,9 +112,12 @@ async fn a_configured_server_is_used_or_refused() {
     };
     let name = program.display().to_string();
     print("8.4.6");
-    assert_eq!(find_or_fetch(cache.path(), Some(&name), &Quiet).await.unwrap().mysqld, program);
+    assert_eq!(find_or_fetch(cache.path(), Some(&name), &QuietReporter).await.unwrap().mysqld, program);
     print("10.11.6-MariaDB-0+deb12u1");
-    assert_eq!(find_or_fetch(cache.path(), Some(&name), &Quiet).await.unwrap_err().kind, Kind::Refused);
-    let missing = find_or_fetch(cache.path(), Some("/nonexistent/mysqld"), &Quiet).await.unwrap_err();
-    assert_eq!(missing.kind, Kind::Usage);
+    assert_eq!(
+        find_or_fetch(cache.path(), Some(&name), &QuietReporter).await.unwrap_err().kind,
+        ErrorKind::Refused
+    );
+    let missing = find_or_fetch(cache.path(), Some("/nonexistent/mysqld"), &QuietReporter).await.unwrap_err();
+    assert_eq!(missing.kind, ErrorKind::Usage);
 }

@@ -1,14 +1,14 @@
 //! Snapshots of an EC2 instance's EBS volumes, taken from anywhere: all volumes of MySQL's in one set, in one moment, under
 //! the lock. The snapshots are the backup; nothing is read from them.
 
-mod discard;
+mod catalog;
+mod confirm;
 mod ec2;
+mod find_instance;
 #[cfg(test)]
 mod frozen;
 mod hosts;
-mod instance;
 mod plan;
-mod shelf;
 mod tags;
 mod volumes;
 
@@ -18,13 +18,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_adapters::mysql::connect::Connector;
-use backstop_adapters::mysql::freeze::MysqlFreeze;
+use backstop_adapters::mysql::connection::Connector;
+use backstop_adapters::mysql::freeze_locks::MysqlFreezeSessions;
+use backstop_engine::context::RunContext;
 use backstop_engine::freeze::{Frozen, freeze_locked};
-use backstop_engine::ports::{ChangedFiles, Image, Snapshot, Snapshots, Taken, Volumes};
-use backstop_engine::world::World;
+use backstop_engine::ports::{
+    ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot, VolumeSet,
+};
 use backstop_model::backup::Lineage;
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::FreezeRules;
 use backstop_model::ids::{BackupId, Endpoint, ShardName};
@@ -32,22 +34,24 @@ use backstop_model::report::VolumeState;
 use backstop_model::settings::VolumeHint;
 use backstop_model::topology::Role;
 
-use crate::connect::Aws;
-use ec2::{Attempt, Ec2, Shot, ShotState};
-use plan::Plan;
-use tags::Label;
+use crate::client::AwsClient;
+use ec2::{CreateOutcome, EbsSnapshot, EbsSnapshotState, Ec2};
+use plan::EbsPlan;
+use tags::SnapshotTags;
 
+pub use catalog::EbsCatalog;
+pub use find_instance::HOST_TAG;
 pub use hosts::Ec2Hosts;
-pub use instance::HOST_TAG;
-pub use shelf::EbsShelf;
-pub use tags::{CLUSTER, GTID, PROVEN, RUN, SET, SHARD, SOURCE, STATE, UNPROVEN};
+pub use tags::{
+    CLUSTER_TAG, GTID_TAG, PROVEN, RUN_TAG, SET_SIZE_TAG, SHARD_TAG, SOURCE_TAG, STATE_TAG, UNPROVEN,
+};
 pub use volumes::MOUNT_TAG;
 
 /// The instance whose volumes are to be snapshot, and what that is done with.
 #[derive(Clone)]
-pub struct EbsSite {
+pub struct EbsSnapshotSource {
     /// Reaches AWS in the instance's region.
-    pub aws: Aws,
+    pub aws: AwsClient,
     /// Logs in to it.
     pub connector: Connector,
     /// Where it listens.
@@ -63,77 +67,77 @@ pub struct EbsSite {
     /// Which volumes are MySQL's.
     pub volume: Option<VolumeHint>,
     /// How long AWS is waited for.
-    pub waits: Waits,
+    pub timeouts: Timeouts,
     /// Time, reporter, faults.
-    pub world: World,
+    pub ctx: RunContext,
 }
 
 /// How long AWS is waited for.
 #[derive(Debug, Clone)]
-pub struct Waits {
+pub struct Timeouts {
     /// Until all blocks of a snapshot are stored.
     pub complete: Duration,
     /// Between two looks at that.
-    pub look: Duration,
+    pub poll: Duration,
     /// Until something that was done is seen in lists.
     pub listed: Duration,
     /// Between two looks at that.
-    pub relist: Duration,
+    pub list_poll: Duration,
     /// Younger unproven snapshots may be of a run that lives.
-    pub dead: Duration,
+    pub dead_after: Duration,
 }
 
-impl Default for Waits {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             complete: Duration::from_secs(600),
-            look: Duration::from_secs(5),
+            poll: Duration::from_secs(5),
             listed: Duration::from_secs(60),
-            relist: Duration::from_secs(2),
-            dead: Duration::from_secs(300),
+            list_poll: Duration::from_secs(2),
+            dead_after: Duration::from_secs(300),
         }
     }
 }
 
 /// Snapshots of one instance's volumes.
-pub struct Ebs {
-    site: EbsSite,
+pub struct EbsProvider {
+    source: EbsSnapshotSource,
     ec2: Ec2,
     /// What this process took: lists lag behind.
-    taken: Mutex<BTreeMap<BackupId, Volumes>>,
+    taken: Mutex<BTreeMap<BackupId, VolumeSet>>,
 }
 
-impl Ebs {
+impl EbsProvider {
     /// Snapshots of this instance.
-    pub fn new(site: EbsSite) -> Self {
-        let ec2 = Ec2::new(&site.aws);
-        Self { site, ec2, taken: Mutex::default() }
+    pub fn new(source: EbsSnapshotSource) -> Self {
+        let ec2 = Ec2::new(&source.aws);
+        Self { source, ec2, taken: Mutex::default() }
     }
 
     /// Everything that may take its time or may be refused has been done when the lock is asked for; under it there is one
     /// call, made once.
-    async fn snapshot(&self, run: &BackupId, plan: &Plan) -> Result<(Taken, Vec<Shot>)> {
-        let world = &self.site.world;
-        let frozen = world.step("freeze", self.freeze(plan)).await?;
+    async fn snapshot(&self, run: &BackupId, plan: &EbsPlan) -> Result<(TakenSnapshot, Vec<EbsSnapshot>)> {
+        let ctx = &self.source.ctx;
+        let frozen = ctx.step("freeze", self.freeze(plan)).await?;
         let position = frozen.position().clone();
         let tags = self.label(run, plan, &position.gtid_executed).tags();
         let order = plan.order(&tags);
         let bound = frozen.remaining();
-        let attempt = world.step("image", async { Ok(self.attempt(&order, bound).await) }).await?;
-        let taken_at = world.clock.now();
-        let thawed = world.step("thaw", frozen.thaw()).await;
-        let shots = match attempt {
-            Attempt::Begun(shots) => shots,
-            Attempt::Rejected(fault) => return Err(fault),
-            Attempt::Unknown(fault) => return Err(self.undo_unknown(run, plan, fault).await),
+        let attempt = ctx.step("image", async { Ok(self.attempt(&order, bound).await) }).await?;
+        let taken_at = ctx.clock.now();
+        let thawed = ctx.step("thaw", frozen.thaw()).await;
+        let snapshots = match attempt {
+            CreateOutcome::Begun(snapshots) => snapshots,
+            CreateOutcome::Rejected(error) => return Err(error),
+            CreateOutcome::Unknown(error) => return Err(self.undo_unknown(run, plan, error).await),
         };
         let proven = match thawed {
-            Ok(freeze) => self.prove(plan, &shots).await.map(|()| freeze),
-            Err(fault) => Err(fault),
+            Ok(freeze) => self.prove(plan, &snapshots).await.map(|()| freeze),
+            Err(error) => Err(error),
         };
         let freeze = match proven {
             Ok(freeze) => freeze,
-            Err(fault) => return Err(self.undo(&shots, fault).await),
+            Err(error) => return Err(self.undo(&snapshots, error).await),
         };
         let lineage = Lineage {
             server_uuid: plan.server.uuid,
@@ -143,26 +147,26 @@ impl Ebs {
         };
         let snapshot = Snapshot { run: run.clone(), path: PathBuf::new() };
         let broken_tables = plan.server.broken.clone();
-        Ok((Taken { snapshot, position, freeze, lineage, taken_at, broken_tables }, shots))
+        Ok((TakenSnapshot { snapshot, position, freeze, lineage, taken_at, broken_tables }, snapshots))
     }
 
-    async fn freeze(&self, plan: &Plan) -> Result<Frozen> {
-        let site = &self.site;
-        let mode = plan.mode.as_ref().map_err(Fault::clone)?;
-        if site.role == Role::Primary {
-            let text = format!("locking the PRIMARY {}: {}", site.endpoint, mode.reason);
-            site.world.reporter.notice(&text);
+    async fn freeze(&self, plan: &EbsPlan) -> Result<Frozen> {
+        let source = &self.source;
+        let mode = plan.mode.as_ref().map_err(Error::clone)?;
+        if source.role == Role::Primary {
+            let text = format!("locking the PRIMARY {}: {}", source.endpoint, mode.reason);
+            source.ctx.reporter.notice(&text);
         }
-        let sessions = MysqlFreeze::new(site.connector.clone(), site.endpoint.clone());
-        freeze_locked(&sessions, &site.freeze, &site.world).await
+        let sessions = MysqlFreezeSessions::new(source.connector.clone(), source.endpoint.clone());
+        freeze_locked(&sessions, &source.freeze, &source.ctx).await
     }
 
     /// The one attempt. It ends before the bound of the lock does, whatever AWS does.
-    async fn attempt(&self, order: &ec2::Order<'_>, bound: Duration) -> Attempt {
+    async fn attempt(&self, order: &ec2::CreateRequest<'_>, bound: Duration) -> CreateOutcome {
         tokio::select! {
             attempt = self.ec2.create(order) => attempt,
-            () = self.site.world.clock.sleep(bound) => Attempt::Unknown(
-                Fault::failed(format!("snapshot {}: no answer within the bound of the lock", order.instance))
+            () = self.source.ctx.clock.sleep(bound) => CreateOutcome::Unknown(
+                Error::failed(format!("snapshot {}: no answer within the bound of the lock", order.instance))
                     .hint("try again; if it happens often, raise `freeze.hold`: EC2 took longer than that"),
             ),
         }
@@ -171,15 +175,15 @@ impl Ebs {
     fn label<'a>(
         &'a self,
         run: &'a BackupId,
-        plan: &'a Plan,
+        plan: &'a EbsPlan,
         gtids: &'a backstop_model::gtid::GtidSet,
-    ) -> Label<'a> {
-        Label {
+    ) -> SnapshotTags<'a> {
+        SnapshotTags {
             run,
-            shard: &self.site.shard,
-            cluster: &self.site.cluster,
+            shard: &self.source.shard,
+            cluster: &self.source.cluster,
             gtids,
-            source: &self.site.endpoint,
+            source: &self.source.endpoint,
             server: plan.server.uuid,
             version: &plan.server.version,
             set: plan.chosen.ids.len(),
@@ -187,8 +191,8 @@ impl Ebs {
     }
 
     /// The set is what was asked for, and says of itself that the lock held.
-    async fn prove(&self, plan: &Plan, shots: &[Shot]) -> Result<()> {
-        let mut got: Vec<_> = shots.iter().map(|shot| shot.volume.as_str()).collect();
+    async fn prove(&self, plan: &EbsPlan, snapshots: &[EbsSnapshot]) -> Result<()> {
+        let mut got: Vec<_> = snapshots.iter().map(|snapshot| snapshot.volume.as_str()).collect();
         got.sort_unstable();
         if got != plan.chosen.ids.iter().map(String::as_str).collect::<Vec<_>>() {
             let message = format!(
@@ -197,36 +201,39 @@ impl Ebs {
                 got.join(", "),
                 plan.volumes().join(", ")
             );
-            return Err(Fault::failed(message).hint("see whether a volume is being attached or detached"));
+            return Err(Error::failed(message).hint("see whether a volume is being attached or detached"));
         }
-        self.site.world.step("prove", discard::prove(&self.ec2, &self.site, &ec2::ids(shots))).await
+        self.source
+            .ctx
+            .step("prove", confirm::mark_proven(&self.ec2, &self.source, &ec2::ids(snapshots)))
+            .await
     }
 
-    async fn undo(&self, shots: &[Shot], fault: Fault) -> Fault {
-        discard::delete(&self.ec2, &ec2::ids(shots), fault).await
+    async fn undo(&self, snapshots: &[EbsSnapshot], error: Error) -> Error {
+        confirm::delete_after(&self.ec2, &ec2::ids(snapshots), error).await
     }
 
-    async fn undo_unknown(&self, run: &BackupId, plan: &Plan, fault: Fault) -> Fault {
-        self.site.world.reporter.notice("the answer of EC2 got lost: looking for what it may have made");
-        discard::search(&self.ec2, &self.site, run, plan.chosen.ids.len(), fault).await
+    async fn undo_unknown(&self, run: &BackupId, plan: &EbsPlan, error: Error) -> Error {
+        self.source.ctx.reporter.notice("the answer of EC2 got lost: looking for what it may have made");
+        confirm::delete_unknown(&self.ec2, &self.source, run, plan.chosen.ids.len(), error).await
     }
 
-    fn remember(&self, run: &BackupId, shots: &[Shot]) {
-        let volumes = Volumes {
-            snapshot_ids: ec2::ids(shots),
+    fn remember(&self, run: &BackupId, snapshots: &[EbsSnapshot]) {
+        let volumes = VolumeSet {
+            snapshot_ids: ec2::ids(snapshots),
             region: self.ec2.region.clone(),
-            bytes: shots.iter().map(|shot| shot.gibibytes << 30).sum(),
+            bytes: snapshots.iter().map(|snapshot| snapshot.gibibytes << 30).sum(),
         };
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), volumes);
     }
 
-    fn remembered(&self, run: &BackupId) -> Option<Volumes> {
+    fn remembered(&self, run: &BackupId) -> Option<VolumeSet> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
     /// The ids of a run's snapshots, known from having taken them or by their tag.
     async fn ids_of(&self, run: &BackupId) -> Result<Vec<String>> {
-        let tagged = self.ec2.tagged(&[(tags::RUN, run.as_str())]).await?;
+        let tagged = self.ec2.tagged(&[(tags::RUN_TAG, run.as_str())]).await?;
         let known = self.remembered(run).map(|volumes| volumes.snapshot_ids).unwrap_or_default();
         let mut all: Vec<_> = ec2::ids(&tagged).into_iter().chain(known).collect();
         all.sort();
@@ -236,35 +243,40 @@ impl Ebs {
 }
 
 #[async_trait]
-impl Snapshots for Ebs {
+impl SnapshotProvider for EbsProvider {
     fn provider(&self) -> &'static str {
         "ebs"
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        match plan::plan(&self.site, &self.ec2).await {
+        match plan::plan(&self.source, &self.ec2).await {
             Ok(plan) => Ok(plan.findings),
-            Err(fault) if fault.kind == Kind::Refused => {
-                Ok(vec![Finding::problem("ebs", &fault.message, fault.hint.unwrap_or_default())])
+            Err(error) if error.kind == ErrorKind::Refused => {
+                Ok(vec![Finding::problem("ebs", &error.message, error.hint.unwrap_or_default())])
             }
-            Err(fault) => Err(fault),
+            Err(error) => Err(error),
         }
     }
 
-    async fn take(&self, run: &BackupId) -> Result<Taken> {
-        discard::clear_dead(&self.ec2, &self.site.shard, &self.site.waits, self.site.world.clock.now())
-            .await?;
-        let plan = plan::plan(&self.site, &self.ec2).await?;
-        plan.refuse_problems(&self.site.endpoint)?;
-        let (taken, shots) = self.snapshot(run, &plan).await?;
-        self.remember(run, &shots);
+    async fn take(&self, run: &BackupId) -> Result<TakenSnapshot> {
+        confirm::delete_dead_runs(
+            &self.ec2,
+            &self.source.shard,
+            &self.source.timeouts,
+            self.source.ctx.clock.now(),
+        )
+        .await?;
+        let plan = plan::plan(&self.source, &self.ec2).await?;
+        plan.refuse_problems(&self.source.endpoint)?;
+        let (taken, snapshots) = self.snapshot(run, &plan).await?;
+        self.remember(run, &snapshots);
         Ok(taken)
     }
 
-    async fn open(&self, snapshot: &Snapshot) -> Result<Image> {
+    async fn open(&self, snapshot: &Snapshot) -> Result<SnapshotData> {
         let volumes = self.remembered(&snapshot.run);
-        volumes.map(Image::Volumes).ok_or_else(|| {
-            Fault::failed(format!("open snapshot {}: this process did not take it", snapshot.run))
+        volumes.map(SnapshotData::Volumes).ok_or_else(|| {
+            Error::failed(format!("open snapshot {}: this process did not take it", snapshot.run))
         })
     }
 
@@ -277,8 +289,9 @@ impl Snapshots for Ebs {
     }
 
     async fn list(&self) -> Result<Vec<Snapshot>> {
-        let tagged = self.ec2.tagged(&[(tags::SHARD, self.site.shard.as_str())]).await?;
-        let named = tagged.iter().filter_map(|shot| shot.tags.get(tags::RUN)?.parse::<BackupId>().ok());
+        let tagged = self.ec2.tagged(&[(tags::SHARD_TAG, self.source.shard.as_str())]).await?;
+        let named =
+            tagged.iter().filter_map(|snapshot| snapshot.tags.get(tags::RUN_TAG)?.parse::<BackupId>().ok());
         let known: Vec<_> =
             self.taken.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
         let mut runs: Vec<_> = named.chain(known).collect();
@@ -298,30 +311,31 @@ impl Snapshots for Ebs {
     async fn complete(&self, snapshot: &Snapshot) -> Result<VolumeState> {
         let volumes = self.remembered(&snapshot.run);
         let ids = volumes.map(|volumes| volumes.snapshot_ids).unwrap_or_default();
-        let (clock, waits) = (&self.site.world.clock, &self.site.waits);
+        let (clock, timeouts) = (&self.source.ctx.clock, &self.source.timeouts);
         let begun = clock.monotonic();
         loop {
-            let shots = self.ec2.described(&ids).await?;
+            let snapshots = self.ec2.described(&ids).await?;
             let passed = clock.monotonic().saturating_sub(begun);
-            match state(&ids, &shots) {
+            match set_state(&ids, &snapshots) {
                 // A new snapshot may not be listed yet.
-                VolumeState::Missing if passed < waits.listed => {}
-                VolumeState::Pending if passed < waits.complete => {}
+                VolumeState::Missing if passed < timeouts.listed => {}
+                VolumeState::Pending if passed < timeouts.complete => {}
                 state => return Ok(state),
             }
-            clock.sleep(waits.look).await;
+            clock.sleep(timeouts.poll).await;
         }
     }
 }
 
 /// How far a set is: as far as its last.
-pub(crate) fn state(ids: &[String], shots: &[Shot]) -> VolumeState {
-    let of = |id: &String| shots.iter().find(|shot| shot.id == *id).map(|shot| shot.state);
+pub(crate) fn set_state(ids: &[String], snapshots: &[EbsSnapshot]) -> VolumeState {
+    let of =
+        |id: &String| snapshots.iter().find(|snapshot| snapshot.id == *id).map(|snapshot| snapshot.state);
     let states: Vec<_> = ids.iter().map(of).collect();
     match () {
-        () if states.contains(&Some(ShotState::Error)) => VolumeState::Error,
+        () if states.contains(&Some(EbsSnapshotState::Error)) => VolumeState::Error,
         () if states.is_empty() || states.contains(&None) => VolumeState::Missing,
-        () if states.contains(&Some(ShotState::Pending)) => VolumeState::Pending,
+        () if states.contains(&Some(EbsSnapshotState::Pending)) => VolumeState::Pending,
         () => VolumeState::Completed,
     }
 }

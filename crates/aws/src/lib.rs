@@ -1,8 +1,8 @@
 //! AWS behind the ports: EBS snapshots of EC2 instances, and secrets in Secrets Manager. Adapters decide nothing; the
 //! stories do.
 
-pub mod connect;
+pub mod backup_instances;
+pub mod client;
 pub mod ebs;
-mod fault;
-pub mod instances;
-pub mod secrets;
+mod error;
+pub mod secrets_manager;

@@ -6,34 +6,39 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
-use backstop_model::events::EventChange;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::gtid::Gtid;
-use backstop_model::report::{ChangeKind, Found, Loss, TableRows};
+use backstop_model::report::{ChangeKind, DataLoss, FoundTransaction, TableRows};
+use backstop_model::scheduled_events::EventChange;
 use chrono::DateTime;
 
-use crate::event::{self, Checksums, HEADER, Header, MAGIC, kind};
-use crate::gtid::GtidEvent;
-use crate::rows::{self, Action, Table};
-use crate::statement::{Sort, Statement};
+use crate::event::{self, Checksums, EventHeader, FILE_MAGIC, HEADER_BYTES, kind};
+use crate::gtid_event::GtidEvent;
+use crate::rows::{self, RowsAction, TableMap};
+use crate::statement::{Statement, StatementKind};
 
 /// A larger event is not held: it is a single row or a long statement.
-const LARGEST: usize = 4 << 20;
+const MAX_EVENT_BYTES: usize = 4 << 20;
 /// Letters of a statement that are kept.
-const LETTERS: usize = 1000;
+const MAX_STATEMENT_CHARS: usize = 1000;
 
 /// Tells of each transaction in a piece from `start` to `end` of a file, in their order. One event is held at a time.
 ///
 /// # Errors
-/// The input's; [`Kind::Damaged`] if it is not a piece of a binlog.
-pub fn changes(input: impl Read, start: u64, end: u64, each: &mut dyn FnMut(Found)) -> Result<()> {
+/// The input's; [`ErrorKind::Damaged`] if it is not a piece of a binlog.
+pub fn transaction_changes(
+    input: impl Read,
+    start: u64,
+    end: u64,
+    each: &mut dyn FnMut(FoundTransaction),
+) -> Result<()> {
     transactions(input, start, end, &mut |change| each(change.told()))
 }
 
 /// Tells of each statement on events (`CREATE EVENT`, …) in such a piece, in their order, with its transaction.
 ///
 /// # Errors
-/// As [`changes`].
+/// As [`transaction_changes`].
 pub fn event_changes(
     input: impl Read,
     start: u64,
@@ -45,14 +50,19 @@ pub fn event_changes(
     })
 }
 
-fn transactions(mut input: impl Read, start: u64, end: u64, each: &mut dyn FnMut(Change)) -> Result<()> {
+fn transactions(
+    mut input: impl Read,
+    start: u64,
+    end: u64,
+    each: &mut dyn FnMut(TransactionChange),
+) -> Result<()> {
     let mut at = start;
     if at == 0 {
-        let mut magic = [0; MAGIC.len()];
-        input.read_exact(&mut magic).fault(Kind::Damaged, READ)?;
+        let mut magic = [0; FILE_MAGIC.len()];
+        input.read_exact(&mut magic).context(ErrorKind::Damaged, READING_SEGMENT)?;
         at = magic.len() as u64;
     }
-    let mut reader = Reader { checksums: None, tables: HashMap::new(), current: None };
+    let mut reader = SegmentEvents { checksums: None, tables: HashMap::new(), current: None };
     while at < end {
         let (header, start) = header(&mut input)?;
         at += u64::from(header.size);
@@ -66,45 +76,45 @@ fn transactions(mut input: impl Read, start: u64, end: u64, each: &mut dyn FnMut
     Ok(())
 }
 
-const READ: &str = "read a segment";
+const READING_SEGMENT: &str = "read a segment";
 
 /// Reads the events of one piece.
-struct Reader {
+struct SegmentEvents {
     checksums: Option<Checksums>,
-    tables: HashMap<u64, Table>,
-    current: Option<Change>,
+    tables: HashMap<u64, TableMap>,
+    current: Option<TransactionChange>,
 }
 
 /// A transaction so far.
-struct Change {
+struct TransactionChange {
     gtid: GtidEvent,
     tables: Vec<TableRows>,
     definition: bool,
     statement: Option<String>,
     statement_based: bool,
     events: Vec<EventChange>,
-    loses: Option<Loss>,
+    loses: Option<DataLoss>,
 }
 
-impl Reader {
+impl SegmentEvents {
     /// Reads an event. A GTID event ends the transaction before it, which is given.
     fn event(
         &mut self,
         input: &mut impl Read,
-        header: &Header,
-        start: &[u8; HEADER],
-    ) -> Result<Option<Change>> {
-        let size = header.size as usize - HEADER;
+        header: &EventHeader,
+        start: &[u8; HEADER_BYTES],
+    ) -> Result<Option<TransactionChange>> {
+        let size = header.size as usize - HEADER_BYTES;
         match header.kind {
             kind::GTID | kind::TAGGED_GTID => {
-                let body = whole(input, size.min(LARGEST))?;
+                let body = whole(input, size.min(MAX_EVENT_BYTES))?;
                 let gtid = event::gtid(header.kind, &body).ok_or_else(|| garbled("a GTID event"))?;
                 // Only the first pieces of files have a description; the sum itself tells whether there are sums.
                 let event = [&start[..], &body].concat();
                 let summed = Checksums::Crc32.hold(&event);
                 self.checksums.get_or_insert(if summed { Checksums::Crc32 } else { Checksums::None });
                 self.tables.clear();
-                let next = Change::new(gtid);
+                let next = TransactionChange::new(gtid);
                 return Ok(self.current.replace(next));
             }
             kind::TRANSACTION_PAYLOAD => self.payload(&mut input.take(size as u64))?,
@@ -118,18 +128,18 @@ impl Reader {
 
     /// Reads an event of a transaction.
     fn inner(&mut self, input: &mut impl Read, kind: u8, size: usize, sum: usize) -> Result<()> {
-        let wanted = matches!(kind, kind::QUERY | kind::TABLE_MAP) || rows::action(kind).is_some();
+        let wanted = matches!(kind, kind::QUERY | kind::TABLE_MAP) || rows::rows_action(kind).is_some();
         let Some(change) = self.current.as_mut().filter(|_| wanted) else { return skip(input, size) };
-        let body = whole(input, size.min(LARGEST))?;
+        let body = whole(input, size.min(MAX_EVENT_BYTES))?;
         if body.len() < size {
             skip(input, size - body.len())?;
-            large(change, &self.tables, kind, &body);
+            large_event(change, &self.tables, kind, &body);
             return Ok(());
         }
         let body = body.get(..size.saturating_sub(sum)).unwrap_or_default();
-        match (kind, rows::action(kind)) {
+        match (kind, rows::rows_action(kind)) {
             (kind::TABLE_MAP, _) => {
-                if let Some(table) = Table::parse(body) {
+                if let Some(table) = TableMap::parse(body) {
                     self.tables.insert(table.id, table);
                 }
             }
@@ -149,15 +159,15 @@ impl Reader {
     fn payload(&mut self, input: &mut io::Take<&mut impl Read>) -> Result<()> {
         let (mut compression, mut size) = (0, None);
         loop {
-            let field = packed(input)?;
+            let field = packed_integer(input)?;
             if field == 0 {
                 break;
             }
-            let length = packed(input)?;
+            let length = packed_integer(input)?;
             let before = input.limit();
             match field {
-                1 => size = Some(packed(input)?),
-                2 => compression = packed(input)?,
+                1 => size = Some(packed_integer(input)?),
+                2 => compression = packed_integer(input)?,
                 _ => {}
             }
             let read = before - input.limit();
@@ -181,22 +191,22 @@ impl Reader {
     /// Reads events without checksums to the end of the input.
     fn events(&mut self, mut input: impl Read) -> Result<()> {
         loop {
-            let mut start = [0; HEADER];
+            let mut start = [0; HEADER_BYTES];
             let mut first = [0; 1];
-            if input.read(&mut first).fault(Kind::Damaged, READ)? == 0 {
+            if input.read(&mut first).context(ErrorKind::Damaged, READING_SEGMENT)? == 0 {
                 return Ok(());
             }
             start[0] = first[0];
-            input.read_exact(&mut start[1..]).fault(Kind::Damaged, READ)?;
-            let header = Header::parse(&start).ok_or_else(|| garbled("an event's header"))?;
-            self.inner(&mut input, header.kind, header.size as usize - HEADER, 0)?;
+            input.read_exact(&mut start[1..]).context(ErrorKind::Damaged, READING_SEGMENT)?;
+            let header = EventHeader::parse(&start).ok_or_else(|| garbled("an event's header"))?;
+            self.inner(&mut input, header.kind, header.size as usize - HEADER_BYTES, 0)?;
         }
     }
 }
 
 /// An event that is too large to be held: a row, and perhaps more, or a statement.
-fn large(change: &mut Change, tables: &HashMap<u64, Table>, kind: u8, begin: &[u8]) {
-    match rows::action(kind) {
+fn large_event(change: &mut TransactionChange, tables: &HashMap<u64, TableMap>, kind: u8, begin: &[u8]) {
+    match rows::rows_action(kind) {
         Some(action) => {
             let table = rows::table_id(begin).and_then(|id| tables.get(&id));
             change.rows(table, action, None);
@@ -209,7 +219,7 @@ fn large(change: &mut Change, tables: &HashMap<u64, Table>, kind: u8, begin: &[u
     }
 }
 
-impl Change {
+impl TransactionChange {
     fn new(gtid: GtidEvent) -> Self {
         Self {
             gtid,
@@ -223,14 +233,14 @@ impl Change {
     }
 
     /// So many rows of a table were touched; `None`: at least one.
-    fn rows(&mut self, table: Option<&Table>, action: Action, count: Option<u64>) {
+    fn rows(&mut self, table: Option<&TableMap>, action: RowsAction, count: Option<u64>) {
         let (schema, name) = table.map_or(("?", "?"), |table| (&table.schema, &table.name));
         let of = self.table(schema, name);
         of.at_least |= count.is_none();
         let rows = match action {
-            Action::Insert => &mut of.inserted,
-            Action::Update => &mut of.updated,
-            Action::Delete => &mut of.deleted,
+            RowsAction::Insert => &mut of.inserted,
+            RowsAction::Update => &mut of.updated,
+            RowsAction::Delete => &mut of.deleted,
         };
         *rows += count.unwrap_or(1);
     }
@@ -247,26 +257,26 @@ impl Change {
 
     fn ran(&mut self, statement: &Statement) {
         match statement.sort() {
-            Sort::Control => {
+            StatementKind::Control => {
                 if statement.text.starts_with("XA ") && self.statement.is_none() {
-                    self.statement = Some(statement.shown(LETTERS));
+                    self.statement = Some(statement.shown(MAX_STATEMENT_CHARS));
                 }
                 return;
             }
-            Sort::Rows => self.statement_based = true,
-            Sort::Definition => {
+            StatementKind::Rows => self.statement_based = true,
+            StatementKind::Definition => {
                 self.definition = true;
                 self.events.extend(statement.event_change());
             }
         }
-        self.statement = Some(statement.shown(LETTERS));
+        self.statement = Some(statement.shown(MAX_STATEMENT_CHARS));
         self.loses = self.loses.max(statement.loses());
         for named in statement.tables() {
             self.table(&named.schema, &named.table).at_least |= self.statement_based;
         }
     }
 
-    fn told(self) -> Found {
+    fn told(self) -> FoundTransaction {
         let rows = self.tables.iter().map(|table| table.inserted + table.updated + table.deleted).sum();
         let kind = match (self.definition, rows > 0 || self.statement_based) {
             (true, _) => ChangeKind::Ddl,
@@ -274,7 +284,7 @@ impl Change {
             (false, false) => ChangeKind::Other,
         };
         let micros = i64::try_from(self.gtid.original_commit).ok().filter(|at| *at > 0);
-        Found {
+        FoundTransaction {
             to: format!("before:{}", self.gtid.gtid),
             gtid: self.gtid.gtid.to_string(),
             committed_at: micros.and_then(DateTime::from_timestamp_micros),
@@ -288,32 +298,33 @@ impl Change {
     }
 }
 
-fn header(input: &mut impl Read) -> Result<(Header, [u8; HEADER])> {
-    let mut start = [0; HEADER];
-    input.read_exact(&mut start).fault(Kind::Damaged, READ)?;
-    let header = Header::parse(&start).ok_or_else(|| garbled("an event's header"))?;
+fn header(input: &mut impl Read) -> Result<(EventHeader, [u8; HEADER_BYTES])> {
+    let mut start = [0; HEADER_BYTES];
+    input.read_exact(&mut start).context(ErrorKind::Damaged, READING_SEGMENT)?;
+    let header = EventHeader::parse(&start).ok_or_else(|| garbled("an event's header"))?;
     Ok((header, start))
 }
 
 fn whole(input: &mut impl Read, size: usize) -> Result<Vec<u8>> {
     let mut body = Vec::new();
-    let read = input.take(size as u64).read_to_end(&mut body).fault(Kind::Damaged, READ)?;
+    let read = input.take(size as u64).read_to_end(&mut body).context(ErrorKind::Damaged, READING_SEGMENT)?;
     if read == size { Ok(body) } else { Err(garbled("an event is cut off")) }
 }
 
 fn skip(input: &mut impl Read, size: usize) -> Result<()> {
-    let skipped = io::copy(&mut input.take(size as u64), &mut io::sink()).fault(Kind::Damaged, READ)?;
+    let skipped = io::copy(&mut input.take(size as u64), &mut io::sink())
+        .context(ErrorKind::Damaged, READING_SEGMENT)?;
     if skipped == size as u64 { Ok(()) } else { Err(garbled("an event is cut off")) }
 }
 
 fn skip_all(input: &mut impl Read) -> Result<()> {
-    io::copy(input, &mut io::sink()).fault(Kind::Damaged, READ).map(drop)
+    io::copy(input, &mut io::sink()).context(ErrorKind::Damaged, READING_SEGMENT).map(drop)
 }
 
 /// A packed integer of a stream.
-fn packed(input: &mut impl Read) -> Result<u64> {
+fn packed_integer(input: &mut impl Read) -> Result<u64> {
     let mut bytes = [0; 9];
-    input.read_exact(&mut bytes[..1]).fault(Kind::Damaged, READ)?;
+    input.read_exact(&mut bytes[..1]).context(ErrorKind::Damaged, READING_SEGMENT)?;
     let more = match bytes[0] {
         0..=250 => 0,
         252 => 2,
@@ -321,12 +332,12 @@ fn packed(input: &mut impl Read) -> Result<u64> {
         254 => 8,
         _ => return Err(garbled("a packed number")),
     };
-    input.read_exact(&mut bytes[1..=more]).fault(Kind::Damaged, READ)?;
-    crate::fields::Fields::new(&bytes).packed().ok_or_else(|| garbled("a packed number"))
+    input.read_exact(&mut bytes[1..=more]).context(ErrorKind::Damaged, READING_SEGMENT)?;
+    crate::codec::FieldReader::new(&bytes).packed().ok_or_else(|| garbled("a packed number"))
 }
 
-fn garbled(what: &str) -> Fault {
-    Fault::new(Kind::Damaged, format!("{READ}: {what} is not as expected"))
+fn garbled(what: &str) -> Error {
+    Error::new(ErrorKind::Damaged, format!("{READING_SEGMENT}: {what} is not as expected"))
 }
 
 #[cfg(test)]
@@ -337,8 +348,8 @@ mod tests {
     use super::*;
 
     fn event(kind: u8, body: &[u8]) -> Vec<u8> {
-        let header = Header { kind, server_id: 1, size: 0, end: 0, flags: 0 };
-        event::made_up(&header, body, Checksums::None)
+        let header = EventHeader { kind, server_id: 1, size: 0, end: 0, flags: 0 };
+        event::artificial_event(&header, body, Checksums::None)
     }
 
     fn gtid(number: u64) -> Vec<u8> {
@@ -357,9 +368,9 @@ mod tests {
         event(kind::QUERY, &body)
     }
 
-    fn told(bytes: &[u8]) -> Result<Vec<Found>> {
+    fn told(bytes: &[u8]) -> Result<Vec<FoundTransaction>> {
         let mut all = Vec::new();
-        changes(bytes, 4, 4 + bytes.len() as u64, &mut |found| all.push(found)).map(|()| all)
+        transaction_changes(bytes, 4, 4 + bytes.len() as u64, &mut |found| all.push(found)).map(|()| all)
     }
 
     #[test]

@@ -3,23 +3,23 @@
 //! COM_REGISTER_REPLICA: `15` · server id u32 · host, user, password, each with its length (u8) · port u16 · 0 u32 · 0 u32.
 //!
 //! COM_BINLOG_DUMP_GTID: `1e` · flags u16 (1: end instead of waiting, 2: heartbeats of type 41) · server id u32 · length of the file's
-//! name u32 · name · offset u64 (4) · length of the set u32 · the set (see [`crate::set`]).
+//! name u32 · name · offset u64 (4) · length of the set u32 · the set (see [`crate::gtid_set_codec`]).
 
 use std::time::Duration;
 
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 
-use crate::acknowledge::Acknowledger;
 use crate::event::Checksums;
+use crate::gtid_set_codec;
+use crate::semi_sync::SemiSyncAcknowledger;
 use crate::session::Session;
-use crate::set;
 use crate::stream::EventStream;
 
 /// What to stream.
 #[derive(Debug, Clone)]
-pub struct Dump {
+pub struct DumpRequest {
     /// Server id of this replica; no other replica of the source may have it.
     pub server_id: u32,
     /// UUID of this replica. The source ends an older connection with the same one.
@@ -30,23 +30,23 @@ pub struct Dump {
     /// stream is dead. At least a millisecond.
     pub heartbeat: Duration,
     /// Whether the source waits for this replica.
-    pub acknowledge: Acknowledge,
+    pub acknowledge: SemiSyncMode,
     /// What to do at the end of the source's binlog.
-    pub at_end: AtEnd,
+    pub at_end: AtBinlogEnd,
 }
 
 /// Semi-synchronous replication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acknowledge {
+pub enum SemiSyncMode {
     /// The source does not wait.
     Never,
-    /// The source waits for [`Acknowledger::acknowledge`] where it says so.
+    /// The source waits for [`SemiSyncAcknowledger::acknowledge`] where it says so.
     Asked,
 }
 
 /// The end of the source's binlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AtEnd {
+pub enum AtBinlogEnd {
     /// Wait for what comes next.
     Wait,
     /// End the stream.
@@ -55,16 +55,16 @@ pub enum AtEnd {
 
 pub(crate) const REGISTER_REPLICA: u8 = 0x15;
 pub(crate) const DUMP_GTID: u8 = 0x1e;
-pub(crate) const NON_BLOCK: u16 = 1;
+pub(crate) const NON_BLOCK_FLAG: u16 = 1;
 pub(crate) const USE_HEARTBEAT_V2: u16 = 2;
 
 impl Session {
     /// Turns the session into a stream of binlog events, and what acknowledges them.
     ///
     /// # Errors
-    /// [`Kind::Refused`] if acknowledgement is asked for and the source has no semi-synchronous replication; later, by the
+    /// [`ErrorKind::Refused`] if acknowledgement is asked for and the source has no semi-synchronous replication; later, by the
     /// stream, if the source no longer has what is missing.
-    pub async fn dump(mut self, dump: &Dump) -> Result<(EventStream, Acknowledger)> {
+    pub async fn dump(mut self, dump: &DumpRequest) -> Result<(EventStream, SemiSyncAcknowledger)> {
         let nanos = dump.heartbeat.max(Duration::from_millis(1)).as_nanos();
         let uuid = dump.replica_uuid;
         self.query(&format!("SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"))
@@ -77,23 +77,26 @@ impl Session {
         let checksum = self.value("SELECT @source_binlog_checksum").await?;
         let checksums = if checksum.as_deref() == Some("CRC32") { Checksums::Crc32 } else { Checksums::None };
         self.query(&format!("SET @slave_uuid = '{uuid}', @replica_uuid = '{uuid}'")).await?;
-        if dump.acknowledge == Acknowledge::Asked {
+        if dump.acknowledge == SemiSyncMode::Asked {
             self.ask_to_acknowledge().await?;
         }
         self.register(dump.server_id).await?;
-        self.wire.command(&request(dump)).await?;
+        self.connection.command(&request(dump)).await?;
         let dead = dump.heartbeat * 2 + Duration::from_secs(1);
-        let mut reader = self.wire.reader;
+        let mut reader = self.connection.reader;
         reader.set_deadline(dead);
-        Ok((EventStream::new(reader, checksums, dump.acknowledge, dead), Acknowledger::new(self.wire.writer)))
+        Ok((
+            EventStream::new(reader, checksums, dump.acknowledge, dead),
+            SemiSyncAcknowledger::new(self.connection.writer),
+        ))
     }
 
     async fn ask_to_acknowledge(&mut self) -> Result<()> {
         let known = "SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_status = 'ACTIVE' AND plugin_name IN \
                      ('rpl_semi_sync_source', 'rpl_semi_sync_master')";
         if self.value(known).await?.as_deref() == Some("0") {
-            return Err(Fault::new(
-                Kind::Refused,
+            return Err(Error::new(
+                ErrorKind::Refused,
                 "acknowledge transactions: the source has no semi-synchronous replication",
             )
             .hint("install the plugin: INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"));
@@ -108,15 +111,15 @@ impl Session {
         command.extend([0; 3]); // no host, user or password
         command.extend([0; 2]); // no port
         command.extend([0; 8]);
-        self.wire.command(&command).await?;
-        let answer = self.wire.reader.packet().await?;
-        crate::login::refused(&answer).map_err(|fault| fault.during("register as a replica"))
+        self.connection.command(&command).await?;
+        let answer = self.connection.reader.packet().await?;
+        crate::handshake::statement_refused(&answer).map_err(|error| error.during("register as a replica"))
     }
 }
 
-fn request(dump: &Dump) -> Vec<u8> {
-    let flags = USE_HEARTBEAT_V2 | if dump.at_end == AtEnd::Stop { NON_BLOCK } else { 0 };
-    let set = set::encode(&dump.executed);
+fn request(dump: &DumpRequest) -> Vec<u8> {
+    let flags = USE_HEARTBEAT_V2 | if dump.at_end == AtBinlogEnd::Stop { NON_BLOCK_FLAG } else { 0 };
+    let set = gtid_set_codec::encode_gtid_set(&dump.executed);
     let mut out = vec![DUMP_GTID];
     out.extend(flags.to_le_bytes());
     out.extend(dump.server_id.to_le_bytes());

@@ -6,15 +6,15 @@
 
 use backstop_model::gtid::GtidSet;
 
+use crate::codec::{FieldReader, put_packed, put_packed_bytes};
 use crate::crc::Crc32;
-use crate::fields::{Fields, put_packed, put_packed_bytes};
-use crate::gtid::{self, GtidEvent};
-use crate::set;
+use crate::gtid_event::{self, GtidEvent};
+use crate::gtid_set_codec;
 
-pub(crate) const HEADER: usize = 19;
-pub(crate) const CHECKSUM: usize = 4;
+pub(crate) const HEADER_BYTES: usize = 19;
+pub(crate) const CHECKSUM_BYTES: usize = 4;
 /// What a binlog file begins with; it is not sent.
-pub(crate) const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
+pub(crate) const FILE_MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
 
 /// Types of events.
 pub(crate) mod kind {
@@ -33,11 +33,11 @@ pub(crate) mod kind {
 }
 
 /// Made up by the sender; not in the file.
-pub(crate) const ARTIFICIAL: u16 = 0x20;
+pub(crate) const ARTIFICIAL_FLAG: u16 = 0x20;
 
 /// An event's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct EventHeader {
     pub(crate) kind: u8,
     pub(crate) server_id: u32,
     /// Of the whole event, in bytes.
@@ -47,9 +47,9 @@ pub(crate) struct Header {
     pub(crate) flags: u16,
 }
 
-impl Header {
+impl EventHeader {
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields::new(bytes);
+        let mut fields = FieldReader::new(bytes);
         fields.u32()?;
         let header = Self {
             kind: fields.u8()?,
@@ -58,7 +58,7 @@ impl Header {
             end: fields.u32()?,
             flags: fields.u16()?,
         };
-        (header.size as usize >= HEADER).then_some(header)
+        (header.size as usize >= HEADER_BYTES).then_some(header)
     }
 }
 
@@ -73,13 +73,13 @@ impl Checksums {
     pub(crate) fn length(self) -> usize {
         match self {
             Self::None => 0,
-            Self::Crc32 => CHECKSUM,
+            Self::Crc32 => CHECKSUM_BYTES,
         }
     }
 
     /// What a whole format description says of the events after it: its body ends with 0 (none) or 1 (CRC-32).
     pub(crate) fn described(event: &[u8]) -> Option<Self> {
-        let at = event.len().checked_sub(CHECKSUM + 1).filter(|at| *at >= HEADER)?;
+        let at = event.len().checked_sub(CHECKSUM_BYTES + 1).filter(|at| *at >= HEADER_BYTES)?;
         match event.get(at)? {
             0 => Some(Self::None),
             1 => Some(Self::Crc32),
@@ -89,7 +89,7 @@ impl Checksums {
 
     /// True if a whole event's checksum is right.
     pub(crate) fn hold(self, event: &[u8]) -> bool {
-        match (self, event.split_last_chunk::<CHECKSUM>()) {
+        match (self, event.split_last_chunk::<CHECKSUM_BYTES>()) {
             (Self::None, _) => true,
             (Self::Crc32, Some((all, stored))) => Crc32::of(all) == u32::from_le_bytes(*stored),
             (Self::Crc32, None) => false,
@@ -98,55 +98,55 @@ impl Checksums {
 
     /// The body of a whole event.
     pub(crate) fn body(self, event: &[u8]) -> Option<&[u8]> {
-        event.get(HEADER..event.len().checked_sub(self.length())?)
+        event.get(HEADER_BYTES..event.len().checked_sub(self.length())?)
     }
 }
 
 /// The GTID event in a whole event with its type.
 pub(crate) fn gtid(kind: u8, body: &[u8]) -> Option<GtidEvent> {
     match kind {
-        kind::GTID => gtid::untagged(body),
-        kind::TAGGED_GTID => gtid::tagged(body),
+        kind::GTID => gtid_event::parse_untagged(body),
+        kind::TAGGED_GTID => gtid_event::parse_tagged(body),
         _ => None,
     }
 }
 
 /// The body of Previous_gtids: all that was executed before the file began.
 pub(crate) fn previous_gtids(body: &[u8]) -> Option<GtidSet> {
-    set::decode(body)
+    gtid_set_codec::decode_gtid_set(body)
 }
 
 /// A name of a file and an offset in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct BinlogCoordinates {
     pub(crate) file: String,
     pub(crate) offset: u64,
 }
 
 /// The body of a Rotate: offset u64 · name.
-pub(crate) fn rotate(body: &[u8]) -> Option<Place> {
-    let mut fields = Fields::new(body);
+pub(crate) fn rotate(body: &[u8]) -> Option<BinlogCoordinates> {
+    let mut fields = FieldReader::new(body);
     let offset = fields.u64()?;
-    Some(Place { file: name(fields.rest())?, offset })
+    Some(BinlogCoordinates { file: name(fields.rest())?, offset })
 }
 
 /// Where the source is, out of a heartbeat. Type 27: the body is the file's name, the offset is in the header. Type 41: fields of
 /// type, length and value, all lengths packed: 1 name, 2 packed offset, 0 end; others are passed over.
-pub(crate) fn heartbeat(header: &Header, body: &[u8]) -> Option<Place> {
+pub(crate) fn heartbeat(header: &EventHeader, body: &[u8]) -> Option<BinlogCoordinates> {
     if header.kind == kind::HEARTBEAT {
-        return Some(Place { file: name(body)?, offset: u64::from(header.end) });
+        return Some(BinlogCoordinates { file: name(body)?, offset: u64::from(header.end) });
     }
     let (mut file, mut offset) = (None, None);
-    let mut fields = Fields::new(body);
+    let mut fields = FieldReader::new(body);
     loop {
         match fields.packed()? {
             0 => break,
             1 => file = Some(name(fields.packed_bytes()?)?),
-            2 => offset = Some(Fields::new(fields.packed_bytes()?).packed()?),
+            2 => offset = Some(FieldReader::new(fields.packed_bytes()?).packed()?),
             _ => drop(fields.packed_bytes()?),
         }
     }
-    Some(Place { file: file?, offset: offset? })
+    Some(BinlogCoordinates { file: file?, offset: offset? })
 }
 
 /// A file's name: printable and without a path.
@@ -157,7 +157,7 @@ fn name(bytes: &[u8]) -> Option<String> {
 }
 
 /// The body of a heartbeat of type 41.
-pub(crate) fn heartbeat_v2_body(place: &Place) -> Vec<u8> {
+pub(crate) fn heartbeat_v2_body(place: &BinlogCoordinates) -> Vec<u8> {
     let mut body = vec![1];
     put_packed_bytes(&mut body, place.file.as_bytes());
     let mut offset = Vec::new();
@@ -169,8 +169,8 @@ pub(crate) fn heartbeat_v2_body(place: &Place) -> Vec<u8> {
 }
 
 /// An event that the sender makes up.
-pub(crate) fn made_up(header: &Header, body: &[u8], checksums: Checksums) -> Vec<u8> {
-    let size = HEADER + body.len() + checksums.length();
+pub(crate) fn artificial_event(header: &EventHeader, body: &[u8], checksums: Checksums) -> Vec<u8> {
+    let size = HEADER_BYTES + body.len() + checksums.length();
     let mut event = vec![0; 4];
     event.push(header.kind);
     event.extend(header.server_id.to_le_bytes());
@@ -193,23 +193,23 @@ mod tests {
 
     #[test]
     fn heartbeats_of_both_forms() {
-        let place = Place { file: "binlog.000007".into(), offset: 5 << 32 };
-        let header = Header { kind: kind::HEARTBEAT_V2, server_id: 7, size: 0, end: 0, flags: 0 };
-        let event = made_up(&header, &heartbeat_v2_body(&place), Checksums::Crc32);
+        let place = BinlogCoordinates { file: "binlog.000007".into(), offset: 5 << 32 };
+        let header = EventHeader { kind: kind::HEARTBEAT_V2, server_id: 7, size: 0, end: 0, flags: 0 };
+        let event = artificial_event(&header, &heartbeat_v2_body(&place), Checksums::Crc32);
         assert!(Checksums::Crc32.hold(&event));
-        let read = Header::parse(&event).unwrap();
+        let read = EventHeader::parse(&event).unwrap();
         assert_eq!(read.size as usize, event.len());
         assert_eq!(heartbeat(&read, Checksums::Crc32.body(&event).unwrap()), Some(place));
-        let old = Header { kind: kind::HEARTBEAT, end: 9, ..header };
-        assert_eq!(heartbeat(&old, b"b.1"), Some(Place { file: "b.1".into(), offset: 9 }));
+        let old = EventHeader { kind: kind::HEARTBEAT, end: 9, ..header };
+        assert_eq!(heartbeat(&old, b"b.1"), Some(BinlogCoordinates { file: "b.1".into(), offset: 9 }));
         assert_eq!(heartbeat(&old, b"../b.1"), None, "a name is not a path");
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_are_read_or_refused(kind: u8, bytes: Vec<u8>) {
-            let header = Header { kind, server_id: 1, size: 19, end: 4, flags: 0 };
-            let _ = (Header::parse(&bytes), rotate(&bytes), heartbeat(&header, &bytes), previous_gtids(&bytes));
+            let header = EventHeader { kind, server_id: 1, size: 19, end: 4, flags: 0 };
+            let _ = (EventHeader::parse(&bytes), rotate(&bytes), heartbeat(&header, &bytes), previous_gtids(&bytes));
             let _ = (Checksums::described(&bytes), Checksums::Crc32.hold(&bytes), Checksums::Crc32.body(&bytes));
             let _ = gtid(kind, &bytes);
         }

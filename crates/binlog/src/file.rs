@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use backstop_model::gtid::Gtid;
 
 use crate::crc::Crc32;
-use crate::gtid;
+use crate::gtid_event;
 
 /// A binary log file cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum InvalidBinlog {
 
 /// A transaction that is in the file as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transaction {
+pub struct FileTransaction {
     /// Its identifier.
     pub gtid: Gtid,
     /// Offset of its GTID event.
@@ -49,12 +49,12 @@ pub struct BinlogFile<R: Read + Seek> {
     checksums: bool,
 }
 
-const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
-const MAGIC_ENCRYPTED: [u8; 4] = [0xfd, b'b', b'i', b'n'];
-const HEADER: usize = 19;
-const CHECKSUM: u64 = 4;
+const FILE_MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
+const ENCRYPTED_FILE_MAGIC: [u8; 4] = [0xfd, b'b', b'i', b'n'];
+const HEADER_BYTES: usize = 19;
+const CHECKSUM_BYTES: u64 = 4;
 /// A format description or GTID event is far smaller.
-const LARGEST_BODY: u64 = 64 * 1024;
+const MAX_BODY_BYTES: u64 = 64 * 1024;
 
 const FORMAT_DESCRIPTION: u8 = 15;
 const GTID: u8 = 33;
@@ -62,7 +62,7 @@ const ANONYMOUS_GTID: u8 = 34;
 const TAGGED_GTID: u8 = 42;
 
 /// An event's header, with what follows from where it was read.
-struct Event {
+struct FileEvent {
     kind: u8,
     start: u64,
     end: u64,
@@ -81,15 +81,15 @@ impl<R: Read + Seek> BinlogFile<R> {
         let mut magic = [0; 4];
         file.input.read_exact(&mut magic)?;
         match magic {
-            MAGIC => {}
-            MAGIC_ENCRYPTED => return Err(InvalidBinlog::Encrypted),
+            FILE_MAGIC => {}
+            ENCRYPTED_FILE_MAGIC => return Err(InvalidBinlog::Encrypted),
             _ => return Err(InvalidBinlog::Form { at: 0, what: "this is not a binary log" }),
         }
         let event = file.event_at(4)?.filter(|event| event.kind == FORMAT_DESCRIPTION);
         let bad = || InvalidBinlog::Form { at: 4, what: "the format description is missing" };
         let body = file.body(&event.ok_or_else(bad)?)?;
         // The description ends with the kind of checksum (0 none, 1 CRC-32) and a checksum of its own.
-        let kind = body.len().checked_sub(CHECKSUM as usize + 1).and_then(|at| body.get(at));
+        let kind = body.len().checked_sub(CHECKSUM_BYTES as usize + 1).and_then(|at| body.get(at));
         file.checksums = match kind.ok_or_else(bad)? {
             0 => false,
             1 => true,
@@ -105,9 +105,9 @@ impl<R: Read + Seek> BinlogFile<R> {
     /// # Errors
     /// [`InvalidBinlog::Form`] if a GTID event is not of a known form, or a transaction's events do not end where
     /// its GTID event says.
-    pub fn transactions(&mut self, from: u64) -> Result<Vec<Transaction>, InvalidBinlog> {
+    pub fn transactions(&mut self, from: u64) -> Result<Vec<FileTransaction>, InvalidBinlog> {
         let mut found = Vec::new();
-        let mut at = from.max(MAGIC.len() as u64);
+        let mut at = from.max(FILE_MAGIC.len() as u64);
         while let Some(event) = self.event_at(at)? {
             at = match event.kind {
                 GTID | TAGGED_GTID => match self.transaction(&event)? {
@@ -130,13 +130,17 @@ impl<R: Read + Seek> BinlogFile<R> {
     }
 
     /// The transaction that begins with this GTID event, if all of it is there.
-    fn transaction(&mut self, event: &Event) -> Result<Option<Transaction>, InvalidBinlog> {
+    fn transaction(&mut self, event: &FileEvent) -> Result<Option<FileTransaction>, InvalidBinlog> {
         if !self.is_sound(event)? {
             return Ok(None);
         }
         let form = |what| InvalidBinlog::Form { at: event.start, what };
         let body = self.body(event)?;
-        let read = if event.kind == GTID { gtid::untagged(&body) } else { gtid::tagged(&body) };
+        let read = if event.kind == GTID {
+            gtid_event::parse_untagged(&body)
+        } else {
+            gtid_event::parse_tagged(&body)
+        };
         let read = read.ok_or_else(|| form("the GTID event is of an unknown form"))?;
         let end = event.start.saturating_add(read.length);
         if read.length < event.end - event.start {
@@ -153,28 +157,28 @@ impl<R: Read + Seek> BinlogFile<R> {
         if at != end {
             return Err(form("the transaction's events do not end where its GTID event says"));
         }
-        Ok(Some(Transaction { gtid: read.gtid, start: event.start, end }))
+        Ok(Some(FileTransaction { gtid: read.gtid, start: event.start, end }))
     }
 
     /// The header at an offset, if the whole event is in the file.
-    fn event_at(&mut self, start: u64) -> Result<Option<Event>, InvalidBinlog> {
-        if start + HEADER as u64 > self.size {
+    fn event_at(&mut self, start: u64) -> Result<Option<FileEvent>, InvalidBinlog> {
+        if start + HEADER_BYTES as u64 > self.size {
             return Ok(None);
         }
-        let mut header = [0; HEADER];
+        let mut header = [0; HEADER_BYTES];
         self.input.seek(SeekFrom::Start(start))?;
         self.input.read_exact(&mut header)?;
         let size = u32::from_le_bytes([header[9], header[10], header[11], header[12]]);
         let end = start + u64::from(size);
-        let whole = u64::from(size) >= HEADER as u64 && end <= self.size;
-        Ok(whole.then_some(Event { kind: header[4], start, end }))
+        let whole = u64::from(size) >= HEADER_BYTES as u64 && end <= self.size;
+        Ok(whole.then_some(FileEvent { kind: header[4], start, end }))
     }
 
-    fn body(&mut self, event: &Event) -> Result<Vec<u8>, InvalidBinlog> {
-        let checksum = if self.checksums { CHECKSUM } else { 0 };
-        let start = event.start + HEADER as u64;
+    fn body(&mut self, event: &FileEvent) -> Result<Vec<u8>, InvalidBinlog> {
+        let checksum = if self.checksums { CHECKSUM_BYTES } else { 0 };
+        let start = event.start + HEADER_BYTES as u64;
         let length = event.end.saturating_sub(checksum).saturating_sub(start);
-        if length > LARGEST_BODY {
+        if length > MAX_BODY_BYTES {
             return Err(InvalidBinlog::Form {
                 at: event.start,
                 what: "the event is larger than its kind can be",
@@ -187,21 +191,21 @@ impl<R: Read + Seek> BinlogFile<R> {
     }
 
     /// True if the event's checksum is right, or the file has none. The event is read in pieces: it can be large.
-    fn is_sound(&mut self, event: &Event) -> Result<bool, InvalidBinlog> {
+    fn is_sound(&mut self, event: &FileEvent) -> Result<bool, InvalidBinlog> {
         if !self.checksums {
             return Ok(true);
         }
-        let Some(mut left) = (event.end - event.start).checked_sub(CHECKSUM) else { return Ok(false) };
+        let Some(mut left) = (event.end - event.start).checked_sub(CHECKSUM_BYTES) else { return Ok(false) };
         self.input.seek(SeekFrom::Start(event.start))?;
         let mut crc = Crc32::new();
-        let mut piece = [0; 16 * 1024];
+        let mut chunk = [0; 16 * 1024];
         while left > 0 {
-            let length = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.input.read_exact(&mut piece[..length])?;
-            crc.update(&piece[..length]);
+            let length = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.input.read_exact(&mut chunk[..length])?;
+            crc.update(&chunk[..length]);
             left -= length as u64;
         }
-        let mut stored = [0; CHECKSUM as usize];
+        let mut stored = [0; CHECKSUM_BYTES as usize];
         self.input.read_exact(&mut stored)?;
         Ok(crc.finish() == u32::from_le_bytes(stored))
     }

@@ -6,16 +6,16 @@
 
 use std::time::Duration;
 
-use backstop_model::fault::{Fault, Result};
+use backstop_model::error::{Error, Result};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// A frame of this length is continued.
-pub(crate) const FULL_FRAME: usize = 0xff_ffff;
+pub(crate) const FULL_FRAME_BYTES: usize = 0xff_ffff;
 /// Answers that are read as a whole are far smaller.
-const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// How much is asked of the socket at a time.
-const READ: usize = 128 * 1024;
+const READ_BYTES: usize = 128 * 1024;
 
 /// A socket, plain or encrypted.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -42,7 +42,7 @@ pub(crate) struct PacketWriter<W> {
 
 /// Whether something arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub(crate) enum PacketArrival {
     /// A packet begins.
     Packet,
     /// Nothing, not a byte, in the time given.
@@ -68,31 +68,31 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         if self.buffer.is_empty() {
             return Ok(self.input);
         }
-        Err(Fault::failed("start TLS: the other side sent data before it was encrypted"))
+        Err(Error::failed("start TLS: the other side sent data before it was encrypted"))
     }
 
     /// Waits until a packet begins, at most this long. May be given up at any moment.
-    pub(crate) async fn arrival(&mut self, wait: Duration) -> Result<Arrival> {
+    pub(crate) async fn arrival(&mut self, wait: Duration) -> Result<PacketArrival> {
         if !self.buffer.is_empty() {
-            return Ok(Arrival::Packet);
+            return Ok(PacketArrival::Packet);
         }
-        self.buffer.reserve(READ);
+        self.buffer.reserve(READ_BYTES);
         match tokio::time::timeout(wait, self.input.read_buf(&mut self.buffer)).await {
-            Ok(read) => ended(read.map_err(lost)?).map(|()| Arrival::Packet),
-            Err(_) => Ok(Arrival::Nothing),
+            Ok(read) => ended(read.map_err(connection_lost)?).map(|()| PacketArrival::Packet),
+            Err(_) => Ok(PacketArrival::Nothing),
         }
     }
 
     /// Begins the next packet. The last one must have been read to its end.
     pub(crate) async fn begin(&mut self) -> Result<()> {
         if self.left > 0 || self.continued {
-            return Err(Fault::failed("read a packet: the one before was not read to its end"));
+            return Err(Error::failed("read a packet: the one before was not read to its end"));
         }
         self.frame().await
     }
 
     /// The next piece of the packet, at most `limit` bytes; `None` at its end.
-    pub(crate) async fn piece(&mut self, limit: usize) -> Result<Option<Bytes>> {
+    pub(crate) async fn read_chunk(&mut self, limit: usize) -> Result<Option<Bytes>> {
         while self.left == 0 {
             if !self.continued {
                 return Ok(None);
@@ -111,9 +111,9 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
     pub(crate) async fn exactly(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while bytes.len() < length
-            && let Some(piece) = self.piece(length - bytes.len()).await?
+            && let Some(chunk) = self.read_chunk(length - bytes.len()).await?
         {
-            bytes.extend_from_slice(&piece);
+            bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
     }
@@ -121,10 +121,10 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
     /// The rest of the packet as a whole.
     pub(crate) async fn rest(&mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        while let Some(piece) = self.piece(READ).await? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() > LARGEST_ANSWER {
-                return Err(Fault::failed("read a packet: it is larger than any answer can be"));
+        while let Some(chunk) = self.read_chunk(READ_BYTES).await? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MAX_ANSWER_BYTES {
+                return Err(Error::failed("read a packet: it is larger than any answer can be"));
             }
         }
         Ok(bytes)
@@ -140,7 +140,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         self.fill(4).await?;
         let header = self.buffer.split_to(4);
         self.left = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
-        self.continued = self.left == FULL_FRAME;
+        self.continued = self.left == FULL_FRAME_BYTES;
         self.sequence = header[3];
         Ok(())
     }
@@ -148,10 +148,10 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
     /// Reads until the buffer holds this many bytes.
     async fn fill(&mut self, length: usize) -> Result<()> {
         while self.buffer.len() < length {
-            self.buffer.reserve(READ);
+            self.buffer.reserve(READ_BYTES);
             let read = tokio::time::timeout(self.deadline, self.input.read_buf(&mut self.buffer)).await;
-            let late = |_| Fault::failed(format!("read a packet: nothing arrived in {:?}", self.deadline));
-            ended(read.map_err(late)?.map_err(lost)?)?;
+            let late = |_| Error::failed(format!("read a packet: nothing arrived in {:?}", self.deadline));
+            ended(read.map_err(late)?.map_err(connection_lost)?)?;
         }
         Ok(())
     }
@@ -168,14 +168,14 @@ impl<W: AsyncWrite + Unpin> PacketWriter<W> {
 
     /// Writes a packet as a whole, its first frame with this number. Gives the number after its last.
     pub(crate) async fn packet(&mut self, sequence: u8, payload: &[u8]) -> Result<u8> {
-        let mut frames = Frames::new(sequence, payload.len() as u64);
-        self.pieces(&mut frames, payload).await?;
+        let mut frames = FrameHeaders::new(sequence, payload.len() as u64);
+        self.write_chunk(&mut frames, payload).await?;
         self.flush().await?;
         Ok(frames.sequence)
     }
 
     /// Writes the next bytes of a packet whose length is known, with the frames' headers where they belong.
-    pub(crate) async fn pieces(&mut self, frames: &mut Frames, mut bytes: &[u8]) -> Result<()> {
+    pub(crate) async fn write_chunk(&mut self, frames: &mut FrameHeaders, mut bytes: &[u8]) -> Result<()> {
         loop {
             if let Some(header) = frames.header() {
                 self.write(&header).await?;
@@ -185,7 +185,7 @@ impl<W: AsyncWrite + Unpin> PacketWriter<W> {
             }
             let (now, later) = bytes.split_at(bytes.len().min(frames.room()));
             if now.is_empty() {
-                return Err(Fault::failed("write a packet: it is longer than was announced"));
+                return Err(Error::failed("write a packet: it is longer than was announced"));
             }
             self.write(now).await?;
             frames.wrote(now.len());
@@ -195,22 +195,22 @@ impl<W: AsyncWrite + Unpin> PacketWriter<W> {
 
     pub(crate) async fn flush(&mut self) -> Result<()> {
         let flushed = tokio::time::timeout(self.deadline, self.output.flush()).await;
-        flushed.map_err(|_| self.late())?.map_err(lost)
+        flushed.map_err(|_| self.late())?.map_err(connection_lost)
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = tokio::time::timeout(self.deadline, self.output.write_all(bytes)).await;
-        written.map_err(|_| self.late())?.map_err(lost)
+        written.map_err(|_| self.late())?.map_err(connection_lost)
     }
 
-    fn late(&self) -> Fault {
-        Fault::failed(format!("write a packet: the other side took nothing in {:?}", self.deadline))
+    fn late(&self) -> Error {
+        Error::failed(format!("write a packet: the other side took nothing in {:?}", self.deadline))
     }
 }
 
 /// Where the frames of a packet of known length begin.
 #[derive(Debug)]
-pub(crate) struct Frames {
+pub(crate) struct FrameHeaders {
     /// Of the next frame.
     pub(crate) sequence: u8,
     /// Bytes of the packet whose frame was not begun; `None` once the last frame was.
@@ -219,7 +219,7 @@ pub(crate) struct Frames {
     room: usize,
 }
 
-impl Frames {
+impl FrameHeaders {
     pub(crate) fn new(sequence: u8, length: u64) -> Self {
         Self { sequence, unframed: Some(length), room: 0 }
     }
@@ -235,8 +235,8 @@ impl Frames {
     /// The header of the next frame, if one begins here.
     fn header(&mut self) -> Option<[u8; 4]> {
         let unframed = self.unframed.filter(|_| self.room == 0)?;
-        let length = usize::try_from(unframed).unwrap_or(FULL_FRAME).min(FULL_FRAME);
-        self.unframed = (length == FULL_FRAME).then(|| unframed - FULL_FRAME as u64);
+        let length = usize::try_from(unframed).unwrap_or(FULL_FRAME_BYTES).min(FULL_FRAME_BYTES);
+        self.unframed = (length == FULL_FRAME_BYTES).then(|| unframed - FULL_FRAME_BYTES as u64);
         self.room = length;
         let header = [length as u8, (length >> 8) as u8, (length >> 16) as u8, self.sequence];
         self.sequence = self.sequence.wrapping_add(1);
@@ -245,15 +245,15 @@ impl Frames {
 }
 
 /// What the socket's error means.
-fn lost(error: std::io::Error) -> Fault {
+fn connection_lost(error: std::io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Fault::failed(format!("TLS: {error}")),
-        None => Fault::failed(format!("the connection broke: {error}")),
+        Some(error) => Error::failed(format!("TLS: {error}")),
+        None => Error::failed(format!("the connection broke: {error}")),
     }
 }
 
 fn ended(read: usize) -> Result<()> {
-    if read > 0 { Ok(()) } else { Err(Fault::failed("the other side closed the connection")) }
+    if read > 0 { Ok(()) } else { Err(Error::failed("the other side closed the connection")) }
 }
 
 #[cfg(test)]
@@ -266,23 +266,28 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     async fn there_and_back(payload: &[u8]) -> (Vec<u8>, u8, u8, usize) {
-        let mut wire = Vec::new();
-        let next = PacketWriter::new(&mut wire, SECOND).packet(250, payload).await.unwrap();
-        let frames = wire.len() - payload.len();
-        let mut reader = PacketReader::new(&wire[..], SECOND);
+        let mut connection = Vec::new();
+        let next = PacketWriter::new(&mut connection, SECOND).packet(250, payload).await.unwrap();
+        let frames = connection.len() - payload.len();
+        let mut reader = PacketReader::new(&connection[..], SECOND);
         reader.begin().await.unwrap();
         let mut read = Vec::new();
-        while let Some(piece) = reader.piece(1_000_000).await.unwrap() {
-            read.extend_from_slice(&piece);
+        while let Some(chunk) = reader.read_chunk(1_000_000).await.unwrap() {
+            read.extend_from_slice(&chunk);
         }
         (read, next, reader.sequence(), frames / 4)
     }
 
     #[tokio::test]
     async fn packets_across_the_border_of_a_frame() {
-        for (length, frames) in
-            [(0, 1), (1, 1), (FULL_FRAME - 1, 1), (FULL_FRAME, 2), (FULL_FRAME + 1, 2), (2 * FULL_FRAME, 3)]
-        {
+        for (length, frames) in [
+            (0, 1),
+            (1, 1),
+            (FULL_FRAME_BYTES - 1, 1),
+            (FULL_FRAME_BYTES, 2),
+            (FULL_FRAME_BYTES + 1, 2),
+            (2 * FULL_FRAME_BYTES, 3),
+        ] {
             let payload: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
             let (read, next, last, used) = there_and_back(&payload).await;
             assert!(read == payload, "{length}");
@@ -294,7 +299,7 @@ mod tests {
     async fn silence_is_not_an_end() {
         let (near, _far) = tokio::io::duplex(64);
         let mut reader = PacketReader::new(near, Duration::from_millis(5));
-        assert_eq!(reader.arrival(Duration::from_millis(5)).await.unwrap(), Arrival::Nothing);
+        assert_eq!(reader.arrival(Duration::from_millis(5)).await.unwrap(), PacketArrival::Nothing);
         assert!(reader.packet().await.unwrap_err().message.contains("nothing arrived"));
         let mut ended = PacketReader::new(&b""[..], SECOND);
         assert!(ended.arrival(SECOND).await.unwrap_err().message.contains("closed"));

@@ -8,11 +8,11 @@
 //! row: bitmap of NULLs over its columns · values. Type 39 puts before each new row: options, packed; if bit 0 is set, a bitmap over the
 //! JSON columns.
 
-use crate::fields::Fields;
+use crate::codec::FieldReader;
 
 /// A table as the events after its map mean it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Table {
+pub(crate) struct TableMap {
     pub(crate) id: u64,
     pub(crate) schema: String,
     pub(crate) name: String,
@@ -22,7 +22,7 @@ pub(crate) struct Table {
 
 /// What a rows event does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum RowsAction {
     Insert,
     Update,
     Delete,
@@ -36,31 +36,31 @@ mod column {
 }
 
 /// What a rows event of this type does; `None`: it is none.
-pub(crate) fn action(kind: u8) -> Option<Action> {
+pub(crate) fn rows_action(kind: u8) -> Option<RowsAction> {
     match kind {
-        23 | 30 => Some(Action::Insert),
-        24 | 31 | PARTIAL_UPDATE => Some(Action::Update),
-        25 | 32 => Some(Action::Delete),
+        23 | 30 => Some(RowsAction::Insert),
+        24 | 31 | PARTIAL_UPDATE_ROWS => Some(RowsAction::Update),
+        25 | 32 => Some(RowsAction::Delete),
         _ => None,
     }
 }
 
-const PARTIAL_UPDATE: u8 = 39;
+const PARTIAL_UPDATE_ROWS: u8 = 39;
 
 /// The id of the table that a rows event is about.
 pub(crate) fn table_id(body: &[u8]) -> Option<u64> {
-    u48(&mut Fields::new(body))
+    u48(&mut FieldReader::new(body))
 }
 
-fn u48(fields: &mut Fields<'_>) -> Option<u64> {
+fn u48(fields: &mut FieldReader<'_>) -> Option<u64> {
     let bytes = fields.bytes(6)?;
     Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
-impl Table {
+impl TableMap {
     /// The table of a Table_map.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
-        let mut fields = Fields::new(body);
+        let mut fields = FieldReader::new(body);
         let id = u48(&mut fields)?;
         fields.bytes(2)?;
         let schema = name(&mut fields)?;
@@ -68,7 +68,7 @@ impl Table {
         let count = usize::try_from(fields.packed()?).ok()?;
         let types = fields.bytes(count)?;
         let metadata = fields.packed_bytes()?;
-        let mut metadata = Fields::new(metadata);
+        let mut metadata = FieldReader::new(metadata);
         let column = |kind: &u8| Some((*kind, metadata_of(*kind, &mut metadata)?));
         let columns = types.iter().map(column).collect::<Option<Vec<_>>>()?;
         Some(Self { id, schema, name: table, columns })
@@ -76,7 +76,7 @@ impl Table {
 
     /// How many rows a rows event has; `None` if that is not understood.
     pub(crate) fn count(&self, kind: u8, body: &[u8]) -> Option<u64> {
-        let mut fields = Fields::new(body);
+        let mut fields = FieldReader::new(body);
         fields.bytes(8)?;
         if kind >= 30 {
             let extra = usize::from(u16_of(&mut fields)?);
@@ -87,13 +87,13 @@ impl Table {
             return None;
         }
         let before = self.present(fields.bytes(columns.div_ceil(8))?);
-        let is_update = action(kind)? == Action::Update;
+        let is_update = rows_action(kind)? == RowsAction::Update;
         let after = if is_update { Some(self.present(fields.bytes(columns.div_ceil(8))?)) } else { None };
         let mut rows = 0;
         while !fields.is_empty() {
             skip_row(&mut fields, &before)?;
             if let Some(after) = &after {
-                if kind == PARTIAL_UPDATE && fields.packed()? & 1 != 0 {
+                if kind == PARTIAL_UPDATE_ROWS && fields.packed()? & 1 != 0 {
                     let json = self.columns.iter().filter(|(kind, _)| *kind == column::JSON).count();
                     fields.bytes(json.div_ceil(8))?;
                 }
@@ -118,18 +118,18 @@ impl Table {
     }
 }
 
-fn name(fields: &mut Fields<'_>) -> Option<String> {
+fn name(fields: &mut FieldReader<'_>) -> Option<String> {
     let length = usize::from(fields.u8()?);
     let name = String::from_utf8_lossy(fields.bytes(length)?).into_owned();
     (fields.u8()? == 0).then_some(name)
 }
 
-fn u16_of(fields: &mut Fields<'_>) -> Option<u16> {
+fn u16_of(fields: &mut FieldReader<'_>) -> Option<u16> {
     fields.u16()
 }
 
 /// The metadata of a column: one byte, two or none. Of strings the first byte is the true type, of numbers the digits.
-fn metadata_of(kind: u8, fields: &mut Fields<'_>) -> Option<u16> {
+fn metadata_of(kind: u8, fields: &mut FieldReader<'_>) -> Option<u16> {
     match kind {
         // FLOAT, DOUBLE, TIMESTAMP2, DATETIME2, TIME2, VECTOR, JSON, the BLOBs, GEOMETRY.
         4 | 5 | 17..=19 | 242 | column::JSON | 249..=252 | 255 => Some(u16::from(fields.u8()?)),
@@ -142,7 +142,7 @@ fn metadata_of(kind: u8, fields: &mut Fields<'_>) -> Option<u16> {
     }
 }
 
-fn skip_row(fields: &mut Fields<'_>, columns: &[(u8, u16)]) -> Option<()> {
+fn skip_row(fields: &mut FieldReader<'_>, columns: &[(u8, u16)]) -> Option<()> {
     let nulls = fields.bytes(columns.len().div_ceil(8))?;
     for (index, (kind, metadata)) in columns.iter().enumerate() {
         if nulls.get(index / 8)? >> (index % 8) & 1 == 0 {
@@ -154,7 +154,7 @@ fn skip_row(fields: &mut Fields<'_>, columns: &[(u8, u16)]) -> Option<()> {
 }
 
 /// Length of a value in bytes, behind its own length if it has one.
-fn length_of(kind: u8, metadata: u16, fields: &mut Fields<'_>) -> Option<usize> {
+fn length_of(kind: u8, metadata: u16, fields: &mut FieldReader<'_>) -> Option<usize> {
     let fraction = usize::from(metadata).div_ceil(2);
     Some(match kind {
         6 => 0,                // NULL
@@ -177,7 +177,7 @@ fn length_of(kind: u8, metadata: u16, fields: &mut Fields<'_>) -> Option<usize> 
 }
 
 /// A length of so many bytes.
-fn prefixed(size: usize, fields: &mut Fields<'_>) -> Option<usize> {
+fn prefixed(size: usize, fields: &mut FieldReader<'_>) -> Option<usize> {
     if !(1..=4).contains(&size) {
         return None;
     }
@@ -185,7 +185,7 @@ fn prefixed(size: usize, fields: &mut Fields<'_>) -> Option<usize> {
 }
 
 /// CHAR, ENUM or SET. A CHAR longer than 255 bytes keeps two bits of its length, inverted, in the byte of the type.
-fn string(metadata: u16, fields: &mut Fields<'_>) -> Option<usize> {
+fn string(metadata: u16, fields: &mut FieldReader<'_>) -> Option<usize> {
     let (kind, length) = ((metadata >> 8) as u8, metadata & 0xff);
     if kind == column::ENUM || kind == column::SET {
         return Some(usize::from(length));
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn rows_are_counted() {
-        let table = Table::parse(&map()).unwrap();
+        let table = TableMap::parse(&map()).unwrap();
         assert_eq!((table.id, table.schema.as_str(), table.name.as_str()), (7, "s", "t"));
         let row = [0b0100, 1, 0, 0, 0, 2, b'h', b'i', 3, b'a', b'b', b'c'];
         let mut insert = vec![7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 4, 0xff];
@@ -235,8 +235,8 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_rows_are_counted_or_refused(bytes: Vec<u8>, kind in 20_u8..45, rest: Vec<u8>) {
-            let _ = Table::parse(&bytes);
-            let table = Table::parse(&map()).unwrap();
+            let _ = TableMap::parse(&bytes);
+            let table = TableMap::parse(&map()).unwrap();
             let _ = table.count(kind, &bytes);
             let head = [7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 4, 0xff];
             let _ = table.count(30, &[&head[..], &rest].concat());
@@ -247,7 +247,7 @@ mod tests {
             let mut map = map();
             let at = at % map.len();
             map[at] = byte;
-            if let Some(table) = Table::parse(&map) {
+            if let Some(table) = TableMap::parse(&map) {
                 for kind in [23, 24, 31, 32, 39] {
                     let _ = table.count(kind, &rest);
                 }

@@ -4,7 +4,7 @@
 //! written (byte 22): the source clears it in what it sends.
 
 use async_trait::async_trait;
-use backstop_model::fault::Result;
+use backstop_model::error::Result;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};

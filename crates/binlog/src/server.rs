@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::error::{Error, Result, ResultExt};
 use backstop_model::ids::ServerUuid;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::caching_sha2::{NONCE_BYTES, PLUGIN_NAME, PasswordCheck};
+use crate::codec::{FieldReader, put_packed, put_packed_bytes};
+use crate::connection::PacketConnection;
+use crate::dump_thread::{DumpThread, ReplicaRequest};
 use crate::event::Checksums;
-use crate::fields::{Fields, put_packed, put_packed_bytes};
-use crate::login::{UTF8MB4, capability};
-use crate::password::{NONCE, PLUGIN, PasswordCheck};
+use crate::handshake::{UTF8MB4, capability};
 use crate::segment::SegmentSource;
-use crate::send::{Request, Sender};
-use crate::wire::Wire;
 
 /// How a binlog server presents itself.
 #[derive(Clone)]
@@ -42,8 +42,8 @@ pub struct BinlogServer {
 }
 
 /// A client that connects and says nothing is let go after this long.
-const IDLE: Duration = Duration::from_secs(3600);
-const CAPABILITIES: u32 = capability::LONG_PASSWORD
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+const SERVER_CAPABILITIES: u32 = capability::LONG_PASSWORD
     | capability::LONG_FLAG
     | capability::CONNECT_WITH_DB
     | capability::PROTOCOL_41
@@ -53,7 +53,7 @@ const CAPABILITIES: u32 = capability::LONG_PASSWORD
     | capability::PLUGIN_AUTH_LENENC;
 
 /// What a session has said of itself.
-pub(crate) struct Wishes {
+pub(crate) struct SessionSettings {
     pub(crate) checksums: Checksums,
     pub(crate) heartbeat: Duration,
 }
@@ -76,78 +76,78 @@ impl BinlogServer {
 
     async fn session(&self, socket: TcpStream) -> Result<()> {
         socket.set_nodelay(true).failed("set up a connection")?;
-        let mut wire = Wire::plain(socket, self.deadline);
-        if !self.admit(&mut wire).await? {
-            return wire.answer(&refusal(1045, "28000", "Access denied")).await;
+        let mut connection = PacketConnection::plain(socket, self.deadline);
+        if !self.admit(&mut connection).await? {
+            return connection.answer(&error_packet(1045, "28000", "Access denied")).await;
         }
-        let mut wishes = Wishes { checksums: Checksums::None, heartbeat: Duration::ZERO };
+        let mut wishes = SessionSettings { checksums: Checksums::None, heartbeat: Duration::ZERO };
         loop {
-            wire.reader.arrival(IDLE).await?;
-            let command = wire.reader.packet().await?;
+            connection.reader.arrival(IDLE_TIMEOUT).await?;
+            let command = connection.reader.packet().await?;
             match command.split_first() {
                 Some((0x01, _)) | None => return Ok(()),
                 Some((0x03, sql)) => {
                     let answer = self.query(&String::from_utf8_lossy(sql), &mut wishes);
-                    self.reply(&mut wire, answer).await?;
+                    self.reply(&mut connection, answer).await?;
                 }
-                Some((0x0e | 0x15, _)) => wire.answer(OK).await?,
-                Some((kind @ (0x12 | 0x1e), body)) => match Request::parse(*kind, body) {
-                    Some(request) => return Sender::new(self, wire, wishes).run(&request).await,
-                    None => wire.answer(&refusal(1835, "HY000", "Malformed packet")).await?,
+                Some((0x0e | 0x15, _)) => connection.answer(OK_PACKET).await?,
+                Some((kind @ (0x12 | 0x1e), body)) => match ReplicaRequest::parse(*kind, body) {
+                    Some(request) => return DumpThread::new(self, connection, wishes).run(&request).await,
+                    None => connection.answer(&error_packet(1835, "HY000", "Malformed packet")).await?,
                 },
-                Some(_) => wire.answer(&refusal(1047, "08S01", "Unknown command")).await?,
+                Some(_) => connection.answer(&error_packet(1047, "08S01", "Unknown command")).await?,
             }
         }
     }
 
     /// Greets the client and lets it in; false if it does not know the password.
-    async fn admit(&self, wire: &mut Wire) -> Result<bool> {
+    async fn admit(&self, connection: &mut PacketConnection) -> Result<bool> {
         let nonce = nonce()?;
-        wire.command(&self.greeting(&nonce)).await?;
-        let response = wire.reader.packet().await?;
-        let Some((user, mut answer, plugin)) = response_of(&response) else { return Ok(false) };
-        if plugin != PLUGIN.as_bytes() {
+        connection.command(&self.greeting(&nonce)).await?;
+        let response = connection.reader.packet().await?;
+        let Some((user, mut answer, plugin)) = parse_handshake_response(&response) else { return Ok(false) };
+        if plugin != PLUGIN_NAME.as_bytes() {
             let mut switch = vec![0xfe];
-            switch.extend(PLUGIN.as_bytes());
+            switch.extend(PLUGIN_NAME.as_bytes());
             switch.push(0);
             switch.extend(nonce);
             switch.push(0);
-            wire.answer(&switch).await?;
-            answer = wire.reader.packet().await?;
+            connection.answer(&switch).await?;
+            answer = connection.reader.packet().await?;
         }
         let right = self.password.accepts(&answer, &nonce) && user == self.user.as_bytes();
-        let mut next = wire.reader.sequence().wrapping_add(1);
+        let mut next = connection.reader.sequence().wrapping_add(1);
         if right && !answer.is_empty() {
-            next = wire.writer.packet(next, &[1, 3]).await?;
+            next = connection.writer.packet(next, &[1, 3]).await?;
         }
         if right {
-            wire.writer.packet(next, OK).await?;
+            connection.writer.packet(next, OK_PACKET).await?;
         }
         Ok(right)
     }
 
-    fn greeting(&self, nonce: &[u8; NONCE]) -> Vec<u8> {
+    fn greeting(&self, nonce: &[u8; NONCE_BYTES]) -> Vec<u8> {
         let mut out = vec![10];
         out.extend(self.version.as_bytes());
         out.push(0);
         out.extend(1_u32.to_le_bytes());
         out.extend(&nonce[..8]);
         out.push(0);
-        out.extend((CAPABILITIES as u16).to_le_bytes());
+        out.extend((SERVER_CAPABILITIES as u16).to_le_bytes());
         out.push(UTF8MB4);
         out.extend(2_u16.to_le_bytes());
-        out.extend(((CAPABILITIES >> 16) as u16).to_le_bytes());
-        out.push(NONCE as u8 + 1);
+        out.extend(((SERVER_CAPABILITIES >> 16) as u16).to_le_bytes());
+        out.push(NONCE_BYTES as u8 + 1);
         out.extend([0; 10]);
         out.extend(&nonce[8..]);
         out.push(0);
-        out.extend(PLUGIN.as_bytes());
+        out.extend(PLUGIN_NAME.as_bytes());
         out.push(0);
         out
     }
 
     /// The answer to a statement: a value, or `Ok(None)` for OK.
-    fn query(&self, sql: &str, wishes: &mut Wishes) -> Result<Option<String>, ()> {
+    fn query(&self, sql: &str, wishes: &mut SessionSettings) -> Result<Option<String>, ()> {
         let upper = sql.trim().trim_end_matches(';').to_ascii_uppercase();
         if upper.starts_with("SET ") {
             wishes.hear(&upper);
@@ -167,25 +167,31 @@ impl BinlogServer {
         Ok(Some(value))
     }
 
-    async fn reply(&self, wire: &mut Wire, answer: Result<Option<String>, ()>) -> Result<()> {
+    async fn reply(
+        &self,
+        connection: &mut PacketConnection,
+        answer: Result<Option<String>, ()>,
+    ) -> Result<()> {
         let value = match answer {
-            Ok(None) => return wire.answer(OK).await,
+            Ok(None) => return connection.answer(OK_PACKET).await,
             Err(()) => {
-                return wire.answer(&refusal(1193, "HY000", "Unknown system variable or statement")).await;
+                return connection
+                    .answer(&error_packet(1193, "HY000", "Unknown system variable or statement"))
+                    .await;
             }
             Ok(Some(value)) => value,
         };
         let mut row = Vec::new();
         put_packed_bytes(&mut row, value.as_bytes());
-        let mut sequence = wire.reader.sequence().wrapping_add(1);
-        for packet in [&[1][..], &column(), EOF, &row, EOF] {
-            sequence = wire.writer.packet(sequence, packet).await?;
+        let mut sequence = connection.reader.sequence().wrapping_add(1);
+        for packet in [&[1][..], &column_definition(), EOF_PACKET, &row, EOF_PACKET] {
+            sequence = connection.writer.packet(sequence, packet).await?;
         }
         Ok(())
     }
 }
 
-impl Wishes {
+impl SessionSettings {
     fn hear(&mut self, upper: &str) {
         for assignment in upper.trim_start_matches("SET ").split(',') {
             let Some((name, value)) = assignment.split_once('=') else { continue };
@@ -204,12 +210,12 @@ impl Wishes {
 }
 
 /// OK: `00` · affected rows · last id · status u16 (autocommit) · warnings u16.
-const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+const OK_PACKET: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
 /// EOF: `fe` · warnings u16 · status u16.
-pub(crate) const EOF: &[u8] = &[0xfe, 0, 0, 2, 0];
+pub(crate) const EOF_PACKET: &[u8] = &[0xfe, 0, 0, 2, 0];
 
 /// An ERR packet.
-pub(crate) fn refusal(code: u16, state: &str, message: &str) -> Vec<u8> {
+pub(crate) fn error_packet(code: u16, state: &str, message: &str) -> Vec<u8> {
     let mut out = vec![0xff];
     out.extend(code.to_le_bytes());
     out.push(b'#');
@@ -219,7 +225,7 @@ pub(crate) fn refusal(code: u16, state: &str, message: &str) -> Vec<u8> {
 }
 
 /// The definition of a column of text ("Protocol::ColumnDefinition41").
-fn column() -> Vec<u8> {
+fn column_definition() -> Vec<u8> {
     let mut out = Vec::new();
     for name in ["def", "", "", "", "value", ""] {
         put_packed_bytes(&mut out, name.as_bytes());
@@ -233,8 +239,8 @@ fn column() -> Vec<u8> {
 }
 
 /// User, answer to the nonce and plugin of a HandshakeResponse41.
-fn response_of(packet: &[u8]) -> Option<(&[u8], Vec<u8>, &[u8])> {
-    let mut fields = Fields::new(packet);
+fn parse_handshake_response(packet: &[u8]) -> Option<(&[u8], Vec<u8>, &[u8])> {
+    let mut fields = FieldReader::new(packet);
     let capabilities = fields.u32()?;
     fields.bytes(28)?;
     let user = fields.terminated()?;
@@ -247,13 +253,13 @@ fn response_of(packet: &[u8]) -> Option<(&[u8], Vec<u8>, &[u8])> {
     if capabilities & capability::CONNECT_WITH_DB != 0 {
         fields.terminated()?;
     }
-    Some((user, answer.to_vec(), fields.terminated().unwrap_or(PLUGIN.as_bytes())))
+    Some((user, answer.to_vec(), fields.terminated().unwrap_or(PLUGIN_NAME.as_bytes())))
 }
 
 /// Random bytes without zero and `$`, which would end it for some clients.
-fn nonce() -> Result<[u8; NONCE]> {
-    let mut nonce = [0; NONCE];
-    rand::fill(&mut nonce).map_err(|_| Fault::failed("make a nonce: the system has no randomness"))?;
+fn nonce() -> Result<[u8; NONCE_BYTES]> {
+    let mut nonce = [0; NONCE_BYTES];
+    rand::fill(&mut nonce).map_err(|_| Error::failed("make a nonce: the system has no randomness"))?;
     nonce.iter_mut().for_each(|byte| *byte = b'0' + (*byte & 0x3f));
     Ok(nonce)
 }

@@ -2,33 +2,33 @@
 
 use std::time::Duration;
 
-use backstop_model::credentials::{ReplicationAccount, Tls};
-use backstop_model::fault::{Fault, Result};
+use backstop_model::credentials::{ReplicationAccount, TlsSettings};
+use backstop_model::error::{Error, Result};
 use backstop_model::ids::Endpoint;
-use backstop_model::refusal;
-use backstop_model::session::FIRST_STATEMENT;
+use backstop_model::login_error;
+use backstop_model::session_setup::SESSION_SETUP;
 use tokio::net::TcpStream;
 
-use crate::fields::Fields;
-use crate::login::{log_in, refused, turned_away};
-use crate::wire::Wire;
+use crate::codec::FieldReader;
+use crate::connection::PacketConnection;
+use crate::handshake::{log_in, login_refused, statement_refused};
 
 /// How to reach a server and log in to it.
 #[derive(Debug, Clone)]
-pub struct Connect {
+pub struct ConnectOptions {
     /// Where it listens.
     pub endpoint: Endpoint,
     /// Whom to log in as: needs REPLICATION SLAVE and REPLICATION CLIENT.
     pub account: ReplicationAccount,
     /// How the connection is protected.
-    pub tls: Tls,
+    pub tls: TlsSettings,
     /// How long connecting, each packet of the login and each answer may take.
     pub deadline: Duration,
 }
 
 /// A session that was logged in.
 pub struct Session {
-    pub(crate) wire: Wire,
+    pub(crate) connection: PacketConnection,
     /// The server's version, as it greets.
     pub version: String,
 }
@@ -42,36 +42,36 @@ impl Session {
     /// # Errors
     /// Denied if the server does not let us in, refused if it cannot do the TLS that is asked for, else failed; the
     /// message names the server.
-    pub async fn open(connect: &Connect) -> Result<Self> {
+    pub async fn open(connect: &ConnectOptions) -> Result<Self> {
         let context = format!("connect to {} as {}", connect.endpoint, connect.account.user);
-        Self::open_plainly(connect).await.map_err(|fault| fault.during(context))
+        Self::open_plainly(connect).await.map_err(|error| error.during(context))
     }
 
-    async fn open_plainly(connect: &Connect) -> Result<Self> {
+    async fn open_plainly(connect: &ConnectOptions) -> Result<Self> {
         let Endpoint { host, port } = &connect.endpoint;
         let opening = TcpStream::connect((host.as_str(), *port));
         let socket = tokio::time::timeout(connect.deadline, opening)
             .await
-            .map_err(|_| Fault::failed(format!("nothing answered in {:?}", connect.deadline)))?
-            .map_err(|error| Fault::failed(error.to_string()))?;
+            .map_err(|_| Error::failed(format!("nothing answered in {:?}", connect.deadline)))?
+            .map_err(|error| Error::failed(error.to_string()))?;
         // Acknowledgements are small and somebody waits for them.
-        socket.set_nodelay(true).map_err(|error| Fault::failed(error.to_string()))?;
-        let wire = Wire::plain(socket, connect.deadline);
-        let (wire, version) = log_in(wire, host, &connect.account, &connect.tls).await?;
-        let mut session = Self { wire, version };
+        socket.set_nodelay(true).map_err(|error| Error::failed(error.to_string()))?;
+        let connection = PacketConnection::plain(socket, connect.deadline);
+        let (connection, version) = log_in(connection, host, &connect.account, &connect.tls).await?;
+        let mut session = Self { connection, version };
         session.begin(&connect.account.user).await?;
         Ok(session)
     }
 
     async fn begin(&mut self, user: &str) -> Result<()> {
-        self.wire.command(&[&[3], FIRST_STATEMENT.as_bytes()].concat()).await?;
-        let answer = self.wire.reader.packet().await;
-        turned_away(&answer.map_err(|fault| refusal::cut_off(&fault.message))?, user)
+        self.connection.command(&[&[3], SESSION_SETUP.as_bytes()].concat()).await?;
+        let answer = self.connection.reader.packet().await;
+        login_refused(&answer.map_err(|error| login_error::cut_off_error(&error.message))?, user)
     }
 
     /// True if the connection is encrypted.
     pub fn is_encrypted(&self) -> bool {
-        self.wire.encrypted
+        self.connection.encrypted
     }
 
     /// Runs a statement and gives its rows.
@@ -81,21 +81,21 @@ impl Session {
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
         let mut command = vec![3];
         command.extend(sql.as_bytes());
-        self.wire.command(&command).await?;
-        let first = self.wire.reader.packet().await?;
-        refused(&first)?;
+        self.connection.command(&command).await?;
+        let first = self.connection.reader.packet().await?;
+        statement_refused(&first)?;
         if first.first() == Some(&0) {
             return Ok(Vec::new());
         }
-        let bad = || Fault::failed("read an answer: its form is not known");
-        let columns = Fields::new(&first).packed().ok_or_else(bad)?;
+        let bad = || Error::failed("read an answer: its form is not known");
+        let columns = FieldReader::new(&first).packed().ok_or_else(bad)?;
         for _ in 0..=columns {
-            self.wire.reader.packet().await?; // the columns' definitions and EOF
+            self.connection.reader.packet().await?; // the columns' definitions and EOF
         }
         let mut rows = Vec::new();
         loop {
-            let packet = self.wire.reader.packet().await?;
-            refused(&packet)?;
+            let packet = self.connection.reader.packet().await?;
+            statement_refused(&packet)?;
             if is_eof(&packet) {
                 return Ok(rows);
             }
@@ -128,7 +128,7 @@ fn row(packet: &[u8], columns: u64) -> Option<Row> {
             rest = after;
             continue;
         }
-        let mut fields = Fields::new(rest);
+        let mut fields = FieldReader::new(rest);
         row.push(Some(String::from_utf8_lossy(fields.packed_bytes()?).into_owned()));
         rest = fields.rest();
     }

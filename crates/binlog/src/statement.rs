@@ -6,11 +6,11 @@
 
 mod events;
 
-use backstop_model::report::{Loss, TableRows};
+use backstop_model::report::{DataLoss, TableRows};
 
-use crate::fields::Fields;
-use crate::secrets;
-use crate::words::{Token, words};
+use crate::codec::FieldReader;
+use crate::redaction;
+use crate::tokenizer::{Token, tokenize};
 
 /// A statement that was logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +23,11 @@ pub(crate) struct Statement {
 }
 
 /// In `sql_mode`: NO_BACKSLASH_ESCAPES.
-const PLAIN_BACKSLASHES: u64 = 1 << 20;
+const NO_BACKSLASH_ESCAPES: u64 = 1 << 20;
 
 /// What a statement is to its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sort {
+pub(crate) enum StatementKind {
     /// It begins, ends or divides it.
     Control,
     /// It changes rows.
@@ -38,13 +38,13 @@ pub(crate) enum Sort {
 
 impl Statement {
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
-        let mut fields = Fields::new(body);
+        let mut fields = FieldReader::new(body);
         fields.bytes(8)?;
         let schema = usize::from(fields.u8()?);
         fields.bytes(2)?;
         let status = usize::from(fields.u16()?);
         let plain_backslashes =
-            sql_mode(fields.bytes(status)?).is_some_and(|mode| mode & PLAIN_BACKSLASHES > 0);
+            sql_mode(fields.bytes(status)?).is_some_and(|mode| mode & NO_BACKSLASH_ESCAPES > 0);
         let schema = String::from_utf8_lossy(fields.bytes(schema)?).into_owned();
         fields.u8()?;
         let text = String::from_utf8_lossy(fields.rest()).into_owned();
@@ -53,47 +53,48 @@ impl Statement {
 
     /// Its first letters, to be shown: passwords and their hashes are left out.
     pub(crate) fn shown(&self, letters: usize) -> String {
-        let accounts = self.sort() == Sort::Rows && self.tables().iter().any(|table| table.schema == "mysql");
-        secrets::hidden(&self.text, letters, self.plain_backslashes, accounts)
+        let accounts =
+            self.sort() == StatementKind::Rows && self.tables().iter().any(|table| table.schema == "mysql");
+        redaction::redact_statement(&self.text, letters, self.plain_backslashes, accounts)
     }
 
-    pub(crate) fn sort(&self) -> Sort {
-        let words = words(&self.text, 2, self.plain_backslashes);
+    pub(crate) fn sort(&self) -> StatementKind {
+        let words = tokenize(&self.text, 2, self.plain_backslashes);
         let word = |at: usize| words.get(at).and_then(Token::keyword).unwrap_or_default();
         match word(0).as_str() {
-            "BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "XA" => Sort::Control,
-            "START" if word(1) == "TRANSACTION" => Sort::Control,
+            "BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" | "XA" => StatementKind::Control,
+            "START" if word(1) == "TRANSACTION" => StatementKind::Control,
             "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "LOAD" | "CALL" | "WITH" | "SELECT" | "DO" => {
-                Sort::Rows
+                StatementKind::Rows
             }
-            _ => Sort::Definition,
+            _ => StatementKind::Definition,
         }
     }
 
     /// The things that it takes away, as far as its words tell.
-    pub(crate) fn loses(&self) -> Option<Loss> {
-        let tokens = words(&self.text, MOST_TOKENS, self.plain_backslashes);
+    pub(crate) fn loses(&self) -> Option<DataLoss> {
+        let tokens = tokenize(&self.text, MAX_TOKENS, self.plain_backslashes);
         let first = tokens.first().and_then(Token::keyword).unwrap_or_default();
         let temporary = tokens.get(1).is_some_and(|token| token.is("TEMPORARY"));
         match (first.as_str(), noun(&tokens).as_deref()) {
-            ("TRUNCATE" | "DELETE", _) => Some(Loss::Rows),
+            ("TRUNCATE" | "DELETE", _) => Some(DataLoss::Rows),
             ("DROP", _) if temporary => None,
-            ("DROP", Some("TABLE" | "TABLES" | "DATABASE" | "SCHEMA")) => Some(Loss::Rows),
-            ("DROP", _) => Some(Loss::Definition),
-            ("ALTER", Some("TABLE")) => alters_away(&tokens),
+            ("DROP", Some("TABLE" | "TABLES" | "DATABASE" | "SCHEMA")) => Some(DataLoss::Rows),
+            ("DROP", _) => Some(DataLoss::Definition),
+            ("ALTER", Some("TABLE")) => alter_table_loss(&tokens),
             _ => None,
         }
     }
 
     /// The tables that it names, each once. A table without a schema is in the one that the statement was run in.
     pub(crate) fn tables(&self) -> Vec<TableRows> {
-        let tokens = words(&self.text, MOST_TOKENS, self.plain_backslashes);
-        let mut named = Named { schema: &self.schema, tables: Vec::new() };
+        let tokens = tokenize(&self.text, MAX_TOKENS, self.plain_backslashes);
+        let mut named = NamedTables { schema: &self.schema, tables: Vec::new() };
         let first = tokens.first().and_then(Token::keyword).unwrap_or_default();
         let noun = noun(&tokens);
         let defines = ["CREATE", "ALTER", "DROP", "RENAME"].contains(&first.as_str());
         let rights = ["GRANT", "REVOKE", "SET", "FLUSH"].contains(&first.as_str());
-        if rights || (defines && noun.as_deref().is_some_and(|noun| NO_TABLES.contains(&noun))) {
+        if rights || (defines && noun.as_deref().is_some_and(|noun| NOUNS_WITHOUT_TABLES.contains(&noun))) {
             return named.tables;
         }
         let indexes = matches!(noun.as_deref(), Some("INDEX" | "TRIGGER"));
@@ -121,7 +122,7 @@ impl Statement {
 
 /// The session's `sql_mode`, the second of the status variables: code 0 and 4 bytes of flags, code 1 and 8 bytes.
 fn sql_mode(status: &[u8]) -> Option<u64> {
-    let mut fields = Fields::new(status);
+    let mut fields = FieldReader::new(status);
     let mut code = fields.u8()?;
     if code == 0 {
         fields.bytes(4)?;
@@ -131,26 +132,28 @@ fn sql_mode(status: &[u8]) -> Option<u64> {
 }
 
 /// Statements that define these, or drop them, change no table. The body of a routine names some, and touches them when it is run.
-const NO_TABLES: [&str; 8] =
+const NOUNS_WITHOUT_TABLES: [&str; 8] =
     ["USER", "ROLE", "PROCEDURE", "FUNCTION", "EVENT", "SERVER", "TABLESPACE", "UNDO"];
-const TABLES: [&str; 7] = ["TABLE", "TABLES", "VIEW", "DATABASE", "SCHEMA", "INDEX", "TRIGGER"];
+const NOUNS_WITH_TABLES: [&str; 7] = ["TABLE", "TABLES", "VIEW", "DATABASE", "SCHEMA", "INDEX", "TRIGGER"];
 
 /// The kind of thing that a statement defines: behind its verb and words such as DEFINER.
 fn noun(tokens: &[Token]) -> Option<String> {
     let keywords = tokens.iter().skip(1).take(16).filter_map(Token::keyword);
-    keywords.into_iter().find(|word| [&NO_TABLES[..], &TABLES].concat().contains(&word.as_str()))
+    keywords
+        .into_iter()
+        .find(|word| [&NOUNS_WITHOUT_TABLES[..], &NOUNS_WITH_TABLES].concat().contains(&word.as_str()))
 }
 
 /// The worst that an ALTER TABLE drops: columns and partitions have rows, an index has none.
-fn alters_away(tokens: &[Token]) -> Option<Loss> {
+fn alter_table_loss(tokens: &[Token]) -> Option<DataLoss> {
     const NO_ROWS: [&str; 8] =
         ["INDEX", "KEY", "PRIMARY", "FOREIGN", "CHECK", "CONSTRAINT", "DEFAULT", "EXPRESSION"];
     let pairs = tokens.iter().zip(tokens.iter().skip(1));
-    let mut dropped: Vec<Loss> = pairs
+    let mut dropped: Vec<DataLoss> = pairs
         .filter_map(|(token, next)| match token.keyword().as_deref() {
-            Some("TRUNCATE") if next.is("PARTITION") => Some(Loss::Rows),
-            Some("DROP") if NO_ROWS.iter().any(|word| next.is(word)) => Some(Loss::Definition),
-            Some("DROP") => Some(Loss::Rows),
+            Some("TRUNCATE") if next.is("PARTITION") => Some(DataLoss::Rows),
+            Some("DROP") if NO_ROWS.iter().any(|word| next.is(word)) => Some(DataLoss::Definition),
+            Some("DROP") => Some(DataLoss::Rows),
             _ => None,
         })
         .collect();
@@ -159,14 +162,14 @@ fn alters_away(tokens: &[Token]) -> Option<Loss> {
 }
 
 /// A statement that names more is cut off.
-const MOST_TOKENS: usize = 10_000;
+const MAX_TOKENS: usize = 10_000;
 
-struct Named<'a> {
+struct NamedTables<'a> {
     schema: &'a str,
     tables: Vec<TableRows>,
 }
 
-impl Named<'_> {
+impl NamedTables<'_> {
     /// Names with commas between them.
     fn list(&mut self, tokens: &[Token]) {
         let mut rest = without_if_exists(tokens);
@@ -221,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    fn told(text: &str) -> (Sort, Vec<String>) {
+    fn told(text: &str) -> (StatementKind, Vec<String>) {
         let statement = Statement { schema: "d".into(), text: text.into(), plain_backslashes: false };
         let tables = statement.tables();
         (statement.sort(), tables.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect())
@@ -229,10 +232,10 @@ mod tests {
 
     #[test]
     fn statements_are_sorted_and_name_tables() {
-        let is = |text: &str, sort: Sort, tables: &[&str]| {
+        let is = |text: &str, sort: StatementKind, tables: &[&str]| {
             assert_eq!(told(text), (sort, tables.iter().map(|&table| table.to_owned()).collect()), "{text}");
         };
-        use Sort::{Control, Definition, Rows};
+        use StatementKind::{Control, Definition, Rows};
         is("BEGIN", Control, &[]);
         is("XA START X'78'", Control, &[]);
         is("DROP TABLE `a`.`b` , c /* generated by server */", Definition, &["a.b", "d.c"]);
@@ -288,12 +291,12 @@ mod tests {
             "ALTER TABLE t DROP b",
             "ALTER TABLE t TRUNCATE PARTITION p",
         ] {
-            assert_eq!(loses(text), Some(Loss::Rows), "{text}");
+            assert_eq!(loses(text), Some(DataLoss::Rows), "{text}");
         }
         for text in
             ["DROP VIEW v", "DROP USER u", "DROP FUNCTION f", "DROP INDEX i ON t", "ALTER TABLE t DROP KEY k"]
         {
-            assert_eq!(loses(text), Some(Loss::Definition), "{text}");
+            assert_eq!(loses(text), Some(DataLoss::Definition), "{text}");
         }
         for text in [
             "CREATE TABLE t (a INT)",

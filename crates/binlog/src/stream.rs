@@ -5,38 +5,38 @@
 
 use std::time::Duration;
 
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 
+use crate::connection::{ConnectionReader, ErrPacket};
 use crate::crc::Crc32;
-use crate::dump::Acknowledge;
-use crate::event::{self, CHECKSUM, Checksums, HEADER, Header, Place, kind};
-use crate::packet::Arrival;
-use crate::wire::{Reader, Refusal};
+use crate::dump::SemiSyncMode;
+use crate::event::{self, BinlogCoordinates, CHECKSUM_BYTES, Checksums, EventHeader, HEADER_BYTES, kind};
+use crate::packet::PacketArrival;
 
 /// `ER_SOURCE_FATAL_ERROR_READING_BINLOG`.
-const CANNOT_SEND: u16 = 1236;
+const ER_SOURCE_FATAL_ERROR_READING_BINLOG: u16 = 1236;
 /// In all versions' words for the end of a stream whose place another took.
-const SAME_IDENTITY: &str = "with the same server_uuid/server_id";
+const SAME_SERVER_ID_MESSAGE: &str = "with the same server_uuid/server_id";
 /// Size of the pieces of an event, in bytes.
-const PIECE: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 /// Events that must be understood are held as a whole; a set of previous GTIDs can be large.
-const LARGEST_UNDERSTOOD: usize = 64 * 1024 * 1024;
+const MAX_PARSED_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// The events of a source.
 pub struct EventStream {
-    reader: Reader,
+    reader: ConnectionReader,
     checksums: Checksums,
-    acknowledge: Acknowledge,
+    acknowledge: SemiSyncMode,
     /// After this long without a byte the stream is dead.
     dead: Duration,
     silent: Duration,
-    body: Body,
+    body: PendingBody,
 }
 
 /// What of the event that began last was not handed on.
 #[derive(Default)]
-struct Body {
+struct PendingBody {
     /// Bytes that were read.
     held: Option<Bytes>,
     /// Bytes that were not.
@@ -49,25 +49,25 @@ struct Body {
 
 /// What came next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Arrived {
+pub(crate) enum StreamItem {
     /// Nothing for as long as was given; the stream is not dead yet.
     Nothing,
     /// All there is was sent.
     End,
     /// What follows is in this file.
-    File(Place),
+    File(BinlogCoordinates),
     /// The source is alive, and is here.
-    Heartbeat(Place),
+    Heartbeat(BinlogCoordinates),
     /// An event of the file; its bytes follow.
-    Event(Event),
+    Event(StreamEvent),
     /// The source cannot send what was asked for: the stream is over.
-    Refused(Fault),
+    Refused(Error),
 }
 
 /// An event of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Event {
-    pub(crate) header: Header,
+pub(crate) struct StreamEvent {
+    pub(crate) header: EventHeader,
     /// The whole event, if it is of a kind that must be understood.
     pub(crate) whole: Option<Bytes>,
     /// The source asks for an acknowledgement.
@@ -76,12 +76,12 @@ pub(crate) struct Event {
 
 impl EventStream {
     pub(crate) fn new(
-        reader: Reader,
+        reader: ConnectionReader,
         checksums: Checksums,
-        acknowledge: Acknowledge,
+        acknowledge: SemiSyncMode,
         dead: Duration,
     ) -> Self {
-        Self { reader, checksums, acknowledge, dead, silent: Duration::ZERO, body: Body::default() }
+        Self { reader, checksums, acknowledge, dead, silent: Duration::ZERO, body: PendingBody::default() }
     }
 
     /// The checksums of the file that is streamed.
@@ -90,74 +90,74 @@ impl EventStream {
     }
 
     /// What comes next; waits `quiet` for it. The event before must have been taken to its end.
-    pub(crate) async fn next(&mut self, quiet: Duration) -> Result<Arrived> {
+    pub(crate) async fn next(&mut self, quiet: Duration) -> Result<StreamItem> {
         let wait = quiet.min(self.dead.saturating_sub(self.silent));
-        if self.reader.arrival(wait).await? == Arrival::Nothing {
+        if self.reader.arrival(wait).await? == PacketArrival::Nothing {
             self.silent += wait;
             if self.silent >= self.dead {
-                return Err(Fault::failed(format!(
+                return Err(Error::failed(format!(
                     "stream the binlog: the stream is dead, not even a heartbeat came in {:?}",
                     self.dead
                 ))
                 .hint("connect again; if it happens again, look at the source and the network"));
             }
-            return Ok(Arrived::Nothing);
+            return Ok(StreamItem::Nothing);
         }
         self.silent = Duration::ZERO;
         self.reader.begin().await?;
         match self.reader.exactly(1).await?.first() {
             Some(0) => self.event().await,
-            Some(0xfe) => self.reader.rest().await.map(|_| Arrived::End),
+            Some(0xfe) => self.reader.rest().await.map(|_| StreamItem::End),
             Some(0xff) => self.refusal().await,
             _ => Err(garbled("a packet is neither an event nor an error")),
         }
     }
 
     /// The next bytes of the event that began last; `None` after its last, when its checksum was right.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>> {
+    pub(crate) async fn read_chunk(&mut self) -> Result<Option<Bytes>> {
         if let Some(held) = self.body.held.take() {
             return Ok(Some(held));
         }
         if self.body.left == 0 {
             return self.body.conclude().map(|()| None);
         }
-        let piece = self.reader.piece(PIECE.min(self.body.left)).await?;
-        let piece = piece.ok_or_else(|| garbled("an event is shorter than it says"))?;
-        self.body.took(&piece);
-        if self.body.left == 0 && self.reader.piece(1).await?.is_some() {
+        let chunk = self.reader.read_chunk(CHUNK_BYTES.min(self.body.left)).await?;
+        let chunk = chunk.ok_or_else(|| garbled("an event is shorter than it says"))?;
+        self.body.took(&chunk);
+        if self.body.left == 0 && self.reader.read_chunk(1).await?.is_some() {
             return Err(garbled("an event is longer than it says"));
         }
-        Ok(Some(piece))
+        Ok(Some(chunk))
     }
 
-    async fn refusal(&mut self) -> Result<Arrived> {
+    async fn refusal(&mut self) -> Result<StreamItem> {
         let mut packet = vec![0xff];
         packet.extend(self.reader.rest().await?);
-        let Some(refusal) = Refusal::parse(&packet) else { return Err(garbled("an error cannot be read")) };
-        judged(&refusal).map(Arrived::Refused)
+        let Some(refusal) = ErrPacket::parse(&packet) else { return Err(garbled("an error cannot be read")) };
+        stream_error(&refusal).map(StreamItem::Refused)
     }
 
-    async fn event(&mut self) -> Result<Arrived> {
+    async fn event(&mut self) -> Result<StreamItem> {
         let mut acknowledge = false;
-        if self.acknowledge == Acknowledge::Asked {
+        if self.acknowledge == SemiSyncMode::Asked {
             match *self.reader.exactly(2).await?.as_slice() {
                 [0xef, flag] => acknowledge = flag & 1 == 1,
                 _ => return Err(garbled("the mark of semi-synchronous replication is missing")),
             }
         }
-        let start = self.reader.exactly(HEADER).await?;
-        let header = Header::parse(&start).ok_or_else(|| garbled("an event's header cannot be"))?;
-        self.body = Body::begin(start, header, self.checksums);
+        let start = self.reader.exactly(HEADER_BYTES).await?;
+        let header = EventHeader::parse(&start).ok_or_else(|| garbled("an event's header cannot be"))?;
+        self.body = PendingBody::begin(start, header, self.checksums);
         if !must_be_understood(&header) {
-            return Ok(Arrived::Event(Event { header, whole: None, acknowledge }));
+            return Ok(StreamItem::Event(StreamEvent { header, whole: None, acknowledge }));
         }
         let whole = self.whole(header).await?;
         self.understand(header, whole, acknowledge)
     }
 
     /// The whole event, which stays to be taken.
-    async fn whole(&mut self, header: Header) -> Result<Bytes> {
-        if header.size as usize > LARGEST_UNDERSTOOD {
+    async fn whole(&mut self, header: EventHeader) -> Result<Bytes> {
+        if header.size as usize > MAX_PARSED_EVENT_BYTES {
             return Err(garbled("an event is larger than its kind can be"));
         }
         let mut whole = Vec::with_capacity(header.size as usize);
@@ -165,13 +165,13 @@ impl EventStream {
         if header.kind == kind::FORMAT_DESCRIPTION {
             self.body.checksum = 0;
         }
-        while let Some(piece) = self.piece().await? {
-            whole.extend_from_slice(&piece);
+        while let Some(chunk) = self.read_chunk().await? {
+            whole.extend_from_slice(&chunk);
         }
         Ok(whole.into())
     }
 
-    fn understand(&mut self, header: Header, whole: Bytes, acknowledge: bool) -> Result<Arrived> {
+    fn understand(&mut self, header: EventHeader, whole: Bytes, acknowledge: bool) -> Result<StreamItem> {
         if header.kind == kind::FORMAT_DESCRIPTION {
             self.checksums = Checksums::described(&whole).ok_or_else(|| garbled("the kind of checksum"))?;
             if !self.checksums.hold(&whole) {
@@ -180,11 +180,15 @@ impl EventStream {
         }
         let body = self.checksums.body(&whole).ok_or_else(|| garbled("an event is too short"))?;
         let place = match header.kind {
-            kind::ROTATE if header.flags & event::ARTIFICIAL != 0 => event::rotate(body).map(Arrived::File),
-            kind::HEARTBEAT | kind::HEARTBEAT_V2 => event::heartbeat(&header, body).map(Arrived::Heartbeat),
+            kind::ROTATE if header.flags & event::ARTIFICIAL_FLAG != 0 => {
+                event::rotate(body).map(StreamItem::File)
+            }
+            kind::HEARTBEAT | kind::HEARTBEAT_V2 => {
+                event::heartbeat(&header, body).map(StreamItem::Heartbeat)
+            }
             _ => {
                 self.body.held = Some(whole.clone());
-                return Ok(Arrived::Event(Event { header, whole: Some(whole), acknowledge }));
+                return Ok(StreamItem::Event(StreamEvent { header, whole: Some(whole), acknowledge }));
             }
         };
         place.ok_or_else(|| garbled("a heartbeat or rotation cannot be read"))
@@ -192,26 +196,26 @@ impl EventStream {
 }
 
 /// That the source cannot send what was asked for, or any other fault that it ends a stream with.
-fn judged(refusal: &Refusal) -> Result<Fault> {
+fn stream_error(refusal: &ErrPacket) -> Result<Error> {
     let message = format!("stream the binlog: the source says: {} (error {})", refusal.message, refusal.code);
-    if refusal.code != CANNOT_SEND {
-        return Err(Fault::failed(message));
+    if refusal.code != ER_SOURCE_FATAL_ERROR_READING_BINLOG {
+        return Err(Error::failed(message));
     }
     // The same number for a stream that is ended because another began: what was asked for is there.
-    if refusal.message.contains(SAME_IDENTITY) {
-        return Err(Fault::failed(format!(
+    if refusal.message.contains(SAME_SERVER_ID_MESSAGE) {
+        return Err(Error::failed(format!(
             "stream the binlog: another replica has connected under this archiver's server UUID, and the source ended this stream ({})",
             refusal.message
         ))
         .hint("stop the other archiver: it archives the same shard into a copy of this repository; a copy needs an archive of its own"));
     }
-    Ok(Fault::new(Kind::Refused, message)
+    Ok(Error::new(ErrorKind::Refused, message)
         .hint("what is missing must come from another member that still has it, or stays a gap"))
 }
 
-impl Body {
-    fn begin(start: Vec<u8>, header: Header, checksums: Checksums) -> Self {
-        let left = header.size as usize - HEADER;
+impl PendingBody {
+    fn begin(start: Vec<u8>, header: EventHeader, checksums: Checksums) -> Self {
+        let left = header.size as usize - HEADER_BYTES;
         let mut body = Self { checksum: checksums.length(), ..Self::default() };
         body.left = left + start.len();
         body.took(&start);
@@ -220,10 +224,10 @@ impl Body {
     }
 
     /// These bytes of the event were read: they are checked, or are what it is checked against.
-    fn took(&mut self, piece: &[u8]) {
-        let after = self.left - piece.len();
-        let checked = (self.left.saturating_sub(self.checksum)).min(piece.len());
-        let (data, stored) = piece.split_at(checked);
+    fn took(&mut self, chunk: &[u8]) {
+        let after = self.left - chunk.len();
+        let checked = (self.left.saturating_sub(self.checksum)).min(chunk.len());
+        let (data, stored) = chunk.split_at(checked);
         self.crc.update(data);
         self.stored.extend(stored);
         self.left = after;
@@ -233,14 +237,14 @@ impl Body {
         let crc = std::mem::take(&mut self.crc).finish();
         let stored = std::mem::take(&mut self.stored);
         let checksum = std::mem::take(&mut self.checksum);
-        if checksum == CHECKSUM && stored != crc.to_le_bytes() {
+        if checksum == CHECKSUM_BYTES && stored != crc.to_le_bytes() {
             return Err(garbled("an event's checksum is wrong"));
         }
         Ok(())
     }
 }
 
-fn must_be_understood(header: &Header) -> bool {
+fn must_be_understood(header: &EventHeader) -> bool {
     matches!(
         header.kind,
         kind::ROTATE
@@ -253,8 +257,8 @@ fn must_be_understood(header: &Header) -> bool {
     )
 }
 
-pub(crate) fn garbled(what: &str) -> Fault {
-    Fault::new(Kind::Damaged, format!("stream the binlog: what the source sent cannot be used: {what}"))
+pub(crate) fn garbled(what: &str) -> Error {
+    Error::new(ErrorKind::Damaged, format!("stream the binlog: what the source sent cannot be used: {what}"))
         .hint("connect again; if it happens again, check the source's binlog with mysqlbinlog --verify-binlog-checksum")
 }
 
@@ -265,17 +269,22 @@ mod tests {
 
     #[test]
     fn a_stream_that_another_took_over_is_told_from_one_that_was_purged() {
-        let said = |message: &str| judged(&Refusal { code: CANNOT_SEND, message: message.to_owned() });
+        let said = |message: &str| {
+            stream_error(&ErrPacket {
+                code: ER_SOURCE_FATAL_ERROR_READING_BINLOG,
+                message: message.to_owned(),
+            })
+        };
         for who in ["replica", "slave"] {
             let message = format!(
                 "A {who} with the same server_uuid/server_id as this {who} has connected to the source; …"
             );
-            let fault = said(&message).unwrap_err();
-            assert_eq!(fault.kind, Kind::Failed);
-            assert!(fault.message.contains("another replica has connected"), "{fault}");
-            assert!(!fault.hint.unwrap().contains("gap"));
+            let error = said(&message).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Failed);
+            assert!(error.message.contains("another replica has connected"), "{error}");
+            assert!(!error.hint.unwrap().contains("gap"));
         }
         let purged = said("Cannot replicate because the source purged required binary logs.").unwrap();
-        assert_eq!(purged.kind, Kind::Refused);
+        assert_eq!(purged.kind, ErrorKind::Refused);
     }
 }

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use backstop_engine::find::TableName;
 use backstop_model::ids::{BackupId, Endpoint, ShardName};
+use backstop_model::parse_time::TimeSpec;
 use backstop_model::plan::Ending;
+use backstop_model::recovery_target::TargetSpec;
 use backstop_model::report::ChangeKind;
-use backstop_model::target::WrittenTarget;
-use backstop_model::time::WrittenTime;
 use chrono_tz::Tz;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use self::recover::{CheckArg, EndingArgs, EventsArg, RecoverArgs};
-use crate::compose::Given;
+use crate::app::SettingOverrides;
 use crate::help;
 
 /// `backstop`.
@@ -23,12 +23,12 @@ use crate::help;
     name = "backstop",
     version,
     about = "Backs up the shards of a MySQL fleet and rebuilds lost servers from the backups",
-    after_help = help::MAIN
+    after_help = help::MAIN_EXAMPLES
 )]
 pub struct CommandLine {
     /// Options of every command.
     #[command(flatten)]
-    pub global: Global,
+    pub global: GlobalArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -37,7 +37,7 @@ pub struct CommandLine {
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options of every command")]
-pub struct Global {
+pub struct GlobalArgs {
     /// Configuration file [default: ./backstop.toml, then /etc/backstop/backstop.toml]
     #[arg(long, global = true, value_name = "FILE", env = "BACKSTOP_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
@@ -61,9 +61,9 @@ pub struct Global {
     pub set: Vec<(String, String)>,
 }
 
-impl Global {
+impl GlobalArgs {
     /// What was given for the settings.
-    pub fn given(&self) -> Given {
+    pub fn given(&self) -> SettingOverrides {
         let short = [
             ("repository.url", &self.repository, "--repository"),
             ("mysql.server", &self.mysql_server, "--mysql-server"),
@@ -72,7 +72,7 @@ impl Global {
             value.as_ref().map(|value| (key.to_owned(), value.clone(), flag.to_owned()))
         });
         let set = self.set.iter().map(|(key, value)| (key.clone(), value.clone(), format!("--set {key}")));
-        Given { file: self.config.clone(), overrides: short.chain(set).collect() }
+        SettingOverrides { file: self.config.clone(), overrides: short.chain(set).collect() }
     }
 }
 
@@ -80,55 +80,55 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show the main job on a real shard of its own: back up under load, lose a server, rebuild it
-    #[command(after_help = help::DEMO)]
+    #[command(after_help = help::DEMO_EXAMPLES)]
     Demo(DemoArgs),
     /// Make the repository, which backups are kept in; with --from, write a first configuration instead
-    #[command(after_help = help::INIT)]
+    #[command(after_help = help::INIT_EXAMPLES)]
     Init(InitArgs),
     /// Say whether shards can be backed up and recovered, and what to do if not
-    #[command(after_help = help::CHECK)]
+    #[command(after_help = help::CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// Back up a shard
-    #[command(after_help = help::BACKUP)]
+    #[command(after_help = help::BACKUP_EXAMPLES)]
     Backup(BackupArgs),
     /// List a shard's backups, newest first
-    #[command(after_help = help::BACKUPS)]
+    #[command(after_help = help::BACKUPS_EXAMPLES)]
     Backups(BackupsArgs),
     /// Archive a shard's binlog as it is written, until stopped
-    #[command(after_help = help::ARCHIVE)]
+    #[command(after_help = help::ARCHIVE_EXAMPLES)]
     Archive(ArchiveArgs),
     /// Say which backup a recovery would use and what it would do; touches nothing
-    #[command(after_help = help::PLAN)]
+    #[command(after_help = help::PLAN_EXAMPLES)]
     Plan(PlanArgs),
     /// Rebuild a server from backup and archive: alone, joined to its shard, or as its new primary
-    #[command(after_help = help::RECOVER)]
+    #[command(after_help = help::RECOVER_EXAMPLES)]
     Recover(RecoverArgs),
     /// Print what to do when something has happened, with the shard's values in it; touches nothing
-    #[command(after_help = help::RESCUE)]
+    #[command(after_help = help::RESCUE_EXAMPLES)]
     Rescue(RescueArgs),
     /// Search the archive: which transactions touched what, and how to recover to just before one
-    #[command(after_help = help::FIND)]
+    #[command(after_help = help::FIND_EXAMPLES)]
     Find(FindArgs),
     /// Say which backups retention no longer wants; with --apply, delete them
-    #[command(after_help = help::PRUNE)]
+    #[command(after_help = help::PRUNE_EXAMPLES)]
     Prune(PruneArgs),
     /// Check what is stored
-    #[command(after_help = help::VERIFY)]
+    #[command(after_help = help::VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
     /// Say how a shard's damaged or lost log or index can be rebuilt; with --apply, rebuild it
-    #[command(after_help = help::REPAIR)]
+    #[command(after_help = help::REPAIR_EXAMPLES)]
     Repair(RepairArgs),
     /// Say how every shard stands; exit code 1 when something needs attention
-    #[command(after_help = help::STATUS)]
+    #[command(after_help = help::STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Say what a shard's name stands for
-    #[command(after_help = help::SHARD)]
+    #[command(after_help = help::SHARD_EXAMPLES)]
     Shard(ShardArgs),
     /// Print what runs a shard's schedule
-    #[command(after_help = help::SCHEDULE)]
+    #[command(after_help = help::SCHEDULE_EXAMPLES)]
     Schedule(ScheduleArgs),
     /// Print completions for a shell
-    #[command(after_help = help::COMPLETIONS)]
+    #[command(after_help = help::COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
 }
 
@@ -258,7 +258,7 @@ impl PlanArgs {
 pub struct TargetArgs {
     /// The moment: latest, after:GTID, before:GTID, a time such as 2026-11-23T02:21:33Z, or how long ago: -20m
     #[arg(long, value_name = "MOMENT", required_unless_present = "backup", allow_hyphen_values = true)]
-    pub to: Option<WrittenTarget>,
+    pub to: Option<TargetSpec>,
     /// The zone of a time that is written without one, such as Europe/Berlin
     #[arg(long, value_name = "NAME", requires = "to")]
     pub time_zone: Option<Tz>,
@@ -299,10 +299,10 @@ pub struct FindArgs {
     pub shard: ShardName,
     /// Committed at this time or later, such as 2026-11-23T02:21:33Z or -20m
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub from: Option<WrittenTime>,
+    pub from: Option<TimeSpec>,
     /// Committed at this time or before
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub until: Option<WrittenTime>,
+    pub until: Option<TimeSpec>,
     /// The zone of times that are written without one, such as Europe/Berlin
     #[arg(long, value_name = "NAME")]
     pub time_zone: Option<Tz>,
@@ -311,7 +311,7 @@ pub struct FindArgs {
     pub table: Option<TableName>,
     /// What it did
     #[arg(long, value_enum)]
-    pub kind: Option<FoundKind>,
+    pub kind: Option<FindKindArg>,
     /// Touched at least this many rows
     #[arg(long, value_name = "N")]
     pub rows: Option<u64>,
@@ -325,14 +325,14 @@ pub struct FindArgs {
 
 /// `find --kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FoundKind {
+pub enum FindKindArg {
     /// Definitions, accounts, rights
     Ddl,
     /// Rows
     Dml,
 }
 
-impl FoundKind {
+impl FindKindArg {
     /// The kind of transactions that is meant.
     pub fn kind(self) -> ChangeKind {
         match self {

@@ -4,37 +4,37 @@ pub mod archive;
 pub mod backup;
 pub mod backups;
 pub mod check;
+mod check_fix;
 pub mod completions;
 pub mod demo;
 pub mod find;
-mod fix;
 pub mod init;
 pub mod plan;
 pub mod prune;
-pub mod rebuild;
 pub mod recover;
+pub mod recover_ebs;
 pub mod repair;
 pub mod rescue;
 pub mod schedule;
 pub mod shard;
 pub mod status;
-mod times;
+mod time_args;
 pub mod verify;
 
-use backstop_engine::world::World;
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_engine::context::RunContext;
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::ids::ShardName;
-use backstop_model::settings::{ProviderWish, ShardSettings};
+use backstop_model::settings::{ProviderSetting, ShardSettings};
 use backstop_model::topology::Locking;
 use backstop_repo::Repository;
 
-use crate::args::{Command, CommandLine, Global};
-use crate::compose::{self, App};
+use crate::app::{self, App};
+use crate::args::{Command, CommandLine, GlobalArgs};
 use crate::output::Output;
 
 /// How a command that did its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum CommandOutcome {
     /// All is well.
     Well,
     /// What it looked at needs attention.
@@ -45,14 +45,14 @@ pub enum Ended {
     Damaged,
 }
 
-impl Ended {
+impl CommandOutcome {
     /// The process's exit code.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Well => 0,
-            Self::Attention => Kind::Failed.exit_code(),
-            Self::Absent => Kind::NotRecoverable.exit_code(),
-            Self::Damaged => Kind::Damaged.exit_code(),
+            Self::Attention => ErrorKind::Failed.exit_code(),
+            Self::Absent => ErrorKind::NotRecoverable.exit_code(),
+            Self::Damaged => ErrorKind::Damaged.exit_code(),
         }
     }
 }
@@ -61,35 +61,35 @@ impl Ended {
 ///
 /// # Errors
 /// What kept it from doing its work.
-pub async fn run(line: &CommandLine, world: World, output: &Output) -> Result<Ended> {
+pub async fn run(line: &CommandLine, ctx: RunContext, output: &Output) -> Result<CommandOutcome> {
     let global = &line.global;
     match &line.command {
-        Command::Demo(args) => demo::run(args, global, world, output).await,
+        Command::Demo(args) => demo::run(args, global, ctx, output).await,
         Command::Init(args) => match init::draft(args) {
-            Some(draft) => init::configure(&draft, global, &world, output).await,
-            None => init::run(&app(global, world)?, output).await,
+            Some(draft) => init::configure(&draft, global, &ctx, output).await,
+            None => init::run(&app(global, ctx)?, output).await,
         },
-        Command::Check(args) => check::run(args, &app(global, world)?, output).await,
-        Command::Backup(args) => backup::run(args, &app(global, world)?, output).await,
-        Command::Backups(args) => backups::run(args, &app(global, world)?, output).await,
-        Command::Archive(args) => archive::run(args, global, &app(global, world)?, output).await,
-        Command::Plan(args) => plan::run(args, &app(global, world)?, output).await,
-        Command::Recover(args) => recover::run(args, &app(global, world)?, output).await,
-        Command::Repair(args) => repair::run(args, &app(global, world)?, output).await,
-        Command::Rescue(args) => rescue::run(args, global, world, output).await,
-        Command::Find(args) => find::run(args, &app(global, world)?, output).await,
-        Command::Prune(args) => prune::run(args, &app(global, world)?, output).await,
-        Command::Verify(args) => verify::run(args, &app(global, world)?, output).await,
-        Command::Status(args) => status::run(args, &app(global, world)?, output).await,
-        Command::Shard(args) => shard::run(args, &app(global, world)?, output).await,
-        Command::Schedule(args) => schedule::run(args, global, &app(global, world)?, output),
+        Command::Check(args) => check::run(args, &app(global, ctx)?, output).await,
+        Command::Backup(args) => backup::run(args, &app(global, ctx)?, output).await,
+        Command::Backups(args) => backups::run(args, &app(global, ctx)?, output).await,
+        Command::Archive(args) => archive::run(args, global, &app(global, ctx)?, output).await,
+        Command::Plan(args) => plan::run(args, &app(global, ctx)?, output).await,
+        Command::Recover(args) => recover::run(args, &app(global, ctx)?, output).await,
+        Command::Repair(args) => repair::run(args, &app(global, ctx)?, output).await,
+        Command::Rescue(args) => rescue::run(args, global, ctx, output).await,
+        Command::Find(args) => find::run(args, &app(global, ctx)?, output).await,
+        Command::Prune(args) => prune::run(args, &app(global, ctx)?, output).await,
+        Command::Verify(args) => verify::run(args, &app(global, ctx)?, output).await,
+        Command::Status(args) => status::run(args, &app(global, ctx)?, output).await,
+        Command::Shard(args) => shard::run(args, &app(global, ctx)?, output).await,
+        Command::Schedule(args) => schedule::run(args, global, &app(global, ctx)?, output),
         Command::Completions(args) => completions::run(args, output),
     }
 }
 
-fn app(global: &Global, world: World) -> Result<App> {
-    let (settings, file) = compose::settings(&global.given())?;
-    Ok(App { settings, file, world })
+fn app(global: &GlobalArgs, ctx: RunContext) -> Result<App> {
+    let (settings, file) = app::load_settings(&global.given())?;
+    Ok(App { settings, file, ctx })
 }
 
 /// A shard need not be configured to be read and recovered alone: then something of it must be stored.
@@ -98,13 +98,13 @@ async fn known_or_stored(app: &App, repository: &Repository, shard: &ShardName) 
     if repository.shards().await?.contains(shard) {
         return Ok(());
     }
-    Err(Fault { message: format!("{}, and nothing of it is stored", unknown.message), ..unknown })
+    Err(Error { message: format!("{}, and nothing of it is stored", unknown.message), ..unknown })
 }
 
 /// Whether a backup by this shard's provider may hold writes.
 fn locking(shard: &ShardSettings) -> Locking {
     match shard.snapshot.provider {
-        ProviderWish::Clone => Locking::Never,
-        ProviderWish::Auto | ProviderWish::Btrfs | ProviderWish::Ebs => Locking::Possible,
+        ProviderSetting::Clone => Locking::Never,
+        ProviderSetting::Auto | ProviderSetting::Btrfs | ProviderSetting::Ebs => Locking::Possible,
     }
 }

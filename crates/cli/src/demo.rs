@@ -3,36 +3,36 @@
 mod compare;
 mod configure;
 mod disaster;
-mod kept;
-mod place;
+mod keep;
 mod prepare;
 mod purge;
 mod steps;
+mod workdir;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backstop_engine::world::World;
-use backstop_lab::{Ledger, Load, Shard};
+use backstop_engine::context::RunContext;
 use backstop_model::backup::BackupKind;
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::error::{Error, Result, ResultExt};
 use backstop_model::ids::Endpoint;
-use backstop_model::report::{BackupReport, DemoReport, DroppedTable, RecoverReport, TotalLoss};
+use backstop_model::report::{BackupReport, DemoReport, DroppedTableDemo, RecoverReport, TotalLossDemo};
+use backstop_testbed::{Load, Shard, Workload};
 
+use crate::app::App;
 use crate::args::{CheckArg, EndingArgs, EventsArg, RecoverArgs, TargetArgs};
 use crate::commands::{backup, recover};
-use crate::compose::App;
-use crate::human;
+use crate::format;
 
-pub use kept::{DemoDone, Kept};
-use place::Place;
-use prepare::Prepared;
-use steps::Steps;
+pub use keep::{DemoResult, KeptDemo};
+use prepare::PreparedServer;
+use steps::DemoSteps;
+use workdir::DemoDir;
 
 /// What the demonstration's shard is called.
-const SHARD: &str = "shop";
+const DEMO_SHARD: &str = "shop";
 /// Commits between two steps, so that each has something to keep.
-const SOME: u64 = 300;
+const COMMITS_BETWEEN_STEPS: u64 = 300;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -49,33 +49,33 @@ pub struct Demo {
 ///
 /// # Errors
 /// When a step fails. A difference that is found at the end is a result, not an error.
-pub async fn demo(demo: &Demo, world: &World) -> Result<DemoDone> {
-    let place = Place::take(demo.dir.as_deref(), world)?;
-    let done = world.unless_stopped(story(demo, &place, world)).await;
+pub async fn demo(demo: &Demo, ctx: &RunContext) -> Result<DemoResult> {
+    let place = DemoDir::take(demo.dir.as_deref(), ctx)?;
+    let done = ctx.unless_stopped(run_steps(demo, &place, ctx)).await;
     match done {
         Ok(done) if demo.keep => place.keep().map(|()| done),
         done => done,
     }
 }
 
-async fn story(demo: &Demo, place: &Place, world: &World) -> Result<DemoDone> {
-    let mut steps = Steps::new(world);
-    let Prepared { servers, program, template } = prepare::server(demo, place, &mut steps).await?;
+async fn run_steps(demo: &Demo, place: &DemoDir, ctx: &RunContext) -> Result<DemoResult> {
+    let mut steps = DemoSteps::new(ctx);
+    let PreparedServer { servers, program, template } = prepare::server(demo, place, &mut steps).await?;
     let mut shard = prepare::shard(&servers, &template, place, &mut steps).await?;
-    let ledger = prepare::writer(&shard, &mut steps).await?;
+    let workload = prepare::writer(&shard, &mut steps).await?;
     let app = configure::app(demo, place, &program, &shard, &mut steps)?;
 
-    let (first, first_gap) = back_up(&app, &ledger, &mut steps, "back up").await?;
+    let (first, first_gap) = back_up(&app, &workload, &mut steps, "back up").await?;
     let rotated = purge::rotate(&shard).await?;
-    ledger.wait_for_more(SOME).await?;
-    let (second, second_gap) = back_up(&app, &ledger, &mut steps, "back up again").await?;
-    ledger.wait_for_more(SOME).await?;
+    workload.wait_for_more(COMMITS_BETWEEN_STEPS).await?;
+    let (second, second_gap) = back_up(&app, &workload, &mut steps, "back up again").await?;
+    workload.wait_for_more(COMMITS_BETWEEN_STEPS).await?;
     purge::purge(&shard, &servers, &template, place, &rotated, &second, &mut steps).await?;
 
     let lost = lose(&mut shard, &mut steps)?;
-    ledger.wait_for_more(SOME).await?;
+    workload.wait_for_more(COMMITS_BETWEEN_STEPS).await?;
     let recovered = rebuild(&app, place, &second, &mut steps).await?;
-    let compared = compare::compare(&shard, ledger, &recovered, &mut steps).await?;
+    let compared = compare::compare(&shard, workload, &recovered, &mut steps).await?;
 
     // What is kept to look around is a shard that lives.
     let (shard, disaster) = match demo.keep {
@@ -96,21 +96,21 @@ async fn story(demo: &Demo, place: &Place, world: &World) -> Result<DemoDone> {
         dropped,
         total_loss,
     };
-    let kept = shard.map(|shard| kept::keep(place, &program, shard, &lost)).transpose()?;
-    Ok(DemoDone::new(report, kept))
+    let kept = shard.map(|shard| keep::keep(place, &program, shard, &lost)).transpose()?;
+    Ok(DemoResult::new(report, kept))
 }
 
 /// With the archive: a dropped table, then the loss of everything.
 async fn disaster(
     app: &App,
     shard: Shard,
-    place: &Place,
-    steps: &mut Steps<'_>,
-) -> Result<(DroppedTable, TotalLoss)> {
-    let archiver = disaster::Archiver::start(app, &shard, place, steps).await?;
-    let ledger = disaster::writer(&shard).await?;
-    let dropped = disaster::drop_table(app, &shard, &ledger, place, steps).await?;
-    let loss = disaster::lose_everything(app, shard, archiver, ledger, place, steps).await?;
+    place: &DemoDir,
+    steps: &mut DemoSteps<'_>,
+) -> Result<(DroppedTableDemo, TotalLossDemo)> {
+    let archiver = disaster::ArchiverProcess::start(app, &shard, place, steps).await?;
+    let workload = disaster::writer(&shard).await?;
+    let dropped = disaster::drop_table(app, &shard, &workload, place, steps).await?;
+    let loss = disaster::lose_everything(app, shard, archiver, workload, place, steps).await?;
     Ok((dropped, loss))
 }
 
@@ -118,34 +118,34 @@ async fn disaster(
 /// acknowledged no commit, in milliseconds.
 async fn back_up(
     app: &App,
-    ledger: &Ledger,
-    steps: &mut Steps<'_>,
+    workload: &Workload,
+    steps: &mut DemoSteps<'_>,
     name: &'static str,
 ) -> Result<(BackupReport, f64)> {
     steps.begin(name);
-    let begun = ledger.now();
+    let begun = workload.now();
     let report = backup::perform(app, &configure::shard_name()?, BackupKind::OnDemand, false).await?;
-    let gap = ledger.longest_gap(begun, ledger.now()).as_secs_f64() * 1000.0;
+    let gap = workload.longest_gap(begun, workload.now()).as_secs_f64() * 1000.0;
     let kind = if report.parent.is_some() { "increment" } else { "full" };
     steps.end(format!(
         "{kind}, from {} while it is written to: {} of {} stored; longest gap in commits {}",
         report.source.endpoint,
-        human::bytes(report.sizes.stored_bytes),
-        human::bytes(report.sizes.data_bytes),
-        human::millis(gap),
+        format::bytes(report.sizes.stored_bytes),
+        format::bytes(report.sizes.data_bytes),
+        format::millis(gap),
     ));
     Ok((report, gap))
 }
 
 /// The candidate dies, and its files with it.
-fn lose(shard: &mut Shard, steps: &mut Steps<'_>) -> Result<Endpoint> {
+fn lose(shard: &mut Shard, steps: &mut DemoSteps<'_>) -> Result<Endpoint> {
     steps.begin("lose the candidate");
     let candidate = shard.members.remove(1);
     let (endpoint, dir) = (candidate.endpoint(), candidate.dir.clone());
     candidate.kill()?;
     drop(candidate); // removes its files
     if dir.exists() {
-        return Err(Fault::failed(format!(
+        return Err(Error::failed(format!(
             "delete the files of {endpoint}: {} is still there",
             dir.display()
         )));
@@ -157,9 +157,9 @@ fn lose(shard: &mut Shard, steps: &mut Steps<'_>) -> Result<Endpoint> {
 /// A recovery as `backstop recover … --to latest --join` makes it.
 async fn rebuild(
     app: &App,
-    place: &Place,
+    place: &DemoDir,
     newest: &BackupReport,
-    steps: &mut Steps<'_>,
+    steps: &mut DemoSteps<'_>,
 ) -> Result<RecoverReport> {
     steps.begin("rebuild it");
     let ending = EndingArgs { join: true, standalone: false, as_primary: false };
@@ -167,7 +167,7 @@ async fn rebuild(
     let report = recover::perform(app, &args).await?;
     if report.backup_id != newest.backup_id || !report.joined {
         let wrong = format!("it came from {} instead of {}", report.backup_id, newest.backup_id);
-        return Err(Fault::failed(format!("rebuild the candidate: {wrong}, joined: {}", report.joined)));
+        return Err(Error::failed(format!("rebuild the candidate: {wrong}, joined: {}", report.joined)));
     }
     steps.end(format!(
         "127.0.0.1:{} from backup {}, joined and caught up",
@@ -177,7 +177,7 @@ async fn rebuild(
 }
 
 /// The arguments of a recovery into a folder.
-fn recovery(place: &Place, into: &str, to: &str, ending: EndingArgs) -> Result<RecoverArgs> {
+fn recovery(place: &DemoDir, into: &str, to: &str, ending: EndingArgs) -> Result<RecoverArgs> {
     let to = Some(to.parse().failed("name the moment")?);
     Ok(RecoverArgs {
         shard: configure::shard_name()?,
@@ -205,6 +205,6 @@ fn recovery(place: &Place, into: &str, to: &str, ending: EndingArgs) -> Result<R
 const LOAD: Load = Load::Shop;
 
 /// Everything the inner stories say goes on, but their steps are not the demonstration's.
-fn inner(world: &World) -> World {
-    World { reporter: Arc::new(steps::Inner(world.reporter.clone())), ..world.clone() }
+fn nested_context(ctx: &RunContext) -> RunContext {
+    RunContext { reporter: Arc::new(steps::NestedReporter(ctx.reporter.clone())), ..ctx.clone() }
 }

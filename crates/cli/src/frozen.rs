@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use backstop_model::fault::Kind;
+use backstop_model::error::ErrorKind;
 use backstop_model::finding::Finding;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, Endpoint};
@@ -22,12 +22,12 @@ use clap::CommandFactory;
 use serde::Serialize;
 
 use crate::args::CommandLine;
-use crate::commands::Ended;
+use crate::commands::CommandOutcome;
 use crate::output;
-use crate::page::Screen;
+use crate::text::RenderText;
 
 /// Fails unless a command prints exactly this. `name` is the command's, and what is asked of it.
-fn printed<R: Serialize + Screen>(name: &str, reports: &[R]) {
+fn printed<R: Serialize + RenderText>(name: &str, reports: &[R]) {
     let text = reports.iter().map(|report| output::json(report).unwrap());
     frozen(&format!("{name}.json"), &text.collect::<String>());
 }
@@ -122,12 +122,12 @@ fn described(command: &clap::Command, path: &str, text: &mut String) {
 #[test]
 fn exit_codes() {
     let kinds = every!(
-        Kind: Kind::Failed, Kind::Usage, Kind::Store, Kind::Held, Kind::Denied, Kind::Refused,
-        Kind::NotRecoverable, Kind::Damaged, Kind::Interrupted
+        ErrorKind: ErrorKind::Failed, ErrorKind::Usage, ErrorKind::Store, ErrorKind::Held, ErrorKind::Denied, ErrorKind::Refused,
+        ErrorKind::NotRecoverable, ErrorKind::Damaged, ErrorKind::Interrupted
     );
-    let codes: Vec<u8> = kinds.into_iter().map(Kind::exit_code).collect();
+    let codes: Vec<u8> = kinds.into_iter().map(ErrorKind::exit_code).collect();
     assert_eq!(codes, [1, 2, 10, 11, 12, 20, 21, 22, 130]);
-    let ends = every!(Ended: Ended::Well, Ended::Attention, Ended::Absent, Ended::Damaged);
-    let codes: Vec<u8> = ends.into_iter().map(Ended::exit_code).collect();
+    let ends = every!(CommandOutcome: CommandOutcome::Well, CommandOutcome::Attention, CommandOutcome::Absent, CommandOutcome::Damaged);
+    let codes: Vec<u8> = ends.into_iter().map(CommandOutcome::exit_code).collect();
     assert_eq!(codes, [0, 1, 21, 22]);
 }

@@ -6,14 +6,14 @@ use clap::{Arg, Command, CommandFactory};
 use crate::args::CommandLine;
 
 /// A blank at which the command line's reader does not break a line. [`shown`] makes it a common one.
-const FIRM: &str = "\u{a0}";
+const NO_BREAK_SPACE: &str = "\u{a0}";
 
 /// Below the examples of each command.
-const MORE: &str = "Options of every command: backstop --help";
+const GLOBAL_OPTIONS_NOTE: &str = "Options of every command: backstop --help";
 
 /// The command line with its help.
 pub fn command() -> Command {
-    let mut command = worded(CommandLine::command());
+    let mut command = reworded(CommandLine::command());
     // From here on each command has the options of every command.
     command.build();
     command.mut_subcommands(brief)
@@ -21,21 +21,24 @@ pub fn command() -> Command {
 
 /// Help, as it was rendered, for printing.
 pub fn shown(rendered: &str) -> String {
-    rendered.replace(FIRM, " ")
+    rendered.replace(NO_BREAK_SPACE, " ")
 }
 
 /// With commands that are not broken, and options that say what each of their values means.
-fn worded(command: Command) -> Command {
+fn reworded(command: Command) -> Command {
     let is_main = command.get_name() == "backstop";
     let below = command.get_after_help().map(|text| text.to_string()).map(|text| {
         let whole = |line: &str| match line.starts_with("    backstop ") {
-            true => line.replace(' ', FIRM),
+            true => line.replace(' ', NO_BREAK_SPACE),
             false => line.to_owned(),
         };
         let lines = text.lines().map(whole).collect::<Vec<_>>().join("\n");
-        if is_main { lines } else { format!("{lines}\n\n{MORE}") }
+        if is_main { lines } else { format!("{lines}\n\n{GLOBAL_OPTIONS_NOTE}") }
     });
-    command.after_help(below.unwrap_or_else(|| MORE.to_owned())).mut_args(explained).mut_subcommands(worded)
+    command
+        .after_help(below.unwrap_or_else(|| GLOBAL_OPTIONS_NOTE.to_owned()))
+        .mut_args(explained)
+        .mut_subcommands(reworded)
 }
 
 fn explained(arg: Arg) -> Arg {
@@ -63,7 +66,7 @@ fn brief(command: Command) -> Command {
 }
 
 /// Below the list of commands.
-pub const MAIN: &str = "\
+pub const MAIN_EXAMPLES: &str = "\
 Configuration: a TOML file; every key also as a variable BACKSTOP_… (such as \
 BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD=3s) or with --set. Secrets only by reference to a file or variable.
 
@@ -87,7 +90,7 @@ Examples:
     backstop recover orders --to latest --into /var/lib/mysql-new --join";
 
 /// `demo`.
-pub const DEMO: &str = "\
+pub const DEMO_EXAMPLES: &str = "\
 Uses a MySQL server that is installed (8.0 or newer), or fetches one into a cache folder on Debian and Ubuntu. \
 Needs no configuration, about 1.5 GB of free space and a minute or two. Leaves nothing behind.
 
@@ -97,7 +100,7 @@ Examples:
     backstop demo --json";
 
 /// `init`.
-pub const INIT: &str = "\
+pub const INIT_EXAMPLES: &str = "\
 Once for each repository. No other command makes one, but for a first backup or archive where the configuration \
 says repository.create = \"if-empty\": a volume that is not mounted is never taken for an empty repository.
 
@@ -110,7 +113,7 @@ Examples:
     backstop init --from db1:3306 --shard orders --credentials /etc/backstop/orders.toml --config /etc/backstop/backstop.toml";
 
 /// `check`.
-pub const CHECK: &str = "\
+pub const CHECK_EXAMPLES: &str = "\
 Each finding says what to do about it. Exit code 1 if something stands in the way of a backup or a recovery.
 
 Examples:
@@ -118,7 +121,7 @@ Examples:
     backstop check orders --fix";
 
 /// `backup`.
-pub const BACKUP: &str = "\
+pub const BACKUP_EXAMPLES: &str = "\
 Runs on the host of the instance that is backed up: the candidate primary if it is usable, else the best replica, \
 else the primary.
 
@@ -127,13 +130,13 @@ Examples:
     backstop backup orders --kind scheduled --json";
 
 /// `backups`.
-pub const BACKUPS: &str = "\
+pub const BACKUPS_EXAMPLES: &str = "\
 Examples:
     backstop backups orders
     backstop backups orders --latest --json";
 
 /// `plan`.
-pub const PLAN: &str = "\
+pub const PLAN_EXAMPLES: &str = "\
 Reads the repository only. A moment that cannot be recovered is refused with the nearest ones that can (exit code 21).
 
 Examples:
@@ -141,7 +144,7 @@ Examples:
     backstop plan orders --to 2026-11-23T02:21:33Z --into /srv/new --standalone";
 
 /// `archive`.
-pub const ARCHIVE: &str = "\
+pub const ARCHIVE_EXAMPLES: &str = "\
 Streams the binlog as a replica does and keeps it in the repository: at most a second behind, byte for byte. \
 Follows the primary through failovers. Runs until SIGTERM or Ctrl-C; what it has read is archived before it ends. \
 One archiver per shard: a second one is refused with exit code 11. Exit code 1 if transactions were lost to the \
@@ -153,7 +156,7 @@ Examples:
     backstop archive orders --systemd > /etc/systemd/system/backstop-archive-orders.service";
 
 /// `recover`.
-pub const RECOVER: &str = "\
+pub const RECOVER_EXAMPLES: &str = "\
 Leaves a running server that outlives the command, on loopback (but for --listen) and read-only (but for \
 --as-primary), and says how to connect and what is left to do. What the archive has beyond the backup is replayed \
 up to the moment. A recovery that was interrupted goes on when the same command is given again.
@@ -166,7 +169,7 @@ Examples:
     backstop recover orders --backup 20261123T022133Z-9f3a04c1 --into /srv/copy --standalone --plan";
 
 /// `rescue`.
-pub const RESCUE: &str = "\
+pub const RESCUE_EXAMPLES: &str = "\
 The pages are in this program: no documents, no configuration and no server are needed to read them. Members are \
 asked who the primary is; nothing is changed.
 
@@ -177,7 +180,7 @@ Examples:
     backstop rescue orders --situation semi-sync-holds-writes --page";
 
 /// `find`.
-pub const FIND: &str = "\
+pub const FIND_EXAMPLES: &str = "\
 Times need a zone, such as 2026-11-23T02:21:33.5Z, or --time-zone NAME; -20m is 20 minutes ago. What was logged as a statement is found by the tables that it \
 names; how many rows it touched is not in the log.
 
@@ -186,7 +189,7 @@ Examples:
     backstop find orders --table shop.accounts --rows 1000 --json";
 
 /// `prune`.
-pub const PRUNE: &str = "\
+pub const PRUNE_EXAMPLES: &str = "\
 Without --apply nothing is deleted. The newest backup always stays; without retention rules all do. What a deleted \
 backup alone needed is removed an hour later, by the next prune.
 
@@ -195,7 +198,7 @@ Examples:
     backstop prune --apply";
 
 /// `verify`.
-pub const VERIFY: &str = "\
+pub const VERIFY_EXAMPLES: &str = "\
 Says what was looked at, and names every damaged object and the backups that need it; exit code 22 if there is \
 one, 21 if nothing is stored. That a backup can be recovered, only a recovery of it shows.
 
@@ -204,7 +207,7 @@ Examples:
     backstop verify orders --content";
 
 /// `repair`.
-pub const REPAIR: &str = "\
+pub const REPAIR_EXAMPLES: &str = "\
 Looks at the logs of the shard's backups and of its archive. One that lost entries, or has damaged ones, is \
 rebuilt from its newest sound entry and from the manifests of backups of which every object is there. An index \
 of the archive that is lost or damaged is rebuilt from its segments; stop the archiver before. Deletes nothing; \
@@ -215,7 +218,7 @@ Examples:
     backstop repair orders --apply";
 
 /// `status`.
-pub const STATUS: &str = "\
+pub const STATUS_EXAMPLES: &str = "\
 Exit code 1 when a backup is stale, coverage has a gap or a shard has another problem, for monitors.
 
 Examples:
@@ -223,7 +226,7 @@ Examples:
     backstop status orders --json";
 
 /// `shard`.
-pub const SHARD: &str = "\
+pub const SHARD_EXAMPLES: &str = "\
 A shard's name belongs to the history of its first backup. A backup of servers that have nothing to do with it is \
 refused (exit code 20). If they are the shard all the same, adopt them; what is stored stays as it is.
 
@@ -231,14 +234,14 @@ Examples:
     backstop shard adopt orders";
 
 /// `schedule`.
-pub const SCHEDULE: &str = "\
+pub const SCHEDULE_EXAMPLES: &str = "\
 Prints a service and a timer for the shard's `schedule`, with the commands that install them.
 
 Examples:
     backstop schedule orders --systemd";
 
 /// `completions`.
-pub const COMPLETIONS: &str = "\
+pub const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
     backstop completions bash > /etc/bash_completion.d/backstop
     backstop completions zsh > \"${fpath[1]}/_backstop\"

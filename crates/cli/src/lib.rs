@@ -1,25 +1,25 @@
 //! The backstop command: the only part that reads arguments, prints and exits.
 
+pub mod app;
 pub mod args;
-mod cloud;
+mod aws;
 pub mod commands;
-pub mod compose;
 pub mod demo;
 mod escape;
-pub mod faults;
+pub mod failpoints;
+mod format;
 #[cfg(test)]
 mod frozen;
 mod help;
-mod human;
-pub mod logs;
+pub mod logging;
 pub mod output;
-mod page;
-pub mod panics;
+pub mod panic_hook;
+pub mod parse_args;
 pub mod progress;
 pub mod render;
 pub mod runbooks;
 mod secrets;
-pub mod stop;
+pub mod signals;
 mod systemd;
 pub mod terminal;
-pub mod usage;
+mod text;

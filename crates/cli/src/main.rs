@@ -9,37 +9,37 @@ use std::time::Duration;
 use backstop_adapters::clock::SystemClock;
 use backstop_cli::args::CommandLine;
 use backstop_cli::commands;
-use backstop_cli::faults::FromEnvironment;
+use backstop_cli::failpoints::EnvFailpoints;
 use backstop_cli::output::Output;
-use backstop_cli::progress::{Narrator, narrator};
-use backstop_cli::stop::Signals;
+use backstop_cli::progress::{ProgressOutput, progress_output};
+use backstop_cli::signals::Signals;
 use backstop_cli::terminal::Terminal;
-use backstop_engine::world::World;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_engine::context::RunContext;
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let line = match CommandLine::read(&arguments) {
         Ok(line) => line,
-        Err(wrong) => return ExitCode::from(backstop_cli::usage::explain(wrong, &arguments)),
+        Err(wrong) => return ExitCode::from(backstop_cli::parse_args::explain(wrong, &arguments)),
     };
     let terminal = Terminal::of(&line.global);
     let clock = Arc::new(SystemClock::new());
-    let narrator = narrator(&terminal, clock.clone());
-    let output = Output::new(terminal).beside(narrator.clone());
-    backstop_cli::panics::install();
-    backstop_cli::logs::begin(&terminal, narrator.clone());
-    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| begin(&line, clock, narrator, &output)));
+    let progress_output = progress_output(&terminal, clock.clone());
+    let output = Output::new(terminal).beside(progress_output.clone());
+    backstop_cli::panic_hook::install_panic_hook();
+    backstop_cli::logging::init_logging(&terminal, progress_output.clone());
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| begin(&line, clock, progress_output, &output)));
     ExitCode::from(match ended {
-        Ok(Ok(0)) if output.is_lost() => Kind::Failed.exit_code(),
+        Ok(Ok(0)) if output.is_lost() => ErrorKind::Failed.exit_code(),
         Ok(Ok(code)) => code,
-        Ok(Err(fault)) => {
-            output.fault(&fault);
-            fault.kind.exit_code()
+        Ok(Err(error)) => {
+            output.error(&error);
+            error.kind.exit_code()
         }
         Err(_) => {
             output.defect();
-            Kind::Failed.exit_code()
+            ErrorKind::Failed.exit_code()
         }
     })
 }
@@ -47,14 +47,14 @@ fn main() -> ExitCode {
 fn begin(
     line: &CommandLine,
     clock: Arc<SystemClock>,
-    narrator: Arc<dyn Narrator>,
+    progress_output: Arc<dyn ProgressOutput>,
     output: &Output,
 ) -> Result<u8> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
-        .map_err(|_| Fault::failed("prepare TLS: another provider is installed"))?;
+        .map_err(|_| Error::failed("prepare TLS: another provider is installed"))?;
     let runtime = tokio::runtime::Runtime::new().failed("start the runtime")?;
-    let ended = runtime.block_on(run(line, clock, narrator, output));
+    let ended = runtime.block_on(run(line, clock, progress_output, output));
     // Work that cannot be cancelled (a file system call that hangs) does not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -63,11 +63,16 @@ fn begin(
 async fn run(
     line: &CommandLine,
     clock: Arc<SystemClock>,
-    narrator: Arc<dyn Narrator>,
+    progress_output: Arc<dyn ProgressOutput>,
     output: &Output,
 ) -> Result<u8> {
     let (signals, stop) = Signals::listen()?;
-    let world = World { clock, reporter: narrator.clone(), faults: Arc::new(FromEnvironment::new()), stop };
-    let ended = signals.guard(narrator, commands::run(line, world, output)).await?;
+    let ctx = RunContext {
+        clock,
+        reporter: progress_output.clone(),
+        failpoints: Arc::new(EnvFailpoints::new()),
+        stop,
+    };
+    let ended = signals.guard(progress_output, commands::run(line, ctx, output)).await?;
     Ok(ended.exit_code())
 }

@@ -4,20 +4,20 @@ use std::io::{BufRead, ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use backstop_model::fault::Fault;
-use backstop_model::report::{FaultReport, Versioned};
+use backstop_model::error::Error;
+use backstop_model::report::{ErrorReport, VersionedReport};
 use chrono_tz::Tz;
 use serde::Serialize;
 
 use crate::escape;
-use crate::page::{Page, Screen};
-use crate::progress::Narrator;
-use crate::terminal::{Form, Terminal};
+use crate::progress::ProgressOutput;
+use crate::terminal::{OutputFormat, Terminal};
+use crate::text::{RenderText, TextWriter};
 
 /// Prints results and faults in the form that was asked for.
 pub struct Output {
     terminal: Terminal,
-    narrator: Option<Arc<dyn Narrator>>,
+    progress_output: Option<Arc<dyn ProgressOutput>>,
     /// A result did not arrive on standard output.
     lost: AtomicBool,
 }
@@ -25,13 +25,13 @@ pub struct Output {
 impl Output {
     /// Prints to this terminal.
     pub fn new(terminal: Terminal) -> Self {
-        Self { terminal, narrator: None, lost: AtomicBool::new(false) }
+        Self { terminal, progress_output: None, lost: AtomicBool::new(false) }
     }
 
     /// The same, next to a narrator, which ends before something is printed.
     #[must_use]
-    pub fn beside(self, narrator: Arc<dyn Narrator>) -> Self {
-        Self { narrator: Some(narrator), ..self }
+    pub fn beside(self, progress_output: Arc<dyn ProgressOutput>) -> Self {
+        Self { progress_output: Some(progress_output), ..self }
     }
 
     /// Shows lines and asks on standard error, and waits for an answer. True if it is yes.
@@ -50,18 +50,18 @@ impl Output {
     }
 
     /// Prints the result of a command: the one thing on standard output.
-    pub fn report<R: Serialize + Screen>(&self, report: &R) {
+    pub fn report<R: Serialize + RenderText>(&self, report: &R) {
         self.report_in(report, None);
     }
 
     /// The same, with times for people on the clock of a zone beside UTC.
-    pub fn report_in<R: Serialize + Screen>(&self, report: &R, zone: Option<Tz>) {
-        match self.terminal.form {
-            Form::Json => self.print(json(report)),
-            Form::Text => {
-                let mut page = Page::new(self.terminal.stdout, zone);
-                report.draw(&mut page);
-                self.text(&page.into_text());
+    pub fn report_in<R: Serialize + RenderText>(&self, report: &R, zone: Option<Tz>) {
+        match self.terminal.format {
+            OutputFormat::Json => self.print(json(report)),
+            OutputFormat::Text => {
+                let mut out = TextWriter::new(self.terminal.stdout, zone);
+                report.render_text(&mut out);
+                self.text(&out.into_text());
             }
         }
     }
@@ -72,11 +72,11 @@ impl Output {
         let mut out = std::io::stdout().lock();
         let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
         // A person who closed standard output wants to read no more; a program that did has half an object.
-        if error.kind() == ErrorKind::BrokenPipe && self.terminal.form == Form::Text {
+        if error.kind() == ErrorKind::BrokenPipe && self.terminal.format == OutputFormat::Text {
             return;
         }
         self.lost.store(true, Ordering::Relaxed);
-        self.tell(&Fault::failed(format!("write the result to standard output: {error}")));
+        self.tell(&Error::failed(format!("write the result to standard output: {error}")));
     }
 
     /// True if a result did not arrive on standard output: then no exit code may call it a success.
@@ -85,34 +85,34 @@ impl Output {
     }
 
     /// Prints what went wrong: for people on standard error, for programs on standard output.
-    pub fn fault(&self, fault: &Fault) {
+    pub fn error(&self, error: &Error) {
         self.settle();
-        if self.terminal.form == Form::Json {
-            return self.print(json(&FaultReport::from(fault)));
+        if self.terminal.format == OutputFormat::Json {
+            return self.print(json(&ErrorReport::from(error)));
         }
-        self.tell(fault);
+        self.tell(error);
     }
 
     /// Tells programs of a defect; people have been told.
     pub fn defect(&self) {
-        if self.terminal.form == Form::Json {
-            self.fault(&Fault::failed("internal error, see standard error").hint("please report it"));
+        if self.terminal.format == OutputFormat::Json {
+            self.error(&Error::failed("internal error, see standard error").hint("please report it"));
         }
     }
 
-    fn tell(&self, fault: &Fault) {
-        let paint = self.terminal.stderr;
-        let mut text = format!("{} {}\n", paint.bad("error:"), escape::lines(&fault.message));
-        if let Some(hint) = &fault.hint {
-            text.push_str(&format!("{} {}\n", paint.strong("hint:"), escape::lines(hint)));
+    fn tell(&self, error: &Error) {
+        let colors = self.terminal.stderr;
+        let mut text = format!("{} {}\n", colors.bad("error:"), escape::lines(&error.message));
+        if let Some(hint) = &error.hint {
+            text.push_str(&format!("{} {}\n", colors.strong("hint:"), escape::lines(hint)));
         }
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 
     /// Nothing is drawn any more.
     fn settle(&self) {
-        if let Some(narrator) = &self.narrator {
-            narrator.end();
+        if let Some(progress_output) = &self.progress_output {
+            progress_output.end();
         }
     }
 
@@ -129,6 +129,6 @@ impl Output {
 /// # Errors
 /// When it cannot be JSON.
 pub(crate) fn json<R: Serialize>(report: &R) -> serde_json::Result<String> {
-    let text = serde_json::to_string(&Versioned::new(report))?;
+    let text = serde_json::to_string(&VersionedReport::new(report))?;
     Ok(format!("{}\n", escape::json(&text)))
 }

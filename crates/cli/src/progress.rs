@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use backstop_engine::ports::{Clock, Reporter};
 use backstop_model::finding::ALARM;
-use backstop_model::progress::{Progress, Unit};
+use backstop_model::progress::{Progress, ProgressUnit};
 
 use crate::escape;
-use crate::human;
-use crate::terminal::{Form, Level, Paint, Terminal};
+use crate::format;
+use crate::terminal::{Colors, OutputFormat, Terminal, Verbosity};
 
 /// A reporter that must be told when the work is over.
-pub trait Narrator: Reporter {
+pub trait ProgressOutput: Reporter {
     /// The last step is over. Nothing of it stays on the screen that would be in the way of a result.
     fn end(&self);
     /// Writes a line, which is escaped, to standard error without disturbing what is drawn there.
@@ -25,21 +25,21 @@ pub trait Narrator: Reporter {
 }
 
 /// Tells progress in the form that fits the terminal.
-pub fn narrator(terminal: &Terminal, clock: Arc<dyn Clock>) -> Arc<dyn Narrator> {
-    match (terminal.form, terminal.level) {
-        (Form::Json, level) => Arc::new(ndjson::Ndjson::new(clock, level)),
-        (Form::Text, Level::Quiet) => Arc::new(Quiet { terminal: *terminal }),
-        (Form::Text, _) if terminal.live => Arc::new(bars::Bars::new(terminal.stderr)),
-        (Form::Text, _) => Arc::new(lines::Lines::new(clock, terminal.stderr)),
+pub fn progress_output(terminal: &Terminal, clock: Arc<dyn Clock>) -> Arc<dyn ProgressOutput> {
+    match (terminal.format, terminal.level) {
+        (OutputFormat::Json, level) => Arc::new(ndjson::Ndjson::new(clock, level)),
+        (OutputFormat::Text, Verbosity::Quiet) => Arc::new(QuietProgress { terminal: *terminal }),
+        (OutputFormat::Text, _) if terminal.live => Arc::new(bars::Bars::new(terminal.stderr)),
+        (OutputFormat::Text, _) => Arc::new(lines::Lines::new(clock, terminal.stderr)),
     }
 }
 
 /// Says only what asks something of the operator.
-struct Quiet {
+struct QuietProgress {
     terminal: Terminal,
 }
 
-impl Reporter for Quiet {
+impl Reporter for QuietProgress {
     fn step(&self, _: &'static str) {}
 
     fn progress(&self, _: Progress) {}
@@ -51,7 +51,7 @@ impl Reporter for Quiet {
     fn remark(&self, _: &str) {}
 }
 
-impl Narrator for Quiet {
+impl ProgressOutput for QuietProgress {
     fn end(&self) {}
 
     fn write(&self, line: &str) {
@@ -65,15 +65,15 @@ fn to_stderr(line: &str) {
 }
 
 /// A notice as people see it.
-fn note(paint: Paint, text: &str) -> String {
+fn note(colors: Colors, text: &str) -> String {
     match text.strip_prefix(ALARM) {
-        Some(what) => format!("{}{}", paint.bad(ALARM), escape::lines(what)),
-        None => format!("{} {}", paint.warn("note:"), escape::lines(text)),
+        Some(what) => format!("{}{}", colors.bad(ALARM), escape::lines(what)),
+        None => format!("{} {}", colors.warn("note:"), escape::lines(text)),
     }
 }
 
 /// A step as people read it.
-fn words(step: &str) -> String {
+fn step_words(step: &str) -> String {
     step.replace('_', " ")
 }
 
@@ -81,29 +81,29 @@ fn words(step: &str) -> String {
 fn amount(progress: Progress) -> String {
     let Progress { done, total, unit } = progress;
     match (unit, total) {
-        (Unit::Percent, _) => format!("{done} %"),
-        (Unit::Bytes, Some(total)) => format!("{} of {}", human::bytes(done), human::bytes(total)),
-        (Unit::Bytes, None) => human::bytes(done),
-        (_, Some(total)) => format!("{} of {}", human::thousands(done), human::count(total, noun(unit))),
-        (_, None) => human::count(done, noun(unit)),
+        (ProgressUnit::Percent, _) => format!("{done} %"),
+        (ProgressUnit::Bytes, Some(total)) => format!("{} of {}", format::bytes(done), format::bytes(total)),
+        (ProgressUnit::Bytes, None) => format::bytes(done),
+        (_, Some(total)) => format!("{} of {}", format::thousands(done), format::count(total, noun(unit))),
+        (_, None) => format::count(done, noun(unit)),
     }
 }
 
-fn noun(unit: Unit) -> &'static str {
+fn noun(unit: ProgressUnit) -> &'static str {
     match unit {
-        Unit::Bytes => "byte",
-        Unit::Transactions => "transaction",
-        Unit::Tables => "table",
-        Unit::Percent => "percent",
+        ProgressUnit::Bytes => "byte",
+        ProgressUnit::Transactions => "transaction",
+        ProgressUnit::Tables => "table",
+        ProgressUnit::Percent => "percent",
     }
 }
 
 /// `1.2 GiB/s`, `110/s`.
-fn rate(per_second: f64, unit: Unit) -> String {
+fn rate(per_second: f64, unit: ProgressUnit) -> String {
     match unit {
-        Unit::Bytes => format!("{}/s", human::bytes(per_second as u64)),
+        ProgressUnit::Bytes => format!("{}/s", format::bytes(per_second as u64)),
         _ if per_second < 9.95 => format!("{per_second:.1}/s"),
-        _ => format!("{}/s", human::thousands(per_second.round() as u64)),
+        _ => format!("{}/s", format::thousands(per_second.round() as u64)),
     }
 }
 
@@ -145,16 +145,20 @@ mod tests {
     #[test]
     fn amounts_have_units() {
         let of = |done, total, unit| amount(Progress { done, total, unit });
-        assert_eq!(of(142, Some(3080), Unit::Transactions), "142 of 3,080 transactions");
-        assert_eq!(of(23, None, Unit::Transactions), "23 transactions");
-        assert_eq!(of(1, Some(1), Unit::Tables), "1 of 1 table");
-        assert_eq!(of(2048, Some(4096), Unit::Bytes), "2.0 KiB of 4.0 KiB");
-        assert_eq!(of(17, Some(100), Unit::Percent), "17 %");
+        assert_eq!(of(142, Some(3080), ProgressUnit::Transactions), "142 of 3,080 transactions");
+        assert_eq!(of(23, None, ProgressUnit::Transactions), "23 transactions");
+        assert_eq!(of(1, Some(1), ProgressUnit::Tables), "1 of 1 table");
+        assert_eq!(of(2048, Some(4096), ProgressUnit::Bytes), "2.0 KiB of 4.0 KiB");
+        assert_eq!(of(17, Some(100), ProgressUnit::Percent), "17 %");
     }
 
     #[test]
     fn rates_have_sensible_decimals() {
-        let told = [(110.397, Unit::Transactions), (2.25, Unit::Tables), (1536.7, Unit::Bytes)];
+        let told = [
+            (110.397, ProgressUnit::Transactions),
+            (2.25, ProgressUnit::Tables),
+            (1536.7, ProgressUnit::Bytes),
+        ];
         assert_eq!(told.map(|(rate_, unit)| rate(rate_, unit)), ["110/s", "2.2/s", "1.5 KiB/s"]);
     }
 }

@@ -8,8 +8,8 @@ mod find;
 mod init;
 mod plan;
 mod prune;
-mod rebuild;
 mod recover;
+mod recover_ebs;
 mod repair;
 mod rescue;
 mod schedule;
@@ -18,22 +18,22 @@ mod status;
 mod verify;
 
 pub use prune::PruneReports;
-pub use rebuild::RebuildPlanned;
-pub use rescue::{Rescue, Situations};
+pub use recover_ebs::EbsRecoveryPlanned;
+pub use rescue::{RescuePage, Situations};
 pub(crate) use status::moments;
 
 use backstop_model::finding::{Finding, Severity};
 
-use crate::page::Page;
+use crate::text::TextWriter;
 
 /// Findings, the worst first, each with what to do about it.
-fn findings(page: &mut Page, findings: &[Finding]) {
+fn findings(out: &mut TextWriter, findings: &[Finding]) {
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     for finding in sorted {
-        page.prose([(mark(finding.severity), finding.what.clone())]);
+        out.prose([(mark(finding.severity), finding.what.clone())]);
         if let Some(todo) = finding.todo.as_ref().filter(|_| finding.severity > Severity::Ok) {
-            page.prose([("     ", format!("-> {todo}"))]);
+            out.prose([("     ", format!("-> {todo}"))]);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod fill;
 
-pub use fill::Values;
+pub use fill::RunbookValues;
 
 /// A page: what to do in one situation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Runbook {
 
 /// Commands of a page that are pasted together.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Block {
+pub struct CommandBlock {
     /// The heading that they stand under.
     pub heading: String,
     /// The commands, one a line.
@@ -60,13 +60,13 @@ pub struct Block {
 }
 
 /// The commands of a page, in the order written.
-pub fn blocks(text: &str) -> Vec<Block> {
-    let (mut blocks, mut heading, mut open): (Vec<Block>, String, Option<String>) =
+pub fn blocks(text: &str) -> Vec<CommandBlock> {
+    let (mut blocks, mut heading, mut open): (Vec<CommandBlock>, String, Option<String>) =
         (Vec::new(), String::new(), None);
     for line in text.lines() {
         match &mut open {
             Some(commands) if line == "```" => {
-                blocks.push(Block { heading: heading.clone(), commands: std::mem::take(commands) });
+                blocks.push(CommandBlock { heading: heading.clone(), commands: std::mem::take(commands) });
                 open = None;
             }
             Some(commands) => {

@@ -1,9 +1,9 @@
 //! Follows references to secrets: those on this host, and those in AWS Secrets Manager if this build has AWS.
 
 use backstop_adapters::secrets as local;
-use backstop_model::credentials::{Credentials, StoreCredentials};
-use backstop_model::entry;
-use backstop_model::fault::Result;
+use backstop_model::credentials::{Credentials, S3Credentials};
+use backstop_model::error::Result;
+use backstop_model::secret_entry;
 use backstop_model::settings::SecretRef;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -24,7 +24,7 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
 /// As [`local::credentials`] and [`resolve`].
 pub fn credentials(reference: &SecretRef) -> Result<Credentials> {
     match remote(reference)? {
-        Some((id, text)) => local::usable(entry::credentials(text.expose_secret(), &id)?),
+        Some((id, text)) => local::check_certificates(secret_entry::credentials(text.expose_secret(), &id)?),
         None => local::credentials(reference),
     }
 }
@@ -33,9 +33,9 @@ pub fn credentials(reference: &SecretRef) -> Result<Credentials> {
 ///
 /// # Errors
 /// As [`local::store_credentials`] and [`resolve`].
-pub fn store_credentials(reference: &SecretRef) -> Result<StoreCredentials> {
+pub fn store_credentials(reference: &SecretRef) -> Result<S3Credentials> {
     match remote(reference)? {
-        Some((id, text)) => Ok(StoreCredentials::parse(text.expose_secret(), &format!("secret {id}"))?),
+        Some((id, text)) => Ok(S3Credentials::parse(text.expose_secret(), &format!("secret {id}"))?),
         None => local::store_credentials(reference),
     }
 }
@@ -46,8 +46,8 @@ pub fn store_credentials(reference: &SecretRef) -> Result<StoreCredentials> {
 fn remote(reference: &SecretRef) -> Result<Option<(String, SecretString)>> {
     let SecretRef::SecretsManager(id) = reference else { return Ok(None) };
     let asked = async {
-        let aws = backstop_aws::connect::Aws::connect(None).await?;
-        backstop_aws::secrets::read(&aws, id).await
+        let aws = backstop_aws::client::AwsClient::connect(None).await?;
+        backstop_aws::secrets_manager::read(&aws, id).await
     };
     let text = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked))?;
     Ok(Some((id.clone(), text)))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::finding::Finding;
 use backstop_model::ids::ShardName;
 use backstop_model::schedule::{Schedule, SystemdTimer};
@@ -15,9 +15,9 @@ use serde::Serialize;
 pub use archiver::{ArchiverUnit, archiver_unit};
 
 /// Where administrators put units.
-const UNITS: &str = "/etc/systemd/system";
+const UNIT_DIR: &str = "/etc/systemd/system";
 /// `systemctl` answers at once, or its manager hangs.
-const SYSTEMCTL: Duration = Duration::from_secs(5);
+const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `schedule --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,16 +27,16 @@ pub struct ScheduleUnits {
     /// Its schedule, as configured.
     pub schedule: String,
     /// What is run.
-    pub service: Unit,
+    pub service: UnitFile,
     /// When.
-    pub timer: Unit,
+    pub timer: UnitFile,
     /// The commands that make it active, once the two files are in place.
     pub install: Vec<String>,
 }
 
 /// A unit file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Unit {
+pub struct UnitFile {
     /// Where it belongs.
     pub path: PathBuf,
     /// What is in it.
@@ -45,7 +45,7 @@ pub struct Unit {
 
 /// What the service runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run<'a> {
+pub struct ScheduledRun<'a> {
     /// The shard.
     pub shard: &'a ShardName,
     /// Its schedule.
@@ -63,14 +63,15 @@ pub struct Run<'a> {
 /// The service and timer of a schedule.
 ///
 /// # Errors
-/// [`Kind::Usage`] if a timer cannot express the schedule.
-pub fn units(run: &Run<'_>) -> Result<ScheduleUnits> {
+/// [`ErrorKind::Usage`] if a timer cannot express the schedule.
+pub fn units(run: &ScheduledRun<'_>) -> Result<ScheduleUnits> {
     let timer = run.schedule.to_systemd().map_err(|error| {
-        let fault = Fault::new(Kind::Usage, format!("schedule shard {}: {error}", run.shard));
-        fault.hint("write the schedule another way, or run `backstop backup` from another scheduler")
+        let failure = Error::new(ErrorKind::Usage, format!("schedule shard {}: {error}", run.shard));
+        failure.hint("write the schedule another way, or run `backstop backup` from another scheduler")
     })?;
     let name = unit_name(run.shard);
-    let unit = |kind: &str, content| Unit { path: Path::new(UNITS).join(format!("{name}.{kind}")), content };
+    let unit =
+        |kind: &str, content| UnitFile { path: Path::new(UNIT_DIR).join(format!("{name}.{kind}")), content };
     Ok(ScheduleUnits {
         shard: run.shard.clone(),
         schedule: run.schedule.to_string(),
@@ -99,16 +100,16 @@ pub async fn active_schedule(shard: &ShardName, schedule: Option<&Schedule>) -> 
 fn judged(
     shard: &ShardName,
     timer: &str,
-    enabled: std::result::Result<&str, &Fault>,
-    active: std::result::Result<&str, &Fault>,
+    enabled: std::result::Result<&str, &Error>,
+    active: std::result::Result<&str, &Error>,
 ) -> Finding {
     let todo = format!("install what `backstop schedule {shard} --systemd` prints");
     match (enabled, active) {
         (Ok("enabled" | "static" | "alias"), Ok("active")) => {
             Finding::ok("schedule-active", format!("{timer} runs the schedule of shard {shard}"))
         }
-        (Err(fault), _) | (_, Err(fault)) => {
-            let what = format!("whether the schedule of shard {shard} is active is not known: {fault}");
+        (Err(error), _) | (_, Err(error)) => {
+            let what = format!("whether the schedule of shard {shard} is active is not known: {error}");
             Finding::warning("schedule-unknown", what, format!("run `systemctl status {timer}`"))
         }
         (Ok(enabled), Ok(active)) => {
@@ -127,8 +128,9 @@ async fn systemctl(verb: &str, unit: &str) -> Result<String> {
     let doing = format!("systemctl {verb} {unit}");
     let mut command = tokio::process::Command::new("systemctl");
     command.args([verb, unit]).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let late = |_| Fault::failed(format!("{doing}: no answer within {SYSTEMCTL:?}"));
-    let output = tokio::time::timeout(SYSTEMCTL, command.output()).await.map_err(late)?.failed(&doing)?;
+    let late = |_| Error::failed(format!("{doing}: no answer within {SYSTEMCTL_TIMEOUT:?}"));
+    let output =
+        tokio::time::timeout(SYSTEMCTL_TIMEOUT, command.output()).await.map_err(late)?.failed(&doing)?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
@@ -137,7 +139,7 @@ fn unit_name(shard: &ShardName) -> String {
     format!("backstop-backup-{shard}")
 }
 
-fn service(run: &Run<'_>) -> String {
+fn service(run: &ScheduledRun<'_>) -> String {
     let mut command: Vec<String> = vec![path(run.program), "--config".to_owned(), path(run.config)];
     command.extend(run.options.iter().cloned());
     command.extend(["backup", run.shard.as_str(), "--kind", "scheduled"].map(str::to_owned));
@@ -185,7 +187,7 @@ fn hardening(writes: &[PathBuf]) -> String {
     )
 }
 
-fn timer_unit(run: &Run<'_>, timer: &SystemdTimer) -> String {
+fn timer_unit(run: &ScheduledRun<'_>, timer: &SystemdTimer) -> String {
     format!(
         "[Unit]\n\
          Description=Backstop: schedule of MySQL shard {shard}: {schedule}\n\
@@ -249,7 +251,7 @@ mod tests {
 
     fn made(schedule: &str, writes: &[PathBuf]) -> Result<ScheduleUnits> {
         let (shard, schedule) = ("orders".parse().unwrap(), schedule.parse().unwrap());
-        units(&Run {
+        units(&ScheduledRun {
             shard: &shard,
             schedule: &schedule,
             program: Path::new("/usr/bin/backstop"),
@@ -272,7 +274,7 @@ mod tests {
         );
         assert_eq!(units.timer.path, Path::new("/etc/systemd/system/backstop-backup-orders.timer"));
         let refused = made("cron(0 1 30W * ? *)", &[]).unwrap_err();
-        assert_eq!(refused.kind, Kind::Usage);
+        assert_eq!(refused.kind, ErrorKind::Usage);
     }
 
     #[test]
@@ -291,7 +293,7 @@ mod tests {
         {
             assert_eq!(judge(enabled, active).code, "schedule-not-active", "{enabled} {active}");
         }
-        let fault = Fault::failed("no answer");
-        assert_eq!(judged(&shard, "t.timer", Err(&fault), Ok("active")).code, "schedule-unknown");
+        let error = Error::failed("no answer");
+        assert_eq!(judged(&shard, "t.timer", Err(&error), Ok("active")).code, "schedule-unknown");
     }
 }

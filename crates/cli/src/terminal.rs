@@ -3,27 +3,27 @@
 use std::fmt;
 use std::io::IsTerminal;
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::escape;
 
 /// Whom a command speaks to, and how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terminal {
     /// In which form results and progress are given.
-    pub form: Form,
+    pub format: OutputFormat,
     /// How much is said.
-    pub level: Level,
+    pub level: Verbosity,
     /// Colours on standard output.
-    pub stdout: Paint,
+    pub stdout: Colors,
     /// Colours on standard error.
-    pub stderr: Paint,
+    pub stderr: Colors,
     /// Standard error is a terminal that lines can be redrawn on.
     pub live: bool,
 }
 
 /// In which form results and progress are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum OutputFormat {
     /// For people.
     Text,
     /// For programs.
@@ -32,7 +32,7 @@ pub enum Form {
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum Verbosity {
     /// Results and what matters.
     Quiet,
     /// Also progress.
@@ -45,21 +45,21 @@ pub enum Level {
 
 impl Terminal {
     /// As the flags, the environment and the process's files say.
-    pub fn of(global: &Global) -> Self {
+    pub fn of(global: &GlobalArgs) -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
         let colours = set("NO_COLOR").is_none() && !dumb && !global.json;
         let (stdout, stderr) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
         Self {
-            form: if global.json { Form::Json } else { Form::Text },
+            format: if global.json { OutputFormat::Json } else { OutputFormat::Text },
             level: match (global.quiet, global.verbose) {
-                (true, _) => Level::Quiet,
-                (_, 0) => Level::Normal,
-                (_, 1) => Level::Verbose,
-                _ => Level::Debug,
+                (true, _) => Verbosity::Quiet,
+                (_, 0) => Verbosity::Normal,
+                (_, 1) => Verbosity::Verbose,
+                _ => Verbosity::Debug,
             },
-            stdout: Paint { on: colours && stdout },
-            stderr: Paint { on: colours && stderr },
+            stdout: Colors { on: colours && stdout },
+            stderr: Colors { on: colours && stderr },
             live: stderr && !dumb && !global.json,
         }
     }
@@ -67,58 +67,58 @@ impl Terminal {
 
 /// Colours, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Paint {
+pub struct Colors {
     on: bool,
 }
 
-impl Paint {
+impl Colors {
     /// Without colours.
     pub const PLAIN: Self = Self { on: false };
 
     /// As it should be.
-    pub fn good(self, text: &str) -> Painted {
+    pub fn good(self, text: &str) -> ColoredText {
         self.wrap("32", text)
     }
 
     /// Worth a look.
-    pub fn warn(self, text: &str) -> Painted {
+    pub fn warn(self, text: &str) -> ColoredText {
         self.wrap("33", text)
     }
 
     /// Wrong.
-    pub fn bad(self, text: &str) -> Painted {
+    pub fn bad(self, text: &str) -> ColoredText {
         self.wrap("31;1", text)
     }
 
     /// What matters most.
-    pub fn strong(self, text: &str) -> Painted {
+    pub fn strong(self, text: &str) -> ColoredText {
         self.wrap("1", text)
     }
 
     /// What matters least.
-    pub fn faint(self, text: &str) -> Painted {
+    pub fn faint(self, text: &str) -> ColoredText {
         self.wrap("2", text)
     }
 
-    fn wrap(self, code: &'static str, text: &str) -> Painted {
-        Painted { text: text.to_owned(), code: self.on.then_some(code) }
+    fn wrap(self, code: &'static str, text: &str) -> ColoredText {
+        ColoredText { text: text.to_owned(), code: self.on.then_some(code) }
     }
 }
 
 /// Text with its colour. Its colour alone can steer the terminal; what is in the text cannot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Painted {
+pub struct ColoredText {
     text: String,
     code: Option<&'static str>,
 }
 
-impl<T: Into<String>> From<T> for Painted {
+impl<T: Into<String>> From<T> for ColoredText {
     fn from(text: T) -> Self {
         Self { text: text.into(), code: None }
     }
 }
 
-impl fmt::Display for Painted {
+impl fmt::Display for ColoredText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = escape::line(self.text.trim_end());
         match self.code {
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn only_paint_steers_the_terminal() {
-        assert_eq!(Paint { on: true }.good("a\x1b[2J").to_string(), "\x1b[32ma\\u{1b}[2J\x1b[0m");
-        assert_eq!(Painted::from("a\x1b[2J").to_string(), "a\\u{1b}[2J");
+        assert_eq!(Colors { on: true }.good("a\x1b[2J").to_string(), "\x1b[32ma\\u{1b}[2J\x1b[0m");
+        assert_eq!(ColoredText::from("a\x1b[2J").to_string(), "a\\u{1b}[2J");
     }
 }

@@ -1,72 +1,73 @@
 //! Archive: streams the binlog of a shard and keeps it, until it is stopped.
 //!
 //! A loop: look at the shard and at the archive, decide from whom and from where to stream
-//! ([`backstop_model::archiving`]), stream until that ends, look again. Beside it what was streamed is archived and, if that is
+//! ([`backstop_model::stream_or_fork`]), stream until that ends, look again. Beside it what was streamed is archived and, if that is
 //! wanted, acknowledged.
 
-mod acknowledge;
-mod admit;
-mod again;
+mod alerts;
+mod binlog_source;
 mod disk;
 #[cfg(test)]
 mod frozen;
-mod health;
-mod journal;
-mod keep;
-mod notes;
+mod fsync;
+mod gtid_divergence;
+mod monitor;
+mod preflight;
 mod queue;
-mod resume;
-mod reused;
-mod rounds;
+mod refetch;
 #[cfg(test)]
-mod sample;
-mod source;
+mod sample_binlog;
+mod semi_sync_ack;
 mod spool;
-mod standing;
+mod spool_journal;
+mod spool_recovery;
+mod status;
+mod store_check;
 mod stream;
-mod sync;
-mod trouble;
+mod stream_loop;
+mod stream_position;
+mod synced_chunks;
 mod upload;
-mod watch;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backstop_binlog::{Cutter, Segment};
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_binlog::{Segment, Segmenter};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{ServerUuid, ShardName};
 use backstop_model::report::ArchiveReport;
 use backstop_model::settings::{ArchiveAck, ArchiveSettings};
 use backstop_repo::ArchiveWriter;
 
-pub use admit::admit;
-pub use health::{ArchiveHealth, Archived, archive_health, check_archive};
-pub use source::Identity;
+pub use binlog_source::ReplicaIdentity;
+pub use preflight::preflight;
+pub use status::{ArchiveStatus, ShardArchive, archive_status, check_archive};
 
-use acknowledge::Acknowledging;
+use alerts::Alerts;
 use disk::HostDisk;
-use notes::Notes;
+use fsync::Syncer;
 use queue::Queue;
+use semi_sync_ack::SemiSyncAck;
 use spool::Spool;
-use standing::Standing;
-use sync::Syncer;
-use trouble::Trouble;
+use stream_position::SharedStreamPosition;
+use synced_chunks::SyncedChunks;
 use upload::{Replacer, Uploader};
 
-use crate::access::Access;
+use crate::context::RunContext;
 use crate::ports::Topology;
-use crate::world::World;
+use crate::shared_credentials::SharedCredentials;
 
-const FIRST_RETRY: Duration = Duration::from_millis(200);
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// When it is stopped, what was streamed is archived within this time, or stays in the spool.
-const LAST_WORDS: Duration = Duration::from_secs(60);
-const LATER: &str = "start the archiver again when the store answers: it asks the source for what is missing";
+const SHUTDOWN_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+const RESTART_HINT: &str =
+    "start the archiver again when the store answers: it asks the source for what is missing";
 
 /// What archiving a shard is made of.
-pub struct Archiving<'a> {
+pub struct Archiver<'a> {
     /// Which shard.
     pub shard: &'a ShardName,
     /// How it is archived.
@@ -74,21 +75,21 @@ pub struct Archiving<'a> {
     /// Its members.
     pub topology: &'a dyn Topology,
     /// How to log in to them.
-    pub access: &'a Access,
+    pub access: &'a SharedCredentials,
     /// Its archive.
     pub store: Arc<ArchiveWriter>,
     /// Whether what is stored is encrypted.
     pub encryption: Encryption,
     /// Names what is archived where: the source takes archivers with the same name for one.
     pub name: &'a str,
-    /// Folder for what is not archived yet. No one else's: whoever calls holds it ([`crate::host`]).
+    /// Folder for what is not archived yet. No one else's: whoever calls holds it ([`crate::shard_dir`]).
     pub spool: PathBuf,
     /// Where older versions had it; it may be another repository's.
     pub old_spool: Option<PathBuf>,
     /// When it ends.
-    pub until: Until,
+    pub until: ArchiveUntil,
     /// Time, reporter, stop.
-    pub world: &'a World,
+    pub ctx: &'a RunContext,
 }
 
 /// Whether what is stored is encrypted.
@@ -102,7 +103,7 @@ pub enum Encryption {
 
 /// When archiving ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub enum ArchiveUntil {
     /// When it is stopped.
     Stopped,
     /// When all that the source has now is archived.
@@ -110,178 +111,183 @@ pub enum Until {
 }
 
 /// What goes on beside the loop.
-struct Beside {
+struct Shared {
     queue: Arc<Queue>,
-    acknowledging: Arc<Acknowledging>,
-    trouble: Arc<Trouble>,
-    standing: Standing,
+    semi_sync_ack: Arc<SemiSyncAck>,
+    alerts: Arc<Alerts>,
+    stream_position: SharedStreamPosition,
 }
 
 /// Where the loop is.
-struct State {
-    cutter: Option<(Cutter, ServerUuid)>,
+struct StreamState {
+    segmenter: Option<(Segmenter, ServerUuid)>,
     spool: Spool,
     /// Everything of the line, streamed or archived; `None`: nothing yet.
     held: Option<GtidSet>,
     /// The last piece of each server that was archived or sealed, but for the one that is streamed.
     last: Vec<Segment>,
     /// Numbers of pieces that the archive lost and that no source has any more.
-    gone: BTreeSet<u64>,
+    unrecoverable: BTreeSet<u64>,
     report: ArchiveReport,
-    retry: Duration,
+    retry_delay: Duration,
     /// Rounds that failed, one after the other.
     failures: u32,
     /// Rounds that ended without a transaction more, one after the other.
-    fruitless: u32,
+    empty_streams: u32,
 }
 
-/// Archives until it is stopped, or until all is archived, what [`admit`] let through. What it has streamed is archived when it returns `Ok`.
+/// Archives until it is stopped, or until all is archived, what [`preflight`] let through. What it has streamed is archived when it returns `Ok`.
 ///
 /// # Errors
-/// [`Kind::Refused`] for a server that cannot be archived from: without GTIDs or binlog, encrypted into a repository that is not,
-/// or of another shard, naming the difference; [`Kind::Held`] when another archiver has taken the shard over;
-/// [`Kind::Damaged`] when the archive's newest entries are; [`Kind::Interrupted`] when it was stopped and the store
+/// [`ErrorKind::Refused`] for a server that cannot be archived from: without GTIDs or binlog, encrypted into a repository that is not,
+/// or of another shard, naming the difference; [`ErrorKind::Held`] when another archiver has taken the shard over;
+/// [`ErrorKind::Damaged`] when the archive's newest entries are; [`ErrorKind::Interrupted`] when it was stopped and the store
 /// did not take what was left. A store or source that does not answer is waited for, and told.
-pub async fn archive(a: &Archiving<'_>) -> Result<ArchiveReport> {
-    let clock = Arc::clone(&a.world.clock);
-    let beside = Beside {
+pub async fn archive(archiver: &Archiver<'_>) -> Result<ArchiveReport> {
+    let clock = Arc::clone(&archiver.ctx.clock);
+    let shared = Shared {
         queue: Arc::new(Queue::default()),
-        acknowledging: Arc::new(Acknowledging::default()),
-        trouble: Arc::new(Trouble::new(clock, Arc::clone(&a.world.reporter))),
-        standing: Standing::default(),
+        semi_sync_ack: Arc::new(SemiSyncAck::default()),
+        alerts: Arc::new(Alerts::new(clock, Arc::clone(&archiver.ctx.reporter))),
+        stream_position: SharedStreamPosition::default(),
     };
-    let left = resume::left_behind(&a.store, &a.spool, a.old_spool.as_deref(), &*a.world.reporter);
-    a.world.unless_stopped(a.world.step("resume", left)).await?;
-    let (held, last) = a.store.held().await;
-    let mut state = State {
-        cutter: None,
-        spool: Spool::new(&a.spool, Arc::clone(&beside.queue), Arc::new(HostDisk))?,
-        held: everything(held, &last),
+    let left = spool_recovery::recover_spool(
+        &archiver.store,
+        &archiver.spool,
+        archiver.old_spool.as_deref(),
+        &*archiver.ctx.reporter,
+    );
+    archiver.ctx.unless_stopped(archiver.ctx.step("resume", left)).await?;
+    let (held, last) = archiver.store.held().await;
+    let mut state = StreamState {
+        segmenter: None,
+        spool: Spool::new(&archiver.spool, Arc::clone(&shared.queue), Arc::new(HostDisk))?,
+        held: archived_or_lost(held, &last),
         last,
-        gone: BTreeSet::new(),
-        report: ArchiveReport::new(a.shard.clone()),
-        retry: FIRST_RETRY,
+        unrecoverable: BTreeSet::new(),
+        report: ArchiveReport::new(archiver.shard.clone()),
+        retry_delay: FIRST_RETRY_DELAY,
         failures: 0,
-        fruitless: 0,
+        empty_streams: 0,
     };
-    let (uploader, syncer, replacer) = workers(a, &beside);
+    let (uploader, syncer, replacer) = background_tasks(archiver, &shared);
     let upload = tokio::spawn(async move { uploader.run().await });
     let sync = tokio::spawn(async move { syncer.run().await });
     let replace = tokio::spawn(replacer.run());
-    let abort = Abort(vec![upload.abort_handle(), sync.abort_handle(), replace.abort_handle()]);
-    let begun = a.world.clock.monotonic();
+    let abort = AbortOnDrop(vec![upload.abort_handle(), sync.abort_handle(), replace.abort_handle()]);
+    let begun = archiver.ctx.clock.monotonic();
     let mut upload = upload;
     let outcome = tokio::select! {
-        ended = &mut upload => Err(gone(ended)),
-        outcome = a.world.unless_stopped(rounds::rounds(a, &beside, &mut state)) => outcome,
-        fault = watch::pulse(a, &beside) => Err(fault),
-        fault = keep::kept(a, &beside) => Err(fault),
+        ended = &mut upload => Err(upload_task_ended(ended)),
+        outcome = archiver.ctx.unless_stopped(stream_loop::stream_loop(archiver, &shared, &mut state)) => outcome,
+        error = monitor::heartbeat(archiver, &shared) => Err(error),
+        error = store_check::watch_store(archiver, &shared) => Err(error),
     };
     let outcome = match outcome {
-        Err(fault) if fault.kind == Kind::Interrupted => Ok(()),
+        Err(error) if error.kind == ErrorKind::Interrupted => Ok(()),
         outcome => outcome,
     };
-    if outcome.as_ref().is_err_and(|fault| fault.kind == Kind::Held) {
-        return Err(outcome.err().unwrap_or_else(|| Fault::failed("archive")));
+    if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Held) {
+        return Err(outcome.err().unwrap_or_else(|| Error::failed("archive")));
     }
     let ended = tokio::select! {
-        ended = &mut upload => Err(gone(ended)),
-        ended = last_words(a, &beside, &mut state) => ended,
+        ended = &mut upload => Err(upload_task_ended(ended)),
+        ended = drain(archiver, &shared, &mut state) => ended,
     };
     drop(abort);
     outcome.and(ended)?;
-    let passed = beside.queue.passed();
+    let passed = shared.queue.counts();
     state.report.transactions = passed.archived;
-    state.report.archived = beside.queue.archived().gtids;
-    state.report.seconds = (a.world.clock.monotonic() - begun).as_secs_f64();
+    state.report.archived = shared.queue.archived().gtids;
+    state.report.seconds = (archiver.ctx.clock.monotonic() - begun).as_secs_f64();
     Ok(state.report)
 }
 
-fn workers(a: &Archiving<'_>, beside: &Beside) -> (Uploader, Syncer, Replacer) {
+fn background_tasks(archiver: &Archiver<'_>, shared: &Shared) -> (Uploader, Syncer, Replacer) {
     let (replacer, segments) = tokio::sync::mpsc::unbounded_channel();
-    let ack = a.settings.semi_sync.then_some(a.settings.ack);
+    let ack = archiver.settings.semi_sync.then_some(archiver.settings.ack);
     if ack == Some(ArchiveAck::Store) {
-        beside.queue.hurry();
+        shared.queue.upload_at_once();
     }
     if ack == Some(ArchiveAck::Spool) {
-        beside.queue.watch_syncs();
+        shared.queue.track_unsynced();
     }
     let uploader = Uploader {
-        store: Arc::clone(&a.store),
-        queue: Arc::clone(&beside.queue),
-        acknowledging: Arc::clone(&beside.acknowledging),
+        store: Arc::clone(&archiver.store),
+        queue: Arc::clone(&shared.queue),
+        semi_sync_ack: Arc::clone(&shared.semi_sync_ack),
         replacer,
         ack,
-        trouble: Arc::clone(&beside.trouble),
-        world: a.world.clone(),
+        alerts: Arc::clone(&shared.alerts),
+        ctx: archiver.ctx.clone(),
     };
     let syncer = Syncer {
-        queue: Arc::clone(&beside.queue),
-        acknowledging: Arc::clone(&beside.acknowledging),
-        trouble: Arc::clone(&beside.trouble),
-        notes: Arc::new(Mutex::new(Notes::new(Arc::new(HostDisk)))),
-        world: a.world.clone(),
+        queue: Arc::clone(&shared.queue),
+        semi_sync_ack: Arc::clone(&shared.semi_sync_ack),
+        alerts: Arc::clone(&shared.alerts),
+        synced_chunks: Arc::new(Mutex::new(SyncedChunks::new(Arc::new(HostDisk)))),
+        ctx: archiver.ctx.clone(),
     };
     let replacer = Replacer {
-        store: Arc::clone(&a.store),
-        queue: Arc::clone(&beside.queue),
-        trouble: Arc::clone(&beside.trouble),
+        store: Arc::clone(&archiver.store),
+        queue: Arc::clone(&shared.queue),
+        alerts: Arc::clone(&shared.alerts),
         segments,
-        world: a.world.clone(),
+        ctx: archiver.ctx.clone(),
     };
     (uploader, syncer, replacer)
 }
 
 /// Ends tasks when it is dropped.
-struct Abort(Vec<tokio::task::AbortHandle>);
+struct AbortOnDrop(Vec<tokio::task::AbortHandle>);
 
-impl Drop for Abort {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.iter().for_each(tokio::task::AbortHandle::abort);
     }
 }
 
-fn gone(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Fault {
+fn upload_task_ended(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Error {
     match ended {
-        Ok(Err(fault)) => fault,
-        Ok(Ok(())) => Fault::failed("archive: what stores has ended"),
-        Err(error) => Fault::failed(format!("archive: what stores has ended: {error}")),
+        Ok(Err(failure)) => failure,
+        Ok(Ok(())) => Error::failed("archive: what stores has ended"),
+        Err(error) => Error::failed(format!("archive: what stores has ended: {error}")),
     }
 }
 
 /// All that need not be asked for again: what is archived, and what was missing when it was.
-fn everything(held: Option<GtidSet>, last: &[Segment]) -> Option<GtidSet> {
+fn archived_or_lost(held: Option<GtidSet>, last: &[Segment]) -> Option<GtidSet> {
     Some(last.iter().fold(held?, |all, segment| all.union(&segment.held_after())))
 }
 
 /// Archives what was streamed, within bounds.
-async fn last_words(a: &Archiving<'_>, beside: &Beside, state: &mut State) -> Result<()> {
-    a.world.reporter.step("seal");
+async fn drain(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState) -> Result<()> {
+    archiver.ctx.reporter.step("seal");
     finish_file(state).await?;
-    beside.queue.hurry();
+    shared.queue.upload_at_once();
     tokio::select! {
-        ended = drained(a, beside) => ended.map_err(|fault| Fault::new(Kind::Interrupted, fault.message).hint(LATER))?,
-        () = a.world.clock.sleep(LAST_WORDS) => {
-            let why = beside.trouble.all().unwrap_or_else(|| "the store is slow".to_owned());
-            return Err(Fault::new(Kind::Interrupted, format!("archive what was streamed before the end: {why}"))
-                .hint(LATER));
+        ended = wait_until_drained(archiver, shared) => ended.map_err(|error| Error::new(ErrorKind::Interrupted, error.message).hint(RESTART_HINT))?,
+        () = archiver.ctx.clock.sleep(SHUTDOWN_DRAIN_TIMEOUT) => {
+            let why = shared.alerts.summary().unwrap_or_else(|| "the store is slow".to_owned());
+            return Err(Error::new(ErrorKind::Interrupted, format!("archive what was streamed before the end: {why}"))
+                .hint(RESTART_HINT));
         }
     }
-    watch::farewell(a, beside).await
+    monitor::final_heartbeat(archiver, shared).await
 }
 
-async fn finish_file(state: &mut State) -> Result<()> {
-    if let Some((mut cutter, source)) = state.cutter.take() {
-        if let Err(fault) = cutter.cut(&mut state.spool).await {
+async fn finish_file(state: &mut StreamState) -> Result<()> {
+    if let Some((mut segmenter, source)) = state.segmenter.take() {
+        if let Err(error) = segmenter.cut(&mut state.spool).await {
             // What it holds is not written yet: it continues with it.
-            state.cutter = Some((cutter, source));
-            return Err(fault);
+            state.segmenter = Some((segmenter, source));
+            return Err(error);
         }
-        for segment in state.spool.sealed() {
+        for segment in state.spool.finished_segments() {
             state.last.retain(|last| last.source != segment.source);
             state.last.push(segment.clone());
         }
-        state.held = Some(state.held.take().unwrap_or_default().union(cutter.held()));
+        state.held = Some(state.held.take().unwrap_or_default().union(segmenter.held()));
     }
     Ok(())
 }
@@ -290,15 +296,15 @@ async fn finish_file(state: &mut State) -> Result<()> {
 ///
 /// # Errors
 /// When what is spooled was given up.
-async fn drained(a: &Archiving<'_>, beside: &Beside) -> Result<()> {
-    while !beside.queue.is_drained() {
-        if let Some(fault) = beside.queue.given_up() {
-            return Err(fault);
+async fn wait_until_drained(archiver: &Archiver<'_>, shared: &Shared) -> Result<()> {
+    while !shared.queue.is_drained() {
+        if let Some(error) = shared.queue.given_up() {
+            return Err(error);
         }
-        let changed = beside.queue.changed.notified();
+        let changed = shared.queue.changed.notified();
         tokio::select! {
             () = changed => {}
-            () = a.world.clock.sleep(FIRST_RETRY) => {}
+            () = archiver.ctx.clock.sleep(FIRST_RETRY_DELAY) => {}
         }
     }
     Ok(())

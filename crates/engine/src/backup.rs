@@ -8,24 +8,28 @@
 use std::time::Duration;
 
 use backstop_model::archive::Archive;
-use backstop_model::backup::{BackupFacts, BackupKind, Sizes, Source};
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::backup::{BackupFacts, BackupKind, BackupSource, Sizes};
+use backstop_model::backup_availability::availability_findings;
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::finding::{Finding, Severity};
-use backstop_model::identity::{Bound, Candidate};
 use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::plan::OnLine;
+use backstop_model::plan::BackupTimeline;
 use backstop_model::progress::Progress;
-use backstop_model::proven::version_finding;
 use backstop_model::report::{BackupReport, EbsSnapshots, VolumeState};
-use backstop_model::standing::standing_findings;
-use backstop_model::topology::{Choice, doubt};
-use backstop_repo::{ArchiveReader, CatalogEntry, Reader, Repository, Storage, Stored, Writer};
+use backstop_model::shard_identity::{ShardBinding, ShardHistory};
+use backstop_model::tested_versions::version_finding;
+use backstop_model::topology::{SourceChoice, doubt};
+use backstop_repo::{
+    ArchiveReader, CatalogEntry, Repository, ShardReader, ShardWriter, Storage, StoredBackup,
+};
 use chrono::{DateTime, Utc};
 
-use crate::ports::{Image, Instance, Instances, Opened, Schemas, Taken, VolumeSnapshots};
-use crate::standing::standings;
-use crate::world::World;
-use crate::{compare, recorded, scan};
+use crate::backup_health::backups_with_health;
+use crate::context::RunContext;
+use crate::ports::{
+    BackupInstance, BackupInstances, Schemas, SnapshotData, SnapshotDir, TakenSnapshot, VolumeSnapshots,
+};
+use crate::{compare_schemas, datadir_tree, recorded_events};
 
 /// What a backup is made of.
 pub struct Backup<'a> {
@@ -38,9 +42,9 @@ pub struct Backup<'a> {
     /// True if everything is stored, whatever backups there are.
     pub full: bool,
     /// The instance to back up, chosen by the shard's rules.
-    pub choice: &'a Choice,
+    pub choice: &'a SourceChoice,
     /// Opens it.
-    pub instances: &'a dyn Instances,
+    pub instances: &'a dyn BackupInstances,
     /// Asks it and the primary for their tables.
     pub schemas: &'a dyn Schemas,
     /// Where backups go.
@@ -48,24 +52,27 @@ pub struct Backup<'a> {
     /// The EBS snapshots that earlier backups may be kept in; `None`: nothing is asked of them.
     pub volumes: Option<&'a dyn VolumeSnapshots>,
     /// Time, reporter, stop.
-    pub world: &'a World,
+    pub ctx: &'a RunContext,
 }
 
 /// Backs up a shard, unless its occasion already has a backup.
 ///
 /// # Errors
-/// [`Kind::Held`] when another run holds the shard, [`Kind::Refused`] when a guard refuses (nothing was
+/// [`ErrorKind::Held`] when another run holds the shard, [`ErrorKind::Refused`] when a guard refuses (nothing was
 /// touched then), and whatever kept the backup from being complete: there is no partial success.
-pub async fn backup(b: &Backup<'_>) -> Result<BackupReport> {
-    let run = BackupId::new(b.world.clock.now(), b.world.clock.random() as u32);
-    let instance = b.world.unless_stopped(open(b)).await?;
-    let mut writer = b.world.unless_stopped(claim(b)).await?;
-    let outcome = b.world.unless_stopped(story(b, &run, &instance, &mut writer)).await;
-    clear(b, &run, &instance, &writer).await;
-    let released = b.world.step("release", writer.release()).await;
+pub async fn backup(backup: &Backup<'_>) -> Result<BackupReport> {
+    let run = BackupId::new(backup.ctx.clock.now(), backup.ctx.clock.random() as u32);
+    let instance = backup.ctx.unless_stopped(open(backup)).await?;
+    let mut writer = backup.ctx.unless_stopped(acquire_lease(backup)).await?;
+    let outcome = backup.ctx.unless_stopped(run_steps(backup, &run, &instance, &mut writer)).await;
+    remove_leftovers(backup, &run, &instance, &writer).await;
+    let released = backup.ctx.step("release", writer.release()).await;
     let report = outcome?;
-    if let Err(fault) = released {
-        b.world.reporter.notice(&format!("the backup is committed, but its claim was not released: {fault}"));
+    if let Err(error) = released {
+        backup
+            .ctx
+            .reporter
+            .notice(&format!("the backup is committed, but its claim was not released: {error}"));
     }
     Ok(report)
 }
@@ -75,9 +82,9 @@ pub async fn backup(b: &Backup<'_>) -> Result<BackupReport> {
 /// # Errors
 /// When the repository cannot be read.
 pub async fn already_made(
-    reader: &Reader,
+    reader: &ShardReader,
     occasion: Option<&str>,
-    world: &World,
+    ctx: &RunContext,
 ) -> Result<Option<BackupReport>> {
     let Some(occasion) = occasion else { return Ok(None) };
     let catalog = reader.catalog().await?;
@@ -86,112 +93,117 @@ pub async fn already_made(
     };
     let id = &entry.facts.backup_id;
     let text = format!("backup {id} was made for the same occasion ({occasion}): there is nothing to do");
-    world.reporter.remark(&text);
+    ctx.reporter.remark(&text);
     Ok(Some(BackupReport { ebs: ebs(reader.storage_of(entry).await?, None), ..report(entry) }))
 }
 
-async fn story(
-    b: &Backup<'_>,
+async fn run_steps(
+    backup: &Backup<'_>,
     run: &BackupId,
-    instance: &Instance,
-    writer: &mut Writer,
+    instance: &BackupInstance,
+    writer: &mut ShardWriter,
 ) -> Result<BackupReport> {
     // Under the claim, so that no other delivery makes one meanwhile.
-    if let Some(made) = already_made(writer.reader(), b.occasion, b.world).await? {
+    if let Some(made) = already_made(writer.reader(), backup.occasion, backup.ctx).await? {
         return Ok(made);
     }
-    tell_of_predecessors(b, writer.reader()).await?;
-    let mut findings = doubts(b);
-    findings.extend(belongs(b, writer.reader()).await?);
-    findings.extend(compared(b).await);
-    let begun = (b.world.clock.now(), b.world.clock.monotonic());
-    let archive = b.repository.archive(b.shard);
-    let before = archived(b, &archive).await?;
-    let events = recorded::before(b.choice, b.schemas, b.world).await;
-    let taken = b.world.step("snapshot", instance.snapshots.take(run)).await?;
-    let events = recorded::after(events, b.schemas, b.world).await;
-    let plugins = recorded::plugins(b.choice, b.schemas, b.world).await;
-    findings.extend(recorded::finding(events.as_ref()));
-    let stored = b.world.step("store", store(b, instance, &taken, writer)).await?;
+    report_lost_backups(backup, writer.reader()).await?;
+    let mut findings = source_doubts(backup);
+    findings.extend(refuse_foreign_history(backup, writer.reader()).await?);
+    findings.extend(compare_with_primary(backup).await);
+    let begun = (backup.ctx.clock.now(), backup.ctx.clock.monotonic());
+    let archive = backup.repository.archive(backup.shard);
+    let before = readable_archive(backup, &archive).await?;
+    let events = recorded_events::events_before(backup.choice, backup.schemas, backup.ctx).await;
+    let taken = backup.ctx.step("snapshot", instance.snapshots.take(run)).await?;
+    let events = recorded_events::events_after(events, backup.schemas, backup.ctx).await;
+    let plugins = recorded_events::plugins(backup.choice, backup.schemas, backup.ctx).await;
+    findings.extend(recorded_events::finding(events.as_ref()));
+    let stored = backup.ctx.step("store", store(backup, instance, &taken, writer)).await?;
     let storage = stored.storage().clone();
-    let on_line = match before {
-        Some(before) => on_line(b, &taken, &before, &archive).await?,
+    let on_timeline = match before {
+        Some(before) => find_timeline(backup, &taken, &before, &archive).await?,
         None => None,
     };
-    let facts = BackupFacts { on_line, events, plugins, ..facts(b, run, instance, &taken, begun, findings) };
-    let entry = b.world.step("commit", writer.commit(facts, stored)).await?;
-    let state = complete(b, instance, &taken, writer).await?;
+    let facts =
+        BackupFacts { on_timeline, events, plugins, ..facts(backup, run, instance, &taken, begun, findings) };
+    let entry = backup.ctx.step("commit", writer.commit(facts, stored)).await?;
+    let state = complete(backup, instance, &taken, writer).await?;
     Ok(BackupReport { ebs: ebs(storage, state), ..report(&entry) })
 }
 
 /// Says which earlier backups cannot be recovered from: an EBS snapshot may fail after its backup was committed. They stay listed,
 /// since what EC2 says of them may change, and count for nothing.
-async fn tell_of_predecessors(b: &Backup<'_>, reader: &Reader) -> Result<()> {
-    let Some(volumes) = b.volumes else { return Ok(()) };
+async fn report_lost_backups(backup: &Backup<'_>, reader: &ShardReader) -> Result<()> {
+    let Some(volumes) = backup.volumes else { return Ok(()) };
     let catalog = reader.catalog().await?;
-    let backups = standings(reader, &catalog, volumes).await?;
-    for finding in standing_findings(b.shard, &backups) {
-        b.world.reporter.notice(&finding.notice());
+    let backups = backups_with_health(reader, &catalog, volumes).await?;
+    for finding in availability_findings(backup.shard, &backups) {
+        backup.ctx.reporter.notice(&finding.notice());
     }
     Ok(())
 }
 
 /// What the archive holds now. `None`: that cannot be read since it is damaged, which must not keep anybody from a backup.
-async fn archived(b: &Backup<'_>, archive: &ArchiveReader) -> Result<Option<Archive>> {
+async fn readable_archive(backup: &Backup<'_>, archive: &ArchiveReader) -> Result<Option<Archive>> {
     match archive.contents().await {
         Ok(contents) => Ok(Some(contents)),
-        Err(fault) if fault.kind == Kind::Damaged => {
-            b.world.reporter.notice(&format!("the backup does not say on which line it was taken: {fault}"));
+        Err(error) if error.kind == ErrorKind::Damaged => {
+            backup
+                .ctx
+                .reporter
+                .notice(&format!("the backup does not say on which line it was taken: {error}"));
             Ok(None)
         }
-        Err(fault) => Err(fault.during("look on which line of the archive the backup is taken")),
+        Err(error) => Err(error.during("look on which line of the archive the backup is taken")),
     }
 }
 
 /// On which line of the archive the snapshot was taken. One that is on none is worth a word: it has no archive to go on with.
-async fn on_line(
-    b: &Backup<'_>,
-    taken: &Taken,
+async fn find_timeline(
+    backup: &Backup<'_>,
+    taken: &TakenSnapshot,
     before: &Archive,
     archive: &ArchiveReader,
-) -> Result<Option<OnLine>> {
-    let Some(after) = archived(b, archive).await? else { return Ok(None) };
-    let on_line = OnLine::of(before, &after, taken.lineage.server_uuid, &taken.position.gtid_executed);
-    if on_line == Some(OnLine::None) {
-        b.world.reporter.notice(&format!(
+) -> Result<Option<BackupTimeline>> {
+    let Some(after) = readable_archive(backup, archive).await? else { return Ok(None) };
+    let on_timeline =
+        BackupTimeline::of(before, &after, taken.lineage.server_uuid, &taken.position.gtid_executed);
+    if on_timeline == Some(BackupTimeline::None) {
+        backup.ctx.reporter.notice(&format!(
             "{} lacks transactions that were archived of it, or a new line of the archive began meanwhile: nothing archived can be replayed on \
              this backup (make another one when the archiver runs)",
-            b.choice.endpoint
+            backup.choice.endpoint
         ));
     }
-    Ok(on_line)
+    Ok(on_timeline)
 }
 
 fn facts(
-    b: &Backup<'_>,
+    backup: &Backup<'_>,
     run: &BackupId,
-    instance: &Instance,
-    taken: &Taken,
+    instance: &BackupInstance,
+    taken: &TakenSnapshot,
     begun: (DateTime<Utc>, Duration),
     findings: Vec<Finding>,
 ) -> BackupFacts {
     BackupFacts {
         backup_id: run.clone(),
-        shard: b.shard.clone(),
-        kind: b.kind,
-        occasion: b.occasion.map(str::to_owned),
-        source: Source { endpoint: b.choice.endpoint.clone(), role: b.choice.role },
-        source_reason: b.choice.reason.clone(),
-        server_version: b.choice.state.version.clone(),
+        shard: backup.shard.clone(),
+        kind: backup.kind,
+        occasion: backup.occasion.map(str::to_owned),
+        source: BackupSource { endpoint: backup.choice.endpoint.clone(), role: backup.choice.role },
+        source_reason: backup.choice.reason.clone(),
+        server_version: backup.choice.state.version.clone(),
         gtid_executed: taken.position.gtid_executed.clone(),
-        on_line: None,
+        on_timeline: None,
         freeze: taken.freeze.clone(),
         lineage: taken.lineage.clone(),
         settings: instance.settings.clone(),
         started_at: begun.0,
         taken_at: taken.taken_at,
-        seconds: (b.world.clock.monotonic() - begun.1).as_secs_f64(),
-        servers: b.choice.servers.clone(),
+        seconds: (backup.ctx.clock.monotonic() - begun.1).as_secs_f64(),
+        servers: backup.choice.servers.clone(),
         events: None,
         plugins: Vec::new(),
         findings,
@@ -200,48 +212,49 @@ fn facts(
 }
 
 /// Opens the source and lets the guards refuse before anything is claimed or touched.
-async fn open(b: &Backup<'_>) -> Result<Instance> {
-    b.world
+async fn open(backup: &Backup<'_>) -> Result<BackupInstance> {
+    backup
+        .ctx
         .step("check", async {
-            let instance = b.instances.open(b.choice).await?;
-            doubts(b).iter().for_each(|finding| b.world.reporter.notice(&finding.what));
-            guard(&instance.snapshots.check().await?, b)?;
+            let instance = backup.instances.open(backup.choice).await?;
+            source_doubts(backup).iter().for_each(|finding| backup.ctx.reporter.notice(&finding.what));
+            refuse_problems(&instance.snapshots.check().await?, backup)?;
             Ok(instance)
         })
         .await
 }
 
 /// Refuses a source that is of another history than the shard's backups. Under the claim, so that it is told from the newest one.
-async fn belongs(b: &Backup<'_>, reader: &Reader) -> Result<Option<Finding>> {
+async fn refuse_foreign_history(backup: &Backup<'_>, reader: &ShardReader) -> Result<Option<Finding>> {
     let (catalog, adopted) = tokio::try_join!(reader.catalog(), reader.adopted())?;
-    let bound = Bound { newest: catalog.last().map(|entry| &entry.facts), adopted: adopted.as_ref() };
-    let source = Candidate::from(b.choice);
-    bound.admit(b.shard, &source)?;
-    let gone_back = bound.gone_back(b.shard, &source);
-    gone_back.iter().for_each(|finding| b.world.reporter.notice(&finding.what));
+    let bound = ShardBinding { newest: catalog.last().map(|entry| &entry.facts), adopted: adopted.as_ref() };
+    let source = ShardHistory::from(backup.choice);
+    bound.admit(backup.shard, &source)?;
+    let gone_back = bound.gone_back(backup.shard, &source);
+    gone_back.iter().for_each(|finding| backup.ctx.reporter.notice(&finding.what));
     Ok(gone_back)
 }
 
 /// What there is to say of its tables against the primary's. No backup fails for it.
-async fn compared(b: &Backup<'_>) -> Option<Finding> {
-    let finding = compare::tables(b.shard, b.choice, b.schemas).await?;
+async fn compare_with_primary(backup: &Backup<'_>) -> Option<Finding> {
+    let finding = compare_schemas::compare_tables(backup.shard, backup.choice, backup.schemas).await?;
     if finding.severity == Severity::Ok {
         return None;
     }
-    b.world.reporter.notice(&finding.what);
+    backup.ctx.reporter.notice(&finding.what);
     Some(finding)
 }
 
 /// What speaks against the source, and not enough to refuse it.
-fn doubts(b: &Backup<'_>) -> Vec<Finding> {
-    let (endpoint, state) = (&b.choice.endpoint, &b.choice.state);
-    let version = version_finding(b.shard, &endpoint.to_string(), &state.version);
-    doubt(b.shard, endpoint, state).into_iter().chain(version).collect()
+fn source_doubts(backup: &Backup<'_>) -> Vec<Finding> {
+    let (endpoint, state) = (&backup.choice.endpoint, &backup.choice.state);
+    let version = version_finding(backup.shard, &endpoint.to_string(), &state.version);
+    doubt(backup.shard, endpoint, state).into_iter().chain(version).collect()
 }
 
-fn guard(findings: &[Finding], b: &Backup<'_>) -> Result<()> {
+fn refuse_problems(findings: &[Finding], backup: &Backup<'_>) -> Result<()> {
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
-        b.world.reporter.notice(&finding.what);
+        backup.ctx.reporter.notice(&finding.what);
     }
     let problems: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Problem).collect();
     if problems.is_empty() {
@@ -249,19 +262,24 @@ fn guard(findings: &[Finding], b: &Backup<'_>) -> Result<()> {
     }
     let what: Vec<_> = problems.iter().map(|finding| finding.what.as_str()).collect();
     let todo: Vec<_> = problems.iter().filter_map(|finding| finding.todo.as_deref()).collect();
-    let message = format!("{} cannot be backed up safely: {}", b.choice.endpoint, what.join("; "));
-    Err(Fault::refused(message).hint(todo.join("; ")))
+    let message = format!("{} cannot be backed up safely: {}", backup.choice.endpoint, what.join("; "));
+    Err(Error::refused(message).hint(todo.join("; ")))
 }
 
-async fn claim(b: &Backup<'_>) -> Result<Writer> {
-    b.world.step("claim", b.repository.claim(b.shard, "backup")).await
+async fn acquire_lease(backup: &Backup<'_>) -> Result<ShardWriter> {
+    backup.ctx.step("claim", backup.repository.acquire_lease(backup.shard, "backup")).await
 }
 
 /// Stores the snapshot's files, or where the volumes' snapshots are.
-async fn store(b: &Backup<'_>, instance: &Instance, taken: &Taken, writer: &mut Writer) -> Result<Stored> {
+async fn store(
+    backup: &Backup<'_>,
+    instance: &BackupInstance,
+    taken: &TakenSnapshot,
+    writer: &mut ShardWriter,
+) -> Result<StoredBackup> {
     match instance.snapshots.open(&taken.snapshot).await? {
-        Image::Tree(opened) => store_tree(b, instance, taken, &opened, writer).await,
-        Image::Volumes(volumes) => {
+        SnapshotData::Tree(opened) => store_tree(backup, instance, taken, &opened, writer).await,
+        SnapshotData::Volumes(volumes) => {
             let sizes = Sizes { data_bytes: volumes.bytes, ..Sizes::default() };
             Ok(writer.store_ebs(volumes.snapshot_ids, volumes.region, sizes))
         }
@@ -270,33 +288,33 @@ async fn store(b: &Backup<'_>, instance: &Instance, taken: &Taken, writer: &mut 
 
 /// Stores what changed since the newest backup of the same history, or everything.
 async fn store_tree(
-    b: &Backup<'_>,
-    instance: &Instance,
-    taken: &Taken,
-    opened: &Opened,
-    writer: &mut Writer,
-) -> Result<Stored> {
-    let parent = if b.full { None } else { writer.newest_of(&taken.lineage).await? };
+    backup: &Backup<'_>,
+    instance: &BackupInstance,
+    taken: &TakenSnapshot,
+    opened: &SnapshotDir,
+    writer: &mut ShardWriter,
+) -> Result<StoredBackup> {
+    let parent = if backup.full { None } else { writer.newest_of(&taken.lineage).await? };
     let since = parent.as_ref().map(|manifest| &manifest.facts.lineage);
     let changes = match since {
         Some(since) => instance.snapshots.changes(&taken.snapshot, since).await?,
         None => None,
     };
-    let tree = scan::tree(opened, changes.as_ref())?;
-    let progress = |progress: Progress| b.world.reporter.progress(progress);
+    let tree = datadir_tree::datadir_tree(opened, changes.as_ref())?;
+    let progress = |progress: Progress| backup.ctx.reporter.progress(progress);
     match writer.store(&tree, parent.as_ref(), &progress).await {
-        Err(fault) if fault.kind == Kind::Damaged && parent.is_some() => {
-            b.world.reporter.notice(&format!("{fault}: making a full backup instead of an increment"));
-            let tree = scan::tree(opened, None)?;
+        Err(error) if error.kind == ErrorKind::Damaged && parent.is_some() => {
+            backup.ctx.reporter.notice(&format!("{error}: making a full backup instead of an increment"));
+            let tree = datadir_tree::datadir_tree(opened, None)?;
             writer.store(&tree, None, &progress).await
         }
         stored => {
             let stored = stored?;
             if stored.lost_packs() > 0 {
-                b.world.reporter.notice(&format!(
+                backup.ctx.reporter.notice(&format!(
                     "{} packs of earlier backups are missing or damaged: what this backup needs of them is stored again (`backstop verify {}` says which backups are affected)",
                     stored.lost_packs(),
-                    b.shard
+                    backup.shard
                 ));
             }
             Ok(stored)
@@ -307,37 +325,42 @@ async fn store_tree(
 /// Waits until a snapshot that is the backup has all its blocks. One that fails takes the backup with it; one that
 /// takes longer than the wait is committed and goes on by itself.
 async fn complete(
-    b: &Backup<'_>,
-    instance: &Instance,
-    taken: &Taken,
-    writer: &mut Writer,
+    backup: &Backup<'_>,
+    instance: &BackupInstance,
+    taken: &TakenSnapshot,
+    writer: &mut ShardWriter,
 ) -> Result<VolumeState> {
     if !instance.snapshots.is_backup() {
         return Ok(VolumeState::Completed);
     }
-    let state = b.world.step("complete", instance.snapshots.complete(&taken.snapshot)).await?;
+    let state = backup.ctx.step("complete", instance.snapshots.complete(&taken.snapshot)).await?;
     if state == VolumeState::Pending {
         let text = "the backup is committed; its snapshot goes on being completed in the background";
-        b.world.reporter.remark(text);
+        backup.ctx.reporter.remark(text);
     }
     if !matches!(state, VolumeState::Error | VolumeState::Missing) {
         return Ok(state);
     }
     let run = &taken.snapshot.run;
     // Where the clocks do not agree it is withdrawn all the same: its grace is then by this host's.
-    let now = b.world.clock.now();
+    let now = backup.ctx.clock.now();
     let now = writer.agreed_time(now).await.unwrap_or(now);
     writer.condemn(std::slice::from_ref(run), now).await?;
     let message =
         format!("complete backup {run}: its EBS snapshot ended in an error, so the backup was withdrawn");
-    Err(Fault::failed(message)
+    Err(Error::failed(message)
         .hint("back up again; if it happens again, look at the volume in the EC2 console"))
 }
 
 /// Removes the snapshot and what was made for it, also after a fault, unless the snapshot is what a committed backup
 /// consists of. What cannot be removed now is cleared by the next command.
-async fn clear(b: &Backup<'_>, run: &BackupId, instance: &Instance, writer: &Writer) {
-    let cleared = b.world.step("clear", async {
+async fn remove_leftovers(
+    backup: &Backup<'_>,
+    run: &BackupId,
+    instance: &BackupInstance,
+    writer: &ShardWriter,
+) {
+    let cleared = backup.ctx.step("clear", async {
         // The repository is asked, not the outcome: a commit whose answer was lost is a commit.
         if instance.snapshots.is_backup() && is_committed(run, writer).await? {
             return Ok(());
@@ -347,12 +370,12 @@ async fn clear(b: &Backup<'_>, run: &BackupId, instance: &Instance, writer: &Wri
         }
         Ok(())
     });
-    if let Err(fault) = cleared.await {
-        b.world.reporter.notice(&format!("remove what run {run} left: {fault}"));
+    if let Err(error) = cleared.await {
+        backup.ctx.reporter.notice(&format!("remove what run {run} left: {error}"));
     }
 }
 
-async fn is_committed(run: &BackupId, writer: &Writer) -> Result<bool> {
+async fn is_committed(run: &BackupId, writer: &ShardWriter) -> Result<bool> {
     let catalog = writer.reader().catalog().await?;
     Ok(catalog.iter().any(|entry| entry.facts.backup_id == *run))
 }

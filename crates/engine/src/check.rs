@@ -1,26 +1,26 @@
 //! Check: can this shard be backed up and recovered? Looks, and touches nothing.
 
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::backup_age::freshness;
+use backstop_model::backup_availability::availability_findings;
+use backstop_model::carried_settings::{Certificates, certificates_finding};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::OnPrimary;
-use backstop_model::freshness::freshness;
-use backstop_model::identity::{Bound, Candidate};
 use backstop_model::ids::ShardName;
-use backstop_model::proven::support_findings;
-use backstop_model::recovered::{Certificates, certificates_finding};
-use backstop_model::report::{Coverage, ShardChecked};
+use backstop_model::report::{Coverage, ShardCheck};
 use backstop_model::schedule::Schedule;
-use backstop_model::standing::standing_findings;
+use backstop_model::shard_identity::{ShardBinding, ShardHistory};
+use backstop_model::tested_versions::support_findings;
 use backstop_model::topology::{
-    Choice, Locking, SourceRules, choose_source, fidelity_findings, second_choices,
+    Locking, SourceChoice, SourceRules, choose_source, fidelity_findings, second_choices,
 };
-use backstop_repo::{CatalogEntry, Reader};
+use backstop_repo::{CatalogEntry, ShardReader};
 
-use crate::archive::{Archived, check_archive};
-use crate::ports::{Instances, Schemas, ServerPrograms, SourceInspection, Topology, VolumeSnapshots};
-use crate::standing::standings;
-use crate::world::World;
-use crate::{compare, sound, survey};
+use crate::archive::{ShardArchive, check_archive};
+use crate::backup_health::backups_with_health;
+use crate::context::RunContext;
+use crate::ports::{BackupInstances, MysqldControl, Schemas, SourceInspection, Topology, VolumeSnapshots};
+use crate::{compare_schemas, damaged_backups, fallback_sources};
 
 /// What checking a shard is made of.
 pub struct Check<'a> {
@@ -37,69 +37,71 @@ pub struct Check<'a> {
     /// Its members.
     pub topology: &'a dyn Topology,
     /// Opens the source.
-    pub instances: &'a dyn Instances,
+    pub instances: &'a dyn BackupInstances,
     /// Starts recovered servers here.
-    pub programs: &'a dyn ServerPrograms,
+    pub mysqld: &'a dyn MysqldControl,
     /// Its backups.
-    pub reader: &'a Reader,
+    pub reader: &'a ShardReader,
     /// The certificates that a recovered server would have.
     pub certificates: Certificates,
     /// The EBS snapshots that they may be kept in.
     pub volumes: &'a dyn VolumeSnapshots,
     /// Its archive.
-    pub archived: Archived<'a>,
+    pub archived: ShardArchive<'a>,
     /// Asks its primary for the settings that the archive depends on.
     pub sources: &'a dyn SourceInspection,
     /// Asks its members for their tables.
     pub schemas: &'a dyn Schemas,
     /// Time, reporter, stop.
-    pub world: &'a World,
+    pub ctx: &'a RunContext,
 }
 
 /// Everything worth saying of a shard, in the order in which a backup and a recovery would meet it.
 ///
 /// # Errors
 /// Only when the user stops it: whatever else goes wrong is a finding.
-pub async fn check(c: &Check<'_>) -> Result<ShardChecked> {
-    c.world.unless_stopped(async { Ok(checked(c).await) }).await
+pub async fn check(check: &Check<'_>) -> Result<ShardCheck> {
+    check.ctx.unless_stopped(async { Ok(checked(check).await) }).await
 }
 
-async fn checked(c: &Check<'_>) -> ShardChecked {
+async fn checked(check: &Check<'_>) -> ShardCheck {
     let mut findings = Vec::new();
-    let choice = source(c, &mut findings).await;
+    let choice = source(check, &mut findings).await;
     if let Some((choice, others)) = &choice {
-        instance(c, choice, others, &mut findings).await;
-        program(c, choice, &mut findings).await;
-        findings.extend(compare::tables(c.shard, choice, c.schemas).await);
+        instance(check, choice, others, &mut findings).await;
+        program(check, choice, &mut findings).await;
+        findings.extend(compare_schemas::compare_tables(check.shard, choice, check.schemas).await);
     }
-    let catalog = backups(c, &mut findings).await;
+    let catalog = backups(check, &mut findings).await;
     if let (Some((choice, _)), Some(catalog)) = (&choice, &catalog) {
-        belongs(c, choice, catalog, &mut findings).await;
+        check_history(check, choice, catalog, &mut findings).await;
     }
-    archive(c, &mut findings).await;
+    archive(check, &mut findings).await;
     let coverage = match catalog {
-        Some(catalog) => coverage(c, &catalog, &mut findings).await,
+        Some(catalog) => coverage(check, &catalog, &mut findings).await,
         None => None,
     };
-    ShardChecked { shard: c.shard.clone(), coverage, findings }
+    ShardCheck { shard: check.shard.clone(), coverage, findings }
 }
 
 /// The source, and the members that would be it if it were lost.
-async fn source(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(Choice, Vec<Choice>)> {
-    let chosen = match c.topology.look().await {
+async fn source(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(SourceChoice, Vec<SourceChoice>)> {
+    let chosen = match check.topology.members().await {
         Ok(members) => {
-            findings.extend(support_findings(c.shard, &members));
-            findings.extend(fidelity_findings(c.shard, &members, c.archived.settings.is_some()));
-            let chosen = choose_source(&members, c.source, c.on_primary, c.locking).map_err(|none| {
-                findings.extend(none.rejected.iter().map(rejected));
-                Fault::from(none)
-            });
+            findings.extend(support_findings(check.shard, &members));
+            findings.extend(fidelity_findings(check.shard, &members, check.archived.settings.is_some()));
+            let chosen =
+                choose_source(&members, check.source, check.on_primary, check.locking).map_err(|none| {
+                    findings.extend(none.rejected.iter().map(rejected));
+                    Error::from(none)
+                });
             chosen.map(|choice| {
-                let others = second_choices(&members, c.source, c.on_primary, c.locking, &choice.endpoint);
+                let others =
+                    second_choices(&members, check.source, check.on_primary, check.locking, &choice.endpoint);
                 (choice, others)
             })
         }
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     };
     match chosen {
         Ok((choice, others)) => {
@@ -107,42 +109,53 @@ async fn source(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(Choice, V
             findings.push(Finding::ok("source", choice.reason.clone()));
             Some((choice, others))
         }
-        Err(fault) => {
-            findings.push(problem("no-source", &fault));
+        Err(error) => {
+            findings.push(problem("no-source", &error));
             None
         }
     }
 }
 
-fn rejected(rejection: &backstop_model::topology::Rejection) -> Finding {
+fn rejected(rejection: &backstop_model::topology::RejectedMember) -> Finding {
     let what = format!("{} is not the source: {}", rejection.endpoint, rejection.reason);
     Finding::warning("member-rejected", what, "mend it if it should be used for backups")
 }
 
-async fn instance(c: &Check<'_>, choice: &Choice, others: &[Choice], findings: &mut Vec<Finding>) {
-    let found = match c.instances.open(choice).await {
+async fn instance(
+    check: &Check<'_>,
+    choice: &SourceChoice,
+    others: &[SourceChoice],
+    findings: &mut Vec<Finding>,
+) {
+    let found = match check.instances.open(choice).await {
         Ok(instance) => {
             findings.extend(instance.findings);
-            findings.extend(certificates_finding(&instance.settings, c.certificates));
+            findings.extend(certificates_finding(&instance.settings, check.certificates));
             let provider = instance.snapshots.provider();
             let (own, second) = futures::join!(
                 instance.snapshots.check(),
-                survey::survey(c.world, c.instances, &choice.endpoint, others, provider)
+                fallback_sources::survey_fallbacks(
+                    check.ctx,
+                    check.instances,
+                    &choice.endpoint,
+                    others,
+                    provider
+                )
             );
             findings.extend(second);
             own
         }
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     };
     match found {
         Ok(found) => findings.extend(found),
-        Err(fault) => findings.push(problem("source-not-usable-here", &fault)),
+        Err(error) => findings.push(problem("source-not-usable-here", &error)),
     }
 }
 
-async fn program(c: &Check<'_>, choice: &Choice, findings: &mut Vec<Finding>) {
+async fn program(check: &Check<'_>, choice: &SourceChoice, findings: &mut Vec<Finding>) {
     let data = &choice.state.version;
-    findings.push(match c.programs.version().await {
+    findings.push(match check.mysqld.version().await {
         Ok(version)
             if (version.major, version.minor, version.patch) >= (data.major, data.minor, data.patch) =>
         {
@@ -155,71 +168,80 @@ async fn program(c: &Check<'_>, choice: &Choice, findings: &mut Vec<Finding>) {
             ),
             "set `mysql.server` to a mysqld of the shard's version or newer",
         ),
-        Err(fault) => problem("server-program-missing", &fault),
+        Err(error) => problem("server-program-missing", &error),
     });
 }
 
-async fn backups(c: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Vec<CatalogEntry>> {
-    match c.reader.catalog().await {
+async fn backups(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Vec<CatalogEntry>> {
+    match check.reader.catalog().await {
         Ok(catalog) => {
             let newest = catalog.last().map(|entry| entry.facts.taken_at);
-            let finding = freshness(newest, c.schedule, c.world.clock.now()).finding(c.shard);
-            findings.push(not_yet(finding));
-            match sound::standing(c.shard, c.reader, &c.archived.reader).await {
+            let finding = freshness(newest, check.schedule, check.ctx.clock.now()).finding(check.shard);
+            findings.push(as_not_set_up(finding));
+            match damaged_backups::damage_findings(check.shard, check.reader, &check.archived.reader).await {
                 Ok(standing) => findings.extend(standing),
-                Err(fault) => findings.push(problem("repository", &fault)),
+                Err(error) => findings.push(problem("repository", &error)),
             }
             Some(catalog)
         }
-        Err(fault) => {
-            findings.push(problem("repository", &fault));
+        Err(error) => {
+            findings.push(problem("repository", &error));
             None
         }
     }
 }
 
 /// Whether the source is of the history that the shard's name belongs to.
-async fn belongs(c: &Check<'_>, choice: &Choice, catalog: &[CatalogEntry], findings: &mut Vec<Finding>) {
+async fn check_history(
+    check: &Check<'_>,
+    choice: &SourceChoice,
+    catalog: &[CatalogEntry],
+    findings: &mut Vec<Finding>,
+) {
     // What keeps the log from being read was told above.
-    let adopted = c.reader.adopted().await.unwrap_or_default();
-    let bound = Bound { newest: catalog.last().map(|entry| &entry.facts), adopted: adopted.as_ref() };
-    let source = Candidate::from(choice);
-    match bound.admit(c.shard, &source) {
-        Ok(()) => findings.extend(bound.gone_back(c.shard, &source)),
-        Err(fault) => findings.push(problem("another-history", &fault)),
+    let adopted = check.reader.adopted().await.unwrap_or_default();
+    let bound = ShardBinding { newest: catalog.last().map(|entry| &entry.facts), adopted: adopted.as_ref() };
+    let source = ShardHistory::from(choice);
+    match bound.admit(check.shard, &source) {
+        Ok(()) => findings.extend(bound.gone_back(check.shard, &source)),
+        Err(error) => findings.push(problem("another-history", &error)),
     }
 }
 
-async fn archive(c: &Check<'_>, findings: &mut Vec<Finding>) {
+async fn archive(check: &Check<'_>, findings: &mut Vec<Finding>) {
     // Whether the members answer was told above.
-    let members = c.topology.look().await.unwrap_or_default();
-    match check_archive(c.shard, &c.archived, &members, c.sources, c.world.clock.now()).await {
+    let members = check.topology.members().await.unwrap_or_default();
+    match check_archive(check.shard, &check.archived, &members, check.sources, check.ctx.clock.now()).await {
         Ok(found) => findings.extend(found),
-        Err(fault) => findings.push(problem("archive", &fault)),
+        Err(error) => findings.push(problem("archive", &error)),
     }
 }
 
 /// Which moments could be recovered now, and what is missing between them.
-async fn coverage(c: &Check<'_>, catalog: &[CatalogEntry], findings: &mut Vec<Finding>) -> Option<Coverage> {
+async fn coverage(
+    check: &Check<'_>,
+    catalog: &[CatalogEntry],
+    findings: &mut Vec<Finding>,
+) -> Option<Coverage> {
     let coverage = async {
-        let backups = standings(c.reader, catalog, c.volumes).await?;
-        findings.extend(standing_findings(c.shard, &backups));
-        crate::status::coverage(&c.archived.reader, &backups).await
+        let backups = backups_with_health(check.reader, catalog, check.volumes).await?;
+        findings.extend(availability_findings(check.shard, &backups));
+        crate::status::coverage(&check.archived.reader, &backups).await
     };
     match coverage.await {
         Ok(coverage) => {
-            findings.extend(coverage.findings(c.shard));
+            findings.extend(coverage.findings(check.shard));
             Some(coverage)
         }
-        Err(fault) => {
-            findings.push(problem("coverage", &fault));
+        Err(error) => {
+            findings.push(problem("coverage", &error));
             None
         }
     }
 }
 
 /// A shard that is being set up has no backup yet: that is worth saying, but stands in nobody's way.
-fn not_yet(finding: Finding) -> Finding {
+fn as_not_set_up(finding: Finding) -> Finding {
     if finding.code == "no-backup" {
         let todo = finding.todo.clone().unwrap_or_default();
         return Finding::warning("no-backup", finding.what, todo);
@@ -227,11 +249,11 @@ fn not_yet(finding: Finding) -> Finding {
     finding
 }
 
-fn problem(code: &'static str, fault: &Fault) -> Finding {
-    let todo = match (&fault.hint, fault.kind) {
+fn problem(code: &'static str, error: &Error) -> Finding {
+    let todo = match (&error.hint, error.kind) {
         (Some(hint), _) => hint.clone(),
-        (None, Kind::Denied) => "correct the credentials; docs/grants.md has the grants".to_owned(),
+        (None, ErrorKind::Denied) => "correct the credentials; docs/grants.md has the grants".to_owned(),
         (None, _) => "correct it and check again".to_owned(),
     };
-    Finding::problem(code, fault.message.clone(), todo)
+    Finding::problem(code, error.message.clone(), todo)
 }

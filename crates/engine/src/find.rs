@@ -2,30 +2,32 @@
 
 use std::collections::VecDeque;
 
-use backstop_binlog::changes;
-use backstop_model::archive::{Archive, ArchivedSegment, Line};
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_binlog::transaction_changes;
+use backstop_model::archive::{Archive, ArchivedSegment, Timeline};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_model::ids::ShardName;
-use backstop_model::progress::{Progress, Unit};
-use backstop_model::report::{Advice, ChangeKind, FindReport, Found, SearchedPart, TableRows};
-use backstop_model::suspect::suspects;
-use backstop_model::target::Target;
+use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_model::recovery_target::RecoveryTarget;
+use backstop_model::report::{
+    ChangeKind, FindReport, FoundTransaction, RecoveryAdvice, SearchedPart, TableRows,
+};
+use backstop_model::suspect_transactions::rank_suspects;
 use backstop_repo::ArchiveReader;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 
-use crate::piece::{self, Bytes};
-use crate::plan::{Ground, Stored, Wanted};
-use crate::world::World;
+use crate::context::RunContext;
+use crate::plan::{PlanInputs, PlanOptions, Planner};
+use crate::read_segment::{self, ChunkReader};
 
 /// What is looked for. Everything must fit.
 #[derive(Debug, Clone)]
-pub struct Search {
+pub struct TransactionSearch {
     /// Whose archive.
     pub shard: ShardName,
     /// A certain line; `None`: the current one.
-    pub line: Option<u32>,
+    pub timeline: Option<u32>,
     /// Committed then or later.
     pub from: Option<DateTime<Utc>>,
     /// Committed then or before.
@@ -68,20 +70,24 @@ impl std::str::FromStr for TableName {
 /// Searches a line of the archive from its end, several pieces at a time. Memory is bounded by the limit.
 ///
 /// # Errors
-/// [`Kind::NotRecoverable`] if nothing is archived or there is no such line; [`Kind::Damaged`] naming a piece that is.
-pub async fn find(archive: &ArchiveReader, search: &Search, world: &World) -> Result<FindReport> {
+/// [`ErrorKind::NotRecoverable`] if nothing is archived or there is no such line; [`ErrorKind::Damaged`] naming a piece that is.
+pub async fn find(
+    archive: &ArchiveReader,
+    search: &TransactionSearch,
+    ctx: &RunContext,
+) -> Result<FindReport> {
     let contents = archive.checked().await?;
-    let line = line(&contents, search)?;
-    let pieces = pieces(&contents, line, search);
-    warn(&contents, line, world);
+    let timeline = line(&contents, search)?;
+    let pieces = candidate_segments(&contents, timeline, search);
+    warn(&contents, timeline, ctx);
     let total: u64 = pieces.iter().map(|(segment, _)| segment.size()).sum();
     let parallel = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
-    let reads = pieces.into_iter().rev().map(|(segment, own)| searched(archive, segment, own, search));
+    let reads = pieces.into_iter().rev().map(|(segment, own)| search_segment(archive, segment, own, search));
     let mut reads = futures::stream::iter(reads).buffered(parallel);
     let mut report = FindReport {
         shard: search.shard.clone(),
-        line: line.number,
-        left_line: search.line,
+        timeline: timeline.number,
+        abandoned_timeline: search.timeline,
         transactions: Vec::new(),
         more: false,
         advice: None,
@@ -92,7 +98,11 @@ pub async fn find(archive: &ArchiveReader, search: &Search, world: &World) -> Re
         report.read.bytes += read.bytes;
         report.read.transactions += read.transactions;
         report.transactions.extend(found);
-        world.reporter.progress(Progress { done: report.read.bytes, total: Some(total), unit: Unit::Bytes });
+        ctx.reporter.progress(Progress {
+            done: report.read.bytes,
+            total: Some(total),
+            unit: ProgressUnit::Bytes,
+        });
         if report.transactions.len() > search.limit {
             break;
         }
@@ -103,44 +113,54 @@ pub async fn find(archive: &ArchiveReader, search: &Search, world: &World) -> Re
 }
 
 /// Transactions that a plan is asked about, at most.
-const SUSPECTS: usize = 20;
+const MAX_ADVICE_CANDIDATES: usize = 20;
 
 /// Which of the transactions found a recovery is most likely to stop before: the most suspicious one that can be planned for.
 ///
 /// # Errors
-/// As [`Ground::survey`].
-pub async fn advise(report: &FindReport, stored: &Stored<'_>) -> Result<Option<Advice>> {
+/// As [`Planner::survey`].
+pub async fn advise(report: &FindReport, stored: &PlanInputs<'_>) -> Result<Option<RecoveryAdvice>> {
     if report.transactions.is_empty() {
         return Ok(None);
     }
-    let ground = Ground::survey(stored).await?;
-    for (found, why) in suspects(&report.transactions).into_iter().take(SUSPECTS) {
-        let target = found.to.parse::<Target>().failed("read a target")?;
-        if ground.plan(&Wanted::standalone(&report.shard, target, report.left_line)).await.is_ok() {
-            return Ok(Some(Advice { gtid: found.gtid.clone(), to: found.to.clone(), why }));
+    let ground = Planner::load(stored).await?;
+    for (found, why) in rank_suspects(&report.transactions).into_iter().take(MAX_ADVICE_CANDIDATES) {
+        let target = found.to.parse::<RecoveryTarget>().failed("read a target")?;
+        if ground
+            .plan(&PlanOptions::standalone(&report.shard, target, report.abandoned_timeline))
+            .await
+            .is_ok()
+        {
+            return Ok(Some(RecoveryAdvice { gtid: found.gtid.clone(), to: found.to.clone(), why }));
         }
     }
     Ok(None)
 }
 
-fn line<'a>(archive: &'a Archive, search: &Search) -> Result<&'a Line> {
+fn line<'a>(archive: &'a Archive, search: &TransactionSearch) -> Result<&'a Timeline> {
     let shard = &search.shard;
-    let none = || Fault::new(Kind::NotRecoverable, format!("search shard {shard}: nothing is archived"));
-    match search.line {
+    let none = || Error::new(ErrorKind::NotRecoverable, format!("search shard {shard}: nothing is archived"));
+    match search.timeline {
         None => archive.current().ok_or_else(|| none().hint(format!("run `backstop archive {shard}`"))),
-        Some(number) => archive.line(number).ok_or_else(|| {
-            let numbers: Vec<String> = archive.lines.iter().map(|line| line.number.to_string()).collect();
+        Some(number) => archive.timeline(number).ok_or_else(|| {
+            let numbers: Vec<String> =
+                archive.timelines.iter().map(|timeline| timeline.number.to_string()).collect();
             let message = format!("search shard {shard}: there is no line {number}");
-            Fault::new(Kind::NotRecoverable, message).hint(format!("the lines are: {}", numbers.join(", ")))
+            Error::new(ErrorKind::NotRecoverable, message)
+                .hint(format!("the lines are: {}", numbers.join(", ")))
         }),
     }
 }
 
 /// The pieces that may hold what is looked for, each with the transactions that no piece before it holds.
-fn pieces(archive: &Archive, line: &Line, search: &Search) -> Vec<(ArchivedSegment, GtidSet)> {
+fn candidate_segments(
+    archive: &Archive,
+    timeline: &Timeline,
+    search: &TransactionSearch,
+) -> Vec<(ArchivedSegment, GtidSet)> {
     let mut seen = GtidSet::new();
     let mut pieces = Vec::new();
-    for segment in archive.history(line.number) {
+    for segment in archive.history(timeline.number) {
         let own = segment.gtids.subtract(&seen);
         seen = seen.union(&segment.gtids);
         let in_time = segment.committed.is_none_or(|(first, last)| {
@@ -153,40 +173,40 @@ fn pieces(archive: &Archive, line: &Line, search: &Search) -> Vec<(ArchivedSegme
     pieces
 }
 
-fn warn(archive: &Archive, line: &Line, world: &World) {
-    let lost = archive.lost(line.number);
+fn warn(archive: &Archive, timeline: &Timeline, ctx: &RunContext) {
+    let lost = archive.lost(timeline.number);
     if !lost.is_empty() {
-        world
-            .reporter
+        ctx.reporter
             .notice(&format!("transactions that cannot be searched, since their pieces are damaged: {lost}"));
     }
 }
 
-type Searched = (Vec<Found>, SearchedPart);
+type SegmentMatches = (Vec<FoundTransaction>, SearchedPart);
 
-async fn searched(
+async fn search_segment(
     archive: &ArchiveReader,
     segment: ArchivedSegment,
     own: GtidSet,
-    search: &Search,
-) -> Result<Searched> {
+    search: &TransactionSearch,
+) -> Result<SegmentMatches> {
     let input = archive.open(&segment).await?;
     let search = search.clone();
     let (start, end) = (segment.start, segment.end);
-    let understood = piece::read(input, move |bytes| understand(bytes, start, end, &own, &search)).await;
-    let (found, transactions) = understood.map_err(|fault| fault.during(&segment.object))?;
+    let understood =
+        read_segment::read_segment(input, move |bytes| parse_segment(bytes, start, end, &own, &search)).await;
+    let (found, transactions) = understood.map_err(|error| error.during(&segment.object))?;
     Ok((found, SearchedPart { segments: 1, bytes: segment.size(), transactions }))
 }
 
-fn understand(
-    input: Bytes,
+fn parse_segment(
+    input: ChunkReader,
     start: u64,
     end: u64,
     own: &GtidSet,
-    search: &Search,
-) -> Result<(Vec<Found>, u64)> {
+    search: &TransactionSearch,
+) -> Result<(Vec<FoundTransaction>, u64)> {
     let (mut newest, mut transactions) = (VecDeque::new(), 0);
-    changes(input, start, end, &mut |found| {
+    transaction_changes(input, start, end, &mut |found| {
         if found.gtid.parse::<Gtid>().is_ok_and(|gtid| own.contains(&gtid)) {
             transactions += 1;
             if search.fits(&found) {
@@ -198,8 +218,8 @@ fn understand(
     Ok((newest.into(), transactions))
 }
 
-impl Search {
-    fn fits(&self, found: &Found) -> bool {
+impl TransactionSearch {
+    fn fits(&self, found: &FoundTransaction) -> bool {
         let since = self.from.is_none_or(|from| found.committed_at.is_some_and(|at| at >= from));
         let before = self.until.is_none_or(|until| found.committed_at.is_some_and(|at| at <= until));
         let kind = self.kind.is_none_or(|kind| found.kind == kind);

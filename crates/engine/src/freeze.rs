@@ -4,20 +4,20 @@
 //! this process is stopped or the network is cut), a watchdog on a second connection kills it, and it dies with
 //! this process. [`Frozen`] owns the one session that holds the lock and the position that was read in it.
 
-mod quiet;
+mod lock_wait;
 mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_model::activity::Activity;
-use backstop_model::fault::{Fault, Result};
+use backstop_model::blocking_queries::Activity;
+use backstop_model::error::{Error, Result};
 use backstop_model::freeze::{FreezeMode, FreezeReport, FreezeRules};
 use backstop_model::server::Position;
 
+use crate::context::RunContext;
 use crate::ports::Clock;
-use crate::world::World;
 use watchdog::Watchdog;
 
 /// Opens sessions on the instance that is to be frozen.
@@ -38,9 +38,9 @@ pub trait FreezeSession: Send {
     /// request fails after `lock_wait`. The server counts in whole seconds, of which these have at least one.
     async fn arm(&mut self, idle: Duration, lock_wait: Duration) -> Result<()>;
     /// `FLUSH LOCAL TABLES WITH READ LOCK`.
-    async fn lock_tables(&mut self, deadline: Duration) -> Result<Lock>;
+    async fn lock_tables(&mut self, deadline: Duration) -> Result<LockOutcome>;
     /// `LOCK INSTANCE FOR BACKUP`.
-    async fn lock_instance(&mut self, deadline: Duration) -> Result<Lock>;
+    async fn lock_instance(&mut self, deadline: Duration) -> Result<LockOutcome>;
     /// `FLUSH LOCAL BINARY LOGS`, then `FLUSH LOCAL ENGINE LOGS`. In this order: the first makes InnoDB write (which GTIDs
     /// the finished binary log holds), the second puts everything InnoDB has written on disk.
     async fn flush_logs(&mut self) -> Result<()>;
@@ -58,7 +58,7 @@ pub trait FreezeSession: Send {
 
 /// How a request for a lock ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lock {
+pub enum LockOutcome {
     /// It is held.
     Granted,
     /// Something else held on to what it needs.
@@ -81,25 +81,25 @@ pub struct Frozen {
 /// durable. Nothing is committed until the thaw, so the position is exactly what a snapshot now holds.
 ///
 /// # Errors
-/// [`Kind::Refused`](backstop_model::fault::Kind::Refused) naming what is in the way when no quiet moment comes within
+/// [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) naming what is in the way when no quiet moment comes within
 /// `rules.wait`; otherwise when the lock is not granted, or anything under it fails. No lock is held then.
 pub async fn freeze_locked(
     sessions: &dyn FreezeSessions,
     rules: &FreezeRules,
-    world: &World,
+    ctx: &RunContext,
 ) -> Result<Frozen> {
-    let begun = world.clock.monotonic();
-    let (mut session, watchdog) = watched(sessions, world).await?;
-    quiet::lock_tables(session.as_mut(), &watchdog, rules, world).await?;
-    let granted = world.clock.monotonic();
+    let begun = ctx.clock.monotonic();
+    let (mut session, watchdog) = watched_session(sessions, ctx).await?;
+    lock_wait::lock_tables(session.as_mut(), &watchdog, rules, ctx).await?;
+    let granted = ctx.clock.monotonic();
     watchdog.hold(rules.hold);
-    session.flush_logs().await.map_err(|fault| fault.during("flush the logs under the read lock"))?;
+    session.flush_logs().await.map_err(|error| error.during("flush the logs under the read lock"))?;
     let position = session.position().await?;
     let (mode, waited) = (FreezeMode::Lock, granted.saturating_sub(begun));
     Ok(Frozen {
         session,
         watchdog,
-        clock: world.clock.clone(),
+        clock: ctx.clock.clone(),
         position,
         mode,
         granted,
@@ -116,24 +116,24 @@ pub async fn freeze_locked(
 pub async fn freeze_lock_free(
     sessions: &dyn FreezeSessions,
     rules: &FreezeRules,
-    world: &World,
+    ctx: &RunContext,
 ) -> Result<Frozen> {
-    let begun = world.clock.monotonic();
-    let (mut session, watchdog) = watched(sessions, world).await?;
+    let begun = ctx.clock.monotonic();
+    let (mut session, watchdog) = watched_session(sessions, ctx).await?;
     session.arm(rules.hold, rules.wait).await?;
-    watchdog.hold(rules.wait + quiet::GRACE);
-    if session.lock_instance(rules.wait + quiet::GRACE).await? == Lock::TimedOut {
+    watchdog.hold(rules.wait + lock_wait::CLIENT_TIMEOUT_MARGIN);
+    if session.lock_instance(rules.wait + lock_wait::CLIENT_TIMEOUT_MARGIN).await? == LockOutcome::TimedOut {
         let activity = session.activity().await?;
-        return Err(quiet::in_the_way("lock the instance for backup", &activity, rules.wait));
+        return Err(lock_wait::blocked_error("lock the instance for backup", &activity, rules.wait));
     }
-    let granted = world.clock.monotonic();
+    let granted = ctx.clock.monotonic();
     watchdog.hold(rules.hold);
     let position = session.log_status().await?;
     let (mode, waited) = (FreezeMode::LockFree, granted.saturating_sub(begun));
     Ok(Frozen {
         session,
         watchdog,
-        clock: world.clock.clone(),
+        clock: ctx.clock.clone(),
         position,
         mode,
         granted,
@@ -143,9 +143,12 @@ pub async fn freeze_lock_free(
 }
 
 /// The session that is to hold the lock, and the watchdog over it on a connection of its own.
-async fn watched(sessions: &dyn FreezeSessions, world: &World) -> Result<(Box<dyn FreezeSession>, Watchdog)> {
+async fn watched_session(
+    sessions: &dyn FreezeSessions,
+    ctx: &RunContext,
+) -> Result<(Box<dyn FreezeSession>, Watchdog)> {
     let session = sessions.open().await?;
-    let watchdog = Watchdog::start(sessions.open().await?, session.id(), world.clock.clone());
+    let watchdog = Watchdog::start(sessions.open().await?, session.id(), ctx.clock.clone());
     Ok((session, watchdog))
 }
 
@@ -172,12 +175,12 @@ impl Frozen {
             return Err(self.overrun());
         }
         // An answer in this session is what proves that it was never lost: a session is not reconnected.
-        let now = self.session.position().await.map_err(|fault| fault.during(doing))?;
+        let now = self.session.position().await.map_err(|error| error.during(doing))?;
         if self.mode == FreezeMode::Lock && now.gtid_executed != self.position.gtid_executed {
             let more = now.gtid_executed.subtract(&self.position.gtid_executed);
-            return Err(Fault::failed(format!("{doing}: {more} was committed under the read lock")));
+            return Err(Error::failed(format!("{doing}: {more} was committed under the read lock")));
         }
-        self.session.unlock().await.map_err(|fault| fault.during(doing))?;
+        self.session.unlock().await.map_err(|error| error.during(doing))?;
         let held = self.clock.monotonic().saturating_sub(self.granted);
         if held > self.bound {
             return Err(self.overrun());
@@ -190,14 +193,14 @@ impl Frozen {
         })
     }
 
-    fn overrun(&self) -> Fault {
+    fn overrun(&self) -> Error {
         let held = self.clock.monotonic().saturating_sub(self.granted);
         let message = format!(
             "freeze: the snapshot took {held:.1?}, longer than the bound of {:.1?}, so the server was released and \
              the snapshot discarded",
             self.bound
         );
-        Fault::failed(message).hint("try again when the disk is less busy, or raise `freeze.hold`")
+        Error::failed(message).hint("try again when the disk is less busy, or raise `freeze.hold`")
     }
 }
 

@@ -9,8 +9,11 @@ use backstop_model::plan::{Ending, Replay};
 use crate::every;
 use crate::fixtures::{frozen, kept, parsed, stored};
 use crate::journal::Journal;
-use crate::ports::{Changes, Loading, Made, Protection, Site, Wanted};
-use crate::recover::Decided;
+use crate::ports::{
+    CreatedInstance, DestroyProtection, InfrastructureChanges, InstanceSpec, PlaybookInputs,
+    VolumeInitialization,
+};
+use crate::recover::RecoveryDecision;
 
 #[test]
 fn the_journal_of_a_recovery() {
@@ -34,7 +37,7 @@ fn the_journal_of_a_recovery() {
 #[test]
 fn what_a_recovery_decided() {
     let replay: Replay = parsed(include_str!("../../model/tests/frozen/replay.json").lines().next().unwrap());
-    let whole = Decided {
+    let whole = RecoveryDecision {
         backup_id: "20261123T022133Z-9f3a04c1".parse().unwrap(),
         target: "latest".into(),
         ending: Ending::Join,
@@ -43,35 +46,40 @@ fn what_a_recovery_decided() {
         server_id: 77,
         replay: Some(replay),
     };
-    stored("decided.json", &[whole.clone(), Decided { listen: None, replay: None, ..whole }]);
+    stored("decided.json", &[whole.clone(), RecoveryDecision { listen: None, replay: None, ..whole }]);
     // What was kept before there was something to listen on, and to replay.
     let old = r#"{"backup_id":"20261123T022133Z-9f3a04c1","target":"latest","ending":"join","port":3307,"server_id":77}"#;
-    assert_eq!(parsed::<Decided>(old).listen, None);
+    assert_eq!(parsed::<RecoveryDecision>(old).listen, None);
 }
 
 #[test]
 fn what_a_rebuild_decided() {
     let text = r#"{"recovery_id":"r-1","shard":"orders","backup_id":"20261123T022133Z-9f3a04c1","target":"latest","primary_zone":"eu-west-1a","zone":"eu-west-1b","subnet":"subnet-1","snapshots":{"/dev/sdf":"snap-1"},"gtid_executed":"","server_id":77,"server_version":"8.0.36","settings":{"innodb_page_size":"16384"},"folder":"/srv/new/.backstop"}"#;
-    stored("rebuild-decided.json", &[parsed::<crate::rebuild::Decided>(text)]);
+    stored("rebuild-decided.json", &[parsed::<crate::recover_ebs::EbsRecoveryDecision>(text)]);
 }
 
 #[test]
 fn what_a_rebuild_makes() {
-    let wanted = Wanted {
+    let wanted = InstanceSpec {
         recovery_id: "r-1".into(),
         shard: "orders".parse().unwrap(),
         primary_zone: "eu-west-1a".into(),
         zone: "eu-west-1b".into(),
         subnet: "subnet-1".into(),
         snapshots: [("/dev/sdf".to_owned(), "snap-1".to_owned())].into(),
-        protection: Protection::Off,
+        protection: DestroyProtection::Off,
         folder: "/srv/new/.backstop".into(),
     };
     stored("wanted.json", &[wanted]);
-    stored("protection.json", &every!(Protection: Protection::Off, Protection::On));
-    let changes = Changes { told: vec!["instance will be created".into()], add: 1, change: 2, destroy: 3 };
+    stored("protection.json", &every!(DestroyProtection: DestroyProtection::Off, DestroyProtection::On));
+    let changes = InfrastructureChanges {
+        told: vec!["instance will be created".into()],
+        add: 1,
+        change: 2,
+        destroy: 3,
+    };
     stored("changes.json", &[changes]);
-    let made = Made {
+    let made = CreatedInstance {
         server: "10.0.0.1:3306".parse().unwrap(),
         instance_id: "i-1".into(),
         volume_ids: vec!["vol-1".into()],
@@ -81,14 +89,14 @@ fn what_a_rebuild_makes() {
     stored(
         "loading.json",
         &every!(
-            Loading:
-            Loading::Loaded => Loading::Loaded,
-            Loading::Percent(_) => Loading::Percent(7),
-            Loading::WhenRead => Loading::WhenRead,
+            VolumeInitialization:
+            VolumeInitialization::Loaded => VolumeInitialization::Loaded,
+            VolumeInitialization::Percent(_) => VolumeInitialization::Percent(7),
+            VolumeInitialization::WhenRead => VolumeInitialization::WhenRead,
         ),
     );
     let settings = |value: &str| [("innodb_page_size".to_owned(), value.to_owned())].into();
-    let site = Site {
+    let site = PlaybookInputs {
         inventory: "mysql: {}".into(),
         backup_id: "20261123T022133Z-9f3a04c1".parse().unwrap(),
         gtid_executed: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".parse().unwrap(),

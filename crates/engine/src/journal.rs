@@ -9,11 +9,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::world::World;
+use crate::context::RunContext;
 
 /// The journal of one story, open for writing.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Journal {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
-enum Line {
+enum JournalLine {
     Begun { step: String },
     Done { step: String, output: serde_json::Value },
 }
@@ -35,7 +35,7 @@ impl Journal {
     /// Opens the journal, or begins one. The directory is created with mode 0700.
     ///
     /// # Errors
-    /// [`Kind::Held`] if another process has it open; [`Kind::Damaged`] if a whole line cannot be read.
+    /// [`ErrorKind::Held`] if another process has it open; [`ErrorKind::Damaged`] if a whole line cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         let what = format!("open journal {}", path.display());
         if let Some(parent) = path.parent() {
@@ -45,7 +45,7 @@ impl Journal {
         let mut file = options.failed(&what)?;
         if file.try_lock().is_err() {
             let message = format!("{what}: another run is working on this recovery");
-            return Err(Fault::new(Kind::Held, message).hint("wait for it, or stop it first"));
+            return Err(Error::new(ErrorKind::Held, message).hint("wait for it, or stop it first"));
         }
         let mut text = String::new();
         file.read_to_string(&mut text).failed(&what)?;
@@ -62,11 +62,11 @@ impl Journal {
     /// The output of a finished step, if it is finished.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if the output is not of this type.
+    /// [`ErrorKind::Damaged`] if the output is not of this type.
     pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>> {
         let Some(value) = self.outputs.get(step) else { return Ok(None) };
         let what = format!("read step {step} in journal {}", self.path.display());
-        serde_json::from_value(value.clone()).fault(Kind::Damaged, what).map(Some)
+        serde_json::from_value(value.clone()).context(ErrorKind::Damaged, what).map(Some)
     }
 
     /// True if the step has begun, finished or not, in this run or an earlier one.
@@ -79,7 +79,7 @@ impl Journal {
     /// # Errors
     /// When the line cannot be written to disk.
     pub fn begin(&mut self, step: &str) -> Result<()> {
-        self.write(&Line::Begun { step: step.to_owned() })?;
+        self.write(&JournalLine::Begun { step: step.to_owned() })?;
         self.begun.push(step.to_owned());
         Ok(())
     }
@@ -90,26 +90,28 @@ impl Journal {
     /// When the line cannot be written to disk.
     pub fn finish<T: Serialize>(&mut self, step: &str, output: &T) -> Result<()> {
         let output = serde_json::to_value(output).failed(format!("journal step {step}"))?;
-        self.write(&Line::Done { step: step.to_owned(), output: output.clone() })?;
+        self.write(&JournalLine::Done { step: step.to_owned(), output: output.clone() })?;
         self.outputs.insert(step.to_owned(), output);
         Ok(())
     }
 
     fn replay(&mut self, line: &str) -> Result<()> {
         match serde_json::from_str(line) {
-            Ok(Line::Begun { step }) => self.begun.push(step),
-            Ok(Line::Done { step, output }) => {
+            Ok(JournalLine::Begun { step }) => self.begun.push(step),
+            Ok(JournalLine::Done { step, output }) => {
                 self.outputs.insert(step, output);
             }
             Err(error) => {
                 let message = format!("read journal {}: {error}", self.path.display());
-                return Err(Fault::new(Kind::Damaged, message).hint("remove the directory and recover anew"));
+                return Err(
+                    Error::new(ErrorKind::Damaged, message).hint("remove the directory and recover anew")
+                );
             }
         }
         Ok(())
     }
 
-    fn write(&mut self, line: &Line) -> Result<()> {
+    fn write(&mut self, line: &JournalLine) -> Result<()> {
         let what = format!("write journal {}", self.path.display());
         let mut text = serde_json::to_string(line).failed(&what)?;
         text.push('\n');
@@ -121,7 +123,7 @@ impl Journal {
 /// The named steps of a story, each done once however often the story is resumed.
 pub struct Steps<'a> {
     journal: Journal,
-    world: &'a World,
+    ctx: &'a RunContext,
 }
 
 impl<'a> Steps<'a> {
@@ -129,8 +131,8 @@ impl<'a> Steps<'a> {
     ///
     /// # Errors
     /// As [`Journal::open`].
-    pub fn open(path: &Path, world: &'a World) -> Result<Self> {
-        Ok(Self { journal: Journal::open(path)?, world })
+    pub fn open(path: &Path, ctx: &'a RunContext) -> Result<Self> {
+        Ok(Self { journal: Journal::open(path)?, ctx })
     }
 
     /// Gives a step's output: the journaled one if it is done, else by doing it. The work must be
@@ -160,7 +162,7 @@ impl<'a> Steps<'a> {
         F: Future<Output = Result<T>>,
     {
         self.journal.begin(step)?;
-        let output = self.world.step(step, work).await?;
+        let output = self.ctx.step(step, work).await?;
         self.journal.finish(step, &output)?;
         Ok(output)
     }
@@ -219,9 +221,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let first = Journal::open(&path).unwrap();
-        assert_eq!(Journal::open(&path).unwrap_err().kind, Kind::Held);
+        assert_eq!(Journal::open(&path).unwrap_err().kind, ErrorKind::Held);
         drop(first);
         std::fs::write(&path, "nonsense\n").unwrap();
-        assert_eq!(Journal::open(&path).unwrap_err().kind, Kind::Damaged);
+        assert_eq!(Journal::open(&path).unwrap_err().kind, ErrorKind::Damaged);
     }
 }

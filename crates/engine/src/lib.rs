@@ -1,13 +1,16 @@
 //! The stories (backup, recover, prune), and the ports they need. Knows no AWS, no SQL and no terminal.
 
-pub mod access;
 pub mod adopt;
 pub mod archive;
 pub mod backup;
+pub mod backup_health;
 pub mod check;
-pub mod choose;
-pub mod compare;
-pub mod contents;
+pub mod compare_schemas;
+pub mod context;
+pub mod damaged_backups;
+pub mod datadir_files;
+pub mod datadir_tree;
+pub mod fallback_sources;
 pub mod find;
 #[cfg(test)]
 #[path = "../../testkit/src/frozen.rs"]
@@ -15,19 +18,16 @@ mod fixtures;
 pub mod freeze;
 #[cfg(test)]
 mod frozen;
-pub mod host;
 pub mod journal;
-mod piece;
 pub mod plan;
 pub mod ports;
 pub mod prune;
-pub mod rebuild;
-mod recorded;
+mod read_segment;
+pub mod record_run;
+mod recorded_events;
 pub mod recover;
-pub mod runs;
-pub mod scan;
-pub mod sound;
-pub mod standing;
+pub mod recover_ebs;
+pub mod shard_dir;
+pub mod shared_credentials;
+pub mod source_selection;
 pub mod status;
-pub mod survey;
-pub mod world;

@@ -3,35 +3,36 @@
 
 use std::path::PathBuf;
 
-use backstop_binlog::commits;
+use backstop_binlog::segment_commits;
 use backstop_model::archive::Archive;
 use backstop_model::backup::Sizes;
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::backup_availability::{BackupAvailability, plan_findings};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::finding::Finding;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::listen::ListenAddress;
+use backstop_model::listen_address::ListenAddress;
 use backstop_model::plan::{
-    Decided, Ending, EndingFit, Known, Latest, Newest, PlanRequest, Quest, RecoveryPlan, Replay, Toward,
-    choose_backup, fitting, newest_backup, preferred, recovery_plan,
+    BackupRef, Ending, EndingFit, LatestAge, NewestPoint, PlanRequest, RecoveryChoice, RecoveryOutcome,
+    RecoveryPlan, RecoveryQuery, Replay, choose_backup, endings_that_fit, newest_backup, preferred_ending,
+    recovery_plan,
 };
-use backstop_model::standing::{Standing, planned_from};
-use backstop_model::target::Target;
-use backstop_repo::{ArchiveReader, CatalogEntry, Reader};
+use backstop_model::recovery_target::RecoveryTarget;
+use backstop_repo::{ArchiveReader, CatalogEntry, ShardReader};
 use chrono::{DateTime, Utc};
 
+use crate::backup_health::backups_with_health;
 use crate::ports::VolumeSnapshots;
-use crate::standing::standings;
 
 /// What a plan is asked for.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct PlanOptions {
     /// Whose backup.
     pub shard: ShardName,
     /// The moment; `None`: that of the backup that is named.
-    pub target: Option<Target>,
+    pub target: Option<RecoveryTarget>,
     /// A certain line of the archive; `None`: the current one.
-    pub line: Option<u32>,
+    pub timeline: Option<u32>,
     /// A certain backup.
     pub backup: Option<BackupId>,
     /// The target directory, if it is known yet.
@@ -44,13 +45,13 @@ pub struct Wanted {
     pub ending: Option<Ending>,
 }
 
-impl Wanted {
+impl PlanOptions {
     /// A server by itself at a moment.
-    pub fn standalone(shard: &ShardName, target: Target, line: Option<u32>) -> Self {
+    pub fn standalone(shard: &ShardName, target: RecoveryTarget, timeline: Option<u32>) -> Self {
         Self {
             shard: shard.clone(),
             target: Some(target),
-            line,
+            timeline,
             backup: None,
             into: None,
             port: None,
@@ -61,9 +62,9 @@ impl Wanted {
 }
 
 /// What a plan rests on.
-pub struct Stored<'a> {
+pub struct PlanInputs<'a> {
     /// The backups.
-    pub reader: &'a Reader,
+    pub reader: &'a ShardReader,
     /// The archive.
     pub archive: &'a ArchiveReader,
     /// The EBS snapshots that backups may be kept in.
@@ -76,79 +77,84 @@ pub struct Stored<'a> {
 /// the moment.
 ///
 /// # Errors
-/// [`Kind::NotRecoverable`] with the nearest moments that can be reached; [`Kind::Damaged`] when the backup that is named, or
+/// [`ErrorKind::NotRecoverable`] with the nearest moments that can be reached; [`ErrorKind::Damaged`] when the backup that is named, or
 /// every one there is, cannot be recovered from.
-pub async fn plan(stored: &Stored<'_>, wanted: &Wanted) -> Result<RecoveryPlan> {
-    Ground::survey(stored).await?.plan(wanted).await
+pub async fn plan(inputs: &PlanInputs<'_>, options: &PlanOptions) -> Result<RecoveryPlan> {
+    Planner::load(inputs).await?.plan(options).await
 }
 
 /// Everything that plans rest on, looked at once.
-pub struct Ground<'a> {
-    stored: &'a Stored<'a>,
+pub struct Planner<'a> {
+    inputs: &'a PlanInputs<'a>,
     catalog: Vec<CatalogEntry>,
-    standing: Vec<(Known, Standing)>,
+    availability: Vec<(BackupRef, BackupAvailability)>,
     archive: Archive,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> Planner<'a> {
     /// Looks at the backups and the archive.
     ///
     /// # Errors
     /// The store's, and EC2's where backups are kept there.
-    pub async fn survey(stored: &'a Stored<'a>) -> Result<Self> {
-        let catalog = stored.reader.catalog().await?;
-        let standing = standings(stored.reader, &catalog, stored.volumes).await?;
-        let archive = stored.archive.checked().await?;
-        Ok(Self { stored, catalog, standing, archive })
+    pub async fn load(inputs: &'a PlanInputs<'a>) -> Result<Self> {
+        let catalog = inputs.reader.catalog().await?;
+        let availability = backups_with_health(inputs.reader, &catalog, inputs.volumes).await?;
+        let archive = inputs.archive.checked().await?;
+        Ok(Self { inputs, catalog, availability, archive })
     }
 
     /// Plans a recovery.
     ///
     /// # Errors
     /// As [`plan`].
-    pub async fn plan(&self, wanted: &Wanted) -> Result<RecoveryPlan> {
-        refuse_lost(&self.standing, wanted)?;
-        if wanted.backup.is_none() && wanted.target.as_ref().is_none_or(|target| *target == Target::Latest) {
-            newest_is_known(self.stored.reader, &wanted.shard).await?;
+    pub async fn plan(&self, options: &PlanOptions) -> Result<RecoveryPlan> {
+        refuse_lost(&self.availability, options)?;
+        if options.backup.is_none()
+            && options.target.as_ref().is_none_or(|target| *target == RecoveryTarget::Latest)
+        {
+            newest_is_known(self.inputs.reader, &options.shard).await?;
         }
-        let whole = those(&self.standing, |standing| !standing.is_lost() && *standing != Standing::Pending);
-        let there = those(&self.standing, |standing| !standing.is_lost());
-        let mut plan = match self.decided(&whole, wanted).await {
-            Err(fault) if fault.kind == Kind::NotRecoverable && there.len() > whole.len() => {
-                self.decided(&there, wanted).await?
+        let whole = backups_with(&self.availability, |availability| {
+            !availability.is_lost() && *availability != BackupAvailability::Pending
+        });
+        let there = backups_with(&self.availability, |availability| !availability.is_lost());
+        let mut plan = match self.decided(&whole, options).await {
+            Err(error) if error.kind == ErrorKind::NotRecoverable && there.len() > whole.len() => {
+                self.decided(&there, options).await?
             }
             plan => plan?,
         };
-        plan.latest = latest(&plan, &self.archive, wanted, self.stored.now);
-        plan.findings = findings(&plan, &self.standing, wanted, self.stored.now);
+        plan.latest = latest(&plan, &self.archive, options, self.inputs.now);
+        plan.findings = findings(&plan, &self.availability, options, self.inputs.now);
         Ok(plan)
     }
 
     /// Decides among these backups.
-    async fn decided(&self, backups: &[Known], wanted: &Wanted) -> Result<RecoveryPlan> {
-        let sight = Sight { reader: self.stored.archive, contents: &self.archive, backups };
-        let decided = match &wanted.target {
-            Some(target) => toward(&sight, target, wanted).await?,
+    async fn decided(&self, backups: &[BackupRef], options: &PlanOptions) -> Result<RecoveryPlan> {
+        let facts = DecisionInputs { reader: self.inputs.archive, contents: &self.archive, backups };
+        let decided = match &options.target {
+            Some(target) => resolve(&facts, target, options).await?,
             None => {
-                let own = choose_backup(&wanted.shard, backups, &Target::Latest, wanted.backup.as_ref());
-                Decided { chosen: own.map_err(Fault::from)?, replay: None }
+                let own =
+                    choose_backup(&options.shard, backups, &RecoveryTarget::Latest, options.backup.as_ref());
+                RecoveryChoice { chosen: own.map_err(Error::from)?, replay: None }
             }
         };
-        let endings = endings(&sight, &decided, wanted).await?;
-        if let Some(refused) = endings.iter().find(|fits| Some(fits.ending) == wanted.ending && !fits.fits) {
+        let endings = endings(&facts, &decided, options).await?;
+        if let Some(refused) = endings.iter().find(|fits| Some(fits.ending) == options.ending && !fits.fits) {
             return Err(
-                Fault::refused(refused.why.clone()).hint("recover it --standalone, or join it --to latest")
+                Error::refused(refused.why.clone()).hint("recover it --standalone, or join it --to latest")
             );
         }
         let id = &decided.chosen.backup.backup_id;
         let entry = self.catalog.iter().find(|entry| entry.facts.backup_id == *id);
         let request = PlanRequest {
-            shard: wanted.shard.clone(),
-            target: wanted.target.clone().unwrap_or(Target::Latest),
-            into: wanted.into.clone(),
-            port: wanted.port,
-            listen: wanted.listen.clone(),
-            ending: wanted.ending.unwrap_or_else(|| preferred(&endings)),
+            shard: options.shard.clone(),
+            target: options.target.clone().unwrap_or(RecoveryTarget::Latest),
+            into: options.into.clone(),
+            port: options.port,
+            listen: options.listen.clone(),
+            ending: options.ending.unwrap_or_else(|| preferred_ending(&endings)),
             sizes: entry.map_or(Sizes::default(), |entry| entry.sizes),
         };
         Ok(RecoveryPlan { endings, ..recovery_plan(&request, &decided) })
@@ -156,103 +162,126 @@ impl<'a> Ground<'a> {
 }
 
 /// Which endings fit what was decided.
-async fn endings(sight: &Sight<'_>, decided: &Decided<'_>, wanted: &Wanted) -> Result<Vec<EndingFit>> {
-    let target = wanted.target.clone().unwrap_or(Target::Latest);
-    let of_shard = Wanted { line: None, backup: None, ..wanted.clone() };
-    let newest = if target == Target::Latest && wanted.line.is_none() {
-        Newest::Meant
+async fn endings(
+    facts: &DecisionInputs<'_>,
+    decided: &RecoveryChoice<'_>,
+    options: &PlanOptions,
+) -> Result<Vec<EndingFit>> {
+    let target = options.target.clone().unwrap_or(RecoveryTarget::Latest);
+    let of_shard = PlanOptions { timeline: None, backup: None, ..options.clone() };
+    let newest = if target == RecoveryTarget::Latest && options.timeline.is_none() {
+        NewestPoint::Meant
     } else {
-        match toward(sight, &Target::Latest, &of_shard).await {
-            Ok(newest) => Newest::Holds(held(&newest)),
-            Err(fault) => Newest::Unknown(fault.to_string()),
+        match resolve(facts, &RecoveryTarget::Latest, &of_shard).await {
+            Ok(newest) => NewestPoint::Holds(held(&newest)),
+            Err(error) => NewestPoint::Unknown(error.to_string()),
         }
     };
-    Ok(fitting(&target, &held(decided), &newest))
+    Ok(endings_that_fit(&target, &held(decided), &newest))
 }
 
-fn those(standing: &[(Known, Standing)], fit: impl Fn(&Standing) -> bool) -> Vec<Known> {
-    standing.iter().filter(|(_, standing)| fit(standing)).map(|(known, _)| known.clone()).collect()
+fn backups_with(
+    availability: &[(BackupRef, BackupAvailability)],
+    fit: impl Fn(&BackupAvailability) -> bool,
+) -> Vec<BackupRef> {
+    availability
+        .iter()
+        .filter(|(_, availability)| fit(availability))
+        .map(|(known, _)| known.clone())
+        .collect()
 }
 
 /// The newest moment is not known where the end of the log is lost, or cannot be read.
-async fn newest_is_known(reader: &Reader, shard: &ShardName) -> Result<()> {
-    reader.ends_well().await.map_err(|fault| match fault.kind {
-        Kind::Damaged => fault.during(format_args!("recover shard {shard} to latest")).hint(format!(
+async fn newest_is_known(reader: &ShardReader, shard: &ShardName) -> Result<()> {
+    reader.ends_well().await.map_err(|error| match error.kind {
+        ErrorKind::Damaged => error.during(format_args!("recover shard {shard} to latest")).hint(format!(
             "bring the object back, or say from which backup: --backup ID (`backstop backups {shard}`)"
         )),
-        _ => fault,
+        _ => error,
     })
 }
 
-fn refuse_lost(standing: &[(Known, Standing)], wanted: &Wanted) -> Result<()> {
-    let lost = |(known, standing): &(Known, Standing)| match standing {
-        Standing::Lost(why) => Some(format!("backup {} cannot be recovered from: {why}", known.backup_id)),
+fn refuse_lost(availability: &[(BackupRef, BackupAvailability)], options: &PlanOptions) -> Result<()> {
+    let lost = |(known, availability): &(BackupRef, BackupAvailability)| match availability {
+        BackupAvailability::Lost(why) => {
+            Some(format!("backup {} cannot be recovered from: {why}", known.backup_id))
+        }
         _ => None,
     };
-    let shard = &wanted.shard;
-    let named = standing.iter().find(|(known, _)| wanted.backup.as_ref() == Some(&known.backup_id));
+    let shard = &options.shard;
+    let named = availability.iter().find(|(known, _)| options.backup.as_ref() == Some(&known.backup_id));
     if let Some(message) = named.and_then(lost) {
         let hint = format!("recover from another backup: `backstop backups {shard}` lists them");
-        return Err(Fault::new(Kind::Damaged, message).hint(hint));
+        return Err(Error::new(ErrorKind::Damaged, message).hint(hint));
     }
-    let all: Vec<String> = standing.iter().filter_map(lost).collect();
-    if all.is_empty() || all.len() < standing.len() {
+    let all: Vec<String> = availability.iter().filter_map(lost).collect();
+    if all.is_empty() || all.len() < availability.len() {
         return Ok(());
     }
-    Err(Fault::new(Kind::Damaged, format!("recover shard {shard}: {}", all.join("; ")))
+    Err(Error::new(ErrorKind::Damaged, format!("recover shard {shard}: {}", all.join("; ")))
         .hint(format!("make a backup while there is a server: `backstop backup {shard}`")))
 }
 
 /// How new `latest` of the current line is.
-fn latest(plan: &RecoveryPlan, archive: &Archive, wanted: &Wanted, now: DateTime<Utc>) -> Option<Latest> {
+fn latest(
+    plan: &RecoveryPlan,
+    archive: &Archive,
+    options: &PlanOptions,
+    now: DateTime<Utc>,
+) -> Option<LatestAge> {
     let (replay, current) = (plan.replay.as_ref()?, archive.current()?);
-    let meant = wanted.target == Some(Target::Latest) && replay.line == current.number;
-    meant.then(|| Latest::of_archive(replay.last_commit, archive.alive.as_ref(), now))
+    let meant = options.target == Some(RecoveryTarget::Latest) && replay.timeline == current.number;
+    meant.then(|| LatestAge::of_archive(replay.last_commit, archive.alive.as_ref(), now))
 }
 
 fn findings(
     plan: &RecoveryPlan,
-    standing: &[(Known, Standing)],
-    wanted: &Wanted,
+    availability: &[(BackupRef, BackupAvailability)],
+    options: &PlanOptions,
     now: DateTime<Utc>,
 ) -> Vec<Finding> {
-    let alone = (wanted.target == Some(Target::Latest) && plan.replay.is_none())
+    let alone = (options.target == Some(RecoveryTarget::Latest) && plan.replay.is_none())
         .then(|| newest_backup(plan.taken_at, now));
-    let age = plan.latest.as_ref().map(Latest::finding).or(alone);
-    age.into_iter().chain(planned_from(&plan.backup_id, plan.taken_at, standing)).collect()
+    let age = plan.latest.as_ref().map(LatestAge::finding).or(alone);
+    age.into_iter().chain(plan_findings(&plan.backup_id, plan.taken_at, availability)).collect()
 }
 
 /// What a decision looks at.
-struct Sight<'a> {
+struct DecisionInputs<'a> {
     reader: &'a ArchiveReader,
     contents: &'a Archive,
-    backups: &'a [Known],
+    backups: &'a [BackupRef],
 }
 
-fn held(decided: &Decided<'_>) -> GtidSet {
+fn held(decided: &RecoveryChoice<'_>) -> GtidSet {
     decided.replay.as_ref().map_or_else(|| decided.chosen.backup.gtid_executed.clone(), Replay::reached)
 }
 
 /// Decides. If the target is within a piece of the archive, that one is read.
-async fn toward<'a>(sight: &Sight<'a>, target: &'a Target, wanted: &'a Wanted) -> Result<Decided<'a>> {
-    let (shard, line, backup) = (&wanted.shard, wanted.line, wanted.backup.as_ref());
-    let quest = Quest { shard, archive: sight.contents, backups: sight.backups, target, line, backup };
-    match quest.decide()? {
-        Toward::Decided(decided) => Ok(decided),
-        Toward::Needs(within) => {
-            let bytes = sight.reader.open(&within.segment).await?;
-            let commits = commits(bytes, within.segment.start, within.segment.end).await?;
-            Ok(quest.within(&within, &commits)?)
+async fn resolve<'a>(
+    facts: &DecisionInputs<'a>,
+    target: &'a RecoveryTarget,
+    options: &'a PlanOptions,
+) -> Result<RecoveryChoice<'a>> {
+    let (shard, timeline, backup) = (&options.shard, options.timeline, options.backup.as_ref());
+    let query =
+        RecoveryQuery { shard, archive: facts.contents, backups: facts.backups, target, timeline, backup };
+    match query.decide()? {
+        RecoveryOutcome::Ready(decided) => Ok(decided),
+        RecoveryOutcome::NeedsSegment(within) => {
+            let bytes = facts.reader.open(&within.segment).await?;
+            let commits = segment_commits(bytes, within.segment.start, within.segment.end).await?;
+            Ok(query.within(&within, &commits)?)
         }
     }
 }
 
 /// A backup as a decision needs it.
-pub fn known(entry: &CatalogEntry) -> Known {
-    Known {
+pub fn backup_ref(entry: &CatalogEntry) -> BackupRef {
+    BackupRef {
         backup_id: entry.facts.backup_id.clone(),
         taken_at: entry.facts.taken_at,
         gtid_executed: entry.facts.gtid_executed.clone(),
-        on_line: entry.facts.on_line,
+        on_timeline: entry.facts.on_timeline,
     }
 }

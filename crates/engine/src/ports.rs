@@ -1,6 +1,6 @@
 //! The ports: everything a story needs from outside, on one page.
 //!
-//! Every call is bounded by its adapter's own deadline and returns a [`Fault`](backstop_model::fault::Fault)
+//! Every call is bounded by its adapter's own deadline and returns a [`Error`](backstop_model::error::Error)
 //! that says what the operator can do. Adapters decide nothing; the stories do. Each port has one
 //! conformance suite in `backstop-testkit` that every adapter runs.
 
@@ -10,27 +10,28 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_model::archiving::SourceSettings;
 use backstop_model::backup::Lineage;
-use backstop_model::broken::{BrokenTable, TablesChecked};
-use backstop_model::events::{EventState, PresentEvent, ToldEvents};
-use backstop_model::fault::{Fault, Result};
+use backstop_model::error::{Error, Result};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::FreezeReport;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, Endpoint, ShardName};
-use backstop_model::plugins::{Loaded, Plugin};
+use backstop_model::plugins::{LoadedPlugins, Plugin};
 use backstop_model::progress::Progress;
 use backstop_model::report::{TaggedBackup, VolumeState};
-use backstop_model::schema::Tables;
+use backstop_model::scheduled_events::{EventState, PresentEvent, ServerEvents};
+use backstop_model::schema_diff::TableInventory;
 use backstop_model::server::{Position, RecordedSettings};
-use backstop_model::topology::{Choice, Member};
+use backstop_model::stream_or_fork::SourceSettings;
+use backstop_model::table_check::{BrokenTable, TablesChecked};
+use backstop_model::topology::{Member, SourceChoice};
 use chrono::{DateTime, Utc};
 
-use crate::contents::ServerFiles;
+use crate::datadir_files::ServerFiles;
 
 pub use infrastructure::{
-    Changes, CloudHosts, Doorbell, Infrastructure, Loading, Made, Playbook, Protection, Site, Wanted,
+    CloudHosts, CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
+    Playbook, PlaybookInputs, ServerProbe, VolumeInitialization,
 };
 
 /// Wall clock, monotonic clock and randomness.
@@ -62,7 +63,7 @@ pub trait Reporter: Send + Sync {
 
 /// A place where tests stop a story: called before and after the effect of every named step.
 /// The production value does nothing.
-pub trait Faults: Send + Sync {
+pub trait Failpoints: Send + Sync {
     /// `point` is `before:<step>` or `after:<step>`.
     fn reach(&self, point: &str);
 }
@@ -72,7 +73,7 @@ pub trait Faults: Send + Sync {
 pub trait Topology: Send + Sync {
     /// Asks every member, in parallel. Members that do not answer are in the list with the reason. Waits, within
     /// bounds, while somebody who knows the members (orchestrator) says that a failover goes on.
-    async fn look(&self) -> Result<Vec<Member>>;
+    async fn members(&self) -> Result<Vec<Member>>;
 }
 
 /// Asks a primary for the settings that its archive depends on.
@@ -86,31 +87,31 @@ pub trait SourceInspection: Send + Sync {
 #[async_trait]
 pub trait Schemas: Send + Sync {
     /// What it has, once it has executed `after`: that is waited for some seconds only.
-    async fn tables(&self, endpoint: &Endpoint, after: &GtidSet) -> Result<Tables>;
+    async fn tables(&self, endpoint: &Endpoint, after: &GtidSet) -> Result<TableInventory>;
     /// Its events with their states, which only a primary's tell.
-    async fn events(&self, endpoint: &Endpoint) -> Result<ToldEvents>;
+    async fn events(&self, endpoint: &Endpoint) -> Result<ServerEvents>;
     /// Its active plugins that are not built in.
     async fn plugins(&self, endpoint: &Endpoint) -> Result<Vec<Plugin>>;
 }
 
 /// Opens the instance that was chosen for a backup.
 #[async_trait]
-pub trait Instances: Send + Sync {
+pub trait BackupInstances: Send + Sync {
     /// Connects, checks that it is the server that was chosen, and gives what a backup of it needs.
-    async fn open(&self, choice: &Choice) -> Result<Instance>;
+    async fn open(&self, choice: &SourceChoice) -> Result<BackupInstance>;
     /// What stands in the way of backing up a member that is only second choice, as far as that is seen from here. `provider` takes the
     /// snapshots of the first choice. Touches nothing.
-    async fn survey(&self, choice: &Choice, provider: &'static str) -> Result<Vec<Finding>>;
+    async fn survey(&self, choice: &SourceChoice, provider: &'static str) -> Result<Vec<Finding>>;
 }
 
 /// An instance that is to be backed up.
-pub struct Instance {
+pub struct BackupInstance {
     /// What a recovered server should keep of its settings.
     pub settings: RecordedSettings,
     /// What an operator should know of it before its backup is recovered.
     pub findings: Vec<Finding>,
     /// Takes snapshots of it, by the provider that was configured or found fit.
-    pub snapshots: Box<dyn Snapshots>,
+    pub snapshots: Box<dyn SnapshotProvider>,
 }
 
 /// Images of one instance's data, each taken at one exact position.
@@ -120,16 +121,16 @@ pub struct Instance {
 /// its process is killed, no lock outlives the bound and `list` names what is left so that `release` can
 /// remove it. Artefacts are named after the run.
 #[async_trait]
-pub trait Snapshots: Send + Sync {
+pub trait SnapshotProvider: Send + Sync {
     /// `clone`, `btrfs`, …: the value of `snapshot.provider`.
     fn provider(&self) -> &'static str;
     /// Everything that stands in the way of `take` on this instance, and what it would cost.
     /// [`Severity::Problem`](backstop_model::finding::Severity::Problem) means `take` will refuse.
     async fn check(&self) -> Result<Vec<Finding>>;
     /// Takes a snapshot for a run. The run's id names every artefact.
-    async fn take(&self, run: &BackupId) -> Result<Taken>;
+    async fn take(&self, run: &BackupId) -> Result<TakenSnapshot>;
     /// Makes the snapshot's data available; it stays so until `release`.
-    async fn open(&self, snapshot: &Snapshot) -> Result<Image>;
+    async fn open(&self, snapshot: &Snapshot) -> Result<SnapshotData>;
     /// Removes the snapshot and everything that was made for its run. Removing what is gone is no error.
     async fn release(&self, snapshot: &Snapshot) -> Result<()>;
     /// Every snapshot of Backstop's on this host for this work directory, or of this shard where the snapshots are the
@@ -160,23 +161,23 @@ pub struct Snapshot {
 
 /// What a snapshot is, to the one who makes a backup of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Image {
+pub enum SnapshotData {
     /// A directory, to be read and stored.
-    Tree(Opened),
+    Tree(SnapshotDir),
     /// Snapshots of block volumes, which keep the data themselves.
-    Volumes(Volumes),
+    Volumes(VolumeSet),
 }
 
-impl Image {
+impl SnapshotData {
     /// The directory.
     ///
     /// # Errors
     /// When it is none.
-    pub fn tree(self) -> Result<Opened> {
+    pub fn tree(self) -> Result<SnapshotDir> {
         match self {
             Self::Tree(opened) => Ok(opened),
             Self::Volumes(volumes) => {
-                Err(Fault::failed(format!("read {}: not on this host", volumes.snapshot_ids.join(", "))))
+                Err(Error::failed(format!("read {}: not on this host", volumes.snapshot_ids.join(", "))))
             }
         }
     }
@@ -184,7 +185,7 @@ impl Image {
 
 /// A set of block volume snapshots, taken in one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volumes {
+pub struct VolumeSet {
     /// One for each volume.
     pub snapshot_ids: Vec<String>,
     /// Where they are.
@@ -195,16 +196,16 @@ pub struct Volumes {
 
 /// A snapshot that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
+pub struct SnapshotDir {
     /// The data directory.
     pub root: PathBuf,
-    /// Where the server's logs are in it, which [`contents`](crate::contents::contents) needs to know.
+    /// Where the server's logs are in it, which [`datadir_files`](crate::datadir_files::datadir_files) needs to know.
     pub files: ServerFiles,
 }
 
 /// What `take` gives.
 #[derive(Debug, Clone)]
-pub struct Taken {
+pub struct TakenSnapshot {
     /// The snapshot.
     pub snapshot: Snapshot,
     /// What it holds.
@@ -246,31 +247,31 @@ pub type ChangedFiles = std::collections::BTreeMap<u64, Vec<std::ops::Range<u64>
 
 /// Starts, finds and stops mysqld processes on this host.
 #[async_trait]
-pub trait ServerPrograms: Send + Sync {
+pub trait MysqldControl: Send + Sync {
     /// The server program that would be started.
     fn program(&self) -> PathBuf;
     /// The version of the server program that would be started.
     async fn version(&self) -> Result<backstop_model::server::ServerVersion>;
     /// Starts a server that outlives this process: own session, stdio to its log, nothing inherited.
     /// Returns once the process exists, with its pid; it may still be recovering.
-    async fn start(&self, start: &ServerStart) -> Result<u32>;
+    async fn start(&self, start: &MysqldStart) -> Result<u32>;
     /// Waits until the server answers on its socket, with what its log says about progress as notices. Fails
     /// with the end of its log when it exits or the deadline passes.
-    async fn wait_ready(&self, start: &ServerStart, pid: u32, deadline: Duration) -> Result<()>;
-    /// Has the program read these lines of an option file and check them, without a server. [`Kind::Usage`](backstop_model::fault::Kind)
+    async fn wait_ready(&self, start: &MysqldStart, pid: u32, deadline: Duration) -> Result<()>;
+    /// Has the program read these lines of an option file and check them, without a server. [`Kind::Usage`](backstop_model::error::ErrorKind)
     /// with what it says if it would not start with them.
-    async fn accept(&self, options: &str) -> Result<()>;
+    async fn check_options(&self, options: &str) -> Result<()>;
     /// Stops a server: orderly, then by SIGKILL after the deadline.
     async fn stop(&self, datadir: &Path, deadline: Duration) -> Result<()>;
     /// Gives a file, or a directory with everything in it, to a user, so that a server started as that user owns it.
-    async fn give(&self, path: &Path, user: &str) -> Result<()>;
+    async fn chown(&self, path: &Path, user: &str) -> Result<()>;
     /// The pid of the server that runs on this data directory, if one does.
     async fn running_on(&self, datadir: &Path) -> Result<Option<u32>>;
 }
 
 /// How to start a recovered server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerStart {
+pub struct MysqldStart {
     /// Its option file; `--defaults-file` must come first.
     pub defaults_file: PathBuf,
     /// Data directory.
@@ -287,18 +288,18 @@ pub struct ServerStart {
 
 /// Administrator access to a server that is being recovered, whose accounts are the donor's.
 #[async_trait]
-pub trait RecoveredServers: Send + Sync {
+pub trait AdminAccess: Send + Sync {
     /// Prepares a temporary administrator account that exists only on this server and never reaches a
     /// binary log. Returns the arguments to start the server with. Secrets are kept in `private_dir` (mode
     /// 0700) with mode 0600, until `hand_over`.
     async fn prepare(&self, private_dir: &Path) -> Result<Vec<String>>;
     /// Logs in as that administrator.
-    async fn session(&self, start: &ServerStart, private_dir: &Path) -> Result<Box<dyn RecoveredSession>>;
+    async fn session(&self, start: &MysqldStart, private_dir: &Path) -> Result<Box<dyn AdminSession>>;
 }
 
 /// A session on a server that is being recovered, as an administrator.
 #[async_trait]
-pub trait RecoveredSession: Send {
+pub trait AdminSession: Send {
     /// `@@server_uuid`.
     async fn server_uuid(&mut self) -> Result<backstop_model::ids::ServerUuid>;
     /// `@@GLOBAL.gtid_purged`.
@@ -326,12 +327,12 @@ pub trait RecoveredSession: Send {
     async fn replication(&mut self) -> Result<Option<backstop_model::topology::Replication>>;
     /// Makes replication as fast as it can be on a server whose data can be made anew: relaxed durability, parallel appliers that
     /// commit in order. Gives the settings that were changed, with their values before. Replication must be stopped.
-    async fn relax(&mut self) -> Result<Vec<(String, String)>>;
+    async fn relax_durability(&mut self) -> Result<Vec<(String, String)>>;
     /// Gives settings these values, and makes everything that was executed durable.
     async fn restore_settings(&mut self, settings: &[(String, String)]) -> Result<()>;
     /// Replicates from a binlog server with auto-position until these transactions are executed; whatever it replicated before is
     /// forgotten.
-    async fn replay_from(&mut self, server: &ReplayFrom, until: &GtidSet) -> Result<()>;
+    async fn replay_from(&mut self, server: &ReplaySource, until: &GtidSet) -> Result<()>;
     /// Every event it has.
     async fn events(&mut self) -> Result<Vec<PresentEvent>>;
     /// Gives an event a state, in a transaction of the server's own; nothing else of the event changes. The server must take writes.
@@ -340,14 +341,14 @@ pub trait RecoveredSession: Send {
     /// Lets enabled events fire from now on, until it is restarted.
     async fn start_event_scheduler(&mut self) -> Result<()>;
     /// What it has loaded, and what its accounts need.
-    async fn loaded(&mut self) -> Result<Loaded>;
+    async fn loaded(&mut self) -> Result<LoadedPlugins>;
     /// Sets super_read_only.
     async fn set_super_read_only(&mut self, on: ReadOnly) -> Result<()>;
 }
 
 /// A binlog server on loopback to replay from.
 #[derive(Debug, Clone)]
-pub struct ReplayFrom {
+pub struct ReplaySource {
     /// Its port.
     pub port: u16,
     /// Its account.

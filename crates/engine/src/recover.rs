@@ -5,68 +5,68 @@
 //! stopped, killed or cut off by a reboot goes on where it was when the same command is given again.
 //! Needs read access to the repository only, but for a new primary, which begins a new line of the archive.
 
-mod configure;
 mod events;
-mod footprint;
 #[cfg(test)]
 mod frozen;
-pub(crate) mod guard;
+mod in_service;
 pub(crate) mod join;
-mod next;
+mod mysqld;
+mod next_steps;
+mod option_file;
+pub(crate) mod preflight;
 mod promote;
 mod replay;
-mod serve;
-mod server;
+mod target_dir;
 mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_model::broken::{BrokenTable, judge, told};
-use backstop_model::events::{EventsReport, EventsWish};
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_model::extra_options::ExtraOptions;
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::listen::ListenAddress;
-use backstop_model::own_options::OwnOptions;
+use backstop_model::listen_address::ListenAddress;
 use backstop_model::plan::{Ending, Replay};
 use backstop_model::plugins::plugin_findings;
 use backstop_model::progress::Progress;
-use backstop_model::proven::version_finding;
 use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
+use backstop_model::scheduled_events::{EventsReport, EventsSetting};
 use backstop_model::settings::ServerTls;
-use backstop_repo::{ArchiveReader, Manifest, Reader, Repository, RestoreOptions};
+use backstop_model::table_check::{BrokenTable, describe_tables, judge_tables};
+use backstop_model::tested_versions::version_finding;
+use backstop_repo::{ArchiveReader, Manifest, Repository, RestoreOptions, ShardReader};
 use serde::{Deserialize, Serialize};
 
-use self::footprint::Footprint;
+use self::target_dir::CreatedDirs;
+use crate::context::RunContext;
 use crate::journal::Steps;
-use crate::ports::{CheckDepth, ReadOnly, RecoveredServers, RecoveredSession, ServerPrograms, Topology};
-use crate::world::World;
+use crate::ports::{AdminAccess, AdminSession, CheckDepth, MysqldControl, ReadOnly, Topology};
 
 /// What a recovery is made of.
-pub struct Recover<'a> {
+pub struct Recovery<'a> {
     /// Backups are read from here.
-    pub reader: &'a Reader,
+    pub reader: &'a ShardReader,
     /// What is replayed on them is read from here.
     pub archive: &'a ArchiveReader,
     /// Where a new primary's line is begun.
     pub repository: &'a Repository,
     /// Starts the server.
-    pub programs: &'a dyn ServerPrograms,
+    pub mysqld: &'a dyn MysqldControl,
     /// Administers it until it is handed over.
-    pub servers: &'a dyn RecoveredServers,
+    pub admin: &'a dyn AdminAccess,
     /// The shard to join. A standalone recovery never asks it.
     pub topology: &'a dyn Topology,
     /// Time, reporter, stop.
-    pub world: &'a World,
+    pub ctx: &'a RunContext,
     /// What was asked for.
-    pub request: RecoverRequest,
+    pub request: RecoveryRequest,
 }
 
 /// What the user asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoverRequest {
+pub struct RecoveryRequest {
     /// Whose backup.
     pub shard: ShardName,
     /// The moment, as asked.
@@ -78,7 +78,7 @@ pub struct RecoverRequest {
     /// The target directory.
     pub into: PathBuf,
     /// Where the files of the backup come from.
-    pub data: DataFrom,
+    pub data: DataSource,
     /// TCP port; `None`: a free one.
     pub port: Option<u16>,
     /// Where it listens once it is handed over; `None`: on loopback.
@@ -88,24 +88,24 @@ pub struct RecoverRequest {
     /// How it ends.
     pub ending: Ending,
     /// What a new primary does about members that answer.
-    pub members: MembersThatAnswer,
+    pub members: LiveMembers,
     /// User to run the server as.
     pub server_user: Option<String>,
     /// The operator's own options.
-    pub own: OwnOptions,
+    pub own: ExtraOptions,
     /// Certificate and key of the server.
     pub tls: Option<ServerTls>,
     /// Tables (`schema.table`) that may be broken, beside those that the backup recorded as such.
     pub accept_broken: Vec<String>,
     /// Whether a copy is left with an account to read it with.
-    pub copy_login: CopyLogin,
+    pub copy_login: CopyAccount,
     /// The choice about the events of a new primary.
-    pub events: EventsWish,
+    pub events: EventsSetting,
 }
 
 /// Whether a standalone copy is left with an account that logs in over its socket: those of the shard may be bound to hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CopyLogin {
+pub enum CopyAccount {
     /// With the shard's accounts only.
     Without,
     /// With one more, and `DIR/client.cnf` for clients.
@@ -114,7 +114,7 @@ pub enum CopyLogin {
 
 /// Where the files of the backup come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataFrom {
+pub enum DataSource {
     /// The repository: they are written into the target directory.
     Repository,
     /// The target directory holds them already: a volume made from the backup's snapshot is mounted there.
@@ -123,7 +123,7 @@ pub enum DataFrom {
 
 /// What a recovery as primary does about members of the shard that answer: two primaries tear a shard apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MembersThatAnswer {
+pub enum LiveMembers {
     /// It refuses.
     Refuse,
     /// It goes on: the operator has typed the shard's name.
@@ -132,7 +132,7 @@ pub enum MembersThatAnswer {
 
 /// What is decided once and stays so, however often the recovery is resumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Decided {
+pub(crate) struct RecoveryDecision {
     pub(crate) backup_id: BackupId,
     pub(crate) target: String,
     pub(crate) ending: Ending,
@@ -144,7 +144,7 @@ pub(crate) struct Decided {
     pub(crate) replay: Option<Replay>,
 }
 
-impl Decided {
+impl RecoveryDecision {
     /// What is replayed, if that is anything.
     fn replays(&self) -> Option<&Replay> {
         self.replay.as_ref().filter(|replay| !replay.gtids.is_empty())
@@ -154,7 +154,7 @@ impl Decided {
     fn host(&self) -> String {
         match &self.listen {
             None => "127.0.0.1".to_owned(),
-            Some(listen) => listen.reachable().map_or_else(crate::host::host_name, str::to_owned),
+            Some(listen) => listen.reachable().map_or_else(crate::shard_dir::host_name, str::to_owned),
         }
     }
 
@@ -167,112 +167,120 @@ impl Decided {
 /// Refuses what a recovery into this directory would refuse of it, of the port and of the addresses. Touches nothing.
 ///
 /// # Errors
-/// [`Kind::Refused`] with what is wrong.
-pub fn target(dir: &Path, data: DataFrom, port: Option<u16>, listen: Option<&ListenAddress>) -> Result<()> {
+/// [`ErrorKind::Refused`] with what is wrong.
+pub fn check_target(
+    dir: &Path,
+    data: DataSource,
+    port: Option<u16>,
+    listen: Option<&ListenAddress>,
+) -> Result<()> {
     match data {
-        DataFrom::Repository => guard::target_directory(dir)?,
-        DataFrom::Volume => guard::holds_data(dir)?,
+        DataSource::Repository => preflight::check_target_dir(dir)?,
+        DataSource::Volume => preflight::holds_data(dir)?,
     }
     // The server of a recovery that has begun may run there.
     if dir.join(".backstop/journal").is_file() {
         return Ok(());
     }
-    port.map_or(Ok(()), guard::port_is_free)?;
-    listen.map_or(Ok(()), |listen| guard::can_listen(listen, port.unwrap_or(0)))
+    port.map_or(Ok(()), preflight::port_is_free)?;
+    listen.map_or(Ok(()), |listen| preflight::can_listen(listen, port.unwrap_or(0)))
 }
 
 /// The donor's settings that the recovered server lacks, and that an operator may miss.
-pub fn missed(request: &RecoverRequest, manifest: &Manifest) -> Vec<Finding> {
-    configure::settings(request, manifest).findings()
+pub fn dropped_settings(request: &RecoveryRequest, manifest: &Manifest) -> Vec<Finding> {
+    option_file::settings(request, manifest).findings()
 }
 
 /// Recovers an instance and leaves it running.
 ///
 /// # Errors
-/// [`Kind::Refused`] when a guard refuses (nothing was touched then), [`Kind::Damaged`] when stored data is
-/// damaged or the server does not hold exactly what the manifest says, [`Kind::NotRecoverable`] when the
+/// [`ErrorKind::Refused`] when a guard refuses (nothing was touched then), [`ErrorKind::Damaged`] when stored data is
+/// damaged or the server does not hold exactly what the manifest says, [`ErrorKind::NotRecoverable`] when the
 /// shard has purged what a joining instance would need. After any fault the server is stopped and the
 /// same command resumes.
-pub async fn recover(recover: &Recover<'_>) -> Result<RecoverReport> {
+pub async fn recover(recover: &Recovery<'_>) -> Result<RecoverReport> {
     match recover.request.data {
-        DataFrom::Repository => guard::target_directory(&recover.request.into)?,
-        DataFrom::Volume => guard::volume(recover).await?,
+        DataSource::Repository => preflight::check_target_dir(&recover.request.into)?,
+        DataSource::Volume => preflight::check_volume(recover).await?,
     }
     let journal = recover.request.into.join(".backstop/journal");
-    let footprint = Footprint::make(&recover.request.into, &journal)?;
-    let mut steps = Steps::open(&journal, recover.world)?;
-    let outcome = recover.world.unless_stopped(story(recover, &mut steps)).await;
+    let footprint = CreatedDirs::make(&recover.request.into, &journal)?;
+    let mut steps = Steps::open(&journal, recover.ctx)?;
+    let outcome = recover.ctx.unless_stopped(run_steps(recover, &mut steps)).await;
     if outcome.is_err() && !steps.is_done("decide") {
         footprint.remove();
         return outcome;
     }
     if outcome.is_err() && !steps.is_done("hand_over") {
-        server::stop_unfinished(recover).await;
+        mysqld::stop_unfinished(recover).await;
     }
-    outcome.map_err(|fault| resume_hint(fault, recover))
+    outcome.map_err(|error| resume_hint(error, recover))
 }
 
-async fn story(r: &Recover<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> {
-    let begun = r.world.clock.monotonic();
+async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> {
+    let begun = recovery.ctx.clock.monotonic();
     // What was decided stays, also when there is a newer backup by now.
-    let earlier: Option<Decided> = steps.output("decide")?;
-    let backup_id = earlier.as_ref().map_or(&r.request.backup_id, |decided| &decided.backup_id);
-    let manifest = r.reader.manifest(backup_id).await?;
-    let decided = steps.once("decide", guard::decide(r, &manifest)).await?;
-    guard::same_request(&decided, &r.request)?;
+    let earlier: Option<RecoveryDecision> = steps.output("decide")?;
+    let backup_id = earlier.as_ref().map_or(&recovery.request.backup_id, |decided| &decided.backup_id);
+    let manifest = recovery.reader.manifest(backup_id).await?;
+    let decided = steps.once("decide", preflight::decide(recovery, &manifest)).await?;
+    preflight::same_request(&decided, &recovery.request)?;
 
     let mut seconds = RecoverSeconds::default();
-    let lap = Lap::start(r.world);
-    steps.once("materialise", materialise(r, &manifest)).await?;
+    let lap = Stopwatch::start(recovery.ctx);
+    steps.once("materialise", write_datadir(recovery, &manifest)).await?;
     seconds.materialise = lap.seconds();
-    steps.once("configure", configure::configure(r, &manifest, &decided)).await?;
+    steps.once("configure", option_file::configure(recovery, &manifest, &decided)).await?;
 
-    let lap = Lap::start(r.world);
+    let lap = Stopwatch::start(recovery.ctx);
     let mut checks: Vec<Finding>;
     if steps.is_done("hand_over") {
-        server::handed_over(r).await?;
+        mysqld::check_handed_over(recovery).await?;
         checks = steps.output("check")?.unwrap_or_default();
     } else {
-        let mut session = r.world.step("start", server::start(r, &manifest, &decided)).await?;
+        let mut session = recovery.ctx.step("start", mysqld::start(recovery, &manifest, &decided)).await?;
         let held = steps.once("verify", verify(&mut *session, &manifest.facts.gtid_executed)).await?;
         seconds.start = lap.seconds();
-        steps.once("forget", forget(&mut *session)).await?;
-        checks = steps.once("check", check(r, &manifest, &mut *session)).await?;
+        steps.once("forget", forget_replication(&mut *session)).await?;
+        checks = steps.once("check", check(recovery, &manifest, &mut *session)).await?;
         if decided.own_logs() && !steps.has_begun("replay") {
-            join::own_logs(r, steps, &mut *session, &held).await?;
+            join::set_own_gtids(recovery, steps, &mut *session, &held).await?;
         }
-        let lap = Lap::start(r.world);
+        let lap = Stopwatch::start(recovery.ctx);
         if let Some(plan) = decided.replays() {
-            replay::replay(r, steps, &mut *session, &manifest, plan).await?;
+            replay::replay(recovery, steps, &mut *session, &manifest, plan).await?;
         }
         seconds.replay = lap.seconds();
-        let lap = Lap::start(r.world);
-        let mut session = finish(r, steps, session, &manifest, &decided).await?;
+        let lap = Stopwatch::start(recovery.ctx);
+        let mut session = finish(recovery, steps, session, &manifest, &decided).await?;
         seconds.join = lap.seconds();
         steps.once("plugins", plugins(&mut *session, &manifest)).await?;
         steps.once("hand_over", session.hand_over()).await?;
     }
-    checks.extend(missed(&r.request, &manifest));
-    seconds.total = (r.world.clock.monotonic() - begun).as_secs_f64();
-    report(r, steps, &decided, checks, seconds)
+    checks.extend(dropped_settings(&recovery.request, &manifest));
+    seconds.total = (recovery.ctx.clock.monotonic() - begun).as_secs_f64();
+    report(recovery, steps, &decided, checks, seconds)
 }
 
 /// Writes the files of the backup into `DIR/data`, unless they are there.
-async fn materialise(r: &Recover<'_>, manifest: &Manifest) -> Result<()> {
-    if r.request.data == DataFrom::Volume {
+async fn write_datadir(recovery: &Recovery<'_>, manifest: &Manifest) -> Result<()> {
+    if recovery.request.data == DataSource::Volume {
         return Ok(());
     }
     let options = RestoreOptions {
-        done_list: Some(r.request.into.join(".backstop/restored")),
+        done_list: Some(recovery.request.into.join(".backstop/restored")),
         ..RestoreOptions::default()
     };
-    let progress = |progress: Progress| r.world.reporter.progress(progress);
-    r.reader.restore(manifest, &server::layout(&r.request).datadir, &options, &progress).await?;
+    let progress = |progress: Progress| recovery.ctx.reporter.progress(progress);
+    recovery
+        .reader
+        .restore(manifest, &mysqld::target_layout(&recovery.request).datadir, &options, &progress)
+        .await?;
     Ok(())
 }
 
 /// The server itself says what it holds; what the manifest claims must be exactly that.
-async fn verify(session: &mut dyn RecoveredSession, claimed: &GtidSet) -> Result<GtidSet> {
+async fn verify(session: &mut dyn AdminSession, claimed: &GtidSet) -> Result<GtidSet> {
     let held = session.gtid_executed().await?;
     if held == *claimed {
         return Ok(held);
@@ -283,37 +291,37 @@ async fn verify(session: &mut dyn RecoveredSession, claimed: &GtidSet) -> Result
         claimed.subtract(&held),
         held.subtract(claimed)
     );
-    Err(Fault::new(Kind::Damaged, message)
+    Err(Error::new(ErrorKind::Damaged, message)
         .hint("recover from another backup (`--backup ID`) and report this one"))
 }
 
 /// Nothing of the donor's replication stays.
-async fn forget(session: &mut dyn RecoveredSession) -> Result<()> {
+async fn forget_replication(session: &mut dyn AdminSession) -> Result<()> {
     session.set_super_read_only(ReadOnly::Off).await?;
     session.forget_replication().await?;
     session.set_super_read_only(ReadOnly::Super).await
 }
 
 async fn check(
-    r: &Recover<'_>,
+    recovery: &Recovery<'_>,
     manifest: &Manifest,
-    session: &mut dyn RecoveredSession,
+    session: &mut dyn AdminSession,
 ) -> Result<Vec<Finding>> {
-    let tables = session.check_tables(r.request.check, &*r.world.reporter).await?;
-    let judged = judge(tables.broken, &manifest.facts.broken_tables, &r.request.accept_broken);
+    let tables = session.check_tables(recovery.request.check, &*recovery.ctx.reporter).await?;
+    let judged = judge_tables(tables.broken, &manifest.facts.broken_tables, &recovery.request.accept_broken);
     if !judged.unexpected.is_empty() {
-        return Err(broken(r, &judged.unexpected));
+        return Err(broken(recovery, &judged.unexpected));
     }
     let sound = tables.checked - judged.known.len() as u64;
     let mut findings =
         vec![Finding::ok("tables-sound", format!("{sound} tables were checked and are sound"))];
     findings.extend(judged.known.iter().map(known_broken));
-    findings[1..].iter().for_each(|finding| r.world.reporter.notice(&finding.notice()));
+    findings[1..].iter().for_each(|finding| recovery.ctx.reporter.notice(&finding.notice()));
     // Said before the replay, which a plugin may be needed for, and judged when the accounts are those of the recovered moment.
     let plugins = plugins(session, manifest).await?;
-    plugins.iter().for_each(|finding| r.world.reporter.notice(&finding.notice()));
-    let program = r.programs.version().await?;
-    let (shard, data) = (&r.request.shard, &manifest.facts.server_version);
+    plugins.iter().for_each(|finding| recovery.ctx.reporter.notice(&finding.notice()));
+    let program = recovery.mysqld.version().await?;
+    let (shard, data) = (&recovery.request.shard, &manifest.facts.server_version);
     findings.extend(version_finding(shard, "the recovered server", &program));
     if *data != program {
         findings.extend(version_finding(shard, "the server that was backed up", data));
@@ -321,7 +329,7 @@ async fn check(
     // What made the backup doubtful makes the server so.
     let doubts = manifest.facts.findings.iter().filter(|finding| finding.severity == Severity::Problem);
     for finding in doubts {
-        r.world.reporter.notice(&format!("when the backup was taken: {}", finding.what));
+        recovery.ctx.reporter.notice(&format!("when the backup was taken: {}", finding.what));
         findings.push(finding.clone());
     }
     Ok(findings)
@@ -339,41 +347,42 @@ fn known_broken(table: &BrokenTable) -> Finding {
 }
 
 /// Tables are broken that nothing explains. The operator may take the server without them.
-fn broken(r: &Recover<'_>, tables: &[BrokenTable]) -> Fault {
+fn broken(recovery: &Recovery<'_>, tables: &[BrokenTable]) -> Error {
     let accept: Vec<_> = tables.iter().map(|each| format!("--accept-broken '{}'", each.table)).collect();
-    Fault::new(Kind::Damaged, format!("tables are broken after recovery: {}", told(tables))).hint(format!(
+    Error::new(ErrorKind::Damaged, format!("tables are broken after recovery: {}", describe_tables(tables))).hint(format!(
         "recover from another backup (`backstop backups {}`, then `--backup ID` and another `--into`), or take the server without them: give \
          the same command with {}",
-        r.request.shard,
+        recovery.request.shard,
         accept.join(" ")
     ))
 }
 
 /// Compares what the server has loaded with what it needs.
-async fn plugins(session: &mut dyn RecoveredSession, manifest: &Manifest) -> Result<Vec<Finding>> {
+async fn plugins(session: &mut dyn AdminSession, manifest: &Manifest) -> Result<Vec<Finding>> {
     Ok(plugin_findings(&manifest.facts.plugins, &session.loaded().await?))
 }
 
 /// The ending. Once more in every run, since a run that was killed while it handed over may have left the server writable.
 async fn finish(
-    r: &Recover<'_>,
+    recovery: &Recovery<'_>,
     steps: &mut Steps<'_>,
-    mut session: Box<dyn RecoveredSession>,
+    mut session: Box<dyn AdminSession>,
     manifest: &Manifest,
-    decided: &Decided,
-) -> Result<Box<dyn RecoveredSession>> {
+    decided: &RecoveryDecision,
+) -> Result<Box<dyn AdminSession>> {
     match decided.ending {
         Ending::Standalone => {}
-        Ending::Join => join::join(r, steps, &mut *session).await?,
-        Ending::AsPrimary => promote::still_alone(r).await?,
+        Ending::Join => join::join(recovery, steps, &mut *session).await?,
+        Ending::AsPrimary => promote::check_still_alone(recovery).await?,
     }
     // A line of the archive is begun after everything that can fail.
-    let mut session = r.world.step("serve", serve::serve(r, manifest, decided, session)).await?;
+    let mut session =
+        recovery.ctx.step("serve", in_service::put_in_service(recovery, manifest, decided, session)).await?;
     if decided.ending == Ending::AsPrimary {
-        promote::promote(r, steps, &mut *session, manifest, decided).await?;
+        promote::promote(recovery, steps, &mut *session, manifest, decided).await?;
     }
-    if r.request.copy_login == CopyLogin::Leave {
-        r.world.step("copy_login", copy_login(r, &mut *session)).await?;
+    if recovery.request.copy_login == CopyAccount::Leave {
+        recovery.ctx.step("copy_login", copy_login(recovery, &mut *session)).await?;
     }
     let finish = async {
         if decided.ending != Ending::AsPrimary {
@@ -386,26 +395,32 @@ async fn finish(
 }
 
 /// Leaves an account to read the copy with.
-async fn copy_login(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
+async fn copy_login(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Result<()> {
     session.set_super_read_only(ReadOnly::Off).await?;
-    session.leave_copy_login(&server::client_file(&r.request), &server::layout(&r.request).socket).await?;
+    session
+        .leave_copy_login(
+            &mysqld::client_file(&recovery.request),
+            &mysqld::target_layout(&recovery.request).socket,
+        )
+        .await?;
     session.set_super_read_only(ReadOnly::Super).await
 }
 
 fn report(
-    r: &Recover<'_>,
+    recovery: &Recovery<'_>,
     steps: &Steps<'_>,
-    decided: &Decided,
+    decided: &RecoveryDecision,
     mut checks: Vec<Finding>,
     seconds: RecoverSeconds,
 ) -> Result<RecoverReport> {
-    let layout = server::layout(&r.request);
+    let layout = mysqld::target_layout(&recovery.request);
     let events: Option<EventsReport> = steps.output("events")?;
     checks.extend(steps.output::<Vec<Finding>>("plugins")?.unwrap_or_default());
     checks.extend(events.iter().flat_map(|events| events.findings.clone()));
-    let next = next::next_steps(&r.request, decided, events.as_ref(), &r.programs.program());
+    let next =
+        next_steps::next_steps(&recovery.request, decided, events.as_ref(), &recovery.mysqld.program());
     Ok(RecoverReport {
-        shard: r.request.shard.clone(),
+        shard: recovery.request.shard.clone(),
         backup_id: decided.backup_id.clone(),
         target: decided.target.clone(),
         gtid_executed: steps.output("finish")?.unwrap_or_default(),
@@ -415,8 +430,8 @@ fn report(
             port: decided.port,
             socket: layout.socket.display().to_string(),
             datadir: layout.datadir.display().to_string(),
-            client_file: Some(server::client_file(&r.request))
-                .filter(|file| r.request.copy_login == CopyLogin::Leave && file.exists())
+            client_file: Some(mysqld::client_file(&recovery.request))
+                .filter(|file| recovery.request.copy_login == CopyAccount::Leave && file.exists())
                 .map(|file| file.display().to_string()),
         },
         joined: decided.ending == Ending::Join,
@@ -429,27 +444,27 @@ fn report(
     })
 }
 
-fn resume_hint(fault: Fault, r: &Recover<'_>) -> Fault {
-    let begun = r.request.into.join(".backstop/journal").exists();
-    if fault.hint.is_some() || !begun || matches!(fault.kind, Kind::Refused | Kind::Usage) {
-        return fault;
+fn resume_hint(error: Error, recovery: &Recovery<'_>) -> Error {
+    let begun = recovery.request.into.join(".backstop/journal").exists();
+    if error.hint.is_some() || !begun || matches!(error.kind, ErrorKind::Refused | ErrorKind::Usage) {
+        return error;
     }
-    let dir = r.request.into.display();
-    fault.hint(format!("give the same command again to go on, or remove {dir} to start over"))
+    let dir = recovery.request.into.display();
+    error.hint(format!("give the same command again to go on, or remove {dir} to start over"))
 }
 
 /// A stopwatch on the story's clock.
-struct Lap<'a> {
-    world: &'a World,
+struct Stopwatch<'a> {
+    ctx: &'a RunContext,
     begun: Duration,
 }
 
-impl<'a> Lap<'a> {
-    fn start(world: &'a World) -> Self {
-        Self { world, begun: world.clock.monotonic() }
+impl<'a> Stopwatch<'a> {
+    fn start(ctx: &'a RunContext) -> Self {
+        Self { ctx, begun: ctx.clock.monotonic() }
     }
 
     fn seconds(&self) -> f64 {
-        (self.world.clock.monotonic() - self.begun).as_secs_f64()
+        (self.ctx.clock.monotonic() - self.begun).as_secs_f64()
     }
 }

@@ -10,22 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_engine::archive::{Archived, Encryption};
-use backstop_engine::plan::{Stored, Wanted, plan};
-use backstop_engine::ports::{Clock, Faults, Reporter, VolumeSnapshots};
-use backstop_engine::status::{Status, status};
-use backstop_engine::world::World;
-use backstop_model::attention::Rules;
-use backstop_model::fault::{Fault, Kind};
+use backstop_engine::archive::{Encryption, ShardArchive};
+use backstop_engine::context::RunContext;
+use backstop_engine::plan::{PlanInputs, PlanOptions, plan};
+use backstop_engine::ports::{Clock, Failpoints, Reporter, VolumeSnapshots};
+use backstop_engine::status::{StatusQuery, status};
+use backstop_model::error::{Error, ErrorKind};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::freeze::OnPrimary;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::plan::{Ending, RecoveryPlan};
 use backstop_model::progress::Progress;
+use backstop_model::recovery_target::RecoveryTarget;
 use backstop_model::report::{ShardStatus, TaggedBackup, VolumeState};
-use backstop_model::target::Target;
+use backstop_model::shard_status::MemberRules;
 use backstop_model::topology::{Locking, SourceRules};
-use backstop_repo::{Depth, Repository};
+use backstop_repo::{Repository, VerifyDepth};
 use chrono::{DateTime, Utc};
 use support::binlog::{seal, set, tail};
 use support::{Bench, Sample, noise, shard};
@@ -53,42 +53,42 @@ impl Reporter for Plain {
     fn notice(&self, _: &str) {}
 }
 
-impl Faults for Plain {
+impl Failpoints for Plain {
     fn reach(&self, _: &str) {}
 }
 
 /// No backup here is in EBS.
 #[async_trait]
 impl VolumeSnapshots for Plain {
-    async fn state(&self, _: &[String], _: &str) -> Result<VolumeState, Fault> {
-        Err(Fault::failed("not asked"))
+    async fn state(&self, _: &[String], _: &str) -> Result<VolumeState, Error> {
+        Err(Error::failed("not asked"))
     }
-    async fn delete(&self, _: &[String], _: &str) -> Result<(), Fault> {
+    async fn delete(&self, _: &[String], _: &str) -> Result<(), Error> {
         Ok(())
     }
-    async fn clear_dead_runs(&self, _: &ShardName) -> Result<Vec<String>, Fault> {
+    async fn clear_dead_runs(&self, _: &ShardName) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
     }
-    async fn tagged(&self, _: &ShardName) -> Result<Vec<TaggedBackup>, Fault> {
+    async fn tagged(&self, _: &ShardName) -> Result<Vec<TaggedBackup>, Error> {
         Ok(Vec::new())
     }
 }
 
-fn world() -> World {
+fn run_context() -> RunContext {
     let (_, stop) = tokio::sync::watch::channel(false);
-    World { clock: Arc::new(Plain), reporter: Arc::new(Plain), faults: Arc::new(Plain), stop }
+    RunContext { clock: Arc::new(Plain), reporter: Arc::new(Plain), failpoints: Arc::new(Plain), stop }
 }
 
-async fn open(dir: &Path) -> Result<Repository, Fault> {
+async fn open(dir: &Path) -> Result<Repository, Error> {
     Repository::open(&support::location(dir), None).await
 }
 
-async fn stands(repository: &Repository) -> Result<ShardStatus, Fault> {
-    let nobody = Fault::failed("no member is asked here");
-    let story = Status {
+async fn stands(repository: &Repository) -> Result<ShardStatus, Error> {
+    let nobody = Error::failed("no member is asked here");
+    let story = StatusQuery {
         shard: &shard(),
         schedule: None,
-        rules: Rules {
+        rules: MemberRules {
             source: &SourceRules::default(),
             on_primary: OnPrimary::Refuse,
             locking: Locking::Possible,
@@ -97,28 +97,28 @@ async fn stands(repository: &Repository) -> Result<ShardStatus, Fault> {
         reader: &repository.reader(&shard()),
         volumes: &Plain,
         topology: Err(&nobody),
-        archived: Archived {
+        archived: ShardArchive {
             settings: None,
             reader: repository.archive(&shard()),
             encryption: Encryption::Off,
         },
-        world: &world(),
+        ctx: &run_context(),
     };
     status(&story).await
 }
 
-async fn planned(repository: &Repository, backup: Option<BackupId>) -> Result<RecoveryPlan, Fault> {
-    let wanted = Wanted {
+async fn planned(repository: &Repository, backup: Option<BackupId>) -> Result<RecoveryPlan, Error> {
+    let wanted = PlanOptions {
         shard: shard(),
-        target: backup.is_none().then_some(Target::Latest),
-        line: None,
+        target: backup.is_none().then_some(RecoveryTarget::Latest),
+        timeline: None,
         backup,
         into: None,
         port: None,
         listen: None,
         ending: Some(Ending::Standalone),
     };
-    let stored = Stored {
+    let stored = PlanInputs {
         reader: &repository.reader(&shard()),
         archive: &repository.archive(&shard()),
         volumes: &Plain,
@@ -128,7 +128,7 @@ async fn planned(repository: &Repository, backup: Option<BackupId>) -> Result<Re
 }
 
 /// Does what a recovery does with the repository: restores the backup, and reads all that is replayed.
-async fn recovered(repository: &Repository, plan: &RecoveryPlan) -> Result<(), Fault> {
+async fn recovered(repository: &Repository, plan: &RecoveryPlan) -> Result<(), Error> {
     let reader = repository.reader(&shard());
     let manifest = reader.manifest(&plan.backup_id).await?;
     let target = support::scratch();
@@ -137,7 +137,7 @@ async fn recovered(repository: &Repository, plan: &RecoveryPlan) -> Result<(), F
     for segment in archive.contents().await?.segments {
         let mut bytes = Vec::new();
         let read = archive.open(&segment).await?.read_to_end(&mut bytes).await;
-        read.map_err(|error| Fault::new(Kind::Damaged, error.to_string()))?;
+        read.map_err(|error| Error::new(ErrorKind::Damaged, error.to_string()))?;
     }
     Ok(())
 }
@@ -150,7 +150,7 @@ async fn stage() -> Bench {
     let mut parent = None;
     for patch in [0, 50_000] {
         sample.patch("a.ibd", patch, &noise(patch, 20_000));
-        let mut writer = bench.claim().await;
+        let mut writer = bench.acquire_lease().await;
         let stored = writer.store(&sample.tree(), parent.as_ref(), &|_| {}).await.unwrap();
         let mut facts = support::facts(support::next_id());
         facts.gtid_executed = set("A:1");
@@ -159,7 +159,7 @@ async fn stage() -> Bench {
         writer.release().await.unwrap();
         parent = Some(bench.reader().manifest(&entry.facts.backup_id).await.unwrap());
     }
-    let archiver = bench.repository.claim_archive(&shard()).await.unwrap();
+    let archiver = bench.repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&archiver, 1, 2, 5000).await;
     seal(&archiver, 3, 4, 5000).await;
     tail(&archiver, 5, 5, 5000).await;
@@ -250,14 +250,14 @@ async fn agree(dir: &Path, what: &str) -> bool {
 async fn verified(dir: &Path, what: &str) {
     let Ok(repository) = open(dir).await else { return };
     let (reader, archive) = (repository.reader(&shard()), repository.archive(&shard()));
-    let found = reader.verify(Depth::Content, &|_| {}).await.unwrap();
-    reader.note(&found, Depth::Content, DateTime::UNIX_EPOCH).await.unwrap();
-    let pieces = archive.verify(Depth::Content, &|_| {}).await.unwrap();
-    archive.note(&pieces, Depth::Content, DateTime::UNIX_EPOCH).await.unwrap();
+    let found = reader.verify(VerifyDepth::Content, &|_| {}).await.unwrap();
+    reader.note(&found, VerifyDepth::Content, DateTime::UNIX_EPOCH).await.unwrap();
+    let pieces = archive.verify(VerifyDepth::Content, &|_| {}).await.unwrap();
+    archive.note(&pieces, VerifyDepth::Content, DateTime::UNIX_EPOCH).await.unwrap();
     let ok = found.damaged.is_empty() && pieces.damaged.is_empty();
     if ok {
         let plan = planned(&repository, None).await;
-        let plan = plan.unwrap_or_else(|fault| panic!("{what}: verify is well, plan is not: {fault}"));
+        let plan = plan.unwrap_or_else(|error| panic!("{what}: verify is well, plan is not: {error}"));
         let done = recovered(&repository, &plan).await;
         assert!(done.is_ok(), "{what}: verify is well, a recovery is not: {done:?}");
     } else if let Ok(status) = stands(&repository).await {
@@ -274,7 +274,7 @@ async fn verified(dir: &Path, what: &str) {
                 let done = reader.restore(&manifest, target.path(), &Default::default(), &|_| {}).await;
                 assert!(done.is_ok(), "{what}: {id}: {done:?}");
             }
-            Err(fault) => assert!(!sound.contains(id), "{what}: {id} is whole, and refused: {fault}"),
+            Err(error) => assert!(!sound.contains(id), "{what}: {id} is whole, and refused: {error}"),
         }
     }
     if let Ok(plan) = planned(&repository, None).await {
@@ -293,9 +293,9 @@ async fn latest_is_refused_where_the_log_lost_its_end() {
         std::fs::remove_file(log).unwrap();
     }
     let repository = open(bench.dir()).await.unwrap();
-    let fault = planned(&repository, None).await.unwrap_err();
-    assert_eq!(fault.kind, Kind::Damaged, "{fault}");
-    assert!(fault.hint.unwrap().contains("--backup ID"));
+    let error = planned(&repository, None).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Damaged, "{error}");
+    assert!(error.hint.unwrap().contains("--backup ID"));
     assert_eq!(planned(&repository, Some(first.clone())).await.unwrap().backup_id, first);
     let status = stands(&repository).await.unwrap();
     let lost = status.findings.iter().find(|finding| finding.code == "log-lost-its-end").unwrap();

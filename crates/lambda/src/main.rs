@@ -1,10 +1,10 @@
 //! The AWS Lambda function: one invocation backs up one shard. `docs/lambda.md` describes events, results and errors.
 
-mod bounded;
 mod deadline;
-mod function;
-mod narrate;
+mod invocation;
+mod logging;
 mod outcome;
+mod time_limit;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Error> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async {
         let (event, context) = event.into_parts();
-        function::answer(&event, &context).await
+        invocation::handle(&event, &context).await
     }))
     .await
 }

@@ -13,7 +13,7 @@ use crate::ids::ServerUuid;
 
 /// A line of history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub struct Timeline {
     /// Its number, from 1. The one with the highest number is the current one.
     pub number: u32,
     /// The line it goes off; `None` for one that begins by itself.
@@ -34,7 +34,8 @@ pub struct ArchivedSegment {
     /// Its number in the archive. Pieces are stored in the order of these.
     pub number: u64,
     /// The line it was stored for.
-    pub line: u32,
+    #[serde(rename = "line")]
+    pub timeline: u32,
     /// Whose file it is.
     pub source: ServerUuid,
     /// The file's name there.
@@ -50,7 +51,7 @@ pub struct ArchivedSegment {
     /// The earliest and the latest commit of a transaction in it, on the servers they were made on, to the µs. `None`: it holds none.
     pub committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// BLAKE3 of its bytes.
-    pub hash: Hash,
+    pub hash: SegmentHash,
     /// Whether it will be replaced.
     pub state: SegmentState,
     /// Key of the object it is in.
@@ -92,27 +93,27 @@ pub enum SegmentState {
 /// 32 bytes of BLAKE3; hex in text.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Hash(pub [u8; 32]);
+pub struct SegmentHash(pub [u8; 32]);
 
-impl fmt::Display for Hash {
+impl fmt::Display for SegmentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
-impl fmt::Debug for Hash {
+impl fmt::Debug for SegmentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl From<Hash> for String {
-    fn from(hash: Hash) -> Self {
+impl From<SegmentHash> for String {
+    fn from(hash: SegmentHash) -> Self {
         hash.to_string()
     }
 }
 
-impl TryFrom<String> for Hash {
+impl TryFrom<String> for SegmentHash {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
@@ -129,7 +130,7 @@ impl TryFrom<String> for Hash {
 
 /// What an archiver last told of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alive {
+pub struct ArchiverHeartbeat {
     /// When, by the archiver's clock.
     pub at: DateTime<Utc>,
     /// Who is streamed from; `None` while nobody can be.
@@ -153,7 +154,8 @@ pub struct ArchiveDamage {
     /// What is wrong with it.
     pub wrong: String,
     /// The line it belongs to, if that is known.
-    pub line: Option<u32>,
+    #[serde(rename = "line")]
+    pub timeline: Option<u32>,
     /// The commits that were in it, if that is known: the earliest and the latest.
     pub committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// The transactions that were in it, if that is known.
@@ -164,7 +166,7 @@ pub struct ArchiveDamage {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Archive {
     /// Its lines, in the order they were begun. Empty: nothing is archived yet.
-    pub lines: Vec<Line>,
+    pub timelines: Vec<Timeline>,
     /// Its pieces, in the order they were stored. A sealed one stands where its first tail did.
     pub segments: Vec<ArchivedSegment>,
     /// What cannot be used, and is not among the segments.
@@ -172,23 +174,23 @@ pub struct Archive {
     /// Numbers of pieces that were removed because nobody needs them any more, as spans.
     pub forgotten: Vec<(u64, u64)>,
     /// What the archiver last told of itself.
-    pub alive: Option<Alive>,
+    pub alive: Option<ArchiverHeartbeat>,
 }
 
 impl Archive {
     /// The line that `latest` follows.
-    pub fn current(&self) -> Option<&Line> {
-        self.lines.last()
+    pub fn current(&self) -> Option<&Timeline> {
+        self.timelines.last()
     }
 
     /// The line of a number.
-    pub fn line(&self, number: u32) -> Option<&Line> {
-        self.lines.iter().find(|line| line.number == number)
+    pub fn timeline(&self, number: u32) -> Option<&Timeline> {
+        self.timelines.iter().find(|timeline| timeline.number == number)
     }
 
     /// The pieces of a line's history, in its order, from where nothing behind it was forgotten.
     pub fn history(&self, number: u32) -> Vec<ArchivedSegment> {
-        let mut all = self.all_of(number);
+        let mut all = self.segments_on(number);
         let begins = self.begins(&all);
         all.drain(..begins);
         all
@@ -197,10 +199,10 @@ impl Archive {
     /// The pieces of a line, in its order: of its ancestors' pieces those that hold something of it, then its own. Of an
     /// ancestor's piece only what is in `common` belongs to the line: `gtids` and `previous` are cut down to that. Among them are
     /// beginnings of files that are kept only because they describe what follows.
-    pub fn all_of(&self, number: u32) -> Vec<ArchivedSegment> {
+    pub fn segments_on(&self, number: u32) -> Vec<ArchivedSegment> {
         let mut all = Vec::new();
         for (number, limit) in self.descent(number) {
-            for segment in self.segments.iter().filter(|segment| segment.line == number) {
+            for segment in self.segments.iter().filter(|segment| segment.timeline == number) {
                 match &limit {
                     None => all.push(segment.clone()),
                     Some(limit) => {
@@ -234,12 +236,12 @@ impl Archive {
 
     /// Everything that a line holds, with what came before its first piece. `None`: nothing is archived for it.
     pub fn held(&self, number: u32) -> Option<GtidSet> {
-        let line = self.line(number)?;
-        let mut held = line.common.clone();
-        let all = self.all_of(number);
+        let timeline = self.timeline(number)?;
+        let mut held = timeline.common.clone();
+        let all = self.segments_on(number);
         let begins = self.begins(&all);
         // What was forgotten was there.
-        let mut any = line.parent.is_some() && begins == 0;
+        let mut any = timeline.parent.is_some() && begins == 0;
         for segment in &all[begins..] {
             held = if any { held.union(&segment.gtids) } else { held.union(&segment.held_after()) };
             any = true;
@@ -252,7 +254,7 @@ impl Archive {
     pub fn lost(&self, number: u32) -> GtidSet {
         let mut lost = GtidSet::new();
         for (number, limit) in self.descent(number) {
-            for damage in self.damaged.iter().filter(|damage| damage.line == Some(number)) {
+            for damage in self.damaged.iter().filter(|damage| damage.timeline == Some(number)) {
                 let gtids =
                     limit.as_ref().map_or_else(|| damage.gtids.clone(), |l| damage.gtids.intersect(l));
                 lost = lost.union(&gtids);
@@ -262,9 +264,9 @@ impl Archive {
     }
 
     /// The last piece of each server's files in a line, without its ancestors.
-    pub fn last_of_each(&self, number: u32) -> Vec<&ArchivedSegment> {
+    pub fn last_segments(&self, number: u32) -> Vec<&ArchivedSegment> {
         let mut last: Vec<&ArchivedSegment> = Vec::new();
-        for segment in self.segments.iter().filter(|segment| segment.line == number) {
+        for segment in self.segments.iter().filter(|segment| segment.timeline == number) {
             match last.iter_mut().find(|other| other.source == segment.source) {
                 Some(other) => *other = segment,
                 None => last.push(segment),
@@ -274,29 +276,35 @@ impl Archive {
     }
 
     /// The pieces of a server's files in the current line, the newest first; of its ancestors' those that belong to it as a whole.
-    pub fn pieces_of(&self, source: ServerUuid) -> Vec<ArchivedSegment> {
-        let Some(line) = self.current().map(|line| line.number) else { return Vec::new() };
+    pub fn segments_of(&self, source: ServerUuid) -> Vec<ArchivedSegment> {
+        let Some(timeline) = self.current().map(|timeline| timeline.number) else { return Vec::new() };
         let stored = |number: u64| {
-            let at = self.segments.binary_search_by_key(&number, |piece| piece.number).ok()?;
+            let at = self.segments.binary_search_by_key(&number, |segment| segment.number).ok()?;
             self.segments.get(at)
         };
-        let whole = |piece: &ArchivedSegment| {
-            piece.line == line || stored(piece.number).is_some_and(|all| all.gtids == piece.gtids)
+        let whole = |segment: &ArchivedSegment| {
+            segment.timeline == timeline
+                || stored(segment.number).is_some_and(|all| all.gtids == segment.gtids)
         };
-        let mut pieces = self.all_of(line);
-        pieces.retain(|piece| piece.source == source && whole(piece));
-        pieces.reverse();
-        pieces
+        let mut segments = self.segments_on(timeline);
+        segments.retain(|segment| segment.source == source && whole(segment));
+        segments.reverse();
+        segments
     }
 
     /// The line and its ancestors, eldest first, each with what of it belongs to the line; `None`: all.
     fn descent(&self, number: u32) -> Vec<(u32, Option<GtidSet>)> {
-        let (mut all, mut next, mut limit) = (Vec::new(), self.line(number), None::<GtidSet>);
-        while let Some(line) = next {
-            all.push((line.number, limit.clone()));
-            limit = Some(limit.map_or_else(|| line.common.clone(), |limit| limit.intersect(&line.common)));
+        let (mut all, mut next, mut limit) = (Vec::new(), self.timeline(number), None::<GtidSet>);
+        while let Some(timeline) = next {
+            all.push((timeline.number, limit.clone()));
+            limit = Some(
+                limit.map_or_else(|| timeline.common.clone(), |limit| limit.intersect(&timeline.common)),
+            );
             // A parent is always older, so this ends.
-            next = line.parent.filter(|parent| *parent < line.number).and_then(|parent| self.line(parent));
+            next = timeline
+                .parent
+                .filter(|parent| *parent < timeline.number)
+                .and_then(|parent| self.timeline(parent));
         }
         all.reverse();
         all

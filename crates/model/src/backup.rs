@@ -3,15 +3,15 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::broken::BrokenTable;
-use crate::events::RecordedEvents;
 use crate::finding::Finding;
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, Endpoint, ServerUuid, ShardName};
-use crate::plan::OnLine;
+use crate::plan::BackupTimeline;
 use crate::plugins::Plugin;
+use crate::scheduled_events::RecordedEvents;
 use crate::server::{RecordedSettings, ServerVersion};
+use crate::table_check::BrokenTable;
 use crate::topology::Role;
 
 /// What started a backup.
@@ -26,7 +26,7 @@ pub enum BackupKind {
 
 /// The instance that was backed up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
+pub struct BackupSource {
     /// Host and port.
     #[serde(flatten)]
     pub endpoint: Endpoint,
@@ -71,7 +71,7 @@ pub struct BackupFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occasion: Option<String>,
     /// The instance it was taken from.
-    pub source: Source,
+    pub source: BackupSource,
     /// Why that instance.
     pub source_reason: String,
     /// `@@version` of the source.
@@ -80,7 +80,8 @@ pub struct BackupFacts {
     pub gtid_executed: GtidSet,
     /// On which line of the archive it was taken, if anything was archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_line: Option<OnLine>,
+    #[serde(rename = "on_line")]
+    pub on_timeline: Option<BackupTimeline>,
     /// How the freeze went.
     pub freeze: FreezeReport,
     /// Which history it belongs to.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::settings::{ConfigFaults, Document, Found, Table};
+use crate::settings::{ConfigErrors, Document, ErrorCollector, TableReader};
 
 /// How to log in to the members of a shard. `Debug` shows no secret.
 #[derive(Clone)]
@@ -17,7 +17,7 @@ pub struct Credentials {
     /// Account for replication, if it is another one.
     pub replication: Option<ReplicationAccount>,
     /// How connections are protected; `None`: [`TlsMode::Preferred`] on loopback, else [`TlsMode::Required`].
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsSettings>,
     /// How orchestrator is reached, if it asks for a login or has an authority of its own.
     pub orchestrator: OrchestratorAccess,
 }
@@ -26,14 +26,14 @@ pub struct Credentials {
 #[derive(Debug, Clone, Default)]
 pub struct OrchestratorAccess {
     /// Login by basic authentication.
-    pub login: Option<WebLogin>,
+    pub login: Option<BasicAuth>,
     /// PEM file with the certificates to trust over HTTPS; `None`: the system's own.
     pub ca: Option<PathBuf>,
 }
 
 /// A login by basic authentication.
 #[derive(Clone)]
-pub struct WebLogin {
+pub struct BasicAuth {
     /// User name.
     pub user: String,
     /// Password.
@@ -51,7 +51,7 @@ pub struct ReplicationAccount {
 
 /// `tls` of the credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
+pub struct TlsSettings {
     /// How much is asked of the connection.
     pub mode: TlsMode,
     /// PEM file with the certificates to trust. Needed by [`TlsMode::VerifyCa`] and [`TlsMode::VerifyIdentity`]
@@ -76,7 +76,7 @@ pub enum TlsMode {
 
 /// How to log in to an S3-compatible store. `Debug` shows no secret.
 #[derive(Clone)]
-pub struct StoreCredentials {
+pub struct S3Credentials {
     /// Access key id.
     pub access_key_id: String,
     /// Secret access key.
@@ -92,7 +92,7 @@ impl Credentials {
     ///
     /// # Errors
     /// Everything that is wrong with it, at once; never a value of it, nor the name of a key that is not known.
-    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigFaults> {
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigErrors> {
         read(text, file_name, |root| {
             let user = root.required("user", root.read("user", not_empty), "user = \"…\"");
             let password = root.required("password", secret(&root, "password"), "password = \"…\"");
@@ -126,18 +126,18 @@ impl Credentials {
     }
 
     /// How a connection to this server is to be protected.
-    pub fn tls_for(&self, server: &crate::ids::Endpoint) -> Tls {
+    pub fn tls_for(&self, server: &crate::ids::Endpoint) -> TlsSettings {
         let mode = if server.is_loopback() { TlsMode::Preferred } else { TlsMode::Required };
-        self.tls.clone().unwrap_or(Tls { mode, ca: None })
+        self.tls.clone().unwrap_or(TlsSettings { mode, ca: None })
     }
 }
 
-impl StoreCredentials {
+impl S3Credentials {
     /// Reads the TOML text: `access_key_id`, `secret_access_key`, optional `session_token`.
     ///
     /// # Errors
     /// As [`Credentials::parse`].
-    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigFaults> {
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigErrors> {
         read(text, file_name, |root| {
             let id = root.read("access_key_id", not_empty);
             let access_key_id = root.required("access_key_id", id, "access_key_id = \"…\"");
@@ -153,28 +153,28 @@ impl StoreCredentials {
 fn read<T>(
     text: &str,
     file_name: &str,
-    understand: impl FnOnce(Table<'_>) -> Option<T>,
-) -> Result<T, ConfigFaults> {
+    understand: impl FnOnce(TableReader<'_>) -> Option<T>,
+) -> Result<T, ConfigErrors> {
     let document = Document::read(text, file_name);
-    let found = Found::discreet();
-    let value = understand(Table::root(document.root(), &found));
+    let found = ErrorCollector::discreet();
+    let value = understand(TableReader::root(document.root(), &found));
     document.conclude(found.into_faults(), value)
 }
 
-fn replication(root: &Table<'_>) -> Option<ReplicationAccount> {
+fn replication(root: &TableReader<'_>) -> Option<ReplicationAccount> {
     let (user, password) = login(root, "replication_user", "replication_password")?;
     Some(ReplicationAccount { user, password })
 }
 
-fn orchestrator(root: &Table<'_>) -> OrchestratorAccess {
+fn orchestrator(root: &TableReader<'_>) -> OrchestratorAccess {
     let login = login(root, "orchestrator_user", "orchestrator_password");
     let ca = root.read("orchestrator_ca", not_empty).map(PathBuf::from);
-    OrchestratorAccess { login: login.map(|(user, password)| WebLogin { user, password }), ca }
+    OrchestratorAccess { login: login.map(|(user, password)| BasicAuth { user, password }), ca }
 }
 
 /// A user name and its password: both, or neither.
 pub(crate) fn login(
-    root: &Table<'_>,
+    root: &TableReader<'_>,
     user_key: &'static str,
     password_key: &'static str,
 ) -> Option<(String, SecretString)> {
@@ -187,7 +187,7 @@ pub(crate) fn login(
     Some((user?, password?))
 }
 
-pub(crate) fn tls(table: Table<'_>) -> Option<Tls> {
+pub(crate) fn tls(table: TableReader<'_>) -> Option<TlsSettings> {
     let modes = [
         ("off", TlsMode::Off),
         ("preferred", TlsMode::Preferred),
@@ -199,10 +199,10 @@ pub(crate) fn tls(table: Table<'_>) -> Option<Tls> {
     let mode = table.required("mode", mode, "mode = \"required\"");
     let ca = table.read("ca", not_empty).map(PathBuf::from);
     table.finish();
-    Some(Tls { mode: mode?, ca })
+    Some(TlsSettings { mode: mode?, ca })
 }
 
-pub(crate) fn secret(table: &Table<'_>, key: &'static str) -> Option<SecretString> {
+pub(crate) fn secret(table: &TableReader<'_>, key: &'static str) -> Option<SecretString> {
     table.text(key).map(SecretString::from)
 }
 
@@ -225,13 +225,13 @@ impl fmt::Debug for ReplicationAccount {
     }
 }
 
-impl fmt::Debug for WebLogin {
+impl fmt::Debug for BasicAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebLogin").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for StoreCredentials {
+impl fmt::Debug for S3Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreCredentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
     }
@@ -307,17 +307,17 @@ mod tests {
             "user = 'hunter2'\nuser = 'hunter2'",
             "\"hunter2\" = \"hunter2\"\n\"hunter2\" = 2",
         ] {
-            let faults = Credentials::parse(text, "orders.toml").unwrap_err().to_string();
-            assert!(!faults.contains("hunter2") && faults.contains("line 1"), "{text}: {faults}");
-            let faults = StoreCredentials::parse(text, "s3.toml").unwrap_err().to_string();
-            assert!(!faults.contains("hunter2"), "{text}: {faults}");
+            let errors = Credentials::parse(text, "orders.toml").unwrap_err().to_string();
+            assert!(!errors.contains("hunter2") && errors.contains("line 1"), "{text}: {errors}");
+            let errors = S3Credentials::parse(text, "s3.toml").unwrap_err().to_string();
+            assert!(!errors.contains("hunter2"), "{text}: {errors}");
         }
     }
 
     #[test]
     fn store_credentials() {
         let text = "access_key_id = 'AKIA'\nsecret_access_key = 'hunter2'";
-        let credentials = StoreCredentials::parse(text, "s3.toml").unwrap();
+        let credentials = S3Credentials::parse(text, "s3.toml").unwrap();
         assert_eq!(credentials.secret_access_key.expose_secret(), "hunter2");
         let shown = format!("{credentials:?}");
         assert!(shown.contains("AKIA") && !shown.contains("hunter"), "{shown}");

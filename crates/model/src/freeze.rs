@@ -1,12 +1,12 @@
 //! The freeze: the short window in which position and snapshot are taken together.
 
-mod decide;
+mod choose_mode;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use decide::{ModeChoice, ServerFacts, choose_mode, lock_free_obstacles};
+pub use choose_mode::{ModeChoice, ServerFacts, choose_mode, lock_free_obstacles};
 
 /// How writes were held while position and snapshot were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub enum FreezeMode {
 /// What the configuration asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FreezeWish {
+pub enum FreezeSetting {
     /// Lock-free if the server qualifies, else lock.
     Auto,
     /// Only lock-free; refuse if the server does not qualify.
@@ -46,7 +46,7 @@ pub enum OnPrimary {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreezeRules {
     /// Which kind of freeze.
-    pub mode: FreezeWish,
+    pub mode: FreezeSetting,
     /// How long to wait for a quiet moment and for the lock.
     pub wait: Duration,
     /// How long the lock may be held at the most.
@@ -60,7 +60,7 @@ pub struct FreezeRules {
 impl Default for FreezeRules {
     fn default() -> Self {
         Self {
-            mode: FreezeWish::Auto,
+            mode: FreezeSetting::Auto,
             wait: Duration::from_secs(5),
             hold: Duration::from_secs(2),
             kill_blockers: false,

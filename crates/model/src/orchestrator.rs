@@ -2,15 +2,15 @@
 //!
 //! orchestrator proposes: every proposal is checked by SQL before anything is done with it.
 
-mod judge;
-mod wait;
+mod assess;
+mod poll;
 
 use serde::Deserialize;
 
 use crate::ids::Endpoint;
 
-pub use judge::Judged;
-pub use wait::{Next, Waited};
+pub use assess::AssessedInstance;
+pub use poll::{ReadingDecision, WaitBudget};
 
 /// `/api/cluster-info/alias/…`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -25,10 +25,10 @@ pub struct ClusterInfo {
     pub count_instances: usize,
 }
 
-/// `Key` and `MasterKey`: host and port.
+/// `InstanceKey` and `MasterKey`: host and port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Key {
+pub struct InstanceKey {
     /// Host name; empty for nobody.
     pub hostname: String,
     /// Port; 0 for nobody.
@@ -38,7 +38,7 @@ pub struct Key {
 /// A number that may be NULL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Seconds {
+pub struct NullableSeconds {
     /// The number, if `valid`.
     pub int64: i64,
     /// False for NULL.
@@ -49,18 +49,18 @@ pub struct Seconds {
 /// stands for something orchestrator did not say.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Instance {
+pub struct OrchestratorInstance {
     /// Where it is.
-    pub key: Key,
+    pub key: InstanceKey,
     /// `@@server_uuid`; empty for MariaDB.
     #[serde(rename = "ServerUUID")]
     pub server_uuid: String,
     /// `@@read_only`.
     pub read_only: bool,
     /// Whom it replicates from.
-    pub master_key: Key,
+    pub master_key: InstanceKey,
     /// Who replicates from it; `null` for nobody.
-    pub replicas: Option<Vec<Key>>,
+    pub replicas: Option<Vec<InstanceKey>>,
     /// 0: the primary.
     pub replication_depth: u32,
     /// One of two primaries that replicate from each other.
@@ -74,7 +74,7 @@ pub struct Instance {
     #[serde(rename = "ReplicationSQLThreadRuning")]
     pub sql_running: bool,
     /// Lag.
-    pub replication_lag_seconds: Seconds,
+    pub replication_lag_seconds: NullableSeconds,
     /// Configured delay in seconds.
     #[serde(rename = "SQLDelay")]
     pub sql_delay: u64,
@@ -87,7 +87,7 @@ pub struct Instance {
     /// It was checked lately: false at a node that is cut off.
     pub is_recently_checked: bool,
     /// Since a check succeeded.
-    pub seconds_since_last_seen: Seconds,
+    pub seconds_since_last_seen: NullableSeconds,
     /// Taken out of service.
     pub is_downtimed: bool,
     /// Its zone.
@@ -97,9 +97,9 @@ pub struct Instance {
 /// One entry of `/api/replication-analysis`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Problem {
+pub struct ReplicationAnalysis {
     /// Which instance.
-    pub analyzed_instance_key: Key,
+    pub analyzed_instance_key: InstanceKey,
     /// Of which cluster.
     pub cluster_details: ClusterInfo,
     /// It is a primary.
@@ -112,23 +112,23 @@ pub struct Problem {
 
 /// Everything one node said of a cluster at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClusterReading {
     /// The cluster.
     pub cluster: ClusterInfo,
     /// Its instances.
-    pub instances: Vec<Instance>,
+    pub instances: Vec<OrchestratorInstance>,
     /// What is wrong, in all clusters.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ReplicationAnalysis>,
 }
 
-impl Key {
+impl InstanceKey {
     /// The same as an endpoint; `None` for nobody.
     pub fn endpoint(&self) -> Option<Endpoint> {
         (!self.hostname.is_empty() && self.port != 0).then(|| Endpoint::new(&self.hostname, self.port))
     }
 }
 
-impl Instance {
+impl OrchestratorInstance {
     /// Where it is.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::new(&self.key.hostname, self.key.port)

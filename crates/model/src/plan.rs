@@ -1,13 +1,13 @@
 //! The plan of a recovery: decided whole, shown, and only then carried out.
 
-mod aim;
-mod belongs;
-mod choose;
-mod decide;
+mod backup_timeline;
+mod choose_backup;
+mod choose_recovery;
 mod endings;
-mod gtids;
+mod gtid_purged;
 mod latest;
 mod replay;
+mod resolve_target;
 mod steps;
 
 use chrono::{DateTime, Utc};
@@ -17,16 +17,16 @@ use crate::finding::Finding;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
 
-pub(crate) use belongs::on_line;
+pub(crate) use backup_timeline::is_on_timeline;
 
-pub use aim::{Aim, Astray, Commit, Moment, Within};
-pub use belongs::OnLine;
-pub use choose::{Chosen, Known, NotRecoverable, Reachable, choose_backup};
-pub use decide::{Decided, Quest, Toward};
-pub use endings::{EndingFit, Newest, fitting, preferred};
-pub use gtids::{GtidStep, gtid_step};
-pub use latest::{Latest, newest_backup};
-pub use replay::{Replay, Start};
+pub use backup_timeline::BackupTimeline;
+pub use choose_backup::{BackupRef, ChosenBackup, NotRecoverable, ReachablePoint, choose_backup};
+pub use choose_recovery::{RecoveryChoice, RecoveryOutcome, RecoveryQuery};
+pub use endings::{EndingFit, NewestPoint, endings_that_fit, preferred_ending};
+pub use gtid_purged::{GtidStep, gtid_step};
+pub use latest::{LatestAge, newest_backup};
+pub use replay::{Replay, ReplayStart};
+pub use resolve_target::{Commit, InSegment, RecoveryPoint, Resolution, Unresolvable};
 pub use steps::{Ending, PlanRequest, recovery_plan};
 
 /// What a recovery will do (`plan --json`, `recover --plan`).
@@ -56,7 +56,7 @@ pub struct RecoveryPlan {
     pub steps: Vec<PlanStep>,
     /// How new `latest` is, if that is the target and there is an archive.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latest: Option<Latest>,
+    pub latest: Option<LatestAge>,
     /// What the plan rests on and is worth knowing before it is carried out. A problem is no refusal: it is planned all the same.
     pub findings: Vec<Finding>,
 }
@@ -80,4 +80,4 @@ pub struct PlanStep {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod tests_of_lines;
+mod timeline_tests;

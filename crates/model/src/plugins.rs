@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::Finding;
 
 /// So many names are told in one sentence.
-const TOLD: usize = 8;
+const MAX_NAMED_PLUGINS: usize = 8;
 
 /// An active plugin that is not built into the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct Plugin {
 
 /// What a recovered server has loaded, and what it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadedPlugins {
     /// The names of its active plugins.
     pub plugins: Vec<String>,
     /// The components that are installed (`mysql.component`) and whose library is not in its `plugin_dir`.
@@ -34,10 +34,10 @@ pub struct Loaded {
 }
 
 /// Kinds that do not come back by themselves: they act before an operator has looked, or need what no backup holds.
-const NOT_LOADED: [&str; 3] = ["DAEMON", "GROUP REPLICATION", "KEYRING"];
+const NEVER_LOADED_TYPES: [&str; 3] = ["DAEMON", "GROUP REPLICATION", "KEYRING"];
 
 /// Libraries that come with every server, and that recoveries and backups load where they need them.
-const EVERYWHERE: [&str; 5] = [
+const BUNDLED_LIBRARIES: [&str; 5] = [
     "mysql_clone.so",
     "semisync_master.so",
     "semisync_replica.so",
@@ -50,7 +50,7 @@ impl Plugin {
     /// name of a file, so that the server finds it in its own `plugin_dir` or not at all.
     fn is_loaded_again(&self) -> bool {
         let stem = self.library.strip_suffix(".so").unwrap_or_default();
-        is_word(&self.name) && is_word(stem) && !NOT_LOADED.contains(&self.kind.as_str())
+        is_word(&self.name) && is_word(stem) && !NEVER_LOADED_TYPES.contains(&self.kind.as_str())
     }
 }
 
@@ -65,13 +65,13 @@ pub fn plugin_options(recorded: &[Plugin]) -> String {
 }
 
 /// What a recovered server lacks of what the one that was backed up had.
-pub fn plugin_findings(recorded: &[Plugin], loaded: &Loaded) -> Vec<Finding> {
+pub fn plugin_findings(recorded: &[Plugin], loaded: &LoadedPlugins) -> Vec<Finding> {
     let active = |name: &str| loaded.plugins.iter().any(|plugin| plugin.eq_ignore_ascii_case(name));
     let mut findings = Vec::new();
     let missing: Vec<String> = recorded
         .iter()
         .filter(|plugin| !active(&plugin.name))
-        .map(|plugin| format!("{} ({})", plain(&plugin.name), plain(&plugin.library)))
+        .map(|plugin| format!("{} ({})", escape_name(&plugin.name), escape_name(&plugin.library)))
         .collect();
     if !missing.is_empty() {
         findings.push(Finding::warning(
@@ -81,7 +81,7 @@ pub fn plugin_findings(recorded: &[Plugin], loaded: &Loaded) -> Vec<Finding> {
         ));
     }
     if !loaded.components_missing.is_empty() {
-        let names: Vec<String> = loaded.components_missing.iter().map(|name| plain(name)).collect();
+        let names: Vec<String> = loaded.components_missing.iter().map(|name| escape_name(name)).collect();
         findings.push(Finding::warning(
             "component-missing",
             format!("components that are installed have no library here: {}", told(&names)),
@@ -92,7 +92,7 @@ pub fn plugin_findings(recorded: &[Plugin], loaded: &Loaded) -> Vec<Finding> {
         .accounts
         .iter()
         .filter(|(_, plugin)| !plugin.is_empty() && !active(plugin))
-        .map(|(account, plugin)| format!("{} ({})", plain(account), plain(plugin)))
+        .map(|(account, plugin)| format!("{} ({})", escape_name(account), escape_name(plugin)))
         .collect();
     if !locked_out.is_empty() {
         findings.push(Finding::warning(
@@ -106,9 +106,10 @@ pub fn plugin_findings(recorded: &[Plugin], loaded: &Loaded) -> Vec<Finding> {
 
 /// Says which libraries a recovery host must have, as far as not every server has them.
 pub fn plugins_needed(plugins: &[Plugin]) -> Option<Finding> {
-    let own = plugins.iter().filter(|plugin| !EVERYWHERE.contains(&plugin.library.as_str()));
-    let own: Vec<String> =
-        own.map(|plugin| format!("{} ({})", plain(&plugin.name), plain(&plugin.library))).collect();
+    let own = plugins.iter().filter(|plugin| !BUNDLED_LIBRARIES.contains(&plugin.library.as_str()));
+    let own: Vec<String> = own
+        .map(|plugin| format!("{} ({})", escape_name(&plugin.name), escape_name(&plugin.library)))
+        .collect();
     if own.is_empty() {
         return None;
     }
@@ -117,14 +118,14 @@ pub fn plugins_needed(plugins: &[Plugin]) -> Option<Finding> {
 }
 
 fn told(names: &[String]) -> String {
-    let first: Vec<&str> = names.iter().take(TOLD).map(String::as_str).collect();
-    let more = names.len().saturating_sub(TOLD);
+    let first: Vec<&str> = names.iter().take(MAX_NAMED_PLUGINS).map(String::as_str).collect();
+    let more = names.len().saturating_sub(MAX_NAMED_PLUGINS);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{rest}", first.join(", "))
 }
 
 /// A name with control characters escaped: names are data.
-fn plain(text: &str) -> String {
+fn escape_name(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
@@ -155,7 +156,7 @@ mod tests {
             plugin("auth_socket", "auth_socket.so", "AUTHENTICATION"),
             plugin("clone", "mysql_clone.so", "CLONE"),
         ];
-        let loaded = Loaded {
+        let loaded = LoadedPlugins {
             plugins: vec!["CLONE".into(), "caching_sha2_password".into()],
             components_missing: vec!["component_validate_password".into()],
             accounts: vec![
@@ -172,7 +173,8 @@ mod tests {
         assert!(
             told[2].0 == "accounts-cannot-log-in" && told[2].1.ends_with(": debian@localhost (auth_socket)")
         );
-        let all = Loaded { plugins: vec!["auth_socket".into(), "clone".into()], ..Loaded::default() };
+        let all =
+            LoadedPlugins { plugins: vec!["auth_socket".into(), "clone".into()], ..LoadedPlugins::default() };
         assert_eq!(plugin_findings(&recorded, &all), []);
         assert!(plugins_needed(&recorded).is_some_and(|finding| !finding.what.contains("clone")));
         assert_eq!(plugins_needed(&recorded[1..]), None);

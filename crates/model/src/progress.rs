@@ -8,12 +8,12 @@ pub struct Progress {
     /// How much there is, if it is known.
     pub total: Option<u64>,
     /// What is being counted.
-    pub unit: Unit,
+    pub unit: ProgressUnit,
 }
 
 /// What a [`Progress`] counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum ProgressUnit {
     /// Bytes.
     Bytes,
     /// Transactions.

@@ -3,7 +3,7 @@
 //! Field names are a contract (`docs/commands.md`); new fields may be added, none renamed.
 
 mod archive;
-mod fault;
+mod error;
 mod find;
 mod init;
 mod repair;
@@ -16,40 +16,45 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::archive::Archive;
-use crate::backup::{BackupKind, Sizes, Source};
-use crate::events::EventsReport;
+use crate::backup::{BackupKind, BackupSource, Sizes};
 use crate::finding::{Finding, Severity};
 use crate::freeze::FreezeReport;
 use crate::gtid::GtidSet;
 use crate::ids::{BackupId, ShardName};
-use crate::plan::{Ending, Latest};
-use crate::retention::Vote;
+use crate::plan::{Ending, LatestAge};
+use crate::retention::RetentionVote;
+use crate::scheduled_events::EventsReport;
 
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
-pub use fault::FaultReport;
-pub use find::{Advice, ChangeKind, FindReport, Found, Loss, SearchedPart, TableRows};
+pub use error::ErrorReport;
+pub use find::{ChangeKind, DataLoss, FindReport, FoundTransaction, RecoveryAdvice, SearchedPart, TableRows};
 pub use init::{DraftReport, InitReport};
-pub use repair::{RepairReport, RepairedIndex, RepairedLog, Unusable};
-pub use status::{Coverage, Gap, LeftLine, MemberStatus, ShardStatus, StatusReport, Window, rpo_seconds};
-pub use verify::{DamagedObject, ShardVerified, Unchecked, Verdict, VerifiedBackup, VerifyReport};
+pub use repair::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
+pub use status::{
+    AbandonedTimeline, Coverage, MemberStatus, RecoveryGap, RecoveryWindow, ShardStatus, StatusReport,
+    rpo_seconds,
+};
+pub use verify::{
+    DamagedObject, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport, VerifyVerdict,
+};
 
 /// The version of all JSON that commands print.
-pub const VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 1;
 
 /// A report as `--json` prints it: its fields, and `version`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Versioned<'a, T: Serialize> {
-    /// [`VERSION`].
+pub struct VersionedReport<'a, T: Serialize> {
+    /// [`REPORT_VERSION`].
     pub version: u32,
     /// The report.
     #[serde(flatten)]
     pub report: &'a T,
 }
 
-impl<'a, T: Serialize> Versioned<'a, T> {
+impl<'a, T: Serialize> VersionedReport<'a, T> {
     /// The report in the current version.
     pub fn new(report: &'a T) -> Self {
-        Self { version: VERSION, report }
+        Self { version: REPORT_VERSION, report }
     }
 }
 
@@ -63,7 +68,7 @@ pub struct BackupReport {
     /// What started it.
     pub kind: BackupKind,
     /// The instance it was taken from.
-    pub source: Source,
+    pub source: BackupSource,
     /// Why that instance, and why not the others.
     pub source_reason: String,
     /// What it holds.
@@ -175,7 +180,7 @@ pub struct RecoverReport {
     pub events: Option<EventsReport>,
     /// How new the archive was, if it was recovered to `latest`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latest: Option<Latest>,
+    pub latest: Option<LatestAge>,
 }
 
 /// A server that a recovery left running.
@@ -255,7 +260,7 @@ pub struct PruneReport {
     /// True if it was carried out, false if this is only the plan.
     pub applied: bool,
     /// Every backup, newest first, and what becomes of it.
-    pub backups: Vec<Vote>,
+    pub backups: Vec<RetentionVote>,
     /// Objects that were removed.
     pub removed_objects: u64,
     /// Bytes that were freed.
@@ -310,7 +315,7 @@ impl ArchivePruned {
 
 impl PruneReport {
     /// A plan that is not carried out.
-    pub fn planned(shard: ShardName, backups: Vec<Vote>) -> Self {
+    pub fn planned(shard: ShardName, backups: Vec<RetentionVote>) -> Self {
         Self {
             shard,
             applied: false,
@@ -344,12 +349,12 @@ pub struct CheckReport {
     /// What was found of the repository and this host.
     pub findings: Vec<Finding>,
     /// What was found of each shard.
-    pub shards: Vec<ShardChecked>,
+    pub shards: Vec<ShardCheck>,
 }
 
 /// What was found of one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ShardChecked {
+pub struct ShardCheck {
     /// The shard.
     pub shard: ShardName,
     /// Which moments can be recovered; nothing if the repository did not tell.
@@ -361,7 +366,7 @@ pub struct ShardChecked {
 
 impl CheckReport {
     /// The report of these findings.
-    pub fn new(findings: Vec<Finding>, shards: Vec<ShardChecked>) -> Self {
+    pub fn new(findings: Vec<Finding>, shards: Vec<ShardCheck>) -> Self {
         let all = || findings.iter().chain(shards.iter().flat_map(|shard| &shard.findings));
         Self { ok: all().all(|finding| finding.severity < Severity::Problem), findings, shards }
     }
@@ -387,25 +392,25 @@ pub struct DemoReport {
     /// The recovery.
     pub recover: RecoverReport,
     /// A table that was dropped and came back; `None` when the servers are kept.
-    pub dropped: Option<DroppedTable>,
+    pub dropped: Option<DroppedTableDemo>,
     /// The loss of all servers; `None` when the servers are kept.
-    pub total_loss: Option<TotalLoss>,
+    pub total_loss: Option<TotalLossDemo>,
 }
 
 /// A table that was dropped, and recovered to just before it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DroppedTable {
+pub struct DroppedTableDemo {
     /// True if it came back as it was.
     pub same: bool,
     /// The transaction that dropped it, as `find` tells of it.
-    pub found: Found,
+    pub found: FoundTransaction,
     /// The recovery.
     pub recover: RecoverReport,
 }
 
 /// The loss of all servers of a shard, with the archiver.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TotalLoss {
+pub struct TotalLossDemo {
     /// Commits that were acknowledged to the writer up to then.
     pub acknowledged_commits: u64,
     /// Those of them that the new primary lacks.
@@ -431,7 +436,7 @@ pub struct DemoStep {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::backup::Source;
+    use crate::backup::BackupSource;
     use crate::freeze::FreezeMode;
     use crate::ids::Endpoint;
     use crate::topology::Role;
@@ -442,7 +447,7 @@ mod tests {
             backup_id: BackupId::new(taken_at, 1),
             shard: "orders".parse().unwrap(),
             kind: BackupKind::OnDemand,
-            source: Source { endpoint: Endpoint::new("db2", 3306), role: Role::Candidate },
+            source: BackupSource { endpoint: Endpoint::new("db2", 3306), role: Role::Candidate },
             source_reason: "candidate db2:3306 is usable".to_owned(),
             gtid_executed: GtidSet::new(),
             freeze: FreezeReport { mode: FreezeMode::LockFree, held_ms: 1.5, waited_ms: 0.5 },
@@ -459,7 +464,7 @@ mod tests {
     fn field_names_are_a_contract() {
         let row = BackupRow { report: backup(), state: BackupState::Complete, damage: None };
         let backups = BackupsReport { shard: "orders".parse().unwrap(), backups: vec![row] };
-        let json = serde_json::to_value(Versioned::new(&backups)).unwrap();
+        let json = serde_json::to_value(VersionedReport::new(&backups)).unwrap();
         assert_eq!(json["version"], 1);
         let row = json["backups"][0].as_object().unwrap();
         let mut names: Vec<&str> = row.keys().map(String::as_str).collect();
@@ -491,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_problem_anywhere_is_not_ok() {
-        let shard = |findings| ShardChecked { shard: "orders".parse().unwrap(), coverage: None, findings };
+        let shard = |findings| ShardCheck { shard: "orders".parse().unwrap(), coverage: None, findings };
         let warning = Finding::warning("a", "b", "c");
         assert!(CheckReport::new(vec![], vec![shard(vec![warning])]).ok);
         assert!(!CheckReport::new(vec![], vec![shard(vec![Finding::problem("a", "b", "c")])]).ok);
@@ -501,7 +506,8 @@ mod tests {
     #[test]
     fn prune_tells_what_goes() {
         let report = backup();
-        let votes = crate::retention::decide(None, &[(report.backup_id, report.taken_at)], report.taken_at);
+        let votes =
+            crate::retention::apply_retention(None, &[(report.backup_id, report.taken_at)], report.taken_at);
         let plan = PruneReport::planned("orders".parse().unwrap(), votes).applied(3, 4);
         assert_eq!((plan.applied, plan.deleted().count(), plan.freed_bytes), (true, 0, 4));
         let json = serde_json::to_value(&plan).unwrap();

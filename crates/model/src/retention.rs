@@ -29,7 +29,7 @@ pub struct Retention {
 
 /// A backup and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Vote {
+pub struct RetentionVote {
     /// Its id.
     #[serde(rename = "backup_id")]
     pub id: BackupId,
@@ -37,20 +37,20 @@ pub struct Vote {
     pub taken_at: DateTime<Utc>,
     /// What becomes of it.
     #[serde(flatten)]
-    pub verdict: Verdict,
+    pub verdict: RetentionVerdict,
 }
 
-impl Vote {
+impl RetentionVote {
     /// True if the backup may go.
     pub fn is_delete(&self) -> bool {
-        matches!(self.verdict, Verdict::Delete { .. })
+        matches!(self.verdict, RetentionVerdict::Delete { .. })
     }
 }
 
 /// What becomes of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
-pub enum Verdict {
+pub enum RetentionVerdict {
     /// It stays.
     Keep {
         /// Every rule that wants it, in words.
@@ -65,14 +65,14 @@ pub enum Verdict {
 
 /// Judges every backup of one shard (its id and the moment of its snapshot); newest first. The newest is always
 /// kept; without rules all are.
-pub fn decide(
+pub fn apply_retention(
     rules: Option<&Retention>,
     backups: &[(BackupId, DateTime<Utc>)],
     now: DateTime<Utc>,
-) -> Vec<Vote> {
+) -> Vec<RetentionVote> {
     let mut newest_first = backups.to_vec();
     newest_first.sort_by(|(id, at), (other, other_at)| (other_at, other).cmp(&(at, id)));
-    let mut periods = rules.map(Period::all);
+    let mut periods = rules.map(PeriodRule::all);
     let judge = |(index, (id, taken_at)): (usize, (BackupId, DateTime<Utc>))| {
         let newest = (index == 0).then(|| "it is the newest".to_owned());
         let reasons: Vec<String> = match (rules, &mut periods) {
@@ -83,16 +83,16 @@ pub fn decide(
             }
             _ => vec!["the shard has no retention rules".to_owned()],
         };
-        Vote { id, taken_at, verdict: verdict(reasons) }
+        RetentionVote { id, taken_at, verdict: verdict(reasons) }
     };
     newest_first.into_iter().enumerate().map(judge).collect()
 }
 
-fn verdict(reasons: Vec<String>) -> Verdict {
+fn verdict(reasons: Vec<String>) -> RetentionVerdict {
     if reasons.is_empty() {
-        Verdict::Delete { reason: "no retention rule keeps it".to_owned() }
+        RetentionVerdict::Delete { reason: "no retention rule keeps it".to_owned() }
     } else {
-        Verdict::Keep { reasons }
+        RetentionVerdict::Keep { reasons }
     }
 }
 
@@ -103,14 +103,14 @@ fn younger_than(keep_all: Duration, taken_at: DateTime<Utc>, now: DateTime<Utc>)
 }
 
 /// Keeps the newest of each period, until so many are kept.
-struct Period {
+struct PeriodRule {
     name: &'static str,
     count: u32,
     of: fn(DateTime<Utc>) -> String,
     seen: BTreeSet<String>,
 }
 
-impl Period {
+impl PeriodRule {
     fn all(rules: &Retention) -> [Self; 3] {
         [
             Self::new("day", rules.daily, |at| at.format("%Y-%m-%d").to_string()),
@@ -153,7 +153,7 @@ mod tests {
         Retention { keep_all, daily, weekly, monthly, binlogs: None }
     }
 
-    fn kept(judged: &[Vote]) -> BTreeSet<BackupId> {
+    fn kept(judged: &[RetentionVote]) -> BTreeSet<BackupId> {
         judged.iter().filter(|j| !j.is_delete()).map(|j| j.id.clone()).collect()
     }
 
@@ -168,8 +168,8 @@ mod tests {
         ];
         let backups: Vec<(BackupId, DateTime<Utc>)> = times.iter().map(|time| backup(time)).collect();
         let now = backup("2026-11-23T12:00").1;
-        let judged = decide(Some(&rules(8, 2, 0, 2)), &backups, now);
-        let Verdict::Keep { reasons } = &judged[0].verdict else { panic!("{judged:?}") };
+        let judged = apply_retention(Some(&rules(8, 2, 0, 2)), &backups, now);
+        let RetentionVerdict::Keep { reasons } = &judged[0].verdict else { panic!("{judged:?}") };
         assert_eq!(
             reasons.as_slice(),
             [
@@ -186,10 +186,10 @@ mod tests {
     #[test]
     fn without_any_rule_the_newest_stays() {
         let backups = [backup("2020-01-01T00:00"), backup("2020-01-02T00:00")];
-        let judged = decide(Some(&rules(0, 0, 0, 0)), &backups, backup("2026-01-01T00:00").1);
+        let judged = apply_retention(Some(&rules(0, 0, 0, 0)), &backups, backup("2026-01-01T00:00").1);
         assert_eq!(kept(&judged), BTreeSet::from([backups[1].0.clone()]));
-        assert_eq!(kept(&decide(None, &backups, backups[1].1)).len(), 2, "no rules, nothing goes");
-        assert!(decide(Some(&rules(0, 0, 0, 0)), &[], DateTime::UNIX_EPOCH).is_empty());
+        assert_eq!(kept(&apply_retention(None, &backups, backups[1].1)).len(), 2, "no rules, nothing goes");
+        assert!(apply_retention(Some(&rules(0, 0, 0, 0)), &[], DateTime::UNIX_EPOCH).is_empty());
     }
 
     fn history() -> impl Strategy<Value = Vec<(BackupId, DateTime<Utc>)>> {
@@ -207,12 +207,12 @@ mod tests {
         #[test]
         fn the_newest_stays_and_a_second_look_changes_nothing(history in history(), rules in any_rules()) {
             let now = DateTime::from_timestamp(1_750_000_000 + 600 * 86_400, 0).unwrap();
-            let judged = decide(Some(&rules), &history, now);
+            let judged = apply_retention(Some(&rules), &history, now);
             prop_assert_eq!(judged.len(), history.len());
             let keeps = kept(&judged);
             prop_assert!(history.last().is_none_or(|newest| keeps.contains(&newest.0)));
             let left: Vec<(BackupId, DateTime<Utc>)> = history.iter().filter(|b| keeps.contains(&b.0)).cloned().collect();
-            prop_assert_eq!(kept(&decide(Some(&rules), &left, now)), keeps);
+            prop_assert_eq!(kept(&apply_retention(Some(&rules), &left, now)), keeps);
         }
 
         #[test]
@@ -225,7 +225,7 @@ mod tests {
                 monthly: rules.monthly + more.monthly,
                 binlogs: None,
             };
-            let (few, many) = (decide(Some(&rules), &history, now), decide(Some(&generous), &history, now));
+            let (few, many) = (apply_retention(Some(&rules), &history, now), apply_retention(Some(&generous), &history, now));
             prop_assert!(kept(&few).is_subset(&kept(&many)));
         }
 
@@ -233,7 +233,7 @@ mod tests {
         fn as_many_days_are_kept_as_asked_for(history in history(), daily in 1u32..30) {
             let now = DateTime::from_timestamp(1_750_000_000 + 600 * 86_400, 0).unwrap();
             let days: BTreeSet<_> = history.iter().map(|b| b.1.date_naive()).collect();
-            let keeps = kept(&decide(Some(&rules(0, daily, 0, 0)), &history, now));
+            let keeps = kept(&apply_retention(Some(&rules(0, daily, 0, 0)), &history, now));
             prop_assert_eq!(keeps.len(), days.len().min(daily as usize));
         }
     }

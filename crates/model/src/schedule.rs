@@ -18,11 +18,11 @@ pub use systemd::{NotExpressible, SystemdTimer};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     text: String,
-    rule: Rule,
+    rule: ScheduleRule,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Rule {
+enum ScheduleRule {
     Cron(Cron),
     Rate(Duration),
 }
@@ -47,8 +47,8 @@ impl Schedule {
     /// run. `None` if there is none before the year 2200.
     pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.rule {
-            Rule::Cron(cron) => cron.next_after(moment),
-            Rule::Rate(every) => moment.checked_add_signed(TimeDelta::from_std(*every).ok()?),
+            ScheduleRule::Cron(cron) => cron.next_after(moment),
+            ScheduleRule::Rate(every) => moment.checked_add_signed(TimeDelta::from_std(*every).ok()?),
         }
     }
 
@@ -56,8 +56,8 @@ impl Schedule {
     /// none after the year 1969.
     pub fn previous_before(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.rule {
-            Rule::Cron(cron) => cron.previous_before(moment),
-            Rule::Rate(every) => moment.checked_sub_signed(TimeDelta::from_std(*every).ok()?),
+            ScheduleRule::Cron(cron) => cron.previous_before(moment),
+            ScheduleRule::Rate(every) => moment.checked_sub_signed(TimeDelta::from_std(*every).ok()?),
         }
     }
 
@@ -65,8 +65,8 @@ impl Schedule {
     /// two.
     pub fn longest_interval(&self, from: DateTime<Utc>) -> Option<Duration> {
         match &self.rule {
-            Rule::Cron(cron) => cron.longest_interval(from.date_naive()),
-            Rule::Rate(every) => Some(*every),
+            ScheduleRule::Cron(cron) => cron.longest_interval(from.date_naive()),
+            ScheduleRule::Rate(every) => Some(*every),
         }
     }
 
@@ -76,8 +76,8 @@ impl Schedule {
     /// [`NotExpressible`] if a timer cannot say it.
     pub fn to_systemd(&self) -> Result<SystemdTimer, NotExpressible> {
         match &self.rule {
-            Rule::Cron(cron) => systemd::calendar(cron).map(SystemdTimer::Calendar),
-            Rule::Rate(every) => Ok(SystemdTimer::Every(*every)),
+            ScheduleRule::Cron(cron) => systemd::calendar(cron).map(SystemdTimer::Calendar),
+            ScheduleRule::Rate(every) => Ok(SystemdTimer::Every(*every)),
         }
     }
 }
@@ -89,8 +89,8 @@ impl FromStr for Schedule {
         let inside = |name: &str| text.trim().strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
         let rule =
             match (inside("cron"), inside("rate")) {
-                (Some(fields), _) => grammar::cron(fields).map(Rule::Cron),
-                (_, Some(rate)) => grammar::rate(rate).map(Rule::Rate),
+                (Some(fields), _) => grammar::parse_cron(fields).map(ScheduleRule::Cron),
+                (_, Some(rate)) => grammar::parse_rate(rate).map(ScheduleRule::Rate),
                 _ => Err("write cron(minutes hours day-of-month month day-of-week year) or rate(6 hours)"
                     .to_owned()),
             };

@@ -2,17 +2,17 @@
 //!
 //! Everything here is data; whether a feature can be used is decided by the command that needs it.
 
+pub mod config_draft;
+mod config_errors;
 mod document;
-pub mod draft;
-mod faults;
 mod json;
 mod keys;
+mod parse;
 mod recovery;
+mod repository_url;
 mod suggest;
 mod table;
 mod tls;
-mod understand;
-mod url;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -27,21 +27,21 @@ use crate::retention::Retention;
 use crate::schedule::Schedule;
 use crate::topology::SourceRules;
 
+pub use config_errors::{ConfigError, ConfigErrors, ValueOrigin};
 pub use document::Document;
-pub use faults::{ConfigFault, ConfigFaults, Origin};
 pub use keys::variable_name;
+pub use parse::repository_id;
+pub(crate) use parse::{freeze, not_empty, volume, web_address};
 pub use recovery::RecoverySettings;
-pub(crate) use table::{Found, Table};
+pub(crate) use table::{ErrorCollector, TableReader};
 pub use tls::ServerTls;
-pub use understand::repository_id;
-pub(crate) use understand::{freeze, not_empty, volume, web_address};
 pub use volume::VolumeHint;
 
 /// Reads a configuration file without regard to flags and variables (see [`Document`] for those).
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
-pub fn parse(text: &str, file_name: &str) -> Result<Settings, ConfigFaults> {
+pub fn parse(text: &str, file_name: &str) -> Result<Settings, ConfigErrors> {
     Document::read(text, file_name).settings()
 }
 
@@ -105,7 +105,7 @@ pub struct S3Settings {
     /// Region; `None`: the environment's, else `us-east-1`.
     pub region: Option<String>,
     /// Leads to TOML text with `access_key_id`, `secret_access_key` and optional `session_token`
-    /// (see [`StoreCredentials`](crate::credentials::StoreCredentials)); `None`: the environment's AWS variables.
+    /// (see [`StoreCredentials`](crate::credentials::S3Credentials)); `None`: the environment's AWS variables.
     pub credentials: Option<SecretRef>,
 }
 
@@ -181,7 +181,7 @@ pub enum TopologySettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSettings {
     /// Which provider.
-    pub provider: ProviderWish,
+    pub provider: ProviderSetting,
     /// Where local artefacts are made; an absolute path.
     pub work_dir: PathBuf,
     /// For `ebs`: the region of the members; `None`: that of the secret or the AWS environment.
@@ -195,7 +195,7 @@ pub struct SnapshotSettings {
 impl Default for SnapshotSettings {
     fn default() -> Self {
         Self {
-            provider: ProviderWish::Auto,
+            provider: ProviderSetting::Auto,
             work_dir: PathBuf::from("/var/lib/backstop/work"),
             region: None,
             volume: None,
@@ -206,7 +206,7 @@ impl Default for SnapshotSettings {
 
 /// `snapshot.provider`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProviderWish {
+pub enum ProviderSetting {
     /// btrfs where it can, else clone.
     Auto,
     /// A btrfs subvolume snapshot.

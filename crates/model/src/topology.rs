@@ -1,8 +1,8 @@
 //! The members of a shard, and which of them to back up.
 
-mod choose;
-mod fidelity;
+mod choose_source;
 mod primary;
+mod replication_filters;
 
 use std::fmt;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::gtid::GtidSet;
 use crate::ids::{Endpoint, ServerUuid};
 use crate::server::ServerVersion;
 
-pub use choose::{Locking, NoSource, choose_source, second_choices};
-pub use fidelity::{Fidelity, doubt, fidelity_findings};
+pub use choose_source::{Locking, NoSource, choose_source, second_choices};
 pub use primary::{current_primary, errant};
+pub use replication_filters::{ReplicationFidelity, doubt, fidelity_findings};
 
 /// The part an instance plays in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +37,15 @@ pub struct Member {
     /// True if the configuration (or orchestrator) names it the candidate primary.
     pub candidate: bool,
     /// What it said, or why it did not.
-    pub state: Result<InstanceState, Unusable>,
+    pub state: Result<InstanceState, NoAnswer>,
     /// What orchestrator says of it; nothing for a listed member.
-    pub verdict: Verdict,
+    pub verdict: ExternalVerdict,
 }
 
 /// What somebody else than the member itself says of it. It can only speak against a member, or tell between
 /// those that are equally fit: the member's own state decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ExternalVerdict {
     /// It is the primary although it replicates (of two that replicate from each other, the writable one).
     pub leads: bool,
     /// Why it must not be backed up.
@@ -56,7 +56,7 @@ pub struct Verdict {
 
 /// Why a member told nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unusable {
+pub enum NoAnswer {
     /// Nothing listens there, or no way leads there.
     Unreachable(String),
     /// Whatever is there did not refuse the connection, and told nothing: it may live.
@@ -67,7 +67,7 @@ pub enum Unusable {
     Mistaken(String),
 }
 
-impl fmt::Display for Unusable {
+impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "could not be reached: {why}"),
@@ -102,7 +102,7 @@ pub struct InstanceState {
     /// What it replicates, if it does.
     pub replication: Option<Replication>,
     /// What its settings leave out of its data or its binlog.
-    pub fidelity: Fidelity,
+    pub fidelity: ReplicationFidelity,
     /// Its state in a replication group (Group Replication), if it is a member of one: `ONLINE`, …
     pub group: Option<String>,
 }
@@ -145,7 +145,7 @@ impl Default for SourceRules {
 
 /// The chosen source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct SourceChoice {
     /// Where it is.
     pub endpoint: Endpoint,
     /// What it said of itself.
@@ -155,7 +155,7 @@ pub struct Choice {
     /// Why it was chosen.
     pub reason: String,
     /// Who was not, and why.
-    pub rejected: Vec<Rejection>,
+    pub rejected: Vec<RejectedMember>,
     /// Every member that told who it is.
     pub servers: Vec<ServerUuid>,
     /// Where the primary is, if one answered.
@@ -164,7 +164,7 @@ pub struct Choice {
 
 /// A member that was not chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Rejection {
+pub struct RejectedMember {
     /// Which.
     pub endpoint: Endpoint,
     /// Why, in words.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_model::settings::{
-    ArchiveAck, CreateRepository, Document, ProviderWish, RepositoryUrl, SecretRef, Settings,
+    ArchiveAck, CreateRepository, Document, ProviderSetting, RepositoryUrl, SecretRef, Settings,
     TopologySettings, parse,
 };
 
@@ -23,7 +23,7 @@ fn samples(kind: &str) -> Vec<PathBuf> {
 
 fn read(path: &Path) -> Result<Settings, String> {
     let name = path.file_name().unwrap().to_str().unwrap();
-    parse(&std::fs::read_to_string(path).unwrap(), name).map_err(|faults| faults.to_string())
+    parse(&std::fs::read_to_string(path).unwrap(), name).map_err(|errors| errors.to_string())
 }
 
 fn good(name: &str) -> Document {
@@ -38,21 +38,21 @@ fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn good_ones_are_understood() {
     for path in samples("good") {
-        read(&path).unwrap_or_else(|faults| panic!("{}", faults));
+        read(&path).unwrap_or_else(|errors| panic!("{}", errors));
     }
 }
 
 #[test]
 fn bad_ones_get_the_message_beside_them() {
     for path in samples("bad") {
-        let faults = read(&path).expect_err("a bad configuration");
-        assert!(!faults.contains("hunter2"), "{faults}");
+        let errors = read(&path).expect_err("a bad configuration");
+        assert!(!errors.contains("hunter2"), "{errors}");
         let beside = path.with_extension("txt");
         if std::env::var_os("BLESS").is_some() {
-            std::fs::write(&beside, format!("{faults}\n")).unwrap();
+            std::fs::write(&beside, format!("{errors}\n")).unwrap();
         }
         let expected = std::fs::read_to_string(&beside).unwrap_or_default();
-        assert_eq!(faults.trim_end(), expected.trim_end(), "{}", path.display());
+        assert_eq!(errors.trim_end(), expected.trim_end(), "{}", path.display());
     }
 }
 
@@ -74,7 +74,7 @@ fn every_key_arrives() {
     assert_eq!(members[2].to_string(), "[2001:db8::3]:3307");
     assert_eq!(candidate.as_ref(), Some(&members[1]));
     let europe = &settings.shards[&"orders-eu".parse().unwrap()];
-    assert_eq!(europe.snapshot.provider, ProviderWish::Ebs);
+    assert_eq!(europe.snapshot.provider, ProviderSetting::Ebs);
     assert!(matches!(&europe.topology, TopologySettings::Orchestrator { urls, .. } if urls.len() == 2));
 }
 
@@ -121,7 +121,7 @@ fn faults_name_the_variable_or_flag() {
         ("BACKSTOP_SHARDS_ORDERS_CREDENTIALS_FILE", "/b"),
         ("BACKSTOP_MYSQL_SERVR", "x"),
     ]));
-    let faults = document.settings().unwrap_err().to_string();
+    let errors = document.settings().unwrap_err().to_string();
     for part in [
         "--repository, repository.url: `nowhere` is not a repository",
         "BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD, shards.orders.freeze.hold: `soon` is not a duration",
@@ -131,9 +131,9 @@ fn faults_name_the_variable_or_flag() {
         "shards.orders.credentials: write exactly one of",
         "BACKSTOP_MYSQL_SERVR: no key has this variable; did you mean `BACKSTOP_MYSQL_SERVER`?",
     ] {
-        assert!(faults.contains(part), "{part}\nin {faults}");
+        assert!(errors.contains(part), "{part}\nin {errors}");
     }
-    assert_eq!(faults.lines().count(), 8, "{faults}");
+    assert_eq!(errors.lines().count(), 8, "{errors}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use backstop_model::recovered::rules;
+use backstop_model::carried_settings::rules;
 
 const INTRODUCTION: &str = "\
 # Settings of a recovered server

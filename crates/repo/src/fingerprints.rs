@@ -1,15 +1,18 @@
 //! A fingerprint of each block of each file, in (file, offset) order: what changed is found by comparing.
 
-use backstop_model::fault::Result;
+use backstop_model::error::Result;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::crypto::{Cipher, Digest};
+use crate::encrypted_store::EncryptedStore;
 use crate::manifest::ObjectRef;
-use crate::object::{Encoder, Ends, Expected, FRAME, ObjectFault, ObjectKind, ObjectResult, stream};
-use crate::seal::{Digest, Seal};
-use crate::shelf::Shelf;
+use crate::object::{
+    Encoder, ExpectedObject, MAX_FRAME_BYTES, ObjectError, ObjectKind, ObjectResult, ReadHeader,
+    stream_frames,
+};
 
-const BYTES: usize = 16;
+const FINGERPRINT_BYTES: usize = 16;
 
 /// Writes a fingerprints object while the blocks go by.
 pub(crate) struct FingerprintsWriter {
@@ -18,17 +21,17 @@ pub(crate) struct FingerprintsWriter {
 }
 
 impl FingerprintsWriter {
-    pub(crate) fn new(key: &str, seal: &Seal) -> Result<Self> {
+    pub(crate) fn new(key: &str, cipher: &Cipher) -> Result<Self> {
         Ok(Self {
-            encoder: Encoder::new(ObjectKind::Fingerprints, key, seal)?,
-            frame: Vec::with_capacity(FRAME),
+            encoder: Encoder::new(ObjectKind::Fingerprints, key, cipher)?,
+            frame: Vec::with_capacity(MAX_FRAME_BYTES),
         })
     }
 
     /// The fingerprint of the next block.
     pub(crate) fn push(&mut self, fingerprint: &Digest) -> Result<()> {
         self.frame.extend(fingerprint);
-        if self.frame.len() == FRAME {
+        if self.frame.len() == MAX_FRAME_BYTES {
             self.encoder.frame(&self.frame)?;
             self.frame.clear();
         }
@@ -60,19 +63,25 @@ pub(crate) struct FingerprintsReader {
 impl FingerprintsReader {
     /// Opens a fingerprints object of so many blocks.
     pub(crate) async fn open(
-        shelf: &Shelf,
+        store: &EncryptedStore,
         reference: &ObjectRef,
         blocks: u64,
-        ends: Ends,
+        ends: ReadHeader,
     ) -> ObjectResult<Self> {
-        let opened = shelf.open(Expected::referenced(ObjectKind::Fingerprints, reference), ends).await?;
+        let opened =
+            store.open(ExpectedObject::referenced(ObjectKind::Fingerprints, reference), ends).await?;
         let frames = opened.table.frames();
         let plain: u64 = frames.iter().map(|frame| u64::from(frame.plain)).sum();
-        if plain != blocks * BYTES as u64 {
-            return Err(ObjectFault::damaged(&reference.key, "it has not one fingerprint for each block"));
+        if plain != blocks * FINGERPRINT_BYTES as u64 {
+            return Err(ObjectError::damaged(&reference.key, "it has not one fingerprint for each block"));
         }
         let count = frames.len();
-        Ok(Self { key: reference.key.clone(), frames: stream(opened, 0..count), frame: Vec::new(), at: 0 })
+        Ok(Self {
+            key: reference.key.clone(),
+            frames: stream_frames(opened, 0..count),
+            frame: Vec::new(),
+            at: 0,
+        })
     }
 
     /// The fingerprint of the next block.
@@ -95,18 +104,18 @@ impl FingerprintsReader {
 
     fn take(&mut self, frame: Option<ObjectResult<Vec<u8>>>) -> ObjectResult<()> {
         let frame =
-            frame.ok_or_else(|| ObjectFault::damaged(&self.key, "it ends before the last block"))??;
-        if frame.is_empty() || frame.len() % BYTES != 0 {
-            return Err(ObjectFault::damaged(&self.key, "a frame of it is not made of fingerprints"));
+            frame.ok_or_else(|| ObjectError::damaged(&self.key, "it ends before the last block"))??;
+        if frame.is_empty() || frame.len() % FINGERPRINT_BYTES != 0 {
+            return Err(ObjectError::damaged(&self.key, "a frame of it is not made of fingerprints"));
         }
         (self.frame, self.at) = (frame, 0);
         Ok(())
     }
 
     fn step(&mut self) -> Digest {
-        let mut digest = [0; BYTES];
-        digest.copy_from_slice(&self.frame[self.at..self.at + BYTES]);
-        self.at += BYTES;
+        let mut digest = [0; FINGERPRINT_BYTES];
+        digest.copy_from_slice(&self.frame[self.at..self.at + FINGERPRINT_BYTES]);
+        self.at += FINGERPRINT_BYTES;
         digest
     }
 }

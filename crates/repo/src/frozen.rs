@@ -7,39 +7,39 @@ use std::sync::Arc;
 
 use backstop_model::backup::{BackupFacts, Sizes};
 use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::runs::Run;
+use backstop_model::run_history::RunRecord;
 use chrono::{DateTime, Utc};
 use object_store::memory::InMemory;
 use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::catalog::{CatalogEntry, Condemned, Holder};
-use crate::claim::Heartbeat;
-use crate::done_list::DoneList;
+use crate::crypto::{Cipher, DataKey, hex};
+use crate::encrypted_store::EncryptedStore;
 use crate::every;
 use crate::fixtures::{frozen, kept, lines, parsed, stored, stored_unseen};
-use crate::found::{Found, KnownDamage};
 use crate::keys::{self, PackId, ShardKeys};
-use crate::log::{Claim, Entry, Event, State};
+use crate::known_damage::{DamageRecord, DamagedObjectRecord};
+use crate::lease::Heartbeat;
 use crate::manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};
-use crate::needs::Needs;
-use crate::object::{HEADER, MAGIC, ObjectKind, VERSION, header};
-use crate::report::SweepPlan;
-use crate::root::{Root, Wrapped};
-use crate::runs::Record;
-use crate::seal::{DataKey, Seal, hex};
-use crate::shelf::Shelf;
+use crate::object::{FORMAT_VERSION, HEADER_BYTES, MAGIC, ObjectKind, header};
+use crate::repo_header::{HeaderObject, WrappedKey};
+use crate::report::GcPlan;
+use crate::required_versions::RequiredVersions;
+use crate::restore_checkpoint::RestoreCheckpoint;
+use crate::run_history::RunsObject;
+use crate::shard_log::{Lease, LogEntry, LogEvent, ShardState};
 use crate::{RepoKey, Repository};
 
 /// A value with every field, and one without the optional ones.
 const FACTS: &str = include_str!("../../model/tests/frozen/backup-facts.json");
 
-pub(crate) fn shelf(seal: Seal) -> Shelf {
-    Shelf { store: Arc::new(InMemory::new()), seal }
+pub(crate) fn shelf(cipher: Cipher) -> EncryptedStore {
+    EncryptedStore { backend: Arc::new(InMemory::new()), cipher }
 }
 
-pub(crate) fn keyed() -> Seal {
-    Seal::Keyed(Arc::new(DataKey::new([7; 32])))
+pub(crate) fn keyed() -> Cipher {
+    Cipher::Keyed(Arc::new(DataKey::new([7; 32])))
 }
 
 pub(crate) fn shard() -> ShardName {
@@ -86,26 +86,26 @@ fn entries_of_a_log() {
     let adopted = parsed(
         r#"{"at":"2026-11-23T02:21:33Z","servers":["3e11fa47-71ca-11e1-9e33-c80aa9429562"],"gtid_executed":""}"#,
     );
-    let whole = State {
+    let whole = ShardState {
         shard: shard(),
-        claim: Some(Claim { number: 6, holder }),
+        lease: Some(Lease { number: 6, holder }),
         backups: entries(),
         condemned: vec![Condemned { entry: entries().remove(1), at: at() }],
         adopted: Some(adopted),
     };
-    let least = State { shard: shard(), claim: None, backups: vec![], condemned: vec![], adopted: None };
+    let least = ShardState { shard: shard(), lease: None, backups: vec![], condemned: vec![], adopted: None };
     let events = every!(
-        Event:
-        Event::Claim => Event::Claim,
-        Event::Commit { .. } => Event::Commit { backup: id() },
-        Event::Condemn { .. } => Event::Condemn { backups: vec![id()] },
-        Event::Undo { .. } => Event::Undo { backups: vec![id()] },
-        Event::Swept { .. } => Event::Swept { backups: vec![id()] },
-        Event::Adopt => Event::Adopt,
-        Event::Release => Event::Release,
-        Event::Repair { .. } => Event::Repair { backups: vec![id()] },
+        LogEvent:
+        LogEvent::Lease => LogEvent::Lease,
+        LogEvent::Commit { .. } => LogEvent::Commit { backup: id() },
+        LogEvent::Condemn { .. } => LogEvent::Condemn { backups: vec![id()] },
+        LogEvent::Undo { .. } => LogEvent::Undo { backups: vec![id()] },
+        LogEvent::Swept { .. } => LogEvent::Swept { backups: vec![id()] },
+        LogEvent::Adopt => LogEvent::Adopt,
+        LogEvent::Release => LogEvent::Release,
+        LogEvent::Repair { .. } => LogEvent::Repair { backups: vec![id()] },
     );
-    let entry = |(at_event, event): (usize, Event)| Entry {
+    let entry = |(at_event, event): (usize, LogEvent)| LogEntry {
         number: 7,
         nonce: Uuid::from_u128(0x1234),
         at: at(),
@@ -143,62 +143,64 @@ fn manifests() {
 
 #[test]
 fn what_is_kept_beside_backups() {
-    let damage = KnownDamage {
+    let damage = DamagedObjectRecord {
         object: "shards/orders/packs/1".into(),
         wrong: "it is missing".into(),
         in_content: true,
         backups: vec![id()],
         at: at(),
     };
-    let least = KnownDamage { in_content: false, backups: vec![], ..damage.clone() };
-    let found = Found { damaged: vec![damage, least], more: 2, more_backups: [id()].into() };
-    stored("found.json", &[found, Found::default()]);
-    let read: Found = parsed(r#"{"damaged":[]}"#);
+    let least = DamagedObjectRecord { in_content: false, backups: vec![], ..damage.clone() };
+    let found = DamageRecord { damaged: vec![damage, least], more: 2, more_backups: [id()].into() };
+    stored("found.json", &[found, DamageRecord::default()]);
+    let read: DamageRecord = parsed(r#"{"damaged":[]}"#);
     assert!(read.is_empty());
-    let runs: Vec<Run> = include_str!("../../model/tests/frozen/run.json").lines().map(parsed).collect();
-    stored_unseen("runs.json", &[Record { runs }]);
-    let plan = SweepPlan { claim: 7, objects: vec![("packs/1".into(), 9)], backups: vec![id()] };
+    let runs: Vec<RunRecord> =
+        include_str!("../../model/tests/frozen/run.json").lines().map(parsed).collect();
+    stored_unseen("runs.json", &[RunsObject { runs }]);
+    let plan = GcPlan { lease: 7, objects: vec![("packs/1".into(), 9)], backups: vec![id()] };
     stored("sweep-plan.json", &[plan]);
 }
 
 #[test]
 fn what_a_repository_says_of_itself() {
-    let root = Root { repository: Uuid::from_u128(0x1234), data_key: None, needs: None };
-    let whole = Root {
+    let root = HeaderObject { repository: Uuid::from_u128(0x1234), data_key: None, needs: None };
+    let whole = HeaderObject {
         data_key: Some("00ff".into()),
-        needs: Some(Needs { read: "0.1.0".into(), write: "0.1.0".into() }),
+        needs: Some(RequiredVersions { read: "0.1.0".into(), write: "0.1.0".into() }),
         ..root.clone()
     };
     stored("root.json", &[whole, root]);
-    stored("needs.json", &[Needs { read: "0.1.0".into(), write: "0.2.0".into() }]);
-    stored_unseen("wrapped-key.json", &[Wrapped { wrapped: "00ff".into() }]);
+    stored("needs.json", &[RequiredVersions { read: "0.1.0".into(), write: "0.2.0".into() }]);
+    stored_unseen("wrapped-key.json", &[WrappedKey { wrapped: "00ff".into() }]);
 }
 
 /// Names and fingerprints in an encrypted repository, and ids of keys, follow from the keys alone.
 #[tokio::test]
 async fn what_follows_from_keys() {
     let mut text = String::new();
-    for seal in [Seal::Plain, keyed()] {
-        let (id, directory, print) = (seal.key_id(), seal.directory("orders"), seal.fingerprint(b"a block"));
+    for cipher in [Cipher::Plain, keyed()] {
+        let (id, directory, print) =
+            (cipher.key_id(), cipher.directory("orders"), cipher.fingerprint(b"a block"));
         text.push_str(&format!("{} {directory} {}\n", hex(&id), hex(&print)));
     }
     let key = RepoKey::parse(&SecretString::from("42".repeat(32))).unwrap();
-    let made = shelf(Seal::Plain);
-    crate::root::make(&made.store, Some(&key)).await.unwrap();
-    let listed = made.list(keys::KEYS).await.unwrap();
+    let made = shelf(Cipher::Plain);
+    crate::repo_header::create_header(&made.backend, Some(&key)).await.unwrap();
+    let listed = made.list(keys::KEYS_DIRECTORY).await.unwrap();
     text.push_str(&listed.iter().map(|(name, _)| format!("{name}\n")).collect::<String>());
     frozen("from-keys.txt", &text);
     // The golden repositories open a wrapped key; this is one of each object that making a repository creates.
-    assert!(Repository::on(made.store.clone(), Some(&key)).await.is_ok());
+    assert!(Repository::on(made.backend.clone(), Some(&key)).await.is_ok());
 }
 
 #[test]
 fn names_of_objects() {
     let shard = ShardKeys::of_directory("orders");
-    let (archive, pack) = (shard.archive(), PackId { claim: 7, number: 0x1_0000_0003 });
+    let (archive, pack) = (shard.archive(), PackId { lease: 7, number: 0x1_0000_0003 });
     let mut all = vec![
-        keys::ROOT.to_owned(),
-        keys::NEEDS.to_owned(),
+        keys::HEADER_KEY.to_owned(),
+        keys::REQUIRED_VERSIONS_DIRECTORY.to_owned(),
         keys::wrapped_key("00ff"),
         keys::probe("1"),
         shard.base().to_owned(),
@@ -206,8 +208,8 @@ fn names_of_objects() {
         shard.heartbeat(7),
         shard.pack(pack),
         shard.found(),
-        archive.claims().log(7),
-        archive.claims().heartbeat(7),
+        archive.leases().log(7),
+        archive.leases().heartbeat(7),
         archive.found(),
         archive.entry(7),
         archive.index(7, 9),
@@ -216,8 +218,8 @@ fn names_of_objects() {
         archive.horizon(7),
     ];
     all.extend(["manifest", "extents", "fingerprints"].map(|part| shard.backup(7, 1, part)));
-    all.extend(backstop_model::runs::Operation::ALL.map(|operation| shard.runs(operation.name())));
-    all.extend(shard.claim_directories());
+    all.extend(backstop_model::run_history::Operation::ALL.map(|operation| shard.runs(operation.name())));
+    all.extend(shard.lease_directories());
     all.push(archive.aside(7, 9, "00112233445566778899aabbccddeeff"));
     frozen("names.txt", &all.iter().map(|name| format!("{name}\n")).collect::<String>());
 }
@@ -232,20 +234,20 @@ fn kinds_and_headers() {
     );
     let headers = kinds
         .into_iter()
-        .flat_map(|kind| [header(kind, "a/key", &Seal::Plain), header(kind, "a/key", &keyed())]);
+        .flat_map(|kind| [header(kind, "a/key", &Cipher::Plain), header(kind, "a/key", &keyed())]);
     let headers: String = headers.map(|header| hex(&header) + "\n").collect();
     frozen("headers.txt", &headers);
-    assert_eq!((MAGIC, VERSION, HEADER), (b"BACKSTOP", 1, 64));
+    assert_eq!((MAGIC, FORMAT_VERSION, HEADER_BYTES), (b"BACKSTOP", 1, 64));
 }
 
 #[test]
 fn files_of_an_interrupted_restore() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("restored");
-    let mut list = DoneList::open(Some(&path), "a-digest").unwrap();
+    let mut list = RestoreCheckpoint::open(Some(&path), "a-digest").unwrap();
     [2, 0, 17].into_iter().for_each(|file| list.add(file).unwrap());
     frozen("done-list.txt", &std::fs::read_to_string(&path).unwrap());
     std::fs::write(&path, kept("done-list.txt", String::new)).unwrap();
-    assert_eq!(*DoneList::open(Some(&path), "a-digest").unwrap().files(), [0, 2, 17].into());
+    assert_eq!(*RestoreCheckpoint::open(Some(&path), "a-digest").unwrap().files(), [0, 2, 17].into());
     assert_eq!(lines("done-list.txt")[0], "a-digest");
 }

@@ -3,28 +3,28 @@
 use backstop_model::ids::ShardName;
 use object_store::path::Path;
 
-use crate::seal::Seal;
+use crate::crypto::Cipher;
 
 /// The object that says what kind of repository this is.
-pub(crate) const ROOT: &str = "backstop";
+pub(crate) const HEADER_KEY: &str = "backstop";
 /// Below it: one wrapped data key for each key of the user's.
-pub(crate) const KEYS: &str = "keys";
+pub(crate) const KEYS_DIRECTORY: &str = "keys";
 /// Below it: one directory for each shard.
-pub(crate) const SHARDS: &str = "shards";
+pub(crate) const SHARDS_DIRECTORY: &str = "shards";
 /// Below it: what was created to find out whether the store keeps conditions.
-pub(crate) const PROBES: &str = "probes";
+pub(crate) const PROBES_DIRECTORY: &str = "probes";
 
 /// Below it: which versions of Backstop may read and write, where the root's own word was raised.
-pub(crate) const NEEDS: &str = "needs";
+pub(crate) const REQUIRED_VERSIONS_DIRECTORY: &str = "needs";
 
 /// The data key, wrapped by the user's key of this id.
 pub(crate) fn wrapped_key(key_id: &str) -> String {
-    format!("{KEYS}/{key_id}")
+    format!("{KEYS_DIRECTORY}/{key_id}")
 }
 
 /// A probe.
 pub(crate) fn probe(id: &str) -> String {
-    format!("{PROBES}/{id}")
+    format!("{PROBES_DIRECTORY}/{id}")
 }
 
 /// The keys of one shard.
@@ -35,12 +35,12 @@ pub(crate) struct ShardKeys {
 
 impl ShardKeys {
     /// The keys of a shard: under its name, or under a keyed hash of it where names must tell nothing.
-    pub(crate) fn new(shard: &ShardName, seal: &Seal) -> Self {
-        Self::of_directory(&seal.directory(shard.as_str()))
+    pub(crate) fn new(shard: &ShardName, cipher: &Cipher) -> Self {
+        Self::of_directory(&cipher.directory(shard.as_str()))
     }
 
     pub(crate) fn of_directory(directory: &str) -> Self {
-        Self { base: format!("{SHARDS}/{directory}") }
+        Self { base: format!("{SHARDS_DIRECTORY}/{directory}") }
     }
 
     /// Everything of the shard is below this.
@@ -60,12 +60,12 @@ impl ShardKeys {
         format!("{}/heartbeats", self.base)
     }
 
-    pub(crate) fn heartbeat(&self, claim: u64) -> String {
-        format!("{}/heartbeats/{claim:020}", self.base)
+    pub(crate) fn heartbeat(&self, lease: u64) -> String {
+        format!("{}/heartbeats/{lease:020}", self.base)
     }
 
     /// The directories in which names begin with the claim that wrote them, in a shard or in its archive.
-    pub(crate) fn claim_directories(&self) -> [String; 5] {
+    pub(crate) fn lease_directories(&self) -> [String; 5] {
         ["heartbeats", "backups", "packs", "alive", "segments"].map(|name| format!("{}/{name}", self.base))
     }
 
@@ -74,8 +74,8 @@ impl ShardKeys {
     }
 
     /// `part` is `manifest`, `extents` or `fingerprints`.
-    pub(crate) fn backup(&self, claim: u64, attempt: u64, part: &str) -> String {
-        format!("{}/backups/{claim:020}-{attempt}/{part}", self.base)
+    pub(crate) fn backup(&self, lease: u64, attempt: u64, part: &str) -> String {
+        format!("{}/backups/{lease:020}-{attempt}/{part}", self.base)
     }
 
     pub(crate) fn packs(&self) -> String {
@@ -83,7 +83,7 @@ impl ShardKeys {
     }
 
     pub(crate) fn pack(&self, id: PackId) -> String {
-        format!("{}/packs/{:020}-{:012x}", self.base, id.claim, id.number)
+        format!("{}/packs/{:020}-{:012x}", self.base, id.lease, id.number)
     }
 
     /// What verifications found damaged.
@@ -114,7 +114,7 @@ impl ArchiveKeys {
     }
 
     /// Its claims: a log and heartbeats of its own, so that a backup and an archiver do not wait for each other.
-    pub(crate) fn claims(&self) -> ShardKeys {
+    pub(crate) fn leases(&self) -> ShardKeys {
         ShardKeys { base: self.base.clone() }
     }
 
@@ -150,16 +150,16 @@ impl ArchiveKeys {
     }
 
     /// The `number`th segment that a claim stored.
-    pub(crate) fn segment(&self, claim: u64, number: u64) -> String {
-        format!("{}/segments/{claim:020}-{number:012x}", self.base)
+    pub(crate) fn segment(&self, lease: u64, number: u64) -> String {
+        format!("{}/segments/{lease:020}-{number:012x}", self.base)
     }
 
     pub(crate) fn alive(&self) -> String {
         format!("{}/alive", self.base)
     }
 
-    pub(crate) fn alive_of(&self, claim: u64) -> String {
-        format!("{}/alive/{claim:020}", self.base)
+    pub(crate) fn alive_of(&self, lease: u64) -> String {
+        format!("{}/alive/{lease:020}", self.base)
     }
 
     pub(crate) fn horizons(&self) -> String {
@@ -190,13 +190,13 @@ pub(crate) fn span_in(directory: &str, key: &str) -> Option<(u64, u64)> {
 /// their packs from 0, 2^32, 2 · 2^32, …
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PackId {
-    pub(crate) claim: u64,
+    pub(crate) lease: u64,
     pub(crate) number: u64,
 }
 
 /// The claim under which an object of a shard was written: the number its own name starts with. `None` for
 /// a name that is not Backstop's.
-pub(crate) fn claim_of(shard: &ShardKeys, key: &str) -> Option<u64> {
+pub(crate) fn lease_of(shard: &ShardKeys, key: &str) -> Option<u64> {
     let rest = key.strip_prefix(shard.base())?.strip_prefix('/')?;
     let (kind, name) = rest.split_once('/')?;
     let digits = name.split(['-', '/']).next()?;
@@ -223,18 +223,18 @@ mod tests {
     fn names_tell_their_claim() {
         let keys = ShardKeys::of_directory("orders");
         assert_eq!(
-            keys.pack(PackId { claim: 7, number: 3 }),
+            keys.pack(PackId { lease: 7, number: 3 }),
             "shards/orders/packs/00000000000000000007-000000000003"
         );
         for key in
-            [keys.heartbeat(7), keys.backup(7, 1, "manifest"), keys.pack(PackId { claim: 7, number: 3 })]
+            [keys.heartbeat(7), keys.backup(7, 1, "manifest"), keys.pack(PackId { lease: 7, number: 3 })]
         {
-            assert_eq!(claim_of(&keys, &key), Some(7), "{key}");
+            assert_eq!(lease_of(&keys, &key), Some(7), "{key}");
         }
         for key in ["shards/orders/packs/stranger", "shards/other/packs/00000000000000000007-1", "backstop"] {
-            assert_eq!(claim_of(&keys, key), None, "{key}");
+            assert_eq!(lease_of(&keys, key), None, "{key}");
         }
         assert_eq!(log_number(&keys, &keys.log(42)), Some(42));
-        assert_eq!(claim_of(&keys, &keys.log(42)), None);
+        assert_eq!(lease_of(&keys, &keys.log(42)), None);
     }
 }

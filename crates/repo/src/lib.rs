@@ -1,65 +1,65 @@
 //! The stored format, on object_store: where backups are kept, and what their bytes mean.
 //!
-//! A [`Repository`] is opened once. From it comes a [`Reader`] of one shard, which cannot write, and a
-//! [`Writer`], which holds the shard's claim. `docs/format.md` describes every byte.
+//! A [`Repository`] is opened once. From it comes a [`ShardReader`] of one shard, which cannot write, and a
+//! [`ShardWriter`], which holds the shard's claim. `docs/format.md` describes every byte.
 
 mod archive;
+mod backend;
+mod block_diff;
+mod block_extents;
 mod catalog;
-mod claim;
-mod clock;
-mod done_list;
-mod extents;
+mod conditional_put;
+mod crypto;
+mod encrypted_store;
+mod encryption_key;
 mod fingerprints;
 #[cfg(test)]
 #[path = "../../testkit/src/frozen.rs"]
 mod fixtures;
-mod found;
 #[cfg(test)]
 mod frozen;
-mod held;
+mod gc;
+mod incremental_parent;
 mod keys;
+mod known_damage;
+mod lease;
+mod local_store;
 mod location;
-mod log;
 mod manifest;
-mod needs;
 mod object;
-mod parent;
-mod probe;
-mod reader;
 mod repair;
-mod repo_key;
+mod repo_header;
 mod report;
 mod repository;
+mod required_versions;
 mod restore;
-mod root;
-mod runs;
-mod save;
-mod scan;
-mod seal;
-mod segments;
-mod shelf;
-mod staged;
-mod store;
-mod sweep;
+mod restore_checkpoint;
+mod run_history;
+mod shard_log;
+mod shard_reader;
+mod shard_writer;
+mod sparse;
+mod stale_uploads;
+mod store_clock;
+mod store_tree;
 mod tree;
 mod verify;
-mod writer;
 
 pub use archive::{
-    ArchivePrunePlan, ArchiveReader, ArchiveVerified, ArchiveView, ArchiveWriter, IndexRepair, LineSource,
-    LostEntry, LostPiece,
+    ArchivePrunePlan, ArchiveReader, ArchiveVerification, ArchiveView, ArchiveWriter, IndexRepair, LostEntry,
+    LostSegment, TimelineSource,
 };
 pub use catalog::{CatalogEntry, Condemned, Holder};
-pub use found::{Found, KnownDamage};
+pub use encryption_key::RepoKey;
+pub use known_damage::{DamageRecord, DamagedObjectRecord};
 pub use location::{Location, S3Access};
 pub use manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};
-pub use reader::Reader;
 pub use repair::LogRepair;
-pub use repo_key::RepoKey;
-pub use report::{Damage, Depth, RestoreOptions, Restored, SweepPlan, Swept, VerifyReport};
+pub use report::{GcPlan, GcResult, ObjectDamage, RestoreOptions, RestoreResult, VerifyDepth, VerifyResult};
 pub use repository::Repository;
-pub use tree::{Changes, Content, Tree, TreeDirectory, TreeFile};
-pub use writer::{Stored, Writer};
+pub use shard_reader::ShardReader;
+pub use shard_writer::{ShardWriter, StoredBackup};
+pub use tree::{FileChanges, FileContent, Tree, TreeDirectory, TreeFile};
 
 /// Told how far an operation is. Called often; must not block.
 pub type OnProgress<'a> = &'a (dyn Fn(backstop_model::progress::Progress) + Send + Sync);

@@ -6,22 +6,25 @@
 //!
 //! All integers are little-endian. `docs/format.md` has the fields.
 
-mod encode;
-mod open;
-mod table;
+mod compression;
+mod frame_table;
+mod read;
 
-use backstop_model::fault::{Fault, Kind as FaultKind};
+use backstop_model::error::{Error, ErrorKind};
 
-pub(crate) use encode::{Encoder, FRAME, Unpacker};
-pub(crate) use open::{Ends, Expected, Opened, blocking, doubtful, open, open_end, read_small, stream};
-pub(crate) use table::{FrameTable, TAIL_GUESS};
+pub(crate) use compression::{Encoder, MAX_FRAME_BYTES, Unpacker};
+pub(crate) use frame_table::{FrameTable, TABLE_SIZE_GUESS};
+pub(crate) use read::{
+    ExpectedObject, OpenObject, ReadHeader, is_doubtful, open_end, open_object, read_small, run_blocking,
+    stream_frames,
+};
 
-use crate::seal::{Digest, Seal, digest, hex};
+use crate::crypto::{Cipher, Digest, digest, hex};
 
 pub(crate) const MAGIC: &[u8; 8] = b"BACKSTOP";
-pub(crate) const VERSION: u16 = 1;
-pub(crate) const HEADER: usize = 64;
-const ENCRYPTED: u8 = 1;
+pub(crate) const FORMAT_VERSION: u16 = 1;
+pub(crate) const HEADER_BYTES: usize = 64;
+const ENCRYPTED_FLAG: u8 = 1;
 
 /// What is in an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,47 +48,47 @@ pub(crate) enum ObjectKind {
 
 /// Why an object cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ObjectFault {
+pub(crate) enum ObjectError {
     /// It is not there.
     Missing { key: String },
     /// It is there, and not what it should be.
     Damaged { key: String, wrong: String },
     /// The store did not say.
-    Store(Fault),
+    Store(Error),
 }
 
-pub(crate) type ObjectResult<T> = Result<T, ObjectFault>;
+pub(crate) type ObjectResult<T> = Result<T, ObjectError>;
 
-impl ObjectFault {
+impl ObjectError {
     pub(crate) fn damaged(key: &str, wrong: impl Into<String>) -> Self {
         Self::Damaged { key: key.to_owned(), wrong: wrong.into() }
     }
 }
 
-impl From<ObjectFault> for Fault {
-    fn from(fault: ObjectFault) -> Self {
+impl From<ObjectError> for Error {
+    fn from(error: ObjectError) -> Self {
         let hint = "`backstop verify` lists all damage and the backups that are not affected";
-        match fault {
-            ObjectFault::Missing { key } => {
-                Self::new(FaultKind::Damaged, format!("read {key}: it is missing from the repository"))
+        match error {
+            ObjectError::Missing { key } => {
+                Self::new(ErrorKind::Damaged, format!("read {key}: it is missing from the repository"))
                     .hint(hint)
             }
-            ObjectFault::Damaged { key, wrong } => {
-                Self::new(FaultKind::Damaged, format!("read {key}: it is damaged: {wrong}")).hint(hint)
+            ObjectError::Damaged { key, wrong } => {
+                Self::new(ErrorKind::Damaged, format!("read {key}: it is damaged: {wrong}")).hint(hint)
             }
-            ObjectFault::Store(fault) => fault,
+            ObjectError::Store(error) => error,
         }
     }
 }
 
 /// The header of an object.
-pub(crate) fn header(kind: ObjectKind, key: &str, seal: &Seal) -> [u8; HEADER] {
-    let mut bytes = [0; HEADER];
+pub(crate) fn header(kind: ObjectKind, key: &str, cipher: &Cipher) -> [u8; HEADER_BYTES] {
+    let mut bytes = [0; HEADER_BYTES];
     bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
     bytes[10] = kind as u8;
-    bytes[11] = if seal.is_keyed() { ENCRYPTED } else { 0 };
-    bytes[16..32].copy_from_slice(&seal.key_id());
+    bytes[11] = if cipher.is_keyed() { ENCRYPTED_FLAG } else { 0 };
+    bytes[16..32].copy_from_slice(&cipher.key_id());
     bytes[32..48].copy_from_slice(&digest(key.as_bytes()));
     let sum = digest(&bytes[..48]);
     bytes[48..].copy_from_slice(&sum);
@@ -93,9 +96,9 @@ pub(crate) fn header(kind: ObjectKind, key: &str, seal: &Seal) -> [u8; HEADER] {
 }
 
 /// Checks a header against what the object is expected to be.
-pub(crate) fn check_header(bytes: &[u8], kind: ObjectKind, key: &str, seal: &Seal) -> ObjectResult<()> {
-    let wrong = |what: String| Err(ObjectFault::Damaged { key: key.to_owned(), wrong: what });
-    let Some(bytes) = bytes.first_chunk::<HEADER>() else {
+pub(crate) fn check_header(bytes: &[u8], kind: ObjectKind, key: &str, cipher: &Cipher) -> ObjectResult<()> {
+    let wrong = |what: String| Err(ObjectError::Damaged { key: key.to_owned(), wrong: what });
+    let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
         return wrong("it is shorter than a header".into());
     };
     if &bytes[..8] != MAGIC {
@@ -105,10 +108,11 @@ pub(crate) fn check_header(bytes: &[u8], kind: ObjectKind, key: &str, seal: &Sea
         return wrong("the checksum of its header does not match".into());
     }
     let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-    if version != VERSION {
-        let message = format!("read {key}: it is in format {version}; this Backstop reads format {VERSION}");
-        let fault = Fault::refused(message).hint("use the Backstop that wrote it, or a newer one");
-        return Err(ObjectFault::Store(fault));
+    if version != FORMAT_VERSION {
+        let message =
+            format!("read {key}: it is in format {version}; this Backstop reads format {FORMAT_VERSION}");
+        let error = Error::refused(message).hint("use the Backstop that wrote it, or a newer one");
+        return Err(ObjectError::Store(error));
     }
     if bytes[32..48] != digest(key.as_bytes()) {
         return wrong("it is another object, stored under this name".into());
@@ -116,7 +120,7 @@ pub(crate) fn check_header(bytes: &[u8], kind: ObjectKind, key: &str, seal: &Sea
     if bytes[10] != kind as u8 {
         return wrong(format!("it is an object of kind {}, not {}", bytes[10], kind as u8));
     }
-    if bytes[16..32] != seal.key_id() || bytes[11] != if seal.is_keyed() { ENCRYPTED } else { 0 } {
+    if bytes[16..32] != cipher.key_id() || bytes[11] != if cipher.is_keyed() { ENCRYPTED_FLAG } else { 0 } {
         return wrong(format!("it is sealed with data key {}, not the repository's", hex(&bytes[16..32])));
     }
     Ok(())

@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::ids::BackupId;
 
-use crate::log::{Entry, Event, Log, State};
-use crate::object::{Ends, Expected, ObjectFault, ObjectKind, ObjectResult, digest_text};
-use crate::verify::Verify;
-use crate::{CatalogEntry, Depth, Manifest, ObjectRef, OnProgress, Reader, claim, keys};
+use crate::object::{ExpectedObject, ObjectError, ObjectKind, ObjectResult, ReadHeader, digest_text};
+use crate::shard_log::{LogEntry, LogEvent, ShardLog, ShardState};
+use crate::verify::Verification;
+use crate::{CatalogEntry, Manifest, ObjectRef, OnProgress, ShardReader, VerifyDepth, keys, lease};
 
 /// What is wrong with a log, and the entry that would mend it.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,23 +29,23 @@ pub struct LogRepair {
     pub found: Vec<BackupId>,
     /// Manifests that no backup can be made of, and why.
     pub left: Vec<(String, String)>,
-    state: State,
+    state: ShardState,
     number: u64,
 }
 
 /// The part of a shard whose log is repaired.
-pub(crate) enum Of<'a> {
+pub(crate) enum LogOwner<'a> {
     /// Its backups.
-    Backups(&'a Reader),
+    Backups(&'a ShardReader),
     /// Its archive, whose log holds claims only.
-    Archive(&'a Log),
+    Archive(&'a ShardLog),
 }
 
-impl Of<'_> {
-    fn log(&self) -> &Log {
+impl LogOwner<'_> {
+    fn log(&self) -> &ShardLog {
         match self {
-            Of::Backups(reader) => &reader.log,
-            Of::Archive(log) => log,
+            LogOwner::Backups(reader) => &reader.log,
+            LogOwner::Archive(log) => log,
         }
     }
 }
@@ -54,9 +54,9 @@ impl Of<'_> {
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn plan(of: &Of<'_>, progress: OnProgress<'_>) -> Result<Option<LogRepair>> {
+pub(crate) async fn plan_repair(of: &LogOwner<'_>, progress: OnProgress<'_>) -> Result<Option<LogRepair>> {
     let log = of.log();
-    let (base, wrong) = look(of).await?;
+    let (base, wrong) = read_newest(of).await?;
     let Some(wrong) = wrong else { return Ok(None) };
     let mut repair = LogRepair {
         log: log.keys.logs(),
@@ -65,11 +65,11 @@ pub(crate) async fn plan(of: &Of<'_>, progress: OnProgress<'_>) -> Result<Option
         gone: Vec::new(),
         found: Vec::new(),
         left: Vec::new(),
-        state: base.as_ref().map_or_else(|| claim::empty(log), |entry| entry.state.clone()),
+        state: base.as_ref().map_or_else(|| lease::empty_state(log), |entry| entry.state.clone()),
         number: last_number(log).await?,
     };
-    repair.state.claim = None;
-    if let Of::Backups(reader) = of {
+    repair.state.lease = None;
+    if let LogOwner::Backups(reader) = of {
         backups(reader, base.as_ref(), &mut repair, progress).await?;
     }
     Ok(Some(repair))
@@ -78,68 +78,70 @@ pub(crate) async fn plan(of: &Of<'_>, progress: OnProgress<'_>) -> Result<Option
 /// Writes the entry that mends a log.
 ///
 /// # Errors
-/// [`Kind::Held`] when a living run holds it, or when another run appended to it first; the store's.
-pub(crate) async fn apply(of: &Of<'_>, repair: &LogRepair) -> Result<()> {
+/// [`ErrorKind::Held`] when a living run holds it, or when another run appended to it first; the store's.
+pub(crate) async fn apply_repair(of: &LogOwner<'_>, repair: &LogRepair) -> Result<()> {
     let log = of.log();
-    let (base, _) = look(of).await?;
-    claim::free(log, base.as_ref()).await?;
-    let event = Event::Repair { backups: repair.found.clone() };
+    let (base, _) = read_newest(of).await?;
+    lease::require_free(log, base.as_ref()).await?;
+    let event = LogEvent::Repair { backups: repair.found.clone() };
     match log.append(repair.number, event, repair.state.clone()).await? {
         Some(_) => Ok(()),
-        None => Err(Fault::new(Kind::Held, format!("repair {}: another run has written to it", repair.log))
-            .hint("look again")),
+        None => {
+            Err(Error::new(ErrorKind::Held, format!("repair {}: another run has written to it", repair.log))
+                .hint("look again"))
+        }
     }
 }
 
 /// The newest entry that can be read, and what is wrong behind it.
-async fn look(of: &Of<'_>) -> Result<(Option<Entry>, Option<String>)> {
+async fn read_newest(of: &LogOwner<'_>) -> Result<(Option<LogEntry>, Option<String>)> {
     let log = of.log();
     let newest = match log.newest_readable().await {
         Ok(newest) => newest,
-        Err(fault) if fault.kind == Kind::Damaged => {
-            return Ok((None, Some(format!("no entry of it can be read: {}", fault.message))));
+        Err(error) if error.kind == ErrorKind::Damaged => {
+            return Ok((None, Some(format!("no entry of it can be read: {}", error.message))));
         }
-        Err(fault) => return Err(fault),
+        Err(error) => return Err(error),
     };
-    if let Some(fault) = newest.damaged.into_iter().next() {
-        return Ok((newest.entry, Some(Fault::from(fault).message)));
+    if let Some(error) = newest.damaged.into_iter().next() {
+        return Ok((newest.entry, Some(Error::from(error).message)));
     }
     let Some(entry) = newest.entry else {
         let directory = match of {
-            Of::Backups(reader) => reader.log.keys.backups(),
-            Of::Archive(log) => format!("{}/journal", log.keys.base()),
+            LogOwner::Backups(reader) => reader.log.keys.backups(),
+            LogOwner::Archive(log) => format!("{}/journal", log.keys.base()),
         };
-        let lost = log.shelf.has_any(&directory).await?;
+        let lost = log.store.has_any(&directory).await?;
         return Ok((None, lost.then(|| format!("it is missing, but there is something in {directory}"))));
     };
-    match claim::complete(log, entry.number).await {
-        Err(fault) if fault.kind == Kind::Damaged => Ok((Some(entry), Some(fault.message))),
-        Err(fault) => Err(fault),
+    match lease::require_complete_log(log, entry.number).await {
+        Err(error) if error.kind == ErrorKind::Damaged => Ok((Some(entry), Some(error.message))),
+        Err(error) => Err(error),
         Ok(()) => Ok((Some(entry), None)),
     }
 }
 
 /// The highest number that any entry of the log ever had, as far as something stored tells.
-async fn last_number(log: &Log) -> Result<u64> {
-    let known = claim::known_length(log).await?.unwrap_or(0);
+async fn last_number(log: &ShardLog) -> Result<u64> {
+    let known = lease::known_log_length(log).await?.unwrap_or(0);
     let numbers = log.numbers().await?;
-    let stored = log.shelf.list(log.keys.base()).await?;
-    let claims = log.keys.claim_directories();
+    let stored = log.store.list(log.keys.base()).await?;
+    let leases = log.keys.lease_directories();
     let named = stored
         .iter()
-        .filter_map(|(key, _)| claims.iter().find_map(|directory| keys::number_in(directory, key)));
+        .filter_map(|(key, _)| leases.iter().find_map(|directory| keys::number_in(directory, key)));
     Ok(named.chain(numbers).max().unwrap_or(0).max(known))
 }
 
 /// Fills in the backups: those that the log still lists, and those that only have manifests.
 async fn backups(
-    reader: &Reader,
-    base: Option<&Entry>,
+    reader: &ShardReader,
+    base: Option<&LogEntry>,
     repair: &mut LogRepair,
     progress: OnProgress<'_>,
 ) -> Result<()> {
     let log = &reader.log;
-    let stored = log.shelf.list(&log.keys.backups()).await?;
+    let stored = log.store.list(&log.keys.backups()).await?;
     let manifests: BTreeSet<&str> =
         stored.iter().map(|(key, _)| key.as_str()).filter(|key| key.ends_with("/manifest")).collect();
     let (there, gone) = std::mem::take(&mut repair.state.backups)
@@ -151,23 +153,23 @@ async fn backups(
     repair.gone = gone.iter().map(id).collect();
 
     // An earlier claim can have committed nothing that this entry does not list.
-    let first = base.map_or(0, |entry| entry.state.claim.as_ref().map_or(entry.number + 1, |c| c.number));
+    let first = base.map_or(0, |entry| entry.state.lease.as_ref().map_or(entry.number + 1, |c| c.number));
     let listed: BTreeSet<&str> = base.map_or_else(BTreeSet::new, |entry| {
         let condemned = entry.state.condemned.iter().map(|condemned| &condemned.entry);
         entry.state.backups.iter().chain(condemned).map(|entry| entry.manifest.key.as_str()).collect()
     });
     let mut candidates = Vec::new();
     for key in manifests {
-        if keys::claim_of(&log.keys, key).is_none_or(|claim| claim < first) || listed.contains(key) {
+        if keys::lease_of(&log.keys, key).is_none_or(|lease| lease < first) || listed.contains(key) {
             continue;
         }
         match entry_of(reader, key).await {
             Ok(entry) => candidates.push(entry),
-            Err(ObjectFault::Store(fault)) => return Err(fault),
-            Err(fault) => repair.left.push((key.to_owned(), Fault::from(fault).message)),
+            Err(ObjectError::Store(error)) => return Err(error),
+            Err(error) => repair.left.push((key.to_owned(), Error::from(error).message)),
         }
     }
-    let verified = Verify::new(reader, Depth::Objects, progress).these(&candidates, &[]).await?;
+    let verified = Verification::new(reader, VerifyDepth::Objects, progress).these(&candidates, &[]).await?;
     let sound = verified.sound();
     for candidate in candidates {
         let id = candidate.facts.backup_id.clone();
@@ -185,16 +187,16 @@ async fn backups(
 }
 
 /// The line of the catalogue that a manifest stands for.
-async fn entry_of(reader: &Reader, key: &str) -> ObjectResult<CatalogEntry> {
-    let shelf = &reader.log.shelf;
-    let expected = Expected { kind: ObjectKind::Manifest, key, reference: None };
-    let opened = shelf.open(expected, Ends::Both).await?;
-    let size = shelf.size(key).await.map_err(ObjectFault::Store)?;
-    let size = size.ok_or_else(|| ObjectFault::Missing { key: key.to_owned() })?;
+async fn entry_of(reader: &ShardReader, key: &str) -> ObjectResult<CatalogEntry> {
+    let store = &reader.log.store;
+    let expected = ExpectedObject { kind: ObjectKind::Manifest, key, reference: None };
+    let opened = store.open(expected, ReadHeader::Both).await?;
+    let size = store.size(key).await.map_err(ObjectError::Store)?;
+    let size = size.ok_or_else(|| ObjectError::Missing { key: key.to_owned() })?;
     let reference = ObjectRef { key: key.to_owned(), size, digest: digest_text(opened.table.digest()) };
-    let manifest: Manifest = shelf.get(Expected::referenced(ObjectKind::Manifest, &reference)).await?;
+    let manifest: Manifest = store.get(ExpectedObject::referenced(ObjectKind::Manifest, &reference)).await?;
     if manifest.facts.shard != reader.log.shard {
-        return Err(ObjectFault::damaged(key, "it is the manifest of another shard"));
+        return Err(ObjectError::damaged(key, "it is the manifest of another shard"));
     }
     Ok(CatalogEntry {
         facts: manifest.facts,

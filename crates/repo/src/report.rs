@@ -26,7 +26,7 @@ impl Default for RestoreOptions {
 
 /// What a restore did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Restored {
+pub struct RestoreResult {
     /// Files of the backup.
     pub files: u64,
     /// Files that an earlier, interrupted restore had completed.
@@ -39,7 +39,7 @@ pub struct Restored {
 
 /// How thoroughly to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum VerifyDepth {
     /// Every object that a backup needs is there, has the right size, and its header and frame table are sound.
     Objects,
     /// Also every byte: each frame is read, checked and decoded, each block compared with its fingerprint.
@@ -48,7 +48,7 @@ pub enum Depth {
 
 /// What verifying found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct VerifyReport {
+pub struct VerifyResult {
     /// Backups looked at, oldest first.
     pub backups: Vec<BackupId>,
     /// Objects looked at.
@@ -56,12 +56,12 @@ pub struct VerifyReport {
     /// Bytes read.
     pub bytes_read: u64,
     /// What is damaged.
-    pub damaged: Vec<Damage>,
+    pub damaged: Vec<ObjectDamage>,
     /// Objects that no backup needs. `prune` removes them after a grace period.
     pub unreferenced: u64,
 }
 
-impl VerifyReport {
+impl VerifyResult {
     /// The backups that can be restored completely.
     pub fn sound(&self) -> Vec<BackupId> {
         let broken = |id: &BackupId| self.damaged.iter().any(|damage| damage.backups.contains(id));
@@ -71,7 +71,7 @@ impl VerifyReport {
 
 /// One damaged object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Damage {
+pub struct ObjectDamage {
     /// Its key.
     pub object: String,
     /// What is wrong with it.
@@ -80,18 +80,19 @@ pub struct Damage {
     pub backups: Vec<BackupId>,
 }
 
-/// What a sweep would remove. Made by `Writer::sweep_plan`, consumed by `Writer::sweep`.
+/// What a sweep would remove. Made by `Writer::gc_plan`, consumed by `Writer::sweep`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SweepPlan {
+pub struct GcPlan {
     /// The claim it was made under; it is good for no other.
-    pub(crate) claim: u64,
+    #[serde(rename = "claim")]
+    pub(crate) lease: u64,
     /// Objects, in the order of their removal, each with its size.
     pub objects: Vec<(String, u64)>,
     /// Condemned backups whose grace is over.
     pub backups: Vec<BackupId>,
 }
 
-impl SweepPlan {
+impl GcPlan {
     /// Bytes it would free.
     pub fn bytes(&self) -> u64 {
         self.objects.iter().map(|(_, size)| size).sum()
@@ -100,7 +101,7 @@ impl SweepPlan {
 
 /// What a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Swept {
+pub struct GcResult {
     /// Objects.
     pub objects: u64,
     /// Bytes.

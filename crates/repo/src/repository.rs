@@ -2,52 +2,52 @@
 
 use std::sync::{Arc, RwLock};
 
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::ids::ShardName;
-use backstop_model::runs::{Operation, Run};
+use backstop_model::run_history::{Operation, RunRecord};
 use backstop_model::settings::CreateRepository;
 use futures::future::try_join_all;
 use object_store::ObjectStore;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::claim::{self, Life};
-use crate::held::Held;
-use crate::keys::{SHARDS, ShardKeys};
-use crate::log::Log;
-use crate::repair::{self, LogRepair, Of};
-use crate::root::{self, Kept};
-use crate::seal::Seal;
-use crate::shelf::Shelf;
-use crate::store::{ObjectLock, Reached};
+use crate::backend::{ConnectedStore, ObjectLock};
+use crate::crypto::Cipher;
+use crate::encrypted_store::EncryptedStore;
+use crate::keys::{SHARDS_DIRECTORY, ShardKeys};
+use crate::lease::{self, HeartbeatTask};
+use crate::local_store::LocalStore;
+use crate::repair::{self, LogOwner, LogRepair};
+use crate::repo_header::{self, RepoHeader};
+use crate::shard_log::ShardLog;
 use crate::{
-    ArchiveReader, ArchiveWriter, IndexRepair, Location, OnProgress, Reader, RepoKey, Writer, archive, probe,
-    runs, store,
+    ArchiveReader, ArchiveWriter, IndexRepair, Location, OnProgress, RepoKey, ShardReader, ShardWriter,
+    archive, backend, conditional_put, run_history,
 };
 
 /// An opened repository.
 #[derive(Clone)]
 pub struct Repository {
-    shared: Arc<Shared>,
+    shared: Arc<RepositoryInner>,
 }
 
-struct Shared {
+struct RepositoryInner {
     store: Arc<dyn ObjectStore>,
     /// The directory it is in, if it is in one.
-    held: Option<Held>,
+    local_store: Option<LocalStore>,
     /// `None` for a store that was handed in.
     location: Option<Location>,
     key: Option<RepoKey>,
     /// `None` while nothing is stored.
-    found: RwLock<Option<Found>>,
+    found: RwLock<Option<Discovery>>,
     probed: OnceCell<()>,
     object_lock: ObjectLock,
 }
 
 /// How a repository was found.
 #[derive(Clone)]
-struct Found {
-    seal: Seal,
+struct Discovery {
+    cipher: Cipher,
     /// `None` where only its root object is lost.
     id: Option<Uuid>,
 }
@@ -56,20 +56,20 @@ impl Repository {
     /// Opens a repository. Where there is none, that is no error only if the location lets the first claim make it.
     ///
     /// # Errors
-    /// [`Kind::NotRecoverable`] when there is none; [`Kind::Refused`] when it is another than the location names;
-    /// [`Kind::Usage`] for a malformed location, a missing or a wrong key, or a key for a repository that is
-    /// not encrypted; [`Kind::Store`] when the bucket is missing or cannot be reached; [`Kind::Denied`] when
+    /// [`ErrorKind::NotRecoverable`] when there is none; [`ErrorKind::Refused`] when it is another than the location names;
+    /// [`ErrorKind::Usage`] for a malformed location, a missing or a wrong key, or a key for a repository that is
+    /// not encrypted; [`ErrorKind::Store`] when the bucket is missing or cannot be reached; [`ErrorKind::Denied`] when
     /// access is denied.
     pub async fn open(location: &Location, key: Option<&RepoKey>) -> Result<Self> {
         let opened = async {
-            let repository = Self::look(store::connect(location)?, Some(location.clone()), key).await?;
+            let repository = Self::look(backend::connect(location)?, Some(location.clone()), key).await?;
             match (repository.exists(), location.create, location.id) {
                 (false, CreateRepository::IfEmpty, None) => Ok(repository),
                 (false, ..) => Err(absent(location)),
                 (true, ..) => repository.expect(location).map(|()| repository),
             }
         };
-        opened.await.map_err(|fault| fault.during(format_args!("open repository {}", location.url)))
+        opened.await.map_err(|error| error.during(format_args!("open repository {}", location.url)))
     }
 
     /// Makes a repository where there is none, and opens it. True if it was made now.
@@ -83,7 +83,7 @@ impl Repository {
             return Ok((repository, false));
         }
         let made = repository.made().await;
-        made.map_err(|fault| fault.during(format_args!("make repository {}", location.url)))?;
+        made.map_err(|error| error.during(format_args!("make repository {}", location.url)))?;
         Ok((repository, true))
     }
 
@@ -102,30 +102,39 @@ impl Repository {
     /// # Errors
     /// As [`Repository::open`].
     pub async fn on(store: Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<Self> {
-        Self::look(Reached { store, held: None, object_lock: ObjectLock::default() }, None, key).await
+        Self::look(ConnectedStore { store, local_store: None, object_lock: ObjectLock::default() }, None, key)
+            .await
     }
 
     async fn look(
-        Reached { store, held, object_lock }: Reached,
+        ConnectedStore { store, local_store, object_lock }: ConnectedStore,
         location: Option<Location>,
         key: Option<&RepoKey>,
     ) -> Result<Self> {
-        let found = match root::look(&store, key).await? {
-            Kept::Sealed(seal, id) => Some(Found { seal, id }),
-            Kept::Nothing => None,
+        let found = match repo_header::read_header(&store, key).await? {
+            RepoHeader::Sealed(cipher, id) => Some(Discovery { cipher, id }),
+            RepoHeader::Nothing => None,
         };
-        if let (Some(held), Some(found)) = (&held, &found) {
-            held.expect(found.id);
+        if let (Some(local_store), Some(found)) = (&local_store, &found) {
+            local_store.expect(found.id);
         }
         let (key, found) = (key.cloned(), RwLock::new(found));
-        let shared = Shared { store, held, location, key, found, probed: OnceCell::new(), object_lock };
+        let shared = RepositoryInner {
+            store,
+            local_store,
+            location,
+            key,
+            found,
+            probed: OnceCell::new(),
+            object_lock,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Ok unless the location names another repository than this.
     fn expect(&self, location: &Location) -> Result<()> {
         match (location.id, self.id()) {
-            (Some(named), Some(id)) if named != id => Err(Fault::refused(format!(
+            (Some(named), Some(id)) if named != id => Err(Error::refused(format!(
                 "it is repository {id}, and the configuration names {named}"
             ))
             .hint("correct `repository.url`, or `repository.id` if this one is meant; is another volume mounted there?")),
@@ -136,10 +145,14 @@ impl Repository {
     /// Finds out whether its store can be written to safely, by writing an object and removing it.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when the store cannot keep two runs apart; [`Kind::Denied`] when it may not be written to.
+    /// [`ErrorKind::Refused`] when the store cannot keep two runs apart; [`ErrorKind::Denied`] when it may not be written to.
     pub async fn probe(&self) -> Result<()> {
-        let plain = Shelf { store: self.shared.store.clone(), seal: Seal::Plain };
-        self.shared.probed.get_or_try_init(|| probe::probe(&plain)).await.map(|_| ())
+        let plain = EncryptedStore { backend: self.shared.store.clone(), cipher: Cipher::Plain };
+        self.shared
+            .probed
+            .get_or_try_init(|| conditional_put::probe_conditional_put(&plain))
+            .await
+            .map(|_| ())
     }
 
     /// The mode in which its bucket keeps objects (Object Lock), found by writing an object and removing it. `None` for a directory, for a
@@ -148,28 +161,28 @@ impl Repository {
     /// # Errors
     /// The store's.
     pub async fn object_lock(&self) -> Result<Option<String>> {
-        if self.shared.held.is_some() {
+        if self.shared.local_store.is_some() {
             return Ok(None);
         }
-        let plain = Shelf { store: self.shared.store.clone(), seal: Seal::Plain };
-        probe::tell(&plain).await?;
+        let plain = EncryptedStore { backend: self.shared.store.clone(), cipher: Cipher::Plain };
+        conditional_put::probe_object_lock(&plain).await?;
         Ok(self.shared.object_lock.get().cloned())
     }
 
     /// A reader of one shard. It needs read access only.
-    pub fn reader(&self, shard: &ShardName) -> Reader {
+    pub fn reader(&self, shard: &ShardName) -> ShardReader {
         // While nothing is stored it makes no difference how names are sealed: there is nothing to find.
-        Reader { log: self.log(shard, self.seal().unwrap_or(Seal::Plain)) }
+        ShardReader { log: self.log(shard, self.cipher().unwrap_or(Cipher::Plain)) }
     }
 
     /// The last runs of the commands that write for a shard: newest first within each operation.
     ///
     /// # Errors
     /// The store's.
-    pub async fn runs(&self, shard: &ShardName) -> Result<Vec<Run>> {
-        let Some(seal) = self.seal() else { return Ok(Vec::new()) };
-        let log = self.log(shard, seal);
-        let read = Operation::ALL.map(|operation| runs::read(&log, operation));
+    pub async fn runs(&self, shard: &ShardName) -> Result<Vec<RunRecord>> {
+        let Some(cipher) = self.cipher() else { return Ok(Vec::new()) };
+        let log = self.log(shard, cipher);
+        let read = Operation::ALL.map(|operation| run_history::read_runs(&log, operation));
         Ok(try_join_all(read).await?.into_iter().flatten().collect())
     }
 
@@ -177,22 +190,22 @@ impl Repository {
     ///
     /// # Errors
     /// The store's.
-    pub async fn note_run(&self, shard: &ShardName, run: Run) -> Result<()> {
-        let Some(seal) = self.seal() else { return Ok(()) };
-        runs::note(&self.log(shard, seal), run).await
+    pub async fn note_run(&self, shard: &ShardName, run: RunRecord) -> Result<()> {
+        let Some(cipher) = self.cipher() else { return Ok(()) };
+        run_history::store_run(&self.log(shard, cipher), run).await
     }
 
     /// The shards that have something stored, sorted.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] when the log of one cannot be read.
+    /// [`ErrorKind::Damaged`] when the log of one cannot be read.
     pub async fn shards(&self) -> Result<Vec<ShardName>> {
-        let Some(seal) = self.seal() else { return Ok(Vec::new()) };
-        let shelf = Shelf { store: self.shared.store.clone(), seal };
+        let Some(cipher) = self.cipher() else { return Ok(Vec::new()) };
+        let store = EncryptedStore { backend: self.shared.store.clone(), cipher };
         let mut shards = Vec::new();
-        for directory in shelf.directories(SHARDS).await? {
+        for directory in store.directories(SHARDS_DIRECTORY).await? {
             let keys = ShardKeys::of_directory(&directory);
-            if let Some(shard) = crate::log::shard_of(&shelf, &keys).await? {
+            if let Some(shard) = crate::shard_log::shard_of(&store, &keys).await? {
                 shards.push(shard);
             }
         }
@@ -204,19 +217,19 @@ impl Repository {
     /// `operation` is told to others who want the shard meanwhile: `backup`, `prune`, …
     ///
     /// # Errors
-    /// [`Kind::Held`] when a living run holds the shard, naming it; [`Kind::Refused`] when the store ignores
-    /// conditional puts; [`Kind::Damaged`] when the newest entry of the shard's log is damaged.
-    pub async fn claim(&self, shard: &ShardName, operation: &str) -> Result<Writer> {
-        let seal = self.made().await?;
-        let log = self.log(shard, seal);
-        let claim = claim::claim(&log, operation).await?;
-        let life = Life::begin(&log, claim.number).await?;
-        Ok(Writer::new(Reader { log }, claim, life))
+    /// [`ErrorKind::Held`] when a living run holds the shard, naming it; [`ErrorKind::Refused`] when the store ignores
+    /// conditional puts; [`ErrorKind::Damaged`] when the newest entry of the shard's log is damaged.
+    pub async fn acquire_lease(&self, shard: &ShardName, operation: &str) -> Result<ShardWriter> {
+        let cipher = self.made().await?;
+        let log = self.log(shard, cipher);
+        let lease = lease::acquire(&log, operation).await?;
+        let heartbeat = HeartbeatTask::begin(&log, lease.number).await?;
+        Ok(ShardWriter::new(ShardReader { log }, lease, heartbeat))
     }
 
     /// A reader of one shard's archive. It needs read access only.
     pub fn archive(&self, shard: &ShardName) -> ArchiveReader {
-        self.archive_reader(&self.log(shard, self.seal().unwrap_or(Seal::Plain)))
+        self.archive_reader(&self.log(shard, self.cipher().unwrap_or(Cipher::Plain)))
     }
 
     /// Claims the archive of a shard for writing: one archiver for each shard. It has nothing to do with the claim on the shard's
@@ -224,15 +237,20 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::claim`].
-    pub async fn claim_archive(&self, shard: &ShardName) -> Result<ArchiveWriter> {
+    pub async fn acquire_archive_lease(&self, shard: &ShardName) -> Result<ArchiveWriter> {
         self.claim_archive_for(shard, "archive").await
     }
 
     async fn claim_archive_for(&self, shard: &ShardName, operation: &str) -> Result<ArchiveWriter> {
-        let seal = self.made().await?;
-        let log = self.log(shard, seal);
+        let cipher = self.made().await?;
+        let log = self.log(shard, cipher);
         let reader = self.archive_reader(&log);
-        archive::claim(reader, Log { keys: log.keys.archive().claims(), ..log }, operation).await
+        archive::acquire_archive_lease(
+            reader,
+            ShardLog { keys: log.keys.archive().leases(), ..log },
+            operation,
+        )
+        .await
     }
 
     /// Shows how the logs of a shard would be repaired, of its backups and of its archive: nothing for one that is whole. Writes nothing.
@@ -241,24 +259,24 @@ impl Repository {
     /// The store's.
     pub async fn plan_repair(&self, shard: &ShardName, progress: OnProgress<'_>) -> Result<Vec<LogRepair>> {
         let reader = self.reader(shard);
-        let claims = Log { keys: reader.log.keys.archive().claims(), ..reader.log.clone() };
-        let backups = repair::plan(&Of::Backups(&reader), progress).await?;
-        let archive = repair::plan(&Of::Archive(&claims), progress).await?;
+        let leases = ShardLog { keys: reader.log.keys.archive().leases(), ..reader.log.clone() };
+        let backups = repair::plan_repair(&LogOwner::Backups(&reader), progress).await?;
+        let archive = repair::plan_repair(&LogOwner::Archive(&leases), progress).await?;
         Ok(backups.into_iter().chain(archive).collect())
     }
 
     /// Repairs what [`Repository::plan_repair`] shows, and gives that. Deletes nothing.
     ///
     /// # Errors
-    /// [`Kind::Held`] when a living run holds a log, or wrote to it first; as [`Repository::claim`].
+    /// [`ErrorKind::Held`] when a living run holds a log, or wrote to it first; as [`Repository::claim`].
     pub async fn repair(&self, shard: &ShardName, progress: OnProgress<'_>) -> Result<Vec<LogRepair>> {
         let log = self.log(shard, self.made().await?);
-        let claims = Log { keys: log.keys.archive().claims(), ..log.clone() };
-        let reader = Reader { log };
+        let leases = ShardLog { keys: log.keys.archive().leases(), ..log.clone() };
+        let reader = ShardReader { log };
         let mut repaired = Vec::new();
-        for of in [Of::Backups(&reader), Of::Archive(&claims)] {
-            if let Some(plan) = repair::plan(&of, progress).await? {
-                repair::apply(&of, &plan).await?;
+        for of in [LogOwner::Backups(&reader), LogOwner::Archive(&leases)] {
+            if let Some(plan) = repair::plan_repair(&of, progress).await? {
+                repair::apply_repair(&of, &plan).await?;
                 repaired.push(plan);
             }
         }
@@ -277,14 +295,14 @@ impl Repository {
     /// meanwhile. Deletes nothing.
     ///
     /// # Errors
-    /// [`Kind::Held`] when a living run holds one of them; as [`Repository::claim`].
+    /// [`ErrorKind::Held`] when a living run holds one of them; as [`Repository::claim`].
     pub async fn repair_indexes(&self, shard: &ShardName) -> Result<Vec<IndexRepair>> {
         let shown = self.plan_index_repair(shard).await?;
         if shown.iter().all(|repair| repair.cannot.is_some()) {
             return Ok(shown);
         }
         // The first keeps a prune away, the second an archiver.
-        let writer = self.claim(shard, "repair").await?;
+        let writer = self.acquire_lease(shard, "repair").await?;
         let archive = self.claim_archive_for(shard, "repair").await?;
         let rebuilt = archive::rebuild(archive.reader()).await;
         archive.release().await?;
@@ -292,69 +310,77 @@ impl Repository {
         rebuilt
     }
 
-    fn archive_reader(&self, log: &Log) -> ArchiveReader {
-        ArchiveReader::new(log.shelf.clone(), log.keys.archive(), log.shard.clone())
+    fn archive_reader(&self, log: &ShardLog) -> ArchiveReader {
+        ArchiveReader::new(log.store.clone(), log.keys.archive(), log.shard.clone())
     }
 
     /// Wraps the data key with another key instead of the one this repository was opened with. What is stored
     /// stays as it is. Open the repository with the new key from then on.
     ///
     /// # Errors
-    /// [`Kind::Usage`] when the repository is not encrypted.
+    /// [`ErrorKind::Usage`] when the repository is not encrypted.
     pub async fn rewrap(&self, new: &RepoKey) -> Result<()> {
-        match (self.seal(), &self.shared.key) {
-            (Some(seal), Some(old)) => root::rewrap(&self.shared.store, &seal, old, new).await,
-            _ => Err(Fault::new(Kind::Usage, "the repository is not encrypted: there is no key to change")),
+        match (self.cipher(), &self.shared.key) {
+            (Some(cipher), Some(old)) => repo_header::rewrap_key(&self.shared.store, &cipher, old, new).await,
+            _ => Err(Error::new(
+                ErrorKind::Usage,
+                "the repository is not encrypted: there is no key to change",
+            )),
         }
     }
 
     /// Makes sure that it exists and that its store can be written to safely.
-    async fn made(&self) -> Result<Seal> {
+    async fn made(&self) -> Result<Cipher> {
         if let Some(found) = self.found() {
-            let id = root::writable(&self.shared.store).await?;
+            let id = repo_header::require_writable(&self.shared.store).await?;
             if found.id.is_some_and(|known| known != id) {
-                return Err(Fault::refused(format!("write to the repository: {id} is in its place"))
+                return Err(Error::refused(format!("write to the repository: {id} is in its place"))
                     .hint("see what is mounted there, and begin again"));
             }
             self.probe().await?;
-            return Ok(found.seal);
+            return Ok(found.cipher);
         }
         if let Some(location) = &self.shared.location {
-            store::make_directory(location)?;
+            backend::make_directory(location)?;
         }
         self.probe().await?;
-        let (seal, id) = root::make(&self.shared.store, self.shared.key.as_ref()).await?;
-        if let Some(held) = &self.shared.held {
-            held.expect(id);
+        let (cipher, id) = repo_header::create_header(&self.shared.store, self.shared.key.as_ref()).await?;
+        if let Some(local_store) = &self.shared.local_store {
+            local_store.expect(id);
         }
         if let Ok(mut known) = self.shared.found.write() {
-            *known = Some(Found { seal: seal.clone(), id });
+            *known = Some(Discovery { cipher: cipher.clone(), id });
         }
-        Ok(seal)
+        Ok(cipher)
     }
 
-    fn found(&self) -> Option<Found> {
+    fn found(&self) -> Option<Discovery> {
         self.shared.found.read().ok().and_then(|found| found.clone())
     }
 
-    fn seal(&self) -> Option<Seal> {
-        self.found().map(|found| found.seal)
+    fn cipher(&self) -> Option<Cipher> {
+        self.found().map(|found| found.cipher)
     }
 
-    fn log(&self, shard: &ShardName, seal: Seal) -> Log {
-        let keys = ShardKeys::new(shard, &seal);
-        let held = self.shared.held.clone();
-        Log { shelf: Shelf { store: self.shared.store.clone(), seal }, keys, shard: shard.clone(), held }
+    fn log(&self, shard: &ShardName, cipher: Cipher) -> ShardLog {
+        let keys = ShardKeys::new(shard, &cipher);
+        let local_store = self.shared.local_store.clone();
+        ShardLog {
+            store: EncryptedStore { backend: self.shared.store.clone(), cipher },
+            keys,
+            shard: shard.clone(),
+            local_store,
+        }
     }
 }
 
-fn absent(location: &Location) -> Fault {
+fn absent(location: &Location) -> Error {
     let message = match location.id {
         Some(id) => format!("there is none, and the configuration names {id}"),
         None => "there is none".to_owned(),
     };
     let is_file = location.url.starts_with("file://");
-    Fault::new(Kind::NotRecoverable, message).hint(match (location.id, is_file) {
+    Error::new(ErrorKind::NotRecoverable, message).hint(match (location.id, is_file) {
         (Some(_), true) => "is its volume mounted? (`repository.id` keeps another from being made)",
         (Some(_), false) => "correct `repository.url` (`repository.id` keeps another from being made)",
         (None, true) => "`backstop init` makes it; if there was one, is its volume mounted?",

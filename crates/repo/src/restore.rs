@@ -3,7 +3,7 @@
 //! Memory is bounded by the pieces of packs that are under way: at most 8 MiB for each of `parallel`. Files
 //! are made durable while others are still being written.
 
-mod ledger;
+mod file_progress;
 mod target;
 mod windows;
 
@@ -11,30 +11,30 @@ use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use backstop_model::fault::{Context, Fault, Kind, Result};
-use backstop_model::progress::{Progress, Unit};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_model::progress::{Progress, ProgressUnit};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use self::ledger::Ledger;
-use self::target::Target;
-use self::windows::{Piece, Windows};
+use self::file_progress::FileProgress;
+use self::target::TargetFiles;
+use self::windows::{PackFetch, RestoreWindows};
 use crate::OnProgress;
-use crate::done_list::DoneList;
-use crate::extents::{Extents, Pack};
+use crate::block_extents::{Extents, PackEntry};
+use crate::encrypted_store::EncryptedStore;
 use crate::keys::{PackId, ShardKeys};
 use crate::manifest::{Manifest, Storage};
-use crate::object::{Ends, Expected, ObjectKind, ObjectResult, Opened};
-use crate::report::{RestoreOptions, Restored};
-use crate::save::file_blocks;
-use crate::shelf::Shelf;
+use crate::object::{ExpectedObject, ObjectKind, ObjectResult, OpenObject, ReadHeader};
+use crate::report::{RestoreOptions, RestoreResult};
+use crate::restore_checkpoint::RestoreCheckpoint;
+use crate::store_tree::file_blocks;
 
 /// Frame tables that are remembered: 1.5 KiB each.
-const TABLES: usize = 4096;
+const FRAME_TABLES_CACHED: usize = 4096;
 
 /// One restore.
 pub(crate) struct Restore<'a> {
-    pub(crate) shelf: &'a Shelf,
+    pub(crate) store: &'a EncryptedStore,
     pub(crate) keys: &'a ShardKeys,
     pub(crate) options: &'a RestoreOptions,
 }
@@ -46,41 +46,47 @@ impl Restore<'_> {
         manifest: &Manifest,
         dir: &Path,
         progress: OnProgress<'_>,
-    ) -> Result<Restored> {
+    ) -> Result<RestoreResult> {
         let Storage::Blocks { files, directories, extents, .. } = &manifest.storage else {
-            return Err(Fault::refused("restore files: this backup is a snapshot of volumes, not files"));
+            return Err(Error::refused("restore files: this backup is a snapshot of volumes, not files"));
         };
-        let index = Extents::open(self.shelf, extents, Ends::Tail).await?;
-        let mut done = DoneList::open(self.options.done_list.as_deref(), &extents.digest)?;
+        let index = Extents::open(self.store, extents, ReadHeader::Tail).await?;
+        let mut done = RestoreCheckpoint::open(self.options.done_list.as_deref(), &extents.digest)?;
         let kept = done.files().clone();
-        let mut restored =
-            Restored { files: files.len() as u64, files_kept: kept.len() as u64, ..Restored::default() };
-        let target =
-            Arc::new(Target { dir: dir.to_owned(), files: files.clone(), directories: directories.clone() });
+        let mut restored = RestoreResult {
+            files: files.len() as u64,
+            files_kept: kept.len() as u64,
+            ..RestoreResult::default()
+        };
+        let target = Arc::new(TargetFiles {
+            dir: dir.to_owned(),
+            files: files.clone(),
+            directories: directories.clone(),
+        });
         let prepared = target.clone();
         blocking(move || prepared.prepare(&kept)).await?;
-        self.pieces(&index, &target, &mut done, &mut restored, progress).await?;
+        self.fetches(&index, &target, &mut done, &mut restored, progress).await?;
         blocking(move || target.finish()).await?;
         Ok(restored)
     }
 
-    async fn pieces(
+    async fn fetches(
         &self,
         index: &Extents,
-        target: &Arc<Target>,
-        done: &mut DoneList,
-        restored: &mut Restored,
+        target: &Arc<TargetFiles>,
+        done: &mut RestoreCheckpoint,
+        restored: &mut RestoreResult,
         progress: OnProgress<'_>,
     ) -> Result<()> {
         let total = target.files.iter().map(|file| file.size).sum();
-        let mut windows = Windows::new(index.read(file_blocks(&target.files)), &index.packs);
-        let tables = Tables::default();
+        let mut windows = RestoreWindows::new(index.read(file_blocks(&target.files)), &index.packs);
+        let tables = FrameTableCache::default();
         let (mut writing, mut syncing) = (FuturesUnordered::new(), FuturesUnordered::new());
-        let (mut ledger, mut written) = (Ledger::default(), VecDeque::new());
+        let (mut ledger, mut written) = (FileProgress::default(), VecDeque::new());
         loop {
             while writing.len() < self.options.parallel.max(1) {
-                let Some(piece) = ledger.next_piece(&mut windows, done).await? else { break };
-                writing.push(self.piece(piece, target.clone(), &tables));
+                let Some(fetch) = ledger.next_fetch(&mut windows, done).await? else { break };
+                writing.push(self.fetch(fetch, target.clone(), &tables));
             }
             if writing.is_empty() {
                 written.extend(ledger.rest(target.files.len()).filter(|file| !done.contains(*file)));
@@ -90,45 +96,54 @@ impl Restore<'_> {
                 syncing.push(sync(file, target.clone()));
             }
             tokio::select! {
-                Some(piece) = writing.next() => {
-                    let (window, fetched, bytes) = piece?;
+                Some(fetch) = writing.next() => {
+                    let (window, fetched, bytes) = fetch?;
                     restored.bytes_fetched += fetched;
                     restored.bytes_written += bytes;
                     written.extend(ledger.settle(window).filter(|file| !done.contains(*file)));
-                    progress(Progress { done: ledger.passed(total), total: Some(total), unit: Unit::Bytes });
+                    progress(Progress { done: ledger.passed(total), total: Some(total), unit: ProgressUnit::Bytes });
                 }
                 Some(file) = syncing.next() => done.add(file?)?,
                 else => break,
             }
         }
-        progress(Progress { done: total, total: Some(total), unit: Unit::Bytes });
+        progress(Progress { done: total, total: Some(total), unit: ProgressUnit::Bytes });
         Ok(())
     }
 
-    async fn piece(&self, piece: Piece, target: Arc<Target>, tables: &Tables) -> Result<(u64, u64, u64)> {
-        let (opened, piece) = (tables.get(self.shelf, self.keys, &piece.pack).await?, Arc::new(piece));
-        let (fetched, written) = match written(&opened, &piece, &target).await {
+    async fn fetch(
+        &self,
+        fetch: PackFetch,
+        target: Arc<TargetFiles>,
+        tables: &FrameTableCache,
+    ) -> Result<(u64, u64, u64)> {
+        let (opened, fetch) = (tables.get(self.store, self.keys, &fetch.pack).await?, Arc::new(fetch));
+        let (fetched, written) = match fetch_and_write(&opened, &fetch, &target).await {
             // One bad answer is no proof of damage, and what was written of it is written over.
-            Err(fault) if fault.kind == Kind::Damaged => {
-                tracing::warn!("{fault}; asking once more");
-                written(&opened, &piece, &target).await?
+            Err(error) if error.kind == ErrorKind::Damaged => {
+                tracing::warn!("{error}; asking once more");
+                fetch_and_write(&opened, &fetch, &target).await?
             }
             done => done?,
         };
-        Ok((piece.window, fetched, written))
+        Ok((fetch.window, fetched, written))
     }
 }
 
 /// Fetches a piece and writes it: bytes fetched, and written.
-async fn written(opened: &Opened, piece: &Arc<Piece>, target: &Arc<Target>) -> Result<(u64, u64)> {
-    let bytes = opened.fetch(piece.frames.clone()).await?;
+async fn fetch_and_write(
+    opened: &OpenObject,
+    fetch: &Arc<PackFetch>,
+    target: &Arc<TargetFiles>,
+) -> Result<(u64, u64)> {
+    let bytes = opened.fetch(fetch.frames.clone()).await?;
     let fetched = bytes.len() as u64;
-    let (opened, piece, target) = (opened.clone(), Arc::clone(piece), Arc::clone(target));
-    let written = blocking(move || target.write(&opened, &bytes, &piece)).await?;
+    let (opened, fetch, target) = (opened.clone(), Arc::clone(fetch), Arc::clone(target));
+    let written = blocking(move || target.write(&opened, &bytes, &fetch)).await?;
     Ok((fetched, written))
 }
 
-async fn sync(file: usize, target: Arc<Target>) -> Result<usize> {
+async fn sync(file: usize, target: Arc<TargetFiles>) -> Result<usize> {
     blocking(move || target.sync(file)).await?;
     Ok(file)
 }
@@ -139,20 +154,25 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 /// The frame tables of the packs that were opened last.
 #[derive(Default)]
-struct Tables {
-    opened: Mutex<HashMap<PackId, Opened>>,
+struct FrameTableCache {
+    opened: Mutex<HashMap<PackId, OpenObject>>,
 }
 
-impl Tables {
-    async fn get(&self, shelf: &Shelf, keys: &ShardKeys, pack: &Pack) -> ObjectResult<Opened> {
+impl FrameTableCache {
+    async fn get(
+        &self,
+        store: &EncryptedStore,
+        keys: &ShardKeys,
+        pack: &PackEntry,
+    ) -> ObjectResult<OpenObject> {
         if let Some(opened) = self.opened.lock().ok().and_then(|tables| tables.get(&pack.id).cloned()) {
             return Ok(opened);
         }
         let reference = pack.reference(keys);
-        let expected = Expected::referenced(ObjectKind::Pack, &reference);
-        let opened = shelf.open(expected, Ends::Tail).await?;
+        let expected = ExpectedObject::referenced(ObjectKind::Pack, &reference);
+        let opened = store.open(expected, ReadHeader::Tail).await?;
         if let Ok(mut tables) = self.opened.lock() {
-            if tables.len() >= TABLES {
+            if tables.len() >= FRAME_TABLES_CACHED {
                 tables.clear();
             }
             tables.insert(pack.id, opened.clone());

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 
 /// A directory tree that is to be stored. It must not change while it is: it comes from a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct TreeFile {
     /// Where it is restored to: relative, parts separated by `/`.
     pub path: String,
     /// Its bytes.
-    pub content: Content,
+    pub content: FileContent,
     /// How many bytes. A file that turns out shorter is an error; what is beyond is not stored.
     pub size: u64,
     /// Permission bits.
@@ -37,12 +37,12 @@ pub struct TreeFile {
     /// Its inode number, if that identifies it in the volume's history.
     pub inode: Option<u64>,
     /// What may differ from the parent.
-    pub changed: Changes,
+    pub changed: FileChanges,
 }
 
 /// The bytes of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub enum FileContent {
     /// Those of a file on disk.
     File(PathBuf),
     /// These.
@@ -51,7 +51,7 @@ pub enum Content {
 
 /// What of a file may differ from the parent's file of the same path and inode.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Changes {
+pub enum FileChanges {
     /// Anything: every byte is read and compared.
     #[default]
     Unknown,
@@ -60,27 +60,27 @@ pub enum Changes {
 }
 
 /// Files and directories sorted by path, each path one that can be restored below a directory.
-pub(crate) fn checked(tree: &Tree) -> Result<(Vec<TreeFile>, Vec<TreeDirectory>)> {
+pub(crate) fn checked_tree(tree: &Tree) -> Result<(Vec<TreeFile>, Vec<TreeDirectory>)> {
     let (mut files, mut directories) = (tree.files.clone(), tree.directories.clone());
     files.sort_by(|a, b| a.path.cmp(&b.path));
     directories.sort_by(|a, b| a.path.cmp(&b.path));
     let mut paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     paths.extend(directories.iter().map(|directory| directory.path.as_str()));
-    if let Some(path) = paths.iter().find(|path| !is_plain(path)) {
-        return Err(Fault::new(
-            Kind::Failed,
+    if let Some(path) = paths.iter().find(|path| !is_safe_path(path)) {
+        return Err(Error::new(
+            ErrorKind::Failed,
             format!("store `{path}`: it is no relative path below the directory"),
         ));
     }
     paths.sort_unstable();
     if let Some(pair) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Fault::new(Kind::Failed, format!("store `{}`: it is there twice", pair[0])));
+        return Err(Error::new(ErrorKind::Failed, format!("store `{}`: it is there twice", pair[0])));
     }
     Ok((files, directories))
 }
 
 /// True for a relative path that leads downwards.
-pub(crate) fn is_plain(path: &str) -> bool {
+pub(crate) fn is_safe_path(path: &str) -> bool {
     let part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
     path.split('/').all(part)
 }

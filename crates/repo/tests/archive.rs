@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use backstop_binlog::SegmentSource;
-use backstop_model::archive::{Alive, SegmentState};
-use backstop_model::fault::Kind;
+use backstop_model::archive::{ArchiverHeartbeat, SegmentState};
+use backstop_model::error::ErrorKind;
 use backstop_model::gtid::GtidSet;
-use backstop_repo::{ArchiveReader, Depth, Location, RepoKey, Repository};
+use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
 use support::binlog::{A, B, file, piece, seal, set, tail, uuid};
-use support::strange::{Deed, Strange};
+use support::faulty_store::{FaultyStore, StoreFault};
 use support::{s3, shard};
 use tokio::io::AsyncReadExt;
 
@@ -25,8 +25,8 @@ async fn states(reader: &ArchiveReader) -> Vec<(u64, SegmentState)> {
 async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
     let repository = Repository::open(location, key.as_ref()).await.unwrap();
     let reader = repository.archive(&shard());
-    assert!(reader.contents().await.unwrap().lines.is_empty());
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    assert!(reader.contents().await.unwrap().timelines.is_empty());
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     assert_eq!(writer.held().await, (None, vec![]));
     tail(&writer, 1, 2, 1000).await;
     tail(&writer, 3, 3, 1000).await;
@@ -45,19 +45,19 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
     // It ends without sealing; another one makes a segment of what it left.
     writer.release().await.unwrap();
     let repository = Repository::open(location, key.as_ref()).await.unwrap();
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     let (held, last) = writer.held().await;
     assert_eq!((held, last.len(), last[0].end), (Some(set("A:1-9")), 1, 3_600_000));
     writer.seal_tail().await.unwrap();
     assert_eq!(states(&reader).await, [(3, SegmentState::Sealed), (6, SegmentState::Sealed)]);
-    let line = reader.line(1);
-    let segments = line.segments().await.unwrap();
+    let timeline = reader.timeline(1);
+    let segments = timeline.segments().await.unwrap();
     assert_eq!(segments[1], piece(5, 9, 400_000).0);
     let mut bytes = Vec::new();
-    line.open(&segments[1]).await.unwrap().read_to_end(&mut bytes).await.unwrap();
+    timeline.open(&segments[1]).await.unwrap().read_to_end(&mut bytes).await.unwrap();
     assert!(bytes == piece(5, 9, 400_000).1);
     // A backup's claim is another one.
-    repository.claim(&shard(), "backup").await.unwrap().release().await.unwrap();
+    repository.acquire_lease(&shard(), "backup").await.unwrap().release().await.unwrap();
     writer.release().await.unwrap();
     assert_eq!(repository.shards().await.unwrap(), [shard()]);
 }
@@ -80,8 +80,8 @@ async fn an_s3_bucket() {
     stores_and_gives_back(&server.location("archive"), Some(support::key(2))).await;
 }
 
-async fn bench() -> (Arc<Strange>, Repository) {
-    let store = Arc::new(Strange::honest());
+async fn bench() -> (Arc<FaultyStore>, Repository) {
+    let store = Arc::new(FaultyStore::honest());
     let repository = Repository::on(store.clone(), None).await.unwrap();
     (store, repository)
 }
@@ -89,55 +89,58 @@ async fn bench() -> (Arc<Strange>, Repository) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archiver_that_wakes_up_after_being_superseded_stores_nothing() {
     let (store, repository) = bench().await;
-    let sleeper = repository.claim_archive(&shard()).await.unwrap();
+    let sleeper = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&sleeper, 1, 2, 100).await;
     store.obey(|operation, key| {
         let asleep = operation == "put" && key.ends_with(&format!("archive/heartbeats/{:020}", 1));
-        if asleep { Deed::Loses } else { Deed::Honest }
+        if asleep { StoreFault::Loses } else { StoreFault::Honest }
     });
-    let next = repository.claim_archive(&shard()).await.unwrap();
+    let next = repository.acquire_archive_lease(&shard()).await.unwrap();
     // The one that was superseded has stored nothing since, so it must not acknowledge.
     let (segment, bytes) = piece(3, 3, 100);
-    assert_eq!(sleeper.put_tail(&segment, &bytes).await.unwrap_err().kind, Kind::Held);
+    assert_eq!(sleeper.put_tail(&segment, &bytes).await.unwrap_err().kind, ErrorKind::Held);
     tail(&next, 3, 4, 100).await;
     seal(&next, 1, 4, 100).await;
     for _ in 0..2 {
-        let fault = sleeper.put_tail(&segment, &bytes).await.unwrap_err();
-        assert_eq!(fault.kind, Kind::Held, "{fault}");
+        let error = sleeper.put_tail(&segment, &bytes).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Held, "{error}");
     }
     let common = set("A:1");
     let now = DateTime::UNIX_EPOCH;
-    assert_eq!(sleeper.begin_line(uuid(B), &common, &set("A:2"), now).await.unwrap_err().kind, Kind::Held);
-    assert_eq!(sleeper.release().await.unwrap_err().kind, Kind::Held);
+    assert_eq!(
+        sleeper.begin_timeline(uuid(B), &common, &set("A:2"), now).await.unwrap_err().kind,
+        ErrorKind::Held
+    );
+    assert_eq!(sleeper.release().await.unwrap_err().kind, ErrorKind::Held);
     let contents = repository.archive(&shard()).contents().await.unwrap();
-    assert_eq!((contents.segments.len(), contents.lines.len()), (1, 1));
+    assert_eq!((contents.segments.len(), contents.timelines.len()), (1, 1));
     assert!(contents.damaged.is_empty(), "{:?}", contents.damaged);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_archiver_is_told_of_the_first() {
     let (_, repository) = bench().await;
-    let _first = repository.claim_archive(&shard()).await.unwrap();
-    let fault = repository.claim_archive(&shard()).await.err().unwrap();
-    assert_eq!(fault.kind, Kind::Held, "{fault}");
+    let _first = repository.acquire_archive_lease(&shard()).await.unwrap();
+    let error = repository.acquire_archive_lease(&shard()).await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::Held, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_failed_is_repeated_and_stored_once() {
     let (store, repository) = bench().await;
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&writer, 1, 1, 100).await;
     let (segment, bytes) = piece(2, 2, 100);
     store.obey(|operation, key| match operation {
-        "put" if key.contains("/journal/") => Deed::Fails,
-        _ => Deed::Honest,
+        "put" if key.contains("/journal/") => StoreFault::Fails,
+        _ => StoreFault::Honest,
     });
-    assert_eq!(writer.put_tail(&segment, &bytes).await.unwrap_err().kind, Kind::Store);
+    assert_eq!(writer.put_tail(&segment, &bytes).await.unwrap_err().kind, ErrorKind::Store);
     // It was stored, but the answer was a conflict.
     let once = AtomicBool::new(true);
     store.obey(move |operation, key| match operation {
-        "put" if key.contains("/journal/") && once.swap(false, Ordering::Relaxed) => Deed::Repeats,
-        _ => Deed::Honest,
+        "put" if key.contains("/journal/") && once.swap(false, Ordering::Relaxed) => StoreFault::Repeats,
+        _ => StoreFault::Honest,
     });
     writer.put_tail(&segment, &bytes).await.unwrap();
     tail(&writer, 3, 3, 100).await;
@@ -149,7 +152,7 @@ async fn what_failed_is_repeated_and_stored_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_piece_whose_bytes_are_others_is_not_stored() {
     let (_, repository) = bench().await;
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     let (segment, mut bytes) = piece(1, 3, 100);
     bytes[7] ^= 1;
     assert!(writer.put_tail(&segment, &bytes).await.is_err());
@@ -162,7 +165,7 @@ async fn a_piece_whose_bytes_are_others_is_not_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_segments_are_read_in_few_requests() {
     let (store, repository) = bench().await;
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=700 {
         tail(&writer, number, number, 10).await;
         if number < 700 {
@@ -188,15 +191,15 @@ async fn thousands_of_segments_are_read_in_few_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_fork_and_remember_what_was_left() {
     let (_, repository) = bench().await;
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&writer, 1, 5, 100).await;
     tail(&writer, 6, 7, 100).await;
     let now = DateTime::from_timestamp(1_795_001_000, 0).unwrap();
-    assert_eq!(writer.begin_line(uuid(B), &set("A:1-6"), &set("A:7"), now).await.unwrap(), 2);
+    assert_eq!(writer.begin_timeline(uuid(B), &set("A:1-6"), &set("A:7"), now).await.unwrap(), 2);
     let (mut segment, bytes) = piece(1, 3, 100);
     (segment.source, segment.previous, segment.gtids) = (uuid(B), set("A:1-6"), set("B:1-3"));
     writer.put_tail(&segment, &bytes).await.unwrap();
-    let alive = Alive {
+    let alive = ArchiverHeartbeat {
         at: now,
         source: Some(uuid(A)),
         archived: set("A:1-6,B:1-3"),
@@ -217,7 +220,7 @@ async fn lines_fork_and_remember_what_was_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_name_that_is_used_again_hides_nothing() {
     let (_, repository) = bench().await;
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&writer, 1, 4, 100).await;
     let again = |from: u64, to: u64| {
         let (segment, bytes) = piece(from - 4, to - 4, 100);
@@ -248,7 +251,7 @@ async fn damage_is_named_with_what_is_lost() {
             let key = encrypted.then(|| support::key(1));
             let location = support::location(dir.path());
             let repository = Repository::open(&location, key.as_ref()).await.unwrap();
-            let writer = repository.claim_archive(&shard()).await.unwrap();
+            let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
             for number in 1..=3 {
                 seal(&writer, number * 2 - 1, number * 2, 5000).await;
             }
@@ -268,8 +271,8 @@ async fn damage_is_named_with_what_is_lost() {
                 _ => drop(std::fs::copy(&objects[0], &objects[1]).unwrap()),
             }
             let reader = Repository::open(&location, key.as_ref()).await.unwrap().archive(&shard());
-            let quick = reader.verify(Depth::Objects, &|_| {}).await.unwrap();
-            let report = reader.verify(Depth::Content, &|_| {}).await.unwrap();
+            let quick = reader.verify(VerifyDepth::Objects, &|_| {}).await.unwrap();
+            let report = reader.verify(VerifyDepth::Content, &|_| {}).await.unwrap();
             assert_eq!(report.damaged.len(), 1, "{deed}: {report:?}");
             assert!(deed == "flipped" || quick.damaged.len() == 1, "{deed}: {quick:?}");
             let damage = &report.damaged[0];
@@ -283,7 +286,7 @@ async fn damage_is_named_with_what_is_lost() {
             let mut out = Vec::new();
             let words = match reader.open(&contents.segments[1]).await {
                 Ok(mut bytes) => bytes.read_to_end(&mut out).await.unwrap_err().to_string(),
-                Err(fault) => fault.message,
+                Err(error) => error.message,
             };
             assert!(words.contains(&damage.object), "{deed}: {words}");
             let lost: GtidSet = reader.checked().await.unwrap().lost(1);
@@ -296,7 +299,7 @@ async fn damage_is_named_with_what_is_lost() {
 async fn entries_and_indexes_that_are_gone_are_noticed() {
     let dir = support::scratch();
     let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=300 {
         seal(&writer, number, number, 10).await;
     }
@@ -326,7 +329,7 @@ fn entry_number(path: &std::path::Path) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     let (store, repository) = bench().await;
-    let archiver = repository.claim_archive(&shard()).await.unwrap();
+    let archiver = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=300 {
         seal(&archiver, number, number, 200).await;
     }
@@ -336,7 +339,7 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     let drop: std::collections::BTreeSet<u64> = all[..150].iter().map(|segment| segment.number).collect();
     let hour = std::time::Duration::from_secs(3600);
     let now = DateTime::from_timestamp(1_795_100_000, 0).unwrap();
-    let writer = repository.claim(&shard(), "prune").await.unwrap();
+    let writer = repository.acquire_lease(&shard(), "prune").await.unwrap();
     let plan = writer.archive_view().await.unwrap().plan(&drop, now, hour);
     assert_eq!(plan.objects, [], "{:?}", plan.objects);
     assert_eq!(repository.archive(&shard()).contents().await.unwrap().segments.len(), 301, "only a plan");
@@ -363,10 +366,10 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     // The archiver went on meanwhile, and everything that is left is sound.
     seal(&archiver, 301, 302, 200).await;
     store.take_counts();
-    let report = repository.archive(&shard()).verify(Depth::Content, &|_| {}).await.unwrap();
+    let report = repository.archive(&shard()).verify(VerifyDepth::Content, &|_| {}).await.unwrap();
     assert_eq!((report.damaged, report.segments), (vec![], 151));
     let left = repository.archive(&shard()).contents().await.unwrap();
-    assert_eq!((left.held(1), left.lines.len()), (Some(set("A:1-302")), 1));
+    assert_eq!((left.held(1), left.timelines.len()), (Some(set("A:1-302")), 1));
     let plan = writer.archive_view().await.unwrap().plan(&Default::default(), later, hour);
     assert_eq!(plan.objects.len(), 1, "the horizon before this one: {:?}", plan.objects);
     writer.release().await.unwrap();
@@ -375,7 +378,7 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_piece_that_is_not_what_a_source_sent_is_damage_to_who_reads_its_content() {
     let (_, repository) = bench().await;
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&writer, 1, 4, 300).await;
     // Half of a write, and all of it again behind that: what the archive was given is stored well.
     let (mut segment, bytes) = piece(5, 6, 300);
@@ -383,32 +386,34 @@ async fn a_piece_that_is_not_what_a_source_sent_is_damage_to_who_reads_its_conte
     segment.hash = *blake3::hash(&shifted).as_bytes();
     writer.put_tail(&segment, &shifted).await.unwrap();
     let reader = repository.archive(&shard());
-    assert!(reader.verify(Depth::Objects, &|_| {}).await.unwrap().damaged.is_empty());
-    let report = reader.verify(Depth::Content, &|_| {}).await.unwrap();
+    assert!(reader.verify(VerifyDepth::Objects, &|_| {}).await.unwrap().damaged.is_empty());
+    let report = reader.verify(VerifyDepth::Content, &|_| {}).await.unwrap();
     let object = &reader.contents().await.unwrap().segments[1].object;
     let [damage] = &report.damaged[..] else { panic!("{report:?}") };
     assert_eq!((&damage.object, &damage.gtids), (object, &set("A:5-6")));
-    let (found, wrong) = reader.line(1).damaged(&set("A:1-4")).await.unwrap().unwrap();
+    let (found, wrong) = reader.timeline(1).damaged(&set("A:1-4")).await.unwrap().unwrap();
     assert_eq!((&found, &wrong), (object, &damage.wrong));
-    assert_eq!(reader.line(1).damaged(&set("A:1-6")).await.unwrap(), None, "it is not needed any more");
+    assert_eq!(reader.timeline(1).damaged(&set("A:1-6")).await.unwrap(), None, "it is not needed any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_the_store_took_and_lost_is_noticed_and_put_again() {
     for key in [None, Some(support::key(3))] {
-        let store = Arc::new(Strange::honest());
+        let store = Arc::new(FaultyStore::honest());
         let repository = Repository::on(store.clone(), key.as_ref()).await.unwrap();
-        let writer = repository.claim_archive(&shard()).await.unwrap();
+        let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
         seal(&writer, 1, 2, 200).await;
         tail(&writer, 3, 3, 200).await;
         assert_eq!(writer.lost().await.unwrap().len(), 0);
-        store.obey(
-            |operation, key| {
-                if operation == "put" && key.contains("/journal/") { Deed::Loses } else { Deed::Honest }
-            },
-        );
+        store.obey(|operation, key| {
+            if operation == "put" && key.contains("/journal/") {
+                StoreFault::Loses
+            } else {
+                StoreFault::Honest
+            }
+        });
         tail(&writer, 4, 5, 200).await;
-        store.obey(|_, _| Deed::Honest);
+        store.obey(|_, _| StoreFault::Honest);
         tail(&writer, 6, 6, 200).await;
         let damaged = || async { repository.archive(&shard()).contents().await.unwrap().damaged.len() };
         assert_eq!(damaged().await, 1);
@@ -417,7 +422,7 @@ async fn an_entry_that_the_store_took_and_lost_is_noticed_and_put_again() {
         assert_eq!(store.take_counts().into_values().sum::<u64>(), 1, "one request");
         let [lost] = &lost[..] else { panic!("{lost:?}") };
         let (piece, bytes) = piece(4, 5, 200);
-        assert_eq!(lost.piece(), Some(piece));
+        assert_eq!(lost.segment(), Some(piece));
         assert!(writer.put_again(lost, &bytes[1..]).await.is_err(), "other bytes");
         writer.put_again(lost, &bytes).await.unwrap();
         writer.put_again(lost, &bytes).await.unwrap();
@@ -435,7 +440,7 @@ async fn damage_that_was_found_is_known_to_readers() {
     let dir = support::scratch();
     let location = support::location(dir.path());
     let repository = Repository::open(&location, None).await.unwrap();
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&writer, 1, 2, 5000).await;
     seal(&writer, 3, 4, 5000).await;
     let reader = repository.archive(&shard());
@@ -445,14 +450,16 @@ async fn damage_that_was_found_is_known_to_readers() {
     bytes[4000] ^= 4;
     std::fs::write(dir.path().join(&object), bytes).unwrap();
     let at = DateTime::UNIX_EPOCH;
-    for (depth, lost) in [(Depth::Objects, ""), (Depth::Content, "A:1-2"), (Depth::Objects, "A:1-2")] {
+    for (depth, lost) in
+        [(VerifyDepth::Objects, ""), (VerifyDepth::Content, "A:1-2"), (VerifyDepth::Objects, "A:1-2")]
+    {
         let report = reader.verify(depth, &|_| {}).await.unwrap();
         reader.note(&report, depth, at).await.unwrap();
         assert_eq!(reader.checked().await.unwrap().lost(1), set(lost), "{depth:?}");
     }
     std::fs::write(dir.path().join(&object), whole).unwrap();
-    let report = reader.verify(Depth::Content, &|_| {}).await.unwrap();
-    assert!(reader.note(&report, Depth::Content, at).await.unwrap().is_empty());
+    let report = reader.verify(VerifyDepth::Content, &|_| {}).await.unwrap();
+    assert!(reader.note(&report, VerifyDepth::Content, at).await.unwrap().is_empty());
     assert!(reader.checked().await.unwrap().lost(1).is_empty());
 }
 
@@ -462,7 +469,7 @@ async fn a_lost_piece_is_stored_again_in_its_place() {
     let dir = support::scratch();
     let location = support::location(dir.path());
     let repository = Repository::open(&location, None).await.unwrap();
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=3 {
         seal(&writer, number, number, 200).await;
     }
@@ -470,8 +477,8 @@ async fn a_lost_piece_is_stored_again_in_its_place() {
     let before = reader.contents().await.unwrap();
     std::fs::remove_file(dir.path().join(&before.segments[1].object)).unwrap();
     writer.release().await.unwrap();
-    let writer = repository.claim_archive(&shard()).await.unwrap();
-    let lost = writer.lost_pieces().await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
+    let lost = writer.lost_segments().await.unwrap();
     let (segment, bytes) = piece(2, 2, 200);
     assert_eq!(
         lost.iter().map(|lost| lost.segment().clone()).collect::<Vec<_>>(),
@@ -482,7 +489,7 @@ async fn a_lost_piece_is_stored_again_in_its_place() {
     assert!(writer.seal_again(&lost[0], &segment, &path).await.is_err(), "others than it was");
     std::fs::write(&path, &bytes).unwrap();
     writer.seal_again(&lost[0], &segment, &path).await.unwrap();
-    assert!(writer.lost_pieces().await.unwrap().is_empty());
+    assert!(writer.lost_segments().await.unwrap().is_empty());
     for number in 4..=140 {
         seal(&writer, number, number, 200).await;
         if matches!(number, 4 | 140) {
@@ -491,7 +498,7 @@ async fn a_lost_piece_is_stored_again_in_its_place() {
             assert_eq!(contents, writer.contents().await, "{number}");
             assert_eq!((contents.segments[1].number, contents.damaged), (before.segments[1].number, vec![]));
             assert!(file(&fresh).await == piece(1, number, 200).1, "{number}");
-            assert_eq!(fresh.verify(Depth::Content, &|_| {}).await.unwrap().damaged, []);
+            assert_eq!(fresh.verify(VerifyDepth::Content, &|_| {}).await.unwrap().damaged, []);
         }
     }
 }

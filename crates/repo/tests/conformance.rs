@@ -5,8 +5,8 @@
 
 mod support;
 
-use backstop_model::fault::Kind;
-use backstop_repo::{Depth, Location, RepoKey, Repository};
+use backstop_model::error::ErrorKind;
+use backstop_repo::{Location, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
 use support::{Bench, Sample, facts, next_id, noise, s3, shard};
 
@@ -32,7 +32,7 @@ async fn stores_and_restores(location: &Location, key: Option<RepoKey>) {
     assert_eq!(bench.reader().catalog().await.unwrap(), [first.clone(), second.clone()]);
     assert!(bench.restored(&first.facts.backup_id).await == before);
     assert!(bench.restored(&second.facts.backup_id).await == sample.snapshot());
-    let report = bench.reader().verify(Depth::Content, &|_| {}).await.unwrap();
+    let report = bench.reader().verify(VerifyDepth::Content, &|_| {}).await.unwrap();
     assert!(report.damaged.is_empty() && report.unreferenced == 0, "{report:?}");
     assert_eq!(report.sound().len(), 2);
 
@@ -46,31 +46,31 @@ async fn deletes(
     sample: &Sample,
 ) {
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-    let mut writer = bench.claim().await;
+    let mut writer = bench.acquire_lease().await;
     writer.condemn(std::slice::from_ref(first), now).await.unwrap();
-    let plan = writer.sweep_plan(now, std::time::Duration::ZERO).await.unwrap();
+    let plan = writer.gc_plan(now, std::time::Duration::ZERO).await.unwrap();
     assert!(plan.bytes() > 0);
     writer.sweep(plan).await.unwrap();
     writer.release().await.unwrap();
     assert!(bench.restored(second).await == sample.snapshot());
-    let report = bench.reader().verify(Depth::Content, &|_| {}).await.unwrap();
+    let report = bench.reader().verify(VerifyDepth::Content, &|_| {}).await.unwrap();
     assert!(report.damaged.is_empty() && report.unreferenced == 0, "{report:?}");
-    let fault = bench.reader().manifest(first).await.unwrap_err();
-    assert_eq!(fault.kind, Kind::NotRecoverable);
+    let error = bench.reader().manifest(first).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotRecoverable);
 }
 
 /// Two writers on one shard: only one of them can commit.
 async fn keeps_conditions(location: &Location) {
     let one = Repository::open(location, None).await.unwrap();
     let other = Repository::open(location, None).await.unwrap();
-    let mut writer = one.claim(&shard(), "backup").await.unwrap();
-    assert_eq!(other.claim(&shard(), "backup").await.err().unwrap().kind, Kind::Held);
+    let mut writer = one.acquire_lease(&shard(), "backup").await.unwrap();
+    assert_eq!(other.acquire_lease(&shard(), "backup").await.err().unwrap().kind, ErrorKind::Held);
     let sample = Sample::new();
     sample.write("a", b"a");
     let stored = writer.store(&sample.tree(), None, &|_| {}).await.unwrap();
     writer.commit(facts(next_id()), stored).await.unwrap();
     writer.release().await.unwrap();
-    other.claim(&shard(), "backup").await.unwrap().release().await.unwrap();
+    other.acquire_lease(&shard(), "backup").await.unwrap().release().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,14 +93,14 @@ async fn a_directory_that_may_not_be_written() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
         let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
-        assert_eq!(repository.claim(&shard(), "backup").await.err().unwrap().kind, Kind::Denied);
+        assert_eq!(repository.acquire_lease(&shard(), "backup").await.err().unwrap().kind, ErrorKind::Denied);
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    let fault = match Repository::open(&support::location(file.path()), None).await {
-        Err(fault) => fault,
-        Ok(repository) => repository.claim(&shard(), "backup").await.err().unwrap(),
+    let error = match Repository::open(&support::location(file.path()), None).await {
+        Err(error) => error,
+        Ok(repository) => repository.acquire_lease(&shard(), "backup").await.err().unwrap(),
     };
-    assert_eq!(fault.kind, Kind::Store, "{fault}");
+    assert_eq!(error.kind, ErrorKind::Store, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,8 +116,8 @@ async fn an_s3_bucket_that_is_missing() {
     let Some(server) = s3() else { return };
     let mut location = server.location("x");
     location.url = "s3://no-such-bucket-here/x".into();
-    let fault = reach(&location).await;
-    assert_eq!((fault.kind, fault.kind.exit_code()), (Kind::Store, 10), "{fault}");
+    let error = reach(&location).await;
+    assert_eq!((error.kind, error.kind.exit_code()), (ErrorKind::Store, 10), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,9 +125,9 @@ async fn s3_credentials_that_are_wrong() {
     let Some(server) = s3() else { return };
     let mut location = server.location("x");
     location.s3.secret_access_key = Some("wrong".to_owned().into());
-    let fault = reach(&location).await;
-    assert_eq!((fault.kind, fault.kind.exit_code()), (Kind::Denied, 12), "{fault}");
-    assert!(!format!("{fault:?}").contains("wrong"), "{fault}");
+    let error = reach(&location).await;
+    assert_eq!((error.kind, error.kind.exit_code()), (ErrorKind::Denied, 12), "{error}");
+    assert!(!format!("{error:?}").contains("wrong"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,14 +138,14 @@ async fn an_s3_endpoint_that_nobody_answers() {
     location.s3.region = Some("us-east-1".into());
     location.s3.access_key_id = Some("id".into());
     location.s3.secret_access_key = Some("secret".to_owned().into());
-    let fault = reach(&location).await;
-    assert_eq!((fault.kind, fault.kind.exit_code()), (Kind::Store, 10), "{fault}");
+    let error = reach(&location).await;
+    assert_eq!((error.kind, error.kind.exit_code()), (ErrorKind::Store, 10), "{error}");
 }
 
 /// The fault of opening a repository or else of claiming a shard in it.
-async fn reach(location: &Location) -> backstop_model::fault::Fault {
+async fn reach(location: &Location) -> backstop_model::error::Error {
     match Repository::open(location, None).await {
-        Err(fault) => fault,
-        Ok(repository) => repository.claim(&shard(), "backup").await.err().unwrap(),
+        Err(error) => error,
+        Ok(repository) => repository.acquire_lease(&shard(), "backup").await.err().unwrap(),
     }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backstop_model::fault::Kind;
-use backstop_model::identity::Adopted;
-use backstop_repo::{Depth, RepoKey, Repository};
+use backstop_model::error::ErrorKind;
+use backstop_model::shard_identity::Adopted;
+use backstop_repo::{RepoKey, Repository, VerifyDepth};
 use chrono::{DateTime, Utc};
-use support::strange::{Deed, Strange};
+use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, facts, next_id, noise, shard};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -28,30 +28,32 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_run_is_told_who_holds_the_shard() {
-    let bench = Bench::on(Arc::new(Strange::honest())).await;
-    let _first = bench.claim().await;
-    let fault = bench.repository.claim(&shard(), "prune").await.err().unwrap();
-    assert_eq!((fault.kind, fault.kind.exit_code()), (Kind::Held, 11));
+    let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
+    let _first = bench.acquire_lease().await;
+    let error = bench.repository.acquire_lease(&shard(), "prune").await.err().unwrap();
+    assert_eq!((error.kind, error.kind.exit_code()), (ErrorKind::Held, 11));
     for part in ["backup", &format!("pid {}", std::process::id()), "host ", "since 20"] {
-        assert!(fault.message.contains(part), "{fault}");
+        assert!(error.message.contains(part), "{error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_that_claim_at_once_one_wins() {
-    let store = Arc::new(Strange::honest());
+    let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let shard = shard();
-    let claims = (0..6).map(|_| bench.repository.claim(&shard, "backup"));
-    let outcomes = futures::future::join_all(claims).await;
+    let leases = (0..6).map(|_| bench.repository.acquire_lease(&shard, "backup"));
+    let outcomes = futures::future::join_all(leases).await;
     let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert_eq!(won, 1);
-    assert!(outcomes.iter().flat_map(|outcome| outcome.as_ref().err()).all(|fault| fault.kind == Kind::Held));
+    assert!(
+        outcomes.iter().flat_map(|outcome| outcome.as_ref().err()).all(|error| error.kind == ErrorKind::Held)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_adopted_history_stays_in_the_log() {
-    let bench = Bench::on(Arc::new(Strange::honest())).await;
+    let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     assert_eq!(bench.reader().adopted().await.unwrap(), None);
     let server = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
     let adopted = Adopted {
@@ -59,10 +61,10 @@ async fn an_adopted_history_stays_in_the_log() {
         servers: [server.parse().unwrap()].into(),
         gtid_executed: format!("{server}:1-5").parse().unwrap(),
     };
-    let mut writer = bench.claim().await;
+    let mut writer = bench.acquire_lease().await;
     writer.adopt(adopted.clone()).await.unwrap();
     writer.release().await.unwrap();
-    bench.claim().await.release().await.unwrap();
+    bench.acquire_lease().await.release().await.unwrap();
     assert_eq!(bench.reader().adopted().await.unwrap(), Some(adopted));
 }
 
@@ -72,7 +74,7 @@ async fn an_adopted_history_stays_in_the_log() {
 async fn child_that_dies_holding_the_shard() {
     let dir = std::env::var("BACKSTOP_TEST_DIR").unwrap();
     let repository = Repository::open(&support::location(dir.as_ref()), None).await.unwrap();
-    let _writer = repository.claim(&shard(), "backup").await.unwrap();
+    let _writer = repository.acquire_lease(&shard(), "backup").await.unwrap();
     std::process::abort();
 }
 
@@ -108,28 +110,26 @@ async fn a_run_that_was_killed_on_this_host_is_superseded_at_once() {
 /// commit, nor delete, nor release, although it still can write objects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_wakes_up_after_being_superseded_changes_nothing() {
-    let store = Arc::new(Strange::honest());
+    let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let kept = bench.backup(&sample(), None).await;
-    let mut sleeper = bench.claim().await;
+    let mut sleeper = bench.acquire_lease().await;
     let stored = sleeper.store(&sample().tree(), None, &|_| {}).await.unwrap();
     let asleep = format!("heartbeats/{:020}", 4);
-    store.obey(
-        move |operation, key| {
-            if operation == "put" && key.ends_with(&asleep) { Deed::Loses } else { Deed::Honest }
-        },
-    );
-    let next = bench.claim().await;
+    store.obey(move |operation, key| {
+        if operation == "put" && key.ends_with(&asleep) { StoreFault::Loses } else { StoreFault::Honest }
+    });
+    let next = bench.acquire_lease().await;
 
     let id = next_id();
-    let fault = sleeper.commit(facts(id.clone()), stored).await.unwrap_err();
-    assert_eq!(fault.kind, Kind::Held, "{fault}");
-    assert!(fault.message.contains("superseded"), "{fault}");
-    let fault = sleeper.condemn(std::slice::from_ref(&kept.facts.backup_id), at(0)).await.unwrap_err();
-    assert_eq!(fault.kind, Kind::Held, "{fault}");
-    let plan = sleeper.sweep_plan(at(0), HOUR).await.unwrap();
-    assert_eq!(sleeper.sweep(plan).await.unwrap_err().kind, Kind::Held);
-    assert_eq!(sleeper.release().await.unwrap_err().kind, Kind::Held);
+    let error = sleeper.commit(facts(id.clone()), stored).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Held, "{error}");
+    assert!(error.message.contains("superseded"), "{error}");
+    let error = sleeper.condemn(std::slice::from_ref(&kept.facts.backup_id), at(0)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Held, "{error}");
+    let plan = sleeper.gc_plan(at(0), HOUR).await.unwrap();
+    assert_eq!(sleeper.sweep(plan).await.unwrap_err().kind, ErrorKind::Held);
+    assert_eq!(sleeper.release().await.unwrap_err().kind, ErrorKind::Held);
 
     let listed = next.reader().catalog().await.unwrap();
     assert_eq!(
@@ -141,28 +141,28 @@ async fn a_run_that_wakes_up_after_being_superseded_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_ignores_conditions_is_refused() {
-    let store = Arc::new(Strange::new(|_, _| Deed::IgnoresCondition));
+    let store = Arc::new(FaultyStore::new(|_, _| StoreFault::IgnoresCondition));
     let bench = Bench::on(store.clone()).await;
-    let fault = bench.repository.claim(&shard(), "backup").await.err().unwrap();
-    assert_eq!(fault.kind, Kind::Refused, "{fault}");
+    let error = bench.repository.acquire_lease(&shard(), "backup").await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::Refused, "{error}");
     assert!(store.keys().await.is_empty(), "the probe was left behind");
 }
 
 /// As a file system without hard links, whose error is that of missing rights.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_without_conditions_is_told_from_one_that_denies_access() {
-    let store = Arc::new(Strange::new(|_, _| Deed::RefusesCondition));
+    let store = Arc::new(FaultyStore::new(|_, _| StoreFault::RefusesCondition));
     let bench = Bench::on(store.clone()).await;
-    let fault = bench.repository.probe().await.unwrap_err();
-    assert_eq!(fault.kind, Kind::Refused, "{fault}");
-    assert!(fault.hint.unwrap().contains("hard links"));
+    let error = bench.repository.probe().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+    assert!(error.hint.unwrap().contains("hard links"));
     assert!(store.keys().await.is_empty(), "the probe was left behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_got_lost_is_no_conflict() {
-    let store = Arc::new(Strange::new(|operation, key| {
-        if operation == "put" && key.contains("/log/") { Deed::Repeats } else { Deed::Honest }
+    let store = Arc::new(FaultyStore::new(|operation, key| {
+        if operation == "put" && key.contains("/log/") { StoreFault::Repeats } else { StoreFault::Honest }
     }));
     let bench = Bench::on(store).await;
     let entry = bench.backup(&sample(), None).await;
@@ -173,18 +173,16 @@ async fn an_answer_that_got_lost_is_no_conflict() {
 #[tokio::test(flavor = "multi_thread")]
 async fn success_is_not_said_of_what_the_store_lost() {
     for lost in ["/packs/", "/extents", "/fingerprints", "/manifest", "/log/"] {
-        let store = Arc::new(Strange::honest());
+        let store = Arc::new(FaultyStore::honest());
         let bench = Bench::on(store.clone()).await;
-        let mut writer = bench.claim().await;
-        store.obey(
-            move |operation, key| {
-                if operation == "put" && key.contains(lost) { Deed::Loses } else { Deed::Honest }
-            },
-        );
+        let mut writer = bench.acquire_lease().await;
+        store.obey(move |operation, key| {
+            if operation == "put" && key.contains(lost) { StoreFault::Loses } else { StoreFault::Honest }
+        });
         let stored = writer.store(&sample().tree(), None, &|_| {}).await.unwrap();
-        let fault = writer.commit(facts(next_id()), stored).await.unwrap_err();
-        assert_eq!(fault.kind, Kind::Store, "{lost}: {fault}");
-        assert!(fault.message.contains(lost), "{lost}: {fault}");
+        let error = writer.commit(facts(next_id()), stored).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Store, "{lost}: {error}");
+        assert!(error.message.contains(lost), "{lost}: {error}");
         assert!(bench.reader().catalog().await.unwrap().is_empty(), "{lost}");
     }
 }
@@ -192,33 +190,31 @@ async fn success_is_not_said_of_what_the_store_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_is_an_error_and_the_next_run_succeeds() {
     for broken in ["/packs/", "/extents", "/fingerprints", "/manifest", "/log/"] {
-        let store = Arc::new(Strange::honest());
+        let store = Arc::new(FaultyStore::honest());
         let bench = Bench::on(store.clone()).await;
-        let mut writer = bench.claim().await;
-        store.obey(
-            move |operation, key| {
-                if operation == "put" && key.contains(broken) { Deed::Fails } else { Deed::Honest }
-            },
-        );
+        let mut writer = bench.acquire_lease().await;
+        store.obey(move |operation, key| {
+            if operation == "put" && key.contains(broken) { StoreFault::Fails } else { StoreFault::Honest }
+        });
         let outcome = async {
             let stored = writer.store(&sample().tree(), None, &|_| {}).await?;
             writer.commit(facts(next_id()), stored).await
         };
-        let fault = outcome.await.unwrap_err();
-        assert_eq!(fault.kind, Kind::Store, "{broken}: {fault}");
-        assert!(fault.message.contains(broken), "{broken}: {fault}");
-        store.obey(|_, _| Deed::Honest);
+        let error = outcome.await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Store, "{broken}: {error}");
+        assert!(error.message.contains(broken), "{broken}: {error}");
+        store.obey(|_, _| StoreFault::Honest);
         let stored = writer.store(&sample().tree(), None, &|_| {}).await.unwrap();
         writer.commit(facts(next_id()), stored).await.unwrap();
         writer.release().await.unwrap();
-        let report = bench.reader().verify(Depth::Content, &|_| {}).await.unwrap();
+        let report = bench.reader().verify(VerifyDepth::Content, &|_| {}).await.unwrap();
         assert!(report.damaged.is_empty() && report.backups.len() == 1, "{broken}: {report:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_store_only_takes_longer() {
-    let store = Arc::new(Strange::new(|_, _| Deed::Dawdles));
+    let store = Arc::new(FaultyStore::new(|_, _| StoreFault::Dawdles));
     let bench = Bench::on(store).await;
     let sample = sample();
     let entry = bench.backup(&sample, None).await;
@@ -228,7 +224,7 @@ async fn a_slow_store_only_takes_longer() {
 /// Requests that one increment of one changed block costs: they are paid for, and they are latency.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_increment_asks_of_the_store() {
-    let store = Arc::new(Strange::honest());
+    let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let sample = Sample::new();
     sample.write("a.ibd", &noise(1, 4 << 20));
@@ -246,26 +242,26 @@ async fn what_an_increment_asks_of_the_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_is_plain_or_encrypted_never_both() {
-    let plain: Arc<Strange> = Arc::new(Strange::honest());
+    let plain: Arc<FaultyStore> = Arc::new(FaultyStore::honest());
     Bench::on(plain.clone()).await.backup(&sample(), None).await;
-    let open = |store: &Arc<Strange>, key: Option<RepoKey>| {
+    let open = |store: &Arc<FaultyStore>, key: Option<RepoKey>| {
         let store = store.clone();
         async move { Repository::on(store, key.as_ref()).await.err() }
     };
-    assert_eq!(open(&plain, Some(support::key(1))).await.unwrap().kind, Kind::Usage);
+    assert_eq!(open(&plain, Some(support::key(1))).await.unwrap().kind, ErrorKind::Usage);
 
-    let sealed: Arc<Strange> = Arc::new(Strange::honest());
+    let sealed: Arc<FaultyStore> = Arc::new(FaultyStore::honest());
     let repository = Repository::on(sealed.clone(), Some(&support::key(1))).await.unwrap();
     let bench = Bench { repository, dir: None };
     let sample = sample();
     let entry = bench.backup(&sample, None).await;
     assert!(sealed.keys().await.iter().all(|key| !key.contains("orders")), "names tell the shard");
     for wrong in [None, Some(support::key(2))] {
-        assert_eq!(open(&sealed, wrong).await.unwrap().kind, Kind::Usage);
+        assert_eq!(open(&sealed, wrong).await.unwrap().kind, ErrorKind::Usage);
     }
 
     bench.repository.rewrap(&support::key(2)).await.unwrap();
-    assert_eq!(open(&sealed, Some(support::key(1))).await.unwrap().kind, Kind::Usage);
+    assert_eq!(open(&sealed, Some(support::key(1))).await.unwrap().kind, ErrorKind::Usage);
     let repository = Repository::on(sealed.clone(), Some(&support::key(2))).await.unwrap();
     assert_eq!(repository.shards().await.unwrap(), [shard()]);
     let bench = Bench { repository, dir: None };
@@ -274,7 +270,7 @@ async fn a_repository_is_plain_or_encrypted_never_both() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_backups_go_after_the_grace_and_take_only_what_is_theirs() {
-    let store = Arc::new(Strange::honest());
+    let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let sample = sample();
     let first = bench.backup(&sample, None).await;
@@ -282,17 +278,17 @@ async fn deleted_backups_go_after_the_grace_and_take_only_what_is_theirs() {
     sample.patch("a.ibd", 20_000, &noise(5, 20_000));
     let second = bench.backup(&sample, Some(&parent)).await;
 
-    let mut writer = bench.claim().await;
+    let mut writer = bench.acquire_lease().await;
     writer.condemn(std::slice::from_ref(&first.facts.backup_id), at(0)).await.unwrap();
     assert_eq!(writer.reader().condemned().await.unwrap().len(), 1);
-    let early = writer.sweep_plan(at(3599), HOUR).await.unwrap();
+    let early = writer.gc_plan(at(3599), HOUR).await.unwrap();
     assert!(early.backups.is_empty());
     assert!(
         early.objects.iter().all(|(key, _)| !key.contains("/backups/") && !key.contains("/packs/")),
         "{early:?}"
     );
 
-    let plan = writer.sweep_plan(at(3600), HOUR).await.unwrap();
+    let plan = writer.gc_plan(at(3600), HOUR).await.unwrap();
     assert_eq!(plan.backups, std::slice::from_ref(&first.facts.backup_id));
     let order: Vec<_> = plan.objects.iter().filter_map(|(key, _)| key.rsplit('/').next()).collect();
     assert_eq!(&order[..3], ["manifest", "extents", "fingerprints"], "deletion is creation in reverse");
@@ -305,9 +301,9 @@ async fn deleted_backups_go_after_the_grace_and_take_only_what_is_theirs() {
     writer.release().await.unwrap();
     assert!(bench.restored(&second.facts.backup_id).await == sample.snapshot());
 
-    let mut writer = bench.claim().await;
+    let mut writer = bench.acquire_lease().await;
     writer.condemn(std::slice::from_ref(&second.facts.backup_id), at(0)).await.unwrap();
-    let plan = writer.sweep_plan(at(3600), HOUR).await.unwrap();
+    let plan = writer.gc_plan(at(3600), HOUR).await.unwrap();
     writer.sweep(plan).await.unwrap();
     writer.release().await.unwrap();
     let left = store.keys().await;
@@ -316,49 +312,49 @@ async fn deleted_backups_go_after_the_grace_and_take_only_what_is_theirs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_is_good_for_its_own_claim_only() {
-    let bench = Bench::on(Arc::new(Strange::honest())).await;
-    let writer = bench.claim().await;
-    let plan = writer.sweep_plan(at(0), HOUR).await.unwrap();
+    let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
+    let writer = bench.acquire_lease().await;
+    let plan = writer.gc_plan(at(0), HOUR).await.unwrap();
     writer.release().await.unwrap();
-    let mut writer = bench.claim().await;
-    assert_eq!(writer.sweep(plan).await.unwrap_err().kind, Kind::Refused);
+    let mut writer = bench.acquire_lease().await;
+    assert_eq!(writer.sweep(plan).await.unwrap_err().kind, ErrorKind::Refused);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_keeps_its_newest_entries_only() {
-    let store = Arc::new(Strange::honest());
+    let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let entry = bench.backup(&sample(), None).await;
     for _ in 0..40 {
-        bench.claim().await.release().await.unwrap();
+        bench.acquire_lease().await.release().await.unwrap();
     }
-    let mut writer = bench.claim().await;
-    let plan = writer.sweep_plan(at(0), HOUR).await.unwrap();
+    let mut writer = bench.acquire_lease().await;
+    let plan = writer.gc_plan(at(0), HOUR).await.unwrap();
     writer.sweep(plan).await.unwrap();
     writer.release().await.unwrap();
     let kept = store.keys().await.iter().filter(|key| key.contains("/log/")).count();
     assert!((64..=67).contains(&kept), "{kept}");
     assert_eq!(bench.reader().catalog().await.unwrap(), [entry]);
-    assert!(bench.reader().verify(Depth::Objects, &|_| {}).await.unwrap().damaged.is_empty());
+    assert!(bench.reader().verify(VerifyDepth::Objects, &|_| {}).await.unwrap().damaged.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_is_taken_back_within_its_grace_only() {
-    let bench = Bench::on(Arc::new(Strange::honest())).await;
+    let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     let (first, second) = (bench.backup(&sample(), None).await, bench.backup(&sample(), None).await);
     let ids = [first.facts.backup_id.clone()];
-    let mut writer = bench.claim().await;
+    let mut writer = bench.acquire_lease().await;
     writer.condemn(&ids, at(0)).await.unwrap();
     let late = writer.undo(&ids, at(3600), HOUR).await.unwrap_err();
-    assert_eq!(late.kind, Kind::NotRecoverable, "{late}");
+    assert_eq!(late.kind, ErrorKind::NotRecoverable, "{late}");
     writer.undo(&ids, at(3599), HOUR).await.unwrap();
     assert_eq!(
         bench.reader().catalog().await.unwrap(),
         [first.clone(), second],
         "in the order they were made"
     );
-    assert!(writer.sweep_plan(at(9999), HOUR).await.unwrap().backups.is_empty());
-    assert_eq!(writer.undo(&ids, at(1), HOUR).await.unwrap_err().kind, Kind::NotRecoverable);
+    assert!(writer.gc_plan(at(9999), HOUR).await.unwrap().backups.is_empty());
+    assert_eq!(writer.undo(&ids, at(1), HOUR).await.unwrap_err().kind, ErrorKind::NotRecoverable);
     writer.release().await.unwrap();
     bench.restored(&first.facts.backup_id).await;
 }
@@ -366,14 +362,14 @@ async fn a_deletion_is_taken_back_within_its_grace_only() {
 /// The store's clock is right and this host's is not, or the other way round: neither deletes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_that_the_store_does_not_agree_to_is_refused() {
-    let bench = Bench::on(Arc::new(Strange::honest())).await;
-    let writer = bench.claim().await;
+    let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
+    let writer = bench.acquire_lease().await;
     #[allow(clippy::disallowed_methods)]
     let here = chrono::Utc::now();
     writer.agreed_time(here).await.unwrap();
     for days in [-40, 40] {
-        let fault = writer.agreed_time(here + chrono::TimeDelta::days(days)).await.unwrap_err();
-        assert_eq!(fault.kind, Kind::Refused, "{fault}");
+        let error = writer.agreed_time(here + chrono::TimeDelta::days(days)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
     }
     writer.release().await.unwrap();
 }

@@ -7,13 +7,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use backstop_model::fault::Kind;
-use backstop_repo::{CatalogEntry, Depth, Repository, VerifyReport};
+use backstop_model::error::ErrorKind;
+use backstop_repo::{CatalogEntry, Repository, VerifyDepth, VerifyResult};
 use chrono::DateTime;
 use support::{Bench, Sample, noise};
 
 #[derive(Debug, Clone, Copy)]
-enum Harm {
+enum DamageKind {
     Truncated,
     Emptied,
     FlippedHead,
@@ -23,17 +23,17 @@ enum Harm {
     Swapped,
 }
 
-const HARMS: [Harm; 7] = [
-    Harm::Truncated,
-    Harm::Emptied,
-    Harm::FlippedHead,
-    Harm::FlippedMiddle,
-    Harm::FlippedEnd,
-    Harm::Deleted,
-    Harm::Swapped,
+const HARMS: [DamageKind; 7] = [
+    DamageKind::Truncated,
+    DamageKind::Emptied,
+    DamageKind::FlippedHead,
+    DamageKind::FlippedMiddle,
+    DamageKind::FlippedEnd,
+    DamageKind::Deleted,
+    DamageKind::Swapped,
 ];
 
-impl Harm {
+impl DamageKind {
     fn inflict(self, victim: &Path, other: &Path) {
         let bytes = std::fs::read(victim).unwrap();
         let flip = |at: usize| {
@@ -57,13 +57,13 @@ impl Harm {
 }
 
 /// A repository with three backups: `first`, `second` on top of it, and `alone`, which shares nothing.
-struct Stage {
+struct DamageBench {
     bench: Bench,
     backups: [CatalogEntry; 3],
     contents: [BTreeMap<String, Vec<u8>>; 3],
 }
 
-impl Stage {
+impl DamageBench {
     async fn set(bench: Bench) -> Self {
         let sample = Sample::new();
         sample.write("a.ibd", &noise(1, 300_000));
@@ -100,19 +100,19 @@ impl Stage {
         names.into_iter().map(|name| format!("{base}/packs/{name}")).collect()
     }
 
-    async fn verify(&self, depth: Depth) -> VerifyReport {
+    async fn verify(&self, depth: VerifyDepth) -> VerifyResult {
         self.bench.reader().verify(depth, &|_| {}).await.unwrap()
     }
 
     /// The report names the object with exactly these backups, and nothing else as damaged, and so does who asks later.
-    async fn expect(&self, harm: Harm, key: &str, affected: &[usize]) {
-        let report = self.verify(Depth::Content).await;
+    async fn expect(&self, harm: DamageKind, key: &str, affected: &[usize]) {
+        let report = self.verify(VerifyDepth::Content).await;
         // A directory that does not say what repository it is takes nothing.
         let known: Vec<_> = if key == "backstop" {
             Vec::new()
         } else {
             let reader = self.bench.reader();
-            let found = reader.note(&report, Depth::Content, DateTime::UNIX_EPOCH).await.unwrap();
+            let found = reader.note(&report, VerifyDepth::Content, DateTime::UNIX_EPOCH).await.unwrap();
             assert_eq!(self.bench.reader().found().await.unwrap(), found);
             found.backups().into_keys().collect()
         };
@@ -131,13 +131,13 @@ impl Stage {
         }
     }
 
-    async fn restores(&self, harm: Harm, nth: usize) {
+    async fn restores(&self, harm: DamageKind, nth: usize) {
         let restored = self.bench.restored(&self.backups[nth].facts.backup_id).await;
         assert!(restored == self.contents[nth], "{harm:?}: backup {nth} came out different");
     }
 
     /// A restore either fails, naming the object, or did not need what is damaged of it; it never gives other bytes.
-    async fn fails_naming(&self, harm: Harm, nth: usize, key: &str) {
+    async fn fails_naming(&self, harm: DamageKind, nth: usize, key: &str) {
         let reader = self.bench.reader();
         let target = support::scratch();
         let outcome = async {
@@ -145,9 +145,9 @@ impl Stage {
             reader.restore(&manifest, target.path(), &Default::default(), &|_| {}).await
         };
         match outcome.await {
-            Err(fault) => {
-                assert_eq!(fault.kind, Kind::Damaged, "{harm:?} {key}: {fault}");
-                assert!(fault.message.contains(key), "{harm:?} {key}: {fault}");
+            Err(error) => {
+                assert_eq!(error.kind, ErrorKind::Damaged, "{harm:?} {key}: {error}");
+                assert!(error.message.contains(key), "{harm:?} {key}: {error}");
             }
             Ok(_) => assert!(
                 support::tree_of(target.path()) == self.contents[nth],
@@ -165,16 +165,21 @@ impl Stage {
             self.expect(harm, key, affected).await;
             std::fs::write(&victim, &whole).unwrap();
         }
-        let whole = self.verify(Depth::Content).await;
+        let whole = self.verify(VerifyDepth::Content).await;
         assert!(whole.damaged.is_empty());
         assert!(
-            self.bench.reader().note(&whole, Depth::Content, DateTime::UNIX_EPOCH).await.unwrap().is_empty()
+            self.bench
+                .reader()
+                .note(&whole, VerifyDepth::Content, DateTime::UNIX_EPOCH)
+                .await
+                .unwrap()
+                .is_empty()
         );
     }
 }
 
-async fn stages() -> [Stage; 2] {
-    [Stage::set(Bench::local().await).await, Stage::set(Bench::local_encrypted().await).await]
+async fn stages() -> [DamageBench; 2] {
+    [DamageBench::set(Bench::local().await).await, DamageBench::set(Bench::local_encrypted().await).await]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,12 +229,12 @@ async fn the_newest_log_entry_is_passed_over_for_reading_and_refused_for_writing
         let key = format!("{base}/log/{}", names.last().unwrap());
         let other = format!("{base}/log/{}", names[0]);
         stage.suffer(&key, &other, &[]).await;
-        Harm::FlippedMiddle.inflict(&stage.file(&key), &stage.file(&other));
-        let fault = stage.bench.repository.claim(&support::shard(), "backup").await.err().unwrap();
-        assert_eq!((fault.kind, fault.message.contains(&key)), (Kind::Damaged, true), "{fault}");
+        DamageKind::FlippedMiddle.inflict(&stage.file(&key), &stage.file(&other));
+        let error = stage.bench.repository.acquire_lease(&support::shard(), "backup").await.err().unwrap();
+        assert_eq!((error.kind, error.message.contains(&key)), (ErrorKind::Damaged, true), "{error}");
         std::fs::remove_file(stage.file(&key)).unwrap();
-        let fault = stage.bench.repository.claim(&support::shard(), "backup").await.err().unwrap();
-        assert_eq!((fault.kind, fault.message.contains(&key)), (Kind::Damaged, true), "{fault}");
+        let error = stage.bench.repository.acquire_lease(&support::shard(), "backup").await.err().unwrap();
+        assert_eq!((error.kind, error.message.contains(&key)), (ErrorKind::Damaged, true), "{error}");
     }
 }
 
@@ -242,17 +247,18 @@ async fn the_root_is_named_but_keeps_nobody_from_restoring() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_wrapped_key_is_named_when_the_repository_is_opened() {
-    let stage = Stage::set(Bench::local_encrypted().await).await;
+    let stage = DamageBench::set(Bench::local_encrypted().await).await;
     let name = std::fs::read_dir(stage.file("keys")).unwrap().next().unwrap().unwrap().file_name();
     let key = format!("keys/{}", name.to_str().unwrap());
     let whole = std::fs::read(stage.file(&key)).unwrap();
     for harm in HARMS {
         harm.inflict(&stage.file(&key), &stage.file("backstop"));
         let location = support::location(stage.bench.dir());
-        let fault = Repository::open(&location, Some(&support::key(1))).await.err().unwrap();
-        let expected = if matches!(harm, Harm::Deleted) { Kind::Usage } else { Kind::Damaged };
-        assert_eq!(fault.kind, expected, "{harm:?}: {fault}");
-        assert!(fault.message.contains(name.to_str().unwrap()), "{harm:?}: {fault}");
+        let error = Repository::open(&location, Some(&support::key(1))).await.err().unwrap();
+        let expected =
+            if matches!(harm, DamageKind::Deleted) { ErrorKind::Usage } else { ErrorKind::Damaged };
+        assert_eq!(error.kind, expected, "{harm:?}: {error}");
+        assert!(error.message.contains(name.to_str().unwrap()), "{harm:?}: {error}");
         std::fs::write(stage.file(&key), &whole).unwrap();
     }
 }
@@ -260,34 +266,34 @@ async fn the_wrapped_key_is_named_when_the_repository_is_opened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_heartbeat_keeps_nobody_from_working() {
     for harm in HARMS {
-        let stage = Stage::set(Bench::local().await).await;
+        let stage = DamageBench::set(Bench::local().await).await;
         let beats = stage.file("shards/orders/heartbeats");
         for beat in std::fs::read_dir(beats).unwrap() {
             harm.inflict(&beat.unwrap().path(), &stage.file("backstop"));
         }
-        stage.bench.claim().await.release().await.unwrap();
-        assert!(stage.verify(Depth::Content).await.damaged.is_empty(), "{harm:?}");
+        stage.bench.acquire_lease().await.release().await.unwrap();
+        assert!(stage.verify(VerifyDepth::Content).await.damaged.is_empty(), "{harm:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_gone_is_not_an_empty_repository() {
-    let stage = Stage::set(Bench::local().await).await;
+    let stage = DamageBench::set(Bench::local().await).await;
     std::fs::remove_dir_all(stage.file("shards/orders/log")).unwrap();
-    let fault = stage.bench.reader().catalog().await.unwrap_err();
-    assert_eq!(fault.kind, Kind::Damaged, "{fault}");
+    let error = stage.bench.reader().catalog().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Damaged, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_that_nobody_needs_are_counted() {
-    let stage = Stage::set(Bench::local().await).await;
-    assert_eq!(stage.verify(Depth::Objects).await.unreferenced, 0);
-    let mut writer = stage.bench.claim().await;
+    let stage = DamageBench::set(Bench::local().await).await;
+    assert_eq!(stage.verify(VerifyDepth::Objects).await.unreferenced, 0);
+    let mut writer = stage.bench.acquire_lease().await;
     let sample = Sample::new();
     sample.write("x", &noise(9, 50_000));
     writer.store(&sample.tree(), None, &|_| {}).await.unwrap();
     writer.release().await.unwrap();
-    assert_eq!(stage.verify(Depth::Objects).await.unreferenced, 3, "a pack, extents, fingerprints");
+    assert_eq!(stage.verify(VerifyDepth::Objects).await.unreferenced, 3, "a pack, extents, fingerprints");
 }
 
 /// What the next backup is made of, whose parent lost a pack or has a damaged one.
@@ -298,21 +304,21 @@ async fn a_backup_after_damage_stores_again_what_it_needs() {
             let packs = stage.packs();
             harm.inflict(&stage.file(&packs[0]), &stage.file(&packs[2]));
             // Only a content that is read shows a flipped byte; what is missing or has another size shows by itself.
-            let report = stage.verify(Depth::Content).await;
-            stage.bench.reader().note(&report, Depth::Content, DateTime::UNIX_EPOCH).await.unwrap();
+            let report = stage.verify(VerifyDepth::Content).await;
+            stage.bench.reader().note(&report, VerifyDepth::Content, DateTime::UNIX_EPOCH).await.unwrap();
             assert_eq!(report.sound(), [stage.backups[2].facts.backup_id.clone()], "{harm:?}");
             let sample = Sample::new();
             for (path, bytes) in &stage.contents[1] {
                 sample.write(path, bytes);
             }
             let second = stage.bench.reader().manifest(&stage.backups[1].facts.backup_id).await.unwrap();
-            let mut writer = stage.bench.claim().await;
+            let mut writer = stage.bench.acquire_lease().await;
             let stored = writer.store(&sample.tree(), Some(&second), &|_| {}).await.unwrap();
             assert_eq!(stored.lost_packs(), 1, "{harm:?}");
             let next = writer.commit(support::facts(support::next_id()), stored).await.unwrap();
             writer.release().await.unwrap();
             assert!(next.sizes.changed_bytes < 500_000, "{harm:?}: what is whole is not stored again");
-            let report = stage.verify(Depth::Content).await;
+            let report = stage.verify(VerifyDepth::Content).await;
             assert!(report.sound().contains(&next.facts.backup_id), "{harm:?}: {report:?}");
             assert!(stage.bench.restored(&next.facts.backup_id).await == stage.contents[1], "{harm:?}");
         }
@@ -323,13 +329,13 @@ async fn a_backup_after_damage_stores_again_what_it_needs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_parent_is_passed_over() {
     for part in ["manifest", "extents", "fingerprints"] {
-        let stage = Stage::set(Bench::local().await).await;
+        let stage = DamageBench::set(Bench::local().await).await;
         let base = stage.backups[2].manifest.key.strip_suffix("manifest").unwrap();
-        Harm::FlippedMiddle.inflict(&stage.file(&format!("{base}{part}")), Path::new(""));
-        let report = stage.verify(Depth::Content).await;
+        DamageKind::FlippedMiddle.inflict(&stage.file(&format!("{base}{part}")), Path::new(""));
+        let report = stage.verify(VerifyDepth::Content).await;
         assert_eq!(report.damaged.len(), 1, "{part}: {report:?}");
-        stage.bench.reader().note(&report, Depth::Content, DateTime::UNIX_EPOCH).await.unwrap();
-        let writer = stage.bench.claim().await;
+        stage.bench.reader().note(&report, VerifyDepth::Content, DateTime::UNIX_EPOCH).await.unwrap();
+        let writer = stage.bench.acquire_lease().await;
         let parent = writer.newest_of(&support::lineage()).await.unwrap().unwrap();
         assert_eq!(parent.facts.backup_id, stage.backups[1].facts.backup_id, "{part}");
         writer.release().await.unwrap();
@@ -339,14 +345,14 @@ async fn a_damaged_parent_is_passed_over() {
 /// Readers know a log that lost its end as well as writers do; what is still listed can be restored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_without_its_end_is_told_to_readers() {
-    let stage = Stage::set(Bench::local().await).await;
+    let stage = DamageBench::set(Bench::local().await).await;
     stage.bench.reader().ends_well().await.unwrap();
     let mut logs: Vec<_> = std::fs::read_dir(stage.file("shards/orders/log")).unwrap().collect();
     logs.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
     for entry in logs.iter().rev().take(3) {
         std::fs::remove_file(entry.as_ref().unwrap().path()).unwrap();
-        let fault = stage.bench.reader().ends_well().await.unwrap_err();
-        assert_eq!(fault.kind, Kind::Damaged, "{fault}");
+        let error = stage.bench.reader().ends_well().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Damaged, "{error}");
     }
     let left = stage.bench.reader().catalog().await.unwrap();
     assert_eq!(left, stage.backups[..2]);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use backstop_binlog::Segment;
 use backstop_model::archive::SegmentState;
 use backstop_model::ids::BackupId;
-use backstop_repo::{ArchiveWriter, Depth, RepoKey, Repository};
+use backstop_repo::{ArchiveWriter, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
 use support::binlog::{B, noisy_piece, seal_noise, set, uuid};
 use support::{Bench, Sample, noise};
@@ -25,7 +25,7 @@ fn kinds() -> [(&'static str, Option<RepoKey>); 2] {
 
 /// What the golden repositories hold: two backups, the second an increment.
 fn contents() -> [BTreeMap<String, Vec<u8>>; 2] {
-    let text: Vec<u8> = (0..9000).flat_map(|line| format!("row {line}\n").into_bytes()).collect();
+    let text: Vec<u8> = (0..9000).flat_map(|timeline| format!("row {timeline}\n").into_bytes()).collect();
     let mut sparse = vec![0; 200_000];
     sparse[100_000..100_007].copy_from_slice(b"present");
     let first = BTreeMap::from([
@@ -71,7 +71,7 @@ async fn archived(writer: &ArchiveWriter) {
         seal_noise(writer, number, number, SIZE).await;
     }
     let begun_at = DateTime::from_timestamp(1_795_000_500, 0).unwrap();
-    writer.begin_line(uuid(B), &set("A:1-120"), &set("A:121-130"), begun_at).await.unwrap();
+    writer.begin_timeline(uuid(B), &set("A:1-120"), &set("A:121-130"), begun_at).await.unwrap();
     let (segment, bytes) = noisy_piece(121, 123, SIZE);
     let segment = Segment {
         source: uuid(B),
@@ -94,7 +94,7 @@ async fn write_archives() {
         let home = home(&format!("{kind}-archive"));
         drop(std::fs::remove_dir_all(&home));
         let repository = Repository::open(&support::location(&home), key.as_ref()).await.unwrap();
-        let writer = repository.claim_archive(&support::shard()).await.unwrap();
+        let writer = repository.acquire_archive_lease(&support::shard()).await.unwrap();
         archived(&writer).await;
         writer.release().await.unwrap();
     }
@@ -107,7 +107,7 @@ async fn read_archives() {
         let repository = Repository::open(&support::location(&home), key.as_ref()).await.unwrap();
         let reader = repository.archive(&support::shard());
         let archive = reader.contents().await.unwrap();
-        let [old, new] = &archive.lines[..] else { panic!("{kind}: {:?}", archive.lines) };
+        let [old, new] = &archive.timelines[..] else { panic!("{kind}: {:?}", archive.timelines) };
         assert_eq!((new.parent, new.source, &new.common), (Some(old.number), uuid(B), &set("A:1-120")));
         assert_eq!(archive.held(1), Some(set("A:1-130")), "{kind}");
         assert_eq!(archive.held(2), Some(set("A:1-120,B:1-3")), "{kind}");
@@ -115,7 +115,7 @@ async fn read_archives() {
         for (at, segment) in archive.segments.iter().enumerate() {
             let number = at as u64 + 1;
             let tail = segment.state == SegmentState::Tail;
-            assert_eq!((segment.line, tail), if number <= 130 { (1, false) } else { (2, true) });
+            assert_eq!((segment.timeline, tail), if number <= 130 { (1, false) } else { (2, true) });
             let mut bytes = Vec::new();
             reader.open(segment).await.unwrap().read_to_end(&mut bytes).await.unwrap();
             let expected =
@@ -123,7 +123,7 @@ async fn read_archives() {
             assert!(bytes == expected, "{kind} {}", segment.object);
         }
         // Not its content: that is no binlog.
-        let report = reader.verify(Depth::Objects, &|_| {}).await.unwrap();
+        let report = reader.verify(VerifyDepth::Objects, &|_| {}).await.unwrap();
         assert_eq!((report.damaged, report.segments), (vec![], 131), "{kind}");
     }
 }
@@ -139,7 +139,7 @@ async fn read() {
         for (id, files) in ids.iter().zip(contents()) {
             assert!(bench.restored(id).await == files, "{kind} {id}");
         }
-        let report = bench.reader().verify(Depth::Content, &|_| {}).await.unwrap();
+        let report = bench.reader().verify(VerifyDepth::Content, &|_| {}).await.unwrap();
         assert!(report.damaged.is_empty() && report.unreferenced == 0, "{kind}: {report:?}");
     }
 }

@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_model::ids::BackupId;
-use backstop_repo::{Changes, Depth, Storage, Tree};
+use backstop_repo::{FileChanges, Storage, Tree, VerifyDepth};
 use chrono::DateTime;
 use proptest::prelude::*;
-use support::strange::Strange;
+use support::faulty_store::FaultyStore;
 use support::{Bench, Sample, lineage, noise};
 
 const NAMES: [&str; 5] = ["ibdata1", "db/a.ibd", "db/b.ibd", "db2/a.ibd", "undo"];
 
 #[derive(Debug, Clone)]
-enum Step {
+enum HistoryStep {
     /// Bytes written at an offset, beyond the end too (which leaves a hole).
     Write {
         file: usize,
@@ -57,25 +57,25 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = HistoryStep> {
     let (file, at, length) = (0..NAMES.len(), 0u32..150_000, 1u32..60_000);
     prop_oneof![
         5 => (file.clone(), at.clone(), length.clone(), any::<u64>())
-            .prop_map(|(file, at, length, seed)| Step::Write { file, at, length, seed }),
-        1 => (file.clone(), at.clone(), length).prop_map(|(file, at, length)| Step::Zero { file, at, length }),
-        2 => (file.clone(), at).prop_map(|(file, size)| Step::Resize { file, size }),
-        1 => file.clone().prop_map(|file| Step::Delete { file }),
-        1 => (file.clone(), file).prop_map(|(from, to)| Step::Rename { from, to }),
-        4 => any::<bool>().prop_map(|ranges_known| Step::Backup { ranges_known }),
-        1 => (any::<usize>(), any::<bool>()).prop_map(|(nth, swept)| Step::Prune { nth, swept }),
-        2 => any::<usize>().prop_map(|nth| Step::Restore { nth }),
+            .prop_map(|(file, at, length, seed)| HistoryStep::Write { file, at, length, seed }),
+        1 => (file.clone(), at.clone(), length).prop_map(|(file, at, length)| HistoryStep::Zero { file, at, length }),
+        2 => (file.clone(), at).prop_map(|(file, size)| HistoryStep::Resize { file, size }),
+        1 => file.clone().prop_map(|file| HistoryStep::Delete { file }),
+        1 => (file.clone(), file).prop_map(|(from, to)| HistoryStep::Rename { from, to }),
+        4 => any::<bool>().prop_map(|ranges_known| HistoryStep::Backup { ranges_known }),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(nth, swept)| HistoryStep::Prune { nth, swept }),
+        2 => any::<usize>().prop_map(|nth| HistoryStep::Restore { nth }),
     ]
 }
 
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// The directory, the repository, and what every backup must hold.
-struct World {
+struct HistoryBench {
     sample: Sample,
     bench: Bench,
     backups: Vec<(BackupId, Files)>,
@@ -84,28 +84,28 @@ struct World {
     before: BTreeMap<u64, Vec<u8>>,
 }
 
-impl World {
+impl HistoryBench {
     async fn new() -> Self {
-        let bench = Bench::on(Arc::new(Strange::honest())).await;
+        let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
         Self { sample: Sample::in_memory(), bench, backups: Vec::new(), since: None, before: BTreeMap::new() }
     }
 
-    async fn take(&mut self, step: &Step) {
+    async fn take(&mut self, step: &HistoryStep) {
         let path = |file: usize| self.sample.path().join(NAMES[file]);
         match *step {
-            Step::Write { file, at, length, seed } => {
+            HistoryStep::Write { file, at, length, seed } => {
                 write(&path(file), at, &noise(seed, length as usize));
             }
-            Step::Zero { file, at, length } => write(&path(file), at, &vec![0; length as usize]),
-            Step::Resize { file, size } => open(&path(file)).set_len(u64::from(size)).unwrap(),
-            Step::Delete { file } => drop(std::fs::remove_file(path(file))),
-            Step::Rename { from, to } => {
+            HistoryStep::Zero { file, at, length } => write(&path(file), at, &vec![0; length as usize]),
+            HistoryStep::Resize { file, size } => open(&path(file)).set_len(u64::from(size)).unwrap(),
+            HistoryStep::Delete { file } => drop(std::fs::remove_file(path(file))),
+            HistoryStep::Rename { from, to } => {
                 std::fs::create_dir_all(path(to).parent().unwrap()).unwrap();
                 drop(std::fs::rename(path(from), path(to)));
             }
-            Step::Backup { ranges_known } => self.backup(ranges_known).await,
-            Step::Prune { nth, swept } => self.prune(nth, swept).await,
-            Step::Restore { nth } => self.restore(nth).await,
+            HistoryStep::Backup { ranges_known } => self.backup(ranges_known).await,
+            HistoryStep::Prune { nth, swept } => self.prune(nth, swept).await,
+            HistoryStep::Restore { nth } => self.restore(nth).await,
         }
     }
 
@@ -114,7 +114,7 @@ impl World {
         if ranges_known {
             self.tell_ranges(&mut tree);
         }
-        let writer = self.bench.claim().await;
+        let writer = self.bench.acquire_lease().await;
         let parent = writer.newest_of(&lineage()).await.unwrap();
         writer.release().await.unwrap();
         // Ranges are told since one backup: they are of use for its children only.
@@ -131,7 +131,7 @@ impl World {
         for file in &mut tree.files {
             let now = std::fs::read(self.sample.path().join(&file.path)).unwrap();
             if let Some(before) = file.inode.and_then(|inode| self.before.get(&inode)) {
-                file.changed = Changes::Only(differing(before, &now));
+                file.changed = FileChanges::Only(differing(before, &now));
             }
         }
     }
@@ -142,10 +142,10 @@ impl World {
         }
         let (id, _) = self.backups.remove(nth % self.backups.len());
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut writer = self.bench.claim().await;
+        let mut writer = self.bench.acquire_lease().await;
         writer.condemn(&[id], now).await.unwrap();
         if swept {
-            let plan = writer.sweep_plan(now, Duration::ZERO).await.unwrap();
+            let plan = writer.gc_plan(now, Duration::ZERO).await.unwrap();
             writer.sweep(plan).await.unwrap();
         }
         writer.release().await.unwrap();
@@ -163,7 +163,7 @@ impl World {
         for nth in 0..self.backups.len() {
             self.restore(nth).await;
         }
-        let report = self.bench.reader().verify(Depth::Content, &|_| {}).await.unwrap();
+        let report = self.bench.reader().verify(VerifyDepth::Content, &|_| {}).await.unwrap();
         assert!(report.damaged.is_empty(), "{report:?}");
         assert_eq!(report.sound().len(), self.backups.len());
         for (id, files) in &self.backups {
@@ -210,11 +210,11 @@ proptest! {
     fn every_backup_restores_to_what_the_directory_was(steps in prop::collection::vec(step(), 1..30)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut world = World::new().await;
+            let mut ctx = HistoryBench::new().await;
             for step in &steps {
-                world.take(step).await;
+                ctx.take(step).await;
             }
-            world.end().await;
+            ctx.end().await;
         });
     }
 }

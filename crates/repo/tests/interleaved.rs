@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_model::gtid::GtidSet;
-use backstop_repo::{ArchiveReader, Depth, Repository};
+use backstop_repo::{ArchiveReader, Repository, VerifyDepth};
 use chrono::{DateTime, TimeDelta, Utc};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use support::binlog::{seal, set, tail};
-use support::paused::{Paused, Turn};
+use support::paused_store::{PausedStore, Turn};
 use support::shard;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -26,13 +26,13 @@ fn now() -> DateTime<Utc> {
 async fn stage(sealed: u64) -> InMemory {
     let store = Arc::new(InMemory::new());
     let repository = Repository::on(store.clone(), None).await.unwrap();
-    let archiver = repository.claim_archive(&shard()).await.unwrap();
+    let archiver = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=sealed {
         seal(&archiver, number, number, 200).await;
     }
     tail(&archiver, sealed + 1, sealed + 1, 200).await;
     archiver.release().await.unwrap();
-    let writer = repository.claim(&shard(), "prune").await.unwrap();
+    let writer = repository.acquire_lease(&shard(), "prune").await.unwrap();
     let view = writer.archive_view().await.unwrap();
     let drop = oldest(&repository.archive(&shard()), 2).await;
     writer.prune_archive(view.plan(&drop, now() - TimeDelta::hours(2), HOUR)).await.unwrap();
@@ -47,14 +47,14 @@ async fn oldest(reader: &ArchiveReader, count: usize) -> BTreeSet<u64> {
 
 /// What the archiver does meanwhile: its service is started, seals what the one before left, and continues.
 async fn archiver_runs(repository: &Repository, from: u64) {
-    let archiver = repository.claim_archive(&shard()).await.unwrap();
+    let archiver = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&archiver, from, from, 200).await;
     tail(&archiver, from + 1, from + 1, 200).await;
     archiver.release().await.unwrap();
 }
 
 async fn prune(repository: &Repository) {
-    let writer = repository.claim(&shard(), "prune").await.unwrap();
+    let writer = repository.acquire_lease(&shard(), "prune").await.unwrap();
     let view = writer.archive_view().await.unwrap();
     let drop = oldest(&repository.archive(&shard()), 2).await;
     let plan = view.plan(&drop, now(), HOUR);
@@ -64,7 +64,7 @@ async fn prune(repository: &Repository) {
 
 async fn all_is_there(store: Arc<InMemory>, held: GtidSet, when: &str) {
     let reader = Repository::on(store, None).await.unwrap().archive(&shard());
-    let report = reader.verify(Depth::Content, &|_| {}).await.unwrap();
+    let report = reader.verify(VerifyDepth::Content, &|_| {}).await.unwrap();
     assert_eq!(report.damaged, [], "{when}");
     assert_eq!(reader.contents().await.unwrap().held(1), Some(held), "{when}");
 }
@@ -87,7 +87,7 @@ async fn both(staged: &InMemory, sealed: u64, first: usize, second: usize) -> bo
             }
         })
     });
-    let paused = Arc::new(Paused::new(store.clone(), turn));
+    let paused = Arc::new(PausedStore::new(store.clone(), turn));
     let repository = Repository::on(paused.clone(), None).await.unwrap();
     prune(&repository).await;
     let came = paused.requests() > second;
@@ -146,7 +146,7 @@ async fn reading_beside_a_roll_finds_no_damage() {
                 }
             })
         });
-        let paused = Arc::new(Paused::new(store, turn));
+        let paused = Arc::new(PausedStore::new(store, turn));
         let reader = Repository::on(paused.clone(), None).await.unwrap().archive(&shard());
         let contents = reader.contents().await.unwrap();
         assert_eq!(contents.damaged, [], "rolled up before request {nth} of a read");
@@ -161,29 +161,33 @@ async fn reading_beside_a_roll_finds_no_damage() {
 /// An archiver that sleeps through more claims than are kept, and through a roll, still stores nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sleeper_stores_nothing_after_many_claims_and_a_roll() {
-    let store = Arc::new(support::strange::Strange::honest());
+    let store = Arc::new(support::faulty_store::FaultyStore::honest());
     let repository = Repository::on(store.clone(), None).await.unwrap();
-    let sleeper = repository.claim_archive(&shard()).await.unwrap();
+    let sleeper = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&sleeper, 1, 1, 200).await;
     // It sleeps: no sign of life of it arrives.
     store.obey(|operation, key| {
         let asleep = operation == "put" && key.ends_with(&format!("archive/heartbeats/{:020}", 1));
-        if asleep { support::strange::Deed::Loses } else { support::strange::Deed::Honest }
+        if asleep {
+            support::faulty_store::StoreFault::Loses
+        } else {
+            support::faulty_store::StoreFault::Honest
+        }
     });
     for _ in 0..70 {
-        repository.claim_archive(&shard()).await.unwrap().release().await.unwrap();
+        repository.acquire_archive_lease(&shard()).await.unwrap().release().await.unwrap();
     }
-    let next = repository.claim_archive(&shard()).await.unwrap();
+    let next = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=130 {
         seal(&next, number, number, 200).await;
     }
     let keys = store.keys().await;
     assert!(keys.iter().any(|key| key.contains("/archive/index/")), "it was rolled up");
     let (segment, bytes) = support::binlog::piece(2, 2, 200);
-    let fault = sleeper.put_tail(&segment, &bytes).await.unwrap_err();
-    assert_eq!(fault.kind, backstop_model::fault::Kind::Held, "{fault}");
-    let claims = keys.iter().filter(|key| key.contains("/archive/journal/")).count();
-    assert!(claims < 80, "claims that nobody sleeps behind go: {claims} entries");
+    let error = sleeper.put_tail(&segment, &bytes).await.unwrap_err();
+    assert_eq!(error.kind, backstop_model::error::ErrorKind::Held, "{error}");
+    let leases = keys.iter().filter(|key| key.contains("/archive/journal/")).count();
+    assert!(leases < 80, "claims that nobody sleeps behind go: {leases} entries");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,25 +14,25 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use support::binlog::{file, piece, seal, tail};
+use support::faulty_store::{FaultyStore, StoreFault};
 use support::shard;
-use support::strange::{Deed, Strange};
 
 const SIZE: u64 = 200;
 
 /// An archiver that was killed, or whose put failed, leaves segments behind that no entry names.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_left_behind_is_not_named_again() {
-    let store = Arc::new(Strange::honest());
+    let store = Arc::new(FaultyStore::honest());
     let repository = Repository::on(store.clone(), None).await.unwrap();
     let fails = || {
         store.obey(|operation, key| match operation {
-            "put" if key.contains("/journal/") => Deed::Fails,
-            _ => Deed::Honest,
+            "put" if key.contains("/journal/") => StoreFault::Fails,
+            _ => StoreFault::Honest,
         });
     };
     let path = support::scratch();
     let path = path.path().join("bytes");
-    let mut writer = repository.claim_archive(&shard()).await.unwrap();
+    let mut writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=130 {
         if matches!(number, 40 | 60 | 80) {
             if number != 40 {
@@ -43,9 +43,9 @@ async fn what_was_left_behind_is_not_named_again() {
             std::fs::write(&path, bytes).unwrap();
             fails();
             assert!(writer.seal(&segment, &path).await.is_err());
-            store.obey(|_, _| Deed::Honest);
+            store.obey(|_, _| StoreFault::Honest);
             writer.release().await.unwrap();
-            writer = repository.claim_archive(&shard()).await.unwrap();
+            writer = repository.acquire_archive_lease(&shard()).await.unwrap();
             writer.seal_tail().await.unwrap();
             if number != 40 {
                 continue;
@@ -63,10 +63,10 @@ async fn what_was_left_behind_is_not_named_again() {
     assert_eq!((repaired.len(), repaired[0].found), (1, 128));
     assert!(repository.archive(&shard()).contents().await.unwrap() == before);
     // The next archiver's claim is newer than theirs: now they go.
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     assert_eq!(listed(&store, "segments").await.len(), 133);
     writer.release().await.unwrap();
-    let writer = repository.claim(&shard(), "prune").await.unwrap();
+    let writer = repository.acquire_lease(&shard(), "prune").await.unwrap();
     let plan =
         writer.archive_view().await.unwrap().plan(&BTreeSet::new(), DateTime::UNIX_EPOCH, Duration::ZERO);
     assert_eq!(plan.objects.iter().filter(|(key, _)| key.contains("/segments/")).count(), 3, "{plan:?}");
@@ -78,7 +78,7 @@ async fn what_was_left_behind_is_not_named_again() {
 async fn a_repair_that_was_killed_is_completed() {
     let store = Arc::new(InMemory::new());
     let repository = Repository::on(store.clone(), None).await.unwrap();
-    let writer = repository.claim_archive(&shard()).await.unwrap();
+    let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=260 {
         seal(&writer, number, number, SIZE).await;
     }
@@ -86,17 +86,17 @@ async fn a_repair_that_was_killed_is_completed() {
     let before = repository.archive(&shard()).contents().await.unwrap();
     harm(&store).await;
     let kills = (0..12).map(|nth| {
-        let (store, before) = (Arc::new(Strange::over(store.fork())), before.clone());
+        let (store, before) = (Arc::new(FaultyStore::over(store.fork())), before.clone());
         let puts = AtomicUsize::new(0);
         store.obey(move |operation, _| match operation {
-            "put" if puts.fetch_add(1, Ordering::SeqCst) >= nth => Deed::Fails,
-            _ => Deed::Honest,
+            "put" if puts.fetch_add(1, Ordering::SeqCst) >= nth => StoreFault::Fails,
+            _ => StoreFault::Honest,
         });
         async move {
             let repository = Repository::on(store.clone(), None).await.unwrap();
             repository.repair_indexes(&shard()).await.unwrap_err();
             drop(repository);
-            store.obey(|_, _| Deed::Honest);
+            store.obey(|_, _| StoreFault::Honest);
             let repository = Repository::on(store.clone(), None).await.unwrap();
             repository.repair_indexes(&shard()).await.unwrap();
             let reader = Repository::on(store, None).await.unwrap().archive(&shard());

@@ -5,9 +5,9 @@ mod support;
 
 use std::path::PathBuf;
 
-use backstop_model::fault::Kind;
+use backstop_model::error::ErrorKind;
 use backstop_model::ids::BackupId;
-use backstop_repo::{CatalogEntry, Depth, LogRepair, Repository};
+use backstop_repo::{CatalogEntry, LogRepair, Repository, VerifyDepth};
 use support::{Bench, SHARD, Sample, facts, location, next_id, noise, shard, tree_of};
 
 /// A repository with three backups, the later ones increments, and the sample that each holds.
@@ -60,7 +60,7 @@ async fn repaired(bench: &Bench, expected: &[BackupId], sample: &Sample) {
     if let Some(newest) = expected.last() {
         assert_eq!(bench.restored(newest).await, tree_of(sample.path()));
     }
-    let verified = bench.reader().verify(Depth::Content, &|_| {}).await.unwrap();
+    let verified = bench.reader().verify(VerifyDepth::Content, &|_| {}).await.unwrap();
     assert_eq!((verified.damaged, verified.backups.as_slice()), (vec![], expected));
     let next = bench.backup(sample, None).await;
     assert_eq!(bench.reader().catalog().await.unwrap().last().unwrap().facts, next.facts);
@@ -80,8 +80,8 @@ async fn a_whole_log_needs_no_repair() {
 async fn a_damaged_newest_entry_is_superseded() {
     let (bench, backups, sample) = three().await;
     std::fs::write(files(&bench, "log").last().unwrap(), b"not an entry").unwrap();
-    let fault = bench.repository.claim(&shard(), "backup").await.err().unwrap();
-    assert_eq!(fault.kind, Kind::Damaged);
+    let error = bench.repository.acquire_lease(&shard(), "backup").await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::Damaged);
     let plan = planned(&bench).await;
     assert_eq!((plan.len(), &plan[0].kept, plan[0].found.len()), (1, &ids(&backups), 0));
     assert!(plan[0].wrong.contains("damaged"), "{}", plan[0].wrong);
@@ -113,7 +113,7 @@ async fn lost_from(first: usize) {
 
 async fn a_backup_that_lacks_an_object_is_not_listed_again() {
     let (bench, backups, sample) = three().await;
-    let mut unfinished = bench.claim().await;
+    let mut unfinished = bench.acquire_lease().await;
     sample.write("4.ibd", &noise(4, 200_000));
     let stored = unfinished.store(&sample.tree(), None, &|_| {}).await.unwrap();
     unfinished.commit(facts(next_id()), stored).await.unwrap();
@@ -140,10 +140,10 @@ async fn what_was_removed_later_does_not_come_back() {
 
 async fn a_living_run_is_not_repaired_away() {
     let (bench, backups, sample) = three().await;
-    let holder = bench.claim().await;
+    let holder = bench.acquire_lease().await;
     remove_from(&bench, 1);
-    let fault = opened(&bench).await.repair(&shard(), &|_| {}).await.unwrap_err();
-    assert_eq!(fault.kind, Kind::Held, "{fault}");
+    let error = opened(&bench).await.repair(&shard(), &|_| {}).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Held, "{error}");
     drop(holder);
     let (first, second) = (opened(&bench).await, opened(&bench).await);
     let shard = shard();
@@ -157,7 +157,7 @@ async fn a_living_run_is_not_repaired_away() {
 async fn the_claims_of_an_archive_continue_after_a_repair() {
     let bench = Bench::local().await;
     for _ in 0..3 {
-        bench.repository.claim_archive(&shard()).await.unwrap().release().await.unwrap();
+        bench.repository.acquire_archive_lease(&shard()).await.unwrap().release().await.unwrap();
     }
     for entry in files(&bench, "archive/log") {
         std::fs::remove_file(entry).unwrap();
@@ -166,8 +166,8 @@ async fn the_claims_of_an_archive_continue_after_a_repair() {
     assert!(plan.len() == 1 && plan[0].log.contains("archive"), "{plan:?}");
     opened(&bench).await.repair(&shard(), &|_| {}).await.unwrap();
     assert_eq!(planned(&bench).await, []);
-    let claims = files(&bench, "archive/heartbeats");
-    bench.repository.claim_archive(&shard()).await.unwrap().release().await.unwrap();
+    let leases = files(&bench, "archive/heartbeats");
+    bench.repository.acquire_archive_lease(&shard()).await.unwrap().release().await.unwrap();
     let later = files(&bench, "archive/heartbeats");
-    assert!(later.last() > claims.last(), "{later:?} after {claims:?}");
+    assert!(later.last() > leases.last(), "{later:?} after {leases:?}");
 }

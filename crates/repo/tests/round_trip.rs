@@ -50,7 +50,7 @@ async fn a_freeze_of_any_length_is_committed() {
     let sample = Sample::new();
     sample.write("a.ibd", b"a");
     for held_ms in [0.22275499999999998, 0.9652149999999999, 1.3364449999999999, 1.7819209999999999] {
-        let mut writer = bench.claim().await;
+        let mut writer = bench.acquire_lease().await;
         let stored = writer.store(&sample.tree(), None, &|_| {}).await.unwrap();
         let mut facts = support::facts(support::next_id());
         facts.freeze.held_ms = held_ms;

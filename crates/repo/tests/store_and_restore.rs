@@ -7,26 +7,26 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_model::fault::Kind;
-use backstop_repo::{Changes, Content, RestoreOptions, Storage, Tree, TreeFile};
+use backstop_model::error::ErrorKind;
+use backstop_repo::{FileChanges, FileContent, RestoreOptions, Storage, Tree, TreeFile};
 use chrono::DateTime;
-use support::strange::{Deed, Strange};
+use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, noise, scratch};
 
 fn inline(path: &str, bytes: &[u8]) -> TreeFile {
     TreeFile {
         path: path.into(),
-        content: Content::Inline(bytes.to_vec()),
+        content: FileContent::Inline(bytes.to_vec()),
         size: bytes.len() as u64,
         mode: 0o640,
         inode: None,
-        changed: Changes::Unknown,
+        changed: FileChanges::Unknown,
     }
 }
 
-async fn refused(tree: Tree) -> backstop_model::fault::Fault {
-    let bench = Bench::on(Arc::new(Strange::honest())).await;
-    let mut writer = bench.claim().await;
+async fn refused(tree: Tree) -> backstop_model::error::Error {
+    let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
+    let mut writer = bench.acquire_lease().await;
     writer.store(&tree, None, &|_| {}).await.unwrap_err()
 }
 
@@ -36,12 +36,12 @@ async fn a_file_that_is_not_as_announced_is_an_error_and_not_left_out() {
     sample.write("a.ibd", &noise(1, 50_000));
     let mut shrunk = sample.tree();
     shrunk.files[0].size += 1;
-    let fault = refused(shrunk).await;
-    assert!(fault.kind == Kind::Failed && fault.message.contains("a.ibd"), "{fault}");
+    let error = refused(shrunk).await;
+    assert!(error.kind == ErrorKind::Failed && error.message.contains("a.ibd"), "{error}");
     let mut gone = sample.tree();
-    gone.files[0].content = Content::File(sample.path().join("gone"));
-    let fault = refused(gone).await;
-    assert!(fault.kind == Kind::Failed && fault.message.contains("gone"), "{fault}");
+    gone.files[0].content = FileContent::File(sample.path().join("gone"));
+    let error = refused(gone).await;
+    assert!(error.kind == ErrorKind::Failed && error.message.contains("gone"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn made_up_files_and_modes_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_restore_goes_on_where_it_was() {
-    let store = Arc::new(Strange::honest());
+    let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let sample = Sample::in_memory();
     for file in 0..6 {
@@ -85,12 +85,14 @@ async fn an_interrupted_restore_goes_on_where_it_was() {
     let last = store.keys().await.into_iter().rfind(|key| key.contains("/packs/")).unwrap();
     let lost = last.clone();
     store.obey(
-        move |operation, key| if operation == "get" && key == lost { Deed::Fails } else { Deed::Honest },
+        move |operation, key| {
+            if operation == "get" && key == lost { StoreFault::Fails } else { StoreFault::Honest }
+        },
     );
-    let fault = bench.reader().restore(&manifest, target.path(), &options, &|_| {}).await.unwrap_err();
-    assert!(fault.kind == Kind::Store && fault.message.contains(&last), "{fault}");
+    let error = bench.reader().restore(&manifest, target.path(), &options, &|_| {}).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Store && error.message.contains(&last), "{error}");
 
-    store.obey(|_, _| Deed::Honest);
+    store.obey(|_, _| StoreFault::Honest);
     let restored = bench.reader().restore(&manifest, target.path(), &options, &|_| {}).await.unwrap();
     assert!(restored.files_kept > 0, "{restored:?}");
     assert!(restored.bytes_written <= (6 - restored.files_kept) * (20 << 20), "{restored:?}");
@@ -100,13 +102,13 @@ async fn an_interrupted_restore_goes_on_where_it_was() {
     assert_eq!((again.files_kept, again.bytes_written), (6, 0));
     let other = bench.backup(&sample, None).await;
     let manifest = bench.reader().manifest(&other.facts.backup_id).await.unwrap();
-    let fault = bench.reader().restore(&manifest, target.path(), &options, &|_| {}).await.unwrap_err();
-    assert_eq!(fault.kind, Kind::Refused, "{fault}");
+    let error = bench.reader().restore(&manifest, target.path(), &options, &|_| {}).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_known_to_be_unchanged_are_not_read() {
-    let bench = Bench::on(Arc::new(Strange::honest())).await;
+    let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     let sample = Sample::new();
     sample.write("a.ibd", &noise(1, 2 << 20));
     let first = bench.backup(&sample, None).await;
@@ -115,7 +117,7 @@ async fn ranges_known_to_be_unchanged_are_not_read() {
     sample.patch("a.ibd", 0, b"told");
     sample.patch("a.ibd", 1 << 20, b"untold");
     let mut tree = sample.tree();
-    tree.files[0].changed = Changes::Only(std::iter::once(0..4).collect());
+    tree.files[0].changed = FileChanges::Only(std::iter::once(0..4).collect());
     let second = bench.backup_tree(&tree, Some(&parent)).await;
     assert_eq!(second.sizes.changed_bytes, 16384);
     let restored = bench.restored(&second.facts.backup_id).await;
@@ -131,7 +133,7 @@ async fn ranges_known_to_be_unchanged_are_not_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn indexes_stay_small_when_every_block_is_an_extent_of_its_own() {
-    let bench = Bench::on(Arc::new(Strange::honest())).await;
+    let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     let sample = Sample::in_memory();
     let size = 32 << 20;
     sample.write("a.ibd", &noise(1, size));
@@ -165,8 +167,8 @@ async fn what_a_killed_write_left_in_a_directory_is_swept() {
         std::fs::write(file, b"half a pack").unwrap();
     }
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-    let mut writer = bench.claim().await;
-    let plan = writer.sweep_plan(now, Duration::ZERO).await.unwrap();
+    let mut writer = bench.acquire_lease().await;
+    let plan = writer.gc_plan(now, Duration::ZERO).await.unwrap();
     writer.sweep(plan).await.unwrap();
     writer.release().await.unwrap();
     assert_eq!((left.exists(), strange.exists(), current.exists()), (false, true, true));

@@ -5,11 +5,11 @@
 //! server on it held still, so that what is recovered is what was snapshotted.
 
 mod actions;
+mod api_error;
 mod http;
-mod image;
-mod refusal;
 mod request;
 mod state;
+mod volume_copy;
 mod xml;
 
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use image::copy;
-pub use state::{Completion, Ec2State, Instance, Rules, Shot, Volume};
+pub use state::{Completion, Ec2Behaviour, Ec2Instance, Ec2Snapshot, Ec2State, Ec2Volume};
+pub use volume_copy::copy;
 
 /// A running stand-in. Stopped when dropped; its images stay where they are.
 pub struct FakeEc2 {

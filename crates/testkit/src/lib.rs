@@ -6,29 +6,29 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod accounts;
-pub mod cloud;
+pub mod aws_stack;
+pub mod datadir_template;
 pub mod ec2;
-pub mod folder;
 pub mod frozen;
-pub mod ledger;
-pub mod machine;
 pub mod member;
-pub mod namespaces;
+pub mod netns;
 mod network;
-pub mod program;
+pub mod network_namespace;
+pub mod server_program;
+pub mod server_slots;
+pub mod server_wrapper;
 pub mod shard;
-pub mod shifted;
-pub mod slots;
-pub mod snapshots;
+pub mod skewed_clock_store;
+pub mod snapshot_conformance;
 pub mod tables;
-pub mod template;
+pub mod temp_dir;
 pub mod volume;
-pub mod wrapped;
+pub mod workload;
 
-pub use cloud::Cloud;
-pub use ledger::Ledger;
-pub use machine::Machine;
-pub use member::Member;
-pub use network::Network;
-pub use shard::{Layout, Shard};
-pub use volume::Volume;
+pub use aws_stack::AwsStack;
+pub use member::TestMember;
+pub use network::TestNetwork;
+pub use network_namespace::NetworkNamespace;
+pub use shard::{ShardLayout, TestShard};
+pub use volume::TestVolume;
+pub use workload::TestWorkload;

@@ -3,36 +3,36 @@
 use std::ops::Deref;
 use std::path::Path;
 
-use backstop_adapters::mysql::connect::Connection;
-use backstop_adapters::mysql::server::Servers;
+use backstop_adapters::mysql::connection::Connection;
+use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_model::gtid::GtidSet;
 
-use crate::program::servers;
+use crate::server_program::servers;
 
 /// A running server on loopback. Killed and removed when dropped.
-pub struct Member(backstop_lab::Member);
+pub struct TestMember(backstop_testbed::LocalServer);
 
-impl Deref for Member {
-    type Target = backstop_lab::Member;
+impl Deref for TestMember {
+    type Target = backstop_testbed::LocalServer;
 
     fn deref(&self) -> &Self::Target {
         &self.0
     }
 }
 
-impl Member {
+impl TestMember {
     /// Starts a server on `dir/data`, which must hold a data directory. `options` are lines of its option file.
     pub async fn start_on(dir: &Path, server_id: u32, options: &[String]) -> Self {
         Self::start_with(&servers().await, dir, server_id, options).await
     }
 
     /// The same with a program of the test's own.
-    pub async fn start_with(servers: &Servers, dir: &Path, server_id: u32, options: &[String]) -> Self {
-        let started = backstop_lab::Member::start_on(servers, dir, server_id, options).await;
+    pub async fn start_with(servers: &LocalMysqld, dir: &Path, server_id: u32, options: &[String]) -> Self {
+        let started = backstop_testbed::LocalServer::start_on(servers, dir, server_id, options).await;
         Self(started.expect("start a server"))
     }
 
-    /// Starts it again after [`Member::stop`] or [`Member::kill`].
+    /// Starts it again after [`TestMember::stop`] or [`TestMember::kill`].
     pub async fn start(&self) {
         self.0.start().await.expect("start a server");
     }
@@ -54,12 +54,12 @@ impl Member {
 
     /// Runs statements as `root@localhost`, each to its end, within a minute each.
     pub async fn run(&self, statements: &[&str]) {
-        self.0.run(statements).await.unwrap_or_else(|fault| panic!("{statements:?}: {fault}"));
+        self.0.run(statements).await.unwrap_or_else(|error| panic!("{statements:?}: {error}"));
     }
 
     /// One value.
     pub async fn value(&self, sql: &str) -> String {
-        self.0.value(sql).await.unwrap_or_else(|fault| panic!("{sql}: {fault}"))
+        self.0.value(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// `@@GLOBAL.gtid_executed`.
@@ -79,7 +79,7 @@ impl Member {
     }
 }
 
-/// See [`Member::binlog_as_sent`]; `own` are the bytes of the file.
+/// See [`TestMember::binlog_as_sent`]; `own` are the bytes of the file.
 pub fn as_sent(mut own: Vec<u8>, sent: &[u8]) -> Vec<u8> {
     const CREATED: std::ops::Range<usize> = 75..79;
     own[21] &= !1;
@@ -95,10 +95,10 @@ pub fn as_sent(mut own: Vec<u8>, sent: &[u8]) -> Vec<u8> {
 /// Kills the server on a data directory, if one runs, and waits until it is gone.
 pub fn kill_server_on(datadir: &Path) {
     // No panic: this runs while a failed test unwinds, and would hide why it failed.
-    let _ = backstop_lab::processes::kill_on(datadir);
+    let _ = backstop_testbed::processes::kill_on(datadir);
 }
 
 /// A TCP port of loopback that nobody listens on now.
 pub fn free_port() -> u16 {
-    backstop_lab::member::free_port().expect("a free port")
+    backstop_testbed::member::free_port().expect("a free port")
 }

@@ -8,29 +8,29 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::namespaces::{self, ip, left, possible};
+use crate::netns::{self, can_make, ip, left_behind};
 
 /// The files that `ip netns exec` puts in place of those in `/etc`.
-const FILES: &str = "/etc/netns";
+const NETNS_FILES: &str = "/etc/netns";
 
 /// Hosts in network namespaces. Removed when dropped; what runs in them is not.
-pub struct Network {
+pub struct TestNetwork {
     tag: String,
     net: String,
     hosts: Vec<String>,
 }
 
-impl Network {
+impl TestNetwork {
     /// Connects hosts of these names; `None`, and said so on standard error, where the test may not.
     pub fn of(names: &[&str]) -> Option<Self> {
-        if !possible() {
+        if !can_make() {
             return None;
         }
         sweep();
         static NUMBER: AtomicU8 = AtomicU8::new(0);
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let tag = format!("bsn{:06x}{number:02x}", std::process::id());
-        let net = format!("10.7.{}", crate::accounts::unique() % 256);
+        let net = format!("10.7.{}", crate::accounts::unique_number() % 256);
         let hosts = names.iter().map(|name| (*name).to_owned()).collect();
         let made = Self { tag, net, hosts };
         ip(&["link", "add", &made.tag, "type", "bridge"]);
@@ -48,7 +48,7 @@ impl Network {
 
     /// What a command on this host begins with. It finds the others by their names.
     pub fn prefix(&self, host: &str) -> Vec<String> {
-        namespaces::prefix(&self.namespace(self.number(host)))
+        netns::prefix(&self.namespace(self.number(host)))
     }
 
     /// Listens on the loopback of every host, on the same port of each.
@@ -84,7 +84,7 @@ impl Network {
 
     fn connect(&self, number: usize) {
         let namespace = self.namespace(number);
-        let files = Path::new(FILES).join(&namespace);
+        let files = Path::new(NETNS_FILES).join(&namespace);
         let names = self.hosts.iter().map(|host| format!("{} {host}\n", self.address(host)));
         std::fs::create_dir_all(&files).expect("create a folder for a namespace's files");
         std::fs::write(files.join("hosts"), format!("127.0.0.1 localhost\n{}", names.collect::<String>()))
@@ -102,7 +102,7 @@ impl Network {
     }
 }
 
-impl Drop for Network {
+impl Drop for TestNetwork {
     fn drop(&mut self) {
         for number in 0..self.hosts.len() {
             remove(&self.namespace(number));
@@ -115,12 +115,12 @@ impl Drop for Network {
 /// Removes a namespace with its files. Its link goes with its inner end.
 fn remove(namespace: &str) {
     let _ = Command::new("ip").args(["netns", "del", namespace]).output();
-    let _ = std::fs::remove_dir_all(PathBuf::from(FILES).join(namespace));
+    let _ = std::fs::remove_dir_all(PathBuf::from(NETNS_FILES).join(namespace));
 }
 
 /// Removes what tests that were killed left.
 fn sweep() {
-    for name in left("bsn") {
+    for name in left_behind("bsn") {
         remove(&name);
         let bridge = name.split('-').next().unwrap_or_default();
         let _ = Command::new("ip").args(["link", "del", bridge]).output();

@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstop_adapters::mysql::server::Servers;
+use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_model::credentials::Credentials;
 use backstop_model::ids::Endpoint;
 
 use crate::accounts;
-use crate::member::{Member, kill_server_on};
-use crate::program::{Quiet, server_program};
-use crate::slots::Slots;
-use crate::template;
+use crate::datadir_template;
+use crate::member::{TestMember, kill_server_on};
+use crate::server_program::{QuietReporter, server_program};
+use crate::server_slots::ServerSlots;
 
 /// How a test's shard is made.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub struct ShardLayout {
     /// How many members: 1 to 4. The first is the primary, the second the candidate primary.
     pub members: usize,
     /// Lines for every member's option file.
@@ -32,7 +32,7 @@ pub struct Layout {
     pub grants: Vec<&'static str>,
 }
 
-impl Default for Layout {
+impl Default for ShardLayout {
     fn default() -> Self {
         Self {
             members: 3,
@@ -45,7 +45,7 @@ impl Default for Layout {
     }
 }
 
-impl Layout {
+impl ShardLayout {
     /// One server that replicates nothing.
     pub fn single() -> Self {
         Self { members: 1, ..Self::default() }
@@ -60,20 +60,20 @@ impl Layout {
 }
 
 /// A shard. Everything is killed and removed when it is dropped, also by a panic. One test may hold one.
-pub struct Shard {
+pub struct TestShard {
     /// The members; empty places never occur. Dropped before the folder they live in.
-    pub members: Vec<Member>,
+    pub members: Vec<TestMember>,
     /// The program that they run.
     pub program: PathBuf,
     password: String,
     base: PathBuf,
-    _slots: Slots,
+    _slots: ServerSlots,
 }
 
-impl Shard {
+impl TestShard {
     /// A primary, a candidate and a replica, or what the layout says, in replication with GTID auto-position.
-    pub async fn start(layout: Layout) -> Self {
-        let slots = Slots::take(layout.members + 1).await;
+    pub async fn start(layout: ShardLayout) -> Self {
+        let slots = ServerSlots::take(layout.members + 1).await;
         sweep();
         let base = layout.base.clone().unwrap_or_else(temporary);
         std::fs::create_dir_all(&base).expect("create the shard's folder");
@@ -96,17 +96,17 @@ impl Shard {
     }
 
     /// The member that takes writes.
-    pub fn primary(&self) -> &Member {
+    pub fn primary(&self) -> &TestMember {
         &self.members[0]
     }
 
     /// The candidate primary.
-    pub fn candidate(&self) -> &Member {
+    pub fn candidate(&self) -> &TestMember {
         &self.members[1]
     }
 
     /// The first of the other replicas.
-    pub fn replica(&self) -> &Member {
+    pub fn replica(&self) -> &TestMember {
         &self.members[2]
     }
 
@@ -139,20 +139,21 @@ impl Shard {
     }
 
     /// Makes a member follow another with auto-position, and read only.
-    pub async fn follow(&self, replica: &Member, source: &Member) {
-        backstop_lab::shard::follow(replica, source, &self.password).await.expect("a replica");
+    pub async fn follow(&self, replica: &TestMember, source: &TestMember) {
+        backstop_testbed::shard::follow(replica, source, &self.password).await.expect("a replica");
     }
 
-    async fn start_member(&self, number: usize, layout: &Layout) -> Member {
+    async fn start_member(&self, number: usize, layout: &ShardLayout) -> TestMember {
         let dir = self.base.join(format!("m{number}"));
-        template::copy(&layout.made_with, &dir.join("data")).await;
+        datadir_template::copy(&layout.made_with, &dir.join("data")).await;
         let made_with = layout.made_with.iter().map(|option| option.trim_start_matches("--").to_owned());
         let options: Vec<_> = layout.options.iter().cloned().chain(made_with).collect();
-        let servers = Servers::new(&self.program, Arc::new(Quiet));
-        Member::start_with(&servers, &dir, 100 + u32::try_from(number).unwrap_or_default(), &options).await
+        let servers = LocalMysqld::new(&self.program, Arc::new(QuietReporter));
+        TestMember::start_with(&servers, &dir, 100 + u32::try_from(number).unwrap_or_default(), &options)
+            .await
     }
 
-    async fn create_accounts(&self, layout: &Layout) {
+    async fn create_accounts(&self, layout: &ShardLayout) {
         let mut blocks = layout.grants.clone();
         if layout.members > 1 && !blocks.contains(&"replication") {
             blocks.push("replication");
@@ -164,7 +165,7 @@ impl Shard {
     }
 }
 
-impl Drop for Shard {
+impl Drop for TestShard {
     fn drop(&mut self) {
         self.members.clear();
         let _ = std::fs::remove_dir_all(&self.base);
@@ -173,7 +174,7 @@ impl Drop for Shard {
 
 /// A folder named after this process, so that a later test finds what a killed one left. Short: sockets are in it.
 fn temporary() -> PathBuf {
-    std::env::temp_dir().join(format!("bst-{}-{:08x}", std::process::id(), accounts::unique() as u32))
+    std::env::temp_dir().join(format!("bst-{}-{:08x}", std::process::id(), accounts::unique_number() as u32))
 }
 
 /// Kills and removes the shards of tests that were killed themselves.

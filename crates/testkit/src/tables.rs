@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::member::Member;
+use crate::member::TestMember;
 
 /// `CHECKSUM TABLE` of every user table, by `schema.table`.
-pub async fn checksums(member: &Member) -> BTreeMap<String, Option<u64>> {
-    backstop_lab::tables::checksums(&mut member.root().await).await.expect("checksums")
+pub async fn checksums(member: &TestMember) -> BTreeMap<String, Option<u64>> {
+    backstop_testbed::tables::checksums(&mut member.root().await).await.expect("checksums")
 }
 
 /// Makes `tables` tables of `rows` rows in schema `shop`.
-pub async fn fill(member: &Member, tables: usize, rows: usize) {
+pub async fn fill(member: &TestMember, tables: usize, rows: usize) {
     member.run(&["CREATE DATABASE IF NOT EXISTS shop"]).await;
     for table in 1..=tables {
         let create = format!(

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A mounted file system. Unmounted and removed when dropped.
-pub struct Volume {
+pub struct TestVolume {
     /// Where it is mounted.
     pub path: PathBuf,
     image: PathBuf,
 }
 
-impl Volume {
+impl TestVolume {
     /// A btrfs of this size; `None`, and said so on standard error, where the test may not mount.
     pub fn btrfs(mebibytes: u64) -> Option<Self> {
         Self::make("mkfs.btrfs", mebibytes)
@@ -25,39 +25,39 @@ impl Volume {
     pub fn subvolume(&self, path: &str) -> PathBuf {
         let path = self.path.join(path);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("create a folder");
-        run(Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&path));
+        run_command(Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&path));
         path
     }
 
     /// Unmounts it whoever uses it: what is held stays, the path is a bare mount point.
     pub fn unmount_lazily(&self) {
-        run(Command::new("umount").arg("-l").arg(&self.path));
+        run_command(Command::new("umount").arg("-l").arg(&self.path));
     }
 
     /// Mounts it again at the same path.
     pub fn mount_again(&self) {
-        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.path));
+        run_command(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.path));
     }
 
     fn make(mkfs: &str, mebibytes: u64) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            skipped("mounting a file system needs root");
+            skip("mounting a file system needs root");
             return None;
         }
-        sweep();
-        let name = format!("bsv-{}-{:08x}", std::process::id(), crate::accounts::unique() as u32);
+        remove_left_volumes();
+        let name = format!("bsv-{}-{:08x}", std::process::id(), crate::accounts::unique_number() as u32);
         let path = std::env::temp_dir().join(&name);
         let image = path.with_extension("img");
         std::fs::create_dir(&path).expect("create a mount point");
         let file = std::fs::File::create(&image).expect("create an image");
         file.set_len(mebibytes << 20).expect("size the image");
-        run(Command::new(mkfs).arg("-q").arg(&image));
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path));
+        run_command(Command::new(mkfs).arg("-q").arg(&image));
+        run_command(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path));
         Some(Self { path, image })
     }
 }
 
-impl Drop for Volume {
+impl Drop for TestVolume {
     fn drop(&mut self) {
         unmount(&self.path);
         let _ = std::fs::remove_file(&self.image);
@@ -65,11 +65,11 @@ impl Drop for Volume {
 }
 
 #[allow(clippy::print_stderr)]
-pub(crate) fn skipped(why: &str) {
+pub(crate) fn skip(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
-pub(crate) fn run(command: &mut Command) {
+pub(crate) fn run_command(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -80,7 +80,7 @@ fn unmount(path: &Path) {
 }
 
 /// Unmounts what tests that were killed left.
-fn sweep() {
+fn remove_left_volumes() {
     for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name.strip_prefix("bsv-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());

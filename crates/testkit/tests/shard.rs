@@ -3,16 +3,16 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use backstop_testkit::ledger::missing_on;
-use backstop_testkit::{Layout, Ledger, Shard, tables};
+use backstop_testkit::workload::missing_on;
+use backstop_testkit::{ShardLayout, TestShard, TestWorkload, tables};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_replicates_and_leaves_nothing() {
-    let shard = Shard::start(Layout::default()).await;
+    let shard = TestShard::start(ShardLayout::default()).await;
     tables::fill(shard.primary(), 2, 500).await;
-    let ledger = Ledger::start(shard.primary()).await;
-    ledger.wait_for_more(50).await;
-    let written = ledger.stop().await;
+    let workload = TestWorkload::start(shard.primary()).await;
+    workload.wait_for_more(50).await;
+    let written = workload.stop().await;
     shard.settle().await;
 
     assert!(written.rows.len() >= 50);
@@ -26,5 +26,8 @@ async fn a_shard_replicates_and_leaves_nothing() {
     let pids: Vec<_> = shard.members.iter().filter_map(|member| member.pid()).collect();
     assert_eq!(pids.len(), 3);
     drop(shard);
-    assert!(!base.exists() && pids.into_iter().all(|pid| !backstop_adapters::mysql::process::is_alive(pid)));
+    assert!(
+        !base.exists()
+            && pids.into_iter().all(|pid| !backstop_adapters::mysql::mysqld_process::is_alive(pid))
+    );
 }

@@ -3,17 +3,17 @@
 
 use std::path::Path;
 
-use backstop_engine::ports::Site;
+use backstop_engine::ports::PlaybookInputs;
 use backstop_model::credentials::Credentials;
 use backstop_testkit::frozen::frozen;
-use backstop_testkit::snapshots;
+use backstop_testkit::snapshot_conformance;
 
-use super::{Ansible, Files, literal, variables};
+use super::{Ansible, PlaybookFiles, variables, yaml_literal};
 
 #[test]
 fn variables_and_files() {
     let settings = |value: &str| [("innodb_page_size".to_owned(), value.to_owned())].into();
-    let site = Site {
+    let site = PlaybookInputs {
         inventory: "mysql: {}".into(),
         backup_id: "20261123T022133Z-9f3a04c1".parse().unwrap(),
         gtid_executed: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".parse().unwrap(),
@@ -28,19 +28,20 @@ fn variables_and_files() {
     let ansible = Ansible::new(
         "/etc/backstop/recover.yml".into(),
         Credentials::parse(login, "file").unwrap(),
-        snapshots::world(),
+        snapshot_conformance::test_context(),
     );
     frozen(
         "ansible-variables.txt",
-        &format!("{}\n{}\n", literal(&variables(&site)), literal(&ansible.secrets())),
+        &format!("{}\n{}\n", yaml_literal(&variables(&site)), yaml_literal(&ansible.secrets())),
     );
-    let Files { inventory, variables, secrets } = Files::in_folder(Path::new("/srv/new/.backstop"));
-    let errand = ansible.errand(&site, &Files::in_folder(&site.folder));
-    let mut text: Vec<String> = [inventory, variables, secrets, errand.log, errand.lock]
+    let PlaybookFiles { inventory, variables, secrets } =
+        PlaybookFiles::in_folder(Path::new("/srv/new/.backstop"));
+    let subprocess = ansible.subprocess(&site, &PlaybookFiles::in_folder(&site.folder));
+    let mut text: Vec<String> = [inventory, variables, secrets, subprocess.log, subprocess.lock]
         .iter()
         .map(|path| path.display().to_string())
         .collect();
-    text.extend(errand.args.iter().map(|argument| argument.display().to_string()));
-    text.extend(errand.environment.iter().map(|(name, value)| format!("{name}={}", value.display())));
+    text.extend(subprocess.args.iter().map(|argument| argument.display().to_string()));
+    text.extend(subprocess.environment.iter().map(|(name, value)| format!("{name}={}", value.display())));
     frozen("ansible-call.txt", &(text.join("\n") + "\n"));
 }

@@ -18,7 +18,7 @@ pub struct Dialect {
 
 /// A plugin and the library it is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plugin {
+pub struct PluginLibrary {
     /// Name, as `INSTALL PLUGIN` takes it.
     pub name: &'static str,
     /// File name of the library.
@@ -122,18 +122,18 @@ impl Dialect {
     }
 
     /// The plugin that acknowledges as a semi-synchronous replica.
-    pub fn semi_sync_replica(self) -> Plugin {
+    pub fn semi_sync_replica(self) -> PluginLibrary {
         match self.variables {
-            true => Plugin { name: "rpl_semi_sync_replica", library: "semisync_replica.so" },
-            false => Plugin { name: "rpl_semi_sync_slave", library: "semisync_slave.so" },
+            true => PluginLibrary { name: "rpl_semi_sync_replica", library: "semisync_replica.so" },
+            false => PluginLibrary { name: "rpl_semi_sync_slave", library: "semisync_slave.so" },
         }
     }
 
     /// The plugin that waits for semi-synchronous replicas.
-    pub fn semi_sync_source(self) -> Plugin {
+    pub fn semi_sync_source(self) -> PluginLibrary {
         match self.variables {
-            true => Plugin { name: "rpl_semi_sync_source", library: "semisync_source.so" },
-            false => Plugin { name: "rpl_semi_sync_master", library: "semisync_master.so" },
+            true => PluginLibrary { name: "rpl_semi_sync_source", library: "semisync_source.so" },
+            false => PluginLibrary { name: "rpl_semi_sync_master", library: "semisync_master.so" },
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use backstop_engine::access::MayBeRefused;
-use backstop_model::fault::{Fault, Kind};
-use backstop_model::refusal::SLOW;
+use backstop_engine::shared_credentials::LoginError;
+use backstop_model::error::{Error, ErrorKind};
+use backstop_model::login_error::SLOW_LOGIN_HINT;
 
 /// A statement or a connection failed. Never holds a secret: a statement's text is not part of it, and the
 /// server's words are left out where they could quote a password.
@@ -14,12 +14,12 @@ pub struct SqlError {
     /// What was being done, as verb and object: `connect to db1:3306 as backstop`, `run SHOW REPLICA STATUS on …`.
     pub doing: String,
     /// Why it failed.
-    pub cause: Cause,
+    pub cause: SqlCause,
 }
 
 /// Why a statement failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub enum SqlCause {
     /// The server said so. The session is still good.
     Server(ServerError),
     /// The server did not let the account in, or not for a first statement.
@@ -27,7 +27,7 @@ pub enum Cause {
         /// MySQL's error number, if the server said so itself.
         code: Option<u16>,
         /// Why, and what helps.
-        fault: Fault,
+        error: Error,
     },
     /// No answer within the deadline. The session has been given up.
     Deadline(Duration),
@@ -76,8 +76,8 @@ impl SqlError {
     /// The server's error number, if the server answered with one.
     pub fn code(&self) -> Option<u16> {
         match &self.cause {
-            Cause::Server(error) => Some(error.code),
-            Cause::Refused { code, .. } => *code,
+            SqlCause::Server(error) => Some(error.code),
+            SqlCause::Refused { code, .. } => *code,
             _ => None,
         }
     }
@@ -85,15 +85,15 @@ impl SqlError {
     /// True if the credentials or their grants are at fault.
     pub fn is_denied(&self) -> bool {
         match &self.cause {
-            Cause::Server(error) => is_denial(error.code),
-            Cause::Refused { fault, .. } => fault.kind == Kind::Denied,
+            SqlCause::Server(error) => is_denial(error.code),
+            SqlCause::Refused { error: failure, .. } => failure.kind == ErrorKind::Denied,
             _ => false,
         }
     }
 
     /// True if the session is gone, so that everything it held (locks) is or will be released by the server.
     pub fn is_lost(&self) -> bool {
-        !matches!(self.cause, Cause::Server(_) | Cause::Shape(_))
+        !matches!(self.cause, SqlCause::Server(_) | SqlCause::Shape(_))
     }
 }
 
@@ -115,11 +115,11 @@ impl fmt::Display for SqlError {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for SqlCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(error) => error.fmt(f),
-            Self::Refused { fault, .. } => fault.fmt(f),
+            Self::Refused { error: failure, .. } => failure.fmt(f),
             Self::Deadline(deadline) => write!(f, "no answer within {deadline:?}"),
             Self::Unreachable(why) | Self::Lost(why) => f.write_str(why),
             Self::Shape(what) => write!(f, "unexpected answer: {what}"),
@@ -135,43 +135,43 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for SqlError {}
 
-impl MayBeRefused for SqlError {
-    fn refusal(&self) -> Option<Fault> {
+impl LoginError for SqlError {
+    fn refusal(&self) -> Option<Error> {
         match &self.cause {
-            Cause::Refused { fault, .. } if fault.kind == Kind::Denied => Some(fault.clone()),
+            SqlCause::Refused { error, .. } if error.kind == ErrorKind::Denied => Some(error.clone()),
             _ => None,
         }
     }
 
-    fn refused(there: &str, fault: Fault) -> Self {
-        Self { doing: format!("log in as {there}"), cause: Cause::Refused { code: None, fault } }
+    fn refused(there: &str, error: Error) -> Self {
+        Self { doing: format!("log in as {there}"), cause: SqlCause::Refused { code: None, error } }
     }
 }
 
-impl From<SqlError> for Fault {
+impl From<SqlError> for Error {
     fn from(error: SqlError) -> Self {
         let kind = match &error.cause {
-            Cause::Refused { fault, .. } => fault.kind,
-            _ if error.is_denied() => Kind::Denied,
-            _ => Kind::Failed,
+            SqlCause::Refused { error: failure, .. } => failure.kind,
+            _ if error.is_denied() => ErrorKind::Denied,
+            _ => ErrorKind::Failed,
         };
-        let fault = Self::new(kind, error.to_string());
+        let failure = Self::new(kind, error.to_string());
         match hint(&error.cause) {
-            Some(hint) => fault.hint(hint),
-            None => fault,
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 }
 
-fn hint(cause: &Cause) -> Option<String> {
+fn hint(cause: &SqlCause) -> Option<String> {
     match cause {
-        Cause::Server(error) => server_hint(error),
-        Cause::Refused { fault, .. } => fault.hint.clone(),
-        Cause::Deadline(_) => Some(SLOW.into()),
-        Cause::Unreachable(_) => {
+        SqlCause::Server(error) => server_hint(error),
+        SqlCause::Refused { error: failure, .. } => failure.hint.clone(),
+        SqlCause::Deadline(_) => Some(SLOW_LOGIN_HINT.into()),
+        SqlCause::Unreachable(_) => {
             Some("see whether the server runs, and whether host and port are right".into())
         }
-        Cause::Lost(_) | Cause::Shape(_) => None,
+        SqlCause::Lost(_) | SqlCause::Shape(_) => None,
     }
 }
 
@@ -201,26 +201,27 @@ fn missing_privilege(message: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn fault(code: u16, message: &str) -> Fault {
+    fn sql_error(code: u16, message: &str) -> Error {
         let server = ServerError { code, state: "42000".into(), message: message.into() };
-        SqlError { doing: "run X on db1:3306".into(), cause: Cause::Server(server) }.into()
+        SqlError { doing: "run X on db1:3306".into(), cause: SqlCause::Server(server) }.into()
     }
 
     #[test]
     fn a_denial_names_the_missing_grant() {
         let text =
             "Access denied; you need (at least one of) the BACKUP_ADMIN privilege(s) for this operation";
-        let denied = fault(code::SPECIFIC_ACCESS_DENIED, text);
-        assert_eq!(denied.kind, Kind::Denied);
+        let denied = sql_error(code::SPECIFIC_ACCESS_DENIED, text);
+        assert_eq!(denied.kind, ErrorKind::Denied);
         assert!(denied.hint.is_some_and(|hint| hint.contains("grant BACKUP_ADMIN to")));
-        let denied = fault(code::TABLE_ACCESS_DENIED, "SELECT command denied to user 'b'@'h' for table 't'");
+        let denied =
+            sql_error(code::TABLE_ACCESS_DENIED, "SELECT command denied to user 'b'@'h' for table 't'");
         assert!(denied.hint.is_some_and(|hint| hint.contains("grant SELECT to")));
     }
 
     #[test]
     fn other_errors_keep_the_code() {
-        let failed = fault(1290, "running with --super-read-only");
-        assert_eq!((failed.kind, failed.hint.as_deref()), (Kind::Failed, None));
+        let failed = sql_error(1290, "running with --super-read-only");
+        assert_eq!((failed.kind, failed.hint.as_deref()), (ErrorKind::Failed, None));
         assert!(failed.message.contains("error 1290"), "{failed}");
     }
 }

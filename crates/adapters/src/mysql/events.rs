@@ -1,46 +1,46 @@
 //! The events of a server: which there are, and their states.
 
-use backstop_model::events::{EventName, EventState, PresentEvent, RecordedEvent, ToldEvents};
+use backstop_model::scheduled_events::{EventName, EventState, PresentEvent, RecordedEvent, ServerEvents};
 use chrono::DateTime;
 
-use super::connect::Connection;
+use super::connection::Connection;
 use super::dialect::quote_text;
-use super::error::{Cause, SqlError};
-use super::state::gtids;
+use super::error::{SqlCause, SqlError};
+use super::instance_state::gtids;
 
-const STATES: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS FROM information_schema.EVENTS \
+const EVENT_STATES: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS FROM information_schema.EVENTS \
      ORDER BY EVENT_SCHEMA, EVENT_NAME";
 
 /// With the moment, in seconds since 1970, after which an event has nothing to do. `ON SCHEDULE` keeps its moments in UTC, and shows them in
 /// the event's own time zone.
-const PRESENT: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, \
+const EVENTS: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, \
      DATABASE_COLLATION <> DEFAULT_COLLATION_NAME, \
      UNIX_TIMESTAMP(CONVERT_TZ(COALESCE(EXECUTE_AT, ENDS), TIME_ZONE, @@session.time_zone)) \
      FROM information_schema.EVENTS JOIN information_schema.SCHEMATA ON SCHEMA_NAME = EVENT_SCHEMA ORDER BY EVENT_SCHEMA, EVENT_NAME";
 
-type PresentRow = (String, String, String, String, String, String, bool, Option<f64>);
+type EventRow = (String, String, String, String, String, String, bool, Option<f64>);
 
 /// Reads the states of all events, and the scheduler's. Needs the privilege EVENT.
 ///
 /// # Errors
-/// See [`Cause`].
-pub async fn told(session: &mut Connection) -> Result<ToldEvents, SqlError> {
+/// See [`SqlCause`].
+pub async fn read_event_states(session: &mut Connection) -> Result<ServerEvents, SqlError> {
     // Before the events: what is executed meanwhile is followed in the archive, where doing it twice does no harm.
     let (executed, scheduler): (String, String) =
         session.one("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.event_scheduler").await?;
-    let rows: Vec<(String, String, String)> = session.query(STATES).await?;
+    let rows: Vec<(String, String, String)> = session.query(EVENT_STATES).await?;
     let events = rows.into_iter().map(|(schema, event, status)| RecordedEvent {
         name: EventName { schema, event },
         state: EventState::of(&status),
     });
-    Ok(ToldEvents { scheduler, executed: gtids(session, &executed)?, events: events.collect() })
+    Ok(ServerEvents { scheduler, executed: gtids(session, &executed)?, events: events.collect() })
 }
 
 /// Reads all events of a recovered server.
-pub(super) async fn present(session: &mut Connection) -> Result<Vec<PresentEvent>, SqlError> {
-    let rows: Vec<PresentRow> = session.query(PRESENT).await?;
+pub(super) async fn read_events(session: &mut Connection) -> Result<Vec<PresentEvent>, SqlError> {
+    let rows: Vec<EventRow> = session.query(EVENTS).await?;
     let event =
-        |(schema, event, status, definer, client, connection, recollated, last): PresentRow| PresentEvent {
+        |(schema, event, status, definer, client, connection, recollated, last): EventRow| PresentEvent {
             name: EventName { schema, event },
             state: EventState::of(&status),
             definer,
@@ -53,7 +53,7 @@ pub(super) async fn present(session: &mut Connection) -> Result<Vec<PresentEvent
 
 /// Gives an event a state, in a transaction of the server's own that its replicas get. `ALTER EVENT` also records the session's character
 /// set as the event's, by which its body is read: so it is run with the event's own.
-pub(super) async fn set(
+pub(super) async fn set_event_state(
     session: &mut Connection,
     event: &PresentEvent,
     state: EventState,
@@ -89,5 +89,5 @@ async fn encoded(session: &mut Connection, statement: &str, charset: &str) -> Re
         return Ok(bytes);
     }
     let what = format!("the event's character set {charset} cannot say its name");
-    Err(SqlError { doing: "write an ALTER EVENT".to_owned(), cause: Cause::Shape(what) })
+    Err(SqlError { doing: "write an ALTER EVENT".to_owned(), cause: SqlCause::Shape(what) })
 }

@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backstop_engine::ports::Reporter;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::server::ServerVersion;
 
-use super::program;
+use super::mysqld_version;
 
 /// How long to wait for another process that is fetching.
-const FETCH_DEADLINE: Duration = Duration::from_secs(600);
+const CACHE_LOCK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A server program and the client programs that go with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerProgram {
+pub struct MysqldPrograms {
     /// The program to start. `--defaults-file` may be its first argument.
     pub mysqld: PathBuf,
     /// Folder with `mysql`, `mysqlbinlog`, `mysqldump`, `mysqladmin`, as far as they exist.
@@ -36,14 +36,14 @@ pub struct ServerProgram {
 /// `$XDG_CACHE_HOME/backstop`, or `~/.cache/backstop`.
 ///
 /// # Errors
-/// [`Kind::Usage`] if neither variable is set.
+/// [`ErrorKind::Usage`] if neither variable is set.
 pub fn default_cache_dir() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CACHE_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("backstop"))
         .ok_or_else(|| {
-            Fault::new(Kind::Usage, "find a cache folder: neither XDG_CACHE_HOME nor HOME is set")
+            Error::new(ErrorKind::Usage, "find a cache folder: neither XDG_CACHE_HOME nor HOME is set")
                 .hint("set XDG_CACHE_HOME")
         })
 }
@@ -55,24 +55,24 @@ pub fn default_cache_dir() -> Result<PathBuf> {
 /// Two processes may call this at once; a killed one leaves nothing that is taken for a server.
 ///
 /// # Errors
-/// [`Kind::Refused`] if the configured path is MariaDB or too old; [`Kind::Failed`] with what to install where
+/// [`ErrorKind::Refused`] if the configured path is MariaDB or too old; [`ErrorKind::Failed`] with what to install where
 /// nothing can be fetched.
 pub async fn find_or_fetch(
     cache_dir: &Path,
     configured: Option<&str>,
     reporter: &dyn Reporter,
-) -> Result<ServerProgram> {
+) -> Result<MysqldPrograms> {
     let name = configured.unwrap_or("mysqld");
     match find_installed(name).await {
         Ok(Some(found)) => return Ok(found),
-        Err(fault) if name.contains('/') => return Err(fault),
+        Err(error) if name.contains('/') => return Err(error),
         Ok(None) if name.contains('/') => {
             let missing =
-                Fault::new(Kind::Usage, format!("use server program {name}: there is no such file"));
+                Error::new(ErrorKind::Usage, format!("use server program {name}: there is no such file"));
             return Err(missing.hint("correct mysql.server"));
         }
         Ok(None) => {}
-        Err(fault) => reporter.notice(&format!("{fault}; looking for another server")),
+        Err(error) => reporter.notice(&format!("{error}; looking for another server")),
     }
     if let Some(cached) = find_cached(cache_dir).await {
         return Ok(cached);
@@ -81,34 +81,34 @@ pub async fn find_or_fetch(
 }
 
 /// The installed server program of this name, if there is one.
-async fn find_installed(name: &str) -> Result<Option<ServerProgram>> {
-    let Some(mysqld) = program::locate(name) else { return Ok(None) };
-    let version = program::version_of(&mysqld).await?;
+async fn find_installed(name: &str) -> Result<Option<MysqldPrograms>> {
+    let Some(mysqld) = mysqld_version::locate(name) else { return Ok(None) };
+    let version = mysqld_version::version_of(&mysqld).await?;
     let beside = mysqld.parent().map(Path::to_owned).unwrap_or_default();
-    let client = program::locate("mysqlbinlog").and_then(|path| path.parent().map(Path::to_owned));
+    let client = mysqld_version::locate("mysqlbinlog").and_then(|path| path.parent().map(Path::to_owned));
     let tools = if beside.join("mysqlbinlog").is_file() { beside } else { client.unwrap_or(beside) };
-    Ok(Some(ServerProgram { mysqld, tools, version }))
+    Ok(Some(MysqldPrograms { mysqld, tools, version }))
 }
 
 /// The newest server in the cache that runs.
-async fn find_cached(cache_dir: &Path) -> Option<ServerProgram> {
-    let mut found: Option<ServerProgram> = None;
+async fn find_cached(cache_dir: &Path) -> Option<MysqldPrograms> {
+    let mut found: Option<MysqldPrograms> = None;
     for entry in std::fs::read_dir(cache_dir).ok()?.flatten() {
         if !entry.file_name().to_string_lossy().starts_with("mysql-") {
             continue;
         }
         let tools = entry.path().join("bin");
         let mysqld = tools.join("mysqld");
-        let Ok(version) = program::version_of(&mysqld).await else { continue };
+        let Ok(version) = mysqld_version::version_of(&mysqld).await else { continue };
         if found.as_ref().is_none_or(|best| best.version < version) {
-            found = Some(ServerProgram { mysqld, tools, version });
+            found = Some(MysqldPrograms { mysqld, tools, version });
         }
     }
     found
 }
 
-async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<ServerProgram> {
-    let system = apt::System::detect().ok_or_else(no_packages)?;
+async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<MysqldPrograms> {
+    let system = apt::AptSystem::detect().ok_or_else(no_packages)?;
     let doing = format!("fetch a MySQL server into {}", cache_dir.display());
     std::fs::create_dir_all(cache_dir).failed(&doing)?;
     let _lock = lock(&cache_dir.join("fetch.lock")).await?;
@@ -117,17 +117,17 @@ async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<ServerProgra
     }
     reporter.remark("fetching a MySQL server with the system's package client (about 70 MB)");
     let work = cache_dir.join("fetch");
-    let packages = apt::download(&system, &work).await.map_err(|fault| fault.during(&doing))?;
+    let packages = apt::download(&system, &work).await.map_err(|error| error.during(&doing))?;
     let home = cache_dir.join(format!("mysql-{}", packages.version));
     unpack::unpack(&packages, &cache_dir.join("unpack"), &home)
         .await
-        .map_err(|fault| fault.during(&doing))?;
+        .map_err(|error| error.during(&doing))?;
     let _ = std::fs::remove_dir_all(&work);
     let tools = home.join("bin");
     let mysqld = tools.join("mysqld");
-    let version = program::version_of(&mysqld).await.map_err(|fault| fault.during(&doing))?;
+    let version = mysqld_version::version_of(&mysqld).await.map_err(|error| error.during(&doing))?;
     reporter.remark(&format!("MySQL {version} is in {}", home.display()));
-    Ok(ServerProgram { mysqld, tools, version })
+    Ok(MysqldPrograms { mysqld, tools, version })
 }
 
 /// Holds the cache's lock until dropped. The programs started meanwhile inherit it: when this process is killed, the
@@ -137,9 +137,9 @@ async fn lock(path: &Path) -> Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(path).failed(&doing)?;
     let since = Instant::now();
     while file.try_lock().is_err() {
-        if since.elapsed() > FETCH_DEADLINE {
-            return Err(Fault::failed(format!(
-                "{doing}: another process has held it for {FETCH_DEADLINE:?}"
+        if since.elapsed() > CACHE_LOCK_TIMEOUT {
+            return Err(Error::failed(format!(
+                "{doing}: another process has held it for {CACHE_LOCK_TIMEOUT:?}"
             )));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -148,8 +148,8 @@ async fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn no_packages() -> Fault {
-    Fault::failed(
+fn no_packages() -> Error {
+    Error::failed(
         "find a MySQL server: there is no mysqld on PATH, and packages are fetched on Debian and Ubuntu only",
     )
     .hint("install MySQL server 8.0 or newer, or set mysql.server to its mysqld")

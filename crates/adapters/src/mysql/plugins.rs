@@ -2,40 +2,41 @@
 
 use std::path::Path;
 
-use backstop_model::plugins::{Loaded, Plugin};
+use backstop_model::plugins::{LoadedPlugins, Plugin};
 
-use super::connect::Connection;
+use super::connection::Connection;
 use super::error::SqlError;
 
-const FROM_LIBRARIES: &str = "SELECT PLUGIN_NAME, PLUGIN_LIBRARY, PLUGIN_TYPE FROM information_schema.PLUGINS \
+const LIBRARY_PLUGINS: &str = "SELECT PLUGIN_NAME, PLUGIN_LIBRARY, PLUGIN_TYPE FROM information_schema.PLUGINS \
      WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IS NOT NULL ORDER BY PLUGIN_NAME, PLUGIN_TYPE";
 
-const ACTIVE: &str = "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'";
+const ACTIVE_PLUGINS: &str =
+    "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'";
 
-const ACCOUNTS: &str = "SELECT CONCAT(User, '@', Host), plugin FROM mysql.user \
+const ACCOUNT_PLUGINS: &str = "SELECT CONCAT(User, '@', Host), plugin FROM mysql.user \
      WHERE account_locked = 'N' ORDER BY User, Host";
 
 /// Reads which active plugins come from libraries. Needs no privilege.
 ///
 /// # Errors
-/// See [`super::error::Cause`].
-pub async fn from_libraries(session: &mut Connection) -> Result<Vec<Plugin>, SqlError> {
-    let rows: Vec<(String, String, String)> = session.query(FROM_LIBRARIES).await?;
+/// See [`super::error::SqlCause`].
+pub async fn library_plugins(session: &mut Connection) -> Result<Vec<Plugin>, SqlError> {
+    let rows: Vec<(String, String, String)> = session.query(LIBRARY_PLUGINS).await?;
     Ok(rows.into_iter().map(|(name, library, kind)| Plugin { name, library, kind }).collect())
 }
 
 /// Reads what a recovered server of this host has loaded, and what it needs.
-pub(super) async fn loaded(session: &mut Connection) -> Result<Loaded, SqlError> {
+pub(super) async fn loaded_plugins(session: &mut Connection) -> Result<LoadedPlugins, SqlError> {
     let folder: String = session.one("SELECT @@GLOBAL.plugin_dir").await?;
     let mut components: Vec<String> =
         session.query("SELECT component_urn FROM mysql.component ORDER BY component_urn").await?;
     components.retain(|urn| !has_library(Path::new(&folder), urn));
     let name = |urn: String| urn.strip_prefix("file://").map_or(urn.clone(), str::to_owned);
     // A role is an account that is locked.
-    Ok(Loaded {
-        plugins: session.query(ACTIVE).await?,
+    Ok(LoadedPlugins {
+        plugins: session.query(ACTIVE_PLUGINS).await?,
         components_missing: components.into_iter().map(name).collect(),
-        accounts: session.query(ACCOUNTS).await?,
+        accounts: session.query(ACCOUNT_PLUGINS).await?,
     })
 }
 

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use backstop_binlog::without_secrets;
+use backstop_binlog::redact_message;
 use backstop_model::ids::Endpoint;
 use backstop_model::topology::Replication;
 use mysql_async::Row;
 use mysql_async::prelude::FromValue;
 
-use super::connect::Connection;
+use super::connection::Connection;
 use super::dialect::Dialect;
-use super::error::{Cause, SqlError};
+use super::error::{SqlCause, SqlError};
 
 /// The default channel's state, or that of the first one if there is no default; `None` if the server replicates
 /// nothing.
@@ -19,18 +19,18 @@ pub async fn replication(
     dialect: Dialect,
 ) -> Result<Option<Replication>, SqlError> {
     let channels: Vec<Row> = session.query(dialect.show_replica_status()).await?;
-    let status = Status { dialect, address: session.address().to_string() };
+    let status = ReplicaStatus { dialect, address: session.address().to_string() };
     let is_default = |row: &&Row| row.get::<String, _>("Channel_Name").is_none_or(|name| name.is_empty());
     let chosen = channels.iter().find(is_default).or(channels.first());
     chosen.map(|row| status.read(row)).transpose()
 }
 
-struct Status {
+struct ReplicaStatus {
     dialect: Dialect,
     address: String,
 }
 
-impl Status {
+impl ReplicaStatus {
     fn read(&self, row: &Row) -> Result<Replication, SqlError> {
         let host: String = self.need(row, "Source_Host")?;
         let port: u16 = self.need(row, "Source_Port")?;
@@ -53,7 +53,7 @@ impl Status {
         let mut errors = Vec::new();
         for column in ["Last_IO_Error", "Last_SQL_Error"] {
             let error = self.get::<String>(row, column)?.filter(|error| !error.is_empty());
-            errors.extend(error.as_deref().map(without_secrets));
+            errors.extend(error.as_deref().map(redact_message));
         }
         Ok((!errors.is_empty()).then(|| errors.join("; ")))
     }
@@ -64,7 +64,7 @@ impl Status {
             Some(Ok(value)) => Ok(value),
             _ => Err(SqlError {
                 doing: format!("read the replication state of {}", self.address),
-                cause: Cause::Shape(format!("no column {column}")),
+                cause: SqlCause::Shape(format!("no column {column}")),
             }),
         }
     }
@@ -72,7 +72,7 @@ impl Status {
     fn need<T: FromValue>(&self, row: &Row, name: &str) -> Result<T, SqlError> {
         self.get(row, name)?.ok_or_else(|| SqlError {
             doing: format!("read the replication state of {}", self.address),
-            cause: Cause::Shape(format!("column {name} is NULL")),
+            cause: SqlCause::Shape(format!("column {name} is NULL")),
         })
     }
 }

@@ -2,26 +2,27 @@
 
 use std::path::Path;
 
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::settings::ServerTls;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-const HINT: &str = "correct the files that `[recovery.tls]` of the configuration names";
+const TLS_FILES_HINT: &str = "correct the files that `[recovery.tls]` of the configuration names";
 
 /// Makes sure that the files are there, hold what they should, and that the key is the certificate's.
 ///
 /// # Errors
-/// [`Kind::Usage`] with the file and what is wrong with it.
+/// [`ErrorKind::Usage`] with the file and what is wrong with it.
 pub fn check(tls: &ServerTls) -> Result<()> {
     let chain = certificates(&tls.cert)?;
     if let Some(ca) = &tls.ca {
         certificates(ca)?;
     }
     let file = tls.key.display();
-    let unusable = |why: &str| Fault::new(Kind::Usage, format!("use key {file}: {why}")).hint(HINT);
+    let unusable =
+        |why: &str| Error::new(ErrorKind::Usage, format!("use key {file}: {why}")).hint(TLS_FILES_HINT);
     let key = PrivateKeyDer::from_pem_slice(&read(&tls.key)?)
         .map_err(|_| unusable("it holds no private key in PEM without a password"))?;
     let key = any_supported_type(&key).map_err(|_| unusable("it is of no kind that TLS uses"))?;
@@ -38,15 +39,18 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(Fault::new(Kind::Usage, format!("use {}: it holds no certificate in PEM", path.display()))
-            .hint(HINT)),
+        _ => Err(Error::new(
+            ErrorKind::Usage,
+            format!("use {}: it holds no certificate in PEM", path.display()),
+        )
+        .hint(TLS_FILES_HINT)),
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path)
-        .fault(Kind::Usage, format!("read {}", path.display()))
-        .map_err(|fault| fault.hint(HINT))
+        .context(ErrorKind::Usage, format!("read {}", path.display()))
+        .map_err(|error| error.hint(TLS_FILES_HINT))
 }
 
 #[cfg(test)]
@@ -71,7 +75,7 @@ mod tests {
         let ((cert, key), (other, other_key)) = (pair(dir.path(), "db1"), pair(dir.path(), "db2"));
         let check = |cert: &Path, key: &Path, ca: &Path| {
             let tls = ServerTls { ca: Some(ca.to_owned()), cert: cert.to_owned(), key: key.to_owned() };
-            check(&tls).map_err(|fault| fault.message)
+            check(&tls).map_err(|error| error.message)
         };
         assert_eq!(check(&cert, &key, &other), Ok(()));
         for (cert, key, ca, words) in [

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use backstop_engine::ports::{CheckDepth, Reporter};
-use backstop_model::broken::{BrokenTable, TablesChecked};
-use backstop_model::fault::{Fault, Result};
+use backstop_model::error::{Error, Result};
 use backstop_model::gtid::GtidSet;
-use backstop_model::progress::{Progress, Unit};
-use backstop_model::schema::Tables;
+use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_model::schema_diff::TableInventory;
+use backstop_model::table_check::{BrokenTable, TablesChecked};
 
-use super::connect::Connection;
+use super::connection::Connection;
 use super::dialect::{quote_name, quote_text};
-use super::state::gtids;
+use super::instance_state::gtids;
 
 /// Checking one table reads all of it.
-const DEADLINE: Duration = Duration::from_secs(24 * 3600);
+const CHECK_TABLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The names of all tables but the server's own.
 pub const USER_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
@@ -23,35 +23,39 @@ pub const USER_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_
      ORDER BY TABLE_SCHEMA, TABLE_NAME";
 
 /// The names of all schemas, and of all tables and views, but the server's own.
-const NAMES: &str = "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA \
+const SCHEMA_AND_TABLE_NAMES: &str = "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA \
      WHERE SCHEMA_NAME NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
      UNION ALL SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES \
      WHERE TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')";
 
 /// How long a member is waited for, in seconds: a lagging one is not compared.
-const CATCH_UP: u32 = 5;
+const CATCH_UP_SECONDS: u32 = 5;
 
 /// Which schemas, tables and views a server has once it has executed `after`. The set that is told with them is read behind them.
-pub async fn names(session: &mut Connection, after: &GtidSet) -> Result<Tables> {
+pub async fn schemas_and_tables(session: &mut Connection, after: &GtidSet) -> Result<TableInventory> {
     if !after.is_empty() {
-        let sql =
-            format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({}, {CATCH_UP})", quote_text(&after.to_string()));
+        let sql = format!(
+            "SELECT WAIT_FOR_EXECUTED_GTID_SET({}, {CATCH_UP_SECONDS})",
+            quote_text(&after.to_string())
+        );
         if session.one::<Option<u8>>(&sql).await? != Some(0) {
-            let message =
-                format!("{} did not catch up with the primary within {CATCH_UP} s", session.address());
-            return Err(Fault::failed(message));
+            let message = format!(
+                "{} did not catch up with the primary within {CATCH_UP_SECONDS} s",
+                session.address()
+            );
+            return Err(Error::failed(message));
         }
     }
-    let names: Vec<String> = session.query(NAMES).await?;
+    let names: Vec<String> = session.query(SCHEMA_AND_TABLE_NAMES).await?;
     let executed: String = session.one("SELECT @@GLOBAL.gtid_executed").await?;
-    Ok(Tables { names: names.into_iter().collect(), executed: gtids(session, &executed)? })
+    Ok(TableInventory { names: names.into_iter().collect(), executed: gtids(session, &executed)? })
 }
 
 /// A row of `CHECK TABLE`: table, operation, kind of message, message.
-type Message = (String, String, String, Option<String>);
+type CheckTableRow = (String, String, String, Option<String>);
 
 /// Runs `CHECK TABLE` on every user table, one after the other.
-pub async fn check(
+pub async fn check_tables(
     session: &mut Connection,
     depth: CheckDepth,
     reporter: &dyn Reporter,
@@ -60,34 +64,34 @@ pub async fn check(
     let total = tables.len() as u64;
     let mut broken = Vec::new();
     for ((schema, table), done) in tables.into_iter().zip(1..) {
-        let messages = check_one(session, &schema, &table, depth).await?;
+        let messages = check_table(session, &schema, &table, depth).await?;
         broken.extend(verdict(&format!("{schema}.{table}"), &messages));
-        reporter.progress(Progress { done, total: Some(total), unit: Unit::Tables });
+        reporter.progress(Progress { done, total: Some(total), unit: ProgressUnit::Tables });
     }
     Ok(TablesChecked { checked: total, broken })
 }
 
-async fn check_one(
+async fn check_table(
     session: &mut Connection,
     schema: &str,
     table: &str,
     depth: CheckDepth,
-) -> Result<Vec<Message>> {
+) -> Result<Vec<CheckTableRow>> {
     let option = match depth {
         CheckDepth::Quick => "QUICK",
         CheckDepth::Full => "EXTENDED",
     };
     let sql = format!("CHECK TABLE {}.{} {option}", quote_name(schema), quote_name(table));
-    Ok(session.query_within(&sql, DEADLINE).await?)
+    Ok(session.query_within(&sql, CHECK_TABLE_TIMEOUT).await?)
 }
 
 /// A table is sound if the last message says so and none of the others is an error. An engine that has nothing to check (`MEMORY`,
 /// `BLACKHOLE`) says that in a note.
-fn verdict(table: &str, messages: &[Message]) -> Option<BrokenTable> {
+fn verdict(table: &str, messages: &[CheckTableRow]) -> Option<BrokenTable> {
     let sound = |text: &str| {
         ["OK", "Table is already up to date"].contains(&text) || text.ends_with("doesn't support check")
     };
-    let text = |message: &Message| message.3.clone().unwrap_or_default();
+    let text = |message: &CheckTableRow| message.3.clone().unwrap_or_default();
     let error = messages.iter().find(|(_, _, kind, _)| kind.eq_ignore_ascii_case("error"));
     let last = messages.last().map(text).unwrap_or_default();
     if error.is_none() && sound(&last) {
@@ -101,7 +105,7 @@ fn verdict(table: &str, messages: &[Message]) -> Option<BrokenTable> {
 mod tests {
     use super::*;
 
-    fn message(kind: &str, text: &str) -> Message {
+    fn message(kind: &str, text: &str) -> CheckTableRow {
         ("s.t".into(), "check".into(), kind.into(), Some(text.into()))
     }
 

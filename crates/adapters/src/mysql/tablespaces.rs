@@ -2,35 +2,36 @@
 
 use std::time::Duration;
 
-use backstop_model::broken::BrokenTable;
+use backstop_model::table_check::BrokenTable;
 
-use super::connect::Connection;
+use super::connection::Connection;
 use super::error::SqlError;
 
 /// The server looks at the file of each table space: a second for some ten thousand.
-const DEADLINE: Duration = Duration::from_secs(300);
+const TABLESPACE_QUERY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A file that is missing has no size here. The temporary tables of an `ALTER TABLE` that runs come and go.
-const WITHOUT_FILE: &str = "SELECT SPACE, NAME, SPACE_TYPE, COALESCE(STATE, '') FROM information_schema.INNODB_TABLESPACES \
+const MISSING_TABLESPACES: &str = "SELECT SPACE, NAME, SPACE_TYPE, COALESCE(STATE, '') FROM information_schema.INNODB_TABLESPACES \
      WHERE SPACE_TYPE IN ('Single', 'General') AND (STATE = 'discarded' OR FILE_SIZE = 0) AND NAME NOT LIKE '%/#sql%'";
 
 /// Which tables the server's dictionary names and its files do not hold: discarded, or the file is missing. Looks twice, since a
 /// table that is being made or dropped has no file for a moment. Needs the privilege PROCESS.
 ///
 /// # Errors
-/// See [`Cause`](super::error::Cause).
-pub async fn broken(session: &mut Connection) -> Result<Vec<BrokenTable>, SqlError> {
-    let first = look(session).await?;
+/// See [`SqlCause`](super::error::SqlCause).
+pub async fn broken_tables(session: &mut Connection) -> Result<Vec<BrokenTable>, SqlError> {
+    let first = missing_tablespaces(session).await?;
     if first.is_empty() {
         return Ok(first);
     }
-    let mut again = look(session).await?;
+    let mut again = missing_tablespaces(session).await?;
     again.retain(|broken| first.contains(broken));
     Ok(again)
 }
 
-async fn look(session: &mut Connection) -> Result<Vec<BrokenTable>, SqlError> {
-    let spaces: Vec<(u64, String, String, String)> = session.query_within(WITHOUT_FILE, DEADLINE).await?;
+async fn missing_tablespaces(session: &mut Connection) -> Result<Vec<BrokenTable>, SqlError> {
+    let spaces: Vec<(u64, String, String, String)> =
+        session.query_within(MISSING_TABLESPACES, TABLESPACE_QUERY_TIMEOUT).await?;
     let mut broken = Vec::new();
     for (number, name, kind, state) in spaces {
         let why = match state.as_str() {
@@ -49,7 +50,7 @@ async fn look(session: &mut Connection) -> Result<Vec<BrokenTable>, SqlError> {
 
 async fn tables_in(session: &mut Connection, space: u64) -> Result<Vec<String>, SqlError> {
     let sql = format!("SELECT NAME FROM information_schema.INNODB_TABLES WHERE SPACE = {space}");
-    session.query_within(&sql, DEADLINE).await
+    session.query_within(&sql, TABLESPACE_QUERY_TIMEOUT).await
 }
 
 /// `schema.table` of what InnoDB calls `schema/table` or, of a partition, `schema/table#p#name`.

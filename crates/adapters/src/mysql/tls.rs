@@ -1,27 +1,27 @@
 //! How a connection is protected, and what it means when that fails.
 
-use backstop_model::credentials::{Tls, TlsMode};
-use backstop_model::fault::{Context, Fault, Kind, Result};
-use mysql_async::{DriverError, Error, IoError, SslOpts, TlsError};
+use backstop_model::credentials::{TlsMode, TlsSettings};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use mysql_async::{DriverError, IoError, SslOpts, TlsError};
 use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 /// Refuses a file of certificates to trust that cannot be read or has none, which the driver would not name.
-pub(super) fn check(mode: TlsMode, tls: Option<&Tls>) -> Result<()> {
+pub(super) fn check(mode: TlsMode, tls: Option<&TlsSettings>) -> Result<()> {
     let verifies = matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
     let Some(ca) = tls.and_then(|tls| tls.ca.as_ref()).filter(|_| verifies) else { return Ok(()) };
     let doing = format!("read the certificates to trust (tls.ca of the credentials) in {}", ca.display());
-    let certificates = CertificateDer::pem_file_iter(ca).fault(Kind::Usage, &doing)?;
-    let certificates = certificates.collect::<Result<Vec<_>, _>>().fault(Kind::Usage, &doing)?;
+    let certificates = CertificateDer::pem_file_iter(ca).context(ErrorKind::Usage, &doing)?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().context(ErrorKind::Usage, &doing)?;
     if certificates.is_empty() {
-        return Err(Fault::new(Kind::Usage, format!("{doing}: there is no certificate in PEM form")));
+        return Err(Error::new(ErrorKind::Usage, format!("{doing}: there is no certificate in PEM form")));
     }
     Ok(())
 }
 
 /// The driver's options for a mode; `None` for plain text. `name` is expected in the certificate instead of the host.
-pub(super) fn options(mode: TlsMode, tls: Option<&Tls>, name: Option<&str>) -> Option<SslOpts> {
+pub(super) fn options(mode: TlsMode, tls: Option<&TlsSettings>, name: Option<&str>) -> Option<SslOpts> {
     match mode {
         TlsMode::Off => None,
         TlsMode::Preferred | TlsMode::Required => Some(
@@ -42,13 +42,14 @@ pub(super) fn options(mode: TlsMode, tls: Option<&Tls>, name: Option<&str>) -> O
 }
 
 /// True if the server does not do TLS, or the two could not agree on it.
-pub(super) fn is_failure(error: &Error) -> bool {
-    matches!(error, Error::Driver(DriverError::NoClientSslFlagFromServer)) || failure(error).is_some()
+pub(super) fn is_failure(error: &mysql_async::Error) -> bool {
+    matches!(error, mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer))
+        || failure(error).is_some()
 }
 
 /// A name that the certificate does have, if another one than the host's is all that was wrong. The authority's
 /// signature is checked before the name, and again by the connection that expects this name.
-pub(super) fn other_name(error: &Error) -> Option<String> {
+pub(super) fn other_name(error: &mysql_async::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) =
         failure(error)?
     else {
@@ -62,8 +63,8 @@ pub(super) fn other_name(error: &Error) -> Option<String> {
 }
 
 /// What went wrong with TLS, in words; `None` if it was something else.
-pub(super) fn explain(error: &Error) -> Option<String> {
-    if matches!(error, Error::Driver(DriverError::NoClientSslFlagFromServer)) {
+pub(super) fn explain(error: &mysql_async::Error) -> Option<String> {
+    if matches!(error, mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) {
         return Some("the server does not offer TLS, and the credentials require it".to_owned());
     }
     let failure = failure(error)?;
@@ -82,10 +83,10 @@ pub(super) fn explain(error: &Error) -> Option<String> {
 }
 
 /// The TLS library's error inside the driver's, which has it as such or as an input/output error.
-fn failure(error: &Error) -> Option<&rustls::Error> {
+fn failure(error: &mysql_async::Error) -> Option<&rustls::Error> {
     match error {
-        Error::Io(IoError::Tls(TlsError::Tls(error))) => Some(error),
-        Error::Io(IoError::Io(error)) => error.get_ref()?.downcast_ref(),
+        mysql_async::Error::Io(IoError::Tls(TlsError::Tls(error))) => Some(error),
+        mysql_async::Error::Io(IoError::Io(error)) => error.get_ref()?.downcast_ref(),
         _ => None,
     }
 }
@@ -94,7 +95,7 @@ fn failure(error: &Error) -> Option<&rustls::Error> {
 mod tests {
     use super::*;
 
-    fn wrong_name(presented: &[&str]) -> Error {
+    fn wrong_name(presented: &[&str]) -> mysql_async::Error {
         let expected = rustls::pki_types::ServerName::from(std::net::Ipv4Addr::LOCALHOST);
         let presented = presented.iter().map(|name| (*name).to_owned()).collect();
         let error = CertificateError::NotValidForNameContext { expected, presented };
@@ -108,7 +109,7 @@ mod tests {
         assert_eq!(other_name(&wrong_name(&["IpAddress(10.0.0.1)"])).as_deref(), Some("10.0.0.1"));
         assert_eq!(other_name(&wrong_name(&[])), None);
         assert!(explain(&wrong_name(&[])).is_some_and(|text| text.contains("no host names")));
-        let other = Error::from(std::io::Error::other("broken"));
+        let other = mysql_async::Error::from(std::io::Error::other("broken"));
         assert!(!is_failure(&other) && explain(&other).is_none() && other_name(&other).is_none());
     }
 }

@@ -10,30 +10,32 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_engine::freeze::{Frozen, freeze_lock_free, freeze_locked};
-use backstop_engine::ports::{ChangedFiles, Image, Opened, Snapshot, Snapshots, Taken};
+use backstop_engine::ports::{
+    ChangedFiles, Snapshot, SnapshotData, SnapshotDir, SnapshotProvider, TakenSnapshot,
+};
 use backstop_model::backup::Lineage;
-use backstop_model::broken::{BrokenTable, source_finding};
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::{FreezeMode, ModeChoice, choose_mode, lock_free_obstacles};
 use backstop_model::ids::BackupId;
+use backstop_model::table_check::{BrokenTable, source_finding};
 use backstop_model::topology::Role;
 
 use super::donor::Donor;
-use super::volume::{self, Subvolume};
-use super::{Site, dead, place, refuse_problems, runs, space, tail};
-use crate::mysql::connect::Connection;
-use crate::mysql::freeze::MysqlFreeze;
-use crate::mysql::{facts, tablespaces};
+use super::subvolume::{self, Subvolume};
+use super::{SnapshotSource, binlog_tail, cleanup, disk_space, refuse_problems, snapshot_dir, work_dir};
+use crate::mysql::connection::Connection;
+use crate::mysql::freeze_locks::MysqlFreezeSessions;
+use crate::mysql::{server_facts, tablespaces};
 
 /// Snapshots of one instance's subvolume.
-pub struct Btrfs {
-    site: Site,
-    opened: Mutex<BTreeMap<BackupId, Opened>>,
+pub struct BtrfsProvider {
+    source: SnapshotSource,
+    opened: Mutex<BTreeMap<BackupId, SnapshotDir>>,
 }
 
 /// What was found out before a snapshot is taken.
-struct Plan {
+struct BtrfsPlan {
     donor: Donor,
     subvolume: Subvolume,
     findings: Vec<Finding>,
@@ -41,38 +43,38 @@ struct Plan {
     mode: Result<ModeChoice>,
 }
 
-impl Btrfs {
+impl BtrfsProvider {
     /// Snapshots of this instance.
-    pub fn new(site: Site) -> Self {
-        Self { site, opened: Mutex::default() }
+    pub fn new(source: SnapshotSource) -> Self {
+        Self { source, opened: Mutex::default() }
     }
 
-    async fn plan(&self) -> Result<Plan> {
-        let mut session = self.site.connect().await?;
+    async fn plan(&self) -> Result<BtrfsPlan> {
+        let mut session = self.source.connect().await?;
         let plan = self.plan_with(&mut session).await;
         session.close().await;
         plan
     }
 
-    async fn plan_with(&self, session: &mut Connection) -> Result<Plan> {
-        let donor = Donor::look(session, self.site.servers.as_ref()).await?;
+    async fn plan_with(&self, session: &mut Connection) -> Result<BtrfsPlan> {
+        let donor = Donor::inspect(session, self.source.servers.as_ref()).await?;
         let Some(subvolume) = Subvolume::of(&donor.datadir)? else {
             let message = format!("the data directory {} is not on btrfs", donor.datadir.display());
-            return Err(Fault::refused(message).hint("set snapshot.provider to \"clone\" or \"auto\""));
+            return Err(Error::refused(message).hint("set snapshot.provider to \"clone\" or \"auto\""));
         };
         let in_snapshot = |path: &Path| subvolume.holds(path);
-        let server = facts::server_facts(session, in_snapshot).await?;
+        let server = server_facts::server_facts(session, in_snapshot).await?;
         let mut obstacles = lock_free_obstacles(&server);
-        obstacles.extend(binlog_obstacles(&donor));
-        let mut findings = outside(&server.outside);
-        findings.extend(relocated(&facts::data_paths(session).await?));
-        findings.extend(strange_entries(&donor.datadir)?);
+        obstacles.extend(binlog_tail_obstacles(&donor));
+        let mut findings = files_outside_subvolume(&server.outside);
+        findings.extend(relocated(&server_facts::data_paths(session).await?));
+        findings.extend(nested_entries(&donor.datadir)?);
         findings.extend(self.surroundings(&donor, &subvolume));
-        let broken = tablespaces::broken(session).await?;
-        findings.extend(source_finding(&self.site.endpoint, &broken));
-        let mode = choose_mode(&self.site.freeze, &obstacles, self.site.role);
+        let broken = tablespaces::broken_tables(session).await?;
+        findings.extend(source_finding(&self.source.endpoint, &broken));
+        let mode = choose_mode(&self.source.freeze, &obstacles, self.source.role);
         findings.push(self.mode_finding(&donor, &mode));
-        Ok(Plan { donor, subvolume, findings, broken, mode })
+        Ok(BtrfsPlan { donor, subvolume, findings, broken, mode })
     }
 
     fn surroundings(&self, donor: &Donor, subvolume: &Subvolume) -> Vec<Finding> {
@@ -93,16 +95,16 @@ impl Btrfs {
         }
         // While the snapshot lives, what the server overwrites takes new space; and btrfs, which allocates in
         // chunks, is full before the free space it tells of is zero.
-        let need = space::tree_size(&donor.datadir) / 20 + (256 << 20);
-        findings.push(space::enough(&subvolume.root, need));
+        let need = disk_space::tree_size(&donor.datadir) / 20 + (256 << 20);
+        findings.push(disk_space::check_space(&subvolume.root, need));
         findings
     }
 
     fn mode_finding(&self, donor: &Donor, mode: &Result<ModeChoice>) -> Finding {
         match mode {
-            Err(fault) => Finding::problem("freeze", &fault.message, fault.hint.clone().unwrap_or_default()),
+            Err(error) => Finding::problem("freeze", &error.message, error.hint.clone().unwrap_or_default()),
             Ok(choice) if choice.mode == FreezeMode::LockFree => Finding::ok("freeze", &choice.reason),
-            Ok(choice) if self.site.role != Role::Primary && deadlocks(donor) => Finding::problem(
+            Ok(choice) if self.source.role != Role::Primary && deadlocks(donor) => Finding::problem(
                 "replica-commit-order",
                 format!(
                     "{}, and on version {} a read lock can deadlock with appliers that preserve the commit order",
@@ -118,51 +120,52 @@ impl Btrfs {
         }
     }
 
-    async fn freeze(&self, plan: &Plan) -> Result<Frozen> {
-        let sessions = MysqlFreeze::new(self.site.connector.clone(), self.site.endpoint.clone());
-        let choice = plan.mode.as_ref().map_err(Fault::clone)?;
+    async fn freeze(&self, plan: &BtrfsPlan) -> Result<Frozen> {
+        let sessions = MysqlFreezeSessions::new(self.source.connector.clone(), self.source.endpoint.clone());
+        let choice = plan.mode.as_ref().map_err(Error::clone)?;
         if choice.mode == FreezeMode::LockFree {
-            return freeze_lock_free(&sessions, &self.site.freeze, &self.site.world).await;
+            return freeze_lock_free(&sessions, &self.source.freeze, &self.source.ctx).await;
         }
-        if self.site.role == Role::Primary {
-            let text = format!("locking the PRIMARY {}: {}", self.site.endpoint, choice.reason);
-            self.site.world.reporter.notice(&text);
+        if self.source.role == Role::Primary {
+            let text = format!("locking the PRIMARY {}: {}", self.source.endpoint, choice.reason);
+            self.source.ctx.reporter.notice(&text);
         }
-        freeze_locked(&sessions, &self.site.freeze, &self.site.world).await
+        freeze_locked(&sessions, &self.source.freeze, &self.source.ctx).await
     }
 
     /// Where the data directory and its logs are in the snapshot.
-    fn opened(plan: &Plan, snapshot: &Path) -> Opened {
+    fn opened(plan: &BtrfsPlan, snapshot: &Path) -> SnapshotDir {
         let inside = |path: &Path| plan.subvolume.in_snapshot(path, snapshot);
         let root = inside(&plan.donor.datadir).unwrap_or_else(|| snapshot.to_owned());
         let binlogs = plan.donor.is_on("log_bin").then(|| plan.donor.path("log_bin_basename")).flatten();
         let binlogs = binlogs.as_deref().and_then(Path::parent).and_then(inside);
         let files = plan.donor.files_in(&root, binlogs.as_deref());
-        Opened { root, files }
+        SnapshotDir { root, files }
     }
 
-    async fn snapshot(&self, plan: &Plan, run: &BackupId, run_dir: &Path) -> Result<Taken> {
-        let to = place::choose(&plan.subvolume, run, run_dir)?;
+    async fn snapshot(&self, plan: &BtrfsPlan, run: &BackupId, run_dir: &Path) -> Result<TakenSnapshot> {
+        let to = snapshot_dir::choose_dir(&plan.subvolume, run, run_dir)?;
         plan.subvolume.add_mark(run.as_str())?;
         plan.subvolume.sync().await?;
-        let world = &self.site.world;
-        let frozen = world.step("freeze", self.freeze(plan)).await?;
+        let ctx = &self.source.ctx;
+        let frozen = ctx.step("freeze", self.freeze(plan)).await?;
         let position = frozen.position().clone();
         let mode = plan.mode.as_ref().map(|choice| choice.mode).unwrap_or(FreezeMode::Lock);
         let bound = frozen.remaining() + Duration::from_secs(1);
-        world.step("image", world.within(bound, "take the snapshot", plan.subvolume.snapshot(&to))).await?;
-        let taken_at = world.clock.now();
-        let freeze = world.step("thaw", frozen.thaw()).await?;
+        ctx.step("image", ctx.within(bound, "take the snapshot", plan.subvolume.snapshot(&to))).await?;
+        let taken_at = ctx.clock.now();
+        let freeze = ctx.step("thaw", frozen.thaw()).await?;
         let opened = Self::opened(plan, &to);
         let position = match mode {
             FreezeMode::LockFree => {
-                world.step("read-tail", tail::complete(position, opened.files.clone())).await?
+                ctx.step("read-tail", binlog_tail::complete_position(position, opened.files.clone())).await?
             }
             _ => position,
         };
-        let (source, made) = (volume::identity(&plan.subvolume.root).await?, volume::identity(&to).await?);
+        let (source, made) =
+            (subvolume::identity(&plan.subvolume.root).await?, subvolume::identity(&to).await?);
         self.remember(run, opened);
-        Ok(Taken {
+        Ok(TakenSnapshot {
             snapshot: Snapshot { run: run.clone(), path: run_dir.to_owned() },
             position,
             freeze,
@@ -177,13 +180,13 @@ impl Btrfs {
         })
     }
 
-    fn remember(&self, run: &BackupId, opened: Opened) {
+    fn remember(&self, run: &BackupId, opened: SnapshotDir) {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), opened);
     }
 }
 
 #[async_trait]
-impl Snapshots for Btrfs {
+impl SnapshotProvider for BtrfsProvider {
     fn provider(&self) -> &'static str {
         "btrfs"
     }
@@ -191,34 +194,34 @@ impl Snapshots for Btrfs {
     async fn check(&self) -> Result<Vec<Finding>> {
         match self.plan().await {
             Ok(plan) => Ok(plan.findings),
-            Err(fault) if fault.kind == Kind::Refused => {
-                Ok(vec![Finding::problem("btrfs", &fault.message, fault.hint.unwrap_or_default())])
+            Err(error) if error.kind == ErrorKind::Refused => {
+                Ok(vec![Finding::problem("btrfs", &error.message, error.hint.unwrap_or_default())])
             }
-            Err(fault) => Err(fault),
+            Err(error) => Err(error),
         }
     }
 
-    async fn take(&self, run: &BackupId) -> Result<Taken> {
-        dead::clear_dead_runs(&self.site).await?;
+    async fn take(&self, run: &BackupId) -> Result<TakenSnapshot> {
+        cleanup::clear_dead_runs(&self.source).await?;
         let plan = self.plan().await?;
-        refuse_problems(&self.site.endpoint, &plan.findings)?;
-        let run_dir = runs::create(&self.site.work_dir, run, 0, 0)?;
+        refuse_problems(&self.source.endpoint, &plan.findings)?;
+        let run_dir = work_dir::create(&self.source.work_dir, run, 0, 0)?;
         self.snapshot(&plan, run, &run_dir).await
     }
 
-    async fn open(&self, snapshot: &Snapshot) -> Result<Image> {
+    async fn open(&self, snapshot: &Snapshot) -> Result<SnapshotData> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&snapshot.run).cloned();
-        opened.map(Image::Tree).ok_or_else(|| {
-            Fault::failed(format!("open snapshot {}: this process did not take it", snapshot.run))
+        opened.map(SnapshotData::Tree).ok_or_else(|| {
+            Error::failed(format!("open snapshot {}: this process did not take it", snapshot.run))
         })
     }
 
     async fn release(&self, snapshot: &Snapshot) -> Result<()> {
-        dead::release(&self.site, snapshot).await
+        cleanup::release(&self.source, snapshot).await
     }
 
     async fn list(&self) -> Result<Vec<Snapshot>> {
-        runs::list(&self.site.work_dir)
+        work_dir::list(&self.source.work_dir)
     }
 
     /// The file system is trusted if it is the same subvolume, still carries the parent's mark (so it was not set back
@@ -226,15 +229,15 @@ impl Snapshots for Btrfs {
     /// place without a new generation.
     async fn changes(&self, snapshot: &Snapshot, since: &Lineage) -> Result<Option<ChangedFiles>> {
         let (Some(generation), Some(mark)) = (since.generation, &since.mark) else { return Ok(None) };
-        let Some(at) = place::of(&snapshot.path)? else { return Ok(None) };
-        let made = volume::identity(&at).await?;
+        let Some(at) = snapshot_dir::dir_of(&snapshot.path)? else { return Ok(None) };
+        let made = subvolume::identity(&at).await?;
         let same = made.parent_uuid.is_some_and(|uuid| since.volume == format!("btrfs:{uuid}"));
-        if !same || made.generation < generation || !volume::marks(&at)?.contains(mark) {
+        if !same || made.generation < generation || !subvolume::marks(&at)?.contains(mark) {
             return Ok(None);
         }
         let root = self.open(snapshot).await?.tree()?.root;
         let Some(inodes) = copied_on_write(&root)? else { return Ok(None) };
-        let Some(mut changed) = volume::written_since(&at, generation).await? else { return Ok(None) };
+        let Some(mut changed) = subvolume::written_since(&at, generation).await? else { return Ok(None) };
         for inode in inodes {
             changed.entry(inode).or_default();
         }
@@ -249,7 +252,7 @@ fn deadlocks(donor: &Donor) -> bool {
 }
 
 /// What keeps the tail of the binary log in a snapshot from telling which transactions are in it.
-fn binlog_obstacles(donor: &Donor) -> Vec<String> {
+fn binlog_tail_obstacles(donor: &Donor) -> Vec<String> {
     let off = ["log_replica_updates", "log_slave_updates"].iter().any(|name| donor.variable(name) == "OFF");
     let updates = off
         .then(|| "log_replica_updates is OFF: replicated transactions are not in the binary log".to_owned());
@@ -257,7 +260,7 @@ fn binlog_obstacles(donor: &Donor) -> Vec<String> {
     [updates, encrypted].into_iter().flatten().collect()
 }
 
-fn outside(paths: &[String]) -> Vec<Finding> {
+fn files_outside_subvolume(paths: &[String]) -> Vec<Finding> {
     let problem = |path: &String| {
         Finding::problem(
             "path-outside",
@@ -270,18 +273,18 @@ fn outside(paths: &[String]) -> Vec<Finding> {
 
 /// Files that the server knows by an absolute path outside of its data directory cannot be restored elsewhere, even if
 /// they are in the snapshot. Binary logs can: they are looked for in the data directory.
-fn relocated(paths: &[facts::DataPath]) -> Vec<Finding> {
+fn relocated(paths: &[server_facts::DataPath]) -> Vec<Finding> {
     let bound = paths.iter().filter(|path| !["data directory", "binary log"].contains(&path.what));
     bound
         .map(|path| {
             let what = format!("the {} {} is outside of the data directory", path.what, path.path.display());
-            Finding::problem("tablespace-outside", what, way_in(path.what))
+            Finding::problem("tablespace-outside", what, how_to_move_in(path.what))
         })
         .collect()
 }
 
 /// How a file gets into the data directory.
-fn way_in(what: &str) -> String {
+fn how_to_move_in(what: &str) -> String {
     let option = match what {
         "undo log" => "innodb_undo_directory",
         "redo log" => "innodb_log_group_home_dir",
@@ -303,7 +306,7 @@ fn way_in(what: &str) -> String {
 }
 
 /// Nested subvolumes, mounts and symbolic links in the data directory: what is behind them is not in the snapshot.
-fn strange_entries(datadir: &Path) -> Result<Vec<Finding>> {
+fn nested_entries(datadir: &Path) -> Result<Vec<Finding>> {
     let device = std::fs::metadata(datadir).failed(format!("look at {}", datadir.display()))?.dev();
     let mut findings = Vec::new();
     walk(datadir, &mut |path, found| {

@@ -9,43 +9,45 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_engine::ports::{ChangedFiles, Image, Opened, Snapshot, Snapshots, Taken};
+use backstop_engine::ports::{
+    ChangedFiles, Snapshot, SnapshotData, SnapshotDir, SnapshotProvider, TakenSnapshot,
+};
 use backstop_model::backup::Lineage;
-use backstop_model::broken::source_finding;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::finding::Finding;
 use backstop_model::freeze::{FreezeMode, FreezeReport};
 use backstop_model::ids::BackupId;
-use backstop_model::progress::{Progress, Unit};
+use backstop_model::progress::{Progress, ProgressUnit};
 use backstop_model::server::Position;
+use backstop_model::table_check::source_finding;
 use backstop_model::topology::Role;
 
-use super::donor::{self, DataFile, Donor, Encrypted};
-use super::{Site, copy, dead, refuse_problems, runs, space};
-use crate::mysql::connect::Connection;
+use super::donor::{self, DataFile, Donor, EncryptedSpace};
+use super::{SnapshotSource, cleanup, clone_recovery, disk_space, refuse_problems, work_dir};
+use crate::mysql::connection::Connection;
 use crate::mysql::dialect::quote_text;
-use crate::mysql::error::{Cause, SqlError};
+use crate::mysql::error::{SqlCause, SqlError};
 use crate::mysql::tablespaces;
 
 /// How often the server is asked how far the clone is.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// The slowest copying that is waited for, in bytes a second.
-const SLOWEST: u64 = 4 << 20;
+const MIN_CLONE_BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// Copies of one instance by CLONE.
-pub struct Clone {
-    site: Site,
+pub struct CloneProvider {
+    source: SnapshotSource,
 }
 
-impl Clone {
+impl CloneProvider {
     /// Copies of this instance.
-    pub fn new(site: Site) -> Self {
-        Self { site }
+    pub fn new(source: SnapshotSource) -> Self {
+        Self { source }
     }
 
     async fn donor(&self) -> Result<(Connection, Donor)> {
-        let mut session = self.site.connect().await?;
-        let donor = Donor::look(&mut session, self.site.servers.as_ref()).await?;
+        let mut session = self.source.connect().await?;
+        let donor = Donor::inspect(&mut session, self.source.servers.as_ref()).await?;
         Ok((session, donor))
     }
 
@@ -54,7 +56,7 @@ impl Clone {
     /// # Errors
     /// When it does not answer, or denies access.
     pub async fn survey(&self) -> Result<Vec<Finding>> {
-        let mut session = self.site.connect().await?;
+        let mut session = self.source.connect().await?;
         let findings = self.told(&mut session).await;
         session.close().await;
         findings
@@ -65,7 +67,7 @@ impl Clone {
         findings.extend(foreign_tables(&donor::foreign_tables(session).await?));
         findings.extend(emptied_tables(&donor::emptied_tables(session).await?));
         findings.extend(outside_files(&donor::data_files(session).await?));
-        findings.extend(source_finding(&self.site.endpoint, &tablespaces::broken(session).await?));
+        findings.extend(source_finding(&self.source.endpoint, &tablespaces::broken_tables(session).await?));
         findings.extend(encryption(donor::encrypted(session).await?.as_ref()));
         Ok(findings)
     }
@@ -76,7 +78,7 @@ impl Clone {
         findings.extend(self.work_dir(donor));
         let cost =
             "while CLONE runs, commits on the source are slower and its disk reads and writes all data once";
-        findings.push(match self.site.role {
+        findings.push(match self.source.role {
             Role::Primary => Finding::warning(
                 "clone-cost",
                 cost,
@@ -89,7 +91,7 @@ impl Clone {
 
     /// The program that is to start the copy must be of the donor's very version: a newer one would change the files.
     async fn program(&self, donor: &Donor) -> Result<Option<Finding>> {
-        let found = self.site.servers.version().await?;
+        let found = self.source.servers.version().await?;
         let donor = &donor.version;
         let same = (found.major, found.minor, found.patch) == (donor.major, donor.minor, donor.patch);
         Ok((!same).then(|| {
@@ -102,27 +104,28 @@ impl Clone {
     }
 
     fn work_dir(&self, donor: &Donor) -> Vec<Finding> {
-        let work_dir = &self.site.work_dir;
-        let mut findings: Vec<_> = space::reachable(work_dir, donor).into_iter().collect();
+        let work_dir = &self.source.work_dir;
+        let mut findings: Vec<_> = disk_space::check_reachable(work_dir, donor).into_iter().collect();
         let longest = work_dir.join("20261123T022133Z-9f3a04c1/s").as_os_str().len();
-        if longest > copy::LONGEST_SOCKET {
+        if longest > clone_recovery::MAX_SOCKET_PATH_BYTES {
             findings.push(Finding::problem(
                 "work-dir-too-long",
                 format!("a socket under {} would have a path longer than Linux allows", work_dir.display()),
                 format!(
                     "set snapshot.work_dir to a path that is {} bytes shorter",
-                    longest - copy::LONGEST_SOCKET
+                    longest - clone_recovery::MAX_SOCKET_PATH_BYTES
                 ),
             ));
         }
-        let need = space::tree_size(&donor.datadir);
-        findings.push(space::enough(work_dir, need + need / 10));
+        let need = disk_space::tree_size(&donor.datadir);
+        findings.push(disk_space::check_space(work_dir, need + need / 10));
         findings
     }
 
     /// Clones into the run's folder, telling how far it is.
     async fn clone_into(&self, mut session: Connection, donor: &Donor, target: &Path) -> Result<()> {
-        let deadline = Duration::from_secs(600 + space::tree_size(&donor.datadir) / SLOWEST);
+        let deadline =
+            Duration::from_secs(600 + disk_space::tree_size(&donor.datadir) / MIN_CLONE_BYTES_PER_SECOND);
         let sql = format!("CLONE LOCAL DATA DIRECTORY = {}", quote_text(&target.to_string_lossy()));
         let done = tokio::select! {
             done = session.run_within(&sql, deadline) => done,
@@ -136,13 +139,13 @@ impl Clone {
     async fn report_progress(&self) -> std::convert::Infallible {
         let mut session = None;
         loop {
-            self.site.world.clock.sleep(PROGRESS_EVERY).await;
+            self.source.ctx.clock.sleep(PROGRESS_INTERVAL).await;
             if session.is_none() {
-                session = self.site.connect().await.ok();
+                session = self.source.connect().await.ok();
             }
             let Some(asked) = session.as_mut() else { continue };
             match progress(asked).await {
-                Ok(Some(progress)) => self.site.world.reporter.progress(progress),
+                Ok(Some(progress)) => self.source.ctx.reporter.progress(progress),
                 Ok(None) => {}
                 Err(_) => session = None,
             }
@@ -151,7 +154,7 @@ impl Clone {
 }
 
 #[async_trait]
-impl Snapshots for Clone {
+impl SnapshotProvider for CloneProvider {
     fn provider(&self) -> &'static str {
         "clone"
     }
@@ -163,19 +166,20 @@ impl Snapshots for Clone {
         findings
     }
 
-    async fn take(&self, run: &BackupId) -> Result<Taken> {
-        dead::clear_dead_runs(&self.site).await?;
+    async fn take(&self, run: &BackupId) -> Result<TakenSnapshot> {
+        cleanup::clear_dead_runs(&self.source).await?;
         let (mut session, donor) = self.donor().await?;
-        refuse_problems(&self.site.endpoint, &self.findings(&mut session, &donor).await?)?;
+        refuse_problems(&self.source.endpoint, &self.findings(&mut session, &donor).await?)?;
         let encrypted = donor::encrypted(&mut session).await?;
-        let world = &self.site.world;
-        let path = runs::create(&self.site.work_dir, run, donor.uid, donor.gid)?;
-        world.step("clone", self.clone_into(session, &donor, &copy::datadir(&path))).await?;
-        let taken_at = world.clock.now();
-        let proven = world.step("prove-copy", copy::prove(&self.site, &donor, &path)).await;
-        let proven = proven.map_err(|fault| locked(fault, encrypted.as_ref()))?;
-        let broken_tables = copy::broken_alike(&self.site, proven.broken_tables).await?;
-        Ok(Taken {
+        let ctx = &self.source.ctx;
+        let path = work_dir::create(&self.source.work_dir, run, donor.uid, donor.gid)?;
+        ctx.step("clone", self.clone_into(session, &donor, &clone_recovery::datadir(&path))).await?;
+        let taken_at = ctx.clock.now();
+        let proven = ctx.step("prove-copy", clone_recovery::recover_clone(&self.source, &donor, &path)).await;
+        let proven = proven.map_err(|error| keyring_hint(error, encrypted.as_ref()))?;
+        let broken_tables =
+            clone_recovery::tables_broken_on_source(&self.source, proven.broken_tables).await?;
+        Ok(TakenSnapshot {
             snapshot: Snapshot { run: run.clone(), path },
             position: Position { gtid_executed: proven.gtid_executed, ..Position::default() },
             freeze: FreezeReport { mode: FreezeMode::None, held_ms: 0.0, waited_ms: 0.0 },
@@ -190,19 +194,19 @@ impl Snapshots for Clone {
         })
     }
 
-    async fn open(&self, snapshot: &Snapshot) -> Result<Image> {
-        let root = copy::datadir(&snapshot.path);
+    async fn open(&self, snapshot: &Snapshot) -> Result<SnapshotData> {
+        let root = clone_recovery::datadir(&snapshot.path);
         let doing = format!("open snapshot {}", root.display());
         std::fs::read_dir(&root).failed(doing)?;
-        Ok(Image::Tree(Opened { root, files: Default::default() }))
+        Ok(SnapshotData::Tree(SnapshotDir { root, files: Default::default() }))
     }
 
     async fn release(&self, snapshot: &Snapshot) -> Result<()> {
-        dead::release(&self.site, snapshot).await
+        cleanup::release(&self.source, snapshot).await
     }
 
     async fn list(&self) -> Result<Vec<Snapshot>> {
-        runs::list(&self.site.work_dir)
+        work_dir::list(&self.source.work_dir)
     }
 
     /// A clone is written anew each time: no file system knows what it shares with the one before.
@@ -290,7 +294,7 @@ fn outside_files(files: &[DataFile]) -> Option<Finding> {
 }
 
 /// Whether the program that starts the copy has the keyring is seen when it does.
-fn encryption(encrypted: Option<&Encrypted>) -> Option<Finding> {
+fn encryption(encrypted: Option<&EncryptedSpace>) -> Option<Finding> {
     encrypted.map(|encrypted| {
         Finding::warning(
             "tablespace-encrypted",
@@ -304,12 +308,12 @@ fn encryption(encrypted: Option<&Encrypted>) -> Option<Finding> {
 }
 
 /// A copy of encrypted data that does not start lacks its keyring, most likely.
-fn locked(fault: Fault, encrypted: Option<&Encrypted>) -> Fault {
-    let Some(encrypted) = encrypted else { return fault };
-    if fault.kind != Kind::Failed {
-        return fault;
+fn keyring_hint(error: Error, encrypted: Option<&EncryptedSpace>) -> Error {
+    let Some(encrypted) = encrypted else { return error };
+    if error.kind != ErrorKind::Failed {
+        return error;
     }
-    Fault::refused(format!("{} is encrypted, and its copy cannot be used: {}", encrypted.what, fault.message)).hint(format!(
+    Error::refused(format!("{} is encrypted, and its copy cannot be used: {}", encrypted.what, error.message)).hint(format!(
         "let `mysql.server` name a program that loads the donor's keyring (a global component manifest beside it), or {}, or back up \
          another member",
         encrypted.undo
@@ -323,29 +327,29 @@ async fn progress(session: &mut Connection) -> Result<Option<Progress>, SqlError
             "SELECT CAST(SUM(DATA) AS UNSIGNED), CAST(SUM(ESTIMATE) AS UNSIGNED) FROM performance_schema.clone_progress",
         )
         .await?;
-    Ok(sums.and_then(|(done, total)| Some(Progress { done: done?, total, unit: Unit::Bytes })))
+    Ok(sums.and_then(|(done, total)| Some(Progress { done: done?, total, unit: ProgressUnit::Bytes })))
 }
 
-fn explain(error: SqlError, target: &Path) -> Fault {
+fn explain(error: SqlError, target: &Path) -> Error {
     let hint = match &error.cause {
-        Cause::Server(server) if server.message.contains("errno: 13") || server.code == 1006 => {
+        SqlCause::Server(server) if server.message.contains("errno: 13") || server.code == 1006 => {
             Some(format!(
                 "let the server's user write to {} (file modes, AppArmor, SELinux), or set snapshot.work_dir",
                 target.display()
             ))
         }
         // 3873: CLONE itself found too little space.
-        Cause::Server(server) if server.code == 3873 || server.message.contains("errno: 28") => {
+        SqlCause::Server(server) if server.code == 3873 || server.message.contains("errno: 28") => {
             Some("free space there, or set snapshot.work_dir to another file system".to_owned())
         }
-        Cause::Server(server) if server.code == 3634 => {
+        SqlCause::Server(server) if server.code == 3634 => {
             Some("another CLONE runs on the source: wait for it".to_owned())
         }
         _ => None,
     };
-    let fault = Fault::from(error).during("clone the source");
+    let failure = Error::from(error).during("clone the source");
     match hint {
-        Some(hint) => fault.hint(hint),
-        None => fault,
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }

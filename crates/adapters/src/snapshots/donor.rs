@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use backstop_engine::contents::{LogFiles, ServerFiles};
-use backstop_engine::ports::ServerPrograms;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_engine::datadir_files::{LogFiles, ServerFiles};
+use backstop_engine::ports::MysqldControl;
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::ids::ServerUuid;
 use backstop_model::server::ServerVersion;
 
-use crate::mysql::connect::Connection;
-use crate::mysql::facts;
+use crate::mysql::connection::Connection;
+use crate::mysql::server_facts;
 
 /// A server on this host, and where its files are.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub struct Donor {
 }
 
 /// The system variables a snapshot depends on.
-const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('datadir', 'hostname', 'server_uuid', 'version', \
+const DONOR_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('datadir', 'hostname', 'server_uuid', 'version', \
     'innodb_page_size', 'innodb_data_file_path', 'innodb_checksum_algorithm', 'lower_case_table_names', \
     'innodb_data_home_dir', 'innodb_undo_directory', 'innodb_log_group_home_dir', 'innodb_doublewrite_dir', \
     'log_bin', 'log_bin_basename', 'log_bin_index', 'relay_log_basename', 'relay_log_index', 'log_error', \
@@ -58,7 +58,7 @@ const DATA_FILES: &str = "SELECT FILE_NAME, FILE_TYPE = 'UNDO LOG' FROM informat
     WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG')";
 
 /// Tables first: what helps them is the most work.
-const ENCRYPTED: &str = "SELECT NAME, SPACE_TYPE FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' \
+const ENCRYPTED_TABLESPACES: &str = "SELECT NAME, SPACE_TYPE FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' \
     ORDER BY SPACE_TYPE = 'Undo', NAME LIMIT 1";
 
 /// A file that holds tables or undo logs.
@@ -74,7 +74,7 @@ pub struct DataFile {
 
 /// Something that a server encrypts at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encrypted {
+pub struct EncryptedSpace {
     /// `table space shop/orders`, `the redo log`, …
     pub what: String,
     /// How it is decrypted: the rest of a sentence.
@@ -85,9 +85,9 @@ impl Donor {
     /// Asks the server, and makes sure that it is this host's.
     ///
     /// # Errors
-    /// [`Kind::Refused`] naming the host when it runs elsewhere; [`Kind::Denied`] when its data directory cannot be read.
-    pub async fn look(session: &mut Connection, servers: &dyn ServerPrograms) -> Result<Self> {
-        let variables: Vec<(String, String)> = session.query(VARIABLES).await?;
+    /// [`ErrorKind::Refused`] naming the host when it runs elsewhere; [`ErrorKind::Denied`] when its data directory cannot be read.
+    pub async fn inspect(session: &mut Connection, servers: &dyn MysqldControl) -> Result<Self> {
+        let variables: Vec<(String, String)> = session.query(DONOR_VARIABLES).await?;
         let variables: BTreeMap<_, _> = variables.into_iter().collect();
         let get = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
         let doing = format!("look at the server {}", session.address());
@@ -95,7 +95,7 @@ impl Donor {
         let version = get("version").parse().failed(&doing)?;
         let datadir = local_datadir(Path::new(get("datadir")), uuid, get("hostname"))?;
         let Some(pid) = servers.running_on(&datadir).await? else {
-            return Err(elsewhere(&datadir, get("hostname"), "no server process here has it open"));
+            return Err(not_on_this_host(&datadir, get("hostname"), "no server process here has it open"));
         };
         let process = std::fs::metadata(format!("/proc/{pid}")).failed(&doing)?;
         Ok(Self { uuid, version, datadir, pid, uid: process.uid(), gid: process.gid(), variables })
@@ -115,7 +115,7 @@ impl Donor {
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         match self.variable(name) {
             "" | "stderr" => None,
-            path => Some(clean(&self.datadir.join(path))),
+            path => Some(canonical_path(&self.datadir.join(path))),
         }
     }
 
@@ -162,19 +162,19 @@ pub async fn data_files(session: &mut Connection) -> Result<Vec<DataFile>> {
 }
 
 /// Something that is encrypted, if anything is.
-pub async fn encrypted(session: &mut Connection) -> Result<Option<Encrypted>> {
-    let space: Option<(String, String)> = session.first(ENCRYPTED).await?;
+pub async fn encrypted(session: &mut Connection) -> Result<Option<EncryptedSpace>> {
+    let space: Option<(String, String)> = session.first(ENCRYPTED_TABLESPACES).await?;
     if let Some((name, kind)) = space {
         return Ok(Some(encrypted_space(&name, &kind)));
     }
-    let redo: Option<String> = facts::variable(session, "innodb_redo_log_encrypt").await?;
-    Ok(redo.is_some_and(|value| value == "ON").then(|| Encrypted {
+    let redo: Option<String> = server_facts::variable(session, "innodb_redo_log_encrypt").await?;
+    Ok(redo.is_some_and(|value| value == "ON").then(|| EncryptedSpace {
         what: "the redo log".to_owned(),
         undo: "run `SET PERSIST innodb_redo_log_encrypt = OFF`".to_owned(),
     }))
 }
 
-fn encrypted_space(name: &str, kind: &str) -> Encrypted {
+fn encrypted_space(name: &str, kind: &str) -> EncryptedSpace {
     let undo = match (kind, name) {
         ("Undo", _) => {
             "run `SET PERSIST innodb_undo_log_encrypt = OFF` (undo logs are decrypted as they are truncated)"
@@ -183,7 +183,7 @@ fn encrypted_space(name: &str, kind: &str) -> Encrypted {
         ("General" | "System", _) => format!("decrypt it (`ALTER TABLESPACE {name} ENCRYPTION = 'N'`)"),
         _ => "decrypt such tables (`ALTER TABLE … ENCRYPTION = 'N'`)".to_owned(),
     };
-    Encrypted { what: format!("table space {name}"), undo }
+    EncryptedSpace { what: format!("table space {name}"), undo }
 }
 
 /// The data directory, if it is on this host: its `auto.cnf` must name the server.
@@ -193,10 +193,10 @@ fn local_datadir(datadir: &Path, uuid: ServerUuid, host: &str) -> Result<PathBuf
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             let message = format!("read {}: {error}", auto.display());
-            return Err(Fault::new(Kind::Denied, message)
+            return Err(Error::new(ErrorKind::Denied, message)
                 .hint("run Backstop as root or as the user that the server runs as"));
         }
-        Err(error) => return Err(elsewhere(datadir, host, &error.to_string())),
+        Err(error) => return Err(not_on_this_host(datadir, host, &error.to_string())),
     };
     let found = text.lines().find_map(|line| line.trim().strip_prefix("server-uuid="));
     match found.and_then(|text| text.parse::<ServerUuid>().ok()) {
@@ -204,14 +204,14 @@ fn local_datadir(datadir: &Path, uuid: ServerUuid, host: &str) -> Result<PathBuf
             std::fs::canonicalize(datadir).failed(format!("look at data directory {}", datadir.display()))
         }
         Some(found) => {
-            Err(elsewhere(datadir, host, &format!("here that directory belongs to server {found}")))
+            Err(not_on_this_host(datadir, host, &format!("here that directory belongs to server {found}")))
         }
-        None => Err(elsewhere(datadir, host, "its auto.cnf here names no server")),
+        None => Err(not_on_this_host(datadir, host, "its auto.cnf here names no server")),
     }
 }
 
-fn elsewhere(datadir: &Path, host: &str, why: &str) -> Fault {
-    Fault::refused(format!(
+fn not_on_this_host(datadir: &Path, host: &str, why: &str) -> Error {
+    Error::refused(format!(
         "the server keeps its data in {} on host {host}, which is not this one: {why}",
         datadir.display()
     ))
@@ -219,18 +219,18 @@ fn elsewhere(datadir: &Path, host: &str, why: &str) -> Fault {
 }
 
 /// The path without `.` and `..` parts and, if it exists, without symbolic links.
-fn clean(path: &Path) -> PathBuf {
-    std::fs::canonicalize(path).unwrap_or_else(|_| plain(path))
+fn canonical_path(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| normalized_path(path))
 }
 
 /// True if a path as the server names it leads out of the data directory, which may be named by its real path.
 fn is_outside(datadir: &Path, path: &Path) -> bool {
-    let named = plain(&datadir.join(path));
-    !named.starts_with(plain(datadir)) && !named.starts_with(clean(datadir))
+    let named = normalized_path(&datadir.join(path));
+    !named.starts_with(normalized_path(datadir)) && !named.starts_with(canonical_path(datadir))
 }
 
 /// The path without `.` and `..` parts. Symbolic links stay.
-fn plain(path: &Path) -> PathBuf {
+fn normalized_path(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {

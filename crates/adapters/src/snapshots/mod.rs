@@ -1,35 +1,35 @@
 //! Images of an instance's data, taken on its own host.
 
-pub mod auto;
+mod binlog_tail;
 pub mod btrfs;
+pub mod cleanup;
 pub mod clone;
-mod copy;
-pub mod dead;
+mod clone_recovery;
+mod disk_space;
 pub mod donor;
 #[cfg(test)]
 mod frozen;
-mod place;
-pub mod runs;
-mod space;
-mod tail;
-mod volume;
+pub mod select_provider;
+mod snapshot_dir;
+mod subvolume;
+pub mod work_dir;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backstop_engine::ports::ServerPrograms;
-use backstop_engine::world::World;
-use backstop_model::fault::{Fault, Result};
+use backstop_engine::context::RunContext;
+use backstop_engine::ports::MysqldControl;
+use backstop_model::error::{Error, Result};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::freeze::FreezeRules;
 use backstop_model::ids::Endpoint;
 use backstop_model::topology::Role;
 
-use crate::mysql::connect::{Connection, Connector};
+use crate::mysql::connection::{Connection, Connector};
 
 /// The instance that is to be imaged, and what that is done with.
 #[derive(Clone)]
-pub struct Site {
+pub struct SnapshotSource {
     /// Logs in to it.
     pub connector: Connector,
     /// Where it listens.
@@ -41,12 +41,12 @@ pub struct Site {
     /// Folder for local artefacts; an absolute path. Made if it is not there.
     pub work_dir: PathBuf,
     /// Starts and stops a copy of it.
-    pub servers: Arc<dyn ServerPrograms>,
+    pub servers: Arc<dyn MysqldControl>,
     /// Time, reporter, faults.
-    pub world: World,
+    pub ctx: RunContext,
 }
 
-impl Site {
+impl SnapshotSource {
     async fn connect(&self) -> Result<Connection> {
         Ok(self.connector.connect(&self.endpoint).await?)
     }
@@ -60,7 +60,7 @@ fn refuse_problems(endpoint: &Endpoint, findings: &[Finding]) -> Result<()> {
     }
     let what: Vec<_> = problems.iter().map(|finding| finding.what.as_str()).collect();
     let todo: Vec<_> = problems.iter().filter_map(|finding| finding.todo.as_deref()).collect();
-    Err(Fault::refused(format!("take a snapshot of {endpoint}: {}", what.join("; "))).hint(todo.join("; ")))
+    Err(Error::refused(format!("take a snapshot of {endpoint}: {}", what.join("; "))).hint(todo.join("; ")))
 }
 
 /// True if a program of this name is on PATH.

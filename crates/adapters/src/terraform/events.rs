@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use backstop_engine::ports::Changes;
-use backstop_model::fault::{Fault, Kind};
+use backstop_engine::ports::InfrastructureChanges;
+use backstop_model::error::{Error, ErrorKind};
 use serde::Deserialize;
 
 use crate::command::last_lines;
@@ -12,13 +12,13 @@ use crate::command::last_lines;
 #[derive(Debug, Default)]
 pub(super) struct Events {
     /// What will be, or was, changed.
-    pub(super) changes: Changes,
+    pub(super) changes: InfrastructureChanges,
     /// The errors, each in one line.
     pub(super) errors: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct EventLine {
     #[serde(rename = "@message", default)]
     message: String,
     #[serde(rename = "type", default)]
@@ -50,7 +50,7 @@ impl Events {
     /// Takes a line; gives what of it an operator should see. Lines that are no event are of nobody's concern here: the log has
     /// them.
     pub(super) fn take(&mut self, line: &str) -> Option<String> {
-        let line: Line = serde_json::from_str(line).ok()?;
+        let line: EventLine = serde_json::from_str(line).ok()?;
         match (line.kind.as_str(), line.changes, line.diagnostic) {
             ("change_summary", Some(summary), _) => {
                 (self.changes.add, self.changes.change, self.changes.destroy) =
@@ -83,13 +83,13 @@ impl Diagnostic {
 }
 
 /// What a failed run means.
-pub(super) fn fault(doing: &str, log: &Path, said: &str, errors: &[String]) -> Fault {
+pub(super) fn terraform_error(doing: &str, log: &Path, said: &str, errors: &[String]) -> Error {
     let why = if errors.is_empty() { last_lines(said, 8) } else { errors.join("; ") };
     let any = |words: &[&str]| words.iter().any(|word| why.contains(word));
     let log = format!("all that Terraform said is in {}", log.display());
     let (kind, hint) = if any(&["Error acquiring the state lock"]) {
         (
-            Kind::Held,
+            ErrorKind::Held,
             format!(
                 "wait for who holds it; if nobody lives that does, `terraform force-unlock` with the id that is named; {log}"
             ),
@@ -101,20 +101,20 @@ pub(super) fn fault(doing: &str, log: &Path, said: &str, errors: &[String]) -> F
         "No valid credential",
         "ExpiredToken",
     ]) {
-        (Kind::Denied, format!("give the role that runs this what is named, see docs/aws.md; {log}"))
+        (ErrorKind::Denied, format!("give the role that runs this what is named, see docs/aws.md; {log}"))
     } else if any(&["precondition failed", "postcondition failed", "Invalid value for variable"]) {
-        (Kind::Refused, log)
+        (ErrorKind::Refused, log)
     } else {
-        (Kind::Failed, log)
+        (ErrorKind::Failed, log)
     };
-    Fault::new(kind, format!("{doing}: {why}")).hint(hint)
+    Error::new(kind, format!("{doing}: {why}")).hint(hint)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SAID: &str = r#"{"@level":"info","@message":"Terraform 1.11.4","type":"version"}
+    const SAMPLE_OUTPUT: &str = r#"{"@level":"info","@message":"Terraform 1.11.4","type":"version"}
 {"@message":"aws_instance.mysql: Plan to create","type":"planned_change","change":{}}
 {"@message":"Plan: 5 to add, 0 to change, 1 to destroy.","type":"change_summary","changes":{"add":5,"change":0,"import":0,"remove":1,"operation":"plan"}}
 {"@message":"aws_instance.mysql: Creating...","type":"apply_start","hook":{}}
@@ -124,14 +124,14 @@ not an event
     #[test]
     fn changes_progress_and_errors() {
         let mut events = Events::default();
-        let told: Vec<_> = SAID.lines().filter_map(|line| events.take(line)).collect();
+        let told: Vec<_> = SAMPLE_OUTPUT.lines().filter_map(|line| events.take(line)).collect();
         assert_eq!(told, ["Plan: 5 to add, 0 to change, 1 to destroy.", "aws_instance.mysql: Creating..."]);
         assert_eq!((events.changes.add, events.changes.destroy), (5, 1));
         assert_eq!(events.changes.told, ["aws_instance.mysql: Plan to create"]);
-        let fault = fault("apply", Path::new("/l"), SAID, &events.errors);
-        assert_eq!(fault.kind, Kind::Denied);
+        let error = terraform_error("apply", Path::new("/l"), SAMPLE_OUTPUT, &events.errors);
+        assert_eq!(error.kind, ErrorKind::Denied);
         assert_eq!(
-            fault.message,
+            error.message,
             "apply: creating EC2 Instance (aws_instance.mysql): UnauthorizedOperation: You are not"
         );
     }

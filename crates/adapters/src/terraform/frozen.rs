@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use backstop_engine::ports::{Protection, Wanted};
+use backstop_engine::ports::{DestroyProtection, InstanceSpec};
 use backstop_model::settings::RecoverySettings;
 use backstop_testkit::frozen::{frozen, parsed};
-use backstop_testkit::{every, snapshots};
+use backstop_testkit::{every, snapshot_conformance};
 
-use super::{Output, Terraform, backend, environment, made};
+use super::{Terraform, TerraformOutput, backend, created_instance, environment};
 
 #[test]
 fn variables_and_state() {
@@ -20,9 +20,9 @@ fn variables_and_state() {
         variables: [("instance_type".to_owned(), "r6g.large".into())].into(),
         state: [("bucket".to_owned(), "states".to_owned())].into(),
     };
-    let terraform = Terraform::new(settings, snapshots::world());
+    let terraform = Terraform::new(settings, snapshot_conformance::test_context());
     let variables = |protection| {
-        let wanted = Wanted {
+        let wanted = InstanceSpec {
             recovery_id: "r-1".into(),
             shard: "orders".parse().unwrap(),
             primary_zone: "eu-west-1a".into(),
@@ -34,7 +34,7 @@ fn variables_and_state() {
         };
         format!("{}\n", terraform.variables(&wanted))
     };
-    let all = every!(Protection: Protection::Off, Protection::On);
+    let all = every!(DestroyProtection: DestroyProtection::Off, DestroyProtection::On);
     frozen("terraform-variables.json", &all.into_iter().map(variables).collect::<String>());
     frozen("terraform-state.txt", &backend(&terraform.settings.state, "r-1"));
     let environment = environment(Path::new("/srv/new/.backstop"));
@@ -45,6 +45,9 @@ fn variables_and_state() {
 #[test]
 fn outputs() {
     let text = r#"{"mysql_host":{"value":"10.0.0.1:3307"},"instance_id":{"value":"i-1"},"volume_ids":{"value":["vol-1"]},"ansible_inventory":{"value":"mysql: {}"}}"#;
-    let outputs: BTreeMap<String, Output> = parsed(text);
-    frozen("terraform-outputs-read.json", &serde_json::to_string(&made(&outputs).unwrap()).unwrap());
+    let outputs: BTreeMap<String, TerraformOutput> = parsed(text);
+    frozen(
+        "terraform-outputs-read.json",
+        &serde_json::to_string(&created_instance(&outputs).unwrap()).unwrap(),
+    );
 }

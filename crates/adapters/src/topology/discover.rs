@@ -3,17 +3,17 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use backstop_model::credentials::Credentials;
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::ids::Endpoint;
-use backstop_model::topology::{Member, Unusable, Verdict};
+use backstop_model::topology::{ExternalVerdict, Member, NoAnswer};
 
-use super::members::state_of;
-use crate::mysql::connect::{Connector, Login};
+use super::static_members::state_of;
+use crate::mysql::connection::{Connector, Login};
 use crate::mysql::dialect::Dialect;
 use crate::mysql::error::SqlError;
 
 /// So many servers are asked at most.
-const MOST: usize = 64;
+const MAX_SERVERS: usize = 64;
 
 /// The servers that replicate with one another.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Discovered {
 /// server for its replicas.
 ///
 /// # Errors
-/// When the first server cannot be asked: [`Kind::Denied`] if it refuses the account.
+/// When the first server cannot be asked: [`ErrorKind::Denied`] if it refuses the account.
 pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Discovered> {
     let connector = &Connector::new(credentials);
     let replication = &match &credentials.replication {
@@ -60,7 +60,7 @@ pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Disc
             Err(error) => {
                 found
                     .unknown
-                    .push(format!("the replicas of {endpoint} are not known: {}", Fault::from(error)));
+                    .push(format!("the replicas of {endpoint} are not known: {}", Error::from(error)));
                 Vec::new()
             }
         };
@@ -70,11 +70,11 @@ pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Disc
                 found
                     .unknown
                     .push(format!("{endpoint} has a replica that tells no name (report_host is not set)"));
-            } else if known.len() < MOST && known.insert(next.clone()) {
+            } else if known.len() < MAX_SERVERS && known.insert(next.clone()) {
                 waiting.push_back((next, Some(endpoint.to_string())));
             }
         }
-        let verdict = Verdict::default();
+        let verdict = ExternalVerdict::default();
         found.members.push(Member { endpoint, candidate: false, state: Ok(state), verdict });
     }
     found.unknown.sort();
@@ -83,7 +83,7 @@ pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Disc
 }
 
 /// Server id, host, port, the source's id, UUID.
-type Row = (u32, String, u16, u32, String);
+type ReplicaRow = (u32, String, u16, u32, String);
 
 /// The replicas that are connected to a server, by the names that they tell it (`report_host`).
 async fn replicas(
@@ -92,15 +92,15 @@ async fn replicas(
     dialect: Dialect,
 ) -> Result<Vec<Endpoint>, SqlError> {
     let mut session = connector.connect(endpoint).await?;
-    let rows = session.query::<Row>(dialect.show_replicas()).await;
+    let rows = session.query::<ReplicaRow>(dialect.show_replicas()).await;
     session.close().await;
     Ok(rows?.into_iter().map(|(_, host, port, ..)| Endpoint::new(host, port)).collect())
 }
 
-fn first_fails(endpoint: &Endpoint, why: &Unusable) -> Fault {
+fn first_fails(endpoint: &Endpoint, why: &NoAnswer) -> Error {
     let kind = match why {
-        Unusable::Denied(_) => Kind::Denied,
-        _ => Kind::Failed,
+        NoAnswer::Denied(_) => ErrorKind::Denied,
+        _ => ErrorKind::Failed,
     };
-    Fault::new(kind, format!("ask {endpoint} who is in its shard: it {why}"))
+    Error::new(kind, format!("ask {endpoint} who is in its shard: it {why}"))
 }

@@ -1,9 +1,9 @@
 //! Who is in a shard.
 
 mod discover;
-mod members;
 mod orchestrator;
+mod static_members;
 
 pub use discover::{Discovered, discover};
-pub use members::Members;
-pub use orchestrator::{Asked, Orchestrator};
+pub use orchestrator::{Orchestrator, OrchestratorTarget};
+pub use static_members::StaticMembers;

@@ -1,34 +1,34 @@
 //! A shard whose members orchestrator knows. It proposes; each member is then asked by SQL, and that decides.
 
 mod api;
+mod cluster;
+mod error;
 mod leader;
-mod read;
-mod trouble;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backstop_engine::context::RunContext;
 use backstop_engine::ports::Topology;
-use backstop_engine::world::World;
 use backstop_model::credentials::OrchestratorAccess;
-use backstop_model::fault::{Fault, Result};
+use backstop_model::error::{Error, Result};
 use backstop_model::ids::Endpoint;
-use backstop_model::orchestrator::{Judged, Next, Reading, Waited};
-use backstop_model::topology::{InstanceState, Member, Unusable};
+use backstop_model::orchestrator::{AssessedInstance, ClusterReading, ReadingDecision, WaitBudget};
+use backstop_model::topology::{InstanceState, Member, NoAnswer};
 use futures::future::join_all;
 
-use super::members::state_of;
-use crate::mysql::connect::Connector;
-use api::Node;
-use trouble::Trouble;
+use super::static_members::state_of;
+use crate::mysql::connection::Connector;
+use api::OrchestratorNode;
+use error::ReadError;
 
-const LOGIN: &str =
+const LOGIN_HINT: &str =
     "write `orchestrator_user` and `orchestrator_password` into the credentials file; reading is enough";
 
 /// Which orchestrator is asked, and for what.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct OrchestratorTarget<'a> {
     /// The addresses of its nodes, each with a path prefix if it has one.
     pub urls: &'a [String],
     /// The exact alias of the cluster.
@@ -41,51 +41,52 @@ pub struct Asked<'a> {
 
 /// The members of one cluster of orchestrator's.
 pub struct Orchestrator {
-    nodes: Vec<Node>,
+    nodes: Vec<OrchestratorNode>,
     cluster: String,
     max_lag: Duration,
     connector: Connector,
-    world: World,
+    ctx: RunContext,
 }
 
 impl Orchestrator {
     /// Asks this orchestrator, and its members with this connector. No request is sent yet.
     ///
     /// # Errors
-    /// [`Kind::Usage`](backstop_model::fault::Kind::Usage) if an address or the certificates cannot be read.
-    pub fn new(asked: &Asked<'_>, connector: Connector, world: World) -> Result<Self> {
-        let nodes = asked.urls.iter().map(|url| Node::new(url, asked.access)).collect::<Result<_>>()?;
+    /// [`Kind::Usage`](backstop_model::error::ErrorKind::Usage) if an address or the certificates cannot be read.
+    pub fn new(asked: &OrchestratorTarget<'_>, connector: Connector, ctx: RunContext) -> Result<Self> {
+        let nodes =
+            asked.urls.iter().map(|url| OrchestratorNode::new(url, asked.access)).collect::<Result<_>>()?;
         let (cluster, max_lag) = (asked.cluster.to_owned(), asked.max_lag);
-        Ok(Self { nodes, cluster, max_lag, connector, world })
+        Ok(Self { nodes, cluster, max_lag, connector, ctx })
     }
 
     /// A reading that can be used: no failover goes on any more, or it was waited for long enough.
-    async fn settled(&self) -> Result<(&Node, Reading)> {
-        let mut waited = Waited::default();
+    async fn settled(&self) -> Result<(&OrchestratorNode, ClusterReading)> {
+        let mut waited = WaitBudget::default();
         loop {
             let (wait, why) = match self.read().await {
                 Ok((node, reading)) => match waited.next(&reading, self.max_lag) {
-                    Next::Wait(wait, why) => (wait, why),
-                    Next::Use(warnings) => {
-                        warnings.iter().for_each(|warning| self.world.reporter.notice(warning));
+                    ReadingDecision::Wait(wait, why) => (wait, why),
+                    ReadingDecision::Use(warnings) => {
+                        warnings.iter().for_each(|warning| self.ctx.reporter.notice(warning));
                         return Ok((node, reading));
                     }
                 },
-                Err(Trouble::Lasting(fault)) => return Err(fault),
-                Err(Trouble::Passing(fault)) => match waited.for_leader() {
-                    Some(wait) => (wait, fault.message),
-                    None => return Err(fault),
+                Err(ReadError::Lasting(error)) => return Err(error),
+                Err(ReadError::Passing(error)) => match waited.for_leader() {
+                    Some(wait) => (wait, error.message),
+                    None => return Err(error),
                 },
             };
-            self.world.reporter.notice(&format!("{why}; looking again in {} s", wait.as_secs()));
-            self.world.clock.sleep(wait).await;
+            self.ctx.reporter.notice(&format!("{why}; looking again in {} s", wait.as_secs()));
+            self.ctx.clock.sleep(wait).await;
         }
     }
 
     /// What the leader says. A node that is cut off also says it leads, so that those who do must agree.
-    async fn read(&self) -> Result<(&Node, Reading), Trouble> {
+    async fn read(&self) -> Result<(&OrchestratorNode, ClusterReading), ReadError> {
         let leaders = leader::leaders(&self.nodes).await?;
-        let readings = join_all(leaders.iter().map(|node| read::read(node, &self.cluster))).await;
+        let readings = join_all(leaders.iter().map(|node| cluster::read_cluster(node, &self.cluster))).await;
         let (mut told, mut troubles) = (Vec::new(), Vec::new());
         for (node, reading) in leaders.into_iter().zip(readings) {
             match reading {
@@ -96,37 +97,38 @@ impl Orchestrator {
         if told.iter().any(|(_, reading)| reading.is_fresh()) {
             told.retain(|(_, reading)| reading.is_fresh());
         }
-        agreed(&self.cluster, &told)?;
+        check_agreement(&self.cluster, &told)?;
         match (told.into_iter().next(), troubles.into_iter().next()) {
             (Some(told), _) => Ok(told),
             (None, Some(trouble)) => Err(trouble),
-            (None, None) => Err(Trouble::Passing(Fault::failed("ask orchestrator: no node answered"))),
+            (None, None) => Err(ReadError::Passing(Error::failed("ask orchestrator: no node answered"))),
         }
     }
 
     /// Has what may be chosen looked at again.
     async fn refreshed(
         &self,
-        node: &Node,
-        mut reading: Reading,
-    ) -> Result<(Reading, BTreeMap<Endpoint, String>)> {
+        node: &OrchestratorNode,
+        mut reading: ClusterReading,
+    ) -> Result<(ClusterReading, BTreeMap<Endpoint, String>)> {
         let wanted: Vec<Endpoint> = reading
             .judged(self.max_lag)
             .iter()
             .filter(|one| one.verdict.objection.is_none() && (one.candidate || one.verdict.leads))
             .map(|one| one.instance.endpoint())
             .collect();
-        let failed = read::refresh(node, &wanted).await;
-        reading.instances = read::instances(node, &self.cluster).await.map_err(|trouble| match trouble {
-            Trouble::Passing(fault) | Trouble::Lasting(fault) => fault,
-        })?;
+        let failed = cluster::refresh(node, &wanted).await;
+        reading.instances =
+            cluster::instances(node, &self.cluster).await.map_err(|trouble| match trouble {
+                ReadError::Passing(error) | ReadError::Lasting(error) => error,
+            })?;
         Ok((reading, failed))
     }
 
-    async fn member(&self, judged: Judged<'_>, failed: &BTreeMap<Endpoint, String>) -> Member {
+    async fn member(&self, judged: AssessedInstance<'_>, failed: &BTreeMap<Endpoint, String>) -> Member {
         let endpoint = judged.instance.endpoint();
         let state = state_of(&self.connector, &endpoint).await;
-        let state = state.and_then(|state| the_same(state, &judged.instance.server_uuid));
+        let state = state.and_then(|state| check_identity(state, &judged.instance.server_uuid));
         let mut verdict = judged.verdict;
         verdict.objection = verdict.objection.or_else(|| failed.get(&endpoint).cloned());
         if let Some(why) = &verdict.objection {
@@ -138,7 +140,7 @@ impl Orchestrator {
 
 #[async_trait]
 impl Topology for Orchestrator {
-    async fn look(&self) -> Result<Vec<Member>> {
+    async fn members(&self) -> Result<Vec<Member>> {
         let (node, reading) = self.settled().await?;
         let (reading, failed) = self.refreshed(node, reading).await?;
         let judged = reading.judged(self.max_lag);
@@ -146,7 +148,7 @@ impl Topology for Orchestrator {
     }
 }
 
-fn agreed(cluster: &str, told: &[(&Node, Reading)]) -> Result<(), Trouble> {
+fn check_agreement(cluster: &str, told: &[(&OrchestratorNode, ClusterReading)]) -> Result<(), ReadError> {
     let Some(((first, one), others)) = told.split_first() else { return Ok(()) };
     let Some((second, _)) = others.iter().find(|(_, other)| other.primary_keys() != one.primary_keys())
     else {
@@ -155,14 +157,14 @@ fn agreed(cluster: &str, told: &[(&Node, Reading)]) -> Result<(), Trouble> {
     let (first, second) = (first.url(), second.url());
     let message =
         format!("read cluster {cluster}: {first} and {second} both say they lead, and name other primaries");
-    Err(Trouble::Passing(Fault::refused(message).hint("see which of them is cut off, and stop it")))
+    Err(ReadError::Passing(Error::refused(message).hint("see which of them is cut off, and stop it")))
 }
 
 /// The server that answers is the one orchestrator means. A server without UUID (MariaDB) has an objection.
-fn the_same(state: InstanceState, uuid: &str) -> Result<InstanceState, Unusable> {
+fn check_identity(state: InstanceState, uuid: &str) -> Result<InstanceState, NoAnswer> {
     let found = state.server_uuid.to_string();
     if uuid.is_empty() || found.eq_ignore_ascii_case(uuid) {
         return Ok(state);
     }
-    Err(Unusable::Mistaken(format!("its server UUID is {found}, orchestrator says {uuid}")))
+    Err(NoAnswer::Mistaken(format!("its server UUID is {found}, orchestrator says {uuid}")))
 }

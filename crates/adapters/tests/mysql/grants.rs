@@ -1,7 +1,7 @@
 //! What `docs/grants.md` gives to each command suffices for its statements, and without it they are refused.
 
-use backstop_adapters::mysql::connect::{Connection, Connector, Login};
-use backstop_testkit::{Layout, Shard};
+use backstop_adapters::mysql::connection::{Connection, Connector, Login};
+use backstop_testkit::{ShardLayout, TestShard};
 
 /// Each block of the page, with what it must allow. None of it is allowed by the block `base` alone.
 fn blocks(clone_to: &str) -> Vec<(&'static str, Vec<String>)> {
@@ -38,7 +38,7 @@ fn blocks(clone_to: &str) -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
-async fn session(shard: &Shard) -> Connection {
+async fn session(shard: &TestShard) -> Connection {
     Connector::new(&shard.credentials()).connect(&shard.primary().endpoint()).await.unwrap()
 }
 
@@ -47,7 +47,7 @@ async fn each_block_is_needed_and_enough() {
     let folder = tempfile::tempdir().unwrap();
     let clone_to = folder.path().join("clone").display().to_string();
     for (block, statements) in blocks(&clone_to) {
-        let shard = Shard::start(Layout { grants: vec!["base"], ..Layout::single() }).await;
+        let shard = TestShard::start(ShardLayout { grants: vec!["base"], ..ShardLayout::single() }).await;
         let refused = session(&shard).await.run(&statements[0]).await.unwrap_err();
         assert!(refused.is_denied(), "{block}: {refused}");
         let grants = backstop_testkit::accounts::statements(block, "");
@@ -62,7 +62,9 @@ async fn each_block_is_needed_and_enough() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blockers_can_be_seen_and_killed() {
-    let shard = Shard::start(Layout { grants: vec!["base", "kill-blockers"], ..Layout::single() }).await;
+    let shard =
+        TestShard::start(ShardLayout { grants: vec!["base", "kill-blockers"], ..ShardLayout::single() })
+            .await;
     shard.primary().run(&["CREATE USER app@'%' IDENTIFIED BY 'app'"]).await;
     let app = Login { user: "app".into(), password: "app".into() };
     let blocker = Connector::with_login(app, None).connect(&shard.primary().endpoint()).await.unwrap();

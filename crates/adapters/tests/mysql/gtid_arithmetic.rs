@@ -1,7 +1,7 @@
 //! The model's GTID arithmetic is the server's.
 
 use backstop_model::gtid::{GtidSet, Sid};
-use backstop_testkit::{Layout, Shard};
+use backstop_testkit::{ShardLayout, TestShard};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -24,7 +24,7 @@ fn sets() -> impl Strategy<Value = GtidSet> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agrees_with_the_server() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     let mut session = shard.primary().root().await;
     let mut runner = TestRunner::default();
     for _ in 0..ROUNDS {

@@ -3,14 +3,14 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admin_session;
 mod certificates;
-mod compare;
-mod connect;
-mod facts;
-mod fidelity;
+mod compare_schemas;
+mod connection;
 mod grants;
 mod gtid_arithmetic;
-mod members;
-mod recovered;
-mod refused;
-mod settings;
+mod recorded_settings;
+mod refused_logins;
+mod replication_filters;
+mod server_facts;
+mod static_members;

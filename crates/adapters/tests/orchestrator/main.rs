@@ -4,32 +4,32 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod access;
-mod real;
-mod served;
+mod fake_orchestrator;
+mod leader_and_login;
+mod real_servers;
 mod traps;
 
 use std::time::Duration;
 
-use backstop_adapters::mysql::connect::{Connector, Login};
-use backstop_adapters::topology::{Asked, Orchestrator};
+use backstop_adapters::mysql::connection::{Connector, Login};
+use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
 use backstop_engine::ports::Topology;
 use backstop_model::credentials::OrchestratorAccess;
-use backstop_model::fault::Result;
+use backstop_model::error::Result;
 use backstop_model::topology::Member;
-use served::{Served, Stage, Waits};
+use fake_orchestrator::{Answers, FakeOrchestrator, StageClock};
 
 /// Looks at `shop-1` through these addresses. Nobody listens where the recorded servers were.
-async fn look_at(urls: &[String], access: &OrchestratorAccess, waits: &Waits) -> Result<Vec<Member>> {
-    let asked = Asked { urls, cluster: "shop-1", access, max_lag: Duration::from_secs(60) };
+async fn look_at(urls: &[String], access: &OrchestratorAccess, waits: &StageClock) -> Result<Vec<Member>> {
+    let asked = OrchestratorTarget { urls, cluster: "shop-1", access, max_lag: Duration::from_secs(60) };
     let login = Login { user: "backstop".into(), password: String::new().into() };
-    Orchestrator::new(&asked, Connector::with_login(login, None), waits.world())?.look().await
+    Orchestrator::new(&asked, Connector::with_login(login, None), waits.run_context())?.members().await
 }
 
 /// Looks at a scripted orchestrator.
-async fn look(stages: Vec<Stage>) -> (Result<Vec<Member>>, Waits, Served) {
-    let waits = Waits::new();
-    let served = Served::start(stages, &waits).await;
+async fn look(stages: Vec<Answers>) -> (Result<Vec<Member>>, StageClock, FakeOrchestrator) {
+    let waits = StageClock::new();
+    let served = FakeOrchestrator::start(stages, &waits).await;
     let seen = look_at(std::slice::from_ref(&served.url), &OrchestratorAccess::default(), &waits).await;
     (seen, waits, served)
 }

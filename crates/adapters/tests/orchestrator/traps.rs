@@ -1,19 +1,21 @@
 //! Every trap that a real orchestrator was seen to lay.
 
 use backstop_model::credentials::OrchestratorAccess;
-use backstop_model::fault::{Fault, Kind};
+use backstop_model::error::{Error, ErrorKind};
 use backstop_model::freeze::OnPrimary;
 use backstop_model::topology::{Locking, SourceRules, choose_source};
 use serde_json::json;
 
-use crate::served::{Served, Stage, Waits, cluster_info, recorded, recorded_json};
+use crate::fake_orchestrator::{
+    Answers, FakeOrchestrator, StageClock, cluster_info, recorded, recorded_json,
+};
 use crate::{candidates, look, look_at, member, objection, primary};
 
-const QUIET: &str = "07-replication-analysis.json";
+const NO_ANALYSIS: &str = "07-replication-analysis.json";
 
 #[tokio::test]
 async fn a_healthy_cluster() {
-    let (seen, waits, served) = look(vec![Stage::healthy()]).await;
+    let (seen, waits, served) = look(vec![Answers::healthy()]).await;
     let seen = seen.unwrap();
     assert_eq!((primary(&seen), candidates(&seen)), (vec![23306], vec![23307]));
     assert!(seen.iter().all(|member| member.verdict.objection.is_none() && member.state.is_err()));
@@ -32,7 +34,8 @@ async fn a_healthy_cluster() {
 
 #[tokio::test]
 async fn a_dead_instance_keeps_its_last_values() {
-    let (seen, waits, _served) = look(vec![Stage::of("12-cluster-candidate-dead-12s.json", QUIET)]).await;
+    let (seen, waits, _served) =
+        look(vec![Answers::of("12-cluster-candidate-dead-12s.json", NO_ANALYSIS)]).await;
     let seen = seen.unwrap();
     assert_eq!(candidates(&seen), [23307]);
     assert!(objection(&seen, 23307).contains("last check of it failed"), "{}", objection(&seen, 23307));
@@ -43,7 +46,7 @@ async fn a_dead_instance_keeps_its_last_values() {
 async fn up_to_date_flickers_on_healthy_servers() {
     let text = recorded("18-cluster-intermediate.json");
     assert!(text.contains("\"IsUpToDate\":false"));
-    let (seen, _, _served) = look(vec![Stage::of("18-cluster-intermediate.json", QUIET)]).await;
+    let (seen, _, _served) = look(vec![Answers::of("18-cluster-intermediate.json", NO_ANALYSIS)]).await;
     assert!(seen.unwrap().iter().all(|member| member.verdict.objection.is_none()));
 }
 
@@ -56,11 +59,12 @@ async fn what_keeps_a_candidate_from_being_used() {
         let mut cluster = recorded_json("03-cluster-alias.json");
         cluster[1] = recorded_json(file);
         let (seen, _, _served) =
-            look(vec![Stage::with(recorded_json("02-cluster-info-alias.json"), cluster)]).await;
+            look(vec![Answers::with(recorded_json("02-cluster-info-alias.json"), cluster)]).await;
         let seen = seen.unwrap();
         assert!(candidates(&seen) == [23307] && objection(&seen, 23307).contains(why), "{file}: {seen:?}");
     }
-    let (seen, _, _served) = look(vec![Stage::of("10-cluster-candidate-io-stopped.json", QUIET)]).await;
+    let (seen, _, _served) =
+        look(vec![Answers::of("10-cluster-candidate-io-stopped.json", NO_ANALYSIS)]).await;
     assert!(objection(&seen.unwrap(), 23307).contains("receiver thread is not running"));
     let changes = [
         ("ReplicationLagSeconds", json!({"Int64": 61, "Valid": true}), "lags 61 s"),
@@ -76,7 +80,7 @@ async fn what_keeps_a_candidate_from_being_used() {
         let mut cluster = recorded_json("03-cluster-alias.json");
         cluster[1][field] = value;
         let (seen, _, _served) =
-            look(vec![Stage::with(recorded_json("02-cluster-info-alias.json"), cluster)]).await;
+            look(vec![Answers::with(recorded_json("02-cluster-info-alias.json"), cluster)]).await;
         let seen = seen.unwrap();
         assert!(objection(&seen, 23307).contains(why), "{field}: {}", objection(&seen, 23307));
     }
@@ -88,10 +92,10 @@ async fn a_node_that_is_cut_off_still_says_it_leads() {
     for instance in stale.as_array_mut().unwrap() {
         instance["IsRecentlyChecked"] = json!(false);
     }
-    let stale = Stage::with(recorded_json("02-cluster-info-alias.json"), stale);
-    let waits = Waits::new();
-    let cut_off = Served::start(vec![stale.clone()], &waits).await;
-    let leader = Served::start(vec![Stage::healthy()], &waits).await;
+    let stale = Answers::with(recorded_json("02-cluster-info-alias.json"), stale);
+    let waits = StageClock::new();
+    let cut_off = FakeOrchestrator::start(vec![stale.clone()], &waits).await;
+    let leader = FakeOrchestrator::start(vec![Answers::healthy()], &waits).await;
     let urls = [cut_off.url.clone(), leader.url.clone()];
     let seen = look_at(&urls, &OrchestratorAccess::default(), &waits).await.unwrap();
     assert_eq!((primary(&seen), waits.slept()), (vec![23306], vec![]));
@@ -104,39 +108,41 @@ async fn a_node_that_is_cut_off_still_says_it_leads() {
 
 #[tokio::test]
 async fn two_leaders_that_disagree_are_refused() {
-    let waits = Waits::new();
-    let one = Served::start(vec![Stage::healthy()], &waits).await;
-    let other = Served::start(vec![Stage::of("19-cluster-after-graceful-12s.json", QUIET)], &waits).await;
+    let waits = StageClock::new();
+    let one = FakeOrchestrator::start(vec![Answers::healthy()], &waits).await;
+    let other =
+        FakeOrchestrator::start(vec![Answers::of("19-cluster-after-graceful-12s.json", NO_ANALYSIS)], &waits)
+            .await;
     let urls = [one.url.clone(), other.url.clone()];
-    let fault = look_at(&urls, &OrchestratorAccess::default(), &waits).await.unwrap_err();
-    assert_eq!((fault.kind, waits.slept()), (Kind::Refused, vec![5; 6]));
-    assert!(fault.message.contains(&one.url) && fault.message.contains(&other.url), "{fault}");
+    let error = look_at(&urls, &OrchestratorAccess::default(), &waits).await.unwrap_err();
+    assert_eq!((error.kind, waits.slept()), (ErrorKind::Refused, vec![5; 6]));
+    assert!(error.message.contains(&one.url) && error.message.contains(&other.url), "{error}");
 }
 
 #[tokio::test]
 async fn only_the_exact_alias_is_accepted() {
-    let unknown = Stage::healthy().and(
+    let unknown = Answers::healthy().and(
         "cluster-info/alias/shop-1",
         500,
         &recorded("02-cluster-info-alias-unknown.json"),
     );
     let (seen, waits, _served) = look(vec![unknown]).await;
-    let fault = seen.unwrap_err();
-    assert!(fault.kind == Kind::Usage && fault.message.contains("No cluster found"), "{fault}");
-    assert!(fault.hint.unwrap().contains("topology.cluster") && waits.slept().is_empty());
+    let error = seen.unwrap_err();
+    assert!(error.kind == ErrorKind::Usage && error.message.contains("No cluster found"), "{error}");
+    assert!(error.hint.unwrap().contains("topology.cluster") && waits.slept().is_empty());
     let mut info = recorded_json("02-cluster-info-alias.json");
     info["ClusterAlias"] = json!("shop-11");
-    let other = Stage::healthy().and("cluster-info/alias/shop-1", 200, &info.to_string());
+    let other = Answers::healthy().and("cluster-info/alias/shop-1", 200, &info.to_string());
     let (seen, _, _served) = look(vec![other]).await;
-    let fault = seen.unwrap_err();
-    assert!(fault.kind == Kind::Refused && fault.message.contains("shop-11"), "{fault}");
+    let error = seen.unwrap_err();
+    assert!(error.kind == ErrorKind::Refused && error.message.contains("shop-11"), "{error}");
 }
 
 #[tokio::test]
 async fn after_a_takeover_a_replica_is_missing_for_a_while() {
     let takeover = |at: &str| {
         let info = cluster_info(&format!("19-clusters-info-after-graceful-{at}.json"), "shop-1");
-        Stage::with(info, recorded_json(&format!("19-cluster-after-graceful-{at}.json")))
+        Answers::with(info, recorded_json(&format!("19-cluster-after-graceful-{at}.json")))
     };
     assert_eq!(recorded_json("19-cluster-after-graceful-0s.json").as_array().unwrap().len(), 2);
     let (seen, waits, _served) = look(vec![takeover("0s"), takeover("12s")]).await;
@@ -153,18 +159,18 @@ async fn after_a_takeover_a_replica_is_missing_for_a_while() {
 #[tokio::test]
 async fn before_during_and_after_a_failover() {
     let dead = "21-cluster-primary-dead-0.3s.json";
-    let after = Stage::with(
+    let after = Answers::with(
         cluster_info("22-clusters-info-after-failover.json", "shop-1"),
         recorded_json("22-cluster-after-failover-12s.json"),
     );
     for analysis in
         ["21-replication-analysis-primary-dead.json", "21-replication-analysis-primary-dead-1.3s.json"]
     {
-        let (seen, waits, _served) = look(vec![Stage::of(dead, analysis), after.clone()]).await;
+        let (seen, waits, _served) = look(vec![Answers::of(dead, analysis), after.clone()]).await;
         assert_eq!((primary(&seen.unwrap()), waits.slept()), (vec![23306], vec![30]), "{analysis}");
         assert!(waits.notices().contains("127.0.0.1:23307"), "{}", waits.notices());
     }
-    let before = Stage::of("19-cluster-after-graceful-12s.json", QUIET);
+    let before = Answers::of("19-cluster-after-graceful-12s.json", NO_ANALYSIS);
     let (seen, waits, _served) = look(vec![before, after]).await;
     assert_eq!((primary(&seen.unwrap()), waits.slept()), (vec![23307], vec![]));
 }
@@ -173,7 +179,7 @@ async fn before_during_and_after_a_failover() {
 async fn the_dead_primary_of_another_cluster_is_not_ours() {
     let mut info = recorded_json("02-cluster-info-alias.json");
     info["ClusterName"] = json!("127.0.0.1:23308");
-    let hung = Stage::of("25-cluster-hung-primary.json", "25-replication-analysis-hung-primary.json").and(
+    let hung = Answers::of("25-cluster-hung-primary.json", "25-replication-analysis-hung-primary.json").and(
         "cluster-info/alias/shop-1",
         200,
         &info.to_string(),
@@ -185,7 +191,7 @@ async fn the_dead_primary_of_another_cluster_is_not_ours() {
 
 #[tokio::test]
 async fn candidate_and_primary_both_dead() {
-    let mut stage = Stage::of("28-cluster-both-dead.json", "28-replication-analysis-both-dead.json");
+    let mut stage = Answers::of("28-cluster-both-dead.json", "28-replication-analysis-both-dead.json");
     let info = cluster_info("28-clusters-info-both-dead.json", "shop-1");
     stage = stage.and("cluster-info/alias/shop-1", 200, &info.to_string());
     let (seen, waits, _served) = look(vec![stage]).await;
@@ -194,7 +200,7 @@ async fn candidate_and_primary_both_dead() {
     assert_eq!(waits.slept(), [30, 5, 5, 5, 5, 5, 5], "bounded");
     assert!(waits.notices().contains("DeadMasterAndSomeReplicas"), "{}", waits.notices());
     let none = choose_source(&seen, &SourceRules::default(), OnPrimary::Lock, Locking::Possible).unwrap_err();
-    let reason = Fault::from(none).message;
+    let reason = Error::from(none).message;
     assert!(["23306", "23307", "23308"].iter().all(|port| reason.contains(port)), "{reason}");
 }
 
@@ -203,21 +209,21 @@ async fn a_candidates_rule_expires_silently() {
     let mut cluster = recorded_json("03-cluster-alias.json");
     cluster[1] = recorded_json("26-instance-candidate-expired.json");
     let (seen, waits, _served) =
-        look(vec![Stage::with(recorded_json("02-cluster-info-alias.json"), cluster)]).await;
+        look(vec![Answers::with(recorded_json("02-cluster-info-alias.json"), cluster)]).await;
     assert!(candidates(&seen.unwrap()).is_empty());
     assert!(waits.notices().contains("no candidate registered for shop-1"), "{}", waits.notices());
     for rule in ["must_not", "prefer_not"] {
         let mut cluster = recorded_json("03-cluster-alias.json");
         cluster[2] = recorded_json(&format!("16-instance-{rule}.json"));
         let (seen, _, _served) =
-            look(vec![Stage::with(recorded_json("02-cluster-info-alias.json"), cluster)]).await;
+            look(vec![Answers::with(recorded_json("02-cluster-info-alias.json"), cluster)]).await;
         assert_eq!(candidates(&seen.unwrap()), [23307], "{rule}");
     }
 }
 
 #[tokio::test]
 async fn two_writable_primaries_are_ambiguous() {
-    let both = Stage::of("30-cluster-coprimaries-both-rw.json", "30-replication-analysis-coprimaries.json");
+    let both = Answers::of("30-cluster-coprimaries-both-rw.json", "30-replication-analysis-coprimaries.json");
     let (seen, _, _served) = look(vec![both]).await;
     let seen = seen.unwrap();
     assert!(primary(&seen).is_empty());
@@ -226,7 +232,7 @@ async fn two_writable_primaries_are_ambiguous() {
         assert!(why.contains("one of 2 writable primaries") && why.contains("ambiguous"), "{why}");
     }
     assert!(member(&seen, 23307).candidate && objection(&seen, 23307).is_empty());
-    let (seen, _, _served) = look(vec![Stage::of("31-cluster-coprimaries-1-ro.json", QUIET)]).await;
+    let (seen, _, _served) = look(vec![Answers::of("31-cluster-coprimaries-1-ro.json", NO_ANALYSIS)]).await;
     let seen = seen.unwrap();
     assert_eq!(primary(&seen), [23308]);
     assert!(objection(&seen, 23306).contains("read-only"), "{}", objection(&seen, 23306));
@@ -236,23 +242,23 @@ async fn two_writable_primaries_are_ambiguous() {
 async fn a_primary_that_is_still_read_only() {
     let mut early = recorded_json("19-cluster-after-graceful-12s.json");
     early[1]["ReadOnly"] = json!(true);
-    let early = Stage::with(recorded_json("02-cluster-info-alias.json"), early);
-    let late = Stage::of("19-cluster-after-graceful-12s.json", QUIET);
+    let early = Answers::with(recorded_json("02-cluster-info-alias.json"), early);
+    let late = Answers::of("19-cluster-after-graceful-12s.json", NO_ANALYSIS);
     let (seen, waits, _served) = look(vec![early, late]).await;
     assert_eq!((primary(&seen.unwrap()), waits.slept()), (vec![23307], vec![5]));
 }
 
 #[tokio::test]
 async fn lists_may_be_null_and_answers_garbled() {
-    let empty = Stage::healthy().and("cluster/alias/shop-1", 200, "null");
-    let (seen, waits, _served) = look(vec![empty, Stage::healthy()]).await;
+    let empty = Answers::healthy().and("cluster/alias/shop-1", 200, "null");
+    let (seen, waits, _served) = look(vec![empty, Answers::healthy()]).await;
     assert_eq!((seen.unwrap().len(), waits.slept()), (3, vec![10]));
     let problems = r#"{"Code":"OK","Message":"Analysis","Details":null}"#;
-    let (seen, _, _served) = look(vec![Stage::healthy().and("replication-analysis", 200, problems)]).await;
+    let (seen, _, _served) = look(vec![Answers::healthy().and("replication-analysis", 200, problems)]).await;
     assert_eq!(seen.unwrap().len(), 3);
-    let (seen, _, _served) = look(vec![Stage::healthy().and("cluster/alias/shop-1", 200, "[{}]")]).await;
-    let fault = seen.unwrap_err();
-    assert!(fault.message.contains("shop-1") && fault.message.contains("unreadable"), "{fault}");
+    let (seen, _, _served) = look(vec![Answers::healthy().and("cluster/alias/shop-1", 200, "[{}]")]).await;
+    let error = seen.unwrap_err();
+    assert!(error.message.contains("shop-1") && error.message.contains("unreadable"), "{error}");
 }
 
 #[tokio::test]
@@ -260,7 +266,7 @@ async fn mariadb_has_no_server_uuid() {
     let cluster = recorded_json("mariadb-cluster.json");
     let mut info = recorded_json("02-cluster-info-alias.json");
     info["ClusterAlias"] = json!("shop-1");
-    let (seen, _, _served) = look(vec![Stage::with(info, cluster)]).await;
+    let (seen, _, _served) = look(vec![Answers::with(info, cluster)]).await;
     let seen = seen.unwrap();
     assert!(!seen.is_empty() && seen.iter().all(|member| member.verdict.objection.is_some()), "{seen:?}");
 }

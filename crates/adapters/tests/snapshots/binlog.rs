@@ -5,10 +5,10 @@ use std::io::Cursor;
 
 use backstop_binlog::{BinlogFile, InvalidBinlog};
 use backstop_model::gtid::GtidSet;
-use backstop_testkit::{Layout, Member, Shard};
+use backstop_testkit::{ShardLayout, TestMember, TestShard};
 
 /// Every kind of transaction: DDL, rows, several statements, tags, XA in two phases, compressed, larger than a buffer.
-async fn write_all_kinds(member: &Member) {
+async fn write_all_kinds(member: &TestMember) {
     member
         .run(&[
             "FLUSH BINARY LOGS",
@@ -44,7 +44,7 @@ async fn write_all_kinds(member: &Member) {
 }
 
 /// The bytes of the newest binary log, and what the server held before it.
-async fn newest(member: &Member) -> Vec<u8> {
+async fn newest(member: &TestMember) -> Vec<u8> {
     let name = member.value("SELECT LOCAL->>'$.binary_log_file' FROM performance_schema.log_status").await;
     std::fs::read(member.datadir().join(name)).unwrap()
 }
@@ -52,7 +52,8 @@ async fn newest(member: &Member) -> Vec<u8> {
 #[tokio::test]
 async fn finds_exactly_the_whole_transactions() {
     for checksum in ["CRC32", "NONE"] {
-        let shard = Shard::start(Layout::single().option(&format!("binlog_checksum = {checksum}"))).await;
+        let shard =
+            TestShard::start(ShardLayout::single().option(&format!("binlog_checksum = {checksum}"))).await;
         let primary = shard.primary();
         let before = primary.gtid_executed().await;
         write_all_kinds(primary).await;

@@ -4,67 +4,72 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_adapters::snapshots::btrfs::Btrfs;
-use backstop_adapters::snapshots::{Site, auto};
-use backstop_engine::ports::Snapshots;
-use backstop_model::fault::Kind;
-use backstop_model::freeze::{FreezeMode, FreezeWish};
-use backstop_model::settings::ProviderWish;
+use backstop_adapters::snapshots::btrfs::BtrfsProvider;
+use backstop_adapters::snapshots::{SnapshotSource, select_provider};
+use backstop_engine::ports::SnapshotProvider;
+use backstop_model::error::ErrorKind;
+use backstop_model::freeze::{FreezeMode, FreezeSetting};
+use backstop_model::settings::ProviderSetting;
 use backstop_model::topology::Role;
-use backstop_testkit::snapshots::At;
-use backstop_testkit::{Layout, Ledger, Shard, Volume, snapshots, tables};
+use backstop_testkit::snapshot_conformance::AtFailpoint;
+use backstop_testkit::{ShardLayout, TestShard, TestVolume, TestWorkload, snapshot_conformance, tables};
 
 /// A server whose data directory is a subvolume; the volume must outlive the shard.
-pub async fn on(volume: &Volume, layout: Layout) -> (Shard, Site) {
+pub async fn on(volume: &TestVolume, layout: ShardLayout) -> (TestShard, SnapshotSource) {
     volume.subvolume("shard/m1/data");
-    let shard = Shard::start(Layout { base: Some(volume.path.join("shard")), ..layout }).await;
-    let site = snapshots::site(&shard, shard.primary(), &volume.path.join("work")).await;
+    let shard = TestShard::start(ShardLayout { base: Some(volume.path.join("shard")), ..layout }).await;
+    let site =
+        snapshot_conformance::snapshot_source(&shard, shard.primary(), &volume.path.join("work")).await;
     (shard, site)
 }
 
-fn locked(site: &Site) -> Site {
+fn locked(site: &SnapshotSource) -> SnapshotSource {
     let mut site = site.clone();
-    site.freeze.mode = FreezeWish::Lock;
+    site.freeze.mode = FreezeSetting::Lock;
     site
 }
 
 #[tokio::test]
 async fn conformance() {
-    let Some(volume) = Volume::btrfs(3000) else { return };
-    let (shard, site) = on(&volume, Layout::single()).await;
+    let Some(volume) = TestVolume::btrfs(3000) else { return };
+    let (shard, site) = on(&volume, ShardLayout::single()).await;
     tables::fill(shard.primary(), 1, 5_000).await;
-    let free = Btrfs::new(site.clone());
+    let free = BtrfsProvider::new(site.clone());
     for _ in 0..3 {
-        let taken = snapshots::exact_under_load(&shard, shard.primary(), &free).await;
+        let taken = snapshot_conformance::assert_exact_under_load(&shard, shard.primary(), &free).await;
         assert_eq!(taken.freeze.mode, FreezeMode::LockFree);
         assert!(taken.lineage.volume.starts_with("btrfs:") && taken.lineage.generation.is_some());
     }
-    let lock = Btrfs::new(locked(&site));
+    let lock = BtrfsProvider::new(locked(&site));
     for _ in 0..3 {
-        let taken = snapshots::exact_under_load(&shard, shard.primary(), &lock).await;
+        let taken = snapshot_conformance::assert_exact_under_load(&shard, shard.primary(), &lock).await;
         assert_eq!(taken.freeze.mode, FreezeMode::Lock);
     }
     for after in [10, 40, 80, 120, 200, 400] {
-        snapshots::survives_being_dropped(&shard, &site, &free, Duration::from_millis(after)).await;
-        snapshots::survives_being_dropped(&shard, &site, &lock, Duration::from_millis(after)).await;
+        snapshot_conformance::assert_cancel_safe(&shard, &site, &free, Duration::from_millis(after)).await;
+        snapshot_conformance::assert_cancel_safe(&shard, &site, &lock, Duration::from_millis(after)).await;
     }
-    let auto = auto::open(ProviderWish::Auto, site).await.unwrap();
+    let auto = select_provider::open_provider(ProviderSetting::Auto, site).await.unwrap();
     assert_eq!(auto.provider(), "btrfs");
 }
 
 #[tokio::test]
 async fn auto_takes_clone_where_btrfs_cannot() {
-    let shard = Shard::start(Layout::single()).await;
-    let site = snapshots::site(&shard, shard.primary(), &shard.base().join("work")).await;
-    let fault = Btrfs::new(site.clone()).take(&snapshots::run()).await.unwrap_err();
-    assert!(fault.kind == Kind::Refused && fault.message.contains("not on btrfs"), "{fault}");
-    assert_eq!(auto::open(ProviderWish::Auto, site).await.unwrap().provider(), "clone");
+    let shard = TestShard::start(ShardLayout::single()).await;
+    let site =
+        snapshot_conformance::snapshot_source(&shard, shard.primary(), &shard.base().join("work")).await;
+    let error = BtrfsProvider::new(site.clone()).take(&snapshot_conformance::new_run_id()).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Refused && error.message.contains("not on btrfs"), "{error}");
+    assert_eq!(
+        select_provider::open_provider(ProviderSetting::Auto, site).await.unwrap().provider(),
+        "clone"
+    );
 }
 
 #[tokio::test]
 async fn other_tables_need_the_lock_and_come_along() {
-    let Some(volume) = Volume::btrfs(2000) else { return };
-    let (shard, site) = on(&volume, Layout::single()).await;
+    let Some(volume) = TestVolume::btrfs(2000) else { return };
+    let (shard, site) = on(&volume, ShardLayout::single()).await;
     shard
         .primary()
         .run(&[
@@ -73,78 +78,79 @@ async fn other_tables_need_the_lock_and_come_along() {
             "INSERT INTO shop.old VALUES (1), (2)",
         ])
         .await;
-    let provider = Btrfs::new(site.clone());
-    let taken = provider.take(&snapshots::run()).await.unwrap();
+    let provider = BtrfsProvider::new(site.clone());
+    let taken = provider.take(&snapshot_conformance::new_run_id()).await.unwrap();
     assert_eq!(taken.freeze.mode, FreezeMode::Lock);
     let opened = provider.open(&taken.snapshot).await.unwrap().tree().unwrap();
-    let server = snapshots::recovered(&opened, shard.base().join("r")).await;
+    let server = snapshot_conformance::start_recovered(&opened, shard.base().join("r")).await;
     assert_eq!(server.value("SELECT COUNT(*) FROM shop.old").await, "2");
     assert_eq!(server.gtid_executed().await, taken.position.gtid_executed);
     drop(server);
     provider.release(&taken.snapshot).await.unwrap();
 
     let mut only_free = site;
-    only_free.freeze.mode = FreezeWish::LockFree;
-    snapshots::refuses(&shard, &Btrfs::new(only_free), "shop.old").await;
+    only_free.freeze.mode = FreezeSetting::LockFree;
+    snapshot_conformance::assert_refuses(&shard, &BtrfsProvider::new(only_free), "shop.old").await;
 }
 
 #[tokio::test]
 async fn what_is_not_in_the_snapshot_is_refused() {
-    let Some(volume) = Volume::btrfs(2000) else { return };
+    let Some(volume) = TestVolume::btrfs(2000) else { return };
     let outside = volume.subvolume("outside");
     let option = format!("innodb_directories = {}", outside.display());
-    let (shard, site) = on(&volume, Layout::single().option(&option)).await;
-    let provider = Btrfs::new(site);
+    let (shard, site) = on(&volume, ShardLayout::single().option(&option)).await;
+    let provider = BtrfsProvider::new(site);
     let create = format!("CREATE TABLE shop.far (id INT) DATA DIRECTORY = '{}'", outside.display());
     shard.primary().run(&["CREATE DATABASE shop", &create]).await;
-    snapshots::refuses(&shard, &provider, "far.ibd").await;
+    snapshot_conformance::assert_refuses(&shard, &provider, "far.ibd").await;
     shard.primary().run(&["DROP TABLE shop.far"]).await;
 
     volume.subvolume("shard/m1/data/nested");
-    snapshots::refuses(&shard, &provider, "nested").await;
+    snapshot_conformance::assert_refuses(&shard, &provider, "nested").await;
     std::fs::remove_dir(volume.path.join("shard/m1/data/nested")).unwrap();
-    provider.take(&snapshots::run()).await.unwrap();
+    provider.take(&snapshot_conformance::new_run_id()).await.unwrap();
 }
 
 #[tokio::test]
 async fn binary_logs_elsewhere_in_the_subvolume_come_along() {
-    let Some(volume) = Volume::btrfs(2000) else { return };
+    let Some(volume) = TestVolume::btrfs(2000) else { return };
     volume.subvolume("all");
     let base = volume.path.join("all");
     std::fs::create_dir(base.join("logs")).unwrap();
     let option = format!("log_bin = {}", base.join("logs/bin").display());
-    let layout = Layout { base: Some(base), ..Layout::single().option(&option) };
-    let shard = Shard::start(layout).await;
-    let site = snapshots::site(&shard, shard.primary(), &volume.path.join("work")).await;
-    let ledger = Ledger::start(shard.primary()).await;
-    ledger.wait_for_more(100).await;
+    let layout = ShardLayout { base: Some(base), ..ShardLayout::single().option(&option) };
+    let shard = TestShard::start(layout).await;
+    let site =
+        snapshot_conformance::snapshot_source(&shard, shard.primary(), &volume.path.join("work")).await;
+    let workload = TestWorkload::start(shard.primary()).await;
+    workload.wait_for_more(100).await;
     for site in [site.clone(), locked(&site)] {
-        let provider = Btrfs::new(site);
-        let taken = provider.take(&snapshots::run()).await.unwrap();
+        let provider = BtrfsProvider::new(site);
+        let taken = provider.take(&snapshot_conformance::new_run_id()).await.unwrap();
         let opened = provider.open(&taken.snapshot).await.unwrap().tree().unwrap();
         let dir = shard.base().join("r");
-        snapshots::restore(&opened, &dir);
-        let server = backstop_testkit::Member::start_on(&dir, 900, &["log_bin = bin".to_owned()]).await;
+        snapshot_conformance::restore(&opened, &dir);
+        let server = backstop_testkit::TestMember::start_on(&dir, 900, &["log_bin = bin".to_owned()]).await;
         assert_eq!(server.gtid_executed().await, taken.position.gtid_executed);
         drop(server);
         provider.release(&taken.snapshot).await.unwrap();
     }
-    ledger.stop().await;
+    workload.stop().await;
 }
 
 #[tokio::test]
 async fn a_replica_is_imaged_while_it_applies() {
-    let Some(volume) = Volume::btrfs(4000) else { return };
+    let Some(volume) = TestVolume::btrfs(4000) else { return };
     volume.subvolume("shard/m2/data");
-    let layout = Layout { members: 2, base: Some(volume.path.join("shard")), ..Layout::default() };
-    let shard = Shard::start(layout).await;
+    let layout = ShardLayout { members: 2, base: Some(volume.path.join("shard")), ..ShardLayout::default() };
+    let shard = TestShard::start(layout).await;
     let replica = shard.candidate();
-    let mut site = snapshots::site(&shard, replica, &volume.path.join("work")).await;
+    let mut site = snapshot_conformance::snapshot_source(&shard, replica, &volume.path.join("work")).await;
     site.role = Role::Candidate;
     for site in [site.clone(), locked(&site)] {
-        let provider = Btrfs::new(site);
+        let provider = BtrfsProvider::new(site);
         for _ in 0..2 {
-            snapshots::exact_under_load(&shard, replica, &provider).await;
+            snapshot_conformance::assert_exact_under_load(&shard, replica, &provider).await;
         }
     }
     shard.settle().await;
@@ -152,33 +158,34 @@ async fn a_replica_is_imaged_while_it_applies() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_lost_session_or_an_overrun_bound_discards_the_snapshot() {
-    let Some(volume) = Volume::btrfs(2000) else { return };
-    let (shard, site) = on(&volume, Layout::single()).await;
-    for mode in [FreezeWish::LockFree, FreezeWish::Lock] {
+    let Some(volume) = TestVolume::btrfs(2000) else { return };
+    let (shard, site) = on(&volume, ShardLayout::single()).await;
+    for mode in [FreezeSetting::LockFree, FreezeSetting::Lock] {
         let mut slow = site.clone();
         slow.freeze.mode = mode;
         slow.freeze.hold = Duration::from_secs(1);
         let mut lost = slow.clone();
-        slow.world.faults = Arc::new(At::new("after:image", || std::thread::sleep(Duration::from_secs(3))));
-        let provider = Btrfs::new(slow);
-        let fault = provider.take(&snapshots::run()).await.unwrap_err();
-        assert!(fault.message.contains("longer than the bound"), "{fault}");
-        snapshots::unharmed(&shard, &provider).await;
+        slow.ctx.failpoints =
+            Arc::new(AtFailpoint::new("after:image", || std::thread::sleep(Duration::from_secs(3))));
+        let provider = BtrfsProvider::new(slow);
+        let error = provider.take(&snapshot_conformance::new_run_id()).await.unwrap_err();
+        assert!(error.message.contains("longer than the bound"), "{error}");
+        snapshot_conformance::assert_unharmed(&shard, &provider).await;
 
         lost.freeze.hold = Duration::from_secs(30);
         let socket = shard.primary().socket().to_owned();
-        lost.world.faults = Arc::new(At::new("before:image", move || kill_backstop(&socket)));
-        let provider = Btrfs::new(lost);
-        let fault = provider.take(&snapshots::run()).await.unwrap_err();
-        assert!(fault.message.contains("prove that the freeze held"), "{fault}");
-        snapshots::unharmed(&shard, &provider).await;
+        lost.ctx.failpoints = Arc::new(AtFailpoint::new("before:image", move || kill_backstop(&socket)));
+        let provider = BtrfsProvider::new(lost);
+        let error = provider.take(&snapshot_conformance::new_run_id()).await.unwrap_err();
+        assert!(error.message.contains("prove that the freeze held"), "{error}");
+        snapshot_conformance::assert_unharmed(&shard, &provider).await;
         assert_eq!(std::fs::read_dir(volume.path.join("work")).unwrap().count(), 0);
     }
 }
 
 /// Kills every session of Backstop's account, from a thread of its own.
 fn kill_backstop(socket: &Path) {
-    use backstop_adapters::mysql::connect::{Connector, Login};
+    use backstop_adapters::mysql::connection::{Connector, Login};
     let socket = socket.to_owned();
     let kill = async move {
         let login = Login { user: "root".into(), password: String::new().into() };
@@ -197,9 +204,9 @@ fn kill_backstop(socket: &Path) {
 
 #[tokio::test]
 async fn a_full_volume_is_refused_or_fails_and_harms_nothing() {
-    let Some(volume) = Volume::btrfs(1500) else { return };
-    let (shard, site) = on(&volume, Layout::single()).await;
-    let provider = Btrfs::new(site);
+    let Some(volume) = TestVolume::btrfs(1500) else { return };
+    let (shard, site) = on(&volume, ShardLayout::single()).await;
+    let provider = BtrfsProvider::new(site);
     let filler = volume.path.join("filler");
     let file = std::fs::File::create(&filler).unwrap();
     // btrfs tells of more free space once what was dirty is written.
@@ -207,10 +214,10 @@ async fn a_full_volume_is_refused_or_fails_and_harms_nothing() {
     let length = free(&volume.path) - (200 << 20);
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, length).unwrap();
     file.sync_all().unwrap();
-    let fault = provider.take(&snapshots::run()).await.unwrap_err();
-    assert!(fault.kind == Kind::Refused && fault.message.contains("free"), "{fault}");
+    let error = provider.take(&snapshot_conformance::new_run_id()).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Refused && error.message.contains("free"), "{error}");
     std::fs::remove_file(&filler).unwrap();
-    snapshots::unharmed(&shard, &provider).await;
+    snapshot_conformance::assert_unharmed(&shard, &provider).await;
 }
 
 fn free(path: &Path) -> u64 {

@@ -4,42 +4,46 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_adapters::mysql::connect::{Connector, Login};
-use backstop_adapters::mysql::server::Servers;
-use backstop_adapters::snapshots::Site;
-use backstop_adapters::snapshots::clone::Clone;
-use backstop_engine::ports::{ServerPrograms, ServerStart, Snapshots};
-use backstop_model::fault::Kind;
+use backstop_adapters::mysql::connection::{Connector, Login};
+use backstop_adapters::mysql::mysqld::LocalMysqld;
+use backstop_adapters::snapshots::SnapshotSource;
+use backstop_adapters::snapshots::clone::CloneProvider;
+use backstop_engine::ports::{MysqldControl, MysqldStart, SnapshotProvider};
+use backstop_model::error::ErrorKind;
 use backstop_model::finding::Severity;
 use backstop_model::freeze::FreezeRules;
 use backstop_model::ids::Endpoint;
 use backstop_model::topology::Role;
 use backstop_testkit::member::{free_port, kill_server_on};
-use backstop_testkit::program::{Quiet, server_program, servers};
-use backstop_testkit::slots::Slots;
-use backstop_testkit::snapshots::At;
-use backstop_testkit::{Layout, Shard, Volume, folder, snapshots, tables, template};
+use backstop_testkit::server_program::{QuietReporter, server_program, servers};
+use backstop_testkit::server_slots::ServerSlots;
+use backstop_testkit::snapshot_conformance::AtFailpoint;
+use backstop_testkit::{
+    ShardLayout, TestShard, TestVolume, datadir_template, snapshot_conformance, tables, temp_dir,
+};
 
-async fn provider(shard: &Shard) -> Clone {
-    Clone::new(snapshots::site(shard, shard.primary(), &shard.base().join("work")).await)
+async fn provider(shard: &TestShard) -> CloneProvider {
+    CloneProvider::new(
+        snapshot_conformance::snapshot_source(shard, shard.primary(), &shard.base().join("work")).await,
+    )
 }
 
 #[tokio::test]
 async fn conformance() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     tables::fill(shard.primary(), 2, 20_000).await;
     let provider = provider(&shard).await;
-    let taken = snapshots::exact_under_load(&shard, shard.primary(), &provider).await;
+    let taken = snapshot_conformance::assert_exact_under_load(&shard, shard.primary(), &provider).await;
     assert_eq!(taken.lineage.volume, "clone");
-    snapshots::exact_under_load(&shard, shard.primary(), &provider).await;
+    snapshot_conformance::assert_exact_under_load(&shard, shard.primary(), &provider).await;
 }
 
 #[tokio::test]
 async fn refuses_what_clone_would_lose() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     let provider = provider(&shard).await;
     shard.primary().run(&["CREATE DATABASE shop", "CREATE TABLE shop.old (id INT) ENGINE = MyISAM"]).await;
-    snapshots::refuses(&shard, &provider, "shop.old").await;
+    snapshot_conformance::assert_refuses(&shard, &provider, "shop.old").await;
     shard.primary().run(&["DROP TABLE shop.old"]).await;
 
     let outside = shard.base().join("outside");
@@ -47,18 +51,18 @@ async fn refuses_what_clone_would_lose() {
     drop(provider);
     shard.primary().run(&["UNINSTALL PLUGIN clone"]).await;
     let provider = self::provider(&shard).await;
-    let fault = snapshots::refuses(&shard, &provider, "clone plugin").await;
-    assert!(fault.hint.unwrap().contains("INSTALL PLUGIN clone"));
+    let error = snapshot_conformance::assert_refuses(&shard, &provider, "clone plugin").await;
+    assert!(error.hint.unwrap().contains("INSTALL PLUGIN clone"));
 }
 
 #[tokio::test]
 async fn refuses_a_table_space_outside_of_the_data_directory() {
     let outside = tempfile::tempdir().unwrap();
     let option = format!("innodb_directories = {}", outside.path().display());
-    let shard = Shard::start(Layout::single().option(&option)).await;
+    let shard = TestShard::start(ShardLayout::single().option(&option)).await;
     let create = format!("CREATE TABLE shop.far (id INT) DATA DIRECTORY = '{}'", outside.path().display());
     shard.primary().run(&["CREATE DATABASE shop", &create]).await;
-    snapshots::refuses(&shard, &provider(&shard).await, "far.ibd").await;
+    snapshot_conformance::assert_refuses(&shard, &provider(&shard).await, "far.ibd").await;
 }
 
 /// A schema behind a symbolic link, undo logs elsewhere, a table without rows after a restart; and what the source cannot read.
@@ -66,7 +70,7 @@ async fn refuses_a_table_space_outside_of_the_data_directory() {
 async fn clone_follows_links_and_records_what_is_broken() {
     let outside = tempfile::tempdir().unwrap();
     let option = format!("innodb_directories = {}", outside.path().display());
-    let shard = Shard::start(Layout::single().option(&option)).await;
+    let shard = TestShard::start(ShardLayout::single().option(&option)).await;
     let undo = format!("CREATE UNDO TABLESPACE more ADD DATAFILE '{}/more.ibu'", outside.path().display());
     let source = shard.primary();
     source
@@ -103,11 +107,11 @@ async fn clone_follows_links_and_records_what_is_broken() {
     let emptied = told("table-without-rows").unwrap();
     assert!(emptied.contains("shop.mem") && emptied.contains("shop.hole"), "{emptied}");
 
-    let taken = provider.take(&snapshots::run()).await.unwrap();
+    let taken = provider.take(&snapshot_conformance::new_run_id()).await.unwrap();
     let names: Vec<_> = taken.broken_tables.iter().map(|broken| broken.table.as_str()).collect();
     assert_eq!(names, ["shop.gone", "shop.imp"]);
     let opened = provider.open(&taken.snapshot).await.unwrap().tree().unwrap();
-    let server = snapshots::recovered(&opened, shard.base().join("r")).await;
+    let server = snapshot_conformance::start_recovered(&opened, shard.base().join("r")).await;
     assert_eq!(server.value("SELECT id FROM shop.`a b-c`").await, "7");
     assert_eq!(server.value("SELECT COUNT(*) FROM shop.mem").await, "0");
     let undo = "SELECT PATH FROM information_schema.INNODB_DATAFILES WHERE PATH LIKE '%more.ibu'";
@@ -117,39 +121,42 @@ async fn clone_follows_links_and_records_what_is_broken() {
 /// What CLONE did not copy although the source has it is no backup.
 #[tokio::test]
 async fn a_copy_that_lacks_a_file_is_refused() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     tables::fill(shard.primary(), 2, 100).await;
     // A file that the redo log still names keeps the copy from starting at all.
     shard.primary().stop().await;
     shard.primary().start().await;
-    let mut site = snapshots::site(&shard, shard.primary(), &shard.base().join("work")).await;
+    let mut site =
+        snapshot_conformance::snapshot_source(&shard, shard.primary(), &shard.base().join("work")).await;
     let work = site.work_dir.clone();
-    site.world.faults = Arc::new(At::new("after:clone", move || {
+    site.ctx.failpoints = Arc::new(AtFailpoint::new("after:clone", move || {
         let run = std::fs::read_dir(&work).unwrap().next().unwrap().unwrap().path();
         let mut files = std::fs::read_dir(run.join("data/shop")).unwrap();
         std::fs::remove_file(files.next().unwrap().unwrap().path()).unwrap();
     }));
-    let fault = Clone::new(site).take(&snapshots::run()).await.unwrap_err();
-    assert!(fault.message.contains("CLONE did not copy") && fault.message.contains("shop."), "{fault}");
+    let error = CloneProvider::new(site).take(&snapshot_conformance::new_run_id()).await.unwrap_err();
+    assert!(error.message.contains("CLONE did not copy") && error.message.contains("shop."), "{error}");
 }
 
 #[tokio::test]
 async fn a_killed_run_leaves_nothing_that_the_next_does_not_clear() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     tables::fill(shard.primary(), 2, 20_000).await;
     let provider = provider(&shard).await;
-    let site = snapshots::site(&shard, shard.primary(), &shard.base().join("work")).await;
+    let site =
+        snapshot_conformance::snapshot_source(&shard, shard.primary(), &shard.base().join("work")).await;
     for after in [20, 60, 100, 150, 250, 500, 1000, 2000] {
-        snapshots::survives_being_dropped(&shard, &site, &provider, Duration::from_millis(after)).await;
+        snapshot_conformance::assert_cancel_safe(&shard, &site, &provider, Duration::from_millis(after))
+            .await;
     }
     assert_eq!(provider.list().await.unwrap(), []);
-    snapshots::exact_under_load(&shard, shard.primary(), &provider).await;
+    snapshot_conformance::assert_exact_under_load(&shard, shard.primary(), &provider).await;
 }
 
 #[tokio::test]
 async fn unusual_servers_and_table_spaces_come_along() {
     let made_with = vec!["--innodb-page-size=8k", "--lower-case-table-names=1"];
-    let shard = Shard::start(Layout { made_with, members: 2, ..Layout::default() }).await;
+    let shard = TestShard::start(ShardLayout { made_with, members: 2, ..ShardLayout::default() }).await;
     shard
         .primary()
         .run(&[
@@ -165,22 +172,22 @@ async fn unusual_servers_and_table_spaces_come_along() {
         ])
         .await;
     let replica = shard.candidate();
-    let mut site = snapshots::site(&shard, replica, &shard.base().join("work")).await;
+    let mut site = snapshot_conformance::snapshot_source(&shard, replica, &shard.base().join("work")).await;
     site.role = Role::Candidate;
-    let provider = Clone::new(site);
-    let taken = provider.take(&snapshots::run()).await.unwrap();
+    let provider = CloneProvider::new(site);
+    let taken = provider.take(&snapshot_conformance::new_run_id()).await.unwrap();
     let opened = provider.open(&taken.snapshot).await.unwrap().tree().unwrap();
     let dir = shard.base().join("r");
-    snapshots::restore(&opened, &dir);
+    snapshot_conformance::restore(&opened, &dir);
     let options = ["innodb_page_size = 8k".to_owned(), "lower_case_table_names = 1".to_owned()];
-    let server = backstop_testkit::Member::start_on(&dir, 900, &options).await;
+    let server = backstop_testkit::TestMember::start_on(&dir, 900, &options).await;
     assert_eq!(server.gtid_executed().await, taken.position.gtid_executed);
     assert_eq!(tables::checksums(&server).await, tables::checksums(shard.primary()).await);
 }
 
 #[tokio::test]
 async fn the_copy_names_what_the_account_cannot_see() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     shard
         .primary()
         .run(&[
@@ -191,47 +198,50 @@ async fn the_copy_names_what_the_account_cannot_see() {
             "GRANT SELECT ON performance_schema.* TO blind@'%'",
         ])
         .await;
-    let mut site = snapshots::site(&shard, shard.primary(), &shard.base().join("work")).await;
+    let mut site =
+        snapshot_conformance::snapshot_source(&shard, shard.primary(), &shard.base().join("work")).await;
     let login = Login { user: "blind".into(), password: "pw-Blind-1".to_owned().into() };
     site.connector = Connector::with_login(login, None);
-    let provider = Clone::new(site);
-    let fault = provider.take(&snapshots::run()).await.unwrap_err();
-    assert!(fault.kind == Kind::Refused && fault.message.contains("hidden.old (MyISAM)"), "{fault}");
-    snapshots::unharmed(&shard, &provider).await;
+    let provider = CloneProvider::new(site);
+    let error = provider.take(&snapshot_conformance::new_run_id()).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Refused && error.message.contains("hidden.old (MyISAM)"), "{error}");
+    snapshot_conformance::assert_unharmed(&shard, &provider).await;
 }
 
 #[tokio::test]
 async fn a_full_work_directory_is_refused_or_fails_and_harms_nothing() {
-    let Some(volume) = Volume::ext4(600) else { return };
-    let shard = Shard::start(Layout::single()).await;
-    let mut site = snapshots::site(&shard, shard.primary(), &volume.path.join("work")).await;
+    let Some(volume) = TestVolume::ext4(600) else { return };
+    let shard = TestShard::start(ShardLayout::single()).await;
+    let mut site =
+        snapshot_conformance::snapshot_source(&shard, shard.primary(), &volume.path.join("work")).await;
     let filler = volume.path.join("filler");
     let full = filler.clone();
     let fill = move || drop(std::fs::write(&full, vec![1; 700 << 20]));
-    site.world.faults = Arc::new(At::new("before:clone", fill));
-    let provider = Clone::new(site);
-    let fault = provider.take(&snapshots::run()).await.unwrap_err();
-    assert!(fault.kind == Kind::Failed && fault.message.contains("clone the source"), "{fault}");
+    site.ctx.failpoints = Arc::new(AtFailpoint::new("before:clone", fill));
+    let provider = CloneProvider::new(site);
+    let error = provider.take(&snapshot_conformance::new_run_id()).await.unwrap_err();
+    assert!(error.kind == ErrorKind::Failed && error.message.contains("clone the source"), "{error}");
     assert!(
-        fault.hint.as_deref().is_some_and(|hint| hint.contains("free space")),
-        "{fault} {:?}",
-        fault.hint
+        error.hint.as_deref().is_some_and(|hint| hint.contains("free space")),
+        "{error} {:?}",
+        error.hint
     );
-    snapshots::unharmed(&shard, &provider).await;
-    let fault = snapshots::refuses(&shard, &provider, "free there").await;
-    assert!(fault.hint.is_some_and(|hint| hint.contains("free space")));
+    snapshot_conformance::assert_unharmed(&shard, &provider).await;
+    let error = snapshot_conformance::assert_refuses(&shard, &provider, "free there").await;
+    assert!(error.hint.is_some_and(|hint| hint.contains("free space")));
     std::fs::remove_file(filler).unwrap();
 }
 
 #[tokio::test]
 async fn a_source_that_dies_is_a_clear_error() {
-    let shard = Shard::start(Layout::single()).await;
-    let mut site = snapshots::site(&shard, shard.primary(), &shard.base().join("work")).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
+    let mut site =
+        snapshot_conformance::snapshot_source(&shard, shard.primary(), &shard.base().join("work")).await;
     let datadir = shard.primary().datadir().to_owned();
-    site.world.faults = Arc::new(At::new("before:clone", move || kill_server_on(&datadir)));
-    let provider = Clone::new(site);
-    let fault = provider.take(&snapshots::run()).await.unwrap_err();
-    assert!(fault.message.contains("clone the source"), "{fault}");
+    site.ctx.failpoints = Arc::new(AtFailpoint::new("before:clone", move || kill_server_on(&datadir)));
+    let provider = CloneProvider::new(site);
+    let error = provider.take(&snapshot_conformance::new_run_id()).await.unwrap_err();
+    assert!(error.message.contains("clone the source"), "{error}");
     // Also without a source everything can be cleared away.
     for left in provider.list().await.unwrap() {
         provider.release(&left).await.unwrap();
@@ -245,10 +255,10 @@ async fn a_server_of_another_user() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("SKIPPED: starting a server as another user needs root");
     }
-    let _slots = Slots::take(2).await;
-    let base = folder::for_all_users();
+    let _slots = ServerSlots::take(2).await;
+    let base = temp_dir::for_all_users();
     let dir = base.path().join("m");
-    template::copy(&[], &dir.join("data")).await;
+    datadir_template::copy(&[], &dir.join("data")).await;
     let port = free_port();
     let path = |name: &str| dir.join(name);
     let options = format!(
@@ -261,8 +271,8 @@ async fn a_server_of_another_user() {
     );
     std::fs::write(path("my.cnf"), options).unwrap();
     let servers = reachable_program(&dir).await;
-    servers.give(&dir, "nobody").await.unwrap();
-    let start = ServerStart {
+    servers.chown(&dir, "nobody").await.unwrap();
+    let start = MysqldStart {
         defaults_file: path("my.cnf"),
         datadir: path("data"),
         socket: path("s"),
@@ -277,18 +287,20 @@ async fn a_server_of_another_user() {
     let mut root = Connector::with_login(login("root", ""), None).connect(path("s").as_path()).await.unwrap();
     root.run("CREATE USER b@'%' IDENTIFIED BY 'pw-B-1'").await.unwrap();
     root.run("GRANT ALL ON *.* TO b@'%'").await.unwrap();
-    let mut site = Site {
+    let mut site = SnapshotSource {
         connector: Connector::with_login(login("b", "pw-B-1"), None),
         endpoint: Endpoint::new("127.0.0.1", port),
         role: Role::Primary,
         freeze: FreezeRules::default(),
         work_dir: base.path().join("work"),
         servers: Arc::new(servers.clone()),
-        world: snapshots::world(),
+        ctx: snapshot_conformance::test_context(),
     };
-    let provider = Clone::new(site.clone());
-    let taken =
-        provider.take(&snapshots::run()).await.unwrap_or_else(|fault| panic!("{fault} {:?}", fault.hint));
+    let provider = CloneProvider::new(site.clone());
+    let taken = provider
+        .take(&snapshot_conformance::new_run_id())
+        .await
+        .unwrap_or_else(|error| panic!("{error} {:?}", error.hint));
     assert!(taken.position.gtid_executed.count() > 1);
     provider.release(&taken.snapshot).await.unwrap();
     assert_eq!(provider.list().await.unwrap(), []);
@@ -297,17 +309,18 @@ async fn a_server_of_another_user() {
     std::fs::create_dir(&closed).unwrap();
     chmod(&closed, 0o700);
     site.work_dir = closed.join("work");
-    let fault = Clone::new(site).take(&snapshots::run()).await.unwrap_err();
+    let error = CloneProvider::new(site).take(&snapshot_conformance::new_run_id()).await.unwrap_err();
     assert!(
-        fault.kind == Kind::Refused && fault.hint.as_deref().is_some_and(|hint| hint.contains("chmod o+x")),
-        "{fault}"
+        error.kind == ErrorKind::Refused
+            && error.hint.as_deref().is_some_and(|hint| hint.contains("chmod o+x")),
+        "{error}"
     );
     kill_server_on(&path("data"));
 }
 
 /// The server that was fetched for the tests may be in a folder that only root can enter, and then others cannot load
 /// its plugins: those are copied, and the script that starts it is told so.
-async fn reachable_program(dir: &Path) -> Servers {
+async fn reachable_program(dir: &Path) -> LocalMysqld {
     let program = &server_program().await.mysqld;
     let Ok(script) = std::fs::read_to_string(program) else { return servers().await };
     let (_, rest) = script.split_once("--plugin-dir=").expect("a script that names the plugins' folder");
@@ -322,7 +335,7 @@ async fn reachable_program(dir: &Path) -> Servers {
     let reachable = dir.join("mysqld");
     std::fs::write(&reachable, script.replace(&plugins, &copied.to_string_lossy())).unwrap();
     chmod(&reachable, 0o755);
-    Servers::new(reachable, Arc::new(Quiet))
+    LocalMysqld::new(reachable, Arc::new(QuietReporter))
 }
 
 fn chmod(path: &Path, mode: u32) {

@@ -4,28 +4,28 @@ use std::io::BufRead;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use backstop_adapters::mysql::connect::{Connector, Login};
-use backstop_adapters::mysql::freeze::MysqlFreeze;
+use backstop_adapters::mysql::connection::{Connector, Login};
+use backstop_adapters::mysql::freeze_locks::MysqlFreezeSessions;
 use backstop_engine::freeze::{Frozen, freeze_lock_free, freeze_locked};
-use backstop_model::fault::{Fault, Kind};
+use backstop_model::error::{Error, ErrorKind};
 use backstop_model::freeze::{FreezeMode, FreezeRules};
 use backstop_testkit::accounts::ALL_BACKUPS;
-use backstop_testkit::{Layout, Ledger, Member, Shard, snapshots, tables};
+use backstop_testkit::{ShardLayout, TestMember, TestShard, TestWorkload, snapshot_conformance, tables};
 
 fn rules() -> FreezeRules {
     FreezeRules { wait: Duration::from_secs(3), ..FreezeRules::default() }
 }
 
-fn sessions(shard: &Shard, member: &Member) -> MysqlFreeze {
-    MysqlFreeze::new(Connector::new(&shard.credentials()), member.endpoint())
+fn sessions(shard: &TestShard, member: &TestMember) -> MysqlFreezeSessions {
+    MysqlFreezeSessions::new(Connector::new(&shard.credentials()), member.endpoint())
 }
 
-async fn lock(shard: &Shard, rules: &FreezeRules) -> Result<Frozen, Fault> {
-    freeze_locked(&sessions(shard, shard.primary()), rules, &snapshots::world()).await
+async fn lock(shard: &TestShard, rules: &FreezeRules) -> Result<Frozen, Error> {
+    freeze_locked(&sessions(shard, shard.primary()), rules, &snapshot_conformance::test_context()).await
 }
 
 /// Waits until a statement of another session is seen on the server.
-async fn until_running(member: &Member, like: &str) {
+async fn until_running(member: &TestMember, like: &str) {
     let sql = format!(
         "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_INFO LIKE '{like}' \
          AND PROCESSLIST_ID <> CONNECTION_ID()"
@@ -33,7 +33,7 @@ async fn until_running(member: &Member, like: &str) {
     until(Duration::from_secs(20), || async { member.value(&sql).await != "0" }).await;
 }
 
-async fn until_not_running(member: &Member, like: &str) {
+async fn until_not_running(member: &TestMember, like: &str) {
     let sql = format!(
         "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_INFO LIKE '{like}' \
          AND PROCESSLIST_ID <> CONNECTION_ID()"
@@ -51,7 +51,7 @@ async fn until<F: Future<Output = bool>>(deadline: Duration, ready: impl Fn() ->
 
 /// Runs a statement in a session of its own, in the background.
 async fn in_background(
-    member: &Member,
+    member: &TestMember,
     user: &str,
     statements: &'static [&'static str],
     like: &str,
@@ -69,9 +69,9 @@ async fn in_background(
 
 #[tokio::test]
 async fn the_lock_holds_commits_and_its_position_is_exact() {
-    let shard = Shard::start(Layout::single()).await;
-    let ledger = Ledger::start(shard.primary()).await;
-    ledger.wait_for_more(100).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
+    let workload = TestWorkload::start(shard.primary()).await;
+    workload.wait_for_more(100).await;
     let frozen = lock(&shard, &rules()).await.unwrap();
     let held = shard.primary().gtid_executed().await;
     assert_eq!(frozen.position().gtid_executed, held);
@@ -83,32 +83,32 @@ async fn the_lock_holds_commits_and_its_position_is_exact() {
     let report = frozen.thaw().await.unwrap();
     assert_eq!(report.mode, FreezeMode::Lock);
     assert!(report.held_ms >= 1000.0 && report.held_ms < 2000.0, "{report:?}");
-    ledger.wait_for_more(10).await;
-    ledger.stop().await;
+    workload.wait_for_more(10).await;
+    workload.stop().await;
 }
 
 #[tokio::test]
 async fn a_lost_session_and_an_overrun_bound_fail_the_thaw() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     let frozen = lock(&shard, &rules()).await.unwrap();
     let backstops = "SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE PROCESSLIST_USER = 'backstop' \
                      ORDER BY PROCESSLIST_ID LIMIT 1";
     let id = primary.value(backstops).await;
     primary.run(&[&format!("KILL {id}")]).await;
-    snapshots::commits(primary).await;
+    snapshot_conformance::assert_commits(primary).await;
     assert!(frozen.thaw().await.unwrap_err().message.contains("prove that the freeze held"));
 
     let short = FreezeRules { hold: Duration::from_secs(1), ..rules() };
     let frozen = lock(&shard, &short).await.unwrap();
-    snapshots::commits(primary).await; // only once the bound has passed
+    snapshot_conformance::assert_commits(primary).await; // only once the bound has passed
     assert!(frozen.remaining() < Duration::from_millis(100), "{:?}", frozen.remaining());
-    let fault = frozen.thaw().await.unwrap_err();
-    assert_eq!(fault.kind, Kind::Failed, "{fault}");
+    let error = frozen.thaw().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Failed, "{error}");
 
     // Not thawed at all: the session ends with its owner.
     drop(lock(&shard, &rules()).await.unwrap());
-    snapshots::commits(primary).await;
+    snapshot_conformance::assert_commits(primary).await;
 }
 
 /// Freezes and never thaws, in a process of its own that the next test stops.
@@ -119,8 +119,8 @@ async fn frozen_child() {
     let password = std::env::var("BACKSTOP_TEST_PASSWORD").unwrap();
     let credentials = backstop_testkit::accounts::credentials(&password);
     let endpoint = backstop_model::ids::Endpoint::new("127.0.0.1", port);
-    let sessions = MysqlFreeze::new(Connector::new(&credentials), endpoint);
-    let frozen = freeze_locked(&sessions, &rules(), &snapshots::world()).await.unwrap();
+    let sessions = MysqlFreezeSessions::new(Connector::new(&credentials), endpoint);
+    let frozen = freeze_locked(&sessions, &rules(), &snapshot_conformance::test_context()).await.unwrap();
     println!("\nfrozen");
     tokio::time::sleep(Duration::from_secs(60)).await;
     drop(frozen);
@@ -128,7 +128,7 @@ async fn frozen_child() {
 
 #[tokio::test]
 async fn the_server_frees_itself_when_backstop_is_stopped() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     for signal in ["STOP", "KILL"] {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "freeze::frozen_child", "--ignored", "--nocapture"])
@@ -141,7 +141,7 @@ async fn the_server_frees_itself_when_backstop_is_stopped() {
         assert!(lines.map_while(Result::ok).any(|line| line == "frozen"), "the child freezes");
         let kill = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
         assert!(kill.unwrap().success());
-        snapshots::commits(shard.primary()).await; // within five seconds; the bound is two
+        snapshot_conformance::assert_commits(shard.primary()).await; // within five seconds; the bound is two
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -150,7 +150,7 @@ async fn the_server_frees_itself_when_backstop_is_stopped() {
 #[tokio::test]
 async fn a_long_query_is_waited_for_named_and_killed_only_if_allowed() {
     let grants = [&ALL_BACKUPS[..], &["kill-blockers"]].concat();
-    let shard = Shard::start(Layout { grants, ..Layout::single() }).await;
+    let shard = TestShard::start(ShardLayout { grants, ..ShardLayout::single() }).await;
     let primary = shard.primary();
     tables::fill(primary, 1, 100).await;
     // An account like an application's: nobody may kill the statements of root, who is a SYSTEM_USER.
@@ -161,12 +161,12 @@ async fn a_long_query_is_waited_for_named_and_killed_only_if_allowed() {
         primary.value("SELECT MAX(PROCESSLIST_TIME) FROM performance_schema.threads WHERE PROCESSLIST_INFO LIKE 'SELECT SLEEP%'").await.parse::<u64>().is_ok_and(|s| s >= 1)
     })
     .await;
-    let ledger = Ledger::start(primary).await;
-    ledger.wait_for_more(10).await;
-    let fault = lock(&shard, &rules()).await.err().expect("a refusal");
-    let written = ledger.stop().await;
-    assert_eq!(fault.kind, Kind::Refused, "{fault}");
-    assert!(fault.message.contains("of `app` has been running a statement"), "{fault}");
+    let workload = TestWorkload::start(primary).await;
+    workload.wait_for_more(10).await;
+    let error = lock(&shard, &rules()).await.err().expect("a refusal");
+    let written = workload.stop().await;
+    assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+    assert!(error.message.contains("of `app` has been running a statement"), "{error}");
     assert!(
         written.longest_gap < Duration::from_secs(1),
         "writes did not pile up: {:?}",
@@ -182,7 +182,7 @@ async fn a_long_query_is_waited_for_named_and_killed_only_if_allowed() {
 #[tokio::test]
 async fn ddl_and_other_locks_are_waited_for_and_never_killed() {
     let grants = [&ALL_BACKUPS[..], &["kill-blockers"]].concat();
-    let shard = Shard::start(Layout { grants, ..Layout::single() }).await;
+    let shard = TestShard::start(ShardLayout { grants, ..ShardLayout::single() }).await;
     let primary = shard.primary();
     tables::fill(primary, 1, 100).await;
     let killing = FreezeRules { kill_blockers: true, ..rules() };
@@ -193,11 +193,12 @@ async fn ddl_and_other_locks_are_waited_for_and_never_killed() {
     transaction.run("SELECT COUNT(*) FROM shop.t1").await.unwrap();
     let alter =
         in_background(primary, "root", &["ALTER TABLE shop.t1 ADD COLUMN more INT"], "ALTER TABLE%").await;
-    let fault = lock(&shard, &killing).await.err().expect("a refusal");
-    assert!(fault.message.contains("DDL"), "{fault}");
-    let free = freeze_lock_free(&sessions(&shard, primary), &rules(), &snapshots::world()).await;
-    let fault = free.err().expect("DDL holds up the lock-free freeze too");
-    assert!(fault.kind == Kind::Refused && fault.message.contains("DDL"), "{fault}");
+    let error = lock(&shard, &killing).await.err().expect("a refusal");
+    assert!(error.message.contains("DDL"), "{error}");
+    let free =
+        freeze_lock_free(&sessions(&shard, primary), &rules(), &snapshot_conformance::test_context()).await;
+    let error = free.err().expect("DDL holds up the lock-free freeze too");
+    assert!(error.kind == ErrorKind::Refused && error.message.contains("DDL"), "{error}");
     until_running(primary, "ALTER TABLE%").await;
     transaction.run("COMMIT").await.unwrap();
     alter.await.unwrap();
@@ -209,70 +210,76 @@ async fn ddl_and_other_locks_are_waited_for_and_never_killed() {
     let waiting =
         in_background(primary, "root", &["FLUSH TABLES WITH READ LOCK", "UNLOCK TABLES"], "FLUSH TABLES%")
             .await;
-    let fault = lock(&shard, &killing).await.err().expect("a refusal");
-    assert!(fault.kind == Kind::Refused && fault.message.contains("another global lock"), "{fault}");
+    let error = lock(&shard, &killing).await.err().expect("a refusal");
+    assert!(error.kind == ErrorKind::Refused && error.message.contains("another global lock"), "{error}");
     holder.run("UNLOCK TABLES").await.unwrap();
     waiting.await.unwrap();
-    snapshots::commits(primary).await;
+    snapshot_conformance::assert_commits(primary).await;
     lock(&shard, &rules()).await.unwrap().thaw().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_lock_that_is_not_granted_leaves_nothing_also_when_it_is_dropped() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     tables::fill(primary, 1, 100).await;
     // It runs nothing, so nobody sees it before the lock is asked for.
     let mut holder = primary.root().await;
     holder.run("LOCK TABLES shop.t1 WRITE").await.unwrap();
-    let fault = lock(&shard, &rules()).await.err().expect("a refusal");
-    assert!(fault.message.contains("holds locks"), "{fault}");
+    let error = lock(&shard, &rules()).await.err().expect("a refusal");
+    assert!(error.message.contains("holds locks"), "{error}");
     until_not_running(primary, "FLUSH LOCAL%").await;
 
     let rules = rules();
     let waiting = tokio::spawn({
         let sessions = sessions(&shard, primary);
-        async move { freeze_locked(&sessions, &rules, &snapshots::world()).await.map(drop) }
+        async move { freeze_locked(&sessions, &rules, &snapshot_conformance::test_context()).await.map(drop) }
     });
     until_running(primary, "FLUSH LOCAL TABLES%").await;
     waiting.abort();
     until_not_running(primary, "FLUSH LOCAL%").await;
     holder.run("UNLOCK TABLES").await.unwrap();
-    snapshots::commits(primary).await;
+    snapshot_conformance::assert_commits(primary).await;
 }
 
 #[tokio::test]
 async fn the_lock_free_freeze_holds_ddl_and_not_commits() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     tables::fill(primary, 1, 100).await;
-    let ledger = Ledger::start(primary).await;
-    let frozen = freeze_lock_free(&sessions(&shard, primary), &rules(), &snapshots::world()).await.unwrap();
+    let workload = TestWorkload::start(primary).await;
+    let frozen =
+        freeze_lock_free(&sessions(&shard, primary), &rules(), &snapshot_conformance::test_context())
+            .await
+            .unwrap();
     assert!(frozen.position().binlog_position > 0);
-    ledger.wait_for_more(20).await;
+    workload.wait_for_more(20).await;
     let mut other = primary.root().await;
     other.run("SET SESSION lock_wait_timeout = 1").await.unwrap();
     assert!(other.run("ALTER TABLE shop.t1 ADD COLUMN more INT").await.is_err(), "DDL waits");
     assert_eq!(frozen.thaw().await.unwrap().mode, FreezeMode::LockFree);
     other.run("ALTER TABLE shop.t1 ADD COLUMN more INT").await.unwrap();
-    ledger.stop().await;
+    workload.stop().await;
 }
 
 #[tokio::test]
 async fn a_replica_keeps_replicating_and_gets_no_transaction_of_its_own() {
-    let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     let replica = shard.candidate();
     let own = replica.value("SELECT @@server_uuid").await;
-    let ledger = Ledger::start(shard.primary()).await;
-    ledger.wait_for_more(50).await;
+    let workload = TestWorkload::start(shard.primary()).await;
+    workload.wait_for_more(50).await;
     for _ in 0..5 {
-        let frozen = freeze_locked(&sessions(&shard, replica), &rules(), &snapshots::world()).await.unwrap();
+        let frozen =
+            freeze_locked(&sessions(&shard, replica), &rules(), &snapshot_conformance::test_context())
+                .await
+                .unwrap();
         let held = frozen.position().gtid_executed.clone();
         assert_eq!(replica.gtid_executed().await, held);
         frozen.thaw().await.unwrap();
-        ledger.wait_for_more(20).await;
+        workload.wait_for_more(20).await;
     }
-    ledger.stop().await;
+    workload.stop().await;
     shard.settle().await;
     assert!(!replica.value("SELECT @@GLOBAL.gtid_executed").await.contains(&own), "no errant transaction");
 }

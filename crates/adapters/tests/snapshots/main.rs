@@ -5,6 +5,6 @@
 
 mod binlog;
 mod btrfs;
-mod changes;
+mod changed_ranges;
 mod clone;
 mod freeze;

@@ -11,12 +11,12 @@ use aws_sdk_ec2::types::{
     Filter, InitializationType, Instance, InstanceSpecification, ResourceType, Snapshot, SnapshotState, Tag,
     TagSpecification, VolumeStatusItem,
 };
-use backstop_model::fault::{Fault, Result};
+use backstop_model::error::{Error, Result};
 use chrono::{DateTime, Utc};
 
-use super::volumes::Attached;
-use crate::connect::Aws;
-use crate::fault::{Call, THROTTLED, code};
+use super::volumes::AttachedVolume;
+use crate::client::AwsClient;
+use crate::error::{AwsCall, THROTTLING_CODES, code};
 
 /// EC2 in one region.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub(crate) struct Ec2 {
 
 /// An instance as far as it matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundInstance {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) root_device: String,
@@ -40,10 +40,10 @@ pub(crate) struct Found {
 
 /// One snapshot of a volume, as EC2 tells of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Shot {
+pub(crate) struct EbsSnapshot {
     pub(crate) id: String,
     pub(crate) volume: String,
-    pub(crate) state: ShotState,
+    pub(crate) state: EbsSnapshotState,
     pub(crate) gibibytes: u64,
     pub(crate) begun: Option<DateTime<Utc>>,
     pub(crate) tags: BTreeMap<String, String>,
@@ -51,14 +51,14 @@ pub(crate) struct Shot {
 
 /// How far one snapshot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ShotState {
+pub(crate) enum EbsSnapshotState {
     Pending,
     Completed,
     Error,
 }
 
 /// What is to be created.
-pub(crate) struct Order<'a> {
+pub(crate) struct CreateRequest<'a> {
     pub(crate) instance: &'a str,
     /// True if the root volume is in the set.
     pub(crate) with_root: bool,
@@ -69,17 +69,17 @@ pub(crate) struct Order<'a> {
 }
 
 /// How the one attempt ended.
-pub(crate) enum Attempt {
+pub(crate) enum CreateOutcome {
     /// The set was begun.
-    Begun(Vec<Shot>),
+    Begun(Vec<EbsSnapshot>),
     /// EC2 refused: there is no snapshot.
-    Rejected(Fault),
+    Rejected(Error),
     /// Nobody knows whether there is a snapshot.
-    Unknown(Fault),
+    Unknown(Error),
 }
 
 impl Ec2 {
-    pub(crate) fn new(aws: &Aws) -> Self {
+    pub(crate) fn new(aws: &AwsClient) -> Self {
         let once = aws_sdk_ec2::config::Builder::from(aws.config()).retry_config(RetryConfig::disabled());
         Self {
             client: Client::new(aws.config()),
@@ -89,19 +89,19 @@ impl Ec2 {
         }
     }
 
-    fn call<'a>(&'a self, doing: &'a str, action: &'static str) -> Call<'a> {
-        Call { doing, action, region: &self.region }
+    fn call<'a>(&'a self, doing: &'a str, action: &'static str) -> AwsCall<'a> {
+        AwsCall { doing, action, region: &self.region }
     }
 
     /// The instances that a filter finds, terminated ones left out.
-    pub(crate) async fn instances(&self, name: &str, values: &[String]) -> Result<Vec<Found>> {
+    pub(crate) async fn instances(&self, name: &str, values: &[String]) -> Result<Vec<FoundInstance>> {
         let call = self.call("find the instance of the MySQL server", "ec2:DescribeInstances");
         let pages =
             self.client.describe_instances().filters(filter(name, values)).into_paginator().items().send();
-        let reservations = pages.try_collect().await.map_err(|error| call.fault(&error))?;
+        let reservations = pages.try_collect().await.map_err(|error| call.error(&error))?;
         let instances = reservations.into_iter().flat_map(|each| each.instances.unwrap_or_default());
         Ok(instances
-            .map(found)
+            .map(instance_of)
             .filter(|found| !["terminated", "shutting-down"].contains(&&*found.state))
             .collect())
     }
@@ -110,7 +110,7 @@ impl Ec2 {
     pub(crate) async fn filled(&self, volumes: &[String]) -> Result<Vec<Option<(i64, bool)>>> {
         let call = self.call("ask how far the volumes are loaded", "ec2:DescribeVolumeStatus");
         let asked = self.client.describe_volume_status().set_volume_ids(Some(volumes.to_vec()));
-        let told = asked.send().await.map_err(|error| call.fault(&error))?;
+        let told = asked.send().await.map_err(|error| call.error(&error))?;
         let filled = |status: &VolumeStatusItem| {
             let details = status.initialization_status_details()?;
             let itself = details.initialization_type() != Some(&InitializationType::Default);
@@ -120,19 +120,19 @@ impl Ec2 {
     }
 
     /// The volumes that are attached to an instance.
-    pub(crate) async fn attached(&self, instance: &Found) -> Result<Vec<Attached>> {
+    pub(crate) async fn attached(&self, instance: &FoundInstance) -> Result<Vec<AttachedVolume>> {
         let doing = format!("list the volumes of {}", instance.id);
         let call = self.call(&doing, "ec2:DescribeVolumes");
         let filter = filter("attachment.instance-id", std::slice::from_ref(&instance.id));
         let pages = self.client.describe_volumes().filters(filter).into_paginator().items().send();
-        let volumes = pages.try_collect().await.map_err(|error| call.fault(&error))?;
+        let volumes = pages.try_collect().await.map_err(|error| call.error(&error))?;
         let mut attached: Vec<_> = volumes
             .into_iter()
             .filter_map(|volume| {
                 let attachment =
                     volume.attachments().iter().find(|a| a.instance_id() == Some(&instance.id))?;
                 let device = attachment.device().unwrap_or_default().to_owned();
-                Some(Attached {
+                Some(AttachedVolume {
                     id: volume.volume_id()?.to_owned(),
                     is_root: device == instance.root_device,
                     device,
@@ -146,30 +146,32 @@ impl Ec2 {
     }
 
     /// Asks whether the order would be allowed, on the connection that it will be given on.
-    pub(crate) async fn rehearse(&self, order: &Order<'_>) -> Result<()> {
+    pub(crate) async fn rehearse(&self, order: &CreateRequest<'_>) -> Result<()> {
         let doing = format!("try out a snapshot of {}", order.instance);
         let call = self.call(&doing, "ec2:CreateSnapshots");
         // Being asked for fewer calls is no reason to fail here.
         let patient = aws_sdk_ec2::config::Builder::new().retry_config(self.patience.clone());
         match self.creation(order).dry_run(true).customize().config_override(patient).send().await {
             Err(error) if code(&error) == Some("DryRunOperation") => Ok(()),
-            Err(error) => Err(call.fault(&error)),
-            Ok(_) => Err(Fault::failed(format!("{doing}: the answer to a dry run was not one"))),
+            Err(error) => Err(call.error(&error)),
+            Ok(_) => Err(Error::failed(format!("{doing}: the answer to a dry run was not one"))),
         }
     }
 
     /// Gives the order, exactly once.
-    pub(crate) async fn create(&self, order: &Order<'_>) -> Attempt {
+    pub(crate) async fn create(&self, order: &CreateRequest<'_>) -> CreateOutcome {
         let doing = format!("snapshot {}", order.instance);
         let call = self.call(&doing, "ec2:CreateSnapshots");
         match self.creation(order).send().await {
-            Ok(answer) => Attempt::Begun(answer.snapshots().iter().filter_map(info).collect()),
-            Err(error) if is_rejection(&error) => Attempt::Rejected(call.fault(&error)),
-            Err(error) => Attempt::Unknown(call.fault(&error)),
+            Ok(answer) => {
+                CreateOutcome::Begun(answer.snapshots().iter().filter_map(created_snapshot).collect())
+            }
+            Err(error) if is_rejection(&error) => CreateOutcome::Rejected(call.error(&error)),
+            Err(error) => CreateOutcome::Unknown(call.error(&error)),
         }
     }
 
-    fn creation(&self, order: &Order<'_>) -> CreateSnapshotsFluentBuilder {
+    fn creation(&self, order: &CreateRequest<'_>) -> CreateSnapshotsFluentBuilder {
         let without = (!order.without.is_empty()).then(|| order.without.to_vec());
         let instance = InstanceSpecification::builder()
             .instance_id(order.instance)
@@ -191,28 +193,28 @@ impl Ec2 {
         let call = self.call(&doing, "ec2:CreateTags");
         let tag = Tag::builder().key(key).value(value).build();
         let done = self.client.create_tags().set_resources(Some(ids.to_vec())).tags(tag).send().await;
-        done.map(drop).map_err(|error| call.fault(&error))
+        done.map(drop).map_err(|error| call.error(&error))
     }
 
     /// The account's own snapshots with these tags.
-    pub(crate) async fn tagged(&self, tags: &[(&str, &str)]) -> Result<Vec<Shot>> {
+    pub(crate) async fn tagged(&self, tags: &[(&str, &str)]) -> Result<Vec<EbsSnapshot>> {
         let call = self.call("list the snapshots", "ec2:DescribeSnapshots");
         let filters = tags.iter().map(|(key, value)| filter(&format!("tag:{key}"), &[(*value).to_owned()]));
         let asked = self.client.describe_snapshots().owner_ids("self").set_filters(Some(filters.collect()));
-        let shots =
-            asked.into_paginator().items().send().try_collect().await.map_err(|error| call.fault(&error))?;
-        Ok(shots.iter().filter_map(shot).collect())
+        let snapshots =
+            asked.into_paginator().items().send().try_collect().await.map_err(|error| call.error(&error))?;
+        Ok(snapshots.iter().filter_map(snapshot_of).collect())
     }
 
     /// These snapshots; those that EC2 does not know (yet, or any more) are left out.
-    pub(crate) async fn described(&self, ids: &[String]) -> Result<Vec<Shot>> {
+    pub(crate) async fn described(&self, ids: &[String]) -> Result<Vec<EbsSnapshot>> {
         let doing = format!("look at {}", ids.join(", "));
         let call = self.call(&doing, "ec2:DescribeSnapshots");
         // A filter, since asking for an id that is not known is an error for all of them.
         let asked = self.client.describe_snapshots().owner_ids("self").filters(filter("snapshot-id", ids));
-        let shots =
-            asked.into_paginator().items().send().try_collect().await.map_err(|error| call.fault(&error))?;
-        Ok(shots.iter().filter_map(shot).collect())
+        let snapshots =
+            asked.into_paginator().items().send().try_collect().await.map_err(|error| call.error(&error))?;
+        Ok(snapshots.iter().filter_map(snapshot_of).collect())
     }
 
     /// Deletes a snapshot. One that is gone is no error.
@@ -223,12 +225,12 @@ impl Ec2 {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("InvalidSnapshot.NotFound") => Ok(()),
             Err(error) => {
-                let fault = call.fault(&error);
+                let failure = call.error(&error);
                 Err(match code(&error) {
                     Some("InvalidSnapshot.InUse") => {
-                        fault.hint("an AMI is made from it: deregister that first")
+                        failure.hint("an AMI is made from it: deregister that first")
                     }
-                    _ => fault,
+                    _ => failure,
                 })
             }
         }
@@ -242,7 +244,7 @@ fn is_rejection(error: &SdkError<CreateSnapshotsError>) -> bool {
         SdkError::ConstructionFailure(_) => true,
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
-            let throttled = code(error).is_some_and(|code| THROTTLED.contains(&code));
+            let throttled = code(error).is_some_and(|code| THROTTLING_CODES.contains(&code));
             throttled || (400..500).contains(&status) && status != 408
         }
         _ => false,
@@ -255,10 +257,10 @@ fn filter(name: &str, values: &[String]) -> Filter {
     Filter::builder().name(name).set_values(Some(values.iter().map(plain).collect())).build()
 }
 
-fn found(instance: Instance) -> Found {
+fn instance_of(instance: Instance) -> FoundInstance {
     let name = tags(instance.tags()).remove("Name").unwrap_or_default();
     let state = instance.state().and_then(|state| state.name()).map(|name| name.as_str().to_owned());
-    Found {
+    FoundInstance {
         name,
         state: state.unwrap_or_default(),
         zone: instance
@@ -271,22 +273,22 @@ fn found(instance: Instance) -> Found {
     }
 }
 
-fn shot(snapshot: &Snapshot) -> Option<Shot> {
-    Some(Shot {
+fn snapshot_of(snapshot: &Snapshot) -> Option<EbsSnapshot> {
+    Some(EbsSnapshot {
         id: snapshot.snapshot_id()?.to_owned(),
         volume: snapshot.volume_id().unwrap_or_default().to_owned(),
-        state: state(snapshot.state()),
+        state: snapshot_state(snapshot.state()),
         gibibytes: gibibytes(snapshot.volume_size),
         begun: moment(snapshot.start_time()),
         tags: tags(snapshot.tags()),
     })
 }
 
-fn info(snapshot: &aws_sdk_ec2::types::SnapshotInfo) -> Option<Shot> {
-    Some(Shot {
+fn created_snapshot(snapshot: &aws_sdk_ec2::types::SnapshotInfo) -> Option<EbsSnapshot> {
+    Some(EbsSnapshot {
         id: snapshot.snapshot_id()?.to_owned(),
         volume: snapshot.volume_id().unwrap_or_default().to_owned(),
-        state: state(snapshot.state()),
+        state: snapshot_state(snapshot.state()),
         gibibytes: gibibytes(snapshot.volume_size),
         begun: moment(snapshot.start_time()),
         tags: tags(snapshot.tags()),
@@ -294,11 +296,11 @@ fn info(snapshot: &aws_sdk_ec2::types::SnapshotInfo) -> Option<Shot> {
 }
 
 /// `recoverable` and `recovering` are of the recycle bin: whoever is there was deleted.
-fn state(state: Option<&SnapshotState>) -> ShotState {
+fn snapshot_state(state: Option<&SnapshotState>) -> EbsSnapshotState {
     match state {
-        Some(SnapshotState::Completed) => ShotState::Completed,
-        Some(SnapshotState::Pending) => ShotState::Pending,
-        _ => ShotState::Error,
+        Some(SnapshotState::Completed) => EbsSnapshotState::Completed,
+        Some(SnapshotState::Pending) => EbsSnapshotState::Pending,
+        _ => EbsSnapshotState::Error,
     }
 }
 
@@ -317,6 +319,6 @@ fn gibibytes(size: Option<i32>) -> u64 {
 }
 
 /// The ids of a set, sorted.
-pub(crate) fn ids(shots: &[Shot]) -> Vec<String> {
-    shots.iter().map(|shot| shot.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+pub(crate) fn ids(snapshots: &[EbsSnapshot]) -> Vec<String> {
+    snapshots.iter().map(|snapshot| snapshot.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
 }

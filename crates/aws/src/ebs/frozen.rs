@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use backstop_model::gtid::GtidSet;
 use backstop_testkit::frozen::{frozen, lines, parsed, published};
 
-use super::ec2::{Shot, ShotState};
-use super::{HOST_TAG, shelf, tags};
+use super::ec2::{EbsSnapshot, EbsSnapshotState};
+use super::{HOST_TAG, catalog, tags};
 
 const RUN: &str = "20261123T022133Z-9f3a04c1";
 
 fn label(gtids: &GtidSet) -> BTreeMap<&'static str, String> {
-    tags::Label {
+    tags::SnapshotTags {
         run: &RUN.parse().unwrap(),
         shard: &"orders".parse().unwrap(),
         cluster: "orders-cluster",
@@ -37,12 +37,11 @@ fn tags_of_a_snapshot() {
 
 #[test]
 fn backups_as_tags_name_them() {
-    let states =
-        backstop_testkit::every!(ShotState: ShotState::Pending, ShotState::Completed, ShotState::Error);
+    let states = backstop_testkit::every!(EbsSnapshotState: EbsSnapshotState::Pending, EbsSnapshotState::Completed, EbsSnapshotState::Error);
     let mut backups = Vec::new();
     for line in lines("tags.json") {
         for state in &states {
-            let shot = Shot {
+            let snapshot = EbsSnapshot {
                 id: "snap-1".into(),
                 volume: "vol-1".into(),
                 state: *state,
@@ -50,7 +49,8 @@ fn backups_as_tags_name_them() {
                 begun: Some("2026-11-23T02:21:33Z".parse().unwrap()),
                 tags: parsed(&line),
             };
-            backups.push(shelf::tagged(RUN.parse().unwrap(), &[shot], "eu-west-1").expect("a whole set"));
+            backups
+                .push(catalog::tagged(RUN.parse().unwrap(), &[snapshot], "eu-west-1").expect("a whole set"));
         }
     }
     published("backups-from-tags.json", &backups);

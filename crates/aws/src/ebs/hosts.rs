@@ -1,13 +1,13 @@
 //! The machines of a recovery: where the primary's is, and how far new volumes are filled.
 
 use async_trait::async_trait;
-use backstop_engine::ports::{CloudHosts, Loading};
-use backstop_model::fault::{Fault, Result};
+use backstop_engine::ports::{CloudHosts, VolumeInitialization};
+use backstop_model::error::{Error, Result};
 use backstop_model::ids::Endpoint;
 
 use super::ec2::Ec2;
-use super::instance;
-use crate::connect::Aws;
+use super::find_instance;
+use crate::client::AwsClient;
 
 /// EC2 instances and volumes.
 pub struct Ec2Hosts {
@@ -16,7 +16,7 @@ pub struct Ec2Hosts {
 
 impl Ec2Hosts {
     /// Those that this access reaches.
-    pub fn new(aws: &Aws) -> Self {
+    pub fn new(aws: &AwsClient) -> Self {
         Self { ec2: Ec2::new(aws) }
     }
 }
@@ -24,28 +24,30 @@ impl Ec2Hosts {
 #[async_trait]
 impl CloudHosts for Ec2Hosts {
     async fn zone(&self, server: &Endpoint) -> Result<String> {
-        let found = instance::find(&self.ec2, server).await?;
+        let found = find_instance::find_instance(&self.ec2, server).await?;
         if found.zone.is_empty() {
-            return Err(Fault::failed(format!("find the availability zone of {}: EC2 names none", found.id)));
+            return Err(Error::failed(format!("find the availability zone of {}: EC2 names none", found.id)));
         }
         Ok(found.zone)
     }
 
-    async fn loading(&self, volume_ids: &[String]) -> Result<Loading> {
+    async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization> {
         Ok(loading(&self.ec2.filled(volume_ids).await?))
     }
 }
 
 /// As far as the volume that is least far.
-fn loading(filled: &[Option<(i64, bool)>]) -> Loading {
+fn loading(filled: &[Option<(i64, bool)>]) -> VolumeInitialization {
     if !filled.is_empty() && filled.iter().all(|one| one.is_some_and(|(percent, _)| percent >= 100)) {
-        return Loading::Loaded;
+        return VolumeInitialization::Loaded;
     }
     let itself = |one: &Option<(i64, bool)>| one.filter(|(percent, itself)| *itself || *percent >= 100);
-    let Some(all) = filled.iter().map(itself).collect::<Option<Vec<_>>>() else { return Loading::WhenRead };
+    let Some(all) = filled.iter().map(itself).collect::<Option<Vec<_>>>() else {
+        return VolumeInitialization::WhenRead;
+    };
     let least = all.iter().map(|(percent, _)| *percent).min();
     let percent = least.and_then(|percent| u8::try_from(percent.clamp(0, 99)).ok());
-    percent.map_or(Loading::WhenRead, Loading::Percent)
+    percent.map_or(VolumeInitialization::WhenRead, VolumeInitialization::Percent)
 }
 
 #[cfg(test)]
@@ -54,12 +56,12 @@ mod tests {
 
     #[test]
     fn a_set_is_as_far_as_its_last_volume() {
-        assert_eq!(loading(&[Some((100, true)), Some((100, false))]), Loading::Loaded);
-        assert_eq!(loading(&[Some((100, false)), Some((40, true))]), Loading::Percent(40));
+        assert_eq!(loading(&[Some((100, true)), Some((100, false))]), VolumeInitialization::Loaded);
+        assert_eq!(loading(&[Some((100, false)), Some((40, true))]), VolumeInitialization::Percent(40));
         for when_read in
             [&[Some((40, true)), Some((40, false))][..], &[Some((100, true)), None], &[None], &[]]
         {
-            assert_eq!(loading(when_read), Loading::WhenRead, "{when_read:?}");
+            assert_eq!(loading(when_read), VolumeInitialization::WhenRead, "{when_read:?}");
         }
     }
 }

@@ -2,27 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use backstop_adapters::mysql::connect::Connection;
-use backstop_adapters::mysql::facts::{self, DataPath};
+use backstop_adapters::mysql::connection::Connection;
+use backstop_adapters::mysql::server_facts::{self, DataPath};
 use backstop_adapters::mysql::tablespaces;
-use backstop_model::broken::{BrokenTable, source_finding};
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::error::{Error, Result, ResultExt};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::freeze::{ModeChoice, choose_mode};
 use backstop_model::ids::{BackupId, Endpoint, ServerUuid};
 use backstop_model::server::ServerVersion;
+use backstop_model::table_check::{BrokenTable, source_finding};
 use backstop_model::topology::Role;
 
-use super::ec2::{Ec2, Found, Order};
-use super::tags::Label;
-use super::volumes::{Attached, Chosen, choose};
-use super::{EbsSite, instance};
+use super::ec2::{CreateRequest, Ec2, FoundInstance};
+use super::tags::SnapshotTags;
+use super::volumes::{AttachedVolume, ChosenVolumes, choose_volumes};
+use super::{EbsSnapshotSource, find_instance};
 
 /// Everything a snapshot needs to be known before it is taken.
-pub(crate) struct Plan {
-    pub(crate) server: Server,
-    pub(crate) instance: Found,
-    pub(crate) chosen: Chosen,
+pub(crate) struct EbsPlan {
+    pub(crate) server: ServerInfo,
+    pub(crate) instance: FoundInstance,
+    pub(crate) chosen: ChosenVolumes,
     pub(crate) findings: Vec<Finding>,
     pub(crate) mode: Result<ModeChoice>,
     with_root: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Plan {
 }
 
 /// What the server says of itself.
-pub(crate) struct Server {
+pub(crate) struct ServerInfo {
     pub(crate) uuid: ServerUuid,
     pub(crate) version: String,
     pub(crate) broken: Vec<BrokenTable>,
@@ -42,37 +42,37 @@ pub(crate) struct Server {
 /// Finds everything out, and asks EC2 whether it would be allowed: on the connection that is used under the lock.
 ///
 /// # Errors
-/// [`Kind::Refused`](backstop_model::fault::Kind::Refused) when instance or volumes cannot be told; what kept it from
+/// [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) when instance or volumes cannot be told; what kept it from
 /// looking.
-pub(crate) async fn plan(site: &EbsSite, ec2: &Ec2) -> Result<Plan> {
-    let mut session = site.connector.connect(&site.endpoint).await?;
+pub(crate) async fn plan(source: &EbsSnapshotSource, ec2: &Ec2) -> Result<EbsPlan> {
+    let mut session = source.connector.connect(&source.endpoint).await?;
     let server = server(&mut session).await;
     session.close().await;
     let server = server?;
-    let instance = instance::find(ec2, &site.endpoint).await?;
+    let instance = find_instance::find_instance(ec2, &source.endpoint).await?;
     let attached = ec2.attached(&instance).await?;
-    let chosen = choose(&instance.id, site.volume.as_ref(), &server.paths, &attached)?;
+    let chosen = choose_volumes(&instance.id, source.volume.as_ref(), &server.paths, &attached)?;
     let obstacles =
         ["an EBS snapshot is not readable from here, so the position is read under the lock".to_owned()];
-    let mode = choose_mode(&site.freeze, &obstacles, site.role);
-    let plan = Plan {
-        findings: findings(site, &server, &instance, &chosen, &mode),
+    let mode = choose_mode(&source.freeze, &obstacles, source.role);
+    let plan = EbsPlan {
+        findings: findings(source, &server, &instance, &chosen, &mode),
         with_root: attached.iter().any(|volume| volume.is_root && chosen.ids.contains(&volume.id)),
         without: without(&attached, &chosen),
-        description: format!("Backstop: MySQL of shard {} on {}", site.shard, site.endpoint),
+        description: format!("Backstop: MySQL of shard {} on {}", source.shard, source.endpoint),
         server,
         instance,
         chosen,
         mode,
     };
-    plan.rehearse(site, ec2).await?;
+    plan.rehearse(source, ec2).await?;
     Ok(plan)
 }
 
-impl Plan {
+impl EbsPlan {
     /// What EC2 is asked to create.
-    pub(crate) fn order<'a>(&'a self, tags: &'a BTreeMap<&'static str, String>) -> Order<'a> {
-        Order {
+    pub(crate) fn order<'a>(&'a self, tags: &'a BTreeMap<&'static str, String>) -> CreateRequest<'a> {
+        CreateRequest {
             instance: &self.instance.id,
             with_root: self.with_root,
             without: &self.without,
@@ -94,18 +94,18 @@ impl Plan {
         if what.is_empty() {
             return Ok(());
         }
-        Err(Fault::refused(format!("take a snapshot of {endpoint}: {}", what.join("; ")))
+        Err(Error::refused(format!("take a snapshot of {endpoint}: {}", what.join("; ")))
             .hint(todo.join("; ")))
     }
 
     /// With tags like the real ones, since a policy may ask for them.
-    async fn rehearse(&self, site: &EbsSite, ec2: &Ec2) -> Result<()> {
-        let label = Label {
-            run: &BackupId::new(site.world.clock.now(), 0),
-            shard: &site.shard,
-            cluster: &site.cluster,
+    async fn rehearse(&self, source: &EbsSnapshotSource, ec2: &Ec2) -> Result<()> {
+        let label = SnapshotTags {
+            run: &BackupId::new(source.ctx.clock.now(), 0),
+            shard: &source.shard,
+            cluster: &source.cluster,
             gtids: &Default::default(),
-            source: &site.endpoint,
+            source: &source.endpoint,
             server: self.server.uuid,
             version: &self.server.version,
             set: self.chosen.ids.len(),
@@ -114,46 +114,46 @@ impl Plan {
     }
 }
 
-async fn server(session: &mut Connection) -> Result<Server> {
+async fn server(session: &mut Connection) -> Result<ServerInfo> {
     let doing = format!("look at the server {}", session.address());
     let uuid: String = session.one("SELECT @@server_uuid").await?;
     let version: String = session.one("SELECT @@version").await?;
     let mut keeps_commit_order = false;
     for name in ["replica_preserve_commit_order", "slave_preserve_commit_order"] {
-        let value: Option<String> = facts::variable(session, name).await?;
+        let value: Option<String> = server_facts::variable(session, name).await?;
         keeps_commit_order |= value.is_some_and(|value| matches!(value.as_str(), "ON" | "1"));
     }
-    Ok(Server {
+    Ok(ServerInfo {
         uuid: uuid.parse().failed(doing)?,
         version,
-        broken: tablespaces::broken(session).await?,
-        paths: facts::data_paths(session).await?,
+        broken: tablespaces::broken_tables(session).await?,
+        paths: server_facts::data_paths(session).await?,
         keeps_commit_order,
     })
 }
 
-fn without(attached: &[Attached], chosen: &Chosen) -> Vec<String> {
+fn without(attached: &[AttachedVolume], chosen: &ChosenVolumes) -> Vec<String> {
     let others = attached.iter().filter(|volume| !volume.is_root && !chosen.ids.contains(&volume.id));
     others.map(|volume| volume.id.clone()).collect()
 }
 
 fn findings(
-    site: &EbsSite,
-    server: &Server,
-    instance: &Found,
-    chosen: &Chosen,
+    source: &EbsSnapshotSource,
+    server: &ServerInfo,
+    instance: &FoundInstance,
+    chosen: &ChosenVolumes,
     mode: &Result<ModeChoice>,
 ) -> Vec<Finding> {
-    let volumes = format!("{} runs on {}: {}", site.endpoint, instance.id, chosen.why);
-    let mut findings = vec![Finding::ok("ebs-volumes", volumes), freeze(site, server, mode)];
-    findings.extend(source_finding(&site.endpoint, &server.broken));
+    let volumes = format!("{} runs on {}: {}", source.endpoint, instance.id, chosen.why);
+    let mut findings = vec![Finding::ok("ebs-volumes", volumes), freeze(source, server, mode)];
+    findings.extend(source_finding(&source.endpoint, &server.broken));
     findings
 }
 
-fn freeze(site: &EbsSite, server: &Server, mode: &Result<ModeChoice>) -> Finding {
+fn freeze(source: &EbsSnapshotSource, server: &ServerInfo, mode: &Result<ModeChoice>) -> Finding {
     match mode {
-        Err(fault) => Finding::problem("freeze", &fault.message, fault.hint.clone().unwrap_or_default()),
-        Ok(_) if site.role != Role::Primary && deadlocks(server) => Finding::problem(
+        Err(error) => Finding::problem("freeze", &error.message, error.hint.clone().unwrap_or_default()),
+        Ok(_) if source.role != Role::Primary && deadlocks(server) => Finding::problem(
             "replica-commit-order",
             format!(
                 "a lock is needed, and on version {} a read lock can deadlock with appliers that preserve the commit order",
@@ -166,7 +166,7 @@ fn freeze(site: &EbsSite, server: &Server, mode: &Result<ModeChoice>) -> Finding
 }
 
 /// On these versions the read lock can deadlock with appliers that keep the order of commits.
-fn deadlocks(server: &Server) -> bool {
+fn deadlocks(server: &ServerInfo) -> bool {
     let old = server.version.parse::<ServerVersion>().is_ok_and(|version| !version.at_least(8, 0, 23));
     old && server.keeps_commit_order
 }

@@ -7,23 +7,23 @@ use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, Endpoint, ServerUuid, ShardName};
 
 /// The GTID set, as the reference system names it.
-pub const GTID: &str = "GTID";
+pub const GTID_TAG: &str = "GTID";
 /// The cluster, as the reference system names it.
-pub const CLUSTER: &str = "Cluster-name";
+pub const CLUSTER_TAG: &str = "Cluster-name";
 /// The run, which is also the backup's id.
-pub const RUN: &str = "Backstop-Run";
+pub const RUN_TAG: &str = "Backstop-Run";
 /// The shard.
-pub const SHARD: &str = "Backstop-Shard";
+pub const SHARD_TAG: &str = "Backstop-Shard";
 /// [`UNPROVEN`] or [`PROVEN`].
-pub const STATE: &str = "Backstop-State";
+pub const STATE_TAG: &str = "Backstop-State";
 /// How many snapshots the set has.
-pub const SET: &str = "Backstop-Set";
+pub const SET_SIZE_TAG: &str = "Backstop-Set";
 /// The instance, `host:port`.
-pub const SOURCE: &str = "Backstop-Source";
+pub const SOURCE_TAG: &str = "Backstop-Source";
 /// Its `@@server_uuid`.
-pub const SERVER: &str = "Backstop-Server";
+pub const SERVER_UUID_TAG: &str = "Backstop-Server";
 /// Its `@@version`.
-pub const VERSION: &str = "Backstop-Server-Version";
+pub const SERVER_VERSION_TAG: &str = "Backstop-Server-Version";
 
 /// Taken, but nothing proves yet that the lock held: never to be recovered from.
 pub const UNPROVEN: &str = "unproven";
@@ -31,10 +31,10 @@ pub const UNPROVEN: &str = "unproven";
 pub const PROVEN: &str = "proven";
 
 /// EC2 takes no longer values (Unicode characters).
-pub const LONGEST_VALUE: usize = 256;
+pub const MAX_TAG_VALUE_CHARS: usize = 256;
 
 /// What the tags of one snapshot are made of.
-pub(crate) struct Label<'a> {
+pub(crate) struct SnapshotTags<'a> {
     pub(crate) run: &'a BackupId,
     pub(crate) shard: &'a ShardName,
     pub(crate) cluster: &'a str,
@@ -45,32 +45,32 @@ pub(crate) struct Label<'a> {
     pub(crate) set: usize,
 }
 
-impl Label<'_> {
+impl SnapshotTags<'_> {
     /// The tags a snapshot is created with.
     pub(crate) fn tags(&self) -> BTreeMap<&'static str, String> {
         BTreeMap::from([
             ("Name", format!("backstop {} {}", self.shard, self.run)),
-            (GTID, gtid(self.gtids, self.shard, self.run)),
-            (CLUSTER, self.cluster.to_owned()),
-            (RUN, self.run.to_string()),
-            (SHARD, self.shard.to_string()),
-            (STATE, UNPROVEN.to_owned()),
-            (SET, self.set.to_string()),
-            (SOURCE, self.source.to_string()),
-            (SERVER, self.server.to_string()),
-            (VERSION, self.version.to_owned()),
+            (GTID_TAG, gtid_value(self.gtids, self.shard, self.run)),
+            (CLUSTER_TAG, self.cluster.to_owned()),
+            (RUN_TAG, self.run.to_string()),
+            (SHARD_TAG, self.shard.to_string()),
+            (STATE_TAG, UNPROVEN.to_owned()),
+            (SET_SIZE_TAG, self.set.to_string()),
+            (SOURCE_TAG, self.source.to_string()),
+            (SERVER_UUID_TAG, self.server.to_string()),
+            (SERVER_VERSION_TAG, self.version.to_owned()),
         ])
         .into_iter()
         // The set has a rule of its own; nothing else that is recovered from can be long.
-        .map(|(key, value)| (key, value.chars().take(LONGEST_VALUE).collect()))
+        .map(|(key, value)| (key, value.chars().take(MAX_TAG_VALUE_CHARS).collect()))
         .collect()
     }
 }
 
 /// The whole set, or its digest and where the whole set is. No digest can be taken for a set.
-pub(crate) fn gtid(set: &GtidSet, shard: &ShardName, run: &BackupId) -> String {
+pub(crate) fn gtid_value(set: &GtidSet, shard: &ShardName, run: &BackupId) -> String {
     let text = set.to_string();
-    if text.chars().count() <= LONGEST_VALUE {
+    if text.chars().count() <= MAX_TAG_VALUE_CHARS {
         return text;
     }
     let digest = blake3::hash(text.as_bytes()).to_hex();
@@ -85,7 +85,7 @@ mod tests {
     fn label_of(set: &GtidSet) -> BTreeMap<&'static str, String> {
         let run = "20261123T022133Z-9f3a04c1".parse().unwrap();
         let server = "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap();
-        Label {
+        SnapshotTags {
             run: &run,
             shard: &"x".repeat(63).parse().unwrap(),
             cluster: "orders",
@@ -105,24 +105,24 @@ mod tests {
             text.push_str(&format!("3e11fa47-71ca-11e1-9e33-c80aa942956{number}:1-{number}5,"));
         }
         let short: GtidSet = text.trim_end_matches(',').parse().unwrap();
-        let tag = &label_of(&short)[GTID];
+        let tag = &label_of(&short)[GTID_TAG];
         assert_eq!(tag.parse::<GtidSet>().unwrap(), short);
 
         text.push_str("4e11fa47-71ca-11e1-9e33-c80aa9429562:1-999999");
         let long: GtidSet = text.parse().unwrap();
-        let tag = &label_of(&long)[GTID];
-        assert!(tag.parse::<GtidSet>().is_err() && tag.chars().count() <= LONGEST_VALUE, "{tag}");
+        let tag = &label_of(&long)[GTID_TAG];
+        assert!(tag.parse::<GtidSet>().is_err() && tag.chars().count() <= MAX_TAG_VALUE_CHARS, "{tag}");
         assert!(tag.contains("20261123T022133Z-9f3a04c1"));
-        assert_ne!(tag, &label_of(&long.subtract(&short))[GTID]);
+        assert_ne!(tag, &label_of(&long.subtract(&short))[GTID_TAG]);
     }
 
     #[test]
     fn snapshots_are_born_unproven() {
         let tags = label_of(&GtidSet::new());
         assert_eq!(
-            (tags[STATE].as_str(), tags[SET].as_str(), tags[CLUSTER].as_str()),
+            (tags[STATE_TAG].as_str(), tags[SET_SIZE_TAG].as_str(), tags[CLUSTER_TAG].as_str()),
             ("unproven", "2", "orders")
         );
-        assert!(tags.len() <= 50 && tags.values().all(|value| value.chars().count() <= LONGEST_VALUE));
+        assert!(tags.len() <= 50 && tags.values().all(|value| value.chars().count() <= MAX_TAG_VALUE_CHARS));
     }
 }

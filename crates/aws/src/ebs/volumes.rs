@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use backstop_adapters::mysql::facts::DataPath;
-use backstop_model::fault::{Fault, Result};
+use backstop_adapters::mysql::server_facts::DataPath;
+use backstop_model::error::{Error, Result};
 use backstop_model::settings::VolumeHint;
 
 /// The tag of a volume that says where it is mounted, as the server sees it; several places are separated by commas.
@@ -13,7 +13,7 @@ pub const MOUNT_TAG: &str = "MySQL-Mount";
 
 /// A volume that is attached to the instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attached {
+pub(crate) struct AttachedVolume {
     pub(crate) id: String,
     /// As EC2 names it (`/dev/sdf`).
     pub(crate) device: String,
@@ -24,7 +24,7 @@ pub(crate) struct Attached {
 
 /// The volumes that go into the set, and why these.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Chosen {
+pub(crate) struct ChosenVolumes {
     pub(crate) ids: BTreeSet<String>,
     pub(crate) why: String,
 }
@@ -32,14 +32,14 @@ pub(crate) struct Chosen {
 /// Decides. `paths` are the places where the server keeps data, the data directory first.
 ///
 /// # Errors
-/// [`Kind::Refused`](backstop_model::fault::Kind::Refused) naming the volumes that were found and what to set.
-pub(crate) fn choose(
+/// [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) naming the volumes that were found and what to set.
+pub(crate) fn choose_volumes(
     instance: &str,
     hint: Option<&VolumeHint>,
     paths: &[DataPath],
-    attached: &[Attached],
-) -> Result<Chosen> {
-    let case = Case { instance, paths, attached };
+    attached: &[AttachedVolume],
+) -> Result<ChosenVolumes> {
+    let case = VolumeChoice { instance, paths, attached };
     match hint {
         Some(hint) => case.hinted(hint),
         None if attached.iter().any(|volume| volume.tags.contains_key(MOUNT_TAG)) => case.by_mounts(),
@@ -47,15 +47,15 @@ pub(crate) fn choose(
     }
 }
 
-struct Case<'a> {
+struct VolumeChoice<'a> {
     instance: &'a str,
     paths: &'a [DataPath],
-    attached: &'a [Attached],
+    attached: &'a [AttachedVolume],
 }
 
-impl Case<'_> {
-    fn hinted(&self, hint: &VolumeHint) -> Result<Chosen> {
-        let fits = |volume: &&Attached| match hint {
+impl VolumeChoice<'_> {
+    fn hinted(&self, hint: &VolumeHint) -> Result<ChosenVolumes> {
+        let fits = |volume: &&AttachedVolume| match hint {
             VolumeHint::Tag { key, value } => volume.tags.get(key) == Some(value),
             VolumeHint::Device(device) => volume.device == *device,
         };
@@ -63,11 +63,11 @@ impl Case<'_> {
         if ids.is_empty() {
             return Err(self.refuse(format!("no volume with {hint} is attached to {}", self.instance)));
         }
-        self.whole(Chosen { why: format!("{hint} names {}", list(&ids)), ids })
+        self.whole(ChosenVolumes { why: format!("{hint} names {}", list(&ids)), ids })
     }
 
     /// Each path is on the volume with the deepest mount point above it. Only what is tagged is known.
-    fn by_mounts(&self) -> Result<Chosen> {
+    fn by_mounts(&self) -> Result<ChosenVolumes> {
         let mut ids = BTreeSet::new();
         for place in self.paths {
             let Some(volume) = self.volume_of(&place.path)? else {
@@ -77,14 +77,17 @@ impl Case<'_> {
             };
             ids.insert(volume.id.clone());
         }
-        Ok(Chosen { why: format!("the tags {MOUNT_TAG} put the server's paths on {}", list(&ids)), ids })
+        Ok(ChosenVolumes {
+            why: format!("the tags {MOUNT_TAG} put the server's paths on {}", list(&ids)),
+            ids,
+        })
     }
 
     /// A single volume holds everything, whatever it is.
-    fn by_count(&self) -> Result<Chosen> {
+    fn by_count(&self) -> Result<ChosenVolumes> {
         match self.attached {
             [] => Err(self.refuse(format!("{} has no EBS volume", self.instance))),
-            [only] => Ok(Chosen {
+            [only] => Ok(ChosenVolumes {
                 ids: BTreeSet::from([only.id.clone()]),
                 why: format!("{} is the only volume of {}", only.id, self.instance),
             }),
@@ -93,7 +96,7 @@ impl Case<'_> {
     }
 
     /// Refuses a set that something of the server may lie outside of.
-    fn whole(&self, chosen: Chosen) -> Result<Chosen> {
+    fn whole(&self, chosen: ChosenVolumes) -> Result<ChosenVolumes> {
         if self.attached.iter().all(|volume| chosen.ids.contains(&volume.id)) {
             return Ok(chosen);
         }
@@ -117,7 +120,7 @@ impl Case<'_> {
         Ok(chosen)
     }
 
-    fn volume_of(&self, path: &Path) -> Result<Option<&Attached>> {
+    fn volume_of(&self, path: &Path) -> Result<Option<&AttachedVolume>> {
         let mounts = self.attached.iter().flat_map(|volume| {
             mounts(volume).filter(|mount| path.starts_with(mount)).map(move |mount| (mount, volume))
         });
@@ -137,10 +140,10 @@ impl Case<'_> {
         }
     }
 
-    fn refuse(&self, what: String) -> Fault {
+    fn refuse(&self, what: String) -> Error {
         let found: Vec<_> = self.attached.iter().map(describe).collect();
         let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-        Fault::refused(format!("find the volumes of the MySQL server: {what}; attached are: {found}")).hint(
+        Error::refused(format!("find the volumes of the MySQL server: {what}; attached are: {found}")).hint(
             format!(
                 "tag each volume that MySQL uses with {MOUNT_TAG} = its mount point, or set snapshot.volume \
              ({{ device = \"/dev/sdf\" }}, or {{ tag = \"Key=Value\" }} for one or several)"
@@ -149,7 +152,7 @@ impl Case<'_> {
     }
 }
 
-fn mounts(volume: &Attached) -> impl Iterator<Item = PathBuf> {
+fn mounts(volume: &AttachedVolume) -> impl Iterator<Item = PathBuf> {
     let tag = volume.tags.get(MOUNT_TAG).map(String::as_str).unwrap_or_default();
     tag.split(',').map(str::trim).filter(|path| path.starts_with('/')).map(PathBuf::from)
 }
@@ -162,7 +165,7 @@ fn list(ids: &BTreeSet<String>) -> String {
     ids.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn describe(volume: &Attached) -> String {
+fn describe(volume: &AttachedVolume) -> String {
     let root = if volume.is_root { ", root" } else { "" };
     let mount = volume.tags.get(MOUNT_TAG).map(|mount| format!(", {MOUNT_TAG}={mount}")).unwrap_or_default();
     format!("{} ({}{root}, {} GiB{mount})", volume.id, volume.device, volume.gibibytes)
@@ -174,10 +177,10 @@ mod tests {
     use super::*;
 
     /// Hint, paths of the server, what is attached, and what is expected.
-    type Row<'a> = (Option<&'a str>, &'a [&'a str], &'a [Attached], &'a str);
+    type Row<'a> = (Option<&'a str>, &'a [&'a str], &'a [AttachedVolume], &'a str);
 
-    fn volume(id: &str, device: &str, tags: &[(&str, &str)]) -> Attached {
-        Attached {
+    fn volume(id: &str, device: &str, tags: &[(&str, &str)]) -> AttachedVolume {
+        AttachedVolume {
             id: id.to_owned(),
             device: device.to_owned(),
             is_root: device == "/dev/xvda",
@@ -191,11 +194,11 @@ mod tests {
         places.iter().enumerate().map(|(i, path)| DataPath { what: what(i), path: path.into() }).collect()
     }
 
-    fn chosen(hint: Option<&str>, places: &[&str], attached: &[Attached]) -> Result<String> {
+    fn chosen(hint: Option<&str>, places: &[&str], attached: &[AttachedVolume]) -> Result<String> {
         let hint = hint.map(|text| {
             if text.starts_with('/') { VolumeHint::device(text) } else { VolumeHint::tag(text) }.unwrap()
         });
-        choose("i-1", hint.as_ref(), &paths(places), attached).map(|chosen| list(&chosen.ids))
+        choose_volumes("i-1", hint.as_ref(), &paths(places), attached).map(|chosen| list(&chosen.ids))
     }
 
     #[test]
@@ -246,9 +249,9 @@ mod tests {
             (None, &["/logs/d"], &[root, mounted, twin], "are both tagged MySQL-Mount=/logs"),
         ];
         for (hint, places, attached, expected) in cases {
-            let fault = chosen(hint, places, attached).unwrap_err();
-            assert!(fault.message.contains(expected), "{fault}");
-            assert!(fault.hint.unwrap().contains("MySQL-Mount"));
+            let error = chosen(hint, places, attached).unwrap_err();
+            assert!(error.message.contains(expected), "{error}");
+            assert!(error.hint.unwrap().contains("MySQL-Mount"));
         }
     }
 }

@@ -1,23 +1,24 @@
 //! The suite that every snapshot provider stands.
 
-use backstop_aws::ebs::{CLUSTER, Ebs, GTID, PROVEN, SHARD, STATE};
-use backstop_engine::ports::Snapshots;
-use backstop_model::fault::Kind;
+use backstop_aws::ebs::{CLUSTER_TAG, EbsProvider, GTID_TAG, PROVEN, SHARD_TAG, STATE_TAG};
+use backstop_engine::ports::SnapshotProvider;
+use backstop_model::error::ErrorKind;
 use backstop_model::finding::Severity;
-use backstop_model::freeze::{FreezeMode, FreezeWish, OnPrimary};
-use backstop_testkit::snapshots::{exact_when_read, refuses, run};
-use backstop_testkit::{Layout, Ledger};
+use backstop_model::freeze::{FreezeMode, FreezeSetting, OnPrimary};
+use backstop_testkit::snapshot_conformance::{assert_exact_when_read, assert_refuses, new_run_id};
+use backstop_testkit::{ShardLayout, TestWorkload};
 
 use crate::support::Host;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_recovered_is_what_was_claimed() {
-    let host = Host::start(Layout::single()).await;
+    let host = Host::start(ShardLayout::single()).await;
     let ebs = host.ebs().await;
     let findings = ebs.check().await.unwrap();
     assert!(findings.iter().all(|finding| finding.severity == Severity::Ok), "{findings:?}");
     assert!(findings.iter().any(|finding| finding.what.contains("vol-data-1")), "{findings:?}");
-    let taken = exact_when_read(&host.shard, host.shard.primary(), &ebs, |image| host.volume(image)).await;
+    let taken =
+        assert_exact_when_read(&host.shard, host.shard.primary(), &ebs, |image| host.volume(image)).await;
     assert_eq!(taken.freeze.mode, FreezeMode::Lock);
     assert_eq!(taken.lineage.volume, "ebs:vol-data-1");
     assert!(host.snapshots().is_empty());
@@ -25,17 +26,17 @@ async fn what_is_recovered_is_what_was_claimed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_slow_is_done_before_the_lock_and_the_tags_tell_the_truth() {
-    let host = Host::start(Layout::single()).await;
-    let ledger = Ledger::start(host.shard.primary()).await;
-    ledger.wait_for_more(20).await;
-    let taken = host.ebs().await.take(&run()).await.unwrap();
-    ledger.stop().await;
+    let host = Host::start(ShardLayout::single()).await;
+    let workload = TestWorkload::start(host.shard.primary()).await;
+    workload.wait_for_more(20).await;
+    let taken = host.ebs().await.take(&new_run_id()).await.unwrap();
+    workload.stop().await;
     let [id] = &host.snapshots()[..] else { panic!() };
     host.ec2.with(|ec2| {
-        assert_eq!(ec2.tag(id, GTID).unwrap(), taken.position.gtid_executed.to_string());
-        assert_eq!(ec2.tag(id, CLUSTER).as_deref(), Some("orders-eu"));
-        assert_eq!(ec2.tag(id, SHARD).as_deref(), Some("orders"));
-        assert_eq!(ec2.tag(id, STATE).as_deref(), Some(PROVEN));
+        assert_eq!(ec2.tag(id, GTID_TAG).unwrap(), taken.position.gtid_executed.to_string());
+        assert_eq!(ec2.tag(id, CLUSTER_TAG).as_deref(), Some("orders-eu"));
+        assert_eq!(ec2.tag(id, SHARD_TAG).as_deref(), Some("orders"));
+        assert_eq!(ec2.tag(id, STATE_TAG).as_deref(), Some(PROVEN));
         let calls: Vec<_> = ec2.calls.iter().map(String::as_str).collect();
         // First what dead runs left, last the proof; in between the one call under the lock.
         let expected = [
@@ -52,16 +53,16 @@ async fn everything_slow_is_done_before_the_lock_and_the_tags_tell_the_truth() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_rules_forbid_is_refused() {
-    let host = Host::start(Layout::single()).await;
+    let host = Host::start(ShardLayout::single()).await;
     let mut site = host.site().await;
     site.freeze.on_primary = OnPrimary::Refuse;
-    refuses(&host.shard, &Ebs::new(site), "freeze.on_primary").await;
+    assert_refuses(&host.shard, &EbsProvider::new(site), "freeze.on_primary").await;
     let mut site = host.site().await;
-    site.freeze.mode = FreezeWish::LockFree;
-    refuses(&host.shard, &Ebs::new(site), "freeze without a lock").await;
+    site.freeze.mode = FreezeSetting::LockFree;
+    assert_refuses(&host.shard, &EbsProvider::new(site), "freeze without a lock").await;
     let mut site = host.site().await;
     site.volume = None;
-    refuses(&host.shard, &Ebs::new(site), "nothing tells which volume").await;
+    assert_refuses(&host.shard, &EbsProvider::new(site), "nothing tells which volume").await;
     assert!(host.snapshots().is_empty());
 }
 
@@ -70,9 +71,9 @@ async fn a_log_on_another_volume_is_in_the_set_or_the_server_is_refused() {
     let logs = tempfile::tempdir().unwrap();
     std::fs::set_permissions(logs.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let option = format!("log_bin={}/binlog", logs.path().display());
-    let host = Host::start(Layout::single().option(&option)).await;
+    let host = Host::start(ShardLayout::single().option(&option)).await;
     let ebs = host.ebs().await;
-    refuses(&host.shard, &ebs, "may be on another volume").await;
+    assert_refuses(&host.shard, &ebs, "may be on another volume").await;
 
     let data = host.shard.base().join("m1/data").display().to_string();
     let mount = logs.path().display().to_string();
@@ -86,14 +87,15 @@ async fn a_log_on_another_volume_is_in_the_set_or_the_server_is_refused() {
         second.path = Some(logs.path().to_owned());
         instance.volumes.push(second);
     });
-    let fault = refuses(&host.shard, &ebs, "is on vol-logs-1").await;
-    assert_eq!(fault.kind, Kind::Refused);
+    let error = assert_refuses(&host.shard, &ebs, "is on vol-logs-1").await;
+    assert_eq!(error.kind, ErrorKind::Refused);
     let mut site = host.site().await;
     site.volume = None;
-    let taken = Ebs::new(site).take(&run()).await.unwrap();
+    let taken = EbsProvider::new(site).take(&new_run_id()).await.unwrap();
     assert_eq!(taken.lineage.volume, "ebs:vol-data-1+vol-logs-1");
     let ids = host.snapshots();
-    let volumes: Vec<_> = host.ec2.with(|ec2| ec2.snapshots.iter().map(|shot| shot.volume.clone()).collect());
+    let volumes: Vec<_> =
+        host.ec2.with(|ec2| ec2.snapshots.iter().map(|snapshot| snapshot.volume.clone()).collect());
     assert_eq!((ids.len(), volumes), (2, vec!["vol-data-1".to_owned(), "vol-logs-1".to_owned()]));
-    assert!(ids.iter().all(|id| host.ec2.with(|ec2| ec2.tag(id, STATE).as_deref() == Some(PROVEN))));
+    assert!(ids.iter().all(|id| host.ec2.with(|ec2| ec2.tag(id, STATE_TAG).as_deref() == Some(PROVEN))));
 }

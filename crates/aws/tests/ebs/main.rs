@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
+mod backups;
 mod conformance;
-mod finding;
-mod hardship;
+mod failures;
+mod find_instance;
 mod moto;
 mod secrets;
-mod story;
 mod support;

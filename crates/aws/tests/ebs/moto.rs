@@ -8,17 +8,19 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     BlockDeviceMapping, EbsBlockDevice, Filter, InstanceType, ResourceType, Tag, TagSpecification,
 };
-use backstop_aws::connect::Aws;
-use backstop_aws::ebs::{Ebs, EbsShelf, EbsSite, GTID, PROVEN, STATE};
-use backstop_engine::ports::{Image, Snapshots, VolumeSnapshots};
-use backstop_model::freeze::{FreezeMode, FreezeWish, OnPrimary};
+use backstop_aws::client::AwsClient;
+use backstop_aws::ebs::{EbsCatalog, EbsProvider, EbsSnapshotSource, GTID_TAG, PROVEN, STATE_TAG};
+use backstop_engine::ports::{SnapshotData, SnapshotProvider, VolumeSnapshots};
+use backstop_model::freeze::{FreezeMode, FreezeSetting, OnPrimary};
 use backstop_model::report::VolumeState;
-use backstop_testkit::snapshots::{commits, exact_when_read, refuses, run, world};
-use backstop_testkit::{Layout, Shard, ec2};
+use backstop_testkit::snapshot_conformance::{
+    assert_commits, assert_exact_when_read, assert_refuses, new_run_id, test_context,
+};
+use backstop_testkit::{ShardLayout, TestShard, ec2};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{at, aws, opened, site, waits};
+use crate::support::{at, aws, opened, site, timeouts};
 
 const REGION: &str = "eu-west-1";
 
@@ -64,7 +66,7 @@ impl Moto {
         false
     }
 
-    pub async fn aws(&self) -> Aws {
+    pub async fn aws(&self) -> AwsClient {
         aws(&self.url, REGION).await
     }
 }
@@ -113,14 +115,14 @@ async fn instance(client: &Client, server: &str, devices: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_is_taken_tagged_listed_and_deleted() {
-    let (shard, moto) = (Shard::start(Layout::single()).await, Moto::start().await);
+    let (shard, moto) = (TestShard::start(ShardLayout::single()).await, Moto::start().await);
     let aws = moto.aws().await;
     let client = Client::new(aws.config());
     let server = shard.primary().endpoint().to_string();
     instance(&client, &server, &["/dev/sda1", "/dev/sdf"]).await;
-    let ebs = Ebs::new(site(&shard, aws.clone()));
-    let taken = ebs.take(&run()).await.unwrap();
-    let Image::Volumes(volumes) = ebs.open(&taken.snapshot).await.unwrap() else { panic!() };
+    let ebs = EbsProvider::new(site(&shard, aws.clone()));
+    let taken = ebs.take(&new_run_id()).await.unwrap();
+    let SnapshotData::Volumes(volumes) = ebs.open(&taken.snapshot).await.unwrap() else { panic!() };
     assert_eq!((volumes.region.as_str(), volumes.bytes), (REGION, 10 << 30));
 
     let ours = Filter::builder().name("tag:Backstop-Run").values(taken.snapshot.run.as_str()).build();
@@ -130,54 +132,54 @@ async fn a_snapshot_is_taken_tagged_listed_and_deleted() {
     let tag = |key: &str| {
         told.tags().iter().find(|tag| tag.key() == Some(key)).and_then(Tag::value).unwrap_or_default()
     };
-    assert_eq!(tag(GTID), taken.position.gtid_executed.to_string());
-    assert_eq!(tag(STATE), PROVEN);
+    assert_eq!(tag(GTID_TAG), taken.position.gtid_executed.to_string());
+    assert_eq!(tag(STATE_TAG), PROVEN);
 
     assert_eq!(ebs.complete(&taken.snapshot).await.unwrap(), VolumeState::Completed);
-    let shelf = EbsShelf::new(aws, waits(), world());
-    let tagged = shelf.tagged(&"orders".parse().unwrap()).await.unwrap();
+    let catalog = EbsCatalog::new(aws, timeouts(), test_context());
+    let tagged = catalog.tagged(&"orders".parse().unwrap()).await.unwrap();
     assert_eq!(tagged[0].ebs.snapshot_ids, volumes.snapshot_ids);
     ebs.release(&taken.snapshot).await.unwrap();
     ebs.release(&taken.snapshot).await.unwrap();
     assert_eq!(ebs.list().await.unwrap(), []);
-    assert_eq!(shelf.state(&volumes.snapshot_ids, REGION).await.unwrap(), VolumeState::Missing);
+    assert_eq!(catalog.state(&volumes.snapshot_ids, REGION).await.unwrap(), VolumeState::Missing);
 }
 
 /// The suite that every snapshot provider stands. moto keeps no bytes: the volume is copied under the lock, just before moto is asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_recovered_is_what_was_claimed() {
-    let (shard, moto) = (Shard::start(Layout::single()).await, Moto::start().await);
+    let (shard, moto) = (TestShard::start(ShardLayout::single()).await, Moto::start().await);
     let aws = moto.aws().await;
     let server = shard.primary().endpoint().to_string();
     instance(&Client::new(aws.config()), &server, &["/dev/sda1", "/dev/sdf"]).await;
     let (data, volume) = (shard.base().join("m1/data"), shard.base().join("volume"));
     let copied = volume.clone();
-    let world = at("after:freeze", move || ec2::copy(&data, &copied));
-    let ebs = Ebs::new(EbsSite { world, ..site(&shard, aws.clone()) });
-    let taken = exact_when_read(&shard, shard.primary(), &ebs, |_| opened(volume.clone())).await;
+    let ctx = at("after:freeze", move || ec2::copy(&data, &copied));
+    let ebs = EbsProvider::new(EbsSnapshotSource { ctx, ..site(&shard, aws.clone()) });
+    let taken = assert_exact_when_read(&shard, shard.primary(), &ebs, |_| opened(volume.clone())).await;
     assert_eq!(taken.freeze.mode, FreezeMode::Lock);
 
-    let so = |change: fn(&mut EbsSite)| {
+    let so = |change: fn(&mut EbsSnapshotSource)| {
         let mut site = site(&shard, aws.clone());
         change(&mut site);
-        Ebs::new(site)
+        EbsProvider::new(site)
     };
-    let no_lock = so(|site| site.freeze.mode = FreezeWish::LockFree);
-    refuses(&shard, &no_lock, "freeze without a lock").await;
-    refuses(&shard, &so(|site| site.freeze.on_primary = OnPrimary::Refuse), "freeze.on_primary").await;
-    refuses(&shard, &so(|site| site.volume = None), "nothing tells which volume").await;
+    let no_lock = so(|site| site.freeze.mode = FreezeSetting::LockFree);
+    assert_refuses(&shard, &no_lock, "freeze without a lock").await;
+    assert_refuses(&shard, &so(|site| site.freeze.on_primary = OnPrimary::Refuse), "freeze.on_primary").await;
+    assert_refuses(&shard, &so(|site| site.volume = None), "nothing tells which volume").await;
 }
 
 /// moto snapshots volumes that it was told to leave out, which is found out and undone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_that_is_not_what_was_asked_for_is_deleted() {
-    let (shard, moto) = (Shard::start(Layout::single()).await, Moto::start().await);
+    let (shard, moto) = (TestShard::start(ShardLayout::single()).await, Moto::start().await);
     let aws = moto.aws().await;
     let server = shard.primary().endpoint().to_string();
     instance(&Client::new(aws.config()), &server, &["/dev/sda1", "/dev/sdf", "/dev/sdg"]).await;
-    let ebs = Ebs::new(site(&shard, aws));
-    let fault = ebs.take(&run()).await.unwrap_err();
-    assert!(fault.message.contains("EC2 took") && fault.message.contains("was deleted"), "{fault}");
+    let ebs = EbsProvider::new(site(&shard, aws));
+    let error = ebs.take(&new_run_id()).await.unwrap_err();
+    assert!(error.message.contains("EC2 took") && error.message.contains("was deleted"), "{error}");
     assert_eq!(ebs.list().await.unwrap(), []);
-    commits(shard.primary()).await;
+    assert_commits(shard.primary()).await;
 }

@@ -3,10 +3,10 @@
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::primitives::Blob;
-use backstop_aws::connect::Aws;
-use backstop_aws::secrets::read;
-use backstop_model::entry::{ShardEntry, credentials};
-use backstop_model::fault::Kind;
+use backstop_aws::client::AwsClient;
+use backstop_aws::secrets_manager::read;
+use backstop_model::error::ErrorKind;
+use backstop_model::secret_entry::{SecretEntry, credentials};
 use secrecy::ExposeSecret;
 
 use crate::moto::Moto;
@@ -16,12 +16,12 @@ async fn kept(client: &Client, name: &str, text: &str) -> String {
     made.arn().unwrap().to_owned()
 }
 
-async fn refused(aws: &Aws, id: &str, kind: Kind, parts: &[&str]) {
-    let fault = read(aws, id).await.map(|_| ()).unwrap_err();
-    let told = format!("{fault} {}", fault.hint.as_deref().unwrap_or_default());
+async fn refused(aws: &AwsClient, id: &str, kind: ErrorKind, parts: &[&str]) {
+    let error = read(aws, id).await.map(|_| ()).unwrap_err();
+    let told = format!("{error} {}", error.hint.as_deref().unwrap_or_default());
     assert!(
-        fault.kind == kind && parts.iter().all(|part| told.contains(part)),
-        "{kind:?} {parts:?}: {fault:?}"
+        error.kind == kind && parts.iter().all(|part| told.contains(part)),
+        "{kind:?} {parts:?}: {error:?}"
     );
     assert!(!told.contains("hunter2"), "{told}");
 }
@@ -45,7 +45,7 @@ async fn a_rotated_secret_is_read_as_it_is_now() {
     // An ARN leads to its own region, wherever the function runs.
     let elsewhere = aws.in_region("us-west-2");
     assert!(read(&elsewhere, &arn).await.is_ok());
-    refused(&elsewhere, "prod/orders", Kind::Usage, &["prod/orders", "us-west-2"]).await;
+    refused(&elsewhere, "prod/orders", ErrorKind::Usage, &["prod/orders", "us-west-2"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,17 +53,17 @@ async fn what_is_wrong_with_a_secret_is_told_without_it() {
     let moto = Moto::start().await;
     let aws = moto.aws().await;
     let client = Client::new(aws.config());
-    refused(&aws, "prod/nothing", Kind::Usage, &["prod/nothing", aws.region()]).await;
+    refused(&aws, "prod/nothing", ErrorKind::Usage, &["prod/nothing", aws.region()]).await;
 
     kept(&client, "gone", "hunter2").await;
     client.delete_secret().secret_id("gone").send().await.unwrap();
-    refused(&aws, "gone", Kind::Usage, &["gone", "restore-secret"]).await;
+    refused(&aws, "gone", ErrorKind::Usage, &["gone", "restore-secret"]).await;
 
     client.create_secret().name("bytes").secret_binary(Blob::new("hunter2")).send().await.unwrap();
-    refused(&aws, "bytes", Kind::Usage, &["bytes", "SecretString"]).await;
+    refused(&aws, "bytes", ErrorKind::Usage, &["bytes", "SecretString"]).await;
 
     kept(&client, "malformed", "{\"username\": \"b\", \"password\": hunter2}").await;
     let text = read(&aws, "malformed").await.unwrap();
-    let fault = ShardEntry::parse(text.expose_secret(), "malformed", None).unwrap_err().to_string();
-    assert!(fault.contains("secret malformed") && !fault.contains("hunter2"), "{fault}");
+    let error = SecretEntry::parse(text.expose_secret(), "malformed", None).unwrap_err().to_string();
+    assert!(error.contains("secret malformed") && !error.contains("hunter2"), "{error}");
 }

@@ -1,51 +1,51 @@
 //! The changes that a statement makes to events.
 
-use backstop_model::events::{EventChange, EventName, EventState};
+use backstop_model::scheduled_events::{EventChange, EventName, EventState};
 
 use super::{Statement, name, without_if_exists};
-use crate::words::{Token, words};
+use crate::tokenizer::{Token, tokenize};
 
 /// Before the body of an event, a statement that has more is not understood.
-const MOST_TOKENS: usize = 1000;
+const MAX_TOKENS: usize = 1000;
 /// So many of them are searched for the word `EVENT`, behind a definer.
-const MOST_OF_A_DEFINER: usize = 12;
+const MAX_DEFINER_TOKENS: usize = 12;
 /// Letters that are told of a statement that is not understood.
-const LETTERS: usize = 80;
+const MAX_SHOWN_CHARS: usize = 80;
 
 impl Statement {
     /// The changes that it makes to events; `None` for most statements.
     pub(crate) fn event_change(&self) -> Option<EventChange> {
-        let first = words(&self.text, 2 + MOST_OF_A_DEFINER, self.plain_backslashes);
+        let first = tokenize(&self.text, 2 + MAX_DEFINER_TOKENS, self.plain_backslashes);
         let verb = first.first().and_then(Token::keyword)?;
         let target = target(&first)?;
-        if target == Target::Schema && verb != "DROP" {
+        if target == EventTarget::Schema && verb != "DROP" {
             return None;
         }
-        let tokens = words(&self.text, MOST_TOKENS, self.plain_backslashes);
+        let tokens = tokenize(&self.text, MAX_TOKENS, self.plain_backslashes);
         let change = match (verb.as_str(), target) {
-            ("DROP", Target::Schema) => schema(tokens.get(2..)?),
-            ("DROP", Target::Event(at)) => {
+            ("DROP", EventTarget::Schema) => schema(tokens.get(2..)?),
+            ("DROP", EventTarget::Event(at)) => {
                 self.named(tokens.get(at..)?).map(|(name, _)| EventChange::Dropped { name })
             }
-            ("CREATE", Target::Event(at)) => self.created(tokens.get(at..)?, tokens.len()),
-            ("ALTER", Target::Event(at)) => self.altered(tokens.get(at..)?, tokens.len()),
+            ("CREATE", EventTarget::Event(at)) => self.created(tokens.get(at..)?, tokens.len()),
+            ("ALTER", EventTarget::Event(at)) => self.altered(tokens.get(at..)?, tokens.len()),
             _ => return None,
         };
-        let begin = || self.shown(LETTERS).escape_debug().to_string();
+        let begin = || self.shown(MAX_SHOWN_CHARS).escape_debug().to_string();
         Some(change.unwrap_or_else(|| EventChange::NotUnderstood { statement: begin() }))
     }
 
     fn created(&self, tokens: &[Token], all: usize) -> Option<EventChange> {
         let unless_there = tokens.first()?.is("IF");
         let (name, rest) = self.named(tokens)?;
-        let clauses = Clauses::read(self, rest, all)?;
+        let clauses = EventClauses::read(self, rest, all)?;
         let state = clauses.state.unwrap_or(EventState::Enabled);
         Some(EventChange::Created { name, state, unless_there })
     }
 
     fn altered(&self, tokens: &[Token], all: usize) -> Option<EventChange> {
         let (name, rest) = self.named(tokens)?;
-        let Clauses { state, renamed } = Clauses::read(self, rest, all)?;
+        let EventClauses { state, renamed } = EventClauses::read(self, rest, all)?;
         Some(EventChange::Altered { name, renamed, state })
     }
 
@@ -59,20 +59,20 @@ impl Statement {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Target {
+enum EventTarget {
     Schema,
     /// An event, named from this token on.
     Event(usize),
 }
 
 /// The object of a `CREATE`, `ALTER` or `DROP`, if that is an event, or a schema with all that is in it.
-fn target(tokens: &[Token]) -> Option<Target> {
+fn target(tokens: &[Token]) -> Option<EventTarget> {
     let second = tokens.get(1)?;
     if second.is("DATABASE") || second.is("SCHEMA") {
-        return Some(Target::Schema);
+        return Some(EventTarget::Schema);
     }
     if second.is("EVENT") {
-        return Some(Target::Event(2));
+        return Some(EventTarget::Event(2));
     }
     if !second.is("DEFINER") {
         return None;
@@ -84,8 +84,8 @@ fn target(tokens: &[Token]) -> Option<Target> {
         behind.into_iter().find(|(_, token)| token.is("EVENT") || others.iter().any(|word| token.is(word)));
     let definer_is_text = tokens.get(3).filter(|token| token.is("EVENT"));
     match (definer_is_text, kind) {
-        (_, Some((at, token))) if token.is("EVENT") => Some(Target::Event(at + 1)),
-        (Some(_), None) => Some(Target::Event(4)),
+        (_, Some((at, token))) if token.is("EVENT") => Some(EventTarget::Event(at + 1)),
+        (Some(_), None) => Some(EventTarget::Event(4)),
         _ => None,
     }
 }
@@ -101,12 +101,12 @@ fn schema(tokens: &[Token]) -> Option<EventChange> {
 
 /// The words between an event's name and its comment or body.
 #[derive(Default)]
-struct Clauses {
+struct EventClauses {
     state: Option<EventState>,
     renamed: Option<EventName>,
 }
 
-impl Clauses {
+impl EventClauses {
     /// `all`: how many tokens the statement has, as far as it was read.
     fn read(statement: &Statement, tokens: &[Token], all: usize) -> Option<Self> {
         let (mut clauses, mut depth, mut rest) = (Self::default(), 0_i32, tokens);
@@ -130,7 +130,7 @@ impl Clauses {
                 _ => {}
             }
         }
-        (all < MOST_TOKENS).then_some(clauses)
+        (all < MAX_TOKENS).then_some(clauses)
     }
 }
 
@@ -226,8 +226,7 @@ mod tests {
         ] {
             assert_eq!(change(text), None, "{text}");
         }
-        let many =
-            format!("CREATE EVENT e ON SCHEDULE EVERY 1{} DAY DO SELECT 1", " + 1".repeat(MOST_TOKENS));
+        let many = format!("CREATE EVENT e ON SCHEDULE EVERY 1{} DAY DO SELECT 1", " + 1".repeat(MAX_TOKENS));
         for text in ["CREATE EVENT", "ALTER EVENT \u{fffd}x ENABLE", "DROP EVENT 'x'", many.as_str()] {
             assert!(matches!(change(text), Some(EventChange::NotUnderstood { .. })), "{text}");
         }

@@ -1,22 +1,22 @@
 //! The stream of a server cut into segments.
 
-use backstop_binlog::{AtEnd, Cutter, Folder, Session, Step};
-use backstop_model::credentials::{Tls, TlsMode};
-use backstop_testkit::{Layout, Ledger, Shard};
+use backstop_binlog::{AtBinlogEnd, SegmentFolder, Segmenter, SegmenterStep, Session};
+use backstop_model::credentials::{TlsMode, TlsSettings};
+use backstop_testkit::{ShardLayout, TestShard, TestWorkload};
 
 use crate::support::*;
 
 #[tokio::test]
 async fn every_kind_of_transaction_byte_for_byte() {
     for checksum in ["CRC32", "NONE"] {
-        let layout = Layout::single()
+        let layout = ShardLayout::single()
             .option(&format!("binlog_checksum = {checksum}"))
             .option("max_allowed_packet = 256M");
-        let shard = Shard::start(layout).await;
+        let shard = TestShard::start(layout).await;
         let primary = shard.primary();
         primary.run(&ALL_KINDS).await;
         let dir = tempfile::tempdir().unwrap();
-        let mut sink = Folder::new(dir.path());
+        let mut sink = SegmentFolder::new(dir.path());
         all_of(&shard, primary, &mut sink).await;
         let of = uuid(primary).await;
         let names = assert_identical(&sink, of, primary);
@@ -38,112 +38,115 @@ async fn every_kind_of_transaction_byte_for_byte() {
 
 #[tokio::test]
 async fn breaks_under_load_leave_no_trace() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
-    let ledger = Ledger::start(primary).await;
+    let workload = TestWorkload::start(primary).await;
     let dir = tempfile::tempdir().unwrap();
-    let mut sink = Folder::new(dir.path());
+    let mut sink = SegmentFolder::new(dir.path());
     let of = uuid(primary).await;
-    let mut cutter = Cutter::new(of, Default::default());
+    let mut segmenter = Segmenter::new(of, Default::default());
     // The connection ends again and again, and the archiver is started anew in between.
     for round in 0..8 {
-        let (mut left, held) = (7 + round * 5, cutter.held().clone());
-        let stop = |step: &Step| {
-            left -= i32::from(matches!(step, Step::Transaction { .. }));
+        let (mut left, held) = (7 + round * 5, segmenter.held().clone());
+        let stop = |step: &SegmenterStep| {
+            left -= i32::from(matches!(step, SegmenterStep::Transaction { .. }));
             left == 0
         };
-        read(&connect(&shard, primary), &dump(&held, AtEnd::Wait), &mut cutter, &mut sink, stop)
+        read(&connect(&shard, primary), &dump(&held, AtBinlogEnd::Wait), &mut segmenter, &mut sink, stop)
             .await
             .unwrap();
         match round {
             2 | 5 => primary.run(&["FLUSH BINARY LOGS"]).await,
             3 | 6 => {
-                cutter.cut(&mut sink).await.unwrap();
-                cutter = Cutter::after(last(&sink));
+                segmenter.cut(&mut sink).await.unwrap();
+                segmenter = Segmenter::after(last(&sink));
             }
             _ => {}
         }
     }
     // The source is killed in mid-file while it is read.
-    let held = cutter.held().clone();
+    let held = segmenter.held().clone();
     let (mut stream, _acknowledger) = Session::open(&connect(&shard, primary))
         .await
         .unwrap()
-        .dump(&dump(&held, AtEnd::Wait))
+        .dump(&dump(&held, AtBinlogEnd::Wait))
         .await
         .unwrap();
-    ledger.wait_for_more(5).await;
+    workload.wait_for_more(5).await;
     primary.kill();
-    while cutter.step(&mut stream, &mut sink, SECOND).await.is_ok() {}
-    ledger.stop().await;
+    while segmenter.step(&mut stream, &mut sink, SECOND).await.is_ok() {}
+    workload.stop().await;
     primary.start().await;
     primary.run(&["CREATE DATABASE after_the_crash"]).await;
-    let held = cutter.held().clone();
-    read(&connect(&shard, primary), &dump(&held, AtEnd::Stop), &mut cutter, &mut sink, |_| false)
+    let held = segmenter.held().clone();
+    read(&connect(&shard, primary), &dump(&held, AtBinlogEnd::Stop), &mut segmenter, &mut sink, |_| false)
         .await
         .unwrap();
-    cutter.cut(&mut sink).await.unwrap();
+    segmenter.cut(&mut sink).await.unwrap();
     assert_identical(&sink, of, primary);
     assert_eq!(assert_described(&sink, of), primary.gtid_executed().await);
 }
 
 #[tokio::test]
 async fn silence_purged_logs_holes_and_logins() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     primary.run(&["CREATE DATABASE one", "CREATE DATABASE two"]).await;
     let dir = tempfile::tempdir().unwrap();
-    let mut sink = Folder::new(dir.path());
+    let mut sink = SegmentFolder::new(dir.path());
     let connect = connect(&shard, primary);
 
     // Nothing happens: heartbeats come, at the source's end.
-    let mut cutter = all_of(&shard, primary, &mut sink).await;
-    let held = cutter.held().clone();
-    let beat = |step: &Step| matches!(step, Step::Heartbeat { .. });
-    let step = read(&connect, &dump(&held, AtEnd::Wait), &mut cutter, &mut sink, beat).await.unwrap();
-    let (file, offset) = cutter.position().unwrap();
-    assert_eq!(step, Step::Heartbeat { file: file.to_owned(), offset });
+    let mut segmenter = all_of(&shard, primary, &mut sink).await;
+    let held = segmenter.held().clone();
+    let beat = |step: &SegmenterStep| matches!(step, SegmenterStep::Heartbeat { .. });
+    let step =
+        read(&connect, &dump(&held, AtBinlogEnd::Wait), &mut segmenter, &mut sink, beat).await.unwrap();
+    let (file, offset) = segmenter.position().unwrap();
+    assert_eq!(step, SegmenterStep::Heartbeat { file: file.to_owned(), offset });
 
     // A stopped source is silent, which is another thing.
-    let held = cutter.held().clone();
+    let held = segmenter.held().clone();
     let (mut stream, _acknowledger) =
-        Session::open(&connect).await.unwrap().dump(&dump(&held, AtEnd::Wait)).await.unwrap();
+        Session::open(&connect).await.unwrap().dump(&dump(&held, AtBinlogEnd::Wait)).await.unwrap();
     let pid = rustix::process::Pid::from_raw(primary.pid().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    let fault = loop {
-        if let Err(fault) = cutter.step(&mut stream, &mut sink, SECOND).await {
-            break fault;
+    let error = loop {
+        if let Err(error) = segmenter.step(&mut stream, &mut sink, SECOND).await {
+            break error;
         }
     };
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
-    assert!(fault.message.contains("dead"), "{fault}");
+    assert!(error.message.contains("dead"), "{error}");
 
     // A set that begins in mid-file leaves a hole, which is seen and can be filled.
     let of = uuid(primary).await;
     let first = "SELECT CONCAT(@@server_uuid, ':1-2')";
     let archived = primary.value(first).await.parse().unwrap();
-    let mut cutter = Cutter::new(of, archived);
-    let held = cutter.held().clone();
-    let hole = |step: &Step| matches!(step, Step::Hole { .. });
-    let step = read(&connect, &dump(&held, AtEnd::Stop), &mut cutter, &mut sink, hole).await.unwrap();
-    let Step::Hole { previous } = step else { panic!("{step:?}") };
+    let mut segmenter = Segmenter::new(of, archived);
+    let held = segmenter.held().clone();
+    let hole = |step: &SegmenterStep| matches!(step, SegmenterStep::Hole { .. });
+    let step =
+        read(&connect, &dump(&held, AtBinlogEnd::Stop), &mut segmenter, &mut sink, hole).await.unwrap();
+    let SegmenterStep::Hole { previous } = step else { panic!("{step:?}") };
     assert!(previous.is_empty(), "{previous}");
 
     // What was purged cannot be had.
     primary.run(&["FLUSH BINARY LOGS"]).await;
     let file = primary.value("SELECT LOCAL->>'$.binary_log_file' FROM performance_schema.log_status").await;
     primary.run(&[&format!("PURGE BINARY LOGS TO '{file}'")]).await;
-    let mut cutter = Cutter::new(of, Default::default());
+    let mut segmenter = Segmenter::new(of, Default::default());
     let none = Default::default();
-    let step = read(&connect, &dump(&none, AtEnd::Stop), &mut cutter, &mut sink, |_| false).await.unwrap();
-    let Step::Refused(fault) = step else { panic!("{step:?}") };
-    assert!(fault.message.contains("1236") && fault.hint.is_some(), "{fault}");
+    let step =
+        read(&connect, &dump(&none, AtBinlogEnd::Stop), &mut segmenter, &mut sink, |_| false).await.unwrap();
+    let SegmenterStep::Refused(error) = step else { panic!("{step:?}") };
+    assert!(error.message.contains("1236") && error.hint.is_some(), "{error}");
 
     logins(&shard).await;
 }
 
 /// Every way to log in; the server has forgotten the password's hash where it says so.
-async fn logins(shard: &Shard) {
+async fn logins(shard: &TestShard) {
     let primary = shard.primary();
     let ca = Some(primary.datadir().join("ca.pem"));
     for (mode, ca, forget, encrypted) in [
@@ -159,7 +162,7 @@ async fn logins(shard: &Shard) {
             primary.run(&["FLUSH PRIVILEGES"]).await;
         }
         let mut connect = connect(shard, primary);
-        connect.tls = Tls { mode, ca };
+        connect.tls = TlsSettings { mode, ca };
         let opened = Session::open(&connect).await;
         match (encrypted, opened) {
             (Ok(expected), Ok(mut session)) => {
@@ -169,13 +172,13 @@ async fn logins(shard: &Shard) {
                 assert!(session.query("SELECT nonsense FROM nowhere").await.is_err());
                 assert_eq!(session.value("SELECT 2").await.unwrap().as_deref(), Some("2"));
             }
-            (Err(words), Err(fault)) => assert!(fault.message.contains(words), "{mode:?}: {fault}"),
+            (Err(words), Err(error)) => assert!(error.message.contains(words), "{mode:?}: {error}"),
             (expected, opened) => panic!("{mode:?}: {expected:?}, {:?}", opened.err()),
         }
     }
     let mut wrong = connect(shard, primary);
     wrong.account.password = "wrong".to_owned().into();
-    let fault = Session::open(&wrong).await.err().unwrap();
-    assert_eq!(fault.kind, backstop_model::fault::Kind::Denied);
-    assert!(!fault.message.contains(shard.password()));
+    let error = Session::open(&wrong).await.err().unwrap();
+    assert_eq!(error.kind, backstop_model::error::ErrorKind::Denied);
+    assert!(!error.message.contains(shard.password()));
 }

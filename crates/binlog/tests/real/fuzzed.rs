@@ -5,14 +5,17 @@
 use std::io::Cursor;
 use std::sync::{Arc, Mutex};
 
-use backstop_binlog::{AtEnd, BinlogFile, Connect, Cutter, Folder, Session, changes, commits};
-use backstop_model::credentials::{Tls, TlsMode};
+use backstop_binlog::{
+    AtBinlogEnd, BinlogFile, ConnectOptions, SegmentFolder, Segmenter, Session, segment_commits,
+    transaction_changes,
+};
+use backstop_model::credentials::{TlsMode, TlsSettings};
 use backstop_model::ids::Endpoint;
-use backstop_testkit::{Layout, Shard};
+use backstop_testkit::{ShardLayout, TestShard};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::dice::Dice;
+use crate::random::Random;
 use crate::support::*;
 
 /// How many rounds: `BACKSTOP_TEST_ROUNDS` hundreds, else what fits into `make test`.
@@ -28,15 +31,15 @@ fn small_kinds() -> Vec<&'static str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams() {
-    let shard = Shard::start(Layout::single().option("binlog_checksum = CRC32")).await;
+    let shard = TestShard::start(ShardLayout::single().option("binlog_checksum = CRC32")).await;
     let primary = shard.primary();
     primary.run(&small_kinds()).await;
-    let (of, mut dice) = (uuid(primary).await, Dice::new());
+    let (of, mut dice) = (uuid(primary).await, Random::new());
     let dir = tempfile::tempdir().unwrap();
     let folder = |name: &str| {
         let path = dir.path().join(name);
         std::fs::create_dir(&path).unwrap();
-        Folder::new(path)
+        SegmentFolder::new(path)
     };
     let mut sound = folder("sound");
     all_of(&shard, primary, &mut sound).await;
@@ -47,17 +50,17 @@ async fn streams() {
     let (mut refused, mut whole) = (0, 0);
     for round in 0..rounds() {
         let damaged = if round == 0 { sent.clone() } else { damage(&sent, &mut dice) };
-        let connect = Connect { endpoint: played(damaged).await, ..in_the_clear(&shard) };
+        let connect = ConnectOptions { endpoint: played(damaged).await, ..in_the_clear(&shard) };
         let mut sink = folder(&round.to_string());
-        let mut cutter = Cutter::new(of, Default::default());
+        let mut segmenter = Segmenter::new(of, Default::default());
         let none = Default::default();
-        let end = read(&connect, &dump(&none, AtEnd::Stop), &mut cutter, &mut sink, |_| false).await;
+        let end = read(&connect, &dump(&none, AtBinlogEnd::Stop), &mut segmenter, &mut sink, |_| false).await;
         match end {
             Ok(_) => whole += 1,
             Err(_) => refused += 1,
         }
         assert!(round > 0 || whole == 1, "what was not damaged is not read: {end:?}");
-        let _ = cutter.cut(&mut sink).await;
+        let _ = segmenter.cut(&mut sink).await;
         if !sink.sealed().is_empty() {
             is_part_of(&files(&sink, of), &sound);
         }
@@ -79,13 +82,13 @@ fn is_part_of(found: &[(String, Vec<u8>)], sound: &[(String, Vec<u8>)]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_without_checksums() {
-    let shard = Shard::start(Layout::single().option("binlog_checksum = NONE")).await;
+    let shard = TestShard::start(ShardLayout::single().option("binlog_checksum = NONE")).await;
     let primary = shard.primary();
     primary.run(&small_kinds()).await;
     let dir = tempfile::tempdir().unwrap();
-    let mut sink = Folder::new(dir.path());
+    let mut sink = SegmentFolder::new(dir.path());
     all_of(&shard, primary, &mut sink).await;
-    let mut dice = Dice::new();
+    let mut dice = Random::new();
     let files = files(&sink, uuid(primary).await);
     let mut refused = 0;
     for round in 0..rounds() * 10 {
@@ -93,9 +96,9 @@ async fn files_without_checksums() {
         let bytes = damage(file, &mut dice);
         let end = bytes.len() as u64;
         let found = BinlogFile::open(Cursor::new(&bytes)).and_then(|mut file| file.transactions(4));
-        let listed = commits(&bytes[..], 0, end).await;
+        let listed = segment_commits(&bytes[..], 0, end).await;
         let mut told = 0;
-        let searched = changes(&bytes[..], 0, end, &mut |_| told += 1);
+        let searched = transaction_changes(&bytes[..], 0, end, &mut |_| told += 1);
         assert!(told <= bytes.len() / 19, "{told} transactions in {end} bytes");
         refused += usize::from(found.is_err() || listed.is_err() || searched.is_err());
     }
@@ -103,7 +106,7 @@ async fn files_without_checksums() {
 }
 
 /// One to three changes: a bit, a byte, some bytes lost, doubled, moved, made up, or the end.
-fn damage(sound: &[u8], dice: &mut Dice) -> Vec<u8> {
+fn damage(sound: &[u8], dice: &mut Random) -> Vec<u8> {
     let mut bytes = sound.to_vec();
     for _ in 0..1 + dice.roll() % 3 {
         if bytes.is_empty() {
@@ -132,12 +135,12 @@ fn damage(sound: &[u8], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-fn in_the_clear(shard: &Shard) -> Connect {
-    Connect { tls: Tls { mode: TlsMode::Off, ca: None }, ..connect(shard, shard.primary()) }
+fn in_the_clear(shard: &TestShard) -> ConnectOptions {
+    ConnectOptions { tls: TlsSettings { mode: TlsMode::Off, ca: None }, ..connect(shard, shard.primary()) }
 }
 
 /// All that the primary says in a session that reads its whole binlog.
-async fn recorded(shard: &Shard) -> Vec<u8> {
+async fn recorded(shard: &TestShard) -> Vec<u8> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let said = Arc::new(Mutex::new(Vec::new()));
@@ -157,13 +160,16 @@ async fn recorded(shard: &Shard) -> Vec<u8> {
         }
         asks.abort();
     });
-    let connect = Connect { endpoint: Endpoint::new("127.0.0.1", port), ..in_the_clear(shard) };
+    let connect = ConnectOptions { endpoint: Endpoint::new("127.0.0.1", port), ..in_the_clear(shard) };
     let none = Default::default();
     let (mut stream, acknowledger) =
-        Session::open(&connect).await.unwrap().dump(&dump(&none, AtEnd::Stop)).await.unwrap();
+        Session::open(&connect).await.unwrap().dump(&dump(&none, AtBinlogEnd::Stop)).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let (mut sink, mut cutter) = (Folder::new(dir.path()), Cutter::new(uuid(shard.primary()).await, none));
-    while cutter.step(&mut stream, &mut sink, SECOND).await.unwrap() != backstop_binlog::Step::End {}
+    let (mut sink, mut segmenter) =
+        (SegmentFolder::new(dir.path()), Segmenter::new(uuid(shard.primary()).await, none));
+    while segmenter.step(&mut stream, &mut sink, SECOND).await.unwrap() != backstop_binlog::SegmenterStep::End
+    {
+    }
     drop((stream, acknowledger));
     recorder.await.unwrap();
     said.lock().unwrap().clone()

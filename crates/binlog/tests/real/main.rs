@@ -9,9 +9,9 @@
 )]
 
 mod archive;
-#[allow(dead_code, reason = "shared with the tests of the program")]
-#[path = "../../../cli/tests/hardship/dice.rs"]
-mod dice;
 mod fuzzed;
+#[allow(dead_code, reason = "shared with the tests of the program")]
+#[path = "../../../cli/tests/hardship/random.rs"]
+mod random;
 mod serve;
 mod support;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use backstop_binlog::{BinlogServer, Folder, PasswordCheck};
-use backstop_testkit::{Layout, Member, Shard};
+use backstop_binlog::{BinlogServer, PasswordCheck, SegmentFolder};
+use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use tokio::net::TcpListener;
 
 use crate::support::*;
@@ -11,7 +11,7 @@ use crate::support::*;
 const PASSWORD: &str = "binlog-server-pw";
 
 /// Serves what is in the folder for as long as the test runs. Gives the port.
-async fn serve(folder: Folder) -> u16 {
+async fn serve(folder: SegmentFolder) -> u16 {
     let server = BinlogServer {
         source: Arc::new(folder),
         user: "replay".into(),
@@ -28,7 +28,7 @@ async fn serve(folder: Folder) -> u16 {
     port
 }
 
-async fn follow(replica: &Member, port: u16) {
+async fn follow(replica: &TestMember, port: u16) {
     replica
         .run(&[
             "SET GLOBAL super_read_only = OFF",
@@ -44,7 +44,7 @@ async fn follow(replica: &Member, port: u16) {
 }
 
 /// Waits until the applier has stopped.
-async fn wait_stopped(replica: &Member) {
+async fn wait_stopped(replica: &TestMember) {
     let begin = std::time::Instant::now();
     let state = "SELECT service_state FROM performance_schema.replication_applier_status";
     while replica.value(state).await != "OFF" {
@@ -55,13 +55,15 @@ async fn wait_stopped(replica: &Member) {
 
 #[tokio::test]
 async fn a_replica_applies_all_of_it_and_stops_where_it_is_told() {
-    let shard =
-        Shard::start(Layout { members: 2, ..Layout::default() }.option("max_allowed_packet = 256M")).await;
+    let shard = TestShard::start(
+        ShardLayout { members: 2, ..ShardLayout::default() }.option("max_allowed_packet = 256M"),
+    )
+    .await;
     let (primary, replica) = (shard.primary(), shard.candidate());
     replica.run(&["STOP REPLICA"]).await;
     primary.run(&ALL_KINDS).await;
     let dir = tempfile::tempdir().unwrap();
-    let mut sink = Folder::new(dir.path());
+    let mut sink = SegmentFolder::new(dir.path());
     // The archive of the replica first, then of the primary: a line of two servers.
     all_of(&shard, replica, &mut sink).await;
     all_of(&shard, primary, &mut sink).await;
@@ -85,7 +87,7 @@ async fn a_replica_applies_all_of_it_and_stops_where_it_is_told() {
     assert_eq!(replica.gtid_executed().await, executed);
     for table in ["kinds.t", "kinds.s", "kinds.u"] {
         let sql = format!("CHECKSUM TABLE {table}");
-        let sum = async |member: &Member| {
+        let sum = async |member: &TestMember| {
             let mut root = member.root().await;
             let row: (String, u64) = root.one(&sql).await.unwrap();
             root.close().await;
@@ -104,11 +106,11 @@ async fn a_replica_applies_all_of_it_and_stops_where_it_is_told() {
 
 #[tokio::test]
 async fn mysqlbinlog_reads_it_and_gaps_are_refused() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     primary.run(&["CREATE DATABASE one", "FLUSH BINARY LOGS", "CREATE DATABASE two"]).await;
     let dir = tempfile::tempdir().unwrap();
-    let mut sink = Folder::new(dir.path());
+    let mut sink = SegmentFolder::new(dir.path());
     all_of(&shard, primary, &mut sink).await;
     let name = sink.sealed()[0].file.clone();
     let port = serve(sink).await;
@@ -135,14 +137,14 @@ async fn mysqlbinlog_reads_it_and_gaps_are_refused() {
 
 #[tokio::test]
 async fn a_replica_is_told_of_a_gap() {
-    let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     let (primary, replica) = (shard.primary(), shard.candidate());
     replica.run(&["STOP REPLICA"]).await;
     primary.run(&["CREATE DATABASE one", "FLUSH BINARY LOGS", "CREATE DATABASE two"]).await;
     let file = primary.value("SELECT LOCAL->>'$.binary_log_file' FROM performance_schema.log_status").await;
     primary.run(&[&format!("PURGE BINARY LOGS TO '{file}'")]).await;
     let dir = tempfile::tempdir().unwrap();
-    let mut sink = Folder::new(dir.path());
+    let mut sink = SegmentFolder::new(dir.path());
     all_of(&shard, primary, &mut sink).await;
     follow(replica, serve(sink).await).await;
     replica.run(&["START REPLICA"]).await;

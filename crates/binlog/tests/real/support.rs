@@ -3,19 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backstop_binlog::{Acknowledge, AtEnd, Connect, Cutter, Dump, Folder, Segment, Session, Step};
-use backstop_model::fault::Result;
+use backstop_binlog::{
+    AtBinlogEnd, ConnectOptions, DumpRequest, Segment, SegmentFolder, Segmenter, SegmenterStep, SemiSyncMode,
+    Session,
+};
+use backstop_model::error::Result;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
-use backstop_testkit::{Member, Shard};
+use backstop_testkit::{TestMember, TestShard};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const REPLICA: &str = "0b5c0000-0000-4000-8000-000000000001";
 
-pub fn connect(shard: &Shard, member: &Member) -> Connect {
+pub fn connect(shard: &TestShard, member: &TestMember) -> ConnectOptions {
     let credentials = shard.credentials();
     let endpoint = member.endpoint();
-    Connect {
+    ConnectOptions {
         account: credentials.replication_account(),
         tls: credentials.tls_for(&endpoint),
         endpoint,
@@ -23,54 +26,55 @@ pub fn connect(shard: &Shard, member: &Member) -> Connect {
     }
 }
 
-pub fn dump(executed: &GtidSet, at_end: AtEnd) -> Dump {
-    Dump {
+pub fn dump(executed: &GtidSet, at_end: AtBinlogEnd) -> DumpRequest {
+    DumpRequest {
         server_id: 4711,
         replica_uuid: REPLICA.parse().unwrap(),
         executed: executed.clone(),
         heartbeat: SECOND,
-        acknowledge: Acknowledge::Never,
+        acknowledge: SemiSyncMode::Never,
         at_end,
     }
 }
 
-pub async fn uuid(member: &Member) -> ServerUuid {
+pub async fn uuid(member: &TestMember) -> ServerUuid {
     member.value("SELECT @@GLOBAL.server_uuid").await.parse().unwrap()
 }
 
 /// Reads on until the source's end or a step that `stop` wants to be the last.
 pub async fn read(
-    connect: &Connect,
-    dump: &Dump,
-    cutter: &mut Cutter,
-    sink: &mut Folder,
-    mut stop: impl FnMut(&Step) -> bool,
-) -> Result<Step> {
+    connect: &ConnectOptions,
+    dump: &DumpRequest,
+    segmenter: &mut Segmenter,
+    sink: &mut SegmentFolder,
+    mut stop: impl FnMut(&SegmenterStep) -> bool,
+) -> Result<SegmenterStep> {
     let (mut stream, _acknowledger) = Session::open(connect).await?.dump(dump).await?;
     loop {
-        let step = cutter.step(&mut stream, sink, SECOND).await?;
-        if cutter.unsealed() > 4 << 20 {
-            cutter.cut(sink).await?;
+        let step = segmenter.step(&mut stream, sink, SECOND).await?;
+        if segmenter.unsealed() > 4 << 20 {
+            segmenter.cut(sink).await?;
         }
-        if matches!(step, Step::End | Step::Refused(_)) || stop(&step) {
+        if matches!(step, SegmenterStep::End | SegmenterStep::Refused(_)) || stop(&step) {
             return Ok(step);
         }
     }
 }
 
 /// All that a server has, in segments.
-pub async fn all_of(shard: &Shard, member: &Member, sink: &mut Folder) -> Cutter {
+pub async fn all_of(shard: &TestShard, member: &TestMember, sink: &mut SegmentFolder) -> Segmenter {
     let purged = member.value("SELECT @@GLOBAL.gtid_purged").await.parse().unwrap();
-    let mut cutter = Cutter::new(uuid(member).await, purged);
-    let held = cutter.held().clone();
-    let end = read(&connect(shard, member), &dump(&held, AtEnd::Stop), &mut cutter, sink, |_| false).await;
-    assert_eq!(end, Ok(Step::End));
-    cutter.cut(sink).await.unwrap();
-    cutter
+    let mut segmenter = Segmenter::new(uuid(member).await, purged);
+    let held = segmenter.held().clone();
+    let end =
+        read(&connect(shard, member), &dump(&held, AtBinlogEnd::Stop), &mut segmenter, sink, |_| false).await;
+    assert_eq!(end, Ok(SegmenterStep::End));
+    segmenter.cut(sink).await.unwrap();
+    segmenter
 }
 
 /// The pieces of each file put together, in order.
-pub fn files(sink: &Folder, of: ServerUuid) -> Vec<(String, Vec<u8>)> {
+pub fn files(sink: &SegmentFolder, of: ServerUuid) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     for segment in sink.sealed().iter().filter(|segment| segment.source == of) {
         let bytes = std::fs::read(sink.path_of(segment)).unwrap();
@@ -86,7 +90,7 @@ pub fn files(sink: &Folder, of: ServerUuid) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Every piece put together must be the server's own file, as it sends it.
-pub fn assert_identical(sink: &Folder, of: ServerUuid, member: &Member) -> Vec<String> {
+pub fn assert_identical(sink: &SegmentFolder, of: ServerUuid, member: &TestMember) -> Vec<String> {
     let files = files(sink, of);
     assert!(!files.is_empty());
     for (name, bytes) in &files {
@@ -99,7 +103,7 @@ pub fn assert_identical(sink: &Folder, of: ServerUuid, member: &Member) -> Vec<S
 }
 
 /// The hash of each segment is that of its bytes, and no transaction is in two of one server.
-pub fn assert_described(sink: &Folder, of: ServerUuid) -> GtidSet {
+pub fn assert_described(sink: &SegmentFolder, of: ServerUuid) -> GtidSet {
     let mut all = GtidSet::new();
     for segment in sink.sealed().iter().filter(|segment| segment.source == of) {
         let bytes = std::fs::read(sink.path_of(segment)).unwrap();
@@ -144,9 +148,9 @@ pub const ALL_KINDS: [&str; 26] = [
 
 /// `mysqlbinlog` of the server under test.
 pub async fn mysqlbinlog() -> PathBuf {
-    backstop_testkit::program::server_program().await.tools.join("mysqlbinlog")
+    backstop_testkit::server_program::server_program().await.tools.join("mysqlbinlog")
 }
 
-pub fn last(sink: &Folder) -> &Segment {
+pub fn last(sink: &SegmentFolder) -> &Segment {
     sink.sealed().last().unwrap()
 }

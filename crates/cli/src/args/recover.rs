@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use backstop_model::ids::ShardName;
-use backstop_model::listen::ListenAddress;
+use backstop_model::listen_address::ListenAddress;
 use backstop_model::plan::Ending;
 use clap::{Args, ValueEnum};
 

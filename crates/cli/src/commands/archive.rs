@@ -2,59 +2,64 @@
 
 use std::sync::Arc;
 
-use backstop_engine::archive::{self, Archiving, Until};
-use backstop_engine::host;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_engine::archive::{self, ArchiveUntil, Archiver};
+use backstop_engine::shard_dir;
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::ids::ShardName;
 use backstop_model::settings::{RepositoryUrl, ShardSettings};
 use backstop_repo::Repository;
 
-use super::Ended;
+use super::CommandOutcome;
 use super::schedule::{options, writes};
-use crate::args::{ArchiveArgs, Global};
-use crate::compose::App;
+use crate::app::App;
+use crate::args::{ArchiveArgs, GlobalArgs};
 use crate::output::Output;
 use crate::systemd::archiver_unit;
 
 /// What is not archived yet, in the folder of a shard of a repository.
-const SPOOL: &str = "spool";
+const SPOOL_DIR: &str = "spool";
 
 /// Archives a shard's binlog until it is stopped.
 ///
 /// # Errors
-/// As [`archive::archive`]; [`Kind::Usage`] if the shard is not configured to be archived. Transactions that were lost to the
+/// As [`archive::archive`]; [`ErrorKind::Usage`] if the shard is not configured to be archived. Transactions that were lost to the
 /// archive meanwhile are a result: exit code 1.
-pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output) -> Result<Ended> {
+pub async fn run(
+    args: &ArchiveArgs,
+    global: &GlobalArgs,
+    app: &App,
+    output: &Output,
+) -> Result<CommandOutcome> {
     let settings = app.shard(&args.shard)?;
     if args.systemd {
         output.report(&unit(args, global, app, settings)?);
-        return Ok(Ended::Well);
+        return Ok(CommandOutcome::Well);
     }
     let archived = settings.archive.as_ref().ok_or_else(|| {
-        Fault::new(Kind::Usage, format!("shard {} is not configured to be archived", args.shard))
+        Error::new(ErrorKind::Usage, format!("shard {} is not configured to be archived", args.shard))
             .hint(format!("set shards.{}.archive = {{ from = \"primary\" }}", args.shard))
     })?;
-    let access = app.access(settings)?;
+    let access = app.shared_credentials(settings)?;
     let topology = app.topology_of(settings, &access)?;
-    let repository = app.world.unless_stopped(app.repository_or_new()).await?;
+    let repository = app.ctx.unless_stopped(app.repository_or_new()).await?;
     let work_dir = &settings.snapshot.work_dir;
-    let folder = |id| host::folder(work_dir, &args.shard, id);
-    let hold = |id| host::hold(&folder(id), "archive", &format!("archive shard {}", args.shard));
+    let folder = |id| shard_dir::shard_dir(work_dir, &args.shard, id);
+    let hold = |id| shard_dir::lock_dir(&folder(id), "archive", &format!("archive shard {}", args.shard));
     // Held before the claim, which would supersede an archiver of this host that only sleeps.
     let early = repository.id().map(hold).transpose()?;
-    let known = repository.id().map(|id| folder(id).join(SPOOL));
-    archive::admit(archived, &*topology, &access, app.encryption(), known.as_deref(), &app.world).await?;
-    let claim = app.world.step("claim", repository.claim_archive(&args.shard));
-    let store = Arc::new(app.world.unless_stopped(claim).await?);
+    let known = repository.id().map(|id| folder(id).join(SPOOL_DIR));
+    archive::preflight(archived, &*topology, &access, app.encryption(), known.as_deref(), &app.ctx).await?;
+    let claim = app.ctx.step("claim", repository.acquire_archive_lease(&args.shard));
+    let store = Arc::new(app.ctx.unless_stopped(claim).await?);
     let id = repository.id().ok_or_else(|| {
-        Fault::new(Kind::Damaged, "find the repository's id: its root object is lost")
+        Error::new(ErrorKind::Damaged, "find the repository's id: its root object is lost")
             .hint("bring the object `backstop` back from a copy of the repository")
     })?;
     let _hold = match early {
         Some(hold) => hold,
         None => hold(id)?,
     };
-    let report = archive::archive(&Archiving {
+    let report = archive::archive(&Archiver {
         shard: &args.shard,
         settings: archived,
         topology: &*topology,
@@ -62,17 +67,18 @@ pub async fn run(args: &ArchiveArgs, global: &Global, app: &App, output: &Output
         store: Arc::clone(&store),
         encryption: app.encryption(),
         name: &name(&args.shard, &repository, &app.settings.repository.url),
-        spool: folder(id).join(SPOOL),
-        old_spool: Some(host::old_folder(work_dir, &args.shard).join(SPOOL)).filter(|dir| dir.is_dir()),
-        until: if args.until_caught_up { Until::CaughtUp } else { Until::Stopped },
-        world: &app.world,
+        spool: folder(id).join(SPOOL_DIR),
+        old_spool: Some(shard_dir::old_shard_dir(work_dir, &args.shard).join(SPOOL_DIR))
+            .filter(|dir| dir.is_dir()),
+        until: if args.until_caught_up { ArchiveUntil::CaughtUp } else { ArchiveUntil::Stopped },
+        ctx: &app.ctx,
     })
     .await?;
     if let Some(store) = Arc::into_inner(store) {
         store.release().await?;
     }
     output.report(&report);
-    Ok(if report.is_well() { Ended::Well } else { Ended::Attention })
+    Ok(if report.is_well() { CommandOutcome::Well } else { CommandOutcome::Attention })
 }
 
 /// Names the archive to its source: by the repository itself, since two hosts may have two of them at one address. Only one whose
@@ -95,12 +101,12 @@ fn address(url: &RepositoryUrl) -> String {
 
 fn unit(
     args: &ArchiveArgs,
-    global: &Global,
+    global: &GlobalArgs,
     app: &App,
     settings: &ShardSettings,
 ) -> Result<crate::systemd::ArchiverUnit> {
     let file = app.file.as_ref().ok_or_else(|| {
-        Fault::new(Kind::Usage, "a service needs a configuration file").hint("name one with --config")
+        Error::new(ErrorKind::Usage, "a service needs a configuration file").hint("name one with --config")
     })?;
     Ok(archiver_unit(
         &args.shard,
@@ -114,7 +120,7 @@ fn unit(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use backstop_engine::archive::Identity;
+    use backstop_engine::archive::ReplicaIdentity;
     use backstop_repo::Location;
 
     use super::*;
@@ -129,7 +135,7 @@ mod tests {
             let location = Location::new(format!("file://{}", dir.path().display()));
             let (made, _) = Repository::init(&location, None).await.unwrap();
             let again = Repository::open(&location, None).await.unwrap();
-            let identity = |repository| Identity::of(&name(&shard, repository, &url), &[]);
+            let identity = |repository| ReplicaIdentity::of(&name(&shard, repository, &url), &[]);
             assert_eq!(identity(&made), identity(&again), "an archiver that is started again is the same");
             seen.push(identity(&made));
         }

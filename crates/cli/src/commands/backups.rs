@@ -1,30 +1,30 @@
 //! `backstop backups`.
 
 use backstop_engine::backup::report;
+use backstop_engine::backup_health::{BackupHealth, backup_health};
 use backstop_engine::ports::VolumeSnapshots;
-use backstop_engine::standing::{Stand, stands};
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::backup_availability::BackupAvailability;
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::report::{BackupReport, BackupRow, BackupsReport, TaggedReport};
-use backstop_model::standing::Standing;
 use backstop_repo::CatalogEntry;
 
-use super::{Ended, known_or_stored};
+use super::{CommandOutcome, known_or_stored};
+use crate::app::App;
 use crate::args::BackupsArgs;
-use crate::compose::App;
 use crate::output::Output;
 
 /// Lists a shard's backups, newest first.
 ///
 /// # Errors
-/// [`Kind::NotRecoverable`] with `--latest` when there is none; when the repository cannot be read, or with `--from-tags`
+/// [`ErrorKind::NotRecoverable`] with `--latest` when there is none; when the repository cannot be read, or with `--from-tags`
 /// AWS cannot be asked.
-pub async fn run(args: &BackupsArgs, app: &App, output: &Output) -> Result<Ended> {
+pub async fn run(args: &BackupsArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     if args.from_tags {
-        output.report(&app.world.unless_stopped(tagged(args, app)).await?);
+        output.report(&app.ctx.unless_stopped(tagged(args, app)).await?);
     } else {
-        output.report(&app.world.unless_stopped(listed(args, app)).await?);
+        output.report(&app.ctx.unless_stopped(listed(args, app)).await?);
     }
-    Ok(Ended::Well)
+    Ok(CommandOutcome::Well)
 }
 
 async fn listed(args: &BackupsArgs, app: &App) -> Result<BackupsReport> {
@@ -34,9 +34,9 @@ async fn listed(args: &BackupsArgs, app: &App) -> Result<BackupsReport> {
     let mut listed = reader.catalog().await?;
     listed.reverse();
     listed.truncate(count(args));
-    let stands = stands(&reader, &listed, &app.volumes(&args.shard)).await?;
+    let stands = backup_health(&reader, &listed, &app.volumes(&args.shard)).await?;
     let backups: Vec<BackupRow> =
-        listed.iter().zip(&stands).map(|(entry, stand)| row(app, entry, stand)).collect();
+        listed.iter().zip(&stands).map(|(entry, health)| row(app, entry, health)).collect();
     refuse_none(args, backups.is_empty())?;
     Ok(BackupsReport { shard: args.shard.clone(), backups })
 }
@@ -54,21 +54,21 @@ fn count(args: &BackupsArgs) -> usize {
 
 fn refuse_none(args: &BackupsArgs, none: bool) -> Result<()> {
     if args.latest && none {
-        return Err(Fault::new(Kind::NotRecoverable, format!("shard {} has no backup yet", args.shard))
+        return Err(Error::new(ErrorKind::NotRecoverable, format!("shard {} has no backup yet", args.shard))
             .hint(format!("make one with `backstop backup {}`", args.shard)));
     }
     Ok(())
 }
 
 /// A backup in EBS is shown with its snapshots and how far they are now. The list is of use without that.
-fn row(app: &App, entry: &CatalogEntry, stand: &Stand) -> BackupRow {
-    if let Standing::Lost(why) | Standing::Unasked(why) = &stand.standing {
-        app.world.reporter.notice(&format!("backup {}: {why}", entry.facts.backup_id));
+fn row(app: &App, entry: &CatalogEntry, health: &BackupHealth) -> BackupRow {
+    if let BackupAvailability::Lost(why) | BackupAvailability::Unknown(why) = &health.availability {
+        app.ctx.reporter.notice(&format!("backup {}: {why}", entry.facts.backup_id));
     }
-    let report = BackupReport { ebs: stand.ebs.clone(), ..report(entry) };
-    let damage = match &stand.standing {
-        Standing::Lost(why) => Some(why.clone()),
+    let report = BackupReport { ebs: health.ebs.clone(), ..report(entry) };
+    let damage = match &health.availability {
+        BackupAvailability::Lost(why) => Some(why.clone()),
         _ => None,
     };
-    BackupRow { report, state: stand.standing.state(), damage }
+    BackupRow { report, state: health.availability.state(), damage }
 }

@@ -5,17 +5,17 @@ use std::path::Path;
 
 use backstop_adapters::mysql::server_tls;
 use backstop_engine::check::{self, Check};
-use backstop_model::fault::{Fault, Result};
+use backstop_model::carried_settings::Certificates;
+use backstop_model::error::{Error, Result};
 use backstop_model::finding::Finding;
 use backstop_model::ids::ShardName;
-use backstop_model::recovered::Certificates;
-use backstop_model::report::{CheckReport, ShardChecked};
+use backstop_model::report::{CheckReport, ShardCheck};
 use backstop_model::settings::{CreateRepository, RepositoryUrl};
 use backstop_repo::Repository;
 
-use super::{Ended, fix, locking};
+use super::{CommandOutcome, check_fix, locking};
+use crate::app::App;
 use crate::args::CheckArgs;
-use crate::compose::App;
 use crate::output::Output;
 use crate::systemd::active_schedule;
 
@@ -23,17 +23,17 @@ use crate::systemd::active_schedule;
 ///
 /// # Errors
 /// When nothing could be looked at. What stands in the way is a result: exit code 1.
-pub async fn run(args: &CheckArgs, app: &App, output: &Output) -> Result<Ended> {
+pub async fn run(args: &CheckArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let mut report = checked(args, app).await?;
-    if args.fix && fix::offer(args, app, &report, output).await? {
+    if args.fix && check_fix::offer_fixes(args, app, &report, output).await? {
         report = checked(args, app).await?;
     }
     output.report(&report);
     let absent = report.findings.iter().any(|finding| finding.code == NO_REPOSITORY);
     Ok(match report.ok {
-        true => Ended::Well,
-        false if absent => Ended::Absent,
-        false => Ended::Attention,
+        true => CommandOutcome::Well,
+        false if absent => CommandOutcome::Absent,
+        false => CommandOutcome::Attention,
     })
 }
 
@@ -71,11 +71,11 @@ fn place(app: &App, repository: &Repository) -> Finding {
 
 async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
     let names = app.shards(args.shard.as_ref())?;
-    let repository = app.world.unless_stopped(app.repository_if_any()).await?;
+    let repository = app.ctx.unless_stopped(app.repository_if_any()).await?;
     let mut findings = vec![place(app, &repository)];
     if repository.exists() {
-        findings.extend(app.world.unless_stopped(async { Ok(writable(&repository).await) }).await?);
-        findings.extend(app.world.unless_stopped(async { Ok(kept(&repository).await) }).await?);
+        findings.extend(app.ctx.unless_stopped(async { Ok(writable(&repository).await) }).await?);
+        findings.extend(app.ctx.unless_stopped(async { Ok(kept(&repository).await) }).await?);
     }
     findings.extend(readable_by_others(app));
     if names.is_empty() {
@@ -84,7 +84,7 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
     }
     let mut shards = Vec::new();
     for shard in names {
-        app.world.reporter.step("check");
+        app.ctx.reporter.step("check");
         shards.push(one(app, &repository, shard).await?);
     }
     Ok(CheckReport::new(findings, shards))
@@ -92,9 +92,9 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
 
 /// Whether the repository's store keeps what runs need to be kept apart.
 async fn writable(repository: &Repository) -> Option<Finding> {
-    let fault = repository.probe().await.err()?;
-    let todo = fault.hint.unwrap_or_else(|| "correct it and check again".to_owned());
-    Some(Finding::problem("repository-not-writable", fault.message, todo))
+    let error = repository.probe().await.err()?;
+    let todo = error.hint.unwrap_or_else(|| "correct it and check again".to_owned());
+    Some(Finding::problem("repository-not-writable", error.message, todo))
 }
 
 /// A bucket with Object Lock takes backups, and removes nothing before its time. What goes wrong here is told by [`writable`].
@@ -120,13 +120,13 @@ fn readable_by_others(app: &App) -> Option<Finding> {
     })
 }
 
-async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<ShardChecked> {
+async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<ShardCheck> {
     let settings = app.shard(&shard)?;
     let (topology, instances) =
-        match (app.topology(settings), app.instances(&shard, settings, repository).await) {
+        match (app.topology(settings), app.backup_instances(&shard, settings, repository).await) {
             (Ok(topology), Ok(instances)) => (topology, instances),
-            (Err(fault), _) | (_, Err(fault)) => {
-                return Ok(ShardChecked { shard, coverage: None, findings: vec![unreadable(&fault)] });
+            (Err(error), _) | (_, Err(error)) => {
+                return Ok(ShardCheck { shard, coverage: None, findings: vec![unreadable(&error)] });
             }
         };
     let story = Check {
@@ -137,14 +137,14 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         schedule: settings.schedule.as_ref(),
         topology: &*topology,
         instances: &*instances,
-        programs: &app.servers(),
+        mysqld: &app.mysqld(),
         reader: &repository.reader(&shard),
         certificates: if settings.tls.is_some() { Certificates::Given } else { Certificates::OfItsOwn },
         volumes: &app.volumes(&shard),
-        archived: app.archived(settings, repository.archive(&shard)),
-        sources: &app.primaries(settings)?,
-        schemas: &app.primaries(settings)?,
-        world: &app.world,
+        archived: app.shard_archive(settings, repository.archive(&shard)),
+        sources: &app.inspector(settings)?,
+        schemas: &app.inspector(settings)?,
+        ctx: &app.ctx,
     };
     let mut checked = check::check(&story).await?;
     checked
@@ -154,16 +154,16 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
     Ok(checked)
 }
 
-fn certificate(fault: Fault) -> Finding {
-    let todo = fault.hint.unwrap_or_else(|| "correct `[recovery.tls]`".to_owned());
+fn certificate(error: Error) -> Finding {
+    let todo = error.hint.unwrap_or_else(|| "correct `[recovery.tls]`".to_owned());
     Finding::warning(
         "recovery-tls-unusable",
-        format!("a recovery on this host would be refused: {}", fault.message),
+        format!("a recovery on this host would be refused: {}", error.message),
         todo,
     )
 }
 
-fn unreadable(fault: &Fault) -> Finding {
-    let todo = fault.hint.clone().unwrap_or_else(|| "correct the configuration".to_owned());
-    Finding::problem("credentials", fault.message.clone(), todo)
+fn unreadable(error: &Error) -> Finding {
+    let todo = error.hint.clone().unwrap_or_else(|| "correct the configuration".to_owned());
+    Finding::problem("credentials", error.message.clone(), todo)
 }

@@ -1,9 +1,9 @@
 //! `backstop completions`.
 
-use backstop_model::fault::Result;
+use backstop_model::error::Result;
 use clap::CommandFactory;
 
-use super::Ended;
+use super::CommandOutcome;
 use crate::args::{CommandLine, CompletionsArgs};
 use crate::output::Output;
 
@@ -11,9 +11,9 @@ use crate::output::Output;
 ///
 /// # Errors
 /// None.
-pub fn run(args: &CompletionsArgs, output: &Output) -> Result<Ended> {
+pub fn run(args: &CompletionsArgs, output: &Output) -> Result<CommandOutcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut CommandLine::command(), "backstop", &mut script);
     output.text(&String::from_utf8_lossy(&script));
-    Ok(Ended::Well)
+    Ok(CommandOutcome::Well)
 }

@@ -1,10 +1,10 @@
 //! `backstop demo`.
 
-use backstop_engine::world::World;
-use backstop_model::fault::Result;
+use backstop_engine::context::RunContext;
+use backstop_model::error::Result;
 
-use super::Ended;
-use crate::args::{DemoArgs, Global};
+use super::CommandOutcome;
+use crate::args::{DemoArgs, GlobalArgs};
 use crate::demo::{Demo, demo};
 use crate::output::Output;
 
@@ -12,9 +12,14 @@ use crate::output::Output;
 ///
 /// # Errors
 /// When a step fails. Commits that were lost are a result: exit code 1.
-pub async fn run(args: &DemoArgs, global: &Global, world: World, output: &Output) -> Result<Ended> {
+pub async fn run(
+    args: &DemoArgs,
+    global: &GlobalArgs,
+    ctx: RunContext,
+    output: &Output,
+) -> Result<CommandOutcome> {
     let wanted = Demo { keep: args.keep, dir: args.dir.clone(), server: global.mysql_server.clone() };
-    let done = demo(&wanted, &world).await?;
+    let done = demo(&wanted, &ctx).await?;
     output.report(&done);
-    Ok(if done.report.ok { Ended::Well } else { Ended::Attention })
+    Ok(if done.report.ok { CommandOutcome::Well } else { CommandOutcome::Attention })
 }

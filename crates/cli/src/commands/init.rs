@@ -1,32 +1,32 @@
 //! `backstop init`.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use backstop_adapters::topology::discover;
-use backstop_engine::world::World;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_engine::context::RunContext;
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::ids::{Endpoint, ShardName};
 use backstop_model::report::{DraftReport, InitReport};
-use backstop_model::settings::draft::Draft;
+use backstop_model::settings::config_draft::ConfigDraft;
 use backstop_model::settings::{RepositoryUrl, SecretRef};
 
-use super::Ended;
-use crate::args::{Global, InitArgs};
-use crate::compose::{App, DEFAULT_FILES};
+use super::CommandOutcome;
+use crate::app::{App, DEFAULT_FILES};
+use crate::args::{GlobalArgs, InitArgs};
 use crate::output::Output;
 use crate::secrets;
 
 /// The repository of a draft, unless another one is named.
-const REPOSITORY: &str = "file:///var/lib/backstop/repository";
+const DEFAULT_REPOSITORY_URL: &str = "file:///var/lib/backstop/repository";
 
 /// Makes the repository, or says that there is one.
 ///
 /// # Errors
 /// As [`App::make_repository`].
-pub async fn run(app: &App, output: &Output) -> Result<Ended> {
-    let (repository, made) = app.world.unless_stopped(app.make_repository()).await?;
+pub async fn run(app: &App, output: &Output) -> Result<CommandOutcome> {
+    let (repository, made) = app.ctx.unless_stopped(app.make_repository()).await?;
     let settings = &app.settings.repository;
     output.report(&InitReport {
         repository: repository.id(),
@@ -35,39 +35,44 @@ pub async fn run(app: &App, output: &Output) -> Result<Ended> {
         encrypted: settings.encryption_key.is_some(),
         pinned: settings.id.is_some(),
     });
-    Ok(Ended::Well)
+    Ok(CommandOutcome::Well)
 }
 
 /// The configuration that `init --from` is asked for.
-pub struct Asked<'a> {
+pub struct DraftRequest<'a> {
     from: &'a Endpoint,
     shard: &'a ShardName,
     credentials: &'a Path,
 }
 
 /// The configuration that is asked for, if one is.
-pub fn draft(args: &InitArgs) -> Option<Asked<'_>> {
+pub fn draft(args: &InitArgs) -> Option<DraftRequest<'_>> {
     let (from, shard) = (args.from.as_ref()?, args.shard.as_ref()?);
-    Some(Asked { from, shard, credentials: args.credentials.as_deref()? })
+    Some(DraftRequest { from, shard, credentials: args.credentials.as_deref()? })
 }
 
 /// Writes a configuration for the shard of a running server. Changes no server, and overwrites no file.
 ///
 /// # Errors
 /// When the file is there, the credentials cannot be read, or the server cannot be asked.
-pub async fn configure(asked: &Asked<'_>, global: &Global, world: &World, output: &Output) -> Result<Ended> {
+pub async fn configure(
+    asked: &DraftRequest<'_>,
+    global: &GlobalArgs,
+    ctx: &RunContext,
+    output: &Output,
+) -> Result<CommandOutcome> {
     let file = global.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILES[0]));
     if file.exists() {
         return Err(taken(&file));
     }
-    let repository = global.repository.as_deref().unwrap_or(REPOSITORY);
-    RepositoryUrl::parse(repository).fault(Kind::Usage, "--repository")?;
+    let repository = global.repository.as_deref().unwrap_or(DEFAULT_REPOSITORY_URL);
+    RepositoryUrl::parse(repository).context(ErrorKind::Usage, "--repository")?;
     let credentials = std::path::absolute(asked.credentials).failed("find the credentials")?;
     let login = secrets::credentials(&SecretRef::File(credentials.clone()))?;
-    let found = world.step("discover", discover(&login, asked.from));
-    let found = world.unless_stopped(found).await?;
+    let found = ctx.step("discover", discover(&login, asked.from));
+    let found = ctx.unless_stopped(found).await?;
     let (members, unknown) = (&found.members[..], &found.unknown[..]);
-    let draft = Draft { shard: asked.shard, repository, credentials: &credentials, members, unknown };
+    let draft = ConfigDraft { shard: asked.shard, repository, credentials: &credentials, members, unknown };
     write(&file, &draft.text())?;
     output.report(&DraftReport {
         file,
@@ -76,18 +81,18 @@ pub async fn configure(asked: &Asked<'_>, global: &Global, world: &World, output
         candidate: draft.candidate(),
         unknown: found.unknown.clone(),
     });
-    Ok(Ended::Well)
+    Ok(CommandOutcome::Well)
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {
     let created = OpenOptions::new().write(true).create_new(true).open(file);
     match created.and_then(|mut file| file.write_all(text.as_bytes())) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(taken(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(taken(file)),
         written => written.failed(format_args!("write {}", file.display())),
     }
 }
 
-fn taken(file: &Path) -> Fault {
-    Fault::refused(format!("write {}: it is there already", file.display()))
+fn taken(file: &Path) -> Error {
+    Error::refused(format!("write {}: it is there already", file.display()))
         .hint("name another file with --config, or move this one away")
 }

@@ -1,39 +1,39 @@
 //! `backstop plan`.
 
-use backstop_engine::plan::{self, Stored, Wanted};
-use backstop_model::fault::Result;
+use backstop_engine::plan::{self, PlanInputs, PlanOptions};
+use backstop_model::error::Result;
 
-use super::{Ended, known_or_stored, times};
+use super::{CommandOutcome, known_or_stored, time_args};
+use crate::app::App;
 use crate::args::PlanArgs;
-use crate::compose::App;
 use crate::output::Output;
 
 /// Shows which backup a recovery would use, and its steps.
 ///
 /// # Errors
 /// As [`plan::plan`].
-pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<Ended> {
-    let wanted = Wanted {
+pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
+    let wanted = PlanOptions {
         shard: args.shard.clone(),
-        target: times::target(&args.target, &app.world)?,
-        line: args.target.line,
+        target: time_args::target(&args.target, &app.ctx)?,
+        timeline: args.target.line,
         backup: args.target.backup.clone(),
         into: args.into.clone(),
         port: args.port,
         listen: None,
         ending: args.ending(),
     };
-    let planned = app.world.unless_stopped(async {
+    let planned = app.ctx.unless_stopped(async {
         let repository = app.repository().await?;
         known_or_stored(app, &repository, &wanted.shard).await?;
-        let stored = Stored {
+        let stored = PlanInputs {
             reader: &repository.reader(&wanted.shard),
             archive: &repository.archive(&wanted.shard),
             volumes: &app.volumes(&wanted.shard),
-            now: app.world.clock.now(),
+            now: app.ctx.clock.now(),
         };
         plan::plan(&stored, &wanted).await
     });
     output.report_in(&planned.await?, args.target.time_zone);
-    Ok(Ended::Well)
+    Ok(CommandOutcome::Well)
 }

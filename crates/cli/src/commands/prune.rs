@@ -1,13 +1,13 @@
 //! `backstop prune`.
 
 use backstop_engine::prune::{self, Prune};
-use backstop_engine::runs;
-use backstop_model::fault::Result;
-use backstop_model::runs::Operation;
+use backstop_engine::record_run;
+use backstop_model::error::Result;
+use backstop_model::run_history::Operation;
 
-use super::Ended;
+use super::CommandOutcome;
+use crate::app::App;
 use crate::args::PruneArgs;
-use crate::compose::App;
 use crate::output::Output;
 use crate::render::PruneReports;
 
@@ -15,9 +15,9 @@ use crate::render::PruneReports;
 ///
 /// # Errors
 /// As [`prune::prune`]; the shards before the one with the fault are done.
-pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<Ended> {
+pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let names = app.shards(args.shard.as_ref())?;
-    let repository = app.world.unless_stopped(app.repository()).await?;
+    let repository = app.ctx.unless_stopped(app.repository()).await?;
     let mut shards = Vec::new();
     for shard in names {
         let settings = app.shard(&shard)?;
@@ -28,18 +28,18 @@ pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<Ended> 
             volumes: &app.volumes(&shard),
             yes_really: args.yes_really,
             provider: settings.snapshot.provider,
-            world: &app.world,
+            ctx: &app.ctx,
         };
         let report = match &args.undo {
             Some(ids) => prune::undo(&story, ids).await,
             None if args.apply => {
                 let kept = (&repository, &shard);
-                runs::kept(kept, Operation::Prune, &app.world, prune::prune(&story), |_| None).await
+                record_run::record_run(kept, Operation::Prune, &app.ctx, prune::prune(&story), |_| None).await
             }
             None => prune::plan(&story).await,
         };
-        shards.push(report.map_err(|fault| fault.during(format_args!("prune shard {shard}")))?);
+        shards.push(report.map_err(|error| error.during(format_args!("prune shard {shard}")))?);
     }
     output.report(&PruneReports { shards });
-    Ok(Ended::Well)
+    Ok(CommandOutcome::Well)
 }

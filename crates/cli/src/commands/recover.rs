@@ -4,48 +4,48 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backstop_adapters::mysql::recovered::RecoveredAccess;
+use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
 use backstop_adapters::mysql::server_tls;
-use backstop_engine::access::Access;
-use backstop_engine::plan::{self, Stored, Wanted};
-use backstop_engine::ports::{CheckDepth, ServerPrograms as _, Topology};
-use backstop_engine::recover::{self, CopyLogin, DataFrom, MembersThatAnswer, Recover, RecoverRequest};
+use backstop_engine::plan::{self, PlanInputs, PlanOptions};
+use backstop_engine::ports::{CheckDepth, MysqldControl as _, Topology};
+use backstop_engine::recover::{self, CopyAccount, DataSource, LiveMembers, Recovery, RecoveryRequest};
+use backstop_engine::shared_credentials::SharedCredentials;
 use backstop_model::credentials::{Credentials, OrchestratorAccess};
-use backstop_model::events::EventsWish;
-use backstop_model::fault::{Context, Fault, Kind, Result};
-use backstop_model::own_options::{NamedPlace, OwnOptions};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_model::extra_options::{ExtraOptions, RequiredPath};
 use backstop_model::plan::{Ending, RecoveryPlan};
+use backstop_model::recovery_target::TargetSpec;
 use backstop_model::report::RecoverReport;
+use backstop_model::scheduled_events::EventsSetting;
 use backstop_model::settings::ServerTls;
-use backstop_model::shell::word;
-use backstop_model::target::WrittenTarget;
+use backstop_model::shell_quote::shell_quote;
 use backstop_model::topology::Member;
 use backstop_repo::Repository;
 
-use super::{Ended, known_or_stored, rebuild, times};
+use super::{CommandOutcome, known_or_stored, recover_ebs, time_args};
+use crate::app::App;
 use crate::args::{CheckArg, EventsArg, RecoverArgs, TargetArgs};
-use crate::compose::App;
 use crate::output::Output;
 
 /// Rebuilds a server and says how to go on, or shows the plan.
 ///
 /// # Errors
 /// As [`perform`].
-pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended> {
+pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     // Once for all that is planned: `-20m` would be later each time.
-    let to = times::target(&args.target, &app.world)?.map(WrittenTarget::Sure);
+    let to = time_args::target(&args.target, &app.ctx)?.map(TargetSpec::Sure);
     let args = &RecoverArgs { target: TargetArgs { to, ..args.target.clone() }, ..args.clone() };
-    if rebuild::is_meant(args, app).await? {
-        return rebuild::run(args, app, output).await;
+    if recover_ebs::is_ebs_backup(args, app).await? {
+        return recover_ebs::run(args, app, output).await;
     }
     if args.plan {
         let (_, plan, _) = prepared(args, app).await?;
-        recover::target(&args.into, data_from(args), args.port, args.listen.as_ref())?;
+        recover::check_target(&args.into, data_from(args), args.port, args.listen.as_ref())?;
         output.report_in(&plan, args.target.time_zone);
     } else {
         output.report_in(&perform(app, args).await?, args.target.time_zone);
     }
-    Ok(Ended::Well)
+    Ok(CommandOutcome::Well)
 }
 
 /// Plans a recovery and carries it out.
@@ -55,18 +55,18 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Ended
 pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
     let (repository, plan, request) = prepared(args, app).await?;
     let (topology, servers) = outside(args, app)?;
-    let story = Recover {
+    let story = Recovery {
         reader: &repository.reader(&args.shard),
         archive: &repository.archive(&args.shard),
         repository: &repository,
-        programs: &app.servers(),
-        servers: &servers,
+        mysqld: &app.mysqld(),
+        admin: &servers,
         topology: &*topology,
-        world: &app.world,
+        ctx: &app.ctx,
         request,
     };
-    app.world.reporter.remark(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
-    plan.notices().iter().for_each(|notice| app.world.reporter.notice(notice));
+    app.ctx.reporter.remark(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
+    plan.notices().iter().for_each(|notice| app.ctx.reporter.notice(notice));
     let mut report = recover::recover(&story).await?;
     report.latest = plan.latest;
     if args.systemd {
@@ -76,46 +76,46 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
 }
 
 /// Looks at all that is given, plans, and says in the plan which settings of the donor the server will lack. Touches nothing.
-async fn prepared(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan, RecoverRequest)> {
+async fn prepared(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan, RecoveryRequest)> {
     let members = members_that_answer(args)?;
     let plans = async {
         let (repository, plan) = planned(args, app).await?;
         let manifest = repository.reader(&args.shard).manifest(&plan.backup_id).await?;
         Ok((repository, plan, manifest))
     };
-    let (repository, mut plan, manifest) = app.world.unless_stopped(plans).await?;
+    let (repository, mut plan, manifest) = app.ctx.unless_stopped(plans).await?;
     server_user(args)?;
     let (own, tls) = (own_options(args, app).await?, certificate(args, app)?);
-    let request = RecoverRequest { own, tls, ..request(args, &plan, members) };
-    plan.findings.extend(recover::missed(&request, &manifest));
+    let request = RecoveryRequest { own, tls, ..request(args, &plan, members) };
+    plan.findings.extend(recover::dropped_settings(&request, &manifest));
     Ok((repository, plan, request))
 }
 
 pub(super) async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan)> {
     let repository = app.repository().await?;
     known_or_stored(app, &repository, &args.shard).await?;
-    let wanted = Wanted {
+    let wanted = PlanOptions {
         shard: args.shard.clone(),
-        target: times::target(&args.target, &app.world)?,
-        line: args.target.line,
+        target: time_args::target(&args.target, &app.ctx)?,
+        timeline: args.target.line,
         backup: args.target.backup.clone(),
         into: Some(args.into.clone()),
         port: args.port,
         listen: args.listen.clone(),
         ending: Some(args.ending.ending()),
     };
-    let stored = Stored {
+    let stored = PlanInputs {
         reader: &repository.reader(&args.shard),
         archive: &repository.archive(&args.shard),
         volumes: &app.volumes(&args.shard),
-        now: app.world.clock.now(),
+        now: app.ctx.clock.now(),
     };
     let plan = plan::plan(&stored, &wanted).await?;
     Ok((repository, plan))
 }
 
-fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: MembersThatAnswer) -> RecoverRequest {
-    RecoverRequest {
+fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: LiveMembers) -> RecoveryRequest {
+    RecoveryRequest {
         shard: args.shard.clone(),
         target: plan.target.clone(),
         backup_id: plan.backup_id.clone(),
@@ -131,19 +131,19 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: MembersThatAnswer) 
         ending: args.ending.ending(),
         members,
         server_user: args.server_user.clone(),
-        own: OwnOptions::default(),
+        own: ExtraOptions::default(),
         tls: None,
         accept_broken: args.accept_broken.clone(),
-        copy_login: if args.copy_login { CopyLogin::Leave } else { CopyLogin::Without },
+        copy_login: if args.copy_login { CopyAccount::Leave } else { CopyAccount::Without },
         events: match args.events {
-            EventsArg::Enable => EventsWish::Enable,
-            EventsArg::Print => EventsWish::Print,
+            EventsArg::Enable => EventsSetting::Enable,
+            EventsArg::Print => EventsSetting::Print,
         },
     }
 }
 
-fn data_from(args: &RecoverArgs) -> DataFrom {
-    if args.on_volume { DataFrom::Volume } else { DataFrom::Repository }
+fn data_from(args: &RecoverArgs) -> DataSource {
+    if args.on_volume { DataSource::Volume } else { DataSource::Repository }
 }
 
 /// A server never runs as root unless that was asked for.
@@ -151,21 +151,23 @@ fn server_user(args: &RecoverArgs) -> Result<()> {
     if args.server_user.is_some() || args.run_as_root || !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    Err(Fault::new(Kind::Usage, "cannot start a server as root: name the user that it runs as")
+    Err(Error::new(ErrorKind::Usage, "cannot start a server as root: name the user that it runs as")
         .hint("give `--server-user mysql`, or `--run-as-root` if it is to run as root"))
 }
 
 /// The operator's options, if the places that they name are there and the server program takes them.
-async fn own_options(args: &RecoverArgs, app: &App) -> Result<OwnOptions> {
-    let mut own = OwnOptions::default();
+async fn own_options(args: &RecoverArgs, app: &App) -> Result<ExtraOptions> {
+    let mut own = ExtraOptions::default();
     let mut wrong = Vec::new();
     if let Some(path) = &args.defaults_file {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).fault(Kind::Usage, format!("read option file {file}"))?;
+        let text =
+            std::fs::read_to_string(path).context(ErrorKind::Usage, format!("read option file {file}"))?;
         wrong.extend(own.read_file(&text, &file).err().unwrap_or_default());
     }
     wrong.extend(args.server_option.iter().filter_map(|option| own.give(option).err()));
-    let there = |place: &NamedPlace| if place.is_folder { place.path.is_dir() } else { place.path.is_file() };
+    let there =
+        |place: &RequiredPath| if place.is_folder { place.path.is_dir() } else { place.path.is_file() };
     wrong.extend(
         own.places()
             .iter()
@@ -173,11 +175,11 @@ async fn own_options(args: &RecoverArgs, app: &App) -> Result<OwnOptions> {
             .map(|place| format!("{}: {} is not there", place.option, place.path.display())),
     );
     if !wrong.is_empty() {
-        return Err(Fault::new(Kind::Usage, format!("use the server's options: {}", wrong.join("; ")))
+        return Err(Error::new(ErrorKind::Usage, format!("use the server's options: {}", wrong.join("; ")))
             .hint("nothing was touched: correct `--defaults-file` or `--server-option`"));
     }
     if !own.is_empty() {
-        app.servers().accept(&own.text()).await?;
+        app.mysqld().check_options(&own.text()).await?;
     }
     Ok(own)
 }
@@ -191,22 +193,22 @@ fn certificate(args: &RecoverArgs, app: &App) -> Result<Option<ServerTls>> {
 }
 
 /// A primary beside living members must be asked for by the shard's name.
-fn members_that_answer(args: &RecoverArgs) -> Result<MembersThatAnswer> {
-    let Some(name) = &args.force_as_primary else { return Ok(MembersThatAnswer::Refuse) };
+fn members_that_answer(args: &RecoverArgs) -> Result<LiveMembers> {
+    let Some(name) = &args.force_as_primary else { return Ok(LiveMembers::Refuse) };
     if *name == args.shard && args.ending.as_primary {
-        return Ok(MembersThatAnswer::Disregard);
+        return Ok(LiveMembers::Disregard);
     }
     let message = format!("--force-as-primary {name} does not fit a recovery of shard {}", args.shard);
-    Err(Fault::new(Kind::Usage, message)
+    Err(Error::new(ErrorKind::Usage, message)
         .hint(format!("with --as-primary, repeat the shard's name: --force-as-primary {}", args.shard)))
 }
 
 /// The shard to join and the credentials for it. A recovery by itself has neither, and needs neither.
-fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, RecoveredAccess)> {
+fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, MysqlAdminAccess)> {
     match args.ending.ending() {
         Ending::Join | Ending::AsPrimary => {
             let shard = app.shard(&args.shard)?;
-            Ok((app.topology(shard)?, app.recovered(shard)?))
+            Ok((app.topology(shard)?, app.admin_access(shard)?))
         }
         Ending::Standalone => {
             let nobody = Credentials {
@@ -216,18 +218,21 @@ fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, Recovere
                 tls: None,
                 orchestrator: OrchestratorAccess::default(),
             };
-            Ok((Box::new(Nobody), RecoveredAccess::new(Arc::new(Access::of(nobody, app.world.clone())))))
+            Ok((
+                Box::new(NoTopology),
+                MysqlAdminAccess::new(Arc::new(SharedCredentials::of(nobody, app.ctx.clone()))),
+            ))
         }
     }
 }
 
 /// The topology of a recovery that must not ask anybody.
-struct Nobody;
+struct NoTopology;
 
 #[async_trait]
-impl Topology for Nobody {
-    async fn look(&self) -> Result<Vec<Member>> {
-        Err(Fault::refused("a standalone recovery asks no member of the shard"))
+impl Topology for NoTopology {
+    async fn members(&self) -> Result<Vec<Member>> {
+        Err(Error::refused("a standalone recovery asks no member of the shard"))
     }
 }
 
@@ -235,8 +240,8 @@ impl Topology for Nobody {
 fn unit(args: &RecoverArgs, app: &App, report: &RecoverReport) -> Result<String> {
     let name = format!("mysqld-{}-{}.service", args.shard, report.server.port);
     let path = std::path::absolute(args.into.join(&name)).failed("find the target directory")?;
-    let program = backstop_adapters::mysql::program::locate(&app.settings.mysql.server);
-    let program = program.ok_or_else(|| Fault::failed(format!("find {}", app.settings.mysql.server)))?;
+    let program = backstop_adapters::mysql::mysqld_version::locate(&app.settings.mysql.server);
+    let program = program.ok_or_else(|| Error::failed(format!("find {}", app.settings.mysql.server)))?;
     let options = path.with_file_name("my.cnf");
     let user = args.server_user.as_deref();
     let content = crate::systemd::server_unit(&args.shard, &program, &options, user);
@@ -246,7 +251,8 @@ fn unit(args: &RecoverArgs, app: &App, report: &RecoverReport) -> Result<String>
 
 /// The command that has systemd run it, now and after a reboot.
 fn install(unit: &Path, name: &str, datadir: &str) -> String {
-    let (unit, pid) = (word(&unit.display().to_string()), word(&format!("{datadir}/mysqld.pid")));
+    let (unit, pid) =
+        (shell_quote(&unit.display().to_string()), shell_quote(&format!("{datadir}/mysqld.pid")));
     format!(
         "to have systemd run it, also after a reboot: `pid=$(cat {pid}) && kill \"$pid\" && tail --pid=\"$pid\" -f /dev/null && \
          cp {unit} /etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now {name}`"

@@ -1,31 +1,31 @@
 //! `backstop repair`.
 
-use backstop_model::fault::Result;
+use backstop_model::error::Result;
 use backstop_model::progress::Progress;
-use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, Unusable};
+use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
 use backstop_repo::{IndexRepair, LogRepair};
 
-use super::Ended;
+use super::CommandOutcome;
+use crate::app::App;
 use crate::args::RepairArgs;
-use crate::compose::App;
 use crate::output::Output;
 
 /// Shows how a shard's logs and the indexes of its archive would be rebuilt from what is stored, or rebuilds them.
 ///
 /// # Errors
-/// The store's; [`backstop_model::fault::Kind::Held`] when a living run holds a log, or an archiver the archive.
-pub async fn run(args: &RepairArgs, app: &App, output: &Output) -> Result<Ended> {
-    let (world, shard) = (&app.world, &args.shard);
-    let repaired = world.unless_stopped(async {
+/// The store's; [`backstop_model::error::ErrorKind::Held`] when a living run holds a log, or an archiver the archive.
+pub async fn run(args: &RepairArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
+    let (ctx, shard) = (&app.ctx, &args.shard);
+    let repaired = ctx.unless_stopped(async {
         let repository = app.repository().await?;
-        let progress = |progress: Progress| world.reporter.progress(progress);
+        let progress = |progress: Progress| ctx.reporter.progress(progress);
         if !args.apply {
-            let logs = world.step("look", repository.plan_repair(shard, &progress)).await?;
-            return Ok((logs, world.step("look", repository.plan_index_repair(shard)).await?));
+            let logs = ctx.step("look", repository.plan_repair(shard, &progress)).await?;
+            return Ok((logs, ctx.step("look", repository.plan_index_repair(shard)).await?));
         }
         // The logs first: claims are entered there.
-        let logs = world.step("repair", repository.repair(shard, &progress)).await?;
-        Ok((logs, world.step("repair", repository.repair_indexes(shard)).await?))
+        let logs = ctx.step("repair", repository.repair(shard, &progress)).await?;
+        Ok((logs, ctx.step("repair", repository.repair_indexes(shard)).await?))
     });
     let (logs, indexes) = repaired.await?;
     let report = RepairReport {
@@ -37,7 +37,7 @@ pub async fn run(args: &RepairArgs, app: &App, output: &Output) -> Result<Ended>
     let is_left = |index: &RepairedIndex| !args.apply || index.cannot.is_some();
     let left_to_do = (!args.apply && !report.logs.is_empty()) || report.indexes.iter().any(is_left);
     output.report(&report);
-    Ok(if left_to_do { Ended::Attention } else { Ended::Well })
+    Ok(if left_to_do { CommandOutcome::Attention } else { CommandOutcome::Well })
 }
 
 fn log(repair: LogRepair) -> RepairedLog {
@@ -64,6 +64,6 @@ fn index(repair: IndexRepair) -> RepairedIndex {
     }
 }
 
-fn unusable(left: Vec<(String, String)>) -> Vec<Unusable> {
-    left.into_iter().map(|(object, why)| Unusable { object, why }).collect()
+fn unusable(left: Vec<(String, String)>) -> Vec<UnusableManifest> {
+    left.into_iter().map(|(object, why)| UnusableManifest { object, why }).collect()
 }

@@ -4,33 +4,38 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_engine::standing::standings;
+use backstop_engine::backup_health::backups_with_health;
+use backstop_engine::context::RunContext;
 use backstop_engine::status::coverage;
-use backstop_engine::world::World;
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::ids::{Endpoint, ShardName};
 use backstop_model::settings::{SecretRef, ShardSettings, TopologySettings};
 use backstop_model::topology::current_primary;
 
-use super::Ended;
-use crate::args::{Global, RescueArgs};
-use crate::compose::{self, App};
-use crate::human;
+use super::CommandOutcome;
+use crate::app::{self, App};
+use crate::args::{GlobalArgs, RescueArgs};
+use crate::format;
 use crate::output::Output;
-use crate::render::{self, Rescue, Situations};
-use crate::runbooks::{self, RUNBOOKS, Runbook, Values};
+use crate::render::{self, RescuePage, Situations};
+use crate::runbooks::{self, RUNBOOKS, Runbook, RunbookValues};
 
 /// Longest that the repository is asked: the page is wanted now.
-const PATIENCE: Duration = Duration::from_secs(20);
+const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Prints the page for what has happened, with the shard's values in its commands. Touches nothing.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a situation without a page, without one where there is no terminal to ask on, and for a shard that is not configured.
-pub async fn run(args: &RescueArgs, global: &Global, world: World, output: &Output) -> Result<Ended> {
+/// [`ErrorKind::Usage`] for a situation without a page, without one where there is no terminal to ask on, and for a shard that is not configured.
+pub async fn run(
+    args: &RescueArgs,
+    global: &GlobalArgs,
+    ctx: RunContext,
+    output: &Output,
+) -> Result<CommandOutcome> {
     if args.list {
         output.report(&Situations::all());
-        return Ok(Ended::Well);
+        return Ok(CommandOutcome::Well);
     }
     let (runbook, args) = match &args.situation {
         Some(name) => (runbooks::find(name).ok_or_else(|| unknown(name))?, args.clone()),
@@ -40,12 +45,12 @@ pub async fn run(args: &RescueArgs, global: &Global, world: World, output: &Outp
         }
     };
     let mut notes = Vec::new();
-    let mut values = Values::default();
+    let mut values = RunbookValues::default();
     let mut shard = args.shard.clone();
     // The configuration may be just what is lost: then the page is shown with its samples.
-    match compose::settings(&global.given()) {
+    match app::load_settings(&global.given()) {
         Ok((settings, file)) => {
-            let app = App { settings, file, world };
+            let app = App { settings, file, ctx };
             shard = meant(&args, &app)?;
             configured(&app, &mut values);
             match &shard {
@@ -56,25 +61,26 @@ pub async fn run(args: &RescueArgs, global: &Global, world: World, output: &Outp
                 None => notes.push("name a shard to have its values in the commands".to_owned()),
             }
         }
-        Err(fault) => {
-            notes.push(format!("the page has its samples, since the configuration cannot be read: {fault}"))
+        Err(error) => {
+            notes.push(format!("the page has its samples, since the configuration cannot be read: {error}"))
         }
     }
     given(&args, shard.as_ref(), &mut values);
-    output.report(&Rescue::new(runbook, shard, &values, notes, args.page));
-    Ok(Ended::Well)
+    output.report(&RescuePage::new(runbook, shard, &values, notes, args.page));
+    Ok(CommandOutcome::Well)
 }
 
-fn unknown(name: &str) -> Fault {
-    Fault::new(Kind::Usage, format!("cannot find a page for the situation `{name}`"))
+fn unknown(name: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("cannot find a page for the situation `{name}`"))
         .hint("`backstop rescue --list` shows the situations that have one")
 }
 
 /// Asks what has happened.
 fn asked(output: &Output) -> Result<&'static Runbook> {
     if !std::io::stdin().is_terminal() {
-        let fault = Fault::new(Kind::Usage, "cannot ask what has happened: standard input is no terminal");
-        return Err(fault.hint("name it with --situation NAME; `backstop rescue --list` shows the names"));
+        let error =
+            Error::new(ErrorKind::Usage, "cannot ask what has happened: standard input is no terminal");
+        return Err(error.hint("name it with --situation NAME; `backstop rescue --list` shows the names"));
     }
     let list = RUNBOOKS.iter().enumerate().map(|(at, page)| format!("{:3}  {}", at + 1, page.title()));
     let question = format!("What has happened? [1-{}]", RUNBOOKS.len());
@@ -84,19 +90,19 @@ fn asked(output: &Output) -> Result<&'static Runbook> {
 }
 
 /// The moment that the pages are written with.
-const MOMENT: &str = "before:3e11fa47-71ca-11e1-9e33-c80aa9429562:4711";
+const SAMPLE_MOMENT: &str = "before:3e11fa47-71ca-11e1-9e33-c80aa9429562:4711";
 /// The directories that they recover into.
-const TARGETS: [&str; 2] = ["/srv/copy", "/var/lib/mysql-new"];
+const SAMPLE_TARGETS: [&str; 2] = ["/srv/copy", "/var/lib/mysql-new"];
 
 /// Asks for whatever else this page's commands need, and was not given. An empty answer leaves the page's sample.
 fn completed(args: &RescueArgs, runbook: &Runbook, output: &Output) -> RescueArgs {
     let ask = |question: &str| Some(output.question(&[], question)).filter(|answer| !answer.is_empty());
     let mut args = args.clone();
-    if args.at.is_none() && runbook.text.contains(MOMENT) {
+    if args.at.is_none() && runbook.text.contains(SAMPLE_MOMENT) {
         args.at =
             ask("Which moment is wanted, as `recover --to` takes it? [Enter: step 1 of the page finds it]");
     }
-    if args.into.is_none() && TARGETS.iter().any(|target| runbook.text.contains(target)) {
+    if args.into.is_none() && SAMPLE_TARGETS.iter().any(|target| runbook.text.contains(target)) {
         args.into =
             ask("Which directory is to be recovered into? [Enter: as on the page]").map(PathBuf::from);
     }
@@ -113,7 +119,7 @@ fn meant(args: &RescueArgs, app: &App) -> Result<Option<ShardName>> {
 }
 
 /// What holds for every shard.
-fn configured(app: &App, values: &mut Values) {
+fn configured(app: &App, values: &mut RunbookValues) {
     if let Some(file) = &app.file {
         values.word("/etc/backstop/backstop.toml", &absolute(file));
     }
@@ -123,7 +129,12 @@ fn configured(app: &App, values: &mut Values) {
     }
 }
 
-async fn of_shard(app: &App, name: &ShardName, values: &mut Values, notes: &mut Vec<String>) -> Result<()> {
+async fn of_shard(
+    app: &App,
+    name: &ShardName,
+    values: &mut RunbookValues,
+    notes: &mut Vec<String>,
+) -> Result<()> {
     let settings = app.shard(name)?;
     values.word("/var/lib/backstop/work", &absolute(&settings.snapshot.work_dir));
     if let SecretRef::File(file) = &settings.credentials {
@@ -146,16 +157,16 @@ async fn of_shard(app: &App, name: &ShardName, values: &mut Values, notes: &mut 
 
 /// Who takes writes now, if a member says so. Each is asked for seconds at most.
 async fn primary(app: &App, settings: &ShardSettings) -> Option<Endpoint> {
-    let members = app.topology(settings).ok()?.look().await.ok()?;
+    let members = app.topology(settings).ok()?.members().await.ok()?;
     current_primary(&members).ok().map(|(endpoint, _)| endpoint.clone())
 }
 
 /// Which moments the repository has, in one sentence.
 async fn recoverable(app: &App, shard: &ShardName) -> String {
-    let asked = app.world.within(PATIENCE, "read the repository", moments(app, shard));
-    match app.world.unless_stopped(asked).await {
+    let asked = app.ctx.within(REPOSITORY_TIMEOUT, "read the repository", moments(app, shard));
+    match app.ctx.unless_stopped(asked).await {
         Ok(text) => format!("can be recovered of {shard}: {text}"),
-        Err(fault) => format!("which moments can be recovered is not known: {fault}"),
+        Err(error) => format!("which moments can be recovered is not known: {error}"),
     }
 }
 
@@ -163,8 +174,8 @@ async fn moments(app: &App, shard: &ShardName) -> Result<String> {
     let repository = app.repository().await?;
     let reader = repository.reader(shard);
     let catalog = reader.catalog().await?;
-    let backups = standings(&reader, &catalog, &app.volumes(shard)).await?;
-    Ok(render::moments(&coverage(&repository.archive(shard), &backups).await?, human::moment))
+    let backups = backups_with_health(&reader, &catalog, &app.volumes(shard)).await?;
+    Ok(render::moments(&coverage(&repository.archive(shard), &backups).await?, format::moment))
 }
 
 /// The members in the order of the pages: the primary, the candidate, the others.
@@ -181,15 +192,15 @@ fn in_order<'a>(
 }
 
 /// What was said on the command line wins.
-fn given(args: &RescueArgs, shard: Option<&ShardName>, values: &mut Values) {
+fn given(args: &RescueArgs, shard: Option<&ShardName>, values: &mut RunbookValues) {
     if let Some(name) = shard {
         values.put("orders", name.as_str());
     }
     if let Some(moment) = &args.at {
-        values.word(MOMENT, moment);
+        values.word(SAMPLE_MOMENT, moment);
     }
     if let Some(into) = &args.into {
-        TARGETS.iter().for_each(|target| values.word(target, &absolute(into)));
+        SAMPLE_TARGETS.iter().for_each(|target| values.word(target, &absolute(into)));
     }
 }
 

@@ -2,29 +2,29 @@
 
 use std::path::PathBuf;
 
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::settings::{RepositoryUrl, ShardSettings};
 
-use super::Ended;
-use crate::args::{Global, ScheduleArgs};
-use crate::compose::App;
+use super::CommandOutcome;
+use crate::app::App;
+use crate::args::{GlobalArgs, ScheduleArgs};
 use crate::output::Output;
-use crate::systemd::{self, Run};
+use crate::systemd::{self, ScheduledRun};
 
 /// Prints the service and the timer of a shard's schedule.
 ///
 /// # Errors
-/// [`Kind::Usage`] without a schedule or a configuration file, and when a timer cannot express the schedule.
-pub fn run(args: &ScheduleArgs, global: &Global, app: &App, output: &Output) -> Result<Ended> {
+/// [`ErrorKind::Usage`] without a schedule or a configuration file, and when a timer cannot express the schedule.
+pub fn run(args: &ScheduleArgs, global: &GlobalArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let shard = app.shard(&args.shard)?;
     let schedule = shard.schedule.as_ref().ok_or_else(|| {
-        Fault::new(Kind::Usage, format!("shard {} has no schedule", args.shard))
+        Error::new(ErrorKind::Usage, format!("shard {} has no schedule", args.shard))
             .hint(format!("set shards.{}.schedule, for example \"cron(55 23 * * ? *)\"", args.shard))
     })?;
     let file = app.file.as_ref().ok_or_else(|| {
-        Fault::new(Kind::Usage, "a schedule needs a configuration file").hint("name one with --config")
+        Error::new(ErrorKind::Usage, "a schedule needs a configuration file").hint("name one with --config")
     })?;
-    let units = systemd::units(&Run {
+    let units = systemd::units(&ScheduledRun {
         shard: &args.shard,
         schedule,
         program: &std::env::current_exe().failed("find this program")?,
@@ -33,11 +33,11 @@ pub fn run(args: &ScheduleArgs, global: &Global, app: &App, output: &Output) -> 
         writes: &writes(app, shard),
     })?;
     output.report(&units);
-    Ok(Ended::Well)
+    Ok(CommandOutcome::Well)
 }
 
 /// What was set on the command line holds for the scheduled runs too.
-pub(super) fn options(global: &Global) -> Vec<String> {
+pub(super) fn options(global: &GlobalArgs) -> Vec<String> {
     let set = |(key, value, _): (String, String, String)| ["--set".to_owned(), format!("{key}={value}")];
     global.given().overrides.into_iter().flat_map(set).collect()
 }

@@ -1,23 +1,22 @@
 //! `backstop shard`.
 
 use backstop_engine::adopt::{self, Adopt};
-use backstop_model::fault::Result;
+use backstop_model::error::Result;
 
-use super::Ended;
+use super::CommandOutcome;
+use crate::app::App;
 use crate::args::{ShardArgs, ShardCommand};
-use crate::compose::App;
 use crate::output::Output;
 
 /// Gives a shard's name to the history that its members have now.
 ///
 /// # Errors
 /// As [`adopt::adopt`].
-pub async fn run(args: &ShardArgs, app: &App, output: &Output) -> Result<Ended> {
+pub async fn run(args: &ShardArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let ShardCommand::Adopt(args) = &args.command;
     let topology = app.topology(app.shard(&args.shard)?)?;
-    let repository = app.world.unless_stopped(app.repository()).await?;
-    let story =
-        Adopt { shard: &args.shard, topology: &*topology, repository: &repository, world: &app.world };
+    let repository = app.ctx.unless_stopped(app.repository()).await?;
+    let story = Adopt { shard: &args.shard, topology: &*topology, repository: &repository, ctx: &app.ctx };
     output.report(&adopt::adopt(&story).await?);
-    Ok(Ended::Well)
+    Ok(CommandOutcome::Well)
 }

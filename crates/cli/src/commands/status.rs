@@ -1,42 +1,42 @@
 //! `backstop status`.
 
-use backstop_engine::status::{self, Status};
-use backstop_model::attention::Rules;
-use backstop_model::fault::Result;
+use backstop_engine::status::{self, StatusQuery};
+use backstop_model::error::Result;
 use backstop_model::ids::ShardName;
 use backstop_model::report::{ShardStatus, StatusReport};
+use backstop_model::shard_status::MemberRules;
 use backstop_repo::Repository;
 
-use super::{Ended, locking};
+use super::{CommandOutcome, locking};
+use crate::app::App;
 use crate::args::StatusArgs;
-use crate::compose::App;
 use crate::output::Output;
 
 /// Shows how every shard stands.
 ///
 /// # Errors
 /// When the repository cannot be read. What needs attention is a result: exit code 1.
-pub async fn run(args: &StatusArgs, app: &App, output: &Output) -> Result<Ended> {
+pub async fn run(args: &StatusArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let names = app.shards(args.shard.as_ref())?;
-    let repository = app.world.unless_stopped(app.repository()).await?;
+    let repository = app.ctx.unless_stopped(app.repository()).await?;
     let mut shards = Vec::new();
     for shard in names {
         shards.push(one(app, &repository, &shard).await?);
     }
     let report = StatusReport::new(shards);
     output.report(&report);
-    Ok(if report.ok { Ended::Well } else { Ended::Attention })
+    Ok(if report.ok { CommandOutcome::Well } else { CommandOutcome::Attention })
 }
 
 async fn one(app: &App, repository: &Repository, shard: &ShardName) -> Result<ShardStatus> {
     let settings = app.shard(shard)?;
     let topology = app.topology(settings);
-    let rules = Rules {
+    let rules = MemberRules {
         source: &settings.source,
         on_primary: settings.freeze.on_primary,
         locking: locking(settings),
     };
-    let story = Status {
+    let story = StatusQuery {
         shard,
         schedule: settings.schedule.as_ref(),
         rules,
@@ -44,8 +44,8 @@ async fn one(app: &App, repository: &Repository, shard: &ShardName) -> Result<Sh
         reader: &repository.reader(shard),
         volumes: &app.volumes(shard),
         topology: topology.as_deref(),
-        archived: app.archived(settings, repository.archive(shard)),
-        world: &app.world,
+        archived: app.shard_archive(settings, repository.archive(shard)),
+        ctx: &app.ctx,
     };
     status::status(&story).await
 }

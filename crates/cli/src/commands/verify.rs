@@ -1,86 +1,92 @@
 //! `backstop verify`.
 
-use backstop_engine::runs;
-use backstop_engine::standing::{Stand, stands};
+use backstop_engine::backup_health::{BackupHealth, backup_health};
+use backstop_engine::record_run;
 use backstop_model::archive::ArchiveDamage;
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::backup_availability::BackupAvailability;
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_model::progress::Progress;
 use backstop_model::report::{
-    BackupState, DamagedObject, ShardVerified, Unchecked, Verdict, VerifiedBackup, VerifyReport,
+    BackupState, DamagedObject, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport,
+    VerifyVerdict,
 };
-use backstop_model::runs::Operation;
-use backstop_model::standing::Standing;
-use backstop_repo::{Depth, Reader, Repository};
+use backstop_model::run_history::Operation;
+use backstop_repo::{Repository, ShardReader, VerifyDepth};
 
-use super::{Ended, known_or_stored};
+use super::{CommandOutcome, known_or_stored};
+use crate::app::App;
 use crate::args::VerifyArgs;
-use crate::compose::App;
 use crate::output::Output;
 
 /// Checks what is stored.
 ///
 /// # Errors
-/// What kept it from looking; [`Kind::NotRecoverable`] when nothing is stored. Damage is a result: exit code 22.
-pub async fn run(args: &VerifyArgs, app: &App, output: &Output) -> Result<Ended> {
+/// What kept it from looking; [`ErrorKind::NotRecoverable`] when nothing is stored. Damage is a result: exit code 22.
+pub async fn run(args: &VerifyArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let report = verified(args, app).await?;
     let ended = match report.verdict() {
-        Verdict::Nothing => return Err(nothing(args)),
-        Verdict::NothingFound => Ended::Well,
-        Verdict::NotAllChecked => Ended::Attention,
-        Verdict::Damaged => Ended::Damaged,
+        VerifyVerdict::Nothing => return Err(nothing(args)),
+        VerifyVerdict::NothingFound => CommandOutcome::Well,
+        VerifyVerdict::NotAllChecked => CommandOutcome::Attention,
+        VerifyVerdict::Damaged => CommandOutcome::Damaged,
     };
     output.report(&report);
     Ok(ended)
 }
 
-fn nothing(args: &VerifyArgs) -> Fault {
+fn nothing(args: &VerifyArgs) -> Error {
     let (whose, shard) = match &args.shard {
         Some(shard) => (format!(" of shard {shard}"), shard.to_string()),
         None => (String::new(), "SHARD".to_owned()),
     };
     let message = format!("verify what is stored{whose}: nothing is, neither a backup nor an archive");
-    Fault::new(Kind::NotRecoverable, message).hint(format!(
+    Error::new(ErrorKind::NotRecoverable, message).hint(format!(
         "see whether this is the repository that is meant, and make a backup: `backstop backup {shard}`"
     ))
 }
 
 async fn verified(args: &VerifyArgs, app: &App) -> Result<VerifyReport> {
-    let repository = app.world.unless_stopped(app.repository()).await?;
+    let repository = app.ctx.unless_stopped(app.repository()).await?;
     let shards = match &args.shard {
         Some(shard) => {
-            app.world.unless_stopped(known_or_stored(app, &repository, shard)).await?;
+            app.ctx.unless_stopped(known_or_stored(app, &repository, shard)).await?;
             vec![shard.clone()]
         }
-        None => app.world.unless_stopped(repository.shards()).await?,
+        None => app.ctx.unless_stopped(repository.shards()).await?,
     };
-    let depth = if args.content { Depth::Content } else { Depth::Objects };
+    let depth = if args.content { VerifyDepth::Content } else { VerifyDepth::Objects };
     let mut verified = Vec::new();
     for shard in shards {
-        let work = app.world.unless_stopped(one(app, &repository, &shard, depth));
-        let kept = runs::kept((&repository, &shard), Operation::Verify, &app.world, work, said);
-        verified.push(app.world.step("verify", kept).await?);
+        let work = app.ctx.unless_stopped(one(app, &repository, &shard, depth));
+        let kept = record_run::record_run((&repository, &shard), Operation::Verify, &app.ctx, work, said);
+        verified.push(app.ctx.step("verify", kept).await?);
     }
     Ok(VerifyReport::new(verified))
 }
 
 /// The result in a few words.
-fn said(verified: &ShardVerified) -> Option<String> {
+fn said(verified: &ShardVerification) -> Option<String> {
     let (backups, depth) = (verified.backups.len(), verified.depth);
     let damaged = verified.damaged.len();
     Some(format!("{backups} backups looked at ({depth}), {damaged} damaged objects"))
 }
 
-async fn one(app: &App, repository: &Repository, shard: &ShardName, depth: Depth) -> Result<ShardVerified> {
-    let progress = |progress: Progress| app.world.reporter.progress(progress);
+async fn one(
+    app: &App,
+    repository: &Repository,
+    shard: &ShardName,
+    depth: VerifyDepth,
+) -> Result<ShardVerification> {
+    let progress = |progress: Progress| app.ctx.reporter.progress(progress);
     let reader = repository.reader(shard);
     let found = reader.verify(depth, &progress).await?;
-    note(app, shard, reader.note(&found, depth, app.world.clock.now()).await);
+    note(app, shard, reader.note(&found, depth, app.ctx.clock.now()).await);
     let kept = kept_elsewhere(app, &reader, shard).await?;
     let sound = found.sound();
     let state = |id: &BackupId| match kept.iter().find(|(kept, _)| kept == id) {
         _ if !sound.contains(id) => BackupState::Damaged,
-        Some((_, stand)) => stand.standing.state(),
+        Some((_, health)) => health.availability.state(),
         None => BackupState::Complete,
     };
     let backups = found.backups.iter().map(|id| VerifiedBackup { backup_id: id.clone(), state: state(id) });
@@ -92,12 +98,12 @@ async fn one(app: &App, repository: &Repository, shard: &ShardName, depth: Depth
         moments: None,
     });
     let archive = repository.archive(shard).verify(depth, &progress).await?;
-    note(app, shard, repository.archive(shard).note(&archive, depth, app.world.clock.now()).await);
+    note(app, shard, repository.archive(shard).note(&archive, depth, app.ctx.clock.now()).await);
     let pieces = archive.damaged.into_iter().map(piece);
-    Ok(ShardVerified {
+    Ok(ShardVerification {
         shard: shard.clone(),
-        depth: if depth == Depth::Content { "content" } else { "objects" },
-        contents_read: depth == Depth::Content && kept.is_empty(),
+        depth: if depth == VerifyDepth::Content { "content" } else { "objects" },
+        contents_read: depth == VerifyDepth::Content && kept.is_empty(),
         backups: backups.collect(),
         objects: found.objects + archive.segments,
         bytes_read: found.bytes_read + archive.bytes_read,
@@ -110,9 +116,9 @@ async fn one(app: &App, repository: &Repository, shard: &ShardName, depth: Depth
 
 /// Who may only read verifies too, but no one else learns of it.
 fn note<T>(app: &App, shard: &ShardName, noted: Result<T>) {
-    if let Err(fault) = noted {
-        app.world.reporter.notice(&format!(
-            "what was found of shard {shard} is not written down, so `status`, `plan` and `backups` do not know of it: {fault}"
+    if let Err(error) = noted {
+        app.ctx.reporter.notice(&format!(
+            "what was found of shard {shard} is not written down, so `status`, `plan` and `backups` do not know of it: {error}"
         ));
     }
 }
@@ -128,20 +134,24 @@ fn piece(damage: ArchiveDamage) -> DamagedObject {
 }
 
 /// The backups whose data is in EBS snapshots, and how those stand. What of the repository cannot be read was found already.
-async fn kept_elsewhere(app: &App, reader: &Reader, shard: &ShardName) -> Result<Vec<(BackupId, Stand)>> {
+async fn kept_elsewhere(
+    app: &App,
+    reader: &ShardReader,
+    shard: &ShardName,
+) -> Result<Vec<(BackupId, BackupHealth)>> {
     let catalog = match reader.catalog().await {
-        Err(fault) if fault.kind == Kind::Damaged => return Ok(Vec::new()),
+        Err(error) if error.kind == ErrorKind::Damaged => return Ok(Vec::new()),
         catalog => catalog?,
     };
-    let kept = stands(reader, &catalog, &app.volumes(shard)).await?;
+    let kept = backup_health(reader, &catalog, &app.volumes(shard)).await?;
     let ids = catalog.into_iter().map(|entry| entry.facts.backup_id);
-    Ok(ids.zip(kept).filter(|(_, stand)| stand.ebs.is_some()).collect())
+    Ok(ids.zip(kept).filter(|(_, health)| health.ebs.is_some()).collect())
 }
 
-fn lost((id, stand): &(BackupId, Stand)) -> Option<DamagedObject> {
-    let Standing::Lost(wrong) = &stand.standing else { return None };
+fn lost((id, health): &(BackupId, BackupHealth)) -> Option<DamagedObject> {
+    let BackupAvailability::Lost(wrong) = &health.availability else { return None };
     Some(DamagedObject {
-        object: stand.ebs.as_ref()?.snapshot_ids.join(", "),
+        object: health.ebs.as_ref()?.snapshot_ids.join(", "),
         wrong: wrong.clone(),
         backups: vec![id.clone()],
         gtids: None,
@@ -149,8 +159,8 @@ fn lost((id, stand): &(BackupId, Stand)) -> Option<DamagedObject> {
     })
 }
 
-fn unasked((id, stand): &(BackupId, Stand)) -> Option<Unchecked> {
-    let Standing::Unasked(why) = &stand.standing else { return None };
-    let object = format!("EBS {}", stand.ebs.as_ref()?.snapshot_ids.join(", "));
-    Some(Unchecked { object, why: why.clone(), backups: vec![id.clone()] })
+fn unasked((id, health): &(BackupId, BackupHealth)) -> Option<UncheckedObject> {
+    let BackupAvailability::Unknown(why) = &health.availability else { return None };
+    let object = format!("EBS {}", health.ebs.as_ref()?.snapshot_ids.join(", "));
+    Some(UncheckedObject { object, why: why.clone(), backups: vec![id.clone()] })
 }

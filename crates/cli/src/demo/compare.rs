@@ -4,29 +4,29 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use backstop_adapters::mysql::connect::Connection;
-use backstop_lab::ledger::TOTAL_BALANCE;
-use backstop_lab::member::root;
-use backstop_lab::{Ledger, Shard, tables};
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_adapters::mysql::connection::Connection;
+use backstop_model::error::{Error, Result, ResultExt};
 use backstop_model::gtid::GtidSet;
 use backstop_model::report::RecoverReport;
+use backstop_testbed::member::root;
+use backstop_testbed::workload::TOTAL_BALANCE;
+use backstop_testbed::{Shard, Workload, tables};
 
-use super::steps::Steps;
-use crate::human;
+use super::steps::DemoSteps;
+use crate::format;
 
 /// How long the last commits may take to arrive.
-const ARRIVAL: Duration = Duration::from_secs(60);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What was compared.
-pub(super) struct Compared {
+pub(super) struct ServerComparison {
     pub(super) acknowledged: u64,
     pub(super) lost: u64,
     differing: Vec<String>,
     balance: i64,
 }
 
-impl Compared {
+impl ServerComparison {
     /// True if every acknowledged commit is there, every table is the same, and no money was made or lost.
     pub(super) fn same(&self) -> bool {
         let total = i64::try_from(TOTAL_BALANCE).unwrap_or_default();
@@ -37,12 +37,12 @@ impl Compared {
 /// Stops the writer, lets the last commits arrive, and compares the rebuilt server with the ledger and the primary.
 pub(super) async fn compare(
     shard: &Shard,
-    ledger: Ledger,
+    workload: Workload,
     recovered: &RecoverReport,
-    steps: &mut Steps<'_>,
-) -> Result<Compared> {
+    steps: &mut DemoSteps<'_>,
+) -> Result<ServerComparison> {
     steps.begin("compare");
-    let written = ledger.stop().await?;
+    let written = workload.stop().await?;
     let mut rebuilt = root(Path::new(&recovered.server.socket)).await?;
     arrive(shard, &mut rebuilt, steps).await?;
     let lost = written.missing_on(&mut rebuilt).await?.len() as u64;
@@ -50,14 +50,14 @@ pub(super) async fn compare(
     let ours = tables::checksums(&mut rebuilt).await?;
     let balance = rebuilt.one("SELECT CAST(SUM(balance) AS SIGNED) FROM shop.accounts").await?;
     let acknowledged = written.rows.len() as u64;
-    let compared = Compared { acknowledged, lost, differing: differing(&theirs, &ours), balance };
+    let compared = ServerComparison { acknowledged, lost, differing: differing(&theirs, &ours), balance };
     steps.end(told(&compared, ours.len() as u64));
     Ok(compared)
 }
 
 /// Waits until the rebuilt server holds everything the primary has, and nothing else.
-async fn arrive(shard: &Shard, rebuilt: &mut Connection, steps: &Steps<'_>) -> Result<()> {
-    let clock = &steps.world.clock;
+async fn arrive(shard: &Shard, rebuilt: &mut Connection, steps: &DemoSteps<'_>) -> Result<()> {
+    let clock = &steps.ctx.clock;
     let (wanted, begun) = (shard.primary()?.gtid_executed().await?, clock.monotonic());
     loop {
         let held: String = rebuilt.one("SELECT @@GLOBAL.gtid_executed").await?;
@@ -65,31 +65,31 @@ async fn arrive(shard: &Shard, rebuilt: &mut Connection, steps: &Steps<'_>) -> R
         if held == wanted {
             return Ok(());
         }
-        if clock.monotonic() - begun > ARRIVAL {
+        if clock.monotonic() - begun > CATCH_UP_TIMEOUT {
             let message = format!(
                 "the rebuilt server and the primary do not hold the same transactions: it lacks `{}` and has `{}` beyond",
                 wanted.subtract(&held),
                 held.subtract(&wanted)
             );
-            return Err(Fault::failed(message));
+            return Err(Error::failed(message));
         }
         clock.sleep(Duration::from_millis(50)).await;
     }
 }
 
-type Sums = BTreeMap<String, Option<u64>>;
+type TableChecksums = BTreeMap<String, Option<u64>>;
 
 /// Tables that only one has, that differ, or whose checksum is not known.
-fn differing(theirs: &Sums, ours: &Sums) -> Vec<String> {
+fn differing(theirs: &TableChecksums, ours: &TableChecksums) -> Vec<String> {
     let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
     let same = |name: &String| matches!((theirs.get(name), ours.get(name)), (Some(Some(a)), Some(Some(b))) if a == b);
     names.into_iter().filter(|name| !same(name)).cloned().collect()
 }
 
-fn told(compared: &Compared, tables: u64) -> String {
-    let commits = human::thousands(compared.acknowledged);
+fn told(compared: &ServerComparison, tables: u64) -> String {
+    let commits = format::thousands(compared.acknowledged);
     let differing = match compared.differing.as_slice() {
-        [] => format!("{} with the primary's checksums", human::count(tables, "table")),
+        [] => format!("{} with the primary's checksums", format::count(tables, "table")),
         names => format!("DIFFERENT: {}", names.join(", ")),
     };
     let balance = if compared.same() { "" } else { "; see the balance of shop.accounts" };
@@ -100,7 +100,7 @@ fn told(compared: &Compared, tables: u64) -> String {
 mod tests {
     use super::*;
 
-    fn sums(of: &[(&str, Option<u64>)]) -> Sums {
+    fn sums(of: &[(&str, Option<u64>)]) -> TableChecksums {
         of.iter().map(|(name, sum)| ((*name).to_owned(), *sum)).collect()
     }
 
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn nothing_acknowledged_proves_nothing() {
         let total = i64::try_from(TOTAL_BALANCE).unwrap_or_default();
-        let good = Compared { acknowledged: 5, lost: 0, differing: vec![], balance: total };
+        let good = ServerComparison { acknowledged: 5, lost: 0, differing: vec![], balance: total };
         assert!(good.same());
-        assert!(!Compared { acknowledged: 0, ..good }.same());
+        assert!(!ServerComparison { acknowledged: 0, ..good }.same());
     }
 }

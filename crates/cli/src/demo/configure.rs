@@ -4,29 +4,29 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use backstop_lab::Shard;
-use backstop_model::fault::{Context, Result};
+use backstop_model::error::{Result, ResultExt};
 use backstop_model::ids::{Endpoint, ShardName};
 use backstop_model::settings;
+use backstop_testbed::Shard;
 
-use super::place::Place;
-use super::steps::Steps;
-use super::{Demo, SHARD, inner};
-use crate::compose::App;
+use super::steps::DemoSteps;
+use super::workdir::DemoDir;
+use super::{DEMO_SHARD, Demo, nested_context};
+use crate::app::App;
 
 /// The shard's name in the configuration.
 pub(super) fn shard_name() -> Result<ShardName> {
-    SHARD.parse().failed("name the shard")
+    DEMO_SHARD.parse().failed("name the shard")
 }
 
 /// Writes both files and composes what the commands work with. The environment has no say in it: a variable that is
 /// meant for real shards must not lead the demonstration to them.
 pub(super) fn app(
     demo: &Demo,
-    place: &Place,
+    place: &DemoDir,
     program: &Path,
     shard: &Shard,
-    steps: &mut Steps<'_>,
+    steps: &mut DemoSteps<'_>,
 ) -> Result<App> {
     steps.begin("configure");
     let (file, secret) = (place.path("backstop.toml"), place.path("credentials.toml"));
@@ -35,11 +35,11 @@ pub(super) fn app(
     write(&secret, &credentials(shard.password()))?;
     let settings = settings::parse(&text, &file.display().to_string())?;
     steps.end(format!("{} and credentials with the grants of docs/grants.md only", file.display()));
-    Ok(App { settings, file: Some(file), world: inner(steps.world) })
+    Ok(App { settings, file: Some(file), ctx: nested_context(steps.ctx) })
 }
 
 fn configuration(
-    place: &Place,
+    place: &DemoDir,
     program: &Path,
     secret: &Path,
     members: &[Endpoint],
@@ -57,7 +57,7 @@ fn configuration(
          [mysql]\n\
          server = {program}\n\
          \n\
-         [shards.{SHARD}]\n\
+         [shards.{DEMO_SHARD}]\n\
          credentials = {{ file = {secret} }}\n\
          topology = {{ members = [{list}]{candidate} }}\n\
          snapshot = {{ provider = \"auto\", work_dir = {work} }}\n\

@@ -3,29 +3,29 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use backstop_adapters::mysql::connect::Connection;
-use backstop_engine::world::World;
-use backstop_lab::member::root;
-use backstop_lab::{Ledger, Load, Member, Shard, processes};
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_adapters::mysql::connection::Connection;
+use backstop_engine::context::RunContext;
+use backstop_model::error::{Error, Result, ResultExt};
 use backstop_model::gtid::GtidSet;
-use backstop_model::report::{DroppedTable, FindReport, Found, RecoverReport, TotalLoss};
+use backstop_model::report::{DroppedTableDemo, FindReport, FoundTransaction, RecoverReport, TotalLossDemo};
+use backstop_testbed::member::root;
+use backstop_testbed::{Load, LocalServer, Shard, Workload, processes};
 use tokio::process::{Child, Command};
 
-use super::place::Place;
-use super::steps::Steps;
-use super::{SOME, configure, recovery};
-use crate::args::{EndingArgs, FindArgs, FoundKind};
+use super::steps::DemoSteps;
+use super::workdir::DemoDir;
+use super::{COMMITS_BETWEEN_STEPS, configure, recovery};
+use crate::app::App;
+use crate::args::{EndingArgs, FindArgs, FindKindArg};
 use crate::commands::{find, recover};
-use crate::compose::App;
-use crate::human;
+use crate::format;
 
 /// The table that somebody drops.
-const TABLE: &str = "shop.orders";
+const DROPPED_TABLE: &str = "shop.orders";
 /// How long the archiver may take for what is there already.
-const ARCHIVED: Duration = Duration::from_secs(60);
+const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The primary waits for the archiver, for ever.
-const PLUGIN: &str = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'";
+const INSTALL_SEMI_SYNC: &str = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'";
 const SEMI_SYNC: [&str; 5] = [
     "SET GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC'",
     "SET GLOBAL rpl_semi_sync_source_timeout = 4294967295",
@@ -35,20 +35,20 @@ const SEMI_SYNC: [&str; 5] = [
 ];
 
 /// `backstop archive`, as a process of its own. Killed when dropped.
-pub(super) struct Archiver {
+pub(super) struct ArchiverProcess {
     child: Child,
 }
 
-impl Archiver {
+impl ArchiverProcess {
     /// Starts it, waits until everything is archived, and lets the primary wait for it from then on.
     pub(super) async fn start(
         app: &App,
         shard: &Shard,
-        place: &Place,
-        steps: &mut Steps<'_>,
+        place: &DemoDir,
+        steps: &mut DemoSteps<'_>,
     ) -> Result<Self> {
         steps.begin("archive");
-        shard.primary()?.run(&[PLUGIN]).await?;
+        shard.primary()?.run(&[INSTALL_SEMI_SYNC]).await?;
         let program = std::env::current_exe().failed("find this program")?;
         let log = std::fs::File::create(place.path("archiver.log")).failed("create the archiver's log")?;
         let mut command = Command::new(program);
@@ -57,12 +57,12 @@ impl Archiver {
                 command.env_remove(name);
             }
         }
-        command.arg("--config").arg(place.path("backstop.toml")).args(["archive", super::SHARD]);
+        command.arg("--config").arg(place.path("backstop.toml")).args(["archive", super::DEMO_SHARD]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         let child = command.spawn().failed("start the archiver")?;
         let primary = shard.primary()?;
         let held = primary.gtid_executed().await?;
-        archived(app, &held, steps.world).await?;
+        archived(app, &held, steps.ctx).await?;
         primary.run(&SEMI_SYNC).await?;
         steps.end(format!(
             "backstop archive streams the primary's binlog; {} transactions are archived, and from now on a commit is acknowledged when it is, too",
@@ -77,22 +77,22 @@ impl Archiver {
 }
 
 /// Waits until the archive has this.
-async fn archived(app: &App, set: &GtidSet, world: &World) -> Result<()> {
+async fn archived(app: &App, set: &GtidSet, ctx: &RunContext) -> Result<()> {
     let reader = app.repository().await?.archive(&configure::shard_name()?);
-    let begun = world.clock.monotonic();
+    let begun = ctx.clock.monotonic();
     loop {
         let archive = reader.contents().await?;
         let held = archive.current().and_then(|line| archive.held(line.number)).unwrap_or_default();
         if set.is_subset_of(&held) {
             return Ok(());
         }
-        if world.clock.monotonic() - begun > ARCHIVED {
-            return Err(Fault::failed(format!(
-                "archive: `{}` is not there after {ARCHIVED:?}",
+        if ctx.clock.monotonic() - begun > ARCHIVE_TIMEOUT {
+            return Err(Error::failed(format!(
+                "archive: `{}` is not there after {ARCHIVE_TIMEOUT:?}",
                 set.subtract(&held)
             )));
         }
-        world.clock.sleep(Duration::from_millis(50)).await;
+        ctx.clock.sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -100,18 +100,18 @@ async fn archived(app: &App, set: &GtidSet, world: &World) -> Result<()> {
 pub(super) async fn drop_table(
     app: &App,
     shard: &Shard,
-    ledger: &Ledger,
-    place: &Place,
-    steps: &mut Steps<'_>,
-) -> Result<DroppedTable> {
+    workload: &Workload,
+    place: &DemoDir,
+    steps: &mut DemoSteps<'_>,
+) -> Result<DroppedTableDemo> {
     steps.begin("drop a table by mistake");
     let primary = shard.primary()?;
-    let rows = primary.value(&format!("SELECT COUNT(*) FROM {TABLE}")).await?;
+    let rows = primary.value(&format!("SELECT COUNT(*) FROM {DROPPED_TABLE}")).await?;
     let sum = checksum(&mut primary.root().await?).await?;
-    primary.run(&[format!("DROP TABLE {TABLE}")]).await?;
-    ledger.wait_for_more(SOME).await?;
+    primary.run(&[format!("DROP TABLE {DROPPED_TABLE}")]).await?;
+    workload.wait_for_more(COMMITS_BETWEEN_STEPS).await?;
     steps.end(format!(
-        "DROP TABLE {TABLE} on the primary, with {rows} rows in it; writes to other tables go on"
+        "DROP TABLE {DROPPED_TABLE} on the primary, with {rows} rows in it; writes to other tables go on"
     ));
 
     steps.begin("find it");
@@ -126,76 +126,79 @@ pub(super) async fn drop_table(
     let back = checksum(&mut root(std::path::Path::new(&report.server.socket)).await?).await?;
     let same = back.is_some() && back == sum;
     steps.end(format!(
-        "a standalone copy on port {}, {} replayed; {TABLE} is {}",
+        "a standalone copy on port {}, {} replayed; {DROPPED_TABLE} is {}",
         report.server.port,
-        human::count(report.transactions_replayed, "transaction"),
+        format::count(report.transactions_replayed, "transaction"),
         if same { "there, with its checksum" } else { "NOT THE SAME" }
     ));
     processes::kill_on(std::path::Path::new(&report.server.datadir))?;
-    Ok(DroppedTable { same, found, recover: report })
+    Ok(DroppedTableDemo { same, found, recover: report })
 }
 
-async fn search(app: &App) -> Result<Found> {
+async fn search(app: &App) -> Result<FoundTransaction> {
     let args = FindArgs {
         shard: configure::shard_name()?,
         from: None,
         until: None,
         time_zone: None,
-        table: Some(TABLE.parse().map_err(Fault::failed)?),
-        kind: Some(FoundKind::Ddl),
+        table: Some(DROPPED_TABLE.parse().map_err(Error::failed)?),
+        kind: Some(FindKindArg::Ddl),
         rows: None,
         line: None,
         limit: 100,
     };
     let FindReport { transactions, .. } = find::perform(&args, app).await?;
-    let is_drop = |found: &Found| found.statement.as_ref().is_some_and(|text| text.starts_with("DROP TABLE"));
+    let is_drop = |found: &FoundTransaction| {
+        found.statement.as_ref().is_some_and(|text| text.starts_with("DROP TABLE"))
+    };
     let dropped = transactions.into_iter().find(is_drop);
-    dropped.ok_or_else(|| Fault::failed(format!("find the DROP of {TABLE}: it is not in the archive")))
+    dropped
+        .ok_or_else(|| Error::failed(format!("find the DROP of {DROPPED_TABLE}: it is not in the archive")))
 }
 
 async fn checksum(session: &mut Connection) -> Result<Option<u64>> {
-    let (_, sum): (String, Option<u64>) = session.one(&format!("CHECKSUM TABLE {TABLE}")).await?;
+    let (_, sum): (String, Option<u64>) = session.one(&format!("CHECKSUM TABLE {DROPPED_TABLE}")).await?;
     Ok(sum)
 }
 
 /// A writer that goes on until its server is gone.
-pub(super) async fn writer(shard: &Shard) -> Result<Ledger> {
-    Ledger::start(shard.primary()?, Load::Entries).await
+pub(super) async fn writer(shard: &Shard) -> Result<Workload> {
+    Workload::start(shard.primary()?, Load::Entries).await
 }
 
 /// All servers die, with their files, and the archiver with its spool. A new primary is made of backup and archive.
 pub(super) async fn lose_everything(
     app: &App,
     mut shard: Shard,
-    archiver: Archiver,
-    ledger: Ledger,
-    place: &Place,
-    steps: &mut Steps<'_>,
-) -> Result<TotalLoss> {
+    archiver: ArchiverProcess,
+    workload: Workload,
+    place: &DemoDir,
+    steps: &mut DemoSteps<'_>,
+) -> Result<TotalLossDemo> {
     steps.begin("lose everything");
-    ledger.wait_for_more(SOME).await?;
-    let clock = &steps.world.clock;
+    workload.wait_for_more(COMMITS_BETWEEN_STEPS).await?;
+    let clock = &steps.ctx.clock;
     let lost_at = clock.monotonic();
-    shard.members.iter().try_for_each(Member::kill)?;
+    shard.members.iter().try_for_each(LocalServer::kill)?;
     processes::kill_all(place.dir())?;
     archiver.kill().await?;
     shard.members.clear();
     for folder in ["rebuilt", "w"] {
         std::fs::remove_dir_all(place.path(folder)).failed(format!("delete {folder}"))?;
     }
-    let written = ledger.stop().await?;
+    let written = workload.stop().await?;
     steps.end("every server killed with SIGKILL while it was written to, the archiver too; their files and the spool deleted".to_owned());
 
     steps.begin("recover a new primary");
     let ending = EndingArgs { join: false, standalone: false, as_primary: true };
     let report = recover::perform(app, &recovery(place, "primary", "latest", ending)?).await?;
-    let rto = (steps.world.clock.monotonic() - lost_at).as_secs_f64();
+    let rto = (steps.ctx.clock.monotonic() - lost_at).as_secs_f64();
     let mut session = root(std::path::Path::new(&report.server.socket)).await?;
     let lost = written.missing_on(&mut session).await?.len() as u64;
     session.run("INSERT INTO ledger.entries (id, value) VALUES (18446744073709551615, 0)").await?;
     let acknowledged = written.rows.len() as u64;
     steps.end(told(&report, acknowledged, lost, rto));
-    Ok(TotalLoss {
+    Ok(TotalLossDemo {
         acknowledged_commits: acknowledged,
         lost_commits: lost,
         rto_seconds: rto,
@@ -207,9 +210,9 @@ fn told(report: &RecoverReport, acknowledged: u64, lost: u64, rto: f64) -> Strin
     format!(
         "it takes writes on port {}, {} replayed; of {} acknowledged commits {lost} are lost: RPO 0 kept: {}; RTO {}",
         report.server.port,
-        human::count(report.transactions_replayed, "transaction"),
-        human::thousands(acknowledged),
+        format::count(report.transactions_replayed, "transaction"),
+        format::thousands(acknowledged),
         if lost == 0 { "yes" } else { "NO" },
-        human::seconds(rto),
+        format::seconds(rto),
     )
 }

@@ -3,21 +3,21 @@
 use std::path::Path;
 use std::time::Duration;
 
-use backstop_adapters::mysql::server::Servers;
-use backstop_engine::world::World;
-use backstop_lab::shard::copy;
-use backstop_lab::{Member, Shard};
-use backstop_model::fault::{Fault, Result};
+use backstop_adapters::mysql::mysqld::LocalMysqld;
+use backstop_engine::context::RunContext;
+use backstop_model::error::{Error, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::report::BackupReport;
+use backstop_testbed::shard::copy;
+use backstop_testbed::{LocalServer, Shard};
 
-use super::place::Place;
-use super::steps::Steps;
+use super::steps::DemoSteps;
+use super::workdir::DemoDir;
 
 /// How long a replica may take to be refused.
-const REFUSAL: Duration = Duration::from_secs(60);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a receiver says whose source has purged what it lacks.
-const PURGED: u32 = 13114;
+const ER_SOURCE_HAS_PURGED_REQUIRED_GTIDS: u32 = 13114;
 
 /// Begins a new binary log on the primary. Everything before it is in every later backup. Gives its name.
 pub(super) async fn rotate(shard: &Shard) -> Result<String> {
@@ -31,27 +31,27 @@ pub(super) async fn rotate(shard: &Shard) -> Result<String> {
 /// Purges everything before that binary log, and makes sure that an empty server cannot become a replica any more.
 pub(super) async fn purge(
     shard: &Shard,
-    servers: &Servers,
+    servers: &LocalMysqld,
     template: &Path,
-    place: &Place,
+    place: &DemoDir,
     to: &str,
     backup: &BackupReport,
-    steps: &mut Steps<'_>,
+    steps: &mut DemoSteps<'_>,
 ) -> Result<()> {
     steps.begin("purge binary logs");
     let primary = shard.primary()?;
     primary.run(&[format!("PURGE BINARY LOGS TO '{to}'")]).await?;
     let purged = primary.value("SELECT @@GLOBAL.gtid_purged").await?;
     let purged: GtidSet =
-        purged.parse().map_err(|error| Fault::failed(format!("read gtid_purged: {error}")))?;
+        purged.parse().map_err(|error| Error::failed(format!("read gtid_purged: {error}")))?;
     if purged.is_empty() || !purged.is_subset_of(&backup.gtid_executed) {
         let message = format!(
             "purge up to the backup: `{purged}` is purged, the backup holds `{}`",
             backup.gtid_executed
         );
-        return Err(Fault::failed(message));
+        return Err(Error::failed(message));
     }
-    let said = blank_replica(shard, servers, template, place, steps.world).await?;
+    let said = blank_replica(shard, servers, template, place, steps.ctx).await?;
     steps.end(format!(
         "{} transactions purged on the primary; an empty replica is refused: {said}",
         purged.count()
@@ -62,31 +62,33 @@ pub(super) async fn purge(
 /// Lets an empty server try to follow the primary. Gives what it was told; that it succeeds is a fault.
 async fn blank_replica(
     shard: &Shard,
-    servers: &Servers,
+    servers: &LocalMysqld,
     template: &Path,
-    place: &Place,
-    world: &World,
+    place: &DemoDir,
+    ctx: &RunContext,
 ) -> Result<String> {
     let dir = place.path("blank");
     copy(template, &dir.join("data")).await?;
-    let blank = Member::start_on(servers, &dir, 199, &[]).await?;
+    let blank = LocalServer::start_on(servers, &dir, 199, &[]).await?;
     shard.follow(&blank, shard.primary()?).await?;
-    let begun = world.clock.monotonic();
+    let begun = ctx.clock.monotonic();
     loop {
         let sql = "SELECT CONCAT(LAST_ERROR_NUMBER, ' ', LAST_ERROR_MESSAGE) \
                    FROM performance_schema.replication_connection_status";
         let state = blank.value(sql).await?;
-        if state.starts_with(&PURGED.to_string()) {
-            return Ok(format!("error {PURGED}, the source has purged required binary logs"));
+        if state.starts_with(&ER_SOURCE_HAS_PURGED_REQUIRED_GTIDS.to_string()) {
+            return Ok(format!(
+                "error {ER_SOURCE_HAS_PURGED_REQUIRED_GTIDS}, the source has purged required binary logs"
+            ));
         }
-        if !blank.gtid_executed().await?.is_empty() || world.clock.monotonic() - begun > REFUSAL {
-            return Err(Fault::failed(format!("an empty server was not refused by the primary: {state}")));
+        if !blank.gtid_executed().await?.is_empty() || ctx.clock.monotonic() - begun > REFUSAL_TIMEOUT {
+            return Err(Error::failed(format!("an empty server was not refused by the primary: {state}")));
         }
-        world.clock.sleep(Duration::from_millis(50)).await;
+        ctx.clock.sleep(Duration::from_millis(50)).await;
     }
 }
 
-async fn newest_log(primary: &Member) -> Result<String> {
+async fn newest_log(primary: &LocalServer) -> Result<String> {
     let sql =
         "SELECT JSON_UNQUOTE(JSON_EXTRACT(LOCAL, '$.binary_log_file')) FROM performance_schema.log_status";
     primary.value(sql).await

@@ -3,33 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_engine::context::RunContext;
 use backstop_engine::ports::Reporter;
-use backstop_engine::world::World;
 use backstop_model::progress::Progress;
 use backstop_model::report::DemoStep;
 
 /// The steps so far.
-pub(super) struct Steps<'a> {
-    pub(super) world: &'a World,
+pub(super) struct DemoSteps<'a> {
+    pub(super) ctx: &'a RunContext,
     done: Vec<DemoStep>,
     current: (&'static str, Duration),
 }
 
-impl<'a> Steps<'a> {
-    pub(super) fn new(world: &'a World) -> Self {
-        Self { world, done: Vec::new(), current: ("", Duration::ZERO) }
+impl<'a> DemoSteps<'a> {
+    pub(super) fn new(ctx: &'a RunContext) -> Self {
+        Self { ctx, done: Vec::new(), current: ("", Duration::ZERO) }
     }
 
     /// A step begins.
     pub(super) fn begin(&mut self, name: &'static str) {
-        self.world.reporter.step(name);
-        self.current = (name, self.world.clock.monotonic());
+        self.ctx.reporter.step(name);
+        self.current = (name, self.ctx.clock.monotonic());
     }
 
     /// The step is done, and this was seen.
     pub(super) fn end(&mut self, what: String) {
         let (name, begun) = self.current;
-        let seconds = (self.world.clock.monotonic() - begun).as_secs_f64();
+        let seconds = (self.ctx.clock.monotonic() - begun).as_secs_f64();
         self.done.push(DemoStep { name: name.to_owned(), what, seconds });
     }
 
@@ -40,9 +40,9 @@ impl<'a> Steps<'a> {
 }
 
 /// Passes on how far a step is; what else a story inside a step says is for `-v`.
-pub(super) struct Inner(pub(super) Arc<dyn Reporter>);
+pub(super) struct NestedReporter(pub(super) Arc<dyn Reporter>);
 
-impl Reporter for Inner {
+impl Reporter for NestedReporter {
     fn step(&self, name: &'static str) {
         tracing::info!("{name}");
     }

@@ -1,13 +1,13 @@
 //! Reports of commands that make, list, look at and remove backups.
 
-use backstop_model::backup::{BackupKind, Sizes, Source};
+use backstop_model::backup::{BackupKind, BackupSource, Sizes};
 use backstop_model::freeze::{FreezeMode, FreezeReport};
 use backstop_model::report::{
     ArchivePruned, BackupReport, BackupRow, BackupState, BackupsReport, CondemnedBackup, DamagedObject,
-    EbsSnapshots, PruneReport, RepairReport, RepairedIndex, RepairedLog, ShardVerified, TaggedBackup,
-    TaggedReport, Unchecked, Unusable, VerifiedBackup, VerifyReport, VolumeState,
+    EbsSnapshots, PruneReport, RepairReport, RepairedIndex, RepairedLog, ShardVerification, TaggedBackup,
+    TaggedReport, UncheckedObject, UnusableManifest, VerifiedBackup, VerifyReport, VolumeState,
 };
-use backstop_model::retention::{Verdict, Vote};
+use backstop_model::retention::{RetentionVerdict, RetentionVote};
 use backstop_model::topology::Role;
 use backstop_testkit::every;
 
@@ -19,7 +19,7 @@ pub fn backups() -> [BackupReport; 2] {
         backup_id: id(),
         shard: of("orders"),
         kind: BackupKind::OnDemand,
-        source: Source { endpoint: server("db2"), role: Role::Candidate },
+        source: BackupSource { endpoint: server("db2"), role: Role::Candidate },
         source_reason: "candidate db2:3306 is usable".into(),
         gtid_executed: gtids("1-7"),
         freeze: FreezeReport { mode: FreezeMode::LockFree, held_ms: 1.5, waited_ms: 0.25 },
@@ -81,11 +81,11 @@ fn list() {
 #[test]
 fn prune() {
     let verdicts = every!(
-        Verdict:
-        Verdict::Keep { .. } => Verdict::Keep { reasons: vec!["it is the newest".into()] },
-        Verdict::Delete { .. } => Verdict::Delete { reason: "no retention rule keeps it".into() }
+        RetentionVerdict:
+        RetentionVerdict::Keep { .. } => RetentionVerdict::Keep { reasons: vec!["it is the newest".into()] },
+        RetentionVerdict::Delete { .. } => RetentionVerdict::Delete { reason: "no retention rule keeps it".into() }
     );
-    let vote = |verdict| Vote { id: id(), taken_at: at(), verdict };
+    let vote = |verdict| RetentionVote { id: id(), taken_at: at(), verdict };
     let whole = PruneReport {
         shard: of("orders"),
         applied: true,
@@ -110,7 +110,7 @@ fn verify() {
         gtids: Some(gtids("1-7")),
         moments: Some((at(), at())),
     };
-    let shard = ShardVerified {
+    let shard = ShardVerification {
         shard: of("orders"),
         depth: "content",
         contents_read: true,
@@ -118,7 +118,11 @@ fn verify() {
         objects: 3,
         bytes_read: 4,
         damaged: vec![damaged.clone(), DamagedObject { gtids: None, moments: None, ..damaged }],
-        unchecked: vec![Unchecked { object: "snap-1".into(), why: "denied".into(), backups: vec![id()] }],
+        unchecked: vec![UncheckedObject {
+            object: "snap-1".into(),
+            why: "denied".into(),
+            backups: vec![id()],
+        }],
         unreferenced: 5,
         segments: 6,
     };
@@ -133,7 +137,7 @@ fn repair() {
         kept: vec![id()],
         found: vec![id()],
         gone: vec![id()],
-        left: vec![Unusable { object: "backups/1".into(), why: "it is damaged".into() }],
+        left: vec![UnusableManifest { object: "backups/1".into(), why: "it is damaged".into() }],
     };
     let report = RepairReport { shard: of("orders"), applied: true, logs: vec![log], indexes: Vec::new() };
     printed("repair", &[report]);
@@ -143,7 +147,7 @@ fn repair() {
         aside: Some("shards/orders/archive/aside/1-7".into()),
         found: 2,
         lost: gtids("6-7"),
-        left: vec![Unusable { object: "segments/1".into(), why: "it is damaged".into() }],
+        left: vec![UnusableManifest { object: "segments/1".into(), why: "it is damaged".into() }],
         cannot: Some("nothing that is left describes line 2".into()),
     };
     let least = RepairedIndex { aside: None, left: Vec::new(), cannot: None, lost: of(""), ..index.clone() };

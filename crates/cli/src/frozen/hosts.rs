@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{of, printed, server};
 use crate::output;
-use crate::render::{Rescue, Situations};
-use crate::runbooks::{RUNBOOKS, Runbook, Values};
+use crate::render::{RescuePage, Situations};
+use crate::runbooks::{RUNBOOKS, Runbook, RunbookValues};
 use crate::systemd::{self, archiver_unit, units};
 
 #[test]
@@ -35,7 +35,7 @@ fn init() {
 #[test]
 fn schedule() {
     let (shard, schedule) = (of("orders"), of("cron(55 23 * * ? *)"));
-    let run = systemd::Run {
+    let run = systemd::ScheduledRun {
         shard: &shard,
         schedule: &schedule,
         program: Path::new("/usr/bin/backstop"),
@@ -56,10 +56,10 @@ fn schedule() {
 #[test]
 fn rescue() {
     let page = Runbook { name: "a-name", text: "# A title\n\n## A step\n\n```sh\nbackstop status\n```\n" };
-    let values = Values::default();
+    let values = RunbookValues::default();
     let notes = vec!["a note".to_owned()];
-    let whole = Rescue::new(&page, Some(of("orders")), &values, notes, false);
-    printed("rescue", &[whole, Rescue::new(&page, None, &values, Vec::new(), true)]);
+    let whole = RescuePage::new(&page, Some(of("orders")), &values, notes, false);
+    printed("rescue", &[whole, RescuePage::new(&page, None, &values, Vec::new(), true)]);
     // Titles may change; the names of situations may not.
     let list = output::json(&Situations::all()).unwrap();
     let untitled = |list: String, page: &Runbook| list.replacen(page.title(), "…", 1);

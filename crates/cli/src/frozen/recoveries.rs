@@ -1,32 +1,33 @@
 //! Reports of commands that plan and carry out recoveries.
 
-use backstop_engine::ports::{Changes, Loading};
-use backstop_engine::rebuild::{RebuildPlan, RebuildReport, RebuiltInstance};
+use backstop_engine::ports::{InfrastructureChanges, VolumeInitialization};
+use backstop_engine::recover_ebs::{EbsRecoveryPlan, EbsRecoveryReport, RecoveredInstance};
 use backstop_model::backup::Sizes;
-use backstop_model::events::EventsReport;
 use backstop_model::finding::Finding;
 use backstop_model::plan::{
-    Chosen, Decided, Ending, EndingFit, Known, Latest, PlanRequest, RecoveryPlan, Replay, recovery_plan,
+    BackupRef, ChosenBackup, Ending, EndingFit, LatestAge, PlanRequest, RecoveryChoice, RecoveryPlan, Replay,
+    recovery_plan,
 };
+use backstop_model::recovery_target::RecoveryTarget;
 use backstop_model::report::{
-    DemoReport, DemoStep, DroppedTable, RecoverReport, RecoverSeconds, RecoveredServer, TotalLoss,
+    DemoReport, DemoStep, DroppedTableDemo, RecoverReport, RecoverSeconds, RecoveredServer, TotalLossDemo,
 };
-use backstop_model::target::Target;
+use backstop_model::scheduled_events::EventsReport;
 use backstop_testkit::every;
 use backstop_testkit::frozen::parsed;
 
 use super::backups::backups;
 use super::shards::found;
 use super::{at, findings, gtids, id, of, printed, server};
-use crate::demo::{DemoDone, Kept};
-use crate::render::RebuildPlanned;
+use crate::demo::{DemoResult, KeptDemo};
+use crate::render::EbsRecoveryPlanned;
 
 fn endings() -> Vec<Ending> {
     every!(Ending: Ending::Standalone, Ending::Join, Ending::AsPrimary)
 }
 
-fn latest() -> Latest {
-    Latest {
+fn latest() -> LatestAge {
+    LatestAge {
         last_commit: Some(at()),
         last_commit_age_seconds: Some(1),
         archiver_seen: Some(at()),
@@ -43,24 +44,25 @@ fn replay() -> Replay {
 
 /// Plans with all steps that there are.
 fn plans() -> Vec<RecoveryPlan> {
-    let backup = Known { backup_id: id(), taken_at: at(), gtid_executed: gtids("1-5"), on_line: None };
+    let backup =
+        BackupRef { backup_id: id(), taken_at: at(), gtid_executed: gtids("1-5"), on_timeline: None };
     let plan = |ending| {
         let request = PlanRequest {
             shard: of("orders"),
-            target: Target::Latest,
+            target: RecoveryTarget::Latest,
             into: Some("/srv/new".into()),
             port: Some(3307),
             listen: Some(of("db1")),
             ending,
             sizes: Sizes { data_bytes: 3, changed_bytes: 2, stored_bytes: 1 },
         };
-        let chosen = Chosen { backup: &backup, why: "it is the nearest one".into() };
+        let chosen = ChosenBackup { backup: &backup, why: "it is the nearest one".into() };
         let fits = |ending| EndingFit { ending, fits: true, why: "it fits".into() };
         RecoveryPlan {
             endings: endings().into_iter().map(fits).collect(),
             latest: Some(latest()),
             findings: findings(),
-            ..recovery_plan(&request, &Decided { chosen, replay: Some(replay()) })
+            ..recovery_plan(&request, &RecoveryChoice { chosen, replay: Some(replay()) })
         }
     };
     let mut plans: Vec<RecoveryPlan> = endings().into_iter().map(plan).collect();
@@ -78,16 +80,21 @@ fn plans() -> Vec<RecoveryPlan> {
     plans
 }
 
-fn rebuilds() -> Vec<RebuildPlanned> {
-    let rebuild = RebuildPlan {
+fn rebuilds() -> Vec<EbsRecoveryPlanned> {
+    let rebuild = EbsRecoveryPlan {
         recovery_id: "r-1".into(),
         primary_zone: "eu-west-1a".into(),
         zone: "eu-west-1b".into(),
         subnet: "subnet-1".into(),
         snapshots: [("/dev/sdf".to_owned(), "snap-1".to_owned())].into(),
     };
-    let changes = Changes { told: vec!["instance will be created".into()], add: 1, change: 2, destroy: 3 };
-    vec![RebuildPlanned::new(plans().remove(0), rebuild, changes)]
+    let changes = InfrastructureChanges {
+        told: vec!["instance will be created".into()],
+        add: 1,
+        change: 2,
+        destroy: 3,
+    };
+    vec![EbsRecoveryPlanned::new(plans().remove(0), rebuild, changes)]
 }
 
 #[test]
@@ -144,12 +151,12 @@ fn recover() {
     let ended = endings().into_iter().map(|ending| RecoverReport { ending, ..least.clone() });
     printed("recover", &recovered().into_iter().chain(ended).collect::<Vec<_>>());
     let all = every!(
-        Loading:
-        Loading::Loaded => Loading::Loaded,
-        Loading::Percent(_) => Loading::Percent(7),
-        Loading::WhenRead => Loading::WhenRead,
+        VolumeInitialization:
+        VolumeInitialization::Loaded => VolumeInitialization::Loaded,
+        VolumeInitialization::Percent(_) => VolumeInitialization::Percent(7),
+        VolumeInitialization::WhenRead => VolumeInitialization::WhenRead,
     );
-    let rebuilt = |loading| RebuildReport {
+    let rebuilt = |loading| EbsRecoveryReport {
         shard: of("orders"),
         backup_id: id(),
         target: "latest".into(),
@@ -157,7 +164,7 @@ fn recover() {
         transactions_replayed: 0,
         server: server("10.0.0.1"),
         joined: true,
-        instance: RebuiltInstance {
+        instance: RecoveredInstance {
             recovery_id: "r-1".into(),
             instance_id: "i-1".into(),
             volume_ids: vec!["vol-1".into()],
@@ -183,22 +190,22 @@ fn demo() {
         backup,
         longest_gaps_ms: vec![1.5, 2.5],
         recover: whole,
-        dropped: Some(DroppedTable { same: true, found: found().remove(0), recover: least.clone() }),
-        total_loss: Some(TotalLoss {
+        dropped: Some(DroppedTableDemo { same: true, found: found().remove(0), recover: least.clone() }),
+        total_loss: Some(TotalLossDemo {
             acknowledged_commits: 9,
             lost_commits: 0,
             rto_seconds: 30.5,
             recover: least,
         }),
     };
-    let kept = Kept {
+    let kept = KeptDemo {
         dir: "/tmp/demo".into(),
         config: "/tmp/demo/backstop.toml".into(),
         connect: vec![("primary".into(), "mysql --socket=x".into())],
         status: "backstop status".into(),
         remove: "rm -rf /tmp/demo".into(),
     };
-    let alone = DemoDone { report: report.clone(), kept: None };
+    let alone = DemoResult { report: report.clone(), kept: None };
     let report = DemoReport { dropped: None, total_loss: None, ..report };
-    printed("demo", &[alone, DemoDone { report, kept: Some(kept) }]);
+    printed("demo", &[alone, DemoResult { report, kept: Some(kept) }]);
 }

@@ -1,13 +1,13 @@
 //! Reports of commands that look at shards and their archives.
 
 use backstop_model::archive::ArchiveDamage;
-use backstop_model::identity::{AdoptReport, Adopted};
 use backstop_model::report::{
-    Advice, ArchiveReport, ArchivedFork, ArchivedGap, ChangeKind, CheckReport, Coverage, FindReport, Found,
-    Gap, LeftLine, Loss, MemberStatus, SearchedPart, ShardChecked, ShardStatus, StatusReport, TableRows,
-    Window,
+    AbandonedTimeline, ArchiveReport, ArchivedFork, ArchivedGap, ChangeKind, CheckReport, Coverage, DataLoss,
+    FindReport, FoundTransaction, MemberStatus, RecoveryAdvice, RecoveryGap, RecoveryWindow, SearchedPart,
+    ShardCheck, ShardStatus, StatusReport, TableRows,
 };
-use backstop_model::runs::Run;
+use backstop_model::run_history::RunRecord;
+use backstop_model::shard_identity::{AdoptReport, Adopted};
 use backstop_model::topology::Role;
 use backstop_testkit::every;
 use backstop_testkit::frozen::parsed;
@@ -16,14 +16,20 @@ use super::backups::backups;
 use super::{at, findings, gtids, id, of, printed, server};
 
 fn coverage() -> Coverage {
-    let window = || Window { from: at(), to: at(), gtid_from: gtids("1-3"), gtid_to: gtids("1-9") };
+    let window = || RecoveryWindow { from: at(), to: at(), gtid_from: gtids("1-3"), gtid_to: gtids("1-9") };
     let damage = include_str!("../../../model/tests/frozen/archive-damage.json");
-    let gap = Gap { from: at(), to: Some(at()), missing: gtids("4"), objects: vec!["segments/1".into()] };
+    let gap =
+        RecoveryGap { from: at(), to: Some(at()), missing: gtids("4"), objects: vec!["segments/1".into()] };
     Coverage {
         windows: vec![window()],
-        gaps: vec![gap.clone(), Gap { to: None, objects: Vec::new(), ..gap }],
-        line: Some(2),
-        left_lines: vec![LeftLine { line: 1, left_at: at(), lost: gtids("8"), windows: vec![window()] }],
+        gaps: vec![gap.clone(), RecoveryGap { to: None, objects: Vec::new(), ..gap }],
+        timeline: Some(2),
+        abandoned_timelines: vec![AbandonedTimeline {
+            timeline: 1,
+            left_at: at(),
+            lost: gtids("8"),
+            windows: vec![window()],
+        }],
         damaged: damage.lines().map(parsed::<ArchiveDamage>).collect(),
     }
 }
@@ -55,7 +61,7 @@ fn status() {
         rpo_seconds: Some(1.5),
         rto_seconds: Some(60.25),
         findings: findings(),
-        runs: runs.lines().map(parsed::<Run>).collect(),
+        runs: runs.lines().map(parsed::<RunRecord>).collect(),
     };
     let least = ShardStatus {
         shard: of("users"),
@@ -78,13 +84,13 @@ fn status() {
 
 #[test]
 fn check() {
-    let whole = ShardChecked { shard: of("orders"), coverage: Some(coverage()), findings: findings() };
-    let least = ShardChecked { shard: of("users"), coverage: None, findings: Vec::new() };
+    let whole = ShardCheck { shard: of("orders"), coverage: Some(coverage()), findings: findings() };
+    let least = ShardCheck { shard: of("users"), coverage: None, findings: Vec::new() };
     let reports = [CheckReport::new(findings(), vec![whole]), CheckReport::new(Vec::new(), vec![least])];
     printed("check", &reports);
 }
 
-pub fn found() -> Vec<Found> {
+pub fn found() -> Vec<FoundTransaction> {
     let table = TableRows {
         schema: "shop".into(),
         table: "cart".into(),
@@ -93,8 +99,8 @@ pub fn found() -> Vec<Found> {
         deleted: 3,
         at_least: true,
     };
-    let losses = every!(Loss: Loss::Definition, Loss::Rows);
-    let whole = |kind, loses| Found {
+    let losses = every!(DataLoss: DataLoss::Definition, DataLoss::Rows);
+    let whole = |kind, loses| FoundTransaction {
         gtid: "3e11fa47-71ca-11e1-9e33-c80aa9429562:7".into(),
         committed_at: Some(at()),
         kind,
@@ -106,12 +112,12 @@ pub fn found() -> Vec<Found> {
         to: "before:3e11fa47-71ca-11e1-9e33-c80aa9429562:7".into(),
     };
     let kinds = every!(ChangeKind: ChangeKind::Ddl, ChangeKind::Dml, ChangeKind::Other);
-    let mut all: Vec<Found> = kinds
+    let mut all: Vec<FoundTransaction> = kinds
         .into_iter()
         .zip(losses.into_iter().map(Some).chain([None]))
         .map(|(kind, loss)| whole(kind, loss))
         .collect();
-    all.push(Found { committed_at: None, tables: Vec::new(), statement: None, ..all[2].clone() });
+    all.push(FoundTransaction { committed_at: None, tables: Vec::new(), statement: None, ..all[2].clone() });
     all
 }
 
@@ -119,11 +125,15 @@ pub fn found() -> Vec<Found> {
 fn find() {
     let whole = FindReport {
         shard: of("orders"),
-        line: 2,
-        left_line: Some(1),
+        timeline: 2,
+        abandoned_timeline: Some(1),
         transactions: found(),
         more: true,
-        advice: Some(Advice { gtid: "g:7".into(), to: "before:g:7".into(), why: "it drops a table".into() }),
+        advice: Some(RecoveryAdvice {
+            gtid: "g:7".into(),
+            to: "before:g:7".into(),
+            why: "it drops a table".into(),
+        }),
         read: SearchedPart { segments: 1, bytes: 2, transactions: 3 },
     };
     let least = FindReport { transactions: Vec::new(), advice: None, ..whole.clone() };
@@ -151,6 +161,6 @@ fn archive() {
 #[test]
 fn adopt() {
     let adopted: Adopted = parsed(include_str!("../../../model/tests/frozen/adopted.json"));
-    let whole = AdoptReport { shard: of("orders"), adopted, newest_backup: Some(id()), line: Some(2) };
-    printed("shard-adopt", &[whole.clone(), AdoptReport { newest_backup: None, line: None, ..whole }]);
+    let whole = AdoptReport { shard: of("orders"), adopted, newest_backup: Some(id()), timeline: Some(2) };
+    printed("shard-adopt", &[whole.clone(), AdoptReport { newest_backup: None, timeline: None, ..whole }]);
 }

@@ -5,37 +5,37 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use backstop_engine::ports::Reporter;
-use backstop_model::progress::{Progress, Unit};
+use backstop_model::progress::{Progress, ProgressUnit};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use super::{Narrator, amount, note, rate, to_stderr, words};
-use crate::human;
-use crate::terminal::Paint;
+use super::{ProgressOutput, amount, note, rate, step_words, to_stderr};
+use crate::format;
+use crate::terminal::Colors;
 
 /// Width of a step's name.
-const NAME: usize = 20;
+const STEP_NAME_COLUMNS: usize = 20;
 
 pub(super) struct Bars {
-    paint: Paint,
-    current: Mutex<Option<Step>>,
+    colors: Colors,
+    current: Mutex<Option<BarStep>>,
 }
 
-struct Step {
+struct BarStep {
     name: &'static str,
     bar: ProgressBar,
-    counting: Option<Unit>,
+    counting: Option<ProgressUnit>,
 }
 
 impl Bars {
-    pub(super) fn new(paint: Paint) -> Self {
-        Self { paint, current: Mutex::new(None) }
+    pub(super) fn new(colors: Colors) -> Self {
+        Self { colors, current: Mutex::new(None) }
     }
 
     /// Replaces what is drawn for the running step by a line that stays.
-    fn finish(&self, step: &Step) {
-        let took = human::seconds(step.bar.elapsed().as_secs_f64());
+    fn finish(&self, step: &BarStep) {
+        let took = format::seconds(step.bar.elapsed().as_secs_f64());
         step.bar.finish_and_clear();
-        to_stderr(&format!("  {:NAME$} {}", words(step.name), self.paint.faint(&took)));
+        to_stderr(&format!("  {:STEP_NAME_COLUMNS$} {}", step_words(step.name), self.colors.faint(&took)));
     }
 }
 
@@ -46,9 +46,9 @@ impl Reporter for Bars {
             self.finish(&step);
         }
         let bar = ProgressBar::new_spinner().with_style(style("{spinner} {prefix:20} {took}"));
-        bar.set_prefix(words(name));
+        bar.set_prefix(step_words(name));
         bar.enable_steady_tick(Duration::from_millis(120));
-        *current = Some(Step { name, bar, counting: None });
+        *current = Some(BarStep { name, bar, counting: None });
     }
 
     fn progress(&self, progress: Progress) {
@@ -65,11 +65,11 @@ impl Reporter for Bars {
     }
 
     fn notice(&self, text: &str) {
-        self.write(&note(self.paint, text));
+        self.write(&note(self.colors, text));
     }
 }
 
-impl Narrator for Bars {
+impl ProgressOutput for Bars {
     fn end(&self) {
         let Ok(mut current) = self.current.lock() else { return };
         if let Some(step) = current.take() {
@@ -103,7 +103,7 @@ fn counting(progress: Progress) -> ProgressStyle {
 
 fn template(progress: Progress) -> &'static str {
     match (progress.unit, progress.total) {
-        (Unit::Percent, _) => "{spinner} {prefix:20} {bar:24} {amount}, {left} left",
+        (ProgressUnit::Percent, _) => "{spinner} {prefix:20} {bar:24} {amount}, {left} left",
         (_, Some(_)) => "{spinner} {prefix:20} {bar:24} {amount}, {rate}, {left} left",
         (_, None) => "{spinner} {prefix:20} {amount}, {rate}",
     }
@@ -124,7 +124,7 @@ fn put(out: &mut dyn Write, text: &str) {
 fn whole(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..60 => format!("{seconds} s"),
-        seconds => human::seconds(seconds as f64),
+        seconds => format::seconds(seconds as f64),
     }
 }
 
@@ -135,7 +135,9 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for unit in [Unit::Bytes, Unit::Tables, Unit::Transactions, Unit::Percent] {
+        for unit in
+            [ProgressUnit::Bytes, ProgressUnit::Tables, ProgressUnit::Transactions, ProgressUnit::Percent]
+        {
             for total in [None, Some(1)] {
                 ProgressStyle::with_template(template(Progress { done: 0, total, unit })).unwrap();
             }

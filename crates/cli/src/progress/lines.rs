@@ -7,33 +7,33 @@ use std::time::Duration;
 use backstop_engine::ports::{Clock, Reporter};
 use backstop_model::progress::Progress;
 
-use super::{Narrator, Throttle, amount, note, to_stderr, words};
-use crate::terminal::Paint;
+use super::{ProgressOutput, Throttle, amount, note, step_words, to_stderr};
+use crate::terminal::Colors;
 
 /// How often a long step says how far it is.
-const INTERVAL: Duration = Duration::from_secs(10);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often a step without an end does, if something was done meanwhile.
-const SELDOM: Duration = Duration::from_secs(60);
+const ENDLESS_STEP_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct Lines {
     clock: Arc<dyn Clock>,
     begun: Duration,
-    paint: Paint,
+    colors: Colors,
     throttle: Throttle,
     /// How far the step was when that was told last.
     told: AtomicU64,
 }
 
 impl Lines {
-    pub(super) fn new(clock: Arc<dyn Clock>, paint: Paint) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, colors: Colors) -> Self {
         let throttle = Throttle::new(clock.clone());
-        Self { begun: clock.monotonic(), clock, paint, throttle, told: AtomicU64::new(0) }
+        Self { begun: clock.monotonic(), clock, colors, throttle, told: AtomicU64::new(0) }
     }
 
     fn line(&self, text: &str) {
         let elapsed = (self.clock.monotonic() - self.begun).as_secs_f64();
-        let stamp = self.paint.faint(&format!("[{elapsed:6.1} s]"));
+        let stamp = self.colors.faint(&format!("[{elapsed:6.1} s]"));
         to_stderr(&format!("{stamp} {text}"));
     }
 }
@@ -42,11 +42,11 @@ impl Reporter for Lines {
     fn step(&self, name: &'static str) {
         self.throttle.restart();
         self.told.store(0, Ordering::Relaxed);
-        self.line(&words(name));
+        self.line(&step_words(name));
     }
 
     fn progress(&self, progress: Progress) {
-        let every = if progress.total.is_some() { INTERVAL } else { SELDOM };
+        let every = if progress.total.is_some() { PROGRESS_INTERVAL } else { ENDLESS_STEP_INTERVAL };
         let idle = self.told.load(Ordering::Relaxed) == progress.done;
         if !idle && self.throttle.due(every) {
             self.told.store(progress.done, Ordering::Relaxed);
@@ -55,11 +55,11 @@ impl Reporter for Lines {
     }
 
     fn notice(&self, text: &str) {
-        self.line(&note(self.paint, text));
+        self.line(&note(self.colors, text));
     }
 }
 
-impl Narrator for Lines {
+impl ProgressOutput for Lines {
     fn end(&self) {}
 
     fn write(&self, line: &str) {

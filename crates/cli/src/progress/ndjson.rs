@@ -4,27 +4,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstop_engine::ports::{Clock, Reporter};
-use backstop_model::progress::{Progress, Unit};
-use backstop_model::report::VERSION;
+use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_model::report::REPORT_VERSION;
 use serde_json::{Value, json};
 
-use super::{Narrator, Throttle, to_stderr};
+use super::{ProgressOutput, Throttle, to_stderr};
 use crate::escape;
-use crate::terminal::Level;
+use crate::terminal::Verbosity;
 
 /// How often a long step says how far it is.
-const INTERVAL: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Ndjson {
     clock: Arc<dyn Clock>,
     begun: Duration,
-    level: Level,
+    level: Verbosity,
     throttle: Throttle,
     step: Mutex<&'static str>,
 }
 
 impl Ndjson {
-    pub(super) fn new(clock: Arc<dyn Clock>, level: Level) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, level: Verbosity) -> Self {
         let throttle = Throttle::new(clock.clone());
         Self { begun: clock.monotonic(), clock, level, throttle, step: Mutex::new("") }
     }
@@ -37,7 +37,7 @@ impl Ndjson {
 /// One event: `version`, `seconds` since the beginning, and its own fields.
 fn line(mut event: Value, elapsed: Duration) -> String {
     if let Value::Object(fields) = &mut event {
-        fields.insert("version".to_owned(), VERSION.into());
+        fields.insert("version".to_owned(), REPORT_VERSION.into());
         fields.insert("seconds".to_owned(), elapsed.as_secs_f64().into());
     }
     escape::json(&event.to_string()).into_owned()
@@ -49,9 +49,9 @@ fn began(step: &str) -> Value {
 
 fn moved(step: &str, progress: Progress) -> Value {
     let unit = match progress.unit {
-        Unit::Bytes => "bytes",
-        Unit::Transactions => "transactions",
-        Unit::Tables | Unit::Percent => "items",
+        ProgressUnit::Bytes => "bytes",
+        ProgressUnit::Transactions => "transactions",
+        ProgressUnit::Tables | ProgressUnit::Percent => "items",
     };
     let (done, total) = (progress.done, progress.total);
     json!({"event": "progress", "step": step, "done": done, "total": total, "unit": unit})
@@ -67,13 +67,13 @@ impl Reporter for Ndjson {
         if let Ok(mut step) = self.step.lock() {
             *step = name;
         }
-        if self.level > Level::Quiet {
+        if self.level > Verbosity::Quiet {
             self.event(began(name));
         }
     }
 
     fn progress(&self, progress: Progress) {
-        if self.level == Level::Quiet || !self.throttle.due(INTERVAL) {
+        if self.level == Verbosity::Quiet || !self.throttle.due(PROGRESS_INTERVAL) {
             return;
         }
         let step = self.step.lock().map_or("", |step| *step);
@@ -85,13 +85,13 @@ impl Reporter for Ndjson {
     }
 
     fn remark(&self, text: &str) {
-        if self.level > Level::Quiet {
+        if self.level > Verbosity::Quiet {
             self.notice(text);
         }
     }
 }
 
-impl Narrator for Ndjson {
+impl ProgressOutput for Ndjson {
     fn end(&self) {}
 
     fn write(&self, line: &str) {
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn events_stay_what_they_are() {
-        let units = every!(Unit: Unit::Bytes, Unit::Transactions, Unit::Tables, Unit::Percent);
+        let units = every!(ProgressUnit: ProgressUnit::Bytes, ProgressUnit::Transactions, ProgressUnit::Tables, ProgressUnit::Percent);
         let progress = units.into_iter().zip([Some(9), Some(9), Some(9), None]);
         let progress = progress.map(|(unit, total)| moved("store", Progress { done: 3, total, unit }));
         let events = [began("store"), noted("a note")].into_iter().chain(progress);

@@ -2,36 +2,36 @@
 
 use backstop_model::report::ArchiveReport;
 
-use crate::human;
-use crate::page::{Page, Screen};
+use crate::format;
 use crate::systemd::ArchiverUnit;
+use crate::text::{RenderText, TextWriter};
 
-impl Screen for ArchiveReport {
-    fn draw(&self, page: &mut Page) {
-        let transactions = human::count(self.transactions, "transaction");
+impl RenderText for ArchiveReport {
+    fn render_text(&self, out: &mut TextWriter) {
+        let transactions = format::count(self.transactions, "transaction");
         let from = self.source.as_ref().map(|source| format!(" from {source}")).unwrap_or_default();
-        page.line(page.paint.strong(&format!("Shard {}: archived {transactions}{from}", self.shard)));
-        page.fields([("took", human::seconds(self.seconds))]);
+        out.line(out.colors.strong(&format!("Shard {}: archived {transactions}{from}", self.shard)));
+        out.fields([("took", format::seconds(self.seconds))]);
         for gap in &self.gaps {
-            page.fields([("GAP", format!("{} were purged before they were archived", gap.gtids))]);
+            out.fields([("GAP", format!("{} were purged before they were archived", gap.gtids))]);
         }
         for fork in &self.forks {
-            page.fields([("FORK", format!("{} was promoted without {}", fork.source, fork.lacks))]);
+            out.fields([("FORK", format!("{} was promoted without {}", fork.source, fork.lacks))]);
         }
         if !self.is_well() {
-            page.next(&[format!("backstop backup {} begins a new window without the gap", self.shard)]);
+            out.next(&[format!("backstop backup {} begins a new window without the gap", self.shard)]);
         }
     }
 }
 
-impl Screen for ArchiverUnit {
-    fn draw(&self, page: &mut Page) {
-        page.line(format!("# {}", self.service.path.display()));
-        self.service.content.lines().for_each(|line| page.line(line));
-        page.gap();
-        page.line("# Put this into the file that its first line names, then:");
+impl RenderText for ArchiverUnit {
+    fn render_text(&self, out: &mut TextWriter) {
+        out.line(format!("# {}", self.service.path.display()));
+        self.service.content.lines().for_each(|line| out.line(line));
+        out.blank_line();
+        out.line("# Put this into the file that its first line names, then:");
         for command in &self.install {
-            page.line(format!("#   {command}"));
+            out.line(format!("#   {command}"));
         }
     }
 }

@@ -5,18 +5,18 @@ use backstop_model::report::{
     BackupReport, BackupRow, BackupState, BackupsReport, EbsSnapshots, TaggedReport, VolumeState,
 };
 
-use crate::human;
-use crate::page::{Page, Screen};
+use crate::format;
+use crate::text::{RenderText, TextWriter};
 
-impl Screen for BackupReport {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for BackupReport {
+    fn render_text(&self, out: &mut TextWriter) {
         let pending = self.ebs.as_ref().is_some_and(|ebs| ebs.state == Some(VolumeState::Pending));
         let end = if pending { "is taken; EC2 is still storing its blocks" } else { "is complete" };
         let title = format!("Backup {} of shard {} {end}.", self.backup_id, self.shard);
-        page.line(page.paint.strong(&title));
-        page.fields(fields(self, page));
-        super::findings(page, &self.findings);
-        page.next(&[
+        out.line(out.colors.strong(&title));
+        out.fields(fields(self, out));
+        super::findings(out, &self.findings);
+        out.next(&[
             format!("backstop backups {}                  lists what can be recovered", self.shard),
             format!("backstop recover {} --to latest --into DIR --join", self.shard),
         ]);
@@ -24,15 +24,15 @@ impl Screen for BackupReport {
 }
 
 /// The facts of a backup, by name.
-fn fields(report: &BackupReport, page: &Page) -> Vec<(&'static str, String)> {
+fn fields(report: &BackupReport, out: &TextWriter) -> Vec<(&'static str, String)> {
     vec![
         ("source", format!("{}: {}", report.source.endpoint, report.source_reason)),
-        ("taken at", page.moment(report.taken_at)),
+        ("taken at", out.moment(report.taken_at)),
         ("kind", kind(report)),
         ("stored", stored(report)),
         ("writes", freeze(&report.freeze)),
         ("gtid_executed", report.gtid_executed.to_string()),
-        ("took", human::seconds(report.seconds)),
+        ("took", format::seconds(report.seconds)),
     ]
 }
 
@@ -46,10 +46,13 @@ fn kind(report: &BackupReport) -> String {
 fn stored(report: &BackupReport) -> String {
     let sizes = report.sizes;
     if let Some(ebs) = &report.ebs {
-        return format!("{}, of {} of volumes", snapshots(ebs), human::bytes(sizes.data_bytes));
+        return format!("{}, of {} of volumes", snapshots(ebs), format::bytes(sizes.data_bytes));
     }
-    let (stored, changed, data) =
-        (human::bytes(sizes.stored_bytes), human::bytes(sizes.changed_bytes), human::bytes(sizes.data_bytes));
+    let (stored, changed, data) = (
+        format::bytes(sizes.stored_bytes),
+        format::bytes(sizes.changed_bytes),
+        format::bytes(sizes.data_bytes),
+    );
     format!("{stored} for {changed} that changed, of {data} of data")
 }
 
@@ -66,7 +69,7 @@ fn snapshots(ebs: &EbsSnapshots) -> String {
 
 /// How writes on the source were held.
 pub(super) fn freeze(freeze: &FreezeReport) -> String {
-    let held = human::millis(freeze.held_ms);
+    let held = format::millis(freeze.held_ms);
     match freeze.mode {
         FreezeMode::None => "never held".to_owned(),
         FreezeMode::LockFree => format!("never held (DDL waited for {held})"),
@@ -74,44 +77,44 @@ pub(super) fn freeze(freeze: &FreezeReport) -> String {
     }
 }
 
-impl Screen for BackupsReport {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for BackupsReport {
+    fn render_text(&self, out: &mut TextWriter) {
         if self.backups.is_empty() {
-            page.line(format!("Shard {} has no backup.", self.shard));
-            page.next(&[format!("backstop backup {}", self.shard)]);
+            out.line(format!("Shard {} has no backup.", self.shard));
+            out.next(&[format!("backstop backup {}", self.shard)]);
             return;
         }
-        page.table(
+        out.table(
             &["BACKUP", "TAKEN AT", "KIND", "DATA", "STORED", "FROM"],
             self.backups.iter().map(row).collect(),
         );
         for row in self.backups.iter().filter(|row| row.report.is_doubtful()) {
-            page.line(format!("Doubtful: {}", row.report.backup_id));
-            super::findings(page, &row.report.findings);
+            out.line(format!("Doubtful: {}", row.report.backup_id));
+            super::findings(out, &row.report.findings);
         }
-        page.next(&[
+        out.next(&[
             format!("backstop plan {} --backup ID      shows what a recovery would do", self.shard),
             format!("backstop recover {} --backup ID --into DIR ( --join | --standalone )", self.shard),
         ]);
     }
 }
 
-impl Screen for TaggedReport {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for TaggedReport {
+    fn render_text(&self, out: &mut TextWriter) {
         if self.from_tags.is_empty() {
-            page.line(format!("No EBS snapshot is tagged as a proven backup of shard {}.", self.shard));
+            out.line(format!("No EBS snapshot is tagged as a proven backup of shard {}.", self.shard));
             return;
         }
         let row = |backup: &backstop_model::report::TaggedBackup| {
             vec![
                 backup.backup_id.to_string(),
-                human::moment(backup.taken_at),
+                format::moment(backup.taken_at),
                 snapshots(&backup.ebs),
                 backup.source.clone(),
                 backup.gtid.clone(),
             ]
         };
-        page.table(&["BACKUP", "TAKEN AT", "DATA", "FROM", "GTID"], self.from_tags.iter().map(row).collect());
+        out.table(&["BACKUP", "TAKEN AT", "DATA", "FROM", "GTID"], self.from_tags.iter().map(row).collect());
     }
 }
 
@@ -120,7 +123,7 @@ fn row(row: &BackupRow) -> Vec<String> {
     let kind = if report.parent.is_some() { "increment" } else { "full" };
     vec![
         report.backup_id.to_string(),
-        human::moment(report.taken_at),
+        format::moment(report.taken_at),
         match row.state {
             BackupState::Complete if report.is_doubtful() => format!("{kind}, DOUBTFUL"),
             BackupState::Complete => kind.to_owned(),
@@ -129,8 +132,8 @@ fn row(row: &BackupRow) -> Vec<String> {
             BackupState::Pending => format!("{kind}, pending"),
             BackupState::Unknown => format!("{kind}, not asked"),
         },
-        human::bytes(report.sizes.data_bytes),
-        human::bytes(report.sizes.stored_bytes),
+        format::bytes(report.sizes.data_bytes),
+        format::bytes(report.sizes.stored_bytes),
         report.source.endpoint.to_string(),
     ]
 }

@@ -5,27 +5,27 @@ use backstop_model::report::CheckReport;
 
 use super::findings;
 use super::status::moments;
-use crate::page::{Page, Screen};
+use crate::text::{RenderText, TextWriter};
 
-impl Screen for CheckReport {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for CheckReport {
+    fn render_text(&self, out: &mut TextWriter) {
         if !self.findings.is_empty() {
-            findings(page, &self.findings);
+            findings(out, &self.findings);
         }
         for shard in &self.shards {
-            page.gap();
-            page.line(page.paint.strong(&format!("Shard {}", shard.shard)));
+            out.blank_line();
+            out.line(out.colors.strong(&format!("Shard {}", shard.shard)));
             if let Some(coverage) = &shard.coverage {
-                page.fields([("recoverable", moments(coverage, |at| page.moment(at)))]);
+                out.fields([("recoverable", moments(coverage, |at| out.moment(at)))]);
             }
-            findings(page, &shard.findings);
+            findings(out, &shard.findings);
         }
-        page.gap();
-        page.line(match self.ok {
-            true => page.paint.good("Nothing stands in the way of a backup or a recovery."),
-            false => page.paint.bad("Something stands in the way: see what is marked WRONG."),
+        out.blank_line();
+        out.line(match self.ok {
+            true => out.colors.good("Nothing stands in the way of a backup or a recovery."),
+            false => out.colors.bad("Something stands in the way: see what is marked WRONG."),
         });
-        page.next(&next(self));
+        out.next(&next(self));
     }
 }
 

@@ -3,57 +3,57 @@
 use backstop_model::report::{BackupReport, DemoReport};
 
 use super::backup::freeze;
-use crate::demo::{DemoDone, Kept};
-use crate::human;
-use crate::page::{Page, Screen};
+use crate::demo::{DemoResult, KeptDemo};
+use crate::format;
+use crate::text::{RenderText, TextWriter};
 
-impl Screen for DemoDone {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for DemoResult {
+    fn render_text(&self, out: &mut TextWriter) {
         let rows = self.report.steps.iter();
-        page.table(
+        out.table(
             &["STEP", "TOOK", "SEEN"],
-            rows.map(|step| vec![step.name.clone(), human::seconds(step.seconds), step.what.clone()])
+            rows.map(|step| vec![step.name.clone(), format::seconds(step.seconds), step.what.clone()])
                 .collect(),
         );
-        page.gap();
-        page.fields(fields(&self.report));
-        page.gap();
-        page.line(match self.report.ok {
-            true => page.paint.good("Nothing was lost: the rebuilt servers hold every acknowledged commit."),
+        out.blank_line();
+        out.fields(fields(&self.report));
+        out.blank_line();
+        out.line(match self.report.ok {
+            true => out.colors.good("Nothing was lost: the rebuilt servers hold every acknowledged commit."),
             false => {
-                page.paint.bad("The demonstration failed: the rebuilt server is not the same as the primary.")
+                out.colors.bad("The demonstration failed: the rebuilt server is not the same as the primary.")
             }
         });
         match &self.kept {
-            Some(kept) => draw(kept, page),
-            None => page.next(&["backstop demo --keep leaves the servers running, to look around"]),
+            Some(kept) => render_kept(kept, out),
+            None => out.next(&["backstop demo --keep leaves the servers running, to look around"]),
         }
     }
 }
 
-fn draw(kept: &Kept, page: &mut Page) {
-    page.gap();
-    page.line(page.paint.strong("Kept, to look around:"));
+fn render_kept(kept: &KeptDemo, out: &mut TextWriter) {
+    out.blank_line();
+    out.line(out.colors.strong("Kept, to look around:"));
     // Lines to be copied are not wrapped.
     for (server, command) in &kept.connect {
-        page.line(format!("  {server:9}  {command}"));
+        out.line(format!("  {server:9}  {command}"));
     }
-    page.line(format!("  status     {}", kept.status));
-    page.line(format!("  remove     {}", kept.remove));
+    out.line(format!("  status     {}", kept.status));
+    out.line(format!("  remove     {}", kept.remove));
 }
 
 fn fields(report: &DemoReport) -> Vec<(&'static str, String)> {
-    let gaps: Vec<String> = report.longest_gaps_ms.iter().map(|gap| human::millis(*gap)).collect();
+    let gaps: Vec<String> = report.longest_gaps_ms.iter().map(|gap| format::millis(*gap)).collect();
     let sizes = |report: &BackupReport| {
         format!(
             "{} stored of {} of data",
-            human::bytes(report.sizes.stored_bytes),
-            human::bytes(report.sizes.data_bytes)
+            format::bytes(report.sizes.stored_bytes),
+            format::bytes(report.sizes.data_bytes)
         )
     };
     let mut fields = vec![
-        ("acknowledged commits", human::thousands(report.acknowledged_commits)),
-        ("lost commits", human::thousands(report.lost_commits)),
+        ("acknowledged commits", format::thousands(report.acknowledged_commits)),
+        ("lost commits", format::thousands(report.lost_commits)),
         ("full backup", sizes(&report.first_backup)),
         ("increment", sizes(&report.backup)),
         ("writes on the source", freeze(&report.backup.freeze)),
@@ -61,14 +61,14 @@ fn fields(report: &DemoReport) -> Vec<(&'static str, String)> {
             "longest gaps",
             format!("{} between two commits on the primary, one for each backup", gaps.join(" and ")),
         ),
-        ("recovery", format!("{} from nothing to caught up", human::seconds(report.recover.seconds.total))),
+        ("recovery", format!("{} from nothing to caught up", format::seconds(report.recover.seconds.total))),
     ];
     if let Some(loss) = &report.total_loss {
-        let (commits, lost) = (human::thousands(loss.acknowledged_commits), loss.lost_commits);
+        let (commits, lost) = (format::thousands(loss.acknowledged_commits), loss.lost_commits);
         fields.push(("RPO", format!("{lost} of {commits} acknowledged commits lost with all servers")));
         fields.push((
             "RTO",
-            format!("{} from then to a primary that takes writes", human::seconds(loss.rto_seconds)),
+            format!("{} from then to a primary that takes writes", format::seconds(loss.rto_seconds)),
         ));
     }
     fields

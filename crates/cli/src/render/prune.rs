@@ -1,11 +1,11 @@
 //! `prune`.
 
 use backstop_model::report::PruneReport;
-use backstop_model::retention::{Verdict, Vote};
+use backstop_model::retention::{RetentionVerdict, RetentionVote};
 use serde::Serialize;
 
-use crate::human;
-use crate::page::{Page, Screen};
+use crate::format;
+use crate::text::{RenderText, TextWriter};
 
 /// `prune --json`: every shard that was looked at.
 #[derive(Debug, Serialize)]
@@ -14,11 +14,11 @@ pub struct PruneReports {
     pub shards: Vec<PruneReport>,
 }
 
-impl Screen for PruneReports {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for PruneReports {
+    fn render_text(&self, out: &mut TextWriter) {
         for report in &self.shards {
-            page.gap();
-            shard(report, page);
+            out.blank_line();
+            shard(report, out);
         }
         let planned = |report: &&PruneReport| {
             !report.applied && (report.deleted().next().is_some() || report.archive.forgotten > 0)
@@ -29,51 +29,51 @@ impl Screen for PruneReports {
             .filter(planned)
             .map(|report| format!("backstop prune {} --apply deletes them", report.shard))
             .collect();
-        page.next(&next);
+        out.next(&next);
     }
 }
 
-fn shard(report: &PruneReport, page: &mut Page) {
+fn shard(report: &PruneReport, out: &mut TextWriter) {
     let deleted = report.deleted().count() as u64;
     let title = match report.applied {
         false => format!(
             "Shard {}: {} may go (a plan: nothing was deleted)",
             report.shard,
-            human::count(deleted, "backup")
+            format::count(deleted, "backup")
         ),
-        true => format!("Shard {}: deleted {}", report.shard, human::count(deleted, "backup")),
+        true => format!("Shard {}: deleted {}", report.shard, format::count(deleted, "backup")),
     };
-    page.line(page.paint.strong(&title));
+    out.line(out.colors.strong(&title));
     if !report.undone.is_empty() {
         let back: Vec<&str> = report.undone.iter().map(|id| id.as_str()).collect();
-        page.line(format!("  taken back: {}", back.join(", ")));
-        page.line("  the next prune deletes them again, unless the retention rules are changed");
+        out.line(format!("  taken back: {}", back.join(", ")));
+        out.line("  the next prune deletes them again, unless the retention rules are changed");
     }
     if report.archive.forgotten + report.archive.kept > 0 {
-        page.line(format!("  {}", archive(report)));
+        out.line(format!("  {}", archive(report)));
     }
     if report.backups.is_empty() {
-        page.line("  it has no backup");
+        out.line("  it has no backup");
         return;
     }
-    page.table(&["  BACKUP", "TAKEN AT", "", "WHY"], report.backups.iter().map(row).collect());
+    out.table(&["  BACKUP", "TAKEN AT", "", "WHY"], report.backups.iter().map(row).collect());
     for each in &report.condemned {
-        page.line(format!(
+        out.line(format!(
             "  {} was deleted at {}; `backstop prune {} --undo` takes that back until {}",
             each.backup_id,
-            human::moment(each.deleted_at),
+            format::moment(each.deleted_at),
             report.shard,
-            human::moment(each.until)
+            format::moment(each.until)
         ));
     }
     if report.applied {
         let (objects, bytes) =
-            (human::count(report.removed_objects, "object"), human::bytes(report.freed_bytes));
-        page.line(format!("  removed {objects}, {bytes}"));
+            (format::count(report.removed_objects, "object"), format::bytes(report.freed_bytes));
+        out.line(format!("  removed {objects}, {bytes}"));
         if !report.removed_snapshots.is_empty() {
-            page.line(format!("  deleted EBS snapshots {}", report.removed_snapshots.join(", ")));
+            out.line(format!("  deleted EBS snapshots {}", report.removed_snapshots.join(", ")));
         }
-        page.line(
+        out.line(
             "  what the deleted backups alone needed goes with the next prune, an hour from now or later",
         );
     }
@@ -81,19 +81,19 @@ fn shard(report: &PruneReport, page: &mut Page) {
 
 fn archive(report: &PruneReport) -> String {
     let (gone, archive) = (if report.applied { "deleted" } else { "may go" }, &report.archive);
-    let from = archive.kept_from.map_or(String::new(), |from| format!(", from {} on", human::moment(from)));
+    let from = archive.kept_from.map_or(String::new(), |from| format!(", from {} on", format::moment(from)));
     format!(
         "archive: {} ({}) {gone}, {} stay{from}",
-        human::count(archive.forgotten, "piece"),
-        human::bytes(archive.forgotten_bytes),
-        human::count(archive.kept, "piece"),
+        format::count(archive.forgotten, "piece"),
+        format::bytes(archive.forgotten_bytes),
+        format::count(archive.kept, "piece"),
     )
 }
 
-fn row(vote: &Vote) -> Vec<String> {
+fn row(vote: &RetentionVote) -> Vec<String> {
     let (word, why) = match &vote.verdict {
-        Verdict::Keep { reasons } => ("keep", reasons.join("; ")),
-        Verdict::Delete { reason } => ("DELETE", reason.clone()),
+        RetentionVerdict::Keep { reasons } => ("keep", reasons.join("; ")),
+        RetentionVerdict::Delete { reason } => ("DELETE", reason.clone()),
     };
-    vec![format!("  {}", vote.id), human::moment(vote.taken_at), word.to_owned(), why]
+    vec![format!("  {}", vote.id), format::moment(vote.taken_at), word.to_owned(), why]
 }

@@ -1,15 +1,15 @@
 //! `recover`.
 
-use backstop_model::events::{EventName, EventsReport};
 use backstop_model::plan::Ending;
 use backstop_model::report::RecoverReport;
+use backstop_model::scheduled_events::{EventName, EventsReport};
 
 use super::findings;
-use crate::human;
-use crate::page::{Page, Screen};
+use crate::format;
+use crate::text::{RenderText, TextWriter};
 
-impl Screen for RecoverReport {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for RecoverReport {
+    fn render_text(&self, out: &mut TextWriter) {
         let title = match self.ending {
             Ending::Join => format!("A server of shard {} is rebuilt, joined and caught up.", self.shard),
             Ending::Standalone => {
@@ -19,47 +19,47 @@ impl Screen for RecoverReport {
                 format!("A NEW PRIMARY of shard {} is rebuilt and takes writes.", self.shard)
             }
         };
-        page.line(page.paint.good(&title));
+        out.line(out.colors.good(&title));
         let seconds = self.seconds;
-        page.fields([
-            ("moment", page.target(&self.target)),
+        out.fields([
+            ("moment", out.target(&self.target)),
             ("from backup", self.backup_id.to_string()),
             ("listens on", format!("{}:{}, {}", self.server.host, self.server.port, writes(self.ending))),
             ("socket", self.server.socket.clone()),
             ("data", self.server.datadir.clone()),
             ("gtid_executed", self.gtid_executed.to_string()),
-            ("replayed", human::count(self.transactions_replayed, "transaction")),
+            ("replayed", format::count(self.transactions_replayed, "transaction")),
             (
                 "took",
                 format!(
                     "{} (files {}, start {}, replay {}, joining {})",
-                    human::seconds(seconds.total),
-                    human::seconds(seconds.materialise),
-                    human::seconds(seconds.start),
-                    human::seconds(seconds.replay),
-                    human::seconds(seconds.join)
+                    format::seconds(seconds.total),
+                    format::seconds(seconds.materialise),
+                    format::seconds(seconds.start),
+                    format::seconds(seconds.replay),
+                    format::seconds(seconds.join)
                 ),
             ),
         ]);
         if !self.checks.is_empty() {
-            page.gap();
-            page.line(page.paint.strong("Checked:"));
-            findings(page, &self.checks);
+            out.blank_line();
+            out.line(out.colors.strong("Checked:"));
+            findings(out, &self.checks);
         }
         if let Some(told) = &self.events {
-            events(page, told);
+            events(out, told);
         }
-        page.gap();
-        page.line(match &self.server.client_file {
+        out.blank_line();
+        out.line(match &self.server.client_file {
             Some(file) => format!("Connect: mysql --defaults-file={file}"),
             None => format!("Connect: mysql --socket={} --user=USER --password", self.server.socket),
         });
-        page.next(&self.next);
+        out.next(&self.next);
     }
 }
 
 /// Which events fire. Nothing, where there are none.
-fn events(page: &mut Page, told: &EventsReport) {
+fn events(out: &mut TextWriter, told: &EventsReport) {
     let names = |names: &[EventName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let lists = [("enabled", &told.enabled), ("disabled", &told.disabled), ("unknown", &told.unknown)];
     let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
@@ -67,13 +67,13 @@ fn events(page: &mut Page, told: &EventsReport) {
     if fields.is_empty() && told.statements.is_empty() {
         return;
     }
-    page.gap();
-    page.line(page.paint.strong("Events:"));
+    out.blank_line();
+    out.line(out.colors.strong("Events:"));
     fields.push(("scheduler", if told.scheduler { "on" } else { "off" }.to_owned()));
-    page.fields(fields);
+    out.fields(fields);
     if !told.statements.is_empty() {
-        page.line("  These statements have the events fire that did at the primary:");
-        told.statements.iter().for_each(|statement| page.line(statement));
+        out.line("  These statements have the events fire that did at the primary:");
+        told.statements.iter().for_each(|statement| out.line(statement));
     }
 }
 

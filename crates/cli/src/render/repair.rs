@@ -1,61 +1,61 @@
 //! `repair`.
 
 use backstop_model::ids::BackupId;
-use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, Unusable};
+use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
 
-use crate::human;
-use crate::page::{Page, Screen};
+use crate::format;
+use crate::text::{RenderText, TextWriter};
 
 /// So many objects are named on screen.
 const SHOWN: usize = 10;
 
-impl Screen for RepairReport {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for RepairReport {
+    fn render_text(&self, out: &mut TextWriter) {
         for log in &self.logs {
-            draw_log(log, page);
-            page.gap();
+            draw_log(log, out);
+            out.blank_line();
         }
         for index in &self.indexes {
-            draw_index(index, page);
-            page.gap();
+            draw_index(index, out);
+            out.blank_line();
         }
         let shard = &self.shard;
         let stuck = self.indexes.iter().filter(|index| index.cannot.is_some()).count();
         let can = self.logs.len() + self.indexes.len() - stuck;
         if stuck > 0 {
-            page.line(format!("Of {} lost indexes {stuck} cannot be rebuilt.", self.indexes.len()));
+            out.line(format!("Of {} lost indexes {stuck} cannot be rebuilt.", self.indexes.len()));
         }
         match (can, self.applied) {
             (0, _) if stuck > 0 => {
-                page.next(&["bring what is named from a version or a copy of the bucket".to_owned()]);
+                out.next(&["bring what is named from a version or a copy of the bucket".to_owned()]);
             }
             (0, _) => {
                 let whole =
                     format!("Nothing to repair: the logs and the archive's indexes of {shard} are whole.");
-                page.line(page.paint.good(&whole));
+                out.line(out.colors.good(&whole));
             }
             (_, false) => {
-                page.line("Nothing was written.");
-                page.next(&[format!("backstop repair {shard} --apply")]);
+                out.line("Nothing was written.");
+                out.next(&[format!("backstop repair {shard} --apply")]);
             }
             (_, true) => {
-                page.line(page.paint.good(&format!("{shard} is repaired.")));
+                out.line(out.colors.good(&format!("{shard} is repaired.")));
                 let mut next =
                     vec![format!("backstop verify {shard} --content      reads what was found again")];
                 if !self.logs.is_empty() || self.indexes.iter().any(|index| !index.lost.is_empty()) {
                     next.push(format!("backstop backup {shard}"));
                 }
-                page.next(&next);
+                out.next(&next);
             }
         }
     }
 }
 
-fn draw_log(log: &RepairedLog, page: &mut Page) {
-    page.line(page.paint.strong(&log.log));
+fn draw_log(log: &RepairedLog, out: &mut TextWriter) {
+    out.line(out.colors.strong(&log.log));
     let mut fields = vec![("wrong", log.wrong.clone())];
     if !log.kept.is_empty() {
-        fields.push(("stay listed", human::count(log.kept.len() as u64, "backup")));
+        fields.push(("stay listed", format::count(log.kept.len() as u64, "backup")));
     }
     for (name, backups) in [("listed again", &log.found), ("removed by prune", &log.gone)] {
         if !backups.is_empty() {
@@ -64,15 +64,15 @@ fn draw_log(log: &RepairedLog, page: &mut Page) {
         }
     }
     fields.extend(log.left.iter().map(not_usable));
-    page.fields(fields);
+    out.fields(fields);
 }
 
-fn draw_index(index: &RepairedIndex, page: &mut Page) {
-    page.line(page.paint.strong(&index.index));
+fn draw_index(index: &RepairedIndex, out: &mut TextWriter) {
+    out.line(out.colors.strong(&index.index));
     let mut fields = vec![("wrong", index.wrong.clone())];
     match &index.cannot {
         Some(why) => fields.push(("cannot be rebuilt", why.clone())),
-        None => fields.push(("named again", human::count(index.found, "segment"))),
+        None => fields.push(("named again", format::count(index.found, "segment"))),
     }
     if !index.lost.is_empty() {
         fields.push(("stays a gap", index.lost.to_string()));
@@ -82,12 +82,12 @@ fn draw_index(index: &RepairedIndex, page: &mut Page) {
     }
     fields.extend(index.left.iter().take(SHOWN).map(not_usable));
     if index.left.len() > SHOWN {
-        let more = human::count((index.left.len() - SHOWN) as u64, "more object");
+        let more = format::count((index.left.len() - SHOWN) as u64, "more object");
         fields.push(("not usable", format!("{more} (`--json` names them)")));
     }
-    page.fields(fields);
+    out.fields(fields);
 }
 
-fn not_usable(left: &Unusable) -> (&'static str, String) {
+fn not_usable(left: &UnusableManifest) -> (&'static str, String) {
     ("not usable", format!("{}: {}", left.object, left.why))
 }

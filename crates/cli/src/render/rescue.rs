@@ -3,8 +3,8 @@
 use backstop_model::ids::ShardName;
 use serde::Serialize;
 
-use crate::page::{Page, Screen};
-use crate::runbooks::{self, Block, RUNBOOKS, Runbook, Values};
+use crate::runbooks::{self, CommandBlock, RUNBOOKS, Runbook, RunbookValues};
+use crate::text::{RenderText, TextWriter};
 
 /// The situations that have a page.
 #[derive(Debug, Serialize)]
@@ -21,36 +21,36 @@ struct Situation {
 impl Situations {
     /// Every one.
     pub fn all() -> Self {
-        let of = |page: &Runbook| Situation { name: page.name, title: page.title() };
+        let of = |out: &Runbook| Situation { name: out.name, title: out.title() };
         Self { situations: RUNBOOKS.iter().map(of).collect() }
     }
 }
 
-impl Screen for Situations {
-    fn draw(&self, page: &mut Page) {
-        page.fields(self.situations.iter().map(|each| (each.name, each.title.to_owned())));
+impl RenderText for Situations {
+    fn render_text(&self, out: &mut TextWriter) {
+        out.fields(self.situations.iter().map(|each| (each.name, each.title.to_owned())));
     }
 }
 
 /// A page, filled in.
 #[derive(Debug, Serialize)]
-pub struct Rescue {
+pub struct RescuePage {
     situation: &'static str,
     title: &'static str,
     shard: Option<ShardName>,
     notes: Vec<String>,
-    commands: Vec<Block>,
+    commands: Vec<CommandBlock>,
     page: String,
     #[serde(skip)]
     whole: bool,
 }
 
-impl Rescue {
+impl RescuePage {
     /// The page with these values in it; with `whole` people see all of it, else its commands.
     pub fn new(
         runbook: &Runbook,
         shard: Option<ShardName>,
-        values: &Values,
+        values: &RunbookValues,
         notes: Vec<String>,
         whole: bool,
     ) -> Self {
@@ -60,23 +60,23 @@ impl Rescue {
     }
 }
 
-impl Screen for Rescue {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for RescuePage {
+    fn render_text(&self, out: &mut TextWriter) {
         for note in &self.notes {
-            page.line(format!("# {note}"));
+            out.line(format!("# {note}"));
         }
-        page.gap();
+        out.blank_line();
         if self.whole {
-            self.page.lines().for_each(|line| page.line(line));
+            self.page.lines().for_each(|line| out.line(line));
             return;
         }
-        page.line(format!("# {}", self.title));
+        out.line(format!("# {}", self.title));
         for block in &self.commands {
-            page.gap();
-            page.line(format!("# {}", block.heading));
-            block.commands.lines().for_each(|line| page.line(line));
+            out.blank_line();
+            out.line(format!("# {}", block.heading));
+            block.commands.lines().for_each(|line| out.line(line));
         }
-        page.gap();
-        page.line("# Nothing was touched. The whole page, with what you should see and what to do if it refuses: --page");
+        out.blank_line();
+        out.line("# Nothing was touched. The whole page, with what you should see and what to do if it refuses: --page");
     }
 }

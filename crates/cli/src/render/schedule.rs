@@ -1,19 +1,19 @@
 //! `schedule`.
 
-use crate::page::{Page, Screen};
 use crate::systemd::ScheduleUnits;
+use crate::text::{RenderText, TextWriter};
 
-impl Screen for ScheduleUnits {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for ScheduleUnits {
+    fn render_text(&self, out: &mut TextWriter) {
         for unit in [&self.service, &self.timer] {
-            page.gap();
-            page.line(format!("# {}", unit.path.display()));
-            unit.content.lines().for_each(|line| page.line(line));
+            out.blank_line();
+            out.line(format!("# {}", unit.path.display()));
+            unit.content.lines().for_each(|line| out.line(line));
         }
-        page.gap();
-        page.line("# Put the two parts into the files that their first lines name, then:");
+        out.blank_line();
+        out.line("# Put the two parts into the files that their first lines name, then:");
         for command in &self.install {
-            page.line(format!("#   {command}"));
+            out.line(format!("#   {command}"));
         }
     }
 }

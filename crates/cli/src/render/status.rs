@@ -4,37 +4,37 @@ use std::cmp::Reverse;
 
 use backstop_model::finding::Severity;
 use backstop_model::report::{Coverage, MemberStatus, ShardStatus, StatusReport};
-use backstop_model::runs::Run;
+use backstop_model::run_history::RunRecord;
 use backstop_model::topology::Role;
 use chrono::{DateTime, Utc};
 
 use super::findings;
-use crate::human;
-use crate::page::{Page, Screen};
+use crate::format;
+use crate::text::{RenderText, TextWriter};
 
-impl Screen for StatusReport {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for StatusReport {
+    fn render_text(&self, out: &mut TextWriter) {
         for shard in &self.shards {
-            page.gap();
-            page.line(page.paint.strong(&format!("Shard {}", shard.shard)));
-            page.fields(fields(shard, page));
-            findings(page, &shard.findings);
+            out.blank_line();
+            out.line(out.colors.strong(&format!("Shard {}", shard.shard)));
+            out.fields(fields(shard, out));
+            findings(out, &shard.findings);
             if self.shards.len() == 1 {
-                runs(page, &shard.runs);
+                runs(out, &shard.runs);
             }
         }
-        findings(page, &self.findings);
-        page.gap();
+        findings(out, &self.findings);
+        out.blank_line();
         if !self.ok {
-            page.line(page.paint.bad("Something needs attention: see what is marked WRONG."));
+            out.line(out.colors.bad("Something needs attention: see what is marked WRONG."));
             return;
         }
         let warned = |shard: &ShardStatus| shard.findings.iter().any(|f| f.severity == Severity::Warning);
         match self.shards.iter().any(warned) {
-            true => page.line(page.paint.strong("No problem was found: see what is marked warn.")),
-            false => page.line(page.paint.good("All is well.")),
+            true => out.line(out.colors.strong("No problem was found: see what is marked warn.")),
+            false => out.line(out.colors.good("All is well.")),
         }
-        page.line(LOOKED_AT);
+        out.line(STATUS_SCOPE);
     }
 }
 
@@ -42,43 +42,43 @@ impl Screen for StatusReport {
 const RUNS_SHOWN: usize = 8;
 
 /// The last runs of all operations, newest first.
-fn runs(page: &mut Page, runs: &[Run]) {
+fn runs(out: &mut TextWriter, runs: &[RunRecord]) {
     if runs.is_empty() {
         return;
     }
-    let mut newest: Vec<&Run> = runs.iter().collect();
+    let mut newest: Vec<&RunRecord> = runs.iter().collect();
     newest.sort_by_key(|run| Reverse(run.started));
-    page.gap();
-    page.line(page.paint.strong("Last runs"));
-    let row = |run: &&Run| {
+    out.blank_line();
+    out.line(out.colors.strong("Last runs"));
+    let row = |run: &&RunRecord| {
         let took = run.ended.and_then(|ended| (ended - run.started).to_std().ok());
         let outcome = match (&run.failure, &run.result) {
             (Some(failure), _) => format!("exit code {}: {}", failure.exit_code, failure.message),
             (None, _) if run.ended.is_none() => "is running, or was killed".to_owned(),
             (None, result) => result.clone().unwrap_or_else(|| "done".to_owned()),
         };
-        let took = took.map_or_else(String::new, |took| human::seconds(took.as_secs_f64()));
-        vec![human::moment(run.started), run.operation.to_string(), run.host.clone(), took, outcome]
+        let took = took.map_or_else(String::new, |took| format::seconds(took.as_secs_f64()));
+        vec![format::moment(run.started), run.operation.to_string(), run.host.clone(), took, outcome]
     };
-    page.table(
+    out.table(
         &["BEGAN", "COMMAND", "HOST", "TOOK", "RESULT"],
         newest.iter().take(RUNS_SHOWN).map(row).collect(),
     );
 }
 
 /// What "well" rests on.
-const LOOKED_AT: &str = "Looked at: the members, the newest backup's age, what is archived and how old that is. Not read: the contents of what is stored (`backstop verify --content`).";
+const STATUS_SCOPE: &str = "Looked at: the members, the newest backup's age, what is archived and how old that is. Not read: the contents of what is stored (`backstop verify --content`).";
 
-fn fields(shard: &ShardStatus, page: &Page) -> Vec<(&'static str, String)> {
+fn fields(shard: &ShardStatus, out: &TextWriter) -> Vec<(&'static str, String)> {
     let last = match &shard.last_backup {
         Some(backup) => format!("{} from {}", backup.backup_id, backup.source.endpoint),
         None => "none".to_owned(),
     };
-    let seconds = |value: Option<f64>| value.map_or("not known".to_owned(), human::seconds);
+    let seconds = |value: Option<f64>| value.map_or("not known".to_owned(), format::seconds);
     vec![
         ("members", members(&shard.members)),
         ("last backup", last),
-        ("recoverable", moments(&shard.coverage, |at| page.moment(at))),
+        ("recoverable", moments(&shard.coverage, |at| out.moment(at))),
         ("would be lost", seconds(shard.rpo_seconds)),
         ("recovery takes", seconds(shard.rto_seconds)),
     ]
@@ -111,7 +111,7 @@ pub(crate) fn moments(coverage: &Coverage, show: impl Fn(DateTime<Utc>) -> Strin
     let windows = &coverage.windows;
     match (windows.first(), windows.last()) {
         (Some(first), Some(last)) if windows.len() > 1 => {
-            let count = human::count(windows.len() as u64, "moment");
+            let count = format::count(windows.len() as u64, "moment");
             format!("{count} from {} to {}", show(first.from), show(last.to))
         }
         (Some(only), _) if only.from == only.to => show(only.from),

@@ -1,84 +1,84 @@
 //! `verify`.
 
-use backstop_model::report::{BackupState, ShardVerified, Verdict, VerifyReport};
+use backstop_model::report::{BackupState, ShardVerification, VerifyReport, VerifyVerdict};
 
-use crate::human;
-use crate::page::{Page, Screen};
+use crate::format;
+use crate::text::{RenderText, TextWriter};
 
-impl Screen for VerifyReport {
-    fn draw(&self, page: &mut Page) {
+impl RenderText for VerifyReport {
+    fn render_text(&self, out: &mut TextWriter) {
         for shard in &self.shards {
-            page.gap();
-            draw(shard, page);
+            out.blank_line();
+            render_shard(shard, out);
         }
-        page.gap();
-        conclude(self, page);
+        out.blank_line();
+        conclude(self, out);
     }
 }
 
 /// What was done, and no more: that a backup can be recovered, only a recovery of it shows.
-fn conclude(report: &VerifyReport, page: &mut Page) {
+fn conclude(report: &VerifyReport, out: &mut TextWriter) {
     match report.verdict() {
-        Verdict::Damaged => {
-            page.line(page.paint.bad("Stored data is damaged."));
-            page.next(&[
+        VerifyVerdict::Damaged => {
+            out.line(out.colors.bad("Stored data is damaged."));
+            out.next(&[
                 "recover only from backups that are not named above",
                 "make a new backup, and verify again",
             ]);
         }
-        Verdict::NotAllChecked => {
-            page.line(page.paint.bad("Not everything could be looked at: see what is marked NOT CHECKED."));
+        VerifyVerdict::NotAllChecked => {
+            out.line(out.colors.bad("Not everything could be looked at: see what is marked NOT CHECKED."));
         }
-        Verdict::Nothing | Verdict::NothingFound => {
+        VerifyVerdict::Nothing | VerifyVerdict::NothingFound => {
             let read = if report.contents_read {
                 "what was read"
             } else {
                 "names and sizes; contents were not read"
             };
-            page.line(page.paint.good(&format!("No damage was found in {read}.")));
+            out.line(out.colors.good(&format!("No damage was found in {read}.")));
             let contents = (!report.contents_read).then(|| "backstop verify --content".to_owned());
             let proof = "backstop recover SHARD --backup ID --standalone --into DIR      proves that this backup can be recovered";
-            page.next(&contents.into_iter().chain([proof.to_owned()]).collect::<Vec<_>>());
+            out.next(&contents.into_iter().chain([proof.to_owned()]).collect::<Vec<_>>());
         }
     }
 }
 
-fn draw(shard: &ShardVerified, page: &mut Page) {
-    page.line(page.paint.strong(&format!("Shard {}", shard.shard)));
-    page.fields([
+fn render_shard(shard: &ShardVerification, out: &mut TextWriter) {
+    out.line(out.colors.strong(&format!("Shard {}", shard.shard)));
+    out.fields([
         ("backups", backups(shard)),
         ("checked", checked(shard)),
-        ("archive", human::count(shard.segments, "piece")),
+        ("archive", format::count(shard.segments, "piece")),
         (
             "unreferenced",
-            format!("{} that `backstop prune --apply` removes", human::count(shard.unreferenced, "object")),
+            format!("{} that `backstop prune --apply` removes", format::count(shard.unreferenced, "object")),
         ),
     ]);
     for unchecked in &shard.unchecked {
-        page.line(page.paint.bad(&format!("  NOT CHECKED: {}", unchecked.object)));
+        out.line(out.colors.bad(&format!("  NOT CHECKED: {}", unchecked.object)));
         let ids: Vec<&str> = unchecked.backups.iter().map(|id| id.as_str()).collect();
-        page.fields([("  why", unchecked.why.clone()), ("  needed by", ids.join(", "))]);
+        out.fields([("  why", unchecked.why.clone()), ("  needed by", ids.join(", "))]);
     }
     for damage in &shard.damaged {
-        page.line(page.paint.bad(&format!("  damaged: {}", damage.object)));
+        out.line(out.colors.bad(&format!("  damaged: {}", damage.object)));
         let backups: Vec<&str> = damage.backups.iter().map(|id| id.as_str()).collect();
         if let Some(gtids) = &damage.gtids {
             let moments = damage.moments.map_or("not known".to_owned(), |(from, to)| {
-                format!("{} to {}", human::moment(from), human::moment(to))
+                format!("{} to {}", format::moment(from), format::moment(to))
             });
             let fields =
                 [("  wrong", damage.wrong.clone()), ("  lost", gtids.to_string()), ("  moments", moments)];
-            page.fields(fields);
+            out.fields(fields);
             continue;
         }
         let needed = if backups.is_empty() { "no backup".to_owned() } else { backups.join(", ") };
-        page.fields([("  wrong", damage.wrong.clone()), ("  needed by", needed)]);
+        out.fields([("  wrong", damage.wrong.clone()), ("  needed by", needed)]);
     }
 }
 
-fn backups(shard: &ShardVerified) -> String {
+fn backups(shard: &ShardVerification) -> String {
     let of = |state| shard.backups.iter().filter(|backup| backup.state == state).count();
-    let all = human::count(shard.backups.len() as u64, "backup");
+    let all = format::count(shard.backups.len() as u64, "backup");
     let named = [
         (of(BackupState::Damaged), "damaged"),
         (of(BackupState::Pending), "not complete yet"),
@@ -90,13 +90,13 @@ fn backups(shard: &ShardVerified) -> String {
 }
 
 /// What was done with what is stored.
-fn checked(shard: &ShardVerified) -> String {
-    let objects = human::count(shard.objects, "object");
+fn checked(shard: &ShardVerification) -> String {
+    let objects = format::count(shard.objects, "object");
     if shard.depth == "content" {
         let elsewhere = if shard.contents_read { "" } else { "; contents of EBS snapshots cannot be" };
         return format!(
             "every byte of {objects} was read and compared ({}){elsewhere}",
-            human::bytes(shard.bytes_read)
+            format::bytes(shard.bytes_read)
         );
     }
     format!("names and sizes of {objects} were checked; contents were not read")

@@ -1,16 +1,16 @@
 //! A shard's values in place of those that the pages are written with.
 
 use backstop_model::ids::Endpoint;
-use backstop_model::shell;
+use backstop_model::shell_quote;
 
 /// What to write in place of the pages' samples. A value that is not set leaves its sample as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Values {
+pub struct RunbookValues {
     /// In place of the samples, the value.
     pairs: Vec<(String, String)>,
 }
 
-impl Values {
+impl RunbookValues {
     /// Writes `value` in place of `sample`, where that stands as a word by itself.
     pub fn put(&mut self, sample: &str, value: &str) {
         self.pairs.retain(|(known, _)| known != sample);
@@ -19,7 +19,7 @@ impl Values {
 
     /// Writes a server in place of a host of the pages (`db1`), in every form that a host and its port have there.
     pub fn server(&mut self, sample: &str, server: &Endpoint) {
-        let (host, port) = (shell::word(&server.host), server.port);
+        let (host, port) = (shell_quote::shell_quote(&server.host), server.port);
         self.put(&format!("{sample}:3306"), &server.to_string());
         self.put(&format!("--host={sample} --port=3306"), &format!("--host={host} --port={port}"));
         let sql = |host: &str, port: u16| format!("SOURCE_HOST='{host}', SOURCE_PORT={port}");
@@ -29,7 +29,7 @@ impl Values {
 
     /// Writes a value that a shell takes as one word in place of a sample.
     pub fn word(&mut self, sample: &str, value: &str) {
-        self.put(sample, &shell::word(value));
+        self.put(sample, &shell_quote::shell_quote(value));
     }
 
     /// A page with the values in it.
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn values_replace_whole_samples_only() {
-        let mut values = Values::default();
+        let mut values = RunbookValues::default();
         values.put("orders", "billing");
         values.word("/srv/copy", "/data/my copy");
         values.put(" --port 1", "");
@@ -86,12 +86,12 @@ mod tests {
         let filled = "backstop find billing reorders orders_2 (billing)\nmysql --host=10.0.0.1 --port=3307 10.0.0.1:3307 db12\n\
                       SOURCE_HOST='10.0.0.1', SOURCE_PORT=3307 rm -rf '/data/my copy' --port 12";
         assert_eq!(values.fill(page), filled);
-        assert_eq!(Values::default().fill(page), page);
+        assert_eq!(RunbookValues::default().fill(page), page);
     }
 
     #[test]
     fn a_value_is_never_filled_in_once_more() {
-        let mut values = Values::default();
+        let mut values = RunbookValues::default();
         values.put("orders", "db1");
         values.put("db1", "orders");
         assert_eq!(values.fill("orders db1"), "db1 orders");

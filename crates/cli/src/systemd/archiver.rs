@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use backstop_model::ids::ShardName;
 use serde::Serialize;
 
-use super::{UNITS, Unit, hardening, path, quoted};
+use super::{UNIT_DIR, UnitFile, hardening, path, quoted};
 
 /// `archive --systemd --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -13,7 +13,7 @@ pub struct ArchiverUnit {
     /// The shard.
     pub shard: ShardName,
     /// The service.
-    pub service: Unit,
+    pub service: UnitFile,
     /// The commands that start it, once the file is in place.
     pub install: Vec<String>,
 }
@@ -52,7 +52,7 @@ pub fn archiver_unit(
     );
     ArchiverUnit {
         shard: shard.clone(),
-        service: Unit { path: Path::new(UNITS).join(format!("{name}.service")), content },
+        service: UnitFile { path: Path::new(UNIT_DIR).join(format!("{name}.service")), content },
         install: vec!["systemctl daemon-reload".to_owned(), format!("systemctl enable --now {name}.service")],
     }
 }

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use backstop_model::gtid::GtidSet;
-use backstop_testkit::{Layout, Member, Shard};
+use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use rustix::process::Signal;
 
-use crate::archived::{ARCHIVE, contents, held, uuid};
 use crate::program::Backstop;
+use crate::stored_archive::{ARCHIVE, contents, held, uuid};
 
 const SOON: Duration = Duration::from_secs(120);
 
-fn pair() -> Layout {
-    Layout { members: 2, grants: vec!["base", "replication"], ..Layout::default() }
+fn pair() -> ShardLayout {
+    ShardLayout { members: 2, grants: vec!["base", "replication"], ..ShardLayout::default() }
 }
 
 /// Waits until the current line holds this.
@@ -24,7 +24,7 @@ async fn archived(backstop: &Backstop, set: &GtidSet) {
     }
 }
 
-async fn promote(member: &Member) {
+async fn promote(member: &TestMember) {
     member
         .run(&[
             "STOP REPLICA",
@@ -37,7 +37,7 @@ async fn promote(member: &Member) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_and_without_a_fork() {
-    let shard = Shard::start(pair()).await;
+    let shard = TestShard::start(pair()).await;
     let [a, b] = &shard.members[..] else { panic!("two members") };
     let backstop = Backstop::of(&shard, "clone").await;
     backstop.json("init").await;
@@ -53,7 +53,7 @@ async fn with_and_without_a_fork() {
     b.run(&["INSERT INTO one.t VALUES (1)", "INSERT INTO one.t VALUES (2)"]).await;
     archived(&backstop, &b.gtid_executed().await).await;
     let archive = contents(&backstop).await;
-    assert_eq!(archive.lines.len(), 1, "{:?}", archive.lines);
+    assert_eq!(archive.timelines.len(), 1, "{:?}", archive.timelines);
     a.wait_for(&b.gtid_executed().await).await;
 
     // A crash: what only the dead primary and the archive had stays on the old line.
@@ -68,7 +68,7 @@ async fn with_and_without_a_fork() {
     let after = a.gtid_executed().await;
     archived(&backstop, &after).await;
     let archive = contents(&backstop).await;
-    let [old, new] = &archive.lines[..] else { panic!("two lines: {:?}", archive.lines) };
+    let [old, new] = &archive.timelines[..] else { panic!("two lines: {:?}", archive.timelines) };
     assert_eq!((new.parent, new.source, &new.lacks), (Some(old.number), uuid(a).await, &lacks));
     assert!(lacks.is_subset_of(&archive.held(old.number).unwrap()), "the old line keeps it");
     assert_eq!(archive.held(new.number).unwrap(), after, "lines are never merged");
@@ -81,7 +81,7 @@ async fn with_and_without_a_fork() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_diverged_replica_and_a_stranger_are_refused() {
-    let shard = Shard::start(pair()).await;
+    let shard = TestShard::start(pair()).await;
     let [a, b] = &shard.members[..] else { panic!("two members") };
     let backstop = Backstop::of(&shard, "clone").await;
     a.run(&["CREATE DATABASE one"]).await;

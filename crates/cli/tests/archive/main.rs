@@ -4,27 +4,27 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
-mod archived;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../hardship/dice.rs"]
-mod dice;
+mod byte_identical;
+mod check_and_status;
+mod escape;
 mod failover;
-mod host;
-mod identical;
-mod kills;
-mod known;
-mod lost;
+mod gtid_purged;
+mod kill_random;
+mod lost_segments;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../hardship/program.rs"]
 mod program;
-mod refused;
-mod reset;
-mod restarted;
-mod rotated;
-mod rows;
-mod shown;
-mod slow;
+#[allow(dead_code, reason = "shared with the other tests of the program")]
+#[path = "../hardship/random.rs"]
+mod random;
+mod recoverable_rows;
+mod redaction;
+mod refusals;
+mod reset_binlogs;
+mod rotated_passwords;
+mod slow_store;
 mod spool;
-mod statements;
-mod store;
-mod volume;
+mod spool_host;
+mod store_outage;
+mod stored_archive;
+mod unmounted_volume;

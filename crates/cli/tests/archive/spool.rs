@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_testkit::{Ledger, Machine, Shard};
+use backstop_testkit::{NetworkNamespace, TestShard, TestWorkload};
 use rustix::process::Signal;
 
-use crate::archived::ARCHIVE;
-use crate::identical::single;
-use crate::kills::wait_for_archiver;
+use crate::byte_identical::single;
+use crate::kill_random::wait_for_archiver;
 use crate::program::{Backstop, until};
-use crate::rows::lost;
+use crate::recoverable_rows::lost;
+use crate::stored_archive::ARCHIVE;
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -21,8 +21,8 @@ const ROUNDS: usize = 3;
 /// acknowledged is in the spool only.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_the_spool_has_is_archived() {
-    let Some(machine) = Machine::new() else { return };
-    let shard = Shard::start(single().option("bind_address = 0.0.0.0")).await;
+    let Some(machine) = NetworkNamespace::new() else { return };
+    let shard = TestShard::start(single().option("bind_address = 0.0.0.0")).await;
     let primary = shard.primary();
     wait_for_archiver(primary).await;
     let mut backstop = Backstop::of(&shard, "clone").await;
@@ -32,16 +32,16 @@ async fn what_only_the_spool_has_is_archived() {
     backstop.json(&format!("{ARCHIVE} {semi_sync} --until-caught-up")).await;
     for round in 1..=ROUNDS {
         let archiver = backstop.spawn(&spool, None);
-        let ledger = Ledger::start(primary).await;
-        ledger.wait_for_more(50).await;
+        let workload = TestWorkload::start(primary).await;
+        workload.wait_for_more(50).await;
         let away = take_away(&backstop.repository);
         until(SOON, || archiver.told(), || archiver.told().contains("note:")).await;
         // From the store nobody would have been acknowledged any more.
-        ledger.wait_for_more(200).await;
+        workload.wait_for_more(200).await;
         archiver.signal(Signal::KILL);
         archiver.end().await;
         primary.kill();
-        let written = ledger.stop().await;
+        let written = workload.stop().await;
         bring_back(&away, &backstop.repository);
         let only_there = lost(&backstop, &written).await;
         assert!(only_there.len() >= 200, "only {} rows were acknowledged from the spool", only_there.len());
@@ -57,7 +57,7 @@ async fn what_only_the_spool_has_is_archived() {
 }
 
 /// The commands are run on another machine.
-fn run_on(backstop: &mut Backstop, machine: &Machine) {
+fn run_on(backstop: &mut Backstop, machine: &NetworkNamespace) {
     let text = std::fs::read_to_string(&backstop.config).unwrap();
     std::fs::write(&backstop.config, text.replace("127.0.0.1:", &format!("{}:", machine.servers))).unwrap();
     backstop.prefix = machine.prefix();

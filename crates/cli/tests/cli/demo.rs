@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use backstop_testkit::program::server_program;
-use backstop_testkit::slots::Slots;
+use backstop_testkit::server_program::server_program;
+use backstop_testkit::server_slots::ServerSlots;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ fn left(dir: &Path) -> Vec<PathBuf> {
 
 fn no_servers(dir: &Path) {
     assert_eq!(
-        backstop_lab::processes::servers_in(dir),
+        backstop_testbed::processes::servers_in(dir),
         Vec::<u32>::new(),
         "servers run in {}",
         dir.display()
@@ -48,7 +48,7 @@ fn no_servers(dir: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demonstration_loses_nothing_and_its_shard_serves_every_command() {
-    let _slots = Slots::take(SERVERS).await;
+    let _slots = ServerSlots::take(SERVERS).await;
     let (dir, server) = (folder(), server().await);
     let output = demo(dir.path(), &server, "--json --keep").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
@@ -177,12 +177,12 @@ fn every_command_answers(dir: &Path, config: &str, report: &Value) {
     assert!(recover["server"]["port"].is_u64() && recover["seconds"]["total"].is_number());
     let unit = format!("copy/mysqld-shop-{}.service", recover["server"]["port"]);
     assert!(dir.join(unit).exists(), "the unit is written");
-    backstop_lab::processes::kill_all(&dir.join("copy")).unwrap();
+    backstop_testbed::processes::kill_all(&dir.join("copy")).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_leaves_nothing_and_what_sigkill_leaves_is_removed_by_the_next_run() {
-    let _slots = Slots::take(SERVERS).await;
+    let _slots = ServerSlots::take(SERVERS).await;
     let (dir, server) = (folder(), server().await);
     for step in ["start a shard", "write", "back up", "rebuild it"] {
         let child = started(dir.path(), &server, step);
@@ -236,7 +236,7 @@ async fn an_ordinary_user_can_run_it() {
         eprintln!("left out: the other tests are run by an ordinary user already");
         return;
     }
-    let _slots = Slots::take(SERVERS).await;
+    let _slots = ServerSlots::take(SERVERS).await;
     let dir = folder();
     let home = dir.path().join("home");
     std::fs::create_dir(&home).unwrap();

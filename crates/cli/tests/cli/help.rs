@@ -88,8 +88,8 @@ fn another_programs_dry_run_is_answered_with_ours() {
             stderr(&told)
         );
         let told = run(dir.path(), &format!("{command} --dry-run --json"));
-        let fault: serde_json::Value = serde_json::from_str(&stdout(&told)).unwrap();
-        assert!(fault["hint"].as_str().unwrap().contains(meant), "{fault}");
+        let error: serde_json::Value = serde_json::from_str(&stdout(&told)).unwrap();
+        assert!(error["hint"].as_str().unwrap().contains(meant), "{error}");
     }
 }
 

@@ -7,10 +7,10 @@
     clippy::disallowed_methods
 )]
 
+mod check_fix;
 mod completions;
 mod demo;
 mod escape;
-mod fix;
 mod help;
 mod init;
 mod repair;

@@ -52,7 +52,7 @@ fn archive(dir: &Path, segments: u64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let repository = Repository::open(&Location::new(url), None).await.unwrap();
-        let writer = repository.claim_archive(&"orders".parse().unwrap()).await.unwrap();
+        let writer = repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap();
         let (source, path) = ("aaaaaaaa-0000-4000-8000-000000000000", dir.join("bytes"));
         for number in 1..=segments {
             let bytes = number.to_le_bytes();

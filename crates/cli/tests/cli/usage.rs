@@ -48,22 +48,22 @@ fn arguments_are_read_before_the_configuration() {
 fn programs_are_told_in_json() {
     let dir = with(GOOD);
     let output = run(dir.path(), "--json recover orders --into x --join");
-    let fault = json(&output);
+    let error = json(&output);
     assert_eq!(
-        (output.status.code(), fault["error"].as_str(), fault["exit_code"].as_u64()),
+        (output.status.code(), error["error"].as_str(), error["exit_code"].as_u64()),
         (Some(2), Some("usage"), Some(2))
     );
-    assert!(fault["message"].as_str().unwrap().contains("--to"), "{fault}");
-    assert!(fault["hint"].is_string());
+    assert!(error["message"].as_str().unwrap().contains("--to"), "{error}");
+    assert!(error["hint"].is_string());
 
     let output = run(dir.path(), "status payments --json");
-    let fault = json(&output);
+    let error = json(&output);
     assert_eq!(
-        (output.status.code(), &fault["version"], fault["error"].as_str()),
+        (output.status.code(), &error["version"], error["error"].as_str()),
         (Some(2), &1.into(), Some("usage"))
     );
-    assert!(fault["message"].as_str().unwrap().contains("payments"));
-    assert!(fault["hint"].as_str().unwrap().contains("orders"), "{fault}");
+    assert!(error["message"].as_str().unwrap().contains("payments"));
+    assert!(error["hint"].as_str().unwrap().contains("orders"), "{error}");
 }
 
 #[test]

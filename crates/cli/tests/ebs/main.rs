@@ -2,31 +2,31 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
+mod data_on_volume;
 #[path = "../hardship/program.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 mod program;
-mod rebuild;
-#[path = "../hardship/rebuilt.rs"]
+mod recover_ebs;
+#[path = "../hardship/recovered_server.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the program")]
-mod rebuilt;
-mod volume;
+mod recovered_server;
 
 use backstop_testkit::ec2::{Completion, FakeEc2};
-use backstop_testkit::snapshots::commits;
-use backstop_testkit::{Layout, Shard};
+use backstop_testkit::snapshot_conformance::assert_commits;
+use backstop_testkit::{ShardLayout, TestShard};
 use program::{Backstop, points};
 
 const REGION: &str = "eu-test-1";
 
 struct Fleet {
-    shard: Shard,
+    shard: TestShard,
     ec2: FakeEc2,
     backstop: Backstop,
 }
 
 impl Fleet {
     async fn start() -> Self {
-        let shard = Shard::start(Layout::single()).await;
+        let shard = TestShard::start(ShardLayout::single()).await;
         let ec2 = FakeEc2::start(0, &shard.base().join("images")).await;
         let folder = shard.base().join("m1/data");
         let server = shard.primary().endpoint().to_string();
@@ -128,7 +128,7 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
     fleet.without("AWS_ACCESS_KEY_ID");
     fleet.backstop.run("backup orders").await.failed(12, &["credentials"]);
     assert!(fleet.snapshots().is_empty());
-    commits(fleet.shard.primary()).await;
+    assert_commits(fleet.shard.primary()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +136,7 @@ async fn killed_at_every_step_the_next_run_goes_on() {
     let fleet = Fleet::start().await;
     for point in points(&["freeze", "image", "thaw", "prove", "snapshot", "store", "commit", "complete"]) {
         fleet.backstop.killed("backup orders", &point).await;
-        commits(fleet.shard.primary()).await;
+        assert_commits(fleet.shard.primary()).await;
     }
     let last = fleet.backstop.json("backup orders").await;
     let listed = fleet.backstop.backups().await;
@@ -165,7 +165,7 @@ async fn a_snapshot_that_fails_after_its_backup_was_reported_counts_for_nothing(
     let fleet = Fleet::start().await;
     let (backstop, ec2) = (&fleet.backstop, &fleet.ec2);
     let older = backstop.json("backup orders").await["backup_id"].as_str().unwrap().to_owned();
-    commits(fleet.shard.primary()).await;
+    assert_commits(fleet.shard.primary()).await;
     ec2.with(|ec2| ec2.rules.completion = Completion::Never);
     let newer = backstop.json("backup orders --set shards.orders.snapshot.complete_wait=0s").await;
     assert_eq!(newer["ebs"]["state"], "pending", "{newer}");

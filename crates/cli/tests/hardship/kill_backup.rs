@@ -1,14 +1,14 @@
 //! SIGKILL at every step of `backup`, before and after its effect.
 
-use backstop_testkit::{Layout, Shard, Volume, tables};
+use backstop_testkit::{ShardLayout, TestShard, TestVolume, tables};
 
-use crate::harm::{nothing_left, unharmed};
 use crate::program::{Backstop, points};
+use crate::source_unharmed::{nothing_left, unharmed};
 
 const BACKUP: &str = "backup orders";
 
 /// Kills a backup at a point, looks what harm that did, and lets the next one succeed.
-async fn survives(shard: &Shard, backstop: &Backstop, more: &str, point: &str) {
+async fn survives(shard: &TestShard, backstop: &Backstop, more: &str, point: &str) {
     let before = backstop.backups().await;
     backstop.killed(&format!("{BACKUP} {more}"), point).await;
     unharmed(shard).await;
@@ -28,7 +28,7 @@ fn is_committed(point: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_clone() {
-    let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     tables::fill(shard.primary(), 2, 2_000).await;
     shard.settle().await;
     let backstop = Backstop::of(&shard, "clone").await;
@@ -55,10 +55,10 @@ async fn with_clone() {
 /// A single server, so that an outside session commits on the very server that is frozen; then `prune`.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_btrfs_frozen_both_ways_and_then_pruned() {
-    let Some(volume) = Volume::btrfs(3000) else { return };
+    let Some(volume) = TestVolume::btrfs(3000) else { return };
     volume.subvolume("shard/m1/data");
     let base = Some(volume.path.join("shard"));
-    let shard = Shard::start(Layout { base, ..Layout::single() }).await;
+    let shard = TestShard::start(ShardLayout { base, ..ShardLayout::single() }).await;
     tables::fill(shard.primary(), 2, 2_000).await;
     let backstop = Backstop::of(&shard, "btrfs").await;
     backstop.json("init").await;
@@ -82,7 +82,7 @@ async fn with_btrfs_frozen_both_ways_and_then_pruned() {
 }
 
 /// Kills a prune that deletes all backups but the newest.
-async fn pruning_survives(shard: &Shard, backstop: &Backstop, point: &str) {
+async fn pruning_survives(shard: &TestShard, backstop: &Backstop, point: &str) {
     const PRUNE: &str = "prune orders --apply --yes-really --set shards.orders.retention.daily=1";
     let newest = backstop.json("backup orders").await["backup_id"].as_str().unwrap().to_owned();
     let before = backstop.backups().await;

@@ -3,13 +3,13 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use backstop_testkit::{Layout, Shard, tables};
+use backstop_testkit::{ShardLayout, TestShard, tables};
 use rustix::process::Signal;
 
-use crate::dice::{Dice, kills};
-use crate::harm::{nothing_left, unharmed};
 use crate::program::Backstop;
-use crate::rebuilt::Rebuilt;
+use crate::random::{Random, kills};
+use crate::recovered_server::RecoveredServer;
+use crate::source_unharmed::{nothing_left, unharmed};
 
 const BACKUP: &str = "backup orders";
 const PRUNE: &str = "prune orders --apply --yes-really --set shards.orders.retention.daily=1";
@@ -18,7 +18,7 @@ const WHOLE: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_random_moments() {
-    let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     tables::fill(shard.primary(), 2, 2_000).await;
     shard.settle().await;
     let backstop = Backstop::of(&shard, "clone").await;
@@ -26,7 +26,7 @@ async fn at_random_moments() {
     let begin = Instant::now();
     backstop.json(BACKUP).await;
     let mut round =
-        Round { shard: &shard, backstop: &backstop, dice: Dice::new(), usual: begin.elapsed(), killed: 0 };
+        Round { shard: &shard, backstop: &backstop, dice: Random::new(), usual: begin.elapsed(), killed: 0 };
     while round.killed < kills() {
         let whole = round.killed / WHOLE;
         round.kill_something().await;
@@ -42,9 +42,9 @@ async fn at_random_moments() {
 }
 
 struct Round<'a> {
-    shard: &'a Shard,
+    shard: &'a TestShard,
     backstop: &'a Backstop,
-    dice: Dice,
+    dice: Random,
     /// How long a backup takes here; a recovery takes about as long, a prune much less.
     usual: Duration,
     /// Commands that ended before their moment came are not counted.
@@ -63,7 +63,7 @@ impl Round<'_> {
 
     /// Kills a recovery up to twice, then lets it go on to its end.
     async fn kill_recovery(&mut self) {
-        let rebuilt = Rebuilt::into(self.shard.base().join("rebuilt"));
+        let rebuilt = RecoveredServer::into(self.shard.base().join("rebuilt"));
         let line = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
         for _ in 0..2 {
             self.kill(&line, self.usual).await;

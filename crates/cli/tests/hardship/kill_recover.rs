@@ -1,11 +1,11 @@
 //! SIGKILL at every step of one recovery into one directory: each run goes on where the killed one was.
 
-use backstop_testkit::ledger::missing_on;
-use backstop_testkit::{Layout, Ledger, Shard, Volume, tables};
+use backstop_testkit::workload::missing_on;
+use backstop_testkit::{ShardLayout, TestShard, TestVolume, TestWorkload, tables};
 
-use crate::harm::{nothing_left, unharmed};
 use crate::program::{Backstop, points};
-use crate::rebuilt::{Rebuilt, only_server};
+use crate::recovered_server::{RecoveredServer, only_server};
+use crate::source_unharmed::{nothing_left, unharmed};
 
 /// The steps of a recovery that joins. Only files with the donor's binary log, those of btrfs, make it reset GTIDs.
 const STEPS: [&str; 15] = [
@@ -28,31 +28,31 @@ const STEPS: [&str; 15] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_join_from_btrfs() {
-    let Some(volume) = Volume::btrfs(3000) else { return };
+    let Some(volume) = TestVolume::btrfs(3000) else { return };
     volume.subvolume("shard/m2/data");
     let base = Some(volume.path.join("shard"));
-    let shard = Shard::start(Layout { members: 2, base, ..Layout::default() }).await;
+    let shard = TestShard::start(ShardLayout { members: 2, base, ..ShardLayout::default() }).await;
     join_survives(&shard, "btrfs", &STEPS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_join_from_clone_while_servers_die_too() {
-    let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     // Without the donor's binary log there is nothing to reset.
     let steps: Vec<&str> = STEPS.into_iter().filter(|step| !step.contains("gtid")).collect();
     join_survives(&shard, "clone", &steps).await;
 }
 
-async fn join_survives(shard: &Shard, provider: &str, steps: &[&str]) {
+async fn join_survives(shard: &TestShard, provider: &str, steps: &[&str]) {
     tables::fill(shard.primary(), 2, 2_000).await;
-    let ledger = Ledger::start(shard.primary()).await;
-    ledger.wait_for_more(50).await;
+    let workload = TestWorkload::start(shard.primary()).await;
+    workload.wait_for_more(50).await;
     let backstop = Backstop::of(shard, provider).await;
     let backup = backstop.json("backup orders").await;
-    ledger.wait_for_more(200).await;
-    let written = ledger.stop().await;
+    workload.wait_for_more(200).await;
+    let written = workload.stop().await;
 
-    let rebuilt = Rebuilt::into(shard.base().join("rebuilt"));
+    let rebuilt = RecoveredServer::into(shard.base().join("rebuilt"));
     let line = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
     for (number, point) in points(steps).iter().enumerate() {
         backstop.killed(&line, point).await;

@@ -7,19 +7,19 @@
 
 #[path = "../production/certificates.rs"]
 mod certificates;
-mod dice;
-mod failing;
-mod harm;
-mod identity;
+mod failures;
+mod healthy_status;
 mod kill_backup;
 mod kill_random;
 mod kill_recover;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 mod program;
-mod rebuilt;
+mod random;
+mod recovered_server;
 mod secrets;
 mod settings;
+mod shard_identity;
+mod source_unharmed;
 mod two_at_once;
 mod unusual;
-mod well;
 mod wrong_input;

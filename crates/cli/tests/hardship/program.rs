@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backstop_repo::{Location, S3Access};
-use backstop_testkit::Shard;
+use backstop_testkit::TestShard;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// No command of these tests takes longer, on however busy a machine.
-const LONGEST: Duration = Duration::from_secs(180);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The program with the configuration of one shard, `orders`. Everything it says is kept in files of `said`.
 pub struct Backstop {
@@ -43,7 +43,7 @@ pub struct Backstop {
 
 impl Backstop {
     /// Configured for this shard, with the second member, if there is one, as its candidate.
-    pub async fn of(shard: &Shard, provider: &str) -> Self {
+    pub async fn of(shard: &TestShard, provider: &str) -> Self {
         let this = Self::within(shard.base().join("b"));
         let password = shard.password();
         this.write_credentials(&format!(
@@ -139,13 +139,13 @@ impl Backstop {
     }
 
     /// Starts a command line, words between spaces. `fault` is where it stops itself: `kill@after:store`.
-    pub fn spawn(&self, line: &str, fault: Option<&str>) -> Running {
+    pub fn spawn(&self, line: &str, error: Option<&str>) -> RunningBackstop {
         let words: Vec<&str> = line.split_whitespace().collect();
-        self.spawn_words(&words, fault)
+        self.spawn_words(&words, error)
     }
 
     /// The same with the words given one by one.
-    pub fn spawn_words(&self, words: &[&str], fault: Option<&str>) -> Running {
+    pub fn spawn_words(&self, words: &[&str], error: Option<&str>) -> RunningBackstop {
         let number = self.said.fetch_add(1, Ordering::SeqCst);
         let file = |end: &str| self.dir.join(format!("said/{number:04}.{end}"));
         let (out, err) = (file("out"), file("err"));
@@ -157,8 +157,8 @@ impl Backstop {
                 command.env_remove(name);
             }
         }
-        if let Some(fault) = fault {
-            command.env("BACKSTOP_TEST_FAULT", fault);
+        if let Some(error) = error {
+            command.env("BACKSTOP_TEST_FAULT", error);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.dir).arg("--config").arg(&self.config).args(words);
@@ -168,11 +168,11 @@ impl Backstop {
         }
         command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
         let child = command.spawn().expect("start backstop");
-        Running { child, line: words.join(" "), out, err }
+        RunningBackstop { child, line: words.join(" "), out, err }
     }
 
     /// Runs a command line to its end.
-    pub async fn run(&self, line: &str) -> Ran {
+    pub async fn run(&self, line: &str) -> Finished {
         self.spawn(line, None).end().await
     }
 
@@ -182,7 +182,7 @@ impl Backstop {
     }
 
     /// Runs it until it kills itself at this point, which it must reach.
-    pub async fn killed(&self, line: &str, point: &str) -> Ran {
+    pub async fn killed(&self, line: &str, point: &str) -> Finished {
         let ran = self.spawn(line, Some(&format!("kill@{point}"))).end().await;
         let signal = ran.status.signal();
         assert_eq!(signal, Some(Signal::KILL.as_raw()), "`{line}` did not get to {point}: {ran}");
@@ -239,14 +239,14 @@ pub fn program() -> PathBuf {
 }
 
 /// A command that runs. Killed when dropped.
-pub struct Running {
+pub struct RunningBackstop {
     child: Child,
     line: String,
     out: PathBuf,
     err: PathBuf,
 }
 
-impl Running {
+impl RunningBackstop {
     /// Its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -267,23 +267,24 @@ impl Running {
     pub async fn stopped(&self) {
         let stat = format!("/proc/{}/stat", self.child.id());
         let stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
-        until(LONGEST, || format!("`{}` does not stop itself: {}", self.line, self.told()), stopped).await;
+        until(COMMAND_TIMEOUT, || format!("`{}` does not stop itself: {}", self.line, self.told()), stopped)
+            .await;
     }
 
     /// Waits until it has ended.
-    pub async fn end(mut self) -> Ran {
+    pub async fn end(mut self) -> Finished {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return self.ran(status);
             }
-            assert!(begin.elapsed() < LONGEST, "`{}` does not end: {}", self.line, self.told());
+            assert!(begin.elapsed() < COMMAND_TIMEOUT, "`{}` does not end: {}", self.line, self.told());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     /// Waits until it has ended, or kills it after this time.
-    pub async fn end_or_kill(mut self, after: Duration) -> Ran {
+    pub async fn end_or_kill(mut self, after: Duration) -> Finished {
         let begin = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             if begin.elapsed() >= after {
@@ -295,13 +296,13 @@ impl Running {
         self.end().await
     }
 
-    fn ran(&self, status: ExitStatus) -> Ran {
+    fn ran(&self, status: ExitStatus) -> Finished {
         let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
-        Ran { status, line: self.line.clone(), out: read(&self.out), err: read(&self.err) }
+        Finished { status, line: self.line.clone(), out: read(&self.out), err: read(&self.err) }
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningBackstop {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -309,7 +310,7 @@ impl Drop for Running {
 }
 
 /// How a command ended, and what it said.
-pub struct Ran {
+pub struct Finished {
     /// Exit code or signal.
     pub status: ExitStatus,
     /// Its arguments.
@@ -320,7 +321,7 @@ pub struct Ran {
     pub err: String,
 }
 
-impl Ran {
+impl Finished {
     /// The one object on standard output; it must have succeeded.
     pub fn json(&self) -> Value {
         assert_eq!(self.status.code(), Some(0), "{self}");
@@ -341,7 +342,7 @@ impl Ran {
     }
 }
 
-impl std::fmt::Display for Ran {
+impl std::fmt::Display for Finished {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "`{}` ended with {}\nout: {}\nerr: {}", self.line, self.status, self.out, self.err)
     }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use backstop_testkit::{Layout, Shard, tables};
+use backstop_testkit::{ShardLayout, TestShard, tables};
 
 use crate::program::Backstop;
-use crate::rebuilt::Rebuilt;
+use crate::recovered_server::RecoveredServer;
 
 /// Where MySQL itself keeps the password a replica logs in with (`mysql.slave_master_info`, in clear): its table space,
 /// and the redo and undo logs that the row went through. The statement in the binary log has none, and `RESET
@@ -25,7 +25,7 @@ fn is_mysqls_own(path: &Path) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn are_written_nowhere() {
     let general = "general_log = ON";
-    let shard = Shard::start(Layout { members: 2, ..Layout::default() }.option(general)).await;
+    let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }.option(general)).await;
     tables::fill(shard.primary(), 1, 500).await;
     shard.settle().await;
     let backstop = Backstop::of(&shard, "clone").await;
@@ -39,7 +39,7 @@ async fn are_written_nowhere() {
     backstop.write_credentials(&credentials.replace(&first, &format!("\npassword = '{own}'")));
     // It is a part of the other, so that who looks for it finds both.
     let seen = Sampler::start(replication.clone());
-    let rebuilt = Rebuilt::into(shard.base().join("rebuilt"));
+    let rebuilt = RecoveredServer::into(shard.base().join("rebuilt"));
     run_everything(&shard, &backstop, &rebuilt).await;
     assert_eq!(seen.stop(), BTreeSet::<String>::new(), "command lines and environments with a password");
 
@@ -63,7 +63,7 @@ async fn are_written_nowhere() {
 }
 
 /// Every command with every kind of output, also failing.
-async fn run_everything(shard: &Shard, backstop: &Backstop, rebuilt: &Rebuilt) {
+async fn run_everything(shard: &TestShard, backstop: &Backstop, rebuilt: &RecoveredServer) {
     let join = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
     let commands = [
         "check",
@@ -97,7 +97,7 @@ async fn run_everything(shard: &Shard, backstop: &Backstop, rebuilt: &Rebuilt) {
         for command in ["-vv check", "-vv backup orders", "-vv --json status", &format!("-vv {failing}")] {
             backstop.run(command).await;
         }
-        drop(Rebuilt::into(shard.base().join("failing")));
+        drop(RecoveredServer::into(shard.base().join("failing")));
     }
     backstop.write_credentials(&right);
 }
@@ -139,6 +139,6 @@ fn sample(password: &str) -> Vec<String> {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let entries = crate::harm::entries(dir).into_iter().filter(|path| !path.is_symlink());
+    let entries = crate::source_unharmed::entries(dir).into_iter().filter(|path| !path.is_symlink());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use backstop_adapters::mysql::connect::Connection;
-use backstop_testkit::{Layout, Shard, tables};
+use backstop_adapters::mysql::connection::Connection;
+use backstop_testkit::{ShardLayout, TestShard, tables};
 
 use crate::certificates::Certificates;
 use crate::program::Backstop;
-use crate::rebuilt::Rebuilt;
+use crate::recovered_server::RecoveredServer;
 
 /// Names in which a copy differs from its donor: identity, places, what the recovery decides.
 const OWN: [&str; 24] = [
@@ -75,7 +75,7 @@ const CHANGED: [&str; 4] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_has_the_settings_of_its_donor() {
-    let shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     tables::fill(shard.primary(), 1, 100).await;
     shard.settle().await;
     let candidate = shard.candidate();
@@ -87,7 +87,7 @@ async fn a_copy_has_the_settings_of_its_donor() {
     let backstop = Backstop::of(&shard, "clone").await;
     backstop.json("backup orders").await;
     let donor = all(&mut shard.candidate().root().await).await;
-    let rebuilt = Rebuilt::into(shard.base().join("copy"));
+    let rebuilt = RecoveredServer::into(shard.base().join("copy"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
     let report = backstop.json(&line).await;
     let copy = all(&mut rebuilt.root().await).await;
@@ -110,7 +110,7 @@ async fn all(root: &mut Connection) -> BTreeMap<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_has_what_its_operator_gives() {
-    let shard = Shard::start(Layout::single().option("report_host = db7.example")).await;
+    let shard = TestShard::start(ShardLayout::single().option("report_host = db7.example")).await;
     tables::fill(shard.primary(), 1, 100).await;
     let certificates = Certificates::of(&shard.base().join("tls"), &["localhost", "other"], "root");
     let path = |path: PathBuf| path.display().to_string();
@@ -136,7 +136,7 @@ async fn a_copy_has_what_its_operator_gives() {
 
     let other = path(certificates.key("other"));
     configure_tls(&backstop, &format!("ca = '{ca}'\ncert = '{cert}'\nkey = '{other}'\n"));
-    let rebuilt = Rebuilt::into(shard.base().join("given"));
+    let rebuilt = RecoveredServer::into(shard.base().join("given"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
     backstop.run(&line).await.failed(2, &[&other, "not the key of certificate"]);
     assert_eq!(checked_tls(&backstop).await, ["recovery-tls-unusable"]);
@@ -181,8 +181,8 @@ async fn checked_tls(backstop: &Backstop) -> Vec<String> {
 }
 
 /// It says so, and does not require what no client can verify.
-async fn without_certificates(shard: &Shard, backstop: &Backstop) {
-    let rebuilt = Rebuilt::into(shard.base().join("without"));
+async fn without_certificates(shard: &TestShard, backstop: &Backstop) {
+    let rebuilt = RecoveredServer::into(shard.base().join("without"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
     assert_eq!(checked_tls(backstop).await, ["recovery-tls-missing"]);
     let plan = backstop.json(&format!("{line} --plan")).await;
@@ -197,7 +197,7 @@ async fn without_certificates(shard: &Shard, backstop: &Backstop) {
 }
 
 /// Each is named, before anything is touched.
-async fn what_cannot_be_given_is_refused(shard: &Shard, backstop: &Backstop) {
+async fn what_cannot_be_given_is_refused(shard: &TestShard, backstop: &Backstop) {
     let into = shard.base().join("refused");
     let file = backstop.dir.join("lost.cnf");
     let lost = "[mysqld]\ndatadir = /data/mysql\ntmpdir = /no/such/folder\nport = 3306\ninnodb_undo_directory = /undo\n!includedir /etc/mysql\n";

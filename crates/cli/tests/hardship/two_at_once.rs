@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use backstop_testkit::{Layout, Shard, Volume, tables};
+use backstop_testkit::{ShardLayout, TestShard, TestVolume, tables};
 use rustix::process::Signal;
 
-use crate::harm::{LOCKS, nothing_left, unharmed, value_becomes};
 use crate::program::{Backstop, until};
+use crate::source_unharmed::{LOCKS, nothing_left, unharmed, value_becomes};
 
-async fn on(volume: &Volume) -> (Shard, Backstop) {
+async fn on(volume: &TestVolume) -> (TestShard, Backstop) {
     volume.subvolume("shard/m1/data");
     let base = Some(volume.path.join("shard"));
-    let shard = Shard::start(Layout { base, ..Layout::single() }).await;
+    let shard = TestShard::start(ShardLayout { base, ..ShardLayout::single() }).await;
     tables::fill(shard.primary(), 1, 1_000).await;
     let backstop = Backstop::of(&shard, "btrfs").await;
     (shard, backstop)
@@ -19,7 +19,7 @@ async fn on(volume: &Volume) -> (Shard, Backstop) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_says_who_holds_it_and_a_superseded_one_cannot_commit() {
-    let Some(volume) = Volume::btrfs(2000) else { return };
+    let Some(volume) = TestVolume::btrfs(2000) else { return };
     let (shard, backstop) = on(&volume).await;
     a_living_one_is_respected(&shard, &backstop).await;
 
@@ -40,7 +40,7 @@ async fn the_second_says_who_holds_it_and_a_superseded_one_cannot_commit() {
 }
 
 /// While the first waits for a long query to end, it shows that it lives.
-async fn a_living_one_is_respected(shard: &Shard, backstop: &Backstop) {
+async fn a_living_one_is_respected(shard: &TestShard, backstop: &Backstop) {
     let mut slow = shard.primary().root().await;
     let long: u64 = slow.one("SELECT CONNECTION_ID()").await.unwrap();
     let query = tokio::spawn(async move {
@@ -66,7 +66,7 @@ async fn a_living_one_is_respected(shard: &Shard, backstop: &Backstop) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopped_while_frozen_the_server_frees_itself() {
-    let Some(volume) = Volume::btrfs(2000) else { return };
+    let Some(volume) = TestVolume::btrfs(2000) else { return };
     let (shard, backstop) = on(&volume).await;
     let line = "backup orders --set shards.orders.freeze.mode=lock --set shards.orders.freeze.hold=2s";
     for point in ["after:freeze", "before:thaw"] {

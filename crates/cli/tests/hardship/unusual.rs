@@ -1,16 +1,16 @@
 //! Shards that are not like the others: an event, tables of other engines, persisted settings, another page size, a
 //! candidate with a transaction of its own.
 
-use backstop_testkit::{Layout, Shard, tables};
+use backstop_testkit::{ShardLayout, TestShard, tables};
 
-use crate::harm::nothing_left;
 use crate::program::Backstop;
-use crate::rebuilt::Rebuilt;
+use crate::recovered_server::RecoveredServer;
+use crate::source_unharmed::nothing_left;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_are_backed_up_and_rebuilt_as_they_are() {
     let made_with = vec!["--innodb-page-size=8k"];
-    let shard = Shard::start(Layout { members: 2, made_with, ..Layout::default() }).await;
+    let shard = TestShard::start(ShardLayout { members: 2, made_with, ..ShardLayout::default() }).await;
     tables::fill(shard.primary(), 1, 2_000).await;
     shard
         .primary()
@@ -25,7 +25,7 @@ async fn shards_are_backed_up_and_rebuilt_as_they_are() {
     foreign_tables_are_refused(&shard, &backstop).await;
 
     backstop.json("backup orders").await;
-    let rebuilt = Rebuilt::into(shard.base().join("rebuilt"));
+    let rebuilt = RecoveredServer::into(shard.base().join("rebuilt"));
     let line = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
     let report = backstop.json(&line).await;
     assert_eq!(report["joined"], true, "{report}");
@@ -49,7 +49,7 @@ async fn shards_are_backed_up_and_rebuilt_as_they_are() {
 }
 
 /// CLONE would bring them back empty.
-async fn foreign_tables_are_refused(shard: &Shard, backstop: &Backstop) {
+async fn foreign_tables_are_refused(shard: &TestShard, backstop: &Backstop) {
     shard
         .primary()
         .run(&["CREATE TABLE shop.old (id INT) ENGINE = MyISAM", "INSERT INTO shop.old VALUES (1)"])
@@ -62,7 +62,7 @@ async fn foreign_tables_are_refused(shard: &Shard, backstop: &Backstop) {
 }
 
 /// What would stop backups on the night of a failover is a warning before it.
-async fn second_choices_are_looked_at(shard: &Shard, backstop: &Backstop) {
+async fn second_choices_are_looked_at(shard: &TestShard, backstop: &Backstop) {
     shard.primary().run(&["UNINSTALL PLUGIN clone"]).await;
     let check = backstop.run("--json check orders").await.json();
     let primary = shard.primary().endpoint();
@@ -78,7 +78,7 @@ async fn second_choices_are_looked_at(shard: &Shard, backstop: &Backstop) {
 }
 
 /// A table that the source cannot read must not keep the others from being recovered; another one only with the operator's word.
-async fn broken_tables_are_expected(shard: &Shard, backstop: &Backstop) {
+async fn broken_tables_are_expected(shard: &TestShard, backstop: &Backstop) {
     let create = |name: &str| format!("CREATE TABLE shop.{name} (id INT PRIMARY KEY)");
     shard.primary().run(&[&create("import"), &create("fine")]).await;
     shard.settle().await;
@@ -95,7 +95,7 @@ async fn broken_tables_are_expected(shard: &Shard, backstop: &Backstop) {
     assert!(check.out.contains("tables-broken") && check.out.contains("shop.import"), "{check}");
     backstop.json("backup orders").await;
 
-    let rebuilt = Rebuilt::into(shard.base().join("half"));
+    let rebuilt = RecoveredServer::into(shard.base().join("half"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
     backstop.killed(&line, "after:materialise").await;
     std::fs::remove_file(rebuilt.dir.join("data/shop/fine.ibd")).unwrap();
@@ -113,7 +113,7 @@ async fn broken_tables_are_expected(shard: &Shard, backstop: &Backstop) {
 }
 
 /// A table that no GTID tells of.
-async fn a_drifted_candidate_is_told(shard: &Shard, backstop: &Backstop) {
+async fn a_drifted_candidate_is_told(shard: &TestShard, backstop: &Backstop) {
     let drift = async |sql: &str| {
         let open = ["SET GLOBAL super_read_only = OFF", "SET sql_log_bin = 0", sql];
         shard.candidate().run(&[&open[..], &["SET GLOBAL super_read_only = ON"]].concat()).await;
@@ -130,7 +130,7 @@ async fn a_drifted_candidate_is_told(shard: &Shard, backstop: &Backstop) {
 }
 
 /// A transaction that the primary does not have makes a candidate unfit; the reason names it.
-async fn an_errant_candidate_is_left_out(shard: &Shard, backstop: &Backstop) {
+async fn an_errant_candidate_is_left_out(shard: &TestShard, backstop: &Backstop) {
     let uuid = shard.candidate().value("SELECT @@server_uuid").await;
     shard
         .candidate()

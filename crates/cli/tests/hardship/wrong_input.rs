@@ -4,14 +4,14 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use backstop_testkit::{Layout, Shard, tables};
+use backstop_testkit::{ShardLayout, TestShard, tables};
 
-use crate::harm::entries;
 use crate::program::Backstop;
+use crate::source_unharmed::entries;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn is_refused_and_named() {
-    let shard = Shard::start(Layout::single()).await;
+    let shard = TestShard::start(ShardLayout::single()).await;
     tables::fill(shard.primary(), 1, 2_000).await;
     let backstop = Backstop::of(&shard, "clone").await;
     let into = shard.base().join("new");
@@ -52,7 +52,7 @@ async fn nothing_is_stored_yet(backstop: &Backstop, into: &Path) {
     }
 }
 
-async fn credentials_are_wrong(shard: &Shard, backstop: &Backstop) {
+async fn credentials_are_wrong(shard: &TestShard, backstop: &Backstop) {
     let right = std::fs::read_to_string(&backstop.credentials).unwrap();
     std::fs::set_permissions(&backstop.credentials, PermissionsExt::from_mode(0o644)).unwrap();
     let path = backstop.credentials.display().to_string();
@@ -108,7 +108,7 @@ async fn directories_and_ports_are_taken(backstop: &Backstop, into: &Path) {
     let _ = std::fs::remove_dir_all(into);
 }
 
-async fn files_and_live_servers_are_no_targets(shard: &Shard, backstop: &Backstop) {
+async fn files_and_live_servers_are_no_targets(shard: &TestShard, backstop: &Backstop) {
     let live = shard.primary().datadir();
     let before = entries(live);
     let file = shard.base().join("file");
@@ -166,7 +166,7 @@ async fn damage_is_named(backstop: &Backstop, into: &Path, first: &str, second: 
     assert_eq!(verified.status.code(), Some(22), "{verified}");
     assert!(verified.out.contains(&name) && verified.out.contains(second), "{verified}");
 
-    let rebuilt = crate::rebuilt::Rebuilt::into(into.to_owned());
+    let rebuilt = crate::recovered_server::RecoveredServer::into(into.to_owned());
     let report = backstop.json(&recover(into, &format!("--backup {first}"))).await;
     assert_eq!(report["backup_id"], first, "{report}");
     assert_eq!(rebuilt.value("SELECT COUNT(*) FROM shop.t1").await, "2000");

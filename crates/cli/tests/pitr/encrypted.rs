@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::Command;
 
 use backstop_testkit::member::as_sent;
-use backstop_testkit::program::server_program;
-use backstop_testkit::wrapped::with_keyring;
-use backstop_testkit::{Layout, Member, Shard};
+use backstop_testkit::server_program::server_program;
+use backstop_testkit::server_wrapper::with_keyring;
+use backstop_testkit::{ShardLayout, TestMember, TestShard};
 
-use crate::archived::{ARCHIVE, files, held, uuid};
 use crate::program::Backstop;
-use crate::rebuilt::{Rebuilt, State};
+use crate::recovered_server::{RecoveredServer, ServerState};
+use crate::stored_archive::{ARCHIVE, files, held, uuid};
 
 /// In every row, so that it is seen where it is written in plain text.
 const NEEDLE: &str = "an-amount-nobody-may-read";
@@ -19,8 +19,8 @@ const NEEDLE: &str = "an-amount-nobody-may-read";
 async fn is_archived_encrypted_and_recovered() {
     let dir = tempfile::tempdir().unwrap();
     let program = Some(with_keyring(dir.path()).await);
-    let layout = Layout { program, ..Layout::single() }.option("binlog_encryption = ON");
-    let shard = Shard::start(layout).await;
+    let layout = ShardLayout { program, ..ShardLayout::single() }.option("binlog_encryption = ON");
+    let shard = TestShard::start(layout).await;
     let primary = shard.primary();
     let mut backstop = Backstop::of(&shard, "clone").await;
     let caught_up = format!("{ARCHIVE} --until-caught-up");
@@ -50,15 +50,15 @@ async fn is_archived_encrypted_and_recovered() {
     assert_eq!(who_tells(&backstop.repository), Vec::<String>::new());
     assert_eq!(who_tells(&backstop.work), Vec::<String>::new());
 
-    let rebuilt = Rebuilt::at(shard.base().join("r"));
+    let rebuilt = RecoveredServer::at(shard.base().join("r"));
     let report = rebuilt.recover(&backstop, "--to latest --standalone").await;
     assert_eq!(rebuilt.held().await, primary.gtid_executed().await, "{report}");
-    assert_eq!(rebuilt.state().await, State::of(&mut primary.root().await).await, "{report}");
+    assert_eq!(rebuilt.state().await, ServerState::of(&mut primary.root().await).await, "{report}");
     assert_eq!(rebuilt.value("SELECT COUNT(*) FROM shop.t").await, "5");
     assert_eq!(rebuilt.value("SELECT @@GLOBAL.binlog_encryption").await, "1");
 
     // Without the keyring it is told what is missing, and with it the same recovery goes on.
-    let rebuilt = Rebuilt::at(shard.base().join("p"));
+    let rebuilt = RecoveredServer::at(shard.base().join("p"));
     let server = server_program().await.mysqld.display();
     let how = format!("--to latest --standalone --into {}", rebuilt.dir.display());
     let ran = backstop.run(&format!("recover orders {how} --set mysql.server={server}")).await;
@@ -68,7 +68,7 @@ async fn is_archived_encrypted_and_recovered() {
 }
 
 /// The server decrypts what it sends: that is what is archived, byte for byte.
-async fn assert_as_mysqlbinlog_gets_them(backstop: &Backstop, member: &Member, dir: &Path) {
+async fn assert_as_mysqlbinlog_gets_them(backstop: &Backstop, member: &TestMember, dir: &Path) {
     let archived = files(backstop, uuid(member).await).await;
     let names: Vec<&String> = archived.keys().collect();
     assert!(names.len() >= 4, "each change of the encryption begins a file: {names:?}");

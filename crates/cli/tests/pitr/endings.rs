@@ -1,28 +1,28 @@
 //! How recoveries end, and what they refuse.
 
-use backstop_adapters::mysql::process::signal;
-use backstop_testkit::{Layout, Ledger, Shard};
+use backstop_adapters::mysql::mysqld_process::signal;
+use backstop_testkit::{ShardLayout, TestShard, TestWorkload};
 use rustix::process::Signal;
 
-use crate::archived::{ARCHIVE, contents, uuid};
-use crate::oracle::{archived, forget_the_past};
 use crate::program::Backstop;
-use crate::rebuilt::Rebuilt;
+use crate::random_history::{archived, forget_the_past};
+use crate::recovered_server::RecoveredServer;
+use crate::stored_archive::{ARCHIVE, contents, uuid};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
-    let mut shard = Shard::start(Layout { members: 2, ..Layout::default() }).await;
+    let mut shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     let backstop = Backstop::of(&shard, "clone").await;
     backstop.json("backup orders").await;
     let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
-    let ledger = Ledger::start(shard.primary()).await;
-    ledger.wait_for_more(50).await;
+    let workload = TestWorkload::start(shard.primary()).await;
+    workload.wait_for_more(50).await;
     let all = shard.primary().gtid_executed().await;
     archived(&backstop, &all).await;
     shard.candidate().wait_for(&all).await;
     // The primary has purged what a new replica needs: backup and archive have it.
     forget_the_past(shard.primary()).await;
-    let joined = Rebuilt::at(shard.base().join("j"));
+    let joined = RecoveredServer::at(shard.base().join("j"));
     let report = joined.recover(&backstop, "--to latest --join").await;
     assert_eq!((&report["joined"], &report["ending"]), (&true.into(), &"join".into()));
     assert!(report["transactions_replayed"].as_u64().unwrap() >= 50, "{report}");
@@ -39,7 +39,7 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
         .await
         .failed(21, &[]);
 
-    let written = ledger.stop().await;
+    let written = workload.stop().await;
     let held = shard.primary().gtid_executed().await;
     archived(&backstop, &held).await;
     let endpoints = shard.endpoints();
@@ -51,7 +51,7 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
     backstop.run(&line).await.failed(20, &["may live", &names[0], &names[1], "--force-as-primary orders"]);
     assert!(!into.join("data").exists(), "nothing was touched");
     shard.members.clear();
-    let primary = Rebuilt::at(into);
+    let primary = RecoveredServer::at(into);
     backstop.run(&line).await.failed(11, &["stop the archiver"]);
     archiver.signal(Signal::TERM);
     archiver.end().await;
@@ -64,7 +64,7 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
         assert_eq!(primary.value(&format!("SELECT @@GLOBAL.{name}")).await, value, "{name}");
     }
     let archive = contents(&backstop).await;
-    let [_, new] = &archive.lines[..] else { panic!("two lines: {:?}", archive.lines) };
+    let [_, new] = &archive.timelines[..] else { panic!("two lines: {:?}", archive.timelines) };
     assert_eq!(new.source.to_string(), primary.value("SELECT @@GLOBAL.server_uuid").await);
     assert!(new.lacks.is_empty(), "{}", new.lacks);
 
@@ -81,8 +81,8 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
         assert_eq!(ran.status.code(), Some(0), "{ran}");
         assert!(ran.err.matches("archiving from").count() <= 3, "{ran}");
         let now = primary.held().await;
-        assert_eq!(crate::archived::held(&backstop).await, now);
-        assert_eq!(contents(&backstop).await.lines.len(), 2);
+        assert_eq!(crate::stored_archive::held(&backstop).await, now);
+        assert_eq!(contents(&backstop).await.timelines.len(), 2);
     }
     for name in ["killed", "killed_again", "killed_once_more"] {
         root.run(&format!("CREATE DATABASE {name}")).await.unwrap();
@@ -92,5 +92,5 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
         let ran = archiver.end().await;
         assert!(ran.err.matches("archiving from").count() <= 3, "{ran}");
     }
-    assert_eq!(contents(&backstop).await.lines.len(), 2);
+    assert_eq!(contents(&backstop).await.timelines.len(), 2);
 }

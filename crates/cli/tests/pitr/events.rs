@@ -6,13 +6,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use backstop_adapters::mysql::connect::Connection;
-use backstop_testkit::{Layout, Shard};
+use backstop_adapters::mysql::connection::Connection;
+use backstop_testkit::{ShardLayout, TestShard};
 use serde_json::Value;
 
-use crate::archived::{ARCHIVE, contents};
 use crate::program::Backstop;
-use crate::rebuilt::Rebuilt;
+use crate::recovered_server::RecoveredServer;
+use crate::stored_archive::{ARCHIVE, contents};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -26,8 +26,8 @@ fn event(name: &str, more: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn those_fire_on_a_new_primary_that_fired_on_the_lost_one() {
-    let layout = Layout { members: 2, ..Layout::default() };
-    let mut shard = Shard::start(layout.option("event_scheduler = ON")).await;
+    let layout = ShardLayout { members: 2, ..ShardLayout::default() };
+    let mut shard = TestShard::start(layout.option("event_scheduler = ON")).await;
     let backstop = Backstop::of(&shard, "clone").await;
     before_the_backup(&shard).await;
     backstop.json("backup orders").await;
@@ -38,14 +38,14 @@ async fn those_fire_on_a_new_primary_that_fired_on_the_lost_one() {
     let old = shard.primary().endpoint().to_string();
     shard.members.clear();
 
-    let standalone = Rebuilt::at(shard.base().join("s"));
+    let standalone = RecoveredServer::at(shard.base().join("s"));
     let report = standalone.recover(&backstop, "--to latest --standalone").await;
     assert_eq!(report["events"], Value::Null, "{report}");
     assert_eq!(standalone.value("SELECT @@GLOBAL.event_scheduler").await, "OFF");
     assert_eq!(standalone.value("SELECT SUM(STATUS = 'ENABLED') FROM information_schema.EVENTS").await, "0");
     drop(standalone);
 
-    let primary = Rebuilt::at(shard.base().join("p"));
+    let primary = RecoveredServer::at(shard.base().join("p"));
     let how = "--to latest --as-primary";
     let line = format!("recover orders {how} --into {}", primary.dir.display());
     backstop.killed(&line, "after:events").await;
@@ -59,7 +59,7 @@ async fn those_fire_on_a_new_primary_that_fired_on_the_lost_one() {
     let altered = "SELECT SUM(COUNT_STAR) FROM performance_schema.events_statements_summary_by_digest \
                    WHERE DIGEST_TEXT LIKE 'ALTER DEFINER%EVENT%'";
     assert_eq!(primary.value(altered).await, "12", "three were replayed, and nine states set once");
-    assert_eq!(contents(&backstop).await.lines.len(), 2);
+    assert_eq!(contents(&backstop).await.timelines.len(), 2);
 
     recovered_again(&backstop, primary, &report, &old, &program, shard.base()).await;
 }
@@ -67,7 +67,7 @@ async fn those_fire_on_a_new_primary_that_fired_on_the_lost_one() {
 /// From a backup of the server that was recovered, with statements that are pasted.
 async fn recovered_again(
     backstop: &Backstop,
-    primary: Rebuilt,
+    primary: RecoveredServer,
     report: &Value,
     old: &str,
     program: &Path,
@@ -82,7 +82,7 @@ async fn recovered_again(
     backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
     let known = described(&mut primary.root().await).await;
     drop(primary);
-    let again = Rebuilt::at(base.join("again"));
+    let again = RecoveredServer::at(base.join("again"));
     let report = again.recover(backstop, "--to latest --as-primary --events print").await;
     assert_eq!(report["events"]["scheduler"], false, "{report}");
     assert_eq!(again.value("SELECT @@GLOBAL.event_scheduler").await, "OFF");
@@ -103,7 +103,7 @@ async fn recovered_again(
     assert_eq!(again.value(persisted).await, "ON");
 }
 
-async fn before_the_backup(shard: &Shard) {
+async fn before_the_backup(shard: &TestShard) {
     let mut root = shard.primary().root().await;
     for sql in [
         "CREATE DATABASE shop",
@@ -126,7 +126,7 @@ async fn before_the_backup(shard: &Shard) {
     shard.candidate().wait_for(&shard.primary().gtid_executed().await).await;
 }
 
-async fn after_the_backup(shard: &Shard) {
+async fn after_the_backup(shard: &TestShard) {
     let mut root = shard.primary().root().await;
     for sql in [
         "SET SESSION sql_mode = 'ANSI_QUOTES', time_zone = '-03:00'",
@@ -176,7 +176,7 @@ fn assert_reported(report: &Value) {
 }
 
 /// Every event that was enabled fires on this server, and no other has.
-async fn assert_fires(server: &Rebuilt) {
+async fn assert_fires(server: &RecoveredServer) {
     let sql = "SELECT COALESCE(GROUP_CONCAT(event ORDER BY event), '') FROM shop.fired WHERE server = @@server_uuid";
     let begin = Instant::now();
     while server.value(sql).await != "later,put_on,quoted,renamed,stays" {

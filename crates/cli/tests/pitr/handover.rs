@@ -6,16 +6,16 @@ use std::path::Path;
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
-use backstop_adapters::mysql::process::{is_alive, server_on, signal};
+use backstop_adapters::mysql::mysqld_process::{is_alive, server_on, signal};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::Endpoint;
-use backstop_testkit::program::program_for_all_users;
-use backstop_testkit::{Layout, Shard, folder};
+use backstop_testkit::server_program::program_for_all_users;
+use backstop_testkit::{ShardLayout, TestShard, temp_dir};
 use rustix::process::Signal;
 
-use crate::archived::{ARCHIVE, contents};
 use crate::program::Backstop;
-use crate::rebuilt::Rebuilt;
+use crate::recovered_server::RecoveredServer;
+use crate::stored_archive::{ARCHIVE, contents};
 
 const SOON: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65534;
@@ -23,10 +23,14 @@ const SERVER: &str = "--server-user nobody";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_of_another_user_come_back_in_every_ending() {
-    let base = folder::for_all_users();
+    let base = temp_dir::for_all_users();
     let Some(program) = program_for_all_users(base.path()).await else { return };
-    let mut shard =
-        Shard::start(Layout { members: 2, program: Some(program.clone()), ..Layout::default() }).await;
+    let mut shard = TestShard::start(ShardLayout {
+        members: 2,
+        program: Some(program.clone()),
+        ..ShardLayout::default()
+    })
+    .await;
     shard.primary().run(&["CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY)"]).await;
     let mut backstop = Backstop::of(&shard, "clone").await;
     backstop.servers_of_root = false;
@@ -66,8 +70,8 @@ async fn refusals_leave_nothing(backstop: &Backstop, base: &Path) {
 }
 
 /// A joined server, also one that was restarted while it was being recovered.
-async fn joined(shard: &Shard, backstop: &Backstop, base: &Path) {
-    let rebuilt = Rebuilt::at(base.join("deep/er/j"));
+async fn joined(shard: &TestShard, backstop: &Backstop, base: &Path) {
+    let rebuilt = RecoveredServer::at(base.join("deep/er/j"));
     let how = format!("--to latest --join {SERVER} --listen 127.0.0.2 --systemd");
     let line = format!("recover orders {how} --into {}", rebuilt.dir.display());
     backstop.killed(&line, "after:catch_up").await;
@@ -98,7 +102,7 @@ async fn joined(shard: &Shard, backstop: &Backstop, base: &Path) {
 
 /// A copy is logged in to, copied from, stopped and removed by the commands that the report names.
 async fn copied(backstop: &Backstop, base: &Path, program: &Path) {
-    let rebuilt = Rebuilt::at(base.join("copy"));
+    let rebuilt = RecoveredServer::at(base.join("copy"));
     let report = rebuilt.recover(backstop, &format!("--to latest --standalone --copy-login {SERVER}")).await;
     let file = rebuilt.dir.join("client.cnf");
     assert_eq!(report["server"]["client_file"], file.display().to_string(), "{report}");
@@ -131,7 +135,7 @@ async fn copied(backstop: &Backstop, base: &Path, program: &Path) {
 
 /// A new primary, at the very address of the lost one: killed after it has begun a line, it goes on with that line.
 async fn promoted(backstop: &Backstop, base: &Path, lost: &Endpoint, held: &GtidSet) {
-    let (rebuilt, port) = (Rebuilt::at(base.join("p")), lost.port);
+    let (rebuilt, port) = (RecoveredServer::at(base.join("p")), lost.port);
     let text = std::fs::read_to_string(&backstop.config).unwrap();
     std::fs::write(&backstop.config, text.replace(&lost.to_string(), &format!("127.0.0.3:{port}"))).unwrap();
     let how = format!("--to latest --as-primary {SERVER} --listen 127.0.0.3,127.0.0.4 --port {port}");
@@ -145,21 +149,21 @@ async fn promoted(backstop: &Backstop, base: &Path, lost: &Endpoint, held: &Gtid
     assert_eq!((&report["ending"], &report["server"]["host"]), (&"as-primary".into(), &"127.0.0.3".into()));
     listens(&report);
     assert_eq!(rebuilt.held().await, *held);
-    assert_eq!(contents(backstop).await.lines.len(), 2, "one line was begun");
+    assert_eq!(contents(backstop).await.timelines.len(), 2, "one line was begun");
     rebuilt.root().await.run("INSERT INTO shop.t VALUES (100)").await.unwrap();
     let program = base.join("mysql/bin/mysqld");
     stop(&rebuilt);
     start(&rebuilt, if program.exists() { &program } else { Path::new("mysqld") });
     until_answers(&rebuilt).await;
     rebuilt.root().await.run("INSERT INTO shop.t VALUES (101)").await.unwrap();
-    assert_eq!(contents(backstop).await.lines.len(), 2);
+    assert_eq!(contents(backstop).await.timelines.len(), 2);
 }
 
 const REPLICATING: &str = "SELECT (SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE SERVICE_STATE = 'ON') \
                            + (SELECT COUNT(*) FROM performance_schema.replication_applier_status WHERE SERVICE_STATE = 'ON')";
 
 /// It runs as another user, refuses writes, and gets the row that the primary is given now.
-async fn follows(shard: &Shard, rebuilt: &Rebuilt, row: u32) {
+async fn follows(shard: &TestShard, rebuilt: &RecoveredServer, row: u32) {
     until_answers(rebuilt).await;
     shard.primary().run(&[&format!("INSERT INTO shop.t VALUES ({row})")]).await;
     let begin = Instant::now();
@@ -174,9 +178,9 @@ async fn follows(shard: &Shard, rebuilt: &Rebuilt, row: u32) {
     assert_eq!(std::fs::metadata(format!("/proc/{pid}")).unwrap().uid(), NOBODY);
 }
 
-async fn until_answers(rebuilt: &Rebuilt) {
+async fn until_answers(rebuilt: &RecoveredServer) {
     let begin = Instant::now();
-    while backstop_lab::member::root(&rebuilt.dir.join("mysqld.sock")).await.is_err() {
+    while backstop_testbed::member::root(&rebuilt.dir.join("mysqld.sock")).await.is_err() {
         assert!(begin.elapsed() < SOON, "it does not start");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -189,7 +193,7 @@ fn listens(report: &serde_json::Value) {
 }
 
 /// Stops it as systemd does.
-fn stop(rebuilt: &Rebuilt) {
+fn stop(rebuilt: &RecoveredServer) {
     let pid = server_on(&rebuilt.datadir()).expect("a server");
     signal(pid, Signal::TERM).unwrap();
     let begin = Instant::now();
@@ -200,14 +204,14 @@ fn stop(rebuilt: &Rebuilt) {
 }
 
 /// Starts it as root would by hand.
-fn start(rebuilt: &Rebuilt, program: &Path) {
+fn start(rebuilt: &RecoveredServer, program: &Path) {
     let options = format!("--defaults-file={}", rebuilt.dir.join("my.cnf").display());
     let output = Command::new(program).args([&options, "--daemonize"]).current_dir("/").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
 }
 
 /// Starts it as systemd does: the unit's command, as the unit's user.
-fn start_by_unit(rebuilt: &Rebuilt, port: u64) -> Child {
+fn start_by_unit(rebuilt: &RecoveredServer, port: u64) -> Child {
     let unit = rebuilt.dir.join(format!("mysqld-orders-{port}.service"));
     let text = std::fs::read_to_string(&unit).unwrap();
     assert!(text.contains("\nUser=nobody\n"), "{text}");

@@ -4,27 +4,27 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../archive/archived.rs"]
-mod archived;
-mod beyond;
-mod clock;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../hardship/dice.rs"]
-mod dice;
+mod after_prune;
+mod binlog_over_4_gib;
 mod encrypted;
 mod endings;
 mod events;
+mod gtid_reset;
+mod gtid_reuse;
 mod handover;
-mod hostile;
-mod killed;
-mod oracle;
+mod kill_replay;
 mod plugins;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../hardship/program.rs"]
 mod program;
-mod pruned;
-mod rebuilt;
-mod reset;
-mod reused;
+#[allow(dead_code, reason = "shared with the other tests of the program")]
+#[path = "../hardship/random.rs"]
+mod random;
+mod random_history;
+mod recovered_server;
+mod skewed_clock;
+#[allow(dead_code, reason = "shared with the other tests of the program")]
+#[path = "../archive/stored_archive.rs"]
+mod stored_archive;
+mod unusual_settings;
 mod workload;

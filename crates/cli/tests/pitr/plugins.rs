@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use backstop_testkit::wrapped::without_plugins;
-use backstop_testkit::{Layout, Shard};
+use backstop_testkit::server_wrapper::without_plugins;
+use backstop_testkit::{ShardLayout, TestShard};
 use serde_json::Value;
 
-use crate::archived::ARCHIVE;
 use crate::program::Backstop;
-use crate::rebuilt::Rebuilt;
+use crate::recovered_server::RecoveredServer;
+use crate::stored_archive::ARCHIVE;
 
 const ACTIVE: &str = "SELECT GROUP_CONCAT(PLUGIN_NAME ORDER BY PLUGIN_NAME) FROM information_schema.PLUGINS \
                       WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IN ('auth_socket.so', 'mysql_no_login.so', 'validate_password.so')";
@@ -17,8 +17,8 @@ const ACTIVE: &str = "SELECT GROUP_CONCAT(PLUGIN_NAME ORDER BY PLUGIN_NAME) FROM
 async fn plugins_come_back_where_their_libraries_are() {
     let layout = ["auth_socket", "validate_password"]
         .iter()
-        .fold(Layout::single(), |layout, name| layout.option(&format!("plugin_load_add = {name}.so")));
-    let shard = Shard::start(layout.option("validate_password_policy = LOW")).await;
+        .fold(ShardLayout::single(), |layout, name| layout.option(&format!("plugin_load_add = {name}.so")));
+    let shard = TestShard::start(layout.option("validate_password_policy = LOW")).await;
     let backstop = Backstop::of(&shard, "clone").await;
     shard
         .primary()
@@ -35,7 +35,7 @@ async fn plugins_come_back_where_their_libraries_are() {
     shard.primary().run(&["CREATE USER second@localhost IDENTIFIED WITH auth_socket"]).await;
     backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
 
-    let here = Rebuilt::at(shard.base().join("here"));
+    let here = RecoveredServer::at(shard.base().join("here"));
     let report = here.recover(&backstop, "--to latest --standalone").await;
     assert_eq!(findings(&report), BTreeMap::new(), "{report}");
     assert_eq!(here.value(ACTIVE).await, "auth_socket,mysql_no_login,validate_password");
@@ -50,7 +50,7 @@ async fn plugins_come_back_where_their_libraries_are() {
     let text = std::fs::read_to_string(&backstop.config).unwrap();
     let (own, other) = (shard.program.display().to_string(), program.display().to_string());
     std::fs::write(&backstop.config, text.replace(&own, &other)).unwrap();
-    let there = Rebuilt::at(shard.base().join("there"));
+    let there = RecoveredServer::at(shard.base().join("there"));
     let last = upto.to_string().replace(":1-", ":");
     let report = there.recover(&backstop, &format!("--to after:{last} --standalone")).await;
     let findings = findings(&report);

@@ -1,12 +1,12 @@
 //! A random history of one transaction after the other, with the state after each.
 
-use backstop_adapters::mysql::connect::Connection;
+use backstop_adapters::mysql::connection::Connection;
 use backstop_model::gtid::{Gtid, GtidSet};
-use backstop_testkit::Member;
+use backstop_testkit::TestMember;
 use chrono::{DateTime, Duration, Utc};
 
-use crate::dice::Dice;
-use crate::rebuilt::State;
+use crate::random::Random;
+use crate::recovered_server::ServerState;
 
 const STATEMENT: std::time::Duration = std::time::Duration::from_secs(60);
 /// `original_commit_timestamp` when it is not set.
@@ -14,11 +14,11 @@ const UNDEFINED: &str = "SET SESSION original_commit_timestamp = 360287970189639
 
 /// The state after a transaction.
 #[derive(Debug, Clone)]
-pub struct Moment {
+pub struct HistoryPoint {
     pub gtid: Gtid,
     /// Everything executed.
     pub set: GtidSet,
-    pub state: State,
+    pub state: ServerState,
     /// The server's clock after it, and before the next one.
     pub after: DateTime<Utc>,
     /// The commit time it claims, if it claims one.
@@ -28,8 +28,8 @@ pub struct Moment {
 }
 
 /// What goes on with one server.
-pub struct Workload<'a> {
-    dice: &'a mut Dice,
+pub struct RandomHistory<'a> {
+    dice: &'a mut Random,
     session: Connection,
     held: GtidSet,
     next: u64,
@@ -38,9 +38,9 @@ pub struct Workload<'a> {
     wide: u64,
 }
 
-impl<'a> Workload<'a> {
+impl<'a> RandomHistory<'a> {
     /// Goes on with a server. `next` is a number that no earlier row has.
-    pub async fn on(member: &Member, dice: &'a mut Dice, next: u64) -> Self {
+    pub async fn on(member: &TestMember, dice: &'a mut Random, next: u64) -> Self {
         let mut session = member.root().await;
         session.run("SET SESSION time_zone = '+00:00'").await.unwrap();
         let held = member.gtid_executed().await;
@@ -48,7 +48,7 @@ impl<'a> Workload<'a> {
     }
 
     /// The tables.
-    pub async fn begin(&mut self) -> Vec<Moment> {
+    pub async fn begin(&mut self) -> Vec<HistoryPoint> {
         let mut moments = Vec::new();
         for sql in [
             "CREATE DATABASE w",
@@ -62,7 +62,7 @@ impl<'a> Workload<'a> {
     }
 
     /// Some random transactions; at the end nothing is prepared.
-    pub async fn some(&mut self, count: usize) -> Vec<Moment> {
+    pub async fn some(&mut self, count: usize) -> Vec<HistoryPoint> {
         let mut moments = Vec::new();
         while moments.len() < count || self.prepared.is_some() {
             moments.push(self.one().await);
@@ -71,13 +71,13 @@ impl<'a> Workload<'a> {
     }
 
     /// An ordinary transaction. As the last one of a history it makes every earlier moment a time that is known to have passed.
-    pub async fn plain(&mut self) -> Moment {
+    pub async fn plain(&mut self) -> HistoryPoint {
         self.next += 1;
         let insert = format!("INSERT INTO w.a (id, t, n) VALUES ({}, 'plain', 1)", self.next);
         self.does(&[insert], None).await
     }
 
-    async fn one(&mut self) -> Moment {
+    async fn one(&mut self) -> HistoryPoint {
         self.next += 1;
         let id = self.next;
         let insert = format!("INSERT INTO w.a (id, t, n) VALUES ({id}, 'row', {})", self.dice.roll() % 1000);
@@ -150,7 +150,7 @@ impl<'a> Workload<'a> {
     }
 
     /// Runs statements that are one transaction together, and looks at everything.
-    async fn does(&mut self, statements: &[String], claims: Option<DateTime<Utc>>) -> Moment {
+    async fn does(&mut self, statements: &[String], claims: Option<DateTime<Utc>>) -> HistoryPoint {
         for sql in statements {
             self.session.run_within(sql, STATEMENT).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
@@ -159,10 +159,10 @@ impl<'a> Workload<'a> {
         let new = set.subtract(&self.held);
         assert_eq!(new.count(), 1, "one transaction: {statements:?} made {new}");
         self.held = set.clone();
-        let state = State::of(&mut self.session).await;
+        let state = ServerState::of(&mut self.session).await;
         let (sid, number, _) = new.iter().next().map(|(sid, start, end)| (sid.clone(), start, end)).unwrap();
         let did = statements.join("; ");
-        Moment { gtid: Gtid { sid, number }, set, state, after: self.clock().await, claims, did }
+        HistoryPoint { gtid: Gtid { sid, number }, set, state, after: self.clock().await, claims, did }
     }
 
     /// The server's clock.

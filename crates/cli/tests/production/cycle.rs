@@ -7,10 +7,10 @@ use backstop_model::gtid::GtidSet;
 use rustix::process::Signal;
 
 use crate::application::{Application, ask, assert_verifies};
-use crate::archived::held;
-use crate::program::Running;
+use crate::program::RunningBackstop;
 use crate::servers::{Production, SOON, Server, USER};
 use crate::settings;
+use crate::stored_archive::held;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_production_shard_survives_loss_after_loss() {
@@ -25,7 +25,7 @@ async fn a_production_shard_survives_loss_after_loss() {
 /// A shard that is archived.
 struct Cycle {
     shard: Production,
-    archiver: Option<Running>,
+    archiver: Option<RunningBackstop>,
     /// Every order that the application was told is booked.
     booked: Vec<u64>,
 }
@@ -183,7 +183,7 @@ impl Cycle {
 
 /// `CHECKSUM TABLE` of every user table.
 async fn checksums(server: &Server) -> BTreeMap<String, Option<u64>> {
-    backstop_lab::tables::checksums(&mut server.root().await).await.unwrap()
+    backstop_testbed::tables::checksums(&mut server.root().await).await.unwrap()
 }
 
 /// The states of the events.

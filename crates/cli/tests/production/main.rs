@@ -6,9 +6,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
 mod application;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../archive/archived.rs"]
-mod archived;
 mod certificates;
 mod cycle;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
@@ -16,3 +13,6 @@ mod cycle;
 mod program;
 mod servers;
 mod settings;
+#[allow(dead_code, reason = "shared with the other tests of the program")]
+#[path = "../archive/stored_archive.rs"]
+mod stored_archive;

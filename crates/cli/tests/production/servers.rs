@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use backstop_adapters::mysql::connect::Connection;
-use backstop_adapters::mysql::process;
+use backstop_adapters::mysql::connection::Connection;
+use backstop_adapters::mysql::mysqld_process;
 use backstop_model::gtid::GtidSet;
 use backstop_testkit::member::kill_server_on;
-use backstop_testkit::slots::Slots;
-use backstop_testkit::{Network, accounts, template, wrapped};
+use backstop_testkit::server_slots::ServerSlots;
+use backstop_testkit::{TestNetwork, accounts, datadir_template, server_wrapper};
 use rustix::process::Signal;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
@@ -26,13 +26,13 @@ const HOSTS: [&str; 6] = ["db1", "db2", "db3", "db4", "archive", "app"];
 
 /// The shard and everything around it. Killed and removed when dropped.
 pub struct Production {
-    pub network: Network,
+    pub network: TestNetwork,
     pub certificates: Certificates,
     pub backstop: Backstop,
     pub program: PathBuf,
     base: PathBuf,
     password: String,
-    _slots: Slots,
+    _slots: ServerSlots,
 }
 
 /// A server's folder, which `recover` lays out in the same way.
@@ -46,15 +46,15 @@ impl Production {
     /// db1, the primary, with its replicas db2 and db3; `None`, and said so on standard error, where that cannot be.
     pub async fn start() -> Option<Self> {
         let s3 = S3::of_the_tests()?;
-        let network = Network::of(&HOSTS)?;
-        let slots = Slots::take(5).await;
+        let network = TestNetwork::of(&HOSTS)?;
+        let slots = ServerSlots::take(5).await;
         let base = std::env::temp_dir().join(format!(
             "bst-{}-{:08x}",
             std::process::id(),
-            accounts::unique() as u32
+            accounts::unique_number() as u32
         ));
         std::fs::create_dir_all(&base).unwrap();
-        let program = wrapped::for_all_users(&base.join("mysql")).await;
+        let program = server_wrapper::for_all_users(&base.join("mysql")).await;
         let certificates = Certificates::of(&base.join("tls"), &HOSTS, USER);
         let backstop = Backstop::within(base.join("b"));
         let password = accounts::password();
@@ -162,7 +162,7 @@ impl Production {
     /// Makes a server's directories and starts it.
     async fn make(&self, server: &Server, number: usize) {
         let path = |name: &str| server.dir.join(name);
-        template::copy(&[], &path("data")).await;
+        datadir_template::copy(&[], &path("data")).await;
         for name in ["logs", "redo", "tmp", "undo"] {
             std::fs::create_dir_all(path(name)).unwrap();
         }
@@ -263,14 +263,14 @@ impl Server {
     /// Stops it as its unit would.
     pub async fn stop(&self) {
         let datadir = self.datadir();
-        process::signal(process::server_on(&datadir).unwrap(), Signal::TERM).unwrap();
-        until(SOON, || self.log(), || process::server_on(&datadir).is_none()).await;
+        mysqld_process::signal(mysqld_process::server_on(&datadir).unwrap(), Signal::TERM).unwrap();
+        until(SOON, || self.log(), || mysqld_process::server_on(&datadir).is_none()).await;
     }
 
     /// A session of `root@localhost` over the socket.
     pub async fn root(&self) -> Connection {
-        let session = backstop_lab::member::root(&self.dir.join("mysqld.sock")).await;
-        session.unwrap_or_else(|fault| panic!("{fault}; {}", self.log()))
+        let session = backstop_testbed::member::root(&self.dir.join("mysqld.sock")).await;
+        session.unwrap_or_else(|error| panic!("{error}; {}", self.log()))
     }
 
     /// Runs statements as `root@localhost`.
@@ -324,7 +324,7 @@ impl Server {
 }
 
 /// Lets every host reach, on its loopback, a store that listens on the tests' own. Gives its address there.
-fn wire(network: &Network, store: &str) -> String {
+fn wire(network: &TestNetwork, store: &str) -> String {
     let store = store.trim_start_matches("http://").to_owned();
     let listeners = network.listen_on_loopbacks();
     let endpoint = format!("http://{}", listeners[0].local_addr().unwrap());

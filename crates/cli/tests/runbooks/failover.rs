@@ -1,15 +1,15 @@
 //! The primary is dead: a replica takes its place, and a new server that of the replica.
 
-use crate::night::Night;
-use crate::pasted::Pasted;
+use crate::pasted_page::PastedPage;
+use crate::shell_session::ShellSession;
 
 /// The primary dies, and the candidate is promoted by hand. The lost server is rebuilt.
-pub async fn primary_is_dead(night: &mut Night) {
+pub async fn primary_is_dead(night: &mut ShellSession) {
     let all = night.shard.primary().gtid_executed().await;
     night.archived(&all).await;
     night.shard.settle().await;
     night.shard.primary().kill();
-    let mut page = Pasted::open("primary-dead");
+    let mut page = PastedPage::open("primary-dead");
     page.next(night, "dead").await;
     let said = page.next(night, "has everything").await;
     assert!(said.lines().any(|line| line == "0"), "{said}");
@@ -25,7 +25,7 @@ pub async fn primary_is_dead(night: &mut Night) {
     night.shard.replica().wait_for(&all).await;
     night.archived(&all).await;
 
-    let mut page = Pasted::open("move-host");
+    let mut page = PastedPage::open("move-host");
     let said = page.next(night, "new member").await;
     assert!(said.contains("joined and caught up"), "{said}");
     let mut text = std::fs::read_to_string(&night.backstop.config).unwrap();

@@ -2,40 +2,40 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../archive/archived.rs"]
-mod archived;
+mod blocked_writes;
+mod damaged_repository;
 mod failover;
-mod gone;
-mod night;
-mod pasted;
+mod lost_rows;
+mod maintenance;
+mod pasted_page;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 #[path = "../hardship/program.rs"]
 mod program;
 #[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../pitr/rebuilt.rs"]
-mod rebuilt;
-mod rows;
-mod stored;
-mod upkeep;
-mod writes;
+#[path = "../pitr/recovered_server.rs"]
+mod recovered_server;
+mod shell_session;
+#[allow(dead_code, reason = "shared with the other tests of the program")]
+#[path = "../archive/stored_archive.rs"]
+mod stored_archive;
+mod total_loss;
 
-use night::Night;
+use shell_session::ShellSession;
 
 /// One shard for all pages: what one leaves is what the next one finds, as in a long night.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_work_as_they_are_pasted() {
-    let mut night = Night::begin().await;
-    rows::table_was_dropped(&mut night).await;
-    rows::update_was_bad(&mut night).await;
-    writes::semi_sync_holds_them(&mut night).await;
-    upkeep::disk_is_full(&mut night).await;
-    upkeep::passwords_are_changed(&mut night).await;
-    stored::something_is_damaged(&mut night).await;
-    stored::configuration_is_lost(&mut night).await;
+    let mut night = ShellSession::begin().await;
+    lost_rows::table_was_dropped(&mut night).await;
+    lost_rows::update_was_bad(&mut night).await;
+    blocked_writes::semi_sync_holds_them(&mut night).await;
+    maintenance::disk_is_full(&mut night).await;
+    maintenance::passwords_are_changed(&mut night).await;
+    damaged_repository::something_is_damaged(&mut night).await;
+    damaged_repository::configuration_is_lost(&mut night).await;
     failover::primary_is_dead(&mut night).await;
-    gone::everything(&mut night).await;
-    stored::only_the_bucket_is_left(&mut night).await;
-    stored::archive_has_a_gap(&mut night).await;
-    stored::key_is_lost(&mut night).await;
+    total_loss::everything(&mut night).await;
+    damaged_repository::only_the_bucket_is_left(&mut night).await;
+    damaged_repository::archive_has_a_gap(&mut night).await;
+    damaged_repository::key_is_lost(&mut night).await;
 }

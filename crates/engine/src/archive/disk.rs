@@ -48,7 +48,7 @@ pub(super) mod failing {
 
     /// What becomes of the next call.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(in crate::archive) enum Deed {
+    pub(in crate::archive) enum FailMode {
         Honest,
         /// Half is written, then there is no room.
         Short,
@@ -59,32 +59,32 @@ pub(super) mod failing {
     /// Fails as it is told, one deed a call; is honest when it was told nothing.
     #[derive(Default)]
     pub(in crate::archive) struct FailingDisk {
-        pub(in crate::archive) writes: Mutex<VecDeque<Deed>>,
-        pub(in crate::archive) syncs: Mutex<VecDeque<Deed>>,
+        pub(in crate::archive) writes: Mutex<VecDeque<FailMode>>,
+        pub(in crate::archive) syncs: Mutex<VecDeque<FailMode>>,
     }
 
     impl FailingDisk {
-        fn next(deeds: &Mutex<VecDeque<Deed>>) -> Deed {
-            deeds.lock().ok().and_then(|mut deeds| deeds.pop_front()).unwrap_or(Deed::Honest)
+        fn next(deeds: &Mutex<VecDeque<FailMode>>) -> FailMode {
+            deeds.lock().ok().and_then(|mut deeds| deeds.pop_front()).unwrap_or(FailMode::Honest)
         }
     }
 
     impl Disk for FailingDisk {
         fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
             match Self::next(&self.writes) {
-                Deed::Honest => HostDisk.write_at(file, bytes, at),
-                Deed::Short => {
+                FailMode::Honest => HostDisk.write_at(file, bytes, at),
+                FailMode::Short => {
                     file.write_all_at(&bytes[..bytes.len() / 2], at)?;
                     Err(rustix::io::Errno::NOSPC.into())
                 }
-                Deed::Error => Err(rustix::io::Errno::IO.into()),
+                FailMode::Error => Err(rustix::io::Errno::IO.into()),
             }
         }
 
         fn sync(&self, file: &File) -> io::Result<()> {
             match Self::next(&self.syncs) {
-                Deed::Honest => HostDisk.sync(file),
-                Deed::Short | Deed::Error => Err(rustix::io::Errno::IO.into()),
+                FailMode::Honest => HostDisk.sync(file),
+                FailMode::Short | FailMode::Error => Err(rustix::io::Errno::IO.into()),
             }
         }
     }

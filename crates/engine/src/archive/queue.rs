@@ -1,6 +1,6 @@
 //! What was spooled and is not archived, between the reader and those who archive and acknowledge.
 
-mod again;
+mod give_up;
 #[cfg(test)]
 mod tests;
 
@@ -10,20 +10,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstop_binlog::Segment;
-use backstop_model::fault::Fault;
+use backstop_model::error::Error;
 use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
 /// A piece of the tail grows up to this size while it waits, in bytes.
-pub(super) const PIECE: u64 = 8 << 20;
+pub(super) const MAX_CHUNK_BYTES: u64 = 8 << 20;
 /// So many times longer pieces wait while the source sends without a pause.
-const FLOWING: u32 = 5;
+const BUSY_SOURCE_PACE_FACTOR: u32 = 5;
 
 /// A run of whole transactions of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(super) struct Chunk {
     pub(super) start: u64,
     pub(super) end: u64,
     /// All that the source had executed before it.
@@ -39,7 +39,7 @@ pub(super) struct Piece {
 
 /// A position in a server's binlog.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct At {
+pub(super) struct AckPosition {
     pub(super) source: ServerUuid,
     pub(super) file: String,
     pub(super) offset: u64,
@@ -47,33 +47,33 @@ pub(super) struct At {
 
 /// A segment's file in the spool.
 #[derive(Debug, Clone)]
-struct Spooled {
+struct SpooledFile {
     source: ServerUuid,
     file: String,
     start: u64,
     path: PathBuf,
-    pieces: VecDeque<Piece>,
+    chunks: VecDeque<Chunk>,
     /// It is complete.
-    sealed: Option<Segment>,
+    finished: Option<Segment>,
     /// Pieces of it that are in the tail.
-    tails: u64,
+    partials: u64,
     /// Offset in the file of the server up to which it is in the tail.
     archived_to: u64,
     /// Another was begun before it was complete: it ends with the pieces it has.
-    void: bool,
+    abandoned: bool,
 }
 
 /// What to do next.
 #[derive(Debug, Clone)]
-pub(super) enum Work {
+pub(super) enum UploadWork {
     /// Nothing.
     None,
     /// Nothing before this moment of the monotonic clock.
     Until(Duration),
     /// Archive a piece, whose bytes begin at this offset of the file. What comes now is another piece.
-    Tail { source: ServerUuid, file: String, path: PathBuf, skip: u64, piece: Piece },
+    Partial { source: ServerUuid, file: String, path: PathBuf, skip: u64, chunk: Chunk },
     /// Archive a whole segment.
-    Seal { segment: Segment, path: PathBuf },
+    Segment { segment: Segment, path: PathBuf },
     /// Put a segment in the place of its pieces, which are all archived: at leisure.
     Replace { segment: Segment, path: PathBuf },
 }
@@ -81,14 +81,14 @@ pub(super) enum Work {
 /// What is spooled, in order.
 #[derive(Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Something was published or archived.
     pub(super) changed: Notify,
 }
 
 /// What the archive has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Archived {
+pub(super) struct ArchivedProgress {
     /// Whose files it is, last.
     pub(super) source: Option<ServerUuid>,
     /// The source's history up to its end.
@@ -99,7 +99,7 @@ pub(super) struct Archived {
     pub(super) last_commit: Option<DateTime<Utc>>,
 }
 
-impl Archived {
+impl ArchivedProgress {
     fn reached(
         &mut self,
         source: ServerUuid,
@@ -114,38 +114,38 @@ impl Archived {
 
 /// A piece that is in its file, and perhaps in memory only.
 #[derive(Debug, Clone)]
-pub(super) struct Unsynced {
-    pub(super) at: At,
+pub(super) struct UnsyncedChunk {
+    pub(super) at: AckPosition,
     pub(super) path: PathBuf,
     /// Offset in the server's file of the first byte at that path.
     pub(super) begin: u64,
-    pub(super) piece: Piece,
+    pub(super) chunk: Chunk,
 }
 
 /// Numbers of transactions since the archiver began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Passed {
+pub(super) struct TransactionCounts {
     pub(super) published: u64,
     pub(super) synced: u64,
     pub(super) archived: u64,
 }
 
 #[derive(Default)]
-struct State {
-    files: VecDeque<Spooled>,
+struct QueueState {
+    files: VecDeque<SpooledFile>,
     /// Transactions that were published, that are safe on this host's disk, and that are archived.
-    transactions: Passed,
+    transactions: TransactionCounts,
     /// What was published and is not safe on this host's disk yet, if that matters.
-    unsynced: Option<Vec<Unsynced>>,
-    archived: Archived,
+    unsynced: Option<Vec<UnsyncedChunk>>,
+    archived: ArchivedProgress,
     /// When the first transaction that is being archived arrived.
     under_way: Option<Duration>,
     /// What was published is wanted in the archive at once.
-    urgent: bool,
+    upload_at_once: bool,
     /// Archive a piece also without a transaction.
-    forced: bool,
+    forced_upload: bool,
     /// The source sends without a pause: what it sends now was committed a while ago, or is soon a whole segment.
-    flowing: bool,
+    busy_source: bool,
     /// Segments that are being put in the place of their pieces.
     replacing: usize,
     /// A piece or a segment is being archived.
@@ -153,10 +153,10 @@ struct State {
     /// Pieces are being made safe on this host's disk.
     syncing: bool,
     /// Why nothing that is spooled can be used any more.
-    given_up: Option<Fault>,
+    given_up: Option<Error>,
 }
 
-impl Piece {
+impl Chunk {
     pub(super) fn begin(start: u64, previous: GtidSet) -> Self {
         let gtids = GtidSet::new();
         Self {
@@ -205,94 +205,94 @@ impl Piece {
 
 impl Queue {
     /// A segment begins.
-    pub(super) fn begin(&self, source: ServerUuid, file: &str, start: u64, path: PathBuf) {
+    pub(super) fn begin_segment(&self, source: ServerUuid, file: &str, start: u64, path: PathBuf) {
         let mut state = self.state();
         // What was begun before and not sealed is void, but for what was published of it.
-        for spooled in state.files.iter_mut().filter(|spooled| spooled.sealed.is_none()) {
-            spooled.void = true;
+        for spooled in state.files.iter_mut().filter(|spooled| spooled.finished.is_none()) {
+            spooled.abandoned = true;
         }
-        state.files.push_back(Spooled {
+        state.files.push_back(SpooledFile {
             source,
             file: file.to_owned(),
             start,
             path,
-            pieces: VecDeque::new(),
-            sealed: None,
-            tails: 0,
+            chunks: VecDeque::new(),
+            finished: None,
+            partials: 0,
             archived_to: start,
-            void: false,
+            abandoned: false,
         });
     }
 
     /// A piece of the segment that was begun last is in its file.
-    pub(super) fn publish(&self, piece: Piece) {
-        self.state().publish(piece);
+    pub(super) fn publish(&self, chunk: Chunk) {
+        self.state().publish(chunk);
         self.changed.notify_waiters();
     }
 
     /// The segment that was begun last is complete with this piece. Both are seen at once: a piece that is too large to be put by itself
     /// never stands alone.
-    pub(super) fn seal(&self, segment: Segment, last: Piece) {
+    pub(super) fn finish_segment(&self, segment: Segment, last: Chunk) {
         let mut state = self.state();
         if last.size() > 0 {
             state.publish(last);
         }
         if let Some(spooled) = state.files.back_mut() {
-            spooled.sealed = Some(segment);
+            spooled.finished = Some(segment);
         }
         drop(state);
         self.changed.notify_waiters();
     }
 
     /// What to do next. A piece waits for others until its first transaction is `pace` old; while the source sends without a pause
-    /// [`FLOWING`] times as long, so that catching up stores whole segments, and each byte once.
-    pub(super) fn work(&self, now: Duration, pace: Duration) -> Work {
+    /// [`BUSY_SOURCE_PACE_FACTOR`] times as long, so that catching up stores whole segments, and each byte once.
+    pub(super) fn next_work(&self, now: Duration, pace: Duration) -> UploadWork {
         let mut state = self.state();
         if state.given_up.is_some() {
-            return Work::None;
+            return UploadWork::None;
         }
-        while state.files.front().is_some_and(|front| front.void && front.pieces.is_empty()) {
+        while state.files.front().is_some_and(|front| front.abandoned && front.chunks.is_empty()) {
             state.files.pop_front();
         }
-        let at_once = state.urgent || state.forced;
-        let (forced, flowing) = (state.forced, state.flowing);
-        let pace = if flowing { pace * FLOWING } else { pace };
-        let Some(front) = state.files.front_mut() else { return Work::None };
-        if let Some(segment) = front.sealed.clone() {
+        let at_once = state.upload_at_once || state.forced_upload;
+        let (forced_upload, busy_source) = (state.forced_upload, state.busy_source);
+        let pace = if busy_source { pace * BUSY_SOURCE_PACE_FACTOR } else { pace };
+        let Some(front) = state.files.front_mut() else { return UploadWork::None };
+        if let Some(segment) = front.finished.clone() {
             let path = front.path.clone();
-            if front.tails > 0 && front.pieces.is_empty() {
+            if front.partials > 0 && front.chunks.is_empty() {
                 state.files.pop_front();
                 state.replacing += 1;
-                return Work::Replace { segment, path };
+                return UploadWork::Replace { segment, path };
             }
             // Neither is a piece too large for memory put by itself.
-            if front.tails == 0 || front.pieces.iter().any(|piece| piece.size() > 2 * PIECE) {
-                let oldest = front.pieces.iter().filter_map(|piece| piece.since).min();
+            if front.partials == 0 || front.chunks.iter().any(|chunk| chunk.size() > 2 * MAX_CHUNK_BYTES) {
+                let oldest = front.chunks.iter().filter_map(|chunk| chunk.since).min();
                 state.under_way = oldest;
                 state.archiving = true;
-                return Work::Seal { segment, path };
+                return UploadWork::Segment { segment, path };
             }
         }
-        let complete = front.sealed.is_some() || front.void;
-        match front.pieces.front().map(|piece| piece.since) {
+        let complete = front.finished.is_some() || front.abandoned;
+        match front.chunks.front().map(|chunk| chunk.since) {
             Some(Some(since)) if !at_once && !complete && since + pace > now => {
-                if flowing || front.pieces.len() == 1 {
-                    return Work::Until(since + pace);
+                if busy_source || front.chunks.len() == 1 {
+                    return UploadWork::Until(since + pace);
                 }
             }
-            Some(None) if !forced && !complete => return Work::None,
-            None => return Work::None,
+            Some(None) if !forced_upload && !complete => return UploadWork::None,
+            None => return UploadWork::None,
             Some(_) => {}
         }
-        let Some(mut piece) = front.pieces.pop_front() else { return Work::None };
-        piece.offered = true;
-        let since = piece.since;
-        let work = Work::Tail {
+        let Some(mut chunk) = front.chunks.pop_front() else { return UploadWork::None };
+        chunk.offered = true;
+        let since = chunk.since;
+        let work = UploadWork::Partial {
             source: front.source,
             file: front.file.clone(),
             path: front.path.clone(),
-            skip: piece.start - front.start,
-            piece,
+            skip: chunk.start - front.start,
+            chunk,
         };
         state.under_way = since;
         state.archiving = true;
@@ -300,22 +300,22 @@ impl Queue {
     }
 
     /// A piece of the first file could not be archived: it comes first again, as it is.
-    pub(super) fn put_back(&self, piece: Piece) {
+    pub(super) fn put_back(&self, chunk: Chunk) {
         if let Some(front) = self.state().files.front_mut() {
-            front.pieces.push_front(piece);
+            front.chunks.push_front(chunk);
         }
     }
 
     /// A piece of the first file was archived.
-    pub(super) fn tail_archived(&self, source: ServerUuid, piece: &Piece) {
+    pub(super) fn partial_archived(&self, source: ServerUuid, chunk: &Chunk) {
         let mut state = self.state();
-        state.transactions.archived += piece.transactions;
-        state.archived.reached(source, piece.previous.union(&piece.gtids), piece.committed);
-        state.forced = false;
+        state.transactions.archived += chunk.transactions;
+        state.archived.reached(source, chunk.previous.union(&chunk.gtids), chunk.committed);
+        state.forced_upload = false;
         state.under_way = None;
         if let Some(front) = state.files.front_mut() {
-            front.tails += 1;
-            front.archived_to = piece.end;
+            front.partials += 1;
+            front.archived_to = chunk.end;
         }
         tracing::debug!(archived = state.transactions.archived, "tail");
         drop(state);
@@ -323,13 +323,13 @@ impl Queue {
     }
 
     /// The first file was archived as a whole.
-    pub(super) fn sealed(&self, segment: &Segment) {
+    pub(super) fn segment_archived(&self, segment: &Segment) {
         let mut state = self.state();
         if let Some(front) = state.files.pop_front() {
-            state.transactions.archived += front.pieces.iter().map(|piece| piece.transactions).sum::<u64>();
+            state.transactions.archived += front.chunks.iter().map(|chunk| chunk.transactions).sum::<u64>();
         }
         state.archived.reached(segment.source, segment.held_after(), segment.committed);
-        state.forced = false;
+        state.forced_upload = false;
         state.under_way = None;
         tracing::debug!(archived = state.transactions.archived, "segment");
         drop(state);
@@ -337,12 +337,12 @@ impl Queue {
     }
 
     /// From now on, remembers what is not safe on this host's disk.
-    pub(super) fn watch_syncs(&self) {
+    pub(super) fn track_unsynced(&self) {
         self.state().unsynced.get_or_insert_default();
     }
 
     /// What is not safe on this host's disk, in order, and how many transactions were published with it.
-    pub(super) fn take_unsynced(&self) -> (Vec<Unsynced>, u64) {
+    pub(super) fn take_unsynced(&self) -> (Vec<UnsyncedChunk>, u64) {
         let mut state = self.state();
         if state.given_up.is_some() {
             return (Vec::new(), 0);
@@ -353,12 +353,12 @@ impl Queue {
     }
 
     /// It could not be made safe: it comes first again.
-    pub(super) fn put_back_unsynced(&self, mut pieces: Vec<Unsynced>) {
+    pub(super) fn put_back_unsynced(&self, mut chunks: Vec<UnsyncedChunk>) {
         let mut state = self.state();
         state.syncing = false;
         if let Some(all) = &mut state.unsynced {
-            pieces.append(all);
-            *all = pieces;
+            chunks.append(all);
+            *all = chunks;
         }
         drop(state);
         self.changed.notify_waiters();
@@ -374,7 +374,7 @@ impl Queue {
     }
 
     /// What passed so far.
-    pub(super) fn passed(&self) -> Passed {
+    pub(super) fn counts(&self) -> TransactionCounts {
         self.state().transactions
     }
 
@@ -389,7 +389,7 @@ impl Queue {
     /// All is archived, if no segment is being written: what was begun and has nothing whole does not count.
     pub(super) fn is_drained(&self) -> bool {
         let state = self.state();
-        let empty = |spooled: &Spooled| spooled.sealed.is_none() && spooled.pieces.is_empty();
+        let empty = |spooled: &SpooledFile| spooled.finished.is_none() && spooled.chunks.is_empty();
         state.given_up.is_none()
             && state.replacing == 0
             && state.under_way.is_none()
@@ -397,12 +397,12 @@ impl Queue {
     }
 
     /// What the archive has.
-    pub(super) fn archived(&self) -> Archived {
+    pub(super) fn archived(&self) -> ArchivedProgress {
         self.state().archived.clone()
     }
 
     /// It has been seen that this set was all that this source had just now.
-    pub(super) fn complete(&self, source: ServerUuid, gtids: &GtidSet) {
+    pub(super) fn source_complete(&self, source: ServerUuid, gtids: &GtidSet) {
         let archived = &mut self.state().archived;
         archived.source = Some(source);
         archived.gtids.clone_from(gtids);
@@ -414,61 +414,61 @@ impl Queue {
     }
 
     /// Bytes that wait to be archived. What was given up does not.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(super) fn waiting_bytes(&self) -> u64 {
         let state = self.state();
         if state.given_up.is_some() {
             return 0;
         }
-        state.files.iter().flat_map(|spooled| &spooled.pieces).map(Piece::size).sum()
+        state.files.iter().flat_map(|spooled| &spooled.chunks).map(Chunk::size).sum()
     }
 
     /// How many pieces of the segment that is being written are in the tail.
-    pub(super) fn tails(&self) -> u64 {
-        self.state().files.back().map_or(0, |spooled| spooled.tails)
+    pub(super) fn partials(&self) -> u64 {
+        self.state().files.back().map_or(0, |spooled| spooled.partials)
     }
 
     /// True while the source sends without a pause.
-    pub(super) fn flows(&self, flowing: bool) {
-        self.state().flowing = flowing;
+    pub(super) fn set_busy_source(&self, busy_source: bool) {
+        self.state().busy_source = busy_source;
     }
 
     /// What is published is archived at once from now on.
-    pub(super) fn hurry(&self) {
-        self.state().urgent = true;
+    pub(super) fn upload_at_once(&self) {
+        self.state().upload_at_once = true;
         self.changed.notify_waiters();
     }
 
     /// What comes next is archived also if it is no transaction: it tells what came before it.
-    pub(super) fn force(&self) {
-        self.state().forced = true;
+    pub(super) fn force_upload(&self) {
+        self.state().forced_upload = true;
     }
 
     /// When the oldest transaction that is not archived arrived, on the monotonic clock.
-    pub(super) fn oldest(&self) -> Option<Duration> {
+    pub(super) fn oldest_waiting(&self) -> Option<Duration> {
         let state = self.state();
-        let waiting = state.files.iter().flat_map(|spooled| &spooled.pieces).filter_map(|piece| piece.since);
+        let waiting = state.files.iter().flat_map(|spooled| &spooled.chunks).filter_map(|chunk| chunk.since);
         waiting.chain(state.under_way).min()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         // Each change is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn publish(&mut self, piece: Piece) {
+impl QueueState {
+    fn publish(&mut self, chunk: Chunk) {
         // What was given up is read from the source again: none of it counts.
         let Some(spooled) = self.files.back_mut().filter(|_| self.given_up.is_none()) else { return };
-        let at = At { source: spooled.source, file: spooled.file.clone(), offset: piece.end };
+        let at = AckPosition { source: spooled.source, file: spooled.file.clone(), offset: chunk.end };
         if let Some(all) = &mut self.unsynced {
             let (path, begin) = (spooled.path.clone(), spooled.start);
-            all.push(Unsynced { at, path, begin, piece: piece.clone() });
+            all.push(UnsyncedChunk { at, path, begin, chunk: chunk.clone() });
         }
-        self.transactions.published += piece.transactions;
-        match spooled.pieces.back_mut() {
-            Some(last) if last.size() < PIECE && !last.offered => last.join(piece),
-            _ => spooled.pieces.push_back(piece),
+        self.transactions.published += chunk.transactions;
+        match spooled.chunks.back_mut() {
+            Some(last) if last.size() < MAX_CHUNK_BYTES && !last.offered => last.join(chunk),
+            _ => spooled.chunks.push_back(chunk),
         }
     }
 }

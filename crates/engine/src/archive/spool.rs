@@ -14,32 +14,32 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_binlog::{Segment, SegmentSink};
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::error::{Error, Result, ResultExt};
 use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 
 use super::disk::{Disk, private_file, private_folder};
-use super::queue::{PIECE, Piece, Queue};
+use super::queue::{Chunk, MAX_CHUNK_BYTES, Queue};
 
 /// What is written between two transactions stays in memory up to this size, in bytes.
-const BUFFER: usize = 256 * 1024;
+const WRITE_BUFFER_BYTES: usize = 256 * 1024;
 /// So much that was not published is, also while more comes.
-const UNPUBLISHED: u64 = 1 << 20;
+const MAX_UNPUBLISHED_BYTES: u64 = 1 << 20;
 
 /// The reader's end of the spool.
 pub(super) struct Spool {
     dir: PathBuf,
     queue: Arc<Queue>,
     disk: Arc<dyn Disk>,
-    open: Option<Open>,
+    open: Option<OpenSpoolFile>,
     /// All that the source had executed before the next segment.
     previous: GtidSet,
     /// The last segment of each server.
-    sealed: Vec<Segment>,
+    finished: Vec<Segment>,
 }
 
-struct Open {
+struct OpenSpoolFile {
     file: File,
     /// Bytes that are in the file.
     written: u64,
@@ -48,7 +48,7 @@ struct Open {
     source: ServerUuid,
     name: String,
     /// What was written and is not published.
-    piece: Piece,
+    chunk: Chunk,
 }
 
 impl Spool {
@@ -56,15 +56,15 @@ impl Spool {
     pub(super) fn new(dir: &Path, queue: Arc<Queue>, disk: Arc<dyn Disk>) -> Result<Self> {
         private_folder(dir)
             .failed(format!("create the spool {}", dir.display()))
-            .map_err(|fault| fault.hint("create it for Backstop's user, or set snapshot.work_dir"))?;
+            .map_err(|error| error.hint("create it for Backstop's user, or set snapshot.work_dir"))?;
         let (dir, previous) = (dir.to_owned(), GtidSet::new());
-        Ok(Self { dir, queue, disk, open: None, previous, sealed: Vec::new() })
+        Ok(Self { dir, queue, disk, open: None, previous, finished: Vec::new() })
     }
 
     /// Gives up what was begun. What is published of it is not forgotten by this.
     pub(super) fn give_up(&mut self) {
         self.open = None;
-        self.sealed.clear();
+        self.finished.clear();
     }
 
     /// A new file for a segment.
@@ -77,26 +77,29 @@ impl Spool {
                     path = self.dir.join(format!("{name}+{attempt}"));
                 }
                 created => {
-                    return Ok((created.failed(format!("create {}", path.display())).map_err(full)?, path));
+                    return Ok((
+                        created.failed(format!("create {}", path.display())).map_err(spool_full_hint)?,
+                        path,
+                    ));
                 }
             }
         }
-        Err(Fault::failed(format!("create {}: there are too many", path.display())))
+        Err(Error::failed(format!("create {}: there are too many", path.display())))
     }
 
     /// The last segment of each server that was written.
-    pub(super) fn sealed(&self) -> &[Segment] {
-        &self.sealed
+    pub(super) fn finished_segments(&self) -> &[Segment] {
+        &self.finished
     }
 
     /// All that the source had executed before what is written next. Only between segments, and at a file's beginning.
     pub(super) fn expect(&mut self, previous: &GtidSet) {
         self.previous = previous.clone();
         if let Some(open) = &mut self.open
-            && open.piece.start == 0
-            && open.piece.transactions == 0
+            && open.chunk.start == 0
+            && open.chunk.transactions == 0
         {
-            open.piece.previous = previous.clone();
+            open.chunk.previous = previous.clone();
         }
     }
 
@@ -109,49 +112,51 @@ impl Spool {
         now: Duration,
     ) {
         let Some(open) = &mut self.open else { return };
-        open.piece.end = end;
-        open.piece.transaction(gtid, committed, now);
+        open.chunk.end = end;
+        open.chunk.transaction(gtid, committed, now);
     }
 
     /// An event outside of transactions that ends here is whole.
     pub(super) fn event(&mut self, end: u64) {
         if let Some(open) = &mut self.open {
-            open.piece.end = open.piece.end.max(end);
+            open.chunk.end = open.chunk.end.max(end);
         }
     }
 
     /// True if something whole was not published.
     pub(super) fn has_unpublished(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.piece.size() > 0)
+        self.open.as_ref().is_some_and(|open| open.chunk.size() > 0)
     }
 
     /// True if so much was not published that it should be now.
     pub(super) fn should_publish(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.piece.size() >= UNPUBLISHED)
+        self.open.as_ref().is_some_and(|open| open.chunk.size() >= MAX_UNPUBLISHED_BYTES)
     }
 
     /// True if so much was written at once that it must not be put as a piece: the segment is to end here.
-    pub(super) fn should_seal(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.piece.size() >= PIECE)
+    pub(super) fn should_finish_segment(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.chunk.size() >= MAX_CHUNK_BYTES)
     }
 
     /// Hands on what is whole.
     pub(super) fn publish(&mut self) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        if open.piece.size() == 0 {
+        if open.chunk.size() == 0 {
             return Ok(());
         }
         open.flush(&*self.disk)?;
-        let next = open.piece.next();
-        self.queue.publish(std::mem::replace(&mut open.piece, next));
+        let next = open.chunk.next();
+        self.queue.publish(std::mem::replace(&mut open.chunk, next));
         Ok(())
     }
 }
 
-impl Open {
+impl OpenSpoolFile {
     /// After a failure the same bytes are written to the same place the next time.
     fn flush(&mut self, disk: &dyn Disk) -> Result<()> {
-        disk.write_at(&self.file, &self.buffer, self.written).failed("write the spool").map_err(full)?;
+        disk.write_at(&self.file, &self.buffer, self.written)
+            .failed("write the spool")
+            .map_err(spool_full_hint)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -166,27 +171,27 @@ impl Open {
     }
 }
 
-fn full(fault: Fault) -> Fault {
-    fault.hint("see that the spool's volume (snapshot.work_dir) has room")
+fn spool_full_hint(error: Error) -> Error {
+    error.hint("see that the spool's volume (snapshot.work_dir) has room")
 }
 
 #[async_trait]
 impl SegmentSink for Spool {
     async fn begin(&mut self, source: ServerUuid, file: &str, start: u64) -> Result<()> {
         let (created, path) = self.create(source, file, start)?;
-        let piece = Piece::begin(start, self.previous.clone());
-        let (name, buffer) = (file.to_owned(), Vec::with_capacity(BUFFER));
-        self.open = Some(Open { file: created, written: 0, buffer, source, name, piece });
-        self.queue.begin(source, file, start, path);
+        let chunk = Chunk::begin(start, self.previous.clone());
+        let (name, buffer) = (file.to_owned(), Vec::with_capacity(WRITE_BUFFER_BYTES));
+        self.open = Some(OpenSpoolFile { file: created, written: 0, buffer, source, name, chunk });
+        self.queue.begin_segment(source, file, start, path);
         Ok(())
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(open) = &mut self.open else {
-            return Err(Fault::failed("write the spool: no segment was begun"));
+            return Err(Error::failed("write the spool: no segment was begun"));
         };
         open.buffer.extend_from_slice(bytes);
-        if open.buffer.len() >= BUFFER { open.flush(&*self.disk) } else { Ok(()) }
+        if open.buffer.len() >= WRITE_BUFFER_BYTES { open.flush(&*self.disk) } else { Ok(()) }
     }
 
     async fn cut_back(&mut self, size: u64) -> Result<()> {
@@ -199,12 +204,12 @@ impl SegmentSink for Spool {
         open.flush(&*self.disk)?;
         let Some(open) = self.open.take() else { return Ok(()) };
         if (open.source, &open.name) != (segment.source, &segment.file) {
-            return Err(Fault::failed("seal a segment of the spool: it is another one"));
+            return Err(Error::failed("seal a segment of the spool: it is another one"));
         }
         self.previous = segment.held_after();
-        self.sealed.retain(|last| last.source != segment.source);
-        self.sealed.push(segment.clone());
-        self.queue.seal(segment.clone(), open.piece);
+        self.finished.retain(|last| last.source != segment.source);
+        self.finished.push(segment.clone());
+        self.queue.finish_segment(segment.clone(), open.chunk);
         Ok(())
     }
 }
@@ -214,14 +219,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::disk::failing::{Deed, FailingDisk};
-    use super::super::sample::{FILE, server, transaction};
+    use super::super::disk::failing::{FailMode, FailingDisk};
+    use super::super::sample_binlog::{SAMPLE_FILE, server, transaction};
     use super::*;
 
     async fn begun(dir: &Path, disk: &Arc<FailingDisk>) -> (Spool, Arc<Queue>, PathBuf) {
         let queue = Arc::new(Queue::default());
         let mut spool = Spool::new(dir, Arc::clone(&queue), Arc::clone(disk) as Arc<dyn Disk>).unwrap();
-        spool.begin(server(), FILE, 0).await.unwrap();
+        spool.begin(server(), SAMPLE_FILE, 0).await.unwrap();
         let path = queue.newest_file().unwrap();
         (spool, queue, path)
     }
@@ -240,14 +245,14 @@ mod tests {
         let disk = Arc::new(FailingDisk::default());
         let (mut spool, queue, path) = begun(&dir.path().join("spool"), &disk).await;
         let first = write(&mut spool, 0, 1).await;
-        disk.writes.lock().unwrap().extend([Deed::Short, Deed::Error]);
+        disk.writes.lock().unwrap().extend([FailMode::Short, FailMode::Error]);
         for _ in 0..2 {
             assert!(spool.publish().is_err());
-            assert_eq!(queue.passed().published, 0);
+            assert_eq!(queue.counts().published, 0);
         }
         let second = write(&mut spool, first.len() as u64, 2).await;
         spool.publish().unwrap();
-        assert_eq!(queue.passed().published, 2);
+        assert_eq!(queue.counts().published, 2);
         assert_eq!(std::fs::read(&path).unwrap(), [first, second].concat());
     }
 
@@ -258,9 +263,9 @@ mod tests {
         let (mut spool, _, path) = begun(dir.path(), &disk).await;
         let first = write(&mut spool, 0, 1).await;
         spool.publish().unwrap();
-        disk.writes.lock().unwrap().push_back(Deed::Short);
+        disk.writes.lock().unwrap().push_back(FailMode::Short);
         // A transaction of which the rest does not arrive, on a disk that is full.
-        assert!(spool.write(&vec![9; BUFFER]).await.is_err());
+        assert!(spool.write(&vec![9; WRITE_BUFFER_BYTES]).await.is_err());
         spool.cut_back(first.len() as u64).await.unwrap();
         let second = write(&mut spool, first.len() as u64, 2).await;
         spool.publish().unwrap();
@@ -275,7 +280,7 @@ mod tests {
         let (mut spool, queue, first) = begun(&folder, &disk).await;
         let bytes = write(&mut spool, 0, 1).await;
         spool.publish().unwrap();
-        spool.begin(server(), FILE, 0).await.unwrap();
+        spool.begin(server(), SAMPLE_FILE, 0).await.unwrap();
         let second = queue.newest_file().unwrap();
         assert_ne!(first, second);
         assert_eq!(std::fs::read(&first).unwrap(), bytes);

@@ -3,136 +3,148 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_binlog::{Cutter, EventStream, Step};
-use backstop_model::archiving::Place;
-use backstop_model::fault::{Fault, Result};
+use backstop_binlog::{EventStream, Segmenter, SegmenterStep};
+use backstop_model::error::{Error, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::ServerUuid;
-use backstop_model::progress::{Progress, Unit};
+use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_model::stream_or_fork::BinlogPosition;
 
 use super::queue::Queue;
 use super::spool::Spool;
-use super::standing::Standing;
-use crate::world::World;
+use super::stream_position::SharedStreamPosition;
+use crate::context::RunContext;
 
 /// A segment is sealed at this size, in bytes.
-const SEGMENT: u64 = 64 << 20;
+const MAX_SEGMENT_BYTES: u64 = 64 << 20;
 /// A segment of so many pieces in the tail is sealed: lists stay short.
-const TAILS: u64 = 2048;
+const MAX_PARTIALS_PER_SEGMENT: u64 = 2048;
 /// More than this does not wait in the spool, in bytes: then the source waits.
-const SPOOLED: u64 = 4 << 30;
+const MAX_SPOOL_BYTES: u64 = 4 << 30;
 /// How long the stream may be quiet before this looks around.
-const QUIET: Duration = Duration::from_millis(200);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Reads one stream.
-pub(super) struct Reader<'a> {
+pub(super) struct StreamReader<'a> {
     pub(super) source: ServerUuid,
     pub(super) queue: &'a Arc<Queue>,
-    pub(super) standing: &'a Standing,
-    pub(super) world: &'a World,
+    pub(super) stream_position: &'a SharedStreamPosition,
+    pub(super) ctx: &'a RunContext,
 }
 
 /// Why reading ended, other than by a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum StreamEnd {
     /// The source has no more.
     AtEnd,
     /// The source cannot send what was asked for.
-    Refused(Fault),
+    Refused(Error),
     /// The source's file would have a hole: begin it with exactly this.
     Hole(GtidSet),
 }
 
-impl Reader<'_> {
+impl StreamReader<'_> {
     /// Reads until the stream ends or breaks. Can be dropped at any time: what is torn is cut back.
     pub(super) async fn read(
         &self,
         stream: &mut EventStream,
-        cutter: &mut Cutter,
+        segmenter: &mut Segmenter,
         spool: &mut Spool,
-    ) -> Result<Ended> {
-        self.publish(cutter, spool)?;
-        let outcome = self.steps(stream, cutter, spool).await;
-        publish(cutter, spool)?;
+    ) -> Result<StreamEnd> {
+        self.publish(segmenter, spool)?;
+        let outcome = self.read_events(stream, segmenter, spool).await;
+        publish(segmenter, spool)?;
         outcome
     }
 
-    async fn steps(&self, stream: &mut EventStream, cutter: &mut Cutter, spool: &mut Spool) -> Result<Ended> {
+    async fn read_events(
+        &self,
+        stream: &mut EventStream,
+        segmenter: &mut Segmenter,
+        spool: &mut Spool,
+    ) -> Result<StreamEnd> {
         loop {
-            if let Some(fault) = self.queue.given_up() {
-                return Err(fault);
+            if let Some(error) = self.queue.given_up() {
+                return Err(error);
             }
-            if cutter.unsealed() == 0 {
-                spool.expect(cutter.held());
+            if segmenter.unsealed() == 0 {
+                spool.expect(segmenter.held());
             }
-            let quiet = if spool.has_unpublished() && cutter.is_described() { Duration::ZERO } else { QUIET };
-            match cutter.step(stream, spool, quiet).await? {
-                Step::Quiet => {
-                    self.queue.flows(false);
-                    self.publish(cutter, spool)?;
+            let quiet = if spool.has_unpublished() && segmenter.is_described() {
+                Duration::ZERO
+            } else {
+                IDLE_POLL_INTERVAL
+            };
+            match segmenter.step(stream, spool, quiet).await? {
+                SegmenterStep::Quiet => {
+                    self.queue.set_busy_source(false);
+                    self.publish(segmenter, spool)?;
                 }
-                Step::End => return Ok(Ended::AtEnd),
-                Step::Refused(fault) => return Ok(Ended::Refused(fault)),
-                Step::Hole { previous } => return Ok(Ended::Hole(previous)),
-                Step::Heartbeat { file, offset } => {
-                    self.queue.flows(false);
-                    self.publish(cutter, spool)?;
-                    self.alive(cutter, &Place { file, offset });
+                SegmenterStep::End => return Ok(StreamEnd::AtEnd),
+                SegmenterStep::Refused(error) => return Ok(StreamEnd::Refused(error)),
+                SegmenterStep::Hole { previous } => return Ok(StreamEnd::Hole(previous)),
+                SegmenterStep::Heartbeat { file, offset } => {
+                    self.queue.set_busy_source(false);
+                    self.publish(segmenter, spool)?;
+                    self.note_heartbeat(segmenter, &BinlogPosition { file, offset });
                 }
-                Step::File(_) => {}
-                Step::Transaction { gtid, end, committed, .. } => {
-                    spool.transaction(end, &gtid, committed, self.world.clock.monotonic());
+                SegmenterStep::File(_) => {}
+                SegmenterStep::Transaction { gtid, end, committed, .. } => {
+                    spool.transaction(end, &gtid, committed, self.ctx.clock.monotonic());
                 }
-                Step::Other => {
-                    spool.event(cutter.position().map_or(0, |(_, end)| end));
-                    spool.expect(cutter.held());
+                SegmenterStep::Other => {
+                    spool.event(segmenter.position().map_or(0, |(_, end)| end));
+                    spool.expect(segmenter.held());
                 }
             }
-            let large = spool.should_seal();
+            let large = spool.should_finish_segment();
             if !large && spool.should_publish() {
-                self.queue.flows(true);
-                self.publish(cutter, spool)?;
+                self.queue.set_busy_source(true);
+                self.publish(segmenter, spool)?;
             }
-            if large || cutter.unsealed() >= SEGMENT || self.queue.tails() >= TAILS {
-                cutter.cut(spool).await?;
+            if large
+                || segmenter.unsealed() >= MAX_SEGMENT_BYTES
+                || self.queue.partials() >= MAX_PARTIALS_PER_SEGMENT
+            {
+                segmenter.cut(spool).await?;
             }
-            self.room().await;
+            self.wait_for_space().await;
         }
     }
 
     /// The source has sent all up to here. Whether that is still where it writes is asked of itself: the watch does.
-    fn alive(&self, cutter: &Cutter, at: &Place) {
+    fn note_heartbeat(&self, segmenter: &Segmenter, at: &BinlogPosition) {
         if self.queue.given_up().is_some() {
             return;
         }
-        let here = cutter.position().is_some_and(|(file, offset)| file == at.file && offset == at.offset);
-        let passed = self.queue.passed();
+        let here = segmenter.position().is_some_and(|(file, offset)| file == at.file && offset == at.offset);
+        let passed = self.queue.counts();
         if here && passed.archived >= passed.published {
-            self.queue.complete(self.source, cutter.held());
+            self.queue.source_complete(self.source, segmenter.held());
         }
         let done = passed.archived;
-        self.world.reporter.progress(Progress { done, total: None, unit: Unit::Transactions });
+        self.ctx.reporter.progress(Progress { done, total: None, unit: ProgressUnit::Transactions });
     }
 
     /// Hands on what is whole, and tells how far that is.
-    fn publish(&self, cutter: &Cutter, spool: &mut Spool) -> Result<()> {
-        publish(cutter, spool)?;
-        self.standing.at(cutter, self.queue.passed().published);
+    fn publish(&self, segmenter: &Segmenter, spool: &mut Spool) -> Result<()> {
+        publish(segmenter, spool)?;
+        self.stream_position.advance(segmenter, self.queue.counts().published);
         Ok(())
     }
 
-    async fn room(&self) {
-        while self.queue.bytes() > SPOOLED {
+    async fn wait_for_space(&self) {
+        while self.queue.waiting_bytes() > MAX_SPOOL_BYTES {
             let changed = self.queue.changed.notified();
             tokio::select! {
                 () = changed => {}
-                () = self.world.clock.sleep(QUIET) => {}
+                () = self.ctx.clock.sleep(IDLE_POLL_INTERVAL) => {}
             }
         }
     }
 }
 
 /// Hands on what is whole, if it is known what came before it.
-fn publish(cutter: &Cutter, spool: &mut Spool) -> Result<()> {
-    if cutter.is_described() { spool.publish() } else { Ok(()) }
+fn publish(segmenter: &Segmenter, spool: &mut Spool) -> Result<()> {
+    if segmenter.is_described() { spool.publish() } else { Ok(()) }
 }

@@ -6,37 +6,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::Segment;
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::settings::ArchiveAck;
 use backstop_repo::ArchiveWriter;
 use tokio::sync::mpsc;
 
-use super::acknowledge::Acknowledging;
-use super::journal;
-use super::notes::copy_of;
-use super::queue::{At, Piece, Queue, Work};
-use crate::world::World;
+use super::queue::{AckPosition, Chunk, Queue, UploadWork};
+use super::semi_sync_ack::SemiSyncAck;
+use super::spool_journal;
+use super::synced_chunks::copy_of;
+use crate::context::RunContext;
 
 /// How long the first transaction of a piece waits for others. With the time of the put the tail stays under a second.
-pub(super) const PACE: Duration = Duration::from_millis(400);
-const FIRST_RETRY: Duration = Duration::from_millis(200);
-const LAST_RETRY: Duration = Duration::from_secs(5);
+pub(super) const PARTIAL_UPLOAD_PACE: Duration = Duration::from_millis(400);
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// While something is wrong it is said again so often.
-const REMIND: Duration = Duration::from_secs(30);
+const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
 /// Looks for work at least so often.
-const LOOK: Duration = Duration::from_secs(1);
+const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Archives what is in the queue.
 pub(super) struct Uploader {
     pub(super) store: Arc<ArchiveWriter>,
     pub(super) queue: Arc<Queue>,
-    pub(super) acknowledging: Arc<Acknowledging>,
+    pub(super) semi_sync_ack: Arc<SemiSyncAck>,
     /// Who puts segments in the place of pieces.
     pub(super) replacer: mpsc::UnboundedSender<(Segment, PathBuf)>,
     /// What an acknowledgement means; `None`: nothing is acknowledged.
     pub(super) ack: Option<ArchiveAck>,
-    pub(super) trouble: Arc<super::trouble::Trouble>,
-    pub(super) world: World,
+    pub(super) alerts: Arc<super::alerts::Alerts>,
+    pub(super) ctx: RunContext,
 }
 
 impl Uploader {
@@ -45,28 +45,28 @@ impl Uploader {
     /// # Errors
     /// Why it cannot.
     pub(super) async fn run(&self) -> Result<()> {
-        let mut wait = FIRST_RETRY;
+        let mut wait = FIRST_RETRY_DELAY;
         loop {
             let changed = self.queue.changed.notified();
-            let now = self.world.clock.monotonic();
-            let pause = match self.queue.work(now, PACE) {
-                Work::None => LOOK,
-                Work::Until(due) => due.saturating_sub(now),
+            let now = self.ctx.clock.monotonic();
+            let pause = match self.queue.next_work(now, PARTIAL_UPLOAD_PACE) {
+                UploadWork::None => IDLE_POLL_INTERVAL,
+                UploadWork::Until(due) => due.saturating_sub(now),
                 work => {
                     let archived = self.archive(work).await;
-                    self.queue.rest();
+                    self.queue.set_idle();
                     match archived {
                         Ok(()) => {
-                            self.trouble.over("store");
-                            self.trouble.over("spool file");
-                            wait = FIRST_RETRY;
+                            self.alerts.clear("store");
+                            self.alerts.clear("spool file");
+                            wait = FIRST_RETRY_DELAY;
                         }
-                        Err(Failure::Spool(fault)) => self.queue.give_up(fault),
-                        Err(Failure::Store(fault)) if !passes(&fault) => return Err(fault),
-                        Err(Failure::Store(fault)) => {
-                            self.trouble.is("store", &fault, REMIND);
-                            self.world.clock.sleep(wait).await;
-                            wait = (wait * 2).min(LAST_RETRY);
+                        Err(UploadError::Spool(error)) => self.queue.give_up(error),
+                        Err(UploadError::Store(error)) if !is_transient(&error) => return Err(error),
+                        Err(UploadError::Store(error)) => {
+                            self.alerts.raise("store", &error, REMINDER_INTERVAL);
+                            self.ctx.clock.sleep(wait).await;
+                            wait = (wait * 2).min(MAX_RETRY_DELAY);
                         }
                     }
                     continue;
@@ -74,70 +74,77 @@ impl Uploader {
             };
             tokio::select! {
                 () = changed => {}
-                () = self.world.clock.sleep(pause) => {}
+                () = self.ctx.clock.sleep(pause) => {}
             }
         }
     }
 
-    async fn archive(&self, work: Work) -> Result<(), Failure> {
+    async fn archive(&self, work: UploadWork) -> Result<(), UploadError> {
         match work {
-            Work::Tail { source, file, path, skip, piece } => {
-                let at = At { source, file, offset: piece.end };
-                match self.tail(&at, &path, skip, &piece).await {
-                    Ok(()) => self.queue.tail_archived(source, &piece),
-                    Err(fault) => {
-                        self.queue.put_back(piece);
-                        return Err(fault);
+            UploadWork::Partial { source, file, path, skip, chunk } => {
+                let at = AckPosition { source, file, offset: chunk.end };
+                match self.upload_partial(&at, &path, skip, &chunk).await {
+                    Ok(()) => self.queue.partial_archived(source, &chunk),
+                    Err(error) => {
+                        self.queue.put_back(chunk);
+                        return Err(error);
                     }
                 }
-                self.durable(&at).await;
+                self.acknowledge(&at).await;
             }
-            Work::Seal { segment, path } => {
-                seal(&self.store, &segment, &path).await?;
-                self.queue.sealed(&segment);
-                let at = At { source: segment.source, file: segment.file, offset: segment.end };
-                self.durable(&at).await;
-                remove(&path);
+            UploadWork::Segment { segment, path } => {
+                upload_segment(&self.store, &segment, &path).await?;
+                self.queue.segment_archived(&segment);
+                let at = AckPosition { source: segment.source, file: segment.file, offset: segment.end };
+                self.acknowledge(&at).await;
+                remove_spool_file(&path);
             }
-            Work::Replace { segment, path } => {
-                let ended = |_| Fault::failed("archive: what replaces the tail has ended");
-                self.replacer.send((segment, path)).map_err(ended).map_err(Failure::Store)?;
+            UploadWork::Replace { segment, path } => {
+                let ended = |_| Error::failed("archive: what replaces the tail has ended");
+                self.replacer.send((segment, path)).map_err(ended).map_err(UploadError::Store)?;
             }
-            Work::None | Work::Until(_) => {}
+            UploadWork::None | UploadWork::Until(_) => {}
         }
         Ok(())
     }
 
-    async fn tail(&self, at: &At, path: &Path, skip: u64, piece: &Piece) -> Result<(), Failure> {
-        let (bytes, hash) = read(path.to_owned(), skip, piece.clone()).await.map_err(Failure::Spool)?;
-        let segment = segment(at, piece, hash);
-        self.store.put_tail(&segment, &bytes).await.map_err(Failure::Store)
+    async fn upload_partial(
+        &self,
+        at: &AckPosition,
+        path: &Path,
+        skip: u64,
+        chunk: &Chunk,
+    ) -> Result<(), UploadError> {
+        let (bytes, hash) =
+            read_chunk(path.to_owned(), skip, chunk.clone()).await.map_err(UploadError::Spool)?;
+        let segment = segment(at, chunk, hash);
+        self.store.put_tail(&segment, &bytes).await.map_err(UploadError::Store)
     }
 
-    async fn durable(&self, at: &At) {
+    async fn acknowledge(&self, at: &AckPosition) {
         if self.ack == Some(ArchiveAck::Store) {
-            self.acknowledging.durable(at).await;
+            self.semi_sync_ack.acknowledge(at).await;
         }
     }
 }
 
 /// Why something was not archived.
-enum Failure {
+enum UploadError {
     /// The store did not take it.
-    Store(Fault),
+    Store(Error),
     /// The spool does not have what the source sent: it is asked of the source again.
-    Spool(Fault),
+    Spool(Error),
 }
 
 /// Archives a segment. If that fails the spool's file is looked at.
-async fn seal(store: &ArchiveWriter, segment: &Segment, path: &Path) -> Result<(), Failure> {
-    let Err(fault) = store.seal(segment, path).await else { return Ok(()) };
-    if !passes(&fault) {
-        return Err(Failure::Store(fault));
+async fn upload_segment(store: &ArchiveWriter, segment: &Segment, path: &Path) -> Result<(), UploadError> {
+    let Err(error) = store.seal(segment, path).await else { return Ok(()) };
+    if !is_transient(&error) {
+        return Err(UploadError::Store(error));
     }
-    match whole(path.to_owned(), segment.clone()).await {
-        Ok(()) => Err(Failure::Store(fault)),
-        Err(fault) => Err(Failure::Spool(fault)),
+    match check_segment_file(path.to_owned(), segment.clone()).await {
+        Ok(()) => Err(UploadError::Store(error)),
+        Err(error) => Err(UploadError::Spool(error)),
     }
 }
 
@@ -145,9 +152,9 @@ async fn seal(store: &ArchiveWriter, segment: &Segment, path: &Path) -> Result<(
 pub(super) struct Replacer {
     pub(super) store: Arc<ArchiveWriter>,
     pub(super) queue: Arc<Queue>,
-    pub(super) trouble: Arc<super::trouble::Trouble>,
+    pub(super) alerts: Arc<super::alerts::Alerts>,
     pub(super) segments: mpsc::UnboundedReceiver<(Segment, PathBuf)>,
-    pub(super) world: World,
+    pub(super) ctx: RunContext,
 }
 
 impl Replacer {
@@ -155,68 +162,68 @@ impl Replacer {
     pub(super) async fn run(mut self) {
         while let Some((segment, path)) = self.segments.recv().await {
             loop {
-                match seal(&self.store, &segment, &path).await {
+                match upload_segment(&self.store, &segment, &path).await {
                     Ok(()) => {
-                        self.trouble.over("segments");
+                        self.alerts.clear("segments");
                         break;
                     }
                     // All of it is in the tail already, and the next archiver makes a segment of that.
-                    Err(Failure::Spool(fault)) => {
-                        self.world.reporter.notice(&format!("{fault}; its pieces are archived"));
+                    Err(UploadError::Spool(error)) => {
+                        self.ctx.reporter.notice(&format!("{error}; its pieces are archived"));
                         break;
                     }
-                    Err(Failure::Store(fault)) => {
-                        self.trouble.is("segments", &fault, REMIND);
-                        if !passes(&fault) {
+                    Err(UploadError::Store(error)) => {
+                        self.alerts.raise("segments", &error, REMINDER_INTERVAL);
+                        if !is_transient(&error) {
                             return;
                         }
-                        self.world.clock.sleep(LAST_RETRY).await;
+                        self.ctx.clock.sleep(MAX_RETRY_DELAY).await;
                     }
                 }
             }
-            remove(&path);
+            remove_spool_file(&path);
             self.queue.replaced();
         }
     }
 }
 
 /// A piece as a segment of its own.
-pub(super) fn segment(at: &At, piece: &Piece, hash: [u8; 32]) -> Segment {
+pub(super) fn segment(at: &AckPosition, chunk: &Chunk, hash: [u8; 32]) -> Segment {
     Segment {
         source: at.source,
         file: at.file.clone(),
-        start: piece.start,
-        end: piece.end,
-        previous: piece.previous.clone(),
-        gtids: piece.gtids.clone(),
-        committed: piece.committed,
+        start: chunk.start,
+        end: chunk.end,
+        previous: chunk.previous.clone(),
+        gtids: chunk.gtids.clone(),
+        committed: chunk.committed,
         hash,
     }
 }
 
 /// True if trying again may help.
-fn passes(fault: &Fault) -> bool {
-    matches!(fault.kind, Kind::Store | Kind::Failed | Kind::Denied)
+fn is_transient(error: &Error) -> bool {
+    matches!(error.kind, ErrorKind::Store | ErrorKind::Failed | ErrorKind::Denied)
 }
 
 /// The bytes of a piece, and their hash. They are those of a binlog with the piece's transactions.
-async fn read(path: PathBuf, skip: u64, piece: Piece) -> Result<(Vec<u8>, [u8; 32])> {
+async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, [u8; 32])> {
     let doing = format!("read the spool {}", path.display());
     let read = tokio::task::spawn_blocking(move || {
-        let mut bytes = Vec::with_capacity(usize::try_from(piece.size()).unwrap_or_default());
-        let file = File::open(path).fault(Kind::Damaged, "read the spool")?;
+        let mut bytes = Vec::with_capacity(usize::try_from(chunk.size()).unwrap_or_default());
+        let file = File::open(path).context(ErrorKind::Damaged, "read the spool")?;
         let mut take = |part: &[u8]| {
             bytes.extend_from_slice(part);
             Ok(())
         };
-        let hash = journal::look(&file, skip, &piece, &mut take)?;
+        let hash = spool_journal::check_chunk(&file, skip, &chunk, &mut take)?;
         Ok((bytes, *hash.as_bytes()))
     });
-    read.await.failed(&doing)?.map_err(|fault: Fault| fault.during(&doing))
+    read.await.failed(&doing)?.map_err(|error: Error| error.during(&doing))
 }
 
 /// Ok if a file of the spool holds a whole segment.
-async fn whole(path: PathBuf, segment: Segment) -> Result<()> {
+async fn check_segment_file(path: PathBuf, segment: Segment) -> Result<()> {
     let doing = format!("read the spool {}", path.display());
     let hashed = tokio::task::spawn_blocking(move || {
         let mut hasher = blake3::Hasher::new();
@@ -224,16 +231,18 @@ async fn whole(path: PathBuf, segment: Segment) -> Result<()> {
     });
     match hashed.await.failed(&doing)? {
         Ok(hash) if *hash.as_bytes() == segment.hash => Ok(()),
-        Ok(_) => Err(Fault::new(Kind::Damaged, format!("{doing}: its bytes are not those of the segment"))),
-        Err(error) => Err(Fault::new(Kind::Damaged, format!("{doing}: {error}"))),
+        Ok(_) => {
+            Err(Error::new(ErrorKind::Damaged, format!("{doing}: its bytes are not those of the segment")))
+        }
+        Err(error) => Err(Error::new(ErrorKind::Damaged, format!("{doing}: {error}"))),
     }
 }
 
 /// Removes a file of the spool, with what was noted of it.
-pub(super) fn remove(path: &Path) {
+pub(super) fn remove_spool_file(path: &Path) {
     let mut all = vec![path.to_owned()];
     all.extend((1..).map(|number| copy_of(path, number)).take_while(|copy| copy.exists()));
-    for path in all.into_iter().flat_map(|path| [journal::path_of(&path), path]) {
+    for path in all.into_iter().flat_map(|path| [spool_journal::journal_path(&path), path]) {
         if let Err(error) = std::fs::remove_file(&path)
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -12,10 +12,10 @@ use crate::ports::Clock;
 /// Ends a session unless it is told in time to stand down. Dropping it means that nobody can thaw any more: then the
 /// session is ended at once, also where it still waits for its lock.
 pub(super) struct Watchdog {
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<WatchdogOrder>,
 }
 
-enum Order {
+enum WatchdogOrder {
     Hold(Duration),
     StandDown,
 }
@@ -30,12 +30,12 @@ impl Watchdog {
 
     /// The session may live for `bound` from now.
     pub(super) fn hold(&self, bound: Duration) {
-        let _ = self.orders.send(Order::Hold(bound));
+        let _ = self.orders.send(WatchdogOrder::Hold(bound));
     }
 
     /// The session has been thawed.
     pub(super) fn stand_down(self) {
-        let _ = self.orders.send(Order::StandDown);
+        let _ = self.orders.send(WatchdogOrder::StandDown);
     }
 }
 
@@ -43,7 +43,7 @@ async fn watch(
     mut session: Box<dyn FreezeSession>,
     id: u64,
     clock: Arc<dyn Clock>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut orders: mpsc::UnboundedReceiver<WatchdogOrder>,
 ) {
     let mut bound = None;
     loop {
@@ -55,13 +55,13 @@ async fn watch(
             },
         };
         match order {
-            Some(Order::Hold(next)) => bound = Some(next),
-            Some(Order::StandDown) => return,
+            Some(WatchdogOrder::Hold(next)) => bound = Some(next),
+            Some(WatchdogOrder::StandDown) => return,
             None => break,
         }
     }
-    if let Err(fault) = session.kill_session(id).await {
+    if let Err(error) = session.kill_session(id).await {
         // The server itself drops the session when it has been idle for the bound.
-        tracing::warn!(%fault, "the watchdog could not end the session that freezes");
+        tracing::warn!(fault = %error, "the watchdog could not end the session that freezes");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use backstop_model::fault::Result;
+use backstop_model::error::Result;
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{BackupId, Endpoint, ShardName};
 use backstop_model::server::{RecordedSettings, ServerVersion};
@@ -17,13 +17,13 @@ pub trait CloudHosts: Send + Sync {
     /// The availability zone of the instance that a MySQL server runs on.
     async fn zone(&self, server: &Endpoint) -> Result<String>;
     /// How far the volumes have been filled from their snapshots.
-    async fn loading(&self, volume_ids: &[String]) -> Result<Loading>;
+    async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization>;
 }
 
 /// How far volumes have been filled from their snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Loading {
+pub enum VolumeInitialization {
     /// Every block is there.
     Loaded,
     /// The volume that is least far, in percent.
@@ -34,9 +34,9 @@ pub enum Loading {
 
 /// Asks one server how it is.
 #[async_trait]
-pub trait Doorbell: Send + Sync {
+pub trait ServerProbe: Send + Sync {
     /// What the server there says of itself, or why it does not.
-    async fn ask(&self, server: &Endpoint) -> Member;
+    async fn probe(&self, server: &Endpoint) -> Member;
 }
 
 /// Makes the instance of a recovery, with its volumes, in a state of its own that is kept remotely and locked.
@@ -44,16 +44,16 @@ pub trait Doorbell: Send + Sync {
 #[async_trait]
 pub trait Infrastructure: Send + Sync {
     /// What [`Infrastructure::apply`] would change. Touches nothing and leaves nothing behind.
-    async fn plan(&self, wanted: &Wanted) -> Result<Changes>;
+    async fn plan(&self, spec: &InstanceSpec) -> Result<InfrastructureChanges>;
     /// Makes it, or goes on where an earlier attempt was broken off. Refuses to destroy or replace anything.
-    async fn apply(&self, wanted: &Wanted) -> Result<Made>;
+    async fn apply(&self, spec: &InstanceSpec) -> Result<CreatedInstance>;
     /// Destroys all of it. Destroying what is gone is no error.
-    async fn destroy(&self, wanted: &Wanted) -> Result<()>;
+    async fn destroy(&self, spec: &InstanceSpec) -> Result<()>;
 }
 
 /// What is to be made. The same for every attempt of one recovery, but for its protection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct InstanceSpec {
     /// Names the state; tag `Backstop-Recovery` of everything made.
     pub recovery_id: String,
     /// Whose server.
@@ -67,7 +67,7 @@ pub struct Wanted {
     /// Device name to snapshot id.
     pub snapshots: BTreeMap<String, String>,
     /// Whether it can be destroyed.
-    pub protection: Protection,
+    pub protection: DestroyProtection,
     /// What belongs to the recovery on this host: a folder that only its owner can enter.
     pub folder: PathBuf,
 }
@@ -75,7 +75,7 @@ pub struct Wanted {
 /// Whether an instance can be destroyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Protection {
+pub enum DestroyProtection {
     /// By a mistake, too: nothing has run on it yet.
     Off,
     /// Only after the protection was taken off.
@@ -84,7 +84,7 @@ pub enum Protection {
 
 /// What would be changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changes {
+pub struct InfrastructureChanges {
     /// Each change in words, in order.
     pub told: Vec<String>,
     /// How many things would be made.
@@ -97,7 +97,7 @@ pub struct Changes {
 
 /// What was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Made {
+pub struct CreatedInstance {
     /// Where the server is to listen.
     pub server: Endpoint,
     /// The instance.
@@ -113,13 +113,13 @@ pub struct Made {
 #[async_trait]
 pub trait Playbook: Send + Sync {
     /// Runs it to its end.
-    async fn run(&self, site: &Site) -> Result<()>;
+    async fn run(&self, site: &PlaybookInputs) -> Result<()>;
 }
 
 /// What the playbook is told. No secrets: whoever runs it adds those.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Site {
-    /// The inventory, from [`Made`].
+pub struct PlaybookInputs {
+    /// The inventory, from [`CreatedInstance`].
     pub inventory: String,
     /// The backup that the volumes were made from.
     pub backup_id: BackupId,

@@ -3,46 +3,46 @@
 
 use backstop_binlog::event_changes;
 use backstop_model::archive::ArchivedSegment;
-use backstop_model::events::{
-    EventChange, EventHistory, EventsPlan, EventsReport, EventsWish, SchemaNames, plan,
-};
-use backstop_model::fault::{Kind, Result};
+use backstop_model::error::{ErrorKind, Result};
 use backstop_model::gtid::{Gtid, GtidSet};
+use backstop_model::scheduled_events::{
+    EventChange, EventHistory, EventsPlan, EventsReport, EventsSetting, SchemaNames, plan_events,
+};
 use backstop_model::topology::Role;
 use backstop_repo::Manifest;
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Decided, Recover};
-use crate::piece;
-use crate::ports::RecoveredSession;
+use super::{Recovery, RecoveryDecision};
+use crate::ports::AdminSession;
+use crate::read_segment;
 
 /// Pieces of the archive that are read at once.
-const PARALLEL: usize = 4;
+const PARALLEL_SEGMENT_READS: usize = 4;
 
 /// Decides what is to be done. Changes nothing, and reads the archive only if there are events.
-pub(super) async fn planned(
-    r: &Recover<'_>,
-    session: &mut dyn RecoveredSession,
+pub(super) async fn decide_events(
+    recovery: &Recovery<'_>,
+    session: &mut dyn AdminSession,
     manifest: &Manifest,
-    decided: &Decided,
+    decided: &RecoveryDecision,
 ) -> Result<EventsPlan> {
     let present = session.events().await?;
     if present.is_empty() {
         return Ok(EventsPlan::default());
     }
-    let history = history(r, manifest, decided).await?;
-    Ok(plan(&history, present, r.world.clock.now()))
+    let history = history(recovery, manifest, decided).await?;
+    Ok(plan_events(&history, present, recovery.ctx.clock.now()))
 }
 
 /// Carries a plan out, or gives the statements that would.
-pub(super) async fn give_back(
-    r: &Recover<'_>,
-    session: &mut dyn RecoveredSession,
+pub(super) async fn restore_events(
+    recovery: &Recovery<'_>,
+    session: &mut dyn AdminSession,
     manifest: &Manifest,
     plan: &EventsPlan,
 ) -> Result<EventsReport> {
     let runs = EventsPlan::scheduler(manifest.facts.events.as_ref());
-    if r.request.events == EventsWish::Print {
+    if recovery.request.events == EventsSetting::Print {
         return Ok(plan.printed(runs));
     }
     let mut failed = Vec::new();
@@ -55,12 +55,16 @@ pub(super) async fn give_back(
 }
 
 /// True if the server that is handed over has its event scheduler on.
-pub(super) fn scheduler(r: &Recover<'_>, manifest: &Manifest) -> bool {
-    r.request.events == EventsWish::Enable && EventsPlan::scheduler(manifest.facts.events.as_ref())
+pub(super) fn scheduler(recovery: &Recovery<'_>, manifest: &Manifest) -> bool {
+    recovery.request.events == EventsSetting::Enable && EventsPlan::scheduler(manifest.facts.events.as_ref())
 }
 
 /// The states at the recovered moment.
-async fn history(r: &Recover<'_>, manifest: &Manifest, decided: &Decided) -> Result<EventHistory> {
+async fn history(
+    recovery: &Recovery<'_>,
+    manifest: &Manifest,
+    decided: &RecoveryDecision,
+) -> Result<EventHistory> {
     let facts = &manifest.facts;
     let recorded = facts.events.as_ref().filter(|recorded| recorded.role == Role::Primary);
     let mut history = EventHistory::recorded(recorded, SchemaNames::of(&facts.settings));
@@ -68,7 +72,7 @@ async fn history(r: &Recover<'_>, manifest: &Manifest, decided: &Decided) -> Res
     let reached = replay.reached();
     let told = recorded.map_or(&facts.gtid_executed, |recorded| &recorded.told.executed);
     let (since, later) = (reached.subtract(told), told.subtract(&reached));
-    match changes(r, replay.line, &since.union(&later)).await {
+    match changes(recovery, replay.timeline, &since.union(&later)).await {
         Ok(changes) => {
             for (gtid, change) in &changes {
                 if since.contains(gtid) {
@@ -78,36 +82,41 @@ async fn history(r: &Recover<'_>, manifest: &Manifest, decided: &Decided) -> Res
                 }
             }
         }
-        Err(fault) if fault.kind == Kind::Damaged => history.lose(fault.to_string()),
-        Err(fault) => return Err(fault.during("follow the events through the archive")),
+        Err(error) if error.kind == ErrorKind::Damaged => history.lose(error.to_string()),
+        Err(error) => return Err(error.during("follow the events through the archive")),
     }
     Ok(history)
 }
 
 /// The changes that the archive's statements among these transactions make to events, in their order.
-async fn changes(r: &Recover<'_>, line: u32, wanted: &GtidSet) -> Result<Vec<(Gtid, EventChange)>> {
+async fn changes(
+    recovery: &Recovery<'_>,
+    timeline: u32,
+    wanted: &GtidSet,
+) -> Result<Vec<(Gtid, EventChange)>> {
     let mut seen = GtidSet::new();
     let mut pieces = Vec::new();
-    for segment in r.archive.contents().await?.all_of(line) {
+    for segment in recovery.archive.contents().await?.segments_on(timeline) {
         let own = segment.gtids.subtract(&seen).intersect(wanted);
         seen = seen.union(&segment.gtids);
         if !own.is_empty() {
             pieces.push((segment, own));
         }
     }
-    let reads = pieces.into_iter().map(|(segment, own)| of_piece(r, segment, own));
-    let changes: Vec<Vec<_>> = futures::stream::iter(reads).buffered(PARALLEL).try_collect().await?;
+    let reads = pieces.into_iter().map(|(segment, own)| of_piece(recovery, segment, own));
+    let changes: Vec<Vec<_>> =
+        futures::stream::iter(reads).buffered(PARALLEL_SEGMENT_READS).try_collect().await?;
     Ok(changes.into_iter().flatten().collect())
 }
 
 async fn of_piece(
-    r: &Recover<'_>,
+    recovery: &Recovery<'_>,
     segment: ArchivedSegment,
     own: GtidSet,
 ) -> Result<Vec<(Gtid, EventChange)>> {
-    let input = r.archive.open(&segment).await?;
+    let input = recovery.archive.open(&segment).await?;
     let (start, end) = (segment.start, segment.end);
-    let changes = piece::read(input, move |bytes| {
+    let changes = read_segment::read_segment(input, move |bytes| {
         let mut changes = Vec::new();
         let mut each = |gtid: Gtid, change| {
             if own.contains(&gtid) {
@@ -117,5 +126,5 @@ async fn of_piece(
         event_changes(bytes, start, end, &mut each)?;
         Ok(changes)
     });
-    changes.await.map_err(|fault| fault.during(&segment.object))
+    changes.await.map_err(|error| error.during(&segment.object))
 }

@@ -2,50 +2,53 @@
 
 use std::time::Duration;
 
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::gtid::GtidSet;
 use backstop_model::plan::{GtidStep, gtid_step};
-use backstop_model::progress::{Progress, Unit};
+use backstop_model::progress::{Progress, ProgressUnit};
 use backstop_model::topology::{InstanceState, Member, current_primary};
 
-use super::Recover;
+use super::Recovery;
+use crate::context::RunContext;
 use crate::journal::Steps;
-use crate::ports::{ReadOnly, RecoveredSession};
-use crate::world::World;
+use crate::ports::{AdminSession, ReadOnly};
 
 /// How often replication is looked at while it catches up.
-const POLL: Duration = Duration::from_millis(500);
+const CATCH_UP_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Catching up fails when not one transaction was applied for so long.
-const STALL: Duration = Duration::from_secs(600);
+const CATCH_UP_STALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// Caught up is who has everything the primary had so long ago.
-const CURRENT: Duration = Duration::from_secs(2);
+const CAUGHT_UP_LAG: Duration = Duration::from_secs(2);
 /// A receiver that cannot connect is given so long before its error ends the recovery.
-const CONNECT: Duration = Duration::from_secs(60);
+const RECEIVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a primary has archived it has committed after so long, or it waits for somebody.
-const SETTLED: Duration = Duration::from_secs(5);
+const COMMIT_SETTLE_TIME: Duration = Duration::from_secs(5);
 
 /// Checks that an instance holding `held` could join now. Gives a server id nobody in the shard has.
-pub(super) async fn possible(r: &Recover<'_>, held: &GtidSet) -> Result<u32> {
-    let begun = r.world.clock.monotonic();
+pub(super) async fn check_joinable(recovery: &Recovery<'_>, held: &GtidSet) -> Result<u32> {
+    let begun = recovery.ctx.clock.monotonic();
     loop {
-        let members = r.topology.look().await?;
+        let members = recovery.topology.members().await?;
         let (_, primary) = current_primary(&members)?;
-        match fits(primary, held) {
-            Ok(()) => return Ok(server_id(r.world, &members)),
+        match check_followable(primary, held) {
+            Ok(()) => return Ok(server_id(recovery.ctx, &members)),
             // A transaction may be archived an instant before its server has committed it.
-            Err(fault) if fault.kind != Kind::Refused || r.world.clock.monotonic() - begun > SETTLED => {
-                return Err(fault);
+            Err(error)
+                if error.kind != ErrorKind::Refused
+                    || recovery.ctx.clock.monotonic() - begun > COMMIT_SETTLE_TIME =>
+            {
+                return Err(error);
             }
-            Err(_) => r.world.clock.sleep(POLL).await,
+            Err(_) => recovery.ctx.clock.sleep(CATCH_UP_POLL_INTERVAL).await,
         }
     }
 }
 
 /// A random server id that no reachable member has.
-pub(crate) fn server_id(world: &World, members: &[Member]) -> u32 {
+pub(crate) fn server_id(ctx: &RunContext, members: &[Member]) -> u32 {
     let taken: Vec<u32> = states(members).map(|state| state.server_id).collect();
     loop {
-        let id = (world.clock.random() >> 32) as u32;
+        let id = (ctx.clock.random() >> 32) as u32;
         if id > 0 && id < u32::MAX && !taken.contains(&id) {
             return id;
         }
@@ -54,22 +57,22 @@ pub(crate) fn server_id(world: &World, members: &[Member]) -> u32 {
 
 /// Follows the current primary and waits until everything it has is applied.
 pub(super) async fn join(
-    r: &Recover<'_>,
+    recovery: &Recovery<'_>,
     steps: &mut Steps<'_>,
-    session: &mut dyn RecoveredSession,
+    session: &mut dyn AdminSession,
 ) -> Result<()> {
     // A server that was restarted since an earlier run follows nobody until it is told to.
-    steps.again("follow", follow(r, session)).await?;
-    steps.again("catch_up", catch_up(r, session)).await?;
-    steps.again("semi_sync", semi_sync(r, session)).await
+    steps.again("follow", follow(recovery, session)).await?;
+    steps.again("catch_up", catch_up(recovery, session)).await?;
+    steps.again("semi_sync", semi_sync(recovery, session)).await
 }
 
 /// Makes `gtid_executed` exactly `held` on a server without binary logs of the donor's. `held` comes from the
 /// journal, never from the server: between the two statements of a reset the server's own set is empty.
-pub(super) async fn own_logs(
-    r: &Recover<'_>,
+pub(super) async fn set_own_gtids(
+    recovery: &Recovery<'_>,
     steps: &mut Steps<'_>,
-    session: &mut dyn RecoveredSession,
+    session: &mut dyn AdminSession,
     held: &GtidSet,
 ) -> Result<()> {
     // Once it has begun to follow, or takes writes, it may hold newer transactions.
@@ -83,7 +86,7 @@ pub(super) async fn own_logs(
         let message = format!(
             "the server's transactions changed since they were verified: missing `{missing}`, beyond `{extra}`"
         );
-        return Err(Fault::refused(message).hint("remove the directory and recover anew"));
+        return Err(Error::refused(message).hint("remove the directory and recover anew"));
     }
     if step == GtidStep::Keep {
         return Ok(());
@@ -92,46 +95,46 @@ pub(super) async fn own_logs(
     if step == GtidStep::ResetAndSet {
         steps.once("reset_gtids", session.reset_gtids()).await?;
     }
-    r.world.step("set_gtid_purged", session.set_gtid_purged(held)).await?;
+    recovery.ctx.step("set_gtid_purged", session.set_gtid_purged(held)).await?;
     session.set_super_read_only(ReadOnly::Super).await
 }
 
-async fn follow(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
+async fn follow(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Result<()> {
     // Asked before the primary, which then has all of it even while this server already follows it.
     let held = session.gtid_executed().await?;
-    let members = r.topology.look().await?;
+    let members = recovery.topology.members().await?;
     let (endpoint, primary) = current_primary(&members)?;
     if session.server_uuid().await? == primary.server_uuid {
-        return Err(Fault::refused(format!("the recovered server has the UUID of {endpoint}")));
+        return Err(Error::refused(format!("the recovered server has the UUID of {endpoint}")));
     }
-    fits(primary, &held)?;
+    check_followable(primary, &held)?;
     session.set_super_read_only(ReadOnly::Off).await?;
     session.follow(endpoint).await?;
     session.set_super_read_only(ReadOnly::Super).await
 }
 
 /// An instance can follow a primary that has all its transactions and can still send all it lacks.
-pub(crate) fn fits(primary: &InstanceState, held: &GtidSet) -> Result<()> {
+pub(crate) fn check_followable(primary: &InstanceState, held: &GtidSet) -> Result<()> {
     let extra = held.subtract(&primary.gtid_executed);
     if !extra.is_empty() {
         let message = format!("it would hold transactions that the shard's primary does not have: `{extra}`");
-        return Err(Fault::refused(message).hint("recover it `--standalone`, or from another backup"));
+        return Err(Error::refused(message).hint("recover it `--standalone`, or from another backup"));
     }
     let lost = primary.gtid_purged.subtract(held);
     if !lost.is_empty() {
         let message =
             format!("the primary has purged binary logs that the backup and the archive lack: `{lost}`");
-        return Err(Fault::new(Kind::NotRecoverable, message)
+        return Err(Error::new(ErrorKind::NotRecoverable, message)
             .hint("recover from a newer backup, or back up another member first"));
     }
     Ok(())
 }
 
-/// Waits until the instance has everything that the primary had at most [`CURRENT`] ago.
-pub(super) async fn catch_up(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
-    let now = || r.world.clock.monotonic();
+/// Waits until the instance has everything that the primary had at most [`CAUGHT_UP_LAG`] ago.
+pub(super) async fn catch_up(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Result<()> {
+    let now = || recovery.ctx.clock.monotonic();
     let begun = now();
-    let (mut wanted, mut asked) = (primary_set(r).await?, now());
+    let (mut wanted, mut asked) = (primary_set(recovery).await?, now());
     let mut total = None;
     let (mut left, mut moved) = (u64::MAX, now());
     loop {
@@ -141,54 +144,59 @@ pub(super) async fn catch_up(r: &Recover<'_>, session: &mut dyn RecoveredSession
             (left, moved) = (still, now());
         }
         let done = all.saturating_sub(still);
-        r.world.reporter.progress(Progress { done, total: Some(all), unit: Unit::Transactions });
-        if replicating(r, session, begun).await? && still == 0 {
-            if now() - asked <= CURRENT {
+        recovery.ctx.reporter.progress(Progress { done, total: Some(all), unit: ProgressUnit::Transactions });
+        if replicating(recovery, session, begun).await? && still == 0 {
+            if now() - asked <= CAUGHT_UP_LAG {
                 return Ok(());
             }
-            (wanted, asked) = (primary_set(r).await?, now());
+            (wanted, asked) = (primary_set(recovery).await?, now());
             (total, left) = (None, u64::MAX);
             continue;
         }
-        if now() - moved > STALL {
-            let message =
-                format!("catch up with the primary: {still} transactions left, none applied for {STALL:?}");
-            return Err(Fault::failed(message).hint("look at SHOW REPLICA STATUS of the recovered server"));
+        if now() - moved > CATCH_UP_STALL_TIMEOUT {
+            let message = format!(
+                "catch up with the primary: {still} transactions left, none applied for {CATCH_UP_STALL_TIMEOUT:?}"
+            );
+            return Err(Error::failed(message).hint("look at SHOW REPLICA STATUS of the recovered server"));
         }
-        r.world.clock.sleep(POLL).await;
+        recovery.ctx.clock.sleep(CATCH_UP_POLL_INTERVAL).await;
     }
 }
 
 /// True if both threads run. A thread that stopped with an error ends the recovery.
-async fn replicating(r: &Recover<'_>, session: &mut dyn RecoveredSession, begun: Duration) -> Result<bool> {
+async fn replicating(
+    recovery: &Recovery<'_>,
+    session: &mut dyn AdminSession,
+    begun: Duration,
+) -> Result<bool> {
     let Some(state) = session.replication().await? else {
-        return Err(Fault::failed("catch up with the primary: the replication channel is gone"));
+        return Err(Error::failed("catch up with the primary: the replication channel is gone"));
     };
     if state.io_running && state.sql_running {
         return Ok(true);
     }
-    let waited = r.world.clock.monotonic() - begun;
+    let waited = recovery.ctx.clock.monotonic() - begun;
     match state.last_error {
-        Some(error) if !state.sql_running || waited > CONNECT => {
-            Err(Fault::failed(format!("follow {}: {error}", state.source))
+        Some(error) if !state.sql_running || waited > RECEIVER_CONNECT_TIMEOUT => {
+            Err(Error::failed(format!("follow {}: {error}", state.source))
                 .hint("the replication user and its grants are described in docs/grants.md"))
         }
-        None if waited > CONNECT => {
-            Err(Fault::failed(format!("follow {}: replication does not run", state.source)))
+        None if waited > RECEIVER_CONNECT_TIMEOUT => {
+            Err(Error::failed(format!("follow {}: replication does not run", state.source)))
         }
         _ => Ok(false),
     }
 }
 
-async fn primary_set(r: &Recover<'_>) -> Result<GtidSet> {
-    let members = r.topology.look().await?;
+async fn primary_set(recovery: &Recovery<'_>) -> Result<GtidSet> {
+    let members = recovery.topology.members().await?;
     let (_, primary) = current_primary(&members)?;
     Ok(primary.gtid_executed.clone())
 }
 
 /// Acknowledges semi-synchronously if the other replicas do.
-async fn semi_sync(r: &Recover<'_>, session: &mut dyn RecoveredSession) -> Result<()> {
-    let members = r.topology.look().await?;
+async fn semi_sync(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Result<()> {
+    let members = recovery.topology.members().await?;
     if states(&members).any(|state| state.semi_sync_replica) {
         session.set_super_read_only(ReadOnly::Off).await?;
         session.enable_semi_sync_replica().await?;

@@ -3,16 +3,16 @@
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use backstop_model::fault::{Context, Result};
+use backstop_model::error::{Result, ResultExt};
 use backstop_model::option_file::quoted;
 
-use super::{Recover, server};
+use super::{Recovery, mysqld};
 
 /// Copies the files into `DIR/tls`, readable by the user that the server runs as only, and gives the options that name them. None
 /// without a certificate.
-pub(super) async fn copy(r: &Recover<'_>) -> Result<String> {
-    let Some(tls) = &r.request.tls else { return Ok(String::new()) };
-    let folder = server::layout(&r.request).defaults_file.with_file_name("tls");
+pub(super) async fn copy(recovery: &Recovery<'_>) -> Result<String> {
+    let Some(tls) = &recovery.request.tls else { return Ok(String::new()) };
+    let folder = mysqld::target_layout(&recovery.request).defaults_file.with_file_name("tls");
     let doing = format!("create {}", folder.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).failed(doing)?;
     let files = [("ssl_ca", tls.ca.as_ref()), ("ssl_cert", Some(&tls.cert)), ("ssl_key", Some(&tls.key))];
@@ -23,8 +23,8 @@ pub(super) async fn copy(r: &Recover<'_>) -> Result<String> {
         copy_private(from, &to)?;
         options.push_str(&format!("{option} = {}\n", quoted(&to.display().to_string())));
     }
-    if let Some(user) = &r.request.server_user {
-        r.programs.give(&folder, user).await?;
+    if let Some(user) = &recovery.request.server_user {
+        recovery.mysqld.chown(&folder, user).await?;
     }
     Ok(options)
 }

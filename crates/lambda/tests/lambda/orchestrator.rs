@@ -3,25 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use backstop_testkit::Shard;
+use backstop_testkit::TestShard;
 use serde_json::{Value, json};
 
-use crate::served::{Answer, Served};
+use crate::http_server::{Answer, HttpServer};
 
 type Answers = Arc<Mutex<BTreeMap<String, (u16, String)>>>;
 
 /// Stopped when dropped.
 pub struct Orchestrator {
     answers: Answers,
-    served: Served,
+    served: HttpServer,
 }
 
 impl Orchestrator {
     /// One that leads, and knows the shard as `shop-1`.
-    pub async fn of(shard: &Shard) -> Self {
+    pub async fn of(shard: &TestShard) -> Self {
         let answers: Answers = Arc::new(Mutex::new(healthy(shard).await));
         let held = Arc::clone(&answers);
-        let served = Served::start(move |request| {
+        let served = HttpServer::start(move |request| {
             let answer = found(&held.lock().unwrap(), request.path.trim_start_matches("/api/"));
             Box::pin(async move { answer })
         })
@@ -60,7 +60,7 @@ fn recorded(name: &str) -> String {
     std::fs::read_to_string(format!("{}/{folder}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-async fn healthy(shard: &Shard) -> BTreeMap<String, (u16, String)> {
+async fn healthy(shard: &TestShard) -> BTreeMap<String, (u16, String)> {
     let mut cluster: Value = serde_json::from_str(&recorded("03-cluster-alias.json")).unwrap();
     let key = |index: usize| json!({"Hostname": "127.0.0.1", "Port": shard.members[index].endpoint().port});
     let mut info: Value = serde_json::from_str(&recorded("02-cluster-info-alias.json")).unwrap();

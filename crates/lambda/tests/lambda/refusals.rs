@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, REGION};
-use crate::function::Function;
+use crate::environment::{Environment, REGION};
+use crate::runtime_api::Function;
 
 fn shard() -> Value {
     json!({"secret_id": "prod/orders"})
@@ -11,7 +11,7 @@ fn shard() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ec2_has_no_room_no_leave_or_no_such_volume() {
-    let fleet = Fleet::start().await;
+    let fleet = Environment::start().await;
     let function = Function::start(&fleet, "one").await;
     for action in ["DescribeInstances", "DescribeVolumes", "DescribeSnapshots", "CreateSnapshots"] {
         fleet.ec2.with(|ec2| ec2.rules.denied = [action.to_owned()].into());
@@ -44,7 +44,7 @@ async fn ec2_has_no_room_no_leave_or_no_such_volume() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orchestrator_is_stale_or_contradicts_the_servers() {
-    let fleet = Fleet::start().await;
+    let fleet = Environment::start().await;
     let function = Function::start(&fleet, "one").await;
     let path = "cluster/alias/shop-1";
     let healthy = fleet.orchestrator.said(path);

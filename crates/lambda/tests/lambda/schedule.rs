@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use backstop_repo::{CatalogEntry, Location, Reader, Repository, S3Access, Storage};
+use backstop_repo::{CatalogEntry, Location, Repository, S3Access, ShardReader, Storage};
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, REGION};
+use crate::environment::{Environment, REGION};
 
 const TIME: &str = "2026-11-23T23:55:00Z";
 const WAIT: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ pub struct MiniStack {
 }
 
 impl MiniStack {
-    async fn start(fleet: &Fleet, login: &[(&str, String)]) -> Self {
+    async fn start(fleet: &Environment, login: &[(&str, String)]) -> Self {
         let port = backstop_testkit::member::free_port();
         let log = fleet.shard.base().join("ministack.log");
         let written = File::create(&log).unwrap();
@@ -91,14 +91,14 @@ fn python(login: &[(&str, String)], script: &str, arguments: &[&str], given: &st
 /// A fleet whose backup a schedule has set off.
 pub struct Scheduled {
     pub stack: MiniStack,
-    pub reader: Reader,
+    pub reader: ShardReader,
     pub entry: CatalogEntry,
     pub location: Location,
 }
 
 impl Scheduled {
     /// Puts the function behind a schedule of MiniStack with this secret, where EC2 is at this address, and waits for what comes of it.
-    pub async fn fire(fleet: &Fleet, secret: &Value, ec2: &str) -> Self {
+    pub async fn fire(fleet: &Environment, secret: &Value, ec2: &str) -> Self {
         let environment = fleet.environment("");
         let is_login = |name: &str| name == "AWS_ACCESS_KEY_ID" || name == "AWS_SECRET_ACCESS_KEY";
         let login: Vec<_> = environment.iter().filter(|(name, _)| is_login(name)).cloned().collect();
@@ -163,7 +163,7 @@ impl Scheduled {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_fires_and_the_snapshot_bears_its_tags() {
-    let fleet = Fleet::start().await;
+    let fleet = Environment::start().await;
     let done = Scheduled::fire(&fleet, &fleet.entry(), &fleet.ec2.url).await;
     done.is_tagged(&fleet.ec2.url, REGION).await;
     // Nothing was written meanwhile: the set is the source's own.

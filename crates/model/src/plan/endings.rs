@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::gtid::GtidSet;
-use crate::target::Target;
+use crate::recovery_target::RecoveryTarget;
 
 use super::Ending;
 
@@ -20,7 +20,7 @@ pub struct EndingFit {
 
 /// The newest moment of the shard's current line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Newest {
+pub enum NewestPoint {
     /// It is the one that is meant.
     Meant,
     /// It holds this.
@@ -30,15 +30,15 @@ pub enum Newest {
 }
 
 /// Each ending, and whether a server that holds this can end so.
-pub fn fitting(target: &Target, held: &GtidSet, newest: &Newest) -> Vec<EndingFit> {
+pub fn endings_that_fit(target: &RecoveryTarget, held: &GtidSet, newest: &NewestPoint) -> Vec<EndingFit> {
     let (join, left_behind) = match newest {
-        Newest::Meant => (Ok(()), String::new()),
-        Newest::Holds(newest) => {
+        NewestPoint::Meant => (Ok(()), String::new()),
+        NewestPoint::Holds(newest) => {
             let later = newest.subtract(held);
             let left = format!("; {} later transactions stay in the line that it leaves", later.count());
-            (Err(further(target, held, newest)), if later.is_empty() { String::new() } else { left })
+            (Err(cannot_join(target, held, newest)), if later.is_empty() { String::new() } else { left })
         }
-        Newest::Unknown(reason) => (Err(format!("join a server at {target}: {reason}")), String::new()),
+        NewestPoint::Unknown(reason) => (Err(format!("join a server at {target}: {reason}")), String::new()),
     };
     let fit = |ending, why: String| EndingFit { ending, fits: true, why };
     let join = match join {
@@ -55,7 +55,7 @@ pub fn fitting(target: &Target, held: &GtidSet, newest: &Newest) -> Vec<EndingFi
 }
 
 /// Only a server that is taken up to the newest moment can join; an older one would be no older once it has caught up.
-fn further(target: &Target, held: &GtidSet, newest: &GtidSet) -> String {
+fn cannot_join(target: &RecoveryTarget, held: &GtidSet, newest: &GtidSet) -> String {
     let (later, foreign) = (newest.subtract(held), held.subtract(newest));
     let mut message = format!("join a server at {target}: ");
     match later.count() {
@@ -69,7 +69,7 @@ fn further(target: &Target, held: &GtidSet, newest: &GtidSet) -> String {
 }
 
 /// The ending whose steps are shown where none was asked for.
-pub fn preferred(endings: &[EndingFit]) -> Ending {
+pub fn preferred_ending(endings: &[EndingFit]) -> Ending {
     let joins = endings.iter().any(|fit| fit.ending == Ending::Join && fit.fits);
     if joins { Ending::Join } else { Ending::Standalone }
 }
@@ -85,30 +85,30 @@ mod tests {
         format!("{UUID}:1-{last}").parse().unwrap()
     }
 
-    fn fits(newest: &Newest) -> (Vec<bool>, Vec<String>, Ending) {
+    fn fits(newest: &NewestPoint) -> (Vec<bool>, Vec<String>, Ending) {
         let target = format!("before:{UUID}:8").parse().unwrap();
-        let all = fitting(&target, &set(7), newest);
-        let ending = preferred(&all);
+        let all = endings_that_fit(&target, &set(7), newest);
+        let ending = preferred_ending(&all);
         (all.iter().map(|fit| fit.fits).collect(), all.into_iter().map(|fit| fit.why).collect(), ending)
     }
 
     #[test]
     fn an_old_moment_joins_nothing() {
-        let (all, why, ending) = fits(&Newest::Holds(set(9)));
+        let (all, why, ending) = fits(&NewestPoint::Holds(set(9)));
         assert_eq!((all, ending), (vec![true, false, true], Ending::Standalone));
         assert!(why[1].contains("the shard is further, by 2 transactions") && why[1].contains(":8-9"));
         assert!(why[2].contains("2 later transactions stay"), "{}", why[2]);
-        let (all, why, _) = fits(&Newest::Holds(set(5)));
+        let (all, why, _) = fits(&NewestPoint::Holds(set(5)));
         assert!(!all[1] && why[1].contains("lacks `3e11fa47-71ca-11e1-9e33-c80aa9429562:6-7`"), "{}", why[1]);
-        let (_, why, _) = fits(&Newest::Holds(set(7)));
+        let (_, why, _) = fits(&NewestPoint::Holds(set(7)));
         assert!(why[1].contains("does not stay at a moment") && !why[1].contains("by 0"), "{}", why[1]);
     }
 
     #[test]
     fn the_newest_moment_fits_every_ending() {
-        let (all, _, ending) = fits(&Newest::Meant);
+        let (all, _, ending) = fits(&NewestPoint::Meant);
         assert_eq!((all, ending), (vec![true; 3], Ending::Join));
-        let (all, why, ending) = fits(&Newest::Unknown("a gap".to_owned()));
+        let (all, why, ending) = fits(&NewestPoint::Unknown("a gap".to_owned()));
         assert_eq!((all, ending), (vec![true, false, true], Ending::Standalone));
         assert!(why[1].contains("a gap"));
     }

@@ -3,13 +3,13 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
-use crate::archive::Alive;
-use crate::archiving::{BEHIND, SILENT};
+use crate::archive::ArchiverHeartbeat;
 use crate::finding::Finding;
+use crate::stream_or_fork::{HEARTBEAT_TIMEOUT_SECONDS, MAX_ARCHIVE_LAG_SECONDS};
 
 /// How new `latest` is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Latest {
+pub struct LatestAge {
     /// The latest commit that is known to be in it; `None`: no commit is archived.
     pub last_commit: Option<DateTime<Utc>>,
     /// Seconds since that commit.
@@ -26,9 +26,13 @@ pub struct Latest {
     pub trouble: Option<String>,
 }
 
-impl Latest {
+impl LatestAge {
     /// How new the end of the archive's current line is.
-    pub fn of_archive(last_commit: Option<DateTime<Utc>>, alive: Option<&Alive>, now: DateTime<Utc>) -> Self {
+    pub fn of_archive(
+        last_commit: Option<DateTime<Utc>>,
+        alive: Option<&ArchiverHeartbeat>,
+        now: DateTime<Utc>,
+    ) -> Self {
         let complete_to = alive.and_then(|alive| alive.complete_to);
         Self {
             last_commit,
@@ -46,11 +50,11 @@ impl Latest {
         let (what, todo) =
             (self.to_string(), "see `backstop status`; what was committed since then is not in it");
         match () {
-            () if self.archiver_silent_seconds.is_none_or(|silent| silent > SILENT) => {
+            () if self.archiver_silent_seconds.is_none_or(|silent| silent > HEARTBEAT_TIMEOUT_SECONDS) => {
                 Finding::problem("archiver-silent", what, todo)
             }
             () if self.trouble.is_some() => Finding::problem("archiver-in-trouble", what, todo),
-            () if self.behind_seconds.is_none_or(|behind| behind as f64 > BEHIND) => {
+            () if self.behind_seconds.is_none_or(|behind| behind as f64 > MAX_ARCHIVE_LAG_SECONDS) => {
                 Finding::problem("archive-behind", what, todo)
             }
             () => Finding::ok("latest", what),
@@ -58,7 +62,7 @@ impl Latest {
     }
 }
 
-impl std::fmt::Display for Latest {
+impl std::fmt::Display for LatestAge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.last_commit.zip(self.last_commit_age_seconds) {
             Some((at, age)) => {
@@ -70,7 +74,7 @@ impl std::fmt::Display for Latest {
             return write!(f, "; no archiver has told that it lives");
         };
         write!(f, "; the archiver last said that it lives at {}", text(seen))?;
-        if silent > SILENT {
+        if silent > HEARTBEAT_TIMEOUT_SECONDS {
             write!(f, ", and HAS BEEN SILENT for {}", span(silent))?;
         }
         match self.behind_seconds {
@@ -124,8 +128,8 @@ mod tests {
         DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()
     }
 
-    fn alive(told: i64, complete: Option<i64>, trouble: Option<&str>) -> Alive {
-        Alive {
+    fn alive(told: i64, complete: Option<i64>, trouble: Option<&str>) -> ArchiverHeartbeat {
+        ArchiverHeartbeat {
             at: at(told),
             source: None,
             archived: GtidSet::new(),
@@ -163,7 +167,7 @@ mod tests {
             (None, Severity::Problem, "archiver-silent", "no archiver has told"),
         ];
         for (alive, severity, code, says) in cases {
-            let latest = Latest::of_archive(Some(at(1700)), alive.as_ref(), at(now));
+            let latest = LatestAge::of_archive(Some(at(1700)), alive.as_ref(), at(now));
             let finding = latest.finding();
             assert_eq!((finding.severity, finding.code.as_ref()), (severity, code), "{}", finding.what);
             assert!(finding.what.contains(says), "{says}: {}", finding.what);
@@ -174,13 +178,13 @@ mod tests {
     #[test]
     fn latest_counts_nothing_twice() {
         let told = alive(380, Some(339), None);
-        let latest = Latest::of_archive(Some(at(300)), Some(&told), at(2000));
+        let latest = LatestAge::of_archive(Some(at(300)), Some(&told), at(2000));
         assert_eq!(
             (latest.last_commit_age_seconds, latest.archiver_silent_seconds),
             (Some(1700), Some(1620))
         );
         assert_eq!(latest.behind_seconds, Some(41), "as it was when it was told");
-        let ahead = Latest::of_archive(Some(at(2001)), Some(&alive(2005, Some(2005), None)), at(2000));
+        let ahead = LatestAge::of_archive(Some(at(2001)), Some(&alive(2005, Some(2005), None)), at(2000));
         assert_eq!((ahead.last_commit_age_seconds, ahead.archiver_silent_seconds), (Some(0), Some(0)));
         assert!(newest_backup(at(0), at(100_000)).what.contains("27 h 46 min ago; nothing is archived"));
     }

@@ -3,19 +3,20 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Archive, ArchivedSegment, Line};
+use crate::archive::{Archive, ArchivedSegment, Timeline};
 use crate::gtid::GtidSet;
 use crate::ids::BackupId;
 
-use super::aim::Moment;
-use super::belongs::on_line;
-use super::{Chosen, Known};
+use super::backup_timeline::is_on_timeline;
+use super::resolve_target::RecoveryPoint;
+use super::{BackupRef, ChosenBackup};
 
 /// What is replayed on a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
     /// The line it follows.
-    pub line: u32,
+    #[serde(rename = "line")]
+    pub timeline: u32,
     /// What the backup holds.
     pub from: GtidSet,
     /// What is applied on it, exactly: the recovered server then holds `from` and this. Empty: the backup is the moment.
@@ -40,9 +41,9 @@ impl Replay {
 
 /// A backup for a moment, and what is replayed on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Start<'a> {
+pub struct ReplayStart<'a> {
     /// The backup.
-    pub chosen: Chosen<'a>,
+    pub chosen: ChosenBackup<'a>,
     /// The replay.
     pub replay: Replay,
 }
@@ -51,22 +52,23 @@ pub struct Start<'a> {
 ///
 /// # Errors
 /// In words why there is none, and the transactions that are missing, if that is why.
-pub fn start<'a>(
+pub fn choose_start<'a>(
     archive: &Archive,
-    line: &Line,
-    moment: &Moment,
-    backups: &'a [Known],
+    timeline: &Timeline,
+    moment: &RecoveryPoint,
+    backups: &'a [BackupRef],
     wanted: Option<&BackupId>,
-) -> Result<Start<'a>, (String, GtidSet)> {
-    let history = archive.history(moment.line);
-    let mut fit: Vec<&Known> = backups.iter().filter(|backup| on_line(archive, line, backup)).collect();
+) -> Result<ReplayStart<'a>, (String, GtidSet)> {
+    let history = archive.history(moment.timeline);
+    let mut fit: Vec<&BackupRef> =
+        backups.iter().filter(|backup| is_on_timeline(archive, timeline, backup)).collect();
     fit.retain(|backup| backup.gtid_executed.is_subset_of(&moment.set));
     if let Some(id) = wanted {
         fit.retain(|backup| backup.backup_id == *id);
         if fit.is_empty() {
             let why = format!(
                 "backup {id} holds transactions that come after it, or are not of line {}",
-                line.number
+                timeline.number
             );
             return Err((why, GtidSet::new()));
         }
@@ -75,11 +77,11 @@ pub fn start<'a>(
     let Some(nearest) = fit.last() else {
         return Err(("every backup holds transactions that come after it".to_owned(), GtidSet::new()));
     };
-    let lacks = |backup: &Known| lacks(&history, &backup.gtid_executed, &moment.set);
-    let reaches = |backup: &&&Known| lacks(backup).is_empty();
+    let lacks = |backup: &BackupRef| first_missing(&history, &backup.gtid_executed, &moment.set);
+    let reaches = |backup: &&&BackupRef| lacks(backup).is_empty();
     match fit.iter().rev().find(reaches) {
-        Some(backup) => Ok(Start {
-            chosen: Chosen { backup, why: why(backup, wanted, &moment.set) },
+        Some(backup) => Ok(ReplayStart {
+            chosen: ChosenBackup { backup, why: why(backup, wanted, &moment.set) },
             replay: replay(backup, moment, &history),
         }),
         None => {
@@ -96,7 +98,7 @@ pub fn start<'a>(
 }
 
 /// What is missing on the way from one set to another: the first hole, as a binlog server would meet it.
-fn lacks(history: &[ArchivedSegment], from: &GtidSet, to: &GtidSet) -> GtidSet {
+fn first_missing(history: &[ArchivedSegment], from: &GtidSet, to: &GtidSet) -> GtidSet {
     let mut done = from.clone();
     for segment in history {
         let gtids = segment.gtids.intersect(to);
@@ -113,9 +115,9 @@ fn lacks(history: &[ArchivedSegment], from: &GtidSet, to: &GtidSet) -> GtidSet {
 }
 
 /// The backup is the moment.
-pub(super) fn nothing(line: u32, backup: &Known) -> Replay {
+pub(super) fn empty_replay(timeline: u32, backup: &BackupRef) -> Replay {
     Replay {
-        line,
+        timeline,
         from: backup.gtid_executed.clone(),
         gtids: GtidSet::new(),
         transactions: 0,
@@ -125,7 +127,7 @@ pub(super) fn nothing(line: u32, backup: &Known) -> Replay {
     }
 }
 
-fn why(backup: &Known, wanted: Option<&BackupId>, set: &GtidSet) -> String {
+fn why(backup: &BackupRef, wanted: Option<&BackupId>, set: &GtidSet) -> String {
     match wanted {
         Some(_) => "it was asked for".to_owned(),
         None if backup.gtid_executed == *set => "it holds exactly this moment".to_owned(),
@@ -133,7 +135,7 @@ fn why(backup: &Known, wanted: Option<&BackupId>, set: &GtidSet) -> String {
     }
 }
 
-fn replay(backup: &Known, moment: &Moment, history: &[ArchivedSegment]) -> Replay {
+fn replay(backup: &BackupRef, moment: &RecoveryPoint, history: &[ArchivedSegment]) -> Replay {
     let gtids = moment.set.subtract(&backup.gtid_executed);
     let mut left = gtids.clone();
     let mut needed: Vec<&ArchivedSegment> = Vec::new();
@@ -147,7 +149,7 @@ fn replay(backup: &Known, moment: &Moment, history: &[ArchivedSegment]) -> Repla
         }
     }
     Replay {
-        line: moment.line,
+        timeline: moment.timeline,
         from: backup.gtid_executed.clone(),
         transactions: gtids.count(),
         gtids,

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::backup::Sizes;
 use crate::ids::ShardName;
-use crate::listen::ListenAddress;
-use crate::target::Target;
+use crate::listen_address::ListenAddress;
+use crate::recovery_target::RecoveryTarget;
 
-use super::{Chosen, Decided, PlanStep, RecoveryPlan, Replay};
+use super::{ChosenBackup, PlanStep, RecoveryChoice, RecoveryPlan, Replay};
 
 /// What a plan is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct PlanRequest {
     /// The shard.
     pub shard: ShardName,
     /// The moment.
-    pub target: Target,
+    pub target: RecoveryTarget,
     /// The target directory; `None` if only the choice is to be shown.
     pub into: Option<PathBuf>,
     /// Port of the server, if it is given.
@@ -43,10 +43,14 @@ pub enum Ending {
 }
 
 /// The plan for a chosen backup, and what is replayed on it.
-pub fn recovery_plan(request: &PlanRequest, decided: &Decided<'_>) -> RecoveryPlan {
+pub fn recovery_plan(request: &PlanRequest, decided: &RecoveryChoice<'_>) -> RecoveryPlan {
     let chosen = &decided.chosen;
     let replay = decided.replay.as_ref().filter(|replay| !replay.gtids.is_empty()).map(replaying);
-    let own = if replay.is_some() || request.ending != Ending::Standalone { own() } else { Vec::new() };
+    let own = if replay.is_some() || request.ending != Ending::Standalone {
+        describe_binary_logs()
+    } else {
+        Vec::new()
+    };
     let (before, after) = match request.ending {
         Ending::Standalone => (Vec::new(), Vec::new()),
         Ending::Join => (joining(), Vec::new()),
@@ -76,7 +80,7 @@ pub fn recovery_plan(request: &PlanRequest, decided: &Decided<'_>) -> RecoveryPl
     }
 }
 
-fn local(request: &PlanRequest, chosen: &Chosen<'_>) -> Vec<PlanStep> {
+fn local(request: &PlanRequest, chosen: &ChosenBackup<'_>) -> Vec<PlanStep> {
     let into =
         request.into.as_ref().map_or("the target directory".to_owned(), |into| into.display().to_string());
     let port = request.port.map_or("a free port".to_owned(), |port| format!("port {port}"));
@@ -93,7 +97,7 @@ fn local(request: &PlanRequest, chosen: &Chosen<'_>) -> Vec<PlanStep> {
 }
 
 /// The binary logs become the recovered server's own.
-fn own() -> Vec<PlanStep> {
+fn describe_binary_logs() -> Vec<PlanStep> {
     let step = |name, what: &str| step(name, what.to_owned());
     vec![
         step(
@@ -108,7 +112,7 @@ fn replaying(replay: &Replay) -> Vec<PlanStep> {
     let (count, mib) = (replay.transactions, replay.bytes.div_ceil(1 << 20));
     let what = format!(
         "Replicate {count} transactions from {} pieces ({mib} MiB) of line {} of the archive, through a binlog server on loopback.",
-        replay.segments, replay.line
+        replay.segments, replay.timeline
     );
     let exact =
         "Compare gtid_executed with the plan's set, which it must be exactly; forget the binlog server.";
@@ -141,12 +145,13 @@ fn serve(request: &PlanRequest) -> PlanStep {
 }
 
 fn promoting(replay: Option<&Replay>) -> Vec<PlanStep> {
-    let line = "Begin a new line of the archive with this server; what the old one has beyond stays there.";
-    let line = replay.map(|_| step("begin_line", line.to_owned()));
+    let timeline =
+        "Begin a new line of the archive with this server; what the old one has beyond stays there.";
+    let timeline = replay.map(|_| step("begin_line", timeline.to_owned()));
     let follow = step("follow_events", "Find out which events were enabled at the primary.".to_owned());
     let writable = step("promote", "Let the server take writes, now and after a restart.".to_owned());
     let events = "Enable the events that were enabled at the primary, and the scheduler if it ran; with --events print, say how.";
-    [follow].into_iter().chain(line).chain([writable, step("events", events.to_owned())]).collect()
+    [follow].into_iter().chain(timeline).chain([writable, step("events", events.to_owned())]).collect()
 }
 
 fn alone() -> PlanStep {
@@ -171,22 +176,22 @@ fn step(name: &'static str, what: String) -> PlanStep {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Known, choose_backup};
+    use super::super::{BackupRef, choose_backup};
     use super::*;
     use crate::ids::BackupId;
 
     #[test]
     fn a_plan_shows_what_will_be_done() {
         let taken_at = "2026-11-20T23:55:00Z".parse().unwrap();
-        let backup = Known {
+        let backup = BackupRef {
             backup_id: BackupId::new(taken_at, 1),
             taken_at,
             gtid_executed: "".parse().unwrap(),
-            on_line: None,
+            on_timeline: None,
         };
         let mut request = PlanRequest {
             shard: "orders".parse().unwrap(),
-            target: Target::Latest,
+            target: RecoveryTarget::Latest,
             into: Some("/srv/new".into()),
             port: Some(3307),
             listen: None,
@@ -194,8 +199,8 @@ mod tests {
             sizes: Sizes { data_bytes: 4096, ..Sizes::default() },
         };
         let backups = [backup];
-        let chosen = choose_backup(&request.shard, &backups, &Target::Latest, None).unwrap();
-        let chosen = Decided { chosen, replay: None };
+        let chosen = choose_backup(&request.shard, &backups, &RecoveryTarget::Latest, None).unwrap();
+        let chosen = RecoveryChoice { chosen, replay: None };
         let names = |plan: &RecoveryPlan| plan.steps.iter().map(|step| step.name).collect::<Vec<_>>();
         let alone = recovery_plan(&request, &chosen);
         assert!(!names(&alone).contains(&"follow"));

@@ -4,10 +4,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::archive::{Alive, Archive, ArchiveDamage, ArchivedSegment, Hash, Line, SegmentState};
-use crate::coverage::line_coverage;
+use crate::archive::{
+    Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
+};
 use crate::gtid::Gtid;
-use crate::target::Target;
+use crate::recovery_target::RecoveryTarget;
+use crate::recovery_window::timeline_coverage;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
@@ -30,10 +32,10 @@ fn all<'a>(commits: impl IntoIterator<Item = &'a Commit>) -> GtidSet {
     set
 }
 
-fn line(number: u32, common: &str, lacks: &str) -> Line {
+fn line(number: u32, common: &str, lacks: &str) -> Timeline {
     let parent = (number > 1).then(|| number - 1);
     let source = if number == 1 { A } else { B }.parse().unwrap();
-    Line { number, parent, begun_at: at(0), source, common: set(common), lacks: set(lacks) }
+    Timeline { number, parent, begun_at: at(0), source, common: set(common), lacks: set(lacks) }
 }
 
 /// A history: its transactions in their order, and where it is cut into pieces.
@@ -41,14 +43,14 @@ fn line(number: u32, common: &str, lacks: &str) -> Line {
 struct Story {
     commits: Vec<Commit>,
     pieces: Vec<(ArchivedSegment, Vec<Commit>)>,
-    backups: Vec<Known>,
+    backups: Vec<BackupRef>,
 }
 
 fn piece(number: u64, of: u32, previous: GtidSet, commits: &[Commit]) -> ArchivedSegment {
     let times = || commits.iter().filter_map(|commit| commit.committed);
     ArchivedSegment {
         number,
-        line: of,
+        timeline: of,
         source: A.parse().unwrap(),
         file: "binlog.000001".into(),
         start: number * 100,
@@ -56,7 +58,7 @@ fn piece(number: u64, of: u32, previous: GtidSet, commits: &[Commit]) -> Archive
         previous,
         gtids: all(commits),
         committed: times().min().zip(times().max()),
-        hash: Hash([0; 32]),
+        hash: SegmentHash([0; 32]),
         state: SegmentState::Sealed,
         object: format!("segment-{number}"),
         stored_bytes: 1,
@@ -64,13 +66,13 @@ fn piece(number: u64, of: u32, previous: GtidSet, commits: &[Commit]) -> Archive
     }
 }
 
-fn backup(taken: i64, gtid_executed: GtidSet) -> Known {
+fn backup(taken: i64, gtid_executed: GtidSet) -> BackupRef {
     let taken_at = at(taken);
-    Known {
+    BackupRef {
         backup_id: BackupId::new(taken_at, gtid_executed.count() as u32),
         taken_at,
         gtid_executed,
-        on_line: None,
+        on_timeline: None,
     }
 }
 
@@ -110,53 +112,63 @@ impl Story {
         let damaged = lost.into_iter().map(|piece| ArchiveDamage {
             object: piece.object,
             wrong: "it is missing".into(),
-            line: Some(1),
+            timeline: Some(1),
             committed: piece.committed,
             gtids: piece.gtids,
         });
         Archive {
-            lines: vec![line(1, "", "")],
+            timelines: vec![line(1, "", "")],
             segments: kept,
             damaged: damaged.collect(),
             ..Archive::default()
         }
     }
 
-    fn decide(&self, archive: &Archive, target: &Target) -> Result<Replay, NotRecoverable> {
+    fn decide(&self, archive: &Archive, target: &RecoveryTarget) -> Result<Replay, NotRecoverable> {
         let shard = "orders".parse().unwrap();
-        let quest =
-            Quest { shard: &shard, archive, backups: &self.backups, target, line: None, backup: None };
-        let decided = match quest.decide()? {
-            Toward::Decided(decided) => decided,
-            Toward::Needs(within) => {
+        let query = RecoveryQuery {
+            shard: &shard,
+            archive,
+            backups: &self.backups,
+            target,
+            timeline: None,
+            backup: None,
+        };
+        let decided = match query.decide()? {
+            RecoveryOutcome::Ready(decided) => decided,
+            RecoveryOutcome::NeedsSegment(within) => {
                 let commits = self.pieces.iter().find(|(piece, _)| piece.number == within.segment.number);
-                quest.within(&within, &commits.unwrap().1)?
+                query.within(&within, &commits.unwrap().1)?
             }
         };
         Ok(decided.replay.unwrap())
     }
 
     /// What a target means: read off the whole order.
-    fn naive(&self, target: &Target) -> GtidSet {
+    fn naive(&self, target: &RecoveryTarget) -> GtidSet {
         let end = match target {
-            Target::Latest => self.commits.len(),
-            Target::Time(time) => {
+            RecoveryTarget::Latest => self.commits.len(),
+            RecoveryTarget::Time(time) => {
                 let later = self.commits.iter().position(|commit| commit.committed > Some(*time));
                 later.unwrap_or(self.commits.len())
             }
-            Target::Before(gtid) => self.commits.iter().position(|commit| commit.gtid == *gtid).unwrap(),
-            Target::After(gtid) => self.commits.iter().position(|commit| commit.gtid == *gtid).unwrap() + 1,
+            RecoveryTarget::Before(gtid) => {
+                self.commits.iter().position(|commit| commit.gtid == *gtid).unwrap()
+            }
+            RecoveryTarget::After(gtid) => {
+                self.commits.iter().position(|commit| commit.gtid == *gtid).unwrap() + 1
+            }
         };
         all(&self.commits[..end])
     }
 
-    fn target(&self, kind: u8, of: usize) -> Target {
+    fn target(&self, kind: u8, of: usize) -> RecoveryTarget {
         let commit = &self.commits[of % self.commits.len()];
         match kind % 4 {
-            0 => Target::Latest,
-            1 => Target::Time(commit.committed.unwrap()),
-            2 => Target::Before(commit.gtid.clone()),
-            _ => Target::After(commit.gtid.clone()),
+            0 => RecoveryTarget::Latest,
+            1 => RecoveryTarget::Time(commit.committed.unwrap()),
+            2 => RecoveryTarget::Before(commit.gtid.clone()),
+            _ => RecoveryTarget::After(commit.gtid.clone()),
         }
     }
 }
@@ -180,7 +192,7 @@ proptest! {
         match decided {
             Ok(replay) => {
                 prop_assert_eq!(replay.reached(), meant);
-                let nearer = |b: &&Known| b.gtid_executed.is_subset_of(&replay.reached());
+                let nearer = |b: &&BackupRef| b.gtid_executed.is_subset_of(&replay.reached());
                 let best = story.backups.iter().filter(nearer).map(|b| b.gtid_executed.count()).max();
                 prop_assert_eq!(best, Some(replay.from.count()), "the nearest backup");
             }
@@ -211,18 +223,22 @@ proptest! {
             }
             Err(refused) => {
                 let whole = base.is_subset_of(&meant) && meant.subtract(base).is_subset_of(&there);
-                let from = |b: &&Known| b.gtid_executed.is_subset_of(&meant) && base.is_subset_of(&b.gtid_executed);
+                let from = |b: &&BackupRef| b.gtid_executed.is_subset_of(&meant) && base.is_subset_of(&b.gtid_executed);
                 // The order of what is lost is not known.
-                let unknown = matches!(&target, Target::Before(gtid) | Target::After(gtid) if !there.contains(gtid));
+                let unknown = matches!(&target, RecoveryTarget::Before(gtid) | RecoveryTarget::After(gtid) if !there.contains(gtid));
                 // Of what is lost at the end only the span of its commits is known.
                 let end = story.pieces.last().is_some_and(|(last, _)| without.contains(&last.number));
                 // A server that took over may have some of what is in a hole: that is not looked for.
                 let again = story.pieces.iter().enumerate().any(|(index, (piece, _))| {
                     story.pieces[..index].iter().any(|(other, _)| !other.gtids.intersect(&piece.gtids).is_empty())
                 });
+                // Of a lost piece only the span of its commits is known: where clocks step back, not which is the first after a moment.
+                let within = matches!(&target, RecoveryTarget::Time(time) if story.pieces.iter().any(|(piece, _)| {
+                    without.contains(&piece.number) && piece.committed.is_some_and(|(from, to)| (from..=to).contains(time))
+                }));
                 // When what came before the archive was committed is not known: these backups are all from later.
-                let early = matches!(&target, Target::Time(_)) && meant == *base;
-                prop_assert!(early || unknown || end || again || !whole || story.backups.iter().find(from).is_none(), "{refused}");
+                let early = matches!(&target, RecoveryTarget::Time(_)) && meant == *base;
+                prop_assert!(early || within || unknown || end || again || !whole || story.backups.iter().find(from).is_none(), "{refused}");
             }
         }
     }
@@ -234,7 +250,7 @@ proptest! {
         without in proptest::collection::vec(1u64..8, 0..3),
     ) {
         let archive = story.archive(&without);
-        let coverage = line_coverage(&archive, archive.current(), &story.backups);
+        let coverage = timeline_coverage(&archive, archive.current(), &story.backups);
         prop_assert!(story.backups.is_empty() || !coverage.windows.is_empty());
         let there = archive.segments.iter().fold(GtidSet::new(), |all, piece| all.union(&piece.gtids));
         for window in &coverage.windows {
@@ -264,14 +280,14 @@ fn simple() -> Story {
 fn times_before_and_after_everything_are_refused_with_the_nearest() {
     let story = simple();
     let archive = story.archive(&[]);
-    let refused = story.decide(&archive, &Target::Time(at(61))).unwrap_err();
+    let refused = story.decide(&archive, &RecoveryTarget::Time(at(61))).unwrap_err();
     assert!(refused.reason.contains("later than everything"), "{refused}");
     assert_eq!(refused.nearest.iter().map(|near| near.at).collect::<Vec<_>>(), [at(60)]);
     let mut late = story.clone();
     late.backups.remove(0);
-    let refused = late.decide(&archive, &Target::Time(at(29))).unwrap_err();
+    let refused = late.decide(&archive, &RecoveryTarget::Time(at(29))).unwrap_err();
     assert_eq!(refused.nearest.iter().map(|near| near.at).collect::<Vec<_>>(), [at(35)]);
-    let refused = story.decide(&archive, &Target::After(gtid(B, 1))).unwrap_err();
+    let refused = story.decide(&archive, &RecoveryTarget::After(gtid(B, 1))).unwrap_err();
     assert!(refused.reason.contains("no transaction"), "{refused}");
 }
 
@@ -284,17 +300,17 @@ fn a_time_before_the_first_backup_is_refused_also_if_it_holds_what_came_before_t
     archive.segments.remove(0);
     story.backups[0] = backup(28, set("A:1-2"));
     for time in [0, 27] {
-        let refused = story.decide(&archive, &Target::Time(at(time))).unwrap_err();
+        let refused = story.decide(&archive, &RecoveryTarget::Time(at(time))).unwrap_err();
         assert_eq!(refused.nearest.iter().map(|near| near.at).collect::<Vec<_>>(), [at(28)]);
     }
-    assert_eq!(story.decide(&archive, &Target::Time(at(29))).unwrap().reached(), set("A:1-2"));
+    assert_eq!(story.decide(&archive, &RecoveryTarget::Time(at(29))).unwrap().reached(), set("A:1-2"));
 }
 
 #[test]
 fn the_archivers_word_covers_the_quiet_time_after_the_last_commit() {
     let story = simple();
     let mut archive = story.archive(&[]);
-    archive.alive = Some(Alive {
+    archive.alive = Some(ArchiverHeartbeat {
         at: at(100),
         source: Some(A.parse().unwrap()),
         archived: set("A:1-6"),
@@ -302,14 +318,14 @@ fn the_archivers_word_covers_the_quiet_time_after_the_last_commit() {
         last_commit: Some(at(60)),
         trouble: None,
     });
-    assert_eq!(story.decide(&archive, &Target::Time(at(99))).unwrap().reached(), set("A:1-6"));
-    assert!(story.decide(&archive, &Target::Time(at(101))).is_err());
-    assert_eq!(line_coverage(&archive, archive.current(), &story.backups).windows[0].to, at(99));
+    assert_eq!(story.decide(&archive, &RecoveryTarget::Time(at(99))).unwrap().reached(), set("A:1-6"));
+    assert!(story.decide(&archive, &RecoveryTarget::Time(at(101))).is_err());
+    assert_eq!(timeline_coverage(&archive, archive.current(), &story.backups).windows[0].to, at(99));
     // It has stored what is not there any more: the end is a gap.
     archive.segments.pop();
-    let refused = story.decide(&archive, &Target::Latest).unwrap_err();
+    let refused = story.decide(&archive, &RecoveryTarget::Latest).unwrap_err();
     assert!(refused.reason.contains(&set("A:5-6").to_string()), "{refused}");
-    let gaps = line_coverage(&archive, archive.current(), &story.backups).gaps;
+    let gaps = timeline_coverage(&archive, archive.current(), &story.backups).gaps;
     assert_eq!((gaps.len(), gaps[0].to, &gaps[0].missing), (1, None, &set("A:5-6")));
 }
 
@@ -318,10 +334,10 @@ fn a_gap_is_named_by_transactions_moments_and_objects() {
     let mut story = simple();
     let archive = story.archive(&[2]);
     let targets = [
-        (Target::Time(at(30)), at(20)),
-        (Target::Time(at(45)), at(35)),
-        (Target::After(gtid(A, 3)), at(20)),
-        (Target::Latest, at(35)),
+        (RecoveryTarget::Time(at(30)), at(20)),
+        (RecoveryTarget::Time(at(45)), at(35)),
+        (RecoveryTarget::After(gtid(A, 3)), at(20)),
+        (RecoveryTarget::Latest, at(35)),
     ];
     for (target, nearest) in targets {
         let refused = story.decide(&archive, &target).unwrap_err();
@@ -332,16 +348,16 @@ fn a_gap_is_named_by_transactions_moments_and_objects() {
         );
         assert_eq!(refused.nearest[0].at, nearest, "{refused}");
     }
-    let coverage = line_coverage(&archive, archive.current(), &story.backups);
+    let coverage = timeline_coverage(&archive, archive.current(), &story.backups);
     assert_eq!(coverage.gaps.len(), 1);
     let gap = &coverage.gaps[0];
     assert_eq!((gap.from, gap.to, &gap.missing), (at(20), None, &set("A:3-4")));
     assert_eq!(gap.objects, ["segment-2"]);
     // A later backup ends it.
     story.backups.push(backup(52, set("A:1-5")));
-    let coverage = line_coverage(&archive, archive.current(), &story.backups);
+    let coverage = timeline_coverage(&archive, archive.current(), &story.backups);
     assert_eq!((coverage.gaps[0].to, coverage.windows.len()), (Some(at(52)), 3));
-    assert_eq!(story.decide(&archive, &Target::Latest).unwrap().reached(), set("A:1-6"));
+    assert_eq!(story.decide(&archive, &RecoveryTarget::Latest).unwrap().reached(), set("A:1-6"));
 }
 
 #[test]
@@ -349,27 +365,33 @@ fn lines_are_never_merged() {
     let mut story = simple();
     let mut archive = story.archive(&[]);
     // B took over with A:1-5 and made two transactions of its own.
-    archive.lines.push(line(2, "A:1-5", "A:6"));
+    archive.timelines.push(line(2, "A:1-5", "A:6"));
     let own: Vec<Commit> =
         (1..=2).map(|n| Commit { gtid: gtid(B, n), committed: Some(at(70 + n as i64)) }).collect();
     archive.segments.push(piece(4, 2, set("A:1-5"), &own));
     story.pieces.push((piece(4, 2, set("A:1-5"), &own), own));
     story.backups.push(backup(65, set("A:1-6")));
-    assert_eq!(story.decide(&archive, &Target::Latest).unwrap().reached(), set("A:1-5,B:1-2"));
-    assert_eq!(story.decide(&archive, &Target::Time(at(65))).unwrap().reached(), set("A:1-5"));
-    assert_eq!(story.decide(&archive, &Target::After(gtid(B, 1))).unwrap().from, set("A:1-3"));
-    let refused = story.decide(&archive, &Target::After(gtid(A, 6))).unwrap_err();
+    assert_eq!(story.decide(&archive, &RecoveryTarget::Latest).unwrap().reached(), set("A:1-5,B:1-2"));
+    assert_eq!(story.decide(&archive, &RecoveryTarget::Time(at(65))).unwrap().reached(), set("A:1-5"));
+    assert_eq!(story.decide(&archive, &RecoveryTarget::After(gtid(B, 1))).unwrap().from, set("A:1-3"));
+    let refused = story.decide(&archive, &RecoveryTarget::After(gtid(A, 6))).unwrap_err();
     assert!(refused.reason.contains("--line 1"), "{refused}");
     let shard = "orders".parse().unwrap();
-    let (target, backups) = (Target::Latest, &story.backups);
-    let quest =
-        Quest { shard: &shard, archive: &archive, backups, target: &target, line: Some(1), backup: None };
-    let Toward::Decided(decided) = quest.decide().unwrap() else { panic!() };
+    let (target, backups) = (RecoveryTarget::Latest, &story.backups);
+    let query = RecoveryQuery {
+        shard: &shard,
+        archive: &archive,
+        backups,
+        target: &target,
+        timeline: Some(1),
+        backup: None,
+    };
+    let RecoveryOutcome::Ready(decided) = query.decide().unwrap() else { panic!() };
     assert_eq!(decided.replay.unwrap().reached(), set("A:1-6"));
-    let refused = Quest { line: Some(3), ..quest }.decide().unwrap_err();
+    let refused = RecoveryQuery { timeline: Some(3), ..query }.decide().unwrap_err();
     assert!(refused.reason.contains("1, 2"), "{refused}");
     let coverage = crate::report::Coverage::of(&archive, &story.backups);
-    assert_eq!((coverage.line, coverage.left_lines[0].lost.clone()), (Some(2), set("A:6")));
+    assert_eq!((coverage.timeline, coverage.abandoned_timelines[0].lost.clone()), (Some(2), set("A:6")));
     assert!(coverage.gaps.is_empty());
 }
 
@@ -378,15 +400,21 @@ fn a_backup_beyond_the_archive_is_the_latest_and_a_backup_may_be_asked_for() {
     let mut story = simple();
     let archive = story.archive(&[]);
     story.backups.push(backup(90, set("A:1-9")));
-    let latest = story.decide(&archive, &Target::Latest).unwrap();
+    let latest = story.decide(&archive, &RecoveryTarget::Latest).unwrap();
     assert_eq!((latest.reached(), latest.transactions), (set("A:1-9"), 0));
-    assert_eq!(story.decide(&archive, &Target::Time(at(90))).unwrap().reached(), set("A:1-9"));
+    assert_eq!(story.decide(&archive, &RecoveryTarget::Time(at(90))).unwrap().reached(), set("A:1-9"));
     let shard = "orders".parse().unwrap();
-    let (target, backups) = (Target::After(gtid(A, 4)), &story.backups);
+    let (target, backups) = (RecoveryTarget::After(gtid(A, 4)), &story.backups);
     let wanted = Some(&backups[0].backup_id);
-    let quest =
-        Quest { shard: &shard, archive: &archive, backups, target: &target, line: None, backup: wanted };
-    let Toward::Needs(within) = quest.decide().unwrap() else { panic!() };
-    let decided = quest.within(&within, &story.pieces[1].1).unwrap();
+    let query = RecoveryQuery {
+        shard: &shard,
+        archive: &archive,
+        backups,
+        target: &target,
+        timeline: None,
+        backup: wanted,
+    };
+    let RecoveryOutcome::NeedsSegment(within) = query.decide().unwrap() else { panic!() };
+    let decided = query.within(&within, &story.pieces[1].1).unwrap();
     assert_eq!((decided.chosen.backup, decided.replay.unwrap().transactions), (&backups[0], 4));
 }

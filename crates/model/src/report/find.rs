@@ -11,23 +11,25 @@ pub struct FindReport {
     /// The shard.
     pub shard: ShardName,
     /// The line that was searched.
-    pub line: u32,
+    #[serde(rename = "line")]
+    pub timeline: u32,
     /// The same, if it was asked for: a recovery needs `--line` then.
     #[serde(skip)]
-    pub left_line: Option<u32>,
+    #[serde(rename = "left_line")]
+    pub abandoned_timeline: Option<u32>,
     /// The transactions that were found, the newest first.
-    pub transactions: Vec<Found>,
+    pub transactions: Vec<FoundTransaction>,
     /// True if there are more than were asked for: older ones.
     pub more: bool,
     /// The one that a recovery is most likely to stop before; `None`: none can be recovered to just before.
-    pub advice: Option<Advice>,
+    pub advice: Option<RecoveryAdvice>,
     /// How much was read.
     pub read: SearchedPart,
 }
 
 /// What to recover to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Advice {
+pub struct RecoveryAdvice {
     /// The transaction.
     pub gtid: String,
     /// The target of a recovery to just before it.
@@ -49,7 +51,7 @@ pub struct SearchedPart {
 
 /// A transaction that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct FoundTransaction {
     /// Its GTID.
     pub gtid: String,
     /// When it was committed where it was made, to the µs; `None`: its event does not say.
@@ -65,7 +67,7 @@ pub struct Found {
     /// True if changes of rows were logged as statements: which rows, and how many, is then not known.
     pub statement_based: bool,
     /// What its statement took away; `None`: nothing, or that is not known.
-    pub loses: Option<Loss>,
+    pub loses: Option<DataLoss>,
     /// The target of a recovery to just before it.
     pub to: String,
 }
@@ -73,7 +75,7 @@ pub struct Found {
 /// What a statement takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Loss {
+pub enum DataLoss {
     /// A definition that holds no rows: a view, an account, a routine.
     Definition,
     /// Rows: some of a table, or a table with all of them.

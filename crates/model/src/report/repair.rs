@@ -33,7 +33,7 @@ pub struct RepairedLog {
     /// Backups that are listed no more: a later prune removed them.
     pub gone: Vec<BackupId>,
     /// What no backup can be made of.
-    pub left: Vec<Unusable>,
+    pub left: Vec<UnusableManifest>,
 }
 
 /// An index of the archive that is lost or damaged.
@@ -50,14 +50,14 @@ pub struct RepairedIndex {
     /// Transactions whose segments are lost as well: they stay a gap.
     pub lost: GtidSet,
     /// Segments that do not say what they are, and may belong to it. They are kept.
-    pub left: Vec<Unusable>,
+    pub left: Vec<UnusableManifest>,
     /// Why it cannot be rebuilt; `None`: it can.
     pub cannot: Option<String>,
 }
 
 /// An object that nothing can be made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Unusable {
+pub struct UnusableManifest {
     /// Its key.
     pub object: String,
     /// What is missing or damaged.

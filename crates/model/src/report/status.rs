@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
-use crate::archive::{Archive, ArchiveDamage, Line};
-use crate::coverage::{Hole, Span, line_coverage};
+use crate::archive::{Archive, ArchiveDamage, Timeline};
 use crate::finding::{Finding, Severity};
 use crate::gtid::GtidSet;
 use crate::ids::{Endpoint, ShardName};
-use crate::plan::Known;
-use crate::runs::Run;
+use crate::plan::BackupRef;
+use crate::recovery_window::{CoverageGap, CoveredSpan, timeline_coverage};
+use crate::run_history::RunRecord;
 use crate::topology::Role;
 
 use super::BackupReport;
@@ -46,7 +46,7 @@ pub struct ShardStatus {
     /// What is worth saying.
     pub findings: Vec<Finding>,
     /// The last runs of the commands that write for it: newest first within each operation.
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunRecord>,
 }
 
 /// How a member of a shard is.
@@ -69,16 +69,18 @@ pub struct MemberStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Coverage {
     /// Spans in which every moment can be. A backup without an archive is a span of one moment.
-    pub windows: Vec<Window>,
+    pub windows: Vec<RecoveryWindow>,
     /// What is missing between spans that an archive should have joined. Without an archive nothing promises to, and
     /// there are none.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<RecoveryGap>,
     /// The line of the archive that these are of; nothing without an archive.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<u32>,
+    #[serde(rename = "line")]
+    pub timeline: Option<u32>,
     /// Lines that were left at failovers, each with what can be recovered by `--line` only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub left_lines: Vec<LeftLine>,
+    #[serde(rename = "left_lines")]
+    pub abandoned_timelines: Vec<AbandonedTimeline>,
     /// Objects of the archive that cannot be used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<ArchiveDamage>,
@@ -86,7 +88,7 @@ pub struct Coverage {
 
 /// A span in which every moment can be recovered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Window {
+pub struct RecoveryWindow {
     /// Its first moment.
     pub from: DateTime<Utc>,
     /// Its last moment.
@@ -99,7 +101,7 @@ pub struct Window {
 
 /// A span that should be recoverable and is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Gap {
+pub struct RecoveryGap {
     /// The last moment before it that can be recovered.
     pub from: DateTime<Utc>,
     /// The first moment after it that can be recovered; `None`: none can yet. A backup ends it.
@@ -113,28 +115,29 @@ pub struct Gap {
 
 /// A line of the archive that was left at a failover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LeftLine {
+pub struct AbandonedTimeline {
     /// Its number, for `--line`.
-    pub line: u32,
+    #[serde(rename = "line")]
+    pub timeline: u32,
     /// When it was left, by the archiver's clock.
     pub left_at: DateTime<Utc>,
     /// The transactions that are in it and in no later line.
     pub lost: GtidSet,
     /// Its spans.
-    pub windows: Vec<Window>,
+    pub windows: Vec<RecoveryWindow>,
 }
 
 impl Coverage {
     /// What can be recovered from these backups and this archive.
-    pub fn of(archive: &Archive, backups: &[Known]) -> Self {
+    pub fn of(archive: &Archive, backups: &[BackupRef]) -> Self {
         let current = archive.current();
-        let of_line = line_coverage(archive, current, backups);
+        let of_line = timeline_coverage(archive, current, backups);
         Self {
             windows: of_line.windows.into_iter().map(window).collect(),
             gaps: of_line.gaps.into_iter().map(gap).collect(),
-            line: current.map(|line| line.number),
-            left_lines: archive
-                .lines
+            timeline: current.map(|timeline| timeline.number),
+            abandoned_timelines: archive
+                .timelines
                 .windows(2)
                 .map(|pair| left(archive, &pair[0], &pair[1], backups))
                 .collect(),
@@ -158,24 +161,28 @@ impl Coverage {
     }
 }
 
-fn left(archive: &Archive, line: &Line, next: &Line, backups: &[Known]) -> LeftLine {
-    LeftLine {
-        line: line.number,
+fn left(archive: &Archive, timeline: &Timeline, next: &Timeline, backups: &[BackupRef]) -> AbandonedTimeline {
+    AbandonedTimeline {
+        timeline: timeline.number,
         left_at: next.begun_at,
         lost: next.lacks.clone(),
-        windows: line_coverage(archive, Some(line), backups).windows.into_iter().map(window).collect(),
+        windows: timeline_coverage(archive, Some(timeline), backups)
+            .windows
+            .into_iter()
+            .map(window)
+            .collect(),
     }
 }
 
-fn window(span: Span) -> Window {
-    Window { from: span.from, to: span.to, gtid_from: span.gtid_from, gtid_to: span.gtid_to }
+fn window(span: CoveredSpan) -> RecoveryWindow {
+    RecoveryWindow { from: span.from, to: span.to, gtid_from: span.gtid_from, gtid_to: span.gtid_to }
 }
 
-fn gap(hole: Hole) -> Gap {
-    Gap { from: hole.from, to: hole.to, missing: hole.missing, objects: hole.objects }
+fn gap(hole: CoverageGap) -> RecoveryGap {
+    RecoveryGap { from: hole.from, to: hole.to, missing: hole.missing, objects: hole.objects }
 }
 
-fn gap_finding(gap: &Gap, shard: &ShardName) -> Finding {
+fn gap_finding(gap: &RecoveryGap, shard: &ShardName) -> Finding {
     let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let (from, to) = (text(gap.from), gap.to.map_or("now".to_owned(), text));
     let objects = if gap.objects.is_empty() {
@@ -245,7 +252,7 @@ mod tests {
         DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()
     }
 
-    fn status(gaps: Vec<Gap>, findings: Vec<Finding>) -> ShardStatus {
+    fn status(gaps: Vec<RecoveryGap>, findings: Vec<Finding>) -> ShardStatus {
         ShardStatus {
             shard: "orders".parse().unwrap(),
             last_backup: None,
@@ -262,7 +269,7 @@ mod tests {
     fn gaps_and_problems_are_not_ok() {
         assert!(StatusReport::new(vec![status(vec![], vec![Finding::warning("a", "b", "c")])]).ok);
         assert!(!StatusReport::new(vec![status(vec![], vec![Finding::problem("a", "b", "c")])]).ok);
-        let gap = Gap { from: at(0), to: Some(at(9)), missing: GtidSet::new(), objects: vec![] };
+        let gap = RecoveryGap { from: at(0), to: Some(at(9)), missing: GtidSet::new(), objects: vec![] };
         let report = StatusReport::new(vec![status(vec![], vec![]), status(vec![gap], vec![])]);
         assert!(!report.ok);
         let nothing = StatusReport::new(vec![]);

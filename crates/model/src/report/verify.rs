@@ -16,12 +16,12 @@ pub struct VerifyReport {
     /// True if every stored byte was read: names and sizes alone say nothing of contents.
     pub contents_read: bool,
     /// The shards that were looked at.
-    pub shards: Vec<ShardVerified>,
+    pub shards: Vec<ShardVerification>,
 }
 
 /// What verifying one shard found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ShardVerified {
+pub struct ShardVerification {
     /// The shard.
     pub shard: ShardName,
     /// `objects` (everything is there and has the right size) or `content` (every byte was read).
@@ -37,7 +37,7 @@ pub struct ShardVerified {
     /// What is damaged.
     pub damaged: Vec<DamagedObject>,
     /// What could not be looked at.
-    pub unchecked: Vec<Unchecked>,
+    pub unchecked: Vec<UncheckedObject>,
     /// Objects that no backup needs; `prune` removes them.
     pub unreferenced: u64,
     /// Pieces of the archive that were looked at.
@@ -72,7 +72,7 @@ pub struct DamagedObject {
 
 /// Something that could not be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Unchecked {
+pub struct UncheckedObject {
     /// What it is: the EBS snapshots of a backup.
     pub object: String,
     /// Why not.
@@ -83,7 +83,7 @@ pub struct Unchecked {
 
 /// What a verification came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum VerifyVerdict {
     /// Nothing is stored: there was nothing to verify.
     Nothing,
     /// Nothing that was looked at is damaged.
@@ -96,8 +96,8 @@ pub enum Verdict {
 
 impl VerifyReport {
     /// The report of these shards.
-    pub fn new(shards: Vec<ShardVerified>) -> Self {
-        let well = |shard: &ShardVerified| shard.damaged.is_empty() && shard.unchecked.is_empty();
+    pub fn new(shards: Vec<ShardVerification>) -> Self {
+        let well = |shard: &ShardVerification| shard.damaged.is_empty() && shard.unchecked.is_empty();
         Self {
             ok: shards.iter().all(well),
             contents_read: !shards.is_empty() && shards.iter().all(|shard| shard.contents_read),
@@ -106,13 +106,13 @@ impl VerifyReport {
     }
 
     /// What it came to.
-    pub fn verdict(&self) -> Verdict {
-        let any = |is: fn(&ShardVerified) -> bool| self.shards.iter().any(is);
+    pub fn verdict(&self) -> VerifyVerdict {
+        let any = |is: fn(&ShardVerification) -> bool| self.shards.iter().any(is);
         match () {
-            () if any(|shard| !shard.damaged.is_empty()) => Verdict::Damaged,
-            () if any(|shard| !shard.unchecked.is_empty()) => Verdict::NotAllChecked,
-            () if any(|shard| !shard.backups.is_empty() || shard.segments > 0) => Verdict::NothingFound,
-            () => Verdict::Nothing,
+            () if any(|shard| !shard.damaged.is_empty()) => VerifyVerdict::Damaged,
+            () if any(|shard| !shard.unchecked.is_empty()) => VerifyVerdict::NotAllChecked,
+            () if any(|shard| !shard.backups.is_empty() || shard.segments > 0) => VerifyVerdict::NothingFound,
+            () => VerifyVerdict::Nothing,
         }
     }
 }
@@ -122,10 +122,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn shard(backups: u32, segments: u64) -> ShardVerified {
+    fn shard(backups: u32, segments: u64) -> ShardVerification {
         let at = "2026-11-20T23:55:00Z".parse().unwrap();
         let backup = |n| VerifiedBackup { backup_id: BackupId::new(at, n), state: BackupState::Complete };
-        ShardVerified {
+        ShardVerification {
             shard: "orders".parse().unwrap(),
             depth: "objects",
             contents_read: false,
@@ -142,14 +142,14 @@ mod tests {
     #[test]
     fn a_verdict_rests_on_what_was_looked_at() {
         let verdict = |shards| VerifyReport::new(shards).verdict();
-        assert_eq!(verdict(vec![]), Verdict::Nothing);
-        assert_eq!(verdict(vec![shard(0, 0)]), Verdict::Nothing);
-        assert_eq!(verdict(vec![shard(0, 1)]), Verdict::NothingFound);
-        assert_eq!(verdict(vec![shard(0, 0), shard(1, 0)]), Verdict::NothingFound);
-        let why = || Unchecked { object: "snap-1".into(), why: "denied".into(), backups: vec![] };
-        let unchecked = ShardVerified { unchecked: vec![why()], ..shard(1, 0) };
+        assert_eq!(verdict(vec![]), VerifyVerdict::Nothing);
+        assert_eq!(verdict(vec![shard(0, 0)]), VerifyVerdict::Nothing);
+        assert_eq!(verdict(vec![shard(0, 1)]), VerifyVerdict::NothingFound);
+        assert_eq!(verdict(vec![shard(0, 0), shard(1, 0)]), VerifyVerdict::NothingFound);
+        let why = || UncheckedObject { object: "snap-1".into(), why: "denied".into(), backups: vec![] };
+        let unchecked = ShardVerification { unchecked: vec![why()], ..shard(1, 0) };
         let report = VerifyReport::new(vec![unchecked.clone()]);
-        assert_eq!((report.ok, report.verdict()), (false, Verdict::NotAllChecked));
+        assert_eq!((report.ok, report.verdict()), (false, VerifyVerdict::NotAllChecked));
         let wrong = DamagedObject {
             object: "packs/1".into(),
             wrong: "it is missing".into(),
@@ -157,13 +157,13 @@ mod tests {
             gtids: None,
             moments: None,
         };
-        let damaged = ShardVerified { damaged: vec![wrong], ..unchecked };
-        assert_eq!(verdict(vec![damaged, shard(1, 0)]), Verdict::Damaged);
+        let damaged = ShardVerification { damaged: vec![wrong], ..unchecked };
+        assert_eq!(verdict(vec![damaged, shard(1, 0)]), VerifyVerdict::Damaged);
     }
 
     #[test]
     fn contents_are_said_to_be_read_only_if_all_were() {
-        let read = ShardVerified { contents_read: true, ..shard(1, 0) };
+        let read = ShardVerification { contents_read: true, ..shard(1, 0) };
         assert!(VerifyReport::new(vec![read.clone()]).contents_read);
         assert!(!VerifyReport::new(vec![read, shard(1, 0)]).contents_read);
         assert!(!VerifyReport::new(vec![]).contents_read);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc, Weekday};
 
 /// First and last year of the grammar.
-pub(super) const YEARS: (u16, u16) = (1970, 2199);
+pub(super) const FIRST_AND_LAST_YEAR: (u16, u16) = (1970, 2199);
 
 /// A cron expression. Lists are sorted and hold each value once; none is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,9 +145,9 @@ fn has(list: &[u16], value: u32) -> bool {
 }
 
 fn first_day() -> Option<NaiveDate> {
-    NaiveDate::from_ymd_opt(i32::from(YEARS.0), 1, 1)
+    NaiveDate::from_ymd_opt(i32::from(FIRST_AND_LAST_YEAR.0), 1, 1)
 }
 
 fn last_day() -> Option<NaiveDate> {
-    NaiveDate::from_ymd_opt(i32::from(YEARS.1), 12, 31)
+    NaiveDate::from_ymd_opt(i32::from(FIRST_AND_LAST_YEAR.1), 12, 31)
 }

@@ -5,35 +5,36 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
-use super::cron::{Cron, DayRule, YEARS};
+use super::cron::{Cron, DayRule, FIRST_AND_LAST_YEAR};
 
 /// One field of a cron expression: its name, its values, and their names from the first value on.
-struct Field {
+struct CronField {
     name: &'static str,
     first: u16,
     last: u16,
     names: &'static [&'static str],
 }
 
-const MINUTES: Field = Field { name: "minutes", first: 0, last: 59, names: &[] };
-const HOURS: Field = Field { name: "hours", first: 0, last: 23, names: &[] };
-const DAYS_OF_MONTH: Field = Field { name: "day-of-month", first: 1, last: 31, names: &[] };
-const MONTHS: Field = Field {
+const MINUTES: CronField = CronField { name: "minutes", first: 0, last: 59, names: &[] };
+const HOURS: CronField = CronField { name: "hours", first: 0, last: 23, names: &[] };
+const DAYS_OF_MONTH: CronField = CronField { name: "day-of-month", first: 1, last: 31, names: &[] };
+const MONTHS: CronField = CronField {
     name: "month",
     first: 1,
     last: 12,
     names: &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
 };
-const DAYS_OF_WEEK: Field = Field {
+const DAYS_OF_WEEK: CronField = CronField {
     name: "day-of-week",
     first: 1,
     last: 7,
     names: &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"],
 };
-const YEAR: Field = Field { name: "year", first: YEARS.0, last: YEARS.1, names: &[] };
+const YEAR: CronField =
+    CronField { name: "year", first: FIRST_AND_LAST_YEAR.0, last: FIRST_AND_LAST_YEAR.1, names: &[] };
 
 /// Reads what stands between `cron(` and `)`.
-pub(super) fn cron(text: &str) -> Result<Cron, String> {
+pub(super) fn parse_cron(text: &str) -> Result<Cron, String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let [minutes, hours, of_month, month, of_week, year] = fields[..] else {
         return Err(format!(
@@ -63,7 +64,7 @@ pub(super) fn cron(text: &str) -> Result<Cron, String> {
 }
 
 /// Reads what stands between `rate(` and `)`.
-pub(super) fn rate(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_rate(text: &str) -> Result<Duration, String> {
     let bad = || "rate needs a whole number and a unit: rate(1 hour), rate(6 hours)".to_owned();
     let parts: Vec<&str> = text.split_whitespace().collect();
     let [number, unit] = parts[..] else { return Err(bad()) };
@@ -120,7 +121,7 @@ fn days_of_week(text: &str) -> Result<DayRule, String> {
     DAYS_OF_WEEK.set(text).map(DayRule::OfWeek)
 }
 
-impl Field {
+impl CronField {
     /// A list of values, ranges and steps.
     fn set(&self, text: &str) -> Result<Vec<u16>, String> {
         let mut values = BTreeSet::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::cron::{Cron, DayRule, YEARS};
+use super::cron::{Cron, DayRule, FIRST_AND_LAST_YEAR};
 
 /// What triggers a systemd timer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ const WORKDAYS: &str = "Mon..Fri ";
 
 /// One calendar expression, or several where a rule needs cases: `[weekdays ]year-month-day hour:minute:00 UTC`.
 pub(super) fn calendar(cron: &Cron) -> Result<Vec<String>, NotExpressible> {
-    let month = format!("{}-{}", list(&cron.years, YEARS, 4), list(&cron.months, (1, 12), 2));
+    let month = format!("{}-{}", list(&cron.years, FIRST_AND_LAST_YEAR, 4), list(&cron.months, (1, 12), 2));
     let time = format!("{}:{}:00 UTC", list(&cron.hours, (0, 23), 2), list(&cron.minutes, (0, 59), 2));
     let line = |(weekdays, day): (String, String)| format!("{weekdays}{month}{day} {time}");
     Ok(days(&cron.days)?.into_iter().map(line).collect())

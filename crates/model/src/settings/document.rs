@@ -2,7 +2,7 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::faults::{ConfigFault, ConfigFaults, Origin};
+use super::config_errors::{ConfigError, ConfigErrors, ValueOrigin};
 use super::keys;
 
 /// A configuration that has been read but not yet understood. Flags and variables are laid over the file
@@ -11,13 +11,13 @@ use super::keys;
 pub struct Document {
     file: String,
     root: Node,
-    faults: Vec<ConfigFault>,
+    errors: Vec<ConfigError>,
 }
 
 /// A value and where it was written.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    pub(crate) origin: Origin,
+    pub(crate) origin: ValueOrigin,
     pub(crate) value: Value,
 }
 
@@ -28,14 +28,14 @@ pub(crate) enum Value {
     Integer(i128),
     Boolean(bool),
     List(Vec<Node>),
-    Table(Vec<Entry>),
+    Table(Vec<KeyValue>),
     /// A kind of value no key has (a date, a fraction), by its name.
     Other(&'static str),
 }
 
 /// A key of a table. Where it was written is where its value was, unless the value is a table of its own.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct KeyValue {
     pub(crate) key: String,
     pub(crate) node: Node,
 }
@@ -45,20 +45,21 @@ impl Document {
     pub fn read(text: &str, file_name: &str) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
-        let line = |offset: usize| Origin::Line(ends.partition_point(|end| *end < offset) + 1);
-        let faults = errors.iter().map(|error| ConfigFault {
+        let line = |offset: usize| ValueOrigin::Line(ends.partition_point(|end| *end < offset) + 1);
+        let errors = errors.iter().map(|error| ConfigError {
             origin: line(error.span().map_or(0, |span| span.start)),
             key: String::new(),
             message: error.message().to_owned(),
         });
-        let faults = faults.collect();
-        let root = Node { origin: Origin::Line(1), value: Value::Table(entries(table.get_ref(), &line)) };
-        Self { file: file_name.to_owned(), root, faults }
+        let errors = errors.collect();
+        let root =
+            Node { origin: ValueOrigin::Line(1), value: Value::Table(entries(table.get_ref(), &line)) };
+        Self { file: file_name.to_owned(), root, errors }
     }
 
     /// A document of what was read elsewhere.
-    pub(super) fn of(name: &str, root: Node, faults: impl IntoIterator<Item = ConfigFault>) -> Self {
-        Self { file: name.to_owned(), root, faults: faults.into_iter().collect() }
+    pub(super) fn of(name: &str, root: Node, errors: impl IntoIterator<Item = ConfigError>) -> Self {
+        Self { file: name.to_owned(), root, errors: errors.into_iter().collect() }
     }
 
     /// A configuration without a file: all of it is given by flags and variables.
@@ -71,8 +72,8 @@ impl Document {
     ///
     /// `text` is the value without quotes: `5s`, `true`, `db1:3306,db2:3306`; or a TOML list or table.
     pub fn set(&mut self, key: &[&str], text: &str, given_by: &str) {
-        let origin = Origin::Given(given_by.to_owned());
-        let node = given(text, &origin);
+        let origin = ValueOrigin::Given(given_by.to_owned());
+        let node = parse_override(text, &origin);
         self.root.set(key, node);
     }
 
@@ -89,8 +90,8 @@ impl Document {
                     self.set(&key, &value, &name);
                 }
                 Some(Err(message)) => {
-                    self.faults.push(ConfigFault {
-                        origin: Origin::Given(name),
+                    self.errors.push(ConfigError {
+                        origin: ValueOrigin::Given(name),
                         key: String::new(),
                         message,
                     });
@@ -113,14 +114,14 @@ impl Document {
     }
 
     /// Ends the reading: the value, if nothing was wrong.
-    pub(crate) fn conclude<T>(self, found: Vec<ConfigFault>, value: Option<T>) -> Result<T, ConfigFaults> {
-        let mut faults = self.faults;
-        faults.extend(found);
+    pub(crate) fn conclude<T>(self, found: Vec<ConfigError>, value: Option<T>) -> Result<T, ConfigErrors> {
+        let mut errors = self.errors;
+        errors.extend(found);
         match value {
-            Some(value) if faults.is_empty() => Ok(value),
+            Some(value) if errors.is_empty() => Ok(value),
             _ => {
-                faults.sort_by(|a, b| a.origin.cmp(&b.origin));
-                Err(ConfigFaults { file: self.file, faults })
+                errors.sort_by(|a, b| a.origin.cmp(&b.origin));
+                Err(ConfigErrors { file: self.file, errors })
             }
         }
     }
@@ -128,7 +129,7 @@ impl Document {
 
 impl Node {
     /// The keys of a table; none for any other value.
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[KeyValue] {
         match &self.value {
             Value::Table(entries) => entries,
             _ => &[],
@@ -157,14 +158,14 @@ impl Node {
             [last] => {
                 let others = keys::alternatives(last);
                 // Only what the file says goes: two flags that contradict each other are still a fault.
-                let from_file = |entry: &Entry| matches!(entry.node.origin, Origin::Line(_));
+                let from_file = |entry: &KeyValue| matches!(entry.node.origin, ValueOrigin::Line(_));
                 entries.retain(|e| e.key != *last && !(others.contains(&e.key.as_str()) && from_file(e)));
-                entries.push(Entry { key: (*last).to_owned(), node });
+                entries.push(KeyValue { key: (*last).to_owned(), node });
             }
             [first, rest @ ..] => {
                 let index = entries.iter().position(|entry| entry.key == *first).unwrap_or_else(|| {
                     let table = Self { origin: node.origin.clone(), value: Value::Table(Vec::new()) };
-                    entries.push(Entry { key: (*first).to_owned(), node: table });
+                    entries.push(KeyValue { key: (*first).to_owned(), node: table });
                     entries.len() - 1
                 });
                 entries[index].node.set(rest, node);
@@ -174,16 +175,16 @@ impl Node {
     }
 }
 
-fn entries(table: &DeTable<'_>, line: &impl Fn(usize) -> Origin) -> Vec<Entry> {
+fn entries(table: &DeTable<'_>, line: &impl Fn(usize) -> ValueOrigin) -> Vec<KeyValue> {
     let entry = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| {
         let key: &toml::Spanned<std::borrow::Cow<'_, str>> = key;
         let value = Node { origin: line(key.span().start), value: convert(value.get_ref(), line) };
-        Entry { key: key.get_ref().to_string(), node: value }
+        KeyValue { key: key.get_ref().to_string(), node: value }
     };
     table.iter().map(entry).collect()
 }
 
-fn convert(value: &DeValue<'_>, line: &impl Fn(usize) -> Origin) -> Value {
+fn convert(value: &DeValue<'_>, line: &impl Fn(usize) -> ValueOrigin) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
@@ -202,7 +203,7 @@ fn convert(value: &DeValue<'_>, line: &impl Fn(usize) -> Origin) -> Value {
 }
 
 /// A value as given by a flag or variable: a TOML list or table if it looks like one, else text.
-fn given(text: &str, origin: &Origin) -> Node {
+fn parse_override(text: &str, origin: &ValueOrigin) -> Node {
     let structured = text.starts_with('[') || text.starts_with('{');
     let value = structured.then(|| DeValue::parse(text).ok()).flatten();
     let value =

@@ -3,7 +3,7 @@
 use super::suggest::nearest;
 
 /// Keys outside of shards.
-pub(super) const KEYS: [&str; 15] = [
+pub(super) const GLOBAL_KEYS: [&str; 15] = [
     "repository.url",
     "repository.create",
     "repository.id",
@@ -78,7 +78,7 @@ pub(super) fn key_of_variable(name: &str, shards: &[String]) -> Option<Result<Ve
     if let Some(rest) = rest.strip_prefix("SHARDS_") {
         return Some(shard_key(rest, shards).ok_or_else(|| unknown(name, shards)));
     }
-    match KEYS.iter().find(|key| capitals(key) == rest) {
+    match GLOBAL_KEYS.iter().find(|key| capitals(key) == rest) {
         Some(key) => Some(Ok(split(key))),
         None if ["REPOSITORY_", "MYSQL_", "RECOVERY_"].iter().any(|section| rest.starts_with(section)) => {
             Some(Err(unknown(name, shards)))
@@ -124,7 +124,7 @@ fn unknown(name: &str, shards: &[String]) -> String {
     let of_shards = shards
         .iter()
         .flat_map(|shard| SHARD_KEYS.iter().map(move |key| variable_name(&["shards", shard, key])));
-    let all: Vec<String> = KEYS.iter().map(|key| variable_name(&[key])).chain(of_shards).collect();
+    let all: Vec<String> = GLOBAL_KEYS.iter().map(|key| variable_name(&[key])).chain(of_shards).collect();
     let known = all.iter().map(String::as_str);
     match nearest(name, known) {
         Some(meant) => format!("no key has this variable; did you mean `{meant}`?"),

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::document::{Node, Value};
-use super::table::Table;
+use super::parse::absolute;
+use super::table::TableReader;
 use super::tls::{self, ServerTls};
-use super::understand::absolute;
 
 /// The keys that say how an instance is made.
-const KEYS: [&str; 5] = ["terraform", "playbook", "subnets", "variables", "state"];
+const RECOVERY_KEYS: [&str; 5] = ["terraform", "playbook", "subnets", "variables", "state"];
 
 /// The variables of the root module that Backstop gives itself.
-const OWN: [&str; 7] = [
+const RESERVED_VARIABLES: [&str; 7] = [
     "recovery_id",
     "shard",
     "primary_availability_zone",
@@ -39,16 +39,16 @@ pub struct RecoverySettings {
 }
 
 /// How an instance is made from EBS snapshots, unless only the certificate of a recovered server is said; and that certificate.
-pub(super) fn understood(table: Table<'_>) -> (Option<RecoverySettings>, Option<ServerTls>) {
-    let tls = tls::within(&table);
-    if table.has("tls") && KEYS.iter().all(|key| !table.has(key)) {
+pub(super) fn read_recovery(table: TableReader<'_>) -> (Option<RecoverySettings>, Option<ServerTls>) {
+    let tls = tls::read_server_tls(&table);
+    if table.has("tls") && RECOVERY_KEYS.iter().all(|key| !table.has(key)) {
         table.finish();
         return (None, tls);
     }
     (instance(table), tls)
 }
 
-fn instance(table: Table<'_>) -> Option<RecoverySettings> {
+fn instance(table: TableReader<'_>) -> Option<RecoverySettings> {
     let terraform = table.read("terraform", absolute);
     let terraform = table.required("terraform", terraform, "terraform = \"/etc/backstop/recovery\"");
     let playbook = table.read("playbook", absolute);
@@ -59,7 +59,7 @@ fn instance(table: Table<'_>) -> Option<RecoverySettings> {
         table.refuse("subnets", "name at least one");
     }
     let variables = table.table("variables").map(|t| t.free(json)).unwrap_or_default();
-    if let Some(own) = OWN.iter().find(|own| variables.contains_key(**own)) {
+    if let Some(own) = RESERVED_VARIABLES.iter().find(|own| variables.contains_key(**own)) {
         table.refuse("variables", format!("`{own}` is given by Backstop"));
     }
     let state = table.table_such_as("state", "{ bucket = \"…\" }").map(|t| t.free(text));
@@ -122,7 +122,7 @@ mod tests {
             "[repository]\nurl = \"file:///b\"\n[shards.a]\ncredentials = {{ env = \"A\" }}\n\
              topology = {{ members = [\"db1:3306\"] }}\n[shards.a.recovery]\n{recovery}"
         );
-        let settings = crate::settings::parse(&text, "b.toml").map_err(|faults| faults.to_string())?;
+        let settings = crate::settings::parse(&text, "b.toml").map_err(|errors| errors.to_string())?;
         Ok(settings.shards.into_values().next().unwrap().recovery.unwrap())
     }
 
@@ -150,8 +150,8 @@ mod tests {
             (&format!("{ALL}terafrom = \"/x\""), "terafrom"),
             (&ALL.replace("\"subnet-1\"", "1.5"), "expected a string"),
         ] {
-            let faults = read(recovery).unwrap_err();
-            assert!(faults.contains(words), "{recovery}: {faults}");
+            let errors = read(recovery).unwrap_err();
+            assert!(errors.contains(words), "{recovery}: {errors}");
         }
     }
 }

@@ -4,48 +4,48 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::document::{Entry, Node, Value};
-use super::faults::{ConfigFault, Origin};
+use super::config_errors::{ConfigError, ValueOrigin};
+use super::document::{KeyValue, Node, Value};
 use super::suggest::nearest;
 
 /// The faults found so far, shared by all tables of one document.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
-    faults: RefCell<Vec<ConfigFault>>,
+pub(crate) struct ErrorCollector {
+    errors: RefCell<Vec<ConfigError>>,
     discreet: bool,
 }
 
-/// One table. Each key is asked for by name; [`Table::finish`] refuses those nobody asked for.
-pub(crate) struct Table<'a> {
+/// One table. Each key is asked for by name; [`TableReader::finish`] refuses those nobody asked for.
+pub(crate) struct TableReader<'a> {
     path: String,
     node: &'a Node,
-    found: &'a Found,
+    found: &'a ErrorCollector,
     asked: RefCell<Vec<&'static str>>,
 }
 
-impl Found {
+impl ErrorCollector {
     /// For texts that hold secrets: neither values nor the names of unknown keys are repeated.
     pub(crate) fn discreet() -> Self {
         Self { discreet: true, ..Self::default() }
     }
 
-    fn push(&self, origin: &Origin, key: String, message: impl Into<String>) {
-        self.faults.borrow_mut().push(ConfigFault { origin: origin.clone(), key, message: message.into() });
+    fn push(&self, origin: &ValueOrigin, key: String, message: impl Into<String>) {
+        self.errors.borrow_mut().push(ConfigError { origin: origin.clone(), key, message: message.into() });
     }
 
     /// All faults.
-    pub(crate) fn into_faults(self) -> Vec<ConfigFault> {
-        self.faults.into_inner()
+    pub(crate) fn into_faults(self) -> Vec<ConfigError> {
+        self.errors.into_inner()
     }
 }
 
-impl<'a> Table<'a> {
+impl<'a> TableReader<'a> {
     /// The whole document.
-    pub(crate) fn root(node: &'a Node, found: &'a Found) -> Self {
+    pub(crate) fn root(node: &'a Node, found: &'a ErrorCollector) -> Self {
         Self::at(String::new(), node, found)
     }
 
-    fn at(path: String, node: &'a Node, found: &'a Found) -> Self {
+    fn at(path: String, node: &'a Node, found: &'a ErrorCollector) -> Self {
         Self { path, node, found, asked: RefCell::default() }
     }
 
@@ -83,8 +83,8 @@ impl<'a> Table<'a> {
         let node = self.get(key)?;
         match (&node.value, &node.origin) {
             (Value::Boolean(value), _) => Some(*value),
-            (Value::Text(text), Origin::Given(_)) if text == "true" => Some(true),
-            (Value::Text(text), Origin::Given(_)) if text == "false" => Some(false),
+            (Value::Text(text), ValueOrigin::Given(_)) if text == "true" => Some(true),
+            (Value::Text(text), ValueOrigin::Given(_)) if text == "false" => Some(false),
             _ => self.wrong_kind(key, node, "true or false"),
         }
     }
@@ -94,7 +94,7 @@ impl<'a> Table<'a> {
         let node = self.get(key)?;
         let number = match (&node.value, &node.origin) {
             (Value::Integer(number), _) => Some(*number),
-            (Value::Text(text), Origin::Given(_)) => text.parse().ok(),
+            (Value::Text(text), ValueOrigin::Given(_)) => text.parse().ok(),
             _ => None,
         };
         let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number <= 100_000);
@@ -124,7 +124,7 @@ impl<'a> Table<'a> {
                 .collect::<Vec<_>>()
                 .into_iter()
                 .collect(),
-            (Value::Text(text), Origin::Given(_)) => {
+            (Value::Text(text), ValueOrigin::Given(_)) => {
                 let items = text.split(',').map(|item| self.understood(key, node, parse(item.trim())));
                 items.collect::<Vec<_>>().into_iter().collect()
             }
@@ -133,28 +133,31 @@ impl<'a> Table<'a> {
     }
 
     /// A table below this one.
-    pub(crate) fn table(&self, key: &'static str) -> Option<Table<'a>> {
+    pub(crate) fn table(&self, key: &'static str) -> Option<TableReader<'a>> {
         self.table_such_as(key, "{ … }")
     }
 
     /// A table below this one; `example` shows what one looks like.
-    pub(crate) fn table_such_as(&self, key: &'static str, example: &str) -> Option<Table<'a>> {
+    pub(crate) fn table_such_as(&self, key: &'static str, example: &str) -> Option<TableReader<'a>> {
         let node = self.get(key)?;
         match node.value {
-            Value::Table(_) => Some(Table::at(self.full(key), node, self.found)),
+            Value::Table(_) => Some(TableReader::at(self.full(key), node, self.found)),
             _ => self.wrong_kind(key, node, &format!("a table, such as {example}")),
         }
     }
 
     /// Every table below this one, where keys are names. A name that `parse` does not understand is a fault, and its
     /// table is still looked at.
-    pub(crate) fn named<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Vec<(Option<T>, Table<'a>)> {
+    pub(crate) fn named<T>(
+        &self,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<(Option<T>, TableReader<'a>)> {
         let mut tables = Vec::new();
         for entry in self.node.entries() {
             let name = self.understood(&entry.key, &entry.node, parse(&entry.key));
             match entry.node.value {
                 Value::Table(_) => {
-                    tables.push((name, Table::at(self.full(&entry.key), &entry.node, self.found)));
+                    tables.push((name, TableReader::at(self.full(&entry.key), &entry.node, self.found)));
                 }
                 _ => self.found.push(&entry.node.origin, self.full(&entry.key), "expected a table"),
             }
@@ -165,7 +168,7 @@ impl<'a> Table<'a> {
     /// Every key of this table, whatever its name, with what `parse` makes of its value. For tables whose keys are not
     /// Backstop's.
     pub(crate) fn free<T>(self, parse: impl Fn(&Value) -> Result<T, String>) -> BTreeMap<String, T> {
-        let understood = |entry: &Entry| {
+        let understood = |entry: &KeyValue| {
             let value = self.understood(&entry.key, &entry.node, parse(&entry.node.value))?;
             Some((entry.key.clone(), value))
         };
@@ -243,8 +246,8 @@ impl<'a> Table<'a> {
     /// Says what was expected. Never shows the value: it might be a secret in the wrong place.
     fn wrong_kind<T>(&self, key: &str, node: &Node, expected: &str) -> Option<T> {
         let found = match &node.origin {
-            Origin::Line(_) | Origin::Entry => format!(", found {}", node.kind()),
-            Origin::Given(_) => String::new(),
+            ValueOrigin::Line(_) | ValueOrigin::Entry => format!(", found {}", node.kind()),
+            ValueOrigin::Given(_) => String::new(),
         };
         self.found.push(&node.origin, self.full(key), format!("expected {expected}{found}"));
         None

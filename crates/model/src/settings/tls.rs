@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::table::Table;
-use super::understand::absolute;
+use super::parse::absolute;
+use super::table::TableReader;
 
 /// Where the certificate of a server that is recovered on this host is, its key, and the authority's certificate. The files are copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct ServerTls {
 }
 
 /// Reads `tls` of a table `recovery`.
-pub(super) fn within(recovery: &Table<'_>) -> Option<ServerTls> {
+pub(super) fn read_server_tls(recovery: &TableReader<'_>) -> Option<ServerTls> {
     recovery.table("tls").and_then(|table| {
         let ca = table.read("ca", absolute);
         let cert = table.read("cert", absolute);
@@ -40,7 +40,7 @@ mod tests {
             "[repository]\nurl = \"file:///b\"\n[shards.a]\ncredentials = {{ env = \"A\" }}\n\
              topology = {{ members = [\"db1:3306\"] }}\n{recovery}"
         );
-        parse(&text, "b.toml").map_err(|faults| faults.to_string())
+        parse(&text, "b.toml").map_err(|errors| errors.to_string())
     }
 
     #[test]
@@ -71,8 +71,8 @@ mod tests {
             ("[recovery]\nterraform = \"/r\"", "terraform"),
             ("[shards.a.recovery]\nterraform = \"/r\"\ntls = { cert = \"/c\", key = \"/k\" }", "playbook"),
         ] {
-            let faults = read(recovery).unwrap_err();
-            assert!(faults.contains(words), "{recovery}: {faults}");
+            let errors = read(recovery).unwrap_err();
+            assert!(errors.contains(words), "{recovery}: {errors}");
         }
     }
 }

@@ -1,18 +1,18 @@
 //! Who the primary is, and what the others have that it has not.
 
-use crate::fault::{Fault, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gtid::GtidSet;
 use crate::ids::Endpoint;
 
-use super::{InstanceState, Member, Unusable};
+use super::{InstanceState, Member, NoAnswer};
 
 /// The member that takes the shard's writes: it is writable and replicates nothing. A promoted server that
 /// still carries a stopped channel counts if another member follows it.
 ///
 /// # Errors
-/// [`Kind::Refused`] if several members are writable and replicate nothing, naming them;
-/// [`Kind::Denied`] if none is found, no member told anything and some denied access;
-/// [`Kind::Failed`] if none is found otherwise.
+/// [`ErrorKind::Refused`] if several members are writable and replicate nothing, naming them;
+/// [`ErrorKind::Denied`] if none is found, no member told anything and some denied access;
+/// [`ErrorKind::Failed`] if none is found otherwise.
 pub fn current_primary(members: &[Member]) -> Result<(&Endpoint, &InstanceState)> {
     let primaries: Vec<_> = primaries(members).collect();
     match primaries[..] {
@@ -24,7 +24,7 @@ pub fn current_primary(members: &[Member]) -> Result<(&Endpoint, &InstanceState)
                 "find the shard's primary: {} are all writable and replicate from nobody",
                 names.join(" and ")
             );
-            Err(Fault::refused(message)
+            Err(Error::refused(message)
                 .hint("make all but the primary super_read_only and let them replicate from it"))
         }
     }
@@ -65,14 +65,14 @@ fn follows(replica: &InstanceState, endpoint: &Endpoint, source: &InstanceState)
     })
 }
 
-fn none_found(members: &[Member]) -> Fault {
+fn none_found(members: &[Member]) -> Error {
     let silent: Vec<String> = members.iter().filter_map(told_nothing).collect();
     let because = if silent.is_empty() {
         "every member is read-only or replicates".to_owned()
     } else {
         format!("none of those that answered is writable; {}", silent.join("; "))
     };
-    Fault::new(silence_kind(members), format!("find the shard's primary: {because}"))
+    Error::new(silence_kind(members), format!("find the shard's primary: {because}"))
         .hint("check that `topology.members` lists the primary and that it can be reached from here")
 }
 
@@ -81,13 +81,13 @@ fn told_nothing(member: &Member) -> Option<String> {
     member.state.as_ref().err().map(|why| format!("{} {why}", member.endpoint)).or_else(objection)
 }
 
-/// If nobody told anything: [`Kind::Denied`] if somebody denied access, [`Kind::Refused`] if somebody is another
-/// server than the one that is meant. Else [`Kind::Failed`].
-pub(super) fn silence_kind(members: &[Member]) -> Kind {
-    let any = |is: fn(&Unusable) -> bool| members.iter().any(|member| member.state.as_ref().is_err_and(is));
+/// If nobody told anything: [`ErrorKind::Denied`] if somebody denied access, [`ErrorKind::Refused`] if somebody is another
+/// server than the one that is meant. Else [`ErrorKind::Failed`].
+pub(super) fn silence_kind(members: &[Member]) -> ErrorKind {
+    let any = |is: fn(&NoAnswer) -> bool| members.iter().any(|member| member.state.as_ref().is_err_and(is));
     match states(members).next() {
-        None if any(|why| matches!(why, Unusable::Denied(_))) => Kind::Denied,
-        None if any(|why| matches!(why, Unusable::Mistaken(_))) => Kind::Refused,
-        _ => Kind::Failed,
+        None if any(|why| matches!(why, NoAnswer::Denied(_))) => ErrorKind::Denied,
+        None if any(|why| matches!(why, NoAnswer::Mistaken(_))) => ErrorKind::Refused,
+        _ => ErrorKind::Failed,
     }
 }

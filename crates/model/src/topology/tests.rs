@@ -1,12 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod fidelity;
+mod replication_filters;
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::fault::{Fault, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::freeze::OnPrimary;
 
 /// The UUID of a server whose number is `n`.
@@ -35,10 +35,10 @@ fn primary(n: u16, executed: &str) -> Member {
         semi_sync_replica: false,
         semi_sync_source_loaded: false,
         replication: None,
-        fidelity: Fidelity::default(),
+        fidelity: ReplicationFidelity::default(),
         group: None,
     };
-    Member { endpoint: endpoint(n), candidate: false, state: Ok(state), verdict: Verdict::default() }
+    Member { endpoint: endpoint(n), candidate: false, state: Ok(state), verdict: ExternalVerdict::default() }
 }
 
 fn replica(n: u16, of: u16, executed: &str) -> Member {
@@ -72,19 +72,19 @@ fn candidate(member: Member) -> Member {
     Member { candidate: true, ..member }
 }
 
-fn silent(n: u16, why: Unusable) -> Member {
-    Member { endpoint: endpoint(n), candidate: false, state: Err(why), verdict: Verdict::default() }
+fn silent(n: u16, why: NoAnswer) -> Member {
+    Member { endpoint: endpoint(n), candidate: false, state: Err(why), verdict: ExternalVerdict::default() }
 }
 
 fn unreachable(n: u16) -> Member {
-    silent(n, Unusable::Unreachable("connection refused".into()))
+    silent(n, NoAnswer::Unreachable("connection refused".into()))
 }
 
 fn denied(n: u16) -> Member {
-    silent(n, Unusable::Denied("access denied for user `backstop`".into()))
+    silent(n, NoAnswer::Denied("access denied for user `backstop`".into()))
 }
 
-fn choose(members: &[Member]) -> Result<Choice, NoSource> {
+fn choose(members: &[Member]) -> Result<SourceChoice, NoSource> {
     choose_source(members, &SourceRules::default(), OnPrimary::Lock, Locking::Possible)
 }
 
@@ -147,7 +147,7 @@ fn then_the_primary_if_the_rules_allow() {
     let unlocked = choose(OnPrimary::Refuse, Locking::Never).unwrap();
     assert!(unlocked.reason.ends_with("no lock is taken on it"));
     let refused = choose(OnPrimary::Refuse, Locking::Possible).unwrap_err();
-    assert_eq!((refused.kind, refused.rejected.len()), (Kind::Refused, 3));
+    assert_eq!((refused.kind, refused.rejected.len()), (ErrorKind::Refused, 3));
     assert!(refused.reason.contains("on_primary"), "{refused}");
 }
 
@@ -228,9 +228,9 @@ fn what_is_in_flight_is_not_errant() {
 fn two_primaries_are_refused_by_name() {
     let members = [primary(1, "A:1"), candidate(replica(2, 1, "A:1")), primary(3, "A:1,C:1")];
     let refused = choose(&members).unwrap_err();
-    assert_eq!(refused.kind, Kind::Refused);
+    assert_eq!(refused.kind, ErrorKind::Refused);
     assert!(refused.reason.contains("db1:3306 and db3:3306"), "{refused}");
-    assert_eq!(current_primary(&members).unwrap_err().kind, Kind::Refused);
+    assert_eq!(current_primary(&members).unwrap_err().kind, ErrorKind::Refused);
 }
 
 #[test]
@@ -238,27 +238,30 @@ fn without_a_primary_a_replica_is_still_used() {
     let members = [unreachable(1), candidate(replica(2, 1, "A:1-9,B:1"))];
     let choice = choose(&members).unwrap();
     assert!(choice.reason.contains("errant transactions could not be looked for"), "{}", choice.reason);
-    let fault = current_primary(&members).unwrap_err();
-    assert!(fault.kind == Kind::Failed && fault.message.contains("db1:3306 could not be reached"), "{fault}");
+    let error = current_primary(&members).unwrap_err();
+    assert!(
+        error.kind == ErrorKind::Failed && error.message.contains("db1:3306 could not be reached"),
+        "{error}"
+    );
 }
 
 #[test]
 fn wrong_credentials_are_told_from_silence() {
     let kind = |members: &[Member]| choose(members).unwrap_err().kind;
-    assert_eq!(kind(&[denied(1), denied(2)]), Kind::Denied);
-    assert_eq!(kind(&[denied(1), unreachable(2)]), Kind::Denied);
-    assert_eq!(kind(&[unreachable(1), unreachable(2)]), Kind::Failed);
+    assert_eq!(kind(&[denied(1), denied(2)]), ErrorKind::Denied);
+    assert_eq!(kind(&[denied(1), unreachable(2)]), ErrorKind::Denied);
+    assert_eq!(kind(&[unreachable(1), unreachable(2)]), ErrorKind::Failed);
     let stopped = with_channel(replica(2, 1, "A:1"), |channel| channel.io_running = false);
     let no_primary = choose(&[denied(1), stopped]).unwrap_err();
     assert!(
-        no_primary.kind == Kind::Refused && no_primary.advice.contains("promote a member"),
+        no_primary.kind == ErrorKind::Refused && no_primary.advice.contains("promote a member"),
         "{no_primary:?}"
     );
-    assert_eq!(kind(&[]), Kind::Failed);
-    assert_eq!(current_primary(&[denied(1)]).unwrap_err().kind, Kind::Denied);
-    let fault = Fault::from(choose(&[denied(1)]).unwrap_err());
-    assert_eq!(fault.kind.exit_code(), 12);
-    assert!(fault.hint.unwrap().contains("credentials"));
+    assert_eq!(kind(&[]), ErrorKind::Failed);
+    assert_eq!(current_primary(&[denied(1)]).unwrap_err().kind, ErrorKind::Denied);
+    let error = Error::from(choose(&[denied(1)]).unwrap_err());
+    assert_eq!(error.kind.exit_code(), 12);
+    assert!(error.hint.unwrap().contains("credentials"));
 }
 
 fn any_member(n: u16) -> impl Strategy<Value = Member> {
@@ -332,7 +335,7 @@ proptest! {
 #[test]
 fn another_verdict_speaks_against_a_member_and_orders_equals() {
     let judged = |member: Member, objection: Option<&str>, preference| Member {
-        verdict: Verdict { leads: false, objection: objection.map(str::to_owned), preference },
+        verdict: ExternalVerdict { leads: false, objection: objection.map(str::to_owned), preference },
         ..member
     };
     let [one, two, three] = shard();
@@ -349,14 +352,14 @@ fn another_verdict_speaks_against_a_member_and_orders_equals() {
 fn a_primary_that_replicates_can_be_named_but_must_be_writable() {
     let named = |read_only| {
         let ring = with_state(replica(1, 2, "A:1-9"), |state| state.read_only = read_only);
-        Member { verdict: Verdict { leads: true, ..Verdict::default() }, ..ring }
+        Member { verdict: ExternalVerdict { leads: true, ..ExternalVerdict::default() }, ..ring }
     };
     assert_eq!(current_primary(&[named(false), replica(2, 1, "A:1-9")]).unwrap().0, &endpoint(1));
-    assert_eq!(current_primary(&[named(true), replica(2, 1, "A:1-9")]).unwrap_err().kind, Kind::Failed);
+    assert_eq!(current_primary(&[named(true), replica(2, 1, "A:1-9")]).unwrap_err().kind, ErrorKind::Failed);
 }
 
 #[test]
 fn mistaken_servers_are_a_refusal() {
-    let members = [silent(1, Unusable::Mistaken("its server UUID is another".into()))];
-    assert_eq!(choose(&members).unwrap_err().kind, Kind::Refused);
+    let members = [silent(1, NoAnswer::Mistaken("its server UUID is another".into()))];
+    assert_eq!(choose(&members).unwrap_err().kind, ErrorKind::Refused);
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use backstop_model::credentials::{Credentials, StoreCredentials, TlsMode};
-use backstop_model::entry::{self, ShardEntry};
-use backstop_model::freeze::{FreezeRules, FreezeWish, OnPrimary};
-use backstop_model::invocation::Invocation;
+use backstop_model::credentials::{Credentials, S3Credentials, TlsMode};
+use backstop_model::freeze::{FreezeRules, FreezeSetting, OnPrimary};
+use backstop_model::lambda_event::Invocation;
+use backstop_model::secret_entry::{self, SecretEntry};
 use backstop_model::settings::TopologySettings;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -19,7 +19,7 @@ fn text(name: &str) -> String {
 
 #[test]
 fn invocations() {
-    let read = |line: &String| Invocation::parse(&parsed(line)).unwrap();
+    let read = |timeline: &String| Invocation::parse(&parsed(timeline)).unwrap();
     let described = |one: Invocation| {
         let kind = serde_json::to_string(&one.kind).unwrap();
         format!("{} {kind} {}\n", one.secret_id, one.occasion("a-request"))
@@ -45,9 +45,9 @@ fn assert_login(login: &Credentials, mode: TlsMode) {
 #[test]
 fn an_entry_of_secrets_manager() {
     let text = text("secret-entry.json");
-    let entry = ShardEntry::parse(&text, "prod/orders", None).unwrap();
+    let entry = SecretEntry::parse(&text, "prod/orders", None).unwrap();
     assert_login(&entry.credentials, TlsMode::VerifyIdentity);
-    assert_login(&entry::credentials(&text, "prod/orders").unwrap(), TlsMode::VerifyIdentity);
+    assert_login(&secret_entry::credentials(&text, "prod/orders").unwrap(), TlsMode::VerifyIdentity);
     assert_eq!((entry.shard.as_str(), entry.region.as_str()), ("orders", "eu-west-1"));
     assert_eq!(entry.repository.to_string(), "s3://bucket/mysql");
     assert_eq!(entry.encryption_key.unwrap().expose_secret(), "0123");
@@ -56,7 +56,7 @@ fn an_entry_of_secrets_manager() {
     };
     assert_eq!((urls.join(" ").as_str(), cluster.as_str()), ("http://orc1:3000", "orders-cluster"));
     let freeze = FreezeRules {
-        mode: FreezeWish::Lock,
+        mode: FreezeSetting::Lock,
         wait: Duration::from_secs(7),
         hold: Duration::from_secs(3),
         kill_blockers: true,
@@ -81,7 +81,7 @@ fn credentials() {
 
 #[test]
 fn store_credentials() {
-    let read = StoreCredentials::parse(&text("store-credentials.toml"), "file").unwrap();
+    let read = S3Credentials::parse(&text("store-credentials.toml"), "file").unwrap();
     assert_eq!((read.access_key_id.as_str(), read.secret_access_key.expose_secret()), ("id", "key"));
     assert_eq!(read.session_token.unwrap().expose_secret(), "token");
 }

@@ -3,15 +3,15 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 
-use backstop_model::backup::{BackupFacts, BackupKind, Lineage, Source};
-use backstop_model::broken::BrokenTable;
-use backstop_model::events::{EventName, EventState, RecordedEvent, RecordedEvents, ToldEvents};
+use backstop_model::backup::{BackupFacts, BackupKind, BackupSource, Lineage};
 use backstop_model::finding::{Finding, Severity};
 use backstop_model::freeze::{FreezeMode, FreezeReport};
 use backstop_model::gtid::GtidSet;
 use backstop_model::ids::{Endpoint, ServerUuid};
-use backstop_model::plan::OnLine;
+use backstop_model::plan::BackupTimeline;
 use backstop_model::plugins::Plugin;
+use backstop_model::scheduled_events::{EventName, EventState, RecordedEvent, RecordedEvents, ServerEvents};
+use backstop_model::table_check::BrokenTable;
 use backstop_model::topology::Role;
 use chrono::{DateTime, Utc};
 
@@ -60,7 +60,7 @@ pub fn events() -> RecordedEvents {
     RecordedEvents {
         of: Endpoint { host: "db1".into(), port: 3306 },
         role: Role::Primary,
-        told: ToldEvents {
+        told: ServerEvents {
             scheduler: "ON".into(),
             executed: gtids("A:1-9"),
             events: states.into_iter().map(event).collect(),
@@ -74,11 +74,11 @@ pub fn facts() -> [BackupFacts; 2] {
         shard: of("orders"),
         kind: BackupKind::OnDemand,
         occasion: None,
-        source: Source { endpoint: Endpoint { host: "db2".into(), port: 3306 }, role: Role::Candidate },
+        source: BackupSource { endpoint: Endpoint { host: "db2".into(), port: 3306 }, role: Role::Candidate },
         source_reason: "candidate db2:3306 is usable".into(),
         server_version: of("8.0.36-debug"),
         gtid_executed: gtids("A:1-7:9"),
-        on_line: None,
+        on_timeline: None,
         freeze: FreezeReport { mode: FreezeMode::LockFree, held_ms: 1.5, waited_ms: 0.25 },
         lineage: Lineage { server_uuid: server(A), volume: "clone".into(), generation: None, mark: None },
         settings: [("innodb_page_size".to_owned(), "16384".to_owned())].into(),
@@ -94,7 +94,7 @@ pub fn facts() -> [BackupFacts; 2] {
     let whole = BackupFacts {
         kind: BackupKind::Scheduled,
         occasion: Some("scheduled 2026-11-23T23:55:00Z".into()),
-        on_line: Some(OnLine::Line(2)),
+        on_timeline: Some(BackupTimeline::Timeline(2)),
         lineage: Lineage {
             server_uuid: server(A),
             volume: "btrfs:1234".into(),

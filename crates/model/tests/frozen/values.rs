@@ -1,17 +1,19 @@
 //! Values that objects in the repository, journals and spools are made of.
 
-use backstop_model::archive::{Alive, ArchiveDamage, ArchivedSegment, Hash, Line, SegmentState};
+use backstop_model::archive::{
+    ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
+};
 use backstop_model::backup::{BackupKind, Sizes};
-use backstop_model::events::{EventsReport, EventsWish};
-use backstop_model::freeze::{FreezeMode, FreezeWish, OnPrimary};
+use backstop_model::freeze::{FreezeMode, FreezeSetting, OnPrimary};
 use backstop_model::gtid::GtidSet;
-use backstop_model::identity::Adopted;
 use backstop_model::ids::{Endpoint, ServerUuid};
-use backstop_model::listen::ListenAddress;
-use backstop_model::plan::{Ending, OnLine, Replay};
+use backstop_model::listen_address::ListenAddress;
+use backstop_model::plan::{BackupTimeline, Ending, Replay};
 use backstop_model::report::VolumeState;
-use backstop_model::runs::{Failure, Operation, Run};
+use backstop_model::run_history::{Operation, RunFailure, RunRecord};
+use backstop_model::scheduled_events::{EventsReport, EventsSetting};
 use backstop_model::server::{Position, ServerVersion};
+use backstop_model::shard_identity::Adopted;
 use backstop_model::topology::Role;
 
 use crate::every;
@@ -33,7 +35,7 @@ fn values_written_as_text() {
     stored("listen-address.json", &[of::<ListenAddress>("*"), of("10.0.0.1,db1")]);
     stored("server-uuid.json", &[ServerUuid(A.parse().unwrap())]);
     stored("endpoint.json", &[Endpoint { host: "::1".into(), port: 3306 }]);
-    stored("hash.json", &[Hash([0xa7; 32])]);
+    stored("hash.json", &[SegmentHash([0xa7; 32])]);
 }
 
 #[test]
@@ -41,12 +43,18 @@ fn words_of_a_set() {
     stored("backup-kind.json", &every!(BackupKind: BackupKind::Scheduled, BackupKind::OnDemand));
     stored("role.json", &every!(Role: Role::Primary, Role::Candidate, Role::Replica));
     stored("freeze-mode.json", &every!(FreezeMode: FreezeMode::None, FreezeMode::LockFree, FreezeMode::Lock));
-    stored("on-line.json", &every!(OnLine: OnLine::Line(_) => OnLine::Line(3), OnLine::None => OnLine::None));
+    stored(
+        "on-line.json",
+        &every!(BackupTimeline: BackupTimeline::Timeline(_) => BackupTimeline::Timeline(3), BackupTimeline::None => BackupTimeline::None),
+    );
     stored("segment-state.json", &every!(SegmentState: SegmentState::Tail, SegmentState::Sealed));
     stored("operation.json", &every!(Operation: Operation::Backup, Operation::Verify, Operation::Prune));
     stored("ending.json", &every!(Ending: Ending::Standalone, Ending::Join, Ending::AsPrimary));
-    stored("events-wish.json", &every!(EventsWish: EventsWish::Enable, EventsWish::Print));
-    stored("freeze-wish.json", &every!(FreezeWish: FreezeWish::Auto, FreezeWish::LockFree, FreezeWish::Lock));
+    stored("events-wish.json", &every!(EventsSetting: EventsSetting::Enable, EventsSetting::Print));
+    stored(
+        "freeze-wish.json",
+        &every!(FreezeSetting: FreezeSetting::Auto, FreezeSetting::LockFree, FreezeSetting::Lock),
+    );
     stored("on-primary.json", &every!(OnPrimary: OnPrimary::Lock, OnPrimary::Refuse));
     stored(
         "volume-state.json",
@@ -63,7 +71,7 @@ fn names_that_are_parts_of_keys() {
 
 #[test]
 fn values_of_an_archive() {
-    let line = Line {
+    let timeline = Timeline {
         number: 2,
         parent: Some(1),
         begun_at: at("2026-11-23T02:21:33Z"),
@@ -71,11 +79,11 @@ fn values_of_an_archive() {
         common: gtids("A:1-5"),
         lacks: gtids("A:6-7"),
     };
-    stored("line.json", &[line.clone(), Line { parent: None, ..line }]);
+    stored("line.json", &[timeline.clone(), Timeline { parent: None, ..timeline }]);
     let committed = Some((at("2026-11-23T02:21:33Z"), at("2026-11-23T02:22:33.000001Z")));
     let segment = ArchivedSegment {
         number: 7,
-        line: 2,
+        timeline: 2,
         source: server(A),
         file: "binlog.000007".into(),
         start: 4,
@@ -83,14 +91,14 @@ fn values_of_an_archive() {
         previous: gtids("A:1-5"),
         gtids: gtids("A:6-7"),
         committed,
-        hash: Hash([7; 32]),
+        hash: SegmentHash([7; 32]),
         state: SegmentState::Sealed,
         object: "shards/orders/archive/segments/00000000000000000001-000000000001".into(),
         stored_bytes: 300,
         digest: "00112233445566778899aabbccddeeff".into(),
     };
     stored("archived-segment.json", &[segment.clone(), ArchivedSegment { committed: None, ..segment }]);
-    let alive = Alive {
+    let alive = ArchiverHeartbeat {
         at: at("2026-11-23T02:21:33Z"),
         source: Some(server(A)),
         archived: gtids("A:1-9"),
@@ -98,40 +106,46 @@ fn values_of_an_archive() {
         last_commit: Some(at("2026-11-23T02:21:31Z")),
         trouble: Some("the source is away".into()),
     };
-    let least = Alive { source: None, complete_to: None, last_commit: None, trouble: None, ..alive.clone() };
+    let least = ArchiverHeartbeat {
+        source: None,
+        complete_to: None,
+        last_commit: None,
+        trouble: None,
+        ..alive.clone()
+    };
     stored("alive.json", &[alive, least]);
     let damage = ArchiveDamage {
         object: "shards/orders/archive/journal/00000000000000000001".into(),
         wrong: "it is missing".into(),
-        line: Some(1),
+        timeline: Some(1),
         committed,
         gtids: gtids("A:1-9"),
     };
-    let least = ArchiveDamage { line: None, committed: None, ..damage.clone() };
+    let least = ArchiveDamage { timeline: None, committed: None, ..damage.clone() };
     stored("archive-damage.json", &[damage, least]);
 }
 
 #[test]
 fn values_of_runs_and_recoveries() {
-    let run = Run {
+    let run = RunRecord {
         operation: Operation::Verify,
         started: at("2026-11-23T02:21:33Z"),
         ended: Some(at("2026-11-23T02:22:33Z")),
         host: "backup1".into(),
         pid: 77,
-        failure: Some(Failure { exit_code: 10, message: "it broke".into(), hint: Some("mend it".into()) }),
+        failure: Some(RunFailure { exit_code: 10, message: "it broke".into(), hint: Some("mend it".into()) }),
         result: Some("backup 1".into()),
     };
-    let least = Run { ended: None, failure: None, result: None, ..run.clone() };
+    let least = RunRecord { ended: None, failure: None, result: None, ..run.clone() };
     stored("run.json", &[run, least]);
-    stored("failure.json", &[Failure { exit_code: 1, message: "it broke".into(), hint: None }]);
+    stored("failure.json", &[RunFailure { exit_code: 1, message: "it broke".into(), hint: None }]);
     let servers = [server(A), server(B)].into();
     stored(
         "adopted.json",
         &[Adopted { at: at("2026-11-23T02:21:33Z"), servers, gtid_executed: gtids("A:1-9") }],
     );
     let replay = Replay {
-        line: 2,
+        timeline: 2,
         from: gtids("A:1-5"),
         gtids: gtids("A:6-7"),
         transactions: 2,
@@ -146,7 +160,10 @@ fn values_of_runs_and_recoveries() {
         binlog_position: 4,
     };
     stored("position.json", &[position.clone(), Position { binlog_file: None, ..position }]);
-    let name = |event: &str| backstop_model::events::EventName { schema: "shop".into(), event: event.into() };
+    let name = |event: &str| backstop_model::scheduled_events::EventName {
+        schema: "shop".into(),
+        event: event.into(),
+    };
     let report = EventsReport {
         enabled: vec![name("a")],
         disabled: vec![name("b")],

@@ -1,28 +1,28 @@
 //! What the archive's journal, indexes and horizons hold stays what it is, byte for byte: `tests/frozen`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use backstop_model::archive::{ArchivedSegment, Hash, Line};
+use backstop_model::archive::{ArchivedSegment, SegmentHash, Timeline};
 use uuid::Uuid;
 
-use super::entry::{self, Entry, Piece, What};
-use super::journal::Journal;
-use super::roll::{Dropped, Horizon, Index};
-use super::segment::{self, Facts};
+use super::compaction::{ArchiveIndex, DroppedSegments, Horizon};
+use super::entry::{self, EntryKind, JournalEntry, SegmentFacts};
+use super::journal::ArchiveJournal;
+use super::stored_segment::{self, SegmentTrailer};
+use crate::crypto::Cipher;
 use crate::every;
 use crate::fixtures::{parsed, stored};
 use crate::frozen::objects::{frozen_object, noise};
 use crate::frozen::{at, keyed, reference, shard, shelf};
 use crate::keys::ShardKeys;
 use crate::object::ObjectKind;
-use crate::seal::Seal;
 
-fn lines() -> Vec<Line> {
+fn lines() -> Vec<Timeline> {
     include_str!("../../../model/tests/frozen/line.json").lines().map(parsed).collect()
 }
 
-fn piece() -> Piece {
-    Piece {
-        line: 2,
+fn piece() -> SegmentFacts {
+    SegmentFacts {
+        timeline: 2,
         source: "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
         file: "binlog.000007".into(),
         start: 4,
@@ -30,29 +30,29 @@ fn piece() -> Piece {
         previous: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".parse().unwrap(),
         gtids: "3e11fa47-71ca-11e1-9e33-c80aa9429562:6-7".parse().unwrap(),
         committed: Some((at(), at())),
-        hash: Hash(*blake3::hash(&noise(100)).as_bytes()),
+        hash: SegmentHash(*blake3::hash(&noise(100)).as_bytes()),
     }
 }
 
-fn entries() -> Vec<Entry> {
+fn entries() -> Vec<JournalEntry> {
     let all = every!(
-        What:
-        What::Claim => What::Claim,
-        What::Line(_) => What::Line(lines().remove(0)),
-        What::Tail(_) => What::Tail(piece()),
-        What::Sealed { .. } => What::Sealed {
-            piece: Piece { committed: None, ..piece() },
+        EntryKind:
+        EntryKind::Lease => EntryKind::Lease,
+        EntryKind::Timeline(_) => EntryKind::Timeline(lines().remove(0)),
+        EntryKind::Tail(_) => EntryKind::Tail(piece()),
+        EntryKind::Sealed { .. } => EntryKind::Sealed {
+            facts: SegmentFacts { committed: None, ..piece() },
             object: reference("shards/orders/archive/segments/00000000000000000006-000000000001"),
             replaces: vec![5, 6],
         },
     );
-    let entry = |what: What| Entry {
+    let entry = |what: EntryKind| JournalEntry {
         number: 7,
-        claim: 6,
+        lease: 6,
         nonce: Uuid::from_u128(0x1234),
         at: at(),
         shard: shard(),
-        fences: what == What::Claim,
+        fences: what == EntryKind::Lease,
         what,
     };
     all.into_iter().map(entry).collect()
@@ -65,27 +65,27 @@ fn entries_of_the_journal() {
 
 #[tokio::test]
 async fn entries_with_their_bytes() {
-    for (word, seal) in [("plain", Seal::Plain), ("sealed", keyed())] {
-        let shelf = shelf(seal);
-        let key = ShardKeys::new(&shard(), &shelf.seal).archive().entry(7);
+    for (word, cipher) in [("plain", Cipher::Plain), ("sealed", keyed())] {
+        let store = shelf(cipher);
+        let key = ShardKeys::new(&shard(), &store.cipher).archive().entry(7);
         for entry in entries() {
             let (name, bytes) = match entry.what {
-                What::Tail(_) => ("archive-tail", noise(100)),
-                What::Claim => ("archive-claim", Vec::new()),
+                EntryKind::Tail(_) => ("archive-tail", noise(100)),
+                EntryKind::Lease => ("archive-claim", Vec::new()),
                 _ => continue,
             };
-            let (now, _) = entry::encode(&shelf, &key, &entry, &bytes).unwrap();
+            let (now, _) = entry::encode_entry(&store, &key, &entry, &bytes).unwrap();
             let reference =
-                frozen_object(&shelf, &format!("{name}-{word}"), ObjectKind::Entry, &key, now).await;
-            let read = entry::read(&shelf, &key, 7, &shard()).await.unwrap();
+                frozen_object(&store, &format!("{name}-{word}"), ObjectKind::Entry, &key, now).await;
+            let read = entry::read_entry(&store, &key, 7, &shard()).await.unwrap();
             assert_eq!((read.entry, read.object), (entry, reference));
         }
     }
 }
 
-fn facts(object: String, replaces: Vec<u64>) -> Facts {
+fn facts(object: String, replaces: Vec<u64>) -> SegmentTrailer {
     let number = replaces.first().copied().unwrap_or(7);
-    Facts { object, number, replaces, piece: piece(), lines: lines() }
+    SegmentTrailer { object, number, replaces, piece: piece(), timelines: lines() }
 }
 
 #[test]
@@ -96,17 +96,19 @@ fn facts_of_segments() {
 
 #[tokio::test]
 async fn segments_with_their_bytes() {
-    for (word, seal) in [("plain", Seal::Plain), ("sealed", keyed())] {
-        let shelf = shelf(seal);
-        let keys = ShardKeys::new(&shard(), &shelf.seal).archive();
+    for (word, cipher) in [("plain", Cipher::Plain), ("sealed", keyed())] {
+        let store = shelf(cipher);
+        let keys = ShardKeys::new(&shard(), &store.cipher).archive();
         let (key, journal) =
-            (keys.segment(6, 1), Journal { shelf: shelf.clone(), keys: keys.clone(), shard: shard() });
+            (keys.segment(6, 1), ArchiveJournal { store: store.clone(), keys: keys.clone(), shard: shard() });
         let facts = facts(key.clone(), vec![5, 6]);
-        segment::store(&journal, &facts, vec![Box::new(std::io::Cursor::new(noise(100)))]).await.unwrap();
-        let now = shelf.bytes(&key).await.unwrap().unwrap();
+        stored_segment::store(&journal, &facts, vec![Box::new(std::io::Cursor::new(noise(100)))])
+            .await
+            .unwrap();
+        let now = store.bytes(&key).await.unwrap().unwrap();
         let reference =
-            frozen_object(&shelf, &format!("archive-segment-{word}"), ObjectKind::Segment, &key, now).await;
-        let read = segment::find(&journal, &key).await.unwrap().unwrap();
+            frozen_object(&store, &format!("archive-segment-{word}"), ObjectKind::Segment, &key, now).await;
+        let read = stored_segment::find(&journal, &key).await.unwrap().unwrap();
         assert_eq!((read.facts, read.object), (facts, reference));
     }
 }
@@ -115,20 +117,20 @@ async fn segments_with_their_bytes() {
 fn indexes_and_horizons() {
     let segments: Vec<ArchivedSegment> =
         include_str!("../../../model/tests/frozen/archived-segment.json").lines().map(parsed).collect();
-    let index = Index {
+    let index = ArchiveIndex {
         shard: shard(),
         first: 3,
         last: 9,
-        lines: lines(),
+        timelines: lines(),
         segments,
         tails: vec![8],
         replaced: vec![2],
         unread: Vec::new(),
     };
     let unread = vec!["shards/orders/archive/segments/00000000000000000006-000000000002".to_owned()];
-    stored("archive-index-rebuilt.json", &[Index { unread, ..index.clone() }]);
+    stored("archive-index-rebuilt.json", &[ArchiveIndex { unread, ..index.clone() }]);
     stored("archive-index.json", &[index]);
-    let recent = vec![Dropped { at: at(), segments: vec![(3, 4)] }];
+    let recent = vec![DroppedSegments { at: at(), segments: vec![(3, 4)] }];
     let horizon = Horizon { number: 2, dropped: vec![(1, 4), (6, 6)], recent, gone: vec![(1, 5)] };
     stored("archive-horizon.json", &[horizon, Horizon::default()]);
 }

@@ -7,23 +7,23 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::ids::ShardName;
 use chrono::Utc;
-use object_store::{Error, PutMode};
+use object_store::PutMode;
 use uuid::Uuid;
 
-use super::entry::{self, Entry, StoredEntry, What};
+use super::entry::{self, EntryKind, JournalEntry, StoredEntry};
+use crate::backend::store_error;
+use crate::encrypted_store::EncryptedStore;
 use crate::keys::{self, ArchiveKeys};
-use crate::log::random;
 use crate::object::ObjectResult;
-use crate::shelf::Shelf;
-use crate::store::fault;
+use crate::shard_log::random;
 
 /// The journal of one shard's archive.
 #[derive(Clone)]
-pub(crate) struct Journal {
-    pub(crate) shelf: Shelf,
+pub(crate) struct ArchiveJournal {
+    pub(crate) store: EncryptedStore,
     pub(crate) keys: ArchiveKeys,
     pub(crate) shard: ShardName,
 }
@@ -37,67 +37,74 @@ pub(crate) enum Appended {
     Taken(StoredEntry),
 }
 
-impl Journal {
+impl ArchiveJournal {
     /// The numbers that are stored, ascending.
     pub(crate) async fn numbers(&self) -> Result<Vec<u64>> {
         let directory = self.keys.journal();
-        let listed = self.shelf.list(&directory).await?;
+        let listed = self.store.list(&directory).await?;
         Ok(listed.iter().filter_map(|(key, _)| keys::number_in(&directory, key)).collect())
     }
 
     /// The numbers after one that are stored: one list.
     pub(crate) async fn numbers_after(&self, number: u64) -> Result<BTreeSet<u64>> {
         let directory = self.keys.journal();
-        let listed = self.shelf.list_after(&directory, &self.keys.entry(number)).await?;
+        let listed = self.store.list_after(&directory, &self.keys.entry(number)).await?;
         Ok(listed.iter().filter_map(|key| keys::number_in(&directory, key)).collect())
     }
 
     pub(crate) async fn entry(&self, number: u64) -> ObjectResult<StoredEntry> {
-        entry::read(&self.shelf, &self.keys.entry(number), number, &self.shard).await
+        entry::read_entry(&self.store, &self.keys.entry(number), number, &self.shard).await
     }
 
     /// Creates the entry of a number, with the bytes of its piece: one request.
     ///
     /// # Errors
     /// The store's. The entry may have been stored then: whoever repeats finds it.
-    pub(crate) async fn append(&self, number: u64, claim: u64, what: What, piece: &[u8]) -> Result<Appended> {
-        self.create(number, claim, what, piece, false).await
+    pub(crate) async fn append(
+        &self,
+        number: u64,
+        lease: u64,
+        what: EntryKind,
+        bytes: &[u8],
+    ) -> Result<Appended> {
+        self.create(number, lease, what, bytes, false).await
     }
 
     /// Creates the entry that says that the archive was claimed. `fences`: the archiver before may still sleep.
     ///
     /// # Errors
-    /// As [`Journal::append`].
-    pub(crate) async fn fence(&self, number: u64, claim: u64, fences: bool) -> Result<Appended> {
-        self.create(number, claim, What::Claim, &[], fences).await
+    /// As [`ArchiveJournal::append`].
+    pub(crate) async fn fence(&self, number: u64, lease: u64, fences: bool) -> Result<Appended> {
+        self.create(number, lease, EntryKind::Lease, &[], fences).await
     }
 
     async fn create(
         &self,
         number: u64,
-        claim: u64,
-        what: What,
-        piece: &[u8],
+        lease: u64,
+        what: EntryKind,
+        bytes: &[u8],
         fences: bool,
     ) -> Result<Appended> {
         let nonce = Uuid::from_bytes(random()?);
-        let entry = Entry { number, claim, nonce, at: Utc::now(), shard: self.shard.clone(), what, fences };
+        let entry =
+            JournalEntry { number, lease, nonce, at: Utc::now(), shard: self.shard.clone(), what, fences };
         let key = self.keys.entry(number);
-        let (bytes, object) = entry::encode(&self.shelf, &key, &entry, piece)?;
-        match self.shelf.bytes_soon(&key, bytes, PutMode::Create).await {
+        let (bytes, object) = entry::encode_entry(&self.store, &key, &entry, bytes)?;
+        match self.store.put_bytes_with_timeout(&key, bytes, PutMode::Create).await {
             Ok(()) => Ok(Appended::Yes(StoredEntry { entry, object })),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
-                let stored = self.entry(number).await.map_err(Fault::from)?;
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                let stored = self.entry(number).await.map_err(Error::from)?;
                 // The answer to our own put got lost, and it was repeated below.
                 let own = stored.entry.nonce == entry.nonce;
                 Ok(if own { Appended::Yes(stored) } else { Appended::Taken(stored) })
             }
-            Err(error) => Err(fault("write", &key, &error)),
+            Err(error) => Err(store_error("write", &key, &error)),
         }
     }
 
-    pub(crate) fn superseded(&self) -> Fault {
-        Fault::new(Kind::Held, format!("the claim on the archive of shard {} was superseded by another archiver", self.shard))
+    pub(crate) fn superseded(&self) -> Error {
+        Error::new(ErrorKind::Held, format!("the claim on the archive of shard {} was superseded by another archiver", self.shard))
             .hint("nothing was stored since; this archiver was taken for dead because it did not show life: start it again")
     }
 }

@@ -7,19 +7,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backstop_model::archive::{Archive, ArchivedSegment};
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
 
-use super::contents::{self, Contents};
+use super::compaction::{self, ArchiveIndex, Horizon};
+use super::index::{self, ArchiveContents};
 use super::reader::ArchiveReader;
-use super::roll::{self, Horizon, Index};
-use crate::held::Held;
+use crate::encrypted_store::Created;
+use crate::gc::is_grace_over;
 use crate::keys::{self, ArchiveKeys};
-use crate::log::KEPT;
+use crate::local_store::LocalStore;
 use crate::object::ObjectKind;
-use crate::shelf::Created;
-use crate::staged;
-use crate::sweep::is_over;
+use crate::shard_log::ENTRIES_KEPT;
+use crate::stale_uploads;
 
 /// What pruning an archive would do. Made by [`ArchiveView::plan`], consumed by `Writer::prune_archive`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl ArchivePrunePlan {
 /// One look at an archive, from which everything is decided: what no one needs, and what was left behind. Deciding by two looks of
 /// different age would take what was stored between them for what a dead archiver left.
 pub struct ArchiveView {
-    contents: Contents,
+    contents: ArchiveContents,
     /// What was stored before the books were read, with sizes.
     stored: Vec<(String, u64)>,
     keys: ArchiveKeys,
@@ -49,12 +49,12 @@ pub struct ArchiveView {
 
 impl ArchiveView {
     /// Looks. `held` is where staged files are, if the store is a directory.
-    pub(crate) async fn read(reader: &ArchiveReader, held: Option<&Held>) -> Result<Self> {
+    pub(crate) async fn read(reader: &ArchiveReader, local_store: Option<&LocalStore>) -> Result<Self> {
         let journal = &reader.journal;
         // Before the books: what comes later is in neither, or in the books alone.
-        let mut stored = journal.shelf.list(journal.keys.base()).await?;
-        stored.extend(staged::list(held, &journal.keys.claims()).await?);
-        let contents = contents::read(journal, &reader.memory).await?;
+        let mut stored = journal.store.list(journal.keys.base()).await?;
+        stored.extend(stale_uploads::list_stale_uploads(local_store, &journal.keys.leases()).await?);
+        let contents = index::read_archive(journal, &reader.cache).await?;
         Ok(Self { contents, stored, keys: journal.keys.clone() })
     }
 
@@ -68,7 +68,7 @@ impl ArchiveView {
     pub fn plan(&self, drop: &BTreeSet<u64>, now: DateTime<Utc>, grace: Duration) -> ArchivePrunePlan {
         let mut horizon = self.contents.horizon.clone();
         // One that was dropped after `now`, by another clock, is young.
-        horizon.recent.retain(|dropped| !is_over(dropped.at, now, grace));
+        horizon.recent.retain(|dropped| !is_grace_over(dropped.at, now, grace));
         horizon.drop(drop, now);
         let over = |number: u64| horizon.is_dropped(number) && !horizon.is_recent(number);
         let (dropped, referenced): (Vec<_>, Vec<_>) =
@@ -97,7 +97,7 @@ impl ArchiveView {
     /// Plans to take back what was dropped and whose grace is not over.
     pub fn undo_plan(&self, now: DateTime<Utc>, grace: Duration) -> ArchivePrunePlan {
         let mut horizon = self.contents.horizon.clone();
-        let segments = horizon.take_back(&|at| !is_over(at, now, grace));
+        let segments = horizon.take_back(&|at| !is_grace_over(at, now, grace));
         horizon.number += 1;
         let horizon = (!segments.is_empty()).then_some(horizon);
         ArchivePrunePlan { segments, objects: Vec::new(), horizon }
@@ -106,19 +106,19 @@ impl ArchiveView {
     /// True for what no one names and no one can come to name: objects of a claim before the newest one that is in the books that were
     /// read. Books with a hole do not say what is named.
     fn is_left(&self, key: &str) -> bool {
-        let Some((_, newest)) = self.contents.newest_claim() else { return false };
-        let named = staged::destined(key).unwrap_or(key);
-        let claims = self.keys.claims();
+        let Some((_, newest)) = self.contents.newest_lease() else { return false };
+        let named = stale_uploads::final_name(key).unwrap_or(key);
+        let leases = self.keys.leases();
         let of = |directory: &str| keys::number_in(directory, named);
         let by_number = |number: Option<u64>, limit: u64| number.is_some_and(|number| number < limit);
         (self.contents.is_whole() && by_number(of(&self.keys.segments()), newest))
-            || by_number(of(&self.keys.alive()).or_else(|| of(&claims.heartbeats())), newest)
+            || by_number(of(&self.keys.alive()).or_else(|| of(&leases.heartbeats())), newest)
             || by_number(of(&self.keys.horizons()), self.contents.horizon.number)
-            || keys::log_number(&claims, named).is_some_and(|number| number + KEPT <= newest)
+            || keys::log_number(&leases, named).is_some_and(|number| number + ENTRIES_KEPT <= newest)
     }
 
     /// Indexes that name only what is gone. The newest stays: it knows the lines.
-    fn empty_indexes(&self, over: &dyn Fn(u64) -> bool) -> Vec<&Index> {
+    fn empty_indexes(&self, over: &dyn Fn(u64) -> bool) -> Vec<&ArchiveIndex> {
         let newest = self.contents.spans.iter().max().copied();
         let empty = self.contents.rolled.iter().filter(|index| {
             Some((index.first, index.last)) != newest
@@ -130,21 +130,28 @@ impl ArchiveView {
 }
 
 /// Does what the plan says.
-pub(crate) async fn prune(reader: &ArchiveReader, held: Option<&Held>, plan: ArchivePrunePlan) -> Result<()> {
+pub(crate) async fn prune_archive(
+    reader: &ArchiveReader,
+    local_store: Option<&LocalStore>,
+    plan: ArchivePrunePlan,
+) -> Result<()> {
     let journal = &reader.journal;
     if let Some(horizon) = &plan.horizon {
         let key = journal.keys.horizon(horizon.number);
-        if journal.shelf.create(ObjectKind::Horizon, &key, horizon).await? == Created::Exists {
+        if journal.store.create(ObjectKind::Horizon, &key, horizon).await? == Created::Exists {
             let message = format!("prune the archive of shard {}: another prune is under way", journal.shard);
-            return Err(Fault::new(Kind::Held, message).hint("repeat it when that one is done"));
+            return Err(Error::new(ErrorKind::Held, message).hint("repeat it when that one is done"));
         }
     }
-    let (staged, objects): (Vec<String>, Vec<String>) =
-        plan.objects.into_iter().map(|(key, _)| key).partition(|key| staged::destined(key).is_some());
+    let (staged, objects): (Vec<String>, Vec<String>) = plan
+        .objects
+        .into_iter()
+        .map(|(key, _)| key)
+        .partition(|key| stale_uploads::final_name(key).is_some());
     for key in staged {
-        if let Some(held) = held {
-            staged::remove(held, &key).await?;
+        if let Some(local_store) = local_store {
+            stale_uploads::remove_stale_upload(local_store, &key).await?;
         }
     }
-    roll::remove(journal, objects.into_iter()).await
+    compaction::remove_objects(journal, objects.into_iter()).await
 }

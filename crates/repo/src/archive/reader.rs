@@ -2,36 +2,36 @@
 
 use std::collections::HashMap;
 
-use backstop_model::archive::{Alive, Archive, ArchiveDamage, ArchivedSegment, SegmentState};
-use backstop_model::fault::{Fault, Kind, Result};
+use backstop_model::archive::{Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentState};
+use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::ids::ShardName;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::bytes;
-use super::contents::{self, Memory};
-use super::journal::Journal;
-use super::source::LineSource;
-use super::verify::{self, ArchiveVerified};
+use super::index::{self, ArchiveCache};
+use super::journal::ArchiveJournal;
+use super::segment_reader;
+use super::timeline_source::TimelineSource;
+use super::verify::{self, ArchiveVerification};
+use crate::encrypted_store::EncryptedStore;
 use crate::keys::ArchiveKeys;
-use crate::object::ObjectFault;
-use crate::shelf::Shelf;
-use crate::{Damage, Depth, Found, OnProgress, found};
+use crate::object::ObjectError;
+use crate::{DamageRecord, ObjectDamage, OnProgress, VerifyDepth, known_damage};
 
 /// Requests that are under way together.
-const PARALLEL: usize = 64;
+const PARALLEL_HEADS: usize = 64;
 
 /// Reads the archive of one shard. Cannot write, and needs read access only.
 #[derive(Clone)]
 pub struct ArchiveReader {
-    pub(crate) journal: Journal,
-    pub(crate) memory: Memory,
+    pub(crate) journal: ArchiveJournal,
+    pub(crate) cache: ArchiveCache,
 }
 
 impl ArchiveReader {
-    pub(crate) fn new(shelf: Shelf, keys: ArchiveKeys, shard: ShardName) -> Self {
-        Self { journal: Journal { shelf, keys, shard }, memory: Memory::default() }
+    pub(crate) fn new(store: EncryptedStore, keys: ArchiveKeys, shard: ShardName) -> Self {
+        Self { journal: ArchiveJournal { store, keys, shard }, cache: ArchiveCache::default() }
     }
 
     /// What the archive holds now: few requests, most of them at once. What was read before is not read again. Damage is told in it.
@@ -39,7 +39,7 @@ impl ArchiveReader {
     /// # Errors
     /// The store's.
     pub async fn contents(&self) -> Result<Archive> {
-        Ok(contents::read(&self.journal, &self.memory).await?.archive)
+        Ok(index::read_archive(&self.journal, &self.cache).await?.archive)
     }
 
     /// As [`ArchiveReader::contents`], but a piece whose object is not there, or has another size, or whose content a verification found
@@ -61,7 +61,7 @@ impl ArchiveReader {
         archive.segments = sound;
         for segment in damaged {
             let wrong = known.get(segment.object.as_str()).map_or(String::new(), |wrong| (*wrong).to_owned());
-            archive.damaged.push(lost(segment, wrong));
+            archive.damaged.push(lost_segment(segment, wrong));
         }
         Ok(archive)
     }
@@ -70,45 +70,51 @@ impl ArchiveReader {
     ///
     /// # Errors
     /// The store's.
-    pub async fn found(&self) -> Result<Found> {
-        found::read(&self.journal.shelf, &self.journal.keys.found()).await
+    pub async fn found(&self) -> Result<DamageRecord> {
+        known_damage::read_damage(&self.journal.store, &self.journal.keys.found()).await
     }
 
     /// Writes down what a verification found, for everybody.
     ///
     /// # Errors
-    /// As [`Reader::note`](crate::Reader::note).
-    pub async fn note(&self, report: &ArchiveVerified, depth: Depth, at: DateTime<Utc>) -> Result<Found> {
-        let damaged = report.damaged.iter().map(|damage| Damage {
+    /// As [`Reader::note`](crate::ShardReader::note).
+    pub async fn note(
+        &self,
+        report: &ArchiveVerification,
+        depth: VerifyDepth,
+        at: DateTime<Utc>,
+    ) -> Result<DamageRecord> {
+        let damaged = report.damaged.iter().map(|damage| ObjectDamage {
             object: damage.object.clone(),
             wrong: damage.wrong.clone(),
             backups: Vec::new(),
         });
-        let damaged: Vec<Damage> = damaged.collect();
-        found::note(&self.journal.shelf, &self.journal.keys.found(), &damaged, depth, at).await
+        let damaged: Vec<ObjectDamage> = damaged.collect();
+        known_damage::record_damage(&self.journal.store, &self.journal.keys.found(), &damaged, depth, at)
+            .await
     }
 
     /// As far as names and sizes tell.
     pub(super) async fn sized(&self) -> Result<Archive> {
-        let shelf = &self.journal.shelf;
+        let store = &self.journal.store;
         let directory = self.journal.keys.segments();
-        let (mut contents, stored) = futures::try_join!(self.contents(), shelf.list(&directory))?;
+        let (mut contents, stored) = futures::try_join!(self.contents(), store.list(&directory))?;
         let sizes: HashMap<String, u64> = stored.into_iter().collect();
         let (sound, doubtful): (Vec<_>, Vec<_>) = contents
             .segments
             .into_iter()
-            .partition(|segment| wrong(segment, sizes.get(&segment.object)).is_none());
+            .partition(|segment| wrong_size(segment, sizes.get(&segment.object)).is_none());
         contents.segments = sound;
         // It may have been stored since the list was made.
         let looks = doubtful.into_iter().map(|segment| async move {
-            let size = shelf.size(&segment.object).await?;
-            Ok::<_, Fault>((segment, size))
+            let size = store.size(&segment.object).await?;
+            Ok::<_, Error>((segment, size))
         });
-        let looked: Vec<_> = futures::stream::iter(looks).buffered(PARALLEL).try_collect().await?;
+        let looked: Vec<_> = futures::stream::iter(looks).buffered(PARALLEL_HEADS).try_collect().await?;
         for (segment, size) in looked {
-            match wrong(&segment, size.as_ref()) {
+            match wrong_size(&segment, size.as_ref()) {
                 None => contents.segments.push(segment),
-                Some(wrong) => contents.damaged.push(lost(segment, wrong)),
+                Some(wrong) => contents.damaged.push(lost_segment(segment, wrong)),
             }
         }
         contents.segments.sort_by_key(|segment| segment.number);
@@ -119,22 +125,22 @@ impl ArchiveReader {
     ///
     /// # Errors
     /// The store's.
-    pub async fn alive(&self) -> Result<Option<Alive>> {
-        contents::alive(&self.journal).await
+    pub async fn alive(&self) -> Result<Option<ArchiverHeartbeat>> {
+        index::archiver_heartbeat(&self.journal).await
     }
 
     /// The bytes of a piece. They are checked while they are read: the read that would end with a wrong byte fails. A piece of the tail
     /// that was replaced meanwhile is read out of the sealed segment that replaced it.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] naming the object.
+    /// [`ErrorKind::Damaged`] naming the object.
     pub async fn open(&self, segment: &ArchivedSegment) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
-        match bytes::open(&self.journal.shelf, segment).await {
+        match segment_reader::open_segment(&self.journal.store, segment).await {
             Ok(bytes) => Ok(Box::new(bytes)),
-            Err(ObjectFault::Missing { .. }) if segment.state == SegmentState::Tail => {
+            Err(ObjectError::Missing { .. }) if segment.state == SegmentState::Tail => {
                 self.within_sealed(segment).await
             }
-            Err(fault) => Err(damage(segment, fault)),
+            Err(error) => Err(damaged_object(segment, error)),
         }
     }
 
@@ -143,15 +149,16 @@ impl ArchiveReader {
         let sealed = archive
             .segments
             .iter()
-            .find(|segment| segment.state == SegmentState::Sealed && contents::contains(segment, tail));
-        let missing = || ObjectFault::Missing { key: tail.object.clone() };
-        let sealed = sealed.ok_or_else(|| damage(tail, missing()))?;
-        let mut bytes =
-            bytes::open(&self.journal.shelf, sealed).await.map_err(|fault| damage(sealed, fault))?;
+            .find(|segment| segment.state == SegmentState::Sealed && index::contains_tail(segment, tail));
+        let missing = || ObjectError::Missing { key: tail.object.clone() };
+        let sealed = sealed.ok_or_else(|| damaged_object(tail, missing()))?;
+        let mut bytes = segment_reader::open_segment(&self.journal.store, sealed)
+            .await
+            .map_err(|failure| damaged_object(sealed, failure))?;
         let skip = tail.start - sealed.start;
         tokio::io::copy(&mut (&mut bytes).take(skip), &mut tokio::io::sink())
             .await
-            .map_err(|error| Fault::new(Kind::Damaged, format!("read {}: {error}", sealed.object)))?;
+            .map_err(|error| Error::new(ErrorKind::Damaged, format!("read {}: {error}", sealed.object)))?;
         Ok(Box::new(bytes.take(tail.size())))
     }
 
@@ -159,18 +166,18 @@ impl ArchiveReader {
     ///
     /// # Errors
     /// Only what kept it from looking.
-    pub async fn verify(&self, depth: Depth, progress: OnProgress<'_>) -> Result<ArchiveVerified> {
-        verify::verify(self, depth, progress).await
+    pub async fn verify(&self, depth: VerifyDepth, progress: OnProgress<'_>) -> Result<ArchiveVerification> {
+        verify::verify_archive(self, depth, progress).await
     }
 
     /// The history of a line, for a binlog server.
-    pub fn line(&self, number: u32) -> LineSource {
-        LineSource::new(self.clone(), number)
+    pub fn timeline(&self, number: u32) -> TimelineSource {
+        TimelineSource::new(self.clone(), number)
     }
 }
 
 /// What is wrong with the object of a piece, going by its size in the store.
-fn wrong(segment: &ArchivedSegment, size: Option<&u64>) -> Option<String> {
+fn wrong_size(segment: &ArchivedSegment, size: Option<&u64>) -> Option<String> {
     match (segment.state, size) {
         // Its entry was read, and it is in the same object.
         (SegmentState::Tail, _) => None,
@@ -183,25 +190,25 @@ fn wrong(segment: &ArchivedSegment, size: Option<&u64>) -> Option<String> {
 }
 
 /// What is lost with a piece.
-pub(super) fn lost(segment: ArchivedSegment, wrong: String) -> ArchiveDamage {
+pub(super) fn lost_segment(segment: ArchivedSegment, wrong: String) -> ArchiveDamage {
     ArchiveDamage {
         object: segment.object,
         wrong,
-        line: Some(segment.line),
+        timeline: Some(segment.timeline),
         committed: segment.committed,
         gtids: segment.gtids,
     }
 }
 
 /// A damage with what is affected.
-fn damage(segment: &ArchivedSegment, fault: ObjectFault) -> Fault {
-    let fault = Fault::from(fault);
-    if fault.kind != Kind::Damaged {
-        return fault;
+fn damaged_object(segment: &ArchivedSegment, error: ObjectError) -> Error {
+    let error = Error::from(error);
+    if error.kind != ErrorKind::Damaged {
+        return error;
     }
     let moments = segment.committed.map_or(String::new(), |(from, to)| {
         format!(", committed from {} to {}", from.to_rfc3339(), to.to_rfc3339())
     });
-    let lost = format!("{}: it holds {} ({}){moments}", fault.message, segment.gtids, segment.name());
-    Fault { message: lost, ..fault }
+    let lost = format!("{}: it holds {} ({}){moments}", error.message, segment.gtids, segment.name());
+    Error { message: lost, ..error }
 }

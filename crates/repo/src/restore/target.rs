@@ -5,28 +5,31 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use bytes::Bytes;
 
-use super::windows::{Move, Piece};
-use crate::extents::{BLOCK, FRAME_BLOCKS};
+use super::windows::{BlockMove, PackFetch};
+use crate::block_extents::{BLOCK_BYTES, FRAME_BLOCKS};
 use crate::manifest::{DirectoryEntry, FileEntry};
-use crate::object::{ObjectFault, Opened, Unpacker};
-use crate::tree::is_plain;
+use crate::object::{ObjectError, OpenObject, Unpacker};
+use crate::tree::is_safe_path;
 
 /// The files that are being written.
-pub(super) struct Target {
+pub(super) struct TargetFiles {
     pub(super) dir: PathBuf,
     pub(super) files: Vec<FileEntry>,
     pub(super) directories: Vec<DirectoryEntry>,
 }
 
-impl Target {
+impl TargetFiles {
     fn path(&self, relative: &str) -> Result<PathBuf> {
-        if is_plain(relative) {
+        if is_safe_path(relative) {
             return Ok(self.dir.join(relative));
         }
-        Err(Fault::new(Kind::Damaged, format!("restore `{relative}`: it would lie outside the directory")))
+        Err(Error::new(
+            ErrorKind::Damaged,
+            format!("restore `{relative}`: it would lie outside the directory"),
+        ))
     }
 
     /// Makes directories and empty files of the right size; what an interrupted restore left of a file that
@@ -69,13 +72,13 @@ impl Target {
     }
 
     /// Writes what one fetch brought.
-    pub(super) fn write(&self, opened: &Opened, bytes: &Bytes, piece: &Piece) -> Result<u64> {
+    pub(super) fn write(&self, opened: &OpenObject, bytes: &Bytes, fetch: &PackFetch) -> Result<u64> {
         let mut unpacker = Unpacker::new()?;
         let mut written = 0;
         let mut current: Option<(u32, File, &FileEntry)> = None;
-        let parts: Vec<Move> = piece.moves.iter().flat_map(|part| part.by_frame()).collect();
+        let parts: Vec<BlockMove> = fetch.moves.iter().flat_map(|part| part.by_frame()).collect();
         for parts in parts.chunk_by(|a, b| a.frame() == b.frame()) {
-            let frame = opened.decode(bytes, piece.frames.start, parts[0].frame(), &mut unpacker)?;
+            let frame = opened.decode(bytes, fetch.frames.start, parts[0].frame(), &mut unpacker)?;
             for part in parts {
                 let (_, file, entry) = match current.take().filter(|(number, ..)| *number == part.file) {
                     Some(open) => current.insert(open),
@@ -123,12 +126,18 @@ impl Target {
     }
 }
 
-fn write_part(opened: &Opened, frame: &[u8], part: &Move, file: &File, entry: &FileEntry) -> Result<u64> {
-    let offset = part.to * BLOCK as u64;
-    let length = (u64::from(part.count) * BLOCK as u64).min(entry.size - offset) as usize;
-    let start = (part.from % FRAME_BLOCKS) as usize * BLOCK;
+fn write_part(
+    opened: &OpenObject,
+    frame: &[u8],
+    part: &BlockMove,
+    file: &File,
+    entry: &FileEntry,
+) -> Result<u64> {
+    let offset = part.to * BLOCK_BYTES as u64;
+    let length = (u64::from(part.count) * BLOCK_BYTES as u64).min(entry.size - offset) as usize;
+    let start = (part.from % FRAME_BLOCKS) as usize * BLOCK_BYTES;
     let data = frame.get(start..start + length).ok_or_else(|| {
-        ObjectFault::damaged(opened.key(), format!("frame {} is shorter than its blocks", part.frame()))
+        ObjectError::damaged(opened.key(), format!("frame {} is shorter than its blocks", part.frame()))
     })?;
     file.write_all_at(data, offset).failed(format_args!("write {}", entry.path))?;
     Ok(length as u64)

@@ -2,8 +2,8 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod binlog;
-pub mod paused;
-pub mod strange;
+pub mod faulty_store;
+pub mod paused_store;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use backstop_model::backup::{BackupFacts, BackupKind, Lineage, Source};
+use backstop_model::backup::{BackupFacts, BackupKind, BackupSource, Lineage};
 use backstop_model::freeze::{FreezeMode, FreezeReport};
 use backstop_model::ids::{BackupId, Endpoint, ShardName};
 use backstop_model::topology::Role;
 use backstop_repo::{
-    CatalogEntry, Changes, Content, Location, Manifest, Reader, RepoKey, Repository, Tree, TreeDirectory,
-    TreeFile, Writer,
+    CatalogEntry, FileChanges, FileContent, Location, Manifest, RepoKey, Repository, ShardReader,
+    ShardWriter, Tree, TreeDirectory, TreeFile,
 };
 use chrono::DateTime;
 use object_store::ObjectStore;
@@ -54,12 +54,12 @@ impl Bench {
         self.dir.as_ref().unwrap().path()
     }
 
-    pub fn reader(&self) -> Reader {
+    pub fn reader(&self) -> ShardReader {
         self.repository.reader(&shard())
     }
 
-    pub async fn claim(&self) -> Writer {
-        self.repository.claim(&shard(), "backup").await.unwrap()
+    pub async fn acquire_lease(&self) -> ShardWriter {
+        self.repository.acquire_lease(&shard(), "backup").await.unwrap()
     }
 
     pub async fn backup(&self, sample: &Sample, parent: Option<&Manifest>) -> CatalogEntry {
@@ -67,7 +67,7 @@ impl Bench {
     }
 
     pub async fn backup_tree(&self, tree: &Tree, parent: Option<&Manifest>) -> CatalogEntry {
-        let mut writer = self.claim().await;
+        let mut writer = self.acquire_lease().await;
         let stored = writer.store(tree, parent, &|_| {}).await.unwrap();
         let entry = writer.commit(facts(next_id()), stored).await.unwrap();
         writer.release().await.unwrap();
@@ -119,12 +119,12 @@ pub fn lineage() -> Lineage {
 pub fn facts(id: BackupId) -> BackupFacts {
     let at = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
     BackupFacts {
-        on_line: None,
+        on_timeline: None,
         backup_id: id,
         shard: shard(),
         occasion: None,
         kind: BackupKind::OnDemand,
-        source: Source { endpoint: Endpoint::new("db2", 3306), role: Role::Candidate },
+        source: BackupSource { endpoint: Endpoint::new("db2", 3306), role: Role::Candidate },
         source_reason: "the candidate is usable".into(),
         server_version: "9.7.4".parse().unwrap(),
         gtid_executed: "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-77".parse().unwrap(),
@@ -205,11 +205,11 @@ impl Sample {
             } else {
                 tree.files.push(TreeFile {
                     path: relative,
-                    content: Content::File(path.to_owned()),
+                    content: FileContent::File(path.to_owned()),
                     size: meta.len(),
                     mode: meta.mode() & 0o777,
                     inode: Some(meta.ino()),
-                    changed: Changes::Unknown,
+                    changed: FileChanges::Unknown,
                 });
             }
         });

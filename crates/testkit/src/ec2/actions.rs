@@ -4,48 +4,48 @@ use std::collections::BTreeMap;
 
 use chrono::SecondsFormat;
 
-use super::refusal::Refusal;
-use super::request::{Filter, Request};
-use super::state::{Completion, Ec2State, Instance, Shot, Volume};
+use super::api_error::Ec2Error;
+use super::request::{Ec2Request, Filter};
+use super::state::{Completion, Ec2Instance, Ec2Snapshot, Ec2State, Ec2Volume};
 use super::xml::Element;
-use super::{Shared, image};
+use super::{Shared, volume_copy};
 
 /// What the client gets.
-pub(super) enum Answer {
+pub(super) enum ActionResponse {
     /// Status and body.
     Said(u16, String),
     /// Nothing, for good.
     Nothing,
 }
 
-type Done = Result<Element, Refusal>;
+type ActionResult = Result<Element, Ec2Error>;
 
 /// Carries an action out and answers, as the rules say.
-pub(super) fn answer(request: &Request, shared: &Shared) -> Answer {
+pub(super) fn answer(request: &Ec2Request, shared: &Shared) -> ActionResponse {
     let action = request.action.as_str();
     let before = before(action, &mut shared.lock());
     let done = before.and_then(|()| act(request, shared));
     let mut state = shared.lock();
     match done {
-        Ok(_) if count_down(&mut state.rules.unanswered, action) => Answer::Nothing,
+        Ok(_) if count_down(&mut state.rules.unanswered, action) => ActionResponse::Nothing,
         Ok(_) if count_down(&mut state.rules.broken, action) => {
-            let refusal = Refusal::new(500, "InternalError", "An internal error has occurred");
-            Answer::Said(500, refusal.body())
+            let refusal = Ec2Error::new(500, "InternalError", "An internal error has occurred");
+            ActionResponse::Said(500, refusal.body())
         }
-        Ok(element) => Answer::Said(200, element.document()),
-        Err(refusal) => Answer::Said(refusal.status, refusal.body()),
+        Ok(element) => ActionResponse::Said(200, element.document()),
+        Err(refusal) => ActionResponse::Said(refusal.status, refusal.body()),
     }
 }
 
-fn before(action: &str, state: &mut Ec2State) -> Result<(), Refusal> {
+fn before(action: &str, state: &mut Ec2State) -> Result<(), Ec2Error> {
     if state.rules.denied.contains(action) {
-        return Err(Refusal::denied(action));
+        return Err(Ec2Error::denied(action));
     }
     if count_down(&mut state.rules.throttled, action) {
-        return Err(Refusal::new(503, "RequestLimitExceeded", "Request limit exceeded."));
+        return Err(Ec2Error::new(503, "RequestLimitExceeded", "Request limit exceeded."));
     }
     if count_down(&mut state.rules.unknown, action) {
-        return Err(Refusal::missing("snap-x", "Snapshot"));
+        return Err(Ec2Error::missing("snap-x", "Snapshot"));
     }
     Ok(())
 }
@@ -60,7 +60,7 @@ fn count_down(counts: &mut BTreeMap<String, u32>, action: &str) -> bool {
     }
 }
 
-fn act(request: &Request, shared: &Shared) -> Done {
+fn act(request: &Ec2Request, shared: &Shared) -> ActionResult {
     let action = request.action.as_str();
     let known: &[&str] = match action {
         "DescribeInstances" | "DescribeVolumes" => &["Filter", "MaxResults", "NextToken"],
@@ -68,7 +68,7 @@ fn act(request: &Request, shared: &Shared) -> Done {
         "CreateSnapshots" => &["InstanceSpecification", "Description", "TagSpecification"],
         "CreateTags" => &["ResourceId", "Tag"],
         "DeleteSnapshot" => &["SnapshotId"],
-        other => return Err(Refusal::new(400, "InvalidAction", format!("The action {other} is not valid"))),
+        other => return Err(Ec2Error::new(400, "InvalidAction", format!("The action {other} is not valid"))),
     };
     request.only(known)?;
     match action {
@@ -81,7 +81,7 @@ fn act(request: &Request, shared: &Shared) -> Done {
     }
 }
 
-fn instances(request: &Request, state: &mut Ec2State) -> Done {
+fn instances(request: &Ec2Request, state: &mut Ec2State) -> ActionResult {
     state.calls.push(request.action.clone());
     let filters = request.filters();
     let found = state.instances.iter().filter(|one| one.region == request.region);
@@ -100,7 +100,7 @@ fn instances(request: &Request, state: &mut Ec2State) -> Done {
     Ok(next_token(response("DescribeInstances").set("reservationSet", items), next))
 }
 
-fn instance_fits(one: &Instance, filter: &Filter) -> bool {
+fn instance_fits(one: &Ec2Instance, filter: &Filter) -> bool {
     match filter.name.as_str() {
         "private-ip-address" => filter.fits(&one.private_ip),
         "private-dns-name" => filter.fits(&one.private_dns),
@@ -113,11 +113,11 @@ fn tag_fits(tags: &BTreeMap<String, String>, name: &str, filter: &Filter) -> boo
     value.is_some_and(|value| filter.fits(value))
 }
 
-fn volumes(request: &Request, state: &mut Ec2State) -> Done {
+fn volumes(request: &Ec2Request, state: &mut Ec2State) -> ActionResult {
     state.calls.push(request.action.clone());
     let filters = request.filters();
     if let Some(strange) = filters.iter().find(|filter| filter.name != "attachment.instance-id") {
-        return Err(Refusal::new(
+        return Err(Ec2Error::new(
             400,
             "InvalidParameterValue",
             format!("The filter '{}' is invalid", strange.name),
@@ -143,14 +143,14 @@ fn volumes(request: &Request, state: &mut Ec2State) -> Done {
     Ok(next_token(response("DescribeVolumes").set("volumeSet", items), next))
 }
 
-fn snapshots(request: &Request, state: &mut Ec2State) -> Done {
+fn snapshots(request: &Ec2Request, state: &mut Ec2State) -> ActionResult {
     if request.list("Owner") != ["self"] {
-        return Err(Refusal::new(400, "InvalidParameterValue", "ask for the account's own snapshots"));
+        return Err(Ec2Error::new(400, "InvalidParameterValue", "ask for the account's own snapshots"));
     }
     state.calls.push(request.action.clone());
     state.looked();
     let filters = request.filters();
-    let fits = |shot: &&Shot| {
+    let fits = |shot: &&Ec2Snapshot| {
         filters.iter().all(|filter| match filter.name.as_str() {
             "snapshot-id" => filter.fits(&shot.id),
             name => tag_fits(&shot.tags, name, filter),
@@ -163,7 +163,7 @@ fn snapshots(request: &Request, state: &mut Ec2State) -> Done {
     Ok(next_token(response("DescribeSnapshots").set("snapshotSet", items), next))
 }
 
-fn item(shot: &Shot) -> Element {
+fn item(shot: &Ec2Snapshot) -> Element {
     let item = Element::new("item")
         .text("snapshotId", &shot.id)
         .text("volumeId", &shot.volume)
@@ -175,26 +175,26 @@ fn item(shot: &Shot) -> Element {
 }
 
 /// All volumes of an instance but those that are left out, in one moment.
-fn create(request: &Request, shared: &Shared) -> Done {
+fn create(request: &Ec2Request, shared: &Shared) -> ActionResult {
     let mut state = shared.lock();
     let wanted = request.get("InstanceSpecification.InstanceId").unwrap_or_default();
     let here = state.instances.iter().find(|one| one.id == wanted && one.region == request.region);
-    let instance = here.cloned().ok_or_else(|| Refusal::missing(wanted, "InstanceID"))?;
+    let instance = here.cloned().ok_or_else(|| Ec2Error::missing(wanted, "InstanceID"))?;
     if request.get("TagSpecification.1.ResourceType") != Some("snapshot") {
-        return Err(Refusal::new(400, "InvalidParameterValue", "tag the snapshots as they are created"));
+        return Err(Ec2Error::new(400, "InvalidParameterValue", "tag the snapshots as they are created"));
     }
     if state.rules.denied.contains("CreateTags") {
-        return Err(Refusal::denied("CreateTags"));
+        return Err(Ec2Error::denied("CreateTags"));
     }
     let tags = request.tags("TagSpecification.1.Tag")?;
     let volumes = chosen(request, &instance)?;
     if request.is_dry_run() {
         state.calls.push(format!("DryRun:{}", request.action));
-        return Err(Refusal::dry_run());
+        return Err(Ec2Error::dry_run());
     }
     if state.rules.quota.is_some_and(|quota| state.snapshots.len() + volumes.len() > quota) {
         let message = "The maximum number of snapshots has been reached for this account.";
-        return Err(Refusal::new(400, "SnapshotLimitExceeded", message));
+        return Err(Ec2Error::new(400, "SnapshotLimitExceeded", message));
     }
     state.calls.push(request.action.clone());
     let mut made = Vec::new();
@@ -206,36 +206,36 @@ fn create(request: &Request, shared: &Shared) -> Done {
     Ok(answer)
 }
 
-fn chosen<'a>(request: &Request, instance: &'a Instance) -> Result<Vec<&'a Volume>, Refusal> {
+fn chosen<'a>(request: &Ec2Request, instance: &'a Ec2Instance) -> Result<Vec<&'a Ec2Volume>, Ec2Error> {
     let without_root = request.get("InstanceSpecification.ExcludeBootVolume") == Some("true");
     let without = request.list("InstanceSpecification.ExcludeDataVolumeId");
-    let is_root = |volume: &Volume| volume.device == instance.root_device;
+    let is_root = |volume: &Ec2Volume| volume.device == instance.root_device;
     let data = |id: &String| instance.volumes.iter().any(|volume| volume.id == *id && !is_root(volume));
     if let Some(strange) = without.iter().find(|id| !data(id)) {
-        return Err(Refusal::missing(strange, "Volume"));
+        return Err(Ec2Error::missing(strange, "Volume"));
     }
     let left = instance.volumes.iter().filter(|volume| !without.contains(&volume.id));
     Ok(left.filter(|volume| !(without_root && is_root(volume))).collect())
 }
 
 fn shot(
-    request: &Request,
+    request: &Ec2Request,
     state: &mut Ec2State,
-    volume: &Volume,
+    volume: &Ec2Volume,
     tags: &BTreeMap<String, String>,
     shared: &Shared,
-) -> Shot {
+) -> Ec2Snapshot {
     let id = format!("snap-{:017x}", state.number());
     let image = volume.path.as_ref().map(|path| {
         let to = shared.images.join(&id);
-        image::copy(path, &to);
+        volume_copy::copy(path, &to);
         to
     });
     let looks_left = match state.rules.completion {
         Completion::After(looks) | Completion::Error(looks) => looks,
         Completion::Never => 0,
     };
-    Shot {
+    Ec2Snapshot {
         id,
         region: request.region.clone(),
         volume: volume.id.clone(),
@@ -249,11 +249,11 @@ fn shot(
     }
 }
 
-fn tag(request: &Request, state: &mut Ec2State) -> Done {
+fn tag(request: &Ec2Request, state: &mut Ec2State) -> ActionResult {
     let tags = request.tags("Tag")?;
     let ids = request.list("ResourceId");
     if let Some(strange) = ids.iter().find(|id| !state.ids().contains(id)) {
-        return Err(Refusal::missing(strange, "Snapshot"));
+        return Err(Ec2Error::missing(strange, "Snapshot"));
     }
     state.calls.push(request.action.clone());
     for shot in state.snapshots.iter_mut().filter(|shot| ids.contains(&shot.id)) {
@@ -262,11 +262,11 @@ fn tag(request: &Request, state: &mut Ec2State) -> Done {
     Ok(response("CreateTags").text("return", "true"))
 }
 
-fn delete(request: &Request, state: &mut Ec2State) -> Done {
+fn delete(request: &Ec2Request, state: &mut Ec2State) -> ActionResult {
     let id = request.get("SnapshotId").unwrap_or_default();
     let Some(at) = state.snapshots.iter().position(|shot| shot.id == id && shot.region == request.region)
     else {
-        return Err(Refusal::missing(id, "Snapshot"));
+        return Err(Ec2Error::missing(id, "Snapshot"));
     };
     state.calls.push(request.action.clone());
     if let Some(image) = state.snapshots.remove(at).image {
@@ -285,11 +285,15 @@ fn tagged(element: Element, tags: &BTreeMap<String, String>) -> Element {
 }
 
 /// A page, and the token of the next one: the number of what comes first in it.
-fn page<'a, T>(request: &Request, all: &'a [T], longest: usize) -> Result<(&'a [T], Option<usize>), Refusal> {
+fn page<'a, T>(
+    request: &Ec2Request,
+    all: &'a [T],
+    longest: usize,
+) -> Result<(&'a [T], Option<usize>), Ec2Error> {
     let from: usize = match request.get("NextToken") {
         None => 0,
         Some(token) => {
-            token.parse().map_err(|_| Refusal::new(400, "InvalidNextToken", "The token is not valid"))?
+            token.parse().map_err(|_| Ec2Error::new(400, "InvalidNextToken", "The token is not valid"))?
         }
     };
     let size = request.get("MaxResults").and_then(|size| size.parse().ok()).unwrap_or(longest).min(longest);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use super::actions::{self, Answer};
-use super::request::Request;
+use super::actions::{self, ActionResponse};
+use super::request::Ec2Request;
 use super::{Ec2State, Shared};
 
 /// Answers one connection's requests until it is closed.
@@ -30,14 +30,14 @@ pub(super) async fn serve(socket: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-struct Message {
+struct HttpMessage {
     method: String,
     path: String,
     authorization: String,
     body: String,
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> Option<Message> {
+async fn read(stream: &mut BufReader<TcpStream>) -> Option<HttpMessage> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
     let mut words = line.split_whitespace().map(str::to_owned);
@@ -55,10 +55,10 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Option<Message> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    Some(Message { method, path, authorization, body: String::from_utf8(body).ok()? })
+    Some(HttpMessage { method, path, authorization, body: String::from_utf8(body).ok()? })
 }
 
-fn answer(message: &Message, shared: &Shared) -> Option<(u16, &'static str, String)> {
+fn answer(message: &HttpMessage, shared: &Shared) -> Option<(u16, &'static str, String)> {
     match (message.method.as_str(), message.path.as_str()) {
         ("GET", "/state") => Some((200, "application/json", known(&shared.lock()))),
         ("PUT", "/state") => match serde_json::from_str::<Ec2State>(&message.body) {
@@ -69,13 +69,13 @@ fn answer(message: &Message, shared: &Shared) -> Option<(u16, &'static str, Stri
             Err(error) => Some((400, "text/plain", error.to_string())),
         },
         _ => {
-            let answer = match Request::read(&message.body, &message.authorization) {
+            let answer = match Ec2Request::read(&message.body, &message.authorization) {
                 Ok(request) => actions::answer(&request, shared),
-                Err(refusal) => Answer::Said(refusal.status, refusal.body()),
+                Err(refusal) => ActionResponse::Said(refusal.status, refusal.body()),
             };
             match answer {
-                Answer::Said(status, body) => Some((status, "text/xml;charset=UTF-8", body)),
-                Answer::Nothing => None,
+                ActionResponse::Said(status, body) => Some((status, "text/xml;charset=UTF-8", body)),
+                ActionResponse::Nothing => None,
             }
         }
     }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::refusal::Refusal;
+use super::api_error::Ec2Error;
 
 /// The parameters of one request, and where it is meant for.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
+pub(super) struct Ec2Request {
     pub(super) region: String,
     pub(super) action: String,
     parameters: BTreeMap<String, String>,
@@ -18,9 +18,9 @@ pub(super) struct Filter {
     pub(super) values: Vec<String>,
 }
 
-impl Request {
+impl Ec2Request {
     /// Reads a body; the region is in the signature.
-    pub(super) fn read(body: &str, authorization: &str) -> Result<Self, Refusal> {
+    pub(super) fn read(body: &str, authorization: &str) -> Result<Self, Ec2Error> {
         let mut parameters = BTreeMap::new();
         for pair in body.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -29,7 +29,7 @@ impl Request {
         let scope = authorization.split("Credential=").nth(1).unwrap_or_default();
         let scope: Vec<_> = scope.split([',', ' ']).next().unwrap_or_default().split('/').collect();
         let [_, _, region, "ec2", "aws4_request"] = scope[..] else {
-            return Err(Refusal::new(
+            return Err(Ec2Error::new(
                 401,
                 "AuthFailure",
                 "AWS was not able to validate the provided access credentials",
@@ -37,13 +37,13 @@ impl Request {
         };
         let action = parameters.remove("Action").unwrap_or_default();
         if parameters.remove("Version").as_deref() != Some("2016-11-15") {
-            return Err(Refusal::new(400, "NoSuchVersion", "The API version is not known"));
+            return Err(Ec2Error::new(400, "NoSuchVersion", "The API version is not known"));
         }
         Ok(Self { region: region.to_owned(), action, parameters })
     }
 
     /// Refuses every parameter whose first part is not known: a stand-in that ignores some proves nothing.
-    pub(super) fn only(&self, known: &[&str]) -> Result<(), Refusal> {
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Ec2Error> {
         let first = |name: &String| name.split('.').next().unwrap_or_default().to_owned();
         match self
             .parameters
@@ -52,7 +52,7 @@ impl Request {
             .find(|name| !known.contains(&name.as_str()) && name != "DryRun")
         {
             Some(name) => {
-                Err(Refusal::new(400, "UnknownParameter", format!("The parameter {name} is not recognized")))
+                Err(Ec2Error::new(400, "UnknownParameter", format!("The parameter {name} is not recognized")))
             }
             None => Ok(()),
         }
@@ -80,13 +80,13 @@ impl Request {
     }
 
     /// The tags under `prefix.1.Key`, …, with EC2's limits.
-    pub(super) fn tags(&self, prefix: &str) -> Result<BTreeMap<String, String>, Refusal> {
+    pub(super) fn tags(&self, prefix: &str) -> Result<BTreeMap<String, String>, Ec2Error> {
         let mut tags = BTreeMap::new();
         let mut seen = BTreeSet::new();
         for number in 1.. {
             let Some(key) = self.get(&format!("{prefix}.{number}.Key")) else { break };
             let value = self.get(&format!("{prefix}.{number}.Value")).unwrap_or_default();
-            let bad = |message: String| Err(Refusal::new(400, "InvalidParameterValue", message));
+            let bad = |message: String| Err(Ec2Error::new(400, "InvalidParameterValue", message));
             if key.is_empty() || key.chars().count() > 127 || key.starts_with("aws:") {
                 return bad(format!("Tag keys may not be '{key}'"));
             }
@@ -94,12 +94,16 @@ impl Request {
                 return bad(format!("Tag value exceeds the maximum length of 256 characters: {key}"));
             }
             if !seen.insert(key) {
-                return Err(Refusal::new(400, "InvalidParameterValue", format!("Duplicate tag key '{key}'")));
+                return Err(Ec2Error::new(
+                    400,
+                    "InvalidParameterValue",
+                    format!("Duplicate tag key '{key}'"),
+                ));
             }
             tags.insert(key.to_owned(), value.to_owned());
         }
         if tags.len() > 50 {
-            return Err(Refusal::new(400, "TagLimitExceeded", "More than 50 tags"));
+            return Err(Ec2Error::new(400, "TagLimitExceeded", "More than 50 tags"));
         }
         Ok(tags)
     }
@@ -156,14 +160,14 @@ mod tests {
     #[test]
     fn parameters_are_read_strictly() {
         let body = "Action=A&Version=2016-11-15&Filter.1.Name=tag%3AX&Filter.1.Value.1=a*&Filter.1.Value.2=b%5C*&T.1.Key=k";
-        let request = Request::read(body, AUTH).unwrap();
+        let request = Ec2Request::read(body, AUTH).unwrap();
         assert_eq!((request.action.as_str(), request.region.as_str()), ("A", "eu-test-1"));
         let filter = &request.filters()[0];
         assert!(filter.name == "tag:X" && filter.fits("abc") && filter.fits("b*") && !filter.fits("bc"));
         assert_eq!(request.tags("T").unwrap().len(), 1);
         assert!(request.only(&["Filter", "T"]).is_ok() && request.only(&["Filter"]).is_err());
-        assert!(Request::read("Action=A&Version=2016-11-15", "").is_err());
+        assert!(Ec2Request::read("Action=A&Version=2016-11-15", "").is_err());
         let long = format!("Version=2016-11-15&T.1.Key=k&T.1.Value={}", "x".repeat(257));
-        assert!(Request::read(&long, AUTH).unwrap().tags("T").is_err());
+        assert!(Ec2Request::read(&long, AUTH).unwrap().tags("T").is_err());
     }
 }

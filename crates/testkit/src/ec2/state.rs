@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Ec2State {
     /// Instances, with their volumes.
-    pub instances: Vec<Instance>,
+    pub instances: Vec<Ec2Instance>,
     /// Snapshots, also such that are not listed yet.
-    pub snapshots: Vec<Shot>,
+    pub snapshots: Vec<Ec2Snapshot>,
     /// How it behaves.
-    pub rules: Rules,
+    pub rules: Ec2Behaviour,
     /// Every call that was allowed to do something, dry runs as `DryRun:…`.
     pub calls: Vec<String>,
     pub(super) numbered: u64,
@@ -23,7 +23,7 @@ pub struct Ec2State {
 
 /// An instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Instance {
+pub struct Ec2Instance {
     /// `i-…`.
     pub id: String,
     /// Its region.
@@ -46,12 +46,12 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
     /// What is attached.
     #[serde(default)]
-    pub volumes: Vec<Volume>,
+    pub volumes: Vec<Ec2Volume>,
 }
 
 /// An attached volume.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Volume {
+pub struct Ec2Volume {
     /// `vol-…`.
     pub id: String,
     /// `/dev/sdf`.
@@ -69,7 +69,7 @@ pub struct Volume {
 
 /// A snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Shot {
+pub struct Ec2Snapshot {
     /// `snap-…`.
     pub id: String,
     /// Its region.
@@ -95,7 +95,7 @@ pub struct Shot {
 /// How it behaves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Rules {
+pub struct Ec2Behaviour {
     /// Actions that are denied, without `ec2:`.
     pub denied: BTreeSet<String>,
     /// How often each action is answered with `RequestLimitExceeded` before it works.
@@ -128,7 +128,7 @@ pub enum Completion {
     Never,
 }
 
-impl Default for Rules {
+impl Default for Ec2Behaviour {
     fn default() -> Self {
         Self {
             denied: BTreeSet::new(),
@@ -146,15 +146,15 @@ impl Default for Rules {
 
 impl Ec2State {
     /// An instance with a root volume and one for MySQL on `/dev/sdf`, which stands for a folder.
-    pub fn add_mysql_host(&mut self, id: &str, host: &str, folder: Option<PathBuf>) -> &mut Instance {
-        let volume = |name: &str, device: &str, path| Volume {
+    pub fn add_mysql_host(&mut self, id: &str, host: &str, folder: Option<PathBuf>) -> &mut Ec2Instance {
+        let volume = |name: &str, device: &str, path| Ec2Volume {
             id: format!("vol-{name}-{}", id.trim_start_matches("i-")),
             device: device.to_owned(),
             gibibytes: 8,
             tags: BTreeMap::new(),
             path,
         };
-        self.instances.push(Instance {
+        self.instances.push(Ec2Instance {
             id: id.to_owned(),
             region: region(),
             private_ip: String::new(),

@@ -5,17 +5,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::error::{Error, Result, ResultExt};
 use tokio::process::Command;
 
 use crate::command;
 
-const QUICK: Duration = Duration::from_secs(30);
-const DOWNLOAD: Duration = Duration::from_secs(600);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A distribution whose archive has MySQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct System {
+pub struct AptSystem {
     distribution: Distribution,
     /// `bookworm`, `noble`, …
     codename: String,
@@ -29,14 +29,14 @@ enum Distribution {
 
 /// Downloaded packages: the server, its clients and everything they need.
 #[derive(Debug)]
-pub struct Packages {
+pub struct DownloadedPackages {
     /// The `.deb` files.
     pub files: Vec<PathBuf>,
     /// Version of the server package.
     pub version: String,
 }
 
-impl System {
+impl AptSystem {
     /// The system this host runs, if it is one of those.
     pub fn detect() -> Option<Self> {
         let release = std::fs::read_to_string("/etc/os-release").ok()?;
@@ -87,27 +87,28 @@ impl System {
 }
 
 /// Downloads the packages into `work`. A download that was cut short is taken up where it ended.
-pub async fn download(system: &System, work: &Path) -> Result<Packages> {
+pub async fn download(system: &AptSystem, work: &Path) -> Result<DownloadedPackages> {
     let mirror = mirror(system).await?;
     let architecture = dpkg_architecture().await?;
     let config = write_config(system, work, &mirror, &architecture)?;
-    command::output(apt("apt-get", &config).arg("update"), DOWNLOAD, "read the package index").await?;
+    command::output(apt("apt-get", &config).arg("update"), DOWNLOAD_TIMEOUT, "read the package index")
+        .await?;
     let names = package_names(&config).await?;
     let mut install = apt("apt-get", &config);
     install.args(["-y", "--no-install-recommends", "--download-only", "install"]).args(&names);
-    command::output(&mut install, DOWNLOAD, &format!("download {}", names.join(" and "))).await?;
+    command::output(&mut install, DOWNLOAD_TIMEOUT, &format!("download {}", names.join(" and "))).await?;
     collect(&work.join("cache/archives"))
 }
 
 /// The base address of the mirror this host takes the distribution's own packages from.
-async fn mirror(system: &System) -> Result<String> {
+async fn mirror(system: &AptSystem) -> Result<String> {
     let format = "$(CREATED_BY)|$(ORIGIN)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)";
     let mut targets = Command::new("apt-get");
     targets.args(["indextargets", "--format", format]);
-    let text = command::output(&mut targets, QUICK, "find this host's package mirror").await?;
+    let text = command::output(&mut targets, COMMAND_TIMEOUT, "find this host's package mirror").await?;
     choose_mirror(system, &text).ok_or_else(|| {
         let origin = system.origin();
-        Fault::failed(format!("find this host's package mirror: no {origin} source is configured")).hint(
+        Error::failed(format!("find this host's package mirror: no {origin} source is configured")).hint(
             "configure the distribution's package source, or install MySQL server 8.0 or newer yourself",
         )
     })
@@ -115,7 +116,7 @@ async fn mirror(system: &System) -> Result<String> {
 
 /// Prefers a source that is known to be the distribution's; before the first `apt-get update` the origin is
 /// not known, and the release's name must do. A wrong guess fails on its signature.
-fn choose_mirror(system: &System, targets: &str) -> Option<String> {
+fn choose_mirror(system: &AptSystem, targets: &str) -> Option<String> {
     let rows: Vec<Vec<&str>> = targets.lines().map(|line| line.split('|').collect()).collect();
     let main = rows.iter().filter(|row| row.len() == 5 && row[0] == "Packages" && row[3] == "main");
     let of_release = main.filter(|row| row[2] == system.codename).collect::<Vec<_>>();
@@ -126,13 +127,14 @@ fn choose_mirror(system: &System, targets: &str) -> Option<String> {
 async fn dpkg_architecture() -> Result<String> {
     let mut dpkg = Command::new("dpkg");
     let text =
-        command::output(dpkg.arg("--print-architecture"), QUICK, "ask dpkg for the architecture").await?;
+        command::output(dpkg.arg("--print-architecture"), COMMAND_TIMEOUT, "ask dpkg for the architecture")
+            .await?;
     Ok(text.trim().to_owned())
 }
 
 /// Writes the separate state: sources, an empty list of installed packages, and options that are read after the
 /// host's own, so that its proxies apply but none of its hooks runs.
-fn write_config(system: &System, work: &Path, mirror: &str, architecture: &str) -> Result<PathBuf> {
+fn write_config(system: &AptSystem, work: &Path, mirror: &str, architecture: &str) -> Result<PathBuf> {
     let doing = format!("prepare {}", work.display());
     for folder in ["state/lists/partial", "cache/archives/partial"] {
         std::fs::create_dir_all(work.join(folder)).failed(&doing)?;
@@ -193,9 +195,9 @@ async fn package_names(config: &Path) -> Result<Vec<String>> {
     for wanted in ["mysql-server-core", "mysql-client-core"] {
         let mut search = apt("apt-cache", config);
         search.args(["pkgnames", wanted]);
-        let found = command::output(&mut search, QUICK, &format!("look for {wanted}")).await?;
+        let found = command::output(&mut search, COMMAND_TIMEOUT, &format!("look for {wanted}")).await?;
         let name = choose_package(wanted, &found);
-        let missing = || Fault::failed(format!("find package {wanted}: the archive does not have it"));
+        let missing = || Error::failed(format!("find package {wanted}: the archive does not have it"));
         names.push(name.ok_or_else(missing)?);
     }
     Ok(names)
@@ -213,7 +215,7 @@ fn choose_package(wanted: &str, found: &str) -> Option<String> {
     exact.or_else(|| found.lines().filter(versioned).max_by_key(|name| number(name))).map(str::to_owned)
 }
 
-fn collect(archives: &Path) -> Result<Packages> {
+fn collect(archives: &Path) -> Result<DownloadedPackages> {
     let doing = format!("list {}", archives.display());
     let mut files = Vec::new();
     let mut version = None;
@@ -228,8 +230,8 @@ fn collect(archives: &Path) -> Result<Packages> {
         }
         files.push(path);
     }
-    let missing = || Fault::failed(format!("{doing}: the server package is not there"));
-    Ok(Packages { files, version: version.ok_or_else(missing)? })
+    let missing = || Error::failed(format!("{doing}: the server package is not there"));
+    Ok(DownloadedPackages { files, version: version.ok_or_else(missing)? })
 }
 
 #[cfg(test)]
@@ -239,16 +241,16 @@ mod tests {
 
     #[test]
     fn knows_debian_and_ubuntu() {
-        let debian = System::parse("ID=debian\nVERSION_CODENAME=bookworm\n").unwrap();
+        let debian = AptSystem::parse("ID=debian\nVERSION_CODENAME=bookworm\n").unwrap();
         assert_eq!(debian.releases(), ["unstable"]);
-        let ubuntu = System::parse("NAME=\"Ubuntu\"\nID=ubuntu\nVERSION_CODENAME=noble\n").unwrap();
+        let ubuntu = AptSystem::parse("NAME=\"Ubuntu\"\nID=ubuntu\nVERSION_CODENAME=noble\n").unwrap();
         assert_eq!(ubuntu.releases(), ["noble", "noble-updates"]);
-        assert_eq!(System::parse("ID=fedora\nVERSION_CODENAME=\"\"\n"), None);
+        assert_eq!(AptSystem::parse("ID=fedora\nVERSION_CODENAME=\"\"\n"), None);
     }
 
     #[test]
     fn the_mirror_is_the_one_of_the_distribution() {
-        let system = System::parse("ID=debian\nVERSION_CODENAME=bookworm\n").unwrap();
+        let system = AptSystem::parse("ID=debian\nVERSION_CODENAME=bookworm\n").unwrap();
         let targets = "Packages|Vendor|bookworm|main|https://vendor/\n\
             Sources|Debian|bookworm|main|http://sources/\n\
             Packages|Debian|bookworm-security|main|http://security/\n\

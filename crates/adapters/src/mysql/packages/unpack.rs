@@ -5,17 +5,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_model::fault::{Context, Fault, Result};
+use backstop_model::error::{Error, Result, ResultExt};
 use tokio::process::Command;
 
-use super::apt::Packages;
+use super::apt::DownloadedPackages;
 use crate::command;
 
-const CLIENTS: [&str; 7] =
+const CLIENT_PROGRAMS: [&str; 7] =
     ["mysql", "mysqladmin", "mysqlbinlog", "mysqldump", "mysqlcheck", "innochecksum", "ibd2sdi"];
 
 /// Unpacks into `temporary` and moves the whole to `home` when it is complete: what is at `home` can be used.
-pub async fn unpack(packages: &Packages, temporary: &Path, home: &Path) -> Result<()> {
+pub async fn unpack(packages: &DownloadedPackages, temporary: &Path, home: &Path) -> Result<()> {
     let doing = format!("unpack into {}", temporary.display());
     remove(temporary)?;
     let root = temporary.join("root");
@@ -33,7 +33,7 @@ pub async fn unpack(packages: &Packages, temporary: &Path, home: &Path) -> Resul
 fn remove(dir: &Path) -> Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Fault::failed(format!("remove {}: {error}", dir.display())))
+            Err(Error::failed(format!("remove {}: {error}", dir.display())))
         }
         _ => Ok(()),
     }
@@ -42,7 +42,7 @@ fn remove(dir: &Path) -> Result<()> {
 /// Writes the scripts for the programs under `root`, as they will be found under `home`.
 fn write_wrappers(root: &Path, bin: &Path, home: &Path) -> Result<()> {
     std::fs::create_dir_all(bin).failed(format!("create {}", bin.display()))?;
-    let missing = || Fault::failed("find the dynamic loader in the packages: it is not there");
+    let missing = || Error::failed("find the dynamic loader in the packages: it is not there");
     let libraries = library_folders(root);
     let loader = libraries.iter().find_map(|folder| find_loader(&root.join(folder))).ok_or_else(missing)?;
     let loader = home.join(loader.strip_prefix(root).unwrap_or(&loader));
@@ -64,7 +64,7 @@ fn write_wrappers(root: &Path, bin: &Path, home: &Path) -> Result<()> {
     let server: String =
         server.iter().map(|(option, path)| format!(" {option}={}", quote(&home.join(path)))).collect();
     write_script(&bin.join("mysqld"), &start("mysqld", Path::new("usr/sbin/mysqld"), &server))?;
-    for client in CLIENTS {
+    for client in CLIENT_PROGRAMS {
         let path = Path::new("usr/bin").join(client);
         if root.join(&path).is_file() {
             write_script(&bin.join(client), &start(client, &path, ""))?;

@@ -3,29 +3,29 @@
 use std::path::Path;
 use std::time::Duration;
 
-use backstop_model::credentials::{OrchestratorAccess, WebLogin};
-use backstop_model::fault::{Context, Fault, Kind, Result};
+use backstop_model::credentials::{BasicAuth, OrchestratorAccess};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use reqwest::{Certificate, Client, Response, StatusCode, Url};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// No answer is longer, in bytes: ten thousand instances take a tenth of it.
-const LONGEST: usize = 256 << 20;
+const MAX_ANSWER_BYTES: usize = 256 << 20;
 /// How much of an unexpected answer is shown.
-const SHOWN: usize = 120;
+const MAX_SHOWN_CHARS: usize = 120;
 
 /// A node.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(super) struct OrchestratorNode {
     client: Client,
     url: Url,
-    login: Option<WebLogin>,
+    login: Option<BasicAuth>,
 }
 
 /// Why a node did not give what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum ApiError {
     /// Nothing answered in time.
     Silent(String),
     /// The login was refused or is missing.
@@ -39,25 +39,25 @@ pub(super) enum Failure {
 /// How orchestrator answers when something is wrong.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Spoken {
+struct ErrorBody {
     message: String,
 }
 
-impl Node {
+impl OrchestratorNode {
     /// The node at `url`, which may carry a path prefix. No request is sent yet.
     ///
     /// # Errors
-    /// [`Kind::Usage`] if the address or the certificates cannot be read.
+    /// [`ErrorKind::Usage`] if the address or the certificates cannot be read.
     pub(super) fn new(url: &str, access: &OrchestratorAccess) -> Result<Self> {
         let doing = format!("use orchestrator at {url}");
-        let url = Url::parse(url).fault(Kind::Usage, &doing)?;
+        let url = Url::parse(url).context(ErrorKind::Usage, &doing)?;
         // A redirect would carry the login elsewhere, and a proxy would see it.
         let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
         let builder = match &access.ca {
             Some(ca) => builder.tls_certs_only(certificates(ca)?),
             None => builder,
         };
-        let client = builder.build().fault(Kind::Usage, &doing)?;
+        let client = builder.build().context(ErrorKind::Usage, &doing)?;
         Ok(Self { client, url, login: access.login.clone() })
     }
 
@@ -71,15 +71,15 @@ impl Node {
         &self,
         path: &[&str],
         deadline: Duration,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, ApiError> {
         let answered = tokio::time::timeout(deadline, self.body(path)).await;
-        let body = answered.map_err(|_| Failure::Silent(format!("no answer within {deadline:?}")))??;
+        let body = answered.map_err(|_| ApiError::Silent(format!("no answer within {deadline:?}")))??;
         serde_json::from_slice(&body).map_err(|error| {
-            Failure::Strange(format!("the answer to {} is unreadable: {error}", path.join("/")))
+            ApiError::Strange(format!("the answer to {} is unreadable: {error}", path.join("/")))
         })
     }
 
-    async fn body(&self, path: &[&str]) -> Result<Vec<u8>, Failure> {
+    async fn body(&self, path: &[&str]) -> Result<Vec<u8>, ApiError> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("api").extend(path);
@@ -88,65 +88,65 @@ impl Node {
         if let Some(login) = &self.login {
             request = request.basic_auth(&login.user, Some(login.password.expose_secret()));
         }
-        let response = request.send().await.map_err(silent)?;
+        let response = request.send().await.map_err(connection_error)?;
         let status = response.status();
-        let body = limited(response).await?;
+        let body = read_limited(response).await?;
         if status == StatusCode::OK { Ok(body) } else { Err(refused(status, &body)) }
     }
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>> {
     let doing = format!("read orchestrator_ca {}", path.display());
-    let pem = std::fs::read(path).fault(Kind::Usage, &doing)?;
-    let found = Certificate::from_pem_bundle(&pem).fault(Kind::Usage, &doing)?;
+    let pem = std::fs::read(path).context(ErrorKind::Usage, &doing)?;
+    let found = Certificate::from_pem_bundle(&pem).context(ErrorKind::Usage, &doing)?;
     if found.is_empty() {
-        let fault = Fault::new(Kind::Usage, format!("{doing}: it holds no certificate"));
-        return Err(fault.hint("name a PEM file with the certificates to trust"));
+        let error = Error::new(ErrorKind::Usage, format!("{doing}: it holds no certificate"));
+        return Err(error.hint("name a PEM file with the certificates to trust"));
     }
     Ok(found)
 }
 
-async fn limited(mut response: Response) -> Result<Vec<u8>, Failure> {
+async fn read_limited(mut response: Response) -> Result<Vec<u8>, ApiError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(silent)? {
-        if body.len() + chunk.len() > LONGEST {
-            return Err(Failure::Strange(format!("the answer is longer than {LONGEST} bytes")));
+    while let Some(chunk) = response.chunk().await.map_err(connection_error)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(ApiError::Strange(format!("the answer is longer than {MAX_ANSWER_BYTES} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-fn refused(status: StatusCode, body: &[u8]) -> Failure {
+fn refused(status: StatusCode, body: &[u8]) -> ApiError {
     if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-        return Failure::Denied(format!("the login was refused (HTTP {})", status.as_u16()));
+        return ApiError::Denied(format!("the login was refused (HTTP {})", status.as_u16()));
     }
-    match serde_json::from_slice::<Spoken>(body) {
-        Ok(spoken) if spoken.message == "Unauthorized" => Failure::Denied("Unauthorized".to_owned()),
-        Ok(spoken) => Failure::Says(spoken.message),
+    match serde_json::from_slice::<ErrorBody>(body) {
+        Ok(spoken) if spoken.message == "Unauthorized" => ApiError::Denied("Unauthorized".to_owned()),
+        Ok(spoken) => ApiError::Says(spoken.message),
         // `leader-check` answers with a plain JSON text.
         Err(_) => match serde_json::from_slice::<String>(body) {
-            Ok(text) => Failure::Says(text),
-            Err(_) => Failure::Strange(format!("HTTP {}: {}", status.as_u16(), shown(body))),
+            Ok(text) => ApiError::Says(text),
+            Err(_) => ApiError::Strange(format!("HTTP {}: {}", status.as_u16(), shown(body))),
         },
     }
 }
 
 fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+    text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN_CHARS).collect()
 }
 
 /// The innermost cause says what happened; the outer ones only repeat the address.
-fn silent(error: reqwest::Error) -> Failure {
+fn connection_error(error: reqwest::Error) -> ApiError {
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    Failure::Silent(cause.to_string())
+    ApiError::Silent(cause.to_string())
 }
 
-impl std::fmt::Display for Failure {
+impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Silent(why) | Self::Denied(why) => f.write_str(why),

@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use backstop_model::fault::{Fault, Kind};
+use backstop_model::error::{Error, ErrorKind};
 use futures::future::join_all;
 
-use super::api::{Failure, Node};
-use super::trouble::Trouble;
+use super::api::{ApiError, OrchestratorNode};
+use super::error::ReadError;
 
 /// A node that takes longer is not asked.
-const DEADLINE: Duration = Duration::from_secs(1);
+const LEADER_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Every node that says it leads: more than one if a node is cut off, or if addresses lead to the same one.
 /// Without any, the first that routes to the leader.
 ///
 /// # Errors
 /// Passing if there is none, with what every node answered.
-pub(super) async fn leaders(nodes: &[Node]) -> Result<Vec<&Node>, Trouble> {
+pub(super) async fn leaders(nodes: &[OrchestratorNode]) -> Result<Vec<&OrchestratorNode>, ReadError> {
     let claims = check(nodes, "leader-check").await;
-    let leading: Vec<&Node> = yes(nodes, &claims).collect();
+    let leading: Vec<&OrchestratorNode> = yes(nodes, &claims).collect();
     if !leading.is_empty() {
         return Ok(leading);
     }
@@ -29,24 +29,27 @@ pub(super) async fn leaders(nodes: &[Node]) -> Result<Vec<&Node>, Trouble> {
     }
 }
 
-type Answer = Result<serde_json::Value, Failure>;
+type LeaderAnswer = Result<serde_json::Value, ApiError>;
 
-async fn check(nodes: &[Node], what: &str) -> Vec<Answer> {
-    join_all(nodes.iter().map(|node| async move { node.get(&[what], DEADLINE).await })).await
+async fn check(nodes: &[OrchestratorNode], what: &str) -> Vec<LeaderAnswer> {
+    join_all(nodes.iter().map(|node| async move { node.get(&[what], LEADER_CHECK_TIMEOUT).await })).await
 }
 
-fn yes<'a, 'b>(nodes: &'a [Node], answers: &'b [Answer]) -> impl Iterator<Item = &'a Node> + use<'a, 'b> {
+fn yes<'a, 'b>(
+    nodes: &'a [OrchestratorNode],
+    answers: &'b [LeaderAnswer],
+) -> impl Iterator<Item = &'a OrchestratorNode> + use<'a, 'b> {
     nodes.iter().zip(answers).filter(|(_, answer)| answer.is_ok()).map(|(node, _)| node)
 }
 
-fn none(nodes: &[Node], answers: &[Answer]) -> Trouble {
+fn none(nodes: &[OrchestratorNode], answers: &[LeaderAnswer]) -> ReadError {
     let failures =
         || nodes.iter().zip(answers).filter_map(|(node, answer)| Some((node, answer.as_ref().err()?)));
     let told: Vec<String> = failures().map(|(node, failure)| format!("{}: {failure}", node.url())).collect();
     let message = format!("find orchestrator's leader: {}", told.join("; "));
-    if failures().all(|(_, failure)| matches!(failure, Failure::Denied(_))) {
-        return Trouble::Lasting(Fault::new(Kind::Denied, message).hint(super::LOGIN));
+    if failures().all(|(_, failure)| matches!(failure, ApiError::Denied(_))) {
+        return ReadError::Lasting(Error::new(ErrorKind::Denied, message).hint(super::LOGIN_HINT));
     }
     let hint = "check that orchestrator runs, has a leader, and that `topology.orchestrator` names its nodes";
-    Trouble::Passing(Fault::failed(message).hint(hint))
+    ReadError::Passing(Error::failed(message).hint(hint))
 }

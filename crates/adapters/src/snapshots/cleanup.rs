@@ -1,0 +1,105 @@
+//! Removes what runs left: those that ended and those that died.
+//!
+//! Order matters: a server that still writes into the folder is stopped before the folder is removed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use backstop_engine::ports::{MysqldControl, Snapshot};
+use backstop_model::error::{Error, Result};
+use backstop_model::ids::BackupId;
+
+use super::{SnapshotSource, clone_recovery, snapshot_dir, subvolume, work_dir};
+use crate::mysql::connection::Connection;
+use crate::mysql::error::SqlCause;
+
+/// How long a killed CLONE may take to end.
+const CLONE_KILL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A copy is stopped without ceremony: it is thrown away.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Removes everything that dead runs left in the site's work directory, and ends what still works for them.
+/// Returns whose it was. Runs whose process lives are left alone.
+///
+/// # Errors
+/// When something cannot be removed; the message names the run.
+pub async fn clear_dead_runs(source: &SnapshotSource) -> Result<Vec<BackupId>> {
+    let mut cleared = Vec::new();
+    for run in work_dir::list(&source.work_dir)?.into_iter().filter(work_dir::is_dead) {
+        release(source, &run).await.map_err(|error| error.during(format!("clear dead run {}", run.run)))?;
+        cleared.push(run.run);
+    }
+    Ok(cleared)
+}
+
+/// Removes what one run left.
+///
+/// # Errors
+/// When something cannot be removed.
+pub async fn release(source: &SnapshotSource, run: &Snapshot) -> Result<()> {
+    stop_clone(source, run).await?;
+    remove_local(source.servers.as_ref(), run).await
+}
+
+/// Stops the run's copy, if its server runs on that very folder, and removes the folder.
+async fn remove_local(servers: &dyn MysqldControl, run: &Snapshot) -> Result<()> {
+    let datadir = clone_recovery::datadir(&run.path);
+    if datadir.exists() {
+        servers.stop(&datadir, SHUTDOWN_TIMEOUT).await?;
+    }
+    if let Some(image) = snapshot_dir::dir_of(&run.path)? {
+        subvolume::delete(&image).await?;
+    }
+    work_dir::remove(&run.path).await
+}
+
+/// Kills the run's CLONE statement on the source and waits until it has ended. A source that is gone clones nothing.
+async fn stop_clone(source: &SnapshotSource, run: &Snapshot) -> Result<()> {
+    let datadir = clone_recovery::datadir(&run.path);
+    let mut session = match source.connector.connect(&source.endpoint).await {
+        Ok(session) => session,
+        Err(error) if matches!(error.cause, SqlCause::Unreachable(_)) => return Ok(()),
+        Err(error) => {
+            return Err(Error::from(error).during(format!("end the CLONE into {}", datadir.display())));
+        }
+    };
+    let ended = end_clone(source, &mut session, &datadir).await;
+    session.close().await;
+    ended
+}
+
+async fn end_clone(source: &SnapshotSource, session: &mut Connection, datadir: &Path) -> Result<()> {
+    let begin = source.ctx.clock.monotonic();
+    loop {
+        let clones = clones_into(session, datadir).await?;
+        if clones.is_empty() {
+            return Ok(());
+        }
+        for id in clones {
+            // It may have ended meanwhile (1094): that is as good.
+            match session.run(&format!("KILL {id}")).await {
+                Err(error) if error.code() != Some(1094) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        if source.ctx.clock.monotonic() - begin > CLONE_KILL_TIMEOUT {
+            let message = format!("end the CLONE into {}: it is still there", datadir.display());
+            return Err(Error::failed(message).hint("see the source's process list"));
+        }
+        source.ctx.clock.sleep(POLL_INTERVAL).await;
+    }
+}
+
+async fn clones_into(session: &mut Connection, datadir: &Path) -> Result<Vec<u64>> {
+    let rows: Vec<(u64, Option<String>)> = session
+        .query(
+            "SELECT PROCESSLIST_ID, PROCESSLIST_INFO FROM performance_schema.threads \
+             WHERE PROCESSLIST_INFO LIKE 'CLONE LOCAL %' AND PROCESSLIST_ID IS NOT NULL",
+        )
+        .await?;
+    let name = datadir.to_string_lossy();
+    let ours =
+        rows.into_iter().filter(|(_, info)| info.as_deref().is_some_and(|info| info.contains(name.as_ref())));
+    Ok(ours.map(|(id, _)| id).collect())
+}

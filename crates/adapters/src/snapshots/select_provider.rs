@@ -1,0 +1,42 @@
+//! Which provider an instance gets.
+
+use backstop_engine::ports::SnapshotProvider;
+use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_model::finding::Severity;
+use backstop_model::settings::ProviderSetting;
+
+use super::SnapshotSource;
+use super::btrfs::BtrfsProvider;
+use super::clone::CloneProvider;
+
+/// The provider that the configuration asks for; `auto`: btrfs where nothing stands in its way, else clone, and the
+/// reporter is told why.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a provider that this build does not have; with `auto`, when the instance cannot be looked at.
+pub async fn open_provider(
+    wish: ProviderSetting,
+    source: SnapshotSource,
+) -> Result<Box<dyn SnapshotProvider>> {
+    match wish {
+        ProviderSetting::Clone => Ok(Box::new(CloneProvider::new(source))),
+        ProviderSetting::Btrfs => Ok(Box::new(BtrfsProvider::new(source))),
+        ProviderSetting::Ebs => {
+            let message = "snapshot.provider = \"ebs\" takes no snapshot on this host";
+            Err(Error::new(ErrorKind::Usage, message).hint("use \"auto\", \"btrfs\" or \"clone\""))
+        }
+        ProviderSetting::Auto => select_provider(source).await,
+    }
+}
+
+async fn select_provider(source: SnapshotSource) -> Result<Box<dyn SnapshotProvider>> {
+    let btrfs = BtrfsProvider::new(source.clone());
+    let findings = btrfs.check().await?;
+    let problems = findings.iter().filter(|finding| finding.severity == Severity::Problem);
+    let why: Vec<_> = problems.map(|finding| finding.what.as_str()).collect();
+    if why.is_empty() {
+        return Ok(Box::new(btrfs));
+    }
+    source.ctx.reporter.remark(&format!("the snapshot is made by CLONE: {}", why.join("; ")));
+    Ok(Box::new(CloneProvider::new(source)))
+}

@@ -1,0 +1,104 @@
+//! Where a snapshot is put: on the file system of what it is a snapshot of. The run's folder remembers it, in `volume`,
+//! before it is made.
+
+use std::path::{Path, PathBuf};
+
+use backstop_model::error::{Error, Result, ResultExt};
+use backstop_model::ids::BackupId;
+
+use super::subvolume::Subvolume;
+
+const LOCATION_FILE: &str = "volume";
+const SNAPSHOT_NAME: &str = "image";
+
+/// Chooses where the run's snapshot goes and notes it: into the run's folder if that is on the same file system, else
+/// beside the subvolume, else into it (where a nested subvolume is in no later snapshot).
+pub(super) fn choose_dir(subvolume: &Subvolume, run: &BackupId, run_dir: &Path) -> Result<PathBuf> {
+    let name = format!(".backstop-{run}");
+    let beside = subvolume.root.parent().map(|dir| (dir.to_owned(), name.clone()));
+    let places = [(run_dir.to_owned(), SNAPSHOT_NAME.to_owned())].into_iter().chain(beside);
+    let places = places.chain([(subvolume.root.clone(), name)]);
+    let mounts = Mounts::read()?;
+    let file_system = mounts.file_system_of(&subvolume.root);
+    let fits = |dir: &Path| mounts.file_system_of(dir) == file_system && file_system.is_some();
+    let chosen = places.into_iter().find(|(dir, _)| fits(dir)).map(|(dir, name)| dir.join(name));
+    let chosen = chosen.ok_or_else(|| {
+        Error::failed(format!(
+            "find a place for a snapshot of {}: it is not mounted",
+            subvolume.root.display()
+        ))
+    })?;
+    let note = run_dir.join(LOCATION_FILE);
+    std::fs::write(&note, chosen.to_string_lossy().as_bytes()).failed(format!("write {}", note.display()))?;
+    Ok(chosen)
+}
+
+/// Where the run's snapshot is or was to be, if it has one.
+pub(super) fn dir_of(run_dir: &Path) -> Result<Option<PathBuf>> {
+    let note = run_dir.join(LOCATION_FILE);
+    match std::fs::read_to_string(&note) {
+        Ok(text) => Ok(Some(PathBuf::from(text)).filter(|path| is_ours(path))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).failed(format!("read {}", note.display())),
+    }
+}
+
+/// A note that was cut short by a crash names nothing of ours, and nothing has been made then.
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let run = name.strip_prefix(".backstop-").and_then(|run| run.parse::<BackupId>().ok());
+    name == SNAPSHOT_NAME || run.is_some()
+}
+
+/// The mounts of this process: mount point and the number of the file system. A btrfs file system has one number for all
+/// its mounts and subvolumes here, other than in `st_dev`.
+struct Mounts(Vec<(PathBuf, String)>);
+
+impl Mounts {
+    fn read() -> Result<Self> {
+        let path = "/proc/self/mountinfo";
+        let text = std::fs::read_to_string(path).failed(format!("read {path}"))?;
+        let parse = |line: &str| {
+            let mut fields = line.split(' ');
+            let number = fields.nth(2)?;
+            Some((PathBuf::from(unescape(fields.nth(1)?)), number.to_owned()))
+        };
+        Ok(Self(text.lines().filter_map(parse).collect()))
+    }
+
+    /// The deepest mount point wins, and of several on one point the last.
+    fn file_system_of(&self, path: &Path) -> Option<&str> {
+        let path = std::fs::canonicalize(path).ok()?;
+        let over = self.0.iter().filter(|(point, _)| path.starts_with(point));
+        over.max_by_key(|(point, _)| point.as_os_str().len()).map(|(_, number)| number.as_str())
+    }
+}
+
+/// Spaces and the like are written as three octal digits after a backslash.
+fn unescape(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let code = rest.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push_str(&rest[..at]);
+        let Some(code) = code else {
+            plain.push('\\');
+            rest = &rest[at + 1..];
+            continue;
+        };
+        plain.push(char::from(code));
+        rest = &rest[at + 4..];
+    }
+    plain + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_unescaped() {
+        assert_eq!(unescape(r"/a\040b\134c"), r"/a b\c");
+        assert_eq!(unescape(r"/a\9"), r"/a\9");
+    }
+}

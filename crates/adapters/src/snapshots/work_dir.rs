@@ -1,0 +1,155 @@
+//! The work directory: one folder per run, and what became of the process that made it.
+//!
+//! `WORK_DIR/RUN/owner` names the process in JSON: boot id, pid and start time (clock ticks since boot). A process
+//! is the same only if all three are.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use backstop_engine::ports::Snapshot;
+use backstop_model::error::{Error, Result, ResultExt};
+use backstop_model::ids::BackupId;
+use serde::{Deserialize, Serialize};
+
+const OWNER_FILE: &str = "owner";
+
+/// A process, unmistakably.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OwnerProcess {
+    pub(super) boot_id: String,
+    pub(super) pid: u32,
+    pub(super) started: u64,
+}
+
+/// Makes the work directory: others may pass through it, since the server's user must reach what is given to it.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn create_work_dir(work_dir: &Path) -> Result<()> {
+    if work_dir.is_dir() {
+        return Ok(());
+    }
+    let doing = format!("create work directory {}", work_dir.display());
+    let hint = "create it for Backstop's user, or set snapshot.work_dir";
+    let made = std::fs::create_dir_all(work_dir).failed(&doing);
+    made.map_err(|error| error.hint(hint))?;
+    std::fs::set_permissions(work_dir, Permissions::from_mode(0o711)).failed(doing)
+}
+
+/// Makes a run's folder, owned by this process. Only its owner, the user `uid`, can enter it.
+///
+/// # Errors
+/// When it exists or cannot be made.
+pub fn create(work_dir: &Path, run: &BackupId, uid: u32, gid: u32) -> Result<PathBuf> {
+    create_work_dir(work_dir)?;
+    let dir = work_dir.join(run.as_str());
+    let doing = format!("create {}", dir.display());
+    let owner = serde_json::to_string(&this_process()?).failed(&doing)?;
+    std::fs::create_dir(&dir).failed(&doing)?;
+    std::fs::set_permissions(&dir, Permissions::from_mode(0o700)).failed(&doing)?;
+    std::fs::write(dir.join(OWNER_FILE), owner).failed(&doing)?;
+    if rustix::process::geteuid().is_root() {
+        chown(&dir, Some(uid), Some(gid)).failed(&doing)?;
+    }
+    Ok(dir)
+}
+
+/// Every run's folder in the work directory, in the order of their ids.
+///
+/// # Errors
+/// When the work directory cannot be read; one that does not exist is empty.
+pub fn list(work_dir: &Path) -> Result<Vec<Snapshot>> {
+    let doing = format!("read work directory {}", work_dir.display());
+    let entries = match std::fs::read_dir(work_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.failed(&doing)?,
+    };
+    let mut runs = Vec::new();
+    for entry in entries {
+        let entry = entry.failed(&doing)?;
+        if let Some(run) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            runs.push(Snapshot { run, path: entry.path() });
+        }
+    }
+    runs.sort_by(|a, b| a.run.cmp(&b.run));
+    Ok(runs)
+}
+
+/// True unless the process that made the run's folder still lives. A folder without a readable owner is that of a
+/// run which died while making it, if it is older than a minute.
+pub fn is_dead(run: &Snapshot) -> bool {
+    let owner = std::fs::read(run.path.join(OWNER_FILE)).ok();
+    match owner.and_then(|text| serde_json::from_slice::<OwnerProcess>(&text).ok()) {
+        Some(owner) => !is_alive(&owner),
+        None => {
+            let modified = std::fs::metadata(&run.path).and_then(|dir| dir.modified());
+            let age = modified.ok().and_then(|modified| modified.elapsed().ok());
+            age.is_some_and(|age| age > std::time::Duration::from_secs(60))
+        }
+    }
+}
+
+/// Removes a run's folder with everything in it. One that is gone is no error.
+///
+/// # Errors
+/// When something in it cannot be removed.
+pub async fn remove(dir: &Path) -> Result<()> {
+    let doing = format!("remove {}", dir.display());
+    match tokio::fs::remove_dir_all(dir).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).failed(doing),
+        _ => Ok(()),
+    }
+}
+
+fn this_process() -> Result<OwnerProcess> {
+    let pid = std::process::id();
+    let unknown = || Error::failed("find out when this process started");
+    Ok(OwnerProcess { boot_id: boot_id()?, pid, started: started(pid).ok_or_else(unknown)? })
+}
+
+fn is_alive(owner: &OwnerProcess) -> bool {
+    boot_id().is_ok_and(|boot| boot == owner.boot_id) && started(owner.pid) == Some(owner.started)
+}
+
+fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    Ok(std::fs::read_to_string(path).failed(format!("read {path}"))?.trim().to_owned())
+}
+
+/// Start time of a process that has not ended.
+fn started(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name is in parentheses and may contain anything; the state follows the last one.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn knows_its_own_runs_from_dead_ones() {
+        let work = std::env::temp_dir().join(format!("backstop-runs-{}", std::process::id()));
+        let run: BackupId = "20261123T022133Z-9f3a04c1".parse().unwrap();
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let dir = create(&work, &run, uid, gid).unwrap();
+        std::fs::write(work.join("other"), "").unwrap();
+        let runs = list(&work).unwrap();
+        assert_eq!(runs, [Snapshot { run: run.clone(), path: dir.clone() }]);
+        assert!(!is_dead(&runs[0]));
+        assert!(create(&work, &run, uid, gid).is_err(), "a run's folder is made once");
+
+        let owner = OwnerProcess { started: 1, ..this_process().unwrap() };
+        std::fs::write(dir.join(OWNER_FILE), serde_json::to_string(&owner).unwrap()).unwrap();
+        assert!(is_dead(&runs[0]), "another process with the same pid");
+        std::fs::remove_dir_all(&work).unwrap();
+        assert_eq!(list(&work).unwrap(), []);
+    }
+}

@@ -1,0 +1,293 @@
+//! Runs a program that must not be cut off: what it says goes to a log file, and it is only ever asked to stop.
+//!
+//! It outlives this process: its output is a file, not a pipe, and it is in a process group of its own, so that a Ctrl-C at the
+//! terminal reaches it once, from here. Its standard input is an empty file that is locked for as long as it runs: whoever
+//! comes after a killed run waits for it instead of starting a second one beside it.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use backstop_engine::context::RunContext;
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often its log and the lock are looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long it may take to stop once it was asked to. Less than a command may take to clean up.
+const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(110);
+
+/// A program to be run.
+pub(crate) struct Subprocess<'a> {
+    /// What it is for: `apply Terraform`.
+    pub(crate) doing: String,
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// Its arguments. No secrets.
+    pub(crate) args: Vec<OsString>,
+    /// Variables, beside those of this process.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
+    /// Where it runs.
+    pub(crate) directory: PathBuf,
+    /// What it says is appended to this file.
+    pub(crate) log: PathBuf,
+    /// Held by it while it runs.
+    pub(crate) lock: PathBuf,
+    /// It is asked to stop after so long.
+    pub(crate) deadline: Duration,
+    /// Time, and whether the user asks to stop.
+    pub(crate) ctx: &'a RunContext,
+}
+
+/// Writes a file that a program is to read, for its owner's eyes only.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let what = format!("write {}", path.display());
+    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    options.failed(&what)?.write_all(text.as_bytes()).failed(&what)
+}
+
+/// How it ended, and what it said.
+pub(crate) struct SubprocessExit {
+    pub(crate) status: ExitStatus,
+    pub(crate) said: String,
+}
+
+impl Subprocess<'_> {
+    /// Runs it to its end. `told` is given every line.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Interrupted`] when the user asked to stop, after it has; [`ErrorKind::Held`] when an earlier one still runs after the
+    /// deadline; when it cannot be started, or is late.
+    pub(crate) async fn run(self, mut told: impl FnMut(&str)) -> Result<SubprocessExit> {
+        let lock = self.lock().await?;
+        let log = private_file(&self.log).failed(format!("open {}", self.log.display()))?;
+        let mut tail = LogTail::at_the_end_of(&self.log)?;
+        let mut child = self.start(lock, log)?;
+        let deadline = self.ctx.clock.monotonic() + self.deadline;
+        let mut stop = self.ctx.stop.clone();
+        let status = loop {
+            tokio::select! {
+                ended = child.wait() => break ended.failed(&self.doing)?,
+                () = stop_requested(&mut stop) => {
+                    self.interrupt(&mut child).await?;
+                    return Err(Error::new(ErrorKind::Interrupted, format!("{}: stopped on request", self.doing)));
+                }
+                () = self.ctx.clock.sleep(POLL_INTERVAL) => {}
+            }
+            tail.read(&mut told)?;
+            if self.ctx.clock.monotonic() >= deadline {
+                self.interrupt(&mut child).await?;
+                return Err(self.timeout_error(&format!("not done within {:?}", self.deadline)));
+            }
+        };
+        tail.read(&mut told)?;
+        Ok(SubprocessExit { status, said: tail.text })
+    }
+
+    /// Waits until no earlier one runs.
+    async fn lock(&self) -> Result<File> {
+        let what = format!("lock {}", self.lock.display());
+        let file = private_file(&self.lock).failed(&what)?;
+        let deadline = self.ctx.clock.monotonic() + self.deadline;
+        let mut told = false;
+        while file.try_lock().is_err() {
+            if !std::mem::replace(&mut told, true) {
+                self.ctx.reporter.notice(&format!(
+                    "{}: an earlier run of it is still at work; waiting for it",
+                    self.doing
+                ));
+            }
+            if self.ctx.clock.monotonic() >= deadline {
+                let message =
+                    format!("{}: an earlier run of it still holds {}", self.doing, self.lock.display());
+                return Err(Error::new(ErrorKind::Held, message)
+                    .hint(format!("see what it does: {}", self.log.display())));
+            }
+            self.wait().await?;
+        }
+        Ok(file)
+    }
+
+    async fn wait(&self) -> Result<()> {
+        let waited = async {
+            self.ctx.clock.sleep(POLL_INTERVAL).await;
+            Ok(())
+        };
+        self.ctx.unless_stopped(waited).await
+    }
+
+    fn start(&self, lock: File, log: File) -> Result<Child> {
+        unblock_sigint()?;
+        let mut command = Command::new(&self.program);
+        // What Backstop was told by variables is not for others: it may be a secret.
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BACKSTOP_"))
+        {
+            command.env_remove(name);
+        }
+        command.args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(&self.directory).process_group(0);
+        let errors = log.try_clone().failed(&self.doing)?;
+        command.stdin(Stdio::from(lock)).stdout(Stdio::from(log)).stderr(Stdio::from(errors));
+        command.spawn().map_err(|error| {
+            let program = self.program.display();
+            let failure = Error::failed(format!("{}: start {program}: {error}", self.doing));
+            failure.hint(format!("install {program}, or put its folder into PATH"))
+        })
+    }
+
+    /// Asks it to stop, and waits. It is never killed: it may be in the middle of what only it can note down.
+    async fn interrupt(&self, child: &mut Child) -> Result<()> {
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+            // It may have ended by itself since.
+            let _ = kill_process(pid, Signal::INT);
+        }
+        match tokio::time::timeout(INTERRUPT_TIMEOUT, child.wait()).await {
+            Ok(ended) => ended.map(drop).failed(&self.doing),
+            Err(_) => Err(self
+                .timeout_error(&format!("still at work {INTERRUPT_TIMEOUT:?} after it was asked to stop"))),
+        }
+    }
+
+    fn timeout_error(&self, why: &str) -> Error {
+        Error::failed(format!("{}: {why}", self.doing))
+            .hint(format!("see what it does: {}", self.log.display()))
+    }
+}
+
+/// Sees to it that a program that is started hears SIGINT, by which it is asked to stop. Who is started in the background of a
+/// script is made to ignore it, and hands that on; what is handled here, is not ignored in a program that is started.
+fn unblock_sigint() -> Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    if mask >> (Signal::INT.as_raw() - 1) & 1 == 1 {
+        // The handler stays when its stream goes.
+        drop(signal(SignalKind::interrupt()).failed("listen to SIGINT")?);
+    }
+    Ok(())
+}
+
+/// Ends when the user asks to stop; never if nobody can ask any more.
+async fn stop_requested(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// A file that only its owner can read.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+/// What is written to a file from a moment on.
+struct LogTail {
+    file: File,
+    path: PathBuf,
+    text: String,
+    given: usize,
+}
+
+impl LogTail {
+    fn at_the_end_of(path: &Path) -> Result<Self> {
+        let what = format!("read {}", path.display());
+        let mut file = File::open(path).failed(&what)?;
+        file.seek(SeekFrom::End(0)).failed(&what)?;
+        Ok(Self { file, path: path.to_owned(), text: String::new(), given: 0 })
+    }
+
+    /// Gives the whole lines that came since.
+    fn read(&mut self, told: &mut impl FnMut(&str)) -> Result<()> {
+        let mut new = Vec::new();
+        self.file.read_to_end(&mut new).failed(format!("read {}", self.path.display()))?;
+        self.text.push_str(&String::from_utf8_lossy(&new));
+        while let Some(end) = self.text[self.given..].find('\n') {
+            told(self.text[self.given..self.given + end].trim_end());
+            self.given += end + 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use tokio::sync::watch;
+
+    fn subprocess<'a>(script: &str, dir: &Path, ctx: &'a RunContext) -> Subprocess<'a> {
+        Subprocess {
+            doing: "try it".to_owned(),
+            program: "sh".into(),
+            args: vec!["-c".into(), script.into()],
+            environment: vec![("GIVEN", "yes".into())],
+            directory: dir.to_owned(),
+            log: dir.join("log"),
+            lock: dir.join("lock"),
+            deadline: Duration::from_secs(60),
+            ctx,
+        }
+    }
+
+    #[tokio::test]
+    async fn its_lines_are_told_and_kept() {
+        let (dir, ctx) =
+            (tempfile::tempdir().unwrap(), backstop_testkit::snapshot_conformance::test_context());
+        let mut lines = Vec::new();
+        let script = "cat; echo one $GIVEN; echo two >&2; exit 3";
+        let ended =
+            subprocess(script, dir.path(), &ctx).run(|line| lines.push(line.to_owned())).await.unwrap();
+        assert_eq!((ended.status.code(), lines.join("|").as_str()), (Some(3), "one yes|two"));
+        let again = subprocess("echo three", dir.path(), &ctx).run(|_| {}).await.unwrap();
+        assert_eq!(again.said, "three\n", "only its own");
+        assert_eq!(std::fs::read_to_string(dir.path().join("log")).unwrap(), "one yes\ntwo\nthree\n");
+    }
+
+    #[tokio::test]
+    async fn who_asks_to_stop_waits_for_the_end_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (asks, stop) = watch::channel(false);
+        let ctx = RunContext { stop, ..backstop_testkit::snapshot_conformance::test_context() };
+        let script = "trap 'echo tidied; exit 0' INT; echo ready; while :; do sleep 0.05; done";
+        let error =
+            subprocess(script, dir.path(), &ctx).run(|_| asks.send(true).unwrap()).await.err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Interrupted);
+        assert!(std::fs::read_to_string(dir.path().join("log")).unwrap().ends_with("tidied\n"));
+    }
+
+    #[test]
+    fn a_program_hears_that_it_is_asked_to_stop_when_sigint_was_ignored() {
+        let this = std::env::current_exe().unwrap();
+        let test = "subprocess::tests::who_asks_to_stop_waits_for_the_end_of_it";
+        let script = format!("trap '' INT; exec {} --exact {test}", this.display());
+        let ran = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_second_one_waits_for_the_first_even_if_its_starter_is_gone() {
+        let (dir, ctx) =
+            (tempfile::tempdir().unwrap(), backstop_testkit::snapshot_conformance::test_context());
+        let first = subprocess("while [ ! -e go ]; do sleep 0.05; done; echo first", dir.path(), &ctx);
+        {
+            let lock = first.lock().await.unwrap();
+            first.start(lock, private_file(&dir.path().join("log")).unwrap()).unwrap();
+        }
+        let go = dir.path().join("go");
+        let second = subprocess("echo second", dir.path(), &ctx).run(|_| {});
+        let release = async {
+            assert!(File::open(dir.path().join("lock")).unwrap().try_lock().is_err(), "the first holds it");
+            std::fs::write(go, "").unwrap();
+        };
+        let (ended, ()) = tokio::join!(second, release);
+        assert!(ended.unwrap().status.success());
+        assert_eq!(std::fs::read_to_string(dir.path().join("log")).unwrap(), "first\nsecond\n");
+    }
+}

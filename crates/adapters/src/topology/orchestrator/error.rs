@@ -1,0 +1,33 @@
+//! Whether asking again may help.
+
+use backstop_model::error::{Error, ErrorKind};
+
+use super::api::{ApiError, OrchestratorNode};
+
+/// Why there is no reading.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// It may have passed in a moment.
+    Passing(Error),
+    /// It will not.
+    Lasting(Error),
+}
+
+impl ReadError {
+    /// What a node's failure to tell of a cluster means.
+    pub(super) fn of(node: &OrchestratorNode, doing: &str, failure: &ApiError) -> Self {
+        let message = format!("{doing} at {}: {failure}", node.url());
+        match failure {
+            ApiError::Silent(_) => Self::Passing(Error::failed(message)),
+            ApiError::Denied(_) => {
+                Self::Lasting(Error::new(ErrorKind::Denied, message).hint(super::LOGIN_HINT))
+            }
+            ApiError::Says(words) if words.starts_with("No cluster found") => {
+                let hint = "set `topology.cluster` to the cluster's alias, exactly as orchestrator shows it";
+                Self::Lasting(Error::new(ErrorKind::Usage, message).hint(hint))
+            }
+            ApiError::Says(_) => Self::Passing(Error::failed(message)),
+            ApiError::Strange(_) => Self::Lasting(Error::failed(message)),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A shard whose members are listed in the configuration: each is asked.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_engine::ports::{ServerProbe, Topology};
+use backstop_model::error::{Error, Result};
+use backstop_model::ids::Endpoint;
+use backstop_model::topology::{ExternalVerdict, InstanceState, Member, NoAnswer};
+use futures::future::join_all;
+
+use crate::mysql::connection::Connector;
+use crate::mysql::error::SqlError;
+use crate::mysql::instance_state::instance_state;
+
+/// How long one member may take to answer everything.
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a bare connection to one may take.
+const TCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The listed members of one shard.
+#[derive(Debug, Clone)]
+pub struct StaticMembers {
+    connector: Connector,
+    members: Vec<Endpoint>,
+    candidate: Option<Endpoint>,
+}
+
+impl StaticMembers {
+    /// Asks these members with this connector.
+    pub fn new(connector: Connector, members: Vec<Endpoint>, candidate: Option<Endpoint>) -> Self {
+        Self { connector, members, candidate }
+    }
+
+    async fn ask(&self, endpoint: &Endpoint) -> Member {
+        Member {
+            endpoint: endpoint.clone(),
+            candidate: self.candidate.as_ref() == Some(endpoint),
+            state: state_of(&self.connector, endpoint).await,
+            verdict: ExternalVerdict::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Topology for StaticMembers {
+    async fn members(&self) -> Result<Vec<Member>> {
+        Ok(join_all(self.members.iter().map(|endpoint| self.ask(endpoint))).await)
+    }
+}
+
+#[async_trait]
+impl ServerProbe for StaticMembers {
+    async fn probe(&self, server: &Endpoint) -> Member {
+        Self::ask(self, server).await
+    }
+}
+
+/// What the server at this endpoint says of itself, within a deadline.
+pub(super) async fn state_of(connector: &Connector, endpoint: &Endpoint) -> Result<InstanceState, NoAnswer> {
+    let why = match tokio::time::timeout(MEMBER_TIMEOUT, ask_state(connector, endpoint)).await {
+        Ok(Ok(state)) => return Ok(state),
+        Ok(Err(error)) if error.is_denied() => return Err(NoAnswer::Denied(text(error))),
+        Ok(Err(error)) if error.code().is_some() => {
+            return Err(NoAnswer::Silent(format!("it answers, and refuses: {}", text(error))));
+        }
+        Ok(Err(error)) => text(error),
+        Err(_) => format!("no answer within {MEMBER_TIMEOUT:?}"),
+    };
+    Err(match tcp_probe(endpoint).await {
+        TcpProbe::Gone => NoAnswer::Unreachable(why),
+        TcpProbe::Open => NoAnswer::Silent(format!("it accepts connections; {why}")),
+        TcpProbe::Unknown(seen) => NoAnswer::Silent(format!("{why}; {seen}")),
+    })
+}
+
+/// What a connection attempt alone says of a member that told nothing.
+enum TcpProbe {
+    /// Every address of it refuses, or no way leads there.
+    Gone,
+    /// Something accepts.
+    Open,
+    /// Neither: a server that hangs or is cut off looks like that too.
+    Unknown(String),
+}
+
+async fn tcp_probe(endpoint: &Endpoint) -> TcpProbe {
+    let host = (endpoint.host.as_str(), endpoint.port);
+    let addresses: Vec<_> = match tokio::time::timeout(TCP_CONNECT_TIMEOUT, tokio::net::lookup_host(host))
+        .await
+    {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => return TcpProbe::Unknown(format!("its name does not resolve: {error}")),
+        Err(_) => {
+            return TcpProbe::Unknown(format!("its name was not resolved within {TCP_CONNECT_TIMEOUT:?}"));
+        }
+    };
+    let mut seen = TcpProbe::Gone;
+    for address in addresses {
+        match tokio::time::timeout(TCP_CONNECT_TIMEOUT, tokio::net::TcpStream::connect(address)).await {
+            Ok(Ok(_)) => return TcpProbe::Open,
+            Ok(Err(error)) if is_absence(error.kind()) => {}
+            Ok(Err(error)) => seen = TcpProbe::Unknown(error.to_string()),
+            Err(_) => seen = TcpProbe::Unknown("nothing refused the connection either".to_owned()),
+        }
+    }
+    seen
+}
+
+fn is_absence(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
+}
+
+async fn ask_state(connector: &Connector, endpoint: &Endpoint) -> Result<InstanceState, SqlError> {
+    let mut session = connector.connect(endpoint).await?;
+    let state = instance_state(&mut session).await;
+    session.close().await;
+    state
+}
+
+fn text(error: SqlError) -> String {
+    let failure = Error::from(error);
+    match failure.hint {
+        Some(hint) => format!("{} ({hint})", failure.message),
+        None => failure.message,
+    }
+}

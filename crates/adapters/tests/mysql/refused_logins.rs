@@ -1,0 +1,150 @@
+//! Logins that a real server refuses, through both ways to log in: for statements, and as a replica does.
+
+use backstop_adapters::mysql::connection::{Connector, Login};
+use backstop_binlog::{ConnectOptions, Session};
+use backstop_model::credentials::{ReplicationAccount, TlsMode, TlsSettings};
+use backstop_model::error::{Error, ErrorKind};
+use backstop_model::ids::Endpoint;
+use backstop_testkit::{ShardLayout, TestShard};
+
+const PASSWORD: &str = "s3cret-of-x";
+
+/// The answers of both ways to a login as `x`.
+async fn both(endpoint: &Endpoint, password: &str, tls: &TlsSettings) -> [Error; 2] {
+    let login = Login { user: "x".into(), password: password.into() };
+    let first = Connector::with_login(login, Some(tls.clone())).connect(endpoint).await;
+    let account = ReplicationAccount { user: "x".into(), password: password.into() };
+    let deadline = std::time::Duration::from_secs(10);
+    let connect = ConnectOptions { endpoint: endpoint.clone(), account, tls: tls.clone(), deadline };
+    let second = Session::open(&connect).await;
+    [first.map(drop).unwrap_err().into(), second.map(drop).unwrap_err()]
+}
+
+fn told(errors: &[Error; 2], endpoint: &Endpoint, kind: ErrorKind, what: &str, helps: &str) {
+    for error in errors {
+        let hint = error.hint.as_deref().unwrap_or_default();
+        assert_eq!(error.kind, kind, "{error:?}");
+        assert!(error.message.contains(what) && hint.contains(helps), "{what}, {helps}: {error:?}");
+        assert!(error.message.contains(&format!("connect to {endpoint} as x")), "{error:?}");
+        assert!(!format!("{error:?}").contains(PASSWORD), "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_login_is_told_as_what_it_is() {
+    let shard = TestShard::start(ShardLayout::single()).await;
+    let (primary, endpoint) = (shard.primary(), shard.primary().endpoint());
+    let (off, required) =
+        (TlsSettings { mode: TlsMode::Off, ca: None }, TlsSettings { mode: TlsMode::Required, ca: None });
+    let alter = |how: &str| format!("ALTER USER x@'%' {how}");
+    let fresh = format!("CREATE USER x@'%' IDENTIFIED BY '{PASSWORD}'");
+    let cases: &[(&str, &str, &TlsSettings, &str, &str)] = &[
+        (
+            "PASSWORD EXPIRE",
+            PASSWORD,
+            &required,
+            "password has expired",
+            "ALTER USER 'x'@'HOST' IDENTIFIED BY",
+        ),
+        (
+            "ACCOUNT LOCK",
+            PASSWORD,
+            &required,
+            "the account is locked",
+            "ALTER USER 'x'@'HOST' ACCOUNT UNLOCK",
+        ),
+        ("REQUIRE X509", PASSWORD, &required, "not like this", "X509"),
+        ("REQUIRE SSL", PASSWORD, &off, "not like this", "tls.mode `required`"),
+        ("PASSWORD EXPIRE NEVER", "wrong", &required, "user or password is wrong", "check user and password"),
+        (
+            "FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME 1",
+            "wrong",
+            &required,
+            "locked for a time",
+            "ACCOUNT UNLOCK",
+        ),
+    ];
+    for (how, password, tls, what, helps) in cases {
+        primary.run(&[&fresh, &alter(how)]).await;
+        let errors = both(&endpoint, password, tls).await;
+        told(&errors, &endpoint, ErrorKind::Denied, what, helps);
+        primary.run(&["DROP USER x@'%'"]).await;
+    }
+
+    primary.run(&[&fresh, "SET GLOBAL require_secure_transport = ON"]).await;
+    let errors = both(&endpoint, PASSWORD, &off).await;
+    told(&errors, &endpoint, ErrorKind::Denied, "encrypted connections only", "mode = \"required\"");
+    primary
+        .run(&["SET GLOBAL require_secure_transport = OFF", &alter("WITH MAX_CONNECTIONS_PER_HOUR 1")])
+        .await;
+    let login = Login { user: "x".into(), password: PASSWORD.into() };
+    Connector::with_login(login, None).connect(&endpoint).await.unwrap().close().await;
+    let errors = both(&endpoint, PASSWORD, &required).await;
+    told(&errors, &endpoint, ErrorKind::Failed, "a limit of its own", "MAX_CONNECTIONS_PER_HOUR 0");
+    primary.run(&[&alter("WITH MAX_CONNECTIONS_PER_HOUR 0"), "SET GLOBAL init_connect = 'garbage'"]).await;
+    let errors = both(&endpoint, PASSWORD, &required).await;
+    told(&errors, &endpoint, ErrorKind::Failed, "let the account in", "init_connect");
+    primary.run(&["SET GLOBAL init_connect = ''", "DROP USER x@'%'"]).await;
+
+    let missing = shard.base().join("missing.pem");
+    let empty = shard.base().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for file in [&missing, &empty] {
+        let tls = TlsSettings { mode: TlsMode::VerifyCa, ca: Some(file.clone()) };
+        let errors = both(&endpoint, PASSWORD, &tls).await;
+        told(&errors, &endpoint, ErrorKind::Usage, &file.display().to_string(), "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_finds_no_room_or_no_plugin_is_told_as_that() {
+    let shard = TestShard::start(ShardLayout::single()).await;
+    let (primary, endpoint) = (shard.primary(), shard.primary().endpoint());
+    let required = TlsSettings { mode: TlsMode::Required, ca: None };
+    let create = format!("CREATE USER x@'%' IDENTIFIED BY '{PASSWORD}'");
+    primary.run(&[&create, "SET GLOBAL max_user_connections = 1"]).await;
+    let login = Login { user: "x".into(), password: PASSWORD.into() };
+    let held = Connector::with_login(login, None).connect(&endpoint).await.unwrap();
+    let errors = both(&endpoint, PASSWORD, &required).await;
+    told(&errors, &endpoint, ErrorKind::Failed, "(error 1203)", "raise max_user_connections");
+    primary.run(&["SET GLOBAL max_user_connections = 0", "SET GLOBAL max_connections = 1"]).await;
+    let errors = both(&endpoint, PASSWORD, &required).await;
+    told(
+        &errors,
+        &endpoint,
+        ErrorKind::Failed,
+        "no connection left; the server says",
+        "raise max_connections",
+    );
+    primary.run(&["SET GLOBAL max_connections = 100"]).await;
+    held.close().await;
+
+    let unknown = "UPDATE mysql.user SET plugin = 'not_loaded' WHERE user = 'x'";
+    primary.run(&[unknown, "FLUSH PRIVILEGES"]).await;
+    let errors = both(&endpoint, PASSWORD, &required).await;
+    told(
+        &errors,
+        &endpoint,
+        ErrorKind::Denied,
+        "authentication plugin is not loaded",
+        "caching_sha2_password",
+    );
+}
+
+/// A login is answered by its password's hash alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_made_by_hash_takes_its_password() {
+    let shard = TestShard::start(ShardLayout::single()).await;
+    let (primary, endpoint) = (shard.primary(), shard.primary().endpoint());
+    for password in ["x", PASSWORD, "of more than thirty-two bytes and so of several blocks, ünïcode"] {
+        let stored = backstop_binlog::password_hash(&password.into(), *b"0123456789abcdefghij");
+        let stored = secrecy::ExposeSecret::expose_secret(&stored);
+        let create = format!("CREATE USER x@'%' IDENTIFIED WITH caching_sha2_password AS '{stored}'");
+        primary.run(&[&create]).await;
+        let login = Login { user: "x".into(), password: password.into() };
+        Connector::with_login(login, None).connect(&endpoint).await.unwrap().close().await;
+        let login = Login { user: "x".into(), password: format!("{password}.").into() };
+        Connector::with_login(login, None).connect(&endpoint).await.map(drop).unwrap_err();
+        primary.run(&["DROP USER x@'%'"]).await;
+    }
+}

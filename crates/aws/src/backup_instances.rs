@@ -1,0 +1,69 @@
+//! Opens the instances of a shard for a backup of their EBS volumes, from any host.
+
+use async_trait::async_trait;
+use backstop_adapters::mysql::connection::Connector;
+use backstop_adapters::mysql::recorded_settings::recorded_settings;
+use backstop_adapters::mysql::recovery_findings::recovery_findings;
+use backstop_engine::context::RunContext;
+use backstop_engine::ports::{BackupInstance, BackupInstances};
+use backstop_model::error::{Error, Result};
+use backstop_model::finding::Finding;
+use backstop_model::freeze::FreezeRules;
+use backstop_model::ids::ShardName;
+use backstop_model::settings::VolumeHint;
+use backstop_model::topology::SourceChoice;
+
+use crate::client::AwsClient;
+use crate::ebs::{EbsProvider, EbsSnapshotSource, Timeouts};
+
+/// Instances on EC2.
+pub struct Ec2BackupInstances {
+    /// Reaches AWS in their region.
+    pub aws: AwsClient,
+    /// Logs in.
+    pub connector: Connector,
+    /// How writes may be held.
+    pub freeze: FreezeRules,
+    /// The shard.
+    pub shard: ShardName,
+    /// The value of the tag `Cluster-name`: orchestrator's name of the cluster, else the shard's.
+    pub cluster: String,
+    /// Which of their volumes are MySQL's.
+    pub volume: Option<VolumeHint>,
+    /// How long AWS is waited for.
+    pub timeouts: Timeouts,
+    /// Time, reporter, stop.
+    pub ctx: RunContext,
+}
+
+#[async_trait]
+impl BackupInstances for Ec2BackupInstances {
+    async fn open(&self, choice: &SourceChoice) -> Result<BackupInstance> {
+        let mut session = self.connector.connect(&choice.endpoint).await?;
+        let uuid: String = session.one("SELECT @@server_uuid").await?;
+        if uuid != choice.state.server_uuid.to_string() {
+            return Err(Error::failed(format!("open {}: another server answers there now", choice.endpoint))
+                .hint("try again: a failover may be going on"));
+        }
+        let settings = recorded_settings(&mut session).await?;
+        let findings = recovery_findings(&mut session).await?;
+        session.close().await;
+        let site = EbsSnapshotSource {
+            aws: self.aws.clone(),
+            connector: self.connector.clone(),
+            endpoint: choice.endpoint.clone(),
+            role: choice.role,
+            freeze: self.freeze.clone(),
+            shard: self.shard.clone(),
+            cluster: self.cluster.clone(),
+            volume: self.volume.clone(),
+            timeouts: self.timeouts.clone(),
+            ctx: self.ctx.clone(),
+        };
+        Ok(BackupInstance { settings, findings, snapshots: Box::new(EbsProvider::new(site)) })
+    }
+
+    async fn survey(&self, choice: &SourceChoice, _: &'static str) -> Result<Vec<Finding>> {
+        self.open(choice).await?.snapshots.check().await
+    }
+}

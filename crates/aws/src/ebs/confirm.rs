@@ -1,0 +1,103 @@
+//! What is done with a snapshot after the lock: proven, or deleted. An unproven one must never be recovered from.
+
+use std::time::Duration;
+
+use backstop_model::error::{Error, Result};
+use backstop_model::ids::{BackupId, ShardName};
+use chrono::{DateTime, Utc};
+
+use super::ec2::{Ec2, ids};
+use super::{EbsSnapshotSource, Timeouts, tags};
+
+/// Marks a set as proven. EC2 may not know a snapshot yet that it has just made.
+pub(crate) async fn mark_proven(ec2: &Ec2, source: &EbsSnapshotSource, set: &[String]) -> Result<()> {
+    let (clock, timeouts) = (&source.ctx.clock, &source.timeouts);
+    let begun = clock.monotonic();
+    loop {
+        let error = match ec2.tag(set, tags::STATE_TAG, tags::PROVEN).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let passed = clock.monotonic().saturating_sub(begun);
+        if passed >= timeouts.listed || !error.message.contains("InvalidSnapshot.NotFound") {
+            return Err(error);
+        }
+        clock.sleep(timeouts.list_poll).await;
+    }
+}
+
+/// Deletes a set because of a fault, and tells it with what became of the set.
+pub(crate) async fn delete_after(ec2: &Ec2, set: &[String], error: Error) -> Error {
+    let mut left = Vec::new();
+    for id in set {
+        if let Err(kept) = ec2.delete(id).await {
+            left.push(format!("{kept}"));
+        }
+    }
+    let message = match (left.as_slice(), set) {
+        ([], []) => format!("{}; no snapshot came of it", error.message),
+        ([], set) => format!("{}; {} was deleted", error.message, set.join(", ")),
+        (left, _) => format!(
+            "{}; what is left of it is tagged {}={}, is never recovered from, and goes with the next `backstop prune`: {}",
+            error.message,
+            tags::STATE_TAG,
+            tags::UNPROVEN,
+            left.join("; ")
+        ),
+    };
+    Error { message, ..error }
+}
+
+/// Looks for what an attempt with an unknown outcome has made, as long as lists may lag, and deletes it.
+pub(crate) async fn delete_unknown(
+    ec2: &Ec2,
+    source: &EbsSnapshotSource,
+    run: &BackupId,
+    expected: usize,
+    error: Error,
+) -> Error {
+    let (clock, timeouts) = (&source.ctx.clock, &source.timeouts);
+    let begun = clock.monotonic();
+    loop {
+        let found = ec2.tagged(&[(tags::RUN_TAG, run.as_str())]).await;
+        let passed = clock.monotonic().saturating_sub(begun);
+        match found {
+            Ok(snapshots) if snapshots.len() >= expected || passed >= timeouts.listed => {
+                return delete_after(ec2, &ids(&snapshots), error).await;
+            }
+            Err(unseen) if passed >= timeouts.listed => {
+                let message = format!(
+                    "{}; whether a snapshot tagged {}={run} was made could not be seen ({unseen}): if so it is unproven, is \
+                     never recovered from, and goes with the next `backstop prune`",
+                    error.message,
+                    tags::RUN_TAG
+                );
+                return Error { message, ..error };
+            }
+            _ => clock.sleep(timeouts.list_poll).await,
+        }
+    }
+}
+
+/// Deletes the shard's unproven snapshots that are too old for their run to be alive. Returns their ids.
+pub(crate) async fn delete_dead_runs(
+    ec2: &Ec2,
+    shard: &ShardName,
+    timeouts: &Timeouts,
+    now: DateTime<Utc>,
+) -> Result<Vec<String>> {
+    let unproven =
+        ec2.tagged(&[(tags::SHARD_TAG, shard.as_str()), (tags::STATE_TAG, tags::UNPROVEN)]).await?;
+    let dead =
+        |begun: Option<DateTime<Utc>>| begun.is_some_and(|begun| age(begun, now) >= timeouts.dead_after);
+    let dead: Vec<_> = unproven.into_iter().filter(|snapshot| dead(snapshot.begun)).collect();
+    let dead = ids(&dead);
+    for id in &dead {
+        ec2.delete(id).await.map_err(|error| error.during("clear what a dead run left"))?;
+    }
+    Ok(dead)
+}
+
+fn age(begun: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (now - begun).to_std().unwrap_or_default()
+}

@@ -1,0 +1,161 @@
+//! What AWS's errors mean to an operator.
+
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use backstop_model::error::{Error, ErrorKind};
+
+/// The codes by which AWS asks for fewer calls. Nothing was done then.
+pub(crate) const THROTTLING_CODES: [&str; 7] = [
+    "RequestLimitExceeded",
+    "Throttling",
+    "ThrottlingException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "EC2ThrottledException",
+    "SnapshotCreationPerVolumeRateExceeded",
+];
+
+/// A call to AWS, for its errors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AwsCall<'a> {
+    /// What is being done: verb and object.
+    pub(crate) doing: &'a str,
+    /// The IAM action it takes.
+    pub(crate) action: &'static str,
+    /// Where.
+    pub(crate) region: &'a str,
+}
+
+impl AwsCall<'_> {
+    /// What the error is to the operator.
+    pub(crate) fn error<E, R>(&self, error: &SdkError<E, R>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug,
+    {
+        match error {
+            SdkError::ServiceError(context) => {
+                let code = context.err().code().unwrap_or_default();
+                self.service_error(code, context.err().message().unwrap_or("no reason was given"))
+            }
+            SdkError::TimeoutError(_) => self.unreachable("no answer in time"),
+            SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {
+                let why = innermost(error);
+                if why.contains("credential") {
+                    self.without_credentials(&why)
+                } else {
+                    self.unreachable(&why)
+                }
+            }
+            other => Error::failed(format!("{}: {}", self.doing, innermost(other))),
+        }
+    }
+
+    /// AWS refused, with one of its codes.
+    fn service_error(&self, code: &str, message: &str) -> Error {
+        // AWS appends kilobytes that only it can decode.
+        let message = message.split("Encoded authorization failure message").next().unwrap_or(message).trim();
+        let told = |kind| Error::new(kind, format!("{}: {message} ({code})", self.doing));
+        match code {
+            "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => {
+                let action = denied_action(message).unwrap_or(self.action);
+                told(ErrorKind::Denied).hint(format!("allow the IAM action {action} (docs/aws.md lists all that are needed)"))
+            }
+            "AuthFailure" | "InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch"
+            | "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "MissingAuthenticationToken"
+            | "OptInRequired" => {
+                told(ErrorKind::Denied).hint(format!(
+                    "look at the AWS credentials (`aws sts get-caller-identity`), the clock of this host, and whether \
+                     region {} is enabled for the account",
+                    self.region
+                ))
+            }
+            "SnapshotLimitExceeded" | "ConcurrentSnapshotLimitExceeded" | "PendingSnapshotLimitExceeded"
+            | "ResourceLimitExceeded" => told(ErrorKind::Refused).hint(format!(
+                "the account's snapshot quota in {} is used up: wait for pending ones, `backstop prune`, or ask AWS for \
+                 more (Service Quotas, EBS)",
+                self.region
+            )),
+            code if THROTTLING_CODES.contains(&code) => {
+                told(ErrorKind::Failed).hint("AWS asks for fewer calls: try again in a minute, and spread schedules")
+            }
+            "InvalidInstanceID.NotFound" | "InvalidInstanceID.Malformed" | "InvalidVolume.NotFound"
+            | "InvalidVolumeID.Malformed" | "InvalidSnapshot.NotFound" => {
+                told(ErrorKind::Failed).hint(format!("look whether it is in region {}", self.region))
+            }
+            "TagLimitExceeded" | "InvalidParameterValue" | "InvalidTagKey.Malformed" => {
+                told(ErrorKind::Failed).hint("this is a defect of Backstop: please report it with this message")
+            }
+            _ => told(ErrorKind::Failed),
+        }
+    }
+
+    fn unreachable(&self, why: &str) -> Error {
+        Error::failed(format!("{}: AWS in region {} cannot be reached: {why}", self.doing, self.region)).hint(format!(
+            "see whether `{}` is the right region, and whether this host reaches its endpoints (a VPC needs an endpoint \
+             or NAT; AWS_ENDPOINT_URL is honoured)",
+            self.region
+        ))
+    }
+
+    fn without_credentials(&self, why: &str) -> Error {
+        Error::new(ErrorKind::Denied, format!("{}: no AWS credentials: {why}", self.doing))
+            .hint("give this host or function a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID")
+    }
+}
+
+/// The action that AWS says is missing: tagging at creation is checked with the call that creates.
+fn denied_action(message: &str) -> Option<&str> {
+    let rest = message.split("not authorized to perform: ").nth(1)?;
+    rest.split(|c: char| c.is_whitespace() || c == ',').next().filter(|action| action.contains(':'))
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}
+
+/// The code AWS answered with, if it answered.
+pub(crate) fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
+    error.as_service_error().and_then(ProvideErrorMetadata::code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call() -> AwsCall<'static> {
+        AwsCall { doing: "snapshot i-1", action: "ec2:CreateSnapshots", region: "eu-west-1" }
+    }
+
+    #[test]
+    fn a_denied_action_is_named() {
+        let message = "You are not authorized to perform this operation. User: arn:x is not authorized to perform: \
+                       ec2:CreateTags on resource: y because no identity-based policy allows it. Encoded \
+                       authorization failure message: AAAA";
+        let error = call().service_error("UnauthorizedOperation", message);
+        assert_eq!(error.kind, ErrorKind::Denied);
+        assert!(error.hint.is_some_and(|hint| hint.contains("ec2:CreateTags")));
+        assert!(!error.message.contains("AAAA"));
+        let error = call()
+            .service_error("UnauthorizedOperation", "You are not authorized to perform this operation.");
+        assert!(error.hint.is_some_and(|hint| hint.contains("ec2:CreateSnapshots")));
+    }
+
+    #[test]
+    fn kinds_follow_codes() {
+        for (code, kind) in [
+            ("AuthFailure", ErrorKind::Denied),
+            ("SnapshotLimitExceeded", ErrorKind::Refused),
+            ("RequestLimitExceeded", ErrorKind::Failed),
+            ("InvalidVolume.NotFound", ErrorKind::Failed),
+            ("SomethingNew", ErrorKind::Failed),
+        ] {
+            let error = call().service_error(code, "why");
+            assert_eq!(error.kind, kind, "{code}");
+            assert!(error.message.contains("snapshot i-1: why") && error.message.contains(code));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Entries of AWS Secrets Manager. Asked each time, so that a rotated password is used by the next run.
+
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::SdkError;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use backstop_model::error::{Error, ErrorKind, Result};
+use secrecy::SecretString;
+
+use crate::client::AwsClient;
+use crate::error::{AwsCall, code};
+
+/// The one action it takes.
+const IAM_ACTION: &str = "secretsmanager:GetSecretValue";
+
+/// The text of an entry: a name, or an ARN, which is looked up in its own region.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] if there is no such entry in that region, it is to be deleted, or it is not text; [`ErrorKind::Denied`] naming
+/// the action and the entry; [`ErrorKind::Failed`] if AWS is throttling or cannot be reached.
+pub async fn read(aws: &AwsClient, id: &str) -> Result<SecretString> {
+    let aws = region_of(id).map_or_else(|| aws.clone(), |region| aws.in_region(region));
+    let answer = Client::new(aws.config()).get_secret_value().secret_id(id).send().await;
+    let entry = answer.map_err(|error| secret_error(&error, id, aws.region()))?;
+    match entry.secret_string {
+        Some(text) => Ok(SecretString::from(text)),
+        None => Err(Error::new(ErrorKind::Usage, format!("read secret {id}: it holds bytes, not text"))
+            .hint("store it as text (`SecretString`)")),
+    }
+}
+
+fn secret_error<R: std::fmt::Debug>(
+    error: &SdkError<GetSecretValueError, R>,
+    id: &str,
+    region: &str,
+) -> Error {
+    let doing = format!("read secret {id}");
+    let usage = |why: &str| Error::new(ErrorKind::Usage, format!("{doing}: {why}"));
+    match code(error) {
+        Some("ResourceNotFoundException") => usage(&format!("there is none of that name in region {region}"))
+            .hint("look at the name, and at the region: an ARN names its own"),
+        // Also what a name of unusual letters is answered with.
+        Some("InvalidParameterException" | "ValidationException") => {
+            usage("this is not the name or ARN of a secret").hint("write its name or its full ARN")
+        }
+        Some("InvalidRequestException") => usage("it cannot be read now")
+            .hint("see whether it is scheduled for deletion: `aws secretsmanager restore-secret`"),
+        Some("DecryptionFailure") => {
+            Error::new(ErrorKind::Denied, format!("{doing}: its KMS key cannot be used"))
+                .hint("allow the IAM action kms:Decrypt on the secret's key, also in the key's own policy")
+        }
+        _ => {
+            let failure = AwsCall { doing: &doing, action: IAM_ACTION, region }.error(error);
+            match failure.kind {
+                ErrorKind::Denied if error.as_service_error().is_some() => named(failure, id),
+                _ => failure,
+            }
+        }
+    }
+}
+
+/// What to allow, and on what.
+fn named(error: Error, id: &str) -> Error {
+    match &error.hint {
+        Some(hint) if hint.contains(IAM_ACTION) => {
+            error.hint(format!("allow the IAM action {IAM_ACTION} on {id}"))
+        }
+        _ => error,
+    }
+}
+
+fn region_of(id: &str) -> Option<&str> {
+    let mut parts = id.strip_prefix("arn:")?.split(':');
+    parts.nth(2).filter(|region| !region.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arn_names_its_region() {
+        assert_eq!(
+            region_of("arn:aws:secretsmanager:eu-west-1:123456789012:secret:x-AbCdEf"),
+            Some("eu-west-1")
+        );
+        for name in ["prod/orders", "arn:aws", "arn:aws:secretsmanager::1:secret:x"] {
+            assert_eq!(region_of(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Whole backups in EBS: stored, completed, withdrawn, listed by tags alone, pruned.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_adapters::clock::SystemClock;
+use backstop_adapters::mysql::connection::Connector;
+use backstop_adapters::mysql::source_settings::MysqlInspector;
+use backstop_adapters::topology::StaticMembers;
+use backstop_aws::backup_instances::Ec2BackupInstances;
+use backstop_aws::ebs::{EbsCatalog, GTID_TAG, Timeouts};
+use backstop_engine::backup::{Backup, backup};
+use backstop_engine::context::RunContext;
+use backstop_engine::ports::{Clock, Topology, VolumeSnapshots};
+use backstop_engine::prune::{Prune, prune};
+use backstop_model::backup::BackupKind;
+use backstop_model::error::{ErrorKind, Result};
+use backstop_model::freeze::OnPrimary;
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::ShardName;
+use backstop_model::report::{BackupReport, PruneReport, VolumeState};
+use backstop_model::retention::Retention;
+use backstop_model::settings::{ProviderSetting, VolumeHint};
+use backstop_model::topology::{Locking, SourceRules, choose_source};
+use backstop_repo::{Repository, Storage};
+use backstop_testkit::ShardLayout;
+use backstop_testkit::ec2::Completion;
+use backstop_testkit::skewed_clock_store::SkewedClockStore;
+use backstop_testkit::snapshot_conformance::test_context;
+use chrono::{DateTime, Utc};
+
+use crate::support::{Host, REGION, aws, rules, timeouts};
+
+/// The same clock, some hours on.
+struct Later(SystemClock, Duration);
+
+#[async_trait]
+impl Clock for Later {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now() + self.1
+    }
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+    async fn sleep(&self, duration: Duration) {
+        self.0.sleep(duration).await;
+    }
+    fn random(&self) -> u64 {
+        self.0.random()
+    }
+}
+
+fn hours_later(hours: u64) -> RunContext {
+    RunContext {
+        clock: Arc::new(Later(SystemClock::new(), Duration::from_secs(hours * 3600))),
+        ..test_context()
+    }
+}
+
+struct Fleet {
+    host: Host,
+    repository: Repository,
+    store: Arc<SkewedClockStore>,
+    shard: ShardName,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let host = Host::start(ShardLayout::single()).await;
+        let store = Arc::new(SkewedClockStore::default());
+        let repository = Repository::on(store.clone(), None).await.unwrap();
+        Self { host, repository, store, shard: "orders".parse().unwrap() }
+    }
+
+    async fn back_up(&self, timeouts: Timeouts) -> Result<BackupReport> {
+        let connector = Connector::new(&self.host.shard.credentials());
+        let members = StaticMembers::new(connector.clone(), self.host.shard.endpoints(), None);
+        let looked = members.members().await.unwrap();
+        let choice =
+            choose_source(&looked, &SourceRules::default(), OnPrimary::Lock, Locking::Possible).unwrap();
+        let instances = Ec2BackupInstances {
+            aws: aws(&self.host.ec2.url, REGION).await,
+            connector,
+            freeze: rules(),
+            shard: self.shard.clone(),
+            cluster: "orders-eu".to_owned(),
+            volume: Some(VolumeHint::device("/dev/sdf").unwrap()),
+            timeouts,
+            ctx: test_context(),
+        };
+        let story = Backup {
+            shard: &self.shard,
+            kind: BackupKind::Scheduled,
+            occasion: None,
+            full: false,
+            choice: &choice,
+            instances: &instances,
+            schemas: &MysqlInspector::new(Connector::new(&self.host.shard.credentials())),
+            repository: &self.repository,
+            volumes: None,
+            ctx: &test_context(),
+        };
+        backup(&story).await
+    }
+
+    async fn catalog(&self, ctx: RunContext) -> EbsCatalog {
+        EbsCatalog::new(aws(&self.host.ec2.url, REGION).await, Timeouts::default(), ctx)
+    }
+
+    async fn prune(&self, hours: u64) -> Result<PruneReport> {
+        let ctx = hours_later(hours);
+        self.store.set_ahead(Duration::from_secs(hours * 3600));
+        let keep_one = Retention { keep_all: Duration::ZERO, daily: 1, weekly: 0, monthly: 0, binlogs: None };
+        let story = Prune {
+            shard: &self.shard,
+            retention: Some(&keep_one),
+            repository: &self.repository,
+            volumes: &self.catalog(ctx.clone()).await,
+            yes_really: false,
+            provider: ProviderSetting::Ebs,
+            ctx: &ctx,
+        };
+        prune(&story).await
+    }
+
+    async fn committed(&self) -> usize {
+        self.repository.reader(&self.shard).catalog().await.unwrap().len()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_snapshots_are_the_backup_and_their_ids_are_stored() {
+    let fleet = Fleet::start().await;
+    let report = fleet.back_up(timeouts()).await.unwrap();
+    let ebs = report.ebs.unwrap();
+    assert_eq!((ebs.state, ebs.region.as_str()), (Some(VolumeState::Completed), REGION));
+    assert_eq!(ebs.snapshot_ids, fleet.host.snapshots(), "they outlive the run");
+    assert_eq!((report.sizes.data_bytes, report.sizes.changed_bytes), (8 << 30, 0));
+    let manifest = fleet.repository.reader(&fleet.shard).manifest(&report.backup_id).await.unwrap();
+    assert_eq!(
+        manifest.storage,
+        Storage::Ebs { snapshot_ids: ebs.snapshot_ids.clone(), region: REGION.to_owned() }
+    );
+    let tagged = fleet.catalog(test_context()).await.tagged(&fleet.shard).await.unwrap();
+    let [tagged] = &tagged[..] else { panic!("{tagged:?}") };
+    assert_eq!((&tagged.backup_id, &tagged.ebs), (&report.backup_id, &ebs), "the tags alone lead to it");
+    assert_eq!(tagged.gtid, report.gtid_executed.to_string());
+    assert_eq!(tagged.cluster_name, "orders-eu");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_takes_its_time_is_pending() {
+    let fleet = Fleet::start().await;
+    fleet.host.ec2.with(|ec2| ec2.rules.completion = Completion::Never);
+    let report = fleet.back_up(Timeouts { complete: Duration::ZERO, ..timeouts() }).await.unwrap();
+    let ebs = report.ebs.unwrap();
+    assert_eq!(ebs.state, Some(VolumeState::Pending));
+    let catalog = fleet.catalog(test_context()).await;
+    assert_eq!(catalog.state(&ebs.snapshot_ids, REGION).await.unwrap(), VolumeState::Pending);
+    fleet.host.ec2.with(|ec2| ec2.rules.completion = Completion::After(0));
+    assert_eq!(catalog.state(&ebs.snapshot_ids, REGION).await.unwrap(), VolumeState::Completed);
+    catalog.delete(&ebs.snapshot_ids, REGION).await.unwrap();
+    assert_eq!(catalog.state(&ebs.snapshot_ids, REGION).await.unwrap(), VolumeState::Missing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_ends_in_an_error_is_withdrawn() {
+    let fleet = Fleet::start().await;
+    fleet.host.ec2.with(|ec2| ec2.rules.completion = Completion::Error(2));
+    let error = fleet.back_up(timeouts()).await.unwrap_err();
+    assert!(error.message.contains("withdrawn"), "{error}");
+    assert_eq!(fleet.committed().await, 0);
+    assert!(fleet.host.snapshots().is_empty());
+    fleet.host.ec2.with(|ec2| ec2.rules.completion = Completion::After(1));
+    fleet.back_up(timeouts()).await.unwrap();
+    assert_eq!(fleet.committed().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prune_deletes_snapshots_in_order_and_goes_on_after_a_refusal() {
+    let fleet = Fleet::start().await;
+    let old = fleet.back_up(timeouts()).await.unwrap();
+    let new = fleet.back_up(timeouts()).await.unwrap();
+    let both = fleet.host.snapshots();
+    assert_eq!(both.len(), 2);
+    let first = fleet.prune(1).await.unwrap();
+    assert_eq!(first.deleted().collect::<Vec<_>>(), [&old.backup_id]);
+    assert_eq!((fleet.committed().await, fleet.host.snapshots().len()), (1, 2), "the grace is not over");
+
+    fleet.host.ec2.with(|ec2| ec2.rules.denied = ["DeleteSnapshot".to_owned()].into());
+    let error = fleet.prune(3).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(error.hint.unwrap().contains("ec2:DeleteSnapshot"));
+    fleet.host.ec2.with(|ec2| ec2.rules.denied.clear());
+    let second = fleet.prune(3).await.unwrap();
+    assert_eq!(second.removed_snapshots, old.ebs.unwrap().snapshot_ids, "the manifest still named them");
+    assert_eq!(fleet.host.snapshots(), new.ebs.unwrap().snapshot_ids);
+    assert!(fleet.prune(5).await.unwrap().removed_snapshots.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prune_clears_what_dead_runs_left_and_nothing_proven() {
+    let fleet = Fleet::start().await;
+    let report = fleet.back_up(timeouts()).await.unwrap();
+    let dead = fleet.host.ec2.with(|ec2| {
+        let mut dead = ec2.snapshots[0].clone();
+        "snap-dead".clone_into(&mut dead.id);
+        dead.image = None;
+        dead.tags.insert("Backstop-State".to_owned(), "unproven".to_owned());
+        dead.tags.insert("Backstop-Run".to_owned(), "20261101T000000Z-00000001".to_owned());
+        let mut proven = dead.clone();
+        "snap-kept".clone_into(&mut proven.id);
+        proven.tags.insert("Backstop-State".to_owned(), "proven".to_owned());
+        proven.tags.insert("Backstop-Set".to_owned(), "2".to_owned());
+        let id = dead.id.clone();
+        ec2.snapshots.extend([dead, proven]);
+        id
+    });
+    let catalog = fleet.catalog(test_context()).await;
+    let listed = catalog.tagged(&fleet.shard).await.unwrap();
+    let listed: Vec<_> = listed.iter().map(|backup| &backup.backup_id).collect();
+    assert_eq!(listed, [&report.backup_id], "neither an unproven one nor half a set is a backup");
+    assert_eq!(fleet.prune(1).await.unwrap().removed_snapshots, [dead]);
+    assert!(fleet.host.snapshots().contains(&"snap-kept".to_owned()), "what may be a backup is not deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_longer_than_a_tag_is_never_cut() {
+    let fleet = Fleet::start().await;
+    for number in 1..=9 {
+        let next = format!("SET gtid_next = '3e11fa47-71ca-11e1-9e33-c80aa942956{number}:{number}'");
+        fleet.host.shard.primary().run(&[&next, "BEGIN", "COMMIT", "SET gtid_next = AUTOMATIC"]).await;
+    }
+    let report = fleet.back_up(timeouts()).await.unwrap();
+    assert!(report.gtid_executed.to_string().len() > 256);
+    let [id] = &fleet.host.snapshots()[..] else { panic!() };
+    let tag = fleet.host.ec2.with(|ec2| ec2.tag(id, GTID_TAG)).unwrap();
+    assert!(tag.parse::<GtidSet>().is_err() && tag.contains(report.backup_id.as_str()), "{tag}");
+}

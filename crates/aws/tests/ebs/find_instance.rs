@@ -1,0 +1,53 @@
+//! How the instance of a server is found, and what is said when it is not.
+
+use backstop_aws::ebs::EbsProvider;
+use backstop_engine::ports::SnapshotProvider;
+use backstop_model::error::ErrorKind;
+use backstop_testkit::ShardLayout;
+use backstop_testkit::snapshot_conformance::assert_refuses;
+
+use crate::support::{Host, aws, site};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_instance_or_several_are_refused_by_name() {
+    let host = Host::start(ShardLayout::single()).await;
+    let ebs = host.ebs().await;
+    host.knows("i-2", host.shard.primary(), 1);
+    assert_refuses(&host.shard, &ebs, "may be any of i-1, i-2").await;
+    host.ec2.with(|ec2| "terminated".clone_into(&mut ec2.instances[1].state));
+    ebs.check().await.unwrap();
+    host.ec2.with(|ec2| "stopped".clone_into(&mut ec2.instances[0].state));
+    assert_refuses(&host.shard, &ebs, "i-1 is stopped").await;
+    host.ec2.with(|ec2| ec2.instances.clear());
+    let error = assert_refuses(&host.shard, &ebs, "none in region eu-test-1").await;
+    assert!(error.hint.unwrap().contains("snapshot.region"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_region_has_no_such_instance() {
+    let host = Host::start(ShardLayout::single()).await;
+    let ebs = EbsProvider::new(site(&host.shard, aws(&host.ec2.url, "us-test-2").await));
+    assert_refuses(&host.shard, &ebs, "none in region us-test-2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_does_not_answer_is_named() {
+    let host = Host::start(ShardLayout::single()).await;
+    let nobody = format!("http://127.0.0.1:{}", backstop_testkit::member::free_port());
+    let ebs = EbsProvider::new(site(&host.shard, aws(&nobody, "eu-tset-1").await));
+    let error = ebs.check().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Failed);
+    assert!(error.message.contains("region eu-tset-1"), "{error}");
+    assert!(error.hint.unwrap().contains("`eu-tset-1`"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loopback_address_is_no_instance_that_happens_to_have_it() {
+    let host = Host::start(ShardLayout::single()).await;
+    host.ec2.with(|ec2| {
+        let instance = &mut ec2.instances[0];
+        instance.tags.clear();
+        "127.0.0.1".clone_into(&mut instance.private_ip);
+    });
+    assert_refuses(&host.shard, &host.ebs().await, "none in region").await;
+}

@@ -1,0 +1,95 @@
+//! Segments as files of a folder.
+
+use std::io::SeekFrom;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use backstop_model::error::{Error, Result, ResultExt};
+use backstop_model::ids::ServerUuid;
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWriteExt};
+
+use crate::segment::{Segment, SegmentSink, SegmentSource};
+
+/// Keeps segments in a folder, each in a file `UUID/FILE.START`. What is not sealed yet is in `unsealed`. It remembers in memory only what
+/// it has sealed.
+#[derive(Debug)]
+pub struct SegmentFolder {
+    path: PathBuf,
+    unsealed: Option<File>,
+    sealed: Vec<Segment>,
+}
+
+impl SegmentFolder {
+    /// A folder that exists.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), unsealed: None, sealed: Vec::new() }
+    }
+
+    /// What was sealed, in that order.
+    pub fn sealed(&self) -> &[Segment] {
+        &self.sealed
+    }
+
+    /// The file of a sealed segment.
+    pub fn path_of(&self, segment: &Segment) -> PathBuf {
+        self.path.join(segment.source.to_string()).join(format!("{}.{:012}", segment.file, segment.start))
+    }
+
+    fn unsealed(&mut self) -> Result<&mut File> {
+        self.unsealed.as_mut().ok_or_else(|| Error::failed("write a segment: none was begun"))
+    }
+}
+
+#[async_trait]
+impl SegmentSink for SegmentFolder {
+    async fn begin(&mut self, _: ServerUuid, _: &str, _: u64) -> Result<()> {
+        let path = self.path.join("unsealed");
+        self.unsealed = Some(File::create(&path).await.failed(format!("create {}", path.display()))?);
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.unsealed()?.write_all(bytes).await.failed("write a segment")
+    }
+
+    async fn cut_back(&mut self, size: u64) -> Result<()> {
+        let file = self.unsealed()?;
+        file.flush().await.failed("write a segment")?;
+        file.set_len(size).await.failed("cut back a segment")?;
+        file.seek(SeekFrom::Start(size)).await.failed("cut back a segment").map(drop)
+    }
+
+    async fn seal(&mut self, segment: &Segment) -> Result<()> {
+        let path = self.path_of(segment);
+        let doing = format!("seal {}", path.display());
+        let file = self.unsealed()?;
+        file.flush().await.failed(&doing)?;
+        file.sync_data().await.failed(&doing)?;
+        let folder = path.parent().unwrap_or(&self.path);
+        tokio::fs::create_dir_all(folder).await.failed(&doing)?;
+        tokio::fs::rename(self.path.join("unsealed"), &path).await.failed(&doing)?;
+        sync(folder).await.failed(&doing)?;
+        sync(&self.path).await.failed(&doing)?;
+        self.unsealed = None;
+        self.sealed.push(segment.clone());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SegmentSource for SegmentFolder {
+    async fn segments(&self) -> Result<Vec<Segment>> {
+        Ok(self.sealed.clone())
+    }
+
+    async fn open(&self, segment: &Segment) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        let path = self.path_of(segment);
+        Ok(Box::new(File::open(&path).await.failed(format!("open {}", path.display()))?))
+    }
+}
+
+/// Makes the names in a folder durable.
+async fn sync(folder: &Path) -> std::io::Result<()> {
+    File::open(folder).await?.sync_all().await
+}

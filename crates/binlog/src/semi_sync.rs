@@ -1,0 +1,29 @@
+//! Acknowledging transactions to a semi-synchronous source.
+
+use backstop_model::error::Result;
+
+use crate::connection::ConnectionWriter;
+
+/// Tells a source what is durable here. Works beside the stream, from another task if need be.
+pub struct SemiSyncAcknowledger {
+    writer: ConnectionWriter,
+}
+
+impl SemiSyncAcknowledger {
+    pub(crate) fn new(writer: ConnectionWriter) -> Self {
+        Self { writer }
+    }
+
+    /// Everything of the source up to this offset of its file is durable here: `ef` · offset u64 · the file's name, in a packet with
+    /// number 0. It covers all before it, so only the latest position need be acknowledged, and may be sent unasked.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn acknowledge(&mut self, file: &str, offset: u64) -> Result<()> {
+        let mut packet = vec![0xef];
+        packet.extend(offset.to_le_bytes());
+        packet.extend(file.as_bytes());
+        let sent = self.writer.packet(0, &packet).await;
+        sent.map(drop).map_err(|error| error.during("acknowledge a transaction"))
+    }
+}

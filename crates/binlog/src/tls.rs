@@ -1,0 +1,134 @@
+//! TLS around a connection to a server, in MySQL's modes.
+
+use std::sync::Arc;
+
+use backstop_model::credentials::{TlsMode, TlsSettings};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_rustls::TlsConnector;
+
+use crate::connection::PacketConnection;
+
+/// Encrypts a connection and checks the server's certificate as far as the mode asks for it.
+pub(crate) async fn start_tls(
+    connection: PacketConnection,
+    host: &str,
+    tls: &TlsSettings,
+) -> Result<PacketConnection> {
+    let deadline = connection.deadline();
+    let name =
+        ServerName::try_from(host.to_owned()).context(ErrorKind::Usage, format!("use `{host}` for TLS"))?;
+    let connecting = TlsConnector::from(Arc::new(config(tls)?)).connect(name, connection.into_socket()?);
+    let connected = tokio::time::timeout(deadline, connecting).await;
+    let stream = connected
+        .map_err(|_| Error::failed(format!("start TLS: the server did not answer in {deadline:?}")))?
+        .map_err(|error| Error::failed(format!("start TLS: {error}")).hint(TLS_HINT))?;
+    Ok(PacketConnection::encrypted(stream, deadline))
+}
+
+const TLS_HINT: &str = "`tls.mode` and `tls.ca` of the credentials say what is asked of the server's certificate; those that \
+                    MySQL makes for itself have no host names: they pass with `required`, or with `verify-ca` and that server's ca.pem";
+
+fn config(tls: &TlsSettings) -> Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let verifier: Arc<dyn ServerCertVerifier> = match tls.mode {
+        TlsMode::Off | TlsMode::Preferred | TlsMode::Required => {
+            Arc::new(ServerCertVerifierByMode { algorithms, chain: None })
+        }
+        TlsMode::VerifyCa => {
+            let chain = Some(trusted_authorities(tls, provider.clone())?);
+            Arc::new(ServerCertVerifierByMode { algorithms, chain })
+        }
+        TlsMode::VerifyIdentity => trusted_authorities(tls, provider.clone())?,
+    };
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = versions.failed("prepare TLS")?.dangerous().with_custom_certificate_verifier(verifier);
+    Ok(builder.with_no_client_auth())
+}
+
+/// What checks certificates against the configured authorities, or those of the web.
+fn trusted_authorities(
+    tls: &TlsSettings,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>> {
+    let mut roots = RootCertStore::empty();
+    match &tls.ca {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            let doing =
+                format!("read the certificates to trust (tls.ca of the credentials) in {}", path.display());
+            for certificate in CertificateDer::pem_file_iter(path).context(ErrorKind::Usage, &doing)? {
+                roots
+                    .add(certificate.context(ErrorKind::Usage, &doing)?)
+                    .context(ErrorKind::Usage, &doing)?;
+            }
+            if roots.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    format!("{doing}: there is no certificate in PEM form"),
+                ));
+            }
+        }
+    }
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .context(ErrorKind::Usage, "use the certificates to trust")
+}
+
+/// Asks less of the certificate than the web does: that the server has its key, and what `chain` finds, but for the name.
+#[derive(Debug)]
+struct ServerCertVerifierByMode {
+    algorithms: WebPkiSupportedAlgorithms,
+    /// `None`: any certificate will do. The traffic is hidden, the server is not proven.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl ServerCertVerifier for ServerCertVerifierByMode {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        match chain.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+            // The name is looked at last: everything else was right.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            answer => answer,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,61 @@
+//! The transactions of a piece of a binlog file, without what they changed.
+
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_model::plan::Commit;
+use chrono::DateTime;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::event::{self, EventHeader, FILE_MAGIC, HEADER_BYTES, kind};
+
+/// A GTID event is far smaller.
+const MAX_GTID_EVENT_BYTES: usize = 64 * 1024;
+
+/// The transactions in a piece from `start` to `end` of a file, in their order. The piece is read to its end: whoever checks
+/// it while it is read has checked all of it.
+///
+/// # Errors
+/// The input's; [`ErrorKind::Damaged`] if it is not a piece of a binlog.
+pub async fn segment_commits(mut input: impl AsyncRead + Unpin, start: u64, end: u64) -> Result<Vec<Commit>> {
+    let (mut at, mut found) = (start, Vec::new());
+    if at == 0 {
+        let mut magic = [0; FILE_MAGIC.len()];
+        input.read_exact(&mut magic).await.context(ErrorKind::Damaged, "read a segment")?;
+        if magic != FILE_MAGIC {
+            return Err(wrong(at, "a file does not begin as one does"));
+        }
+        at = FILE_MAGIC.len() as u64;
+    }
+    while at < end {
+        let mut bytes = [0; HEADER_BYTES];
+        input.read_exact(&mut bytes).await.context(ErrorKind::Damaged, "read a segment")?;
+        let header = EventHeader::parse(&bytes).ok_or_else(|| wrong(at, "it is no event"))?;
+        let (size, mut length) = (u64::from(header.size), u64::from(header.size));
+        let mut read = HEADER_BYTES as u64;
+        if matches!(header.kind, kind::GTID | kind::TAGGED_GTID) {
+            let mut body = vec![0; (size - read).min(MAX_GTID_EVENT_BYTES as u64) as usize];
+            input.read_exact(&mut body).await.context(ErrorKind::Damaged, "read a segment")?;
+            read += body.len() as u64;
+            // A checksum may follow the body; what is behind the known fields is not read.
+            let gtid = event::gtid(header.kind, &body).filter(|gtid| gtid.length >= size);
+            let gtid = gtid.ok_or_else(|| wrong(at, "the GTID event is of an unknown form"))?;
+            length = gtid.length;
+            let committed = i64::try_from(gtid.original_commit).ok().filter(|at| *at > 0);
+            let committed = committed.and_then(DateTime::from_timestamp_micros);
+            found.push(Commit { gtid: gtid.gtid, committed });
+        }
+        let rest = length - read;
+        let skipped = tokio::io::copy(&mut (&mut input).take(rest), &mut tokio::io::sink()).await;
+        if skipped.context(ErrorKind::Damaged, "read a segment")? != rest {
+            return Err(wrong(at, "it is cut off"));
+        }
+        at += length;
+    }
+    if at != end {
+        return Err(wrong(at, "a transaction is longer than the segment"));
+    }
+    Ok(found)
+}
+
+fn wrong(at: u64, what: &str) -> Error {
+    Error::new(ErrorKind::Damaged, format!("read a segment: at offset {at} of its file: {what}"))
+}

@@ -1,0 +1,102 @@
+//! `backstop check --fix`: shows, asks, does.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use backstop_adapters::mysql::connection::Connector;
+use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_model::finding::Finding;
+use backstop_model::ids::Endpoint;
+use backstop_model::report::CheckReport;
+use backstop_model::settings::ShardSettings;
+use backstop_model::topology::choose_source;
+
+use super::locking;
+use crate::app::App;
+use crate::args::CheckArgs;
+use crate::output::Output;
+
+/// `SET PERSIST` and `INSTALL PLUGIN` are quick, unless something holds what they need.
+const FIX_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Offers to mend what was found, and does it if that is wanted. True if something was done.
+///
+/// # Errors
+/// When nobody can be asked, and when a statement fails.
+pub async fn offer_fixes(args: &CheckArgs, app: &App, report: &CheckReport, output: &Output) -> Result<bool> {
+    let Some(shard) = report.shards.first() else { return Ok(false) };
+    let mendable: Vec<&Finding> = shard.findings.iter().filter(|finding| !finding.fix.is_empty()).collect();
+    if mendable.is_empty() {
+        app.ctx.reporter.remark("nothing was found that can be mended on the server");
+        return Ok(false);
+    }
+    let settings = app.shard(&shard.shard)?;
+    let mut mending: Vec<(Endpoint, &Finding)> = Vec::new();
+    for finding in mendable {
+        let endpoint = match &finding.on {
+            Some(endpoint) => endpoint.clone(),
+            None => source(app, settings).await?,
+        };
+        mending.push((endpoint, finding));
+    }
+    if !args.yes && !confirm_fixes(&mending, output)? {
+        return Ok(false);
+    }
+    for (endpoint, finding) in &mending {
+        // A finding's statements are not interrupted: the last may put back what the first changed.
+        apply_fix(app, settings, endpoint, finding).await?;
+    }
+    Ok(true)
+}
+
+/// The member that the findings are about.
+async fn source(app: &App, settings: &ShardSettings) -> Result<Endpoint> {
+    let members = app.ctx.unless_stopped(app.topology(settings)?.members()).await?;
+    let choice = choose_source(&members, &settings.source, settings.freeze.on_primary, locking(settings))?;
+    Ok(choice.endpoint)
+}
+
+fn confirm_fixes(mending: &[(Endpoint, &Finding)], output: &Output) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        let error = Error::new(ErrorKind::Usage, "mend what was found: there is no terminal to ask on");
+        return Err(
+            error.hint("add --yes to do it without asking, or paste the statements that `check` shows")
+        );
+    }
+    let mut shown = vec![String::new(), "This would be run:".to_owned()];
+    for (endpoint, finding) in mending {
+        shown.extend([String::new(), format!("  On {endpoint}: {}", finding.what)]);
+        shown.extend(finding.fix.iter().map(|sql| format!("    {sql};")));
+    }
+    shown.push(String::new());
+    Ok(output.ask(&shown, "Run it? [y/N]"))
+}
+
+/// Runs all statements of a finding, also after one has failed: those that follow put the server back as it was.
+async fn apply_fix(
+    app: &App,
+    settings: &ShardSettings,
+    endpoint: &Endpoint,
+    finding: &Finding,
+) -> Result<()> {
+    let connector = Connector::new(&app.credentials(settings)?);
+    let mut outcome = Ok(());
+    for sql in &finding.fix {
+        app.ctx.reporter.remark(&format!("{endpoint}: {sql}"));
+        let done = run(&connector, endpoint, sql).await;
+        if let (Err(error), Err(_)) = (&done, &outcome) {
+            app.ctx.reporter.notice(&error.to_string());
+        }
+        outcome = outcome.and(done);
+    }
+    outcome
+}
+
+/// Each statement has a session of its own, so that a lost one does not keep the next from running.
+async fn run(connector: &Connector, endpoint: &Endpoint, sql: &str) -> Result<()> {
+    let hint = "docs/grants.md has the grants that `check --fix` needs";
+    let mut session = connector.connect(endpoint).await?;
+    session.run_within(sql, FIX_STATEMENT_TIMEOUT).await.map_err(|error| Error::from(error).hint(hint))?;
+    session.close().await;
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! `backstop recover` of a backup that is kept in EBS snapshots: an instance is made from them.
+
+use backstop_adapters::ansible::Ansible;
+use backstop_adapters::terraform::Terraform;
+use backstop_engine::recover_ebs::{self, EbsRecovery, EbsRecoveryRequest};
+use backstop_model::error::{Error, Result};
+use backstop_model::plan::{Ending, RecoveryPlan};
+use backstop_model::settings::{ProviderSetting, RecoverySettings, ShardSettings};
+use backstop_repo::Storage;
+
+use super::{CommandOutcome, recover};
+use crate::app::App;
+use crate::args::RecoverArgs;
+use crate::output::Output;
+use crate::render::EbsRecoveryPlanned;
+
+/// True if the backup that the recovery would come from is kept in EBS snapshots. A shard that never kept one there is not
+/// looked at.
+///
+/// # Errors
+/// As the plan of a recovery.
+pub async fn is_ebs_backup(args: &RecoverArgs, app: &App) -> Result<bool> {
+    let Some(shard) = app.settings.shards.get(&args.shard) else { return Ok(false) };
+    if args.on_volume {
+        return Ok(false); // there is an instance already: this one
+    }
+    if shard.recovery.is_none() && shard.snapshot.provider != ProviderSetting::Ebs {
+        return Ok(false);
+    }
+    let (repository, plan) = app.ctx.unless_stopped(recover::planned(args, app)).await?;
+    let manifest = repository.reader(&args.shard).manifest(&plan.backup_id).await?;
+    Ok(matches!(manifest.storage, Storage::Ebs { .. }))
+}
+
+/// Makes an instance from the snapshots and says how to go on, or shows what would be made.
+///
+/// # Errors
+/// As [`recover_ebs::rebuild`]; when the shard's settings do not say how.
+pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
+    let shard = app.shard(&args.shard)?;
+    let settings = settings(args, shard)?;
+    let (repository, plan) = app.ctx.unless_stopped(recover::planned(args, app)).await?;
+    let (ctx, credentials) = (&app.ctx, app.credentials(shard)?);
+    let (topology, server_probe) = (app.topology(shard)?, app.server_probe(shard)?);
+    let cloud = app.volumes(&args.shard);
+    let story = EbsRecovery {
+        reader: &repository.reader(&args.shard),
+        topology: &*topology,
+        server_probe: &server_probe,
+        hosts: &cloud,
+        snapshots: &cloud,
+        infrastructure: &Terraform::new(settings.clone(), ctx.clone()),
+        playbook: &Ansible::new(settings.playbook.clone(), credentials, ctx.clone()),
+        ctx,
+        request: request(args, settings, &plan),
+    };
+    if args.plan {
+        let (rebuild, changes) = recover_ebs::plan(&story).await?;
+        output.report(&EbsRecoveryPlanned::new(plan, rebuild, changes));
+    } else {
+        ctx.reporter.remark(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
+        plan.notices().iter().for_each(|notice| ctx.reporter.notice(notice));
+        output.report(&recover_ebs::rebuild(&story).await?);
+    }
+    Ok(CommandOutcome::Well)
+}
+
+fn request(args: &RecoverArgs, settings: &RecoverySettings, plan: &RecoveryPlan) -> EbsRecoveryRequest {
+    EbsRecoveryRequest {
+        shard: args.shard.clone(),
+        target: plan.target.clone(),
+        backup_id: plan.backup_id.clone(),
+        into: args.into.clone(),
+        subnets: settings.subnets.clone(),
+    }
+}
+
+/// How the shard's settings say that it is done. What they cannot do is refused here.
+fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a RecoverySettings> {
+    if args.ending.ending() != Ending::Join {
+        return Err(Error::refused("a backup in EBS snapshots is recovered with --join only")
+            .hint("for anything else, and for a moment after the backup, give the command on an instance that has a volume of it, with --on-volume (docs/aws.md)"));
+    }
+    let here = [
+        ("--port", args.port.is_some()),
+        ("--listen", args.listen.is_some()),
+        ("--server-user", args.server_user.is_some()),
+        ("--defaults-file", args.defaults_file.is_some()),
+        ("--server-option", !args.server_option.is_empty()),
+        ("--accept-broken", !args.accept_broken.is_empty()),
+        ("--systemd", args.systemd),
+    ];
+    if let Some((flag, _)) = here.iter().find(|(_, given)| *given) {
+        return Err(Error::refused(format!(
+            "{flag} is for a server on this host, and the backup is in EBS snapshots"
+        ))
+        .hint("the Terraform module and the playbook decide that: see `recovery.variables`"));
+    }
+    shard.recovery.as_ref().ok_or_else(|| {
+        Error::refused(format!(
+            "shard `{}` does not say how an instance is made from EBS snapshots",
+            args.shard
+        ))
+        .hint("write its table `recovery` (docs/aws.md, \"Recovering\")")
+    })
+}

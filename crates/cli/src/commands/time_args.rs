@@ -1,0 +1,53 @@
+//! The times of a command line, understood by this host's clock and zone, or by the zone that was named.
+
+use backstop_engine::context::RunContext;
+use backstop_model::error::Result;
+use backstop_model::parse_time::{self, LocalZone, TimeSpec};
+use backstop_model::recovery_target::{RecoveryTarget, TargetSpec};
+use chrono::{DateTime, FixedOffset, Local, NaiveDateTime, TimeZone, Utc};
+use chrono_tz::Tz;
+
+use crate::args::TargetArgs;
+
+/// The target that `--to` means. It is said where the words alone do not tell.
+///
+/// # Errors
+/// As [`TimeSpec::moment`].
+pub fn target(args: &TargetArgs, ctx: &RunContext) -> Result<Option<RecoveryTarget>> {
+    let Some(written) = &args.to else { return Ok(None) };
+    let target = written.target(&local_clock(ctx, args.time_zone)).map_err(|error| error.during("--to"))?;
+    if let (TargetSpec::Time(written), RecoveryTarget::Time(at)) = (written, &target) {
+        report_time("--to", written, *at, args.time_zone, ctx);
+    }
+    Ok(Some(target))
+}
+
+/// The moment that an option with a time means. It is said where the words alone do not tell.
+///
+/// # Errors
+/// As [`TimeSpec::moment`].
+pub fn time(
+    name: &str,
+    written: Option<TimeSpec>,
+    zone: Option<Tz>,
+    ctx: &RunContext,
+) -> Result<Option<DateTime<Utc>>> {
+    let Some(written) = written else { return Ok(None) };
+    let at = written.moment(&local_clock(ctx, zone)).map_err(|error| error.during(name))?;
+    report_time(name, &written, at, zone, ctx);
+    Ok(Some(at))
+}
+
+fn local_clock(ctx: &RunContext, zone: Option<Tz>) -> LocalZone {
+    LocalZone { now: ctx.clock.now(), zone, host: on_this_host }
+}
+
+fn on_this_host(local: NaiveDateTime) -> Option<DateTime<FixedOffset>> {
+    Local.from_local_datetime(&local).earliest().map(|at| at.fixed_offset())
+}
+
+fn report_time(name: &str, written: &TimeSpec, at: DateTime<Utc>, zone: Option<Tz>, ctx: &RunContext) {
+    if zone.is_some() || !matches!(written, TimeSpec::At(_)) {
+        ctx.reporter.notice(&format!("{name} is understood as {}", parse_time::describe_time(at, zone)));
+    }
+}

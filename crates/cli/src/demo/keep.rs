@@ -1,0 +1,71 @@
+//! What `--keep` leaves, and how to use and remove it.
+
+use std::path::Path;
+
+use backstop_model::error::{Result, ResultExt};
+use backstop_model::ids::Endpoint;
+use backstop_model::report::DemoReport;
+use backstop_testbed::{Shard, processes};
+use serde::Serialize;
+
+use super::workdir::DemoDir;
+
+/// `demo --json`: the report, and with `--keep` what was left.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DemoResult {
+    /// What was done and seen.
+    #[serde(flatten)]
+    pub report: DemoReport,
+    /// What was left running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptDemo>,
+}
+
+/// What `--keep` left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeptDemo {
+    /// Its folder.
+    pub dir: String,
+    /// The configuration, for further commands.
+    pub config: String,
+    /// The commands that connect to the servers, by their parts in the shard.
+    pub connect: Vec<(String, String)>,
+    /// The command that shows how the shard stands.
+    pub status: String,
+    /// The command that removes everything.
+    pub remove: String,
+}
+
+impl DemoResult {
+    pub(super) fn new(report: DemoReport, kept: Option<KeptDemo>) -> Self {
+        Self { report, kept }
+    }
+}
+
+/// Lets the servers outlive the demonstration. The lost one is no member any more.
+pub(super) fn keep(place: &DemoDir, program: &Path, shard: Shard, lost: &Endpoint) -> Result<KeptDemo> {
+    let file = place.path("backstop.toml");
+    let text = std::fs::read_to_string(&file).failed("read the configuration")?;
+    let text = text.replace(&format!(", candidate = '{lost}'"), "").replace(&format!(", '{lost}'"), "");
+    std::fs::write(&file, text).failed("write the configuration")?;
+    let client = Some(program.with_file_name("mysql")).filter(|client| client.is_file());
+    let client = client.unwrap_or_else(|| "mysql".into());
+    let connect = |part: &str, socket: &Path| {
+        (part.to_owned(), format!("{} --socket={} --user=root", client.display(), socket.display()))
+    };
+    // The candidate that was between them is lost.
+    let parts = ["primary", "replica"].into_iter().zip(&shard.members);
+    let mut commands: Vec<_> = parts.map(|(part, member)| connect(part, member.socket())).collect();
+    commands.push(connect("rebuilt", &place.path("rebuilt/mysqld.sock")));
+    shard.members.into_iter().for_each(backstop_testbed::LocalServer::keep);
+    let pids: Vec<String> = processes::servers_in(place.dir()).iter().map(u32::to_string).collect();
+    let (dir, config) = (place.dir().display(), place.path("backstop.toml").display().to_string());
+    let backstop = std::env::current_exe().unwrap_or_else(|_| "backstop".into());
+    Ok(KeptDemo {
+        connect: commands,
+        status: format!("{} --config {config} status", backstop.display()),
+        remove: format!("kill -9 {}; rm -rf {dir}", pids.join(" ")),
+        dir: dir.to_string(),
+        config,
+    })
+}

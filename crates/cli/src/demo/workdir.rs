@@ -1,0 +1,150 @@
+//! The demonstration's folder. Nothing of it outlives the demonstration, however that ends.
+
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use backstop_adapters::snapshots::work_dir;
+use backstop_engine::context::RunContext;
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_model::ids::BackupId;
+use backstop_testbed::processes;
+
+/// Its presence says that a finished demonstration was kept on purpose.
+const KEPT_MARKER: &str = "kept";
+/// What three servers, a copy, the backups and the rebuilt server need, in bytes.
+const NEEDED_BYTES: u64 = 1_500 << 20;
+/// Sockets are in folders below, and their paths are bounded.
+const MAX_PATH_CHARS: usize = 80;
+
+/// A folder of this run, named after it and marked with the process, in a folder that only its user can enter.
+pub(super) struct DemoDir {
+    dir: PathBuf,
+    kept: std::cell::Cell<bool>,
+}
+
+impl DemoDir {
+    /// Removes what killed demonstrations left, and makes a new folder.
+    pub(super) fn take(wanted: Option<&Path>, ctx: &RunContext) -> Result<Self> {
+        let parent = parent(wanted)?;
+        remove_dead_demos(&parent, ctx)?;
+        space(&parent)?;
+        let run = BackupId::new(ctx.clock.now(), ctx.clock.random() as u32);
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let dir = work_dir::create(&parent, &run, uid, gid)?;
+        Ok(Self { dir, kept: std::cell::Cell::new(false) })
+    }
+
+    /// A path in it.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The folder.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Leaves it where it is, also for later demonstrations.
+    pub(super) fn keep(&self) -> Result<()> {
+        std::fs::write(self.dir.join(KEPT_MARKER), "").failed("keep the demonstration")?;
+        self.kept.set(true);
+        Ok(())
+    }
+}
+
+impl Drop for DemoDir {
+    fn drop(&mut self) {
+        if !self.kept.get()
+            && let Err(error) = kill_and_remove(&self.dir)
+        {
+            tracing::error!("{error}; the next demonstration tries again");
+        }
+    }
+}
+
+/// The folder that all demonstrations of this user are in.
+fn parent(wanted: Option<&Path>) -> Result<PathBuf> {
+    let uid = rustix::process::geteuid().as_raw();
+    let base = wanted.map_or_else(std::env::temp_dir, Path::to_owned);
+    let base = std::path::absolute(&base).failed("find the folder to work in")?;
+    let parent = base.join(format!("backstop-demo-{uid}"));
+    if parent.as_os_str().len() > MAX_PATH_CHARS {
+        let failure = Error::new(
+            ErrorKind::Usage,
+            format!("work in {}: the path is too long for sockets", base.display()),
+        );
+        return Err(failure.hint("name a folder with a shorter path with --dir"));
+    }
+    let doing = format!("create {}", parent.display());
+    match DirBuilder::new().mode(0o700).create(&parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => made.failed(&doing).map_err(|failure| failure.hint("name another folder with --dir"))?,
+    }
+    let found = std::fs::symlink_metadata(&parent).failed(&doing)?;
+    if !found.is_dir() || found.uid() != uid {
+        let failure = Error::refused(format!("work in {}: it belongs to somebody else", parent.display()));
+        return Err(failure.hint("name another folder with --dir"));
+    }
+    std::fs::set_permissions(&parent, Permissions::from_mode(0o700)).failed(doing)?;
+    Ok(parent)
+}
+
+/// Removes what demonstrations left whose process is dead.
+fn remove_dead_demos(parent: &Path, ctx: &RunContext) -> Result<()> {
+    for run in work_dir::list(parent)? {
+        if work_dir::is_dead(&run) && !run.path.join(KEPT_MARKER).exists() {
+            ctx.reporter
+                .notice(&format!("removing what a killed demonstration left in {}", run.path.display()));
+            kill_and_remove(&run.path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Kills the servers that work in a folder, and removes it.
+fn kill_and_remove(dir: &Path) -> Result<()> {
+    // Twice: a program that was being started may have begun meanwhile.
+    for _ in 0..2 {
+        processes::kill_all(dir)?;
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => tracing::debug!("remove {}: {error}", dir.display()),
+            Ok(()) => {}
+        }
+    }
+    if dir.exists() { Err(Error::failed(format!("remove {}", dir.display()))) } else { Ok(()) }
+}
+
+fn space(parent: &Path) -> Result<()> {
+    let volume = rustix::fs::statvfs(parent).failed(format!("look for space in {}", parent.display()))?;
+    let free = volume.f_bavail.saturating_mul(volume.f_frsize);
+    if free >= NEEDED_BYTES {
+        return Ok(());
+    }
+    let (needed, free) = (crate::format::bytes(NEEDED_BYTES), crate::format::bytes(free));
+    let message = format!("not enough space in {}: {needed} needed, {free} free", parent.display());
+    Err(Error::refused(message).hint("name a folder on a larger volume with --dir"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn clearing_removes_everything_and_what_is_gone_is_gone() {
+        let dir = std::env::temp_dir().join(format!("backstop-place-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("a/b")).unwrap();
+        std::fs::write(dir.join("a/b/c"), "x").unwrap();
+        kill_and_remove(&dir).unwrap();
+        assert!(!dir.exists());
+        kill_and_remove(&dir).unwrap();
+    }
+
+    #[test]
+    fn long_paths_are_refused() {
+        let long = PathBuf::from(format!("/tmp/{}", "x".repeat(90)));
+        assert_eq!(parent(Some(&long)).unwrap_err().kind, ErrorKind::Usage);
+    }
+}

@@ -1,0 +1,56 @@
+//! Where tests stop a story. A release build cannot be stopped: the feature `faults` is for tests only.
+
+use backstop_engine::ports::Failpoints;
+
+/// Never stops a story.
+#[cfg(not(feature = "faults"))]
+pub struct EnvFailpoints;
+
+#[cfg(not(feature = "faults"))]
+impl EnvFailpoints {
+    /// Reads nothing.
+    #[allow(clippy::new_without_default, reason = "the other build has something to read")]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+#[cfg(not(feature = "faults"))]
+impl Failpoints for EnvFailpoints {
+    fn reach(&self, _point: &str) {}
+}
+
+/// Sends this process the signal that `BACKSTOP_TEST_FAULT` asks for: `kill@before:commit`, `stop@after:snapshot`.
+#[cfg(feature = "faults")]
+pub struct EnvFailpoints {
+    signal: Option<rustix::process::Signal>,
+    point: String,
+}
+
+#[cfg(feature = "faults")]
+impl EnvFailpoints {
+    /// Reads `BACKSTOP_TEST_FAULT`.
+    #[allow(clippy::new_without_default, reason = "it reads the environment")]
+    pub fn new() -> Self {
+        let wish = std::env::var("BACKSTOP_TEST_FAULT").unwrap_or_default();
+        let (signal, point) = wish.split_once('@').unwrap_or_default();
+        let signal = match signal {
+            "kill" => Some(rustix::process::Signal::KILL),
+            "stop" => Some(rustix::process::Signal::STOP),
+            _ => None,
+        };
+        Self { signal, point: point.to_owned() }
+    }
+}
+
+#[cfg(feature = "faults")]
+impl Failpoints for EnvFailpoints {
+    fn reach(&self, point: &str) {
+        if let Some(signal) = self.signal
+            && self.point == point
+        {
+            // Nothing to do if it fails: the test sees that the process lives on.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What `check` and `status` say of an archive, and what `check --fix` sets on the primary.
+
+use std::time::{Duration, Instant};
+
+use backstop_testkit::{ShardLayout, TestShard};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::program::Backstop;
+use crate::stored_archive::ARCHIVE;
+
+const SOON: Duration = Duration::from_secs(120);
+const SET: &str = "--set shards.orders.archive.from=primary --set shards.orders.archive.semi_sync=true";
+
+/// The findings of a command, by code.
+async fn findings(backstop: &Backstop, line: &str) -> Vec<Value> {
+    let ran = backstop.run(&format!("--json {line}")).await;
+    let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    report["shards"][0]["findings"].as_array().unwrap().clone()
+}
+
+fn with<'a>(findings: &'a [Value], code: &str) -> Option<&'a Value> {
+    findings.iter().find(|finding| finding["code"] == code)
+}
+
+/// Waits until a command has a finding.
+async fn found(backstop: &Backstop, line: &str, code: &str) -> Value {
+    let begin = Instant::now();
+    loop {
+        let all = findings(backstop, line).await;
+        if let Some(finding) = with(&all, code) {
+            return finding.clone();
+        }
+        assert!(begin.elapsed() < SOON, "no {code}: {all:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archiver_and_what_the_primary_must_be_set_to() {
+    let layout = ShardLayout { grants: vec!["base", "clone", "replication", "fix"], ..ShardLayout::single() };
+    let shard = TestShard::start(layout).await;
+    let primary = shard.primary();
+    let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("init").await;
+    let all = findings(&backstop, "check orders").await;
+    assert_eq!(with(&all, "archive-not-configured").unwrap()["severity"], "warning");
+
+    // Nobody archives: nothing is offered that would stop writes.
+    let status = format!("status orders {SET}");
+    let check = format!("check orders {SET}");
+    let all = findings(&backstop, &check).await;
+    assert_eq!(with(&all, "archiver-never-ran").unwrap()["severity"], "warning");
+    let semi_sync = with(&all, "archive-semi-sync").unwrap();
+    assert!(semi_sync["fix"].is_null() && semi_sync["severity"] == "problem", "{semi_sync}");
+    let all = findings(&backstop, &status).await;
+    assert_eq!(with(&all, "archiver-never-ran").unwrap()["severity"], "problem");
+
+    // Somebody does, and the primary is to wait.
+    primary.run(&["CREATE DATABASE one"]).await;
+    let archiver = backstop.spawn(ARCHIVE, None);
+    found(&backstop, &status, "archiver-running").await;
+    let all = findings(&backstop, &check).await;
+    let semi_sync = with(&all, "archive-semi-sync").unwrap();
+    assert_eq!(semi_sync["fix"].as_array().unwrap().len(), 6, "{semi_sync}");
+    assert_eq!(semi_sync["on"]["port"], primary.endpoint().port, "{semi_sync}");
+    archiver.signal(Signal::TERM);
+    archiver.end().await;
+    let archiver = backstop.spawn(&format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true"), None);
+    // It refuses a source that cannot wait, and says what to do.
+    let ran = archiver.end().await;
+    ran.failed(20, &["semi-synchronous"]);
+    let archiver = backstop.spawn(ARCHIVE, None);
+    found(&backstop, &check, "archiver-running").await;
+    backstop.run(&format!("{check} --fix --yes")).await;
+    for (variable, value) in [
+        ("enabled", "1"),
+        ("timeout", "4294967295"),
+        ("wait_no_replica", "1"),
+        ("wait_for_replica_count", "1"),
+        ("wait_point", "AFTER_SYNC"),
+    ] {
+        let now = primary.value(&format!("SELECT @@GLOBAL.rpl_semi_sync_source_{variable}")).await;
+        assert_eq!(now, value, "{variable}");
+    }
+    archiver.signal(Signal::TERM);
+    archiver.end().await;
+    let archiver = backstop.spawn(&format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true"), None);
+    primary.run(&["CREATE DATABASE two"]).await;
+    let finding = found(&backstop, &check, "archive-semi-sync").await;
+    assert_eq!(finding["severity"], "ok", "{finding}");
+    let ran = backstop.run(&format!("--json {status}")).await;
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["shards"][0]["rpo_seconds"], 0.0, "{report}");
+
+    // The degrade policy: the primary's own time-out ends waiting, and it is told.
+    archiver.signal(Signal::KILL);
+    archiver.end().await;
+    primary.run(&["SET GLOBAL rpl_semi_sync_source_timeout = 100", "CREATE DATABASE three"]).await;
+    let finding = found(&backstop, &check, "archive-semi-sync").await;
+    assert_eq!(finding["severity"], "problem", "{finding}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_printed() {
+    let shard = TestShard::start(ShardLayout::single()).await;
+    let backstop = Backstop::of(&shard, "clone").await;
+    let unit = backstop.json("archive orders --systemd").await;
+    let content = unit["service"]["content"].as_str().unwrap();
+    assert!(content.contains("archive orders") && content.contains("Restart=always"), "{content}");
+}

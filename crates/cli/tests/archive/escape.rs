@@ -1,0 +1,23 @@
+//! Texts of a server, shown: they do not steer the terminal.
+
+use backstop_testkit::{ShardLayout, TestShard};
+
+use crate::program::Backstop;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_does_not_steer_the_terminal_of_who_looks_for_it() {
+    let shard = TestShard::start(ShardLayout { members: 1, ..ShardLayout::default() }).await;
+    let backstop = Backstop::of(&shard, "clone").await;
+    let evil = "CREATE TABLE one.evil (a INT) COMMENT '\x1b]0;owned\x07\u{202e}txt'";
+    shard.primary().run(&["CREATE DATABASE one", evil]).await;
+    backstop.json("archive orders --until-caught-up --set shards.orders.archive.from=primary").await;
+
+    let found = backstop.run("find orders --kind ddl").await;
+    assert_eq!(found.status.code(), Some(0), "{found}");
+    assert!(found.out.contains(r"\u{1b}]0;owned\u{7}\u{202e}txt"), "{found}");
+    let acts = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!found.out.contains(acts), "{:?}", found.out);
+
+    let report = backstop.json("find orders --kind ddl").await;
+    assert!(report.to_string().contains("\u{202e}txt"), "its meaning is kept: {report}");
+}

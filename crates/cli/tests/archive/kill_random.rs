@@ -1,0 +1,99 @@
+//! SIGKILL of the archiver, the primary or both at random moments under load: what was acknowledged is in the archive.
+
+use std::time::Duration;
+
+use backstop_testkit::workload::WrittenRows;
+use backstop_testkit::{TestMember, TestShard, TestWorkload};
+use rustix::process::Signal;
+
+use crate::byte_identical::single;
+use crate::program::{Backstop, RunningBackstop};
+use crate::random::Random;
+use crate::recoverable_rows::lost;
+use crate::stored_archive::ARCHIVE;
+
+/// Makes a primary wait for the archiver, for ever, also after a restart.
+pub async fn wait_for_archiver(primary: &TestMember) {
+    primary
+        .run(&[
+            "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
+            "SET PERSIST rpl_semi_sync_source_timeout = 4294967295",
+            "SET PERSIST rpl_semi_sync_source_wait_for_replica_count = 1",
+            "SET PERSIST rpl_semi_sync_source_wait_no_replica = ON",
+            "SET PERSIST rpl_semi_sync_source_wait_point = AFTER_SYNC",
+            "SET PERSIST rpl_semi_sync_source_enabled = ON",
+        ])
+        .await;
+}
+
+/// How many rounds: `BACKSTOP_TEST_ROUNDS`, else 5.
+pub fn rounds() -> usize {
+    std::env::var("BACKSTOP_TEST_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_semi_sync_nothing_that_was_acknowledged_is_lost() {
+    let shard = TestShard::start(single()).await;
+    wait_for_archiver(shard.primary()).await;
+    let line = format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true");
+    let lost = killed(&shard, &line).await;
+    assert_eq!(lost.0, 0, "acknowledged and lost");
+}
+
+/// The negative control: the same rounds do lose commits if nobody waits for the archive, and only the newest.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_semi_sync_the_newest_commits_are_lost() {
+    let shard = TestShard::start(single()).await;
+    let (lost, longest) = killed(&shard, ARCHIVE).await;
+    assert!(lost > 0, "{} rounds lost nothing: this test cannot tell a loss", rounds());
+    eprintln!("without semi-sync {lost} commits were lost, at most the newest {longest:?}");
+    assert!(longest < Duration::from_secs(30), "the archive was {longest:?} behind");
+}
+
+/// Kills in rounds. Gives how many acknowledged rows were lost by rounds that killed both, and the longest time they span.
+async fn killed(shard: &TestShard, line: &str) -> (usize, Duration) {
+    let primary = shard.primary();
+    let backstop = Backstop::of(shard, "clone").await;
+    let mut dice = Random::new();
+    let (mut total, mut longest) = (0, Duration::ZERO);
+    let mut archiver = backstop.spawn(line, None);
+    for round in 1..=rounds() {
+        let workload = TestWorkload::start(primary).await;
+        workload.wait_for_more(40).await;
+        tokio::time::sleep(dice.time(Duration::from_millis(700))).await;
+        if dice.roll().is_multiple_of(2) {
+            // Commits wait for the next archiver, or go on without one.
+            kill(archiver).await;
+            archiver = backstop.spawn(line, None);
+            workload.wait_for_more(40).await;
+        }
+        // The last time the archiver dies first, so that commits go on if they do not wait.
+        if dice.roll().is_multiple_of(2) && round < rounds() {
+            primary.kill();
+            kill(archiver).await;
+        } else {
+            kill(archiver).await;
+            primary.kill();
+        }
+        let written = workload.stop().await;
+        let lost = lost(&backstop, &written).await;
+        longest = longest.max(span(&written, &lost));
+        total += lost.len();
+        primary.start().await;
+        archiver = backstop.spawn(line, None);
+    }
+    kill(archiver).await;
+    (total, longest)
+}
+
+/// The lost rows must be the newest; gives the time that they span.
+fn span(written: &WrittenRows, lost: &[u64]) -> Duration {
+    let newest: Vec<u64> = written.rows.iter().rev().take(lost.len()).rev().map(|(id, _)| *id).collect();
+    assert_eq!(lost, newest, "not just the newest are lost");
+    written.gaps.iter().rev().take(lost.len()).sum()
+}
+
+async fn kill(archiver: RunningBackstop) {
+    archiver.signal(Signal::KILL);
+    archiver.end().await;
+}

@@ -1,0 +1,168 @@
+//! The server that is streamed from.
+
+use std::time::Duration;
+
+use backstop_binlog::{
+    AtBinlogEnd, ConnectOptions, DumpRequest, EventStream, SemiSyncAcknowledger, SemiSyncMode, Session,
+};
+use backstop_model::credentials::{Credentials, ReplicationAccount};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::{Endpoint, ServerUuid};
+use backstop_model::stream_or_fork::{SourceHistory, StreamFrom, parse_gtid_owned};
+
+use super::Encryption;
+use crate::shared_credentials::SharedCredentials;
+
+/// Connecting and each answer.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a source says that it lives; twice that and a second without a byte is a dead stream.
+const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
+
+/// What a server says of itself before it is streamed from.
+pub(super) struct BinlogSource {
+    session: Session,
+    pub(super) history: SourceHistory,
+    encrypted: bool,
+}
+
+/// Whom the source takes this archiver for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicaIdentity {
+    /// Its server id: no member has it.
+    pub server_id: u32,
+    /// Its UUID: the same for every archiver of this shard into this repository.
+    pub uuid: ServerUuid,
+}
+
+impl ReplicaIdentity {
+    /// The identity of the archiver of a shard, named by what is archived where. No member has one of `taken`.
+    pub fn of(name: &str, taken: &[u32]) -> Self {
+        let hash = *blake3::hash(name.as_bytes()).as_bytes();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        let uuid = uuid::Builder::from_random_bytes(bytes).into_uuid();
+        let mut id = u32::from_le_bytes([hash[16], hash[17], hash[18], hash[19]]).max(1);
+        while taken.contains(&id) {
+            id = id.wrapping_add(1).max(1);
+        }
+        Self { server_id: id, uuid: ServerUuid(uuid) }
+    }
+}
+
+impl BinlogSource {
+    /// Logs in and asks.
+    pub(super) async fn open(from: &StreamFrom, access: &SharedCredentials) -> Result<Self> {
+        let mut session = connect(&from.endpoint, access).await?;
+        let told = ask(&mut session, from).await;
+        let (history, encrypted) =
+            told.map_err(|error| error.during(format!("ask {} for its binlog", from.endpoint)))?;
+        Ok(Self { session, history, encrypted })
+    }
+
+    /// An archive must not hold in plain text what its source encrypts.
+    pub(super) fn refuse_plain_text(&self, encryption: Encryption, from: &StreamFrom) -> Result<()> {
+        if !self.encrypted || encryption == Encryption::On {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "archive from {}: it encrypts its binlog, and the repository is not encrypted: the archive would be plain text",
+            from.endpoint
+        ))
+        .hint("use a new repository with encryption_key: it is encrypted from its beginning"))
+    }
+
+    /// Begins the stream of what is not in `executed`.
+    pub(super) async fn stream(
+        self,
+        identity: ReplicaIdentity,
+        executed: GtidSet,
+        acknowledge: SemiSyncMode,
+        at_end: AtBinlogEnd,
+    ) -> Result<(EventStream, SemiSyncAcknowledger)> {
+        let ReplicaIdentity { server_id, uuid: replica_uuid } = identity;
+        let dump = DumpRequest {
+            server_id,
+            replica_uuid,
+            executed,
+            heartbeat: HEARTBEAT_PERIOD,
+            acknowledge,
+            at_end,
+        };
+        self.session.dump(&dump).await.map_err(replication_grants_hint)
+    }
+}
+
+/// What may be missing, if access was denied.
+fn replication_grants_hint(error: Error) -> Error {
+    if error.kind != ErrorKind::Denied {
+        return error;
+    }
+    error.hint("the replication account needs REPLICATION SLAVE, and its password in the credentials: docs/grants.md has the grants")
+}
+
+/// A session of the account that replicates.
+async fn connect(endpoint: &Endpoint, access: &SharedCredentials) -> Result<Session> {
+    connect_as(endpoint, access, Credentials::replication_account).await
+}
+
+/// A session of an account.
+pub(super) async fn connect_as(
+    endpoint: &Endpoint,
+    access: &SharedCredentials,
+    account: fn(&Credentials) -> ReplicationAccount,
+) -> Result<Session> {
+    let there = format!("{} at {endpoint}", account(&access.current()).user);
+    let open = |credentials: Credentials| async move {
+        let (account, tls) = (account(&credentials), credentials.tls_for(endpoint));
+        Session::open(&ConnectOptions { endpoint: endpoint.clone(), account, tls, deadline: SOURCE_TIMEOUT })
+            .await
+    };
+    access.log_in(&there, open).await
+}
+
+/// All that is in a server's binlog or was.
+pub(super) async fn binlog_gtids(session: &mut Session) -> Result<GtidSet> {
+    // What is owned becomes executed: it is read first, so that nothing slips through in between.
+    let owner = select_text(session, "@@GLOBAL.gtid_owned").await?;
+    let executed = select_gtid_set(session, "@@GLOBAL.gtid_executed").await?;
+    let owned = parse_gtid_owned(&owner).failed_reading("gtid_owned", &owner)?;
+    Ok(executed.union(&owned))
+}
+
+async fn ask(session: &mut Session, from: &StreamFrom) -> Result<(SourceHistory, bool)> {
+    let reached = binlog_gtids(session).await?;
+    let purged = select_gtid_set(session, "@@GLOBAL.gtid_purged").await?;
+    let uuid = select_text(session, "@@GLOBAL.server_uuid").await?;
+    if uuid.parse::<ServerUuid>().ok() != Some(from.server_uuid) {
+        let message = format!("another server answers there: {uuid} instead of {}", from.server_uuid);
+        return Err(Error::failed(message).hint("it is looked at again"));
+    }
+    if select_text(session, "@@GLOBAL.log_bin").await? != "1" {
+        return Err(Error::new(ErrorKind::Refused, "it keeps no binlog").hint("start it with log_bin"));
+    }
+    if select_text(session, "@@GLOBAL.gtid_mode").await? != "ON" {
+        return Err(Error::new(ErrorKind::Refused, "its gtid_mode is not ON")
+            .hint("set gtid_mode=ON on every member"));
+    }
+    let encrypted = select_text(session, "@@GLOBAL.binlog_encryption").await? == "1";
+    Ok((SourceHistory { reached, purged }, encrypted))
+}
+
+async fn select_text(session: &mut Session, what: &str) -> Result<String> {
+    Ok(session.value(&format!("SELECT {what}")).await?.unwrap_or_default())
+}
+
+async fn select_gtid_set(session: &mut Session, what: &str) -> Result<GtidSet> {
+    select_text(session, what).await?.parse().failed(format!("read {what}"))
+}
+
+trait Readable<T> {
+    fn failed_reading(self, what: &str, text: &str) -> Result<T>;
+}
+
+impl<T> Readable<T> for Option<T> {
+    fn failed_reading(self, what: &str, text: &str) -> Result<T> {
+        self.ok_or_else(|| Error::failed(format!("read {what}: `{text}` is of an unknown form")))
+    }
+}

@@ -1,0 +1,287 @@
+//! A source that lost the end of its binlog, in a crash or with an older copy of its files, or that began its binlog again, and has used the
+//! numbers again: its GTIDs look as if nothing had happened. What tells is its own files, in which the transactions must still end where they
+//! did, with the same times of commit.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_binlog::{
+    AtBinlogEnd, Segment, SegmentSink, Segmenter, SegmenterStep, SemiSyncMode, segment_commits,
+};
+use backstop_model::archive::ArchivedSegment;
+use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::ServerUuid;
+use backstop_model::plan::Commit;
+use backstop_model::stream_or_fork::{BinlogPosition, SourceHistory, StreamFrom};
+
+use super::binlog_source::{BinlogSource, ReplicaIdentity};
+use super::{Archiver, Shared, StreamState, finish_file, stream_position, wait_until_drained};
+
+/// A source may read for a while until it comes to what it was asked for.
+const SOURCE_SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the source went another way than the archive.
+pub(super) struct Divergence {
+    /// What both have.
+    pub(super) common: GtidSet,
+    /// What the archive has behind that. The source has others under these numbers, or none.
+    pub(super) left: GtidSet,
+}
+
+/// Compares what was archived of this source's files with what it has: the newest piece, and the ones before it if that is not there.
+/// `None`: it is the same, or it can no longer be compared, since the source has purged it, and nothing else says that it differs: neither
+/// that the source `shrank`, lacking numbers of its own, nor that its binlog began again.
+///
+/// # Errors
+/// The source's; nothing was decided then.
+pub(super) async fn find_divergence(
+    archiver: &Archiver<'_>,
+    shared: &Shared,
+    state: &mut StreamState,
+    from: &StreamFrom,
+    identity: ReplicaIdentity,
+    shrank: bool,
+) -> Result<Option<Divergence>> {
+    let uuid = from.server_uuid;
+    if state.segmenter.as_ref().is_some_and(|(segmenter, of)| *of == uuid && segmenter.position().is_none()) {
+        return Ok(None); // it begins a file anew
+    }
+    finish_file(state).await?;
+    let compare = SourceComparison { archiver, from, identity };
+    let newest = state.last.iter().find(|segment| segment.source == uuid).cloned();
+    let pieces = archiver.store.segments_of(uuid).await;
+    let newest = newest.into_iter().chain(pieces.iter().map(plain)).find(has_transactions);
+    let Some(newest) = newest else { return Ok(None) };
+    // Twice: a source that shuts down ends its stream as one that has no more.
+    for _ in 0..2 {
+        match compare.compare(&newest).await? {
+            SegmentComparison::Same => return Ok(None),
+            SegmentComparison::Differs => {}
+            SegmentComparison::Unknown if shrank || compare.binlog_was_reset(&newest).await? => {}
+            SegmentComparison::Unknown => return Ok(None),
+        }
+    }
+    // Only now: while the store does not answer, streaming goes on.
+    wait_until_drained(archiver, shared).await?;
+    let mut pieces = archiver.store.segments_of(uuid).await;
+    pieces.reverse();
+    pieces.retain(|piece| !piece.gtids.is_empty());
+    let held = state.held.clone().unwrap_or_default();
+    let Some(common) = compare.common_gtids(&pieces, &held).await? else { return Ok(None) };
+    let common = common.intersect(&held);
+    let left = held.subtract(&common);
+    Ok((!left.is_empty()).then_some(Divergence { common, left }))
+}
+
+/// A source can be asked for transactions only.
+fn has_transactions(piece: &Segment) -> bool {
+    !piece.gtids.is_empty()
+}
+
+fn plain(piece: &ArchivedSegment) -> Segment {
+    Segment {
+        source: piece.source,
+        file: piece.file.clone(),
+        start: piece.start,
+        end: piece.end,
+        previous: piece.previous.clone(),
+        gtids: piece.gtids.clone(),
+        committed: piece.committed,
+        hash: piece.hash.0,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SegmentComparison {
+    Same,
+    Differs,
+    /// The source no longer has the file.
+    Unknown,
+}
+
+struct SourceComparison<'a> {
+    archiver: &'a Archiver<'a>,
+    from: &'a StreamFrom,
+    identity: ReplicaIdentity,
+}
+
+impl SourceComparison<'_> {
+    /// What the source shares with the archive, of whose pieces these are its own, the oldest first. `None`: all of them. Its own numbers
+    /// are shared only if what they stand for was compared, or if they were set as executed by somebody who knew.
+    async fn common_gtids(&self, pieces: &[ArchivedSegment], held: &GtidSet) -> Result<Option<GtidSet>> {
+        // Sameness ends once: from there back in growing steps, then in halves.
+        let (mut before, mut same, mut differs, mut step) = (None, false, pieces.len(), 1);
+        while before.map_or(0, |at: usize| at + 1) < differs {
+            let first = before.map_or(0, |at: usize| at + 1);
+            let at =
+                if before.is_none() { differs.saturating_sub(step) } else { usize::midpoint(first, differs) };
+            let at = at.min(differs - 1);
+            step *= 2;
+            match self.compare(&plain(&pieces[at])).await? {
+                SegmentComparison::Differs => differs = at,
+                look => (before, same) = (Some(at), look == SegmentComparison::Same),
+            }
+        }
+        let reached = self.history().await?.reached;
+        let Some(parting) = pieces.get(differs) else {
+            return if same { Ok(None) } else { self.assumed_common(held, &reached).await.map(Some) };
+        };
+        let shared = self.shared_beginning(parting).await?;
+        if same || !shared.is_empty() {
+            return Ok(Some(parting.previous.intersect(&reached).union(&shared)));
+        }
+        self.assumed_common(held, &reached).await.map(Some)
+    }
+
+    /// What is shared if no transaction could be compared: those of other servers, and the source's own that are executed though its
+    /// binlogs never had them.
+    async fn assumed_common(&self, held: &GtidSet, reached: &GtidSet) -> Result<GtidSet> {
+        let others = reached.subtract(&reached.of_uuid(self.from.server_uuid));
+        Ok(held.intersect(&others.union(&self.purged_by_hand().await?)))
+    }
+
+    /// The part of `gtid_purged` that was set and not purged: the Previous-GTIDs of the source's files lack it.
+    async fn purged_by_hand(&self) -> Result<GtidSet> {
+        let source = self.open().await?;
+        let purged = source.history.purged.clone();
+        if purged.is_empty() {
+            return Ok(purged);
+        }
+        let mut segmenter = Segmenter::new(self.from.server_uuid, purged.clone());
+        let asked = source.stream(self.identity, purged.clone(), SemiSyncMode::Never, AtBinlogEnd::Stop);
+        let (mut stream, _) = asked.await?;
+        while !segmenter.is_described() {
+            match segmenter.step(&mut stream, &mut DiscardSink, SOURCE_SILENCE_TIMEOUT).await? {
+                SegmenterStep::End | SegmenterStep::Refused(_) | SegmenterStep::Hole { .. } => {
+                    return Ok(GtidSet::new());
+                }
+                SegmenterStep::Quiet => return Err(self.silence_error()),
+                _ => {}
+            }
+        }
+        Ok(purged.subtract(segmenter.held()))
+    }
+
+    /// True if the source has begun its binlog again since it wrote this piece.
+    async fn binlog_was_reset(&self, piece: &Segment) -> Result<bool> {
+        let mut session = stream_position::connect(self.from, self.archiver.access).await?;
+        let now = stream_position::binlog_position(&mut session).await?;
+        let before = BinlogPosition { file: piece.file.clone(), offset: piece.end };
+        Ok(now.is_some_and(|now| now.begins_again_after(&before)))
+    }
+
+    async fn open(&self) -> Result<BinlogSource> {
+        BinlogSource::open(self.from, self.archiver.access).await
+    }
+
+    async fn history(&self) -> Result<SourceHistory> {
+        Ok(self.open().await?.history)
+    }
+
+    fn silence_error(&self) -> Error {
+        let message = format!("ask {} for what is archived of it: it is silent", self.from.endpoint);
+        Error::failed(message).hint("it is asked again")
+    }
+
+    /// Has the source send a piece once more.
+    async fn compare(&self, piece: &Segment) -> Result<SegmentComparison> {
+        let Some(sent) = self.resend(piece).await? else { return Ok(SegmentComparison::Unknown) };
+        // Not the bytes: when a file was begun is left out of its first event where a stream begins in its middle.
+        let same = |sent: &Segment| sent.gtids == piece.gtids && sent.committed == piece.committed;
+        Ok(if sent.segment.as_ref().is_some_and(same) {
+            SegmentComparison::Same
+        } else {
+            SegmentComparison::Differs
+        })
+    }
+
+    /// The transactions that a piece begins with here and there.
+    async fn shared_beginning(&self, piece: &ArchivedSegment) -> Result<GtidSet> {
+        let Some(sent) = self.resend(&plain(piece)).await? else { return Ok(GtidSet::new()) };
+        let read = async {
+            let bytes = self.archiver.store.reader().open(piece).await?;
+            segment_commits(bytes, piece.start, piece.end).await
+        };
+        let archived = match read.await {
+            Err(error) if error.kind == ErrorKind::Damaged => Vec::new(),
+            read => read?,
+        };
+        let same = sent.commits.iter().zip(&archived).take_while(|(here, there)| here == there);
+        let mut shared = GtidSet::new();
+        same.for_each(|(commit, _)| shared.insert(&commit.gtid));
+        Ok(shared)
+    }
+
+    /// What the source has where a piece was. `None`: that is not known, since it has purged it.
+    async fn resend(&self, piece: &Segment) -> Result<Option<SentSegment>> {
+        let source = self.open().await?;
+        let mut sent = SentSegment::default();
+        let SourceHistory { reached, purged } = &source.history;
+        if !piece.gtids.intersect(purged).is_empty() {
+            return Ok(None);
+        }
+        if !piece.previous.is_subset_of(reached) {
+            return Ok(Some(sent)); // it lacks what came before
+        }
+        let before = Segment { end: piece.start, gtids: GtidSet::new(), committed: None, ..piece.clone() };
+        let mut segmenter = Segmenter::after(&before);
+        segmenter.based_on(purged);
+        let executed = piece.previous.union(purged);
+        let (mut stream, _) =
+            source.stream(self.identity, executed, SemiSyncMode::Never, AtBinlogEnd::Stop).await?;
+        loop {
+            let arrived = match segmenter.step(&mut stream, &mut DiscardSink, SOURCE_SILENCE_TIMEOUT).await {
+                Err(error) if error.kind == ErrorKind::Damaged => return Ok(None),
+                arrived => arrived?,
+            };
+            let (file, end) = segmenter.position().unwrap_or((&piece.file, piece.start));
+            match arrived {
+                SegmenterStep::Refused(_) | SegmenterStep::Hole { .. } => return Ok(None),
+                _ if file != piece.file || end > piece.end => return Ok(Some(sent)),
+                SegmenterStep::Transaction { gtid, committed, .. } => {
+                    sent.commits
+                        .push(Commit { gtid, committed: committed.filter(|at| at.timestamp_micros() > 0) });
+                }
+                SegmenterStep::End => return Ok(Some(sent)),
+                SegmenterStep::Quiet => return Err(self.silence_error()),
+                _ => {}
+            }
+            if end == piece.end {
+                sent.segment = segmenter.cut(&mut DiscardSink).await?;
+                return Ok(Some(sent));
+            }
+        }
+    }
+}
+
+/// What a source sent.
+#[derive(Default)]
+struct SentSegment {
+    /// Its transactions, in order.
+    commits: Vec<Commit>,
+    /// All of it, if it ends where the piece does.
+    segment: Option<Segment>,
+}
+
+/// Takes bytes that are there already.
+struct DiscardSink;
+
+#[async_trait]
+impl SegmentSink for DiscardSink {
+    async fn begin(&mut self, _: ServerUuid, _: &str, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn write(&mut self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn cut_back(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    async fn seal(&mut self, _: &Segment) -> Result<()> {
+        Ok(())
+    }
+}

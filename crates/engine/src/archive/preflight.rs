@@ -1,0 +1,72 @@
+//! Before anything is stored, a claim included: what can be seen not to be right is refused.
+
+use std::path::Path;
+
+use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_model::settings::{ArchiveAck, ArchiveSettings};
+use backstop_model::stream_or_fork::stream_from;
+use backstop_model::topology::Member;
+
+use super::binlog_source::BinlogSource;
+use super::{Encryption, spool_journal};
+use crate::context::RunContext;
+use crate::ports::Topology;
+use crate::shared_credentials::SharedCredentials;
+
+/// Looks once whether a shard may be archived like this.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] for a source whose binlog lacks what its GTIDs name, that encrypts its binlog where nothing stored is encrypted, or that has no GTIDs, and for acknowledgements
+/// from a spool on a machine that a member is on; [`ErrorKind::Denied`] for an account that may not log in. A source that is not there is no
+/// error: whoever archives waits for it.
+pub async fn preflight(
+    settings: &ArchiveSettings,
+    topology: &dyn Topology,
+    access: &SharedCredentials,
+    encryption: Encryption,
+    spool: Option<&Path>,
+    ctx: &RunContext,
+) -> Result<()> {
+    let members = ctx.unless_stopped(topology.members()).await;
+    if settings.semi_sync && settings.ack == ArchiveAck::Spool {
+        refuse_spool_on_source_host(members.as_ref().map_err(Clone::clone)?).await?;
+    }
+    if spool.map(spool_journal::has_any).transpose()?.unwrap_or(false) {
+        // That is archived in any case; the first round looks at the source.
+        return Ok(());
+    }
+    let Ok(from) = members.and_then(|members| stream_from(settings.from, &members, None)) else {
+        return Ok(());
+    };
+    from.refuse_unfit()?;
+    match ctx.unless_stopped(BinlogSource::open(&from, access)).await {
+        Ok(source) => source.refuse_plain_text(encryption, &from),
+        Err(error) if matches!(error.kind, ErrorKind::Refused | ErrorKind::Denied) => Err(error),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A spool on the source's own disk is lost with it.
+async fn refuse_spool_on_source_host(members: &[Member]) -> Result<()> {
+    for member in members {
+        if is_this_host(&member.endpoint.host).await {
+            return Err(Error::refused(format!(
+                "acknowledge from the spool: {} is on this machine, and the spool would be lost with it",
+                member.endpoint
+            ))
+            .hint("run the archiver on a machine of its own, or set archive.ack = \"store\""));
+        }
+    }
+    Ok(())
+}
+
+/// True if a host is this machine: one of its addresses can be listened on.
+async fn is_this_host(host: &str) -> bool {
+    let Ok(addresses) = tokio::net::lookup_host((host, 0)).await else { return false };
+    for address in addresses {
+        if tokio::net::TcpListener::bind(address).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}

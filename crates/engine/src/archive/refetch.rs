@@ -1,0 +1,169 @@
+//! Pieces that the books of the archive have and the store has not, or only damaged: while the source still has them, they are stored again,
+//! in their place.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstop_binlog::{AtBinlogEnd, Segment, SegmentSink, Segmenter, SegmenterStep, SemiSyncMode};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::ServerUuid;
+use backstop_model::stream_or_fork::StreamFrom;
+use tokio::fs::{File, OpenOptions};
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+
+use super::Archiver;
+use super::binlog_source::{BinlogSource, ReplicaIdentity};
+
+/// A source may read for a while until it comes to what it was asked for.
+const SOURCE_SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Stores again what is lost of this source's files. What keeps it from that is said, and keeps no one from archiving. `gone` are the numbers
+/// of the pieces that the source has no longer: it is not asked for them again.
+///
+/// # Errors
+/// [`ErrorKind::Held`] when another has claimed the archive.
+pub(super) async fn refetch_lost(
+    archiver: &Archiver<'_>,
+    from: &StreamFrom,
+    identity: ReplicaIdentity,
+    gone: &mut BTreeSet<u64>,
+) -> Result<()> {
+    match refetch_all(archiver, from, identity, gone).await {
+        Err(error) if error.kind != ErrorKind::Held => {
+            let text = format!(
+                "store again what the archive lost: {error}; it is tried again with the next connection"
+            );
+            archiver.ctx.reporter.notice(&text);
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+async fn refetch_all(
+    archiver: &Archiver<'_>,
+    from: &StreamFrom,
+    identity: ReplicaIdentity,
+    gone: &mut BTreeSet<u64>,
+) -> Result<()> {
+    for lost in archiver.store.lost_segments().await? {
+        let piece = lost.segment();
+        if piece.source != from.server_uuid || gone.contains(&lost.number()) {
+            continue;
+        }
+        let mut kept = RefetchFile::new(archiver.spool.with_extension("again")).await?;
+        let stored = match fetch(archiver, from, identity, piece, &mut kept).await {
+            Ok(Some(segment)) => archiver.store.seal_again(&lost, &segment, &kept.path).await.map(|()| true),
+            other => other.map(|_| false),
+        };
+        kept.remove().await?;
+        let lost_one = format!("{} at {} (transactions `{}`)", piece.file, piece.start, piece.gtids);
+        let text = if stored? {
+            format!(
+                "{lost_one} was missing or damaged in the archive: it is stored again from {}",
+                from.endpoint
+            )
+        } else {
+            gone.insert(lost.number());
+            format!(
+                "{lost_one} is missing or damaged in the archive, and {} has it no longer: make a backup",
+                from.endpoint
+            )
+        };
+        archiver.ctx.reporter.notice(&text);
+    }
+    Ok(())
+}
+
+/// Has the source send a piece once more. `None`: it has it no longer, or has others in its place.
+async fn fetch(
+    archiver: &Archiver<'_>,
+    from: &StreamFrom,
+    identity: ReplicaIdentity,
+    piece: &Segment,
+    kept: &mut RefetchFile,
+) -> Result<Option<Segment>> {
+    let source = BinlogSource::open(from, archiver.access).await?;
+    let before = Segment { end: piece.start, gtids: GtidSet::new(), committed: None, ..piece.clone() };
+    let executed = piece.previous.clone();
+    let (mut stream, _) = source.stream(identity, executed, SemiSyncMode::Never, AtBinlogEnd::Stop).await?;
+    let mut segmenter = Segmenter::after(&before);
+    loop {
+        let arrived = match segmenter.step(&mut stream, kept, SOURCE_SILENCE_TIMEOUT).await {
+            Err(error) if error.kind == ErrorKind::Damaged => return Ok(None),
+            arrived => arrived?,
+        };
+        let (file, end) = segmenter.position().unwrap_or((&piece.file, piece.start));
+        match arrived {
+            SegmenterStep::Refused(_) | SegmenterStep::Hole { .. } => return Ok(None),
+            _ if file != piece.file || end > piece.end => return Ok(None),
+            _ if end == piece.end => {
+                let sent = segmenter.cut(kept).await?;
+                return Ok(sent.filter(|sent| is_same(sent, piece)));
+            }
+            SegmenterStep::End => return Ok(None),
+            SegmenterStep::Quiet => {
+                let message = format!("ask {} for what the archive lost: it is silent", from.endpoint);
+                return Err(Error::failed(message).hint("it is asked again"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The first event of a file says when it was begun, and leaves that out for who asks for the file later: only there may bytes differ.
+fn is_same(sent: &Segment, piece: &Segment) -> bool {
+    let facts = (sent.start, sent.end, &sent.gtids, sent.committed)
+        == (piece.start, piece.end, &piece.gtids, piece.committed);
+    facts && (piece.start == 0 || sent.hash == piece.hash)
+}
+
+/// The bytes of one piece, in a file of the archiver's.
+struct RefetchFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl RefetchFile {
+    async fn new(path: PathBuf) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(&path).await.failed(doing("write", &path))?;
+        Ok(Self { file, path })
+    }
+
+    async fn remove(self) -> Result<()> {
+        tokio::fs::remove_file(&self.path).await.failed(doing("remove", &self.path))
+    }
+}
+
+fn doing(verb: &str, path: &Path) -> String {
+    format!("{verb} {}", path.display())
+}
+
+#[async_trait]
+impl SegmentSink for RefetchFile {
+    async fn begin(&mut self, _: ServerUuid, _: &str, _: u64) -> Result<()> {
+        self.cut_back(0).await
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).await.failed(doing("write", &self.path))
+    }
+
+    async fn cut_back(&mut self, size: u64) -> Result<()> {
+        let cut = async {
+            self.file.flush().await?;
+            self.file.set_len(size).await?;
+            self.file.seek(std::io::SeekFrom::Start(size)).await
+        };
+        cut.await.map(drop).failed(doing("write", &self.path))
+    }
+
+    async fn seal(&mut self, _: &Segment) -> Result<()> {
+        self.file.flush().await.failed(doing("write", &self.path))
+    }
+}

@@ -1,0 +1,336 @@
+//! Which transactions of a spooled segment are safe on this host's disk: what was acknowledged from there must reach the archive
+//! whatever happens to the archiver.
+//!
+//! Beside each file of the spool `FILE.pieces` has a line for each piece, in order: sixteen hex digits of the BLAKE3 of the rest, a space, and
+//! a JSON object. Lines of older versions are the object alone. A line that is no such line is torn if it is the last, since it was not
+//! acknowledged then; before others it is damage.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use backstop_binlog::{Segment, SegmentCheck};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::ServerUuid;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::queue::{AckPosition, Chunk};
+
+/// So much of a piece is looked at together, in bytes.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Hex digits of a line's checksum.
+const CHECKSUM_DIGITS: usize = 16;
+
+#[derive(Serialize, Deserialize)]
+struct NoteLine {
+    source: ServerUuid,
+    file: String,
+    start: u64,
+    end: u64,
+    previous: GtidSet,
+    gtids: GtidSet,
+    committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Offset of its bytes in the file; lines of older versions tell by the first one.
+    #[serde(default)]
+    skip: Option<u64>,
+    /// BLAKE3 of its bytes, in hex.
+    #[serde(default)]
+    hash: Option<String>,
+}
+
+/// The journal of a file of the spool.
+pub(super) fn journal_path(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".pieces");
+    name.into()
+}
+
+/// The line that notes a piece whose bytes have this hash and begin at this offset of the file.
+pub(super) fn note_line(at: &AckPosition, chunk: &Chunk, skip: u64, hash: &blake3::Hash) -> Result<Vec<u8>> {
+    let line = NoteLine {
+        source: at.source,
+        file: at.file.clone(),
+        start: chunk.start,
+        end: chunk.end,
+        previous: chunk.previous.clone(),
+        gtids: chunk.gtids.clone(),
+        committed: chunk.committed,
+        skip: Some(skip),
+        hash: Some(hash.to_hex().to_string()),
+    };
+    let text = serde_json::to_string(&line).failed("note a piece of the spool")?;
+    Ok(format!("{} {text}\n", checksum(&text)).into_bytes())
+}
+
+fn checksum(text: &str) -> String {
+    let mut sum = blake3::hash(text.as_bytes()).to_hex().to_string();
+    sum.truncate(CHECKSUM_DIGITS);
+    sum
+}
+
+fn parse(line: &str) -> Option<NoteLine> {
+    let text = match line.split_once(' ') {
+        Some((told, text)) if told.len() == CHECKSUM_DIGITS && !told.starts_with('{') => {
+            if checksum(text) != told {
+                return None;
+            }
+            text
+        }
+        _ => line,
+    };
+    serde_json::from_str(text).ok().filter(|line: &NoteLine| line.start <= line.end)
+}
+
+/// Looks at the bytes of a piece in a file of the spool: they must be those of a binlog, with the piece's transactions. Gives their hash, and
+/// hands them on.
+///
+/// # Errors
+/// [`ErrorKind::Damaged`] if they are others, or not all there.
+pub(super) fn check_chunk(
+    file: &File,
+    skip: u64,
+    chunk: &Chunk,
+    take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<blake3::Hash> {
+    let doing = "read the spool";
+    let damaged = |what: String| Error::new(ErrorKind::Damaged, format!("{doing}: {what}"));
+    let (mut check, mut hasher) = (SegmentCheck::new(chunk.start, chunk.end), blake3::Hasher::new());
+    let (mut part, mut at) = (vec![0; READ_BUFFER_BYTES], 0);
+    while at < chunk.size() {
+        let length =
+            usize::try_from(chunk.size() - at).map_or(READ_BUFFER_BYTES, |left| left.min(READ_BUFFER_BYTES));
+        let part = part.get_mut(..length).unwrap_or_default();
+        file.read_exact_at(part, skip + at).map_err(|error| damaged(error.to_string()))?;
+        check.update(part).map_err(|failure| damaged(failure.message))?;
+        hasher.update(part);
+        take(part).failed("write the spool")?;
+        at += length as u64;
+    }
+    let found = check.finish().map_err(|failure| damaged(failure.message))?;
+    let lacks = chunk.gtids.subtract(&found);
+    if !lacks.is_empty() {
+        return Err(damaged(format!("transactions {lacks} are not in their piece")));
+    }
+    Ok(hasher.finalize())
+}
+
+/// A piece that a killed archiver left, with its bytes.
+#[derive(Debug, Clone)]
+pub(super) struct RecoveredChunk {
+    pub(super) segment: Segment,
+    /// The file of the spool.
+    pub(super) path: PathBuf,
+    skip: u64,
+    hash: Option<String>,
+}
+
+impl RecoveredChunk {
+    /// Its bytes, which are what they were when it was acknowledged.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if they are not.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>> {
+        let doing = format!("read the spool {}", self.path.display());
+        let damaged = |what: String| {
+            let message = format!("{doing}: {what}; transactions {} were acknowledged", self.segment.gtids);
+            Error::new(ErrorKind::Damaged, message).hint(MOVE_SPOOL_HINT)
+        };
+        let mut bytes = vec![0; usize::try_from(self.segment.size()).unwrap_or(usize::MAX)];
+        let file = File::open(&self.path).map_err(|error| damaged(error.to_string()))?;
+        file.read_exact_at(&mut bytes, self.skip).map_err(|error| damaged(error.to_string()))?;
+        let hash = blake3::hash(&bytes).to_hex().to_string();
+        if self.hash.as_ref().is_some_and(|noted| *noted != hash) {
+            return Err(damaged("the bytes are not those that were noted".to_owned()));
+        }
+        SegmentCheck::all(self.segment.start, &bytes).map_err(|failure| damaged(failure.message))?;
+        Ok(bytes)
+    }
+}
+
+/// What to do with a spool that cannot be archived.
+pub(super) const MOVE_SPOOL_HINT: &str = "move the spool away to go on without them: what the source still has is asked of it again; its files can be read with mysqlbinlog";
+
+/// What is noted in a folder.
+#[derive(Debug, Default)]
+pub(super) struct SpoolContents {
+    /// Every piece, by server, file and offset.
+    pub(super) chunks: Vec<RecoveredChunk>,
+    /// A journal that is damaged. The pieces before the damage are among the others.
+    pub(super) damage: Option<Error>,
+}
+
+/// Every piece that was noted in a folder. A last line that was torn was not acknowledged.
+pub(super) fn read_spool(dir: &Path) -> Result<SpoolContents> {
+    let mut noted = SpoolContents::default();
+    for path in spool_files(dir)?.into_iter().filter(|path| is_journal(path)) {
+        let text = std::fs::read(&path).failed(format!("read {}", path.display()))?;
+        read_journal(&path, &String::from_utf8_lossy(&text), &mut noted);
+    }
+    let key = |left: &RecoveredChunk| {
+        let segment = &left.segment;
+        // The number in a file's name gets longer at last.
+        (segment.source, segment.file.len(), segment.file.clone(), segment.start, segment.end)
+    };
+    noted.chunks.sort_by_key(key);
+    Ok(noted)
+}
+
+fn read_journal(path: &Path, text: &str, noted: &mut SpoolContents) {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut begin = None;
+    for (at, text) in lines.iter().enumerate() {
+        let parsed = text.strip_suffix('\n').and_then(parse);
+        let Some(line) = parsed else {
+            if at + 1 < lines.len() {
+                let message =
+                    format!("read {}: line {} is damaged, and others follow it", path.display(), at + 1);
+                noted.damage.get_or_insert(Error::new(ErrorKind::Damaged, message).hint(MOVE_SPOOL_HINT));
+            }
+            return;
+        };
+        let begin = *begin.get_or_insert(line.start);
+        noted.chunks.push(RecoveredChunk {
+            segment: Segment {
+                source: line.source,
+                file: line.file,
+                start: line.start,
+                end: line.end,
+                previous: line.previous,
+                gtids: line.gtids,
+                committed: line.committed,
+                hash: [0; 32],
+            },
+            path: path.with_extension(""),
+            skip: line.skip.unwrap_or(line.start.saturating_sub(begin)),
+            hash: line.hash,
+        });
+    }
+}
+
+fn is_journal(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "pieces")
+}
+
+/// True if something may have been acknowledged from a folder.
+pub(super) fn has_any(dir: &Path) -> Result<bool> {
+    Ok(spool_files(dir)?.iter().any(|path| is_journal(path)))
+}
+
+/// The files of a spool; what else is in its folder is not its own.
+pub(super) fn spool_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let doing = format!("read the spool {}", dir.display());
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.failed(&doing)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.failed(&doing)?;
+        if entry.file_type().failed(&doing)?.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::sample_binlog::{SAMPLE_FILE, chunk, server, transactions};
+    use super::*;
+
+    fn at(offset: u64) -> AckPosition {
+        AckPosition { source: server(), file: SAMPLE_FILE.to_owned(), offset }
+    }
+
+    /// A file of the spool with two pieces and their lines.
+    fn spooled(dir: &Path) -> (PathBuf, Vec<u8>, Vec<u8>) {
+        let path = dir.join("u.binlog.000007.000000000700");
+        let (first, second) = (transactions(700, 1, 2), transactions(700, 1, 5));
+        std::fs::write(&path, &second).unwrap();
+        let rest = &second[first.len()..];
+        let middle = 700 + first.len() as u64;
+        let chunks = [chunk(700, &first, "A:1-2"), chunk(middle, rest, "A:3-5")];
+        let [one, two] = chunks.map(|chunk| {
+            let skip = chunk.start - 700;
+            let bytes = &second[skip as usize..(chunk.end - 700) as usize];
+            note_line(&at(chunk.end), &chunk, skip, &blake3::hash(bytes)).unwrap()
+        });
+        (path, one, two)
+    }
+
+    #[test]
+    fn a_torn_last_line_is_passed_over_wherever_it_is_torn() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, one, two) = spooled(dir.path());
+        for end in 0..two.len() {
+            std::fs::write(journal_path(&path), [&one, &two[..end]].concat()).unwrap();
+            let noted = read_spool(dir.path()).unwrap();
+            assert_eq!((noted.chunks.len(), noted.damage), (1, None), "{end}");
+        }
+        std::fs::write(journal_path(&path), [one, two].concat()).unwrap();
+        let all = read_spool(dir.path()).unwrap();
+        assert_eq!(all.chunks.len(), 2);
+        assert_eq!(all.chunks[1].bytes().unwrap().len() as u64, all.chunks[1].segment.size());
+        assert!(has_any(dir.path()).unwrap() && !has_any(&dir.path().join("nowhere")).unwrap());
+    }
+
+    #[test]
+    fn a_damaged_line_before_others_is_damage_and_hides_none_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, one, two) = spooled(dir.path());
+        for (which, at) in [(1, 0), (1, 30), (1, two.len() / 2)] {
+            let mut lines = [one.clone(), two.clone(), two.clone()];
+            lines[which][at] ^= 1;
+            std::fs::write(journal_path(&path), lines.concat()).unwrap();
+            let noted = read_spool(dir.path()).unwrap();
+            assert_eq!(noted.chunks.len(), 1);
+            let damage = noted.damage.unwrap();
+            assert_eq!(damage.kind, ErrorKind::Damaged);
+            assert!(damage.message.contains("line 2"), "{damage}");
+        }
+        // Half a line, and the next one behind it: what an append after a failed append leaves.
+        std::fs::write(journal_path(&path), [&one, &two[..two.len() / 2], &two, &two].concat()).unwrap();
+        assert!(read_spool(dir.path()).unwrap().damage.is_some());
+    }
+
+    #[test]
+    fn bytes_that_changed_after_they_were_noted_are_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, one, two) = spooled(dir.path());
+        std::fs::write(journal_path(&path), [one, two].concat()).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let noted = read_spool(dir.path()).unwrap();
+        assert!(noted.chunks[0].bytes().is_ok());
+        let error = noted.chunks[1].bytes().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Damaged);
+        assert!(error.message.contains(":3-5"), "{error}");
+    }
+
+    #[test]
+    fn lines_of_older_versions_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, ..) = spooled(dir.path());
+        let text = |start: u64, end: u64, gtids: &str| {
+            format!(
+                "{{\"source\":\"{}\",\"file\":\"{SAMPLE_FILE}\",\"start\":{start},\"end\":{end},\"previous\":\"\",\"gtids\":\"{}:{gtids}\",\"committed\":null}}\n",
+                server(),
+                server()
+            )
+        };
+        let middle = 700 + transactions(700, 1, 2).len() as u64;
+        let end = 700 + transactions(700, 1, 5).len() as u64;
+        std::fs::write(journal_path(&path), text(700, middle, "1-2") + &text(middle, end, "3-5")).unwrap();
+        let noted = read_spool(dir.path()).unwrap();
+        assert_eq!(noted.damage, None);
+        let bytes: Vec<u8> = noted.chunks.iter().flat_map(|left| left.bytes().unwrap()).collect();
+        assert_eq!(bytes, transactions(700, 1, 5));
+    }
+}

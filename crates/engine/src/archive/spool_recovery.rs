@@ -1,0 +1,366 @@
+//! What an archiver left in a spool: it is archived before the first round, and removed only when the archive is seen to have it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use backstop_binlog::Segment;
+use backstop_model::archive::Archive;
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_model::gtid::GtidSet;
+use backstop_repo::ArchiveWriter;
+
+use super::spool_journal::{self, MOVE_SPOOL_HINT, RecoveredChunk};
+use super::upload::remove_spool_file;
+use super::{Archiver, FIRST_RETRY_DELAY, Shared, StreamState, archived_or_lost};
+use crate::ports::Reporter;
+
+/// Folder for what was acknowledged from the spool and cannot be proven to be archived, though its transactions are.
+const SET_ASIDE_DIR: &str = "set-aside";
+
+/// Archives what a killed archiver had acknowledged from its spool, and makes segments of the tail it left.
+///
+/// # Errors
+/// The store's; [`ErrorKind::Damaged`] if the spool is, and refused for what does not fit the archive:
+/// it stays where it is.
+pub(super) async fn recover_spool(
+    store: &ArchiveWriter,
+    spool: &Path,
+    old_spool: Option<&Path>,
+    reporter: &dyn Reporter,
+) -> Result<()> {
+    let noted = spool_journal::read_spool(spool)?;
+    for left in &noted.chunks {
+        if archive_chunk(store, left).await? == ChunkFate::Nowhere {
+            return Err(Error::refused(format!(
+                "archive what is in the spool {}: transactions {} were acknowledged and do not fit the archive",
+                spool.display(),
+                left.segment.gtids
+            ))
+            .hint(MOVE_SPOOL_HINT));
+        }
+    }
+    if let Some(damage) = noted.damage {
+        return Err(damage);
+    }
+    store.seal_tail().await?;
+    clear_spool(store, spool, &noted.chunks, reporter).await?;
+    match old_spool {
+        Some(dir) => recover_old_spool(store, dir, reporter).await,
+        None => Ok(()),
+    }
+}
+
+/// Where a piece is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChunkFate {
+    /// In the archive, byte for byte, as far as its books say.
+    Archived,
+    /// Its transactions are in it, from another file.
+    Elsewhere,
+    Nowhere,
+}
+
+/// Archives a piece unless it is there.
+async fn archive_chunk(store: &ArchiveWriter, left: &RecoveredChunk) -> Result<ChunkFate> {
+    let piece = &left.segment;
+    if is_archived(&store.contents().await, piece) {
+        return Ok(ChunkFate::Archived);
+    }
+    let (held, last) = store.held().await;
+    let last = last.iter().find(|last| last.source == piece.source);
+    let missing = !held.as_ref().is_some_and(|held| piece.gtids.is_subset_of(held));
+    if !missing && !piece.gtids.is_empty() {
+        return Ok(ChunkFate::Elsewhere);
+    }
+    let mut bytes = left.bytes()?;
+    let mut piece = piece.clone();
+    match last {
+        Some(last) if overlaps(last, &piece) => {
+            bytes.drain(..usize::try_from(last.end - piece.start).unwrap_or(bytes.len()).min(bytes.len()));
+            let had = piece.gtids.intersect(&last.held_after());
+            piece.previous = piece.previous.union(&had);
+            piece.gtids = piece.gtids.subtract(&had);
+            piece.start = last.end;
+        }
+        Some(last) if !is_after(last, &piece) => {
+            return Ok(if piece.gtids.is_empty() { ChunkFate::Elsewhere } else { ChunkFate::Nowhere });
+        }
+        _ => {}
+    }
+    piece.hash = *blake3::hash(&bytes).as_bytes();
+    store.put_tail(&piece, &bytes).await?;
+    Ok(ChunkFate::Archived)
+}
+
+/// True if the archive has these bytes of this file.
+fn is_archived(archive: &Archive, piece: &Segment) -> bool {
+    archive.segments.iter().any(|stored| {
+        (stored.source, &stored.file) == (piece.source, &piece.file)
+            && stored.start <= piece.start
+            && piece.end <= stored.end
+            && piece.gtids.is_subset_of(&stored.gtids)
+    })
+}
+
+fn overlaps(last: &Segment, piece: &Segment) -> bool {
+    last.file == piece.file && piece.start < last.end && last.end < piece.end
+}
+
+/// True if the piece comes after all that is archived of its server. The number in a file's name gets longer at last.
+fn is_after(last: &Segment, piece: &Segment) -> bool {
+    (last.file.len(), last.file.as_str(), last.end) <= (piece.file.len(), piece.file.as_str(), piece.start)
+}
+
+/// Removes from the spool what the store is seen to have, and what nothing was acknowledged of. The rest is set aside.
+async fn clear_spool(
+    store: &ArchiveWriter,
+    spool: &Path,
+    chunks: &[RecoveredChunk],
+    reporter: &dyn Reporter,
+) -> Result<()> {
+    let mut unproven: BTreeMap<PathBuf, GtidSet> = BTreeMap::new();
+    if !chunks.is_empty() {
+        let stored = store.reader().checked().await?;
+        for left in chunks.iter().filter(|left| !is_archived(&stored, &left.segment)) {
+            let of_file = unproven.entry(left.path.clone()).or_default();
+            *of_file = of_file.union(&left.segment.gtids);
+        }
+    }
+    for (path, gtids) in &unproven {
+        let aside = set_aside(spool, path)?;
+        reporter.notice(&format!(
+            "{} was set aside as {}: its transactions {gtids} are archived, but not these bytes of them",
+            path.display(),
+            aside.display()
+        ));
+    }
+    for path in spool_journal::spool_files(spool)? {
+        std::fs::remove_file(&path).failed(format!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn set_aside(spool: &Path, path: &Path) -> Result<PathBuf> {
+    let dir = spool.join(SET_ASIDE_DIR);
+    super::disk::private_folder(&dir).failed(format!("create {}", dir.display()))?;
+    let name = path.file_name().unwrap_or_default();
+    let aside = (0_u64..)
+        .map(|number| dir.join(format!("{}.{number}", name.to_string_lossy())))
+        .find(|aside| !aside.exists())
+        .unwrap_or_else(|| dir.join(name));
+    for (from, to) in [
+        (path.to_owned(), aside.clone()),
+        (spool_journal::journal_path(path), spool_journal::journal_path(&aside)),
+    ] {
+        std::fs::rename(&from, &to).failed(format!("move {}", from.display()))?;
+    }
+    Ok(aside)
+}
+
+/// Archives what was acknowledged from the spool of an older version and continues where the archive ends. It was named by the shard alone: what
+/// does not fit may be another repository's, and nothing of it is removed.
+async fn recover_old_spool(store: &ArchiveWriter, dir: &Path, reporter: &dyn Reporter) -> Result<()> {
+    if spool_journal::spool_files(dir)?.is_empty() {
+        return Ok(());
+    }
+    let noted = spool_journal::read_spool(dir)?;
+    let mut foreign = GtidSet::new();
+    for left in &noted.chunks {
+        let piece = &left.segment;
+        let (held, last) = store.held().await;
+        let last = last.into_iter().find(|last| last.source == piece.source);
+        let goes_on = last.as_ref().is_some_and(|last| {
+            let begins = piece.start == 0 && is_after(last, piece);
+            let previous = held.as_ref().is_some_and(|held| piece.previous.is_subset_of(held));
+            previous && (begins || (last.file == piece.file && piece.start <= last.end))
+        });
+        let fits = is_archived(&store.contents().await, piece) || goes_on;
+        let placed = if fits { archive_chunk(store, left).await } else { Ok(ChunkFate::Nowhere) };
+        match placed {
+            Ok(ChunkFate::Archived | ChunkFate::Elsewhere) => {}
+            Ok(ChunkFate::Nowhere) => foreign = foreign.union(&piece.gtids),
+            Err(error) if error.kind == ErrorKind::Damaged => {
+                reporter.notice(&error.to_string());
+                foreign = foreign.union(&piece.gtids);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(damage) = &noted.damage {
+        reporter.notice(&damage.to_string());
+    }
+    store.seal_tail().await?;
+    let what = if foreign.is_empty() && noted.damage.is_none() {
+        "all that was acknowledged from it is archived: remove it when no older archiver runs".to_owned()
+    } else {
+        format!(
+            "transactions {foreign} were acknowledged from it and do not fit this archive: they are another repository's, or can be read with mysqlbinlog"
+        )
+    };
+    reporter.notice(&format!("the spool of an older version is left in {}; {what}", dir.display()));
+    Ok(())
+}
+
+/// After what is spooled was given up: the next round continues at the archive's end. What was acknowledged from the spool stays there until
+/// the archive is seen to have it, when the next archiver begins.
+pub(super) async fn resume_from_archive(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState) {
+    while shared.queue.is_busy() {
+        let changed = shared.queue.changed.notified();
+        tokio::select! {
+            () = changed => {}
+            () = archiver.ctx.clock.sleep(FIRST_RETRY_DELAY) => {}
+        }
+    }
+    state.segmenter = None;
+    state.spool.give_up();
+    let (held, last) = archiver.store.held().await;
+    state.held = archived_or_lost(held, &last);
+    state.last = last;
+    for path in shared.queue.restart() {
+        if !spool_journal::journal_path(&path).exists() {
+            remove_spool_file(&path);
+        }
+    }
+    archiver.ctx.reporter.remark("what is not archived is asked of the source again");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::{Arc, Mutex};
+
+    use backstop_model::progress::Progress;
+    use backstop_repo::Repository;
+    use object_store::memory::InMemory;
+
+    use super::super::queue::{AckPosition, Chunk};
+    use super::super::sample_binlog::{SAMPLE_FILE, chunk, server, set, transactions};
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Reporter for Told {
+        fn step(&self, _: &'static str) {}
+        fn progress(&self, _: Progress) {}
+        fn notice(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    impl Told {
+        fn all(&self) -> String {
+            self.0.lock().unwrap().join("\n")
+        }
+    }
+
+    async fn archive() -> ArchiveWriter {
+        let repository = Repository::on(Arc::new(InMemory::new()), None).await.unwrap();
+        repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap()
+    }
+
+    /// Notes transactions `from..=to` of the file that begins with the first at 0, as pieces of so many, as if they had been acknowledged.
+    fn acknowledge(dir: &Path, name: &str, from: u64, to: u64, each: usize) -> PathBuf {
+        std::fs::create_dir_all(dir).unwrap();
+        let path = dir.join(name);
+        let all = magic(to);
+        let begin = if from == 1 { 0 } else { magic(from - 1).len() };
+        std::fs::write(&path, &all[begin..]).unwrap();
+        let mut lines = Vec::new();
+        for number in (from..=to).step_by(each) {
+            let last = (number + each as u64 - 1).min(to);
+            let piece = noted(number, last);
+            let bytes = &all[piece.start as usize..piece.end as usize];
+            let at = AckPosition { source: server(), file: SAMPLE_FILE.to_owned(), offset: piece.end };
+            let skip = piece.start - begin as u64;
+            lines.extend(spool_journal::note_line(&at, &piece, skip, &blake3::hash(bytes)).unwrap());
+        }
+        std::fs::write(spool_journal::journal_path(&path), lines).unwrap();
+        path
+    }
+
+    fn magic(to: u64) -> Vec<u8> {
+        [&b"\xfebin"[..], &transactions(4, 1, to)].concat()
+    }
+
+    fn noted(from: u64, to: u64) -> Chunk {
+        let start = if from == 1 { 0 } else { magic(from - 1).len() as u64 };
+        let bytes = &magic(to)[start as usize..];
+        let previous = if from == 1 { GtidSet::new() } else { set(&format!("A:1-{}", from - 1)) };
+        Chunk { previous, ..chunk(start, bytes, &format!("A:{from}-{to}")) }
+    }
+
+    async fn stored(store: &ArchiveWriter, from: u64, to: u64) {
+        let (piece, bytes) = (noted(from, to), magic(to));
+        let bytes = &bytes[piece.start as usize..];
+        let at = AckPosition { source: server(), file: SAMPLE_FILE.to_owned(), offset: piece.end };
+        let segment = super::super::upload::segment(&at, &piece, *blake3::hash(bytes).as_bytes());
+        store.put_tail(&segment, bytes).await.unwrap();
+    }
+
+    async fn held(store: &ArchiveWriter) -> GtidSet {
+        store.held().await.0.unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn what_was_acknowledged_is_archived_and_then_removed_however_it_overlaps() {
+        let (dir, told) = (tempfile::tempdir().unwrap(), Told::default());
+        let store = archive().await;
+        stored(&store, 1, 3).await;
+        acknowledge(dir.path(), "one", 1, 9, 2);
+        // The same again in other pieces, and more: what a second file holds after the first was given up.
+        acknowledge(dir.path(), "one+1", 4, 12, 3);
+        std::fs::write(dir.path().join("never-noted"), "streamed only").unwrap();
+        recover_spool(&store, dir.path(), None, &told).await.unwrap();
+        assert_eq!(held(&store).await, set("A:1-12"));
+        let (_, last) = store.held().await;
+        assert_eq!(last[0].end, magic(12).len() as u64);
+        assert_eq!(spool_journal::spool_files(dir.path()).unwrap(), [] as [PathBuf; 0]);
+        assert_eq!(told.all(), "");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_spool_is_refused_and_stays_and_what_is_good_is_archived_first() {
+        let (dir, told) = (tempfile::tempdir().unwrap(), Told::default());
+        let store = archive().await;
+        let path = acknowledge(dir.path(), "one", 1, 9, 3);
+        let journal = spool_journal::journal_path(&path);
+        let mut lines = std::fs::read(&journal).unwrap();
+        let second = lines.iter().position(|byte| *byte == b'\n').unwrap() + 40;
+        lines[second] ^= 1;
+        std::fs::write(&journal, &lines).unwrap();
+        let error = recover_spool(&store, dir.path(), None, &told).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Damaged);
+        assert_eq!(held(&store).await, set("A:1-3"));
+        assert_eq!(std::fs::read(&journal).unwrap(), lines);
+        assert!(path.exists());
+        // So are bytes that are no longer what was noted.
+        acknowledge(dir.path(), "one", 1, 9, 3);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.truncate(magic(7).len());
+        std::fs::write(&path, bytes).unwrap();
+        let error = recover_spool(&store, dir.path(), None, &told).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Damaged);
+        assert!(error.message.contains(":7-9"), "{error}");
+        assert_eq!(held(&store).await, set("A:1-6"));
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn the_spool_of_an_older_version_is_archived_where_it_goes_on_and_is_left() {
+        let (dir, told) = (tempfile::tempdir().unwrap(), Told::default());
+        let (spool, old) = (dir.path().join("new"), dir.path().join("old"));
+        acknowledge(&old, "one", 1, 9, 3);
+        // Nothing of this server is archived here: it may be another cluster's.
+        let other = archive().await;
+        recover_spool(&other, &spool, Some(&old), &told).await.unwrap();
+        assert_eq!(held(&other).await, GtidSet::new());
+        assert!(told.all().contains(":1-9"), "{}", told.all());
+        let store = archive().await;
+        stored(&store, 1, 3).await;
+        recover_spool(&store, &spool, Some(&old), &told).await.unwrap();
+        assert_eq!(held(&store).await, set("A:1-9"));
+        assert!(told.all().contains("all that was acknowledged from it is archived"), "{}", told.all());
+        assert_eq!(spool_journal::spool_files(&old).unwrap().len(), 2, "nothing of it is removed");
+    }
+}

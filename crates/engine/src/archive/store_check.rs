@@ -1,0 +1,89 @@
+//! Seeing that the store keeps what it took: it is asked for the newest entries of the journal, and what it lost is put again while the spool
+//! has it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_repo::LostEntry;
+
+use super::{Archiver, Shared};
+
+/// How often the store is asked after something was stored, and otherwise.
+const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+const IDLE_STORE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
+const STORE_ALERT: &str = "store's memory";
+
+/// Looks for as long as it is polled. Ends with what ends the archiver: another holds the shard.
+pub(super) async fn watch_store(archiver: &Archiver<'_>, shared: &Shared) -> Error {
+    // What was seen to be there up to, and when; what could not be put again the last time.
+    let (mut seen, mut missed) = (None, BTreeSet::new());
+    loop {
+        archiver.ctx.clock.sleep(STORE_CHECK_INTERVAL).await;
+        let (newest, now) = (archiver.store.newest().await, archiver.ctx.clock.monotonic());
+        if seen.is_some_and(|(number, at)| number == newest && now < at + IDLE_STORE_CHECK_INTERVAL) {
+            continue;
+        }
+        match check_store(archiver, shared, &mut missed).await {
+            Ok(()) => {
+                shared.alerts.clear(STORE_ALERT);
+                seen = Some((newest, now));
+            }
+            Err(error) if error.kind == ErrorKind::Held => return error,
+            Err(error) => shared.alerts.raise(STORE_ALERT, &error, REMINDER_INTERVAL),
+        }
+    }
+}
+
+async fn check_store(archiver: &Archiver<'_>, shared: &Shared, missed: &mut BTreeSet<u64>) -> Result<()> {
+    let before = std::mem::take(missed);
+    let mut gone: Vec<LostEntry> = Vec::new();
+    for lost in archiver.store.lost().await? {
+        match spooled_bytes(shared, &lost).await? {
+            Some(bytes) => {
+                archiver.store.put_again(&lost, &bytes).await?;
+                archiver.ctx.reporter.notice(&format!(
+                    "the store took {} and lost it; it was put again (see why it does not keep what it took)",
+                    lost.object()
+                ));
+            }
+            // A segment may just be taking its place.
+            None if !before.contains(&lost.number()) || shared.queue.is_replacing() => {
+                missed.insert(lost.number());
+            }
+            None => {
+                missed.insert(lost.number());
+                gone.push(lost);
+            }
+        }
+    }
+    let Some(first) = gone.first() else { return Ok(()) };
+    let gtids = first.segment().map(|piece| piece.gtids.to_string()).unwrap_or_default();
+    let message = format!(
+        "keep the archive: the store took {} with transactions {gtids} and lost it, and the spool no longer has it ({} in all)",
+        first.object(),
+        gone.len()
+    );
+    Err(Error::new(ErrorKind::Damaged, message)
+        .hint("take a backup now, and see why the store does not keep what it took"))
+}
+
+/// The bytes of what was in an entry, if the spool has them.
+async fn spooled_bytes(shared: &Shared, lost: &LostEntry) -> Result<Option<Vec<u8>>> {
+    let Some(piece) = lost.segment() else { return Ok(Some(Vec::new())) };
+    let Some((path, skip)) = shared.queue.find_spooled(&piece) else { return Ok(None) };
+    let size = usize::try_from(piece.size()).unwrap_or(usize::MAX);
+    let read = tokio::task::spawn_blocking(move || read(path, skip, size));
+    let bytes = read.await.failed("read the spool")?;
+    Ok(bytes.filter(|bytes| *blake3::hash(bytes).as_bytes() == piece.hash))
+}
+
+fn read(path: PathBuf, skip: u64, size: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; size];
+    File::open(path).and_then(|file| file.read_exact_at(&mut bytes, skip)).ok()?;
+    Some(bytes)
+}

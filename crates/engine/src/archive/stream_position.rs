@@ -1,0 +1,110 @@
+//! Where the stream stands, and where its source does: asked of the source itself, since an open stream tells nothing of a binlog that was
+//! begun again.
+
+use std::sync::{Mutex, PoisonError};
+
+use backstop_binlog::{Segmenter, Session};
+use backstop_model::credentials::Credentials;
+use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_model::gtid::GtidSet;
+use backstop_model::server::ServerVersion;
+use backstop_model::stream_or_fork::{BinlogPosition, StreamFrom, source_mismatch};
+
+use super::binlog_source::{binlog_gtids, connect_as};
+use crate::shared_credentials::SharedCredentials;
+
+/// Up to where a stream was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct StreamPosition {
+    /// In the source's binlog; `None`: no file was begun yet.
+    pub(super) place: Option<BinlogPosition>,
+    /// All that was streamed up to there, and what came before.
+    pub(super) held: GtidSet,
+    /// How many transactions had been published by then.
+    pub(super) published: u64,
+}
+
+/// What the reader tells those who look after it.
+#[derive(Default)]
+pub(super) struct SharedStreamPosition(Mutex<Option<StreamPosition>>);
+
+impl SharedStreamPosition {
+    /// The stream was read up to here.
+    pub(super) fn advance(&self, segmenter: &Segmenter, published: u64) {
+        let place =
+            segmenter.position().map(|(file, offset)| BinlogPosition { file: file.to_owned(), offset });
+        self.set(Some(StreamPosition { place, held: segmenter.held().clone(), published }));
+    }
+
+    /// Nothing is streamed.
+    pub(super) fn reset(&self) {
+        self.set(None);
+    }
+
+    pub(super) fn get(&self) -> Option<StreamPosition> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, streamed: Option<StreamPosition>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = streamed;
+    }
+}
+
+/// What a source says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SourcePosition {
+    /// Where it writes.
+    pub(super) place: Option<BinlogPosition>,
+    /// What is in its binlog or was.
+    pub(super) reached: GtidSet,
+}
+
+impl SourcePosition {
+    /// Why a stream that stood here before this was asked is no longer its.
+    pub(super) fn misfit(&self, streamed: &StreamPosition) -> Option<String> {
+        source_mismatch(streamed.place.as_ref(), &streamed.held, self.place.as_ref(), &self.reached)
+    }
+
+    /// True if nothing was written since the stream stood here.
+    pub(super) fn is_at(&self, streamed: &StreamPosition) -> bool {
+        self.place.is_some() && self.place == streamed.place && self.reached.is_subset_of(&streamed.held)
+    }
+}
+
+/// A session of the account that every command uses: where a server writes is not for one that only replicates.
+pub(super) async fn connect(from: &StreamFrom, access: &SharedCredentials) -> Result<Session> {
+    connect_as(&from.endpoint, access, Credentials::account).await
+}
+
+/// Asks where a server is.
+pub(super) async fn source_position(session: &mut Session) -> Result<SourcePosition> {
+    let reached = binlog_gtids(session).await?;
+    Ok(SourcePosition { place: binlog_position(session).await?, reached })
+}
+
+/// Where a server writes its binlog; `None`: it keeps none.
+pub(super) async fn binlog_position(session: &mut Session) -> Result<Option<BinlogPosition>> {
+    let version = session.version.parse::<ServerVersion>();
+    let renamed = version.is_ok_and(|version| version.at_least(8, 2, 0));
+    let rows = session.query(if renamed { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" }).await;
+    let denied = |error: Error| match error.kind {
+        ErrorKind::Denied => {
+            error.hint("Backstop's account needs REPLICATION CLIENT: docs/grants.md has the grants")
+        }
+        _ => error,
+    };
+    let rows = rows.map_err(denied)?;
+    let Some([Some(file), Some(offset), ..]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
+    let offset =
+        offset.parse().map_err(|_| Error::failed(format!("read a position: `{offset}` is no number")))?;
+    Ok(Some(BinlogPosition { file: file.clone(), offset }))
+}
+
+/// One of the server's status variables of semi-synchronous replication, under either of its names.
+pub(super) async fn semi_sync(session: &mut Session, what: &str) -> Result<Option<String>> {
+    let sql = format!(
+        "SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_source_{what}', 'Rpl_semi_sync_master_{what}')"
+    );
+    let rows = session.query(&sql).await?;
+    Ok(rows.into_iter().next().and_then(|row| row.into_iter().nth(1)).flatten())
+}

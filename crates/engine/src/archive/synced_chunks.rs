@@ -1,0 +1,294 @@
+//! Making pieces of the spool safe on this host's disk, and noting them.
+//!
+//! A write that failed is repeated at the same place, behind what is good. After a failed sync nothing is known of the file, also when a later
+//! sync succeeds: from then on the bytes are written to a copy, `FILE~1`, `FILE~2`, …, with a journal of its own.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+
+use super::disk::{Disk, private_file};
+use super::queue::UnsyncedChunk;
+use super::spool_journal::{self, check_chunk};
+
+/// Why pieces are not safe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SyncError {
+    /// The disk refused: it may work the next time.
+    Refused(Error),
+    /// The spool does not have their bytes.
+    Lost(Error),
+}
+
+/// What was made safe of each file of the spool.
+pub(super) struct SyncedChunks {
+    disk: Arc<dyn Disk>,
+    files: HashMap<PathBuf, SyncedFile>,
+}
+
+/// Where the pieces of a file are safe.
+struct SyncedFile {
+    /// The file in which they are: the spool's own, or a copy of what came after a failed sync.
+    data: PathBuf,
+    /// A copy of pieces, with its size; `None`: the spool's own file.
+    copy: Option<(File, u64)>,
+    /// The journal beside it, with the size up to which it is good.
+    journal: Option<(File, u64)>,
+    /// Copies that were begun.
+    copies: u64,
+    /// Nothing more is written there.
+    void: bool,
+}
+
+impl SyncedChunks {
+    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, files: HashMap::new() }
+    }
+
+    /// Forgets files that are gone: they were archived.
+    pub(super) fn forget(&mut self) {
+        self.files.retain(|path, _| path.exists());
+    }
+
+    /// Makes pieces of one file safe: returns when their bytes and their notes are.
+    pub(super) fn sync(&mut self, chunks: &[UnsyncedChunk]) -> Result<(), SyncError> {
+        let Some(first) = chunks.first() else { return Ok(()) };
+        let known = self.files.entry(first.path.clone()).or_insert_with(|| SyncedFile::own(&first.path));
+        if known.void {
+            known.begin_copy(&first.path).map_err(SyncError::Refused)?;
+        }
+        let synced = known.sync(&*self.disk, chunks);
+        if matches!(synced, Err(SyncError::Refused(_))) && known.void {
+            // The bytes are in memory still: they are written to another file at once.
+            known.begin_copy(&first.path).map_err(SyncError::Refused)?;
+            return known.sync(&*self.disk, chunks);
+        }
+        synced
+    }
+}
+
+impl SyncedFile {
+    fn own(path: &Path) -> Self {
+        Self { data: path.to_owned(), copy: None, journal: None, copies: 0, void: false }
+    }
+
+    /// Another file for what comes now.
+    fn begin_copy(&mut self, own: &Path) -> Result<()> {
+        if matches!(&self.copy, Some((_, 0))) {
+            // Nothing in it was ever safe, so nothing of it was acknowledged.
+            let (data, journal) = (self.data.clone(), spool_journal::journal_path(&self.data));
+            let _ = (std::fs::remove_file(journal), std::fs::remove_file(data));
+        }
+        let (copy, path) = loop {
+            self.copies += 1;
+            let path = copy_of(own, self.copies);
+            match private_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => break (made.failed(format!("create {}", path.display()))?, path),
+            }
+        };
+        (self.data, self.copy, self.journal, self.void) = (path, Some((copy, 0)), None, false);
+        Ok(())
+    }
+
+    /// Writes pieces to a copy, if there is one, and makes them durable with their notes. All are of one file.
+    fn sync(&mut self, disk: &dyn Disk, chunks: &[UnsyncedChunk]) -> Result<(), SyncError> {
+        let Some(first) = chunks.first() else { return Ok(()) };
+        let doing = format!("write the spool {}", self.data.display());
+        let own = File::open(&first.path).map_err(|error| {
+            let message = format!("read the spool {}: {error}", first.path.display());
+            SyncError::Lost(Error::new(ErrorKind::Damaged, message))
+        })?;
+        let (mut lines, mut end) = (Vec::new(), self.copy.as_ref().map_or(0, |(_, size)| *size));
+        for unsynced in chunks {
+            let (chunk, begin) = (&unsynced.chunk, end);
+            let skip = chunk.start - unsynced.begin;
+            let copy = self.copy.as_ref().map(|(copy, _)| copy);
+            let mut take = |part: &[u8]| {
+                if let Some(copy) = copy {
+                    disk.write_at(copy, part, end)?;
+                }
+                end += part.len() as u64;
+                Ok(())
+            };
+            let hash = check_chunk(&own, skip, chunk, &mut take).map_err(|failure| match failure.kind {
+                ErrorKind::Damaged => SyncError::Lost(failure.during(first.path.display())),
+                _ => SyncError::Refused(failure),
+            })?;
+            let noted = if copy.is_some() { begin } else { skip };
+            lines.extend(
+                spool_journal::note_line(&unsynced.at, chunk, noted, &hash).map_err(SyncError::Refused)?,
+            );
+        }
+        let durable = match &self.copy {
+            Some((copy, _)) => disk.sync(copy),
+            None => disk.sync(&own),
+        };
+        self.unless_void(durable.failed(&doing))?;
+        self.note(disk, &lines, &doing)?;
+        if let Some((_, size)) = &mut self.copy {
+            *size = end;
+        }
+        Ok(())
+    }
+
+    /// Appends to the journal. What is there behind its good part is written over, or cut away.
+    fn note(&mut self, disk: &dyn Disk, lines: &[u8], doing: &str) -> Result<(), SyncError> {
+        let path = spool_journal::journal_path(&self.data);
+        let is_new = self.journal.is_none();
+        if is_new {
+            let made = private_file(&path).failed(doing).map_err(SyncError::Refused)?;
+            self.journal = Some((made, 0));
+        }
+        let Some((journal, size)) = &mut self.journal else { return Ok(()) };
+        if let Err(error) = disk.write_at(journal, lines, *size) {
+            // No one reads it while this process lives; who does later must not find half a line before others.
+            let cut = journal.set_len(*size);
+            self.void = cut.is_err();
+            return Err(SyncError::Refused(Error::failed(format!("{doing}: {error}"))));
+        }
+        let durable = disk.sync(journal).failed(doing);
+        let good = *size + lines.len() as u64;
+        self.unless_void(durable)?;
+        if let (true, Some(dir)) = (is_new, path.parent()) {
+            let durable = File::open(dir).and_then(|dir| disk.sync(&dir)).failed(doing);
+            self.unless_void(durable)?;
+        }
+        if let Some((_, size)) = &mut self.journal {
+            *size = good;
+        }
+        Ok(())
+    }
+
+    fn unless_void(&mut self, durable: Result<()>) -> Result<(), SyncError> {
+        self.void |= durable.is_err();
+        durable.map_err(SyncError::Refused)
+    }
+}
+
+/// A copy of what a file of the spool holds.
+pub(super) fn copy_of(path: &Path, number: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!("~{number}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::disk::failing::{FailMode, FailingDisk};
+    use super::super::sample_binlog::{chunk, transactions, unsynced};
+    use super::*;
+
+    /// Two pieces in a file of the spool that begins in the middle of the server's.
+    struct Bench {
+        dir: tempfile::TempDir,
+        path: PathBuf,
+        bytes: [Vec<u8>; 2],
+        disk: Arc<FailingDisk>,
+        synced_chunks: SyncedChunks,
+    }
+
+    const BEGIN: u64 = 4000;
+
+    fn bench() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("u.binlog.000007.000000004000");
+        let first = transactions(BEGIN, 1, 3);
+        let second = transactions(BEGIN + first.len() as u64, 4, 9);
+        std::fs::write(&path, [first.as_slice(), &second].concat()).unwrap();
+        let disk = Arc::new(FailingDisk::default());
+        let synced_chunks = SyncedChunks::new(Arc::clone(&disk) as Arc<dyn Disk>);
+        Bench { dir, path, bytes: [first, second], disk, synced_chunks }
+    }
+
+    impl Bench {
+        fn sync(&mut self, which: usize) -> Result<(), SyncError> {
+            let at = BEGIN + if which == 0 { 0 } else { self.bytes[0].len() as u64 };
+            let gtids = ["A:1-3", "A:4-9"][which];
+            let chunk = chunk(at, &self.bytes[which], gtids);
+            self.synced_chunks.sync(&[unsynced(&self.path, BEGIN, chunk)])
+        }
+
+        /// Nothing but both pieces was noted, and the bytes of each are found.
+        fn assert_both(&self) {
+            let noted = spool_journal::read_spool(self.dir.path()).unwrap();
+            assert_eq!(noted.damage, None);
+            let found: Vec<Vec<u8>> = noted.chunks.iter().map(|left| left.bytes().unwrap()).collect();
+            assert_eq!(found, self.bytes);
+        }
+    }
+
+    #[test]
+    fn a_note_whose_write_failed_half_way_is_written_again_to_its_place() {
+        let mut bench = bench();
+        bench.disk.writes.lock().unwrap().push_back(FailMode::Short);
+        assert!(matches!(bench.sync(0), Err(SyncError::Refused(_))));
+        assert_eq!(std::fs::read(spool_journal::journal_path(&bench.path)).unwrap(), b"");
+        bench.sync(0).unwrap();
+        bench.disk.writes.lock().unwrap().push_back(FailMode::Short);
+        assert!(matches!(bench.sync(1), Err(SyncError::Refused(_))));
+        bench.sync(1).unwrap();
+        bench.assert_both();
+    }
+
+    #[test]
+    fn bytes_whose_sync_failed_are_written_to_another_file_before_they_are_noted() {
+        let mut bench = bench();
+        bench.sync(0).unwrap();
+        bench.disk.syncs.lock().unwrap().push_back(FailMode::Error);
+        bench.sync(1).unwrap();
+        // What the failed sync was to write never reaches the disk, and the later ones did not say so.
+        let file = File::options().write(true).open(&bench.path).unwrap();
+        file.set_len(bench.bytes[0].len() as u64).unwrap();
+        bench.assert_both();
+        assert!(copy_of(&bench.path, 1).exists());
+    }
+
+    #[test]
+    fn a_note_whose_sync_failed_goes_to_another_file_with_its_bytes() {
+        let mut bench = bench();
+        bench.disk.syncs.lock().unwrap().extend([FailMode::Honest, FailMode::Error]);
+        bench.sync(0).unwrap();
+        bench.sync(1).unwrap();
+        std::fs::write(spool_journal::journal_path(&bench.path), "").unwrap();
+        bench.assert_both();
+    }
+
+    #[test]
+    fn a_disk_that_fails_for_long_is_never_believed() {
+        let mut bench = bench();
+        bench.disk.syncs.lock().unwrap().extend([FailMode::Error; 8]);
+        let mut rounds = 0;
+        while bench.sync(0).is_err() {
+            rounds += 1;
+            assert!(rounds < 10);
+        }
+        assert!(rounds >= 3, "{rounds}");
+        bench.sync(1).unwrap();
+        bench.assert_both();
+        let copies = std::fs::read_dir(bench.dir.path()).unwrap().count();
+        assert_eq!(copies, 3, "copies in which nothing is safe are removed");
+    }
+
+    #[test]
+    fn a_piece_that_is_not_in_the_file_is_lost_and_not_noted() {
+        for harm in ["cut off", "another's", "removed"] {
+            let mut bench = bench();
+            bench.sync(0).unwrap();
+            match harm {
+                "cut off" => {
+                    let file = File::options().write(true).open(&bench.path).unwrap();
+                    file.set_len(bench.bytes[0].len() as u64 + 40).unwrap();
+                }
+                "another's" => std::fs::write(&bench.path, vec![7; 5000]).unwrap(),
+                _ => std::fs::remove_file(&bench.path).unwrap(),
+            }
+            assert!(matches!(bench.sync(1), Err(SyncError::Lost(_))), "{harm}");
+            assert_eq!(spool_journal::read_spool(bench.dir.path()).unwrap().chunks.len(), 1, "{harm}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! How backups stand now. What is kept outside of the repository (EBS snapshots) is asked for, by everyone who says that
+//! something can be recovered; what cannot be asked is said to be so.
+
+use std::collections::BTreeMap;
+
+use backstop_model::backup_availability::BackupAvailability;
+use backstop_model::error::{ErrorKind, Result};
+use backstop_model::plan::BackupRef;
+use backstop_model::report::EbsSnapshots;
+use backstop_repo::{CatalogEntry, ShardReader};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::backup::ebs;
+use crate::plan::backup_ref;
+use crate::ports::VolumeSnapshots;
+
+/// Manifests that are read together.
+const PARALLEL_MANIFEST_READS: usize = 8;
+
+/// How one backup stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupHealth {
+    /// What is known of it.
+    pub availability: BackupAvailability,
+    /// The EBS snapshots its data is in, with their state if it was told; `None`: it is in the repository.
+    pub ebs: Option<EbsSnapshots>,
+}
+
+impl BackupHealth {
+    fn sound() -> Self {
+        Self { availability: BackupAvailability::Available, ebs: None }
+    }
+}
+
+/// These backups as a plan knows them, each with its standing, in their order.
+///
+/// # Errors
+/// As [`backup_health`].
+pub async fn backups_with_health(
+    reader: &ShardReader,
+    entries: &[CatalogEntry],
+    volumes: &dyn VolumeSnapshots,
+) -> Result<Vec<(BackupRef, BackupAvailability)>> {
+    let backups = backup_health(reader, entries, volumes).await?;
+    Ok(entries.iter().map(backup_ref).zip(backups.into_iter().map(|health| health.availability)).collect())
+}
+
+/// How these backups stand, in their order.
+///
+/// # Errors
+/// The repository's. That EC2 does not answer is an answer: [`BackupAvailability::Unknown`].
+pub async fn backup_health(
+    reader: &ShardReader,
+    entries: &[CatalogEntry],
+    volumes: &dyn VolumeSnapshots,
+) -> Result<Vec<BackupHealth>> {
+    let looks = entries.iter().map(|entry| storage_health(reader, entry));
+    let mut backups: Vec<BackupHealth> =
+        futures::stream::iter(looks).buffered(PARALLEL_MANIFEST_READS).try_collect().await?;
+    for (region, at) in by_region(&backups) {
+        let sets: Vec<Vec<String>> = at.iter().map(|index| snapshot_ids(&backups[*index])).collect();
+        match volumes.states(&sets, &region).await {
+            Ok(states) => {
+                for ((index, state), ids) in at.iter().zip(states).zip(&sets) {
+                    let health = &mut backups[*index];
+                    health.availability = BackupAvailability::of(state, ids);
+                    health.ebs.iter_mut().for_each(|ebs| ebs.state = Some(state));
+                }
+            }
+            Err(error) => {
+                for index in at {
+                    backups[index].availability = BackupAvailability::Unknown(error.message.clone());
+                }
+            }
+        }
+    }
+    // What a verification found stands until a later one finds it whole.
+    let damaged = reader.found().await?.backups();
+    for (entry, health) in entries.iter().zip(&mut backups) {
+        if let Some(why) = damaged.get(&entry.facts.backup_id) {
+            health.availability = BackupAvailability::Lost(why.clone());
+        }
+    }
+    Ok(backups)
+}
+
+/// Where a backup's data is. One in EBS cannot be found without its manifest.
+async fn storage_health(reader: &ShardReader, entry: &CatalogEntry) -> Result<BackupHealth> {
+    if !entry.facts.lineage.is_ebs() {
+        return Ok(BackupHealth::sound());
+    }
+    match reader.storage_of(entry).await {
+        Ok(storage) => Ok(BackupHealth { ebs: ebs(storage, None), ..BackupHealth::sound() }),
+        Err(error) if matches!(error.kind, ErrorKind::Damaged | ErrorKind::NotRecoverable) => {
+            Ok(BackupHealth { availability: BackupAvailability::Lost(error.message), ebs: None })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Those whose state is to be asked, by region.
+fn by_region(backups: &[BackupHealth]) -> BTreeMap<String, Vec<usize>> {
+    let mut regions: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, health) in backups.iter().enumerate() {
+        if let Some(ebs) = &health.ebs {
+            regions.entry(ebs.region.clone()).or_default().push(index);
+        }
+    }
+    regions
+}
+
+fn snapshot_ids(health: &BackupHealth) -> Vec<String> {
+    health.ebs.as_ref().map(|ebs| ebs.snapshot_ids.clone()).unwrap_or_default()
+}

@@ -1,0 +1,106 @@
+//! Whether the member that is backed up has the primary's tables: GTID sets that are equal do not tell.
+
+use backstop_model::error::Result;
+use backstop_model::finding::Finding;
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::{Endpoint, ShardName};
+use backstop_model::schema_diff::{SchemaDifference, not_compared_finding};
+use backstop_model::topology::{Role, SourceChoice};
+
+use crate::ports::Schemas;
+
+/// Compares the names of the chosen member's schemas and tables with the primary's, once the member has what the primary had executed. A
+/// difference counts if it is seen twice. Nothing is said of the primary itself; where it cannot be done, that is said.
+pub async fn compare_tables(
+    shard: &ShardName,
+    choice: &SourceChoice,
+    schemas: &dyn Schemas,
+) -> Option<Finding> {
+    let member = &choice.endpoint;
+    if choice.role == Role::Primary {
+        return None;
+    }
+    let Some(primary) = &choice.primary else {
+        return Some(not_compared_finding(member, "no primary answered"));
+    };
+    Some(match differences(schemas, primary, member).await {
+        Ok(difference) => difference.finding(shard, member, primary),
+        Err(error) => not_compared_finding(member, &error.message),
+    })
+}
+
+async fn differences(
+    schemas: &dyn Schemas,
+    primary: &Endpoint,
+    member: &Endpoint,
+) -> Result<SchemaDifference> {
+    let first = difference_now(schemas, primary, member).await?;
+    if first.is_empty() {
+        return Ok(first);
+    }
+    Ok(first.and(&difference_now(schemas, primary, member).await?))
+}
+
+async fn difference_now(
+    schemas: &dyn Schemas,
+    primary: &Endpoint,
+    member: &Endpoint,
+) -> Result<SchemaDifference> {
+    let nothing = GtidSet::new();
+    let before = schemas.tables(primary, &nothing).await?;
+    let of_member = schemas.tables(member, &before.executed).await?;
+    let after = schemas.tables(primary, &nothing).await?;
+    Ok(SchemaDifference::between(&before, &of_member, &after))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use backstop_model::error::Error;
+    use backstop_model::plugins::Plugin;
+    use backstop_model::scheduled_events::ServerEvents;
+    use backstop_model::schema_diff::TableInventory;
+
+    use super::*;
+
+    /// Tells these names, one answer after the other.
+    struct Told(Mutex<VecDeque<&'static str>>);
+
+    #[async_trait]
+    impl Schemas for Told {
+        async fn tables(&self, _: &Endpoint, _: &GtidSet) -> Result<TableInventory> {
+            let names = self.0.lock().unwrap().pop_front().unwrap();
+            let names = names.split_whitespace().map(str::to_owned).collect();
+            Ok(TableInventory { names, executed: GtidSet::new() })
+        }
+
+        async fn events(&self, _: &Endpoint) -> Result<ServerEvents> {
+            Err(Error::failed("not asked"))
+        }
+
+        async fn plugins(&self, _: &Endpoint) -> Result<Vec<Plugin>> {
+            Err(Error::failed("not asked"))
+        }
+    }
+
+    async fn differs(answers: &[&'static str]) -> bool {
+        let told = Told(Mutex::new(answers.iter().copied().collect()));
+        let (primary, member) = (Endpoint::new("db1", 3306), Endpoint::new("db2", 3306));
+        let difference = differences(&told, &primary, &member).await.unwrap();
+        assert!(told.0.into_inner().unwrap().is_empty(), "all were asked");
+        !difference.is_empty()
+    }
+
+    #[tokio::test]
+    async fn a_difference_counts_if_it_is_seen_twice() {
+        assert!(!differs(&["a", "a", "a"]).await);
+        assert!(differs(&["a b", "a", "a b", "a b", "a", "a b"]).await);
+        // A table that was seen before its GTID was, and one that lived only between the primary's answers.
+        assert!(!differs(&["a b", "a", "a b", "a b", "a b", "a b"]).await);
+        assert!(!differs(&["a", "a c", "a", "a", "a", "a"]).await);
+    }
+}

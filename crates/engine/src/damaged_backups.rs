@@ -1,0 +1,75 @@
+//! The backups of a shard, and what is known to be wrong with them.
+
+use std::collections::BTreeMap;
+
+use backstop_model::error::{ErrorKind, Result};
+use backstop_model::finding::Finding;
+use backstop_model::ids::{BackupId, ShardName};
+use backstop_repo::{ArchiveReader, CatalogEntry, DamageRecord, ShardReader};
+
+/// The backups of a shard.
+#[derive(Debug, Clone, Default)]
+pub struct ShardBackups {
+    /// All that are listed, oldest first.
+    pub catalog: Vec<CatalogEntry>,
+    /// Those of them that cannot be restored completely, each with the reason.
+    pub damaged: BTreeMap<BackupId, String>,
+}
+
+impl ShardBackups {
+    /// Asks the repository.
+    ///
+    /// # Errors
+    /// As [`ShardReader::catalog`].
+    pub async fn of(reader: &ShardReader) -> Result<Self> {
+        let (catalog, found) = futures::try_join!(reader.catalog(), reader.found())?;
+        let mut damaged = found.backups();
+        damaged.retain(|id, _| catalog.iter().any(|entry| entry.facts.backup_id == *id));
+        Ok(Self { catalog, damaged })
+    }
+
+    /// True if nothing is known to be wrong with it.
+    pub fn is_sound(&self, entry: &CatalogEntry) -> bool {
+        !self.damaged.contains_key(&entry.facts.backup_id)
+    }
+
+    /// Those that can be recovered from, oldest first.
+    pub fn sound(&self) -> impl DoubleEndedIterator<Item = &CatalogEntry> {
+        self.catalog.iter().filter(|entry| self.is_sound(entry))
+    }
+}
+
+/// What verifications found, while it stands.
+///
+/// # Errors
+/// The store's.
+pub async fn damage_findings(
+    shard: &ShardName,
+    reader: &ShardReader,
+    archive: &ArchiveReader,
+) -> Result<Vec<Finding>> {
+    let (found, pieces) = futures::try_join!(reader.found(), archive.found())?;
+    let mut findings = Vec::new();
+    for (what, found) in [("backups", &found), ("archive", &pieces)] {
+        findings.extend(damage_finding(shard, what, found));
+    }
+    if let Err(error) = reader.ends_well().await {
+        if error.kind != ErrorKind::Damaged {
+            return Err(error);
+        }
+        findings.push(Finding::problem("log-lost-its-end", error.message, error.hint.unwrap_or_default()));
+    }
+    Ok(findings)
+}
+
+fn damage_finding(shard: &ShardName, what: &str, found: &DamageRecord) -> Option<Finding> {
+    let first = found.damaged.first()?;
+    let count = found.damaged.len() as u64 + found.more;
+    let more = if count > 1 { format!(", and {} more", count - 1) } else { String::new() };
+    let text = format!(
+        "`backstop verify` found stored data of the {what} of shard {shard} damaged: {}: {}{more}",
+        first.object, first.wrong
+    );
+    let todo = format!("make a new backup; `backstop verify {shard}` says when nothing is damaged any more");
+    Some(Finding::problem("damage-found", text, todo))
+}

@@ -1,0 +1,67 @@
+//! Survey: the members that the next backup would be taken from if its source were lost, looked at before that night.
+
+use std::time::Duration;
+
+use backstop_model::error::Error;
+use backstop_model::finding::{Finding, Severity};
+use backstop_model::ids::Endpoint;
+use backstop_model::topology::SourceChoice;
+use futures::future::join_all;
+
+use crate::context::RunContext;
+use crate::ports::BackupInstances;
+
+/// How long one member is waited for. All are asked at once.
+const MEMBER_SURVEY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What would stand in the way of backing up each of `others` if `source` were lost: warnings that name the member.
+pub async fn survey_fallbacks(
+    ctx: &RunContext,
+    instances: &dyn BackupInstances,
+    source: &Endpoint,
+    others: &[SourceChoice],
+    provider: &'static str,
+) -> Vec<Finding> {
+    let looks = others.iter().map(|choice| async move {
+        let doing = format!("look at {}", choice.endpoint);
+        let found = ctx.within(MEMBER_SURVEY_TIMEOUT, &doing, instances.survey(choice, provider)).await;
+        let found = found.unwrap_or_else(|error| vec![unknown(&error)]);
+        found
+            .into_iter()
+            .filter_map(|finding| second_choice(source, &choice.endpoint, finding))
+            .collect::<Vec<_>>()
+    });
+    join_all(looks).await.concat()
+}
+
+fn unknown(error: &Error) -> Finding {
+    let todo = error.hint.clone().unwrap_or_else(|| "correct it and check again".to_owned());
+    Finding::problem("member-not-looked-at", &error.message, todo)
+}
+
+/// A problem of a member that is only second choice stops no backup today.
+fn second_choice(source: &Endpoint, member: &Endpoint, finding: Finding) -> Option<Finding> {
+    if finding.severity != Severity::Problem {
+        return None;
+    }
+    let what = format!("if {source} is lost, backups stop: {member}: {}", finding.what);
+    Some(Finding { severity: Severity::Warning, what, ..finding }.on(member))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_of_a_second_choice_is_a_warning() {
+        let [source, member] = ["db2", "db3"].map(|host| Endpoint::new(host, 3306));
+        let problem =
+            Finding::problem("clone-plugin-missing", "no plugin", "load it").fixed_by(["INSTALL …"]);
+        let finding = second_choice(&source, &member, problem);
+        let finding = finding.unwrap_or_else(|| Finding::ok("none", "none"));
+        assert_eq!((finding.severity, finding.on.as_ref()), (Severity::Warning, Some(&member)));
+        assert_eq!(finding.what, "if db2:3306 is lost, backups stop: db3:3306: no plugin");
+        assert_eq!(finding.fix.len(), 1);
+        assert_eq!(second_choice(&source, &member, Finding::warning("cost", "slow", "wait")), None);
+    }
+}

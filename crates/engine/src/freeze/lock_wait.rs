@@ -1,0 +1,143 @@
+//! Asking for the global read lock without piling up the server: look first, ask for a second at a time, and name
+//! what is in the way.
+
+use std::time::Duration;
+
+use backstop_model::blocking_queries::{self, Activity, LockDecision, QueryKind, RunningQuery};
+use backstop_model::error::{Error, Result};
+use backstop_model::freeze::FreezeRules;
+
+use super::watchdog::Watchdog;
+use super::{FreezeSession, LockOutcome};
+use crate::context::RunContext;
+
+/// A statement that has been running this long already is not expected to end at once.
+const LONG_RUNNING_STATEMENT: Duration = Duration::from_secs(1);
+/// How long one request for the lock may wait. Every write waits behind it, so it is the shortest the server knows.
+const LOCK_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The lock is taken in several steps, each of which may wait for as long as an attempt.
+const LOCK_STEPS: u32 = 3;
+/// How much later than the server itself the client gives up.
+pub(super) const CLIENT_TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
+const ACTIVITY_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two attempts the writes that waited get on.
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Takes the global read lock within `rules.wait`.
+pub(super) async fn lock_tables(
+    session: &mut dyn FreezeSession,
+    watchdog: &Watchdog,
+    rules: &FreezeRules,
+    ctx: &RunContext,
+) -> Result<()> {
+    let until = ctx.clock.monotonic() + rules.wait;
+    session.arm(rules.hold, LOCK_ATTEMPT_TIMEOUT).await?;
+    loop {
+        wait_for_quiet(session, rules, until, ctx).await?;
+        watchdog.hold(LOCK_ATTEMPT_TIMEOUT * LOCK_STEPS + 2 * CLIENT_TIMEOUT_MARGIN);
+        if session.lock_tables(LOCK_ATTEMPT_TIMEOUT * LOCK_STEPS + CLIENT_TIMEOUT_MARGIN).await?
+            == LockOutcome::Granted
+        {
+            return Ok(());
+        }
+        // What the watchdog may end now is a session that holds nothing: it is told anew before each attempt.
+        watchdog.hold(rules.wait + rules.hold + 2 * CLIENT_TIMEOUT_MARGIN);
+        kill_stuck_flush_waits(session, rules, until, ctx).await?;
+        ctx.clock.sleep(LOCK_RETRY_DELAY).await;
+    }
+}
+
+/// Waits until nothing is in the way. When half of the time has passed, blockers are killed if the rules allow it.
+async fn wait_for_quiet(
+    session: &mut dyn FreezeSession,
+    rules: &FreezeRules,
+    until: Duration,
+    ctx: &RunContext,
+) -> Result<()> {
+    loop {
+        let activity = session.activity().await?;
+        if blocking_queries::decide_lock(&activity, LONG_RUNNING_STATEMENT) == LockDecision::Go {
+            return Ok(());
+        }
+        let now = ctx.clock.monotonic();
+        if now >= until {
+            return Err(blocked_error("freeze: wait for a quiet moment", &activity, rules.wait));
+        }
+        if rules.kill_blockers && now + rules.wait / 2 >= until {
+            kill(session, blocking_queries::blocking_queries(&activity, LONG_RUNNING_STATEMENT), ctx).await;
+        }
+        ctx.clock.sleep(ACTIVITY_POLL_INTERVAL).await;
+    }
+}
+
+/// A request that timed out can leave tables that wait to be flushed, and everything that uses them waits too. Only
+/// the end of whatever holds them frees them.
+async fn kill_stuck_flush_waits(
+    session: &mut dyn FreezeSession,
+    rules: &FreezeRules,
+    until: Duration,
+    ctx: &RunContext,
+) -> Result<()> {
+    let activity = activity_after_timeout(session, ctx).await?;
+    if blocking_queries::queries_waiting_for_lock(&activity).is_empty() {
+        if ctx.clock.monotonic() >= until {
+            return Err(blocked_error("freeze: take the global read lock", &activity, rules.wait));
+        }
+        return Ok(());
+    }
+    if !rules.kill_blockers {
+        return Err(blocked_error("freeze: take the global read lock", &activity, LOCK_ATTEMPT_TIMEOUT));
+    }
+    kill(session, blockers(&activity), ctx).await;
+    Ok(())
+}
+
+/// What runs once the sessions that only waited for this lock have had a moment to get on.
+async fn activity_after_timeout(session: &mut dyn FreezeSession, ctx: &RunContext) -> Result<Activity> {
+    let until = ctx.clock.monotonic() + CLIENT_TIMEOUT_MARGIN;
+    loop {
+        let activity = session.activity().await?;
+        if blocking_queries::queries_waiting_for_lock(&activity).is_empty() || ctx.clock.monotonic() >= until
+        {
+            return Ok(activity);
+        }
+        ctx.clock.sleep(ACTIVITY_POLL_INTERVAL).await;
+    }
+}
+
+/// A session that may not be killed is named in the refusal that follows.
+async fn kill(session: &mut dyn FreezeSession, blockers: Vec<&RunningQuery>, ctx: &RunContext) {
+    for query in blockers.into_iter().filter(|query| blocking_queries::killable(query)) {
+        ctx.reporter.notice(&format!("killing a statement that is in the way of the freeze: {query}"));
+        if let Err(error) = session.kill_statement(query.id).await {
+            ctx.reporter.notice(&format!("it was not killed: {error}"));
+        }
+    }
+}
+
+/// What can hold up a lock right now: everything that runs, except what waits itself.
+fn blockers(activity: &Activity) -> Vec<&RunningQuery> {
+    let mut waiting = blocking_queries::queries_waiting_for_lock(activity);
+    // Another session's lock that waits makes everything behind it wait.
+    waiting.retain(|query| query.kind != QueryKind::GlobalLock);
+    let mut all = blocking_queries::blocking_queries(activity, Duration::ZERO);
+    all.retain(|query| !waiting.iter().any(|waits| waits.id == query.id));
+    all.sort_by_key(|query| query.kind == QueryKind::Ordinary);
+    all
+}
+
+/// A refusal that names what is in the way.
+pub(super) fn blocked_error(doing: &str, activity: &Activity, waited: Duration) -> Error {
+    let blockers = blockers(activity);
+    let piled = blocking_queries::queries_waiting_for_lock(activity).len();
+    let who = match blockers.first() {
+        Some(query) => query.to_string(),
+        None => "a session that runs nothing now holds locks (LOCK TABLES, or another freeze)".to_owned(),
+    };
+    let behind = match piled {
+        0 => String::new(),
+        n => format!("; {n} sessions wait for tables that it uses"),
+    };
+    Error::refused(format!("{doing}: not possible within {waited:?}: {who}{behind}"))
+        .hint("wait for it or end it, choose a quieter time, or allow `freeze.kill_blockers`")
+}

@@ -1,0 +1,57 @@
+//! A piece of the archive, read while a thread understands it.
+
+use std::io::{self, Read};
+
+use backstop_model::error::{Result, ResultExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
+
+/// Bytes of a piece that are under way between reading and understanding, in chunks.
+const CHUNK_BYTES: usize = 256 * 1024;
+const MAX_CHUNKS_IN_FLIGHT: usize = 4;
+
+/// Gives what `understand` makes of the bytes. It runs on a thread that may wait, and need not read to the end.
+///
+/// # Errors
+/// Its own; a read that failed is one of its reads.
+pub(crate) async fn read_segment<T: Send + 'static>(
+    mut input: impl AsyncRead + Send + Unpin,
+    understand: impl FnOnce(ChunkReader) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = mpsc::channel(MAX_CHUNKS_IN_FLIGHT);
+    let bytes = ChunkReader { receiver, now: Vec::new(), at: 0 };
+    let understood = tokio::task::spawn_blocking(move || understand(bytes));
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        let read = (&mut input).take(CHUNK_BYTES as u64).read_to_end(&mut chunk).await;
+        let ended = matches!(read, Ok(0)) || read.is_err();
+        // Who has read enough hangs up.
+        if matches!(read, Ok(0)) || sender.send(read.map(|_| chunk)).await.is_err() || ended {
+            break;
+        }
+    }
+    drop(sender);
+    understood.await.failed("read a segment")?
+}
+
+/// Chunks as a stream of bytes, for a thread that may wait.
+pub(crate) struct ChunkReader {
+    receiver: mpsc::Receiver<io::Result<Vec<u8>>>,
+    now: Vec<u8>,
+    at: usize,
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.now.len() {
+            match self.receiver.blocking_recv() {
+                Some(chunk) => (self.now, self.at) = (chunk?, 0),
+                None => return Ok(0),
+            }
+        }
+        let count = out.len().min(self.now.len() - self.at);
+        out[..count].copy_from_slice(&self.now[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}

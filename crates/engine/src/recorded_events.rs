@@ -1,0 +1,70 @@
+//! What is recorded with a backup besides its data: the states of the shard's events, and the source's plugins.
+
+use backstop_model::finding::Finding;
+use backstop_model::ids::Endpoint;
+use backstop_model::plugins::Plugin;
+use backstop_model::scheduled_events::{RecordedEvents, ServerEvents};
+use backstop_model::topology::{Role, SourceChoice};
+
+use crate::context::RunContext;
+use crate::ports::Schemas;
+
+/// Who tells the events of a shard, and what it told before the snapshot.
+pub struct EventsBefore {
+    of: Endpoint,
+    role: Role,
+    told: ServerEvents,
+}
+
+/// Asks for the events before the snapshot: the primary, or the source if no primary answers. No backup fails for it.
+pub async fn events_before(
+    choice: &SourceChoice,
+    schemas: &dyn Schemas,
+    ctx: &RunContext,
+) -> Option<EventsBefore> {
+    let source = (&choice.endpoint, choice.role);
+    let primary = choice.primary.as_ref().map(|primary| (primary, Role::Primary));
+    for (of, role) in primary.into_iter().chain([source]) {
+        match schemas.events(of).await {
+            Ok(told) => return Some(EventsBefore { of: of.clone(), role, told }),
+            Err(error) => ctx.reporter.notice(&format!("the events of {of} are not recorded: {error}")),
+        }
+    }
+    None
+}
+
+/// Asks again after the snapshot, and gives what is recorded.
+pub async fn events_after(
+    before: Option<EventsBefore>,
+    schemas: &dyn Schemas,
+    ctx: &RunContext,
+) -> Option<RecordedEvents> {
+    let EventsBefore { of, role, told } = before?;
+    match schemas.events(&of).await {
+        Ok(after) => Some(RecordedEvents::between(of, role, &told, after)),
+        Err(error) => {
+            ctx.reporter.notice(&format!("the events of {of} are not recorded: {error}"));
+            None
+        }
+    }
+}
+
+/// Says what a recovery will not know of the events.
+pub fn finding(recorded: Option<&RecordedEvents>) -> Option<Finding> {
+    match recorded {
+        Some(recorded) => recorded.finding(),
+        None => Some(Finding::warning(
+            "event-states-unknown",
+            "the states of the shard's events were not recorded",
+            "back up again when the primary answers; the account needs the privilege EVENT",
+        )),
+    }
+}
+
+/// Asks the source for the plugins that it loads from libraries.
+pub async fn plugins(choice: &SourceChoice, schemas: &dyn Schemas, ctx: &RunContext) -> Vec<Plugin> {
+    schemas.plugins(&choice.endpoint).await.unwrap_or_else(|error| {
+        ctx.reporter.notice(&format!("the plugins of {} are not recorded: {error}", choice.endpoint));
+        Vec::new()
+    })
+}

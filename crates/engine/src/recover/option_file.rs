@@ -1,0 +1,153 @@
+//! The recovered server's option file.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use backstop_model::carried_settings::{CarriedSettings, Certificates, Overrides, carry_settings};
+use backstop_model::error::{Result, ResultExt};
+use backstop_model::listen_address::ListenAddress;
+use backstop_model::option_file::quoted;
+use backstop_model::plugins::plugin_options;
+use backstop_repo::Manifest;
+
+use super::{Recovery, RecoveryDecision, RecoveryRequest, events, mysqld, tls};
+use crate::ports::{MysqldStart, ReadOnly};
+
+/// The time of a server's life that an option file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Until the hand-over: on loopback, without replication and events, however it is started.
+    Recovering,
+    /// In service, refusing writes or not. A joined server replicates again whenever it is started.
+    Serving(ReadOnly),
+}
+
+/// Writes `DIR/my.cnf` and takes the donor's identity out of the data directory. What the donor had set with
+/// `SET PERSIST` is among the recorded settings, so its `mysqld-auto.cnf` is put aside: it would override
+/// the option file.
+pub(super) async fn configure(
+    recovery: &Recovery<'_>,
+    manifest: &Manifest,
+    decided: &RecoveryDecision,
+) -> Result<()> {
+    let start = mysqld::target_layout(&recovery.request);
+    for donor in ["auto.cnf", "mysqld-auto.cnf"] {
+        move_aside(&start.datadir.join(donor), &recovery.request.into.join(".backstop"))?;
+    }
+    write(recovery, manifest, decided, Phase::Recovering).await?;
+    match &recovery.request.server_user {
+        Some(user) => recovery.mysqld.chown(&recovery.request.into, user).await,
+        None => Ok(()),
+    }
+}
+
+/// Writes the option file of a phase, whole or not at all, for the user that the server runs as.
+pub(super) async fn write(
+    recovery: &Recovery<'_>,
+    manifest: &Manifest,
+    decided: &RecoveryDecision,
+    phase: Phase,
+) -> Result<()> {
+    let start = mysqld::target_layout(&recovery.request);
+    let carried = carried_options(&settings(&recovery.request, manifest));
+    let (tls, own) = (tls::copy(recovery).await?, recovery.request.own.text());
+    let scheduler = phase == Phase::Serving(ReadOnly::Off) && events::scheduler(recovery, manifest);
+    let decided = format!("{}{}", fixed_options(&start, decided), phase_options(decided, phase, scheduler));
+    let plugins = plugin_options(&manifest.facts.plugins);
+    let text = format!("{carried}{plugins}{tls}{own}{decided}");
+    let new = write_new(&start.defaults_file, &text)?;
+    if let Some(user) = &recovery.request.server_user {
+        recovery.mysqld.chown(&new, user).await?;
+    }
+    std::fs::rename(&new, &start.defaults_file).failed(format!("write {}", start.defaults_file.display()))
+}
+
+/// The donor's settings that a recovered server keeps.
+pub(super) fn settings(request: &RecoveryRequest, manifest: &Manifest) -> CarriedSettings {
+    let given = Overrides {
+        certificates: if request.tls.is_some() { Certificates::Given } else { Certificates::OfItsOwn },
+        options: &request.own,
+        host: request.listen.as_ref().and_then(ListenAddress::known_to_others),
+    };
+    carry_settings(&manifest.facts.settings, given)
+}
+
+/// The first options: all that follow win over them.
+fn carried_options(settings: &CarriedSettings) -> String {
+    let mut text = String::from(
+        "# Written by `backstop recover` from the settings recorded with the backup.\n[mysqld]\nmysqlx = OFF\nsecure_file_priv = NULL\n",
+    );
+    for (name, value) in &settings.options {
+        let _ = writeln!(text, "{name} = {}", quoted(value));
+    }
+    for left_out in &settings.left_out {
+        let _ = writeln!(text, "# not carried: {} ({})", left_out.name, left_out.reason);
+    }
+    text
+}
+
+/// What a recovered server must have, also in service.
+fn fixed_options(start: &MysqldStart, decided: &RecoveryDecision) -> String {
+    let path = |path: &Path| quoted(&path.display().to_string());
+    // A server that root starts by this file alone runs as the user that owns its files.
+    let user = start.user.as_deref().or(rustix::process::geteuid().is_root().then_some("root"));
+    let user = user.map(|user| format!("user = {}\n", quoted(user))).unwrap_or_default();
+    format!(
+        "\n[mysqld]\n\
+         {user}datadir = {}\nsocket = {}\nlog_error = {}\npid_file = {}\n\
+         port = {}\nserver_id = {}\n\
+         gtid_mode = ON\nenforce_gtid_consistency = ON\n\
+         loose_rpl_semi_sync_replica_enabled = OFF\nloose_rpl_semi_sync_source_enabled = OFF\n\
+         loose_group_replication_start_on_boot = OFF\n",
+        path(&start.datadir),
+        path(&start.socket),
+        path(&start.log),
+        path(&start.datadir.join("mysqld.pid")),
+        decided.port,
+        decided.server_id
+    )
+}
+
+/// The options that a phase decides. Last in the file, so that they win. `scheduler`: enabled events fire.
+fn phase_options(decided: &RecoveryDecision, phase: Phase, scheduler: bool) -> String {
+    match phase {
+        Phase::Recovering => {
+            "bind_address = 127.0.0.1\nskip_replica_start = ON\nsuper_read_only = ON\nevent_scheduler = OFF\n\
+                              loose_innodb_buffer_pool_load_at_startup = OFF\n"
+                .to_owned()
+        }
+        Phase::Serving(read_only) => {
+            let listen = decided.listen.as_ref().map_or("127.0.0.1".to_owned(), ToString::to_string);
+            let super_read_only = if read_only == ReadOnly::Super { "ON" } else { "OFF" };
+            let scheduler = if scheduler { "ON" } else { "OFF" };
+            format!(
+                "bind_address = {listen}\nskip_replica_start = OFF\nsuper_read_only = {super_read_only}\nevent_scheduler = {scheduler}\n"
+            )
+        }
+    }
+}
+
+fn move_aside(file: &Path, aside: &Path) -> Result<()> {
+    let Some(name) = file.file_name() else { return Ok(()) };
+    let to = aside.join(format!("{}.donor", name.to_string_lossy()));
+    match std::fs::rename(file, &to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).failed(format!("move {} to {}", file.display(), to.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes what is to replace a file beside it, on disk, and gives its path.
+fn write_new(path: &Path, text: &str) -> Result<PathBuf> {
+    use std::io::Write as _;
+    let what = format!("write {}", path.display());
+    let new = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o640).open(&new);
+    let mut file = file.failed(&what)?;
+    file.write_all(text.as_bytes()).failed(&what)?;
+    file.sync_all().failed(&what)?;
+    Ok(new)
+}

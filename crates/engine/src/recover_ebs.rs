@@ -1,0 +1,200 @@
+//! Rebuild: a new instance from the volume snapshots of a backup, joined to its shard.
+//!
+//! The machine is made by [`Infrastructure`], the server on it is configured by [`Playbook`]; this story decides what is
+//! made from what, and looks for itself whether the server has joined. Everything it must know is kept in the target
+//! directory, its journal in `DIR/.backstop/`: a rebuild that was stopped or killed goes on where it was when the same
+//! command is given again.
+
+mod cleanup;
+mod decide;
+mod report;
+mod volume_initialization;
+mod wait_for_join;
+
+use std::path::PathBuf;
+
+use backstop_model::carried_settings::{Certificates, Overrides, carry_settings};
+use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_model::extra_options::ExtraOptions;
+use backstop_model::gtid::GtidSet;
+use backstop_model::ids::{BackupId, ShardName};
+use backstop_model::option_file::quoted;
+use backstop_model::report::RecoverSeconds;
+use backstop_model::topology::current_primary;
+use backstop_repo::ShardReader;
+
+use crate::context::RunContext;
+use crate::journal::Steps;
+use crate::ports::{
+    CloudHosts, CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
+    Playbook, PlaybookInputs, ServerProbe, Topology, VolumeInitialization, VolumeSnapshots,
+};
+use crate::recover::{join, preflight};
+
+pub use report::{EbsRecoveryReport, RecoveredInstance};
+
+pub(crate) use decide::EbsRecoveryDecision;
+pub use decide::{EbsRecoveryPlan, Subnets};
+
+/// What a rebuild is made of.
+pub struct EbsRecovery<'a> {
+    /// Backups are read from here.
+    pub reader: &'a ShardReader,
+    /// The shard to join.
+    pub topology: &'a dyn Topology,
+    /// Asks the new server.
+    pub server_probe: &'a dyn ServerProbe,
+    /// Where servers are.
+    pub hosts: &'a dyn CloudHosts,
+    /// What the backup consists of.
+    pub snapshots: &'a dyn VolumeSnapshots,
+    /// Makes the machine.
+    pub infrastructure: &'a dyn Infrastructure,
+    /// Configures the server.
+    pub playbook: &'a dyn Playbook,
+    /// Time, reporter, stop.
+    pub ctx: &'a RunContext,
+    /// What was asked for.
+    pub request: EbsRecoveryRequest,
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EbsRecoveryRequest {
+    /// Whose backup.
+    pub shard: ShardName,
+    /// The moment, as asked.
+    pub target: String,
+    /// The backup that the plan chose.
+    pub backup_id: BackupId,
+    /// The target directory: it holds what this recovery must know, no data.
+    pub into: PathBuf,
+    /// The subnets that it may be made in.
+    pub subnets: Subnets,
+}
+
+/// Shows what would be made. Touches nothing, here or there.
+///
+/// # Errors
+/// As [`rebuild`], up to its first change.
+pub async fn plan(recovery: &EbsRecovery<'_>) -> Result<(EbsRecoveryPlan, InfrastructureChanges)> {
+    preflight::check_target_dir(&recovery.request.into)?;
+    let decided = recovery.ctx.unless_stopped(decide::decide(recovery)).await?;
+    let changes = recovery.infrastructure.plan(&decided.instance_spec(DestroyProtection::Off)).await?;
+    Ok((decided.plan(), changes))
+}
+
+/// Makes an instance from a backup's volume snapshots, and leaves a server on it that has joined the shard.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] when a guard refuses (nothing was touched then), [`ErrorKind::NotRecoverable`] when the shard has purged
+/// what the server would need. What was made is destroyed only if no server can have started on it; else it is left, and
+/// the message says so.
+pub async fn rebuild(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryReport> {
+    preflight::check_target_dir(&recovery.request.into)?;
+    let mut steps = Steps::open(&recovery.request.into.join(".backstop/journal"), recovery.ctx)?;
+    match run_steps(recovery, &mut steps).await {
+        Ok(report) => Ok(report),
+        Err(error) => Err(cleanup::destroy_after(recovery, &mut steps, error).await),
+    }
+}
+
+async fn run_steps(recovery: &EbsRecovery<'_>, steps: &mut Steps<'_>) -> Result<EbsRecoveryReport> {
+    let begun = Stopwatch::start(recovery.ctx);
+    let decided = steps.once("decide", recovery.ctx.unless_stopped(decide::decide(recovery))).await?;
+    decided.is_of(&recovery.request)?;
+
+    let mut seconds = RecoverSeconds::default();
+    let lap = Stopwatch::start(recovery.ctx);
+    // Once a server may run on it, nothing of the machine is touched any more.
+    let made = match steps.output("apply")? {
+        Some(made) if steps.has_begun("configure") => made,
+        _ => apply(recovery, steps, &decided).await?,
+    };
+    seconds.materialise = lap.seconds();
+    let lap = Stopwatch::start(recovery.ctx);
+    if !steps.is_done("hand_over") {
+        // Again, since the server may have been stopped, or the primary have changed, after an earlier run.
+        steps.again("configure", configure(recovery, &decided, &made)).await?;
+    }
+    seconds.start = lap.seconds();
+    let lap = Stopwatch::start(recovery.ctx);
+    let held = steps
+        .again(
+            "joined",
+            recovery.ctx.unless_stopped(wait_for_join::wait_until_joined(recovery, &decided, &made)),
+        )
+        .await?;
+    seconds.join = lap.seconds();
+    steps
+        .once("protect", recovery.infrastructure.apply(&decided.instance_spec(DestroyProtection::On)))
+        .await?;
+    let loading = steps
+        .once(
+            "loaded",
+            recovery.ctx.unless_stopped(volume_initialization::wait_until_initialized(recovery, &made)),
+        )
+        .await?;
+    steps.once("hand_over", async { Ok(()) }).await?;
+    seconds.total = begun.seconds();
+    Ok(EbsRecoveryReport::of(decided, made, held, loading, seconds))
+}
+
+/// Makes the instance, or goes on with it. A first failure is followed by one attempt that goes on in the same state: most
+/// broken attempts are cut connections.
+async fn apply(
+    recovery: &EbsRecovery<'_>,
+    steps: &mut Steps<'_>,
+    decided: &EbsRecoveryDecision,
+) -> Result<CreatedInstance> {
+    let wanted = decided.instance_spec(DestroyProtection::Off);
+    match steps.again("apply", recovery.infrastructure.apply(&wanted)).await {
+        Err(error) if error.kind == ErrorKind::Failed => {
+            recovery.ctx.reporter.notice(&format!("{error}; going on once more"));
+            steps.again("apply", recovery.infrastructure.apply(&wanted)).await
+        }
+        done => done,
+    }
+}
+
+/// Has the server configured, with the primary of this moment to follow.
+async fn configure(
+    recovery: &EbsRecovery<'_>,
+    decided: &EbsRecoveryDecision,
+    made: &CreatedInstance,
+) -> Result<()> {
+    let members = recovery.ctx.unless_stopped(recovery.topology.members()).await?;
+    let (primary, _) = current_primary(&members)?;
+    let own = ExtraOptions::default();
+    let given = Overrides { certificates: Certificates::OfItsOwn, options: &own, host: None };
+    let settings = carry_settings(&decided.settings, given);
+    settings.findings().iter().for_each(|finding| recovery.ctx.reporter.notice(&finding.notice()));
+    let site = PlaybookInputs {
+        inventory: made.inventory.clone(),
+        backup_id: decided.backup_id.clone(),
+        gtid_executed: decided.gtid_executed.clone(),
+        server_version: decided.server_version.clone(),
+        recorded: decided.settings.clone(),
+        options: settings.options.into_iter().map(|(name, value)| (name, quoted(&value))).collect(),
+        server_id: decided.server_id,
+        primary: primary.clone(),
+        folder: decided.folder(),
+    };
+    recovery.playbook.run(&site).await
+}
+
+/// A stopwatch on the story's clock.
+struct Stopwatch<'a> {
+    ctx: &'a RunContext,
+    begun: std::time::Duration,
+}
+
+impl<'a> Stopwatch<'a> {
+    fn start(ctx: &'a RunContext) -> Self {
+        Self { ctx, begun: ctx.clock.monotonic() }
+    }
+
+    fn seconds(&self) -> f64 {
+        (self.ctx.clock.monotonic() - self.begun).as_secs_f64()
+    }
+}

@@ -1,0 +1,65 @@
+//! What becomes of an instance when its rebuild fails.
+
+use super::{CreatedInstance, DestroyProtection, EbsRecovery, EbsRecoveryDecision, Error, ErrorKind, Steps};
+
+/// Destroys what this recovery has made if no server can have started on it; else leaves it, and says so.
+pub(super) async fn destroy_after(recovery: &EbsRecovery<'_>, steps: &mut Steps<'_>, error: Error) -> Error {
+    let Ok(Some(decided)) = steps.output::<EbsRecoveryDecision>("decide") else { return error };
+    if !steps.has_begun("apply") {
+        return error;
+    }
+    if steps.has_begun("configure") {
+        return leave_instance(recovery, steps, &decided, error);
+    }
+    if error.kind == ErrorKind::Interrupted {
+        let hint =
+            format!("what was made for {} is left: the same command goes on with it", decided.recovery_id);
+        return error.hint(hint);
+    }
+    match steps
+        .again("destroy", recovery.infrastructure.destroy(&decided.instance_spec(DestroyProtection::Off)))
+        .await
+    {
+        Ok(()) => {
+            with_cleanup_error(error, "what was made for it was destroyed; no server had started on it")
+        }
+        Err(undone) => with_cleanup_error(
+            error,
+            &format!(
+                "what was made for recovery {} is left, since it could not be destroyed ({undone}): the same command goes on with it",
+                decided.recovery_id
+            ),
+        ),
+    }
+}
+
+/// A server may have started on it, and may have been written to: only a person decides what becomes of it.
+fn leave_instance(
+    recovery: &EbsRecovery<'_>,
+    steps: &Steps<'_>,
+    decided: &EbsRecoveryDecision,
+    error: Error,
+) -> Error {
+    let instance = match steps.output::<CreatedInstance>("apply") {
+        Ok(Some(made)) => format!("{} ({})", made.instance_id, made.server),
+        _ => format!("the instance of recovery {}", decided.recovery_id),
+    };
+    with_cleanup_error(
+        error,
+        &format!(
+            "{instance} is left as it is, since a server may have started on it: the same command goes on with it; its state and \
+             logs are in {}",
+            recovery.request.into.display()
+        ),
+    )
+}
+
+fn with_cleanup_error(error: Error, what: &str) -> Error {
+    match &error.hint {
+        Some(hint) => {
+            let both = format!("{hint}; {what}");
+            error.hint(both)
+        }
+        None => error.hint(what),
+    }
+}

@@ -1,0 +1,179 @@
+//! What is decided once and stays so, however often a rebuild is resumed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use backstop_model::report::VolumeState;
+use backstop_model::server::{RecordedSettings, ServerVersion};
+use backstop_repo::Storage;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BackupId, DestroyProtection, EbsRecovery, EbsRecoveryRequest, Error, ErrorKind, GtidSet, InstanceSpec,
+    Result, ShardName, current_primary, join,
+};
+
+/// EC2 keeps these for data volumes.
+const DEVICE_LETTERS: std::ops::RangeInclusive<char> = 'f'..='p';
+
+/// Availability zone to subnet: where an instance may be made.
+pub type Subnets = BTreeMap<String, String>;
+
+/// The decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EbsRecoveryDecision {
+    pub(super) recovery_id: String,
+    pub(super) shard: ShardName,
+    pub(super) backup_id: BackupId,
+    pub(super) target: String,
+    pub(super) primary_zone: String,
+    pub(super) zone: String,
+    pub(super) subnet: String,
+    pub(super) snapshots: BTreeMap<String, String>,
+    pub(super) gtid_executed: GtidSet,
+    pub(super) server_id: u32,
+    pub(super) server_version: ServerVersion,
+    pub(super) settings: RecordedSettings,
+    folder: PathBuf,
+}
+
+/// What a rebuild would do, as it is shown before anything is touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EbsRecoveryPlan {
+    /// What would name it. Another one is chosen when it is carried out.
+    pub recovery_id: String,
+    /// The availability zone of the shard's primary.
+    pub primary_zone: String,
+    /// The availability zone of the new instance.
+    pub zone: String,
+    /// Its subnet.
+    pub subnet: String,
+    /// Device name to snapshot id.
+    pub snapshots: BTreeMap<String, String>,
+}
+
+/// Checks everything that can be known beforehand, and decides what must not change on a resume.
+pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDecision> {
+    let manifest = recovery.reader.manifest(&recovery.request.backup_id).await?;
+    let Storage::Ebs { snapshot_ids, region } = &manifest.storage else {
+        return Err(Error::refused(format!("backup {} is no volume snapshot", recovery.request.backup_id)));
+    };
+    check_complete(recovery, snapshot_ids, region).await?;
+    let members = recovery.topology.members().await?;
+    let (endpoint, primary) = current_primary(&members)?;
+    join::check_followable(primary, &manifest.facts.gtid_executed)?;
+    let primary_zone = recovery.hosts.zone(endpoint).await?;
+    let (zone, subnet) = choose_zone(&recovery.request.subnets, &primary_zone)?;
+    let named = BackupId::new(recovery.ctx.clock.now(), (recovery.ctx.clock.random() >> 32) as u32);
+    Ok(EbsRecoveryDecision {
+        recovery_id: format!("r-{named}"),
+        shard: recovery.request.shard.clone(),
+        backup_id: recovery.request.backup_id.clone(),
+        target: recovery.request.target.clone(),
+        primary_zone,
+        zone,
+        subnet,
+        snapshots: devices(snapshot_ids)?,
+        gtid_executed: manifest.facts.gtid_executed.clone(),
+        server_id: join::server_id(recovery.ctx, &members),
+        server_version: manifest.facts.server_version.clone(),
+        settings: manifest.facts.settings.clone(),
+        folder: folder(&recovery.request)?,
+    })
+}
+
+/// A volume can be made only from what is complete, and a server only from what was proven.
+async fn check_complete(recovery: &EbsRecovery<'_>, snapshot_ids: &[String], region: &str) -> Result<()> {
+    let id = &recovery.request.backup_id;
+    let (kind, why, hint) = match recovery.snapshots.state(snapshot_ids, region).await? {
+        VolumeState::Completed => return check_proven(recovery).await,
+        VolumeState::Pending => {
+            (ErrorKind::Refused, "is not complete yet", "wait until `backstop backups` lists it as complete")
+        }
+        VolumeState::Error => (
+            ErrorKind::Damaged,
+            "failed: EC2 could not store it",
+            "recover from another backup (`--backup ID`)",
+        ),
+        VolumeState::Missing => {
+            (ErrorKind::Damaged, "is gone from EC2", "recover from another backup (`--backup ID`)")
+        }
+    };
+    Err(Error::new(kind, format!("snapshot {} of backup {id} {why}", snapshot_ids.join(", "))).hint(hint))
+}
+
+/// A manifest is committed only after the lock was proven to have held; a tag that says otherwise was put there since.
+async fn check_proven(recovery: &EbsRecovery<'_>) -> Result<()> {
+    let tagged = recovery.snapshots.tagged(&recovery.request.shard).await?;
+    if tagged.iter().any(|one| one.backup_id == recovery.request.backup_id) {
+        return Ok(());
+    }
+    let message = format!("the snapshots of backup {} are not tagged as proven", recovery.request.backup_id);
+    Err(Error::refused(message)
+        .hint("see who changed the tag `Backstop-State`, or recover from another backup"))
+}
+
+/// The first zone that is not the primary's.
+fn choose_zone(subnets: &Subnets, primary_zone: &str) -> Result<(String, String)> {
+    let other = subnets.iter().find(|(zone, _)| *zone != primary_zone);
+    other.map(|(zone, subnet)| (zone.clone(), subnet.clone())).ok_or_else(|| {
+        Error::refused(format!(
+            "the primary is in {primary_zone}, and `recovery.subnets` names no other zone"
+        ))
+        .hint("name a subnet of another availability zone: the loss of one zone should not take both")
+    })
+}
+
+fn devices(snapshot_ids: &[String]) -> Result<BTreeMap<String, String>> {
+    if snapshot_ids.len() > DEVICE_LETTERS.count() {
+        return Err(Error::refused(format!(
+            "{} volumes are more than EC2 has devices for",
+            snapshot_ids.len()
+        )));
+    }
+    Ok(DEVICE_LETTERS.map(|letter| format!("/dev/sd{letter}")).zip(snapshot_ids.iter().cloned()).collect())
+}
+
+fn folder(request: &EbsRecoveryRequest) -> Result<PathBuf> {
+    use backstop_model::error::ResultExt;
+    Ok(std::path::absolute(&request.into).failed("find the target directory")?.join(".backstop"))
+}
+
+impl EbsRecoveryDecision {
+    /// A resumed rebuild must be the one that was begun.
+    pub(super) fn is_of(&self, request: &EbsRecoveryRequest) -> Result<()> {
+        if (&self.shard, &self.target) == (&request.shard, &request.target) {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "{} holds a recovery of {} to `{}` that was begun with other arguments",
+            request.into.display(),
+            self.shard,
+            self.target
+        ))
+        .hint("give the same arguments to go on with it, or name another directory"))
+    }
+
+    /// What is to be made.
+    pub(super) fn instance_spec(&self, protection: DestroyProtection) -> InstanceSpec {
+        InstanceSpec {
+            recovery_id: self.recovery_id.clone(),
+            shard: self.shard.clone(),
+            primary_zone: self.primary_zone.clone(),
+            zone: self.zone.clone(),
+            subnet: self.subnet.clone(),
+            snapshots: self.snapshots.clone(),
+            protection,
+            folder: self.folder.clone(),
+        }
+    }
+
+    pub(super) fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+
+    pub(super) fn plan(self) -> EbsRecoveryPlan {
+        let Self { recovery_id, primary_zone, zone, subnet, snapshots, .. } = self;
+        EbsRecoveryPlan { recovery_id, primary_zone, zone, subnet, snapshots }
+    }
+}

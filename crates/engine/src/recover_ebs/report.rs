@@ -1,0 +1,99 @@
+//! What a rebuild tells when it is over.
+
+use backstop_model::report::RecoverSeconds;
+use serde::Serialize;
+
+use super::{BackupId, CreatedInstance, EbsRecoveryDecision, GtidSet, ShardName, VolumeInitialization};
+use backstop_model::ids::Endpoint;
+
+/// `recover --json` of a backup in volume snapshots: the fields of a recovery on this host, and what there is of machines.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EbsRecoveryReport {
+    /// The shard.
+    pub shard: ShardName,
+    /// The backup it came from.
+    pub backup_id: BackupId,
+    /// The moment that was asked for, as asked.
+    pub target: String,
+    /// What the server held when it was handed over.
+    pub gtid_executed: GtidSet,
+    /// Transactions applied from the archive: none, the primary sends what the snapshots lack.
+    pub transactions_replayed: u64,
+    /// Where the server listens.
+    pub server: Endpoint,
+    /// True: it follows the shard's primary and has caught up.
+    pub joined: bool,
+    /// The instance it runs on, in EC2's words.
+    pub instance: RecoveredInstance,
+    /// Durations of the steps.
+    pub seconds: RecoverSeconds,
+    /// What is left for the operator to do.
+    pub next: Vec<String>,
+}
+
+/// The instance that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecoveredInstance {
+    /// Names the recovery: its Terraform state, and the tag `Backstop-Recovery`.
+    pub recovery_id: String,
+    /// Its id.
+    pub instance_id: String,
+    /// Its MySQL volumes.
+    pub volume_ids: Vec<String>,
+    /// Where it is.
+    pub availability_zone: String,
+    /// How far its volumes are loaded from the snapshots.
+    pub loading: VolumeInitialization,
+}
+
+impl EbsRecoveryReport {
+    pub(super) fn of(
+        decided: EbsRecoveryDecision,
+        made: CreatedInstance,
+        held: GtidSet,
+        loading: VolumeInitialization,
+        seconds: RecoverSeconds,
+    ) -> Self {
+        Self {
+            next: next(&decided, &made, loading),
+            shard: decided.shard,
+            backup_id: decided.backup_id,
+            target: decided.target,
+            gtid_executed: held,
+            transactions_replayed: 0,
+            server: made.server,
+            joined: true,
+            instance: RecoveredInstance {
+                recovery_id: decided.recovery_id,
+                instance_id: made.instance_id,
+                volume_ids: made.volume_ids,
+                availability_zone: decided.zone,
+                loading,
+            },
+            seconds,
+        }
+    }
+}
+
+fn next(decided: &EbsRecoveryDecision, made: &CreatedInstance, loading: VolumeInitialization) -> Vec<String> {
+    let (server, id) = (&made.server, &decided.recovery_id);
+    let mut next = vec![
+        format!(
+            "have orchestrator discover it (`orchestrator-client -c discover -i {server}`); without orchestrator, name it in the shard's `members`"
+        ),
+        "it is no candidate primary: set a rule in orchestrator if it is to be one".to_owned(),
+        "semi-synchronous replication is as the playbook leaves it: look at it if the shard relies on it"
+            .to_owned(),
+        format!("to give it up later, destroy Terraform's state of recovery {id}, after `protected = false`"),
+    ];
+    match loading {
+        VolumeInitialization::Loaded => {}
+        VolumeInitialization::Percent(percent) => {
+            next.push(format!("its volumes are loaded to {percent} %: reads are slow until all is there"));
+        }
+        VolumeInitialization::WhenRead => next.push(
+            "blocks of its volumes are loaded when first read: it is slow at first (docs/aws.md tells how to load them ahead)".to_owned(),
+        ),
+    }
+    next
+}

@@ -1,0 +1,126 @@
+//! Whether the new server has joined: asked of itself, and compared with the primary of this moment.
+
+use std::time::Duration;
+
+use backstop_model::ids::{Endpoint, ServerUuid};
+use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_model::topology::{InstanceState, NoAnswer};
+
+use super::{
+    CreatedInstance, EbsRecovery, EbsRecoveryDecision, Error, ErrorKind, GtidSet, Result, current_primary,
+};
+
+/// How often it is asked.
+const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// A server that does not answer, or whose replication does not run, is given so long.
+const SERVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Catching up fails when not one transaction was applied for so long.
+const CATCH_UP_STALL_TIMEOUT: Duration = Duration::from_secs(600);
+/// Caught up is who has everything the primary had so long ago.
+const CAUGHT_UP_LAG: Duration = Duration::from_secs(5);
+
+/// The primary at one moment.
+struct Primary {
+    endpoint: Endpoint,
+    uuid: ServerUuid,
+    executed: GtidSet,
+    asked: Duration,
+}
+
+/// Waits until the server follows the primary, holds all of the backup, and has everything that the primary had a moment ago.
+/// Gives what it holds.
+pub(super) async fn wait_until_joined(
+    recovery: &EbsRecovery<'_>,
+    decided: &EbsRecoveryDecision,
+    made: &CreatedInstance,
+) -> Result<GtidSet> {
+    let now = || recovery.ctx.clock.monotonic();
+    let (mut well, mut moved, mut left) = (now(), now(), u64::MAX);
+    let mut primary = primary(recovery).await?;
+    loop {
+        match state(recovery, made, &primary).await {
+            Ok(state) => {
+                well = now();
+                check_holds_backup(decided, &state)?;
+                let still = primary.executed.subtract(&state.gtid_executed).count();
+                recovery.ctx.reporter.progress(Progress {
+                    done: still,
+                    total: None,
+                    unit: ProgressUnit::Transactions,
+                });
+                if still == 0 && now() - primary.asked <= CAUGHT_UP_LAG {
+                    return Ok(state.gtid_executed);
+                }
+                if still < left {
+                    (left, moved) = (still, now());
+                }
+            }
+            Err(error) if now() - well > SERVER_CONNECT_TIMEOUT => return Err(error),
+            Err(_) => {}
+        }
+        if now() - moved > CATCH_UP_STALL_TIMEOUT {
+            let message = format!(
+                "catch up with the primary: {left} transactions left, none applied for {CATCH_UP_STALL_TIMEOUT:?}"
+            );
+            return Err(
+                Error::failed(message).hint(format!("look at SHOW REPLICA STATUS of {}", made.server))
+            );
+        }
+        if now() - primary.asked > CAUGHT_UP_LAG {
+            primary = self::primary(recovery).await?;
+            left = u64::MAX;
+        }
+        recovery.ctx.clock.sleep(JOIN_POLL_INTERVAL).await;
+    }
+}
+
+async fn primary(recovery: &EbsRecovery<'_>) -> Result<Primary> {
+    let asked = recovery.ctx.clock.monotonic();
+    let members = recovery.topology.members().await?;
+    let (endpoint, state) = current_primary(&members)?;
+    let (endpoint, executed) = (endpoint.clone(), state.gtid_executed.clone());
+    Ok(Primary { endpoint, uuid: state.server_uuid, executed, asked })
+}
+
+/// The server's state, if it replicates from the primary.
+async fn state(
+    recovery: &EbsRecovery<'_>,
+    made: &CreatedInstance,
+    primary: &Primary,
+) -> Result<InstanceState> {
+    let server = &made.server;
+    let state = recovery.server_probe.probe(server).await.state.map_err(|why| {
+        let kind = if matches!(why, NoAnswer::Denied(_)) { ErrorKind::Denied } else { ErrorKind::Failed };
+        Error::new(kind, format!("look at the new server {server}: it {why}"))
+    })?;
+    let failed = |why: String| Error::failed(format!("the new server {server} {why}"));
+    let Some(replication) = &state.replication else {
+        return Err(failed("replicates nothing".to_owned()));
+    };
+    if replication.source_uuid != Some(primary.uuid) && replication.source != primary.endpoint {
+        return Err(failed(format!(
+            "replicates {}, not the primary {}",
+            replication.source, primary.endpoint
+        )));
+    }
+    if !(replication.io_running && replication.sql_running) {
+        let why = replication.last_error.as_deref().unwrap_or("a thread does not run");
+        return Err(failed(format!("does not replicate: {why}"))
+            .hint("the replication user and its grants are described in docs/grants.md"));
+    }
+    Ok(state)
+}
+
+/// What the manifest claims must be there.
+fn check_holds_backup(decided: &EbsRecoveryDecision, state: &InstanceState) -> Result<()> {
+    let missing = decided.gtid_executed.subtract(&state.gtid_executed);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the new server does not hold what backup {} claims: `{missing}` is missing",
+        decided.backup_id
+    );
+    Err(Error::new(ErrorKind::Damaged, message)
+        .hint("recover from another backup (`--backup ID`) and report this one"))
+}

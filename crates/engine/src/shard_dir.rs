@@ -1,0 +1,103 @@
+//! What a command keeps on its host: below the work directory a folder for each shard of each repository, and who holds it.
+//!
+//! Two configurations may share a work directory, and two repositories or clusters the name of a shard.
+
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_model::ids::ShardName;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use uuid::Uuid;
+
+/// Hex digits of a repository's id in the name of a folder: a socket below it must not have too long a path.
+const REPOSITORY_ID_DIGITS: usize = 8;
+
+/// This host's name, as the kernel knows it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The folder of a shard of a repository.
+pub fn shard_dir(work_dir: &Path, shard: &ShardName, repository: Uuid) -> PathBuf {
+    let mut id = repository.simple().to_string();
+    id.truncate(REPOSITORY_ID_DIGITS);
+    work_dir.join(shard.as_str()).join(id)
+}
+
+/// Where versions before this one kept what belongs to a shard, whatever the repository.
+pub fn old_shard_dir(work_dir: &Path, shard: &ShardName) -> PathBuf {
+    work_dir.join(shard.as_str())
+}
+
+/// A folder that this process holds until it is dropped, or the process ends.
+#[derive(Debug)]
+pub struct HostLock {
+    _file: File,
+}
+
+/// Holds a folder for one kind of work, told in `doing` with its object. It is made: others may pass through it, since a server's user must
+/// reach what is given to it.
+///
+/// # Errors
+/// [`ErrorKind::Held`] while another process of this host holds it, naming that; failed if it cannot be made or locked.
+pub fn lock_dir(dir: &Path, kind: &str, doing: &str) -> Result<HostLock> {
+    let path = dir.join(format!("{kind}.lock"));
+    let action = doing;
+    let doing = format!("lock {}", path.display());
+    let hint = "create the folder for Backstop's user, or set snapshot.work_dir";
+    let made = DirBuilder::new().recursive(true).mode(0o711).create(dir);
+    made.failed(format!("create {}", dir.display())).map_err(|failure| failure.hint(hint))?;
+    let opened = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = opened.failed(&doing).map_err(|failure| failure.hint(hint))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(already_locked(&mut file, dir, action)),
+        Err(error) => {
+            return Err(Error::failed(format!("{doing}: {error}"))
+                .hint("set snapshot.work_dir to a folder on a file system that has locks"));
+        }
+    }
+    file.set_len(0).failed(&doing)?;
+    writeln!(file, "process {}", std::process::id()).failed(&doing)?;
+    Ok(HostLock { _file: file })
+}
+
+fn already_locked(file: &mut File, dir: &Path, action: &str) -> Error {
+    let mut holder = String::new();
+    let told = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
+    let holder = if told { holder.trim() } else { "another process" };
+    Error::new(ErrorKind::Held, format!("{action}: {holder} of this host does, and holds {}", dir.display()))
+        .hint("end it first: a host runs one for each shard and repository")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_folder_is_held_once_and_named_by_shard_and_repository() {
+        let work = tempfile::tempdir().unwrap();
+        let shard: ShardName = "orders".parse().unwrap();
+        let (one, other) = (Uuid::from_u128(1 << 100), Uuid::from_u128(2 << 100));
+        let dir = shard_dir(work.path(), &shard, one);
+        let first = lock_dir(&dir, "archive", "archive shard orders").unwrap();
+        let error = lock_dir(&dir, "archive", "archive shard orders").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Held);
+        assert!(error.message.contains(&format!("process {}", std::process::id())), "{error}");
+        let second =
+            lock_dir(&shard_dir(work.path(), &shard, other), "archive", "archive shard orders").unwrap();
+        let third = lock_dir(
+            &shard_dir(work.path(), &"users".parse().unwrap(), one),
+            "archive",
+            "archive shard users",
+        )
+        .unwrap();
+        drop((second, third, first));
+        lock_dir(&dir, "archive", "archive shard orders").unwrap();
+    }
+}

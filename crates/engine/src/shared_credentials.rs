@@ -1,0 +1,313 @@
+//! How a shard's servers are logged in to: with credentials that are read again when a server refuses them, so that who changes a password
+//! need not restart what runs for months, and what runs for months does not lock an account by its logins.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backstop_model::credentials::Credentials;
+use backstop_model::error::{Error, ErrorKind, Result};
+
+use crate::context::RunContext;
+
+/// After a refusal the credentials are read this often, at the most.
+const REREAD_INTERVAL: Duration = Duration::from_secs(5);
+/// So many logins of an account may be refused by a server before it is left in peace for longer.
+const QUICK_ATTEMPTS: u32 = 3;
+const FIRST_BACKOFF: Duration = Duration::from_secs(2);
+const LATER_BACKOFF: Duration = Duration::from_secs(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// The credentials of a shard, for parts that live long.
+pub struct SharedCredentials {
+    read: Box<dyn Fn() -> Result<Credentials> + Send + Sync>,
+    ctx: RunContext,
+    state: Mutex<CachedCredentials>,
+}
+
+struct CachedCredentials {
+    current: Credentials,
+    read_at: Duration,
+    /// Servers that refused the current ones.
+    refused: BTreeMap<String, Refusals>,
+}
+
+struct Refusals {
+    times: u32,
+    at: Duration,
+    error: Error,
+}
+
+/// An error that may say that a login was refused.
+pub trait LoginError {
+    /// The refusal, if it is one.
+    fn refusal(&self) -> Option<Error>;
+    /// The same refusal once more, of a login there that is not tried yet.
+    fn refused(there: &str, error: Error) -> Self;
+}
+
+impl LoginError for Error {
+    fn refusal(&self) -> Option<Error> {
+        (self.kind == ErrorKind::Denied).then(|| self.clone())
+    }
+
+    fn refused(_: &str, error: Error) -> Self {
+        error
+    }
+}
+
+impl SharedCredentials {
+    /// Reads the credentials.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn new(
+        read: impl Fn() -> Result<Credentials> + Send + Sync + 'static,
+        ctx: RunContext,
+    ) -> Result<Self> {
+        let state =
+            CachedCredentials { current: read()?, read_at: ctx.clock.monotonic(), refused: BTreeMap::new() };
+        Ok(Self { read: Box::new(read), ctx, state: Mutex::new(state) })
+    }
+
+    /// Credentials that stay as they are.
+    pub fn of(credentials: Credentials, ctx: RunContext) -> Self {
+        let (current, read_at) = (credentials.clone(), ctx.clock.monotonic());
+        let state = CachedCredentials { current, read_at, refused: BTreeMap::new() };
+        Self { read: Box::new(move || Ok(credentials.clone())), ctx, state: Mutex::new(state) }
+    }
+
+    /// The credentials that were read last.
+    pub fn current(&self) -> Credentials {
+        self.state().current.clone()
+    }
+
+    /// Reads them again; what cannot be read leaves those that are known.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub fn reread(&self) -> Result<()> {
+        let read = (self.read)();
+        let mut state = self.state();
+        state.read_at = self.ctx.clock.monotonic();
+        let fresh = read?;
+        if !fresh.logs_in_like(&state.current) {
+            self.ctx.reporter.notice("the credentials have changed: they were read again");
+            state.refused.clear();
+        }
+        state.current = fresh;
+        Ok(())
+    }
+
+    /// Logs in somewhere. A refusal has the credentials read again: if they have changed, the login is tried once more at once. If not, it is
+    /// tried again seconds later, [`QUICK_ATTEMPTS`] times, and then ever less often; meanwhile the last refusal is the answer, unless other
+    /// credentials are read. `there` names server and account.
+    ///
+    /// # Errors
+    /// Those of `attempt`.
+    pub async fn log_in<T, E, F>(&self, there: &str, attempt: impl Fn(Credentials) -> F) -> Result<T, E>
+    where
+        E: LoginError,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut tried = self.credentials_for(there).map_err(|error| E::refused(there, error))?;
+        let mut answer = attempt(tried.clone()).await;
+        if let Some(error) = answer.as_ref().err().and_then(E::refusal)
+            && let Some(newer) = self.refused(there, &tried, error)
+        {
+            tried = newer;
+            answer = attempt(tried.clone()).await;
+            if let Some(error) = answer.as_ref().err().and_then(E::refusal) {
+                self.refused(there, &tried, error);
+            }
+        }
+        if answer.is_ok() {
+            self.state().refused.remove(there);
+        }
+        answer
+    }
+
+    /// The credentials to log in with now, or the last refusal.
+    fn credentials_for(&self, there: &str) -> Result<Credentials> {
+        let now = self.ctx.clock.monotonic();
+        let due = {
+            let state = self.state();
+            match state.refused.get(there) {
+                Some(refused) if now < refused.at + backoff(refused.times) => {
+                    now >= state.read_at + REREAD_INTERVAL
+                }
+                _ => return Ok(state.current.clone()),
+            }
+        };
+        if due {
+            // That they cannot be read was told with the refusal.
+            let _ = self.reread();
+        }
+        let state = self.state();
+        match state.refused.get(there) {
+            Some(refused) => Err(refused.error.clone()),
+            None => Ok(state.current.clone()),
+        }
+    }
+
+    /// Takes note of a refusal. Gives other credentials than those that were refused, if there are.
+    fn refused(&self, there: &str, tried: &Credentials, mut error: Error) -> Option<Credentials> {
+        if let Err(unread) = self.reread() {
+            error.message = format!("{}; the credentials cannot be read again: {unread}", error.message);
+        }
+        let at = self.ctx.clock.monotonic();
+        let mut state = self.state();
+        if !state.current.logs_in_like(tried) {
+            return Some(state.current.clone());
+        }
+        let times = state.refused.get(there).map_or(0, |refused| refused.times) + 1;
+        state.refused.insert(there.to_owned(), Refusals { times, at, error });
+        None
+    }
+
+    fn state(&self) -> MutexGuard<'_, CachedCredentials> {
+        // Every change of it is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for SharedCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Access").field(&self.state().current).finish()
+    }
+}
+
+/// The time for which a server that refused a login this many times is left in peace.
+fn backoff(times: u32) -> Duration {
+    if times < QUICK_ATTEMPTS {
+        FIRST_BACKOFF
+    } else {
+        (LATER_BACKOFF * 2_u32.pow((times - QUICK_ATTEMPTS).min(5))).min(LONGEST_BACKOFF)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    use async_trait::async_trait;
+    use backstop_model::progress::Progress;
+    use chrono::{DateTime, Utc};
+
+    use super::*;
+    use crate::ports::{Clock, Failpoints, Reporter};
+
+    /// Seconds that pass when a test says so.
+    #[derive(Default)]
+    struct Plain(AtomicU64);
+
+    #[async_trait]
+    impl Clock for Plain {
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::UNIX_EPOCH
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::SeqCst))
+        }
+        async fn sleep(&self, _: Duration) {}
+        fn random(&self) -> u64 {
+            0
+        }
+    }
+
+    impl Reporter for Plain {
+        fn step(&self, _: &'static str) {}
+        fn progress(&self, _: Progress) {}
+        fn notice(&self, _: &str) {}
+    }
+
+    impl Failpoints for Plain {
+        fn reach(&self, _: &str) {}
+    }
+
+    /// A server that takes one password, and the file that credentials are read from.
+    struct Setting {
+        clock: Arc<Plain>,
+        file: Arc<Mutex<&'static str>>,
+        server: Mutex<&'static str>,
+        logins: AtomicU32,
+        access: SharedCredentials,
+    }
+
+    impl Setting {
+        fn new() -> Self {
+            let (clock, file) = (Arc::new(Plain::default()), Arc::new(Mutex::new("old")));
+            let (_, stop) = tokio::sync::watch::channel(false);
+            let plain = Arc::new(Plain::default());
+            let ctx = RunContext { clock: clock.clone(), reporter: plain.clone(), failpoints: plain, stop };
+            let read = Arc::clone(&file);
+            let read = move || {
+                let text = format!("user = 'b'\npassword = '{}'", read.lock().unwrap());
+                Ok(Credentials::parse(&text, "f").unwrap())
+            };
+            let access = SharedCredentials::new(read, ctx).unwrap();
+            Self { clock, file, server: Mutex::new("old"), logins: AtomicU32::new(0), access }
+        }
+
+        async fn log_in(&self) -> Result<()> {
+            let attempt = |credentials: Credentials| async move {
+                self.logins.fetch_add(1, Ordering::SeqCst);
+                let wanted = Credentials::parse(
+                    &format!("user = 'b'\npassword = '{}'", self.server.lock().unwrap()),
+                    "f",
+                );
+                let right = credentials.logs_in_like(&wanted.unwrap());
+                if right { Ok(()) } else { Err(Error::new(ErrorKind::Denied, "access denied")) }
+            };
+            self.access.log_in("b at db1", attempt).await
+        }
+
+        fn pass(&self, seconds: u64) {
+            self.clock.0.fetch_add(seconds, Ordering::SeqCst);
+        }
+
+        fn logins(&self) -> u32 {
+            self.logins.swap(0, Ordering::SeqCst)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_password_that_was_changed_is_read_at_the_refusal() {
+        let s = Setting::new();
+        assert_eq!((s.log_in().await.is_ok(), s.logins()), (true, 1));
+        (*s.file.lock().unwrap(), *s.server.lock().unwrap()) = ("new", "new");
+        assert_eq!((s.log_in().await.is_ok(), s.logins()), (true, 2));
+        assert_eq!((s.log_in().await.is_ok(), s.logins()), (true, 1));
+    }
+
+    #[tokio::test]
+    async fn logins_that_are_refused_become_seldom_until_the_file_changes() {
+        let s = Setting::new();
+        *s.server.lock().unwrap() = "new";
+        for _ in 0..600 {
+            assert!(s.log_in().await.is_err());
+            s.pass(1);
+        }
+        let logins = s.logins();
+        assert!((10..15).contains(&logins), "{logins} logins in ten minutes");
+        *s.file.lock().unwrap() = "new";
+        s.pass(5);
+        assert_eq!((s.log_in().await.is_ok(), s.logins()), (true, 1), "at once");
+    }
+
+    #[tokio::test]
+    async fn the_server_may_be_changed_after_the_file() {
+        let s = Setting::new();
+        *s.file.lock().unwrap() = "new";
+        s.access.reread().unwrap();
+        assert!(s.log_in().await.is_err());
+        *s.server.lock().unwrap() = "new";
+        assert!(s.log_in().await.is_err());
+        s.pass(2);
+        assert!(s.log_in().await.is_ok());
+    }
+}

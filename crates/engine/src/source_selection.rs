@@ -1,0 +1,51 @@
+//! Choosing the instance to back up, with patience: a backup is in no hurry.
+
+use std::time::Duration;
+
+use backstop_model::error::{Error, Result};
+use backstop_model::freeze::OnPrimary;
+use backstop_model::topology::{Locking, Member, NoAnswer, SourceChoice, SourceRules, choose_source};
+
+use crate::context::RunContext;
+use crate::ports::Topology;
+
+/// How often members that do not answer are asked.
+const MAX_PROBES: u32 = 3;
+/// Between two looks.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// By what an instance is chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceChoiceRules<'a> {
+    /// Which members may be backed up.
+    pub source: &'a SourceRules,
+    /// Whether the primary may be locked.
+    pub on_primary: OnPrimary,
+    /// Whether the snapshot may need a lock.
+    pub locking: Locking,
+}
+
+/// Asks the shard's members and chooses one. While one does not answer, all are asked again, a few times: a server that is only
+/// busy must not be passed over for the primary.
+///
+/// # Errors
+/// As [`Topology::look`], and when no member may be backed up, with the reason for each.
+pub async fn choose(
+    ctx: &RunContext,
+    topology: &dyn Topology,
+    rules: SourceChoiceRules<'_>,
+) -> Result<SourceChoice> {
+    let mut members = topology.members().await?;
+    for _ in 1..MAX_PROBES {
+        let silent = members.iter().find_map(|member| Some((&member.endpoint, silent(member)?)));
+        let Some((endpoint, why)) = silent else { break };
+        ctx.reporter.remark(&format!("{endpoint} {why}; asking again"));
+        ctx.clock.sleep(PROBE_INTERVAL).await;
+        members = topology.members().await?;
+    }
+    choose_source(&members, rules.source, rules.on_primary, rules.locking).map_err(Error::from)
+}
+
+fn silent(member: &Member) -> Option<&NoAnswer> {
+    member.state.as_ref().err().filter(|why| matches!(why, NoAnswer::Unreachable(_) | NoAnswer::Silent(_)))
+}

@@ -1,0 +1,219 @@
+//! One invocation: the event names a secret, the secret a shard, and the shard is backed up by the same story as everywhere.
+
+#[cfg(test)]
+mod frozen;
+
+use backstop_adapters::mysql::connection::Connector;
+use backstop_adapters::mysql::source_settings::MysqlInspector;
+use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
+use backstop_aws::backup_instances::Ec2BackupInstances;
+use backstop_aws::client::AwsClient;
+use backstop_aws::ebs::{EbsCatalog, Timeouts};
+use backstop_aws::secrets_manager;
+use backstop_engine::backup::{Backup, already_made, backup};
+use backstop_engine::context::RunContext;
+use backstop_engine::ports::Topology;
+use backstop_engine::record_run;
+use backstop_engine::source_selection::{SourceChoiceRules, choose};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt as _};
+use backstop_model::lambda_event::{CLEANUP_TIME, Invocation};
+use backstop_model::report::{BackupReport, ErrorReport, VersionedReport};
+use backstop_model::run_history::Operation;
+use backstop_model::secret_entry::SecretEntry;
+use backstop_model::settings::{CreateRepository, RepositoryUrl, TopologySettings, repository_id};
+use backstop_model::topology::Locking;
+use backstop_repo::{Location, RepoKey, Repository, S3Access};
+use lambda_runtime::{Context, Diagnostic};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::deadline::Deadline;
+use crate::time_limit::TimeLimitedSources;
+use crate::{logging, outcome};
+
+/// Where backups are kept if the secret does not say.
+const REPOSITORY_VARIABLE: &str = "BACKSTOP_REPOSITORY";
+/// Whether the first backup makes it: `if-empty`.
+const CREATE_VARIABLE: &str = "BACKSTOP_REPOSITORY_CREATE";
+/// The only repository that is accepted there.
+const REPOSITORY_ID_VARIABLE: &str = "BACKSTOP_REPOSITORY_ID";
+
+/// What Lambda is told when an invocation fails.
+#[derive(Debug)]
+pub struct InvocationError(Error);
+
+impl From<InvocationError> for Diagnostic {
+    fn from(InvocationError(error): InvocationError) -> Self {
+        let report = ErrorReport::from(&error);
+        let hint = report.hint.map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+        Self { error_type: report.error.to_owned(), error_message: format!("{}{hint}", report.message) }
+    }
+}
+
+/// Answers one invocation: what `backup --json` prints.
+///
+/// # Errors
+/// With the kind of the fault as its type.
+pub async fn handle(event: &Value, context: &Context) -> Result<Value, InvocationError> {
+    let deadline = Deadline::new(context.deadline, logging::clock());
+    let (stop, stopped) = watch::channel(false);
+    let nears = deadline.clone();
+    let alarm = tokio::spawn(async move {
+        nears.nears(CLEANUP_TIME).await;
+        stop.send_replace(true);
+        // Who asks later is told too.
+        std::future::pending::<()>().await;
+    });
+    let outcome = handle_event(event, &context.request_id, deadline, &logging::run_context(stopped)).await;
+    alarm.abort();
+    outcome.map_err(|error| InvocationError(log_fault(error, &context.request_id)))
+}
+
+async fn handle_event(event: &Value, request: &str, deadline: Deadline, ctx: &RunContext) -> Result<Value> {
+    let invocation = Invocation::parse(event)?;
+    let occasion = invocation.occasion(request);
+    tracing::info!(event = "invoked", secret = invocation.secret_id, occasion, request);
+    let report = run(&invocation, (&occasion, request), deadline, ctx).await?;
+    serde_json::to_value(VersionedReport::new(&report)).failed("write the result as JSON")
+}
+
+async fn run(
+    invocation: &Invocation,
+    (occasion, request): (&str, &str),
+    deadline: Deadline,
+    ctx: &RunContext,
+) -> Result<BackupReport> {
+    let (entry, aws) = ctx.step("secret", ctx.unless_stopped(entry(&invocation.secret_id))).await?;
+    let repository = ctx.unless_stopped(repository(&entry)).await?;
+    let reader = repository.reader(&entry.shard);
+    let aws = aws.in_region(&entry.region);
+    let shelf = EbsCatalog::new(aws.clone(), Timeouts::default(), ctx.clone());
+    if let Some(made) = ctx.unless_stopped(already_made(&reader, Some(occasion), ctx)).await? {
+        outcome::log_outcome(&made, &reader, &shelf, (occasion, request), ctx).await;
+        return Ok(made);
+    }
+    let made = made(invocation, occasion, deadline, (&entry, aws, &repository, &shelf), ctx);
+    let id = |report: &BackupReport| Some(format!("backup {}", report.backup_id));
+    let report =
+        record_run::record_run((&repository, &entry.shard), Operation::Backup, ctx, made, id).await?;
+    outcome::log_outcome(&report, &reader, &shelf, (occasion, request), ctx).await;
+    Ok(report)
+}
+
+/// Chooses the source and backs it up.
+async fn made(
+    invocation: &Invocation,
+    occasion: &str,
+    deadline: Deadline,
+    (entry, aws, repository, shelf): (&SecretEntry, AwsClient, &Repository, &EbsCatalog),
+    ctx: &RunContext,
+) -> Result<BackupReport> {
+    let (settings, connector) = (&entry.settings, Connector::new(&entry.credentials));
+    let topology = topology(entry, connector.clone(), ctx)?;
+    let rules = SourceChoiceRules {
+        source: &settings.source,
+        on_primary: settings.freeze.on_primary,
+        locking: Locking::Possible,
+    };
+    let choosing = ctx.step("choose", choose(ctx, &*topology, rules));
+    let choice = ctx.unless_stopped(choosing).await?;
+    ctx.reporter.remark(&format!("backing up {}: {}", choice.endpoint, choice.reason));
+    let schemas = MysqlInspector::new(connector.clone());
+    let instances = Ec2BackupInstances {
+        aws,
+        connector,
+        freeze: settings.freeze.clone(),
+        shard: entry.shard.clone(),
+        cluster: cluster(entry),
+        volume: settings.snapshot.volume.clone(),
+        timeouts: Timeouts::default(),
+        ctx: ctx.clone(),
+    };
+    let bounded = TimeLimitedSources { instances, deadline, freeze: settings.freeze.clone() };
+    let story = Backup {
+        shard: &entry.shard,
+        kind: invocation.kind,
+        occasion: Some(occasion),
+        full: false,
+        choice: &choice,
+        instances: &bounded,
+        schemas: &schemas,
+        repository,
+        volumes: Some(shelf),
+        ctx,
+    };
+    backup(&story).await
+}
+
+/// Read in every invocation, so that a password that was rotated is known.
+async fn entry(id: &str) -> Result<(SecretEntry, AwsClient)> {
+    let aws = AwsClient::connect(None).await?;
+    let text = secrets_manager::read(&aws, id).await?;
+    let elsewhere = variable(REPOSITORY_VARIABLE);
+    Ok((SecretEntry::parse(text.expose_secret(), id, elsewhere.as_deref())?, aws))
+}
+
+async fn repository(entry: &SecretEntry) -> Result<Repository> {
+    if let RepositoryUrl::File { .. } = entry.repository {
+        let message = format!("open repository {}: a function's disk does not outlive it", entry.repository);
+        return Err(Error::new(ErrorKind::Usage, message).hint("write s3://bucket/prefix"));
+    }
+    // Lambda's own region is the bucket's, as it is for every program there.
+    let known = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
+    let region = known.is_none().then(|| entry.region.clone());
+    let s3 = S3Access { endpoint: variable("AWS_ENDPOINT_URL_S3"), region, ..S3Access::default() };
+    let key = entry.encryption_key.as_ref().map(RepoKey::parse).transpose()?;
+    let (create, id) = (create()?, id()?);
+    Repository::open(&Location { url: entry.repository.to_string(), s3, create, id }, key.as_ref()).await
+}
+
+fn create() -> Result<CreateRepository> {
+    match variable(CREATE_VARIABLE).as_deref() {
+        None | Some("never") => Ok(CreateRepository::Never),
+        Some("if-empty") => Ok(CreateRepository::IfEmpty),
+        Some(other) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("{CREATE_VARIABLE}: `{other}` is not one of never, if-empty"),
+        )),
+    }
+}
+
+fn id() -> Result<Option<Uuid>> {
+    let read = |text: String| repository_id(&text).context(ErrorKind::Usage, REPOSITORY_ID_VARIABLE);
+    variable(REPOSITORY_ID_VARIABLE).map(read).transpose()
+}
+
+fn topology(entry: &SecretEntry, connector: Connector, ctx: &RunContext) -> Result<Box<dyn Topology>> {
+    let TopologySettings::Orchestrator { urls, cluster } = &entry.settings.topology else {
+        return Err(Error::failed("find the shard's members: the secret names no orchestrator"));
+    };
+    let (access, max_lag) = (&entry.credentials.orchestrator, entry.settings.source.max_lag);
+    let asked = OrchestratorTarget { urls, cluster, access, max_lag };
+    Ok(Box::new(Orchestrator::new(&asked, connector, ctx.clone())?))
+}
+
+fn cluster(entry: &SecretEntry) -> String {
+    match &entry.settings.topology {
+        TopologySettings::Orchestrator { cluster, .. } => cluster.clone(),
+        TopologySettings::Members { .. } => entry.shard.to_string(),
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Notes the fault down. That the time was up is no wish of a user's.
+fn log_fault(failure: Error, request: &str) -> Error {
+    let failure = match failure.kind {
+        ErrorKind::Interrupted => Error::failed("back up the shard: the function's time was up")
+            .hint("give the function a longer time-out, and see in its log which step took so long"),
+        _ => failure,
+    };
+    let report = ErrorReport::from(&failure);
+    let (error, message, hint) = (report.error, &report.message, report.hint.as_deref());
+    tracing::error!(event = "backup_failed", error, message, hint, request);
+    failure
+}

@@ -1,0 +1,39 @@
+//! What a run tells, as lines of the log; and the run's surroundings.
+
+use std::sync::Arc;
+
+use backstop_adapters::clock::SystemClock;
+use backstop_engine::context::RunContext;
+use backstop_engine::ports::{Clock, Failpoints, Reporter};
+use backstop_model::progress::Progress;
+use tokio::sync::watch;
+
+struct LogReporter;
+
+impl Reporter for LogReporter {
+    fn step(&self, name: &'static str) {
+        tracing::info!(event = "step", step = name);
+    }
+
+    fn progress(&self, _: Progress) {}
+
+    fn notice(&self, text: &str) {
+        tracing::info!(event = "notice", "{text}");
+    }
+}
+
+struct NoOpFailpoints;
+
+impl Failpoints for NoOpFailpoints {
+    fn reach(&self, _: &str) {}
+}
+
+/// A world that tells the log, and is stopped through `stop`.
+pub fn run_context(stop: watch::Receiver<bool>) -> RunContext {
+    RunContext { clock: clock(), reporter: Arc::new(LogReporter), failpoints: Arc::new(NoOpFailpoints), stop }
+}
+
+/// The machine's clock.
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}

@@ -1,0 +1,93 @@
+//! Snapshots that keep to the function's time: no freeze that might not be over in time, no longer wait than there is time.
+
+use async_trait::async_trait;
+use backstop_engine::ports::{
+    BackupInstance, BackupInstances, ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot,
+};
+use backstop_model::backup::Lineage;
+use backstop_model::error::Result;
+use backstop_model::finding::Finding;
+use backstop_model::freeze::FreezeRules;
+use backstop_model::ids::BackupId;
+use backstop_model::lambda_event::{time_to_complete, time_to_freeze};
+use backstop_model::report::VolumeState;
+use backstop_model::topology::SourceChoice;
+
+use crate::deadline::Deadline;
+
+/// Instances whose snapshots keep to the time.
+pub struct TimeLimitedSources<I> {
+    /// Opens them.
+    pub instances: I,
+    /// When the function ends.
+    pub deadline: Deadline,
+    /// How long a freeze may take.
+    pub freeze: FreezeRules,
+}
+
+#[async_trait]
+impl<I: BackupInstances> BackupInstances for TimeLimitedSources<I> {
+    async fn open(&self, choice: &SourceChoice) -> Result<BackupInstance> {
+        // Before anything else, so that a function with too little time does not even claim the shard.
+        time_to_freeze(self.deadline.left(), &self.freeze)?;
+        let instance = self.instances.open(choice).await?;
+        let (deadline, freeze) = (self.deadline.clone(), self.freeze.clone());
+        let snapshots = Box::new(TimeLimitedSnapshots { snapshots: instance.snapshots, deadline, freeze });
+        Ok(BackupInstance { snapshots, ..instance })
+    }
+
+    async fn survey(&self, choice: &SourceChoice, provider: &'static str) -> Result<Vec<Finding>> {
+        self.instances.survey(choice, provider).await
+    }
+}
+
+struct TimeLimitedSnapshots {
+    snapshots: Box<dyn SnapshotProvider>,
+    deadline: Deadline,
+    freeze: FreezeRules,
+}
+
+#[async_trait]
+impl SnapshotProvider for TimeLimitedSnapshots {
+    fn provider(&self) -> &'static str {
+        self.snapshots.provider()
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        self.snapshots.check().await
+    }
+
+    async fn take(&self, run: &BackupId) -> Result<TakenSnapshot> {
+        time_to_freeze(self.deadline.left(), &self.freeze)?;
+        self.snapshots.take(run).await
+    }
+
+    async fn open(&self, snapshot: &Snapshot) -> Result<SnapshotData> {
+        self.snapshots.open(snapshot).await
+    }
+
+    async fn release(&self, snapshot: &Snapshot) -> Result<()> {
+        self.snapshots.release(snapshot).await
+    }
+
+    async fn list(&self) -> Result<Vec<Snapshot>> {
+        self.snapshots.list().await
+    }
+
+    fn is_backup(&self) -> bool {
+        self.snapshots.is_backup()
+    }
+
+    async fn complete(&self, snapshot: &Snapshot) -> Result<VolumeState> {
+        let left = self.deadline.left();
+        // The backup is committed: what is not known in time is pending.
+        tokio::select! {
+            state = self.snapshots.complete(snapshot) => state,
+            () = self.deadline.nears(left - time_to_complete(left)) => Ok(VolumeState::Pending),
+        }
+    }
+
+    async fn changes(&self, snapshot: &Snapshot, since: &Lineage) -> Result<Option<ChangedFiles>> {
+        self.snapshots.changes(snapshot, since).await
+    }
+}

@@ -1,0 +1,223 @@
+//! Which pieces of an archive nobody needs any more.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::archive::{Archive, ArchivedSegment, SegmentState, Timeline};
+use crate::gtid::GtidSet;
+use crate::plan::{BackupRef, is_on_timeline};
+
+/// The numbers of the pieces that may go, with `backups` those that are kept. A piece stays as long as it is younger than `keep`, and as
+/// long as a backup needs it that is younger than `keep` itself, or, if none is, the newest one. An older backup is a moment by
+/// itself. The last piece of each server in the current line stays too. Without a rule, and without a backup, everything stays.
+pub fn expired_segments(
+    keep: Option<Duration>,
+    archive: &Archive,
+    backups: &[BackupRef],
+    now: DateTime<Utc>,
+) -> BTreeSet<u64> {
+    let Some(keep) = keep else { return BTreeSet::new() };
+    let before = TimeDelta::from_std(keep).ok().and_then(|keep| now.checked_sub_signed(keep));
+    let (Some(before), Some(newest)) = (before, backups.iter().max_by_key(|backup| backup.taken_at)) else {
+        return BTreeSet::new();
+    };
+    let mut starts: Vec<&BackupRef> = backups.iter().filter(|backup| backup.taken_at >= before).collect();
+    if starts.is_empty() {
+        starts.push(newest);
+    }
+    let mut needed = BTreeSet::new();
+    for timeline in &archive.timelines {
+        let held = archive.held(timeline.number).unwrap_or_default();
+        let is_current = archive.current() == Some(timeline);
+        let ours = |backup: &&&BackupRef| is_replay_base(archive, backup, timeline, &held, is_current);
+        let ours: Vec<&&BackupRef> = starts.iter().filter(ours).collect();
+        for segment in archive.history(timeline.number) {
+            if ours.iter().any(|backup| !segment.gtids.is_subset_of(&backup.gtid_executed)) {
+                needed.insert(segment.number);
+            }
+        }
+    }
+    let mut kept: BTreeSet<u64> = BTreeSet::new();
+    // What holds no transaction goes with what comes after it.
+    let mut after: Option<bool> = None;
+    for segment in archive.segments.iter().rev() {
+        let young = match segment.committed {
+            Some((_, last)) => last >= before,
+            None => after.unwrap_or(true),
+        };
+        let keeps = young || segment.state == SegmentState::Tail || needed.contains(&segment.number);
+        after = Some(keeps);
+        if keeps {
+            kept.insert(segment.number);
+        }
+    }
+    // An archiver that is started again goes on behind these.
+    let current = archive.current().map_or(0, |timeline| timeline.number);
+    kept.extend(archive.last_segments(current).iter().map(|segment| segment.number));
+    keep_file_beginnings(&archive.segments, &mut kept);
+    archive.segments.iter().map(|segment| segment.number).filter(|number| !kept.contains(number)).collect()
+}
+
+/// True for a backup from which the line's pieces can be replayed.
+fn is_replay_base(
+    archive: &Archive,
+    backup: &BackupRef,
+    timeline: &Timeline,
+    held: &GtidSet,
+    is_current: bool,
+) -> bool {
+    is_on_timeline(archive, timeline, backup) && (is_current || backup.gtid_executed.is_subset_of(held))
+}
+
+/// The beginning of a file describes what follows.
+fn keep_file_beginnings(segments: &[ArchivedSegment], kept: &mut BTreeSet<u64>) {
+    let files: BTreeSet<_> = segments
+        .iter()
+        .filter(|segment| kept.contains(&segment.number))
+        .map(|segment| (segment.source, &segment.file))
+        .collect();
+    let begins =
+        |segment: &&ArchivedSegment| segment.start == 0 && files.contains(&(segment.source, &segment.file));
+    kept.extend(segments.iter().filter(begins).map(|segment| segment.number));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::archive::SegmentHash;
+    use crate::ids::BackupId;
+
+    const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+    const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+    const DAY: i64 = 86_400;
+
+    fn set(text: &str) -> GtidSet {
+        text.replace('A', A).replace('B', B).parse().unwrap()
+    }
+
+    fn at(day: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_795_000_000 + day * DAY, 0).unwrap()
+    }
+
+    fn line(number: u32, common: &str, lacks: &str) -> Timeline {
+        let parent = (number > 1).then(|| number - 1);
+        let source = A.parse().unwrap();
+        Timeline { number, parent, begun_at: at(0), source, common: set(common), lacks: set(lacks) }
+    }
+
+    /// Ten transactions of a day, in a file of their own.
+    fn piece(day: i64) -> ArchivedSegment {
+        let before = day * 10;
+        let previous = if day == 0 { set("") } else { set(&format!("A:1-{before}")) };
+        ArchivedSegment {
+            number: day as u64 + 1,
+            timeline: 1,
+            source: A.parse().unwrap(),
+            file: format!("binlog.{day:06}"),
+            start: 0,
+            end: 100,
+            previous,
+            gtids: set(&format!("A:{}-{}", before + 1, before + 10)),
+            committed: Some((at(day), at(day))),
+            hash: SegmentHash([0; 32]),
+            state: SegmentState::Sealed,
+            object: String::new(),
+            stored_bytes: 0,
+            digest: String::new(),
+        }
+    }
+
+    fn archive(days: i64) -> Archive {
+        let segments = (0..days).map(piece).collect();
+        Archive { timelines: vec![line(1, "", "")], segments, ..Archive::default() }
+    }
+
+    fn backup(day: i64) -> BackupRef {
+        let taken_at = at(day);
+        let gtid_executed = if day == 0 { set("") } else { set(&format!("A:1-{}", day * 10)) };
+        BackupRef { backup_id: BackupId::new(taken_at, 1), taken_at, gtid_executed, on_timeline: None }
+    }
+
+    fn days(count: u64) -> Option<Duration> {
+        Some(Duration::from_secs(count * 86_400))
+    }
+
+    fn gone(keep: Option<Duration>, archive: &Archive, backups: &[BackupRef], now: i64) -> Vec<u64> {
+        expired_segments(keep, archive, backups, at(now)).into_iter().collect()
+    }
+
+    #[test]
+    fn what_a_young_backup_needs_stays() {
+        let archive = archive(10);
+        assert_eq!(gone(days(3), &archive, &[backup(1), backup(5), backup(8)], 10), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(gone(days(5), &archive, &[backup(1), backup(5), backup(8)], 10), [1, 2, 3, 4, 5]);
+        assert_eq!(
+            gone(days(3), &archive, &[backup(4)], 10),
+            [1, 2, 3, 4],
+            "the newest, since backups stopped"
+        );
+        assert!(gone(days(3), &archive, &[], 10).is_empty(), "without a backup nothing goes");
+        assert!(gone(None, &archive, &[backup(9)], 10).is_empty(), "without a rule nothing goes");
+        assert!(gone(days(3), &archive, &[backup(0)], 10).is_empty());
+    }
+
+    #[test]
+    fn the_beginning_of_a_file_and_the_tail_stay() {
+        let mut archive = archive(10);
+        archive.segments.iter_mut().for_each(|segment| segment.file = "binlog.000001".into());
+        archive.segments.iter_mut().skip(1).for_each(|segment| segment.start = 7);
+        assert_eq!(gone(days(3), &archive, &[backup(8)], 10), [2, 3, 4, 5, 6, 7]);
+        archive.segments[2].state = SegmentState::Tail;
+        assert_eq!(gone(days(3), &archive, &[backup(8)], 10), [2, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_no_gap() {
+        let mut archive = archive(10);
+        archive.segments.iter_mut().for_each(|segment| segment.file = "binlog.000001".into());
+        archive.segments.iter_mut().skip(1).for_each(|segment| segment.start = 7);
+        let gone = expired_segments(days(3), &archive, &[backup(8)], at(10));
+        archive.segments.retain(|segment| !gone.contains(&segment.number));
+        assert_eq!(archive.history(1).len(), 4, "the beginning of the file, and a hole behind it");
+        archive.forgotten.push((2, 7));
+        let numbers = |all: Vec<ArchivedSegment>| all.iter().map(|piece| piece.number).collect::<Vec<_>>();
+        assert_eq!(numbers(archive.segments_on(1)), [1, 8, 9, 10]);
+        assert_eq!(numbers(archive.history(1)), [8, 9, 10]);
+        assert_eq!(archive.held(1), Some(set("A:1-100")));
+        let coverage = crate::report::Coverage::of(&archive, &[backup(8)]);
+        assert!(coverage.gaps.is_empty(), "{:?}", coverage.gaps);
+        assert_eq!(coverage.windows.len(), 1);
+    }
+
+    #[test]
+    fn an_archiver_can_go_on_where_all_else_is_forgotten() {
+        let archive = archive(10);
+        assert_eq!(gone(days(3), &archive, &[backup(10)], 99), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn a_line_that_was_left_goes_when_no_backup_leads_to_it() {
+        let mut archive = archive(10);
+        // B took over after day 5; days 5 to 9 are on the line that was left.
+        archive.timelines.push(line(2, "A:1-50", "A:51-100"));
+        let own = ArchivedSegment {
+            number: 11,
+            timeline: 2,
+            source: B.parse().unwrap(),
+            previous: set("A:1-50"),
+            gtids: set("B:1-10"),
+            committed: Some((at(20), at(20))),
+            ..piece(0)
+        };
+        archive.segments.push(own);
+        let mut after = backup(5);
+        (after.taken_at, after.gtid_executed) = (at(21), set("A:1-50,B:1-10"));
+        assert_eq!(gone(days(5), &archive, &[after.clone()], 22), (1..=10).collect::<Vec<_>>());
+        let mut before = backup(4);
+        before.taken_at = at(19);
+        assert_eq!(gone(days(5), &archive, &[before, after], 22), [1, 2, 3, 4]);
+    }
+}

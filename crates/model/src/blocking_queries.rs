@@ -1,0 +1,253 @@
+//! What a server is doing, and whether that is a moment to ask for a lock.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Everything that could make a lock wait, or wait behind it, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Every session that runs something (also appliers and system threads), idle ones left out.
+    pub queries: Vec<RunningQuery>,
+}
+
+/// One session that runs something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningQuery {
+    /// `PROCESSLIST_ID`: what KILL takes.
+    pub id: u64,
+    /// Account name, without the host.
+    pub user: String,
+    /// `PROCESSLIST_COMMAND`: `Query`, `Connect`, `Binlog Dump GTID`, …
+    pub command: String,
+    /// `PROCESSLIST_STATE`, empty if NULL.
+    pub state: String,
+    /// The first characters of the statement, empty if NULL. May hold users' data: for an operator's eyes, never stored.
+    pub info: String,
+    /// How long it has been running.
+    pub running: Duration,
+    /// What kind of work it is.
+    pub kind: QueryKind,
+}
+
+/// What a session's work means for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryKind {
+    /// Reads or writes of an ordinary user.
+    Ordinary,
+    /// CREATE, ALTER, DROP, TRUNCATE, RENAME, OPTIMIZE, … of tables.
+    Ddl,
+    /// A FLUSH TABLES or other global lock that is waiting or held by another session.
+    GlobalLock,
+    /// A replication applier (coordinator or worker).
+    Applier,
+    /// A replication dump thread: it sends binary logs to a replica.
+    Dump,
+    /// A thread of the server itself (`system user`, event scheduler, daemon).
+    System,
+    /// A session of Backstop's own.
+    Own,
+}
+
+/// Whether this is a moment to ask for a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockDecision {
+    /// Nothing stands in the way.
+    Go,
+    /// The lock would wait, and writes behind it.
+    Wait {
+        /// What stands in the way, in words.
+        because: String,
+    },
+}
+
+/// Decides whether to ask for a global read lock now. It waits for statements that run, and everything else
+/// waits for it: so a query that has been running for `long` already, DDL, and another global lock are waited
+/// out first. Appliers are not: they commit and go on, as far as anyone can tell from outside.
+pub fn decide_lock(activity: &Activity, long: Duration) -> LockDecision {
+    match blocking_queries(activity, long).first() {
+        Some(query) => LockDecision::Wait { because: query.to_string() },
+        None => LockDecision::Go,
+    }
+}
+
+/// Every session that a global read lock would have to wait for, longest first.
+pub fn blocking_queries(activity: &Activity, long: Duration) -> Vec<&RunningQuery> {
+    let stands = |query: &&RunningQuery| match query.kind {
+        QueryKind::Ordinary => query.running >= long || waits_for_flush(query),
+        QueryKind::Ddl | QueryKind::GlobalLock => true,
+        QueryKind::Applier | QueryKind::Dump | QueryKind::System | QueryKind::Own => false,
+    };
+    let mut all: Vec<&RunningQuery> = activity.queries.iter().filter(stands).collect();
+    all.sort_by_key(|query| (std::cmp::Reverse(query.running), query.id));
+    all
+}
+
+/// Sessions that wait for tables to be flushed or for a global lock: after a lock that timed out, these
+/// show that writes still pile up.
+pub fn queries_waiting_for_lock(activity: &Activity) -> Vec<&RunningQuery> {
+    activity.queries.iter().filter(|query| query.kind != QueryKind::Own && waits_for_flush(query)).collect()
+}
+
+/// True if the query may be killed to let a lock through, when the configuration allows it: only statements of
+/// ordinary users. Never appliers, DDL, other locks, dump threads, the server's own threads or accounts.
+pub fn killable(query: &RunningQuery) -> bool {
+    let statement = ["Query", "Execute", "Fetch"].contains(&query.command.as_str());
+    query.kind == QueryKind::Ordinary && statement && !is_server_account(&query.user)
+}
+
+fn waits_for_flush(query: &RunningQuery) -> bool {
+    ["Waiting for table flush", "Waiting for global read lock", "Waiting for commit lock"]
+        .contains(&query.state.as_str())
+}
+
+fn is_server_account(user: &str) -> bool {
+    let reserved = ["system user", "event_scheduler", "mysql.session", "mysql.sys", "mysql.infoschema"];
+    user.is_empty() || reserved.contains(&user)
+}
+
+impl QueryKind {
+    /// What kind of work a row of the process list is. Rows of appliers are known by their threads
+    /// (`performance_schema.replication_applier_status_by_worker`, `…_by_coordinator`) and Backstop's own by
+    /// their ids; this tells the others apart.
+    pub fn of(user: &str, command: &str, info: &str) -> Self {
+        if command.starts_with("Binlog Dump") {
+            return Self::Dump;
+        }
+        if is_server_account(user) || command == "Daemon" {
+            return Self::System;
+        }
+        let words = first_words(info);
+        let two = (words[0].as_str(), words[1].as_str());
+        match two {
+            ("FLUSH", "TABLES" | "TABLE") | ("FLUSH", "LOCAL" | "NO_WRITE_TO_BINLOG") => Self::GlobalLock,
+            ("LOCK", "INSTANCE") => Self::GlobalLock,
+            ("CREATE" | "ALTER" | "DROP" | "TRUNCATE" | "RENAME" | "OPTIMIZE" | "REPAIR", _) => Self::Ddl,
+            ("ANALYZE", "TABLE" | "TABLES" | "LOCAL" | "NO_WRITE_TO_BINLOG") => Self::Ddl,
+            _ => Self::Ordinary,
+        }
+    }
+}
+
+/// The first two words in capitals, without comments before them.
+fn first_words(info: &str) -> [String; 2] {
+    let mut rest = info.trim_start();
+    while let Some((_, after)) = rest.strip_prefix("/*").and_then(|comment| comment.split_once("*/")) {
+        rest = after.trim_start();
+    }
+    let mut words = rest.split_whitespace().map(str::to_ascii_uppercase);
+    [words.next().unwrap_or_default(), words.next().unwrap_or_default()]
+}
+
+/// Names the session and what it does, without the statement's text, which may hold users' data.
+impl fmt::Display for RunningQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            QueryKind::Ordinary if waits_for_flush(self) => "a statement that waits for a lock",
+            QueryKind::Ordinary => "a statement",
+            QueryKind::Ddl => "DDL",
+            QueryKind::GlobalLock => "another global lock",
+            QueryKind::Applier => "a replication applier",
+            QueryKind::Dump => "a replication dump",
+            QueryKind::System => "a thread of the server",
+            QueryKind::Own => "Backstop itself",
+        };
+        let (id, user) = (self.id, &self.user);
+        write!(f, "session {id} of `{user}` has been running {what} for {} s", self.running.as_secs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LONG: Duration = Duration::from_secs(1);
+
+    fn query(id: u64, kind: QueryKind, seconds: u64) -> RunningQuery {
+        RunningQuery {
+            id,
+            user: "app".into(),
+            command: "Query".into(),
+            state: "executing".into(),
+            info: "SELECT secret FROM t".into(),
+            running: Duration::from_secs(seconds),
+            kind,
+        }
+    }
+
+    #[test]
+    fn waits_for_long_queries_ddl_and_other_locks() {
+        let verdict = |queries: Vec<RunningQuery>| decide_lock(&Activity { queries }, LONG);
+        assert_eq!(verdict(vec![]), LockDecision::Go);
+        let harmless = [QueryKind::Applier, QueryKind::Dump, QueryKind::System, QueryKind::Own];
+        assert_eq!(verdict(harmless.map(|kind| query(1, kind, 900)).into()), LockDecision::Go);
+        assert_eq!(verdict(vec![query(1, QueryKind::Ordinary, 0)]), LockDecision::Go);
+        let busy = vec![query(1, QueryKind::Ordinary, 5), query(2, QueryKind::Ordinary, 8)];
+        let because = "session 2 of `app` has been running a statement for 8 s".to_owned();
+        assert_eq!(verdict(busy), LockDecision::Wait { because });
+        for kind in [QueryKind::Ddl, QueryKind::GlobalLock] {
+            assert_ne!(verdict(vec![query(1, kind, 0)]), LockDecision::Go);
+        }
+        let mut piled = query(1, QueryKind::Ordinary, 0);
+        piled.state = "Waiting for table flush".into();
+        let activity = Activity { queries: vec![piled] };
+        assert_ne!(decide_lock(&activity, LONG), LockDecision::Go);
+        assert_eq!(queries_waiting_for_lock(&activity).len(), 1);
+    }
+
+    #[test]
+    fn kinds() {
+        for (user, command, info, kind) in [
+            ("app", "Query", "select 1", QueryKind::Ordinary),
+            ("app", "Query", "/* hi */ /*x*/ alter table t add c int", QueryKind::Ddl),
+            ("app", "Query", "FLUSH TABLES WITH READ LOCK", QueryKind::GlobalLock),
+            ("app", "Query", "flush local tables", QueryKind::GlobalLock),
+            ("app", "Query", "LOCK INSTANCE FOR BACKUP", QueryKind::GlobalLock),
+            ("app", "Query", "FLUSH STATUS", QueryKind::Ordinary),
+            ("repl", "Binlog Dump GTID", "", QueryKind::Dump),
+            ("event_scheduler", "Daemon", "", QueryKind::System),
+            ("system user", "Connect", "", QueryKind::System),
+            ("app", "Query", "/* unfinished", QueryKind::Ordinary),
+        ] {
+            assert_eq!(QueryKind::of(user, command, info), kind, "{user} {command} {info}");
+        }
+    }
+
+    fn any_query() -> impl Strategy<Value = RunningQuery> {
+        let kinds = [
+            QueryKind::Ordinary,
+            QueryKind::Ddl,
+            QueryKind::GlobalLock,
+            QueryKind::Applier,
+            QueryKind::Dump,
+            QueryKind::System,
+            QueryKind::Own,
+        ];
+        let users = ["app", "system user", "event_scheduler", "mysql.session", ""];
+        let commands = ["Query", "Execute", "Connect", "Binlog Dump", "Daemon", "Killed"];
+        let kind = prop::sample::select(kinds.to_vec());
+        let (user, command) = (prop::sample::select(users.to_vec()), prop::sample::select(commands.to_vec()));
+        (kind, user, command, 0u64..100).prop_map(|(kind, user, command, seconds)| RunningQuery {
+            user: user.into(),
+            command: command.into(),
+            ..query(seconds, kind, seconds)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn only_ordinary_statements_of_users_are_killed(query in any_query()) {
+            let may = killable(&query);
+            let ordinary = query.kind == QueryKind::Ordinary;
+            prop_assert_eq!(may, ordinary && query.user == "app" && ["Query", "Execute"].contains(&query.command.as_str()));
+        }
+
+        #[test]
+        fn go_means_that_nothing_is_in_the_way(queries in proptest::collection::vec(any_query(), 0..8)) {
+            let activity = Activity { queries };
+            let clear = blocking_queries(&activity, LONG).is_empty();
+            prop_assert_eq!(decide_lock(&activity, LONG) == LockDecision::Go, clear);
+            prop_assert!(activity.queries.iter().all(|q| q.running < LONG || q.kind != QueryKind::Ordinary) || !clear);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Why a server does not let an account in, and what helps: its error numbers in words.
+
+use crate::error::{Error, ErrorKind};
+
+/// The answer to a login. `None` if the number does not speak of logins.
+///
+/// The server's own words come last: they name the host that it sees the account come from, and never a password.
+pub fn login_error(code: u16, words: &str, user: &str) -> Option<Error> {
+    let alter = |how: &str| {
+        let hosts = format!("SELECT Host FROM mysql.user WHERE User = '{user}'");
+        format!("run ALTER USER '{user}'@'HOST' {how} (HOST is what `{hosts}` says)")
+    };
+    let what = describe_code(code)?;
+    let hint = match code {
+        1045 | 1698 => CHECK_LOGIN_HINT.to_owned(),
+        1130 => "make the account for this host, or for the network that Backstop connects from (docs/grants.md)".to_owned(),
+        1129 => "run TRUNCATE TABLE performance_schema.host_cache on it, and see what broke the connections (max_connect_errors)".to_owned(),
+        1820 | 1862 => {
+            alter("IDENTIFIED BY '…' PASSWORD EXPIRE NEVER") + " and put the password into the credentials"
+        }
+        3118 => alter("ACCOUNT UNLOCK"),
+        3955 => format!("correct the password in the credentials, then {}", alter("ACCOUNT UNLOCK")),
+        3159 => "set tls = { mode = \"required\" } in the credentials".to_owned(),
+        1203 | 1226 => format!("see SHOW CREATE USER, and {}; or raise max_user_connections", alter(UNLIMITED_RESOURCES_CLAUSE)),
+        1040 => "see who holds them with SHOW PROCESSLIST, or raise max_connections; CONNECTION_ADMIN gives an account one more".to_owned(),
+        1184 => INIT_CONNECT_HINT.to_owned(),
+        3032 => "run SET GLOBAL offline_mode = OFF on it when it may be used again".to_owned(),
+        _ => format!("{}, or load the plugin", alter(KNOWN_PLUGIN_CLAUSE)),
+    };
+    let kind =
+        if matches!(code, 1203 | 1226 | 1040 | 1184 | 3032) { ErrorKind::Failed } else { ErrorKind::Denied };
+    Some(Error::new(kind, format!("{what}; the server says: {words} (error {code})")).hint(hint))
+}
+
+const CHECK_LOGIN_HINT: &str = "check user and password in the credentials, and with SHOW CREATE USER from where the account may connect and what it requires: \
+    SSL needs tls.mode `required`, and Backstop has no certificate to present for X509, ISSUER or SUBJECT";
+const INIT_CONNECT_HINT: &str = "most often its init_connect fails, which its error log says: correct that (SELECT @@GLOBAL.init_connect), or grant \
+    the account CONNECTION_ADMIN, for which init_connect is not run";
+const UNLIMITED_RESOURCES_CLAUSE: &str =
+    "WITH MAX_USER_CONNECTIONS 0 MAX_CONNECTIONS_PER_HOUR 0 MAX_QUERIES_PER_HOUR 0";
+const KNOWN_PLUGIN_CLAUSE: &str = "IDENTIFIED WITH caching_sha2_password BY '…'";
+
+fn describe_code(code: u16) -> Option<&'static str> {
+    Some(match code {
+        1045 | 1698 => {
+            "user or password is wrong, or the account may not connect from here, or not like this"
+        }
+        1130 => "no account may connect from this host",
+        1129 => "the server blocks this host after too many connections that broke",
+        1820 | 1862 => "the account's password has expired",
+        3118 => "the account is locked",
+        3955 => "the account is locked for a time after too many logins that failed",
+        3159 => "the server takes encrypted connections only",
+        1203 | 1226 => "the account has reached a limit of its own",
+        1040 => "the server has no connection left",
+        1184 => "the server let the account in, and ended the session at its first statement",
+        3032 => "the server is in offline mode",
+        1251 | 1524 => "the account's authentication plugin is not loaded, or not known to Backstop",
+        _ => return None,
+    })
+}
+
+/// The account's authentication plugin is none that Backstop knows.
+pub fn unknown_plugin(plugin: &str, user: &str) -> Error {
+    let what =
+        format!("the account is authenticated by `{plugin}`, which is not supported, or it is not there");
+    Error::new(ErrorKind::Denied, what)
+        .hint(format!("see SHOW CREATE USER, and run ALTER USER '{user}'@'HOST' {KNOWN_PLUGIN_CLAUSE}"))
+}
+
+/// The server let the account in, and did not answer the first statement.
+pub fn cut_off_error(why: &str) -> Error {
+    Error::failed(format!("the server let the account in, and did not answer its first statement: {why}"))
+        .hint(INIT_CONNECT_HINT)
+}
+
+/// The longest that a connection waits for any answer.
+pub const SLOW_LOGIN_HINT: &str = "see whether the server is overloaded or stopped, or delays logins since some failed (connection_control)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_with_what_helps() {
+        let told = |code| login_error(code, "words", "backstop");
+        let locked = told(3118).unwrap_or_else(|| Error::failed(""));
+        assert_eq!(locked.kind, ErrorKind::Denied);
+        assert_eq!(locked.message, "the account is locked; the server says: words (error 3118)");
+        assert!(locked.hint.is_some_and(|hint| hint.contains("ALTER USER 'backstop'@'HOST' ACCOUNT UNLOCK")));
+        let full = told(1040).map(|error| error.kind);
+        assert_eq!((full, told(1064)), (Some(ErrorKind::Failed), None));
+        let plugin = told(1524).and_then(|error| error.hint).unwrap_or_default();
+        assert!(plugin.contains("caching_sha2_password"), "{plugin}");
+    }
+}

@@ -1,0 +1,88 @@
+//! When to look again before orchestrator's word is used: it lags behind a failover.
+
+use std::time::Duration;
+
+use super::ClusterReading;
+
+/// How often orchestrator polls an instance, unless it is configured otherwise.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Two polls: after a takeover an instance was missing for 5.5 s.
+const TWO_POLL_INTERVALS: Duration = Duration::from_secs(10);
+/// A failover ends within it.
+const MAX_FAILOVER_TIME: Duration = Duration::from_secs(30);
+/// How many polls are waited for a leader or a source: half a minute.
+const MAX_RETRIES: u32 = 6;
+
+/// What to do with a reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadingDecision {
+    /// Wait so long, for this reason, and start over with finding the leader.
+    Wait(Duration, String),
+    /// Use it, with these warnings.
+    Use(Vec<String>),
+}
+
+/// What was waited for already: every reason has its bound, 100 s all together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WaitBudget {
+    missing: bool,
+    failover: bool,
+    leader: u32,
+    source: u32,
+}
+
+impl WaitBudget {
+    /// Decides whether this reading is used.
+    pub fn next(&mut self, reading: &ClusterReading, max_lag: Duration) -> ReadingDecision {
+        let missing = missing(reading);
+        if let Some(why) = &missing
+            && !std::mem::replace(&mut self.missing, true)
+        {
+            return ReadingDecision::Wait(TWO_POLL_INTERVALS, why.clone());
+        }
+        let dead = dead(reading);
+        if let Some(why) = &dead
+            && !std::mem::replace(&mut self.failover, true)
+        {
+            return ReadingDecision::Wait(MAX_FAILOVER_TIME, why.clone());
+        }
+        if !reading.has_source(max_lag) && self.source < MAX_RETRIES {
+            self.source += 1;
+            return ReadingDecision::Wait(
+                POLL_INTERVAL,
+                "neither a candidate nor a primary is usable".to_owned(),
+            );
+        }
+        ReadingDecision::Use(missing.into_iter().chain(dead).chain(no_candidate(reading)).collect())
+    }
+
+    /// How long to wait before a leader is looked for again; `None` once it has been tried often enough.
+    pub fn for_leader(&mut self) -> Option<Duration> {
+        self.leader += 1;
+        (self.leader <= MAX_RETRIES).then_some(POLL_INTERVAL)
+    }
+}
+
+fn missing(reading: &ClusterReading) -> Option<String> {
+    let (alias, listed) = (&reading.cluster.cluster_alias, reading.instances.len());
+    match reading.missing() {
+        0 => None,
+        more => Some(format!("orchestrator lists {listed} instances of {alias} and lacks {more}")),
+    }
+}
+
+fn dead(reading: &ClusterReading) -> Option<String> {
+    let problem = reading.dead_primary()?;
+    let key = &problem.analyzed_instance_key;
+    Some(format!("orchestrator reports {} for the primary {}:{}", problem.analysis, key.hostname, key.port))
+}
+
+fn no_candidate(reading: &ClusterReading) -> Option<String> {
+    let none = !reading.instances.iter().any(super::OrchestratorInstance::is_candidate);
+    none.then(|| {
+        format!(
+            "orchestrator has no candidate registered for {}: registrations expire (after an hour by default)",
+            reading.cluster.cluster_alias
+        )
+    })
+}

@@ -1,0 +1,136 @@
+//! Whether a backup belongs to a line of the archive: whether what its GTIDs name is what the line has under them.
+//!
+//! Where a server has used its numbers again, the same GTID names another transaction on each line. So a backup says on which line it was
+//! taken, and counts for another one only with what both have in common.
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::{Archive, Timeline};
+use crate::gtid::GtidSet;
+use crate::ids::ServerUuid;
+
+use super::BackupRef;
+
+/// On which line of the archive a backup was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupTimeline {
+    /// On this one.
+    #[serde(rename = "line")]
+    Timeline(u32),
+    /// On none that was there: the server lacked what the archive had of it, or a line began meanwhile.
+    None,
+}
+
+impl BackupTimeline {
+    /// Of a backup of this server that holds `gtids`, with the archive as it was before the snapshot and after it. `Option::None`:
+    /// nothing is archived.
+    pub fn of(before: &Archive, after: &Archive, server: ServerUuid, gtids: &GtidSet) -> Option<Self> {
+        let timeline = before.current()?;
+        let held = before.held(timeline.number).unwrap_or_default();
+        let fits = held.of_uuid(server).is_subset_of(gtids)
+            && after.current().is_some_and(|now| now.number == timeline.number);
+        Some(if fits { Self::Timeline(timeline.number) } else { Self::None })
+    }
+}
+
+/// True for a backup whose transactions are those of this line.
+pub(crate) fn is_on_timeline(archive: &Archive, timeline: &Timeline, backup: &BackupRef) -> bool {
+    let gtids = &backup.gtid_executed;
+    let ours = timeline_path(archive, timeline.number);
+    let taken = match backup.on_timeline {
+        Some(BackupTimeline::None) => return false,
+        Some(BackupTimeline::Timeline(taken)) if archive.timeline(taken).is_some() => {
+            timeline_path(archive, taken)
+        }
+        // Taken before backups told, or before anything was archived: what a line left behind may be in it.
+        _ => return ours.iter().all(|timeline| timeline.lacks.intersect(gtids).is_empty()),
+    };
+    // From where they go off each other, a line has of the other only what was common.
+    let shared = ours.iter().zip(&taken).take_while(|(one, other)| one.number == other.number).count();
+    let apart = ours.iter().skip(shared).chain(taken.iter().skip(shared));
+    apart.into_iter().all(|timeline| timeline.parent.is_some() && gtids.is_subset_of(&timeline.common))
+}
+
+/// A line and those it goes off, the eldest first.
+fn timeline_path(archive: &Archive, number: u32) -> Vec<&Timeline> {
+    let mut path: Vec<&Timeline> = Vec::new();
+    let mut next = archive.timeline(number);
+    while let Some(timeline) = next {
+        path.push(timeline);
+        // A parent is always older, so this ends.
+        next = timeline
+            .parent
+            .filter(|parent| *parent < timeline.number)
+            .and_then(|parent| archive.timeline(parent));
+    }
+    path.reverse();
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::ids::BackupId;
+
+    const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+    const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+
+    fn set(text: &str) -> GtidSet {
+        text.replace('A', A).replace('B', B).parse().unwrap()
+    }
+
+    fn line(number: u32, parent: Option<u32>, common: &str, lacks: &str) -> Timeline {
+        let (begun_at, source) = (DateTime::UNIX_EPOCH, A.parse().unwrap());
+        Timeline { number, parent, begun_at, source, common: set(common), lacks: set(lacks) }
+    }
+
+    fn backup(on_timeline: Option<BackupTimeline>, gtids: &str) -> BackupRef {
+        let taken_at = DateTime::UNIX_EPOCH;
+        BackupRef { backup_id: BackupId::new(taken_at, 1), taken_at, gtid_executed: set(gtids), on_timeline }
+    }
+
+    /// The lines that a backup counts for.
+    fn lines(archive: &Archive, on_timeline: Option<BackupTimeline>, gtids: &str) -> Vec<u32> {
+        let backup = backup(on_timeline, gtids);
+        let ours =
+            archive.timelines.iter().filter(|timeline| super::is_on_timeline(archive, timeline, &backup));
+        ours.map(|timeline| timeline.number).collect()
+    }
+
+    #[test]
+    fn numbers_that_were_used_again_are_those_of_the_backups_own_line() {
+        let lines_of =
+            vec![line(1, None, "", ""), line(2, Some(1), "A:1-5", "A:6-9"), line(3, Some(2), "", "A:1-20")];
+        let archive = Archive { timelines: lines_of, ..Archive::default() };
+        let on = |number| Some(BackupTimeline::Timeline(number));
+        assert_eq!(lines(&archive, on(1), "A:1-5"), [1, 2]);
+        assert_eq!(lines(&archive, on(1), "A:1-7"), [1]);
+        assert_eq!(lines(&archive, on(2), "A:1-7"), [2]);
+        assert_eq!(lines(&archive, on(2), "A:1-4"), [1, 2]);
+        assert_eq!(lines(&archive, on(3), "A:1-7"), [3]);
+        assert_eq!(lines(&archive, Some(BackupTimeline::None), "A:1-7"), [] as [u32; 0]);
+        // Those from before backups told: what a line left behind is not on it, nor on the lines that go off it.
+        assert_eq!(lines(&archive, None, "A:1-5"), [1, 2]);
+        assert_eq!(lines(&archive, None, "A:1-7"), [1]);
+        // The archive was made again since.
+        assert_eq!(lines(&archive, on(9), "A:1-7"), [1]);
+    }
+
+    #[test]
+    fn a_server_that_lacks_what_was_archived_of_it_is_on_no_line() {
+        let mut archive = Archive { timelines: vec![line(1, None, "A:1-9", "")], ..Archive::default() };
+        archive.timelines.push(line(2, Some(1), "A:1-9,B:1-3", ""));
+        let a = A.parse().unwrap();
+        let of = |after: &Archive, gtids: &str| BackupTimeline::of(&archive, after, a, &set(gtids));
+        assert_eq!(of(&archive, "A:1-9"), Some(BackupTimeline::Timeline(2)), "a replica may lag behind");
+        assert_eq!(of(&archive, "A:1-4,B:1-3"), Some(BackupTimeline::None));
+        let mut forked = archive.clone();
+        forked.timelines.push(line(3, Some(2), "", "A:1-9,B:1-3"));
+        assert_eq!(of(&forked, "A:1-9,B:1-3"), Some(BackupTimeline::None));
+        assert_eq!(BackupTimeline::of(&Archive::default(), &archive, a, &set("A:1")), None);
+    }
+}

@@ -1,0 +1,206 @@
+//! Which backup a recovery comes from.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind};
+use crate::gtid::{Gtid, GtidSet};
+use crate::ids::{BackupId, ShardName};
+use crate::recovery_target::RecoveryTarget;
+
+use super::BackupTimeline;
+
+/// A backup that can be recovered from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupRef {
+    /// Its id.
+    pub backup_id: BackupId,
+    /// The moment of its snapshot.
+    pub taken_at: DateTime<Utc>,
+    /// What it holds.
+    pub gtid_executed: GtidSet,
+    /// On which line of the archive it was taken; `None`: nothing was archived then, or it is from before backups told.
+    pub on_timeline: Option<BackupTimeline>,
+}
+
+/// The chosen backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenBackup<'a> {
+    /// Which.
+    pub backup: &'a BackupRef,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// The moment cannot be recovered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("recover shard {shard} to {target}: {reason}")]
+pub struct NotRecoverable {
+    /// The shard.
+    pub shard: ShardName,
+    /// The moment that was asked for.
+    pub target: String,
+    /// Why not, in words.
+    pub reason: String,
+    /// The nearest moments that can be: at most one before and one after, in order of time.
+    pub nearest: Vec<ReachablePoint>,
+}
+
+/// A moment that can be recovered to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReachablePoint {
+    /// The backup that reaches it.
+    pub backup_id: BackupId,
+    /// The moment.
+    pub at: DateTime<Utc>,
+}
+
+impl From<NotRecoverable> for Error {
+    fn from(refused: NotRecoverable) -> Self {
+        let moments = refused.nearest.iter().map(|near| {
+            format!("{} (--backup {})", super::choose_recovery::as_target(near.at), near.backup_id)
+        });
+        let moments: Vec<String> = moments.collect();
+        let hint = if moments.is_empty() {
+            format!("make one with `backstop backup {}`", refused.shard)
+        } else {
+            format!("nearest reachable: {}", moments.join(" and "))
+        };
+        Self::new(ErrorKind::NotRecoverable, refused.to_string()).hint(hint)
+    }
+}
+
+/// Chooses the backup for a target where nothing is archived, or takes the one that is asked for: the moments that can be
+/// reached are those of the backups.
+///
+/// # Errors
+/// [`NotRecoverable`] with the nearest moments that can be reached.
+pub fn choose_backup<'a>(
+    shard: &ShardName,
+    backups: &'a [BackupRef],
+    target: &RecoveryTarget,
+    wanted: Option<&BackupId>,
+) -> Result<ChosenBackup<'a>, NotRecoverable> {
+    let refuse = |reason: &str, nearest: Vec<&BackupRef>| NotRecoverable {
+        shard: shard.clone(),
+        target: target.to_string(),
+        reason: reason.to_owned(),
+        nearest: nearest.into_iter().map(reachable).collect(),
+    };
+    let mut by_time: Vec<&BackupRef> = backups.iter().collect();
+    by_time.sort_by_key(|backup| (backup.taken_at, &backup.backup_id));
+    let Some(newest) = by_time.last().copied() else {
+        return Err(refuse("it has no backup yet", vec![]));
+    };
+    let asked = match wanted {
+        Some(id) => match by_time.iter().copied().find(|backup| backup.backup_id == *id) {
+            None => return Err(refuse(&format!("there is no such backup as {id}"), vec![newest])),
+            found => found,
+        },
+        None => None,
+    };
+    match (asked, target) {
+        (Some(backup), RecoveryTarget::Latest) => Ok(chosen(backup, "it was asked for")),
+        (None, RecoveryTarget::Latest) => {
+            Ok(chosen(newest, "it is the newest backup, and there is no archive to go further"))
+        }
+        (asked, _) => {
+            match exact_backup(&by_time, target).filter(|found| asked.is_none_or(|asked| asked == *found)) {
+                Some(backup) => Ok(chosen(backup, "it was taken at exactly this moment")),
+                None => Err(refuse(
+                    "there is no archive, so only the moments of backups can be recovered",
+                    nearest_backups(&by_time, target),
+                )),
+            }
+        }
+    }
+}
+
+fn chosen<'a>(backup: &'a BackupRef, why: &str) -> ChosenBackup<'a> {
+    ChosenBackup { backup, why: why.to_owned() }
+}
+
+fn reachable(backup: &BackupRef) -> ReachablePoint {
+    ReachablePoint { backup_id: backup.backup_id.clone(), at: backup.taken_at }
+}
+
+/// A time is met by a backup of that very moment. A transaction never is: which ones came before it is
+/// not told by a set.
+fn exact_backup<'a>(by_time: &[&'a BackupRef], target: &RecoveryTarget) -> Option<&'a BackupRef> {
+    let RecoveryTarget::Time(time) = target else { return None };
+    by_time.iter().copied().rfind(|backup| backup.taken_at == *time)
+}
+
+/// The last backup before the target and the first one after it.
+fn nearest_backups<'a>(by_time: &[&'a BackupRef], target: &RecoveryTarget) -> Vec<&'a BackupRef> {
+    let holds = |gtid: &Gtid, backup: &BackupRef| backup.gtid_executed.contains(gtid);
+    let is_after = |backup: &&&BackupRef| match target {
+        RecoveryTarget::Time(time) => backup.taken_at > *time,
+        RecoveryTarget::After(gtid) | RecoveryTarget::Before(gtid) => holds(gtid, backup),
+        RecoveryTarget::Latest => false,
+    };
+    let before = by_time.iter().rfind(|backup| !is_after(backup));
+    let after = by_time.iter().find(|backup| is_after(backup));
+    before.into_iter().chain(after).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+    fn known(day: u32, last: u64) -> BackupRef {
+        let taken_at: DateTime<Utc> = format!("2026-11-{day:02}T23:55:00Z").parse().unwrap();
+        let gtid_executed = format!("{UUID}:1-{last}").parse().unwrap();
+        BackupRef { backup_id: BackupId::new(taken_at, day), taken_at, gtid_executed, on_timeline: None }
+    }
+
+    fn choose<'a>(
+        backups: &'a [BackupRef],
+        to: &str,
+        wanted: Option<&BackupId>,
+    ) -> Result<ChosenBackup<'a>, NotRecoverable> {
+        choose_backup(&"orders".parse().unwrap(), backups, &to.parse().unwrap(), wanted)
+    }
+
+    #[test]
+    fn latest_is_the_newest_or_the_one_asked_for() {
+        let backups = [known(22, 500), known(20, 100), known(21, 300)];
+        assert_eq!(choose(&backups, "latest", None).unwrap().backup, &backups[0]);
+        let asked = choose(&backups, "latest", Some(&backups[1].backup_id)).unwrap();
+        assert_eq!((asked.backup, asked.why.as_str()), (&backups[1], "it was asked for"));
+        let moment = choose(&backups, "2026-11-21T23:55:00Z", None).unwrap();
+        assert_eq!(moment.backup, &backups[2]);
+    }
+
+    #[test]
+    fn what_cannot_be_reached_names_the_nearest_moments() {
+        let backups = [known(20, 100), known(21, 300), known(22, 500)];
+        let nearest = |to: &str| {
+            let refused = choose(&backups, to, None).unwrap_err();
+            refused.nearest.iter().map(|near| near.backup_id.clone()).collect::<Vec<_>>()
+        };
+        let ids: Vec<BackupId> = backups.iter().map(|backup| backup.backup_id.clone()).collect();
+        assert_eq!(nearest("2026-11-22T12:00:00Z"), ids[1..]);
+        assert_eq!(nearest("2026-11-01T12:00:00Z"), ids[..1]);
+        assert_eq!(nearest("2026-12-01T12:00:00Z"), ids[2..]);
+        assert_eq!(nearest(&format!("after:{UUID}:200")), ids[..2]);
+        assert_eq!(nearest(&format!("before:{UUID}:100")), ids[..1]);
+        assert_eq!(nearest(&format!("after:{UUID}:900")), ids[2..]);
+    }
+
+    #[test]
+    fn refusals_are_faults_with_a_way_out() {
+        let none = Error::from(choose(&[], "latest", None).unwrap_err());
+        assert_eq!((none.kind, none.message.contains("no backup yet")), (ErrorKind::NotRecoverable, true));
+        let backups = [known(20, 100)];
+        let missing = choose(&backups, "latest", Some(&known(21, 1).backup_id)).unwrap_err();
+        assert_eq!(missing.nearest.len(), 1);
+        let hint = Error::from(missing).hint.unwrap();
+        assert!(hint.contains("2026-11-20T23:55:00Z") && hint.contains("--backup"), "{hint}");
+        let other = choose(&backups, "2026-11-21T23:55:00Z", Some(&backups[0].backup_id)).unwrap_err();
+        assert!(other.reason.contains("no archive"));
+    }
+}

@@ -1,0 +1,232 @@
+//! From a target to a backup and a replay, or to a refusal with the nearest moments.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::archive::{Archive, Timeline};
+use crate::gtid::GtidSet;
+use crate::ids::{BackupId, ShardName};
+use crate::recovery_target::RecoveryTarget;
+use crate::recovery_window::{TimelineCoverage, timeline_coverage};
+
+use super::replay::{self, Replay};
+use super::resolve_target::{self, InSegment, RecoveryPoint, Resolution, Unresolvable};
+use super::{BackupRef, ChosenBackup, NotRecoverable, ReachablePoint, choose_backup, is_on_timeline};
+
+/// What is to be decided.
+#[derive(Debug, Clone, Copy)]
+pub struct RecoveryQuery<'q, 'a> {
+    /// Whose history.
+    pub shard: &'q ShardName,
+    /// What is archived, without what was found to be damaged.
+    pub archive: &'q Archive,
+    /// The backups there are.
+    pub backups: &'a [BackupRef],
+    /// The moment.
+    pub target: &'q RecoveryTarget,
+    /// The line, if a certain one is wanted; else the current one.
+    pub timeline: Option<u32>,
+    /// A certain backup.
+    pub backup: Option<&'q BackupId>,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveryChoice<'a> {
+    /// The backup.
+    pub chosen: ChosenBackup<'a>,
+    /// What is replayed on it; `None`: nothing is archived.
+    pub replay: Option<Replay>,
+}
+
+/// How far a decision is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecoveryOutcome<'a> {
+    /// It is made.
+    Ready(RecoveryChoice<'a>),
+    /// The transactions of one piece are needed: [`RecoveryQuery::within`] goes on with them.
+    NeedsSegment(Box<InSegment>),
+}
+
+impl<'a> RecoveryQuery<'_, 'a> {
+    /// Decides, as far as that is possible without reading any piece.
+    ///
+    /// # Errors
+    /// [`NotRecoverable`] with the nearest moments that can be reached.
+    pub fn decide(&self) -> Result<RecoveryOutcome<'a>, NotRecoverable> {
+        let Some(timeline) = resolve_target::select_timeline(self.archive, self.timeline)
+            .map_err(|unresolvable| self.refuse(unresolvable, None))?
+        else {
+            let chosen = choose_backup(self.shard, self.backups, self.target, self.backup)?;
+            return Ok(RecoveryOutcome::Ready(RecoveryChoice { chosen, replay: None }));
+        };
+        if self.backups.is_empty() {
+            let none = Unresolvable { reason: "it has no backup yet".to_owned(), missing: GtidSet::new() };
+            return Err(self.refuse(none, Some(timeline)));
+        }
+        if let Some(exact) = self.exact(timeline) {
+            return Ok(RecoveryOutcome::Ready(exact));
+        }
+        match resolve_target::resolve_target(self.archive, timeline, self.target) {
+            Ok(Resolution::At(moment)) => self.from(timeline, &moment).map(RecoveryOutcome::Ready),
+            Ok(Resolution::InSegment(within)) => Ok(RecoveryOutcome::NeedsSegment(within)),
+            Err(unresolvable) => {
+                match self.quiet(timeline).or_else(|| self.mended(timeline, &unresolvable)) {
+                    Some(moment) => self.from(timeline, &moment).map(RecoveryOutcome::Ready),
+                    None => Err(self.refuse(unresolvable, Some(timeline))),
+                }
+            }
+        }
+    }
+
+    /// Goes on with the transactions of the piece that was asked for, in the order of its file.
+    ///
+    /// # Errors
+    /// As [`RecoveryQuery::decide`].
+    pub fn within(
+        &self,
+        within: &InSegment,
+        commits: &[resolve_target::Commit],
+    ) -> Result<RecoveryChoice<'a>, NotRecoverable> {
+        let timeline = resolve_target::select_timeline(self.archive, self.timeline)
+            .map_err(|unresolvable| self.refuse(unresolvable, None))?;
+        let moment = within.resolve(commits).map_err(|unresolvable| self.refuse(unresolvable, timeline))?;
+        match timeline {
+            Some(timeline) => self.from(timeline, &moment),
+            None => Err(self.refuse(
+                Unresolvable { reason: "nothing is archived".into(), missing: GtidSet::new() },
+                None,
+            )),
+        }
+    }
+
+    fn from(
+        &self,
+        timeline: &Timeline,
+        moment: &RecoveryPoint,
+    ) -> Result<RecoveryChoice<'a>, NotRecoverable> {
+        if let Some(unresolvable) = self.too_early(moment) {
+            return Err(self.refuse(unresolvable, Some(timeline)));
+        }
+        let moment = self.beyond(timeline, moment).unwrap_or_else(|| moment.clone());
+        match replay::choose_start(self.archive, timeline, &moment, self.backups, self.backup) {
+            Ok(start) => Ok(RecoveryChoice { chosen: start.chosen, replay: Some(start.replay) }),
+            Err((reason, missing)) => Err(self.refuse(Unresolvable { reason, missing }, Some(timeline))),
+        }
+    }
+
+    /// When what came before the archive was committed is not known: only that a backup which holds it was taken later.
+    fn too_early(&self, moment: &RecoveryPoint) -> Option<Unresolvable> {
+        let RecoveryTarget::Time(time) = self.target else { return None };
+        if moment.last_commit.is_some() || moment.set.is_empty() {
+            return None;
+        }
+        let there =
+            |backup: &BackupRef| backup.taken_at <= *time && moment.set.is_subset_of(&backup.gtid_executed);
+        let early = !self.backups.iter().any(there);
+        early.then(|| Unresolvable {
+            reason: "it is before the first moment that can be recovered".to_owned(),
+            missing: GtidSet::new(),
+        })
+    }
+
+    /// A backup that was taken at exactly the time asked for.
+    fn exact(&self, timeline: &Timeline) -> Option<RecoveryChoice<'a>> {
+        let RecoveryTarget::Time(time) = self.target else { return None };
+        let wanted = |backup: &&BackupRef| self.backup.is_none_or(|id| backup.backup_id == *id);
+        let ours =
+            |backup: &&BackupRef| backup.taken_at == *time && is_on_timeline(self.archive, timeline, backup);
+        let backup = self.backups.iter().filter(wanted).rfind(ours)?;
+        let chosen = ChosenBackup { backup, why: "it was taken at exactly this moment".to_owned() };
+        Some(RecoveryChoice { chosen, replay: Some(replay::empty_replay(timeline.number, backup)) })
+    }
+
+    /// `latest` when a backup holds everything that is archived, and more.
+    fn beyond(&self, timeline: &Timeline, moment: &RecoveryPoint) -> Option<RecoveryPoint> {
+        if *self.target != RecoveryTarget::Latest || self.backup.is_some() {
+            return None;
+        }
+        let further = |backup: &&BackupRef| {
+            is_on_timeline(self.archive, timeline, backup)
+                && moment.set.is_subset_of(&backup.gtid_executed)
+                && moment.set != backup.gtid_executed
+        };
+        let newest = self.backups.iter().filter(further).max_by_key(|backup| backup.gtid_executed.count())?;
+        Some(RecoveryPoint { set: newest.gtid_executed.clone(), ..moment.clone() })
+    }
+
+    /// A time after the last archived commit, up to a backup that holds no more than was archived: nothing was committed meanwhile.
+    fn quiet(&self, timeline: &Timeline) -> Option<RecoveryPoint> {
+        let RecoveryTarget::Time(time) = self.target else { return None };
+        let Ok(Resolution::At(end)) =
+            resolve_target::resolve_target(self.archive, timeline, &RecoveryTarget::Latest)
+        else {
+            return None;
+        };
+        let later = end.last_commit.is_none_or(|last| last <= *time);
+        let same = |backup: &BackupRef| backup.gtid_executed == end.set && backup.taken_at >= *time;
+        (later && self.backups.iter().any(same)).then_some(end)
+    }
+
+    /// `latest` when a backup holds all of the line, and what is missing behind it: it mends the gap, though nothing was archived since.
+    fn mended(&self, timeline: &Timeline, unresolvable: &Unresolvable) -> Option<RecoveryPoint> {
+        if *self.target != RecoveryTarget::Latest || unresolvable.missing.is_empty() {
+            return None;
+        }
+        let all = self.archive.held(timeline.number)?.union(&unresolvable.missing);
+        let fit = |backup: &&BackupRef| {
+            self.backup.is_none_or(|id| backup.backup_id == *id)
+                && is_on_timeline(self.archive, timeline, backup)
+                && all.is_subset_of(&backup.gtid_executed)
+        };
+        let newest = self.backups.iter().filter(fit).max_by_key(|backup| backup.gtid_executed.count())?;
+        Some(RecoveryPoint {
+            timeline: timeline.number,
+            set: newest.gtid_executed.clone(),
+            last_commit: None,
+        })
+    }
+
+    fn refuse(&self, unresolvable: Unresolvable, timeline: Option<&Timeline>) -> NotRecoverable {
+        let coverage = timeline_coverage(self.archive, timeline, self.backups);
+        NotRecoverable {
+            shard: self.shard.clone(),
+            target: self.target.to_string(),
+            reason: unresolvable.reason,
+            nearest: nearest_points(&coverage, self.target, &unresolvable.missing),
+        }
+    }
+}
+
+/// The last moment before the target and the first one after it that can be recovered.
+fn nearest_points(
+    coverage: &TimelineCoverage,
+    target: &RecoveryTarget,
+    missing: &GtidSet,
+) -> Vec<ReachablePoint> {
+    let windows = &coverage.windows;
+    let is_after = |set: &GtidSet, at: DateTime<Utc>| match target {
+        RecoveryTarget::Time(time) => at > *time,
+        RecoveryTarget::After(gtid) | RecoveryTarget::Before(gtid) => {
+            set.contains(gtid) || (!missing.is_empty() && missing.is_subset_of(set))
+        }
+        RecoveryTarget::Latest => false,
+    };
+    let before = windows.iter().rev().find_map(|window| {
+        if is_after(&window.gtid_from, window.from) {
+            return None;
+        }
+        // A window that the target is in, but that did not help: its beginning is safe.
+        let to = if is_after(&window.gtid_to, window.to) { window.from } else { window.to };
+        Some(ReachablePoint { backup_id: window.backup_id.clone(), at: to })
+    });
+    let after = windows
+        .iter()
+        .find(|window| is_after(&window.gtid_from, window.from))
+        .map(|window| ReachablePoint { backup_id: window.backup_id.clone(), at: window.from });
+    before.into_iter().chain(after).collect()
+}
+
+/// A moment as `--to` takes it.
+pub(super) fn as_target(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}

@@ -1,0 +1,291 @@
+//! What a target means in an archive: the exact set of transactions that it names.
+//!
+//! A line's order is that of its pieces, and within a piece that of the server's log; of a transaction that is in several, the first
+//! counts. A moment is a beginning of that order: what comes up to it, and everything that the servers had executed before.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::archive::{Archive, ArchiveDamage, ArchivedSegment, Timeline};
+use crate::gtid::{Gtid, GtidSet};
+use crate::recovery_target::RecoveryTarget;
+
+/// A transaction as it stands in a piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its identifier.
+    pub gtid: Gtid,
+    /// When it was committed on the server it was made on; `None`: its event does not say.
+    pub committed: Option<DateTime<Utc>>,
+}
+
+/// A moment of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveryPoint {
+    /// The line.
+    pub timeline: u32,
+    /// Every transaction up to it.
+    pub set: GtidSet,
+    /// The latest commit known of in it; `None`: nothing archived comes before it.
+    pub last_commit: Option<DateTime<Utc>>,
+}
+
+/// How far a target could be resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// Completely.
+    At(RecoveryPoint),
+    /// It is within this piece: its transactions tell.
+    InSegment(Box<InSegment>),
+}
+
+/// A target within a piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InSegment {
+    /// The piece whose transactions are wanted, in the order of the file.
+    pub segment: ArchivedSegment,
+    target: RecoveryTarget,
+    before: RecoveryPoint,
+}
+
+/// Why a target means nothing that can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unresolvable {
+    /// In words.
+    pub reason: String,
+    /// The transactions that are missing, if that is why.
+    pub missing: GtidSet,
+}
+
+/// The line that is meant: the one asked for, or the current one. `None`: nothing is archived.
+///
+/// # Errors
+/// There is no line of this number.
+pub fn select_timeline(archive: &Archive, wanted: Option<u32>) -> Result<Option<&Timeline>, Unresolvable> {
+    let Some(number) = wanted else { return Ok(archive.current()) };
+    let numbers: Vec<String> = archive.timelines.iter().map(|timeline| timeline.number.to_string()).collect();
+    let known = if numbers.is_empty() { "nothing is archived".to_owned() } else { numbers.join(", ") };
+    archive
+        .timeline(number)
+        .map(Some)
+        .ok_or_else(|| unresolvable(format!("there is no line {number}; the lines are: {known}")))
+}
+
+/// Resolves a target in a line.
+///
+/// # Errors
+/// The target is not in the line, or what is around it is missing.
+pub fn resolve_target(
+    archive: &Archive,
+    timeline: &Timeline,
+    target: &RecoveryTarget,
+) -> Result<Resolution, Unresolvable> {
+    let history = archive.history(timeline.number);
+    let scan = TimelineScan { archive, timeline, target, history: &history };
+    match target {
+        RecoveryTarget::Latest => scan.end().map(Resolution::At),
+        RecoveryTarget::Time(time) => scan.time(*time),
+        RecoveryTarget::After(gtid) | RecoveryTarget::Before(gtid) => scan.gtid(gtid),
+    }
+}
+
+impl InSegment {
+    /// The moment, now that the transactions of the piece are known.
+    ///
+    /// # Errors
+    /// The piece does not hold what it was said to.
+    pub fn resolve(&self, commits: &[Commit]) -> Result<RecoveryPoint, Unresolvable> {
+        let mut moment = self.before.clone();
+        for commit in commits {
+            if moment.set.contains(&commit.gtid) || !self.segment.gtids.contains(&commit.gtid) {
+                continue;
+            }
+            match &self.target {
+                RecoveryTarget::Time(time) if commit.committed.is_some_and(|at| at > *time) => {
+                    return Ok(moment);
+                }
+                RecoveryTarget::Before(gtid) if *gtid == commit.gtid => return Ok(moment),
+                _ => {}
+            }
+            moment.set.insert(&commit.gtid);
+            moment.last_commit = moment.last_commit.max(commit.committed);
+            if matches!(&self.target, RecoveryTarget::After(gtid) if *gtid == commit.gtid) {
+                return Ok(moment);
+            }
+        }
+        match &self.target {
+            RecoveryTarget::Time(_) => Ok(moment),
+            _ => Err(unresolvable(format!("{} does not hold what its entry says", self.segment.object))),
+        }
+    }
+}
+
+struct TimelineScan<'a> {
+    archive: &'a Archive,
+    timeline: &'a Timeline,
+    target: &'a RecoveryTarget,
+    history: &'a [ArchivedSegment],
+}
+
+impl TimelineScan<'_> {
+    /// Before the first piece.
+    fn start(&self) -> RecoveryPoint {
+        let set =
+            self.history.first().map_or_else(|| self.timeline.common.clone(), |first| first.previous.clone());
+        RecoveryPoint { timeline: self.timeline.number, set, last_commit: None }
+    }
+
+    fn end(&self) -> Result<RecoveryPoint, Unresolvable> {
+        let moment = self.history.iter().fold(self.start(), RecoveryPoint::past);
+        let told = self.told().map(|(_, archived)| archived).unwrap_or_default();
+        self.complete(moment, &told.union(&self.archive.lost(self.timeline.number)))
+    }
+
+    fn time(&self, time: DateTime<Utc>) -> Result<Resolution, Unresolvable> {
+        let mut moment = self.start();
+        let before = self.archive.lost(self.timeline.number).intersect(&moment.set);
+        if self.lost_times(&before).is_some_and(|(_, last)| last > time) {
+            return Err(self.missing(before));
+        }
+        for segment in self.history {
+            let (first, last) = match segment.committed {
+                _ if segment.gtids.is_subset_of(&moment.set) => continue,
+                Some(times) => times,
+                None => (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MIN_UTC),
+            };
+            let missing = segment.previous.subtract(&moment.set);
+            match self.lost_times(&missing) {
+                // What is lost began later: the moment is before it. Of what nobody archived the times are not known.
+                Some((lost, _)) if lost > time => return Ok(Resolution::At(moment)),
+                Some((_, lost)) if lost > time => return Err(self.missing(missing)),
+                _ => {}
+            }
+            if first > time {
+                // What comes next was committed later: the moment is here, if nothing is missing in between.
+                return self.complete(moment, &segment.previous).map(Resolution::At);
+            }
+            if last > time {
+                let before = RecoveryPoint { set: moment.set.union(&segment.previous), ..moment };
+                return Ok(within(segment, self.target, before));
+            }
+            moment = moment.past(segment);
+        }
+        let known = self.told().map(|(_, archived)| archived).unwrap_or_default();
+        let behind = known.union(&self.archive.lost(self.timeline.number)).subtract(&moment.set);
+        let explained = behind.is_subset_of(&self.archive.lost(self.timeline.number));
+        if explained && self.lost_times(&behind).is_some_and(|(first, _)| first > time) {
+            return Ok(Resolution::At(moment));
+        }
+        let end = self.end()?;
+        let complete_to = self.told().and_then(|(to, _)| to).max(end.last_commit);
+        if complete_to.is_some_and(|to| time <= to) {
+            return Ok(Resolution::At(end));
+        }
+        let to = complete_to.map_or("nothing".to_owned(), text);
+        Err(unresolvable(format!(
+            "it is later than everything that is archived: the archive reaches to {to}"
+        )))
+    }
+
+    /// The earliest and the latest commit in the lost objects that held any of these transactions. `None`: that is not known.
+    fn lost_times(&self, missing: &GtidSet) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let holds = |damage: &&ArchiveDamage| !damage.gtids.intersect(missing).is_empty();
+        let lost = self.archive.damaged.iter().filter(holds);
+        let times: Option<Vec<_>> = lost.map(|damage| damage.committed).collect();
+        let times = times?;
+        Some((times.iter().map(|(first, _)| *first).min()?, times.iter().map(|(_, last)| *last).max()?))
+    }
+
+    fn gtid(&self, gtid: &Gtid) -> Result<Resolution, Unresolvable> {
+        let mut moment = self.start();
+        if moment.set.contains(gtid) {
+            return Err(unresolvable(format!("the archive begins after {gtid}")));
+        }
+        for segment in self.history {
+            if segment.gtids.contains(gtid) {
+                let before = RecoveryPoint { set: moment.set.union(&segment.previous), ..moment };
+                return Ok(within(segment, self.target, before));
+            }
+            if segment.previous.contains(gtid) {
+                let missing = segment.previous.subtract(&moment.set);
+                return Err(self.missing(missing));
+            }
+            moment = moment.past(segment);
+        }
+        let elsewhere = self.archive.timelines.iter().rev().find(|timeline| {
+            self.archive.segments.iter().any(|s| s.timeline == timeline.number && s.gtids.contains(gtid))
+        });
+        Err(match elsewhere {
+            Some(timeline) if timeline.number != self.timeline.number => unresolvable(format!(
+                "{gtid} is not in line {}, but in line {}, which was left: recover it with --line {} --standalone",
+                self.timeline.number, timeline.number, timeline.number
+            )),
+            _ => {
+                let set: GtidSet = one(gtid);
+                let known =
+                    self.archive.damaged.iter().any(|damage| !damage.gtids.intersect(&set).is_empty());
+                if known {
+                    self.missing(set)
+                } else {
+                    unresolvable(format!("no transaction {gtid} is archived"))
+                }
+            }
+        })
+    }
+
+    /// The moment, if it holds everything that is known to come before it.
+    fn complete(&self, moment: RecoveryPoint, known: &GtidSet) -> Result<RecoveryPoint, Unresolvable> {
+        let missing = known.subtract(&moment.set);
+        if missing.is_empty() { Ok(moment) } else { Err(self.missing(missing)) }
+    }
+
+    fn missing(&self, missing: GtidSet) -> Unresolvable {
+        let holds = |damage: &&ArchiveDamage| !damage.gtids.intersect(&missing).is_empty();
+        let objects: Vec<String> = self
+            .archive
+            .damaged
+            .iter()
+            .filter(holds)
+            .map(|damage| format!("{} ({})", damage.object, damage.wrong))
+            .collect();
+        let why = if objects.is_empty() {
+            "were not archived".to_owned()
+        } else {
+            format!("were in {}", objects.join(", "))
+        };
+        Unresolvable { reason: format!("it is within a gap: the transactions {missing} {why}"), missing }
+    }
+
+    /// What the archiver told, if it is of this line: up to when it has everything, and what that is.
+    fn told(&self) -> Option<(Option<DateTime<Utc>>, GtidSet)> {
+        let alive = self.archive.alive.as_ref()?;
+        let ours = self.archive.current().is_some_and(|timeline| timeline.number == self.timeline.number);
+        ours.then(|| (alive.complete_to, alive.archived.clone()))
+    }
+}
+
+impl RecoveryPoint {
+    /// Behind a piece.
+    #[must_use]
+    fn past(self, segment: &ArchivedSegment) -> Self {
+        let last_commit = self.last_commit.max(segment.committed.map(|(_, last)| last));
+        Self { set: self.set.union(&segment.held_after()), last_commit, ..self }
+    }
+}
+
+fn within(segment: &ArchivedSegment, target: &RecoveryTarget, before: RecoveryPoint) -> Resolution {
+    Resolution::InSegment(Box::new(InSegment { segment: segment.clone(), target: target.clone(), before }))
+}
+
+fn one(gtid: &Gtid) -> GtidSet {
+    let mut set = GtidSet::new();
+    set.insert(gtid);
+    set
+}
+
+fn text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+fn unresolvable(reason: String) -> Unresolvable {
+    Unresolvable { reason, missing: GtidSet::new() }
+}

@@ -1,0 +1,40 @@
+//! A fault as `--json` prints it.
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind};
+
+/// What `--json` prints when a command fails: `error`, the kind in words, the message, what to do, and the exit code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ErrorReport {
+    /// Which kind of fault: `failed`, `usage`, `store`, `held`, `denied`, `refused`, `not_recoverable`, `damaged`,
+    /// `interrupted`.
+    pub error: &'static str,
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The exit code of the process.
+    pub exit_code: u8,
+}
+
+impl From<&Error> for ErrorReport {
+    fn from(failure: &Error) -> Self {
+        let (message, hint) = (failure.message.clone(), failure.hint.clone());
+        Self { error: name(failure.kind), message, hint, exit_code: failure.kind.exit_code() }
+    }
+}
+
+fn name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Failed => "failed",
+        ErrorKind::Usage => "usage",
+        ErrorKind::Store => "store",
+        ErrorKind::Held => "held",
+        ErrorKind::Denied => "denied",
+        ErrorKind::Refused => "refused",
+        ErrorKind::NotRecoverable => "not_recoverable",
+        ErrorKind::Damaged => "damaged",
+        ErrorKind::Interrupted => "interrupted",
+    }
+}

@@ -1,0 +1,239 @@
+//! Events: which of a shard's events fire at its primary, and which of them a recovered server has to be given back.
+//!
+//! A replica has every event of its primary as `REPLICA_SIDE_DISABLED`, so its data no longer tells the enabled events from the
+//! disabled ones. Their states are recorded with each backup, followed through what is replayed, and set on a new primary.
+
+mod history;
+mod plan;
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::finding::Finding;
+use crate::gtid::GtidSet;
+use crate::ids::Endpoint;
+use crate::topology::Role;
+
+pub use history::{EventChange, EventHistory, SchemaNames};
+pub use plan::{EventsPlan, EventsReport, EventsSetting, plan_events};
+
+/// So many events are named in one sentence.
+const MAX_NAMED_EVENTS: usize = 5;
+
+/// An event's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EventName {
+    /// Its schema.
+    pub schema: String,
+    /// Its name in the schema.
+    pub event: String,
+}
+
+impl fmt::Display for EventName {
+    /// `schema.event`, with control characters escaped: names are data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |text: &str| -> String {
+            text.chars()
+                .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+                .collect()
+        };
+        write!(f, "{}.{}", plain(&self.schema), plain(&self.event))
+    }
+}
+
+/// Whether an event fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventState {
+    /// It fires where the scheduler runs.
+    Enabled,
+    /// It does not.
+    Disabled,
+    /// It does not, since it was made on another server.
+    ReplicaSideDisabled,
+}
+
+impl EventState {
+    /// The state by the word of `information_schema.EVENTS`, in any version.
+    pub fn of(status: &str) -> Self {
+        match status {
+            "ENABLED" => Self::Enabled,
+            "DISABLED" => Self::Disabled,
+            _ => Self::ReplicaSideDisabled,
+        }
+    }
+}
+
+/// An event and its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedEvent {
+    /// Its name.
+    #[serde(flatten)]
+    pub name: EventName,
+    /// Its state on the server that was asked.
+    pub state: EventState,
+}
+
+/// All events of a server, as it told them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerEvents {
+    /// `@@GLOBAL.event_scheduler`: `ON`, `OFF` or `DISABLED`.
+    pub scheduler: String,
+    /// What it had executed before it was asked for its events.
+    pub executed: GtidSet,
+    /// The events.
+    pub events: Vec<RecordedEvent>,
+}
+
+/// The events of a shard as they are recorded with a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedEvents {
+    /// The server that was asked.
+    pub of: Endpoint,
+    /// Its part in the shard. Only a primary knows which events are enabled.
+    pub role: Role,
+    /// What it told just after the snapshot, without events that changed during the snapshot.
+    #[serde(flatten)]
+    pub told: ServerEvents,
+}
+
+impl RecordedEvents {
+    /// Keeps what a server told both before and after the snapshot: an event whose state differs is left out, and is unknown.
+    pub fn between(of: Endpoint, role: Role, before: &ServerEvents, mut after: ServerEvents) -> Self {
+        after.events.retain(|event| before.events.contains(event));
+        Self { of, role, told: after }
+    }
+
+    /// Says that the states of the shard's events are not known, if there are events and no primary told.
+    pub fn finding(&self) -> Option<Finding> {
+        let first = self.told.events.first().filter(|_| self.role != Role::Primary)?;
+        let what = format!(
+            "no primary told which events are enabled: {} and all others that {} has are recorded as unknown",
+            first.name, self.of
+        );
+        Some(Finding::warning("event-states-unknown", what, "back up again when the primary answers"))
+    }
+}
+
+/// An event of a recovered server, with what `ALTER EVENT` must not change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresentEvent {
+    /// Its name.
+    pub name: EventName,
+    /// Its state.
+    pub state: EventState,
+    /// Its definer, `user@host`.
+    pub definer: String,
+    /// `character_set_client` and `collation_connection` of the session that made it: its body is read with them.
+    pub charsets: (String, String),
+    /// True if its schema has another collation now than when it was made: `ALTER EVENT` gives it the present one, whatever else it does.
+    pub recollated: bool,
+    /// The moment after which it has nothing to do: that of an event that fires once, or the end of a series.
+    pub last: Option<DateTime<Utc>>,
+}
+
+impl PresentEvent {
+    /// The statement that gives it a state. Without its definer the one who runs it would become that.
+    pub fn statement(&self, state: EventState) -> String {
+        let (user, host) = self.definer.rsplit_once('@').unwrap_or((&self.definer, "%"));
+        let state = match state {
+            EventState::Enabled => "ENABLE",
+            EventState::Disabled => "DISABLE",
+            EventState::ReplicaSideDisabled => "DISABLE ON REPLICA",
+        };
+        let name = &self.name;
+        format!(
+            "ALTER DEFINER = {}@{} EVENT {}.{} {state}",
+            quoted(user),
+            quoted(host),
+            quoted(&name.schema),
+            quoted(&name.event)
+        )
+    }
+
+    /// True if a client's text in UTF-8 can say its name: `ALTER EVENT` needs the event's own character set.
+    fn is_pasted(&self) -> bool {
+        self.charsets.0.starts_with("utf8") || self.statement(EventState::Enabled).is_ascii()
+    }
+
+    /// The same for a client of an operator's, in two statements: `ALTER EVENT` also takes the session's character set.
+    pub fn script(&self, state: EventState) -> String {
+        let (client, connection) = &self.charsets;
+        format!(
+            "SET character_set_client = '{}', collation_connection = '{}'; {};",
+            identifier(client),
+            identifier(connection),
+            self.statement(state)
+        )
+    }
+}
+
+/// Names the first events of a list, and says how many more there are.
+pub(crate) fn list_events<'a>(names: impl ExactSizeIterator<Item = &'a EventName>) -> String {
+    let all = names.len();
+    let mut text = names.take(MAX_NAMED_EVENTS).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if all > MAX_NAMED_EVENTS {
+        text.push_str(&format!(" and {} more", all - MAX_NAMED_EVENTS));
+    }
+    text
+}
+
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// The name of a character set or collation, of which nothing but letters is kept.
+fn identifier(name: &str) -> String {
+    name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(events: &[(&str, EventState)]) -> ServerEvents {
+        let event = |(name, state): &(&str, EventState)| RecordedEvent {
+            name: EventName { schema: "s".into(), event: (*name).to_owned() },
+            state: *state,
+        };
+        ServerEvents {
+            scheduler: "ON".into(),
+            executed: GtidSet::new(),
+            events: events.iter().map(event).collect(),
+        }
+    }
+
+    #[test]
+    fn events_that_changed_meanwhile_are_not_recorded() {
+        use EventState::{Disabled, Enabled};
+        let before = told(&[("a", Enabled), ("b", Enabled)]);
+        let after = told(&[("a", Enabled), ("b", Disabled), ("c", Enabled)]);
+        let of = Endpoint::new("db1", 3306);
+        let recorded = RecordedEvents::between(of.clone(), Role::Primary, &before, after);
+        assert_eq!(recorded.told, told(&[("a", Enabled)]));
+        assert_eq!(recorded.finding(), None);
+        let unsure = RecordedEvents { role: Role::Candidate, ..recorded };
+        assert!(unsure.finding().is_some_and(|finding| finding.what.contains("s.a")));
+        assert_eq!(RecordedEvents { told: told(&[]), ..unsure }.finding(), None);
+    }
+
+    #[test]
+    fn statements_keep_definer_and_quote_names() {
+        let event = PresentEvent {
+            name: EventName { schema: "a`b".into(), event: "ü \"x".into() },
+            state: EventState::Disabled,
+            definer: "it's@me@%".into(),
+            charsets: ("latin1".into(), "latin1_swedish_ci".into()),
+            recollated: false,
+            last: None,
+        };
+        assert!(!event.is_pasted());
+        assert_eq!(
+            event.script(EventState::Enabled),
+            "SET character_set_client = 'latin1', collation_connection = 'latin1_swedish_ci'; \
+             ALTER DEFINER = `it's@me`@`%` EVENT `a``b`.`ü \"x` ENABLE;"
+        );
+    }
+}

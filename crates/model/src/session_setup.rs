@@ -1,0 +1,29 @@
+//! The first statement of every session on a server: a server's global settings are its applications' business.
+
+/// Sets what a session takes over from the server and what could change an answer, cut it short or keep a statement from its end. Every account
+/// may set these, and every server since 8.0.17 has them. What wants a privilege that docs/grants.md does not ask for is left out
+/// (`sql_require_primary_key`, `default_table_encryption`).
+///
+/// A statement that was given up here must not wait in the server for a year (`lock_wait_timeout`), and a stream whose reader waits for its
+/// disk must not be cut off after a minute (`net_write_timeout`).
+pub const SESSION_SETUP: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci, \
+    SESSION sql_mode = '', \
+    SESSION autocommit = 1, \
+    SESSION completion_type = 'NO_CHAIN', \
+    SESSION transaction_isolation = 'REPEATABLE-READ', \
+    SESSION transaction_read_only = 0, \
+    SESSION time_zone = '+00:00', \
+    SESSION lc_messages = 'en_US', \
+    SESSION sql_select_limit = 18446744073709551615, \
+    SESSION sql_big_selects = 1, \
+    SESSION sql_safe_updates = 0, \
+    SESSION sql_auto_is_null = 0, \
+    SESSION sql_quote_show_create = 1, \
+    SESSION foreign_key_checks = 1, \
+    SESSION group_concat_max_len = 1048576, \
+    SESSION max_execution_time = 0, \
+    SESSION lock_wait_timeout = 120, \
+    SESSION innodb_lock_wait_timeout = 50, \
+    SESSION wait_timeout = 28800, \
+    SESSION net_read_timeout = 60, \
+    SESSION net_write_timeout = 600";

@@ -1,0 +1,337 @@
+//! Which server an archiver streams from, and where in its history it goes on: decisions, each with its reasons.
+
+mod archive_health;
+mod binlog_reset;
+mod semi_sync;
+
+use crate::error::{Error, Result};
+use crate::gtid::GtidSet;
+use crate::ids::{Endpoint, ServerUuid};
+use crate::settings::ArchiveFrom;
+use crate::topology::{InstanceState, Member, Role, current_primary, errant};
+
+pub use archive_health::{
+    ArchiveHealthInputs, HEARTBEAT_TIMEOUT_SECONDS, MAX_ARCHIVE_LAG_SECONDS, NEVER_RAN_CODE,
+    archive_findings, archive_rpo_seconds,
+};
+pub use binlog_reset::{BinlogPosition, source_mismatch};
+pub use semi_sync::{SemiSync, SemiSyncNames, SourceContext, SourceSettings, source_findings};
+
+/// The server to stream from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamFrom {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Its identity.
+    pub server_uuid: ServerUuid,
+    /// Its part in the shard.
+    pub role: Role,
+    /// Why it.
+    pub reason: String,
+    /// Why its binlog cannot be the archive's: its GTIDs name what the binlog lacks.
+    pub unfit: Option<String>,
+    /// Why its data may differ from the primary's without an error.
+    pub doubtful: Option<String>,
+}
+
+impl StreamFrom {
+    /// # Errors
+    /// [`Kind::Refused`](crate::error::ErrorKind::Refused) if its binlog cannot be the archive's.
+    pub fn refuse_unfit(&self) -> Result<()> {
+        let Some(why) = &self.unfit else { return Ok(()) };
+        Err(Error::refused(format!("archive from {}: {why}", self.endpoint)).hint(
+            "change that in the server's option file, restart it, and rebuild what it filtered; or archive another member (archive.from)",
+        ))
+    }
+}
+
+/// Chooses the server to stream from. Among replicas `current` stays as long as it is fit.
+///
+/// # Errors
+/// As [`current_primary`] where the primary is wanted. [`Kind::Refused`](crate::error::ErrorKind::Refused) if the
+/// only fit replicas have transactions that the primary lacks, with these; failed if there is none yet.
+pub fn stream_from(from: ArchiveFrom, members: &[Member], current: Option<ServerUuid>) -> Result<StreamFrom> {
+    if from == ArchiveFrom::Primary {
+        let (endpoint, state) = current_primary(members)?;
+        return Ok(chosen(endpoint, state, Role::Primary, "it is the shard's primary"));
+    }
+    let primary = current_primary(members).ok();
+    let mut diverged = None;
+    let mut fit: Vec<(&Member, &InstanceState)> = Vec::new();
+    for (member, state) in members.iter().filter_map(|m| Some((m, m.state.as_ref().ok()?))) {
+        let is_primary = primary.is_some_and(|(_, p)| p.server_uuid == state.server_uuid);
+        if is_primary || (from == ArchiveFrom::Candidate && !member.candidate) {
+            continue;
+        }
+        match primary.map(|(_, primary)| errant(&state.gtid_executed, primary)) {
+            Some(extra) if !extra.is_empty() => diverged = Some((member.endpoint.clone(), extra)),
+            _ => fit.push((member, state)),
+        }
+    }
+    let role_of = |member: &Member| if member.candidate { Role::Candidate } else { Role::Replica };
+    fit.sort_by_key(|(member, state)| {
+        let unfit = state.fidelity.unfit_to_archive(role_of(member)).is_some();
+        (unfit, Some(state.server_uuid) != current, member.candidate)
+    });
+    match (fit.first(), diverged) {
+        (Some((member, state)), _) => {
+            Ok(chosen(&member.endpoint, state, role_of(member), "it is a replica, as archive.from asks"))
+        }
+        (None, Some((endpoint, extra))) => Err(Error::refused(format!(
+            "archive from {endpoint}: it has transactions that the primary lacks: {extra}"
+        ))
+        .hint("rebuild it, or set archive.from = \"primary\"")),
+        (None, None) => Err(Error::failed("find a replica to archive from: none answered")
+            .hint("set archive.from = \"primary\", or mend the replicas")),
+    }
+}
+
+fn chosen(endpoint: &Endpoint, state: &InstanceState, role: Role, reason: &str) -> StreamFrom {
+    let doubtful = if role == Role::Primary { None } else { state.fidelity.doubtful() };
+    StreamFrom {
+        endpoint: endpoint.clone(),
+        server_uuid: state.server_uuid,
+        role,
+        reason: reason.to_owned(),
+        unfit: state.fidelity.unfit_to_archive(role),
+        doubtful,
+    }
+}
+
+/// What a server says of its history when it is asked for its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceHistory {
+    /// All that is in its binlog or was: `@@GLOBAL.gtid_executed` and `@@GLOBAL.gtid_owned`. What waits for an acknowledgement is
+    /// in its binlog and may be in the archive, but is not executed yet.
+    pub reached: GtidSet,
+    /// What it can no longer send.
+    pub purged: GtidSet,
+}
+
+/// What the archive's line holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimelineEnd<'a> {
+    /// Every transaction of it, with what came before its beginning. `None`: nothing is archived yet.
+    pub held: Option<&'a GtidSet>,
+    /// What the server had executed where its own last piece in this line ends.
+    pub of_server: Option<&'a GtidSet>,
+}
+
+/// Where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartPosition {
+    /// Right behind the last piece of the same server's file.
+    AfterLastSegment,
+    /// With a file of the server; it is told that these transactions are there.
+    ExceptGtids(GtidSet),
+}
+
+/// What to do with a server's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamDecision {
+    /// The line goes on.
+    Continue {
+        /// Where.
+        from: StartPosition,
+        /// Transactions that nobody archived and this server can no longer send.
+        gap: GtidSet,
+    },
+    /// The server lacks transactions of the line: a new line begins.
+    Fork {
+        /// Where.
+        from: StartPosition,
+        /// The archived transactions that it lacks.
+        lacks: GtidSet,
+        /// Transactions that nobody archived and this server can no longer send.
+        gap: GtidSet,
+        /// The server made some of what it lacks itself: it has lost the end of its own log, and may use these numbers
+        /// again at any moment.
+        at_once: bool,
+    },
+    /// The server lacks transactions that the primary has: it will get them.
+    Behind(GtidSet),
+}
+
+/// Holds a server's history against the archive's line. `primary`: what the shard's primary has executed, if the server is another.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::error::ErrorKind::Refused) for a server that has nothing in common with the archive.
+pub fn resume_or_fork(
+    from: &StreamFrom,
+    history: &SourceHistory,
+    timeline: TimelineEnd<'_>,
+    primary: Option<&GtidSet>,
+) -> Result<StreamDecision> {
+    let Some(held) = timeline.held else {
+        return Ok(StreamDecision::Continue {
+            from: StartPosition::ExceptGtids(history.purged.clone()),
+            gap: GtidSet::new(),
+        });
+    };
+    let gap = history.purged.subtract(held);
+    let lacks = held.subtract(&history.reached);
+    if lacks.is_empty() {
+        let behind = gap.is_empty() && timeline.of_server.is_some_and(|set| history.purged.is_subset_of(set));
+        let from = if behind {
+            StartPosition::AfterLastSegment
+        } else {
+            StartPosition::ExceptGtids(held.union(&history.purged))
+        };
+        return Ok(StreamDecision::Continue { from, gap });
+    }
+    let common = held.intersect(&history.reached);
+    // A server of the shard that has nothing left has lost it all, or has begun again.
+    let known = !held.of_uuid(from.server_uuid).is_empty();
+    if common.is_empty() && !known {
+        return Err(Error::refused(format!(
+            "archive from {}: it shares no transaction with the archive, which holds {held}; it has {}",
+            from.endpoint, history.reached
+        ))
+        .hint("it is not a server of this shard: correct the shard's topology, or give it another name"));
+    }
+    if from.role != Role::Primary {
+        let made_good = primary.is_none_or(|primary| !lacks.intersect(primary).is_empty());
+        if made_good {
+            return Ok(StreamDecision::Behind(lacks));
+        }
+    }
+    let at_once = !lacks.of_uuid(from.server_uuid).is_empty();
+    Ok(StreamDecision::Fork {
+        from: StartPosition::ExceptGtids(common.union(&history.purged)),
+        lacks,
+        gap,
+        at_once,
+    })
+}
+
+/// `@@GLOBAL.gtid_owned`, which names the owner of each transaction (`UUID:5#12:7#13`), as a set.
+pub fn parse_gtid_owned(text: &str) -> Option<GtidSet> {
+    let mut plain = String::with_capacity(text.len());
+    let mut skipping = false;
+    for c in text.chars() {
+        skipping = match c {
+            '#' => true,
+            c if c.is_ascii_digit() => skipping,
+            _ => false,
+        };
+        if !skipping {
+            plain.push(c);
+        }
+    }
+    plain.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+    const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+
+    fn set(text: &str) -> GtidSet {
+        text.replace('A', A).replace('B', B).parse().unwrap()
+    }
+
+    fn from(uuid: &str, role: Role) -> StreamFrom {
+        StreamFrom {
+            endpoint: Endpoint::new("db1", 3306),
+            server_uuid: uuid.parse().unwrap(),
+            role,
+            reason: String::new(),
+            unfit: None,
+            doubtful: None,
+        }
+    }
+
+    fn decided(
+        uuid: &str,
+        reached: &str,
+        purged: &str,
+        held: &str,
+        of_server: Option<&str>,
+    ) -> StreamDecision {
+        let history = SourceHistory { reached: set(reached), purged: set(purged) };
+        let (held, of_server) = (set(held), of_server.map(set));
+        let timeline = TimelineEnd { held: Some(&held), of_server: of_server.as_ref() };
+        resume_or_fork(&from(uuid, Role::Primary), &history, timeline, None).unwrap()
+    }
+
+    #[test]
+    fn a_first_stream_begins_with_the_oldest_file() {
+        let history = SourceHistory { reached: set("A:1-9"), purged: set("A:1-3") };
+        let timeline = TimelineEnd { held: None, of_server: None };
+        let decision = resume_or_fork(&from(A, Role::Primary), &history, timeline, None).unwrap();
+        assert_eq!(
+            decision,
+            StreamDecision::Continue { from: StartPosition::ExceptGtids(set("A:1-3")), gap: GtidSet::new() }
+        );
+    }
+
+    #[test]
+    fn the_same_server_goes_on_behind_its_last_piece() {
+        let decision = decided(A, "A:1-9", "A:1-3", "A:1-7", Some("A:1-7"));
+        assert_eq!(
+            decision,
+            StreamDecision::Continue { from: StartPosition::AfterLastSegment, gap: GtidSet::new() }
+        );
+    }
+
+    #[test]
+    fn a_promoted_server_with_everything_continues_the_line() {
+        let decision = decided(B, "A:1-7,B:1-2", "", "A:1-7", None);
+        assert_eq!(
+            decision,
+            StreamDecision::Continue { from: StartPosition::ExceptGtids(set("A:1-7")), gap: GtidSet::new() }
+        );
+    }
+
+    #[test]
+    fn what_was_purged_before_it_was_archived_is_a_gap() {
+        let decision = decided(A, "A:1-9", "A:1-8", "A:1-5", Some("A:1-5"));
+        let expected =
+            StreamDecision::Continue { from: StartPosition::ExceptGtids(set("A:1-8")), gap: set("A:6-8") };
+        assert_eq!(decision, expected);
+    }
+
+    #[test]
+    fn a_promoted_server_that_lacks_something_is_a_fork() {
+        let decision = decided(B, "A:1-5,B:1-2", "A:1-2", "A:1-7", None);
+        let from = StartPosition::ExceptGtids(set("A:1-5"));
+        let expected =
+            StreamDecision::Fork { from, lacks: set("A:6-7"), gap: GtidSet::new(), at_once: false };
+        assert_eq!(decision, expected);
+        let own = decided(A, "A:1-5", "", "A:1-7", Some("A:1-7"));
+        assert!(matches!(own, StreamDecision::Fork { at_once: true, .. }), "{own:?}");
+    }
+
+    #[test]
+    fn a_lagging_replica_is_waited_for_and_a_stranger_refused() {
+        let history = SourceHistory { reached: set("A:1-5"), purged: GtidSet::new() };
+        let held = set("A:1-7");
+        let timeline = TimelineEnd { held: Some(&held), of_server: None };
+        let decision =
+            resume_or_fork(&from(B, Role::Replica), &history, timeline, Some(&set("A:1-9"))).unwrap();
+        assert_eq!(decision, StreamDecision::Behind(set("A:6-7")));
+        let history = SourceHistory { reached: set("B:1-5"), purged: GtidSet::new() };
+        let error = resume_or_fork(&from(B, Role::Primary), &history, timeline, None).unwrap_err();
+        assert_eq!(error.kind, crate::error::ErrorKind::Refused);
+        assert!(error.message.contains(A) && error.message.contains(B), "{error}");
+    }
+
+    #[test]
+    fn a_server_of_the_shard_that_began_again_is_a_fork() {
+        let decision = decided(A, "", "", "A:1-7", Some("A:1-7"));
+        let from = StartPosition::ExceptGtids(GtidSet::new());
+        let expected = StreamDecision::Fork { from, lacks: set("A:1-7"), gap: GtidSet::new(), at_once: true };
+        assert_eq!(decision, expected);
+    }
+
+    #[test]
+    fn owned_transactions_are_read() {
+        assert_eq!(parse_gtid_owned(""), Some(GtidSet::new()));
+        assert_eq!(parse_gtid_owned(&format!("{A}:5#12:7#13,\n{B}:1#9")), Some(set("A:5:7,B:1")));
+        assert_eq!(parse_gtid_owned(&format!("{A}:blue:5#12")), Some(set("A:blue:5")));
+        assert_eq!(parse_gtid_owned("nonsense"), None);
+    }
+}

@@ -1,0 +1,314 @@
+//! What the primary's settings must be so that the archive loses nothing, and what they are.
+
+use std::time::Duration;
+
+use crate::finding::Finding;
+use crate::ids::Endpoint;
+use crate::settings::ArchiveSettings;
+
+/// Binlogs are kept for so long at least: an archiver may be down over a night.
+const MIN_BINLOG_RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// So long is kept by the fix.
+const FIX_BINLOG_RETENTION_SECONDS: u64 = 3 * 24 * 3600;
+/// A shorter time-out, in milliseconds, ends waiting in an ordinary outage: an hour.
+const MIN_SEMI_SYNC_TIMEOUT_MILLIS: u64 = 3_600_000;
+/// The longest that there is, in milliseconds.
+const MAX_SEMI_SYNC_TIMEOUT_MILLIS: u64 = u32::MAX as u64;
+
+/// A primary's settings, as far as its archive depends on them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSettings {
+    /// Which server.
+    pub endpoint: Endpoint,
+    /// How long it keeps binlogs; `None`: for ever.
+    pub kept: Option<Duration>,
+    /// Its binlogs are encrypted on disk; what it sends is not.
+    pub binlog_encryption: bool,
+    /// It writes rows, not statements, unless a session asks for these.
+    pub rows: bool,
+    /// Its semi-synchronous replication; `None`: the plugin is not active.
+    pub semi_sync: Option<SemiSync>,
+    /// What the plugin and its variables are called in its version.
+    pub words: SemiSyncNames,
+}
+
+/// Semi-synchronous replication of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SemiSync {
+    /// It is to wait.
+    pub enabled: bool,
+    /// It waits now.
+    pub active: bool,
+    /// After so many milliseconds it waits no more.
+    pub timeout_ms: u64,
+    /// For so many replicas.
+    pub count: u32,
+    /// Also while fewer are connected.
+    pub without_replicas: bool,
+    /// Before the commit is seen by others.
+    pub after_sync: bool,
+}
+
+/// Names in a version of MySQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SemiSyncNames {
+    /// The plugin.
+    pub plugin: String,
+    /// Its library.
+    pub library: String,
+    /// `rpl_semi_sync_source_enabled`.
+    pub enabled: String,
+    /// `rpl_semi_sync_source_timeout`.
+    pub timeout: String,
+    /// `rpl_semi_sync_source_wait_for_replica_count`.
+    pub count: String,
+    /// `rpl_semi_sync_source_wait_no_replica`.
+    pub without_replicas: String,
+    /// `rpl_semi_sync_source_wait_point`.
+    pub wait_point: String,
+}
+
+/// What else must be known to judge them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceContext {
+    /// Whether the repository is encrypted.
+    pub repository_encrypted: bool,
+    /// Whether the archiver runs: a primary that waits for one that does not takes no writes.
+    pub archiver_running: bool,
+    /// How many other replicas acknowledge.
+    pub other_replicas: u32,
+    /// Whether the candidate primary acknowledges; `None`: there is none.
+    pub candidate_acknowledges: Option<bool>,
+    /// The candidate primary, if its plugin that waits for replicas is not loaded.
+    pub candidate_cannot_wait: Option<Endpoint>,
+}
+
+/// Judges a primary's settings, each finding with the statements that mend it.
+pub fn source_findings(
+    settings: &ArchiveSettings,
+    source: &SourceSettings,
+    around: &SourceContext,
+) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = kept(source).into_iter().collect();
+    if source.binlog_encryption && !around.repository_encrypted {
+        findings.push(Finding::problem(
+            "archive-not-encrypted",
+            format!("{} encrypts its binlog, and the repository is not encrypted", source.endpoint),
+            "use a repository with encryption_key: the archiver refuses to keep it in plain text",
+        ));
+    }
+    findings.extend(statements(source));
+    if settings.semi_sync {
+        findings.extend(semi_sync(source, around));
+    }
+    findings
+}
+
+fn kept(source: &SourceSettings) -> Option<Finding> {
+    let kept = source.kept.filter(|kept| *kept < MIN_BINLOG_RETENTION)?;
+    let finding = Finding::warning(
+        "archive-binlogs-kept-briefly",
+        format!(
+            "{} keeps its binlogs for {}: an archiver that is down for longer leaves a gap",
+            source.endpoint,
+            crate::duration::format(kept)
+        ),
+        "keep them for some days",
+    );
+    let fix = format!("SET PERSIST binlog_expire_logs_seconds = {FIX_BINLOG_RETENTION_SECONDS}");
+    Some(finding.fixed_by([fix]).on(&source.endpoint))
+}
+
+/// Many a statement changes other rows, or makes other values, when it is executed again.
+fn statements(source: &SourceSettings) -> Option<Finding> {
+    let what = format!(
+        "{} writes statements to its binlog: executed again in a recovery they may change something else than they did",
+        source.endpoint
+    );
+    let finding = Finding::warning(
+        "archive-statements",
+        what,
+        "set binlog_format = ROW; sessions that are open keep theirs",
+    );
+    (!source.rows)
+        .then(|| finding.fixed_by(["SET PERSIST binlog_format = 'ROW'".to_owned()]).on(&source.endpoint))
+}
+
+fn semi_sync(source: &SourceSettings, around: &SourceContext) -> Vec<Finding> {
+    let words = &source.words;
+    let wanted = 1 + around.other_replicas;
+    let mut wrong = Vec::new();
+    let mut fix = Vec::new();
+    if source.semi_sync.is_none() {
+        wrong.push("the plugin is not active".to_owned());
+        fix.push(format!("INSTALL PLUGIN {} SONAME '{}'", words.plugin, words.library));
+    }
+    let now = source.semi_sync;
+    let mut check = |right: Option<bool>, what: &str, name: &str, value: String| {
+        if right != Some(true) {
+            if right.is_some() {
+                wrong.push(format!("{name} {what}"));
+            }
+            fix.push(format!("SET PERSIST {name} = {value}"));
+        }
+    };
+    check(now.map(|s| s.after_sync), "is not AFTER_SYNC", &words.wait_point, "'AFTER_SYNC'".into());
+    check(
+        now.map(|s| s.timeout_ms >= MIN_SEMI_SYNC_TIMEOUT_MILLIS),
+        "is short",
+        &words.timeout,
+        MAX_SEMI_SYNC_TIMEOUT_MILLIS.to_string(),
+    );
+    check(now.map(|s| s.without_replicas), "is OFF", &words.without_replicas, "ON".into());
+    let counted = format!("is not {wanted}: other replicas could acknowledge in the archiver's place");
+    check(now.map(|s| s.count == wanted), &counted, &words.count, wanted.to_string());
+    check(now.map(|s| s.enabled), "is OFF", &words.enabled, "ON".into());
+    let mut findings = Vec::new();
+    if wrong.is_empty() {
+        findings.extend(now.map(|now| waiting(source, now)));
+    } else {
+        findings.push(not_given(source, around, &wrong, fix));
+    }
+    findings.extend(candidate(around));
+    findings.extend(candidate_cannot_wait(words, around));
+    findings
+}
+
+fn candidate_cannot_wait(words: &SemiSyncNames, around: &SourceContext) -> Option<Finding> {
+    let candidate = around.candidate_cannot_wait.as_ref()?;
+    let what = format!(
+        "the plugin {} is not loaded on the candidate primary {candidate}: promoted, it waits for no archiver, and the archiver ends",
+        words.plugin
+    );
+    let finding =
+        Finding::warning("archive-candidate-plugin", what, "load it now, not on the night of the failover");
+    let fix = format!("INSTALL PLUGIN {} SONAME '{}'", words.plugin, words.library);
+    Some(finding.fixed_by([fix]).on(candidate))
+}
+
+fn not_given(source: &SourceSettings, around: &SourceContext, wrong: &[String], fix: Vec<String>) -> Finding {
+    let what = format!(
+        "an RPO of 0 is not given: on {}, {}: what it acknowledges to its clients may be lost with it",
+        source.endpoint,
+        wrong.join(", ")
+    );
+    if around.archiver_running {
+        let todo = "set what is shown; from then on writes wait while the archiver or the store is down";
+        return Finding::problem("archive-semi-sync", what, todo).fixed_by(fix).on(&source.endpoint);
+    }
+    let todo = "start the archiver first: a primary that waits for one that does not run takes no writes; then check --fix";
+    Finding::problem("archive-semi-sync", what, todo)
+}
+
+fn waiting(source: &SourceSettings, now: SemiSync) -> Finding {
+    if now.active {
+        let what = format!("{} waits until commits are in the archive", source.endpoint);
+        return Finding::ok("archive-semi-sync", what);
+    }
+    Finding::problem(
+        "archive-semi-sync-degraded",
+        format!("{} waits for no acknowledgement now: what it commits may be lost with it", source.endpoint),
+        "see whether the archiver runs and keeps up; it waits again by itself once the archiver has caught up",
+    )
+}
+
+fn candidate(around: &SourceContext) -> Option<Finding> {
+    if around.candidate_acknowledges != Some(false) {
+        return None;
+    }
+    Some(Finding::warning(
+        "archive-candidate",
+        "the candidate primary does not acknowledge: promoted after a crash it may lack what was acknowledged, which then is \
+         in the archive only",
+        "enable rpl_semi_sync_replica on it, or let it catch up from the archive before it is promoted",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{ArchiveAck, ArchiveFrom};
+
+    fn words() -> SemiSyncNames {
+        SemiSyncNames {
+            plugin: "rpl_semi_sync_source".into(),
+            library: "semisync_source.so".into(),
+            enabled: "rpl_semi_sync_source_enabled".into(),
+            timeout: "rpl_semi_sync_source_timeout".into(),
+            count: "rpl_semi_sync_source_wait_for_replica_count".into(),
+            without_replicas: "rpl_semi_sync_source_wait_no_replica".into(),
+            wait_point: "rpl_semi_sync_source_wait_point".into(),
+        }
+    }
+
+    fn source(semi_sync: Option<SemiSync>) -> SourceSettings {
+        SourceSettings {
+            endpoint: Endpoint::new("db1", 3306),
+            kept: None,
+            binlog_encryption: false,
+            rows: true,
+            semi_sync,
+            words: words(),
+        }
+    }
+
+    const GOOD: SemiSync = SemiSync {
+        enabled: true,
+        active: true,
+        timeout_ms: MAX_SEMI_SYNC_TIMEOUT_MILLIS,
+        count: 1,
+        without_replicas: true,
+        after_sync: true,
+    };
+    const ALONE: SourceContext = SourceContext {
+        repository_encrypted: false,
+        archiver_running: true,
+        other_replicas: 0,
+        candidate_acknowledges: None,
+        candidate_cannot_wait: None,
+    };
+
+    fn judged(source: &SourceSettings, around: SourceContext) -> Vec<(String, Vec<String>)> {
+        let settings =
+            ArchiveSettings { from: ArchiveFrom::Primary, semi_sync: true, ack: ArchiveAck::Store };
+        let findings = source_findings(&settings, source, &around);
+        findings.into_iter().map(|finding| (finding.code.into_owned(), finding.fix)).collect()
+    }
+
+    #[test]
+    fn semi_sync_is_given_or_mended() {
+        assert_eq!(judged(&source(Some(GOOD)), ALONE), [("archive-semi-sync".to_owned(), vec![])]);
+        let nothing = &judged(&source(None), ALONE)[0].1;
+        assert_eq!(nothing.len(), 6, "{nothing:?}");
+        assert!(nothing[0].starts_with("INSTALL PLUGIN") && nothing[5].ends_with("enabled = ON"));
+        let short = SemiSync { timeout_ms: 10_000, ..GOOD };
+        let fix = ["SET PERSIST rpl_semi_sync_source_timeout = 4294967295".to_owned()];
+        assert_eq!(judged(&source(Some(short)), ALONE)[0].1, fix);
+        let stopped = SourceContext { archiver_running: false, ..ALONE };
+        assert!(judged(&source(Some(short)), stopped)[0].1.is_empty(), "it would stop writes");
+        let others = SourceContext { other_replicas: 1, candidate_acknowledges: Some(false), ..ALONE };
+        let found = judged(&source(Some(GOOD)), others);
+        assert_eq!(found[0].1, ["SET PERSIST rpl_semi_sync_source_wait_for_replica_count = 2"]);
+        assert_eq!(found[1].0, "archive-candidate");
+        let bare = SourceContext { candidate_cannot_wait: Some(Endpoint::new("db2", 3306)), ..ALONE };
+        let found = judged(&source(Some(GOOD)), bare);
+        assert_eq!(found[1].0, "archive-candidate-plugin");
+        assert_eq!(found[1].1, ["INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"]);
+        let off = SemiSync { active: false, ..GOOD };
+        assert_eq!(judged(&source(Some(off)), ALONE)[0].0, "archive-semi-sync-degraded");
+    }
+
+    #[test]
+    fn binlogs_are_kept_and_encrypted() {
+        let brief = SourceSettings {
+            kept: Some(Duration::from_secs(3600)),
+            binlog_encryption: true,
+            rows: false,
+            ..source(Some(GOOD))
+        };
+        let found = judged(&brief, ALONE);
+        assert_eq!(found[0].1, ["SET PERSIST binlog_expire_logs_seconds = 259200"]);
+        assert_eq!(found[1].0, "archive-not-encrypted");
+        assert_eq!(found[2].1, ["SET PERSIST binlog_format = 'ROW'"]);
+    }
+}

@@ -1,0 +1,76 @@
+//! The versions of MySQL that Backstop was run on, and what is said of others and of replication groups.
+
+use crate::finding::Finding;
+use crate::ids::ShardName;
+use crate::server::ServerVersion;
+use crate::topology::Member;
+
+/// All tests were run on these. A version is added when `make test` was run on it, and not before.
+pub const TESTED_VERSIONS: [(u16, u16, u16); 1] = [(9, 7, 4)];
+
+/// What there is to say of a version that no test was run on. `who` runs it: `db1:3306`, `the server program here`.
+pub fn version_finding(shard: &ShardName, who: &str, version: &ServerVersion) -> Option<Finding> {
+    if TESTED_VERSIONS.contains(&(version.major, version.minor, version.patch)) {
+        return None;
+    }
+    let proven: Vec<String> =
+        TESTED_VERSIONS.iter().map(|(major, minor, patch)| format!("{major}.{minor}.{patch}")).collect();
+    Some(Finding::warning(
+        "version-not-proven",
+        format!(
+            "not proven on {version}, which {who} runs: Backstop was run on MySQL {} only",
+            proven.join(", ")
+        ),
+        format!(
+            "recover a backup of it before you rely on one: `backstop recover {shard} --to latest --into DIR --standalone`"
+        ),
+    ))
+}
+
+/// What there is to say of the members' versions, and of those in a replication group.
+pub fn support_findings(shard: &ShardName, members: &[Member]) -> Vec<Finding> {
+    let told = || members.iter().filter_map(|member| Some((&member.endpoint, member.state.as_ref().ok()?)));
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut said = Vec::new();
+    for (endpoint, state) in told().filter(|(_, state)| state.version.is_supported()) {
+        if !said.contains(&&state.version) {
+            findings.extend(version_finding(shard, &endpoint.to_string(), &state.version));
+            said.push(&state.version);
+        }
+    }
+    let grouped: Vec<String> = told()
+        .filter_map(|(endpoint, state)| Some(format!("{endpoint} ({})", state.group.as_ref()?)))
+        .collect();
+    if !grouped.is_empty() {
+        findings.push(Finding::warning(
+            "group-replication",
+            format!(
+                "{}: members of a replication group. Group Replication is not supported: only the group's primary is \
+                 backed up, and a recovered server joins as an ordinary replica, not as a member of the group",
+                grouped.join(", ")
+            ),
+            "recover such a server --standalone, and let it join the group by MySQL's own means",
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_versions_that_were_run_are_proven() {
+        let shard: ShardName = "orders".parse().unwrap();
+        let said = |version: &str| version_finding(&shard, "db1:3306", &version.parse().unwrap());
+        assert_eq!(said("9.7.4-2"), None);
+        for other in ["9.7.3", "9.7.5", "8.0.36", "26.10.0"] {
+            let finding = said(other).unwrap();
+            assert!(
+                finding.what.starts_with(&format!("not proven on {other}, which db1:3306 runs")),
+                "{finding:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Rebuilding an index of the archive that was lost or damaged, from what its segments say of themselves.
+//!
+//! Done under the claims of the shard and of its archive, so that neither a prune nor an archiver changes the archive meanwhile. Nothing is
+//! removed: the bytes of a damaged index are copied before another takes its place.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use backstop_model::archive::{Archive, ArchivedSegment, SegmentState};
+use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_model::gtid::GtidSet;
+use futures::StreamExt;
+
+use super::compaction::ArchiveIndex;
+use super::index::{self, ArchiveContents, contains_tail, missing_numbers};
+use super::journal::ArchiveJournal;
+use super::reader::ArchiveReader;
+use super::stored_segment::{self, FoundSegment};
+use crate::crypto::digest;
+use crate::encrypted_store::Created;
+use crate::keys;
+use crate::object::{ExpectedObject, ObjectError, ObjectKind, digest_text};
+
+/// Segments that are looked at together.
+const PARALLEL: usize = 64;
+
+/// An index of the archive that is lost or damaged, and how it would be rebuilt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IndexRepair {
+    /// Its key.
+    pub index: String,
+    /// What is wrong.
+    pub wrong: String,
+    /// Where the bytes of a damaged one are kept.
+    pub aside: Option<String>,
+    /// How many segments it names again.
+    pub found: u64,
+    /// Transactions that were in segments which are lost as well: they stay a gap.
+    pub lost: GtidSet,
+    /// Segments that may belong to it and do not say what they are, and why. They are kept.
+    pub left: Vec<(String, String)>,
+    /// Why it cannot be rebuilt, if that is so.
+    pub cannot: Option<String>,
+    content: ArchiveIndex,
+}
+
+/// Entries that no readable index covers, and of which some are not explained by anything.
+struct Lost {
+    first: u64,
+    last: u64,
+    /// What is wrong with the index of just these, if it is there, and the digest of its bytes.
+    damaged: Option<(String, String)>,
+}
+
+impl Lost {
+    /// True if the entry that names a segment may have been one of these.
+    fn may_name(&self, segment: &FoundSegment) -> bool {
+        self.last >= segment.facts.reaches()
+    }
+}
+
+/// Segments that nothing readable names.
+#[derive(Default)]
+struct Unnamed {
+    /// Those that say what they are, in the order of their keys.
+    found: Vec<FoundSegment>,
+    /// The others, and why.
+    left: Vec<(String, String)>,
+}
+
+/// Looks at an archive, and says how its indexes would be rebuilt: nothing if all are there.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn plan(reader: &ArchiveReader) -> Result<Vec<IndexRepair>> {
+    let journal = &reader.journal;
+    // Before the books: what is stored later is in neither, or in the books alone.
+    let stored = journal.store.list(&journal.keys.segments()).await?;
+    let mut contents = index::read_archive(journal, &reader.cache).await?;
+    let unnamed = unnamed(journal, &contents, stored).await?;
+    let told = unnamed.found.iter().map(|segment| segment.facts.reaches()).max().unwrap_or(0);
+    // The entry of one that was stored last may never have been written. More than that was lost.
+    if told > contents.newest + 1 {
+        contents = index::read_to(journal, &reader.cache, told).await?;
+    }
+    let lost = lost(journal, &contents).await?;
+    if lost.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut repairs: Vec<IndexRepair> = lost.iter().map(|lost| empty(journal, &contents, lost)).collect();
+    for segment in sealed(&contents, &unnamed.found) {
+        let home = lost.iter().position(|lost| lost.may_name(segment));
+        if let Some(repair) = home.and_then(|home| repairs.get_mut(home)) {
+            repair.name(segment);
+        }
+    }
+    for repair in &mut repairs {
+        repair.content.segments.sort_by_key(|segment| segment.number);
+        repair.content.unread = unnamed.left.iter().map(|(key, _)| key.clone()).collect();
+        repair.left.clone_from(&unnamed.left);
+    }
+    judge(journal, &contents, &mut repairs);
+    Ok(repairs)
+}
+
+/// Rebuilds what [`plan`] says can be, and gives what it said. Under the claims of the shard and of its archive only.
+///
+/// # Errors
+/// The store's; [`ErrorKind::Held`] when another wrote an index meanwhile.
+pub(crate) async fn apply(reader: &ArchiveReader) -> Result<Vec<IndexRepair>> {
+    let repairs = plan(reader).await?;
+    for repair in repairs.iter().filter(|repair| repair.cannot.is_none()) {
+        repair.write(&reader.journal).await?;
+    }
+    Ok(repairs)
+}
+
+/// An index of the entries that are still in the journal.
+fn empty(journal: &ArchiveJournal, contents: &ArchiveContents, lost: &Lost) -> IndexRepair {
+    let Lost { first, last, damaged } = lost;
+    let missing = || match first == last {
+        true => format!("the entry {first} of the journal is missing"),
+        false => format!("it is missing, or so are the entries {first} to {last} of the journal"),
+    };
+    IndexRepair {
+        index: journal.keys.index(*first, *last),
+        wrong: damaged.as_ref().map_or_else(missing, |(wrong, _)| wrong.clone()),
+        aside: damaged.as_ref().map(|(_, digest)| journal.keys.aside(*first, *last, digest)),
+        found: 0,
+        lost: GtidSet::new(),
+        left: Vec::new(),
+        cannot: None,
+        content: ArchiveIndex::of(&journal.shard, contents, *first, *last),
+    }
+}
+
+impl IndexRepair {
+    /// Takes in a segment that was found.
+    fn name(&mut self, segment: &FoundSegment) {
+        let (facts, content) = (&segment.facts, &mut self.content);
+        self.found += 1;
+        content.segments.push(segment.stored());
+        content.tails.retain(|number| !facts.replaces.contains(number));
+        content.replaced.extend(facts.replaces.iter().filter(|number| **number < content.first));
+        for timeline in &facts.timelines {
+            if content.timelines.iter().all(|known| known.number != timeline.number) {
+                content.timelines.push(timeline.clone());
+            }
+        }
+        content.timelines.sort_by_key(|timeline| timeline.number);
+    }
+
+    async fn write(&self, journal: &ArchiveJournal) -> Result<()> {
+        let (store, key) = (&journal.store, &self.index);
+        if let Some(aside) = &self.aside {
+            let bytes = store.bytes(key).await?.unwrap_or_default();
+            // Named after its content, so that a repetition writes the same.
+            if journal.keys.aside(self.content.first, self.content.last, &bytes_digest(&bytes)) != *aside {
+                return Err(meanwhile(key));
+            }
+            store.put_bytes(aside, bytes).await?;
+            store.put(ObjectKind::Index, key, &self.content).await?;
+        } else if store.create(ObjectKind::Index, key, &self.content).await? == Created::Exists {
+            return Err(meanwhile(key));
+        }
+        let kept: ArchiveIndex =
+            store.get(ExpectedObject { kind: ObjectKind::Index, key, reference: None }).await?;
+        if kept == self.content {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Store, format!("write {key}: the store did not keep it")))
+    }
+}
+
+fn meanwhile(key: &str) -> Error {
+    Error::new(ErrorKind::Held, format!("rebuild {key}: another has written it meanwhile")).hint("look again")
+}
+
+fn bytes_digest(bytes: &[u8]) -> String {
+    digest_text(&digest(bytes))
+}
+
+/// Reads what the segments say that nothing readable names.
+async fn unnamed(
+    journal: &ArchiveJournal,
+    contents: &ArchiveContents,
+    stored: Vec<(String, u64)>,
+) -> Result<Unnamed> {
+    let directory = journal.keys.segments();
+    let named: BTreeSet<String> = contents.named().into_iter().map(|segment| segment.object).collect();
+    let keys = stored.into_iter().map(|(key, _)| key);
+    let keys = keys.filter(|key| keys::number_in(&directory, key).is_some() && !named.contains(key));
+    let looks = keys.map(|key| async move {
+        let found = stored_segment::find(journal, &key).await;
+        (key, found)
+    });
+    let mut unnamed = Unnamed::default();
+    let mut looks = futures::stream::iter(looks).buffered(PARALLEL);
+    while let Some((key, found)) = looks.next().await {
+        match found {
+            Ok(Some(found)) => unnamed.found.push(found),
+            Ok(None) => unnamed
+                .left
+                .push((key, "it was stored by an older version, and does not say what it is".into())),
+            Err(ObjectError::Store(error)) => return Err(error),
+            // A prune removed it.
+            Err(ObjectError::Missing { .. }) => {}
+            Err(ObjectError::Damaged { wrong, .. }) => unnamed.left.push((key, wrong)),
+        }
+    }
+    Ok(unnamed)
+}
+
+/// The entries whose index is lost or damaged, and those that are lost themselves.
+async fn lost(journal: &ArchiveJournal, contents: &ArchiveContents) -> Result<Vec<Lost>> {
+    let sound: BTreeSet<(u64, u64)> = contents.rolled.iter().map(|index| (index.first, index.last)).collect();
+    let mut lost = Vec::new();
+    for (first, last) in contents.spans.iter().copied().filter(|span| !sound.contains(span)) {
+        let key = journal.keys.index(first, last);
+        let damage = contents.archive.damaged.iter().find(|damage| damage.object == key);
+        if let (Some(damage), Some(bytes)) = (damage, journal.store.bytes(&key).await?) {
+            lost.push(Lost { first, last, damaged: Some((damage.wrong.clone(), bytes_digest(&bytes))) });
+        }
+    }
+    let damaged = lost.iter().map(|lost| (lost.first, lost.last));
+    let spans: BTreeSet<(u64, u64)> = sound.into_iter().chain(damaged).collect();
+    let kept = |number: &u64| !contents.horizon.is_gone(*number);
+    let mut left = contents.missing.clone();
+    left.retain(|number| !lost.iter().any(|lost: &Lost| (lost.first..=lost.last).contains(number)));
+    for (first, end) in missing_numbers(spans.into_iter(), contents.newest) {
+        let missing: Vec<u64> = left.range(first..=end).copied().collect();
+        let (Some(one), Some(other)) = (missing.first(), missing.last()) else { continue };
+        left.retain(|number| !missing.contains(number));
+        // From where the index before it ends, since the one that follows begins behind it: what stands between would be passed over. So
+        // far as entries are lost, where no index follows.
+        let end = if end == contents.newest { *other } else { end };
+        let first = (first..=*one).find(kept).unwrap_or(*one);
+        let last = (*other..=end).rfind(kept).unwrap_or(*other);
+        lost.push(Lost { first, last, damaged: None });
+    }
+    lost.sort_by_key(|lost| (lost.first, lost.last));
+    // Pieces of the tail that an index left in the journal.
+    lost.extend(left.into_iter().map(|number| Lost { first: number, last: number, damaged: None }));
+    Ok(lost)
+}
+
+/// Of the segments that nothing names those that an entry named, not what an archiver that was killed left behind or stored a second time.
+fn sealed<'f>(contents: &ArchiveContents, found: &'f [FoundSegment]) -> Vec<&'f FoundSegment> {
+    let named = contents.named();
+    let stored: Vec<ArchivedSegment> = found.iter().map(FoundSegment::stored).collect();
+    let tails = contents.archive.segments.iter().filter(|segment| segment.state == SegmentState::Tail);
+    let mut of_file: HashMap<_, Vec<&ArchivedSegment>> = HashMap::new();
+    let mut newest: HashMap<u64, &str> = HashMap::new();
+    for segment in named.iter().chain(&stored).chain(tails) {
+        of_file.entry((segment.source, &segment.file)).or_default().push(segment);
+        if segment.state == SegmentState::Sealed {
+            let object = newest.entry(segment.number).or_insert(&segment.object);
+            *object = (*object).max(&segment.object);
+        }
+    }
+    let is_named: BTreeSet<&str> = named.iter().map(|segment| segment.object.as_str()).collect();
+    let was_named = |(one, found): &(&ArchivedSegment, &FoundSegment)| {
+        let others = of_file.get(&(one.source, &one.file)).map_or(&[][..], Vec::as_slice);
+        let is_tail = |other: &&&ArchivedSegment| other.state == SegmentState::Tail;
+        let in_tail = others.iter().filter(is_tail).filter(|tail| contains_tail(one, tail));
+        let in_tail: u64 = in_tail.map(|tail| tail.size()).sum();
+        let again = |other: &&ArchivedSegment| {
+            let counts = is_named.contains(other.object.as_str()) || other.object > one.object;
+            !is_tail(&other) && other.number != one.number && counts && contains_tail(other, one)
+        };
+        // One that replaces nothing bears the number of the entry that named it.
+        let entered = !found.facts.replaces.is_empty() || contents.missing.contains(&one.number);
+        entered
+            && newest.get(&one.number).is_none_or(|newest| *newest == one.object)
+            && in_tail < one.size()
+            && !others.iter().any(again)
+    };
+    stored.iter().zip(found).filter(was_named).map(|(_, found)| found).collect()
+}
+
+/// Says what would be lost still, and which index cannot be rebuilt.
+fn judge(journal: &ArchiveJournal, contents: &ArchiveContents, repairs: &mut [IndexRepair]) {
+    let after = after(journal, contents, repairs);
+    let timelines = after
+        .timelines
+        .iter()
+        .map(|timeline| timeline.number)
+        .chain(after.segments.iter().map(|one| one.timeline));
+    let last = timelines.max().unwrap_or(0);
+    let unknown = (1..=last).find(|number| after.timeline(*number).is_none());
+    let end = repairs.iter().map(|repair| repair.content.last).max();
+    for repair in repairs {
+        let (first, last) = (repair.content.first, repair.content.last);
+        repair.lost = holes_in(&after, first, if Some(last) == end { u64::MAX } else { last });
+        repair.cannot = match unknown {
+            Some(timeline) => Some(format!("nothing that is left describes line {timeline}")),
+            None if repair.found == 0 && !repair.left.is_empty() => {
+                Some("no segment says that it belongs to it, and some do not say what they are".to_owned())
+            }
+            None => None,
+        };
+    }
+}
+
+/// The archive with the indexes that would be rebuilt.
+fn after(journal: &ArchiveJournal, contents: &ArchiveContents, repairs: &[IndexRepair]) -> Archive {
+    let mut after =
+        ArchiveContents { missing: BTreeSet::new(), archive: Archive::default(), ..contents.clone() };
+    after.rolled.extend(repairs.iter().map(|repair| Arc::new(repair.content.clone())));
+    after.rolled.sort_by_key(|index| (index.first, index.last));
+    after.archive.alive.clone_from(&contents.archive.alive);
+    let numbers: Vec<u64> = after.entries.keys().copied().collect();
+    after.put_together(journal, &numbers, &|_| false);
+    after.archive
+}
+
+/// The transactions that are missing from the lines of an archive between pieces of these numbers.
+fn holes_in(archive: &Archive, first: u64, last: u64) -> GtidSet {
+    let mut missing = GtidSet::new();
+    for timeline in &archive.timelines {
+        let history = archive.history(timeline.number);
+        let mut held = history.first().map_or_else(GtidSet::new, ArchivedSegment::held_after);
+        for pair in history.windows(2) {
+            let [before, next] = pair else { continue };
+            if before.number < last && first < next.number {
+                missing = missing.union(&next.previous.subtract(&held));
+            }
+            held = held.union(&next.held_after());
+        }
+        let current = archive.current().is_some_and(|current| current.number == timeline.number);
+        if let Some(alive) =
+            archive.alive.as_ref().filter(|_| current && last == u64::MAX && !history.is_empty())
+        {
+            missing = missing.union(&alive.archived.subtract(&held));
+        }
+    }
+    missing
+}

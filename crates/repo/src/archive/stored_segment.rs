@@ -1,0 +1,171 @@
+//! A sealed segment, as an object: `frames of the piece | frames of the JSON | one frame: how many frames the piece has (u32)`.
+//!
+//! The JSON says what the piece is, as the entry or the index does that names it: an index that is lost is rebuilt from these. Segments of
+//! older versions are the frames of the piece alone.
+
+use backstop_model::archive::{ArchivedSegment, SegmentState, Timeline};
+use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use bytes::Bytes;
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
+
+use super::entry::SegmentFacts;
+use super::index::ArchiveContents;
+use super::journal::ArchiveJournal;
+use super::trailer;
+use crate::ObjectRef;
+use crate::keys;
+use crate::object::{Encoder, ExpectedObject, MAX_FRAME_BYTES, ObjectError, ObjectKind, ObjectResult};
+
+/// So much of a segment is handed to the store at once, in bytes.
+const PART: usize = 4 << 20;
+/// So many of the newest segments are asked: a few are stored at a time, and the entries of those are the newest.
+const NEWEST: usize = 8;
+
+/// What a segment says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentTrailer {
+    /// The key of its object: one that stands under another's name is noticed.
+    pub(crate) object: String,
+    /// Its number in the archive.
+    pub(crate) number: u64,
+    /// The entries it replaces. None: its number is that of its own entry.
+    pub(crate) replaces: Vec<u64>,
+    pub(crate) piece: SegmentFacts,
+    /// Every line that was begun before it was stored.
+    #[serde(rename = "lines")]
+    pub(crate) timelines: Vec<Timeline>,
+}
+
+impl SegmentTrailer {
+    /// The entry that names it has at least this number.
+    pub(crate) fn reaches(&self) -> u64 {
+        self.replaces.iter().max().map_or(self.number, |last| last + 1)
+    }
+}
+
+/// A segment that was found in the store, and its object.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FoundSegment {
+    pub(crate) facts: SegmentTrailer,
+    pub(crate) object: ObjectRef,
+}
+
+impl FoundSegment {
+    pub(crate) fn stored(&self) -> ArchivedSegment {
+        self.facts.piece.stored(self.facts.number, SegmentState::Sealed, &self.object)
+    }
+}
+
+/// Reads what a segment says of itself. `None`: an older version stored it, and it says nothing.
+pub(crate) async fn find(journal: &ArchiveJournal, key: &str) -> ObjectResult<Option<FoundSegment>> {
+    let expected = ExpectedObject { kind: ObjectKind::Segment, key, reference: None };
+    let Some(trailer) = trailer::read(&journal.store, expected).await? else { return Ok(None) };
+    // The end of a binlog can look like a count; what stands before it is no JSON then.
+    let Ok(facts) = serde_json::from_slice::<SegmentTrailer>(&trailer.json) else { return Ok(None) };
+    if facts.object != key {
+        return Err(ObjectError::damaged(key, "it is another object, stored under this name"));
+    }
+    let size = facts.piece.end.checked_sub(facts.piece.start);
+    if size.map(frames) != Some(trailer.frames) {
+        return Err(ObjectError::damaged(key, "it has not as many frames as its piece"));
+    }
+    Ok(Some(FoundSegment { facts, object: trailer.object }))
+}
+
+/// How many frames the bytes of a piece take.
+pub(super) fn frames(size: u64) -> usize {
+    size.div_ceil(MAX_FRAME_BYTES as u64) as usize
+}
+
+/// Stores the bytes of a segment as an object of their own, after checking them, and what it is behind them.
+pub(super) async fn store(
+    journal: &ArchiveJournal,
+    facts: &SegmentTrailer,
+    bytes: Vec<Box<dyn AsyncRead + Send + Unpin>>,
+) -> Result<ObjectRef> {
+    let key = &facts.object;
+    let (parts, uploaded) = mpsc::channel(2);
+    let encoded = async {
+        let mut encoder = Encoder::new(ObjectKind::Segment, key, &journal.store.cipher)?;
+        encode(&mut encoder, &facts.piece, bytes, &parts).await?;
+        trailer::write(&mut encoder, &serde_json::to_vec(facts).failed(format!("write {key}"))?)?;
+        let (end, object) = encoder.finish();
+        send(&parts, end).await?;
+        drop(parts);
+        Ok(object)
+    };
+    let (object, ()) = futures::try_join!(encoded, journal.store.put_stream(key, uploaded))?;
+    // The tail that it replaces is removed next: a store that reported success and lost it is found out before.
+    let found = journal.store.size(key).await?;
+    if found != Some(object.size) {
+        let found = found.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
+        let wrote = object.size;
+        let message = format!("write {key}: the store has {found} where {wrote} bytes were written");
+        return Err(Error::new(ErrorKind::Store, message).hint("the store lost what it reported as written"));
+    }
+    Ok(object)
+}
+
+/// The frames of a piece, whose bytes are handed on as they come.
+async fn encode(
+    encoder: &mut Encoder,
+    piece: &SegmentFacts,
+    bytes: Vec<Box<dyn AsyncRead + Send + Unpin>>,
+    parts: &mpsc::Sender<Bytes>,
+) -> Result<()> {
+    let (mut frame, mut hasher, mut size) = (Vec::with_capacity(MAX_FRAME_BYTES), blake3::Hasher::new(), 0);
+    for mut input in bytes {
+        loop {
+            let room = (MAX_FRAME_BYTES - frame.len()) as u64;
+            let read = (&mut input).take(room).read_to_end(&mut frame).await;
+            let read = read.failed(format!("read {} to store it", piece.file))?;
+            size += read as u64;
+            hasher.update(&frame[frame.len() - read..]);
+            if frame.len() < MAX_FRAME_BYTES {
+                break;
+            }
+            encoder.frame(&frame)?;
+            frame.clear();
+            if let Some(part) = encoder.take(PART) {
+                send(parts, part).await?;
+            }
+        }
+    }
+    if !frame.is_empty() {
+        encoder.frame(&frame)?;
+    }
+    if size != piece.end - piece.start || *hasher.finalize().as_bytes() != piece.hash.0 {
+        return Err(Error::failed(format!(
+            "store {} at {}: the bytes are not those of the segment",
+            piece.file, piece.start
+        )));
+    }
+    Ok(())
+}
+
+async fn send(parts: &mpsc::Sender<Bytes>, part: Bytes) -> Result<()> {
+    parts.send(part).await.map_err(|_| Error::failed("store a segment: the upload ended"))
+}
+
+/// The newest entry that segments of the newest claim tell of, where more than the one that was under way is missing; 0 otherwise.
+pub(super) async fn newest_told(journal: &ArchiveJournal, contents: &ArchiveContents) -> Result<u64> {
+    let lease = contents.newest_lease().map_or(0, |(_, lease)| lease);
+    let directory = journal.keys.segments();
+    let mut listed = journal.store.list_after(&directory, &journal.keys.segment(lease, 0)).await?;
+    listed.sort();
+    let newest = listed.iter().rev().filter(|key| keys::number_in(&directory, key).is_some()).take(NEWEST);
+    let mut told = 0;
+    for found in join_all(newest.map(|key| find(journal, key))).await {
+        match found {
+            Ok(found) => told = told.max(found.map_or(0, |found| found.facts.reaches())),
+            Err(ObjectError::Store(error)) => return Err(error),
+            // What cannot be read tells nothing.
+            Err(_) => {}
+        }
+    }
+    // The entry of the segment that was stored last may never have been written.
+    Ok(if told > contents.newest + 1 { told } else { 0 })
+}

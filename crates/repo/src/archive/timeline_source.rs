@@ -1,0 +1,91 @@
+//! A line of the archive as a binlog server reads it.
+
+use async_trait::async_trait;
+use backstop_binlog::{Segment, SegmentSource};
+use backstop_model::archive::ArchivedSegment;
+use backstop_model::error::{Error, Result};
+use backstop_model::gtid::GtidSet;
+use tokio::io::AsyncRead;
+use tokio::sync::Mutex;
+
+use super::{ArchiveReader, verify};
+use crate::object::ObjectError;
+
+/// The history of one line. What it holds is looked up when it is asked for its segments.
+pub struct TimelineSource {
+    reader: ArchiveReader,
+    timeline: u32,
+    known: Mutex<Vec<ArchivedSegment>>,
+}
+
+impl TimelineSource {
+    pub(super) fn new(reader: ArchiveReader, timeline: u32) -> Self {
+        Self { reader, timeline, known: Mutex::new(Vec::new()) }
+    }
+}
+
+impl TimelineSource {
+    /// The first piece with transactions that are not in `executed` which cannot be read, or does not hold what a source sent: its object, and
+    /// what is wrong with it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn damaged(&self, executed: &GtidSet) -> Result<Option<(String, String)>> {
+        for stored in self.reader.contents().await?.segments_on(self.timeline) {
+            if stored.gtids.is_subset_of(executed) {
+                continue;
+            }
+            match verify::verify_segment(&self.reader, &stored).await {
+                Ok(()) => {}
+                Err(ObjectError::Damaged { key, wrong }) => return Ok(Some((key, wrong))),
+                Err(ObjectError::Missing { key }) => return Ok(Some((key, "it is missing".to_owned()))),
+                Err(ObjectError::Store(error)) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl SegmentSource for TimelineSource {
+    async fn segments(&self) -> Result<Vec<Segment>> {
+        let history = self.reader.contents().await?.segments_on(self.timeline);
+        let segments = history.iter().map(binlog_segment).collect();
+        *self.known.lock().await = history;
+        Ok(segments)
+    }
+
+    async fn open(&self, segment: &Segment) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        let found = {
+            let known = self.known.lock().await;
+            known.iter().find(|stored| same(stored, segment)).cloned()
+        };
+        let stored = found.ok_or_else(|| {
+            Error::failed(format!(
+                "read {} at {}: it is not in line {}",
+                segment.file, segment.start, self.timeline
+            ))
+        })?;
+        self.reader.open(&stored).await
+    }
+}
+
+fn same(stored: &ArchivedSegment, segment: &Segment) -> bool {
+    stored.source == segment.source
+        && stored.file == segment.file
+        && (stored.start, stored.end) == (segment.start, segment.end)
+}
+
+/// A stored piece as the binlog layer knows it.
+pub(super) fn binlog_segment(stored: &ArchivedSegment) -> Segment {
+    Segment {
+        source: stored.source,
+        file: stored.file.clone(),
+        start: stored.start,
+        end: stored.end,
+        previous: stored.previous.clone(),
+        gtids: stored.gtids.clone(),
+        committed: stored.committed,
+        hash: stored.hash.0,
+    }
+}

@@ -1,0 +1,108 @@
+//! Entries that a store took and lost: noticed while the archiver lives, and put again.
+
+use backstop_binlog::Segment;
+use backstop_model::archive::SegmentState;
+use backstop_model::error::{Error, Result};
+use object_store::PutMode;
+
+use super::ArchiveWriter;
+use crate::archive::entry::{self, EntryKind, StoredEntry};
+use crate::archive::timeline_source::binlog_segment;
+use crate::backend::store_error;
+
+/// An entry of the journal that the store no longer has.
+#[derive(Debug, Clone)]
+pub struct LostEntry {
+    stored: StoredEntry,
+}
+
+impl LostEntry {
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.stored.entry.number
+    }
+
+    /// Its key.
+    pub fn object(&self) -> &str {
+        &self.stored.object.key
+    }
+
+    /// The piece whose bytes were in it, if it had one.
+    pub fn segment(&self) -> Option<Segment> {
+        match &self.stored.entry.what {
+            EntryKind::Tail(facts) => {
+                Some(binlog_segment(&facts.stored(self.number(), SegmentState::Tail, &self.stored.object)))
+            }
+            EntryKind::Lease | EntryKind::Timeline(_) | EntryKind::Sealed { .. } => None,
+        }
+    }
+}
+
+impl ArchiveWriter {
+    /// The number of the newest entry.
+    pub async fn newest(&self) -> u64 {
+        self.state.lock().await.contents.newest
+    }
+
+    /// The entries behind the newest index that should be there and are not: one list.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn lost(&self) -> Result<Vec<LostEntry>> {
+        let journal = &self.reader.journal;
+        let (rolled, before) = {
+            let state = self.state.lock().await;
+            let rolled = state.contents.spans.iter().map(|(_, last)| *last).max().unwrap_or(0);
+            let entries = state.contents.entries.range(rolled + 1..);
+            (rolled, entries.map(|(number, _)| *number).collect::<Vec<u64>>())
+        };
+        if before.is_empty() {
+            return Ok(Vec::new());
+        }
+        let there = journal.numbers_after(rolled).await?;
+        // What was replaced meanwhile is no longer among them.
+        let state = self.state.lock().await;
+        let lost = before.iter().filter(|number| !there.contains(number));
+        let lost = lost.filter_map(|number| state.contents.entries.get(number));
+        Ok(lost.map(|stored| LostEntry { stored: stored.clone() }).collect())
+    }
+
+    /// Puts an entry again as it was, with the bytes of its piece.
+    ///
+    /// # Errors
+    /// The store's; [`Kind::Held`](backstop_model::error::ErrorKind::Held) when another archiver has this number; failed if the bytes are not the
+    /// piece's.
+    pub async fn put_again(&self, lost: &LostEntry, bytes: &[u8]) -> Result<()> {
+        let journal = &self.reader.journal;
+        let hash = lost.segment().map(|facts| facts.hash);
+        if hash.is_some_and(|hash| *blake3::hash(bytes).as_bytes() != hash) {
+            return Err(Error::failed(format!(
+                "put {} again: the bytes are not those of the piece",
+                lost.object()
+            )));
+        }
+        let mut state = self.state.lock().await;
+        if !state.contents.entries.contains_key(&lost.number()) {
+            return Ok(()); // it was replaced
+        }
+        let (encoded, object) =
+            entry::encode_entry(&journal.store, lost.object(), &lost.stored.entry, bytes)?;
+        match journal.store.put_bytes_with_timeout(lost.object(), encoded, PutMode::Create).await {
+            Ok(()) => {}
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                let there = journal.entry(lost.number()).await.map_err(Error::from)?;
+                let own = there.entry.nonce == lost.stored.entry.nonce;
+                return if own { Ok(()) } else { Err(journal.superseded()) };
+            }
+            Err(error) => return Err(store_error("write", lost.object(), &error)),
+        }
+        if let Some(stored) = state.contents.entries.get_mut(&lost.number()) {
+            stored.object = object.clone();
+        }
+        let tails = state.contents.archive.segments.iter_mut();
+        for tail in tails.filter(|tail| tail.object == object.key) {
+            (tail.stored_bytes, tail.digest) = (object.size, object.digest.clone());
+        }
+        Ok(())
+    }
+}

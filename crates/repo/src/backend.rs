@@ -1,0 +1,267 @@
+//! Reaching the store that a location names, and telling its errors in Backstop's kinds.
+
+mod s3_retry;
+
+use std::error::Error as StdError;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop_model::error::{Error, ErrorKind, Result};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use secrecy::ExposeSecret;
+
+use crate::keys::{KEYS_DIRECTORY, PROBES_DIRECTORY, REQUIRED_VERSIONS_DIRECTORY, SHARDS_DIRECTORY};
+use crate::local_store::{self, DirectoryReplaced, LocalStore};
+use crate::location::{Location, S3Access};
+use crate::object::ObjectError;
+
+pub(crate) use s3_retry::ObjectLock;
+
+/// Longest that one request may take, and that failing ones are repeated.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A store that is reached, and its directory if it is in one.
+pub(crate) struct ConnectedStore {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) local_store: Option<LocalStore>,
+    /// Filled when the store tells of it.
+    pub(crate) object_lock: ObjectLock,
+}
+
+/// The store of a location. Nothing is asked of it yet.
+pub(crate) fn connect(location: &Location) -> Result<ConnectedStore> {
+    if let Some(dir) = location.url.strip_prefix("file://") {
+        return local(dir, &location.url);
+    }
+    let Some(rest) = location.url.strip_prefix("s3://") else {
+        return Err(bad_url(&location.url, "it begins with neither file:// nor s3://"));
+    };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(bad_url(&location.url, "it names no bucket"));
+    }
+    let prefix = Path::parse(prefix).map_err(|error| bad_url(&location.url, &error.to_string()))?;
+    let object_lock = ObjectLock::default();
+    let store = s3(bucket, &location.s3, &object_lock)?;
+    let store: Arc<dyn ObjectStore> =
+        if prefix.is_root() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) };
+    Ok(ConnectedStore { store, local_store: None, object_lock })
+}
+
+fn local(dir: &str, url: &str) -> Result<ConnectedStore> {
+    if !dir.starts_with('/') {
+        return Err(bad_url(url, "the directory is not absolute"));
+    }
+    Path::parse(dir).map_err(|error| bad_url(url, &error.to_string()))?;
+    let local_store = LocalStore::new(dir.into());
+    Ok(ConnectedStore {
+        store: Arc::new(local_store.clone()),
+        local_store: Some(local_store),
+        object_lock: ObjectLock::default(),
+    })
+}
+
+/// Makes a directory that is missing, for its owner only: it will hold everything the database does.
+pub(crate) fn make_directory(location: &Location) -> Result<()> {
+    let Some(dir) = location.url.strip_prefix("file://") else { return Ok(()) };
+    let dir = std::path::Path::new(dir);
+    let private = |dir: &std::path::Path| match dir.exists() {
+        true => Ok(()),
+        false => std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir),
+    };
+    let made = private(dir).and_then(|()| {
+        // Those below as well: the directory may have been there already, and open to others.
+        [SHARDS_DIRECTORY, KEYS_DIRECTORY, PROBES_DIRECTORY, REQUIRED_VERSIONS_DIRECTORY]
+            .iter()
+            .try_for_each(|below| private(&dir.join(below)))
+    });
+    made.map_err(|error| {
+        let error = object_store::Error::Generic { store: "file", source: Box::new(error) };
+        store_error("make", &location.url, &error)
+    })
+}
+
+fn bad_url(url: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("the repository URL `{url}` is not usable: {why}"))
+        .hint("write file:///absolute/directory or s3://bucket/prefix")
+}
+
+fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock) -> Result<impl ObjectStore> {
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        // A bucket with Object Lock takes nothing without one; it is the sum that the request is signed with.
+        .with_checksum_algorithm(Checksum::SHA256)
+        .with_http_connector(s3_retry::S3RetryConnector { object_lock: object_lock.clone() })
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(5),
+                base: 2.0,
+            },
+            max_retries: 5,
+            retry_timeout: RETRY_TIMEOUT,
+        });
+    let mut client = ClientOptions::new()
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_connect_timeout(Duration::from_secs(5))
+        .with_user_agent(object_store::HeaderValue::from_static("backstop"));
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let standard = || variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL"));
+    if let Some(endpoint) = access.endpoint.clone().or_else(standard) {
+        // Under this key: the general one would lose to the variable.
+        builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint.trim_end_matches('/'));
+        if endpoint.starts_with("http://") {
+            client = client.with_allow_http(loopback_only(&endpoint)?);
+        }
+    }
+    if let Some(region) = &access.region {
+        builder = builder.with_region(region);
+    }
+    if let Some(id) = &access.access_key_id {
+        builder = builder.with_access_key_id(id);
+    }
+    if let Some(secret) = &access.secret_access_key {
+        builder = builder.with_secret_access_key(secret.expose_secret());
+    }
+    if let Some(token) = &access.session_token {
+        builder = builder.with_token(token.expose_secret());
+    }
+    builder.with_client_options(client).build().map_err(|error| {
+        Error::new(
+            ErrorKind::Usage,
+            format!("the S3 settings of bucket `{bucket}` are not usable: {}", error_chain(&error)),
+        )
+    })
+}
+
+/// True for an endpoint on this machine.
+fn loopback_only(endpoint: &str) -> Result<bool> {
+    let rest = endpoint.trim_start_matches("http://");
+    let host = match rest.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => rest.split([':', '/']).next().unwrap_or_default(),
+    };
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if loopback {
+        return Ok(true);
+    }
+    Err(Error::new(ErrorKind::Usage, format!("the S3 endpoint `{endpoint}` is not encrypted"))
+        .hint("use https; plain http is accepted for this machine only"))
+}
+
+/// What a bucket that keeps everything means.
+const OBJECT_LOCK_HINT: &str = "the bucket keeps its objects for a time (Object Lock): backups and archives are stored, but what `prune` \
+                      removes stays as versions until its retention is over, and overwritten heartbeats as well: add a lifecycle rule for noncurrent versions";
+
+/// Where an instance's role is asked for, when credentials were found nowhere else.
+const METADATA_ADDRESS: &str = "//169.254.169.254/";
+
+/// Where credentials were looked for.
+const NO_CREDENTIALS_HINT: &str = "set `repository.credentials`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run on an instance \
+                              with a role; the files of the AWS command line (~/.aws) are not read";
+
+/// Tells an error of the store: `verb key: cause`, with the kind that says what to do.
+pub(crate) fn store_error(verb: &str, key: &str, error: &object_store::Error) -> Error {
+    let cause = error_chain(error);
+    let message = format!("{verb} {key}: {cause}");
+    match error {
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => denied(message),
+        _ if find_cause::<DirectoryReplaced>(error).is_some() => Error::new(ErrorKind::Store, message)
+            .hint("mount the repository's volume there again; nothing is stored, and nothing acknowledged, meanwhile"),
+        _ if io_kind(error) == Some(std::io::ErrorKind::PermissionDenied) => denied(message),
+        _ if cause.contains(METADATA_ADDRESS) => {
+            let why = cause.rsplit(": ").next().unwrap_or_default();
+            let message = format!("{verb} {key}: no credentials for the store were found, and the role of this instance gave none: {why}");
+            Error::new(ErrorKind::Store, message).hint(NO_CREDENTIALS_HINT)
+        }
+        _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
+            Error::failed(message).hint("the repository's file system is full: free space on it, then repeat")
+        }
+        // A refused listing has no kind of its own.
+        _ if cause.contains("403 Forbidden") || cause.contains("401 Unauthorized") => denied(message),
+        _ if cause.contains("ObjectLock") || cause.contains("Object Lock") || cause.contains("WORM") => {
+            Error::new(ErrorKind::Denied, message).hint(OBJECT_LOCK_HINT)
+        }
+        _ if cause.contains("NoSuchBucket") => {
+            Error::new(ErrorKind::Store, message).hint("create the bucket, or correct `repository.url`")
+        }
+        _ => Error::new(ErrorKind::Store, message).hint("check that the repository's store can be reached"),
+    }
+}
+
+/// Tells an error of reading an object that should be there.
+pub(crate) fn read_error(key: &str, error: object_store::Error) -> ObjectError {
+    match &error {
+        object_store::Error::NotFound { .. } if !error_chain(&error).contains("NoSuchBucket") => {
+            ObjectError::Missing { key: key.to_owned() }
+        }
+        _ => ObjectError::Store(store_error("read", key, &error)),
+    }
+}
+
+fn denied(message: String) -> Error {
+    Error::new(ErrorKind::Denied, message).hint("correct the repository's credentials or their permissions")
+}
+
+fn io_kind(error: &object_store::Error) -> Option<std::io::ErrorKind> {
+    find_cause::<std::io::Error>(error).map(std::io::Error::kind)
+}
+
+/// The cause of this type, if there is one.
+fn find_cause<T: StdError + 'static>(error: &object_store::Error) -> Option<&T> {
+    let mut next: Option<&dyn StdError> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// An error with its causes, each said once, on one line.
+fn error_chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    let line = local_store::with_relative_keys(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+    if line.len() <= 600 { line } else { line.chars().take(600).chain("…".chars()).collect() }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod locations {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_this_machine_may_be_asked_in_the_clear() {
+        for good in ["http://127.0.0.1:8333", "http://localhost", "http://[::1]:9000/"] {
+            assert!(loopback_only(good).unwrap(), "{good}");
+        }
+        for bad in ["http://10.0.0.1:9000", "http://localhost.example:1"] {
+            assert_eq!(loopback_only(bad).unwrap_err().kind, ErrorKind::Usage);
+        }
+    }
+
+    #[test]
+    fn locations_that_cannot_be() {
+        for bad in ["", "/srv", "file://relative", "s3://", "gs://bucket"] {
+            assert_eq!(connect(&Location::new(bad)).err().unwrap().kind, ErrorKind::Usage, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What goes over the wire to an S3-compatible store, as a server of a few lines sees it.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::{Arc, Mutex};
+
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::connect;
+use crate::Location;
+use crate::crypto::Cipher;
+use crate::encrypted_store::EncryptedStore;
+
+/// A server that answers by `answer`, and keeps the heads of the requests.
+struct Server {
+    location: Location,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+type Answer = fn(usize, &str) -> (u16, &'static str);
+
+impl Server {
+    async fn start(answer: Answer) -> Self {
+        Self::with_header("X-Amz-Request-Id: 1", answer).await
+    }
+
+    /// Each answer has this header besides.
+    async fn with_header(header: &'static str, answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut location = Location::new("s3://bucket/prefix");
+        location.s3.endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+        location.s3.region = Some("us-east-1".into());
+        location.s3.access_key_id = Some("id".into());
+        location.s3.secret_access_key = Some("secret".to_owned().into());
+        let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = heads.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, kept.clone(), header, answer));
+            }
+        });
+        Self { location, heads }
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        connect(&self.location).unwrap().store
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+async fn serve(stream: TcpStream, heads: Arc<Mutex<Vec<String>>>, header: &str, answer: Answer) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        let head = head.to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        stream.read_exact(&mut body).await.unwrap();
+        let number = {
+            let mut heads = heads.lock().unwrap();
+            heads.push(head.clone());
+            heads.len()
+        };
+        let (status, text) = answer(number, &head);
+        let answer = format!(
+            "HTTP/1.1 {status} x\r\nETag: \"1\"\r\n{header}\r\nContent-Length: {}\r\n\r\n{text}",
+            text.len()
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
+
+fn obliging(_: usize, head: &str) -> (u16, &'static str) {
+    match head.lines().next().unwrap() {
+        line if line.contains("?uploads") => {
+            (200, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
+        }
+        line if line.contains("?delete") => {
+            (200, "<DeleteResult><Deleted><Key>k</Key></Deleted></DeleteResult>")
+        }
+        line if line.starts_with("post") => {
+            (200, "<CompleteMultipartUploadResult><ETag>\"1\"</ETag></CompleteMultipartUploadResult>")
+        }
+        _ => (200, ""),
+    }
+}
+
+/// A bucket with Object Lock and a default retention takes nothing else.
+#[tokio::test]
+async fn every_put_carries_a_checksum() {
+    let server = Server::start(obliging).await;
+    let (store, key) = (server.store(), Path::from("k"));
+    store.put(&key, "overwritten".into()).await.unwrap();
+    store.put_opts(&key, "created".into(), PutMode::Create.into()).await.unwrap();
+    let mut upload = store.put_multipart(&key).await.unwrap();
+    upload.put_part("part".into()).await.unwrap();
+    upload.complete().await.unwrap();
+    let heads = server.heads();
+    let puts: Vec<_> = heads.iter().filter(|head| head.starts_with("put")).collect();
+    assert_eq!(puts.len(), 3, "{heads:?}");
+    for put in puts {
+        assert!(put.contains("\r\nx-amz-checksum-sha256: "), "{put}");
+        let signed = put.lines().find(|line| line.starts_with("authorization")).unwrap();
+        assert!(signed.contains("x-amz-checksum-sha256"), "{signed}");
+    }
+    assert!(
+        heads
+            .iter()
+            .any(|head| head.contains("?uploads") && head.contains("x-amz-checksum-algorithm: sha256"))
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_asks_for_patience_is_waited_for() {
+    let server = Server::start(|number, _| match number {
+        1..=3 => (503, "<Error><Code>SlowDown</Code></Error>"),
+        4..=6 => (429, ""),
+        _ => (200, ""),
+    })
+    .await;
+    server.store().put_opts(&Path::from("k"), "x".into(), PutMode::Create.into()).await.unwrap();
+    assert_eq!(server.heads().len(), 7);
+}
+
+#[tokio::test]
+async fn a_bucket_that_keeps_its_objects_is_noticed() {
+    let locked = Server::with_header("x-amz-object-lock-mode: COMPLIANCE", obliging).await;
+    for (server, mode) in [(Server::start(obliging).await, None), (locked, Some("COMPLIANCE"))] {
+        let reached = connect(&server.location).unwrap();
+        crate::conditional_put::probe_object_lock(&EncryptedStore {
+            backend: reached.store,
+            cipher: Cipher::Plain,
+        })
+        .await
+        .unwrap();
+        assert_eq!(reached.object_lock.get().map(String::as_str), mode);
+        let heads = server.heads();
+        let verbs: Vec<_> = heads.iter().map(|head| head.split(' ').next().unwrap()).collect();
+        assert_eq!(verbs, ["put", "head", "post"]);
+    }
+}

@@ -1,0 +1,49 @@
+//! Finding out whether a store keeps the one condition that everything hangs on: create, never overwrite.
+
+use backstop_model::error::{Error, Result};
+use uuid::Uuid;
+
+use crate::encrypted_store::{Created, EncryptedStore};
+use crate::keys;
+use crate::object::ObjectKind;
+use crate::shard_log::random;
+
+/// Creates the same key twice. A store that accepts the second is refused.
+pub(crate) async fn probe_conditional_put(store: &EncryptedStore) -> Result<()> {
+    let key = keys::probe(&Uuid::from_bytes(random()?).simple().to_string());
+    let first = match store.create(ObjectKind::Heartbeat, &key, &1).await {
+        Ok(first) => first,
+        Err(error) => return Err(explain_refusal(store, &key, error).await),
+    };
+    let second = store.create(ObjectKind::Heartbeat, &key, &2).await;
+    store.delete(&key).await?;
+    match (first, second?) {
+        (Created::Yes(_), Created::Exists) => Ok(()),
+        _ => Err(Error::refused(
+            "the repository's store does not keep conditional writes: two runs could overwrite each other",
+        )
+        .hint("use a store that honours `If-None-Match: *` on PUT, as S3 does")),
+    }
+}
+
+/// Has the store tell what it does with a new object: writes one, looks at it and removes it.
+pub(crate) async fn probe_object_lock(store: &EncryptedStore) -> Result<()> {
+    let key = keys::probe(&Uuid::from_bytes(random()?).simple().to_string());
+    store.put(ObjectKind::Heartbeat, &key, &1).await?;
+    let looked = store.size(&key).await;
+    store.delete(&key).await?;
+    looked.map(drop)
+}
+
+/// A store that takes a plain write, but not one that must not overwrite, lacks something.
+async fn explain_refusal(store: &EncryptedStore, key: &str, error: Error) -> Error {
+    if store.put(ObjectKind::Heartbeat, key, &1).await.is_err() {
+        return error;
+    }
+    if let Err(left) = store.delete(key).await {
+        tracing::warn!("{left}");
+    }
+    let cause = error.message;
+    Error::refused(format!("the repository's store cannot create an object without overwriting one: {cause}"))
+        .hint("a file system needs hard links (FAT, and some FUSE and CIFS mounts, have none), a bucket `If-None-Match: *` on PUT: use another")
+}

@@ -1,0 +1,175 @@
+//! What encryption does to frames, fingerprints and names. A plain repository goes through the same door.
+
+#![allow(clippy::disallowed_methods, reason = "keys and nonces come from the system alone")]
+
+use std::sync::Arc;
+
+use backstop_model::error::{Result, ResultExt};
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use secrecy::{ExposeSecret, SecretBox};
+
+/// 16 bytes of BLAKE3.
+pub(crate) type Digest = [u8; 16];
+
+const NONCE_BYTES: usize = 24;
+
+/// How the objects of a repository are sealed.
+#[derive(Clone)]
+pub(crate) enum Cipher {
+    /// Not at all.
+    Plain,
+    /// With a data key.
+    Keyed(Arc<DataKey>),
+}
+
+/// The random key under which everything is encrypted, and the keys derived from it.
+pub(crate) struct DataKey {
+    id: Digest,
+    key: SecretBox<[u8; 32]>,
+    frames: XChaCha20Poly1305,
+    fingerprints: SecretBox<[u8; 32]>,
+    names: SecretBox<[u8; 32]>,
+}
+
+impl DataKey {
+    pub(crate) fn new(key: [u8; 32]) -> Self {
+        Self {
+            id: truncate(&blake3::Hash::from(blake3::derive_key("backstop v1 data key id", &key))),
+            frames: XChaCha20Poly1305::new(&blake3::derive_key("backstop v1 frames", &key).into()),
+            fingerprints: SecretBox::new(Box::new(blake3::derive_key("backstop v1 fingerprints", &key))),
+            names: SecretBox::new(Box::new(blake3::derive_key("backstop v1 names", &key))),
+            key: SecretBox::new(Box::new(key)),
+        }
+    }
+
+    pub(crate) fn random() -> Result<Self> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).failed("make a data key")?;
+        Ok(Self::new(key))
+    }
+
+    pub(crate) fn expose(&self) -> &[u8; 32] {
+        self.key.expose_secret()
+    }
+}
+
+impl Cipher {
+    /// Which data key, all zero for none.
+    pub(crate) fn key_id(&self) -> Digest {
+        match self {
+            Self::Plain => [0; 16],
+            Self::Keyed(key) => key.id,
+        }
+    }
+
+    pub(crate) fn is_keyed(&self) -> bool {
+        matches!(self, Self::Keyed(_))
+    }
+
+    /// Seals one frame of an object.
+    pub(crate) fn encrypt_frame(&self, object: &str, frame: u64, body: Vec<u8>) -> Result<Vec<u8>> {
+        match self {
+            Self::Plain => Ok(body),
+            Self::Keyed(key) => encrypt(&key.frames, &associated(object, frame), &body),
+        }
+    }
+
+    /// The frame as it was before [`Cipher::seal`]; `None` if it is not what was sealed under this object and number.
+    pub(crate) fn decrypt_frame(&self, object: &str, frame: u64, stored: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain => Some(stored.to_vec()),
+            Self::Keyed(key) => decrypt(&key.frames, &associated(object, frame), stored),
+        }
+    }
+
+    /// The fingerprint of a block. Keyed, so that it tells nothing to who lacks the key.
+    pub(crate) fn fingerprint(&self, block: &[u8]) -> Digest {
+        match self {
+            Self::Plain => digest(block),
+            Self::Keyed(key) => truncate(&blake3::keyed_hash(key.fingerprints.expose_secret(), block)),
+        }
+    }
+
+    /// The directory of a shard.
+    pub(crate) fn directory(&self, shard: &str) -> String {
+        match self {
+            Self::Plain => shard.to_owned(),
+            Self::Keyed(key) => {
+                hex(&truncate(&blake3::keyed_hash(key.names.expose_secret(), shard.as_bytes())))
+            }
+        }
+    }
+}
+
+/// Encrypts with a random nonce, which goes in front.
+pub(crate) fn encrypt(cipher: &XChaCha20Poly1305, associated: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).failed("make a nonce")?;
+    let payload = Payload { msg: plain, aad: associated };
+    let sealed = cipher.encrypt(&XNonce::from(nonce), payload).failed("encrypt")?;
+    Ok([&nonce[..], &sealed].concat())
+}
+
+/// The inverse of [`encrypt`]; `None` if the key, the associated data or a byte is another.
+pub(crate) fn decrypt(cipher: &XChaCha20Poly1305, associated: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, sealed) = stored.split_first_chunk::<NONCE_BYTES>()?;
+    cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: associated }).ok()
+}
+
+fn associated(object: &str, frame: u64) -> Vec<u8> {
+    [object.as_bytes(), &[0], &frame.to_le_bytes()].concat()
+}
+
+/// BLAKE3-128.
+pub(crate) fn digest(bytes: &[u8]) -> Digest {
+    truncate(&blake3::hash(bytes))
+}
+
+fn truncate(hash: &blake3::Hash) -> Digest {
+    let mut short = [0; 16];
+    short.copy_from_slice(&hash.as_bytes()[..16]);
+    short
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A digest from its hex form; zeros for what is none, which then matches nothing.
+pub(crate) fn from_hex_digest(text: &str) -> Digest {
+    let mut digest = [0; 16];
+    for (byte, at) in digest.iter_mut().zip((0..text.len()).step_by(2)) {
+        *byte = text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0);
+    }
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_frame_opens_only_where_it_was_sealed() {
+        let cipher = Cipher::Keyed(Arc::new(DataKey::new([7; 32])));
+        let sealed = cipher.encrypt_frame("a", 1, b"body".to_vec()).unwrap();
+        assert_eq!(sealed.len(), 4 + NONCE_BYTES + 16);
+        assert_eq!(cipher.decrypt_frame("a", 1, &sealed).unwrap(), b"body");
+        assert!(cipher.decrypt_frame("a", 2, &sealed).is_none());
+        assert!(cipher.decrypt_frame("b", 1, &sealed).is_none());
+        assert!(Cipher::Keyed(Arc::new(DataKey::new([8; 32]))).decrypt_frame("a", 1, &sealed).is_none());
+        assert_ne!(sealed, cipher.encrypt_frame("a", 1, b"body".to_vec()).unwrap(), "nonces repeat");
+    }
+
+    #[test]
+    fn names_and_fingerprints_depend_on_the_key() {
+        let (a, b) =
+            (Cipher::Keyed(Arc::new(DataKey::new([1; 32]))), Cipher::Keyed(Arc::new(DataKey::new([2; 32]))));
+        assert_ne!(a.directory("orders"), b.directory("orders"));
+        assert_ne!(a.fingerprint(b"x"), b.fingerprint(b"x"));
+        assert_ne!(a.fingerprint(b"x"), Cipher::Plain.fingerprint(b"x"));
+        assert_eq!(Cipher::Plain.directory("orders"), "orders");
+    }
+}

@@ -1,0 +1,114 @@
+//! Removing what nobody needs: planned first, then done, under the shard's claim.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use backstop_model::error::{Error, Result};
+use backstop_model::ids::BackupId;
+use chrono::{DateTime, Utc};
+
+use crate::block_extents::Extents;
+use crate::keys::{self, ShardKeys};
+use crate::object::ReadHeader;
+use crate::shard_log::{ENTRIES_KEPT, LogEvent, ShardLog, ShardState};
+use crate::{CatalogEntry, Condemned, GcPlan, GcResult, ShardReader, ShardWriter, Storage, stale_uploads};
+
+/// What could be removed.
+pub(crate) async fn plan_gc(writer: &ShardWriter, now: DateTime<Utc>, grace: Duration) -> Result<GcPlan> {
+    let log = &writer.reader.log;
+    let newest = log.newest().await?.ok_or_else(|| Error::failed("plan a sweep: the shard has no log"))?;
+    let (over, kept): (Vec<&Condemned>, Vec<&Condemned>) =
+        newest.state.condemned.iter().partition(|condemned| is_grace_over(condemned.at, now, grace));
+    let mut needed = HashSet::new();
+    for entry in newest.state.backups.iter().chain(kept.iter().map(|condemned| &condemned.entry)) {
+        needed.extend(needed_objects(&writer.reader, entry).await?);
+    }
+    let mut stored = log.store.list(log.keys.base()).await?;
+    stored.extend(stale_uploads::list_stale_uploads(log.local_store.as_ref(), &log.keys).await?);
+    let mut objects: Vec<(String, u64)> = stored
+        .into_iter()
+        .filter(|(key, _)| {
+            !needed.contains(key) && is_garbage(&log.keys, key, writer.lease.number, newest.number)
+        })
+        .collect();
+    objects.sort_by_key(|(key, _)| (delete_order(&log.keys, key), key.clone()));
+    Ok(GcPlan { lease: writer.lease.number, objects, backups: over.iter().map(|c| id(&c.entry)).collect() })
+}
+
+/// True if the grace of what was deleted `at` is over.
+pub(crate) fn is_grace_over(at: DateTime<Utc>, now: DateTime<Utc>, grace: Duration) -> bool {
+    (now - at).to_std().is_ok_and(|age| age >= grace)
+}
+
+fn id(entry: &CatalogEntry) -> BackupId {
+    entry.facts.backup_id.clone()
+}
+
+/// Every object that a backup cannot do without.
+pub(crate) async fn needed_objects(reader: &ShardReader, entry: &CatalogEntry) -> Result<Vec<String>> {
+    let mut needed = vec![entry.manifest.key.clone()];
+    let manifest = reader.manifest_of(entry).await?;
+    if let Storage::Blocks { extents, fingerprints, .. } = &manifest.storage {
+        let index = Extents::open(&reader.log.store, extents, ReadHeader::Tail).await?;
+        needed.extend(index.packs.iter().map(|pack| reader.log.keys.pack(pack.id)));
+        needed.extend([extents.key.clone(), fingerprints.key.clone()]);
+    }
+    Ok(needed)
+}
+
+/// Only what a claim before this one wrote may go. A later claim cannot come to need it: it builds on backups
+/// that were there when this was decided, or on its own.
+fn is_garbage(keys: &ShardKeys, key: &str, lease: u64, newest: u64) -> bool {
+    let key = stale_uploads::final_name(key).unwrap_or(key);
+    match (keys::lease_of(keys, key), keys::log_number(keys, key)) {
+        (Some(written), _) => written < lease,
+        (None, Some(number)) => number + ENTRIES_KEPT <= newest,
+        (None, None) => false,
+    }
+}
+
+/// Deletion is creation in reverse: manifests, then indexes, then packs; logs and heartbeats last.
+fn delete_order(keys: &ShardKeys, key: &str) -> u8 {
+    if key.ends_with("/manifest") {
+        0
+    } else if key.starts_with(&format!("{}/", keys.backups())) {
+        1
+    } else if key.starts_with(&format!("{}/", keys.packs())) {
+        2
+    } else {
+        3
+    }
+}
+
+/// Removes what the plan names.
+pub(crate) async fn run_gc(writer: &ShardWriter, plan: GcPlan) -> Result<GcResult> {
+    if plan.lease != writer.lease.number {
+        return Err(Error::refused("sweep: the plan was made under another claim").hint("make a new plan"));
+    }
+    forget_backups(writer, &plan.backups).await?;
+    let mut swept = GcResult::default();
+    for (key, size) in &plan.objects {
+        remove(&writer.reader.log, key).await?;
+        swept.objects += 1;
+        swept.bytes += size;
+    }
+    Ok(swept)
+}
+
+async fn remove(log: &ShardLog, key: &str) -> Result<()> {
+    match &log.local_store {
+        Some(local_store) if stale_uploads::final_name(key).is_some() => {
+            stale_uploads::remove_stale_upload(local_store, key).await
+        }
+        _ => log.store.delete(key).await,
+    }
+}
+
+/// The log forgets the backups first: what a crash leaves behind is then needed by nobody, and found again.
+async fn forget_backups(writer: &ShardWriter, backups: &[BackupId]) -> Result<()> {
+    let forget = |state: &mut ShardState| {
+        state.condemned.retain(|condemned| !backups.contains(&id(&condemned.entry)));
+        Ok(())
+    };
+    writer.append(LogEvent::Swept { backups: backups.to_vec() }, &forget).await
+}

@@ -1,0 +1,349 @@
+//! Claiming a shard, showing life while holding it, and telling a dead holder from a living one.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "claims and heartbeats measure silence by their own clock, below the port of the stories"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use backstop_model::error::{Error, ErrorKind, Result};
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval, sleep};
+
+use crate::catalog::Holder;
+use crate::keys;
+use crate::object::{ExpectedObject, ObjectError, ObjectKind};
+use crate::shard_log::{Lease, LogEntry, LogEvent, ShardLog, ShardState};
+
+/// A holder that shows no sign of life for this long, by its observer's clock, may be superseded.
+pub(crate) const LEASE_TTL: Duration = Duration::from_secs(15);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+const HEARTBEAT_POLL_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_ACQUIRE_ATTEMPTS: usize = 10;
+
+/// The sign of life of a holder: an object it overwrites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Heartbeat {
+    /// Grows with each beat.
+    pub(crate) beat: u64,
+    /// The newest log entry the holder knows of: a log that ends before it has lost entries.
+    pub(crate) log: u64,
+}
+
+/// Who held a shard before a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PreviousHolder {
+    /// No one: it was given back, or never claimed.
+    Free,
+    /// The claim of this number, whose process is gone.
+    Dead(u64),
+    /// The claim of this number, which showed no life: it may sleep.
+    Silent,
+}
+
+/// Claims a shard. Waits up to [`LEASE_TTL`] for a sign of life of another holder.
+pub(crate) async fn acquire(log: &ShardLog, operation: &str) -> Result<Lease> {
+    Ok(acquire_after(log, operation).await?.0)
+}
+
+/// As [`acquire`], and tells who held it before.
+pub(crate) async fn acquire_after(log: &ShardLog, operation: &str) -> Result<(Lease, PreviousHolder)> {
+    let holder = this_process(operation);
+    for _ in 0..MAX_ACQUIRE_ATTEMPTS {
+        let newest = log.newest().await?;
+        let number = newest.as_ref().map_or(0, |entry| entry.number);
+        let current = newest.as_ref().and_then(|entry| entry.state.lease.clone());
+        require_complete_log(log, number).await?;
+        let before = match &current {
+            Some(current) => supersede(log, current).await?,
+            None => PreviousHolder::Free,
+        };
+        let mut state = newest.map_or_else(|| empty_state(log), |entry| entry.state);
+        let lease = Lease { number: number + 1, holder: holder.clone() };
+        state.lease = Some(lease.clone());
+        if log.append(number, LogEvent::Lease, state).await?.is_some() {
+            return Ok((lease, before));
+        }
+    }
+    Err(Error::new(ErrorKind::Held, format!("claim shard {}: others keep claiming it", log.shard)))
+}
+
+/// The state of a shard that has nothing.
+pub(crate) fn empty_state(log: &ShardLog) -> ShardState {
+    ShardState {
+        shard: log.shard.clone(),
+        lease: None,
+        backups: Vec::new(),
+        condemned: Vec::new(),
+        adopted: None,
+    }
+}
+
+/// Refuses to build on a log whose end is missing: every holder leaves behind how long it was.
+pub(crate) async fn require_complete_log(log: &ShardLog, newest: u64) -> Result<()> {
+    let Some(known) = known_log_length(log).await? else { return Ok(()) };
+    // A living holder may have appended since the log was read: what a heartbeat tells is stored before it.
+    if known <= newest || log.numbers().await?.last().is_some_and(|last| known <= *last) {
+        return Ok(());
+    }
+    let missing = log.keys.log(known);
+    Err(Error::new(
+        ErrorKind::Damaged,
+        format!("read {missing}: it is missing: the log of shard {} has lost its end", log.shard),
+    )
+    .hint(format!(
+        "`backstop repair {}` shows what can be rebuilt, or bring the object back from a copy",
+        log.shard
+    )))
+}
+
+/// Ok if no living run holds a log whose end is lost: neither the holder that its newest readable entry names, nor one that only left a
+/// heartbeat.
+pub(crate) async fn require_free(log: &ShardLog, newest: Option<&LogEntry>) -> Result<()> {
+    let known = newest.and_then(|entry| entry.state.lease.as_ref());
+    if let Some(current) = known {
+        supersede(log, current).await?;
+    }
+    let beats = log.store.list(&log.keys.heartbeats()).await?;
+    let Some(last) = beats.iter().filter_map(|(key, _)| keys::lease_of(&log.keys, key)).max() else {
+        return Ok(());
+    };
+    let settled = newest.is_some_and(|entry| last <= entry.number);
+    if !settled && watch_heartbeat(log, last).await? {
+        let message =
+            format!("shard {} is held by a run whose claim was lost with the end of its log", log.shard);
+        return Err(Error::new(ErrorKind::Held, message).hint("wait for it to end, or stop it"));
+    }
+    Ok(())
+}
+
+/// How long the log was, as the last holder that left a heartbeat knew it.
+pub(crate) async fn known_log_length(log: &ShardLog) -> Result<Option<u64>> {
+    let beats = log.store.list(&log.keys.heartbeats()).await?;
+    let own = |(key, _): &&(String, u64)| keys::lease_of(&log.keys, key).is_some();
+    let Some((key, _)) = beats.iter().rfind(own) else { return Ok(None) };
+    match read_heartbeat(log, key).await {
+        Ok(beat) => Ok(Some(beat.log)),
+        Err(ObjectError::Store(error)) => Err(error),
+        // Only a hint: a damaged one says nothing.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Ok if the holder is dead, or silent.
+async fn supersede(log: &ShardLog, current: &Lease) -> Result<PreviousHolder> {
+    match judge_holder(&current.holder, &this_process("")) {
+        HolderState::Dead => return Ok(PreviousHolder::Dead(current.number)),
+        HolderState::Unknown => {}
+    }
+    if watch_heartbeat(log, current.number).await? {
+        return Err(Error::new(
+            ErrorKind::Held,
+            format!("shard {} is held by {}", log.shard, current.holder),
+        )
+        .hint("wait for it to end, or stop it"));
+    }
+    Ok(PreviousHolder::Silent)
+}
+
+/// What can be said of a holder without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HolderState {
+    Dead,
+    Unknown,
+}
+
+/// A holder of this machine is dead if the machine was booted since, or its process is gone. Its number may
+/// have been given to another process, which then was started at another time.
+fn judge_holder(holder: &Holder, observer: &Holder) -> HolderState {
+    let same_machine =
+        !holder.machine.is_empty() && holder.machine == observer.machine && holder.host == observer.host;
+    let same_boot = !holder.boot.is_empty() && holder.boot == observer.boot;
+    let dead = match (same_boot, same_machine) {
+        (true, _) => process_start_ticks(holder.pid) != Some(holder.started) && same_pid_space(holder),
+        (false, true) => !holder.boot.is_empty() && !observer.boot.is_empty(),
+        (false, false) => false,
+    };
+    if dead { HolderState::Dead } else { HolderState::Unknown }
+}
+
+/// Containers of one machine share its boot id but not their process numbers; they have other host names.
+fn same_pid_space(holder: &Holder) -> bool {
+    holder.host == host_name()
+}
+
+/// True as soon as the heartbeat changes; false if it does not for [`LEASE_TTL`].
+async fn watch_heartbeat(log: &ShardLog, lease: u64) -> Result<bool> {
+    let key = log.keys.heartbeat(lease);
+    let first = heartbeat_count(log, &key).await?;
+    let until = Instant::now() + LEASE_TTL;
+    while Instant::now() < until {
+        sleep(HEARTBEAT_POLL_INTERVAL).await;
+        if heartbeat_count(log, &key).await? != first {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn heartbeat_count(log: &ShardLog, key: &str) -> Result<Option<u64>> {
+    match read_heartbeat(log, key).await {
+        Ok(beat) => Ok(Some(beat.beat)),
+        Err(ObjectError::Store(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+async fn read_heartbeat(log: &ShardLog, key: &str) -> Result<Heartbeat, ObjectError> {
+    log.store.get(ExpectedObject { kind: ObjectKind::Heartbeat, key, reference: None }).await
+}
+
+/// Shows life in the background until it is dropped.
+pub(crate) struct HeartbeatTask {
+    state: Arc<HeartbeatState>,
+    task: JoinHandle<()>,
+}
+
+struct HeartbeatState {
+    log: ShardLog,
+    lease: u64,
+    beat: AtomicU64,
+    known: AtomicU64,
+    begun: Instant,
+    /// Milliseconds after `begun` when the last beat that arrived was sent.
+    arrived: AtomicU64,
+}
+
+impl HeartbeatTask {
+    /// Begins to show life. The first beat has arrived when this returns.
+    pub(crate) async fn begin(log: &ShardLog, lease: u64) -> Result<Self> {
+        let state = Arc::new(HeartbeatState {
+            log: log.clone(),
+            lease,
+            beat: AtomicU64::new(0),
+            known: AtomicU64::new(lease),
+            begun: Instant::now(),
+            arrived: AtomicU64::new(0),
+        });
+        state.beat().await?;
+        let task = tokio::spawn(heartbeat_loop(state.clone()));
+        Ok(Self { state, task })
+    }
+
+    /// Another may rightly take this run for dead once no beat has arrived for [`LEASE_TTL`].
+    pub(crate) fn shown(&self) -> Result<()> {
+        let silent =
+            self.state.begun.elapsed() - Duration::from_millis(self.state.arrived.load(Ordering::Relaxed));
+        if silent <= LEASE_TTL {
+            return Ok(());
+        }
+        let message = format!(
+            "hold shard {}: no sign of life reached the store for {silent:.0?}",
+            self.state.log.shard
+        );
+        Err(Error::new(ErrorKind::Held, message)
+            .hint("check that the repository's store can be reached, then repeat"))
+    }
+
+    /// Shows life, and gives the time at which that arrived, by the store's clock.
+    pub(crate) async fn arrival(&self) -> Result<chrono::DateTime<Utc>> {
+        self.state.beat().await?;
+        self.state.log.store.stored_at(&self.state.log.keys.heartbeat(self.state.lease)).await
+    }
+
+    /// Tells how long the log is, for whoever comes next.
+    pub(crate) async fn known(&self, log: u64) -> Result<()> {
+        self.state.known.store(log, Ordering::Relaxed);
+        self.state.beat().await
+    }
+}
+
+impl Drop for HeartbeatTask {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl HeartbeatState {
+    async fn beat(&self) -> Result<()> {
+        let sent = self.begun.elapsed().as_millis() as u64;
+        let beat = Heartbeat {
+            beat: self.beat.fetch_add(1, Ordering::Relaxed) + 1,
+            log: self.known.load(Ordering::Relaxed),
+        };
+        let key = self.log.keys.heartbeat(self.lease);
+        self.log.store.put(ObjectKind::Heartbeat, &key, &beat).await?;
+        self.arrived.fetch_max(sent, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+async fn heartbeat_loop(state: Arc<HeartbeatState>) {
+    let mut beats = interval(HEARTBEAT_INTERVAL);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    beats.tick().await;
+    loop {
+        beats.tick().await;
+        if let Err(error) = state.beat().await {
+            tracing::warn!("show life: {error}");
+        }
+    }
+}
+
+/// This process as a holder.
+pub(crate) fn this_process(operation: &str) -> Holder {
+    let pid = std::process::id();
+    Holder {
+        host: host_name(),
+        machine: first_line("/etc/machine-id"),
+        boot: first_line("/proc/sys/kernel/random/boot_id"),
+        pid,
+        started: process_start_ticks(pid).unwrap_or(0),
+        operation: operation.to_owned(),
+        since: Utc::now(),
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn first_line(file: &str) -> String {
+    std::fs::read_to_string(file).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// When a process was started, in clock ticks since boot; `None` if there is no such process.
+fn process_start_ticks(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name is in parentheses and may hold anything; what follows the last one is numbers.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn who_is_dead() {
+        let me = this_process("backup");
+        assert_eq!(judge_holder(&me, &me), HolderState::Unknown);
+        let recycled = Holder { started: me.started + 1, ..me.clone() };
+        assert_eq!(judge_holder(&recycled, &me), HolderState::Dead);
+        let gone = Holder { pid: u32::MAX, ..me.clone() };
+        assert_eq!(judge_holder(&gone, &me), HolderState::Dead);
+        let before_reboot = Holder { boot: "other".into(), machine: "m".into(), ..me.clone() };
+        let observer = Holder { machine: "m".into(), ..me.clone() };
+        assert_eq!(judge_holder(&before_reboot, &observer), HolderState::Dead);
+        let elsewhere = Holder { boot: "other".into(), machine: "n".into(), pid: u32::MAX, ..me.clone() };
+        assert_eq!(judge_holder(&elsewhere, &observer), HolderState::Unknown);
+        let container = Holder { host: "c1".into(), pid: u32::MAX, ..me.clone() };
+        assert_eq!(judge_holder(&container, &me), HolderState::Unknown);
+    }
+}

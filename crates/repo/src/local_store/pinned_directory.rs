@@ -1,0 +1,123 @@
+//! An opened directory, and the files in it.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use object_store::local::LocalFileSystem;
+use object_store::prefix::PrefixStore;
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+
+use crate::keys::HEADER_KEY;
+
+/// Where the descriptors of this process are directories.
+const DESCRIPTOR_DIRECTORY: &str = "/proc/self/fd";
+
+/// A directory that stays the same, whatever is mounted or renamed at its path.
+#[derive(Debug)]
+pub(crate) struct PinnedDirectory {
+    descriptor: OwnedFd,
+    /// Its device and its number there: no other directory has both while this one is held.
+    pub(super) identity: (u64, u64),
+    pub(super) store: PrefixStore<LocalFileSystem>,
+}
+
+/// What tells whether a file is still the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileStamp {
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+}
+
+/// What a path names.
+pub(super) struct PathState {
+    pub(super) pinned: Arc<PinnedDirectory>,
+    /// True if that is what was held already.
+    pub(super) same: bool,
+    /// The root object in it, if there is one.
+    pub(super) root: Option<FileStamp>,
+}
+
+impl PinnedDirectory {
+    /// What a path names: what is held, or else what it leads to now.
+    pub(super) async fn look(path: &Path, held: Option<Arc<Self>>) -> io::Result<PathState> {
+        let path = path.to_owned();
+        let looking = tokio::task::spawn_blocking(move || {
+            let named = rustix::fs::stat(&path)?;
+            let (pinned, same) = match held {
+                Some(held) if held.identity == identity(&named) => (held, true),
+                _ => (Arc::new(Self::open(&path)?), false),
+            };
+            let root = pinned.root()?;
+            Ok(PathState { pinned, same, root })
+        });
+        looking.await.map_err(io::Error::other)?
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
+        let identity = identity(&rustix::fs::fstat(&descriptor)?);
+        let own = object_store::path::Path::parse(&at(&descriptor)[1..]).map_err(io::Error::other)?;
+        let store = PrefixStore::new(LocalFileSystem::new().with_fsync(true), own);
+        let pinned = Self { descriptor, identity, store };
+        // Where /proc is missing, or is another's, nothing is reached that way.
+        match rustix::fs::stat(pinned.path()) {
+            Ok(found) if self::identity(&found) == identity => Ok(pinned),
+            _ => Err(io::Error::other(format!(
+                "{DESCRIPTOR_DIRECTORY} does not lead to it: /proc must be mounted"
+            ))),
+        }
+    }
+
+    /// Its path while it is held.
+    pub(super) fn path(&self) -> PathBuf {
+        at(&self.descriptor).into()
+    }
+
+    fn root(&self) -> io::Result<Option<FileStamp>> {
+        match rustix::fs::statat(&self.descriptor, HEADER_KEY, AtFlags::empty()) {
+            Ok(found) => Ok(Some(FileStamp {
+                inode: found.st_ino,
+                size: found.st_size,
+                modified: (found.st_mtime, found.st_mtime_nsec as i64),
+            })),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn identity(found: &Stat) -> (u64, u64) {
+    (found.st_dev, found.st_ino)
+}
+
+fn at(descriptor: &OwnedFd) -> String {
+    format!("{DESCRIPTOR_DIRECTORY}/{}", descriptor.as_raw_fd())
+}
+
+/// A message with the keys of objects where it has their paths through a descriptor.
+pub(crate) fn with_relative_keys(text: &str) -> String {
+    let descriptors = format!("{DESCRIPTOR_DIRECTORY}/");
+    let mut parts = text.split(&descriptors);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let number = part.bytes().take_while(u8::is_ascii_digit).count();
+        plain.push_str(part[number..].strip_prefix('/').unwrap_or(&part[number..]));
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_objects_by_their_keys() {
+        let told = "Unable to open file /proc/self/fd/17/shards/a#1: from /proc/self/fd/3";
+        assert_eq!(with_relative_keys(told), "Unable to open file shards/a#1: from ");
+        assert_eq!(with_relative_keys("nothing to do"), "nothing to do");
+    }
+}

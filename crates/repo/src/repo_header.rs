@@ -1,0 +1,273 @@
+//! What kind of repository it is, and the data key of an encrypted one.
+
+use std::sync::Arc;
+
+use backstop_model::error::{Error, ErrorKind, Result};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
+use object_store::ObjectStore;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::RepoKey;
+use crate::crypto::{Cipher, DataKey, decrypt, digest, encrypt, hex};
+use crate::encrypted_store::{Created, EncryptedStore};
+use crate::keys::{HEADER_KEY, KEYS_DIRECTORY, SHARDS_DIRECTORY, wrapped_key};
+use crate::object::{ExpectedObject, ObjectError, ObjectKind};
+use crate::required_versions::{self, Access, RequiredVersions};
+use crate::shard_log::random;
+
+/// The object `backstop`: created once, when the repository is made. Two who make it with different keys would
+/// both create it; one of them finds that it has not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeaderObject {
+    /// Tells repositories apart.
+    pub(crate) repository: Uuid,
+    /// The data key that everything is sealed with; `None` for a plain repository.
+    pub(crate) data_key: Option<String>,
+    /// Who may use it. Absent: any version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) needs: Option<RequiredVersions>,
+}
+
+/// A data key, wrapped by a key of the user's.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct WrappedKey {
+    /// Nonce, ciphertext and tag, in hex.
+    pub(crate) wrapped: String,
+}
+
+/// What is known when a repository is opened.
+pub(crate) enum RepoHeader {
+    /// It exists. Its id is not known where only the root object is lost.
+    Sealed(Cipher, Option<Uuid>),
+    /// Nothing is stored yet.
+    Nothing,
+}
+
+/// Finds out how the repository is sealed and opens the seal.
+pub(crate) async fn read_header(store: &Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<RepoHeader> {
+    let plain_store = plain(store);
+    let (root, raised) =
+        futures::join!(read_root(&plain_store), required_versions::raised_versions(&plain_store));
+    let asked = raised?.or_else(|| root.as_ref().ok().and_then(|root| root.needs.clone()));
+    required_versions::require_access(asked.as_ref(), Access::Read)?;
+    let encrypted = match &root {
+        Ok(root) => root.data_key.is_some(),
+        Err(ObjectError::Store(error)) => return Err(error.clone()),
+        Err(ObjectError::Missing { .. })
+            if !plain_store.has_any(SHARDS_DIRECTORY).await?
+                && !plain_store.has_any(KEYS_DIRECTORY).await? =>
+        {
+            return Ok(RepoHeader::Nothing);
+        }
+        // Reading goes on without it: whether there are wrapped keys tells as much.
+        Err(error) => {
+            tracing::warn!("{}", Error::from(error.clone()));
+            plain_store.has_any(KEYS_DIRECTORY).await?
+        }
+    };
+    let id = root.as_ref().ok().map(|root| root.repository);
+    match (encrypted, key) {
+        (false, None) => Ok(RepoHeader::Sealed(Cipher::Plain, id)),
+        (true, Some(key)) => {
+            let data = unwrap(&plain_store, key).await?;
+            let named = root.ok().and_then(|root| root.data_key);
+            let cipher = Cipher::Keyed(Arc::new(data));
+            if named.is_some_and(|named| named != hex(&cipher.key_id())) {
+                return Err(wrong_key("the key wraps another data key than the repository's"));
+            }
+            Ok(RepoHeader::Sealed(cipher, id))
+        }
+        (true, None) => {
+            Err(Error::new(ErrorKind::Usage, "the repository is encrypted, and no key is configured")
+                .hint("set `repository.encryption_key`"))
+        }
+        (false, Some(_)) => {
+            Err(Error::new(ErrorKind::Usage, "a key is configured, but the repository is not encrypted")
+                .hint(
+                    "remove `repository.encryption_key`, or use an empty place for an encrypted repository",
+                ))
+        }
+    }
+}
+
+/// Makes an empty repository, or finds that another has just made it.
+pub(crate) async fn create_header(
+    store: &Arc<dyn ObjectStore>,
+    key: Option<&RepoKey>,
+) -> Result<(Cipher, Option<Uuid>)> {
+    let plain_store = plain(store);
+    let cipher = match key {
+        None => Cipher::Plain,
+        Some(key) => Cipher::Keyed(Arc::new(new_data_key(&plain_store, key).await?)),
+    };
+    write_root(&plain_store, &cipher).await?;
+    match read_header(store, key).await? {
+        RepoHeader::Sealed(cipher, id) => Ok((cipher, id)),
+        RepoHeader::Nothing => {
+            Err(Error::new(ErrorKind::Store, format!("write {HEADER_KEY}: the store did not keep it")))
+        }
+    }
+}
+
+/// Wraps the data key with another key of the user's, then removes the wrapping by the old one.
+pub(crate) async fn rewrap_key(
+    store: &Arc<dyn ObjectStore>,
+    cipher: &Cipher,
+    old: &RepoKey,
+    new: &RepoKey,
+) -> Result<()> {
+    let Cipher::Keyed(data) = cipher else {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "the repository is not encrypted: there is no key to change",
+        ));
+    };
+    let plain_store = plain(store);
+    wrap(&plain_store, new, data).await?;
+    unwrap(&plain_store, new).await?;
+    if key_id(old) != key_id(new) {
+        plain_store.delete(&wrapped_key(&key_id(old))).await?;
+    }
+    Ok(())
+}
+
+/// The id of a repository that this program may write to.
+pub(crate) async fn require_writable(store: &Arc<dyn ObjectStore>) -> Result<Uuid> {
+    let plain_store = plain(store);
+    let (root, raised) =
+        futures::join!(read_root(&plain_store), required_versions::raised_versions(&plain_store));
+    let root = root?;
+    required_versions::require_access(raised?.as_ref().or(root.needs.as_ref()), Access::Write)?;
+    Ok(root.repository)
+}
+
+/// The id of the repository that the root object names.
+pub(crate) async fn repository_id(store: &Arc<dyn ObjectStore>) -> Result<Uuid, ObjectError> {
+    read_root(&plain(store)).await.map(|root| root.repository)
+}
+
+fn plain(store: &Arc<dyn ObjectStore>) -> EncryptedStore {
+    EncryptedStore { backend: store.clone(), cipher: Cipher::Plain }
+}
+
+async fn read_root(plain_store: &EncryptedStore) -> Result<HeaderObject, ObjectError> {
+    plain_store.get(ExpectedObject { kind: ObjectKind::Root, key: HEADER_KEY, reference: None }).await
+}
+
+async fn write_root(plain_store: &EncryptedStore, cipher: &Cipher) -> Result<()> {
+    let data_key = cipher.is_keyed().then(|| hex(&cipher.key_id()));
+    let root = HeaderObject {
+        repository: Uuid::from_bytes(random()?),
+        data_key,
+        needs: Some(RequiredVersions::default()),
+    };
+    plain_store.create(ObjectKind::Root, HEADER_KEY, &root).await.map(|_| ())
+}
+
+/// The data key that this key wraps, made if there is none.
+async fn new_data_key(plain_store: &EncryptedStore, key: &RepoKey) -> Result<DataKey> {
+    let data = DataKey::random()?;
+    match wrap(plain_store, key, &data).await? {
+        Created::Yes(_) => Ok(data),
+        Created::Exists => unwrap(plain_store, key).await,
+    }
+}
+
+async fn wrap(plain_store: &EncryptedStore, key: &RepoKey, data: &DataKey) -> Result<Created> {
+    let id = key_id(key);
+    let wrapped = WrappedKey { wrapped: hex(&encrypt(&cipher(key), id.as_bytes(), data.expose())?) };
+    plain_store.create(ObjectKind::Key, &wrapped_key(&id), &wrapped).await
+}
+
+async fn unwrap(plain_store: &EncryptedStore, key: &RepoKey) -> Result<DataKey> {
+    let id = key_id(key);
+    let object = wrapped_key(&id);
+    let expected = ExpectedObject { kind: ObjectKind::Key, key: &object, reference: None };
+    let wrapped: WrappedKey = match plain_store.get(expected).await {
+        Ok(wrapped) => wrapped,
+        Err(ObjectError::Missing { .. }) => {
+            let known = plain_store.list(KEYS_DIRECTORY).await?;
+            let known: Vec<_> = known.iter().filter_map(|(key, _)| key.rsplit('/').next()).collect();
+            let what = format!(
+                "the configured key (id {id}) is none of the repository's (ids {})",
+                known.join(", ")
+            );
+            return Err(wrong_key(&what));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    from_hex(&wrapped.wrapped)
+        .and_then(|sealed| decrypt(&cipher(key), id.as_bytes(), &sealed))
+        .and_then(|data| <[u8; 32]>::try_from(data).ok())
+        .map(DataKey::new)
+        .ok_or_else(|| ObjectError::damaged(&object, "the wrapped data key does not open").into())
+}
+
+fn wrong_key(what: &str) -> Error {
+    Error::new(ErrorKind::Usage, what)
+        .hint("configure the key that this repository was made with, or rewrapped for")
+}
+
+fn cipher(key: &RepoKey) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(&blake3::derive_key("backstop v1 wrap", key.expose()).into())
+}
+
+/// Names a user's key without telling anything of it.
+fn key_id(key: &RepoKey) -> String {
+    hex(&digest(&blake3::derive_key("backstop v1 user key id", key.expose()))[..8])
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::Repository;
+
+    fn asks(read: &str, write: &str) -> RequiredVersions {
+        RequiredVersions { read: read.to_owned(), write: write.to_owned() }
+    }
+
+    async fn claims(store: &Arc<dyn ObjectStore>) -> Result<()> {
+        let repository = Repository::on(store.clone(), None).await?;
+        repository.acquire_lease(&"orders".parse().unwrap(), "backup").await?.release().await
+    }
+
+    #[tokio::test]
+    async fn a_root_that_asks_for_a_newer_program_is_refused() {
+        for (needs, reads) in [(asks("0.1.0", "99.0.0"), true), (asks("99.0.0", "99.0.0"), false)] {
+            let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let root = HeaderObject { repository: Uuid::nil(), data_key: None, needs: Some(needs) };
+            plain(&store).create(ObjectKind::Root, HEADER_KEY, &root).await.unwrap();
+            assert_eq!(Repository::on(store.clone(), None).await.is_ok(), reads);
+            let error = claims(&store).await.unwrap_err();
+            assert!(error.kind == ErrorKind::Refused && error.message.contains("99.0.0"), "{error}");
+            assert!(!plain(&store).has_any(SHARDS_DIRECTORY).await.unwrap(), "nothing was written");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_for_later_counts_also_for_a_repository_that_is_open() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        claims(&store).await.unwrap();
+        let open = Repository::on(store.clone(), None).await.unwrap();
+        let key = format!("{}/{:020}", crate::keys::REQUIRED_VERSIONS_DIRECTORY, 1);
+        plain(&store).create(ObjectKind::Root, &key, &asks("0.1.0", "99.0.0")).await.unwrap();
+        let error = claims(&store).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+        let error = open.acquire_lease(&"orders".parse().unwrap(), "prune").await.err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+        let key = format!("{}/{:020}", crate::keys::REQUIRED_VERSIONS_DIRECTORY, 2);
+        plain(&store).create(ObjectKind::Root, &key, &asks("0.1.0", "0.1.0")).await.unwrap();
+        claims(&store).await.unwrap();
+    }
+}

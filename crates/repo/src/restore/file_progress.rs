@@ -1,0 +1,62 @@
+//! Which windows are written, and with them which files are complete.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use backstop_model::error::Result;
+
+use super::windows::{PackFetch, RestoreWindows};
+use crate::block_extents::BLOCK_BYTES;
+use crate::restore_checkpoint::RestoreCheckpoint;
+
+/// Which windows are complete, and with them which files.
+#[derive(Default)]
+pub(super) struct FileProgress {
+    waiting: VecDeque<PackFetch>,
+    /// Of each window that is not complete: pieces left, the file it ends in, its blocks.
+    open: BTreeMap<u64, (usize, usize, u64)>,
+    complete_files: usize,
+    blocks: u64,
+}
+
+impl FileProgress {
+    pub(super) async fn next_fetch(
+        &mut self,
+        windows: &mut RestoreWindows<'_>,
+        done: &RestoreCheckpoint,
+    ) -> Result<Option<PackFetch>> {
+        while self.waiting.is_empty() {
+            let Some(window) = windows.next(done).await? else { return Ok(None) };
+            self.open.insert(window.number, (window.fetches.len(), window.ends_in, window.blocks));
+            self.waiting.extend(window.fetches);
+        }
+        Ok(self.waiting.pop_front())
+    }
+
+    /// A piece of a window is written: the files that are complete with it.
+    pub(super) fn settle(&mut self, window: u64) -> Range<usize> {
+        if let Some((left, ..)) = self.open.get_mut(&window) {
+            *left -= 1;
+        }
+        let from = self.complete_files;
+        while let Some(entry) = self.open.first_entry() {
+            let (left, ends_in, blocks) = *entry.get();
+            if left > 0 {
+                break;
+            }
+            entry.remove();
+            self.complete_files = ends_in;
+            self.blocks += blocks;
+        }
+        from..self.complete_files
+    }
+
+    /// Everything is written: the files that were not complete before. They are told once.
+    pub(super) fn rest(&mut self, files: usize) -> Range<usize> {
+        std::mem::replace(&mut self.complete_files, files)..files
+    }
+
+    pub(super) fn passed(&self, total: u64) -> u64 {
+        (self.blocks * BLOCK_BYTES as u64).min(total)
+    }
+}

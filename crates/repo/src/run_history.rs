@@ -1,0 +1,37 @@
+//! The last runs of each operation on a shard: one small object for each, overwritten. Of two runs that end at the very same moment
+//! one may be forgotten.
+
+use backstop_model::error::{Error, Result};
+use backstop_model::run_history::{Operation, RunRecord, record_run};
+use serde::{Deserialize, Serialize};
+
+use crate::object::{ExpectedObject, ObjectError, ObjectKind};
+use crate::shard_log::ShardLog;
+
+/// The stored record.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct RunsObject {
+    /// Newest first.
+    pub(crate) runs: Vec<RunRecord>,
+}
+
+/// The runs of one operation, newest first. A record that cannot be read says nothing: the next run writes another.
+pub(crate) async fn read_runs(log: &ShardLog, operation: Operation) -> Result<Vec<RunRecord>> {
+    let key = log.keys.runs(operation.name());
+    match log.store.get(ExpectedObject { kind: ObjectKind::Runs, key: &key, reference: None }).await {
+        Ok(RunsObject { runs }) => Ok(runs),
+        Err(ObjectError::Missing { .. }) => Ok(Vec::new()),
+        Err(ObjectError::Store(error)) => Err(error),
+        Err(error) => {
+            tracing::warn!("{}: the last runs are not known", Error::from(error));
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// Writes a run down, or its newer record.
+pub(crate) async fn store_run(log: &ShardLog, run: RunRecord) -> Result<()> {
+    let key = log.keys.runs(run.operation.name());
+    let runs = record_run(read_runs(log, run.operation).await?, run);
+    log.store.put_with_timeout(ObjectKind::Runs, &key, &RunsObject { runs }).await
+}

@@ -1,0 +1,336 @@
+//! Writing to one shard, under its claim.
+
+use std::time::Duration;
+
+use backstop_model::backup::{BackupFacts, Lineage, Sizes};
+use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_model::ids::BackupId;
+use backstop_model::shard_identity::Adopted;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::lease::HeartbeatTask;
+use crate::object::{ObjectError, ObjectKind};
+use crate::shard_log::{Lease, LogEvent, ShardState};
+use crate::store_tree::{StoreTree, StoredTree};
+use crate::{
+    ArchivePrunePlan, ArchiveReader, ArchiveView, CatalogEntry, Condemned, GcPlan, GcResult, Manifest,
+    ObjectRef, OnProgress, ShardReader, Storage, Tree, archive, gc, store_clock,
+};
+
+/// Objects that are looked at together before a commit.
+const PARALLEL_HEADS: usize = 16;
+
+/// Holds the claim of one shard. Dropped without [`ShardWriter::release`] it just stops its heartbeat.
+pub struct ShardWriter {
+    pub(crate) reader: ShardReader,
+    pub(crate) lease: Lease,
+    heartbeat: HeartbeatTask,
+    attempts: u64,
+    packs: u64,
+}
+
+/// A tree that was stored and waits to be committed.
+#[derive(Debug)]
+pub struct StoredBackup {
+    saved: StoredTree,
+    parent: Option<BackupId>,
+    attempt: u64,
+}
+
+impl StoredBackup {
+    /// Where its data is.
+    pub fn storage(&self) -> &Storage {
+        &self.saved.storage
+    }
+
+    /// How many packs of the parent are missing or damaged: what they held was stored again.
+    pub fn lost_packs(&self) -> u64 {
+        self.saved.lost_packs
+    }
+
+    /// How much it is. `stored_bytes` lacks the manifest, which is written by the commit.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            data_bytes: self.saved.data_bytes,
+            changed_bytes: self.saved.changed_bytes,
+            stored_bytes: self.saved.objects.iter().map(|object| object.size).sum(),
+        }
+    }
+}
+
+impl ShardWriter {
+    pub(crate) fn new(reader: ShardReader, lease: Lease, heartbeat: HeartbeatTask) -> Self {
+        Self { reader, lease, heartbeat, attempts: 0, packs: 0 }
+    }
+
+    /// Reads the same shard.
+    pub fn reader(&self) -> &ShardReader {
+        &self.reader
+    }
+
+    /// The manifest of the newest backup of the same server and volume that can be built upon: the parent of an increment. One whose
+    /// manifest or index is damaged is passed over.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn newest_of(&self, lineage: &Lineage) -> Result<Option<Manifest>> {
+        let same = |entry: &&CatalogEntry| {
+            let other = &entry.facts.lineage;
+            other.server_uuid == lineage.server_uuid && other.volume == lineage.volume
+        };
+        let found = self.reader.found().await?;
+        let catalog = self.reader.catalog().await?;
+        for entry in catalog.iter().rev().filter(same) {
+            let base = entry.manifest.key.strip_suffix("manifest").unwrap_or(&entry.manifest.key);
+            let known = found.damaged.iter().any(|damage| damage.object.starts_with(base));
+            if known || found.more_backups.contains(&entry.facts.backup_id) {
+                continue;
+            }
+            match self.reader.manifest_of(entry).await {
+                Ok(manifest) => return Ok(Some(manifest)),
+                Err(ObjectError::Store(error)) => return Err(error),
+                Err(error) => tracing::warn!("{}: another backup is built upon", Error::from(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Stores a tree: all of it, or what differs from the parent. Nothing is visible before the commit.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Failed`] when a file cannot be read as it was announced; [`ErrorKind::Damaged`] when the parent's
+    /// index is; [`ErrorKind::Store`] when the store fails.
+    pub async fn store(
+        &mut self,
+        tree: &Tree,
+        parent: Option<&Manifest>,
+        progress: OnProgress<'_>,
+    ) -> Result<StoredBackup> {
+        self.attempts += 1;
+        let found = self.reader.found().await?;
+        let known = found.damaged.into_iter().map(|damage| damage.object).collect();
+        let save = StoreTree {
+            store: &self.reader.log.store,
+            keys: &self.reader.log.keys,
+            lease: self.lease.number,
+            attempt: self.attempts,
+            first_pack: self.packs,
+            known: &known,
+        };
+        // Numbers of packs are not used twice, whatever becomes of this attempt.
+        self.packs += 1 << 32;
+        let saved = save.run(tree, parent, progress).await?;
+        Ok(StoredBackup {
+            saved,
+            parent: parent.map(|parent| parent.facts.backup_id.clone()),
+            attempt: self.attempts,
+        })
+    }
+
+    /// A backup whose data is in snapshots of block volumes.
+    pub fn store_ebs(&mut self, snapshot_ids: Vec<String>, region: String, sizes: Sizes) -> StoredBackup {
+        self.attempts += 1;
+        let saved = StoredTree {
+            storage: Storage::Ebs { snapshot_ids, region },
+            data_bytes: sizes.data_bytes,
+            changed_bytes: sizes.changed_bytes,
+            lost_packs: 0,
+            objects: Vec::new(),
+        };
+        StoredBackup { saved, parent: None, attempt: self.attempts }
+    }
+
+    /// Makes a stored tree a backup, after checking that every object of it has arrived.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Held`] when another has claimed the shard since; [`ErrorKind::Store`] when an object is missing.
+    /// Nothing was committed then.
+    pub async fn commit(&mut self, facts: BackupFacts, stored: StoredBackup) -> Result<CatalogEntry> {
+        let (id, sizes) = (facts.backup_id.clone(), stored.sizes());
+        let storage = stored.saved.storage;
+        let manifest = Manifest { facts, parent: stored.parent, sizes, storage };
+        let key = self.reader.log.keys.backup(self.lease.number, stored.attempt, "manifest");
+        let reference = self.reader.log.store.put(ObjectKind::Manifest, &key, &manifest).await?;
+        let mut objects = stored.saved.objects;
+        objects.push(reference.clone());
+        self.arrived(&objects).await?;
+        self.heartbeat.shown()?;
+        let sizes = Sizes { stored_bytes: sizes.stored_bytes + reference.size, ..sizes };
+        let entry =
+            CatalogEntry { facts: manifest.facts, parent: manifest.parent, sizes, manifest: reference };
+        self.append(LogEvent::Commit { backup: id }, &|state| {
+            if state.backups.iter().any(|other| other.facts.backup_id == entry.facts.backup_id) {
+                return Err(Error::failed(format!("backup {} is committed already", entry.facts.backup_id)));
+            }
+            state.backups.push(entry.clone());
+            Ok(())
+        })
+        .await?;
+        Ok(entry)
+    }
+
+    /// Every object is there, with its size: a store that reported success and lost one is found out.
+    async fn arrived(&self, objects: &[ObjectRef]) -> Result<()> {
+        let looks = objects.iter().map(|object| async move {
+            let size = self.reader.log.store.size(&object.key).await?;
+            if size == Some(object.size) {
+                return Ok(());
+            }
+            let found = size.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
+            let message = format!(
+                "check {}: the store has {found} where {} bytes were written",
+                object.key, object.size
+            );
+            Err(Error::new(ErrorKind::Store, message)
+                .hint("the store lost what it reported as written; nothing was committed"))
+        });
+        futures::stream::iter(looks).buffer_unordered(PARALLEL_HEADS).try_collect().await
+    }
+
+    /// Deletes backups: from now on they are not listed, and a later sweep removes their objects.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotRecoverable`] when one of them does not exist; none is deleted then.
+    pub async fn condemn(&mut self, ids: &[BackupId], now: DateTime<Utc>) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let shard = &self.reader.log.shard;
+        self.append(LogEvent::Condemn { backups: ids.to_vec() }, &|state| {
+            for id in ids {
+                let at = state.backups.iter().position(|entry| entry.facts.backup_id == *id);
+                let at = at.ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::NotRecoverable,
+                        format!("delete backup {id}: shard {shard} has no such backup"),
+                    )
+                })?;
+                let entry = state.backups.remove(at);
+                state.condemned.push(Condemned { entry, at: now });
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives the shard's name to a history.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Held`] when another has claimed the shard since.
+    pub async fn adopt(&mut self, adopted: Adopted) -> Result<()> {
+        self.append(LogEvent::Adopt, &|state| {
+            state.adopted = Some(adopted.clone());
+            Ok(())
+        })
+        .await
+    }
+
+    /// The store's time, by which everything is deleted that is deleted by time. `here` is the time by the clock of this host.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] when the two differ by more than five minutes, or the entry of the log before this claim is of a later time.
+    pub async fn agreed_time(&self, here: DateTime<Utc>) -> Result<DateTime<Utc>> {
+        let store = self.heartbeat.arrival().await?;
+        let last = match self.reader.log.entry(self.lease.number - 1).await {
+            Ok(entry) => Some(entry.at),
+            Err(ObjectError::Store(error)) => return Err(error),
+            Err(_) => None,
+        };
+        store_clock::agreed_time(here, store, last)
+    }
+
+    /// Takes back the deletion of backups whose grace is not over.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotRecoverable`] when one of them was not deleted, or not within the grace; none is taken back then.
+    pub async fn undo(&mut self, ids: &[BackupId], now: DateTime<Utc>, grace: Duration) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let shard = &self.reader.log.shard;
+        self.append(LogEvent::Undo { backups: ids.to_vec() }, &|state| {
+            for id in ids {
+                let refuse = |why: &str| {
+                    let message = format!("take back the deletion of backup {id} of shard {shard}: {why}");
+                    Error::new(ErrorKind::NotRecoverable, message)
+                };
+                let at = state.condemned.iter().position(|other| other.entry.facts.backup_id == *id);
+                let at = at.ok_or_else(|| refuse("it is not among those that were deleted"))?;
+                if gc::is_grace_over(state.condemned[at].at, now, grace) {
+                    return Err(refuse("its grace is over, and its data may be gone"));
+                }
+                let entry = state.condemned.remove(at).entry;
+                // In the order they were committed: a claim's number is in the name of its manifest.
+                let after = state.backups.partition_point(|other| other.manifest.key < entry.manifest.key);
+                state.backups.insert(after, entry);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What could be removed: objects that neither a backup nor one condemned less than `grace` ago needs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] when a manifest or its extents cannot be read: what is needed is then not known.
+    pub async fn gc_plan(&self, now: DateTime<Utc>, grace: Duration) -> Result<GcPlan> {
+        gc::plan_gc(self, now, grace).await
+    }
+
+    /// Removes what the plan names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Held`] when another has claimed the shard since; [`ErrorKind::Refused`] when the plan was made under
+    /// another claim.
+    pub async fn sweep(&mut self, plan: GcPlan) -> Result<GcResult> {
+        gc::run_gc(self, plan).await
+    }
+
+    /// One look at the archive, from which a plan to prune it is made.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn archive_view(&self) -> Result<ArchiveView> {
+        ArchiveView::read(&self.archive(), self.reader.log.local_store.as_ref()).await
+    }
+
+    /// Does what the plan says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Held`] when another has claimed the shard since, or prunes.
+    pub async fn prune_archive(&self, plan: ArchivePrunePlan) -> Result<()> {
+        self.reader.log.still_held(self.lease.number).await?;
+        archive::prune_archive(&self.archive(), self.reader.log.local_store.as_ref(), plan).await
+    }
+
+    fn archive(&self) -> ArchiveReader {
+        let log = &self.reader.log;
+        ArchiveReader::new(log.store.clone(), log.keys.archive(), log.shard.clone())
+    }
+
+    /// Gives the shard back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Held`] when another has claimed it since.
+    pub async fn release(self) -> Result<()> {
+        self.append(LogEvent::Release, &|state| {
+            state.lease = None;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Appends to the log under this claim, and leaves word of how long the log is.
+    pub(crate) async fn append(
+        &self,
+        event: LogEvent,
+        change: &(dyn Fn(&mut ShardState) -> Result<()> + Send + Sync),
+    ) -> Result<()> {
+        let entry = self.reader.log.append_under(self.lease.number, &event, change).await?;
+        if let Err(error) = self.heartbeat.known(entry.number).await {
+            tracing::warn!("show life: {error}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! What writes that were killed left behind in a directory. The store writes `name#1` and renames it; listing
+//! passes over such files, so they have to be looked for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use backstop_model::error::{Result, ResultExt};
+
+use crate::backend::store_error;
+use crate::keys::ShardKeys;
+use crate::local_store::{LocalStore, PinnedDirectory};
+
+/// The name that a staged file would have got; `None` for any other file.
+pub(crate) fn final_name(key: &str) -> Option<&str> {
+    let (name, number) = key.rsplit_once('#')?;
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+/// Staged files of a shard, with their sizes. None in a store that is no directory.
+pub(crate) async fn list_stale_uploads(
+    local_store: Option<&LocalStore>,
+    keys: &ShardKeys,
+) -> Result<Vec<(String, u64)>> {
+    match directory(local_store).await? {
+        Some((_mount, root)) => find(&root, keys),
+        None => Ok(Vec::new()),
+    }
+}
+
+async fn directory(local_store: Option<&LocalStore>) -> Result<Option<(Arc<PinnedDirectory>, PathBuf)>> {
+    match local_store {
+        Some(local_store) => local_store
+            .directory()
+            .await
+            .map_err(|error| store_error("open", "the repository's directory", &error)),
+        None => Ok(None),
+    }
+}
+
+fn find(root: &Path, keys: &ShardKeys) -> Result<Vec<(String, u64)>> {
+    let mut found = Vec::new();
+    let mut open = vec![root.join(keys.base())];
+    while let Some(dir) = open.pop() {
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).failed(format_args!("list {}", dir.display())),
+        };
+        for entry in entries {
+            let entry = entry.failed(format_args!("list {}", dir.display()))?;
+            // A file that is renamed meanwhile is none of those that were left behind.
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                open.push(entry.path());
+            } else if let Ok(key) = entry.path().strip_prefix(root)
+                && let Some(key) = key.to_str()
+                && final_name(key).is_some()
+            {
+                found.push((key.to_owned(), meta.len()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes a staged file. One that is gone is no error.
+pub(crate) async fn remove_stale_upload(local_store: &LocalStore, key: &str) -> Result<()> {
+    let Some((_mount, root)) = directory(Some(local_store)).await? else { return Ok(()) };
+    match std::fs::remove_file(root.join(key)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).failed(format_args!("remove {key}"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,62 @@
+//! Whose clock is right: before anything is deleted by time, this host's is compared with the store's and with the log's.
+
+use backstop_model::error::{Error, Result};
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Clocks may differ by this much.
+const MAX_CLOCK_DRIFT: TimeDelta = TimeDelta::minutes(5);
+
+/// The store's time, if this host agrees with it, and no one wrote to the log later than that.
+pub(crate) fn agreed_time(
+    here: DateTime<Utc>,
+    store: DateTime<Utc>,
+    last: Option<DateTime<Utc>>,
+) -> Result<DateTime<Utc>> {
+    let text = |at: DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let refuse = |what: String, hint: &str| {
+        Err(Error::refused(format!("delete by age: {what}, so it is not known how old anything is"))
+            .hint(hint))
+    };
+    if (here - store).abs() > MAX_CLOCK_DRIFT {
+        let what = format!("the clock of this host says {}, that of the store {}", text(here), text(store));
+        return refuse(
+            what,
+            "set the clock of this host, or of the store if that one is wrong; nothing was deleted",
+        );
+    }
+    match last {
+        Some(last) if last - store > MAX_CLOCK_DRIFT => {
+            let what =
+                format!("the store's clock says {}, but the log has an entry of {}", text(store), text(last));
+            let hint = "set the clock of the host that backed up last; wait until that time, or back up again from a host whose clock \
+                        is right; nothing was deleted";
+            refuse(what, hint)
+        }
+        _ => Ok(store),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_deletes_nothing() {
+        let store = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
+        let off = |minutes| store + TimeDelta::minutes(minutes);
+        for (here, last, agrees) in [
+            (0, None, true),
+            (4, Some(-9999), true),
+            (-4, Some(4), true),
+            (6, None, false),
+            (40 * 24 * 60, None, false),
+            (-6, Some(-7), false),
+            (0, Some(6), false),
+        ] {
+            let found = agreed_time(off(here), store, last.map(off));
+            assert_eq!(found.is_ok(), agrees, "{here} {last:?}: {found:?}");
+            assert!(found.is_ok_and(|at| at == store) || !agrees);
+        }
+    }
+}

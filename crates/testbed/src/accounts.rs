@@ -1,0 +1,38 @@
+//! The accounts of a shard: exactly those of `docs/grants.md`.
+
+use backstop_model::credentials::{Credentials, ReplicationAccount};
+use backstop_model::error::{Error, Result};
+
+/// The page that the accounts are made from.
+const GRANTS_PAGE: &str = include_str!("../../../docs/grants.md");
+
+/// The statements of one block of the page, with the password filled in.
+///
+/// # Errors
+/// When the page has no such block.
+pub fn statements(block: &str, password: &str) -> Result<Vec<String>> {
+    let mark = format!("<!-- grants: {block} -->\n```sql\n");
+    let missing = || Error::failed(format!("make accounts: docs/grants.md has no block {block}"));
+    let from = GRANTS_PAGE.find(&mark).ok_or_else(missing)? + mark.len();
+    let text = GRANTS_PAGE[from..].split("```").next().unwrap_or_default();
+    let statements = text.split(";\n").map(str::trim).filter(|sql| !sql.is_empty());
+    Ok(statements.map(|sql| sql.replace('…', password)).collect())
+}
+
+/// A password that no shard shares with another.
+pub fn password() -> String {
+    format!("pw-{:016x}", crate::unique_number()) // MySQL takes 32 characters at most for replication
+}
+
+/// The credentials that log in to the page's accounts.
+pub fn credentials(password: &str) -> Credentials {
+    let replication =
+        ReplicationAccount { user: "backstop_replication".into(), password: password.to_owned().into() };
+    Credentials {
+        user: "backstop".into(),
+        password: password.to_owned().into(),
+        replication: Some(replication),
+        tls: None,
+        orchestrator: backstop_model::credentials::OrchestratorAccess::default(),
+    }
+}

@@ -1,0 +1,35 @@
+//! Network namespaces of tests: who may make them, what killed tests left, and the command that works on them.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::volume::{run_command, skip};
+
+/// True for root, who alone can make one; otherwise that is said on standard error.
+pub(crate) fn can_make() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip("a network of its own needs root");
+    }
+    root
+}
+
+/// The namespaces whose names are `prefix` and the process id, in six hex digits, of a test that is gone.
+pub(crate) fn left_behind(prefix: &str) -> Vec<String> {
+    let gone = |name: &String| {
+        let pid = name.strip_prefix(prefix).and_then(|rest| u32::from_str_radix(rest.get(..6)?, 16).ok());
+        pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    };
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(gone).collect()
+}
+
+/// The beginning of a command that runs in a namespace.
+pub(crate) fn prefix(namespace: &str) -> Vec<String> {
+    ["ip", "netns", "exec", namespace].map(str::to_owned).to_vec()
+}
+
+/// Runs `ip`, which must succeed.
+pub(crate) fn ip(words: &[&str]) {
+    run_command(Command::new("ip").args(words));
+}

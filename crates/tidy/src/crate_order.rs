@@ -1,0 +1,164 @@
+//! Which crate may use which, and what each must know nothing of.
+
+use std::collections::BTreeSet;
+
+use crate::workspace::Package;
+
+/// Each crate may use those before it. `cli`, `lambda` and `tidy` are not libraries: no crate uses them.
+const ORDER: [&str; 10] = [
+    "backstop-model",
+    "backstop-binlog",
+    "backstop-repo",
+    "backstop-engine",
+    "backstop-adapters",
+    "backstop-aws",
+    "backstop-testbed",
+    "backstop-cli",
+    "backstop-lambda",
+    "backstop-tidy",
+];
+
+/// Only for tests: no crate may depend on it otherwise.
+const TESTS_ONLY: &str = "backstop-testkit";
+
+/// What comes with the AWS SDK, which has a time library of its own.
+const AWS: &[&str] = &["aws-sdk-*", "aws-config", "time"];
+
+/// A crate, what it may not use even through others, and why. A trailing `*` stands for any ending.
+const ABSENT: [(&str, &[&str], &str); 8] = [
+    (
+        "backstop-model",
+        &["tokio", "futures*", "async-trait", "object_store", "mysql_async"],
+        "values and decisions do no I/O",
+    ),
+    ("backstop-binlog", &["object_store", "reqwest"], "the binlog format knows no bucket"),
+    ("backstop-repo", &["mysql_async", "mysql_common"], "the repository speaks to no MySQL"),
+    (
+        "backstop-engine",
+        &["mysql_async", "mysql_common", "aws-sdk-*", "aws-config"],
+        "the engine knows neither MySQL nor AWS",
+    ),
+    (
+        "*",
+        &["native-tls", "openssl", "openssl-sys", "jiff"],
+        "one TLS stack (rustls with aws-lc-rs) and one time library (chrono)",
+    ),
+    ("backstop-adapters", AWS, "the default build pays nothing for AWS"),
+    ("backstop-testbed", AWS, "the default build pays nothing for AWS"),
+    // Without its feature `aws`, as this test looks at it.
+    ("backstop-cli", AWS, "the default build pays nothing for AWS"),
+];
+
+/// Complaints about crates that use one that is not above them.
+pub fn against_the_order(packages: &[Package]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for package in packages.iter().filter(|package| package.name.starts_with("backstop-")) {
+        let place = place(&package.name);
+        if place.is_none() && package.name != TESTS_ONLY {
+            complaints.push(format!("{} has no place in the order of crates", package.name));
+        }
+        for used in package.uses.iter().filter(|used| used.starts_with("backstop-")) {
+            if !may_use(place, used) {
+                complaints.push(format!("{} must not use {used}", package.name));
+            }
+        }
+    }
+    complaints
+}
+
+/// Complaints about packages that use, directly or not, what they must know nothing of.
+pub fn against_the_absences(packages: &[Package]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for package in packages.iter().filter(|package| package.name.starts_with("backstop-")) {
+        let used = reached_from(package, packages);
+        for (_, absent, why) in ABSENT.iter().filter(|(name, ..)| matches(name, &package.name)) {
+            let found = used.iter().filter(|used| absent.iter().any(|pattern| matches(pattern, used)));
+            complaints.extend(found.map(|used| format!("{} uses {used}: {why}", package.name)));
+        }
+    }
+    complaints
+}
+
+fn place(name: &str) -> Option<usize> {
+    ORDER.iter().position(|known| *known == name)
+}
+
+/// `place` is the user's; the crate for tests has none and may use every library.
+fn may_use(user: Option<usize>, used: &str) -> bool {
+    let libraries = ORDER.len() - 3;
+    place(used).is_some_and(|used| used < user.unwrap_or(libraries).min(libraries))
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}
+
+fn reached_from<'a>(from: &'a Package, packages: &'a [Package]) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut waiting: Vec<&str> = from.uses.iter().map(String::as_str).collect();
+    while let Some(name) = waiting.pop() {
+        if reached.insert(name) {
+            let users = packages.iter().filter(|package| package.name == name);
+            waiting.extend(users.flat_map(|package| package.uses.iter().map(String::as_str)));
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, uses: &[&str]) -> Package {
+        let uses = uses.iter().map(|used| (*used).to_owned()).collect();
+        Package { name: name.to_owned(), licence: None, uses }
+    }
+
+    #[test]
+    fn good_arrows_pass() {
+        let good = [
+            package("backstop-model", &["serde"]),
+            package("backstop-repo", &["backstop-model", "backstop-binlog"]),
+            package("backstop-cli", &["backstop-adapters", "backstop-model"]),
+            package("backstop-testkit", &["backstop-adapters"]),
+        ];
+        assert_eq!(against_the_order(&good), Vec::<String>::new());
+    }
+
+    #[test]
+    fn bad_arrows_are_found() {
+        for (user, used) in [
+            ("backstop-model", "backstop-repo"),
+            ("backstop-repo", "backstop-engine"),
+            ("backstop-engine", "backstop-adapters"),
+            ("backstop-lambda", "backstop-cli"),
+            ("backstop-cli", "backstop-testkit"),
+            ("backstop-testkit", "backstop-cli"),
+            ("backstop-repo", "backstop-repo"),
+        ] {
+            let complaints = against_the_order(&[package(user, &[used])]);
+            assert_eq!(complaints, [format!("{user} must not use {used}")]);
+        }
+        assert_eq!(against_the_order(&[package("backstop-new", &[])]).len(), 1);
+    }
+
+    #[test]
+    fn what_must_be_absent_is_found_through_others_too() {
+        let bad = [
+            package("backstop-engine", &["helper"]),
+            package("helper", &["aws-sdk-ec2"]),
+            package("aws-sdk-ec2", &[]),
+            package("backstop-model", &["futures-core"]),
+            package("backstop-adapters", &["mysql_async", "openssl-sys"]),
+        ];
+        let complaints = against_the_absences(&bad).join("\n");
+        for expected in [
+            "backstop-engine uses aws-sdk-ec2",
+            "backstop-model uses futures-core",
+            "backstop-adapters uses openssl-sys",
+        ] {
+            assert!(complaints.contains(expected), "{expected} in {complaints}");
+        }
+        assert_eq!(complaints.lines().count(), 3, "{complaints}");
+    }
+}

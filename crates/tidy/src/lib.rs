@@ -1,0 +1,76 @@
+//! The rules of the house: what the crates may use, what may be depended on, what documents may claim.
+//!
+//! Each checker is a pure function from what it looks at to a list of complaints, so that a bad sample shows
+//! that it can complain; the tests here run them on this repository.
+
+#![cfg(test)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod crate_order;
+mod documents;
+mod files;
+mod licences;
+mod workspace;
+
+use workspace::Workspace;
+
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn crates_use_only_those_above_them() {
+    let packages = Workspace::load().packages;
+    assert!(packages.iter().any(|package| package.name == "backstop-engine"));
+    assert_none(&crate_order::against_the_order(&packages));
+}
+
+#[test]
+fn crates_know_nothing_of_what_is_not_theirs() {
+    let packages = Workspace::load().packages;
+    assert_none(&crate_order::against_the_absences(&packages));
+}
+
+#[test]
+fn dependencies_have_permissive_licences() {
+    let packages = Workspace::load().packages;
+    assert!(packages.len() > 50, "the dependencies are among the packages");
+    assert_none(&licences::not_allowed(&packages));
+}
+
+fn documents() -> Vec<files::Text> {
+    let texts = files::texts(&workspace::root()).into_iter();
+    let documents: Vec<_> = texts.filter(|file| file.path.ends_with(".md")).collect();
+    assert!(documents.iter().any(|document| document.path == "README.md"), "the documents are looked at");
+    documents
+}
+
+#[test]
+fn documents_name_what_exists() {
+    let root = workspace::root();
+    let documents = documents();
+    let makefile = std::fs::read_to_string(root.join("Makefile")).unwrap();
+    let targets = documents::make_targets(&makefile);
+    let exists = |path: &str| root.join(path).exists();
+    let complaints = documents.iter().flat_map(|document| documents::false_names(document, &targets, exists));
+    assert_none(&complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn configurations_in_documents_are_accepted() {
+    let documents = documents();
+    assert_none(&documents.iter().flat_map(documents::refused_configurations).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_file_names_a_package_registry() {
+    assert_none(&files::naming_a_registry(&files::texts(&workspace::root())));
+}
+
+#[test]
+fn files_stay_short_and_have_telling_names() {
+    let texts = files::texts(&workspace::root());
+    assert!(texts.iter().any(|file| file.path == "crates/model/src/lib.rs"), "the sources are looked at");
+    assert_none(&files::too_long(&texts, files::LONGER_FILES));
+    assert_none(&files::vaguely_named(&texts));
+}
