@@ -1,4 +1,5 @@
-//! Reading a tree from front to back on one thread: which blocks are new, and where the others are.
+//! Reads a tree from front to back on one thread, and finds which blocks are new and where the
+//! others are stored.
 
 use std::fs::File;
 use std::ops::Range;
@@ -18,27 +19,27 @@ use crate::keys::PackId;
 use crate::sparse::{data_ranges, whole_blocks};
 use crate::tree::{FileChanges, FileContent, TreeFile};
 
-/// Blocks of one pack: 16 MiB before compression.
+/// Number of blocks in one pack: 16 MiB before compression.
 pub(crate) const PACK_BLOCKS: u32 = 1024;
-/// Bytes read from a file at once.
+/// Bytes per read from a file.
 const READ_CHUNK_BYTES: usize = 1024 * 1024;
-/// Index bytes that are handed on at once.
+/// Index bytes per hand-over to the next stage.
 const INDEX_FLUSH_BYTES: usize = 1024 * 1024;
 
-/// The blocks of one pack, waiting to be encoded.
+/// Blocks of one pack that wait to be encoded.
 pub(crate) struct PackJob {
     pub(crate) id: PackId,
     pub(crate) blocks: Vec<u8>,
 }
 
-/// Where the scan sends what it makes.
+/// Channels for the output of the scan.
 pub(crate) struct DiffOutputs {
     pub(crate) packs: mpsc::Sender<PackJob>,
     pub(crate) extents: mpsc::Sender<Bytes>,
     pub(crate) fingerprints: mpsc::Sender<Bytes>,
 }
 
-/// How far the scan is; read by others while it goes on.
+/// Progress of the scan, for other tasks to read.
 #[derive(Debug, Default)]
 pub(crate) struct DiffCounters {
     /// Bytes of files passed.
@@ -53,22 +54,22 @@ pub(crate) struct DiffCounters {
 pub(crate) struct BlockDiff {
     pub(crate) cipher: Cipher,
     pub(crate) lease: u64,
-    /// The number of the first pack.
+    /// Number of the first pack.
     pub(crate) first_pack: u64,
     pub(crate) parent: Option<Parent>,
     pub(crate) extents: ExtentsWriter,
     pub(crate) fingerprints: FingerprintsWriter,
     pub(crate) outlets: DiffOutputs,
     pub(crate) counters: Arc<DiffCounters>,
-    /// The pack that is being filled.
+    /// Pack that is being filled.
     pub(crate) filling: Vec<u8>,
     pub(crate) filled: u64,
     pub(crate) zero: Digest,
 }
 
 impl BlockDiff {
-    /// Reads all files, sorted by path. Gives the index objects, which lack their ends. The outlets are
-    /// closed then: that is how the others know that nothing more comes.
+    /// Reads all files, sorted by path. Returns the index objects, which lack their ends. Closes
+    /// the channels, which shows the receivers that nothing more comes.
     pub(crate) fn run(mut self, files: &[TreeFile]) -> Result<(ExtentsWriter, FingerprintsWriter)> {
         for (number, file) in files.iter().enumerate() {
             self.file(number as u32, file)
@@ -149,7 +150,7 @@ impl BlockDiff {
         }
     }
 
-    /// A block as the parent has it.
+    /// Adds a block that the parent has.
     fn keep(&mut self, file: u32, block: u64, before: &ParentBlock) -> Result<()> {
         let place = match (before.place, &self.parent) {
             (BlockLocation::Pack { pack, block }, Some(parent)) => {
@@ -171,7 +172,7 @@ impl BlockDiff {
         self.place(file, block, &fingerprint, BlockLocation::Zero)
     }
 
-    /// A block that is new.
+    /// Adds a block that is new.
     fn add(&mut self, file: u32, block: u64, fingerprint: &Digest, bytes: &[u8]) -> Result<()> {
         let id = PackId { lease: self.lease, number: self.first_pack + self.filled };
         let place = BlockLocation::Pack {
@@ -200,7 +201,7 @@ impl BlockDiff {
         self.outlets.packs.blocking_send(PackJob { id, blocks }).map_err(|_| abandoned())
     }
 
-    /// Hands on what is ready; ends when the run has been given up.
+    /// Hands on the output that is ready; fails if the run has been cancelled.
     fn go_on(&mut self) -> Result<()> {
         if self.outlets.packs.is_closed() {
             return Err(abandoned());
@@ -219,22 +220,22 @@ impl BlockDiff {
     }
 }
 
-/// Nobody takes what is made: another part has failed, and its fault is the one that is told.
+/// Error for a closed channel: another part has failed, and its error is the one that is reported.
 fn abandoned() -> Error {
     Error::new(ErrorKind::Interrupted, "the rest of the run has ended")
 }
 
-/// What of a file has to be looked at, in ranges of blocks.
+/// Ranges of blocks of a file that have to be read.
 struct ChangedBlocks {
-    /// Where there is data; the rest are holes.
+    /// Ranges with data; the rest are holes.
     data: Vec<Range<u64>>,
-    /// What may differ from the parent; `None`: anything.
+    /// Ranges that may differ from the parent; `None`: anything.
     changed: Option<Vec<Range<u64>>>,
-    /// Blocks that may be compared with the parent's.
+    /// Number of blocks that may be compared with the parent's.
     common: u64,
 }
 
-/// True if the block is in one of the sorted ranges. `at` remembers where the last one was found.
+/// Returns true if the block is in one of the sorted ranges. `at` remembers the range found last.
 fn is_in_ranges(ranges: &[Range<u64>], at: &mut usize, block: u64) -> bool {
     while ranges.get(*at).is_some_and(|range| range.end <= block) {
         *at += 1;
@@ -242,7 +243,7 @@ fn is_in_ranges(ranges: &[Range<u64>], at: &mut usize, block: u64) -> bool {
     ranges.get(*at).is_some_and(|range| range.contains(&block))
 }
 
-/// The bytes of a file.
+/// Bytes of a file.
 enum FileBytes<'a> {
     File(File),
     Inline(&'a [u8]),
@@ -300,7 +301,8 @@ struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// A block, padded with zeros behind the file's end. `end` is the block before which reading ahead stops.
+    /// Returns a block, padded with zeros behind the file's end. `end` is the block before which
+    /// reading ahead stops.
     fn block(&mut self, source: &FileBytes<'_>, file: &TreeFile, block: u64, end: u64) -> Result<&[u8]> {
         if !self.blocks.contains(&block) {
             let until = end.min(block + (READ_CHUNK_BYTES / BLOCK_BYTES) as u64);

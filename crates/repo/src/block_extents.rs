@@ -1,8 +1,9 @@
-//! Where each block of each file is: the extents of a backup, and the packs they point into.
+//! Extents of a backup: the location of each block of each file, and the packs that hold the
+//! blocks.
 //!
-//! The object is a stream in (file, offset) order, so that two of them can be merged without holding
-//! either in memory. Frames of extents come first, then frames of the pack table, then one frame with the
-//! [`ExtentsSummary`].
+//! The object is a stream in (file, offset) order, so that two of them can be merged without
+//! holding either in memory. Frames of extents come first, then frames of the pack table, then one
+//! frame with the [`ExtentsSummary`].
 
 use std::collections::HashMap;
 
@@ -20,26 +21,26 @@ use crate::object::{
     Unpacker, is_doubtful, stream_frames,
 };
 
-/// Bytes of a block.
+/// Size of a block in bytes.
 pub(crate) const BLOCK_BYTES: usize = 16 * 1024;
-/// Blocks of one frame of a pack.
+/// Number of blocks in one frame of a pack.
 pub(crate) const FRAME_BLOCKS: u32 = 16;
 
-/// How many blocks a file of so many bytes has.
+/// Returns the number of blocks of a file of this size in bytes.
 pub(crate) fn blocks_of(size: u64) -> u64 {
     size.div_ceil(BLOCK_BYTES as u64)
 }
 
-/// Where one block is.
+/// Location of one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlockLocation {
-    /// Nowhere: it is all zero.
+    /// Not stored: the block is all zero.
     Zero,
     /// In a pack, by the pack's number in the table and the block's number in the pack.
     Pack { pack: u32, block: u32 },
 }
 
-/// Consecutive blocks of one file whose bytes are together.
+/// Consecutive blocks of one file whose bytes are contiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub(crate) file: u32,
@@ -48,7 +49,7 @@ pub(crate) struct Extent {
     pub(crate) place: BlockLocation,
 }
 
-/// A pack, as an extents object knows it.
+/// Pack in the table of an extents object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PackEntry {
     pub(crate) id: PackId,
@@ -56,11 +57,11 @@ pub(crate) struct PackEntry {
     pub(crate) digest: Digest,
 }
 
-/// Bytes of a pack in the table: claim 8, number 8, size 8, digest 16.
+/// Size of a pack in the table: lease 8, number 8, size 8, digest 16 bytes.
 const PACK_ENTRY_BYTES: usize = 40;
 const PACKS_PER_FRAME: usize = MAX_FRAME_BYTES / PACK_ENTRY_BYTES;
 
-/// The last frame: what the frames before it are.
+/// The last frame: describes the frames before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ExtentsSummary {
     pub(crate) extent_frames: u64,
@@ -90,7 +91,7 @@ impl PackEntry {
     }
 }
 
-/// Writes an extents object while the blocks go by.
+/// Writes an extents object block by block.
 pub(crate) struct ExtentsWriter {
     encoder: Encoder,
     frame: Vec<u8>,
@@ -112,7 +113,7 @@ impl ExtentsWriter {
         })
     }
 
-    /// The number of a pack in this object's table.
+    /// Returns the number of a pack in this object's table.
     pub(crate) fn number(&mut self, id: PackId) -> u32 {
         *self.numbers.entry(id).or_insert_with(|| {
             self.packs.push(id);
@@ -120,7 +121,7 @@ impl ExtentsWriter {
         })
     }
 
-    /// The next blocks of a file. Blocks come in (file, offset) order, none left out.
+    /// Adds the next blocks of a file. Blocks come in (file, offset) order, without gaps.
     pub(crate) fn push(&mut self, next: Extent) -> Result<()> {
         self.blocks += next.count;
         match &mut self.open {
@@ -135,17 +136,17 @@ impl ExtentsWriter {
         }
     }
 
-    /// Bytes that are ready to be stored.
+    /// Returns the bytes that are ready to be stored.
     pub(crate) fn take(&mut self, at_least: usize) -> Option<Bytes> {
         self.encoder.take(at_least)
     }
 
-    /// The packs that are pointed into, by number.
+    /// Returns the packs that the extents refer to, by number.
     pub(crate) fn packs(&self) -> &[PackId] {
         &self.packs
     }
 
-    /// Ends the object. `packs` describes [`ExtentsWriter::packs`], in the same order.
+    /// Completes the object. `packs` describes [`ExtentsWriter::packs`], in the same order.
     pub(crate) fn finish(mut self, packs: &[PackEntry]) -> Result<(Bytes, ObjectRef)> {
         if let Some(last) = self.open.take() {
             self.write(&last)?;
@@ -165,7 +166,8 @@ impl ExtentsWriter {
         Ok(self.encoder.finish())
     }
 
-    /// A frame begins with where it is, so that reading can begin at any frame.
+    /// Writes an extent. Each frame begins with its position, so that reading can begin at any
+    /// frame.
     fn write(&mut self, extent: &Extent) -> Result<()> {
         if self.frame.len() > MAX_FRAME_BYTES - 64 {
             self.flush()?;
@@ -206,7 +208,7 @@ fn continues(open: &Extent, next: &Extent) -> bool {
         }
 }
 
-/// An extents object that is open: its packs are known, its extents can be streamed.
+/// Open extents object: its packs are known, its extents can be streamed.
 pub(crate) struct Extents {
     opened: OpenObject,
     summary: ExtentsSummary,
@@ -255,8 +257,8 @@ impl Extents {
         self.opened.key()
     }
 
-    /// Reads the extents of files that have so many blocks each, in order. Every block is covered exactly
-    /// once, or the reading ends with a fault.
+    /// Reads the extents of files with these numbers of blocks, in order. Every block is covered
+    /// exactly once, or the reader returns an error.
     pub(crate) fn read(&self, file_blocks: Vec<u64>) -> ExtentsReader {
         ExtentsReader {
             key: self.opened.key().to_owned(),
@@ -278,7 +280,7 @@ pub(crate) struct ExtentsReader {
 }
 
 impl ExtentsReader {
-    /// The next extent; `None` after the last.
+    /// Returns the next extent; `None` after the last.
     pub(crate) async fn next(&mut self) -> ObjectResult<Option<Extent>> {
         while self.decoder.is_at_end() {
             match self.frames.recv().await {
@@ -289,7 +291,7 @@ impl ExtentsReader {
         self.decode()
     }
 
-    /// [`ExtentsReader::next`] for a thread that may block.
+    /// Returns the next extent as [`ExtentsReader::next`] does, for a thread that may block.
     pub(crate) fn blocking_next(&mut self) -> ObjectResult<Option<Extent>> {
         while self.decoder.is_at_end() {
             match self.frames.blocking_recv() {
@@ -321,7 +323,7 @@ impl ExtentsReader {
     }
 }
 
-/// Follows the extents through the files.
+/// Decodes the extents and follows them through the files.
 struct ExtentsDecoder {
     file_blocks: Vec<u64>,
     file: usize,

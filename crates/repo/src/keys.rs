@@ -5,36 +5,38 @@ use object_store::path::Path;
 
 use crate::crypto::Cipher;
 
-/// The object that says what kind of repository this is.
+/// Key of the object that describes the repository.
 pub(crate) const HEADER_KEY: &str = "backstop";
-/// Below it: one wrapped data key for each key of the user's.
+/// Directory of the wrapped data keys: one for each user key.
 pub(crate) const KEYS_DIRECTORY: &str = "keys";
-/// Below it: one directory for each shard.
+/// Directory of the shards: one directory each.
 pub(crate) const SHARDS_DIRECTORY: &str = "shards";
-/// Below it: what was created to find out whether the store keeps conditions.
+/// Directory of probes: objects written to check that the store honours conditional puts.
 pub(crate) const PROBES_DIRECTORY: &str = "probes";
 
-/// Below it: which versions of Backstop may read and write, where the root's own word was raised.
+/// Directory of the required versions: the versions of Backstop that may read and write, where they
+/// were raised above those in the header object.
 pub(crate) const REQUIRED_VERSIONS_DIRECTORY: &str = "needs";
 
-/// The data key, wrapped by the user's key of this id.
+/// Key of the data key, wrapped by the user key of this id.
 pub(crate) fn wrapped_key(key_id: &str) -> String {
     format!("{KEYS_DIRECTORY}/{key_id}")
 }
 
-/// A probe.
+/// Key of a probe.
 pub(crate) fn probe(id: &str) -> String {
     format!("{PROBES_DIRECTORY}/{id}")
 }
 
-/// The keys of one shard.
+/// Keys of one shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShardKeys {
     base: String,
 }
 
 impl ShardKeys {
-    /// The keys of a shard: under its name, or under a keyed hash of it where names must tell nothing.
+    /// Returns the keys of a shard: under its name, or under a keyed hash of it in an encrypted
+    /// repository.
     pub(crate) fn new(shard: &ShardName, cipher: &Cipher) -> Self {
         Self::of_directory(&cipher.directory(shard.as_str()))
     }
@@ -43,7 +45,7 @@ impl ShardKeys {
         Self { base: format!("{SHARDS_DIRECTORY}/{directory}") }
     }
 
-    /// Everything of the shard is below this.
+    /// Returns the directory of the shard.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
@@ -64,7 +66,8 @@ impl ShardKeys {
         format!("{}/heartbeats/{lease:020}", self.base)
     }
 
-    /// The directories in which names begin with the claim that wrote them, in a shard or in its archive.
+    /// Returns the directories whose names begin with the number of the writing lease, in a shard
+    /// or in its archive.
     pub(crate) fn lease_directories(&self) -> [String; 5] {
         ["heartbeats", "backups", "packs", "alive", "segments"].map(|name| format!("{}/{name}", self.base))
     }
@@ -73,7 +76,7 @@ impl ShardKeys {
         format!("{}/backups", self.base)
     }
 
-    /// `part` is `manifest`, `extents` or `fingerprints`.
+    /// Returns the key of a part of a backup: `part` is `manifest`, `extents` or `fingerprints`.
     pub(crate) fn backup(&self, lease: u64, attempt: u64, part: &str) -> String {
         format!("{}/backups/{lease:020}-{attempt}/{part}", self.base)
     }
@@ -86,12 +89,12 @@ impl ShardKeys {
         format!("{}/packs/{:020}-{:012x}", self.base, id.lease, id.number)
     }
 
-    /// What verifications found damaged.
+    /// Returns the key of the damage that verifications have recorded.
     pub(crate) fn found(&self) -> String {
         format!("{}/found", self.base)
     }
 
-    /// The last runs of an operation.
+    /// Returns the key of the last runs of an operation.
     pub(crate) fn runs(&self, operation: &str) -> String {
         format!("{}/runs/{operation}", self.base)
     }
@@ -101,24 +104,25 @@ impl ShardKeys {
     }
 }
 
-/// The keys of one shard's archive.
+/// Keys of one shard's archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ArchiveKeys {
     base: String,
 }
 
 impl ArchiveKeys {
-    /// Everything of the archive is below this.
+    /// Returns the directory of the archive.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
-    /// Its claims: a log and heartbeats of its own, so that a backup and an archiver do not wait for each other.
+    /// Returns the keys of its leases: a separate log and separate heartbeats, so that a backup and
+    /// an archiver do not wait for each other.
     pub(crate) fn leases(&self) -> ShardKeys {
         ShardKeys { base: self.base.clone() }
     }
 
-    /// What verifications found damaged of it.
+    /// Returns the key of the damage that verifications have recorded.
     pub(crate) fn found(&self) -> String {
         format!("{}/found", self.base)
     }
@@ -135,12 +139,12 @@ impl ArchiveKeys {
         format!("{}/index", self.base)
     }
 
-    /// The index of the entries from `first` to `last`.
+    /// Returns the key of the index of the entries from `first` to `last`.
     pub(crate) fn index(&self, first: u64, last: u64) -> String {
         format!("{}/index/{first:020}-{last:020}", self.base)
     }
 
-    /// Where the bytes of a damaged index are kept when it is rebuilt.
+    /// Returns the key under which a rebuild keeps the bytes of a damaged index.
     pub(crate) fn aside(&self, first: u64, last: u64, digest: &str) -> String {
         format!("{}/aside/{first:020}-{last:020}-{digest}", self.base)
     }
@@ -149,7 +153,7 @@ impl ArchiveKeys {
         format!("{}/segments", self.base)
     }
 
-    /// The `number`th segment that a claim stored.
+    /// Returns the key of the `number`th segment stored under a lease.
     pub(crate) fn segment(&self, lease: u64, number: u64) -> String {
         format!("{}/segments/{lease:020}-{number:012x}", self.base)
     }
@@ -171,14 +175,15 @@ impl ArchiveKeys {
     }
 }
 
-/// The number a name in a directory starts with: `None` for a name that is not Backstop's.
+/// Returns the number that a name in a directory begins with; `None` for a name that is not
+/// Backstop's.
 pub(crate) fn number_in(directory: &str, key: &str) -> Option<u64> {
     let name = key.strip_prefix(directory)?.strip_prefix('/')?;
     let digits = name.split('-').next()?;
     (digits.len() == 20).then(|| digits.parse().ok()).flatten()
 }
 
-/// The numbers in a name of the form `first-last`.
+/// Returns the numbers in a name of the form `first-last`.
 pub(crate) fn span_in(directory: &str, key: &str) -> Option<(u64, u64)> {
     let name = key.strip_prefix(directory)?.strip_prefix('/')?;
     let (first, last) = name.split_once('-')?;
@@ -186,16 +191,16 @@ pub(crate) fn span_in(directory: &str, key: &str) -> Option<(u64, u64)> {
     Some((number(first)?, number(last)?))
 }
 
-/// Which pack: the claim that wrote it and its number within the claim. The trees that a claim stores number
-/// their packs from 0, 2^32, 2 · 2^32, …
+/// Identifies a pack: the lease that wrote it and its number within the lease. The trees that one
+/// lease stores number their packs from 0, 2^32, 2 · 2^32, …
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PackId {
     pub(crate) lease: u64,
     pub(crate) number: u64,
 }
 
-/// The claim under which an object of a shard was written: the number its own name starts with. `None` for
-/// a name that is not Backstop's.
+/// Returns the lease under which an object of a shard was written: the number that its name begins
+/// with. `None` for a name that is not Backstop's.
 pub(crate) fn lease_of(shard: &ShardKeys, key: &str) -> Option<u64> {
     let rest = key.strip_prefix(shard.base())?.strip_prefix('/')?;
     let (kind, name) = rest.split_once('/')?;
@@ -204,13 +209,13 @@ pub(crate) fn lease_of(shard: &ShardKeys, key: &str) -> Option<u64> {
     (known && digits.len() == 20).then(|| digits.parse().ok()).flatten()
 }
 
-/// The number of a log entry.
+/// Returns the number of a log entry.
 pub(crate) fn log_number(shard: &ShardKeys, key: &str) -> Option<u64> {
     let digits = key.strip_prefix(&shard.logs())?.strip_prefix('/')?;
     (digits.len() == 20).then(|| digits.parse().ok()).flatten()
 }
 
-/// The store's form of a key.
+/// Converts a key to the store's form.
 pub(crate) fn path(key: &str) -> Path {
     Path::from(key)
 }

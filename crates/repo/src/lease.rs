@@ -1,4 +1,4 @@
-//! Claiming a shard, showing life while holding it, and telling a dead holder from a living one.
+//! Lease of a shard: acquisition, heartbeat, detection of dead holders.
 
 #![allow(
     clippy::disallowed_methods,
@@ -20,38 +20,39 @@ use crate::keys;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};
 use crate::shard_log::{Lease, LogEntry, LogEvent, ShardLog, ShardState};
 
-/// A holder that shows no sign of life for this long, by its observer's clock, may be superseded.
+/// Time without a heartbeat, by the observer's clock, after which another run may take over the
+/// lease.
 pub(crate) const LEASE_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const HEARTBEAT_POLL_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_ACQUIRE_ATTEMPTS: usize = 10;
 
-/// The sign of life of a holder: an object it overwrites.
+/// Heartbeat of a holder: an object that the holder overwrites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
-    /// Grows with each beat.
+    /// Incremented with each heartbeat.
     pub(crate) beat: u64,
-    /// The newest log entry the holder knows of: a log that ends before it has lost entries.
+    /// Newest log entry that the holder knows of: a log that ends before it has lost entries.
     pub(crate) log: u64,
 }
 
-/// Who held a shard before a claim.
+/// Holder of a shard before a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PreviousHolder {
-    /// No one: it was given back, or never claimed.
+    /// None: the shard was released, or never leased.
     Free,
-    /// The claim of this number, whose process is gone.
+    /// Holder of the lease of this number, whose process is gone.
     Dead(u64),
-    /// The claim of this number, which showed no life: it may sleep.
+    /// A holder without a heartbeat, which may be asleep.
     Silent,
 }
 
-/// Claims a shard. Waits up to [`LEASE_TTL`] for a sign of life of another holder.
+/// Acquires the lease of a shard. Waits up to [`LEASE_TTL`] for a heartbeat of another holder.
 pub(crate) async fn acquire(log: &ShardLog, operation: &str) -> Result<Lease> {
     Ok(acquire_after(log, operation).await?.0)
 }
 
-/// As [`acquire`], and tells who held it before.
+/// Acquires the lease as [`acquire`] does, and returns the previous holder as well.
 pub(crate) async fn acquire_after(log: &ShardLog, operation: &str) -> Result<(Lease, PreviousHolder)> {
     let holder = this_process(operation);
     for _ in 0..MAX_ACQUIRE_ATTEMPTS {
@@ -73,7 +74,7 @@ pub(crate) async fn acquire_after(log: &ShardLog, operation: &str) -> Result<(Le
     Err(Error::new(ErrorKind::Held, format!("claim shard {}: others keep claiming it", log.shard)))
 }
 
-/// The state of a shard that has nothing.
+/// Returns the state of a shard that has nothing.
 pub(crate) fn empty_state(log: &ShardLog) -> ShardState {
     ShardState {
         shard: log.shard.clone(),
@@ -84,10 +85,12 @@ pub(crate) fn empty_state(log: &ShardLog) -> ShardState {
     }
 }
 
-/// Refuses to build on a log whose end is missing: every holder leaves behind how long it was.
+/// Refuses to append to a log whose end is missing: every holder records the length of the log in
+/// its heartbeat.
 pub(crate) async fn require_complete_log(log: &ShardLog, newest: u64) -> Result<()> {
     let Some(known) = known_log_length(log).await? else { return Ok(()) };
-    // A living holder may have appended since the log was read: what a heartbeat tells is stored before it.
+    // A living holder may have appended since the log was read: entries that a heartbeat counts are
+    // stored before it.
     if known <= newest || log.numbers().await?.last().is_some_and(|last| known <= *last) {
         return Ok(());
     }
@@ -102,8 +105,8 @@ pub(crate) async fn require_complete_log(log: &ShardLog, newest: u64) -> Result<
     )))
 }
 
-/// Ok if no living run holds a log whose end is lost: neither the holder that its newest readable entry names, nor one that only left a
-/// heartbeat.
+/// Checks that no living run holds a log whose end is lost: neither the holder that its newest
+/// readable entry names, nor one that only left a heartbeat.
 pub(crate) async fn require_free(log: &ShardLog, newest: Option<&LogEntry>) -> Result<()> {
     let known = newest.and_then(|entry| entry.state.lease.as_ref());
     if let Some(current) = known {
@@ -122,7 +125,7 @@ pub(crate) async fn require_free(log: &ShardLog, newest: Option<&LogEntry>) -> R
     Ok(())
 }
 
-/// How long the log was, as the last holder that left a heartbeat knew it.
+/// Returns the length of the log according to the last holder that left a heartbeat.
 pub(crate) async fn known_log_length(log: &ShardLog) -> Result<Option<u64>> {
     let beats = log.store.list(&log.keys.heartbeats()).await?;
     let own = |(key, _): &&(String, u64)| keys::lease_of(&log.keys, key).is_some();
@@ -130,12 +133,12 @@ pub(crate) async fn known_log_length(log: &ShardLog) -> Result<Option<u64>> {
     match read_heartbeat(log, key).await {
         Ok(beat) => Ok(Some(beat.log)),
         Err(ObjectError::Store(error)) => Err(error),
-        // Only a hint: a damaged one says nothing.
+        // The heartbeat is only a hint: a damaged one is ignored.
         Err(_) => Ok(None),
     }
 }
 
-/// Ok if the holder is dead, or silent.
+/// Checks that the holder is dead or silent.
 async fn supersede(log: &ShardLog, current: &Lease) -> Result<PreviousHolder> {
     match judge_holder(&current.holder, &this_process("")) {
         HolderState::Dead => return Ok(PreviousHolder::Dead(current.number)),
@@ -151,15 +154,16 @@ async fn supersede(log: &ShardLog, current: &Lease) -> Result<PreviousHolder> {
     Ok(PreviousHolder::Silent)
 }
 
-/// What can be said of a holder without waiting.
+/// State of a holder as known without waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HolderState {
     Dead,
     Unknown,
 }
 
-/// A holder of this machine is dead if the machine was booted since, or its process is gone. Its number may
-/// have been given to another process, which then was started at another time.
+/// Determines the state of a holder. A holder on this machine is dead if the machine was rebooted
+/// since, or if its process is gone. Another process may have got its process id since; its start
+/// time then differs.
 fn judge_holder(holder: &Holder, observer: &Holder) -> HolderState {
     let same_machine =
         !holder.machine.is_empty() && holder.machine == observer.machine && holder.host == observer.host;
@@ -172,12 +176,13 @@ fn judge_holder(holder: &Holder, observer: &Holder) -> HolderState {
     if dead { HolderState::Dead } else { HolderState::Unknown }
 }
 
-/// Containers of one machine share its boot id but not their process numbers; they have other host names.
+/// Returns true if the holder's process ids are those of this process's namespace. Containers on
+/// one machine share its boot id but not their process ids; they have other host names.
 fn same_pid_space(holder: &Holder) -> bool {
     holder.host == host_name()
 }
 
-/// True as soon as the heartbeat changes; false if it does not for [`LEASE_TTL`].
+/// Returns true as soon as the heartbeat changes; false if it does not change for [`LEASE_TTL`].
 async fn watch_heartbeat(log: &ShardLog, lease: u64) -> Result<bool> {
     let key = log.keys.heartbeat(lease);
     let first = heartbeat_count(log, &key).await?;
@@ -203,7 +208,7 @@ async fn read_heartbeat(log: &ShardLog, key: &str) -> Result<Heartbeat, ObjectEr
     log.store.get(ExpectedObject { kind: ObjectKind::Heartbeat, key, reference: None }).await
 }
 
-/// Shows life in the background until it is dropped.
+/// Writes heartbeats in the background until it is dropped.
 pub(crate) struct HeartbeatTask {
     state: Arc<HeartbeatState>,
     task: JoinHandle<()>,
@@ -215,12 +220,12 @@ struct HeartbeatState {
     beat: AtomicU64,
     known: AtomicU64,
     begun: Instant,
-    /// Milliseconds after `begun` when the last beat that arrived was sent.
+    /// Milliseconds from `begun` to the sending of the last heartbeat that arrived.
     arrived: AtomicU64,
 }
 
 impl HeartbeatTask {
-    /// Begins to show life. The first beat has arrived when this returns.
+    /// Starts to write heartbeats. Returns after the first one has arrived.
     pub(crate) async fn begin(log: &ShardLog, lease: u64) -> Result<Self> {
         let state = Arc::new(HeartbeatState {
             log: log.clone(),
@@ -235,7 +240,8 @@ impl HeartbeatTask {
         Ok(Self { state, task })
     }
 
-    /// Another may rightly take this run for dead once no beat has arrived for [`LEASE_TTL`].
+    /// Fails if no heartbeat has arrived for [`LEASE_TTL`]: another run may then take this one for
+    /// dead.
     pub(crate) fn shown(&self) -> Result<()> {
         let silent =
             self.state.begun.elapsed() - Duration::from_millis(self.state.arrived.load(Ordering::Relaxed));
@@ -250,13 +256,13 @@ impl HeartbeatTask {
             .hint("check that the repository's store can be reached, then repeat"))
     }
 
-    /// Shows life, and gives the time at which that arrived, by the store's clock.
+    /// Writes a heartbeat, and returns the time of its arrival by the store's clock.
     pub(crate) async fn arrival(&self) -> Result<chrono::DateTime<Utc>> {
         self.state.beat().await?;
         self.state.log.store.stored_at(&self.state.log.keys.heartbeat(self.state.lease)).await
     }
 
-    /// Tells how long the log is, for whoever comes next.
+    /// Records the length of the log for the next holder.
     pub(crate) async fn known(&self, log: u64) -> Result<()> {
         self.state.known.store(log, Ordering::Relaxed);
         self.state.beat().await
@@ -295,7 +301,7 @@ async fn heartbeat_loop(state: Arc<HeartbeatState>) {
     }
 }
 
-/// This process as a holder.
+/// Describes this process as a holder.
 pub(crate) fn this_process(operation: &str) -> Holder {
     let pid = std::process::id();
     Holder {
@@ -317,10 +323,12 @@ fn first_line(file: &str) -> String {
     std::fs::read_to_string(file).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// When a process was started, in clock ticks since boot; `None` if there is no such process.
+/// Returns the start time of a process in clock ticks since boot; `None` if there is no such
+/// process.
 fn process_start_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name is in parentheses and may hold anything; what follows the last one is numbers.
+    // The program's name is in parentheses and may contain any character; numbers follow the last
+    // parenthesis.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19)?.parse().ok()
 }

@@ -1,23 +1,23 @@
-//! What one backup is made of.
+//! Manifest of one backup.
 
 use backstop_model::backup::{BackupFacts, Sizes};
 use backstop_model::ids::BackupId;
 use serde::{Deserialize, Serialize};
 
-/// One backup, completely: everything that restoring it needs to know.
+/// Complete description of one backup: everything that a restore needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// What is known of it.
+    /// Facts of the backup.
     pub facts: BackupFacts,
-    /// The backup it was an increment of. Only told: restoring never needs it.
+    /// Parent backup of an increment. For information only: a restore never needs it.
     pub parent: Option<BackupId>,
-    /// How much data it is and cost.
+    /// Sizes of its data and of its stored objects.
     pub sizes: Sizes,
-    /// Where its data is.
+    /// Storage of its data.
     pub storage: Storage,
 }
 
-/// Where the data of a backup is.
+/// Storage of a backup's data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Storage {
@@ -25,16 +25,16 @@ pub enum Storage {
     Blocks {
         /// Every file, sorted by path.
         files: Vec<FileEntry>,
-        /// Every directory below the root, sorted, empty ones too.
+        /// Every directory below the root, sorted, including empty ones.
         directories: Vec<DirectoryEntry>,
-        /// Where each block of each file is.
+        /// Location of each block of each file.
         extents: ObjectRef,
-        /// A fingerprint of each block of each file.
+        /// Fingerprint of each block of each file.
         fingerprints: ObjectRef,
     },
     /// In snapshots of block volumes.
     Ebs {
-        /// The snapshots.
+        /// Ids of the snapshots.
         snapshot_ids: Vec<String>,
         /// Their region.
         region: String,
@@ -44,13 +44,13 @@ pub enum Storage {
 /// One file of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// Relative, parts separated by `/`.
+    /// Relative path, parts separated by `/`.
     pub path: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Permission bits.
     pub mode: u32,
-    /// Its inode number in the snapshot, if it came from one.
+    /// Inode number in the snapshot, if the file came from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
 }
@@ -58,13 +58,13 @@ pub struct FileEntry {
 /// One directory of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectoryEntry {
-    /// Relative, parts separated by `/`.
+    /// Relative path, parts separated by `/`.
     pub path: String,
     /// Permission bits.
     pub mode: u32,
 }
 
-/// A stored object, so that a missing, stale or exchanged one is noticed.
+/// Reference to a stored object, which detects a missing, stale or exchanged one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectRef {
     /// Its key.

@@ -1,8 +1,10 @@
-//! Rebuilding the log of a shard whose end was lost or damaged, from its newest entry that can be read and from the manifests.
+//! Rebuilds the log of a shard whose end was lost or damaged, from its newest readable entry and
+//! from the manifests.
 //!
-//! The new entry follows every number that was ever given, as far as anything stored still tells: a run that held the shard before is
-//! superseded by it. Nothing is removed, and what the lost entries said of deletions is not known any more: a backup that was deleted, and of
-//! which everything is still there, is listed again.
+//! The new entry follows every number that was ever given, as far as stored objects show: it
+//! supersedes a run that held the shard before. The repair removes nothing. The deletions in the
+//! lost entries are no longer known: a deleted backup whose objects all still exist is listed
+//! again.
 
 use std::collections::BTreeSet;
 
@@ -14,30 +16,30 @@ use crate::shard_log::{LogEntry, LogEvent, ShardLog, ShardState};
 use crate::verify::Verification;
 use crate::{CatalogEntry, Manifest, ObjectRef, OnProgress, ShardReader, VerifyDepth, keys, lease};
 
-/// What is wrong with a log, and the entry that would mend it.
+/// Damage of a log, and the entry that would repair it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogRepair {
-    /// Where the log is: the directory of its entries.
+    /// Directory of the log's entries.
     pub log: String,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub wrong: String,
-    /// The backups that its newest readable entry lists, and that are still there.
+    /// Backups that the newest readable entry lists, and that still exist.
     pub kept: Vec<BackupId>,
-    /// The backups that it lists, and whose manifest is gone: a later prune removed them.
+    /// Backups that it lists, and whose manifest is gone: a later prune removed them.
     pub gone: Vec<BackupId>,
-    /// The backups that only their manifests tell of. Every object of theirs is there.
+    /// Backups that only their manifests name. Every object of theirs exists.
     pub found: Vec<BackupId>,
-    /// Manifests that no backup can be made of, and why.
+    /// Manifests without a complete backup, each with the reason.
     pub left: Vec<(String, String)>,
     state: ShardState,
     number: u64,
 }
 
-/// The part of a shard whose log is repaired.
+/// Part of a shard whose log is repaired.
 pub(crate) enum LogOwner<'a> {
     /// Its backups.
     Backups(&'a ShardReader),
-    /// Its archive, whose log holds claims only.
+    /// Its archive, whose log holds only leases.
     Archive(&'a ShardLog),
 }
 
@@ -50,10 +52,10 @@ impl LogOwner<'_> {
     }
 }
 
-/// Looks at a log, and says how it would be repaired. `None`: it is whole.
+/// Plans the repair of a log. `None`: the log is whole.
 ///
 /// # Errors
-/// The store's.
+/// Returns the store's error.
 pub(crate) async fn plan_repair(of: &LogOwner<'_>, progress: OnProgress<'_>) -> Result<Option<LogRepair>> {
     let log = of.log();
     let (base, wrong) = read_newest(of).await?;
@@ -75,10 +77,11 @@ pub(crate) async fn plan_repair(of: &LogOwner<'_>, progress: OnProgress<'_>) -> 
     Ok(Some(repair))
 }
 
-/// Writes the entry that mends a log.
+/// Writes the entry that repairs a log.
 ///
 /// # Errors
-/// [`ErrorKind::Held`] when a living run holds it, or when another run appended to it first; the store's.
+/// Returns [`ErrorKind::Held`] if a living run holds it, or if another run appended to it first;
+/// the store's error.
 pub(crate) async fn apply_repair(of: &LogOwner<'_>, repair: &LogRepair) -> Result<()> {
     let log = of.log();
     let (base, _) = read_newest(of).await?;
@@ -93,7 +96,7 @@ pub(crate) async fn apply_repair(of: &LogOwner<'_>, repair: &LogRepair) -> Resul
     }
 }
 
-/// The newest entry that can be read, and what is wrong behind it.
+/// Returns the newest readable entry, and the damage behind it.
 async fn read_newest(of: &LogOwner<'_>) -> Result<(Option<LogEntry>, Option<String>)> {
     let log = of.log();
     let newest = match log.newest_readable().await {
@@ -121,7 +124,7 @@ async fn read_newest(of: &LogOwner<'_>) -> Result<(Option<LogEntry>, Option<Stri
     }
 }
 
-/// The highest number that any entry of the log ever had, as far as something stored tells.
+/// Returns the highest number that any entry of the log ever had, as far as stored objects show.
 async fn last_number(log: &ShardLog) -> Result<u64> {
     let known = lease::known_log_length(log).await?.unwrap_or(0);
     let numbers = log.numbers().await?;
@@ -152,7 +155,7 @@ async fn backups(
     repair.kept = repair.state.backups.iter().map(id).collect();
     repair.gone = gone.iter().map(id).collect();
 
-    // An earlier claim can have committed nothing that this entry does not list.
+    // An earlier lease cannot have committed a backup that this entry does not list.
     let first = base.map_or(0, |entry| entry.state.lease.as_ref().map_or(entry.number + 1, |c| c.number));
     let listed: BTreeSet<&str> = base.map_or_else(BTreeSet::new, |entry| {
         let condemned = entry.state.condemned.iter().map(|condemned| &condemned.entry);
@@ -186,7 +189,7 @@ async fn backups(
     Ok(())
 }
 
-/// The line of the catalogue that a manifest stands for.
+/// Builds the catalog entry that a manifest describes.
 async fn entry_of(reader: &ShardReader, key: &str) -> ObjectResult<CatalogEntry> {
     let store = &reader.log.store;
     let expected = ExpectedObject { kind: ObjectKind::Manifest, key, reference: None };

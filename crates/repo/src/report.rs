@@ -1,17 +1,17 @@
-//! What is asked of the long operations, and what they report.
+//! Options and reports of the long operations.
 
 use std::path::PathBuf;
 
 use backstop_model::ids::BackupId;
 use serde::{Deserialize, Serialize};
 
-/// How to restore.
+/// Options of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreOptions {
-    /// Threads that fetch, decode and write. At least 1.
+    /// Number of threads that fetch, decode and write. At least 1.
     pub parallel: usize,
-    /// A small file that remembers which files are complete, so that a restore which was interrupted goes
-    /// on. It belongs to one backup and one directory; the caller removes it.
+    /// Small file that lists the complete files, so that an interrupted restore resumes. It belongs
+    /// to one backup and one directory; the caller removes it.
     pub done_list: Option<PathBuf>,
 }
 
@@ -24,12 +24,12 @@ impl Default for RestoreOptions {
     }
 }
 
-/// What a restore did.
+/// Result of a restore.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RestoreResult {
-    /// Files of the backup.
+    /// Number of files of the backup.
     pub files: u64,
-    /// Files that an earlier, interrupted restore had completed.
+    /// Number of files that an earlier, interrupted restore had completed.
     pub files_kept: u64,
     /// Bytes written.
     pub bytes_written: u64,
@@ -37,32 +37,34 @@ pub struct RestoreResult {
     pub bytes_fetched: u64,
 }
 
-/// How thoroughly to verify.
+/// Depth of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyDepth {
-    /// Every object that a backup needs is there, has the right size, and its header and frame table are sound.
+    /// Checks that every object that a backup needs exists and has the right size, and that its
+    /// header and frame table are sound.
     Objects,
-    /// Also every byte: each frame is read, checked and decoded, each block compared with its fingerprint.
+    /// Also checks every byte: reads, checks and decodes each frame, and compares each block with
+    /// its fingerprint.
     Content,
 }
 
-/// What verifying found.
+/// Result of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct VerifyResult {
-    /// Backups looked at, oldest first.
+    /// Backups checked, oldest first.
     pub backups: Vec<BackupId>,
-    /// Objects looked at.
+    /// Number of objects checked.
     pub objects: u64,
     /// Bytes read.
     pub bytes_read: u64,
-    /// What is damaged.
+    /// Damaged objects.
     pub damaged: Vec<ObjectDamage>,
-    /// Objects that no backup needs. `prune` removes them after a grace period.
+    /// Number of objects that no backup needs. `prune` removes them after a grace period.
     pub unreferenced: u64,
 }
 
 impl VerifyResult {
-    /// The backups that can be restored completely.
+    /// Returns the backups that can be restored completely.
     pub fn sound(&self) -> Vec<BackupId> {
         let broken = |id: &BackupId| self.damaged.iter().any(|damage| damage.backups.contains(id));
         self.backups.iter().filter(|id| !broken(id)).cloned().collect()
@@ -74,36 +76,36 @@ impl VerifyResult {
 pub struct ObjectDamage {
     /// Its key.
     pub object: String,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub wrong: String,
-    /// The backups that need it and can no longer be restored completely.
+    /// Backups that need it and can no longer be restored completely.
     pub backups: Vec<BackupId>,
 }
 
-/// What a sweep would remove. Made by `Writer::gc_plan`, consumed by `Writer::sweep`.
+/// Plan of a garbage collection. Made by `ShardWriter::gc_plan`, consumed by `ShardWriter::sweep`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcPlan {
-    /// The claim it was made under; it is good for no other.
+    /// Number of the lease under which the plan was made; it is valid for no other.
     #[serde(rename = "claim")]
     pub(crate) lease: u64,
-    /// Objects, in the order of their removal, each with its size.
+    /// Objects with their sizes, in the order of their removal.
     pub objects: Vec<(String, u64)>,
-    /// Condemned backups whose grace is over.
+    /// Deleted backups whose grace period is over.
     pub backups: Vec<BackupId>,
 }
 
 impl GcPlan {
-    /// Bytes it would free.
+    /// Returns the number of bytes that the plan would free.
     pub fn bytes(&self) -> u64 {
         self.objects.iter().map(|(_, size)| size).sum()
     }
 }
 
-/// What a sweep removed.
+/// Result of a garbage collection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct GcResult {
-    /// Objects.
+    /// Number of objects removed.
     pub objects: u64,
-    /// Bytes.
+    /// Bytes freed.
     pub bytes: u64,
 }

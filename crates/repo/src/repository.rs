@@ -1,4 +1,4 @@
-//! The door to a repository.
+//! Opens a repository and gives access to its shards.
 
 use std::sync::{Arc, RwLock};
 
@@ -25,7 +25,7 @@ use crate::{
     archive, backend, conditional_put, run_history,
 };
 
-/// An opened repository.
+/// Open repository.
 #[derive(Clone)]
 pub struct Repository {
     shared: Arc<RepositoryInner>,
@@ -33,9 +33,9 @@ pub struct Repository {
 
 struct RepositoryInner {
     store: Arc<dyn ObjectStore>,
-    /// The directory it is in, if it is in one.
+    /// Directory of the repository; `None` for an object store.
     local_store: Option<LocalStore>,
-    /// `None` for a store that was handed in.
+    /// `None` for a store that the caller passed in.
     location: Option<Location>,
     key: Option<RepoKey>,
     /// `None` while nothing is stored.
@@ -44,22 +44,23 @@ struct RepositoryInner {
     object_lock: ObjectLock,
 }
 
-/// How a repository was found.
+/// Result of reading a repository's root objects.
 #[derive(Clone)]
 struct Discovery {
     cipher: Cipher,
-    /// `None` where only its root object is lost.
+    /// `None` if only the root object is lost.
     id: Option<Uuid>,
 }
 
 impl Repository {
-    /// Opens a repository. Where there is none, that is no error only if the location lets the first claim make it.
+    /// Opens a repository. A missing repository is an error unless the location lets the first
+    /// lease create it.
     ///
     /// # Errors
-    /// [`ErrorKind::NotRecoverable`] when there is none; [`ErrorKind::Refused`] when it is another than the location names;
-    /// [`ErrorKind::Usage`] for a malformed location, a missing or a wrong key, or a key for a repository that is
-    /// not encrypted; [`ErrorKind::Store`] when the bucket is missing or cannot be reached; [`ErrorKind::Denied`] when
-    /// access is denied.
+    /// Returns [`ErrorKind::NotRecoverable`] if there is no repository; [`ErrorKind::Refused`] if
+    /// it is another than the location names; [`ErrorKind::Usage`] for a malformed location, a
+    /// missing or wrong key, or a key for a repository that is not encrypted; [`ErrorKind::Store`]
+    /// if the bucket is missing or cannot be reached; [`ErrorKind::Denied`] if access is denied.
     pub async fn open(location: &Location, key: Option<&RepoKey>) -> Result<Self> {
         let opened = async {
             let repository = Self::look(backend::connect(location)?, Some(location.clone()), key).await?;
@@ -72,10 +73,11 @@ impl Repository {
         opened.await.map_err(|error| error.during(format_args!("open repository {}", location.url)))
     }
 
-    /// Makes a repository where there is none, and opens it. True if it was made now.
+    /// Opens a repository and creates it if there is none. Returns true if this call created it.
     ///
     /// # Errors
-    /// As [`Repository::open`]; where the location names one that is not there, none is made.
+    /// Returns the errors of [`Repository::open`]. Creates nothing if the location names the id of
+    /// a repository that is not there.
     pub async fn init(location: &Location, key: Option<&RepoKey>) -> Result<(Self, bool)> {
         let create = if location.id.is_some() { CreateRepository::Never } else { CreateRepository::IfEmpty };
         let repository = Self::open(&Location { create, ..location.clone() }, key).await?;
@@ -87,20 +89,22 @@ impl Repository {
         Ok((repository, true))
     }
 
-    /// What tells it from any other. `None` while nothing is stored, and where its root object is lost.
+    /// Returns the repository's unique id: `None` while nothing is stored, or if the root object is
+    /// lost.
     pub fn id(&self) -> Option<Uuid> {
         self.found().and_then(|found| found.id)
     }
 
-    /// True if there is one: false until the first claim makes it.
+    /// Returns true if the repository exists: false until the first lease creates it.
     pub fn exists(&self) -> bool {
         self.found().is_some()
     }
 
-    /// Opens a repository on any store, or makes it at the first claim: for tests, and for stores that are reached another way.
+    /// Opens a repository on any store, or creates it with the first lease: for tests, and for
+    /// stores that are reached another way.
     ///
     /// # Errors
-    /// As [`Repository::open`].
+    /// Returns the errors of [`Repository::open`].
     pub async fn on(store: Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<Self> {
         Self::look(ConnectedStore { store, local_store: None, object_lock: ObjectLock::default() }, None, key)
             .await
@@ -131,7 +135,7 @@ impl Repository {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Ok unless the location names another repository than this.
+    /// Checks that this is the repository that the location names.
     fn expect(&self, location: &Location) -> Result<()> {
         match (location.id, self.id()) {
             (Some(named), Some(id)) if named != id => Err(Error::refused(format!(
@@ -142,10 +146,11 @@ impl Repository {
         }
     }
 
-    /// Finds out whether its store can be written to safely, by writing an object and removing it.
+    /// Checks that the store can be written to safely, by writing and removing an object.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when the store cannot keep two runs apart; [`ErrorKind::Denied`] when it may not be written to.
+    /// Returns [`ErrorKind::Refused`] if the store cannot keep two runs apart;
+    /// [`ErrorKind::Denied`] if it denies writing.
     pub async fn probe(&self) -> Result<()> {
         let plain = EncryptedStore { backend: self.shared.store.clone(), cipher: Cipher::Plain };
         self.shared
@@ -155,11 +160,12 @@ impl Repository {
             .map(|_| ())
     }
 
-    /// The mode in which its bucket keeps objects (Object Lock), found by writing an object and removing it. `None` for a directory, for a
-    /// bucket that keeps nothing, and where the account may not know (`s3:GetObjectRetention`).
+    /// Returns the retention mode (Object Lock) in which the bucket keeps objects, by writing and
+    /// removing an object. `None` for a directory, for a bucket without retention, and if the
+    /// account lacks `s3:GetObjectRetention`.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn object_lock(&self) -> Result<Option<String>> {
         if self.shared.local_store.is_some() {
             return Ok(None);
@@ -169,16 +175,17 @@ impl Repository {
         Ok(self.shared.object_lock.get().cloned())
     }
 
-    /// A reader of one shard. It needs read access only.
+    /// Returns a reader of one shard. The reader needs read access only.
     pub fn reader(&self, shard: &ShardName) -> ShardReader {
-        // While nothing is stored it makes no difference how names are sealed: there is nothing to find.
+        // While nothing is stored, any cipher will do: there is no name to find.
         ShardReader { log: self.log(shard, self.cipher().unwrap_or(Cipher::Plain)) }
     }
 
-    /// The last runs of the commands that write for a shard: newest first within each operation.
+    /// Returns the last runs of the commands that write to a shard, newest first within each
+    /// operation.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn runs(&self, shard: &ShardName) -> Result<Vec<RunRecord>> {
         let Some(cipher) = self.cipher() else { return Ok(Vec::new()) };
         let log = self.log(shard, cipher);
@@ -186,19 +193,19 @@ impl Repository {
         Ok(try_join_all(read).await?.into_iter().flatten().collect())
     }
 
-    /// Writes down how a run stands; nothing while there is no repository. It needs no claim.
+    /// Records the state of a run; does nothing while there is no repository. Needs no lease.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn note_run(&self, shard: &ShardName, run: RunRecord) -> Result<()> {
         let Some(cipher) = self.cipher() else { return Ok(()) };
         run_history::store_run(&self.log(shard, cipher), run).await
     }
 
-    /// The shards that have something stored, sorted.
+    /// Returns the shards that have something stored, sorted.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] when the log of one cannot be read.
+    /// Returns [`ErrorKind::Damaged`] if the log of one cannot be read.
     pub async fn shards(&self) -> Result<Vec<ShardName>> {
         let Some(cipher) = self.cipher() else { return Ok(Vec::new()) };
         let store = EncryptedStore { backend: self.shared.store.clone(), cipher };
@@ -213,12 +220,14 @@ impl Repository {
         Ok(shards)
     }
 
-    /// Claims a shard for writing. Waits up to 15 s to find out whether another holder is alive.
-    /// `operation` is told to others who want the shard meanwhile: `backup`, `prune`, …
+    /// Acquires the lease of a shard for writing. Waits up to 15 s to find out whether another
+    /// holder is alive. `operation` is shown to other runs that want the shard in the meantime:
+    /// `backup`, `prune`, …
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] when a living run holds the shard, naming it; [`ErrorKind::Refused`] when the store ignores
-    /// conditional puts; [`ErrorKind::Damaged`] when the newest entry of the shard's log is damaged.
+    /// Returns [`ErrorKind::Held`], naming the run, if a living run holds the shard;
+    /// [`ErrorKind::Refused`] if the store ignores conditional puts; [`ErrorKind::Damaged`] if the
+    /// newest entry of the shard's log is damaged.
     pub async fn acquire_lease(&self, shard: &ShardName, operation: &str) -> Result<ShardWriter> {
         let cipher = self.made().await?;
         let log = self.log(shard, cipher);
@@ -227,16 +236,17 @@ impl Repository {
         Ok(ShardWriter::new(ShardReader { log }, lease, heartbeat))
     }
 
-    /// A reader of one shard's archive. It needs read access only.
+    /// Returns a reader of one shard's archive. The reader needs read access only.
     pub fn archive(&self, shard: &ShardName) -> ArchiveReader {
         self.archive_reader(&self.log(shard, self.cipher().unwrap_or(Cipher::Plain)))
     }
 
-    /// Claims the archive of a shard for writing: one archiver for each shard. It has nothing to do with the claim on the shard's
-    /// backups. Waits up to 15 s to find out whether another holder is alive.
+    /// Acquires the archive lease of a shard for writing: one archiver per shard. It is independent
+    /// of the lease on the shard's backups. Waits up to 15 s to find out whether another holder is
+    /// alive.
     ///
     /// # Errors
-    /// As [`Repository::claim`].
+    /// Returns the errors of [`Repository::acquire_lease`].
     pub async fn acquire_archive_lease(&self, shard: &ShardName) -> Result<ArchiveWriter> {
         self.claim_archive_for(shard, "archive").await
     }
@@ -253,10 +263,11 @@ impl Repository {
         .await
     }
 
-    /// Shows how the logs of a shard would be repaired, of its backups and of its archive: nothing for one that is whole. Writes nothing.
+    /// Plans the repair of a shard's logs, of its backups and of its archive. The plan is empty if
+    /// both are whole. Writes nothing.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn plan_repair(&self, shard: &ShardName, progress: OnProgress<'_>) -> Result<Vec<LogRepair>> {
         let reader = self.reader(shard);
         let leases = ShardLog { keys: reader.log.keys.archive().leases(), ..reader.log.clone() };
@@ -265,10 +276,11 @@ impl Repository {
         Ok(backups.into_iter().chain(archive).collect())
     }
 
-    /// Repairs what [`Repository::plan_repair`] shows, and gives that. Deletes nothing.
+    /// Repairs as [`Repository::plan_repair`] shows, and returns that plan. Deletes nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] when a living run holds a log, or wrote to it first; as [`Repository::claim`].
+    /// Returns [`ErrorKind::Held`] if a living run holds a log, or wrote to it first; and the
+    /// errors of [`Repository::acquire_lease`].
     pub async fn repair(&self, shard: &ShardName, progress: OnProgress<'_>) -> Result<Vec<LogRepair>> {
         let log = self.log(shard, self.made().await?);
         let leases = ShardLog { keys: log.keys.archive().leases(), ..log.clone() };
@@ -283,25 +295,28 @@ impl Repository {
         Ok(repaired)
     }
 
-    /// Shows how the indexes of a shard's archive would be rebuilt from its segments: nothing if all are there. Writes nothing.
+    /// Plans how to rebuild the indexes of a shard's archive from its segments. The plan is empty
+    /// if no index is missing. Writes nothing.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn plan_index_repair(&self, shard: &ShardName) -> Result<Vec<IndexRepair>> {
         archive::plan_rebuild(&self.archive(shard)).await
     }
 
-    /// Rebuilds what [`Repository::plan_index_repair`] shows and says can be, and gives that. Holds the claims of the shard and of its archive
-    /// meanwhile. Deletes nothing.
+    /// Rebuilds the indexes that [`Repository::plan_index_repair`] shows as possible, and returns
+    /// that plan. Holds the leases of the shard and of its archive during the repair. Deletes
+    /// nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] when a living run holds one of them; as [`Repository::claim`].
+    /// Returns [`ErrorKind::Held`] if a living run holds one of them; and the errors of
+    /// [`Repository::acquire_lease`].
     pub async fn repair_indexes(&self, shard: &ShardName) -> Result<Vec<IndexRepair>> {
         let shown = self.plan_index_repair(shard).await?;
         if shown.iter().all(|repair| repair.cannot.is_some()) {
             return Ok(shown);
         }
-        // The first keeps a prune away, the second an archiver.
+        // The first lease keeps a prune away, the second an archiver.
         let writer = self.acquire_lease(shard, "repair").await?;
         let archive = self.claim_archive_for(shard, "repair").await?;
         let rebuilt = archive::rebuild(archive.reader()).await;
@@ -314,11 +329,11 @@ impl Repository {
         ArchiveReader::new(log.store.clone(), log.keys.archive(), log.shard.clone())
     }
 
-    /// Wraps the data key with another key instead of the one this repository was opened with. What is stored
-    /// stays as it is. Open the repository with the new key from then on.
+    /// Wraps the data key with another key instead of the one that opened this repository. The
+    /// stored data does not change. Open the repository with the new key from then on.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when the repository is not encrypted.
+    /// Returns [`ErrorKind::Usage`] if the repository is not encrypted.
     pub async fn rewrap(&self, new: &RepoKey) -> Result<()> {
         match (self.cipher(), &self.shared.key) {
             (Some(cipher), Some(old)) => repo_header::rewrap_key(&self.shared.store, &cipher, old, new).await,
@@ -329,7 +344,7 @@ impl Repository {
         }
     }
 
-    /// Makes sure that it exists and that its store can be written to safely.
+    /// Ensures that the repository exists and that its store can be written to safely.
     async fn made(&self) -> Result<Cipher> {
         if let Some(found) = self.found() {
             let id = repo_header::require_writable(&self.shared.store).await?;

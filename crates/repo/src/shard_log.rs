@@ -1,8 +1,8 @@
-//! The log of a shard: numbered entries that are created and never overwritten.
+//! Log of a shard: numbered entries that are created and never overwritten.
 //!
-//! Each entry holds the whole state, so the newest one is all a reader needs. Whoever appends creates the
-//! number after the newest it knows; of two who do, one fails, reads again, and stops if the shard has been
-//! claimed since.
+//! Each entry holds the whole state, so a reader needs only the newest one. A writer creates the
+//! number after the newest entry it knows. If two writers do so, one of them fails, reads again,
+//! and stops if another run has acquired the shard's lease since.
 
 #![allow(
     clippy::disallowed_methods,
@@ -22,50 +22,52 @@ use crate::keys::{self, ShardKeys};
 use crate::local_store::LocalStore;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};
 
-/// How many of the newest entries are kept.
+/// Number of newest entries that are kept.
 pub(crate) const ENTRIES_KEPT: u64 = 64;
-/// How often an entry is tried again when others append at the same time.
+/// Number of attempts to append an entry when other writers append at the same time.
 const MAX_APPEND_ATTEMPTS: usize = 10;
 
-/// What an entry of the log says.
+/// Content of a log entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LogEntry {
     /// Its number, which is also its name.
     pub(crate) number: u64,
-    /// Tells entries of the same number apart, so that an answer that got lost is recognised.
+    /// Distinguishes entries of the same number, so that a writer recognises its own entry after a
+    /// lost answer.
     pub(crate) nonce: Uuid,
-    /// When it was written, by the writer's clock.
+    /// Time of writing, by the writer's clock.
     pub(crate) at: DateTime<Utc>,
-    /// What happened.
+    /// The event.
     pub(crate) event: LogEvent,
-    /// What holds from then on.
+    /// State of the shard from this entry on.
     pub(crate) state: ShardState,
 }
 
-/// What happened.
+/// Event of a log entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LogEvent {
-    /// Someone claimed the shard.
+    /// A run acquired the shard's lease.
     #[serde(rename = "claim")]
     Lease,
-    /// A backup became one.
+    /// A backup was committed.
     Commit { backup: BackupId },
     /// Backups were deleted.
     Condemn { backups: Vec<BackupId> },
-    /// A deletion was taken back, while everything was there.
+    /// A deletion was undone while all objects still existed.
     Undo { backups: Vec<BackupId> },
-    /// Deleted backups were forgotten: their objects are removed from here on.
+    /// Deleted backups were removed from the log: their objects are removed from here on.
     Swept { backups: Vec<BackupId> },
-    /// Another history was given the shard's name on purpose.
+    /// The user bound the shard's name to another history.
     Adopt,
-    /// The holder gave the shard back.
+    /// The holder released the shard.
     Release,
-    /// The entries before it were lost or damaged: `backups` are those that only their manifests told of.
+    /// The entries before it were lost or damaged: `backups` are those that only their manifests
+    /// name.
     Repair { backups: Vec<BackupId> },
 }
 
-/// The state of a shard.
+/// State of a shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ShardState {
     pub(crate) shard: ShardName,
@@ -74,30 +76,32 @@ pub(crate) struct ShardState {
     /// Oldest first.
     pub(crate) backups: Vec<CatalogEntry>,
     pub(crate) condemned: Vec<Condemned>,
-    /// The history that was given the shard's name last, if one ever was.
+    /// History that the shard's name was last bound to by `Adopt`; `None` if there was no such
+    /// event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) adopted: Option<Adopted>,
 }
 
-/// The claim on a shard.
+/// Lease of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {
-    /// The number of the entry that made it. Everything the holder writes is named after it.
+    /// Number of the entry that created it. Names of all objects that the holder writes begin with
+    /// it.
     pub(crate) number: u64,
     pub(crate) holder: Holder,
 }
 
-/// The log of one shard.
+/// Log of one shard.
 #[derive(Clone)]
 pub(crate) struct ShardLog {
     pub(crate) store: EncryptedStore,
     pub(crate) keys: ShardKeys,
     pub(crate) shard: ShardName,
-    /// The repository's directory, if it is in one.
+    /// Directory of the repository; `None` for an object store.
     pub(crate) local_store: Option<LocalStore>,
 }
 
-/// The newest entry, and what was passed over to find it.
+/// The newest entry, and the entries that were skipped to find it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NewestEntry {
     /// `None` for a log without entries.
@@ -107,13 +111,13 @@ pub(crate) struct NewestEntry {
 }
 
 impl ShardLog {
-    /// The numbers that are stored, ascending.
+    /// Returns the stored numbers, ascending.
     pub(crate) async fn numbers(&self) -> Result<Vec<u64>> {
         let listed = self.store.list(&self.keys.logs()).await?;
         Ok(listed.iter().filter_map(|(key, _)| keys::log_number(&self.keys, key)).collect())
     }
 
-    /// The newest entry that can be read: for reading only, because a damaged newer one is passed over.
+    /// Returns the newest readable entry, skipping damaged newer ones: for readers only.
     pub(crate) async fn newest_readable(&self) -> Result<NewestEntry> {
         let mut damaged = Vec::new();
         for number in self.numbers().await?.into_iter().rev() {
@@ -129,7 +133,7 @@ impl ShardLog {
         }
     }
 
-    /// The newest entry: for writing, so a damaged one is a fault.
+    /// Returns the newest entry; a damaged one is an error: for writers.
     pub(crate) async fn newest(&self) -> Result<Option<LogEntry>> {
         match self.numbers().await?.last() {
             None => Ok(None),
@@ -147,7 +151,8 @@ impl ShardLog {
         Ok(entry)
     }
 
-    /// Creates the entry after `last`. `None`: someone else has, and their entry stands.
+    /// Creates the entry after `last`. `None`: another writer has created it, and its entry is
+    /// valid.
     pub(crate) async fn append(
         &self,
         last: u64,
@@ -158,11 +163,11 @@ impl ShardLog {
             LogEntry { number: last + 1, nonce: Uuid::from_bytes(random()?), at: Utc::now(), event, state };
         let key = self.keys.log(entry.number);
         let created = self.store.create(ObjectKind::Log, &key, &entry).await?;
-        // Read back whatever the store said: it may have reported a success it did not have, or a
-        // conflict with our own first attempt.
+        // Read it back whatever the store said: the store may have reported a success it did not
+        // have, or a conflict with our own first attempt.
         let stored = self.entry(entry.number).await.map_err(Error::from);
         match (created, stored) {
-            // The nonce tells it; its numbers need not survive JSON to the last bit.
+            // The nonce identifies the entry; its numbers need not survive JSON to the last bit.
             (_, Ok(stored)) if stored.nonce == entry.nonce => self.still_newest(entry).await,
             (Created::Exists, Ok(_)) => Ok(None),
             (Created::Exists, Err(error)) => Err(error),
@@ -173,17 +178,17 @@ impl ShardLog {
         }
     }
 
-    /// A writer that slept while its number was swept could create it again; but then it is not the newest,
-    /// and nobody ever reads it.
+    /// Returns the entry if it is still the newest. A writer that slept while a cleanup removed its
+    /// number could create it again; but then it is not the newest, and no reader uses it.
     async fn still_newest(&self, entry: LogEntry) -> Result<Option<LogEntry>> {
         let newest = self.numbers().await?.into_iter().next_back();
         Ok((newest == Some(entry.number)).then_some(entry))
     }
 
-    /// Appends under a claim: `change` makes the next state from the newest one.
+    /// Appends under a lease: `change` makes the next state from the newest one.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] when the shard has been claimed by another since.
+    /// Returns [`ErrorKind::Held`] if another run has acquired the shard's lease since.
     pub(crate) async fn append_under(
         &self,
         lease: u64,
@@ -201,16 +206,16 @@ impl ShardLog {
         Err(Error::failed(format!("append to {}: others keep appending", self.keys.logs())))
     }
 
-    /// Ok if the claim still stands.
+    /// Checks that the lease is still valid.
     ///
     /// # Errors
-    /// As [`ShardLog::append_under`].
+    /// Returns the errors of [`ShardLog::append_under`].
     pub(crate) async fn still_held(&self, lease: u64) -> Result<()> {
         let newest = self.newest().await?.ok_or_else(|| lost(self))?;
         self.held(lease, &newest).map(drop)
     }
 
-    /// The state, if the claim still stands in it.
+    /// Returns the state if the lease is still valid in it.
     fn held(&self, lease: u64, newest: &LogEntry) -> Result<ShardState> {
         match &newest.state.lease {
             Some(current) if current.number == lease => Ok(newest.state.clone()),
@@ -231,7 +236,7 @@ fn lost(log: &ShardLog) -> Error {
         .hint(format!("`backstop repair {}` rebuilds it from what is stored", log.shard))
 }
 
-/// The shard whose log is in a directory; `None` if there is no log.
+/// Returns the shard whose log is in a directory; `None` if there is no log.
 pub(crate) async fn shard_of(store: &EncryptedStore, keys: &ShardKeys) -> Result<Option<ShardName>> {
     let mut listed = store.list(&keys.logs()).await?;
     let mut first = None;
@@ -247,7 +252,7 @@ pub(crate) async fn shard_of(store: &EncryptedStore, keys: &ShardKeys) -> Result
     first.map_or(Ok(None), |error| Err(error.into()))
 }
 
-/// Random bytes.
+/// Returns random bytes.
 pub(crate) fn random() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| Error::failed(format!("get random bytes: {error}")))?;

@@ -1,4 +1,4 @@
-//! Reading one shard.
+//! Reads one shard.
 
 use std::path::Path;
 
@@ -16,49 +16,50 @@ use crate::{
     VerifyDepth, VerifyResult, known_damage, lease,
 };
 
-/// Reads one shard. Cannot write, and needs read access only.
+/// Reader of one shard. It cannot write, and needs read access only.
 #[derive(Clone)]
 pub struct ShardReader {
     pub(crate) log: ShardLog,
 }
 
 impl ShardReader {
-    /// The committed backups, oldest first. Empty if there are none.
+    /// Returns the committed backups, oldest first. Empty if there are none.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] when no entry of the shard's log can be read.
+    /// Returns [`ErrorKind::Damaged`] if no entry of the shard's log can be read.
     pub async fn catalog(&self) -> Result<Vec<CatalogEntry>> {
         Ok(self.state().await?.map(|state| state.backups).unwrap_or_default())
     }
 
-    /// The deleted backups whose objects are still there, oldest first.
+    /// Returns the deleted backups whose objects still exist, oldest first.
     ///
     /// # Errors
-    /// As [`ShardReader::catalog`].
+    /// Returns the errors of [`ShardReader::catalog`].
     pub async fn condemned(&self) -> Result<Vec<Condemned>> {
         Ok(self.state().await?.map(|state| state.condemned).unwrap_or_default())
     }
 
-    /// The history that was given the shard's name on purpose, if one ever was.
+    /// Returns the history that the user bound the shard's name to, if there is one.
     ///
     /// # Errors
-    /// As [`ShardReader::catalog`].
+    /// Returns the errors of [`ShardReader::catalog`].
     pub async fn adopted(&self) -> Result<Option<Adopted>> {
         Ok(self.state().await?.and_then(|state| state.adopted))
     }
 
-    /// Who has claimed the shard and not released it. It may be dead.
+    /// Returns the holder of the shard's lease, if it was not released. The holder may be dead.
     ///
     /// # Errors
-    /// As [`ShardReader::catalog`].
+    /// Returns the errors of [`ShardReader::catalog`].
     pub async fn holder(&self) -> Result<Option<Holder>> {
         Ok(self.state().await?.and_then(|state| state.lease).map(|lease| lease.holder))
     }
 
-    /// The manifest of a committed backup.
+    /// Returns the manifest of a committed backup.
     ///
     /// # Errors
-    /// [`ErrorKind::NotRecoverable`] when there is no such backup; [`ErrorKind::Damaged`] when its manifest is.
+    /// Returns [`ErrorKind::NotRecoverable`] if there is no such backup; [`ErrorKind::Damaged`] if
+    /// its manifest is damaged.
     pub async fn manifest(&self, id: &BackupId) -> Result<Manifest> {
         let catalog = self.catalog().await?;
         let entry = catalog.iter().find(|entry| entry.facts.backup_id == *id).ok_or_else(|| {
@@ -68,10 +69,10 @@ impl ShardReader {
         Ok(self.manifest_of(entry).await?)
     }
 
-    /// Where the data of a listed or condemned backup is.
+    /// Returns the storage of a listed or deleted backup.
     ///
     /// # Errors
-    /// As [`ShardReader::manifest`].
+    /// Returns the errors of [`ShardReader::manifest`].
     pub async fn storage_of(&self, entry: &CatalogEntry) -> Result<crate::Storage> {
         Ok(self.manifest_of(entry).await?.storage)
     }
@@ -85,12 +86,13 @@ impl ShardReader {
         Ok(manifest)
     }
 
-    /// Writes a backup's files into a directory, which is made if it is missing. Repeating an interrupted
-    /// restore of the same backup into the same directory completes it.
+    /// Writes a backup's files into a directory, and creates the directory if it is missing.
+    /// Repeating an interrupted restore of the same backup into the same directory completes it.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] naming the object when stored data is damaged or missing; [`ErrorKind::Refused`] when the
-    /// done list belongs to another backup, or the backup is a snapshot of volumes.
+    /// Returns [`ErrorKind::Damaged`], naming the object, if stored data is damaged or missing;
+    /// [`ErrorKind::Refused`] if the restore checkpoint belongs to another backup, or if the backup
+    /// is a snapshot of volumes.
     pub async fn restore(
         &self,
         manifest: &Manifest,
@@ -106,27 +108,27 @@ impl ShardReader {
             .map_err(|error| error.during(format_args!("restore backup {backup}")))
     }
 
-    /// Checks everything that is stored for the shard. Damage is in the report, not an error.
+    /// Checks everything that is stored for the shard. Damage is part of the report, not an error.
     ///
     /// # Errors
-    /// Only what kept it from looking.
+    /// Returns an error only if the check itself cannot run.
     pub async fn verify(&self, depth: VerifyDepth, progress: OnProgress<'_>) -> Result<VerifyResult> {
         Verification::new(self, depth, progress).run().await
     }
 
-    /// What verifications found damaged, as far as it was written down and no later one found it whole.
+    /// Returns the damage that verifications have recorded and that no later one found whole.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn found(&self) -> Result<DamageRecord> {
         known_damage::read_damage(&self.log.store, &self.log.keys.found()).await
     }
 
-    /// Writes down what a verification found, for everybody: damage that it could not see, since it read no content, stands. Needs write
-    /// access, and no claim.
+    /// Records the findings of a verification for all readers. Damage that a verification without
+    /// content could not see stays recorded. Needs write access, but no lease.
     ///
     /// # Errors
-    /// The store's; [`ErrorKind::Denied`] for who may only read.
+    /// Returns the store's error; [`ErrorKind::Denied`] if the account may only read.
     pub async fn note(
         &self,
         report: &VerifyResult,
@@ -136,10 +138,11 @@ impl ShardReader {
         known_damage::record_damage(&self.log.store, &self.log.keys.found(), &report.damaged, depth, at).await
     }
 
-    /// Ok if the newest entry of the log is there and can be read: then the newest backup is known.
+    /// Checks that the newest entry of the log exists and can be read, so that the newest backup is
+    /// known.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] when it cannot be read, or when the log once was longer.
+    /// Returns [`ErrorKind::Damaged`] if the entry cannot be read, or if the log once was longer.
     pub async fn ends_well(&self) -> Result<()> {
         let newest = self.log.newest().await?;
         lease::require_complete_log(&self.log, newest.map_or(0, |entry| entry.number)).await
@@ -157,7 +160,7 @@ impl ShardReader {
         Ok(newest.entry.map(|entry| entry.state))
     }
 
-    /// A shard without a log must be one without backups.
+    /// Checks that a shard without a log has no backups either.
     async fn nothing_stored(&self) -> Result<()> {
         if self.log.store.has_any(&self.log.keys.backups()).await? {
             let message = format!("read {}: the log is missing, but there are backups", self.log.keys.logs());

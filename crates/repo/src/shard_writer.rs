@@ -1,4 +1,4 @@
-//! Writing to one shard, under its claim.
+//! Writes to one shard under its lease.
 
 use std::time::Duration;
 
@@ -18,10 +18,11 @@ use crate::{
     ObjectRef, OnProgress, ShardReader, Storage, Tree, archive, gc, store_clock,
 };
 
-/// Objects that are looked at together before a commit.
+/// Number of objects checked at a time before a commit.
 const PARALLEL_HEADS: usize = 16;
 
-/// Holds the claim of one shard. Dropped without [`ShardWriter::release`] it just stops its heartbeat.
+/// Holder of the lease of one shard. If it is dropped without [`ShardWriter::release`], it only
+/// stops its heartbeat.
 pub struct ShardWriter {
     pub(crate) reader: ShardReader,
     pub(crate) lease: Lease,
@@ -30,7 +31,7 @@ pub struct ShardWriter {
     packs: u64,
 }
 
-/// A tree that was stored and waits to be committed.
+/// Stored tree that is not committed yet.
 #[derive(Debug)]
 pub struct StoredBackup {
     saved: StoredTree,
@@ -39,17 +40,18 @@ pub struct StoredBackup {
 }
 
 impl StoredBackup {
-    /// Where its data is.
+    /// Returns the location of its data.
     pub fn storage(&self) -> &Storage {
         &self.saved.storage
     }
 
-    /// How many packs of the parent are missing or damaged: what they held was stored again.
+    /// Returns the number of the parent's packs that are missing or damaged. Their blocks were
+    /// stored again.
     pub fn lost_packs(&self) -> u64 {
         self.saved.lost_packs
     }
 
-    /// How much it is. `stored_bytes` lacks the manifest, which is written by the commit.
+    /// Returns the sizes. `stored_bytes` lacks the manifest, which the commit writes.
     pub fn sizes(&self) -> Sizes {
         Sizes {
             data_bytes: self.saved.data_bytes,
@@ -64,16 +66,16 @@ impl ShardWriter {
         Self { reader, lease, heartbeat, attempts: 0, packs: 0 }
     }
 
-    /// Reads the same shard.
+    /// Returns a reader of the same shard.
     pub fn reader(&self) -> &ShardReader {
         &self.reader
     }
 
-    /// The manifest of the newest backup of the same server and volume that can be built upon: the parent of an increment. One whose
-    /// manifest or index is damaged is passed over.
+    /// Returns the manifest of the newest usable backup of the same server and volume: the parent
+    /// of an increment. Skips a backup whose manifest or index is damaged.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn newest_of(&self, lineage: &Lineage) -> Result<Option<Manifest>> {
         let same = |entry: &&CatalogEntry| {
             let other = &entry.facts.lineage;
@@ -96,11 +98,12 @@ impl ShardWriter {
         Ok(None)
     }
 
-    /// Stores a tree: all of it, or what differs from the parent. Nothing is visible before the commit.
+    /// Stores a tree: all of it, or its difference from the parent. Nothing is visible before the
+    /// commit.
     ///
     /// # Errors
-    /// [`ErrorKind::Failed`] when a file cannot be read as it was announced; [`ErrorKind::Damaged`] when the parent's
-    /// index is; [`ErrorKind::Store`] when the store fails.
+    /// Returns [`ErrorKind::Failed`] if a file cannot be read as announced; [`ErrorKind::Damaged`]
+    /// if the parent's index is damaged; [`ErrorKind::Store`] if the store fails.
     pub async fn store(
         &mut self,
         tree: &Tree,
@@ -118,7 +121,7 @@ impl ShardWriter {
             first_pack: self.packs,
             known: &known,
         };
-        // Numbers of packs are not used twice, whatever becomes of this attempt.
+        // Pack numbers are never used twice, whatever the outcome of this attempt.
         self.packs += 1 << 32;
         let saved = save.run(tree, parent, progress).await?;
         Ok(StoredBackup {
@@ -128,7 +131,7 @@ impl ShardWriter {
         })
     }
 
-    /// A backup whose data is in snapshots of block volumes.
+    /// Returns a backup whose data is in snapshots of block volumes.
     pub fn store_ebs(&mut self, snapshot_ids: Vec<String>, region: String, sizes: Sizes) -> StoredBackup {
         self.attempts += 1;
         let saved = StoredTree {
@@ -141,11 +144,11 @@ impl ShardWriter {
         StoredBackup { saved, parent: None, attempt: self.attempts }
     }
 
-    /// Makes a stored tree a backup, after checking that every object of it has arrived.
+    /// Commits a stored tree as a backup, after checking that the store has every object of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] when another has claimed the shard since; [`ErrorKind::Store`] when an object is missing.
-    /// Nothing was committed then.
+    /// Returns [`ErrorKind::Held`] if another run has acquired the shard's lease since;
+    /// [`ErrorKind::Store`] if an object is missing. Nothing is committed in either case.
     pub async fn commit(&mut self, facts: BackupFacts, stored: StoredBackup) -> Result<CatalogEntry> {
         let (id, sizes) = (facts.backup_id.clone(), stored.sizes());
         let storage = stored.saved.storage;
@@ -170,7 +173,8 @@ impl ShardWriter {
         Ok(entry)
     }
 
-    /// Every object is there, with its size: a store that reported success and lost one is found out.
+    /// Checks that every object exists with its size: this detects a store that reported success
+    /// and lost one.
     async fn arrived(&self, objects: &[ObjectRef]) -> Result<()> {
         let looks = objects.iter().map(|object| async move {
             let size = self.reader.log.store.size(&object.key).await?;
@@ -188,10 +192,12 @@ impl ShardWriter {
         futures::stream::iter(looks).buffer_unordered(PARALLEL_HEADS).try_collect().await
     }
 
-    /// Deletes backups: from now on they are not listed, and a later sweep removes their objects.
+    /// Deletes backups: they are no longer listed, and a later garbage collection removes their
+    /// objects.
     ///
     /// # Errors
-    /// [`ErrorKind::NotRecoverable`] when one of them does not exist; none is deleted then.
+    /// Returns [`ErrorKind::NotRecoverable`] if one of them does not exist; in that case, none is
+    /// deleted.
     pub async fn condemn(&mut self, ids: &[BackupId], now: DateTime<Utc>) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
@@ -214,10 +220,10 @@ impl ShardWriter {
         .await
     }
 
-    /// Gives the shard's name to a history.
+    /// Binds the shard's name to another history.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] when another has claimed the shard since.
+    /// Returns [`ErrorKind::Held`] if another run has acquired the shard's lease since.
     pub async fn adopt(&mut self, adopted: Adopted) -> Result<()> {
         self.append(LogEvent::Adopt, &|state| {
             state.adopted = Some(adopted.clone());
@@ -226,10 +232,12 @@ impl ShardWriter {
         .await
     }
 
-    /// The store's time, by which everything is deleted that is deleted by time. `here` is the time by the clock of this host.
+    /// Returns the store's time, which decides every deletion by age. `here` is the time by the
+    /// clock of this host.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when the two differ by more than five minutes, or the entry of the log before this claim is of a later time.
+    /// Returns [`ErrorKind::Refused`] if the two differ by more than five minutes, or if the log
+    /// entry before this lease has a later time.
     pub async fn agreed_time(&self, here: DateTime<Utc>) -> Result<DateTime<Utc>> {
         let store = self.heartbeat.arrival().await?;
         let last = match self.reader.log.entry(self.lease.number - 1).await {
@@ -240,10 +248,11 @@ impl ShardWriter {
         store_clock::agreed_time(here, store, last)
     }
 
-    /// Takes back the deletion of backups whose grace is not over.
+    /// Undoes the deletion of backups whose grace period is not over.
     ///
     /// # Errors
-    /// [`ErrorKind::NotRecoverable`] when one of them was not deleted, or not within the grace; none is taken back then.
+    /// Returns [`ErrorKind::NotRecoverable`] if one of them was not deleted, or not within the
+    /// grace period; in that case, none is restored to the list.
     pub async fn undo(&mut self, ids: &[BackupId], now: DateTime<Utc>, grace: Duration) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
@@ -261,7 +270,7 @@ impl ShardWriter {
                     return Err(refuse("its grace is over, and its data may be gone"));
                 }
                 let entry = state.condemned.remove(at).entry;
-                // In the order they were committed: a claim's number is in the name of its manifest.
+                // In the order of the commits: the lease's number is in the name of the manifest.
                 let after = state.backups.partition_point(|other| other.manifest.key < entry.manifest.key);
                 state.backups.insert(after, entry);
             }
@@ -270,35 +279,37 @@ impl ShardWriter {
         .await
     }
 
-    /// What could be removed: objects that neither a backup nor one condemned less than `grace` ago needs.
+    /// Returns the objects that could be removed: no backup needs them, nor one that was deleted
+    /// less than `grace` ago.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] when a manifest or its extents cannot be read: what is needed is then not known.
+    /// Returns [`ErrorKind::Damaged`] if a manifest or its extents cannot be read: the needed
+    /// objects are then unknown.
     pub async fn gc_plan(&self, now: DateTime<Utc>, grace: Duration) -> Result<GcPlan> {
         gc::plan_gc(self, now, grace).await
     }
 
-    /// Removes what the plan names.
+    /// Removes the objects that the plan names.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] when another has claimed the shard since; [`ErrorKind::Refused`] when the plan was made under
-    /// another claim.
+    /// Returns [`ErrorKind::Held`] if another run has acquired the shard's lease since;
+    /// [`ErrorKind::Refused`] if the plan was made under another lease.
     pub async fn sweep(&mut self, plan: GcPlan) -> Result<GcResult> {
         gc::run_gc(self, plan).await
     }
 
-    /// One look at the archive, from which a plan to prune it is made.
+    /// Reads the archive once, as the basis of a plan to prune it.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn archive_view(&self) -> Result<ArchiveView> {
         ArchiveView::read(&self.archive(), self.reader.log.local_store.as_ref()).await
     }
 
-    /// Does what the plan says.
+    /// Executes the plan.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] when another has claimed the shard since, or prunes.
+    /// Returns [`ErrorKind::Held`] if another run has acquired the shard's lease since, or prunes.
     pub async fn prune_archive(&self, plan: ArchivePrunePlan) -> Result<()> {
         self.reader.log.still_held(self.lease.number).await?;
         archive::prune_archive(&self.archive(), self.reader.log.local_store.as_ref(), plan).await
@@ -309,10 +320,10 @@ impl ShardWriter {
         ArchiveReader::new(log.store.clone(), log.keys.archive(), log.shard.clone())
     }
 
-    /// Gives the shard back.
+    /// Releases the shard.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] when another has claimed it since.
+    /// Returns [`ErrorKind::Held`] if another run has acquired its lease since.
     pub async fn release(self) -> Result<()> {
         self.append(LogEvent::Release, &|state| {
             state.lease = None;
@@ -321,7 +332,7 @@ impl ShardWriter {
         .await
     }
 
-    /// Appends to the log under this claim, and leaves word of how long the log is.
+    /// Appends to the log under this lease, and records the log's length in the heartbeat.
     pub(crate) async fn append(
         &self,
         event: LogEvent,

@@ -1,6 +1,8 @@
-//! Checking what is stored: first the log, then each backup's index, then the packs that they need.
+//! Checks the stored objects: first the log, then each backup's index, then the packs that they
+//! need.
 //!
-//! Memory is bounded by [`PACKS_CACHED`] packs' fingerprints (16 KiB each); beyond them packs are read again.
+//! The fingerprints of at most [`PACKS_CACHED`] packs are in memory (16 KiB each); those of further
+//! packs are read again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -27,11 +29,11 @@ use crate::{
     lease, repo_header,
 };
 
-/// Packs that are looked at together.
+/// Number of packs checked at a time.
 const PARALLEL_PACKS: usize = 4;
-/// Packs whose fingerprints are kept in memory.
+/// Number of packs whose fingerprints are kept in memory.
 const PACKS_CACHED: usize = 4096;
-/// Frames of a pack that are read together: 4 MiB before compression.
+/// Number of frames of a pack per read: 4 MiB before compression.
 const FRAMES_PER_READ: usize = 16;
 
 /// One verification.
@@ -39,14 +41,14 @@ pub(crate) struct Verification<'a> {
     reader: &'a ShardReader,
     depth: VerifyDepth,
     progress: OnProgress<'a>,
-    /// By object: what is wrong, and who is affected.
+    /// By object: the damage, and the affected backups.
     damaged: Mutex<BTreeMap<String, (String, BTreeSet<BackupId>)>>,
     objects: AtomicU64,
     bytes: AtomicU64,
     remembered: Mutex<HashMap<PackId, Vec<Digest>>>,
 }
 
-/// The index of a backup that could be read.
+/// Index of a backup that could be read.
 struct BackupIndex {
     id: BackupId,
     files: Vec<FileEntry>,
@@ -74,7 +76,7 @@ impl<'a> Verification<'a> {
         self.these(&backups, &condemned).await
     }
 
-    /// Checks these backups, of which the log tells or does not.
+    /// Checks these backups, whether or not the log lists them.
     pub(crate) async fn these(
         self,
         backups: &[CatalogEntry],
@@ -96,7 +98,7 @@ impl<'a> Verification<'a> {
         let mut referenced: BTreeSet<String> =
             packs.keys().map(|id| self.reader.log.keys.pack(*id)).collect();
         for entry in backups.iter().chain(condemned.iter().map(|condemned| &condemned.entry)) {
-            // What cannot be read is reported already; a condemned backup's damage harms nobody.
+            // Unreadable objects are reported already; damage of a deleted backup has no effect.
             referenced.extend(gc::needed_objects(self.reader, entry).await.unwrap_or_default());
         }
         let unreferenced = self.unreferenced(&referenced).await?;
@@ -117,7 +119,7 @@ impl<'a> Verification<'a> {
         })
     }
 
-    /// Remembers a damage; a fault of the store ends the verification instead.
+    /// Records damage; an error of the store ends the verification instead.
     fn note(&self, error: ObjectError, affected: &[BackupId]) -> Result<()> {
         let (key, wrong) = match error {
             ObjectError::Missing { key } => (key, "it is missing".to_owned()),
@@ -136,7 +138,7 @@ impl<'a> Verification<'a> {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Every entry of the log; the newest sound one tells the state.
+    /// Checks every entry of the log; returns the state from the newest sound one.
     async fn log(&self) -> Result<Option<ShardState>> {
         let log = &self.reader.log;
         let numbers = log.numbers().await?;
@@ -146,7 +148,7 @@ impl<'a> Verification<'a> {
             self.count(0);
             match log.entry(*number).await {
                 Ok(entry) => {
-                    // A repair took the place of what was lost before it.
+                    // A repair replaced the entries that were lost before it.
                     if matches!(entry.event, LogEvent::Repair { .. }) {
                         faults.clear();
                         first = *number;
@@ -167,7 +169,8 @@ impl<'a> Verification<'a> {
         Ok(state)
     }
 
-    /// What says how the repository is sealed. Without it an encrypted one can still be opened: by its keys.
+    /// Checks the header object, which says how the repository is encrypted. Without it an
+    /// encrypted repository can still be opened, by its wrapped keys.
     async fn root(&self, backups: &[BackupId]) -> Result<()> {
         if backups.is_empty() {
             return Ok(());
@@ -194,7 +197,8 @@ impl<'a> Verification<'a> {
         if let Err(error) =
             FingerprintsReader::open(store, &fingerprints, blocks.iter().sum(), ReadHeader::Both).await
         {
-            // A backup restores without its fingerprints; but it cannot be verified or be a parent.
+            // A backup can be restored without its fingerprints; but it cannot be verified or be a
+            // parent.
             self.note(error, &[])?;
         }
         self.count(extents.size);
@@ -247,7 +251,7 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    /// Reads a pack whole, and gives the fingerprints of its blocks.
+    /// Reads a pack whole, and returns the fingerprints of its blocks.
     async fn read(&self, opened: &OpenObject) -> ObjectResult<Vec<Digest>> {
         let frames = opened.table.frames().len();
         let mut fingerprints = Vec::with_capacity(frames * 16);
@@ -341,14 +345,14 @@ impl<'a> Verification<'a> {
         }
     }
 
-    /// The fingerprints of a pack's blocks; `None` if the pack is damaged.
+    /// Returns the fingerprints of a pack's blocks; `None` if the pack is damaged.
     async fn fingerprints(
         &self,
         pack: &PackEntry,
         packs: &BTreeMap<PackId, (PackEntry, Vec<BackupId>)>,
     ) -> ObjectResult<Option<Vec<Digest>>> {
         let reference = pack.reference(&self.reader.log.keys);
-        // Two backups that differ in what a pack is cannot both be right.
+        // If two backups differ in the reference to a pack, one of them is wrong.
         if packs.get(&pack.id).is_some_and(|(other, _)| other != pack) {
             return Err(ObjectError::damaged(&reference.key, "two backups disagree about it"));
         }
@@ -376,7 +380,7 @@ impl<'a> Verification<'a> {
     }
 }
 
-/// The packs that backups need, each with those that do.
+/// Returns the packs that backups need, each with those backups.
 fn packs_of(indexes: &[BackupIndex]) -> BTreeMap<PackId, (PackEntry, Vec<BackupId>)> {
     let mut packs: BTreeMap<PackId, (PackEntry, Vec<BackupId>)> = BTreeMap::new();
     for index in indexes {

@@ -1,4 +1,4 @@
-//! Rolling older entries of the journal up into an index, and the horizon behind which nothing is kept.
+//! Compacts journal entries into index objects; records the segments that pruning dropped.
 
 use std::collections::BTreeSet;
 
@@ -16,35 +16,37 @@ use crate::encrypted_store::Created;
 use crate::keys;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind, ObjectResult};
 
-/// So many sealed segments are rolled up together.
+/// Number of sealed segments in one index.
 pub(crate) const SEGMENTS_PER_INDEX: usize = 128;
-/// Claims stay in the journal: a holder that slept finds its successor's. So many of the newest do, and all whose holder before them was
-/// only silent, however many.
+/// Number of newest leases that stay in the journal, so that a holder that slept finds its
+/// successor's lease. All leases whose previous holder was only silent stay as well, whatever their
+/// number.
 const LEASES_KEPT: usize = 64;
 const PARALLEL_DELETES: usize = 32;
 
-/// What the entries of the journal from `first` to `last` say.
+/// Content of the journal entries from `first` to `last`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ArchiveIndex {
     pub(crate) shard: ShardName,
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// Every line that was begun up to there.
+    /// Every timeline begun up to entry `last`.
     #[serde(rename = "lines")]
     pub(crate) timelines: Vec<Timeline>,
     /// The sealed segments.
     pub(crate) segments: Vec<ArchivedSegment>,
-    /// Pieces of the tail that were not replaced yet, and stay in the journal.
+    /// Tail segments that no segment has replaced yet. They stay in the journal.
     pub(crate) tails: Vec<u64>,
-    /// Pieces of the tail that these segments replace, from before `first`.
+    /// Tail segments from before `first` that these segments replace.
     pub(crate) replaced: Vec<u64>,
-    /// Of one that was rebuilt: the objects of segments that may belong to it and do not say what they are. They are kept as long as it is.
+    /// In a rebuilt index: objects of segments that may belong to it but have no readable trailer.
+    /// They are kept until the index is removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) unread: Vec<String>,
 }
 
 impl ArchiveIndex {
-    /// What the entries from `first` to `last` say that are in the journal.
+    /// Builds the index of the journal entries from `first` to `last`.
     pub(crate) fn of(shard: &ShardName, contents: &ArchiveContents, first: u64, last: u64) -> Self {
         let within = |number: u64| (first..=last).contains(&number);
         let (mut segments, mut replaced) = (Vec::new(), Vec::new());
@@ -67,7 +69,7 @@ impl ArchiveIndex {
         }
     }
 
-    /// Itself, if it is what its name says.
+    /// Returns the index if its content matches its name.
     pub(crate) fn checked(self, span: (u64, u64), shard: &ShardName, key: &str) -> ObjectResult<Self> {
         if (self.first, self.last) == span && self.shard == *shard {
             return Ok(self);
@@ -75,20 +77,20 @@ impl ArchiveIndex {
         Err(ObjectError::damaged(key, "it is the index of other entries or of another shard"))
     }
 
-    /// True for an entry that it covers and does not leave in the journal.
+    /// Returns true for an entry that the index covers and does not leave in the journal.
     pub(crate) fn replaces_within(&self, number: u64) -> bool {
         (self.first..=self.last).contains(&number) && !self.tails.contains(&number)
     }
 }
 
-/// What was removed because nobody needs it any more.
+/// Record of the segments and indexes that pruning dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Horizon {
-    /// Its number: each holds all that those before it do.
+    /// Its number: each horizon holds all that the earlier ones do.
     pub(crate) number: u64,
     /// Numbers of segments, as spans.
     pub(crate) dropped: Vec<(u64, u64)>,
-    /// Those of them whose objects may be there still, because they were dropped just now.
+    /// Recently dropped segments, whose objects may still exist.
     pub(crate) recent: Vec<DroppedSegments>,
     /// Numbers of entries whose index was removed, as spans.
     pub(crate) gone: Vec<(u64, u64)>,
@@ -125,7 +127,8 @@ impl Horizon {
         within(&self.gone, number)
     }
 
-    /// Takes back what was dropped at times that are `young`, and gives the numbers.
+    /// Restores the segments that were dropped at times for which `young` holds, and returns their
+    /// numbers.
     pub(crate) fn take_back(&mut self, young: &dyn Fn(DateTime<Utc>) -> bool) -> BTreeSet<u64> {
         let (back, stays): (Vec<_>, Vec<_>) =
             self.recent.iter().cloned().partition(|dropped| young(dropped.at));
@@ -138,18 +141,18 @@ impl Horizon {
         numbers
     }
 
-    /// Tells that the indexes of these entries were removed.
+    /// Records that the indexes of these entries were removed.
     pub(crate) fn go(&mut self, gone: Vec<(u64, u64)>) {
         self.gone = merge_spans(self.gone.iter().copied().chain(gone));
     }
 
-    /// The highest number it knows of.
+    /// Returns the highest number that it knows of.
     pub(crate) fn newest(&self) -> u64 {
         self.gone.iter().chain(&self.dropped).map(|(_, last)| *last).max().unwrap_or(0)
     }
 }
 
-/// Spans in order, those that touch joined.
+/// Sorts spans and joins those that touch.
 fn merge_spans(all: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
     let mut all: Vec<(u64, u64)> = all.collect();
     all.sort_unstable();
@@ -167,7 +170,7 @@ fn within(spans: &[(u64, u64)], number: u64) -> bool {
     spans.iter().any(|(first, last)| (*first..=*last).contains(&number))
 }
 
-/// The newest horizon.
+/// Returns the newest horizon.
 pub(crate) async fn newest_horizon(journal: &ArchiveJournal) -> Result<Horizon> {
     let directory = journal.keys.horizons();
     for _ in 0..8 {
@@ -180,7 +183,7 @@ pub(crate) async fn newest_horizon(journal: &ArchiveJournal) -> Result<Horizon> 
             .get(ExpectedObject { kind: ObjectKind::Horizon, key: &key, reference: None })
             .await
         {
-            // A newer one took its place.
+            // A newer one replaced it.
             Err(ObjectError::Missing { .. }) => {}
             read => return Ok(read?),
         }
@@ -188,17 +191,18 @@ pub(crate) async fn newest_horizon(journal: &ArchiveJournal) -> Result<Horizon> 
     Ok(Horizon::default())
 }
 
-/// Writes the index of everything that is in the journal and not rolled up, then removes the entries it covers.
+/// Writes the index of all journal entries that no index covers yet, then removes those entries.
 pub(crate) async fn compact(journal: &ArchiveJournal, contents: &ArchiveContents) -> Result<()> {
     let first = contents.spans.iter().map(|(_, last)| last + 1).max().unwrap_or(1);
     let first = first.max(contents.horizon.gone.iter().map(|(_, last)| last + 1).max().unwrap_or(1));
-    // Numbers that nothing explains are left to a repair, and so is what stands before them.
+    // A repair handles numbers that nothing explains, and the entries before them.
     let first = first.max(contents.missing.last().map_or(1, |last| last + 1));
     let last = contents.newest;
     let index = ArchiveIndex::of(&journal.shard, contents, first, last);
     let key = journal.keys.index(first, last);
     let made = journal.store.create(ObjectKind::Index, &key, &index).await?;
-    // Read back whatever the store said: the entries go next. Whoever made it before saw the same ones, which never change.
+    // Read it back whatever the store said, because the entries are removed next. A process that
+    // wrote it before saw the same entries, which never change.
     let kept: ArchiveIndex =
         journal.store.get(ExpectedObject { kind: ObjectKind::Index, key: &key, reference: None }).await?;
     if kept != index {
@@ -222,13 +226,13 @@ pub(crate) async fn compact(journal: &ArchiveJournal, contents: &ArchiveContents
     remove_objects(journal, over.map(|number| journal.keys.entry(number))).await
 }
 
-/// The pieces of the tail that were not replaced yet.
+/// Returns the tail segments that no segment has replaced yet.
 fn tails(contents: &ArchiveContents) -> impl Iterator<Item = u64> {
     let segments = contents.archive.segments.iter();
     segments.filter(|segment| segment.state == SegmentState::Tail).map(|segment| segment.number)
 }
 
-/// Removes objects, several at once.
+/// Removes objects, several at a time.
 pub(crate) async fn remove_objects(
     journal: &ArchiveJournal,
     keys: impl Iterator<Item = String>,

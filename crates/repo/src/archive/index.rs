@@ -1,4 +1,4 @@
-//! What the objects of an archive say together.
+//! Combines the objects of an archive into its contents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,29 +16,29 @@ use super::journal::ArchiveJournal;
 use crate::keys;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind, ObjectResult};
 
-/// Requests that are under way together.
+/// Number of concurrent requests.
 const PARALLEL_READS: usize = 128;
-/// How often the archive is looked at again when objects went away meanwhile.
+/// Number of attempts to read the archive when objects disappear during the read.
 const MAX_ATTEMPTS: usize = 8;
 
-/// What was read of an archive.
+/// Objects of an archive, as read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ArchiveContents {
     pub(crate) archive: Archive,
-    /// The entries that are in the journal, with what is rolled up already.
+    /// Entries that are in the journal, including those that an index covers already.
     pub(crate) entries: BTreeMap<u64, StoredEntry>,
-    /// The entries that each index covers.
+    /// Entries that each index covers.
     pub(crate) spans: Vec<(u64, u64)>,
     /// The indexes.
     pub(crate) rolled: Vec<Arc<ArchiveIndex>>,
-    /// The highest number that was given.
+    /// Highest number that was given.
     pub(crate) newest: u64,
     pub(crate) horizon: Horizon,
-    /// The numbers that nothing readable explains.
+    /// Numbers that nothing readable explains.
     pub(crate) missing: BTreeSet<u64>,
 }
 
-/// Remembers what was read: entries and indexes never change.
+/// Cache of entries and indexes, which never change.
 #[derive(Clone, Default)]
 pub(crate) struct ArchiveCache {
     read: Arc<Mutex<ReadState>>,
@@ -57,15 +57,17 @@ impl ArchiveCache {
     }
 }
 
-/// Reads an archive. Objects that are replaced meanwhile are followed to what replaces them.
+/// Reads an archive. If another process replaces objects during the read, reads the objects that
+/// replace them.
 ///
-/// The lists are asked for in this order, one after the other, since each of them takes the place of what was in the one before: what is
-/// not in the journal any more is in an index that is there by then, and an index that is gone is in the horizon.
+/// The lists are requested in this order, one after the other, because each kind of object replaces
+/// the kind before it: an entry that is no longer in the journal is in an index that exists by the
+/// time the indexes are listed, and an index that is gone is in the horizon.
 pub(crate) async fn read_archive(journal: &ArchiveJournal, cache: &ArchiveCache) -> Result<ArchiveContents> {
     read_to(journal, cache, 0).await
 }
 
-/// As [`read_archive`], where an entry of the number `least` is known to have been there.
+/// Reads as [`read_archive`] does, when an entry of the number `least` is known to have existed.
 pub(crate) async fn read_to(
     journal: &ArchiveJournal,
     cache: &ArchiveCache,
@@ -73,7 +75,8 @@ pub(crate) async fn read_to(
 ) -> Result<ArchiveContents> {
     let mut last = None;
     for attempt in 1..=MAX_ATTEMPTS {
-        // First: what it tells of is stored before it, so what is listed later holds at least that.
+        // First: entries that the heartbeat counts are stored before it, so a later list holds at
+        // least those.
         let alive = archiver_heartbeat(journal).await?;
         let numbers = journal.numbers().await?;
         let spans = spans(journal).await?;
@@ -88,7 +91,8 @@ pub(crate) async fn read_to(
         let is_gone = |number: u64| gone.contains(&journal.keys.entry(number));
         let twice = last.as_ref().is_some_and(|(before, _)| *before == gone);
         contents.put_together(journal, &numbers, &|number| twice && is_gone(number));
-        // Seen twice in a list and not there, or missing twice: then it is lost, not replaced.
+        // An object that two lists name and that does not exist, or a number missing twice, is
+        // lost, not replaced.
         let found = (gone, contents.missing.clone());
         let sound = found.0.is_empty() && found.1.is_empty();
         if sound || last.as_ref() == Some(&found) || attempt == MAX_ATTEMPTS {
@@ -111,7 +115,7 @@ pub(super) async fn archiver_heartbeat(journal: &ArchiveJournal) -> Result<Optio
     match journal.store.get(ExpectedObject { kind: ObjectKind::Alive, key, reference: None }).await {
         Ok(alive) => Ok(Some(alive)),
         Err(ObjectError::Store(error)) => Err(error),
-        // Only a hint, and soon overwritten: a damaged one says nothing.
+        // The heartbeat is only a hint, and is soon overwritten: a damaged one is ignored.
         Err(_) => Ok(None),
     }
 }
@@ -184,27 +188,28 @@ fn note(error: ObjectError, gone: &mut BTreeSet<String>, damaged: &mut Vec<Archi
 }
 
 impl ArchiveContents {
-    /// The newest claim that is in the journal: the number of its entry, and of the claim. What earlier claims stored is in the books then,
-    /// all of it: they cannot add to them any more.
+    /// Returns the newest lease in the journal: the number of its entry, and of the lease. All
+    /// entries of earlier leases are in these contents: their holders can no longer add any.
     pub(crate) fn newest_lease(&self) -> Option<(u64, u64)> {
         let mut leases =
             self.entries.iter().rev().filter(|(_, stored)| stored.entry.what == EntryKind::Lease);
         leases.next().map(|(number, stored)| (*number, stored.entry.lease))
     }
 
-    /// True if nothing is missing or damaged that would say what there is.
+    /// Returns true if no entry or index is missing or damaged.
     pub(crate) fn is_whole(&self) -> bool {
         self.archive.damaged.is_empty()
     }
 
-    /// The sealed segments that entries and indexes name, also those that were dropped. One that was stored again is named twice.
+    /// Returns the sealed segments that entries and indexes name, including those that were
+    /// dropped. A segment that was stored again is named twice.
     pub(super) fn named(&self) -> Vec<ArchivedSegment> {
         let rolled = self.rolled.iter().flat_map(|index| index.segments.iter().cloned());
         let fresh = self.entries.values().filter_map(|stored| stored.entry.sealed());
         rolled.chain(fresh).collect()
     }
 
-    /// Makes an archive of what was read, and tells what should be there and is not.
+    /// Builds the archive from the objects read, and lists the missing ones.
     pub(super) fn put_together(
         &mut self,
         journal: &ArchiveJournal,
@@ -248,7 +253,8 @@ impl ArchiveContents {
         self.archive.forgotten.clone_from(&self.horizon.dropped);
     }
 
-    /// Names the entries that should be there: every number is in the journal, rolled up, replaced or dropped.
+    /// Lists the missing entries: every number should be in the journal, compacted, replaced or
+    /// dropped.
     fn miss(
         &mut self,
         journal: &ArchiveJournal,
@@ -261,7 +267,8 @@ impl ArchiveContents {
         let mut later: BTreeSet<u64> =
             rolled.iter().flat_map(|index| index.replaced.iter().copied()).collect();
         for one in &rolled {
-            // An index that covers a number and does not keep it says that it was replaced, whatever an older one says.
+            // An index that covers a number and does not keep it shows that the number was
+            // replaced, whatever an older index says.
             let replaced = |number: &&u64| rolled.iter().any(|other| other.replaces_within(**number));
             later.extend(one.tails.iter().filter(replaced));
         }
@@ -276,7 +283,7 @@ impl ArchiveContents {
         let live = rolled.iter().flat_map(|index| index.tails.iter().copied());
         let expected = holes.into_iter().flat_map(|(first, last)| first..=last).chain(live);
         let missing: BTreeSet<u64> = expected.filter(|number| !explained(*number)).collect();
-        // Entries that stood next to each other were one index, perhaps: one line tells of a whole run.
+        // Adjacent entries may have been in one index: one item describes a whole run.
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for number in &missing {
             match runs.last_mut() {
@@ -299,7 +306,7 @@ fn missing_run(journal: &ArchiveJournal, first: u64, last: u64) -> ArchiveDamage
     ArchiveDamage { object, wrong, timeline: None, committed: None, gtids: GtidSet::new() }
 }
 
-/// What of `1..=newest` is in none of these spans.
+/// Returns the numbers in `1..=newest` that none of these spans contains.
 pub(super) fn missing_numbers(spans: impl Iterator<Item = (u64, u64)>, newest: u64) -> Vec<(u64, u64)> {
     let mut spans: Vec<(u64, u64)> = spans.collect();
     spans.sort_unstable();
@@ -316,8 +323,8 @@ pub(super) fn missing_numbers(spans: impl Iterator<Item = (u64, u64)>, newest: u
     holes
 }
 
-/// True if the bytes of a tail are in a sealed segment. A server that has lost its binlogs gives their names again: by these alone a tail
-/// would be taken for another.
+/// Returns true if a sealed segment contains the bytes of a tail. A server that has lost its
+/// binlogs uses their names again: by its name alone a tail could be taken for another.
 pub(super) fn contains_tail(sealed: &ArchivedSegment, tail: &ArchivedSegment) -> bool {
     sealed.source == tail.source
         && sealed.file == tail.file

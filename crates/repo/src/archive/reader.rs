@@ -1,4 +1,4 @@
-//! Reading the archive of one shard.
+//! Reads the archive of one shard.
 
 use std::collections::HashMap;
 
@@ -19,10 +19,10 @@ use crate::keys::ArchiveKeys;
 use crate::object::ObjectError;
 use crate::{DamageRecord, ObjectDamage, OnProgress, VerifyDepth, known_damage};
 
-/// Requests that are under way together.
+/// Number of concurrent requests.
 const PARALLEL_HEADS: usize = 64;
 
-/// Reads the archive of one shard. Cannot write, and needs read access only.
+/// Reader of the archive of one shard. It cannot write, and needs read access only.
 #[derive(Clone)]
 pub struct ArchiveReader {
     pub(crate) journal: ArchiveJournal,
@@ -34,22 +34,24 @@ impl ArchiveReader {
         Self { journal: ArchiveJournal { store, keys, shard }, cache: ArchiveCache::default() }
     }
 
-    /// What the archive holds now: few requests, most of them at once. What was read before is not read again. Damage is told in it.
+    /// Returns the current contents of the archive, with few requests, most of them concurrent. It
+    /// never reads the same object twice. The result lists damage.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn contents(&self) -> Result<Archive> {
         Ok(index::read_archive(&self.journal, &self.cache).await?.archive)
     }
 
-    /// As [`ArchiveReader::contents`], but a piece whose object is not there, or has another size, or whose content a verification found
-    /// damaged, is told among the damage and is not among the segments.
+    /// Returns the contents as [`ArchiveReader::contents`] does, but lists a segment as damage, and
+    /// not among the segments, if its object is missing, has another size, or was found damaged by
+    /// a verification.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn checked(&self) -> Result<Archive> {
         let (mut archive, found) = futures::try_join!(self.sized(), self.found())?;
-        // The others were looked at just now.
+        // The others were checked just now.
         let known: HashMap<&str, &str> = found
             .damaged
             .iter()
@@ -66,18 +68,18 @@ impl ArchiveReader {
         Ok(archive)
     }
 
-    /// What verifications found damaged, as far as it was written down and no later one found it whole.
+    /// Returns the damage that verifications have recorded and that no later one found whole.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn found(&self) -> Result<DamageRecord> {
         known_damage::read_damage(&self.journal.store, &self.journal.keys.found()).await
     }
 
-    /// Writes down what a verification found, for everybody.
+    /// Records the findings of a verification for all readers.
     ///
     /// # Errors
-    /// As [`Reader::note`](crate::ShardReader::note).
+    /// Returns the errors of [`ShardReader::note`](crate::ShardReader::note).
     pub async fn note(
         &self,
         report: &ArchiveVerification,
@@ -94,7 +96,7 @@ impl ArchiveReader {
             .await
     }
 
-    /// As far as names and sizes tell.
+    /// Returns the contents, checked by names and sizes.
     pub(super) async fn sized(&self) -> Result<Archive> {
         let store = &self.journal.store;
         let directory = self.journal.keys.segments();
@@ -121,19 +123,20 @@ impl ArchiveReader {
         Ok(contents)
     }
 
-    /// What the archiver last told of itself.
+    /// Returns the archiver's last heartbeat.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn alive(&self) -> Result<Option<ArchiverHeartbeat>> {
         index::archiver_heartbeat(&self.journal).await
     }
 
-    /// The bytes of a piece. They are checked while they are read: the read that would end with a wrong byte fails. A piece of the tail
-    /// that was replaced meanwhile is read out of the sealed segment that replaced it.
+    /// Opens the bytes of a segment. They are checked while they are read: the read that would end
+    /// with a wrong byte fails. A tail segment that was replaced in between is read from the sealed
+    /// segment that replaced it.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] naming the object.
+    /// Returns [`ErrorKind::Damaged`], naming the object.
     pub async fn open(&self, segment: &ArchivedSegment) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
         match segment_reader::open_segment(&self.journal.store, segment).await {
             Ok(bytes) => Ok(Box::new(bytes)),
@@ -162,24 +165,24 @@ impl ArchiveReader {
         Ok(Box::new(bytes.take(tail.size())))
     }
 
-    /// Checks every piece. Damage is in the report, not an error.
+    /// Checks every segment. Damage is part of the report, not an error.
     ///
     /// # Errors
-    /// Only what kept it from looking.
+    /// Returns an error only if the check itself cannot run.
     pub async fn verify(&self, depth: VerifyDepth, progress: OnProgress<'_>) -> Result<ArchiveVerification> {
         verify::verify_archive(self, depth, progress).await
     }
 
-    /// The history of a line, for a binlog server.
+    /// Returns the history of a timeline, for a binlog server.
     pub fn timeline(&self, number: u32) -> TimelineSource {
         TimelineSource::new(self.clone(), number)
     }
 }
 
-/// What is wrong with the object of a piece, going by its size in the store.
+/// Describes the fault of a segment's object by its size in the store.
 fn wrong_size(segment: &ArchivedSegment, size: Option<&u64>) -> Option<String> {
     match (segment.state, size) {
-        // Its entry was read, and it is in the same object.
+        // Its entry was read, and the segment is in the same object.
         (SegmentState::Tail, _) => None,
         (SegmentState::Sealed, None) => Some("it is missing".to_owned()),
         (SegmentState::Sealed, Some(size)) if *size != segment.stored_bytes => {
@@ -189,7 +192,7 @@ fn wrong_size(segment: &ArchivedSegment, size: Option<&u64>) -> Option<String> {
     }
 }
 
-/// What is lost with a piece.
+/// Describes the loss of a segment.
 pub(super) fn lost_segment(segment: ArchivedSegment, wrong: String) -> ArchiveDamage {
     ArchiveDamage {
         object: segment.object,
@@ -200,7 +203,7 @@ pub(super) fn lost_segment(segment: ArchivedSegment, wrong: String) -> ArchiveDa
     }
 }
 
-/// A damage with what is affected.
+/// Describes damage with the affected transactions and times.
 fn damaged_object(segment: &ArchivedSegment, error: ObjectError) -> Error {
     let error = Error::from(error);
     if error.kind != ErrorKind::Damaged {

@@ -1,7 +1,8 @@
-//! Rebuilding an index of the archive that was lost or damaged, from what its segments say of themselves.
+//! Rebuilds a lost or damaged index of the archive from the trailers of its segments.
 //!
-//! Done under the claims of the shard and of its archive, so that neither a prune nor an archiver changes the archive meanwhile. Nothing is
-//! removed: the bytes of a damaged index are copied before another takes its place.
+//! The rebuild holds the leases of the shard and of its archive, so that neither a prune nor an
+//! archiver changes the archive at the same time. It removes nothing: it copies the bytes of a
+//! damaged index before it replaces the index.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,39 +22,41 @@ use crate::encrypted_store::Created;
 use crate::keys;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind, digest_text};
 
-/// Segments that are looked at together.
+/// Number of segments read at a time.
 const PARALLEL: usize = 64;
 
-/// An index of the archive that is lost or damaged, and how it would be rebuilt.
+/// Lost or damaged index of the archive, and the plan to rebuild it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IndexRepair {
     /// Its key.
     pub index: String,
-    /// What is wrong.
+    /// Description of the damage.
     pub wrong: String,
-    /// Where the bytes of a damaged one are kept.
+    /// Key under which the bytes of a damaged index are kept.
     pub aside: Option<String>,
-    /// How many segments it names again.
+    /// Number of segments that the rebuilt index names.
     pub found: u64,
-    /// Transactions that were in segments which are lost as well: they stay a gap.
+    /// Transactions of segments that are lost as well: they remain a gap.
     pub lost: GtidSet,
-    /// Segments that may belong to it and do not say what they are, and why. They are kept.
+    /// Segments that may belong to the index but have no readable trailer, each with the reason.
+    /// They are kept.
     pub left: Vec<(String, String)>,
-    /// Why it cannot be rebuilt, if that is so.
+    /// Reason why the index cannot be rebuilt; `None` if it can.
     pub cannot: Option<String>,
     content: ArchiveIndex,
 }
 
-/// Entries that no readable index covers, and of which some are not explained by anything.
+/// Entries that no readable index covers, and some of which nothing explains.
 struct Lost {
     first: u64,
     last: u64,
-    /// What is wrong with the index of just these, if it is there, and the digest of its bytes.
+    /// Fault of the index of exactly these entries and the digest of its bytes, if the index
+    /// exists.
     damaged: Option<(String, String)>,
 }
 
 impl Lost {
-    /// True if the entry that names a segment may have been one of these.
+    /// Returns true if the entry that names a segment may have been one of these.
     fn may_name(&self, segment: &FoundSegment) -> bool {
         self.last >= segment.facts.reaches()
     }
@@ -62,24 +65,26 @@ impl Lost {
 /// Segments that nothing readable names.
 #[derive(Default)]
 struct Unnamed {
-    /// Those that say what they are, in the order of their keys.
+    /// Those with a readable trailer, in the order of their keys.
     found: Vec<FoundSegment>,
-    /// The others, and why.
+    /// The others, each with the reason.
     left: Vec<(String, String)>,
 }
 
-/// Looks at an archive, and says how its indexes would be rebuilt: nothing if all are there.
+/// Plans how to rebuild the indexes of an archive. The plan is empty if no index is missing.
 ///
 /// # Errors
-/// The store's.
+/// Returns the store's error.
 pub(crate) async fn plan(reader: &ArchiveReader) -> Result<Vec<IndexRepair>> {
     let journal = &reader.journal;
-    // Before the books: what is stored later is in neither, or in the books alone.
+    // Listed before the journal and indexes are read: segments stored later are in neither, or only
+    // in the journal and indexes.
     let stored = journal.store.list(&journal.keys.segments()).await?;
     let mut contents = index::read_archive(journal, &reader.cache).await?;
     let unnamed = unnamed(journal, &contents, stored).await?;
     let told = unnamed.found.iter().map(|segment| segment.facts.reaches()).max().unwrap_or(0);
-    // The entry of one that was stored last may never have been written. More than that was lost.
+    // The entry of the segment that was stored last may never have been written. Here, more than
+    // that was lost.
     if told > contents.newest + 1 {
         contents = index::read_to(journal, &reader.cache, told).await?;
     }
@@ -103,10 +108,11 @@ pub(crate) async fn plan(reader: &ArchiveReader) -> Result<Vec<IndexRepair>> {
     Ok(repairs)
 }
 
-/// Rebuilds what [`plan`] says can be, and gives what it said. Under the claims of the shard and of its archive only.
+/// Rebuilds the indexes that [`plan`] shows as possible, and returns that plan. The caller holds
+/// the leases of the shard and of its archive.
 ///
 /// # Errors
-/// The store's; [`ErrorKind::Held`] when another wrote an index meanwhile.
+/// Returns the store's error; [`ErrorKind::Held`] if another writer stored an index in between.
 pub(crate) async fn apply(reader: &ArchiveReader) -> Result<Vec<IndexRepair>> {
     let repairs = plan(reader).await?;
     for repair in repairs.iter().filter(|repair| repair.cannot.is_none()) {
@@ -115,7 +121,7 @@ pub(crate) async fn apply(reader: &ArchiveReader) -> Result<Vec<IndexRepair>> {
     Ok(repairs)
 }
 
-/// An index of the entries that are still in the journal.
+/// Returns an index of the entries that are still in the journal.
 fn empty(journal: &ArchiveJournal, contents: &ArchiveContents, lost: &Lost) -> IndexRepair {
     let Lost { first, last, damaged } = lost;
     let missing = || match first == last {
@@ -135,7 +141,7 @@ fn empty(journal: &ArchiveJournal, contents: &ArchiveContents, lost: &Lost) -> I
 }
 
 impl IndexRepair {
-    /// Takes in a segment that was found.
+    /// Adds a segment that was found.
     fn name(&mut self, segment: &FoundSegment) {
         let (facts, content) = (&segment.facts, &mut self.content);
         self.found += 1;
@@ -154,7 +160,7 @@ impl IndexRepair {
         let (store, key) = (&journal.store, &self.index);
         if let Some(aside) = &self.aside {
             let bytes = store.bytes(key).await?.unwrap_or_default();
-            // Named after its content, so that a repetition writes the same.
+            // The name is derived from the content, so that a repetition writes the same object.
             if journal.keys.aside(self.content.first, self.content.last, &bytes_digest(&bytes)) != *aside {
                 return Err(meanwhile(key));
             }
@@ -180,7 +186,7 @@ fn bytes_digest(bytes: &[u8]) -> String {
     digest_text(&digest(bytes))
 }
 
-/// Reads what the segments say that nothing readable names.
+/// Reads the trailers of the segments that nothing readable names.
 async fn unnamed(
     journal: &ArchiveJournal,
     contents: &ArchiveContents,
@@ -211,7 +217,7 @@ async fn unnamed(
     Ok(unnamed)
 }
 
-/// The entries whose index is lost or damaged, and those that are lost themselves.
+/// Returns the entries whose index is lost or damaged, and the entries that are lost themselves.
 async fn lost(journal: &ArchiveJournal, contents: &ArchiveContents) -> Result<Vec<Lost>> {
     let sound: BTreeSet<(u64, u64)> = contents.rolled.iter().map(|index| (index.first, index.last)).collect();
     let mut lost = Vec::new();
@@ -231,20 +237,22 @@ async fn lost(journal: &ArchiveJournal, contents: &ArchiveContents) -> Result<Ve
         let missing: Vec<u64> = left.range(first..=end).copied().collect();
         let (Some(one), Some(other)) = (missing.first(), missing.last()) else { continue };
         left.retain(|number| !missing.contains(number));
-        // From where the index before it ends, since the one that follows begins behind it: what stands between would be passed over. So
-        // far as entries are lost, where no index follows.
+        // The lost range begins where the previous index ends, because the following index begins
+        // behind it: the entries in between would be skipped. Where no index follows, it reaches to
+        // the last lost entry.
         let end = if end == contents.newest { *other } else { end };
         let first = (first..=*one).find(kept).unwrap_or(*one);
         let last = (*other..=end).rfind(kept).unwrap_or(*other);
         lost.push(Lost { first, last, damaged: None });
     }
     lost.sort_by_key(|lost| (lost.first, lost.last));
-    // Pieces of the tail that an index left in the journal.
+    // Tail segments that an index left in the journal.
     lost.extend(left.into_iter().map(|number| Lost { first: number, last: number, damaged: None }));
     Ok(lost)
 }
 
-/// Of the segments that nothing names those that an entry named, not what an archiver that was killed left behind or stored a second time.
+/// Returns, of the segments that nothing names, those that an entry named: not those that a killed
+/// archiver left behind or stored a second time.
 fn sealed<'f>(contents: &ArchiveContents, found: &'f [FoundSegment]) -> Vec<&'f FoundSegment> {
     let named = contents.named();
     let stored: Vec<ArchivedSegment> = found.iter().map(FoundSegment::stored).collect();
@@ -268,7 +276,7 @@ fn sealed<'f>(contents: &ArchiveContents, found: &'f [FoundSegment]) -> Vec<&'f 
             let counts = is_named.contains(other.object.as_str()) || other.object > one.object;
             !is_tail(&other) && other.number != one.number && counts && contains_tail(other, one)
         };
-        // One that replaces nothing bears the number of the entry that named it.
+        // A segment that replaces nothing bears the number of the entry that named it.
         let entered = !found.facts.replaces.is_empty() || contents.missing.contains(&one.number);
         entered
             && newest.get(&one.number).is_none_or(|newest| *newest == one.object)
@@ -278,7 +286,7 @@ fn sealed<'f>(contents: &ArchiveContents, found: &'f [FoundSegment]) -> Vec<&'f 
     stored.iter().zip(found).filter(was_named).map(|(_, found)| found).collect()
 }
 
-/// Says what would be lost still, and which index cannot be rebuilt.
+/// Determines the transactions that would still be lost, and the indexes that cannot be rebuilt.
 fn judge(journal: &ArchiveJournal, contents: &ArchiveContents, repairs: &mut [IndexRepair]) {
     let after = after(journal, contents, repairs);
     let timelines = after
@@ -302,7 +310,7 @@ fn judge(journal: &ArchiveJournal, contents: &ArchiveContents, repairs: &mut [In
     }
 }
 
-/// The archive with the indexes that would be rebuilt.
+/// Returns the archive with the indexes that would be rebuilt.
 fn after(journal: &ArchiveJournal, contents: &ArchiveContents, repairs: &[IndexRepair]) -> Archive {
     let mut after =
         ArchiveContents { missing: BTreeSet::new(), archive: Archive::default(), ..contents.clone() };
@@ -314,7 +322,8 @@ fn after(journal: &ArchiveJournal, contents: &ArchiveContents, repairs: &[IndexR
     after.archive
 }
 
-/// The transactions that are missing from the lines of an archive between pieces of these numbers.
+/// Returns the transactions that are missing from the timelines of an archive between segments of
+/// these numbers.
 fn holes_in(archive: &Archive, first: u64, last: u64) -> GtidSet {
     let mut missing = GtidSet::new();
     for timeline in &archive.timelines {

@@ -1,4 +1,4 @@
-//! Writing to the archive of one shard, under its claim.
+//! Writes to the archive of one shard under its lease.
 
 mod lost_entries;
 
@@ -33,21 +33,24 @@ pub use lost_entries::LostEntry;
 
 const MAX_APPEND_ATTEMPTS: usize = 10;
 
-/// Holds the claim on the archive of one shard. Dropped without [`ArchiveWriter::release`] it just stops its heartbeat.
+/// Holder of the archive lease of one shard. If it is dropped without [`ArchiveWriter::release`],
+/// it only stops its heartbeat.
 ///
-/// What is stored when a call returns is durable. A call that failed may have stored its piece: repeat it as it was. Once another
-/// has claimed the archive every call fails with [`Kind::Held`](backstop_model::error::ErrorKind::Held), and has stored nothing.
+/// Everything is durable when a call returns. A failed call may have stored its segment: repeat it
+/// with the same arguments. Once another writer has the lease, every call fails with
+/// [`Kind::Held`](backstop_model::error::ErrorKind::Held) and has stored nothing.
 pub struct ArchiveWriter {
     reader: ArchiveReader,
     log: ShardLog,
     lease: Lease,
     _heartbeat: HeartbeatTask,
-    /// Held by who gives the next number to an entry, and while a number is promised to one. Taken before `state`.
+    /// Held while an entry gets its number, and while a number is promised to one. Taken before
+    /// `state`.
     numbers: Mutex<()>,
     state: Mutex<WriterState>,
 }
 
-/// A piece that is in the books and not in the store, or damaged there.
+/// Segment that the archive lists and that the store lacks or holds damaged.
 #[derive(Debug, Clone)]
 pub struct LostSegment {
     segment: Segment,
@@ -55,12 +58,12 @@ pub struct LostSegment {
 }
 
 impl LostSegment {
-    /// What it was.
+    /// Returns the lost segment.
     pub fn segment(&self) -> &Segment {
         &self.segment
     }
 
-    /// Its number in the archive.
+    /// Returns its number in the archive.
     pub fn number(&self) -> u64 {
         self.stored.number
     }
@@ -68,9 +71,9 @@ impl LostSegment {
 
 struct WriterState {
     contents: ArchiveContents,
-    /// Segments that this claim has stored.
+    /// Number of segments stored under this lease.
     segments: u64,
-    /// Sealed since the last index.
+    /// Number of segments sealed since the last index.
     uncompacted: usize,
 }
 
@@ -89,18 +92,19 @@ impl ArchiveWriter {
         Ok(Self { reader, log, lease, _heartbeat: heartbeat, numbers: Mutex::default(), state })
     }
 
-    /// Reads the same archive.
+    /// Returns a reader of the same archive.
     pub fn reader(&self) -> &ArchiveReader {
         &self.reader
     }
 
-    /// What the archive holds: what was there when it was claimed, and what was stored since. Asks the store for nothing.
+    /// Returns the contents of the archive: those found when the lease was acquired, and those
+    /// stored since. Sends no request to the store.
     pub async fn contents(&self) -> Archive {
         self.state.lock().await.contents.archive.clone()
     }
 
-    /// The current line as the binlog layer knows it: everything it holds, and the last piece of each server's files. `None`: nothing is
-    /// archived yet.
+    /// Returns the current timeline in the form of the binlog layer: its GTID set, and the last
+    /// segment of each server's files. `None`: nothing is archived yet.
     pub async fn held(&self) -> (Option<GtidSet>, Vec<Segment>) {
         let state = self.state.lock().await;
         let archive = &state.contents.archive;
@@ -109,15 +113,16 @@ impl ArchiveWriter {
         (archive.held(timeline.number), last)
     }
 
-    /// The pieces of a server's files in the current line, the newest first; of its ancestors' those that belong to it as a whole.
+    /// Returns the segments of a server's files in the current timeline, newest first; of the
+    /// ancestors' segments, those that belong to the timeline as a whole.
     pub async fn segments_of(&self, source: ServerUuid) -> Vec<ArchivedSegment> {
         self.state.lock().await.contents.archive.segments_of(source)
     }
 
-    /// The pieces whose objects are missing, have another size, or were found damaged.
+    /// Returns the segments whose objects are missing, have another size, or were found damaged.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn lost_segments(&self) -> Result<Vec<LostSegment>> {
         let contents = self.reader.contents().await?;
         let damaged: BTreeSet<String> =
@@ -126,17 +131,17 @@ impl ArchiveWriter {
         Ok(lost.map(|stored| LostSegment { segment: binlog_segment(&stored), stored }).collect())
     }
 
-    /// Stores a lost piece again, in its place: its bytes are the whole of a file.
+    /// Stores a lost segment again in its place. Its bytes are those of a whole file.
     ///
     /// # Errors
-    /// As [`ArchiveWriter::seal`].
+    /// Returns the errors of [`ArchiveWriter::seal`].
     pub async fn seal_again(&self, lost: &LostSegment, segment: &Segment, bytes: &Path) -> Result<()> {
         let file = File::open(bytes).await.failed(format!("read {}", bytes.display()))?;
         let piece = SegmentFacts::new(lost.stored.timeline, segment);
-        // It bears the number of what is lost, and so stands in its place.
+        // It has the number of the lost segment, and so replaces it.
         let number = lost.stored.number;
         let facts = self.facts(&mut *self.state.lock().await, piece.clone(), vec![number]);
-        // The tail continues meanwhile.
+        // The tail continues in the meantime.
         let object = store(&self.reader.journal, &facts, vec![Box::new(file)]).await?;
         let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
@@ -153,10 +158,11 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Stores a piece of the tail: one request.
+    /// Stores a segment of the tail: one request.
     ///
     /// # Errors
-    /// The store's, and [`Kind::Held`](backstop_model::error::ErrorKind::Held).
+    /// Returns the store's error, and [`Kind::Held`](backstop_model::error::ErrorKind::Held) if
+    /// another writer has the lease.
     pub async fn put_tail(&self, facts: &Segment, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 != facts.size() || *blake3::hash(bytes).as_bytes() != facts.hash {
             return Err(Error::failed(format!(
@@ -176,11 +182,13 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Stores a segment whose bytes are the whole of a file. The pieces of the tail that it contains are removed. If all of it is in the
-    /// tail, pieces that follow it may be stored meanwhile.
+    /// Stores a segment whose bytes are those of a whole file, and removes the tail segments that
+    /// it contains. If the tail contains all of it, segments that follow may be stored at the same
+    /// time.
     ///
     /// # Errors
-    /// As [`ArchiveWriter::put_tail`]; failed if the file's bytes are not those of the segment.
+    /// Returns the errors of [`ArchiveWriter::put_tail`]; fails if the file's bytes are not those
+    /// of the segment.
     pub async fn seal(&self, segment: &Segment, bytes: &Path) -> Result<()> {
         let doing = format!("read {}", bytes.display());
         for _ in 0..MAX_APPEND_ATTEMPTS {
@@ -191,7 +199,8 @@ impl ArchiveWriter {
                 let timeline = self.timeline(&mut state, segment.source).await?;
                 self.facts_of(&mut state, SegmentFacts::new(timeline, segment))
             };
-            // One that replaces nothing says the number of its entry. Otherwise the tail continues meanwhile.
+            // A segment that replaces nothing bears the number of its entry. Otherwise the tail
+            // continues in the meantime.
             let promised = facts.replaces.is_empty().then_some(numbers);
             let object = store(&self.reader.journal, &facts, vec![Box::new(file)]).await?;
             let _numbers = match promised {
@@ -206,10 +215,12 @@ impl ArchiveWriter {
         Err(Error::failed(format!("seal {} at {}: its number was taken", segment.file, segment.start)))
     }
 
-    /// Makes segments of the pieces of the tail, one for each run of bytes of a file: those of an archiver that was killed.
+    /// Builds segments from the tail segments that a killed archiver left, one for each run of
+    /// bytes of a file.
     ///
     /// # Errors
-    /// As [`ArchiveWriter::seal`]; [`Kind::Damaged`](backstop_model::error::ErrorKind::Damaged) when a piece is.
+    /// Returns the errors of [`ArchiveWriter::seal`];
+    /// [`Kind::Damaged`](backstop_model::error::ErrorKind::Damaged) if a tail segment is damaged.
     pub async fn seal_tail(&self) -> Result<()> {
         let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
@@ -234,10 +245,11 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Begins a line that goes off the current one: this server has of it only `common`, and lacks `lacks`.
+    /// Begins a timeline that leaves the current one: the server shares only `common` with it, and
+    /// lacks `lacks`.
     ///
     /// # Errors
-    /// As [`ArchiveWriter::put_tail`].
+    /// Returns the errors of [`ArchiveWriter::put_tail`].
     pub async fn begin_timeline(
         &self,
         source: ServerUuid,
@@ -256,10 +268,10 @@ impl ArchiveWriter {
         Ok(number)
     }
 
-    /// Tells how the archiver is. Overwrites what it told before.
+    /// Writes the archiver's heartbeat, replacing the one before.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn heartbeat(&self, alive: &ArchiverHeartbeat) -> Result<()> {
         let journal = &self.reader.journal;
         let key = journal.keys.alive_of(self.lease.number);
@@ -268,10 +280,11 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Gives the archive back.
+    /// Releases the archive lease.
     ///
     /// # Errors
-    /// [`Kind::Held`](backstop_model::error::ErrorKind::Held) when another has claimed it since.
+    /// Returns [`Kind::Held`](backstop_model::error::ErrorKind::Held) if another writer has
+    /// acquired it since.
     pub async fn release(self) -> Result<()> {
         let release = |state: &mut crate::shard_log::ShardState| {
             state.lease = None;
@@ -280,7 +293,7 @@ impl ArchiveWriter {
         self.log.append_under(self.lease.number, &LogEvent::Release, &release).await.map(drop)
     }
 
-    /// The number of the current line; the first one begins with the first piece.
+    /// Returns the number of the current timeline; the first segment begins the first one.
     async fn timeline(&self, state: &mut WriterState, source: ServerUuid) -> Result<u32> {
         if let Some(timeline) = state.contents.archive.current() {
             return Ok(timeline.number);
@@ -298,13 +311,14 @@ impl ArchiveWriter {
         Ok(1)
     }
 
-    /// Appends to the journal. What an earlier, failed call of this claim stored is taken in first.
+    /// Appends to the journal. First takes in the entries that an earlier, failed call under this
+    /// lease stored.
     async fn append(&self, state: &mut WriterState, what: EntryKind, facts: &[u8]) -> Result<StoredEntry> {
         let appended = self.append_as(state, what, facts, None).await?;
         appended.ok_or_else(|| Error::failed("append to the journal: the number was taken"))
     }
 
-    /// As [`ArchiveWriter::append`]. `None`: the next number is not the one that was promised.
+    /// Appends as [`ArchiveWriter::append`] does. `None`: the next number is not the promised one.
     async fn append_as(
         &self,
         state: &mut WriterState,
@@ -347,7 +361,7 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// What a segment says of itself that takes the place of the pieces of the tail that it contains.
+    /// Builds the trailer of a segment that replaces the tail segments it contains.
     fn facts_of(&self, state: &mut WriterState, piece: SegmentFacts) -> SegmentTrailer {
         let nowhere = ObjectRef { key: String::new(), size: 0, digest: String::new() };
         let like = piece.stored(0, SegmentState::Sealed, &nowhere);
@@ -368,7 +382,7 @@ impl ArchiveWriter {
         }
     }
 
-    /// Enters a segment. False: it would bear another number than its object says.
+    /// Enters a segment in the journal. False: it would get another number than its object says.
     async fn seal_stored(
         &self,
         state: &mut WriterState,
@@ -385,7 +399,7 @@ impl ArchiveWriter {
         let at = segments.partition_point(|segment| segment.number < *number);
         segments.insert(at, piece.stored(*number, SegmentState::Sealed, object));
         state.uncompacted += 1;
-        // It is stored. What cannot be tidied up now is tidied up later.
+        // The segment is stored. A failed clean-up is repeated later.
         if let Err(error) = self.tidy(state, replaces).await {
             tracing::warn!("tidy up the archive of shard {}: {error}", self.reader.journal.shard);
         }
@@ -401,7 +415,7 @@ impl ArchiveWriter {
         }
         if state.uncompacted >= SEGMENTS_PER_INDEX {
             if !state.contents.missing.is_empty() {
-                // What was missing may have been put again.
+                // Missing entries may have been put again.
                 self.reload(state).await?;
             }
             compaction::compact(journal, &state.contents).await?;
@@ -412,7 +426,7 @@ impl ArchiveWriter {
     }
 }
 
-/// Makes everything that an earlier holder stores from here on void: its next number is taken.
+/// Makes void everything that an earlier holder stores from here on: its next number is taken.
 async fn fence_predecessors(
     reader: &ArchiveReader,
     lease: u64,
@@ -425,14 +439,15 @@ async fn fence_predecessors(
         if contents.entries.values().any(|stored| stored.entry.lease > lease) {
             return Err(journal.superseded());
         }
-        // No number is given twice, also where the index of the newest entries is lost.
+        // No number is given twice, even if the index of the newest entries is lost.
         let told = stored_segment::newest_told(journal, &contents).await?;
         if told > contents.newest {
             least = told;
             continue;
         }
         let last = contents.newest_lease().map(|(_, lease)| lease);
-        // One that was given back, or whose process is gone, stores nothing any more. A claim between that never got here proves nothing.
+        // A holder that released the lease, or whose process is gone, stores nothing any more. A
+        // lease in between that left no entry here proves nothing.
         let fences = match before {
             PreviousHolder::Free => false,
             PreviousHolder::Dead(number) => last != Some(number),
@@ -447,7 +462,8 @@ async fn fence_predecessors(
     Err(Error::failed(format!("claim the archive of shard {}: another keeps storing", journal.shard)))
 }
 
-/// True if an entry is what is repeated: a segment was stored a second time under another name.
+/// Returns true if an entry is the repeated one: a segment may be stored twice under different
+/// names.
 fn same(stored: &EntryKind, repeated: &EntryKind) -> bool {
     match (stored, repeated) {
         (
@@ -458,7 +474,7 @@ fn same(stored: &EntryKind, repeated: &EntryKind) -> bool {
     }
 }
 
-/// The tails, in runs of bytes that follow each other in a file.
+/// Groups the tail segments into runs of consecutive bytes of a file.
 fn tail_runs(segments: &[ArchivedSegment]) -> Vec<Vec<ArchivedSegment>> {
     let mut runs: Vec<Vec<ArchivedSegment>> = Vec::new();
     for tail in segments.iter().filter(|segment| segment.state == SegmentState::Tail) {
@@ -476,7 +492,7 @@ fn tail_runs(segments: &[ArchivedSegment]) -> Vec<Vec<ArchivedSegment>> {
     runs
 }
 
-/// One piece of a run.
+/// Joins a run into one segment.
 fn join_run(run: &[ArchivedSegment], hash: SegmentHash) -> Option<SegmentFacts> {
     let (first, last) = (run.first()?, run.last()?);
     let times = || run.iter().filter_map(|tail| tail.committed);
@@ -494,7 +510,7 @@ fn join_run(run: &[ArchivedSegment], hash: SegmentHash) -> Option<SegmentFacts> 
     })
 }
 
-/// Claims the archive of a shard.
+/// Acquires the archive lease of a shard.
 pub(crate) async fn acquire_archive_lease(
     reader: ArchiveReader,
     log: ShardLog,

@@ -1,4 +1,4 @@
-//! Reading an object: its ends first, then the frames that are wanted.
+//! Reads an object: its ends first, then the wanted frames.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use crate::crypto::{Cipher, digest};
 use crate::keys::path;
 use crate::manifest::ObjectRef;
 
-/// Most bytes that [`stream_frames`] fetches at once.
+/// Maximum number of bytes that [`stream_frames`] fetches at a time.
 const MAX_FETCH_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What an object that is read must be.
+/// Expected properties of an object.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ExpectedObject<'a> {
     pub(crate) kind: ObjectKind,
     pub(crate) key: &'a str,
-    /// Its size and digest, where something refers to it.
+    /// Size and digest, if another object refers to it.
     pub(crate) reference: Option<&'a ObjectRef>,
 }
 
@@ -50,11 +50,12 @@ impl<'a> ExpectedObject<'a> {
     }
 }
 
-/// True if another answer should be asked for: one bad answer of a store, or of what stands before it, is no proof of damage.
+/// Returns true if the request should be repeated: one bad answer of a store, or of a proxy before
+/// it, is no proof of damage.
 pub(crate) fn is_doubtful(error: &ObjectError, reference: Option<&ObjectRef>) -> bool {
     let doubtful = match error {
         ObjectError::Damaged { .. } => true,
-        // Something refers to it: then its absence is damage as well.
+        // If another object refers to it, its absence is damage as well.
         ObjectError::Missing { .. } => reference.is_some(),
         ObjectError::Store(_) => false,
     };
@@ -64,7 +65,7 @@ pub(crate) fn is_doubtful(error: &ObjectError, reference: Option<&ObjectRef>) ->
     doubtful
 }
 
-/// An object whose table has been read and checked.
+/// Object whose frame table has been read and checked.
 #[derive(Clone)]
 pub(crate) struct OpenObject {
     store: Arc<dyn ObjectStore>,
@@ -73,15 +74,15 @@ pub(crate) struct OpenObject {
     pub(crate) table: Arc<FrameTable>,
 }
 
-/// Whether the header is read as well. Frames prove themselves by their digests; a header tells what an
-/// object is to one who finds it.
+/// Selects whether to read the header as well. Frames are verified by their digests; the header
+/// describes an object to a reader that has no reference to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReadHeader {
     Tail,
     Both,
 }
 
-/// Opens an object whose size is known from its reference, or else asked for.
+/// Opens an object. Its size comes from its reference, or else from the store.
 pub(crate) async fn open_object(
     store: &Arc<dyn ObjectStore>,
     cipher: &Cipher,
@@ -106,17 +107,18 @@ async fn head(
     check_header(&head, expected.kind, expected.key, cipher)
 }
 
-/// An object, and what came along with its table.
+/// Open object, with the bytes that were fetched along with its frame table.
 pub(crate) struct OpenObjectEnd {
     pub(crate) opened: OpenObject,
-    /// Of the whole object, in bytes.
+    /// Size of the whole object in bytes.
     pub(crate) size: u64,
-    /// The object's last bytes.
+    /// Last bytes of the object.
     end: Bytes,
 }
 
 impl OpenObjectEnd {
-    /// The stored bytes of the frames from this one to the last, if they came along.
+    /// Returns the stored bytes of the frames from this one to the last, if they were fetched
+    /// along.
     pub(crate) fn frames_from(&self, first: usize) -> Option<Bytes> {
         let offset = self.opened.table.frames().get(first)?.offset;
         let start = offset.checked_sub(self.size - self.end.len() as u64)?;
@@ -124,7 +126,7 @@ impl OpenObjectEnd {
     }
 }
 
-/// Opens an object by its end: `guess` bytes of it are fetched at once.
+/// Opens an object by its end: fetches `guess` bytes of it with the first request.
 pub(crate) async fn open_end(
     store: &Arc<dyn ObjectStore>,
     cipher: &Cipher,
@@ -166,11 +168,11 @@ impl OpenObject {
         &self.key
     }
 
-    /// The stored bytes of consecutive frames, not yet checked.
+    /// Returns the stored bytes of consecutive frames, unchecked.
     pub(crate) async fn fetch(&self, frames: Range<usize>) -> ObjectResult<Bytes> {
         let span = self.table.span(frames);
         match get(&self.store, &self.key, span.clone()).await {
-            // The object was opened: then it is there, and as long as its table says.
+            // The object was opened: so it exists, and has the length that its table says.
             Err(error @ (ObjectError::Missing { .. } | ObjectError::Damaged { .. })) => {
                 tracing::warn!("{}; asking once more", Error::from(error));
                 get(&self.store, &self.key, span).await
@@ -179,7 +181,8 @@ impl OpenObject {
         }
     }
 
-    /// Checks, opens and unpacks a frame. `bytes` are what [`OpenObject::fetch`] gave for frames from `first` on.
+    /// Checks, decrypts and decompresses a frame. `bytes` are the result of [`OpenObject::fetch`]
+    /// for frames from `first` on.
     pub(crate) fn decode<'u>(
         &self,
         bytes: &Bytes,
@@ -209,7 +212,7 @@ impl OpenObject {
     }
 }
 
-/// Reads a small object whole: every checksum is checked and the frames are joined.
+/// Reads a small object whole: checks every checksum and joins the frames.
 pub(crate) async fn read_small(
     store: &Arc<dyn ObjectStore>,
     cipher: &Cipher,
@@ -243,8 +246,8 @@ async fn whole(
     Ok(whole)
 }
 
-/// Reads consecutive frames ahead of whoever takes them from the channel: at most two fetches of
-/// [`MAX_FETCH_BYTES`] bytes wait there. Ends with the first fault.
+/// Reads consecutive frames ahead of the receiver of the channel: at most two fetches of
+/// [`MAX_FETCH_BYTES`] bytes wait there. Ends with the first error.
 pub(crate) fn stream_frames(
     opened: OpenObject,
     frames: Range<usize>,
@@ -252,7 +255,7 @@ pub(crate) fn stream_frames(
     let (sender, receiver) = mpsc::channel(32);
     tokio::spawn(async move {
         if let Err(error) = feed(&opened, frames, &sender).await {
-            // The one who takes may be gone: then nobody wants to know.
+            // The receiver may be gone; the error is then of no interest.
             let _ = sender.send(Err(error)).await;
         }
     });
@@ -312,7 +315,8 @@ fn cut_off(key: &str) -> ObjectError {
     ObjectError::damaged(key, "it is cut off")
 }
 
-/// Stores have no common error for a range beyond an object's end: its size tells.
+/// Tells a too short object from another error by its size: stores have no common error for a range
+/// beyond an object's end.
 async fn too_short_or(
     store: &Arc<dyn ObjectStore>,
     key: &str,
@@ -325,7 +329,7 @@ async fn too_short_or(
     }
 }
 
-/// The size of an object and its last bytes.
+/// Returns the size of an object and its last bytes.
 async fn get_tail(store: &Arc<dyn ObjectStore>, key: &str, length: u64) -> ObjectResult<(u64, Bytes)> {
     let options = GetOptions { range: Some(GetRange::Suffix(length)), ..GetOptions::default() };
     let got = match store.get_opts(&path(key), options).await {
@@ -337,7 +341,7 @@ async fn get_tail(store: &Arc<dyn ObjectStore>, key: &str, length: u64) -> Objec
     Ok((size, bytes))
 }
 
-/// Runs blocking work of an object on a thread of its own kind.
+/// Runs blocking work on a thread for blocking work.
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> ObjectResult<T> + Send + 'static,
 ) -> ObjectResult<T> {
