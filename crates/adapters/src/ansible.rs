@@ -18,16 +18,18 @@ use serde_json::{Value, json};
 use crate::command::last_lines;
 use crate::subprocess::{Subprocess, write_private};
 
-/// How long one run may take: a server may have a long crash recovery, and a long way to catch up.
+/// Limit for one run of the playbook, which may wait for a long crash recovery and for the server
+/// to catch up.
 const PLAYBOOK_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 
 /// A playbook, run by `ansible-playbook`.
 ///
-/// It is given the inventory of the one host, and these variables: `backstop_shard` and others from the inventory;
-/// `backstop_backup_id`, `backstop_gtid_executed` (the whole set), `backstop_server_version`, `backstop_recorded_settings`
-/// and `backstop_options` (maps of texts), `backstop_server_id`, `backstop_primary_host`, `backstop_primary_port`; and from a file
-/// that only its owner can read, and that is removed afterwards: `backstop_mysql_user`, `backstop_mysql_password`,
-/// `backstop_replication_user`, `backstop_replication_password`.
+/// The playbook receives the inventory of the one host, and these variables: `backstop_shard` and
+/// others from the inventory; `backstop_backup_id`, `backstop_gtid_executed` (the whole set),
+/// `backstop_server_version`, `backstop_recorded_settings` and `backstop_options` (maps of
+/// strings), `backstop_server_id`, `backstop_primary_host`, `backstop_primary_port`; and from a
+/// file that only its owner can read, and that is removed afterwards: `backstop_mysql_user`,
+/// `backstop_mysql_password`, `backstop_replication_user`, `backstop_replication_password`.
 pub struct Ansible {
     playbook: PathBuf,
     credentials: Credentials,
@@ -35,7 +37,7 @@ pub struct Ansible {
 }
 
 impl Ansible {
-    /// Runs this playbook, which logs in to MySQL with these credentials.
+    /// Creates an adapter that runs this playbook, which logs in to MySQL with these credentials.
     pub fn new(playbook: PathBuf, credentials: Credentials, ctx: RunContext) -> Self {
         Self { playbook, credentials, ctx }
     }
@@ -50,7 +52,7 @@ impl Ansible {
         })
     }
 
-    /// A playbook that tells what it must not is not repeated.
+    /// Removes secrets from output of the playbook before it is reported.
     fn redacted(&self, text: &str) -> String {
         let replication = self.credentials.replication_account();
         let hidden = [self.credentials.password.expose_secret(), replication.password.expose_secret()];
@@ -80,7 +82,7 @@ impl Ansible {
                 ("ANSIBLE_RETRY_FILES_ENABLED", "0".into()),
                 ("PYTHONUNBUFFERED", "1".into()),
             ],
-            // Its ansible.cfg and collections lie beside it.
+            // The playbook's ansible.cfg and collections are in its folder.
             directory: folder.unwrap_or(&site.folder).to_owned(),
             log: site.folder.join("ansible.log"),
             lock: site.folder.join("ansible.running"),
@@ -121,7 +123,7 @@ impl Playbook for Ansible {
     }
 }
 
-/// What a run of the playbook reads.
+/// Files that one run of the playbook reads.
 struct PlaybookFiles {
     inventory: PathBuf,
     variables: PathBuf,
@@ -138,12 +140,13 @@ impl PlaybookFiles {
     }
 }
 
-/// A file that is removed when this is dropped.
+/// File that is removed when the value is dropped.
 struct RemoveOnDrop<'a>(&'a Path);
 
 impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
-        // The next run writes it anew and removes it then; its folder is its owner's alone.
+        // If the removal fails, the next run overwrites and removes the file. Only its owner can
+        // enter the folder.
         let _ = std::fs::remove_file(self.0);
     }
 }
@@ -161,10 +164,12 @@ fn variables(site: &PlaybookInputs) -> Value {
     })
 }
 
-/// YAML in which no text is a template: a password may hold `{{`, and what a repository says is nothing to be carried out.
+/// Writes YAML in which no string is a template: a password may contain `{{`, and text from a
+/// repository must not be executed.
 ///
-/// Ansible takes what is behind `!unsafe` for a plain scalar, however it is quoted: `!unsafe "ON"` is true and `!unsafe "1"`
-/// a number. Only a text that may be a template is marked, and a text with a brace in it stays one.
+/// Ansible takes the value after `!unsafe` for a plain scalar, however it is quoted: `!unsafe "ON"`
+/// is true and `!unsafe "1"` is a number. Only a string that may be a template is marked, and a
+/// string that contains a brace stays a string.
 fn yaml_literal(value: &Value) -> String {
     match value {
         Value::String(text) if text.contains('{') => format!("!unsafe {value}"),
@@ -178,7 +183,7 @@ fn yaml_literal(value: &Value) -> String {
     }
 }
 
-/// `fatal: [host]: FAILED! => {"msg": "…"}` in the words of its `msg`.
+/// Returns the `msg` of a line `fatal: [host]: FAILED! => {"msg": "…"}`.
 fn failure_message(line: &str) -> String {
     let told = line.split_once("=> ").and_then(|(_, object)| serde_json::from_str::<Value>(object).ok());
     let msg = told.as_ref().and_then(|told| told["msg"].as_str());

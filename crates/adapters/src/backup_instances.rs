@@ -21,17 +21,17 @@ use crate::snapshots::{SnapshotSource, cleanup, select_provider};
 
 /// Instances whose data directories are on this host.
 pub struct LocalBackupInstances {
-    /// Logs in.
+    /// Opens sessions on the instances.
     pub connector: Connector,
-    /// How writes may be held.
+    /// Rules for holding writes.
     pub freeze: FreezeRules,
-    /// Which provider, and where its artefacts go.
+    /// Snapshot provider, and the directory of its artefacts.
     pub snapshot: SnapshotSettings,
-    /// Where older versions put them: what dead runs left there is cleared too.
+    /// Work directory of older versions; files that dead runs left there are removed too.
     pub old_work_dir: Option<PathBuf>,
-    /// Starts copies.
+    /// Starts and stops copies of an instance.
     pub servers: Arc<dyn MysqldControl>,
-    /// Time, reporter, stop.
+    /// Clock, reporter and request to stop.
     pub ctx: RunContext,
 }
 
@@ -58,7 +58,7 @@ impl BackupInstances for LocalBackupInstances {
         let source = self.source(choice)?;
         match provider {
             "clone" => CloneProvider::new(source).survey().await,
-            // Whether it is on btrfs is seen on its own host only.
+            // Only the instance's own host can see whether the data directory is on btrfs.
             _ => {
                 let mut findings = BtrfsProvider::new(source).check().await?;
                 findings.retain(|finding| finding.code != "btrfs");

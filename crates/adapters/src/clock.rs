@@ -1,4 +1,4 @@
-//! The machine's clocks and randomness.
+//! The machine's clocks and random numbers.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// A clock whose monotonic time begins now.
+    /// Creates a clock whose monotonic time begins now.
     #[allow(clippy::disallowed_methods, reason = "this is the port's one implementation")]
     pub fn new() -> Self {
         Self { begun: Instant::now() }
@@ -44,7 +44,7 @@ impl Clock for SystemClock {
 
     #[allow(clippy::disallowed_methods, reason = "this is the port's one implementation")]
     fn random(&self) -> u64 {
-        // A v4 UUID is 122 random bits from the system; the low half has 62 of them in a row.
+        // A v4 UUID has 122 random bits from the system, 62 of them in a row in the low half.
         uuid::Uuid::new_v4().as_u64_pair().1.rotate_left(2) ^ uuid::Uuid::new_v4().as_u64_pair().0
     }
 }

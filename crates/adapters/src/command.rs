@@ -6,11 +6,13 @@ use std::time::Duration;
 use backstop_model::error::{Error, Result, ResultExt};
 use tokio::process::Command;
 
-/// Runs a command and gives its standard output. Its input is empty; it is killed when the deadline passes or the
-/// caller is dropped. `doing` tells what it is for: `unpack mysql-server-core`.
+/// Runs a command and returns its standard output. Its standard input is empty. It is killed when
+/// the deadline passes or the future is dropped. `doing` says the command's purpose: `unpack
+/// mysql-server-core`.
 ///
 /// # Errors
-/// When it cannot be started, is late, or fails: then with the end of what it wrote to standard error.
+/// Returns an error if the command cannot be started, exceeds the deadline or fails; a failure
+/// quotes the end of its standard error.
 pub async fn output(command: &mut Command, deadline: Duration, doing: &str) -> Result<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let done = tokio::time::timeout(deadline, command.output()).await;
@@ -23,7 +25,7 @@ pub async fn output(command: &mut Command, deadline: Duration, doing: &str) -> R
     Err(Error::failed(format!("{doing}: {}: {}", output.status, last_lines(&errors, 5))))
 }
 
-/// The last lines of a text that are not empty.
+/// Returns the last `count` lines of a text that are not empty.
 pub fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")

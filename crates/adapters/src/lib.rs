@@ -1,4 +1,5 @@
-//! The outside: topology, secrets, MySQL, snapshots. Adapters decide nothing; the stories do.
+//! Adapters to the outside: topology, secrets, MySQL, snapshots. They decide nothing; the engine
+//! does.
 
 pub mod ansible;
 pub mod backup_instances;

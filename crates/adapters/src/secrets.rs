@@ -1,4 +1,4 @@
-//! Follows references to secrets: files that only their owner can read, and environment variables.
+//! Resolves references to secrets: files that only their owner can read, and environment variables.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,14 +10,15 @@ use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::settings::SecretRef;
 use secrecy::{ExposeSecret, SecretString};
 
-/// No secret is longer, in bytes.
+/// Limit for a secret, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
-/// The text that a reference leads to.
+/// Returns the text that a reference names.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] for a file that others can read, or that belongs to another user; [`ErrorKind::Usage`] if there is
-/// nothing, or it is not text; [`ErrorKind::Denied`] if it cannot be read.
+/// Returns [`ErrorKind::Refused`] for a file that others can read, or that belongs to another user;
+/// [`ErrorKind::Usage`] if the secret does not exist or is not text; [`ErrorKind::Denied`] if it
+/// cannot be read.
 pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
     match reference {
         SecretRef::File(path) => read_file(path),
@@ -30,19 +31,21 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
     }
 }
 
-/// The credentials of a shard.
+/// Returns the credentials of a shard.
 ///
 /// # Errors
-/// As [`resolve`]; [`ErrorKind::Usage`] with everything that is wrong with the text, and no value of it; as [`check_certificates`].
+/// As [`resolve`]; [`ErrorKind::Usage`] with every fault in the text, and no value of it; as
+/// [`check_certificates`].
 pub fn credentials(reference: &SecretRef) -> Result<Credentials> {
     let text = resolve(reference)?;
     check_certificates(Credentials::parse(text.expose_secret(), &name(reference))?)
 }
 
-/// The credentials, if the files of certificates that they name can be read: a connection that fails for that names none.
+/// Returns the credentials if the certificate files that they name can be read: a connection that
+/// fails for that reason does not name the file.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] or [`ErrorKind::Denied`] with the path.
+/// Returns [`ErrorKind::Usage`] or [`ErrorKind::Denied`] with the path.
 pub fn check_certificates(credentials: Credentials) -> Result<Credentials> {
     let verifies = |tls: &&TlsSettings| matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
     let tls = credentials.tls.as_ref().filter(verifies).and_then(|tls| tls.ca.as_ref());
@@ -55,7 +58,7 @@ pub fn check_certificates(credentials: Credentials) -> Result<Credentials> {
     Ok(credentials)
 }
 
-/// The credentials of a store.
+/// Returns the credentials of a store.
 ///
 /// # Errors
 /// As [`credentials`].
@@ -64,7 +67,7 @@ pub fn store_credentials(reference: &SecretRef) -> Result<S3Credentials> {
     Ok(S3Credentials::parse(text.expose_secret(), &name(reference))?)
 }
 
-/// What messages call it.
+/// Returns the name of a reference in messages.
 fn name(reference: &SecretRef) -> String {
     match reference {
         SecretRef::File(path) => path.display().to_string(),
@@ -88,7 +91,8 @@ fn read_variable(name: &str) -> Result<SecretString> {
 fn read_file(path: &Path) -> Result<SecretString> {
     let doing = format!("read {}", path.display());
     let file = File::open(path).map_err(|error| not_opened(&doing, &error))?;
-    // The open file is looked at, not its name, so that it cannot be exchanged in between.
+    // The check uses the open file and not its name, so that the file cannot be exchanged in
+    // between.
     refuse_readable_by_others(path, &file)?;
     let mut text = String::new();
     file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text).map_err(|error| not_opened(&doing, &error))?;

@@ -1,8 +1,10 @@
-//! Runs a program that must not be cut off: what it says goes to a log file, and it is only ever asked to stop.
+//! Runs a program that must not be killed: its output goes to a log file, and on a stop it is only
+//! interrupted.
 //!
-//! It outlives this process: its output is a file, not a pipe, and it is in a process group of its own, so that a Ctrl-C at the
-//! terminal reaches it once, from here. Its standard input is an empty file that is locked for as long as it runs: whoever
-//! comes after a killed run waits for it instead of starting a second one beside it.
+//! The program outlives this process: its output is a file, not a pipe, and it runs in a separate
+//! process group, so that a Ctrl-C at the terminal reaches it once, from here. Its standard input
+//! is an empty file that is locked while it runs: a process that follows a killed run waits for it
+//! instead of starting a second program beside it.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -18,52 +20,53 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often its log and the lock are looked at.
+/// Interval between two checks of the program's log and of the lock.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long it may take to stop once it was asked to. Less than a command may take to clean up.
+/// Limit for the program to stop after an interrupt. Less than a command may take to clean up.
 const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(110);
 
 /// A program to be run.
 pub(crate) struct Subprocess<'a> {
-    /// What it is for: `apply Terraform`.
+    /// Purpose of the run, for messages: `apply Terraform`.
     pub(crate) doing: String,
-    /// The program.
+    /// Path of the program.
     pub(crate) program: PathBuf,
-    /// Its arguments. No secrets.
+    /// Arguments of the program. They must not hold secrets.
     pub(crate) args: Vec<OsString>,
-    /// Variables, beside those of this process.
+    /// Environment variables, in addition to those of this process.
     pub(crate) environment: Vec<(&'static str, OsString)>,
-    /// Where it runs.
+    /// Working directory.
     pub(crate) directory: PathBuf,
-    /// What it says is appended to this file.
+    /// File to which the program's output is appended.
     pub(crate) log: PathBuf,
-    /// Held by it while it runs.
+    /// File that is locked while the program runs.
     pub(crate) lock: PathBuf,
-    /// It is asked to stop after so long.
+    /// Time after which the program is interrupted.
     pub(crate) deadline: Duration,
-    /// Time, and whether the user asks to stop.
+    /// Clock, and the user's request to stop.
     pub(crate) ctx: &'a RunContext,
 }
 
-/// Writes a file that a program is to read, for its owner's eyes only.
+/// Writes a file for a program to read; only the file's owner can read it.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     let what = format!("write {}", path.display());
     let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     options.failed(&what)?.write_all(text.as_bytes()).failed(&what)
 }
 
-/// How it ended, and what it said.
+/// Exit status and output of the program.
 pub(crate) struct SubprocessExit {
     pub(crate) status: ExitStatus,
     pub(crate) said: String,
 }
 
 impl Subprocess<'_> {
-    /// Runs it to its end. `told` is given every line.
+    /// Runs the program to its end, and passes every line of its output to the callback.
     ///
     /// # Errors
-    /// [`ErrorKind::Interrupted`] when the user asked to stop, after it has; [`ErrorKind::Held`] when an earlier one still runs after the
-    /// deadline; when it cannot be started, or is late.
+    /// Returns [`ErrorKind::Interrupted`] once the program has stopped at the user's request;
+    /// [`ErrorKind::Held`] if an earlier one still runs after the deadline; and an error if the
+    /// program cannot be started or exceeds the deadline.
     pub(crate) async fn run(self, mut told: impl FnMut(&str)) -> Result<SubprocessExit> {
         let lock = self.lock().await?;
         let log = private_file(&self.log).failed(format!("open {}", self.log.display()))?;
@@ -90,7 +93,7 @@ impl Subprocess<'_> {
         Ok(SubprocessExit { status, said: tail.text })
     }
 
-    /// Waits until no earlier one runs.
+    /// Waits until no earlier program runs.
     async fn lock(&self) -> Result<File> {
         let what = format!("lock {}", self.lock.display());
         let file = private_file(&self.lock).failed(&what)?;
@@ -125,7 +128,7 @@ impl Subprocess<'_> {
     fn start(&self, lock: File, log: File) -> Result<Child> {
         unblock_sigint()?;
         let mut command = Command::new(&self.program);
-        // What Backstop was told by variables is not for others: it may be a secret.
+        // Variables with Backstop's own settings are not passed on: they may hold secrets.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BACKSTOP_"))
         {
@@ -142,10 +145,11 @@ impl Subprocess<'_> {
         })
     }
 
-    /// Asks it to stop, and waits. It is never killed: it may be in the middle of what only it can note down.
+    /// Interrupts the program, and waits. The program is never killed: it may hold results that
+    /// only it can record.
     async fn interrupt(&self, child: &mut Child) -> Result<()> {
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
-            // It may have ended by itself since.
+            // The program may have ended since.
             let _ = kill_process(pid, Signal::INT);
         }
         match tokio::time::timeout(INTERRUPT_TIMEOUT, child.wait()).await {
@@ -161,32 +165,33 @@ impl Subprocess<'_> {
     }
 }
 
-/// Sees to it that a program that is started hears SIGINT, by which it is asked to stop. Who is started in the background of a
-/// script is made to ignore it, and hands that on; what is handled here, is not ignored in a program that is started.
+/// Ensures that a started program receives SIGINT, the signal that stops it. A shell that starts a
+/// command in the background of a script makes it ignore the signal, and child processes inherit
+/// that; a signal that is handled here is not ignored in child processes.
 fn unblock_sigint() -> Result<()> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
     if mask >> (Signal::INT.as_raw() - 1) & 1 == 1 {
-        // The handler stays when its stream goes.
+        // The handler stays after its stream is dropped.
         drop(signal(SignalKind::interrupt()).failed("listen to SIGINT")?);
     }
     Ok(())
 }
 
-/// Ends when the user asks to stop; never if nobody can ask any more.
+/// Returns when the user requests a stop; never returns if no request can arrive any more.
 async fn stop_requested(stop: &mut tokio::sync::watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending().await
     }
 }
 
-/// A file that only its owner can read.
+/// Opens a file that only its owner can read.
 fn private_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
-/// What is written to a file from a moment on.
+/// Reads the part of a file that is written after a given moment.
 struct LogTail {
     file: File,
     path: PathBuf,
@@ -202,7 +207,7 @@ impl LogTail {
         Ok(Self { file, path: path.to_owned(), text: String::new(), given: 0 })
     }
 
-    /// Gives the whole lines that came since.
+    /// Passes on the whole lines that were written since the last call.
     fn read(&mut self, told: &mut impl FnMut(&str)) -> Result<()> {
         let mut new = Vec::new();
         self.file.read_to_end(&mut new).failed(format!("read {}", self.path.display()))?;

@@ -1,4 +1,5 @@
-//! Makes the instance of a recovery with Terraform: a root module of the user's, a remote state with one key per recovery.
+//! Creates the instance of a recovery with Terraform: the user's root module, and a remote state
+//! with one key per recovery.
 
 mod events;
 #[cfg(test)]
@@ -25,26 +26,26 @@ use crate::command::output;
 use crate::subprocess::{Subprocess, SubprocessExit, write_private};
 use events::Events;
 
-/// How long one run of it may take.
+/// Limit for one run of Terraform.
 const TERRAFORM_TIMEOUT: Duration = Duration::from_secs(1800);
-/// How long it waits for another that holds the state.
+/// Option that makes Terraform wait for another run that holds the state.
 const STATE_LOCK_TIMEOUT: &str = "-lock-timeout=300s";
-/// How long reading its outputs may take.
+/// Limit for reading Terraform's outputs.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A root module of Terraform's.
+/// A root module for Terraform.
 pub struct Terraform {
     settings: RecoverySettings,
     ctx: RunContext,
 }
 
 impl Terraform {
-    /// Runs `terraform` for this root module.
+    /// Creates an adapter that runs `terraform` for this root module.
     pub fn new(settings: RecoverySettings, ctx: RunContext) -> Self {
         Self { settings, ctx }
     }
 
-    /// Prepares a folder: variables, where the state is, and Terraform's own data.
+    /// Prepares a folder: variables, the backend of the state, and Terraform's own data.
     async fn init(&self, spec: &InstanceSpec, folder: &Path) -> Result<()> {
         make_private(folder).failed(format!("create {}", folder.display()))?;
         write_private(&folder.join("recovery.tfvars.json"), &self.variables(spec).to_string())?;
@@ -65,7 +66,7 @@ impl Terraform {
         Err(events::terraform_error("prepare Terraform", &folder.join("terraform.log"), &ended.said, &[]))
     }
 
-    /// Plans into `folder/plan`. Anything that would be destroyed is refused: a recovery only ever adds.
+    /// Plans into `folder/plan`. Refuses a plan that destroys anything: a recovery only adds.
     async fn planned(&self, folder: &Path, lock: &str) -> Result<InfrastructureChanges> {
         let (variables, plan) = (folder.join("recovery.tfvars.json"), folder.join("plan"));
         let args = ["plan", "-input=false", "-no-color", "-json", lock].map(OsString::from);
@@ -138,7 +139,7 @@ impl Terraform {
         })
     }
 
-    /// The user's variables and Backstop's, which no user's may replace.
+    /// Returns the user's variables and Backstop's, which the user's cannot replace.
     fn variables(&self, spec: &InstanceSpec) -> Value {
         let mut variables: serde_json::Map<_, _> = self.settings.variables.clone().into_iter().collect();
         let own = json!({
@@ -184,7 +185,7 @@ impl Infrastructure for Terraform {
     }
 }
 
-/// One output, as `terraform output -json` gives it.
+/// One output, as `terraform output -json` prints it.
 #[derive(Deserialize)]
 struct TerraformOutput {
     value: Value,
@@ -216,7 +217,7 @@ fn environment(folder: &Path) -> Vec<(&'static str, OsString)> {
     ]
 }
 
-/// Where the state is: as configured, locked, under the recovery's own key.
+/// Returns the backend of the state: as configured, locked, under the recovery's own key.
 fn backend(state: &BTreeMap<String, String>, recovery_id: &str) -> String {
     let mut all = state.clone();
     let prefix = all.remove("prefix").unwrap_or_else(|| "backstop/recoveries".to_owned());
@@ -227,7 +228,7 @@ fn backend(state: &BTreeMap<String, String>, recovery_id: &str) -> String {
     all.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect()
 }
 
-/// A string in Terraform's language.
+/// Quotes a string for Terraform's language.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string().replace("${", "$${").replace("%{", "%%{")
 }

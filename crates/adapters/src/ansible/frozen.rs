@@ -1,4 +1,4 @@
-//! The variables of a playbook stay what they are, byte for byte: `tests/frozen`.
+//! Tests that the variables of a playbook stay the same, byte for byte: `tests/frozen`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;

@@ -1,8 +1,10 @@
-//! Administers a server that is being recovered, whose accounts are the donor's and whose passwords nobody told.
+//! Administers a server that is being recovered, whose accounts are the donor's and whose passwords
+//! are unknown.
 //!
-//! The server is started with an init file that makes a temporary administrator, `backstop_recovery@localhost`, with
-//! a random password. The statements run inside the server before it takes connections, and write no
-//! binary log. Whoever could read the files could read the data files beside them as well.
+//! The server is started with an init file that creates a temporary administrator,
+//! `backstop_recovery@localhost`, with a random password. The statements run inside the server
+//! before it accepts connections, and write no binary log. A user who can read the init file can
+//! read the data files beside it as well.
 
 #![allow(
     clippy::disallowed_methods,
@@ -35,7 +37,7 @@ use super::error::SqlError;
 use super::replication::replication;
 use super::{copy_account, events, instance_state, plugins, replay_settings, secret_file, tables};
 
-/// The temporary administrator.
+/// User name of the temporary administrator.
 const ADMIN_USER: &str = "backstop_recovery";
 const PASSWORD_FILE: &str = "administrator";
 const INIT_FILE: &str = "init.sql";
@@ -43,25 +45,25 @@ const INIT_FILE: &str = "init.sql";
 const REMOVE_ADMIN_HINT: &str = "give the same command again, or remove it by hand on the recovered server: SET sql_log_bin = 0; \
     DROP USER 'backstop_recovery'@'localhost'";
 
-/// Stopping and resetting replication waits for what the appliers are doing.
+/// Limit for stopping and resetting replication, which waits for what the appliers are doing.
 const REPLICATION_STOP_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long a restarted receiver may take to reach its source again.
+/// Limit for a restarted receiver to reach its source again.
 const RECEIVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Seconds between a receiver's attempts to reach its source.
 const SOURCE_CONNECT_RETRY_SECONDS: u32 = 5;
-/// How often it tries: five days at that interval.
+/// Attempts of a receiver to reach its source: five days at that interval.
 const SOURCE_RETRY_COUNT: u32 = 86_400;
 
-/// Opens servers that are being recovered, and tells them how to follow their shard.
+/// Opens servers that are being recovered, and sets them up to follow their shard.
 #[derive(Debug, Clone)]
 pub struct MysqlAdminAccess {
     access: Arc<SharedCredentials>,
 }
 
 impl MysqlAdminAccess {
-    /// Joins with these credentials, as they are then.
+    /// Creates an adapter that uses the credentials as they are when a server joins its shard.
     pub fn new(access: Arc<SharedCredentials>) -> Self {
         Self { access }
     }
@@ -97,7 +99,7 @@ impl AdminAccess for MysqlAdminAccess {
     }
 }
 
-/// One statement a line, as init files want it.
+/// Returns the statements of an init file, one on each line as the server requires.
 fn init_statements(password: &SecretString) -> SecretString {
     let account = format!("'{ADMIN_USER}'@'localhost'");
     let identified = format!(
@@ -152,7 +154,7 @@ impl AdminSession for MysqlAdminSession {
         }
         let variable = self.dialect.variable("rpl_semi_sync_replica_enabled");
         self.session.run(&format!("SET PERSIST {variable} = ON")).await?;
-        // The receiver tells its source when it connects.
+        // The receiver reports its host and port to its source when it connects.
         if self.replication().await?.is_some() {
             self.session.run_within(self.dialect.stop_receiver(), REPLICATION_STOP_TIMEOUT).await?;
             self.session.run(self.dialect.start_receiver()).await?;
@@ -167,7 +169,7 @@ impl AdminSession for MysqlAdminSession {
 
     async fn hand_over(&mut self) -> Result<()> {
         let super_read_only: u8 = self.session.one("SELECT @@GLOBAL.super_read_only").await?;
-        // The session keeps its privileges when its account is gone.
+        // A session keeps its privileges after its account is dropped.
         self.session.run("SET GLOBAL super_read_only = OFF").await?;
         let removed = self.remove_administrator().await;
         if super_read_only != 0 {
@@ -198,7 +200,8 @@ impl AdminSession for MysqlAdminSession {
     }
 
     async fn follow(&mut self, source: &Endpoint) -> Result<()> {
-        // A recovery may have taken hours. What cannot be read again was read before.
+        // A recovery may have taken hours, so the credentials may have changed. If they cannot be
+        // read again, the earlier ones are used.
         let _ = self.access.reread();
         let credentials = self.access.current();
         let account = credentials.replication_account();
@@ -298,7 +301,8 @@ impl MysqlAdminSession {
     }
 }
 
-/// What the source can do of the TLS that is preferred. A replica cannot itself fall back to plain text.
+/// Returns the protection that the source offers where TLS is preferred. A replica cannot itself
+/// fall back to plain text.
 async fn offered_tls(
     account: &ReplicationAccount,
     tls: TlsSettings,
@@ -315,7 +319,8 @@ async fn offered_tls(
     Ok(TlsSettings { mode, ..tls })
 }
 
-/// How a replica follows a source: by GTID, with the connection protected as the credentials say.
+/// Returns the options with which a replica follows a source: by GTID, with the connection
+/// protected as the credentials say.
 fn source_options<'a>(
     source: &Endpoint,
     account: &ReplicationAccount,

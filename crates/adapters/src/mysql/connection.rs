@@ -18,17 +18,18 @@ use secrecy::{ExposeSecret, SecretString};
 use super::error::{ServerError, SqlCause, SqlError};
 use super::tls;
 
-/// How long a connection may take, with TLS and login.
+/// Limit for opening a connection, including TLS and login.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a statement may take unless the caller says otherwise.
+/// Limit for a statement unless the caller sets another.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest packet that is read, and the driver's own idea of how long a session may idle. It would ask the server for both before the
-/// session's first statement, and `sql_select_limit = 0` gives it no answer.
+/// Limits for a packet, in bytes, and for a session's idle time in the driver. The driver would
+/// otherwise query the server for both before the session's first statement; with `sql_select_limit
+/// = 0` that query returns no row.
 const MAX_PACKET_BYTES: usize = 1 << 30;
 const IDLE_SECONDS: usize = 28_800;
 
-/// Whom to log in as.
+/// User name and password of a login.
 #[derive(Debug, Clone)]
 pub struct Login {
     /// MySQL user name.
@@ -37,12 +38,12 @@ pub struct Login {
     pub password: SecretString,
 }
 
-/// Where a server is reached.
+/// Address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// Over TCP.
+    /// TCP address.
     Tcp(Endpoint),
-    /// Over a Unix socket on this host; never encrypted.
+    /// Unix socket on this host; never encrypted.
     Socket(PathBuf),
 }
 
@@ -77,7 +78,7 @@ enum Logins {
     Shard(Arc<SharedCredentials>),
 }
 
-/// One login and one TLS policy.
+/// A login and its TLS policy.
 #[derive(Debug, Clone)]
 struct LoginClient {
     login: Login,
@@ -85,17 +86,18 @@ struct LoginClient {
 }
 
 impl Connector {
-    /// A connector for the account that does everything but replication.
+    /// Creates a connector for the account that does everything but replication.
     pub fn new(credentials: &Credentials) -> Self {
         Self(Logins::One(LoginClient::of(credentials)))
     }
 
-    /// A connector with another login. Without a TLS policy: preferred on loopback, else required.
+    /// Creates a connector with another login. Without a TLS policy, TLS is preferred on loopback
+    /// and required elsewhere.
     pub fn with_login(login: Login, tls: Option<TlsSettings>) -> Self {
         Self(Logins::One(LoginClient { login, tls }))
     }
 
-    /// A connector for the same account, whose credentials may change meanwhile.
+    /// Creates a connector for the same account, whose credentials may change between connections.
     pub fn of(access: Arc<SharedCredentials>) -> Self {
         Self(Logins::Shard(access))
     }
@@ -103,8 +105,8 @@ impl Connector {
     /// Opens a session within [`CONNECT_TIMEOUT`].
     ///
     /// # Errors
-    /// [`SqlCause::Unreachable`] with the address when nothing answers there; [`SqlCause::Refused`] when the login is; [`SqlCause::Lost`] when TLS
-    /// fails.
+    /// Returns [`SqlCause::Unreachable`] with the address if nothing answers there,
+    /// [`SqlCause::Refused`] if the server refuses the login, and [`SqlCause::Lost`] if TLS fails.
     pub async fn connect(&self, address: impl Into<Address>) -> Result<Connection, SqlError> {
         let address = &address.into();
         match &self.0 {
@@ -197,8 +199,8 @@ impl LoginClient {
     }
 }
 
-/// A session. Statements run one at a time; after a deadline has passed the session is given up, and every
-/// later statement fails with [`SqlCause::Lost`].
+/// A session, which runs one statement at a time. After a deadline has passed the session is given
+/// up, and every later statement fails with [`SqlCause::Lost`].
 pub struct Connection {
     conn: Option<Conn>,
     address: Address,
@@ -211,17 +213,17 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Where the server is.
+    /// Returns the server's address.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// `CONNECTION_ID()`; `None` once the session is given up.
+    /// Returns `CONNECTION_ID()`; `None` once the session is given up.
     pub fn id(&self) -> Option<u32> {
         self.conn.as_ref().map(Conn::id)
     }
 
-    /// True if the connection is encrypted.
+    /// Returns true if the connection is encrypted.
     ///
     /// # Errors
     /// See [`SqlCause`].
@@ -230,7 +232,7 @@ impl Connection {
         Ok(cipher.iter().any(|(_, name)| !name.is_empty()))
     }
 
-    /// Runs a statement and gives its rows, within [`STATEMENT_TIMEOUT`].
+    /// Runs a statement and returns its rows, within [`STATEMENT_TIMEOUT`].
     ///
     /// # Errors
     /// See [`SqlCause`].
@@ -241,7 +243,7 @@ impl Connection {
         self.query_within(sql, STATEMENT_TIMEOUT).await
     }
 
-    /// [`Connection::query`] with another deadline.
+    /// Runs [`Connection::query`] with another deadline.
     ///
     /// # Errors
     /// See [`SqlCause`].
@@ -256,7 +258,7 @@ impl Connection {
         rows.into_iter().map(|row| from_row(&doing, row)).collect()
     }
 
-    /// The first row of a statement's answer.
+    /// Returns the first row of a statement's result.
     ///
     /// # Errors
     /// See [`SqlCause`].
@@ -267,7 +269,7 @@ impl Connection {
         Ok(self.query(sql).await?.into_iter().next())
     }
 
-    /// The only row of a statement that always has one.
+    /// Returns the only row of a statement that always has one.
     ///
     /// # Errors
     /// See [`SqlCause`]; [`SqlCause::Shape`] if there is no row.
@@ -279,7 +281,7 @@ impl Connection {
         self.first(sql).await?.ok_or(SqlError { doing, cause: SqlCause::Shape("no row".into()) })
     }
 
-    /// Runs a statement whose rows, if any, do not matter.
+    /// Runs a statement and discards its rows.
     ///
     /// # Errors
     /// See [`SqlCause`].
@@ -287,7 +289,7 @@ impl Connection {
         self.run_within(sql, STATEMENT_TIMEOUT).await
     }
 
-    /// [`Connection::run`] with another deadline.
+    /// Runs [`Connection::run`] with another deadline.
     ///
     /// # Errors
     /// See [`SqlCause`].
@@ -298,7 +300,8 @@ impl Connection {
         self.settle(&doing, answer)
     }
 
-    /// Runs a statement that is not in UTF-8, since the session's `character_set_client` is not. Errors say `what`.
+    /// Runs a statement that is not in UTF-8, since the session's `character_set_client` is not.
+    /// Errors quote `what` in place of the statement.
     ///
     /// # Errors
     /// See [`SqlCause`].
@@ -309,8 +312,8 @@ impl Connection {
         self.settle(&doing, answer)
     }
 
-    /// Runs a statement that contains a secret. Errors say `what` and the server's code, and not its words,
-    /// which could quote the statement.
+    /// Runs a statement that contains a secret. Errors quote `what` and the server's code, but not
+    /// its message, which could quote the statement.
     ///
     /// # Errors
     /// See [`SqlCause`].
@@ -328,7 +331,7 @@ impl Connection {
         })
     }
 
-    /// Runs a statement with parameters and gives its rows.
+    /// Runs a statement with parameters and returns its rows.
     ///
     /// # Errors
     /// See [`SqlCause`].
@@ -351,7 +354,8 @@ impl Connection {
         }
     }
 
-    /// `run SHOW REPLICA STATUS on db1:3306`: the statement's first words, which never hold data.
+    /// Describes a statement by its leading keywords, which never hold data: `run SHOW REPLICA
+    /// STATUS on db1:3306`.
     fn doing(&self, sql: &str) -> String {
         format!("run {} on {}", verb(sql), self.address)
     }
@@ -364,8 +368,9 @@ impl Connection {
         self.conn.as_mut().ok_or_else(lost)
     }
 
-    /// Gives up the session unless the server itself answered: what is left unread on the wire, or may
-    /// still be running, must not be mistaken for the answer to a later statement.
+    /// Gives up the session unless the server itself answered: unread bytes on the connection, or a
+    /// statement that may still be running, must not be mistaken for the answer to a later
+    /// statement.
     fn settle<T>(&mut self, doing: &str, answer: TimedAnswer<T>) -> Result<T, SqlError> {
         let cause = match answer {
             TimedAnswer::Done(Ok(value)) => return Ok(value),
@@ -398,7 +403,7 @@ fn from_row<T: FromRow>(doing: &str, row: Row) -> Result<T, SqlError> {
     })
 }
 
-/// The leading words of a statement that are in upper case, four at the most.
+/// Returns the leading words of a statement that are in upper case, at most four.
 fn verb(sql: &str) -> String {
     let keyword = |word: &&str| word.chars().all(|c| c.is_ascii_uppercase());
     let words: Vec<_> = sql.split_whitespace().take_while(keyword).take(4).collect();

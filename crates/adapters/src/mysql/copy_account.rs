@@ -1,4 +1,5 @@
-//! The account that a copy of a shard is read with: it logs in over the socket, with an option file for clients.
+//! Account that reads a copy of a shard: it logs in over the socket, with an option file for
+//! clients.
 
 use std::path::Path;
 
@@ -8,16 +9,17 @@ use secrecy::{ExposeSecret, SecretString};
 use super::connection::Connection;
 use super::secret_file;
 
-/// The account. Its name begins as all of Backstop's do.
+/// Name of the account. It begins as all account names of Backstop do.
 const COPY_ACCOUNT: &str = "'backstop_copy'@'localhost'";
-/// What mysqldump asks for, and not more: it reads tables, views, triggers, events and routines.
+/// Privileges that mysqldump needs, and no others: it reads tables, views, triggers, events and
+/// routines.
 const COPY_PRIVILEGES: &str = "SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, PROCESS";
 
-/// Makes the account in a session that writes no binary log, and the option file for clients, mode 0600. Once more with another password
-/// if it is there already.
+/// Creates the account in a session that writes no binary log, and the option file for clients,
+/// mode 0600. If the account exists already, it is created again with another password.
 ///
 /// # Errors
-/// When the server refuses it, or the file cannot be written.
+/// Returns an error if the server refuses a statement or the file cannot be written.
 pub(super) async fn create_copy_account(
     session: &mut Connection,
     client_file: &Path,
@@ -34,7 +36,8 @@ pub(super) async fn create_copy_account(
     secret_file::write(client_file, &client_options(&password, socket))
 }
 
-/// Options of `mysql` and `mysqldump`. What is copied out of a copy must not bring the copy's GTIDs along.
+/// Returns the options of `mysql` and `mysqldump`. A dump of a copy must not contain the copy's
+/// GTIDs.
 fn client_options(password: &SecretString, socket: &Path) -> SecretString {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     format!(

@@ -1,22 +1,22 @@
-//! The words of each MySQL version: 8.0 began with master and slave, and later versions know only source and
-//! replica. Also how names and texts are quoted.
+//! Keywords of each MySQL version: 8.0 began with master and slave, and later versions accept only
+//! source and replica. Also quotes names and strings.
 
 use backstop_model::server::ServerVersion;
 
-/// The vocabulary of one server version.
+/// Vocabulary of one server version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
-    /// `REPLICA` (8.0.22) instead of `SLAVE` in statements, and the columns they answer with.
+    /// `REPLICA` (8.0.22) instead of `SLAVE` in statements and in the columns of their results.
     replica: bool,
     /// `CHANGE REPLICATION SOURCE TO` (8.0.23) instead of `CHANGE MASTER TO`.
     change_source: bool,
-    /// Variables and plugins are named after source and replica too (8.0.26).
+    /// Variables and plugins named after source and replica too (8.0.26).
     variables: bool,
     /// `BINARY LOG STATUS` (8.2) instead of `MASTER STATUS`.
     binary_log_status: bool,
 }
 
-/// A plugin and the library it is in.
+/// A plugin and its library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PluginLibrary {
     /// Name, as `INSTALL PLUGIN` takes it.
@@ -26,7 +26,7 @@ pub struct PluginLibrary {
 }
 
 impl Dialect {
-    /// The words this version understands.
+    /// Returns the vocabulary of this version.
     pub fn of(version: &ServerVersion) -> Self {
         Self {
             replica: version.at_least(8, 0, 22),
@@ -36,17 +36,19 @@ impl Dialect {
         }
     }
 
-    /// Shows the state of replication.
+    /// Returns the statement that shows the state of replication.
     pub fn show_replica_status(self) -> &'static str {
         if self.replica { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" }
     }
 
-    /// Shows the replicas that are connected: server id, host, port, the source's id, UUID.
+    /// Returns the statement that shows the connected replicas: server id, host, port, the source's
+    /// id, UUID.
     pub fn show_replicas(self) -> &'static str {
         if self.replica { "SHOW REPLICAS" } else { "SHOW SLAVE HOSTS" }
     }
 
-    /// The name of a column of [`Dialect::show_replica_status`], given in the new words: `Source_Host`.
+    /// Returns the name of a column of [`Dialect::show_replica_status`], given in the new
+    /// vocabulary: `Source_Host`.
     pub fn column(self, name: &str) -> String {
         if self.replica {
             name.to_owned()
@@ -55,52 +57,53 @@ impl Dialect {
         }
     }
 
-    /// Starts the receiver and the appliers.
+    /// Returns the statement that starts the receiver and the appliers.
     pub fn start_replica(self) -> &'static str {
         if self.replica { "START REPLICA" } else { "START SLAVE" }
     }
 
-    /// Stops the receiver and the appliers.
+    /// Returns the statement that stops the receiver and the appliers.
     pub fn stop_replica(self) -> &'static str {
         if self.replica { "STOP REPLICA" } else { "STOP SLAVE" }
     }
 
-    /// Starts the appliers only.
+    /// Returns the statement that starts only the appliers.
     pub fn start_appliers(self) -> &'static str {
         if self.replica { "START REPLICA SQL_THREAD" } else { "START SLAVE SQL_THREAD" }
     }
 
-    /// Stops the appliers only.
+    /// Returns the statement that stops only the appliers.
     pub fn stop_appliers(self) -> &'static str {
         if self.replica { "STOP REPLICA SQL_THREAD" } else { "STOP SLAVE SQL_THREAD" }
     }
 
-    /// Starts the receiver only.
+    /// Returns the statement that starts only the receiver.
     pub fn start_receiver(self) -> &'static str {
         if self.replica { "START REPLICA IO_THREAD" } else { "START SLAVE IO_THREAD" }
     }
 
-    /// Stops the receiver only.
+    /// Returns the statement that stops only the receiver.
     pub fn stop_receiver(self) -> &'static str {
         if self.replica { "STOP REPLICA IO_THREAD" } else { "STOP SLAVE IO_THREAD" }
     }
 
-    /// Forgets all replication channels.
+    /// Returns the statement that removes all replication channels.
     pub fn reset_replica_all(self) -> &'static str {
         if self.replica { "RESET REPLICA ALL" } else { "RESET SLAVE ALL" }
     }
 
-    /// Empties the binary logs and `gtid_executed`.
+    /// Returns the statement that empties the binary logs and `gtid_executed`.
     pub fn reset_binary_logs(self) -> &'static str {
         if self.binary_log_status { "RESET BINARY LOGS AND GTIDS" } else { "RESET MASTER" }
     }
 
-    /// Shows the binary log that is being written, and the position in it.
+    /// Returns the statement that shows the current binary log and the position in it.
     pub fn show_binary_log_status(self) -> &'static str {
         if self.binary_log_status { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" }
     }
 
-    /// `CHANGE REPLICATION SOURCE TO` with these options, named in the new words and already quoted.
+    /// Returns `CHANGE REPLICATION SOURCE TO` with these options, named in the new vocabulary and
+    /// already quoted.
     pub fn change_source(self, options: &[(&str, String)]) -> String {
         let name = |name: &str| match self.change_source {
             true => name.to_owned(),
@@ -112,7 +115,7 @@ impl Dialect {
         format!("{verb} {}", options.join(", "))
     }
 
-    /// A system variable's name in this version, given in the new words.
+    /// Returns a system variable's name in this version, given in the new vocabulary.
     pub fn variable(self, name: &str) -> String {
         if self.variables {
             name.to_owned()
@@ -121,7 +124,7 @@ impl Dialect {
         }
     }
 
-    /// The plugin that acknowledges as a semi-synchronous replica.
+    /// Returns the plugin that acknowledges as a semi-synchronous replica.
     pub fn semi_sync_replica(self) -> PluginLibrary {
         match self.variables {
             true => PluginLibrary { name: "rpl_semi_sync_replica", library: "semisync_replica.so" },
@@ -129,7 +132,7 @@ impl Dialect {
         }
     }
 
-    /// The plugin that waits for semi-synchronous replicas.
+    /// Returns the plugin that waits for semi-synchronous replicas.
     pub fn semi_sync_source(self) -> PluginLibrary {
         match self.variables {
             true => PluginLibrary { name: "rpl_semi_sync_source", library: "semisync_source.so" },
@@ -138,12 +141,13 @@ impl Dialect {
     }
 }
 
-/// A name in backticks.
+/// Quotes a name with backticks.
 pub fn quote_name(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// A text in quotes, for sessions whose `sql_mode` lets a backslash escape; Backstop's own all do.
+/// Quotes a string, for sessions whose `sql_mode` lets a backslash escape, as in all of Backstop's
+/// sessions.
 pub fn quote_text(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('\'');

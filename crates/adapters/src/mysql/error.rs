@@ -1,4 +1,4 @@
-//! What can go wrong with one statement, with the server's own error code kept.
+//! Errors of statements and connections, with the server's own error code.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,35 +7,36 @@ use backstop_engine::shared_credentials::LoginError;
 use backstop_model::error::{Error, ErrorKind};
 use backstop_model::login_error::SLOW_LOGIN_HINT;
 
-/// A statement or a connection failed. Never holds a secret: a statement's text is not part of it, and the
-/// server's words are left out where they could quote a password.
+/// Failure of a statement or a connection. It never holds a secret: it leaves out the statement's
+/// text, and the server's message where that could quote a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlError {
-    /// What was being done, as verb and object: `connect to db1:3306 as backstop`, `run SHOW REPLICA STATUS on …`.
+    /// The operation, as verb and object: `connect to db1:3306 as backstop`, `run SHOW REPLICA
+    /// STATUS on …`.
     pub doing: String,
-    /// Why it failed.
+    /// Cause of the failure.
     pub cause: SqlCause,
 }
 
-/// Why a statement failed.
+/// Cause of a failed statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SqlCause {
-    /// The server said so. The session is still good.
+    /// The server returned an error. The session is still usable.
     Server(ServerError),
-    /// The server did not let the account in, or not for a first statement.
+    /// The server refused the account, at the login or at the first statement.
     Refused {
-        /// MySQL's error number, if the server said so itself.
+        /// MySQL's error number, if the server returned one.
         code: Option<u16>,
-        /// Why, and what helps.
+        /// The reason, and a hint.
         error: Error,
     },
-    /// No answer within the deadline. The session has been given up.
+    /// No answer arrived within the deadline. The session has been given up.
     Deadline(Duration),
-    /// The server could not be reached at all.
+    /// The server could not be reached.
     Unreachable(String),
     /// The connection broke, or TLS failed. The session is gone.
     Lost(String),
-    /// The answer was not of the shape that was expected.
+    /// The answer did not have the expected shape.
     Shape(String),
 }
 
@@ -46,21 +47,21 @@ pub struct ServerError {
     pub code: u16,
     /// SQLSTATE, five characters.
     pub state: String,
-    /// The server's words.
+    /// The server's message.
     pub message: String,
 }
 
-/// The error numbers Backstop knows by name.
+/// MySQL error numbers that Backstop handles.
 pub mod code {
     /// Access denied to a database.
     pub const DB_ACCESS_DENIED: u16 = 1044;
     /// Access denied for a user: unknown user or wrong password.
     pub const ACCESS_DENIED: u16 = 1045;
-    /// A command is denied on a table.
+    /// A command on a table is denied.
     pub const TABLE_ACCESS_DENIED: u16 = 1142;
     /// A privilege is missing for this operation.
     pub const SPECIFIC_ACCESS_DENIED: u16 = 1227;
-    /// No such variable (of an absent plugin, or of another version).
+    /// Unknown system variable (of an absent plugin, or of another version).
     pub const UNKNOWN_SYSTEM_VARIABLE: u16 = 1193;
     /// A lock was not granted within `lock_wait_timeout`.
     pub const LOCK_WAIT_TIMEOUT: u16 = 1205;
@@ -68,12 +69,12 @@ pub mod code {
     pub const OPTION_PREVENTS_STATEMENT: u16 = 1290;
     /// The query was killed, or its `max_execution_time` passed.
     pub const QUERY_INTERRUPTED: u16 = 1317;
-    /// A roles or dynamic privilege check failed.
+    /// A check of a role or of a dynamic privilege failed.
     pub const ACCESS_DENIED_DYNAMIC: u16 = 1370;
 }
 
 impl SqlError {
-    /// The server's error number, if the server answered with one.
+    /// Returns the server's error number, if the server answered with one.
     pub fn code(&self) -> Option<u16> {
         match &self.cause {
             SqlCause::Server(error) => Some(error.code),
@@ -82,7 +83,7 @@ impl SqlError {
         }
     }
 
-    /// True if the credentials or their grants are at fault.
+    /// Returns true if the credentials or their grants are at fault.
     pub fn is_denied(&self) -> bool {
         match &self.cause {
             SqlCause::Server(error) => is_denial(error.code),
@@ -91,7 +92,8 @@ impl SqlError {
         }
     }
 
-    /// True if the session is gone, so that everything it held (locks) is or will be released by the server.
+    /// Returns true if the session is gone, so that the server has released or will release
+    /// everything it held (locks).
     pub fn is_lost(&self) -> bool {
         !matches!(self.cause, SqlCause::Server(_) | SqlCause::Shape(_))
     }
@@ -185,8 +187,8 @@ fn server_hint(error: &ServerError) -> Option<String> {
     }
 }
 
-/// The privilege that the server's words name: "you need (at least one of) the X privilege(s) for …" and
-/// "X command denied to user …".
+/// Returns the privilege that the server's message names: "you need (at least one of) the X
+/// privilege(s) for …" or "X command denied to user …".
 fn missing_privilege(message: &str) -> Option<&str> {
     if let Some(at) = message.find("the ") {
         let rest = &message[at + 4..];

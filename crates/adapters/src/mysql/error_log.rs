@@ -1,4 +1,4 @@
-//! Reads a server's error log for what an operator wants to know.
+//! Reads progress and errors from a server's error log.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::command::last_lines;
 
-/// Most bytes read from a log at a time.
+/// Limit for one read from a log, in bytes.
 const MAX_READ_BYTES: u64 = 64 * 1024;
 
-/// Words in lines that tell how far crash recovery is.
+/// Words in lines that report the progress of crash recovery.
 const PROGRESS_WORDS: [&str; 6] = [
     "Starting crash recovery",
     "Applying a batch of",
@@ -19,20 +19,20 @@ const PROGRESS_WORDS: [&str; 6] = [
     "Apply batch completed",
 ];
 
-/// Follows a log from where it ends now.
+/// Follows a log from its present end.
 pub struct ErrorLogFollower {
     path: PathBuf,
     offset: u64,
 }
 
 impl ErrorLogFollower {
-    /// Begins at the log's present end.
+    /// Creates a follower that begins at the log's present end.
     pub fn new(path: &Path) -> Self {
         let offset = std::fs::metadata(path).map_or(0, |meta| meta.len());
         Self { path: path.to_owned(), offset }
     }
 
-    /// The new lines that tell of progress, without their time stamps.
+    /// Returns the new lines that report progress, without their timestamps.
     pub fn progress(&mut self) -> Vec<String> {
         let text = read_from(&self.path, self.offset);
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -42,13 +42,13 @@ impl ErrorLogFollower {
     }
 }
 
-/// The errors in the text of a log, without the words that only say that there were some.
+/// Returns the errors in the text of a log, without lines that only say that errors occurred.
 pub fn errors(text: &str) -> Vec<String> {
     let told = text.lines().filter(|line| line.contains("[ERROR]") || line.starts_with("mysqld: "));
     told.map(message).filter(|line| !line.ends_with(" Aborting")).collect()
 }
 
-/// The last errors in a log, or its last lines if it has none.
+/// Returns the last errors in a log, or its last lines if it has none.
 pub fn last_errors(path: &Path) -> String {
     let length = std::fs::metadata(path).map_or(0, |meta| meta.len());
     let text = read_from(path, length.saturating_sub(MAX_READ_BYTES));
@@ -73,7 +73,7 @@ fn ascii(byte: u8) -> char {
     if byte.is_ascii() { byte as char } else { '?' }
 }
 
-/// A line without its time and thread: `[ERROR] [MY-012345] [InnoDB] …`.
+/// Returns a line without its time and thread: `[ERROR] [MY-012345] [InnoDB] …`.
 fn message(line: &str) -> String {
     line.find('[').map_or(line, |at| &line[at..]).to_owned()
 }

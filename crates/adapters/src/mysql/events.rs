@@ -1,4 +1,4 @@
-//! The events of a server: which there are, and their states.
+//! Reads and sets the states of a server's events.
 
 use backstop_model::scheduled_events::{EventName, EventState, PresentEvent, RecordedEvent, ServerEvents};
 use chrono::DateTime;
@@ -11,8 +11,8 @@ use super::instance_state::gtids;
 const EVENT_STATES: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS FROM information_schema.EVENTS \
      ORDER BY EVENT_SCHEMA, EVENT_NAME";
 
-/// With the moment, in seconds since 1970, after which an event has nothing to do. `ON SCHEDULE` keeps its moments in UTC, and shows them in
-/// the event's own time zone.
+/// Selects the events, each with the time, in seconds since 1970, after which it never runs again.
+/// `ON SCHEDULE` stores its times in UTC, and shows them in the event's own time zone.
 const EVENTS: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS, DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, \
      DATABASE_COLLATION <> DEFAULT_COLLATION_NAME, \
      UNIX_TIMESTAMP(CONVERT_TZ(COALESCE(EXECUTE_AT, ENDS), TIME_ZONE, @@session.time_zone)) \
@@ -20,12 +20,13 @@ const EVENTS: &str = "SELECT EVENT_SCHEMA, EVENT_NAME, STATUS, DEFINER, CHARACTE
 
 type EventRow = (String, String, String, String, String, String, bool, Option<f64>);
 
-/// Reads the states of all events, and the scheduler's. Needs the privilege EVENT.
+/// Reads the states of all events and of the scheduler. Needs the privilege EVENT.
 ///
 /// # Errors
 /// See [`SqlCause`].
 pub async fn read_event_states(session: &mut Connection) -> Result<ServerEvents, SqlError> {
-    // Before the events: what is executed meanwhile is followed in the archive, where doing it twice does no harm.
+    // Read before the events: changes that are committed in between are found in the archive, and
+    // to apply one twice does no harm.
     let (executed, scheduler): (String, String) =
         session.one("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.event_scheduler").await?;
     let rows: Vec<(String, String, String)> = session.query(EVENT_STATES).await?;
@@ -51,8 +52,9 @@ pub(super) async fn read_events(session: &mut Connection) -> Result<Vec<PresentE
     Ok(rows.into_iter().map(event).collect())
 }
 
-/// Gives an event a state, in a transaction of the server's own that its replicas get. `ALTER EVENT` also records the session's character
-/// set as the event's, by which its body is read: so it is run with the event's own.
+/// Sets the state of an event, in a transaction of the server's that its replicas receive. `ALTER
+/// EVENT` also records the session's character set as the event's, by which the server reads the
+/// event's body; the statement therefore runs with the event's own character set.
 pub(super) async fn set_event_state(
     session: &mut Connection,
     event: &PresentEvent,
@@ -70,13 +72,13 @@ pub(super) async fn set_event_state(
         Ok(()) => session.run_bytes("ALTER EVENT", encoded).await,
         Err(error) => Err(error),
     };
-    // These words are read alike in every character set that a client can have.
+    // These keywords read alike in every character set that a client can have.
     session.run("SET NAMES utf8mb4").await?;
     session.run("SET SESSION sql_log_bin = 0").await?;
     altered
 }
 
-/// A statement in a character set, if that can say it.
+/// Encodes a statement in a character set, if that set can represent it.
 async fn encoded(session: &mut Connection, statement: &str, charset: &str) -> Result<Vec<u8>, SqlError> {
     let charset: String = charset.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
     let text = quote_text(statement);

@@ -1,4 +1,4 @@
-//! The statements of a freeze.
+//! Statements of a freeze.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use super::dialect::Dialect;
 use super::error::{SqlError, code};
 use super::instance_state;
 
-/// What every session that runs something does. Statements are cut off: they are for an operator's eyes.
+/// Selects the running statement of every active session. Statements are truncated: they are for
+/// operators to read.
 const RUNNING_STATEMENTS: &str = "SELECT PROCESSLIST_ID, COALESCE(PROCESSLIST_USER, ''), COALESCE(PROCESSLIST_COMMAND, ''), \
     COALESCE(PROCESSLIST_STATE, ''), COALESCE(LEFT(PROCESSLIST_INFO, 100), ''), COALESCE(PROCESSLIST_TIME, 0), NAME \
     FROM performance_schema.threads WHERE PROCESSLIST_ID IS NOT NULL \
@@ -23,7 +24,7 @@ const RUNNING_STATEMENTS: &str = "SELECT PROCESSLIST_ID, COALESCE(PROCESSLIST_US
 const LOG_STATUS: &str = "SELECT LOCAL->>'$.gtid_executed', LOCAL->>'$.binary_log_file', \
     CAST(LOCAL->>'$.binary_log_position' AS UNSIGNED) FROM performance_schema.log_status";
 
-/// The thread named by KILL is gone already.
+/// The thread that KILL names does not exist any more.
 const NO_SUCH_THREAD: u16 = 1094;
 
 /// Opens sessions on one instance.
@@ -33,7 +34,7 @@ pub struct MysqlFreezeSessions {
 }
 
 impl MysqlFreezeSessions {
-    /// Sessions on this instance.
+    /// Creates an opener of sessions on this instance.
     pub fn new(connector: Connector, endpoint: Endpoint) -> Self {
         Self { connector, endpoint }
     }
@@ -157,7 +158,7 @@ fn running_query((id, user, command, state, info, seconds, thread): ActivityRow)
     let name = thread.rsplit('/').next().unwrap_or_default();
     let kind = match name {
         "replica_sql" | "replica_worker" | "slave_sql" | "slave_worker" => QueryKind::Applier,
-        // The receiver and its monitor run under the name of whoever started replication.
+        // The receiver and its monitor run under the name of the user who started replication.
         _ if name.starts_with("replica_") || name.starts_with("slave_") => QueryKind::System,
         _ => QueryKind::of(&user, &command, &info),
     };

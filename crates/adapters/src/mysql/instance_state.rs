@@ -1,4 +1,4 @@
-//! What one instance says of itself.
+//! Reads the state of one instance: identity, transactions, replication.
 
 use backstop_model::gtid::GtidSet;
 use backstop_model::topology::InstanceState;
@@ -9,10 +9,10 @@ use super::error::{SqlCause, SqlError};
 use super::replication::replication;
 use super::replication_filters::fidelity;
 
-/// Asks an instance for its identity, its transactions and its replication.
+/// Reads an instance's identity, its transactions and its replication.
 ///
 /// # Errors
-/// See [`SqlCause`]; with [`SqlCause::Shape`] if it says something that cannot be read.
+/// See [`SqlCause`]; [`SqlCause::Shape`] if an answer cannot be parsed.
 pub async fn instance_state(session: &mut Connection) -> Result<InstanceState, SqlError> {
     let (uuid, server_id, version, gtid_mode): (String, u32, String, String) =
         session.one("SELECT @@server_uuid, @@server_id, @@version, @@GLOBAL.gtid_mode").await?;
@@ -40,7 +40,7 @@ pub async fn instance_state(session: &mut Connection) -> Result<InstanceState, S
     })
 }
 
-/// Its state in a replication group; `None` where it is in none.
+/// Returns the member's state in a replication group; `None` if it is in none.
 async fn group(session: &mut Connection) -> Result<Option<String>, SqlError> {
     session
         .first(
@@ -50,7 +50,7 @@ async fn group(session: &mut Connection) -> Result<Option<String>, SqlError> {
         .await
 }
 
-/// A GTID set as the server prints it.
+/// Parses a GTID set as the server prints it.
 pub(super) fn gtids(session: &Connection, text: &str) -> Result<GtidSet, SqlError> {
     read(session, "GTID set", text.parse())
 }
@@ -60,7 +60,7 @@ fn is_semi_sync_replica(variables: &[(String, String)]) -> bool {
     variables.iter().any(|(name, value)| is_replica(name) && value == "ON")
 }
 
-/// A plugin's variables are there only while it is loaded.
+/// Returns true if the source plugin is loaded: its variables exist only then.
 fn has_semi_sync_source(variables: &[(String, String)]) -> bool {
     variables.iter().any(|(name, _)| name.contains("_source_") || name.contains("_master_"))
 }

@@ -1,4 +1,4 @@
-//! Everything that is said to a MySQL server, and done with its programs.
+//! Sessions and statements on MySQL servers, and the server's programs.
 
 pub mod admin_session;
 pub mod connection;

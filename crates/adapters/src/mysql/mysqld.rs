@@ -25,11 +25,11 @@ use super::error_log::ErrorLogFollower;
 use super::{mysqld_process, mysqld_version};
 use crate::command;
 
-/// How long a killed process may take to disappear.
+/// Limit for a killed process to disappear.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The server program, and what is done with it.
+/// The server program: initializes, starts, finds and stops servers.
 #[derive(Clone)]
 pub struct LocalMysqld {
     mysqld: PathBuf,
@@ -37,15 +37,17 @@ pub struct LocalMysqld {
 }
 
 impl LocalMysqld {
-    /// Uses this server program. What a starting server's log says of its progress goes to the reporter.
+    /// Creates a control for this server program. Progress from a starting server's log goes to the
+    /// reporter.
     pub fn new(mysqld: impl Into<PathBuf>, reporter: Arc<dyn Reporter>) -> Self {
         Self { mysqld: mysqld.into(), reporter }
     }
 
-    /// Makes a new, empty data directory with an account `root@localhost` without a password.
+    /// Creates a new, empty data directory with an account `root@localhost` without a password.
     ///
     /// # Errors
-    /// With the end of the server's log when it fails or takes longer than two minutes.
+    /// Returns an error with the end of the server's log if the server fails or takes longer than
+    /// two minutes.
     pub async fn initialize(&self, datadir: &Path, more: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.mysqld);
         command.args(["--no-defaults", "--initialize-insecure"]);
@@ -175,7 +177,8 @@ impl MysqldControl for LocalMysqld {
     }
 }
 
-/// Opens the log for appending. It belongs to the user the server runs as, which reopens it by name.
+/// Opens the log for appending. The file belongs to the user the server runs as, since the server
+/// reopens it by name.
 async fn open_log(start: &MysqldStart) -> Result<File> {
     let doing = format!("open {}", start.log.display());
     let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&start.log).failed(&doing)?;
@@ -188,8 +191,9 @@ async fn open_log(start: &MysqldStart) -> Result<File> {
     Ok(file)
 }
 
-/// The server gets none of this process' variables but those that programs need: secrets may be among the others. One that runs
-/// as another user need not be able to write where this user's temporary files are.
+/// Passes only the environment variables that programs need to the server: others may hold secrets.
+/// A server that runs as another user may not be able to write to this user's directory for
+/// temporary files.
 fn keep_environment(command: &mut Command, user: Option<&str>) {
     const KEPT: [&str; 9] =
         ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"];
@@ -200,8 +204,8 @@ fn keep_environment(command: &mut Command, user: Option<&str>) {
     }
 }
 
-/// Gives the child a session of its own, so that no terminal's hang-up or Ctrl-C reaches it, and keeps this
-/// process' open files from it.
+/// Starts the child in a new session, so that no terminal's hang-up or Ctrl-C reaches it, and keeps
+/// this process' open files from it.
 fn detach(command: &mut Command) {
     close_on_exec();
     // SAFETY: between fork and exec only setsid is called, which is async-signal-safe and allocates nothing.
@@ -211,22 +215,25 @@ fn detach(command: &mut Command) {
     }
 }
 
-/// Marks every file this process itself inherited (a shell's redirections, a build tool's pipes): those that it
-/// opened are marked already, and a server that outlives it must not hold any.
+/// Marks every file that this process inherited (a shell's redirections, a build tool's pipes) as
+/// close-on-exec. The files that it opened are marked already, and a server that outlives it must
+/// not hold any.
 fn close_on_exec() {
     use rustix::fd::BorrowedFd;
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let open = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     for fd in open.filter(|&fd| fd > 2) {
-        // SAFETY: the number is only passed to fcntl(F_SETFD). If the file has been closed meanwhile the call
-        // fails; if another one has taken the number, it is marked as all of this process' files are.
+        // SAFETY: the number is only passed to fcntl(F_SETFD). If the file has been closed in
+        // between, the call fails; if another file has taken the number, that file is marked, as
+        // all of this process' files are.
         #[allow(unsafe_code)]
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
     }
 }
 
-/// True if a server sends its greeting on this socket: it does so once it takes connections, and asks nothing.
+/// Returns true if a server sends its greeting on this socket. It does so once it accepts
+/// connections, and the client need not send anything.
 async fn sends_greeting(socket: &Path) -> bool {
     let socket = socket.to_owned();
     let asked = tokio::task::spawn_blocking(move || {
@@ -238,8 +245,9 @@ async fn sends_greeting(socket: &Path) -> bool {
     matches!(asked.await, Ok(Some(())))
 }
 
-/// Removes the lock of a socket whose server has ended. A server that was killed leaves it with its pid, and the next one does
-/// not start as long as any process has that pid: another one's after a reboot, or its own if nobody waits for it.
+/// Removes the lock file of a socket whose server has ended. A killed server leaves the file with
+/// its pid, and the next server does not start as long as any process has that pid: another process
+/// after a reboot, or the killed one if its parent has not reaped it.
 fn remove_stale_lock(socket: &Path) -> std::io::Result<()> {
     let mut lock = socket.to_owned().into_os_string();
     lock.push(".lock");
@@ -250,7 +258,8 @@ fn remove_stale_lock(socket: &Path) -> std::io::Result<()> {
     std::fs::remove_file(&lock)
 }
 
-/// Where an operator can widen the AppArmor profile of an installed server program, if it has one.
+/// Returns the path of the file in which an operator can extend the AppArmor profile of an
+/// installed server program, if it has one.
 fn apparmor_profile(mysqld: &Path) -> Option<String> {
     let path = std::fs::canonicalize(mysqld).ok()?;
     let name = path.strip_prefix("/").ok()?.to_str()?.replace('/', ".");
@@ -269,7 +278,8 @@ async fn gone_within(pid: u32, deadline: Duration) -> bool {
     true
 }
 
-/// Numeric user and group id of a user of this host, however it knows its users.
+/// Returns the numeric user and group id of a user of this host, from any source of users that the
+/// host has.
 async fn ids_of(user: &str) -> Result<(u32, u32)> {
     let mut ids = [0u32; 2];
     for (id, option) in ids.iter_mut().zip(["-u", "-g"]) {
@@ -303,7 +313,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// A process that is called like a server, and killed when dropped.
+    /// A process with a server's name, killed when dropped.
     struct FakeServer(std::process::Child);
 
     impl FakeServer {

@@ -1,4 +1,5 @@
-//! mysqld processes on this host: which one runs on a data directory, and whether one is alive.
+//! mysqld processes on this host: finds the one that runs on a data directory, and checks that one
+//! is alive.
 
 #![allow(
     clippy::disallowed_methods,
@@ -10,11 +11,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Flock, FlockType, Pid, Signal, fcntl_getlk, kill_process};
 
-/// The pid of the server that runs on a data directory, if one does.
+/// Returns the pid of the server that runs on a data directory, if one does.
 ///
-/// A server holds a lock on its system tablespace for as long as it lives, and the kernel tells whose lock it
-/// is: that holds however the program was started. Before it has the lock, and where the tablespace is
-/// elsewhere, it is known by its arguments or by its working directory, which is the data directory.
+/// A server holds a lock on its system tablespace while it lives, and the kernel reports the lock's
+/// owner, however the program was started. Before the server has the lock, and where the tablespace
+/// is elsewhere, the server is recognized by its arguments or by its working directory, which is
+/// the data directory.
 pub fn server_on(datadir: &Path) -> Option<u32> {
     let datadir = std::fs::canonicalize(datadir).ok()?;
     lock_holder(&datadir.join("ibdata1")).or_else(|| {
@@ -23,7 +25,7 @@ pub fn server_on(datadir: &Path) -> Option<u32> {
     })
 }
 
-/// True if the process exists and has not ended (a zombie has).
+/// Returns true if the process exists and has not ended (a zombie has).
 pub fn is_alive(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     // The command's name is in parentheses and may contain anything; the state follows the last one.
@@ -31,7 +33,7 @@ pub fn is_alive(pid: u32) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
-/// True if the process is a server and has not ended.
+/// Returns true if the process is a server and has not ended.
 pub fn is_server(pid: u32) -> bool {
     is_alive(pid) && arguments(pid).is_some_and(|words| runs_mysqld(&words))
 }
@@ -69,7 +71,7 @@ fn arguments(pid: u32) -> Option<Vec<String>> {
     Some(line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }
 
-/// The program itself, or a loader that was given it.
+/// Returns true if the command line is mysqld itself, or a loader that runs it.
 fn runs_mysqld(words: &[String]) -> bool {
     words.iter().take(8).any(|word| word.ends_with("mysqld"))
 }

@@ -1,4 +1,4 @@
-//! The server program: which version it is, and whether Backstop serves it.
+//! The server program: finds it, and checks its version and options.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,19 @@ use tokio::process::Command;
 use super::error_log;
 use crate::command;
 
-/// Where server programs are besides PATH.
+/// Directories that are searched for server programs besides PATH.
 const SERVER_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"];
 
-/// A server that checks options loads the libraries that they name.
+/// Limit for a check of options: the server loads the libraries that they name.
 const OPTION_CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
 const OTHER_PROGRAM_HINT: &str = "set mysql.server to the mysqld of a MySQL server, 8.0 or newer";
 
-/// The version a server program says it has.
+/// Returns the version that a server program prints.
 ///
 /// # Errors
-/// When it cannot be run; [`ErrorKind::Usage`] when what it prints is not a version; [`ErrorKind::Refused`] for MariaDB and versions below 8.0.
+/// Returns an error if the program cannot be run, [`ErrorKind::Usage`] if its output is not a
+/// version, and [`ErrorKind::Refused`] for MariaDB and versions below 8.0.
 pub async fn version_of(program: &Path) -> Result<ServerVersion> {
     let doing = format!("ask {} for its version", program.display());
     let text =
@@ -40,10 +41,11 @@ pub async fn version_of(program: &Path) -> Result<ServerVersion> {
     Ok(version)
 }
 
-/// Has a server program check lines of an option file. One that may be set to a folder that is not there has it set first.
+/// Makes a server program check lines of an option file. The built-in `secure_file_priv` may name a
+/// folder that does not exist, so the check sets it first.
 ///
 /// # Errors
-/// When it cannot be run; [`ErrorKind::Usage`] with what is wrong.
+/// Returns an error if the program cannot be run, and [`ErrorKind::Usage`] with the fault.
 pub async fn check_options(program: &Path, options: &str) -> Result<()> {
     let doing = "check the options of the recovered server";
     let mut file = tempfile::NamedTempFile::new().failed(doing)?;
@@ -70,8 +72,8 @@ pub async fn check_options(program: &Path, options: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Usage, format!("{doing}: {}", errors.join("; "))).hint(hint))
 }
 
-/// Finds a program by the value of `mysql.server`: a path, or a name that is looked up on PATH and then in the
-/// folders where server programs are.
+/// Finds a program by the value of `mysql.server`: a path, or a name that is searched on PATH and
+/// then in the directories of server programs.
 pub fn locate(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Path::new(name).is_file().then(|| PathBuf::from(name));
@@ -87,7 +89,7 @@ fn unsupported(program: &Path, why: &str) -> Error {
         .hint(OTHER_PROGRAM_HINT)
 }
 
-/// The version in `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`.
+/// Parses the version in `mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))`.
 fn parse_version(text: &str) -> Result<ServerVersion, String> {
     let mut words = text.split_whitespace().skip_while(|word| *word != "Ver").skip(1);
     // Another program may print its licence.

@@ -1,5 +1,5 @@
-//! A real MySQL server without asking the user: the one that is there, else the distribution's packages in a
-//! cache folder. The host's package sources and installed packages are not touched.
+//! Provides a MySQL server without user action: an installed one, else the distribution's packages
+//! in a cache folder. The host's package sources and installed packages stay unchanged.
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,13 +19,13 @@ use backstop_model::server::ServerVersion;
 
 use super::mysqld_version;
 
-/// How long to wait for another process that is fetching.
+/// Limit for waiting for another process that downloads packages.
 const CACHE_LOCK_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A server program and the client programs that go with it.
+/// A server program and its client programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MysqldPrograms {
-    /// The program to start. `--defaults-file` may be its first argument.
+    /// Program to start. `--defaults-file` may be its first argument.
     pub mysqld: PathBuf,
     /// Folder with `mysql`, `mysqlbinlog`, `mysqldump`, `mysqladmin`, as far as they exist.
     pub tools: PathBuf,
@@ -33,10 +33,10 @@ pub struct MysqldPrograms {
     pub version: ServerVersion,
 }
 
-/// `$XDG_CACHE_HOME/backstop`, or `~/.cache/backstop`.
+/// Returns `$XDG_CACHE_HOME/backstop`, or `~/.cache/backstop`.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if neither variable is set.
+/// Returns [`ErrorKind::Usage`] if neither variable is set.
 pub fn default_cache_dir() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CACHE_HOME")
@@ -48,15 +48,16 @@ pub fn default_cache_dir() -> Result<PathBuf> {
         })
 }
 
-/// Finds a server program, or fetches one.
+/// Finds a server program, or downloads one.
 ///
-/// `configured` is the value of `mysql.server`: a path must be fit for use as it is; a name is looked up on PATH,
-/// and if it is absent or not a MySQL server, one from the cache is used, or fetched into it on Debian and Ubuntu.
-/// Two processes may call this at once; a killed one leaves nothing that is taken for a server.
+/// `configured` is the value of `mysql.server`. A path must be usable as it is. A name is searched
+/// on PATH; if it is absent or not a MySQL server, a server from the cache is used, or downloaded
+/// into it on Debian and Ubuntu. Two processes may call this at the same time; a killed one leaves
+/// nothing that could be taken for a server.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] if the configured path is MariaDB or too old; [`ErrorKind::Failed`] with what to install where
-/// nothing can be fetched.
+/// Returns [`ErrorKind::Refused`] if the configured path is MariaDB or too old, and
+/// [`ErrorKind::Failed`] with the package to install if nothing can be downloaded.
 pub async fn find_or_fetch(
     cache_dir: &Path,
     configured: Option<&str>,
@@ -80,7 +81,7 @@ pub async fn find_or_fetch(
     fetch(cache_dir, reporter).await
 }
 
-/// The installed server program of this name, if there is one.
+/// Returns the installed server program of this name, if one exists.
 async fn find_installed(name: &str) -> Result<Option<MysqldPrograms>> {
     let Some(mysqld) = mysqld_version::locate(name) else { return Ok(None) };
     let version = mysqld_version::version_of(&mysqld).await?;
@@ -90,7 +91,7 @@ async fn find_installed(name: &str) -> Result<Option<MysqldPrograms>> {
     Ok(Some(MysqldPrograms { mysqld, tools, version }))
 }
 
-/// The newest server in the cache that runs.
+/// Returns the newest server in the cache that runs.
 async fn find_cached(cache_dir: &Path) -> Option<MysqldPrograms> {
     let mut found: Option<MysqldPrograms> = None;
     for entry in std::fs::read_dir(cache_dir).ok()?.flatten() {
@@ -130,8 +131,9 @@ async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<MysqldProgra
     Ok(MysqldPrograms { mysqld, tools, version })
 }
 
-/// Holds the cache's lock until dropped. The programs started meanwhile inherit it: when this process is killed, the
-/// next one waits until they too have ended, and no two work in one folder.
+/// Holds the cache's lock until dropped. Programs that are started while it is held inherit it: if
+/// this process is killed, the next one waits until they too have ended, so that no two work in one
+/// folder.
 async fn lock(path: &Path) -> Result<File> {
     let doing = format!("lock {}", path.display());
     let file = File::options().create(true).truncate(false).write(true).open(path).failed(&doing)?;
@@ -172,7 +174,7 @@ mod tests {
         assert!(other.try_lock().is_err(), "the program still runs");
         drop(program.stdin.take());
         program.wait().unwrap();
-        // Programs that other tests start at this moment may have inherited it too.
+        // Programs that other tests start at this moment may have inherited the lock too.
         let begin = Instant::now();
         while other.try_lock().is_err() {
             assert!(begin.elapsed() < Duration::from_secs(60), "nobody holds it any more");

@@ -1,4 +1,4 @@
-//! The plugins and components of a server, and the accounts that hang on them.
+//! Plugins and components of a server, and the accounts that depend on them.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ const ACTIVE_PLUGINS: &str =
 const ACCOUNT_PLUGINS: &str = "SELECT CONCAT(User, '@', Host), plugin FROM mysql.user \
      WHERE account_locked = 'N' ORDER BY User, Host";
 
-/// Reads which active plugins come from libraries. Needs no privilege.
+/// Reads the active plugins that come from libraries. Needs no privilege.
 ///
 /// # Errors
 /// See [`super::error::SqlCause`].
@@ -25,7 +25,8 @@ pub async fn library_plugins(session: &mut Connection) -> Result<Vec<Plugin>, Sq
     Ok(rows.into_iter().map(|(name, library, kind)| Plugin { name, library, kind }).collect())
 }
 
-/// Reads what a recovered server of this host has loaded, and what it needs.
+/// Reads the plugins and components that a recovered server of this host has loaded, and those that
+/// it needs.
 pub(super) async fn loaded_plugins(session: &mut Connection) -> Result<LoadedPlugins, SqlError> {
     let folder: String = session.one("SELECT @@GLOBAL.plugin_dir").await?;
     let mut components: Vec<String> =
@@ -40,7 +41,7 @@ pub(super) async fn loaded_plugins(session: &mut Connection) -> Result<LoadedPlu
     })
 }
 
-/// True if a component's library is there. What is not a file counts as there.
+/// Returns true if a component's library exists. A component that is not a file counts as present.
 fn has_library(folder: &Path, urn: &str) -> bool {
     let Some(name) = urn.strip_prefix("file://") else { return true };
     !name.contains('/') && folder.join(format!("{name}.so")).is_file()

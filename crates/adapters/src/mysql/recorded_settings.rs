@@ -1,23 +1,25 @@
-//! The settings that are recorded with a backup.
+//! Reads the settings that are recorded with a backup.
 
 use backstop_model::server::RecordedSettings;
 
 use super::connection::Connection;
 use super::error::SqlError;
 
-/// Everything that somebody set: in an option file, on the command line, with `SET PERSIST` or `SET GLOBAL`. MySQL also counts a variable
-/// that a session set for itself, as each of Backstop's does; its global value is recorded then.
+/// Selects every variable that was set: in an option file, on the command line, with `SET PERSIST`
+/// or `SET GLOBAL`. MySQL also counts a variable that a session set for itself, as each session of
+/// Backstop's does; its global value is recorded then.
 const CHANGED_VARIABLES: &str = "SELECT g.VARIABLE_NAME, g.VARIABLE_VALUE FROM performance_schema.global_variables g \
      JOIN performance_schema.variables_info i USING (VARIABLE_NAME) WHERE i.VARIABLE_SOURCE <> 'COMPILED'";
 
-/// What the data files depend on, and how statements and texts are read, set or not.
+/// Selects the variables that the data files depend on, and those by which the server reads
+/// statements and strings, set or not.
 const FORMAT_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('innodb_page_size', 'innodb_data_file_path', \
      'innodb_checksum_algorithm', 'innodb_undo_tablespaces', 'lower_case_table_names', 'log_bin', \
      'log_bin_basename', 'log_bin_index', 'character_set_server', 'collation_server', 'sql_mode', 'time_zone', \
      'system_time_zone', 'default_storage_engine')";
 
-/// Reads the settings worth recording: those that were set, and those that the data depends on. None of them holds
-/// a password.
+/// Reads the settings to record: those that were set, and those that the data depends on. None of
+/// them holds a password.
 ///
 /// # Errors
 /// See [`super::error::SqlCause`].
@@ -31,7 +33,7 @@ pub async fn recorded_settings(session: &mut Connection) -> Result<RecordedSetti
     Ok(settings)
 }
 
-/// Variables whose value is a secret.
+/// Returns true for variables whose value is a secret.
 fn holds_a_secret(name: &str) -> bool {
     let endings = ["_password", "_pwd", "_secret_id", "_secret", "_token"];
     endings.iter().any(|ending| name.ends_with(ending)) && name != "disconnect_on_expired_password"

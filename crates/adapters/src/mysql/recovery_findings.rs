@@ -1,4 +1,4 @@
-//! What is worth knowing of a server before its backup is recovered, whatever takes the snapshot.
+//! Findings about a server that matter to a recovery of its backup, with any snapshot provider.
 
 use backstop_model::finding::Finding;
 use backstop_model::plugins::plugins_needed;
@@ -8,7 +8,7 @@ use super::error::SqlError;
 use super::plugins::library_plugins;
 use super::server_facts::enabled_events;
 
-/// Looks at what would surprise an operator after a recovery.
+/// Finds settings that would surprise an operator after a recovery.
 ///
 /// # Errors
 /// See [`SqlCause`](super::error::SqlCause).

@@ -1,4 +1,5 @@
-//! A recovered server that replays an archive: how it is made fast meanwhile, and how it follows the binlog server.
+//! Settings of a recovered server that replays an archive: relaxed durability, parallel appliers,
+//! and the options with which it follows the binlog server.
 
 use backstop_engine::ports::ReplaySource;
 use secrecy::ExposeSecret;
@@ -10,10 +11,12 @@ use super::error::SqlError;
 /// Seconds between two heartbeats of the binlog server.
 const HEARTBEAT_PERIOD_SECONDS: &str = "5";
 
-/// Relaxes durability and lets appliers work in parallel. Gives what was changed, with the values before.
+/// Relaxes durability and makes appliers work in parallel. Returns the changed variables with their
+/// earlier values.
 ///
-/// `innodb_flush_log_at_trx_commit` is 2 and not 0: what the server has committed outlives the server's process, so that its binary log and
-/// its tables agree after a kill. They need not after a crash of the machine, which whoever relaxes a server must notice.
+/// `innodb_flush_log_at_trx_commit` is 2 and not 0: committed transactions survive the end of the
+/// server's process, so that its binary log and its tables agree after a kill. After a crash of the
+/// machine they may disagree; the caller must detect such a crash.
 pub(super) async fn relax_durability(
     session: &mut Connection,
     dialect: Dialect,
@@ -53,7 +56,8 @@ pub(super) async fn set_variables(
     Ok(())
 }
 
-/// How it follows a binlog server of this process: over loopback, as plain text.
+/// Returns the options with which a server follows a binlog server of this process: over loopback,
+/// as plain text.
 pub(super) fn source_options(server: &ReplaySource) -> Vec<(&'static str, String)> {
     vec![
         ("SOURCE_HOST", quote_text("127.0.0.1")),

@@ -1,4 +1,4 @@
-//! The state of replication, as a server tells it.
+//! Reads the state of replication from a server.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::connection::Connection;
 use super::dialect::Dialect;
 use super::error::{SqlCause, SqlError};
 
-/// The default channel's state, or that of the first one if there is no default; `None` if the server replicates
-/// nothing.
+/// Returns the state of the default channel, or of the first channel if there is no default; `None`
+/// if the server replicates nothing.
 pub async fn replication(
     session: &mut Connection,
     dialect: Dialect,

@@ -1,4 +1,5 @@
-//! What an instance leaves out of its data or its binlog: its filters, and the errors that it passes over.
+//! Finds what an instance leaves out of its data or its binlog: its filters, and the errors that it
+//! skips.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +10,17 @@ use super::connection::Connection;
 use super::dialect::Dialect;
 use super::error::SqlError;
 
-/// The variables by their names of all versions.
+/// Selects the filter variables by their names in all versions.
 const FILTER_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'log_replica_updates', \
      'log_slave_updates', 'replica_skip_errors', 'slave_skip_errors', 'replica_exec_mode', 'slave_exec_mode')";
 
-/// Filters of every channel, and those that a channel gets when it is made.
+/// Selects the filters of every channel, and those that a new channel gets.
 const APPLIER_FILTERS: &str = "SELECT FILTER_NAME, FILTER_RULE FROM performance_schema.replication_applier_filters \
      UNION SELECT FILTER_NAME, FILTER_RULE FROM performance_schema.replication_applier_global_filters";
 
-/// The same in the state of each channel: told also by a server without the performance schema, and of servers whose
-/// events are ignored. These columns have one name in all versions.
+/// Columns with the same filters in the state of each channel. A server without the performance
+/// schema has them too, and they include the servers whose events are ignored. These columns have
+/// one name in all versions.
 const FILTER_COLUMNS: [&str; 8] = [
     "Replicate_Do_DB",
     "Replicate_Ignore_DB",
@@ -30,7 +32,8 @@ const FILTER_COLUMNS: [&str; 8] = [
     "Replicate_Ignore_Server_Ids",
 ];
 
-/// Asks an instance what it leaves out. Needs REPLICATION CLIENT and SELECT on the performance schema.
+/// Reads what an instance leaves out. Needs REPLICATION CLIENT and SELECT on the performance
+/// schema.
 pub async fn fidelity(session: &mut Connection, dialect: Dialect) -> Result<ReplicationFidelity, SqlError> {
     let variables: Vec<(String, String)> = session.query(FILTER_VARIABLES).await?;
     let get =

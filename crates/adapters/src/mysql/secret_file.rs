@@ -12,14 +12,14 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::dialect::quote_text;
 
-/// Makes the folder, or narrows it.
+/// Creates the folder, or restricts its mode.
 pub fn create_dir(dir: &Path) -> Result<()> {
     let doing = format!("create {}", dir.display());
     std::fs::create_dir_all(dir).failed(&doing)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).failed(doing)
 }
 
-/// The text, if the file exists.
+/// Returns the text, if the file exists.
 pub fn read(path: &Path) -> Result<Option<SecretString>> {
     let mut text = String::new();
     match std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)) {
@@ -29,7 +29,7 @@ pub fn read(path: &Path) -> Result<Option<SecretString>> {
     }
 }
 
-/// Writes the file whole, or not at all. It belongs to whoever the folder belongs to: the user a server runs as
+/// Writes the file atomically. The file gets the owner of its folder: the user a server runs as
 /// must be able to read it.
 pub fn write(path: &Path, text: &SecretString) -> Result<()> {
     let doing = format!("write {}", path.display());
@@ -48,7 +48,7 @@ pub fn write(path: &Path, text: &SecretString) -> Result<()> {
     std::fs::rename(&temporary, path).failed(doing)
 }
 
-/// Removes the file. One that is gone is no error.
+/// Removes the file. A missing file is no error.
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -58,12 +58,13 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// A password of 128 random bits.
+/// Returns a password of 128 random bits.
 pub fn random_password() -> SecretString {
     SecretString::from(format!("Bs1-{}", uuid::Uuid::new_v4().simple()))
 }
 
-/// `WITH … AS …` of `CREATE USER`, by what a server stores of a password: a policy for passwords can refuse none that it does not see.
+/// Returns the clause `WITH … AS …` of `CREATE USER` with the hash that a server stores: a password
+/// policy cannot refuse a password that it does not see.
 pub fn identified(password: &SecretString) -> SecretString {
     let mut salt = [0; SALT_BYTES];
     let random = uuid::Uuid::new_v4().simple().to_string();

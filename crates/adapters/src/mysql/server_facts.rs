@@ -1,4 +1,4 @@
-//! What a server is like: where its data is, how durable it is, what else it runs.
+//! Facts about a server: its data paths, its durability, its events, plugins and variables.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::dialect::quote_text;
 use super::error::{SqlCause, SqlError};
 
-/// Somewhere a server keeps data that a backup needs.
+/// A path where a server keeps data that a backup needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DataPath {
     /// `data directory`, `redo log`, `binary log`, `table space`, …
@@ -23,7 +23,7 @@ const FACT_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('ver
      'innodb_log_group_home_dir', 'innodb_undo_directory', 'innodb_data_home_dir', 'innodb_doublewrite_dir', \
      'sync_binlog', 'innodb_flush_log_at_trx_commit')";
 
-/// The folders that variables name. An empty one is inside the data directory.
+/// Variables that name folders. An empty one means the data directory.
 const FOLDER_VARIABLES: [(&str, &str); 4] = [
     ("redo log", "innodb_log_group_home_dir"),
     ("undo log", "innodb_undo_directory"),
@@ -42,8 +42,8 @@ const NON_INNODB_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(ENGIN
 const ENABLED_EVENTS: &str = "SELECT CONCAT(EVENT_SCHEMA, '.', EVENT_NAME) FROM information_schema.EVENTS \
      WHERE STATUS = 'ENABLED' ORDER BY EVENT_SCHEMA, EVENT_NAME";
 
-/// Every place where the server keeps data: the data directory first, then each file or folder that is not in it.
-/// Needs the privilege PROCESS.
+/// Returns every path where the server keeps data: the data directory first, then each file or
+/// folder outside it. Needs the privilege PROCESS.
 ///
 /// # Errors
 /// See [`SqlCause`].
@@ -53,7 +53,8 @@ pub async fn data_paths(session: &mut Connection) -> Result<Vec<DataPath>, SqlEr
     Ok(paths_outside_datadir(&variables, &files))
 }
 
-/// What decides how the server can be frozen. `in_snapshot` tells whether a path would be in the one atomic snapshot.
+/// Reads the facts that decide which freeze the server allows. `in_snapshot` returns true for a
+/// path that would be in the one atomic snapshot.
 ///
 /// # Errors
 /// See [`SqlCause`].
@@ -78,7 +79,8 @@ pub async fn server_facts(
     })
 }
 
-/// The enabled events, as `schema.event`: on a recovered server they would fire. Needs the privilege EVENT.
+/// Returns the enabled events, as `schema.event`: on a recovered server they would run. Needs the
+/// privilege EVENT.
 ///
 /// # Errors
 /// See [`SqlCause`].
@@ -86,7 +88,7 @@ pub async fn enabled_events(session: &mut Connection) -> Result<Vec<String>, Sql
     session.query(ENABLED_EVENTS).await
 }
 
-/// True if a plugin (`clone`, …) is loaded and active.
+/// Returns true if a plugin (`clone`, …) is loaded and active.
 ///
 /// # Errors
 /// See [`SqlCause`].
@@ -98,7 +100,7 @@ pub async fn is_plugin_active(session: &mut Connection, name: &str) -> Result<bo
     Ok(session.one::<u64>(&sql).await? > 0)
 }
 
-/// A global variable's value; `None` if this version or an absent plugin does not have it.
+/// Returns a global variable's value; `None` if this version or an absent plugin does not have it.
 ///
 /// # Errors
 /// See [`SqlCause`].
@@ -139,7 +141,7 @@ fn paths_outside_datadir(variables: &BTreeMap<String, String>, files: &[String])
     found
 }
 
-/// A path without `.` and `..`. Symbolic links stay: the server may be on another host.
+/// Returns a path without `.` and `..`. Symbolic links stay: the server may be on another host.
 fn normalized_path(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut plain = PathBuf::new();

@@ -1,4 +1,4 @@
-//! The certificate that a recovered server is given, looked at before anything is touched.
+//! Checks the certificate that a recovered server gets, before anything is changed.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use rustls::sign::CertifiedKey;
 
 const TLS_FILES_HINT: &str = "correct the files that `[recovery.tls]` of the configuration names";
 
-/// Makes sure that the files are there, hold what they should, and that the key is the certificate's.
+/// Checks that the files exist and hold what they should, and that the key matches the certificate.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] with the file and what is wrong with it.
+/// Returns [`ErrorKind::Usage`] with the file and its fault.
 pub fn check(tls: &ServerTls) -> Result<()> {
     let chain = certificates(&tls.cert)?;
     if let Some(ca) = &tls.ca {

@@ -1,4 +1,4 @@
-//! The settings of a primary that its archive depends on, and which tables a member has.
+//! Reads the settings of a primary that its archive depends on, and the tables of a member.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use super::error::{SqlCause, SqlError};
 use super::server_facts::{is_plugin_active, variable};
 use super::{events, plugins, tables};
 
-/// Asks primaries.
+/// Reads the settings of primaries.
 pub struct MysqlInspector {
     connector: Connector,
 }
 
 impl MysqlInspector {
-    /// Asks with this connector.
+    /// Creates an inspector that uses this connector.
     pub fn new(connector: Connector) -> Self {
         Self { connector }
     }
@@ -84,7 +84,7 @@ async fn settings(session: &mut Connection, endpoint: &Endpoint) -> Result<Sourc
         endpoint: endpoint.clone(),
         kept: kept.filter(|seconds| *seconds > 0).map(Duration::from_secs),
         binlog_encryption: encryption.as_deref() == Some("ON"),
-        // A version without the variable writes rows only.
+        // A version without the variable writes only row events.
         rows: format.is_none_or(|format| format == "ROW"),
         semi_sync,
         words,

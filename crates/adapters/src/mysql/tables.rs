@@ -1,4 +1,4 @@
-//! Names and checks the user tables of a server.
+//! Lists and checks the user tables of a server.
 
 use std::time::Duration;
 
@@ -13,25 +13,26 @@ use super::connection::Connection;
 use super::dialect::{quote_name, quote_text};
 use super::instance_state::gtids;
 
-/// Checking one table reads all of it.
+/// Limit for the check of one table, which reads all of it.
 const CHECK_TABLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// The names of all tables but the server's own.
+/// Selects the names of all tables but the server's own.
 pub const USER_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
      WHERE TABLE_TYPE = 'BASE TABLE' \
      AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
      ORDER BY TABLE_SCHEMA, TABLE_NAME";
 
-/// The names of all schemas, and of all tables and views, but the server's own.
+/// Selects the names of all schemas, tables and views but the server's own.
 const SCHEMA_AND_TABLE_NAMES: &str = "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA \
      WHERE SCHEMA_NAME NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
      UNION ALL SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES \
      WHERE TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')";
 
-/// How long a member is waited for, in seconds: a lagging one is not compared.
+/// Limit for a member to catch up, in seconds: a member that lags more is not compared.
 const CATCH_UP_SECONDS: u32 = 5;
 
-/// Which schemas, tables and views a server has once it has executed `after`. The set that is told with them is read behind them.
+/// Returns the schemas, tables and views of a server once it has executed `after`. The GTID set
+/// that is returned with them is read after them.
 pub async fn schemas_and_tables(session: &mut Connection, after: &GtidSet) -> Result<TableInventory> {
     if !after.is_empty() {
         let sql = format!(
@@ -51,7 +52,7 @@ pub async fn schemas_and_tables(session: &mut Connection, after: &GtidSet) -> Re
     Ok(TableInventory { names: names.into_iter().collect(), executed: gtids(session, &executed)? })
 }
 
-/// A row of `CHECK TABLE`: table, operation, kind of message, message.
+/// Row of `CHECK TABLE`: table, operation, kind of message, message.
 type CheckTableRow = (String, String, String, Option<String>);
 
 /// Runs `CHECK TABLE` on every user table, one after the other.
@@ -85,8 +86,8 @@ async fn check_table(
     Ok(session.query_within(&sql, CHECK_TABLE_TIMEOUT).await?)
 }
 
-/// A table is sound if the last message says so and none of the others is an error. An engine that has nothing to check (`MEMORY`,
-/// `BLACKHOLE`) says that in a note.
+/// Decides whether a table is sound: the last message says so and no other message is an error. An
+/// engine that has nothing to check (`MEMORY`, `BLACKHOLE`) reports that in a note.
 fn verdict(table: &str, messages: &[CheckTableRow]) -> Option<BrokenTable> {
     let sound = |text: &str| {
         ["OK", "Table is already up to date"].contains(&text) || text.ends_with("doesn't support check")

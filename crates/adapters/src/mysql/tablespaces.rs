@@ -1,4 +1,4 @@
-//! The table spaces that a server's dictionary names and whose files it does not have.
+//! Finds tablespaces that a server's dictionary names and whose files are missing.
 
 use std::time::Duration;
 
@@ -7,15 +7,18 @@ use backstop_model::table_check::BrokenTable;
 use super::connection::Connection;
 use super::error::SqlError;
 
-/// The server looks at the file of each table space: a second for some ten thousand.
+/// Limit for the query, in which the server checks the file of each tablespace: a second for some
+/// ten thousand.
 const TABLESPACE_QUERY_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A file that is missing has no size here. The temporary tables of an `ALTER TABLE` that runs come and go.
+/// Selects the tablespaces without a file: a missing file has no size here. The temporary tables of
+/// a running `ALTER TABLE` appear and disappear.
 const MISSING_TABLESPACES: &str = "SELECT SPACE, NAME, SPACE_TYPE, COALESCE(STATE, '') FROM information_schema.INNODB_TABLESPACES \
      WHERE SPACE_TYPE IN ('Single', 'General') AND (STATE = 'discarded' OR FILE_SIZE = 0) AND NAME NOT LIKE '%/#sql%'";
 
-/// Which tables the server's dictionary names and its files do not hold: discarded, or the file is missing. Looks twice, since a
-/// table that is being made or dropped has no file for a moment. Needs the privilege PROCESS.
+/// Returns the tables that the server's dictionary names and whose data is missing: the tablespace
+/// is discarded, or its file does not exist. Queries twice, since a table that is being created or
+/// dropped has no file for a moment. Needs the privilege PROCESS.
 ///
 /// # Errors
 /// See [`SqlCause`](super::error::SqlCause).
@@ -53,13 +56,14 @@ async fn tables_in(session: &mut Connection, space: u64) -> Result<Vec<String>, 
     session.query_within(&sql, TABLESPACE_QUERY_TIMEOUT).await
 }
 
-/// `schema.table` of what InnoDB calls `schema/table` or, of a partition, `schema/table#p#name`.
+/// Returns `schema.table` for InnoDB's name `schema/table` or, of a partition,
+/// `schema/table#p#name`.
 fn table_name(name: &str) -> String {
     let whole = name.split("#p#").next().unwrap_or(name).split("#P#").next().unwrap_or(name);
     decoded(&whole.replacen('/', ".", 1))
 }
 
-/// Undoes MySQL's encoding of names in file names where it is a plain code point (`@0020`).
+/// Decodes MySQL's encoding of names in file names where it is a plain code point (`@0020`).
 fn decoded(name: &str) -> String {
     let mut plain = String::new();
     let mut rest = name;

@@ -1,4 +1,4 @@
-//! How a connection is protected, and what it means when that fails.
+//! TLS options of a connection, and explanations of TLS failures.
 
 use backstop_model::credentials::{TlsMode, TlsSettings};
 use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
@@ -7,7 +7,8 @@ use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// Refuses a file of certificates to trust that cannot be read or has none, which the driver would not name.
+/// Refuses a file of trusted certificates that cannot be read or has none; the driver's error would
+/// not name the file.
 pub(super) fn check(mode: TlsMode, tls: Option<&TlsSettings>) -> Result<()> {
     let verifies = matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
     let Some(ca) = tls.and_then(|tls| tls.ca.as_ref()).filter(|_| verifies) else { return Ok(()) };
@@ -20,7 +21,8 @@ pub(super) fn check(mode: TlsMode, tls: Option<&TlsSettings>) -> Result<()> {
     Ok(())
 }
 
-/// The driver's options for a mode; `None` for plain text. `name` is expected in the certificate instead of the host.
+/// Returns the driver's options for a mode; `None` for plain text. `name` is expected in the
+/// certificate instead of the host.
 pub(super) fn options(mode: TlsMode, tls: Option<&TlsSettings>, name: Option<&str>) -> Option<SslOpts> {
     match mode {
         TlsMode::Off => None,
@@ -41,14 +43,15 @@ pub(super) fn options(mode: TlsMode, tls: Option<&TlsSettings>, name: Option<&st
     }
 }
 
-/// True if the server does not do TLS, or the two could not agree on it.
+/// Returns true if the server does not support TLS, or client and server could not agree on it.
 pub(super) fn is_failure(error: &mysql_async::Error) -> bool {
     matches!(error, mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer))
         || failure(error).is_some()
 }
 
-/// A name that the certificate does have, if another one than the host's is all that was wrong. The authority's
-/// signature is checked before the name, and again by the connection that expects this name.
+/// Returns a name that the certificate contains, if the host name was the only mismatch. The
+/// authority's signature is checked before the name, and again by the connection that expects this
+/// name.
 pub(super) fn other_name(error: &mysql_async::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) =
         failure(error)?
@@ -62,7 +65,7 @@ pub(super) fn other_name(error: &mysql_async::Error) -> Option<String> {
     Some(name.strip_prefix("*.").map_or_else(|| name.to_owned(), |rest| format!("any.{rest}")))
 }
 
-/// What went wrong with TLS, in words; `None` if it was something else.
+/// Describes a TLS failure; `None` if the error is another one.
 pub(super) fn explain(error: &mysql_async::Error) -> Option<String> {
     if matches!(error, mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) {
         return Some("the server does not offer TLS, and the credentials require it".to_owned());
@@ -82,7 +85,8 @@ pub(super) fn explain(error: &mysql_async::Error) -> Option<String> {
     })
 }
 
-/// The TLS library's error inside the driver's, which has it as such or as an input/output error.
+/// Returns the TLS library's error inside the driver's error, which holds it directly or as an
+/// input/output error.
 fn failure(error: &mysql_async::Error) -> Option<&rustls::Error> {
     match error {
         mysql_async::Error::Io(IoError::Tls(TlsError::Tls(error))) => Some(error),

@@ -1,5 +1,5 @@
-//! What was committed between a position that was read without a lock and the snapshot: the snapshot's own binary log
-//! tells.
+//! Transactions that were committed between a position that was read without a lock and the
+//! snapshot, read from the snapshot's own binary log.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,11 +10,12 @@ use backstop_model::error::{Error, Result, ResultExt};
 use backstop_model::gtid::GtidSet;
 use backstop_model::server::Position;
 
-/// The position of the snapshot itself: adds every whole transaction that its binary logs hold after `position`. Crash
-/// recovery keeps exactly those, since InnoDB has prepared a transaction durably before it is in the binary log.
+/// Returns the position of the snapshot itself: adds every whole transaction that its binary logs
+/// hold after `position`. Crash recovery keeps exactly those, since InnoDB prepares a transaction
+/// durably before it is in the binary log.
 ///
 /// # Errors
-/// When a binary log is not in the snapshot or cannot be read.
+/// Returns an error if a binary log is not in the snapshot or cannot be read.
 pub(super) async fn complete_position(position: Position, files: ServerFiles) -> Result<Position> {
     let read = tokio::task::spawn_blocking(move || read(position, &files)).await;
     read.failed("read the binary logs in the snapshot")?
@@ -46,7 +47,7 @@ fn path(logs: &LogFiles, name: &str) -> std::path::PathBuf {
     logs.base.with_file_name(name)
 }
 
-/// Adds the transactions of one file; gives the offset behind the last.
+/// Adds the transactions of one file; returns the offset after the last one.
 fn add(executed: &mut GtidSet, file: &Path, from: u64) -> Result<u64> {
     let doing = format!("read {}", file.display());
     let mut log = BinlogFile::open(File::open(file).failed(&doing)?).failed(&doing)?;

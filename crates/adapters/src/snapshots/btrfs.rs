@@ -1,6 +1,7 @@
-//! A read-only snapshot of the btrfs subvolume that the data directory is on: atomic, and in milliseconds.
+//! Read-only snapshot of the btrfs subvolume that holds the data directory: atomic, within
+//! milliseconds.
 //!
-//! Nothing is pinned once it is released: a later increment needs the parent's generation only.
+//! A released snapshot pins nothing: a later increment needs only the parent's generation.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -28,13 +29,13 @@ use crate::mysql::connection::Connection;
 use crate::mysql::freeze_locks::MysqlFreezeSessions;
 use crate::mysql::{server_facts, tablespaces};
 
-/// Snapshots of one instance's subvolume.
+/// Takes snapshots of one instance's subvolume.
 pub struct BtrfsProvider {
     source: SnapshotSource,
     opened: Mutex<BTreeMap<BackupId, SnapshotDir>>,
 }
 
-/// What was found out before a snapshot is taken.
+/// Facts that are determined before a snapshot is taken.
 struct BtrfsPlan {
     donor: Donor,
     subvolume: Subvolume,
@@ -44,7 +45,7 @@ struct BtrfsPlan {
 }
 
 impl BtrfsProvider {
-    /// Snapshots of this instance.
+    /// Creates a provider for this instance.
     pub fn new(source: SnapshotSource) -> Self {
         Self { source, opened: Mutex::default() }
     }
@@ -93,8 +94,8 @@ impl BtrfsProvider {
                 "install btrfs-progs",
             ));
         }
-        // While the snapshot lives, what the server overwrites takes new space; and btrfs, which allocates in
-        // chunks, is full before the free space it tells of is zero.
+        // While the snapshot exists, blocks that the server overwrites take new space. btrfs
+        // allocates in chunks, and is full before the free space that it reports is zero.
         let need = disk_space::tree_size(&donor.datadir) / 20 + (256 << 20);
         findings.push(disk_space::check_space(&subvolume.root, need));
         findings
@@ -133,7 +134,7 @@ impl BtrfsProvider {
         freeze_locked(&sessions, &self.source.freeze, &self.source.ctx).await
     }
 
-    /// Where the data directory and its logs are in the snapshot.
+    /// Returns the paths of the data directory and of its logs in the snapshot.
     fn opened(plan: &BtrfsPlan, snapshot: &Path) -> SnapshotDir {
         let inside = |path: &Path| plan.subvolume.in_snapshot(path, snapshot);
         let root = inside(&plan.donor.datadir).unwrap_or_else(|| snapshot.to_owned());
@@ -224,9 +225,10 @@ impl SnapshotProvider for BtrfsProvider {
         work_dir::list(&self.source.work_dir)
     }
 
-    /// The file system is trusted if it is the same subvolume, still carries the parent's mark (so it was not set back
-    /// to before it), its generation has not gone back, and no file is exempt from copy-on-write: those are written in
-    /// place without a new generation.
+    /// Trusts the file system if it is the same subvolume, if the subvolume still carries the
+    /// parent's mark (so that it was not rolled back to before the mark), if its generation has not
+    /// decreased, and if no file is exempt from copy-on-write: such files are written in place
+    /// without a new generation.
     async fn changes(&self, snapshot: &Snapshot, since: &Lineage) -> Result<Option<ChangedFiles>> {
         let (Some(generation), Some(mark)) = (since.generation, &since.mark) else { return Ok(None) };
         let Some(at) = snapshot_dir::dir_of(&snapshot.path)? else { return Ok(None) };
@@ -245,13 +247,15 @@ impl SnapshotProvider for BtrfsProvider {
     }
 }
 
-/// On these versions the read lock can deadlock with appliers that keep the order of commits.
+/// Returns true on versions where the read lock can deadlock with appliers that preserve the commit
+/// order.
 fn deadlocks(donor: &Donor) -> bool {
     !donor.version.at_least(8, 0, 23)
         && (donor.is_on("replica_preserve_commit_order") || donor.is_on("slave_preserve_commit_order"))
 }
 
-/// What keeps the tail of the binary log in a snapshot from telling which transactions are in it.
+/// Returns the reasons for which the binary log's tail in a snapshot cannot prove which
+/// transactions the snapshot holds.
 fn binlog_tail_obstacles(donor: &Donor) -> Vec<String> {
     let off = ["log_replica_updates", "log_slave_updates"].iter().any(|name| donor.variable(name) == "OFF");
     let updates = off
@@ -271,8 +275,9 @@ fn files_outside_subvolume(paths: &[String]) -> Vec<Finding> {
     paths.iter().map(problem).collect()
 }
 
-/// Files that the server knows by an absolute path outside of its data directory cannot be restored elsewhere, even if
-/// they are in the snapshot. Binary logs can: they are looked for in the data directory.
+/// Refuses files that the server knows by an absolute path outside its data directory: they cannot
+/// be restored elsewhere, even if they are in the snapshot. Binary logs can, since the server
+/// searches them in the data directory.
 fn relocated(paths: &[server_facts::DataPath]) -> Vec<Finding> {
     let bound = paths.iter().filter(|path| !["data directory", "binary log"].contains(&path.what));
     bound
@@ -283,7 +288,7 @@ fn relocated(paths: &[server_facts::DataPath]) -> Vec<Finding> {
         .collect()
 }
 
-/// How a file gets into the data directory.
+/// Describes the way to move a file into the data directory.
 fn how_to_move_in(what: &str) -> String {
     let option = match what {
         "undo log" => "innodb_undo_directory",
@@ -305,7 +310,8 @@ fn how_to_move_in(what: &str) -> String {
     )
 }
 
-/// Nested subvolumes, mounts and symbolic links in the data directory: what is behind them is not in the snapshot.
+/// Finds nested subvolumes, mounts and symbolic links in the data directory: their contents are not
+/// in the snapshot.
 fn nested_entries(datadir: &Path) -> Result<Vec<Finding>> {
     let device = std::fs::metadata(datadir).failed(format!("look at {}", datadir.display()))?.dev();
     let mut findings = Vec::new();
@@ -325,7 +331,7 @@ fn nested_entries(datadir: &Path) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// The inodes of all files, or `None` if one of them is exempt from copy-on-write.
+/// Returns the inodes of all files, or `None` if one of them is exempt from copy-on-write.
 fn copied_on_write(root: &Path) -> Result<Option<Vec<u64>>> {
     let mut inodes = Some(Vec::new());
     walk(root, &mut |path, found| {
@@ -345,14 +351,15 @@ fn copied_on_write(root: &Path) -> Result<Option<Vec<u64>>> {
     Ok(inodes)
 }
 
-/// Visits everything below a directory; goes into those directories for which `visit` says so.
+/// Visits everything below a directory; descends into the directories for which `visit` returns
+/// true.
 fn walk(root: &Path, visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> bool) -> Result<()> {
     let mut todo: Vec<PathBuf> = vec![root.to_owned()];
     while let Some(dir) = todo.pop() {
         let doing = format!("read {}", dir.display());
         for entry in std::fs::read_dir(&dir).failed(&doing)? {
             let path = entry.failed(&doing)?.path();
-            // A running server makes and removes files all the time.
+            // A running server creates and removes files all the time.
             let Ok(found) = std::fs::symlink_metadata(&path) else { continue };
             if visit(&path, &found) && found.is_dir() {
                 todo.push(path);

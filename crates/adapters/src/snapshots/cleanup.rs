@@ -1,6 +1,7 @@
-//! Removes what runs left: those that ended and those that died.
+//! Removes the files that runs left behind, both ended and dead ones.
 //!
-//! Order matters: a server that still writes into the folder is stopped before the folder is removed.
+//! Order matters: a server that still writes into the folder is stopped before the folder is
+//! removed.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,17 +14,18 @@ use super::{SnapshotSource, clone_recovery, snapshot_dir, subvolume, work_dir};
 use crate::mysql::connection::Connection;
 use crate::mysql::error::SqlCause;
 
-/// How long a killed CLONE may take to end.
+/// Limit for a killed CLONE statement to end.
 const CLONE_KILL_TIMEOUT: Duration = Duration::from_secs(60);
-/// A copy is stopped without ceremony: it is thrown away.
+/// Limit for a copy to shut down; it is killed afterwards, since its data is discarded.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Removes everything that dead runs left in the site's work directory, and ends what still works for them.
-/// Returns whose it was. Runs whose process lives are left alone.
+/// Removes everything that dead runs left in the site's work directory, and stops servers and CLONE
+/// statements that still work for them. Returns the runs. Leaves alone the runs whose process
+/// lives.
 ///
 /// # Errors
-/// When something cannot be removed; the message names the run.
+/// Returns an error that names the run if something cannot be removed.
 pub async fn clear_dead_runs(source: &SnapshotSource) -> Result<Vec<BackupId>> {
     let mut cleared = Vec::new();
     for run in work_dir::list(&source.work_dir)?.into_iter().filter(work_dir::is_dead) {
@@ -33,10 +35,10 @@ pub async fn clear_dead_runs(source: &SnapshotSource) -> Result<Vec<BackupId>> {
     Ok(cleared)
 }
 
-/// Removes what one run left.
+/// Removes the files of one run.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// Returns an error if something cannot be removed.
 pub async fn release(source: &SnapshotSource, run: &Snapshot) -> Result<()> {
     stop_clone(source, run).await?;
     remove_local(source.servers.as_ref(), run).await
@@ -54,7 +56,8 @@ async fn remove_local(servers: &dyn MysqldControl, run: &Snapshot) -> Result<()>
     work_dir::remove(&run.path).await
 }
 
-/// Kills the run's CLONE statement on the source and waits until it has ended. A source that is gone clones nothing.
+/// Kills the run's CLONE statement on the source and waits until it has ended. A source that does
+/// not exist any more runs no CLONE.
 async fn stop_clone(source: &SnapshotSource, run: &Snapshot) -> Result<()> {
     let datadir = clone_recovery::datadir(&run.path);
     let mut session = match source.connector.connect(&source.endpoint).await {
@@ -77,7 +80,7 @@ async fn end_clone(source: &SnapshotSource, session: &mut Connection, datadir: &
             return Ok(());
         }
         for id in clones {
-            // It may have ended meanwhile (1094): that is as good.
+            // Error 1094 means that the statement has ended in between, which is fine.
             match session.run(&format!("KILL {id}")).await {
                 Err(error) if error.code() != Some(1094) => return Err(error.into()),
                 _ => {}

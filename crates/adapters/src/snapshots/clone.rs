@@ -1,9 +1,10 @@
-//! MySQL's own `CLONE LOCAL DATA DIRECTORY`: works on any file system and holds nothing, doubles the disk space
-//! and slows down commits while it runs.
+//! MySQL's `CLONE LOCAL DATA DIRECTORY`: works on any file system and pins nothing, but doubles the
+//! disk space and slows down commits while it runs.
 //!
-//! CLONE copies InnoDB tables and silently empties all others, so those are refused unless a restart empties them too. It follows
-//! symbolic links, and puts undo logs into the copy wherever the donor keeps them. Should this process die, the
-//! server goes on cloning: the statement names the run's folder, by which a later run finds and kills it.
+//! CLONE copies InnoDB tables and silently empties all others, so those are refused unless a
+//! restart empties them too. It follows symbolic links, and puts undo logs into the copy wherever
+//! the donor keeps them. If this process dies, the server continues to clone; the statement names
+//! the run's folder, by which a later run finds and kills it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,18 +30,18 @@ use crate::mysql::dialect::quote_text;
 use crate::mysql::error::{SqlCause, SqlError};
 use crate::mysql::tablespaces;
 
-/// How often the server is asked how far the clone is.
+/// Interval between two reads of the clone's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-/// The slowest copying that is waited for, in bytes a second.
+/// The slowest rate of copying that is waited for, in bytes per second.
 const MIN_CLONE_BYTES_PER_SECOND: u64 = 4 << 20;
 
-/// Copies of one instance by CLONE.
+/// Copies one instance by CLONE.
 pub struct CloneProvider {
     source: SnapshotSource,
 }
 
 impl CloneProvider {
-    /// Copies of this instance.
+    /// Creates a provider for this instance.
     pub fn new(source: SnapshotSource) -> Self {
         Self { source }
     }
@@ -51,10 +52,10 @@ impl CloneProvider {
         Ok((session, donor))
     }
 
-    /// What the server itself tells of what stands in the way of cloning it, wherever it runs.
+    /// Reads from the server the reasons against cloning it, wherever it runs.
     ///
     /// # Errors
-    /// When it does not answer, or denies access.
+    /// Returns an error if the server does not answer, or denies access.
     pub async fn survey(&self) -> Result<Vec<Finding>> {
         let mut session = self.source.connect().await?;
         let findings = self.told(&mut session).await;
@@ -89,7 +90,8 @@ impl CloneProvider {
         Ok(findings)
     }
 
-    /// The program that is to start the copy must be of the donor's very version: a newer one would change the files.
+    /// Checks that the program that is to start the copy has exactly the donor's version: a newer
+    /// one would change the files.
     async fn program(&self, donor: &Donor) -> Result<Option<Finding>> {
         let found = self.source.servers.version().await?;
         let donor = &donor.version;
@@ -122,7 +124,7 @@ impl CloneProvider {
         findings
     }
 
-    /// Clones into the run's folder, telling how far it is.
+    /// Clones into the run's folder, and reports progress.
     async fn clone_into(&self, mut session: Connection, donor: &Donor, target: &Path) -> Result<()> {
         let deadline =
             Duration::from_secs(600 + disk_space::tree_size(&donor.datadir) / MIN_CLONE_BYTES_PER_SECOND);
@@ -135,7 +137,7 @@ impl CloneProvider {
         done.map_err(|error| explain(error, target))
     }
 
-    /// Reports how far the clone is, for as long as it is polled. Failing to ask only means that nothing is told.
+    /// Reports the clone's progress while it is polled. If a read fails, that report is skipped.
     async fn report_progress(&self) -> std::convert::Infallible {
         let mut session = None;
         loop {
@@ -209,7 +211,8 @@ impl SnapshotProvider for CloneProvider {
         work_dir::list(&self.source.work_dir)
     }
 
-    /// A clone is written anew each time: no file system knows what it shares with the one before.
+    /// Each clone is written in full: no file system knows which blocks it shares with an earlier
+    /// one.
     async fn changes(&self, _: &Snapshot, _: &Lineage) -> Result<Option<ChangedFiles>> {
         Ok(None)
     }
@@ -224,7 +227,8 @@ async fn plugin(session: &mut Connection) -> Result<Option<Finding>> {
     }
     let read_only: (u8, u8) = session.one("SELECT @@GLOBAL.read_only, @@GLOBAL.super_read_only").await?;
     let install = "INSTALL PLUGIN clone SONAME 'mysql_clone.so'";
-    // On a read-only server INSTALL PLUGIN is refused (1290), so both are lifted for that one statement.
+    // A read-only server refuses INSTALL PLUGIN (1290), so both variables are off for that one
+    // statement.
     let lift = "SET GLOBAL read_only = OFF";
     let fix = match read_only {
         (0, _) => vec![install],
@@ -254,7 +258,8 @@ fn foreign_tables(tables: &[(String, String)]) -> Option<Finding> {
     ))
 }
 
-/// What a restart empties on its server too is no loss of the backup.
+/// Reports tables that a restart empties: the backup loses nothing, since a restart of the source
+/// empties them too.
 fn emptied_tables(tables: &[(String, String)]) -> Option<Finding> {
     let (first, engine) = tables.first()?;
     let others = if tables.len() > 1 { format!(" (also: {})", names(&tables[1..])) } else { String::new() };
@@ -270,8 +275,8 @@ fn names(tables: &[(String, String)]) -> String {
     format!("{}{}", shown.join(", "), if tables.len() > 10 { ", …" } else { "" })
 }
 
-/// CLONE writes a table space with an absolute path to that same path, where the donor's own file is. Undo logs it puts into the
-/// copy's data directory.
+/// Refuses tablespaces with an absolute path: CLONE writes them to that same path, which is the
+/// donor's own file. CLONE puts undo logs into the copy's data directory.
 fn outside_files(files: &[DataFile]) -> Option<Finding> {
     let outside: Vec<_> = files.iter().filter(|file| !file.is_undo && file.is_outside).collect();
     let first = outside.first()?;
@@ -293,7 +298,7 @@ fn outside_files(files: &[DataFile]) -> Option<Finding> {
     ))
 }
 
-/// Whether the program that starts the copy has the keyring is seen when it does.
+/// Reports encrypted data. Only the start of the copy shows if the server program has the keyring.
 fn encryption(encrypted: Option<&EncryptedSpace>) -> Option<Finding> {
     encrypted.map(|encrypted| {
         Finding::warning(
@@ -307,7 +312,8 @@ fn encryption(encrypted: Option<&EncryptedSpace>) -> Option<Finding> {
     })
 }
 
-/// A copy of encrypted data that does not start lacks its keyring, most likely.
+/// Adds a hint to the error of a copy of encrypted data that does not start: the missing keyring is
+/// the likely cause.
 fn keyring_hint(error: Error, encrypted: Option<&EncryptedSpace>) -> Error {
     let Some(encrypted) = encrypted else { return error };
     if error.kind != ErrorKind::Failed {
@@ -320,7 +326,7 @@ fn keyring_hint(error: Error, encrypted: Option<&EncryptedSpace>) -> Error {
     ))
 }
 
-/// How far the running clone is: bytes of all its stages.
+/// Returns the progress of the running clone: bytes of all its stages.
 async fn progress(session: &mut Connection) -> Result<Option<Progress>, SqlError> {
     let sums: Option<(Option<u64>, Option<u64>)> = session
         .first(
@@ -338,7 +344,7 @@ fn explain(error: SqlError, target: &Path) -> Error {
                 target.display()
             ))
         }
-        // 3873: CLONE itself found too little space.
+        // Error 3873: CLONE itself found too little space.
         SqlCause::Server(server) if server.code == 3873 || server.message.contains("errno: 28") => {
             Some("free space there, or set snapshot.work_dir to another file system".to_owned())
         }

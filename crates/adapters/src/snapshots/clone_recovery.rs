@@ -1,5 +1,5 @@
-//! A finished clone is started once by itself: only the started copy knows its GTID set, and a cleanly shut down
-//! one starts in seconds when it is restored.
+//! Starts a finished clone once: only the started copy knows its GTID set, and after a clean
+//! shutdown it starts in seconds when it is restored.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,41 +17,43 @@ use crate::command;
 use crate::mysql::connection::{Connection, Connector, Login};
 use crate::mysql::tablespaces;
 
-/// The copy applies the redo log that was written while it was made.
+/// Limit for the copy to start: it applies the redo log that was written while it was made.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(1800);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Longest path of a Unix socket on Linux, in bytes (`sun_path` without its closing zero).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// Settings that data files are made with: the copy cannot be opened with others.
+/// Settings that the data files were created with: the copy cannot be opened with others.
 const FORMAT_SETTINGS: [&str; 4] =
     ["innodb_page_size", "lower_case_table_names", "innodb_data_file_path", "innodb_checksum_algorithm"];
 
-/// What a started copy says of itself.
+/// Facts read from a started copy.
 #[derive(Debug)]
 pub struct RecoveredClone {
-    /// The transactions that it holds.
+    /// Transactions that the copy holds.
     pub gtid_executed: GtidSet,
-    /// Tables of its dictionary that it has no file of.
+    /// Tables of the copy's dictionary whose file is missing.
     pub broken_tables: Vec<BrokenTable>,
 }
 
-/// Where a run keeps its copy.
+/// Returns the data directory of a run's copy.
 pub fn datadir(run_dir: &Path) -> PathBuf {
     run_dir.join("data")
 }
 
-/// Where the copy listens while it runs.
+/// Returns the socket on which the copy listens while it runs.
 pub fn socket(run_dir: &Path) -> PathBuf {
     run_dir.join("s")
 }
 
-/// Starts the copy alone, reads which transactions it holds and which tables it lacks, and shuts it down.
+/// Starts the copy in isolation, reads the transactions that it holds and the tables that it lacks,
+/// and shuts it down.
 ///
 /// # Errors
-/// When it does not start, when MySQL did not finish the clone, when what the clone says of its position is not what
-/// the started copy holds, and when it holds a table that CLONE does not copy.
+/// Returns an error if the copy does not start, if MySQL did not finish the clone, if the position
+/// in the clone's own files differs from the transactions that the started copy holds, or if the
+/// copy holds a table that CLONE does not copy.
 pub async fn recover_clone(source: &SnapshotSource, donor: &Donor, run_dir: &Path) -> Result<RecoveredClone> {
     let start = clone_layout(donor, run_dir).await?;
     let pid = source.servers.start(&start).await?;
@@ -68,7 +70,7 @@ async fn clone_layout(donor: &Donor, run_dir: &Path) -> Result<MysqldStart> {
         socket: socket(run_dir),
         log: run_dir.join("mysqld.log"),
         user: user_name(donor.uid).await?,
-        // The clone plugin is where the donor loaded its own from.
+        // The clone plugin is in the directory from which the donor loaded its own.
         args: vec![format!("--plugin-dir={}", donor.variable("plugin_dir"))],
     };
     let doing = format!("write {}", start.defaults_file.display());
@@ -76,8 +78,9 @@ async fn clone_layout(donor: &Donor, run_dir: &Path) -> Result<MysqldStart> {
     Ok(start)
 }
 
-/// The option file. No account is known and none is needed: the only way in is a socket in a folder that only
-/// the server's user and root can enter. Nothing of the copy acts by itself, and nothing writes to it.
+/// Returns the option file. No account is known and none is needed: the copy only listens on a
+/// socket in a folder that only the server's user and root can enter. Events, replication and other
+/// clients do not act on the copy.
 fn options(donor: &Donor, start: &MysqldStart, run_dir: &Path) -> String {
     let mut text = format!(
         "[mysqld]\ndatadir = \"{}\"\nsocket = \"{}\"\nlog_error = \"{}\"\npid_file = \"{}\"\n",
@@ -106,7 +109,8 @@ fn options(donor: &Donor, start: &MysqldStart, run_dir: &Path) -> String {
     text
 }
 
-/// The name of a user of this host, or its number if it has no name. `None` if it is who runs Backstop.
+/// Returns the name of a user of this host, or its number if it has no name; `None` if it is the
+/// user that runs Backstop.
 async fn user_name(uid: u32) -> Result<Option<String>> {
     if uid == rustix::process::geteuid().as_raw() {
         return Ok(None);
@@ -117,10 +121,12 @@ async fn user_name(uid: u32) -> Result<Option<String>> {
     Ok(Some(named.map_or_else(|_| uid.to_string(), |name| name.trim().to_owned())))
 }
 
-/// The tables that the copy cannot read, all of which the source cannot read either: what only the copy lacks, CLONE did not copy.
+/// Returns the tables that neither the copy nor the source can read. A table that only the copy
+/// lacks was not copied by CLONE.
 ///
 /// # Errors
-/// When the copy lacks a table that the source has, naming it; when the source does not answer.
+/// Returns an error that names the table if the copy lacks a table that the source has, and an
+/// error if the source does not answer.
 pub async fn tables_broken_on_source(
     source: &SnapshotSource,
     broken: Vec<BrokenTable>,
@@ -180,7 +186,8 @@ async fn position(session: &mut Connection) -> Result<GtidSet> {
     )))
 }
 
-/// The copy's own dictionary names every table, whatever the donor's account may see.
+/// Refuses tables of other engines. The copy's own dictionary names every table, whatever the
+/// donor's account may see.
 fn refuse_foreign(tables: &[(String, String)]) -> Result<()> {
     if tables.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Room for what is made locally, and whether the server can write there.
+//! Checks the space for local artefacts, and the server's write access to them.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use backstop_model::finding::Finding;
 
 use super::donor::Donor;
 
-/// Bytes that a directory tree takes on disk. What cannot be read counts nothing.
+/// Returns the bytes that a directory tree takes on disk. Entries that cannot be read count as
+/// zero.
 pub fn tree_size(dir: &Path) -> u64 {
     let mut total = 0;
     let mut todo = vec![dir.to_owned()];
@@ -24,7 +25,7 @@ pub fn tree_size(dir: &Path) -> u64 {
     total
 }
 
-/// Whether the file system of `work_dir` has room for `need` bytes.
+/// Checks that the file system of `work_dir` has room for `need` bytes.
 pub fn check_space(work_dir: &Path, need: u64) -> Finding {
     let place = existing(work_dir);
     let Ok(stat) = rustix::fs::statvfs(&place) else {
@@ -48,7 +49,7 @@ pub fn check_space(work_dir: &Path, need: u64) -> Finding {
     Finding::ok("space", what)
 }
 
-/// What keeps the server's user from writing below `work_dir`, if anything does.
+/// Finds the directory that keeps the server's user from writing below `work_dir`, if one does.
 pub fn check_reachable(work_dir: &Path, donor: &Donor) -> Option<Finding> {
     let me = rustix::process::geteuid();
     if !me.is_root() && me.as_raw() != donor.uid {
@@ -85,7 +86,7 @@ fn may_pass(dir: &Path, donor: &Donor) -> bool {
     metadata.mode() & bit != 0
 }
 
-/// The directory or, if it is not there, the nearest one above it that is.
+/// Returns the directory or, if it does not exist, the nearest one above it that does.
 fn existing(dir: &Path) -> PathBuf {
     dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/")).to_owned()
 }

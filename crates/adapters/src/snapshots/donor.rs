@@ -1,4 +1,4 @@
-//! What must be known of a server before its data can be imaged.
+//! Facts about a server that are needed before its data is copied.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use backstop_model::server::ServerVersion;
 use crate::mysql::connection::Connection;
 use crate::mysql::server_facts;
 
-/// A server on this host, and where its files are.
+/// A server on this host, and the paths of its files.
 #[derive(Debug, Clone)]
 pub struct Donor {
     /// `@@server_uuid`, equal to that of the data directory's `auto.cnf`.
@@ -22,16 +22,16 @@ pub struct Donor {
     pub version: ServerVersion,
     /// Its data directory, without symbolic links.
     pub datadir: PathBuf,
-    /// Its process.
+    /// Process id.
     pub pid: u32,
-    /// The user it runs as.
+    /// User that the server runs as.
     pub uid: u32,
     /// That user's group.
     pub gid: u32,
     variables: BTreeMap<String, String>,
 }
 
-/// The system variables a snapshot depends on.
+/// Selects the system variables that a snapshot depends on.
 const DONOR_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('datadir', 'hostname', 'server_uuid', 'version', \
     'innodb_page_size', 'innodb_data_file_path', 'innodb_checksum_algorithm', 'lower_case_table_names', \
     'innodb_data_home_dir', 'innodb_undo_directory', 'innodb_log_group_home_dir', 'innodb_doublewrite_dir', \
@@ -40,8 +40,9 @@ const DONOR_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('da
     'innodb_flush_log_at_trx_commit', 'innodb_use_native_aio', 'super_read_only', 'replica_preserve_commit_order', \
     'slave_preserve_commit_order', 'binlog_encryption', 'log_replica_updates', 'log_slave_updates')";
 
-/// Tables that hold data which only InnoDB's tools do not see: every engine but InnoDB and those whose tables a restart empties, in
-/// every schema that users may write to. The server's own two log tables are CSV and are left out.
+/// Selects tables whose data InnoDB's tools do not see: every engine but InnoDB and those whose
+/// tables a restart empties, in every schema that users may write to. The server's own two log
+/// tables are CSV and are left out.
 const FOREIGN_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), COALESCE(ENGINE, 'unknown') \
     FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
     AND COALESCE(ENGINE, '') NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE') \
@@ -49,7 +50,7 @@ const FOREIGN_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), COAL
     AND NOT (TABLE_SCHEMA = 'mysql' AND TABLE_NAME IN ('general_log', 'slow_log')) \
     ORDER BY TABLE_SCHEMA, TABLE_NAME LIMIT 1000";
 
-/// Tables that are empty after each restart.
+/// Selects tables that are empty after each restart.
 const EMPTIED_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), ENGINE FROM information_schema.TABLES \
     WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE IN ('MEMORY', 'BLACKHOLE') \
     AND TABLE_SCHEMA NOT IN ('performance_schema', 'information_schema') ORDER BY TABLE_SCHEMA, TABLE_NAME LIMIT 1000";
@@ -57,35 +58,37 @@ const EMPTIED_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), ENGI
 const DATA_FILES: &str = "SELECT FILE_NAME, FILE_TYPE = 'UNDO LOG' FROM information_schema.FILES \
     WHERE FILE_TYPE IN ('TABLESPACE', 'UNDO LOG')";
 
-/// Tables first: what helps them is the most work.
+/// Selects what is encrypted, tables first: to decrypt them is the most work.
 const ENCRYPTED_TABLESPACES: &str = "SELECT NAME, SPACE_TYPE FROM information_schema.INNODB_TABLESPACES WHERE ENCRYPTION = 'Y' \
     ORDER BY SPACE_TYPE = 'Undo', NAME LIMIT 1";
 
 /// A file that holds tables or undo logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
-    /// As the server names it.
+    /// Path as the server names it.
     pub path: PathBuf,
     /// True if it holds undo logs.
     pub is_undo: bool,
-    /// True if its path leads out of the data directory. One that does not may do so by a symbolic link.
+    /// True if its path leads out of the data directory. A path that does not may still lead out of
+    /// it by a symbolic link.
     pub is_outside: bool,
 }
 
 /// Something that a server encrypts at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncryptedSpace {
-    /// `table space shop/orders`, `the redo log`, …
+    /// Name for messages: `table space shop/orders`, `the redo log`, …
     pub what: String,
-    /// How it is decrypted: the rest of a sentence.
+    /// Instruction that decrypts it: the rest of a sentence.
     pub undo: String,
 }
 
 impl Donor {
-    /// Asks the server, and makes sure that it is this host's.
+    /// Reads the facts from the server, and checks that it runs on this host.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] naming the host when it runs elsewhere; [`ErrorKind::Denied`] when its data directory cannot be read.
+    /// Returns [`ErrorKind::Refused`] with the host's name if the server runs elsewhere, and
+    /// [`ErrorKind::Denied`] if its data directory cannot be read.
     pub async fn inspect(session: &mut Connection, servers: &dyn MysqldControl) -> Result<Self> {
         let variables: Vec<(String, String)> = session.query(DONOR_VARIABLES).await?;
         let variables: BTreeMap<_, _> = variables.into_iter().collect();
@@ -101,17 +104,18 @@ impl Donor {
         Ok(Self { uuid, version, datadir, pid, uid: process.uid(), gid: process.gid(), variables })
     }
 
-    /// A system variable's value; empty if this version has none of that name.
+    /// Returns a system variable's value; empty if this version has no such variable.
     pub fn variable(&self, name: &str) -> &str {
         self.variables.get(name).map(String::as_str).unwrap_or_default()
     }
 
-    /// True if a system variable is ON.
+    /// Returns true if a system variable is ON.
     pub fn is_on(&self, name: &str) -> bool {
         matches!(self.variable(name), "ON" | "1")
     }
 
-    /// A path from a system variable, as the server sees it: relative ones are relative to the data directory.
+    /// Returns a path from a system variable, as the server sees it: relative paths are relative to
+    /// the data directory.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         match self.variable(name) {
             "" | "stderr" => None,
@@ -119,8 +123,8 @@ impl Donor {
         }
     }
 
-    /// Where the server's logs are, in an image of the data directory at `root`. Binary logs only count where the
-    /// image has them: `binlogs` gives their folder in it.
+    /// Returns the paths of the server's logs in an image of the data directory at `root`. Binary
+    /// logs only count if the image has them: `binlogs` is their folder in it.
     pub fn files_in(&self, root: &Path, binlogs: Option<&Path>) -> ServerFiles {
         let moved = |name: &str| {
             let path = self.path(name)?;
@@ -140,17 +144,17 @@ impl Donor {
     }
 }
 
-/// The tables whose engine is not InnoDB, with the engine.
+/// Returns the tables whose engine is not InnoDB, with the engine.
 pub async fn foreign_tables(session: &mut Connection) -> Result<Vec<(String, String)>> {
     Ok(session.query(FOREIGN_TABLES).await?)
 }
 
-/// The tables that a restart empties, with the engine.
+/// Returns the tables that a restart empties, with the engine.
 pub async fn emptied_tables(session: &mut Connection) -> Result<Vec<(String, String)>> {
     Ok(session.query(EMPTIED_TABLES).await?)
 }
 
-/// Every file that holds tables or undo logs.
+/// Returns every file that holds tables or undo logs.
 pub async fn data_files(session: &mut Connection) -> Result<Vec<DataFile>> {
     let datadir: String = session.one("SELECT @@datadir").await?;
     let files: Vec<(String, bool)> = session.query(DATA_FILES).await?;
@@ -161,7 +165,7 @@ pub async fn data_files(session: &mut Connection) -> Result<Vec<DataFile>> {
     Ok(files.into_iter().map(file).collect())
 }
 
-/// Something that is encrypted, if anything is.
+/// Returns one thing that is encrypted, if anything is.
 pub async fn encrypted(session: &mut Connection) -> Result<Option<EncryptedSpace>> {
     let space: Option<(String, String)> = session.first(ENCRYPTED_TABLESPACES).await?;
     if let Some((name, kind)) = space {
@@ -186,7 +190,7 @@ fn encrypted_space(name: &str, kind: &str) -> EncryptedSpace {
     EncryptedSpace { what: format!("table space {name}"), undo }
 }
 
-/// The data directory, if it is on this host: its `auto.cnf` must name the server.
+/// Returns the data directory if it is on this host: its `auto.cnf` must name the server.
 fn local_datadir(datadir: &Path, uuid: ServerUuid, host: &str) -> Result<PathBuf> {
     let auto = datadir.join("auto.cnf");
     let text = match std::fs::read_to_string(&auto) {
@@ -218,18 +222,19 @@ fn not_on_this_host(datadir: &Path, host: &str, why: &str) -> Error {
     .hint(format!("run this command on {host}"))
 }
 
-/// The path without `.` and `..` parts and, if it exists, without symbolic links.
+/// Returns the path without `.` and `..` parts and, if it exists, without symbolic links.
 fn canonical_path(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| normalized_path(path))
 }
 
-/// True if a path as the server names it leads out of the data directory, which may be named by its real path.
+/// Returns true if a path as the server names it leads out of the data directory, which may be
+/// named by its real path.
 fn is_outside(datadir: &Path, path: &Path) -> bool {
     let named = normalized_path(&datadir.join(path));
     !named.starts_with(normalized_path(datadir)) && !named.starts_with(canonical_path(datadir))
 }
 
-/// The path without `.` and `..` parts. Symbolic links stay.
+/// Returns the path without `.` and `..` parts. Symbolic links stay.
 fn normalized_path(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

@@ -1,4 +1,5 @@
-//! What is left in a work directory for the next run stays what it is, byte for byte: `tests/frozen`.
+//! Tests that the files that a run leaves in a work directory for the next run stay the same, byte
+//! for byte: `tests/frozen`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;

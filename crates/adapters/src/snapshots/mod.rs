@@ -27,22 +27,22 @@ use backstop_model::topology::Role;
 
 use crate::mysql::connection::{Connection, Connector};
 
-/// The instance that is to be imaged, and what that is done with.
+/// The instance to be copied, with everything the copy needs.
 #[derive(Clone)]
 pub struct SnapshotSource {
-    /// Logs in to it.
+    /// Opens sessions on the instance.
     pub connector: Connector,
-    /// Where it listens.
+    /// Address on which the instance listens.
     pub endpoint: Endpoint,
-    /// Its part in the shard: a primary is only locked if the rules allow it.
+    /// Role in the shard: a primary is only locked if the rules allow it.
     pub role: Role,
-    /// How writes may be held.
+    /// Rules for holding writes.
     pub freeze: FreezeRules,
-    /// Folder for local artefacts; an absolute path. Made if it is not there.
+    /// Folder for local artefacts; an absolute path. Created if it does not exist.
     pub work_dir: PathBuf,
-    /// Starts and stops a copy of it.
+    /// Starts and stops a copy of the instance.
     pub servers: Arc<dyn MysqldControl>,
-    /// Time, reporter, faults.
+    /// Clock, reporter, faults.
     pub ctx: RunContext,
 }
 
@@ -63,7 +63,7 @@ fn refuse_problems(endpoint: &Endpoint, findings: &[Finding]) -> Result<()> {
     Err(Error::refused(format!("take a snapshot of {endpoint}: {}", what.join("; "))).hint(todo.join("; ")))
 }
 
-/// True if a program of this name is on PATH.
+/// Returns true if a program of this name is on PATH.
 fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())

@@ -1,4 +1,4 @@
-//! Which provider an instance gets.
+//! Selects an instance's snapshot provider.
 
 use backstop_engine::ports::SnapshotProvider;
 use backstop_model::error::{Error, ErrorKind, Result};
@@ -9,11 +9,12 @@ use super::SnapshotSource;
 use super::btrfs::BtrfsProvider;
 use super::clone::CloneProvider;
 
-/// The provider that the configuration asks for; `auto`: btrfs where nothing stands in its way, else clone, and the
-/// reporter is told why.
+/// Returns the provider that the configuration names. `auto` selects btrfs if nothing prevents it,
+/// else clone, and reports the reason.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for a provider that this build does not have; with `auto`, when the instance cannot be looked at.
+/// Returns [`ErrorKind::Usage`] for a provider that this build does not have, and an error if
+/// `auto` cannot inspect the instance.
 pub async fn open_provider(
     wish: ProviderSetting,
     source: SnapshotSource,

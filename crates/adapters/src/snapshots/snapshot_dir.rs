@@ -1,5 +1,5 @@
-//! Where a snapshot is put: on the file system of what it is a snapshot of. The run's folder remembers it, in `volume`,
-//! before it is made.
+//! Directory of a snapshot, on the file system of the subvolume. The run's folder records it, in
+//! `volume`, before the snapshot is made.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,9 @@ use super::subvolume::Subvolume;
 const LOCATION_FILE: &str = "volume";
 const SNAPSHOT_NAME: &str = "image";
 
-/// Chooses where the run's snapshot goes and notes it: into the run's folder if that is on the same file system, else
-/// beside the subvolume, else into it (where a nested subvolume is in no later snapshot).
+/// Chooses the directory of the run's snapshot and records it: the run's folder if that is on the
+/// same file system, else a directory beside the subvolume, else one in it (as a nested subvolume
+/// it is in no later snapshot).
 pub(super) fn choose_dir(subvolume: &Subvolume, run: &BackupId, run_dir: &Path) -> Result<PathBuf> {
     let name = format!(".backstop-{run}");
     let beside = subvolume.root.parent().map(|dir| (dir.to_owned(), name.clone()));
@@ -33,7 +34,8 @@ pub(super) fn choose_dir(subvolume: &Subvolume, run: &BackupId, run_dir: &Path) 
     Ok(chosen)
 }
 
-/// Where the run's snapshot is or was to be, if it has one.
+/// Returns the recorded directory of the run's snapshot, if the run has one. The snapshot may not
+/// exist yet.
 pub(super) fn dir_of(run_dir: &Path) -> Result<Option<PathBuf>> {
     let note = run_dir.join(LOCATION_FILE);
     match std::fs::read_to_string(&note) {
@@ -43,15 +45,16 @@ pub(super) fn dir_of(run_dir: &Path) -> Result<Option<PathBuf>> {
     }
 }
 
-/// A note that was cut short by a crash names nothing of ours, and nothing has been made then.
+/// Returns true if the name is one of Backstop's. A record that a crash truncated does not have
+/// such a name, and nothing has been made then.
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let run = name.strip_prefix(".backstop-").and_then(|run| run.parse::<BackupId>().ok());
     name == SNAPSHOT_NAME || run.is_some()
 }
 
-/// The mounts of this process: mount point and the number of the file system. A btrfs file system has one number for all
-/// its mounts and subvolumes here, other than in `st_dev`.
+/// Mounts of this process: mount point and number of the file system. A btrfs file system has one
+/// number for all its mounts and subvolumes here, unlike in `st_dev`.
 struct Mounts(Vec<(PathBuf, String)>);
 
 impl Mounts {
@@ -66,7 +69,8 @@ impl Mounts {
         Ok(Self(text.lines().filter_map(parse).collect()))
     }
 
-    /// The deepest mount point wins, and of several on one point the last.
+    /// Returns the number of a path's file system: of the deepest mount point, and of several
+    /// mounts on one point the last.
     fn file_system_of(&self, path: &Path) -> Option<&str> {
         let path = std::fs::canonicalize(path).ok()?;
         let over = self.0.iter().filter(|(point, _)| path.starts_with(point));
@@ -74,7 +78,7 @@ impl Mounts {
     }
 }
 
-/// Spaces and the like are written as three octal digits after a backslash.
+/// Decodes spaces and similar characters, which are written as a backslash and three octal digits.
 fn unescape(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;

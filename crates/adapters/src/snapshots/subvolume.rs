@@ -19,38 +19,40 @@ const BTRFS_MAGIC: u64 = 0x9123_683e;
 /// Inode number of every subvolume's root.
 const ROOT_INODE: u64 = 256;
 const BTRFS_TIMEOUT: Duration = Duration::from_secs(60);
-/// Listing changes reads metadata only; a large volume has much of it.
+/// Limit for listing changes, which reads metadata only; a large volume has much of it.
 const LIST_CHANGES_TIMEOUT: Duration = Duration::from_secs(900);
-/// More changed ranges than these are not worth listing: everything is read instead (and memory stays bounded).
+/// Limit for changed ranges. More are not worth listing: everything is read instead (and memory
+/// stays bounded).
 const MAX_CHANGED_RANGES: usize = 2_000_000;
-/// Extended attribute of a subvolume's root with the marks of the newest snapshots, separated by spaces.
+/// Extended attribute of a subvolume's root that holds the marks of the newest snapshots, separated
+/// by spaces.
 pub(super) const MARKS_XATTR: &str = "trusted.backstop";
-/// How many marks are kept.
+/// Number of marks that are kept.
 const MAX_MARKS: usize = 16;
 
-/// A subvolume that a path lies in.
+/// A subvolume that contains a given path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subvolume {
-    /// Its root.
+    /// Root directory.
     pub root: PathBuf,
 }
 
-/// What the file system says of a subvolume.
+/// Identity of a subvolume, from the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubvolumeIdentity {
-    /// Its UUID.
+    /// UUID of the subvolume.
     pub uuid: String,
-    /// The UUID of what it is a snapshot of.
+    /// UUID of the subvolume of which this is a snapshot.
     pub parent_uuid: Option<String>,
-    /// The transaction that last changed it. Of a read-only snapshot: in which it was made.
+    /// Transaction that last changed the subvolume. Of a read-only snapshot: the one that made it.
     pub generation: u64,
 }
 
 impl Subvolume {
-    /// The subvolume that holds this path, if it is on btrfs.
+    /// Returns the subvolume that contains this path, if it is on btrfs.
     ///
     /// # Errors
-    /// When the path cannot be looked at.
+    /// Returns an error if the path cannot be inspected.
     pub fn of(path: &Path) -> Result<Option<Self>> {
         let doing = format!("look at {}", path.display());
         let path = std::fs::canonicalize(path).failed(&doing)?;
@@ -65,19 +67,21 @@ impl Subvolume {
         Ok(root.map(|root| Self { root: root.to_owned() }))
     }
 
-    /// True if the path is in this subvolume, and not in one nested in it or mounted over it.
+    /// Returns true if the path is in this subvolume, and not in one nested in it or mounted over
+    /// it.
     pub fn holds(&self, path: &Path) -> bool {
-        // A log's base name is no file: its folder counts.
+        // A log's base name is no file, so the check uses its folder.
         let existing = path.ancestors().find(|path| path.exists()).unwrap_or(path);
         Self::of(existing).is_ok_and(|found| found.as_ref() == Some(self))
     }
 
-    /// Where a path of this subvolume is in a snapshot of it.
+    /// Returns the path that a path of this subvolume has in a snapshot of it.
     pub fn in_snapshot(&self, path: &Path, snapshot: &Path) -> Option<PathBuf> {
         Some(snapshot.join(path.strip_prefix(&self.root).ok()?))
     }
 
-    /// Writes everything that the operating system holds back to disk, so that the snapshot has little left to do.
+    /// Writes all data that the operating system still buffers to disk, so that the snapshot takes
+    /// little time.
     pub async fn sync(&self) -> Result<()> {
         let root = self.root.clone();
         let doing = format!("sync {}", root.display());
@@ -88,7 +92,7 @@ impl Subvolume {
         synced.await.failed(&doing)?.failed(doing)
     }
 
-    /// Makes a read-only snapshot of it.
+    /// Makes a read-only snapshot of the subvolume.
     pub async fn snapshot(&self, to: &Path) -> Result<()> {
         let mut btrfs = Command::new("btrfs");
         btrfs.args(["subvolume", "snapshot", "-r", "--"]).arg(&self.root).arg(to);
@@ -96,7 +100,8 @@ impl Subvolume {
         command::output(&mut btrfs, BTRFS_TIMEOUT, &doing).await.map(drop)
     }
 
-    /// Adds a mark to the volume, and forgets the oldest beyond sixteen. It is part of every later snapshot.
+    /// Adds a mark to the subvolume, and removes the oldest beyond sixteen. The mark is part of
+    /// every later snapshot.
     pub fn add_mark(&self, mark: &str) -> Result<()> {
         let mut marks = marks(&self.root)?;
         marks.push(mark.to_owned());
@@ -107,7 +112,7 @@ impl Subvolume {
     }
 }
 
-/// The marks of a subvolume or snapshot, the newest last.
+/// Returns the marks of a subvolume or snapshot, the newest last.
 pub fn marks(root: &Path) -> Result<Vec<String>> {
     let mut value = [0; 4096];
     match rustix::fs::getxattr(root, MARKS_XATTR, &mut value) {
@@ -120,7 +125,7 @@ pub fn marks(root: &Path) -> Result<Vec<String>> {
     }
 }
 
-/// What the file system says of a subvolume.
+/// Reads the identity of a subvolume from the file system.
 pub async fn identity(root: &Path) -> Result<SubvolumeIdentity> {
     let mut btrfs = Command::new("btrfs");
     btrfs.args(["subvolume", "show", "--"]).arg(root);
@@ -141,7 +146,7 @@ fn parse_identity(text: &str) -> Option<SubvolumeIdentity> {
     })
 }
 
-/// Deletes a snapshot. One that is gone is no error.
+/// Deletes a snapshot. A missing one is no error.
 pub async fn delete(snapshot: &Path) -> Result<()> {
     let doing = format!("delete snapshot {}", snapshot.display());
     match std::fs::symlink_metadata(snapshot) {
@@ -157,8 +162,8 @@ pub async fn delete(snapshot: &Path) -> Result<()> {
     command::output(&mut btrfs, BTRFS_TIMEOUT, &doing).await.map(drop)
 }
 
-/// The byte ranges of each file (by inode) that were written in generation `since` or later. `None` if there are
-/// too many to list.
+/// Returns the byte ranges of each file (by inode) that were written in generation `since` or
+/// later; `None` if there are too many to list.
 pub async fn written_since(snapshot: &Path, since: u64) -> Result<Option<ChangedFiles>> {
     let doing = format!("list what changed in {}", snapshot.display());
     let listed = tokio::time::timeout(LIST_CHANGES_TIMEOUT, list(snapshot, since, &doing)).await;
@@ -171,8 +176,8 @@ async fn list(snapshot: &Path, since: u64, doing: &str) -> Result<Option<Changed
     btrfs.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = btrfs.spawn().failed(doing)?;
     let output = child.stdout.take().ok_or_else(|| Error::failed(format!("{doing}: it prints nothing")))?;
-    // File names may hold any bytes, also line feeds, so lines are read as bytes and what is no entry is an error
-    // only if it could be one.
+    // File names may contain any bytes, including line feeds. Lines are therefore read as bytes,
+    // and a line that is no entry is an error only if it could be one.
     let mut lines = BufReader::new(output).split(b'\n');
     let mut changed: BTreeMap<u64, Vec<Range<u64>>> = BTreeMap::new();
     let mut ranges = 0;
@@ -194,7 +199,7 @@ async fn list(snapshot: &Path, since: u64, doing: &str) -> Result<Option<Changed
     if status.success() { Ok(Some(changed)) } else { Err(Error::failed(format!("{doing}: {status}"))) }
 }
 
-/// `inode 258 file offset 81920 len 16384 disk start …`
+/// Parses `inode 258 file offset 81920 len 16384 disk start …`.
 fn parse_range(line: &str) -> Option<(u64, Range<u64>)> {
     let words: Vec<_> = line.split(' ').take(7).collect();
     let ["inode", inode, "file", "offset", start, "len", length] = words[..] else { return None };
@@ -202,7 +207,7 @@ fn parse_range(line: &str) -> Option<(u64, Range<u64>)> {
     Some((inode.parse().ok()?, start..start.checked_add(length.parse().ok()?)?))
 }
 
-/// Extents of a file are listed in the order of their offsets.
+/// Adds a range. Extents of a file are listed in the order of their offsets.
 fn add(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     match ranges.last_mut() {
         Some(last) if last.end >= range.start && last.start <= range.start => {

@@ -1,7 +1,7 @@
-//! The work directory: one folder per run, and what became of the process that made it.
+//! The work directory: one folder per run, with the identity of the process that made it.
 //!
-//! `WORK_DIR/RUN/owner` names the process in JSON: boot id, pid and start time (clock ticks since boot). A process
-//! is the same only if all three are.
+//! `WORK_DIR/RUN/owner` identifies the process in JSON: boot id, pid and start time (clock ticks
+//! since boot). A process is the same only if all three are.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 const OWNER_FILE: &str = "owner";
 
-/// A process, unmistakably.
+/// Unambiguous identity of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OwnerProcess {
     pub(super) boot_id: String,
@@ -22,10 +22,11 @@ pub(super) struct OwnerProcess {
     pub(super) started: u64,
 }
 
-/// Makes the work directory: others may pass through it, since the server's user must reach what is given to it.
+/// Creates the work directory. Other users may pass through it, since the server's user must reach
+/// its files in it.
 ///
 /// # Errors
-/// When it cannot be made.
+/// Returns an error if the directory cannot be created.
 pub fn create_work_dir(work_dir: &Path) -> Result<()> {
     if work_dir.is_dir() {
         return Ok(());
@@ -37,10 +38,10 @@ pub fn create_work_dir(work_dir: &Path) -> Result<()> {
     std::fs::set_permissions(work_dir, Permissions::from_mode(0o711)).failed(doing)
 }
 
-/// Makes a run's folder, owned by this process. Only its owner, the user `uid`, can enter it.
+/// Creates a run's folder, owned by this process. Only its owner, the user `uid`, can enter it.
 ///
 /// # Errors
-/// When it exists or cannot be made.
+/// Returns an error if the folder exists or cannot be created.
 pub fn create(work_dir: &Path, run: &BackupId, uid: u32, gid: u32) -> Result<PathBuf> {
     create_work_dir(work_dir)?;
     let dir = work_dir.join(run.as_str());
@@ -55,10 +56,10 @@ pub fn create(work_dir: &Path, run: &BackupId, uid: u32, gid: u32) -> Result<Pat
     Ok(dir)
 }
 
-/// Every run's folder in the work directory, in the order of their ids.
+/// Returns every run's folder in the work directory, in the order of their ids.
 ///
 /// # Errors
-/// When the work directory cannot be read; one that does not exist is empty.
+/// Returns an error if the work directory cannot be read; one that does not exist is empty.
 pub fn list(work_dir: &Path) -> Result<Vec<Snapshot>> {
     let doing = format!("read work directory {}", work_dir.display());
     let entries = match std::fs::read_dir(work_dir) {
@@ -76,8 +77,9 @@ pub fn list(work_dir: &Path) -> Result<Vec<Snapshot>> {
     Ok(runs)
 }
 
-/// True unless the process that made the run's folder still lives. A folder without a readable owner is that of a
-/// run which died while making it, if it is older than a minute.
+/// Returns true unless the process that made the run's folder still lives. A folder without a
+/// readable owner belongs to a run that died while it made the folder, if the folder is older than
+/// a minute.
 pub fn is_dead(run: &Snapshot) -> bool {
     let owner = std::fs::read(run.path.join(OWNER_FILE)).ok();
     match owner.and_then(|text| serde_json::from_slice::<OwnerProcess>(&text).ok()) {
@@ -90,10 +92,10 @@ pub fn is_dead(run: &Snapshot) -> bool {
     }
 }
 
-/// Removes a run's folder with everything in it. One that is gone is no error.
+/// Removes a run's folder with everything in it. A missing folder is no error.
 ///
 /// # Errors
-/// When something in it cannot be removed.
+/// Returns an error if something in the folder cannot be removed.
 pub async fn remove(dir: &Path) -> Result<()> {
     let doing = format!("remove {}", dir.display());
     match tokio::fs::remove_dir_all(dir).await {
@@ -117,7 +119,7 @@ fn boot_id() -> Result<String> {
     Ok(std::fs::read_to_string(path).failed(format!("read {path}"))?.trim().to_owned())
 }
 
-/// Start time of a process that has not ended.
+/// Returns the start time of a process that has not ended.
 fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command's name is in parentheses and may contain anything; the state follows the last one.

@@ -1,4 +1,4 @@
-//! What Terraform says with `-json`: one object a line.
+//! Terraform's output with `-json`: one object per line.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use serde::Deserialize;
 
 use crate::command::last_lines;
 
-/// What was said so far.
+/// Summary of the output up to now.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    /// What will be, or was, changed.
+    /// Changes that are planned or were made.
     pub(super) changes: InfrastructureChanges,
-    /// The errors, each in one line.
+    /// Errors, each in one line.
     pub(super) errors: Vec<String>,
 }
 
@@ -47,8 +47,8 @@ struct Diagnostic {
 }
 
 impl Events {
-    /// Takes a line; gives what of it an operator should see. Lines that are no event are of nobody's concern here: the log has
-    /// them.
+    /// Reads a line; returns the part of it that an operator should see. Lines that are no event
+    /// are skipped here: the log has them.
     pub(super) fn take(&mut self, line: &str) -> Option<String> {
         let line: EventLine = serde_json::from_str(line).ok()?;
         match (line.kind.as_str(), line.changes, line.diagnostic) {
@@ -82,7 +82,7 @@ impl Diagnostic {
     }
 }
 
-/// What a failed run means.
+/// Returns the error for a failed run.
 pub(super) fn terraform_error(doing: &str, log: &Path, said: &str, errors: &[String]) -> Error {
     let why = if errors.is_empty() { last_lines(said, 8) } else { errors.join("; ") };
     let any = |words: &[&str]| words.iter().any(|word| why.contains(word));

@@ -1,4 +1,5 @@
-//! The variables and the state of Terraform stay what they are, byte for byte: `tests/frozen`.
+//! Tests that the variables and the state of Terraform stay the same, byte for byte:
+//! `tests/frozen`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The members of a shard, found from one of them: its source, that one's replicas, and so on.
+//! Finds the members of a shard from one of them: its source, the source's replicas, and so on.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -12,23 +12,25 @@ use crate::mysql::connection::{Connector, Login};
 use crate::mysql::dialect::Dialect;
 use crate::mysql::error::SqlError;
 
-/// So many servers are asked at most.
+/// Limit for the number of servers that are queried.
 const MAX_SERVERS: usize = 64;
 
-/// The servers that replicate with one another.
+/// Servers that replicate with one another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Discovered {
-    /// Those that answered, in the order in which they were found.
+    /// Servers that answered, in the order in which they were found.
     pub members: Vec<Member>,
-    /// What is not known, each in one sentence: a server that is named and does not answer, a question that the account may not ask.
+    /// Unknown facts, each in one sentence: a server that is named and does not answer, a query
+    /// that the account may not run.
     pub unknown: Vec<String>,
 }
 
-/// Finds the servers that replicate with this one. Two names of one server count once. Only the account for replication may ask a
-/// server for its replicas.
+/// Finds the servers that replicate with this one. Two names of one server count once. Only the
+/// replication account may query a server for its replicas.
 ///
 /// # Errors
-/// When the first server cannot be asked: [`ErrorKind::Denied`] if it refuses the account.
+/// Returns an error if the first server cannot be queried: [`ErrorKind::Denied`] if it refuses the
+/// account.
 pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Discovered> {
     let connector = &Connector::new(credentials);
     let replication = &match &credentials.replication {
@@ -85,7 +87,8 @@ pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Disc
 /// Server id, host, port, the source's id, UUID.
 type ReplicaRow = (u32, String, u16, u32, String);
 
-/// The replicas that are connected to a server, by the names that they tell it (`report_host`).
+/// Returns the replicas that are connected to a server, by the names that they report
+/// (`report_host`).
 async fn replicas(
     connector: &Connector,
     endpoint: &Endpoint,

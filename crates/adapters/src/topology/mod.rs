@@ -1,4 +1,4 @@
-//! Who is in a shard.
+//! Members of a shard: from orchestrator, from the configuration, or by discovery.
 
 mod discover;
 mod orchestrator;

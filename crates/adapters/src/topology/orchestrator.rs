@@ -1,4 +1,5 @@
-//! A shard whose members orchestrator knows. It proposes; each member is then asked by SQL, and that decides.
+//! A shard whose members orchestrator knows. orchestrator proposes the members; each member's own
+//! answer by SQL decides.
 
 mod api;
 mod cluster;
@@ -26,20 +27,20 @@ use error::ReadError;
 const LOGIN_HINT: &str =
     "write `orchestrator_user` and `orchestrator_password` into the credentials file; reading is enough";
 
-/// Which orchestrator is asked, and for what.
+/// An orchestrator, and the cluster to read from it.
 #[derive(Debug)]
 pub struct OrchestratorTarget<'a> {
-    /// The addresses of its nodes, each with a path prefix if it has one.
+    /// Addresses of its nodes, each with a path prefix if it has one.
     pub urls: &'a [String],
-    /// The exact alias of the cluster.
+    /// Exact alias of the cluster.
     pub cluster: &'a str,
-    /// How it is reached.
+    /// Credentials and certificates for its API.
     pub access: &'a OrchestratorAccess,
-    /// A replica that lags more is not used.
+    /// Limit for the lag of a replica; one that lags more is not used.
     pub max_lag: Duration,
 }
 
-/// The members of one cluster of orchestrator's.
+/// Members of one cluster of orchestrator's.
 pub struct Orchestrator {
     nodes: Vec<OrchestratorNode>,
     cluster: String,
@@ -49,10 +50,12 @@ pub struct Orchestrator {
 }
 
 impl Orchestrator {
-    /// Asks this orchestrator, and its members with this connector. No request is sent yet.
+    /// Creates an adapter for this orchestrator, which queries the members with this connector.
+    /// Sends no request yet.
     ///
     /// # Errors
-    /// [`Kind::Usage`](backstop_model::error::ErrorKind::Usage) if an address or the certificates cannot be read.
+    /// Returns [`Kind::Usage`](backstop_model::error::ErrorKind::Usage) if an address or the
+    /// certificates cannot be read.
     pub fn new(asked: &OrchestratorTarget<'_>, connector: Connector, ctx: RunContext) -> Result<Self> {
         let nodes =
             asked.urls.iter().map(|url| OrchestratorNode::new(url, asked.access)).collect::<Result<_>>()?;
@@ -60,7 +63,8 @@ impl Orchestrator {
         Ok(Self { nodes, cluster, max_lag, connector, ctx })
     }
 
-    /// A reading that can be used: no failover goes on any more, or it was waited for long enough.
+    /// Returns a usable reading: no failover is in progress any more, or the wait for its end has
+    /// timed out.
     async fn settled(&self) -> Result<(&OrchestratorNode, ClusterReading)> {
         let mut waited = WaitBudget::default();
         loop {
@@ -83,7 +87,8 @@ impl Orchestrator {
         }
     }
 
-    /// What the leader says. A node that is cut off also says it leads, so that those who do must agree.
+    /// Returns the leader's reading. A node that is cut off also claims to lead, so all nodes that
+    /// claim it must agree.
     async fn read(&self) -> Result<(&OrchestratorNode, ClusterReading), ReadError> {
         let leaders = leader::leaders(&self.nodes).await?;
         let readings = join_all(leaders.iter().map(|node| cluster::read_cluster(node, &self.cluster))).await;
@@ -105,7 +110,7 @@ impl Orchestrator {
         }
     }
 
-    /// Has what may be chosen looked at again.
+    /// Makes orchestrator refresh the instances that may be chosen.
     async fn refreshed(
         &self,
         node: &OrchestratorNode,
@@ -160,7 +165,8 @@ fn check_agreement(cluster: &str, told: &[(&OrchestratorNode, ClusterReading)]) 
     Err(ReadError::Passing(Error::refused(message).hint("see which of them is cut off, and stop it")))
 }
 
-/// The server that answers is the one orchestrator means. A server without UUID (MariaDB) has an objection.
+/// Checks that the server that answers is the one that orchestrator means. A server without UUID
+/// (MariaDB) has an objection.
 fn check_identity(state: InstanceState, uuid: &str) -> Result<InstanceState, NoAnswer> {
     let found = state.server_uuid.to_string();
     if uuid.is_empty() || found.eq_ignore_ascii_case(uuid) {

@@ -1,4 +1,4 @@
-//! A shard whose members are listed in the configuration: each is asked.
+//! A shard whose members are listed in the configuration; each one is queried.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::mysql::connection::Connector;
 use crate::mysql::error::SqlError;
 use crate::mysql::instance_state::instance_state;
 
-/// How long one member may take to answer everything.
+/// Limit for one member to answer all queries.
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a bare connection to one may take.
+/// Limit for a bare TCP connection to a member.
 const TCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The listed members of one shard.
@@ -28,7 +28,7 @@ pub struct StaticMembers {
 }
 
 impl StaticMembers {
-    /// Asks these members with this connector.
+    /// Creates an adapter that queries these members with this connector.
     pub fn new(connector: Connector, members: Vec<Endpoint>, candidate: Option<Endpoint>) -> Self {
         Self { connector, members, candidate }
     }
@@ -57,7 +57,7 @@ impl ServerProbe for StaticMembers {
     }
 }
 
-/// What the server at this endpoint says of itself, within a deadline.
+/// Returns the state that the server at this endpoint reports, within a deadline.
 pub(super) async fn state_of(connector: &Connector, endpoint: &Endpoint) -> Result<InstanceState, NoAnswer> {
     let why = match tokio::time::timeout(MEMBER_TIMEOUT, ask_state(connector, endpoint)).await {
         Ok(Ok(state)) => return Ok(state),
@@ -75,13 +75,13 @@ pub(super) async fn state_of(connector: &Connector, endpoint: &Endpoint) -> Resu
     })
 }
 
-/// What a connection attempt alone says of a member that told nothing.
+/// Result of a bare connection attempt to a member that did not report its state.
 enum TcpProbe {
-    /// Every address of it refuses, or no way leads there.
+    /// Every address of the member refuses the connection, or no route leads there.
     Gone,
-    /// Something accepts.
+    /// Something accepts the connection.
     Open,
-    /// Neither: a server that hangs or is cut off looks like that too.
+    /// Neither: a server that hangs or is cut off cannot be distinguished from that.
     Unknown(String),
 }
 

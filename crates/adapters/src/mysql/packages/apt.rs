@@ -1,6 +1,7 @@
-//! Downloads the server's packages with the system's own package client, in a state folder of its own.
+//! Downloads the server's packages with the system's package client, in a separate state folder.
 //!
-//! The mirror is the one this host uses. Signatures are always checked, against the distribution's keyring.
+//! The mirror is the one this host uses. Signatures are always checked, against the distribution's
+//! keyring.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +18,7 @@ const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AptSystem {
     distribution: Distribution,
-    /// `bookworm`, `noble`, …
+    /// Code name of the release: `bookworm`, `noble`, …
     codename: String,
 }
 
@@ -37,7 +38,7 @@ pub struct DownloadedPackages {
 }
 
 impl AptSystem {
-    /// The system this host runs, if it is one of those.
+    /// Returns this host's distribution if its archive has MySQL.
     pub fn detect() -> Option<Self> {
         let release = std::fs::read_to_string("/etc/os-release").ok()?;
         Self::parse(&release).filter(|_| Path::new("/usr/bin/apt-get").is_file())
@@ -70,7 +71,8 @@ impl AptSystem {
         }
     }
 
-    /// The releases to take packages from. Debian's stable release has no MySQL; its unstable one has.
+    /// Returns the releases to take packages from. Debian's stable release has no MySQL; its
+    /// unstable release has.
     fn releases(&self) -> Vec<String> {
         match self.distribution {
             Distribution::Debian => vec!["unstable".into()],
@@ -86,7 +88,7 @@ impl AptSystem {
     }
 }
 
-/// Downloads the packages into `work`. A download that was cut short is taken up where it ended.
+/// Downloads the packages into `work`. An interrupted download resumes at its end.
 pub async fn download(system: &AptSystem, work: &Path) -> Result<DownloadedPackages> {
     let mirror = mirror(system).await?;
     let architecture = dpkg_architecture().await?;
@@ -100,7 +102,7 @@ pub async fn download(system: &AptSystem, work: &Path) -> Result<DownloadedPacka
     collect(&work.join("cache/archives"))
 }
 
-/// The base address of the mirror this host takes the distribution's own packages from.
+/// Returns the base address of the mirror from which this host takes the distribution's packages.
 async fn mirror(system: &AptSystem) -> Result<String> {
     let format = "$(CREATED_BY)|$(ORIGIN)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)";
     let mut targets = Command::new("apt-get");
@@ -114,8 +116,9 @@ async fn mirror(system: &AptSystem) -> Result<String> {
     })
 }
 
-/// Prefers a source that is known to be the distribution's; before the first `apt-get update` the origin is
-/// not known, and the release's name must do. A wrong guess fails on its signature.
+/// Chooses the mirror, and prefers a source that is known to be the distribution's. Before the
+/// first `apt-get update` the origin is unknown, and the release's name decides. The signature of a
+/// wrong choice does not verify.
 fn choose_mirror(system: &AptSystem, targets: &str) -> Option<String> {
     let rows: Vec<Vec<&str>> = targets.lines().map(|line| line.split('|').collect()).collect();
     let main = rows.iter().filter(|row| row.len() == 5 && row[0] == "Packages" && row[3] == "main");
@@ -189,7 +192,8 @@ fn apt(program: &str, config: &Path) -> Command {
     command
 }
 
-/// The names of server and client packages: without a version where the archive has that, else the newest.
+/// Returns the names of the server and client packages: without a version where the archive has
+/// such packages, else the newest.
 async fn package_names(config: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for wanted in ["mysql-server-core", "mysql-client-core"] {

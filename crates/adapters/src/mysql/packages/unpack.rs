@@ -1,5 +1,5 @@
-//! Unpacks the packages into a folder of their own, with wrapper scripts that start the programs on the
-//! libraries they came with.
+//! Unpacks the packages into a separate folder, with wrapper scripts that run the programs with the
+//! libraries from the packages.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use crate::command;
 const CLIENT_PROGRAMS: [&str; 7] =
     ["mysql", "mysqladmin", "mysqlbinlog", "mysqldump", "mysqlcheck", "innochecksum", "ibd2sdi"];
 
-/// Unpacks into `temporary` and moves the whole to `home` when it is complete: what is at `home` can be used.
+/// Unpacks into `temporary` and moves the whole to `home` when it is complete, so that a folder at
+/// `home` is always usable.
 pub async fn unpack(packages: &DownloadedPackages, temporary: &Path, home: &Path) -> Result<()> {
     let doing = format!("unpack into {}", temporary.display());
     remove(temporary)?;
@@ -39,7 +40,8 @@ fn remove(dir: &Path) -> Result<()> {
     }
 }
 
-/// Writes the scripts for the programs under `root`, as they will be found under `home`.
+/// Writes the scripts for the programs under `root`, with the paths that the programs will have
+/// under `home`.
 fn write_wrappers(root: &Path, bin: &Path, home: &Path) -> Result<()> {
     std::fs::create_dir_all(bin).failed(format!("create {}", bin.display()))?;
     let missing = || Error::failed("find the dynamic loader in the packages: it is not there");
@@ -73,7 +75,8 @@ fn write_wrappers(root: &Path, bin: &Path, home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Folders with shared libraries, relative to `root`: `usr/lib/<triplet>`, and `lib/<triplet>` in older releases.
+/// Returns the folders with shared libraries, relative to `root`: `usr/lib/<triplet>`, and
+/// `lib/<triplet>` in older releases.
 fn library_folders(root: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for parent in ["usr/lib", "lib"] {
@@ -96,7 +99,7 @@ fn find_loader(folder: &Path) -> Option<PathBuf> {
         .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_loader))
 }
 
-/// A path as one word of a shell script.
+/// Quotes a path as one word of a shell script.
 fn quote(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }

@@ -1,4 +1,4 @@
-//! One node of orchestrator over HTTP: `GET`, an answer within a deadline, and what kind of answer it was.
+//! One node of orchestrator over HTTP: `GET` with a deadline, and the kinds of answers.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// No answer is longer, in bytes: ten thousand instances take a tenth of it.
+/// Limit for an answer, in bytes: ten thousand instances take a tenth of it.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
-/// How much of an unexpected answer is shown.
+/// Limit for the part of an unexpected answer that is shown, in characters.
 const MAX_SHOWN_CHARS: usize = 120;
 
-/// A node.
+/// A node of orchestrator.
 #[derive(Debug, Clone)]
 pub(super) struct OrchestratorNode {
     client: Client,
@@ -23,20 +23,20 @@ pub(super) struct OrchestratorNode {
     login: Option<BasicAuth>,
 }
 
-/// Why a node did not give what was asked for.
+/// Cause of a request's failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ApiError {
-    /// Nothing answered in time.
+    /// No answer arrived in time.
     Silent(String),
     /// The login was refused or is missing.
     Denied(String),
-    /// orchestrator answered that it cannot: its own words.
+    /// orchestrator answered with an error: its message.
     Says(String),
-    /// The answer is not one of orchestrator's.
+    /// The answer does not have the form of orchestrator's answers.
     Strange(String),
 }
 
-/// How orchestrator answers when something is wrong.
+/// orchestrator's answer when a request fails.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ErrorBody {
@@ -44,14 +44,14 @@ struct ErrorBody {
 }
 
 impl OrchestratorNode {
-    /// The node at `url`, which may carry a path prefix. No request is sent yet.
+    /// Creates the client of the node at `url`, which may have a path prefix. Sends no request yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if the address or the certificates cannot be read.
+    /// Returns [`ErrorKind::Usage`] if the address or the certificates cannot be read.
     pub(super) fn new(url: &str, access: &OrchestratorAccess) -> Result<Self> {
         let doing = format!("use orchestrator at {url}");
         let url = Url::parse(url).context(ErrorKind::Usage, &doing)?;
-        // A redirect would carry the login elsewhere, and a proxy would see it.
+        // A redirect would send the login elsewhere, and a proxy would see it.
         let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
         let builder = match &access.ca {
             Some(ca) => builder.tls_certs_only(certificates(ca)?),
@@ -61,12 +61,12 @@ impl OrchestratorNode {
         Ok(Self { client, url, login: access.login.clone() })
     }
 
-    /// Where it is.
+    /// Returns the node's address.
     pub(super) fn url(&self) -> &str {
         self.url.as_str().trim_end_matches('/')
     }
 
-    /// The answer to `GET …/api/path[0]/path[1]…`, which must be JSON with status 200.
+    /// Returns the answer to `GET …/api/path[0]/path[1]…`, which must be JSON with status 200.
     pub(super) async fn get<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -124,7 +124,7 @@ fn refused(status: StatusCode, body: &[u8]) -> ApiError {
     match serde_json::from_slice::<ErrorBody>(body) {
         Ok(spoken) if spoken.message == "Unauthorized" => ApiError::Denied("Unauthorized".to_owned()),
         Ok(spoken) => ApiError::Says(spoken.message),
-        // `leader-check` answers with a plain JSON text.
+        // `leader-check` answers with a plain JSON string.
         Err(_) => match serde_json::from_slice::<String>(body) {
             Ok(text) => ApiError::Says(text),
             Err(_) => ApiError::Strange(format!("HTTP {}: {}", status.as_u16(), shown(body))),
@@ -137,7 +137,7 @@ fn shown(body: &[u8]) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN_CHARS).collect()
 }
 
-/// The innermost cause says what happened; the outer ones only repeat the address.
+/// Describes a connection error by its innermost cause; the outer ones only repeat the address.
 fn connection_error(error: reqwest::Error) -> ApiError {
     let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {

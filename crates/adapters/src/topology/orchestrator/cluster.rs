@@ -1,4 +1,4 @@
-//! What orchestrator says of a cluster.
+//! Reads a cluster from orchestrator.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::api::{ApiError, OrchestratorNode};
 use super::error::ReadError;
 
-/// How long a node may take to answer from what it knows.
+/// Limit for a node to answer from its own records.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it may take to ask an instance: a hung one took 10 s.
+/// Limit for a node to query an instance: a hung instance took 10 s.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
@@ -24,11 +24,11 @@ struct Analysis {
     details: Option<Vec<ReplicationAnalysis>>,
 }
 
-/// Reads a cluster by its exact alias. Never by name or hint: the name is the primary's address and leads to a
-/// dead primary after a failover, and hints are fuzzy.
+/// Reads a cluster by its exact alias. Never by name or hint: the name is the primary's address and
+/// leads to a dead primary after a failover, and hints are fuzzy.
 ///
 /// # Errors
-/// [`ReadError`] that names the node and the cluster.
+/// Returns a [`ReadError`] that names the node and the cluster.
 pub(super) async fn read_cluster(node: &OrchestratorNode, alias: &str) -> Result<ClusterReading, ReadError> {
     let doing = format!("read cluster {alias}");
     let trouble = |failure: ApiError| ReadError::of(node, &doing, &failure);
@@ -44,7 +44,7 @@ pub(super) async fn read_cluster(node: &OrchestratorNode, alias: &str) -> Result
     Ok(ClusterReading { cluster, instances, problems: analysis.details.unwrap_or_default() })
 }
 
-/// The instances of a cluster. A list may be `null`.
+/// Returns the instances of a cluster. A list may be `null`.
 ///
 /// # Errors
 /// As [`read_cluster`].
@@ -60,8 +60,8 @@ pub(super) async fn instances(
     }
 }
 
-/// Has orchestrator look at these instances now. Gives what it could not reach, and why; being forbidden to is
-/// no reason against an instance.
+/// Makes orchestrator query these instances now. Returns those that it could not reach, with the
+/// reasons. If the refresh is forbidden, that is no reason against an instance.
 pub(super) async fn refresh(node: &OrchestratorNode, which: &[Endpoint]) -> BTreeMap<Endpoint, String> {
     let one = |endpoint: &Endpoint| {
         let (host, port) = (endpoint.host.clone(), endpoint.port.to_string());

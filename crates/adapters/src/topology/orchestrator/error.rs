@@ -1,20 +1,20 @@
-//! Whether asking again may help.
+//! Errors of a reading, by the chance that a retry helps.
 
 use backstop_model::error::{Error, ErrorKind};
 
 use super::api::{ApiError, OrchestratorNode};
 
-/// Why there is no reading.
+/// Cause of a failed reading.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// It may have passed in a moment.
+    /// A retry may succeed.
     Passing(Error),
-    /// It will not.
+    /// A retry will not succeed.
     Lasting(Error),
 }
 
 impl ReadError {
-    /// What a node's failure to tell of a cluster means.
+    /// Classifies a node's failure to read a cluster.
     pub(super) fn of(node: &OrchestratorNode, doing: &str, failure: &ApiError) -> Self {
         let message = format!("{doing} at {}: {failure}", node.url());
         match failure {

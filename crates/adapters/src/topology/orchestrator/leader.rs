@@ -1,4 +1,4 @@
-//! Which node to ask: the leader, or one that routes to it.
+//! Chooses the node to query: the leader, or one that routes to it.
 
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use futures::future::join_all;
 use super::api::{ApiError, OrchestratorNode};
 use super::error::ReadError;
 
-/// A node that takes longer is not asked.
+/// Limit for a node's answer; a slower node is not used.
 const LEADER_CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Every node that says it leads: more than one if a node is cut off, or if addresses lead to the same one.
-/// Without any, the first that routes to the leader.
+/// Returns every node that claims to lead: more than one if a node is cut off, or if several
+/// addresses reach the same node. If no node claims it, returns the first that routes to the
+/// leader.
 ///
 /// # Errors
-/// Passing if there is none, with what every node answered.
+/// Returns a passing error with every node's answer if no such node exists.
 pub(super) async fn leaders(nodes: &[OrchestratorNode]) -> Result<Vec<&OrchestratorNode>, ReadError> {
     let claims = check(nodes, "leader-check").await;
     let leading: Vec<&OrchestratorNode> = yes(nodes, &claims).collect();
