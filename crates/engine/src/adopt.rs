@@ -1,4 +1,5 @@
-//! Adopt: a shard's name is given to the history that its members have now, after a rebuild from a dump or a reset on purpose.
+//! Adopt: assigns a shard's name to the history that its members have now, after a rebuild from a
+//! dump or a deliberate reset.
 
 use backstop_model::error::{ErrorKind, Result};
 use backstop_model::gtid::GtidSet;
@@ -10,23 +11,25 @@ use backstop_repo::Repository;
 use crate::context::RunContext;
 use crate::ports::Topology;
 
-/// What an adoption is made of.
+/// Inputs of an adoption.
 pub struct Adopt<'a> {
-    /// Which shard.
+    /// The shard.
     pub shard: &'a ShardName,
-    /// Its members now.
+    /// Its current members.
     pub topology: &'a dyn Topology,
     /// Its backups and archive.
     pub repository: &'a Repository,
-    /// Time, reporter, stop.
+    /// Clock, progress reporter, cancellation.
     pub ctx: &'a RunContext,
 }
 
-/// Gives the shard's name to the history of its primary: its backups are accepted from then on. What is stored stays as it is. Where the
-/// archive has nothing in common with it, a new line begins.
+/// Assigns the shard's name to the history of its primary, whose backups are accepted from then on.
+/// Stored data stays as it is. If the archive has nothing in common with that history, a new
+/// timeline begins.
 ///
 /// # Errors
-/// When no primary is found; [`ErrorKind::Held`] when a backup, or the archiver of an archive that needs a new line, holds the shard.
+/// Fails if no primary is found. Returns [`ErrorKind::Held`] if a backup holds the shard, or the
+/// archiver of an archive that needs a new timeline.
 pub async fn adopt(adopt: &Adopt<'_>) -> Result<AdoptReport> {
     let members = adopt.ctx.unless_stopped(adopt.topology.members()).await?;
     let (endpoint, primary) = current_primary(&members)?;
@@ -42,7 +45,7 @@ pub async fn adopt(adopt: &Adopt<'_>) -> Result<AdoptReport> {
     Ok(AdoptReport { shard: adopt.shard.clone(), adopted, newest_backup: newest, timeline })
 }
 
-/// A line of the archive for a history that has nothing in common with the current one.
+/// Begins a timeline for a history that has nothing in common with the current one.
 async fn new_timeline(adopt: &Adopt<'_>, primary: &InstanceState) -> Result<Option<u32>> {
     let strange = |archive: &backstop_model::archive::Archive| -> Option<GtidSet> {
         let held = archive.held(archive.current()?.number)?;
@@ -63,7 +66,8 @@ async fn new_timeline(adopt: &Adopt<'_>, primary: &InstanceState) -> Result<Opti
     let held = strange(&writer.contents().await);
     let number = match held {
         Some(held) => {
-            // What it purged no one can archive: the line has it from its beginning.
+            // Purged transactions cannot be archived: the timeline contains them from its
+            // beginning.
             let begun = writer.begin_timeline(
                 primary.server_uuid,
                 &primary.gtid_purged,

@@ -1,8 +1,8 @@
-//! Archive: streams the binlog of a shard and keeps it, until it is stopped.
+//! Archiver: streams the binlog of a shard and stores it, until it is stopped.
 //!
-//! A loop: look at the shard and at the archive, decide from whom and from where to stream
-//! ([`backstop_model::stream_or_fork`]), stream until that ends, look again. Beside it what was streamed is archived and, if that is
-//! wanted, acknowledged.
+//! A loop looks at the shard and at the archive, decides from which server and position to stream
+//! ([`backstop_model::stream_or_fork`]), streams until that ends, and looks again. Background tasks
+//! upload the streamed transactions and, if configured, acknowledge them.
 
 mod alerts;
 mod binlog_source;
@@ -61,56 +61,57 @@ use crate::ports::Topology;
 use crate::shared_credentials::SharedCredentials;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// When it is stopped, what was streamed is archived within this time, or stays in the spool.
+/// Time to drain the spool on shutdown. Transactions not archived by then stay in the spool.
 const SHUTDOWN_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 const RESTART_HINT: &str =
     "start the archiver again when the store answers: it asks the source for what is missing";
 
-/// What archiving a shard is made of.
+/// Inputs of the archiver of a shard.
 pub struct Archiver<'a> {
-    /// Which shard.
+    /// The shard.
     pub shard: &'a ShardName,
-    /// How it is archived.
+    /// Archive settings of the shard.
     pub settings: &'a ArchiveSettings,
     /// Its members.
     pub topology: &'a dyn Topology,
-    /// How to log in to them.
+    /// Credentials of its members.
     pub access: &'a SharedCredentials,
     /// Its archive.
     pub store: Arc<ArchiveWriter>,
-    /// Whether what is stored is encrypted.
+    /// Encryption of the stored segments.
     pub encryption: Encryption,
-    /// Names what is archived where: the source takes archivers with the same name for one.
+    /// Names the shard and repository; the source takes archivers with the same name for one.
     pub name: &'a str,
-    /// Folder for what is not archived yet. No one else's: whoever calls holds it ([`crate::shard_dir`]).
+    /// Folder for transactions that are not archived yet. The caller holds its lock
+    /// ([`crate::shard_dir`]).
     pub spool: PathBuf,
-    /// Where older versions had it; it may be another repository's.
+    /// Folder that older versions used; another repository may share it.
     pub old_spool: Option<PathBuf>,
-    /// When it ends.
+    /// Condition that ends archiving.
     pub until: ArchiveUntil,
-    /// Time, reporter, stop.
+    /// Clock, progress reporter, cancellation.
     pub ctx: &'a RunContext,
 }
 
-/// Whether what is stored is encrypted.
+/// Encryption of the stored segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
-    /// Everything is.
+    /// Everything is encrypted.
     On,
-    /// Nothing is.
+    /// Nothing is encrypted.
     Off,
 }
 
-/// When archiving ends.
+/// Condition that ends archiving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveUntil {
-    /// When it is stopped.
+    /// The user stops it.
     Stopped,
-    /// When all that the source has now is archived.
+    /// Everything that the source has at the start is archived.
     CaughtUp,
 }
 
-/// What goes on beside the loop.
+/// State shared with the background tasks.
 struct Shared {
     queue: Arc<Queue>,
     semi_sync_ack: Arc<SemiSyncAck>,
@@ -118,31 +119,34 @@ struct Shared {
     stream_position: SharedStreamPosition,
 }
 
-/// Where the loop is.
+/// State of the stream loop.
 struct StreamState {
     segmenter: Option<(Segmenter, ServerUuid)>,
     spool: Spool,
-    /// Everything of the line, streamed or archived; `None`: nothing yet.
+    /// All transactions of the timeline, streamed or archived; `None`: no transaction yet.
     held: Option<GtidSet>,
-    /// The last piece of each server that was archived or sealed, but for the one that is streamed.
+    /// The last archived or sealed segment of each server, except of the one that is streamed.
     last: Vec<Segment>,
-    /// Numbers of pieces that the archive lost and that no source has any more.
+    /// Numbers of segments that the archive lost and that no source has any more.
     unrecoverable: BTreeSet<u64>,
     report: ArchiveReport,
     retry_delay: Duration,
-    /// Rounds that failed, one after the other.
+    /// Consecutive rounds that failed.
     failures: u32,
-    /// Rounds that ended without a transaction more, one after the other.
+    /// Consecutive rounds that ended without a new transaction.
     empty_streams: u32,
 }
 
-/// Archives until it is stopped, or until all is archived, what [`preflight`] let through. What it has streamed is archived when it returns `Ok`.
+/// Archives until it is stopped, or until everything is archived. Run [`preflight`] first. When it
+/// returns `Ok`, all streamed transactions are archived.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] for a server that cannot be archived from: without GTIDs or binlog, encrypted into a repository that is not,
-/// or of another shard, naming the difference; [`ErrorKind::Held`] when another archiver has taken the shard over;
-/// [`ErrorKind::Damaged`] when the archive's newest entries are; [`ErrorKind::Interrupted`] when it was stopped and the store
-/// did not take what was left. A store or source that does not answer is waited for, and told.
+/// Returns [`ErrorKind::Refused`] if the server cannot be archived from: it has no GTIDs or no
+/// binlog, it encrypts its binlog and the repository does not, or it belongs to another shard (the
+/// error names the difference); [`ErrorKind::Held`] if another archiver has taken over the shard;
+/// [`ErrorKind::Damaged`] if the archive's newest entries are damaged; [`ErrorKind::Interrupted`]
+/// if the user stopped it and the store did not accept the remaining transactions. If a store or
+/// source does not answer, the archiver reports that and waits.
 pub async fn archive(archiver: &Archiver<'_>) -> Result<ArchiveReport> {
     let clock = Arc::clone(&archiver.ctx.clock);
     let shared = Shared {
@@ -238,7 +242,7 @@ fn background_tasks(archiver: &Archiver<'_>, shared: &Shared) -> (Uploader, Sync
     (uploader, syncer, replacer)
 }
 
-/// Ends tasks when it is dropped.
+/// Aborts tasks when dropped.
 struct AbortOnDrop(Vec<tokio::task::AbortHandle>);
 
 impl Drop for AbortOnDrop {
@@ -255,12 +259,13 @@ fn upload_task_ended(ended: std::result::Result<Result<()>, tokio::task::JoinErr
     }
 }
 
-/// All that need not be asked for again: what is archived, and what was missing when it was.
+/// Returns the transactions that need not be requested again: the archived ones, and those that
+/// were missing before them.
 fn archived_or_lost(held: Option<GtidSet>, last: &[Segment]) -> Option<GtidSet> {
     Some(last.iter().fold(held?, |all, segment| all.union(&segment.held_after())))
 }
 
-/// Archives what was streamed, within bounds.
+/// Archives the streamed transactions within [`SHUTDOWN_DRAIN_TIMEOUT`].
 async fn drain(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState) -> Result<()> {
     archiver.ctx.reporter.step("seal");
     finish_file(state).await?;
@@ -279,7 +284,7 @@ async fn drain(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState
 async fn finish_file(state: &mut StreamState) -> Result<()> {
     if let Some((mut segmenter, source)) = state.segmenter.take() {
         if let Err(error) = segmenter.cut(&mut state.spool).await {
-            // What it holds is not written yet: it continues with it.
+            // The segmenter's bytes are not written yet: the state continues with it.
             state.segmenter = Some((segmenter, source));
             return Err(error);
         }
@@ -292,10 +297,10 @@ async fn finish_file(state: &mut StreamState) -> Result<()> {
     Ok(())
 }
 
-/// Waits until all that was streamed is archived.
+/// Waits until all streamed transactions are archived.
 ///
 /// # Errors
-/// When what is spooled was given up.
+/// Fails if the spooled transactions were given up.
 async fn wait_until_drained(archiver: &Archiver<'_>, shared: &Shared) -> Result<()> {
     while !shared.queue.is_drained() {
         if let Some(error) = shared.queue.given_up() {

@@ -1,4 +1,5 @@
-//! What is wrong now: told when it begins, again while it lasts, and when it is over.
+//! Alerts: current faults of an archiver, reported when they begin, repeatedly while they last, and
+//! when they are over.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,7 @@ use backstop_model::error::Error;
 
 use crate::ports::{Clock, Reporter};
 
-/// The troubles of an archiver, by the part that has them.
+/// Current faults of an archiver, by component.
 pub(super) struct Alerts {
     clock: Arc<dyn Clock>,
     reporter: Arc<dyn Reporter>,
@@ -20,7 +21,7 @@ impl Alerts {
         Self { clock, reporter, now: Mutex::default() }
     }
 
-    /// A part has trouble. The same is told again after `remind`.
+    /// Reports a fault of a component. Repeats the same fault after `remind`.
     pub(super) fn raise(&self, part: &'static str, error: &Error, remind: Duration) {
         let text = match &error.hint {
             Some(hint) => format!("{error} ({hint})"),
@@ -35,7 +36,7 @@ impl Alerts {
         }
     }
 
-    /// A part works.
+    /// Reports that a component works again.
     pub(super) fn clear(&self, part: &'static str) {
         let ended = self.now.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
         if ended.is_some() {
@@ -43,7 +44,7 @@ impl Alerts {
         }
     }
 
-    /// All there is, in one text.
+    /// Returns all current faults in one text.
     pub(super) fn summary(&self) -> Option<String> {
         let all = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let texts: Vec<&str> = all.values().map(|(text, _)| text.as_str()).collect();

@@ -1,4 +1,4 @@
-//! The server that is streamed from.
+//! Source of a binlog stream: login, checks, identity of the replica.
 
 use std::time::Duration;
 
@@ -14,29 +14,30 @@ use backstop_model::stream_or_fork::{SourceHistory, StreamFrom, parse_gtid_owned
 use super::Encryption;
 use crate::shared_credentials::SharedCredentials;
 
-/// Connecting and each answer.
+/// Timeout for connecting and for each answer of the source.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a source says that it lives; twice that and a second without a byte is a dead stream.
+/// Period of the source's heartbeat; a stream without a byte for twice that and a second is dead.
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
 
-/// What a server says of itself before it is streamed from.
+/// State of a server before its binlog is streamed.
 pub(super) struct BinlogSource {
     session: Session,
     pub(super) history: SourceHistory,
     encrypted: bool,
 }
 
-/// Whom the source takes this archiver for.
+/// Identity of this archiver as a replica of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplicaIdentity {
-    /// Its server id: no member has it.
+    /// Server id that no member has.
     pub server_id: u32,
-    /// Its UUID: the same for every archiver of this shard into this repository.
+    /// UUID: the same for every archiver of this shard into this repository.
     pub uuid: ServerUuid,
 }
 
 impl ReplicaIdentity {
-    /// The identity of the archiver of a shard, named by what is archived where. No member has one of `taken`.
+    /// Derives the identity of a shard's archiver from the name of shard and repository. The server
+    /// id is none of `taken`.
     pub fn of(name: &str, taken: &[u32]) -> Self {
         let hash = *blake3::hash(name.as_bytes()).as_bytes();
         let mut bytes = [0; 16];
@@ -51,7 +52,7 @@ impl ReplicaIdentity {
 }
 
 impl BinlogSource {
-    /// Logs in and asks.
+    /// Logs in and reads the server's state.
     pub(super) async fn open(from: &StreamFrom, access: &SharedCredentials) -> Result<Self> {
         let mut session = connect(&from.endpoint, access).await?;
         let told = ask(&mut session, from).await;
@@ -60,7 +61,7 @@ impl BinlogSource {
         Ok(Self { session, history, encrypted })
     }
 
-    /// An archive must not hold in plain text what its source encrypts.
+    /// Refuses to archive in plain text what the source encrypts.
     pub(super) fn refuse_plain_text(&self, encryption: Encryption, from: &StreamFrom) -> Result<()> {
         if !self.encrypted || encryption == Encryption::On {
             return Ok(());
@@ -72,7 +73,7 @@ impl BinlogSource {
         .hint("use a new repository with encryption_key: it is encrypted from its beginning"))
     }
 
-    /// Begins the stream of what is not in `executed`.
+    /// Begins a stream of the transactions that are not in `executed`.
     pub(super) async fn stream(
         self,
         identity: ReplicaIdentity,
@@ -93,7 +94,7 @@ impl BinlogSource {
     }
 }
 
-/// What may be missing, if access was denied.
+/// Adds the grants that may be missing to an access-denied error.
 fn replication_grants_hint(error: Error) -> Error {
     if error.kind != ErrorKind::Denied {
         return error;
@@ -101,12 +102,12 @@ fn replication_grants_hint(error: Error) -> Error {
     error.hint("the replication account needs REPLICATION SLAVE, and its password in the credentials: docs/grants.md has the grants")
 }
 
-/// A session of the account that replicates.
+/// Opens a session of the replication account.
 async fn connect(endpoint: &Endpoint, access: &SharedCredentials) -> Result<Session> {
     connect_as(endpoint, access, Credentials::replication_account).await
 }
 
-/// A session of an account.
+/// Opens a session of an account.
 pub(super) async fn connect_as(
     endpoint: &Endpoint,
     access: &SharedCredentials,
@@ -121,9 +122,10 @@ pub(super) async fn connect_as(
     access.log_in(&there, open).await
 }
 
-/// All that is in a server's binlog or was.
+/// Returns all transactions that are or were in a server's binlog.
 pub(super) async fn binlog_gtids(session: &mut Session) -> Result<GtidSet> {
-    // What is owned becomes executed: it is read first, so that nothing slips through in between.
+    // Owned GTIDs become executed: they are read first, so that no transaction is missed in
+    // between.
     let owner = select_text(session, "@@GLOBAL.gtid_owned").await?;
     let executed = select_gtid_set(session, "@@GLOBAL.gtid_executed").await?;
     let owned = parse_gtid_owned(&owner).failed_reading("gtid_owned", &owner)?;

@@ -1,20 +1,20 @@
-//! What the spool asks of the file system, so that tests can have it fail.
+//! Disk operations of the spool, behind a trait so that tests can make them fail.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The calls that may fail half way, or lose what they were given.
+/// Disk calls that may fail half way, or lose the bytes they were given.
 pub(super) trait Disk: Send + Sync {
-    /// Writes all these bytes at this offset. A call that failed may have written some of them.
+    /// Writes all these bytes at this offset. A failed call may have written some of them.
     fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()>;
-    /// Makes a file's bytes durable. After a failure nothing is known of those that were not durable before, also when a later call
-    /// succeeds.
+    /// Makes a file's bytes durable. After a failure the state of the bytes that were not durable
+    /// before is unknown, even if a later call succeeds.
     fn sync(&self, file: &File) -> io::Result<()>;
 }
 
-/// The disk of this host.
+/// Disk of this host.
 pub(super) struct HostDisk;
 
 impl Disk for HostDisk {
@@ -27,36 +27,36 @@ impl Disk for HostDisk {
     }
 }
 
-/// Makes a folder that only its owner can enter, with those above it.
+/// Creates a folder that only its owner can enter, with its parents.
 pub(super) fn private_folder(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// A new file that only its owner can read.
+/// Creates a file that only its owner can read.
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]
 pub(super) mod failing {
-    //! A disk that fails as it is told.
+    //! A disk with injected failures.
 
     use std::collections::VecDeque;
     use std::sync::Mutex;
 
     use super::{Disk, File, FileExt, HostDisk, io};
 
-    /// What becomes of the next call.
+    /// Result of the next call.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(in crate::archive) enum FailMode {
         Honest,
-        /// Half is written, then there is no room.
+        /// Half of the bytes are written, then the disk is full.
         Short,
-        /// An error of the device.
+        /// The device returns an error.
         Error,
     }
 
-    /// Fails as it is told, one deed a call; is honest when it was told nothing.
+    /// Fails by a script of one result for each call; works normally when the script is empty.
     #[derive(Default)]
     pub(in crate::archive) struct FailingDisk {
         pub(in crate::archive) writes: Mutex<VecDeque<FailMode>>,

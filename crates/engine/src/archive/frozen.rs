@@ -1,4 +1,4 @@
-//! The spool's files and their notes stay what they are, byte for byte: `tests/frozen`.
+//! Compares the spool's files and journals with `tests/frozen`: their bytes must not change.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;

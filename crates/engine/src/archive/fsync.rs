@@ -1,4 +1,4 @@
-//! Making the spool durable, where an acknowledgement means just that.
+//! Syncs the spool to disk, for acknowledgements that mean durability on this host.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::context::RunContext;
 const SYNC_RETRY_DELAY: Duration = Duration::from_secs(1);
 const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Syncs what was published, all at once, and acknowledges its end.
+/// Syncs all published chunks together, and acknowledges their end.
 pub(super) struct Syncer {
     pub(super) queue: Arc<Queue>,
     pub(super) semi_sync_ack: Arc<SemiSyncAck>,
@@ -58,7 +58,7 @@ impl Syncer {
     async fn sync(&self, chunks: Vec<UnsyncedChunk>) -> Result<(), SyncError> {
         let (queue, synced_chunks) = (Arc::clone(&self.queue), Arc::clone(&self.synced_chunks));
         let synced = tokio::task::spawn_blocking(move || {
-            // Each change is complete before anything can panic.
+            // Each change of the state is complete before anything can panic.
             let mut synced_chunks = synced_chunks.lock().unwrap_or_else(PoisonError::into_inner);
             sync_files(&queue, &mut synced_chunks, &chunks)
         });
@@ -74,7 +74,7 @@ fn sync_files(
 ) -> Result<(), SyncError> {
     synced_chunks.forget();
     for of_file in chunks.chunk_by(|a, b| a.path == b.path) {
-        // What is archived is safer there than on this disk.
+        // An archived chunk need not be made durable on this disk.
         let done = of_file.partition_point(|unsynced| queue.has_archived(unsynced));
         let waiting = of_file.get(done..).unwrap_or_default();
         match synced_chunks.sync(waiting) {

@@ -1,6 +1,7 @@
-//! A source that lost the end of its binlog, in a crash or with an older copy of its files, or that began its binlog again, and has used the
-//! numbers again: its GTIDs look as if nothing had happened. What tells is its own files, in which the transactions must still end where they
-//! did, with the same times of commit.
+//! Detects GTIDs that the source reused after it lost the end of its binlog (by a crash or an older
+//! copy of its files) or reset its binlog. Its GTID set alone does not show that. The check
+//! compares the source's own binlog files with the archive: the transactions must still end at the
+//! same offsets, with the same commit times.
 
 use std::time::Duration;
 
@@ -18,23 +19,26 @@ use backstop_model::stream_or_fork::{BinlogPosition, SourceHistory, StreamFrom};
 use super::binlog_source::{BinlogSource, ReplicaIdentity};
 use super::{Archiver, Shared, StreamState, finish_file, stream_position, wait_until_drained};
 
-/// A source may read for a while until it comes to what it was asked for.
+/// Timeout for a silent source: it may read for a while until it reaches the requested
+/// transactions.
 const SOURCE_SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the source went another way than the archive.
+/// Point at which the source diverged from the archive.
 pub(super) struct Divergence {
-    /// What both have.
+    /// Transactions that source and archive have in common.
     pub(super) common: GtidSet,
-    /// What the archive has behind that. The source has others under these numbers, or none.
+    /// Archived transactions after that. The source has others under these GTIDs, or none.
     pub(super) left: GtidSet,
 }
 
-/// Compares what was archived of this source's files with what it has: the newest piece, and the ones before it if that is not there.
-/// `None`: it is the same, or it can no longer be compared, since the source has purged it, and nothing else says that it differs: neither
-/// that the source `shrank`, lacking numbers of its own, nor that its binlog began again.
+/// Compares the archived segments of this source's files with the source: the newest segment, or
+/// the ones before it if the source lacks the newest. Returns `None` if they are equal. Also
+/// returns `None` if they cannot be compared, since the source has purged the segment, and nothing
+/// else shows a difference: the source lacks none of its own GTIDs (`shrank`), and it did not reset
+/// its binlog.
 ///
 /// # Errors
-/// The source's; nothing was decided then.
+/// Returns the source's error; nothing was decided then.
 pub(super) async fn find_divergence(
     archiver: &Archiver<'_>,
     shared: &Shared,
@@ -53,7 +57,7 @@ pub(super) async fn find_divergence(
     let pieces = archiver.store.segments_of(uuid).await;
     let newest = newest.into_iter().chain(pieces.iter().map(plain)).find(has_transactions);
     let Some(newest) = newest else { return Ok(None) };
-    // Twice: a source that shuts down ends its stream as one that has no more.
+    // Twice, because a source that shuts down ends its stream like one that has no more.
     for _ in 0..2 {
         match compare.compare(&newest).await? {
             SegmentComparison::Same => return Ok(None),
@@ -62,7 +66,7 @@ pub(super) async fn find_divergence(
             SegmentComparison::Unknown => return Ok(None),
         }
     }
-    // Only now: while the store does not answer, streaming goes on.
+    // Wait only now: while the store does not answer, streaming continues.
     wait_until_drained(archiver, shared).await?;
     let mut pieces = archiver.store.segments_of(uuid).await;
     pieces.reverse();
@@ -74,7 +78,7 @@ pub(super) async fn find_divergence(
     Ok((!left.is_empty()).then_some(Divergence { common, left }))
 }
 
-/// A source can be asked for transactions only.
+/// True if the segment has transactions; the source can be asked for transactions only.
 fn has_transactions(piece: &Segment) -> bool {
     !piece.gtids.is_empty()
 }
@@ -107,10 +111,12 @@ struct SourceComparison<'a> {
 }
 
 impl SourceComparison<'_> {
-    /// What the source shares with the archive, of whose pieces these are its own, the oldest first. `None`: all of them. Its own numbers
-    /// are shared only if what they stand for was compared, or if they were set as executed by somebody who knew.
+    /// Returns the transactions that the source shares with the archive. `pieces` are the archived
+    /// segments of its own files, oldest first. Returns `None` if it shares all of them. The
+    /// source's own GTIDs count as shared only if their transactions were compared, or if an
+    /// operator set them as executed.
     async fn common_gtids(&self, pieces: &[ArchivedSegment], held: &GtidSet) -> Result<Option<GtidSet>> {
-        // Sameness ends once: from there back in growing steps, then in halves.
+        // Segments are equal up to one point: step back from the end in growing steps, then bisect.
         let (mut before, mut same, mut differs, mut step) = (None, false, pieces.len(), 1);
         while before.map_or(0, |at: usize| at + 1) < differs {
             let first = before.map_or(0, |at: usize| at + 1);
@@ -134,14 +140,15 @@ impl SourceComparison<'_> {
         self.assumed_common(held, &reached).await.map(Some)
     }
 
-    /// What is shared if no transaction could be compared: those of other servers, and the source's own that are executed though its
-    /// binlogs never had them.
+    /// Returns the shared transactions if none could be compared: those of other servers, and the
+    /// source's own that are executed though its binlogs never contained them.
     async fn assumed_common(&self, held: &GtidSet, reached: &GtidSet) -> Result<GtidSet> {
         let others = reached.subtract(&reached.of_uuid(self.from.server_uuid));
         Ok(held.intersect(&others.union(&self.purged_by_hand().await?)))
     }
 
-    /// The part of `gtid_purged` that was set and not purged: the Previous-GTIDs of the source's files lack it.
+    /// Returns the part of `gtid_purged` that was set and not purged: the Previous-GTIDs of the
+    /// source's files lack it.
     async fn purged_by_hand(&self) -> Result<GtidSet> {
         let source = self.open().await?;
         let purged = source.history.purged.clone();
@@ -163,7 +170,7 @@ impl SourceComparison<'_> {
         Ok(purged.subtract(segmenter.held()))
     }
 
-    /// True if the source has begun its binlog again since it wrote this piece.
+    /// True if the source has reset its binlog since it wrote this segment.
     async fn binlog_was_reset(&self, piece: &Segment) -> Result<bool> {
         let mut session = stream_position::connect(self.from, self.archiver.access).await?;
         let now = stream_position::binlog_position(&mut session).await?;
@@ -184,10 +191,11 @@ impl SourceComparison<'_> {
         Error::failed(message).hint("it is asked again")
     }
 
-    /// Has the source send a piece once more.
+    /// Has the source resend a segment, and compares the two.
     async fn compare(&self, piece: &Segment) -> Result<SegmentComparison> {
         let Some(sent) = self.resend(piece).await? else { return Ok(SegmentComparison::Unknown) };
-        // Not the bytes: when a file was begun is left out of its first event where a stream begins in its middle.
+        // Bytes are not compared: a stream that begins in the middle of a file omits the creation
+        // time from its first event.
         let same = |sent: &Segment| sent.gtids == piece.gtids && sent.committed == piece.committed;
         Ok(if sent.segment.as_ref().is_some_and(same) {
             SegmentComparison::Same
@@ -196,7 +204,7 @@ impl SourceComparison<'_> {
         })
     }
 
-    /// The transactions that a piece begins with here and there.
+    /// Returns the transactions that the archived segment and the source's begin with.
     async fn shared_beginning(&self, piece: &ArchivedSegment) -> Result<GtidSet> {
         let Some(sent) = self.resend(&plain(piece)).await? else { return Ok(GtidSet::new()) };
         let read = async {
@@ -213,7 +221,8 @@ impl SourceComparison<'_> {
         Ok(shared)
     }
 
-    /// What the source has where a piece was. `None`: that is not known, since it has purged it.
+    /// Returns the source's transactions at a segment's place; `None` if that is unknown, since the
+    /// source has purged them.
     async fn resend(&self, piece: &Segment) -> Result<Option<SentSegment>> {
         let source = self.open().await?;
         let mut sent = SentSegment::default();
@@ -255,16 +264,16 @@ impl SourceComparison<'_> {
     }
 }
 
-/// What a source sent.
+/// Transactions sent by the source.
 #[derive(Default)]
 struct SentSegment {
-    /// Its transactions, in order.
+    /// The transactions, in order.
     commits: Vec<Commit>,
-    /// All of it, if it ends where the piece does.
+    /// The whole segment, if it ends where the archived one does.
     segment: Option<Segment>,
 }
 
-/// Takes bytes that are there already.
+/// Discards the bytes, which are archived already.
 struct DiscardSink;
 
 #[async_trait]

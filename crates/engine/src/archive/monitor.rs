@@ -1,5 +1,4 @@
-//! What is looked at while the stream runs: who the primary is, whether the source still waits for acknowledgements, and the archiver's
-//! own sign of life.
+//! Background checks while streaming: primary, semi-sync status, heartbeat.
 
 use std::time::Duration;
 
@@ -16,20 +15,21 @@ use super::queue::AckPosition;
 use super::stream_position::{self, SourcePosition, StreamPosition};
 use super::{Archiver, Shared};
 
-/// How soon after its stream began the source is asked where it is, and how often then.
+/// Delay before the first poll of the source's position; [`SOURCE_POLL_INTERVAL`] applies after it.
 const FIRST_SOURCE_POLL_DELAY: Duration = Duration::from_millis(500);
 const SOURCE_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// So many questions in a row without an answer are told.
+/// Consecutive polls without an answer before an alert is raised.
 const MAX_UNANSWERED_POLLS: u32 = 3;
-/// How often the members are asked.
+/// Interval at which the members are polled.
 const MEMBER_POLL_INTERVAL: Duration = Duration::from_secs(3);
-/// How often the archiver says that it lives.
+/// Interval at which the archiver writes its heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
-/// What is not archived for so long is told.
+/// Age of an unarchived transaction at which an alert is raised.
 const LATE_ARCHIVE_ALERT_AFTER: Duration = Duration::from_secs(5);
 
-/// Ends when another server should be streamed from, or the same one again: its binlog is no longer what is streamed.
+/// Returns when another server should be streamed from, or the same one again because its binlog no
+/// longer matches the stream.
 pub(super) async fn until_source_changes(archiver: &Archiver<'_>, shared: &Shared, from: &StreamFrom) {
     let mut monitor = Monitor::default();
     let mut looked = archiver.ctx.clock.monotonic();
@@ -50,26 +50,26 @@ pub(super) async fn until_source_changes(archiver: &Archiver<'_>, shared: &Share
     }
 }
 
-/// What is known from one look to the next.
+/// State kept between two polls.
 #[derive(Default)]
 struct Monitor {
     session: Option<Session>,
-    /// Looks in a row that brought no answer.
+    /// Consecutive polls without an answer.
     unanswered: u32,
-    /// What the primary had at a moment, until the archive has it.
+    /// GTID set of the primary at a moment, until the archive contains it.
     had: Option<(DateTime<Utc>, GtidSet)>,
 }
 
 impl Monitor {
-    /// Compares where the source is with where its stream is. Gives why they do not fit. Only what is known to fit is told to be complete,
-    /// or acknowledged once more.
+    /// Compares the source's position with that of its stream, and returns the reason why they do
+    /// not fit. Only a position that fits is reported as complete or acknowledged again.
     async fn check_source(
         &mut self,
         archiver: &Archiver<'_>,
         shared: &Shared,
         from: &StreamFrom,
     ) -> Option<String> {
-        // Both are read before the source is asked: it only moves forward.
+        // Both are read before the source's position, which only moves forward.
         let streamed = shared.stream_position.get()?;
         let asked_at = archiver.ctx.clock.now();
         let asked = match self.ask(archiver, from).await {
@@ -109,7 +109,7 @@ impl Monitor {
         stream_position::source_position(session).await
     }
 
-    /// What the primary had when it was asked may be archived only later.
+    /// Records the primary's GTID set at the time of the poll; it may be archived only later.
     fn complete(&mut self, shared: &Shared, asked_at: DateTime<Utc>, reached: &GtidSet) {
         let archived = shared.queue.archived().gtids;
         if let Some((at, had)) = &self.had
@@ -125,8 +125,9 @@ impl Monitor {
         }
     }
 
-    /// An acknowledgement may have been lost with the connection before, and its commit would wait for ever. To a source that no one
-    /// waits for it is not repeated: it covers all offsets before it, in whatever file has that name.
+    /// Repeats the last acknowledgement, which may have been lost with the previous connection: its
+    /// commit would wait for ever. If no commit of the source waits, the acknowledgement is not
+    /// repeated: it covers all lower offsets in any file of that name.
     async fn acknowledge_again(&mut self, shared: &Shared, from: &StreamFrom, streamed: &StreamPosition) {
         let (Some(session), Some(place)) = (&mut self.session, &streamed.place) else { return };
         let waiting = stream_position::semi_sync(session, "wait_sessions").await.ok().flatten();
@@ -136,7 +137,7 @@ impl Monitor {
         }
     }
 
-    /// Asks the members who leads. True if another should be streamed from.
+    /// Polls the members for the primary. True if another server should be streamed from.
     async fn check_members(&mut self, archiver: &Archiver<'_>, shared: &Shared, from: &StreamFrom) -> bool {
         if archiver.settings.semi_sync {
             self.check_semi_sync(archiver, shared, from).await;
@@ -152,7 +153,7 @@ impl Monitor {
                 archiver.ctx.reporter.remark(&format!("turning to {}: {}", other.endpoint, other.reason));
                 return true;
             }
-            // Nobody leads, or two do: as long as this stream runs it is not given up.
+            // No primary, or two: a running stream is not given up for that.
             Err(error) => shared.alerts.raise("topology", &error, REMINDER_INTERVAL),
             Ok(same) => {
                 shared.alerts.clear("topology");
@@ -162,7 +163,8 @@ impl Monitor {
         false
     }
 
-    /// A source that gave up waiting replicates asynchronously, and says so only here.
+    /// Checks the semi-sync status: a source that stopped waiting replicates asynchronously, and
+    /// only this variable shows it.
     async fn check_semi_sync(&mut self, archiver: &Archiver<'_>, shared: &Shared, from: &StreamFrom) {
         let Some(session) = &mut self.session else { return };
         let Ok(Some(status)) = stream_position::semi_sync(session, "status").await else { return };
@@ -179,7 +181,8 @@ impl Monitor {
     }
 }
 
-/// A source that has become unfit is streamed from as long as no other is there, and that is trouble.
+/// Raises an alert for a source that has become unfit but is kept because no other server is
+/// available.
 pub(super) fn alert_unfit_source(shared: &Shared, from: &StreamFrom) {
     match from.refuse_unfit() {
         Err(error) => shared.alerts.raise("source's binlog", &error, REMINDER_INTERVAL),
@@ -187,7 +190,8 @@ pub(super) fn alert_unfit_source(shared: &Shared, from: &StreamFrom) {
     }
 }
 
-/// True if all that was published when the stream stood there is where an acknowledgement says that it is.
+/// True if everything published up to this stream position is durable in the sense of the
+/// configured acknowledgement.
 fn is_durable(archiver: &Archiver<'_>, shared: &Shared, streamed: &StreamPosition) -> bool {
     let passed = shared.queue.counts();
     let durable = match archiver.settings.ack {
@@ -197,7 +201,8 @@ fn is_durable(archiver: &Archiver<'_>, shared: &Shared, streamed: &StreamPositio
     durable >= streamed.published
 }
 
-/// How far the archive is behind the primary is known from the primary only, if another is streamed from.
+/// Records how far the archive is behind the primary. If another server is streamed from, only the
+/// primary's GTID set shows that.
 fn complete(shared: &Shared, from: &StreamFrom, members: &[Member], asked_at: DateTime<Utc>) {
     if from.role == Role::Primary {
         return;
@@ -221,7 +226,8 @@ fn alert_late_archive(archiver: &Archiver<'_>, shared: &Shared) {
     }
 }
 
-/// Says that the archiver lives, for ever. Ends with what ends it: another holds the shard.
+/// Writes a heartbeat every [`HEARTBEAT_INTERVAL`]; returns when another archiver has taken the
+/// lease.
 pub(super) async fn heartbeat(archiver: &Archiver<'_>, shared: &Shared) -> Error {
     loop {
         match archiver.store.heartbeat(&alive_record(archiver, shared)).await {
@@ -233,7 +239,7 @@ pub(super) async fn heartbeat(archiver: &Archiver<'_>, shared: &Shared) -> Error
     }
 }
 
-/// Says that all is archived, as the last thing.
+/// Writes the final heartbeat, which says that everything is archived.
 pub(super) async fn final_heartbeat(archiver: &Archiver<'_>, shared: &Shared) -> Result<()> {
     archiver.store.heartbeat(&alive_record(archiver, shared)).await
 }

@@ -1,4 +1,5 @@
-//! Before anything is stored, a claim included: what can be seen not to be right is refused.
+//! Checks before the archiver stores anything, its lease included: refuses a configuration that
+//! cannot work.
 
 use std::path::Path;
 
@@ -13,12 +14,14 @@ use crate::context::RunContext;
 use crate::ports::Topology;
 use crate::shared_credentials::SharedCredentials;
 
-/// Looks once whether a shard may be archived like this.
+/// Checks once if a shard can be archived with these settings.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] for a source whose binlog lacks what its GTIDs name, that encrypts its binlog where nothing stored is encrypted, or that has no GTIDs, and for acknowledgements
-/// from a spool on a machine that a member is on; [`ErrorKind::Denied`] for an account that may not log in. A source that is not there is no
-/// error: whoever archives waits for it.
+/// Returns [`ErrorKind::Refused`] if the source's binlog lacks transactions that its GTID set
+/// contains, if the source encrypts its binlog and the repository is not encrypted, if it has no
+/// GTIDs, or if acknowledgements should come from a spool on a member's host; [`ErrorKind::Denied`]
+/// if the account may not log in. A source that does not answer is no error: the archiver waits for
+/// it.
 pub async fn preflight(
     settings: &ArchiveSettings,
     topology: &dyn Topology,
@@ -32,7 +35,7 @@ pub async fn preflight(
         refuse_spool_on_source_host(members.as_ref().map_err(Clone::clone)?).await?;
     }
     if spool.map(spool_journal::has_any).transpose()?.unwrap_or(false) {
-        // That is archived in any case; the first round looks at the source.
+        // The spooled transactions are archived in any case; the first round looks at the source.
         return Ok(());
     }
     let Ok(from) = members.and_then(|members| stream_from(settings.from, &members, None)) else {
@@ -46,7 +49,7 @@ pub async fn preflight(
     }
 }
 
-/// A spool on the source's own disk is lost with it.
+/// Refuses a spool on the source's own disk, which is lost with it.
 async fn refuse_spool_on_source_host(members: &[Member]) -> Result<()> {
     for member in members {
         if is_this_host(&member.endpoint.host).await {
@@ -60,7 +63,7 @@ async fn refuse_spool_on_source_host(members: &[Member]) -> Result<()> {
     Ok(())
 }
 
-/// True if a host is this machine: one of its addresses can be listened on.
+/// True if a host is this machine: one of its addresses can be bound.
 async fn is_this_host(host: &str) -> bool {
     let Ok(addresses) = tokio::net::lookup_host((host, 0)).await else { return false };
     for address in addresses {

@@ -1,4 +1,5 @@
-//! What was spooled and is not archived, between the reader and those who archive and acknowledge.
+//! Queue of spooled transactions that are not archived, between the stream reader and the tasks
+//! that upload and acknowledge.
 
 mod give_up;
 #[cfg(test)]
@@ -16,24 +17,25 @@ use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-/// A piece of the tail grows up to this size while it waits, in bytes.
+/// Largest chunk that a waiting chunk grows to, in bytes.
 pub(super) const MAX_CHUNK_BYTES: u64 = 8 << 20;
-/// So many times longer pieces wait while the source sends without a pause.
+/// Factor by which chunks wait longer while the source sends without a pause.
 const BUSY_SOURCE_PACE_FACTOR: u32 = 5;
 
-/// A run of whole transactions of a file.
+/// A run of whole transactions of a binlog file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Chunk {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// All that the source had executed before it.
+    /// All transactions that the source had executed before it.
     pub(super) previous: GtidSet,
     pub(super) gtids: GtidSet,
     pub(super) committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// When its first transaction arrived, on the monotonic clock; `None`: it holds none.
+    /// Arrival of its first transaction, on the monotonic clock; `None`: it holds no transaction.
     pub(super) since: Option<Duration>,
     pub(super) transactions: u64,
-    /// It was given to the store, which may have it although it did not say so: it stays what it is.
+    /// True once it was offered to the store, which may have it although it did not confirm. It
+    /// must not grow any more.
     pub(super) offered: bool,
 }
 
@@ -45,7 +47,7 @@ pub(super) struct AckPosition {
     pub(super) offset: u64,
 }
 
-/// A segment's file in the spool.
+/// File of a segment in the spool.
 #[derive(Debug, Clone)]
 struct SpooledFile {
     source: ServerUuid,
@@ -53,49 +55,50 @@ struct SpooledFile {
     start: u64,
     path: PathBuf,
     chunks: VecDeque<Chunk>,
-    /// It is complete.
+    /// The segment, once it is complete.
     finished: Option<Segment>,
-    /// Pieces of it that are in the tail.
+    /// Number of its tail segments in the archive.
     partials: u64,
-    /// Offset in the file of the server up to which it is in the tail.
+    /// Offset in the server's file up to which it is archived in tail segments.
     archived_to: u64,
-    /// Another was begun before it was complete: it ends with the pieces it has.
+    /// True if another segment was begun before it was complete: it ends with the chunks it has.
     abandoned: bool,
 }
 
-/// What to do next.
+/// Next work of the uploader.
 #[derive(Debug, Clone)]
 pub(super) enum UploadWork {
-    /// Nothing.
+    /// No work.
     None,
-    /// Nothing before this moment of the monotonic clock.
+    /// No work before this moment of the monotonic clock.
     Until(Duration),
-    /// Archive a piece, whose bytes begin at this offset of the file. What comes now is another piece.
+    /// Archive a chunk, whose bytes begin at offset `skip` of the spool's file. Transactions that
+    /// arrive now go into another chunk.
     Partial { source: ServerUuid, file: String, path: PathBuf, skip: u64, chunk: Chunk },
     /// Archive a whole segment.
     Segment { segment: Segment, path: PathBuf },
-    /// Put a segment in the place of its pieces, which are all archived: at leisure.
+    /// Replace tail segments, which are all archived, by the full segment. Not urgent.
     Replace { segment: Segment, path: PathBuf },
 }
 
-/// What is spooled, in order.
+/// Spooled segments, in order.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<QueueState>,
-    /// Something was published or archived.
+    /// Notified when something was published or archived.
     pub(super) changed: Notify,
 }
 
-/// What the archive has.
+/// Progress of the archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ArchivedProgress {
-    /// Whose files it is, last.
+    /// Server of the newest archived segment.
     pub(super) source: Option<ServerUuid>,
-    /// The source's history up to its end.
+    /// The source's GTID set up to the archive's end.
     pub(super) gtids: GtidSet,
-    /// When it last had everything of its source.
+    /// Last moment at which the archive contained everything of its source.
     pub(super) complete_to: Option<DateTime<Utc>>,
-    /// The last commit in it.
+    /// The last archived commit.
     pub(super) last_commit: Option<DateTime<Utc>>,
 }
 
@@ -112,17 +115,17 @@ impl ArchivedProgress {
     }
 }
 
-/// A piece that is in its file, and perhaps in memory only.
+/// A chunk that is in its file, and possibly not durable yet.
 #[derive(Debug, Clone)]
 pub(super) struct UnsyncedChunk {
     pub(super) at: AckPosition,
     pub(super) path: PathBuf,
-    /// Offset in the server's file of the first byte at that path.
+    /// Offset in the server's file of the first byte of the spool's file.
     pub(super) begin: u64,
     pub(super) chunk: Chunk,
 }
 
-/// Numbers of transactions since the archiver began.
+/// Transaction counts since the archiver began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct TransactionCounts {
     pub(super) published: u64,
@@ -133,26 +136,28 @@ pub(super) struct TransactionCounts {
 #[derive(Default)]
 struct QueueState {
     files: VecDeque<SpooledFile>,
-    /// Transactions that were published, that are safe on this host's disk, and that are archived.
+    /// Transactions that were published, that are durable on this host's disk, and that are
+    /// archived.
     transactions: TransactionCounts,
-    /// What was published and is not safe on this host's disk yet, if that matters.
+    /// Published chunks that are not durable on this host's disk; `None`: not tracked.
     unsynced: Option<Vec<UnsyncedChunk>>,
     archived: ArchivedProgress,
-    /// When the first transaction that is being archived arrived.
+    /// Arrival of the first transaction that is being archived.
     under_way: Option<Duration>,
-    /// What was published is wanted in the archive at once.
+    /// True if published transactions are archived without delay.
     upload_at_once: bool,
-    /// Archive a piece also without a transaction.
+    /// True if the next chunk is archived even without a transaction.
     forced_upload: bool,
-    /// The source sends without a pause: what it sends now was committed a while ago, or is soon a whole segment.
+    /// True while the source sends without a pause: its transactions were committed a while ago, or
+    /// soon form a full segment.
     busy_source: bool,
-    /// Segments that are being put in the place of their pieces.
+    /// Full segments that are replacing their tail segments now.
     replacing: usize,
-    /// A piece or a segment is being archived.
+    /// True while a chunk or a segment is being archived.
     archiving: bool,
-    /// Pieces are being made safe on this host's disk.
+    /// True while chunks are being synced to this host's disk.
     syncing: bool,
-    /// Why nothing that is spooled can be used any more.
+    /// Reason why the spooled transactions cannot be used any more.
     given_up: Option<Error>,
 }
 
@@ -171,7 +176,7 @@ impl Chunk {
         }
     }
 
-    /// Takes in a transaction.
+    /// Adds a transaction.
     pub(super) fn transaction(&mut self, gtid: &Gtid, committed: Option<DateTime<Utc>>, now: Duration) {
         self.gtids.insert(gtid);
         self.transactions += 1;
@@ -185,12 +190,12 @@ impl Chunk {
         self.end - self.start
     }
 
-    /// The empty piece behind it.
+    /// Returns the empty chunk that follows this one.
     pub(super) fn next(&self) -> Self {
         Self::begin(self.end, self.previous.union(&self.gtids))
     }
 
-    /// Takes in the piece behind it.
+    /// Appends the chunk that follows this one.
     fn join(&mut self, next: Self) {
         self.end = next.end;
         self.gtids = self.gtids.union(&next.gtids);
@@ -204,10 +209,10 @@ impl Chunk {
 }
 
 impl Queue {
-    /// A segment begins.
+    /// Begins a segment.
     pub(super) fn begin_segment(&self, source: ServerUuid, file: &str, start: u64, path: PathBuf) {
         let mut state = self.state();
-        // What was begun before and not sealed is void, but for what was published of it.
+        // A segment that was begun before and not sealed is void, except for its published chunks.
         for spooled in state.files.iter_mut().filter(|spooled| spooled.finished.is_none()) {
             spooled.abandoned = true;
         }
@@ -224,14 +229,14 @@ impl Queue {
         });
     }
 
-    /// A piece of the segment that was begun last is in its file.
+    /// Publishes a chunk of the segment that was begun last; its bytes are in the file.
     pub(super) fn publish(&self, chunk: Chunk) {
         self.state().publish(chunk);
         self.changed.notify_waiters();
     }
 
-    /// The segment that was begun last is complete with this piece. Both are seen at once: a piece that is too large to be put by itself
-    /// never stands alone.
+    /// Completes the segment that was begun last with this chunk. Both become visible together, so
+    /// that a chunk too large to be stored by itself never waits alone.
     pub(super) fn finish_segment(&self, segment: Segment, last: Chunk) {
         let mut state = self.state();
         if last.size() > 0 {
@@ -244,8 +249,9 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// What to do next. A piece waits for others until its first transaction is `pace` old; while the source sends without a pause
-    /// [`BUSY_SOURCE_PACE_FACTOR`] times as long, so that catching up stores whole segments, and each byte once.
+    /// Returns the next work. A chunk waits for more transactions until its first one is `pace`
+    /// old, and [`BUSY_SOURCE_PACE_FACTOR`] times as long while the source sends without a pause.
+    /// Catching up then stores full segments, and each byte once.
     pub(super) fn next_work(&self, now: Duration, pace: Duration) -> UploadWork {
         let mut state = self.state();
         if state.given_up.is_some() {
@@ -265,7 +271,7 @@ impl Queue {
                 state.replacing += 1;
                 return UploadWork::Replace { segment, path };
             }
-            // Neither is a piece too large for memory put by itself.
+            // A chunk too large for memory is not stored by itself either.
             if front.partials == 0 || front.chunks.iter().any(|chunk| chunk.size() > 2 * MAX_CHUNK_BYTES) {
                 let oldest = front.chunks.iter().filter_map(|chunk| chunk.since).min();
                 state.under_way = oldest;
@@ -299,14 +305,15 @@ impl Queue {
         work
     }
 
-    /// A piece of the first file could not be archived: it comes first again, as it is.
+    /// Returns a chunk of the first file that could not be archived to the front of the queue,
+    /// unchanged.
     pub(super) fn put_back(&self, chunk: Chunk) {
         if let Some(front) = self.state().files.front_mut() {
             front.chunks.push_front(chunk);
         }
     }
 
-    /// A piece of the first file was archived.
+    /// Records that a chunk of the first file was archived.
     pub(super) fn partial_archived(&self, source: ServerUuid, chunk: &Chunk) {
         let mut state = self.state();
         state.transactions.archived += chunk.transactions;
@@ -322,7 +329,7 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// The first file was archived as a whole.
+    /// Records that the first file was archived as a full segment.
     pub(super) fn segment_archived(&self, segment: &Segment) {
         let mut state = self.state();
         if let Some(front) = state.files.pop_front() {
@@ -336,12 +343,13 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// From now on, remembers what is not safe on this host's disk.
+    /// Tracks unsynced chunks from now on.
     pub(super) fn track_unsynced(&self) {
         self.state().unsynced.get_or_insert_default();
     }
 
-    /// What is not safe on this host's disk, in order, and how many transactions were published with it.
+    /// Takes the unsynced chunks, in order, with the number of transactions published up to their
+    /// end.
     pub(super) fn take_unsynced(&self) -> (Vec<UnsyncedChunk>, u64) {
         let mut state = self.state();
         if state.given_up.is_some() {
@@ -352,7 +360,7 @@ impl Queue {
         (all, state.transactions.published)
     }
 
-    /// It could not be made safe: it comes first again.
+    /// Returns chunks that could not be synced to the front of the queue.
     pub(super) fn put_back_unsynced(&self, mut chunks: Vec<UnsyncedChunk>) {
         let mut state = self.state();
         state.syncing = false;
@@ -364,7 +372,8 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// Everything that was published by then is safe on this host's disk.
+    /// Records that the first `transactions` published transactions are durable on this host's
+    /// disk.
     pub(super) fn synced(&self, transactions: u64) {
         let mut state = self.state();
         state.transactions.synced = transactions;
@@ -373,12 +382,12 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// What passed so far.
+    /// Returns the transaction counts.
     pub(super) fn counts(&self) -> TransactionCounts {
         self.state().transactions
     }
 
-    /// A segment stands in the place of its pieces.
+    /// Records that a full segment has replaced its tail segments.
     pub(super) fn replaced(&self) {
         let mut state = self.state();
         state.replacing = state.replacing.saturating_sub(1);
@@ -386,7 +395,8 @@ impl Queue {
         self.changed.notify_waiters();
     }
 
-    /// All is archived, if no segment is being written: what was begun and has nothing whole does not count.
+    /// True if everything is archived and no segment is being written. A segment without a whole
+    /// transaction does not count.
     pub(super) fn is_drained(&self) -> bool {
         let state = self.state();
         let empty = |spooled: &SpooledFile| spooled.finished.is_none() && spooled.chunks.is_empty();
@@ -396,24 +406,24 @@ impl Queue {
             && state.files.iter().all(empty)
     }
 
-    /// What the archive has.
+    /// Returns the progress of the archive.
     pub(super) fn archived(&self) -> ArchivedProgress {
         self.state().archived.clone()
     }
 
-    /// It has been seen that this set was all that this source had just now.
+    /// Records that this set was all that this source had just now.
     pub(super) fn source_complete(&self, source: ServerUuid, gtids: &GtidSet) {
         let archived = &mut self.state().archived;
         archived.source = Some(source);
         archived.gtids.clone_from(gtids);
     }
 
-    /// It has been seen that everything which the primary had at this moment is archived.
+    /// Records that everything the primary had at this moment is archived.
     pub(super) fn complete_to(&self, moment: DateTime<Utc>) {
         self.state().archived.complete_to = Some(moment);
     }
 
-    /// Bytes that wait to be archived. What was given up does not.
+    /// Returns the number of bytes that wait to be archived, without those that were given up.
     pub(super) fn waiting_bytes(&self) -> u64 {
         let state = self.state();
         if state.given_up.is_some() {
@@ -422,28 +432,29 @@ impl Queue {
         state.files.iter().flat_map(|spooled| &spooled.chunks).map(Chunk::size).sum()
     }
 
-    /// How many pieces of the segment that is being written are in the tail.
+    /// Returns the number of tail segments of the segment that is being written.
     pub(super) fn partials(&self) -> u64 {
         self.state().files.back().map_or(0, |spooled| spooled.partials)
     }
 
-    /// True while the source sends without a pause.
+    /// Sets the flag that the source sends without a pause.
     pub(super) fn set_busy_source(&self, busy_source: bool) {
         self.state().busy_source = busy_source;
     }
 
-    /// What is published is archived at once from now on.
+    /// Archives published transactions without delay from now on.
     pub(super) fn upload_at_once(&self) {
         self.state().upload_at_once = true;
         self.changed.notify_waiters();
     }
 
-    /// What comes next is archived also if it is no transaction: it tells what came before it.
+    /// Archives the next chunk even if it holds no transaction: it records the transactions before
+    /// it.
     pub(super) fn force_upload(&self) {
         self.state().forced_upload = true;
     }
 
-    /// When the oldest transaction that is not archived arrived, on the monotonic clock.
+    /// Returns the arrival of the oldest unarchived transaction, on the monotonic clock.
     pub(super) fn oldest_waiting(&self) -> Option<Duration> {
         let state = self.state();
         let waiting = state.files.iter().flat_map(|spooled| &spooled.chunks).filter_map(|chunk| chunk.since);
@@ -451,14 +462,14 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, QueueState> {
-        // Each change is complete before anything can panic.
+        // Each change of the state is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl QueueState {
     fn publish(&mut self, chunk: Chunk) {
-        // What was given up is read from the source again: none of it counts.
+        // Given-up chunks are read from the source again: none of them counts.
         let Some(spooled) = self.files.back_mut().filter(|_| self.given_up.is_none()) else { return };
         let at = AckPosition { source: spooled.source, file: spooled.file.clone(), offset: chunk.end };
         if let Some(all) = &mut self.unsynced {

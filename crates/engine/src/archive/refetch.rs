@@ -1,5 +1,5 @@
-//! Pieces that the books of the archive have and the store has not, or only damaged: while the source still has them, they are stored again,
-//! in their place.
+//! Refetches segments that the archive's index lists and the store lacks or has damaged: while the
+//! source still has them, they are stored again under their numbers.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,16 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use super::Archiver;
 use super::binlog_source::{BinlogSource, ReplicaIdentity};
 
-/// A source may read for a while until it comes to what it was asked for.
+/// Timeout for a silent source: it may read for a while until it reaches the requested
+/// transactions.
 const SOURCE_SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Stores again what is lost of this source's files. What keeps it from that is said, and keeps no one from archiving. `gone` are the numbers
-/// of the pieces that the source has no longer: it is not asked for them again.
+/// Stores the lost segments of this source's files again. Reports the reason if it cannot;
+/// archiving continues. `gone` are the numbers of segments that the source no longer has; they are
+/// not requested again.
 ///
 /// # Errors
-/// [`ErrorKind::Held`] when another has claimed the archive.
+/// Returns [`ErrorKind::Held`] if another archiver has taken the lease of the archive.
 pub(super) async fn refetch_lost(
     archiver: &Archiver<'_>,
     from: &StreamFrom,
@@ -78,7 +80,8 @@ async fn refetch_all(
     Ok(())
 }
 
-/// Has the source send a piece once more. `None`: it has it no longer, or has others in its place.
+/// Has the source resend a segment; `None` if it no longer has it, or has other transactions in its
+/// place.
 async fn fetch(
     archiver: &Archiver<'_>,
     from: &StreamFrom,
@@ -114,14 +117,15 @@ async fn fetch(
     }
 }
 
-/// The first event of a file says when it was begun, and leaves that out for who asks for the file later: only there may bytes differ.
+/// True if the source resent the same segment. The first event of a file holds its creation time,
+/// which is omitted when the file is requested later: only there may bytes differ.
 fn is_same(sent: &Segment, piece: &Segment) -> bool {
     let facts = (sent.start, sent.end, &sent.gtids, sent.committed)
         == (piece.start, piece.end, &piece.gtids, piece.committed);
     facts && (piece.start == 0 || sent.hash == piece.hash)
 }
 
-/// The bytes of one piece, in a file of the archiver's.
+/// File of the archiver with the bytes of one segment.
 struct RefetchFile {
     file: File,
     path: PathBuf,

@@ -1,4 +1,4 @@
-//! Bytes of binlogs, for tests of what keeps them.
+//! Sample binlog bytes, for tests of spool and queue.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,7 +20,8 @@ pub(super) fn set(text: &str) -> GtidSet {
     text.replace('A', "aaaaaaaa-0000-4000-8000-000000000000").parse().unwrap()
 }
 
-/// A transaction of server A at an offset of its file, without checksums: its GTID event, with so much more in it.
+/// Returns a transaction of server A at an offset of its file, without checksums: its GTID event,
+/// padded by `more` bytes.
 pub(super) fn transaction(at: u64, number: u64, more: usize) -> Vec<u8> {
     let mut body = vec![0];
     body.extend(uuid::Uuid::parse_str("aaaaaaaa-0000-4000-8000-000000000000").unwrap().as_bytes());
@@ -43,7 +44,7 @@ pub(super) fn transaction(at: u64, number: u64, more: usize) -> Vec<u8> {
     event
 }
 
-/// Transactions `from..=to` behind each other, from an offset of the file on.
+/// Returns transactions `from..=to` one after another, beginning at an offset of the file.
 pub(super) fn transactions(at: u64, from: u64, to: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for number in from..=to {
@@ -52,7 +53,7 @@ pub(super) fn transactions(at: u64, from: u64, to: u64) -> Vec<u8> {
     bytes
 }
 
-/// The piece that holds these bytes.
+/// Returns the chunk that holds these bytes.
 pub(super) fn chunk(at: u64, bytes: &[u8], gtids: &str) -> Chunk {
     let mut chunk = Chunk { end: at + bytes.len() as u64, ..Chunk::begin(at, GtidSet::new()) };
     chunk.gtids = set(gtids);
@@ -60,7 +61,7 @@ pub(super) fn chunk(at: u64, bytes: &[u8], gtids: &str) -> Chunk {
     chunk
 }
 
-/// The same as what is in a file of the spool that begins at this offset.
+/// Returns the same chunk as stored in a file of the spool that begins at this offset.
 pub(super) fn unsynced(path: &Path, begin: u64, chunk: Chunk) -> UnsyncedChunk {
     let at = AckPosition { source: server(), file: SAMPLE_FILE.to_owned(), offset: chunk.end };
     UnsyncedChunk { at, path: path.to_owned(), begin, chunk }

@@ -1,29 +1,29 @@
-//! Acknowledging to the source what is durable, and nothing else.
+//! Semi-sync acknowledgements to the source: for durable transactions only.
 
 use backstop_binlog::SemiSyncAcknowledger;
 use backstop_model::ids::ServerUuid;
 
 use super::queue::AckPosition;
 
-/// The way back to the source that is streamed from now.
+/// Connection for acknowledgements to the current source.
 #[derive(Default)]
 pub(super) struct SemiSyncAck {
     connection: tokio::sync::Mutex<Option<(ServerUuid, SemiSyncAcknowledger)>>,
 }
 
 impl SemiSyncAck {
-    /// From now on this source is told.
+    /// Sends acknowledgements to this source from now on.
     pub(super) async fn connect(&self, source: ServerUuid, acknowledger: SemiSyncAcknowledger) {
         *self.connection.lock().await = Some((source, acknowledger));
     }
 
-    /// Nobody is told any more.
+    /// Stops acknowledging.
     pub(super) async fn disconnect(&self) {
         *self.connection.lock().await = None;
     }
 
-    /// Everything up to here is durable. A broken connection is the reader's to notice: what is durable is told again by
-    /// the first heartbeat of the next one.
+    /// Acknowledges everything up to this position. A broken connection is left to the reader to
+    /// detect; after the first heartbeat of the next one the acknowledgement is repeated.
     pub(super) async fn acknowledge(&self, at: &AckPosition) {
         let mut connection = self.connection.lock().await;
         let Some((source, acknowledger)) = connection.as_mut() else { return };

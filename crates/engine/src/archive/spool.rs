@@ -1,10 +1,12 @@
-//! The spool: what was streamed and is not archived yet, in files of this host.
+//! Spool: streamed transactions that are not archived yet, in files of this host.
 //!
-//! `SPOOL/UUID.FILE.START` holds the bytes of one segment, sealed or not. The reader writes and publishes whole transactions; who
-//! archives and acknowledges takes what was published, all at once: commits that come together are stored together.
+//! `SPOOL/UUID.FILE.START` holds the bytes of one segment, sealed or not. The reader writes and
+//! publishes whole transactions. The tasks that archive and acknowledge take all that is published
+//! together, so that concurrent commits are stored together.
 //!
-//! Bytes are written to their place: what a failed write left there is written over, never appended to. A file that is there already is
-//! another's, or may hold what was acknowledged: then `+1`, `+2`, … follows the name.
+//! Bytes are written at fixed offsets: a retry overwrites the rest of a failed write and never
+//! appends to it. A file that exists already may belong to another segment or hold acknowledged
+//! transactions: then `+1`, `+2`, … is added to the name.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -22,18 +24,18 @@ use chrono::{DateTime, Utc};
 use super::disk::{Disk, private_file, private_folder};
 use super::queue::{Chunk, MAX_CHUNK_BYTES, Queue};
 
-/// What is written between two transactions stays in memory up to this size, in bytes.
+/// Size up to which the bytes between two transactions stay in memory, in bytes.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024;
-/// So much that was not published is, also while more comes.
+/// Size of unpublished bytes at which they are published even while more arrive.
 const MAX_UNPUBLISHED_BYTES: u64 = 1 << 20;
 
-/// The reader's end of the spool.
+/// Writing end of the spool.
 pub(super) struct Spool {
     dir: PathBuf,
     queue: Arc<Queue>,
     disk: Arc<dyn Disk>,
     open: Option<OpenSpoolFile>,
-    /// All that the source had executed before the next segment.
+    /// All transactions that the source had executed before the next segment.
     previous: GtidSet,
     /// The last segment of each server.
     finished: Vec<Segment>,
@@ -41,18 +43,19 @@ pub(super) struct Spool {
 
 struct OpenSpoolFile {
     file: File,
-    /// Bytes that are in the file.
+    /// Number of bytes in the file.
     written: u64,
-    /// The bytes behind them.
+    /// Bytes that follow them.
     buffer: Vec<u8>,
     source: ServerUuid,
     name: String,
-    /// What was written and is not published.
+    /// Written transactions that are not published.
     chunk: Chunk,
 }
 
 impl Spool {
-    /// A spool in a folder, which is made: no one else can read in it what an encrypted source sent.
+    /// Opens a spool in a folder, which it creates. Only its owner can read it, since it may hold
+    /// what an encrypted source sent.
     pub(super) fn new(dir: &Path, queue: Arc<Queue>, disk: Arc<dyn Disk>) -> Result<Self> {
         private_folder(dir)
             .failed(format!("create the spool {}", dir.display()))
@@ -61,13 +64,13 @@ impl Spool {
         Ok(Self { dir, queue, disk, open: None, previous, finished: Vec::new() })
     }
 
-    /// Gives up what was begun. What is published of it is not forgotten by this.
+    /// Abandons the current segment. Its published chunks stay in the queue.
     pub(super) fn give_up(&mut self) {
         self.open = None;
         self.finished.clear();
     }
 
-    /// A new file for a segment.
+    /// Creates a file for a segment.
     fn create(&self, source: ServerUuid, file: &str, start: u64) -> Result<(File, PathBuf)> {
         let name = format!("{source}.{file}.{start:012}");
         let mut path = self.dir.join(&name);
@@ -87,12 +90,13 @@ impl Spool {
         Err(Error::failed(format!("create {}: there are too many", path.display())))
     }
 
-    /// The last segment of each server that was written.
+    /// Returns the last segment of each server that was written.
     pub(super) fn finished_segments(&self) -> &[Segment] {
         &self.finished
     }
 
-    /// All that the source had executed before what is written next. Only between segments, and at a file's beginning.
+    /// Sets all transactions that the source had executed before the next segment. Call it only
+    /// between segments, at the beginning of a file.
     pub(super) fn expect(&mut self, previous: &GtidSet) {
         self.previous = previous.clone();
         if let Some(open) = &mut self.open
@@ -103,7 +107,7 @@ impl Spool {
         }
     }
 
-    /// A transaction that ends here is whole.
+    /// Records that a whole transaction ends here.
     pub(super) fn transaction(
         &mut self,
         end: u64,
@@ -116,29 +120,29 @@ impl Spool {
         open.chunk.transaction(gtid, committed, now);
     }
 
-    /// An event outside of transactions that ends here is whole.
+    /// Records that an event outside of transactions ends here.
     pub(super) fn event(&mut self, end: u64) {
         if let Some(open) = &mut self.open {
             open.chunk.end = open.chunk.end.max(end);
         }
     }
 
-    /// True if something whole was not published.
+    /// True if a whole transaction or event is unpublished.
     pub(super) fn has_unpublished(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.chunk.size() > 0)
     }
 
-    /// True if so much was not published that it should be now.
+    /// True if the unpublished bytes exceed [`MAX_UNPUBLISHED_BYTES`].
     pub(super) fn should_publish(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.chunk.size() >= MAX_UNPUBLISHED_BYTES)
     }
 
-    /// True if so much was written at once that it must not be put as a piece: the segment is to end here.
+    /// True if the written chunk is too large to be stored by itself: the segment should end here.
     pub(super) fn should_finish_segment(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.chunk.size() >= MAX_CHUNK_BYTES)
     }
 
-    /// Hands on what is whole.
+    /// Publishes the whole transactions.
     pub(super) fn publish(&mut self) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
         if open.chunk.size() == 0 {
@@ -152,7 +156,8 @@ impl Spool {
 }
 
 impl OpenSpoolFile {
-    /// After a failure the same bytes are written to the same place the next time.
+    /// Writes the buffer to the file. After a failure the next call writes the same bytes to the
+    /// same offset.
     fn flush(&mut self, disk: &dyn Disk) -> Result<()> {
         disk.write_at(&self.file, &self.buffer, self.written)
             .failed("write the spool")
@@ -162,7 +167,7 @@ impl OpenSpoolFile {
         Ok(())
     }
 
-    /// Keeps the first `size` bytes of file and buffer.
+    /// Truncates file and buffer to `size` bytes.
     fn keep(&mut self, size: u64) -> std::io::Result<()> {
         let in_buffer = size.saturating_sub(self.written);
         self.buffer.truncate(usize::try_from(in_buffer).unwrap_or(usize::MAX));
@@ -264,7 +269,7 @@ mod tests {
         let first = write(&mut spool, 0, 1).await;
         spool.publish().unwrap();
         disk.writes.lock().unwrap().push_back(FailMode::Short);
-        // A transaction of which the rest does not arrive, on a disk that is full.
+        // A transaction whose rest does not arrive, on a full disk.
         assert!(spool.write(&vec![9; WRITE_BUFFER_BYTES]).await.is_err());
         spool.cut_back(first.len() as u64).await.unwrap();
         let second = write(&mut spool, first.len() as u64, 2).await;

@@ -1,9 +1,10 @@
-//! Which transactions of a spooled segment are safe on this host's disk: what was acknowledged from there must reach the archive
-//! whatever happens to the archiver.
+//! Spool journal: the spooled transactions that are durable on this host's disk. Acknowledged
+//! transactions must reach the archive whatever happens to the archiver.
 //!
-//! Beside each file of the spool `FILE.pieces` has a line for each piece, in order: sixteen hex digits of the BLAKE3 of the rest, a space, and
-//! a JSON object. Lines of older versions are the object alone. A line that is no such line is torn if it is the last, since it was not
-//! acknowledged then; before others it is damage.
+//! Beside each file of the spool `FILE.pieces` has a line for each chunk, in order: sixteen hex
+//! digits of the BLAKE3 of the rest, a space, and a JSON object. Lines of older versions are the
+//! object alone. An invalid last line is torn, and its chunk was not acknowledged; an invalid line
+//! before others is damage.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::queue::{AckPosition, Chunk};
 
-/// So much of a piece is looked at together, in bytes.
+/// Bytes of a chunk that are read at once.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Hex digits of a line's checksum.
 const CHECKSUM_DIGITS: usize = 16;
@@ -33,7 +34,7 @@ struct NoteLine {
     previous: GtidSet,
     gtids: GtidSet,
     committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// Offset of its bytes in the file; lines of older versions tell by the first one.
+    /// Offset of its bytes in the file; for lines of older versions the first line determines it.
     #[serde(default)]
     skip: Option<u64>,
     /// BLAKE3 of its bytes, in hex.
@@ -41,14 +42,14 @@ struct NoteLine {
     hash: Option<String>,
 }
 
-/// The journal of a file of the spool.
+/// Returns the path of the journal of a spool's file.
 pub(super) fn journal_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".pieces");
     name.into()
 }
 
-/// The line that notes a piece whose bytes have this hash and begin at this offset of the file.
+/// Returns the line for a chunk whose bytes have this hash and begin at this offset of the file.
 pub(super) fn note_line(at: &AckPosition, chunk: &Chunk, skip: u64, hash: &blake3::Hash) -> Result<Vec<u8>> {
     let line = NoteLine {
         source: at.source,
@@ -84,11 +85,11 @@ fn parse(line: &str) -> Option<NoteLine> {
     serde_json::from_str(text).ok().filter(|line: &NoteLine| line.start <= line.end)
 }
 
-/// Looks at the bytes of a piece in a file of the spool: they must be those of a binlog, with the piece's transactions. Gives their hash, and
-/// hands them on.
+/// Checks the bytes of a chunk in a file of the spool: they must be binlog events with the chunk's
+/// transactions. Passes them on, and returns their hash.
 ///
 /// # Errors
-/// [`ErrorKind::Damaged`] if they are others, or not all there.
+/// Returns [`ErrorKind::Damaged`] if the bytes differ or are incomplete.
 pub(super) fn check_chunk(
     file: &File,
     skip: u64,
@@ -117,7 +118,7 @@ pub(super) fn check_chunk(
     Ok(hasher.finalize())
 }
 
-/// A piece that a killed archiver left, with its bytes.
+/// A chunk that a killed archiver left, with its location.
 #[derive(Debug, Clone)]
 pub(super) struct RecoveredChunk {
     pub(super) segment: Segment,
@@ -128,10 +129,10 @@ pub(super) struct RecoveredChunk {
 }
 
 impl RecoveredChunk {
-    /// Its bytes, which are what they were when it was acknowledged.
+    /// Returns its bytes, which must be the ones that were acknowledged.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] if they are not.
+    /// Returns [`ErrorKind::Damaged`] if they are not.
     pub(super) fn bytes(&self) -> Result<Vec<u8>> {
         let doing = format!("read the spool {}", self.path.display());
         let damaged = |what: String| {
@@ -150,19 +151,19 @@ impl RecoveredChunk {
     }
 }
 
-/// What to do with a spool that cannot be archived.
+/// Hint for a spool that cannot be archived.
 pub(super) const MOVE_SPOOL_HINT: &str = "move the spool away to go on without them: what the source still has is asked of it again; its files can be read with mysqlbinlog";
 
-/// What is noted in a folder.
+/// Contents of the journals in a folder.
 #[derive(Debug, Default)]
 pub(super) struct SpoolContents {
-    /// Every piece, by server, file and offset.
+    /// Every chunk, by server, file and offset.
     pub(super) chunks: Vec<RecoveredChunk>,
-    /// A journal that is damaged. The pieces before the damage are among the others.
+    /// Damage of a journal. `chunks` includes the chunks before it.
     pub(super) damage: Option<Error>,
 }
 
-/// Every piece that was noted in a folder. A last line that was torn was not acknowledged.
+/// Reads every journaled chunk of a folder. A torn last line was not acknowledged and is ignored.
 pub(super) fn read_spool(dir: &Path) -> Result<SpoolContents> {
     let mut noted = SpoolContents::default();
     for path in spool_files(dir)?.into_iter().filter(|path| is_journal(path)) {
@@ -171,7 +172,7 @@ pub(super) fn read_spool(dir: &Path) -> Result<SpoolContents> {
     }
     let key = |left: &RecoveredChunk| {
         let segment = &left.segment;
-        // The number in a file's name gets longer at last.
+        // Shorter names sort first: the number in a file's name may gain a digit.
         (segment.source, segment.file.len(), segment.file.clone(), segment.start, segment.end)
     };
     noted.chunks.sort_by_key(key);
@@ -214,12 +215,12 @@ fn is_journal(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "pieces")
 }
 
-/// True if something may have been acknowledged from a folder.
+/// True if transactions may have been acknowledged from a folder.
 pub(super) fn has_any(dir: &Path) -> Result<bool> {
     Ok(spool_files(dir)?.iter().any(|path| is_journal(path)))
 }
 
-/// The files of a spool; what else is in its folder is not its own.
+/// Returns the files of a spool and ignores other files in its folder.
 pub(super) fn spool_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let doing = format!("read the spool {}", dir.display());
     let entries = match std::fs::read_dir(dir) {
@@ -247,7 +248,7 @@ mod tests {
         AckPosition { source: server(), file: SAMPLE_FILE.to_owned(), offset }
     }
 
-    /// A file of the spool with two pieces and their lines.
+    /// Creates a file of the spool with two chunks; returns it with their two journal lines.
     fn spooled(dir: &Path) -> (PathBuf, Vec<u8>, Vec<u8>) {
         let path = dir.join("u.binlog.000007.000000000700");
         let (first, second) = (transactions(700, 1, 2), transactions(700, 1, 5));
@@ -293,7 +294,7 @@ mod tests {
             assert_eq!(damage.kind, ErrorKind::Damaged);
             assert!(damage.message.contains("line 2"), "{damage}");
         }
-        // Half a line, and the next one behind it: what an append after a failed append leaves.
+        // Half a line followed by the next one: the result of an append after a failed append.
         std::fs::write(journal_path(&path), [&one, &two[..two.len() / 2], &two, &two].concat()).unwrap();
         assert!(read_spool(dir.path()).unwrap().damage.is_some());
     }

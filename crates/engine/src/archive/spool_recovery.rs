@@ -1,4 +1,5 @@
-//! What an archiver left in a spool: it is archived before the first round, and removed only when the archive is seen to have it.
+//! Recovers a spool that an earlier archiver left: archives it before the first round, and removes
+//! it only when the store is seen to have it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,14 +15,16 @@ use super::upload::remove_spool_file;
 use super::{Archiver, FIRST_RETRY_DELAY, Shared, StreamState, archived_or_lost};
 use crate::ports::Reporter;
 
-/// Folder for what was acknowledged from the spool and cannot be proven to be archived, though its transactions are.
+/// Folder for acknowledged transactions whose spooled bytes cannot be proven to be archived, though
+/// the transactions are.
 const SET_ASIDE_DIR: &str = "set-aside";
 
-/// Archives what a killed archiver had acknowledged from its spool, and makes segments of the tail it left.
+/// Archives the transactions that a killed archiver had acknowledged from its spool, and merges the
+/// tail segments it left.
 ///
 /// # Errors
-/// The store's; [`ErrorKind::Damaged`] if the spool is, and refused for what does not fit the archive:
-/// it stays where it is.
+/// Returns the store's errors; [`ErrorKind::Damaged`] if the spool is damaged; refuses a spool that
+/// does not fit the archive, which then stays where it is.
 pub(super) async fn recover_spool(
     store: &ArchiveWriter,
     spool: &Path,
@@ -50,17 +53,17 @@ pub(super) async fn recover_spool(
     }
 }
 
-/// Where a piece is.
+/// Location of a recovered chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChunkFate {
-    /// In the archive, byte for byte, as far as its books say.
+    /// In the archive, byte for byte, according to its index.
     Archived,
-    /// Its transactions are in it, from another file.
+    /// Its transactions are in the archive, from another file.
     Elsewhere,
     Nowhere,
 }
 
-/// Archives a piece unless it is there.
+/// Archives a chunk unless the archive has it.
 async fn archive_chunk(store: &ArchiveWriter, left: &RecoveredChunk) -> Result<ChunkFate> {
     let piece = &left.segment;
     if is_archived(&store.contents().await, piece) {
@@ -106,12 +109,14 @@ fn overlaps(last: &Segment, piece: &Segment) -> bool {
     last.file == piece.file && piece.start < last.end && last.end < piece.end
 }
 
-/// True if the piece comes after all that is archived of its server. The number in a file's name gets longer at last.
+/// True if the segment follows everything archived of its server. Shorter names sort first: the
+/// number in a file's name may gain a digit.
 fn is_after(last: &Segment, piece: &Segment) -> bool {
     (last.file.len(), last.file.as_str(), last.end) <= (piece.file.len(), piece.file.as_str(), piece.start)
 }
 
-/// Removes from the spool what the store is seen to have, and what nothing was acknowledged of. The rest is set aside.
+/// Removes from the spool the files that the store is seen to have, and those without acknowledged
+/// transactions. Sets the rest aside.
 async fn clear_spool(
     store: &ArchiveWriter,
     spool: &Path,
@@ -157,8 +162,9 @@ fn set_aside(spool: &Path, path: &Path) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// Archives what was acknowledged from the spool of an older version and continues where the archive ends. It was named by the shard alone: what
-/// does not fit may be another repository's, and nothing of it is removed.
+/// Archives the transactions acknowledged from the spool of an older version, and continues where
+/// the archive ends. Its name contained only the shard: files that do not fit may belong to another
+/// repository, and are not removed.
 async fn recover_old_spool(store: &ArchiveWriter, dir: &Path, reporter: &dyn Reporter) -> Result<()> {
     if spool_journal::spool_files(dir)?.is_empty() {
         return Ok(());
@@ -201,8 +207,9 @@ async fn recover_old_spool(store: &ArchiveWriter, dir: &Path, reporter: &dyn Rep
     Ok(())
 }
 
-/// After what is spooled was given up: the next round continues at the archive's end. What was acknowledged from the spool stays there until
-/// the archive is seen to have it, when the next archiver begins.
+/// Resumes at the archive's end after the spooled transactions were given up. Acknowledged
+/// transactions stay in the spool until the next archiver starts and sees that the archive has
+/// them.
 pub(super) async fn resume_from_archive(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState) {
     while shared.queue.is_busy() {
         let changed = shared.queue.changed.notified();
@@ -259,7 +266,8 @@ mod tests {
         repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap()
     }
 
-    /// Notes transactions `from..=to` of the file that begins with the first at 0, as pieces of so many, as if they had been acknowledged.
+    /// Writes journal lines for transactions `from..=to` in chunks of `each`, as if they had been
+    /// acknowledged. The file begins with the first transaction at offset 0.
     fn acknowledge(dir: &Path, name: &str, from: u64, to: u64, each: usize) -> PathBuf {
         std::fs::create_dir_all(dir).unwrap();
         let path = dir.join(name);
@@ -308,7 +316,8 @@ mod tests {
         let store = archive().await;
         stored(&store, 1, 3).await;
         acknowledge(dir.path(), "one", 1, 9, 2);
-        // The same again in other pieces, and more: what a second file holds after the first was given up.
+        // The same transactions in other chunks, and more: the contents of a second file after the
+        // first was given up.
         acknowledge(dir.path(), "one+1", 4, 12, 3);
         std::fs::write(dir.path().join("never-noted"), "streamed only").unwrap();
         recover_spool(&store, dir.path(), None, &told).await.unwrap();
@@ -334,7 +343,7 @@ mod tests {
         assert_eq!(held(&store).await, set("A:1-3"));
         assert_eq!(std::fs::read(&journal).unwrap(), lines);
         assert!(path.exists());
-        // So are bytes that are no longer what was noted.
+        // Bytes that differ from the journal are set aside too.
         acknowledge(dir.path(), "one", 1, 9, 3);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.truncate(magic(7).len());
@@ -351,7 +360,7 @@ mod tests {
         let (dir, told) = (tempfile::tempdir().unwrap(), Told::default());
         let (spool, old) = (dir.path().join("new"), dir.path().join("old"));
         acknowledge(&old, "one", 1, 9, 3);
-        // Nothing of this server is archived here: it may be another cluster's.
+        // Nothing of this server is archived here: the spool may belong to another cluster.
         let other = archive().await;
         recover_spool(&other, &spool, Some(&old), &told).await.unwrap();
         assert_eq!(held(&other).await, GtidSet::new());

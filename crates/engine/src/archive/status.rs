@@ -1,4 +1,4 @@
-//! How a shard's archive stands, for `status` and `check`.
+//! State of a shard's archive, for `status` and `check`.
 
 use backstop_model::archive::ArchiverHeartbeat;
 use backstop_model::error::Result;
@@ -17,30 +17,32 @@ use chrono::{DateTime, Utc};
 use super::Encryption;
 use crate::ports::SourceInspection;
 
-/// A shard's archive, and how it is to be made.
+/// Archive of a shard, with its settings.
 #[derive(Clone)]
 pub struct ShardArchive<'a> {
-    /// How the shard is archived; `None`: it is not.
+    /// Archive settings of the shard; `None`: it is not archived.
     pub settings: Option<&'a ArchiveSettings>,
     /// The archive.
     pub reader: ArchiveReader,
-    /// Whether what is stored is encrypted.
+    /// Encryption of the stored segments.
     pub encryption: Encryption,
 }
 
-/// How an archive stands.
+/// State of an archive.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ArchiveStatus {
-    /// Seconds of the primary's commits that are not archived; `None`: not known, or nothing is archived.
+    /// Seconds of the primary's commits that are not archived; `None`: unknown, or nothing is
+    /// archived.
     pub rpo_seconds: Option<f64>,
-    /// What is worth saying.
+    /// Findings about the archive.
     pub findings: Vec<Finding>,
 }
 
-/// How the archive of a shard stands against its primary, if that is known. Nothing is said of a shard that is not archived.
+/// Compares the archive of a shard with its primary, if the primary is known. Returns no findings
+/// for a shard that is not archived.
 ///
 /// # Errors
-/// When the repository cannot be read.
+/// Fails if the repository cannot be read.
 pub async fn archive_status(
     shard: &ShardName,
     archived: &ShardArchive<'_>,
@@ -56,7 +58,7 @@ pub async fn archive_status(
         let base = contents.history(timeline.number).first().map(|first| first.previous.clone());
         Some(base.into_iter().fold(held, |all: GtidSet, base| all.union(&base)))
     });
-    // What the archiver tells is some seconds old; what is stored is not.
+    // The archiver's heartbeat is some seconds old; the index is not.
     let newest = contents.segments.iter().filter_map(|segment| Some(segment.committed?.1)).max();
     let alive = alive.map(|alive| ArchiverHeartbeat { last_commit: alive.last_commit.max(newest), ..alive });
     let health = ArchiveHealthInputs {
@@ -70,10 +72,10 @@ pub async fn archive_status(
     Ok(ArchiveStatus { rpo_seconds: archive_rpo_seconds(&health), findings: archive_findings(&health) })
 }
 
-/// All that `check` says of a shard's archive.
+/// Returns all findings of `check` about a shard's archive.
 ///
 /// # Errors
-/// When the repository cannot be read.
+/// Fails if the repository cannot be read.
 pub async fn check_archive(
     shard: &ShardName,
     archived: &ShardArchive<'_>,
@@ -84,7 +86,8 @@ pub async fn check_archive(
     let Some(settings) = archived.settings else { return Ok(vec![not_configured(shard)]) };
     let primary = current_primary(members).ok();
     let mut findings = archive_status(shard, archived, primary.map(|(_, state)| state), now).await?.findings;
-    // The documented order is check, backup, archive: what comes last does not stand in the way of the others.
+    // The documented order is check, backup, archive: a missing archiver must not block the earlier
+    // steps.
     for finding in findings.iter_mut().filter(|finding| finding.code == NEVER_RAN_CODE) {
         finding.severity = Severity::Warning;
     }

@@ -1,5 +1,5 @@
-//! Seeing that the store keeps what it took: it is asked for the newest entries of the journal, and what it lost is put again while the spool
-//! has it.
+//! Checks that the store keeps what it accepted: reads the newest entries of the journal, and
+//! stores lost ones again while the spool has them.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,15 +12,16 @@ use backstop_repo::LostEntry;
 
 use super::{Archiver, Shared};
 
-/// How often the store is asked after something was stored, and otherwise.
+/// Interval of the checks after an upload, and otherwise.
 const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const IDLE_STORE_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 const STORE_ALERT: &str = "store's memory";
 
-/// Looks for as long as it is polled. Ends with what ends the archiver: another holds the shard.
+/// Checks while it is polled. Returns when another archiver has taken the lease.
 pub(super) async fn watch_store(archiver: &Archiver<'_>, shared: &Shared) -> Error {
-    // What was seen to be there up to, and when; what could not be put again the last time.
+    // The entry up to which everything was seen, and when; the entries that could not be stored
+    // again the last time.
     let (mut seen, mut missed) = (None, BTreeSet::new());
     loop {
         archiver.ctx.clock.sleep(STORE_CHECK_INTERVAL).await;
@@ -51,7 +52,7 @@ async fn check_store(archiver: &Archiver<'_>, shared: &Shared, missed: &mut BTre
                     lost.object()
                 ));
             }
-            // A segment may just be taking its place.
+            // A full segment may just be replacing it.
             None if !before.contains(&lost.number()) || shared.queue.is_replacing() => {
                 missed.insert(lost.number());
             }
@@ -72,7 +73,7 @@ async fn check_store(archiver: &Archiver<'_>, shared: &Shared, missed: &mut BTre
         .hint("take a backup now, and see why the store does not keep what it took"))
 }
 
-/// The bytes of what was in an entry, if the spool has them.
+/// Returns the bytes of an entry's segment, if the spool has them.
 async fn spooled_bytes(shared: &Shared, lost: &LostEntry) -> Result<Option<Vec<u8>>> {
     let Some(piece) = lost.segment() else { return Ok(Some(Vec::new())) };
     let Some((path, skip)) = shared.queue.find_spooled(&piece) else { return Ok(None) };

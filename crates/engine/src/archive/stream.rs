@@ -1,4 +1,4 @@
-//! Reading a source's stream into the spool.
+//! Reads a source's stream into the spool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use super::spool::Spool;
 use super::stream_position::SharedStreamPosition;
 use crate::context::RunContext;
 
-/// A segment is sealed at this size, in bytes.
+/// Size at which a segment is sealed, in bytes.
 const MAX_SEGMENT_BYTES: u64 = 64 << 20;
-/// A segment of so many pieces in the tail is sealed: lists stay short.
+/// Number of tail segments at which a segment is sealed, to keep lists short.
 const MAX_PARTIALS_PER_SEGMENT: u64 = 2048;
-/// More than this does not wait in the spool, in bytes: then the source waits.
+/// Size of the spool at which the reader stops reading, in bytes.
 const MAX_SPOOL_BYTES: u64 = 4 << 30;
-/// How long the stream may be quiet before this looks around.
+/// Longest wait for the stream before the reader checks its other conditions.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Reads one stream.
@@ -32,19 +32,19 @@ pub(super) struct StreamReader<'a> {
     pub(super) ctx: &'a RunContext,
 }
 
-/// Why reading ended, other than by a fault.
+/// Reason why reading ended, other than an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StreamEnd {
-    /// The source has no more.
+    /// The source has no more transactions.
     AtEnd,
-    /// The source cannot send what was asked for.
+    /// The source cannot send the requested transactions.
     Refused(Error),
-    /// The source's file would have a hole: begin it with exactly this.
+    /// The stream would leave a hole in the source's file: begin it with exactly this set.
     Hole(GtidSet),
 }
 
 impl StreamReader<'_> {
-    /// Reads until the stream ends or breaks. Can be dropped at any time: what is torn is cut back.
+    /// Reads until the stream ends or breaks. Cancel-safe: a partial transaction is truncated.
     pub(super) async fn read(
         &self,
         stream: &mut EventStream,
@@ -112,7 +112,8 @@ impl StreamReader<'_> {
         }
     }
 
-    /// The source has sent all up to here. Whether that is still where it writes is asked of itself: the watch does.
+    /// Records a heartbeat: the source has sent everything up to here. The monitor asks the source
+    /// itself if that is still its position.
     fn note_heartbeat(&self, segmenter: &Segmenter, at: &BinlogPosition) {
         if self.queue.given_up().is_some() {
             return;
@@ -126,7 +127,7 @@ impl StreamReader<'_> {
         self.ctx.reporter.progress(Progress { done, total: None, unit: ProgressUnit::Transactions });
     }
 
-    /// Hands on what is whole, and tells how far that is.
+    /// Publishes the whole transactions, and the position they end at.
     fn publish(&self, segmenter: &Segmenter, spool: &mut Spool) -> Result<()> {
         publish(segmenter, spool)?;
         self.stream_position.advance(segmenter, self.queue.counts().published);
@@ -144,7 +145,7 @@ impl StreamReader<'_> {
     }
 }
 
-/// Hands on what is whole, if it is known what came before it.
+/// Publishes the whole transactions, if the set of transactions before them is known.
 fn publish(segmenter: &Segmenter, spool: &mut Spool) -> Result<()> {
     if segmenter.is_described() { spool.publish() } else { Ok(()) }
 }

@@ -1,4 +1,5 @@
-//! Round after round: look at the shard and the archive, decide from whom and from where to stream, stream until that ends.
+//! Stream loop: each round looks at the shard and the archive, decides from which server and
+//! position to stream, and streams until that ends.
 
 use std::time::Duration;
 
@@ -23,17 +24,18 @@ use super::{
 
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
-/// A server that lacks archived transactions is looked at again after this, unless it may use their numbers again.
+/// Delay before a fork is confirmed, for a server that lacks archived transactions. If it may reuse
+/// their GTIDs, the fork is confirmed immediately.
 const FORK_CONFIRM_DELAY: Duration = Duration::from_secs(2);
-/// So many rounds in a row may end without a transaction more and be repeated at once: the source turns to a file's beginning, or shuts
-/// down.
+/// Consecutive rounds that may end without a new transaction and are repeated immediately: the
+/// source switches to a new file, or shuts down.
 const MAX_EMPTY_STREAMS: u32 = 2;
-/// A stream that ran for so long did not end at once.
+/// Duration after which a stream counts as steady, so that its end is no failure.
 const STEADY_STREAM_DURATION: Duration = Duration::from_secs(10);
-/// After so many failures in a row a run that should end by itself does.
+/// Consecutive failures after which a run until caught up fails.
 const MAX_FAILURES_UNTIL_CAUGHT_UP: u32 = 5;
 
-/// Round after round: look, decide, stream.
+/// Runs rounds of look, decide, stream.
 pub(super) async fn stream_loop(
     archiver: &Archiver<'_>,
     shared: &Shared,
@@ -44,7 +46,7 @@ pub(super) async fn stream_loop(
         if let Some(error) = shared.queue.given_up() {
             shared.alerts.raise("spool file", &error, REMINDER_INTERVAL);
             spool_recovery::resume_from_archive(archiver, shared, state).await;
-            // Not at once: the disk may need a moment, and the store may get on meanwhile.
+            // Delay the retry: disk and store may recover in between.
             archiver.ctx.clock.sleep(state.retry_delay).await;
             state.retry_delay = (state.retry_delay * 2).min(MAX_RETRY_DELAY);
         }
@@ -79,7 +81,8 @@ async fn retry_after(archiver: &Archiver<'_>, shared: &Shared, state: &mut Strea
     state.retry_delay = (state.retry_delay * 2).min(MAX_RETRY_DELAY);
 }
 
-/// Why a round that ended early is not repeated at once: it was not the first in a row that brought nothing.
+/// Returns the reason why a round that ended early is not repeated immediately: it was not the
+/// first of consecutive rounds without a new transaction.
 fn empty_stream_error(archiver: &Archiver<'_>, state: &mut StreamState) -> Option<Error> {
     state.empty_streams += 1;
     (state.empty_streams > MAX_EMPTY_STREAMS).then(|| {
@@ -91,16 +94,17 @@ fn empty_stream_error(archiver: &Archiver<'_>, state: &mut StreamState) -> Optio
     })
 }
 
-/// What comes after a round.
+/// Result of a round.
 enum AfterRound {
     Again,
-    /// The source could not send what was asked for: the next look at what it has says what to do.
+    /// The source could not send the requested transactions: the next round compares its GTID set
+    /// again.
     Refused(Error),
     Wait(Duration),
     Done,
 }
 
-/// True if looking again does not help. A run that should end by itself does not wait for long.
+/// True if another round does not help. A run until caught up does not wait for long.
 fn is_final(archiver: &Archiver<'_>, state: &StreamState, error: &Error) -> bool {
     let patient = archiver.until == ArchiveUntil::Stopped;
     match error.kind {
@@ -110,12 +114,13 @@ fn is_final(archiver: &Archiver<'_>, state: &StreamState, error: &Error) -> bool
     }
 }
 
-/// True if a run that should end by itself has tried often enough.
+/// True if a run until caught up has failed too often.
 fn has_failed_too_often(archiver: &Archiver<'_>, state: &StreamState) -> bool {
     archiver.until == ArchiveUntil::CaughtUp && state.failures >= MAX_FAILURES_UNTIL_CAUGHT_UP
 }
 
-/// The shard's members may change at any time: while they do not fit, an archiver that was not told to end waits.
+/// Chooses the server to stream from. The shard's members may change at any time: while none fits,
+/// an archiver without an end condition waits.
 fn choose_stream_source(
     archiver: &Archiver<'_>,
     members: &[Member],
@@ -123,7 +128,8 @@ fn choose_stream_source(
     streamed: Option<&Endpoint>,
 ) -> Result<StreamFrom> {
     let fit = |from: StreamFrom| match streamed {
-        // What is streamed from already is not given up: less would be archived. It is told all the same.
+        // The current source is not given up, because less would be archived, but the alert is
+        // raised.
         Some(endpoint) if *endpoint == from.endpoint => Ok(from),
         _ => from.refuse_unfit().map(|()| from),
     };
@@ -195,7 +201,7 @@ async fn run_round(
     }
 }
 
-/// The source has others under archived numbers: they are on another line.
+/// Begins another timeline, because the source has other transactions under archived GTIDs.
 async fn follow_divergence(
     archiver: &Archiver<'_>,
     shared: &Shared,
@@ -240,7 +246,8 @@ fn decide(
     resume_or_fork(from, &source.history, timeline, primary)
 }
 
-/// Says what nobody can archive any more. The archive itself shows it: what came before the next piece is not in it.
+/// Reports transactions that can no longer be archived. The archive itself shows the gap: the next
+/// segment's previous set is not in it.
 fn report_gap(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState, gap: &GtidSet) {
     if gap.is_empty() {
         return;
@@ -253,7 +260,7 @@ fn report_gap(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState,
     shared.queue.force_upload();
 }
 
-/// Everything of the old line is archived, then the new one begins.
+/// Archives everything of the old timeline, then begins the new one.
 async fn begin_timeline(
     archiver: &Archiver<'_>,
     shared: &Shared,

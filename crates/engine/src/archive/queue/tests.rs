@@ -48,7 +48,7 @@ fn what_comes_together_is_archived_together_and_then_replaced() {
     let chunk = taken(queue.next_work(due, PACE));
     assert_eq!((chunk.start, chunk.end, chunk.transactions), (0, 30, 2));
     assert_eq!(queue.oldest_waiting(), Some(at), "it is not archived yet");
-    // The store may have it: what comes now is another piece.
+    // The store may have it: later transactions go into another chunk.
     queue.put_back(chunk.clone());
     queue.publish(transaction(30, 35, 4, due));
     assert_eq!(taken(queue.next_work(due, PACE)), chunk);
@@ -58,7 +58,8 @@ fn what_comes_together_is_archived_together_and_then_replaced() {
     queue.partial_archived(server(), &chunk);
     assert_eq!((queue.counts().archived, queue.oldest_waiting()), (3, None));
 
-    // The rest of a complete file is archived at once, then the segment takes the place of all.
+    // The rest of a complete file is archived without delay, then the full segment replaces all of
+    // it.
     queue.finish_segment(segment(40), transaction(35, 40, 3, due));
     let chunk = taken(queue.next_work(due, PACE));
     assert!(!queue.is_drained());
@@ -78,7 +79,7 @@ fn a_file_of_which_nothing_is_archived_is_archived_as_a_whole() {
     queue.segment_archived(&segment(40));
     assert!(queue.is_drained());
     assert_eq!(queue.counts().archived, 1);
-    // What was begun and never sealed is void, and nothing of it is waited for.
+    // A segment that was begun and never sealed is void, and nothing of it is waited for.
     queue.begin_segment(server(), "binlog.000002", 0, "spool".into());
     assert!(queue.is_drained());
 }
@@ -101,7 +102,7 @@ fn what_comes_without_a_pause_is_archived_as_a_whole_unless_it_takes_long() {
     assert!(matches!(queue.next_work(PACE, PACE), UploadWork::Segment { .. }));
     queue.segment_archived(&segment(2 * MAX_CHUNK_BYTES));
 
-    // A pause: nothing waits any longer than usual.
+    // After a pause the usual delay applies.
     queue.begin_segment(server(), "binlog.000002", 0, "spool".into());
     queue.publish(transaction(0, 10, 3, Duration::ZERO));
     queue.set_busy_source(false);
@@ -151,7 +152,7 @@ fn what_was_given_up_is_never_archived_made_safe_or_counted() {
     assert_eq!(queue.restart(), [PathBuf::from("one")]);
     assert_eq!(queue.counts(), TransactionCounts { published: 1, synced: 1, archived: 1 });
     assert!(queue.given_up().is_none() && queue.is_drained());
-    // It comes again from the source.
+    // The source sends it again.
     queue.begin_segment(server(), "binlog.000001", 10, "two".into());
     let chunk = published(&queue, 10, 2);
     assert_eq!(taken(queue.next_work(PACE, PACE)), Chunk { offered: true, ..chunk });
@@ -167,7 +168,7 @@ fn pieces_of_a_file_that_was_begun_again_are_archived_before_it() {
     let taken_first = taken(queue.next_work(PACE, PACE));
     assert_eq!((taken_first.start, taken_first.end), (0, 20), "{first:?}");
     queue.begin_segment(server(), "binlog.000001", 0, "two".into());
-    // The store did not take it: it is still the first file's.
+    // The store did not accept it: it still belongs to the first file.
     queue.put_back(taken_first);
     let UploadWork::Partial { path, chunk, .. } = queue.next_work(PACE, PACE) else {
         panic!("a piece waits")
