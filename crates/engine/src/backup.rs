@@ -1,9 +1,9 @@
 //! Backup: a snapshot of one instance, stored, and committed to the repository.
 //!
-//! Nothing is visible before the commit. Where the snapshot itself is the backup (EBS), only its ids are stored, and that its
-//! blocks have arrived is awaited after the commit, outside of every lock. A run that is killed leaves a claim that the next one
-//! supersedes, artefacts named after the run that the next command on this host clears, and packs that
-//! `prune` sweeps.
+//! A backup is visible only after its commit. If the snapshot itself is the backup (EBS), only its
+//! ids are stored, and the backup waits for its blocks after the commit, without any lock. A killed
+//! run leaves a lease that the next run supersedes, artefacts named after the run that the next
+//! command on this host removes, and packs that `prune` sweeps.
 
 use std::time::Duration;
 
@@ -31,35 +31,37 @@ use crate::ports::{
 };
 use crate::{compare_schemas, datadir_tree, recorded_events};
 
-/// What a backup is made of.
+/// Inputs of a backup.
 pub struct Backup<'a> {
-    /// Which shard.
+    /// The shard.
     pub shard: &'a ShardName,
-    /// What started it.
+    /// Trigger of the backup.
     pub kind: BackupKind,
-    /// What started it, where that can happen twice: for one occasion there is one backup, and who comes later gets it.
+    /// Identifies a trigger that may be delivered twice: one occasion has one backup, and a later
+    /// run gets the same one.
     pub occasion: Option<&'a str>,
-    /// True if everything is stored, whatever backups there are.
+    /// True if everything is stored, regardless of earlier backups.
     pub full: bool,
     /// The instance to back up, chosen by the shard's rules.
     pub choice: &'a SourceChoice,
-    /// Opens it.
+    /// Opens the chosen instance.
     pub instances: &'a dyn BackupInstances,
-    /// Asks it and the primary for their tables.
+    /// Reads the tables of the instance and of the primary.
     pub schemas: &'a dyn Schemas,
-    /// Where backups go.
+    /// Repository of the backups.
     pub repository: &'a Repository,
-    /// The EBS snapshots that earlier backups may be kept in; `None`: nothing is asked of them.
+    /// EBS snapshots that may hold earlier backups; `None`: their state is not checked.
     pub volumes: Option<&'a dyn VolumeSnapshots>,
-    /// Time, reporter, stop.
+    /// Clock, progress reporter, cancellation.
     pub ctx: &'a RunContext,
 }
 
 /// Backs up a shard, unless its occasion already has a backup.
 ///
 /// # Errors
-/// [`ErrorKind::Held`] when another run holds the shard, [`ErrorKind::Refused`] when a guard refuses (nothing was
-/// touched then), and whatever kept the backup from being complete: there is no partial success.
+/// Returns [`ErrorKind::Held`] if another run holds the lease of the shard, [`ErrorKind::Refused`]
+/// if a guard refuses (nothing was touched then), and otherwise the fault that kept the backup from
+/// being complete: there is no partial success.
 pub async fn backup(backup: &Backup<'_>) -> Result<BackupReport> {
     let run = BackupId::new(backup.ctx.clock.now(), backup.ctx.clock.random() as u32);
     let instance = backup.ctx.unless_stopped(open(backup)).await?;
@@ -77,10 +79,10 @@ pub async fn backup(backup: &Backup<'_>) -> Result<BackupReport> {
     Ok(report)
 }
 
-/// The backup of this occasion, if it was made.
+/// Returns the backup of this occasion, if it was made.
 ///
 /// # Errors
-/// When the repository cannot be read.
+/// Fails if the repository cannot be read.
 pub async fn already_made(
     reader: &ShardReader,
     occasion: Option<&str>,
@@ -103,7 +105,7 @@ async fn run_steps(
     instance: &BackupInstance,
     writer: &mut ShardWriter,
 ) -> Result<BackupReport> {
-    // Under the claim, so that no other delivery makes one meanwhile.
+    // Checked under the lease, so that no other delivery makes one in between.
     if let Some(made) = already_made(writer.reader(), backup.occasion, backup.ctx).await? {
         return Ok(made);
     }
@@ -132,8 +134,9 @@ async fn run_steps(
     Ok(BackupReport { ebs: ebs(storage, state), ..report(&entry) })
 }
 
-/// Says which earlier backups cannot be recovered from: an EBS snapshot may fail after its backup was committed. They stay listed,
-/// since what EC2 says of them may change, and count for nothing.
+/// Reports earlier backups that cannot be recovered from: an EBS snapshot may fail after its backup
+/// was committed. They stay in the list, since their state in EC2 may change, and count for
+/// nothing.
 async fn report_lost_backups(backup: &Backup<'_>, reader: &ShardReader) -> Result<()> {
     let Some(volumes) = backup.volumes else { return Ok(()) };
     let catalog = reader.catalog().await?;
@@ -144,7 +147,8 @@ async fn report_lost_backups(backup: &Backup<'_>, reader: &ShardReader) -> Resul
     Ok(())
 }
 
-/// What the archive holds now. `None`: that cannot be read since it is damaged, which must not keep anybody from a backup.
+/// Returns the contents of the archive; `None` if it cannot be read because it is damaged, which
+/// must not prevent a backup.
 async fn readable_archive(backup: &Backup<'_>, archive: &ArchiveReader) -> Result<Option<Archive>> {
     match archive.contents().await {
         Ok(contents) => Ok(Some(contents)),
@@ -159,7 +163,8 @@ async fn readable_archive(backup: &Backup<'_>, archive: &ArchiveReader) -> Resul
     }
 }
 
-/// On which line of the archive the snapshot was taken. One that is on none is worth a word: it has no archive to go on with.
+/// Finds the timeline of the archive on which the snapshot was taken. Adds a finding if it is on
+/// none, since no archive continues it then.
 async fn find_timeline(
     backup: &Backup<'_>,
     taken: &TakenSnapshot,
@@ -211,7 +216,7 @@ fn facts(
     }
 }
 
-/// Opens the source and lets the guards refuse before anything is claimed or touched.
+/// Opens the source, and lets the guards refuse before the lease is taken and anything is touched.
 async fn open(backup: &Backup<'_>) -> Result<BackupInstance> {
     backup
         .ctx
@@ -224,7 +229,8 @@ async fn open(backup: &Backup<'_>) -> Result<BackupInstance> {
         .await
 }
 
-/// Refuses a source that is of another history than the shard's backups. Under the claim, so that it is told from the newest one.
+/// Refuses a source of another history than the shard's backups. Called under the lease, so that it
+/// compares with the newest backup.
 async fn refuse_foreign_history(backup: &Backup<'_>, reader: &ShardReader) -> Result<Option<Finding>> {
     let (catalog, adopted) = tokio::try_join!(reader.catalog(), reader.adopted())?;
     let bound = ShardBinding { newest: catalog.last().map(|entry| &entry.facts), adopted: adopted.as_ref() };
@@ -235,7 +241,7 @@ async fn refuse_foreign_history(backup: &Backup<'_>, reader: &ShardReader) -> Re
     Ok(gone_back)
 }
 
-/// What there is to say of its tables against the primary's. No backup fails for it.
+/// Compares the source's tables with the primary's. A backup never fails because of that.
 async fn compare_with_primary(backup: &Backup<'_>) -> Option<Finding> {
     let finding = compare_schemas::compare_tables(backup.shard, backup.choice, backup.schemas).await?;
     if finding.severity == Severity::Ok {
@@ -245,7 +251,7 @@ async fn compare_with_primary(backup: &Backup<'_>) -> Option<Finding> {
     Some(finding)
 }
 
-/// What speaks against the source, and not enough to refuse it.
+/// Returns findings against the source that do not suffice to refuse it.
 fn source_doubts(backup: &Backup<'_>) -> Vec<Finding> {
     let (endpoint, state) = (&backup.choice.endpoint, &backup.choice.state);
     let version = version_finding(backup.shard, &endpoint.to_string(), &state.version);
@@ -270,7 +276,7 @@ async fn acquire_lease(backup: &Backup<'_>) -> Result<ShardWriter> {
     backup.ctx.step("claim", backup.repository.acquire_lease(backup.shard, "backup")).await
 }
 
-/// Stores the snapshot's files, or where the volumes' snapshots are.
+/// Stores the snapshot's files, or the ids of the volume snapshots.
 async fn store(
     backup: &Backup<'_>,
     instance: &BackupInstance,
@@ -286,7 +292,7 @@ async fn store(
     }
 }
 
-/// Stores what changed since the newest backup of the same history, or everything.
+/// Stores the changes since the newest backup of the same history, or everything.
 async fn store_tree(
     backup: &Backup<'_>,
     instance: &BackupInstance,
@@ -322,8 +328,9 @@ async fn store_tree(
     }
 }
 
-/// Waits until a snapshot that is the backup has all its blocks. One that fails takes the backup with it; one that
-/// takes longer than the wait is committed and goes on by itself.
+/// Waits until a snapshot that is the backup has all its blocks. If it fails, the backup is
+/// withdrawn; if it takes longer than the wait, the backup stays committed and the snapshot
+/// completes by itself.
 async fn complete(
     backup: &Backup<'_>,
     instance: &BackupInstance,
@@ -342,7 +349,8 @@ async fn complete(
         return Ok(state);
     }
     let run = &taken.snapshot.run;
-    // Where the clocks do not agree it is withdrawn all the same: its grace is then by this host's.
+    // The backup is withdrawn even if the clocks do not agree: its grace period then uses this
+    // host's clock.
     let now = backup.ctx.clock.now();
     let now = writer.agreed_time(now).await.unwrap_or(now);
     writer.condemn(std::slice::from_ref(run), now).await?;
@@ -352,8 +360,8 @@ async fn complete(
         .hint("back up again; if it happens again, look at the volume in the EC2 console"))
 }
 
-/// Removes the snapshot and what was made for it, also after a fault, unless the snapshot is what a committed backup
-/// consists of. What cannot be removed now is cleared by the next command.
+/// Removes the snapshot and its artefacts, also after a fault, unless the snapshot is the data of a
+/// committed backup. The next command removes what cannot be removed now.
 async fn remove_leftovers(
     backup: &Backup<'_>,
     run: &BackupId,
@@ -361,7 +369,7 @@ async fn remove_leftovers(
     writer: &ShardWriter,
 ) {
     let cleared = backup.ctx.step("clear", async {
-        // The repository is asked, not the outcome: a commit whose answer was lost is a commit.
+        // Check the repository and not the outcome: the answer to a commit may have been lost.
         if instance.snapshots.is_backup() && is_committed(run, writer).await? {
             return Ok(());
         }
@@ -380,7 +388,7 @@ async fn is_committed(run: &BackupId, writer: &ShardWriter) -> Result<bool> {
     Ok(catalog.iter().any(|entry| entry.facts.backup_id == *run))
 }
 
-/// Where a backup's data is, if that is EBS.
+/// Returns the EBS snapshots that hold a backup's data, if it is in EBS.
 pub fn ebs(storage: Storage, state: impl Into<Option<VolumeState>>) -> Option<EbsSnapshots> {
     match storage {
         Storage::Ebs { snapshot_ids, region } => {
@@ -390,7 +398,8 @@ pub fn ebs(storage: Storage, state: impl Into<Option<VolumeState>>) -> Option<Eb
     }
 }
 
-/// A committed backup as it is reported and listed, without what only its manifest knows.
+/// Returns a committed backup as reported and listed, without the fields that only its manifest
+/// has.
 pub fn report(entry: &CatalogEntry) -> BackupReport {
     let facts = &entry.facts;
     BackupReport {

@@ -1,5 +1,6 @@
-//! How backups stand now. What is kept outside of the repository (EBS snapshots) is asked for, by everyone who says that
-//! something can be recovered; what cannot be asked is said to be so.
+//! Availability of backups. The state of data outside of the repository (EBS snapshots) is
+//! requested by everything that reports a backup as recoverable; a state that cannot be requested
+//! is reported as unknown.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +15,16 @@ use crate::backup::ebs;
 use crate::plan::backup_ref;
 use crate::ports::VolumeSnapshots;
 
-/// Manifests that are read together.
+/// Number of manifests that are read concurrently.
 const PARALLEL_MANIFEST_READS: usize = 8;
 
-/// How one backup stands.
+/// Availability of one backup.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackupHealth {
-    /// What is known of it.
+    /// Known availability.
     pub availability: BackupAvailability,
-    /// The EBS snapshots its data is in, with their state if it was told; `None`: it is in the repository.
+    /// EBS snapshots that hold its data, with their state if EC2 returned it; `None`: it is in the
+    /// repository.
     pub ebs: Option<EbsSnapshots>,
 }
 
@@ -32,7 +34,7 @@ impl BackupHealth {
     }
 }
 
-/// These backups as a plan knows them, each with its standing, in their order.
+/// Returns these backups as a plan needs them, each with its availability, in their order.
 ///
 /// # Errors
 /// As [`backup_health`].
@@ -45,10 +47,11 @@ pub async fn backups_with_health(
     Ok(entries.iter().map(backup_ref).zip(backups.into_iter().map(|health| health.availability)).collect())
 }
 
-/// How these backups stand, in their order.
+/// Returns the availability of these backups, in their order.
 ///
 /// # Errors
-/// The repository's. That EC2 does not answer is an answer: [`BackupAvailability::Unknown`].
+/// Returns the repository's errors. An EC2 that does not answer is no error:
+/// [`BackupAvailability::Unknown`].
 pub async fn backup_health(
     reader: &ShardReader,
     entries: &[CatalogEntry],
@@ -74,7 +77,7 @@ pub async fn backup_health(
             }
         }
     }
-    // What a verification found stands until a later one finds it whole.
+    // Damage found by a verification is valid until a later one finds the backup whole.
     let damaged = reader.found().await?.backups();
     for (entry, health) in entries.iter().zip(&mut backups) {
         if let Some(why) = damaged.get(&entry.facts.backup_id) {
@@ -84,7 +87,7 @@ pub async fn backup_health(
     Ok(backups)
 }
 
-/// Where a backup's data is. One in EBS cannot be found without its manifest.
+/// Finds the location of a backup's data. One in EBS cannot be found without its manifest.
 async fn storage_health(reader: &ShardReader, entry: &CatalogEntry) -> Result<BackupHealth> {
     if !entry.facts.lineage.is_ebs() {
         return Ok(BackupHealth::sound());
@@ -98,7 +101,7 @@ async fn storage_health(reader: &ShardReader, entry: &CatalogEntry) -> Result<Ba
     }
 }
 
-/// Those whose state is to be asked, by region.
+/// Groups the backups whose state must be requested by region.
 fn by_region(backups: &[BackupHealth]) -> BTreeMap<String, Vec<usize>> {
     let mut regions: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, health) in backups.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Check: can this shard be backed up and recovered? Looks, and touches nothing.
+//! Check: decides if a shard can be backed up and recovered. Changes nothing.
 
 use backstop_model::backup_age::freshness;
 use backstop_model::backup_availability::availability_findings;
@@ -22,44 +22,45 @@ use crate::context::RunContext;
 use crate::ports::{BackupInstances, MysqldControl, Schemas, SourceInspection, Topology, VolumeSnapshots};
 use crate::{compare_schemas, damaged_backups, fallback_sources};
 
-/// What checking a shard is made of.
+/// Inputs of a check.
 pub struct Check<'a> {
-    /// Which shard.
+    /// The shard.
     pub shard: &'a ShardName,
-    /// Which instance may be the source.
+    /// Rules for the choice of the source.
     pub source: &'a SourceRules,
-    /// What may be done to a primary.
+    /// Operations that are allowed on a primary.
     pub on_primary: OnPrimary,
-    /// Whether the configured provider may lock.
+    /// Locks that the configured provider may need.
     pub locking: Locking,
-    /// When it should be backed up.
+    /// Schedule of its backups.
     pub schedule: Option<&'a Schedule>,
     /// Its members.
     pub topology: &'a dyn Topology,
     /// Opens the source.
     pub instances: &'a dyn BackupInstances,
-    /// Starts recovered servers here.
+    /// Starts recovered servers on this host.
     pub mysqld: &'a dyn MysqldControl,
     /// Its backups.
     pub reader: &'a ShardReader,
-    /// The certificates that a recovered server would have.
+    /// Certificates that a recovered server would have.
     pub certificates: Certificates,
-    /// The EBS snapshots that they may be kept in.
+    /// EBS snapshots that may hold its backups.
     pub volumes: &'a dyn VolumeSnapshots,
     /// Its archive.
     pub archived: ShardArchive<'a>,
-    /// Asks its primary for the settings that the archive depends on.
+    /// Reads the settings of its primary that the archive depends on.
     pub sources: &'a dyn SourceInspection,
-    /// Asks its members for their tables.
+    /// Reads the tables of its members.
     pub schemas: &'a dyn Schemas,
-    /// Time, reporter, stop.
+    /// Clock, progress reporter, cancellation.
     pub ctx: &'a RunContext,
 }
 
-/// Everything worth saying of a shard, in the order in which a backup and a recovery would meet it.
+/// Returns all findings about a shard, in the order in which a backup and a recovery would meet
+/// them.
 ///
 /// # Errors
-/// Only when the user stops it: whatever else goes wrong is a finding.
+/// Fails only if the user cancels it: every other fault is a finding.
 pub async fn check(check: &Check<'_>) -> Result<ShardCheck> {
     check.ctx.unless_stopped(async { Ok(checked(check).await) }).await
 }
@@ -84,7 +85,7 @@ async fn checked(check: &Check<'_>) -> ShardCheck {
     ShardCheck { shard: check.shard.clone(), coverage, findings }
 }
 
-/// The source, and the members that would be it if it were lost.
+/// Chooses the source, and the members that would replace it if it were lost.
 async fn source(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(SourceChoice, Vec<SourceChoice>)> {
     let chosen = match check.topology.members().await {
         Ok(members) => {
@@ -191,14 +192,14 @@ async fn backups(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Vec<C
     }
 }
 
-/// Whether the source is of the history that the shard's name belongs to.
+/// Checks that the source belongs to the history of the shard's name.
 async fn check_history(
     check: &Check<'_>,
     choice: &SourceChoice,
     catalog: &[CatalogEntry],
     findings: &mut Vec<Finding>,
 ) {
-    // What keeps the log from being read was told above.
+    // An unreadable log was reported above.
     let adopted = check.reader.adopted().await.unwrap_or_default();
     let bound = ShardBinding { newest: catalog.last().map(|entry| &entry.facts), adopted: adopted.as_ref() };
     let source = ShardHistory::from(choice);
@@ -209,7 +210,7 @@ async fn check_history(
 }
 
 async fn archive(check: &Check<'_>, findings: &mut Vec<Finding>) {
-    // Whether the members answer was told above.
+    // Members that do not answer were reported above.
     let members = check.topology.members().await.unwrap_or_default();
     match check_archive(check.shard, &check.archived, &members, check.sources, check.ctx.clock.now()).await {
         Ok(found) => findings.extend(found),
@@ -217,7 +218,7 @@ async fn archive(check: &Check<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Which moments could be recovered now, and what is missing between them.
+/// Reports the moments that can be recovered now, and the gaps between them.
 async fn coverage(
     check: &Check<'_>,
     catalog: &[CatalogEntry],
@@ -240,7 +241,8 @@ async fn coverage(
     }
 }
 
-/// A shard that is being set up has no backup yet: that is worth saying, but stands in nobody's way.
+/// Lowers the finding of a missing backup: a shard that is being set up has none yet, and nothing
+/// must be blocked by that.
 fn as_not_set_up(finding: Finding) -> Finding {
     if finding.code == "no-backup" {
         let todo = finding.todo.clone().unwrap_or_default();

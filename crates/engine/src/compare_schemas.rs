@@ -1,4 +1,5 @@
-//! Whether the member that is backed up has the primary's tables: GTID sets that are equal do not tell.
+//! Compares the tables of the member that is backed up with the primary's: equal GTID sets do not
+//! prove that they match.
 
 use backstop_model::error::Result;
 use backstop_model::finding::Finding;
@@ -9,8 +10,9 @@ use backstop_model::topology::{Role, SourceChoice};
 
 use crate::ports::Schemas;
 
-/// Compares the names of the chosen member's schemas and tables with the primary's, once the member has what the primary had executed. A
-/// difference counts if it is seen twice. Nothing is said of the primary itself; where it cannot be done, that is said.
+/// Compares the names of the chosen member's schemas and tables with the primary's, once the member
+/// has executed the primary's transactions. A difference counts if it is seen twice. Returns
+/// nothing for the primary itself, and a finding if the comparison fails.
 pub async fn compare_tables(
     shard: &ShardName,
     choice: &SourceChoice,
@@ -67,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells these names, one answer after the other.
+    /// Returns these names, one answer after another.
     struct Told(Mutex<VecDeque<&'static str>>);
 
     #[async_trait]
@@ -99,7 +101,8 @@ mod tests {
     async fn a_difference_counts_if_it_is_seen_twice() {
         assert!(!differs(&["a", "a", "a"]).await);
         assert!(differs(&["a b", "a", "a b", "a b", "a", "a b"]).await);
-        // A table that was seen before its GTID was, and one that lived only between the primary's answers.
+        // A table that was seen before its GTID was, and one that existed only between the
+        // primary's answers.
         assert!(!differs(&["a b", "a", "a b", "a b", "a b", "a b"]).await);
         assert!(!differs(&["a", "a c", "a", "a", "a", "a"]).await);
     }

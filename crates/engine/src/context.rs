@@ -1,4 +1,4 @@
-//! What every story is handed: time, who to tell, where tests stop it, and whether the user has.
+//! Context of every operation: clock, progress reporter, failpoints, cancellation.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use tokio::sync::watch;
 
 use crate::ports::{Clock, Failpoints, Reporter};
 
-/// The surroundings of a story.
+/// Context of a story.
 #[derive(Clone)]
 pub struct RunContext {
-    /// Time and randomness.
+    /// Clock and randomness.
     pub clock: Arc<dyn Clock>,
-    /// Told how far the story is.
+    /// Receives the progress of the story.
     pub reporter: Arc<dyn Reporter>,
     /// Stops a story at a named point, in tests.
     pub failpoints: Arc<dyn Failpoints>,
-    /// Becomes true when the user asks to stop (Ctrl-C, SIGTERM).
+    /// Becomes true when the user cancels (Ctrl-C, SIGTERM).
     pub stop: watch::Receiver<bool>,
 }
 
 impl RunContext {
-    /// Runs `work` unless the user asks to stop first. Then `work` is dropped where it stands, and the
-    /// caller cleans up as after any other fault.
+    /// Runs `work` unless the user cancels first. Then `work` is dropped at its current await
+    /// point, and the caller cleans up as after any other fault.
     pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             done = work => done,
@@ -45,8 +45,7 @@ impl RunContext {
         }
     }
 
-    /// Runs one named step: told to the reporter, and a place where tests can stop the story before and
-    /// after the effect.
+    /// Runs one named step: reports it, and reaches a failpoint before and after its effect.
     pub async fn step<T>(&self, name: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.reporter.step(name);
         self.failpoints.reach(&format!("before:{name}"));
@@ -56,7 +55,7 @@ impl RunContext {
     }
 }
 
-/// Ends when the user asks to stop; never if nobody can ask any more.
+/// Returns when the user cancels; never if the sender is gone.
 async fn stop_requested(mut stop: watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending().await

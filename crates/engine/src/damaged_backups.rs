@@ -1,4 +1,4 @@
-//! The backups of a shard, and what is known to be wrong with them.
+//! Damaged backups: the backups of a shard with the damage that verifications found.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use backstop_model::finding::Finding;
 use backstop_model::ids::{BackupId, ShardName};
 use backstop_repo::{ArchiveReader, CatalogEntry, DamageRecord, ShardReader};
 
-/// The backups of a shard.
+/// Backups of a shard.
 #[derive(Debug, Clone, Default)]
 pub struct ShardBackups {
-    /// All that are listed, oldest first.
+    /// All listed backups, oldest first.
     pub catalog: Vec<CatalogEntry>,
-    /// Those of them that cannot be restored completely, each with the reason.
+    /// The backups among them that cannot be restored completely, each with the reason.
     pub damaged: BTreeMap<BackupId, String>,
 }
 
 impl ShardBackups {
-    /// Asks the repository.
+    /// Reads them from the repository.
     ///
     /// # Errors
     /// As [`ShardReader::catalog`].
@@ -28,21 +28,21 @@ impl ShardBackups {
         Ok(Self { catalog, damaged })
     }
 
-    /// True if nothing is known to be wrong with it.
+    /// True if no damage of the backup is known.
     pub fn is_sound(&self, entry: &CatalogEntry) -> bool {
         !self.damaged.contains_key(&entry.facts.backup_id)
     }
 
-    /// Those that can be recovered from, oldest first.
+    /// Returns the backups that can be recovered from, oldest first.
     pub fn sound(&self) -> impl DoubleEndedIterator<Item = &CatalogEntry> {
         self.catalog.iter().filter(|entry| self.is_sound(entry))
     }
 }
 
-/// What verifications found, while it stands.
+/// Returns the damage found by verifications, as far as it still applies.
 ///
 /// # Errors
-/// The store's.
+/// Returns the store's errors.
 pub async fn damage_findings(
     shard: &ShardName,
     reader: &ShardReader,

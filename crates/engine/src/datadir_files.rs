@@ -1,39 +1,40 @@
-//! Which files of a data directory belong in a backup.
+//! Decides which files of a data directory belong in a backup.
 //!
-//! Everything that a recovered server needs and nothing that only the donor can use. The decision sees names
-//! only; whoever asks walks the directory and reads the one small file that counts, the binary logs' index.
+//! These are all files that a recovered server needs and none that only the donor can use. The
+//! decision sees names only; the caller walks the directory and reads the one file that matters,
+//! the binary logs' index.
 
 use std::path::{Path, PathBuf};
 
-/// Where a server keeps files that are no table data, by its settings, seen in a snapshot.
+/// Locations of a server's files that are no table data, from its settings, as seen in a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerFiles {
     /// Binary logs, if they are part of the snapshot.
     pub binlogs: Option<LogFiles>,
     /// Relay logs.
     pub relay_logs: Option<LogFiles>,
-    /// Error log, general and slow log, pid file and sockets, where they are in the data directory.
+    /// Error log, general and slow log, pid file and sockets, if they are in the data directory.
     pub others: Vec<PathBuf>,
 }
 
-/// A numbered series of logs: `FOLDER/BASE.000001` and so on, listed one a line in `index`.
+/// A numbered series of logs: `FOLDER/BASE.000001` etc., listed one per line in `index`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFiles {
     /// Folder and base name, absolute.
     pub base: PathBuf,
-    /// The list, absolute. Its last line names the log that is being written.
+    /// Index file, absolute. Its last line names the active log.
     pub index: PathBuf,
 }
 
-/// What belongs in a backup.
+/// Contents of a backup.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DatadirFiles {
-    /// Files that are stored: where they are restored to (relative to the data directory, parts separated by
-    /// `/`), and where they are.
+    /// Files that are stored: the path they are restored to (relative to the data directory, parts
+    /// separated by `/`), and their current path.
     pub kept: Vec<(String, PathBuf)>,
-    /// Files that are written anew: where they are restored to, and their bytes.
+    /// Files that are generated: the path they are restored to, and their bytes.
     pub written: Vec<(String, Vec<u8>)>,
-    /// Files that are left out, relative to the data directory, each with the reason.
+    /// Excluded files, relative to the data directory, each with the reason.
     pub left_out: Vec<(String, &'static str)>,
 }
 
@@ -46,7 +47,7 @@ const INACTIVE_BINLOG: &str = "only the binary log that was being written is nee
 const CHANGE_TRACKING: &str = "it tracks changes of the donor's files";
 const DONOR_TLS_KEYS: &str = "they are the donor's own TLS keys; a server makes its own";
 
-/// Files in the top folder that are left out, by name.
+/// Excluded files in the top folder, by name.
 const EXCLUDED_FILES: &[(&str, &[&str])] = &[
     (SERVER_IDENTITY, &["auto.cnf"]),
     (RECORDED_SETTINGS, &["mysqld-auto.cnf", "mysqld-auto.cnf.backup"]),
@@ -67,7 +68,7 @@ const EXCLUDED_FILES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Folders that are left out with everything in them.
+/// Folders that are excluded with everything in them.
 const EXCLUDED_FOLDERS: &[(&str, &str)] = &[
     ("#innodb_temp", TEMPORARY_FILE),
     ("#clone", CHANGE_TRACKING),
@@ -75,7 +76,7 @@ const EXCLUDED_FOLDERS: &[(&str, &str)] = &[
     ("#ib_archive", CHANGE_TRACKING),
 ];
 
-/// Endings of files in the top folder that are left out.
+/// Suffixes of excluded files in the top folder.
 const EXCLUDED_ENDINGS: &[(&str, &str)] = &[
     (".err", DONOR_LOG),
     (".pid", TEMPORARY_FILE),
@@ -83,11 +84,11 @@ const EXCLUDED_ENDINGS: &[(&str, &str)] = &[
     (".sock.lock", TEMPORARY_FILE),
 ];
 
-/// Decides for every file of the data directory `root`. `files` are the relative paths of all regular files in
-/// it; `index` is the text of the binary logs' index, if there are binary logs.
+/// Decides for every file of the data directory `root`. `files` are the relative paths of all
+/// regular files in it; `index` is the text of the binary logs' index, if there are binary logs.
 ///
-/// Of the binary logs only the one being written is kept, and the index is written anew to name only that
-/// one: crash recovery resolves prepared transactions with it, and it tells the server which GTIDs came before.
+/// Only the active binary log is kept, and a new index names only that one: crash recovery resolves
+/// prepared transactions with it, and it tells the server which GTIDs came before.
 pub fn datadir_files(
     root: &Path,
     files: &[String],
@@ -107,7 +108,7 @@ pub fn datadir_files(
     contents
 }
 
-/// The log that is being written: the base name of the last line of an index.
+/// Returns the active log: the base name of the last line of an index.
 pub fn active_binlog(index: &str) -> Option<&str> {
     let line = index.lines().map(str::trim).rfind(|line| !line.is_empty())?;
     line.rsplit('/').next()
@@ -139,8 +140,8 @@ fn reason_to_exclude(root: &Path, path: &str, server: &ServerFiles) -> Option<&'
     named.or_else(|| EXCLUDED_ENDINGS.iter().find(|(end, _)| path.ends_with(end)).map(|&(_, reason)| reason))
 }
 
-/// True for the index and every `BASE.<digits>`, also those of replication channels (`BASE-<channel>.…`) and the
-/// scratch files beside them (`BASE.~rec~`, `BASE.index_crash_safe`).
+/// True for the index and every `BASE.<digits>`, also those of replication channels
+/// (`BASE-<channel>.…`) and the scratch files beside them (`BASE.~rec~`, `BASE.index_crash_safe`).
 fn is_of(logs: &LogFiles, path: &Path) -> bool {
     if path == logs.index {
         return true;

@@ -1,4 +1,4 @@
-//! From an opened snapshot to the tree that is stored.
+//! Converts an opened snapshot into the tree that is stored.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,11 +10,11 @@ use backstop_repo::{FileChanges, FileContent, Tree, TreeDirectory, TreeFile};
 use crate::datadir_files::datadir_files;
 use crate::ports::{ChangedFiles, SnapshotDir};
 
-/// Walks a snapshot and describes what is stored of it. `changes` says which ranges may differ from the parent
-/// of an increment, if the file system can be trusted to know.
+/// Walks a snapshot and describes the tree that is stored of it. `changes` are the ranges that may
+/// differ from the parent of an increment, if the file system tracks them reliably.
 ///
 /// # Errors
-/// When a file or folder cannot be read, or is neither: nothing is left out silently.
+/// Fails if a file or folder cannot be read, or is neither: nothing is left out silently.
 pub fn datadir_tree(opened: &SnapshotDir, changes: Option<&ChangedFiles>) -> Result<Tree> {
     let mut found = DatadirEntries::default();
     walk(&opened.root, &opened.root, &mut found)?;
@@ -99,7 +99,7 @@ fn generated_file(path: String, bytes: Vec<u8>) -> TreeFile {
     }
 }
 
-/// The folders that are restored: all but those in which nothing is kept because it was left out.
+/// Returns the folders that are restored: all except those in which every file was excluded.
 fn directories(root: &Path, all: &[String], left_out: &[(String, &str)]) -> Result<Vec<TreeDirectory>> {
     let emptied: BTreeSet<&str> =
         left_out.iter().filter_map(|(path, _)| path.split_once('/')).map(|(top, _)| top).collect();

@@ -1,4 +1,5 @@
-//! Survey: the members that the next backup would be taken from if its source were lost, looked at before that night.
+//! Survey of fallback sources: the members that the next backup would use if its source were lost,
+//! checked in advance.
 
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use futures::future::join_all;
 use crate::context::RunContext;
 use crate::ports::BackupInstances;
 
-/// How long one member is waited for. All are asked at once.
+/// Timeout for one member. All are surveyed concurrently.
 const MEMBER_SURVEY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What would stand in the way of backing up each of `others` if `source` were lost: warnings that name the member.
+/// Returns warnings about problems that would prevent a backup of each of `others` if `source` were
+/// lost. Each names the member.
 pub async fn survey_fallbacks(
     ctx: &RunContext,
     instances: &dyn BackupInstances,
@@ -39,7 +41,7 @@ fn unknown(error: &Error) -> Finding {
     Finding::problem("member-not-looked-at", &error.message, todo)
 }
 
-/// A problem of a member that is only second choice stops no backup today.
+/// Lowers a problem of a fallback member to a warning, since it stops no backup today.
 fn second_choice(source: &Endpoint, member: &Endpoint, finding: Finding) -> Option<Finding> {
     if finding.severity != Severity::Problem {
         return None;

@@ -1,4 +1,5 @@
-//! Search: which transactions of the archive touched what, so that a recovery can stop just before one of them.
+//! Search: finds the archived transactions that touched given tables, so that a recovery can stop
+//! just before one of them.
 
 use std::collections::VecDeque;
 
@@ -21,28 +22,28 @@ use crate::context::RunContext;
 use crate::plan::{PlanInputs, PlanOptions, Planner};
 use crate::read_segment::{self, ChunkReader};
 
-/// What is looked for. Everything must fit.
+/// Search criteria; a transaction must match all of them.
 #[derive(Debug, Clone)]
 pub struct TransactionSearch {
-    /// Whose archive.
+    /// Shard of the archive.
     pub shard: ShardName,
-    /// A certain line; `None`: the current one.
+    /// Timeline to search; `None`: the current one.
     pub timeline: Option<u32>,
-    /// Committed then or later.
+    /// Earliest commit time, inclusive.
     pub from: Option<DateTime<Utc>>,
-    /// Committed then or before.
+    /// Latest commit time, inclusive.
     pub until: Option<DateTime<Utc>>,
-    /// Touched this table, or this schema's.
+    /// Table that was touched, or a table of that name in any schema.
     pub table: Option<TableName>,
-    /// Of this kind.
+    /// Kind of change.
     pub kind: Option<ChangeKind>,
-    /// Touched at least so many rows.
+    /// Least number of touched rows.
     pub rows: Option<u64>,
-    /// Not more than so many are given.
+    /// Largest number of results.
     pub limit: usize,
 }
 
-/// A table, in any schema if none is said.
+/// A table, in any schema if none is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableName {
     /// Its schema.
@@ -67,10 +68,12 @@ impl std::str::FromStr for TableName {
     }
 }
 
-/// Searches a line of the archive from its end, several pieces at a time. Memory is bounded by the limit.
+/// Searches a timeline of the archive backwards from its end, several segments at a time. The limit
+/// bounds the memory.
 ///
 /// # Errors
-/// [`ErrorKind::NotRecoverable`] if nothing is archived or there is no such line; [`ErrorKind::Damaged`] naming a piece that is.
+/// Returns [`ErrorKind::NotRecoverable`] if nothing is archived or the timeline does not exist;
+/// [`ErrorKind::Damaged`] naming a damaged segment.
 pub async fn find(
     archive: &ArchiveReader,
     search: &TransactionSearch,
@@ -112,10 +115,11 @@ pub async fn find(
     Ok(report)
 }
 
-/// Transactions that a plan is asked about, at most.
+/// Largest number of transactions for which a plan is tried.
 const MAX_ADVICE_CANDIDATES: usize = 20;
 
-/// Which of the transactions found a recovery is most likely to stop before: the most suspicious one that can be planned for.
+/// Suggests the transaction that a recovery most likely stops before: the most suspicious of the
+/// results for which a plan exists.
 ///
 /// # Errors
 /// As [`Planner::survey`].
@@ -152,7 +156,7 @@ fn line<'a>(archive: &'a Archive, search: &TransactionSearch) -> Result<&'a Time
     }
 }
 
-/// The pieces that may hold what is looked for, each with the transactions that no piece before it holds.
+/// Returns the segments that may match, each with the transactions that no segment before it holds.
 fn candidate_segments(
     archive: &Archive,
     timeline: &Timeline,

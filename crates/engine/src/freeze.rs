@@ -1,8 +1,9 @@
-//! The freeze: position and snapshot are taken together, within a bound that was set in advance.
+//! Freeze: takes position and snapshot together, within a time limit set in advance.
 //!
-//! The bound is kept by three hands: the server itself drops the session when it has been idle for that long (also if
-//! this process is stopped or the network is cut), a watchdog on a second connection kills it, and it dies with
-//! this process. [`Frozen`] owns the one session that holds the lock and the position that was read in it.
+//! Three mechanisms enforce the limit: the server itself drops a session that has been idle for
+//! that long (even if this process is stopped or the network is cut), a watchdog on a second
+//! connection kills the session, and the session ends with this process. [`Frozen`] owns the one
+//! session that holds the lock and the position that was read in it.
 
 mod lock_wait;
 mod watchdog;
@@ -23,19 +24,21 @@ use watchdog::Watchdog;
 /// Opens sessions on the instance that is to be frozen.
 #[async_trait]
 pub trait FreezeSessions: Send + Sync {
-    /// Opens one. A freeze uses two: one that holds the lock, and one that looks and, if need be, kills.
+    /// Opens a session. A freeze uses two: one that holds the lock, and one that watches and, if
+    /// necessary, kills it.
     async fn open(&self) -> Result<Box<dyn FreezeSession>>;
 }
 
-/// One connection to the instance. Dropping it closes it, and the server then releases what it holds.
+/// One connection to the instance. Dropping it closes it, and the server then releases its locks.
 #[async_trait]
 pub trait FreezeSession: Send {
-    /// The connection's id, as KILL takes it.
+    /// Returns the connection's id, as KILL takes it.
     fn id(&self) -> u64;
-    /// What runs on the server now.
+    /// Returns the statements that run on the server now.
     async fn activity(&mut self) -> Result<Activity>;
-    /// Makes the server itself keep the bounds of this session: it is dropped after being idle for `idle`, and a lock
-    /// request fails after `lock_wait`. The server counts in whole seconds, of which these have at least one.
+    /// Makes the server enforce the limits of this session: it drops the session after `idle`
+    /// without a statement, and a lock request fails after `lock_wait`. The server counts in whole
+    /// seconds, at least one.
     async fn arm(&mut self, idle: Duration, lock_wait: Duration) -> Result<()>;
     /// `FLUSH LOCAL TABLES WITH READ LOCK`.
     async fn lock_tables(&mut self, deadline: Duration) -> Result<LockOutcome>;
@@ -44,28 +47,30 @@ pub trait FreezeSession: Send {
     /// `FLUSH LOCAL BINARY LOGS`, then `FLUSH LOCAL ENGINE LOGS`. In this order: the first makes InnoDB write (which GTIDs
     /// the finished binary log holds), the second puts everything InnoDB has written on disk.
     async fn flush_logs(&mut self) -> Result<()>;
-    /// `@@GLOBAL.gtid_executed`, and where the binary log is.
+    /// Reads `@@GLOBAL.gtid_executed` and the binary log position.
     async fn position(&mut self) -> Result<Position>;
-    /// The same from `performance_schema.log_status`: all parts of it belong to one moment, without a lock.
+    /// Reads the same from `performance_schema.log_status`: all its parts belong to one moment,
+    /// without a lock.
     async fn log_status(&mut self) -> Result<Position>;
-    /// Releases what is held by the two kinds of lock.
+    /// Releases both kinds of lock.
     async fn unlock(&mut self) -> Result<()>;
-    /// Ends another session. One that is gone is no error.
+    /// Kills another session. A session that is gone is no error.
     async fn kill_session(&mut self, id: u64) -> Result<()>;
-    /// Ends another session's statement. One that is gone is no error.
+    /// Kills another session's statement. A session that is gone is no error.
     async fn kill_statement(&mut self, id: u64) -> Result<()>;
 }
 
-/// How a request for a lock ended.
+/// Result of a lock request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockOutcome {
-    /// It is held.
+    /// The lock is held.
     Granted,
-    /// Something else held on to what it needs.
+    /// Another session held a lock that conflicts.
     TimedOut,
 }
 
-/// A frozen instance. Consumed by [`Frozen::thaw`]; dropped otherwise, it is thawed by ending its session.
+/// A frozen instance. [`Frozen::thaw`] consumes it; if it is dropped instead, ending its session
+/// thaws the instance.
 pub struct Frozen {
     session: Box<dyn FreezeSession>,
     watchdog: Watchdog,
@@ -77,12 +82,14 @@ pub struct Frozen {
     bound: Duration,
 }
 
-/// Holds all writes: waits for a quiet moment, takes the global read lock, and makes everything that was committed
-/// durable. Nothing is committed until the thaw, so the position is exactly what a snapshot now holds.
+/// Blocks all writes: waits for a quiet moment, takes the global read lock, and makes all committed
+/// transactions durable. Nothing is committed until the thaw, so the position is exactly that of
+/// the snapshot.
 ///
 /// # Errors
-/// [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) naming what is in the way when no quiet moment comes within
-/// `rules.wait`; otherwise when the lock is not granted, or anything under it fails. No lock is held then.
+/// Returns [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) naming the blocking
+/// statements if no quiet moment comes within `rules.wait`; otherwise fails if the lock is not
+/// granted, or a step under it fails. No lock is held then.
 pub async fn freeze_locked(
     sessions: &dyn FreezeSessions,
     rules: &FreezeRules,
@@ -108,11 +115,11 @@ pub async fn freeze_locked(
     })
 }
 
-/// Holds DDL only. The position is that of one moment before the snapshot; what was committed since is in the
-/// snapshot's own binary log, after [`Position::binlog_position`].
+/// Blocks DDL only. The position is that of one moment before the snapshot; transactions committed
+/// after it are in the snapshot's own binary log, after [`Position::binlog_position`].
 ///
 /// # Errors
-/// When the lock is not granted within `rules.wait` (DDL is running), or anything under it fails.
+/// Fails if the lock is not granted within `rules.wait` (DDL is running), or a step under it fails.
 pub async fn freeze_lock_free(
     sessions: &dyn FreezeSessions,
     rules: &FreezeRules,
@@ -142,7 +149,7 @@ pub async fn freeze_lock_free(
     })
 }
 
-/// The session that is to hold the lock, and the watchdog over it on a connection of its own.
+/// Opens the session for the lock, and its watchdog on a separate connection.
 async fn watched_session(
     sessions: &dyn FreezeSessions,
     ctx: &RunContext,
@@ -153,12 +160,12 @@ async fn watched_session(
 }
 
 impl Frozen {
-    /// The position that was read in the session that holds the lock.
+    /// Returns the position that was read in the session that holds the lock.
     pub fn position(&self) -> &Position {
         &self.position
     }
 
-    /// How much of the bound is left.
+    /// Returns the rest of the time limit.
     pub fn remaining(&self) -> Duration {
         (self.granted + self.bound).saturating_sub(self.clock.monotonic())
     }
@@ -166,15 +173,15 @@ impl Frozen {
     /// Releases the lock.
     ///
     /// # Errors
-    /// When it cannot be proven that the lock was held all the time and no longer than the bound: the session was
-    /// lost, the bound has passed, or a transaction was committed under the read lock. The snapshot that was taken
-    /// meanwhile must be discarded then. The lock is gone in any case.
+    /// Fails if it cannot prove that the lock was held all the time and within the limit: the
+    /// session was lost, the limit has passed, or a transaction was committed under the read lock.
+    /// The snapshot taken in between must be discarded then. The lock is gone in any case.
     pub async fn thaw(mut self) -> Result<FreezeReport> {
         let doing = "prove that the freeze held";
         if self.remaining().is_zero() {
             return Err(self.overrun());
         }
-        // An answer in this session is what proves that it was never lost: a session is not reconnected.
+        // An answer in this session proves that it was never lost: a session is not reconnected.
         let now = self.session.position().await.map_err(|error| error.during(doing))?;
         if self.mode == FreezeMode::Lock && now.gtid_executed != self.position.gtid_executed {
             let more = now.gtid_executed.subtract(&self.position.gtid_executed);

@@ -1,4 +1,4 @@
-//! What recoveries keep on a host stays what it is, byte for byte: `tests/frozen`.
+//! Compares the recovery files on a host with `tests/frozen`: their bytes must not change.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ fn what_a_recovery_decided() {
         replay: Some(replay),
     };
     stored("decided.json", &[whole.clone(), RecoveryDecision { listen: None, replay: None, ..whole }]);
-    // What was kept before there was something to listen on, and to replay.
+    // A decision from before the fields `listen` and `replay` existed.
     let old = r#"{"backup_id":"20261123T022133Z-9f3a04c1","target":"latest","ending":"join","port":3307,"server_id":77}"#;
     assert_eq!(parsed::<RecoveryDecision>(old).listen, None);
 }
@@ -110,7 +110,7 @@ fn what_a_rebuild_makes() {
     stored("site.json", &[site]);
 }
 
-/// Names of steps are in journals, in progress as JSON, and in the tests that stop a story there.
+/// Names of steps are in journals, in the JSON progress, and in the tests that stop a story there.
 #[test]
 fn names_of_steps() {
     let mut names = BTreeSet::new();

@@ -1,8 +1,8 @@
-//! A story's journal: which steps are done, and what each one gave.
+//! Journal of a story: its finished steps, and the output of each.
 //!
-//! One JSON object a line, written before a step begins and, with its output, after its effect; each line is
-//! on disk before the story goes on. A line cut short by a crash is ignored, since the step it would
-//! have told of is idempotent and simply runs again. Never holds a secret.
+//! One JSON object per line, written before a step begins and, with its output, after its effect;
+//! each line is on disk before the story continues. A line cut short by a crash is ignored: its
+//! step is idempotent and runs again. The journal never holds a secret.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -32,10 +32,11 @@ enum JournalLine {
 }
 
 impl Journal {
-    /// Opens the journal, or begins one. The directory is created with mode 0700.
+    /// Opens the journal, or begins one. Creates the directory with mode 0700.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`] if another process has it open; [`ErrorKind::Damaged`] if a whole line cannot be read.
+    /// Returns [`ErrorKind::Held`] if another process has it open; [`ErrorKind::Damaged`] if a
+    /// whole line cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         let what = format!("open journal {}", path.display());
         if let Some(parent) = path.parent() {
@@ -59,10 +60,10 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The output of a finished step, if it is finished.
+    /// Returns the output of a step, if it is finished.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] if the output is not of this type.
+    /// Returns [`ErrorKind::Damaged`] if the output is not of this type.
     pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>> {
         let Some(value) = self.outputs.get(step) else { return Ok(None) };
         let what = format!("read step {step} in journal {}", self.path.display());
@@ -74,20 +75,20 @@ impl Journal {
         self.begun.iter().any(|s| s == step)
     }
 
-    /// Notes that a step begins.
+    /// Records that a step begins.
     ///
     /// # Errors
-    /// When the line cannot be written to disk.
+    /// Fails if the line cannot be written to disk.
     pub fn begin(&mut self, step: &str) -> Result<()> {
         self.write(&JournalLine::Begun { step: step.to_owned() })?;
         self.begun.push(step.to_owned());
         Ok(())
     }
 
-    /// Notes that a step is done, with its output.
+    /// Records that a step is done, with its output.
     ///
     /// # Errors
-    /// When the line cannot be written to disk.
+    /// Fails if the line cannot be written to disk.
     pub fn finish<T: Serialize>(&mut self, step: &str, output: &T) -> Result<()> {
         let output = serde_json::to_value(output).failed(format!("journal step {step}"))?;
         self.write(&JournalLine::Done { step: step.to_owned(), output: output.clone() })?;
@@ -120,7 +121,7 @@ impl Journal {
     }
 }
 
-/// The named steps of a story, each done once however often the story is resumed.
+/// Named steps of a story. Each is done once, however often the story is resumed.
 pub struct Steps<'a> {
     journal: Journal,
     ctx: &'a RunContext,
@@ -135,11 +136,12 @@ impl<'a> Steps<'a> {
         Ok(Self { journal: Journal::open(path)?, ctx })
     }
 
-    /// Gives a step's output: the journaled one if it is done, else by doing it. The work must be
-    /// idempotent, since a crash after its effect and before the journal's line does it again.
+    /// Returns a step's output: the journaled one if it is done, else by running `work`. The work
+    /// must be idempotent, since it runs again after a crash between its effect and the journal's
+    /// line.
     ///
     /// # Errors
-    /// The step's own, or the journal's.
+    /// Returns the step's own errors, or the journal's.
     pub async fn once<T, F>(&mut self, step: &'static str, work: F) -> Result<T>
     where
         T: Serialize + DeserializeOwned,
@@ -151,11 +153,11 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// Does a step in every run, whether or not an earlier one has done it: for what is not kept when the server it
-    /// was done to is restarted.
+    /// Runs a step in every run, even if an earlier run has done it: for effects that a restart of
+    /// the server undoes.
     ///
     /// # Errors
-    /// The step's own, or the journal's.
+    /// Returns the step's own errors, or the journal's.
     pub async fn again<T, F>(&mut self, step: &'static str, work: F) -> Result<T>
     where
         T: Serialize,
@@ -177,7 +179,7 @@ impl<'a> Steps<'a> {
         self.journal.has_begun(step)
     }
 
-    /// A finished step's output.
+    /// Returns a finished step's output.
     ///
     /// # Errors
     /// As [`Journal::output`].

@@ -1,4 +1,4 @@
-//! The stories (backup, recover, prune), and the ports they need. Knows no AWS, no SQL and no terminal.
+//! Stories (backup, recover, prune), and the ports they need. Depends on no AWS, SQL or terminal.
 
 pub mod adopt;
 pub mod archive;

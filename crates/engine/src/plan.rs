@@ -1,5 +1,6 @@
-//! Plan: which backup a recovery would come from, and every step it would take. Reads the catalog and the archive's index only, and at most
-//! one piece; of backups in EBS snapshots it is asked how far those are.
+//! Plan: the backup that a recovery would use, and every step it would take. Reads only the
+//! catalog, the archive's index and at most one segment; for backups in EBS it requests the state
+//! of their snapshots.
 
 use std::path::PathBuf;
 
@@ -24,29 +25,29 @@ use chrono::{DateTime, Utc};
 use crate::backup_health::backups_with_health;
 use crate::ports::VolumeSnapshots;
 
-/// What a plan is asked for.
+/// Options of a plan.
 #[derive(Debug, Clone)]
 pub struct PlanOptions {
-    /// Whose backup.
+    /// Shard of the backup.
     pub shard: ShardName,
-    /// The moment; `None`: that of the backup that is named.
+    /// The target; `None`: the moment of the named backup.
     pub target: Option<RecoveryTarget>,
-    /// A certain line of the archive; `None`: the current one.
+    /// Timeline of the archive; `None`: the current one.
     pub timeline: Option<u32>,
-    /// A certain backup.
+    /// The backup to use, if it is named.
     pub backup: Option<BackupId>,
     /// The target directory, if it is known yet.
     pub into: Option<PathBuf>,
-    /// TCP port, if it was named.
+    /// TCP port, if it is given.
     pub port: Option<u16>,
     /// Addresses that it listens on in service, if other than loopback.
     pub listen: Option<ListenAddress>,
-    /// The end of the recovery; `None`: to be chosen by the plan.
+    /// Ending of the recovery; `None`: the plan chooses.
     pub ending: Option<Ending>,
 }
 
 impl PlanOptions {
-    /// A server by itself at a moment.
+    /// Returns options for a standalone server at a moment.
     pub fn standalone(shard: &ShardName, target: RecoveryTarget, timeline: Option<u32>) -> Self {
         Self {
             shard: shard.clone(),
@@ -61,29 +62,29 @@ impl PlanOptions {
     }
 }
 
-/// What a plan rests on.
+/// Inputs of a plan.
 pub struct PlanInputs<'a> {
     /// The backups.
     pub reader: &'a ShardReader,
     /// The archive.
     pub archive: &'a ArchiveReader,
-    /// The EBS snapshots that backups may be kept in.
+    /// EBS snapshots that may hold backups.
     pub volumes: &'a dyn VolumeSnapshots,
     /// The time of day.
     pub now: DateTime<Utc>,
 }
 
-/// Plans a recovery. A backup that is lost is left out, and one that is not complete yet is taken only where no other reaches
-/// the moment.
+/// Plans a recovery. A lost backup is left out, and one that is not complete yet is used only if no
+/// other reaches the target.
 ///
 /// # Errors
-/// [`ErrorKind::NotRecoverable`] with the nearest moments that can be reached; [`ErrorKind::Damaged`] when the backup that is named, or
-/// every one there is, cannot be recovered from.
+/// Returns [`ErrorKind::NotRecoverable`] with the nearest moments that can be reached;
+/// [`ErrorKind::Damaged`] if the named backup, or every backup, cannot be recovered from.
 pub async fn plan(inputs: &PlanInputs<'_>, options: &PlanOptions) -> Result<RecoveryPlan> {
     Planner::load(inputs).await?.plan(options).await
 }
 
-/// Everything that plans rest on, looked at once.
+/// Inputs of plans, loaded once.
 pub struct Planner<'a> {
     inputs: &'a PlanInputs<'a>,
     catalog: Vec<CatalogEntry>,
@@ -92,10 +93,10 @@ pub struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    /// Looks at the backups and the archive.
+    /// Loads the backups and the archive.
     ///
     /// # Errors
-    /// The store's, and EC2's where backups are kept there.
+    /// Returns the store's errors, and EC2's if backups are kept there.
     pub async fn load(inputs: &'a PlanInputs<'a>) -> Result<Self> {
         let catalog = inputs.reader.catalog().await?;
         let availability = backups_with_health(inputs.reader, &catalog, inputs.volumes).await?;
@@ -161,7 +162,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Which endings fit what was decided.
+/// Returns the endings that fit the decision.
 async fn endings(
     facts: &DecisionInputs<'_>,
     decided: &RecoveryChoice<'_>,
@@ -191,7 +192,7 @@ fn backups_with(
         .collect()
 }
 
-/// The newest moment is not known where the end of the log is lost, or cannot be read.
+/// Fails if the newest moment is unknown because the end of the log is lost or unreadable.
 async fn newest_is_known(reader: &ShardReader, shard: &ShardName) -> Result<()> {
     reader.ends_well().await.map_err(|error| match error.kind {
         ErrorKind::Damaged => error.during(format_args!("recover shard {shard} to latest")).hint(format!(
@@ -222,7 +223,7 @@ fn refuse_lost(availability: &[(BackupRef, BackupAvailability)], options: &PlanO
         .hint(format!("make a backup while there is a server: `backstop backup {shard}`")))
 }
 
-/// How new `latest` of the current line is.
+/// Returns the age of `latest` on the current timeline.
 fn latest(
     plan: &RecoveryPlan,
     archive: &Archive,
@@ -246,7 +247,7 @@ fn findings(
     age.into_iter().chain(plan_findings(&plan.backup_id, plan.taken_at, availability)).collect()
 }
 
-/// What a decision looks at.
+/// Inputs of a decision.
 struct DecisionInputs<'a> {
     reader: &'a ArchiveReader,
     contents: &'a Archive,
@@ -257,7 +258,7 @@ fn held(decided: &RecoveryChoice<'_>) -> GtidSet {
     decided.replay.as_ref().map_or_else(|| decided.chosen.backup.gtid_executed.clone(), Replay::reached)
 }
 
-/// Decides. If the target is within a piece of the archive, that one is read.
+/// Decides. If the target is within a segment of the archive, reads that segment.
 async fn resolve<'a>(
     facts: &DecisionInputs<'a>,
     target: &'a RecoveryTarget,
@@ -276,7 +277,7 @@ async fn resolve<'a>(
     }
 }
 
-/// A backup as a decision needs it.
+/// Returns a backup as a decision needs it.
 pub fn backup_ref(entry: &CatalogEntry) -> BackupRef {
     BackupRef {
         backup_id: entry.facts.backup_id.clone(),

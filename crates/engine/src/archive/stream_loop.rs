@@ -292,7 +292,7 @@ async fn begin_timeline(
     Ok(())
 }
 
-/// A cutter that goes on where it was decided.
+/// Begins a segmenter at the decided position.
 async fn begin_segmenter(
     shared: &Shared,
     state: &mut StreamState,
@@ -378,7 +378,7 @@ async fn stream(
     match ended {
         None => Ok(AfterRound::Again),
         Some(Ok(StreamEnd::AtEnd)) => {
-            // A source that shuts down ends its stream in the same way.
+            // Reconnect, since a source that shuts down ends its stream in the same way.
             BinlogSource::open(from, archiver.access).await?;
             match archiver.until {
                 ArchiveUntil::CaughtUp => Ok(AfterRound::Done),

@@ -1,5 +1,5 @@
-//! Where the stream stands, and where its source does: asked of the source itself, since an open stream tells nothing of a binlog that was
-//! begun again.
+//! Stream position and source position. The source's is read from the source itself, since an open
+//! stream does not show that the binlog was reset.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,30 +13,30 @@ use backstop_model::stream_or_fork::{BinlogPosition, StreamFrom, source_mismatch
 use super::binlog_source::{binlog_gtids, connect_as};
 use crate::shared_credentials::SharedCredentials;
 
-/// Up to where a stream was read.
+/// Position up to which a stream was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct StreamPosition {
-    /// In the source's binlog; `None`: no file was begun yet.
+    /// Position in the source's binlog; `None`: no file was begun yet.
     pub(super) place: Option<BinlogPosition>,
-    /// All that was streamed up to there, and what came before.
+    /// All transactions streamed up to this position, and those before the stream.
     pub(super) held: GtidSet,
-    /// How many transactions had been published by then.
+    /// Number of transactions that had been published at this position.
     pub(super) published: u64,
 }
 
-/// What the reader tells those who look after it.
+/// Stream position, shared between the reader and the monitor.
 #[derive(Default)]
 pub(super) struct SharedStreamPosition(Mutex<Option<StreamPosition>>);
 
 impl SharedStreamPosition {
-    /// The stream was read up to here.
+    /// Records that the stream was read up to here.
     pub(super) fn advance(&self, segmenter: &Segmenter, published: u64) {
         let place =
             segmenter.position().map(|(file, offset)| BinlogPosition { file: file.to_owned(), offset });
         self.set(Some(StreamPosition { place, held: segmenter.held().clone(), published }));
     }
 
-    /// Nothing is streamed.
+    /// Clears the position: nothing is streamed.
     pub(super) fn reset(&self) {
         self.set(None);
     }
@@ -50,39 +50,41 @@ impl SharedStreamPosition {
     }
 }
 
-/// What a source says of itself.
+/// A source's own position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SourcePosition {
-    /// Where it writes.
+    /// Position at which it writes.
     pub(super) place: Option<BinlogPosition>,
-    /// What is in its binlog or was.
+    /// All transactions that are or were in its binlog.
     pub(super) reached: GtidSet,
 }
 
 impl SourcePosition {
-    /// Why a stream that stood here before this was asked is no longer its.
+    /// Returns the reason why a stream that was at `streamed` before this position was read is no
+    /// longer the source's.
     pub(super) fn misfit(&self, streamed: &StreamPosition) -> Option<String> {
         source_mismatch(streamed.place.as_ref(), &streamed.held, self.place.as_ref(), &self.reached)
     }
 
-    /// True if nothing was written since the stream stood here.
+    /// True if nothing was written since the stream was at this position.
     pub(super) fn is_at(&self, streamed: &StreamPosition) -> bool {
         self.place.is_some() && self.place == streamed.place && self.reached.is_subset_of(&streamed.held)
     }
 }
 
-/// A session of the account that every command uses: where a server writes is not for one that only replicates.
+/// Opens a session of the account that every command uses: the replication account may not read a
+/// server's binlog position.
 pub(super) async fn connect(from: &StreamFrom, access: &SharedCredentials) -> Result<Session> {
     connect_as(&from.endpoint, access, Credentials::account).await
 }
 
-/// Asks where a server is.
+/// Reads a server's position.
 pub(super) async fn source_position(session: &mut Session) -> Result<SourcePosition> {
     let reached = binlog_gtids(session).await?;
     Ok(SourcePosition { place: binlog_position(session).await?, reached })
 }
 
-/// Where a server writes its binlog; `None`: it keeps none.
+/// Returns the position at which a server writes its binlog; `None`: it has no binlog.
 pub(super) async fn binlog_position(session: &mut Session) -> Result<Option<BinlogPosition>> {
     let version = session.version.parse::<ServerVersion>();
     let renamed = version.is_ok_and(|version| version.at_least(8, 2, 0));
@@ -100,7 +102,7 @@ pub(super) async fn binlog_position(session: &mut Session) -> Result<Option<Binl
     Ok(Some(BinlogPosition { file: file.clone(), offset }))
 }
 
-/// One of the server's status variables of semi-synchronous replication, under either of its names.
+/// Reads a status variable of semi-synchronous replication, under its old or new name.
 pub(super) async fn semi_sync(session: &mut Session, what: &str) -> Result<Option<String>> {
     let sql = format!(
         "SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_source_{what}', 'Rpl_semi_sync_master_{what}')"

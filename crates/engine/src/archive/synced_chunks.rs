@@ -1,7 +1,8 @@
-//! Making pieces of the spool safe on this host's disk, and noting them.
+//! Synced chunks: makes chunks of the spool durable on this host's disk, and journals them.
 //!
-//! A write that failed is repeated at the same place, behind what is good. After a failed sync nothing is known of the file, also when a later
-//! sync succeeds: from then on the bytes are written to a copy, `FILE~1`, `FILE~2`, …, with a journal of its own.
+//! A failed write is repeated at the same offset, after the good bytes. After a failed sync the
+//! state of the file is unknown, even if a later sync succeeds: from then on the bytes are written
+//! to a copy, `FILE~1`, `FILE~2`, …, with its own journal.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,32 +15,32 @@ use super::disk::{Disk, private_file};
 use super::queue::UnsyncedChunk;
 use super::spool_journal::{self, check_chunk};
 
-/// Why pieces are not safe.
+/// Reason why chunks are not durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SyncError {
-    /// The disk refused: it may work the next time.
+    /// The disk refused; a retry may succeed.
     Refused(Error),
-    /// The spool does not have their bytes.
+    /// The spool does not have the bytes.
     Lost(Error),
 }
 
-/// What was made safe of each file of the spool.
+/// Durable chunks of each file of the spool.
 pub(super) struct SyncedChunks {
     disk: Arc<dyn Disk>,
     files: HashMap<PathBuf, SyncedFile>,
 }
 
-/// Where the pieces of a file are safe.
+/// Files in which the chunks of one spool file are durable.
 struct SyncedFile {
-    /// The file in which they are: the spool's own, or a copy of what came after a failed sync.
+    /// File of the chunks: the spool's own, or a copy of the chunks after a failed sync.
     data: PathBuf,
-    /// A copy of pieces, with its size; `None`: the spool's own file.
+    /// Copy of the chunks, with its size; `None`: the spool's own file.
     copy: Option<(File, u64)>,
-    /// The journal beside it, with the size up to which it is good.
+    /// Journal beside it, with the size up to which it is valid.
     journal: Option<(File, u64)>,
-    /// Copies that were begun.
+    /// Number of copies that were begun.
     copies: u64,
-    /// Nothing more is written there.
+    /// True if no more bytes are written there.
     void: bool,
 }
 
@@ -48,12 +49,12 @@ impl SyncedChunks {
         Self { disk, files: HashMap::new() }
     }
 
-    /// Forgets files that are gone: they were archived.
+    /// Forgets files that are gone because they were archived.
     pub(super) fn forget(&mut self) {
         self.files.retain(|path, _| path.exists());
     }
 
-    /// Makes pieces of one file safe: returns when their bytes and their notes are.
+    /// Syncs chunks of one file; returns when their bytes and journal lines are durable.
     pub(super) fn sync(&mut self, chunks: &[UnsyncedChunk]) -> Result<(), SyncError> {
         let Some(first) = chunks.first() else { return Ok(()) };
         let known = self.files.entry(first.path.clone()).or_insert_with(|| SyncedFile::own(&first.path));
@@ -62,7 +63,7 @@ impl SyncedChunks {
         }
         let synced = known.sync(&*self.disk, chunks);
         if matches!(synced, Err(SyncError::Refused(_))) && known.void {
-            // The bytes are in memory still: they are written to another file at once.
+            // The bytes are still in memory: write them to another file now.
             known.begin_copy(&first.path).map_err(SyncError::Refused)?;
             return known.sync(&*self.disk, chunks);
         }
@@ -75,10 +76,10 @@ impl SyncedFile {
         Self { data: path.to_owned(), copy: None, journal: None, copies: 0, void: false }
     }
 
-    /// Another file for what comes now.
+    /// Begins another file for the next chunks.
     fn begin_copy(&mut self, own: &Path) -> Result<()> {
         if matches!(&self.copy, Some((_, 0))) {
-            // Nothing in it was ever safe, so nothing of it was acknowledged.
+            // Nothing in it was ever durable, so nothing of it was acknowledged.
             let (data, journal) = (self.data.clone(), spool_journal::journal_path(&self.data));
             let _ = (std::fs::remove_file(journal), std::fs::remove_file(data));
         }
@@ -94,7 +95,8 @@ impl SyncedFile {
         Ok(())
     }
 
-    /// Writes pieces to a copy, if there is one, and makes them durable with their notes. All are of one file.
+    /// Writes chunks of one file to its copy, if it has one, and makes them durable with their
+    /// journal lines.
     fn sync(&mut self, disk: &dyn Disk, chunks: &[UnsyncedChunk]) -> Result<(), SyncError> {
         let Some(first) = chunks.first() else { return Ok(()) };
         let doing = format!("write the spool {}", self.data.display());
@@ -135,7 +137,7 @@ impl SyncedFile {
         Ok(())
     }
 
-    /// Appends to the journal. What is there behind its good part is written over, or cut away.
+    /// Appends to the journal. Overwrites or truncates the bytes after its valid part.
     fn note(&mut self, disk: &dyn Disk, lines: &[u8], doing: &str) -> Result<(), SyncError> {
         let path = spool_journal::journal_path(&self.data);
         let is_new = self.journal.is_none();
@@ -145,7 +147,8 @@ impl SyncedFile {
         }
         let Some((journal, size)) = &mut self.journal else { return Ok(()) };
         if let Err(error) = disk.write_at(journal, lines, *size) {
-            // No one reads it while this process lives; who does later must not find half a line before others.
+            // Nothing reads the journal while this process lives; a later reader must not find half
+            // a line before others.
             let cut = journal.set_len(*size);
             self.void = cut.is_err();
             return Err(SyncError::Refused(Error::failed(format!("{doing}: {error}"))));
@@ -169,7 +172,7 @@ impl SyncedFile {
     }
 }
 
-/// A copy of what a file of the spool holds.
+/// Returns the path of a copy of a spool's file.
 pub(super) fn copy_of(path: &Path, number: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!("~{number}"));
@@ -183,7 +186,7 @@ mod tests {
     use super::super::sample_binlog::{chunk, transactions, unsynced};
     use super::*;
 
-    /// Two pieces in a file of the spool that begins in the middle of the server's.
+    /// Two chunks in a file of the spool that begins in the middle of the server's file.
     struct Bench {
         dir: tempfile::TempDir,
         path: PathBuf,
@@ -213,7 +216,7 @@ mod tests {
             self.synced_chunks.sync(&[unsynced(&self.path, BEGIN, chunk)])
         }
 
-        /// Nothing but both pieces was noted, and the bytes of each are found.
+        /// Asserts that both chunks and nothing else are journaled, with their bytes.
         fn assert_both(&self) {
             let noted = spool_journal::read_spool(self.dir.path()).unwrap();
             assert_eq!(noted.damage, None);
@@ -241,7 +244,8 @@ mod tests {
         bench.sync(0).unwrap();
         bench.disk.syncs.lock().unwrap().push_back(FailMode::Error);
         bench.sync(1).unwrap();
-        // What the failed sync was to write never reaches the disk, and the later ones did not say so.
+        // The bytes of the failed sync never reach the disk, and the later syncs did not report
+        // that.
         let file = File::options().write(true).open(&bench.path).unwrap();
         file.set_len(bench.bytes[0].len() as u64).unwrap();
         bench.assert_both();

@@ -1,4 +1,5 @@
-//! Archiving what was published: pieces of the tail at a steady pace, whole segments when they are complete.
+//! Uploads published transactions: tail segments at a steady pace, full segments when they are
+//! complete.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,33 +18,35 @@ use super::spool_journal;
 use super::synced_chunks::copy_of;
 use crate::context::RunContext;
 
-/// How long the first transaction of a piece waits for others. With the time of the put the tail stays under a second.
+/// Time that the first transaction of a chunk waits for others. With the time of the upload the
+/// tail stays below a second.
 pub(super) const PARTIAL_UPLOAD_PACE: Duration = Duration::from_millis(400);
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// While something is wrong it is said again so often.
+/// Interval at which a lasting alert is repeated.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
-/// Looks for work at least so often.
+/// Longest wait before the uploader looks for work.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Archives what is in the queue.
+/// Archives the transactions of the queue.
 pub(super) struct Uploader {
     pub(super) store: Arc<ArchiveWriter>,
     pub(super) queue: Arc<Queue>,
     pub(super) semi_sync_ack: Arc<SemiSyncAck>,
-    /// Who puts segments in the place of pieces.
+    /// Channel to the task that replaces tail segments.
     pub(super) replacer: mpsc::UnboundedSender<(Segment, PathBuf)>,
-    /// What an acknowledgement means; `None`: nothing is acknowledged.
+    /// Condition for an acknowledgement; `None`: nothing is acknowledged.
     pub(super) ack: Option<ArchiveAck>,
     pub(super) alerts: Arc<super::alerts::Alerts>,
     pub(super) ctx: RunContext,
 }
 
 impl Uploader {
-    /// Archives until it is dropped, or cannot go on: another archiver holds the shard, or what is stored is damaged.
+    /// Archives until it is dropped or cannot continue: another archiver holds the lease of the
+    /// shard, or stored data is damaged.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// Returns the reason why it cannot continue.
     pub(super) async fn run(&self) -> Result<()> {
         let mut wait = FIRST_RETRY_DELAY;
         loop {
@@ -128,15 +131,16 @@ impl Uploader {
     }
 }
 
-/// Why something was not archived.
+/// Reason why something was not archived.
 enum UploadError {
-    /// The store did not take it.
+    /// The store did not accept it.
     Store(Error),
-    /// The spool does not have what the source sent: it is asked of the source again.
+    /// The spool does not have what the source sent: the transactions are requested from the source
+    /// again.
     Spool(Error),
 }
 
-/// Archives a segment. If that fails the spool's file is looked at.
+/// Archives a full segment. If that fails, checks the spool's file.
 async fn upload_segment(store: &ArchiveWriter, segment: &Segment, path: &Path) -> Result<(), UploadError> {
     let Err(error) = store.seal(segment, path).await else { return Ok(()) };
     if !is_transient(&error) {
@@ -148,7 +152,7 @@ async fn upload_segment(store: &ArchiveWriter, segment: &Segment, path: &Path) -
     }
 }
 
-/// Puts segments in the place of their pieces, one after the other, beside what the tail needs.
+/// Replaces tail segments by full segments, one after another, beside the uploads of the tail.
 pub(super) struct Replacer {
     pub(super) store: Arc<ArchiveWriter>,
     pub(super) queue: Arc<Queue>,
@@ -158,7 +162,8 @@ pub(super) struct Replacer {
 }
 
 impl Replacer {
-    /// Works until nobody can send any more. What it cannot do stays in the tail, and is done by the next archiver.
+    /// Runs until the channel is closed. Segments that it cannot replace stay in the tail for the
+    /// next archiver.
     pub(super) async fn run(mut self) {
         while let Some((segment, path)) = self.segments.recv().await {
             loop {
@@ -167,7 +172,8 @@ impl Replacer {
                         self.alerts.clear("segments");
                         break;
                     }
-                    // All of it is in the tail already, and the next archiver makes a segment of that.
+                    // All of it is in the tail already, and the next archiver merges that into a
+                    // full segment.
                     Err(UploadError::Spool(error)) => {
                         self.ctx.reporter.notice(&format!("{error}; its pieces are archived"));
                         break;
@@ -187,7 +193,7 @@ impl Replacer {
     }
 }
 
-/// A piece as a segment of its own.
+/// Returns the chunk as a tail segment.
 pub(super) fn segment(at: &AckPosition, chunk: &Chunk, hash: [u8; 32]) -> Segment {
     Segment {
         source: at.source,
@@ -201,12 +207,13 @@ pub(super) fn segment(at: &AckPosition, chunk: &Chunk, hash: [u8; 32]) -> Segmen
     }
 }
 
-/// True if trying again may help.
+/// True if a retry may help.
 fn is_transient(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::Store | ErrorKind::Failed | ErrorKind::Denied)
 }
 
-/// The bytes of a piece, and their hash. They are those of a binlog with the piece's transactions.
+/// Reads the bytes of a chunk and their hash. They must be binlog events with the chunk's
+/// transactions.
 async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, [u8; 32])> {
     let doing = format!("read the spool {}", path.display());
     let read = tokio::task::spawn_blocking(move || {
@@ -222,7 +229,7 @@ async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, 
     read.await.failed(&doing)?.map_err(|error: Error| error.during(&doing))
 }
 
-/// Ok if a file of the spool holds a whole segment.
+/// Returns `Ok` if a file of the spool holds a whole segment.
 async fn check_segment_file(path: PathBuf, segment: Segment) -> Result<()> {
     let doing = format!("read the spool {}", path.display());
     let hashed = tokio::task::spawn_blocking(move || {
@@ -238,7 +245,7 @@ async fn check_segment_file(path: PathBuf, segment: Segment) -> Result<()> {
     }
 }
 
-/// Removes a file of the spool, with what was noted of it.
+/// Removes a file of the spool, with its journal.
 pub(super) fn remove_spool_file(path: &Path) {
     let mut all = vec![path.to_owned()];
     all.extend((1..).map(|number| copy_of(path, number)).take_while(|copy| copy.exists()));

@@ -1,5 +1,5 @@
-//! Asking for the global read lock without piling up the server: look first, ask for a second at a time, and name
-//! what is in the way.
+//! Takes the global read lock without blocking the server for long: checks for blockers first,
+//! requests the lock for a second at a time, and names the blockers.
 
 use std::time::Duration;
 
@@ -11,16 +11,17 @@ use super::watchdog::Watchdog;
 use super::{FreezeSession, LockOutcome};
 use crate::context::RunContext;
 
-/// A statement that has been running this long already is not expected to end at once.
+/// Age at which a running statement is not expected to end soon.
 const LONG_RUNNING_STATEMENT: Duration = Duration::from_secs(1);
-/// How long one request for the lock may wait. Every write waits behind it, so it is the shortest the server knows.
+/// Timeout of one lock request. Every write waits behind it, so it is the shortest that the server
+/// supports.
 const LOCK_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The lock is taken in several steps, each of which may wait for as long as an attempt.
+/// Number of steps in which the lock is taken; each may wait for as long as an attempt.
 const LOCK_STEPS: u32 = 3;
-/// How much later than the server itself the client gives up.
+/// Time by which the client's timeout exceeds the server's.
 pub(super) const CLIENT_TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 const ACTIVITY_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two attempts the writes that waited get on.
+/// Pause between two attempts, in which the waiting writes continue.
 const LOCK_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Takes the global read lock within `rules.wait`.
@@ -40,14 +41,15 @@ pub(super) async fn lock_tables(
         {
             return Ok(());
         }
-        // What the watchdog may end now is a session that holds nothing: it is told anew before each attempt.
+        // The watchdog may now kill only a session that holds nothing: its order is renewed before
+        // each attempt.
         watchdog.hold(rules.wait + rules.hold + 2 * CLIENT_TIMEOUT_MARGIN);
         kill_stuck_flush_waits(session, rules, until, ctx).await?;
         ctx.clock.sleep(LOCK_RETRY_DELAY).await;
     }
 }
 
-/// Waits until nothing is in the way. When half of the time has passed, blockers are killed if the rules allow it.
+/// Waits until no blocker runs. After half of the time kills blockers if the rules allow it.
 async fn wait_for_quiet(
     session: &mut dyn FreezeSession,
     rules: &FreezeRules,
@@ -70,8 +72,9 @@ async fn wait_for_quiet(
     }
 }
 
-/// A request that timed out can leave tables that wait to be flushed, and everything that uses them waits too. Only
-/// the end of whatever holds them frees them.
+/// Kills statements that hold tables with a pending flush, or refuses if the rules do not allow
+/// that. A lock request that timed out can leave such tables, and everything that uses them waits;
+/// only the end of those statements frees them.
 async fn kill_stuck_flush_waits(
     session: &mut dyn FreezeSession,
     rules: &FreezeRules,
@@ -92,7 +95,8 @@ async fn kill_stuck_flush_waits(
     Ok(())
 }
 
-/// What runs once the sessions that only waited for this lock have had a moment to get on.
+/// Returns the running statements, after a pause in which sessions that waited only for this lock
+/// continue.
 async fn activity_after_timeout(session: &mut dyn FreezeSession, ctx: &RunContext) -> Result<Activity> {
     let until = ctx.clock.monotonic() + CLIENT_TIMEOUT_MARGIN;
     loop {
@@ -105,7 +109,7 @@ async fn activity_after_timeout(session: &mut dyn FreezeSession, ctx: &RunContex
     }
 }
 
-/// A session that may not be killed is named in the refusal that follows.
+/// Kills the blockers. A session that may not be killed is named in the refusal that follows.
 async fn kill(session: &mut dyn FreezeSession, blockers: Vec<&RunningQuery>, ctx: &RunContext) {
     for query in blockers.into_iter().filter(|query| blocking_queries::killable(query)) {
         ctx.reporter.notice(&format!("killing a statement that is in the way of the freeze: {query}"));
@@ -115,10 +119,11 @@ async fn kill(session: &mut dyn FreezeSession, blockers: Vec<&RunningQuery>, ctx
     }
 }
 
-/// What can hold up a lock right now: everything that runs, except what waits itself.
+/// Returns the statements that can block a lock now: everything that runs, except statements that
+/// wait themselves.
 fn blockers(activity: &Activity) -> Vec<&RunningQuery> {
     let mut waiting = blocking_queries::queries_waiting_for_lock(activity);
-    // Another session's lock that waits makes everything behind it wait.
+    // Another session's pending lock request makes everything behind it wait.
     waiting.retain(|query| query.kind != QueryKind::GlobalLock);
     let mut all = blocking_queries::blocking_queries(activity, Duration::ZERO);
     all.retain(|query| !waiting.iter().any(|waits| waits.id == query.id));
@@ -126,7 +131,7 @@ fn blockers(activity: &Activity) -> Vec<&RunningQuery> {
     all
 }
 
-/// A refusal that names what is in the way.
+/// Returns a refusal that names the blockers.
 pub(super) fn blocked_error(doing: &str, activity: &Activity, waited: Duration) -> Error {
     let blockers = blockers(activity);
     let piled = blocking_queries::queries_waiting_for_lock(activity).len();

@@ -1,5 +1,5 @@
-//! The watchdog: on a connection of its own, it ends the session that freezes when a bound passes, or when whoever
-//! freezes is gone without having thawed.
+//! Watchdog: on a separate connection, ends the session that freezes when a time limit passes, or
+//! when the freezing task is gone without a thaw.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 use super::FreezeSession;
 use crate::ports::Clock;
 
-/// Ends a session unless it is told in time to stand down. Dropping it means that nobody can thaw any more: then the
-/// session is ended at once, also where it still waits for its lock.
+/// Kills a session unless it receives the order to stand down in time. Dropping it means that no
+/// thaw can follow: then it kills the session immediately, even while that still waits for its
+/// lock.
 pub(super) struct Watchdog {
     orders: mpsc::UnboundedSender<WatchdogOrder>,
 }
@@ -21,19 +22,19 @@ enum WatchdogOrder {
 }
 
 impl Watchdog {
-    /// Watches over session `id`. Without an order it waits.
+    /// Starts to watch session `id`. Without an order it waits.
     pub(super) fn start(session: Box<dyn FreezeSession>, id: u64, clock: Arc<dyn Clock>) -> Self {
         let (orders, received) = mpsc::unbounded_channel();
         tokio::spawn(watch(session, id, clock, received));
         Self { orders }
     }
 
-    /// The session may live for `bound` from now.
+    /// Allows the session to live for `bound` from now.
     pub(super) fn hold(&self, bound: Duration) {
         let _ = self.orders.send(WatchdogOrder::Hold(bound));
     }
 
-    /// The session has been thawed.
+    /// Ends the watch, since the session has been thawed.
     pub(super) fn stand_down(self) {
         let _ = self.orders.send(WatchdogOrder::StandDown);
     }
@@ -61,7 +62,7 @@ async fn watch(
         }
     }
     if let Err(error) = session.kill_session(id).await {
-        // The server itself drops the session when it has been idle for the bound.
+        // The server itself drops the session when it has been idle for the limit.
         tracing::warn!(fault = %error, "the watchdog could not end the session that freezes");
     }
 }
