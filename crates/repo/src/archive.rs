@@ -1,8 +1,11 @@
-//! The archive of one shard: its binlog in segments, kept as a journal of numbered entries that are created and never overwritten.
+//! Archive of one shard: its binlog in segments, as a journal of numbered entries that are created
+//! and never overwritten.
 //!
-//! An entry is one object: a piece of the tail with its bytes, or that a segment was sealed, a line begun, the archive claimed, or the
-//! older entries rolled up into an index. Who archives creates the number after the newest it knows. Every claim is an entry too, so an
-//! archiver that was superseded finds its next number taken, and has stored nothing: each put is its own fence.
+//! An entry is one object: a tail segment with its bytes, or a record that a segment was sealed, a
+//! timeline begun, the archive lease acquired, or the older entries compacted into an index. The
+//! archiver creates the number after the newest it knows. Every lease is an entry too, so a
+//! superseded archiver finds its next number taken, and has stored nothing: each put is its own
+//! fence.
 
 mod compaction;
 mod entry;

@@ -1,4 +1,4 @@
-//! Reaching the store that a location names, and telling its errors in Backstop's kinds.
+//! Connects to the store of a location, and converts its errors to Backstop's kinds.
 
 mod s3_retry;
 
@@ -21,19 +21,19 @@ use crate::object::ObjectError;
 
 pub(crate) use s3_retry::ObjectLock;
 
-/// Longest that one request may take, and that failing ones are repeated.
+/// Time limit of one request, including the repetitions of a failing one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A store that is reached, and its directory if it is in one.
+/// Connected store, and its directory if it is in one.
 pub(crate) struct ConnectedStore {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) local_store: Option<LocalStore>,
-    /// Filled when the store tells of it.
+    /// Set when the store reports a retention mode.
     pub(crate) object_lock: ObjectLock,
 }
 
-/// The store of a location. Nothing is asked of it yet.
+/// Returns the store of a location. Sends no request yet.
 pub(crate) fn connect(location: &Location) -> Result<ConnectedStore> {
     if let Some(dir) = location.url.strip_prefix("file://") {
         return local(dir, &location.url);
@@ -66,7 +66,8 @@ fn local(dir: &str, url: &str) -> Result<ConnectedStore> {
     })
 }
 
-/// Makes a directory that is missing, for its owner only: it will hold everything the database does.
+/// Creates a missing directory with access for its owner only: it will hold all data of the
+/// database.
 pub(crate) fn make_directory(location: &Location) -> Result<()> {
     let Some(dir) = location.url.strip_prefix("file://") else { return Ok(()) };
     let dir = std::path::Path::new(dir);
@@ -75,7 +76,7 @@ pub(crate) fn make_directory(location: &Location) -> Result<()> {
         false => std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir),
     };
     let made = private(dir).and_then(|()| {
-        // Those below as well: the directory may have been there already, and open to others.
+        // The subdirectories as well: the directory may have existed already, open to other users.
         [SHARDS_DIRECTORY, KEYS_DIRECTORY, PROBES_DIRECTORY, REQUIRED_VERSIONS_DIRECTORY]
             .iter()
             .try_for_each(|below| private(&dir.join(below)))
@@ -95,7 +96,8 @@ fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock) -> Result<impl 
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        // A bucket with Object Lock takes nothing without one; it is the sum that the request is signed with.
+        // A bucket with Object Lock rejects puts without a checksum; this one also signs the
+        // request.
         .with_checksum_algorithm(Checksum::SHA256)
         .with_http_connector(s3_retry::S3RetryConnector { object_lock: object_lock.clone() })
         .with_retry(RetryConfig {
@@ -114,7 +116,7 @@ fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock) -> Result<impl 
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let standard = || variable("AWS_ENDPOINT_URL_S3").or_else(|| variable("AWS_ENDPOINT_URL"));
     if let Some(endpoint) = access.endpoint.clone().or_else(standard) {
-        // Under this key: the general one would lose to the variable.
+        // Set this key: the environment variable would override the general one.
         builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint.trim_end_matches('/'));
         if endpoint.starts_with("http://") {
             client = client.with_allow_http(loopback_only(&endpoint)?);
@@ -140,7 +142,7 @@ fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock) -> Result<impl 
     })
 }
 
-/// True for an endpoint on this machine.
+/// Returns true for an endpoint on this machine.
 fn loopback_only(endpoint: &str) -> Result<bool> {
     let rest = endpoint.trim_start_matches("http://");
     let host = match rest.strip_prefix('[') {
@@ -155,18 +157,18 @@ fn loopback_only(endpoint: &str) -> Result<bool> {
         .hint("use https; plain http is accepted for this machine only"))
 }
 
-/// What a bucket that keeps everything means.
+/// Hint for a bucket with Object Lock.
 const OBJECT_LOCK_HINT: &str = "the bucket keeps its objects for a time (Object Lock): backups and archives are stored, but what `prune` \
                       removes stays as versions until its retention is over, and overwritten heartbeats as well: add a lifecycle rule for noncurrent versions";
 
-/// Where an instance's role is asked for, when credentials were found nowhere else.
+/// Address from which the credentials of an instance's role are requested if there are no others.
 const METADATA_ADDRESS: &str = "//169.254.169.254/";
 
-/// Where credentials were looked for.
+/// Hint that lists the sources of credentials.
 const NO_CREDENTIALS_HINT: &str = "set `repository.credentials`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run on an instance \
                               with a role; the files of the AWS command line (~/.aws) are not read";
 
-/// Tells an error of the store: `verb key: cause`, with the kind that says what to do.
+/// Converts an error of the store: `verb key: cause`, with the kind that determines the remedy.
 pub(crate) fn store_error(verb: &str, key: &str, error: &object_store::Error) -> Error {
     let cause = error_chain(error);
     let message = format!("{verb} {key}: {cause}");
@@ -183,7 +185,7 @@ pub(crate) fn store_error(verb: &str, key: &str, error: &object_store::Error) ->
         _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
             Error::failed(message).hint("the repository's file system is full: free space on it, then repeat")
         }
-        // A refused listing has no kind of its own.
+        // A refused listing has no error kind in the library.
         _ if cause.contains("403 Forbidden") || cause.contains("401 Unauthorized") => denied(message),
         _ if cause.contains("ObjectLock") || cause.contains("Object Lock") || cause.contains("WORM") => {
             Error::new(ErrorKind::Denied, message).hint(OBJECT_LOCK_HINT)
@@ -195,7 +197,7 @@ pub(crate) fn store_error(verb: &str, key: &str, error: &object_store::Error) ->
     }
 }
 
-/// Tells an error of reading an object that should be there.
+/// Converts an error from reading an object that should exist.
 pub(crate) fn read_error(key: &str, error: object_store::Error) -> ObjectError {
     match &error {
         object_store::Error::NotFound { .. } if !error_chain(&error).contains("NoSuchBucket") => {
@@ -213,7 +215,7 @@ fn io_kind(error: &object_store::Error) -> Option<std::io::ErrorKind> {
     find_cause::<std::io::Error>(error).map(std::io::Error::kind)
 }
 
-/// The cause of this type, if there is one.
+/// Returns the cause of this type, if there is one.
 fn find_cause<T: StdError + 'static>(error: &object_store::Error) -> Option<&T> {
     let mut next: Option<&dyn StdError> = Some(error);
     while let Some(error) = next {
@@ -225,7 +227,7 @@ fn find_cause<T: StdError + 'static>(error: &object_store::Error) -> Option<&T> 
     None
 }
 
-/// An error with its causes, each said once, on one line.
+/// Formats an error with its causes, each one once, on one line.
 fn error_chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,4 +1,4 @@
-//! What the log of a shard says: who works on it, which backups there are, which are condemned.
+//! State of a shard in its log: the holder, the backups, the deleted backups.
 
 use backstop_model::backup::{BackupFacts, Sizes};
 use backstop_model::ids::BackupId;
@@ -10,41 +10,42 @@ use crate::manifest::ObjectRef;
 /// One committed backup, as the log lists it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CatalogEntry {
-    /// What is known of it.
+    /// Facts of the backup.
     pub facts: BackupFacts,
-    /// The backup it was an increment of; `None` for a full one. Only told: restoring never needs it.
+    /// Parent backup of an increment; `None` for a full backup. For information only: a restore
+    /// never needs it.
     pub parent: Option<BackupId>,
-    /// How much data it is and cost.
+    /// Sizes of its data and of its stored objects.
     pub sizes: Sizes,
     /// Its manifest.
     pub manifest: ObjectRef,
 }
 
-/// A backup that was deleted. Its objects stay until the grace period is over.
+/// Deleted backup. Its objects stay until the grace period is over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Condemned {
     /// The backup.
     pub entry: CatalogEntry,
-    /// When it was deleted.
+    /// Time of the deletion.
     pub at: DateTime<Utc>,
 }
 
-/// Who holds a shard.
+/// Holder of a shard's lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Host name.
     pub host: String,
-    /// What identifies this machine (`/etc/machine-id`), empty if unknown.
+    /// Id of the machine (`/etc/machine-id`), empty if unknown.
     pub machine: String,
-    /// Identifies the boot (`/proc/sys/kernel/random/boot_id`), empty if unknown.
+    /// Id of the boot (`/proc/sys/kernel/random/boot_id`), empty if unknown.
     pub boot: String,
     /// Process id.
     pub pid: u32,
-    /// When the process was started, in clock ticks since boot (`/proc/self/stat`, field 22).
+    /// Start time of the process, in clock ticks since boot (`/proc/self/stat`, field 22).
     pub started: u64,
-    /// What it does: `backup`, `prune`, …
+    /// Its operation: `backup`, `prune`, …
     pub operation: String,
-    /// Since when it holds the shard, by its own clock.
+    /// Time since which it has held the shard, by its own clock.
     pub since: DateTime<Utc>,
 }
 

@@ -1,4 +1,5 @@
-//! Finding out whether a store keeps the one condition that everything hangs on: create, never overwrite.
+//! Checks that a store honours the one condition that everything depends on: create, never
+//! overwrite.
 
 use backstop_model::error::{Error, Result};
 use uuid::Uuid;
@@ -8,7 +9,7 @@ use crate::keys;
 use crate::object::ObjectKind;
 use crate::shard_log::random;
 
-/// Creates the same key twice. A store that accepts the second is refused.
+/// Creates the same key twice. Refuses a store that accepts the second put.
 pub(crate) async fn probe_conditional_put(store: &EncryptedStore) -> Result<()> {
     let key = keys::probe(&Uuid::from_bytes(random()?).simple().to_string());
     let first = match store.create(ObjectKind::Heartbeat, &key, &1).await {
@@ -26,7 +27,8 @@ pub(crate) async fn probe_conditional_put(store: &EncryptedStore) -> Result<()> 
     }
 }
 
-/// Has the store tell what it does with a new object: writes one, looks at it and removes it.
+/// Writes an object, reads its metadata and removes it, so that the answers show the store's
+/// retention mode.
 pub(crate) async fn probe_object_lock(store: &EncryptedStore) -> Result<()> {
     let key = keys::probe(&Uuid::from_bytes(random()?).simple().to_string());
     store.put(ObjectKind::Heartbeat, &key, &1).await?;
@@ -35,7 +37,7 @@ pub(crate) async fn probe_object_lock(store: &EncryptedStore) -> Result<()> {
     looked.map(drop)
 }
 
-/// A store that takes a plain write, but not one that must not overwrite, lacks something.
+/// Explains the refusal of a store that accepts a plain write, but not one that must not overwrite.
 async fn explain_refusal(store: &EncryptedStore, key: &str, error: Error) -> Error {
     if store.put(ObjectKind::Heartbeat, key, &1).await.is_err() {
         return error;

@@ -1,4 +1,4 @@
-//! What encryption does to frames, fingerprints and names. A plain repository goes through the same door.
+//! Encryption of frames, fingerprints and names. Unencrypted repositories use `Cipher::Plain`.
 
 #![allow(clippy::disallowed_methods, reason = "keys and nonces come from the system alone")]
 
@@ -9,21 +9,21 @@ use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use secrecy::{ExposeSecret, SecretBox};
 
-/// 16 bytes of BLAKE3.
+/// First 16 bytes of a BLAKE3 hash.
 pub(crate) type Digest = [u8; 16];
 
 const NONCE_BYTES: usize = 24;
 
-/// How the objects of a repository are sealed.
+/// Cipher for the objects of a repository.
 #[derive(Clone)]
 pub(crate) enum Cipher {
-    /// Not at all.
+    /// No encryption.
     Plain,
-    /// With a data key.
+    /// Encryption with a data key.
     Keyed(Arc<DataKey>),
 }
 
-/// The random key under which everything is encrypted, and the keys derived from it.
+/// Random key under which everything is encrypted, and the keys derived from it.
 pub(crate) struct DataKey {
     id: Digest,
     key: SecretBox<[u8; 32]>,
@@ -55,7 +55,7 @@ impl DataKey {
 }
 
 impl Cipher {
-    /// Which data key, all zero for none.
+    /// Returns the id of the data key, all zero for none.
     pub(crate) fn key_id(&self) -> Digest {
         match self {
             Self::Plain => [0; 16],
@@ -67,7 +67,7 @@ impl Cipher {
         matches!(self, Self::Keyed(_))
     }
 
-    /// Seals one frame of an object.
+    /// Encrypts one frame of an object.
     pub(crate) fn encrypt_frame(&self, object: &str, frame: u64, body: Vec<u8>) -> Result<Vec<u8>> {
         match self {
             Self::Plain => Ok(body),
@@ -75,7 +75,8 @@ impl Cipher {
         }
     }
 
-    /// The frame as it was before [`Cipher::seal`]; `None` if it is not what was sealed under this object and number.
+    /// Decrypts a frame; `None` if [`Cipher::encrypt_frame`] did not produce it for this object and
+    /// frame number.
     pub(crate) fn decrypt_frame(&self, object: &str, frame: u64, stored: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Plain => Some(stored.to_vec()),
@@ -83,7 +84,8 @@ impl Cipher {
         }
     }
 
-    /// The fingerprint of a block. Keyed, so that it tells nothing to who lacks the key.
+    /// Returns the fingerprint of a block. It is keyed, so that it discloses nothing without the
+    /// key.
     pub(crate) fn fingerprint(&self, block: &[u8]) -> Digest {
         match self {
             Self::Plain => digest(block),
@@ -91,7 +93,7 @@ impl Cipher {
         }
     }
 
-    /// The directory of a shard.
+    /// Returns the directory of a shard.
     pub(crate) fn directory(&self, shard: &str) -> String {
         match self {
             Self::Plain => shard.to_owned(),
@@ -102,7 +104,7 @@ impl Cipher {
     }
 }
 
-/// Encrypts with a random nonce, which goes in front.
+/// Encrypts with a random nonce, which precedes the ciphertext.
 pub(crate) fn encrypt(cipher: &XChaCha20Poly1305, associated: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).failed("make a nonce")?;
@@ -111,7 +113,7 @@ pub(crate) fn encrypt(cipher: &XChaCha20Poly1305, associated: &[u8], plain: &[u8
     Ok([&nonce[..], &sealed].concat())
 }
 
-/// The inverse of [`encrypt`]; `None` if the key, the associated data or a byte is another.
+/// Reverses [`encrypt`]; `None` if the key, the associated data or a byte differs.
 pub(crate) fn decrypt(cipher: &XChaCha20Poly1305, associated: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
     let (nonce, sealed) = stored.split_first_chunk::<NONCE_BYTES>()?;
     cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: associated }).ok()
@@ -121,7 +123,7 @@ fn associated(object: &str, frame: u64) -> Vec<u8> {
     [object.as_bytes(), &[0], &frame.to_le_bytes()].concat()
 }
 
-/// BLAKE3-128.
+/// Returns the BLAKE3-128 hash.
 pub(crate) fn digest(bytes: &[u8]) -> Digest {
     truncate(&blake3::hash(bytes))
 }
@@ -132,12 +134,12 @@ fn truncate(hash: &blake3::Hash) -> Digest {
     short
 }
 
-/// Lower-case hex.
+/// Formats as lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A digest from its hex form; zeros for what is none, which then matches nothing.
+/// Parses a digest from hex; zeros for invalid text, which then match nothing.
 pub(crate) fn from_hex_digest(text: &str) -> Digest {
     let mut digest = [0; 16];
     for (byte, at) in digest.iter_mut().zip((0..text.len()).step_by(2)) {

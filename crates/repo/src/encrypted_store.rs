@@ -1,4 +1,4 @@
-//! The store together with the seal: where objects are put, read, listed and removed.
+//! Object store with transparent encryption.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,31 +22,32 @@ use crate::object::{
     self, Encoder, ExpectedObject, ObjectError, ObjectKind, ObjectResult, OpenObject, ReadHeader,
 };
 
-/// What outgrows this is uploaded in parts.
+/// Size in bytes above which an object is uploaded in parts.
 const UPLOAD_PART_BYTES: usize = 8 * 1024 * 1024;
 
-/// How long a put that others wait for may take: a store answers within five seconds, over a line of 256 KiB/s or more.
+/// Returns the time limit of a put that other work waits for: a store answers within five seconds,
+/// over a line of at least 256 KiB/s.
 fn put_timeout(bytes: usize) -> Duration {
     Duration::from_secs(5 + (bytes >> 18) as u64)
 }
 
-/// The objects of one repository.
+/// Objects of one repository.
 #[derive(Clone)]
 pub(crate) struct EncryptedStore {
     pub(crate) backend: Arc<dyn ObjectStore>,
     pub(crate) cipher: Cipher,
 }
 
-/// What became of a create-only put.
+/// Outcome of a create-only put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Created {
     Yes(ObjectRef),
-    /// Something is stored under this key already.
+    /// An object exists under this key already.
     Exists,
 }
 
 impl EncryptedStore {
-    /// Stores a small value, replacing what is there.
+    /// Stores a small value, replacing an existing one.
     pub(crate) async fn put<T: Serialize>(
         &self,
         kind: ObjectKind,
@@ -58,7 +59,7 @@ impl EncryptedStore {
         Ok(reference)
     }
 
-    /// Stores a small value unless something is there.
+    /// Stores a small value unless the object exists.
     pub(crate) async fn create<T: Serialize>(
         &self,
         kind: ObjectKind,
@@ -73,7 +74,7 @@ impl EncryptedStore {
         }
     }
 
-    /// Stores a small value soon, or fails: nobody waits for a connection that is dead.
+    /// Stores a small value within the time limit, or fails: no caller waits for a dead connection.
     pub(crate) async fn put_with_timeout<T: Serialize>(
         &self,
         kind: ObjectKind,
@@ -85,7 +86,8 @@ impl EncryptedStore {
         put.map_err(|error| store_error("write", key, &error))
     }
 
-    /// One put that is given up soon, whether it is a request that hangs or one that fails and is repeated. It may arrive later.
+    /// Sends one put and gives up after the time limit, both for a request that hangs and for one
+    /// that fails and is repeated. The put may arrive later.
     pub(crate) async fn put_bytes_with_timeout(
         &self,
         key: &str,
@@ -109,7 +111,8 @@ impl EncryptedStore {
         put.map(|_| ()).map_err(|error| store_error("write", key, &error))
     }
 
-    /// Stores an object whose bytes come one after another, in parts if it outgrows one.
+    /// Stores an object whose bytes arrive one after another, in parts if it is larger than one
+    /// part.
     pub(crate) async fn put_stream(&self, key: &str, mut parts: mpsc::Receiver<Bytes>) -> Result<()> {
         let mut writer = BufWriter::with_capacity(self.backend.clone(), path(key), UPLOAD_PART_BYTES)
             .with_max_concurrency(2);
@@ -134,7 +137,7 @@ impl EncryptedStore {
         })
     }
 
-    /// The stored bytes of an object, whatever they are; `None` if it is not there.
+    /// Returns the stored bytes of an object, unchecked; `None` if it does not exist.
     pub(crate) async fn bytes(&self, key: &str) -> Result<Option<Bytes>> {
         let got = match self.backend.get(&path(key)).await {
             Ok(got) => got.bytes().await,
@@ -155,7 +158,7 @@ impl EncryptedStore {
         object::open_object(&self.backend, &self.cipher, expected, ends).await
     }
 
-    /// Every object below a directory, sorted by key.
+    /// Returns every object below a directory, sorted by key.
     pub(crate) async fn list(&self, directory: &str) -> Result<Vec<(String, u64)>> {
         let listed: Vec<ObjectMeta> = self
             .backend
@@ -169,7 +172,7 @@ impl EncryptedStore {
         Ok(objects)
     }
 
-    /// The keys of the objects in a directory that come after one.
+    /// Returns the keys of the objects in a directory that follow a given key.
     pub(crate) async fn list_after(&self, directory: &str, key: &str) -> Result<Vec<String>> {
         let listed = self.backend.list_with_offset(Some(&path(directory)), &path(key));
         let listed: Vec<ObjectMeta> =
@@ -177,7 +180,7 @@ impl EncryptedStore {
         Ok(listed.into_iter().map(|meta| meta.location.to_string()).collect())
     }
 
-    /// True if there is anything below a directory.
+    /// Returns true if a directory contains any object.
     pub(crate) async fn has_any(&self, directory: &str) -> Result<bool> {
         match self.backend.list(Some(&path(directory))).next().await {
             None => Ok(false),
@@ -186,14 +189,14 @@ impl EncryptedStore {
         }
     }
 
-    /// The names of the directories in a directory.
+    /// Returns the names of the subdirectories of a directory.
     pub(crate) async fn directories(&self, directory: &str) -> Result<Vec<String>> {
         let listed = self.backend.list_with_delimiter(Some(&path(directory))).await;
         let listed = listed.map_err(|error| store_error("list", directory, &error))?;
         Ok(listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect())
     }
 
-    /// The size of an object; `None` if it is not there.
+    /// Returns the size of an object; `None` if it does not exist.
     pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>> {
         match self.backend.head(&path(key)).await {
             Ok(meta) => Ok(Some(meta.size)),
@@ -202,13 +205,13 @@ impl EncryptedStore {
         }
     }
 
-    /// When an object was stored, by the store's clock.
+    /// Returns the time at which an object was stored, by the store's clock.
     pub(crate) async fn stored_at(&self, key: &str) -> Result<DateTime<Utc>> {
         let meta = self.backend.head(&path(key)).await;
         meta.map(|meta| meta.last_modified).map_err(|error| store_error("look at", key, &error))
     }
 
-    /// Removes an object. One that is gone is no error.
+    /// Removes an object. A missing object is no error.
     pub(crate) async fn delete(&self, key: &str) -> Result<()> {
         match self.backend.delete(&path(key)).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),

@@ -1,19 +1,20 @@
-//! The user's key.
+//! User key of an encrypted repository.
 
 use std::sync::Arc;
 
 use backstop_model::error::{Error, ErrorKind, Result};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 
-/// The key that the user keeps: 32 bytes that wrap the repository's data key.
+/// User key: 32 bytes that wrap the repository's data key.
 #[derive(Clone)]
 pub struct RepoKey(Arc<SecretBox<[u8; 32]>>);
 
 impl RepoKey {
-    /// Reads a key: 32 random bytes as 64 hex digits or as base64, white space around them ignored.
+    /// Parses a key: 32 random bytes as 64 hex digits or as base64. Ignores white space around
+    /// them.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for anything else. The text is never repeated.
+    /// Returns [`ErrorKind::Usage`] for anything else. The message never repeats the text.
     pub fn parse(text: &SecretString) -> Result<Self> {
         let text = text.expose_secret().trim();
         let bytes = if text.len() == 64 { from_hex(text) } else { from_base64(text) };

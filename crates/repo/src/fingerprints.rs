@@ -1,4 +1,5 @@
-//! A fingerprint of each block of each file, in (file, offset) order: what changed is found by comparing.
+//! Fingerprint of each block of each file, in (file, offset) order, to find the blocks that
+//! changed.
 
 use backstop_model::error::Result;
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::object::{
 
 const FINGERPRINT_BYTES: usize = 16;
 
-/// Writes a fingerprints object while the blocks go by.
+/// Writes a fingerprints object block by block.
 pub(crate) struct FingerprintsWriter {
     encoder: Encoder,
     frame: Vec<u8>,
@@ -28,7 +29,7 @@ impl FingerprintsWriter {
         })
     }
 
-    /// The fingerprint of the next block.
+    /// Adds the fingerprint of the next block.
     pub(crate) fn push(&mut self, fingerprint: &Digest) -> Result<()> {
         self.frame.extend(fingerprint);
         if self.frame.len() == MAX_FRAME_BYTES {
@@ -38,12 +39,12 @@ impl FingerprintsWriter {
         Ok(())
     }
 
-    /// Bytes that are ready to be stored.
+    /// Returns the bytes that are ready to be stored.
     pub(crate) fn take(&mut self, at_least: usize) -> Option<Bytes> {
         self.encoder.take(at_least)
     }
 
-    /// Ends the object.
+    /// Completes the object.
     pub(crate) fn finish(mut self) -> Result<(Bytes, ObjectRef)> {
         if !self.frame.is_empty() {
             self.encoder.frame(&self.frame)?;
@@ -61,7 +62,7 @@ pub(crate) struct FingerprintsReader {
 }
 
 impl FingerprintsReader {
-    /// Opens a fingerprints object of so many blocks.
+    /// Opens a fingerprints object of this number of blocks.
     pub(crate) async fn open(
         store: &EncryptedStore,
         reference: &ObjectRef,
@@ -84,7 +85,7 @@ impl FingerprintsReader {
         })
     }
 
-    /// The fingerprint of the next block.
+    /// Returns the fingerprint of the next block.
     pub(crate) async fn next(&mut self) -> ObjectResult<Digest> {
         if self.at == self.frame.len() {
             let frame = self.frames.recv().await;
@@ -93,7 +94,8 @@ impl FingerprintsReader {
         Ok(self.step())
     }
 
-    /// [`FingerprintsReader::next`] for a thread that may block.
+    /// Returns the next fingerprint as [`FingerprintsReader::next`] does, for a thread that may
+    /// block.
     pub(crate) fn blocking_next(&mut self) -> ObjectResult<Digest> {
         if self.at == self.frame.len() {
             let frame = self.frames.blocking_recv();

@@ -1,4 +1,4 @@
-//! What objects hold stays what it is, byte for byte: `tests/frozen`.
+//! Compares the content of stored objects with fixtures byte by byte: `tests/frozen`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod objects;
@@ -31,7 +31,7 @@ use crate::run_history::RunsObject;
 use crate::shard_log::{Lease, LogEntry, LogEvent, ShardState};
 use crate::{RepoKey, Repository};
 
-/// A value with every field, and one without the optional ones.
+/// Value with every field, and one without the optional fields.
 const FACTS: &str = include_str!("../../model/tests/frozen/backup-facts.json");
 
 pub(crate) fn shelf(cipher: Cipher) -> EncryptedStore {
@@ -175,7 +175,7 @@ fn what_a_repository_says_of_itself() {
     stored_unseen("wrapped-key.json", &[WrappedKey { wrapped: "00ff".into() }]);
 }
 
-/// Names and fingerprints in an encrypted repository, and ids of keys, follow from the keys alone.
+/// Names and fingerprints in an encrypted repository, and ids of keys, depend on the keys alone.
 #[tokio::test]
 async fn what_follows_from_keys() {
     let mut text = String::new();
@@ -190,7 +190,8 @@ async fn what_follows_from_keys() {
     let listed = made.list(keys::KEYS_DIRECTORY).await.unwrap();
     text.push_str(&listed.iter().map(|(name, _)| format!("{name}\n")).collect::<String>());
     frozen("from-keys.txt", &text);
-    // The golden repositories open a wrapped key; this is one of each object that making a repository creates.
+    // The golden repositories open a wrapped key; this compares one of each object that creating a
+    // repository writes.
     assert!(Repository::on(made.backend.clone(), Some(&key)).await.is_ok());
 }
 

@@ -1,4 +1,4 @@
-//! Removing what nobody needs: planned first, then done, under the shard's claim.
+//! Removes unneeded objects: planned first, then executed, under the shard's lease.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::object::ReadHeader;
 use crate::shard_log::{ENTRIES_KEPT, LogEvent, ShardLog, ShardState};
 use crate::{CatalogEntry, Condemned, GcPlan, GcResult, ShardReader, ShardWriter, Storage, stale_uploads};
 
-/// What could be removed.
+/// Determines the objects that could be removed.
 pub(crate) async fn plan_gc(writer: &ShardWriter, now: DateTime<Utc>, grace: Duration) -> Result<GcPlan> {
     let log = &writer.reader.log;
     let newest = log.newest().await?.ok_or_else(|| Error::failed("plan a sweep: the shard has no log"))?;
@@ -35,7 +35,7 @@ pub(crate) async fn plan_gc(writer: &ShardWriter, now: DateTime<Utc>, grace: Dur
     Ok(GcPlan { lease: writer.lease.number, objects, backups: over.iter().map(|c| id(&c.entry)).collect() })
 }
 
-/// True if the grace of what was deleted `at` is over.
+/// Returns true if the grace period of a deletion at the time `at` is over.
 pub(crate) fn is_grace_over(at: DateTime<Utc>, now: DateTime<Utc>, grace: Duration) -> bool {
     (now - at).to_std().is_ok_and(|age| age >= grace)
 }
@@ -44,7 +44,7 @@ fn id(entry: &CatalogEntry) -> BackupId {
     entry.facts.backup_id.clone()
 }
 
-/// Every object that a backup cannot do without.
+/// Returns every object that a backup needs.
 pub(crate) async fn needed_objects(reader: &ShardReader, entry: &CatalogEntry) -> Result<Vec<String>> {
     let mut needed = vec![entry.manifest.key.clone()];
     let manifest = reader.manifest_of(entry).await?;
@@ -56,8 +56,9 @@ pub(crate) async fn needed_objects(reader: &ShardReader, entry: &CatalogEntry) -
     Ok(needed)
 }
 
-/// Only what a claim before this one wrote may go. A later claim cannot come to need it: it builds on backups
-/// that were there when this was decided, or on its own.
+/// Returns true for an object that may be removed: only a lease before this one may have written
+/// it. A later lease cannot come to need it: it builds on backups that existed at the time of this
+/// decision, or on its own.
 fn is_garbage(keys: &ShardKeys, key: &str, lease: u64, newest: u64) -> bool {
     let key = stale_uploads::final_name(key).unwrap_or(key);
     match (keys::lease_of(keys, key), keys::log_number(keys, key)) {
@@ -67,7 +68,8 @@ fn is_garbage(keys: &ShardKeys, key: &str, lease: u64, newest: u64) -> bool {
     }
 }
 
-/// Deletion is creation in reverse: manifests, then indexes, then packs; logs and heartbeats last.
+/// Returns the rank of an object in the order of deletion, which reverses that of creation:
+/// manifests, then indexes, then packs; logs and heartbeats last.
 fn delete_order(keys: &ShardKeys, key: &str) -> u8 {
     if key.ends_with("/manifest") {
         0
@@ -80,7 +82,7 @@ fn delete_order(keys: &ShardKeys, key: &str) -> u8 {
     }
 }
 
-/// Removes what the plan names.
+/// Removes the objects that the plan names.
 pub(crate) async fn run_gc(writer: &ShardWriter, plan: GcPlan) -> Result<GcResult> {
     if plan.lease != writer.lease.number {
         return Err(Error::refused("sweep: the plan was made under another claim").hint("make a new plan"));
@@ -104,7 +106,8 @@ async fn remove(log: &ShardLog, key: &str) -> Result<()> {
     }
 }
 
-/// The log forgets the backups first: what a crash leaves behind is then needed by nobody, and found again.
+/// Removes the backups from the log first: after a crash, no backup needs the remaining objects,
+/// and the next run finds them again.
 async fn forget_backups(writer: &ShardWriter, backups: &[BackupId]) -> Result<()> {
     let forget = |state: &mut ShardState| {
         state.condemned.retain(|condemned| !backups.contains(&id(&condemned.entry)));

@@ -1,4 +1,4 @@
-//! Following a parent's index while its child is stored.
+//! Follows a parent's index while its child is stored.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,16 +14,16 @@ use crate::keys::{PackId, ShardKeys};
 use crate::manifest::{FileEntry, Manifest, Storage};
 use crate::object::{ObjectResult, ReadHeader};
 
-/// The parent's files, blocks and packs, read once from front to back.
+/// Files, blocks and packs of the parent, read once from front to back.
 pub(crate) struct Parent {
     files: Vec<FileEntry>,
     packs: Vec<PackEntry>,
-    /// Packs that cannot be relied on: what they hold is stored again.
+    /// Packs that are missing or damaged: their blocks are stored again.
     lost: HashSet<PackId>,
     fingerprints: FingerprintsReader,
     extents: ExtentsReader,
     extent: Option<Extent>,
-    /// The file whose blocks come next, and the first of them that was not passed.
+    /// File whose blocks come next, and the first of them that was not passed.
     file: usize,
     block: u64,
 }
@@ -36,7 +36,7 @@ pub(crate) struct ParentBlock {
 }
 
 impl Parent {
-    /// `known` are the keys of objects that a verification found damaged.
+    /// Opens the parent. `known` are the keys of objects that a verification found damaged.
     pub(crate) async fn open(
         store: &EncryptedStore,
         keys: &ShardKeys,
@@ -70,12 +70,13 @@ impl Parent {
         &self.packs
     }
 
-    /// How many packs cannot be relied on.
+    /// Returns the number of packs that are missing or damaged.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.len() as u64
     }
 
-    /// Goes to the file of this path, past all files before it in order. `None` if there is none.
+    /// Advances to the file of this path, past all files before it in order. `None` if there is
+    /// none.
     pub(crate) fn seek(&mut self, path: &str) -> ObjectResult<Option<FileEntry>> {
         while let Some(file) = self.files.get(self.file) {
             if file.path.as_str() < path {
@@ -87,7 +88,8 @@ impl Parent {
         Ok(None)
     }
 
-    /// As [`Parent::next`]; `None` also for a block whose pack cannot be relied on.
+    /// Returns the next block as [`Parent::next`] does; `None` also for a block of a missing or
+    /// damaged pack.
     pub(crate) fn next_sound(&mut self) -> ObjectResult<Option<ParentBlock>> {
         let next = self.next()?;
         Ok(next.filter(|block| match block.place {
@@ -98,7 +100,7 @@ impl Parent {
         }))
     }
 
-    /// The next block of the file that [`Parent::seek`] found; `None` after its last.
+    /// Returns the next block of the file that [`Parent::seek`] found; `None` after its last.
     fn next(&mut self) -> ObjectResult<Option<ParentBlock>> {
         let Some(file) = self.files.get(self.file) else { return Ok(None) };
         if self.block == blocks_of(file.size) {
@@ -123,7 +125,7 @@ impl Parent {
         };
         let extent = match self.extent.filter(here) {
             Some(extent) => extent,
-            // Coverage is checked by the reader: the next extent begins exactly here.
+            // The reader checks the coverage: the next extent begins exactly here.
             None => match self.extents.blocking_next()? {
                 Some(extent) => *self.extent.insert(extent),
                 None => return Ok(BlockLocation::Zero),
@@ -138,7 +140,8 @@ impl Parent {
     }
 }
 
-/// Whole blocks that two sizes of a file have in common, so that neither ends within them.
+/// Returns the number of whole blocks that two sizes of a file have in common, so that neither ends
+/// within them.
 pub(crate) fn common_blocks(a: u64, b: u64) -> u64 {
     if a == b { blocks_of(a) } else { a.min(b) / BLOCK_BYTES as u64 }
 }

@@ -1,4 +1,5 @@
-//! What verifications found damaged: kept in the repository, so that everybody knows of it until a later one finds it whole.
+//! Damage found by verifications: recorded in the repository for all readers, until a later
+//! verification finds the object whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,45 +12,45 @@ use crate::encrypted_store::EncryptedStore;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};
 use crate::{ObjectDamage, VerifyDepth};
 
-/// So many damaged objects are named; of the others only the backups are.
+/// Number of damaged objects that are recorded by name; of the others, only the backups are.
 const MAX_NAMED_OBJECTS: usize = 1000;
 
-/// A damaged object, as a verification found it.
+/// Damaged object, as a verification found it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedObjectRecord {
     /// Its key.
     pub object: String,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub wrong: String,
-    /// True if only reading its content shows it.
+    /// True if only reading the content reveals it.
     pub in_content: bool,
-    /// The backups that cannot be restored completely.
+    /// Backups that cannot be restored completely.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backups: Vec<BackupId>,
-    /// When it was found, by the finder's clock.
+    /// Time of the finding, by the clock of the verifying host.
     pub at: DateTime<Utc>,
 }
 
-/// What is known to be damaged.
+/// Known damage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamageRecord {
-    /// The objects, but not more than a thousand.
+    /// Damaged objects, at most a thousand.
     pub damaged: Vec<DamagedObjectRecord>,
-    /// How many more there are.
+    /// Number of further damaged objects.
     #[serde(default)]
     pub more: u64,
-    /// The backups that those affect.
+    /// Backups that those affect.
     #[serde(default)]
     pub more_backups: BTreeSet<BackupId>,
 }
 
 impl DamageRecord {
-    /// True if nothing is.
+    /// Returns true if no damage is known.
     pub fn is_empty(&self) -> bool {
         self.damaged.is_empty() && self.more == 0
     }
 
-    /// The backups that cannot be restored completely, each with one reason.
+    /// Returns the backups that cannot be restored completely, each with one reason.
     pub fn backups(&self) -> BTreeMap<BackupId, String> {
         let more = self.more_backups.iter().map(|id| (id.clone(), "one of many damaged objects".to_owned()));
         let mut all: BTreeMap<BackupId, String> = more.collect();
@@ -65,8 +66,8 @@ impl DamageRecord {
         all
     }
 
-    /// What one verification found, and what it could not see of what was known before: damage within an object whose content it did not
-    /// read.
+    /// Combines the findings of one verification with the earlier damage that it could not see:
+    /// damage inside objects whose content it did not read.
     fn after(before: Self, found: &[ObjectDamage], depth: VerifyDepth, at: DateTime<Utc>) -> Self {
         let fresh = found.iter().map(|damage| DamagedObjectRecord {
             object: damage.object.clone(),
@@ -88,7 +89,8 @@ impl DamageRecord {
     }
 }
 
-/// What is known. A record that cannot be read says nothing: the next verification writes another.
+/// Reads the known damage. An unreadable record counts as empty: the next verification writes
+/// another.
 pub(crate) async fn read_damage(store: &EncryptedStore, key: &str) -> Result<DamageRecord> {
     match store.get(ExpectedObject { kind: ObjectKind::Found, key, reference: None }).await {
         Ok(found) => Ok(found),
@@ -101,7 +103,8 @@ pub(crate) async fn read_damage(store: &EncryptedStore, key: &str) -> Result<Dam
     }
 }
 
-/// Writes down what a verification found. Nothing is written where nothing was known and nothing was found.
+/// Records the findings of a verification. Writes nothing if nothing was known and nothing was
+/// found.
 pub(crate) async fn record_damage(
     store: &EncryptedStore,
     key: &str,
@@ -113,7 +116,8 @@ pub(crate) async fn record_damage(
     let mut after = DamageRecord::after(before.clone(), found, depth, at);
     let mut gone = BTreeSet::new();
     for damage in after.damaged.iter().filter(|damage| damage.at != at) {
-        // Objects that no one needs any more were removed since; one that is needed and gone was found just now.
+        // An object that no backup needs may have been removed since; a missing object that one
+        // needs is among the new findings.
         if store.size(&damage.object).await?.is_none() {
             gone.insert(damage.object.clone());
         }

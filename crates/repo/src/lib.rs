@@ -1,7 +1,7 @@
-//! The stored format, on object_store: where backups are kept, and what their bytes mean.
+//! Stored format of backups and archives, on object_store.
 //!
-//! A [`Repository`] is opened once. From it comes a [`ShardReader`] of one shard, which cannot write, and a
-//! [`ShardWriter`], which holds the shard's claim. `docs/format.md` describes every byte.
+//! Open a [`Repository`] once. It returns a [`ShardReader`] of one shard, which cannot write, or a
+//! [`ShardWriter`], which holds the shard's lease. `docs/format.md` describes every byte.
 
 mod archive;
 mod backend;
@@ -61,5 +61,5 @@ pub use shard_reader::ShardReader;
 pub use shard_writer::{ShardWriter, StoredBackup};
 pub use tree::{FileChanges, FileContent, Tree, TreeDirectory, TreeFile};
 
-/// Told how far an operation is. Called often; must not block.
+/// Callback for the progress of an operation. Called often; must not block.
 pub type OnProgress<'a> = &'a (dyn Fn(backstop_model::progress::Progress) + Send + Sync);

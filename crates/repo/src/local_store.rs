@@ -1,5 +1,6 @@
-//! A directory that is held: opened once, and reached through that descriptor alone. What its path names is compared with what is
-//! held before and after every write, so that nothing is written, and nothing called stored, where another volume is mounted or none.
+//! Store in a directory that is opened once and reached only through that descriptor. Before and
+//! after every write, the store compares the directory at the path with the open one, so that it
+//! neither writes nor reports success if another volume, or none, is mounted there.
 
 mod pinned_directory;
 
@@ -25,7 +26,7 @@ use crate::repo_header;
 use pinned_directory::FileStamp;
 pub(crate) use pinned_directory::{PinnedDirectory, with_relative_keys};
 
-/// The store in a directory.
+/// Store in a directory.
 #[derive(Clone)]
 pub(crate) struct LocalStore {
     inner: Arc<LocalStoreInner>,
@@ -38,15 +39,15 @@ struct LocalStoreInner {
 
 #[derive(Default)]
 struct LocalStoreState {
-    /// `None` while the directory is not there, or another is in its place.
+    /// `None` while the directory does not exist, or another one has replaced it.
     pinned: Option<Arc<PinnedDirectory>>,
-    /// The repository in it, once that is known.
+    /// Id of the repository in it, once known.
     repository: Option<Uuid>,
-    /// How its root object looked when it named that repository.
+    /// Stamp of its root object when that named the repository.
     stamp: Option<FileStamp>,
 }
 
-/// A directory's path does not name what is held.
+/// Error: the path names another directory than the open one.
 #[derive(Debug)]
 pub(crate) struct DirectoryReplaced {
     path: PathBuf,
@@ -62,19 +63,20 @@ impl fmt::Display for DirectoryReplaced {
 impl std::error::Error for DirectoryReplaced {}
 
 impl LocalStore {
-    /// Holds a directory, as soon as it is there.
+    /// Creates the store; opens the directory as soon as it exists.
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { inner: Arc::new(LocalStoreInner { path, state: RwLock::default() }) }
     }
 
-    /// From now on only this repository is accepted there.
+    /// From now on, accepts only this repository at the path.
     pub(crate) fn expect(&self, repository: Option<Uuid>) {
         if let Ok(mut state) = self.inner.state.write() {
             (state.repository, state.stamp) = (repository, None);
         }
     }
 
-    /// Where the held directory is reached by path, with what keeps it held. `None` if there is none.
+    /// Returns the path of the open directory, with the handle that keeps it open. `None` if there
+    /// is none.
     pub(crate) async fn directory(&self) -> Result<Option<(Arc<PinnedDirectory>, PathBuf)>> {
         let pinned = self.inner.reading().await?;
         Ok(pinned.map(|pinned| (Arc::clone(&pinned), pinned.path())))
@@ -82,7 +84,7 @@ impl LocalStore {
 }
 
 impl LocalStoreInner {
-    /// What is held, to read from it.
+    /// Returns the open directory for reading.
     async fn reading(&self) -> Result<Option<Arc<PinnedDirectory>>> {
         let (held, repository) = self.state.read().map_or((None, None), |s| (s.pinned.clone(), s.repository));
         match (held, repository) {
@@ -96,7 +98,8 @@ impl LocalStoreInner {
         }
     }
 
-    /// What is held, if the path still names it. What the path names instead is held from now on if it is the same repository.
+    /// Returns the open directory if the path still names it. Opens the directory at the path
+    /// instead if that holds the same repository.
     async fn named(&self) -> Result<Arc<PinnedDirectory>> {
         let (held, repository, stamp) = match self.state.read() {
             Ok(state) => (state.pinned.clone(), state.repository, state.stamp),
@@ -118,7 +121,7 @@ impl LocalStoreInner {
         Ok(found.pinned)
     }
 
-    /// Ok if what was written to is what the path names.
+    /// Checks that the path names the directory that was written to.
     async fn still(&self, pinned: &Arc<PinnedDirectory>) -> Result<()> {
         let named = self.named().await?;
         if named.identity == pinned.identity {
@@ -193,7 +196,7 @@ impl ObjectStore for LocalStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let pinned = self.inner.named().await?;
         let (held, location) = (Arc::clone(&pinned), location.clone());
-        // A put that is given up continues in the background: so does what holds the directory open for it.
+        // An abandoned put continues in the background: the handle keeps the directory open for it.
         let put = tokio::spawn(async move { held.store.put_opts(&location, payload, opts).await });
         let done = put
             .await
@@ -264,7 +267,8 @@ impl ObjectStore for LocalStore {
     }
 }
 
-/// A stream that keeps its directory open until its end: the number of a closed descriptor is soon that of another file.
+/// Returns a stream that keeps its directory open until its end: the system soon reuses the number
+/// of a closed descriptor for another file.
 fn keep_open<T: Send + 'static>(
     items: BoxStream<'static, Result<T>>,
     pinned: Arc<PinnedDirectory>,
@@ -276,7 +280,7 @@ fn keep_open<T: Send + 'static>(
     .boxed()
 }
 
-/// An upload that is complete only where the path names what it was begun in.
+/// Upload that completes only if the path names the directory in which it began.
 #[derive(Debug)]
 struct LocalUpload {
     upload: Box<dyn MultipartUpload>,
@@ -309,7 +313,8 @@ mod tests {
 
     use super::*;
 
-    /// Two that look first at the same time each open the directory, and only one of them is kept.
+    /// Two first accesses at the same time both open the directory, and the store keeps only one of
+    /// the two.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_listing_reads_its_directory_when_another_descriptor_takes_its_number() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -322,7 +327,7 @@ mod tests {
         let pinned = held.inner.reading().await.unwrap().unwrap();
         let listing = keep_open(pinned.store.list(Some(&Path::from("needs"))), pinned);
         held.inner.keep(None, None);
-        // If the descriptor was closed, one of these has its number now.
+        // If the descriptor was closed, one of these files has its number now.
         let taken: Vec<_> = (0..64).map(|_| std::fs::File::open(other.path()).unwrap()).collect();
         let found: Vec<ObjectMeta> = listing.try_collect().await.unwrap();
         let mut names: Vec<_> = found.iter().map(|meta| meta.location.filename().unwrap()).collect();

@@ -1,26 +1,26 @@
-//! Where a repository is.
+//! Location of a repository.
 
 use backstop_model::settings::CreateRepository;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-/// Where a repository is: its URL, and how to get at it.
+/// Location of a repository: its URL, and the access to it.
 #[derive(Debug, Clone)]
 pub struct Location {
     /// `file:///absolute/dir` or `s3://bucket/prefix`.
     pub url: String,
     /// Ignored for `file://`.
     pub s3: S3Access,
-    /// Whether the first claim may make it.
+    /// Permission for the first lease to create the repository.
     pub create: CreateRepository,
-    /// The only repository that is accepted there; `None`: any.
+    /// Id of the only repository that is accepted there; `None`: any.
     pub id: Option<Uuid>,
 }
 
-/// How to reach an S3-compatible store. What is `None` is taken from the usual `AWS_…` variables.
+/// Access to an S3-compatible store. Fields that are `None` come from the usual `AWS_…` variables.
 #[derive(Debug, Clone, Default)]
 pub struct S3Access {
-    /// `https://host[:port]` of a store that is not AWS. Plain `http` only for loopback.
+    /// `https://host[:port]` of a store other than AWS. Plain `http` only for loopback.
     pub endpoint: Option<String>,
     /// Region.
     pub region: Option<String>,
@@ -33,13 +33,15 @@ pub struct S3Access {
 }
 
 impl Location {
-    /// A location of which everything but the URL comes from the environment. There must be a repository.
+    /// Returns a location that takes everything but the URL from the environment. The repository
+    /// must exist.
     pub fn new(url: impl Into<String>) -> Self {
         let (s3, create) = (S3Access::default(), CreateRepository::Never);
         Self { url: url.into(), s3, create, id: None }
     }
 
-    /// The same, where the first claim makes the repository if nothing is stored yet.
+    /// Returns the location with permission for the first lease to create the repository if nothing
+    /// is stored yet.
     #[must_use]
     pub fn or_new(self) -> Self {
         Self { create: CreateRepository::IfEmpty, ..self }

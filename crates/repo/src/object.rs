@@ -1,4 +1,4 @@
-//! The container: what every stored object looks like, whatever is in it.
+//! Container format of every stored object, whatever its content.
 //!
 //! ```text
 //! header 64 | frame 0 | frame 1 | … | frame table 24 × n | trailer 40
@@ -26,7 +26,7 @@ pub(crate) const FORMAT_VERSION: u16 = 1;
 pub(crate) const HEADER_BYTES: usize = 64;
 const ENCRYPTED_FLAG: u8 = 1;
 
-/// What is in an object.
+/// Content of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ObjectKind {
     Root = 1,
@@ -46,14 +46,14 @@ pub(crate) enum ObjectKind {
     Runs = 15,
 }
 
-/// Why an object cannot be used.
+/// Reason why an object cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ObjectError {
-    /// It is not there.
+    /// The object does not exist.
     Missing { key: String },
-    /// It is there, and not what it should be.
+    /// The object exists, but its content is wrong.
     Damaged { key: String, wrong: String },
-    /// The store did not say.
+    /// The store could not answer.
     Store(Error),
 }
 
@@ -81,7 +81,7 @@ impl From<ObjectError> for Error {
     }
 }
 
-/// The header of an object.
+/// Encodes the header of an object.
 pub(crate) fn header(kind: ObjectKind, key: &str, cipher: &Cipher) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     bytes[..8].copy_from_slice(MAGIC);
@@ -95,7 +95,7 @@ pub(crate) fn header(kind: ObjectKind, key: &str, cipher: &Cipher) -> [u8; HEADE
     bytes
 }
 
-/// Checks a header against what the object is expected to be.
+/// Checks a header against the expected properties of the object.
 pub(crate) fn check_header(bytes: &[u8], kind: ObjectKind, key: &str, cipher: &Cipher) -> ObjectResult<()> {
     let wrong = |what: String| Err(ObjectError::Damaged { key: key.to_owned(), wrong: what });
     let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
@@ -126,7 +126,7 @@ pub(crate) fn check_header(bytes: &[u8], kind: ObjectKind, key: &str, cipher: &C
     Ok(())
 }
 
-/// Frame digest, hex, for [`crate::ObjectRef`].
+/// Formats a frame digest as hex, for [`crate::ObjectRef`].
 pub(crate) fn digest_text(digest: &Digest) -> String {
     hex(digest)
 }

@@ -1,4 +1,4 @@
-//! What kind of repository it is, and the data key of an encrypted one.
+//! Header object of a repository, and the data key of an encrypted one.
 
 use std::sync::Arc;
 
@@ -16,35 +16,36 @@ use crate::object::{ExpectedObject, ObjectError, ObjectKind};
 use crate::required_versions::{self, Access, RequiredVersions};
 use crate::shard_log::random;
 
-/// The object `backstop`: created once, when the repository is made. Two who make it with different keys would
-/// both create it; one of them finds that it has not.
+/// The object `backstop`: created once, with the repository. If two processes with different keys
+/// create a repository at the same time, both try to create it; one of them finds that it already
+/// exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HeaderObject {
-    /// Tells repositories apart.
+    /// Unique id of the repository.
     pub(crate) repository: Uuid,
-    /// The data key that everything is sealed with; `None` for a plain repository.
+    /// Id of the data key that everything is encrypted with; `None` for an unencrypted repository.
     pub(crate) data_key: Option<String>,
-    /// Who may use it. Absent: any version.
+    /// Versions that may use the repository. Absent: any version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) needs: Option<RequiredVersions>,
 }
 
-/// A data key, wrapped by a key of the user's.
+/// Data key, wrapped by a user key.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct WrappedKey {
     /// Nonce, ciphertext and tag, in hex.
     pub(crate) wrapped: String,
 }
 
-/// What is known when a repository is opened.
+/// State of a repository when it is opened.
 pub(crate) enum RepoHeader {
-    /// It exists. Its id is not known where only the root object is lost.
+    /// The repository exists. Its id is unknown if only the root object is lost.
     Sealed(Cipher, Option<Uuid>),
     /// Nothing is stored yet.
     Nothing,
 }
 
-/// Finds out how the repository is sealed and opens the seal.
+/// Reads how the repository is encrypted, and unwraps the data key.
 pub(crate) async fn read_header(store: &Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<RepoHeader> {
     let plain_store = plain(store);
     let (root, raised) =
@@ -60,7 +61,8 @@ pub(crate) async fn read_header(store: &Arc<dyn ObjectStore>, key: Option<&RepoK
         {
             return Ok(RepoHeader::Nothing);
         }
-        // Reading goes on without it: whether there are wrapped keys tells as much.
+        // Reading continues without it: the presence of wrapped keys shows as well that the
+        // repository is encrypted.
         Err(error) => {
             tracing::warn!("{}", Error::from(error.clone()));
             plain_store.has_any(KEYS_DIRECTORY).await?
@@ -91,7 +93,7 @@ pub(crate) async fn read_header(store: &Arc<dyn ObjectStore>, key: Option<&RepoK
     }
 }
 
-/// Makes an empty repository, or finds that another has just made it.
+/// Creates an empty repository, or finds that another process has just created it.
 pub(crate) async fn create_header(
     store: &Arc<dyn ObjectStore>,
     key: Option<&RepoKey>,
@@ -110,7 +112,7 @@ pub(crate) async fn create_header(
     }
 }
 
-/// Wraps the data key with another key of the user's, then removes the wrapping by the old one.
+/// Wraps the data key with another user key, then removes the wrapping by the old one.
 pub(crate) async fn rewrap_key(
     store: &Arc<dyn ObjectStore>,
     cipher: &Cipher,
@@ -132,7 +134,7 @@ pub(crate) async fn rewrap_key(
     Ok(())
 }
 
-/// The id of a repository that this program may write to.
+/// Returns the id of a repository that this program may write to.
 pub(crate) async fn require_writable(store: &Arc<dyn ObjectStore>) -> Result<Uuid> {
     let plain_store = plain(store);
     let (root, raised) =
@@ -142,7 +144,7 @@ pub(crate) async fn require_writable(store: &Arc<dyn ObjectStore>) -> Result<Uui
     Ok(root.repository)
 }
 
-/// The id of the repository that the root object names.
+/// Returns the id of the repository that the root object names.
 pub(crate) async fn repository_id(store: &Arc<dyn ObjectStore>) -> Result<Uuid, ObjectError> {
     read_root(&plain(store)).await.map(|root| root.repository)
 }
@@ -165,7 +167,7 @@ async fn write_root(plain_store: &EncryptedStore, cipher: &Cipher) -> Result<()>
     plain_store.create(ObjectKind::Root, HEADER_KEY, &root).await.map(|_| ())
 }
 
-/// The data key that this key wraps, made if there is none.
+/// Returns the data key that this key wraps, and creates it if there is none.
 async fn new_data_key(plain_store: &EncryptedStore, key: &RepoKey) -> Result<DataKey> {
     let data = DataKey::random()?;
     match wrap(plain_store, key, &data).await? {
@@ -213,7 +215,7 @@ fn cipher(key: &RepoKey) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new(&blake3::derive_key("backstop v1 wrap", key.expose()).into())
 }
 
-/// Names a user's key without telling anything of it.
+/// Returns the id of a user key, which discloses nothing about the key.
 fn key_id(key: &RepoKey) -> String {
     hex(&digest(&blake3::derive_key("backstop v1 user key id", key.expose()))[..8])
 }

@@ -1,4 +1,4 @@
-//! The least version of Backstop that may read a repository, and the least that may write to it.
+//! Minimum versions of Backstop that may read a repository and write to it.
 
 use std::cmp::Ordering;
 
@@ -9,23 +9,23 @@ use crate::encrypted_store::EncryptedStore;
 use crate::keys::REQUIRED_VERSIONS_DIRECTORY;
 use crate::object::{ExpectedObject, ObjectKind};
 
-/// This program's version.
+/// Version of this program.
 const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The oldest version that understands all that this one stores.
+/// Oldest version that understands everything that this one stores.
 const MIN_READER_VERSION: &str = "0.1.0";
-/// The oldest version that may write, append or prune beside this one.
+/// Oldest version that may write, append or prune beside this one.
 const MIN_WRITER_VERSION: &str = "0.1.0";
 
-/// What a repository asks of the programs that use it.
+/// Versions that a repository requires of the programs that use it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RequiredVersions {
-    /// The least version that may read.
+    /// Minimum version to read.
     pub(crate) read: String,
-    /// The least version that may write, append or prune.
+    /// Minimum version to write, append or prune.
     pub(crate) write: String,
 }
 
-/// What is done with a repository.
+/// Kind of access to a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
@@ -33,20 +33,21 @@ pub(crate) enum Access {
 }
 
 impl Default for RequiredVersions {
-    /// Those of a repository that this program makes.
+    /// Returns the versions for a repository that this program creates.
     fn default() -> Self {
         Self { read: MIN_READER_VERSION.to_owned(), write: MIN_WRITER_VERSION.to_owned() }
     }
 }
 
-/// What was asked for last, where more was asked for since the repository was made.
+/// Returns the requirement that was raised last; `None` if it was never raised since the repository
+/// was created.
 pub(crate) async fn raised_versions(store: &EncryptedStore) -> Result<Option<RequiredVersions>> {
     let Some((key, _)) = store.list(REQUIRED_VERSIONS_DIRECTORY).await?.pop() else { return Ok(None) };
     let expected = ExpectedObject { kind: ObjectKind::Root, key: &key, reference: None };
     Ok(Some(store.get(expected).await?))
 }
 
-/// Ok if this program may.
+/// Checks that this program has the required version.
 pub(crate) fn require_access(needs: Option<&RequiredVersions>, what: Access) -> Result<()> {
     admit_version(needs, what, OWN_VERSION)
 }
@@ -66,7 +67,8 @@ fn admit_version(needs: Option<&RequiredVersions>, what: Access, own: &str) -> R
     .hint(format!("install Backstop {least} or newer here")))
 }
 
-/// False also for what is no version: a later Backstop may write them in another way.
+/// Compares versions. Returns false for an invalid one as well: a later Backstop may write versions
+/// in another form.
 fn at_least(own: &str, least: &str) -> bool {
     match (numbers(own), numbers(least)) {
         (Some(own), Some(least)) => own.cmp(&least) != Ordering::Less,

@@ -1,7 +1,7 @@
-//! Writing a backup's files.
+//! Writes a backup's files.
 //!
-//! Memory is bounded by the pieces of packs that are under way: at most 8 MiB for each of `parallel`. Files
-//! are made durable while others are still being written.
+//! The memory holds the fetches in progress: at most 8 MiB for each of `parallel`. Files are made
+//! durable while others are still being written.
 
 mod file_progress;
 mod target;
@@ -29,7 +29,7 @@ use crate::report::{RestoreOptions, RestoreResult};
 use crate::restore_checkpoint::RestoreCheckpoint;
 use crate::store_tree::file_blocks;
 
-/// Frame tables that are remembered: 1.5 KiB each.
+/// Number of cached frame tables: 1.5 KiB each.
 const FRAME_TABLES_CACHED: usize = 4096;
 
 /// One restore.
@@ -119,7 +119,7 @@ impl Restore<'_> {
     ) -> Result<(u64, u64, u64)> {
         let (opened, fetch) = (tables.get(self.store, self.keys, &fetch.pack).await?, Arc::new(fetch));
         let (fetched, written) = match fetch_and_write(&opened, &fetch, &target).await {
-            // One bad answer is no proof of damage, and what was written of it is written over.
+            // One bad answer is no proof of damage, and the next attempt overwrites its bytes.
             Err(error) if error.kind == ErrorKind::Damaged => {
                 tracing::warn!("{error}; asking once more");
                 fetch_and_write(&opened, &fetch, &target).await?
@@ -130,7 +130,7 @@ impl Restore<'_> {
     }
 }
 
-/// Fetches a piece and writes it: bytes fetched, and written.
+/// Fetches a piece of a pack and writes it; returns the bytes fetched, and written.
 async fn fetch_and_write(
     opened: &OpenObject,
     fetch: &Arc<PackFetch>,
@@ -152,7 +152,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.failed("restore")?
 }
 
-/// The frame tables of the packs that were opened last.
+/// Cache of the frame tables of the packs opened last.
 #[derive(Default)]
 struct FrameTableCache {
     opened: Mutex<HashMap<PackId, OpenObject>>,

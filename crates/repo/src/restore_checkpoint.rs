@@ -1,4 +1,4 @@
-//! Which files an interrupted restore had completed.
+//! Checkpoint of a restore: the files that an interrupted restore had completed.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 
-/// Numbers of complete files, one a line, after a first line that names what is restored.
+/// List of complete files by number, one per line, after a first line that names the restored
+/// backup.
 pub(crate) struct RestoreCheckpoint {
     files: BTreeSet<usize>,
     open: Option<(File, PathBuf)>,
 }
 
 impl RestoreCheckpoint {
-    /// Reads the list, or begins it. Without a path nothing is remembered.
+    /// Reads the list, or creates it. Without a path, nothing is recorded.
     pub(crate) fn open(path: Option<&Path>, subject: &str) -> Result<Self> {
         let Some(path) = path else { return Ok(Self { files: BTreeSet::new(), open: None }) };
         if let Some(parent) = path.parent() {
@@ -49,8 +50,8 @@ impl RestoreCheckpoint {
         self.files.contains(&file)
     }
 
-    /// Remembers a file that is complete and durable. A line that a crash of the machine loses only costs
-    /// that this file is written again.
+    /// Records a file that is complete and durable. If a crash of the machine loses a line, a later
+    /// restore writes that file again.
     pub(crate) fn add(&mut self, file: usize) -> Result<()> {
         self.write(&format!("{file}\n"))
     }
@@ -63,7 +64,8 @@ impl RestoreCheckpoint {
         self.sync()
     }
 
-    /// Ends a line that was cut off while it was written, so that it is not taken for another number.
+    /// Completes a line that was cut off while it was written, so that it is not taken for another
+    /// number.
     fn mend(&mut self, text: &str) -> Result<()> {
         if text.ends_with('\n') { Ok(()) } else { self.write("?\n") }
     }

@@ -1,5 +1,5 @@
-//! The last runs of each operation on a shard: one small object for each, overwritten. Of two runs that end at the very same moment
-//! one may be forgotten.
+//! Last runs of each operation on a shard: one small object per operation, overwritten each time.
+//! If two runs end at the very same moment, the record of one may be lost.
 
 use backstop_model::error::{Error, Result};
 use backstop_model::run_history::{Operation, RunRecord, record_run};
@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};
 use crate::shard_log::ShardLog;
 
-/// The stored record.
+/// Stored record.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct RunsObject {
     /// Newest first.
     pub(crate) runs: Vec<RunRecord>,
 }
 
-/// The runs of one operation, newest first. A record that cannot be read says nothing: the next run writes another.
+/// Returns the runs of one operation, newest first. An unreadable record counts as empty: the next
+/// run writes another.
 pub(crate) async fn read_runs(log: &ShardLog, operation: Operation) -> Result<Vec<RunRecord>> {
     let key = log.keys.runs(operation.name());
     match log.store.get(ExpectedObject { kind: ObjectKind::Runs, key: &key, reference: None }).await {
@@ -29,7 +30,7 @@ pub(crate) async fn read_runs(log: &ShardLog, operation: Operation) -> Result<Ve
     }
 }
 
-/// Writes a run down, or its newer record.
+/// Records a run, or replaces its older record.
 pub(crate) async fn store_run(log: &ShardLog, run: RunRecord) -> Result<()> {
     let key = log.keys.runs(run.operation.name());
     let runs = record_run(read_runs(log, run.operation).await?, run);

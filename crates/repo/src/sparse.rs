@@ -1,4 +1,4 @@
-//! Which blocks of a file hold data, as the file system tells.
+//! Reads from the file system which blocks of a file hold data.
 
 use std::fs::File;
 use std::ops::Range;
@@ -9,7 +9,8 @@ use rustix::io::Errno;
 
 use crate::block_extents::{BLOCK_BYTES, blocks_of};
 
-/// The blocks of a file that may hold something else than zeros. A file system that cannot tell says: all.
+/// Returns the blocks of a file that may hold anything but zeros: all of them if the file system
+/// cannot tell.
 pub(crate) fn data_ranges(file: &File, size: u64) -> Result<Vec<Range<u64>>> {
     let mut ranges = Vec::new();
     let mut at = 0;
@@ -27,7 +28,8 @@ pub(crate) fn data_ranges(file: &File, size: u64) -> Result<Vec<Range<u64>>> {
     Ok(whole_blocks(ranges, size))
 }
 
-/// Byte ranges as sorted, disjoint ranges of the blocks they touch, within a file of this size.
+/// Returns byte ranges as sorted, disjoint ranges of the blocks that they touch, within a file of
+/// this size.
 pub(crate) fn whole_blocks(ranges: impl IntoIterator<Item = Range<u64>>, size: u64) -> Vec<Range<u64>> {
     let mut blocks: Vec<Range<u64>> = ranges
         .into_iter()

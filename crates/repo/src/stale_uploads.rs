@@ -1,5 +1,5 @@
-//! What writes that were killed left behind in a directory. The store writes `name#1` and renames it; listing
-//! passes over such files, so they have to be looked for.
+//! Files that killed writers left behind in a directory. The store writes `name#1` and renames it;
+//! its listing omits such files, so this module searches for them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::backend::store_error;
 use crate::keys::ShardKeys;
 use crate::local_store::{LocalStore, PinnedDirectory};
 
-/// The name that a staged file would have got; `None` for any other file.
+/// Returns the final name of a staged file; `None` for any other file.
 pub(crate) fn final_name(key: &str) -> Option<&str> {
     let (name, number) = key.rsplit_once('#')?;
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
 }
 
-/// Staged files of a shard, with their sizes. None in a store that is no directory.
+/// Returns the staged files of a shard, with their sizes. Empty for a store that is no directory.
 pub(crate) async fn list_stale_uploads(
     local_store: Option<&LocalStore>,
     keys: &ShardKeys,
@@ -48,7 +48,7 @@ fn find(root: &Path, keys: &ShardKeys) -> Result<Vec<(String, u64)>> {
         };
         for entry in entries {
             let entry = entry.failed(format_args!("list {}", dir.display()))?;
-            // A file that is renamed meanwhile is none of those that were left behind.
+            // A file that is renamed during the search was not left behind.
             let Ok(meta) = entry.metadata() else { continue };
             if meta.is_dir() {
                 open.push(entry.path());
@@ -63,7 +63,7 @@ fn find(root: &Path, keys: &ShardKeys) -> Result<Vec<(String, u64)>> {
     Ok(found)
 }
 
-/// Removes a staged file. One that is gone is no error.
+/// Removes a staged file. A missing file is no error.
 pub(crate) async fn remove_stale_upload(local_store: &LocalStore, key: &str) -> Result<()> {
     let Some((_mount, root)) = directory(Some(local_store)).await? else { return Ok(()) };
     match std::fs::remove_file(root.join(key)) {

@@ -1,12 +1,12 @@
-//! Whose clock is right: before anything is deleted by time, this host's is compared with the store's and with the log's.
+//! Compares this host's clock with the store's and with the log's before any deletion by age.
 
 use backstop_model::error::{Error, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Clocks may differ by this much.
+/// Maximum difference between the clocks.
 const MAX_CLOCK_DRIFT: TimeDelta = TimeDelta::minutes(5);
 
-/// The store's time, if this host agrees with it, and no one wrote to the log later than that.
+/// Returns the store's time if this host's clock agrees with it and the log has no later entry.
 pub(crate) fn agreed_time(
     here: DateTime<Utc>,
     store: DateTime<Utc>,

@@ -1,7 +1,9 @@
-//! Storing a tree: one thread reads and compares, others compress, encrypt and upload what is new.
+//! Stores a tree: one thread reads and compares, others compress, encrypt and upload the new
+//! blocks.
 //!
-//! Memory is bounded by what may be under way: one pack being filled, one waiting, [`PARALLEL_ENCODERS`] being encoded
-//! (16 MiB plain each), [`PARALLEL_UPLOADS`] being uploaded (at most as much again each), and some index frames.
+//! The memory holds at most: one pack being filled, one waiting, [`PARALLEL_ENCODERS`] being
+//! encoded (16 MiB plain each), [`PARALLEL_UPLOADS`] being uploaded (at most as much again each),
+//! and some index frames.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,34 +28,34 @@ use crate::manifest::{DirectoryEntry, FileEntry, Manifest, ObjectRef, Storage};
 use crate::object::{Encoder, ObjectKind};
 use crate::tree::{Tree, TreeFile};
 
-/// Packs that are encoded at the same time.
+/// Number of packs encoded at the same time.
 const PARALLEL_ENCODERS: usize = 2;
-/// Packs that are uploaded at the same time.
+/// Number of packs uploaded at the same time.
 const PARALLEL_UPLOADS: usize = 3;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Where a tree is stored.
+/// Destination of a stored tree.
 pub(crate) struct StoreTree<'a> {
     pub(crate) store: &'a EncryptedStore,
     pub(crate) keys: &'a ShardKeys,
     pub(crate) lease: u64,
-    /// Tells the trees that one claim stores apart.
+    /// Distinguishes the trees that are stored under one lease.
     pub(crate) attempt: u64,
-    /// The number of its first pack.
+    /// Number of its first pack.
     pub(crate) first_pack: u64,
     /// Keys of objects that a verification found damaged.
     pub(crate) known: &'a HashSet<String>,
 }
 
-/// A tree whose data and index are stored.
+/// Tree whose data and index are stored.
 #[derive(Debug)]
 pub(crate) struct StoredTree {
     pub(crate) storage: Storage,
     pub(crate) data_bytes: u64,
     pub(crate) changed_bytes: u64,
-    /// Packs of the parent that cannot be relied on: what they held was stored again.
+    /// Number of the parent's packs that are missing or damaged: their blocks were stored again.
     pub(crate) lost_packs: u64,
-    /// Every object that was written for it.
+    /// Every object written for it.
     pub(crate) objects: Vec<ObjectRef>,
 }
 
@@ -133,7 +135,7 @@ impl StoreTree<'_> {
         Ok((objects, extents, fingerprints))
     }
 
-    /// Encodes and uploads packs as they come.
+    /// Encodes and uploads packs as they arrive.
     async fn packs(&self, mut jobs: mpsc::Receiver<PackJob>) -> Result<Vec<PackEntry>> {
         futures::stream::poll_fn(move |context| jobs.poll_recv(context))
             .map(|job| self.encode(job))
@@ -166,7 +168,7 @@ fn encode(job: &PackJob, key: &str, cipher: &Cipher) -> Result<(Bytes, ObjectRef
     Ok(encoder.finish())
 }
 
-/// Ends both index objects: now it is known what the packs are.
+/// Completes both index objects, now that the packs are known.
 async fn finish_index(
     extents: ExtentsWriter,
     fingerprints: FingerprintsWriter,
@@ -189,7 +191,7 @@ async fn send(to: &mpsc::Sender<Bytes>, bytes: Bytes) -> Result<()> {
     to.send(bytes).await.map_err(|_| Error::new(ErrorKind::Store, "store the index: its upload has ended"))
 }
 
-/// Reports progress while the work goes on.
+/// Reports progress during the work.
 async fn report_progress<T>(
     work: impl Future<Output = Result<T>>,
     counters: &DiffCounters,
@@ -213,7 +215,7 @@ fn entry(file: &TreeFile) -> FileEntry {
     FileEntry { path: file.path.clone(), size: file.size, mode: file.mode, inode: file.inode }
 }
 
-/// Blocks of all files.
+/// Returns the number of blocks of each file.
 pub(crate) fn file_blocks(files: &[FileEntry]) -> Vec<u64> {
     files.iter().map(|file| blocks_of(file.size)).collect()
 }

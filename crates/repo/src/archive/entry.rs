@@ -1,6 +1,7 @@
-//! One entry of the journal, as an object: `frames of the piece | frames of the JSON | one frame: how many frames the piece has (u32)`.
+//! Entry of the journal as an object: `frames of the segment | frames of the JSON | one frame:
+//! number of the segment's frames (u32)`.
 //!
-//! What an entry says is at its end, so that it can be read without the piece, in one request.
+//! The content of an entry is at its end, so that one request can read it without the segment.
 
 use backstop_model::archive::{ArchivedSegment, SegmentHash, SegmentState, Timeline};
 use backstop_model::error::{Result, ResultExt};
@@ -16,27 +17,27 @@ use crate::ObjectRef;
 use crate::encrypted_store::EncryptedStore;
 use crate::object::{Encoder, ExpectedObject, ObjectError, ObjectKind, ObjectResult};
 
-/// What an entry says.
+/// Content of an entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct JournalEntry {
     /// Its number, which is also its name.
     pub(crate) number: u64,
-    /// The claim under which it was written.
+    /// Lease under which it was written.
     #[serde(rename = "claim")]
     pub(crate) lease: u64,
-    /// Tells entries of the same number apart.
+    /// Distinguishes entries of the same number.
     pub(crate) nonce: Uuid,
-    /// When it was written, by the writer's clock.
+    /// Time of writing, by the writer's clock.
     pub(crate) at: DateTime<Utc>,
     pub(crate) shard: ShardName,
     pub(crate) what: EntryKind,
-    /// Of a claim: the archiver before it may still sleep, so that this number must stay taken.
+    /// In a lease entry: the previous archiver may still be asleep, so this number must stay taken.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) fences: bool,
 }
 
 impl JournalEntry {
-    /// The segment that it names.
+    /// Returns the segment that the entry names.
     pub(crate) fn sealed(&self) -> Option<ArchivedSegment> {
         let EntryKind::Sealed { facts, object, replaces } = &self.what else { return None };
         let number = replaces.first().copied().unwrap_or(self.number);
@@ -44,19 +45,20 @@ impl JournalEntry {
     }
 }
 
-/// What happened.
+/// Event of an entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EntryKind {
-    /// The archive was claimed: what an earlier claim's holder stores from here on is void, because it cannot.
+    /// A process acquired the archive lease: entries of an earlier holder from here on are void,
+    /// because it can no longer append.
     #[serde(rename = "claim")]
     Lease,
-    /// A line begins.
+    /// A timeline begins.
     #[serde(rename = "line")]
     Timeline(Timeline),
-    /// A piece of the tail; its bytes are in this object.
+    /// A tail segment; its bytes are in this object.
     Tail(SegmentFacts),
-    /// A sealed segment, and the entries that are not needed any more.
+    /// A sealed segment, and the entries that are no longer needed.
     Sealed {
         #[serde(rename = "piece")]
         facts: SegmentFacts,
@@ -65,7 +67,7 @@ pub(crate) enum EntryKind {
     },
 }
 
-/// The facts of a piece of a binlog file.
+/// Facts of a segment of a binlog file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SegmentFacts {
     #[serde(rename = "line")]
@@ -115,14 +117,14 @@ impl SegmentFacts {
     }
 }
 
-/// An entry that was read, and the object it is.
+/// Entry that was read, and its object.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredEntry {
     pub(crate) entry: JournalEntry,
     pub(crate) object: ObjectRef,
 }
 
-/// The object of an entry, with the bytes of its piece.
+/// Encodes the object of an entry, with the bytes of its segment.
 pub(crate) fn encode_entry(
     store: &EncryptedStore,
     key: &str,
@@ -136,7 +138,7 @@ pub(crate) fn encode_entry(
     Ok(encoder.finish())
 }
 
-/// Reads an entry without its piece.
+/// Reads an entry without its segment.
 pub(crate) async fn read_entry(
     store: &EncryptedStore,
     key: &str,

@@ -1,4 +1,5 @@
-//! What the archive's journal, indexes and horizons hold stays what it is, byte for byte: `tests/frozen`.
+//! Compares the content of the archive's journal, indexes and horizons with fixtures byte by byte:
+//! `tests/frozen`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use backstop_model::archive::{ArchivedSegment, SegmentHash, Timeline};

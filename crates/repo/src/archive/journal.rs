@@ -1,4 +1,4 @@
-//! The journal: numbered entries that are created and never overwritten.
+//! Journal of an archive: numbered entries that are created and never overwritten.
 
 #![allow(
     clippy::disallowed_methods,
@@ -20,7 +20,7 @@ use crate::keys::{self, ArchiveKeys};
 use crate::object::ObjectResult;
 use crate::shard_log::random;
 
-/// The journal of one shard's archive.
+/// Journal of one shard's archive.
 #[derive(Clone)]
 pub(crate) struct ArchiveJournal {
     pub(crate) store: EncryptedStore,
@@ -28,24 +28,24 @@ pub(crate) struct ArchiveJournal {
     pub(crate) shard: ShardName,
 }
 
-/// What became of an append.
+/// Outcome of an append.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Appended {
-    /// It is the entry of this number.
+    /// The entry has this number.
     Yes(StoredEntry),
-    /// Another is.
+    /// Another entry has this number.
     Taken(StoredEntry),
 }
 
 impl ArchiveJournal {
-    /// The numbers that are stored, ascending.
+    /// Returns the stored numbers, ascending.
     pub(crate) async fn numbers(&self) -> Result<Vec<u64>> {
         let directory = self.keys.journal();
         let listed = self.store.list(&directory).await?;
         Ok(listed.iter().filter_map(|(key, _)| keys::number_in(&directory, key)).collect())
     }
 
-    /// The numbers after one that are stored: one list.
+    /// Returns the stored numbers after a given one, with one list request.
     pub(crate) async fn numbers_after(&self, number: u64) -> Result<BTreeSet<u64>> {
         let directory = self.keys.journal();
         let listed = self.store.list_after(&directory, &self.keys.entry(number)).await?;
@@ -56,10 +56,11 @@ impl ArchiveJournal {
         entry::read_entry(&self.store, &self.keys.entry(number), number, &self.shard).await
     }
 
-    /// Creates the entry of a number, with the bytes of its piece: one request.
+    /// Creates the entry of a number, with the bytes of its segment: one request.
     ///
     /// # Errors
-    /// The store's. The entry may have been stored then: whoever repeats finds it.
+    /// Returns the store's error. The entry may have been stored all the same: a repeated call
+    /// finds it.
     pub(crate) async fn append(
         &self,
         number: u64,
@@ -70,10 +71,11 @@ impl ArchiveJournal {
         self.create(number, lease, what, bytes, false).await
     }
 
-    /// Creates the entry that says that the archive was claimed. `fences`: the archiver before may still sleep.
+    /// Creates the entry of an acquired archive lease. `fences`: the previous archiver may still be
+    /// asleep.
     ///
     /// # Errors
-    /// As [`ArchiveJournal::append`].
+    /// Returns the errors of [`ArchiveJournal::append`].
     pub(crate) async fn fence(&self, number: u64, lease: u64, fences: bool) -> Result<Appended> {
         self.create(number, lease, EntryKind::Lease, &[], fences).await
     }
@@ -95,7 +97,7 @@ impl ArchiveJournal {
             Ok(()) => Ok(Appended::Yes(StoredEntry { entry, object })),
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
                 let stored = self.entry(number).await.map_err(Error::from)?;
-                // The answer to our own put got lost, and it was repeated below.
+                // The answer to our own put was lost, and the client repeated the put.
                 let own = stored.entry.nonce == entry.nonce;
                 Ok(if own { Appended::Yes(stored) } else { Appended::Taken(stored) })
             }

@@ -1,7 +1,9 @@
-//! Removing the pieces of an archive that nobody needs: planned first, then done, under the shard's claim and beside its archiver.
+//! Removes unneeded segments of an archive: planned first, then executed, under the shard's lease
+//! and beside its archiver.
 //!
-//! First a horizon is created, which names them: from then on nobody finds them. When the grace is over their objects go, then the
-//! indexes that name nothing else, which the next horizon tells.
+//! The prune first creates a horizon that names the segments: from then on no reader finds them.
+//! When the grace period is over, it removes their objects, then the indexes that name nothing
+//! else, which the next horizon records.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,53 +23,59 @@ use crate::object::ObjectKind;
 use crate::shard_log::ENTRIES_KEPT;
 use crate::stale_uploads;
 
-/// What pruning an archive would do. Made by [`ArchiveView::plan`], consumed by `Writer::prune_archive`.
+/// Plan to prune an archive. Made by [`ArchiveView::plan`], consumed by
+/// `ShardWriter::prune_archive`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArchivePrunePlan {
-    /// Pieces that are dropped: no one finds them any more. Of a plan to take back: those that are found again.
+    /// Segments to drop: no reader finds them any more. In an undo plan: the segments that readers
+    /// find again.
     pub segments: BTreeSet<u64>,
-    /// Objects that are removed: of pieces that were dropped before the grace, and what dead archivers left. Each with its size.
+    /// Objects to remove, each with its size: those of segments that were dropped before the grace
+    /// period, and those that dead archivers left behind.
     pub objects: Vec<(String, u64)>,
     horizon: Option<Horizon>,
 }
 
 impl ArchivePrunePlan {
-    /// Bytes it would free.
+    /// Returns the number of bytes that the plan would free.
     pub fn bytes(&self) -> u64 {
         self.objects.iter().map(|(_, size)| size).sum()
     }
 }
 
-/// One look at an archive, from which everything is decided: what no one needs, and what was left behind. Deciding by two looks of
-/// different age would take what was stored between them for what a dead archiver left.
+/// Consistent view of an archive, the basis of every pruning decision. With two views of different
+/// age, a plan would take segments stored in between for leftovers of a dead archiver.
 pub struct ArchiveView {
     contents: ArchiveContents,
-    /// What was stored before the books were read, with sizes.
+    /// Objects listed before the journal and indexes were read, with sizes.
     stored: Vec<(String, u64)>,
     keys: ArchiveKeys,
 }
 
 impl ArchiveView {
-    /// Looks. `held` is where staged files are, if the store is a directory.
+    /// Reads the view. `local_store` is the directory with the staged files, if the store is a
+    /// directory.
     pub(crate) async fn read(reader: &ArchiveReader, local_store: Option<&LocalStore>) -> Result<Self> {
         let journal = &reader.journal;
-        // Before the books: what comes later is in neither, or in the books alone.
+        // Listed before the journal and indexes are read: objects stored later are in neither, or
+        // only in the journal and indexes.
         let mut stored = journal.store.list(journal.keys.base()).await?;
         stored.extend(stale_uploads::list_stale_uploads(local_store, &journal.keys.leases()).await?);
         let contents = index::read_archive(journal, &reader.cache).await?;
         Ok(Self { contents, stored, keys: journal.keys.clone() })
     }
 
-    /// What the archive holds.
+    /// Returns the contents of the archive.
     pub fn archive(&self) -> &Archive {
         &self.contents.archive
     }
 
-    /// Plans. `drop` are the numbers of the pieces that no one needs. Objects go when they were dropped longer ago than `grace`, for a
-    /// recovery that is reading them right now. The archiver continues meanwhile.
+    /// Plans a prune. `drop` are the numbers of the unneeded segments. Their objects are removed
+    /// `grace` after the drop, because a recovery may still read them. The archiver continues at
+    /// the same time.
     pub fn plan(&self, drop: &BTreeSet<u64>, now: DateTime<Utc>, grace: Duration) -> ArchivePrunePlan {
         let mut horizon = self.contents.horizon.clone();
-        // One that was dropped after `now`, by another clock, is young.
+        // A segment that was dropped after `now`, by another clock, counts as recent.
         horizon.recent.retain(|dropped| !is_grace_over(dropped.at, now, grace));
         horizon.drop(drop, now);
         let over = |number: u64| horizon.is_dropped(number) && !horizon.is_recent(number);
@@ -84,7 +92,7 @@ impl ArchiveView {
         let mut gone = Vec::new();
         for index in self.empty_indexes(&over) {
             gone.push((index.first, index.last));
-            // It was what said of these that they were replaced.
+            // This index recorded that these entries were replaced.
             gone.extend(index.replaced.iter().map(|number| (*number, *number)));
             objects.push((self.keys.index(index.first, index.last), 0));
         }
@@ -94,7 +102,7 @@ impl ArchiveView {
         ArchivePrunePlan { segments: drop.clone(), objects, horizon: changed.then_some(horizon) }
     }
 
-    /// Plans to take back what was dropped and whose grace is not over.
+    /// Plans to undo drops whose grace period is not over.
     pub fn undo_plan(&self, now: DateTime<Utc>, grace: Duration) -> ArchivePrunePlan {
         let mut horizon = self.contents.horizon.clone();
         let segments = horizon.take_back(&|at| !is_grace_over(at, now, grace));
@@ -103,8 +111,9 @@ impl ArchiveView {
         ArchivePrunePlan { segments, objects: Vec::new(), horizon }
     }
 
-    /// True for what no one names and no one can come to name: objects of a claim before the newest one that is in the books that were
-    /// read. Books with a hole do not say what is named.
+    /// Returns true for a leftover object, which no entry names or can come to name: one of a lease
+    /// before the newest lease that was read. If entries are missing, the named objects are
+    /// unknown.
     fn is_left(&self, key: &str) -> bool {
         let Some((_, newest)) = self.contents.newest_lease() else { return false };
         let named = stale_uploads::final_name(key).unwrap_or(key);
@@ -117,7 +126,8 @@ impl ArchiveView {
             || keys::log_number(&leases, named).is_some_and(|number| number + ENTRIES_KEPT <= newest)
     }
 
-    /// Indexes that name only what is gone. The newest stays: it knows the lines.
+    /// Returns the indexes that name only removed segments. The newest stays: it lists the
+    /// timelines.
     fn empty_indexes(&self, over: &dyn Fn(u64) -> bool) -> Vec<&ArchiveIndex> {
         let newest = self.contents.spans.iter().max().copied();
         let empty = self.contents.rolled.iter().filter(|index| {
@@ -129,7 +139,7 @@ impl ArchiveView {
     }
 }
 
-/// Does what the plan says.
+/// Executes the plan.
 pub(crate) async fn prune_archive(
     reader: &ArchiveReader,
     local_store: Option<&LocalStore>,

@@ -1,4 +1,4 @@
-//! The bytes of a stored piece, checked while they are read.
+//! Reads the bytes of a stored segment, and checks them on the way.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,8 @@ use crate::ObjectRef;
 use crate::encrypted_store::EncryptedStore;
 use crate::object::{self, ExpectedObject, ObjectError, ObjectKind, ObjectResult, ReadHeader};
 
-/// Opens a piece: each frame is checked before it is given on, and the whole against the segment's hash at its end.
+/// Opens a segment: the reader checks each frame before it returns its bytes, and the whole against
+/// the segment's hash at its end.
 pub(crate) async fn open_segment(
     store: &EncryptedStore,
     segment: &ArchivedSegment,
@@ -41,7 +42,7 @@ pub(crate) async fn open_segment(
     })
 }
 
-/// Reads a piece from its beginning to its end.
+/// Reads a segment from its beginning to its end.
 pub(crate) struct SegmentReader {
     frames: mpsc::Receiver<ObjectResult<Vec<u8>>>,
     now: Vec<u8>,

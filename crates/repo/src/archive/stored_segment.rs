@@ -1,7 +1,8 @@
-//! A sealed segment, as an object: `frames of the piece | frames of the JSON | one frame: how many frames the piece has (u32)`.
+//! Sealed segment as an object: `frames of the segment | frames of the JSON | one frame: number of
+//! the segment's frames (u32)`.
 //!
-//! The JSON says what the piece is, as the entry or the index does that names it: an index that is lost is rebuilt from these. Segments of
-//! older versions are the frames of the piece alone.
+//! The JSON describes the segment as the entry or index that names it does: a lost index is rebuilt
+//! from these descriptions. Segments of older versions consist of the frames of the segment alone.
 
 use backstop_model::archive::{ArchivedSegment, SegmentState, Timeline};
 use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
@@ -19,34 +20,35 @@ use crate::ObjectRef;
 use crate::keys;
 use crate::object::{Encoder, ExpectedObject, MAX_FRAME_BYTES, ObjectError, ObjectKind, ObjectResult};
 
-/// So much of a segment is handed to the store at once, in bytes.
+/// Bytes of a segment per part of an upload.
 const PART: usize = 4 << 20;
-/// So many of the newest segments are asked: a few are stored at a time, and the entries of those are the newest.
+/// Number of newest segments whose trailers are read: the archiver stores only a few at a time, and
+/// their entries are the newest.
 const NEWEST: usize = 8;
 
-/// What a segment says of itself.
+/// Description of a segment in its object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SegmentTrailer {
-    /// The key of its object: one that stands under another's name is noticed.
+    /// Key of its object, to detect an object under another's name.
     pub(crate) object: String,
     /// Its number in the archive.
     pub(crate) number: u64,
-    /// The entries it replaces. None: its number is that of its own entry.
+    /// Entries that it replaces. If empty, its number is that of its own entry.
     pub(crate) replaces: Vec<u64>,
     pub(crate) piece: SegmentFacts,
-    /// Every line that was begun before it was stored.
+    /// Every timeline begun before it was stored.
     #[serde(rename = "lines")]
     pub(crate) timelines: Vec<Timeline>,
 }
 
 impl SegmentTrailer {
-    /// The entry that names it has at least this number.
+    /// Returns the least number of the entry that names it.
     pub(crate) fn reaches(&self) -> u64 {
         self.replaces.iter().max().map_or(self.number, |last| last + 1)
     }
 }
 
-/// A segment that was found in the store, and its object.
+/// Segment found in the store, and its object.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FoundSegment {
     pub(crate) facts: SegmentTrailer,
@@ -59,11 +61,11 @@ impl FoundSegment {
     }
 }
 
-/// Reads what a segment says of itself. `None`: an older version stored it, and it says nothing.
+/// Reads the description of a segment. `None`: an older version stored it, without a description.
 pub(crate) async fn find(journal: &ArchiveJournal, key: &str) -> ObjectResult<Option<FoundSegment>> {
     let expected = ExpectedObject { kind: ObjectKind::Segment, key, reference: None };
     let Some(trailer) = trailer::read(&journal.store, expected).await? else { return Ok(None) };
-    // The end of a binlog can look like a count; what stands before it is no JSON then.
+    // The end of a binlog can look like a count; the bytes before it are then no JSON.
     let Ok(facts) = serde_json::from_slice::<SegmentTrailer>(&trailer.json) else { return Ok(None) };
     if facts.object != key {
         return Err(ObjectError::damaged(key, "it is another object, stored under this name"));
@@ -75,12 +77,13 @@ pub(crate) async fn find(journal: &ArchiveJournal, key: &str) -> ObjectResult<Op
     Ok(Some(FoundSegment { facts, object: trailer.object }))
 }
 
-/// How many frames the bytes of a piece take.
+/// Returns the number of frames of a segment of this size in bytes.
 pub(super) fn frames(size: u64) -> usize {
     size.div_ceil(MAX_FRAME_BYTES as u64) as usize
 }
 
-/// Stores the bytes of a segment as an object of their own, after checking them, and what it is behind them.
+/// Stores the bytes of a segment as a separate object, after checking them, followed by its
+/// description.
 pub(super) async fn store(
     journal: &ArchiveJournal,
     facts: &SegmentTrailer,
@@ -98,7 +101,8 @@ pub(super) async fn store(
         Ok(object)
     };
     let (object, ()) = futures::try_join!(encoded, journal.store.put_stream(key, uploaded))?;
-    // The tail that it replaces is removed next: a store that reported success and lost it is found out before.
+    // The tail that it replaces is removed next. This check detects a store that reported success
+    // and lost the segment.
     let found = journal.store.size(key).await?;
     if found != Some(object.size) {
         let found = found.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
@@ -109,7 +113,7 @@ pub(super) async fn store(
     Ok(object)
 }
 
-/// The frames of a piece, whose bytes are handed on as they come.
+/// Encodes the frames of a segment, and hands on their bytes as they become ready.
 async fn encode(
     encoder: &mut Encoder,
     piece: &SegmentFacts,
@@ -150,7 +154,8 @@ async fn send(parts: &mpsc::Sender<Bytes>, part: Bytes) -> Result<()> {
     parts.send(part).await.map_err(|_| Error::failed("store a segment: the upload ended"))
 }
 
-/// The newest entry that segments of the newest claim tell of, where more than the one that was under way is missing; 0 otherwise.
+/// Returns the newest entry number that segments of the newest lease record, if more entries than
+/// the one in progress are missing; 0 otherwise.
 pub(super) async fn newest_told(journal: &ArchiveJournal, contents: &ArchiveContents) -> Result<u64> {
     let lease = contents.newest_lease().map_or(0, |(_, lease)| lease);
     let directory = journal.keys.segments();
@@ -162,7 +167,7 @@ pub(super) async fn newest_told(journal: &ArchiveJournal, contents: &ArchiveCont
         match found {
             Ok(found) => told = told.max(found.map_or(0, |found| found.facts.reaches())),
             Err(ObjectError::Store(error)) => return Err(error),
-            // What cannot be read tells nothing.
+            // An unreadable segment gives no number.
             Err(_) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! A line of the archive as a binlog server reads it.
+//! Timeline of the archive as a segment source for a binlog server.
 
 use async_trait::async_trait;
 use backstop_binlog::{Segment, SegmentSource};
@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 use super::{ArchiveReader, verify};
 use crate::object::ObjectError;
 
-/// The history of one line. What it holds is looked up when it is asked for its segments.
+/// History of one timeline. It reads its contents from the archive when the server requests
+/// segments.
 pub struct TimelineSource {
     reader: ArchiveReader,
     timeline: u32,
@@ -25,11 +26,11 @@ impl TimelineSource {
 }
 
 impl TimelineSource {
-    /// The first piece with transactions that are not in `executed` which cannot be read, or does not hold what a source sent: its object, and
-    /// what is wrong with it.
+    /// Returns the object and the fault of the first segment with transactions that are not in
+    /// `executed` that cannot be read, or whose bytes are not those that a source sent.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn damaged(&self, executed: &GtidSet) -> Result<Option<(String, String)>> {
         for stored in self.reader.contents().await?.segments_on(self.timeline) {
             if stored.gtids.is_subset_of(executed) {
@@ -76,7 +77,7 @@ fn same(stored: &ArchivedSegment, segment: &Segment) -> bool {
         && (stored.start, stored.end) == (segment.start, segment.end)
 }
 
-/// A stored piece as the binlog layer knows it.
+/// Converts a stored segment to the form of the binlog layer.
 pub(super) fn binlog_segment(stored: &ArchivedSegment) -> Segment {
     Segment {
         source: stored.source,

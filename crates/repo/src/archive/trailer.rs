@@ -1,5 +1,6 @@
-//! What an object says behind the bytes of its piece: `frames of the piece | frames of the JSON | one frame: how many frames the piece has
-//! (u32)`. It is read from the object's end, without the piece, in one request.
+//! Trailer of an object, behind the bytes of its segment: `frames of the segment | frames of the
+//! JSON | one frame: number of the segment's frames (u32)`. One request reads it from the object's
+//! end, without the segment.
 
 use backstop_model::error::Result;
 
@@ -7,26 +8,26 @@ use crate::ObjectRef;
 use crate::encrypted_store::EncryptedStore;
 use crate::object::{self, Encoder, ExpectedObject, ObjectResult, Unpacker, digest_text};
 
-/// What stands behind a piece is smaller than this, almost always.
+/// Size in bytes that a trailer almost never exceeds.
 const GUESS: u64 = 16 * 1024;
 
-/// What stands behind a piece.
+/// Trailer of a segment's object.
 pub(crate) struct Trailer {
-    /// How many frames the piece has.
+    /// Number of the segment's frames.
     pub(crate) frames: usize,
     pub(crate) json: Vec<u8>,
-    /// The object it was read from.
+    /// Object it was read from.
     pub(crate) object: ObjectRef,
 }
 
-/// Writes it behind the frames that were written so far.
+/// Writes it behind the frames written before.
 pub(crate) fn write(encoder: &mut Encoder, json: &[u8]) -> Result<()> {
     let frames = encoder.count() as u32;
     encoder.frames(json)?;
     encoder.frame(&frames.to_le_bytes())
 }
 
-/// Reads it. `None`: the object does not end in it.
+/// Reads it. `None`: the object has no trailer.
 pub(crate) async fn read(
     store: &EncryptedStore,
     expected: ExpectedObject<'_>,
@@ -45,7 +46,7 @@ async fn read_once(store: &EncryptedStore, expected: ExpectedObject<'_>) -> Obje
         [.., count] if count.plain == 4 => opened.table.frames().len() - 1,
         _ => return Ok(None),
     };
-    // Trailer a piece of many frames the table alone is larger than the guess.
+    // For a segment of many frames, the table alone is larger than the guess.
     let from = |first: usize| async move {
         match with_end.frames_from(first) {
             Some(bytes) => Ok(bytes),

@@ -1,4 +1,4 @@
-//! Checking an archive: every object that it names, and every byte if that is wanted.
+//! Checks an archive: every object that it names, and optionally every byte.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,22 +15,22 @@ use super::{index, segment_reader};
 use crate::object::{ExpectedObject, MAX_FRAME_BYTES, ObjectError, ObjectKind, ObjectResult, ReadHeader};
 use crate::{ObjectRef, OnProgress, VerifyDepth};
 
-/// Pieces that are looked at together, and that are read together.
+/// Number of segments whose ends are checked at a time.
 const PARALLEL_HEADS: usize = 32;
 const PARALLEL_READS: usize = 4;
 
-/// What verifying an archive found.
+/// Result of verifying an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArchiveVerification {
-    /// Pieces looked at.
+    /// Number of segments checked.
     pub segments: u64,
     /// Bytes read.
     pub bytes_read: u64,
-    /// What cannot be used, each with the transactions and moments that are lost with it, if they are known.
+    /// Damage, each item with the transactions and times that are lost with it, if known.
     pub damaged: Vec<ArchiveDamage>,
 }
 
-/// Checks every piece of an archive.
+/// Checks every segment of an archive.
 pub(crate) async fn verify_archive(
     reader: &ArchiveReader,
     depth: VerifyDepth,
@@ -65,7 +65,7 @@ pub(crate) async fn verify_archive(
     Ok(ArchiveVerification { segments, bytes_read: read.into_inner(), damaged })
 }
 
-/// The object is what was stored, by its ends.
+/// Checks by its ends that the object is the stored one.
 async fn check_ends(reader: &ArchiveReader, segment: &ArchivedSegment) -> ObjectResult<()> {
     let kind = match segment.state {
         SegmentState::Tail => ObjectKind::Entry,
@@ -84,7 +84,8 @@ async fn content(reader: &ArchiveReader, segment: &ArchivedSegment, read: &Atomi
     sound
 }
 
-/// Every byte of a piece is what was stored, and what a source sent: its events are whole, with the right checksums.
+/// Checks that every byte of a segment is as stored and as the source sent it: its events are
+/// whole, with the right checksums.
 pub(super) async fn verify_segment(reader: &ArchiveReader, segment: &ArchivedSegment) -> ObjectResult<()> {
     let mut bytes = segment_reader::open_segment(&reader.journal.store, segment).await?;
     let mut check = SegmentCheck::new(segment.start, segment.end);
@@ -92,7 +93,7 @@ pub(super) async fn verify_segment(reader: &ArchiveReader, segment: &ArchivedSeg
     let copied = loop {
         match bytes.read(&mut part).await {
             Ok(0) => break Ok(()),
-            // What was stored is read to its end, whatever is in it.
+            // The object is read to its end, whatever its content.
             Ok(size) if wrong.is_none() => wrong = check.update(part.get(..size).unwrap_or_default()).err(),
             Ok(_) => {}
             Err(error) => break Err(error),
@@ -116,7 +117,7 @@ pub(super) async fn verify_segment(reader: &ArchiveReader, segment: &ArchivedSeg
     }
 }
 
-/// The reason alone: which object it is stands beside it.
+/// Returns the reason alone: the report names the object separately.
 fn cause(error: &std::io::Error, key: &str) -> String {
     let text = error.to_string();
     text.strip_prefix(&format!("read {key}: it is damaged: ")).unwrap_or(&text).to_owned()
@@ -140,7 +141,7 @@ async fn note(
     Ok(())
 }
 
-/// True if a sealed segment took a tail's place meanwhile, or it was dropped.
+/// Returns true if a sealed segment replaced a tail in between, or if the segment was dropped.
 fn was_replaced(archive: &Archive, segment: &ArchivedSegment) -> bool {
     segment.state == SegmentState::Tail
         && archive

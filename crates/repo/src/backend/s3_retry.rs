@@ -1,5 +1,6 @@
-//! Every request to an S3-compatible store passes here. 503 and 429 are no refusals, but "later": the wait is bounded by time, not by a
-//! count. And an answer may tell that the bucket keeps its objects.
+//! HTTP connector for every request to an S3-compatible store. It repeats requests answered with
+//! 503 or 429, which mean "later"; a time limit bounds the wait, not a count. It also records the
+//! retention mode of the bucket from the answers.
 
 #![allow(clippy::disallowed_methods, reason = "requests are repeated below the port of the stories")]
 
@@ -13,18 +14,19 @@ use object_store::client::{
 use object_store::{ClientOptions, Result};
 use tokio::time::{Instant, sleep};
 
-/// A store may ask for so much patience with one request.
+/// Maximum time that a store may delay one request with such answers.
 const MAX_THROTTLED_TIME: Duration = Duration::from_secs(60);
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(3);
 
-/// The retention of an object, which S3 tells those who have `s3:GetObjectRetention`: HeadObject in Amazon's S3 API reference.
+/// Header with the retention mode of an object, which S3 sends to accounts with
+/// `s3:GetObjectRetention`: HeadObject in Amazon's S3 API reference.
 const OBJECT_LOCK_MODE_HEADER: &str = "x-amz-object-lock-mode";
 
-/// The mode in which the bucket keeps its objects (`GOVERNANCE`, `COMPLIANCE`), once an answer has told it.
+/// Retention mode of the bucket (`GOVERNANCE`, `COMPLIANCE`), once an answer contains it.
 pub(crate) type ObjectLock = Arc<OnceLock<String>>;
 
-/// Makes clients that are patient.
+/// Creates HTTP clients that wait for a throttling store.
 #[derive(Debug)]
 pub(super) struct S3RetryConnector {
     pub(super) object_lock: ObjectLock,

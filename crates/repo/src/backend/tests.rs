@@ -1,4 +1,4 @@
-//! What goes over the wire to an S3-compatible store, as a server of a few lines sees it.
+//! Requests to an S3-compatible store, as a minimal server receives them.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::Location;
 use crate::crypto::Cipher;
 use crate::encrypted_store::EncryptedStore;
 
-/// A server that answers by `answer`, and keeps the heads of the requests.
+/// Server that answers by `answer`, and keeps the heads of the requests.
 struct Server {
     location: Location,
     heads: Arc<Mutex<Vec<String>>>,
@@ -26,7 +26,7 @@ impl Server {
         Self::with_header("X-Amz-Request-Id: 1", answer).await
     }
 
-    /// Each answer has this header besides.
+    /// Starts a server that adds this header to each answer.
     async fn with_header(header: &'static str, answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut location = Location::new("s3://bucket/prefix");
@@ -95,7 +95,7 @@ fn obliging(_: usize, head: &str) -> (u16, &'static str) {
     }
 }
 
-/// A bucket with Object Lock and a default retention takes nothing else.
+/// A bucket with Object Lock and a default retention rejects puts without one.
 #[tokio::test]
 async fn every_put_carries_a_checksum() {
     let server = Server::start(obliging).await;

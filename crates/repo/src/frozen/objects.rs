@@ -1,5 +1,6 @@
-//! Objects byte by byte: what was stored once is read, and what is stored now has the same header and the same frames. Compressed bytes may
-//! differ from one version of zstd to the next; what they mean may not.
+//! Compares stored objects with fixtures byte by byte: a fixture can be read, and a new object has
+//! the same header and frames. Compressed bytes may differ between versions of zstd; the
+//! decompressed bytes may not.
 
 use bytes::Bytes;
 
@@ -14,7 +15,7 @@ use crate::object::{
     Encoder, ExpectedObject, HEADER_BYTES, ObjectKind, ReadHeader, Unpacker, digest_text, open_end,
 };
 
-/// The plain frames of a stored object.
+/// Returns the plain frames of a stored object.
 async fn frames(store: &EncryptedStore, kind: ObjectKind, key: &str) -> Vec<Vec<u8>> {
     let opened = store.open(ExpectedObject { kind, key, reference: None }, ReadHeader::Both).await.unwrap();
     let count = opened.table.frames().len();
@@ -22,8 +23,8 @@ async fn frames(store: &EncryptedStore, kind: ObjectKind, key: &str) -> Vec<Vec<
     (0..count).map(|frame| opened.decode(&bytes, 0, frame, &mut unpacker).unwrap().to_vec()).collect()
 }
 
-/// Reads the fixture as an object, compares its header and frames with those of these bytes, and leaves it stored. Gives the reference to
-/// it.
+/// Reads the fixture as an object, compares its header and frames with those of these bytes, and
+/// leaves it stored. Returns the reference to it.
 pub(crate) async fn frozen_object(
     store: &EncryptedStore,
     name: &str,
@@ -43,7 +44,7 @@ pub(crate) async fn frozen_object(
     ObjectRef { key: key.to_owned(), size: once.len() as u64, digest: digest_text(opened.table.digest()) }
 }
 
-/// Bytes that do not compress.
+/// Returns bytes that do not compress.
 pub(crate) fn noise(count: usize) -> Vec<u8> {
     let mut state = 1u32;
     let mut next = || {

@@ -1,4 +1,4 @@
-//! An opened directory, and the files in it.
+//! Open directory, and the files in it.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,19 +11,19 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
 use crate::keys::HEADER_KEY;
 
-/// Where the descriptors of this process are directories.
+/// Directory that lists the descriptors of this process.
 const DESCRIPTOR_DIRECTORY: &str = "/proc/self/fd";
 
-/// A directory that stays the same, whatever is mounted or renamed at its path.
+/// Directory that stays the same, whatever is mounted or renamed at its path.
 #[derive(Debug)]
 pub(crate) struct PinnedDirectory {
     descriptor: OwnedFd,
-    /// Its device and its number there: no other directory has both while this one is held.
+    /// Its device and inode number: no other directory has both while this one is open.
     pub(super) identity: (u64, u64),
     pub(super) store: PrefixStore<LocalFileSystem>,
 }
 
-/// What tells whether a file is still the one that was read.
+/// Stamp of a file, to detect that it has changed since it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileStamp {
     inode: u64,
@@ -31,17 +31,18 @@ pub(super) struct FileStamp {
     modified: (i64, i64),
 }
 
-/// What a path names.
+/// State of the directory at a path.
 pub(super) struct PathState {
     pub(super) pinned: Arc<PinnedDirectory>,
-    /// True if that is what was held already.
+    /// True if it is the directory that was open already.
     pub(super) same: bool,
-    /// The root object in it, if there is one.
+    /// Stamp of the root object in it, if there is one.
     pub(super) root: Option<FileStamp>,
 }
 
 impl PinnedDirectory {
-    /// What a path names: what is held, or else what it leads to now.
+    /// Examines a path: returns the open directory if the path names it, or else opens the one that
+    /// it names now.
     pub(super) async fn look(path: &Path, held: Option<Arc<Self>>) -> io::Result<PathState> {
         let path = path.to_owned();
         let looking = tokio::task::spawn_blocking(move || {
@@ -63,7 +64,7 @@ impl PinnedDirectory {
         let own = object_store::path::Path::parse(&at(&descriptor)[1..]).map_err(io::Error::other)?;
         let store = PrefixStore::new(LocalFileSystem::new().with_fsync(true), own);
         let pinned = Self { descriptor, identity, store };
-        // Where /proc is missing, or is another's, nothing is reached that way.
+        // If /proc is missing, or belongs to another PID namespace, its paths reach nothing.
         match rustix::fs::stat(pinned.path()) {
             Ok(found) if self::identity(&found) == identity => Ok(pinned),
             _ => Err(io::Error::other(format!(
@@ -72,7 +73,7 @@ impl PinnedDirectory {
         }
     }
 
-    /// Its path while it is held.
+    /// Returns its path while it is open.
     pub(super) fn path(&self) -> PathBuf {
         at(&self.descriptor).into()
     }
@@ -98,7 +99,7 @@ fn at(descriptor: &OwnedFd) -> String {
     format!("{DESCRIPTOR_DIRECTORY}/{}", descriptor.as_raw_fd())
 }
 
-/// A message with the keys of objects where it has their paths through a descriptor.
+/// Replaces the descriptor paths in a message with the keys of the objects.
 pub(crate) fn with_relative_keys(text: &str) -> String {
     let descriptors = format!("{DESCRIPTOR_DIRECTORY}/");
     let mut parts = text.split(&descriptors);

@@ -1,4 +1,4 @@
-//! Writing an object, frame by frame.
+//! Writes an object, frame by frame.
 
 use backstop_model::error::{Result, ResultExt};
 use bytes::Bytes;
@@ -8,14 +8,15 @@ use super::{ObjectError, ObjectKind, ObjectResult, digest_text, header};
 use crate::crypto::Cipher;
 use crate::manifest::ObjectRef;
 
-/// Most plain bytes of one frame.
+/// Maximum number of plain bytes in one frame.
 pub(crate) const MAX_FRAME_BYTES: usize = 256 * 1024;
-/// Compression level: the fastest of zstd's regular ones (docs/decisions/0003-packs-frames-blocks.md).
+/// Compression level: the fastest of zstd's regular ones
+/// (docs/decisions/0003-packs-frames-blocks.md).
 const COMPRESSION_LEVEL: i32 = 1;
 const RAW_CODEC: u8 = 0;
 const ZSTD_CODEC: u8 = 1;
 
-/// Writes one object. What is ready can be taken away before the object is complete.
+/// Writes one object. The caller can take finished bytes before the object is complete.
 pub(crate) struct Encoder {
     key: String,
     cipher: Cipher,
@@ -45,7 +46,7 @@ impl Encoder {
     pub(crate) fn frame(&mut self, plain: &[u8]) -> Result<()> {
         debug_assert!(plain.len() <= MAX_FRAME_BYTES);
         let packed = self.zstd.compress_to_buffer(plain, &mut self.scratch[..]).failed("compress")?;
-        // What shrinks by less than a thirty-second is not worth the time of unpacking it.
+        // A saving of less than a thirty-second is not worth the time to decompress.
         let (codec, body) = if packed < plain.len() - plain.len() / 32 {
             (ZSTD_CODEC, &self.scratch[..packed])
         } else {
@@ -70,12 +71,12 @@ impl Encoder {
         plain.chunks(MAX_FRAME_BYTES).try_for_each(|frame| self.frame(frame))
     }
 
-    /// How many frames there are.
+    /// Returns the number of frames.
     pub(crate) fn count(&self) -> u64 {
         self.frames
     }
 
-    /// What is ready to be stored, if it is at least so much.
+    /// Returns the bytes that are ready to be stored, if there are at least `at_least`.
     pub(crate) fn take(&mut self, at_least: usize) -> Option<Bytes> {
         if self.ready.len() < at_least {
             return None;
@@ -85,7 +86,7 @@ impl Encoder {
         Some(Bytes::from(ready))
     }
 
-    /// The end of the object, and what it is to be known by.
+    /// Completes the object; returns its last bytes and its reference.
     pub(crate) fn finish(mut self) -> (Bytes, ObjectRef) {
         let (table, digest) = self.table.finish();
         self.ready.extend(table);
@@ -94,7 +95,7 @@ impl Encoder {
     }
 }
 
-/// Unpacks frames one after another, into the same memory.
+/// Decompresses frames one after another, into the same memory.
 pub(crate) struct Unpacker {
     zstd: zstd::bulk::Decompressor<'static>,
     frame: Vec<u8>,
@@ -107,7 +108,7 @@ impl Unpacker {
         Ok(Self { zstd, frame: Vec::new() })
     }
 
-    /// The plain bytes of an opened frame body: a codec byte and what it says.
+    /// Returns the plain bytes of a decrypted frame body: a codec byte and the data.
     pub(super) fn unpack(&mut self, body: &[u8], plain: usize) -> Result<&[u8], &'static str> {
         if plain > MAX_FRAME_BYTES {
             return Err("a frame claims to be larger than frames are");

@@ -1,17 +1,17 @@
-//! The frame table and the trailer: where each frame is, and what it must hash to.
+//! Frame table and trailer of an object: the position and hash of each frame.
 
 use std::ops::Range;
 
 use super::{HEADER_BYTES, ObjectError, ObjectResult};
 use crate::crypto::{Digest, digest};
 
-/// Enough of an object's end to hold the table of any pack.
+/// Number of bytes at an object's end that suffice for the table of any pack.
 pub(crate) const TABLE_SIZE_GUESS: u64 = 4096;
 const ENTRY_BYTES: usize = 24;
 const TRAILER_BYTES: usize = 40;
 const END_MAGIC: &[u8; 8] = b"POTSKCAB";
 
-/// Where the frames of an object are.
+/// Positions and hashes of an object's frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FrameTable {
     frames: Vec<Frame>,
@@ -27,7 +27,7 @@ pub(crate) struct Frame {
     pub(crate) digest: Digest,
 }
 
-/// Collects the frames of an object that is being written.
+/// Collects the frames of an object while it is written.
 #[derive(Default)]
 pub(crate) struct TableBuilder {
     bytes: Vec<u8>,
@@ -42,7 +42,7 @@ impl TableBuilder {
         self.end += stored.len() as u64;
     }
 
-    /// The table with its trailer, and the digest that names it.
+    /// Returns the table with its trailer, and the digest that identifies it.
     pub(crate) fn finish(mut self) -> (Vec<u8>, Digest) {
         let (digest, count) = (digest(&self.bytes), (self.bytes.len() / ENTRY_BYTES) as u64);
         self.bytes.extend((HEADER_BYTES as u64 + self.end).to_le_bytes());
@@ -62,7 +62,7 @@ impl FrameTable {
         &self.digest
     }
 
-    /// The bytes of some consecutive frames, within the object.
+    /// Returns the byte range of consecutive frames in the object.
     pub(crate) fn span(&self, frames: Range<usize>) -> Range<u64> {
         match self.frames.get(frames).unwrap_or_default() {
             [] => 0..0,
@@ -72,8 +72,8 @@ impl FrameTable {
     }
 }
 
-/// How many bytes at the end of an object are table and trailer, as its trailer says. `tail` is the end of an
-/// object of `size` bytes.
+/// Returns the size of table and trailer at the end of an object, according to its trailer. `tail`
+/// is the end of an object of `size` bytes.
 pub(crate) fn table_size(key: &str, size: u64, tail: &[u8]) -> ObjectResult<u64> {
     let trailer = Trailer::parse(key, tail)?;
     size.checked_sub(trailer.offset)
@@ -83,7 +83,8 @@ pub(crate) fn table_size(key: &str, size: u64, tail: &[u8]) -> ObjectResult<u64>
         .ok_or_else(|| ObjectError::damaged(key, "its trailer does not fit its size"))
 }
 
-/// Reads the table from the end of an object. `tail` holds at least what [`table_size`] says.
+/// Reads the table from the end of an object. `tail` holds at least as many bytes as [`table_size`]
+/// returns.
 pub(crate) fn parse_table(key: &str, size: u64, tail: &[u8]) -> ObjectResult<FrameTable> {
     let needed = table_size(key, size, tail)? as usize;
     let short = || ObjectError::damaged(key, "its frame table is cut off");

@@ -1,4 +1,4 @@
-//! Which windows are written, and with them which files are complete.
+//! Progress of a restore: the written windows, and the files that they complete.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -9,11 +9,11 @@ use super::windows::{PackFetch, RestoreWindows};
 use crate::block_extents::BLOCK_BYTES;
 use crate::restore_checkpoint::RestoreCheckpoint;
 
-/// Which windows are complete, and with them which files.
+/// Complete windows, and the files that they complete.
 #[derive(Default)]
 pub(super) struct FileProgress {
     waiting: VecDeque<PackFetch>,
-    /// Of each window that is not complete: pieces left, the file it ends in, its blocks.
+    /// Incomplete windows: for each, the pieces left, the file it ends in, and its blocks.
     open: BTreeMap<u64, (usize, usize, u64)>,
     complete_files: usize,
     blocks: u64,
@@ -33,7 +33,7 @@ impl FileProgress {
         Ok(self.waiting.pop_front())
     }
 
-    /// A piece of a window is written: the files that are complete with it.
+    /// Records that a piece of a window is written, and returns the files that it completes.
     pub(super) fn settle(&mut self, window: u64) -> Range<usize> {
         if let Some((left, ..)) = self.open.get_mut(&window) {
             *left -= 1;
@@ -51,7 +51,8 @@ impl FileProgress {
         from..self.complete_files
     }
 
-    /// Everything is written: the files that were not complete before. They are told once.
+    /// Returns the files that were not complete before, once everything is written. Returns each
+    /// file once.
     pub(super) fn rest(&mut self, files: usize) -> Range<usize> {
         std::mem::replace(&mut self.complete_files, files)..files
     }

@@ -1,4 +1,4 @@
-//! The directory that is being written.
+//! Target directory of a restore.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -14,7 +14,7 @@ use crate::manifest::{DirectoryEntry, FileEntry};
 use crate::object::{ObjectError, OpenObject, Unpacker};
 use crate::tree::is_safe_path;
 
-/// The files that are being written.
+/// Files being written.
 pub(super) struct TargetFiles {
     pub(super) dir: PathBuf,
     pub(super) files: Vec<FileEntry>,
@@ -32,8 +32,8 @@ impl TargetFiles {
         ))
     }
 
-    /// Makes directories and empty files of the right size; what an interrupted restore left of a file that
-    /// was not complete is dropped.
+    /// Creates directories and empty files of the right size; drops the content of files that an
+    /// interrupted restore did not complete.
     pub(super) fn prepare(&self, done: &BTreeSet<usize>) -> Result<()> {
         std::fs::create_dir_all(&self.dir).failed(format_args!("make {}", self.dir.display()))?;
         for directory in &self.directories {
@@ -71,7 +71,7 @@ impl TargetFiles {
         Ok((open.failed(format_args!("open {}", path.display()))?, entry))
     }
 
-    /// Writes what one fetch brought.
+    /// Writes the blocks of one fetch.
     pub(super) fn write(&self, opened: &OpenObject, bytes: &Bytes, fetch: &PackFetch) -> Result<u64> {
         let mut unpacker = Unpacker::new()?;
         let mut written = 0;
@@ -96,13 +96,13 @@ impl TargetFiles {
     /// Makes a file durable.
     pub(super) fn sync(&self, number: usize) -> Result<()> {
         let (file, entry) = self.open(number as u32)?;
-        // Backstop restores data for one server: nobody else needs to read it.
+        // Backstop restores data for one server: no other user needs to read it.
         let mode = std::fs::Permissions::from_mode(entry.mode & 0o770 | 0o600);
         file.set_permissions(mode).failed(format_args!("set the mode of {}", entry.path))?;
         file.sync_all().failed(format_args!("make {} durable", entry.path))
     }
 
-    /// Modes of directories, and their entries made durable, deepest first.
+    /// Sets the modes of directories and makes their entries durable, deepest first.
     pub(super) fn finish(&self) -> Result<()> {
         for directory in self.directories.iter().rev() {
             let path = self.path(&directory.path)?;

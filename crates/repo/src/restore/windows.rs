@@ -1,5 +1,5 @@
-//! Extents, taken in windows and grouped by pack, so that each pack is read in a few large pieces although the
-//! blocks of a file lie in many packs.
+//! Groups extents by pack within windows, so that a restore reads each pack in a few large pieces
+//! although the blocks of a file are in many packs.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,14 +8,15 @@ use crate::block_extents::{BLOCK_BYTES, BlockLocation, Extent, ExtentsReader, FR
 use crate::object::ObjectResult;
 use crate::restore_checkpoint::RestoreCheckpoint;
 
-/// Blocks of one window: 64 MiB.
+/// Number of blocks in one window: 64 MiB.
 const WINDOW_BLOCKS: u64 = 4096;
-/// Most plain bytes of one piece of a pack.
+/// Maximum number of plain bytes of one fetch from a pack.
 const MAX_FETCH_BYTES: u64 = 8 * 1024 * 1024;
-/// Frames between two wanted ones that are fetched with them rather than asked for separately.
+/// Number of unwanted frames between two wanted ones that are fetched with them instead of
+/// splitting the request.
 const MAX_GAP_FRAMES: u32 = 4;
 
-/// Some consecutive blocks: from a pack into a file.
+/// Consecutive blocks to copy from a pack into a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BlockMove {
     pub(super) file: u32,
@@ -24,7 +25,7 @@ pub(super) struct BlockMove {
     pub(super) count: u32,
 }
 
-/// What one fetch brings.
+/// One fetch from a pack.
 #[derive(Debug)]
 pub(super) struct PackFetch {
     pub(super) window: u64,
@@ -34,12 +35,12 @@ pub(super) struct PackFetch {
 }
 
 impl BlockMove {
-    /// The frame of its pack that it begins in.
+    /// Returns the frame of the pack that the blocks begin in.
     pub(super) fn frame(&self) -> usize {
         (self.from / FRAME_BLOCKS) as usize
     }
 
-    /// The same, cut where frames end.
+    /// Splits the blocks at the ends of frames.
     pub(super) fn by_frame(self) -> impl Iterator<Item = BlockMove> {
         let mut rest = Some(self);
         std::iter::from_fn(move || {
@@ -50,7 +51,7 @@ impl BlockMove {
         })
     }
 
-    /// The first so many blocks, and what is left.
+    /// Splits off this many blocks from the beginning; returns them and the rest.
     fn split(self, blocks: u32) -> (BlockMove, Option<BlockMove>) {
         if self.count <= blocks {
             return (self, None);
@@ -65,20 +66,20 @@ impl BlockMove {
     }
 }
 
-/// Takes extents by windows and makes pieces of them.
+/// Divides extents into windows and windows into fetches.
 pub(super) struct RestoreWindows<'a> {
     extents: ExtentsReader,
     packs: &'a [PackEntry],
-    /// The part of an extent that did not fit into the window before.
+    /// Part of an extent that did not fit into the window before.
     over: Option<Extent>,
     number: u64,
 }
 
-/// The pieces of one window, and where it ends.
+/// Fetches of one window, and its end.
 pub(super) struct RestoreWindow {
     pub(super) number: u64,
     pub(super) fetches: Vec<PackFetch>,
-    /// The file that the window ends in; all before it are in this window or earlier ones.
+    /// File that the window ends in; all files before it are in this window or earlier ones.
     pub(super) ends_in: usize,
     pub(super) blocks: u64,
 }
@@ -88,7 +89,7 @@ impl<'a> RestoreWindows<'a> {
         Self { extents, packs, over: None, number: 0 }
     }
 
-    /// The next window; `None` after the last. Files that are complete are left out.
+    /// Returns the next window; `None` after the last. Skips files that are complete.
     pub(super) async fn next(&mut self, done: &RestoreCheckpoint) -> ObjectResult<Option<RestoreWindow>> {
         let mut moves: BTreeMap<u32, Vec<BlockMove>> = BTreeMap::new();
         let (mut room, mut last, mut passed) = (WINDOW_BLOCKS, None, 0);
@@ -132,7 +133,7 @@ impl<'a> RestoreWindows<'a> {
     }
 }
 
-/// Cuts what is wanted of one pack into fetches.
+/// Divides the wanted blocks of one pack into fetches.
 fn cut_fetches(window: u64, pack: PackEntry, mut moves: Vec<BlockMove>) -> Vec<PackFetch> {
     moves.sort_by_key(|part| part.from);
     let mut fetches: Vec<PackFetch> = Vec::new();
@@ -152,7 +153,7 @@ fn cut_fetches(window: u64, pack: PackEntry, mut moves: Vec<BlockMove>) -> Vec<P
     fetches
 }
 
-/// Frames of one piece. An average would do: it bounds memory.
+/// Number of frames in one fetch. An average suffices: it bounds memory.
 const MAX_FETCH_FRAMES: usize = (MAX_FETCH_BYTES / (FRAME_BLOCKS as u64 * BLOCK_BYTES as u64)) as usize;
 
 fn joins(fetch: &PackFetch, frame: usize) -> bool {

@@ -1,4 +1,4 @@
-//! Entries that a store took and lost: noticed while the archiver lives, and put again.
+//! Detects entries that a store accepted and lost while the archiver runs, and stores them again.
 
 use backstop_binlog::Segment;
 use backstop_model::archive::SegmentState;
@@ -10,24 +10,24 @@ use crate::archive::entry::{self, EntryKind, StoredEntry};
 use crate::archive::timeline_source::binlog_segment;
 use crate::backend::store_error;
 
-/// An entry of the journal that the store no longer has.
+/// Entry of the journal that the store no longer has.
 #[derive(Debug, Clone)]
 pub struct LostEntry {
     stored: StoredEntry,
 }
 
 impl LostEntry {
-    /// Its number.
+    /// Returns its number.
     pub fn number(&self) -> u64 {
         self.stored.entry.number
     }
 
-    /// Its key.
+    /// Returns its key.
     pub fn object(&self) -> &str {
         &self.stored.object.key
     }
 
-    /// The piece whose bytes were in it, if it had one.
+    /// Returns the segment whose bytes were in the entry, if it had one.
     pub fn segment(&self) -> Option<Segment> {
         match &self.stored.entry.what {
             EntryKind::Tail(facts) => {
@@ -39,15 +39,15 @@ impl LostEntry {
 }
 
 impl ArchiveWriter {
-    /// The number of the newest entry.
+    /// Returns the number of the newest entry.
     pub async fn newest(&self) -> u64 {
         self.state.lock().await.contents.newest
     }
 
-    /// The entries behind the newest index that should be there and are not: one list.
+    /// Returns the missing entries behind the newest index, with one list request.
     ///
     /// # Errors
-    /// The store's.
+    /// Returns the store's error.
     pub async fn lost(&self) -> Result<Vec<LostEntry>> {
         let journal = &self.reader.journal;
         let (rolled, before) = {
@@ -60,18 +60,18 @@ impl ArchiveWriter {
             return Ok(Vec::new());
         }
         let there = journal.numbers_after(rolled).await?;
-        // What was replaced meanwhile is no longer among them.
+        // Entries that were replaced in between are no longer among them.
         let state = self.state.lock().await;
         let lost = before.iter().filter(|number| !there.contains(number));
         let lost = lost.filter_map(|number| state.contents.entries.get(number));
         Ok(lost.map(|stored| LostEntry { stored: stored.clone() }).collect())
     }
 
-    /// Puts an entry again as it was, with the bytes of its piece.
+    /// Stores an entry again as it was, with the bytes of its segment.
     ///
     /// # Errors
-    /// The store's; [`Kind::Held`](backstop_model::error::ErrorKind::Held) when another archiver has this number; failed if the bytes are not the
-    /// piece's.
+    /// Returns the store's error; [`Kind::Held`](backstop_model::error::ErrorKind::Held) if another
+    /// archiver has this number; fails if the bytes are not those of the segment.
     pub async fn put_again(&self, lost: &LostEntry, bytes: &[u8]) -> Result<()> {
         let journal = &self.reader.journal;
         let hash = lost.segment().map(|facts| facts.hash);
