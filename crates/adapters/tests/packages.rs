@@ -1,4 +1,4 @@
-//! A real server without asking the user.
+//! Provides a real server without user action.
 
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -12,7 +12,8 @@ use backstop_adapters::mysql::packages::{MysqldPrograms, find_or_fetch};
 use backstop_model::error::ErrorKind;
 use backstop_testkit::server_program::QuietReporter;
 
-/// True if this host is one where packages can be fetched, and has no server that would be used instead.
+/// Returns true if packages can be downloaded on this host and it has no server that would be used
+/// instead.
 fn can_fetch() -> bool {
     let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let served = system.lines().any(|line| matches!(line, "ID=debian" | "ID=ubuntu"));
@@ -35,7 +36,7 @@ async fn fetches_once_whoever_asks() {
         return; // the host's own server is used; nothing to fetch
     }
     let cache = tempfile::tempdir().unwrap();
-    // A fetch that was killed: half an unpacked tree, and a package cut short.
+    // A killed download leaves half an unpacked tree and a truncated package.
     std::fs::create_dir_all(cache.path().join("unpack/root/usr")).unwrap();
     let partial = cache.path().join("fetch/cache/archives/partial");
     std::fs::create_dir_all(&partial).unwrap();
@@ -58,7 +59,7 @@ async fn fetches_once_whoever_asks() {
     assert_eq!(std::fs::read_dir("/etc/apt/sources.list.d").map(Iterator::count).unwrap_or(0), sources);
 }
 
-/// What the killed process of the next test runs.
+/// Body of the process that the next test kills.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "started by another test"]
 async fn fetch_into_the_given_cache() {

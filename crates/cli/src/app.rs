@@ -1,4 +1,4 @@
-//! From settings to the objects that the stories use. The only place that knows every adapter.
+//! Builds the objects of the operations from the settings. The only file that knows every adapter.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,24 +26,25 @@ use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, S3Access};
 use crate::aws::{self, AwsVolumes};
 use crate::secrets;
 
-/// Where a configuration is looked for when none is named.
+/// Paths that are searched for a configuration when none is named.
 pub const DEFAULT_FILES: [&str; 2] = ["backstop.toml", "/etc/backstop/backstop.toml"];
 
-/// Checked settings, and the surroundings of the stories.
+/// Checked settings, and the context of the operations.
 pub struct App {
     /// The settings.
     pub settings: Settings,
-    /// The file they came from, if there was one.
+    /// File of the settings, if they came from one.
     pub file: Option<PathBuf>,
-    /// Time, reporter, stop.
+    /// Clock, reporter and request to stop.
     pub ctx: RunContext,
 }
 
 impl App {
-    /// The shards a command without an argument works on, or the named one.
+    /// Returns the named shard, or all shards if none is named.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when no such shard is configured, naming those that are.
+    /// Returns [`ErrorKind::Usage`] with the names of the configured shards if no such shard is
+    /// configured.
     pub fn shards(&self, name: Option<&ShardName>) -> Result<Vec<ShardName>> {
         match name {
             Some(name) => self.shard(name).map(|_| vec![name.clone()]),
@@ -51,7 +52,7 @@ impl App {
         }
     }
 
-    /// A shard's settings.
+    /// Returns a shard's settings.
     ///
     /// # Errors
     /// As [`App::shards`].
@@ -66,17 +67,18 @@ impl App {
         })
     }
 
-    /// The repository, which must be there.
+    /// Opens the repository, which must exist.
     ///
     /// # Errors
-    /// As [`Repository::open`], and when a secret cannot be read.
+    /// As [`Repository::open`], and an error if a secret cannot be read.
     pub async fn repository(&self) -> Result<Repository> {
         let (location, key) = self.place()?;
         let there = Location { create: CreateRepository::Never, ..location };
         Repository::open(&there, key.as_ref()).await
     }
 
-    /// The repository for a command whose claim makes it where the configuration lets it.
+    /// Opens the repository for a command whose claim creates it where the configuration allows
+    /// that.
     ///
     /// # Errors
     /// As [`App::repository`].
@@ -85,10 +87,10 @@ impl App {
         Repository::open(&location, key.as_ref()).await
     }
 
-    /// The repository, or a place for one: for `check`, which says what is missing.
+    /// Opens the repository, or the place for one, for `check`, which reports what is missing.
     ///
     /// # Errors
-    /// As [`App::repository`], but for a repository that is not there.
+    /// As [`App::repository`], except for a repository that does not exist.
     pub async fn repository_if_any(&self) -> Result<Repository> {
         let (location, key) = self.place()?;
         match Repository::open(&location, key.as_ref()).await {
@@ -100,16 +102,16 @@ impl App {
         }
     }
 
-    /// Makes the repository if there is none. True if it was made now.
+    /// Creates the repository if none exists. Returns true if this call created it.
     ///
     /// # Errors
-    /// As [`Repository::init`], and when a secret cannot be read.
+    /// As [`Repository::init`], and an error if a secret cannot be read.
     pub async fn make_repository(&self) -> Result<(Repository, bool)> {
         let (location, key) = self.place()?;
         Repository::init(&location, key.as_ref()).await
     }
 
-    /// Where the repository is, and its key.
+    /// Returns the repository's location and key.
     fn place(&self) -> Result<(Location, Option<RepoKey>)> {
         let settings = &self.settings.repository;
         let key = match &settings.encryption_key {
@@ -119,7 +121,7 @@ impl App {
         Ok((location(settings)?, key))
     }
 
-    /// A shard's credentials.
+    /// Returns a shard's credentials.
     ///
     /// # Errors
     /// As [`secrets::credentials`].
@@ -127,7 +129,8 @@ impl App {
         secrets::credentials(&shard.credentials)
     }
 
-    /// A shard's credentials for what lives long: they are read again when a server refuses them.
+    /// Returns a shard's credentials for long-running work: they are read again when a server
+    /// refuses them.
     ///
     /// # Errors
     /// As [`App::credentials`].
@@ -136,15 +139,15 @@ impl App {
         Ok(Arc::new(SharedCredentials::new(move || secrets::credentials(&reference), self.ctx.clone())?))
     }
 
-    /// Who is in the shard.
+    /// Returns the source of the shard's members.
     ///
     /// # Errors
-    /// When the credentials cannot be read, and as [`Orchestrator::new`].
+    /// As [`Orchestrator::new`], and an error if the credentials cannot be read.
     pub fn topology(&self, shard: &ShardSettings) -> Result<Box<dyn Topology>> {
         self.topology_of(shard, &self.shared_credentials(shard)?)
     }
 
-    /// The members of the shard, whose servers are logged in to like this.
+    /// Returns the source of the shard's members, with this connector for their servers.
     ///
     /// # Errors
     /// As [`Orchestrator::new`].
@@ -172,11 +175,12 @@ impl App {
         })
     }
 
-    /// Opens the shard's instances: on this host, or anywhere if their volumes are EBS. Each shard of a repository has a folder of its own in
-    /// the work directory: what a dead run left is cleared with the help of the server it was made from.
+    /// Opens the shard's instances: on this host, or anywhere if their volumes are EBS. Each shard
+    /// of a repository has a separate folder in the work directory, because the files of a dead run
+    /// are removed with the help of the server that they came from.
     ///
     /// # Errors
-    /// When the credentials cannot be read, and as [`aws::backup_instances`].
+    /// As [`aws::backup_instances`], and an error if the credentials cannot be read.
     pub async fn backup_instances(
         &self,
         name: &ShardName,
@@ -187,7 +191,7 @@ impl App {
             return aws::backup_instances(self, name, shard).await;
         }
         let old = shard_dir::old_shard_dir(&shard.snapshot.work_dir, name);
-        // Where there is no repository yet, its first backup is about to make it.
+        // If no repository exists yet, its first backup is about to create it.
         let work_dir = match repository.id() {
             Some(id) => shard_dir::shard_dir(&shard.snapshot.work_dir, name, id),
             None => old.clone(),
@@ -202,18 +206,18 @@ impl App {
         }))
     }
 
-    /// The EBS snapshots that a shard's backups may be kept in. The shard need not be configured.
+    /// Returns the EBS snapshots that may hold a shard's backups. The shard need not be configured.
     pub fn volumes(&self, name: &ShardName) -> AwsVolumes {
         let settings = self.settings.shards.get(name).map(|shard| shard.snapshot.clone());
         AwsVolumes::new(settings.unwrap_or_default(), self.ctx.clone())
     }
 
-    /// A shard's archive, and how it is to be made.
+    /// Returns a shard's archive and its settings.
     pub fn shard_archive<'a>(&self, shard: &'a ShardSettings, reader: ArchiveReader) -> ShardArchive<'a> {
         ShardArchive { settings: shard.archive.as_ref(), reader, encryption: self.encryption() }
     }
 
-    /// Whether what is stored is encrypted.
+    /// Returns the encryption that is configured for stored data.
     pub fn encryption(&self) -> Encryption {
         match self.settings.repository.encryption_key {
             Some(_) => Encryption::On,
@@ -221,37 +225,37 @@ impl App {
         }
     }
 
-    /// Asks primaries for the settings that their archives depend on.
+    /// Returns a reader of the settings of primaries that their archives depend on.
     ///
     /// # Errors
-    /// When the credentials cannot be read.
+    /// Returns an error if the credentials cannot be read.
     pub fn inspector(&self, shard: &ShardSettings) -> Result<MysqlInspector> {
         Ok(MysqlInspector::new(Connector::new(&self.credentials(shard)?)))
     }
 
-    /// Asks any server how it is, as the shard's members are asked.
+    /// Returns a probe for any server, with the credentials of the shard's members.
     ///
     /// # Errors
-    /// When the credentials cannot be read.
+    /// Returns an error if the credentials cannot be read.
     pub fn server_probe(&self, shard: &ShardSettings) -> Result<StaticMembers> {
         Ok(StaticMembers::new(Connector::new(&self.credentials(shard)?), Vec::new(), None))
     }
 
-    /// Starts servers.
+    /// Returns a control that starts servers.
     pub fn mysqld(&self) -> LocalMysqld {
         LocalMysqld::new(&self.settings.mysql.server, Arc::clone(&self.ctx.reporter))
     }
 
-    /// Administers recovered servers.
+    /// Returns access to recovered servers as their administrator.
     ///
     /// # Errors
-    /// When the credentials cannot be read.
+    /// Returns an error if the credentials cannot be read.
     pub fn admin_access(&self, shard: &ShardSettings) -> Result<MysqlAdminAccess> {
         Ok(MysqlAdminAccess::new(self.shared_credentials(shard)?))
     }
 }
 
-/// What was given by flags, for the settings.
+/// Settings that were given by flags.
 #[derive(Debug, Default)]
 pub struct SettingOverrides {
     /// `--config`.
@@ -263,7 +267,7 @@ pub struct SettingOverrides {
 /// Reads the configuration: the file, then `BACKSTOP_…` variables, then flags.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] with every fault, each with its line or the flag or variable that gave it.
+/// Returns [`ErrorKind::Usage`] with every fault, each with its line, flag or variable.
 pub fn load_settings(given: &SettingOverrides) -> Result<(Settings, Option<PathBuf>)> {
     let file = match &given.file {
         Some(file) => Some(file.clone()),

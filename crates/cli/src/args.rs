@@ -62,7 +62,7 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
-    /// What was given for the settings.
+    /// Returns the settings that were given by flags.
     pub fn given(&self) -> SettingOverrides {
         let short = [
             ("repository.url", &self.repository, "--repository"),
@@ -244,7 +244,7 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
-    /// The choice, if one was made.
+    /// Returns the chosen ending, if one was chosen.
     pub fn ending(&self) -> Option<Ending> {
         let chosen = self.join || self.standalone || self.as_primary;
         let args = EndingArgs { join: self.join, standalone: self.standalone, as_primary: self.as_primary };
@@ -333,7 +333,7 @@ pub enum FindKindArg {
 }
 
 impl FindKindArg {
-    /// The kind of transactions that is meant.
+    /// Returns the corresponding kind of change.
     pub fn kind(self) -> ChangeKind {
         match self {
             Self::Ddl => ChangeKind::Ddl,

@@ -1,4 +1,4 @@
-//! What only a build with the cargo feature `aws` can do. Another one says how to get it.
+//! Functions that need the cargo feature `aws`. A build without it explains how to get it.
 
 use async_trait::async_trait;
 use backstop_engine::context::RunContext;
@@ -15,8 +15,8 @@ use crate::app::App;
 /// Opens instances for a backup of their EBS volumes.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](backstop_model::error::ErrorKind::Usage) in a build without AWS, or when no region is known; when the
-/// credentials cannot be read.
+/// Returns [`ErrorKind::Usage`](backstop_model::error::ErrorKind::Usage) in a build without AWS or
+/// if no region is known, and an error if the credentials cannot be read.
 #[cfg(feature = "aws")]
 pub async fn backup_instances(
     app: &App,
@@ -42,7 +42,7 @@ pub async fn backup_instances(
     }))
 }
 
-/// The EBS snapshots of the account. AWS is reached when something is asked of it.
+/// EBS snapshots of the account. The first request connects to AWS.
 pub struct AwsVolumes {
     #[cfg_attr(not(feature = "aws"), allow(dead_code, reason = "nothing can be reached without it"))]
     snapshot: SnapshotSettings,
@@ -51,12 +51,12 @@ pub struct AwsVolumes {
 }
 
 impl AwsVolumes {
-    /// As a shard's settings reach it.
+    /// Creates access to the EBS snapshots from a shard's settings.
     pub fn new(snapshot: SnapshotSettings, ctx: RunContext) -> Self {
         Self { snapshot, ctx }
     }
 
-    /// True if this build can reach it.
+    /// Returns true if this build supports AWS.
     pub fn is_reachable() -> bool {
         cfg!(feature = "aws")
     }
@@ -121,7 +121,7 @@ fn timeouts(snapshot: &SnapshotSettings) -> backstop_aws::ebs::Timeouts {
 /// Opens instances for a backup of their EBS volumes.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`]: this build cannot.
+/// Returns [`ErrorKind::Usage`]: this build does not support AWS.
 #[cfg(not(feature = "aws"))]
 pub async fn backup_instances(_: &App, _: &ShardName, _: &ShardSettings) -> Result<Box<dyn BackupInstances>> {
     Err(without("snapshot.provider = \"ebs\""))

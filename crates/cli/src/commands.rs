@@ -32,21 +32,21 @@ use crate::app::{self, App};
 use crate::args::{Command, CommandLine, GlobalArgs};
 use crate::output::Output;
 
-/// How a command that did its work ended.
+/// Result of a command that did its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommandOutcome {
-    /// All is well.
+    /// Everything is in order.
     Well,
-    /// What it looked at needs attention.
+    /// Something that was checked needs attention.
     Attention,
-    /// There is no repository yet.
+    /// No repository exists yet.
     Absent,
-    /// What it looked at is damaged.
+    /// Something that was checked is damaged.
     Damaged,
 }
 
 impl CommandOutcome {
-    /// The process's exit code.
+    /// Returns the process's exit code.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Well => 0,
@@ -60,7 +60,7 @@ impl CommandOutcome {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// What kept it from doing its work.
+/// Returns the error that kept the command from its work.
 pub async fn run(line: &CommandLine, ctx: RunContext, output: &Output) -> Result<CommandOutcome> {
     let global = &line.global;
     match &line.command {
@@ -92,7 +92,8 @@ fn app(global: &GlobalArgs, ctx: RunContext) -> Result<App> {
     Ok(App { settings, file, ctx })
 }
 
-/// A shard need not be configured to be read and recovered alone: then something of it must be stored.
+/// Refuses a shard that is neither configured nor stored. A shard need not be configured to be read
+/// and recovered alone: it is enough that something of it is stored.
 async fn known_or_stored(app: &App, repository: &Repository, shard: &ShardName) -> Result<()> {
     let Err(unknown) = app.shard(shard) else { return Ok(()) };
     if repository.shards().await?.contains(shard) {
@@ -101,7 +102,7 @@ async fn known_or_stored(app: &App, repository: &Repository, shard: &ShardName) 
     Err(Error { message: format!("{}, and nothing of it is stored", unknown.message), ..unknown })
 }
 
-/// Whether a backup by this shard's provider may hold writes.
+/// Says if a backup by this shard's provider may hold writes.
 fn locking(shard: &ShardSettings) -> Locking {
     match shard.snapshot.provider {
         ProviderSetting::Clone => Locking::Never,

@@ -1,4 +1,4 @@
-//! The demonstration: the main job on a real shard of its own, with checks that can fail.
+//! The demo: the main job on a real shard that it creates, with checks that can fail.
 
 mod compare;
 mod configure;
@@ -29,26 +29,28 @@ use prepare::PreparedServer;
 use steps::DemoSteps;
 use workdir::DemoDir;
 
-/// What the demonstration's shard is called.
+/// Name of the demo's shard.
 const DEMO_SHARD: &str = "shop";
-/// Commits between two steps, so that each has something to keep.
+/// Commits between two steps, so that each step has data to preserve.
 const COMMITS_BETWEEN_STEPS: u64 = 300;
 
-/// What is asked for.
+/// Arguments of the demo.
 #[derive(Debug, Clone)]
 pub struct Demo {
-    /// Leaves everything there, to look around.
+    /// Keeps the servers and files for inspection.
     pub keep: bool,
-    /// Folder to work in.
+    /// Working directory.
     pub dir: Option<PathBuf>,
-    /// The server program, if one was named.
+    /// Server program, if one was named.
     pub server: Option<String>,
 }
 
-/// Runs the demonstration. Whatever happens, its servers are killed and its folder is removed, unless it is to be kept.
+/// Runs the demo. On every exit path its servers are killed and its folder is removed, unless it is
+/// to be kept.
 ///
 /// # Errors
-/// When a step fails. A difference that is found at the end is a result, not an error.
+/// Returns an error if a step fails. A difference that is found at the end is a result, not an
+/// error.
 pub async fn demo(demo: &Demo, ctx: &RunContext) -> Result<DemoResult> {
     let place = DemoDir::take(demo.dir.as_deref(), ctx)?;
     let done = ctx.unless_stopped(run_steps(demo, &place, ctx)).await;
@@ -77,7 +79,7 @@ async fn run_steps(demo: &Demo, place: &DemoDir, ctx: &RunContext) -> Result<Dem
     let recovered = rebuild(&app, place, &second, &mut steps).await?;
     let compared = compare::compare(&shard, workload, &recovered, &mut steps).await?;
 
-    // What is kept to look around is a shard that lives.
+    // With `--keep`, the shard stays alive for inspection.
     let (shard, disaster) = match demo.keep {
         true => (Some(shard), None),
         false => (None, Some(disaster(&app, shard, place, &mut steps).await?)),
@@ -100,7 +102,7 @@ async fn run_steps(demo: &Demo, place: &DemoDir, ctx: &RunContext) -> Result<Dem
     Ok(DemoResult::new(report, kept))
 }
 
-/// With the archive: a dropped table, then the loss of everything.
+/// Runs the steps with the archive: a dropped table, then the loss of everything.
 async fn disaster(
     app: &App,
     shard: Shard,
@@ -114,8 +116,8 @@ async fn disaster(
     Ok((dropped, loss))
 }
 
-/// A backup as `backstop backup` makes it, while the writer goes on; and the longest time in which the primary
-/// acknowledged no commit, in milliseconds.
+/// Backs up as `backstop backup` does, while the writer continues. Returns the backup and the
+/// longest time in which the primary acknowledged no commit, in milliseconds.
 async fn back_up(
     app: &App,
     workload: &Workload,
@@ -137,7 +139,7 @@ async fn back_up(
     Ok((report, gap))
 }
 
-/// The candidate dies, and its files with it.
+/// Kills the candidate and removes its files.
 fn lose(shard: &mut Shard, steps: &mut DemoSteps<'_>) -> Result<Endpoint> {
     steps.begin("lose the candidate");
     let candidate = shard.members.remove(1);
@@ -154,7 +156,7 @@ fn lose(shard: &mut Shard, steps: &mut DemoSteps<'_>) -> Result<Endpoint> {
     Ok(endpoint)
 }
 
-/// A recovery as `backstop recover … --to latest --join` makes it.
+/// Recovers as `backstop recover … --to latest --join` does.
 async fn rebuild(
     app: &App,
     place: &DemoDir,
@@ -176,7 +178,7 @@ async fn rebuild(
     Ok(report)
 }
 
-/// The arguments of a recovery into a folder.
+/// Returns the arguments of a recovery into a folder.
 fn recovery(place: &DemoDir, into: &str, to: &str, ending: EndingArgs) -> Result<RecoverArgs> {
     let to = Some(to.parse().failed("name the moment")?);
     Ok(RecoverArgs {
@@ -201,10 +203,10 @@ fn recovery(place: &DemoDir, into: &str, to: &str, ending: EndingArgs) -> Result
     })
 }
 
-/// The writer's load.
+/// Load of the writer.
 const LOAD: Load = Load::Shop;
 
-/// Everything the inner stories say goes on, but their steps are not the demonstration's.
+/// Returns a context that passes on everything the inner operations report, except their steps.
 fn nested_context(ctx: &RunContext) -> RunContext {
     RunContext { reporter: Arc::new(steps::NestedReporter(ctx.reporter.clone())), ..ctx.clone() }
 }

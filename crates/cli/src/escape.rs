@@ -1,11 +1,12 @@
-//! Text from a server, a store or a file is data: it cannot steer the terminal that shows it, nor pass for a line of Backstop's.
+//! Escapes text from a server, a store or a file: it cannot control the terminal that shows it, nor
+//! pass for a line of Backstop's.
 
 use std::borrow::Cow;
 
-/// Before each further line of one message.
+/// Indentation of each further line of one message.
 const INDENT: &str = "    ";
 
-/// A text as one line: a control character is shown as `\u{1b}`, a line break as `\n`.
+/// Escapes a text to one line: a control character becomes `\u{1b}`, a line break `\n`.
 pub fn line(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
         return Cow::Borrowed(text);
@@ -17,12 +18,13 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A text of several lines: the further ones are indented.
+/// Escapes a text of several lines and indents the further ones.
 pub fn lines(text: &str) -> String {
     text.trim_end().lines().map(line).collect::<Vec<_>>().join(&format!("\n{INDENT}"))
 }
 
-/// JSON, in which the characters that the encoder leaves as they are become `\u202e`. Its meaning stays.
+/// Escapes, as `\u202e`, characters in JSON that the encoder leaves unchanged. The meaning of the
+/// JSON stays the same.
 pub fn json(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
         return Cow::Borrowed(text);
@@ -34,7 +36,8 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters (C0, DEL, C1), separators of lines and paragraphs, and marks of the direction of writing.
+/// Returns true for control characters (C0, DEL, C1), separators of lines and paragraphs, and marks
+/// of the writing direction.
 fn steers(c: char) -> bool {
     let direction =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

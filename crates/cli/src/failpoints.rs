@@ -1,8 +1,9 @@
-//! Where tests stop a story. A release build cannot be stopped: the feature `faults` is for tests only.
+//! Failpoints at which tests stop an operation. A release build has none: the feature `faults` is
+//! for tests only.
 
 use backstop_engine::ports::Failpoints;
 
-/// Never stops a story.
+/// Failpoints that never trigger.
 #[cfg(not(feature = "faults"))]
 pub struct EnvFailpoints;
 
@@ -20,7 +21,8 @@ impl Failpoints for EnvFailpoints {
     fn reach(&self, _point: &str) {}
 }
 
-/// Sends this process the signal that `BACKSTOP_TEST_FAULT` asks for: `kill@before:commit`, `stop@after:snapshot`.
+/// Failpoints that send this process the signal in `BACKSTOP_TEST_FAULT`: `kill@before:commit`,
+/// `stop@after:snapshot`.
 #[cfg(feature = "faults")]
 pub struct EnvFailpoints {
     signal: Option<rustix::process::Signal>,
@@ -49,7 +51,7 @@ impl Failpoints for EnvFailpoints {
         if let Some(signal) = self.signal
             && self.point == point
         {
-            // Nothing to do if it fails: the test sees that the process lives on.
+            // A failure needs no handling: the test sees that the process still lives.
             let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
         }
     }

@@ -1,11 +1,11 @@
-//! Amounts as people read them.
+//! Formats amounts and times for people.
 
 use chrono::{DateTime, Local, SecondsFormat, TimeZone, Utc};
 use chrono_tz::Tz;
 
 const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
 
-/// `812 B`, `1.4 GiB`.
+/// Formats bytes: `812 B`, `1.4 GiB`.
 pub fn bytes(count: u64) -> String {
     if count < 1024 {
         return format!("{count} B");
@@ -19,7 +19,7 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// `350 ms`, `4.2 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
+/// Formats seconds: `350 ms`, `4.2 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
 pub fn seconds(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
@@ -31,23 +31,23 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// `26 ms`, `1.3 s`.
+/// Formats milliseconds: `26 ms`, `1.3 s`.
 pub fn millis(millis: f64) -> String {
     if millis > 0.0 && millis < 9.95 { format!("{millis:.1} ms") } else { seconds(millis / 1000.0) }
 }
 
-/// `2026-11-23T02:21:33Z`.
+/// Formats a time in UTC: `2026-11-23T02:21:33Z`.
 pub fn moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// `2026-11-23T02:21:33.004711Z`.
+/// Formats a time in UTC to the microsecond: `2026-11-23T02:21:33.004711Z`.
 pub fn exact_moment(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// The time on a clock of a zone, of this host's if none is named: ` (03:21:33+01:00)`, with its date if that is another one than in UTC.
-/// Nothing where the clock shows UTC.
+/// Formats the time in a time zone, or in this host's zone if none is named: ` (03:21:33+01:00)`,
+/// with its date if that differs from the one in UTC. Returns an empty string if the zone is UTC.
 pub fn local(at: DateTime<Utc>, zone: Option<Tz>) -> String {
     match zone {
         Some(zone) => on_clock(at, &zone),
@@ -64,12 +64,12 @@ fn on_clock<Z: TimeZone>(at: DateTime<Utc>, zone: &Z) -> String {
     }
 }
 
-/// `1 table`, `3 tables`.
+/// Formats a count: `1 table`, `3 tables`.
 pub fn count(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{} {one}s", thousands(number)) }
 }
 
-/// `1,234,567`.
+/// Formats a number with separators: `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,5 @@
-//! What commands print with `--json`, and which commands and options there are, stays what it is, byte for byte: `tests/frozen`.
+//! Tests that the `--json` output of commands, and the set of commands and options, stay the same,
+//! byte for byte: `tests/frozen`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backups;
@@ -26,7 +27,7 @@ use crate::commands::CommandOutcome;
 use crate::output;
 use crate::text::RenderText;
 
-/// Fails unless a command prints exactly this. `name` is the command's, and what is asked of it.
+/// Fails unless a command prints exactly this. `name` is the command's name and its arguments.
 fn printed<R: Serialize + RenderText>(name: &str, reports: &[R]) {
     let text = reports.iter().map(|report| output::json(report).unwrap());
     frozen(&format!("{name}.json"), &text.collect::<String>());
@@ -52,7 +53,7 @@ fn server(host: &str) -> Endpoint {
     Endpoint { host: host.into(), port: 3306 }
 }
 
-/// One of each severity with every field, and one without the optional ones.
+/// Returns one finding of each severity with every field, and one without the optional fields.
 fn findings() -> Vec<Finding> {
     let all = include_str!("../../model/tests/frozen/finding.json");
     all.lines().map(parsed).collect()
@@ -100,7 +101,7 @@ fn described(command: &clap::Command, path: &str, text: &mut String) {
         let short = argument.get_short().map_or_else(String::new, |short| format!(" -{short}"));
         let env = argument.get_env().map_or_else(String::new, |env| format!(" env {}", env.display()));
         let takes = argument.get_action().takes_values();
-        // Which shells there are is not Backstop's to say.
+        // The list of shells comes from clap, not from Backstop.
         let choices = takes && command.get_name() != "completions";
         let values = if choices { argument.get_possible_values() } else { Vec::new() };
         let values = values.iter().map(|value| format!(" {}", value.get_name())).collect::<String>();

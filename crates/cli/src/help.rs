@@ -1,30 +1,31 @@
-//! Help as people read it: every command's has the same form, is wrapped once, to the terminal, and keeps commands whole.
+//! Help output: all commands have the same form, text is wrapped once, to the terminal, and
+//! commands are never broken.
 
 use clap::builder::PossibleValue;
 use clap::{Arg, Command, CommandFactory};
 
 use crate::args::CommandLine;
 
-/// A blank at which the command line's reader does not break a line. [`shown`] makes it a common one.
+/// Space at which clap does not break a line. [`shown`] replaces it by a common space.
 const NO_BREAK_SPACE: &str = "\u{a0}";
 
-/// Below the examples of each command.
+/// Note below the examples of each command.
 const GLOBAL_OPTIONS_NOTE: &str = "Options of every command: backstop --help";
 
-/// The command line with its help.
+/// Returns the command line with its help.
 pub fn command() -> Command {
     let mut command = reworded(CommandLine::command());
-    // From here on each command has the options of every command.
+    // After this call each command has the options of every command.
     command.build();
     command.mut_subcommands(brief)
 }
 
-/// Help, as it was rendered, for printing.
+/// Converts rendered help for printing.
 pub fn shown(rendered: &str) -> String {
     rendered.replace(NO_BREAK_SPACE, " ")
 }
 
-/// With commands that are not broken, and options that say what each of their values means.
+/// Keeps commands on one line, and describes each value of an option.
 fn reworded(command: Command) -> Command {
     let is_main = command.get_name() == "backstop";
     let below = command.get_after_help().map(|text| text.to_string()).map(|text| {
@@ -52,20 +53,20 @@ fn explained(arg: Arg) -> Arg {
     }
 }
 
-/// `scheduled (a timer)`.
+/// Describes a value: `scheduled (a timer)`.
 fn value(value: &PossibleValue) -> Option<String> {
     let means = value.get_help()?.to_string();
     let (first, rest) = means.split_at_checked(1)?;
     Some(format!("{} ({}{rest})", value.get_name(), first.to_lowercase()))
 }
 
-/// Without the options that every command has.
+/// Hides the options that every command has.
 fn brief(command: Command) -> Command {
     let hidden = |arg: Arg| if arg.is_global_set() { arg.hide(true) } else { arg };
     command.mut_args(hidden).mut_subcommands(brief)
 }
 
-/// Below the list of commands.
+/// Examples below the list of commands.
 pub const MAIN_EXAMPLES: &str = "\
 Configuration: a TOML file; every key also as a variable BACKSTOP_… (such as \
 BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD=3s) or with --set. Secrets only by reference to a file or variable.
@@ -89,7 +90,7 @@ Examples:
     backstop backup orders
     backstop recover orders --to latest --into /var/lib/mysql-new --join";
 
-/// `demo`.
+/// Examples of `demo`.
 pub const DEMO_EXAMPLES: &str = "\
 Uses a MySQL server that is installed (8.0 or newer), or fetches one into a cache folder on Debian and Ubuntu. \
 Needs no configuration, about 1.5 GB of free space and a minute or two. Leaves nothing behind.
@@ -99,7 +100,7 @@ Examples:
     backstop demo --keep             leaves the servers running, to look around
     backstop demo --json";
 
-/// `init`.
+/// Examples of `init`.
 pub const INIT_EXAMPLES: &str = "\
 Once for each repository. No other command makes one, but for a first backup or archive where the configuration \
 says repository.create = \"if-empty\": a volume that is not mounted is never taken for an empty repository.
@@ -112,7 +113,7 @@ Examples:
     backstop init --repository file:///srv/backstop --json
     backstop init --from db1:3306 --shard orders --credentials /etc/backstop/orders.toml --config /etc/backstop/backstop.toml";
 
-/// `check`.
+/// Examples of `check`.
 pub const CHECK_EXAMPLES: &str = "\
 Each finding says what to do about it. Exit code 1 if something stands in the way of a backup or a recovery.
 
@@ -120,7 +121,7 @@ Examples:
     backstop check
     backstop check orders --fix";
 
-/// `backup`.
+/// Examples of `backup`.
 pub const BACKUP_EXAMPLES: &str = "\
 Runs on the host of the instance that is backed up: the candidate primary if it is usable, else the best replica, \
 else the primary.
@@ -129,13 +130,13 @@ Examples:
     backstop backup orders
     backstop backup orders --kind scheduled --json";
 
-/// `backups`.
+/// Examples of `backups`.
 pub const BACKUPS_EXAMPLES: &str = "\
 Examples:
     backstop backups orders
     backstop backups orders --latest --json";
 
-/// `plan`.
+/// Examples of `plan`.
 pub const PLAN_EXAMPLES: &str = "\
 Reads the repository only. A moment that cannot be recovered is refused with the nearest ones that can (exit code 21).
 
@@ -143,7 +144,7 @@ Examples:
     backstop plan orders --to latest
     backstop plan orders --to 2026-11-23T02:21:33Z --into /srv/new --standalone";
 
-/// `archive`.
+/// Examples of `archive`.
 pub const ARCHIVE_EXAMPLES: &str = "\
 Streams the binlog as a replica does and keeps it in the repository: at most a second behind, byte for byte. \
 Follows the primary through failovers. Runs until SIGTERM or Ctrl-C; what it has read is archived before it ends. \
@@ -155,7 +156,7 @@ Examples:
     backstop archive orders --until-caught-up
     backstop archive orders --systemd > /etc/systemd/system/backstop-archive-orders.service";
 
-/// `recover`.
+/// Examples of `recover`.
 pub const RECOVER_EXAMPLES: &str = "\
 Leaves a running server that outlives the command, on loopback (but for --listen) and read-only (but for \
 --as-primary), and says how to connect and what is left to do. What the archive has beyond the backup is replayed \
@@ -168,7 +169,7 @@ Examples:
     backstop recover orders --to latest --into /var/lib/mysql --as-primary
     backstop recover orders --backup 20261123T022133Z-9f3a04c1 --into /srv/copy --standalone --plan";
 
-/// `rescue`.
+/// Examples of `rescue`.
 pub const RESCUE_EXAMPLES: &str = "\
 The pages are in this program: no documents, no configuration and no server are needed to read them. Members are \
 asked who the primary is; nothing is changed.
@@ -179,7 +180,7 @@ Examples:
     backstop rescue orders --situation table-dropped --into /srv/copy
     backstop rescue orders --situation semi-sync-holds-writes --page";
 
-/// `find`.
+/// Examples of `find`.
 pub const FIND_EXAMPLES: &str = "\
 Times need a zone, such as 2026-11-23T02:21:33.5Z, or --time-zone NAME; -20m is 20 minutes ago. What was logged as a statement is found by the tables that it \
 names; how many rows it touched is not in the log.
@@ -188,7 +189,7 @@ Examples:
     backstop find orders --kind ddl --from -2h
     backstop find orders --table shop.accounts --rows 1000 --json";
 
-/// `prune`.
+/// Examples of `prune`.
 pub const PRUNE_EXAMPLES: &str = "\
 Without --apply nothing is deleted. The newest backup always stays; without retention rules all do. What a deleted \
 backup alone needed is removed an hour later, by the next prune.
@@ -197,7 +198,7 @@ Examples:
     backstop prune orders
     backstop prune --apply";
 
-/// `verify`.
+/// Examples of `verify`.
 pub const VERIFY_EXAMPLES: &str = "\
 Says what was looked at, and names every damaged object and the backups that need it; exit code 22 if there is \
 one, 21 if nothing is stored. That a backup can be recovered, only a recovery of it shows.
@@ -206,7 +207,7 @@ Examples:
     backstop verify
     backstop verify orders --content";
 
-/// `repair`.
+/// Examples of `repair`.
 pub const REPAIR_EXAMPLES: &str = "\
 Looks at the logs of the shard's backups and of its archive. One that lost entries, or has damaged ones, is \
 rebuilt from its newest sound entry and from the manifests of backups of which every object is there. An index \
@@ -217,7 +218,7 @@ Examples:
     backstop repair orders
     backstop repair orders --apply";
 
-/// `status`.
+/// Examples of `status`.
 pub const STATUS_EXAMPLES: &str = "\
 Exit code 1 when a backup is stale, coverage has a gap or a shard has another problem, for monitors.
 
@@ -225,7 +226,7 @@ Examples:
     backstop status
     backstop status orders --json";
 
-/// `shard`.
+/// Examples of `shard`.
 pub const SHARD_EXAMPLES: &str = "\
 A shard's name belongs to the history of its first backup. A backup of servers that have nothing to do with it is \
 refused (exit code 20). If they are the shard all the same, adopt them; what is stored stays as it is.
@@ -233,14 +234,14 @@ refused (exit code 20). If they are the shard all the same, adopt them; what is 
 Examples:
     backstop shard adopt orders";
 
-/// `schedule`.
+/// Examples of `schedule`.
 pub const SCHEDULE_EXAMPLES: &str = "\
 Prints a service and a timer for the shard's `schedule`, with the commands that install them.
 
 Examples:
     backstop schedule orders --systemd";
 
-/// `completions`.
+/// Examples of `completions`.
 pub const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
     backstop completions bash > /etc/bash_completion.d/backstop

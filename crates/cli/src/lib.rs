@@ -1,4 +1,4 @@
-//! The backstop command: the only part that reads arguments, prints and exits.
+//! The backstop command: the only crate that reads arguments, prints and exits.
 
 pub mod app;
 pub mod args;

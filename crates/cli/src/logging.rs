@@ -1,4 +1,4 @@
-//! What the parts of Backstop note down for those who look closely (`-v`): on standard error.
+//! Log output on standard error (`-v`).
 
 use std::io::Write;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::escape;
 use crate::progress::ProgressOutput;
 use crate::terminal::{OutputFormat, Terminal, Verbosity};
 
-/// Begins to write logs. `BACKSTOP_LOG` overrides what is logged (`backstop_repo=debug`).
+/// Initializes logging. `BACKSTOP_LOG` overrides what is logged (`backstop_repo=debug`).
 pub fn init_logging(terminal: &Terminal, progress_output: Arc<dyn ProgressOutput>) {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter(terminal.level))
         .with_writer(ProgressLogWriter { progress_output, form: terminal.format })
         .with_ansi(false);
-    // A second beginning in one process changes nothing.
+    // A second call in one process changes nothing.
     let _ = match terminal.format {
         OutputFormat::Json => logs.json().try_init(),
         OutputFormat::Text => {
@@ -38,7 +38,7 @@ fn filter(level: Verbosity) -> EnvFilter {
     EnvFilter::builder().parse_lossy(wish.unwrap_or(default))
 }
 
-/// Writes events, each in one go, so that they do not tear a progress bar.
+/// Writes each event in one call, so that it does not break a progress bar.
 #[derive(Clone)]
 struct ProgressLogWriter {
     progress_output: Arc<dyn ProgressOutput>,

@@ -1,4 +1,4 @@
-//! The `backstop` program: the only place that exits.
+//! The `backstop` program: the only file that exits.
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -55,7 +55,8 @@ fn begin(
         .map_err(|_| Error::failed("prepare TLS: another provider is installed"))?;
     let runtime = tokio::runtime::Runtime::new().failed("start the runtime")?;
     let ended = runtime.block_on(run(line, clock, progress_output, output));
-    // Work that cannot be cancelled (a file system call that hangs) does not keep the process.
+    // Work that cannot be cancelled (a file system call that hangs) does not keep the process
+    // alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }

@@ -1,4 +1,4 @@
-//! Everything a command prints.
+//! Output of results, errors and questions.
 
 use std::io::{BufRead, ErrorKind, Write};
 use std::sync::Arc;
@@ -14,32 +14,33 @@ use crate::progress::ProgressOutput;
 use crate::terminal::{OutputFormat, Terminal};
 use crate::text::{RenderText, TextWriter};
 
-/// Prints results and faults in the form that was asked for.
+/// Prints results and errors in the requested format.
 pub struct Output {
     terminal: Terminal,
     progress_output: Option<Arc<dyn ProgressOutput>>,
-    /// A result did not arrive on standard output.
+    /// True if a result could not be written to standard output.
     lost: AtomicBool,
 }
 
 impl Output {
-    /// Prints to this terminal.
+    /// Creates an output for this terminal.
     pub fn new(terminal: Terminal) -> Self {
         Self { terminal, progress_output: None, lost: AtomicBool::new(false) }
     }
 
-    /// The same, next to a narrator, which ends before something is printed.
+    /// Adds a progress output, which ends before anything is printed.
     #[must_use]
     pub fn beside(self, progress_output: Arc<dyn ProgressOutput>) -> Self {
         Self { progress_output: Some(progress_output), ..self }
     }
 
-    /// Shows lines and asks on standard error, and waits for an answer. True if it is yes.
+    /// Shows lines, asks on standard error, and waits for an answer. Returns true if it is yes.
     pub fn ask(&self, shown: &[String], question: &str) -> bool {
         matches!(self.question(shown, question).as_str(), "y" | "Y" | "yes")
     }
 
-    /// The same, and gives the line that was answered without blanks around it; empty if there is none.
+    /// Shows lines, asks on standard error, and returns the answer without blanks around it; empty
+    /// if there is none.
     pub fn question(&self, shown: &[String], question: &str) -> String {
         self.settle();
         let lines: String = shown.iter().map(|line| format!("{}\n", escape::line(line))).collect();
@@ -49,12 +50,12 @@ impl Output {
         if read.is_ok() { answer.trim().to_owned() } else { String::new() }
     }
 
-    /// Prints the result of a command: the one thing on standard output.
+    /// Prints a command's result, the only thing on standard output.
     pub fn report<R: Serialize + RenderText>(&self, report: &R) {
         self.report_in(report, None);
     }
 
-    /// The same, with times for people on the clock of a zone beside UTC.
+    /// Prints a command's result, with times for people in a time zone beside UTC.
     pub fn report_in<R: Serialize + RenderText>(&self, report: &R, zone: Option<Tz>) {
         match self.terminal.format {
             OutputFormat::Json => self.print(json(report)),
@@ -66,12 +67,13 @@ impl Output {
         }
     }
 
-    /// Prints text as it is.
+    /// Prints text unchanged.
     pub fn text(&self, text: &str) {
         self.settle();
         let mut out = std::io::stdout().lock();
         let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
-        // A person who closed standard output wants to read no more; a program that did has half an object.
+        // A person who closed standard output does not want the rest; a program that did has half
+        // an object.
         if error.kind() == ErrorKind::BrokenPipe && self.terminal.format == OutputFormat::Text {
             return;
         }
@@ -79,12 +81,13 @@ impl Output {
         self.tell(&Error::failed(format!("write the result to standard output: {error}")));
     }
 
-    /// True if a result did not arrive on standard output: then no exit code may call it a success.
+    /// Returns true if a result could not be written to standard output: then the exit code must
+    /// not be a success.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Prints what went wrong: for people on standard error, for programs on standard output.
+    /// Prints an error: for people on standard error, for programs on standard output.
     pub fn error(&self, error: &Error) {
         self.settle();
         if self.terminal.format == OutputFormat::Json {
@@ -93,7 +96,7 @@ impl Output {
         self.tell(error);
     }
 
-    /// Tells programs of a defect; people have been told.
+    /// Reports a defect to programs; the panic hook reports it to people.
     pub fn defect(&self) {
         if self.terminal.format == OutputFormat::Json {
             self.error(&Error::failed("internal error, see standard error").hint("please report it"));
@@ -109,7 +112,7 @@ impl Output {
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 
-    /// Nothing is drawn any more.
+    /// Ends the progress output.
     fn settle(&self) {
         if let Some(progress_output) = &self.progress_output {
             progress_output.end();
@@ -124,10 +127,10 @@ impl Output {
     }
 }
 
-/// A report as `--json` prints it, in one line.
+/// Formats a report as `--json` prints it, in one line.
 ///
 /// # Errors
-/// When it cannot be JSON.
+/// Returns an error if the report cannot be JSON.
 pub(crate) fn json<R: Serialize>(report: &R) -> serde_json::Result<String> {
     let text = serde_json::to_string(&VersionedReport::new(report))?;
     Ok(format!("{}\n", escape::json(&text)))

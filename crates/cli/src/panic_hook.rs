@@ -1,10 +1,10 @@
-//! A defect of Backstop is told in one line.
+//! Panic hook that reports a defect of Backstop in one line.
 
 use std::io::Write;
 
 use crate::escape;
 
-/// Says where a panic happened, without a stack trace.
+/// Installs a hook that prints the place of a panic, without a stack trace.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));

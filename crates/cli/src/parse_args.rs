@@ -1,4 +1,4 @@
-//! Reads the arguments; tells wrong ones, and answers requests for help.
+//! Parses the arguments; reports faults in them, and answers requests for help.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -13,10 +13,10 @@ use crate::output::Output;
 use crate::terminal::{Colors, Terminal};
 
 impl CommandLine {
-    /// Reads the program's arguments.
+    /// Parses the program's arguments.
     ///
     /// # Errors
-    /// The fault in them; also help and version, which are to be printed.
+    /// Returns the fault in them; also help and version, for printing.
     pub fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
         let mut command = help::command();
         let matches = command.try_get_matches_from_mut(arguments)?;
@@ -24,8 +24,8 @@ impl CommandLine {
     }
 }
 
-/// Prints what the command line's reader says: help on standard output, faults as every other fault. Gives the exit
-/// code.
+/// Prints clap's output: help on standard output, faults in the format of all errors. Returns the
+/// exit code.
 pub fn explain(mut said: clap::Error, arguments: &[OsString]) -> u8 {
     let for_people =
         matches!(said.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
@@ -60,7 +60,7 @@ fn first_line(said: &clap::Error) -> String {
     first.split_whitespace().collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned()
 }
 
-/// The option that is meant where another program has `--dry-run`.
+/// Returns this command's equivalent of the option `--dry-run` of other programs.
 fn dry_run(said: &clap::Error, arguments: &[OsString]) -> Option<&'static str> {
     let Some(ContextValue::String(unknown)) = said.get(ContextKind::InvalidArg) else { return None };
     if said.kind() != clap::error::ErrorKind::UnknownArgument || unknown != "--dry-run" {

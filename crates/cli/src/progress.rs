@@ -1,4 +1,4 @@
-//! How long work is told while it goes on: on standard error.
+//! Progress output on standard error.
 
 mod bars;
 mod lines;
@@ -16,15 +16,15 @@ use crate::escape;
 use crate::format;
 use crate::terminal::{Colors, OutputFormat, Terminal, Verbosity};
 
-/// A reporter that must be told when the work is over.
+/// A reporter with an end, after which results can be printed.
 pub trait ProgressOutput: Reporter {
-    /// The last step is over. Nothing of it stays on the screen that would be in the way of a result.
+    /// Ends the last step and removes everything from the screen that would disturb a result.
     fn end(&self);
-    /// Writes a line, which is escaped, to standard error without disturbing what is drawn there.
+    /// Escapes a line and writes it to standard error, without disturbing a progress bar.
     fn write(&self, line: &str);
 }
 
-/// Tells progress in the form that fits the terminal.
+/// Returns the progress output that suits the terminal.
 pub fn progress_output(terminal: &Terminal, clock: Arc<dyn Clock>) -> Arc<dyn ProgressOutput> {
     match (terminal.format, terminal.level) {
         (OutputFormat::Json, level) => Arc::new(ndjson::Ndjson::new(clock, level)),
@@ -34,7 +34,7 @@ pub fn progress_output(terminal: &Terminal, clock: Arc<dyn Clock>) -> Arc<dyn Pr
     }
 }
 
-/// Says only what asks something of the operator.
+/// Prints only messages that require action by the operator.
 struct QuietProgress {
     terminal: Terminal,
 }
@@ -59,12 +59,12 @@ impl ProgressOutput for QuietProgress {
     }
 }
 
-/// Writes a line, and lets a closed standard error be.
+/// Writes a line, and ignores a closed standard error.
 fn to_stderr(line: &str) {
     let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
-/// A notice as people see it.
+/// Formats a notice for people.
 fn note(colors: Colors, text: &str) -> String {
     match text.strip_prefix(ALARM) {
         Some(what) => format!("{}{}", colors.bad(ALARM), escape::lines(what)),
@@ -72,12 +72,12 @@ fn note(colors: Colors, text: &str) -> String {
     }
 }
 
-/// A step as people read it.
+/// Formats a step's name for people.
 fn step_words(step: &str) -> String {
     step.replace('_', " ")
 }
 
-/// `1.2 GiB of 3.0 GiB`, `17 of 20 tables`, `1 transaction`.
+/// Formats an amount: `1.2 GiB of 3.0 GiB`, `17 of 20 tables`, `1 transaction`.
 fn amount(progress: Progress) -> String {
     let Progress { done, total, unit } = progress;
     match (unit, total) {
@@ -98,7 +98,7 @@ fn noun(unit: ProgressUnit) -> &'static str {
     }
 }
 
-/// `1.2 GiB/s`, `110/s`.
+/// Formats a rate: `1.2 GiB/s`, `110/s`.
 fn rate(per_second: f64, unit: ProgressUnit) -> String {
     match unit {
         ProgressUnit::Bytes => format!("{}/s", format::bytes(per_second as u64)),
@@ -107,7 +107,7 @@ fn rate(per_second: f64, unit: ProgressUnit) -> String {
     }
 }
 
-/// Lets through one event per interval.
+/// Limits events to one per interval.
 struct Throttle {
     clock: Arc<dyn Clock>,
     last: std::sync::Mutex<Duration>,
@@ -119,7 +119,7 @@ impl Throttle {
         Self { clock, last }
     }
 
-    /// True once per interval.
+    /// Returns true once per interval.
     fn due(&self, interval: Duration) -> bool {
         let now = self.clock.monotonic();
         let Ok(mut last) = self.last.lock() else { return false };
@@ -130,7 +130,7 @@ impl Throttle {
         due
     }
 
-    /// The next event waits a whole interval.
+    /// Delays the next event by a whole interval.
     fn restart(&self) {
         if let Ok(mut last) = self.last.lock() {
             *last = self.clock.monotonic();

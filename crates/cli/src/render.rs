@@ -1,4 +1,4 @@
-//! Results as people see them. Programs see the same values as JSON.
+//! Text output of results for people. Programs get the same values as JSON.
 
 mod archive;
 mod backup;
@@ -26,7 +26,7 @@ use backstop_model::finding::{Finding, Severity};
 
 use crate::text::TextWriter;
 
-/// Findings, the worst first, each with what to do about it.
+/// Writes findings, the worst first, each with its hint.
 fn findings(out: &mut TextWriter, findings: &[Finding]) {
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

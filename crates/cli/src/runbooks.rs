@@ -1,15 +1,15 @@
-//! The pages for the night (`docs/runbooks`), compiled in, and filled in with a shard's own values.
+//! The runbooks (`docs/runbooks`), compiled in, and filled in with a shard's own values.
 
 mod fill;
 
 pub use fill::RunbookValues;
 
-/// A page: what to do in one situation.
+/// Page with the commands for one situation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Runbook {
-    /// The situation's name: the page's file name without its ending.
+    /// Name of the situation: the page's file name without its extension.
     pub name: &'static str,
-    /// The page as it is written.
+    /// Unmodified text of the page.
     pub text: &'static str,
 }
 
@@ -38,13 +38,13 @@ pub const RUNBOOKS: &[Runbook] = &[
     runbook!("rotate-passwords"),
 ];
 
-/// The page of this name.
+/// Returns the page of this name.
 pub fn find(name: &str) -> Option<&'static Runbook> {
     RUNBOOKS.iter().find(|runbook| runbook.name == name)
 }
 
 impl Runbook {
-    /// The page's title.
+    /// Returns the page's title.
     pub fn title(&self) -> &'static str {
         self.text.lines().next().unwrap_or_default().trim_start_matches("# ")
     }
@@ -53,13 +53,13 @@ impl Runbook {
 /// Commands of a page that are pasted together.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct CommandBlock {
-    /// The heading that they stand under.
+    /// Heading above the commands.
     pub heading: String,
-    /// The commands, one a line.
+    /// Commands, one per line.
     pub commands: String,
 }
 
-/// The commands of a page, in the order written.
+/// Returns the commands of a page, in the order of the page.
 pub fn blocks(text: &str) -> Vec<CommandBlock> {
     let (mut blocks, mut heading, mut open): (Vec<CommandBlock>, String, Option<String>) =
         (Vec::new(), String::new(), None);

@@ -1,4 +1,5 @@
-//! Follows references to secrets: those on this host, and those in AWS Secrets Manager if this build has AWS.
+//! Resolves references to secrets: those on this host, and those in AWS Secrets Manager if this
+//! build has AWS.
 
 use backstop_adapters::secrets as local;
 use backstop_model::credentials::{Credentials, S3Credentials};
@@ -7,10 +8,10 @@ use backstop_model::secret_entry;
 use backstop_model::settings::SecretRef;
 use secrecy::{ExposeSecret, SecretString};
 
-/// The text that a reference leads to.
+/// Returns the text that a reference names.
 ///
 /// # Errors
-/// As [`local::resolve`], and when an entry of Secrets Manager cannot be read.
+/// As [`local::resolve`], and an error if an entry of Secrets Manager cannot be read.
 pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
     match remote(reference)? {
         Some((_, text)) => Ok(text),
@@ -18,7 +19,7 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
     }
 }
 
-/// The credentials of a shard.
+/// Returns the credentials of a shard.
 ///
 /// # Errors
 /// As [`local::credentials`] and [`resolve`].
@@ -29,7 +30,7 @@ pub fn credentials(reference: &SecretRef) -> Result<Credentials> {
     }
 }
 
-/// The credentials of a store.
+/// Returns the credentials of a store.
 ///
 /// # Errors
 /// As [`local::store_credentials`] and [`resolve`].
@@ -40,8 +41,9 @@ pub fn store_credentials(reference: &SecretRef) -> Result<S3Credentials> {
     }
 }
 
-/// An entry of Secrets Manager with its id; `None`: the secret is on this host. Asked when it is needed, so that a command does
-/// not fail for an entry that it has no use for. Commands run on several threads, of which the others go on meanwhile.
+/// Returns an entry of Secrets Manager with its id; `None` if the secret is on this host. The entry
+/// is read when it is needed, so that a command does not fail for an entry that it does not use.
+/// Commands run on several threads; the others continue while this one waits.
 #[cfg(feature = "aws")]
 fn remote(reference: &SecretRef) -> Result<Option<(String, SecretString)>> {
     let SecretRef::SecretsManager(id) = reference else { return Ok(None) };
@@ -53,7 +55,7 @@ fn remote(reference: &SecretRef) -> Result<Option<(String, SecretString)>> {
     Ok(Some((id.clone(), text)))
 }
 
-/// This build leaves it to who reads those of this host to say what is missing.
+/// Without AWS, the resolver of local secrets reports what is missing.
 #[cfg(not(feature = "aws"))]
 fn remote(_: &SecretRef) -> Result<Option<(String, SecretString)>> {
     Ok(None)

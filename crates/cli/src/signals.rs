@@ -8,17 +8,17 @@ use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-/// How long a command may clean up after the first signal.
+/// Limit for a command to clean up after the first signal.
 pub const CLEANUP_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How much longer the process lives when not even that ends it.
+/// Further time after which the process ends if the command does not.
 const EXIT_GRACE_PERIOD: Duration = Duration::from_secs(10);
 
-/// What the user's signals ask for.
+/// Signals that the user sends.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// `None` if the caller ignores it (`nohup`).
+    /// `None` if the caller ignores the signal (`nohup`).
     hangup: Option<Signal>,
     stop: watch::Sender<bool>,
 }
@@ -27,7 +27,7 @@ impl Signals {
     /// Listens from now on. The receiver becomes true with the first signal.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// Returns an error if the system refuses a handler.
     pub fn listen() -> Result<(Self, watch::Receiver<bool>)> {
         let (stop, stopped) = watch::channel(false);
         let on = |kind| signal(kind).failed("listen to signals");
@@ -37,11 +37,11 @@ impl Signals {
         Ok((signals, stopped))
     }
 
-    /// Runs a command to its end. The first signal asks it to stop and clean up; a second one, or a clean-up that
-    /// takes too long, ends it where it stands.
+    /// Runs a command to its end. The first signal requests that it stops and cleans up; a second
+    /// one, or a clean-up that takes too long, ends it immediately.
     ///
     /// # Errors
-    /// As the command; [`ErrorKind::Interrupted`] when it was ended.
+    /// As the command; [`ErrorKind::Interrupted`] if it was ended.
     pub async fn guard<T>(
         mut self,
         reporter: Arc<dyn Reporter>,
@@ -72,7 +72,8 @@ impl Signals {
     }
 }
 
-/// A command may hang in a call of the file system and hold the thread that waits for signals. Another one ends the process then.
+/// Ends the process if a command hangs in a call of the file system and blocks the thread that
+/// waits for signals. Runs on a separate thread.
 struct ForceExitOnHang(tokio::task::AbortHandle);
 
 impl Drop for ForceExitOnHang {
@@ -110,7 +111,7 @@ async fn hung_up(hangup: &mut Option<Signal>) {
     }
 }
 
-/// True if this process was started with SIGHUP ignored, and should outlive its terminal.
+/// Returns true if this process was started with SIGHUP ignored, and should outlive its terminal.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

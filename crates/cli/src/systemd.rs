@@ -1,4 +1,4 @@
-//! A shard's schedule as a systemd service and timer, and whether that timer is active on this host.
+//! A shard's schedule as a systemd service and timer, and the state of that timer on this host.
 
 mod archiver;
 
@@ -14,41 +14,41 @@ use serde::Serialize;
 
 pub use archiver::{ArchiverUnit, archiver_unit};
 
-/// Where administrators put units.
+/// Directory for administrators' units.
 const UNIT_DIR: &str = "/etc/systemd/system";
-/// `systemctl` answers at once, or its manager hangs.
+/// Limit for `systemctl`: it answers immediately, or its manager hangs.
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `schedule --json`.
+/// Output of `schedule --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ScheduleUnits {
     /// The shard.
     pub shard: ShardName,
-    /// Its schedule, as configured.
+    /// Schedule of the shard, as configured.
     pub schedule: String,
-    /// What is run.
+    /// Service that runs the backup.
     pub service: UnitFile,
-    /// When.
+    /// Timer that starts the service.
     pub timer: UnitFile,
-    /// The commands that make it active, once the two files are in place.
+    /// Commands that activate the schedule, once the two files are in place.
     pub install: Vec<String>,
 }
 
 /// A unit file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnitFile {
-    /// Where it belongs.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What is in it.
+    /// Content of the file.
     pub content: String,
 }
 
-/// What the service runs.
+/// Arguments of a service and its timer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduledRun<'a> {
     /// The shard.
     pub shard: &'a ShardName,
-    /// Its schedule.
+    /// Schedule of the shard.
     pub schedule: &'a Schedule,
     /// Absolute path of this program.
     pub program: &'a Path,
@@ -56,14 +56,14 @@ pub struct ScheduledRun<'a> {
     pub config: &'a Path,
     /// Further options of the command line: `--set`, `shards.orders.freeze.hold=3s`.
     pub options: &'a [String],
-    /// Folders that are written to: the work directory, a repository in a directory.
+    /// Folders that the service writes to: the work directory, a repository in a directory.
     pub writes: &'a [PathBuf],
 }
 
-/// The service and timer of a schedule.
+/// Returns the service and timer of a schedule.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if a timer cannot express the schedule.
+/// Returns [`ErrorKind::Usage`] if a timer cannot express the schedule.
 pub fn units(run: &ScheduledRun<'_>) -> Result<ScheduleUnits> {
     let timer = run.schedule.to_systemd().map_err(|error| {
         let failure = Error::new(ErrorKind::Usage, format!("schedule shard {}: {error}", run.shard));
@@ -81,7 +81,8 @@ pub fn units(run: &ScheduledRun<'_>) -> Result<ScheduleUnits> {
     })
 }
 
-/// Whether the timer of a configured schedule is active on this host. `None` if the shard has no schedule.
+/// Returns true if the timer of a configured schedule is active on this host; `None` if the shard
+/// has no schedule.
 pub async fn active_schedule(shard: &ShardName, schedule: Option<&Schedule>) -> Option<Finding> {
     let schedule = schedule?;
     if !Path::new("/run/systemd/system").is_dir() {
@@ -123,7 +124,7 @@ fn judged(
     }
 }
 
-/// What `systemctl VERB UNIT` says in its first line, also when it says no.
+/// Returns the first line of the output of `systemctl VERB UNIT`, even if it fails.
 async fn systemctl(verb: &str, unit: &str) -> Result<String> {
     let doing = format!("systemctl {verb} {unit}");
     let mut command = tokio::process::Command::new("systemctl");
@@ -160,7 +161,8 @@ fn service(run: &ScheduledRun<'_>) -> String {
     )
 }
 
-/// What a backup never needs is taken from it. It runs as root: it starts a copy as the server's user.
+/// Returns directives that remove every capability that a backup never needs. The service runs as
+/// root, since it starts a copy as the server's user.
 fn hardening(writes: &[PathBuf]) -> String {
     let below = |folder: &str| writes.iter().any(|path| path.starts_with(folder));
     let home = if below("/home") || below("/root") { "no" } else { "read-only" };
@@ -206,7 +208,7 @@ fn timer_unit(run: &ScheduledRun<'_>, timer: &SystemdTimer) -> String {
     )
 }
 
-/// A unit that runs a recovered server.
+/// Returns a unit that runs a recovered server.
 pub fn server_unit(shard: &ShardName, program: &Path, options: &Path, user: Option<&str>) -> String {
     let command =
         [path(program), format!("--defaults-file={}", path(options))].map(|word| quoted(&word)).join(" ");
@@ -236,7 +238,7 @@ fn path(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// A word of a command line, as systemd reads it.
+/// Quotes a word of a command line for systemd.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+".contains(c);
     let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");

@@ -1,4 +1,4 @@
-//! Whom a command speaks to, and how.
+//! Terminal capabilities, output format and verbosity.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -6,45 +6,45 @@ use std::io::IsTerminal;
 use crate::args::GlobalArgs;
 use crate::escape;
 
-/// Whom a command speaks to, and how much.
+/// Terminal capabilities, output format and verbosity of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terminal {
-    /// In which form results and progress are given.
+    /// Format of results and progress.
     pub format: OutputFormat,
-    /// How much is said.
+    /// Amount of output.
     pub level: Verbosity,
     /// Colours on standard output.
     pub stdout: Colors,
     /// Colours on standard error.
     pub stderr: Colors,
-    /// Standard error is a terminal that lines can be redrawn on.
+    /// True if standard error is a terminal on which lines can be redrawn.
     pub live: bool,
 }
 
-/// In which form results and progress are given.
+/// Format of results and progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFormat {
-    /// For people.
+    /// Text, for people.
     Text,
-    /// For programs.
+    /// JSON, for programs.
     Json,
 }
 
-/// How much is said.
+/// Amount of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// Results and what matters.
+    /// Results, and messages that require action.
     Quiet,
     /// Also progress.
     Normal,
-    /// Also what is done (`-v`).
+    /// Also the steps that are taken (`-v`).
     Verbose,
-    /// Also why (`-vv`).
+    /// Also the reasons (`-vv`).
     Debug,
 }
 
 impl Terminal {
-    /// As the flags, the environment and the process's files say.
+    /// Determines the output from the flags, the environment and the process's files.
     pub fn of(global: &GlobalArgs) -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
@@ -72,30 +72,30 @@ pub struct Colors {
 }
 
 impl Colors {
-    /// Without colours.
+    /// No colours.
     pub const PLAIN: Self = Self { on: false };
 
-    /// As it should be.
+    /// Marks text as good.
     pub fn good(self, text: &str) -> ColoredText {
         self.wrap("32", text)
     }
 
-    /// Worth a look.
+    /// Marks text as a warning.
     pub fn warn(self, text: &str) -> ColoredText {
         self.wrap("33", text)
     }
 
-    /// Wrong.
+    /// Marks text as an error.
     pub fn bad(self, text: &str) -> ColoredText {
         self.wrap("31;1", text)
     }
 
-    /// What matters most.
+    /// Emphasizes text.
     pub fn strong(self, text: &str) -> ColoredText {
         self.wrap("1", text)
     }
 
-    /// What matters least.
+    /// Dims text.
     pub fn faint(self, text: &str) -> ColoredText {
         self.wrap("2", text)
     }
@@ -105,7 +105,7 @@ impl Colors {
     }
 }
 
-/// Text with its colour. Its colour alone can steer the terminal; what is in the text cannot.
+/// Text with its colour. Only the colour can control the terminal; the text's content cannot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColoredText {
     text: String,

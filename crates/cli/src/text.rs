@@ -1,4 +1,4 @@
-//! A result as people see it: lines, fields and tables.
+//! Text output for people: lines, fields and tables.
 
 use std::io::IsTerminal;
 
@@ -10,32 +10,32 @@ use crate::escape;
 use crate::format;
 use crate::terminal::{ColoredText, Colors};
 
-/// Prose is wrapped within these numbers of columns.
+/// Limits for the width of wrapped prose, in columns.
 const TEXT_COLUMNS: std::ops::RangeInclusive<usize> = 40..=120;
 
-/// The narrowest column of prose.
+/// Width of the narrowest column of prose, in columns.
 const MIN_PROSE_COLUMNS: usize = 24;
 
-/// A page that is filled from top to bottom. Everything on it is escaped here.
+/// Page that is filled from top to bottom. It escapes everything that is written to it.
 #[derive(Debug)]
 pub struct TextWriter {
     /// Colours, or none.
     pub colors: Colors,
-    /// Prose is wrapped to this many columns; not at all where a program reads it.
+    /// Width to which prose is wrapped, in columns; `None` if a program reads the output.
     width: Option<usize>,
-    /// The zone of the times beside UTC; this host's if none was named.
+    /// Time zone of the times beside UTC; this host's if none was named.
     zone: Option<Tz>,
     text: String,
 }
 
-/// A result that can be shown to people.
+/// A result that has text output.
 pub trait RenderText {
-    /// Fills a page with it.
+    /// Writes the result to a page.
     fn render_text(&self, out: &mut TextWriter);
 }
 
 impl TextWriter {
-    /// An empty page, as wide as the terminal.
+    /// Creates an empty page, as wide as the terminal.
     pub fn new(colors: Colors, zone: Option<Tz>) -> Self {
         let stdout = std::io::stdout();
         let columns = || rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
@@ -44,52 +44,53 @@ impl TextWriter {
         Self { colors, width, zone, text: String::new() }
     }
 
-    /// A moment in UTC, and on the reader's clock: `2026-11-23T02:21:33Z (03:21:33+01:00)`.
+    /// Formats a moment in UTC and in the reader's time zone: `2026-11-23T02:21:33Z
+    /// (03:21:33+01:00)`.
     pub fn moment(&self, at: DateTime<Utc>) -> String {
         format::moment(at) + &format::local(at, self.zone)
     }
 
-    /// The same to the microsecond.
+    /// Formats a moment in the same way to the microsecond.
     pub fn exact_moment(&self, at: DateTime<Utc>) -> String {
         format::exact_moment(at) + &format::local(at, self.zone)
     }
 
-    /// What a recovery goes to, as it was given; a time also on the reader's clock.
+    /// Formats a recovery's target as it was given; a time also in the reader's time zone.
     pub fn target(&self, target: &str) -> String {
         let at = DateTime::parse_from_rfc3339(target);
         target.to_owned() + &at.map_or(String::new(), |at| format::local(at.to_utc(), self.zone))
     }
 
-    /// One line.
+    /// Writes one line.
     pub fn line(&mut self, text: impl Into<ColoredText>) {
         self.text.push_str(text.into().to_string().trim_end());
         self.text.push('\n');
     }
 
-    /// An empty line, unless the page begins here or there is one already.
+    /// Writes an empty line, unless the page begins here or already ends with one.
     pub fn blank_line(&mut self) {
         if !self.text.is_empty() && !self.text.ends_with("\n\n") {
             self.text.push('\n');
         }
     }
 
-    /// Names with their values, aligned. Values are for copying: none is wrapped.
+    /// Writes names with their values, aligned. Values are for copying: none is wrapped.
     pub fn fields<'a>(&mut self, fields: impl IntoIterator<Item = (&'a str, String)>) {
         self.rows(named(fields), None);
     }
 
-    /// Names with what there is to say, aligned and wrapped.
+    /// Writes names with their descriptions, aligned and wrapped.
     pub fn prose<'a>(&mut self, said: impl IntoIterator<Item = (&'a str, String)>) {
         self.rows(named(said), self.width);
     }
 
-    /// A table with a line of headings. Its last column is wrapped.
+    /// Writes a table with a line of headings. Its last column is wrapped.
     pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) {
         let header = header.iter().map(|name| (*name).to_owned()).collect();
         self.rows([vec![header], rows].concat(), self.width);
     }
 
-    /// The operator's next steps: commands, which are not wrapped.
+    /// Writes the operator's next steps: commands, which are not wrapped.
     pub fn next<T: AsRef<str>>(&mut self, steps: &[T]) {
         if steps.is_empty() {
             return;
@@ -100,12 +101,13 @@ impl TextWriter {
         self.rows(rows.collect(), None);
     }
 
-    /// The whole page.
+    /// Returns the whole page.
     pub fn into_text(self) -> String {
         self.text
     }
 
-    /// Aligned cells, two blanks between columns. What stands in the last column may take several lines.
+    /// Writes aligned cells, with two blanks between columns. The text of the last column may take
+    /// several lines.
     fn rows(&mut self, rows: Vec<Vec<String>>, width: Option<usize>) {
         let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
         let cells = |row: &Vec<String>| row.iter().map(|cell| escape::line(cell).width()).collect::<Vec<_>>();
@@ -135,7 +137,8 @@ fn named<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> Vec<Vec<Str
     fields.into_iter().map(|(name, value)| vec![format!("  {name}"), value]).collect()
 }
 
-/// The lines of a text, broken at blanks to fit into a column. Words and what stands between backticks stay whole.
+/// Breaks a text at blanks into lines that fit into a column. Words and text between backticks stay
+/// whole.
 fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for text in text.trim_end().split('\n') {
@@ -158,7 +161,7 @@ fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// Words; a command between backticks is one.
+/// Splits a text into words; a command between backticks is one word.
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut quoted = false;

@@ -79,8 +79,8 @@ async fn clone_layout(donor: &Donor, run_dir: &Path) -> Result<MysqldStart> {
 }
 
 /// Returns the option file. No account is known and none is needed: the copy only listens on a
-/// socket in a folder that only the server's user and root can enter. Events, replication and other
-/// clients do not act on the copy.
+/// socket in a folder that only the server's user and root can enter. The copy runs no events and
+/// no replication, and is read-only.
 fn options(donor: &Donor, start: &MysqldStart, run_dir: &Path) -> String {
     let mut text = format!(
         "[mysqld]\ndatadir = \"{}\"\nsocket = \"{}\"\nlog_error = \"{}\"\npid_file = \"{}\"\n",

@@ -1,4 +1,5 @@
-//! A server made of another's files: its temporary administrator, and joining its shard.
+//! A server made from another server's files: its temporary administrator, and the join to its
+//! shard.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use backstop_testkit::{ShardLayout, TestShard, tables, temp_dir};
 
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Killed when dropped.
+/// Recovered server, killed when dropped.
 struct RecoveredServer {
     start: MysqldStart,
     private: PathBuf,
@@ -32,7 +33,7 @@ impl Drop for RecoveredServer {
 }
 
 impl RecoveredServer {
-    /// A copy of a stopped member's files under `dir`, with an identity of its own.
+    /// Copies a stopped member's files to `dir`, with a new server identity.
     async fn of(shard: &TestShard, donor: &Path, dir: &Path) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let datadir = dir.join("data");
@@ -74,7 +75,7 @@ impl RecoveredServer {
 async fn a_recovered_server_joins_its_shard() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     tables::fill(shard.primary(), 2, 300).await;
-    // The donor's root has a password that nobody tells, as everywhere.
+    // The password of the donor's root is unknown, as on every recovered server.
     let donor = &shard.members[1];
     shard.settle().await;
     donor.stop().await;
@@ -94,7 +95,8 @@ async fn a_recovered_server_joins_its_shard() {
     let tables = session.check_tables(CheckDepth::Quick, &QuietReporter).await.unwrap();
     assert_eq!((tables.checked, tables.broken), (2, vec![]));
 
-    // Killed between the two statements of a reset, its own set is empty: the journal's must be used.
+    // If a run is killed between the two statements of a reset, the server's own set is empty: the
+    // journal's set must be used.
     session.set_super_read_only(ReadOnly::Off).await.unwrap();
     session.reset_gtids().await.unwrap();
     kill_server_on(&recovered.start.datadir);
@@ -117,7 +119,7 @@ async fn a_recovered_server_joins_its_shard() {
     let channel = session.replication().await.unwrap().expect("it replicates");
     assert!(channel.io_running && channel.sql_running && channel.auto_position, "{channel:?}");
 
-    // Nothing of the recovery is left: no account, no secret, no transaction of its own.
+    // Nothing of the recovery is left: no account, no secret, no transaction.
     session.hand_over().await.unwrap();
     drop(session);
     assert!(recovered.access.session(&recovered.start, &recovered.private).await.is_err());
@@ -147,7 +149,7 @@ async fn a_recovered_server_joins_its_shard() {
     assert_eq!(recovered.servers.running_on(&recovered.start.datadir).await.unwrap(), None);
 }
 
-/// True if root runs this and user `nobody` can run the server program.
+/// Returns true if root runs this and user `nobody` can run the server program.
 fn nobody_can_run(program: &Path) -> bool {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new(program);

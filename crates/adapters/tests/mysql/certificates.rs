@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-/// An authority in a folder: `ca.pem`.
+/// Certificate authority in a folder: `ca.pem`.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: PathBuf,
@@ -24,7 +24,7 @@ impl Authority {
         self.folder.join("ca.pem")
     }
 
-    /// Option file lines of a server whose certificate names these hosts.
+    /// Returns option file lines for a server whose certificate names these hosts.
     pub fn server_options(&self, names: &[&str]) -> Vec<String> {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();

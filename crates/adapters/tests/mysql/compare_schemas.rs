@@ -1,4 +1,4 @@
-//! The tables of a member against its primary's, with the grants of every command and no more.
+//! Compares the tables of a member with its primary's, with only the documented grants.
 
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
@@ -33,7 +33,7 @@ async fn what_only_one_of_them_has_is_named() {
     assert_eq!(differs.code, "tables-differ", "{differs:?}");
     assert!(differs.what.ends_with("it lacks shop.t, and has beyond it drifted"), "{}", differs.what);
 
-    // DDL waits: what the primary has executed is not reached.
+    // DDL that waits keeps the replica from executing what the primary has executed.
     let mut blocker = shard.candidate().root().await;
     blocker.run("LOCK INSTANCE FOR BACKUP").await.unwrap();
     shard.primary().run(&["CREATE DATABASE later"]).await;

@@ -36,7 +36,8 @@ async fn every_tls_mode_does_what_it_says() {
         (TlsMode::VerifyIdentity, true, None),
     ];
     for (mode, ca, expected) in cases {
-        // Without the cache the password must travel: encrypted by TLS, or by the server's public key.
+        // Without the cache the password must be sent: encrypted by TLS, or with the server's
+        // public key.
         shard.primary().run(&["FLUSH PRIVILEGES"]).await;
         match (connector(&shard, mode, ca).connect(&endpoint).await, expected) {
             (Ok(mut session), Some(encrypted)) => {

@@ -1,9 +1,11 @@
-//! What `docs/grants.md` gives to each command suffices for its statements, and without it they are refused.
+//! The grants in `docs/grants.md` suffice for each command's statements, and without them the
+//! server refuses the statements.
 
 use backstop_adapters::mysql::connection::{Connection, Connector, Login};
 use backstop_testkit::{ShardLayout, TestShard};
 
-/// Each block of the page, with what it must allow. None of it is allowed by the block `base` alone.
+/// Returns each block of the page with the statements that it must allow. The block `base` alone
+/// allows none of them.
 fn blocks(clone_to: &str) -> Vec<(&'static str, Vec<String>)> {
     let own = |statements: &[&str]| statements.iter().map(|sql| (*sql).to_owned()).collect::<Vec<_>>();
     vec![

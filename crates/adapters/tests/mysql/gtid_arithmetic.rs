@@ -1,4 +1,4 @@
-//! The model's GTID arithmetic is the server's.
+//! Compares the model's GTID arithmetic with the server's.
 
 use backstop_model::gtid::{GtidSet, Sid};
 use backstop_testkit::{ShardLayout, TestShard};
@@ -8,7 +8,7 @@ use proptest::test_runner::TestRunner;
 
 const ROUNDS: usize = 400;
 
-/// Sets that often touch, overlap and differ in their tags only.
+/// Generates sets that often touch, overlap and differ only in their tags.
 fn sets() -> impl Strategy<Value = GtidSet> {
     let tags = prop_oneof![3 => Just(""), 1 => Just("blue"), 1 => Just("_9"), 1 => Just("red_1")];
     let interval = (0u128..3, tags, 1u64..40, 0u64..12);
@@ -29,7 +29,7 @@ async fn agrees_with_the_server() {
     let mut runner = TestRunner::default();
     for _ in 0..ROUNDS {
         let (a, b) = (sets(), sets()).new_tree(&mut runner).unwrap().current();
-        // As the server writes it, and as a person might.
+        // The notation of the server, and one that a person might write.
         let written = format!(" {} ,\n", a.to_string().to_uppercase().replace(':', " : "));
         let sql = format!(
             "SELECT GTID_SUBTRACT('{a}', '{b}'), GTID_SUBTRACT('{written}', ''), GTID_SUBSET('{a}', '{b}')"

@@ -1,9 +1,9 @@
-//! The variables of a real server, held against the rules for a recovered server's settings.
+//! Compares the variables of a real server with the rules for a recovered server's settings.
 
 use backstop_model::carried_settings::rule_of;
 use backstop_testkit::{ShardLayout, TestShard};
 
-/// Plugins and components of MySQL's packages that have variables, and are loaded where they are there.
+/// Plugins and components of MySQL's packages that have variables; loaded where they exist.
 const LOADED: [&str; 9] = [
     "INSTALL PLUGIN rewriter SONAME 'rewriter.so'",
     "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",

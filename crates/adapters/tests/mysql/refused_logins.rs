@@ -1,4 +1,5 @@
-//! Logins that a real server refuses, through both ways to log in: for statements, and as a replica does.
+//! Logins that a real server refuses, through both clients: the driver for statements, and the
+//! replication protocol.
 
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_binlog::{ConnectOptions, Session};
@@ -9,7 +10,7 @@ use backstop_testkit::{ShardLayout, TestShard};
 
 const PASSWORD: &str = "s3cret-of-x";
 
-/// The answers of both ways to a login as `x`.
+/// Returns the answers of both clients to a login as `x`.
 async fn both(endpoint: &Endpoint, password: &str, tls: &TlsSettings) -> [Error; 2] {
     let login = Login { user: "x".into(), password: password.into() };
     let first = Connector::with_login(login, Some(tls.clone())).connect(endpoint).await;
@@ -131,7 +132,7 @@ async fn a_login_that_finds_no_room_or_no_plugin_is_told_as_that() {
     );
 }
 
-/// A login is answered by its password's hash alone.
+/// A login is answered with the hash of its password alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_is_made_by_hash_takes_its_password() {
     let shard = TestShard::start(ShardLayout::single()).await;

@@ -1,4 +1,4 @@
-//! What members leave out of their data or their binlog, asked of real ones with the grants of every command and no more.
+//! Filters of real members, read with only the documented grants.
 
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::StaticMembers;

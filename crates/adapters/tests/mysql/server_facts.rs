@@ -1,4 +1,4 @@
-//! What servers tell of themselves, with the grants of every command and no more.
+//! Facts of real servers, read with only the documented grants.
 
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::recorded_settings::recorded_settings;

@@ -1,4 +1,4 @@
-//! Asking the members of a real shard.
+//! Queries the members of a real shard.
 
 use std::time::Duration;
 
@@ -37,7 +37,8 @@ async fn a_shard_as_it_is_and_as_it_breaks() {
     }
     assert_eq!([seen[0].candidate, seen[1].candidate, seen[2].candidate], [false, true, false]);
 
-    // A delayed and stopped candidate, a replica with a transaction of its own that acknowledges semi-synchronously.
+    // A delayed and stopped candidate; a replica with an extra transaction that acknowledges
+    // semi-synchronously.
     shard
         .candidate()
         .run(&["STOP REPLICA", "CHANGE REPLICATION SOURCE TO SOURCE_DELAY=7", "START REPLICA IO_THREAD"])
@@ -61,7 +62,7 @@ async fn a_shard_as_it_is_and_as_it_breaks() {
     assert_eq!((errant.count(), errant.uuids()), (1, vec![state(&seen, 2).server_uuid]));
     assert!(state(&seen, 2).semi_sync_replica && !state(&seen, 0).semi_sync_replica);
 
-    // A receiver with a wrong password says so; a dead member and a locked account are told apart.
+    // The state distinguishes a receiver with a wrong password, a dead member and a locked account.
     shard
         .candidate()
         .run(&[

@@ -1,4 +1,5 @@
-//! A scripted orchestrator over real HTTP or HTTPS. It has stages; each wait of Backstop's moves it to the next.
+//! A scripted orchestrator over real HTTP or HTTPS. It has stages; each wait of Backstop's moves it
+//! to the next.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,29 +17,29 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// What is answered to each path, at one stage.
+/// Answers to each path, at one stage.
 #[derive(Clone, Default)]
 pub struct Answers(HashMap<String, (u16, String)>);
 
-/// A recorded answer.
+/// Returns a recorded answer.
 pub fn recorded(name: &str) -> String {
     let path = format!("{}/tests/fixtures/orchestrator/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// A recorded answer as JSON.
+/// Returns a recorded answer as JSON.
 pub fn recorded_json(name: &str) -> Value {
     serde_json::from_str(&recorded(name)).unwrap()
 }
 
-/// The entry of a recorded `clusters-info` that has this alias.
+/// Returns the entry of a recorded `clusters-info` that has this alias.
 pub fn cluster_info(name: &str, alias: &str) -> Value {
     let all = recorded_json(name);
     all.as_array().unwrap().iter().find(|one| one["ClusterAlias"] == alias).unwrap().clone()
 }
 
 impl Answers {
-    /// A leader that knows `shop-1` as in these recorded answers.
+    /// Answers as a leader that knows `shop-1` as in these recorded answers.
     pub fn of(cluster: &str, analysis: &str) -> Self {
         Self::with(recorded_json("02-cluster-info-alias.json"), recorded_json(cluster)).and(
             "replication-analysis",
@@ -47,7 +48,7 @@ impl Answers {
         )
     }
 
-    /// A leader that knows `shop-1` as given, and of no problem.
+    /// Answers as a leader that knows `shop-1` as given, and no problem.
     pub fn with(mut info: Value, cluster: Value) -> Self {
         if let (true, Some(list)) = (info["CountInstances"] == 3, cluster.as_array()) {
             info["CountInstances"] = json!(list.len());
@@ -65,12 +66,12 @@ impl Answers {
             .and("replication-analysis", 200, &recorded("07-replication-analysis.json"))
     }
 
-    /// The healthy cluster.
+    /// Answers with the healthy cluster.
     pub fn healthy() -> Self {
         Self::of("03-cluster-alias.json", "07-replication-analysis.json")
     }
 
-    /// The same with another answer to a path.
+    /// Replaces the answer to one path.
     pub fn and(mut self, path: &str, status: u16, body: &str) -> Self {
         self.0.insert(path.to_owned(), (status, body.to_owned()));
         self
@@ -79,7 +80,7 @@ impl Answers {
 
 /// The scripted server.
 pub struct FakeOrchestrator {
-    /// Its address without a path.
+    /// Address without a path.
     pub url: String,
     state: Arc<FakeState>,
     task: tokio::task::JoinHandle<()>,
@@ -93,11 +94,11 @@ struct FakeState {
     requests: Mutex<Vec<String>>,
 }
 
-/// How it is served.
+/// Options of the scripted server.
 #[derive(Default)]
 pub struct Behaviour {
     pub prefix: &'static str,
-    /// The value of the `Authorization` header that is asked for.
+    /// Value of the `Authorization` header that the server requires.
     pub login: Option<&'static str>,
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -137,7 +138,7 @@ impl FakeOrchestrator {
         Self { url, state, task }
     }
 
-    /// Every path that was asked for.
+    /// Returns every path that was requested.
     pub fn requests(&self) -> Vec<String> {
         self.state.requests.lock().unwrap().clone()
     }
@@ -187,7 +188,7 @@ impl FakeState {
     }
 }
 
-/// A clock that does not wait but moves the script on, and a reporter that remembers.
+/// A clock that advances the script and does not wait, and a reporter that records.
 #[derive(Clone)]
 pub struct StageClock {
     stage: Arc<AtomicUsize>,
@@ -211,7 +212,7 @@ impl StageClock {
         RunContext { clock: Arc::new(self.clone()), reporter: Arc::new(self.clone()), ..ctx }
     }
 
-    /// How long each wait was, in seconds.
+    /// Returns the length of each wait, in seconds.
     pub fn slept(&self) -> Vec<u64> {
         self.slept.lock().unwrap().clone()
     }

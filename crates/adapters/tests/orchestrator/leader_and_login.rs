@@ -53,7 +53,7 @@ async fn without_a_leader_it_is_tried_again_and_then_named() {
 #[tokio::test]
 async fn basic_authentication() {
     let waits = StageClock::new();
-    // orc:s3cret
+    // The base64 text decodes to orc:s3cret.
     let manner = Behaviour { login: Some("Basic b3JjOnMzY3JldA=="), ..Behaviour::default() };
     let served = FakeOrchestrator::so(vec![Answers::healthy()], &waits, manner).await;
     let urls = [served.url.clone()];

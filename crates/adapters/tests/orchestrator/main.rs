@@ -1,5 +1,5 @@
-//! The topology through orchestrator: recorded answers of a real one, replayed over real HTTP, and real servers
-//! that are asked by SQL.
+//! Topology through orchestrator: recorded answers of a real one, replayed over real HTTP, and real
+//! servers that are queried by SQL.
 
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -19,14 +19,14 @@ use backstop_model::error::Result;
 use backstop_model::topology::Member;
 use fake_orchestrator::{Answers, FakeOrchestrator, StageClock};
 
-/// Looks at `shop-1` through these addresses. Nobody listens where the recorded servers were.
+/// Reads `shop-1` through these addresses. Nothing listens where the recorded servers were.
 async fn look_at(urls: &[String], access: &OrchestratorAccess, waits: &StageClock) -> Result<Vec<Member>> {
     let asked = OrchestratorTarget { urls, cluster: "shop-1", access, max_lag: Duration::from_secs(60) };
     let login = Login { user: "backstop".into(), password: String::new().into() };
     Orchestrator::new(&asked, Connector::with_login(login, None), waits.run_context())?.members().await
 }
 
-/// Looks at a scripted orchestrator.
+/// Reads the cluster from a scripted orchestrator.
 async fn look(stages: Vec<Answers>) -> (Result<Vec<Member>>, StageClock, FakeOrchestrator) {
     let waits = StageClock::new();
     let served = FakeOrchestrator::start(stages, &waits).await;
@@ -38,7 +38,7 @@ fn member(members: &[Member], port: u16) -> &Member {
     members.iter().find(|member| member.endpoint.port == port).unwrap()
 }
 
-/// What is held against it.
+/// Returns the objection against a member.
 fn objection(members: &[Member], port: u16) -> &str {
     member(members, port).verdict.objection.as_deref().unwrap_or_default()
 }

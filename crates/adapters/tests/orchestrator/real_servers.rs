@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::fake_orchestrator::{Answers, FakeOrchestrator, StageClock, recorded_json};
 
-/// What orchestrator would say of this shard.
+/// Returns orchestrator's answer for this shard.
 async fn cluster(shard: &TestShard) -> Value {
     let mut cluster = recorded_json("03-cluster-alias.json");
     let ports: Vec<u16> = shard.members.iter().map(|member| member.endpoint().port).collect();
@@ -60,7 +60,7 @@ async fn sql_decides() {
     assert_eq!((choice.endpoint, choice.role), (shard.candidate().endpoint(), Role::Candidate));
     assert_eq!(current_primary(&seen).unwrap().0, &shard.primary().endpoint());
 
-    // Another server answers at the candidate's address than the one orchestrator means.
+    // The server that answers at the candidate's address is not the one that orchestrator means.
     let mut wrong = said.clone();
     wrong[1]["ServerUUID"] = json!("c16e4266-e648-11f1-bd60-02fc00000001");
     let seen = look(&shard, wrong).await;
@@ -73,20 +73,20 @@ async fn sql_decides() {
     assert_eq!((choice.endpoint, choice.role), (shard.primary().endpoint(), Role::Primary));
     assert!(choice.reason.contains("c16e4266"), "the reason is told: {}", choice.reason);
 
-    // orchestrator's word alone keeps a server from being used, and the reason is told.
+    // orchestrator's answer alone excludes a server, and the reason is reported.
     let mut downtimed = said.clone();
     downtimed[1]["IsDowntimed"] = json!(true);
     let choice = choose(&look(&shard, downtimed).await, true).unwrap();
     assert_eq!((choice.endpoint, choice.role), (shard.replica().endpoint(), Role::Replica));
     assert!(choice.reason.contains("downtimed"), "{}", choice.reason);
 
-    // It says the candidate replicates; the candidate itself says it does not.
+    // orchestrator reports that the candidate replicates; the candidate itself does not.
     shard.candidate().run(&["STOP REPLICA"]).await;
     let choice = choose(&look(&shard, said.clone()).await, false).unwrap();
     assert_eq!(choice.role, Role::Primary);
     assert!(choice.reason.contains("replication threads are not running"), "{}", choice.reason);
 
-    // Nobody is left: every reason is told.
+    // No server is left, and every reason is reported.
     let mut nobody = said;
     nobody[0]["IsDowntimed"] = json!(true);
     let none = choose(&look(&shard, nobody).await, false).unwrap_err();

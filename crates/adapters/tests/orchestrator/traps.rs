@@ -1,4 +1,4 @@
-//! Every trap that a real orchestrator was seen to lay.
+//! Misleading answers that a real orchestrator was seen to give.
 
 use backstop_model::credentials::OrchestratorAccess;
 use backstop_model::error::{Error, ErrorKind};
@@ -24,7 +24,8 @@ async fn a_healthy_cluster() {
     let asked = served.requests();
     assert!(asked.contains(&"/api/cluster/alias/shop-1".to_owned()));
     assert!(asked.contains(&"/api/refresh/127.0.0.1/23307".to_owned()));
-    // Names and hints are never used: the one leads to a dead primary after a failover, the other is fuzzy.
+    // Names and hints are never used: names lead to a dead primary after a failover, and hints are
+    // fuzzy.
     assert!(!asked.iter().any(|path| path.contains("master") || path.contains("23306/")), "{asked:?}");
     assert!(
         !asked.contains(&"/api/refresh/127.0.0.1/23308".to_owned()),
@@ -99,7 +100,7 @@ async fn a_node_that_is_cut_off_still_says_it_leads() {
     let urls = [cut_off.url.clone(), leader.url.clone()];
     let seen = look_at(&urls, &OrchestratorAccess::default(), &waits).await.unwrap();
     assert_eq!((primary(&seen), waits.slept()), (vec![23306], vec![]));
-    // Alone, nothing of what it says is used.
+    // Without another node, nothing that this one reports is used.
     let (seen, waits, _served) = look(vec![stale]).await;
     let seen = seen.unwrap();
     assert!(primary(&seen).is_empty() && objection(&seen, 23307).contains("not checked lately"));
@@ -150,7 +151,7 @@ async fn after_a_takeover_a_replica_is_missing_for_a_while() {
     assert_eq!((seen.len(), primary(&seen), waits.slept()), (3, vec![23307], vec![10]));
     // The rule stayed on the promoted instance, which is no candidate any more.
     assert!(candidates(&seen).is_empty() && waits.notices().contains("no candidate registered"));
-    // What never comes back is waited for once.
+    // An instance that never comes back is waited for once.
     let (seen, waits, _served) = look(vec![takeover("0s")]).await;
     assert_eq!((seen.unwrap().len(), waits.slept()), (2, vec![10]));
     assert!(waits.notices().contains("lists 2 instances of shop-1 and lacks 1"), "{}", waits.notices());

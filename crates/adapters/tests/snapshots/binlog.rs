@@ -1,4 +1,4 @@
-//! The binary logs that a real server writes.
+//! Reads the binary logs that a real server writes.
 
 use std::fs::File;
 use std::io::Cursor;
@@ -7,7 +7,8 @@ use backstop_binlog::{BinlogFile, InvalidBinlog};
 use backstop_model::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
 
-/// Every kind of transaction: DDL, rows, several statements, tags, XA in two phases, compressed, larger than a buffer.
+/// Writes every kind of transaction: DDL, rows, several statements, tags, XA in two phases,
+/// compressed, larger than a buffer.
 async fn write_all_kinds(member: &TestMember) {
     member
         .run(&[
@@ -43,7 +44,7 @@ async fn write_all_kinds(member: &TestMember) {
         .await;
 }
 
-/// The bytes of the newest binary log, and what the server held before it.
+/// Returns the bytes of the newest binary log.
 async fn newest(member: &TestMember) -> Vec<u8> {
     let name = member.value("SELECT LOCAL->>'$.binary_log_file' FROM performance_schema.log_status").await;
     std::fs::read(member.datadir().join(name)).unwrap()
@@ -66,7 +67,7 @@ async fn finds_exactly_the_whole_transactions() {
         assert_eq!(found, written);
         assert_eq!(all.last().unwrap().end, bytes.len() as u64);
 
-        // From any transaction on, and cut anywhere: what is whole is found, and nothing else.
+        // From any transaction, and cut at any point: exactly the whole transactions are found.
         for (number, transaction) in all.iter().enumerate() {
             let rest =
                 BinlogFile::open(Cursor::new(&bytes)).unwrap().transactions(transaction.start).unwrap();

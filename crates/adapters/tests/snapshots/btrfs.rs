@@ -14,7 +14,7 @@ use backstop_model::topology::Role;
 use backstop_testkit::snapshot_conformance::AtFailpoint;
 use backstop_testkit::{ShardLayout, TestShard, TestVolume, TestWorkload, snapshot_conformance, tables};
 
-/// A server whose data directory is a subvolume; the volume must outlive the shard.
+/// Starts servers whose data directories are subvolumes; the volume must outlive the shard.
 pub async fn on(volume: &TestVolume, layout: ShardLayout) -> (TestShard, SnapshotSource) {
     volume.subvolume("shard/m1/data");
     let shard = TestShard::start(ShardLayout { base: Some(volume.path.join("shard")), ..layout }).await;
@@ -183,7 +183,7 @@ async fn a_lost_session_or_an_overrun_bound_discards_the_snapshot() {
     }
 }
 
-/// Kills every session of Backstop's account, from a thread of its own.
+/// Kills every session of Backstop's account, from a separate thread.
 fn kill_backstop(socket: &Path) {
     use backstop_adapters::mysql::connection::{Connector, Login};
     let socket = socket.to_owned();
@@ -209,7 +209,7 @@ async fn a_full_volume_is_refused_or_fails_and_harms_nothing() {
     let provider = BtrfsProvider::new(site);
     let filler = volume.path.join("filler");
     let file = std::fs::File::create(&filler).unwrap();
-    // btrfs tells of more free space once what was dirty is written.
+    // btrfs reports more free space once dirty data is written.
     rustix::fs::syncfs(&file).unwrap();
     let length = free(&volume.path) - (200 << 20);
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, length).unwrap();

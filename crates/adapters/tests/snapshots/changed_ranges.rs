@@ -1,4 +1,4 @@
-//! What the file system says has changed, against what has.
+//! Compares the changed ranges that the file system reports with the blocks that changed.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -8,10 +8,10 @@ use backstop_adapters::snapshots::btrfs::BtrfsProvider;
 use backstop_engine::ports::{ChangedFiles, SnapshotProvider, TakenSnapshot};
 use backstop_testkit::{ShardLayout, TestVolume, snapshot_conformance, tables};
 
-/// InnoDB's page, and the unit of what is stored.
+/// Size of InnoDB's page, and of the unit of storage, in bytes.
 const BLOCK: usize = 16 * 1024;
 
-/// Every file by inode: its path and bytes.
+/// Path and bytes of every file, by inode.
 type Files = BTreeMap<u64, (String, Vec<u8>)>;
 
 fn files(root: &Path) -> Files {
@@ -32,7 +32,8 @@ fn files(root: &Path) -> Files {
     files
 }
 
-/// Blocks of files that were there before and now have other bytes, without those that became holes or zeros.
+/// Returns the blocks of earlier files whose bytes differ now, without those that became holes or
+/// zeros.
 fn differing(before: &Files, now: &Files) -> Vec<(u64, usize)> {
     let mut blocks = Vec::new();
     for (inode, (_, bytes)) in now {
@@ -71,7 +72,7 @@ async fn the_changed_ranges_cover_every_difference_and_little_more() {
     let (parent, before) = take(&provider).await;
     provider.release(&parent.snapshot).await.unwrap();
 
-    // Another snapshot in between, which was never committed.
+    // A snapshot in between, which was never committed.
     primary.run(&["UPDATE shop.t2 SET k = k + 1 WHERE id % 1000 = 0"]).await;
     let (between, _) = take(&provider).await;
     provider.release(&between.snapshot).await.unwrap();
@@ -79,7 +80,8 @@ async fn the_changed_ranges_cover_every_difference_and_little_more() {
     primary
         .run(&[
             "UPDATE shop.t1 SET pad = REPEAT('z', 200) WHERE id % 997 = 0",
-            // Writes the table's pages; otherwise the changes would be in the redo log only.
+            // The statement writes the table's pages; otherwise the changes would be in the redo
+            // log only.
             "FLUSH TABLES shop.t1 FOR EXPORT",
             "UNLOCK TABLES",
             "CREATE TABLE shop.new AS SELECT * FROM shop.t1 LIMIT 100",
@@ -102,7 +104,7 @@ async fn the_changed_ranges_cover_every_difference_and_little_more() {
     let all: u64 = now.values().map(|(_, bytes)| bytes.len() as u64).sum();
     assert!(listed < all / 2, "{listed} of {all} bytes are to be read");
 
-    // Nothing that casts doubt on it is trusted.
+    // A lineage that does not match in every point is not trusted.
     let trusted = |lineage| provider.changes(&taken.snapshot, lineage);
     let other_volume =
         backstop_model::backup::Lineage { volume: "btrfs:another".into(), ..parent.lineage.clone() };

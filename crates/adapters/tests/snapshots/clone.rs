@@ -65,7 +65,8 @@ async fn refuses_a_table_space_outside_of_the_data_directory() {
     snapshot_conformance::assert_refuses(&shard, &provider(&shard).await, "far.ibd").await;
 }
 
-/// A schema behind a symbolic link, undo logs elsewhere, a table without rows after a restart; and what the source cannot read.
+/// A schema behind a symbolic link, undo logs elsewhere, a table without rows after a restart; and
+/// a table that the source cannot read.
 #[tokio::test]
 async fn clone_follows_links_and_records_what_is_broken() {
     let outside = tempfile::tempdir().unwrap();
@@ -118,12 +119,12 @@ async fn clone_follows_links_and_records_what_is_broken() {
     assert_eq!(server.value(undo).await, "./more.ibu");
 }
 
-/// What CLONE did not copy although the source has it is no backup.
+/// A copy that lacks a table of the source is no backup.
 #[tokio::test]
 async fn a_copy_that_lacks_a_file_is_refused() {
     let shard = TestShard::start(ShardLayout::single()).await;
     tables::fill(shard.primary(), 2, 100).await;
-    // A file that the redo log still names keeps the copy from starting at all.
+    // A file that the redo log still names keeps the copy from starting.
     shard.primary().stop().await;
     shard.primary().start().await;
     let mut site =
@@ -242,14 +243,14 @@ async fn a_source_that_dies_is_a_clear_error() {
     let provider = CloneProvider::new(site);
     let error = provider.take(&snapshot_conformance::new_run_id()).await.unwrap_err();
     assert!(error.message.contains("clone the source"), "{error}");
-    // Also without a source everything can be cleared away.
+    // Everything can be removed without a source, too.
     for left in provider.list().await.unwrap() {
         provider.release(&left).await.unwrap();
     }
     assert_eq!(provider.list().await.unwrap(), []);
 }
 
-/// Root backs up a server that runs as another user, in a work directory of its own.
+/// Root backs up a server that runs as another user, in a work directory that root owns.
 #[tokio::test]
 async fn a_server_of_another_user() {
     if !rustix::process::geteuid().is_root() {
@@ -318,8 +319,9 @@ async fn a_server_of_another_user() {
     kill_server_on(&path("data"));
 }
 
-/// The server that was fetched for the tests may be in a folder that only root can enter, and then others cannot load
-/// its plugins: those are copied, and the script that starts it is told so.
+/// Copies the server program to a reachable folder. The server that was downloaded for the tests
+/// may be in a folder that only root can enter, so that others cannot load its plugins: the plugins
+/// are copied, and the start script uses the copies.
 async fn reachable_program(dir: &Path) -> LocalMysqld {
     let program = &server_program().await.mysqld;
     let Ok(script) = std::fs::read_to_string(program) else { return servers().await };

@@ -1,4 +1,4 @@
-//! The freeze on real servers: what it holds, for how long, and what it does not run into.
+//! The freeze on real servers: what it holds, its duration, and the locks that it avoids.
 
 use std::io::BufRead;
 use std::process::Stdio;
@@ -24,7 +24,7 @@ async fn lock(shard: &TestShard, rules: &FreezeRules) -> Result<Frozen, Error> {
     freeze_locked(&sessions(shard, shard.primary()), rules, &snapshot_conformance::test_context()).await
 }
 
-/// Waits until a statement of another session is seen on the server.
+/// Waits until a statement of another session runs on the server.
 async fn until_running(member: &TestMember, like: &str) {
     let sql = format!(
         "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_INFO LIKE '{like}' \
@@ -49,7 +49,7 @@ async fn until<F: Future<Output = bool>>(deadline: Duration, ready: impl Fn() ->
     }
 }
 
-/// Runs a statement in a session of its own, in the background.
+/// Runs a statement in a separate session, in the background.
 async fn in_background(
     member: &TestMember,
     user: &str,
@@ -106,12 +106,12 @@ async fn a_lost_session_and_an_overrun_bound_fail_the_thaw() {
     let error = frozen.thaw().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Failed, "{error}");
 
-    // Not thawed at all: the session ends with its owner.
+    // Without a thaw, the session ends with its owner.
     drop(lock(&shard, &rules()).await.unwrap());
     snapshot_conformance::assert_commits(primary).await;
 }
 
-/// Freezes and never thaws, in a process of its own that the next test stops.
+/// Freezes and never thaws, in a separate process that the next test stops.
 #[tokio::test]
 #[ignore = "run by the next test"]
 async fn frozen_child() {
@@ -153,7 +153,8 @@ async fn a_long_query_is_waited_for_named_and_killed_only_if_allowed() {
     let shard = TestShard::start(ShardLayout { grants, ..ShardLayout::single() }).await;
     let primary = shard.primary();
     tables::fill(primary, 1, 100).await;
-    // An account like an application's: nobody may kill the statements of root, who is a SYSTEM_USER.
+    // An account like an application's: Backstop's account may not kill the statements of root, who
+    // is a SYSTEM_USER.
     primary.run(&["CREATE USER app@localhost", "GRANT SELECT ON shop.* TO app@localhost"]).await;
     let query =
         in_background(primary, "app", &["SELECT SLEEP(40) FROM shop.t1 LIMIT 1"], "SELECT SLEEP%").await;
@@ -223,7 +224,7 @@ async fn a_lock_that_is_not_granted_leaves_nothing_also_when_it_is_dropped() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     tables::fill(primary, 1, 100).await;
-    // It runs nothing, so nobody sees it before the lock is asked for.
+    // The session runs no statement, so it is not visible before the lock is requested.
     let mut holder = primary.root().await;
     holder.run("LOCK TABLES shop.t1 WRITE").await.unwrap();
     let error = lock(&shard, &rules()).await.err().expect("a refusal");

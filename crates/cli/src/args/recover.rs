@@ -94,7 +94,7 @@ pub struct EndingArgs {
 }
 
 impl EndingArgs {
-    /// The choice.
+    /// Returns the chosen ending.
     pub fn ending(self) -> Ending {
         match self {
             Self { as_primary: true, .. } => Ending::AsPrimary,

@@ -1,4 +1,4 @@
-//! `backstop archive`.
+//! The command `backstop archive`.
 
 use std::sync::Arc;
 
@@ -16,14 +16,15 @@ use crate::args::{ArchiveArgs, GlobalArgs};
 use crate::output::Output;
 use crate::systemd::archiver_unit;
 
-/// What is not archived yet, in the folder of a shard of a repository.
+/// Folder, within the folder of a shard of a repository, for transactions that are not archived
+/// yet.
 const SPOOL_DIR: &str = "spool";
 
 /// Archives a shard's binlog until it is stopped.
 ///
 /// # Errors
-/// As [`archive::archive`]; [`ErrorKind::Usage`] if the shard is not configured to be archived. Transactions that were lost to the
-/// archive meanwhile are a result: exit code 1.
+/// As [`archive::archive`]; [`ErrorKind::Usage`] if the shard is not configured to be archived.
+/// Transactions that were lost to the archive in between are a result: exit code 1.
 pub async fn run(
     args: &ArchiveArgs,
     global: &GlobalArgs,
@@ -45,7 +46,8 @@ pub async fn run(
     let work_dir = &settings.snapshot.work_dir;
     let folder = |id| shard_dir::shard_dir(work_dir, &args.shard, id);
     let hold = |id| shard_dir::lock_dir(&folder(id), "archive", &format!("archive shard {}", args.shard));
-    // Held before the claim, which would supersede an archiver of this host that only sleeps.
+    // The lock is taken before the claim, which would supersede an archiver of this host that only
+    // sleeps.
     let early = repository.id().map(hold).transpose()?;
     let known = repository.id().map(|id| folder(id).join(SPOOL_DIR));
     archive::preflight(archived, &*topology, &access, app.encryption(), known.as_deref(), &app.ctx).await?;
@@ -81,8 +83,9 @@ pub async fn run(
     Ok(if report.is_well() { CommandOutcome::Well } else { CommandOutcome::Attention })
 }
 
-/// Names the archive to its source: by the repository itself, since two hosts may have two of them at one address. Only one whose
-/// root object is lost goes by its address.
+/// Returns the name by which the archive identifies itself to its source: the repository's id,
+/// since two hosts may have two repositories at one address. A repository whose root object is lost
+/// is named by its address.
 fn name(shard: &ShardName, repository: &Repository, url: &RepositoryUrl) -> String {
     match repository.id() {
         Some(id) => format!("{shard} {id}"),

@@ -1,4 +1,4 @@
-//! `backstop backup`.
+//! The command `backstop backup`.
 
 use backstop_engine::backup::{self, Backup};
 use backstop_engine::ports::VolumeSnapshots;
@@ -30,10 +30,10 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Comman
     Ok(CommandOutcome::Well)
 }
 
-/// Backs up a shard: chooses the source by the shard's rules, then runs the story.
+/// Backs up a shard: chooses the source by the shard's rules, then runs the operation.
 ///
 /// # Errors
-/// As [`backup::backup`]; when no member may be backed up.
+/// As [`backup::backup`], and an error if no member may be backed up.
 pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind, full: bool) -> Result<BackupReport> {
     app.shard(shard)?;
     let repository = app.ctx.unless_stopped(app.repository_or_new()).await?;

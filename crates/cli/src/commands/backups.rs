@@ -1,4 +1,4 @@
-//! `backstop backups`.
+//! The command `backstop backups`.
 
 use backstop_engine::backup::report;
 use backstop_engine::backup_health::{BackupHealth, backup_health};
@@ -16,8 +16,8 @@ use crate::output::Output;
 /// Lists a shard's backups, newest first.
 ///
 /// # Errors
-/// [`ErrorKind::NotRecoverable`] with `--latest` when there is none; when the repository cannot be read, or with `--from-tags`
-/// AWS cannot be asked.
+/// Returns [`ErrorKind::NotRecoverable`] with `--latest` if none exists, and an error if the
+/// repository cannot be read or, with `--from-tags`, AWS cannot be queried.
 pub async fn run(args: &BackupsArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     if args.from_tags {
         output.report(&app.ctx.unless_stopped(tagged(args, app)).await?);
@@ -60,7 +60,8 @@ fn refuse_none(args: &BackupsArgs, none: bool) -> Result<()> {
     Ok(())
 }
 
-/// A backup in EBS is shown with its snapshots and how far they are now. The list is of use without that.
+/// Returns the row of a backup. A backup in EBS is shown with its snapshots and their present
+/// progress, if AWS answers; the list is useful without that.
 fn row(app: &App, entry: &CatalogEntry, health: &BackupHealth) -> BackupRow {
     if let BackupAvailability::Lost(why) | BackupAvailability::Unknown(why) = &health.availability {
         app.ctx.reporter.notice(&format!("backup {}: {why}", entry.facts.backup_id));

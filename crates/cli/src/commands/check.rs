@@ -1,4 +1,4 @@
-//! `backstop check`.
+//! The command `backstop check`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,10 +19,12 @@ use crate::args::CheckArgs;
 use crate::output::Output;
 use crate::systemd::active_schedule;
 
-/// Says whether shards can be backed up and recovered; mends what can be mended if asked to.
+/// Checks that shards can be backed up and recovered; on request, fixes the findings that can be
+/// fixed.
 ///
 /// # Errors
-/// When nothing could be looked at. What stands in the way is a result: exit code 1.
+/// Returns an error if nothing could be checked. Problems that were found are a result: exit code
+/// 1.
 pub async fn run(args: &CheckArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let mut report = checked(args, app).await?;
     if args.fix && check_fix::offer_fixes(args, app, &report, output).await? {
@@ -37,10 +39,10 @@ pub async fn run(args: &CheckArgs, app: &App, output: &Output) -> Result<Command
     })
 }
 
-/// The code of the finding that there is no repository.
+/// Code of the finding that no repository exists.
 const NO_REPOSITORY: &str = "no-repository";
 
-/// Whether the repository is there, and whether another could be taken for it.
+/// Reports that the repository exists, and warns if another could be mistaken for it.
 fn place(app: &App, repository: &Repository) -> Finding {
     let settings = &app.settings.repository;
     let url = &settings.url;
@@ -90,14 +92,15 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
     Ok(CheckReport::new(findings, shards))
 }
 
-/// Whether the repository's store keeps what runs need to be kept apart.
+/// Reports a store that lacks the guarantees that keep runs apart.
 async fn writable(repository: &Repository) -> Option<Finding> {
     let error = repository.probe().await.err()?;
     let todo = error.hint.unwrap_or_else(|| "correct it and check again".to_owned());
     Some(Finding::problem("repository-not-writable", error.message, todo))
 }
 
-/// A bucket with Object Lock takes backups, and removes nothing before its time. What goes wrong here is told by [`writable`].
+/// Reports a bucket with Object Lock: it accepts backups, and removes nothing before its time.
+/// [`writable`] reports errors of the store.
 async fn kept(repository: &Repository) -> Option<Finding> {
     let mode = repository.object_lock().await.ok()??;
     Some(Finding::warning(
@@ -110,7 +113,7 @@ async fn kept(repository: &Repository) -> Option<Finding> {
     ))
 }
 
-/// A repository holds everything that the database does.
+/// Warns of a repository that others can read: it holds everything that the database does.
 fn readable_by_others(app: &App) -> Option<Finding> {
     let RepositoryUrl::File { path } = &app.settings.repository.url else { return None };
     let open = |path: &Path| Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o077 != 0);

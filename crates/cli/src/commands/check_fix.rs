@@ -1,4 +1,4 @@
-//! `backstop check --fix`: shows, asks, does.
+//! The command `backstop check --fix`: shows the statements, asks for confirmation, and runs them.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -16,13 +16,15 @@ use crate::app::App;
 use crate::args::CheckArgs;
 use crate::output::Output;
 
-/// `SET PERSIST` and `INSTALL PLUGIN` are quick, unless something holds what they need.
+/// Limit for a statement. `SET PERSIST` and `INSTALL PLUGIN` are quick, unless another session
+/// holds a lock that they need.
 const FIX_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Offers to mend what was found, and does it if that is wanted. True if something was done.
+/// Offers to fix the findings, and fixes them after confirmation. Returns true if anything was
+/// changed.
 ///
 /// # Errors
-/// When nobody can be asked, and when a statement fails.
+/// Returns an error if no terminal can ask for confirmation, or if a statement fails.
 pub async fn offer_fixes(args: &CheckArgs, app: &App, report: &CheckReport, output: &Output) -> Result<bool> {
     let Some(shard) = report.shards.first() else { return Ok(false) };
     let mendable: Vec<&Finding> = shard.findings.iter().filter(|finding| !finding.fix.is_empty()).collect();
@@ -43,13 +45,13 @@ pub async fn offer_fixes(args: &CheckArgs, app: &App, report: &CheckReport, outp
         return Ok(false);
     }
     for (endpoint, finding) in &mending {
-        // A finding's statements are not interrupted: the last may put back what the first changed.
+        // A finding's statements are not interrupted: the last may restore what the first changed.
         apply_fix(app, settings, endpoint, finding).await?;
     }
     Ok(true)
 }
 
-/// The member that the findings are about.
+/// Returns the member that the findings concern.
 async fn source(app: &App, settings: &ShardSettings) -> Result<Endpoint> {
     let members = app.ctx.unless_stopped(app.topology(settings)?.members()).await?;
     let choice = choose_source(&members, &settings.source, settings.freeze.on_primary, locking(settings))?;
@@ -72,7 +74,8 @@ fn confirm_fixes(mending: &[(Endpoint, &Finding)], output: &Output) -> Result<bo
     Ok(output.ask(&shown, "Run it? [y/N]"))
 }
 
-/// Runs all statements of a finding, also after one has failed: those that follow put the server back as it was.
+/// Runs all statements of a finding, even after one has failed: the later ones restore the server's
+/// earlier state.
 async fn apply_fix(
     app: &App,
     settings: &ShardSettings,
@@ -92,7 +95,8 @@ async fn apply_fix(
     outcome
 }
 
-/// Each statement has a session of its own, so that a lost one does not keep the next from running.
+/// Runs one statement in a separate session, so that a lost session does not keep the next
+/// statement from running.
 async fn run(connector: &Connector, endpoint: &Endpoint, sql: &str) -> Result<()> {
     let hint = "docs/grants.md has the grants that `check --fix` needs";
     let mut session = connector.connect(endpoint).await?;

@@ -1,4 +1,4 @@
-//! `backstop completions`.
+//! The command `backstop completions`.
 
 use backstop_model::error::Result;
 use clap::CommandFactory;
@@ -10,7 +10,7 @@ use crate::output::Output;
 /// Prints completions for a shell.
 ///
 /// # Errors
-/// None.
+/// Never fails.
 pub fn run(args: &CompletionsArgs, output: &Output) -> Result<CommandOutcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut CommandLine::command(), "backstop", &mut script);

@@ -1,4 +1,4 @@
-//! `backstop demo`.
+//! The command `backstop demo`.
 
 use backstop_engine::context::RunContext;
 use backstop_model::error::Result;
@@ -8,10 +8,10 @@ use crate::args::{DemoArgs, GlobalArgs};
 use crate::demo::{Demo, demo};
 use crate::output::Output;
 
-/// Shows the main job on a shard of its own.
+/// Shows the main job on a shard that it creates.
 ///
 /// # Errors
-/// When a step fails. Commits that were lost are a result: exit code 1.
+/// Returns an error if a step fails. Commits that were lost are a result: exit code 1.
 pub async fn run(
     args: &DemoArgs,
     global: &GlobalArgs,

@@ -1,4 +1,4 @@
-//! `backstop find`.
+//! The command `backstop find`.
 
 use backstop_engine::find::{self, TransactionSearch};
 use backstop_engine::plan::PlanInputs;
@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::args::{FindArgs, FindKindArg};
 use crate::output::Output;
 
-/// Shows which archived transactions touched what.
+/// Shows the archived transactions that match the search.
 ///
 /// # Errors
 /// As [`find::find`].
@@ -19,10 +19,10 @@ pub async fn run(args: &FindArgs, app: &App, output: &Output) -> Result<CommandO
     Ok(CommandOutcome::Well)
 }
 
-/// Searches.
+/// Searches the archive.
 ///
 /// # Errors
-/// As [`find::find`]; [`ErrorKind::Usage`] if the time ends before it begins.
+/// As [`find::find`]; [`ErrorKind::Usage`] if the time range ends before it begins.
 pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
     let time = |name, written| time_args::time(name, written, args.time_zone, &app.ctx);
     let (from, until) = (time("--from", args.from)?, time("--until", args.until)?);
@@ -51,7 +51,8 @@ pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
     };
     let work = async {
         let mut report = find::find(stored.archive, &search, &app.ctx).await?;
-        // A search has its use without advice, too: where EC2 cannot be asked for a backup, for example.
+        // The search is useful without the advice too, for example if EC2 cannot be queried for a
+        // backup.
         match find::advise(&report, &stored).await {
             Ok(advice) => report.advice = advice,
             Err(error) => {

@@ -1,4 +1,4 @@
-//! `backstop init`.
+//! The command `backstop init`.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -18,10 +18,10 @@ use crate::args::{GlobalArgs, InitArgs};
 use crate::output::Output;
 use crate::secrets;
 
-/// The repository of a draft, unless another one is named.
+/// URL of a draft's repository, unless another one is named.
 const DEFAULT_REPOSITORY_URL: &str = "file:///var/lib/backstop/repository";
 
-/// Makes the repository, or says that there is one.
+/// Creates the repository, or reports that it exists.
 ///
 /// # Errors
 /// As [`App::make_repository`].
@@ -38,23 +38,25 @@ pub async fn run(app: &App, output: &Output) -> Result<CommandOutcome> {
     Ok(CommandOutcome::Well)
 }
 
-/// The configuration that `init --from` is asked for.
+/// Arguments of `init --from`.
 pub struct DraftRequest<'a> {
     from: &'a Endpoint,
     shard: &'a ShardName,
     credentials: &'a Path,
 }
 
-/// The configuration that is asked for, if one is.
+/// Returns the arguments of `init --from`, if a draft is requested.
 pub fn draft(args: &InitArgs) -> Option<DraftRequest<'_>> {
     let (from, shard) = (args.from.as_ref()?, args.shard.as_ref()?);
     Some(DraftRequest { from, shard, credentials: args.credentials.as_deref()? })
 }
 
-/// Writes a configuration for the shard of a running server. Changes no server, and overwrites no file.
+/// Writes a configuration for the shard of a running server. Changes no server, and overwrites no
+/// file.
 ///
 /// # Errors
-/// When the file is there, the credentials cannot be read, or the server cannot be asked.
+/// Returns an error if the file exists, the credentials cannot be read, or the server cannot be
+/// queried.
 pub async fn configure(
     asked: &DraftRequest<'_>,
     global: &GlobalArgs,

@@ -1,4 +1,4 @@
-//! `backstop plan`.
+//! The command `backstop plan`.
 
 use backstop_engine::plan::{self, PlanInputs, PlanOptions};
 use backstop_model::error::Result;
@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::args::PlanArgs;
 use crate::output::Output;
 
-/// Shows which backup a recovery would use, and its steps.
+/// Shows the backup that a recovery would use, and the recovery's steps.
 ///
 /// # Errors
 /// As [`plan::plan`].

@@ -1,4 +1,4 @@
-//! `backstop prune`.
+//! The command `backstop prune`.
 
 use backstop_engine::prune::{self, Prune};
 use backstop_engine::record_run;
@@ -11,10 +11,10 @@ use crate::args::PruneArgs;
 use crate::output::Output;
 use crate::render::PruneReports;
 
-/// Shows what retention no longer wants, or deletes it.
+/// Shows what the retention policy would delete, or deletes it.
 ///
 /// # Errors
-/// As [`prune::prune`]; the shards before the one with the fault are done.
+/// As [`prune::prune`]; the shards before the faulty one are done.
 pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let names = app.shards(args.shard.as_ref())?;
     let repository = app.ctx.unless_stopped(app.repository()).await?;

@@ -1,4 +1,4 @@
-//! `backstop recover`.
+//! The command `backstop recover`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use crate::app::App;
 use crate::args::{CheckArg, EventsArg, RecoverArgs, TargetArgs};
 use crate::output::Output;
 
-/// Rebuilds a server and says how to go on, or shows the plan.
+/// Rebuilds a server and prints the next steps, or shows the plan.
 ///
 /// # Errors
 /// As [`perform`].
 pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
-    // Once for all that is planned: `-20m` would be later each time.
+    // Computed once for everything that is planned: `-20m` would be later each time.
     let to = time_args::target(&args.target, &app.ctx)?.map(TargetSpec::Sure);
     let args = &RecoverArgs { target: TargetArgs { to, ..args.target.clone() }, ..args.clone() };
     if recover_ebs::is_ebs_backup(args, app).await? {
@@ -48,7 +48,7 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Comma
     Ok(CommandOutcome::Well)
 }
 
-/// Plans a recovery and carries it out.
+/// Plans a recovery and performs it.
 ///
 /// # Errors
 /// As [`plan::plan`] and [`recover::recover`].
@@ -75,7 +75,8 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
     Ok(report)
 }
 
-/// Looks at all that is given, plans, and says in the plan which settings of the donor the server will lack. Touches nothing.
+/// Checks all arguments, plans, and lists in the plan the donor's settings that the server will
+/// lack. Changes nothing.
 async fn prepared(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan, RecoveryRequest)> {
     let members = members_that_answer(args)?;
     let plans = async {
@@ -146,7 +147,7 @@ fn data_from(args: &RecoverArgs) -> DataSource {
     if args.on_volume { DataSource::Volume } else { DataSource::Repository }
 }
 
-/// A server never runs as root unless that was asked for.
+/// Requires a user for the server: a server never runs as root unless the operator requests it.
 fn server_user(args: &RecoverArgs) -> Result<()> {
     if args.server_user.is_some() || args.run_as_root || !rustix::process::geteuid().is_root() {
         return Ok(());
@@ -155,7 +156,8 @@ fn server_user(args: &RecoverArgs) -> Result<()> {
         .hint("give `--server-user mysql`, or `--run-as-root` if it is to run as root"))
 }
 
-/// The operator's options, if the places that they name are there and the server program takes them.
+/// Returns the operator's options, if the paths that they name exist and the server program accepts
+/// them.
 async fn own_options(args: &RecoverArgs, app: &App) -> Result<ExtraOptions> {
     let mut own = ExtraOptions::default();
     let mut wrong = Vec::new();
@@ -184,7 +186,7 @@ async fn own_options(args: &RecoverArgs, app: &App) -> Result<ExtraOptions> {
     Ok(own)
 }
 
-/// The certificate for the server, if it can be used.
+/// Returns the certificate for the server, if it is usable.
 fn certificate(args: &RecoverArgs, app: &App) -> Result<Option<ServerTls>> {
     let of_shard = app.settings.shards.get(&args.shard).map(|shard| &shard.tls);
     let tls = of_shard.unwrap_or(&app.settings.tls).clone();
@@ -192,7 +194,7 @@ fn certificate(args: &RecoverArgs, app: &App) -> Result<Option<ServerTls>> {
     Ok(tls)
 }
 
-/// A primary beside living members must be asked for by the shard's name.
+/// Requires the shard's name as confirmation for a primary beside living members.
 fn members_that_answer(args: &RecoverArgs) -> Result<LiveMembers> {
     let Some(name) = &args.force_as_primary else { return Ok(LiveMembers::Refuse) };
     if *name == args.shard && args.ending.as_primary {
@@ -203,7 +205,8 @@ fn members_that_answer(args: &RecoverArgs) -> Result<LiveMembers> {
         .hint(format!("with --as-primary, repeat the shard's name: --force-as-primary {}", args.shard)))
 }
 
-/// The shard to join and the credentials for it. A recovery by itself has neither, and needs neither.
+/// Returns the shard to join and the credentials for it. A standalone recovery has neither, and
+/// needs neither.
 fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, MysqlAdminAccess)> {
     match args.ending.ending() {
         Ending::Join | Ending::AsPrimary => {
@@ -226,7 +229,7 @@ fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, MysqlAdm
     }
 }
 
-/// The topology of a recovery that must not ask anybody.
+/// Topology of a recovery that must not query any member.
 struct NoTopology;
 
 #[async_trait]
@@ -236,7 +239,7 @@ impl Topology for NoTopology {
     }
 }
 
-/// Writes a unit for the recovered server, and says how to install it.
+/// Writes a unit for the recovered server, and returns the instructions to install it.
 fn unit(args: &RecoverArgs, app: &App, report: &RecoverReport) -> Result<String> {
     let name = format!("mysqld-{}-{}.service", args.shard, report.server.port);
     let path = std::path::absolute(args.into.join(&name)).failed("find the target directory")?;
@@ -249,7 +252,7 @@ fn unit(args: &RecoverArgs, app: &App, report: &RecoverReport) -> Result<String>
     Ok(install(&path, &name, report.server.datadir.as_str()))
 }
 
-/// The command that has systemd run it, now and after a reboot.
+/// Returns the command that makes systemd run the server, now and after a reboot.
 fn install(unit: &Path, name: &str, datadir: &str) -> String {
     let (unit, pid) =
         (shell_quote(&unit.display().to_string()), shell_quote(&format!("{datadir}/mysqld.pid")));

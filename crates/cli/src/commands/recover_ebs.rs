@@ -1,4 +1,4 @@
-//! `backstop recover` of a backup that is kept in EBS snapshots: an instance is made from them.
+//! The command `backstop recover` for a backup in EBS snapshots: creates an instance from them.
 
 use backstop_adapters::ansible::Ansible;
 use backstop_adapters::terraform::Terraform;
@@ -14,8 +14,8 @@ use crate::args::RecoverArgs;
 use crate::output::Output;
 use crate::render::EbsRecoveryPlanned;
 
-/// True if the backup that the recovery would come from is kept in EBS snapshots. A shard that never kept one there is not
-/// looked at.
+/// Returns true if the backup that the recovery would use is in EBS snapshots. A shard that never
+/// had a backup there is not queried.
 ///
 /// # Errors
 /// As the plan of a recovery.
@@ -32,10 +32,12 @@ pub async fn is_ebs_backup(args: &RecoverArgs, app: &App) -> Result<bool> {
     Ok(matches!(manifest.storage, Storage::Ebs { .. }))
 }
 
-/// Makes an instance from the snapshots and says how to go on, or shows what would be made.
+/// Creates an instance from the snapshots and prints the next steps, or shows what would be
+/// created.
 ///
 /// # Errors
-/// As [`recover_ebs::rebuild`]; when the shard's settings do not say how.
+/// As [`recover_ebs::rebuild`], and an error if the shard's settings do not say how to create an
+/// instance.
 pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let shard = app.shard(&args.shard)?;
     let settings = settings(args, shard)?;
@@ -75,7 +77,7 @@ fn request(args: &RecoverArgs, settings: &RecoverySettings, plan: &RecoveryPlan)
     }
 }
 
-/// How the shard's settings say that it is done. What they cannot do is refused here.
+/// Returns the shard's settings for such a recovery. Refuses arguments that it does not support.
 fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a RecoverySettings> {
     if args.ending.ending() != Ending::Join {
         return Err(Error::refused("a backup in EBS snapshots is recovered with --join only")

@@ -1,4 +1,4 @@
-//! `backstop repair`.
+//! The command `backstop repair`.
 
 use backstop_model::error::Result;
 use backstop_model::progress::Progress;
@@ -10,10 +10,12 @@ use crate::app::App;
 use crate::args::RepairArgs;
 use crate::output::Output;
 
-/// Shows how a shard's logs and the indexes of its archive would be rebuilt from what is stored, or rebuilds them.
+/// Shows how a shard's logs and the indexes of its archive would be rebuilt from the stored
+/// objects, or rebuilds them.
 ///
 /// # Errors
-/// The store's; [`backstop_model::error::ErrorKind::Held`] when a living run holds a log, or an archiver the archive.
+/// The store's errors; [`backstop_model::error::ErrorKind::Held`] if a living run holds a log, or
+/// an archiver the archive.
 pub async fn run(args: &RepairArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let (ctx, shard) = (&app.ctx, &args.shard);
     let repaired = ctx.unless_stopped(async {
@@ -23,7 +25,7 @@ pub async fn run(args: &RepairArgs, app: &App, output: &Output) -> Result<Comman
             let logs = ctx.step("look", repository.plan_repair(shard, &progress)).await?;
             return Ok((logs, ctx.step("look", repository.plan_index_repair(shard)).await?));
         }
-        // The logs first: claims are entered there.
+        // The logs come first, because claims are entered there.
         let logs = ctx.step("repair", repository.repair(shard, &progress)).await?;
         Ok((logs, ctx.step("repair", repository.repair_indexes(shard)).await?))
     });

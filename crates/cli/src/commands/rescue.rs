@@ -1,4 +1,4 @@
-//! `backstop rescue`.
+//! The command `backstop rescue`.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,14 @@ use crate::output::Output;
 use crate::render::{self, RescuePage, Situations};
 use crate::runbooks::{self, RUNBOOKS, Runbook, RunbookValues};
 
-/// Longest that the repository is asked: the page is wanted now.
+/// Limit for queries of the repository: the operator needs the page now.
 const REPOSITORY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Prints the page for what has happened, with the shard's values in its commands. Touches nothing.
+/// Prints the page for a situation, with the shard's values in its commands. Changes nothing.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for a situation without a page, without one where there is no terminal to ask on, and for a shard that is not configured.
+/// Returns [`ErrorKind::Usage`] for a situation without a page, if no situation is named and no
+/// terminal can ask for it, and for a shard that is not configured.
 pub async fn run(
     args: &RescueArgs,
     global: &GlobalArgs,
@@ -47,7 +48,8 @@ pub async fn run(
     let mut notes = Vec::new();
     let mut values = RunbookValues::default();
     let mut shard = args.shard.clone();
-    // The configuration may be just what is lost: then the page is shown with its samples.
+    // The configuration may be the very thing that is lost: then the page is shown with its
+    // samples.
     match app::load_settings(&global.given()) {
         Ok((settings, file)) => {
             let app = App { settings, file, ctx };
@@ -75,7 +77,7 @@ fn unknown(name: &str) -> Error {
         .hint("`backstop rescue --list` shows the situations that have one")
 }
 
-/// Asks what has happened.
+/// Asks for the situation.
 fn asked(output: &Output) -> Result<&'static Runbook> {
     if !std::io::stdin().is_terminal() {
         let error =
@@ -89,12 +91,13 @@ fn asked(output: &Output) -> Result<&'static Runbook> {
     numbered.or_else(|| runbooks::find(&answer)).ok_or_else(|| unknown(&answer))
 }
 
-/// The moment that the pages are written with.
+/// Target that the pages use as a sample.
 const SAMPLE_MOMENT: &str = "before:3e11fa47-71ca-11e1-9e33-c80aa9429562:4711";
-/// The directories that they recover into.
+/// Target directories that the pages use as samples.
 const SAMPLE_TARGETS: [&str; 2] = ["/srv/copy", "/var/lib/mysql-new"];
 
-/// Asks for whatever else this page's commands need, and was not given. An empty answer leaves the page's sample.
+/// Asks for the other values that this page's commands need and that were not given. An empty
+/// answer leaves the page's sample.
 fn completed(args: &RescueArgs, runbook: &Runbook, output: &Output) -> RescueArgs {
     let ask = |question: &str| Some(output.question(&[], question)).filter(|answer| !answer.is_empty());
     let mut args = args.clone();
@@ -109,7 +112,7 @@ fn completed(args: &RescueArgs, runbook: &Runbook, output: &Output) -> RescueArg
     args
 }
 
-/// The shard that was named, or the only one.
+/// Returns the shard that was named, or the only one.
 fn meant(args: &RescueArgs, app: &App) -> Result<Option<ShardName>> {
     if let Some(name) = &args.shard {
         return app.shard(name).map(|_| Some(name.clone()));
@@ -118,7 +121,7 @@ fn meant(args: &RescueArgs, app: &App) -> Result<Option<ShardName>> {
     Ok(names.next().filter(|_| names.next().is_none()).cloned())
 }
 
-/// What holds for every shard.
+/// Sets the values that apply to every shard.
 fn configured(app: &App, values: &mut RunbookValues) {
     if let Some(file) = &app.file {
         values.word("/etc/backstop/backstop.toml", &absolute(file));
@@ -155,13 +158,13 @@ async fn of_shard(
     Ok(())
 }
 
-/// Who takes writes now, if a member says so. Each is asked for seconds at most.
+/// Returns the current primary, if a member reports one. Each query takes seconds at most.
 async fn primary(app: &App, settings: &ShardSettings) -> Option<Endpoint> {
     let members = app.topology(settings).ok()?.members().await.ok()?;
     current_primary(&members).ok().map(|(endpoint, _)| endpoint.clone())
 }
 
-/// Which moments the repository has, in one sentence.
+/// Describes the recoverable range of the repository, in one sentence.
 async fn recoverable(app: &App, shard: &ShardName) -> String {
     let asked = app.ctx.within(REPOSITORY_TIMEOUT, "read the repository", moments(app, shard));
     match app.ctx.unless_stopped(asked).await {
@@ -178,7 +181,7 @@ async fn moments(app: &App, shard: &ShardName) -> Result<String> {
     Ok(render::moments(&coverage(&repository.archive(shard), &backups).await?, format::moment))
 }
 
-/// The members in the order of the pages: the primary, the candidate, the others.
+/// Returns the members in the order of the pages: the primary, the candidate, the others.
 fn in_order<'a>(
     members: &'a [Endpoint],
     primary: Option<&'a Endpoint>,
@@ -191,7 +194,7 @@ fn in_order<'a>(
     first.iter().copied().chain(others).collect()
 }
 
-/// What was said on the command line wins.
+/// Sets the values of the command line, which take precedence.
 fn given(args: &RescueArgs, shard: Option<&ShardName>, values: &mut RunbookValues) {
     if let Some(name) = shard {
         values.put("orders", name.as_str());

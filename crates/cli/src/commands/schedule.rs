@@ -1,4 +1,4 @@
-//! `backstop schedule`.
+//! The command `backstop schedule`.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,8 @@ use crate::systemd::{self, ScheduledRun};
 /// Prints the service and the timer of a shard's schedule.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] without a schedule or a configuration file, and when a timer cannot express the schedule.
+/// Returns [`ErrorKind::Usage`] without a schedule or a configuration file, and if a timer cannot
+/// express the schedule.
 pub fn run(args: &ScheduleArgs, global: &GlobalArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let shard = app.shard(&args.shard)?;
     let schedule = shard.schedule.as_ref().ok_or_else(|| {
@@ -36,7 +37,7 @@ pub fn run(args: &ScheduleArgs, global: &GlobalArgs, app: &App, output: &Output)
     Ok(CommandOutcome::Well)
 }
 
-/// What was set on the command line holds for the scheduled runs too.
+/// Returns the options of the command line that the scheduled runs must repeat.
 pub(super) fn options(global: &GlobalArgs) -> Vec<String> {
     let set = |(key, value, _): (String, String, String)| ["--set".to_owned(), format!("{key}={value}")];
     global.given().overrides.into_iter().flat_map(set).collect()

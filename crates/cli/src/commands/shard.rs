@@ -1,4 +1,4 @@
-//! `backstop shard`.
+//! The command `backstop shard`.
 
 use backstop_engine::adopt::{self, Adopt};
 use backstop_model::error::Result;
@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::args::{ShardArgs, ShardCommand};
 use crate::output::Output;
 
-/// Gives a shard's name to the history that its members have now.
+/// Assigns a shard's name to the history that its members have now.
 ///
 /// # Errors
 /// As [`adopt::adopt`].

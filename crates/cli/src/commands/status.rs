@@ -1,4 +1,4 @@
-//! `backstop status`.
+//! The command `backstop status`.
 
 use backstop_engine::status::{self, StatusQuery};
 use backstop_model::error::Result;
@@ -12,10 +12,11 @@ use crate::app::App;
 use crate::args::StatusArgs;
 use crate::output::Output;
 
-/// Shows how every shard stands.
+/// Shows the state of every shard.
 ///
 /// # Errors
-/// When the repository cannot be read. What needs attention is a result: exit code 1.
+/// Returns an error if the repository cannot be read. A state that needs attention is a result:
+/// exit code 1.
 pub async fn run(args: &StatusArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let names = app.shards(args.shard.as_ref())?;
     let repository = app.ctx.unless_stopped(app.repository()).await?;

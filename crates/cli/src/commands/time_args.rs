@@ -1,4 +1,5 @@
-//! The times of a command line, understood by this host's clock and zone, or by the zone that was named.
+//! Times on the command line, interpreted by this host's clock and time zone, or by the zone that
+//! was named.
 
 use backstop_engine::context::RunContext;
 use backstop_model::error::Result;
@@ -9,7 +10,7 @@ use chrono_tz::Tz;
 
 use crate::args::TargetArgs;
 
-/// The target that `--to` means. It is said where the words alone do not tell.
+/// Returns the target of `--to`. Prints it if the argument alone does not determine it.
 ///
 /// # Errors
 /// As [`TimeSpec::moment`].
@@ -22,7 +23,7 @@ pub fn target(args: &TargetArgs, ctx: &RunContext) -> Result<Option<RecoveryTarg
     Ok(Some(target))
 }
 
-/// The moment that an option with a time means. It is said where the words alone do not tell.
+/// Returns the moment of a time option. Prints it if the argument alone does not determine it.
 ///
 /// # Errors
 /// As [`TimeSpec::moment`].

@@ -1,4 +1,4 @@
-//! `backstop verify`.
+//! The command `backstop verify`.
 
 use backstop_engine::backup_health::{BackupHealth, backup_health};
 use backstop_engine::record_run;
@@ -19,10 +19,11 @@ use crate::app::App;
 use crate::args::VerifyArgs;
 use crate::output::Output;
 
-/// Checks what is stored.
+/// Checks the stored objects.
 ///
 /// # Errors
-/// What kept it from looking; [`ErrorKind::NotRecoverable`] when nothing is stored. Damage is a result: exit code 22.
+/// Returns the error that prevented the check; [`ErrorKind::NotRecoverable`] if nothing is stored.
+/// Damage is a result: exit code 22.
 pub async fn run(args: &VerifyArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let report = verified(args, app).await?;
     let ended = match report.verdict() {
@@ -65,7 +66,7 @@ async fn verified(args: &VerifyArgs, app: &App) -> Result<VerifyReport> {
     Ok(VerifyReport::new(verified))
 }
 
-/// The result in a few words.
+/// Summarizes the result in a few words.
 fn said(verified: &ShardVerification) -> Option<String> {
     let (backups, depth) = (verified.backups.len(), verified.depth);
     let damaged = verified.damaged.len();
@@ -114,7 +115,8 @@ async fn one(
     })
 }
 
-/// Who may only read verifies too, but no one else learns of it.
+/// Warns if the result could not be recorded. A user who may only read can verify too, but then the
+/// result is not recorded for others.
 fn note<T>(app: &App, shard: &ShardName, noted: Result<T>) {
     if let Err(error) = noted {
         app.ctx.reporter.notice(&format!(
@@ -133,7 +135,8 @@ fn piece(damage: ArchiveDamage) -> DamagedObject {
     }
 }
 
-/// The backups whose data is in EBS snapshots, and how those stand. What of the repository cannot be read was found already.
+/// Returns the backups whose data is in EBS snapshots, with the state of those snapshots.
+/// Unreadable parts of the repository have been reported already.
 async fn kept_elsewhere(
     app: &App,
     reader: &ShardReader,

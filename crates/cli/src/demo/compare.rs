@@ -1,4 +1,4 @@
-//! Whether anything is missing on the rebuilt server.
+//! Compares the rebuilt server with the writer's ledger and the primary.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,10 +15,10 @@ use backstop_testbed::{Shard, Workload, tables};
 use super::steps::DemoSteps;
 use crate::format;
 
-/// How long the last commits may take to arrive.
+/// Limit for the last commits to arrive.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What was compared.
+/// Result of a comparison.
 pub(super) struct ServerComparison {
     pub(super) acknowledged: u64,
     pub(super) lost: u64,
@@ -27,7 +27,8 @@ pub(super) struct ServerComparison {
 }
 
 impl ServerComparison {
-    /// True if every acknowledged commit is there, every table is the same, and no money was made or lost.
+    /// Returns true if every acknowledged commit exists, every table is the same, and the sum of
+    /// all money is unchanged.
     pub(super) fn same(&self) -> bool {
         let total = i64::try_from(TOTAL_BALANCE).unwrap_or_default();
         self.lost == 0 && self.acknowledged > 0 && self.differing.is_empty() && self.balance == total
@@ -55,7 +56,7 @@ pub(super) async fn compare(
     Ok(compared)
 }
 
-/// Waits until the rebuilt server holds everything the primary has, and nothing else.
+/// Waits until the rebuilt server holds exactly the primary's transactions.
 async fn arrive(shard: &Shard, rebuilt: &mut Connection, steps: &DemoSteps<'_>) -> Result<()> {
     let clock = &steps.ctx.clock;
     let (wanted, begun) = (shard.primary()?.gtid_executed().await?, clock.monotonic());
@@ -79,7 +80,7 @@ async fn arrive(shard: &Shard, rebuilt: &mut Connection, steps: &DemoSteps<'_>) 
 
 type TableChecksums = BTreeMap<String, Option<u64>>;
 
-/// Tables that only one has, that differ, or whose checksum is not known.
+/// Returns the tables that only one server has, that differ, or whose checksum is unknown.
 fn differing(theirs: &TableChecksums, ours: &TableChecksums) -> Vec<String> {
     let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
     let same = |name: &String| matches!((theirs.get(name), ours.get(name)), (Some(Some(a)), Some(Some(b))) if a == b);

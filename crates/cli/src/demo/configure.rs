@@ -1,4 +1,5 @@
-//! The configuration and the credentials, written as a user would write them, and read as every command reads them.
+//! Configuration and credentials, written as a user would write them, and read as every command
+//! reads them.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,13 +15,13 @@ use super::workdir::DemoDir;
 use super::{DEMO_SHARD, Demo, nested_context};
 use crate::app::App;
 
-/// The shard's name in the configuration.
+/// Returns the shard's name in the configuration.
 pub(super) fn shard_name() -> Result<ShardName> {
     DEMO_SHARD.parse().failed("name the shard")
 }
 
-/// Writes both files and composes what the commands work with. The environment has no say in it: a variable that is
-/// meant for real shards must not lead the demonstration to them.
+/// Writes both files and builds the context of the commands. Ignores the environment: a variable
+/// for real shards must not lead the demo to them.
 pub(super) fn app(
     demo: &Demo,
     place: &DemoDir,

@@ -1,4 +1,5 @@
-//! What the archive is for: a table that was dropped comes back, and a shard that has lost all its servers too.
+//! Recoveries that need the archive: of a dropped table, and of a shard that has lost all its
+//! servers.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,11 +21,11 @@ use crate::args::{EndingArgs, FindArgs, FindKindArg};
 use crate::commands::{find, recover};
 use crate::format;
 
-/// The table that somebody drops.
+/// Table that is dropped by mistake.
 const DROPPED_TABLE: &str = "shop.orders";
-/// How long the archiver may take for what is there already.
+/// Limit for the archiver to archive the existing transactions.
 const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(60);
-/// The primary waits for the archiver, for ever.
+/// Makes the primary wait for the archiver without a time limit.
 const INSTALL_SEMI_SYNC: &str = "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'";
 const SEMI_SYNC: [&str; 5] = [
     "SET GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC'",
@@ -34,13 +35,14 @@ const SEMI_SYNC: [&str; 5] = [
     "SET GLOBAL rpl_semi_sync_source_enabled = ON",
 ];
 
-/// `backstop archive`, as a process of its own. Killed when dropped.
+/// `backstop archive`, in a separate process. Killed when dropped.
 pub(super) struct ArchiverProcess {
     child: Child,
 }
 
 impl ArchiverProcess {
-    /// Starts it, waits until everything is archived, and lets the primary wait for it from then on.
+    /// Starts the archiver, waits until everything is archived, and makes the primary wait for it
+    /// from then on.
     pub(super) async fn start(
         app: &App,
         shard: &Shard,
@@ -76,7 +78,7 @@ impl ArchiverProcess {
     }
 }
 
-/// Waits until the archive has this.
+/// Waits until the archive holds this set.
 async fn archived(app: &App, set: &GtidSet, ctx: &RunContext) -> Result<()> {
     let reader = app.repository().await?.archive(&configure::shard_name()?);
     let begun = ctx.clock.monotonic();
@@ -96,7 +98,7 @@ async fn archived(app: &App, set: &GtidSet, ctx: &RunContext) -> Result<()> {
     }
 }
 
-/// Somebody drops a table; the archive tells when, and a recovery to just before it has the table as it was.
+/// Drops a table; finds the time in the archive, and recovers the table to just before it.
 pub(super) async fn drop_table(
     app: &App,
     shard: &Shard,
@@ -161,12 +163,13 @@ async fn checksum(session: &mut Connection) -> Result<Option<u64>> {
     Ok(sum)
 }
 
-/// A writer that goes on until its server is gone.
+/// Starts a writer that continues until its server is gone.
 pub(super) async fn writer(shard: &Shard) -> Result<Workload> {
     Workload::start(shard.primary()?, Load::Entries).await
 }
 
-/// All servers die, with their files, and the archiver with its spool. A new primary is made of backup and archive.
+/// Kills all servers and removes their files, and the archiver with its spool. Rebuilds a new
+/// primary from backup and archive.
 pub(super) async fn lose_everything(
     app: &App,
     mut shard: Shard,

@@ -1,4 +1,4 @@
-//! What `--keep` leaves, and how to use and remove it.
+//! Artefacts that `--keep` leaves, with the commands that use and remove them.
 
 use std::path::Path;
 
@@ -10,29 +10,29 @@ use serde::Serialize;
 
 use super::workdir::DemoDir;
 
-/// `demo --json`: the report, and with `--keep` what was left.
+/// Output of `demo --json`: the report, and with `--keep` the artefacts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DemoResult {
-    /// What was done and seen.
+    /// Steps and results.
     #[serde(flatten)]
     pub report: DemoReport,
-    /// What was left running.
+    /// Artefacts that keep running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptDemo>,
 }
 
-/// What `--keep` left.
+/// Artefacts that `--keep` leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptDemo {
-    /// Its folder.
+    /// Working directory.
     pub dir: String,
-    /// The configuration, for further commands.
+    /// Configuration, for further commands.
     pub config: String,
-    /// The commands that connect to the servers, by their parts in the shard.
+    /// Commands that connect to the servers, by role.
     pub connect: Vec<(String, String)>,
-    /// The command that shows how the shard stands.
+    /// Command that shows the shard's state.
     pub status: String,
-    /// The command that removes everything.
+    /// Command that removes everything.
     pub remove: String,
 }
 
@@ -42,7 +42,7 @@ impl DemoResult {
     }
 }
 
-/// Lets the servers outlive the demonstration. The lost one is no member any more.
+/// Keeps the servers running after the demo. The lost one is no member any more.
 pub(super) fn keep(place: &DemoDir, program: &Path, shard: Shard, lost: &Endpoint) -> Result<KeptDemo> {
     let file = place.path("backstop.toml");
     let text = std::fs::read_to_string(&file).failed("read the configuration")?;
@@ -53,7 +53,7 @@ pub(super) fn keep(place: &DemoDir, program: &Path, shard: Shard, lost: &Endpoin
     let connect = |part: &str, socket: &Path| {
         (part.to_owned(), format!("{} --socket={} --user=root", client.display(), socket.display()))
     };
-    // The candidate that was between them is lost.
+    // The candidate, which was between these two, is lost.
     let parts = ["primary", "replica"].into_iter().zip(&shard.members);
     let mut commands: Vec<_> = parts.map(|(part, member)| connect(part, member.socket())).collect();
     commands.push(connect("rebuilt", &place.path("rebuilt/mysqld.sock")));

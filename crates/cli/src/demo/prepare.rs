@@ -1,4 +1,4 @@
-//! What the demonstration stands on: a server program, a shard, a writer.
+//! Prerequisites of the demo: a server program, a shard, a writer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use super::steps::DemoSteps;
 use super::workdir::DemoDir;
 use super::{COMMITS_BETWEEN_STEPS, Demo, LOAD};
 
-/// The server program, and an empty data directory to copy.
+/// Server program, and an empty data directory to copy.
 pub(super) struct PreparedServer {
     pub(super) servers: LocalMysqld,
     pub(super) program: PathBuf,
     pub(super) template: PathBuf,
 }
 
-/// Finds a server or fetches one.
+/// Finds or downloads a server program.
 pub(super) async fn server(
     demo: &Demo,
     place: &DemoDir,
@@ -51,7 +51,7 @@ pub(super) async fn shard(
     Ok(shard)
 }
 
-/// Begins to write, and waits until the shard has something to lose.
+/// Starts the writer, and waits until the shard has data to lose.
 pub(super) async fn writer(shard: &Shard, steps: &mut DemoSteps<'_>) -> Result<Workload> {
     steps.begin("write");
     let workload = Workload::start(shard.primary()?, LOAD).await?;

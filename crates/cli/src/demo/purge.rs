@@ -1,4 +1,4 @@
-//! The primary forgets its binary logs up to the backup, so that only a true restore can join.
+//! Purges the primary's binary logs up to the backup, so that only a true restore can join.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,12 +14,13 @@ use backstop_testbed::{LocalServer, Shard};
 use super::steps::DemoSteps;
 use super::workdir::DemoDir;
 
-/// How long a replica may take to be refused.
+/// Limit for the source to refuse a replica.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a receiver says whose source has purged what it lacks.
+/// Error of a receiver whose source has purged binary logs that it lacks.
 const ER_SOURCE_HAS_PURGED_REQUIRED_GTIDS: u32 = 13114;
 
-/// Begins a new binary log on the primary. Everything before it is in every later backup. Gives its name.
+/// Begins a new binary log on the primary and returns its name. Everything before it is in every
+/// later backup.
 pub(super) async fn rotate(shard: &Shard) -> Result<String> {
     let primary = shard.primary()?;
     primary.run(&["FLUSH LOCAL BINARY LOGS"]).await?;
@@ -28,7 +29,8 @@ pub(super) async fn rotate(shard: &Shard) -> Result<String> {
     Ok(name)
 }
 
-/// Purges everything before that binary log, and makes sure that an empty server cannot become a replica any more.
+/// Purges everything before that binary log, and checks that an empty server cannot become a
+/// replica any more.
 pub(super) async fn purge(
     shard: &Shard,
     servers: &LocalMysqld,
@@ -59,7 +61,8 @@ pub(super) async fn purge(
     Ok(())
 }
 
-/// Lets an empty server try to follow the primary. Gives what it was told; that it succeeds is a fault.
+/// Makes an empty server try to follow the primary. Returns the receiver's error; a success is a
+/// fault.
 async fn blank_replica(
     shard: &Shard,
     servers: &LocalMysqld,

@@ -1,4 +1,4 @@
-//! The demonstration's steps: told as they begin, remembered with what was seen.
+//! Steps of the demo: reported when they begin, recorded with their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use backstop_engine::ports::Reporter;
 use backstop_model::progress::Progress;
 use backstop_model::report::DemoStep;
 
-/// The steps so far.
+/// Steps up to now.
 pub(super) struct DemoSteps<'a> {
     pub(super) ctx: &'a RunContext,
     done: Vec<DemoStep>,
@@ -20,26 +20,27 @@ impl<'a> DemoSteps<'a> {
         Self { ctx, done: Vec::new(), current: ("", Duration::ZERO) }
     }
 
-    /// A step begins.
+    /// Begins a step.
     pub(super) fn begin(&mut self, name: &'static str) {
         self.ctx.reporter.step(name);
         self.current = (name, self.ctx.clock.monotonic());
     }
 
-    /// The step is done, and this was seen.
+    /// Ends the step and records its result.
     pub(super) fn end(&mut self, what: String) {
         let (name, begun) = self.current;
         let seconds = (self.ctx.clock.monotonic() - begun).as_secs_f64();
         self.done.push(DemoStep { name: name.to_owned(), what, seconds });
     }
 
-    /// All of them.
+    /// Returns all steps.
     pub(super) fn done(self) -> Vec<DemoStep> {
         self.done
     }
 }
 
-/// Passes on how far a step is; what else a story inside a step says is for `-v`.
+/// Passes on the progress of a step; other messages of an operation inside a step only appear with
+/// `-v`.
 pub(super) struct NestedReporter(pub(super) Arc<dyn Reporter>);
 
 impl Reporter for NestedReporter {

@@ -1,4 +1,4 @@
-//! The demonstration's folder. Nothing of it outlives the demonstration, however that ends.
+//! Working directory of the demo, removed on every exit path.
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -10,21 +10,22 @@ use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::ids::BackupId;
 use backstop_testbed::processes;
 
-/// Its presence says that a finished demonstration was kept on purpose.
+/// Marker of a finished demo that was kept on purpose.
 const KEPT_MARKER: &str = "kept";
-/// What three servers, a copy, the backups and the rebuilt server need, in bytes.
+/// Space for three servers, a copy, the backups and the rebuilt server, in bytes.
 const NEEDED_BYTES: u64 = 1_500 << 20;
-/// Sockets are in folders below, and their paths are bounded.
+/// Limit for the directory's path: the paths of sockets below it are limited.
 const MAX_PATH_CHARS: usize = 80;
 
-/// A folder of this run, named after it and marked with the process, in a folder that only its user can enter.
+/// Directory of this run, named after it and marked with the process, in a folder that only its
+/// user can enter.
 pub(super) struct DemoDir {
     dir: PathBuf,
     kept: std::cell::Cell<bool>,
 }
 
 impl DemoDir {
-    /// Removes what killed demonstrations left, and makes a new folder.
+    /// Removes what killed demos left, and creates a new directory.
     pub(super) fn take(wanted: Option<&Path>, ctx: &RunContext) -> Result<Self> {
         let parent = parent(wanted)?;
         remove_dead_demos(&parent, ctx)?;
@@ -35,17 +36,17 @@ impl DemoDir {
         Ok(Self { dir, kept: std::cell::Cell::new(false) })
     }
 
-    /// A path in it.
+    /// Returns a path in the directory.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// The folder.
+    /// Returns the directory.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Leaves it where it is, also for later demonstrations.
+    /// Keeps the directory, also from removal by later demos.
     pub(super) fn keep(&self) -> Result<()> {
         std::fs::write(self.dir.join(KEPT_MARKER), "").failed("keep the demonstration")?;
         self.kept.set(true);
@@ -63,7 +64,7 @@ impl Drop for DemoDir {
     }
 }
 
-/// The folder that all demonstrations of this user are in.
+/// Returns the folder that holds all demos of this user.
 fn parent(wanted: Option<&Path>) -> Result<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let base = wanted.map_or_else(std::env::temp_dir, Path::to_owned);
@@ -90,7 +91,7 @@ fn parent(wanted: Option<&Path>) -> Result<PathBuf> {
     Ok(parent)
 }
 
-/// Removes what demonstrations left whose process is dead.
+/// Removes the directories of demos whose process is dead.
 fn remove_dead_demos(parent: &Path, ctx: &RunContext) -> Result<()> {
     for run in work_dir::list(parent)? {
         if work_dir::is_dead(&run) && !run.path.join(KEPT_MARKER).exists() {
@@ -102,9 +103,9 @@ fn remove_dead_demos(parent: &Path, ctx: &RunContext) -> Result<()> {
     Ok(())
 }
 
-/// Kills the servers that work in a folder, and removes it.
+/// Kills the servers that work in a directory, and removes it.
 fn kill_and_remove(dir: &Path) -> Result<()> {
-    // Twice: a program that was being started may have begun meanwhile.
+    // Twice: a program that was being started may have begun in between.
     for _ in 0..2 {
         processes::kill_all(dir)?;
         match std::fs::remove_dir_all(dir) {

@@ -1,4 +1,4 @@
-//! Reports of commands that make, list, look at and remove backups.
+//! Reports of commands that make, list, check and remove backups.
 
 use backstop_model::backup::{BackupKind, BackupSource, Sizes};
 use backstop_model::freeze::{FreezeMode, FreezeReport};

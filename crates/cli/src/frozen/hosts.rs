@@ -1,4 +1,4 @@
-//! Reports of commands that set up a host, and pages for the night.
+//! Reports of commands that set up a host, and the runbook pages.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ fn schedule() {
         options: &[],
         writes: &["/var/lib/backstop".into()],
     };
-    // What is in units may change; how they are called may not.
+    // The units' content may change; their names may not.
     let (mut units, mut archiver) =
         (units(&run).unwrap(), archiver_unit(&shard, run.program, run.config, &[], run.writes));
     for unit in [&mut units.service, &mut units.timer, &mut archiver.service] {

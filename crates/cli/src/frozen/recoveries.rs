@@ -1,4 +1,4 @@
-//! Reports of commands that plan and carry out recoveries.
+//! Reports of commands that plan and perform recoveries.
 
 use backstop_engine::ports::{InfrastructureChanges, VolumeInitialization};
 use backstop_engine::recover_ebs::{EbsRecoveryPlan, EbsRecoveryReport, RecoveredInstance};
@@ -42,7 +42,7 @@ fn replay() -> Replay {
     parsed(include_str!("../../../model/tests/frozen/replay.json").lines().next().unwrap())
 }
 
-/// Plans with all steps that there are.
+/// Returns plans with all existing steps.
 fn plans() -> Vec<RecoveryPlan> {
     let backup =
         BackupRef { backup_id: id(), taken_at: at(), gtid_executed: gtids("1-5"), on_timeline: None };
@@ -66,7 +66,7 @@ fn plans() -> Vec<RecoveryPlan> {
         }
     };
     let mut plans: Vec<RecoveryPlan> = endings().into_iter().map(plan).collect();
-    // What steps say may change; how they are called may not.
+    // The steps' descriptions may change; their names may not.
     plans.iter_mut().flat_map(|plan| &mut plan.steps).for_each(|step| step.what = "what is done".into());
     let least = RecoveryPlan {
         replay: None,

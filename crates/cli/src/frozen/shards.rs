@@ -1,4 +1,4 @@
-//! Reports of commands that look at shards and their archives.
+//! Reports of commands that inspect shards and their archives.
 
 use backstop_model::archive::ArchiveDamage;
 use backstop_model::report::{

@@ -1,4 +1,4 @@
-//! A bar with rate and time left, redrawn in place: for terminals.
+//! Progress bar with rate and time left, redrawn in place, for terminals.
 
 use std::fmt::Write;
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use super::{ProgressOutput, amount, note, rate, step_words, to_stderr};
 use crate::format;
 use crate::terminal::Colors;
 
-/// Width of a step's name.
+/// Width of a step's name, in columns.
 const STEP_NAME_COLUMNS: usize = 20;
 
 pub(super) struct Bars {
@@ -31,7 +31,7 @@ impl Bars {
         Self { colors, current: Mutex::new(None) }
     }
 
-    /// Replaces what is drawn for the running step by a line that stays.
+    /// Replaces the bar of the running step by a permanent line.
     fn finish(&self, step: &BarStep) {
         let took = format::seconds(step.bar.elapsed().as_secs_f64());
         step.bar.finish_and_clear();
@@ -86,7 +86,7 @@ impl ProgressOutput for Bars {
     }
 }
 
-/// The count, its rate, and the time left.
+/// Returns the style of a bar with the count, its rate, and the time left.
 fn counting(progress: Progress) -> ProgressStyle {
     let Progress { unit, total, .. } = progress;
     let counted =
@@ -120,7 +120,7 @@ fn put(out: &mut dyn Write, text: &str) {
     let _ = out.write_str(text);
 }
 
-/// Without parts of seconds, which would flicker.
+/// Formats a time without fractions of seconds, which would flicker.
 fn whole(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..60 => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! Plain lines with the time since the beginning: for logs and terminals that cannot redraw.
+//! Plain lines with the elapsed time, for logs and terminals that cannot redraw.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,10 @@ use backstop_model::progress::Progress;
 use super::{ProgressOutput, Throttle, amount, note, step_words, to_stderr};
 use crate::terminal::Colors;
 
-/// How often a long step says how far it is.
+/// Interval between two progress lines of a long step.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often a step without an end does, if something was done meanwhile.
+/// Interval between two progress lines of a step without an end, if it progressed in between.
 const ENDLESS_STEP_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) struct Lines {
@@ -21,7 +21,7 @@ pub(super) struct Lines {
     begun: Duration,
     colors: Colors,
     throttle: Throttle,
-    /// How far the step was when that was told last.
+    /// Progress at the time of the last line.
     told: AtomicU64,
 }
 

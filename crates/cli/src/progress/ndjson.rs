@@ -1,4 +1,4 @@
-//! One JSON object a line: for programs.
+//! Progress as one JSON object per line, for programs.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{ProgressOutput, Throttle, to_stderr};
 use crate::escape;
 use crate::terminal::Verbosity;
 
-/// How often a long step says how far it is.
+/// Interval between two progress events of a long step.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Ndjson {
@@ -34,7 +34,7 @@ impl Ndjson {
     }
 }
 
-/// One event: `version`, `seconds` since the beginning, and its own fields.
+/// Formats one event: `version`, `seconds` since the beginning, and the event's own fields.
 fn line(mut event: Value, elapsed: Duration) -> String {
     if let Value::Object(fields) = &mut event {
         fields.insert("version".to_owned(), REPORT_VERSION.into());

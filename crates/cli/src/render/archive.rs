@@ -1,4 +1,4 @@
-//! `archive`.
+//! Text output of `archive`.
 
 use backstop_model::report::ArchiveReport;
 

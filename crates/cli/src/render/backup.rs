@@ -1,4 +1,4 @@
-//! `backup` and `backups`.
+//! Text output of `backup` and `backups`.
 
 use backstop_model::freeze::{FreezeMode, FreezeReport};
 use backstop_model::report::{
@@ -23,7 +23,7 @@ impl RenderText for BackupReport {
     }
 }
 
-/// The facts of a backup, by name.
+/// Returns the facts of a backup, by name.
 fn fields(report: &BackupReport, out: &TextWriter) -> Vec<(&'static str, String)> {
     vec![
         ("source", format!("{}: {}", report.source.endpoint, report.source_reason)),
@@ -67,7 +67,7 @@ fn snapshots(ebs: &EbsSnapshots) -> String {
     format!("EBS {} in {} ({state})", ebs.snapshot_ids.join(", "), ebs.region)
 }
 
-/// How writes on the source were held.
+/// Describes how writes on the source were held.
 pub(super) fn freeze(freeze: &FreezeReport) -> String {
     let held = format::millis(freeze.held_ms);
     match freeze.mode {

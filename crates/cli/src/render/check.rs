@@ -1,4 +1,4 @@
-//! `check`.
+//! Text output of `check`.
 
 use backstop_model::finding::Finding;
 use backstop_model::report::CheckReport;

@@ -1,4 +1,4 @@
-//! `demo`.
+//! Text output of `demo`.
 
 use backstop_model::report::{BackupReport, DemoReport};
 
@@ -34,7 +34,7 @@ impl RenderText for DemoResult {
 fn render_kept(kept: &KeptDemo, out: &mut TextWriter) {
     out.blank_line();
     out.line(out.colors.strong("Kept, to look around:"));
-    // Lines to be copied are not wrapped.
+    // Lines for copying are not wrapped.
     for (server, command) in &kept.connect {
         out.line(format!("  {server:9}  {command}"));
     }

@@ -1,4 +1,4 @@
-//! `find`.
+//! Text output of `find`.
 
 use backstop_model::report::{ChangeKind, FindReport, FoundTransaction, RecoveryAdvice, TableRows};
 

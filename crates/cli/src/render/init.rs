@@ -1,4 +1,4 @@
-//! `init`.
+//! Text output of `init`.
 
 use backstop_model::report::{DraftReport, InitReport};
 use backstop_model::shell_quote::shell_quote;

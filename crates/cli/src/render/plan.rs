@@ -1,4 +1,4 @@
-//! `plan` and `recover --plan`.
+//! Text output of `plan` and `recover --plan`.
 
 use backstop_model::plan::{Ending, RecoveryPlan, Replay};
 

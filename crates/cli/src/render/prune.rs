@@ -1,4 +1,4 @@
-//! `prune`.
+//! Text output of `prune`.
 
 use backstop_model::report::PruneReport;
 use backstop_model::retention::{RetentionVerdict, RetentionVote};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::format;
 use crate::text::{RenderText, TextWriter};
 
-/// `prune --json`: every shard that was looked at.
+/// Output of `prune --json`: every shard that was inspected.
 #[derive(Debug, Serialize)]
 pub struct PruneReports {
     /// By shard.

@@ -1,4 +1,4 @@
-//! `recover`.
+//! Text output of `recover`.
 
 use backstop_model::plan::Ending;
 use backstop_model::report::RecoverReport;
@@ -58,7 +58,7 @@ impl RenderText for RecoverReport {
     }
 }
 
-/// Which events fire. Nothing, where there are none.
+/// Writes which events are enabled. Writes nothing if there are none.
 fn events(out: &mut TextWriter, told: &EventsReport) {
     let names = |names: &[EventName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let lists = [("enabled", &told.enabled), ("disabled", &told.disabled), ("unknown", &told.unknown)];

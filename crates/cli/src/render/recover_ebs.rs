@@ -1,4 +1,4 @@
-//! `recover` of a backup in EBS snapshots, and its plan.
+//! Text output of `recover` for a backup in EBS snapshots, and of its plan.
 
 use backstop_engine::ports::{InfrastructureChanges, VolumeInitialization};
 use backstop_engine::recover_ebs::{EbsRecoveryPlan, EbsRecoveryReport};
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::format;
 use crate::text::{RenderText, TextWriter};
 
-/// `recover --plan`.
+/// Output of `recover --plan`.
 #[derive(Debug, Serialize)]
 pub struct EbsRecoveryPlanned {
     #[serde(flatten)]
@@ -23,7 +23,7 @@ pub struct EbsRecoveryPlanned {
 }
 
 impl EbsRecoveryPlanned {
-    /// What would be made, and what Terraform would do for it.
+    /// Combines the plan with the instance that would be created and Terraform's changes.
     pub fn new(plan: RecoveryPlan, rebuild: EbsRecoveryPlan, terraform: InfrastructureChanges) -> Self {
         let RecoveryPlan { shard, target, backup_id, why, findings, .. } = plan;
         Self { rebuild, shard, target, backup_id, why, findings, terraform }

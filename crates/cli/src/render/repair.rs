@@ -1,4 +1,4 @@
-//! `repair`.
+//! Text output of `repair`.
 
 use backstop_model::ids::BackupId;
 use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
@@ -6,7 +6,7 @@ use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, UnusableM
 use crate::format;
 use crate::text::{RenderText, TextWriter};
 
-/// So many objects are named on screen.
+/// Limit for the objects that are named on screen.
 const SHOWN: usize = 10;
 
 impl RenderText for RepairReport {

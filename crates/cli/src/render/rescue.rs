@@ -1,4 +1,4 @@
-//! `rescue`.
+//! Text output of `rescue`.
 
 use backstop_model::ids::ShardName;
 use serde::Serialize;
@@ -19,7 +19,7 @@ struct Situation {
 }
 
 impl Situations {
-    /// Every one.
+    /// Returns every situation.
     pub fn all() -> Self {
         let of = |out: &Runbook| Situation { name: out.name, title: out.title() };
         Self { situations: RUNBOOKS.iter().map(of).collect() }
@@ -46,7 +46,8 @@ pub struct RescuePage {
 }
 
 impl RescuePage {
-    /// The page with these values in it; with `whole` people see all of it, else its commands.
+    /// Fills a page with these values; the text output has all of it if `whole` is set, else its
+    /// commands.
     pub fn new(
         runbook: &Runbook,
         shard: Option<ShardName>,

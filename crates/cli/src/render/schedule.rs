@@ -1,4 +1,4 @@
-//! `schedule`.
+//! Text output of `schedule`.
 
 use crate::systemd::ScheduleUnits;
 use crate::text::{RenderText, TextWriter};

@@ -1,4 +1,4 @@
-//! `shard adopt`.
+//! Text output of `shard adopt`.
 
 use backstop_model::shard_identity::AdoptReport;
 

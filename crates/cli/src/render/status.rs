@@ -1,4 +1,4 @@
-//! `status`.
+//! Text output of `status`.
 
 use std::cmp::Reverse;
 
@@ -38,10 +38,10 @@ impl RenderText for StatusReport {
     }
 }
 
-/// So many of the last runs are shown.
+/// Limit for the last runs that are shown.
 const RUNS_SHOWN: usize = 8;
 
-/// The last runs of all operations, newest first.
+/// Writes the last runs of all operations, newest first.
 fn runs(out: &mut TextWriter, runs: &[RunRecord]) {
     if runs.is_empty() {
         return;
@@ -66,7 +66,7 @@ fn runs(out: &mut TextWriter, runs: &[RunRecord]) {
     );
 }
 
-/// What "well" rests on.
+/// Scope of the result "well".
 const STATUS_SCOPE: &str = "Looked at: the members, the newest backup's age, what is archived and how old that is. Not read: the contents of what is stored (`backstop verify --content`).";
 
 fn fields(shard: &ShardStatus, out: &TextWriter) -> Vec<(&'static str, String)> {
@@ -84,7 +84,7 @@ fn fields(shard: &ShardStatus, out: &TextWriter) -> Vec<(&'static str, String)> 
     ]
 }
 
-/// `db1:3306 primary, db2:3306 candidate (0 s behind), db3:3306 SILENT`.
+/// Formats the members: `db1:3306 primary, db2:3306 candidate (0 s behind), db3:3306 SILENT`.
 fn members(members: &[MemberStatus]) -> String {
     let one = |member: &MemberStatus| {
         let part = match member.role {
@@ -106,7 +106,7 @@ fn members(members: &[MemberStatus]) -> String {
     members.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// The moments that can be recovered, each in the words of `show`.
+/// Formats the recoverable moments; `show` formats each of them.
 pub(crate) fn moments(coverage: &Coverage, show: impl Fn(DateTime<Utc>) -> String) -> String {
     let windows = &coverage.windows;
     match (windows.first(), windows.last()) {

@@ -1,4 +1,4 @@
-//! `verify`.
+//! Text output of `verify`.
 
 use backstop_model::report::{BackupState, ShardVerification, VerifyReport, VerifyVerdict};
 
@@ -16,7 +16,7 @@ impl RenderText for VerifyReport {
     }
 }
 
-/// What was done, and no more: that a backup can be recovered, only a recovery of it shows.
+/// Writes what was checked, and no more: only a recovery shows that a backup can be recovered.
 fn conclude(report: &VerifyReport, out: &mut TextWriter) {
     match report.verdict() {
         VerifyVerdict::Damaged => {
@@ -89,7 +89,7 @@ fn backups(shard: &ShardVerification) -> String {
     if named.is_empty() { all } else { format!("{all}: {}", named.join(", ")) }
 }
 
-/// What was done with what is stored.
+/// Describes the checks of the stored objects.
 fn checked(shard: &ShardVerification) -> String {
     let objects = format::count(shard.objects, "object");
     if shard.depth == "content" {

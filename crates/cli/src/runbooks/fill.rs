@@ -1,23 +1,24 @@
-//! A shard's values in place of those that the pages are written with.
+//! Replaces the sample values of the pages by a shard's own values.
 
 use backstop_model::ids::Endpoint;
 use backstop_model::shell_quote;
 
-/// What to write in place of the pages' samples. A value that is not set leaves its sample as it is.
+/// Replacements for the pages' samples. A sample without a value stays unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunbookValues {
-    /// In place of the samples, the value.
+    /// Pairs of sample and value.
     pairs: Vec<(String, String)>,
 }
 
 impl RunbookValues {
-    /// Writes `value` in place of `sample`, where that stands as a word by itself.
+    /// Replaces `sample` by `value`, where the sample is a whole word.
     pub fn put(&mut self, sample: &str, value: &str) {
         self.pairs.retain(|(known, _)| known != sample);
         self.pairs.push((sample.to_owned(), value.to_owned()));
     }
 
-    /// Writes a server in place of a host of the pages (`db1`), in every form that a host and its port have there.
+    /// Replaces a host of the pages (`db1`) by a server, in every form in which a host and its port
+    /// occur there.
     pub fn server(&mut self, sample: &str, server: &Endpoint) {
         let (host, port) = (shell_quote::shell_quote(&server.host), server.port);
         self.put(&format!("{sample}:3306"), &server.to_string());
@@ -27,12 +28,12 @@ impl RunbookValues {
         self.put(sample, &server.host);
     }
 
-    /// Writes a value that a shell takes as one word in place of a sample.
+    /// Replaces a sample by a value that is quoted as one word of a shell.
     pub fn word(&mut self, sample: &str, value: &str) {
         self.put(sample, &shell_quote::shell_quote(value));
     }
 
-    /// A page with the values in it.
+    /// Returns a page with the values in it.
     pub fn fill(&self, text: &str) -> String {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
@@ -55,7 +56,7 @@ impl RunbookValues {
         filled
     }
 
-    /// The longest sample that stands at the beginning of this text.
+    /// Returns the longest sample at the beginning of this text.
     fn pair_at(&self, text: &str) -> Option<&(String, String)> {
         let stands = |sample: &str| {
             text.strip_prefix(sample).is_some_and(|rest| !rest.chars().next().is_some_and(is_of_a_word))

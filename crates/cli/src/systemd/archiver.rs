@@ -1,4 +1,4 @@
-//! The service that runs a shard's archiver.
+//! Systemd service that runs a shard's archiver.
 
 use std::path::{Path, PathBuf};
 
@@ -7,18 +7,19 @@ use serde::Serialize;
 
 use super::{UNIT_DIR, UnitFile, hardening, path, quoted};
 
-/// `archive --systemd --json`.
+/// Output of `archive --systemd --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ArchiverUnit {
     /// The shard.
     pub shard: ShardName,
     /// The service.
     pub service: UnitFile,
-    /// The commands that start it, once the file is in place.
+    /// Commands that start the service, once the file is in place.
     pub install: Vec<String>,
 }
 
-/// The service. It is started again whatever ends it; another archiver that holds the shard is waited for.
+/// Returns the service. systemd restarts it after every exit; it waits for another archiver that
+/// holds the shard.
 pub fn archiver_unit(
     shard: &ShardName,
     program: &Path,
