@@ -1,7 +1,8 @@
-//! What an archive holds: lines of history, and the pieces of binlog files that they are made of.
+//! Contents of an archive: timelines, and the segments of binlog files that they consist of.
 //!
-//! A *line* is a history that only grows: the binlogs of one server after the other, each of which had everything that was archived
-//! when it took over. A server that lacks some of it begins a new line, which goes off the old one at what both have in common.
+//! A *timeline* is a history that only grows: the binlogs of one server after the other, each of
+//! which had everything that was archived when it took over. A server that lacks some of it begins
+//! a new timeline, which branches off the old one at the transactions that both have in common.
 
 use std::fmt;
 
@@ -11,50 +12,53 @@ use serde::{Deserialize, Serialize};
 use crate::gtid::GtidSet;
 use crate::ids::ServerUuid;
 
-/// A line of history.
+/// A timeline of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeline {
-    /// Its number, from 1. The one with the highest number is the current one.
+    /// Its number, from 1. The current timeline has the highest number.
     pub number: u32,
-    /// The line it goes off; `None` for one that begins by itself.
+    /// The timeline it branches off; `None` if it has no parent.
     pub parent: Option<u32>,
-    /// When it was begun, by the archiver's clock.
+    /// Time of its beginning, by the archiver's clock.
     pub begun_at: DateTime<Utc>,
     /// The server whose history it is.
     pub source: ServerUuid,
-    /// What it has in common with its parent: of the parent's transactions, it holds only these.
+    /// Transactions it has in common with its parent: of the parent's transactions, it holds only
+    /// these.
     pub common: GtidSet,
-    /// Archived transactions of the parent that it lacks: they were acknowledged, perhaps, and are left on a dead line.
+    /// Archived transactions of the parent that it lacks. They may have been acknowledged, and are
+    /// only on the abandoned timeline.
     pub lacks: GtidSet,
 }
 
-/// A piece of a server's binlog file that is stored: whole transactions, byte for byte.
+/// A stored part of a server's binlog file: whole transactions, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchivedSegment {
-    /// Its number in the archive. Pieces are stored in the order of these.
+    /// Its number in the archive. Segments are stored in the order of their numbers.
     pub number: u64,
-    /// The line it was stored for.
+    /// The timeline it was stored for.
     #[serde(rename = "line")]
     pub timeline: u32,
-    /// Whose file it is.
+    /// The server whose file it is.
     pub source: ServerUuid,
-    /// The file's name there.
+    /// Name of the file on the server.
     pub file: String,
     /// Offset of its first byte in the file.
     pub start: u64,
-    /// Offset behind its last byte.
+    /// Offset after its last byte.
     pub end: u64,
-    /// All that the server had executed before it.
+    /// All that the server had executed before the segment.
     pub previous: GtidSet,
     /// The transactions in it.
     pub gtids: GtidSet,
-    /// The earliest and the latest commit of a transaction in it, on the servers they were made on, to the µs. `None`: it holds none.
+    /// Times of the earliest and the latest commit in it, by the clocks of the servers that
+    /// executed them, in µs. `None`: it holds no transaction.
     pub committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// BLAKE3 of its bytes.
     pub hash: SegmentHash,
-    /// Whether it will be replaced.
+    /// State of the segment: tail or sealed.
     pub state: SegmentState,
-    /// Key of the object it is in.
+    /// Key of the object that holds it.
     pub object: String,
     /// Size of that object, in bytes.
     pub stored_bytes: u64,
@@ -63,30 +67,30 @@ pub struct ArchivedSegment {
 }
 
 impl ArchivedSegment {
-    /// Its size in bytes, before compression.
+    /// Returns its size in bytes, before compression.
     pub fn size(&self) -> u64 {
         self.end - self.start
     }
 
-    /// All that the server had executed at its end.
+    /// Returns all that the server had executed at its end.
     #[must_use]
     pub fn held_after(&self) -> GtidSet {
         self.previous.union(&self.gtids)
     }
 
-    /// `UUID FILE START-END`, for messages.
+    /// Returns `UUID FILE START-END`, for messages.
     pub fn name(&self) -> String {
         format!("{} of server {}, bytes {} to {}", self.file, self.source, self.start, self.end)
     }
 }
 
-/// Whether a stored piece will be replaced.
+/// State of a stored segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SegmentState {
-    /// A sealed segment with the same bytes, and more, will take its place.
+    /// A sealed segment with the same bytes, and more, will replace it.
     Tail,
-    /// It stays as it is.
+    /// It does not change any more.
     Sealed,
 }
 
@@ -128,67 +132,69 @@ impl TryFrom<String> for SegmentHash {
     }
 }
 
-/// What an archiver last told of itself.
+/// The last heartbeat of an archiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiverHeartbeat {
-    /// When, by the archiver's clock.
+    /// Time of the heartbeat, by the archiver's clock.
     pub at: DateTime<Utc>,
-    /// Who is streamed from; `None` while nobody can be.
+    /// The server it streams from; `None` while no server is usable.
     pub source: Option<ServerUuid>,
-    /// Everything up to this set is stored.
+    /// The set up to which everything is stored.
     pub archived: GtidSet,
-    /// Up to this moment, by the archiver's clock, everything that was committed on the source is stored: also when nothing was.
-    /// `None`: it is not known to have everything.
+    /// Time, by the archiver's clock, up to which every commit of the source is stored. It advances
+    /// even without commits. `None`: the archiver may not have everything.
     pub complete_to: Option<DateTime<Utc>>,
-    /// When the last transaction that is stored was committed.
+    /// Commit time of the last stored transaction.
     pub last_commit: Option<DateTime<Utc>>,
-    /// Why nothing is streamed or stored, if that is so.
+    /// Reason why it does not stream or store.
     pub trouble: Option<String>,
 }
 
-/// Something of an archive that cannot be used.
+/// An object of an archive that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveDamage {
     /// Key of the object.
     pub object: String,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub wrong: String,
-    /// The line it belongs to, if that is known.
+    /// The timeline it belongs to, if known.
     #[serde(rename = "line")]
     pub timeline: Option<u32>,
-    /// The commits that were in it, if that is known: the earliest and the latest.
+    /// Times of the earliest and the latest commit in it, if known.
     pub committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// The transactions that were in it, if that is known.
+    /// The transactions in it, if known.
     pub gtids: GtidSet,
 }
 
-/// What an archive holds.
+/// Contents of an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Archive {
-    /// Its lines, in the order they were begun. Empty: nothing is archived yet.
+    /// Its timelines, in the order of their beginning. Empty: the archive is empty.
     pub timelines: Vec<Timeline>,
-    /// Its pieces, in the order they were stored. A sealed one stands where its first tail did.
+    /// Its segments, in the order they were stored. A sealed segment takes the place of its first
+    /// tail.
     pub segments: Vec<ArchivedSegment>,
-    /// What cannot be used, and is not among the segments.
+    /// Objects that cannot be used; they are not among the segments.
     pub damaged: Vec<ArchiveDamage>,
-    /// Numbers of pieces that were removed because nobody needs them any more, as spans.
+    /// Numbers of removed segments that are no longer needed, as spans.
     pub forgotten: Vec<(u64, u64)>,
-    /// What the archiver last told of itself.
+    /// The last heartbeat of the archiver.
     pub alive: Option<ArchiverHeartbeat>,
 }
 
 impl Archive {
-    /// The line that `latest` follows.
+    /// Returns the timeline that `latest` follows.
     pub fn current(&self) -> Option<&Timeline> {
         self.timelines.last()
     }
 
-    /// The line of a number.
+    /// Returns the timeline with this number.
     pub fn timeline(&self, number: u32) -> Option<&Timeline> {
         self.timelines.iter().find(|timeline| timeline.number == number)
     }
 
-    /// The pieces of a line's history, in its order, from where nothing behind it was forgotten.
+    /// Returns the segments of a timeline's history in order, starting after the last forgotten
+    /// one.
     pub fn history(&self, number: u32) -> Vec<ArchivedSegment> {
         let mut all = self.segments_on(number);
         let begins = self.begins(&all);
@@ -196,9 +202,10 @@ impl Archive {
         all
     }
 
-    /// The pieces of a line, in its order: of its ancestors' pieces those that hold something of it, then its own. Of an
-    /// ancestor's piece only what is in `common` belongs to the line: `gtids` and `previous` are cut down to that. Among them are
-    /// beginnings of files that are kept only because they describe what follows.
+    /// Returns the segments of a timeline in order: the ancestors' segments that hold some of it,
+    /// then its own. Of an ancestor's segment only the transactions in `common` belong to the
+    /// timeline: `gtids` and `previous` are reduced to them. The result includes beginnings of
+    /// files that are kept only because they describe the events after them.
     pub fn segments_on(&self, number: u32) -> Vec<ArchivedSegment> {
         let mut all = Vec::new();
         for (number, limit) in self.descent(number) {
@@ -219,7 +226,8 @@ impl Archive {
         all
     }
 
-    /// Which of these pieces is the first that everything kept follows: what is missing before it was forgotten.
+    /// Returns the index of the first segment after which everything is kept: what is missing
+    /// before it was forgotten.
     fn begins(&self, all: &[ArchivedSegment]) -> usize {
         let (mut begins, mut held, mut last) = (0, GtidSet::new(), 0);
         for (at, segment) in all.iter().enumerate() {
@@ -234,13 +242,14 @@ impl Archive {
         begins
     }
 
-    /// Everything that a line holds, with what came before its first piece. `None`: nothing is archived for it.
+    /// Returns everything that a timeline holds, including what preceded its first segment. `None`:
+    /// nothing is archived for it.
     pub fn held(&self, number: u32) -> Option<GtidSet> {
         let timeline = self.timeline(number)?;
         let mut held = timeline.common.clone();
         let all = self.segments_on(number);
         let begins = self.begins(&all);
-        // What was forgotten was there.
+        // Forgotten transactions were archived.
         let mut any = timeline.parent.is_some() && begins == 0;
         for segment in &all[begins..] {
             held = if any { held.union(&segment.gtids) } else { held.union(&segment.held_after()) };
@@ -249,7 +258,8 @@ impl Archive {
         any.then_some(held)
     }
 
-    /// What is known to have been in objects of a line, or of its ancestors as far as they belong to it, that cannot be used.
+    /// Returns the known transactions of unusable objects of a timeline, and of its ancestors as
+    /// far as they belong to it.
     #[must_use]
     pub fn lost(&self, number: u32) -> GtidSet {
         let mut lost = GtidSet::new();
@@ -263,7 +273,7 @@ impl Archive {
         lost
     }
 
-    /// The last piece of each server's files in a line, without its ancestors.
+    /// Returns the last segment of each server's files in a timeline, without its ancestors.
     pub fn last_segments(&self, number: u32) -> Vec<&ArchivedSegment> {
         let mut last: Vec<&ArchivedSegment> = Vec::new();
         for segment in self.segments.iter().filter(|segment| segment.timeline == number) {
@@ -275,7 +285,8 @@ impl Archive {
         last
     }
 
-    /// The pieces of a server's files in the current line, the newest first; of its ancestors' those that belong to it as a whole.
+    /// Returns the segments of a server's files in the current timeline, newest first. Of the
+    /// ancestors' segments it includes those that belong to the timeline as a whole.
     pub fn segments_of(&self, source: ServerUuid) -> Vec<ArchivedSegment> {
         let Some(timeline) = self.current().map(|timeline| timeline.number) else { return Vec::new() };
         let stored = |number: u64| {
@@ -292,7 +303,8 @@ impl Archive {
         segments
     }
 
-    /// The line and its ancestors, eldest first, each with what of it belongs to the line; `None`: all.
+    /// Returns the timeline and its ancestors, eldest first, each with the transactions that belong
+    /// to the timeline; `None`: all.
     fn descent(&self, number: u32) -> Vec<(u32, Option<GtidSet>)> {
         let (mut all, mut next, mut limit) = (Vec::new(), self.timeline(number), None::<GtidSet>);
         while let Some(timeline) = next {
@@ -300,7 +312,7 @@ impl Archive {
             limit = Some(
                 limit.map_or_else(|| timeline.common.clone(), |limit| limit.intersect(&timeline.common)),
             );
-            // A parent is always older, so this ends.
+            // Terminates, since a parent is always older.
             next = timeline
                 .parent
                 .filter(|parent| *parent < timeline.number)

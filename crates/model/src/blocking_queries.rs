@@ -1,19 +1,20 @@
-//! What a server is doing, and whether that is a moment to ask for a lock.
+//! Decides from a server's running queries whether to request a lock now.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Everything that could make a lock wait, or wait behind it, at one moment.
+/// Sessions that could make a lock wait, or wait behind it, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Activity {
-    /// Every session that runs something (also appliers and system threads), idle ones left out.
+    /// Every session that runs something (including appliers and system threads), without idle
+    /// ones.
     pub queries: Vec<RunningQuery>,
 }
 
 /// One session that runs something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunningQuery {
-    /// `PROCESSLIST_ID`: what KILL takes.
+    /// `PROCESSLIST_ID`: the argument of KILL.
     pub id: u64,
     /// Account name, without the host.
     pub user: String,
@@ -21,15 +22,16 @@ pub struct RunningQuery {
     pub command: String,
     /// `PROCESSLIST_STATE`, empty if NULL.
     pub state: String,
-    /// The first characters of the statement, empty if NULL. May hold users' data: for an operator's eyes, never stored.
+    /// The first characters of the statement, empty if NULL. May hold users' data: shown to an
+    /// operator, never stored.
     pub info: String,
-    /// How long it has been running.
+    /// Duration so far.
     pub running: Duration,
-    /// What kind of work it is.
+    /// Kind of its work.
     pub kind: QueryKind,
 }
 
-/// What a session's work means for a lock.
+/// Kind of a session's work, by its effect on a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryKind {
     /// Reads or writes of an ordinary user.
@@ -44,25 +46,26 @@ pub enum QueryKind {
     Dump,
     /// A thread of the server itself (`system user`, event scheduler, daemon).
     System,
-    /// A session of Backstop's own.
+    /// A session of Backstop.
     Own,
 }
 
-/// Whether this is a moment to ask for a lock.
+/// Decision whether to request a lock now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockDecision {
-    /// Nothing stands in the way.
+    /// No session blocks the lock.
     Go,
-    /// The lock would wait, and writes behind it.
+    /// The lock would wait, and writes would wait behind it.
     Wait {
-        /// What stands in the way, in words.
+        /// The blocking session, in words.
         because: String,
     },
 }
 
-/// Decides whether to ask for a global read lock now. It waits for statements that run, and everything else
-/// waits for it: so a query that has been running for `long` already, DDL, and another global lock are waited
-/// out first. Appliers are not: they commit and go on, as far as anyone can tell from outside.
+/// Decides whether to request a global read lock now. The lock waits for running statements, and
+/// everything else waits for the lock. So a query that has run for `long` already, DDL, and another
+/// global lock must end first. Appliers need not: they commit and continue, as far as visible from
+/// outside.
 pub fn decide_lock(activity: &Activity, long: Duration) -> LockDecision {
     match blocking_queries(activity, long).first() {
         Some(query) => LockDecision::Wait { because: query.to_string() },
@@ -70,7 +73,7 @@ pub fn decide_lock(activity: &Activity, long: Duration) -> LockDecision {
     }
 }
 
-/// Every session that a global read lock would have to wait for, longest first.
+/// Returns every session that a global read lock would have to wait for, longest first.
 pub fn blocking_queries(activity: &Activity, long: Duration) -> Vec<&RunningQuery> {
     let stands = |query: &&RunningQuery| match query.kind {
         QueryKind::Ordinary => query.running >= long || waits_for_flush(query),
@@ -82,14 +85,15 @@ pub fn blocking_queries(activity: &Activity, long: Duration) -> Vec<&RunningQuer
     all
 }
 
-/// Sessions that wait for tables to be flushed or for a global lock: after a lock that timed out, these
-/// show that writes still pile up.
+/// Returns the sessions that wait for tables to be flushed or for a global lock. After a lock that
+/// timed out, they show that writes still queue.
 pub fn queries_waiting_for_lock(activity: &Activity) -> Vec<&RunningQuery> {
     activity.queries.iter().filter(|query| query.kind != QueryKind::Own && waits_for_flush(query)).collect()
 }
 
-/// True if the query may be killed to let a lock through, when the configuration allows it: only statements of
-/// ordinary users. Never appliers, DDL, other locks, dump threads, the server's own threads or accounts.
+/// True if the query may be killed to let a lock through, when the configuration allows it. Only
+/// statements of ordinary users may: never appliers, DDL, other locks, dump threads, the server's
+/// own threads or accounts.
 pub fn killable(query: &RunningQuery) -> bool {
     let statement = ["Query", "Execute", "Fetch"].contains(&query.command.as_str());
     query.kind == QueryKind::Ordinary && statement && !is_server_account(&query.user)
@@ -106,9 +110,9 @@ fn is_server_account(user: &str) -> bool {
 }
 
 impl QueryKind {
-    /// What kind of work a row of the process list is. Rows of appliers are known by their threads
-    /// (`performance_schema.replication_applier_status_by_worker`, `…_by_coordinator`) and Backstop's own by
-    /// their ids; this tells the others apart.
+    /// Classifies a row of the process list. The caller recognizes appliers by their threads
+    /// (`performance_schema.replication_applier_status_by_worker`, `…_by_coordinator`) and
+    /// Backstop's sessions by their ids; this function classifies the others.
     pub fn of(user: &str, command: &str, info: &str) -> Self {
         if command.starts_with("Binlog Dump") {
             return Self::Dump;
@@ -128,7 +132,7 @@ impl QueryKind {
     }
 }
 
-/// The first two words in capitals, without comments before them.
+/// Returns the first two words in upper case, without leading comments.
 fn first_words(info: &str) -> [String; 2] {
     let mut rest = info.trim_start();
     while let Some((_, after)) = rest.strip_prefix("/*").and_then(|comment| comment.split_once("*/")) {
@@ -138,7 +142,7 @@ fn first_words(info: &str) -> [String; 2] {
     [words.next().unwrap_or_default(), words.next().unwrap_or_default()]
 }
 
-/// Names the session and what it does, without the statement's text, which may hold users' data.
+/// Names the session and its work, without the statement's text, which may hold users' data.
 impl fmt::Display for RunningQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {

@@ -1,8 +1,9 @@
-//! Which of the donor's settings a recovered server keeps.
+//! Chooses the settings of the donor that a recovered server keeps.
 //!
-//! It is another server on another host: it keeps how it behaves and how its files are made, and drops who the
-//! donor was, where it lay, what it replicated and what could act before an operator has looked. What was recorded is data of
-//! the repository: only names that [`table`] knows become options, with values of their kinds.
+//! The recovered server is another server on another host. It keeps settings of behaviour and of
+//! file formats. It drops the donor's identity, paths and replication, and all that could act
+//! before an operator has checked the server. The recorded settings are data of the repository:
+//! only names that [`table`] knows become options, with values of their kinds.
 
 mod value_kind;
 mod variable_rules;
@@ -16,57 +17,57 @@ use crate::server::RecordedSettings;
 pub use value_kind::ValueKind;
 pub use variable_rules::{VariableRule, rule_of, rules};
 
-/// The settings of a recovered server, and what was left out of the donor's.
+/// The settings of a recovered server, and the donor's settings that were dropped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CarriedSettings {
-    /// Names and values for the option file. A name begins with `loose_`, so that a server that does not know it starts all the
-    /// same, unless the data files depend on it.
+    /// Names and values for the option file. A name begins with `loose_`, so that a server that
+    /// does not know it still starts, unless the data files depend on it.
     pub options: BTreeMap<String, String>,
-    /// The settings that are not carried, in the order of the names.
+    /// The settings that are not carried, ordered by name.
     pub left_out: Vec<DroppedSetting>,
 }
 
 /// A setting that is not carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedSetting {
-    /// Its name, escaped and cut.
+    /// Its name, escaped and truncated.
     pub name: String,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// The thing that an operator may miss without it.
+    /// The part that an operator may miss.
     pub missed: Missed,
 }
 
-/// The part of a setting that is not carried which an operator may miss.
+/// The part of a dropped setting that an operator may miss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missed {
-    /// Nothing: the recovery decides it, or it means nothing elsewhere.
+    /// Nothing: the recovery decides it, or it has no meaning on another server.
     Nothing,
     /// The setting itself.
     Setting,
     /// Certificates that clients trust.
     Certificate,
-    /// The host that the server is known by.
+    /// The host name under which clients reach the server.
     Host,
 }
 
-/// The things that a recovered server has whatever its donor had.
+/// Properties of a recovered server that do not depend on its donor.
 #[derive(Debug, Clone, Copy)]
 pub struct Overrides<'a> {
     /// Its certificates.
     pub certificates: Certificates,
-    /// The options that its operator gave.
+    /// The options given by its operator.
     pub options: &'a ExtraOptions,
-    /// Where others reach it; `None`: not known.
+    /// Host under which clients reach it; `None`: unknown.
     pub host: Option<&'a str>,
 }
 
 /// The certificates of a recovered server: those that clients trust, or others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificates {
-    /// It does.
+    /// The recovery gives it certificates that clients trust.
     Given,
-    /// It makes its own.
+    /// The server generates its certificates.
     OfItsOwn,
 }
 
@@ -84,7 +85,7 @@ pub fn carry_settings(recorded: &RecordedSettings, overrides: Overrides<'_>) -> 
     settings
 }
 
-/// Says before a recovery that the server it makes will have certificates that no client trusts.
+/// Warns before a recovery that no client will trust the certificates of the recovered server.
 pub fn certificates_finding(donor: &RecordedSettings, certificates: Certificates) -> Option<Finding> {
     let overrides = Overrides { certificates, options: &ExtraOptions::default(), host: None };
     let settings = carry_settings(donor, overrides);
@@ -103,7 +104,7 @@ pub fn certificates_finding(donor: &RecordedSettings, certificates: Certificates
 }
 
 impl CarriedSettings {
-    /// Findings about the settings that an operator may miss.
+    /// Returns findings about the settings that an operator may miss.
     pub fn findings(&self) -> Vec<Finding> {
         let named = |missed| self.left_out.iter().filter(move |left_out| left_out.missed == missed);
         let told: Vec<_> =
@@ -217,8 +218,8 @@ impl CarriedSettings {
         self.left_out.push(DroppedSetting { name, reason: reason.into(), missed });
     }
 
-    /// The donor's binary logs are found again under their base name, in the data directory. A donor that wrote none has a copy
-    /// that writes none.
+    /// Carries the names of the binary logs: the base name is kept, the directory becomes the data
+    /// directory. If the donor wrote no binary logs, the recovered server writes none.
     fn binary_logs(&mut self, name: &str, value: &str, recorded: &RecordedSettings) {
         let writes = recorded.get("log_bin").is_some_and(|value| is_on(value));
         match name {
@@ -244,7 +245,7 @@ impl CarriedSettings {
     }
 }
 
-/// The longest name of a variable.
+/// Longest accepted name of a variable, in characters.
 const MAX_VARIABLE_NAME_CHARS: usize = 64;
 
 fn is_on(value: &str) -> bool {
@@ -255,7 +256,8 @@ fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// True if somebody gave the donor certificates; else it had made its own, as the recovered server does.
+/// True if an operator configured the donor's certificates; otherwise the donor generated them, as
+/// the recovered server does.
 fn has_certificates(recorded: &RecordedSettings) -> bool {
     ["ssl_ca", "ssl_capath", "ssl_cert", "ssl_key"]
         .iter()

@@ -1,4 +1,4 @@
-//! What secrets lead to: how to log in.
+//! Credentials that secrets refer to: logins of servers, orchestrator and object stores.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,27 +7,28 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::settings::{ConfigErrors, Document, ErrorCollector, TableReader};
 
-/// How to log in to the members of a shard. `Debug` shows no secret.
+/// Login for the members of a shard. `Debug` shows no secret.
 #[derive(Clone)]
 pub struct Credentials {
     /// Account for everything but replication.
     pub user: String,
     /// Its password.
     pub password: SecretString,
-    /// Account for replication, if it is another one.
+    /// Account for replication, if it differs.
     pub replication: Option<ReplicationAccount>,
-    /// How connections are protected; `None`: [`TlsMode::Preferred`] on loopback, else [`TlsMode::Required`].
+    /// Protection of connections; `None`: [`TlsMode::Preferred`] on loopback, else
+    /// [`TlsMode::Required`].
     pub tls: Option<TlsSettings>,
-    /// How orchestrator is reached, if it asks for a login or has an authority of its own.
+    /// Access to orchestrator, if it requires a login or uses its own certificate authority.
     pub orchestrator: OrchestratorAccess,
 }
 
-/// How to reach orchestrator. `Debug` shows no secret.
+/// Access to orchestrator. `Debug` shows no secret.
 #[derive(Debug, Clone, Default)]
 pub struct OrchestratorAccess {
     /// Login by basic authentication.
     pub login: Option<BasicAuth>,
-    /// PEM file with the certificates to trust over HTTPS; `None`: the system's own.
+    /// PEM file with the certificates to trust over HTTPS; `None`: those of the system.
     pub ca: Option<PathBuf>,
 }
 
@@ -40,7 +41,7 @@ pub struct BasicAuth {
     pub password: SecretString,
 }
 
-/// The account a replica uses towards its source.
+/// The account with which a replica connects to its source.
 #[derive(Clone)]
 pub struct ReplicationAccount {
     /// User name.
@@ -52,10 +53,10 @@ pub struct ReplicationAccount {
 /// `tls` of the credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// How much is asked of the connection.
+    /// The required protection of the connection.
     pub mode: TlsMode,
-    /// PEM file with the certificates to trust. Needed by [`TlsMode::VerifyCa`] and [`TlsMode::VerifyIdentity`]
-    /// unless the system's own are meant.
+    /// PEM file with the certificates to trust. [`TlsMode::VerifyCa`] and
+    /// [`TlsMode::VerifyIdentity`] need it unless the system's certificates are meant.
     pub ca: Option<PathBuf>,
 }
 
@@ -74,7 +75,7 @@ pub enum TlsMode {
     VerifyIdentity,
 }
 
-/// How to log in to an S3-compatible store. `Debug` shows no secret.
+/// Login for an S3-compatible store. `Debug` shows no secret.
 #[derive(Clone)]
 pub struct S3Credentials {
     /// Access key id.
@@ -86,12 +87,13 @@ pub struct S3Credentials {
 }
 
 impl Credentials {
-    /// Reads the TOML text of a credentials file: `user`, `password`, optional `replication_user` with
-    /// `replication_password`, optional `tls = { mode = …, ca = … }`, optional `orchestrator_user` with
-    /// `orchestrator_password`, optional `orchestrator_ca`.
+    /// Parses the TOML text of a credentials file: `user`, `password`, optional `replication_user`
+    /// with `replication_password`, optional `tls = { mode = …, ca = … }`, optional
+    /// `orchestrator_user` with `orchestrator_password`, optional `orchestrator_ca`.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once; never a value of it, nor the name of a key that is not known.
+    /// Returns all errors in the text at once. They contain no value, and no name of an unknown
+    /// key.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigErrors> {
         read(text, file_name, |root| {
             let user = root.required("user", root.read("user", not_empty), "user = \"…\"");
@@ -104,7 +106,7 @@ impl Credentials {
         })
     }
 
-    /// True if these and the others are one login on every server.
+    /// True if both credentials log in to every server with the same account.
     pub fn logs_in_like(&self, other: &Self) -> bool {
         let account = |of: &Self| {
             let account = of.replication_account();
@@ -115,17 +117,17 @@ impl Credentials {
         same && account(self) == account(other)
     }
 
-    /// The account to replicate with: its own if there is one, else the same user.
+    /// Returns the replication account if one is configured, otherwise the main account.
     pub fn replication_account(&self) -> ReplicationAccount {
         self.replication.clone().unwrap_or_else(|| self.account())
     }
 
-    /// The account that does everything but replication, as one that may.
+    /// Returns the main account in the form of a replication account.
     pub fn account(&self) -> ReplicationAccount {
         ReplicationAccount { user: self.user.clone(), password: self.password.clone() }
     }
 
-    /// How a connection to this server is to be protected.
+    /// Returns the TLS settings for a connection to this server.
     pub fn tls_for(&self, server: &crate::ids::Endpoint) -> TlsSettings {
         let mode = if server.is_loopback() { TlsMode::Preferred } else { TlsMode::Required };
         self.tls.clone().unwrap_or(TlsSettings { mode, ca: None })
@@ -133,10 +135,10 @@ impl Credentials {
 }
 
 impl S3Credentials {
-    /// Reads the TOML text: `access_key_id`, `secret_access_key`, optional `session_token`.
+    /// Parses the TOML text: `access_key_id`, `secret_access_key`, optional `session_token`.
     ///
     /// # Errors
-    /// As [`Credentials::parse`].
+    /// Returns the same errors as [`Credentials::parse`].
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigErrors> {
         read(text, file_name, |root| {
             let id = root.read("access_key_id", not_empty);
@@ -172,7 +174,7 @@ fn orchestrator(root: &TableReader<'_>) -> OrchestratorAccess {
     OrchestratorAccess { login: login.map(|(user, password)| BasicAuth { user, password }), ca }
 }
 
-/// A user name and its password: both, or neither.
+/// Reads a user name and its password: both, or neither.
 pub(crate) fn login(
     root: &TableReader<'_>,
     user_key: &'static str,

@@ -1,11 +1,13 @@
-//! An operator's own options for a recovered server: of an option file, and given one by one. They go before what the recovery decides,
-//! so an option that it would override, or that needs a place that is not there, is refused by its name before anything is touched.
+//! The operator's own options for a recovered server, from an option file and from flags.
+//!
+//! They precede the options that the recovery sets. An option that the recovery would override, or
+//! that needs a missing path, is refused by name before anything changes.
 
 use std::path::PathBuf;
 
 use crate::option_file::quoted;
 
-/// Options in their order: a later one wins.
+/// Options in order: a later one overrides an earlier one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtraOptions {
     options: Vec<ExtraOption>,
@@ -13,25 +15,25 @@ pub struct ExtraOptions {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ExtraOption {
-    /// Where it was given, for people.
+    /// Place where it was given, for messages.
     origin: String,
-    /// The group of an option file that it stands in.
+    /// Its group in the option file.
     group: String,
-    /// As the server spells it: with `_`, without `loose_`.
+    /// Its name in the server's spelling: with `_`, without `loose_`.
     name: String,
     value: Option<String>,
-    /// As it goes into the option file.
+    /// Its line in the option file.
     line: String,
 }
 
-/// A place that an option names and that must be there.
+/// A path that an option names and that must exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequiredPath {
-    /// The option, and where it was given.
+    /// The option, and the place where it was given.
     pub option: String,
-    /// The path that must be there.
+    /// The path that must exist.
     pub path: PathBuf,
-    /// True for a folder.
+    /// True for a directory.
     pub is_folder: bool,
 }
 
@@ -39,7 +41,7 @@ impl ExtraOptions {
     /// Adds the options of an option file that a server reads.
     ///
     /// # Errors
-    /// Every line that cannot be used, and why.
+    /// Returns every line that cannot be used, with the reason.
     pub fn read_file(&mut self, text: &str, file: &str) -> Result<(), Vec<String>> {
         let (mut group, mut wrong) = (String::new(), Vec::new());
         for (number, line) in text.lines().enumerate() {
@@ -72,7 +74,7 @@ impl ExtraOptions {
     /// Adds one option, `KEY=VALUE` or `KEY`.
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// Returns the reason if the option cannot be used.
     pub fn give(&mut self, text: &str) -> Result<(), String> {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name.trim(), Some(value.trim().to_owned())),
@@ -88,18 +90,18 @@ impl ExtraOptions {
         wrong.pop().map_or(Ok(()), Err)
     }
 
-    /// The value of an option, by its name as the server spells it.
+    /// Returns the value of an option, by its name in the server's spelling.
     pub fn get(&self, name: &str) -> Option<&str> {
         let given = self.options.iter().rev().find(|option| option.name == name);
         given.map(|option| option.value.as_deref().unwrap_or_default())
     }
 
-    /// True if there are none.
+    /// True if no options were given.
     pub fn is_empty(&self) -> bool {
         self.options.is_empty()
     }
 
-    /// The lines of an option file.
+    /// Returns the lines for an option file.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let mut group = "";
@@ -114,7 +116,7 @@ impl ExtraOptions {
         text
     }
 
-    /// The places that the options name and that must be there.
+    /// Returns the paths that the options name and that must exist.
     pub fn places(&self) -> Vec<RequiredPath> {
         self.options.iter().flat_map(ExtraOption::places).collect()
     }
@@ -146,7 +148,7 @@ impl ExtraOption {
         } else if is_one(FILE_OPTIONS) {
             vec![place(value.into(), false)]
         } else if is_one(LOG_FILE_OPTIONS) {
-            // A log by its name alone is in the data directory.
+            // A log without a directory is written to the data directory.
             let folder = PathBuf::from(value).parent().map(PathBuf::from).filter(|path| path.is_absolute());
             folder.map(|path| place(path, true)).into_iter().collect()
         } else {
@@ -155,20 +157,20 @@ impl ExtraOption {
     }
 }
 
-/// The prefixes that mysqld takes before the name of an option.
+/// The prefixes that mysqld accepts before the name of an option.
 const OPTION_PREFIXES: [&str; 4] = ["skip_", "disable_", "enable_", "maximum_"];
 
-/// Folders that the server uses.
+/// Options that name directories used by the server.
 const FOLDER_OPTIONS: &str = "basedir character_sets_dir innodb_tmpdir lc_messages_dir plugin_dir replica_load_tmpdir secure_file_priv slave_load_tmpdir tmpdir";
 
-/// Files that the server reads.
+/// Options that name files read by the server.
 const FILE_OPTIONS: &str = "admin_ssl_ca admin_ssl_cert admin_ssl_crl admin_ssl_key ft_stopword_file mysqlx_ssl_ca mysqlx_ssl_cert mysqlx_ssl_key \
                      validate_password.dictionary_file validate_password_dictionary_file";
 
-/// Files that the server writes.
+/// Options that name files written by the server.
 const LOG_FILE_OPTIONS: &str = "general_log_file slow_query_log_file";
 
-/// Options that are refused, by what to do instead.
+/// Refused options, each with the alternative.
 const REFUSED_OPTIONS: &[(&str, &str)] = &[
     (
         "the recovery lays the server out in the directory of `--into`: leave it out",
@@ -197,7 +199,7 @@ const REFUSED_OPTIONS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A name as the server spells it.
+/// Converts a name to the server's spelling.
 fn canonical_name(name: &str) -> String {
     let name = name.replace('-', "_");
     let mut name = name.as_str();
@@ -212,12 +214,13 @@ fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(plain)
 }
 
-/// A group that mysqld reads: also `[mysqld-9.7]`, for a server of that version only.
+/// True if mysqld reads the group. This includes `[mysqld-9.7]`, which applies to that version
+/// only.
 fn is_server_group(group: &str) -> bool {
     group == "mysqld" || group == "server" || group.starts_with("mysqld-")
 }
 
-/// Name and value of a line. A value ends at `#` unless it is in quotes.
+/// Splits a line into name and value. A value ends at `#` unless it is in quotes.
 fn split_option(line: &str) -> (&str, Option<String>) {
     let (name, value) = line.split_once('=').unwrap_or((line, ""));
     let has_value = line.contains('=');
@@ -231,7 +234,7 @@ fn split_option(line: &str) -> (&str, Option<String>) {
     (name, has_value.then(|| value.to_owned()))
 }
 
-/// The beginning of a text that somebody wrote, for a message.
+/// Returns the beginning of a user's text, for a message.
 fn shorten(text: &str) -> String {
     text.escape_debug().take(80).collect()
 }

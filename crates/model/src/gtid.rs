@@ -12,17 +12,17 @@ use uuid::Uuid;
 
 use crate::ids::ServerUuid;
 
-/// The text was not a GTID or a GTID set.
+/// Error: the text is not a GTID or a GTID set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{part}` is not a GTID set: {reason}")]
 pub struct InvalidGtid {
-    /// The part that could not be read.
+    /// The part that could not be parsed.
     pub part: String,
-    /// Why.
+    /// The reason.
     pub reason: &'static str,
 }
 
-/// Who numbered a transaction: a source UUID and an optional tag (empty for none).
+/// Source of a transaction: a server UUID and an optional tag (empty for none).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sid {
     /// The source's UUID.
@@ -31,10 +31,10 @@ pub struct Sid {
     pub tag: String,
 }
 
-/// One transaction's identifier.
+/// Identifier of one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gtid {
-    /// Who numbered it.
+    /// Its source.
     pub sid: Sid,
     /// Its number, from 1.
     pub number: u64,
@@ -51,17 +51,17 @@ pub struct GtidSet {
 const MAX_NUMBER: u64 = i64::MAX as u64 - 1;
 
 impl GtidSet {
-    /// The empty set.
+    /// Returns the empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// True if the set holds nothing.
+    /// True if the set is empty.
     pub fn is_empty(&self) -> bool {
         self.intervals.is_empty()
     }
 
-    /// How many transactions the set holds.
+    /// Returns the number of transactions in the set.
     pub fn count(&self) -> u64 {
         self.intervals.values().flatten().map(|(start, end)| end - start).sum()
     }
@@ -91,7 +91,7 @@ impl GtidSet {
         })
     }
 
-    /// Everything that is in either set.
+    /// Returns all transactions that are in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all = self.clone();
@@ -101,7 +101,8 @@ impl GtidSet {
         all
     }
 
-    /// What is in `self` and not in `other`: the server's `GTID_SUBTRACT(self, other)`.
+    /// Returns the transactions in `self` that are not in `other`: the server's
+    /// `GTID_SUBTRACT(self, other)`.
     #[must_use]
     pub fn subtract(&self, other: &Self) -> Self {
         let mut rest = Self::default();
@@ -115,30 +116,30 @@ impl GtidSet {
         rest
     }
 
-    /// What is in both sets.
+    /// Returns the transactions that are in both sets.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
         self.subtract(&self.subtract(other))
     }
 
-    /// The server's `GTID_SUBSET(self, other)`.
+    /// True if `other` contains the set: the server's `GTID_SUBSET(self, other)`.
     pub fn is_subset_of(&self, other: &Self) -> bool {
         self.subtract(other).is_empty()
     }
 
-    /// All intervals as `(source, start, end)`, end exclusive, in order.
+    /// Iterates over all intervals as `(source, start, end)`, end exclusive, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Sid, u64, u64)> {
         self.intervals.iter().flat_map(|(sid, list)| list.iter().map(move |&(start, end)| (sid, start, end)))
     }
 
-    /// The source UUIDs that occur in the set, each once.
+    /// Returns the source UUIDs that occur in the set, each once.
     pub fn uuids(&self) -> Vec<ServerUuid> {
         let mut all: Vec<_> = self.intervals.keys().map(|sid| ServerUuid(sid.uuid)).collect();
         all.dedup();
         all
     }
 
-    /// The part numbered by one source, with all its tags.
+    /// Returns the transactions of one source UUID, with all its tags.
     #[must_use]
     pub fn of_uuid(&self, uuid: ServerUuid) -> Self {
         let intervals = self.intervals.iter().filter(|(sid, _)| sid.uuid == uuid.0);
@@ -146,7 +147,7 @@ impl GtidSet {
     }
 }
 
-/// `list` without `holes`; both sorted and disjoint.
+/// Subtracts `holes` from `list`; both are sorted and disjoint.
 fn subtract_intervals(list: &[(u64, u64)], holes: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut kept = Vec::new();
     let mut next_hole = 0;
@@ -198,7 +199,7 @@ fn parse_interval(text: &str) -> Result<(u64, u64), InvalidGtid> {
             (only, only)
         }
     };
-    // MySQL reads an interval whose end is before its start as empty.
+    // MySQL reads an interval whose end precedes its start as empty.
     Ok((first, last + 1))
 }
 
@@ -330,7 +331,7 @@ mod tests {
         assert_eq!(set("A:1-5:t:3,B:2").of_uuid(A.parse().unwrap()), set("A:1-5:t:3"));
     }
 
-    /// The same transactions as a set and as plain values.
+    /// Generates the same transactions as a set and as plain values.
     fn history() -> impl Strategy<Value = (GtidSet, BTreeSet<Gtid>)> {
         let gtid = (prop::sample::select(vec![A, B]), prop::sample::select(vec!["", "blue"]), 1u64..30);
         proptest::collection::vec(gtid, 0..40).prop_map(|all| {

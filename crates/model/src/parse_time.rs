@@ -1,4 +1,4 @@
-//! A time as people write it, and the moment that it means.
+//! Parses a time in the forms that people write.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,28 +9,28 @@ use chrono_tz::Tz;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The forms that a time can have, for messages.
+/// The accepted forms of a time, for messages.
 pub const TIME_FORMS: &str = "a time such as 2026-11-23T02:21:33Z, 2026-11-23T03:21:33+01:00 or, with --time-zone Europe/Berlin, 2026-11-23T03:21:33, or how long ago it is: -20m, \"20 minutes ago\"";
 
-/// A time as it was written.
+/// A parsed time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeSpec {
-    /// With its zone.
+    /// A time with its zone.
     At(DateTime<Utc>),
-    /// So long ago.
+    /// This long before now.
     Ago(TimeDelta),
-    /// On a clock on some wall.
+    /// A local time without a zone.
     Local(NaiveDateTime),
 }
 
-/// Where a time without a zone was read.
+/// Context of a time without a zone.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalZone {
-    /// The time of day.
+    /// The present time.
     pub now: DateTime<Utc>,
-    /// The zone that was named.
+    /// The configured zone.
     pub zone: Option<Tz>,
-    /// What this host's zone makes of a time without a zone.
+    /// Converts a time without a zone by this host's zone.
     pub host: fn(NaiveDateTime) -> Option<DateTime<FixedOffset>>,
 }
 
@@ -60,7 +60,7 @@ impl FromStr for TimeSpec {
     }
 }
 
-/// `-1h30m`, `20 minutes ago`; `None` if it is none of these.
+/// Parses `-1h30m` or `20 minutes ago`; `None` if it is neither.
 fn parse_ago(text: &str) -> Option<Result<TimeDelta, String>> {
     let lower = text.to_ascii_lowercase();
     let span = lower.strip_prefix('-').or_else(|| lower.strip_suffix("ago"))?;
@@ -96,10 +96,11 @@ fn parse_ago(text: &str) -> Option<Result<TimeDelta, String>> {
 }
 
 impl TimeSpec {
-    /// The moment that it means.
+    /// Returns the moment in UTC.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if that is not clear, or there is none; the hint has what to write instead.
+    /// Returns [`ErrorKind::Usage`] if the moment is ambiguous or does not exist; the hint has the
+    /// alternatives.
     pub fn moment(&self, here: &LocalZone) -> Result<DateTime<Utc>> {
         match (self, here.zone) {
             (Self::At(at), _) => Ok(*at),
@@ -132,7 +133,8 @@ fn in_zone(local: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>> {
             )))
         }
         LocalResult::None => {
-            // No gap is longer than a day; the offsets around it make of the time the moments around it.
+            // No gap is longer than a day; the offsets before and after it give the moments around
+            // it.
             let around = [-1, 1].into_iter().filter_map(|days| {
                 let near = local.checked_add_signed(TimeDelta::days(days))?;
                 let offset = zone.from_local_datetime(&near).earliest()?.fixed_offset().timezone();
@@ -150,7 +152,7 @@ fn in_zone(local: NaiveDateTime, zone: Tz) -> Result<DateTime<Utc>> {
     }
 }
 
-/// What was understood, with the time on the wall where that is known.
+/// Describes a moment, with the local time if the zone is known.
 pub fn describe_time(at: DateTime<Utc>, zone: Option<Tz>) -> String {
     let utc = at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     match zone {

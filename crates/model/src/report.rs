@@ -1,4 +1,4 @@
-//! What commands report: one value that people, JSON and logs are all drawn from.
+//! Reports of commands: one value from which text output, JSON and logs are derived.
 //!
 //! Field names are a contract (`docs/commands.md`); new fields may be added, none renamed.
 
@@ -65,75 +65,76 @@ pub struct BackupReport {
     pub backup_id: BackupId,
     /// The shard.
     pub shard: ShardName,
-    /// What started it.
+    /// The kind of run that made it.
     pub kind: BackupKind,
     /// The instance it was taken from.
     pub source: BackupSource,
-    /// Why that instance, and why not the others.
+    /// Reason for choosing that instance, and for rejecting the others.
     pub source_reason: String,
-    /// What it holds.
+    /// The GTID set it holds.
     pub gtid_executed: GtidSet,
-    /// How the freeze went.
+    /// Result of the freeze.
     pub freeze: FreezeReport,
     /// The backup it builds on; `None` for a full one.
     pub parent: Option<BackupId>,
-    /// How much data it is and cost.
+    /// Size of its data and the cost of storing it.
     #[serde(flatten)]
     pub sizes: Sizes,
     /// The moment of the snapshot.
     pub taken_at: DateTime<Utc>,
     /// Duration of the run.
     pub seconds: f64,
-    /// The EBS snapshots its data is in; nothing if it is in the repository.
+    /// The EBS snapshots that hold its data; absent if the data is in the repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ebs: Option<EbsSnapshots>,
-    /// What speaks against its being the shard's data.
+    /// Reasons to doubt that it holds the shard's data.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
 }
 
 impl BackupReport {
-    /// True if something was found that makes it doubtful whether it holds the shard's data.
+    /// True if a finding casts doubt on whether it holds the shard's data.
     pub fn is_doubtful(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Problem)
     }
 }
 
-/// Snapshots of EBS volumes that one backup is kept in.
+/// Snapshots of EBS volumes that hold one backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EbsSnapshots {
     /// Their region.
     pub region: String,
     /// One for each volume of the set.
     pub snapshot_ids: Vec<String>,
-    /// How far they are, when this was last asked; `None`: not asked.
+    /// Their state when last queried; `None`: not queried.
     pub state: Option<VolumeState>,
 }
 
-/// How far a set of volume snapshots is.
+/// State of a set of volume snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VolumeState {
     /// All blocks are stored.
     Completed,
-    /// Taken; blocks are still being stored in the background. A volume can be made from it only afterwards.
+    /// Taken; blocks are still being stored in the background. A volume can be created from it only
+    /// after that.
     Pending,
-    /// At least one of them failed: nothing can be recovered from it.
+    /// At least one of them failed: the backup cannot be recovered.
     Error,
-    /// At least one of them is gone.
+    /// At least one of them no longer exists.
     Missing,
 }
 
-/// `backups --from-tags --json`: what the tags of EBS snapshots say, without a repository.
+/// `backups --from-tags --json`: backups read from the tags of EBS snapshots, without a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TaggedReport {
     /// The shard.
     pub shard: ShardName,
-    /// Its backups as the tags name them, newest first. Only those whose lock was proven.
+    /// Its backups as named by the tags, newest first. Holds only those whose lock was proven.
     pub from_tags: Vec<TaggedBackup>,
 }
 
-/// A backup as the tags of its EBS snapshots name it.
+/// A backup as described by the tags of its EBS snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TaggedBackup {
     /// Its id.
@@ -144,9 +145,9 @@ pub struct TaggedBackup {
     pub source: String,
     /// The tag `Cluster-name`.
     pub cluster_name: String,
-    /// The tag `GTID`: the whole set, or where to find it if it is longer than a tag.
+    /// The tag `GTID`: the whole set, or its location if it is longer than a tag.
     pub gtid: String,
-    /// Where its data is.
+    /// The EBS snapshots that hold its data.
     pub ebs: EbsSnapshots,
 }
 
@@ -155,30 +156,30 @@ pub struct TaggedBackup {
 pub struct RecoverReport {
     /// The shard.
     pub shard: ShardName,
-    /// The backup it came from.
+    /// The backup that was restored.
     pub backup_id: BackupId,
-    /// The moment that was asked for, as asked.
+    /// The target as the operator gave it.
     pub target: String,
-    /// What the server held when it was handed over.
+    /// The server's `gtid_executed` at handover.
     pub gtid_executed: GtidSet,
     /// Transactions applied from the archive.
     pub transactions_replayed: u64,
-    /// Where it runs.
+    /// Address and files of the recovered server.
     pub server: RecoveredServer,
     /// True if it follows the shard's primary and has caught up.
     pub joined: bool,
-    /// How it ended: `standalone`, `join` or `as-primary`.
+    /// The ending: `standalone`, `join` or `as-primary`.
     pub ending: Ending,
-    /// What was checked, each with its outcome.
+    /// The checks that ran, each with its outcome.
     pub checks: Vec<Finding>,
     /// Durations of the steps.
     pub seconds: RecoverSeconds,
-    /// What is left for the operator to do.
+    /// Steps left for the operator.
     pub next: Vec<String>,
-    /// The events of a new primary, and their fate.
+    /// The events of a new primary and their resulting states.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<EventsReport>,
-    /// How new the archive was, if it was recovered to `latest`.
+    /// Age of the archive, if the target was `latest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest: Option<LatestAge>,
 }
@@ -186,7 +187,7 @@ pub struct RecoverReport {
 /// A server that a recovery left running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecoveredServer {
-    /// Where it listens.
+    /// Host on which it listens.
     pub host: String,
     /// TCP port.
     pub port: u16,
@@ -194,23 +195,23 @@ pub struct RecoveredServer {
     pub socket: String,
     /// Data directory.
     pub datadir: String,
-    /// Option file for clients, if an account to read a copy with was left.
+    /// Option file for clients, if the recovery left an account for reading a copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_file: Option<String>,
 }
 
-/// How long the steps of a recovery took, in seconds.
+/// Durations of the steps of a recovery, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct RecoverSeconds {
     /// Writing the files.
     pub materialise: f64,
-    /// Start of the server with its crash recovery.
+    /// Start of the server, including crash recovery.
     pub start: f64,
     /// Replay from the archive.
     pub replay: f64,
-    /// Joining and catching up.
+    /// Joining the shard and catching up.
     pub join: f64,
-    /// Everything.
+    /// The whole recovery.
     pub total: f64,
 }
 
@@ -226,29 +227,29 @@ pub struct BackupsReport {
 /// One backup in a list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BackupRow {
-    /// As it was reported when it was made.
+    /// The report from when it was made.
     #[serde(flatten)]
     pub report: BackupReport,
-    /// What can be done with it.
+    /// Its present state.
     pub state: BackupState,
-    /// What a verification found damaged of it, while it stands.
+    /// Damage that a verification found and that is not repaired yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
 }
 
-/// What can be done with a backup.
+/// State of a backup: decides whether it can be recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupState {
-    /// It is whole, as far as was looked: nothing that was found speaks against recovering from it.
+    /// No check has found damage: it can be recovered.
     Complete,
-    /// Some of its data is damaged, as the last look found.
+    /// The last check found some of its data damaged.
     Damaged,
-    /// It is deleted; its data goes after the grace period.
+    /// It is deleted; its data is removed after the grace period.
     Deleted,
-    /// Its EBS snapshots are not complete yet; they will be, if nothing happens to them.
+    /// Its EBS snapshots are not complete yet. EC2 completes them in the background.
     Pending,
-    /// Its data is in EBS snapshots, and EC2 could not be asked for them.
+    /// Its data is in EBS snapshots, and their state could not be read from EC2.
     Unknown,
 }
 
@@ -259,7 +260,7 @@ pub struct PruneReport {
     pub shard: ShardName,
     /// True if it was carried out, false if this is only the plan.
     pub applied: bool,
-    /// Every backup, newest first, and what becomes of it.
+    /// Every backup, newest first, with the decision on it.
     pub backups: Vec<RetentionVote>,
     /// Objects that were removed.
     pub removed_objects: u64,
@@ -267,40 +268,40 @@ pub struct PruneReport {
     pub freed_bytes: u64,
     /// EBS snapshots that were deleted.
     pub removed_snapshots: Vec<String>,
-    /// What becomes of the archive.
+    /// The result for the archive.
     pub archive: ArchivePruned,
-    /// Backups that were deleted and whose data is still there.
+    /// Deleted backups whose data still exists.
     pub condemned: Vec<CondemnedBackup>,
-    /// Backups whose deletion was taken back.
+    /// Backups whose deletion was undone.
     pub undone: Vec<BackupId>,
 }
 
-/// A backup that was deleted and whose data is still there.
+/// A deleted backup whose data still exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CondemnedBackup {
-    /// Which.
+    /// Its id.
     pub backup_id: BackupId,
     /// When it was deleted, by the store's clock.
     pub deleted_at: DateTime<Utc>,
-    /// Until then the deletion can be taken back.
+    /// End of the period in which the deletion can be undone.
     pub until: DateTime<Utc>,
 }
 
-/// What becomes of an archive.
+/// Result of pruning an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ArchivePruned {
-    /// Pieces that go: older than `retention.binlogs`, and needed by no backup that is younger.
+    /// Segments removed: older than `retention.binlogs`, and needed by no younger backup.
     pub forgotten: u64,
-    /// Pieces that stay.
+    /// Segments kept.
     pub kept: u64,
-    /// Bytes of the binlogs that go.
+    /// Bytes of the removed binlogs.
     pub forgotten_bytes: u64,
-    /// The earliest commit in a piece that stays.
+    /// The earliest commit in a kept segment.
     pub kept_from: Option<DateTime<Utc>>,
 }
 
 impl ArchivePruned {
-    /// What becomes of it when these pieces go.
+    /// Computes the result of removing these segments.
     pub fn new(archive: &Archive, forgotten: &BTreeSet<u64>) -> Self {
         let (gone, kept): (Vec<_>, Vec<_>) =
             archive.segments.iter().partition(|segment| forgotten.contains(&segment.number));
@@ -314,7 +315,7 @@ impl ArchivePruned {
 }
 
 impl PruneReport {
-    /// A plan that is not carried out.
+    /// Returns a plan that is not carried out.
     pub fn planned(shard: ShardName, backups: Vec<RetentionVote>) -> Self {
         Self {
             shard,
@@ -329,13 +330,13 @@ impl PruneReport {
         }
     }
 
-    /// The same plan, carried out.
+    /// Returns the same plan, marked as carried out.
     #[must_use]
     pub fn applied(self, removed_objects: u64, freed_bytes: u64) -> Self {
         Self { applied: true, removed_objects, freed_bytes, ..self }
     }
 
-    /// The backups that go.
+    /// Returns the backups to delete.
     pub fn deleted(&self) -> impl Iterator<Item = &BackupId> {
         self.backups.iter().filter(|vote| vote.is_delete()).map(|vote| &vote.id)
     }
@@ -344,28 +345,28 @@ impl PruneReport {
 /// `check --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckReport {
-    /// True if nothing stands in the way of a backup or a recovery.
+    /// True if no finding prevents a backup or a recovery.
     pub ok: bool,
-    /// What was found of the repository and this host.
+    /// Findings about the repository and this host.
     pub findings: Vec<Finding>,
-    /// What was found of each shard.
+    /// Findings about each shard.
     pub shards: Vec<ShardCheck>,
 }
 
-/// What was found of one shard.
+/// Findings about one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ShardCheck {
     /// The shard.
     pub shard: ShardName,
-    /// Which moments can be recovered; nothing if the repository did not tell.
+    /// The recoverable moments; absent if the repository could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
-    /// What was found.
+    /// The findings.
     pub findings: Vec<Finding>,
 }
 
 impl CheckReport {
-    /// The report of these findings.
+    /// Returns the report of these findings.
     pub fn new(findings: Vec<Finding>, shards: Vec<ShardCheck>) -> Self {
         let all = || findings.iter().chain(shards.iter().flat_map(|shard| &shard.findings));
         Self { ok: all().all(|finding| finding.severity < Severity::Problem), findings, shards }
@@ -377,45 +378,45 @@ impl CheckReport {
 pub struct DemoReport {
     /// True if nothing was lost and the recovered server is the same as the primary.
     pub ok: bool,
-    /// What was done, in order.
+    /// The steps carried out, in order.
     pub steps: Vec<DemoStep>,
     /// Commits that a server acknowledged to the writer.
     pub acknowledged_commits: u64,
-    /// Those of them that the recovered server lacks.
+    /// Acknowledged commits that the recovered server lacks.
     pub lost_commits: u64,
     /// The first, full backup.
     pub first_backup: BackupReport,
-    /// The backup that was recovered from.
+    /// The backup that was restored.
     pub backup: BackupReport,
     /// Longest time without a commit during each backup, in milliseconds.
     pub longest_gaps_ms: Vec<f64>,
     /// The recovery.
     pub recover: RecoverReport,
-    /// A table that was dropped and came back; `None` when the servers are kept.
+    /// Recovery of a dropped table; `None` when the servers are kept.
     pub dropped: Option<DroppedTableDemo>,
     /// The loss of all servers; `None` when the servers are kept.
     pub total_loss: Option<TotalLossDemo>,
 }
 
-/// A table that was dropped, and recovered to just before it.
+/// Recovery of a dropped table to just before it was dropped.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DroppedTableDemo {
-    /// True if it came back as it was.
+    /// True if the table has its former contents again.
     pub same: bool,
-    /// The transaction that dropped it, as `find` tells of it.
+    /// The transaction that dropped it, as `find` reports it.
     pub found: FoundTransaction,
     /// The recovery.
     pub recover: RecoverReport,
 }
 
-/// The loss of all servers of a shard, with the archiver.
+/// Loss of all servers of a shard and of the archiver.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TotalLossDemo {
-    /// Commits that were acknowledged to the writer up to then.
+    /// Commits acknowledged to the writer before the loss.
     pub acknowledged_commits: u64,
-    /// Those of them that the new primary lacks.
+    /// Acknowledged commits that the new primary lacks.
     pub lost_commits: u64,
-    /// From the loss until the new primary took writes, in seconds.
+    /// Time from the loss until the new primary accepted writes, in seconds.
     pub rto_seconds: f64,
     /// The recovery.
     pub recover: RecoverReport,
@@ -426,9 +427,9 @@ pub struct TotalLossDemo {
 pub struct DemoStep {
     /// Its short name.
     pub name: String,
-    /// What was done and seen, in a sentence.
+    /// The action and its result, in one sentence.
     pub what: String,
-    /// How long it took.
+    /// Its duration in seconds.
     pub seconds: f64,
 }
 

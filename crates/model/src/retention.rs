@@ -1,4 +1,5 @@
-//! Which backups are kept: every rule votes for what it keeps, and what no rule keeps may go.
+//! Decides which backups retention keeps: every rule votes for backups to keep, and a backup
+//! without a vote may be deleted.
 //!
 //! Every backup is complete by itself, so none is kept for the sake of another.
 
@@ -11,23 +12,23 @@ use serde::Serialize;
 use crate::duration;
 use crate::ids::BackupId;
 
-/// `retention` of a shard. Days, weeks and months are counted back from the newest backup, in UTC, and only those
-/// that have a backup count: when backups stop, what is there stays.
+/// `retention` of a shard. Days, weeks and months are counted back from the newest backup, in UTC,
+/// and only those that have a backup count: when backups stop, the existing ones are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
-    /// Every backup younger than this.
+    /// Keeps every backup younger than this.
     pub keep_all: Duration,
-    /// The newest of each of so many days.
+    /// Number of days of which the newest backup is kept.
     pub daily: u32,
-    /// The newest of each of so many ISO weeks.
+    /// Number of ISO weeks of which the newest backup is kept.
     pub weekly: u32,
-    /// The newest of each of so many months.
+    /// Number of months of which the newest backup is kept.
     pub monthly: u32,
-    /// How long archived binary logs are kept.
+    /// Retention of archived binary logs.
     pub binlogs: Option<Duration>,
 }
 
-/// A backup and what becomes of it.
+/// A backup and the decision on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RetentionVote {
     /// Its id.
@@ -35,36 +36,36 @@ pub struct RetentionVote {
     pub id: BackupId,
     /// The moment of its snapshot.
     pub taken_at: DateTime<Utc>,
-    /// What becomes of it.
+    /// The decision.
     #[serde(flatten)]
     pub verdict: RetentionVerdict,
 }
 
 impl RetentionVote {
-    /// True if the backup may go.
+    /// True if the backup may be deleted.
     pub fn is_delete(&self) -> bool {
         matches!(self.verdict, RetentionVerdict::Delete { .. })
     }
 }
 
-/// What becomes of a backup.
+/// Decision on a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 pub enum RetentionVerdict {
-    /// It stays.
+    /// The backup is kept.
     Keep {
-        /// Every rule that wants it, in words.
+        /// Every rule that keeps it, in words.
         reasons: Vec<String>,
     },
-    /// It may go.
+    /// The backup may be deleted.
     Delete {
-        /// Why, in words.
+        /// The reason, in words.
         reason: String,
     },
 }
 
-/// Judges every backup of one shard (its id and the moment of its snapshot); newest first. The newest is always
-/// kept; without rules all are.
+/// Judges every backup of one shard (its id and the moment of its snapshot); newest first. The
+/// newest is always kept; without rules all are.
 pub fn apply_retention(
     rules: Option<&Retention>,
     backups: &[(BackupId, DateTime<Utc>)],
@@ -102,7 +103,7 @@ fn younger_than(keep_all: Duration, taken_at: DateTime<Utc>, now: DateTime<Utc>)
     young.then(|| format!("it is younger than {}", duration::format(keep_all.to_std().unwrap_or_default())))
 }
 
-/// Keeps the newest of each period, until so many are kept.
+/// Keeps the newest backup of each period, up to a number of periods.
 struct PeriodRule {
     name: &'static str,
     count: u32,
@@ -126,7 +127,7 @@ impl PeriodRule {
         Self { name, count, of, seen: BTreeSet::new() }
     }
 
-    /// Asked newest first.
+    /// Votes on a backup. Must be called with the newest first.
     fn vote(&mut self, taken_at: DateTime<Utc>) -> Option<String> {
         let period = (self.of)(taken_at);
         let full = self.seen.len() >= usize::try_from(self.count).unwrap_or(usize::MAX);

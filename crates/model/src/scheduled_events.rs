@@ -1,7 +1,9 @@
-//! Events: which of a shard's events fire at its primary, and which of them a recovered server has to be given back.
+//! Scheduled events: their states at a shard's primary, and the states to restore on a recovered
+//! server.
 //!
-//! A replica has every event of its primary as `REPLICA_SIDE_DISABLED`, so its data no longer tells the enabled events from the
-//! disabled ones. Their states are recorded with each backup, followed through what is replayed, and set on a new primary.
+//! A replica has every event of its primary as `REPLICA_SIDE_DISABLED`, so its data no longer
+//! distinguishes enabled from disabled events. Each backup records their states; a recovery tracks
+//! them through the replayed binlog and sets them on a new primary.
 
 mod history;
 mod plan;
@@ -19,7 +21,7 @@ use crate::topology::Role;
 pub use history::{EventChange, EventHistory, SchemaNames};
 pub use plan::{EventsPlan, EventsReport, EventsSetting, plan_events};
 
-/// So many events are named in one sentence.
+/// Number of events named in one sentence.
 const MAX_NAMED_EVENTS: usize = 5;
 
 /// An event's name.
@@ -32,7 +34,7 @@ pub struct EventName {
 }
 
 impl fmt::Display for EventName {
-    /// `schema.event`, with control characters escaped: names are data.
+    /// Writes `schema.event`, with control characters escaped: names are data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |text: &str| -> String {
             text.chars()
@@ -43,20 +45,20 @@ impl fmt::Display for EventName {
     }
 }
 
-/// Whether an event fires.
+/// State of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventState {
-    /// It fires where the scheduler runs.
+    /// It runs where the scheduler runs.
     Enabled,
-    /// It does not.
+    /// It does not run.
     Disabled,
-    /// It does not, since it was made on another server.
+    /// It does not run, since it was created on another server.
     ReplicaSideDisabled,
 }
 
 impl EventState {
-    /// The state by the word of `information_schema.EVENTS`, in any version.
+    /// Parses the value of `information_schema.EVENTS`, in any version.
     pub fn of(status: &str) -> Self {
         match status {
             "ENABLED" => Self::Enabled,
@@ -72,41 +74,43 @@ pub struct RecordedEvent {
     /// Its name.
     #[serde(flatten)]
     pub name: EventName,
-    /// Its state on the server that was asked.
+    /// Its state on the queried server.
     pub state: EventState,
 }
 
-/// All events of a server, as it told them.
+/// All events of a server, as reported by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerEvents {
     /// `@@GLOBAL.event_scheduler`: `ON`, `OFF` or `DISABLED`.
     pub scheduler: String,
-    /// What it had executed before it was asked for its events.
+    /// The GTIDs it had executed before it reported its events.
     pub executed: GtidSet,
     /// The events.
     pub events: Vec<RecordedEvent>,
 }
 
-/// The events of a shard as they are recorded with a backup.
+/// The events of a shard as recorded with a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedEvents {
-    /// The server that was asked.
+    /// The queried server.
     pub of: Endpoint,
-    /// Its part in the shard. Only a primary knows which events are enabled.
+    /// Its role in the shard. Only a primary knows which events are enabled.
     pub role: Role,
-    /// What it told just after the snapshot, without events that changed during the snapshot.
+    /// Its report just after the snapshot, without events that changed during the snapshot.
     #[serde(flatten)]
     pub told: ServerEvents,
 }
 
 impl RecordedEvents {
-    /// Keeps what a server told both before and after the snapshot: an event whose state differs is left out, and is unknown.
+    /// Keeps what a server reported both before and after the snapshot. An event whose state
+    /// differs is dropped and is unknown.
     pub fn between(of: Endpoint, role: Role, before: &ServerEvents, mut after: ServerEvents) -> Self {
         after.events.retain(|event| before.events.contains(event));
         Self { of, role, told: after }
     }
 
-    /// Says that the states of the shard's events are not known, if there are events and no primary told.
+    /// Returns a finding that the states of the shard's events are unknown, if there are events and
+    /// no primary reported them.
     pub fn finding(&self) -> Option<Finding> {
         let first = self.told.events.first().filter(|_| self.role != Role::Primary)?;
         let what = format!(
@@ -117,7 +121,7 @@ impl RecordedEvents {
     }
 }
 
-/// An event of a recovered server, with what `ALTER EVENT` must not change.
+/// An event of a recovered server, with the attributes that `ALTER EVENT` must not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresentEvent {
     /// Its name.
@@ -126,16 +130,19 @@ pub struct PresentEvent {
     pub state: EventState,
     /// Its definer, `user@host`.
     pub definer: String,
-    /// `character_set_client` and `collation_connection` of the session that made it: its body is read with them.
+    /// `character_set_client` and `collation_connection` of the session that created it: the server
+    /// parses its body with them.
     pub charsets: (String, String),
-    /// True if its schema has another collation now than when it was made: `ALTER EVENT` gives it the present one, whatever else it does.
+    /// True if its schema's collation has changed since it was created: every `ALTER EVENT` also
+    /// sets the present collation.
     pub recollated: bool,
-    /// The moment after which it has nothing to do: that of an event that fires once, or the end of a series.
+    /// The end of its schedule: the time of a one-time event, or the end of a recurring one.
     pub last: Option<DateTime<Utc>>,
 }
 
 impl PresentEvent {
-    /// The statement that gives it a state. Without its definer the one who runs it would become that.
+    /// Returns the statement that sets its state. The statement names the definer, since otherwise
+    /// the session's user would become the definer.
     pub fn statement(&self, state: EventState) -> String {
         let (user, host) = self.definer.rsplit_once('@').unwrap_or((&self.definer, "%"));
         let state = match state {
@@ -153,12 +160,14 @@ impl PresentEvent {
         )
     }
 
-    /// True if a client's text in UTF-8 can say its name: `ALTER EVENT` needs the event's own character set.
+    /// True if its name can be written in UTF-8 by a client: `ALTER EVENT` needs the event's own
+    /// character set.
     fn is_pasted(&self) -> bool {
         self.charsets.0.starts_with("utf8") || self.statement(EventState::Enabled).is_ascii()
     }
 
-    /// The same for a client of an operator's, in two statements: `ALTER EVENT` also takes the session's character set.
+    /// Returns the same statement for an operator's client, in two statements: `ALTER EVENT` also
+    /// takes the session's character set.
     pub fn script(&self, state: EventState) -> String {
         let (client, connection) = &self.charsets;
         format!(
@@ -170,7 +179,7 @@ impl PresentEvent {
     }
 }
 
-/// Names the first events of a list, and says how many more there are.
+/// Names the first events of a list, and counts the others.
 pub(crate) fn list_events<'a>(names: impl ExactSizeIterator<Item = &'a EventName>) -> String {
     let all = names.len();
     let mut text = names.take(MAX_NAMED_EVENTS).map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -184,7 +193,7 @@ fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// The name of a character set or collation, of which nothing but letters is kept.
+/// Returns the name of a character set or collation, reduced to letters.
 fn identifier(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
 }

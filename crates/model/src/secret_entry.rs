@@ -1,4 +1,5 @@
-//! A shard's entry in AWS Secrets Manager: JSON with the login, where orchestrator is, and the region.
+//! Shard entry in AWS Secrets Manager: JSON with the login, the orchestrator addresses and the
+//! region.
 
 use std::path::PathBuf;
 
@@ -15,27 +16,27 @@ use crate::settings::{
 };
 use crate::topology::SourceRules;
 
-/// The keys that only a whole shard has. A login alone may have them too.
+/// Keys that only the entry of a whole shard needs. An entry with only a login may have them too.
 const SHARD_ONLY_KEYS: &str = "orchestrator_urls";
 
-/// All that is needed to back up one shard. `Debug` shows no secret.
+/// Everything needed to back up one shard. `Debug` shows no secret.
 #[derive(Debug, Clone)]
 pub struct SecretEntry {
-    /// The shard: `shard`, else the cluster's name.
+    /// The shard: the value of `shard`, or else the cluster's name.
     pub shard: ShardName,
-    /// How to log in.
+    /// The login.
     pub credentials: Credentials,
-    /// Its settings: members known by orchestrator, snapshots in EBS.
+    /// Its settings: orchestrator reports the members, and EBS stores the snapshots.
     pub settings: ShardSettings,
     /// The region of its instances.
     pub region: String,
-    /// Where its backups are kept.
+    /// The repository of its backups.
     pub repository: RepositoryUrl,
-    /// The key of an encrypted repository, as its file would hold it.
+    /// The key of an encrypted repository, with the contents of a key file.
     pub encryption_key: Option<SecretString>,
 }
 
-/// What an entry says, before it is known what it is for.
+/// Parsed fields of an entry, before its purpose is known.
 struct EntryParts {
     credentials: Option<Credentials>,
     urls: Option<Vec<String>>,
@@ -49,14 +50,17 @@ struct EntryParts {
 }
 
 impl SecretEntry {
-    /// Reads the entry called `id`. `repository` is where backups are kept if the entry does not say.
+    /// Parses the entry with the name `id`. `repository` is the repository of an entry that names
+    /// none.
     ///
-    /// Required: `username`, `password`, `orchestrator_urls`, `orchestrator_cluster_name`, `region`, and `repository` unless
-    /// it is given. Optional: `shard`, `encryption_key`, `orchestrator_username` with `orchestrator_password`,
-    /// `orchestrator_ca`, `replication_username` with `replication_password`, `tls`, `freeze`, `volume`.
+    /// Required: `username`, `password`, `orchestrator_urls`, `orchestrator_cluster_name`,
+    /// `region`, and `repository` unless it is given. Optional: `shard`, `encryption_key`,
+    /// `orchestrator_username` with `orchestrator_password`, `orchestrator_ca`,
+    /// `replication_username` with `replication_password`, `tls`, `freeze`, `volume`.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once: the names of keys, never a value, nor the name of a key that is not known.
+    /// Returns all errors in the entry at once. They name keys, but never a value and never an
+    /// unknown key.
     pub fn parse(text: &str, id: &str, repository: Option<&str>) -> Result<Self, ConfigErrors> {
         read(text, id, |root| {
             let mut parts = parts(&root);
@@ -73,11 +77,11 @@ impl SecretEntry {
     }
 }
 
-/// The login in an entry, for a configuration that says everything else. What a whole shard's entry holds besides
-/// ([`SecretEntry`]) is checked and not used.
+/// Parses the login in an entry, for a configuration that has all other settings. The other keys of
+/// a whole shard's entry ([`SecretEntry`]) are validated and ignored.
 ///
 /// # Errors
-/// As [`SecretEntry::parse`].
+/// Returns the same errors as [`SecretEntry::parse`].
 pub fn credentials(text: &str, id: &str) -> Result<Credentials, ConfigErrors> {
     read(text, id, |root| {
         let parts = parts(&root);
@@ -139,7 +143,7 @@ fn account(root: &TableReader<'_>) -> Option<Credentials> {
     })
 }
 
-/// What a login alone does not need.
+/// Refuses keys that an entry with only a login does not need.
 fn refuse_login_only(root: &TableReader<'_>, parts: &EntryParts, repository_given: bool) {
     root.required(
         SHARD_ONLY_KEYS,

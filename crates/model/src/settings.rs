@@ -1,6 +1,6 @@
-//! The configuration: what `backstop.toml`, flags and `BACKSTOP_…` variables say, checked.
+//! Configuration: the validated contents of `backstop.toml`, flags and `BACKSTOP_…` variables.
 //!
-//! Everything here is data; whether a feature can be used is decided by the command that needs it.
+//! Everything here is data; the command that needs a feature decides whether it is available.
 
 pub mod config_draft;
 mod config_errors;
@@ -37,10 +37,10 @@ pub(crate) use table::{ErrorCollector, TableReader};
 pub use tls::ServerTls;
 pub use volume::VolumeHint;
 
-/// Reads a configuration file without regard to flags and variables (see [`Document`] for those).
+/// Parses a configuration file without flags and variables (see [`Document`] for those).
 ///
 /// # Errors
-/// Everything that is wrong with it, at once.
+/// Returns all errors of the configuration at once.
 pub fn parse(text: &str, file_name: &str) -> Result<Settings, ConfigErrors> {
     Document::read(text, file_name).settings()
 }
@@ -48,11 +48,11 @@ pub fn parse(text: &str, file_name: &str) -> Result<Settings, ConfigErrors> {
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Where backups are kept.
+    /// The repository of the backups.
     pub repository: RepositorySettings,
     /// The server program.
     pub mysql: MysqlSettings,
-    /// `recovery.tls`: the certificate of a recovered server whose shard has none of its own.
+    /// `recovery.tls`: the certificate of a recovered server whose shard configures none.
     pub tls: Option<ServerTls>,
     /// The shards by name.
     pub shards: BTreeMap<ShardName, ShardSettings>,
@@ -61,23 +61,23 @@ pub struct Settings {
 /// `[repository]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositorySettings {
-    /// Where it is.
+    /// Its URL.
     pub url: RepositoryUrl,
-    /// Who makes it.
+    /// The commands that may create it.
     pub create: CreateRepository,
-    /// The only one that is accepted there; `None`: any.
+    /// The only accepted id of the repository; `None`: any.
     pub id: Option<Uuid>,
-    /// Encrypts everything stored if set: the reference leads to the key's text.
+    /// Encrypts everything stored if set: a reference to the text of the key.
     pub encryption_key: Option<SecretRef>,
 }
 
 /// `repository.create`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CreateRepository {
-    /// `backstop init`, and nothing else.
+    /// Only `backstop init`.
     #[default]
     Never,
-    /// Also the first backup, and the first start of the archiver, where nothing is stored yet.
+    /// Also the first backup, and the first start of the archiver, if the repository is empty.
     IfEmpty,
 }
 
@@ -86,7 +86,7 @@ pub enum CreateRepository {
 pub enum RepositoryUrl {
     /// `file:///absolute/path`.
     File {
-        /// The directory. Need not exist.
+        /// The directory, which need not exist.
         path: PathBuf,
     },
     /// `s3://bucket/prefix`.
@@ -102,19 +102,20 @@ pub struct S3Settings {
     pub prefix: String,
     /// `http://` or `https://` address of the store; `None`: AWS.
     pub endpoint: Option<String>,
-    /// Region; `None`: the environment's, else `us-east-1`.
+    /// Region; `None`: that of the environment, else `us-east-1`.
     pub region: Option<String>,
-    /// Leads to TOML text with `access_key_id`, `secret_access_key` and optional `session_token`
-    /// (see [`StoreCredentials`](crate::credentials::S3Credentials)); `None`: the environment's AWS variables.
+    /// Reference to TOML text with `access_key_id`, `secret_access_key` and optional
+    /// `session_token` (see [`StoreCredentials`](crate::credentials::S3Credentials)); `None`: the
+    /// environment's AWS variables.
     pub credentials: Option<SecretRef>,
 }
 
-/// Where a secret is. Never the secret itself.
+/// Reference to a secret, never the secret itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretRef {
     /// A file, mode 0600.
     File(PathBuf),
-    /// An environment variable whose value is what the file would hold.
+    /// An environment variable with the contents of such a file.
     Env(String),
     /// The id of an entry in AWS Secrets Manager.
     SecretsManager(String),
@@ -136,43 +137,44 @@ impl Default for MysqlSettings {
 /// `[shards.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardSettings {
-    /// Leads to the shard's [`Credentials`](crate::credentials::Credentials).
+    /// Reference to the shard's [`Credentials`](crate::credentials::Credentials).
     pub credentials: SecretRef,
-    /// Who is in the shard, or who knows.
+    /// The members of the shard, or the service that knows them.
     pub topology: TopologySettings,
-    /// Which instance may be backed up.
+    /// The instances that may be backed up.
     pub source: SourceRules,
-    /// How a snapshot is taken.
+    /// The snapshot provider and its options.
     pub snapshot: SnapshotSettings,
-    /// How writes are held meanwhile.
+    /// Holding of writes during a snapshot.
     pub freeze: FreezeRules,
-    /// When backups are due.
+    /// Times at which backups are due.
     pub schedule: Option<Schedule>,
-    /// Which backups are kept; `None`: all.
+    /// Rules for the backups to keep; `None`: all.
     pub retention: Option<Retention>,
-    /// Whether binary logs are archived.
+    /// Archiving of binary logs; `None`: off.
     pub archive: Option<ArchiveSettings>,
-    /// How an instance is made from EBS snapshots; `None`: it is not.
+    /// Creation of an instance from EBS snapshots; `None`: not configured.
     pub recovery: Option<RecoverySettings>,
-    /// `recovery.tls`, or that of the whole configuration: the certificate of a recovered server.
+    /// `recovery.tls` of the shard or of the whole configuration: the certificate of a recovered
+    /// server.
     pub tls: Option<ServerTls>,
 }
 
 /// `topology` of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TopologySettings {
-    /// The members are listed.
+    /// The configuration lists the members.
     Members {
-        /// All of them, at least one, each once.
+        /// All of them, at least one, without duplicates.
         members: Vec<Endpoint>,
         /// The candidate primary, one of them.
         candidate: Option<Endpoint>,
     },
-    /// orchestrator is asked.
+    /// orchestrator reports the members.
     Orchestrator {
         /// Its addresses, at least one.
         urls: Vec<String>,
-        /// The cluster's name there.
+        /// The cluster's name in orchestrator.
         cluster: String,
     },
 }
@@ -180,15 +182,16 @@ pub enum TopologySettings {
 /// `snapshot` of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSettings {
-    /// Which provider.
+    /// The provider.
     pub provider: ProviderSetting,
-    /// Where local artefacts are made; an absolute path.
+    /// Directory for local artefacts; an absolute path.
     pub work_dir: PathBuf,
     /// For `ebs`: the region of the members; `None`: that of the secret or the AWS environment.
     pub region: Option<String>,
-    /// For `ebs`: which of the instance's volumes are MySQL's; `None`: as the secret or the volumes' tags say.
+    /// For `ebs`: identifies MySQL's volumes of the instance; `None`: by the secret or the volumes'
+    /// tags.
     pub volume: Option<VolumeHint>,
-    /// For `ebs`: how long a backup waits for its snapshots to be complete before it reports them as pending.
+    /// For `ebs`: longest wait for snapshots to complete before a backup reports them as pending.
     pub complete_wait: Duration,
 }
 
@@ -207,7 +210,7 @@ impl Default for SnapshotSettings {
 /// `snapshot.provider`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderSetting {
-    /// btrfs where it can, else clone.
+    /// btrfs where possible, else clone.
     Auto,
     /// A btrfs subvolume snapshot.
     Btrfs,
@@ -220,11 +223,11 @@ pub enum ProviderSetting {
 /// `archive` of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveSettings {
-    /// Which instance is streamed from.
+    /// The instance to stream from.
     pub from: ArchiveFrom,
-    /// Acknowledge as a semi-synchronous replica. Only from the primary.
+    /// Acknowledges as a semi-synchronous replica. Only from the primary.
     pub semi_sync: bool,
-    /// What an acknowledgement means.
+    /// The storage that an acknowledgement guarantees.
     pub ack: ArchiveAck,
 }
 

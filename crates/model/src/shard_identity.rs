@@ -1,6 +1,7 @@
-//! A shard's name belongs to one history: whether a server's is that of the shard's backups.
+//! Checks that a server's history is the one to which a shard's name is bound.
 //!
-//! GTIDs alone do not tell: a copy of the shard (for tests, say) shares all of its past. So the servers count as well.
+//! GTIDs alone do not decide this: a copy of the shard (for tests, for example) shares all of its
+//! past. So the server UUIDs count as well.
 
 use std::collections::BTreeSet;
 
@@ -14,36 +15,36 @@ use crate::gtid::GtidSet;
 use crate::ids::{BackupId, Endpoint, ServerUuid, ShardName};
 use crate::topology::SourceChoice;
 
-/// A history that was given a shard's name on purpose.
+/// A history that an operator assigned to a shard's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adopted {
-    /// When.
+    /// Time of the adoption.
     pub at: DateTime<Utc>,
     /// The servers that were its members.
     pub servers: BTreeSet<ServerUuid>,
-    /// What its primary had executed.
+    /// The GTIDs executed by its primary.
     pub gtid_executed: GtidSet,
 }
 
-/// What a shard's name is bound to: its newest backup, and what it was given to on purpose.
+/// Histories to which a shard's name is bound: that of its newest backup, and the adopted one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ShardBinding<'a> {
     /// The newest backup.
     pub newest: Option<&'a BackupFacts>,
-    /// The history that was adopted last.
+    /// The history adopted last.
     pub adopted: Option<&'a Adopted>,
 }
 
-/// A history that asks for a shard's name.
+/// A history that claims a shard's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardHistory<'a> {
-    /// Where it was asked.
+    /// Address of the server that reported it.
     pub endpoint: &'a Endpoint,
-    /// Which server told it.
+    /// UUID of that server.
     pub server: ServerUuid,
-    /// All members that told who they are.
+    /// UUIDs of all members that answered.
     pub servers: BTreeSet<ServerUuid>,
-    /// What the server has executed.
+    /// The GTIDs executed by the server.
     pub gtid_executed: &'a GtidSet,
 }
 
@@ -60,10 +61,12 @@ impl<'a> From<&'a SourceChoice> for ShardHistory<'a> {
 }
 
 impl ShardBinding<'_> {
-    /// Ok if a history is the one that the shard's name is bound to, or the name is bound to none yet.
+    /// Checks that a history is the one bound to the shard's name, or that the name is not bound
+    /// yet.
     ///
     /// # Errors
-    /// [`Kind::Refused`](crate::error::ErrorKind::Refused), naming both.
+    /// Returns [`Kind::Refused`](crate::error::ErrorKind::Refused), naming both, if the history is
+    /// another.
     pub fn admit(&self, shard: &ShardName, who: &ShardHistory<'_>) -> Result<()> {
         let Some(newest) = self.newest else { return Ok(()) };
         let told = newest.servers.iter().copied().chain([newest.lineage.server_uuid]);
@@ -77,7 +80,7 @@ impl ShardBinding<'_> {
         Err(stranger(shard, newest, who))
     }
 
-    /// What is worth saying of an admitted history that has gone back.
+    /// Returns a finding if an admitted history has lost transactions.
     pub fn gone_back(&self, shard: &ShardName, who: &ShardHistory<'_>) -> Option<Finding> {
         let newest = self.newest?;
         let lacks = newest.gtid_executed.subtract(who.gtid_executed).of_uuid(who.server);
@@ -95,15 +98,16 @@ impl ShardBinding<'_> {
     }
 }
 
-/// One history that a name is bound to.
+/// One history to which a name is bound.
 struct BoundHistory<'a> {
     servers: &'a BTreeSet<ServerUuid>,
     gtid_executed: &'a GtidSet,
 }
 
 impl BoundHistory<'_> {
-    /// One that holds all of this past continues with it, whatever its servers are: all may have been replaced since. One that holds a
-    /// part of it has lost something, or is a copy that went its own way; then a server must be known.
+    /// True if a history continues this one. A history that holds all of this past does, with any
+    /// servers: all of them may have been replaced since. A history that holds a part of it has
+    /// lost something, or is a copy that diverged; then at least one server must be known.
     fn is_of(&self, who: &ShardHistory<'_>) -> bool {
         let familiar = !self.servers.is_disjoint(&who.servers);
         if self.gtid_executed.is_empty() {
@@ -149,11 +153,11 @@ fn shown(set: &GtidSet) -> String {
 pub struct AdoptReport {
     /// The shard.
     pub shard: ShardName,
-    /// The history that has its name from now on.
+    /// The history bound to its name from now on.
     pub adopted: Adopted,
-    /// The newest backup, which may be of another history; null if there is none.
+    /// The newest backup, which may be of another history; null if no backup exists.
     pub newest_backup: Option<BackupId>,
-    /// The line of the archive that begins with it; null if none had to begin.
+    /// The timeline of the archive that begins with it; null if no new timeline was necessary.
     #[serde(rename = "line")]
     pub timeline: Option<u32>,
 }
@@ -239,7 +243,7 @@ mod tests {
         admitted(&newest, None, 'B', "A:1-7,B:1-2", "BC").unwrap();
         admitted(&newest, None, 'C', "A:1-7,C:1", "CA").unwrap();
         admitted(&backup('A', "", "A"), None, 'A', "A:1", "A").unwrap();
-        // A backup from before servers were noted: those that wrote are known by its GTIDs.
+        // A backup from before server UUIDs were recorded: the GTIDs name the servers that wrote.
         admitted(&backup('B', "A:1-9", ""), None, 'C', "A:1-7", "CA").unwrap();
     }
 
@@ -266,7 +270,7 @@ mod tests {
         };
         admitted(&newest, Some(&adopt("C", "C:1-5")), 'C', "C:1-6", "C").unwrap();
         admitted(&newest, Some(&adopt("C", "")), 'C', "C:1-6", "C").unwrap();
-        // Its first backup does not make room for a third, nor for the one before it.
+        // Its first backup admits neither a third history nor the previous one.
         let first = backup('C', "C:1-6", "C");
         let adopted = adopt("C", "C:1-5");
         assert!(admitted(&first, Some(&adopted), 'D', "D:1", "D").is_err());

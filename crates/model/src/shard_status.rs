@@ -1,4 +1,4 @@
-//! What `status` looks at, and what of it needs attention. "Well" is said only of what was looked at.
+//! Judges the status of a shard. It reports "well" only for what it has checked.
 
 use chrono::{DateTime, Utc};
 
@@ -14,45 +14,46 @@ use crate::topology::{
     InstanceState, Locking, Member, Role, SourceRules, choose_source, current_primary, fidelity_findings,
 };
 
-/// Everything that was looked at of one shard.
+/// Everything that was checked of one shard.
 pub struct StatusInputs<'a> {
-    /// Which shard.
+    /// The shard.
     pub shard: &'a ShardName,
-    /// The time of day.
+    /// The present time.
     pub now: DateTime<Utc>,
-    /// When it should be backed up.
+    /// Times at which backups are due.
     pub schedule: Option<&'a Schedule>,
-    /// Its backups, oldest first, and how they stand.
+    /// Its backups, oldest first, with their availability.
     pub backups: &'a [(BackupRef, BackupAvailability)],
-    /// The newest of them, as it is reported.
+    /// The report of the newest backup.
     pub last_backup: Option<BackupReport>,
-    /// What its members said, or why they could not be asked.
+    /// The members' answers, or the reason why they could not be queried.
     pub members: Result<&'a [Member], String>,
-    /// Which of them may be backed up.
+    /// Rules for the members that may be backed up.
     pub rules: MemberRules<'a>,
-    /// What can be recovered.
+    /// The recoverable moments.
     pub coverage: Coverage,
-    /// The shard is to be archived.
+    /// True if the shard's binlogs are to be archived.
     pub archived: bool,
-    /// Seconds of the primary's commits that are not archived; `None`: not known, or nothing is archived.
+    /// Seconds of the primary's commits that are not archived; `None`: unknown, or the archive is
+    /// empty.
     pub archive_rpo_seconds: Option<f64>,
-    /// What is worth saying of the archive.
+    /// Findings about the archive.
     pub archive: Vec<Finding>,
 }
 
-/// Which members may be backed up.
+/// Rules for the members that may be backed up.
 #[derive(Debug, Clone, Copy)]
 pub struct MemberRules<'a> {
     /// The shard's rules.
     pub source: &'a SourceRules,
-    /// What may be done to a primary.
+    /// Permitted actions on a primary.
     pub on_primary: OnPrimary,
-    /// Whether the provider may hold writes.
+    /// Need of the provider to hold writes.
     pub locking: Locking,
 }
 
 impl StatusInputs<'_> {
-    /// How the shard stands.
+    /// Returns the status of the shard.
     pub fn status(self) -> ShardStatus {
         let (members, of_members) = self.members();
         let rpo_seconds = self.rpo_seconds();
@@ -78,7 +79,7 @@ impl StatusInputs<'_> {
         }
     }
 
-    /// A backup that is lost keeps nothing fresh.
+    /// Judges the age of the newest available backup; a lost backup does not count.
     fn freshness(&self) -> Finding {
         let newest = self
             .backups
@@ -104,7 +105,7 @@ impl StatusInputs<'_> {
         current_primary(self.members.as_ref().ok()?).ok()
     }
 
-    /// A backup alone may be newer than an archive that is behind.
+    /// Computes the loss in seconds. A backup may be newer than an archive that lags.
     fn rpo_seconds(&self) -> Option<f64> {
         let (_, primary) = self.primary()?;
         let is_there = |availability: &BackupAvailability| {
@@ -135,7 +136,7 @@ impl StatusInputs<'_> {
         ))
     }
 
-    /// Nothing at all, or nothing on the line that the shard is on now.
+    /// Returns a finding if nothing is recoverable, or nothing on the shard's current timeline.
     fn nothing_recoverable(&self) -> Option<Finding> {
         if !self.coverage.windows.is_empty() || (self.backups.is_empty() && self.coverage.timeline.is_none())
         {
@@ -216,7 +217,8 @@ impl StatusInputs<'_> {
         if self.role(member) == Some(Role::Primary) {
             return None;
         }
-        // Whoever takes writes and replicates nothing is another primary, which is told by itself.
+        // A writable server that does not replicate is another primary; a separate finding reports
+        // that.
         let stopped = match &state.replication {
             Some(channel) => !channel.io_running || !channel.sql_running,
             None => state.read_only,

@@ -1,4 +1,4 @@
-//! Which server an archiver streams from, and where in its history it goes on: decisions, each with its reasons.
+//! Decides from which server and position an archiver streams, and whether a timeline forks.
 
 mod archive_health;
 mod binlog_reset;
@@ -20,23 +20,26 @@ pub use semi_sync::{SemiSync, SemiSyncNames, SourceContext, SourceSettings, sour
 /// The server to stream from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamFrom {
-    /// Where it is.
+    /// Its address.
     pub endpoint: Endpoint,
     /// Its identity.
     pub server_uuid: ServerUuid,
-    /// Its part in the shard.
+    /// Its role in the shard.
     pub role: Role,
-    /// Why it.
+    /// Reason for choosing it.
     pub reason: String,
-    /// Why its binlog cannot be the archive's: its GTIDs name what the binlog lacks.
+    /// Reason why its binlog cannot be archived: its GTIDs name transactions that the binlog lacks.
     pub unfit: Option<String>,
-    /// Why its data may differ from the primary's without an error.
+    /// Reason why its data may differ from the primary's without an error.
     pub doubtful: Option<String>,
 }
 
 impl StreamFrom {
+    /// Refuses a server whose binlog cannot be archived.
+    ///
     /// # Errors
-    /// [`Kind::Refused`](crate::error::ErrorKind::Refused) if its binlog cannot be the archive's.
+    /// Returns [`Kind::Refused`](crate::error::ErrorKind::Refused) if its binlog cannot be
+    /// archived.
     pub fn refuse_unfit(&self) -> Result<()> {
         let Some(why) = &self.unfit else { return Ok(()) };
         Err(Error::refused(format!("archive from {}: {why}", self.endpoint)).hint(
@@ -45,11 +48,12 @@ impl StreamFrom {
     }
 }
 
-/// Chooses the server to stream from. Among replicas `current` stays as long as it is fit.
+/// Chooses the server to stream from. Among replicas, `current` is kept as long as it is fit.
 ///
 /// # Errors
-/// As [`current_primary`] where the primary is wanted. [`Kind::Refused`](crate::error::ErrorKind::Refused) if the
-/// only fit replicas have transactions that the primary lacks, with these; failed if there is none yet.
+/// Returns the errors of [`current_primary`] if the primary is wanted. Returns
+/// [`Kind::Refused`](crate::error::ErrorKind::Refused), with the transactions, if the only fit
+/// replicas have transactions that the primary lacks. Returns a failure if no replica is fit yet.
 pub fn stream_from(from: ArchiveFrom, members: &[Member], current: Option<ServerUuid>) -> Result<StreamFrom> {
     if from == ArchiveFrom::Primary {
         let (endpoint, state) = current_primary(members)?;
@@ -98,64 +102,68 @@ fn chosen(endpoint: &Endpoint, state: &InstanceState, role: Role, reason: &str) 
     }
 }
 
-/// What a server says of its history when it is asked for its stream.
+/// History that a server reports when the archiver requests its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceHistory {
-    /// All that is in its binlog or was: `@@GLOBAL.gtid_executed` and `@@GLOBAL.gtid_owned`. What waits for an acknowledgement is
-    /// in its binlog and may be in the archive, but is not executed yet.
+    /// All that is or was in its binlog: `@@GLOBAL.gtid_executed` and `@@GLOBAL.gtid_owned`. A
+    /// transaction that waits for an acknowledgement is in the binlog and may be in the archive,
+    /// but is not executed yet.
     pub reached: GtidSet,
-    /// What it can no longer send.
+    /// The purged transactions: the server can no longer send them.
     pub purged: GtidSet,
 }
 
-/// What the archive's line holds.
+/// Contents of the archive's timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimelineEnd<'a> {
-    /// Every transaction of it, with what came before its beginning. `None`: nothing is archived yet.
+    /// Every transaction in it, including those from before its beginning. `None`: the archive is
+    /// empty.
     pub held: Option<&'a GtidSet>,
-    /// What the server had executed where its own last piece in this line ends.
+    /// The GTIDs executed by the server at the end of its own last segment in this timeline.
     pub of_server: Option<&'a GtidSet>,
 }
 
-/// Where to go on.
+/// Position from which to resume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartPosition {
-    /// Right behind the last piece of the same server's file.
+    /// Directly after the last segment of the same server's file.
     AfterLastSegment,
-    /// With a file of the server; it is told that these transactions are there.
+    /// With a file of the server; the request excludes these transactions, which are archived.
     ExceptGtids(GtidSet),
 }
 
-/// What to do with a server's stream.
+/// Decision on a server's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamDecision {
-    /// The line goes on.
+    /// The timeline continues.
     Continue {
-        /// Where.
+        /// The position.
         from: StartPosition,
-        /// Transactions that nobody archived and this server can no longer send.
+        /// Transactions that are not archived and that this server can no longer send.
         gap: GtidSet,
     },
-    /// The server lacks transactions of the line: a new line begins.
+    /// The server lacks transactions of the timeline: a new timeline begins.
     Fork {
-        /// Where.
+        /// The position.
         from: StartPosition,
         /// The archived transactions that it lacks.
         lacks: GtidSet,
-        /// Transactions that nobody archived and this server can no longer send.
+        /// Transactions that are not archived and that this server can no longer send.
         gap: GtidSet,
-        /// The server made some of what it lacks itself: it has lost the end of its own log, and may use these numbers
-        /// again at any moment.
+        /// True if the server lacks transactions that it executed itself: it has lost the end of
+        /// its own binlog and may reuse these numbers at any moment.
         at_once: bool,
     },
-    /// The server lacks transactions that the primary has: it will get them.
+    /// The server lacks these transactions of the primary; replication will deliver them.
     Behind(GtidSet),
 }
 
-/// Holds a server's history against the archive's line. `primary`: what the shard's primary has executed, if the server is another.
+/// Compares a server's history with the archive's timeline. `primary`: the transactions executed by
+/// the shard's primary, if the server is not the primary.
 ///
 /// # Errors
-/// [`Kind::Refused`](crate::error::ErrorKind::Refused) for a server that has nothing in common with the archive.
+/// Returns [`Kind::Refused`](crate::error::ErrorKind::Refused) if the server has no transaction in
+/// common with the archive.
 pub fn resume_or_fork(
     from: &StreamFrom,
     history: &SourceHistory,
@@ -180,7 +188,7 @@ pub fn resume_or_fork(
         return Ok(StreamDecision::Continue { from, gap });
     }
     let common = held.intersect(&history.reached);
-    // A server of the shard that has nothing left has lost it all, or has begun again.
+    // A server of the shard without any transaction has lost its data or was set up again.
     let known = !held.of_uuid(from.server_uuid).is_empty();
     if common.is_empty() && !known {
         return Err(Error::refused(format!(
@@ -204,7 +212,8 @@ pub fn resume_or_fork(
     })
 }
 
-/// `@@GLOBAL.gtid_owned`, which names the owner of each transaction (`UUID:5#12:7#13`), as a set.
+/// Parses `@@GLOBAL.gtid_owned`, which names the owner of each transaction (`UUID:5#12:7#13`), to a
+/// set.
 pub fn parse_gtid_owned(text: &str) -> Option<GtidSet> {
     let mut plain = String::with_capacity(text.len());
     let mut skipping = false;

@@ -1,35 +1,40 @@
-//! The rule of every global variable of MySQL: the donor's value goes on in the recovered server, or why it does not.
+//! Rules for the global variables of MySQL: whether a recovered server keeps the donor's value, and
+//! the reason if it does not.
 
 use std::fmt;
 
 use super::value_kind::ValueKind;
 
-/// The fate of a recorded variable.
+/// Rule for a recorded variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VariableRule {
-    /// An option of the recovered server, if the value fits.
+    /// Becomes an option of the recovered server, if the value is valid.
     Carried(ValueKind),
-    /// The same, and the data files depend on it: a server that does not know it must not start.
+    /// Becomes an option on which the data files depend: a server that does not know it must not
+    /// start.
     Format(ValueKind),
-    /// An option of another name.
+    /// Becomes an option with another name.
     As(&'static str, ValueKind),
-    /// The names of the binary logs, which are looked for in the data directory.
+    /// The names of the binary logs; the server expects them in the data directory.
     Recreated,
-    /// Carried unless the donor had certificates of its own, which clients trust and the recovered server lacks.
+    /// Carried unless the donor had its own certificates: clients trust those, and the recovered
+    /// server lacks them.
     Secure,
-    /// A file of the donor's certificates. Others are given to the recovered server, or that is a finding.
+    /// A file of the donor's certificates. If the recovered server gets no others, a finding
+    /// reports it.
     Certificate,
-    /// The donor's address. The recovered server has the one it listens on, or that is a finding.
+    /// The donor's address. If the recovered server has no known address, a finding reports it.
     Host,
-    /// No option of the server, but a variable that differs from this built-in value: an operator may set it.
+    /// A variable without an option that differs from this built-in value: an operator may set it.
     Statement(&'static str),
     /// Follows from another variable at each start.
     Derived,
-    /// Left out, and said so if it was on: why.
+    /// Dropped, and reported if it was on; holds the reason.
     ToldOn(&'static str),
-    /// Left out, and said so: why.
+    /// Dropped and reported; holds the reason.
     Told(&'static str),
-    /// Left out, since no other server has the same, or the recovery decides it: why.
+    /// Dropped silently, since it is unique to a server or the recovery decides it; holds the
+    /// reason.
     Decided(&'static str),
 }
 
@@ -58,7 +63,7 @@ impl fmt::Display for VariableRule {
     }
 }
 
-/// The rule of a variable; `None`: no server has one of this name.
+/// Returns the rule of a variable; `None`: no server has a variable of this name.
 pub fn rule_of(name: &str) -> Option<VariableRule> {
     let rules = |fits: fn(&str, &str) -> bool| {
         VARIABLE_RULES.iter().find(|(_, names)| names.split_whitespace().any(|known| fits(known, name)))
@@ -66,7 +71,7 @@ pub fn rule_of(name: &str) -> Option<VariableRule> {
     rules(|known, name| known == name).or_else(|| rules(is_of_family)).map(|(rule, _)| *rule)
 }
 
-/// Every name, or family of names that ends in `*`, with its rule, in the order of the names.
+/// Returns every name, or family of names that ends in `*`, with its rule, ordered by name.
 pub fn rules() -> Vec<(&'static str, VariableRule)> {
     let named =
         VARIABLE_RULES.iter().flat_map(|(rule, names)| names.split_whitespace().map(|name| (name, *rule)));
@@ -75,7 +80,7 @@ pub fn rules() -> Vec<(&'static str, VariableRule)> {
     rules
 }
 
-/// Variables of plugins and components that have many.
+/// True if the pattern matches the name: for plugins and components with many variables.
 fn is_of_family(pattern: &str, name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
     pattern.strip_suffix('*').is_some_and(|start| name.starts_with(start)) && name.chars().all(plain)
@@ -95,7 +100,8 @@ const SERVE: &str = "the recovery decides it, and the hand-over";
 const STATE: &str = "it is a state, not a setting";
 const UNSAFE: &str = "it is not safe on a server that is being recovered";
 
-/// Sorted names by their rules. A name that ends in `*` is a family, for those that no other rule names.
+/// Rules with the sorted names they apply to. A name that ends in `*` is a family; it applies to
+/// names without another rule.
 const VARIABLE_RULES: &[(VariableRule, &str)] = &[
     (Format(ValueKind::Number), "innodb_page_size lower_case_table_names"),
     (Format(ValueKind::Word), "innodb_checksum_algorithm"),

@@ -1,4 +1,4 @@
-//! From a target to a backup and a replay, or to a refusal with the nearest moments.
+//! Chooses a backup and a replay for a target, or refuses it with the nearest recoverable moments.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -12,46 +12,46 @@ use super::replay::{self, Replay};
 use super::resolve_target::{self, InSegment, RecoveryPoint, Resolution, Unresolvable};
 use super::{BackupRef, ChosenBackup, NotRecoverable, ReachablePoint, choose_backup, is_on_timeline};
 
-/// What is to be decided.
+/// Input of the decision.
 #[derive(Debug, Clone, Copy)]
 pub struct RecoveryQuery<'q, 'a> {
-    /// Whose history.
+    /// The shard.
     pub shard: &'q ShardName,
-    /// What is archived, without what was found to be damaged.
+    /// The archive, without the parts found to be damaged.
     pub archive: &'q Archive,
-    /// The backups there are.
+    /// The existing backups.
     pub backups: &'a [BackupRef],
-    /// The moment.
+    /// The target.
     pub target: &'q RecoveryTarget,
-    /// The line, if a certain one is wanted; else the current one.
+    /// The requested timeline; `None`: the current one.
     pub timeline: Option<u32>,
-    /// A certain backup.
+    /// The requested backup, if any.
     pub backup: Option<&'q BackupId>,
 }
 
-/// What was decided.
+/// Result of the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveryChoice<'a> {
     /// The backup.
     pub chosen: ChosenBackup<'a>,
-    /// What is replayed on it; `None`: nothing is archived.
+    /// The replay on it; `None`: the archive is empty.
     pub replay: Option<Replay>,
 }
 
-/// How far a decision is.
+/// State of a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecoveryOutcome<'a> {
-    /// It is made.
+    /// The decision is complete.
     Ready(RecoveryChoice<'a>),
-    /// The transactions of one piece are needed: [`RecoveryQuery::within`] goes on with them.
+    /// The transactions of one segment are needed: [`RecoveryQuery::within`] continues with them.
     NeedsSegment(Box<InSegment>),
 }
 
 impl<'a> RecoveryQuery<'_, 'a> {
-    /// Decides, as far as that is possible without reading any piece.
+    /// Decides as far as possible without reading a segment.
     ///
     /// # Errors
-    /// [`NotRecoverable`] with the nearest moments that can be reached.
+    /// Returns [`NotRecoverable`] with the nearest recoverable moments.
     pub fn decide(&self) -> Result<RecoveryOutcome<'a>, NotRecoverable> {
         let Some(timeline) = resolve_target::select_timeline(self.archive, self.timeline)
             .map_err(|unresolvable| self.refuse(unresolvable, None))?
@@ -78,10 +78,11 @@ impl<'a> RecoveryQuery<'_, 'a> {
         }
     }
 
-    /// Goes on with the transactions of the piece that was asked for, in the order of its file.
+    /// Continues the decision with the transactions of the requested segment, in the order of its
+    /// file.
     ///
     /// # Errors
-    /// As [`RecoveryQuery::decide`].
+    /// Returns the same errors as [`RecoveryQuery::decide`].
     pub fn within(
         &self,
         within: &InSegment,
@@ -114,7 +115,8 @@ impl<'a> RecoveryQuery<'_, 'a> {
         }
     }
 
-    /// When what came before the archive was committed is not known: only that a backup which holds it was taken later.
+    /// Refuses a time before the archive: commit times there are unknown. A backup that holds those
+    /// commits shows only that it was taken later.
     fn too_early(&self, moment: &RecoveryPoint) -> Option<Unresolvable> {
         let RecoveryTarget::Time(time) = self.target else { return None };
         if moment.last_commit.is_some() || moment.set.is_empty() {
@@ -129,7 +131,7 @@ impl<'a> RecoveryQuery<'_, 'a> {
         })
     }
 
-    /// A backup that was taken at exactly the time asked for.
+    /// Returns a backup that was taken at exactly the requested time.
     fn exact(&self, timeline: &Timeline) -> Option<RecoveryChoice<'a>> {
         let RecoveryTarget::Time(time) = self.target else { return None };
         let wanted = |backup: &&BackupRef| self.backup.is_none_or(|id| backup.backup_id == *id);
@@ -140,7 +142,7 @@ impl<'a> RecoveryQuery<'_, 'a> {
         Some(RecoveryChoice { chosen, replay: Some(replay::empty_replay(timeline.number, backup)) })
     }
 
-    /// `latest` when a backup holds everything that is archived, and more.
+    /// Resolves `latest` if a backup holds everything that is archived, and more.
     fn beyond(&self, timeline: &Timeline, moment: &RecoveryPoint) -> Option<RecoveryPoint> {
         if *self.target != RecoveryTarget::Latest || self.backup.is_some() {
             return None;
@@ -154,7 +156,8 @@ impl<'a> RecoveryQuery<'_, 'a> {
         Some(RecoveryPoint { set: newest.gtid_executed.clone(), ..moment.clone() })
     }
 
-    /// A time after the last archived commit, up to a backup that holds no more than was archived: nothing was committed meanwhile.
+    /// Resolves a time after the last archived commit, up to a backup that holds no more than the
+    /// archive: nothing was committed in between.
     fn quiet(&self, timeline: &Timeline) -> Option<RecoveryPoint> {
         let RecoveryTarget::Time(time) = self.target else { return None };
         let Ok(Resolution::At(end)) =
@@ -167,7 +170,8 @@ impl<'a> RecoveryQuery<'_, 'a> {
         (later && self.backups.iter().any(same)).then_some(end)
     }
 
-    /// `latest` when a backup holds all of the line, and what is missing behind it: it mends the gap, though nothing was archived since.
+    /// Resolves `latest` if a backup holds all of the timeline and the transactions missing after
+    /// it. The backup closes the gap, even if nothing was archived since.
     fn mended(&self, timeline: &Timeline, unresolvable: &Unresolvable) -> Option<RecoveryPoint> {
         if *self.target != RecoveryTarget::Latest || unresolvable.missing.is_empty() {
             return None;
@@ -197,7 +201,7 @@ impl<'a> RecoveryQuery<'_, 'a> {
     }
 }
 
-/// The last moment before the target and the first one after it that can be recovered.
+/// Returns the last recoverable moment before the target and the first one after it.
 fn nearest_points(
     coverage: &TimelineCoverage,
     target: &RecoveryTarget,
@@ -215,7 +219,7 @@ fn nearest_points(
         if is_after(&window.gtid_from, window.from) {
             return None;
         }
-        // A window that the target is in, but that did not help: its beginning is safe.
+        // A window contains the target but could not be used: its beginning is safe.
         let to = if is_after(&window.gtid_to, window.to) { window.from } else { window.to };
         Some(ReachablePoint { backup_id: window.backup_id.clone(), at: to })
     });
@@ -226,7 +230,7 @@ fn nearest_points(
     before.into_iter().chain(after).collect()
 }
 
-/// A moment as `--to` takes it.
+/// Formats a moment as an argument of `--to`.
 pub(super) fn as_target(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

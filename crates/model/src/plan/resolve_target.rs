@@ -1,7 +1,8 @@
-//! What a target means in an archive: the exact set of transactions that it names.
+//! Resolves a recovery target to the exact set of transactions that it names in an archive.
 //!
-//! A line's order is that of its pieces, and within a piece that of the server's log; of a transaction that is in several, the first
-//! counts. A moment is a beginning of that order: what comes up to it, and everything that the servers had executed before.
+//! The order of a timeline is that of its segments, and within a segment that of the server's
+//! binlog. If a transaction is in several segments, the first counts. A recovery point is a prefix
+//! of that order: all transactions up to it, and everything that the servers had executed before.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -9,57 +10,58 @@ use crate::archive::{Archive, ArchiveDamage, ArchivedSegment, Timeline};
 use crate::gtid::{Gtid, GtidSet};
 use crate::recovery_target::RecoveryTarget;
 
-/// A transaction as it stands in a piece.
+/// A transaction in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     /// Its identifier.
     pub gtid: Gtid,
-    /// When it was committed on the server it was made on; `None`: its event does not say.
+    /// Commit time on the server that executed it first; `None`: its event does not contain the
+    /// time.
     pub committed: Option<DateTime<Utc>>,
 }
 
-/// A moment of a line.
+/// A recovery point in a timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveryPoint {
-    /// The line.
+    /// The timeline.
     pub timeline: u32,
     /// Every transaction up to it.
     pub set: GtidSet,
-    /// The latest commit known of in it; `None`: nothing archived comes before it.
+    /// The latest known commit time in it; `None`: nothing archived precedes it.
     pub last_commit: Option<DateTime<Utc>>,
 }
 
-/// How far a target could be resolved.
+/// Result of resolving a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// Completely.
+    /// Resolved completely.
     At(RecoveryPoint),
-    /// It is within this piece: its transactions tell.
+    /// It is within this segment: the segment's transactions must be read.
     InSegment(Box<InSegment>),
 }
 
-/// A target within a piece.
+/// A target within a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InSegment {
-    /// The piece whose transactions are wanted, in the order of the file.
+    /// The segment whose transactions must be read, in the order of the file.
     pub segment: ArchivedSegment,
     target: RecoveryTarget,
     before: RecoveryPoint,
 }
 
-/// Why a target means nothing that can be reached.
+/// Error: a target cannot be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unresolvable {
-    /// In words.
+    /// The reason in words.
     pub reason: String,
-    /// The transactions that are missing, if that is why.
+    /// The missing transactions, if they are the reason.
     pub missing: GtidSet,
 }
 
-/// The line that is meant: the one asked for, or the current one. `None`: nothing is archived.
+/// Returns the requested timeline, or the current one. `None`: the archive is empty.
 ///
 /// # Errors
-/// There is no line of this number.
+/// Returns [`Unresolvable`] if no timeline has this number.
 pub fn select_timeline(archive: &Archive, wanted: Option<u32>) -> Result<Option<&Timeline>, Unresolvable> {
     let Some(number) = wanted else { return Ok(archive.current()) };
     let numbers: Vec<String> = archive.timelines.iter().map(|timeline| timeline.number.to_string()).collect();
@@ -70,10 +72,11 @@ pub fn select_timeline(archive: &Archive, wanted: Option<u32>) -> Result<Option<
         .ok_or_else(|| unresolvable(format!("there is no line {number}; the lines are: {known}")))
 }
 
-/// Resolves a target in a line.
+/// Resolves a target in a timeline.
 ///
 /// # Errors
-/// The target is not in the line, or what is around it is missing.
+/// Returns [`Unresolvable`] if the target is not in the timeline, or if transactions around it are
+/// missing.
 pub fn resolve_target(
     archive: &Archive,
     timeline: &Timeline,
@@ -89,10 +92,10 @@ pub fn resolve_target(
 }
 
 impl InSegment {
-    /// The moment, now that the transactions of the piece are known.
+    /// Returns the recovery point, given the transactions of the segment.
     ///
     /// # Errors
-    /// The piece does not hold what it was said to.
+    /// Returns [`Unresolvable`] if the segment does not hold the transactions that its entry lists.
     pub fn resolve(&self, commits: &[Commit]) -> Result<RecoveryPoint, Unresolvable> {
         let mut moment = self.before.clone();
         for commit in commits {
@@ -127,7 +130,7 @@ struct TimelineScan<'a> {
 }
 
 impl TimelineScan<'_> {
-    /// Before the first piece.
+    /// Returns the recovery point before the first segment.
     fn start(&self) -> RecoveryPoint {
         let set =
             self.history.first().map_or_else(|| self.timeline.common.clone(), |first| first.previous.clone());
@@ -154,13 +157,14 @@ impl TimelineScan<'_> {
             };
             let missing = segment.previous.subtract(&moment.set);
             match self.lost_times(&missing) {
-                // What is lost began later: the moment is before it. Of what nobody archived the times are not known.
+                // The lost commits began later: the target is before them. Commit times of what was
+                // never archived are unknown.
                 Some((lost, _)) if lost > time => return Ok(Resolution::At(moment)),
                 Some((_, lost)) if lost > time => return Err(self.missing(missing)),
                 _ => {}
             }
             if first > time {
-                // What comes next was committed later: the moment is here, if nothing is missing in between.
+                // The next commit is later: this is the target, if nothing is missing in between.
                 return self.complete(moment, &segment.previous).map(Resolution::At);
             }
             if last > time {
@@ -186,7 +190,8 @@ impl TimelineScan<'_> {
         )))
     }
 
-    /// The earliest and the latest commit in the lost objects that held any of these transactions. `None`: that is not known.
+    /// Returns the times of the earliest and the latest commit in the lost objects that held any of
+    /// these transactions. `None`: unknown.
     fn lost_times(&self, missing: &GtidSet) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
         let holds = |damage: &&ArchiveDamage| !damage.gtids.intersect(missing).is_empty();
         let lost = self.archive.damaged.iter().filter(holds);
@@ -232,7 +237,7 @@ impl TimelineScan<'_> {
         })
     }
 
-    /// The moment, if it holds everything that is known to come before it.
+    /// Returns the recovery point if it holds everything that is known to precede it.
     fn complete(&self, moment: RecoveryPoint, known: &GtidSet) -> Result<RecoveryPoint, Unresolvable> {
         let missing = known.subtract(&moment.set);
         if missing.is_empty() { Ok(moment) } else { Err(self.missing(missing)) }
@@ -255,7 +260,8 @@ impl TimelineScan<'_> {
         Unresolvable { reason: format!("it is within a gap: the transactions {missing} {why}"), missing }
     }
 
-    /// What the archiver told, if it is of this line: up to when it has everything, and what that is.
+    /// Returns the last heartbeat's completeness, if it belongs to this timeline: the time up to
+    /// which the archiver has everything, and that set.
     fn told(&self) -> Option<(Option<DateTime<Utc>>, GtidSet)> {
         let alive = self.archive.alive.as_ref()?;
         let ours = self.archive.current().is_some_and(|timeline| timeline.number == self.timeline.number);
@@ -264,7 +270,7 @@ impl TimelineScan<'_> {
 }
 
 impl RecoveryPoint {
-    /// Behind a piece.
+    /// Returns the recovery point after a segment.
     #[must_use]
     fn past(self, segment: &ArchivedSegment) -> Self {
         let last_commit = self.last_commit.max(segment.committed.map(|(_, last)| last));

@@ -1,4 +1,4 @@
-//! Histories, whole and with holes, against a naive reading of what a target means.
+//! Tests of histories, complete and with gaps, against a naive interpretation of targets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn line(number: u32, common: &str, lacks: &str) -> Timeline {
     Timeline { number, parent, begun_at: at(0), source, common: set(common), lacks: set(lacks) }
 }
 
-/// A history: its transactions in their order, and where it is cut into pieces.
+/// A history: its transactions in order, and the positions at which it is cut into segments.
 #[derive(Debug, Clone)]
 struct Story {
     commits: Vec<Commit>,
@@ -77,8 +77,8 @@ fn backup(taken: i64, gtid_executed: GtidSet) -> BackupRef {
 }
 
 impl Story {
-    /// `steps` are the seconds from one commit to the next: clocks go back, too. Server B takes over at `over`, and its file begins
-    /// `again` transactions earlier.
+    /// Builds a history. `steps` are the seconds from one commit to the next; clocks may step back.
+    /// Server B takes over at `over`, and its file begins `again` transactions earlier.
     fn new(steps: &[i64], cuts: &[usize], backups: &[usize], over: usize, again: usize) -> Self {
         let (mut time, mut number) = (0, [0, 0]);
         let mut commits = Vec::new();
@@ -144,7 +144,7 @@ impl Story {
         Ok(decided.replay.unwrap())
     }
 
-    /// What a target means: read off the whole order.
+    /// Resolves a target from the complete order of transactions.
     fn naive(&self, target: &RecoveryTarget) -> GtidSet {
         let end = match target {
             RecoveryTarget::Latest => self.commits.len(),
@@ -200,7 +200,8 @@ proptest! {
         }
     }
 
-    /// A hole never changes what a moment is: it is reached exactly, or refused; and refused only for what is in the hole.
+    /// A gap never changes the meaning of a target: the target is reached exactly, or refused. It
+    /// is refused only because of what the gap contains.
     #[test]
     fn a_hole_is_never_passed_over(
         story in story(),
@@ -224,26 +225,29 @@ proptest! {
             Err(refused) => {
                 let whole = base.is_subset_of(&meant) && meant.subtract(base).is_subset_of(&there);
                 let from = |b: &&BackupRef| b.gtid_executed.is_subset_of(&meant) && base.is_subset_of(&b.gtid_executed);
-                // The order of what is lost is not known.
+                // The order of lost transactions is unknown.
                 let unknown = matches!(&target, RecoveryTarget::Before(gtid) | RecoveryTarget::After(gtid) if !there.contains(gtid));
-                // Of what is lost at the end only the span of its commits is known.
+                // At the end, only the time span of lost commits is known.
                 let end = story.pieces.last().is_some_and(|(last, _)| without.contains(&last.number));
-                // A server that took over may have some of what is in a hole: that is not looked for.
+                // A server that took over may have some of what the gap contains; the plan does not
+                // search for it.
                 let again = story.pieces.iter().enumerate().any(|(index, (piece, _))| {
                     story.pieces[..index].iter().any(|(other, _)| !other.gtids.intersect(&piece.gtids).is_empty())
                 });
-                // Of a lost piece only the span of its commits is known: where clocks step back, not which is the first after a moment.
+                // Of a lost segment only the time span of its commits is known. Where clocks step
+                // back, this does not say which commit is the first after a moment.
                 let within = matches!(&target, RecoveryTarget::Time(time) if story.pieces.iter().any(|(piece, _)| {
                     without.contains(&piece.number) && piece.committed.is_some_and(|(from, to)| (from..=to).contains(time))
                 }));
-                // When what came before the archive was committed is not known: these backups are all from later.
+                // The commit times of what precedes the archive are unknown: these backups are all
+                // later.
                 let early = matches!(&target, RecoveryTarget::Time(_)) && meant == *base;
                 prop_assert!(early || within || unknown || end || again || !whole || story.backups.iter().find(from).is_none(), "{refused}");
             }
         }
     }
 
-    /// What coverage promises can be planned: the ends of each window.
+    /// The ends of each window that coverage reports can be planned.
     #[test]
     fn coverage_promises_what_a_plan_accepts(
         story in story(),
@@ -270,7 +274,8 @@ proptest! {
 }
 
 fn simple() -> Story {
-    // A:1-6, one each 10 s; pieces A:1-2, A:3-4, A:5-6; backups after none and after three.
+    // A:1-6, one every 10 s; segments A:1-2, A:3-4, A:5-6; backups after zero and three
+    // transactions.
     let mut story = Story::new(&[10, 10, 10, 10, 10, 10], &[2, 4], &[], 6, 0);
     story.backups = vec![backup(5, set("")), backup(35, set("A:1-3"))];
     story
@@ -296,7 +301,7 @@ fn a_time_before_the_first_backup_is_refused_also_if_it_holds_what_came_before_t
     let mut story = simple();
     story.backups.remove(0);
     let mut archive = story.archive(&[]);
-    // The archive begins where the backup is.
+    // The archive begins at the backup.
     archive.segments.remove(0);
     story.backups[0] = backup(28, set("A:1-2"));
     for time in [0, 27] {
@@ -321,7 +326,7 @@ fn the_archivers_word_covers_the_quiet_time_after_the_last_commit() {
     assert_eq!(story.decide(&archive, &RecoveryTarget::Time(at(99))).unwrap().reached(), set("A:1-6"));
     assert!(story.decide(&archive, &RecoveryTarget::Time(at(101))).is_err());
     assert_eq!(timeline_coverage(&archive, archive.current(), &story.backups).windows[0].to, at(99));
-    // It has stored what is not there any more: the end is a gap.
+    // The archiver stored segments that no longer exist: the end is a gap.
     archive.segments.pop();
     let refused = story.decide(&archive, &RecoveryTarget::Latest).unwrap_err();
     assert!(refused.reason.contains(&set("A:5-6").to_string()), "{refused}");
@@ -353,7 +358,7 @@ fn a_gap_is_named_by_transactions_moments_and_objects() {
     let gap = &coverage.gaps[0];
     assert_eq!((gap.from, gap.to, &gap.missing), (at(20), None, &set("A:3-4")));
     assert_eq!(gap.objects, ["segment-2"]);
-    // A later backup ends it.
+    // A later backup ends the gap.
     story.backups.push(backup(52, set("A:1-5")));
     let coverage = timeline_coverage(&archive, archive.current(), &story.backups);
     assert_eq!((coverage.gaps[0].to, coverage.windows.len()), (Some(at(52)), 3));
@@ -364,7 +369,7 @@ fn a_gap_is_named_by_transactions_moments_and_objects() {
 fn lines_are_never_merged() {
     let mut story = simple();
     let mut archive = story.archive(&[]);
-    // B took over with A:1-5 and made two transactions of its own.
+    // B took over with A:1-5 and executed two own transactions.
     archive.timelines.push(line(2, "A:1-5", "A:6"));
     let own: Vec<Commit> =
         (1..=2).map(|n| Commit { gtid: gtid(B, n), committed: Some(at(70 + n as i64)) }).collect();

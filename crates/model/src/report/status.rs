@@ -1,4 +1,4 @@
-//! What `status` says of each shard.
+//! Report of `status` on each shard.
 
 use std::collections::BTreeSet;
 
@@ -19,65 +19,68 @@ use super::BackupReport;
 /// `status --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatusReport {
-    /// True if no shard has a problem, and there is one.
+    /// True if there is at least one shard and none has a problem.
     pub ok: bool,
-    /// Every shard that was asked for.
+    /// Every requested shard.
     pub shards: Vec<ShardStatus>,
-    /// What is worth saying of no shard in particular.
+    /// Findings that concern no single shard.
     pub findings: Vec<Finding>,
 }
 
-/// How one shard stands.
+/// Status of one shard.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ShardStatus {
     /// The shard.
     pub shard: ShardName,
     /// Its newest backup.
     pub last_backup: Option<BackupReport>,
-    /// Which moments can be recovered.
+    /// The recoverable moments.
     pub coverage: Coverage,
-    /// Its members, as they were asked for this; empty if they could not be.
+    /// Its members at the time of this report; empty if they could not be queried.
     pub members: Vec<MemberStatus>,
-    /// How many seconds of the primary's transactions would be lost if the shard were lost now; `None` if the primary
-    /// did not tell.
+    /// Seconds of the primary's transactions that would be lost if the shard were lost now; `None`
+    /// if the primary did not answer.
     pub rpo_seconds: Option<f64>,
-    /// How many seconds a recovery takes; `None` until it is measured.
+    /// Duration of a recovery in seconds; `None` until it is measured.
     pub rto_seconds: Option<f64>,
-    /// What is worth saying.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// The last runs of the commands that write for it: newest first within each operation.
+    /// The last runs of the commands that write for it, newest first within each operation.
     pub runs: Vec<RunRecord>,
 }
 
-/// How a member of a shard is.
+/// Status of a member of a shard.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MemberStatus {
-    /// Where it was asked.
+    /// The address at which it was queried.
     #[serde(flatten)]
     pub endpoint: Endpoint,
-    /// The part it plays; `None`: it did not answer.
+    /// Its role; `None`: it did not answer.
     pub role: Option<Role>,
     /// True if the configuration (or orchestrator) names it the candidate primary.
     pub candidate: bool,
-    /// How far it says that it is behind its source; `None`: it is the primary, or does not know.
+    /// Lag behind its source that it reports, in seconds; `None`: it is the primary, or does not
+    /// know.
     pub lag_seconds: Option<f64>,
-    /// Why it could not be backed up now; `None`: it could.
+    /// Reason why it could not be backed up now; `None`: it could.
     pub wrong: Option<String>,
 }
 
-/// Which moments can be recovered.
+/// The recoverable moments of a shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Coverage {
-    /// Spans in which every moment can be. A backup without an archive is a span of one moment.
+    /// Spans in which every moment can be recovered. A backup without an archive is a span of one
+    /// moment.
     pub windows: Vec<RecoveryWindow>,
-    /// What is missing between spans that an archive should have joined. Without an archive nothing promises to, and
-    /// there are none.
+    /// Gaps between spans that an archive should have joined. Without an archive no gap is
+    /// reported, since nothing promises to join the spans.
     pub gaps: Vec<RecoveryGap>,
-    /// The line of the archive that these are of; nothing without an archive.
+    /// The timeline of these windows and gaps; absent without an archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "line")]
     pub timeline: Option<u32>,
-    /// Lines that were left at failovers, each with what can be recovered by `--line` only.
+    /// Timelines that were abandoned at failovers, each with the windows that only `--line`
+    /// recovers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[serde(rename = "left_lines")]
     pub abandoned_timelines: Vec<AbandonedTimeline>,
@@ -93,33 +96,33 @@ pub struct RecoveryWindow {
     pub from: DateTime<Utc>,
     /// Its last moment.
     pub to: DateTime<Utc>,
-    /// What a recovery to its first moment holds.
+    /// Transactions of a recovery to its first moment.
     pub gtid_from: GtidSet,
-    /// What a recovery to its last moment holds.
+    /// Transactions of a recovery to its last moment.
     pub gtid_to: GtidSet,
 }
 
-/// A span that should be recoverable and is not.
+/// A span that should be recoverable but is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecoveryGap {
-    /// The last moment before it that can be recovered.
+    /// The last recoverable moment before it.
     pub from: DateTime<Utc>,
-    /// The first moment after it that can be recovered; `None`: none can yet. A backup ends it.
+    /// The first recoverable moment after it; `None`: there is none yet. A backup ends the gap.
     pub to: Option<DateTime<Utc>>,
     /// The transactions that are missing.
     pub missing: GtidSet,
-    /// The damaged objects that they were in, if they were.
+    /// The damaged objects that contained them, if any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<String>,
 }
 
-/// A line of the archive that was left at a failover.
+/// A timeline that was abandoned at a failover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AbandonedTimeline {
     /// Its number, for `--line`.
     #[serde(rename = "line")]
     pub timeline: u32,
-    /// When it was left, by the archiver's clock.
+    /// Time of the failover, by the archiver's clock.
     pub left_at: DateTime<Utc>,
     /// The transactions that are in it and in no later line.
     pub lost: GtidSet,
@@ -128,7 +131,7 @@ pub struct AbandonedTimeline {
 }
 
 impl Coverage {
-    /// What can be recovered from these backups and this archive.
+    /// Computes the moments that are recoverable from these backups and this archive.
     pub fn of(archive: &Archive, backups: &[BackupRef]) -> Self {
         let current = archive.current();
         let of_line = timeline_coverage(archive, current, backups);
@@ -145,7 +148,7 @@ impl Coverage {
         }
     }
 
-    /// What of it needs attention.
+    /// Returns findings about gaps, damage and abandoned timelines.
     pub fn findings(&self, shard: &ShardName) -> Vec<Finding> {
         let gaps = self.gaps.iter().map(|gap| gap_finding(gap, shard));
         let explained: BTreeSet<&String> = self.gaps.iter().flat_map(|gap| &gap.objects).collect();
@@ -208,7 +211,7 @@ fn gap_finding(gap: &RecoveryGap, shard: &ShardName) -> Finding {
 }
 
 impl StatusReport {
-    /// The report of these shards.
+    /// Returns the report of these shards.
     pub fn new(shards: Vec<ShardStatus>) -> Self {
         let fine = |shard: &ShardStatus| {
             shard.coverage.gaps.is_empty() && shard.findings.iter().all(|f| f.severity < Severity::Problem)
@@ -228,8 +231,9 @@ impl StatusReport {
     }
 }
 
-/// What would be lost with the shard: nothing if the newest backup (its moment and its set) holds all that the primary
-/// has, else up to everything since its moment. `None` without a backup.
+/// Computes the loss in seconds if the shard were lost: zero if the newest backup (its moment and
+/// its set) holds all that the primary has, else the time since that moment. `None` without a
+/// backup.
 pub fn rpo_seconds(
     newest: Option<(DateTime<Utc>, &GtidSet)>,
     primary: &GtidSet,

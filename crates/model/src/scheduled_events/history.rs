@@ -1,4 +1,4 @@
-//! The states of a primary's events, followed through the statements of its binlog.
+//! States of a primary's events, tracked through the statements of its binlog.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::{EventName, EventState, RecordedEvents};
 use crate::server::RecordedSettings;
 use crate::topology::Role;
 
-/// What a statement of the binlog does to events.
+/// Effect of a binlog statement on events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventChange {
     /// `CREATE EVENT`.
@@ -15,16 +15,16 @@ pub enum EventChange {
         name: EventName,
         /// Its state.
         state: EventState,
-        /// True for `IF NOT EXISTS`: an event that is there stays as it is.
+        /// True for `IF NOT EXISTS`: an existing event is unchanged.
         unless_there: bool,
     },
     /// `ALTER EVENT`.
     Altered {
         /// Its name before.
         name: EventName,
-        /// Its name afterwards, if it is given another.
+        /// Its new name, if it is renamed.
         renamed: Option<EventName>,
-        /// Its state, if it is given one.
+        /// Its new state, if it changes.
         state: Option<EventState>,
     },
     /// `DROP EVENT`.
@@ -32,29 +32,29 @@ pub enum EventChange {
         /// Its name.
         name: EventName,
     },
-    /// `DROP DATABASE`: all its events are gone.
+    /// `DROP DATABASE`: all its events are dropped.
     SchemaDropped {
         /// The schema.
         schema: String,
     },
-    /// A statement on an event that cannot be read.
+    /// A statement on an event that could not be parsed.
     NotUnderstood {
-        /// Its first letters.
+        /// Its first characters.
         statement: String,
     },
 }
 
-/// True if names of schemas differ by case. Names of events never do.
+/// Case sensitivity of schema names. Event names are never case-sensitive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaNames {
-    /// They do.
+    /// Schema names are case-sensitive.
     Exact,
-    /// They do not.
+    /// Schema names are not case-sensitive.
     AnyCase,
 }
 
 impl SchemaNames {
-    /// By a server's `lower_case_table_names`.
+    /// Returns the case sensitivity by a server's `lower_case_table_names`.
     pub fn of(settings: &RecordedSettings) -> Self {
         match settings.get("lower_case_table_names").map(String::as_str) {
             None | Some("0") => Self::Exact,
@@ -63,7 +63,7 @@ impl SchemaNames {
     }
 }
 
-/// The states of a primary's events at some moment, as far as they are known.
+/// States of a primary's events at some moment, as far as known.
 #[derive(Debug, Clone)]
 pub struct EventHistory {
     schemas: SchemaNames,
@@ -74,7 +74,8 @@ pub struct EventHistory {
 }
 
 impl EventHistory {
-    /// The states that were recorded with a backup, if its primary told them. Otherwise none is known.
+    /// Returns the states recorded with a backup, if its primary reported them; otherwise none is
+    /// known.
     pub fn recorded(recorded: Option<&RecordedEvents>, schemas: SchemaNames) -> Self {
         let mut history = Self { schemas, states: BTreeMap::new(), complete: false, doubts: Vec::new() };
         if let Some(recorded) = recorded.filter(|recorded| recorded.role == Role::Primary) {
@@ -86,7 +87,7 @@ impl EventHistory {
         history
     }
 
-    /// Follows a change.
+    /// Applies a change.
     pub fn apply(&mut self, change: &EventChange) {
         match change {
             EventChange::Created { name, state, unless_there } => {
@@ -114,7 +115,8 @@ impl EventHistory {
         }
     }
 
-    /// Knows no more of the events that a change is about: what was recorded is from after it, what was recovered from before it.
+    /// Forgets the events of a change: their recorded state is from after it, their recovered state
+    /// from before it.
     pub fn doubt(&mut self, change: &EventChange) {
         match change {
             EventChange::Created { name, .. } | EventChange::Dropped { name } => {
@@ -133,7 +135,7 @@ impl EventHistory {
     fn altered(&mut self, name: &EventName, renamed: Option<&EventName>, state: Option<EventState>) {
         let (old, new) = (self.key(name), self.key(renamed.unwrap_or(name)));
         let before = self.states.remove(&old);
-        // A rename that was recorded already is read again in the archive.
+        // The archive contains the rename that the recorded state already includes.
         let known = before.or_else(|| self.states.get(&new).copied());
         if known.is_none() && self.complete {
             self.lose(format!("the archive alters event {name}, which was not known"));
@@ -143,19 +145,19 @@ impl EventHistory {
         }
     }
 
-    /// Forgets all states, and why.
+    /// Forgets all states and records the reason.
     pub fn lose(&mut self, why: String) {
         self.states.clear();
         self.complete = false;
         self.doubts.push(why);
     }
 
-    /// An event's state, if it is known.
+    /// Returns an event's state, if known.
     pub fn state(&self, name: &EventName) -> Option<EventState> {
         self.states.get(&self.key(name)).copied()
     }
 
-    /// Why states were forgotten.
+    /// Returns the reasons why states were forgotten.
     pub fn doubts(&self) -> &[String] {
         &self.doubts
     }

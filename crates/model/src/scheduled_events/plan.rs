@@ -1,4 +1,4 @@
-//! Which events a new primary gets enabled, which disabled, and what is left to its operator.
+//! Plans the events of a new primary: to enable, to disable, or to leave to its operator.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,52 +6,52 @@ use serde::{Deserialize, Serialize};
 use super::{EventHistory, EventName, EventState, PresentEvent, RecordedEvents, list_events};
 use crate::finding::Finding;
 
-/// What a recovery as primary does about events.
+/// Handling of events in a recovery as primary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventsSetting {
-    /// It enables those that were enabled at the primary, and turns the scheduler on if it was.
+    /// Enables those that were enabled at the primary, and turns the scheduler on if it was on.
     #[default]
     Enable,
-    /// It gives the statements that would, and runs none.
+    /// Prints the statements for this without executing them.
     Print,
 }
 
-/// What is to be done about the events of a recovered server.
+/// Plan for the events of a recovered server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventsPlan {
-    /// They get these states.
+    /// Events with the states to set.
     pub set: Vec<(PresentEvent, EventState)>,
-    /// They were enabled, and their only or last moment is over: enabled, they could fire once more.
+    /// Events that were enabled and whose schedule has ended: if enabled, they could run once more.
     pub over: Vec<PresentEvent>,
-    /// Their state at the primary is not known.
+    /// Events whose state at the primary is unknown.
     pub unknown: Vec<PresentEvent>,
-    /// Those that fire once the plan is carried out and the scheduler runs.
+    /// Events that run once the plan is carried out and the scheduler runs.
     pub enabled: Vec<EventName>,
-    /// Those that were disabled at the primary, and stay so.
+    /// Events that were disabled at the primary and remain disabled.
     pub disabled: Vec<EventName>,
-    /// Why states are not known, where there is more to say than that they were not recorded.
+    /// Reasons why states are unknown, other than that they were not recorded.
     pub doubts: Vec<String>,
 }
 
-/// What became of the events of a recovered server.
+/// Resulting states of the events of a recovered server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsReport {
-    /// They fire, or would if the scheduler ran.
+    /// Events that run, or would if the scheduler ran.
     pub enabled: Vec<EventName>,
-    /// They do not.
+    /// Events that do not run.
     pub disabled: Vec<EventName>,
-    /// They do not, and their state at the primary is not known.
+    /// Events that do not run and whose state at the primary is unknown.
     pub unknown: Vec<EventName>,
     /// True if the scheduler runs.
     pub scheduler: bool,
-    /// What was not run, and would enable what was enabled at the primary.
+    /// Statements that were not executed and that would enable what was enabled at the primary.
     pub statements: Vec<String>,
-    /// What there is to say.
+    /// The findings.
     pub findings: Vec<Finding>,
 }
 
-/// Decides which events of a server get which state to be as they were at the primary.
+/// Decides the state of each event of a server, so that it equals the state at the primary.
 pub fn plan_events(history: &EventHistory, present: Vec<PresentEvent>, now: DateTime<Utc>) -> EventsPlan {
     let mut plan = EventsPlan { doubts: history.doubts().to_vec(), ..EventsPlan::default() };
     for event in present {
@@ -82,12 +82,12 @@ pub fn plan_events(history: &EventHistory, present: Vec<PresentEvent>, now: Date
 }
 
 impl EventsPlan {
-    /// True if a server whose scheduler ran so has it running: where nothing was recorded, as MySQL does by default.
+    /// True if the recorded scheduler was on, or nothing was recorded: MySQL's default is on.
     pub fn scheduler(recorded: Option<&RecordedEvents>) -> bool {
         recorded.is_none_or(|recorded| recorded.told.scheduler == "ON")
     }
 
-    /// What there is to tell of a plan, whoever carries it out.
+    /// Returns the findings of a plan, independent of who carries it out.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         if let Some(first) = self.unknown.first() {
@@ -122,7 +122,8 @@ impl EventsPlan {
         findings
     }
 
-    /// The rest that is left to an operator who carries the plan out. `scheduler`: the scheduler is to run.
+    /// Returns the report for a plan that is left to the operator. `scheduler`: the scheduler is to
+    /// run.
     pub fn printed(&self, scheduler: bool) -> EventsReport {
         let to_set = |name: &&EventName| self.set.iter().any(|(event, _)| event.name == **name);
         let (pasted, other): (Vec<_>, Vec<_>) = self.set.iter().partition(|(event, _)| event.is_pasted());
@@ -147,7 +148,7 @@ impl EventsPlan {
         }
     }
 
-    /// What became of the events if the plan was carried out, but for those that could not be set.
+    /// Returns the report for a plan that was carried out, except for the events in `failed`.
     pub fn report(&self, failed: &[(EventName, String)]) -> EventsReport {
         let did = |name: &&EventName| !failed.iter().any(|(failed, _)| failed == *name);
         let over = self.over.iter().map(|event| &event.name);

@@ -1,4 +1,4 @@
-//! From a document to [`Settings`].
+//! Converts a document to [`Settings`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,20 +22,20 @@ use super::{
     TopologySettings, VolumeHint,
 };
 
-/// The longest `freeze.hold`; longer is taken for a mistake.
+/// Longest accepted `freeze.hold`; a longer one is taken for a mistake.
 const MAX_FREEZE_HOLD: Duration = Duration::from_secs(60);
-/// The shortest `freeze.hold`: no lock is taken and released faster on a busy server.
+/// Shortest accepted `freeze.hold`: a busy server cannot take and release a lock faster.
 const MIN_FREEZE_HOLD: Duration = Duration::from_millis(100);
-/// The longest `snapshot.complete_wait`.
+/// Longest accepted `snapshot.complete_wait`.
 const MAX_COMPLETE_WAIT: Duration = Duration::from_secs(24 * 3600);
-/// The longest `freeze.wait`.
+/// Longest accepted `freeze.wait`.
 const MAX_FREEZE_WAIT: Duration = Duration::from_secs(3600);
 
 impl Document {
-    /// Understands the whole configuration.
+    /// Parses the whole configuration.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// Returns all errors of the configuration at once.
     pub fn settings(self) -> Result<Settings, ConfigErrors> {
         let found = ErrorCollector::default();
         let settings = settings(TableReader::root(self.root(), &found));
@@ -92,10 +92,10 @@ fn repository(table: TableReader<'_>) -> Option<RepositorySettings> {
     Some(RepositorySettings { url: url?, create, id, encryption_key })
 }
 
-/// Reads `repository.id`.
+/// Parses `repository.id`.
 ///
 /// # Errors
-/// Where the id is told.
+/// Returns the place where the id can be found if the text is not an id.
 pub fn repository_id(text: &str) -> Result<Uuid, String> {
     text.parse().map_err(|_| format!("`{text}` is not a repository's id: `backstop check` tells it"))
 }
@@ -282,7 +282,8 @@ fn archive(table: TableReader<'_>) -> ArchiveSettings {
     ArchiveSettings { from, semi_sync, ack }
 }
 
-/// A reference to a secret. A text in its place might be the secret itself, so it is not repeated.
+/// Reads a reference to a secret. A text in its place might be the secret itself, so messages do
+/// not repeat it.
 pub(crate) fn secret(table: &TableReader<'_>, key: &'static str) -> Option<SecretRef> {
     let table = table.table_such_as(key, "{ file = \"/path\" }")?;
     let file = table.read("file", not_empty).map(|path| SecretRef::File(PathBuf::from(path)));
@@ -302,7 +303,7 @@ pub(crate) fn not_empty(text: &str) -> Result<String, String> {
 
 fn variable(text: &str) -> Result<String, String> {
     let name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    // Not repeated: it might be the secret itself.
+    // Do not repeat the text: it might be the secret itself.
     if name { Ok(text.to_owned()) } else { Err("is not the name of an environment variable".to_owned()) }
 }
 

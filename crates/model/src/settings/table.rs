@@ -1,4 +1,4 @@
-//! Reads the keys of one table, and remembers every fault instead of stopping at the first.
+//! Reads the keys of one table, and collects every error instead of stopping at the first.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,14 +8,14 @@ use super::config_errors::{ConfigError, ValueOrigin};
 use super::document::{KeyValue, Node, Value};
 use super::suggest::nearest;
 
-/// The faults found so far, shared by all tables of one document.
+/// The errors found so far, shared by all tables of one document.
 #[derive(Debug, Default)]
 pub(crate) struct ErrorCollector {
     errors: RefCell<Vec<ConfigError>>,
     discreet: bool,
 }
 
-/// One table. Each key is asked for by name; [`TableReader::finish`] refuses those nobody asked for.
+/// Reader of one table. Callers read each key by name; [`TableReader::finish`] refuses the others.
 pub(crate) struct TableReader<'a> {
     path: String,
     node: &'a Node,
@@ -24,7 +24,8 @@ pub(crate) struct TableReader<'a> {
 }
 
 impl ErrorCollector {
-    /// For texts that hold secrets: neither values nor the names of unknown keys are repeated.
+    /// Returns a collector for texts that hold secrets: messages repeat neither values nor the
+    /// names of unknown keys.
     pub(crate) fn discreet() -> Self {
         Self { discreet: true, ..Self::default() }
     }
@@ -33,14 +34,14 @@ impl ErrorCollector {
         self.errors.borrow_mut().push(ConfigError { origin: origin.clone(), key, message: message.into() });
     }
 
-    /// All faults.
+    /// Returns all errors.
     pub(crate) fn into_faults(self) -> Vec<ConfigError> {
         self.errors.into_inner()
     }
 }
 
 impl<'a> TableReader<'a> {
-    /// The whole document.
+    /// Returns a reader of the whole document.
     pub(crate) fn root(node: &'a Node, found: &'a ErrorCollector) -> Self {
         Self::at(String::new(), node, found)
     }
@@ -49,12 +50,12 @@ impl<'a> TableReader<'a> {
         Self { path, node, found, asked: RefCell::default() }
     }
 
-    /// The text of a key. `None` if it is absent, or faulty, which is then remembered.
+    /// Reads a text. `None` if it is absent or invalid; an invalid one is recorded.
     pub(crate) fn text(&self, key: &'static str) -> Option<String> {
         self.read(key, |text| Ok(text.to_owned()))
     }
 
-    /// A key's text, understood by `parse`, whose error becomes the fault.
+    /// Reads a text with `parse`, whose error is recorded.
     pub(crate) fn read<T>(
         &self,
         key: &'static str,
@@ -67,7 +68,7 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// A duration.
+    /// Reads a duration.
     pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
         let node = self.get(key)?;
         match &node.value {
@@ -78,7 +79,7 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(crate) fn boolean(&self, key: &'static str) -> Option<bool> {
         let node = self.get(key)?;
         match (&node.value, &node.origin) {
@@ -89,7 +90,7 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// A whole number from 0 to 100 000.
+    /// Reads a whole number from 0 to 100 000.
     pub(crate) fn count(&self, key: &'static str) -> Option<u32> {
         let node = self.get(key)?;
         let number = match (&node.value, &node.origin) {
@@ -101,7 +102,7 @@ impl<'a> TableReader<'a> {
         number.or_else(|| self.wrong_kind(key, node, "a whole number from 0 to 100000"))
     }
 
-    /// One of a few words.
+    /// Reads one of a few words.
     pub(crate) fn choice<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
         let node = self.get(key)?;
         let Value::Text(text) = &node.value else { return self.wrong_kind(key, node, "a string in quotes") };
@@ -110,7 +111,7 @@ impl<'a> TableReader<'a> {
         self.understood(key, node, found.ok_or_else(|| not_a_word(text, self.found.discreet, words)))
     }
 
-    /// A list of texts, each understood by `parse`. A flag or variable separates them by commas.
+    /// Reads a list of texts, each with `parse`. A flag or variable separates them by commas.
     pub(crate) fn list<T>(
         &self,
         key: &'static str,
@@ -132,12 +133,12 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// A table below this one.
+    /// Returns a reader of a table below this one.
     pub(crate) fn table(&self, key: &'static str) -> Option<TableReader<'a>> {
         self.table_such_as(key, "{ … }")
     }
 
-    /// A table below this one; `example` shows what one looks like.
+    /// Returns a reader of a table below this one; `example` shows a valid one.
     pub(crate) fn table_such_as(&self, key: &'static str, example: &str) -> Option<TableReader<'a>> {
         let node = self.get(key)?;
         match node.value {
@@ -146,8 +147,8 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// Every table below this one, where keys are names. A name that `parse` does not understand is a fault, and its
-    /// table is still looked at.
+    /// Returns readers of every table below this one, where keys are names. A name that `parse`
+    /// rejects is an error; its table is still read.
     pub(crate) fn named<T>(
         &self,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -165,8 +166,8 @@ impl<'a> TableReader<'a> {
         tables
     }
 
-    /// Every key of this table, whatever its name, with what `parse` makes of its value. For tables whose keys are not
-    /// Backstop's.
+    /// Reads every key of this table, with any name, and parses its value with `parse`. For tables
+    /// whose keys are not Backstop's.
     pub(crate) fn free<T>(self, parse: impl Fn(&Value) -> Result<T, String>) -> BTreeMap<String, T> {
         let understood = |entry: &KeyValue| {
             let value = self.understood(&entry.key, &entry.node, parse(&entry.node.value))?;
@@ -175,12 +176,12 @@ impl<'a> TableReader<'a> {
         self.node.entries().iter().filter_map(understood).collect()
     }
 
-    /// True if the key is there, faulty or not.
+    /// True if the key exists, valid or not.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.node.entries().iter().any(|entry| entry.key == key)
     }
 
-    /// What was read under `key`, or the fault that it is missing.
+    /// Returns the value read for `key`, or records the error that it is missing.
     pub(crate) fn required<T>(&self, key: &'static str, value: Option<T>, example: &str) -> Option<T> {
         if value.is_none() && !self.has(key) {
             self.found.push(&self.node.origin, self.full(key), format!("is missing; write {example}"));
@@ -188,7 +189,7 @@ impl<'a> TableReader<'a> {
         value
     }
 
-    /// Remembers a fault of a key, or of the whole table if the key is not there.
+    /// Records an error of a key, or of the whole table if the key does not exist.
     pub(crate) fn refuse(&self, key: &'static str, message: impl Into<String>) {
         let entry = self.node.entries().iter().find(|entry| entry.key == key);
         let (origin, full) = match entry {
@@ -198,7 +199,7 @@ impl<'a> TableReader<'a> {
         self.found.push(origin, full, message);
     }
 
-    /// Refuses every key that nobody asked for.
+    /// Refuses every key that was not read.
     pub(crate) fn finish(self) {
         let asked = self.asked.borrow();
         for entry in self.node.entries().iter().filter(|entry| !asked.contains(&entry.key.as_str())) {
@@ -231,7 +232,7 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// The result without the text, where values are not repeated.
+    /// Replaces the text of an error where values must not be repeated.
     fn unrepeated<T>(&self, text: &str, result: Result<T, String>) -> Result<T, String> {
         if self.found.discreet && !text.is_empty() {
             return result.map_err(|message| message.replace(&format!("`{text}`"), "it").replace(text, "…"));
@@ -243,7 +244,7 @@ impl<'a> TableReader<'a> {
         result.map_err(|message| self.found.push(&node.origin, self.full(key), message)).ok()
     }
 
-    /// Says what was expected. Never shows the value: it might be a secret in the wrong place.
+    /// Records the expected kind. Never shows the value: it might be a secret in the wrong place.
     fn wrong_kind<T>(&self, key: &str, node: &Node, expected: &str) -> Option<T> {
         let found = match &node.origin {
             ValueOrigin::Line(_) | ValueOrigin::Entry => format!(", found {}", node.kind()),
@@ -258,7 +259,8 @@ impl<'a> TableReader<'a> {
     }
 }
 
-/// A text that is nearly one of the words is no secret in the wrong place.
+/// Returns the message for an unknown word. A text close to one of the words is no misplaced
+/// secret.
 fn not_a_word(text: &str, discreet: bool, words: impl Iterator<Item = &'static str>) -> String {
     let words: Vec<&str> = words.collect();
     match nearest(text, words.iter().copied()) {

@@ -82,7 +82,7 @@ fn backup(day: u32, executed: &str, availability: BackupAvailability) -> (Backup
     (known, availability)
 }
 
-/// What is looked at, with everything as it should be.
+/// Inputs of a status without any problem.
 struct Case {
     backups: Vec<(BackupRef, BackupAvailability)>,
     members: Result<Vec<Member>, String>,
@@ -128,7 +128,7 @@ impl Case {
     }
 }
 
-/// Which problems a status has.
+/// Returns the codes of the problems in a status.
 fn problems(case: &Case) -> Vec<String> {
     let status = case.status();
     let problems: Vec<String> = status

@@ -1,4 +1,4 @@
-//! What the primary's settings must be so that the archive loses nothing, and what they are.
+//! Checks the settings of the primary that the archive needs to lose nothing.
 
 use std::time::Duration;
 
@@ -6,50 +6,50 @@ use crate::finding::Finding;
 use crate::ids::Endpoint;
 use crate::settings::ArchiveSettings;
 
-/// Binlogs are kept for so long at least: an archiver may be down over a night.
+/// Shortest accepted binlog retention: an archiver may be down for a night.
 const MIN_BINLOG_RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// So long is kept by the fix.
+/// Binlog retention that the fix sets, in seconds.
 const FIX_BINLOG_RETENTION_SECONDS: u64 = 3 * 24 * 3600;
-/// A shorter time-out, in milliseconds, ends waiting in an ordinary outage: an hour.
+/// Shortest accepted time-out, in milliseconds: a shorter one ends the wait in an ordinary outage.
 const MIN_SEMI_SYNC_TIMEOUT_MILLIS: u64 = 3_600_000;
-/// The longest that there is, in milliseconds.
+/// Longest time-out that MySQL accepts, in milliseconds.
 const MAX_SEMI_SYNC_TIMEOUT_MILLIS: u64 = u32::MAX as u64;
 
-/// A primary's settings, as far as its archive depends on them.
+/// The settings of a primary on which its archive depends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceSettings {
-    /// Which server.
+    /// The server's address.
     pub endpoint: Endpoint,
-    /// How long it keeps binlogs; `None`: for ever.
+    /// Retention of its binlogs; `None`: unlimited.
     pub kept: Option<Duration>,
-    /// Its binlogs are encrypted on disk; what it sends is not.
+    /// True if its binlogs are encrypted on disk. Its replication stream is not.
     pub binlog_encryption: bool,
-    /// It writes rows, not statements, unless a session asks for these.
+    /// True if it logs rows, not statements, unless a session selects statements.
     pub rows: bool,
     /// Its semi-synchronous replication; `None`: the plugin is not active.
     pub semi_sync: Option<SemiSync>,
-    /// What the plugin and its variables are called in its version.
+    /// Names of the plugin and its variables in its version.
     pub words: SemiSyncNames,
 }
 
 /// Semi-synchronous replication of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SemiSync {
-    /// It is to wait.
+    /// True if it is configured to wait.
     pub enabled: bool,
-    /// It waits now.
+    /// True if it waits now.
     pub active: bool,
-    /// After so many milliseconds it waits no more.
+    /// Longest wait for an acknowledgement, in milliseconds.
     pub timeout_ms: u64,
-    /// For so many replicas.
+    /// Number of replicas that must acknowledge.
     pub count: u32,
-    /// Also while fewer are connected.
+    /// True if it waits even while fewer replicas are connected.
     pub without_replicas: bool,
-    /// Before the commit is seen by others.
+    /// True if it waits before other sessions see the commit.
     pub after_sync: bool,
 }
 
-/// Names in a version of MySQL.
+/// Names of the plugin and its variables in one version of MySQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SemiSyncNames {
     /// The plugin.
@@ -68,22 +68,22 @@ pub struct SemiSyncNames {
     pub wait_point: String,
 }
 
-/// What else must be known to judge them.
+/// Conditions outside the primary on which the judgement depends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceContext {
-    /// Whether the repository is encrypted.
+    /// True if the repository is encrypted.
     pub repository_encrypted: bool,
-    /// Whether the archiver runs: a primary that waits for one that does not takes no writes.
+    /// True if the archiver runs: a primary that waits for a stopped archiver accepts no writes.
     pub archiver_running: bool,
-    /// How many other replicas acknowledge.
+    /// Number of other replicas that acknowledge.
     pub other_replicas: u32,
-    /// Whether the candidate primary acknowledges; `None`: there is none.
+    /// True if the candidate primary acknowledges; `None`: there is no candidate.
     pub candidate_acknowledges: Option<bool>,
-    /// The candidate primary, if its plugin that waits for replicas is not loaded.
+    /// The candidate primary, if its source plugin for semi-synchronous replication is not loaded.
     pub candidate_cannot_wait: Option<Endpoint>,
 }
 
-/// Judges a primary's settings, each finding with the statements that mend it.
+/// Checks a primary's settings. Each finding has the statements that fix it.
 pub fn source_findings(
     settings: &ArchiveSettings,
     source: &SourceSettings,
@@ -119,7 +119,8 @@ fn kept(source: &SourceSettings) -> Option<Finding> {
     Some(finding.fixed_by([fix]).on(&source.endpoint))
 }
 
-/// Many a statement changes other rows, or makes other values, when it is executed again.
+/// Warns about statement-based logging: many statements change other rows, or produce other values,
+/// when they run a second time.
 fn statements(source: &SourceSettings) -> Option<Finding> {
     let what = format!(
         "{} writes statements to its binlog: executed again in a recovery they may change something else than they did",

@@ -1,5 +1,5 @@
-//! Which instance is backed up: the candidate primary if it is usable, else the best replica (if the rules allow
-//! any), else the primary.
+//! Chooses the instance to back up: the candidate primary if it is usable, else the best replica
+//! (if the rules allow any), else the primary.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -12,27 +12,28 @@ use super::primary::{current_primary, errant, primaries, silence_kind, states};
 use super::replication_filters::lacks_by_filters;
 use super::{InstanceState, Member, RejectedMember, Replication, Role, SourceChoice, SourceRules};
 
-/// Whether a backup may hold the writes of its source.
+/// Need of a backup to lock its source against writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locking {
-    /// The snapshot provider never needs it (`clone`).
+    /// The snapshot provider never locks (`clone`).
     Never,
     /// The snapshot may be taken under a lock.
     Possible,
 }
 
-/// No member may be backed up.
+/// Error: no member may be backed up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("choose a member to back up: {reason}")]
 pub struct NoSource {
-    /// [`ErrorKind::Denied`] if nobody answered and somebody denied access, [`ErrorKind::Failed`] if nobody answered,
-    /// [`ErrorKind::Refused`] if those that did may not be used.
+    /// [`ErrorKind::Denied`] if no member answered and at least one denied access,
+    /// [`ErrorKind::Failed`] if no member answered, [`ErrorKind::Refused`] if those that answered
+    /// may not be used.
     pub kind: ErrorKind,
-    /// Why, in words, with every member's reason.
+    /// The reason in words, with that of every member.
     pub reason: String,
-    /// Every member, and why not.
+    /// Every member, with the reason for its rejection.
     pub rejected: Vec<RejectedMember>,
-    /// The next thing to do.
+    /// The next step for the operator.
     pub advice: &'static str,
 }
 
@@ -51,8 +52,8 @@ const MEND_HINT: &str = "mend what is named; where a rule of the shard is named 
 /// Chooses the member to back up.
 ///
 /// # Errors
-/// [`NoSource`] with the reason for every member; also when two members behave as primaries, since then
-/// nobody can say whose history the shard's is.
+/// Returns [`NoSource`] with the reason for every member. This includes the case that two members
+/// behave as primaries, since the history of the shard is then ambiguous.
 pub fn choose_source(
     members: &[Member],
     rules: &SourceRules,
@@ -76,8 +77,8 @@ pub fn choose_source(
     }
 }
 
-/// The members that may be backed up beside the chosen one: one of them is the source of the next backup if that is lost. In the order
-/// of the members.
+/// Returns the other members that may be backed up, in the order of the members. One of them is the
+/// source of the next backup if the chosen one is lost.
 pub fn second_choices(
     members: &[Member],
     rules: &SourceRules,
@@ -93,7 +94,7 @@ pub fn second_choices(
     allowed.map(|fit| choice(&shard, fit, Vec::new(), locking)).collect()
 }
 
-/// What is known of the shard as a whole.
+/// State of the whole shard.
 struct ShardView<'a> {
     members: &'a [Member],
     primary: Option<(&'a Endpoint, &'a InstanceState)>,
@@ -146,7 +147,7 @@ impl<'a> ShardView<'a> {
         }
     }
 
-    /// Why the candidate was not taken.
+    /// Explains why the candidate was not chosen.
     fn why_no_candidate(&self, rejected: &[RejectedMember]) -> String {
         let candidates = self.members.iter().filter(|member| member.candidate);
         let reasons: Vec<String> = candidates
@@ -170,7 +171,7 @@ impl<'a> ShardView<'a> {
         }
     }
 
-    /// Why an instance that fits by itself may not be used in its role.
+    /// Explains why a fit instance may not be used in its role.
     fn unusable(&self, role: Role, state: &InstanceState, rules: &SourceRules) -> Option<String> {
         let lacks = lacks_by_filters(self.members, state);
         if role == Role::Primary {
@@ -189,7 +190,8 @@ impl<'a> ShardView<'a> {
             .or_else(|| self.errant(state))
     }
 
-    /// A source that no member answers to. While a member is silent, it may be that one by another name.
+    /// Reports a source that is not among the members. A silent member may be that source under
+    /// another name.
     fn outside(&self, channel: &Replication) -> Option<String> {
         let listed = self.members.iter().any(|member| member.endpoint == channel.source);
         let known = states(self.members).any(|(_, state)| Some(state.server_uuid) == channel.source_uuid);
@@ -208,7 +210,7 @@ impl<'a> ShardView<'a> {
     }
 }
 
-/// Why an instance could not be backed up in any role.
+/// Explains why an instance could not be backed up in any role.
 fn unfit(state: &InstanceState) -> Option<String> {
     if state.version.is_mariadb() {
         return Some(format!("it is MariaDB ({}), which is not supported", state.version));
@@ -244,7 +246,8 @@ fn lags(channel: &Replication, max_lag: Duration) -> Option<String> {
     }
 }
 
-/// The preferred one of this role, then the one with the least lag, the most transactions, the first name.
+/// Chooses among the members of this role: the preferred one, then by least lag, most transactions,
+/// and first name.
 fn preferred_member<'a, 'b>(fit: &'b [EligibleMember<'a>], role: Role) -> Option<&'b EligibleMember<'a>> {
     fit.iter().filter(|one| one.role == role).min_by_key(|one| {
         let lag = one.state.replication.as_ref().and_then(|channel| channel.lag);

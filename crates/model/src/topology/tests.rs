@@ -9,7 +9,7 @@ use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::freeze::OnPrimary;
 
-/// The UUID of a server whose number is `n`.
+/// Returns the UUID of the server with number `n`.
 fn uuid(n: u16) -> String {
     format!("{n:08x}-71ca-11e1-9e33-c80aa9429562")
 }
@@ -18,7 +18,7 @@ fn endpoint(n: u16) -> Endpoint {
     Endpoint::new(format!("db{n}"), 3306)
 }
 
-/// `A`, `B` and `C` stand for the UUIDs of the servers 1, 2 and 3.
+/// Parses a GTID set in which `A`, `B` and `C` stand for the UUIDs of the servers 1, 2 and 3.
 fn set(text: &str) -> GtidSet {
     text.replace('A', &uuid(1)).replace('B', &uuid(2)).replace('C', &uuid(3)).parse().unwrap()
 }
@@ -158,7 +158,8 @@ fn a_promoted_candidate_is_the_primary() {
     let choice = choose(&[old.clone(), promoted.clone()]).unwrap();
     assert_eq!(choice.endpoint, endpoint(1));
     assert_eq!(choice.reason, "best replica db1:3306: candidate db2:3306 is the primary now");
-    // Promoted without RESET REPLICA: its stopped channel does not matter, since the other follows it.
+    // Promoted without RESET REPLICA: its stopped channel does not matter, since the other server
+    // replicates from it.
     let leftover = with_state(promoted, |state| {
         state.replication = replica(2, 1, "").state.unwrap().replication;
         let channel = state.replication.as_mut().unwrap();
