@@ -1,8 +1,9 @@
-//! The ports: everything a story needs from outside, on one page.
+//! Ports: the interfaces through which stories reach everything outside, on one page.
 //!
-//! Every call is bounded by its adapter's own deadline and returns a [`Error`](backstop_model::error::Error)
-//! that says what the operator can do. Adapters decide nothing; the stories do. Each port has one
-//! conformance suite in `backstop-testkit` that every adapter runs.
+//! Every call has a deadline set by its adapter and returns an
+//! [`Error`](backstop_model::error::Error) that says what the operator can do. Adapters decide
+//! nothing; the stories do. Each port has one conformance suite in `backstop-testkit` that every
+//! adapter runs.
 
 mod infrastructure;
 
@@ -37,142 +38,146 @@ pub use infrastructure::{
 /// Wall clock, monotonic clock and randomness.
 #[async_trait]
 pub trait Clock: Send + Sync {
-    /// The time of day. Recorded, never compared across hosts.
+    /// Returns the time of day. Recorded, never compared across hosts.
     fn now(&self) -> DateTime<Utc>;
-    /// Time since some fixed moment of this process; never goes back.
+    /// Returns the time since a fixed moment of this process; never decreases.
     fn monotonic(&self) -> Duration;
-    /// Waits.
+    /// Waits for a duration.
     async fn sleep(&self, duration: Duration);
-    /// A random number.
+    /// Returns a random number.
     fn random(&self) -> u64;
 }
 
-/// Told how far long work is. Cheap to call; must not block.
+/// Receives the progress of long work. Calls must be cheap and must not block.
 pub trait Reporter: Send + Sync {
-    /// A step of the story begins. `name` is the step's name in the plan and the journal.
+    /// Reports that a step of the story begins. `name` is the step's name in the plan and the
+    /// journal.
     fn step(&self, name: &'static str);
-    /// The current step is this far.
+    /// Reports the progress of the current step.
     fn progress(&self, progress: Progress);
-    /// Something the operator should see now (a primary is being locked, a retry, …).
+    /// Reports a fact that the operator should see now (a primary is being locked, a retry, …).
     fn notice(&self, text: &str);
-    /// Something that explains what is done, and asks nothing of the operator.
+    /// Reports an explanation that needs no action of the operator.
     fn remark(&self, text: &str) {
         self.notice(text);
     }
 }
 
-/// A place where tests stop a story: called before and after the effect of every named step.
-/// The production value does nothing.
+/// Failpoints: tests stop a story at them, before and after the effect of every named step. The
+/// production implementation does nothing.
 pub trait Failpoints: Send + Sync {
-    /// `point` is `before:<step>` or `after:<step>`.
+    /// Reaches a failpoint. `point` is `before:<step>` or `after:<step>`.
     fn reach(&self, point: &str);
 }
 
-/// Who is in the shard and how they are.
+/// Members of a shard and their state.
 #[async_trait]
 pub trait Topology: Send + Sync {
-    /// Asks every member, in parallel. Members that do not answer are in the list with the reason. Waits, within
-    /// bounds, while somebody who knows the members (orchestrator) says that a failover goes on.
+    /// Queries every member concurrently. The list contains members that do not answer, with the
+    /// reason. Waits, within a limit, while an authority on the members (orchestrator) reports a
+    /// failover in progress.
     async fn members(&self) -> Result<Vec<Member>>;
 }
 
-/// Asks a primary for the settings that its archive depends on.
+/// Reads the settings of a primary that its archive depends on.
 #[async_trait]
 pub trait SourceInspection: Send + Sync {
-    /// What it says.
+    /// Returns the settings of the primary.
     async fn settings(&self, endpoint: &Endpoint) -> Result<SourceSettings>;
 }
 
-/// Asks a server which schemas, tables, events and plugins it has.
+/// Reads which schemas, tables, events and plugins a server has.
 #[async_trait]
 pub trait Schemas: Send + Sync {
-    /// What it has, once it has executed `after`: that is waited for some seconds only.
+    /// Returns its tables once it has executed `after`, for which it waits only a few seconds.
     async fn tables(&self, endpoint: &Endpoint, after: &GtidSet) -> Result<TableInventory>;
-    /// Its events with their states, which only a primary's tell.
+    /// Returns its events with their states; only a primary's states are meaningful.
     async fn events(&self, endpoint: &Endpoint) -> Result<ServerEvents>;
-    /// Its active plugins that are not built in.
+    /// Returns its active plugins that are not built in.
     async fn plugins(&self, endpoint: &Endpoint) -> Result<Vec<Plugin>>;
 }
 
 /// Opens the instance that was chosen for a backup.
 #[async_trait]
 pub trait BackupInstances: Send + Sync {
-    /// Connects, checks that it is the server that was chosen, and gives what a backup of it needs.
+    /// Connects, checks that it is the chosen server, and returns what a backup of it needs.
     async fn open(&self, choice: &SourceChoice) -> Result<BackupInstance>;
-    /// What stands in the way of backing up a member that is only second choice, as far as that is seen from here. `provider` takes the
-    /// snapshots of the first choice. Touches nothing.
+    /// Returns the problems that would prevent a backup of a fallback member, as far as they are
+    /// visible from this host. `provider` takes the snapshots of the first choice. Changes nothing.
     async fn survey(&self, choice: &SourceChoice, provider: &'static str) -> Result<Vec<Finding>>;
 }
 
 /// An instance that is to be backed up.
 pub struct BackupInstance {
-    /// What a recovered server should keep of its settings.
+    /// Settings that a recovered server should keep.
     pub settings: RecordedSettings,
-    /// What an operator should know of it before its backup is recovered.
+    /// Findings about it that an operator should know before its backup is recovered.
     pub findings: Vec<Finding>,
-    /// Takes snapshots of it, by the provider that was configured or found fit.
+    /// Takes snapshots of it, with the configured or detected provider.
     pub snapshots: Box<dyn SnapshotProvider>,
 }
 
 /// Images of one instance's data, each taken at one exact position.
 ///
-/// Guarantees of `take`: when it returns `Ok`, the snapshot opens to a data directory that recovers to
-/// exactly `position.gtid_executed`; no lock is held and nothing is left running. When it returns `Err`, or
-/// its process is killed, no lock outlives the bound and `list` names what is left so that `release` can
-/// remove it. Artefacts are named after the run.
+/// Guarantees of `take`: when it returns `Ok`, the snapshot opens to a data directory that recovers
+/// to exactly `position.gtid_executed`; no lock is held and nothing is left running. When it
+/// returns `Err`, or its process is killed, no lock outlives the limit and `list` names the remains
+/// so that `release` can remove them. Artefacts are named after the run.
 #[async_trait]
 pub trait SnapshotProvider: Send + Sync {
-    /// `clone`, `btrfs`, …: the value of `snapshot.provider`.
+    /// Returns `clone`, `btrfs`, …: the value of `snapshot.provider`.
     fn provider(&self) -> &'static str;
-    /// Everything that stands in the way of `take` on this instance, and what it would cost.
+    /// Returns everything that prevents `take` on this instance, and its cost.
     /// [`Severity::Problem`](backstop_model::finding::Severity::Problem) means `take` will refuse.
     async fn check(&self) -> Result<Vec<Finding>>;
     /// Takes a snapshot for a run. The run's id names every artefact.
     async fn take(&self, run: &BackupId) -> Result<TakenSnapshot>;
     /// Makes the snapshot's data available; it stays so until `release`.
     async fn open(&self, snapshot: &Snapshot) -> Result<SnapshotData>;
-    /// Removes the snapshot and everything that was made for its run. Removing what is gone is no error.
+    /// Removes the snapshot and everything that was made for its run. A snapshot that is gone is no
+    /// error.
     async fn release(&self, snapshot: &Snapshot) -> Result<()>;
-    /// Every snapshot of Backstop's on this host for this work directory, or of this shard where the snapshots are the
-    /// backups, also half made ones.
+    /// Returns every snapshot of Backstop's on this host for this work directory, or of this shard
+    /// if the snapshots are the backups. Includes incomplete ones.
     async fn list(&self) -> Result<Vec<Snapshot>>;
-    /// True if the snapshot itself is the backup's data. Then it is only released when no backup came of it.
+    /// True if the snapshot itself is the backup's data. Then it is released only if its backup was
+    /// not committed.
     fn is_backup(&self) -> bool {
         false
     }
-    /// Waits, within the provider's bound, until all data of the snapshot is safely stored.
-    /// [`VolumeState::Pending`] if the bound is passed first.
+    /// Waits, within the provider's time limit, until all data of the snapshot is safely stored.
+    /// Returns [`VolumeState::Pending`] if the limit passes first.
     async fn complete(&self, _: &Snapshot) -> Result<VolumeState> {
         Ok(VolumeState::Completed)
     }
-    /// The ranges of each file that may differ from an earlier snapshot of the same lineage, if the file
-    /// system can be trusted to know. `None`: read everything.
+    /// Returns the ranges of each file that may differ from an earlier snapshot of the same
+    /// lineage, if the file system tracks them reliably. `None`: read everything.
     async fn changes(&self, snapshot: &Snapshot, since: &Lineage) -> Result<Option<ChangedFiles>>;
 }
 
-/// A snapshot, by the run that made it.
+/// A snapshot, identified by the run that made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// The run.
     pub run: BackupId,
-    /// Where its artefacts are on this host; empty if it has none.
+    /// Path of its artefacts on this host; empty if it has none.
     pub path: PathBuf,
 }
 
-/// What a snapshot is, to the one who makes a backup of it.
+/// Data of a snapshot, as a backup uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotData {
-    /// A directory, to be read and stored.
+    /// A directory, whose files are read and stored.
     Tree(SnapshotDir),
-    /// Snapshots of block volumes, which keep the data themselves.
+    /// Snapshots of block volumes, which hold the data themselves.
     Volumes(VolumeSet),
 }
 
 impl SnapshotData {
-    /// The directory.
+    /// Returns the directory.
     ///
     /// # Errors
-    /// When it is none.
+    /// Fails if the snapshot is no directory.
     pub fn tree(self) -> Result<SnapshotDir> {
         match self {
             Self::Tree(opened) => Ok(opened),
@@ -183,12 +188,12 @@ impl SnapshotData {
     }
 }
 
-/// A set of block volume snapshots, taken in one moment.
+/// A set of block volume snapshots, taken at the same moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeSet {
     /// One for each volume.
     pub snapshot_ids: Vec<String>,
-    /// Where they are.
+    /// Region of the snapshots.
     pub region: String,
     /// Size of all volumes together, in bytes.
     pub bytes: u64,
@@ -199,33 +204,34 @@ pub struct VolumeSet {
 pub struct SnapshotDir {
     /// The data directory.
     pub root: PathBuf,
-    /// Where the server's logs are in it, which [`datadir_files`](crate::datadir_files::datadir_files) needs to know.
+    /// Locations of the server's logs in it, which
+    /// [`datadir_files`](crate::datadir_files::datadir_files) needs.
     pub files: ServerFiles,
 }
 
-/// What `take` gives.
+/// Result of `take`.
 #[derive(Debug, Clone)]
 pub struct TakenSnapshot {
     /// The snapshot.
     pub snapshot: Snapshot,
-    /// What it holds.
+    /// Position that it holds.
     pub position: Position,
-    /// How the freeze went.
+    /// Course of the freeze.
     pub freeze: FreezeReport,
-    /// Which history it belongs to.
+    /// Lineage of the snapshot.
     pub lineage: Lineage,
     /// The moment of the image.
     pub taken_at: DateTime<Utc>,
-    /// The tables that the source itself could not read then.
+    /// Tables that the source itself could not read at that moment.
     pub broken_tables: Vec<BrokenTable>,
 }
 
-/// The block volume snapshots that backups of any shard are kept in, also when their servers are gone.
+/// Block volume snapshots that hold backups of any shard, even if its servers are gone.
 #[async_trait]
 pub trait VolumeSnapshots: Send + Sync {
-    /// How far a backup's set is.
+    /// Returns the state of a backup's set.
     async fn state(&self, snapshot_ids: &[String], region: &str) -> Result<VolumeState>;
-    /// How far the sets of several backups are, in their order.
+    /// Returns the states of the sets of several backups, in their order.
     async fn states(&self, sets: &[Vec<String>], region: &str) -> Result<Vec<VolumeState>> {
         let mut states = Vec::with_capacity(sets.len());
         for set in sets {
@@ -233,43 +239,46 @@ pub trait VolumeSnapshots: Send + Sync {
         }
         Ok(states)
     }
-    /// Deletes them. Deleting what is gone is no error.
+    /// Deletes the snapshots. A snapshot that is gone is no error.
     async fn delete(&self, snapshot_ids: &[String], region: &str) -> Result<()>;
-    /// Deletes those of a shard that were never proven and whose run must be dead by their age. Returns their ids.
+    /// Deletes a shard's snapshots that were never proven and are so old that their run must be
+    /// dead. Returns their ids.
     async fn clear_dead_runs(&self, shard: &ShardName) -> Result<Vec<String>>;
-    /// What the tags say of a shard's backups, newest first. Only proven, whole sets.
+    /// Returns a shard's backups according to the tags, newest first. Only proven, complete sets.
     async fn tagged(&self, shard: &ShardName) -> Result<Vec<TaggedBackup>>;
 }
 
-/// Changed byte ranges by inode number. A file whose inode is missing here, or was another one in the
-/// parent, must be read whole.
+/// Changed byte ranges by inode number. A file whose inode is missing here, or differs from the
+/// parent's, must be read whole.
 pub type ChangedFiles = std::collections::BTreeMap<u64, Vec<std::ops::Range<u64>>>;
 
 /// Starts, finds and stops mysqld processes on this host.
 #[async_trait]
 pub trait MysqldControl: Send + Sync {
-    /// The server program that would be started.
+    /// Returns the path of the server program that would be started.
     fn program(&self) -> PathBuf;
-    /// The version of the server program that would be started.
+    /// Returns the version of the server program that would be started.
     async fn version(&self) -> Result<backstop_model::server::ServerVersion>;
-    /// Starts a server that outlives this process: own session, stdio to its log, nothing inherited.
-    /// Returns once the process exists, with its pid; it may still be recovering.
+    /// Starts a server that outlives this process: own session, stdio to its log, no inherited
+    /// descriptors. Returns its pid once the process exists; it may still be recovering.
     async fn start(&self, start: &MysqldStart) -> Result<u32>;
-    /// Waits until the server answers on its socket, with what its log says about progress as notices. Fails
-    /// with the end of its log when it exits or the deadline passes.
+    /// Waits until the server answers on its socket, and reports progress from its log as notices.
+    /// Fails with the end of its log when it exits or the deadline passes.
     async fn wait_ready(&self, start: &MysqldStart, pid: u32, deadline: Duration) -> Result<()>;
-    /// Has the program read these lines of an option file and check them, without a server. [`Kind::Usage`](backstop_model::error::ErrorKind)
-    /// with what it says if it would not start with them.
+    /// Has the program read and check these lines of an option file, without a server. Returns
+    /// [`Kind::Usage`](backstop_model::error::ErrorKind) with its message if it would not start
+    /// with them.
     async fn check_options(&self, options: &str) -> Result<()>;
-    /// Stops a server: orderly, then by SIGKILL after the deadline.
+    /// Stops a server: by an orderly shutdown, then by SIGKILL after the deadline.
     async fn stop(&self, datadir: &Path, deadline: Duration) -> Result<()>;
-    /// Gives a file, or a directory with everything in it, to a user, so that a server started as that user owns it.
+    /// Changes the owner of a file, or of a directory with everything in it, so that a server
+    /// started as that user owns it.
     async fn chown(&self, path: &Path, user: &str) -> Result<()>;
-    /// The pid of the server that runs on this data directory, if one does.
+    /// Returns the pid of the server that runs on this data directory, if one does.
     async fn running_on(&self, datadir: &Path) -> Result<Option<u32>>;
 }
 
-/// How to start a recovered server.
+/// Parameters for starting a recovered server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MysqldStart {
     /// Its option file; `--defaults-file` must come first.
@@ -280,67 +289,69 @@ pub struct MysqldStart {
     pub socket: PathBuf,
     /// Error log.
     pub log: PathBuf,
-    /// The user to run as; `None`: who runs Backstop.
+    /// User to run as; `None`: the user that runs Backstop.
     pub user: Option<String>,
     /// Further arguments.
     pub args: Vec<String>,
 }
 
-/// Administrator access to a server that is being recovered, whose accounts are the donor's.
+/// Administrator access to a server in recovery, whose accounts are the donor's.
 #[async_trait]
 pub trait AdminAccess: Send + Sync {
-    /// Prepares a temporary administrator account that exists only on this server and never reaches a
-    /// binary log. Returns the arguments to start the server with. Secrets are kept in `private_dir` (mode
-    /// 0700) with mode 0600, until `hand_over`.
+    /// Prepares a temporary administrator account that exists only on this server and never reaches
+    /// a binary log. Returns the arguments to start the server with. `private_dir` (mode 0700)
+    /// holds its secrets with mode 0600, until `hand_over`.
     async fn prepare(&self, private_dir: &Path) -> Result<Vec<String>>;
     /// Logs in as that administrator.
     async fn session(&self, start: &MysqldStart, private_dir: &Path) -> Result<Box<dyn AdminSession>>;
 }
 
-/// A session on a server that is being recovered, as an administrator.
+/// A session on a server in recovery, as an administrator.
 #[async_trait]
 pub trait AdminSession: Send {
-    /// `@@server_uuid`.
+    /// Returns `@@server_uuid`.
     async fn server_uuid(&mut self) -> Result<backstop_model::ids::ServerUuid>;
-    /// `@@GLOBAL.gtid_purged`.
+    /// Returns `@@GLOBAL.gtid_purged`.
     async fn gtid_purged(&mut self) -> Result<GtidSet>;
-    /// Acknowledges as a semi-synchronous replica from now on and after a restart.
+    /// Makes the server acknowledge as a semi-synchronous replica, from now on and after a restart.
     async fn enable_semi_sync_replica(&mut self) -> Result<()>;
-    /// Leaves an account that logs in over the socket and may read everything, and an option file for clients that holds its password,
-    /// mode 0600. The server must take writes.
+    /// Creates an account that logs in over the socket and may read everything, and a client option
+    /// file with its password, mode 0600. The server must accept writes.
     async fn leave_copy_login(&mut self, client_file: &Path, socket: &Path) -> Result<()>;
-    /// Removes the temporary administrator account and its secrets: the last thing a recovery does.
+    /// Removes the temporary administrator account and its secrets: the last operation of a
+    /// recovery.
     async fn hand_over(&mut self) -> Result<()>;
-    /// `@@GLOBAL.gtid_executed`.
+    /// Returns `@@GLOBAL.gtid_executed`.
     async fn gtid_executed(&mut self) -> Result<GtidSet>;
-    /// Forgets everything of the donor's replication (`RESET REPLICA ALL`), all channels.
+    /// Removes all of the donor's replication (`RESET REPLICA ALL`), on all channels.
     async fn forget_replication(&mut self) -> Result<()>;
     /// Empties `gtid_executed` and the binary logs.
     async fn reset_gtids(&mut self) -> Result<()>;
     /// Sets `gtid_purged` on a server whose `gtid_executed` is empty.
     async fn set_gtid_purged(&mut self, set: &GtidSet) -> Result<()>;
-    /// Checks every user table (`CHECK TABLE`); names the broken ones.
+    /// Checks every user table (`CHECK TABLE`); returns the broken ones.
     async fn check_tables(&mut self, depth: CheckDepth, reporter: &dyn Reporter) -> Result<TablesChecked>;
-    /// Follows a source with auto-position and starts both threads.
+    /// Replicates from a source with auto-position: starts both threads.
     async fn follow(&mut self, source: &Endpoint) -> Result<()>;
-    /// How far replication is.
+    /// Returns the state of replication.
     async fn replication(&mut self) -> Result<Option<backstop_model::topology::Replication>>;
-    /// Makes replication as fast as it can be on a server whose data can be made anew: relaxed durability, parallel appliers that
-    /// commit in order. Gives the settings that were changed, with their values before. Replication must be stopped.
+    /// Makes replication fast on a server whose data can be restored again: relaxed durability,
+    /// parallel appliers that preserve the commit order. Returns the changed settings with their
+    /// previous values. Replication must be stopped.
     async fn relax_durability(&mut self) -> Result<Vec<(String, String)>>;
-    /// Gives settings these values, and makes everything that was executed durable.
+    /// Sets these values, and makes all executed transactions durable.
     async fn restore_settings(&mut self, settings: &[(String, String)]) -> Result<()>;
-    /// Replicates from a binlog server with auto-position until these transactions are executed; whatever it replicated before is
-    /// forgotten.
+    /// Replicates from a binlog server with auto-position until these transactions are executed;
+    /// replaces any earlier replication.
     async fn replay_from(&mut self, server: &ReplaySource, until: &GtidSet) -> Result<()>;
-    /// Every event it has.
+    /// Returns all its events.
     async fn events(&mut self) -> Result<Vec<PresentEvent>>;
-    /// Gives an event a state, in a transaction of the server's own; nothing else of the event changes. The server must take writes.
-    /// Gives the server's reason if it refuses.
+    /// Sets the state of an event, in a transaction with the server's UUID; nothing else of the
+    /// event changes. The server must accept writes. Returns the server's reason if it refuses.
     async fn set_event(&mut self, event: &PresentEvent, state: EventState) -> Result<Option<String>>;
-    /// Lets enabled events fire from now on, until it is restarted.
+    /// Lets enabled events fire from now until a restart.
     async fn start_event_scheduler(&mut self) -> Result<()>;
-    /// What it has loaded, and what its accounts need.
+    /// Returns its loaded plugins, and those that its accounts need.
     async fn loaded(&mut self) -> Result<LoadedPlugins>;
     /// Sets super_read_only.
     async fn set_super_read_only(&mut self, on: ReadOnly) -> Result<()>;
@@ -357,20 +368,20 @@ pub struct ReplaySource {
     pub password: secrecy::SecretString,
 }
 
-/// How thoroughly tables are checked.
+/// Depth of the table check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckDepth {
-    /// Opens every table and checks its indexes' structure.
+    /// Opens every table and checks the structure of its indexes.
     Quick,
     /// Reads every row of every index.
     Full,
 }
 
-/// Whether a server takes writes.
+/// Read-only mode of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadOnly {
-    /// Refuses all writes, also of administrators.
+    /// Refuses all writes, even of administrators.
     Super,
-    /// Takes writes.
+    /// Accepts writes.
     Off,
 }

@@ -1,7 +1,9 @@
-//! Prune: deletes what retention no longer wants. The plan comes first; nothing is deleted but what it names.
+//! Prune: deletes backups that the retention policy no longer keeps. It plans first, and deletes
+//! only what the plan names.
 //!
-//! A backup in EBS is first taken from the list. When its grace is over its EBS snapshots are deleted, and only then its
-//! manifest, which is what names them: after a kill in between the next prune goes on.
+//! A backup in EBS is first removed from the list. After its grace period its EBS snapshots are
+//! deleted, and only then its manifest, which names them: if prune is killed in between, the next
+//! prune continues.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,28 +24,30 @@ use crate::damaged_backups::ShardBackups;
 use crate::plan::backup_ref;
 use crate::ports::VolumeSnapshots;
 
-/// A deleted backup's objects stay for so long, for a recovery that is reading them right now.
+/// Grace period before objects of a deleted backup are removed; restores in progress may still read
+/// them.
 pub const OBJECT_GRACE_PERIOD: Duration = Duration::from_secs(3600);
 
-/// What a prune is made of.
+/// Inputs of a prune.
 pub struct Prune<'a> {
-    /// Which shard.
+    /// The shard.
     pub shard: &'a ShardName,
-    /// Its rules. `None`: nothing is deleted, only what dead runs left is swept.
+    /// Its retention policy. `None`: no backup is deleted, only the remains of dead runs are swept.
     pub retention: Option<&'a Retention>,
-    /// Where its backups are.
+    /// Repository of its backups.
     pub repository: &'a Repository,
     /// Deletes the EBS snapshots of its backups.
     pub volumes: &'a dyn VolumeSnapshots,
-    /// True if more than half of a shard's backups may go at once.
+    /// True if more than half of a shard's backups may be deleted in one run.
     pub yes_really: bool,
-    /// What takes its snapshots: with [`ProviderSetting::Ebs`], what dead runs left in EC2 goes too.
+    /// Provider of its snapshots: with [`ProviderSetting::Ebs`], the remains of dead runs in EC2
+    /// are deleted too.
     pub provider: ProviderSetting,
-    /// Time, reporter, stop.
+    /// Clock, progress reporter, cancellation.
     pub ctx: &'a RunContext,
 }
 
-/// What would be deleted, and why each backup is kept or not. Reads only.
+/// Returns the backups that would be deleted, and why each backup is kept or not. Reads only.
 ///
 /// # Errors
 /// As [`backstop_repo::ShardReader::catalog`].
@@ -59,22 +63,26 @@ pub async fn plan(prune: &Prune<'_>) -> Result<PruneReport> {
     Ok(PruneReport { archive, condemned, ..PruneReport::planned(prune.shard.clone(), votes) })
 }
 
-/// Deletes under the shard's claim. The plan is made again there, since backups may have come and gone, and by the store's clock.
+/// Deletes under the shard's lease. It plans again there, since backups may have come and gone, and
+/// by the store's clock.
 ///
 /// # Errors
-/// [`ErrorKind::Held`](backstop_model::error::ErrorKind::Held) when another run holds the shard;
-/// [`ErrorKind::Refused`](backstop_model::error::ErrorKind::Refused) when this host's clock is off, or more than half of the backups would go.
-/// After a fault the next prune continues: a backup is first taken from the list, and its objects are removed later.
+/// Returns [`ErrorKind::Held`](backstop_model::error::ErrorKind::Held) if another run holds the
+/// lease; [`ErrorKind::Refused`](backstop_model::error::ErrorKind::Refused) if this host's clock is
+/// off, or more than half of the backups would be deleted. After a fault the next prune continues:
+/// a backup is first removed from the list, and its objects are removed later.
 pub async fn prune(prune: &Prune<'_>) -> Result<PruneReport> {
     let mut writer = claim(prune).await?;
     let outcome = prune.ctx.unless_stopped(story(prune, &mut writer)).await;
     release(prune, writer, outcome).await
 }
 
-/// Takes back the deletion of these backups, or of all whose grace is not over, and what was dropped of the archive since.
+/// Restores these deleted backups, or all whose grace period is not over, and the segments of the
+/// archive that were dropped since.
 ///
 /// # Errors
-/// [`ErrorKind::NotRecoverable`](backstop_model::error::ErrorKind::NotRecoverable) when one of them cannot be taken back, or none can; else as [`prune`].
+/// Returns [`ErrorKind::NotRecoverable`](backstop_model::error::ErrorKind::NotRecoverable) if one
+/// of them cannot be restored, or none can; otherwise as [`prune`].
 pub async fn undo(prune: &Prune<'_>, ids: &[BackupId]) -> Result<PruneReport> {
     let mut writer = claim(prune).await?;
     let outcome = prune.ctx.unless_stopped(undelete(prune, ids, &mut writer)).await;
@@ -141,7 +149,7 @@ async fn undelete(prune: &Prune<'_>, ids: &[BackupId], writer: &mut ShardWriter)
     Ok(PruneReport { undone, condemned, ..PruneReport::planned(prune.shard.clone(), votes) })
 }
 
-/// A wrong rule, or a wrong time, shows in how much would go.
+/// Refuses to delete a large part of the backups: a wrong policy or clock shows in their number.
 fn refuse_many(prune: &Prune<'_>, doomed: usize, all: usize) -> Result<()> {
     if prune.yes_really || doomed * 2 <= all {
         return Ok(());
@@ -161,7 +169,8 @@ fn condemned_rows(condemned: &[Condemned]) -> Vec<CondemnedBackup> {
     condemned.iter().map(row).collect()
 }
 
-/// Drops what no one needs of the archive, and removes the objects of what was dropped before: all by one look at it.
+/// Drops the segments of the archive that no backup needs, and removes the objects of those dropped
+/// before. Reads the archive once for both.
 async fn prune_archive(
     prune: &Prune<'_>,
     writer: &ShardWriter,
@@ -178,7 +187,7 @@ async fn prune_archive(
     Ok((pruned, objects, bytes))
 }
 
-/// The pieces of the archive that no backup which stays needs.
+/// Returns the segments of the archive that no remaining backup needs.
 fn unneeded_segments(
     prune: &Prune<'_>,
     catalog: &[CatalogEntry],
@@ -210,7 +219,8 @@ async fn volumes(prune: &Prune<'_>, writer: &ShardWriter, plan: &GcPlan) -> Resu
     Ok(removed)
 }
 
-/// Proven snapshots that no backup names are good, and may be all that is left of a repository: they are told, never deleted.
+/// Reports proven snapshots that no backup names, and never deletes them: they are good, and may be
+/// all that is left of a repository.
 async fn report_stray_snapshots(
     prune: &Prune<'_>,
     writer: &ShardWriter,
@@ -231,7 +241,7 @@ async fn report_stray_snapshots(
     Ok(())
 }
 
-/// What is damaged pushes nothing out that is whole.
+/// Returns the retention votes; a damaged backup displaces no whole one.
 fn votes(prune: &Prune<'_>, backups: &ShardBackups, now: DateTime<Utc>) -> Vec<RetentionVote> {
     let judge = |entries: &mut dyn Iterator<Item = &CatalogEntry>| {
         let moments: Vec<_> =

@@ -1,4 +1,4 @@
-//! A piece of the archive, read while a thread understands it.
+//! Reads a segment of the archive while a thread parses it.
 
 use std::io::{self, Read};
 
@@ -6,14 +6,16 @@ use backstop_model::error::{Result, ResultExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
-/// Bytes of a piece that are under way between reading and understanding, in chunks.
+/// Size of the chunks that pass from the reader to the parsing thread, in bytes.
 const CHUNK_BYTES: usize = 256 * 1024;
 const MAX_CHUNKS_IN_FLIGHT: usize = 4;
 
-/// Gives what `understand` makes of the bytes. It runs on a thread that may wait, and need not read to the end.
+/// Returns the result of `understand` on the segment's bytes. It runs on a thread that may block,
+/// and need not read to the end.
 ///
 /// # Errors
-/// Its own; a read that failed is one of its reads.
+/// Returns the errors of `understand`; it receives a failed read of the store as an error of its
+/// own read.
 pub(crate) async fn read_segment<T: Send + 'static>(
     mut input: impl AsyncRead + Send + Unpin,
     understand: impl FnOnce(ChunkReader) -> Result<T> + Send + 'static,
@@ -25,7 +27,7 @@ pub(crate) async fn read_segment<T: Send + 'static>(
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
         let read = (&mut input).take(CHUNK_BYTES as u64).read_to_end(&mut chunk).await;
         let ended = matches!(read, Ok(0)) || read.is_err();
-        // Who has read enough hangs up.
+        // The receiver may be dropped early.
         if matches!(read, Ok(0)) || sender.send(read.map(|_| chunk)).await.is_err() || ended {
             break;
         }
@@ -34,7 +36,7 @@ pub(crate) async fn read_segment<T: Send + 'static>(
     understood.await.failed("read a segment")?
 }
 
-/// Chunks as a stream of bytes, for a thread that may wait.
+/// Presents chunks as a stream of bytes, for a thread that may block.
 pub(crate) struct ChunkReader {
     receiver: mpsc::Receiver<io::Result<Vec<u8>>>,
     now: Vec<u8>,

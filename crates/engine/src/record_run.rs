@@ -1,4 +1,5 @@
-//! Keeps in the repository when a run began and how it ended, so that `status` can say why a schedule fails.
+//! Run records: start and outcome of a run, kept in the repository so that `status` can say why a
+//! schedule fails.
 
 use std::time::Duration;
 
@@ -10,14 +11,15 @@ use backstop_repo::Repository;
 use crate::context::RunContext;
 use crate::shard_dir::host_name;
 
-/// Longest that a run waits for its record to be written: the record is a courtesy, the run is not.
+/// Longest time that a run waits for its record to be written: a missing record must not delay the
+/// run.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Does `work`, and keeps how it went; `result` says it in a few words. A record that cannot be written changes nothing about the
-/// run: whoever may only read keeps none.
+/// Runs `work`, and records its outcome; `result` describes it in a few words. A failure to write
+/// the record does not affect the run: a caller with read access only keeps none.
 ///
 /// # Errors
-/// Those of `work`.
+/// Returns the errors of `work`.
 pub async fn record_run<T>(
     (repository, shard): (&Repository, &ShardName),
     operation: Operation,

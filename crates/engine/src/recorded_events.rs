@@ -1,4 +1,4 @@
-//! What is recorded with a backup besides its data: the states of the shard's events, and the source's plugins.
+//! Records beside a backup's data: the states of the shard's events, and the source's plugins.
 
 use backstop_model::finding::Finding;
 use backstop_model::ids::Endpoint;
@@ -9,14 +9,15 @@ use backstop_model::topology::{Role, SourceChoice};
 use crate::context::RunContext;
 use crate::ports::Schemas;
 
-/// Who tells the events of a shard, and what it told before the snapshot.
+/// The server that was asked for the shard's events, and its answer before the snapshot.
 pub struct EventsBefore {
     of: Endpoint,
     role: Role,
     told: ServerEvents,
 }
 
-/// Asks for the events before the snapshot: the primary, or the source if no primary answers. No backup fails for it.
+/// Reads the events before the snapshot: from the primary, or from the source if no primary
+/// answers. A backup never fails because of that.
 pub async fn events_before(
     choice: &SourceChoice,
     schemas: &dyn Schemas,
@@ -33,7 +34,7 @@ pub async fn events_before(
     None
 }
 
-/// Asks again after the snapshot, and gives what is recorded.
+/// Reads the events again after the snapshot, and returns the record.
 pub async fn events_after(
     before: Option<EventsBefore>,
     schemas: &dyn Schemas,
@@ -49,7 +50,7 @@ pub async fn events_after(
     }
 }
 
-/// Says what a recovery will not know of the events.
+/// Returns a finding if a recovery will not know all states of the events.
 pub fn finding(recorded: Option<&RecordedEvents>) -> Option<Finding> {
     match recorded {
         Some(recorded) => recorded.finding(),
@@ -61,7 +62,7 @@ pub fn finding(recorded: Option<&RecordedEvents>) -> Option<Finding> {
     }
 }
 
-/// Asks the source for the plugins that it loads from libraries.
+/// Reads the plugins that the source loads from libraries.
 pub async fn plugins(choice: &SourceChoice, schemas: &dyn Schemas, ctx: &RunContext) -> Vec<Plugin> {
     schemas.plugins(&choice.endpoint).await.unwrap_or_else(|error| {
         ctx.reporter.notice(&format!("the plugins of {} are not recorded: {error}", choice.endpoint));

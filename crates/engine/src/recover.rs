@@ -1,9 +1,9 @@
-//! Recovery: a new instance at the moment of a backup or at one that the archive reaches, alone, joined to its shard, or as its new
-//! primary.
+//! Recovery: a new instance at the moment of a backup or at one that the archive reaches;
+//! standalone, joined to its shard, or as its new primary.
 //!
-//! Everything is kept in the target directory, its journal in `DIR/.backstop/`: a recovery that was
-//! stopped, killed or cut off by a reboot goes on where it was when the same command is given again.
-//! Needs read access to the repository only, but for a new primary, which begins a new line of the archive.
+//! All state is in the target directory, the journal in `DIR/.backstop/`. If a recovery was
+//! stopped, killed or cut off by a reboot, the same command resumes it. It needs only read access
+//! to the repository, except for a new primary, which begins a new timeline of the archive.
 
 mod events;
 #[cfg(test)]
@@ -44,50 +44,50 @@ use crate::context::RunContext;
 use crate::journal::Steps;
 use crate::ports::{AdminAccess, AdminSession, CheckDepth, MysqldControl, ReadOnly, Topology};
 
-/// What a recovery is made of.
+/// Inputs of a recovery.
 pub struct Recovery<'a> {
-    /// Backups are read from here.
+    /// Reader of the backups.
     pub reader: &'a ShardReader,
-    /// What is replayed on them is read from here.
+    /// Archive to replay from.
     pub archive: &'a ArchiveReader,
-    /// Where a new primary's line is begun.
+    /// Repository in which a new primary's timeline begins.
     pub repository: &'a Repository,
     /// Starts the server.
     pub mysqld: &'a dyn MysqldControl,
     /// Administers it until it is handed over.
     pub admin: &'a dyn AdminAccess,
-    /// The shard to join. A standalone recovery never asks it.
+    /// Members of the shard to join. A standalone recovery does not use it.
     pub topology: &'a dyn Topology,
-    /// Time, reporter, stop.
+    /// Clock, progress reporter, cancellation.
     pub ctx: &'a RunContext,
-    /// What was asked for.
+    /// Request of the user.
     pub request: RecoveryRequest,
 }
 
-/// What the user asked for.
+/// Request of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveryRequest {
-    /// Whose backup.
+    /// Shard of the backup.
     pub shard: ShardName,
-    /// The moment, as asked.
+    /// Target as the user wrote it.
     pub target: String,
     /// The backup that the plan chose.
     pub backup_id: BackupId,
-    /// What the plan replays on it, if anything is archived.
+    /// Transactions that the plan replays, if any are archived.
     pub replay: Option<Replay>,
     /// The target directory.
     pub into: PathBuf,
-    /// Where the files of the backup come from.
+    /// Origin of the backup's files.
     pub data: DataSource,
     /// TCP port; `None`: a free one.
     pub port: Option<u16>,
-    /// Where it listens once it is handed over; `None`: on loopback.
+    /// Addresses it listens on after the hand-over; `None`: loopback.
     pub listen: Option<ListenAddress>,
-    /// How thoroughly tables are checked.
+    /// Depth of the table check.
     pub check: CheckDepth,
-    /// How it ends.
+    /// Ending of the recovery.
     pub ending: Ending,
-    /// What a new primary does about members that answer.
+    /// Policy of a new primary for members that answer.
     pub members: LiveMembers,
     /// User to run the server as.
     pub server_user: Option<String>,
@@ -95,42 +95,46 @@ pub struct RecoveryRequest {
     pub own: ExtraOptions,
     /// Certificate and key of the server.
     pub tls: Option<ServerTls>,
-    /// Tables (`schema.table`) that may be broken, beside those that the backup recorded as such.
+    /// Tables (`schema.table`) that may be broken, in addition to those that the backup recorded as
+    /// broken.
     pub accept_broken: Vec<String>,
-    /// Whether a copy is left with an account to read it with.
+    /// Account for reading a standalone copy.
     pub copy_login: CopyAccount,
-    /// The choice about the events of a new primary.
+    /// Setting for the events of a new primary.
     pub events: EventsSetting,
 }
 
-/// Whether a standalone copy is left with an account that logs in over its socket: those of the shard may be bound to hosts.
+/// Account of a standalone copy that logs in over its socket: the shard's accounts may be bound to
+/// hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyAccount {
-    /// With the shard's accounts only.
+    /// No account besides the shard's.
     Without,
-    /// With one more, and `DIR/client.cnf` for clients.
+    /// An additional account, with `DIR/client.cnf` for clients.
     Leave,
 }
 
-/// Where the files of the backup come from.
+/// Origin of the backup's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataSource {
-    /// The repository: they are written into the target directory.
+    /// The repository: the recovery writes them into the target directory.
     Repository,
-    /// The target directory holds them already: a volume made from the backup's snapshot is mounted there.
+    /// The target directory, which holds them already: a volume made from the backup's snapshot is
+    /// mounted there.
     Volume,
 }
 
-/// What a recovery as primary does about members of the shard that answer: two primaries tear a shard apart.
+/// Policy of a recovery as primary for members of the shard that answer: two primaries make the
+/// shard's data diverge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveMembers {
-    /// It refuses.
+    /// Refuse to recover.
     Refuse,
-    /// It goes on: the operator has typed the shard's name.
+    /// Continue: the operator has typed the shard's name.
     Disregard,
 }
 
-/// What is decided once and stays so, however often the recovery is resumed.
+/// Decisions that stay the same, however often the recovery is resumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RecoveryDecision {
     pub(crate) backup_id: BackupId,
@@ -145,12 +149,13 @@ pub(crate) struct RecoveryDecision {
 }
 
 impl RecoveryDecision {
-    /// What is replayed, if that is anything.
+    /// Returns the transactions to replay, if there are any.
     fn replays(&self) -> Option<&Replay> {
         self.replay.as_ref().filter(|replay| !replay.gtids.is_empty())
     }
 
-    /// Where clients reach the server once it is handed over. One that listens on all addresses is reached by its host's name.
+    /// Returns the host at which clients reach the server after the hand-over: this host's name if
+    /// it listens on all addresses.
     fn host(&self) -> String {
         match &self.listen {
             None => "127.0.0.1".to_owned(),
@@ -158,16 +163,16 @@ impl RecoveryDecision {
         }
     }
 
-    /// True if the server gets binary logs of its own.
+    /// True if the server gets its own binary logs.
     fn own_logs(&self) -> bool {
         self.replays().is_some() || self.ending != Ending::Standalone
     }
 }
 
-/// Refuses what a recovery into this directory would refuse of it, of the port and of the addresses. Touches nothing.
+/// Refuses the directory, port and addresses that a recovery would refuse. Changes nothing.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] with what is wrong.
+/// Returns [`ErrorKind::Refused`] with the reason.
 pub fn check_target(
     dir: &Path,
     data: DataSource,
@@ -178,7 +183,7 @@ pub fn check_target(
         DataSource::Repository => preflight::check_target_dir(dir)?,
         DataSource::Volume => preflight::holds_data(dir)?,
     }
-    // The server of a recovery that has begun may run there.
+    // The server of a recovery that has begun may listen there.
     if dir.join(".backstop/journal").is_file() {
         return Ok(());
     }
@@ -186,7 +191,8 @@ pub fn check_target(
     listen.map_or(Ok(()), |listen| preflight::can_listen(listen, port.unwrap_or(0)))
 }
 
-/// The donor's settings that the recovered server lacks, and that an operator may miss.
+/// Returns findings about the donor's settings that the recovered server lacks and an operator may
+/// miss.
 pub fn dropped_settings(request: &RecoveryRequest, manifest: &Manifest) -> Vec<Finding> {
     option_file::settings(request, manifest).findings()
 }
@@ -194,10 +200,10 @@ pub fn dropped_settings(request: &RecoveryRequest, manifest: &Manifest) -> Vec<F
 /// Recovers an instance and leaves it running.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] when a guard refuses (nothing was touched then), [`ErrorKind::Damaged`] when stored data is
-/// damaged or the server does not hold exactly what the manifest says, [`ErrorKind::NotRecoverable`] when the
-/// shard has purged what a joining instance would need. After any fault the server is stopped and the
-/// same command resumes.
+/// Returns [`ErrorKind::Refused`] if a guard refuses (nothing was touched then),
+/// [`ErrorKind::Damaged`] if stored data is damaged or the server does not hold exactly what the
+/// manifest says, [`ErrorKind::NotRecoverable`] if the shard has purged what a joining instance
+/// would need. After any fault the server is stopped and the same command resumes.
 pub async fn recover(recover: &Recovery<'_>) -> Result<RecoverReport> {
     match recover.request.data {
         DataSource::Repository => preflight::check_target_dir(&recover.request.into)?,
@@ -219,7 +225,7 @@ pub async fn recover(recover: &Recovery<'_>) -> Result<RecoverReport> {
 
 async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> {
     let begun = recovery.ctx.clock.monotonic();
-    // What was decided stays, also when there is a newer backup by now.
+    // An earlier decision stays, even if a newer backup exists by now.
     let earlier: Option<RecoveryDecision> = steps.output("decide")?;
     let backup_id = earlier.as_ref().map_or(&recovery.request.backup_id, |decided| &decided.backup_id);
     let manifest = recovery.reader.manifest(backup_id).await?;
@@ -262,7 +268,7 @@ async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<Rec
     report(recovery, steps, &decided, checks, seconds)
 }
 
-/// Writes the files of the backup into `DIR/data`, unless they are there.
+/// Writes the files of the backup into `DIR/data`, unless they are in place.
 async fn write_datadir(recovery: &Recovery<'_>, manifest: &Manifest) -> Result<()> {
     if recovery.request.data == DataSource::Volume {
         return Ok(());
@@ -279,7 +285,7 @@ async fn write_datadir(recovery: &Recovery<'_>, manifest: &Manifest) -> Result<(
     Ok(())
 }
 
-/// The server itself says what it holds; what the manifest claims must be exactly that.
+/// Compares the server's GTID set with the manifest's; they must be equal.
 async fn verify(session: &mut dyn AdminSession, claimed: &GtidSet) -> Result<GtidSet> {
     let held = session.gtid_executed().await?;
     if held == *claimed {
@@ -295,7 +301,7 @@ async fn verify(session: &mut dyn AdminSession, claimed: &GtidSet) -> Result<Gti
         .hint("recover from another backup (`--backup ID`) and report this one"))
 }
 
-/// Nothing of the donor's replication stays.
+/// Removes all of the donor's replication.
 async fn forget_replication(session: &mut dyn AdminSession) -> Result<()> {
     session.set_super_read_only(ReadOnly::Off).await?;
     session.forget_replication().await?;
@@ -317,7 +323,8 @@ async fn check(
         vec![Finding::ok("tables-sound", format!("{sound} tables were checked and are sound"))];
     findings.extend(judged.known.iter().map(known_broken));
     findings[1..].iter().for_each(|finding| recovery.ctx.reporter.notice(&finding.notice()));
-    // Said before the replay, which a plugin may be needed for, and judged when the accounts are those of the recovered moment.
+    // Reported before the replay, which may need a plugin, and judged after it, with the accounts
+    // of the recovered moment.
     let plugins = plugins(session, manifest).await?;
     plugins.iter().for_each(|finding| recovery.ctx.reporter.notice(&finding.notice()));
     let program = recovery.mysqld.version().await?;
@@ -326,7 +333,7 @@ async fn check(
     if *data != program {
         findings.extend(version_finding(shard, "the server that was backed up", data));
     }
-    // What made the backup doubtful makes the server so.
+    // Findings that made the backup doubtful make the server doubtful too.
     let doubts = manifest.facts.findings.iter().filter(|finding| finding.severity == Severity::Problem);
     for finding in doubts {
         recovery.ctx.reporter.notice(&format!("when the backup was taken: {}", finding.what));
@@ -346,7 +353,8 @@ fn known_broken(table: &BrokenTable) -> Finding {
     )
 }
 
-/// Tables are broken that nothing explains. The operator may take the server without them.
+/// Returns the error for broken tables without an explanation. The operator may accept the server
+/// without them.
 fn broken(recovery: &Recovery<'_>, tables: &[BrokenTable]) -> Error {
     let accept: Vec<_> = tables.iter().map(|each| format!("--accept-broken '{}'", each.table)).collect();
     Error::new(ErrorKind::Damaged, format!("tables are broken after recovery: {}", describe_tables(tables))).hint(format!(
@@ -357,12 +365,13 @@ fn broken(recovery: &Recovery<'_>, tables: &[BrokenTable]) -> Error {
     ))
 }
 
-/// Compares what the server has loaded with what it needs.
+/// Compares the loaded plugins with those that the server needs.
 async fn plugins(session: &mut dyn AdminSession, manifest: &Manifest) -> Result<Vec<Finding>> {
     Ok(plugin_findings(&manifest.facts.plugins, &session.loaded().await?))
 }
 
-/// The ending. Once more in every run, since a run that was killed while it handed over may have left the server writable.
+/// Runs the ending, in every run: a run that was killed during the hand-over may have left the
+/// server writable.
 async fn finish(
     recovery: &Recovery<'_>,
     steps: &mut Steps<'_>,
@@ -375,7 +384,7 @@ async fn finish(
         Ending::Join => join::join(recovery, steps, &mut *session).await?,
         Ending::AsPrimary => promote::check_still_alone(recovery).await?,
     }
-    // A line of the archive is begun after everything that can fail.
+    // A timeline is begun after everything that can fail.
     let mut session =
         recovery.ctx.step("serve", in_service::put_in_service(recovery, manifest, decided, session)).await?;
     if decided.ending == Ending::AsPrimary {
@@ -394,7 +403,7 @@ async fn finish(
     Ok(session)
 }
 
-/// Leaves an account to read the copy with.
+/// Creates an account to read the copy with.
 async fn copy_login(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Result<()> {
     session.set_super_read_only(ReadOnly::Off).await?;
     session

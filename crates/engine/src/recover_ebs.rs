@@ -1,9 +1,9 @@
 //! Rebuild: a new instance from the volume snapshots of a backup, joined to its shard.
 //!
-//! The machine is made by [`Infrastructure`], the server on it is configured by [`Playbook`]; this story decides what is
-//! made from what, and looks for itself whether the server has joined. Everything it must know is kept in the target
-//! directory, its journal in `DIR/.backstop/`: a rebuild that was stopped or killed goes on where it was when the same
-//! command is given again.
+//! [`Infrastructure`] creates the machine, and [`Playbook`] configures the server on it. This story
+//! decides which instance is made from which snapshots, and checks itself that the server has
+//! joined. All its state is in the target directory, the journal in `DIR/.backstop/`: if a rebuild
+//! was stopped or killed, the same command resumes it.
 
 mod cleanup;
 mod decide;
@@ -36,44 +36,44 @@ pub use report::{EbsRecoveryReport, RecoveredInstance};
 pub(crate) use decide::EbsRecoveryDecision;
 pub use decide::{EbsRecoveryPlan, Subnets};
 
-/// What a rebuild is made of.
+/// Inputs of a rebuild.
 pub struct EbsRecovery<'a> {
-    /// Backups are read from here.
+    /// Reader of the backups.
     pub reader: &'a ShardReader,
-    /// The shard to join.
+    /// Members of the shard to join.
     pub topology: &'a dyn Topology,
-    /// Asks the new server.
+    /// Probes the new server.
     pub server_probe: &'a dyn ServerProbe,
-    /// Where servers are.
+    /// Locates servers.
     pub hosts: &'a dyn CloudHosts,
-    /// What the backup consists of.
+    /// Snapshots that the backup consists of.
     pub snapshots: &'a dyn VolumeSnapshots,
-    /// Makes the machine.
+    /// Creates the machine.
     pub infrastructure: &'a dyn Infrastructure,
     /// Configures the server.
     pub playbook: &'a dyn Playbook,
-    /// Time, reporter, stop.
+    /// Clock, progress reporter, cancellation.
     pub ctx: &'a RunContext,
-    /// What was asked for.
+    /// Request of the user.
     pub request: EbsRecoveryRequest,
 }
 
-/// What the user asked for.
+/// Request of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EbsRecoveryRequest {
-    /// Whose backup.
+    /// Shard of the backup.
     pub shard: ShardName,
-    /// The moment, as asked.
+    /// Target as the user wrote it.
     pub target: String,
     /// The backup that the plan chose.
     pub backup_id: BackupId,
-    /// The target directory: it holds what this recovery must know, no data.
+    /// Target directory: it holds the state of this recovery and no data.
     pub into: PathBuf,
-    /// The subnets that it may be made in.
+    /// Subnets for the instance.
     pub subnets: Subnets,
 }
 
-/// Shows what would be made. Touches nothing, here or there.
+/// Returns the planned instance and the changes. Changes nothing on this host or elsewhere.
 ///
 /// # Errors
 /// As [`rebuild`], up to its first change.
@@ -84,12 +84,14 @@ pub async fn plan(recovery: &EbsRecovery<'_>) -> Result<(EbsRecoveryPlan, Infras
     Ok((decided.plan(), changes))
 }
 
-/// Makes an instance from a backup's volume snapshots, and leaves a server on it that has joined the shard.
+/// Creates an instance from a backup's volume snapshots, and leaves a server on it that has joined
+/// the shard.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] when a guard refuses (nothing was touched then), [`ErrorKind::NotRecoverable`] when the shard has purged
-/// what the server would need. What was made is destroyed only if no server can have started on it; else it is left, and
-/// the message says so.
+/// Returns [`ErrorKind::Refused`] if a guard refuses (nothing was touched then),
+/// [`ErrorKind::NotRecoverable`] if the shard has purged what the server would need. The instance
+/// is destroyed only if no server can have started on it; otherwise it is left, and the message
+/// says so.
 pub async fn rebuild(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryReport> {
     preflight::check_target_dir(&recovery.request.into)?;
     let mut steps = Steps::open(&recovery.request.into.join(".backstop/journal"), recovery.ctx)?;
@@ -106,7 +108,7 @@ async fn run_steps(recovery: &EbsRecovery<'_>, steps: &mut Steps<'_>) -> Result<
 
     let mut seconds = RecoverSeconds::default();
     let lap = Stopwatch::start(recovery.ctx);
-    // Once a server may run on it, nothing of the machine is touched any more.
+    // Once a server may run on it, the machine is left alone.
     let made = match steps.output("apply")? {
         Some(made) if steps.has_begun("configure") => made,
         _ => apply(recovery, steps, &decided).await?,
@@ -114,7 +116,8 @@ async fn run_steps(recovery: &EbsRecovery<'_>, steps: &mut Steps<'_>) -> Result<
     seconds.materialise = lap.seconds();
     let lap = Stopwatch::start(recovery.ctx);
     if !steps.is_done("hand_over") {
-        // Again, since the server may have been stopped, or the primary have changed, after an earlier run.
+        // In every run, since the server may have been stopped, or the primary have changed, after
+        // an earlier run.
         steps.again("configure", configure(recovery, &decided, &made)).await?;
     }
     seconds.start = lap.seconds();
@@ -140,8 +143,8 @@ async fn run_steps(recovery: &EbsRecovery<'_>, steps: &mut Steps<'_>) -> Result<
     Ok(EbsRecoveryReport::of(decided, made, held, loading, seconds))
 }
 
-/// Makes the instance, or goes on with it. A first failure is followed by one attempt that goes on in the same state: most
-/// broken attempts are cut connections.
+/// Creates the instance, or continues with it. A first failure is followed by one more attempt in
+/// the same state: most interrupted attempts are cut connections.
 async fn apply(
     recovery: &EbsRecovery<'_>,
     steps: &mut Steps<'_>,
@@ -157,7 +160,7 @@ async fn apply(
     }
 }
 
-/// Has the server configured, with the primary of this moment to follow.
+/// Configures the server, with the current primary as its source.
 async fn configure(
     recovery: &EbsRecovery<'_>,
     decided: &EbsRecoveryDecision,

@@ -1,4 +1,5 @@
-//! What a recovery on other machines needs: where servers are, an instance with volumes, and what configures a server on it.
+//! Ports of a recovery on other machines: locations of servers, an instance with volumes,
+//! configuration of the server on it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,94 +12,97 @@ use backstop_model::server::{RecordedSettings, ServerVersion};
 use backstop_model::topology::Member;
 use serde::{Deserialize, Serialize};
 
-/// What the cloud says of servers and volumes that are no snapshots.
+/// State of servers and volumes in the cloud, other than snapshots.
 #[async_trait]
 pub trait CloudHosts: Send + Sync {
-    /// The availability zone of the instance that a MySQL server runs on.
+    /// Returns the availability zone of the instance that a MySQL server runs on.
     async fn zone(&self, server: &Endpoint) -> Result<String>;
-    /// How far the volumes have been filled from their snapshots.
+    /// Returns the progress of filling the volumes from their snapshots.
     async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization>;
 }
 
-/// How far volumes have been filled from their snapshots.
+/// Progress of filling volumes from their snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VolumeInitialization {
-    /// Every block is there.
+    /// All blocks are loaded.
     Loaded,
-    /// The volume that is least far, in percent.
+    /// Progress of the least advanced volume, in percent.
     Percent(u8),
-    /// Blocks are fetched when they are first read; nobody counts them.
+    /// Loaded lazily, when a block is first read; progress is unknown.
     WhenRead,
 }
 
-/// Asks one server how it is.
+/// Probes one server.
 #[async_trait]
 pub trait ServerProbe: Send + Sync {
-    /// What the server there says of itself, or why it does not.
+    /// Returns the server's state, or the reason why it does not answer.
     async fn probe(&self, server: &Endpoint) -> Member;
 }
 
-/// Makes the instance of a recovery, with its volumes, in a state of its own that is kept remotely and locked.
-/// Whoever stops an attempt, it is told to stop in order, and waited for.
+/// Creates the instance of a recovery, with its volumes, in a separate remote state that is locked.
+/// On cancellation the program is interrupted and awaited.
 #[async_trait]
 pub trait Infrastructure: Send + Sync {
-    /// What [`Infrastructure::apply`] would change. Touches nothing and leaves nothing behind.
+    /// Returns the changes that [`Infrastructure::apply`] would make. Changes nothing and leaves
+    /// nothing behind.
     async fn plan(&self, spec: &InstanceSpec) -> Result<InfrastructureChanges>;
-    /// Makes it, or goes on where an earlier attempt was broken off. Refuses to destroy or replace anything.
+    /// Creates the instance, or continues an interrupted attempt. Refuses to destroy or replace
+    /// anything.
     async fn apply(&self, spec: &InstanceSpec) -> Result<CreatedInstance>;
-    /// Destroys all of it. Destroying what is gone is no error.
+    /// Destroys all of it. Resources that are gone are no error.
     async fn destroy(&self, spec: &InstanceSpec) -> Result<()>;
 }
 
-/// What is to be made. The same for every attempt of one recovery, but for its protection.
+/// Specification of the instance. The same for every attempt of one recovery, except for its
+/// protection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceSpec {
-    /// Names the state; tag `Backstop-Recovery` of everything made.
+    /// Id of the recovery: names the state; tag `Backstop-Recovery` of every resource.
     pub recovery_id: String,
-    /// Whose server.
+    /// Shard of the server.
     pub shard: ShardName,
     /// The primary's availability zone.
     pub primary_zone: String,
-    /// The availability zone to be in.
+    /// Availability zone of the instance.
     pub zone: String,
-    /// The subnet, which is in that zone.
+    /// Subnet in that zone.
     pub subnet: String,
-    /// Device name to snapshot id.
+    /// Snapshot ids by device name.
     pub snapshots: BTreeMap<String, String>,
-    /// Whether it can be destroyed.
+    /// Protection against destruction.
     pub protection: DestroyProtection,
-    /// What belongs to the recovery on this host: a folder that only its owner can enter.
+    /// Folder of the recovery on this host; only its owner can enter it.
     pub folder: PathBuf,
 }
 
-/// Whether an instance can be destroyed.
+/// Protection of an instance against destruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DestroyProtection {
-    /// By a mistake, too: nothing has run on it yet.
+    /// It can be destroyed, even by mistake: no server has run on it yet.
     Off,
-    /// Only after the protection was taken off.
+    /// It can be destroyed only after the protection is removed.
     On,
 }
 
-/// What would be changed.
+/// Changes that would be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InfrastructureChanges {
     /// Each change in words, in order.
     pub told: Vec<String>,
-    /// How many things would be made.
+    /// Number of resources to create.
     pub add: u64,
-    /// How many would be changed.
+    /// Number of resources to change.
     pub change: u64,
-    /// How many would be destroyed, also to be replaced.
+    /// Number of resources to destroy, including replaced ones.
     pub destroy: u64,
 }
 
-/// What was made.
+/// The created instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreatedInstance {
-    /// Where the server is to listen.
+    /// Address at which the server is to listen.
     pub server: Endpoint,
     /// The instance.
     pub instance_id: String,
@@ -108,33 +112,33 @@ pub struct CreatedInstance {
     pub inventory: String,
 }
 
-/// Configures the server on an instance that was made, and has it follow the primary. Safe to be repeated, also after
-/// an attempt that was broken off anywhere.
+/// Configures the server on a created instance, and makes it replicate from the primary. Can be
+/// repeated safely, even after an attempt that was interrupted anywhere.
 #[async_trait]
 pub trait Playbook: Send + Sync {
-    /// Runs it to its end.
+    /// Runs the playbook to its end.
     async fn run(&self, site: &PlaybookInputs) -> Result<()>;
 }
 
-/// What the playbook is told. No secrets: whoever runs it adds those.
+/// Variables of the playbook. No secrets: the adapter that runs it adds those.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaybookInputs {
     /// The inventory, from [`CreatedInstance`].
     pub inventory: String,
     /// The backup that the volumes were made from.
     pub backup_id: BackupId,
-    /// The GTID set that the server must hold before it follows anybody: the manifest's, whole.
+    /// GTID set that the server must hold before it replicates: the manifest's, whole.
     pub gtid_executed: GtidSet,
     /// The version of the server that was backed up.
     pub server_version: ServerVersion,
     /// Its settings, as recorded.
     pub recorded: RecordedSettings,
-    /// What the recovered one keeps of them: option and value, as an option file has them.
+    /// Options that the recovered server keeps of them: name and value, as in an option file.
     pub options: RecordedSettings,
     /// A server id that no member has.
     pub server_id: u32,
-    /// Whom to follow: the shard's primary at this moment.
+    /// Source to replicate from: the shard's current primary.
     pub primary: Endpoint,
-    /// What belongs to the recovery on this host: a folder that only its owner can enter.
+    /// Folder of the recovery on this host; only its owner can enter it.
     pub folder: PathBuf,
 }

@@ -1,5 +1,6 @@
-//! The events of a new primary. On a replica they are all disabled, so they get the states back that they had at the primary: as they were
-//! recorded with the backup, and followed through the archive's statements up to the recovered moment.
+//! Restores the states of events on a new primary. On a replica all events are disabled, so they
+//! get the states that they had at the primary: as recorded with the backup, and followed through
+//! the archive's statements up to the recovered moment.
 
 use backstop_binlog::event_changes;
 use backstop_model::archive::ArchivedSegment;
@@ -16,10 +17,10 @@ use super::{Recovery, RecoveryDecision};
 use crate::ports::AdminSession;
 use crate::read_segment;
 
-/// Pieces of the archive that are read at once.
+/// Number of segments that are read concurrently.
 const PARALLEL_SEGMENT_READS: usize = 4;
 
-/// Decides what is to be done. Changes nothing, and reads the archive only if there are events.
+/// Decides which event states to set. Changes nothing, and reads the archive only if events exist.
 pub(super) async fn decide_events(
     recovery: &Recovery<'_>,
     session: &mut dyn AdminSession,
@@ -34,7 +35,7 @@ pub(super) async fn decide_events(
     Ok(plan_events(&history, present, recovery.ctx.clock.now()))
 }
 
-/// Carries a plan out, or gives the statements that would.
+/// Carries a plan out, or returns the statements that would.
 pub(super) async fn restore_events(
     recovery: &Recovery<'_>,
     session: &mut dyn AdminSession,
@@ -54,12 +55,12 @@ pub(super) async fn restore_events(
     Ok(EventsReport { scheduler: runs, ..plan.report(&failed) })
 }
 
-/// True if the server that is handed over has its event scheduler on.
+/// True if the server has its event scheduler on after the hand-over.
 pub(super) fn scheduler(recovery: &Recovery<'_>, manifest: &Manifest) -> bool {
     recovery.request.events == EventsSetting::Enable && EventsPlan::scheduler(manifest.facts.events.as_ref())
 }
 
-/// The states at the recovered moment.
+/// Returns the states at the recovered moment.
 async fn history(
     recovery: &Recovery<'_>,
     manifest: &Manifest,
@@ -88,7 +89,8 @@ async fn history(
     Ok(history)
 }
 
-/// The changes that the archive's statements among these transactions make to events, in their order.
+/// Returns the changes that the archive's statements among these transactions make to events, in
+/// their order.
 async fn changes(
     recovery: &Recovery<'_>,
     timeline: u32,

@@ -1,4 +1,5 @@
-//! What a recovery keeps beside its journal stays what it is, byte for byte: `tests/frozen`.
+//! Compares the files of a recovery beside its journal with `tests/frozen`: their bytes must not
+//! change.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

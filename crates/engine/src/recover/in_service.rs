@@ -1,4 +1,5 @@
-//! The last step before the hand-over: the option file that the server has in service, and the proof that it works with it.
+//! Puts the server in service, the last step before the hand-over: writes its option file for
+//! service, and proves that it works with it.
 
 use std::time::Duration;
 
@@ -10,18 +11,19 @@ use super::option_file::{self, Phase};
 use super::{Recovery, RecoveryDecision, join, mysqld, preflight};
 use crate::ports::{AdminSession, ReadOnly};
 
-/// An orderly shutdown writes the buffer pool out.
+/// Timeout of an orderly shutdown, which writes out the buffer pool.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Writes the option file of the server in service. One that listens elsewhere than on loopback is restarted with it, once, and must
-/// come back as it was: with every transaction, and as a replica that replicates.
+/// Writes the option file of the server in service. A server that does not listen on loopback is
+/// restarted with it, once. It must then hold every transaction, and replicate if it is a replica.
 pub(super) async fn put_in_service(
     recovery: &Recovery<'_>,
     manifest: &Manifest,
     decided: &RecoveryDecision,
     mut session: Box<dyn AdminSession>,
 ) -> Result<Box<dyn AdminSession>> {
-    // It takes writes after all that can fail, so that it does not do so after a failure either.
+    // The server accepts writes only after all that can fail, so that it never does after a
+    // failure.
     option_file::write(recovery, manifest, decided, Phase::Serving(ReadOnly::Super)).await?;
     let Some(listen) = &decided.listen else { return Ok(session) };
     let held = session.gtid_executed().await?;

@@ -1,4 +1,4 @@
-//! Joining a recovered instance to its shard.
+//! Joins a recovered instance to its shard.
 
 use std::time::Duration;
 
@@ -13,18 +13,20 @@ use crate::context::RunContext;
 use crate::journal::Steps;
 use crate::ports::{AdminSession, ReadOnly};
 
-/// How often replication is looked at while it catches up.
+/// Interval at which replication is polled while it catches up.
 const CATCH_UP_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Catching up fails when not one transaction was applied for so long.
+/// Time without an applied transaction after which catching up fails.
 const CATCH_UP_STALL_TIMEOUT: Duration = Duration::from_secs(600);
-/// Caught up is who has everything the primary had so long ago.
+/// A replica has caught up when it has all that the primary had this long ago.
 const CAUGHT_UP_LAG: Duration = Duration::from_secs(2);
-/// A receiver that cannot connect is given so long before its error ends the recovery.
+/// Time for a receiver to connect before its error ends the recovery.
 const RECEIVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a primary has archived it has committed after so long, or it waits for somebody.
+/// Time after which a primary has committed an archived transaction, unless it waits for an
+/// acknowledgement.
 const COMMIT_SETTLE_TIME: Duration = Duration::from_secs(5);
 
-/// Checks that an instance holding `held` could join now. Gives a server id nobody in the shard has.
+/// Checks that an instance holding `held` could join now. Returns a server id that no member of the
+/// shard has.
 pub(super) async fn check_joinable(recovery: &Recovery<'_>, held: &GtidSet) -> Result<u32> {
     let begun = recovery.ctx.clock.monotonic();
     loop {
@@ -44,7 +46,7 @@ pub(super) async fn check_joinable(recovery: &Recovery<'_>, held: &GtidSet) -> R
     }
 }
 
-/// A random server id that no reachable member has.
+/// Returns a random server id that no reachable member has.
 pub(crate) fn server_id(ctx: &RunContext, members: &[Member]) -> u32 {
     let taken: Vec<u32> = states(members).map(|state| state.server_id).collect();
     loop {
@@ -55,27 +57,29 @@ pub(crate) fn server_id(ctx: &RunContext, members: &[Member]) -> u32 {
     }
 }
 
-/// Follows the current primary and waits until everything it has is applied.
+/// Replicates from the current primary and waits until all its transactions are applied.
 pub(super) async fn join(
     recovery: &Recovery<'_>,
     steps: &mut Steps<'_>,
     session: &mut dyn AdminSession,
 ) -> Result<()> {
-    // A server that was restarted since an earlier run follows nobody until it is told to.
+    // A server that was restarted since an earlier run does not replicate until it is started
+    // again.
     steps.again("follow", follow(recovery, session)).await?;
     steps.again("catch_up", catch_up(recovery, session)).await?;
     steps.again("semi_sync", semi_sync(recovery, session)).await
 }
 
-/// Makes `gtid_executed` exactly `held` on a server without binary logs of the donor's. `held` comes from the
-/// journal, never from the server: between the two statements of a reset the server's own set is empty.
+/// Makes `gtid_executed` exactly `held` on a server without the donor's binary logs. `held` comes
+/// from the journal, never from the server: between the two statements of a reset the server's set
+/// is empty.
 pub(super) async fn set_own_gtids(
     recovery: &Recovery<'_>,
     steps: &mut Steps<'_>,
     session: &mut dyn AdminSession,
     held: &GtidSet,
 ) -> Result<()> {
-    // Once it has begun to follow, or takes writes, it may hold newer transactions.
+    // Once it has begun to replicate, or accepts writes, it may hold newer transactions.
     if steps.has_begun("follow") || steps.has_begun("promote") {
         return Ok(());
     }
@@ -100,7 +104,8 @@ pub(super) async fn set_own_gtids(
 }
 
 async fn follow(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Result<()> {
-    // Asked before the primary, which then has all of it even while this server already follows it.
+    // Read before the primary's set, which then contains all of it even while this server already
+    // replicates.
     let held = session.gtid_executed().await?;
     let members = recovery.topology.members().await?;
     let (endpoint, primary) = current_primary(&members)?;
@@ -113,7 +118,8 @@ async fn follow(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Resu
     session.set_super_read_only(ReadOnly::Super).await
 }
 
-/// An instance can follow a primary that has all its transactions and can still send all it lacks.
+/// Checks that the primary has all transactions of an instance and can still send all that it
+/// lacks.
 pub(crate) fn check_followable(primary: &InstanceState, held: &GtidSet) -> Result<()> {
     let extra = held.subtract(&primary.gtid_executed);
     if !extra.is_empty() {
@@ -194,7 +200,7 @@ async fn primary_set(recovery: &Recovery<'_>) -> Result<GtidSet> {
     Ok(primary.gtid_executed.clone())
 }
 
-/// Acknowledges semi-synchronously if the other replicas do.
+/// Enables semi-synchronous acknowledgements if the other replicas send them.
 async fn semi_sync(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Result<()> {
     let members = recovery.topology.members().await?;
     if states(&members).any(|state| state.semi_sync_replica) {

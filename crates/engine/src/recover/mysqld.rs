@@ -1,4 +1,4 @@
-//! The recovered server's process: where its files are, start, stop.
+//! Process of the recovered server: its files, start and stop.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,14 +10,15 @@ use super::option_file::{self, Phase};
 use super::{Recovery, RecoveryDecision, RecoveryRequest, preflight};
 use crate::ports::{AdminSession, MysqldStart};
 
-/// Crash recovery of a large redo log takes minutes; what the server's log says of it is shown meanwhile.
+/// Timeout of a start: crash recovery of a large redo log takes minutes. The server's log is shown
+/// in between.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(3600);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest path of a Unix socket on Linux, in bytes (`sun_path` without its closing zero).
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
-/// Where everything is in the target directory.
+/// Returns the paths in the target directory.
 pub(super) fn target_layout(request: &RecoveryRequest) -> MysqldStart {
     let dir = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
     MysqldStart {
@@ -30,12 +31,13 @@ pub(super) fn target_layout(request: &RecoveryRequest) -> MysqldStart {
     }
 }
 
-/// The option file for clients of a copy.
+/// Returns the path of the client option file of a copy.
 pub(super) fn client_file(request: &RecoveryRequest) -> PathBuf {
     target_layout(request).defaults_file.with_file_name("client.cnf")
 }
 
-/// `DIR/mysqld.sock`, or a name of its own under `/tmp` if that is longer than a socket's path can be.
+/// Returns `DIR/mysqld.sock`, or a unique name under `/tmp` if that is longer than the path of a
+/// socket can be.
 fn socket(dir: &Path) -> PathBuf {
     let inside = dir.join("mysqld.sock");
     if inside.as_os_str().len() <= MAX_SOCKET_PATH_BYTES {
@@ -45,7 +47,7 @@ fn socket(dir: &Path) -> PathBuf {
     PathBuf::from(format!("/tmp/backstop-{}.sock", &name[..16]))
 }
 
-/// Starts the server if it does not run yet, and logs in. Called on every run until the hand-over.
+/// Starts the server unless it runs, and logs in. Called in every run until the hand-over.
 pub(super) async fn start(
     recovery: &Recovery<'_>,
     manifest: &Manifest,
@@ -54,7 +56,8 @@ pub(super) async fn start(
     let private = recovery.request.into.join(".backstop");
     let start = target_layout(&recovery.request);
     if let Some(pid) = recovery.mysqld.running_on(&start.datadir).await? {
-        // A run that was killed left it. Its administrator may be gone already, or it listens where it will serve: then it is restarted.
+        // Left running by a killed run. If its administrator is gone, or it listens at its service
+        // address, restart it.
         let wait = recovery.mysqld.wait_ready(&start, pid, STARTUP_TIMEOUT).await;
         if wait.is_ok()
             && decided.listen.is_none()
@@ -65,12 +68,13 @@ pub(super) async fn start(
         recovery.mysqld.stop(&start.datadir, SHUTDOWN_TIMEOUT).await?;
     }
     preflight::port_is_free(decided.port)?;
-    // An earlier run may have written the file of the server in service, which replicates at once.
+    // An earlier run may have written the option file for service, with which the server replicates
+    // immediately.
     option_file::write(recovery, manifest, decided, Phase::Recovering).await?;
     launch(recovery).await
 }
 
-/// Starts the server with the option file that is there, and logs in.
+/// Starts the server with the existing option file, and logs in.
 pub(super) async fn launch(recovery: &Recovery<'_>) -> Result<Box<dyn AdminSession>> {
     let private = recovery.request.into.join(".backstop");
     let mut start = target_layout(&recovery.request);
@@ -80,7 +84,7 @@ pub(super) async fn launch(recovery: &Recovery<'_>) -> Result<Box<dyn AdminSessi
     recovery.admin.session(&start, &private).await
 }
 
-/// Says that there is nothing left to do, and whether what was recovered still runs.
+/// Reports that nothing is left to do, and if the recovered server still runs.
 pub(super) async fn check_handed_over(recovery: &Recovery<'_>) -> Result<()> {
     let datadir = target_layout(&recovery.request).datadir;
     let now = match recovery.mysqld.running_on(&datadir).await? {
@@ -95,7 +99,7 @@ pub(super) async fn check_handed_over(recovery: &Recovery<'_>) -> Result<()> {
     Ok(())
 }
 
-/// After a fault nothing is left running; what was written stays, for the next try.
+/// Stops the server after a fault; its files stay for the next try.
 pub(super) async fn stop_unfinished(recovery: &Recovery<'_>) {
     let datadir = target_layout(&recovery.request).datadir;
     if let Err(error) = recovery.mysqld.stop(&datadir, SHUTDOWN_TIMEOUT).await {

@@ -1,4 +1,4 @@
-//! Next: what is left for the operator after a recovery, in commands that work as pasted.
+//! Next steps for the operator after a recovery, as commands that work as pasted.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use backstop_model::shell_quote;
 
 use super::{CopyAccount, RecoveryDecision, RecoveryRequest, mysqld};
 
-/// What is left to do. `program` is the server program.
+/// Returns the next steps. `program` is the server program.
 pub(super) fn next_steps(
     request: &RecoveryRequest,
     decided: &RecoveryDecision,
@@ -30,7 +30,7 @@ pub(super) fn next_steps(
     next
 }
 
-/// A server that was handed over.
+/// A server after its hand-over.
 struct HandedOverServer {
     dir: String,
     program: String,
@@ -54,7 +54,7 @@ impl HandedOverServer {
         }
     }
 
-    /// Stops it, and waits until it has ended.
+    /// Returns commands that stop it and wait for its end.
     fn stop(&self) -> String {
         format!("pid=$(cat {}) && kill \"$pid\" && tail --pid=\"$pid\" -f /dev/null", self.pid)
     }

@@ -1,4 +1,4 @@
-//! The recovered server's option file.
+//! Option file of the recovered server.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,18 +14,19 @@ use backstop_repo::Manifest;
 use super::{Recovery, RecoveryDecision, RecoveryRequest, events, mysqld, tls};
 use crate::ports::{MysqldStart, ReadOnly};
 
-/// The time of a server's life that an option file is for.
+/// Phase of a recovered server that an option file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Until the hand-over: on loopback, without replication and events, however it is started.
+    /// Until the hand-over: on loopback, without replication and events, regardless of how it is
+    /// started.
     Recovering,
-    /// In service, refusing writes or not. A joined server replicates again whenever it is started.
+    /// In service, read-only or not. A joined server replicates whenever it is started.
     Serving(ReadOnly),
 }
 
-/// Writes `DIR/my.cnf` and takes the donor's identity out of the data directory. What the donor had set with
-/// `SET PERSIST` is among the recorded settings, so its `mysqld-auto.cnf` is put aside: it would override
-/// the option file.
+/// Writes `DIR/my.cnf` and removes the donor's identity from the data directory. The donor's
+/// `SET PERSIST` values are among the recorded settings, so its `mysqld-auto.cnf` is moved aside:
+/// it would override the option file.
 pub(super) async fn configure(
     recovery: &Recovery<'_>,
     manifest: &Manifest,
@@ -42,7 +43,7 @@ pub(super) async fn configure(
     }
 }
 
-/// Writes the option file of a phase, whole or not at all, for the user that the server runs as.
+/// Writes the option file of a phase atomically, owned by the user that the server runs as.
 pub(super) async fn write(
     recovery: &Recovery<'_>,
     manifest: &Manifest,
@@ -63,7 +64,7 @@ pub(super) async fn write(
     std::fs::rename(&new, &start.defaults_file).failed(format!("write {}", start.defaults_file.display()))
 }
 
-/// The donor's settings that a recovered server keeps.
+/// Returns the donor's settings that a recovered server keeps.
 pub(super) fn settings(request: &RecoveryRequest, manifest: &Manifest) -> CarriedSettings {
     let given = Overrides {
         certificates: if request.tls.is_some() { Certificates::Given } else { Certificates::OfItsOwn },
@@ -73,7 +74,7 @@ pub(super) fn settings(request: &RecoveryRequest, manifest: &Manifest) -> Carrie
     carry_settings(&manifest.facts.settings, given)
 }
 
-/// The first options: all that follow win over them.
+/// Returns the first options: all that follow override them.
 fn carried_options(settings: &CarriedSettings) -> String {
     let mut text = String::from(
         "# Written by `backstop recover` from the settings recorded with the backup.\n[mysqld]\nmysqlx = OFF\nsecure_file_priv = NULL\n",
@@ -87,10 +88,10 @@ fn carried_options(settings: &CarriedSettings) -> String {
     text
 }
 
-/// What a recovered server must have, also in service.
+/// Returns the options that a recovered server must have, in service too.
 fn fixed_options(start: &MysqldStart, decided: &RecoveryDecision) -> String {
     let path = |path: &Path| quoted(&path.display().to_string());
-    // A server that root starts by this file alone runs as the user that owns its files.
+    // Makes a server that root starts with this file alone run as the user that owns its files.
     let user = start.user.as_deref().or(rustix::process::geteuid().is_root().then_some("root"));
     let user = user.map(|user| format!("user = {}\n", quoted(user))).unwrap_or_default();
     format!(
@@ -109,7 +110,8 @@ fn fixed_options(start: &MysqldStart, decided: &RecoveryDecision) -> String {
     )
 }
 
-/// The options that a phase decides. Last in the file, so that they win. `scheduler`: enabled events fire.
+/// Returns the options of a phase. They are last in the file, so that they override the others.
+/// `scheduler`: enabled events fire.
 fn phase_options(decided: &RecoveryDecision, phase: Phase, scheduler: bool) -> String {
     match phase {
         Phase::Recovering => {
@@ -139,7 +141,7 @@ fn move_aside(file: &Path, aside: &Path) -> Result<()> {
     }
 }
 
-/// Writes what is to replace a file beside it, on disk, and gives its path.
+/// Writes the replacement of a file beside it, durably, and returns its path.
 fn write_new(path: &Path, text: &str) -> Result<PathBuf> {
     use std::io::Write as _;
     let what = format!("write {}", path.display());

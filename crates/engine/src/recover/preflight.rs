@@ -1,4 +1,4 @@
-//! What a recovery refuses before it touches anything.
+//! Preflight of a recovery: refuses before it touches anything.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -11,14 +11,14 @@ use backstop_repo::{Manifest, Storage};
 
 use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, join, promote};
 
-/// The directory must be absent, empty, or hold this kind of recovery's journal.
+/// Checks that the directory is absent or empty, or holds the journal of this kind of recovery.
 pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
     let what = format!("look into target directory {}", dir.display());
     match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::refused(format!("{what}: {error}")).hint("name a directory with `--into`")),
         Ok(entries) => {
-            // A new ext4 file system has this folder, and no data in it.
+            // A new ext4 file system contains this folder, and no data in it.
             let mut others = entries.flatten().filter(|entry| entry.file_name() != "lost+found");
             if others.next().is_none() || dir.join(".backstop/journal").is_file() {
                 return Ok(());
@@ -29,8 +29,9 @@ pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
     }
 }
 
-/// The directory must hold the data directory of the backup, a volume made from its snapshot mounted there, or this kind of recovery's
-/// journal. A server that runs on it is somebody's.
+/// Checks that the directory holds the backup's data directory (a volume made from its snapshot is
+/// mounted there) or the journal of this kind of recovery. Refuses if a server runs on it that this
+/// recovery did not start.
 pub(super) async fn check_volume(recovery: &Recovery<'_>) -> Result<()> {
     let dir = &recovery.request.into;
     if dir.join(".backstop/journal").is_file() {
@@ -45,7 +46,7 @@ pub(super) async fn check_volume(recovery: &Recovery<'_>) -> Result<()> {
     }
 }
 
-/// The directory must hold a data directory.
+/// Checks that the directory holds a data directory.
 pub(super) fn holds_data(dir: &Path) -> Result<()> {
     let data = dir.join("data");
     if data.join("ibdata1").is_file() {
@@ -57,7 +58,8 @@ pub(super) fn holds_data(dir: &Path) -> Result<()> {
     ))
 }
 
-/// Checks everything that can be known beforehand, and decides what must not change on a resume.
+/// Checks everything that can be known beforehand, and makes the decisions that must not change on
+/// a resume.
 pub(super) async fn decide(recovery: &Recovery<'_>, manifest: &Manifest) -> Result<RecoveryDecision> {
     let to_write = match (&manifest.storage, recovery.request.data) {
         (Storage::Blocks { .. }, DataSource::Repository) => manifest.sizes.data_bytes,
@@ -75,7 +77,8 @@ pub(super) async fn decide(recovery: &Recovery<'_>, manifest: &Manifest) -> Resu
             .hint("leave --on-volume out"));
         }
     };
-    // What is replayed is on the disk three times for a while: as relay logs, as binary logs and in the tables.
+    // Replayed transactions are on the disk three times for a while: as relay logs, as binary logs
+    // and in the tables.
     let replayed = recovery.request.replay.as_ref().map_or(0, |replay| replay.bytes);
     space(&recovery.request.into, to_write + 3 * replayed)?;
     version(&recovery.mysqld.version().await?, &manifest.facts.server_version)?;
@@ -104,7 +107,7 @@ pub(super) async fn decide(recovery: &Recovery<'_>, manifest: &Manifest) -> Resu
     })
 }
 
-/// A resumed recovery must be the one that was begun.
+/// Checks that a resumed recovery is the one that was begun.
 pub(super) fn same_request(decided: &RecoveryDecision, request: &RecoveryRequest) -> Result<()> {
     let port_differs = request.port.is_some_and(|port| port != decided.port);
     let same = (&decided.target, decided.ending, &decided.listen)
@@ -127,7 +130,7 @@ pub(super) fn same_request(decided: &RecoveryDecision, request: &RecoveryRequest
     )))
 }
 
-/// Fails if something listens on this port of the loopback interface.
+/// Fails if another process listens on this port of the loopback interface.
 pub(super) fn port_is_free(port: u16) -> Result<()> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(()),
@@ -136,11 +139,12 @@ pub(super) fn port_is_free(port: u16) -> Result<()> {
     }
 }
 
-/// Fails if one of these is no address of this host, or if something listens on the port there.
+/// Fails if one of these is no address of this host, or if another process listens on the port
+/// there.
 pub(super) fn can_listen(listen: &ListenAddress, port: u16) -> Result<()> {
     for host in listen.hosts() {
         let all = if host == "*" { "0.0.0.0" } else { host };
-        // Every address that a name stands for is tried, as the server does.
+        // Every address that a name resolves to is tried, as the server does.
         TcpListener::bind((all, port)).map_err(|error| {
             Error::refused(format!("cannot listen on {host}, port {port}: {error}")).hint(
                 "name addresses of this host with `--listen` (`ip address` shows them), and a port that is free there with `--port`",
@@ -158,7 +162,8 @@ fn port(wanted: Option<u16>) -> Result<u16> {
     Ok(listener.local_addr().failed("find a free port")?.port())
 }
 
-/// A server can open data of its own version or an older one of the last release series, never newer data.
+/// Checks the version: a server can open data of its own version or an older one of the last
+/// release series, never newer data.
 fn version(program: &ServerVersion, data: &ServerVersion) -> Result<()> {
     if (program.major, program.minor, program.patch) >= (data.major, data.minor, data.patch) {
         return Ok(());
@@ -167,7 +172,8 @@ fn version(program: &ServerVersion, data: &ServerVersion) -> Result<()> {
         .hint("set `mysql.server` to a mysqld of the same version or newer"))
 }
 
-/// The files, a tenth more for the redo log and what the server writes, and 64 MiB.
+/// Checks the free space: the files, a tenth more for the redo log and the server's writes, and 64
+/// MiB.
 fn space(dir: &Path, data_bytes: u64) -> Result<()> {
     let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let what = format!("look for space in {}", existing.display());

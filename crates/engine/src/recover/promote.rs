@@ -1,4 +1,4 @@
-//! A recovered instance as the shard's new primary, after all its servers were lost.
+//! Promotes a recovered instance to the shard's new primary, after all its servers were lost.
 
 use backstop_model::archive::Archive;
 use backstop_model::error::{Error, ErrorKind, Result};
@@ -13,7 +13,7 @@ use super::{LiveMembers, Recovery, RecoveryDecision, events, join};
 use crate::journal::Steps;
 use crate::ports::{AdminSession, ReadOnly};
 
-/// Checks that nobody of the shard answers. Gives a server id.
+/// Checks that no member of the shard answers. Returns a server id.
 pub(super) async fn check_promotable(recovery: &Recovery<'_>) -> Result<u32> {
     let members = check_alone(recovery).await?;
     if let Some(notice) = begun_before(&recovery.archive.contents().await?) {
@@ -22,7 +22,8 @@ pub(super) async fn check_promotable(recovery: &Recovery<'_>) -> Result<u32> {
     Ok(join::server_id(recovery.ctx, &members))
 }
 
-/// Says that the current line was begun and nothing of it archived: a recovery into another directory may have begun it.
+/// Returns a warning if the current timeline was begun and nothing of it is archived: a recovery
+/// into another directory may have begun it.
 fn begun_before(archive: &Archive) -> Option<String> {
     let timeline = archive.current().filter(|timeline| timeline.parent.is_some())?;
     if archive.segments.iter().any(|segment| segment.timeline == timeline.number) {
@@ -38,13 +39,13 @@ fn begun_before(archive: &Archive) -> Option<String> {
     ))
 }
 
-/// Makes sure, again, that it will be the only primary. Done before the server listens where clients reach it: that may be the very
-/// address of a lost member.
+/// Checks again that it will be the only primary, before the server listens where clients reach it:
+/// that may be the very address of a lost member.
 pub(super) async fn check_still_alone(recovery: &Recovery<'_>) -> Result<()> {
     recovery.ctx.step("alone", check_alone(recovery)).await.map(drop)
 }
 
-/// Makes it the primary: the last things that are done, and writable only then.
+/// Makes it the primary: runs the last steps, and makes it writable only after them.
 pub(super) async fn promote(
     recovery: &Recovery<'_>,
     steps: &mut Steps<'_>,
@@ -73,8 +74,9 @@ pub(super) async fn promote(
     Ok(())
 }
 
-/// The members, if all of them are gone or that is to be disregarded. Gone is only who refuses connections or cannot be routed to: one
-/// that hangs, or of which nothing is known, may write on.
+/// Returns the members if all of them are gone, or if the request disregards live ones. A member is
+/// gone only if it refuses connections or cannot be routed to: one that hangs, or whose state is
+/// unknown, may still accept writes.
 async fn check_alone(recovery: &Recovery<'_>) -> Result<Vec<Member>> {
     let looked = recovery.topology.members().await;
     let force = format!(
@@ -105,7 +107,7 @@ async fn check_alone(recovery: &Recovery<'_>) -> Result<Vec<Member>> {
     }
 }
 
-/// What was seen of a member that may live; `None` for one that is gone.
+/// Returns the evidence that a member may be alive; `None` if it is gone.
 fn sign_of_life(member: &Member) -> Option<String> {
     match &member.state {
         Ok(_) => Some(format!("{} answers", member.endpoint)),
@@ -114,7 +116,8 @@ fn sign_of_life(member: &Member) -> Option<String> {
     }
 }
 
-/// Begins a line with this server, unless an earlier run has. What the old line has beyond is left there.
+/// Begins a timeline with this server, unless an earlier run has. Later transactions of the old
+/// timeline stay on that.
 async fn begin_timeline(recovery: &Recovery<'_>, uuid: ServerUuid, held: &GtidSet, of: u32) -> Result<u32> {
     let begun = |archive: &Archive| {
         archive
@@ -144,7 +147,7 @@ async fn begin_timeline(recovery: &Recovery<'_>, uuid: ServerUuid, held: &GtidSe
     Ok(number)
 }
 
-/// Takes writes from now on, also after a restart.
+/// Makes the server accept writes, from now on and after a restart.
 async fn make_writable(
     recovery: &Recovery<'_>,
     session: &mut dyn AdminSession,

@@ -1,8 +1,9 @@
-//! Replaying the archive on a restored backup.
+//! Replays the archive on a restored backup.
 //!
-//! The recovered server replicates from a binlog server of this process, which gives it exactly the plan's transactions. It holds by
-//! GTID what it has executed, so a replay that was cut off goes on where it was. Durability is relaxed meanwhile: a crash of the
-//! machine, not one of a process, can then tear the data, which the boot id betrays.
+//! The recovered server replicates from a binlog server in this process, which sends exactly the
+//! plan's transactions. Its GTID set holds what it has executed, so an interrupted replay resumes
+//! where it stopped. Durability is relaxed during the replay: a crash of the machine, not of a
+//! process, can then corrupt the data; a changed boot id detects this.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,25 +23,26 @@ use crate::journal::Steps;
 use crate::ports::{AdminSession, ReadOnly, ReplaySource};
 
 const REPLAY_USER: &str = "backstop_replay";
-/// How often the server is asked how far it is.
+/// Interval at which the server's progress is polled.
 const REPLAY_POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// A replay fails when not one transaction was applied for so long: a single one of many GiB takes its time.
+/// Time without an applied transaction after which a replay fails: a single one of many GiB takes
+/// long.
 const REPLAY_STALL_TIMEOUT: Duration = Duration::from_secs(3600);
-/// The archive's store may be away for so long.
+/// Longest outage of the archive's store that a replay survives.
 const STORE_OUTAGE_LIMIT: Duration = Duration::from_secs(600);
-/// A receiver that cannot connect is given so long.
+/// Time for a receiver to connect.
 const RECEIVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the server may take for any packet but its next command.
+/// Timeout for any packet of the server except its next command.
 const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// What is to be put back after the replay, and which boot of the machine it began in.
+/// Settings to restore after the replay, and the boot of the machine in which it began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RelaxedSettings {
     boot: String,
     settings: Vec<(String, String)>,
 }
 
-/// Applies what the plan says, exactly. Nothing is done if there is nothing to apply.
+/// Applies exactly the plan's transactions, if it has any.
 pub(super) async fn replay(
     recovery: &Recovery<'_>,
     steps: &mut Steps<'_>,
@@ -54,7 +56,8 @@ pub(super) async fn replay(
     let relaxed = steps.once("relax", relax_durability(session)).await?;
     check_same_boot(&relaxed, steps)?;
     if !steps.is_done("replay") {
-        // A server that was started anew has its own settings again; one that was not may still be replicating.
+        // A restarted server has its own settings again; one that kept running may still be
+        // replicating.
         super::forget_replication(session).await?;
         session.relax_durability().await?;
         steps.again("replay", apply(recovery, session, manifest, plan)).await?;
@@ -68,7 +71,8 @@ async fn relax_durability(session: &mut dyn AdminSession) -> Result<RelaxedSetti
     Ok(RelaxedSettings { boot: boot_id()?, settings: session.relax_durability().await? })
 }
 
-/// What was executed with relaxed durability outlives the server, but not the machine.
+/// Checks that the machine was not rebooted: transactions executed with relaxed durability survive
+/// a restart of the server, but not of the machine.
 fn check_same_boot(relaxed: &RelaxedSettings, steps: &Steps<'_>) -> Result<()> {
     if steps.is_done("restore_settings") || relaxed.boot == boot_id()? {
         return Ok(());
@@ -133,7 +137,8 @@ async fn follow(
     let (mut left, mut moved, mut away) = (u64::MAX, now(), None);
     let begun = now();
     loop {
-        // Asked before the threads' state: a replica that has stopped since has a reason that is told then.
+        // Read before the state of the threads: the reason of a replica that has stopped in between
+        // is then reported.
         let still = reached.subtract(&session.gtid_executed().await?).count();
         if still < left {
             (left, moved) = (still, now());
@@ -171,7 +176,7 @@ async fn follow(
     }
 }
 
-/// Begins to replicate, on a server that takes no other writes.
+/// Starts replication on a server that accepts no other writes.
 async fn begin(session: &mut dyn AdminSession, from: &ReplaySource, until: &GtidSet) -> Result<()> {
     session.set_super_read_only(ReadOnly::Off).await?;
     let begun = session.replay_from(from, until).await;
@@ -179,8 +184,8 @@ async fn begin(session: &mut dyn AdminSession, from: &ReplaySource, until: &Gtid
     begun
 }
 
-/// Why replication does not run, if it does not and should: trouble with the archive, which may pass. An applier that
-/// failed does not go on by itself.
+/// Returns the reason why replication has stopped, if it should run: a fault of the archive, which
+/// may pass. A failed applier does not continue by itself.
 async fn stop_reason(
     session: &mut dyn AdminSession,
     source: &BoundedSource<TimelineSource>,
@@ -204,7 +209,8 @@ async fn stop_reason(
             Err(Error::failed(message)
                 .hint("look at the recovered server's log; recover to a moment before this transaction"))
         }
-        // A receiver that cannot connect tries again by itself; one that was sent what it cannot take has stopped.
+        // A receiver that cannot connect retries by itself; one that received data it cannot use
+        // has stopped.
         Some(error) if state.sql_running && !error.to_ascii_lowercase().contains("connecting to") => {
             Err(damage_error(session, source, &error).await?)
         }
@@ -213,7 +219,7 @@ async fn stop_reason(
     }
 }
 
-/// The receiver took something for damaged. The archive's own look names the object.
+/// Returns the error for a receiver that found damage. Reading the archive names the object.
 async fn damage_error(
     session: &mut dyn AdminSession,
     source: &BoundedSource<TimelineSource>,
@@ -234,7 +240,7 @@ async fn damage_error(
     })
 }
 
-/// The server itself says what it holds; that must be the plan's set, no more and no less.
+/// Compares the server's GTID set with the plan's; they must be equal.
 async fn verify(session: &mut dyn AdminSession, plan: &Replay) -> Result<()> {
     let (held, planned) = (session.gtid_executed().await?, plan.reached());
     if held == planned {

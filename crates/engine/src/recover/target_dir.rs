@@ -1,4 +1,4 @@
-//! Directories that a recovery makes, and takes away when it is refused.
+//! Target directories that a recovery creates, and removes if it is refused.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind;
@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 use backstop_model::error::{Result, ResultExt};
 
-/// What one run has made of a target directory before anything was decided.
+/// Files that one run has created in a target directory before it decided.
 #[derive(Debug)]
 pub(super) struct CreatedDirs {
     /// Directories, parents first.
     made: Vec<PathBuf>,
-    /// The journal, if there was none before.
+    /// The journal, if this run created it.
     journal: Option<PathBuf>,
 }
 
 impl CreatedDirs {
-    /// Makes the target directory, which only its owner can enter. Parents that are missing can be passed by every user: the server may
-    /// run as another one.
+    /// Creates the target directory, which only its owner can enter. Every user can pass through
+    /// parents that it creates: the server may run as another one.
     ///
     /// # Errors
-    /// When a directory cannot be made.
+    /// Fails if a directory cannot be created.
     pub(super) fn make(dir: &Path, journal: &Path) -> Result<Self> {
         let dir = std::path::absolute(dir).failed(format!("find {}", dir.display()))?;
         let mut footprint =
@@ -38,10 +38,10 @@ impl CreatedDirs {
         Ok(footprint)
     }
 
-    /// Takes away what was made, as far as nothing else is in it.
+    /// Removes what was created, unless it holds other files.
     pub(super) fn remove(self) {
         if let Some(journal) = self.journal {
-            // What cannot be removed is left: the refusal is what the user must see.
+            // Leave what cannot be removed: the user must see the refusal.
             let _ = std::fs::remove_file(&journal);
             let _ = journal.parent().map(std::fs::remove_dir);
         }
@@ -57,7 +57,7 @@ impl CreatedDirs {
             made => made.failed(&what)?,
         }
         self.made.push(path.to_owned());
-        // The process' mask may have taken away what others need.
+        // The umask of the process may have removed permissions that others need.
         std::fs::set_permissions(path, Permissions::from_mode(mode)).failed(what)
     }
 }

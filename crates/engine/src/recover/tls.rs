@@ -1,4 +1,4 @@
-//! The recovered server's certificate: copies of the files that the configuration names.
+//! Certificate of the recovered server: copies of the files that the configuration names.
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use backstop_model::option_file::quoted;
 
 use super::{Recovery, mysqld};
 
-/// Copies the files into `DIR/tls`, readable by the user that the server runs as only, and gives the options that name them. None
-/// without a certificate.
+/// Copies the files into `DIR/tls`, readable only by the user that the server runs as, and returns
+/// the options that name them. Returns none without a certificate.
 pub(super) async fn copy(recovery: &Recovery<'_>) -> Result<String> {
     let Some(tls) = &recovery.request.tls else { return Ok(String::new()) };
     let folder = mysqld::target_layout(&recovery.request).defaults_file.with_file_name("tls");

@@ -1,8 +1,9 @@
-//! What becomes of an instance when its rebuild fails.
+//! Cleanup after a failed rebuild.
 
 use super::{CreatedInstance, DestroyProtection, EbsRecovery, EbsRecoveryDecision, Error, ErrorKind, Steps};
 
-/// Destroys what this recovery has made if no server can have started on it; else leaves it, and says so.
+/// Destroys the resources of this recovery if no server can have started on them; otherwise leaves
+/// them, and says so.
 pub(super) async fn destroy_after(recovery: &EbsRecovery<'_>, steps: &mut Steps<'_>, error: Error) -> Error {
     let Ok(Some(decided)) = steps.output::<EbsRecoveryDecision>("decide") else { return error };
     if !steps.has_begun("apply") {
@@ -33,7 +34,8 @@ pub(super) async fn destroy_after(recovery: &EbsRecovery<'_>, steps: &mut Steps<
     }
 }
 
-/// A server may have started on it, and may have been written to: only a person decides what becomes of it.
+/// Returns the error for an instance that is left: a server may have started on it and accepted
+/// writes, so only an operator decides about it.
 fn leave_instance(
     recovery: &EbsRecovery<'_>,
     steps: &Steps<'_>,

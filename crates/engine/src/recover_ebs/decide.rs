@@ -1,4 +1,4 @@
-//! What is decided once and stays so, however often a rebuild is resumed.
+//! Decisions of a rebuild that stay the same, however often it is resumed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use super::{
     Result, ShardName, current_primary, join,
 };
 
-/// EC2 keeps these for data volumes.
+/// Letters of device names that EC2 reserves for data volumes.
 const DEVICE_LETTERS: std::ops::RangeInclusive<char> = 'f'..='p';
 
-/// Availability zone to subnet: where an instance may be made.
+/// Subnets by availability zone, in which an instance may be created.
 pub type Subnets = BTreeMap<String, String>;
 
-/// The decision.
+/// Decisions of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EbsRecoveryDecision {
     pub(super) recovery_id: String,
@@ -37,22 +37,23 @@ pub struct EbsRecoveryDecision {
     folder: PathBuf,
 }
 
-/// What a rebuild would do, as it is shown before anything is touched.
+/// Planned instance of a rebuild, as shown before anything is touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EbsRecoveryPlan {
-    /// What would name it. Another one is chosen when it is carried out.
+    /// Example of the recovery's id. The rebuild itself chooses another one.
     pub recovery_id: String,
     /// The availability zone of the shard's primary.
     pub primary_zone: String,
     /// The availability zone of the new instance.
     pub zone: String,
-    /// Its subnet.
+    /// Subnet of the new instance.
     pub subnet: String,
-    /// Device name to snapshot id.
+    /// Snapshot ids by device name.
     pub snapshots: BTreeMap<String, String>,
 }
 
-/// Checks everything that can be known beforehand, and decides what must not change on a resume.
+/// Checks everything that can be known beforehand, and makes the decisions that must not change on
+/// a resume.
 pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDecision> {
     let manifest = recovery.reader.manifest(&recovery.request.backup_id).await?;
     let Storage::Ebs { snapshot_ids, region } = &manifest.storage else {
@@ -82,7 +83,7 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
     })
 }
 
-/// A volume can be made only from what is complete, and a server only from what was proven.
+/// Checks that the snapshots are complete and proven, as volumes and server require.
 async fn check_complete(recovery: &EbsRecovery<'_>, snapshot_ids: &[String], region: &str) -> Result<()> {
     let id = &recovery.request.backup_id;
     let (kind, why, hint) = match recovery.snapshots.state(snapshot_ids, region).await? {
@@ -102,7 +103,8 @@ async fn check_complete(recovery: &EbsRecovery<'_>, snapshot_ids: &[String], reg
     Err(Error::new(kind, format!("snapshot {} of backup {id} {why}", snapshot_ids.join(", "))).hint(hint))
 }
 
-/// A manifest is committed only after the lock was proven to have held; a tag that says otherwise was put there since.
+/// Checks the tag of the snapshots. A manifest is committed only after the lock was proven to have
+/// held; a tag that contradicts it was set later.
 async fn check_proven(recovery: &EbsRecovery<'_>) -> Result<()> {
     let tagged = recovery.snapshots.tagged(&recovery.request.shard).await?;
     if tagged.iter().any(|one| one.backup_id == recovery.request.backup_id) {
@@ -113,7 +115,7 @@ async fn check_proven(recovery: &EbsRecovery<'_>) -> Result<()> {
         .hint("see who changed the tag `Backstop-State`, or recover from another backup"))
 }
 
-/// The first zone that is not the primary's.
+/// Returns the first zone that is not the primary's.
 fn choose_zone(subnets: &Subnets, primary_zone: &str) -> Result<(String, String)> {
     let other = subnets.iter().find(|(zone, _)| *zone != primary_zone);
     other.map(|(zone, subnet)| (zone.clone(), subnet.clone())).ok_or_else(|| {
@@ -140,7 +142,7 @@ fn folder(request: &EbsRecoveryRequest) -> Result<PathBuf> {
 }
 
 impl EbsRecoveryDecision {
-    /// A resumed rebuild must be the one that was begun.
+    /// Checks that a resumed rebuild is the one that was begun.
     pub(super) fn is_of(&self, request: &EbsRecoveryRequest) -> Result<()> {
         if (&self.shard, &self.target) == (&request.shard, &request.target) {
             return Ok(());
@@ -154,7 +156,7 @@ impl EbsRecoveryDecision {
         .hint("give the same arguments to go on with it, or name another directory"))
     }
 
-    /// What is to be made.
+    /// Returns the specification of the instance to create.
     pub(super) fn instance_spec(&self, protection: DestroyProtection) -> InstanceSpec {
         InstanceSpec {
             recovery_id: self.recovery_id.clone(),

@@ -1,4 +1,4 @@
-//! What a rebuild tells when it is over.
+//! Report of a finished rebuild.
 
 use backstop_model::report::RecoverSeconds;
 use serde::Serialize;
@@ -6,43 +6,45 @@ use serde::Serialize;
 use super::{BackupId, CreatedInstance, EbsRecoveryDecision, GtidSet, ShardName, VolumeInitialization};
 use backstop_model::ids::Endpoint;
 
-/// `recover --json` of a backup in volume snapshots: the fields of a recovery on this host, and what there is of machines.
+/// Output of `recover --json` for a backup in volume snapshots: the fields of a recovery on this
+/// host, and the machines.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EbsRecoveryReport {
     /// The shard.
     pub shard: ShardName,
     /// The backup it came from.
     pub backup_id: BackupId,
-    /// The moment that was asked for, as asked.
+    /// Target as the user wrote it.
     pub target: String,
-    /// What the server held when it was handed over.
+    /// GTID set of the server at the hand-over.
     pub gtid_executed: GtidSet,
-    /// Transactions applied from the archive: none, the primary sends what the snapshots lack.
+    /// Number of transactions applied from the archive: none, since the primary sends what the
+    /// snapshots lack.
     pub transactions_replayed: u64,
-    /// Where the server listens.
+    /// Address of the server.
     pub server: Endpoint,
-    /// True: it follows the shard's primary and has caught up.
+    /// Always true: it replicates from the shard's primary and has caught up.
     pub joined: bool,
-    /// The instance it runs on, in EC2's words.
+    /// The instance it runs on, as EC2 names it.
     pub instance: RecoveredInstance,
     /// Durations of the steps.
     pub seconds: RecoverSeconds,
-    /// What is left for the operator to do.
+    /// Next steps for the operator.
     pub next: Vec<String>,
 }
 
-/// The instance that was made.
+/// The created instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecoveredInstance {
-    /// Names the recovery: its Terraform state, and the tag `Backstop-Recovery`.
+    /// Id of the recovery: names its Terraform state, and the tag `Backstop-Recovery`.
     pub recovery_id: String,
     /// Its id.
     pub instance_id: String,
     /// Its MySQL volumes.
     pub volume_ids: Vec<String>,
-    /// Where it is.
+    /// Its availability zone.
     pub availability_zone: String,
-    /// How far its volumes are loaded from the snapshots.
+    /// Progress of loading its volumes from the snapshots.
     pub loading: VolumeInitialization,
 }
 

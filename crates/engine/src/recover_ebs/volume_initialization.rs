@@ -1,4 +1,4 @@
-//! How far the volumes have been filled from their snapshots.
+//! Waits for the initialization of volumes from their snapshots.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use backstop_model::progress::{Progress, ProgressUnit};
 
 use super::{CreatedInstance, EbsRecovery, Result, VolumeInitialization};
 
-/// How often it is asked.
+/// Interval at which the progress is polled.
 const VOLUME_POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// How long volumes that are being loaded are waited for. The server works meanwhile.
+/// Longest wait for volumes that are being loaded. The server works during that time.
 const VOLUME_INITIALIZATION_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Waits, within the bound, until every block is there. Volumes that nobody loads are not waited for, and what cannot be
-/// asked does not spoil a server that has joined.
+/// Waits, within the time limit, until all blocks are loaded. Does not wait for volumes that are
+/// loaded lazily. If the progress cannot be read, the joined server is still a success.
 pub(super) async fn wait_until_initialized(
     recovery: &EbsRecovery<'_>,
     made: &CreatedInstance,

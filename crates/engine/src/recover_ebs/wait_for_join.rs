@@ -1,4 +1,5 @@
-//! Whether the new server has joined: asked of itself, and compared with the primary of this moment.
+//! Waits for the new server to join: polls the server itself, and compares it with the current
+//! primary.
 
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use super::{
     CreatedInstance, EbsRecovery, EbsRecoveryDecision, Error, ErrorKind, GtidSet, Result, current_primary,
 };
 
-/// How often it is asked.
+/// Interval at which the server is polled.
 const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// A server that does not answer, or whose replication does not run, is given so long.
+/// Time for a server to answer, and for its replication to run.
 const SERVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(120);
-/// Catching up fails when not one transaction was applied for so long.
+/// Time without an applied transaction after which catching up fails.
 const CATCH_UP_STALL_TIMEOUT: Duration = Duration::from_secs(600);
-/// Caught up is who has everything the primary had so long ago.
+/// A replica has caught up when it has all that the primary had this long ago.
 const CAUGHT_UP_LAG: Duration = Duration::from_secs(5);
 
 /// The primary at one moment.
@@ -27,8 +28,8 @@ struct Primary {
     asked: Duration,
 }
 
-/// Waits until the server follows the primary, holds all of the backup, and has everything that the primary had a moment ago.
-/// Gives what it holds.
+/// Waits until the server replicates from the primary, holds all of the backup, and has everything
+/// that the primary had a moment ago. Returns its GTID set.
 pub(super) async fn wait_until_joined(
     recovery: &EbsRecovery<'_>,
     decided: &EbsRecoveryDecision,
@@ -82,7 +83,7 @@ async fn primary(recovery: &EbsRecovery<'_>) -> Result<Primary> {
     Ok(Primary { endpoint, uuid: state.server_uuid, executed, asked })
 }
 
-/// The server's state, if it replicates from the primary.
+/// Returns the server's state, if it replicates from the primary.
 async fn state(
     recovery: &EbsRecovery<'_>,
     made: &CreatedInstance,
@@ -111,7 +112,7 @@ async fn state(
     Ok(state)
 }
 
-/// What the manifest claims must be there.
+/// Checks that the server holds the manifest's GTID set.
 fn check_holds_backup(decided: &EbsRecoveryDecision, state: &InstanceState) -> Result<()> {
     let missing = decided.gtid_executed.subtract(&state.gtid_executed);
     if missing.is_empty() {
