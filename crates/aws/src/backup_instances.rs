@@ -1,4 +1,4 @@
-//! Opens the instances of a shard for a backup of their EBS volumes, from any host.
+//! Opens a shard's instances for a backup of their EBS volumes, from any host.
 
 use async_trait::async_trait;
 use backstop_adapters::mysql::connection::Connector;
@@ -18,21 +18,21 @@ use crate::ebs::{EbsProvider, EbsSnapshotSource, Timeouts};
 
 /// Instances on EC2.
 pub struct Ec2BackupInstances {
-    /// Reaches AWS in their region.
+    /// Access to AWS in the instances' region.
     pub aws: AwsClient,
     /// Logs in.
     pub connector: Connector,
-    /// How writes may be held.
+    /// Rules of the freeze.
     pub freeze: FreezeRules,
     /// The shard.
     pub shard: ShardName,
-    /// The value of the tag `Cluster-name`: orchestrator's name of the cluster, else the shard's.
+    /// Value of the tag `Cluster-name`: orchestrator's name of the cluster, or the shard's name.
     pub cluster: String,
-    /// Which of their volumes are MySQL's.
+    /// Hint for the choice of MySQL's volumes.
     pub volume: Option<VolumeHint>,
-    /// How long AWS is waited for.
+    /// Timeouts for AWS.
     pub timeouts: Timeouts,
-    /// Time, reporter, stop.
+    /// Clock, progress reporter, cancellation.
     pub ctx: RunContext,
 }
 

@@ -1,4 +1,4 @@
-//! How the AWS APIs are reached: the SDK's standard chain for credentials and region, bounded in time.
+//! AWS client: the SDK's standard chain for credentials and region, with timeouts.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use backstop_model::error::{Error, ErrorKind, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// One attempt.
+/// Timeout of one attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
-/// A call with its retries.
+/// Timeout of a call with its retries.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
-/// Throttling is the common cause of a retry, and passes.
+/// Largest number of attempts. Throttling is the common cause of a retry, and passes.
 const MAX_ATTEMPTS: u32 = 6;
 
 /// Access to AWS in one region.
@@ -23,11 +23,12 @@ pub struct AwsClient {
 }
 
 impl AwsClient {
-    /// Finds region and credentials as the SDK does everywhere: variables (`AWS_REGION`, `AWS_ENDPOINT_URL`, …), the
-    /// shared configuration files, the role of the container or the instance. A region that is given wins.
+    /// Finds region and credentials by the SDK's standard chain: variables (`AWS_REGION`,
+    /// `AWS_ENDPOINT_URL`, …), the shared configuration files, the role of the container or the
+    /// instance. The argument `region` overrides it.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when nothing names a region.
+    /// Returns [`ErrorKind::Usage`] if no region is configured.
     pub async fn connect(region: Option<&str>) -> Result<Self> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts());
         loader = loader.retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS));
@@ -37,10 +38,10 @@ impl AwsClient {
         Self::with(loader.load().await)
     }
 
-    /// Access by this configuration. Its timeouts are Backstop's own.
+    /// Uses this configuration, with Backstop's own timeouts.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] when it names no region.
+    /// Returns [`ErrorKind::Usage`] if it names no region.
     pub fn with(config: SdkConfig) -> Result<Self> {
         let Some(region) = config.region().map(ToString::to_string) else {
             return Err(Error::new(ErrorKind::Usage, "find the AWS region: nothing names one")
@@ -49,17 +50,17 @@ impl AwsClient {
         Ok(Self { config: config.into_builder().timeout_config(timeouts()).build(), region })
     }
 
-    /// The SDK's configuration.
+    /// Returns the SDK's configuration.
     pub fn config(&self) -> &SdkConfig {
         &self.config
     }
 
-    /// The region.
+    /// Returns the region.
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// The same access to another region.
+    /// Returns the same access for another region.
     #[must_use]
     pub fn in_region(&self, region: &str) -> Self {
         let config = self.config.clone().into_builder().region(Region::new(region.to_owned())).build();

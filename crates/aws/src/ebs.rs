@@ -1,5 +1,6 @@
-//! Snapshots of an EC2 instance's EBS volumes, taken from anywhere: all volumes of MySQL's in one set, in one moment, under
-//! the lock. The snapshots are the backup; nothing is read from them.
+//! Snapshots of an EC2 instance's EBS volumes, taken from any host: all of MySQL's volumes in one
+//! set, at the same moment, under the lock. The snapshots are the backup; no data is read from
+//! them.
 
 mod catalog;
 mod confirm;
@@ -47,43 +48,43 @@ pub use tags::{
 };
 pub use volumes::MOUNT_TAG;
 
-/// The instance whose volumes are to be snapshot, and what that is done with.
+/// Instance whose volumes are snapshotted, with the rules and context for that.
 #[derive(Clone)]
 pub struct EbsSnapshotSource {
-    /// Reaches AWS in the instance's region.
+    /// Access to AWS in the instance's region.
     pub aws: AwsClient,
-    /// Logs in to it.
+    /// Logs in to the server.
     pub connector: Connector,
-    /// Where it listens.
+    /// Address of the server.
     pub endpoint: Endpoint,
-    /// Its part in the shard: a primary is only locked if the rules allow it.
+    /// Its role in the shard: a primary is locked only if the rules allow it.
     pub role: Role,
-    /// How writes may be held.
+    /// Rules of the freeze.
     pub freeze: FreezeRules,
     /// The shard.
     pub shard: ShardName,
-    /// The value of the tag `Cluster-name`: orchestrator's name of the cluster, else the shard's.
+    /// Value of the tag `Cluster-name`: orchestrator's name of the cluster, or the shard's name.
     pub cluster: String,
-    /// Which volumes are MySQL's.
+    /// Hint for the choice of MySQL's volumes.
     pub volume: Option<VolumeHint>,
-    /// How long AWS is waited for.
+    /// Timeouts for AWS.
     pub timeouts: Timeouts,
-    /// Time, reporter, faults.
+    /// Clock, progress reporter, failpoints.
     pub ctx: RunContext,
 }
 
-/// How long AWS is waited for.
+/// Timeouts and poll intervals for AWS.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
-    /// Until all blocks of a snapshot are stored.
+    /// Longest wait until all blocks of a snapshot are stored.
     pub complete: Duration,
-    /// Between two looks at that.
+    /// Interval at which that is polled.
     pub poll: Duration,
-    /// Until something that was done is seen in lists.
+    /// Longest wait until a change is visible in lists.
     pub listed: Duration,
-    /// Between two looks at that.
+    /// Interval at which that is polled.
     pub list_poll: Duration,
-    /// Younger unproven snapshots may be of a run that lives.
+    /// Age below which an unproven snapshot may belong to a run that is alive.
     pub dead_after: Duration,
 }
 
@@ -103,19 +104,19 @@ impl Default for Timeouts {
 pub struct EbsProvider {
     source: EbsSnapshotSource,
     ec2: Ec2,
-    /// What this process took: lists lag behind.
+    /// Snapshot sets taken by this process: lists lag behind.
     taken: Mutex<BTreeMap<BackupId, VolumeSet>>,
 }
 
 impl EbsProvider {
-    /// Snapshots of this instance.
+    /// Returns a provider of snapshots of this instance.
     pub fn new(source: EbsSnapshotSource) -> Self {
         let ec2 = Ec2::new(&source.aws);
         Self { source, ec2, taken: Mutex::default() }
     }
 
-    /// Everything that may take its time or may be refused has been done when the lock is asked for; under it there is one
-    /// call, made once.
+    /// Everything that may take long or may be refused is done before the lock is requested. Under
+    /// the lock there is one call, made once.
     async fn snapshot(&self, run: &BackupId, plan: &EbsPlan) -> Result<(TakenSnapshot, Vec<EbsSnapshot>)> {
         let ctx = &self.source.ctx;
         let frozen = ctx.step("freeze", self.freeze(plan)).await?;
@@ -161,7 +162,8 @@ impl EbsProvider {
         freeze_locked(&sessions, &source.freeze, &source.ctx).await
     }
 
-    /// The one attempt. It ends before the bound of the lock does, whatever AWS does.
+    /// Makes the one attempt. It ends before the limit of the lock does, even if AWS does not
+    /// answer.
     async fn attempt(&self, order: &ec2::CreateRequest<'_>, bound: Duration) -> CreateOutcome {
         tokio::select! {
             attempt = self.ec2.create(order) => attempt,
@@ -190,7 +192,8 @@ impl EbsProvider {
         }
     }
 
-    /// The set is what was asked for, and says of itself that the lock held.
+    /// Checks that the set has exactly the requested volumes, and marks it as proven: the lock
+    /// held.
     async fn prove(&self, plan: &EbsPlan, snapshots: &[EbsSnapshot]) -> Result<()> {
         let mut got: Vec<_> = snapshots.iter().map(|snapshot| snapshot.volume.as_str()).collect();
         got.sort_unstable();
@@ -231,7 +234,7 @@ impl EbsProvider {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
-    /// The ids of a run's snapshots, known from having taken them or by their tag.
+    /// Returns the ids of a run's snapshots: remembered by this process, or found by their tag.
     async fn ids_of(&self, run: &BackupId) -> Result<Vec<String>> {
         let tagged = self.ec2.tagged(&[(tags::RUN_TAG, run.as_str())]).await?;
         let known = self.remembered(run).map(|volumes| volumes.snapshot_ids).unwrap_or_default();
@@ -327,7 +330,7 @@ impl SnapshotProvider for EbsProvider {
     }
 }
 
-/// How far a set is: as far as its last.
+/// Returns the state of a set: that of its least advanced snapshot.
 pub(crate) fn set_state(ids: &[String], snapshots: &[EbsSnapshot]) -> VolumeState {
     let of =
         |id: &String| snapshots.iter().find(|snapshot| snapshot.id == *id).map(|snapshot| snapshot.state);

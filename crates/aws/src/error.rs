@@ -1,9 +1,9 @@
-//! What AWS's errors mean to an operator.
+//! Translates AWS errors for the operator.
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use backstop_model::error::{Error, ErrorKind};
 
-/// The codes by which AWS asks for fewer calls. Nothing was done then.
+/// AWS's error codes for throttling. Nothing was done then.
 pub(crate) const THROTTLING_CODES: [&str; 7] = [
     "RequestLimitExceeded",
     "Throttling",
@@ -14,19 +14,19 @@ pub(crate) const THROTTLING_CODES: [&str; 7] = [
     "SnapshotCreationPerVolumeRateExceeded",
 ];
 
-/// A call to AWS, for its errors.
+/// Description of a call to AWS, for its errors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AwsCall<'a> {
-    /// What is being done: verb and object.
+    /// Verb and object of the call.
     pub(crate) doing: &'a str,
-    /// The IAM action it takes.
+    /// IAM action that it requires.
     pub(crate) action: &'static str,
-    /// Where.
+    /// Region of the call.
     pub(crate) region: &'a str,
 }
 
 impl AwsCall<'_> {
-    /// What the error is to the operator.
+    /// Returns the error for the operator.
     pub(crate) fn error<E, R>(&self, error: &SdkError<E, R>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -50,9 +50,9 @@ impl AwsCall<'_> {
         }
     }
 
-    /// AWS refused, with one of its codes.
+    /// Returns the error for an answer of AWS with one of its codes.
     fn service_error(&self, code: &str, message: &str) -> Error {
-        // AWS appends kilobytes that only it can decode.
+        // AWS appends kilobytes that only AWS can decode.
         let message = message.split("Encoded authorization failure message").next().unwrap_or(message).trim();
         let told = |kind| Error::new(kind, format!("{}: {message} ({code})", self.doing));
         match code {
@@ -103,7 +103,8 @@ impl AwsCall<'_> {
     }
 }
 
-/// The action that AWS says is missing: tagging at creation is checked with the call that creates.
+/// Returns the action that AWS reports as denied: tagging at creation is authorized with the call
+/// that creates.
 fn denied_action(message: &str) -> Option<&str> {
     let rest = message.split("not authorized to perform: ").nth(1)?;
     rest.split(|c: char| c.is_whitespace() || c == ',').next().filter(|action| action.contains(':'))
@@ -117,7 +118,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     at.to_string()
 }
 
-/// The code AWS answered with, if it answered.
+/// Returns the error code of AWS's answer, if it answered.
 pub(crate) fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
     error.as_service_error().and_then(ProvideErrorMetadata::code)
 }

@@ -1,4 +1,5 @@
-//! Entries of AWS Secrets Manager. Asked each time, so that a rotated password is used by the next run.
+//! Reads secrets from AWS Secrets Manager, each time again, so that the next run uses a rotated
+//! password.
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::SdkError;
@@ -9,14 +10,15 @@ use secrecy::SecretString;
 use crate::client::AwsClient;
 use crate::error::{AwsCall, code};
 
-/// The one action it takes.
+/// IAM action that it requires.
 const IAM_ACTION: &str = "secretsmanager:GetSecretValue";
 
-/// The text of an entry: a name, or an ARN, which is looked up in its own region.
+/// Returns the text of a secret. `id` is a name, or an ARN, which is looked up in its own region.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if there is no such entry in that region, it is to be deleted, or it is not text; [`ErrorKind::Denied`] naming
-/// the action and the entry; [`ErrorKind::Failed`] if AWS is throttling or cannot be reached.
+/// Returns [`ErrorKind::Usage`] if the secret does not exist in that region, is scheduled for
+/// deletion, or is no text; [`ErrorKind::Denied`] naming the action and the secret;
+/// [`ErrorKind::Failed`] if AWS throttles or cannot be reached.
 pub async fn read(aws: &AwsClient, id: &str) -> Result<SecretString> {
     let aws = region_of(id).map_or_else(|| aws.clone(), |region| aws.in_region(region));
     let answer = Client::new(aws.config()).get_secret_value().secret_id(id).send().await;
@@ -38,7 +40,7 @@ fn secret_error<R: std::fmt::Debug>(
     match code(error) {
         Some("ResourceNotFoundException") => usage(&format!("there is none of that name in region {region}"))
             .hint("look at the name, and at the region: an ARN names its own"),
-        // Also what a name of unusual letters is answered with.
+        // AWS also returns these codes for a name with invalid characters.
         Some("InvalidParameterException" | "ValidationException") => {
             usage("this is not the name or ARN of a secret").hint("write its name or its full ARN")
         }
@@ -58,7 +60,7 @@ fn secret_error<R: std::fmt::Debug>(
     }
 }
 
-/// What to allow, and on what.
+/// Adds the action and resource to allow.
 fn named(error: Error, id: &str) -> Error {
     match &error.hint {
         Some(hint) if hint.contains(IAM_ACTION) => {

@@ -1,6 +1,8 @@
-//! What a command keeps on its host: below the work directory a folder for each shard of each repository, and who holds it.
+//! Folders of a command on its host: one for each shard of each repository below the work
+//! directory, with the lock of its holder.
 //!
-//! Two configurations may share a work directory, and two repositories or clusters the name of a shard.
+//! Two configurations may share a work directory, and two repositories or clusters the name of a
+//! shard.
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Write};
@@ -13,37 +15,39 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-/// Hex digits of a repository's id in the name of a folder: a socket below it must not have too long a path.
+/// Number of hex digits of a repository's id in the name of a folder: the path of a socket below it
+/// must not be too long.
 const REPOSITORY_ID_DIGITS: usize = 8;
 
-/// This host's name, as the kernel knows it.
+/// Returns this host's name, as the kernel knows it.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The folder of a shard of a repository.
+/// Returns the folder of a shard of a repository.
 pub fn shard_dir(work_dir: &Path, shard: &ShardName, repository: Uuid) -> PathBuf {
     let mut id = repository.simple().to_string();
     id.truncate(REPOSITORY_ID_DIGITS);
     work_dir.join(shard.as_str()).join(id)
 }
 
-/// Where versions before this one kept what belongs to a shard, whatever the repository.
+/// Returns the folder that older versions used for a shard, regardless of the repository.
 pub fn old_shard_dir(work_dir: &Path, shard: &ShardName) -> PathBuf {
     work_dir.join(shard.as_str())
 }
 
-/// A folder that this process holds until it is dropped, or the process ends.
+/// A folder that this process locks until it is dropped, or the process ends.
 #[derive(Debug)]
 pub struct HostLock {
     _file: File,
 }
 
-/// Holds a folder for one kind of work, told in `doing` with its object. It is made: others may pass through it, since a server's user must
-/// reach what is given to it.
+/// Locks a folder for one kind of work; `doing` describes it with its object, for errors. Creates
+/// the folder. Other users may pass through it, since a server's user must reach its files.
 ///
 /// # Errors
-/// [`ErrorKind::Held`] while another process of this host holds it, naming that; failed if it cannot be made or locked.
+/// Returns [`ErrorKind::Held`] naming the process of this host that holds it; fails if it cannot be
+/// created or locked.
 pub fn lock_dir(dir: &Path, kind: &str, doing: &str) -> Result<HostLock> {
     let path = dir.join(format!("{kind}.lock"));
     let action = doing;

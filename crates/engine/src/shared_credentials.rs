@@ -1,5 +1,6 @@
-//! How a shard's servers are logged in to: with credentials that are read again when a server refuses them, so that who changes a password
-//! need not restart what runs for months, and what runs for months does not lock an account by its logins.
+//! Shared credentials of a shard's servers. They are read again when a server refuses them, so that
+//! a changed password needs no restart of a process that runs for months, and repeated logins of
+//! that process do not lock an account.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,15 +13,15 @@ use backstop_model::error::{Error, ErrorKind, Result};
 
 use crate::context::RunContext;
 
-/// After a refusal the credentials are read this often, at the most.
+/// Shortest interval between two reads of the credentials after refusals.
 const REREAD_INTERVAL: Duration = Duration::from_secs(5);
-/// So many logins of an account may be refused by a server before it is left in peace for longer.
+/// Number of refused logins of an account at a server before the retries slow down.
 const QUICK_ATTEMPTS: u32 = 3;
 const FIRST_BACKOFF: Duration = Duration::from_secs(2);
 const LATER_BACKOFF: Duration = Duration::from_secs(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
-/// The credentials of a shard, for parts that live long.
+/// Credentials of a shard, for long-lived components.
 pub struct SharedCredentials {
     read: Box<dyn Fn() -> Result<Credentials> + Send + Sync>,
     ctx: RunContext,
@@ -30,7 +31,7 @@ pub struct SharedCredentials {
 struct CachedCredentials {
     current: Credentials,
     read_at: Duration,
-    /// Servers that refused the current ones.
+    /// Servers that refused the current credentials.
     refused: BTreeMap<String, Refusals>,
 }
 
@@ -40,11 +41,11 @@ struct Refusals {
     error: Error,
 }
 
-/// An error that may say that a login was refused.
+/// An error that may be a refused login.
 pub trait LoginError {
-    /// The refusal, if it is one.
+    /// Returns the refusal, if it is one.
     fn refusal(&self) -> Option<Error>;
-    /// The same refusal once more, of a login there that is not tried yet.
+    /// Returns the same refusal again, for a login that is not tried yet.
     fn refused(there: &str, error: Error) -> Self;
 }
 
@@ -62,7 +63,7 @@ impl SharedCredentials {
     /// Reads the credentials.
     ///
     /// # Errors
-    /// Those of `read`.
+    /// Returns those of `read`.
     pub fn new(
         read: impl Fn() -> Result<Credentials> + Send + Sync + 'static,
         ctx: RunContext,
@@ -72,22 +73,22 @@ impl SharedCredentials {
         Ok(Self { read: Box::new(read), ctx, state: Mutex::new(state) })
     }
 
-    /// Credentials that stay as they are.
+    /// Returns credentials that never change.
     pub fn of(credentials: Credentials, ctx: RunContext) -> Self {
         let (current, read_at) = (credentials.clone(), ctx.clock.monotonic());
         let state = CachedCredentials { current, read_at, refused: BTreeMap::new() };
         Self { read: Box::new(move || Ok(credentials.clone())), ctx, state: Mutex::new(state) }
     }
 
-    /// The credentials that were read last.
+    /// Returns the credentials that were read last.
     pub fn current(&self) -> Credentials {
         self.state().current.clone()
     }
 
-    /// Reads them again; what cannot be read leaves those that are known.
+    /// Reads the credentials again; if that fails, the known ones stay.
     ///
     /// # Errors
-    /// Why they cannot be read.
+    /// Returns the reason why they cannot be read.
     pub fn reread(&self) -> Result<()> {
         let read = (self.read)();
         let mut state = self.state();
@@ -101,12 +102,13 @@ impl SharedCredentials {
         Ok(())
     }
 
-    /// Logs in somewhere. A refusal has the credentials read again: if they have changed, the login is tried once more at once. If not, it is
-    /// tried again seconds later, [`QUICK_ATTEMPTS`] times, and then ever less often; meanwhile the last refusal is the answer, unless other
-    /// credentials are read. `there` names server and account.
+    /// Logs in to a server. After a refusal it reads the credentials again: if they have changed,
+    /// it retries the login immediately. Otherwise later calls retry it after some seconds,
+    /// [`QUICK_ATTEMPTS`] times, and then at growing intervals; in between they return the last
+    /// refusal, unless other credentials are read. `there` names server and account.
     ///
     /// # Errors
-    /// Those of `attempt`.
+    /// Returns those of `attempt`.
     pub async fn log_in<T, E, F>(&self, there: &str, attempt: impl Fn(Credentials) -> F) -> Result<T, E>
     where
         E: LoginError,
@@ -129,7 +131,7 @@ impl SharedCredentials {
         answer
     }
 
-    /// The credentials to log in with now, or the last refusal.
+    /// Returns the credentials for a login now, or the last refusal.
     fn credentials_for(&self, there: &str) -> Result<Credentials> {
         let now = self.ctx.clock.monotonic();
         let due = {
@@ -142,7 +144,7 @@ impl SharedCredentials {
             }
         };
         if due {
-            // That they cannot be read was told with the refusal.
+            // A failure to read them was reported with the refusal.
             let _ = self.reread();
         }
         let state = self.state();
@@ -152,7 +154,7 @@ impl SharedCredentials {
         }
     }
 
-    /// Takes note of a refusal. Gives other credentials than those that were refused, if there are.
+    /// Records a refusal. Returns other credentials than the refused ones, if they exist.
     fn refused(&self, there: &str, tried: &Credentials, mut error: Error) -> Option<Credentials> {
         if let Err(unread) = self.reread() {
             error.message = format!("{}; the credentials cannot be read again: {unread}", error.message);
@@ -168,7 +170,7 @@ impl SharedCredentials {
     }
 
     fn state(&self) -> MutexGuard<'_, CachedCredentials> {
-        // Every change of it is whole.
+        // Each change of the state is complete before anything can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -179,7 +181,7 @@ impl fmt::Debug for SharedCredentials {
     }
 }
 
-/// The time for which a server that refused a login this many times is left in peace.
+/// Returns the time without logins at a server that refused this many.
 fn backoff(times: u32) -> Duration {
     if times < QUICK_ATTEMPTS {
         FIRST_BACKOFF
@@ -201,7 +203,7 @@ mod tests {
     use super::*;
     use crate::ports::{Clock, Failpoints, Reporter};
 
-    /// Seconds that pass when a test says so.
+    /// A clock that a test advances.
     #[derive(Default)]
     struct Plain(AtomicU64);
 
@@ -229,7 +231,7 @@ mod tests {
         fn reach(&self, _: &str) {}
     }
 
-    /// A server that takes one password, and the file that credentials are read from.
+    /// A server that accepts one password, and the file that credentials are read from.
     struct Setting {
         clock: Arc<Plain>,
         file: Arc<Mutex<&'static str>>,

@@ -1,4 +1,4 @@
-//! Choosing the instance to back up, with patience: a backup is in no hurry.
+//! Chooses the instance to back up, with retries: a backup is not urgent.
 
 use std::time::Duration;
 
@@ -9,27 +9,28 @@ use backstop_model::topology::{Locking, Member, NoAnswer, SourceChoice, SourceRu
 use crate::context::RunContext;
 use crate::ports::Topology;
 
-/// How often members that do not answer are asked.
+/// Largest number of probes while a member does not answer.
 const MAX_PROBES: u32 = 3;
-/// Between two looks.
+/// Pause between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// By what an instance is chosen.
+/// Rules for the choice of an instance.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceChoiceRules<'a> {
-    /// Which members may be backed up.
+    /// Rules for the members that may be backed up.
     pub source: &'a SourceRules,
-    /// Whether the primary may be locked.
+    /// Permission to lock the primary.
     pub on_primary: OnPrimary,
-    /// Whether the snapshot may need a lock.
+    /// Lock that the snapshot may need.
     pub locking: Locking,
 }
 
-/// Asks the shard's members and chooses one. While one does not answer, all are asked again, a few times: a server that is only
-/// busy must not be passed over for the primary.
+/// Probes the shard's members and chooses one. While a member does not answer, all are probed
+/// again, up to `MAX_PROBES` times: a server that is only busy must not be passed over for the
+/// primary.
 ///
 /// # Errors
-/// As [`Topology::look`], and when no member may be backed up, with the reason for each.
+/// As [`Topology::look`], and if no member may be backed up, with the reason for each.
 pub async fn choose(
     ctx: &RunContext,
     topology: &dyn Topology,

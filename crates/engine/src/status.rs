@@ -1,4 +1,5 @@
-//! Status: what a shard could be recovered to now, and what would be lost.
+//! Status: the moments that a shard could be recovered to now, and the transactions that would be
+//! lost.
 
 use backstop_model::backup_availability::BackupAvailability;
 use backstop_model::error::{Error, Result};
@@ -17,32 +18,33 @@ use crate::context::RunContext;
 use crate::ports::{Topology, VolumeSnapshots};
 use crate::{backup, damaged_backups, plan};
 
-/// What the status of one shard is made of.
+/// Inputs of the status of one shard.
 pub struct StatusQuery<'a> {
-    /// Which shard.
+    /// The shard.
     pub shard: &'a ShardName,
-    /// When it should be backed up.
+    /// Schedule of its backups.
     pub schedule: Option<&'a Schedule>,
-    /// Which of its members may be backed up.
+    /// Rules for the members that may be backed up.
     pub rules: MemberRules<'a>,
-    /// Where its backups and the records of its runs are.
+    /// Repository of its backups and run records.
     pub repository: &'a Repository,
     /// Its backups.
     pub reader: &'a ShardReader,
-    /// The EBS snapshots that they may be kept in.
+    /// EBS snapshots that may hold its backups.
     pub volumes: &'a dyn VolumeSnapshots,
-    /// Its members, or why they cannot be asked: without them it is not known what would be lost.
+    /// Its members, or the reason why they cannot be queried: without them the possible loss is
+    /// unknown.
     pub topology: Result<&'a dyn Topology, &'a Error>,
     /// Its archive.
     pub archived: ShardArchive<'a>,
-    /// Time, reporter, stop.
+    /// Clock, progress reporter, cancellation.
     pub ctx: &'a RunContext,
 }
 
-/// How a shard stands. A shard whose members do not answer still has a status.
+/// Returns the status of a shard, even if its members do not answer.
 ///
 /// # Errors
-/// When the repository cannot be read.
+/// Fails if the repository cannot be read.
 pub async fn status(query: &StatusQuery<'_>) -> Result<ShardStatus> {
     let now = query.ctx.clock.now();
     let catalog = query.ctx.unless_stopped(query.reader.catalog()).await?;
@@ -81,7 +83,7 @@ pub async fn status(query: &StatusQuery<'_>) -> Result<ShardStatus> {
     Ok(status)
 }
 
-/// What the members say, or why they could not be asked.
+/// Returns the state of the members, or the reason why they could not be queried.
 async fn members(query: &StatusQuery<'_>) -> Result<Result<Vec<Member>, String>> {
     let topology = match query.topology {
         Ok(topology) => topology,
@@ -90,10 +92,11 @@ async fn members(query: &StatusQuery<'_>) -> Result<Result<Vec<Member>, String>>
     query.ctx.unless_stopped(async { Ok(topology.members().await.map_err(|error| error.message)) }).await
 }
 
-/// What can be recovered from this archive and those of these backups that are whole, as far as that is known.
+/// Returns the moments that can be recovered from this archive and those of these backups that are
+/// known to be whole.
 ///
 /// # Errors
-/// The store's.
+/// Returns the store's errors.
 pub async fn coverage(
     archive: &ArchiveReader,
     backups: &[(BackupRef, BackupAvailability)],

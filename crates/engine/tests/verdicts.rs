@@ -1,5 +1,5 @@
-//! Two verdicts agree, whatever is done to a repository: what `verify` calls whole can be recovered, and where `status` has no problem there
-//! is a plan.
+//! Consistency of two verdicts, whatever damage a repository has: a backup that `verify` calls
+//! whole can be recovered, and if `status` has no problem a plan exists.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
 #[path = "../../repo/tests/support/mod.rs"]
@@ -127,7 +127,7 @@ async fn planned(repository: &Repository, backup: Option<BackupId>) -> Result<Re
     plan(&stored, &wanted).await
 }
 
-/// Does what a recovery does with the repository: restores the backup, and reads all that is replayed.
+/// Reads the repository as a recovery does: restores the backup, and reads all segments to replay.
 async fn recovered(repository: &Repository, plan: &RecoveryPlan) -> Result<(), Error> {
     let reader = repository.reader(&shard());
     let manifest = reader.manifest(&plan.backup_id).await?;
@@ -142,7 +142,8 @@ async fn recovered(repository: &Repository, plan: &RecoveryPlan) -> Result<(), E
     Ok(())
 }
 
-/// Two backups on one another, and an archive of two segments and a tail that continues behind them.
+/// Creates two backups, one based on the other, and an archive of two segments and a tail that
+/// continues behind them.
 async fn stage() -> Bench {
     let bench = Bench::local().await;
     let sample = Sample::new();
@@ -213,7 +214,7 @@ async fn no_verdict_is_better_than_what_can_be_done() {
         for (harm, inflict) in HARMS {
             inflict(&file, &whole);
             let what = format!("{} {harm}", file.strip_prefix(bench.dir()).unwrap().display());
-            // First without any verification, then with what one found.
+            // First without a verification, then with the result of one.
             well += u32::from(agree(bench.dir(), &what).await);
             verified(bench.dir(), &what).await;
             std::fs::write(&file, &whole).unwrap();
@@ -228,14 +229,14 @@ async fn no_verdict_is_better_than_what_can_be_done() {
 }
 
 fn is_well(status: &ShardStatus) -> bool {
-    // No member is asked here.
+    // No member is queried here.
     let of_store = |finding: &&Finding| !matches!(&*finding.code, "rpo-unknown" | "no-source");
     let mut findings = status.findings.iter().filter(of_store);
     let problem = findings.any(|finding| finding.severity == Severity::Problem);
     !problem && !status.coverage.windows.is_empty() && status.coverage.gaps.is_empty()
 }
 
-/// Where status has no problem there is a plan.
+/// Asserts that a plan exists if status has no problem.
 async fn agree(dir: &Path, what: &str) -> bool {
     let Ok(repository) = open(dir).await else { return false };
     let Ok(status) = stands(&repository).await else { return false };
@@ -246,7 +247,8 @@ async fn agree(dir: &Path, what: &str) -> bool {
     is_well(&status)
 }
 
-/// What reads every byte and finds nothing is right, and what it finds everybody knows afterwards.
+/// Verifies with all bytes read: a clean result is correct, and damage is known to all commands
+/// afterwards.
 async fn verified(dir: &Path, what: &str) {
     let Ok(repository) = open(dir).await else { return };
     let (reader, archive) = (repository.reader(&shard()), repository.archive(&shard()));
@@ -263,7 +265,7 @@ async fn verified(dir: &Path, what: &str) {
     } else if let Ok(status) = stands(&repository).await {
         assert!(!is_well(&status), "{what}: verify found damage, status is well");
     }
-    // A plan that is made is one of a backup that is whole.
+    // A plan uses only a backup that is whole.
     let sound = found.sound();
     for id in &found.backups {
         match planned(&repository, Some(id.clone())).await {
@@ -288,7 +290,7 @@ async fn latest_is_refused_where_the_log_lost_its_end() {
     let bench = stage().await;
     let logs = files(&bench.dir().join("shards/orders/log"));
     let first = bench.reader().catalog().await.unwrap()[0].facts.backup_id.clone();
-    // The release, the commit and the claim of the second backup, and so on.
+    // The release, the commit and the lease of the second backup, etc.
     for log in logs.iter().rev().take(3) {
         std::fs::remove_file(log).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The moment at which Lambda ends the function.
+//! Deadline at which Lambda ends the function.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use backstop_engine::ports::Clock;
 use chrono::DateTime;
 
-/// When the invocation ends, by a clock that never goes back.
+/// End of the invocation, on a clock that never goes back.
 #[derive(Clone)]
 pub struct Deadline {
     clock: Arc<dyn Clock>,
-    /// By the monotonic clock.
+    /// Time on the monotonic clock.
     at: Duration,
 }
 
 impl Deadline {
-    /// From Lambda's milliseconds since 1970.
+    /// Converts Lambda's milliseconds since 1970.
     pub fn new(millis: u64, clock: Arc<dyn Clock>) -> Self {
         let end = i64::try_from(millis).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
         let left = (end - clock.now()).to_std().unwrap_or_default();
@@ -23,12 +23,12 @@ impl Deadline {
         Self { clock, at }
     }
 
-    /// How much time is left.
+    /// Returns the time that is left.
     pub fn left(&self) -> Duration {
         self.at.saturating_sub(self.clock.monotonic())
     }
 
-    /// Waits until only this much is left.
+    /// Waits until only this much time is left.
     pub async fn nears(&self, rest: Duration) {
         self.clock.sleep(self.left().saturating_sub(rest)).await;
     }

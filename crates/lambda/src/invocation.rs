@@ -1,4 +1,5 @@
-//! One invocation: the event names a secret, the secret a shard, and the shard is backed up by the same story as everywhere.
+//! Handles one invocation: the event names a secret, the secret a shard, and the shard is backed up
+//! by the same story as everywhere.
 
 #[cfg(test)]
 mod frozen;
@@ -33,14 +34,14 @@ use crate::deadline::Deadline;
 use crate::time_limit::TimeLimitedSources;
 use crate::{logging, outcome};
 
-/// Where backups are kept if the secret does not say.
+/// Variable with the repository, if the secret does not name one.
 const REPOSITORY_VARIABLE: &str = "BACKSTOP_REPOSITORY";
-/// Whether the first backup makes it: `if-empty`.
+/// Variable that lets the first backup create the repository: `if-empty`.
 const CREATE_VARIABLE: &str = "BACKSTOP_REPOSITORY_CREATE";
-/// The only repository that is accepted there.
+/// Variable with the id of the only accepted repository.
 const REPOSITORY_ID_VARIABLE: &str = "BACKSTOP_REPOSITORY_ID";
 
-/// What Lambda is told when an invocation fails.
+/// Error that Lambda receives when an invocation fails.
 #[derive(Debug)]
 pub struct InvocationError(Error);
 
@@ -52,10 +53,10 @@ impl From<InvocationError> for Diagnostic {
     }
 }
 
-/// Answers one invocation: what `backup --json` prints.
+/// Returns the answer of one invocation: the output of `backup --json`.
 ///
 /// # Errors
-/// With the kind of the fault as its type.
+/// Returns the fault, with its kind as the type.
 pub async fn handle(event: &Value, context: &Context) -> Result<Value, InvocationError> {
     let deadline = Deadline::new(context.deadline, logging::clock());
     let (stop, stopped) = watch::channel(false);
@@ -63,7 +64,7 @@ pub async fn handle(event: &Value, context: &Context) -> Result<Value, Invocatio
     let alarm = tokio::spawn(async move {
         nears.nears(CLEANUP_TIME).await;
         stop.send_replace(true);
-        // Who asks later is told too.
+        // Keep the sender alive, so that later receivers are stopped too.
         std::future::pending::<()>().await;
     });
     let outcome = handle_event(event, &context.request_id, deadline, &logging::run_context(stopped)).await;
@@ -147,7 +148,7 @@ async fn made(
     backup(&story).await
 }
 
-/// Read in every invocation, so that a password that was rotated is known.
+/// Reads the secret in every invocation, so that a rotated password is used.
 async fn entry(id: &str) -> Result<(SecretEntry, AwsClient)> {
     let aws = AwsClient::connect(None).await?;
     let text = secrets_manager::read(&aws, id).await?;
@@ -160,7 +161,7 @@ async fn repository(entry: &SecretEntry) -> Result<Repository> {
         let message = format!("open repository {}: a function's disk does not outlive it", entry.repository);
         return Err(Error::new(ErrorKind::Usage, message).hint("write s3://bucket/prefix"));
     }
-    // Lambda's own region is the bucket's, as it is for every program there.
+    // Lambda's own region is the bucket's, as for every program in Lambda.
     let known = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
     let region = known.is_none().then(|| entry.region.clone());
     let s3 = S3Access { endpoint: variable("AWS_ENDPOINT_URL_S3"), region, ..S3Access::default() };
@@ -205,7 +206,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Notes the fault down. That the time was up is no wish of a user's.
+/// Logs the fault. A run that ended by its deadline was not cancelled by a user.
 fn log_fault(failure: Error, request: &str) -> Error {
     let failure = match failure.kind {
         ErrorKind::Interrupted => Error::failed("back up the shard: the function's time was up")

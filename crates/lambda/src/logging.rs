@@ -1,4 +1,4 @@
-//! What a run tells, as lines of the log; and the run's surroundings.
+//! Logs the progress of a run as JSON lines, and creates the run's context.
 
 use std::sync::Arc;
 
@@ -28,12 +28,12 @@ impl Failpoints for NoOpFailpoints {
     fn reach(&self, _: &str) {}
 }
 
-/// A world that tells the log, and is stopped through `stop`.
+/// Returns a context that reports to the log and is cancelled through `stop`.
 pub fn run_context(stop: watch::Receiver<bool>) -> RunContext {
     RunContext { clock: clock(), reporter: Arc::new(LogReporter), failpoints: Arc::new(NoOpFailpoints), stop }
 }
 
-/// The machine's clock.
+/// Returns the machine's clock.
 pub fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     begin_logs();
-    // It fails only if there is one already.
+    // Fails only if a provider is already installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| async {
         let (event, context) = event.into_parts();
@@ -22,7 +22,8 @@ async fn main() -> Result<(), Error> {
     .await
 }
 
-/// One JSON object a line, as CloudWatch reads them. `BACKSTOP_LOG` overrides what is logged.
+/// Starts the logs: one JSON object per line, as CloudWatch reads them. `BACKSTOP_LOG` overrides
+/// the filter.
 fn begin_logs() {
     let wish = std::env::var("BACKSTOP_LOG").ok().filter(|wish| !wish.is_empty());
     let crates = ["lambda", "aws", "engine", "adapters", "repo", "model"];

@@ -1,5 +1,5 @@
-//! What came of a run, as the log says it. Only a backup whose snapshots are complete is a success: one that is pending is looked at
-//! by the next run.
+//! Logs the outcome of a run. Only a backup whose snapshots are complete is a success: the next run
+//! checks one that is pending.
 
 use backstop_engine::backup_health::backup_health;
 use backstop_engine::context::RunContext;
@@ -10,8 +10,9 @@ use backstop_model::ids::BackupId;
 use backstop_model::report::{BackupReport, VolumeState};
 use backstop_repo::ShardReader;
 
-/// Notes down how this backup stands, and if it is not complete, how the one before it does. The alarm on missing success counts
-/// the lines `backup_succeeded` (deploy/terraform/modules/shard-backup/alarms.tf).
+/// Logs the state of this backup and, if it is not complete, of the one before it. The alarm on
+/// missing success counts the lines `backup_succeeded`
+/// (deploy/terraform/modules/shard-backup/alarms.tf).
 pub async fn log_outcome(
     report: &BackupReport,
     reader: &ShardReader,
@@ -48,7 +49,7 @@ pub async fn log_outcome(
     }
 }
 
-/// This backup and the one before it.
+/// Returns this backup and the one before it.
 async fn newest(
     id: &BackupId,
     reader: &ShardReader,

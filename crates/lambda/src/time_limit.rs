@@ -1,4 +1,4 @@
-//! Snapshots that keep to the function's time: no freeze that might not be over in time, no longer wait than there is time.
+//! Snapshots within the function's time: no freeze that could exceed it, and no wait beyond it.
 
 use async_trait::async_trait;
 use backstop_engine::ports::{
@@ -15,20 +15,21 @@ use backstop_model::topology::SourceChoice;
 
 use crate::deadline::Deadline;
 
-/// Instances whose snapshots keep to the time.
+/// Instances whose snapshots respect the deadline.
 pub struct TimeLimitedSources<I> {
-    /// Opens them.
+    /// Opens the instances.
     pub instances: I,
-    /// When the function ends.
+    /// Deadline of the function.
     pub deadline: Deadline,
-    /// How long a freeze may take.
+    /// Time limits of a freeze.
     pub freeze: FreezeRules,
 }
 
 #[async_trait]
 impl<I: BackupInstances> BackupInstances for TimeLimitedSources<I> {
     async fn open(&self, choice: &SourceChoice) -> Result<BackupInstance> {
-        // Before anything else, so that a function with too little time does not even claim the shard.
+        // Before anything else, so that a function with too little time does not even take the
+        // lease of the shard.
         time_to_freeze(self.deadline.left(), &self.freeze)?;
         let instance = self.instances.open(choice).await?;
         let (deadline, freeze) = (self.deadline.clone(), self.freeze.clone());
@@ -80,7 +81,7 @@ impl SnapshotProvider for TimeLimitedSnapshots {
 
     async fn complete(&self, snapshot: &Snapshot) -> Result<VolumeState> {
         let left = self.deadline.left();
-        // The backup is committed: what is not known in time is pending.
+        // The backup is committed: a state that is not known in time is pending.
         tokio::select! {
             state = self.snapshots.complete(snapshot) => state,
             () = self.deadline.nears(left - time_to_complete(left)) => Ok(VolumeState::Pending),

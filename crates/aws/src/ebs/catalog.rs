@@ -1,4 +1,4 @@
-//! The EBS snapshots of all shards: their live state, their deletion, and what their tags say.
+//! EBS snapshots of all shards: live state, deletion, and the contents of their tags.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use super::ec2::{EbsSnapshot, Ec2, ids};
 use super::{Timeouts, confirm, set_state, tags};
 use crate::client::AwsClient;
 
-/// As many values one filter of EC2's may have.
+/// Largest number of values in one EC2 filter.
 const MAX_FILTER_VALUES: usize = 200;
 
-/// The EBS snapshots of an account.
+/// EBS snapshots of an account.
 pub struct EbsCatalog {
     aws: AwsClient,
     timeouts: Timeouts,
@@ -25,7 +25,7 @@ pub struct EbsCatalog {
 }
 
 impl EbsCatalog {
-    /// Those that this access reaches; its region is where snapshots are looked for by tag.
+    /// Returns the catalog of this account; the region of `aws` is searched for tags.
     pub fn new(aws: AwsClient, timeouts: Timeouts, ctx: RunContext) -> Self {
         Self { aws, timeouts, ctx }
     }
@@ -77,7 +77,7 @@ impl VolumeSnapshots for EbsCatalog {
     }
 }
 
-/// A set that lacks a snapshot is no backup.
+/// Returns the backup of a complete set; a set that lacks a snapshot is no backup.
 pub(super) fn tagged(run: BackupId, snapshots: &[EbsSnapshot], region: &str) -> Option<TaggedBackup> {
     let first = snapshots.first()?;
     let tag = |key: &str| first.tags.get(key).cloned().unwrap_or_default();

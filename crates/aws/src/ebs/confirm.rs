@@ -1,4 +1,5 @@
-//! What is done with a snapshot after the lock: proven, or deleted. An unproven one must never be recovered from.
+//! Marks a snapshot as proven after the lock, or deletes it. An unproven one must never be
+//! recovered from.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::ec2::{Ec2, ids};
 use super::{EbsSnapshotSource, Timeouts, tags};
 
-/// Marks a set as proven. EC2 may not know a snapshot yet that it has just made.
+/// Marks a set as proven. EC2 may not find a snapshot yet that it has just created.
 pub(crate) async fn mark_proven(ec2: &Ec2, source: &EbsSnapshotSource, set: &[String]) -> Result<()> {
     let (clock, timeouts) = (&source.ctx.clock, &source.timeouts);
     let begun = clock.monotonic();
@@ -26,7 +27,7 @@ pub(crate) async fn mark_proven(ec2: &Ec2, source: &EbsSnapshotSource, set: &[St
     }
 }
 
-/// Deletes a set because of a fault, and tells it with what became of the set.
+/// Deletes a set because of a fault. Returns the fault, with the result of the deletion.
 pub(crate) async fn delete_after(ec2: &Ec2, set: &[String], error: Error) -> Error {
     let mut left = Vec::new();
     for id in set {
@@ -48,7 +49,8 @@ pub(crate) async fn delete_after(ec2: &Ec2, set: &[String], error: Error) -> Err
     Error { message, ..error }
 }
 
-/// Looks for what an attempt with an unknown outcome has made, as long as lists may lag, and deletes it.
+/// Searches for snapshots of an attempt with an unknown outcome, for as long as lists may lag, and
+/// deletes them.
 pub(crate) async fn delete_unknown(
     ec2: &Ec2,
     source: &EbsSnapshotSource,

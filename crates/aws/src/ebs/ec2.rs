@@ -1,4 +1,4 @@
-//! The EC2 calls, each with the IAM action it takes.
+//! EC2 calls, each with the IAM action that it requires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,13 +22,13 @@ use crate::error::{AwsCall, THROTTLING_CODES, code};
 #[derive(Debug, Clone)]
 pub(crate) struct Ec2 {
     client: Client,
-    /// Tries each call once: for the one that may not be made twice.
+    /// Client without retries, for the call that must not be made twice.
     once: Client,
     patience: RetryConfig,
     pub(crate) region: String,
 }
 
-/// An instance as far as it matters.
+/// An instance, reduced to the fields in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FoundInstance {
     pub(crate) id: String,
@@ -38,7 +38,7 @@ pub(crate) struct FoundInstance {
     pub(crate) zone: String,
 }
 
-/// One snapshot of a volume, as EC2 tells of it.
+/// One snapshot of a volume, as EC2 describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct EbsSnapshot {
     pub(crate) id: String,
@@ -49,7 +49,7 @@ pub(crate) struct EbsSnapshot {
     pub(crate) tags: BTreeMap<String, String>,
 }
 
-/// How far one snapshot is.
+/// State of one snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EbsSnapshotState {
     Pending,
@@ -57,24 +57,24 @@ pub(crate) enum EbsSnapshotState {
     Error,
 }
 
-/// What is to be created.
+/// Request to create a set of snapshots.
 pub(crate) struct CreateRequest<'a> {
     pub(crate) instance: &'a str,
     /// True if the root volume is in the set.
     pub(crate) with_root: bool,
-    /// Data volumes that are not in the set.
+    /// Data volumes to leave out of the set.
     pub(crate) without: &'a [String],
     pub(crate) description: &'a str,
     pub(crate) tags: &'a BTreeMap<&'static str, String>,
 }
 
-/// How the one attempt ended.
+/// Outcome of the one attempt.
 pub(crate) enum CreateOutcome {
-    /// The set was begun.
+    /// EC2 has begun the set.
     Begun(Vec<EbsSnapshot>),
-    /// EC2 refused: there is no snapshot.
+    /// EC2 refused: no snapshot exists.
     Rejected(Error),
-    /// Nobody knows whether there is a snapshot.
+    /// Unknown: a snapshot may exist.
     Unknown(Error),
 }
 
@@ -93,7 +93,7 @@ impl Ec2 {
         AwsCall { doing, action, region: &self.region }
     }
 
-    /// The instances that a filter finds, terminated ones left out.
+    /// Returns the instances that a filter matches, except terminated ones.
     pub(crate) async fn instances(&self, name: &str, values: &[String]) -> Result<Vec<FoundInstance>> {
         let call = self.call("find the instance of the MySQL server", "ec2:DescribeInstances");
         let pages =
@@ -106,7 +106,8 @@ impl Ec2 {
             .collect())
     }
 
-    /// How far each volume was filled from its snapshot: percent, and whether EC2 does it by itself. `None`: EC2 does not say.
+    /// Returns each volume's progress of initialization from its snapshot: percent, and if EC2
+    /// loads it by itself. `None`: EC2 does not report it.
     pub(crate) async fn filled(&self, volumes: &[String]) -> Result<Vec<Option<(i64, bool)>>> {
         let call = self.call("ask how far the volumes are loaded", "ec2:DescribeVolumeStatus");
         let asked = self.client.describe_volume_status().set_volume_ids(Some(volumes.to_vec()));
@@ -119,7 +120,7 @@ impl Ec2 {
         Ok(told.volume_statuses().iter().map(filled).collect())
     }
 
-    /// The volumes that are attached to an instance.
+    /// Returns the volumes that are attached to an instance.
     pub(crate) async fn attached(&self, instance: &FoundInstance) -> Result<Vec<AttachedVolume>> {
         let doing = format!("list the volumes of {}", instance.id);
         let call = self.call(&doing, "ec2:DescribeVolumes");
@@ -145,11 +146,11 @@ impl Ec2 {
         Ok(attached)
     }
 
-    /// Asks whether the order would be allowed, on the connection that it will be given on.
+    /// Asks EC2 if the request would be allowed, over the connection that the request will use.
     pub(crate) async fn rehearse(&self, order: &CreateRequest<'_>) -> Result<()> {
         let doing = format!("try out a snapshot of {}", order.instance);
         let call = self.call(&doing, "ec2:CreateSnapshots");
-        // Being asked for fewer calls is no reason to fail here.
+        // Throttling is no reason to fail here.
         let patient = aws_sdk_ec2::config::Builder::new().retry_config(self.patience.clone());
         match self.creation(order).dry_run(true).customize().config_override(patient).send().await {
             Err(error) if code(&error) == Some("DryRunOperation") => Ok(()),
@@ -158,7 +159,7 @@ impl Ec2 {
         }
     }
 
-    /// Gives the order, exactly once.
+    /// Sends the request, exactly once.
     pub(crate) async fn create(&self, order: &CreateRequest<'_>) -> CreateOutcome {
         let doing = format!("snapshot {}", order.instance);
         let call = self.call(&doing, "ec2:CreateSnapshots");
@@ -196,7 +197,7 @@ impl Ec2 {
         done.map(drop).map_err(|error| call.error(&error))
     }
 
-    /// The account's own snapshots with these tags.
+    /// Returns the account's own snapshots with these tags.
     pub(crate) async fn tagged(&self, tags: &[(&str, &str)]) -> Result<Vec<EbsSnapshot>> {
         let call = self.call("list the snapshots", "ec2:DescribeSnapshots");
         let filters = tags.iter().map(|(key, value)| filter(&format!("tag:{key}"), &[(*value).to_owned()]));
@@ -206,18 +207,18 @@ impl Ec2 {
         Ok(snapshots.iter().filter_map(snapshot_of).collect())
     }
 
-    /// These snapshots; those that EC2 does not know (yet, or any more) are left out.
+    /// Returns these snapshots, without those that EC2 does not find (yet, or any more).
     pub(crate) async fn described(&self, ids: &[String]) -> Result<Vec<EbsSnapshot>> {
         let doing = format!("look at {}", ids.join(", "));
         let call = self.call(&doing, "ec2:DescribeSnapshots");
-        // A filter, since asking for an id that is not known is an error for all of them.
+        // Use a filter, since an unknown id in a request is an error for all of them.
         let asked = self.client.describe_snapshots().owner_ids("self").filters(filter("snapshot-id", ids));
         let snapshots =
             asked.into_paginator().items().send().try_collect().await.map_err(|error| call.error(&error))?;
         Ok(snapshots.iter().filter_map(snapshot_of).collect())
     }
 
-    /// Deletes a snapshot. One that is gone is no error.
+    /// Deletes a snapshot. A snapshot that is gone is no error.
     pub(crate) async fn delete(&self, id: &str) -> Result<()> {
         let doing = format!("delete {id}");
         let call = self.call(&doing, "ec2:DeleteSnapshot");
@@ -237,8 +238,8 @@ impl Ec2 {
     }
 }
 
-/// Only an answer of 4xx says that nothing was done, and being asked for fewer calls (503). A request that could not be put
-/// together was never sent.
+/// Decides if an error proves that no snapshot was created: only a 4xx answer, throttling (503), or
+/// a request that could not be built and was never sent.
 fn is_rejection(error: &SdkError<CreateSnapshotsError>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => true,
@@ -251,7 +252,7 @@ fn is_rejection(error: &SdkError<CreateSnapshotsError>) -> bool {
     }
 }
 
-/// In a filter's value `*`, `?` and `\` have a meaning.
+/// Builds a filter, and escapes `*`, `?` and `\`, which are special in its values.
 fn filter(name: &str, values: &[String]) -> Filter {
     let plain = |value: &String| value.replace('\\', "\\\\").replace('*', "\\*").replace('?', "\\?");
     Filter::builder().name(name).set_values(Some(values.iter().map(plain).collect())).build()
@@ -295,7 +296,8 @@ fn created_snapshot(snapshot: &aws_sdk_ec2::types::SnapshotInfo) -> Option<EbsSn
     })
 }
 
-/// `recoverable` and `recovering` are of the recycle bin: whoever is there was deleted.
+/// Converts a state. `recoverable` and `recovering` belong to the recycle bin: those snapshots were
+/// deleted.
 fn snapshot_state(state: Option<&SnapshotState>) -> EbsSnapshotState {
     match state {
         Some(SnapshotState::Completed) => EbsSnapshotState::Completed,
@@ -318,7 +320,7 @@ fn gibibytes(size: Option<i32>) -> u64 {
     size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default()
 }
 
-/// The ids of a set, sorted.
+/// Returns the ids of a set, sorted.
 pub(crate) fn ids(snapshots: &[EbsSnapshot]) -> Vec<String> {
     snapshots.iter().map(|snapshot| snapshot.id.clone()).collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -1,4 +1,4 @@
-//! The EC2 instance that a MySQL server runs on.
+//! Finds the EC2 instance that a MySQL server runs on.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,14 +8,15 @@ use backstop_model::ids::Endpoint;
 
 use super::ec2::{Ec2, FoundInstance};
 
-/// The tag of an instance that names its MySQL server: `host` or `host:port`.
+/// Tag of an instance that names its MySQL server: `host` or `host:port`.
 pub const HOST_TAG: &str = "MySQL-Host";
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Finds it: by the tag, else by private address, else by private DNS name.
+/// Finds the instance: by the tag, otherwise by private address, otherwise by private DNS name.
 ///
 /// # Errors
-/// [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) when there is none, or more than one.
+/// Returns [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) if none or more than one
+/// matches.
 pub(crate) async fn find_instance(ec2: &Ec2, server: &Endpoint) -> Result<FoundInstance> {
     let tagged = [server.host.clone(), server.to_string()];
     let mut found = ec2.instances(&format!("tag:{HOST_TAG}"), &tagged).await?;
@@ -45,7 +46,7 @@ async fn by_network(ec2: &Ec2, server: &Endpoint) -> Result<Vec<FoundInstance>> 
     ec2.instances("private-dns-name", std::slice::from_ref(&server.host)).await
 }
 
-/// What the name means here. A name that this host cannot resolve may still be one of EC2's.
+/// Resolves the name on this host. A name that it cannot resolve may still be one of EC2's.
 async fn addresses(server: &Endpoint) -> Vec<String> {
     if let Ok(address) = server.host.parse::<IpAddr>() {
         return vec![address.to_string()];
@@ -102,7 +103,7 @@ mod tests {
                 address.clone_into(&mut instance.private_ip);
                 instance.private_dns = format!("ip-{}.invalid", address.replace('.', "-"));
             }
-            // Pages of one: no instance may be overlooked for being on another page.
+            // Pages of one: an instance on another page must not be missed.
             state.rules.page = 1;
         });
         let config = aws_config::defaults(BehaviorVersion::latest())

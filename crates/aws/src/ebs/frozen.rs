@@ -1,4 +1,5 @@
-//! The tags of snapshots, and what is read from them, stay what they are, byte for byte: `tests/frozen`.
+//! Compares the tags of snapshots, and the values read from them, with `tests/frozen`: their bytes
+//! must not change.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;

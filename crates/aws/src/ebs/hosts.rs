@@ -1,4 +1,4 @@
-//! The machines of a recovery: where the primary's is, and how far new volumes are filled.
+//! Machines of a recovery: location of the primary, and initialization of new volumes.
 
 use async_trait::async_trait;
 use backstop_engine::ports::{CloudHosts, VolumeInitialization};
@@ -15,7 +15,7 @@ pub struct Ec2Hosts {
 }
 
 impl Ec2Hosts {
-    /// Those that this access reaches.
+    /// Returns the hosts and volumes that this access reaches.
     pub fn new(aws: &AwsClient) -> Self {
         Self { ec2: Ec2::new(aws) }
     }
@@ -36,7 +36,7 @@ impl CloudHosts for Ec2Hosts {
     }
 }
 
-/// As far as the volume that is least far.
+/// Returns the progress of the least advanced volume.
 fn loading(filled: &[Option<(i64, bool)>]) -> VolumeInitialization {
     if !filled.is_empty() && filled.iter().all(|one| one.is_some_and(|(percent, _)| percent >= 100)) {
         return VolumeInitialization::Loaded;

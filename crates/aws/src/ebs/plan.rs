@@ -1,4 +1,5 @@
-//! What is found out before a lock is asked for: instance, volumes, permission, kind of freeze.
+//! Plan of an EBS snapshot, made before the lock is requested: instance, volumes, permission, kind
+//! of freeze.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use super::tags::SnapshotTags;
 use super::volumes::{AttachedVolume, ChosenVolumes, choose_volumes};
 use super::{EbsSnapshotSource, find_instance};
 
-/// Everything a snapshot needs to be known before it is taken.
+/// Everything that must be known before a snapshot is taken.
 pub(crate) struct EbsPlan {
     pub(crate) server: ServerInfo,
     pub(crate) instance: FoundInstance,
@@ -30,7 +31,7 @@ pub(crate) struct EbsPlan {
     description: String,
 }
 
-/// What the server says of itself.
+/// Properties of the server that the plan depends on.
 pub(crate) struct ServerInfo {
     pub(crate) uuid: ServerUuid,
     pub(crate) version: String,
@@ -39,11 +40,12 @@ pub(crate) struct ServerInfo {
     keeps_commit_order: bool,
 }
 
-/// Finds everything out, and asks EC2 whether it would be allowed: on the connection that is used under the lock.
+/// Collects the plan, and asks EC2 if the request would be allowed, over the connection that is
+/// used under the lock.
 ///
 /// # Errors
-/// [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) when instance or volumes cannot be told; what kept it from
-/// looking.
+/// Returns [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) if instance or volumes
+/// cannot be determined; otherwise the error of the query that failed.
 pub(crate) async fn plan(source: &EbsSnapshotSource, ec2: &Ec2) -> Result<EbsPlan> {
     let mut session = source.connector.connect(&source.endpoint).await?;
     let server = server(&mut session).await;
@@ -70,7 +72,7 @@ pub(crate) async fn plan(source: &EbsSnapshotSource, ec2: &Ec2) -> Result<EbsPla
 }
 
 impl EbsPlan {
-    /// What EC2 is asked to create.
+    /// Returns the request to create the set.
     pub(crate) fn order<'a>(&'a self, tags: &'a BTreeMap<&'static str, String>) -> CreateRequest<'a> {
         CreateRequest {
             instance: &self.instance.id,
@@ -81,12 +83,12 @@ impl EbsPlan {
         }
     }
 
-    /// The ids of the volumes in the set.
+    /// Returns the ids of the volumes in the set.
     pub(crate) fn volumes(&self) -> Vec<&str> {
         self.chosen.ids.iter().map(String::as_str).collect()
     }
 
-    /// Refuses if any finding is a problem, with all of them in one message.
+    /// Refuses if any finding is a problem; one message lists all of them.
     pub(crate) fn refuse_problems(&self, endpoint: &Endpoint) -> Result<()> {
         let problems = self.findings.iter().filter(|finding| finding.severity == Severity::Problem);
         let (what, todo): (Vec<_>, Vec<_>) =
@@ -98,7 +100,8 @@ impl EbsPlan {
             .hint(todo.join("; ")))
     }
 
-    /// With tags like the real ones, since a policy may ask for them.
+    /// Tries the request without effect, with tags like the real ones, since an IAM policy may
+    /// require them.
     async fn rehearse(&self, source: &EbsSnapshotSource, ec2: &Ec2) -> Result<()> {
         let label = SnapshotTags {
             run: &BackupId::new(source.ctx.clock.now(), 0),
@@ -165,7 +168,8 @@ fn freeze(source: &EbsSnapshotSource, server: &ServerInfo, mode: &Result<ModeCho
     }
 }
 
-/// On these versions the read lock can deadlock with appliers that keep the order of commits.
+/// True for versions on which the read lock can deadlock with appliers that preserve the commit
+/// order.
 fn deadlocks(server: &ServerInfo) -> bool {
     let old = server.version.parse::<ServerVersion>().is_ok_and(|version| !version.at_least(8, 0, 23));
     old && server.keeps_commit_order

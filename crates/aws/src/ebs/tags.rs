@@ -1,5 +1,5 @@
-//! The tags of a snapshot: a view of the manifest for people and for the day the bucket is lost. They never lie: what does
-//! not fit is not cut.
+//! Tags of a snapshot: a view of the manifest, for people and for the loss of the bucket. Values
+//! are never truncated; an oversized GTID set is replaced by its digest.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub const RUN_TAG: &str = "Backstop-Run";
 pub const SHARD_TAG: &str = "Backstop-Shard";
 /// [`UNPROVEN`] or [`PROVEN`].
 pub const STATE_TAG: &str = "Backstop-State";
-/// How many snapshots the set has.
+/// Number of snapshots in the set.
 pub const SET_SIZE_TAG: &str = "Backstop-Set";
 /// The instance, `host:port`.
 pub const SOURCE_TAG: &str = "Backstop-Source";
@@ -25,15 +25,15 @@ pub const SERVER_UUID_TAG: &str = "Backstop-Server";
 /// Its `@@version`.
 pub const SERVER_VERSION_TAG: &str = "Backstop-Server-Version";
 
-/// Taken, but nothing proves yet that the lock held: never to be recovered from.
+/// Taken, but the lock is not yet proven to have held: never recover from it.
 pub const UNPROVEN: &str = "unproven";
 /// The lock was held from before the position was read until after the snapshot was taken.
 pub const PROVEN: &str = "proven";
 
-/// EC2 takes no longer values (Unicode characters).
+/// EC2's limit for a tag value, in Unicode characters.
 pub const MAX_TAG_VALUE_CHARS: usize = 256;
 
-/// What the tags of one snapshot are made of.
+/// Inputs for the tags of one snapshot.
 pub(crate) struct SnapshotTags<'a> {
     pub(crate) run: &'a BackupId,
     pub(crate) shard: &'a ShardName,
@@ -46,7 +46,7 @@ pub(crate) struct SnapshotTags<'a> {
 }
 
 impl SnapshotTags<'_> {
-    /// The tags a snapshot is created with.
+    /// Returns the tags that a snapshot is created with.
     pub(crate) fn tags(&self) -> BTreeMap<&'static str, String> {
         BTreeMap::from([
             ("Name", format!("backstop {} {}", self.shard, self.run)),
@@ -61,13 +61,14 @@ impl SnapshotTags<'_> {
             (SERVER_VERSION_TAG, self.version.to_owned()),
         ])
         .into_iter()
-        // The set has a rule of its own; nothing else that is recovered from can be long.
+        // The GTID set has a separate rule; no other value that recovery uses can be long.
         .map(|(key, value)| (key, value.chars().take(MAX_TAG_VALUE_CHARS).collect()))
         .collect()
     }
 }
 
-/// The whole set, or its digest and where the whole set is. No digest can be taken for a set.
+/// Returns the whole set, or its digest and the location of the whole set. A GTID set cannot look
+/// like a digest.
 pub(crate) fn gtid_value(set: &GtidSet, shard: &ShardName, run: &BackupId) -> String {
     let text = set.to_string();
     if text.chars().count() <= MAX_TAG_VALUE_CHARS {

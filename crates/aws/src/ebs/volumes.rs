@@ -1,5 +1,6 @@
-//! Which of an instance's volumes hold MySQL's data, decided by what the server says of its paths, the hint of the
-//! settings and the volumes' tags: there is no file system to look at from elsewhere. What cannot be told is refused.
+//! Chooses the volumes that hold MySQL's data, from the server's paths, the configured hint and the
+//! volumes' tags: the file system is not accessible from another host. Refuses if the choice is not
+//! certain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,31 +9,33 @@ use backstop_adapters::mysql::server_facts::DataPath;
 use backstop_model::error::{Error, Result};
 use backstop_model::settings::VolumeHint;
 
-/// The tag of a volume that says where it is mounted, as the server sees it; several places are separated by commas.
+/// Tag of a volume with its mount points, as the server sees them, separated by commas.
 pub const MOUNT_TAG: &str = "MySQL-Mount";
 
 /// A volume that is attached to the instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttachedVolume {
     pub(crate) id: String,
-    /// As EC2 names it (`/dev/sdf`).
+    /// Device name in EC2 (`/dev/sdf`).
     pub(crate) device: String,
     pub(crate) is_root: bool,
     pub(crate) gibibytes: u64,
     pub(crate) tags: BTreeMap<String, String>,
 }
 
-/// The volumes that go into the set, and why these.
+/// Volumes of the set, and the reason for the choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ChosenVolumes {
     pub(crate) ids: BTreeSet<String>,
     pub(crate) why: String,
 }
 
-/// Decides. `paths` are the places where the server keeps data, the data directory first.
+/// Chooses the volumes. `paths` are the places where the server keeps data, the data directory
+/// first.
 ///
 /// # Errors
-/// [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) naming the volumes that were found and what to set.
+/// Returns [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) naming the found volumes
+/// and the setting or tag to add.
 pub(crate) fn choose_volumes(
     instance: &str,
     hint: Option<&VolumeHint>,
@@ -66,7 +69,8 @@ impl VolumeChoice<'_> {
         self.whole(ChosenVolumes { why: format!("{hint} names {}", list(&ids)), ids })
     }
 
-    /// Each path is on the volume with the deepest mount point above it. Only what is tagged is known.
+    /// Assigns each path to the volume with the deepest mount point above it. Only tagged mount
+    /// points are known.
     fn by_mounts(&self) -> Result<ChosenVolumes> {
         let mut ids = BTreeSet::new();
         for place in self.paths {
@@ -83,7 +87,7 @@ impl VolumeChoice<'_> {
         })
     }
 
-    /// A single volume holds everything, whatever it is.
+    /// Chooses a single volume, which holds everything.
     fn by_count(&self) -> Result<ChosenVolumes> {
         match self.attached {
             [] => Err(self.refuse(format!("{} has no EBS volume", self.instance))),
@@ -95,7 +99,7 @@ impl VolumeChoice<'_> {
         }
     }
 
-    /// Refuses a set that something of the server may lie outside of.
+    /// Refuses a set that may not include all data of the server.
     fn whole(&self, chosen: ChosenVolumes) -> Result<ChosenVolumes> {
         if self.attached.iter().all(|volume| chosen.ids.contains(&volume.id)) {
             return Ok(chosen);
@@ -109,7 +113,7 @@ impl VolumeChoice<'_> {
                     let what = format!("the {} is on {}, and {}", shown(place), volume.id, chosen.why);
                     return Err(self.refuse(what));
                 }
-                // The hint is about the data directory; of other places it says nothing.
+                // The hint is about the data directory and says nothing about other places.
                 None if index == 0 => {}
                 None => {
                     let what = format!("the {} may be on another volume: {}", shown(place), chosen.why);
@@ -176,7 +180,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Hint, paths of the server, what is attached, and what is expected.
+    /// Hint, paths of the server, attached volumes, and expected result.
     type Row<'a> = (Option<&'a str>, &'a [&'a str], &'a [AttachedVolume], &'a str);
 
     fn volume(id: &str, device: &str, tags: &[(&str, &str)]) -> AttachedVolume {

@@ -1,4 +1,4 @@
-//! Whole backups in EBS: stored, completed, withdrawn, listed by tags alone, pruned.
+//! Complete backups in EBS: stored, completed, withdrawn, listed by tags alone, pruned.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use chrono::{DateTime, Utc};
 
 use crate::support::{Host, REGION, aws, rules, timeouts};
 
-/// The same clock, some hours on.
+/// The same clock, ahead by a duration.
 struct Later(SystemClock, Duration);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! The suite that every snapshot provider stands.
+//! Runs the conformance suite of snapshot providers.
 
 use backstop_aws::ebs::{CLUSTER_TAG, EbsProvider, GTID_TAG, PROVEN, SHARD_TAG, STATE_TAG};
 use backstop_engine::ports::SnapshotProvider;
@@ -38,7 +38,8 @@ async fn everything_slow_is_done_before_the_lock_and_the_tags_tell_the_truth() {
         assert_eq!(ec2.tag(id, SHARD_TAG).as_deref(), Some("orders"));
         assert_eq!(ec2.tag(id, STATE_TAG).as_deref(), Some(PROVEN));
         let calls: Vec<_> = ec2.calls.iter().map(String::as_str).collect();
-        // First what dead runs left, last the proof; in between the one call under the lock.
+        // First the cleanup after dead runs, last the proof; between them the one call under the
+        // lock.
         let expected = [
             "DescribeSnapshots",
             "DescribeInstances",

@@ -1,4 +1,5 @@
-//! EC2 refuses, fails, forgets and lies: each time a clear error, no lock, and no snapshot that could be taken for a backup.
+//! EC2 that refuses, fails, loses or misreports snapshots: each time a clear error, no lock, and no
+//! snapshot that could be taken for a backup.
 
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ async fn a_lost_answer_is_looked_for_and_what_was_made_is_deleted() {
             ec2.with(|ec2| {
                 let lost = if way == "broken" { &mut ec2.rules.broken } else { &mut ec2.rules.unanswered };
                 lost.insert("CreateSnapshots".to_owned(), 1);
-                // Lists lag: the first looks find nothing.
+                // Lists lag: the first queries find nothing.
                 ec2.rules.lag = 3;
                 ec2.calls.clear();
             });
@@ -118,7 +119,7 @@ async fn what_cannot_be_deleted_stays_unproven_until_it_is() {
     assert!(catalog.tagged(&shard).await.unwrap().is_empty(), "an unproven one is no backup");
     assert!(catalog.clear_dead_runs(&shard).await.unwrap().is_empty(), "its run may still live");
     host.ec2.with(|ec2| ec2.age(301));
-    // The next run clears it, then takes its own.
+    // The next run deletes it, then takes its own.
     let ebs = host.ebs().await;
     let taken = ebs.take(&new_run_id()).await.unwrap();
     assert!(!host.snapshots().contains(left));
@@ -158,7 +159,7 @@ async fn a_run_that_is_dropped_anywhere_leaves_nothing_for_long() {
             host.ebs().await.release(&taken.unwrap().snapshot).await.unwrap();
         }
     }
-    // What the stand-in was still copying arrives, and is found by its tags alone.
+    // Snapshots that the double was still copying arrive, and are found by their tags alone.
     let ebs = host.ebs().await;
     let taken = ebs.take(&new_run_id()).await.unwrap();
     ebs.release(&taken.snapshot).await.unwrap();

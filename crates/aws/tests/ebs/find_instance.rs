@@ -1,4 +1,4 @@
-//! How the instance of a server is found, and what is said when it is not.
+//! Finding the instance of a server, and the error when none is found.
 
 use backstop_aws::ebs::EbsProvider;
 use backstop_engine::ports::SnapshotProvider;

@@ -1,4 +1,4 @@
-//! EBS snapshots of real servers, against a strict stand-in for EC2 and against moto.
+//! EBS snapshots of real servers, against a strict double of EC2 and against moto.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]

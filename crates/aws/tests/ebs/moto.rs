@@ -1,4 +1,4 @@
-//! The SDK's wire format against moto, which others wrote by AWS's model.
+//! Checks the SDK's wire format against moto, an independent implementation of AWS's model.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -24,14 +24,14 @@ use crate::support::{at, aws, opened, site, timeouts};
 
 const REGION: &str = "eu-west-1";
 
-/// A moto server of the test's own.
+/// A moto server of one test.
 pub struct Moto {
     child: Child,
     url: String,
 }
 
 impl Moto {
-    /// Starts one; on another port if somebody else took the one it was given.
+    /// Starts a server, on another port if its port was taken in between.
     pub async fn start() -> Self {
         let program = std::env::var_os("BACKSTOP_TEST_MOTO").map(PathBuf::from).unwrap_or_else(|| {
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.cache/venv/bin/moto_server")
@@ -78,7 +78,7 @@ impl Drop for Moto {
     }
 }
 
-/// The beginning of what answers there, if it speaks HTTP.
+/// Returns the beginning of the answer at a port, if it speaks HTTP.
 async fn asked(port: u16) -> Option<String> {
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     stream
@@ -91,7 +91,7 @@ async fn asked(port: u16) -> Option<String> {
     String::from_utf8(answer).ok()
 }
 
-/// An instance with a root volume and these devices, tagged as the host of a server.
+/// Creates an instance with a root volume and these devices, tagged as the host of a server.
 async fn instance(client: &Client, server: &str, devices: &[&str]) -> String {
     let tag = Tag::builder().key("MySQL-Host").value(server).build();
     let tags = TagSpecification::builder().resource_type(ResourceType::Instance).tags(tag).build();
@@ -145,7 +145,8 @@ async fn a_snapshot_is_taken_tagged_listed_and_deleted() {
     assert_eq!(catalog.state(&volumes.snapshot_ids, REGION).await.unwrap(), VolumeState::Missing);
 }
 
-/// The suite that every snapshot provider stands. moto keeps no bytes: the volume is copied under the lock, just before moto is asked.
+/// Runs the conformance suite of snapshot providers. moto keeps no data: the volume is copied under
+/// the lock, just before the call to moto.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_recovered_is_what_was_claimed() {
     let (shard, moto) = (TestShard::start(ShardLayout::single()).await, Moto::start().await);
@@ -170,7 +171,7 @@ async fn what_is_recovered_is_what_was_claimed() {
     assert_refuses(&shard, &so(|site| site.volume = None), "nothing tells which volume").await;
 }
 
-/// moto snapshots volumes that it was told to leave out, which is found out and undone.
+/// moto snapshots volumes that the request excludes, which the provider detects and undoes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_that_is_not_what_was_asked_for_is_deleted() {
     let (shard, moto) = (TestShard::start(ShardLayout::single()).await, Moto::start().await);

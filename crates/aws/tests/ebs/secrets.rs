@@ -1,5 +1,6 @@
-//! Secrets that moto keeps, read over the SDK's own wire format: what can be wrong with one, and a rotation. A denial is not
-//! among it, since moto answers this service's in EC2's format: the tests of the function serve it as AWS does.
+//! Secrets in moto, read over the SDK's own wire format: faulty secrets, and a rotation. Denials
+//! are not covered, since moto returns them in EC2's format for this service: the tests of the
+//! function serve them as AWS does.
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::primitives::Blob;
@@ -42,7 +43,7 @@ async fn a_rotated_secret_is_read_as_it_is_now() {
         let login = credentials(read(&aws, id).await.unwrap().expose_secret(), id).unwrap();
         assert_eq!(login.password.expose_secret(), "rotated");
     }
-    // An ARN leads to its own region, wherever the function runs.
+    // An ARN selects its own region, wherever the function runs.
     let elsewhere = aws.in_region("us-west-2");
     assert!(read(&elsewhere, &arn).await.is_ok());
     refused(&elsewhere, "prod/orders", ErrorKind::Usage, &["prod/orders", "us-west-2"]).await;

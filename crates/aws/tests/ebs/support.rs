@@ -1,4 +1,4 @@
-//! A server on a host that EC2's stand-in knows.
+//! A server on a host that the double of EC2 contains.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Host {
         EbsProvider::new(self.site().await)
     }
 
-    /// What stands in for the volume that would be made from a snapshot.
+    /// Returns the data that a volume made from a snapshot would hold.
     pub fn volume(&self, image: SnapshotData) -> SnapshotDir {
         let SnapshotData::Volumes(volumes) = image else { panic!("{image:?}") };
         assert_eq!(volumes.region, REGION);
@@ -62,14 +62,14 @@ impl Host {
         opened(self.ec2.image(id).expect("an image"))
     }
 
-    /// The attempt fails and no lock is left.
+    /// Asserts that the attempt fails and that no lock is left.
     pub async fn fails(&self, ebs: &EbsProvider) -> Error {
         let error = ebs.take(&new_run_id()).await.expect_err("a fault");
         assert_commits(self.shard.primary()).await;
         error
     }
 
-    /// Snapshots of the host, with EC2 changed at a point of the story.
+    /// Returns a snapshot provider of the host, with EC2 changed at a point of the story.
     pub async fn ebs_when(
         &self,
         point: &'static str,
@@ -106,7 +106,8 @@ pub fn site(shard: &TestShard, aws: AwsClient) -> EbsSnapshotSource {
     }
 }
 
-/// The copy that stands in for a snapshot takes longer than EC2's answer.
+/// Freeze rules with a longer limit: the copy that serves as a snapshot takes longer than EC2's
+/// answer.
 pub fn rules() -> FreezeRules {
     FreezeRules { hold: Duration::from_secs(60), wait: Duration::from_secs(60), ..FreezeRules::default() }
 }
@@ -132,7 +133,7 @@ pub async fn aws(url: &str, region: &'static str) -> AwsClient {
     AwsClient::with(config).unwrap()
 }
 
-/// A world in which something happens at a point.
+/// Returns a context that runs `act` at a failpoint.
 pub fn at(point: &'static str, act: impl Fn() + Send + Sync + 'static) -> RunContext {
     RunContext {
         failpoints: Arc::new(backstop_testkit::snapshot_conformance::AtFailpoint::new(point, act)),

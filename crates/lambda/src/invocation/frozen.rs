@@ -1,4 +1,4 @@
-//! Answers, errors and events of the log stay what they are, byte for byte: `tests/frozen`.
+//! Compares answers, errors and log events with `tests/frozen`: their bytes must not change.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ fn errors() {
     );
 }
 
-/// Alarms are set on the names of events and of their fields.
+/// Alarms depend on the names of events and of their fields.
 #[test]
 fn events_of_the_log() {
     let sources =

@@ -1,4 +1,4 @@
-//! Everything the function meets: a shard, orchestrator, the secrets, EC2, and where backups go.
+//! Environment of the function: a shard, orchestrator, the secrets, EC2, and the repository.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::orchestrator::Orchestrator;
 
 pub const REGION: &str = "eu-test-1";
 
-/// A shard, what knows it, and what it is backed up to.
+/// A shard with its orchestrator, secrets, EC2 and repository.
 pub struct Environment {
     pub shard: TestShard,
     pub ec2: FakeEc2,
@@ -25,7 +25,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// A primary and the candidate that takes its place: what is backed up.
+    /// Starts a primary and the candidate that takes its place as the source of the backup.
     pub async fn start() -> Self {
         let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
         let ec2 = FakeEc2::start(0, &shard.base().join("images")).await;
@@ -48,14 +48,14 @@ impl Environment {
         fleet
     }
 
-    /// What the shard's secret holds.
+    /// Returns the contents of the shard's secret.
     pub fn entry(&self) -> Value {
         let account = self.shard.credentials().user;
         json!({
             "username": account, "password": self.shard.password(),
             "orchestrator_urls": [self.orchestrator.url()],
             "orchestrator_cluster_name": "shop-1", "region": REGION, "volume": {"device": "/dev/sdf"},
-            // The copy that stands in for a snapshot takes longer than EC2's answer.
+            // The copy that serves as a snapshot takes longer than EC2's answer.
             "freeze": {"hold": "60s"},
         })
     }
@@ -68,12 +68,12 @@ impl Environment {
         self.secrets.lock().unwrap().insert(id.to_owned(), Err(code));
     }
 
-    /// How often EC2 was asked to make snapshots.
+    /// Returns the number of requests to EC2 to create snapshots.
     pub fn attempts(&self) -> usize {
         self.ec2.with(|ec2| ec2.calls.iter().filter(|call| *call == "CreateSnapshots").count())
     }
 
-    /// Nothing is locked: the primary takes writes, and the candidate applies them.
+    /// Asserts that nothing is locked: the primary accepts writes, and the candidate applies them.
     pub async fn unharmed(&self) {
         assert_commits(self.shard.primary()).await;
         self.shard.settle().await;
@@ -83,7 +83,7 @@ impl Environment {
         self.ec2.with(|ec2| ec2.ids())
     }
 
-    /// The function's variables.
+    /// Returns the function's variables.
     pub fn environment(&self, runtime: &str) -> Vec<(&'static str, String)> {
         let s3 = |name: &str| {
             std::env::var(format!("BACKSTOP_TEST_S3_{name}")).expect("an S3 server: use `make test-aws`")

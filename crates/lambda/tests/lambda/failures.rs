@@ -1,4 +1,5 @@
-//! What happens to functions: throttling, machines that are lost, deliveries that come twice; and repositories with a key.
+//! Failures of functions: throttling, lost machines, duplicate deliveries; and repositories with a
+//! key.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ async fn throttling_and_a_missing_leader_leave_nothing_behind() {
     function.fails(event.clone(), 300, "failed", &["RequestLimitExceeded", "fewer calls"]).await;
     assert_eq!((fleet.attempts(), fleet.snapshots().len()), (0, 0));
     fleet.unharmed().await;
-    // Lambda's second try, of a request whose throttling passes.
+    // Lambda's second attempt of a request whose throttling passes.
     throttle(2);
     function.succeeds("r-fails", event).await;
     assert_eq!(fleet.snapshots().len(), 1);
@@ -48,7 +49,8 @@ async fn two_deliveries_at_once_are_one_backup() {
         tokio::join!(first.invoke("r-1", event.clone(), time), second.invoke("r-2", event.clone(), time));
     let mut ids = Vec::new();
     for ((ok, said), function, request) in [(one, &first, "r-1"), (two, &second, "r-2")] {
-        // Who comes while the other is at work is told so, and is tried again by Lambda.
+        // An invocation that arrives while the other is at work fails with that reason, and Lambda
+        // retries it.
         let said = if ok {
             said
         } else {
@@ -64,7 +66,7 @@ async fn two_deliveries_at_once_are_one_backup() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_is_lost_is_made_good_by_the_second_try() {
     let fleet = Environment::start().await;
-    // Lost under the lock: EC2 has made the snapshot, and its answer never comes.
+    // Lost under the lock: EC2 has created the snapshot, and its answer never arrives.
     fleet.ec2.with(|ec2| ec2.rules.unanswered = [("CreateSnapshots".to_owned(), 1)].into());
     let by_hand = json!({"secret_id": "prod/orders", "kind": "on_demand"});
     let mut lost = Function::start(&fleet, "lost").await;
@@ -83,7 +85,7 @@ async fn a_function_that_is_lost_is_made_good_by_the_second_try() {
     assert_eq!(made["ebs"]["snapshot_ids"], json!(fleet.snapshots()), "the orphan is gone");
     assert!(orphans.iter().all(|orphan| !fleet.snapshots().contains(orphan)));
 
-    // Lost when it had committed, and waited for the blocks.
+    // Lost after the commit, while waiting for the blocks.
     fleet.ec2.with(|ec2| ec2.rules.completion = Completion::Never);
     let event = at("2026-11-23T23:56:00Z");
     let mut lost = Function::start(&fleet, "waits").await;

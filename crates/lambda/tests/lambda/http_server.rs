@@ -1,4 +1,4 @@
-//! A few lines of HTTP: one request, one answer, one connection.
+//! A minimal HTTP server: one request and one answer per connection.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What was asked.
+/// A request.
 pub struct Request {
     pub path: String,
     pub body: String,
@@ -16,7 +16,7 @@ pub struct Request {
 /// Status, further headers, body.
 pub type Answer = (u16, String, String);
 
-/// A server. Stopped when dropped.
+/// A server, stopped when dropped.
 pub struct HttpServer {
     /// `127.0.0.1:port`.
     pub address: String,
@@ -24,7 +24,7 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Answers by this function.
+    /// Starts a server that answers with this function.
     pub async fn start(
         answer: impl Fn(Request) -> BoxFuture<'static, Answer> + Send + Sync + 'static,
     ) -> Self {

@@ -1,4 +1,4 @@
-//! What invocations come to.
+//! Outcomes of invocations.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn a_schedule_makes_one_backup_however_often_it_is_delivered() {
     eprintln!("peak memory of the function after a backup: {peak} MiB");
     assert!(peak < 128, "{peak} MiB: it should fit into the smallest function that Lambda has");
 
-    // Once more, in another function, wrapped, and after the password was rotated.
+    // The same event again, in another function, wrapped, and after the password was rotated.
     let again = Function::start(&fleet, "two").await;
     let account = fleet.shard.credentials().user;
     fleet
@@ -56,7 +56,7 @@ async fn a_schedule_makes_one_backup_however_often_it_is_delivered() {
     }
     assert_eq!(fleet.snapshots().len(), 1, "one occasion, one backup");
 
-    // By hand it is another, and Lambda's second try of that keeps its id.
+    // An on-demand backup is another one, and Lambda's second attempt of it keeps its id.
     let by_hand = json!({"secret_id": "prod/orders", "kind": "on_demand"});
     let first = function.succeeds("r-4", by_hand.clone()).await;
     assert_eq!(first["kind"], "on_demand");
@@ -87,7 +87,7 @@ async fn two_at_a_time_are_fenced_and_one_is_over_in_time() {
     let event = |time: &str| json!({"secret_id": "prod/orders", "scheduled_time": time});
     let long = first.invoke("r-1", event(TIME), Duration::from_secs(90));
     let fenced = async {
-        // The first holds the claim from before its snapshot until the end.
+        // The first holds the lease from before its snapshot until the end.
         while fleet.snapshots().is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -102,7 +102,7 @@ async fn two_at_a_time_are_fenced_and_one_is_over_in_time() {
         "{}",
         first.log()
     );
-    // It fails after its run has ended: the next run says so.
+    // It fails after its run has ended: the next run reports that.
     fleet.ec2.with(|ec2| {
         "error".clone_into(&mut ec2.snapshots[0].state);
         ec2.rules.completion = Completion::After(1);

@@ -1,5 +1,5 @@
-//! The real `bootstrap` behind a double of Lambda's Runtime API: real servers, a served orchestrator, a real S3 server, a
-//! strict stand-in for EC2.
+//! Tests of the real `bootstrap` behind a double of Lambda's Runtime API: real servers, a served
+//! orchestrator, a real S3 server, a strict double of EC2.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests wait by the machine's own clock")]
 

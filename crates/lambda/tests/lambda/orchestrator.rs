@@ -1,4 +1,4 @@
-//! A served orchestrator: what a real one was recorded to answer, with this shard's servers in it.
+//! A served orchestrator: recorded answers of a real one, with this shard's servers in them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,14 @@ use crate::http_server::{Answer, HttpServer};
 
 type Answers = Arc<Mutex<BTreeMap<String, (u16, String)>>>;
 
-/// Stopped when dropped.
+/// An orchestrator, stopped when dropped.
 pub struct Orchestrator {
     answers: Answers,
     served: HttpServer,
 }
 
 impl Orchestrator {
-    /// One that leads, and knows the shard as `shop-1`.
+    /// Starts an orchestrator that is the leader, and knows the shard as `shop-1`.
     pub async fn of(shard: &TestShard) -> Self {
         let answers: Answers = Arc::new(Mutex::new(healthy(shard).await));
         let held = Arc::clone(&answers);
@@ -33,12 +33,12 @@ impl Orchestrator {
         format!("http://{}", self.served.address)
     }
 
-    /// What it answers to a path.
+    /// Returns its answer to a path.
     pub fn said(&self, path: &str) -> Value {
         serde_json::from_str(&self.answers.lock().unwrap()[path].1).unwrap()
     }
 
-    /// Changes what it answers to a path.
+    /// Changes its answer to a path.
     pub fn says(&self, path: &str, status: u16, body: &str) {
         self.answers.lock().unwrap().insert(path.to_owned(), (status, body.to_owned()));
     }

@@ -1,4 +1,5 @@
-//! What EC2 or orchestrator says keeps the function from a backup: the error names it, and nothing is left locked or snapshotted.
+//! Answers of EC2 or orchestrator that prevent a backup: the error names them, and nothing is left
+//! locked or snapshotted.
 
 use serde_json::{Value, json};
 
@@ -37,7 +38,7 @@ async fn ec2_has_no_room_no_leave_or_no_such_volume() {
     fleet.ec2.with(|ec2| "terminated".clone_into(&mut ec2.instances[2].state));
     assert!(fleet.snapshots().is_empty());
     fleet.unharmed().await;
-    // With all of it put right, the same function makes the backup.
+    // After all of it is corrected, the same function makes the backup.
     function.succeeds("r-right", shard()).await;
     assert_eq!(fleet.snapshots().len(), 1);
 }
@@ -48,7 +49,7 @@ async fn orchestrator_is_stale_or_contradicts_the_servers() {
     let function = Function::start(&fleet, "one").await;
     let path = "cluster/alias/shop-1";
     let healthy = fleet.orchestrator.said(path);
-    // Each server answers where the other is meant.
+    // Each server answers at the address of the other.
     let mut swapped = healthy.clone();
     let first = swapped[0]["ServerUUID"].take();
     swapped[0]["ServerUUID"] = std::mem::replace(&mut swapped[1]["ServerUUID"], first);

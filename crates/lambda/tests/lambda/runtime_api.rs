@@ -14,11 +14,11 @@ use crate::http_server::HttpServer;
 
 const WAIT: Duration = Duration::from_secs(180);
 
-/// What came of an invocation: the path says whether it is an error.
+/// Outcome of an invocation: true for a success, and the posted value.
 type Outcome = (bool, Value);
 type Event = (String, Value, Duration, oneshot::Sender<Outcome>);
 
-/// A running `bootstrap`: the one that cargo built, or that in `BACKSTOP_TEST_BOOTSTRAP`.
+/// A running `bootstrap`: the one that cargo built, or the one in `BACKSTOP_TEST_BOOTSTRAP`.
 pub struct Function {
     child: Child,
     events: mpsc::UnboundedSender<Event>,
@@ -44,7 +44,7 @@ impl Function {
         Self { child, events, log, _runtime: runtime }
     }
 
-    /// Invokes it with this much time.
+    /// Invokes the function with this much time.
     pub async fn invoke(&self, request: &str, event: Value, time: Duration) -> Outcome {
         let (tell, told) = oneshot::channel();
         self.events.send((request.to_owned(), event, time, tell)).unwrap();
@@ -60,7 +60,7 @@ impl Function {
         said
     }
 
-    /// It fails with this type, and a message with these parts.
+    /// Asserts that it fails with this type, and a message with these parts.
     pub async fn fails(&self, event: Value, time: u64, kind: &str, parts: &[&str]) {
         let (ok, said) = self.invoke("r-fails", event, Duration::from_secs(time)).await;
         let message = said["errorMessage"].as_str().unwrap_or_default();
@@ -68,7 +68,7 @@ impl Function {
         assert!(right, "expected {kind} {parts:?}: {said}");
     }
 
-    /// Waits until its log has this.
+    /// Waits until its log contains this.
     pub async fn logs(&self, part: &str) {
         let begun = Instant::now();
         while !self.log().contains(part) {
@@ -77,13 +77,13 @@ impl Function {
         }
     }
 
-    /// Begins an invocation, and does not wait for its answer.
+    /// Begins an invocation without waiting for its answer.
     pub fn begin(&self, request: &str, event: Value) {
         let (tell, _) = oneshot::channel();
         self.events.send((request.to_owned(), event, Duration::from_secs(300), tell)).unwrap();
     }
 
-    /// Its machine is lost.
+    /// Kills the process, as if its machine were lost.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -93,7 +93,7 @@ impl Function {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The most memory that it has had, in bytes.
+    /// Returns its peak memory, in bytes.
     pub fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -108,7 +108,8 @@ impl Drop for Function {
     }
 }
 
-/// A double of Lambda's Runtime API: hands out events one by one, and takes what comes of them.
+/// Starts a double of Lambda's Runtime API: hands out events one by one, and receives their
+/// outcomes.
 async fn runtime_api(waiting: mpsc::UnboundedReceiver<Event>) -> HttpServer {
     let waiting = Arc::new(AsyncMutex::new(waiting));
     let running: Arc<Mutex<BTreeMap<String, oneshot::Sender<Outcome>>>> = Arc::default();

@@ -1,4 +1,5 @@
-//! A schedule of MiniStack's fires the real function, and a client that others wrote reads what it tagged.
+//! A MiniStack schedule invokes the real function, and an independent client reads the tags of its
+//! snapshot.
 
 use std::fs::File;
 use std::io::Write;
@@ -18,7 +19,7 @@ fn root(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// Others' stand-in for AWS' functions and schedules. Stopped when dropped.
+/// MiniStack, an independent double of AWS' functions and schedules. Stopped when dropped.
 pub struct MiniStack {
     child: Child,
     url: String,
@@ -60,7 +61,7 @@ impl MiniStack {
 
 impl Drop for MiniStack {
     fn drop(&mut self) {
-        // Asked to stop, it stops the functions that it began.
+        // On SIGTERM it stops the functions that it started.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(20) && matches!(self.child.try_wait(), Ok(None)) {
@@ -71,7 +72,7 @@ impl Drop for MiniStack {
     }
 }
 
-/// What a script of `testing/ministack` prints.
+/// Returns the output of a script of `testing/ministack`.
 fn python(login: &[(&str, String)], script: &str, arguments: &[&str], given: &str) -> String {
     let mut child = Command::new(root(".cache/venv/bin/python"))
         .arg(root("testing/ministack").join(script))
@@ -88,7 +89,7 @@ fn python(login: &[(&str, String)], script: &str, arguments: &[&str], given: &st
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A fleet whose backup a schedule has set off.
+/// An environment with a backup that a schedule triggered.
 pub struct Scheduled {
     pub stack: MiniStack,
     pub reader: ShardReader,
@@ -97,7 +98,8 @@ pub struct Scheduled {
 }
 
 impl Scheduled {
-    /// Puts the function behind a schedule of MiniStack with this secret, where EC2 is at this address, and waits for what comes of it.
+    /// Runs the function by a MiniStack schedule with this secret and this address of EC2, and
+    /// waits for the outcome.
     pub async fn fire(fleet: &Environment, secret: &Value, ec2: &str) -> Self {
         let environment = fleet.environment("");
         let is_login = |name: &str| name == "AWS_ACCESS_KEY_ID" || name == "AWS_SECRET_ACCESS_KEY";
@@ -132,7 +134,7 @@ impl Scheduled {
         let location = Location { s3, ..Location::new(repository) }.or_new();
         let begun = Instant::now();
         loop {
-            // Opened each time: what was opened before the first backup knows of no repository.
+            // Opened each time: a handle from before the first backup knows no repository.
             let reader = Repository::open(&location, None).await.unwrap().reader(&"shop-1".parse().unwrap());
             let catalog = reader.catalog().await;
             if let Ok([entry]) = catalog.as_deref() {
@@ -145,7 +147,7 @@ impl Scheduled {
         }
     }
 
-    /// The tags of the one snapshot, as boto3 reads them, are those of the backup.
+    /// Asserts that the tags of the one snapshot, as boto3 reads them, are those of the backup.
     pub async fn is_tagged(&self, ec2: &str, region: &str) {
         assert_eq!(self.entry.facts.occasion.as_deref(), Some("scheduled 2026-11-23T23:55:00Z"));
         let Storage::Ebs { snapshot_ids, .. } = self.reader.storage_of(&self.entry).await.unwrap() else {
@@ -166,7 +168,7 @@ async fn a_schedule_fires_and_the_snapshot_bears_its_tags() {
     let fleet = Environment::start().await;
     let done = Scheduled::fire(&fleet, &fleet.entry(), &fleet.ec2.url).await;
     done.is_tagged(&fleet.ec2.url, REGION).await;
-    // Nothing was written meanwhile: the set is the source's own.
+    // Nothing was written in between: the set is the source's own.
     let held = fleet.shard.candidate().gtid_executed().await;
     assert_eq!(done.entry.facts.gtid_executed.to_string(), held.to_string());
     fleet.unharmed().await;

@@ -1,5 +1,6 @@
-//! The whole path: a schedule fires, the function asks orchestrator and snapshots the candidate; then the latest backup is found, Terraform
-//! makes an instance of it, Ansible joins the server on it to the shard.
+//! The complete path: a schedule invokes the function, which queries orchestrator and snapshots the
+//! candidate; then the latest backup is found, Terraform creates an instance of it, and Ansible
+//! joins the server on it to the shard.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use crate::environment::{Environment, REGION};
 use crate::program::Backstop;
 use crate::schedule::Scheduled;
 
-/// What an operator's configuration says of the shard: all else is found by orchestrator.
+/// Returns an operator's configuration of the shard: orchestrator provides everything else.
 fn configured(fleet: &Environment, done: &Scheduled, backstop: &Backstop, recovery: &str) -> String {
     format!(
         "[repository]\nurl = '{url}'\nendpoint = '{s3}'\nregion = '{REGION}'\ncredentials = {{ file = '{login}' }}\n\n[shards.shop-1]\n\
@@ -31,7 +32,7 @@ fn configured(fleet: &Environment, done: &Scheduled, backstop: &Backstop, recove
     )
 }
 
-/// A file with the login of the bucket, which is not that of the account.
+/// Writes a file with the credentials of the bucket, which differ from those of the account.
 fn bucket_login(done: &Scheduled, backstop: &Backstop) -> PathBuf {
     let (path, s3) = (backstop.dir.join("bucket.toml"), &done.location.s3);
     let (id, secret) = (s3.access_key_id.as_deref().unwrap(), s3.secret_access_key.as_ref().unwrap());
