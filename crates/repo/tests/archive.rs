@@ -1,4 +1,4 @@
-//! The archive of a shard: what is stored comes back, nothing else does, and only one archiver stores.
+//! Archive of a shard: it returns exactly the stored segments, and only one archiver can store.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -30,7 +30,7 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
     assert_eq!(writer.held().await, (None, vec![]));
     tail(&writer, 1, 2, 1000).await;
     tail(&writer, 3, 3, 1000).await;
-    // Who reads now follows the tail into the segment that replaces it.
+    // A reader of the old contents follows the tail into the segment that replaces it.
     let old = repository.archive(&shard()).contents().await.unwrap().segments;
     seal(&writer, 1, 4, 1000).await;
     tail(&writer, 5, 9, 400_000).await;
@@ -42,7 +42,7 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
     assert!(reader.contents().await.unwrap().damaged.is_empty());
     assert!(reader.checked().await.unwrap() == reader.contents().await.unwrap());
 
-    // It ends without sealing; another one makes a segment of what it left.
+    // It ends without sealing; another archiver builds a segment from the tail.
     writer.release().await.unwrap();
     let repository = Repository::open(location, key.as_ref()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
@@ -56,7 +56,7 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
     let mut bytes = Vec::new();
     timeline.open(&segments[1]).await.unwrap().read_to_end(&mut bytes).await.unwrap();
     assert!(bytes == piece(5, 9, 400_000).1);
-    // A backup's claim is another one.
+    // The lease of a backup is independent.
     repository.acquire_lease(&shard(), "backup").await.unwrap().release().await.unwrap();
     writer.release().await.unwrap();
     assert_eq!(repository.shards().await.unwrap(), [shard()]);
@@ -96,7 +96,7 @@ async fn an_archiver_that_wakes_up_after_being_superseded_stores_nothing() {
         if asleep { StoreFault::Loses } else { StoreFault::Honest }
     });
     let next = repository.acquire_archive_lease(&shard()).await.unwrap();
-    // The one that was superseded has stored nothing since, so it must not acknowledge.
+    // The superseded archiver has stored nothing since, so it must not acknowledge.
     let (segment, bytes) = piece(3, 3, 100);
     assert_eq!(sleeper.put_tail(&segment, &bytes).await.unwrap_err().kind, ErrorKind::Held);
     tail(&next, 3, 4, 100).await;
@@ -136,7 +136,7 @@ async fn what_failed_is_repeated_and_stored_once() {
         _ => StoreFault::Honest,
     });
     assert_eq!(writer.put_tail(&segment, &bytes).await.unwrap_err().kind, ErrorKind::Store);
-    // It was stored, but the answer was a conflict.
+    // The entry was stored, but the answer was a conflict.
     let once = AtomicBool::new(true);
     store.obey(move |operation, key| match operation {
         "put" if key.contains("/journal/") && once.swap(false, Ordering::Relaxed) => StoreFault::Repeats,
@@ -181,7 +181,7 @@ async fn thousands_of_segments_are_read_in_few_requests() {
     assert_eq!(contents.held(1), Some(set("A:1-700")));
     assert_eq!(contents, writer.contents().await);
     assert!(file(&reader).await == piece(1, 700, 10).1);
-    // Nothing is read twice.
+    // No object is read twice.
     store.take_counts();
     reader.contents().await.unwrap();
     assert_eq!(store.take_counts().get("get").copied().unwrap_or(0), 0);
@@ -232,7 +232,7 @@ async fn a_file_name_that_is_used_again_hides_nothing() {
     for contents in [writer.contents().await, repository.archive(&shard()).contents().await.unwrap()] {
         assert_eq!(contents.held(1), Some(set("A:1-5")));
     }
-    // What seals it takes the place of its own pieces, and of those only.
+    // The sealed segment replaces the server's own tail segments only.
     let (segment, bytes) = again(5, 6);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &bytes).unwrap();
@@ -242,7 +242,7 @@ async fn a_file_name_that_is_used_again_hides_nothing() {
     assert_eq!(states(&reader).await.len(), 2);
 }
 
-/// What can happen to an object of the archive, and what is said of it.
+/// Each kind of damage to an object of the archive, and the report of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_named_with_what_is_lost() {
     for deed in ["missing", "truncated", "flipped", "swapped"] {
@@ -282,7 +282,7 @@ async fn damage_is_named_with_what_is_lost() {
                 (set("A:3-4"), contents.segments[1].committed)
             );
             assert_eq!(report.segments, 3);
-            // Whoever reads it is told the same.
+            // A reader gets the same error.
             let mut out = Vec::new();
             let words = match reader.open(&contents.segments[1]).await {
                 Ok(mut bytes) => bytes.read_to_end(&mut out).await.unwrap_err().to_string(),
@@ -346,7 +346,7 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     writer.prune_archive(plan).await.unwrap();
     let left = repository.archive(&shard()).contents().await.unwrap();
     assert_eq!(left.segments, all[150..]);
-    // It can be taken back, until the grace is over.
+    // The drop can be undone until the grace period is over.
     let late = writer.archive_view().await.unwrap().undo_plan(now + chrono::TimeDelta::hours(2), hour);
     assert_eq!(late, Default::default());
     let back = writer.archive_view().await.unwrap().undo_plan(now, hour);
@@ -355,15 +355,16 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
     assert_eq!(repository.archive(&shard()).contents().await.unwrap().segments, all);
     let again = writer.archive_view().await.unwrap().plan(&drop, now, hour);
     writer.prune_archive(again).await.unwrap();
-    // Whoever reads a dropped piece right now still can.
+    // A reader of a dropped segment can still finish.
     let mut bytes = Vec::new();
     reader.open(&all[0]).await.unwrap().read_to_end(&mut bytes).await.unwrap();
     let later = now + chrono::TimeDelta::hours(2);
     let plan = writer.archive_view().await.unwrap().plan(&Default::default(), later, hour);
-    // The objects of what was dropped, the index that named nothing else, and the horizon before this one.
+    // The objects of the dropped segments, the index that named nothing else, and the horizon
+    // before this one.
     assert_eq!(plan.objects.len(), 152, "{:?}", plan.objects);
     writer.prune_archive(plan).await.unwrap();
-    // The archiver went on meanwhile, and everything that is left is sound.
+    // The archiver continued in between, and all remaining segments are sound.
     seal(&archiver, 301, 302, 200).await;
     store.take_counts();
     let report = repository.archive(&shard()).verify(VerifyDepth::Content, &|_| {}).await.unwrap();
@@ -380,7 +381,8 @@ async fn a_piece_that_is_not_what_a_source_sent_is_damage_to_who_reads_its_conte
     let (_, repository) = bench().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&writer, 1, 4, 300).await;
-    // Half of a write, and all of it again behind that: what the archive was given is stored well.
+    // Half of a write, and all of it again behind that: the archive stores exactly the bytes that
+    // it was given.
     let (mut segment, bytes) = piece(5, 6, 300);
     let shifted = [&bytes[..100], &bytes[..500]].concat();
     segment.hash = *blake3::hash(&shifted).as_bytes();
@@ -434,7 +436,8 @@ async fn an_entry_that_the_store_took_and_lost_is_noticed_and_put_again() {
     }
 }
 
-/// What reading its content shows to be damaged is damaged to everybody, until it is found whole.
+/// Damage found by reading the content is known to all readers, until a verification finds the
+/// object whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_that_was_found_is_known_to_readers() {
     let dir = support::scratch();
@@ -463,7 +466,7 @@ async fn damage_that_was_found_is_known_to_readers() {
     assert!(reader.checked().await.unwrap().lost(1).is_empty());
 }
 
-/// A piece that was lost is stored again in its place, also after the journal was rolled up.
+/// A lost segment is stored again in its place, also after the journal was compacted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_piece_is_stored_again_in_its_place() {
     let dir = support::scratch();

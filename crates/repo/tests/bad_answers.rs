@@ -1,4 +1,4 @@
-//! One bad answer of a store is no damage: what was answered wrongly is asked for again.
+//! Repeats a request after one bad answer of a store: a single bad answer is no damage.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -12,7 +12,7 @@ use support::binlog::{file, piece, seal, tail};
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, noise, shard};
 
-/// A store with a backup, an increment on it, and an archive of a segment and a tail.
+/// Returns a store with a backup, an increment on it, and an archive of a segment and a tail.
 async fn filled() -> (Arc<FaultyStore>, Sample, Bench) {
     let store = Arc::new(FaultyStore::honest());
     let (bench, sample) = (Bench::on(store.clone()).await, Sample::in_memory());
@@ -29,12 +29,12 @@ async fn filled() -> (Arc<FaultyStore>, Sample, Bench) {
     (store, sample, bench)
 }
 
-/// Every first, third, … answer for an object is like this.
+/// Falsifies every first, third, … answer for an object in this way.
 fn every_other(deed: StoreFault) -> impl Fn(&'static str, &str) -> StoreFault + Send + Sync {
     let asked: Mutex<BTreeMap<String, u64>> = Mutex::default();
     move |operation, key| {
         let referenced = ["/packs/", "/manifest", "/extents", "/fingerprints", "/segments/"];
-        // Of what nothing refers to, absence is an answer.
+        // Absence is a valid answer for an object that nothing refers to.
         if operation != "get"
             || (deed == StoreFault::Misses && !referenced.iter().any(|part| key.contains(part)))
         {

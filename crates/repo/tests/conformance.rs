@@ -1,6 +1,6 @@
-//! What every store must do for a repository, asked of each kind that is supported: a directory and a real S3
-//! server. `make test` starts one; without it these tests fail unless `BACKSTOP_TEST_WITHOUT_S3=1` says that
-//! this is meant.
+//! Requirements of a repository on its store, tested on each supported kind: a directory and a real
+//! S3 server. `make test` starts one; without it these tests fail unless
+//! `BACKSTOP_TEST_WITHOUT_S3=1` declares its absence intended.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -16,7 +16,7 @@ async fn stores_and_restores(location: &Location, key: Option<RepoKey>) {
     assert!(bench.reader().catalog().await.unwrap().is_empty());
 
     let sample = Sample::new();
-    // More than a pack, so that several are uploaded at once.
+    // Larger than a pack, so that several packs are uploaded in parallel.
     sample.write("big.ibd", &noise(1, 20 << 20));
     sample.write("db/small", b"small");
     let first = bench.backup(&sample, None).await;
@@ -26,7 +26,7 @@ async fn stores_and_restores(location: &Location, key: Option<RepoKey>) {
     let second = bench.backup(&sample, Some(&parent)).await;
     assert!(second.sizes.stored_bytes < 300_000, "{:?}", second.sizes);
 
-    // Someone else opens it.
+    // Another process opens it.
     let bench = Bench { repository: Repository::open(location, key.as_ref()).await.unwrap(), dir: None };
     assert_eq!(bench.repository.shards().await.unwrap(), [shard()]);
     assert_eq!(bench.reader().catalog().await.unwrap(), [first.clone(), second.clone()]);
@@ -59,7 +59,7 @@ async fn deletes(
     assert_eq!(error.kind, ErrorKind::NotRecoverable);
 }
 
-/// Two writers on one shard: only one of them can commit.
+/// Starts two writers on one shard: only one of them can commit.
 async fn keeps_conditions(location: &Location) {
     let one = Repository::open(location, None).await.unwrap();
     let other = Repository::open(location, None).await.unwrap();
@@ -142,7 +142,7 @@ async fn an_s3_endpoint_that_nobody_answers() {
     assert_eq!((error.kind, error.kind.exit_code()), (ErrorKind::Store, 10), "{error}");
 }
 
-/// The fault of opening a repository or else of claiming a shard in it.
+/// Returns the error of opening a repository, or else of acquiring a lease in it.
 async fn reach(location: &Location) -> backstop_model::error::Error {
     match Repository::open(location, None).await {
         Err(error) => error,

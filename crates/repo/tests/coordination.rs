@@ -1,4 +1,4 @@
-//! Two runs at once, runs that died, runs that only seemed to, and stores that do not keep their word.
+//! Concurrent runs, dead runs, runs that only seem dead, and stores that break their promises.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -68,7 +68,7 @@ async fn an_adopted_history_stays_in_the_log() {
     assert_eq!(bench.reader().adopted().await.unwrap(), Some(adopted));
 }
 
-/// Not a test by itself: plays the run that is killed while it holds the shard.
+/// Not a separate test: plays the run that is killed while it holds the shard.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run as a child process by the test below"]
 async fn child_that_dies_holding_the_shard() {
@@ -89,7 +89,8 @@ async fn a_run_that_was_killed_on_this_host_is_superseded_at_once() {
     assert!(!child.status.success());
     let dead = bench.reader().holder().await.unwrap().expect("the child claimed the shard");
     assert_ne!(dead.pid, std::process::id());
-    // Its heartbeat comes and goes, so whoever waits for one sees a sign of life and is refused.
+    // Its heartbeat appears and disappears, so a run that waits for one sees a sign of life and is
+    // refused.
     let beating = Arc::new(AtomicBool::new(true));
     let (beat, go_on) =
         (bench.dir().join(format!("shards/{}/heartbeats/{:020}", support::SHARD, 1)), beating.clone());
@@ -106,8 +107,8 @@ async fn a_run_that_was_killed_on_this_host_is_superseded_at_once() {
     flicker.join().unwrap();
 }
 
-/// A run whose heartbeats do not arrive is taken for dead after the TTL; when it wakes up it can neither
-/// commit, nor delete, nor release, although it still can write objects.
+/// A run whose heartbeats do not arrive counts as dead after the TTL; when it wakes up it can
+/// neither commit, nor delete, nor release, although it still can write objects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_wakes_up_after_being_superseded_changes_nothing() {
     let store = Arc::new(FaultyStore::honest());
@@ -148,7 +149,7 @@ async fn a_store_that_ignores_conditions_is_refused() {
     assert!(store.keys().await.is_empty(), "the probe was left behind");
 }
 
-/// As a file system without hard links, whose error is that of missing rights.
+/// Behaves as a file system without hard links, whose error is that of missing permissions.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_without_conditions_is_told_from_one_that_denies_access() {
     let store = Arc::new(FaultyStore::new(|_, _| StoreFault::RefusesCondition));
@@ -169,7 +170,7 @@ async fn an_answer_that_got_lost_is_no_conflict() {
     assert_eq!(bench.reader().catalog().await.unwrap(), [entry]);
 }
 
-/// Whatever object a store loses while it reports success: the run fails and nothing is listed.
+/// Whichever object a store loses while it reports success: the run fails and lists nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn success_is_not_said_of_what_the_store_lost() {
     for lost in ["/packs/", "/extents", "/fingerprints", "/manifest", "/log/"] {
@@ -221,7 +222,7 @@ async fn a_slow_store_only_takes_longer() {
     assert!(bench.restored(&entry.facts.backup_id).await == sample.snapshot());
 }
 
-/// Requests that one increment of one changed block costs: they are paid for, and they are latency.
+/// Counts the requests for one increment of one changed block: each costs money and latency.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_increment_asks_of_the_store() {
     let store = Arc::new(FaultyStore::honest());
@@ -234,7 +235,7 @@ async fn what_an_increment_asks_of_the_store() {
     let parent = bench.reader().manifest(&first.facts.backup_id).await.unwrap();
     bench.backup(&sample, Some(&parent)).await;
     let counts = store.take_counts();
-    // Claim, commit, release, a heartbeat with each, a pack, two index objects, a manifest.
+    // Lease, commit, release, a heartbeat with each, a pack, two index objects, a manifest.
     assert_eq!(counts["put"], 10, "{counts:?}");
     assert_eq!(counts["head"], 4, "{counts:?}");
     assert!(counts["get"] <= 24 && counts["list"] <= 12, "{counts:?}");
@@ -359,7 +360,7 @@ async fn a_deletion_is_taken_back_within_its_grace_only() {
     bench.restored(&first.facts.backup_id).await;
 }
 
-/// The store's clock is right and this host's is not, or the other way round: neither deletes.
+/// If the store's clock is right and this host's is wrong, or the reverse, nothing is deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_time_that_the_store_does_not_agree_to_is_refused() {
     let bench = Bench::on(Arc::new(FaultyStore::honest())).await;

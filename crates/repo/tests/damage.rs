@@ -1,5 +1,5 @@
-//! Damage as a matrix: each kind of object × each kind of damage. What is damaged is named exactly, with the
-//! backups that need it; every other backup still restores.
+//! Damage as a matrix: each kind of object × each kind of damage. The report names exactly the
+//! damaged object and the backups that need it; every other backup still restores.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -56,7 +56,8 @@ impl DamageKind {
     }
 }
 
-/// A repository with three backups: `first`, `second` on top of it, and `alone`, which shares nothing.
+/// Repository with three backups: `first`, `second` on top of it, and `alone`, which shares
+/// nothing.
 struct DamageBench {
     bench: Bench,
     backups: [CatalogEntry; 3],
@@ -89,7 +90,7 @@ impl DamageBench {
         (format!("{base}extents"), format!("{base}fingerprints"))
     }
 
-    /// The packs in the order they were written: one for each backup here.
+    /// Returns the packs in the order of writing: one for each backup here.
     fn packs(&self) -> Vec<String> {
         let base = self.backups[0].manifest.key.split("/backups/").next().unwrap().to_owned();
         let mut names: Vec<_> = std::fs::read_dir(self.file(&format!("{base}/packs")))
@@ -104,10 +105,11 @@ impl DamageBench {
         self.bench.reader().verify(depth, &|_| {}).await.unwrap()
     }
 
-    /// The report names the object with exactly these backups, and nothing else as damaged, and so does who asks later.
+    /// Checks that the report names the object with exactly these backups, and nothing else as
+    /// damaged, and that later readers get the same answer.
     async fn expect(&self, harm: DamageKind, key: &str, affected: &[usize]) {
         let report = self.verify(VerifyDepth::Content).await;
-        // A directory that does not say what repository it is takes nothing.
+        // A directory without a valid header object accepts no writes.
         let known: Vec<_> = if key == "backstop" {
             Vec::new()
         } else {
@@ -136,7 +138,8 @@ impl DamageBench {
         assert!(restored == self.contents[nth], "{harm:?}: backup {nth} came out different");
     }
 
-    /// A restore either fails, naming the object, or did not need what is damaged of it; it never gives other bytes.
+    /// Checks that a restore either fails, naming the object, or did not need the damaged part; it
+    /// never returns other bytes.
     async fn fails_naming(&self, harm: DamageKind, nth: usize, key: &str) {
         let reader = self.bench.reader();
         let target = support::scratch();
@@ -156,7 +159,7 @@ impl DamageBench {
         }
     }
 
-    /// Inflicts each harm in turn on one object and mends it again.
+    /// Inflicts each kind of damage in turn on one object and undoes it.
     async fn suffer(&self, key: &str, other: &str, affected: &[usize]) {
         let victim = self.file(key);
         let whole = std::fs::read(&victim).unwrap();
@@ -296,14 +299,15 @@ async fn objects_that_nobody_needs_are_counted() {
     assert_eq!(stage.verify(VerifyDepth::Objects).await.unreferenced, 3, "a pack, extents, fingerprints");
 }
 
-/// What the next backup is made of, whose parent lost a pack or has a damaged one.
+/// Content of the next backup when its parent has a lost or damaged pack.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_after_damage_stores_again_what_it_needs() {
     for harm in HARMS {
         for stage in stages().await {
             let packs = stage.packs();
             harm.inflict(&stage.file(&packs[0]), &stage.file(&packs[2]));
-            // Only a content that is read shows a flipped byte; what is missing or has another size shows by itself.
+            // Only reading the content reveals a flipped byte; a missing object or another size
+            // shows without it.
             let report = stage.verify(VerifyDepth::Content).await;
             stage.bench.reader().note(&report, VerifyDepth::Content, DateTime::UNIX_EPOCH).await.unwrap();
             assert_eq!(report.sound(), [stage.backups[2].facts.backup_id.clone()], "{harm:?}");
@@ -325,7 +329,8 @@ async fn a_backup_after_damage_stores_again_what_it_needs() {
     }
 }
 
-/// A parent whose manifest or index is damaged is passed over; the backup before it is built upon.
+/// The next backup skips a parent with a damaged manifest or index, and builds on the backup before
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_parent_is_passed_over() {
     for part in ["manifest", "extents", "fingerprints"] {
@@ -342,7 +347,8 @@ async fn a_damaged_parent_is_passed_over() {
     }
 }
 
-/// Readers know a log that lost its end as well as writers do; what is still listed can be restored.
+/// Readers detect a log that lost its end as well as writers do; backups that are still listed can
+/// be restored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_without_its_end_is_told_to_readers() {
     let stage = DamageBench::set(Bench::local().await).await;

@@ -1,4 +1,4 @@
-//! A repository of each released format version stays readable: `tests/golden/` holds them.
+//! Reads a repository of each released format version: `tests/golden/` contains them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -23,7 +23,7 @@ fn kinds() -> [(&'static str, Option<RepoKey>); 2] {
     [("plain", None), ("encrypted", Some(support::key(0x42)))]
 }
 
-/// What the golden repositories hold: two backups, the second an increment.
+/// Returns the contents of the golden repositories: two backups, the second an increment.
 fn contents() -> [BTreeMap<String, Vec<u8>>; 2] {
     let text: Vec<u8> = (0..9000).flat_map(|timeline| format!("row {timeline}\n").into_bytes()).collect();
     let mut sparse = vec![0; 200_000];
@@ -65,7 +65,8 @@ async fn write() {
     }
 }
 
-/// What the golden archives hold: a line of sealed segments, most of them in an index, and one that goes off it, with a tail.
+/// Writes the contents of the golden archives: a timeline of sealed segments, most of them in an
+/// index, and a second timeline that leaves it, with a tail.
 async fn archived(writer: &ArchiveWriter) {
     for number in 1..=130 {
         seal_noise(writer, number, number, SIZE).await;
@@ -84,7 +85,7 @@ async fn archived(writer: &ArchiveWriter) {
     writer.put_tail(&segment, &bytes).await.unwrap();
 }
 
-/// Bytes of a transaction.
+/// Size of a transaction in bytes.
 const SIZE: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +123,7 @@ async fn read_archives() {
                 if tail { noisy_piece(121, 123, SIZE).1 } else { noisy_piece(number, number, SIZE).1 };
             assert!(bytes == expected, "{kind} {}", segment.object);
         }
-        // Not its content: that is no binlog.
+        // Not its content, which is no binlog.
         let report = reader.verify(VerifyDepth::Objects, &|_| {}).await.unwrap();
         assert_eq!((report.damaged, report.segments), (vec![], 131), "{kind}");
     }

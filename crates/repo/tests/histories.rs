@@ -1,5 +1,5 @@
-//! Random histories of a directory, backed up, deleted and restored, against a naive model: a map of paths to
-//! bytes for each backup.
+//! Random histories of a directory that is backed up, deleted and restored, compared with a naive
+//! model: a map of paths to bytes for each backup.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -21,14 +21,14 @@ const NAMES: [&str; 5] = ["ibdata1", "db/a.ibd", "db/b.ibd", "db2/a.ibd", "undo"
 
 #[derive(Debug, Clone)]
 enum HistoryStep {
-    /// Bytes written at an offset, beyond the end too (which leaves a hole).
+    /// Writes bytes at an offset, also beyond the end (which leaves a hole).
     Write {
         file: usize,
         at: u32,
         length: u32,
         seed: u64,
     },
-    /// Zeros written, which are no hole.
+    /// Writes zeros, which are no hole.
     Zero {
         file: usize,
         at: u32,
@@ -74,12 +74,12 @@ fn step() -> impl Strategy<Value = HistoryStep> {
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// The directory, the repository, and what every backup must hold.
+/// Directory, repository, and the expected content of every backup.
 struct HistoryBench {
     sample: Sample,
     bench: Bench,
     backups: Vec<(BackupId, Files)>,
-    /// The backup that was made last, and the bytes by inode at that moment.
+    /// Newest backup, and the bytes by inode at that time.
     since: Option<BackupId>,
     before: BTreeMap<u64, Vec<u8>>,
 }
@@ -117,7 +117,7 @@ impl HistoryBench {
         let writer = self.bench.acquire_lease().await;
         let parent = writer.newest_of(&lineage()).await.unwrap();
         writer.release().await.unwrap();
-        // Ranges are told since one backup: they are of use for its children only.
+        // The ranges are relative to one backup: they serve only its children.
         let parent =
             parent.filter(|parent| !ranges_known || self.since.as_ref() == Some(&parent.facts.backup_id));
         let entry = self.bench.backup_tree(&tree, parent.as_ref()).await;
@@ -126,7 +126,8 @@ impl HistoryBench {
         self.before = inodes(&self.sample);
     }
 
-    /// As a file system that knows would: by inode, what differs since the newest backup was made.
+    /// Fills in the changed ranges as a file system would: by inode, the differences since the
+    /// newest backup.
     fn tell_ranges(&self, tree: &mut Tree) {
         for file in &mut tree.files {
             let now = std::fs::read(self.sample.path().join(&file.path)).unwrap();

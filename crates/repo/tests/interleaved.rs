@@ -1,4 +1,5 @@
-//! Pruning beside an archiver, in every order of their requests: nothing that is referenced is ever removed.
+//! Prunes beside an archiver, in every order of their requests: no referenced object is ever
+//! removed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -22,7 +23,8 @@ fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_100_000, 0).unwrap()
 }
 
-/// An archive whose oldest pieces were dropped two hours ago, with a tail, given back by its archiver.
+/// Returns an archive with a tail whose oldest segments were dropped two hours ago, and whose
+/// archiver has released it.
 async fn stage(sealed: u64) -> InMemory {
     let store = Arc::new(InMemory::new());
     let repository = Repository::on(store.clone(), None).await.unwrap();
@@ -45,7 +47,8 @@ async fn oldest(reader: &ArchiveReader, count: usize) -> BTreeSet<u64> {
     contents.segments[..count].iter().map(|segment| segment.number).collect()
 }
 
-/// What the archiver does meanwhile: its service is started, seals what the one before left, and continues.
+/// Runs the archiver during the prune: the service starts, seals the tail of its predecessor, and
+/// continues.
 async fn archiver_runs(repository: &Repository, from: u64) {
     let archiver = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&archiver, from, from, 200).await;
@@ -73,7 +76,7 @@ async fn all_is_there(store: Arc<InMemory>, held: GtidSet, when: &str) {
 async fn both(staged: &InMemory, sealed: u64, first: usize, second: usize) -> bool {
     let store = Arc::new(staged.fork());
     let beside = Repository::on(store.clone(), None).await.unwrap();
-    // One after the other, also where the prune asks for several objects at once.
+    // One after the other, even if the prune sends several requests at the same time.
     let one = Arc::new(tokio::sync::Mutex::new(()));
     let turn: Turn = Arc::new(move |nth| {
         let (beside, one) = (beside.clone(), one.clone());
@@ -105,7 +108,8 @@ async fn prune_beside_archivers_that_come_and_go_removes_nothing_that_is_named()
     let mut runs = 0;
     for second in 0.. {
         let mut came = false;
-        // At the same request, and so many before it: a stretch of the prune's plan is a few requests.
+        // At the same request, and this many requests before it: one step of the prune's plan is a
+        // few requests.
         for before in [0, 1, 2, 3, 5, 8, 13, 21].into_iter().filter(|before| *before <= second) {
             came |= both(&staged, sealed, second - before, second).await;
             runs += 1;
@@ -117,7 +121,7 @@ async fn prune_beside_archivers_that_come_and_go_removes_nothing_that_is_named()
     assert!(runs > 150, "every request of the prune: {runs} runs");
 }
 
-/// The next seal rolls the journal up into an index.
+/// The next seal compacts the journal into an index.
 #[tokio::test(flavor = "multi_thread")]
 async fn prune_beside_a_roll_removes_nothing_that_is_named() {
     let sealed = 127;
@@ -130,7 +134,7 @@ async fn prune_beside_a_roll_removes_nothing_that_is_named() {
     }
 }
 
-/// Reads an archive while it is rolled up before the request `nth` of the read.
+/// Reads an archive while it is compacted before the request `nth` of the read.
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_beside_a_roll_finds_no_damage() {
     let sealed = 127;
@@ -158,14 +162,15 @@ async fn reading_beside_a_roll_finds_no_damage() {
     }
 }
 
-/// An archiver that sleeps through more claims than are kept, and through a roll, still stores nothing.
+/// An archiver that sleeps through more leases than are kept, and through a compaction, still
+/// stores nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sleeper_stores_nothing_after_many_claims_and_a_roll() {
     let store = Arc::new(support::faulty_store::FaultyStore::honest());
     let repository = Repository::on(store.clone(), None).await.unwrap();
     let sleeper = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&sleeper, 1, 1, 200).await;
-    // It sleeps: no sign of life of it arrives.
+    // It sleeps: none of its heartbeats arrive.
     store.obey(|operation, key| {
         let asleep = operation == "put" && key.ends_with(&format!("archive/heartbeats/{:020}", 1));
         if asleep {
@@ -198,7 +203,7 @@ async fn a_prune_with_a_hole_in_the_books_keeps_what_they_may_have_named() {
     archiver_runs(&repository, 8).await;
     let contents = repository.archive(&shard()).contents().await.unwrap();
     let named = contents.segments.iter().rev().nth(2).unwrap();
-    // The entry that sealed it is lost. Behind it are a claim, another that sealed, and the tail.
+    // The entry that sealed it is lost. Behind it are a lease, another sealing entry, and the tail.
     let keys = support::keys_of(&*store).await;
     let entry = keys.iter().filter(|key| key.contains("/journal/")).rev().nth(3).unwrap();
     store.delete(&entry.as_str().into()).await.unwrap();

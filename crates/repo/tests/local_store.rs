@@ -1,4 +1,5 @@
-//! A repository in a directory is held: what its path names later is not written to, and nothing is called stored there.
+//! Repository in a directory that is unmounted or replaced: Backstop neither writes to another
+//! directory at the path nor reports success there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -10,7 +11,7 @@ use backstop_repo::{Location, Repository};
 use support::binlog::{file, piece, tail};
 use support::{Sample, facts, next_id, scratch, shard, tree_of};
 
-/// A repository in a directory that can be moved away.
+/// Repository in a directory that can be moved away.
 struct StoreDirectory {
     _dir: tempfile::TempDir,
     path: PathBuf,
@@ -35,7 +36,7 @@ impl StoreDirectory {
         repository
     }
 
-    /// The volume goes, its empty mount point stays.
+    /// Removes the volume; its empty mount point stays.
     fn unmount(&self) {
         std::fs::rename(&self.path, &self.away).unwrap();
         std::fs::create_dir(&self.path).unwrap();
@@ -96,7 +97,7 @@ async fn a_backup_is_not_written_where_its_volume_is_not() {
     writer.commit(facts(next_id()), stored).await.unwrap();
 }
 
-/// Also where it has the place, the directory and its inode number of the one that is held.
+/// Also if the other repository's directory has the path and the inode number of the open one.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_repository_in_its_place_takes_no_writes() {
     for in_place in [false, true] {

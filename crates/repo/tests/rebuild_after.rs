@@ -1,4 +1,5 @@
-//! Rebuilding an index of the archive after something was killed: an archiver that left segments behind, or the repair itself.
+//! Rebuilds an index of the archive after a kill: of an archiver that left segments behind, or of
+//! the repair itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -38,7 +39,7 @@ async fn what_was_left_behind_is_not_named_again() {
             if number != 40 {
                 tail(&writer, number, number, SIZE).await;
             }
-            // More than the tail has, of which some comes again.
+            // Longer than the tail, with some transactions that come again.
             let (segment, bytes) = piece(number, number + number / 80, SIZE);
             std::fs::write(&path, bytes).unwrap();
             fails();
@@ -62,7 +63,7 @@ async fn what_was_left_behind_is_not_named_again() {
     let repaired = repository.repair_indexes(&shard()).await.unwrap();
     assert_eq!((repaired.len(), repaired[0].found), (1, 128));
     assert!(repository.archive(&shard()).contents().await.unwrap() == before);
-    // The next archiver's claim is newer than theirs: now they go.
+    // The next archiver's lease is newer than theirs: now the prune removes them.
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     assert_eq!(listed(&store, "segments").await.len(), 133);
     writer.release().await.unwrap();
@@ -73,7 +74,8 @@ async fn what_was_left_behind_is_not_named_again() {
     writer.release().await.unwrap();
 }
 
-/// A repair that is killed before anything that it writes is completed by the next one, which watches for 15 s whether it lives.
+/// The next repair completes one that was killed before any of its writes. It watches the killed
+/// one for 15 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_that_was_killed_is_completed() {
     let store = Arc::new(InMemory::new());
@@ -107,7 +109,7 @@ async fn a_repair_that_was_killed_is_completed() {
     futures::future::join_all(kills).await;
 }
 
-/// The first index is damaged, the second lost.
+/// Damages the first index and removes the second.
 async fn harm(store: &InMemory) {
     let indexes = listed(store, "index").await;
     assert_eq!(indexes.len(), 2);
@@ -115,7 +117,7 @@ async fn harm(store: &InMemory) {
     store.delete(&indexes[1]).await.unwrap();
 }
 
-/// What is in a directory of the archive.
+/// Returns the objects in a directory of the archive.
 async fn listed(store: &dyn ObjectStore, directory: &str) -> Vec<object_store::path::Path> {
     let directory = format!("shards/orders/archive/{directory}").into();
     let listed: Vec<_> = store.list(Some(&directory)).try_collect().await.unwrap();

@@ -1,4 +1,5 @@
-//! An index of the archive that was lost or damaged is rebuilt from its segments: the archive says afterwards what it said before.
+//! Rebuilds a lost or damaged index of the archive from its segments: afterwards, the archive has
+//! the same contents as before.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -28,7 +29,8 @@ impl Shop {
         Self { dir: support::scratch(), key }
     }
 
-    /// So many transactions, each in a segment of its own that has replaced a piece of the tail, if its number is even.
+    /// Archives this many transactions, each in a separate segment, which has replaced a tail
+    /// segment if its number is even.
     async fn with(sealed: u64) -> Self {
         let shop = Self::new(None);
         shop.archives(1, sealed).await;
@@ -46,7 +48,7 @@ impl Shop {
         writer.release().await.unwrap();
     }
 
-    /// As another run would see it: nothing is remembered.
+    /// Opens the repository as another run would: without any cached state.
     async fn open(&self) -> Repository {
         Repository::open(&support::location(self.dir.path()), self.key.as_ref()).await.unwrap()
     }
@@ -59,7 +61,7 @@ impl Shop {
         self.open().await.plan_index_repair(&shard()).await.unwrap()
     }
 
-    /// Repairs, which does what was shown, once.
+    /// Repairs, and checks that the repair does exactly what the plan shows, once.
     async fn repaired(&self) -> Vec<IndexRepair> {
         let shown = self.planned().await;
         let (stored, entries) = (self.files("segments"), self.files("journal"));
@@ -73,7 +75,7 @@ impl Shop {
         repaired
     }
 
-    /// An archiver continues, and the journal is rolled up again.
+    /// Runs an archiver that continues, until the journal is compacted again.
     async fn continues(&self, from: u64) {
         self.archives(from, from + 139).await;
         let reader = self.open().await.archive(&shard());
@@ -87,7 +89,7 @@ impl Shop {
         only.join("archive").join(part)
     }
 
-    /// The files of a directory of the archive, sorted.
+    /// Returns the files of a directory of the archive, sorted.
     fn files(&self, part: &str) -> Vec<PathBuf> {
         let Ok(all) = std::fs::read_dir(self.at(part)) else { return Vec::new() };
         let mut all: Vec<PathBuf> = all.map(|entry| entry.unwrap().path()).collect();
@@ -111,11 +113,11 @@ fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_100_000, 0).unwrap()
 }
 
-/// What is done to which of five indexes: the nth is lost, or damaged.
+/// Loses or damages the nth of five indexes, in several combinations.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_says_what_it_said_before_its_indexes_were_lost() {
     for key in [None, Some(support::key(4))] {
-        // Claims stand between, and the end is not rolled up.
+        // Leases are in between, and the end is not compacted.
         let whole = Shop::new(key.clone());
         whole.archives(1, 300).await;
         whole.archives(301, 650).await;
@@ -156,7 +158,7 @@ async fn an_archive_says_what_it_said_before_its_indexes_were_lost() {
             }
             if key.is_none() && lost.len() + damaged.len() == 5 {
                 shop.continues(651).await;
-                // Neither does a prune take what is kept aside.
+                // A prune does not remove the copies of damaged indexes either.
                 shop.prunes(|view| view.plan(&BTreeSet::new(), now(), HOUR)).await;
                 assert_eq!(shop.files("aside").len(), damaged.len());
             }
@@ -164,7 +166,7 @@ async fn an_archive_says_what_it_said_before_its_indexes_were_lost() {
     }
 }
 
-/// Nothing else says that it was there: its numbers are not given a second time.
+/// No other object shows that it existed: its numbers are not given a second time.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_only_index_is_missed_though_nothing_follows_it() {
     for continued in [false, true] {
@@ -175,7 +177,7 @@ async fn the_only_index_is_missed_though_nothing_follows_it() {
         if continued {
             shop.archives(129, 140).await;
             assert_ne!(shop.contents().await.damaged, []);
-            // Rolled up is what comes behind it only.
+            // Only the entries behind it are compacted.
             shop.archives(141, 280).await;
             assert_eq!(shop.files("index").len(), 1);
         }
@@ -195,7 +197,7 @@ async fn a_tail_stays_open_and_lines_are_known_again() {
     for number in 1..=100 {
         seal(&writer, number, number, SIZE).await;
     }
-    // Pieces of another server, which no segment replaces for long.
+    // Tail segments of another server, which no segment replaces for long.
     let begun_at = DateTime::from_timestamp(1_795_000_500, 0).unwrap();
     tail(&writer, 101, 101, SIZE).await;
     writer.begin_timeline(uuid(B), &set("A:1-90"), &set("A:91-101"), begun_at).await.unwrap();
@@ -217,7 +219,7 @@ async fn a_tail_stays_open_and_lines_are_known_again() {
         contents.segments.iter().filter(|segment| segment.state == SegmentState::Tail).count()
     };
     assert_eq!(open(&shop.contents().await), 2);
-    // Entries behind the index say what replaces them.
+    // Entries behind the index name the segments that replace them.
     writer.seal_tail().await.unwrap();
     writer.release().await.unwrap();
     let before = shop.contents().await;
@@ -264,7 +266,7 @@ async fn what_a_prune_dropped_stays_dropped_and_can_be_taken_back() {
         let before = shop.contents().await;
         assert_eq!(before.segments.len(), 250);
         std::fs::remove_file(&shop.files("index")[0]).unwrap();
-        // No prune takes what is not named for what was left behind.
+        // No prune takes unnamed segments for leftovers.
         let plan = shop.prunes(|view| view.plan(&BTreeSet::new(), now(), HOUR)).await;
         assert!(plan.objects.iter().all(|(key, _)| !key.contains("/segments/")), "{plan:?}");
         let repaired = shop.repaired().await;
@@ -290,7 +292,7 @@ async fn what_is_lost_as_well_is_a_gap_and_no_damage() {
     for at in [150, 151, 200] {
         std::fs::remove_file(shop.dir.path().join(&before.segments[at].object)).unwrap();
     }
-    // This one is there, and does not say what it is any more.
+    // This segment exists, and its trailer is no longer readable.
     let torn = shop.dir.path().join(&before.segments[220].object);
     std::fs::write(&torn, &std::fs::read(&torn).unwrap()[..100]).unwrap();
     let lost = set("A:151-152:201:221");
@@ -304,13 +306,13 @@ async fn what_is_lost_as_well_is_a_gap_and_no_damage() {
     assert_eq!(gaps, lost);
     let report = shop.open().await.archive(&shard()).verify(VerifyDepth::Content, &|_| {}).await.unwrap();
     assert_eq!(report.damaged, []);
-    // A later archiver does not make a prune remove what may still be mended.
+    // A later archiver does not make a prune remove objects that can still be repaired.
     shop.archives(301, 302).await;
     shop.prunes(|view| view.plan(&BTreeSet::new(), now(), HOUR)).await;
     assert!(torn.exists());
 }
 
-/// An archive that an older version wrote.
+/// Returns an archive that an older version wrote.
 async fn golden() -> Shop {
     let shop = Shop::new(None);
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1/plain-archive");
@@ -342,7 +344,7 @@ async fn segments_of_an_older_version_are_named_and_kept() {
     assert!(one.left.iter().all(|(_, why)| why.contains("older version")), "{one:?}");
     assert_eq!((shop.files("index").len(), shop.contents().await.damaged), (0, damaged));
 
-    // With newer ones behind them, these are rebuilt.
+    // With newer segments behind them, these are rebuilt.
     let shop = golden().await;
     let writer = shop.open().await.acquire_archive_lease(&shard()).await.unwrap();
     for number in 4..=150 {

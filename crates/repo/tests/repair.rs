@@ -1,4 +1,4 @@
-//! A log that lost entries, or has damaged ones, is rebuilt from what is stored.
+//! Rebuilds a log with lost or damaged entries from the stored objects.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -10,7 +10,8 @@ use backstop_model::ids::BackupId;
 use backstop_repo::{CatalogEntry, LogRepair, Repository, VerifyDepth};
 use support::{Bench, SHARD, Sample, facts, location, next_id, noise, shard, tree_of};
 
-/// A repository with three backups, the later ones increments, and the sample that each holds.
+/// Returns a repository with three backups, the later ones increments, and the sample that each
+/// holds.
 async fn three() -> (Bench, Vec<CatalogEntry>, Sample) {
     let (bench, sample) = (Bench::local().await, Sample::new());
     let mut backups = Vec::new();
@@ -25,7 +26,7 @@ fn ids(backups: &[CatalogEntry]) -> Vec<BackupId> {
     backups.iter().map(|entry| entry.facts.backup_id.clone()).collect()
 }
 
-/// The files of a directory of the shard, sorted.
+/// Returns the files of a directory of the shard, sorted.
 fn files(bench: &Bench, directory: &str) -> Vec<PathBuf> {
     let all = std::fs::read_dir(bench.dir().join("shards").join(SHARD).join(directory)).unwrap();
     let mut all: Vec<PathBuf> = all.map(|entry| entry.unwrap().path()).collect();
@@ -39,7 +40,7 @@ fn remove_from(bench: &Bench, number: usize) {
     }
 }
 
-/// As another run would see it: nothing is remembered.
+/// Opens the repository as another run would: without any cached state.
 async fn opened(bench: &Bench) -> Repository {
     Repository::open(&location(bench.dir()), None).await.unwrap()
 }
@@ -48,8 +49,8 @@ async fn planned(bench: &Bench) -> Vec<LogRepair> {
     opened(bench).await.plan_repair(&shard(), &|_| {}).await.unwrap()
 }
 
-/// Repairs, and shows that everything works afterwards: these backups are listed and restored, verification finds nothing, the next
-/// backup is made, and there is nothing more to repair.
+/// Repairs, and checks that everything works afterwards: these backups are listed and restored,
+/// verification finds nothing, the next backup succeeds, and no further repair is needed.
 async fn repaired(bench: &Bench, expected: &[BackupId], sample: &Sample) {
     let before = planned(bench).await;
     let repository = opened(bench).await;
@@ -88,7 +89,7 @@ async fn a_damaged_newest_entry_is_superseded() {
     repaired(&bench, &ids(&backups), &sample).await;
 }
 
-/// Together, since each of them watches a holder that may live for 15 s.
+/// These run in parallel, because each of them watches a holder that may live for 15 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_end_is_rebuilt_unless_its_holder_lives() {
     let ends = futures::future::join_all([1, 4, 5, 9].map(lost_from));
@@ -100,7 +101,7 @@ async fn a_lost_end_is_rebuilt_unless_its_holder_lives() {
     );
 }
 
-/// Without the entries from this one on. Each backup is three: claim, commit, release.
+/// Removes the entries from this one on. Each backup has three: lease, commit, release.
 async fn lost_from(first: usize) {
     let (bench, backups, sample) = three().await;
     remove_from(&bench, first);

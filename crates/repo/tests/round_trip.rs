@@ -1,4 +1,4 @@
-//! A tree that was stored and committed is restored exactly, full and incremental, plain and encrypted.
+//! Restores a stored and committed tree exactly: full and incremental, plain and encrypted.
 
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]

@@ -1,4 +1,4 @@
-//! What storing refuses, and how a restore that was interrupted goes on.
+//! Refusals while storing, and restores that resume after an interruption.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod support;
@@ -113,7 +113,8 @@ async fn ranges_known_to_be_unchanged_are_not_read() {
     sample.write("a.ibd", &noise(1, 2 << 20));
     let first = bench.backup(&sample, None).await;
     let parent = bench.reader().manifest(&first.facts.backup_id).await.unwrap();
-    // Written behind the back of a file system that says that nothing but the first bytes changed.
+    // Written without the knowledge of the file system, which reports that only the first bytes
+    // changed.
     sample.patch("a.ibd", 0, b"told");
     sample.patch("a.ibd", 1 << 20, b"untold");
     let mut tree = sample.tree();
@@ -125,7 +126,7 @@ async fn ranges_known_to_be_unchanged_are_not_read() {
         (&restored["a.ibd"][..4], &restored["a.ibd"][1 << 20..][..6]),
         (&b"told"[..], &noise(1, 2 << 20)[1 << 20..][..6])
     );
-    // Of another inode nothing is known.
+    // Nothing is known of another inode.
     tree.files[0].inode = Some(u64::MAX);
     let third = bench.backup_tree(&tree, Some(&parent)).await;
     assert_eq!(third.sizes.changed_bytes, 2 * 16384);

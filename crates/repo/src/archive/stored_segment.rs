@@ -33,7 +33,7 @@ pub(crate) struct SegmentTrailer {
     pub(crate) object: String,
     /// Its number in the archive.
     pub(crate) number: u64,
-    /// Entries that it replaces. If empty, its number is that of its own entry.
+    /// Entries that it replaces. If empty, its number is that of the entry that names it.
     pub(crate) replaces: Vec<u64>,
     pub(crate) piece: SegmentFacts,
     /// Every timeline begun before it was stored.

@@ -1,4 +1,4 @@
-//! Pieces of binlog files for a repository, which does not look into them.
+//! Segments of binlog files for a repository, which does not parse them.
 
 use std::io::Write;
 
@@ -22,23 +22,24 @@ pub fn set(text: &str) -> GtidSet {
     text.replace('A', A).replace('B', B).parse().unwrap()
 }
 
-/// Transactions `from..=to` of server A, one in each `size` bytes and each second, of a file that begins with transaction 1. Too small ones
-/// are noise.
+/// Returns transactions `from..=to` of server A, one in each `size` bytes and each second, of a
+/// file that begins with transaction 1. Segments too small for transactions are noise.
 pub fn piece(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
     let make =
         |number| if size < SMALLEST { noise(number, size as usize) } else { transaction(number, size) };
     of(from, to, size, (from..=to).flat_map(make).collect())
 }
 
-/// The same of noise.
+/// Returns such a segment filled with noise.
 pub fn noisy_piece(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
     of(from, to, size, (from..=to).flat_map(|number| noise(number, size as usize)).collect())
 }
 
-/// A transaction takes so much at least.
+/// Minimum size of a transaction in bytes.
 pub const SMALLEST: u64 = 120;
 
-/// The GTID event of a transaction, with noise behind the fields that are read, and before the first one what a file begins with.
+/// Returns the GTID event of a transaction, with noise behind the fields that are read; the first
+/// transaction follows the header of a file.
 fn transaction(number: u64, size: u64) -> Vec<u8> {
     let mut bytes = if number == 1 { b"\xfebin".to_vec() } else { Vec::new() };
     let size = size as usize - bytes.len();
@@ -75,7 +76,7 @@ fn of(from: u64, to: u64, size: u64, bytes: Vec<u8>) -> (Segment, Vec<u8>) {
     (segment, bytes)
 }
 
-/// Seals noise, as the golden archives hold it.
+/// Seals noise, as in the golden archives.
 pub async fn seal_noise(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
     let (segment, bytes) = noisy_piece(from, to, size);
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -95,7 +96,7 @@ pub async fn seal(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
     writer.seal(&segment, file.path()).await.unwrap();
 }
 
-/// Every byte of the archive's only file.
+/// Returns every byte of the archive's only file.
 pub async fn file(reader: &ArchiveReader) -> Vec<u8> {
     let mut all = Vec::new();
     for segment in reader.contents().await.unwrap().segments {

@@ -1,4 +1,5 @@
-//! A store that fails, loses, lies or dawdles where a test says so, and counts what it is asked.
+//! Store that fails, loses, falsifies or delays requests where a test says so, and counts its
+//! requests.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -17,28 +18,29 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-/// What a store does with a request.
+/// Behaviour of a store on a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreFault {
-    /// What it is asked.
+    /// Does what the request asks.
     Honest,
-    /// Nothing, and says so.
+    /// Does nothing, and reports an error.
     Fails,
-    /// Nothing, and reports success.
+    /// Does nothing, and reports success.
     Loses,
-    /// Overwrites where it should only create.
+    /// Overwrites an object that it should only create.
     IgnoresCondition,
-    /// What it is asked, but reports a conflict: the first answer was lost and the request repeated.
+    /// Does what the request asks, but reports a conflict: the first answer was lost and the
+    /// request repeated.
     Repeats,
-    /// What it is asked, later.
+    /// Does what the request asks, after a delay.
     Dawdles,
     /// Answers with half of the bytes, as if they were all.
     Short,
-    /// Answers with a bit changed.
+    /// Answers with one bit changed.
     Flips,
-    /// Says that there is no such object.
+    /// Answers that the object does not exist.
     Misses,
-    /// Nothing, where it should only create.
+    /// Rejects every create-only put.
     RefusesCondition,
 }
 
@@ -55,7 +57,7 @@ impl FaultyStore {
         Self { inner: InMemory::new(), rule: Mutex::new(Box::new(rule)), counts: Mutex::default() }
     }
 
-    /// An honest one that holds what is in another.
+    /// Creates an honest store that holds the objects of another.
     pub fn over(inner: InMemory) -> Self {
         Self { inner, ..Self::honest() }
     }
@@ -68,7 +70,7 @@ impl FaultyStore {
         *self.rule.lock().unwrap() = Box::new(rule);
     }
 
-    /// How often each operation was asked for since the last call.
+    /// Returns the number of requests per operation since the last call.
     pub fn take_counts(&self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut self.counts.lock().unwrap())
     }
@@ -83,7 +85,7 @@ impl FaultyStore {
     }
 }
 
-/// The answer with fewer bytes, or another one among them.
+/// Returns the answer with fewer bytes, or with a wrong one.
 async fn spoilt(answer: GetResult, deed: StoreFault) -> Result<GetResult> {
     let (meta, range, attributes) = (answer.meta.clone(), answer.range.clone(), answer.attributes.clone());
     let mut bytes = answer.bytes().await?.to_vec();
@@ -189,7 +191,7 @@ impl fmt::Display for FaultyStore {
 }
 
 impl FaultyStore {
-    /// Every key, sorted.
+    /// Returns every key, sorted.
     pub async fn keys(&self) -> Vec<String> {
         let all: Vec<_> =
             self.inner.list(None).map_ok(|meta| meta.location.to_string()).collect::<Vec<_>>().await;

@@ -1,4 +1,4 @@
-//! What the tests of this crate share: repositories to test on and trees to store.
+//! Shared support for the tests of this crate: repositories to test on and trees to store.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod binlog;
@@ -25,7 +25,7 @@ use secrecy::SecretString;
 
 pub const SHARD: &str = "orders";
 
-/// A repository to test on.
+/// Repository to test on.
 pub struct Bench {
     pub repository: Repository,
     pub dir: Option<tempfile::TempDir>,
@@ -74,7 +74,7 @@ impl Bench {
         entry
     }
 
-    /// Restores a backup and gives what came out.
+    /// Restores a backup and returns its files.
     pub async fn restored(&self, id: &BackupId) -> BTreeMap<String, Vec<u8>> {
         let manifest = self.reader().manifest(id).await.unwrap();
         let target = scratch();
@@ -83,7 +83,8 @@ impl Bench {
     }
 }
 
-/// A directory in memory where there is one: durability is not what these tests are about, and it is slow.
+/// Returns a temporary directory, in memory if possible: these tests do not examine durability, and
+/// it is slow.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -142,14 +143,14 @@ pub fn facts(id: BackupId) -> BackupFacts {
     }
 }
 
-/// Bytes that do not compress, the same for the same seed.
+/// Returns bytes that do not compress, the same for the same seed.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-/// A directory that plays the snapshot.
+/// Directory that plays the snapshot.
 pub struct Sample {
     dir: tempfile::TempDir,
 }
@@ -229,7 +230,7 @@ fn walk(root: &Path, dir: &Path, each: &mut dyn FnMut(String, &Path, &std::fs::M
     }
 }
 
-/// Files by path, with their bytes.
+/// Returns files by path, with their bytes.
 pub fn tree_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     walk(dir, dir, &mut |relative, path, meta| {
@@ -240,7 +241,7 @@ pub fn tree_of(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// Every key of a store, sorted.
+/// Returns every key of a store, sorted.
 pub async fn keys_of(store: &dyn ObjectStore) -> Vec<String> {
     use futures::TryStreamExt;
     let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
@@ -249,7 +250,7 @@ pub async fn keys_of(store: &dyn ObjectStore) -> Vec<String> {
     keys
 }
 
-/// The S3 server that `make test` starts.
+/// S3 server that `make test` starts.
 pub struct S3Server {
     endpoint: String,
     bucket: String,
@@ -257,7 +258,7 @@ pub struct S3Server {
     secret_access_key: String,
 }
 
-/// The S3 server; `None` if its absence is meant.
+/// Returns the S3 server; `None` if its absence is intended.
 pub fn s3() -> Option<S3Server> {
     let var = |name: &str| std::env::var(format!("BACKSTOP_TEST_S3_{name}"));
     let Ok(endpoint) = var("ENDPOINT") else {
@@ -277,7 +278,7 @@ pub fn s3() -> Option<S3Server> {
 }
 
 impl S3Server {
-    /// A fresh place in the bucket.
+    /// Returns an unused location in the bucket.
     pub fn location(&self, name: &str) -> Location {
         let unique = tempfile::Builder::new().rand_bytes(12).tempdir().unwrap();
         let unique = unique.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();

@@ -1,4 +1,4 @@
-//! A store that lets another do something before each request, told the request's number.
+//! Store that runs an action before each request, with the request's number.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-/// What is done before the request of a number.
+/// Action to run before the request of a number.
 pub type Turn = Arc<dyn Fn(usize) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 pub struct PausedStore {
@@ -29,7 +29,7 @@ impl PausedStore {
         Self { inner, turn, requests: Arc::default() }
     }
 
-    /// How many requests there were.
+    /// Returns the number of requests so far.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
