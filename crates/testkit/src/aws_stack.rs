@@ -1,4 +1,5 @@
-//! A stand-in for the AWS account that a shard's instances are in, and that they are recovered in with real Terraform and Ansible.
+//! Stand-in for the AWS account of a shard's instances, in which real Terraform and Ansible recover
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,21 +12,23 @@ use crate::server_program::server_program;
 use crate::workload::{WrittenRows, missing_on};
 use crate::{TestMember, TestShard};
 
-/// The region of everything in it.
+/// Region of all its resources.
 pub const REGION: &str = "eu-central-1";
-/// It does not start faster on a busy machine.
+/// Time limit of the start, which is slow on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(170);
 
-/// moto's server, with devices for its volumes (`testing/rebuild/cloud.py`). When this is dropped it ends what runs on the devices, and
-/// gives them back: drop it before what they are mounted in.
+/// moto's server, with devices for its volumes (`testing/rebuild/cloud.py`). Dropping it ends the
+/// processes on the devices and returns the devices: drop it before the file systems they are
+/// mounted in.
 pub struct AwsStack {
     child: Child,
     told: Value,
 }
 
 impl AwsStack {
-    /// The account of a shard of two, whose second member is on an instance with a volume. `None` where there is no Terraform, which no
-    /// package client has, or where this is not root: that is said.
+    /// Starts the account of a shard of two, whose second member is on an instance with a volume.
+    /// `None`, with a message, if there is no Terraform, which no package client has, or if the
+    /// user is not root.
     #[allow(clippy::print_stderr)]
     pub async fn start(shard: &TestShard) -> Option<Self> {
         if Command::new("terraform").arg("version").stdout(Stdio::null()).status().is_err() {
@@ -65,19 +68,20 @@ impl AwsStack {
         Some(cloud)
     }
 
-    /// Its address.
+    /// Returns its address.
     pub fn url(&self) -> &str {
         self.told("url")
     }
 
-    /// What there is of recoveries: `instances`, `protected`, `zones`, `volumes`, `interfaces`.
+    /// Returns the remains of recoveries: `instances`, `protected`, `zones`, `volumes`,
+    /// `interfaces`.
     pub fn left(&self) -> Value {
         let said = python().arg(script()).args(["left", self.url()]).output().expect("run Python");
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
         serde_json::from_slice(&said.stdout).expect("JSON")
     }
 
-    /// The variables with which `backstop` and what it runs find the account.
+    /// Returns the variables with which `backstop` and its child processes find the account.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let bin = root().join(".cache/venv/bin");
         let path = std::env::var("PATH").expect("PATH");
@@ -94,8 +98,9 @@ impl AwsStack {
         ]
     }
 
-    /// How a shard's instances are recovered, for the configuration: with the role as it is delivered, and the new host's files in
-    /// `host`. `subnet_of` says which zone's subnet each zone is given.
+    /// Returns the configuration for recovering a shard's instances: with the role as delivered,
+    /// and the new host's files in `host`. `subnet_of` maps each zone to the zone whose subnet it
+    /// uses.
     pub async fn recovery(
         &self,
         shard: &str,
@@ -130,13 +135,14 @@ impl AwsStack {
 
 impl Drop for AwsStack {
     fn drop(&mut self) {
-        // It gives its devices back when its standard input ends, which takes it a minute at most.
+        // It returns its devices when its standard input ends, within a minute.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
 
-/// Fails unless the recovered server at this socket comes to hold exactly what the primary holds, with every acknowledged row.
+/// Fails unless the recovered server at this socket comes to hold exactly what the primary holds,
+/// with every acknowledged row.
 pub async fn assert_joined(socket: &Path, primary: &TestMember, written: &WrittenRows) {
     let login = Login { user: "root".into(), password: String::new().into() };
     let connector = Connector::with_login(login, None);
@@ -161,7 +167,8 @@ pub async fn assert_joined(socket: &Path, primary: &TestMember, written: &Writte
     assert_eq!(missing_on(written, primary).await, Vec::<u64>::new());
 }
 
-/// What the role is told to do otherwise than on an instance of its own: this host has other servers, and no units.
+/// Returns the variables of the role that differ from those of a dedicated instance: this host has
+/// other servers, and no units.
 async fn variables(host: &Path) -> String {
     let start = format!(
         "setsid {} --defaults-file={}/my.cnf >/dev/null 2>&1 </dev/null &",

@@ -1,4 +1,4 @@
-//! An initialised data directory, made once and copied by every test.
+//! Initialised data directory, made once and copied by every test.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::server_program::{server_program, servers, shared_folder};
 
-/// Options of the server that a data directory is made with; they cannot be changed later.
+/// Server options for initialising a data directory; they cannot be changed later.
 type Options<'a> = &'a [&'a str];
 
-/// Copies the template for these options to `datadir`, which may exist and be empty (a subvolume, a mount).
+/// Copies the template for these options to `datadir`, which may exist and be empty (a subvolume, a
+/// mount).
 pub async fn copy(options: Options<'_>, datadir: &Path) {
     backstop_testbed::shard::copy(&template(options).await, datadir).await.expect("a copy of the template");
 }

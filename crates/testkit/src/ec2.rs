@@ -1,8 +1,9 @@
-//! A strict, stateful stand-in for EC2's query API, over real HTTP on loopback: instances, volumes and snapshots that go from
-//! pending to completed or fail, pages, limits of tags, quotas, throttling, lists that lag, answers that get lost.
+//! Strict, stateful stand-in for EC2's query API, over real HTTP on loopback: instances, volumes
+//! and snapshots that change from pending to completed or fail, pages, limits of tags, quotas,
+//! throttling, lists that lag, lost answers.
 //!
-//! A volume may name a folder on this host. Its snapshot is then a copy of that folder in the moment of the call, with the
-//! server on it held still, so that what is recovered is what was snapshotted.
+//! A volume may name a folder on this host. Its snapshot is then a copy of that folder at the time
+//! of the call, with its server suspended, so that a recovery gets exactly the snapshot.
 
 mod actions;
 mod api_error;
@@ -21,7 +22,7 @@ use tokio::task::JoinHandle;
 pub use state::{Completion, Ec2Behaviour, Ec2Instance, Ec2Snapshot, Ec2State, Ec2Volume};
 pub use volume_copy::copy;
 
-/// A running stand-in. Stopped when dropped; its images stay where they are.
+/// Running stand-in. Stopped when dropped; its images stay.
 pub struct FakeEc2 {
     /// Its address, for `AWS_ENDPOINT_URL_EC2`.
     pub url: String,
@@ -41,8 +42,8 @@ impl Shared {
 }
 
 impl FakeEc2 {
-    /// Starts one on this port (0: any free one) of loopback. Images go below `images`, each in a folder named after its
-    /// snapshot.
+    /// Starts a stand-in on this port (0: any free one) of loopback. Images are in `images`, each
+    /// in a folder named after its snapshot.
     pub async fn start(port: u16, images: &Path) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("listen");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -57,12 +58,12 @@ impl FakeEc2 {
         Self { url, shared, task }
     }
 
-    /// Looks at or changes what it knows and how it behaves.
+    /// Reads or changes the state and behaviour.
     pub fn with<T>(&self, look: impl FnOnce(&mut Ec2State) -> T) -> T {
         look(&mut self.shared.lock())
     }
 
-    /// Where the copy of a snapshot is, if its volume named a folder.
+    /// Returns the path of a snapshot's copy, if its volume named a folder.
     pub fn image(&self, snapshot: &str) -> Option<PathBuf> {
         let path = self.shared.images.join(snapshot);
         path.exists().then_some(path)

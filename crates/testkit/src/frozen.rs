@@ -1,7 +1,9 @@
-//! Frozen bytes: what was stored or published once, as files in `tests/frozen` of the crate whose test runs.
+//! Frozen fixtures: stored or published bytes, as files in `tests/frozen` of the crate whose test
+//! runs.
 //!
-//! A file that is missing fails its test, unless `BACKSTOP_FREEZE` is set: then it is written. One that is there is never overwritten.
-//! Needs nothing of Backstop, so that the crates below this one take the file itself into their tests.
+//! A missing file fails its test, unless `BACKSTOP_FREEZE` is set: then the test writes it. An
+//! existing file is never overwritten. This module needs nothing from Backstop, so that the crates
+//! below this one can include the file itself in their tests.
 #![allow(dead_code, missing_docs, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Debug;
@@ -32,14 +34,14 @@ pub fn frozen_bytes(name: &str, bytes: &[u8]) {
     frozen(name, &to_hex(bytes));
 }
 
-/// Fails unless these values become exactly the fixture, one JSON text a line.
+/// Fails unless these values serialize exactly to the fixture, one JSON text per line.
 #[track_caller]
 pub fn published<T: Serialize>(name: &str, values: &[T]) {
     let lines = values.iter().map(|value| serde_json::to_string(value).expect("JSON") + "\n");
     frozen(name, &lines.collect::<String>());
 }
 
-/// The same, and fails unless the fixture's lines become these values.
+/// Fails as [`published`] does, and unless the fixture's lines deserialize to these values.
 #[track_caller]
 pub fn stored<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, values: &[T]) {
     published(name, values);
@@ -47,26 +49,27 @@ pub fn stored<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, v
     assert_eq!(read, values, "{name}");
 }
 
-/// The same for values that cannot be compared: what is read from the fixture's lines becomes these lines.
+/// Checks the same for values that cannot be compared: the values read from the fixture's lines
+/// serialize to these lines.
 #[track_caller]
 pub fn stored_unseen<T: Serialize + DeserializeOwned>(name: &str, values: &[T]) {
     published(name, values);
     published(name, &lines(name).iter().map(|line| parsed::<T>(line)).collect::<Vec<T>>());
 }
 
-/// The value of a JSON text.
+/// Parses a JSON text.
 #[track_caller]
 pub fn parsed<T: DeserializeOwned>(text: &str) -> T {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// The lines of a fixture.
+/// Returns the lines of a fixture.
 #[track_caller]
 pub fn lines(name: &str) -> Vec<String> {
     kept(name, || panic!("{name} is missing")).lines().map(str::to_owned).collect()
 }
 
-/// The text of a fixture. `make` gives it if there is none and it may be written.
+/// Returns the text of a fixture. `make` produces it if there is none and writing is allowed.
 #[track_caller]
 pub fn kept(name: &str, make: impl FnOnce() -> String) -> String {
     let path = folder().join(name);
@@ -75,7 +78,7 @@ pub fn kept(name: &str, make: impl FnOnce() -> String) -> String {
         Err(_) if std::env::var_os("BACKSTOP_FREEZE").is_some() => {
             let text = make();
             std::fs::create_dir_all(folder()).expect("make the folder of fixtures");
-            // Not even a test that runs beside this one is overwritten.
+            // Not even a file of a concurrent test is overwritten.
             let mut file = std::fs::File::create_new(&path).expect("write a fixture");
             file.write_all(text.as_bytes()).expect("write a fixture");
             text
@@ -87,7 +90,7 @@ pub fn kept(name: &str, make: impl FnOnce() -> String) -> String {
     }
 }
 
-/// The names of all fixtures of the crate that end so.
+/// Returns the names of the crate's fixtures with this ending.
 pub fn names(end: &str) -> Vec<String> {
     let files = std::fs::read_dir(folder()).expect("list the fixtures");
     let names = files.map(|file| file.expect("list the fixtures").file_name().to_string_lossy().into_owned());
@@ -96,13 +99,13 @@ pub fn names(end: &str) -> Vec<String> {
     names
 }
 
-/// Lines of 64 digits.
+/// Formats bytes as lines of 64 hexadecimal digits.
 pub fn to_hex(bytes: &[u8]) -> String {
     let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
     bytes.chunks(32).map(line).collect()
 }
 
-/// The inverse of [`to_hex`].
+/// Reverses [`to_hex`].
 pub fn from_hex(text: &str) -> Vec<u8> {
     let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
     digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8)).collect()
@@ -113,7 +116,8 @@ fn folder() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| ".".into(), PathBuf::from).join("tests/frozen")
 }
 
-/// Values of an enum, one for each variant: a pattern for each, which does not compile if one is missing, and its value.
+/// Returns values of an enum, one for each variant. It takes a pattern and a value for each; it
+/// does not compile if a variant is missing.
 #[macro_export]
 macro_rules! every {
     ($type:ty: $($pattern:pat => $value:expr),+ $(,)?) => {{

@@ -1,6 +1,6 @@
 //! Real mysqld shards for the tests.
 //!
-//! Panics where a test would: a shard that cannot be made is a failed test.
+//! Panics instead of returning errors: a shard that cannot be made is a failed test.
 
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

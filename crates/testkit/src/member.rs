@@ -1,4 +1,4 @@
-//! One server of a test: a member of the lab, whose failures fail the test.
+//! One server of a test: a server of the testbed, whose failures fail the test.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -9,7 +9,7 @@ use backstop_model::gtid::GtidSet;
 
 use crate::server_program::servers;
 
-/// A running server on loopback. Killed and removed when dropped.
+/// Running server on loopback. Killed and removed when dropped.
 pub struct TestMember(backstop_testbed::LocalServer);
 
 impl Deref for TestMember {
@@ -21,12 +21,13 @@ impl Deref for TestMember {
 }
 
 impl TestMember {
-    /// Starts a server on `dir/data`, which must hold a data directory. `options` are lines of its option file.
+    /// Starts a server on `dir/data`, which must hold a data directory. `options` are lines of its
+    /// option file.
     pub async fn start_on(dir: &Path, server_id: u32, options: &[String]) -> Self {
         Self::start_with(&servers().await, dir, server_id, options).await
     }
 
-    /// The same with a program of the test's own.
+    /// Starts a server as [`TestMember::start_on`] does, with another program.
     pub async fn start_with(servers: &LocalMysqld, dir: &Path, server_id: u32, options: &[String]) -> Self {
         let started = backstop_testbed::LocalServer::start_on(servers, dir, server_id, options).await;
         Self(started.expect("start a server"))
@@ -37,7 +38,7 @@ impl TestMember {
         self.0.start().await.expect("start a server");
     }
 
-    /// Stops it in an orderly way.
+    /// Shuts it down.
     pub async fn stop(&self) {
         self.0.stop().await.expect("stop a server");
     }
@@ -47,7 +48,7 @@ impl TestMember {
         self.0.kill().expect("kill a server");
     }
 
-    /// A session of `root@localhost`.
+    /// Opens a session of `root@localhost`.
     pub async fn root(&self) -> Connection {
         self.0.root().await.expect("log in as root")
     }
@@ -57,18 +58,19 @@ impl TestMember {
         self.0.run(statements).await.unwrap_or_else(|error| panic!("{statements:?}: {error}"));
     }
 
-    /// One value.
+    /// Returns one value.
     pub async fn value(&self, sql: &str) -> String {
         self.0.value(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    /// `@@GLOBAL.gtid_executed`.
+    /// Returns `@@GLOBAL.gtid_executed`.
     pub async fn gtid_executed(&self) -> GtidSet {
         self.0.gtid_executed().await.expect("a GTID set")
     }
 
-    /// One of its binlog files as it sends it: without the flag "in use", and, where `sent` is so, without the moment of the
-    /// server's start. It leaves that out of the first file of a dump to a replica that has transactions already.
+    /// Returns one of its binlog files as the server sends it: without the flag "in use", and, if
+    /// `sent` lacks it, without the time of the server's start. The server omits that from the
+    /// first file of a dump to a replica that has transactions already.
     pub fn binlog_as_sent(&self, name: &str, sent: &[u8]) -> Vec<u8> {
         as_sent(std::fs::read(self.datadir().join(name)).unwrap(), sent)
     }
@@ -79,7 +81,8 @@ impl TestMember {
     }
 }
 
-/// See [`TestMember::binlog_as_sent`]; `own` are the bytes of the file.
+/// Adapts the bytes of a binlog file as [`TestMember::binlog_as_sent`] does; `own` are the bytes of
+/// the file.
 pub fn as_sent(mut own: Vec<u8>, sent: &[u8]) -> Vec<u8> {
     const CREATED: std::ops::Range<usize> = 75..79;
     own[21] &= !1;
@@ -98,7 +101,7 @@ pub fn kill_server_on(datadir: &Path) {
     let _ = backstop_testbed::processes::kill_on(datadir);
 }
 
-/// A TCP port of loopback that nobody listens on now.
+/// Returns a free TCP port of loopback.
 pub fn free_port() -> u16 {
     backstop_testbed::member::free_port().expect("a free port")
 }

@@ -1,11 +1,12 @@
-//! Network namespaces of tests: who may make them, what killed tests left, and the command that works on them.
+//! Network namespaces of tests: permission, remains of killed tests, and the commands on them.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::volume::{run_command, skip};
 
-/// True for root, who alone can make one; otherwise that is said on standard error.
+/// Returns true for root, the only user who can create one; prints a message on standard error
+/// otherwise.
 pub(crate) fn can_make() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -14,7 +15,8 @@ pub(crate) fn can_make() -> bool {
     root
 }
 
-/// The namespaces whose names are `prefix` and the process id, in six hex digits, of a test that is gone.
+/// Returns the namespaces of dead tests: their names are `prefix` and the process id in six hex
+/// digits.
 pub(crate) fn left_behind(prefix: &str) -> Vec<String> {
     let gone = |name: &String| {
         let pid = name.strip_prefix(prefix).and_then(|rest| u32::from_str_radix(rest.get(..6)?, 16).ok());
@@ -24,7 +26,7 @@ pub(crate) fn left_behind(prefix: &str) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(gone).collect()
 }
 
-/// The beginning of a command that runs in a namespace.
+/// Returns the beginning of a command that runs in a namespace.
 pub(crate) fn prefix(namespace: &str) -> Vec<String> {
     ["ip", "netns", "exec", namespace].map(str::to_owned).to_vec()
 }

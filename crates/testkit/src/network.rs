@@ -1,4 +1,5 @@
-//! A network of hosts that know each other by name: namespaces on one bridge. Only root can make it.
+//! Network of hosts that know each other by name: namespaces on one bridge. Only root can create
+//! it.
 
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -10,10 +11,10 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::netns::{self, can_make, ip, left_behind};
 
-/// The files that `ip netns exec` puts in place of those in `/etc`.
+/// Folder of the files that `ip netns exec` mounts over those in `/etc`.
 const NETNS_FILES: &str = "/etc/netns";
 
-/// Hosts in network namespaces. Removed when dropped; what runs in them is not.
+/// Hosts in network namespaces. Removed when dropped, except the processes in them.
 pub struct TestNetwork {
     tag: String,
     net: String,
@@ -21,7 +22,8 @@ pub struct TestNetwork {
 }
 
 impl TestNetwork {
-    /// Connects hosts of these names; `None`, and said so on standard error, where the test may not.
+    /// Connects hosts of these names; `None`, with a message on standard error, if the test has no
+    /// permission.
     pub fn of(names: &[&str]) -> Option<Self> {
         if !can_make() {
             return None;
@@ -41,12 +43,12 @@ impl TestNetwork {
         Some(made)
     }
 
-    /// The address of a host.
+    /// Returns the address of a host.
     pub fn address(&self, host: &str) -> String {
         format!("{}.{}", self.net, self.number(host) + 1)
     }
 
-    /// What a command on this host begins with. It finds the others by their names.
+    /// Returns the beginning of a command on this host. The host finds the others by their names.
     pub fn prefix(&self, host: &str) -> Vec<String> {
         netns::prefix(&self.namespace(self.number(host)))
     }
@@ -62,7 +64,8 @@ impl TestNetwork {
         (0..self.hosts.len()).map(listen).collect()
     }
 
-    /// A socket stays in the namespace of the thread that made it.
+    /// Listens in the namespace of a host: a socket stays in the namespace of the thread that made
+    /// it.
     fn listen(&self, number: usize, port: u16) -> TcpListener {
         let namespace = Path::new("/run/netns").join(self.namespace(number));
         let namespace = std::fs::File::open(namespace).expect("a namespace");
@@ -89,7 +92,7 @@ impl TestNetwork {
         std::fs::create_dir_all(&files).expect("create a folder for a namespace's files");
         std::fs::write(files.join("hosts"), format!("127.0.0.1 localhost\n{}", names.collect::<String>()))
             .expect("write a host's names");
-        // An interface's name has at most 15 letters.
+        // The name of an interface has at most 15 letters.
         let (outer, inner) = (format!("{}o{number}", self.tag), format!("{}i{number}", self.tag));
         let address = format!("{}/24", self.address(&self.hosts[number]));
         ip(&["netns", "add", &namespace]);
@@ -112,13 +115,13 @@ impl Drop for TestNetwork {
     }
 }
 
-/// Removes a namespace with its files. Its link goes with its inner end.
+/// Removes a namespace with its files. Removing its inner end removes its link.
 fn remove(namespace: &str) {
     let _ = Command::new("ip").args(["netns", "del", namespace]).output();
     let _ = std::fs::remove_dir_all(PathBuf::from(NETNS_FILES).join(namespace));
 }
 
-/// Removes what tests that were killed left.
+/// Removes the remains of killed tests.
 fn sweep() {
     for name in left_behind("bsn") {
         remove(&name);

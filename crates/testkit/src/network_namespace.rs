@@ -1,19 +1,21 @@
-//! What this machine is not: a network of its own, linked to the tests' by one wire. Only root can make it.
+//! Network namespace that plays another machine, linked to the tests' by one wire. Only root can
+//! create it.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::netns::{self, can_make, ip, left_behind};
 
-/// A network namespace. Removed when dropped; what runs in it is not.
+/// Network namespace. Removed when dropped, except the processes in it.
 pub struct NetworkNamespace {
     name: String,
-    /// The address under which the servers of this machine are reached from there, if they listen on it.
+    /// Address of this machine's servers as seen from the namespace, if they listen on it.
     pub servers: String,
 }
 
 impl NetworkNamespace {
-    /// Makes one; `None`, and said so on standard error, where the test may not.
+    /// Creates a namespace; `None`, with a message on standard error, if the test has no
+    /// permission.
     pub fn new() -> Option<Self> {
         if !can_make() {
             return None;
@@ -23,7 +25,7 @@ impl NetworkNamespace {
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let name = format!("bsm{:06x}{number:02x}", std::process::id());
         let [.., a, b, c] = (crate::accounts::unique_number() as u32).to_be_bytes();
-        // Of 198.18.0.0/15, which is for tests of networks (RFC 2544).
+        // From 198.18.0.0/15, which is reserved for tests of networks (RFC 2544).
         let net = format!("198.{}.{b}", 18 + a % 2);
         let (here, there) = (format!("{net}.{}", (c & 0xfc) | 1), format!("{net}.{}", (c & 0xfc) | 2));
         let made = Self { name, servers: here.clone() };
@@ -39,7 +41,7 @@ impl NetworkNamespace {
         Some(made)
     }
 
-    /// What a command there begins with.
+    /// Returns the beginning of a command in the namespace.
     pub fn prefix(&self) -> Vec<String> {
         netns::prefix(&self.name)
     }
@@ -52,12 +54,13 @@ impl Drop for NetworkNamespace {
 }
 
 fn remove(name: &str) {
-    // Not asserted: this runs while a failed test unwinds. A link goes with its other end.
+    // Not asserted: this runs while a failed test unwinds. Removing one end of a link removes the
+    // other.
     let _ = Command::new("ip").args(["link", "del", &format!("{name}o")]).output();
     let _ = Command::new("ip").args(["netns", "del", name]).output();
 }
 
-/// Removes what tests that were killed left.
+/// Removes the remains of killed tests.
 fn sweep() {
     left_behind("bsm").iter().for_each(|name| remove(name));
 }

@@ -1,4 +1,4 @@
-//! The server program that the tests run.
+//! Server program that the tests run.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 pub use backstop_testbed::QuietReporter;
 
-/// The server program: the one in `BACKSTOP_TEST_SERVER` or on PATH, else the fetched one.
+/// Returns the server program: the one in `BACKSTOP_TEST_SERVER` or on PATH, else the fetched one.
 pub async fn server_program() -> &'static MysqldPrograms {
     static PROGRAM: OnceCell<MysqldPrograms> = OnceCell::const_new();
     PROGRAM
@@ -24,13 +24,13 @@ pub async fn server_program() -> &'static MysqldPrograms {
         .await
 }
 
-/// The adapter that starts and stops that program.
+/// Returns the adapter that starts and stops that program.
 pub async fn servers() -> LocalMysqld {
     LocalMysqld::new(&server_program().await.mysqld, Arc::new(QuietReporter))
 }
 
-/// A server program that user `nobody` can run: the tests' own, or its package linked into this folder. `None`, and said so on standard
-/// error, where no other user's server can be started.
+/// Returns a server program that user `nobody` can run: the tests' own, or its package linked into
+/// this folder. `None`, with a message on standard error, if no other user's server can be started.
 #[allow(clippy::print_stderr, reason = "tests say what they leave out")]
 pub async fn program_for_all_users(folder: &Path) -> Option<PathBuf> {
     if !rustix::process::geteuid().is_root() {
@@ -54,14 +54,14 @@ pub async fn program_for_all_users(folder: &Path) -> Option<PathBuf> {
     Some(program)
 }
 
-/// True if user `nobody` can run it.
+/// Returns true if user `nobody` can run it.
 fn runs_as_nobody(program: &Path) -> bool {
     let mut command = Command::new(program);
     command.arg("--version").uid(65534).gid(65534).current_dir("/");
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// Where the tests keep what they share: `BACKSTOP_TEST_CACHE`, else `target/testkit`.
+/// Returns the folder of the tests' shared files: `BACKSTOP_TEST_CACHE`, else `target/testkit`.
 pub fn shared_folder() -> PathBuf {
     let folder = std::env::var_os("BACKSTOP_TEST_CACHE")
         .map(PathBuf::from)

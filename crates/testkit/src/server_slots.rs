@@ -1,4 +1,4 @@
-//! At most a few servers at a time on one machine, whatever number of tests run.
+//! Limits the number of concurrent servers on one machine, whatever the number of tests.
 
 use std::fs::File;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::server_program::shared_folder;
 
-/// How many servers may run at a time.
+/// Maximum number of concurrent servers.
 const MAX_SERVERS: usize = 6;
 const SLOT_TIMEOUT: Duration = Duration::from_secs(900);
 
@@ -17,8 +17,8 @@ pub struct ServerSlots {
 }
 
 impl ServerSlots {
-    /// Waits for `count` slots at once. A test that holds some must not ask for more: two such tests would wait for
-    /// each other.
+    /// Waits for `count` slots in one step. A test that holds some must not ask for more: two such
+    /// tests would wait for each other.
     pub async fn take(count: usize) -> Self {
         assert!(count <= MAX_SERVERS, "at most {MAX_SERVERS} servers in one test");
         let folder = shared_folder().join("slots");

@@ -1,4 +1,4 @@
-//! The tests' server program with something around it: a keyring, a clock of its own.
+//! Wraps the tests' server program: with a keyring, or with a separate clock.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -6,27 +6,28 @@ use std::process::Command;
 
 use crate::server_program::server_program;
 
-/// A server program with a keyring (the component `keyring_file`), whose files are in `dir`.
+/// Returns a server program with a keyring (the component `keyring_file`), whose files are in
+/// `dir`.
 pub async fn with_keyring(dir: &Path) -> PathBuf {
     let own = &server_program().await.mysqld;
     let plugins = linked_plugins(dir, own, &[]);
     let keyring = serde_json::json!({ "path": dir.join("keyring"), "read_only": false });
     std::fs::write(plugins.join("component_keyring_file.cnf"), keyring.to_string()).expect("write");
-    // Read from the folder that it is started in, since its name is given without one.
+    // Read from the folder that the server is started in, because its name is given without one.
     let manifest = serde_json::json!({ "components": "file://component_keyring_file" });
     std::fs::write(dir.join("mysqld.my"), manifest.to_string()).expect("write");
     let last = format!("--plugin-dir='{}'", plugins.display());
     write_script(dir, own, &format!("cd '{}'", dir.display()), &last)
 }
 
-/// A server program, made in `dir`, that lacks these libraries (`auth_socket.so`).
+/// Returns a server program in `dir` that lacks these libraries (`auth_socket.so`).
 pub async fn without_plugins(dir: &Path, libraries: &[&str]) -> PathBuf {
     let own = &server_program().await.mysqld;
     let plugins = linked_plugins(dir, own, libraries);
     write_script(dir, own, "", &format!("--plugin-dir='{}'", plugins.display()))
 }
 
-/// A folder in `dir` with the plugins of a server program, but for some.
+/// Returns a folder in `dir` with the plugins of a server program, except some.
 fn linked_plugins(dir: &Path, program: &Path, but: &[&str]) -> PathBuf {
     let plugins = dir.join("plugin");
     std::fs::create_dir_all(&plugins).expect("create a folder for plugins");
@@ -40,15 +41,16 @@ fn linked_plugins(dir: &Path, program: &Path, but: &[&str]) -> PathBuf {
     plugins
 }
 
-/// A server program in `dir` that every user of this host can run and load the plugins of: the fetched one may be in a folder that only
-/// root can enter. One that was installed is given as it is.
+/// Returns a server program in `dir` that every user of this host can run and load the plugins of:
+/// the fetched one may be in a folder that only root can enter. Returns an installed program
+/// unchanged.
 pub async fn for_all_users(dir: &Path) -> PathBuf {
     let own = &server_program().await.mysqld;
     let home = own.parent().and_then(Path::parent).expect("a folder of programs");
     if !std::fs::read_to_string(own).is_ok_and(|script| script.contains(&*home.to_string_lossy())) {
         return own.clone();
     }
-    // As links to the files where that is possible: the program has some hundred MB.
+    // As links to the files if possible: the program has some hundred MB.
     let link = || Command::new("cp").arg("-al").args([home, dir]).output().expect("cp");
     let copy = || Command::new("cp").arg("-a").args([home, dir]).output().expect("cp");
     let done = link().status.success() || copy().status.success();
@@ -64,8 +66,8 @@ pub async fn for_all_users(dir: &Path) -> PathBuf {
     dir.join("bin/mysqld")
 }
 
-/// A server program whose clock is as far from the machine's as [`set_clock_offset`] says; `None`, and said so on standard error, where there is
-/// no libfaketime.
+/// Returns a server program whose clock differs from the machine's as [`set_clock_offset`] sets it;
+/// `None`, with a message on standard error, if there is no libfaketime.
 pub async fn with_clock(dir: &Path) -> Option<PathBuf> {
     let Ok(asked) = Command::new("faketime").args(["-m", "now", "printenv", "LD_PRELOAD"]).output() else {
         crate::volume::skip("there is no faketime");
@@ -75,7 +77,7 @@ pub async fn with_clock(dir: &Path) -> Option<PathBuf> {
     assert!(library.contains("libfaketime"), "faketime named {library:?}");
     std::fs::create_dir_all(dir).expect("create a folder");
     set_clock_offset(dir, 0);
-    // Without the last one mysqld's timed waits return at once, for ever.
+    // Without the last variable mysqld's timed waits return immediately, forever.
     let variables = format!(
         "export LD_PRELOAD='{}' FAKETIME_TIMESTAMP_FILE='{}' FAKETIME_NO_CACHE=1 FAKETIME_FORCE_MONOTONIC_FIX=1",
         library.trim(),
@@ -84,17 +86,17 @@ pub async fn with_clock(dir: &Path) -> Option<PathBuf> {
     Some(write_script(dir, &server_program().await.mysqld, &variables, ""))
 }
 
-/// Sets the clock of a program made by [`with_clock`] to so many seconds after the machine's.
+/// Sets the clock of a program made by [`with_clock`] to this many seconds after the machine's.
 pub fn set_clock_offset(dir: &Path, seconds: i64) {
     let (next, clock) = (dir.join("clock.next"), dir.join("clock"));
     std::fs::write(&next, format!("{seconds:+}\n")).expect("write a clock");
     std::fs::rename(&next, &clock).expect("set a clock");
 }
 
-/// A program that does something before it becomes another one, which gets one more last argument.
+/// Writes a script that runs `before` and then executes a program with one more last argument.
 fn write_script(dir: &Path, program: &Path, before: &str, last: &str) -> PathBuf {
     let text = std::fs::read_to_string(program).unwrap_or_default();
-    // The fetched server is such a script itself; what it says last, the server believes.
+    // The fetched server is such a script itself; the server obeys its last arguments.
     let become_it = match text.strip_prefix("#!/bin/sh\n") {
         Some(text) => text.trim_end().to_owned(),
         None => format!("exec -a mysqld '{}' \"$@\"", program.display()),

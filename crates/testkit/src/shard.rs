@@ -1,4 +1,4 @@
-//! A shard of real servers: a primary, a candidate primary and a replica.
+//! Shard of real servers: a primary, a candidate primary and a replica.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use crate::member::{TestMember, kill_server_on};
 use crate::server_program::{QuietReporter, server_program};
 use crate::server_slots::ServerSlots;
 
-/// How a test's shard is made.
+/// Layout of a test's shard.
 #[derive(Debug, Clone)]
 pub struct ShardLayout {
-    /// How many members: 1 to 4. The first is the primary, the second the candidate primary.
+    /// Number of members: 1 to 4. The first is the primary, the second the candidate primary.
     pub members: usize,
     /// Lines for every member's option file.
     pub options: Vec<String>,
-    /// Options that a data directory must be made with, for example `--innodb-page-size=8k`; also put into the
-    /// option files.
+    /// Options for initialising a data directory, for example `--innodb-page-size=8k`; also written
+    /// to the option files.
     pub made_with: Vec<&'static str>,
-    /// Folder to put the members' folders (`m1`, `m2`, …, each with `data`) into; `None`: a temporary one. A `data`
-    /// folder that exists (a subvolume, a mount) is used.
+    /// Folder of the members' folders (`m1`, `m2`, …, each with `data`); `None`: a temporary one.
+    /// The shard uses a `data` folder that exists (a subvolume, a mount).
     pub base: Option<PathBuf>,
-    /// The server program, `None`: the tests' own.
+    /// Server program; `None`: the tests' own.
     pub program: Option<PathBuf>,
-    /// The blocks of `docs/grants.md` that Backstop's account is made from.
+    /// Blocks of `docs/grants.md` for Backstop's account.
     pub grants: Vec<&'static str>,
 }
 
@@ -46,12 +46,12 @@ impl Default for ShardLayout {
 }
 
 impl ShardLayout {
-    /// One server that replicates nothing.
+    /// Returns the layout of one server that replicates nothing.
     pub fn single() -> Self {
         Self { members: 1, ..Self::default() }
     }
 
-    /// The same with one more line in every option file.
+    /// Adds a line to every option file.
     #[must_use]
     pub fn option(mut self, line: &str) -> Self {
         self.options.push(line.to_owned());
@@ -59,11 +59,12 @@ impl ShardLayout {
     }
 }
 
-/// A shard. Everything is killed and removed when it is dropped, also by a panic. One test may hold one.
+/// Running shard. Dropping it kills and removes everything, also after a panic. One test may hold
+/// one.
 pub struct TestShard {
-    /// The members; empty places never occur. Dropped before the folder they live in.
+    /// Members. Dropped before their folder.
     pub members: Vec<TestMember>,
-    /// The program that they run.
+    /// Server program.
     pub program: PathBuf,
     password: String,
     base: PathBuf,
@@ -71,7 +72,8 @@ pub struct TestShard {
 }
 
 impl TestShard {
-    /// A primary, a candidate and a replica, or what the layout says, in replication with GTID auto-position.
+    /// Starts a primary, a candidate and a replica, or the members of the layout, in replication
+    /// with GTID auto-position.
     pub async fn start(layout: ShardLayout) -> Self {
         let slots = ServerSlots::take(layout.members + 1).await;
         sweep();
@@ -95,37 +97,37 @@ impl TestShard {
         shard
     }
 
-    /// The member that takes writes.
+    /// Returns the member that takes writes.
     pub fn primary(&self) -> &TestMember {
         &self.members[0]
     }
 
-    /// The candidate primary.
+    /// Returns the candidate primary.
     pub fn candidate(&self) -> &TestMember {
         &self.members[1]
     }
 
-    /// The first of the other replicas.
+    /// Returns the first of the other replicas.
     pub fn replica(&self) -> &TestMember {
         &self.members[2]
     }
 
-    /// Where the members listen.
+    /// Returns the endpoints of the members.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.members.iter().map(|member| member.endpoint()).collect()
     }
 
-    /// How Backstop logs in: the least that `docs/grants.md` gives it.
+    /// Returns Backstop's credentials: those with the minimum privileges of `docs/grants.md`.
     pub fn credentials(&self) -> Credentials {
         accounts::credentials(&self.password)
     }
 
-    /// The accounts' password, to grep for in what was written.
+    /// Returns the accounts' password, to search for in written files.
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// Folder of the whole shard; a test may put more into it.
+    /// Returns the folder of the whole shard; a test may put more into it.
     pub fn base(&self) -> &Path {
         &self.base
     }
@@ -138,7 +140,7 @@ impl TestShard {
         }
     }
 
-    /// Makes a member follow another with auto-position, and read only.
+    /// Makes a member a read-only replica of another with auto-position.
     pub async fn follow(&self, replica: &TestMember, source: &TestMember) {
         backstop_testbed::shard::follow(replica, source, &self.password).await.expect("a replica");
     }
@@ -172,12 +174,13 @@ impl Drop for TestShard {
     }
 }
 
-/// A folder named after this process, so that a later test finds what a killed one left. Short: sockets are in it.
+/// Returns a folder named after this process, so that a later test finds the remains of a killed
+/// one. The path is short because sockets are in it.
 fn temporary() -> PathBuf {
     std::env::temp_dir().join(format!("bst-{}-{:08x}", std::process::id(), accounts::unique_number() as u32))
 }
 
-/// Kills and removes the shards of tests that were killed themselves.
+/// Kills and removes the shards of killed tests.
 fn sweep() {
     for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -1,4 +1,4 @@
-//! A store in memory whose clock a test sets forward.
+//! In-memory store whose clock a test sets forward.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct SkewedClockStore {
 }
 
 impl SkewedClockStore {
-    /// From now on its clock is so much ahead of this host's.
+    /// Sets its clock this much ahead of this host's.
     pub fn set_ahead(&self, ahead: Duration) {
         self.ahead.store(ahead.as_secs() as i64, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! What every snapshot provider must stand, with real servers. One suite for all of them.
+//! Conformance suite for all snapshot providers, with real servers.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ impl Failpoints for NoFailpoints {
     fn reach(&self, _: &str) {}
 }
 
-/// Does something when a named point is reached.
+/// Runs an action at a named point.
 pub struct AtFailpoint {
     point: &'static str,
     act: Box<dyn Fn() + Send + Sync>,
@@ -48,9 +48,9 @@ impl Failpoints for AtFailpoint {
     }
 }
 
-/// The surroundings of a story in a test: real time, nobody to tell, nothing stops it.
+/// Returns the context of an operation in a test: real time, no progress output, no failpoints.
 pub fn test_context() -> RunContext {
-    // The sender is dropped: nobody asks to stop.
+    // The sender is dropped: no stop is ever requested.
     let (_, stop) = tokio::sync::watch::channel(false);
     RunContext {
         clock: Arc::new(SystemClock::new()),
@@ -60,12 +60,12 @@ pub fn test_context() -> RunContext {
     }
 }
 
-/// The id of a run that begins now.
+/// Returns the id of a run that begins now.
 pub fn new_run_id() -> BackupId {
     BackupId::new(chrono::Utc::now(), crate::accounts::unique_number() as u32)
 }
 
-/// A member of a shard as a source of snapshots, worked on in `work_dir`.
+/// Returns a member of a shard as a source of snapshots, with the working directory `work_dir`.
 pub async fn snapshot_source(shard: &TestShard, member: &TestMember, work_dir: &Path) -> SnapshotSource {
     SnapshotSource {
         connector: Connector::new(&shard.credentials()),
@@ -120,9 +120,10 @@ pub async fn start_recovered(opened: &SnapshotDir, dir: PathBuf) -> TestMember {
     TestMember::start_on(&dir, 900, &[]).await
 }
 
-/// Under write load: what the snapshot claims is exactly what the recovered server holds, every commit that was
-/// acknowledged before the snapshot is in it, and the rows are the first so many of the ledger. Nothing is left
-/// after the release, and the source takes writes all the time.
+/// Checks under write load that the recovered server holds exactly what the snapshot claims, that
+/// every commit acknowledged before the snapshot is in it, and that its rows are the first ones of
+/// the ledger, without a gap. Nothing is left after the release, and the source takes writes all
+/// the time.
 pub async fn assert_exact_under_load(
     shard: &TestShard,
     source: &TestMember,
@@ -131,8 +132,8 @@ pub async fn assert_exact_under_load(
     assert_exact_when_read(shard, source, snapshots, |image| image.tree().expect("a tree")).await
 }
 
-/// The same for snapshots that are not directories: `read` gives what stands in for the volume that would be made
-/// from them.
+/// Checks the same for snapshots that are not directories: `read` returns a substitute for the
+/// volume that would be made from them.
 pub async fn assert_exact_when_read(
     shard: &TestShard,
     source: &TestMember,
@@ -141,7 +142,7 @@ pub async fn assert_exact_when_read(
 ) -> TakenSnapshot {
     let workload = TestWorkload::start(shard.primary()).await;
     workload.wait_for_more(200).await;
-    // On a replica the table itself may still be on its way.
+    // On a replica the table itself may not have arrived yet.
     source.wait_for(&shard.primary().gtid_executed().await).await;
     let before: u64 = source.value("SELECT MAX(id) FROM ledger.entries").await.parse().expect("a number");
     let taken =
@@ -177,7 +178,8 @@ pub async fn assert_exact_when_read(
     taken
 }
 
-/// The provider refuses, names the thing, leaves nothing, and the source still takes writes.
+/// Checks that the provider refuses, names the cause and leaves nothing, and that the source still
+/// takes writes.
 pub async fn assert_refuses(shard: &TestShard, snapshots: &dyn SnapshotProvider, names: &str) -> Error {
     let checked = snapshots.check().await.expect("check");
     let problem = checked.iter().find(|finding| finding.what.contains(names));
@@ -190,7 +192,8 @@ pub async fn assert_refuses(shard: &TestShard, snapshots: &dyn SnapshotProvider,
     error
 }
 
-/// Nothing is left, no lock is held, and an outside session commits within five seconds.
+/// Checks that nothing is left, no lock is held, and an outside session commits within five
+/// seconds.
 pub async fn assert_unharmed(shard: &TestShard, snapshots: &dyn SnapshotProvider) {
     for left in snapshots.list().await.expect("list") {
         snapshots.release(&left).await.expect("release what is left");
@@ -198,7 +201,7 @@ pub async fn assert_unharmed(shard: &TestShard, snapshots: &dyn SnapshotProvider
     assert_commits(shard.primary()).await;
 }
 
-/// An outside session commits within five seconds.
+/// Checks that an outside session commits within five seconds.
 pub async fn assert_commits(member: &TestMember) {
     let mut session = member.root().await;
     let five = std::time::Duration::from_secs(5);
@@ -211,7 +214,8 @@ pub async fn assert_commits(member: &TestMember) {
     }
 }
 
-/// A story that is dropped at a random moment leaves nothing that the next run does not clear.
+/// Checks that the next run clears everything that an operation left when it was dropped at a
+/// random time.
 pub async fn assert_cancel_safe(
     shard: &TestShard,
     site: &SnapshotSource,
@@ -221,7 +225,7 @@ pub async fn assert_cancel_safe(
     let run = new_run_id();
     let dropped = tokio::time::timeout(after, snapshots.take(&run)).await;
     assert_commits(shard.primary()).await;
-    // This process lives, so its runs count as alive until they say that another process made them.
+    // This process lives, so its runs count as alive until their records name another process.
     for left in snapshots.list().await.expect("list") {
         std::fs::write(left.path.join("owner"), r#"{"boot_id":"another","pid":1,"started":1}"#)
             .expect("write owner");

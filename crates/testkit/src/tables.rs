@@ -1,15 +1,15 @@
-//! What is in a server's tables, to compare servers.
+//! Contents of a server's tables, to compare servers.
 
 use std::collections::BTreeMap;
 
 use crate::member::TestMember;
 
-/// `CHECKSUM TABLE` of every user table, by `schema.table`.
+/// Returns `CHECKSUM TABLE` of every user table, by `schema.table`.
 pub async fn checksums(member: &TestMember) -> BTreeMap<String, Option<u64>> {
     backstop_testbed::tables::checksums(&mut member.root().await).await.expect("checksums")
 }
 
-/// Makes `tables` tables of `rows` rows in schema `shop`.
+/// Creates `tables` tables of `rows` rows in schema `shop`.
 pub async fn fill(member: &TestMember, tables: usize, rows: usize) {
     member.run(&["CREATE DATABASE IF NOT EXISTS shop"]).await;
     for table in 1..=tables {

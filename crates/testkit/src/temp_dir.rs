@@ -1,11 +1,12 @@
-//! Folders for tests.
+//! Temporary folders for tests.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tempfile::TempDir;
 
-/// A folder that every user can go into: in the usual place if its parents let others through, else in one that does.
+/// Returns a folder that every user can enter: in the usual place if its parents let others
+/// through, else in one that does.
 pub fn for_all_users() -> TempDir {
     let usual = std::env::temp_dir();
     let places = [usual.as_path(), Path::new("/tmp"), Path::new("/var/tmp"), Path::new("/dev/shm")];

@@ -1,27 +1,29 @@
-//! File systems of a test's own, in a file: loop-mounted, which only root can do.
+//! Separate file systems for tests, in a file: loop-mounted, which only root can do.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A mounted file system. Unmounted and removed when dropped.
+/// Mounted file system. Unmounted and removed when dropped.
 pub struct TestVolume {
-    /// Where it is mounted.
+    /// Its mount point.
     pub path: PathBuf,
     image: PathBuf,
 }
 
 impl TestVolume {
-    /// A btrfs of this size; `None`, and said so on standard error, where the test may not mount.
+    /// Creates a btrfs of this size; `None`, with a message on standard error, if the test has no
+    /// permission to mount.
     pub fn btrfs(mebibytes: u64) -> Option<Self> {
         Self::make("mkfs.btrfs", mebibytes)
     }
 
-    /// An ext4 of this size; `None`, and said so on standard error, where the test may not mount.
+    /// Creates an ext4 of this size; `None`, with a message on standard error, if the test has no
+    /// permission to mount.
     pub fn ext4(mebibytes: u64) -> Option<Self> {
         Self::make("mkfs.ext4", mebibytes)
     }
 
-    /// Makes a subvolume, with the folders that lead to it.
+    /// Creates a subvolume, with the folders above it.
     pub fn subvolume(&self, path: &str) -> PathBuf {
         let path = self.path.join(path);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("create a folder");
@@ -29,7 +31,7 @@ impl TestVolume {
         path
     }
 
-    /// Unmounts it whoever uses it: what is held stays, the path is a bare mount point.
+    /// Unmounts it even if it is in use: open files stay, the path is a bare mount point.
     pub fn unmount_lazily(&self) {
         run_command(Command::new("umount").arg("-l").arg(&self.path));
     }
@@ -79,7 +81,7 @@ fn unmount(path: &Path) {
     let _ = std::fs::remove_dir(path);
 }
 
-/// Unmounts what tests that were killed left.
+/// Unmounts the volumes that killed tests left.
 fn remove_left_volumes() {
     for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

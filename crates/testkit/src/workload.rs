@@ -1,4 +1,4 @@
-//! The lab's ledger, whose failures fail the test: one writer, ids without gaps.
+//! Workload of the testbed, whose failures fail the test: one writer, ids without gaps.
 
 use std::ops::Deref;
 
@@ -19,7 +19,7 @@ impl Deref for TestWorkload {
 }
 
 impl TestWorkload {
-    /// Creates the table if there is none and begins to write, after what is there.
+    /// Creates the table if there is none and begins to write after the existing rows.
     pub async fn start(primary: &TestMember) -> Self {
         Self(backstop_testbed::Workload::start(primary, Load::Entries).await.expect("the ledger"))
     }
@@ -29,13 +29,13 @@ impl TestWorkload {
         self.0.wait_for_more(more).await.expect("a ledger that gets on");
     }
 
-    /// Stops writing, and gives what was acknowledged.
+    /// Stops writing, and returns the acknowledged rows.
     pub async fn stop(self) -> WrittenRows {
         self.0.stop().await.expect("the ledger's writer")
     }
 }
 
-/// The acknowledged rows that a server lacks or holds with another value.
+/// Returns the acknowledged rows that a server lacks or holds with another value.
 pub async fn missing_on(written: &WrittenRows, member: &TestMember) -> Vec<u64> {
     written.missing_on(&mut member.root().await).await.expect("read the ledger")
 }

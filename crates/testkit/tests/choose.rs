@@ -1,4 +1,4 @@
-//! Choosing a source when a member does not answer at once.
+//! Choosing a source when a member does not answer the first requests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,7 +15,7 @@ use backstop_model::topology::{Locking, Member, NoAnswer, SourceRules};
 use backstop_testkit::snapshot_conformance::test_context;
 use backstop_testkit::{ShardLayout, TestShard};
 
-/// A shard some of whose members are too busy to answer the first times.
+/// Shard with members that are too busy to answer the first times.
 struct Busy {
     shard: StaticMembers,
     who: fn(&Member) -> bool,

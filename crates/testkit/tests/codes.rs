@@ -1,4 +1,5 @@
-//! The codes of findings are published: scripts and alarms look for them. None is renamed, and none goes unnoticed.
+//! Checks the codes of findings, which are published for scripts and alarms: none is renamed, and
+//! none is undocumented.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ fn codes_of_findings() {
     frozen("finding-codes.txt", &codes.iter().map(|code| format!("{code}\n")).collect::<String>());
 }
 
-/// The first argument of a call: a text, or a constant of the same file.
+/// Returns the first argument of a call: a text, or a constant of the same file.
 fn code(arguments: &str, file: &str) -> Option<String> {
     let first = arguments.trim_start().split([',', ')']).next()?.trim();
     let name = |literal: &str| Some(literal.strip_prefix('"')?.strip_suffix('"')?.to_owned());

@@ -1,4 +1,4 @@
-//! The test shard itself.
+//! Tests of the test shard.
 
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -1,4 +1,4 @@
-//! The main job: back up a shard under load, lose a server, recover it from the backup, join it.
+//! Main use case: back up a shard under load, lose a server, recover it from the backup, join it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -76,7 +76,7 @@ async fn a_lost_server_comes_back() {
     workload.wait_for_more(100).await;
     let second = back_up(&shard, &repository).await;
     assert_eq!(second.parent, Some(first.backup_id));
-    // How much less depends on how long the writer went on: bench/ measures that.
+    // The size of the difference depends on how long the writer continued: bench/ measures that.
     assert!(
         second.sizes.stored_bytes < first.sizes.stored_bytes,
         "{:?} after {:?}",

@@ -1,8 +1,9 @@
-//! The stand-in for EC2 as a program: `fake-ec2 --port PORT --images DIR [--state FILE]`.
+//! Runs the EC2 stand-in: `fake-ec2 --port PORT --images DIR [--state FILE]`.
 //!
-//! `FILE` is JSON (`{"instances": [{"id", "private_ip", "private_dns", "tags", "volumes": [{"id", "device", "path"}]}]}`; see
-//! `backstop_testkit::ec2::Ec2State`). `GET /state` on the same port tells everything, snapshots with the path of their copy
-//! (`image`) included; `PUT /state` replaces it. It prints its address when it listens.
+//! `FILE` is JSON (`{"instances": [{"id", "private_ip", "private_dns", "tags", "volumes": [{"id",
+//! "device", "path"}]}]}`; see `backstop_testkit::ec2::Ec2State`). `GET /state` on the same port
+//! returns the whole state, including the path of each snapshot's copy (`image`); `PUT /state`
+//! replaces it. The program prints its address when it listens.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit, reason = "a program of the tests")]
 #![allow(clippy::disallowed_methods, reason = "it ends by itself")]

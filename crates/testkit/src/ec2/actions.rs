@@ -1,4 +1,4 @@
-//! The actions of EC2 that Backstop uses, and no other.
+//! The EC2 actions that Backstop uses, and no others.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use super::state::{Completion, Ec2Instance, Ec2Snapshot, Ec2State, Ec2Volume};
 use super::xml::Element;
 use super::{Shared, volume_copy};
 
-/// What the client gets.
+/// Response to the client.
 pub(super) enum ActionResponse {
     /// Status and body.
     Said(u16, String),
-    /// Nothing, for good.
+    /// Nothing, ever.
     Nothing,
 }
 
 type ActionResult = Result<Element, Ec2Error>;
 
-/// Carries an action out and answers, as the rules say.
+/// Carries an action out and answers, according to the configured behaviour.
 pub(super) fn answer(request: &Ec2Request, shared: &Shared) -> ActionResponse {
     let action = request.action.as_str();
     let before = before(action, &mut shared.lock());
@@ -174,7 +174,7 @@ fn item(shot: &Ec2Snapshot) -> Element {
     tagged(item, &shot.tags)
 }
 
-/// All volumes of an instance but those that are left out, in one moment.
+/// Snapshots all volumes of an instance except the excluded ones at a single point in time.
 fn create(request: &Ec2Request, shared: &Shared) -> ActionResult {
     let mut state = shared.lock();
     let wanted = request.get("InstanceSpecification.InstanceId").unwrap_or_default();
@@ -284,7 +284,7 @@ fn tagged(element: Element, tags: &BTreeMap<String, String>) -> Element {
     element.set("tagSet", items)
 }
 
-/// A page, and the token of the next one: the number of what comes first in it.
+/// Returns a page, and the token of the next one: the number of its first item.
 fn page<'a, T>(
     request: &Ec2Request,
     all: &'a [T],

@@ -1,8 +1,8 @@
-//! How EC2 says no.
+//! Error answers of EC2.
 
 use super::xml::Element;
 
-/// A code, a message and the HTTP status they come with.
+/// Error code, message, and HTTP status.
 #[derive(Debug, Clone)]
 pub(super) struct Ec2Error {
     pub(super) status: u16,

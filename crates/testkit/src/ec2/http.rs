@@ -1,4 +1,4 @@
-//! Just enough HTTP: requests with a length, connections that stay.
+//! Minimal HTTP server: requests with a length, persistent connections.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(super) async fn serve(socket: TcpStream, shared: Arc<Shared>) {
         // Copying a volume blocks.
         let answer = tokio::task::spawn_blocking(move || answer(&message, &shared)).await;
         let Ok(Some((status, kind, body))) = answer else {
-            // Never answered: the connection stays open until the client gives up.
+            // No answer: the connection stays open until the client gives up.
             std::future::pending::<()>().await;
             return;
         };

@@ -1,10 +1,10 @@
-//! A request of the query API: flat parameters with numbered parts.
+//! Request of the query API: flat parameters with numbered parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::api_error::Ec2Error;
 
-/// The parameters of one request, and where it is meant for.
+/// Parameters of one request, and the region that it addresses.
 #[derive(Debug, Clone)]
 pub(super) struct Ec2Request {
     pub(super) region: String,
@@ -12,7 +12,7 @@ pub(super) struct Ec2Request {
     parameters: BTreeMap<String, String>,
 }
 
-/// A filter: any of its values must fit.
+/// A filter: any one of its values must match.
 pub(super) struct Filter {
     pub(super) name: String,
     pub(super) values: Vec<String>,
@@ -42,7 +42,8 @@ impl Ec2Request {
         Ok(Self { region: region.to_owned(), action, parameters })
     }
 
-    /// Refuses every parameter whose first part is not known: a stand-in that ignores some proves nothing.
+    /// Refuses every parameter whose first part is not known: a stand-in that ignored some would
+    /// prove nothing.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), Ec2Error> {
         let first = |name: &String| name.split('.').next().unwrap_or_default().to_owned();
         match self
@@ -66,7 +67,7 @@ impl Ec2Request {
         self.parameters.get(name).map(String::as_str)
     }
 
-    /// The values of `name.1`, `name.2`, …
+    /// Returns the values of `name.1`, `name.2`, …
     pub(super) fn list(&self, name: &str) -> Vec<String> {
         (1..).map_while(|number| self.get(&format!("{name}.{number}"))).map(str::to_owned).collect()
     }
@@ -79,7 +80,7 @@ impl Ec2Request {
             .collect()
     }
 
-    /// The tags under `prefix.1.Key`, …, with EC2's limits.
+    /// Returns the tags under `prefix.1.Key`, …, within EC2's limits.
     pub(super) fn tags(&self, prefix: &str) -> Result<BTreeMap<String, String>, Ec2Error> {
         let mut tags = BTreeMap::new();
         let mut seen = BTreeSet::new();
@@ -110,7 +111,8 @@ impl Ec2Request {
 }
 
 impl Filter {
-    /// True if one of the values fits this one; `*` and `?` are wildcards unless escaped.
+    /// Returns true if one of the values matches this one; `*` and `?` are wildcards unless
+    /// escaped.
     pub(super) fn fits(&self, value: &str) -> bool {
         let value: Vec<char> = value.chars().collect();
         self.values.iter().any(|pattern| matches(&pattern.chars().collect::<Vec<_>>(), &value))

@@ -1,4 +1,4 @@
-//! What the stand-in knows, and how it misbehaves.
+//! State and behaviour of the EC2 stand-in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -6,22 +6,22 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// Everything.
+/// Complete state.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ec2State {
     /// Instances, with their volumes.
     pub instances: Vec<Ec2Instance>,
-    /// Snapshots, also such that are not listed yet.
+    /// Snapshots, including those that are not listed yet.
     pub snapshots: Vec<Ec2Snapshot>,
-    /// How it behaves.
+    /// Behaviour.
     pub rules: Ec2Behaviour,
-    /// Every call that was allowed to do something, dry runs as `DryRun:…`.
+    /// Every call that was permitted, dry runs as `DryRun:…`.
     pub calls: Vec<String>,
     pub(super) numbered: u64,
 }
 
-/// An instance.
+/// One instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ec2Instance {
     /// `i-…`.
@@ -44,7 +44,7 @@ pub struct Ec2Instance {
     /// Tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// What is attached.
+    /// Attached volumes.
     #[serde(default)]
     pub volumes: Vec<Ec2Volume>,
 }
@@ -56,75 +56,76 @@ pub struct Ec2Volume {
     pub id: String,
     /// `/dev/sdf`.
     pub device: String,
-    /// Size.
+    /// Size in GiB.
     #[serde(default = "eight")]
     pub gibibytes: u32,
     /// Tags.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
-    /// The folder or file on this host that it stands for.
+    /// Folder or file on this host with the volume's contents.
     #[serde(default)]
     pub path: Option<PathBuf>,
 }
 
-/// A snapshot.
+/// One snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ec2Snapshot {
     /// `snap-…`.
     pub id: String,
     /// Its region.
     pub region: String,
-    /// The volume it was made from.
+    /// Volume that it was made from.
     pub volume: String,
-    /// Size of that.
+    /// Size of that volume in GiB.
     pub gibibytes: u32,
     /// `pending`, `completed` or `error`.
     pub state: String,
-    /// When it was begun.
+    /// Time of its creation.
     pub begun: DateTime<Utc>,
-    /// What it was created with, and what was added.
+    /// Tags from its creation, and those added later.
     pub tags: BTreeMap<String, String>,
-    /// The copy, if the volume names a folder.
+    /// Copy of the volume, if the volume names a folder.
     pub image: Option<PathBuf>,
-    /// Looks until it is listed.
+    /// Number of list requests until it is listed.
     pub hidden: u32,
-    /// Looks until it is complete.
+    /// Number of list requests until it is complete.
     pub looks_left: u32,
 }
 
-/// How it behaves.
+/// Behaviour of the stand-in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ec2Behaviour {
-    /// Actions that are denied, without `ec2:`.
+    /// Denied actions, without `ec2:`.
     pub denied: BTreeSet<String>,
-    /// How often each action is answered with `RequestLimitExceeded` before it works.
+    /// Number of times that each action is answered with `RequestLimitExceeded` before it works.
     pub throttled: BTreeMap<String, u32>,
-    /// How often each action is answered with `InternalError` after it was carried out.
+    /// Number of times that each action is answered with `InternalError` after it was carried out.
     pub broken: BTreeMap<String, u32>,
-    /// How often each action is carried out and never answered.
+    /// Number of times that each action is carried out and never answered.
     pub unanswered: BTreeMap<String, u32>,
-    /// How often each action is refused with `InvalidSnapshot.NotFound`: EC2 does not know its own snapshot yet.
+    /// Number of times that each action is refused with `InvalidSnapshot.NotFound`: EC2 does not
+    /// know its own snapshot yet.
     pub unknown: BTreeMap<String, u32>,
-    /// How many snapshots there may be.
+    /// Maximum number of snapshots.
     pub quota: Option<usize>,
-    /// Looks at lists until a new snapshot is in them.
+    /// Number of list requests until a new snapshot is listed.
     pub lag: u32,
-    /// Entries of a page.
+    /// Entries per page.
     pub page: usize,
-    /// What becomes of new snapshots.
+    /// Outcome of new snapshots.
     pub completion: Completion,
 }
 
-/// What becomes of a new snapshot.
+/// Outcome of a new snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Completion {
-    /// Complete after so many looks.
+    /// Complete after this many list requests.
     After(u32),
-    /// In error after so many looks.
+    /// In error after this many list requests.
     Error(u32),
-    /// Pending for good.
+    /// Pending forever.
     Never,
 }
 
@@ -145,7 +146,8 @@ impl Default for Ec2Behaviour {
 }
 
 impl Ec2State {
-    /// An instance with a root volume and one for MySQL on `/dev/sdf`, which stands for a folder.
+    /// Adds an instance with a root volume and a volume for MySQL on `/dev/sdf`, which has the
+    /// contents of a folder.
     pub fn add_mysql_host(&mut self, id: &str, host: &str, folder: Option<PathBuf>) -> &mut Ec2Instance {
         let volume = |name: &str, device: &str, path| Ec2Volume {
             id: format!("vol-{name}-{}", id.trim_start_matches("i-")),
@@ -167,12 +169,12 @@ impl Ec2State {
         self.instances.last_mut().expect("an instance")
     }
 
-    /// The ids of the snapshots that are not deleted, oldest first.
+    /// Returns the ids of the snapshots that are not deleted, oldest first.
     pub fn ids(&self) -> Vec<String> {
         self.snapshots.iter().map(|shot| shot.id.clone()).collect()
     }
 
-    /// A tag of a snapshot.
+    /// Returns a tag of a snapshot.
     pub fn tag(&self, id: &str, key: &str) -> Option<String> {
         self.snapshots.iter().find(|shot| shot.id == id)?.tags.get(key).cloned()
     }
@@ -189,7 +191,7 @@ impl Ec2State {
         self.numbered
     }
 
-    /// Time passes with every look at the list.
+    /// Advances all snapshots by one list request.
     pub(super) fn looked(&mut self) {
         let completion = self.rules.completion;
         for shot in &mut self.snapshots {
@@ -210,7 +212,7 @@ impl Ec2State {
     }
 }
 
-/// The region of everything that names none.
+/// Default region.
 pub(super) fn region() -> String {
     "eu-test-1".to_owned()
 }

@@ -1,4 +1,5 @@
-//! A copy of what a volume stands for, with the server on it held still: what a snapshot of its disk would hold.
+//! Copies the contents of a volume, with its server suspended: the result is that of a snapshot of
+//! its disk.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +10,8 @@ use rustix::process::Signal;
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Copies a folder (a data directory or one above it) or a file, with the server on it held still meanwhile.
+/// Copies a folder (a data directory or one above it) or a file, with its server suspended during the
+/// copy.
 pub fn copy(from: &Path, to: &Path) {
     let server = mysqld_process::server_on(from).or_else(|| mysqld_process::server_on(&from.join("data")));
     if let Some(pid) = server {
@@ -22,7 +24,7 @@ pub fn copy(from: &Path, to: &Path) {
     assert!(copied.is_ok_and(|status| status.success()), "copy {} to {}", from.display(), to.display());
 }
 
-/// All threads stop, each after the system call that it is in.
+/// Suspends all threads, each after the system call that it is in.
 fn hold_still(pid: u32) {
     mysqld_process::signal(pid, Signal::STOP).expect("hold the server still");
     let begun = Instant::now();

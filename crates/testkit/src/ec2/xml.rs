@@ -1,6 +1,6 @@
-//! The little XML that answers are made of.
+//! Writes the XML of answers.
 
-/// An element.
+/// One element.
 #[derive(Debug, Clone)]
 pub(super) struct Element {
     name: String,
@@ -23,7 +23,7 @@ impl Element {
         self.with(child)
     }
 
-    /// A set: each of its elements is an `item`.
+    /// Adds a set: each of its elements is an `item`.
     pub(super) fn set(self, name: &str, items: impl IntoIterator<Item = Self>) -> Self {
         let mut set = Self::new(name);
         for mut item in items {
