@@ -1,15 +1,15 @@
-//! The accounts of a shard: exactly those of `docs/grants.md`.
+//! Accounts of a shard: exactly those of `docs/grants.md`.
 
 use backstop_model::credentials::{Credentials, ReplicationAccount};
 use backstop_model::error::{Error, Result};
 
-/// The page that the accounts are made from.
+/// Page with the statements for the accounts.
 const GRANTS_PAGE: &str = include_str!("../../../docs/grants.md");
 
-/// The statements of one block of the page, with the password filled in.
+/// Returns the statements of one block of the page, with the password filled in.
 ///
 /// # Errors
-/// When the page has no such block.
+/// Returns an error if the page has no such block.
 pub fn statements(block: &str, password: &str) -> Result<Vec<String>> {
     let mark = format!("<!-- grants: {block} -->\n```sql\n");
     let missing = || Error::failed(format!("make accounts: docs/grants.md has no block {block}"));
@@ -19,12 +19,12 @@ pub fn statements(block: &str, password: &str) -> Result<Vec<String>> {
     Ok(statements.map(|sql| sql.replace('…', password)).collect())
 }
 
-/// A password that no shard shares with another.
+/// Returns a password that no two shards share.
 pub fn password() -> String {
     format!("pw-{:016x}", crate::unique_number()) // MySQL takes 32 characters at most for replication
 }
 
-/// The credentials that log in to the page's accounts.
+/// Returns the credentials for the page's accounts.
 pub fn credentials(password: &str) -> Credentials {
     let replication =
         ReplicationAccount { user: "backstop_replication".into(), password: password.to_owned().into() };

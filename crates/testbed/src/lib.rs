@@ -1,5 +1,5 @@
-//! A real shard on loopback, and a writer that remembers every commit a server acknowledged: what the demonstration
-//! shows and the tests stand on.
+//! Real shard on loopback, and a writer that records every commit that a server acknowledged: the
+//! basis of the demonstration and of the tests.
 
 pub mod accounts;
 pub mod member;
@@ -15,7 +15,7 @@ pub use workload::{Load, Workload, WrittenRows};
 use backstop_engine::ports::Reporter;
 use backstop_model::progress::Progress;
 
-/// Hears everything and says nothing.
+/// Discards all progress.
 #[derive(Debug, Clone, Copy)]
 pub struct QuietReporter;
 
@@ -27,7 +27,7 @@ impl Reporter for QuietReporter {
     fn notice(&self, _: &str) {}
 }
 
-/// A number that differs between calls, processes and runs.
+/// Returns a number that differs between calls, processes and runs.
 pub fn unique_number() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()

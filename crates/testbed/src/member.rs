@@ -17,9 +17,10 @@ use crate::processes;
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server on loopback with GTIDs and a binary log. Killed and removed when dropped, unless [`LocalServer::keep`] was said.
+/// Server on loopback with GTIDs and a binary log. Killed and removed when dropped, except after
+/// [`LocalServer::keep`].
 pub struct LocalServer {
-    /// Folder of everything that is its own.
+    /// Folder of all its files.
     pub dir: PathBuf,
     /// Its `@@server_id`.
     pub server_id: u32,
@@ -30,10 +31,11 @@ pub struct LocalServer {
 }
 
 impl LocalServer {
-    /// Starts a server on `dir/data`, which must hold a data directory. `options` are further lines of its option file.
+    /// Starts a server on `dir/data`, which must hold a data directory. `options` are further lines
+    /// of its option file.
     ///
     /// # Errors
-    /// With the end of the server's log when it does not start.
+    /// Returns an error with the end of the server's log if it does not start.
     pub async fn start_on(
         servers: &LocalMysqld,
         dir: &Path,
@@ -59,16 +61,16 @@ impl LocalServer {
     /// Starts it again after [`LocalServer::stop`] or [`LocalServer::kill`].
     ///
     /// # Errors
-    /// As [`LocalServer::start_on`].
+    /// Returns the errors of [`LocalServer::start_on`].
     pub async fn start(&self) -> Result<()> {
         let pid = self.servers.start(&self.start).await?;
         self.servers.wait_ready(&self.start, pid, START_TIMEOUT).await
     }
 
-    /// Stops it in an orderly way.
+    /// Shuts it down.
     ///
     /// # Errors
-    /// When it does not go away.
+    /// Returns an error if it does not go away.
     pub async fn stop(&self) -> Result<()> {
         self.servers.stop(self.datadir(), STATEMENT_TIMEOUT).await
     }
@@ -76,7 +78,7 @@ impl LocalServer {
     /// Kills it with SIGKILL and waits until it is gone.
     ///
     /// # Errors
-    /// When it does not go away.
+    /// Returns an error if it does not go away.
     pub fn kill(&self) -> Result<()> {
         processes::kill_on(self.datadir())
     }
@@ -86,40 +88,40 @@ impl LocalServer {
         self.kept = true;
     }
 
-    /// Its pid, if it runs.
+    /// Returns its pid, if it runs.
     pub fn pid(&self) -> Option<u32> {
         mysqld_process::server_on(self.datadir())
     }
 
-    /// Where it listens.
+    /// Returns its endpoint.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::new("127.0.0.1", self.port)
     }
 
-    /// Its data directory.
+    /// Returns its data directory.
     pub fn datadir(&self) -> &Path {
         &self.start.datadir
     }
 
-    /// Its socket.
+    /// Returns its socket.
     pub fn socket(&self) -> &Path {
         &self.start.socket
     }
 
-    /// Its error log.
+    /// Returns its error log.
     pub fn log(&self) -> &Path {
         &self.start.log
     }
 
-    /// How it is started.
+    /// Returns its start options.
     pub fn server_start(&self) -> &MysqldStart {
         &self.start
     }
 
-    /// A session of `root@localhost`.
+    /// Opens a session of `root@localhost`.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// Returns an error if it does not answer.
     pub async fn root(&self) -> Result<Connection> {
         root(self.socket()).await
     }
@@ -127,7 +129,7 @@ impl LocalServer {
     /// Runs statements as `root@localhost`, each to its end, within a minute each.
     ///
     /// # Errors
-    /// When one fails.
+    /// Returns an error if one fails.
     pub async fn run<T: AsRef<str>>(&self, statements: &[T]) -> Result<()> {
         let mut root = self.root().await?;
         for sql in statements {
@@ -137,10 +139,10 @@ impl LocalServer {
         Ok(())
     }
 
-    /// One value as text; empty if it is NULL.
+    /// Returns one value as text; empty if it is NULL.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// Returns an error if the statement fails.
     pub async fn value(&self, sql: &str) -> Result<String> {
         let mut root = self.root().await?;
         let value: Option<String> = root.one(sql).await?;
@@ -148,10 +150,10 @@ impl LocalServer {
         Ok(value.unwrap_or_default())
     }
 
-    /// `@@GLOBAL.gtid_executed`.
+    /// Returns `@@GLOBAL.gtid_executed`.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// Returns an error if it does not answer.
     pub async fn gtid_executed(&self) -> Result<GtidSet> {
         let doing = format!("read gtid_executed of {}", self.endpoint());
         self.value("SELECT @@GLOBAL.gtid_executed").await?.parse().failed(doing)
@@ -160,7 +162,7 @@ impl LocalServer {
     /// Waits until it holds these transactions.
     ///
     /// # Errors
-    /// When it lacks some after two minutes.
+    /// Returns an error if it lacks some after two minutes.
     pub async fn wait_for(&self, set: &GtidSet) -> Result<()> {
         let clock = SystemClock::new();
         loop {
@@ -206,26 +208,27 @@ impl LocalServer {
 impl Drop for LocalServer {
     fn drop(&mut self) {
         if !self.kept {
-            // What cannot be removed now is found by the next sweep.
+            // The next sweep finds files that cannot be removed now.
             let _ = self.kill();
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
 }
 
-/// A session of `root@localhost`, who has no password in the lab.
+/// Opens a session of `root@localhost`, who has no password in the testbed.
 ///
 /// # Errors
-/// When nobody answers on the socket.
+/// Returns an error if no server answers on the socket.
 pub async fn root(socket: &Path) -> Result<Connection> {
     let login = Login { user: "root".into(), password: String::new().into() };
     Ok(Connector::with_login(login, None).connect(socket).await?)
 }
 
-/// A TCP port of loopback that nobody listens on now, below those that the system gives to outgoing connections.
+/// Returns a free TCP port of loopback, below the range that the system uses for outgoing
+/// connections.
 ///
 /// # Errors
-/// When none is found.
+/// Returns an error if none is found.
 pub fn free_port() -> Result<u16> {
     let random = || 15_000 + (crate::unique_number() % 17_000) as u16;
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();

@@ -1,4 +1,4 @@
-//! The server processes that work in a folder, whatever state they are in.
+//! Server processes that use a folder, whatever their state.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,11 +9,12 @@ use backstop_engine::ports::Clock;
 use backstop_model::error::{Error, Result, ResultExt};
 use rustix::process::Signal;
 
-/// A killed process is gone at once, unless it waits for its storage.
+/// Time limit for a killed process to disappear, which is immediate unless it waits for its
+/// storage.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The pids of all MySQL servers that were started with a file of this folder: also those that only just begin, or
-/// that initialise a data directory.
+/// Returns the pids of all MySQL servers that were started with a file of this folder, including
+/// those that are just starting or that initialise a data directory.
 pub fn servers_in(dir: &Path) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -23,7 +24,7 @@ pub fn servers_in(dir: &Path) -> Vec<u32> {
 /// Kills all servers of a folder with SIGKILL, and waits until they are gone.
 ///
 /// # Errors
-/// When one is still there after 30 s.
+/// Returns an error if one still runs after 30 s.
 pub fn kill_all(dir: &Path) -> Result<()> {
     let clock = SystemClock::new();
     loop {
@@ -45,7 +46,7 @@ pub fn kill_all(dir: &Path) -> Result<()> {
 /// Kills the server on one data directory, and waits until it is gone.
 ///
 /// # Errors
-/// As [`kill_all`].
+/// Returns the errors of [`kill_all`].
 pub fn kill_on(datadir: &Path) -> Result<()> {
     let clock = SystemClock::new();
     while let Some(pid) = mysqld_process::server_on(datadir) {

@@ -1,4 +1,4 @@
-//! A shard: a primary, a candidate primary and further replicas.
+//! Shard: a primary, a candidate primary and further replicas.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,28 +12,30 @@ use tokio::process::Command;
 use crate::accounts;
 use crate::member::LocalServer;
 
-/// The blocks of `docs/grants.md` that a shard's accounts are made from, if nothing else is said.
+/// Blocks of `docs/grants.md` for a shard's accounts by default.
 pub const DEFAULT_GRANTS: [&str; 3] = ["base", "clone", "replication"];
 
 const COPY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Servers in replication with GTID auto-position. The first is the primary, the second the candidate.
+/// Servers in replication with GTID auto-position. The first is the primary, the second the
+/// candidate.
 pub struct Shard {
-    /// The members.
+    /// Members of the shard.
     pub members: Vec<LocalServer>,
     password: String,
 }
 
 impl Shard {
-    /// Begins a shard without members.
+    /// Returns a shard without members.
     pub fn empty() -> Self {
         Self { members: Vec::new(), password: accounts::password() }
     }
 
-    /// A shard of `count` members in `base/m1`, `base/m2`, …, on copies of the data directory `template`.
+    /// Starts a shard of `count` members in `base/m1`, `base/m2`, …, on copies of the data
+    /// directory `template`.
     ///
     /// # Errors
-    /// When a server does not start or does not replicate.
+    /// Returns an error if a server does not start or does not replicate.
     pub async fn start(servers: &LocalMysqld, template: &Path, base: &Path, count: u32) -> Result<Self> {
         let mut shard = Self::empty();
         for number in 1..=count {
@@ -49,33 +51,33 @@ impl Shard {
         Ok(shard)
     }
 
-    /// The member that takes writes.
+    /// Returns the member that takes writes.
     ///
     /// # Errors
-    /// When there is none.
+    /// Returns an error if there is none.
     pub fn primary(&self) -> Result<&LocalServer> {
         self.members.first().ok_or_else(|| Error::failed("the shard has no primary"))
     }
 
-    /// Where the members listen.
+    /// Returns the endpoints of the members.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.members.iter().map(LocalServer::endpoint).collect()
     }
 
-    /// How Backstop logs in: the least that `docs/grants.md` gives it.
+    /// Returns Backstop's credentials: those with the minimum privileges of `docs/grants.md`.
     pub fn credentials(&self) -> Credentials {
         accounts::credentials(&self.password)
     }
 
-    /// The accounts' password.
+    /// Returns the accounts' password.
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// Makes the accounts of these blocks of `docs/grants.md` on the primary.
+    /// Creates the accounts of these blocks of `docs/grants.md` on the primary.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// Returns an error if a statement fails.
     pub async fn create_accounts(&self, blocks: &[&str]) -> Result<()> {
         let mut statements = Vec::new();
         for block in blocks {
@@ -87,7 +89,7 @@ impl Shard {
     /// Waits until every replica holds what the primary holds now.
     ///
     /// # Errors
-    /// When one does not get there.
+    /// Returns an error if a replica does not catch up in time.
     pub async fn settle(&self) -> Result<()> {
         let held = self.primary()?.gtid_executed().await?;
         for replica in self.members.iter().skip(1) {
@@ -96,19 +98,19 @@ impl Shard {
         Ok(())
     }
 
-    /// Makes a member follow another with auto-position, and read only.
+    /// Makes a member a read-only replica of another with auto-position.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// Returns an error if a statement fails.
     pub async fn follow(&self, replica: &LocalServer, source: &LocalServer) -> Result<()> {
         follow(replica, source, &self.password).await
     }
 }
 
-/// Makes a server follow another with auto-position, and read only.
+/// Makes a server a read-only replica of another with auto-position.
 ///
 /// # Errors
-/// When a statement fails.
+/// Returns an error if a statement fails.
 pub async fn follow(replica: &LocalServer, source: &LocalServer, password: &str) -> Result<()> {
     let change = format!(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}, \
@@ -119,22 +121,22 @@ pub async fn follow(replica: &LocalServer, source: &LocalServer, password: &str)
     replica.run(&[&change, "SET GLOBAL super_read_only=ON", "START REPLICA"]).await
 }
 
-/// Makes a data directory that shards can be started on copies of.
+/// Creates a data directory that serves as a template for shards.
 ///
 /// # Errors
-/// With the end of the server's log.
+/// Returns an error with the end of the server's log.
 pub async fn make_template(servers: &LocalMysqld, datadir: &Path, options: &[&str]) -> Result<()> {
     let small = ["--innodb-buffer-pool-size=64M", "--innodb-redo-log-capacity=16M"];
     let options: Vec<&str> = small.iter().chain(options).copied().collect();
     servers.initialize(datadir, &options).await?;
-    // Every copy is a server of its own.
+    // Every copy is a separate server.
     std::fs::remove_file(datadir.join("auto.cnf")).failed("remove the template's server UUID")
 }
 
 /// Copies a data directory; `to` may exist and be empty.
 ///
 /// # Errors
-/// When `cp` fails or takes longer than two minutes.
+/// Returns an error if `cp` fails or takes longer than two minutes.
 pub async fn copy(template: &Path, to: &Path) -> Result<()> {
     let doing = format!("copy {} to {}", template.display(), to.display());
     std::fs::create_dir_all(to).failed(&doing)?;

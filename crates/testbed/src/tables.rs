@@ -1,4 +1,4 @@
-//! What is in a server's tables.
+//! Contents of a server's tables.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use backstop_model::error::Result;
 
 const CHECKSUM_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// `CHECKSUM TABLE` of every user table, by `schema.table`.
+/// Returns `CHECKSUM TABLE` of every user table, by `schema.table`.
 ///
 /// # Errors
-/// When a statement fails.
+/// Returns an error if a statement fails.
 pub async fn checksums(session: &mut Connection) -> Result<BTreeMap<String, Option<u64>>> {
     let tables: Vec<(String, String)> = session
         .query(

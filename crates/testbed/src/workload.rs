@@ -1,4 +1,5 @@
-//! A writer that remembers every commit a server acknowledged, and when.
+//! Writer that records every commit that a server acknowledged, and the time of the
+//! acknowledgement.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,25 +14,27 @@ use tokio::task::JoinHandle;
 
 use crate::member::LocalServer;
 
-/// A commit that takes longer is given up, and not acknowledged.
+/// Time limit of a commit. A slower one is abandoned and not acknowledged.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
-/// Server errors after which a transaction is tried again: deadlock, lock wait time-out.
+/// Server errors after which a transaction is repeated: deadlock, lock wait timeout.
 const RETRYABLE_ERRORS: [u16; 2] = [1213, 1205];
 
-/// What a client of the shop thinks before its next transaction: the load is steady, and replicas can keep up.
+/// Delay of a client of the shop between transactions: the load is steady, and replicas can keep
+/// up.
 const THINK_TIME: Duration = Duration::from_millis(20);
 
-/// Rows of the tables that a shop has from the beginning.
+/// Number of initial rows in the tables of a shop.
 const ACCOUNT_ROWS: u64 = 20_000;
 const HISTORY_ROWS: u64 = 60_000;
 
-/// What the writers do in each transaction, besides noting it in `ledger.entries`.
+/// Statements of each transaction, in addition to the insert into `ledger.entries`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
-    /// Nothing. One writer; the ids have no gaps.
+    /// None. One writer; the ids have no gaps.
     Entries,
-    /// A shop's work in schema `shop`: an order is booked, an amount moves between two accounts. Four writers.
+    /// Work of a shop in schema `shop`: books an order, and moves an amount between two accounts.
+    /// Four writers.
     Shop,
 }
 
@@ -53,26 +56,26 @@ struct WorkloadState {
 struct Acknowledged {
     rows: Vec<(u64, u64)>,
     at: Vec<Duration>,
-    /// Why a writer ended early.
+    /// Reason why a writer ended early.
     ended: Option<String>,
 }
 
-/// What was acknowledged.
+/// Acknowledged rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WrittenRows {
-    /// Every acknowledged row of `ledger.entries`: id and value. By id.
+    /// Every acknowledged row of `ledger.entries`, sorted by id: id and value.
     pub rows: Vec<(u64, u64)>,
-    /// The longest time between two acknowledgements.
+    /// Longest time between two acknowledgements.
     pub longest_gap: Duration,
     /// Every time between two acknowledgements, in order.
     pub gaps: Vec<Duration>,
 }
 
 impl Workload {
-    /// Makes the tables that are not there and begins to write, after what is there.
+    /// Creates the missing tables and begins to write after the existing rows.
     ///
     /// # Errors
-    /// When the tables cannot be made.
+    /// Returns an error if the tables cannot be created.
     pub async fn start(primary: &LocalServer, load: Load) -> Result<Self> {
         primary.run(&LEDGER_TABLE).await?;
         if load == Load::Shop {
@@ -94,17 +97,18 @@ impl Workload {
         Ok(Self { shared, writers })
     }
 
-    /// How many commits were acknowledged so far.
+    /// Returns the number of acknowledged commits so far.
     pub fn committed(&self) -> u64 {
         self.shared.look(|all| all.rows.len() as u64)
     }
 
-    /// Time on the ledger's clock, for [`Workload::longest_gap`].
+    /// Returns the time on the ledger's clock, for [`Workload::longest_gap`].
     pub fn now(&self) -> Duration {
         self.shared.clock.monotonic()
     }
 
-    /// The longest time without an acknowledgement that touches the span between two moments of the ledger's clock.
+    /// Returns the longest time without an acknowledgement that overlaps the span between two times
+    /// on the ledger's clock.
     pub fn longest_gap(&self, from: Duration, to: Duration) -> Duration {
         self.shared.look(|all| {
             let before = all.at.iter().rev().find(|at| **at < from).copied().unwrap_or(from);
@@ -118,7 +122,7 @@ impl Workload {
     /// Waits until `more` further commits are acknowledged.
     ///
     /// # Errors
-    /// When they are not within a minute.
+    /// Returns an error if they are not acknowledged within a minute.
     pub async fn wait_for_more(&self, more: u64) -> Result<()> {
         let (until, begun) = (self.committed() + more, self.now());
         while self.committed() < until {
@@ -132,10 +136,10 @@ impl Workload {
         Ok(())
     }
 
-    /// Stops writing, and gives what was acknowledged.
+    /// Stops writing, and returns the acknowledged rows.
     ///
     /// # Errors
-    /// When a writer does not end.
+    /// Returns an error if a writer does not end.
     pub async fn stop(mut self) -> Result<WrittenRows> {
         self.shared.stop.store(true, Ordering::SeqCst);
         for writer in self.writers.drain(..) {
@@ -163,10 +167,10 @@ impl Acknowledged {
 }
 
 impl WrittenRows {
-    /// The acknowledged rows that a server lacks or holds with another value.
+    /// Returns the acknowledged rows that a server lacks or holds with another value.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// Returns an error if they cannot be read.
     pub async fn missing_on(&self, session: &mut Connection) -> Result<Vec<u64>> {
         let held: Vec<(u64, u64)> =
             session.query_within("SELECT id, value FROM ledger.entries", READ_TIMEOUT).await?;
@@ -176,7 +180,7 @@ impl WrittenRows {
 }
 
 impl WorkloadState {
-    /// Commits transaction after transaction; ends when told to, or when the server is gone.
+    /// Commits one transaction after another; ends when it is stopped, or when the server is gone.
     async fn write(self: Arc<Self>, mut session: Connection) {
         while !self.stop.load(Ordering::SeqCst) {
             let id = self.next.fetch_add(1, Ordering::SeqCst);
@@ -207,12 +211,12 @@ impl WorkloadState {
     }
 
     fn look<T>(&self, see: impl FnOnce(&mut Acknowledged) -> T) -> T {
-        // A writer that panicked has not torn what it pushed.
+        // A writer that panicked did not leave a half-pushed row.
         see(&mut self.acknowledged.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
 
-/// What belongs to an id, so that a row with a wrong value is noticed.
+/// Returns the value that belongs to an id, so that a row with a wrong value is detected.
 fn expected_value(id: u64) -> u64 {
     id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1
 }
@@ -241,7 +245,7 @@ const LEDGER_TABLE: [&str; 2] = [
      padding VARBINARY(200) NOT NULL DEFAULT '')",
 ];
 
-/// The statements that make a shop with some history.
+/// Returns the statements that create a shop with some history.
 fn shop() -> Vec<String> {
     let numbers = |rows: u64| {
         format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) SELECT")
@@ -266,5 +270,5 @@ fn shop() -> Vec<String> {
     ]
 }
 
-/// The sum of all accounts of a shop, which no transfer changes.
+/// Sum of all accounts of a shop, which no transfer changes.
 pub const TOTAL_BALANCE: u64 = ACCOUNT_ROWS * 1000;
