@@ -1,10 +1,11 @@
-//! Which crate may use which, and what each must know nothing of.
+//! Checks the dependencies between crates, and the packages that each crate must not use.
 
 use std::collections::BTreeSet;
 
 use crate::workspace::Package;
 
-/// Each crate may use those before it. `cli`, `lambda` and `tidy` are not libraries: no crate uses them.
+/// Crates in order: each may use those before it. `cli`, `lambda` and `tidy` are not libraries: no
+/// crate uses them.
 const ORDER: [&str; 10] = [
     "backstop-model",
     "backstop-binlog",
@@ -18,13 +19,14 @@ const ORDER: [&str; 10] = [
     "backstop-tidy",
 ];
 
-/// Only for tests: no crate may depend on it otherwise.
+/// Crate for tests: no crate may depend on it otherwise.
 const TESTS_ONLY: &str = "backstop-testkit";
 
-/// What comes with the AWS SDK, which has a time library of its own.
+/// Packages of the AWS SDK, which has its own time library.
 const AWS: &[&str] = &["aws-sdk-*", "aws-config", "time"];
 
-/// A crate, what it may not use even through others, and why. A trailing `*` stands for any ending.
+/// A crate, the packages that it may not use even indirectly, and the reason. A trailing `*`
+/// matches any ending.
 const ABSENT: [(&str, &[&str], &str); 8] = [
     (
         "backstop-model",
@@ -45,11 +47,11 @@ const ABSENT: [(&str, &[&str], &str); 8] = [
     ),
     ("backstop-adapters", AWS, "the default build pays nothing for AWS"),
     ("backstop-testbed", AWS, "the default build pays nothing for AWS"),
-    // Without its feature `aws`, as this test looks at it.
+    // Without its feature `aws`, as in this test.
     ("backstop-cli", AWS, "the default build pays nothing for AWS"),
 ];
 
-/// Complaints about crates that use one that is not above them.
+/// Returns complaints about crates that use one that is not above them in the order.
 pub fn against_the_order(packages: &[Package]) -> Vec<String> {
     let mut complaints = Vec::new();
     for package in packages.iter().filter(|package| package.name.starts_with("backstop-")) {
@@ -66,7 +68,7 @@ pub fn against_the_order(packages: &[Package]) -> Vec<String> {
     complaints
 }
 
-/// Complaints about packages that use, directly or not, what they must know nothing of.
+/// Returns complaints about crates that use, directly or not, a forbidden package.
 pub fn against_the_absences(packages: &[Package]) -> Vec<String> {
     let mut complaints = Vec::new();
     for package in packages.iter().filter(|package| package.name.starts_with("backstop-")) {
@@ -83,7 +85,8 @@ fn place(name: &str) -> Option<usize> {
     ORDER.iter().position(|known| *known == name)
 }
 
-/// `place` is the user's; the crate for tests has none and may use every library.
+/// Returns true if the crate at `user` may use `used`; the crate for tests has no place and may use
+/// every library.
 fn may_use(user: Option<usize>, used: &str) -> bool {
     let libraries = ORDER.len() - 3;
     place(used).is_some_and(|used| used < user.unwrap_or(libraries).min(libraries))

@@ -1,4 +1,4 @@
-//! What documents name must exist: paths in backticks or links, and make targets.
+//! Checks that the names in documents exist: paths in backticks or links, and make targets.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,20 @@ use backstop_model::settings;
 
 use crate::files::Text;
 
-/// The folders at the root. Text in backticks that begins with one of them is a path.
+/// Folders at the root. Text in backticks that begins with one of them is a path.
 const FOLDERS: [&str; 7] = ["crates/", "docs/", "bench/", "testing/", "deploy/", ".ci/", "target/release/"];
 
-/// Endings by which a name without a folder is known as a file at the root.
+/// Endings that mark a name without a folder as a file at the root.
 const ROOT_FILES: [&str; 7] =
     ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", "clippy.toml"];
 
-/// The targets of a Makefile that users are told of.
+/// Returns the targets of a Makefile that its help lists.
 pub fn make_targets(makefile: &str) -> BTreeSet<String> {
     let named = makefile.lines().filter(|line| line.contains(":") && line.contains("## "));
     named.filter_map(|line| line.split(':').next()).map(str::to_owned).collect()
 }
 
-/// Complaints about paths and make targets that a document names and that do not exist.
+/// Returns complaints about paths and make targets that a document names and that do not exist.
 pub fn false_names(
     document: &Text,
     targets: &BTreeSet<String>,
@@ -40,7 +40,8 @@ pub fn false_names(
     complaints
 }
 
-/// Complaints about configurations in a document (blocks of `toml`) that would be refused.
+/// Returns complaints about configurations in a document (blocks of `toml`) that Backstop would
+/// refuse.
 pub fn refused_configurations(document: &Text) -> Vec<String> {
     let refused =
         toml_blocks(&document.text).filter_map(|block| settings::parse(&block, &document.path).err());
@@ -54,14 +55,14 @@ fn toml_blocks(text: &str) -> impl Iterator<Item = String> {
     blocks.map(|block| block.lines().map(str::trim_start).collect::<Vec<_>>().join("\n"))
 }
 
-/// Something a document names.
+/// Path or target that a document names.
 #[derive(Debug, PartialEq, Eq)]
 enum NamedPath {
     /// Relative to the root.
     Path(String),
     /// Relative to the document.
     Link(String),
-    /// Of the Makefile.
+    /// In the Makefile.
     Target(String),
 }
 
@@ -92,7 +93,7 @@ fn named_in(text: &str) -> Vec<NamedPath> {
     named
 }
 
-/// `make x` at the beginning.
+/// Returns the target of `make x` at the beginning of a text.
 fn target_in(text: &str) -> Option<NamedPath> {
     let mut words = text.split_whitespace();
     let target =
@@ -107,7 +108,7 @@ fn path_in(span: &str) -> Option<NamedPath> {
     (plain && known).then(|| NamedPath::Path(path.to_owned()))
 }
 
-/// Targets of `[text](target)` that are files.
+/// Returns the targets of `[text](target)` that are files.
 fn links_in(line: &str) -> impl Iterator<Item = NamedPath> {
     let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let files = targets.filter_map(|target| target.split('#').next());

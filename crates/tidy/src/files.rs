@@ -1,34 +1,36 @@
-//! What every file of the repository must keep to.
+//! Rules for every file of the repository.
 
 use std::path::Path;
 
-/// A text file of the repository.
+/// Text file of the repository.
 pub struct Text {
-    /// Relative to the root, parts separated by `/`.
+    /// Path relative to the root, parts separated by `/`.
     pub path: String,
     pub text: String,
 }
 
-/// How many lines a source file may have.
+/// Maximum number of lines in a source file.
 const MAX_LINES: usize = 600;
 
-/// Source files that are longer, and how long they may be. Entries only ever shrink or go.
+/// Longer source files, each with its maximum number of lines. Entries may only be lowered or
+/// removed.
 pub const LONGER_FILES: &[(&str, usize)] = &[];
 
-/// Folders that are not the project's text.
+/// Folders and files that are not the project's text.
 const SKIPPED: [&str; 6] = ["target", ".git", ".cache", "bench/out", "Cargo.lock", "LICENSE"];
 
-/// File names that say nothing of what is in them.
+/// File names that say nothing about their contents.
 const VAGUE: [&str; 8] = ["util", "utils", "common", "helpers", "misc", "manager", "handler", "handlers"];
 
-/// Every text file below the root.
+/// Returns every text file below the root.
 pub fn texts(root: &Path) -> Vec<Text> {
     let mut found = Vec::new();
     gather(root, "", &mut found);
     found
 }
 
-/// Complaints about source files that are too long, and about exceptions that are no longer needed.
+/// Returns complaints about source files that are too long, and about exceptions that are no longer
+/// needed.
 pub fn too_long(texts: &[Text], longer: &[(&str, usize)]) -> Vec<String> {
     let mut complaints = Vec::new();
     for file in texts.iter().filter(|file| file.path.ends_with(".rs")) {
@@ -44,7 +46,7 @@ pub fn too_long(texts: &[Text], longer: &[(&str, usize)]) -> Vec<String> {
     complaints
 }
 
-/// Complaints about source files whose name says nothing.
+/// Returns complaints about source files with a vague name.
 pub fn vaguely_named(texts: &[Text]) -> Vec<String> {
     let sources = texts.iter().filter(|file| file.path.ends_with(".rs"));
     let vague =
@@ -52,8 +54,8 @@ pub fn vaguely_named(texts: &[Text]) -> Vec<String> {
     vague.map(|file| format!("{}: name the noun or the verb that it is about", file.path)).collect()
 }
 
-/// Complaints about files that name the host of a package registry: packages are asked for by name, and the
-/// machine's own configuration says where.
+/// Returns complaints about files that name the host of a package registry: the project requests
+/// packages by name, and the machine's own configuration determines the registry.
 pub fn naming_a_registry(texts: &[Text]) -> Vec<String> {
     let hosts = registries();
     let named = texts.iter().flat_map(|file| {
@@ -63,7 +65,7 @@ pub fn naming_a_registry(texts: &[Text]) -> Vec<String> {
     named.collect()
 }
 
-/// Written in parts, so that this file does not name them.
+/// Returns the hosts of package registries, written in parts so that this file does not name them.
 fn registries() -> Vec<String> {
     let parts = [
         ("crates", "io"),

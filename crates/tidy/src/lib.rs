@@ -1,7 +1,8 @@
-//! The rules of the house: what the crates may use, what may be depended on, what documents may claim.
+//! Checks of the repository's rules: dependencies between crates, licences of packages, files, and
+//! names in documents.
 //!
-//! Each checker is a pure function from what it looks at to a list of complaints, so that a bad sample shows
-//! that it can complain; the tests here run them on this repository.
+//! Each checker is a pure function from its input to a list of complaints, so that a test with a
+//! bad sample proves that it can complain; the tests here run all checkers on this repository.
 
 #![cfg(test)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]

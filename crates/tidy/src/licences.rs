@@ -1,4 +1,4 @@
-//! Under which licences a dependency may be used.
+//! Checks the licences of dependencies.
 
 use crate::workspace::Package;
 
@@ -17,7 +17,8 @@ const ALLOWED: [&str; 12] = [
     "CDLA-Permissive-2.0",
 ];
 
-/// Complaints about packages whose licence expression cannot be met with the allowed licences alone.
+/// Returns complaints about packages whose licence expression cannot be met with the allowed
+/// licences alone.
 pub fn not_allowed(packages: &[Package]) -> Vec<String> {
     let complaint = |package: &Package| {
         let licence = package.licence.as_deref().unwrap_or("");
@@ -26,15 +27,15 @@ pub fn not_allowed(packages: &[Package]) -> Vec<String> {
     packages.iter().filter_map(complaint).collect()
 }
 
-/// True if the SPDX expression can be met. `/`, an old way to write `OR`, is understood; what cannot be parsed
-/// is not allowed.
+/// Returns true if the SPDX expression can be met. Accepts `/`, an old form of `OR`; an expression
+/// that cannot be parsed is not allowed.
 fn is_allowed(expression: &str) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut words = LicenceTokens(spaced.split_whitespace().rev().collect());
     words.any_of() == Some(true) && words.0.is_empty()
 }
 
-/// The words that are left, the next one last.
+/// Remaining tokens, the next one last.
 struct LicenceTokens<'a>(Vec<&'a str>);
 
 impl LicenceTokens<'_> {

@@ -1,4 +1,4 @@
-//! What `cargo metadata` says of this workspace on this machine's platform.
+//! Output of `cargo metadata` for this workspace on this machine's platform.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,16 +6,16 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-/// Every package that is built for the workspace, its own crates included.
+/// Every package that is built for the workspace, including its own crates.
 pub struct Workspace {
     pub packages: Vec<Package>,
 }
 
-/// A package, and what it is linked with.
+/// A package, and the packages that are linked into it.
 pub struct Package {
     pub name: String,
     pub licence: Option<String>,
-    /// Names of what it depends on, build scripts' and tests' dependencies not included.
+    /// Names of its dependencies, without those of build scripts and tests.
     pub uses: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl Workspace {
     }
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
