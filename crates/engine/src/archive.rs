@@ -61,7 +61,7 @@ use crate::ports::Topology;
 use crate::shared_credentials::SharedCredentials;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// Time to drain the spool on shutdown. Transactions not archived by then stay in the spool.
+/// Time to drain the spool on shutdown. The rest stays in the spool.
 const SHUTDOWN_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 const RESTART_HINT: &str =
     "start the archiver again when the store answers: it asks the source for what is missing";

@@ -34,7 +34,7 @@ pub(super) struct Divergence {
 /// Compares the archived segments of this source's files with the source: the newest segment, or
 /// the ones before it if the source lacks the newest. Returns `None` if they are equal. Also
 /// returns `None` if they cannot be compared, since the source has purged the segment, and nothing
-/// else shows a difference: the source lacks none of its own GTIDs (`shrank`), and it did not reset
+/// else shows a difference: the source lacks no GTID with its own UUID (`shrank`) and did not reset
 /// its binlog.
 ///
 /// # Errors
@@ -49,7 +49,7 @@ pub(super) async fn find_divergence(
 ) -> Result<Option<Divergence>> {
     let uuid = from.server_uuid;
     if state.segmenter.as_ref().is_some_and(|(segmenter, of)| *of == uuid && segmenter.position().is_none()) {
-        return Ok(None); // it begins a file anew
+        return Ok(None); // it begins a new file
     }
     finish_file(state).await?;
     let compare = SourceComparison { archiver, from, identity };
@@ -112,7 +112,7 @@ struct SourceComparison<'a> {
 
 impl SourceComparison<'_> {
     /// Returns the transactions that the source shares with the archive. `pieces` are the archived
-    /// segments of its own files, oldest first. Returns `None` if it shares all of them. The
+    /// segments of its files, oldest first. Returns `None` if it shares all of them. The
     /// source's own GTIDs count as shared only if their transactions were compared, or if an
     /// operator set them as executed.
     async fn common_gtids(&self, pieces: &[ArchivedSegment], held: &GtidSet) -> Result<Option<GtidSet>> {
@@ -231,7 +231,7 @@ impl SourceComparison<'_> {
             return Ok(None);
         }
         if !piece.previous.is_subset_of(reached) {
-            return Ok(Some(sent)); // it lacks what came before
+            return Ok(Some(sent)); // it lacks earlier transactions
         }
         let before = Segment { end: piece.start, gtids: GtidSet::new(), committed: None, ..piece.clone() };
         let mut segmenter = Segmenter::after(&before);

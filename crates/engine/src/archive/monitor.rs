@@ -90,7 +90,7 @@ impl Monitor {
             return Some(why);
         }
         if shared.queue.given_up().is_some() {
-            return None; // the next round begins again from what is archived
+            return None; // the next round resumes at the archive's end
         }
         if from.role == Role::Primary {
             self.complete(shared, asked_at, &asked.reached);

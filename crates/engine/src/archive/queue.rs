@@ -17,7 +17,7 @@ use backstop_model::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-/// Largest chunk that a waiting chunk grows to, in bytes.
+/// Size up to which a waiting chunk grows, in bytes.
 pub(super) const MAX_CHUNK_BYTES: u64 = 8 << 20;
 /// Factor by which chunks wait longer while the source sends without a pause.
 const BUSY_SOURCE_PACE_FACTOR: u32 = 5;
@@ -305,8 +305,7 @@ impl Queue {
         work
     }
 
-    /// Returns a chunk of the first file that could not be archived to the front of the queue,
-    /// unchanged.
+    /// Puts a chunk of the first file that could not be archived back at the front, unchanged.
     pub(super) fn put_back(&self, chunk: Chunk) {
         if let Some(front) = self.state().files.front_mut() {
             front.chunks.push_front(chunk);
@@ -360,7 +359,7 @@ impl Queue {
         (all, state.transactions.published)
     }
 
-    /// Returns chunks that could not be synced to the front of the queue.
+    /// Puts chunks that could not be synced back at the front.
     pub(super) fn put_back_unsynced(&self, mut chunks: Vec<UnsyncedChunk>) {
         let mut state = self.state();
         state.syncing = false;

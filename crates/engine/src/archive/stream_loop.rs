@@ -81,8 +81,8 @@ async fn retry_after(archiver: &Archiver<'_>, shared: &Shared, state: &mut Strea
     state.retry_delay = (state.retry_delay * 2).min(MAX_RETRY_DELAY);
 }
 
-/// Returns the reason why a round that ended early is not repeated immediately: it was not the
-/// first of consecutive rounds without a new transaction.
+/// Returns the reason why a round that ended early is not repeated immediately: more than
+/// [`MAX_EMPTY_STREAMS`] consecutive rounds ended without a new transaction.
 fn empty_stream_error(archiver: &Archiver<'_>, state: &mut StreamState) -> Option<Error> {
     state.empty_streams += 1;
     (state.empty_streams > MAX_EMPTY_STREAMS).then(|| {

@@ -162,7 +162,7 @@ fn port(wanted: Option<u16>) -> Result<u16> {
     Ok(listener.local_addr().failed("find a free port")?.port())
 }
 
-/// Checks the version: a server can open data of its own version or an older one of the last
+/// Checks the version: a server can open data of its version or an older one of the last
 /// release series, never newer data.
 fn version(program: &ServerVersion, data: &ServerVersion) -> Result<()> {
     if (program.major, program.minor, program.patch) >= (data.major, data.minor, data.patch) {
