@@ -40,12 +40,13 @@ pub trait FreezeSession: Send {
     /// without a statement, and a lock request fails after `lock_wait`. The server counts in whole
     /// seconds, at least one.
     async fn arm(&mut self, idle: Duration, lock_wait: Duration) -> Result<()>;
-    /// `FLUSH LOCAL TABLES WITH READ LOCK`.
+    /// Runs `FLUSH LOCAL TABLES WITH READ LOCK`.
     async fn lock_tables(&mut self, deadline: Duration) -> Result<LockOutcome>;
-    /// `LOCK INSTANCE FOR BACKUP`.
+    /// Runs `LOCK INSTANCE FOR BACKUP`.
     async fn lock_instance(&mut self, deadline: Duration) -> Result<LockOutcome>;
-    /// `FLUSH LOCAL BINARY LOGS`, then `FLUSH LOCAL ENGINE LOGS`. In this order: the first makes InnoDB write (which GTIDs
-    /// the finished binary log holds), the second puts everything InnoDB has written on disk.
+    /// Runs `FLUSH LOCAL BINARY LOGS`, then `FLUSH LOCAL ENGINE LOGS`. In this order: the first
+    /// makes InnoDB write the GTIDs of the finished binary log, the second puts everything InnoDB
+    /// has written on disk.
     async fn flush_logs(&mut self) -> Result<()>;
     /// Reads `@@GLOBAL.gtid_executed` and the binary log position.
     async fn position(&mut self) -> Result<Position>;

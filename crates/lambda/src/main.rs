@@ -1,4 +1,5 @@
-//! The AWS Lambda function: one invocation backs up one shard. `docs/lambda.md` describes events, results and errors.
+//! The AWS Lambda function: one invocation backs up one shard. `docs/lambda.md` describes events,
+//! results and errors.
 
 mod deadline;
 mod invocation;

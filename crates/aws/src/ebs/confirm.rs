@@ -81,7 +81,8 @@ pub(crate) async fn delete_unknown(
     }
 }
 
-/// Deletes the shard's unproven snapshots that are too old for their run to be alive. Returns their ids.
+/// Deletes the shard's unproven snapshots that are too old for their run to be alive. Returns their
+/// ids.
 pub(crate) async fn delete_dead_runs(
     ec2: &Ec2,
     shard: &ShardName,
