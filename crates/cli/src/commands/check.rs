@@ -42,7 +42,7 @@ pub async fn run(args: &CheckArgs, app: &App, output: &Output) -> Result<Command
 /// Code of the finding that no repository exists.
 const NO_REPOSITORY: &str = "no-repository";
 
-/// Reports that the repository exists, and warns if another could be mistaken for it.
+/// Checks that the repository exists, and that the configuration cannot mistake another one for it.
 fn place(app: &App, repository: &Repository) -> Finding {
     let settings = &app.settings.repository;
     let url = &settings.url;

@@ -1,4 +1,4 @@
-//! Byte for byte what the servers wrote, whatever happens meanwhile.
+//! The archive holds the servers' files byte for byte, through restarts and other disturbances.
 
 use backstop_testkit::{ShardLayout, TestShard, TestWorkload};
 use rustix::process::Signal;
@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use crate::program::Backstop;
 use crate::stored_archive::{ARCHIVE, assert_identical, contents, held};
 
-/// A server that grants Backstop just what archiving needs.
+/// Returns a server that grants Backstop only the privileges that archiving needs.
 pub fn single() -> ShardLayout {
     ShardLayout { grants: vec!["base", "replication"], ..ShardLayout::single() }
 }

@@ -1,4 +1,4 @@
-//! What `check` and `status` say of an archive, and what `check --fix` sets on the primary.
+//! `check` and `status` report on an archive, and `check --fix` sets the primary's variables.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::stored_archive::ARCHIVE;
 const SOON: Duration = Duration::from_secs(120);
 const SET: &str = "--set shards.orders.archive.from=primary --set shards.orders.archive.semi_sync=true";
 
-/// The findings of a command, by code.
+/// Returns a command's findings, by code.
 async fn findings(backstop: &Backstop, line: &str) -> Vec<Value> {
     let ran = backstop.run(&format!("--json {line}")).await;
     let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran}"));
@@ -45,7 +45,7 @@ async fn an_archiver_and_what_the_primary_must_be_set_to() {
     let all = findings(&backstop, "check orders").await;
     assert_eq!(with(&all, "archive-not-configured").unwrap()["severity"], "warning");
 
-    // Nobody archives: nothing is offered that would stop writes.
+    // No archiver runs: `check` offers nothing that would stop writes.
     let status = format!("status orders {SET}");
     let check = format!("check orders {SET}");
     let all = findings(&backstop, &check).await;
@@ -55,7 +55,7 @@ async fn an_archiver_and_what_the_primary_must_be_set_to() {
     let all = findings(&backstop, &status).await;
     assert_eq!(with(&all, "archiver-never-ran").unwrap()["severity"], "problem");
 
-    // Somebody does, and the primary is to wait.
+    // An archiver runs, and the primary is to wait for it.
     primary.run(&["CREATE DATABASE one"]).await;
     let archiver = backstop.spawn(ARCHIVE, None);
     found(&backstop, &status, "archiver-running").await;
@@ -66,7 +66,7 @@ async fn an_archiver_and_what_the_primary_must_be_set_to() {
     archiver.signal(Signal::TERM);
     archiver.end().await;
     let archiver = backstop.spawn(&format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true"), None);
-    // It refuses a source that cannot wait, and says what to do.
+    // The archiver refuses a source that cannot wait, and prints a hint.
     let ran = archiver.end().await;
     ran.failed(20, &["semi-synchronous"]);
     let archiver = backstop.spawn(ARCHIVE, None);
@@ -92,7 +92,7 @@ async fn an_archiver_and_what_the_primary_must_be_set_to() {
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(report["shards"][0]["rpo_seconds"], 0.0, "{report}");
 
-    // The degrade policy: the primary's own time-out ends waiting, and it is told.
+    // The degrade policy: the primary's own timeout ends the wait, and `status` reports it.
     archiver.signal(Signal::KILL);
     archiver.end().await;
     primary.run(&["SET GLOBAL rpl_semi_sync_source_timeout = 100", "CREATE DATABASE three"]).await;

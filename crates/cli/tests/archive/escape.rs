@@ -1,4 +1,4 @@
-//! Texts of a server, shown: they do not steer the terminal.
+//! Text from a server cannot control the terminal that shows it.
 
 use backstop_testkit::{ShardLayout, TestShard};
 

@@ -1,4 +1,4 @@
-//! Promotions: the archive follows, and where a promoted server lacks something a new line begins.
+//! Promotions: the archive follows, and begins a new line if a promoted server lacks transactions.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn pair() -> ShardLayout {
     ShardLayout { members: 2, grants: vec!["base", "replication"], ..ShardLayout::default() }
 }
 
-/// Waits until the current line holds this.
+/// Waits until the current line holds this set.
 async fn archived(backstop: &Backstop, set: &GtidSet) {
     let begin = std::time::Instant::now();
     while !set.is_subset_of(&held(backstop).await) {
@@ -45,7 +45,7 @@ async fn with_and_without_a_fork() {
     a.run(&["CREATE DATABASE one", "CREATE TABLE one.t (id INT PRIMARY KEY)"]).await;
     archived(&backstop, &a.gtid_executed().await).await;
 
-    // A switchover: nothing is missing, and the line goes on with the other server's files.
+    // A switchover: nothing is missing, and the line continues with the other server's files.
     b.wait_for(&a.gtid_executed().await).await;
     a.run(&["SET GLOBAL super_read_only = ON"]).await;
     promote(b).await;
@@ -56,7 +56,7 @@ async fn with_and_without_a_fork() {
     assert_eq!(archive.timelines.len(), 1, "{:?}", archive.timelines);
     a.wait_for(&b.gtid_executed().await).await;
 
-    // A crash: what only the dead primary and the archive had stays on the old line.
+    // A crash: transactions that only the dead primary and the archive had stay on the old line.
     a.run(&["STOP REPLICA"]).await;
     b.run(&["INSERT INTO one.t VALUES (3)"]).await;
     let with_it = b.gtid_executed().await;
@@ -91,7 +91,7 @@ async fn a_diverged_replica_and_a_stranger_are_refused() {
     assert_eq!(ran.status.code(), Some(0), "{ran}");
     assert_eq!(held(&backstop).await, a.gtid_executed().await);
 
-    // Its GTIDs would name what its binlog lacks.
+    // The replica's GTIDs would name transactions that its binlog lacks.
     let filter = |schemas: &str| format!("CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = ({schemas})");
     b.run(&["STOP REPLICA SQL_THREAD", &filter("billing"), "START REPLICA SQL_THREAD"]).await;
     backstop.run(from_replica).await.failed(20, &["REPLICATE_IGNORE_DB billing"]);
@@ -102,7 +102,7 @@ async fn a_diverged_replica_and_a_stranger_are_refused() {
     let errant = format!("{}", b.gtid_executed().await.subtract(&a.gtid_executed().await));
     backstop.run(from_replica).await.failed(20, &[&errant, "primary lacks"]);
 
-    // Another shard's server answers where this one's primary did.
+    // Another shard's server answers at the address of this shard's primary.
     let all = a.gtid_executed().await.to_string();
     a.run(&["SET GLOBAL super_read_only = ON"]).await;
     b.run(&["STOP REPLICA", "RESET REPLICA ALL", "RESET BINARY LOGS AND GTIDS"]).await;

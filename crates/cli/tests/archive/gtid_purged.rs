@@ -1,4 +1,5 @@
-//! Archivers that are started again on servers whose `gtid_purged` was set: every server that a recovery or a clone made is one.
+//! Archivers that are restarted on servers whose `gtid_purged` was set, as on every server that a
+//! recovery or a clone made.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,10 @@ use crate::program::Backstop;
 use crate::stored_archive::{ARCHIVE, contents, held};
 
 const SOON: Duration = Duration::from_secs(60);
-/// What was executed elsewhere, before these servers were made.
+/// Transactions that were executed elsewhere, before these servers were made.
 const ELSEWHERE: &str = "11111111-0000-4000-8000-000000000000:1-100";
 
-/// Its binlog knows no transaction from before.
+/// Sets a server's `gtid_purged`: its binlog has no earlier transaction.
 async fn remade(member: &TestMember) {
     let executed = member.gtid_executed().await;
     let executed =
@@ -20,7 +21,8 @@ async fn remade(member: &TestMember) {
     member.run(&["RESET BINARY LOGS AND GTIDS", &format!("SET GLOBAL gtid_purged = '{executed}'")]).await;
 }
 
-/// Three archivers that end by themselves and three that are killed, one after the other, a row for each. Each connects a few times.
+/// Runs three archivers that end by themselves and three that are killed, one after the other, with
+/// one row for each. Each connects a few times.
 async fn restarts(backstop: &Backstop, primary: &TestMember, rows: std::ops::Range<u32>) {
     let caught_up = format!("{ARCHIVE} --until-caught-up");
     for row in rows {
@@ -61,7 +63,8 @@ async fn an_archiver_goes_on_with_a_server_whose_gtid_purged_was_set() {
     b.run(&["START REPLICA"]).await;
     restarts(&backstop, a, 0..6).await;
 
-    // As a replica that was recovered: what it holds came with its files, and its binlog begins behind it.
+    // A replica that was recovered: its earlier transactions came with its files, and its binlog
+    // begins after them.
     b.wait_for(&a.gtid_executed().await).await;
     b.run(&["STOP REPLICA"]).await;
     remade(b).await;

@@ -1,4 +1,5 @@
-//! SIGKILL of the archiver, the primary or both at random moments under load: what was acknowledged is in the archive.
+//! SIGKILL of the archiver, the primary or both at random moments under load: acknowledged
+//! transactions are in the archive.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::random::Random;
 use crate::recoverable_rows::lost;
 use crate::stored_archive::ARCHIVE;
 
-/// Makes a primary wait for the archiver, for ever, also after a restart.
+/// Makes a primary wait for the archiver without a time limit, also after a restart.
 pub async fn wait_for_archiver(primary: &TestMember) {
     primary
         .run(&[
@@ -26,7 +27,7 @@ pub async fn wait_for_archiver(primary: &TestMember) {
         .await;
 }
 
-/// How many rounds: `BACKSTOP_TEST_ROUNDS`, else 5.
+/// Returns the number of rounds: `BACKSTOP_TEST_ROUNDS`, else 5.
 pub fn rounds() -> usize {
     std::env::var("BACKSTOP_TEST_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number"))
 }
@@ -40,7 +41,8 @@ async fn with_semi_sync_nothing_that_was_acknowledged_is_lost() {
     assert_eq!(lost.0, 0, "acknowledged and lost");
 }
 
-/// The negative control: the same rounds do lose commits if nobody waits for the archive, and only the newest.
+/// The negative control: if no archiver is waited for, the same rounds do lose commits, and only
+/// the newest.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_semi_sync_the_newest_commits_are_lost() {
     let shard = TestShard::start(single()).await;
@@ -50,7 +52,8 @@ async fn without_semi_sync_the_newest_commits_are_lost() {
     assert!(longest < Duration::from_secs(30), "the archive was {longest:?} behind");
 }
 
-/// Kills in rounds. Gives how many acknowledged rows were lost by rounds that killed both, and the longest time they span.
+/// Kills in rounds. Returns the number of acknowledged rows that were lost in rounds that killed
+/// both, and the longest time that they span.
 async fn killed(shard: &TestShard, line: &str) -> (usize, Duration) {
     let primary = shard.primary();
     let backstop = Backstop::of(shard, "clone").await;
@@ -62,12 +65,12 @@ async fn killed(shard: &TestShard, line: &str) -> (usize, Duration) {
         workload.wait_for_more(40).await;
         tokio::time::sleep(dice.time(Duration::from_millis(700))).await;
         if dice.roll().is_multiple_of(2) {
-            // Commits wait for the next archiver, or go on without one.
+            // Commits wait for the next archiver, or continue without one.
             kill(archiver).await;
             archiver = backstop.spawn(line, None);
             workload.wait_for_more(40).await;
         }
-        // The last time the archiver dies first, so that commits go on if they do not wait.
+        // In the last round the archiver dies first, so that commits continue if they do not wait.
         if dice.roll().is_multiple_of(2) && round < rounds() {
             primary.kill();
             kill(archiver).await;
@@ -86,7 +89,7 @@ async fn killed(shard: &TestShard, line: &str) -> (usize, Duration) {
     (total, longest)
 }
 
-/// The lost rows must be the newest; gives the time that they span.
+/// Checks that the lost rows are the newest; returns the time that they span.
 fn span(written: &WrittenRows, lost: &[u64]) -> Duration {
     let newest: Vec<u64> = written.rows.iter().rev().take(lost.len()).rev().map(|(id, _)| *id).collect();
     assert_eq!(lost, newest, "not just the newest are lost");

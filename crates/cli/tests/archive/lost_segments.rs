@@ -1,4 +1,5 @@
-//! A piece that the store lost, or that is damaged there: the books have it, so the source is not asked for it as for anything new.
+//! A segment that the store lost, or that is damaged there: the index lists it, so the archiver
+//! does not request it from the source as if it were new.
 
 use backstop_model::archive::{Archive, ArchivedSegment, SegmentState};
 use backstop_testkit::TestShard;
@@ -27,7 +28,7 @@ async fn the_archiver_fetches_again_what_the_store_lost() {
     let sealed: Vec<&ArchivedSegment> =
         before.segments.iter().filter(|piece| piece.state == SegmentState::Sealed).collect();
     assert!(sealed.len() >= 3, "{:?}", places(&before));
-    // One is missing, and of another a byte is wrong, which only reading it shows.
+    // One segment is missing, and one has a wrong byte, which only a read of its content detects.
     std::fs::remove_file(backstop.repository.join(&sealed[1].object)).unwrap();
     let flipped = backstop.repository.join(&sealed[2].object);
     let mut bytes = std::fs::read(&flipped).unwrap();

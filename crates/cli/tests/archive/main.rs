@@ -1,6 +1,7 @@
-//! The archiver, as its users run it: against real servers, under load, killed, promoted away from, and refused by its store.
+//! The archiver, as its users run it: against real servers, under load, killed, after promotions,
+//! and refused by its store.
 //!
-//! `BACKSTOP_TEST_ROUNDS=100` asks for more rounds of kills, `BACKSTOP_TEST_SEED` repeats a run.
+//! `BACKSTOP_TEST_ROUNDS=100` sets more rounds of kills, `BACKSTOP_TEST_SEED` repeats a run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 

@@ -1,4 +1,5 @@
-//! Rows of the ledger, found in the bytes of an archive: what would be recovered if every server were lost now.
+//! Rows of the ledger, found in the bytes of an archive: the rows that could be recovered if every
+//! server were lost now.
 
 use std::collections::HashMap;
 
@@ -8,7 +9,8 @@ use crate::program::Backstop;
 use crate::stored_archive::{contents, reader};
 use tokio::io::AsyncReadExt;
 
-/// Of the acknowledged rows those that are in no archived row event, in the order they were acknowledged.
+/// Returns the acknowledged rows that are in no archived row event, in the order in which they were
+/// acknowledged.
 pub async fn lost(backstop: &Backstop, written: &WrittenRows) -> Vec<u64> {
     let expected: HashMap<u64, u64> = written.rows.iter().copied().collect();
     let mut found = std::collections::HashSet::new();
@@ -27,8 +29,9 @@ pub async fn lost(backstop: &Backstop, written: &WrittenRows) -> Vec<u64> {
     written.rows.iter().map(|(id, _)| *id).filter(|id| !found.contains(id)).collect()
 }
 
-/// A row image is both numbers, eight bytes each, little-endian, then the padding that belongs to the id, with its length. Without the
-/// padding the end of one image can look like another.
+/// Checks for the padding of an id. A row image is both numbers, eight bytes each, little-endian,
+/// then the padding that belongs to the id, with its length. Without the padding the end of one
+/// image can look like another.
 fn is_padded(rest: &[u8], id: u64) -> bool {
     let length = usize::try_from(id % 200).unwrap();
     rest[0] as usize == length

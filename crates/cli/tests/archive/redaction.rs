@@ -33,8 +33,8 @@ async fn passwords_and_their_hashes_are_not_shown() {
         ])
         .await;
     backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
-    // The digest that ends each stored hash is plain letters. The salt before it is any bytes, line
-    // breaks too.
+    // The digest at the end of each stored hash consists of plain letters. The salt before it may
+    // have any bytes, also line breaks.
     let digests = primary
         .value(
             "SELECT GROUP_CONCAT(RIGHT(authentication_string, 43) SEPARATOR ' ') FROM mysql.user \
@@ -46,7 +46,7 @@ async fn passwords_and_their_hashes_are_not_shown() {
     for line in ["find orders", "--json find orders"] {
         let ran = backstop.run(line).await;
         assert!(ran.status.success() && ran.out.contains("CREATE USER"), "{ran}");
-        // A screen shows only the beginning of a long statement.
+        // The screen output only has the beginning of a long statement.
         for word in ["'a1'", "'a4'", "'a5'", "'a6'", "'a7'", "<secret>"] {
             assert!(ran.out.contains(word), "{word} is not shown: {ran}");
         }

@@ -1,4 +1,4 @@
-//! What an archiver refuses, and what it says when something is lost for ever.
+//! Sources that an archiver refuses, and its messages about transactions that are lost for good.
 
 use backstop_testkit::TestShard;
 use rustix::process::Signal;
@@ -32,7 +32,7 @@ async fn a_second_archiver_and_what_was_purged() {
     let ran = archiver.end().await;
     assert_eq!(ran.status.code(), Some(0), "{ran}");
 
-    // While nobody archives, the source writes and purges.
+    // While no archiver runs, the source writes and purges.
     primary.run(&["CREATE DATABASE one", "CREATE DATABASE two", "FLUSH BINARY LOGS"]).await;
     let lost = primary.gtid_executed().await.subtract(&held(&backstop).await);
     let file = primary.value("SELECT LOCAL->>'$.binary_log_file' FROM performance_schema.log_status").await;
@@ -48,7 +48,7 @@ async fn a_second_archiver_and_what_was_purged() {
     assert!(held.intersect(&lost).is_empty(), "{held}");
     assert_eq!(primary.gtid_executed().await.subtract(&held), lost);
 
-    // `check` shows it as `status` does, by its transactions and times.
+    // `check` shows the gap as `status` does, by its transactions and times.
     for command in ["check", "status"] {
         let archive = "--set shards.orders.archive.from=primary";
         let ran = backstop.run(&format!("--json {command} orders {archive}")).await;
@@ -62,7 +62,7 @@ async fn a_second_archiver_and_what_was_purged() {
         assert!(told["what"].as_str().unwrap().contains(&lost.to_string()), "{told}");
     }
 
-    // It is told once: the archive goes on behind it.
+    // A gap is reported once: the archive continues after it.
     primary.run(&["CREATE DATABASE four"]).await;
     let report = backstop.json(&caught_up).await;
     assert_eq!(report["gaps"].as_array().unwrap().len(), 0, "{report}");
@@ -96,7 +96,7 @@ async fn an_account_that_may_not_replicate() {
         .failed(12, &["the account is locked", "ALTER USER 'backstop_replication'@'HOST' ACCOUNT UNLOCK"]);
     assert!(contents(&backstop).await.segments.is_empty());
 
-    // What such an archive could not promise is told before.
+    // `check` reports in advance the guarantees that such an archive cannot give.
     primary.run(&["SET PERSIST binlog_format = 'STATEMENT'"]).await;
     let check = backstop.run("--json check orders --set shards.orders.archive.from=primary").await;
     let report: serde_json::Value = serde_json::from_str(&check.out).unwrap();

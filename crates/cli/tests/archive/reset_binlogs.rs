@@ -1,4 +1,5 @@
-//! A source that begins its binlog and its numbers again while it is streamed from: its open stream says nothing of it.
+//! A source that resets its binlog and its GTIDs while it is streamed from: its open stream does
+//! not show that.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::stored_archive::{ARCHIVE, contents, held};
 const SOON: Duration = Duration::from_secs(60);
 const RESET: &str = "RESET BINARY LOGS AND GTIDS";
 
-/// Rows in two files, all of them archived.
+/// Writes rows in two files, all of them archived.
 async fn history(backstop: &Backstop, primary: &TestMember, archiver: &RunningBackstop) {
     primary
         .run(&["CREATE DATABASE one", "CREATE TABLE one.t (id INT PRIMARY KEY)", "FLUSH BINARY LOGS"])
@@ -24,7 +25,7 @@ async fn history(backstop: &Backstop, primary: &TestMember, archiver: &RunningBa
     all_archived(backstop, primary, archiver, 1).await;
 }
 
-/// Waits until all that the primary has is on the line of this number.
+/// Waits until all transactions of the primary are on the line of this number.
 async fn all_archived(backstop: &Backstop, primary: &TestMember, archiver: &RunningBackstop, line: usize) {
     let (begin, now) = (Instant::now(), primary.gtid_executed().await);
     loop {
@@ -50,7 +51,7 @@ async fn a_reset_under_an_open_stream_is_found_and_what_follows_is_archived() {
     history(&backstop, primary, &archiver).await;
     let old = held(&backstop).await;
 
-    // Nothing is written: it is found all the same.
+    // Nothing is written: the archiver detects the reset all the same.
     let begin = Instant::now();
     primary.run(&[RESET]).await;
     all_archived(&backstop, primary, &archiver, 2).await;
@@ -71,7 +72,7 @@ async fn a_reset_under_an_open_stream_is_found_and_what_follows_is_archived() {
     archiver.signal(Signal::TERM);
     archiver.end().await;
 
-    // While no one looked: fewer than before, and then more than before.
+    // Resets between two archivers: with fewer transactions than before, and then with more.
     for rows in [300..302, 400..420] {
         let timelines = contents(&backstop).await.timelines.len();
         primary.run(&[RESET]).await;
@@ -101,7 +102,7 @@ async fn with_semi_sync_nothing_is_acknowledged_after_a_reset_that_is_not_archiv
     primary.run(&[RESET]).await;
     for row in 200..204 {
         primary.run(&[&format!("INSERT INTO one.t VALUES ({row})")]).await;
-        // It was acknowledged: so it is archived, on the new line.
+        // Acknowledged transactions are archived, on the new line.
         let (archive, now) = (contents(&backstop).await, primary.gtid_executed().await);
         let line = archive.current().unwrap();
         assert_eq!(

@@ -17,14 +17,14 @@ fn written(backstop: &Backstop, password: &str) {
     ));
 }
 
-/// The accounts have another password, and every session of theirs is ended.
+/// Gives the accounts another password, and ends all their sessions.
 async fn changed(primary: &TestMember, password: &str) {
     let alter = |account: &str| format!("ALTER USER {account}@'%' IDENTIFIED BY '{password}'");
     primary.run(&[alter("backstop"), alter("backstop_replication")].each_ref().map(String::as_str)).await;
     let mut root = primary.root().await;
     let sessions = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER LIKE 'backstop%'";
     for id in root.query::<u64>(sessions).await.unwrap() {
-        // It may have ended by itself.
+        // The session may have ended by itself.
         let _ = root.run(&format!("KILL {id}")).await;
     }
 }
@@ -43,7 +43,7 @@ async fn an_archiver_reads_passwords_that_were_changed() {
     let shard =
         TestShard::start(ShardLayout { grants: vec!["base", "replication"], ..ShardLayout::single() }).await;
     let primary = shard.primary();
-    // So many refusals in a row lock an account for a day.
+    // This many refusals in a row lock an account for a day.
     let limit =
         |account: &str| format!("ALTER USER {account}@'%' FAILED_LOGIN_ATTEMPTS 10 PASSWORD_LOCK_TIME 1");
     primary.run(&[limit("backstop"), limit("backstop_replication")].each_ref().map(String::as_str)).await;
@@ -53,13 +53,13 @@ async fn an_archiver_reads_passwords_that_were_changed() {
     workload.wait_for_more(20).await;
     caught_up(&backstop, primary, &archiver).await;
 
-    // First the file: it is read when the old password is refused.
+    // The file is changed first: it is read again when the server refuses the old password.
     written(&backstop, "Second-1");
     changed(primary, "Second-1").await;
     workload.wait_for_more(20).await;
     caught_up(&backstop, primary, &archiver).await;
 
-    // First the server: until the file is written, the account is not locked by logins.
+    // The server is changed first: until the file is written, logins do not lock the account.
     changed(primary, "Third-1").await;
     let refused = || archiver.told().contains("user or password is wrong");
     until(SOON, || archiver.told(), refused).await;

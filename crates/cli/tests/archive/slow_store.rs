@@ -1,4 +1,5 @@
-//! An S3 store that is slow, and for a while not heard of (`testing/s3-server` behind a wire of the test's own).
+//! An S3 store that is slow, and for a while does not answer (`testing/s3-server` behind the test's
+//! own proxy).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,7 +17,7 @@ use crate::program::{Backstop, S3, until};
 use crate::stored_archive::{ARCHIVE, assert_identical, contents, held};
 
 const SOON: Duration = Duration::from_secs(120);
-/// How long every request is held up.
+/// Delay of every request.
 const LATE: Duration = Duration::from_millis(150);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +35,7 @@ async fn delays_commits_and_loses_none() {
     workload.wait_for_more(20).await;
 
     for passes in [ANSWERS, REQUESTS] {
-        // One way only: a put does not arrive, or arrives and nobody says so.
+        // Only one direction is open: a put does not arrive, or it arrives and its answer does not.
         let notes = || archiver.told().matches("no answer within").count();
         let before = notes();
         wire.passes.store(passes, Ordering::SeqCst);
@@ -63,7 +64,7 @@ async fn delays_commits_and_loses_none() {
 const REQUESTS: u8 = 1;
 const ANSWERS: u8 = 2;
 
-/// A wire to the store that is slow, and can be cut for either way without a sign.
+/// A proxy to the store that is slow, and whose two directions can be cut without a sign.
 struct Wire {
     endpoint: String,
     passes: Arc<AtomicU8>,
@@ -88,7 +89,7 @@ impl Wire {
     }
 }
 
-/// Passes on what comes, while this way is open.
+/// Passes on the bytes that arrive, while this direction is open.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

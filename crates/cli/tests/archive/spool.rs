@@ -1,4 +1,5 @@
-//! `ack = "spool"`: the archiver, on a machine of its own, acknowledges what is safe on its disk.
+//! `ack = "spool"`: the archiver, on a separate machine, acknowledges transactions that are safe on
+//! its disk.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,11 +15,11 @@ use crate::stored_archive::ARCHIVE;
 
 const SOON: Duration = Duration::from_secs(120);
 
-/// How many times archiver and source are killed.
+/// Number of times that archiver and source are killed.
 const ROUNDS: usize = 3;
 
-/// In each round the store is away, archiver and source are killed, and the source has nothing more to tell in the last: what was
-/// acknowledged is in the spool only.
+/// In each round the store is away, and archiver and source are killed; in the last round the
+/// source has nothing more to send. The acknowledged transactions are only in the spool.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_the_spool_has_is_archived() {
     let Some(machine) = NetworkNamespace::new() else { return };
@@ -36,7 +37,7 @@ async fn what_only_the_spool_has_is_archived() {
         workload.wait_for_more(50).await;
         let away = take_away(&backstop.repository);
         until(SOON, || archiver.told(), || archiver.told().contains("note:")).await;
-        // From the store nobody would have been acknowledged any more.
+        // With acknowledgements from the store, no commit would return any more.
         workload.wait_for_more(200).await;
         archiver.signal(Signal::KILL);
         archiver.end().await;
@@ -56,14 +57,14 @@ async fn what_only_the_spool_has_is_archived() {
     }
 }
 
-/// The commands are run on another machine.
+/// Makes the commands run on another machine.
 fn run_on(backstop: &mut Backstop, machine: &NetworkNamespace) {
     let text = std::fs::read_to_string(&backstop.config).unwrap();
     std::fs::write(&backstop.config, text.replace("127.0.0.1:", &format!("{}:", machine.servers))).unwrap();
     backstop.prefix = machine.prefix();
 }
 
-/// A file stands where the repository's folder was. Gives where it is.
+/// Replaces the repository's folder by a file. Returns the path to which the folder is moved.
 fn take_away(repository: &Path) -> PathBuf {
     let away = repository.with_extension("away");
     std::fs::rename(repository, &away).unwrap();

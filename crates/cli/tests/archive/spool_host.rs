@@ -1,4 +1,5 @@
-//! What the archiver keeps on its host: shared with another archiver, taken away, and on a volume that is full.
+//! The archiver's files on its host: shared with another archiver, removed, and on a volume that is
+//! full.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::stored_archive::{ARCHIVE, assert_identical, held};
 
 const SOON: Duration = Duration::from_secs(120);
 
-/// The same shard and work directory, another repository.
+/// Returns another repository for the same shard and work directory.
 async fn another(shard: &TestShard) -> Backstop {
     let mut other = Backstop::of(shard, "clone").await;
     let text = std::fs::read_to_string(&other.config).unwrap();
@@ -27,7 +28,7 @@ async fn another(shard: &TestShard) -> Backstop {
     other
 }
 
-/// Files below a folder.
+/// Returns the files below a folder.
 fn below(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -51,19 +52,19 @@ async fn two_archivers_on_one_host_and_a_spool_and_an_entry_that_are_taken_away(
     let workload = TestWorkload::start(primary).await;
     workload.wait_for_more(50).await;
 
-    // Another repository's archiver of the same shard has a spool of its own.
+    // Another repository's archiver of the same shard has a separate spool.
     other.json(&format!("{ARCHIVE} --until-caught-up")).await;
     workload.wait_for_more(50).await;
     assert!(!archiver.told().contains("read the spool"), "{}", archiver.told());
 
-    // What is not archived is asked of the source again.
+    // The archiver requests transactions that are not archived from the source again.
     let spool =
         || below(&backstop.work).into_iter().filter(|path| path.to_string_lossy().contains("binlog."));
     spool().for_each(|path| drop(std::fs::remove_file(path)));
     until(SOON, || archiver.told(), || archiver.told().contains("asked of the source again")).await;
     workload.wait_for_more(50).await;
 
-    // The store loses what it took.
+    // The store loses objects that it accepted.
     let acknowledged = workload.stop().await;
     let journal = backstop.repository.join("shards/orders/archive/journal");
     let newest = below(&journal).pop().unwrap();

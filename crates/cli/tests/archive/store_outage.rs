@@ -1,4 +1,5 @@
-//! A store that does not take what it is given: nothing is acknowledged, it is said, and nothing is lost.
+//! A store that refuses writes: nothing is acknowledged, the archiver reports it, and nothing is
+//! lost.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ async fn that_refuses_for_a_while() {
     let workload = TestWorkload::start(primary).await;
     workload.wait_for_more(50).await;
 
-    // A file stands where the repository's folder was.
+    // A file is in the place of the repository's folder.
     let away = backstop.repository.with_extension("away");
     std::fs::rename(&backstop.repository, &away).unwrap();
     std::fs::write(&backstop.repository, "in the way").unwrap();
@@ -62,7 +63,7 @@ async fn that_is_killed() {
     let archiver = backstop.spawn(&format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true"), None);
     let workload = TestWorkload::start(primary).await;
     let mut dice = Random::new();
-    // A round takes twenty seconds, most of them the server's own until it stores again.
+    // A round takes twenty seconds; most of them pass until the S3 server stores objects again.
     for _ in 0..rounds().div_ceil(5) {
         workload.wait_for_more(20).await;
         tokio::time::sleep(dice.time(Duration::from_millis(500))).await;
@@ -81,11 +82,11 @@ async fn that_is_killed() {
     assert_identical(&backstop, primary).await;
 }
 
-/// An S3 server of this test alone.
+/// An S3 server for this test alone.
 struct Store {
     s3: S3,
     dir: PathBuf,
-    /// Its command line.
+    /// Command line of the server.
     line: Vec<String>,
     pid: Pid,
     again: Option<Child>,
@@ -119,7 +120,7 @@ impl Store {
         }
     }
 
-    /// On what it stored, where it listened.
+    /// Starts the server again with the same data and address.
     fn start_again(&mut self) {
         let log = File::options().append(true).open(self.dir.join("server.log")).unwrap();
         let mut command = Command::new(&self.line[0]);
@@ -136,7 +137,7 @@ impl Drop for Store {
         if let Some(child) = &mut self.again {
             let _ = child.wait();
         }
-        // It has more than its folder.
+        // The server has files outside its folder.
         let mut stop = Command::new(root().join("testing/s3-server"));
         let _ = stop.arg("stop").env("BACKSTOP_S3_DIR", &self.dir).output();
     }

@@ -1,4 +1,4 @@
-//! What is in an archive, read by the library that recoveries read it with.
+//! Contents of an archive, read by the library that recoveries use.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +14,31 @@ use crate::program::Backstop;
 /// Arguments of every archiver here.
 pub const ARCHIVE: &str = "archive orders --set shards.orders.archive.from=primary";
 
-/// The archive of the shard `orders`.
+/// Opens the archive of the shard `orders`.
 pub async fn reader(backstop: &Backstop) -> ArchiveReader {
     let file = || Location::new(format!("file://{}", backstop.repository.display()));
-    // The archiver may not have made it yet.
+    // The archiver may not have created the repository yet.
     let location = backstop.bucket.clone().unwrap_or_else(file).or_new();
     let key = backstop.key.as_ref().map(|key| RepoKey::parse(&key.clone().into()).unwrap());
     let repository = Repository::open(&location, key.as_ref()).await.unwrap();
     repository.archive(&"orders".parse().unwrap())
 }
 
-/// What it holds.
+/// Reads the archive.
 pub async fn contents(backstop: &Backstop) -> Archive {
     let archive = reader(backstop).await.contents().await.unwrap();
     assert!(archive.damaged.is_empty(), "{:?}", archive.damaged);
     archive
 }
 
-/// Every transaction of the current line.
+/// Returns every transaction of the current line.
 pub async fn held(backstop: &Backstop) -> GtidSet {
     let archive = contents(backstop).await;
     let Some(timeline) = archive.current() else { return GtidSet::new() };
     archive.held(timeline.number).unwrap_or_default()
 }
 
-/// The pieces of each file of a server put together, in order.
+/// Returns each file of a server, joined from its segments in order.
 pub async fn files(backstop: &Backstop, of: ServerUuid) -> BTreeMap<String, Vec<u8>> {
     let reader = reader(backstop).await;
     let archive = reader.contents().await.unwrap();
@@ -58,7 +58,8 @@ async fn bytes(reader: &ArchiveReader, segment: &ArchivedSegment) -> Vec<u8> {
     bytes
 }
 
-/// Every archived file of a server is its own, as it sends it; the last one may go on. Gives the names.
+/// Checks that every archived file of a server is identical with the file that the server sends;
+/// the last one may be longer there. Returns the names.
 pub async fn assert_identical(backstop: &Backstop, member: &TestMember) -> Vec<String> {
     let of = uuid(member).await;
     let files = files(backstop, of).await;

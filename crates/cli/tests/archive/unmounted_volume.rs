@@ -1,4 +1,4 @@
-//! A repository on a volume of its own, which is unmounted under the archiver.
+//! A repository on a separate volume, which is unmounted under the archiver.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `check --fix`: shows, asks, does.
+//! `check --fix`: shows the statements, asks for confirmation, and runs them.
 
 use std::path::Path;
 
@@ -61,14 +61,14 @@ async fn what_stands_in_the_way_is_mended_when_that_is_asked_for() {
     assert_eq!(state(&shard).await, ("1".into(), "1".into()));
 }
 
-/// Whether the clone plugin is loaded, and whether the candidate is read only.
+/// Reads the state of the clone plugin, and the candidate's `read_only`.
 async fn state(shard: &TestShard) -> (String, String) {
     let plugins = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'clone'";
     let read_only = "SELECT CAST(@@GLOBAL.super_read_only AS CHAR)";
     (shard.candidate().value(plugins).await, shard.candidate().value(read_only).await)
 }
 
-/// Changes something on the candidate alone.
+/// Runs a statement on the candidate alone.
 async fn on_candidate(shard: &TestShard, sql: &str) {
     let writable = "SET GLOBAL super_read_only = OFF";
     shard

@@ -1,10 +1,10 @@
-//! Completions: shells read them.
+//! Completion scripts that shells can read.
 
 use std::process::Command;
 
 use crate::{run, stdout};
 
-/// Lets a shell read the script, if this machine has the shell. Bash is everywhere.
+/// Makes a shell read the script, if this machine has the shell. Every machine has bash.
 fn is_read_by(shell: &str, options: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), &format!("completions {shell}"));

@@ -1,4 +1,4 @@
-//! The demonstration itself, and with what it leaves under `--keep`, every other command on a real shard.
+//! The demo itself and, with the artefacts of `--keep`, every other command on a real shard.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use crate::{BACKSTOP, backstop, json, run, stderr, stdout};
 
-/// Servers that run at a time.
+/// Number of servers that run at the same time.
 const SERVERS: usize = 5;
 
-/// A folder whose path is short enough for sockets.
+/// Returns a folder whose path is short enough for sockets.
 fn folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("bsd").tempdir_in("/tmp").unwrap()
 }
@@ -30,7 +30,7 @@ fn demo(dir: &Path, server: &Path, more: &str) -> Command {
     command
 }
 
-/// Demonstrations in a folder: nothing but the empty folder of this user may be left.
+/// Returns the demos in a folder: nothing but the empty folder of this user may be left.
 fn left(dir: &Path) -> Vec<PathBuf> {
     let list = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let parents = list(dir).filter(|path| path.to_string_lossy().contains("backstop-demo-"));
@@ -66,7 +66,7 @@ async fn the_demonstration_loses_nothing_and_its_shard_serves_every_command() {
     no_servers(dir.path());
 }
 
-/// Removes what was kept, also when the test fails.
+/// Removes the kept artefacts, also if the test fails.
 struct Undo(String);
 
 impl Drop for Undo {
@@ -110,7 +110,7 @@ fn progress_is_json(output: &Output) {
     }
 }
 
-/// Field names are a contract.
+/// Runs every command and checks its field names, which are a contract.
 fn every_command_answers(dir: &Path, config: &str, report: &Value) {
     let ask = |command: &str| {
         let output = run(dir, &format!("--json --config {config} {command}"));
@@ -199,7 +199,7 @@ async fn ctrl_c_leaves_nothing_and_what_sigkill_leaves_is_removed_by_the_next_ru
     no_servers(dir.path());
 }
 
-/// A demonstration that has begun a step.
+/// Starts a demo and waits until it has begun a step.
 fn started(dir: &Path, server: &Path, step: &str) -> Child {
     let mut child = demo(dir, server, "--json").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -266,7 +266,8 @@ async fn an_ordinary_user_can_run_it() {
     no_servers(dir.path());
 }
 
-/// A table that was dropped, and everything after the loss of all servers.
+/// Checks the recoveries of a table that was dropped, and of the shard after the loss of all
+/// servers.
 fn the_archive_brought_everything_back(report: &Value) {
     let dropped = &report["dropped"];
     assert_eq!(dropped["same"], true, "{report}");
@@ -289,8 +290,8 @@ fn the_archive_brought_everything_back(report: &Value) {
 
 const NOBODY: u32 = 65534;
 
-/// A server program that everybody may run: the one there is, or a copy of it. A fetched one says in its start scripts
-/// where it is.
+/// Returns a server program that every user may run: the existing one, or a copy of it. A
+/// downloaded program has its path in its start scripts.
 fn reachable(server: &Path, dir: &Path) -> PathBuf {
     let runs = Command::new("setpriv")
         .args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"])

@@ -1,4 +1,5 @@
-//! Text from elsewhere does not steer the terminal that it is shown on, nor pass for a line of Backstop's.
+//! Text from elsewhere cannot control the terminal that shows it, nor pass for a line of
+//! Backstop's.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -8,11 +9,11 @@ use crate::{backstop, run, stderr, stdout};
 
 const EVIL: &str = "\x1b]0;owned\x07\u{9b}2J\u{202e}txt\u{2028}\r\n[  99.9 s] backup complete: all is well";
 
-/// A server that refuses everybody with these words, and its port.
+/// Starts a server that refuses every login with this message, and returns its port.
 fn server_that_says(words: &str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    // An error of MySQL's protocol: length, number in the sequence, marker, code, text.
+    // An error of MySQL's protocol: length, sequence number, marker, code, text.
     let length = u8::try_from(3 + words.len()).unwrap();
     let packet = [&[length, 0, 0, 0, 0xff, 0x15, 0x04][..], words.as_bytes()].concat();
     std::thread::spawn(move || {
@@ -36,7 +37,8 @@ fn configured(dir: &Path, port: u16) {
     std::fs::write(dir.join("backstop.toml"), text).unwrap();
 }
 
-/// The characters that a terminal would act upon, or a reader take for Backstop's word.
+/// Returns true if a text has characters that control a terminal, or that a reader could take for
+/// Backstop's own output.
 fn steers(text: &str) -> bool {
     let acts = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{2028}');
     text.contains(acts) || text.lines().any(|line| line.starts_with("[  99.9 s]"))

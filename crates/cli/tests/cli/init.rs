@@ -1,4 +1,5 @@
-//! A repository is made on purpose: `init`, or a first backup where the configuration says so.
+//! A repository is created on purpose: by `init`, or by a first backup if the configuration allows
+//! that.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use crate::{json, run, stderr, stdout};
 
-/// A folder with a configuration of a repository in `repository`, where nothing is.
+/// Returns a folder with a configuration of a repository in `repository`, which does not exist.
 fn place(more: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     configure(dir.path(), more);
@@ -29,7 +30,7 @@ fn id(dir: &Path) -> String {
     json(&output)["repository"].as_str().unwrap().to_owned()
 }
 
-/// What needs a repository and none that it makes itself.
+/// Commands that need a repository and do not create one.
 const READERS: [&str; 10] = [
     "backups orders",
     "backups orders --latest",
@@ -140,7 +141,8 @@ fn another_repository_than_the_one_named_is_refused() {
         assert_eq!(output.status.code(), Some(20), "{command}: {}", stderr(&output));
         assert!(stderr(&output).contains(&ours) && stderr(&output).contains(&theirs), "{}", stderr(&output));
     }
-    // None is: no other is made in its place, whatever the configuration says of making one.
+    // No volume is mounted: no other repository is created in its place, even if the configuration
+    // allows to create one.
     std::fs::remove_dir_all(dir.path().join("repository")).unwrap();
     configure(dir.path(), &format!("{line}\ncreate = \"if-empty\""));
     for command in ["init", "backups orders", "check"] {

@@ -1,4 +1,4 @@
-//! The real program, from outside.
+//! The real program, called as a separate process.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,10 +23,11 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// The program.
+/// Path of the program.
 const BACKSTOP: &str = env!("CARGO_BIN_EXE_backstop");
 
-/// The program with arguments, in a folder of its own and without an environment that would configure it.
+/// Returns the program with arguments, in a given folder and without environment variables that
+/// would configure it.
 fn backstop(dir: &Path, arguments: &str) -> Command {
     let mut command = Command::new(BACKSTOP);
     for (name, _) in std::env::vars_os() {
@@ -38,7 +39,7 @@ fn backstop(dir: &Path, arguments: &str) -> Command {
     command
 }
 
-/// Runs it to its end.
+/// Runs the program to its end.
 fn run(dir: &Path, arguments: &str) -> Output {
     backstop(dir, arguments).output().expect("run backstop")
 }
@@ -51,7 +52,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
 }
 
-/// The one JSON object on standard output.
+/// Returns the one JSON object on standard output.
 fn json(output: &Output) -> Value {
     let text = stdout(output);
     assert_eq!(text.lines().count(), 1, "one object: {text}{}", stderr(output));

@@ -1,4 +1,5 @@
-//! A log that lost its end, or an index of the archive that is damaged, is shown, and rebuilt only when that is asked for.
+//! A log that lost its end and a damaged index of the archive: `repair` shows them, and rebuilds
+//! them only with `--apply`.
 
 use std::path::Path;
 
@@ -26,7 +27,8 @@ fn a_shard_without_a_log_has_nothing_to_repair() {
     assert_eq!(whole.status.code(), Some(0), "{}", stderr(&whole));
     assert!(stdout(&whole).contains("Nothing to repair"), "{}", stdout(&whole));
 
-    // Manifests without a log: nothing can be made of one that is no manifest, and that is said.
+    // Manifests without a log: an object that is no manifest cannot be used, and `repair` reports
+    // it.
     let stray = dir.path().join("repository/shards/orders/backups/00000000000000000007-1");
     std::fs::create_dir_all(&stray).unwrap();
     std::fs::write(stray.join("manifest"), "torn").unwrap();
@@ -46,7 +48,7 @@ fn a_shard_without_a_log_has_nothing_to_repair() {
     assert_eq!(run(dir.path(), "backups orders").status.code(), Some(0));
 }
 
-/// An archive of so many segments, each with one transaction.
+/// Writes an archive of this many segments, each with one transaction.
 fn archive(dir: &Path, segments: u64) {
     let url = format!("file://{}/repository", dir.display());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -1,4 +1,4 @@
-//! `schedule --systemd`: systemd reads what it prints.
+//! `schedule --systemd`: systemd accepts its output.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Wrong arguments and wrong configuration: exit code 2, everything that is wrong in one message.
+//! Wrong arguments and wrong configuration: exit code 2, and all faults in one message.
 
 use crate::{backstop, json, run, stderr, stdout};
 

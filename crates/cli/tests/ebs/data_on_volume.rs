@@ -1,4 +1,5 @@
-//! A point in time on an instance that has a volume of the backup: its data directory is there, the archive is replayed on it.
+//! Point-in-time recovery on an instance that has a volume of the backup: the data directory
+//! exists, and the archive is replayed on it.
 
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use crate::recovered_server::RecoveredServer;
 
 const ARCHIVE: &str = "archive orders --set shards.orders.archive.from=primary --until-caught-up";
 
-/// What the volume of the newest snapshot would be, mounted here.
+/// Returns the files of the newest snapshot's volume, as if it were mounted here.
 fn mounted(fleet: &Fleet, name: &str) -> RecoveredServer {
     let dir = fleet.shard.base().join(name);
     std::fs::create_dir_all(&dir).unwrap();
@@ -51,7 +52,7 @@ async fn the_archive_is_replayed_on_a_volume_of_the_backup() {
         .run(&elsewhere)
         .await
         .failed(20, &["/nothing/data holds no data directory of MySQL", "docs/aws.md"]);
-    // A data directory that is somebody's.
+    // A data directory that belongs to another server.
     let living = fleet.shard.base().join("living");
     std::fs::create_dir(&living).unwrap();
     std::os::unix::fs::symlink(primary.datadir(), living.join("data")).unwrap();
@@ -66,7 +67,7 @@ async fn the_archive_is_replayed_on_a_volume_of_the_backup() {
     );
     assert_eq!(primary.value("SELECT 1").await, "1");
     fleet.backstop.run(&line.replace(" --on-volume", "")).await.failed(20, &["--join only", "--on-volume"]);
-    // Two more than the backup holds, whenever it is killed.
+    // Two transactions more than the backup holds, at every kill.
     for point in ["after:decide", "before:start", "before:replay", "after:replay", "before:hand_over"] {
         fleet.backstop.killed(&line, point).await;
     }

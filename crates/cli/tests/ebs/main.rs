@@ -1,4 +1,5 @@
-//! The real program with EBS, from the ordinary configuration: against a strict stand-in for EC2, killed, denied and misled.
+//! The real program with EBS, from the ordinary configuration: against a strict fake of EC2,
+//! killed, denied and misled.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
@@ -43,7 +44,7 @@ impl Fleet {
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".to_owned()),
             ("BACKSTOP_SHARDS_ORDERS_SNAPSHOT_REGION", REGION.to_owned()),
             ("BACKSTOP_SHARDS_ORDERS_SNAPSHOT_VOLUME_DEVICE", "/dev/sdf".to_owned()),
-            // The copy that stands in for a snapshot takes longer than EC2's answer.
+            // The copy that represents a snapshot takes longer than EC2's answer.
             ("BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD", "60s".to_owned()),
         ];
         Self { shard, ec2, backstop }
@@ -141,7 +142,7 @@ async fn killed_at_every_step_the_next_run_goes_on() {
     let last = fleet.backstop.json("backup orders").await;
     let listed = fleet.backstop.backups().await;
     assert_eq!(listed[0], last["backup_id"].as_str().unwrap());
-    // Killed before the commit there is no backup: once the commit was made, there is one.
+    // A run that is killed before the commit leaves no backup; after the commit the backup exists.
     assert_eq!(listed.len(), 4, "after:commit, before:complete, after:complete and the last");
 
     fleet.ec2.with(|ec2| ec2.age(301));
@@ -182,7 +183,7 @@ async fn a_snapshot_that_fails_after_its_backup_was_reported_counts_for_nothing(
         findings.iter().map(|finding| finding["code"].as_str().unwrap().to_owned()).collect()
     };
 
-    // Not complete yet: what can be recovered now is the older one, and that is said.
+    // The newest snapshot is not complete yet: the plan uses the older backup, and reports that.
     let plan = backstop.json("plan orders --to latest").await;
     assert_eq!(
         (plan["backup_id"].as_str(), codes(&plan)),
@@ -210,7 +211,7 @@ async fn a_snapshot_that_fails_after_its_backup_was_reported_counts_for_nothing(
     let next = backstop.run("backup orders --set shards.orders.snapshot.complete_wait=0s").await;
     assert!(next.status.success() && next.err.contains(&format!("WARNING: backup {newer}")), "{next}");
 
-    // Who cannot ask says so.
+    // A command that may not query EC2 reports that.
     ec2.with(|ec2| ec2.rules.denied = ["DescribeSnapshots".to_owned()].into());
     let status = backstop.run("--json status orders").await;
     assert!(status.status.code() == Some(1) && status.out.contains("backup-not-asked"), "{status}");

@@ -1,5 +1,5 @@
-//! The whole way back: a backup in EBS snapshots, an instance that real Terraform makes at a stand-in for AWS, and a server on
-//! it that a real run of Ansible has join the shard.
+//! A whole recovery: a backup in EBS snapshots, an instance that real Terraform creates at a fake
+//! of AWS, and a server on it that real Ansible joins to the shard.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,22 +12,24 @@ use rustix::process::Signal;
 
 use crate::program::{Backstop, until};
 
-/// No start and no step of these tests takes longer, on however busy a machine.
+/// Limit for every start and every step of these tests, on the busiest machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(170);
 
-/// A shard of two whose second member is on an instance with a volume, and what recovers it.
+/// A shard of two whose second member is on an instance with a volume, and the tools that recover
+/// it.
 struct Fleet {
-    /// Dropped first: the server runs on a device of its.
+    /// Dropped first: the server runs on a device of this stack.
     cloud: AwsStack,
     shard: TestShard,
     backstop: Backstop,
-    /// Where the recovered server lives.
+    /// Folder of the recovered server.
     host: PathBuf,
     port: u16,
 }
 
 impl Fleet {
-    /// `None` where there is no Terraform, which no package client has, or where this is not root: that is said, and the test ends.
+    /// Starts the fleet. Returns `None`, after a message, if Terraform is missing (no package
+    /// client has it) or if the user is not root; the test ends then.
     async fn start() -> Option<Self> {
         let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
         let cloud = AwsStack::start(&shard).await?;
@@ -36,7 +38,7 @@ impl Fleet {
         backstop.environment.extend([
             ("BACKSTOP_SHARDS_ORDERS_SNAPSHOT_REGION", REGION.to_owned()),
             ("BACKSTOP_SHARDS_ORDERS_SNAPSHOT_VOLUME_DEVICE", "/dev/sdf".to_owned()),
-            // The copy that stands in for a snapshot takes longer than EC2's answer.
+            // The copy that represents a snapshot takes longer than EC2's answer.
             ("BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD", "60s".to_owned()),
         ]);
         let fleet = Self { host: shard.base().join("host"), port: free_port(), cloud, shard, backstop };
@@ -45,7 +47,8 @@ impl Fleet {
         Some(fleet)
     }
 
-    /// Writes how instances are recovered; `subnet_of` says which zone's subnet each zone is given.
+    /// Writes the settings for recovered instances; `subnet_of` maps each zone to the zone whose
+    /// subnet it gets.
     async fn configure(&self, subnet_of: impl Fn(&str) -> String) {
         let text = std::fs::read_to_string(&self.backstop.config).unwrap();
         let text = text.split("[shards.orders.recovery]").next().unwrap();
@@ -57,7 +60,8 @@ impl Fleet {
         format!("recover orders --to latest --join --into {}", self.shard.base().join(into).display())
     }
 
-    /// The recovered server holds what the primary holds, and every acknowledged row.
+    /// Checks that the recovered server holds everything the primary holds, and every acknowledged
+    /// row.
     async fn equals(&self, written: &WrittenRows) {
         assert_joined(&self.host.join("mysqld.sock"), self.shard.primary(), written).await;
     }
@@ -88,7 +92,7 @@ async fn an_instance_is_made_joins_and_survives_kills() {
     for point in ["before:decide", "after:decide", "before:apply"] {
         fleet.backstop.killed(&line, point).await;
     }
-    // In the middle of Terraform's work, which goes on by itself and holds its state.
+    // The kill hits while Terraform works, which continues by itself and holds its state.
     let running = fleet.backstop.spawn(&line, None);
     until(COMMAND_TIMEOUT, || running.told(), || running.told().contains("Creating...")).await;
     running.signal(Signal::KILL);
@@ -150,11 +154,12 @@ async fn what_cannot_be_made_is_destroyed_and_what_is_refused_is_never_made() {
     let alone = fleet.line("alone").replace("--join", "--standalone");
     fleet.backstop.run(&alone).await.failed(20, &["--join only"]);
     fleet.backstop.run(&format!("{} --port 3399", fleet.line("port"))).await.failed(20, &["--port"]);
-    // The subnet of zone b is said to be that of zone a: Terraform makes a volume before it finds out, if it ever does.
+    // The configuration gives zone b the subnet of zone a: Terraform creates a volume before it
+    // finds the fault, if it finds it.
     fleet.configure(|_| "eu-central-1a".to_owned()).await;
     fleet.backstop.run(&fleet.line("wrong")).await.failed(20, &["is in eu-central-1a, not in eu-central-1b"]);
     nothing();
-    // Corrected, the same command in another directory goes on.
+    // With a correct configuration, the same command in another directory continues.
     std::fs::write(fleet.shard.base().join("precious"), "x").unwrap();
     fleet.backstop.run(&fleet.line("")).await.failed(20, &["is not empty"]);
     nothing();

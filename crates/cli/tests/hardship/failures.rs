@@ -1,5 +1,5 @@
-//! What Backstop stands on fails: the source, the connection, the disk, the store. Each time a clear error, nothing
-//! lost, and once it is mended the same command succeeds.
+//! Backstop's dependencies fail: the source, the connection, the disk, the store. Each failure
+//! gives a clear error, nothing is lost, and after the repair the same command succeeds.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::program::{Backstop, Finished, S3};
 use crate::source_unharmed::{nothing_left, unharmed};
 
 const BACKUP: &str = "backup orders";
-/// What cannot be reached must be told within this time.
+/// Limit for the message that something cannot be reached.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(90);
 
 async fn single() -> (TestShard, Backstop) {
@@ -22,7 +22,8 @@ async fn single() -> (TestShard, Backstop) {
     (shard, backstop)
 }
 
-/// Nothing was lost and nothing half made can be seen; mended, the next backup succeeds.
+/// Checks that nothing was lost and that no incomplete backup is visible, and that the next backup
+/// succeeds after the repair.
 async fn mends(shard: &TestShard, backstop: &Backstop, before: &[String]) {
     assert_eq!(backstop.backups().await, before, "a failed run shows nothing and loses nothing");
     backstop.json(BACKUP).await;
@@ -41,7 +42,7 @@ async fn the_source_dies_or_hangs_up() {
         shard.primary().kill();
         run.signal(Signal::CONT);
         let ran = run.end().await;
-        // A copy that is complete does not need its source any more; any other run fails.
+        // A complete copy does not need its source any more; any other run fails.
         if point == "before:prove-copy" && ran.status.success() {
             shard.primary().start().await;
             continue;
@@ -102,11 +103,11 @@ async fn the_disk_is_full_or_read_only() {
     nothing_left(&shard, &backstop).await;
 }
 
-/// Two megabytes that do not compress.
+/// Inserts two megabytes that do not compress.
 const NOISE: &str = "INSERT INTO shop.more (pad) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) \
     SELECT CONCAT(RANDOM_BYTES(1000)) FROM n a CROSS JOIN (SELECT 1 UNION SELECT 2 UNION SELECT 3) b";
 
-/// Leaves no room.
+/// Fills the disk.
 fn fill(ballast: &Path) {
     let mut file = std::fs::File::create(ballast).unwrap();
     let block = vec![7; 64 << 10];
@@ -123,7 +124,7 @@ fn remount(path: &Path, how: &str) {
     assert!(status.success());
 }
 
-/// So many backups are there, and every byte of them is sound.
+/// Checks that this many backups exist, and that every byte of them is sound.
 async fn stored(backstop: &Backstop, elsewhere: &str, count: usize) {
     let verified = backstop.json(&format!("verify orders --content {elsewhere}")).await;
     assert_eq!(verified["ok"], true, "{verified}");
@@ -153,7 +154,8 @@ async fn the_store_refuses() {
     mends(&shard, &backstop, &[]).await;
 }
 
-/// With the S3 server of `testing/s3-server`: wrong keys, keys without rights, and a bucket that is not there.
+/// Uses the S3 server of `testing/s3-server`: wrong keys, keys without rights, and a bucket that
+/// does not exist.
 async fn s3_refuses(backstop: &Backstop) {
     let Some(S3 { endpoint, bucket, id, secret }) = S3::of_the_tests() else { return };
     let at =
@@ -173,7 +175,7 @@ async fn s3_refuses(backstop: &Backstop) {
     backstop.json(&format!("{BACKUP} {} {keys}", at(&bucket))).await;
 }
 
-/// The flag that names a file with these keys.
+/// Returns the flag that names a file with these keys.
 fn store_keys(backstop: &Backstop, name: &str, id: &str, secret: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let path = backstop.dir.join(format!("{name}.toml"));

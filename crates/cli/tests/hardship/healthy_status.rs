@@ -1,4 +1,4 @@
-//! What is called well, with real servers: only what was looked at.
+//! Results of `status` and `verify` on healthy servers: they cover only what was checked.
 
 use backstop_testkit::{ShardLayout, TestShard};
 
@@ -33,7 +33,7 @@ async fn a_shard_is_well_only_while_its_members_live() {
     assert_eq!(members[1]["port"], shard.endpoints()[1].port, "{report}");
     assert!(members[1]["lag_seconds"].is_number() && members[1]["wrong"].is_null(), "{report}");
 
-    // Names and sizes are no contents, and neither is a recovery.
+    // A check of names and sizes does not cover contents, nor a recovery.
     let verified = backstop.run("verify orders").await;
     assert!(verified.out.contains("were checked; contents were not read"), "{verified}");
     assert!(!verified.out.contains("restored") && !verified.out.contains("Nothing is damaged"), "{verified}");
@@ -41,7 +41,7 @@ async fn a_shard_is_well_only_while_its_members_live() {
     let read = backstop.json("verify orders --content").await;
     assert_eq!((&read["contents_read"], &read["shards"][0]["contents_read"]), (&true.into(), &true.into()));
 
-    // What `latest` is, is said: how old it is, and what the archiver last told.
+    // Commands report what `latest` means: its age, and the archiver's last report.
     backstop.json(&format!("archive orders --until-caught-up {ARCHIVED}")).await;
     let plan = backstop.json("plan orders --to latest").await;
     assert!(plan["latest"]["last_commit"].is_string(), "{plan}");
@@ -105,7 +105,7 @@ async fn status_says_why_the_last_backups_failed() {
     let page = backstop.run("status orders").await;
     assert!(page.out.contains("Last runs") && page.out.contains("exit code 12"), "{page}");
 
-    // A killed run leaves the record of its beginning. Later ones tell that they went well.
+    // A killed run leaves the record of its beginning. Later records say that their runs succeeded.
     backstop.write_credentials(&good);
     backstop.killed("backup orders", "after:claim").await;
     backstop.json("verify orders --content").await;
@@ -125,7 +125,8 @@ async fn status_says_why_the_last_backups_failed() {
     assert!(findings.iter().all(|finding| finding["code"] != "runs-fail"), "{report}");
 }
 
-/// The configuration is made by asking one replica: it finds the primary, the primary's other replica, and the candidate.
+/// `init --from` asks one replica: it finds the primary, the primary's other replica, and the
+/// candidate.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_is_written_from_a_running_shard() {
     let grants = vec!["base", "clone", "replication"];
@@ -156,7 +157,7 @@ async fn a_configuration_is_written_from_a_running_shard() {
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(!backstop.repository.exists(), "it makes no repository");
 
-    // It can be used as it is, and is never overwritten.
+    // The configuration can be used as it is, and is never overwritten.
     let again = run(line);
     assert_eq!(ended(&again).0, Some(20), "{}", ended(&again).1);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);

@@ -7,7 +7,7 @@ use crate::source_unharmed::{nothing_left, unharmed};
 
 const BACKUP: &str = "backup orders";
 
-/// Kills a backup at a point, looks what harm that did, and lets the next one succeed.
+/// Kills a backup at a point, checks for harm, and lets the next one succeed.
 async fn survives(shard: &TestShard, backstop: &Backstop, more: &str, point: &str) {
     let before = backstop.backups().await;
     backstop.killed(&format!("{BACKUP} {more}"), point).await;
@@ -21,7 +21,8 @@ async fn survives(shard: &TestShard, backstop: &Backstop, more: &str, point: &st
     nothing_left(shard, backstop).await;
 }
 
-/// From the commit on a backup is visible, whatever happens to the run.
+/// Returns true if the point is after the commit, from which a backup is visible, whatever happens
+/// to the run.
 fn is_committed(point: &str) -> bool {
     point == "after:commit" || ["clear", "release"].iter().any(|step| point.ends_with(step))
 }
@@ -52,7 +53,8 @@ async fn with_clone() {
     assert_eq!(verified["ok"], true, "{verified}");
 }
 
-/// A single server, so that an outside session commits on the very server that is frozen; then `prune`.
+/// A single server, so that an outside session commits on the very server that is frozen; then
+/// `prune`.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_btrfs_frozen_both_ways_and_then_pruned() {
     let Some(volume) = TestVolume::btrfs(3000) else { return };

@@ -13,7 +13,7 @@ use crate::source_unharmed::{nothing_left, unharmed};
 
 const BACKUP: &str = "backup orders";
 const PRUNE: &str = "prune orders --apply --yes-really --set shards.orders.retention.daily=1";
-/// After so many kills a whole backup must succeed, and leave nothing.
+/// Number of kills after which a whole backup must succeed, and leave nothing.
 const WHOLE: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,9 +45,9 @@ struct Round<'a> {
     shard: &'a TestShard,
     backstop: &'a Backstop,
     dice: Random,
-    /// How long a backup takes here; a recovery takes about as long, a prune much less.
+    /// Time that a backup takes here; a recovery takes about as long, a prune much less.
     usual: Duration,
-    /// Commands that ended before their moment came are not counted.
+    /// Number of kills. Commands that ended before their moment came are not counted.
     killed: usize,
 }
 
@@ -61,7 +61,7 @@ impl Round<'_> {
         assert!(!self.backstop.backups().await.is_empty(), "a backup is lost");
     }
 
-    /// Kills a recovery up to twice, then lets it go on to its end.
+    /// Kills a recovery up to twice, then lets it continue to its end.
     async fn kill_recovery(&mut self) {
         let rebuilt = RecoveredServer::into(self.shard.base().join("rebuilt"));
         let line = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
@@ -72,7 +72,7 @@ impl Round<'_> {
         rebuilt.equals(self.shard).await;
     }
 
-    /// Kills a command at a moment before `usual`, unless it has ended, and looks what harm that did.
+    /// Kills a command at a moment before `usual`, unless it has ended, and checks for harm.
     async fn kill(&mut self, line: &str, usual: Duration) {
         let after = self.dice.time(usual);
         let ran = self.backstop.spawn(line, None).end_or_kill(after).await;

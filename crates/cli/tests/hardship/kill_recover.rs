@@ -1,4 +1,5 @@
-//! SIGKILL at every step of one recovery into one directory: each run goes on where the killed one was.
+//! SIGKILL at every step of one recovery into one directory: each run continues where the killed
+//! one stopped.
 
 use backstop_testkit::workload::missing_on;
 use backstop_testkit::{ShardLayout, TestShard, TestVolume, TestWorkload, tables};
@@ -7,7 +8,8 @@ use crate::program::{Backstop, points};
 use crate::recovered_server::{RecoveredServer, only_server};
 use crate::source_unharmed::{nothing_left, unharmed};
 
-/// The steps of a recovery that joins. Only files with the donor's binary log, those of btrfs, make it reset GTIDs.
+/// Steps of a recovery that joins. It resets GTIDs only on files with the donor's binary log, which
+/// are those of btrfs.
 const STEPS: [&str; 15] = [
     "decide",
     "materialise",
@@ -60,7 +62,7 @@ async fn join_survives(shard: &TestShard, provider: &str, steps: &[&str]) {
         if point == "after:reset_gtids" {
             assert_eq!(rebuilt.gtid_executed().await.to_string(), "", "it was killed between reset and set");
         }
-        // Every third time the rebuilt server dies as well, as in a power cut.
+        // In every third round the rebuilt server dies as well, as in a power cut.
         if number % 3 == 2 {
             rebuilt.kill();
         }
@@ -76,7 +78,7 @@ async fn join_survives(shard: &TestShard, provider: &str, steps: &[&str]) {
     only_server(&rebuilt.dir);
     nothing_left(shard, &backstop).await;
 
-    // Asked once more, it touches nothing and says the same.
+    // A repeated run changes nothing and reports the same.
     let again = backstop.json(&line).await;
     assert_eq!((&again["server"], &again["gtid_executed"]), (&report["server"], &report["gtid_executed"]));
     rebuilt.equals(shard).await;

@@ -1,4 +1,4 @@
-//! The program under test, as its users run it: a configuration, arguments, an exit code and what it says.
+//! The program under test, as its users run it: configuration, arguments, exit code and output.
 
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
@@ -13,36 +13,38 @@ use backstop_testkit::TestShard;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// No command of these tests takes longer, on however busy a machine.
+/// Limit for every command of these tests, on the busiest machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// The program with the configuration of one shard, `orders`. Everything it says is kept in files of `said`.
+/// The program with the configuration of one shard, `orders`. All its output is kept in files of
+/// `said`.
 pub struct Backstop {
-    /// The folder of everything that follows.
+    /// Folder of all the following files.
     pub dir: PathBuf,
-    /// The configuration file.
+    /// Configuration file.
     pub config: PathBuf,
-    /// The credentials file.
+    /// Credentials file.
     pub credentials: PathBuf,
-    /// The repository's directory.
+    /// Directory of the repository.
     pub repository: PathBuf,
     /// `snapshot.work_dir`.
     pub work: PathBuf,
-    /// Where the repository is, if it is in a bucket.
+    /// Location of the repository, if it is in a bucket.
     pub bucket: Option<Location>,
-    /// The key of the repository, if it has one.
+    /// Key of the repository, if it has one.
     pub key: Option<String>,
-    /// What its command line begins with, if it is run by another program.
+    /// Beginning of the command line, if another program runs this one.
     pub prefix: Vec<String>,
-    /// Variables that it is started with.
+    /// Environment variables of the program.
     pub environment: Vec<(&'static str, String)>,
-    /// Where root runs the tests: whether recovered servers run as root, unless the command line says as whom.
+    /// If root runs the tests: true if recovered servers run as root, unless the command line names
+    /// a user.
     pub servers_of_root: bool,
     said: AtomicUsize,
 }
 
 impl Backstop {
-    /// Configured for this shard, with the second member, if there is one, as its candidate.
+    /// Creates a configuration for this shard; the second member, if one exists, is its candidate.
     pub async fn of(shard: &TestShard, provider: &str) -> Self {
         let this = Self::within(shard.base().join("b"));
         let password = shard.password();
@@ -55,7 +57,7 @@ impl Backstop {
         this
     }
 
-    /// Everything of it in this folder, without a configuration.
+    /// Places all files in this folder, without a configuration.
     pub fn within(dir: PathBuf) -> Self {
         std::fs::create_dir_all(dir.join("said")).unwrap();
         Self {
@@ -73,7 +75,7 @@ impl Backstop {
         }
     }
 
-    /// Writes a configuration for these members, the second of which, if there is one, is the candidate.
+    /// Writes a configuration for these members; the second, if one exists, is the candidate.
     pub fn configure(&self, program: &Path, members: &[String], provider: &str) {
         let candidate = members.get(1).map(|member| format!(", candidate = '{member}'")).unwrap_or_default();
         let configuration = format!(
@@ -88,13 +90,14 @@ impl Backstop {
         std::fs::write(&self.config, configuration).unwrap();
     }
 
-    /// Writes the credentials file, readable by its owner only.
+    /// Writes the credentials file, which only its owner can read.
     pub fn write_credentials(&self, text: &str) {
         std::fs::write(&self.credentials, text).unwrap();
         std::fs::set_permissions(&self.credentials, PermissionsExt::from_mode(0o600)).unwrap();
     }
 
-    /// The repository will be in a bucket of the tests' S3 server, asked at another endpoint than its own: a proxy's.
+    /// Puts the repository into a bucket of the tests' S3 server, through another endpoint than its
+    /// own: a proxy's.
     pub fn in_bucket(&mut self, s3: &S3, prefix: &str, endpoint: &str) {
         let url = format!("s3://{}/{prefix}", s3.bucket);
         let keys = self.dir.join("s3.toml");
@@ -118,7 +121,7 @@ impl Backstop {
         self.bucket = Some(Location { s3: access, ..Location::new(url) });
     }
 
-    /// The repository will be in another directory.
+    /// Puts the repository into another directory.
     pub fn in_directory(&mut self, path: &Path) {
         let text = std::fs::read_to_string(&self.config).unwrap();
         let url = |path: &Path| format!("url = 'file://{}'", path.display());
@@ -127,7 +130,7 @@ impl Backstop {
         self.repository = path.to_owned();
     }
 
-    /// Everything in the repository will be encrypted.
+    /// Encrypts everything in the repository.
     pub fn encrypt_repository(&mut self) {
         let (key, file) = ("7e".repeat(32), self.dir.join("repository.key"));
         std::fs::write(&file, &key).unwrap();
@@ -138,13 +141,14 @@ impl Backstop {
         self.key = Some(key);
     }
 
-    /// Starts a command line, words between spaces. `fault` is where it stops itself: `kill@after:store`.
+    /// Starts a command line of words between spaces. `fault` is the failpoint at which the program
+    /// stops itself: `kill@after:store`.
     pub fn spawn(&self, line: &str, error: Option<&str>) -> RunningBackstop {
         let words: Vec<&str> = line.split_whitespace().collect();
         self.spawn_words(&words, error)
     }
 
-    /// The same with the words given one by one.
+    /// Starts a command line of separate words.
     pub fn spawn_words(&self, words: &[&str], error: Option<&str>) -> RunningBackstop {
         let number = self.said.fetch_add(1, Ordering::SeqCst);
         let file = |end: &str| self.dir.join(format!("said/{number:04}.{end}"));
@@ -176,12 +180,12 @@ impl Backstop {
         self.spawn(line, None).end().await
     }
 
-    /// Runs it with `--json`; it must succeed.
+    /// Runs a command line with `--json`; it must succeed.
     pub async fn json(&self, line: &str) -> Value {
         self.run(&format!("--json {line}")).await.json()
     }
 
-    /// Runs it until it kills itself at this point, which it must reach.
+    /// Runs a command line until it kills itself at this point, which it must reach.
     pub async fn killed(&self, line: &str, point: &str) -> Finished {
         let ran = self.spawn(line, Some(&format!("kill@{point}"))).end().await;
         let signal = ran.status.signal();
@@ -189,8 +193,8 @@ impl Backstop {
         ran
     }
 
-    /// The ids of the shard's backups, newest first. Each must be complete. A run that ended before its claim has made no repository
-    /// either, which says so by exit code 21.
+    /// Returns the ids of the shard's backups, newest first. Each must be complete. A run that
+    /// ended before its claim has not created a repository, which exit code 21 shows.
     pub async fn backups(&self) -> Vec<String> {
         let ran = self.run("--json backups orders").await;
         if ran.status.code() == Some(21) && !self.repository.join("backstop").exists() {
@@ -203,11 +207,11 @@ impl Backstop {
     }
 }
 
-/// The S3 server of the tests (`testing/s3-server`).
+/// S3 server of the tests (`testing/s3-server`).
 pub struct S3 {
     /// `http://127.0.0.1:PORT`.
     pub endpoint: String,
-    /// Its bucket.
+    /// Name of its bucket.
     pub bucket: String,
     /// Access key id.
     pub id: String,
@@ -216,7 +220,8 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// The one in the environment; `None`, and said so on standard error, where there is none.
+    /// Returns the server that the environment names; `None`, with a message on standard error, if
+    /// it names none.
     pub fn of_the_tests() -> Option<Self> {
         let given = |name: &str| std::env::var(format!("BACKSTOP_TEST_S3_{name}")).ok();
         let all = (given("ENDPOINT"), given("BUCKET"), given("ACCESS_KEY_ID"), given("SECRET_ACCESS_KEY"));
@@ -228,7 +233,8 @@ impl S3 {
     }
 }
 
-/// The program in `BACKSTOP_TEST_PROGRAM`, or the one that cargo built: for tests of another crate it lies beside theirs.
+/// Returns the program in `BACKSTOP_TEST_PROGRAM`, or the one that cargo built: for tests of
+/// another crate it is beside theirs.
 pub fn program() -> PathBuf {
     let given = std::env::var_os("BACKSTOP_TEST_PROGRAM").map(PathBuf::from);
     let built = given.or_else(|| option_env!("CARGO_BIN_EXE_backstop").map(PathBuf::from));
@@ -238,7 +244,7 @@ pub fn program() -> PathBuf {
     })
 }
 
-/// A command that runs. Killed when dropped.
+/// A running command. Killed when dropped.
 pub struct RunningBackstop {
     child: Child,
     line: String,
@@ -247,23 +253,23 @@ pub struct RunningBackstop {
 }
 
 impl RunningBackstop {
-    /// Its pid.
+    /// Returns the command's pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends the command a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         let _ = kill_process(pid, signal);
     }
 
-    /// What it said on standard error so far.
+    /// Returns the output on standard error up to now.
     pub fn told(&self) -> String {
         std::fs::read_to_string(&self.err).unwrap_or_default()
     }
 
-    /// Waits until it has stopped itself with SIGSTOP.
+    /// Waits until the command has stopped itself with SIGSTOP.
     pub async fn stopped(&self) {
         let stat = format!("/proc/{}/stat", self.child.id());
         let stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
@@ -271,7 +277,7 @@ impl RunningBackstop {
             .await;
     }
 
-    /// Waits until it has ended.
+    /// Waits until the command has ended.
     pub async fn end(mut self) -> Finished {
         let begin = Instant::now();
         loop {
@@ -283,7 +289,7 @@ impl RunningBackstop {
         }
     }
 
-    /// Waits until it has ended, or kills it after this time.
+    /// Waits until the command has ended, or kills it after this time.
     pub async fn end_or_kill(mut self, after: Duration) -> Finished {
         let begin = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
@@ -309,11 +315,11 @@ impl Drop for RunningBackstop {
     }
 }
 
-/// How a command ended, and what it said.
+/// Exit status and output of a command.
 pub struct Finished {
     /// Exit code or signal.
     pub status: ExitStatus,
-    /// Its arguments.
+    /// Command line.
     pub line: String,
     /// Standard output.
     pub out: String,
@@ -322,13 +328,13 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The one object on standard output; it must have succeeded.
+    /// Returns the one object on standard output; the command must have succeeded.
     pub fn json(&self) -> Value {
         assert_eq!(self.status.code(), Some(0), "{self}");
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self}"))
     }
 
-    /// It must have failed with this exit code, say so in one error, and say these words in it.
+    /// Checks that the command failed with this exit code and one error that contains these words.
     pub fn failed(&self, code: i32, words: &[&str]) -> &Self {
         assert_eq!(self.status.code(), Some(code), "{self}");
         assert!(self.out.is_empty(), "a failure gives no result: {self}");
@@ -348,7 +354,7 @@ impl std::fmt::Display for Finished {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub async fn until(deadline: Duration, what: impl Fn() -> String, so: impl Fn() -> bool) {
     let begin = Instant::now();
     while !so() {
@@ -357,7 +363,7 @@ pub async fn until(deadline: Duration, what: impl Fn() -> String, so: impl Fn() 
     }
 }
 
-/// The points before and after each step, as `BACKSTOP_TEST_FAULT` names them.
+/// Returns the points before and after each step, as `BACKSTOP_TEST_FAULT` names them.
 pub fn points(steps: &[&str]) -> Vec<String> {
     steps.iter().flat_map(|step| [format!("before:{step}"), format!("after:{step}")]).collect()
 }

@@ -1,4 +1,5 @@
-//! Repeatable chance: a seed from `BACKSTOP_TEST_SEED`, or one that is told so that a round can be repeated.
+//! Repeatable random numbers: the seed comes from `BACKSTOP_TEST_SEED`, or is printed so that a
+//! round can be repeated.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use std::time::Duration;
 pub struct Random(u64);
 
 impl Random {
-    /// With the given seed or a new one; says which.
+    /// Creates a stream with the given seed or a new one, and prints it.
     pub fn new() -> Self {
         let given = std::env::var("BACKSTOP_TEST_SEED").ok().map(|seed| seed.parse().expect("a number"));
         let seed = given.unwrap_or_else(backstop_testkit::accounts::unique_number);
@@ -14,7 +15,7 @@ impl Random {
         Self(seed)
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -23,13 +24,13 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A time below this one.
+    /// Returns a time below this one.
     pub fn time(&mut self, below: Duration) -> Duration {
         Duration::from_micros(self.roll() % (below.as_micros() as u64).max(1))
     }
 }
 
-/// How many random kills: `BACKSTOP_TEST_KILLS`, else 20.
+/// Returns the number of random kills: `BACKSTOP_TEST_KILLS`, else 20.
 pub fn kills() -> usize {
     std::env::var("BACKSTOP_TEST_KILLS").map_or(20, |kills| kills.parse().expect("a number"))
 }

@@ -1,4 +1,4 @@
-//! A server that `recover` made, as its user would look at it.
+//! A server that `recover` made, as its user sees it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,19 +6,19 @@ use backstop_adapters::mysql::connection::{Connection, Connector, Login};
 use backstop_model::gtid::GtidSet;
 use backstop_testkit::{TestMember, TestShard};
 
-/// What is in a target directory. Its server is killed, and the directory removed, when dropped.
+/// Contents of a target directory. The server is killed, and the directory removed, when dropped.
 pub struct RecoveredServer {
     /// The target directory.
     pub dir: PathBuf,
 }
 
 impl RecoveredServer {
-    /// Where a recovery is to go: nothing is there yet.
+    /// Returns a target for a recovery, which is empty as yet.
     pub fn into(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// A session of `root@localhost`, whom the donor's tables know.
+    /// Opens a session of `root@localhost`, an account in the donor's tables.
     pub async fn root(&self) -> Connection {
         let login = Login { user: "root".into(), password: String::new().into() };
         let socket = self.dir.join("mysqld.sock");
@@ -28,29 +28,30 @@ impl RecoveredServer {
             .expect("log in to the rebuilt server")
     }
 
-    /// One value.
+    /// Returns one value.
     pub async fn value(&self, sql: &str) -> String {
         let value: Option<String> =
             self.root().await.one(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         value.unwrap_or_default()
     }
 
-    /// `@@GLOBAL.gtid_executed`.
+    /// Returns `@@GLOBAL.gtid_executed`.
     pub async fn gtid_executed(&self) -> GtidSet {
         self.value("SELECT @@GLOBAL.gtid_executed").await.parse().expect("a GTID set")
     }
 
-    /// Kills its server, as a power cut would.
+    /// Kills the server, as a power cut would.
     pub fn kill(&self) {
         backstop_testkit::member::kill_server_on(&self.datadir());
     }
 
-    /// Its data directory.
+    /// Returns the data directory.
     pub fn datadir(&self) -> PathBuf {
         self.dir.join("data")
     }
 
-    /// It is a replica of this shard that has everything the primary has, and holds exactly the same.
+    /// Checks that the server is a replica of this shard that has everything the primary has, and
+    /// holds exactly the same.
     pub async fn equals(&self, shard: &TestShard) {
         let primary: &TestMember = shard.primary();
         let held = primary.gtid_executed().await;
@@ -91,7 +92,7 @@ impl Drop for RecoveredServer {
     }
 }
 
-/// The servers that run in a folder: exactly one, on this data directory.
+/// Checks that exactly one server runs in a folder, on this data directory.
 pub fn only_server(dir: &Path) {
     assert_eq!(backstop_testbed::processes::servers_in(dir).len(), 1, "servers in {}", dir.display());
 }

@@ -1,4 +1,4 @@
-//! Passwords stand in the credentials files, and nowhere else.
+//! Passwords are in the credentials files, and nowhere else.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,10 @@ use backstop_testkit::{ShardLayout, TestShard, tables};
 use crate::program::Backstop;
 use crate::recovered_server::RecoveredServer;
 
-/// Where MySQL itself keeps the password a replica logs in with (`mysql.slave_master_info`, in clear): its table space,
-/// and the redo and undo logs that the row went through. The statement in the binary log has none, and `RESET
-/// REPLICA ALL` of a recovery empties the row. A backup of that table space is in packs.
+/// Returns true for files in which MySQL itself keeps the password with which a replica logs in
+/// (`mysql.slave_master_info`, in clear): its tablespace, and the redo and undo logs that the row
+/// went through. The statement in the binary log has no password, and `RESET REPLICA ALL` of a
+/// recovery empties the row. A backup of that tablespace is in packs.
 fn is_mysqls_own(path: &Path) -> bool {
     let text = path.to_string_lossy();
     if text.contains("/repository/shards/orders/packs/") {
@@ -29,7 +30,8 @@ async fn are_written_nowhere() {
     tables::fill(shard.primary(), 1, 500).await;
     shard.settle().await;
     let backstop = Backstop::of(&shard, "clone").await;
-    // Only the password of replication may be where MySQL keeps it: the other one is another.
+    // Only the replication password may be where MySQL keeps it; the account's own password is
+    // another one.
     let (replication, own) = (shard.password().to_owned(), format!("own-{}", shard.password()));
     shard.primary().run(&[&format!("ALTER USER 'backstop'@'%' IDENTIFIED BY '{own}'")]).await;
     shard.settle().await;
@@ -37,7 +39,7 @@ async fn are_written_nowhere() {
     let first = format!("\npassword = '{replication}'");
     assert!(credentials.contains(&first), "{credentials}");
     backstop.write_credentials(&credentials.replace(&first, &format!("\npassword = '{own}'")));
-    // It is a part of the other, so that who looks for it finds both.
+    // The replication password is part of the other, so that a search for it finds both.
     let seen = Sampler::start(replication.clone());
     let rebuilt = RecoveredServer::into(shard.base().join("rebuilt"));
     run_everything(&shard, &backstop, &rebuilt).await;
@@ -62,7 +64,7 @@ async fn are_written_nowhere() {
     assert!(said > 20, "what was said is among the files");
 }
 
-/// Every command with every kind of output, also failing.
+/// Runs every command with every kind of output, also with failures.
 async fn run_everything(shard: &TestShard, backstop: &Backstop, rebuilt: &RecoveredServer) {
     let join = format!("recover orders --to latest --join --into {}", rebuilt.dir.display());
     let commands = [
@@ -102,7 +104,7 @@ async fn run_everything(shard: &TestShard, backstop: &Backstop, rebuilt: &Recove
     backstop.write_credentials(&right);
 }
 
-/// Looks at all command lines and environments while commands run.
+/// Inspects all command lines and environments while commands run.
 struct Sampler {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<BTreeSet<String>>,

@@ -11,9 +11,10 @@ use crate::certificates::Certificates;
 use crate::program::Backstop;
 use crate::recovered_server::RecoveredServer;
 
-/// Names in which a copy differs from its donor: identity, places, what the recovery decides.
+/// Variables in which a copy differs from its donor: identity, paths, values that the recovery
+/// decides.
 const OWN: [&str; 24] = [
-    // Follow from character_set_server, when a server whose settings are persisted starts.
+    // These follow from character_set_server when a server with persisted settings starts.
     "collation_connection",
     "collation_database",
     "datadir",
@@ -40,7 +41,8 @@ const OWN: [&str; 24] = [
     "sql_safe_updates",
 ];
 
-/// Settings off their defaults, of every kind, with signs that an option file has a meaning for.
+/// Settings with non-default values, of every kind, with characters that have a meaning in an
+/// option file.
 const PERSISTED: [&str; 20] = [
     "SET PERSIST time_zone = '+02:00'",
     "SET PERSIST sql_mode = 'ANSI_QUOTES,NO_ZERO_DATE,PIPES_AS_CONCAT'",
@@ -69,7 +71,7 @@ const CHANGED: [&str; 4] = [
     "SET GLOBAL super_read_only = ON",
     "START REPLICA",
     "SET GLOBAL sql_safe_updates = ON",
-    // Whatever follows the line break must not become an option.
+    // Text after the line break must not become an option.
     "SET GLOBAL init_connect = 'SET @a = 7 /* \"x # y\\\\z\" */,\\nsort_buffer_size = 300000\\n#'",
 ];
 
@@ -100,10 +102,10 @@ async fn a_copy_has_the_settings_of_its_donor() {
     assert!(told["what"].as_str().unwrap().contains("`SET PERSIST sql_safe_updates = ON`"), "{told}");
 }
 
-/// The settings of a server, without what is a state.
+/// Returns the settings of a server, without variables that are a state.
 async fn all(root: &mut Connection) -> BTreeMap<String, String> {
     let rows: Vec<(String, String)> = root.query("SHOW GLOBAL VARIABLES").await.unwrap();
-    // Its plugin is loaded where backups are taken.
+    // The clone plugin is loaded where backups are taken.
     let is_setting = |name: &str| !name.starts_with("gtid_") && !name.starts_with("clone_");
     rows.into_iter().filter(|(name, _)| is_setting(name)).collect()
 }
@@ -172,7 +174,7 @@ async fn a_copy_has_what_its_operator_gives() {
     assert_eq!(std::fs::metadata(&served).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-/// The findings of `check` about the certificate of a recovered server.
+/// Returns the findings of `check` about the certificate of a recovered server.
 async fn checked_tls(backstop: &Backstop) -> Vec<String> {
     let report = backstop.json("check orders").await;
     let findings = report["shards"][0]["findings"].as_array().unwrap();
@@ -180,7 +182,8 @@ async fn checked_tls(backstop: &Backstop) -> Vec<String> {
     codes.filter(|code| code.starts_with("recovery-tls")).collect()
 }
 
-/// It says so, and does not require what no client can verify.
+/// Checks that a server without certificates is reported, and does not require TLS that no client
+/// can verify.
 async fn without_certificates(shard: &TestShard, backstop: &Backstop) {
     let rebuilt = RecoveredServer::into(shard.base().join("without"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
@@ -196,7 +199,7 @@ async fn without_certificates(shard: &TestShard, backstop: &Backstop) {
     assert_eq!(rebuilt.value("SELECT @@GLOBAL.max_connections").await, "77");
 }
 
-/// Each is named, before anything is touched.
+/// Checks that each unusable setting is named, before anything is changed.
 async fn what_cannot_be_given_is_refused(shard: &TestShard, backstop: &Backstop) {
     let into = shard.base().join("refused");
     let file = backstop.dir.join("lost.cnf");
@@ -229,7 +232,7 @@ fn configure_tls(backstop: &Backstop, lines: &str) {
     std::fs::write(&backstop.config, format!("{text}\n[recovery.tls]\n{lines}")).unwrap();
 }
 
-/// A finding of a report.
+/// Returns a finding of a report.
 fn told<'a>(report: &'a serde_json::Value, code: &str) -> Option<&'a serde_json::Value> {
     report["checks"].as_array().unwrap().iter().find(|finding| finding["code"] == code)
 }

@@ -1,4 +1,5 @@
-//! The harm that a run may do, however it ends: to the shard, and by what it leaves.
+//! Limits of the harm that a run may do, however it ends: to the shard, and by the files that it
+//! leaves.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,12 +9,12 @@ use backstop_testkit::{TestMember, TestShard};
 
 use crate::program::Backstop;
 
-/// An outside session must be able to commit within this time, and locks be gone.
+/// Limit for an outside session to commit, and for locks to disappear.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The SQL threads must run within this time, and apply.
+/// Limit for the SQL threads to run and apply.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Read locks and backup locks. Writers hold intention locks, which are not among them.
+/// Counts read locks and backup locks. Writers hold intention locks, which are not among them.
 pub const LOCKS: &str = "SELECT COUNT(*) FROM performance_schema.metadata_locks WHERE LOCK_TYPE = 'SHARED' \
      AND OBJECT_TYPE IN ('GLOBAL', 'COMMIT', 'BACKUP LOCK')";
 const APPLIERS: &str =
@@ -21,7 +22,8 @@ const APPLIERS: &str =
 const CLONES: &str =
     "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_INFO LIKE 'CLONE LOCAL %'";
 
-/// Right after a run was killed, and without another one: writes go on, replication goes on, no lock is held.
+/// Checks the shard right after a run was killed, without another run: writes and replication
+/// continue, no lock is held.
 pub async fn unharmed(shard: &TestShard) {
     let begin = Instant::now();
     backstop_testkit::snapshot_conformance::assert_commits(shard.primary()).await;
@@ -41,7 +43,8 @@ pub async fn unharmed(shard: &TestShard) {
     }
 }
 
-/// After a whole command: nothing of this run or an earlier one is left on the host or on a server.
+/// Checks that a whole command leaves nothing of this run or an earlier one on the host or on a
+/// server.
 pub async fn nothing_left(shard: &TestShard, backstop: &Backstop) {
     let of_shard = entries(&backstop.work.join("orders"));
     let runs = of_shard.iter().filter(|path| !is_of_repository(path)).cloned();
@@ -56,13 +59,14 @@ pub async fn nothing_left(shard: &TestShard, backstop: &Backstop) {
     }
 }
 
-/// A repository's folder, named by its id. Those of runs are named by their times.
+/// Returns true for a repository's folder, which is named by its id. Those of runs are named by
+/// their times.
 fn is_of_repository(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.chars().all(|c| c.is_ascii_hexdigit())
 }
 
-/// Waits until the server gives this value.
+/// Waits until the server returns this value.
 pub async fn value_becomes(member: &TestMember, sql: &str, wanted: &str, within: Duration) {
     let begin = Instant::now();
     loop {
@@ -80,7 +84,7 @@ fn is_snapshot(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".backstop-20"))
 }
 
-/// What is in a directory; nothing if it does not exist.
+/// Returns the entries of a directory; none if it does not exist.
 pub fn entries(dir: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }

@@ -1,4 +1,4 @@
-//! Two backups of a shard at once, and one that was stopped in the middle of what must not be stopped.
+//! Two simultaneous backups of a shard, and one that was stopped at a critical point.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ async fn the_second_says_who_holds_it_and_a_superseded_one_cannot_commit() {
     first.stopped().await;
     unharmed(&shard).await;
     let before = backstop.backups().await;
-    // It waits until the first has shown no life for as long as makes it dead.
+    // The second backup waits until the first has sent no heartbeat for the time after which a run
+    // counts as dead.
     let second = backstop.json("backup orders").await;
     first.signal(Signal::CONT);
     first.end().await.failed(11, &["orders"]);
@@ -39,7 +40,7 @@ async fn the_second_says_who_holds_it_and_a_superseded_one_cannot_commit() {
     assert_eq!(backstop.json("verify orders --content").await["ok"], true);
 }
 
-/// While the first waits for a long query to end, it shows that it lives.
+/// While the first backup waits for a long query to end, it sends heartbeats.
 async fn a_living_one_is_respected(shard: &TestShard, backstop: &Backstop) {
     let mut slow = shard.primary().root().await;
     let long: u64 = slow.one("SELECT CONNECTION_ID()").await.unwrap();
@@ -72,7 +73,8 @@ async fn stopped_while_frozen_the_server_frees_itself() {
     for point in ["after:freeze", "before:thaw"] {
         let run = backstop.spawn(line, Some(&format!("stop@{point}")));
         run.stopped().await;
-        // Both the global lock and that on commits; otherwise the following would prove nothing.
+        // Both the global lock and the commit lock are held; otherwise the rest would prove
+        // nothing.
         let held: u32 = shard.primary().value(LOCKS).await.parse().unwrap();
         assert!(held >= 2 || point == "before:thaw", "the server is frozen at {point}: {held} locks");
         unharmed(&shard).await;

@@ -1,5 +1,5 @@
-//! Shards that are not like the others: an event, tables of other engines, persisted settings, another page size, a
-//! candidate with a transaction of its own.
+//! Unusual shards: an event, tables of other engines, persisted settings, another page size, a
+//! candidate with an errant transaction.
 
 use backstop_testkit::{ShardLayout, TestShard, tables};
 
@@ -48,7 +48,7 @@ async fn shards_are_backed_up_and_rebuilt_as_they_are() {
     nothing_left(&shard, &backstop).await;
 }
 
-/// CLONE would bring them back empty.
+/// Checks that tables are refused that CLONE would copy without their rows.
 async fn foreign_tables_are_refused(shard: &TestShard, backstop: &Backstop) {
     shard
         .primary()
@@ -61,7 +61,7 @@ async fn foreign_tables_are_refused(shard: &TestShard, backstop: &Backstop) {
     shard.settle().await;
 }
 
-/// What would stop backups on the night of a failover is a warning before it.
+/// Checks that a fault that would stop backups in the night of a failover is a warning before it.
 async fn second_choices_are_looked_at(shard: &TestShard, backstop: &Backstop) {
     shard.primary().run(&["UNINSTALL PLUGIN clone"]).await;
     let check = backstop.run("--json check orders").await.json();
@@ -77,7 +77,8 @@ async fn second_choices_are_looked_at(shard: &TestShard, backstop: &Backstop) {
     shard.primary().run(&["INSTALL PLUGIN clone SONAME 'mysql_clone.so'"]).await;
 }
 
-/// A table that the source cannot read must not keep the others from being recovered; another one only with the operator's word.
+/// Checks that a table that the source cannot read does not keep the others from being recovered;
+/// another broken table needs the operator's consent.
 async fn broken_tables_are_expected(shard: &TestShard, backstop: &Backstop) {
     let create = |name: &str| format!("CREATE TABLE shop.{name} (id INT PRIMARY KEY)");
     shard.primary().run(&[&create("import"), &create("fine")]).await;
@@ -112,7 +113,7 @@ async fn broken_tables_are_expected(shard: &TestShard, backstop: &Backstop) {
     shard.settle().await;
 }
 
-/// A table that no GTID tells of.
+/// Checks a table that no GTID accounts for.
 async fn a_drifted_candidate_is_told(shard: &TestShard, backstop: &Backstop) {
     let drift = async |sql: &str| {
         let open = ["SET GLOBAL super_read_only = OFF", "SET sql_log_bin = 0", sql];
@@ -129,7 +130,8 @@ async fn a_drifted_candidate_is_told(shard: &TestShard, backstop: &Backstop) {
     drift("DROP TABLE shop.drifted").await;
 }
 
-/// A transaction that the primary does not have makes a candidate unfit; the reason names it.
+/// Checks that a transaction that the primary does not have makes a candidate unfit; the reason
+/// names it.
 async fn an_errant_candidate_is_left_out(shard: &TestShard, backstop: &Backstop) {
     let uuid = shard.candidate().value("SELECT @@server_uuid").await;
     shard

@@ -1,4 +1,5 @@
-//! Wrong input where a shard is there: each refusal with its exit code, naming what is wrong, before anything is touched.
+//! Wrong input for an existing shard: each refusal has its exit code and names the fault, before
+//! anything is changed.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -141,7 +142,7 @@ async fn server_programs_are_wrong(backstop: &Backstop, into: &Path) {
     let _ = std::fs::remove_dir_all(into);
 }
 
-/// A program that only tells a version.
+/// Creates a program that only prints a version.
 fn fake(backstop: &Backstop, version: &str) -> PathBuf {
     let name: String = version.chars().filter(char::is_ascii_alphanumeric).collect();
     let path = backstop.dir.join(name);
@@ -150,7 +151,8 @@ fn fake(backstop: &Backstop, version: &str) -> PathBuf {
     path
 }
 
-/// A pack that only the second backup needs is damaged: recovering it fails and names the pack; the first is recovered.
+/// Damages a pack that only the second backup needs: its recovery fails and names the pack; the
+/// first backup is recovered.
 async fn damage_is_named(backstop: &Backstop, into: &Path, first: &str, second: &str) {
     let before = packs(&backstop.repository);
     let newest =

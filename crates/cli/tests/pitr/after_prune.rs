@@ -1,4 +1,4 @@
-//! What is kept when the archive is pruned: every moment that is promised can be recovered.
+//! The archive after a prune: every moment that is reported as recoverable can be recovered.
 
 use backstop_model::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestShard};
@@ -18,7 +18,7 @@ async fn the_beginning_of_a_file_stays_with_what_a_backup_needs_of_its_middle() 
     let caught_up = format!("{ARCHIVE} --until-caught-up");
     primary.run(&["CREATE DATABASE one", "CREATE TABLE one.t (id INT PRIMARY KEY)"]).await;
     backstop.json("backup orders").await;
-    // Several pieces of one file, on both sides of a backup.
+    // Several segments of one file, on both sides of a backup.
     for id in 1..=3 {
         primary.run(&[&format!("INSERT INTO one.t VALUES ({id})")]).await;
         backstop.json(&caught_up).await;
@@ -43,7 +43,7 @@ async fn the_beginning_of_a_file_stays_with_what_a_backup_needs_of_its_middle() 
     let first = &after.segments[0];
     assert_eq!((first.start, &first.file), (0, &after.segments[1].file), "it describes what follows");
 
-    // What was forgotten is no gap, neither now nor to an archiver that goes on.
+    // Pruned transactions are no gap, neither now nor to an archiver that continues.
     let status = backstop.run(&format!("--json status orders {CONFIGURED}")).await;
     let status: serde_json::Value = serde_json::from_str(&status.out).unwrap();
     let coverage = &status["shards"][0]["coverage"];

@@ -1,4 +1,5 @@
-//! A binlog file of more than 4 GiB, where positions in events no longer suffice: one transaction makes it so.
+//! A binlog file of more than 4 GiB, made by one transaction: positions in events do not suffice
+//! for it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -13,7 +14,7 @@ use crate::recovered_server::RecoveredServer;
 use crate::stored_archive::{ARCHIVE, contents, held, reader, uuid};
 
 const STATEMENT: Duration = Duration::from_secs(300);
-/// Rows of 64 MiB.
+/// Number of rows of 64 MiB.
 const ROWS: u32 = 68;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,7 +26,7 @@ async fn four_gibibytes_it_is_archived_and_replayed() {
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;
     backstop.json("backup orders").await;
-    // What is inserted into `big` is in the binlog only.
+    // Rows of `big` are in the binlog only.
     primary.run(&["CREATE DATABASE w", "CREATE TABLE w.big (t LONGTEXT) ENGINE = BLACKHOLE"]).await;
     primary.run(&["CREATE TABLE w.t (id INT PRIMARY KEY)", "FLUSH BINARY LOGS"]).await;
     let mut root = primary.root().await;
@@ -38,7 +39,7 @@ async fn four_gibibytes_it_is_archived_and_replayed() {
     root.run_within("COMMIT", STATEMENT).await.unwrap();
     primary.run(&["INSERT INTO w.t VALUES (2)"]).await;
 
-    // Killed in the middle of it.
+    // The archiver is killed in the middle of the file.
     let archiver = backstop.spawn(ARCHIVE, None);
     let of_shard = backstop.work.join("orders");
     let spooled = || {
@@ -60,7 +61,8 @@ async fn four_gibibytes_it_is_archived_and_replayed() {
     assert_eq!(rebuilt.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM w.t").await, "1,2");
 }
 
-/// Compares what is archived with the server's files, but for the first event of each. Gives the highest offset.
+/// Compares the archived files with the server's files, except for the first event of each. Returns
+/// the highest offset.
 async fn compared(backstop: &Backstop, member: &TestMember) -> u64 {
     const FIRST_EVENTS: u64 = 126;
     let (of, reader, mut end) = (uuid(member).await, reader(backstop).await, 0);

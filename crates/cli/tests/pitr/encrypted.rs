@@ -12,7 +12,7 @@ use crate::program::Backstop;
 use crate::recovered_server::{RecoveredServer, ServerState};
 use crate::stored_archive::{ARCHIVE, files, held, uuid};
 
-/// In every row, so that it is seen where it is written in plain text.
+/// Text in every row, which is found where a row is written in plain text.
 const NEEDLE: &str = "an-amount-nobody-may-read";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +57,8 @@ async fn is_archived_encrypted_and_recovered() {
     assert_eq!(rebuilt.value("SELECT COUNT(*) FROM shop.t").await, "5");
     assert_eq!(rebuilt.value("SELECT @@GLOBAL.binlog_encryption").await, "1");
 
-    // Without the keyring it is told what is missing, and with it the same recovery goes on.
+    // Without the keyring the recovery reports what is missing, and with it the same recovery
+    // continues.
     let rebuilt = RecoveredServer::at(shard.base().join("p"));
     let server = server_program().await.mysqld.display();
     let how = format!("--to latest --standalone --into {}", rebuilt.dir.display());
@@ -67,7 +68,8 @@ async fn is_archived_encrypted_and_recovered() {
     assert_eq!(rebuilt.held().await, primary.gtid_executed().await);
 }
 
-/// The server decrypts what it sends: that is what is archived, byte for byte.
+/// Compares the archive with the output of mysqlbinlog: the server decrypts the events that it
+/// sends, and they are archived byte for byte.
 async fn assert_as_mysqlbinlog_gets_them(backstop: &Backstop, member: &TestMember, dir: &Path) {
     let archived = files(backstop, uuid(member).await).await;
     let names: Vec<&String> = archived.keys().collect();
@@ -90,13 +92,13 @@ async fn assert_as_mysqlbinlog_gets_them(backstop: &Backstop, member: &TestMembe
     for (name, bytes) in &archived {
         let own = as_sent(std::fs::read(dir.join(format!("raw-{name}"))).unwrap(), bytes);
         assert!(own.starts_with(bytes), "{name}: {} archived bytes of {}", bytes.len(), own.len());
-        // What is on the disk can be read by nobody: the test would say nothing otherwise.
+        // The file on the disk is unreadable; otherwise the test would prove nothing.
         let stored = std::fs::read(member.datadir().join(name)).unwrap();
         assert!(stored.starts_with(b"\xfdbin") || bytes_tell(&stored), "{name}");
     }
 }
 
-/// The files below a folder in which the rows can be read.
+/// Returns the files below a folder in which the rows can be read.
 fn who_tells(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! How recoveries end, and what they refuse.
+//! Endings of recoveries, and their refusals.
 
 use backstop_adapters::mysql::mysqld_process::signal;
 use backstop_testkit::{ShardLayout, TestShard, TestWorkload};
@@ -20,7 +20,7 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
     let all = shard.primary().gtid_executed().await;
     archived(&backstop, &all).await;
     shard.candidate().wait_for(&all).await;
-    // The primary has purged what a new replica needs: backup and archive have it.
+    // The primary has purged transactions that a new replica needs: backup and archive have them.
     forget_the_past(shard.primary()).await;
     let joined = RecoveredServer::at(shard.base().join("j"));
     let report = joined.recover(&backstop, "--to latest --join").await;
@@ -43,7 +43,7 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
     let held = shard.primary().gtid_executed().await;
     archived(&backstop, &held).await;
     let endpoints = shard.endpoints();
-    // Members that hang are not lost: they would write on when they are woken up.
+    // Members that hang are not lost: they would continue to write after they resume.
     for member in &shard.members {
         signal(member.pid().unwrap(), Signal::STOP).unwrap();
     }
@@ -68,13 +68,14 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
     assert_eq!(new.source.to_string(), primary.value("SELECT @@GLOBAL.server_uuid").await);
     assert!(new.lacks.is_empty(), "{}", new.lacks);
 
-    // The archive goes on with it.
+    // The archive continues with the recovered server.
     let port = report["server"]["port"].as_u64().unwrap();
     let text = std::fs::read_to_string(&backstop.config).unwrap();
     let old = &endpoints[0].to_string();
     std::fs::write(&backstop.config, text.replace(old.as_str(), &format!("127.0.0.1:{port}"))).unwrap();
     let mut root = primary.root().await;
-    // Its binlog knows nothing of what was recovered: an archiver that is started again continues all the same.
+    // Its binlog has none of the recovered transactions: a restarted archiver continues all the
+    // same.
     for name in ["afterwards", "again", "once_more"] {
         root.run(&format!("CREATE DATABASE {name}")).await.unwrap();
         let ran = backstop.run(&format!("--json {ARCHIVE} --until-caught-up")).await;

@@ -1,4 +1,4 @@
-//! Events of a lost primary: on the new one those fire that fired, and no others.
+//! Events of a lost primary: the new primary runs those that ran, and no others.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,7 +16,7 @@ use crate::stored_archive::{ARCHIVE, contents};
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Each event notes once that it fired, and where.
+/// Returns the definition of an event that records once that it ran, and where.
 fn event(name: &str, more: &str) -> String {
     format!(
         "CREATE DEFINER = bob@localhost EVENT shop.{name} ON SCHEDULE EVERY 1 SECOND ON COMPLETION PRESERVE {more} \
@@ -64,7 +64,7 @@ async fn those_fire_on_a_new_primary_that_fired_on_the_lost_one() {
     recovered_again(&backstop, primary, &report, &old, &program, shard.base()).await;
 }
 
-/// From a backup of the server that was recovered, with statements that are pasted.
+/// Recovers from a backup of the recovered server, with statements that are pasted.
 async fn recovered_again(
     backstop: &Backstop,
     primary: RecoveredServer,
@@ -110,7 +110,7 @@ async fn before_the_backup(shard: &TestShard) {
         "CREATE TABLE shop.fired (event VARCHAR(64), server CHAR(36), PRIMARY KEY (event, server))",
         "CREATE USER bob@localhost",
         "GRANT ALL ON shop.* TO bob@localhost",
-        // Settings that a later session must not give the events of this one.
+        // Settings that a later session must not apply to the events of this one.
         "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES', time_zone = '+05:00'",
         "SET NAMES latin1",
         &event("stays", ""),
@@ -175,7 +175,7 @@ fn assert_reported(report: &Value) {
     assert!(report["checks"].to_string().contains("events-over"), "{report}");
 }
 
-/// Every event that was enabled fires on this server, and no other has.
+/// Checks that every event that was enabled runs on this server, and no other does.
 async fn assert_fires(server: &RecoveredServer) {
     let sql = "SELECT COALESCE(GROUP_CONCAT(event ORDER BY event), '') FROM shop.fired WHERE server = @@server_uuid";
     let begin = Instant::now();
@@ -187,7 +187,7 @@ async fn assert_fires(server: &RecoveredServer) {
 
 type Columns = BTreeMap<String, String>;
 
-/// Everything that the server says of its events, by their names.
+/// Returns the server's description of its events, by their names.
 async fn described(root: &mut Connection) -> BTreeMap<String, Columns> {
     let columns: Vec<String> = root
         .query(
@@ -208,7 +208,8 @@ async fn described(root: &mut Connection) -> BTreeMap<String, Columns> {
     events
 }
 
-/// Nothing but their states, and whose they are, differs: an event that is enabled belongs to the server that it fires on.
+/// Checks that only the events' states and originators differ: an event that is enabled belongs to
+/// the server that it runs on.
 fn assert_unchanged(before: &BTreeMap<String, Columns>, after: &BTreeMap<String, Columns>) {
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     for (event, columns) in before {

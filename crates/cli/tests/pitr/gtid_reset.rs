@@ -1,4 +1,4 @@
-//! Backups and recoveries after a source has begun its numbers again.
+//! Backups and recoveries after a source has reset its GTIDs.
 
 use backstop_testkit::{ShardLayout, TestShard};
 
@@ -18,7 +18,7 @@ async fn a_backup_made_after_a_reset_reaches_what_follows_it() {
     primary.run(&["INSERT INTO one.t VALUES (1)", "FLUSH BINARY LOGS", "INSERT INTO one.t VALUES (2)"]).await;
     backstop.json(&caught_up).await;
 
-    // No one has noticed yet: this backup is an older moment of nothing that is archived.
+    // The reset is not detected yet: this backup is no earlier state of anything that is archived.
     primary.run(&["RESET BINARY LOGS AND GTIDS", "INSERT INTO one.t VALUES (200)"]).await;
     let ran = backstop.run("--json backup orders").await;
     assert!(ran.err.contains("lacks transactions that were archived of it"), "{ran}");

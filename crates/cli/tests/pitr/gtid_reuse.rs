@@ -1,4 +1,4 @@
-//! A server that went back in time and has used its numbers again, and one that only restarted.
+//! A server that was rolled back and has reused its GTIDs, and one that only restarted.
 
 use std::path::Path;
 use std::process::Command;
@@ -45,7 +45,7 @@ async fn what_was_archived_and_what_took_its_numbers_are_both_recovered() {
     primary.kill();
     copy(&older, &data);
 
-    // More than was lost: by its numbers it has all that is archived, and more.
+    // More transactions than were lost: by its GTIDs the server has all that is archived, and more.
     primary.start().await;
     primary
         .run(&[
@@ -66,7 +66,7 @@ async fn what_was_archived_and_what_took_its_numbers_are_both_recovered() {
     assert_eq!((&new.lacks, &new.common), (&lost.subtract(&common), &common));
     assert_eq!(archive.held(old.number).unwrap(), lost);
     assert_eq!(archive.held(new.number).unwrap(), now);
-    // Once told it is not told again.
+    // After the first report, the loss is not reported again.
     backstop.json(&caught_up).await;
     assert_eq!(contents(&backstop).await.timelines.len(), 2);
 
@@ -75,7 +75,7 @@ async fn what_was_archived_and_what_took_its_numbers_are_both_recovered() {
         rebuilt.recover(&backstop, &format!("--to latest {line} --standalone")).await;
         assert_eq!(rebuilt.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM one.t").await, rows);
     }
-    // Backups of the new line count for it, though they hold the numbers that the old one keeps.
+    // Backups of the new line count for it, though they hold the GTIDs that the old line keeps.
     let newest = backstop.json("backup orders").await["backup_id"].clone();
     assert_eq!(backstop.json("plan orders --to latest --standalone").await["backup_id"], newest);
     assert_ne!(backstop.json("plan orders --to latest --line 1 --standalone").await["backup_id"], newest);
@@ -93,14 +93,15 @@ async fn a_source_that_only_restarts_is_the_same() {
     primary.stop().await;
     primary.start().await;
     primary.run(&["INSERT INTO one.t VALUES (2)"]).await;
-    // From the middle of a file into the next one; then nothing, in a file with transactions and in one without.
+    // From the middle of a file into the next one; then nothing, in a file with transactions and in
+    // one without.
     backstop.json(&caught_up).await;
     backstop.json(&caught_up).await;
     primary.run(&["FLUSH BINARY LOGS"]).await;
     backstop.json(&caught_up).await;
     backstop.json(&caught_up).await;
 
-    // One that runs waits for it.
+    // A running archiver waits for it.
     let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
     primary.run(&["INSERT INTO one.t VALUES (3)"]).await;
     archived(&backstop, &primary.gtid_executed().await).await;

@@ -1,4 +1,5 @@
-//! Servers that were handed over, as production runs them: as a user of their own, on an address of the host, stopped and started again.
+//! Servers after the hand-over, as production runs them: as a separate user, on an address of the
+//! host, stopped and started again.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -69,7 +70,7 @@ async fn refusals_leave_nothing(backstop: &Backstop, base: &Path) {
     }
 }
 
-/// A joined server, also one that was restarted while it was being recovered.
+/// Checks a joined server, also one that was restarted during its recovery.
 async fn joined(shard: &TestShard, backstop: &Backstop, base: &Path) {
     let rebuilt = RecoveredServer::at(base.join("deep/er/j"));
     let how = format!("--to latest --join {SERVER} --listen 127.0.0.2 --systemd");
@@ -100,7 +101,7 @@ async fn joined(shard: &TestShard, backstop: &Backstop, base: &Path) {
     follows(shard, &rebuilt, 4).await;
 }
 
-/// A copy is logged in to, copied from, stopped and removed by the commands that the report names.
+/// Logs in to a copy, copies data from it, stops it and removes it by the commands in the report.
 async fn copied(backstop: &Backstop, base: &Path, program: &Path) {
     let rebuilt = RecoveredServer::at(base.join("copy"));
     let report = rebuilt.recover(backstop, &format!("--to latest --standalone --copy-login {SERVER}")).await;
@@ -133,7 +134,8 @@ async fn copied(backstop: &Backstop, base: &Path, program: &Path) {
     assert_eq!(server_on(&rebuilt.datadir()), None);
 }
 
-/// A new primary, at the very address of the lost one: killed after it has begun a line, it goes on with that line.
+/// Checks a new primary at the very address of the lost one: killed after it has begun a line, it
+/// continues that line.
 async fn promoted(backstop: &Backstop, base: &Path, lost: &Endpoint, held: &GtidSet) {
     let (rebuilt, port) = (RecoveredServer::at(base.join("p")), lost.port);
     let text = std::fs::read_to_string(&backstop.config).unwrap();
@@ -162,7 +164,8 @@ async fn promoted(backstop: &Backstop, base: &Path, lost: &Endpoint, held: &Gtid
 const REPLICATING: &str = "SELECT (SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE SERVICE_STATE = 'ON') \
                            + (SELECT COUNT(*) FROM performance_schema.replication_applier_status WHERE SERVICE_STATE = 'ON')";
 
-/// It runs as another user, refuses writes, and gets the row that the primary is given now.
+/// Checks that the server runs as another user, refuses writes, and receives the row that the
+/// primary gets now.
 async fn follows(shard: &TestShard, rebuilt: &RecoveredServer, row: u32) {
     until_answers(rebuilt).await;
     shard.primary().run(&[&format!("INSERT INTO shop.t VALUES ({row})")]).await;
@@ -192,7 +195,7 @@ fn listens(report: &serde_json::Value) {
     std::net::TcpStream::connect(at).unwrap_or_else(|error| panic!("{at:?}: {error}"));
 }
 
-/// Stops it as systemd does.
+/// Stops the server as systemd does.
 fn stop(rebuilt: &RecoveredServer) {
     let pid = server_on(&rebuilt.datadir()).expect("a server");
     signal(pid, Signal::TERM).unwrap();
@@ -203,19 +206,19 @@ fn stop(rebuilt: &RecoveredServer) {
     }
 }
 
-/// Starts it as root would by hand.
+/// Starts the server as root would by hand.
 fn start(rebuilt: &RecoveredServer, program: &Path) {
     let options = format!("--defaults-file={}", rebuilt.dir.join("my.cnf").display());
     let output = Command::new(program).args([&options, "--daemonize"]).current_dir("/").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// Starts it as systemd does: the unit's command, as the unit's user.
+/// Starts the server as systemd does: the unit's command, as the unit's user.
 fn start_by_unit(rebuilt: &RecoveredServer, port: u64) -> Child {
     let unit = rebuilt.dir.join(format!("mysqld-orders-{port}.service"));
     let text = std::fs::read_to_string(&unit).unwrap();
     assert!(text.contains("\nUser=nobody\n"), "{text}");
-    // systemd warns of `nobody`, whom other services run as too.
+    // systemd warns about the user `nobody`, since other services run as that user too.
     let other = rebuilt.dir.join("verified.service");
     std::fs::write(&other, text.replace("User=nobody", "User=daemon")).unwrap();
     if let Ok(verified) = Command::new("systemd-analyze").arg("verify").arg(&other).output() {

@@ -1,4 +1,4 @@
-//! Recoveries that are killed while they replay, and what stands in a recovery's way.
+//! Recoveries that are killed while they replay, and obstacles to a recovery.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::random_history::archived;
 use crate::recovered_server::{RecoveredServer, touched};
 use crate::stored_archive::{ARCHIVE, contents, held, uuid};
 
-/// How many rounds: `BACKSTOP_TEST_ROUNDS`, else few.
+/// Returns the number of rounds: `BACKSTOP_TEST_ROUNDS`, else few.
 fn rounds() -> usize {
     std::env::var("BACKSTOP_TEST_ROUNDS").map_or(3, |rounds| rounds.parse().expect("a number"))
 }
@@ -36,7 +36,8 @@ async fn a_replay_goes_on_after_a_kill_of_either_side() {
     while round < rounds() {
         let rebuilt = RecoveredServer::at(shard.base().join(format!("k{round}-{late}")));
         let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
-        // The binlog server is in the command, which stops where the replay begins: then one of the two is killed.
+        // The binlog server is in the command, which stops where the replay begins: then one of the
+        // two is killed.
         let running = backstop.spawn(&line, Some("stop@before:replay"));
         running.stopped().await;
         running.signal(Signal::CONT);
@@ -47,7 +48,7 @@ async fn a_replay_goes_on_after_a_kill_of_either_side() {
             kill_on(&rebuilt.datadir()).unwrap();
         }
         if running.end().await.status.success() {
-            // It was done already, and what happens to a server after that is not its matter.
+            // The recovery was done already, and is not responsible for the server after that.
             late += 1;
             assert!(late < 20 * rounds(), "no kill comes in time");
             continue;
@@ -117,13 +118,14 @@ async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
     assert!(ran.err.contains("--to is understood as 20"), "{ran}");
     backstop.run("find orders --line 7").await.failed(21, &["no line 7"]);
 
-    // What is stored well, and is not what the source sent: the server that is recovered takes it for damaged.
+    // A sound object with bytes that the source did not send: the server that is recovered finds
+    // them damaged.
     let garbled = garbled_tail(&backstop, primary).await;
     let rebuilt = RecoveredServer::at(shard.base().join("garbled"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());
     backstop.run(&line).await.failed(22, &[&garbled]);
 
-    // A piece loses a byte: its size is right, so that only its content can tell.
+    // A segment loses a byte; its size is right, so that only a read of its content detects that.
     let archive = contents(&backstop).await;
     let insert = inserted["gtid"].as_str().unwrap().parse().unwrap();
     let broken = archive.segments.iter().find(|segment| segment.gtids.contains(&insert)).unwrap();
@@ -137,7 +139,7 @@ async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
     backstop.run(&line).await.failed(22, &[&broken.object]);
     archived(&backstop, &primary.gtid_executed().await).await;
 
-    // What a verification finds is known to every plan after it.
+    // Every later plan knows the findings of a verification.
     let ran = backstop.run("verify orders --content").await;
     assert_eq!(ran.status.code(), Some(22), "{ran}");
     assert!(ran.out.contains(&garbled) && ran.out.contains(&broken.object), "{ran}");
@@ -147,7 +149,7 @@ async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
     assert!(!touched(&into));
 }
 
-/// Archives half of a transaction, and again its beginning behind that. Gives the object.
+/// Archives half of a transaction, followed by its beginning again. Returns the object.
 async fn garbled_tail(backstop: &Backstop, primary: &TestMember) -> String {
     primary.run(&["CREATE DATABASE garbled"]).await;
     let archive = contents(backstop).await;
@@ -174,13 +176,15 @@ async fn garbled_tail(backstop: &Backstop, primary: &TestMember) -> String {
     contents(backstop).await.segments.last().unwrap().object.clone()
 }
 
-/// A search advises the loss, and nothing that would be refused; a plan without an ending says which ones fit.
+/// Checks that a search advises to leave out the transaction, and nothing that would be refused; a
+/// plan without an ending lists the ones that are possible.
 async fn what_fits_is_advised(backstop: &Backstop, found: &Value, dropped: &Value) {
     let to = dropped["to"].as_str().unwrap();
     let unwrapped = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let ran = backstop.run("find orders").await;
     assert!(unwrapped(&ran.out).contains(&format!("--to {to} --into DIR --standalone")), "{ran}");
-    // The backup has the server's first transactions: to just before one of them leads no way.
+    // The backup has the server's first transactions, so a recovery to just before one of them is
+    // impossible.
     let ran = backstop.run("find orders --until 2001-01-01T00:00:00Z").await;
     assert!(!ran.out.contains("Next:"), "{ran}");
     let all = backstop.json("find orders --limit 1000").await;

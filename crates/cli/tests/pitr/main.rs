@@ -1,6 +1,7 @@
-//! Point-in-time recovery, as its users run it: to the states of a random history, ended in every way, killed, and refused.
+//! Point-in-time recovery, as its users run it: to the states of a random history, with every
+//! ending, killed, and refused.
 //!
-//! `BACKSTOP_TEST_TARGETS=1000` asks for more recoveries, `BACKSTOP_TEST_SEED` repeats a run.
+//! `BACKSTOP_TEST_TARGETS=1000` sets more recoveries, `BACKSTOP_TEST_SEED` repeats a run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 

@@ -1,4 +1,5 @@
-//! Plugins that an option file loads, and accounts that hang on them: on hosts that have the libraries, and on one that lacks them.
+//! Plugins that an option file loads, and accounts that depend on them: on hosts that have the
+//! libraries, and on one that lacks them.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +68,7 @@ async fn plugins_come_back_where_their_libraries_are() {
     assert_eq!(there.value("SHOW DATABASES LIKE 'shop'").await, "shop");
 }
 
-/// The findings of a recovery about plugins, by code.
+/// Returns the findings of a recovery about plugins, by code.
 fn findings(report: &Value) -> BTreeMap<String, String> {
     let checks = report["checks"].as_array().unwrap().iter();
     let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! Recoveries to random moments of a random history must give exactly the state that was there.
+//! Recoveries to random moments of a random history must restore exactly the state at that moment.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::workload::{HistoryPoint, RandomHistory};
 
 const SOON: Duration = Duration::from_secs(120);
 
-/// How many recoveries: `BACKSTOP_TEST_TARGETS`, else what fits into `make test`.
+/// Returns the number of recoveries: `BACKSTOP_TEST_TARGETS`, else as many as fit into `make test`.
 fn targets() -> usize {
     std::env::var("BACKSTOP_TEST_TARGETS").map_or(25, |targets| targets.parse().expect("a number"))
 }
 
-/// Two members whose logs are small files.
+/// Returns two members whose logs are small files.
 fn pair() -> ShardLayout {
     ShardLayout { members: 2, ..ShardLayout::default() }.option("max_binlog_size = 262144")
 }
 
-/// Waits until the current line holds this.
+/// Waits until the current line holds this set.
 pub async fn archived(backstop: &Backstop, set: &GtidSet) {
     let begin = std::time::Instant::now();
     while !set.is_subset_of(&held(backstop).await) {
@@ -44,7 +44,7 @@ async fn promote(member: &TestMember) {
     member.run(&statements).await;
 }
 
-/// Purges what is before this moment: only the backup has it then.
+/// Purges the transactions before this moment, so that only the backup has them.
 pub async fn forget_the_past(member: &TestMember) {
     member.run(&["FLUSH BINARY LOGS"]).await;
     let file = member.value("SELECT LOCAL->>'$.binary_log_file' FROM performance_schema.log_status").await;
@@ -75,7 +75,7 @@ async fn every_moment_of_a_random_history() {
     next = work.next();
     let all = a.gtid_executed().await;
     archived(&backstop, &all).await;
-    // A switchover: the line goes on.
+    // A switchover: the line continues.
     b.wait_for(&all).await;
     a.run(&["SET GLOBAL super_read_only = ON"]).await;
     promote(b).await;
@@ -87,7 +87,7 @@ async fn every_moment_of_a_random_history() {
     archived(&backstop, &all).await;
     a.wait_for(&all).await;
     let fork = line.clone();
-    // A crash: what only the dead primary and the archive had stays on the old line.
+    // A crash: transactions that only the dead primary and the archive had stay on the old line.
     a.run(&["STOP REPLICA"]).await;
     let mut work = RandomHistory::on(b, &mut dice, next).await;
     let mut old = fork.clone();
@@ -102,7 +102,7 @@ async fn every_moment_of_a_random_history() {
     new.extend(work.some(6).await);
     new.push(work.plain().await);
     archived(&backstop, &a.gtid_executed().await).await;
-    // Also while nothing is written the archive reaches up to now.
+    // Even while nothing is written, the archive reaches up to now.
     let last = new.last().unwrap().after;
     told_by(&backstop, |alive| alive.complete_to.is_some_and(|to| to > last)).await;
     archiver.signal(Signal::TERM);
@@ -136,7 +136,8 @@ async fn a_delayed_replica_archives_the_times_of_the_primary() {
     moments.push(work.plain().await);
     let last = moments.last().unwrap().clone();
 
-    // The archiver has all that the replica has. It does not know that nothing was committed on the primary meanwhile.
+    // The archiver has all that the replica has. It does not know that nothing was committed on the
+    // primary in between.
     let told = |alive: &ArchiverHeartbeat| {
         alive.at > last.after + chrono::Duration::seconds(3) && alive.source.is_some()
     };
@@ -158,13 +159,13 @@ async fn a_delayed_replica_archives_the_times_of_the_primary() {
     }
 }
 
-/// Sets how many seconds a replica stays behind.
+/// Sets the number of seconds that a replica stays behind.
 async fn delay(replica: &TestMember, seconds: u32) {
     let change = format!("CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {seconds}");
     replica.run(&["STOP REPLICA SQL_THREAD", &change, "START REPLICA SQL_THREAD"]).await;
 }
 
-/// Waits until the archiver has told something.
+/// Waits until the archiver's heartbeat meets a condition.
 async fn told_by(backstop: &Backstop, so: impl Fn(&ArchiverHeartbeat) -> bool) {
     let begin = std::time::Instant::now();
     loop {
@@ -177,7 +178,8 @@ async fn told_by(backstop: &Backstop, so: impl Fn(&ArchiverHeartbeat) -> bool) {
     }
 }
 
-/// Recovers to a random one of these moments, the first of which is the backup: it must be exactly what was there.
+/// Recovers to a random one of these moments, the first of which is the backup: the state must be
+/// exactly the one at that moment.
 async fn recovered(
     shard: &TestShard,
     backstop: &Backstop,
@@ -200,12 +202,13 @@ async fn recovered(
     assert_eq!(report["gtid_executed"], expected.set.to_string());
 }
 
-/// A target that means this moment, or what a time means.
+/// Returns a target that means this moment, or the moment that a time means.
 fn target<'a>(dice: &mut Random, moments: &'a [HistoryPoint], at: usize) -> (String, &'a HistoryPoint) {
     let moment = &moments[at];
     match dice.roll() % 3 {
         0 if at > 0 => (format!("after:{}", moment.gtid), moment),
-        // Of a time before the backup nobody knows whether what it holds was there.
+        // For a time before the backup it is unknown if the backup's transactions were committed by
+        // that time.
         1 if at > 0 => {
             let text = moment.after.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
             (text, at_time(moments, at))
@@ -214,7 +217,8 @@ fn target<'a>(dice: &mut Random, moments: &'a [HistoryPoint], at: usize) -> (Str
     }
 }
 
-/// What the time right after this moment means: everything up to the first transaction that was committed later.
+/// Returns the moment that the time right after this moment means: everything up to the first
+/// transaction that was committed later.
 pub fn at_time(moments: &[HistoryPoint], at: usize) -> &HistoryPoint {
     let time = moments[at].after;
     let later = |index: &usize| moments[*index].claims.map_or(*index > at, |claims| claims > time);

@@ -10,19 +10,19 @@ use serde_json::Value;
 
 use crate::program::Backstop;
 
-/// What a server holds, as far as its users see it.
+/// Contents of a server, as its users see them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerState {
     /// Checksums of all user tables.
     sums: BTreeMap<String, Option<u64>>,
-    /// Their columns, in order: schema, table, column, type.
+    /// Columns of all user tables, in order: schema, table, column, type.
     columns: Vec<(String, String, String, String)>,
     /// XA transactions that are prepared.
     prepared: Vec<String>,
 }
 
 impl ServerState {
-    /// Of this server.
+    /// Reads the state of this server.
     pub async fn of(root: &mut Connection) -> Self {
         let sums = backstop_testbed::tables::checksums(root).await.unwrap();
         let columns = root
@@ -46,17 +46,17 @@ pub struct RecoveredServer {
 }
 
 impl RecoveredServer {
-    /// Where the next recovery goes.
+    /// Returns a target for the next recovery.
     pub fn at(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// Recovers; it must succeed.
+    /// Recovers; the recovery must succeed.
     pub async fn recover(&self, backstop: &Backstop, how: &str) -> Value {
         backstop.json(&format!("recover orders {how} --into {}", self.dir.display())).await
     }
 
-    /// One value of it.
+    /// Returns one value from the server.
     pub async fn value(&self, sql: &str) -> String {
         let mut root = self.root().await;
         let value: Option<String> = root.one(sql).await.unwrap();
@@ -64,12 +64,12 @@ impl RecoveredServer {
         value.unwrap_or_default()
     }
 
-    /// What it holds.
+    /// Returns the server's `gtid_executed`.
     pub async fn held(&self) -> GtidSet {
         self.value("SELECT @@GLOBAL.gtid_executed").await.parse().unwrap()
     }
 
-    /// What is in it.
+    /// Reads the server's state.
     pub async fn state(&self) -> ServerState {
         let mut root = self.root().await;
         let state = ServerState::of(&mut root).await;
@@ -97,7 +97,7 @@ impl Drop for RecoveredServer {
     }
 }
 
-/// True if something is in this folder.
+/// Returns true if this folder has any entry.
 pub fn touched(dir: &Path) -> bool {
     dir.exists()
 }

@@ -12,7 +12,8 @@ use crate::recovered_server::RecoveredServer;
 use crate::stored_archive::ARCHIVE;
 use crate::workload::{HistoryPoint, RandomHistory};
 
-/// Where the clock is, in seconds from the archiver's. Each time lies in order behind times that are later.
+/// Offsets of the clock from the archiver's, in seconds. Each offset puts times in order after ones
+/// that are later.
 const CLOCKS: [i64; 5] = [0, 3600, 20, -900, 7200];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +37,7 @@ async fn a_time_means_the_same_as_in_the_documents() {
         }
     }
     for moment in &mut moments {
-        // Within each reach of the clock the moment after a transaction is before the next one.
+        // Within each period of one offset, the moment after a transaction is before the next one.
         moment.claims = Some(moment.after);
     }
     archived(&backstop, &primary.gtid_executed().await).await;
@@ -55,7 +56,7 @@ async fn a_time_means_the_same_as_in_the_documents() {
             let plan = backstop.json(&format!("plan orders {how}")).await;
             assert_eq!(plan["gtid_executed"], meant.set.to_string(), "{how}: {plan}");
         }
-        // By its transaction every moment is reached.
+        // Every moment can be reached by its transaction.
         let after = format!("--to after:{} --standalone", moment.gtid);
         let plan = backstop.json(&format!("plan orders {after}")).await;
         assert_eq!(plan["gtid_executed"], moment.set.to_string(), "{after}: {plan}");
@@ -63,7 +64,8 @@ async fn a_time_means_the_same_as_in_the_documents() {
             is_recovered(&shard, &backstop, &how, at_time(&moments, era + 1)).await;
         }
     }
-    // What came before the clock was set forwards, and nothing of what it stands behind.
+    // Transactions from before the clock was set forwards, and none of the later times that precede
+    // them.
     let meant = at_time(&moments, eras[2] + 1);
     assert_eq!(meant.set, moments[eras[1] - 1].set);
 }

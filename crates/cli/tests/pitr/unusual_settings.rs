@@ -1,4 +1,5 @@
-//! A shard whose applications have settings of their own, and whose accounts must have long passwords: Backstop's sessions must not notice.
+//! A shard whose applications set global defaults for sessions, and whose accounts must have long
+//! passwords: Backstop's sessions must not be affected.
 
 use backstop_testkit::{ShardLayout, TestMember, TestShard, tables};
 use rustix::process::Signal;
@@ -8,7 +9,8 @@ use crate::random_history::archived;
 use crate::recovered_server::RecoveredServer;
 use crate::stored_archive::{ARCHIVE, uuid};
 
-/// Global settings that sessions begin with. With each of them alone some application runs.
+/// Global settings that sessions begin with. For each of them some application exists that runs
+/// with it.
 const SETTINGS: &[(&str, &str)] = &[
     ("sql_mode", "'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT,IGNORE_SPACE'"),
     ("autocommit", "0"),
@@ -38,7 +40,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("init_connect", "'SET SESSION autocommit = 0, sql_select_limit = 1, transaction_read_only = 1'"),
 ];
 
-/// Before the account is made that such a policy would refuse.
+/// Set after the account is created, which such a policy would refuse.
 const POLICY: &[&str] = &[
     "INSTALL COMPONENT 'file://component_validate_password'",
     "SET PERSIST validate_password.policy = STRONG",

@@ -16,30 +16,30 @@ const UNDEFINED: &str = "SET SESSION original_commit_timestamp = 360287970189639
 #[derive(Debug, Clone)]
 pub struct HistoryPoint {
     pub gtid: Gtid,
-    /// Everything executed.
+    /// Executed transactions.
     pub set: GtidSet,
     pub state: ServerState,
-    /// The server's clock after it, and before the next one.
+    /// Time of the server's clock after it, and before the next one.
     pub after: DateTime<Utc>,
-    /// The commit time it claims, if it claims one.
+    /// Commit time that the transaction claims, if it claims one.
     pub claims: Option<DateTime<Utc>>,
-    /// What was done.
+    /// Statements of the transaction.
     pub did: String,
 }
 
-/// What goes on with one server.
+/// A random history of one server.
 pub struct RandomHistory<'a> {
     dice: &'a mut Random,
     session: Connection,
     held: GtidSet,
     next: u64,
-    /// The number of a transaction that is prepared and not committed.
+    /// Number of a transaction that is prepared and not committed.
     prepared: Option<u64>,
     wide: u64,
 }
 
 impl<'a> RandomHistory<'a> {
-    /// Goes on with a server. `next` is a number that no earlier row has.
+    /// Continues on a server. `next` is a number that no earlier row has.
     pub async fn on(member: &TestMember, dice: &'a mut Random, next: u64) -> Self {
         let mut session = member.root().await;
         session.run("SET SESSION time_zone = '+00:00'").await.unwrap();
@@ -47,7 +47,7 @@ impl<'a> RandomHistory<'a> {
         Self { dice, session, held, next, prepared: None, wide: 0 }
     }
 
-    /// The tables.
+    /// Creates the tables.
     pub async fn begin(&mut self) -> Vec<HistoryPoint> {
         let mut moments = Vec::new();
         for sql in [
@@ -61,7 +61,7 @@ impl<'a> RandomHistory<'a> {
         moments
     }
 
-    /// Some random transactions; at the end nothing is prepared.
+    /// Runs some random transactions; at the end nothing is prepared.
     pub async fn some(&mut self, count: usize) -> Vec<HistoryPoint> {
         let mut moments = Vec::new();
         while moments.len() < count || self.prepared.is_some() {
@@ -70,7 +70,8 @@ impl<'a> RandomHistory<'a> {
         moments
     }
 
-    /// An ordinary transaction. As the last one of a history it makes every earlier moment a time that is known to have passed.
+    /// Runs an ordinary transaction. As the last one of a history it makes every earlier moment a
+    /// time that is known to have passed.
     pub async fn plain(&mut self) -> HistoryPoint {
         self.next += 1;
         let insert = format!("INSERT INTO w.a (id, t, n) VALUES ({}, 'plain', 1)", self.next);
@@ -149,7 +150,7 @@ impl<'a> RandomHistory<'a> {
         }
     }
 
-    /// Runs statements that are one transaction together, and looks at everything.
+    /// Runs statements that form one transaction, and records the state.
     async fn does(&mut self, statements: &[String], claims: Option<DateTime<Utc>>) -> HistoryPoint {
         for sql in statements {
             self.session.run_within(sql, STATEMENT).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -165,14 +166,14 @@ impl<'a> RandomHistory<'a> {
         HistoryPoint { gtid: Gtid { sid, number }, set, state, after: self.clock().await, claims, did }
     }
 
-    /// The server's clock.
+    /// Returns the time of the server's clock.
     async fn clock(&mut self) -> DateTime<Utc> {
         let sql = "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)";
         let micros: i64 = self.session.one(sql).await.unwrap();
         DateTime::from_timestamp_micros(micros).unwrap()
     }
 
-    /// A number that no row has.
+    /// Returns a number that no row has.
     pub fn next(&self) -> u64 {
         self.next + 1
     }

@@ -1,4 +1,5 @@
-//! An application on a host of its own: MySQL's client, which verifies the server's certificate by the host name that it was given.
+//! An application on a separate host: MySQL's client, which verifies the server's certificate by
+//! the host name that it was given.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +12,7 @@ use crate::servers::Production;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Books orders, one after the other, and notes those that the server acknowledged.
+/// Books orders, one after the other, and records those that the server acknowledged.
 pub struct Application {
     client: Child,
     booked: Arc<Mutex<Vec<u64>>>,
@@ -40,7 +41,7 @@ impl Application {
         Self { client, booked, stop, writer: Some(writer) }
     }
 
-    /// Waits until so many more orders are booked.
+    /// Waits until this many more orders are booked.
     pub async fn books(&self, more: usize) {
         let count = || self.booked.lock().unwrap().len();
         let until = count() + more;
@@ -48,7 +49,7 @@ impl Application {
         crate::program::until(SOON, deadline, || count() >= until).await;
     }
 
-    /// Ends it. Gives what was acknowledged.
+    /// Ends the application. Returns the acknowledged orders.
     pub fn stop(mut self) -> Vec<u64> {
         self.stop.store(true, Ordering::SeqCst);
         let begin = Instant::now();
@@ -70,14 +71,16 @@ impl Drop for Application {
     }
 }
 
-/// What the application's session answers, a line for each row; panics with what the client says if it cannot log in.
+/// Returns the result of a statement in the application's session, one line for each row; panics
+/// with the client's error if it cannot log in.
 pub fn ask(shard: &Production, host: &str, sql: &str) -> Vec<String> {
     let ran = client(shard, host).args(["-e", sql]).stdin(Stdio::null()).output().unwrap();
     assert!(ran.status.success(), "{sql} on {host}: {}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8(ran.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// Nothing that is not the server's name in its certificate is accepted for it, so that a session proves the certificate.
+/// Checks that the client accepts no name that is not in the server's certificate, so that a
+/// session proves the certificate.
 pub fn assert_verifies(shard: &Production, host: &str) {
     let address = shard.network.address(host);
     let ran = client(shard, &address).args(["-e", "SELECT 1"]).stdin(Stdio::null()).output().unwrap();

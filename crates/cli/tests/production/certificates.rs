@@ -1,4 +1,4 @@
-//! A certificate authority of the test's own, and what it signed: a certificate with its key for each host.
+//! The test's certificate authority, with a certificate and its key for each host.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,8 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes an authority, and a certificate for each of these hosts whose key only this user can read.
+    /// Creates an authority, and for each of these hosts a certificate whose key only this user can
+    /// read.
     pub fn of(dir: &Path, hosts: &[&str], user: &str) -> Self {
         std::fs::create_dir_all(dir).unwrap();
         let this = Self { dir: dir.to_owned() };
@@ -25,23 +26,23 @@ impl Certificates {
         this
     }
 
-    /// The authority's certificate.
+    /// Returns the path of the authority's certificate.
     pub fn ca(&self) -> PathBuf {
         self.certificate("ca")
     }
 
-    /// A host's certificate.
+    /// Returns the path of a host's certificate.
     pub fn certificate(&self, host: &str) -> PathBuf {
         self.dir.join(format!("{host}.pem"))
     }
 
-    /// A host's key.
+    /// Returns the path of a host's key.
     pub fn key(&self, host: &str) -> PathBuf {
         self.dir.join(format!("{host}-key.pem"))
     }
 }
 
-/// Makes a key and a certificate of it, signed by itself or as `more` says.
+/// Creates a key and its certificate, signed by itself or as `more` says.
 fn openssl(certificate: &Path, key: &Path, more: &[&str]) {
     let mut command = Command::new("openssl");
     command.args([

@@ -26,12 +26,12 @@ async fn a_production_shard_survives_loss_after_loss() {
 struct Cycle {
     shard: Production,
     archiver: Option<RunningBackstop>,
-    /// Every order that the application was told is booked.
+    /// Orders whose acknowledgement the application has received; all of them must be booked.
     booked: Vec<u64>,
 }
 
 impl Cycle {
-    /// Takes the first backup, and has every commit wait for the archiver.
+    /// Takes the first backup, and makes every commit wait for the archiver.
     async fn begin(mut shard: Production) -> Self {
         assert_verifies(&shard, "db1");
         shard.on("db2").json("init").await;
@@ -45,7 +45,7 @@ impl Cycle {
         Self { shard, archiver: Some(archiver), booked: application.stop() }
     }
 
-    /// Another host takes the place of a replica, while the application works.
+    /// Replaces a replica by another host, while the application works.
     async fn lose_a_replica(&mut self) {
         let [db1, db2, db4] = ["db1", "db2", "db4"].map(|host| self.shard.server(host));
         let donor = settings::of(&db2).await;
@@ -53,7 +53,7 @@ impl Cycle {
         db2.lose();
         let report = self.recover(&db4, "--join").await;
         assert_eq!(report["joined"], true, "{report}");
-        // Nothing fires on a replica, however its scheduler is set.
+        // No event runs on a replica, however its scheduler is set.
         self.serve(&db4, "event_scheduler = ON\n").await;
         application.books(50).await;
         db4.wait_for(&db1.held().await).await;
@@ -66,7 +66,7 @@ impl Cycle {
         self.booked.extend(application.stop());
     }
 
-    /// Makes the rebuilt server the primary by hand. Gives the application that works with it.
+    /// Makes the rebuilt server the primary by hand. Returns the application that works with it.
     async fn switch_over(&mut self) -> Application {
         let [db1, db3, db4] = ["db1", "db3", "db4"].map(|host| self.shard.server(host));
         promote(&db1, &db4).await;
@@ -80,7 +80,7 @@ impl Cycle {
         application
     }
 
-    /// All servers die with their disks under load, and the first host gets a new primary.
+    /// Kills all servers with their disks under load; the first host gets a new primary.
     async fn lose_everything(&mut self, application: Application) {
         let [db1, db3, db4] = ["db1", "db3", "db4"].map(|host| self.shard.server(host));
         let donor = settings::of(&db4).await;
@@ -96,12 +96,12 @@ impl Cycle {
         assert_eq!(events(&db1).await, "never=DISABLED,night=ENABLED");
     }
 
-    /// It is a shard as before: written to, archived, backed up and rebuilt from.
+    /// Checks that the shard works as before: written to, archived, backed up and rebuilt from.
     async fn live_on(&mut self) {
         let [db1, db3] = ["db1", "db3"].map(|host| self.shard.server(host));
         self.restart_archiver(Signal::KILL).await;
         db1.execute(&self.shard.grants(&["fix"])).await;
-        // Other members are still missing, so that it ends with 1 all the same.
+        // Other members are still missing, so that the command ends with 1 all the same.
         self.shard.on("db1").run("check orders --fix --yes").await;
         assert_eq!(db1.value("SELECT @@GLOBAL.rpl_semi_sync_source_enabled").await, "1");
         let application = self.application("db1");
@@ -138,7 +138,7 @@ impl Cycle {
         self.archiver = Some(self.shard.on("archive").spawn("archive orders", None));
     }
 
-    /// Waits until the current line holds this.
+    /// Waits until the current line holds this set.
     async fn archived(&self, set: &GtidSet) {
         let begin = Instant::now();
         while !set.is_subset_of(&held(&self.shard.backstop).await) {
@@ -160,7 +160,7 @@ impl Cycle {
         self.shard.on(server.host).json(&line).await
     }
 
-    /// Gives a recovered server more options by hand, and restarts it as its unit would.
+    /// Adds options to a recovered server by hand, and restarts it as its unit would.
     async fn serve(&self, server: &Server, more: &str) {
         let path = server.dir.join("my.cnf");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -171,7 +171,7 @@ impl Cycle {
         self.shard.run(server).await;
     }
 
-    /// Every order that was acknowledged is there.
+    /// Checks that every acknowledged order exists.
     fn assert_none_is_missing(&self, host: &str) {
         let held = ask(&self.shard, host, "SELECT id FROM shop.orders");
         let held: HashSet<u64> = held.iter().map(|id| id.parse().unwrap()).collect();
@@ -181,19 +181,19 @@ impl Cycle {
     }
 }
 
-/// `CHECKSUM TABLE` of every user table.
+/// Returns `CHECKSUM TABLE` of every user table.
 async fn checksums(server: &Server) -> BTreeMap<String, Option<u64>> {
     backstop_testbed::tables::checksums(&mut server.root().await).await.unwrap()
 }
 
-/// The states of the events.
+/// Returns the states of the events.
 async fn events(server: &Server) -> String {
     let sql =
         "SELECT GROUP_CONCAT(EVENT_NAME, '=', STATUS ORDER BY EVENT_NAME) FROM information_schema.EVENTS";
     server.value(sql).await
 }
 
-/// Both threads run, and nothing but replication writes.
+/// Checks that both threads run, and that only replication writes.
 async fn assert_replicates(server: &Server) {
     for (sql, wanted) in [
         ("SELECT SERVICE_STATE FROM performance_schema.replication_connection_status", "ON"),
@@ -204,7 +204,7 @@ async fn assert_replicates(server: &Server) {
     }
 }
 
-/// Makes a replica the primary in place of one that lives, as its administrators do.
+/// Makes a replica the primary in place of a living one, as its administrators do.
 async fn promote(old: &Server, new: &Server) {
     old.execute(&["SET GLOBAL super_read_only = ON", "SET PERSIST rpl_semi_sync_source_enabled = OFF"]).await;
     new.wait_for(&old.held().await).await;

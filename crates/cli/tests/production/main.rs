@@ -1,5 +1,6 @@
-//! A shard as it is in production, through everything that happens to one: hosts with names and addresses of their own, TLS that everyone
-//! verifies, accounts that may do what `docs/grants.md` says and no more, directories and a user of its own, an encrypted bucket.
+//! A shard as in production, through its whole life: hosts with separate names and addresses, TLS
+//! that every client verifies, accounts with only the grants in `docs/grants.md`, separate
+//! directories and a separate user, an encrypted bucket.
 //!
 //! Needs root, for the hosts' networks, and the tests' S3 server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]

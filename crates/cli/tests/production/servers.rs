@@ -17,11 +17,11 @@ use tokio::process::Child;
 use crate::certificates::Certificates;
 use crate::program::{Backstop, S3, until};
 
-/// How long a server may take to start, or a replica to get on.
+/// Limit for a server to start, or for a replica to advance.
 pub const SOON: Duration = Duration::from_secs(60);
-/// The user that the servers run as.
+/// User that the servers run as.
 pub const USER: &str = "nobody";
-/// The hosts of servers, the archiver's, and the application's.
+/// Hosts of the servers, of the archiver, and of the application.
 const HOSTS: [&str; 6] = ["db1", "db2", "db3", "db4", "archive", "app"];
 
 /// The shard and everything around it. Killed and removed when dropped.
@@ -43,7 +43,8 @@ pub struct Server {
 }
 
 impl Production {
-    /// db1, the primary, with its replicas db2 and db3; `None`, and said so on standard error, where that cannot be.
+    /// Starts db1, the primary, with its replicas db2 and db3. Returns `None`, with a message on
+    /// standard error, where that is impossible.
     pub async fn start() -> Option<Self> {
         let s3 = S3::of_the_tests()?;
         let network = TestNetwork::of(&HOSTS)?;
@@ -72,30 +73,30 @@ impl Production {
         Some(this)
     }
 
-    /// Where the first server of a host is, or is to be.
+    /// Returns the folder of a host's first server, which may not exist yet.
     pub fn server(&self, host: &'static str) -> Server {
         Server { host, dir: self.base.join(host) }
     }
 
-    /// The next commands of Backstop's are given on this host.
+    /// Makes Backstop's next commands run on this host.
     pub fn on(&mut self, host: &str) -> &Backstop {
         self.backstop.prefix = self.network.prefix(host);
         &self.backstop
     }
 
-    /// The option file with the application's login.
+    /// Returns the option file with the application's login.
     pub fn login(&self) -> PathBuf {
         self.base.join("app.cnf")
     }
 
-    /// Changes words of Backstop's configuration.
+    /// Replaces a text of Backstop's configuration.
     pub fn reconfigure(&self, from: &str, to: &str) {
         let text = std::fs::read_to_string(&self.backstop.config).unwrap();
         assert!(text.contains(from), "{from} is not in {text}");
         std::fs::write(&self.backstop.config, text.replace(from, to)).unwrap();
     }
 
-    /// Starts a server as its unit would: the option file says everything.
+    /// Starts a server as its unit would: all settings are in the option file.
     pub async fn run(&self, server: &Server) {
         let prefix = self.network.prefix(server.host);
         let mut command = tokio::process::Command::new(&prefix[0]);
@@ -110,7 +111,8 @@ impl Production {
         server.ready(&mut server_process).await;
     }
 
-    /// One value, asked by the user that the server runs as, who logs in by being that user.
+    /// Returns one value, queried by the user that the server runs as, whose login needs no
+    /// password.
     pub fn as_the_server_user(&self, server: &Server, sql: &str) -> String {
         let become_user = [&format!("--reuid={USER}"), "--regid=nogroup", "--clear-groups"];
         let mut command = Command::new("setpriv");
@@ -159,7 +161,7 @@ impl Production {
         self
     }
 
-    /// Makes a server's directories and starts it.
+    /// Creates a server's directories and starts it.
     async fn make(&self, server: &Server, number: usize) {
         let path = |name: &str| server.dir.join(name);
         datadir_template::copy(&[], &path("data")).await;
@@ -175,13 +177,13 @@ impl Production {
         self.run(server).await;
     }
 
-    /// Gives a server's files to the user that it runs as.
+    /// Changes the owner of a server's files to the user that it runs as.
     pub fn give(&self, server: &Server) {
         let given = Command::new("chown").arg("-R").arg(USER).arg(&server.dir).status();
         assert!(given.unwrap().success());
     }
 
-    /// The lines of a server's option file that are those of its host.
+    /// Returns the lines of a server's option file that depend on its host.
     fn of_the_host(&self, host: &str) -> String {
         let tls = &self.certificates;
         format!(
@@ -210,13 +212,14 @@ impl Production {
         )
     }
 
-    /// The statements of blocks of `docs/grants.md`, for accounts that are bound to the shard's network.
+    /// Returns the statements of blocks of `docs/grants.md`, for accounts that are bound to the
+    /// shard's network.
     pub fn grants(&self, blocks: &[&str]) -> Vec<String> {
         let statements = blocks.iter().flat_map(|block| accounts::statements(block, &self.password));
         statements.map(|sql| sql.replace("@'%'", "@'10.7.%'")).collect()
     }
 
-    /// The accounts, bound to the shard's network, and what the application works with.
+    /// Creates the accounts, bound to the shard's network, and the application's tables.
     async fn fill(&self, primary: &Server) {
         primary.execute(&self.grants(&["base", "clone", "replication"])).await;
         primary
@@ -249,25 +252,25 @@ impl Drop for Production {
 }
 
 impl Server {
-    /// Its data directory.
+    /// Returns the data directory.
     fn datadir(&self) -> PathBuf {
         self.dir.join("data")
     }
 
-    /// It and its disk are gone at once.
+    /// Kills the server and removes its disk at the same moment.
     pub fn lose(&self) {
         kill_server_on(&self.datadir());
         std::fs::remove_dir_all(&self.dir).unwrap();
     }
 
-    /// Stops it as its unit would.
+    /// Stops the server as its unit would.
     pub async fn stop(&self) {
         let datadir = self.datadir();
         mysqld_process::signal(mysqld_process::server_on(&datadir).unwrap(), Signal::TERM).unwrap();
         until(SOON, || self.log(), || mysqld_process::server_on(&datadir).is_none()).await;
     }
 
-    /// A session of `root@localhost` over the socket.
+    /// Opens a session of `root@localhost` over the socket.
     pub async fn root(&self) -> Connection {
         let session = backstop_testbed::member::root(&self.dir.join("mysqld.sock")).await;
         session.unwrap_or_else(|error| panic!("{error}; {}", self.log()))
@@ -283,7 +286,7 @@ impl Server {
         root.close().await;
     }
 
-    /// One value as text.
+    /// Returns one value as text.
     pub async fn value(&self, sql: &str) -> String {
         let mut root = self.root().await;
         let value: Option<String> = root.one(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -291,12 +294,12 @@ impl Server {
         value.unwrap_or_default()
     }
 
-    /// `@@GLOBAL.gtid_executed`.
+    /// Returns `@@GLOBAL.gtid_executed`.
     pub async fn held(&self) -> GtidSet {
         self.value("SELECT @@GLOBAL.gtid_executed").await.parse().unwrap()
     }
 
-    /// Waits until it holds these transactions.
+    /// Waits until the server holds these transactions.
     pub async fn wait_for(&self, set: &GtidSet) {
         let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {})", SOON.as_secs());
         let mut root = self.root().await;
@@ -304,7 +307,7 @@ impl Server {
         assert_eq!(late, [Some(0)], "{} lacks transactions", self.host);
     }
 
-    /// Waits until it takes connections.
+    /// Waits until the server accepts connections.
     async fn ready(&self, process: &mut Child) {
         let socket = self.dir.join("mysqld.sock");
         let begin = Instant::now();
@@ -315,7 +318,7 @@ impl Server {
         }
     }
 
-    /// The end of its log.
+    /// Returns the end of the server's log.
     pub fn log(&self) -> String {
         let log = std::fs::read_to_string(self.dir.join("mysqld.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(20).collect();
@@ -323,7 +326,8 @@ impl Server {
     }
 }
 
-/// Lets every host reach, on its loopback, a store that listens on the tests' own. Gives its address there.
+/// Makes a store that listens on the tests' loopback reachable on every host's loopback. Returns
+/// its address there.
 fn wire(network: &TestNetwork, store: &str) -> String {
     let store = store.trim_start_matches("http://").to_owned();
     let listeners = network.listen_on_loopbacks();

@@ -7,7 +7,8 @@ use crate::servers::Server;
 /// `SHOW GLOBAL VARIABLES` of a server.
 pub type Settings = BTreeMap<String, String>;
 
-/// Names that are a server's identity, its host's address, or a place on it: no two servers have the same.
+/// Variables that are a server's identity, its host's address, or a path on it: no two servers have
+/// the same.
 const OWN: [&str; 17] = [
     "bind_address",
     "datadir",
@@ -28,8 +29,9 @@ const OWN: [&str; 17] = [
     "ssl_key",
 ];
 
-/// Names in which a rebuilt replica differs besides from the server that it replaces: places that are within the data directory now, and
-/// what is off until the shard's administrators set it.
+/// Variables in which a rebuilt replica also differs from the server that it replaces: paths that
+/// are within the data directory now, and settings that are off until the shard's administrators
+/// set them.
 pub const OF_A_NEW_HOST: [&str; 6] = [
     "innodb_log_group_home_dir",
     "innodb_undo_directory",
@@ -39,16 +41,17 @@ pub const OF_A_NEW_HOST: [&str; 6] = [
     "tmpdir",
 ];
 
-/// Names in which a new primary differs besides from a primary that was itself rebuilt.
+/// Variables in which a new primary also differs from a primary that was itself rebuilt.
 pub const OF_A_NEW_PRIMARY: [&str; 1] = ["rpl_semi_sync_source_enabled"];
 
-/// All settings of a server, without what is a state.
+/// Returns all settings of a server, without variables that are a state.
 pub async fn of(server: &Server) -> Settings {
     let rows: Vec<(String, String)> = server.root().await.query("SHOW GLOBAL VARIABLES").await.unwrap();
     rows.into_iter().filter(|(name, _)| !name.starts_with("gtid_")).collect()
 }
 
-/// They differ in exactly what every two servers differ in, and in these names.
+/// Checks that two servers differ in exactly the variables in which all servers differ, and in
+/// these.
 pub fn assert_equal(donor: &Settings, copy: &Settings, but: &[&str]) {
     let names: BTreeSet<&str> = donor.keys().chain(copy.keys()).map(String::as_str).collect();
     let differ = |name: &&str| donor.get(*name) != copy.get(*name);

@@ -1,4 +1,4 @@
-//! Semi-sync holds every write: production is released, and goes back to an RPO of 0 later.
+//! Semi-sync blocks every write: production is released, and later returns to an RPO of 0.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::shell_session::ShellSession;
 
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The archiver dies while the primary waits for it with each commit.
+/// Kills the archiver while each commit on the primary waits for it.
 pub async fn semi_sync_holds_them(night: &mut ShellSession) {
     let primary = night.shard.primary();
     let replicas = "the replicas are no semi-synchronous ones: the archiver alone acknowledges";
@@ -34,7 +34,7 @@ pub async fn semi_sync_holds_them(night: &mut ShellSession) {
 
     let mut page = PastedPage::open("semi-sync-holds-writes");
     assert!(page.next(night, "Look").await.contains('1'), "{replicas}");
-    // The archiver does not come up: its credentials are gone.
+    // The archiver does not start: its credentials are gone.
     let credentials = night.backstop.credentials.clone();
     let aside = credentials.with_extension("aside");
     std::fs::rename(&credentials, &aside).unwrap();

@@ -1,11 +1,11 @@
-//! What is stored, or the way to it, is lost: a gap, damaged objects, the configuration, the key.
+//! Loss of stored data, or of the access to it: a gap, damaged objects, the configuration, the key.
 
 use std::path::Path;
 
 use crate::pasted_page::PastedPage;
 use crate::shell_session::ShellSession;
 
-/// The source, which is the new primary now, has purged what was not archived.
+/// Purges transactions that were not archived from the source, which is the new primary now.
 pub async fn archive_has_a_gap(night: &mut ShellSession) {
     night.paste("systemctl stop backstop-archive-orders").await;
     let mut root = night.new.root().await;
@@ -33,7 +33,7 @@ pub async fn archive_has_a_gap(night: &mut ShellSession) {
     page.end();
 }
 
-/// A pack is gone.
+/// Removes a pack.
 pub async fn something_is_damaged(night: &mut ShellSession) {
     let packs = folder(&night.backstop.repository.join("shards"), "packs");
     let mut all: Vec<_> = std::fs::read_dir(packs).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -42,7 +42,7 @@ pub async fn something_is_damaged(night: &mut ShellSession) {
     let mut page = PastedPage::open("bucket-damaged");
     let said = page.next(night, "needs it").await;
     assert!(said.contains(all[0].file_name().unwrap().to_str().unwrap()), "{said}");
-    // The log is whole: there is nothing to do.
+    // The log is whole, so nothing needs to be done.
     page.next(night, "needs it").await;
     page.next(night, "whole backup").await;
     let list = night.backstop.json("backups orders").await;
@@ -51,7 +51,7 @@ pub async fn something_is_damaged(night: &mut ShellSession) {
     page.end();
 }
 
-/// The configuration is gone, and is written again.
+/// Removes the configuration, which is written again.
 pub async fn configuration_is_lost(night: &mut ShellSession) {
     let was = std::fs::read(&night.backstop.config).unwrap();
     std::fs::remove_file(&night.backstop.config).unwrap();
@@ -65,7 +65,7 @@ pub async fn configuration_is_lost(night: &mut ShellSession) {
     std::fs::write(&night.backstop.config, was).unwrap();
 }
 
-/// Nothing is left but the repository.
+/// Keeps nothing but the repository.
 pub async fn only_the_bucket_is_left(night: &mut ShellSession) {
     let was = std::fs::read(&night.backstop.config).unwrap();
     std::fs::remove_file(&night.backstop.config).unwrap();
@@ -78,7 +78,7 @@ pub async fn only_the_bucket_is_left(night: &mut ShellSession) {
     std::fs::write(&night.backstop.config, was).unwrap();
 }
 
-/// No one has the key: another repository is begun.
+/// Loses the key: another repository is begun.
 pub async fn key_is_lost(night: &mut ShellSession) {
     let mut page = PastedPage::open("key-lost");
     page.next(night, "another repository").await;
@@ -89,7 +89,7 @@ pub async fn key_is_lost(night: &mut ShellSession) {
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777, 0o600);
 }
 
-/// The folder of this name somewhere below.
+/// Returns the folder of this name, at any depth below another.
 fn folder(below: &Path, name: &str) -> std::path::PathBuf {
     let mut left = vec![below.to_owned()];
     while let Some(next) = left.pop() {

@@ -1,9 +1,9 @@
-//! The primary is dead: a replica takes its place, and a new server that of the replica.
+//! The primary is dead: a replica replaces it, and a new server replaces that replica.
 
 use crate::pasted_page::PastedPage;
 use crate::shell_session::ShellSession;
 
-/// The primary dies, and the candidate is promoted by hand. The lost server is rebuilt.
+/// Kills the primary; the candidate is promoted by hand, and the lost server is rebuilt.
 pub async fn primary_is_dead(night: &mut ShellSession) {
     let all = night.shard.primary().gtid_executed().await;
     night.archived(&all).await;

@@ -1,4 +1,4 @@
-//! Rows that were lost come back: a dropped table, a bad UPDATE, a table that is in use again.
+//! Lost rows are recovered: a dropped table, a bad UPDATE, a table that is in use again.
 
 use crate::pasted_page::PastedPage;
 use crate::shell_session::ShellSession;
@@ -6,7 +6,8 @@ use crate::shell_session::ShellSession;
 const SUM: &str = "SELECT CAST(SUM(CRC32(CONCAT(id, name))) AS CHAR) FROM shop.customers";
 const GTID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562:4711";
 
-/// A table is dropped, found, brought back into a copy, and from there to production, first whole, then what is missing of it.
+/// Drops a table, finds it, recovers it into a copy, and copies it to production from there: first
+/// the whole table, then only its missing rows.
 pub async fn table_was_dropped(night: &mut ShellSession) {
     let whole = night.shard.primary().value(SUM).await;
     night.shard.primary().run(&["DROP TABLE shop.customers"]).await;
@@ -26,7 +27,7 @@ pub async fn table_was_dropped(night: &mut ShellSession) {
     assert!(!night.copy.dir.exists());
 }
 
-/// The copy is still there.
+/// The copy still exists.
 async fn rows_come_back(night: &mut ShellSession) {
     let changed = "UPDATE shop.customers SET name = 'new' WHERE id = 1";
     night.shard.primary().run(&["DROP TABLE shop.customers"]).await;
@@ -40,7 +41,8 @@ async fn rows_come_back(night: &mut ShellSession) {
     page.end();
 }
 
-/// Names are overwritten, and the application writes on. A copy is looked at, stopped and removed.
+/// Overwrites names while the application continues to write. A copy is inspected, stopped and
+/// removed.
 pub async fn update_was_bad(night: &mut ShellSession) {
     let names =
         "SELECT GROUP_CONCAT(name ORDER BY id) FROM (SELECT * FROM shop.customers WHERE id <= 100) AS t";
@@ -71,13 +73,13 @@ pub async fn update_was_bad(night: &mut ShellSession) {
     assert!(!night.copy.dir.exists());
 }
 
-/// Waits until the archive holds what the primary does.
+/// Waits until the archive holds everything the primary does.
 async fn archived(night: &ShellSession) {
     let held = night.shard.primary().gtid_executed().await;
     night.archived(&held).await;
 }
 
-/// The GTID of the first transaction that `find` shows with these words.
+/// Returns the GTID of the first transaction in the output of `find` with these words.
 fn before(found: &str, words: &str) -> String {
     let from = found.find(words).unwrap_or_else(|| panic!("`{words}` is not in {found}"));
     let target = found[from..].split("--to before:").nth(1).expect("a target below it");

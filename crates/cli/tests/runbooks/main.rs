@@ -1,4 +1,5 @@
-//! The pages for the night (`docs/runbooks`), pasted: their commands run by a shell in the order written, against a real shard.
+//! The runbook pages (`docs/runbooks`), pasted: a shell runs their commands in the order written,
+//! against a real shard.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
@@ -22,7 +23,8 @@ mod total_loss;
 
 use shell_session::ShellSession;
 
-/// One shard for all pages: what one leaves is what the next one finds, as in a long night.
+/// One shard for all pages: each page begins with the state that the one before left, as in a long
+/// night.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_work_as_they_are_pasted() {
     let mut night = ShellSession::begin().await;

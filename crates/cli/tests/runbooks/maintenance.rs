@@ -1,9 +1,9 @@
-//! What is done by day: passwords are changed, the spool is moved.
+//! Planned maintenance: passwords are changed, the spool is moved.
 
 use crate::pasted_page::PastedPage;
 use crate::shell_session::ShellSession;
 
-/// Backstop's accounts get new passwords, and the old ones log in no more.
+/// Gives Backstop's accounts new passwords; the old ones do not work any more.
 pub async fn passwords_are_changed(night: &mut ShellSession) {
     night.see("NEW-PASSWORD", "fresh-5f1c9");
     let mut page = PastedPage::open("rotate-passwords");
@@ -22,7 +22,7 @@ pub async fn passwords_are_changed(night: &mut ShellSession) {
     night.shard.settle().await;
 }
 
-/// The spool's disk is full: the spool goes to another one.
+/// Fills the spool's disk; the spool is moved to another one.
 pub async fn disk_is_full(night: &mut ShellSession) {
     let mut page = PastedPage::open("archiver-disk-full");
     page.next(night, "Look").await;

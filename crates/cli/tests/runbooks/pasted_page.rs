@@ -19,13 +19,14 @@ impl PastedPage {
         Self { name, left: runbooks::blocks(page.text).into() }
     }
 
-    /// Pastes the next commands, which stand under this heading and must succeed. Gives what they print.
+    /// Pastes the next commands, which are below this heading and must succeed. Returns their
+    /// output.
     pub async fn next(&mut self, night: &ShellSession, heading: &str) -> String {
         let block = self.take(heading);
         night.paste(&block.commands).await
     }
 
-    /// The same at a terminal that knows of no configuration.
+    /// Pastes the next commands at a terminal without a configuration.
     pub async fn next_without_configuration(&mut self, night: &ShellSession, heading: &str) -> String {
         let block = self.take(heading);
         night.paste_with(&block.commands, &[]).await
@@ -37,7 +38,7 @@ impl PastedPage {
         block
     }
 
-    /// Every command of the page was pasted.
+    /// Checks that every command of the page was pasted.
     pub fn end(&self) {
         assert_eq!(
             self.left.len(),

@@ -1,4 +1,4 @@
-//! The shard that things happen to, and the terminal that commands are pasted into.
+//! The shard of the runbook tests, and the terminal into which commands are pasted.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,18 @@ use crate::program::Backstop;
 use crate::recovered_server::RecoveredServer;
 use crate::stored_archive::held;
 
-/// Commands that are pasted together do not take longer, on however busy a machine.
+/// Limit for commands that are pasted together, on the busiest machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(240);
 
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a person has at a terminal: the commands by their names, a login of their own, and commands that may tell of trouble.
+/// A person's terminal: the commands by their names, a login for MySQL, and commands whose failure
+/// may be reported.
 const TERMINAL: &str = "set -Eeuo pipefail\n\
     backstop() { local code=0; command backstop \"$@\" || code=$?; [[ \"$1 $code\" =~ ^(status\\ 1|check\\ 1|verify\\ 22)$ ]] || return $code; }\n\
     trap 'echo \"FAILED: $BASH_COMMAND\" >&2' ERR\n";
 
-/// Stands for systemd: runs the archiver as its service would.
+/// Replaces systemd: runs the archiver as its service would.
 const SYSTEMCTL: &str = "#!/usr/bin/env bash\n\
     set -eu\n\
     [ \"$1\" = daemon-reload ] && exit 0\n\
@@ -36,12 +37,13 @@ const SYSTEMCTL: &str = "#!/usr/bin/env bash\n\
     backstop archive orders >>\"$HOME/archiver.log\" 2>&1 </dev/null & echo $! >\"$pid\"\n\
     fi\n";
 
-/// Stands for the journal of that service.
+/// Replaces the journal of that service.
 const JOURNALCTL: &str = "#!/usr/bin/env bash\ntail -n 50 \"$HOME/archiver.log\"\n";
 
 /// A shard with a backup and a running archiver.
 pub struct ShellSession {
-    // Before the shard, whose folder they are in: a server is found by its data directory, and killed.
+    // Dropped before the shard, whose folder they are in: a server is found by its data directory,
+    // and killed.
     pub copy: RecoveredServer,
     pub new: RecoveredServer,
     pub replica: RecoveredServer,
@@ -52,7 +54,7 @@ pub struct ShellSession {
 }
 
 impl ShellSession {
-    /// A shard of three, with an administrator, a table, a backup, and an archiver that runs.
+    /// Starts a shard of three, with an administrator, a table, a backup, and a running archiver.
     pub async fn begin() -> Self {
         let shard = TestShard::start(ShardLayout {
             grants: vec!["base", "clone", "replication", "fix"],
@@ -98,29 +100,29 @@ impl ShellSession {
         night
     }
 
-    /// From now on this is written where the pages have that sample.
+    /// Replaces that sample of the pages by this value from now on.
     pub fn see(&mut self, sample: &str, value: &str) {
         self.values.put(sample, value);
     }
 
-    /// The same of a server on loopback.
+    /// Replaces a sample of the pages by a server on loopback.
     pub fn see_server(&mut self, sample: &str, port: u16) {
         self.values.server(sample, &Endpoint::new("127.0.0.1", port));
     }
 
-    /// Whoever pastes logs in to MySQL as this user.
+    /// Makes commands log in to MySQL as this user.
     pub fn login(&self, user: &str, password: &str) {
         let file = self.home.join(".my.cnf");
         std::fs::write(&file, format!("[client]\nuser = {user}\npassword = {password}\n")).unwrap();
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     }
 
-    /// Pastes commands as a page has them, which must succeed. Gives what they print.
+    /// Pastes commands as a page has them; they must succeed. Returns their output.
     pub async fn paste(&self, commands: &str) -> String {
         self.paste_with(commands, &[("BACKSTOP_CONFIG", &self.backstop.config)]).await
     }
 
-    /// The same with these variables alone.
+    /// Pastes commands with these environment variables only.
     pub async fn paste_with(&self, commands: &str, variables: &[(&str, &PathBuf)]) -> String {
         // The machine of a test need not have that user.
         let user = if rustix::process::geteuid().is_root() { " --run-as-root" } else { "" };
@@ -151,7 +153,7 @@ impl ShellSession {
         }
     }
 
-    /// Puts the commands into the home of who pastes.
+    /// Writes the commands into the home directory of the person at the terminal.
     fn furnish(&self) {
         let bin = self.home.join("bin");
         std::fs::create_dir_all(&bin).unwrap();

@@ -4,7 +4,7 @@ use crate::pasted_page::PastedPage;
 use crate::recovered_server::RecoveredServer;
 use crate::shell_session::ShellSession;
 
-/// Every member dies, and the page makes a shard of what is stored.
+/// Kills every member; the page rebuilds a shard from the repository.
 pub async fn everything(night: &mut ShellSession) {
     let all = night.shard.candidate().gtid_executed().await;
     night.archived(&all).await;
