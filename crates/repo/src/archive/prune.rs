@@ -30,8 +30,8 @@ pub struct ArchivePrunePlan {
     /// Segments to drop: no reader finds them any more. In an undo plan: the segments that readers
     /// find again.
     pub segments: BTreeSet<u64>,
-    /// Objects to remove, each with its size: those of segments that were dropped before the grace
-    /// period, and those that dead archivers left behind.
+    /// Objects to remove, each with its size: those of dropped segments whose grace
+    /// period is over, and those that dead archivers left behind.
     pub objects: Vec<(String, u64)>,
     horizon: Option<Horizon>,
 }

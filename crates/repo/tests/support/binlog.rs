@@ -23,7 +23,7 @@ pub fn set(text: &str) -> GtidSet {
 }
 
 /// Returns transactions `from..=to` of server A, one in each `size` bytes and each second, of a
-/// file that begins with transaction 1. Segments too small for transactions are noise.
+/// file that begins with transaction 1. Transactions below the minimum size are noise.
 pub fn piece(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
     let make =
         |number| if size < SMALLEST { noise(number, size as usize) } else { transaction(number, size) };

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Copies a folder (a data directory or one above it) or a file, with its server suspended during the
-/// copy.
+/// Copies a folder (a data directory or one above it) or a file, with its server suspended during
+/// the copy.
 pub fn copy(from: &Path, to: &Path) {
     let server = mysqld_process::server_on(from).or_else(|| mysqld_process::server_on(&from.join("data")));
     if let Some(pid) = server {
