@@ -1,4 +1,4 @@
-//! Which pieces of an archive nobody needs any more.
+//! Decides which segments of an archive are no longer needed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,9 +9,13 @@ use crate::archive::{Archive, ArchivedSegment, SegmentState, Timeline};
 use crate::gtid::GtidSet;
 use crate::plan::{BackupRef, is_on_timeline};
 
-/// The numbers of the pieces that may go, with `backups` those that are kept. A piece stays as long as it is younger than `keep`, and as
-/// long as a backup needs it that is younger than `keep` itself, or, if none is, the newest one. An older backup is a moment by
-/// itself. The last piece of each server in the current line stays too. Without a rule, and without a backup, everything stays.
+/// Returns the numbers of the segments that may be removed; `backups` are the backups that are
+/// kept.
+///
+/// A segment is kept while it is younger than `keep`, and while a backup needs it that is younger
+/// than `keep` itself; if no backup is, the newest one counts. An older backup is only a recovery
+/// point of its own moment. The last segment of each server in the current timeline is kept too.
+/// Without a rule, or without a backup, everything is kept.
 pub fn expired_segments(
     keep: Option<Duration>,
     archive: &Archive,
@@ -40,7 +44,7 @@ pub fn expired_segments(
         }
     }
     let mut kept: BTreeSet<u64> = BTreeSet::new();
-    // What holds no transaction goes with what comes after it.
+    // A segment without a transaction is removed together with the segment after it.
     let mut after: Option<bool> = None;
     for segment in archive.segments.iter().rev() {
         let young = match segment.committed {
@@ -53,14 +57,14 @@ pub fn expired_segments(
             kept.insert(segment.number);
         }
     }
-    // An archiver that is started again goes on behind these.
+    // A restarted archiver resumes after these.
     let current = archive.current().map_or(0, |timeline| timeline.number);
     kept.extend(archive.last_segments(current).iter().map(|segment| segment.number));
     keep_file_beginnings(&archive.segments, &mut kept);
     archive.segments.iter().map(|segment| segment.number).filter(|number| !kept.contains(number)).collect()
 }
 
-/// True for a backup from which the line's pieces can be replayed.
+/// True for a backup from which the timeline's segments can be replayed.
 fn is_replay_base(
     archive: &Archive,
     backup: &BackupRef,
@@ -71,7 +75,7 @@ fn is_replay_base(
     is_on_timeline(archive, timeline, backup) && (is_current || backup.gtid_executed.is_subset_of(held))
 }
 
-/// The beginning of a file describes what follows.
+/// Keeps the beginnings of files, since they describe the events after them.
 fn keep_file_beginnings(segments: &[ArchivedSegment], kept: &mut BTreeSet<u64>) {
     let files: BTreeSet<_> = segments
         .iter()
@@ -108,7 +112,7 @@ mod tests {
         Timeline { number, parent, begun_at: at(0), source, common: set(common), lacks: set(lacks) }
     }
 
-    /// Ten transactions of a day, in a file of their own.
+    /// Returns a segment with ten transactions of a day, in a separate file.
     fn piece(day: i64) -> ArchivedSegment {
         let before = day * 10;
         let previous = if day == 0 { set("") } else { set(&format!("A:1-{before}")) };
@@ -201,7 +205,7 @@ mod tests {
     #[test]
     fn a_line_that_was_left_goes_when_no_backup_leads_to_it() {
         let mut archive = archive(10);
-        // B took over after day 5; days 5 to 9 are on the line that was left.
+        // B took over after day 5; days 5 to 9 are on the abandoned timeline.
         archive.timelines.push(line(2, "A:1-50", "A:51-100"));
         let own = ArchivedSegment {
             number: 11,

@@ -1,4 +1,4 @@
-//! Whether a shard's newest backup is as new as its schedule promises.
+//! Compares the age of a shard's newest backup with its schedule.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use crate::finding::Finding;
 use crate::ids::ShardName;
 use crate::schedule::Schedule;
 
-/// How new the newest backup is.
+/// Freshness of the newest backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// There is no backup.
     None,
-    /// There is no schedule to hold it against.
+    /// There is no schedule to compare with.
     Unscheduled,
     /// The next one is not overdue.
     Fresh,
-    /// The next one should be there.
+    /// The next one is overdue.
     Stale {
-        /// When it was due.
+        /// Its due time.
         due: DateTime<Utc>,
     },
 }
 
-/// Judges the moment of the newest backup's snapshot. A backup that is due is given a tenth of the schedule's longest
-/// interval to be made, at least 15 minutes and at most 6 hours.
+/// Judges the moment of the newest backup's snapshot. A due backup may take a tenth of the
+/// schedule's longest interval, at least 15 minutes and at most 6 hours.
 pub fn freshness(
     newest: Option<DateTime<Utc>>,
     schedule: Option<&Schedule>,
@@ -39,7 +39,7 @@ pub fn freshness(
 }
 
 impl Freshness {
-    /// What `status` and `check` say about it.
+    /// Returns the finding for `status` and `check`.
     pub fn finding(&self, shard: &ShardName) -> Finding {
         let command = format!("run `backstop backup {shard}`");
         match self {

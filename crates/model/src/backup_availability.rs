@@ -1,6 +1,7 @@
-//! How a committed backup stands now: whether what it needs is known to be there.
+//! Availability of a committed backup: whether its data is known to exist now.
 //!
-//! That a backup was committed says what was true then. Where its data is elsewhere (EBS), what became of it is asked.
+//! A commit proves only the state at that time. Where the data is outside the repository (EBS), its
+//! present state must be queried.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -9,21 +10,21 @@ use crate::ids::{BackupId, ShardName};
 use crate::plan::BackupRef;
 use crate::report::{BackupState, VolumeState};
 
-/// What is known of a backup's data now.
+/// Known state of a backup's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackupAvailability {
-    /// Nothing speaks against it.
+    /// No check has found a defect.
     Available,
-    /// Its data is still being stored: nothing can be recovered from it yet.
+    /// Its data is still being stored: it cannot be recovered yet.
     Pending,
-    /// It cannot be recovered from, for this reason.
+    /// It cannot be recovered, for this reason.
     Lost(String),
-    /// It could not be asked for, for this reason.
+    /// Its state could not be queried, for this reason.
     Unknown(String),
 }
 
 impl BackupAvailability {
-    /// What the state of a set of volume snapshots means for the backup that is kept in it.
+    /// Converts the state of a set of volume snapshots to the availability of its backup.
     pub fn of(state: VolumeState, snapshot_ids: &[String]) -> Self {
         let set = || format!("EBS {}", snapshot_ids.join(", "));
         match state {
@@ -36,7 +37,7 @@ impl BackupAvailability {
         }
     }
 
-    /// The word for it in reports.
+    /// Returns the state for reports.
     pub fn state(&self) -> BackupState {
         match self {
             Self::Available => BackupState::Complete,
@@ -46,18 +47,19 @@ impl BackupAvailability {
         }
     }
 
-    /// True if it can be counted on: nothing speaks against it, and everything was asked.
+    /// True if it is reliable: no check found a defect, and every check ran.
     pub fn is_sound(&self) -> bool {
         *self == Self::Available
     }
 
-    /// True if nothing can ever be recovered from it.
+    /// True if it can never be recovered.
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Lost(_))
     }
 }
 
-/// What a plan that comes from this backup should say of how the backups stand: of its own, and of newer ones it left out.
+/// Returns the findings for a plan from this backup: on its availability, and on newer backups that
+/// the plan did not use.
 pub fn plan_findings(
     chosen: &BackupId,
     taken_at: DateTime<Utc>,
@@ -96,7 +98,7 @@ pub fn plan_findings(
     backups.iter().filter_map(about).collect()
 }
 
-/// What `status` says of how the backups of a shard stand.
+/// Returns the findings of `status` on the availability of a shard's backups.
 pub fn availability_findings(shard: &ShardName, backups: &[(BackupRef, BackupAvailability)]) -> Vec<Finding> {
     let about = |(known, availability): &(BackupRef, BackupAvailability)| match availability {
         BackupAvailability::Lost(why) => Some(Finding::problem(
@@ -114,7 +116,7 @@ pub fn availability_findings(shard: &ShardName, backups: &[(BackupRef, BackupAva
     backups.iter().filter_map(about).chain(unknown_finding(shard, backups)).collect()
 }
 
-/// One finding for all: mostly they are not known for the same reason.
+/// Returns one finding for all unknown backups: mostly they have the same cause.
 fn unknown_finding(shard: &ShardName, backups: &[(BackupRef, BackupAvailability)]) -> Option<Finding> {
     let mut reasons = backups.iter().filter_map(|(_, availability)| match availability {
         BackupAvailability::Unknown(why) => Some(why),

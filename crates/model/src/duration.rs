@@ -1,4 +1,4 @@
-//! Durations as people write them: `500ms`, `5s`, `30m`, `2h`, `14d`, `2w`.
+//! Durations in text form: `500ms`, `5s`, `30m`, `2h`, `14d`, `2w`.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use std::time::Duration;
 const UNITS: [(&str, u64); 6] =
     [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// Reads a whole number with its unit.
+/// Parses a whole number with its unit.
 ///
 /// # Errors
-/// What a duration looks like, if the text is none.
+/// Returns the valid form if the text is not a duration.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let bad = || {
         format!(
@@ -23,8 +23,8 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     number.checked_mul(*millis).map(Duration::from_millis).ok_or_else(bad)
 }
 
-/// Writes a duration in the largest unit that divides it, as [`parse`] reads it. Parts of a millisecond
-/// are left out.
+/// Formats a duration in the largest unit that divides it, as [`parse`] accepts it. Fractions of a
+/// millisecond are dropped.
 pub fn format(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let whole = |unit: u64| millis >= unit && millis.is_multiple_of(unit);

@@ -1,11 +1,11 @@
-//! What went wrong, in the few kinds that tell a caller what to do next.
+//! Errors, in a few kinds that determine the caller's next step.
 
 use std::fmt;
 
-/// What the caller must do about a [`Error`]. Each kind has one documented exit code.
+/// Kind of an [`Error`], by the caller's next step. Each kind has one documented exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// It did not work; the message says what to look at. Trying again may help.
+    /// The operation failed; the message names the cause. A retry may help.
     Failed,
     /// The arguments or the configuration are wrong: correct them.
     Usage,
@@ -15,18 +15,18 @@ pub enum ErrorKind {
     Held,
     /// Access was denied: correct credentials or grants.
     Denied,
-    /// A guard refused, to keep something from harm. Nothing was touched.
+    /// A safety check refused the operation. Nothing was changed.
     Refused,
-    /// The moment asked for cannot be recovered, or there is no backup yet.
+    /// The target cannot be recovered, or no backup exists yet.
     NotRecoverable,
     /// Stored data is damaged.
     Damaged,
-    /// The user stopped it.
+    /// The user stopped the operation.
     Interrupted,
 }
 
 impl ErrorKind {
-    /// The process exit code of this kind.
+    /// Returns the process exit code of this kind.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Failed => 1,
@@ -42,45 +42,45 @@ impl ErrorKind {
     }
 }
 
-/// One thing that went wrong: what (verb and object), why, and what the operator can do about it.
-/// Never holds a secret.
+/// An error: the failed operation (verb and object), the cause, and the operator's remedy. Never
+/// holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    /// What kind of thing it is.
+    /// The kind.
     pub kind: ErrorKind,
-    /// What was being done and what is wrong, outermost context first.
+    /// The failed operation and the cause, outermost context first.
     pub message: String,
-    /// What to do about it.
+    /// The operator's remedy.
     pub hint: Option<String>,
 }
 
-/// The result of anything that can fail.
+/// Result of any operation that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A fault without a hint.
+    /// Returns an error without a hint.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hint: None }
     }
 
-    /// [`ErrorKind::Failed`] with a message.
+    /// Returns [`ErrorKind::Failed`] with a message.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Failed, message)
     }
 
-    /// [`ErrorKind::Refused`] with a message.
+    /// Returns [`ErrorKind::Refused`] with a message.
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Refused, message)
     }
 
-    /// The same fault with something to do about it.
+    /// Returns the same error with a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same fault, told from one step further out: `context: message`.
+    /// Returns the same error with an outer context: `context: message`.
     #[must_use]
     pub fn during(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
@@ -98,9 +98,9 @@ impl std::error::Error for Error {}
 
 /// Gives any error a kind and a context.
 pub trait ResultExt<T> {
-    /// Turns the error into a [`Error`] of this kind, `context: error`.
+    /// Converts the error to an [`Error`] of this kind, `context: error`.
     fn context(self, kind: ErrorKind, context: impl fmt::Display) -> Result<T>;
-    /// [`ResultExt::error`] with [`ErrorKind::Failed`].
+    /// Applies [`ResultExt::error`] with [`ErrorKind::Failed`].
     fn failed(self, context: impl fmt::Display) -> Result<T>;
 }
 

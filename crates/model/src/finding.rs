@@ -1,4 +1,4 @@
-//! What `check` and `status` find.
+//! Findings of `check` and `status`.
 
 use std::borrow::Cow;
 
@@ -9,39 +9,40 @@ use crate::ids::Endpoint;
 /// The first word of a notice about a problem.
 pub const ALARM: &str = "WARNING:";
 
-/// One thing that was looked at and is worth saying.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
     /// A stable, short name for programs: `clone-plugin-missing`, `schedule-not-active`, …
     pub code: Cow<'static, str>,
-    /// What was found, in a sentence that names the thing.
+    /// The result, in a sentence that names the object.
     pub what: String,
-    /// What to do about it: a sentence, or statements to paste.
+    /// The remedy: a sentence, or statements to paste.
     pub todo: Option<String>,
-    /// What `check --fix` would run on the server, in order. Empty if it cannot be fixed that way.
+    /// Statements that `check --fix` would execute on the server, in order. Empty if they cannot
+    /// fix it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fix: Vec<String>,
-    /// The server that `fix` is for; `None`: the one that is backed up.
+    /// The server for `fix`; `None`: the source of the backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<Endpoint>,
 }
 
-/// How much a [`Finding`] matters.
+/// Severity of a [`Finding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// As it should be.
+    /// As expected.
     Ok,
-    /// Works, with a cost or a risk that is named.
+    /// Works, with the described cost or risk.
     Warning,
     /// A backup or a recovery would fail or be refused.
     Problem,
 }
 
 impl Finding {
-    /// Something that is as it should be.
+    /// Returns a finding that all is as expected.
     pub fn ok(code: &'static str, what: impl Into<String>) -> Self {
         Self {
             severity: Severity::Ok,
@@ -53,17 +54,17 @@ impl Finding {
         }
     }
 
-    /// Something that works, with a cost or a risk.
+    /// Returns a finding that something works with a cost or a risk.
     pub fn warning(code: &'static str, what: impl Into<String>, todo: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, todo: Some(todo.into()), ..Self::ok(code, what) }
     }
 
-    /// Something that stands in the way.
+    /// Returns a finding that would make a backup or a recovery fail.
     pub fn problem(code: &'static str, what: impl Into<String>, todo: impl Into<String>) -> Self {
         Self { severity: Severity::Problem, ..Self::warning(code, what, todo) }
     }
 
-    /// The finding as one line of a narration: [`ALARM`] comes first if it is a problem.
+    /// Formats the finding as one line of progress output, after [`ALARM`] if it is a problem.
     pub fn notice(&self) -> String {
         match self.severity {
             Severity::Ok | Severity::Warning => self.what.clone(),
@@ -71,14 +72,14 @@ impl Finding {
         }
     }
 
-    /// The same finding, to be mended on this server.
+    /// Returns the same finding, to be fixed on this server.
     #[must_use]
     pub fn on(mut self, endpoint: &Endpoint) -> Self {
         self.on = Some(endpoint.clone());
         self
     }
 
-    /// The same finding with the statements that would mend it.
+    /// Returns the same finding with the statements that fix it.
     #[must_use]
     pub fn fixed_by(mut self, statements: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.fix = statements.into_iter().map(Into::into).collect();

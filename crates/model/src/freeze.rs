@@ -1,4 +1,4 @@
-//! The freeze: the short window in which position and snapshot are taken together.
+//! Freeze: the short window in which position and snapshot are taken together.
 
 mod choose_mode;
 
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 pub use choose_mode::{ModeChoice, ServerFacts, choose_mode, lock_free_obstacles};
 
-/// How writes were held while position and snapshot were taken.
+/// Mode in which writes were held while position and snapshot were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FreezeMode {
-    /// Nothing was held: the snapshot knows its own position (CLONE).
+    /// Writes were not held: the snapshot contains its own position (CLONE).
     None,
     /// `LOCK INSTANCE FOR BACKUP` and `log_status`: DDL waits, commits do not.
     LockFree,
@@ -20,7 +20,7 @@ pub enum FreezeMode {
     Lock,
 }
 
-/// What the configuration asks for.
+/// The configured kind of freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FreezeSetting {
@@ -32,28 +32,28 @@ pub enum FreezeSetting {
     Lock,
 }
 
-/// What may be done to a primary that is the source.
+/// Permitted actions on a primary that is the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnPrimary {
-    /// It may be locked, and the report says so loudly.
+    /// Lock it, with a warning in the report.
     Lock,
-    /// Refuse instead.
+    /// Refuse the backup.
     Refuse,
 }
 
 /// The `freeze` table of a shard's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreezeRules {
-    /// Which kind of freeze.
+    /// The kind of freeze.
     pub mode: FreezeSetting,
-    /// How long to wait for a quiet moment and for the lock.
+    /// Longest wait for a quiet moment and for the lock.
     pub wait: Duration,
-    /// How long the lock may be held at the most.
+    /// Longest duration of the lock.
     pub hold: Duration,
-    /// Kill queries that stand in the way (never appliers, DDL or system users).
+    /// Kills blocking queries (never appliers, DDL or system users).
     pub kill_blockers: bool,
-    /// What may be done to a primary.
+    /// Permitted actions on a primary.
     pub on_primary: OnPrimary,
 }
 
@@ -69,13 +69,13 @@ impl Default for FreezeRules {
     }
 }
 
-/// How a freeze went.
+/// Result of a freeze.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FreezeReport {
-    /// Which kind it was.
+    /// Its mode.
     pub mode: FreezeMode,
-    /// From the lock being granted to its release, in milliseconds.
+    /// Time from the grant of the lock to its release, in milliseconds.
     pub held_ms: f64,
-    /// From first asking to the lock being granted, in milliseconds.
+    /// Time from the first request to the grant of the lock, in milliseconds.
     pub waited_ms: f64,
 }

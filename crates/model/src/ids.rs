@@ -1,4 +1,4 @@
-//! Names: of shards, backups, runs and servers.
+//! Names of shards, backups, runs and servers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,15 +6,15 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// A name was not well formed.
+/// Error: a name is not well formed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} `{text}` is not valid: {rule}")]
 pub struct InvalidName {
-    /// What was being named ("shard name", "host:port", …).
+    /// The kind of name ("shard name", "host:port", …).
     pub what: &'static str,
     /// The text that was given.
     pub text: String,
-    /// What a valid one looks like.
+    /// The rule for a valid name.
     pub rule: &'static str,
 }
 
@@ -26,7 +26,7 @@ macro_rules! text_value {
         pub struct $name(String);
 
         impl $name {
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -77,13 +77,13 @@ impl FromStr for ShardName {
 }
 
 text_value! {
-    /// The id of one backup: UTC time to the second and eight random hex digits, so that ids sort by
-    /// time: `20261123T022133Z-9f3a04c1`. The same id names the run that makes the backup.
+    /// The id of one backup: UTC time to the second and eight random hex digits, so that ids sort
+    /// by time: `20261123T022133Z-9f3a04c1`. The run that makes the backup has the same id.
     BackupId
 }
 
 impl BackupId {
-    /// The id of a run that starts at `now`, made unique by `random`.
+    /// Returns the id of a run that starts at `now`, made unique by `random`.
     pub fn new(now: DateTime<Utc>, random: u32) -> Self {
         Self(format!("{}-{random:08x}", now.format("%Y%m%dT%H%M%SZ")))
     }
@@ -135,7 +135,7 @@ impl FromStr for ServerUuid {
     }
 }
 
-/// Where a MySQL server listens. Printed `host:port`, IPv6 addresses in brackets.
+/// Address of a MySQL server. Printed as `host:port`, IPv6 addresses in brackets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Host name or address, without brackets.
@@ -145,7 +145,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint from its parts.
+    /// Returns an endpoint from its parts.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
     }
@@ -169,7 +169,7 @@ impl fmt::Display for Endpoint {
 impl FromStr for Endpoint {
     type Err = InvalidName;
 
-    /// `host`, `host:port` or `[v6]:port`; the port defaults to 3306.
+    /// Parses `host`, `host:port` or `[v6]:port`; the port defaults to 3306.
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let bad = || InvalidName {
             what: "server address",

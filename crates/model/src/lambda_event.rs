@@ -1,4 +1,4 @@
-//! What a function is invoked with, and whether it has the time to do it.
+//! Parses the event of a Lambda invocation, and decides whether the remaining time is enough.
 
 use std::time::Duration;
 
@@ -11,30 +11,32 @@ use crate::freeze::FreezeRules;
 
 const EVENT_FORMS: &str = "write {\"secret_id\": \"…\"}, with \"kind\": \"on_demand\" for a backup by hand, and in a schedule with \
                      \"scheduled_time\": \"<aws.scheduler.scheduled-time>\"";
-/// Between the freeze and the end of the run: the proof, the commit, the release of the claim.
+/// Time reserved after the freeze: proof of the snapshot, commit, release of the lease.
 const TIME_AFTER_FREEZE: Duration = Duration::from_secs(20);
-/// Before the freeze, once it was decided: the dry run and the connections.
+/// Time reserved between the decision and the freeze: the dry run and the connections.
 const TIME_BEFORE_FREEZE: Duration = Duration::from_secs(10);
-/// What a run that is stopped needs to clean up.
+/// Time reserved for the cleanup of a stopped run.
 pub const CLEANUP_TIME: Duration = Duration::from_secs(8);
 
-/// One backup that was asked for.
+/// Request for one backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// The secret that holds everything about the shard: a name or an ARN.
     pub secret_id: String,
-    /// Who asked.
+    /// The kind of trigger.
     pub kind: BackupKind,
-    /// For when, if a schedule asked. Deliveries for the same time are one backup.
+    /// The scheduled time, if a schedule sent the request. Deliveries for the same time are one
+    /// backup.
     pub scheduled_time: Option<DateTime<Utc>>,
 }
 
 impl Invocation {
-    /// Reads an event: the object itself, the same as `detail` of an event of EventBridge, either of them as text, or only
-    /// the secret's id as text.
+    /// Parses an event: the object itself, the same as `detail` of an EventBridge event, either of
+    /// them as text, or only the secret's id as text.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] with what is wrong. Values are not repeated.
+    /// Returns [`ErrorKind::Usage`] with the cause if the event is invalid. The message repeats no
+    /// value.
     pub fn parse(event: &Value) -> Result<Self> {
         match event {
             Value::String(text) if text.trim_start().starts_with('{') => {
@@ -50,7 +52,7 @@ impl Invocation {
         let Value::Object(object) = event else { return Err(wrong("it is not an object")) };
         match object.get("detail") {
             Some(Value::Object(detail)) => {
-                // EventBridge's own time counts if the event does not carry another.
+                // EventBridge's own time counts if the event carries no other.
                 let own = object.get("time").filter(|_| !detail.contains_key("scheduled_time"));
                 let mut detail = detail.clone();
                 if let Some(time) = own.filter(|_| detail.get("kind").is_none_or(|kind| kind == "scheduled"))
@@ -83,8 +85,8 @@ impl Invocation {
         Ok(Self { secret_id, kind, scheduled_time })
     }
 
-    /// What this delivery has in common with its repetitions: the scheduled time, else the request, whose id Lambda keeps
-    /// when it tries an asynchronous invocation again.
+    /// Returns the key that repeated deliveries share: the scheduled time, or else the id of the
+    /// request, which Lambda keeps when it retries an asynchronous invocation.
     pub fn occasion(&self, request_id: &str) -> String {
         match self.scheduled_time {
             Some(time) => format!("scheduled {}", time.to_rfc3339_opts(SecondsFormat::Secs, true)),
@@ -109,10 +111,11 @@ fn wrong(why: &str) -> Error {
     Error::new(ErrorKind::Usage, format!("read the event: {why}")).hint(EVENT_FORMS)
 }
 
-/// Refuses a freeze that might not be over, and committed, when the time is up.
+/// Refuses a freeze that might not end, and be committed, in the remaining time.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`], with how much time it takes at most.
+/// Returns [`ErrorKind::Refused`], with the longest time needed, if the remaining time is too
+/// short.
 pub fn time_to_freeze(left: Duration, rules: &FreezeRules) -> Result<()> {
     let needed = TIME_BEFORE_FREEZE + rules.wait + rules.hold + TIME_AFTER_FREEZE;
     if left >= needed {
@@ -127,7 +130,7 @@ pub fn time_to_freeze(left: Duration, rules: &FreezeRules) -> Result<()> {
         .hint("give the function a longer time-out (300 s is a good one); nothing was touched"))
 }
 
-/// How long completion may be waited for, so that time to end is left.
+/// Returns the longest wait for completion that leaves time for the cleanup.
 pub fn time_to_complete(left: Duration) -> Duration {
     left.saturating_sub(CLEANUP_TIME + CLEANUP_TIME)
 }

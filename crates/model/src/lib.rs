@@ -1,7 +1,7 @@
 //! Values and decisions of Backstop: no I/O, no async, no clock.
 //!
-//! One noun or one decision per file. Everything here can be tested with values alone; what has to be
-//! known about the world (the time, a server's state, what is stored) is handed in.
+//! One noun or one decision per file. Everything here can be tested with values alone; the caller
+//! passes facts about the world (the time, a server's state, the contents of a store).
 
 pub mod archive;
 pub mod archive_expiry;

@@ -1,4 +1,4 @@
-//! Addresses that a recovered server listens on once it is in service.
+//! Addresses on which a recovered server listens in service.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,13 +6,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One or several addresses of a host, as `bind_address` takes them: IP addresses or host names; `*`, `0.0.0.0` and `::` mean all and stand
-/// alone.
+/// One or several addresses of a host, as `bind_address` accepts them: IP addresses or host names;
+/// `*`, `0.0.0.0` and `::` mean all and must be alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ListenAddress(Vec<String>);
 
-/// A text does not name addresses to listen on.
+/// Error: a text does not name addresses to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no address to listen on: write IP addresses or host names of this host, separated by commas, or `*` for all"
@@ -20,19 +20,21 @@ pub struct ListenAddress(Vec<String>);
 pub struct InvalidListenAddress(String);
 
 impl ListenAddress {
-    /// The addresses, at least one.
+    /// Returns the addresses, at least one.
     pub fn hosts(&self) -> &[String] {
         &self.0
     }
 
-    /// The first address by which others reach this host; `None` if none is told, or only those of this host itself.
+    /// Returns the first address at which other hosts reach this host; `None` if no address is
+    /// specific, or all are loopback addresses.
     pub fn known_to_others(&self) -> Option<&str> {
         let loopback =
             |host: &str| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         self.0.iter().map(String::as_str).find(|host| !is_all(host) && !loopback(host))
     }
 
-    /// The first address that a client can connect to; `None` if it is all of the host's.
+    /// Returns the first address to which a client can connect; `None` if it means all of the
+    /// host's.
     pub fn reachable(&self) -> Option<&str> {
         self.0.first().map(String::as_str).filter(|host| !is_all(host))
     }

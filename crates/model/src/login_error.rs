@@ -1,10 +1,11 @@
-//! Why a server does not let an account in, and what helps: its error numbers in words.
+//! Login errors: a server's error numbers as causes with a remedy.
 
 use crate::error::{Error, ErrorKind};
 
-/// The answer to a login. `None` if the number does not speak of logins.
+/// Converts the server's answer to a login. `None` if the number does not concern logins.
 ///
-/// The server's own words come last: they name the host that it sees the account come from, and never a password.
+/// The server's own message comes last: it names the host from which the server sees the account
+/// connect, and never a password.
 pub fn login_error(code: u16, words: &str, user: &str) -> Option<Error> {
     let alter = |how: &str| {
         let hosts = format!("SELECT Host FROM mysql.user WHERE User = '{user}'");
@@ -60,7 +61,7 @@ fn describe_code(code: u16) -> Option<&'static str> {
     })
 }
 
-/// The account's authentication plugin is none that Backstop knows.
+/// Returns the error for an authentication plugin that Backstop does not support.
 pub fn unknown_plugin(plugin: &str, user: &str) -> Error {
     let what =
         format!("the account is authenticated by `{plugin}`, which is not supported, or it is not there");
@@ -68,13 +69,13 @@ pub fn unknown_plugin(plugin: &str, user: &str) -> Error {
         .hint(format!("see SHOW CREATE USER, and run ALTER USER '{user}'@'HOST' {KNOWN_PLUGIN_CLAUSE}"))
 }
 
-/// The server let the account in, and did not answer the first statement.
+/// Returns the error for a server that accepted the login but did not answer the first statement.
 pub fn cut_off_error(why: &str) -> Error {
     Error::failed(format!("the server let the account in, and did not answer its first statement: {why}"))
         .hint(INIT_CONNECT_HINT)
 }
 
-/// The longest that a connection waits for any answer.
+/// Hint for a login that did not finish in the longest time that a connection waits for an answer.
 pub const SLOW_LOGIN_HINT: &str = "see whether the server is overloaded or stopped, or delays logins since some failed (connection_control)";
 
 #[cfg(test)]

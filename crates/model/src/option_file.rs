@@ -1,7 +1,7 @@
 //! MySQL's option files.
 
-/// A value as option files want it: in double quotes, with the escapes of MySQL's manual ("Using Option Files"), so that no value ends its
-/// line and becomes an option.
+/// Quotes a value for an option file: in double quotes, with the escapes of MySQL's manual ("Using
+/// Option Files"), so that no value can end its line and become an option.
 pub fn quoted(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:,".contains(c);
     if !value.is_empty() && value.chars().all(plain) {

@@ -1,6 +1,7 @@
-//! What orchestrator says of a cluster, in the fields of its API that Backstop uses, and what follows from it.
+//! orchestrator's answers on a cluster: the fields of its API that Backstop uses, and conclusions
+//! from them.
 //!
-//! orchestrator proposes: every proposal is checked by SQL before anything is done with it.
+//! orchestrator proposes: Backstop checks every proposal by SQL before it acts on it.
 
 mod assess;
 mod poll;
@@ -16,11 +17,11 @@ pub use poll::{ReadingDecision, WaitBudget};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ClusterInfo {
-    /// `host:port` of the primary; another one after every failover.
+    /// `host:port` of the primary; changes with every failover.
     pub cluster_name: String,
-    /// The name that stays.
+    /// The permanent name.
     pub cluster_alias: String,
-    /// How many instances it counts.
+    /// Number of instances.
     #[serde(default)]
     pub count_instances: usize,
 }
@@ -29,9 +30,9 @@ pub struct ClusterInfo {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InstanceKey {
-    /// Host name; empty for nobody.
+    /// Host name; empty for no instance.
     pub hostname: String,
-    /// Port; 0 for nobody.
+    /// Port; 0 for no instance.
     pub port: u16,
 }
 
@@ -45,50 +46,51 @@ pub struct NullableSeconds {
     pub valid: bool,
 }
 
-/// One instance of `/api/cluster/alias/…`. A field that is missing makes the answer unreadable: no default
-/// stands for something orchestrator did not say.
+/// One instance of `/api/cluster/alias/…`. A missing field makes the answer unreadable: no default
+/// replaces what orchestrator did not report.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OrchestratorInstance {
-    /// Where it is.
+    /// Its address.
     pub key: InstanceKey,
     /// `@@server_uuid`; empty for MariaDB.
     #[serde(rename = "ServerUUID")]
     pub server_uuid: String,
     /// `@@read_only`.
     pub read_only: bool,
-    /// Whom it replicates from.
+    /// Its source.
     pub master_key: InstanceKey,
-    /// Who replicates from it; `null` for nobody.
+    /// Its replicas; `null` for none.
     pub replicas: Option<Vec<InstanceKey>>,
-    /// 0: the primary.
+    /// Its depth in the topology; 0: the primary.
     pub replication_depth: u32,
-    /// One of two primaries that replicate from each other.
+    /// True for one of two primaries that replicate from each other.
     pub is_co_master: bool,
     /// `prefer`, `neutral`, `prefer_not`, `must_not`.
     pub promotion_rule: String,
-    /// The receiver runs. Spelled as orchestrator spells it.
+    /// True if the receiver runs. The name has orchestrator's spelling.
     #[serde(rename = "ReplicationIOThreadRuning")]
     pub io_running: bool,
-    /// The applier runs. Spelled as orchestrator spells it.
+    /// True if the applier runs. The name has orchestrator's spelling.
     #[serde(rename = "ReplicationSQLThreadRuning")]
     pub sql_running: bool,
-    /// Lag.
+    /// Lag in seconds.
     pub replication_lag_seconds: NullableSeconds,
     /// Configured delay in seconds.
     #[serde(rename = "SQLDelay")]
     pub sql_delay: u64,
-    /// orchestrator broke its replication on purpose.
+    /// True if orchestrator broke its replication on purpose.
     pub is_detached: bool,
     /// Errant transactions; empty for none.
     pub gtid_errant: String,
-    /// The last check succeeded. The only sign of a dead instance: its other values stay what they were.
+    /// True if the last check succeeded. This is the only sign of a dead instance: its other values
+    /// do not change.
     pub is_last_check_valid: bool,
-    /// It was checked lately: false at a node that is cut off.
+    /// True if it was checked recently: false at an isolated node.
     pub is_recently_checked: bool,
-    /// Since a check succeeded.
+    /// Seconds since the last successful check.
     pub seconds_since_last_seen: NullableSeconds,
-    /// Taken out of service.
+    /// True if it is out of service.
     pub is_downtimed: bool,
     /// Its zone.
     pub data_center: String,
@@ -98,48 +100,49 @@ pub struct OrchestratorInstance {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ReplicationAnalysis {
-    /// Which instance.
+    /// The instance.
     pub analyzed_instance_key: InstanceKey,
-    /// Of which cluster.
+    /// Its cluster.
     pub cluster_details: ClusterInfo,
-    /// It is a primary.
+    /// True for a primary.
     pub is_master: bool,
-    /// It is one of two primaries.
+    /// True for one of two primaries.
     pub is_co_master: bool,
     /// `DeadMaster`, `UnreachableMaster`, …
     pub analysis: String,
 }
 
-/// Everything one node said of a cluster at one time.
+/// All answers of one node on a cluster, at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterReading {
     /// The cluster.
     pub cluster: ClusterInfo,
     /// Its instances.
     pub instances: Vec<OrchestratorInstance>,
-    /// What is wrong, in all clusters.
+    /// The reported problems, of all clusters.
     pub problems: Vec<ReplicationAnalysis>,
 }
 
 impl InstanceKey {
-    /// The same as an endpoint; `None` for nobody.
+    /// Returns the key as an endpoint; `None` for no instance.
     pub fn endpoint(&self) -> Option<Endpoint> {
         (!self.hostname.is_empty() && self.port != 0).then(|| Endpoint::new(&self.hostname, self.port))
     }
 }
 
 impl OrchestratorInstance {
-    /// Where it is.
+    /// Returns its address.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::new(&self.key.hostname, self.key.port)
     }
 
-    /// It is the primary, or one of two.
+    /// True if it is the primary, or one of two.
     pub fn leads(&self) -> bool {
         self.replication_depth == 0 || self.is_co_master
     }
 
-    /// It is registered as the one to promote. The rule stays on an instance after its promotion.
+    /// True if it is registered as the candidate for promotion. An instance keeps the rule after
+    /// its promotion.
     pub fn is_candidate(&self) -> bool {
         self.promotion_rule == "prefer" && !self.leads()
     }

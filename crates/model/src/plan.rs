@@ -1,4 +1,4 @@
-//! The plan of a recovery: decided whole, shown, and only then carried out.
+//! Plan of a recovery: decided completely, shown, and only then carried out.
 
 mod backup_timeline;
 mod choose_backup;
@@ -29,40 +29,42 @@ pub use replay::{Replay, ReplayStart};
 pub use resolve_target::{Commit, InSegment, RecoveryPoint, Resolution, Unresolvable};
 pub use steps::{Ending, PlanRequest, recovery_plan};
 
-/// What a recovery will do (`plan --json`, `recover --plan`).
+/// Plan of a recovery (`plan --json`, `recover --plan`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecoveryPlan {
     /// The shard.
     pub shard: ShardName,
-    /// The moment that was asked for, as asked.
+    /// The target as the operator gave it.
     pub target: String,
-    /// The backup it comes from.
+    /// The backup to restore.
     pub backup_id: BackupId,
     /// The moment of the backup.
     pub taken_at: DateTime<Utc>,
-    /// What the server will hold before it joins: what the backup holds, and what is replayed.
+    /// The server's GTIDs before it joins: those of the backup and those replayed.
     pub gtid_executed: GtidSet,
-    /// What is replayed from the archive; `None`: there is no archive, and the backup is the moment.
+    /// The replay from the archive; `None`: there is no archive, and the backup is the recovery
+    /// point.
     pub replay: Option<Replay>,
-    /// Why this backup.
+    /// Reason for choosing this backup.
     pub why: String,
     /// Bytes of the files that will be written.
     pub data_bytes: u64,
-    /// The ending that the steps are for.
+    /// The ending for which the steps are.
     pub ending: Ending,
-    /// Which endings fit the moment.
+    /// The endings, and whether each is possible.
     pub endings: Vec<EndingFit>,
-    /// What will be done, in order.
+    /// The steps, in order.
     pub steps: Vec<PlanStep>,
-    /// How new `latest` is, if that is the target and there is an archive.
+    /// Age of `latest`, if it is the target and there is an archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest: Option<LatestAge>,
-    /// What the plan rests on and is worth knowing before it is carried out. A problem is no refusal: it is planned all the same.
+    /// Findings to know before the plan is carried out. A problem among them does not refuse the
+    /// plan.
     pub findings: Vec<Finding>,
 }
 
 impl RecoveryPlan {
-    /// What a recovery says before it begins, each with a mark of how much it matters.
+    /// Returns the notices printed before a recovery, each marked with its severity.
     pub fn notices(&self) -> Vec<String> {
         self.findings.iter().map(Finding::notice).collect()
     }
@@ -71,9 +73,9 @@ impl RecoveryPlan {
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlanStep {
-    /// Its name, as progress and the journal name it.
+    /// Its name in progress output and in the journal.
     pub name: &'static str,
-    /// What it does, in a sentence.
+    /// Its description, in a sentence.
     pub what: String,
 }
 

@@ -1,13 +1,15 @@
-//! Plugins that a server loads from libraries: what it had, what a recovered server loads again, and what is missing there.
+//! Plugins that a server loads from libraries: those of the source, those that a recovered server
+//! loads again, and those missing on the recovery host.
 //!
-//! What an option file loads is no variable and in no table, so it is recorded with each backup. What was installed by a statement
-//! (`mysql.plugin`, `mysql.component`) and the accounts are in the data itself.
+//! Plugins loaded by an option file are in no variable and no table, so each backup records them.
+//! Plugins installed by a statement (`mysql.plugin`, `mysql.component`) and the accounts are in the
+//! data itself.
 
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
 
-/// So many names are told in one sentence.
+/// Number of names in one sentence.
 const MAX_NAMED_PLUGINS: usize = 8;
 
 /// An active plugin that is not built into the server.
@@ -17,26 +19,27 @@ pub struct Plugin {
     pub name: String,
     /// Its library, a file in the server's `plugin_dir`.
     pub library: String,
-    /// What it is: `AUTHENTICATION`, `AUDIT`, `FTPARSER`, …
+    /// Its type: `AUTHENTICATION`, `AUDIT`, `FTPARSER`, …
     #[serde(rename = "type")]
     pub kind: String,
 }
 
-/// What a recovered server has loaded, and what it needs.
+/// The plugins that a recovered server has loaded, and those that it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadedPlugins {
     /// The names of its active plugins.
     pub plugins: Vec<String>,
-    /// The components that are installed (`mysql.component`) and whose library is not in its `plugin_dir`.
+    /// The installed components (`mysql.component`) whose library is not in its `plugin_dir`.
     pub components_missing: Vec<String>,
-    /// Its accounts, `user@host`, each with its authentication plugin. Locked accounts are not among them.
+    /// Its accounts, `user@host`, each with its authentication plugin. Excludes locked accounts.
     pub accounts: Vec<(String, String)>,
 }
 
-/// Kinds that do not come back by themselves: they act before an operator has looked, or need what no backup holds.
+/// Types that are never loaded again: they act before an operator has checked the server, or need
+/// data that no backup holds.
 const NEVER_LOADED_TYPES: [&str; 3] = ["DAEMON", "GROUP REPLICATION", "KEYRING"];
 
-/// Libraries that come with every server, and that recoveries and backups load where they need them.
+/// Libraries that come with every server. Recoveries and backups load them where needed.
 const BUNDLED_LIBRARIES: [&str; 5] = [
     "mysql_clone.so",
     "semisync_master.so",
@@ -46,8 +49,9 @@ const BUNDLED_LIBRARIES: [&str; 5] = [
 ];
 
 impl Plugin {
-    /// True if a recovered server loads it again. What is recorded comes from a store that others may write to: a library is the bare
-    /// name of a file, so that the server finds it in its own `plugin_dir` or not at all.
+    /// True if a recovered server loads it again. The record comes from a store that others may
+    /// write to. So a library must be a plain file name: the server finds it in its own
+    /// `plugin_dir` or not at all.
     fn is_loaded_again(&self) -> bool {
         let stem = self.library.strip_suffix(".so").unwrap_or_default();
         is_word(&self.name) && is_word(stem) && !NEVER_LOADED_TYPES.contains(&self.kind.as_str())
@@ -58,13 +62,15 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
 }
 
-/// The lines of an option file that load plugins again. A server that lacks a library says so in its log, and starts without it.
+/// Returns the lines of an option file that load plugins again. A server that lacks a library logs
+/// this and starts without it.
 pub fn plugin_options(recorded: &[Plugin]) -> String {
     let again = recorded.iter().filter(|plugin| plugin.is_loaded_again());
     again.map(|plugin| format!("loose_plugin_load_add = {}={}\n", plugin.name, plugin.library)).collect()
 }
 
-/// What a recovered server lacks of what the one that was backed up had.
+/// Returns findings about plugins, components and accounts of the source that the recovered server
+/// lacks.
 pub fn plugin_findings(recorded: &[Plugin], loaded: &LoadedPlugins) -> Vec<Finding> {
     let active = |name: &str| loaded.plugins.iter().any(|plugin| plugin.eq_ignore_ascii_case(name));
     let mut findings = Vec::new();
@@ -104,7 +110,7 @@ pub fn plugin_findings(recorded: &[Plugin], loaded: &LoadedPlugins) -> Vec<Findi
     findings
 }
 
-/// Says which libraries a recovery host must have, as far as not every server has them.
+/// Names the libraries that a recovery host must have, other than those of every server.
 pub fn plugins_needed(plugins: &[Plugin]) -> Option<Finding> {
     let own = plugins.iter().filter(|plugin| !BUNDLED_LIBRARIES.contains(&plugin.library.as_str()));
     let own: Vec<String> = own
@@ -124,7 +130,7 @@ fn told(names: &[String]) -> String {
     format!("{}{rest}", first.join(", "))
 }
 
-/// A name with control characters escaped: names are data.
+/// Escapes control characters in a name: names are data.
 fn escape_name(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

@@ -1,17 +1,17 @@
-//! How long work reports how far it is.
+//! Progress of long operations.
 
 /// One report of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// How much is done, in `unit`.
+    /// Amount done, in `unit`.
     pub done: u64,
-    /// How much there is, if it is known.
+    /// Total amount, if known.
     pub total: Option<u64>,
-    /// What is being counted.
+    /// The unit.
     pub unit: ProgressUnit,
 }
 
-/// What a [`Progress`] counts.
+/// Unit of a [`Progress`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgressUnit {
     /// Bytes.

@@ -1,4 +1,4 @@
-//! The moment to recover to.
+//! Recovery target.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,33 +9,33 @@ use crate::error::Error;
 use crate::gtid::Gtid;
 use crate::parse_time::{LocalZone, TimeSpec};
 
-/// The moment to recover to (`--to`).
+/// Recovery target (`--to`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecoveryTarget {
-    /// The newest there is.
+    /// The newest recoverable moment.
     Latest,
     /// Every transaction committed up to this time.
     Time(DateTime<Utc>),
-    /// Up to this transaction, with it.
+    /// Every transaction up to this one, inclusive.
     After(Gtid),
-    /// Up to this transaction, without it.
+    /// Every transaction up to this one, exclusive.
     Before(Gtid),
 }
 
-/// A text is not a target.
+/// Error: a text is not a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a target: {reason}")]
 pub struct InvalidTarget {
     /// The text.
     pub text: String,
-    /// What would be one.
+    /// The reason.
     pub reason: String,
 }
 
 impl FromStr for RecoveryTarget {
     type Err = InvalidTarget;
 
-    /// `latest`, an RFC 3339 time with its zone, `after:GTID` or `before:GTID`.
+    /// Parses `latest`, an RFC 3339 time with its zone, `after:GTID` or `before:GTID`.
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
         let bad = |reason: String| InvalidTarget { text: text.to_owned(), reason };
         let gtid = |part: &str| part.parse::<Gtid>().map_err(|error| bad(error.to_string()));
@@ -55,10 +55,10 @@ impl FromStr for RecoveryTarget {
     }
 }
 
-/// A target as it was written: its time may depend on when and where.
+/// A target as written: its time may depend on the present time and the local zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetSpec {
-    /// It is the same at all times.
+    /// A target independent of time and zone.
     Sure(RecoveryTarget),
     /// A time.
     Time(TimeSpec),
@@ -92,10 +92,10 @@ impl FromStr for TargetSpec {
 }
 
 impl TargetSpec {
-    /// The target that it means.
+    /// Returns the resolved target.
     ///
     /// # Errors
-    /// As [`TimeSpec::moment`].
+    /// Returns the same errors as [`TimeSpec::moment`].
     pub fn target(&self, here: &LocalZone) -> Result<RecoveryTarget, Error> {
         match self {
             Self::Sure(target) => Ok(target.clone()),

@@ -1,7 +1,8 @@
-//! Which moments can be recovered: computed from what is stored, never assumed.
+//! Recovery windows: the recoverable moments, computed from what is stored, never assumed.
 //!
-//! The pieces of a line that follow each other without anything missing are a *run*. A backup that holds everything from before a run
-//! and nothing from behind it reaches every moment from its own to the run's end. What is missing between two runs is a gap.
+//! Segments of a timeline that follow each other without a gap are a *run*. A backup that holds
+//! everything from before a run and nothing from after it reaches every moment from its own to the
+//! end of the run. The transactions missing between two runs are a gap.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -11,12 +12,12 @@ use crate::gtid::GtidSet;
 use crate::ids::BackupId;
 use crate::plan::{BackupRef, is_on_timeline};
 
-/// Which moments of a line can be recovered.
+/// The recoverable moments of a timeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TimelineCoverage {
-    /// Spans in which every moment can be, in order.
+    /// Spans in which every moment is recoverable, in order.
     pub windows: Vec<CoveredSpan>,
-    /// What is missing between them, in order.
+    /// The gaps between them, in order.
     pub gaps: Vec<CoverageGap>,
 }
 
@@ -29,37 +30,38 @@ pub struct CoveredSpan {
     pub to: DateTime<Utc>,
     /// The backup that reaches its first moment.
     pub backup_id: BackupId,
-    /// What can be recovered at its first moment.
+    /// The GTIDs recoverable at its first moment.
     pub gtid_from: GtidSet,
-    /// What can be recovered at its last moment.
+    /// The GTIDs recoverable at its last moment.
     pub gtid_to: GtidSet,
 }
 
-/// A span that should be recoverable and is not.
+/// A span that should be recoverable but is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CoverageGap {
     /// The last moment before it that the archive knows.
     pub from: DateTime<Utc>,
-    /// The first moment after it that can be recovered; `None`: none can yet.
+    /// The first recoverable moment after it; `None`: there is none yet.
     pub to: Option<DateTime<Utc>>,
     /// The transactions that are missing.
     pub missing: GtidSet,
-    /// The damaged objects that they were in, if they were.
+    /// The damaged objects that contained them, if any.
     pub objects: Vec<String>,
 }
 
-/// Pieces that follow each other without a gap.
+/// Segments that follow each other without a gap.
 struct SegmentRun {
-    /// All that came before it.
+    /// All that precedes it.
     base: GtidSet,
     held: GtidSet,
-    /// What is missing between the run before it and it.
+    /// The transactions missing between the previous run and this one.
     missing: GtidSet,
     first: Option<DateTime<Utc>>,
     last: Option<DateTime<Utc>>,
 }
 
-/// Computes what can be recovered in a line. `None`: nothing is archived, and each backup is a span of one moment.
+/// Computes the recoverable moments of a timeline. `None`: the archive is empty, and each backup is
+/// a span of one moment.
 pub fn timeline_coverage(
     archive: &Archive,
     timeline: Option<&Timeline>,
@@ -83,7 +85,7 @@ pub fn timeline_coverage(
     TimelineCoverage { windows, gaps }
 }
 
-/// The runs of a line, and what is known to be missing behind the last.
+/// Returns the runs of a timeline, and the known missing transactions after the last.
 fn runs(archive: &Archive, timeline: &Timeline) -> (Vec<SegmentRun>, GtidSet) {
     let mut runs: Vec<SegmentRun> = Vec::new();
     for segment in archive.history(timeline.number) {
@@ -155,7 +157,7 @@ fn alone(backup: &BackupRef) -> CoveredSpan {
     }
 }
 
-/// What is missing before each run but the first, and behind the last.
+/// Returns the gap before each run but the first, and after the last.
 fn gaps(archive: &Archive, runs: &[SegmentRun], open: GtidSet, windows: &[CoveredSpan]) -> Vec<CoverageGap> {
     let mut gaps = Vec::new();
     for pair in runs.windows(2) {

@@ -1,5 +1,5 @@
-//! The last runs of a shard's commands: kept in the repository, so that the reason of a failing schedule is known without the log
-//! of the host that it runs on.
+//! History of a shard's last runs. The repository stores it, so that the cause of a failing
+//! schedule is known without the log of its host.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use crate::error::Error;
 use crate::finding::Finding;
 use crate::ids::ShardName;
 
-/// So many runs of each operation are kept.
+/// Number of runs kept for each operation.
 pub const MAX_RUNS_KEPT: usize = 16;
 
-/// Longest text that is kept of a fault, in characters: a server's words may have any length.
+/// Longest stored error message, in characters: a server's message may have any length.
 const MAX_MESSAGE_CHARS: usize = 2000;
 
-/// The commands that write to a repository, and whose runs are kept there.
+/// The commands that write to a repository, and whose runs are recorded there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
@@ -29,10 +29,10 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Each of them.
+    /// All operations.
     pub const ALL: [Self; 3] = [Self::Backup, Self::Verify, Self::Prune];
 
-    /// The command's name.
+    /// Returns the command's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Backup => "backup",
@@ -48,33 +48,33 @@ impl fmt::Display for Operation {
     }
 }
 
-/// One run.
+/// Record of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
     /// The command.
     pub operation: Operation,
-    /// When it began, by its host's clock.
+    /// Start, by its host's clock.
     pub started: DateTime<Utc>,
-    /// When it ended; `None`: it is running, or it was killed.
+    /// End; `None`: it is running, or it was killed.
     pub ended: Option<DateTime<Utc>>,
-    /// The host that it ran on.
+    /// Its host.
     pub host: String,
-    /// Its process there.
+    /// Its process id on that host.
     pub pid: u32,
-    /// The reason that it failed for; `None`: it did not, or has not ended.
+    /// Cause of its failure; `None`: it succeeded, or has not ended.
     pub failure: Option<RunFailure>,
-    /// Its result in a few words: a backup's id, the number of damaged objects.
+    /// Short form of its result: a backup's id, the number of damaged objects.
     pub result: Option<String>,
 }
 
-/// The reason that a run failed for.
+/// Cause of a run's failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunFailure {
     /// The exit code of the command.
     pub exit_code: u8,
-    /// Its message.
+    /// The error message.
     pub message: String,
-    /// Its advice.
+    /// The error's hint.
     pub hint: Option<String>,
 }
 
@@ -90,7 +90,7 @@ impl From<&Error> for RunFailure {
 }
 
 impl RunFailure {
-    /// False where the run gave way to another one, or was stopped by its user: the next one may well succeed.
+    /// False if the run gave way to another one, or its user stopped it: the next run may succeed.
     fn is_trouble(&self) -> bool {
         use crate::error::ErrorKind;
         ![ErrorKind::Held, ErrorKind::Interrupted].iter().any(|kind| kind.exit_code() == self.exit_code)
@@ -104,7 +104,8 @@ impl RunRecord {
     }
 }
 
-/// These runs of one operation with one more, or with its newer record; newest first, and not more than [`MAX_RUNS_KEPT`].
+/// Adds a run, or its newer record, to these runs of one operation. The result is newest first and
+/// has at most [`MAX_RUNS_KEPT`] runs.
 pub fn record_run(mut runs: Vec<RunRecord>, run: RunRecord) -> Vec<RunRecord> {
     runs.retain(|known| !known.is(&run));
     runs.push(run);
@@ -113,12 +114,14 @@ pub fn record_run(mut runs: Vec<RunRecord>, run: RunRecord) -> Vec<RunRecord> {
     runs
 }
 
-/// A finding for each operation whose newest runs failed. `runs` are of one shard, newest first within each operation.
+/// Returns a finding for each operation whose newest runs failed. `runs` are of one shard, newest
+/// first within each operation.
 pub fn failure_findings(shard: &ShardName, runs: &[RunRecord]) -> Vec<Finding> {
     Operation::ALL.iter().filter_map(|operation| failure_streak(shard, *operation, runs)).collect()
 }
 
-/// A run without an end is passed over at the top, where it may still be under way, and is a killed one below.
+/// Reports the latest consecutive failures. A newest run without an end is skipped, since it may be
+/// running; an older one was killed.
 fn failure_streak(shard: &ShardName, operation: Operation, runs: &[RunRecord]) -> Option<Finding> {
     let runs = runs.iter().filter(|run| run.operation == operation);
     let known = runs.skip_while(|run| run.ended.is_none());

@@ -1,5 +1,5 @@
-//! When backups are due, in the grammar of AWS EventBridge: `cron(55 23 * * ? *)` or `rate(6 hours)`. All times
-//! are UTC.
+//! Schedule of backups, in the grammar of AWS EventBridge: `cron(55 23 * * ? *)` or `rate(6
+//! hours)`. All times are UTC.
 
 mod cron;
 mod grammar;
@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cron::Cron;
 pub use systemd::{NotExpressible, SystemdTimer};
 
-/// When backups are due.
+/// Schedule of backups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     text: String,
@@ -27,24 +27,24 @@ enum ScheduleRule {
     Rate(Duration),
 }
 
-/// A text is not a schedule.
+/// Error: a text is not a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a schedule: {reason}")]
 pub struct InvalidSchedule {
     /// The text.
     pub text: String,
-    /// Which field is wrong, and how.
+    /// The invalid field and the reason.
     pub reason: String,
 }
 
 impl Schedule {
-    /// The expression as it was written.
+    /// Returns the expression as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The first due moment after `moment`. A rate counts from the moment that is handed in: hand in the last
-    /// run. `None` if there is none before the year 2200.
+    /// Returns the first due moment after `moment`. A rate counts from `moment`, so the caller
+    /// passes the last run. `None` if there is none before the year 2200.
     pub fn next_after(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.rule {
             ScheduleRule::Cron(cron) => cron.next_after(moment),
@@ -52,8 +52,8 @@ impl Schedule {
         }
     }
 
-    /// The last due moment before `moment`. A rate counts back from the moment that is handed in. `None` if there is
-    /// none after the year 1969.
+    /// Returns the last due moment before `moment`. A rate counts back from `moment`. `None` if
+    /// there is none after the year 1969.
     pub fn previous_before(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.rule {
             ScheduleRule::Cron(cron) => cron.previous_before(moment),
@@ -61,8 +61,8 @@ impl Schedule {
         }
     }
 
-    /// The longest time between two due moments of the eight years that follow `from`. `None` if there are not
-    /// two.
+    /// Returns the longest time between two due moments in the eight years after `from`. `None` if
+    /// there are not two.
     pub fn longest_interval(&self, from: DateTime<Utc>) -> Option<Duration> {
         match &self.rule {
             ScheduleRule::Cron(cron) => cron.longest_interval(from.date_naive()),
@@ -70,10 +70,10 @@ impl Schedule {
         }
     }
 
-    /// The same schedule as systemd timers write it.
+    /// Converts the schedule to systemd timers.
     ///
     /// # Errors
-    /// [`NotExpressible`] if a timer cannot say it.
+    /// Returns [`NotExpressible`] if a timer cannot express it.
     pub fn to_systemd(&self) -> Result<SystemdTimer, NotExpressible> {
         match &self.rule {
             ScheduleRule::Cron(cron) => systemd::calendar(cron).map(SystemdTimer::Calendar),

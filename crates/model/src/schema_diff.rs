@@ -1,4 +1,4 @@
-//! Whether a member has the tables that the primary has. Names only: what a table holds is not looked at.
+//! Compares the tables of a member with those of the primary, by name only, not by content.
 
 use std::collections::BTreeSet;
 
@@ -6,19 +6,19 @@ use crate::finding::Finding;
 use crate::gtid::GtidSet;
 use crate::ids::{Endpoint, ShardName};
 
-/// So many names are told.
+/// Number of tables named in one sentence.
 const MAX_NAMED_TABLES: usize = 5;
 
-/// What a server has, at one moment.
+/// The schemas and tables of a server at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableInventory {
-    /// Its schemas (`shop`), tables and views (`shop.orders`) but the server's own.
+    /// Its schemas (`shop`), tables and views (`shop.orders`), without those of the server itself.
     pub names: BTreeSet<String>,
-    /// What it had executed when all of these were there.
+    /// The GTIDs executed when all of these existed.
     pub executed: GtidSet,
 }
 
-/// What a member has not in common with its primary.
+/// Difference between a member and its primary.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SchemaDifference {
     /// Only the primary has these.
@@ -28,8 +28,8 @@ pub struct SchemaDifference {
 }
 
 impl SchemaDifference {
-    /// The difference between a member and its primary that was asked before and after it: what the primary made or dropped
-    /// meanwhile is none.
+    /// Compares a member with its primary, which was queried before and after it: tables that the
+    /// primary created or dropped in between are no difference.
     pub fn between(before: &TableInventory, member: &TableInventory, after: &TableInventory) -> Self {
         let missing = before.names.intersection(&after.names).filter(|name| !member.names.contains(*name));
         let extra =
@@ -37,7 +37,7 @@ impl SchemaDifference {
         Self { missing: missing.cloned().collect(), extra: extra.cloned().collect() }
     }
 
-    /// What is in both.
+    /// Returns the differences that are in both.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self {
@@ -46,12 +46,12 @@ impl SchemaDifference {
         }
     }
 
-    /// True if there is none.
+    /// True if there is no difference.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.extra.is_empty()
     }
 
-    /// What there is to say of it.
+    /// Returns a finding on the difference.
     pub fn finding(&self, shard: &ShardName, member: &Endpoint, primary: &Endpoint) -> Finding {
         if self.is_empty() {
             let what = format!(
@@ -76,7 +76,7 @@ impl SchemaDifference {
     }
 }
 
-/// What is said where nothing could be compared.
+/// Returns the finding for a comparison that was not possible.
 pub fn not_compared_finding(member: &Endpoint, why: &str) -> Finding {
     Finding::warning(
         "tables-not-compared",

@@ -1,4 +1,4 @@
-//! What is known of one MySQL server.
+//! Version, position and recorded settings of one MySQL server.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,22 +19,22 @@ pub struct ServerVersion {
     pub minor: u16,
     /// Third number, 0 if there is none.
     pub patch: u16,
-    /// What follows the numbers (`-log`, `-2-debian`, …), as the server says it.
+    /// The text after the numbers (`-log`, `-2-debian`, …), as reported by the server.
     pub suffix: String,
 }
 
 impl ServerVersion {
-    /// True if this is at least `major.minor.patch`.
+    /// True if the version is at least `major.minor.patch`.
     pub fn at_least(&self, major: u16, minor: u16, patch: u16) -> bool {
         (self.major, self.minor, self.patch) >= (major, minor, patch)
     }
 
-    /// True for every version Backstop serves: MySQL 8.0.17 and later.
+    /// True for every version that Backstop supports: MySQL 8.0.17 and later.
     pub fn is_supported(&self) -> bool {
         !self.is_mariadb() && self.at_least(8, 0, 17)
     }
 
-    /// True for MariaDB, which Backstop does not serve.
+    /// True for MariaDB, which Backstop does not support.
     pub fn is_mariadb(&self) -> bool {
         self.suffix.to_ascii_lowercase().contains("mariadb")
     }
@@ -79,7 +79,7 @@ impl From<ServerVersion> for String {
     }
 }
 
-/// Where a server stands in its own history.
+/// Position of a server in its own history.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// `@@GLOBAL.gtid_executed`.
@@ -90,8 +90,8 @@ pub struct Position {
     pub binlog_position: u64,
 }
 
-/// Global variables worth recording with a backup, by name: those that were set (not compiled-in
-/// defaults) or that the data directory depends on (page size, case of table names, …).
+/// Global variables recorded with a backup, by name: those that were set (not compiled-in
+/// defaults), and those on which the data directory depends (page size, case of table names, …).
 pub type RecordedSettings = BTreeMap<String, String>;
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
-//! The first statement of every session on a server: a server's global settings are its applications' business.
+//! First statement of every session on a server. Global settings belong to the server's
+//! applications.
 
-/// Sets what a session takes over from the server and what could change an answer, cut it short or keep a statement from its end. Every account
-/// may set these, and every server since 8.0.17 has them. What wants a privilege that docs/grants.md does not ask for is left out
+/// Sets the session variables that a session inherits from the server and that could change a
+/// result, truncate it, or keep a statement from finishing. Every account may set these, and every
+/// server since 8.0.17 has them. Variables that need a privilege beyond docs/grants.md are omitted
 /// (`sql_require_primary_key`, `default_table_encryption`).
 ///
-/// A statement that was given up here must not wait in the server for a year (`lock_wait_timeout`), and a stream whose reader waits for its
-/// disk must not be cut off after a minute (`net_write_timeout`).
+/// A statement that was abandoned here must not wait in the server for a year
+/// (`lock_wait_timeout`). The server must not disconnect a stream whose reader waits a minute for
+/// its disk (`net_write_timeout`).
 pub const SESSION_SETUP: &str = "SET NAMES utf8mb4 COLLATE utf8mb4_0900_ai_ci, \
     SESSION sql_mode = '', \
     SESSION autocommit = 1, \

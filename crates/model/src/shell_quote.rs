@@ -1,6 +1,6 @@
-//! Words of a shell's command line, in commands that are shown to be pasted.
+//! Quotes words for shell commands that are shown for pasting.
 
-/// A text as one word.
+/// Quotes a text as one word.
 pub fn shell_quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,@%:=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

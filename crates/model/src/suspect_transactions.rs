@@ -1,11 +1,11 @@
-//! Which of the transactions that a search found may be the mishap that a recovery is to stop before.
+//! Ranks the found transactions by how likely a recovery should stop before them.
 
 use crate::report::{DataLoss, FoundTransaction, TableRows};
 
-/// Rows that a transaction deletes or updates for it to count as a mishap.
+/// Number of deleted or updated rows from which a transaction counts as a mishap.
 const MANY_ROWS: u64 = 1000;
 
-/// How much a transaction looks like a mishap.
+/// Degree of suspicion that a transaction is a mishap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Suspicion {
     Little,
@@ -13,7 +13,7 @@ enum Suspicion {
     Much,
 }
 
-/// The transactions, given the newest first, in the order in which they are suspected, each with what it did, in words.
+/// Ranks transactions, given newest first, by suspicion; each with a description of its change.
 pub fn rank_suspects(newest_first: &[FoundTransaction]) -> Vec<(&FoundTransaction, String)> {
     let mut all: Vec<(Suspicion, &FoundTransaction, String)> = newest_first
         .iter()
@@ -50,7 +50,7 @@ fn suspicion(found: &FoundTransaction) -> (Suspicion, String) {
     }
 }
 
-/// A name that would not be plain in a line of a shell is left out.
+/// Lists the tables. A name that is not plain in a shell command line is omitted.
 fn tables(found: &FoundTransaction) -> String {
     let plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_$*".contains(c));
     let names = |table: &TableRows| {

@@ -1,11 +1,11 @@
-//! Tables that their server cannot read, and what that means to a recovery.
+//! Tables that their server cannot read, and the consequences for a recovery.
 
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Finding;
 use crate::ids::Endpoint;
 
-/// So many tables are named.
+/// Number of tables named in one sentence.
 const MAX_NAMED_TABLES: usize = 10;
 
 /// A table that its server cannot read.
@@ -13,29 +13,30 @@ const MAX_NAMED_TABLES: usize = 10;
 pub struct BrokenTable {
     /// `schema.table`.
     pub table: String,
-    /// Why, in the server's words.
+    /// The server's error message.
     pub why: String,
 }
 
 /// The outcome of checking tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TablesChecked {
-    /// How many were checked.
+    /// Number of checked tables.
     pub checked: u64,
-    /// Those that are broken.
+    /// The broken tables.
     pub broken: Vec<BrokenTable>,
 }
 
 /// Broken tables of a recovered server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableCheckVerdict {
-    /// They were broken when the backup was taken, or the operator accepts that they are.
+    /// Tables that were broken when the backup was taken, or that the operator accepts as broken.
     pub known: Vec<BrokenTable>,
-    /// Nothing explains them.
+    /// Tables without an explanation.
     pub unexpected: Vec<BrokenTable>,
 }
 
-/// Compares what is broken after a recovery with what the backup recorded and what the operator accepts (`schema.table`).
+/// Compares the broken tables after a recovery with those that the backup recorded and those that
+/// the operator accepts (`schema.table`).
 pub fn judge_tables(
     found: Vec<BrokenTable>,
     recorded: &[BrokenTable],
@@ -48,7 +49,7 @@ pub fn judge_tables(
     TableCheckVerdict { known, unexpected }
 }
 
-/// A warning that names the broken tables of a server that is backed up; `None` if there are none.
+/// Returns a warning that names the broken tables of the backup's source; `None` if there are none.
 pub fn source_finding(endpoint: &Endpoint, broken: &[BrokenTable]) -> Option<Finding> {
     (!broken.is_empty()).then(|| {
         Finding::warning(
@@ -59,7 +60,7 @@ pub fn source_finding(endpoint: &Endpoint, broken: &[BrokenTable]) -> Option<Fin
     })
 }
 
-/// `table a.b (why), table c.d (why) and 3 more`.
+/// Formats tables as `table a.b (why), table c.d (why) and 3 more`.
 pub fn describe_tables(broken: &[BrokenTable]) -> String {
     let named =
         broken.iter().take(MAX_NAMED_TABLES).map(|each| format!("table {} ({})", each.table, each.why));

@@ -1,14 +1,15 @@
-//! The versions of MySQL that Backstop was run on, and what is said of others and of replication groups.
+//! MySQL versions on which Backstop was tested, and findings on other versions and on replication
+//! groups.
 
 use crate::finding::Finding;
 use crate::ids::ShardName;
 use crate::server::ServerVersion;
 use crate::topology::Member;
 
-/// All tests were run on these. A version is added when `make test` was run on it, and not before.
+/// Versions on which all tests ran. A version is added only after `make test` ran on it.
 pub const TESTED_VERSIONS: [(u16, u16, u16); 1] = [(9, 7, 4)];
 
-/// What there is to say of a version that no test was run on. `who` runs it: `db1:3306`, `the server program here`.
+/// Returns a finding on an untested version. `who` runs it: `db1:3306`, `the server program here`.
 pub fn version_finding(shard: &ShardName, who: &str, version: &ServerVersion) -> Option<Finding> {
     if TESTED_VERSIONS.contains(&(version.major, version.minor, version.patch)) {
         return None;
@@ -27,7 +28,7 @@ pub fn version_finding(shard: &ShardName, who: &str, version: &ServerVersion) ->
     ))
 }
 
-/// What there is to say of the members' versions, and of those in a replication group.
+/// Returns findings on the members' versions and on members of a replication group.
 pub fn support_findings(shard: &ShardName, members: &[Member]) -> Vec<Finding> {
     let told = || members.iter().filter_map(|member| Some((&member.endpoint, member.state.as_ref().ok()?)));
     let mut findings: Vec<Finding> = Vec::new();

@@ -1,4 +1,4 @@
-//! The members of a shard, and which of them to back up.
+//! Members of a shard, and the choice of the one to back up.
 
 mod choose_source;
 mod primary;
@@ -17,53 +17,54 @@ pub use choose_source::{Locking, NoSource, choose_source, second_choices};
 pub use primary::{current_primary, errant};
 pub use replication_filters::{ReplicationFidelity, doubt, fidelity_findings};
 
-/// The part an instance plays in its shard.
+/// Role of an instance in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Takes writes.
+    /// Accepts writes.
     Primary,
-    /// The replica that is to become primary.
+    /// The replica to promote.
     Candidate,
     /// Any other replica.
     Replica,
 }
 
-/// A configured member and what it answered.
+/// A configured member and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Where it was asked.
+    /// The address at which it was queried.
     pub endpoint: Endpoint,
     /// True if the configuration (or orchestrator) names it the candidate primary.
     pub candidate: bool,
-    /// What it said, or why it did not.
+    /// Its answer, or the reason for its silence.
     pub state: Result<InstanceState, NoAnswer>,
-    /// What orchestrator says of it; nothing for a listed member.
+    /// Orchestrator's verdict on it; empty for a listed member.
     pub verdict: ExternalVerdict,
 }
 
-/// What somebody else than the member itself says of it. It can only speak against a member, or tell between
-/// those that are equally fit: the member's own state decides.
+/// Verdict on a member by another service. It can only speak against a member, or decide between
+/// equally fit ones: the member's own state takes precedence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExternalVerdict {
-    /// It is the primary although it replicates (of two that replicate from each other, the writable one).
+    /// True if it is the primary although it replicates (of two that replicate from each other, the
+    /// writable one).
     pub leads: bool,
-    /// Why it must not be backed up.
+    /// Reason why it must not be backed up.
     pub objection: Option<String>,
-    /// Among the fit of one role the lowest is taken.
+    /// Rank among the fit members of one role: the lowest is chosen.
     pub preference: usize,
 }
 
-/// Why a member told nothing.
+/// Reason for a member's silence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// Nothing listens there, or no way leads there.
+    /// Nothing listens at the address, or no route leads to it.
     Unreachable(String),
-    /// Whatever is there did not refuse the connection, and told nothing: it may live.
+    /// It accepted the connection and did not answer: it may be alive.
     Silent(String),
     /// It refused the credentials, or they lack a grant.
     Denied(String),
-    /// Another server answers there than the one that is meant.
+    /// Another server than the expected one answers there.
     Mistaken(String),
 }
 
@@ -78,7 +79,7 @@ impl fmt::Display for NoAnswer {
     }
 }
 
-/// What one instance says of itself.
+/// State reported by one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceState {
     /// `@@server_uuid`.
@@ -87,21 +88,22 @@ pub struct InstanceState {
     pub server_id: u32,
     /// `@@version`.
     pub version: ServerVersion,
-    /// `@@gtid_mode` is `ON`.
+    /// True if `@@gtid_mode` is `ON`.
     pub gtid_mode_on: bool,
-    /// `@@read_only` or `@@super_read_only`.
+    /// True if `@@read_only` or `@@super_read_only` is on.
     pub read_only: bool,
     /// `@@GLOBAL.gtid_executed`.
     pub gtid_executed: GtidSet,
-    /// `@@GLOBAL.gtid_purged`: what it can no longer send to a replica.
+    /// `@@GLOBAL.gtid_purged`: transactions it can no longer send to a replica.
     pub gtid_purged: GtidSet,
     /// `@@rpl_semi_sync_replica_enabled` (false if the plugin is absent).
     pub semi_sync_replica: bool,
-    /// Its plugin that waits for semi-synchronous replicas is loaded: as a primary it could be told to wait for the archiver.
+    /// True if its source plugin for semi-synchronous replication is loaded: as a primary it could
+    /// be configured to wait for the archiver.
     pub semi_sync_source_loaded: bool,
-    /// What it replicates, if it does.
+    /// Its replication channel, if it replicates.
     pub replication: Option<Replication>,
-    /// What its settings leave out of its data or its binlog.
+    /// Omissions from its data or its binlog by its settings.
     pub fidelity: ReplicationFidelity,
     /// Its state in a replication group (Group Replication), if it is a member of one: `ONLINE`, …
     pub group: Option<String>,
@@ -110,30 +112,30 @@ pub struct InstanceState {
 /// The state of an instance's (default) replication channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replication {
-    /// Where it reads from.
+    /// The source's address.
     pub source: Endpoint,
     /// The source's UUID, if it has ever connected.
     pub source_uuid: Option<ServerUuid>,
-    /// The receiver (IO) thread runs.
+    /// True if the receiver (IO) thread runs.
     pub io_running: bool,
-    /// The applier (SQL) thread runs.
+    /// True if the applier (SQL) thread runs.
     pub sql_running: bool,
     /// `Seconds_Behind_Source`; `None` if the server says NULL.
     pub lag: Option<Duration>,
     /// Configured `SOURCE_DELAY`.
     pub delay: Duration,
-    /// Follows by GTID auto-position.
+    /// True if it uses GTID auto-position.
     pub auto_position: bool,
     /// The last error of either thread, if any.
     pub last_error: Option<String>,
 }
 
-/// Which instances may be the source of a backup (`source` and `freeze.on_primary` in the configuration).
+/// Rules for the source of a backup (`source` and `freeze.on_primary` in the configuration).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRules {
-    /// Use another replica if the candidate is not usable, before turning to the primary.
+    /// Allows another replica, before the primary, if the candidate is not usable.
     pub any_replica: bool,
-    /// A replica that lags more is not used.
+    /// Longest accepted lag of a replica.
     pub max_lag: Duration,
 }
 
@@ -146,28 +148,28 @@ impl Default for SourceRules {
 /// The chosen source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceChoice {
-    /// Where it is.
+    /// Its address.
     pub endpoint: Endpoint,
-    /// What it said of itself.
+    /// The state it reported.
     pub state: InstanceState,
-    /// Its part in the shard.
+    /// Its role in the shard.
     pub role: Role,
-    /// Why it was chosen.
+    /// Reason for choosing it.
     pub reason: String,
-    /// Who was not, and why.
+    /// The other members, with the reasons for their rejection.
     pub rejected: Vec<RejectedMember>,
-    /// Every member that told who it is.
+    /// The UUID of every member that answered.
     pub servers: Vec<ServerUuid>,
-    /// Where the primary is, if one answered.
+    /// The primary's address, if a primary answered.
     pub primary: Option<Endpoint>,
 }
 
 /// A member that was not chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RejectedMember {
-    /// Which.
+    /// Its address.
     pub endpoint: Endpoint,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
 }
 

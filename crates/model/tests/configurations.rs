@@ -1,6 +1,7 @@
-//! Sample configurations: good ones are understood, bad ones get exactly the message that stands beside them.
+//! Sample configurations: good ones are accepted, bad ones give exactly the message in the file
+//! beside them.
 //!
-//! A new case is a new file. `BLESS=1` writes the messages anew, for a person to read.
+//! A new case is a new file. `BLESS=1` rewrites the messages for review.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,4 @@
-//! `docs/recovered-settings.md` says of each variable what becomes of it. `BLESS=1` writes it.
+//! Compares `docs/recovered-settings.md` with the rule of each variable. `BLESS=1` rewrites it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,8 +1,8 @@
-//! The kinds of values that recorded variables have. A value of another shape is no value of the variable.
+//! Kinds of values of recorded variables. A value of another form is invalid for its variable.
 
 use std::fmt;
 
-/// The shape of a variable's values.
+/// Kind of a variable's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
     /// `ON` or `OFF`.
@@ -23,12 +23,13 @@ pub enum ValueKind {
     Text,
 }
 
-/// The longest value in an option file. Older servers read lines in pieces of 4,095 bytes and would take the rest of a longer one for
-/// another option; each character of a value may need two bytes.
+/// Longest value in an option file, in bytes. Older servers read lines in parts of 4,095 bytes and
+/// would take the rest of a longer line for another option; each character of a value may need two
+/// bytes.
 const MAX_VALUE_BYTES: usize = 2000;
 
 impl ValueKind {
-    /// True if this is the text of such a value.
+    /// True if the text is a value of this kind.
     pub fn fits(self, value: &str) -> bool {
         let only = |signs: &str| value.chars().all(|c| c.is_ascii_alphanumeric() || signs.contains(c));
         let shape = match self {

@@ -1,4 +1,4 @@
-//! Which kind of freeze a server gets.
+//! Chooses the kind of freeze for a server.
 
 use crate::error::{Error, Result};
 use crate::server::ServerVersion;
@@ -6,7 +6,7 @@ use crate::topology::Role;
 
 use super::{FreezeMode, FreezeRules, FreezeSetting, OnPrimary};
 
-/// What decides whether a server can be backed up without holding its writes.
+/// The server's properties that decide whether a backup can run without holding its writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFacts {
     /// `@@version`.
@@ -19,21 +19,21 @@ pub struct ServerFacts {
     pub sync_binlog: u64,
     /// `@@innodb_flush_log_at_trx_commit`.
     pub flush_log_at_trx_commit: u64,
-    /// Data, redo, undo, table space or binary log paths that are not in the one atomic snapshot, each as
+    /// Data, redo, undo, table space or binary log paths outside the one atomic snapshot, each as
     /// `what path` (`redo log /redo`).
     pub outside: Vec<String>,
 }
 
-/// The kind of freeze, and why.
+/// The chosen kind of freeze.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModeChoice {
-    /// Which.
+    /// The kind.
     pub mode: FreezeMode,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
 }
 
-/// Everything that forbids a lock-free snapshot of this server, in words. Empty: it qualifies.
+/// Returns everything that forbids a lock-free snapshot of this server, in words. Empty: none does.
 pub fn lock_free_obstacles(facts: &ServerFacts) -> Vec<String> {
     let version =
         (!facts.version.is_supported()).then(|| format!("version {} is below 8.0.17", facts.version));
@@ -52,7 +52,8 @@ pub fn lock_free_obstacles(facts: &ServerFacts) -> Vec<String> {
 /// Chooses the kind of freeze for a snapshot that is not consistent by itself.
 ///
 /// # Errors
-/// [`Kind::Refused`](crate::error::ErrorKind::Refused) if the rules forbid the only kind that would be right.
+/// Returns [`Kind::Refused`](crate::error::ErrorKind::Refused) if the rules forbid the only correct
+/// kind.
 pub fn choose_mode(rules: &FreezeRules, obstacles: &[String], role: Role) -> Result<ModeChoice> {
     match rules.mode {
         FreezeSetting::LockFree | FreezeSetting::Auto if obstacles.is_empty() => {

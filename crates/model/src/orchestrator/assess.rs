@@ -1,4 +1,4 @@
-//! What may be used of what orchestrator says, and why the rest may not.
+//! Assesses orchestrator's answers: the usable parts, and the reasons against the others.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,23 +7,24 @@ use crate::topology::ExternalVerdict;
 
 use super::{ClusterReading, InstanceKey, OrchestratorInstance, ReplicationAnalysis};
 
-/// An instance that was seen longer ago is stale.
+/// Age from which an instance's data is stale, in seconds.
 const STALE_AFTER_SECONDS: i64 = 30;
 
-/// An instance with what orchestrator's word makes of it.
+/// An instance with the assessment of orchestrator's data on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssessedInstance<'a> {
     /// The instance.
     pub instance: &'a OrchestratorInstance,
-    /// It is registered as the one to promote.
+    /// True if it is registered as the candidate for promotion.
     pub candidate: bool,
-    /// What goes with it into the choice of the source.
+    /// Its verdict for the choice of the source.
     pub verdict: ExternalVerdict,
 }
 
 impl ClusterReading {
-    /// Every instance, the preferred ones first: by zone, depth, lag, then host and port, so that the choice
-    /// stays with one server as long as nothing changes, and backups stay increments.
+    /// Returns every instance, preferred ones first: by zone, depth, lag, then host and port. This
+    /// order keeps the choice on one server while nothing changes, so that backups stay
+    /// incremental.
     pub fn judged(&self, max_lag: Duration) -> Vec<AssessedInstance<'_>> {
         let mut instances: Vec<&OrchestratorInstance> = self.instances.iter().collect();
         instances.sort_by_key(|one| {
@@ -40,7 +41,7 @@ impl ClusterReading {
         instances.into_iter().enumerate().map(judged).collect()
     }
 
-    /// The one fresh, writable primary that is in service.
+    /// Returns the only fresh, writable primary in service.
     pub fn sole_primary(&self) -> Option<&OrchestratorInstance> {
         match self.writable_primaries()[..] {
             [one] => Some(one),
@@ -48,18 +49,18 @@ impl ClusterReading {
         }
     }
 
-    /// Where the primaries are, of those that were seen lately: what two nodes must agree on.
+    /// Returns the addresses of the recently seen primaries, on which two nodes must agree.
     pub fn primary_keys(&self) -> BTreeSet<&InstanceKey> {
         self.instances.iter().filter(|one| one.leads() && stale(one).is_none()).map(|one| &one.key).collect()
     }
 
-    /// Something in it was seen lately: a node that is cut off has nothing fresh.
+    /// True if an instance was seen recently: an isolated node has no fresh data.
     pub fn is_fresh(&self) -> bool {
         self.instances.iter().any(|one| stale(one).is_none())
     }
 
-    /// How many instances there should be more: those counted, or named as a source or a replica. Right after
-    /// a failover the count lacks an instance that its source still names.
+    /// Returns the number of missing instances: those counted, or named as a source or a replica.
+    /// Right after a failover the count lacks an instance that its source still names.
     pub fn missing(&self) -> usize {
         let listed: BTreeSet<&InstanceKey> = self.instances.iter().map(|one| &one.key).collect();
         let named = self
@@ -71,8 +72,8 @@ impl ClusterReading {
         all.len().max(self.cluster.count_instances) - listed.len()
     }
 
-    /// The first primary of this cluster that is dead or unreachable. A dead one that was failed over from has
-    /// a cluster of its own.
+    /// Returns the first primary of this cluster that is dead or unreachable. After a failover,
+    /// orchestrator assigns a dead primary to a separate cluster.
     pub fn dead_primary(&self) -> Option<&ReplicationAnalysis> {
         self.problems.iter().find(|problem| {
             let of = &problem.cluster_details;
@@ -83,7 +84,7 @@ impl ClusterReading {
         })
     }
 
-    /// Somebody could be backed up without turning to just any replica.
+    /// True if a backup could use the candidate or the primary, without an arbitrary replica.
     pub fn has_source(&self, max_lag: Duration) -> bool {
         let judged = self.judged(max_lag);
         judged.iter().any(|one| one.verdict.objection.is_none() && (one.candidate || one.verdict.leads))

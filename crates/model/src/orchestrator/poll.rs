@@ -1,28 +1,28 @@
-//! When to look again before orchestrator's word is used: it lags behind a failover.
+//! Decides when to query orchestrator again before its answer is used: it lags behind a failover.
 
 use std::time::Duration;
 
 use super::ClusterReading;
 
-/// How often orchestrator polls an instance, unless it is configured otherwise.
+/// Default interval at which orchestrator polls an instance.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Two polls: after a takeover an instance was missing for 5.5 s.
+/// Delay of two polls: after a takeover an instance was missing for 5.5 s.
 const TWO_POLL_INTERVALS: Duration = Duration::from_secs(10);
-/// A failover ends within it.
+/// Longest duration of a failover.
 const MAX_FAILOVER_TIME: Duration = Duration::from_secs(30);
-/// How many polls are waited for a leader or a source: half a minute.
+/// Number of polls to wait for a leader or a source: half a minute.
 const MAX_RETRIES: u32 = 6;
 
-/// What to do with a reading.
+/// Decision on a reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadingDecision {
-    /// Wait so long, for this reason, and start over with finding the leader.
+    /// Wait this long, for this reason, and start again by finding the leader.
     Wait(Duration, String),
     /// Use it, with these warnings.
     Use(Vec<String>),
 }
 
-/// What was waited for already: every reason has its bound, 100 s all together.
+/// Waits so far: every reason has its limit; all together are at most 100 s.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WaitBudget {
     missing: bool,
@@ -32,7 +32,7 @@ pub struct WaitBudget {
 }
 
 impl WaitBudget {
-    /// Decides whether this reading is used.
+    /// Decides whether to use this reading.
     pub fn next(&mut self, reading: &ClusterReading, max_lag: Duration) -> ReadingDecision {
         let missing = missing(reading);
         if let Some(why) = &missing
@@ -56,7 +56,7 @@ impl WaitBudget {
         ReadingDecision::Use(missing.into_iter().chain(dead).chain(no_candidate(reading)).collect())
     }
 
-    /// How long to wait before a leader is looked for again; `None` once it has been tried often enough.
+    /// Returns the delay before the next search for a leader; `None` after the last retry.
     pub fn for_leader(&mut self) -> Option<Duration> {
         self.leader += 1;
         (self.leader <= MAX_RETRIES).then_some(POLL_INTERVAL)

@@ -1,7 +1,9 @@
-//! Whether a backup belongs to a line of the archive: whether what its GTIDs name is what the line has under them.
+//! Decides whether a backup belongs to a timeline of the archive: whether its GTIDs name the same
+//! transactions as on the timeline.
 //!
-//! Where a server has used its numbers again, the same GTID names another transaction on each line. So a backup says on which line it was
-//! taken, and counts for another one only with what both have in common.
+//! If a server has reused its numbers, the same GTID names another transaction on each timeline. So
+//! a backup records the timeline on which it was taken, and counts for another one only with the
+//! transactions that both have in common.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,20 +13,21 @@ use crate::ids::ServerUuid;
 
 use super::BackupRef;
 
-/// On which line of the archive a backup was taken.
+/// The timeline of the archive on which a backup was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupTimeline {
-    /// On this one.
+    /// This timeline.
     #[serde(rename = "line")]
     Timeline(u32),
-    /// On none that was there: the server lacked what the archive had of it, or a line began meanwhile.
+    /// No existing timeline: the server lacked what the archive had of it, or a timeline began
+    /// during the backup.
     None,
 }
 
 impl BackupTimeline {
-    /// Of a backup of this server that holds `gtids`, with the archive as it was before the snapshot and after it. `Option::None`:
-    /// nothing is archived.
+    /// Determines the timeline of a backup of this server that holds `gtids`, from the archive
+    /// before and after the snapshot. `Option::None`: the archive is empty.
     pub fn of(before: &Archive, after: &Archive, server: ServerUuid, gtids: &GtidSet) -> Option<Self> {
         let timeline = before.current()?;
         let held = before.held(timeline.number).unwrap_or_default();
@@ -34,7 +37,7 @@ impl BackupTimeline {
     }
 }
 
-/// True for a backup whose transactions are those of this line.
+/// True for a backup whose transactions are those of this timeline.
 pub(crate) fn is_on_timeline(archive: &Archive, timeline: &Timeline, backup: &BackupRef) -> bool {
     let gtids = &backup.gtid_executed;
     let ours = timeline_path(archive, timeline.number);
@@ -43,22 +46,23 @@ pub(crate) fn is_on_timeline(archive: &Archive, timeline: &Timeline, backup: &Ba
         Some(BackupTimeline::Timeline(taken)) if archive.timeline(taken).is_some() => {
             timeline_path(archive, taken)
         }
-        // Taken before backups told, or before anything was archived: what a line left behind may be in it.
+        // Taken before backups recorded the timeline, or before anything was archived: it may
+        // contain what a timeline lacks.
         _ => return ours.iter().all(|timeline| timeline.lacks.intersect(gtids).is_empty()),
     };
-    // From where they go off each other, a line has of the other only what was common.
+    // After the branch point, a timeline shares with the other only the common transactions.
     let shared = ours.iter().zip(&taken).take_while(|(one, other)| one.number == other.number).count();
     let apart = ours.iter().skip(shared).chain(taken.iter().skip(shared));
     apart.into_iter().all(|timeline| timeline.parent.is_some() && gtids.is_subset_of(&timeline.common))
 }
 
-/// A line and those it goes off, the eldest first.
+/// Returns a timeline and its ancestors, eldest first.
 fn timeline_path(archive: &Archive, number: u32) -> Vec<&Timeline> {
     let mut path: Vec<&Timeline> = Vec::new();
     let mut next = archive.timeline(number);
     while let Some(timeline) = next {
         path.push(timeline);
-        // A parent is always older, so this ends.
+        // Terminates, since a parent is always older.
         next = timeline
             .parent
             .filter(|parent| *parent < timeline.number)
@@ -93,7 +97,7 @@ mod tests {
         BackupRef { backup_id: BackupId::new(taken_at, 1), taken_at, gtid_executed: set(gtids), on_timeline }
     }
 
-    /// The lines that a backup counts for.
+    /// Returns the timelines for which a backup counts.
     fn lines(archive: &Archive, on_timeline: Option<BackupTimeline>, gtids: &str) -> Vec<u32> {
         let backup = backup(on_timeline, gtids);
         let ours =
@@ -113,10 +117,11 @@ mod tests {
         assert_eq!(lines(&archive, on(2), "A:1-4"), [1, 2]);
         assert_eq!(lines(&archive, on(3), "A:1-7"), [3]);
         assert_eq!(lines(&archive, Some(BackupTimeline::None), "A:1-7"), [] as [u32; 0]);
-        // Those from before backups told: what a line left behind is not on it, nor on the lines that go off it.
+        // From before backups recorded the timeline: what a timeline lacks is neither on it nor on
+        // those that branch off it.
         assert_eq!(lines(&archive, None, "A:1-5"), [1, 2]);
         assert_eq!(lines(&archive, None, "A:1-7"), [1]);
-        // The archive was made again since.
+        // The archive was created again since.
         assert_eq!(lines(&archive, on(9), "A:1-7"), [1]);
     }
 

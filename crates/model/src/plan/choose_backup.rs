@@ -1,4 +1,4 @@
-//! Which backup a recovery comes from.
+//! Chooses the backup for a recovery.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -17,36 +17,37 @@ pub struct BackupRef {
     pub backup_id: BackupId,
     /// The moment of its snapshot.
     pub taken_at: DateTime<Utc>,
-    /// What it holds.
+    /// The GTID set it holds.
     pub gtid_executed: GtidSet,
-    /// On which line of the archive it was taken; `None`: nothing was archived then, or it is from before backups told.
+    /// The timeline on which it was taken; `None`: the archive was empty, or the backup is from
+    /// before backups recorded this.
     pub on_timeline: Option<BackupTimeline>,
 }
 
 /// The chosen backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChosenBackup<'a> {
-    /// Which.
+    /// The backup.
     pub backup: &'a BackupRef,
-    /// Why, in words.
+    /// The reason, in words.
     pub why: String,
 }
 
-/// The moment cannot be recovered.
+/// Error: the target cannot be recovered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("recover shard {shard} to {target}: {reason}")]
 pub struct NotRecoverable {
     /// The shard.
     pub shard: ShardName,
-    /// The moment that was asked for.
+    /// The requested target.
     pub target: String,
-    /// Why not, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// The nearest moments that can be: at most one before and one after, in order of time.
+    /// The nearest recoverable moments: at most one before and one after, in order of time.
     pub nearest: Vec<ReachablePoint>,
 }
 
-/// A moment that can be recovered to.
+/// A recoverable moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReachablePoint {
     /// The backup that reaches it.
@@ -70,11 +71,11 @@ impl From<NotRecoverable> for Error {
     }
 }
 
-/// Chooses the backup for a target where nothing is archived, or takes the one that is asked for: the moments that can be
-/// reached are those of the backups.
+/// Chooses the backup for a target without an archive, or takes the requested one. Only the moments
+/// of the backups are recoverable.
 ///
 /// # Errors
-/// [`NotRecoverable`] with the nearest moments that can be reached.
+/// Returns [`NotRecoverable`] with the nearest recoverable moments.
 pub fn choose_backup<'a>(
     shard: &ShardName,
     backups: &'a [BackupRef],
@@ -124,14 +125,14 @@ fn reachable(backup: &BackupRef) -> ReachablePoint {
     ReachablePoint { backup_id: backup.backup_id.clone(), at: backup.taken_at }
 }
 
-/// A time is met by a backup of that very moment. A transaction never is: which ones came before it is
-/// not told by a set.
+/// Returns the backup at exactly the target. Only a backup of that very moment matches a time. No
+/// backup matches a transaction, since a set does not say which transactions came before it.
 fn exact_backup<'a>(by_time: &[&'a BackupRef], target: &RecoveryTarget) -> Option<&'a BackupRef> {
     let RecoveryTarget::Time(time) = target else { return None };
     by_time.iter().copied().rfind(|backup| backup.taken_at == *time)
 }
 
-/// The last backup before the target and the first one after it.
+/// Returns the last backup before the target and the first one after it.
 fn nearest_backups<'a>(by_time: &[&'a BackupRef], target: &RecoveryTarget) -> Vec<&'a BackupRef> {
     let holds = |gtid: &Gtid, backup: &BackupRef| backup.gtid_executed.contains(gtid);
     let is_after = |backup: &&&BackupRef| match target {

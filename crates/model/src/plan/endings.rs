@@ -1,4 +1,4 @@
-//! Which endings of a recovery fit the moment that it comes to.
+//! Decides which endings of a recovery are possible for a recovery point.
 
 use serde::Serialize;
 
@@ -7,29 +7,29 @@ use crate::recovery_target::RecoveryTarget;
 
 use super::Ending;
 
-/// One way to end a recovery to the moment, and whether it is possible, as far as the repository tells.
+/// One ending for the recovery point, and whether it is possible as far as the repository shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EndingFit {
     /// The ending.
     pub ending: Ending,
-    /// True if it can.
+    /// True if it is possible.
     pub fits: bool,
-    /// Its use, or the reason that it cannot be.
+    /// Its use, or the reason why it is not possible.
     pub why: String,
 }
 
-/// The newest moment of the shard's current line.
+/// The newest moment of the shard's current timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewestPoint {
-    /// It is the one that is meant.
+    /// The recovery point is the newest.
     Meant,
-    /// It holds this.
+    /// The newest moment holds these GTIDs.
     Holds(GtidSet),
-    /// It cannot be recovered, for this reason.
+    /// The newest moment cannot be recovered, for this reason.
     Unknown(String),
 }
 
-/// Each ending, and whether a server that holds this can end so.
+/// Returns each ending, and whether a server with these GTIDs can end so.
 pub fn endings_that_fit(target: &RecoveryTarget, held: &GtidSet, newest: &NewestPoint) -> Vec<EndingFit> {
     let (join, left_behind) = match newest {
         NewestPoint::Meant => (Ok(()), String::new()),
@@ -54,7 +54,8 @@ pub fn endings_that_fit(target: &RecoveryTarget, held: &GtidSet, newest: &Newest
     ]
 }
 
-/// Only a server that is taken up to the newest moment can join; an older one would be no older once it has caught up.
+/// Explains why a server cannot join. Only a server recovered to the newest moment can: an older
+/// one would not stay older, since it would catch up.
 fn cannot_join(target: &RecoveryTarget, held: &GtidSet, newest: &GtidSet) -> String {
     let (later, foreign) = (newest.subtract(held), held.subtract(newest));
     let mut message = format!("join a server at {target}: ");
@@ -68,7 +69,7 @@ fn cannot_join(target: &RecoveryTarget, held: &GtidSet, newest: &GtidSet) -> Str
     message
 }
 
-/// The ending whose steps are shown where none was asked for.
+/// Returns the ending whose steps are shown if none was requested.
 pub fn preferred_ending(endings: &[EndingFit]) -> Ending {
     let joins = endings.iter().any(|fit| fit.ending == Ending::Join && fit.fits);
     if joins { Ending::Join } else { Ending::Standalone }

@@ -1,30 +1,30 @@
-//! How a recovered server comes to hold exactly the transactions of its backup, by name.
+//! Decides how a recovered server's GTID sets become exactly those of its backup.
 
 use crate::gtid::GtidSet;
 
-/// What is to be done to a recovered server's GTID sets before it may replicate.
+/// Change to a recovered server's GTID sets before it may replicate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GtidStep {
-    /// Nothing: `gtid_executed` is right and no binary logs of the donor came along.
+    /// None: `gtid_executed` is correct, and the files contain no binary logs of the donor.
     Keep,
-    /// Reset, then set `gtid_purged`: the donor's binary logs came along and are not this server's own.
+    /// Reset, then set `gtid_purged`: the files contain the donor's binary logs, not this server's.
     ResetAndSet,
-    /// Set `gtid_purged`: an earlier run was stopped between the two statements of a reset.
+    /// Set `gtid_purged`: an earlier run stopped between the two statements of a reset.
     SetPurged,
-    /// The server does not hold what it must.
+    /// Refuse: the server's transactions differ from those it must hold.
     Refuse {
-        /// What it lacks.
+        /// The missing transactions.
         missing: GtidSet,
-        /// What it has beyond.
+        /// The surplus transactions.
         extra: GtidSet,
     },
 }
 
-/// Decides from the server's `gtid_executed` and `gtid_purged`, the set it must hold (`held`, as journaled
-/// before any reset) and whether the journal says that a reset had begun.
+/// Decides from the server's `gtid_executed` and `gtid_purged`, the set it must hold (`held`, as
+/// journaled before any reset), and whether the journal records that a reset had begun.
 ///
-/// A server without binary logs of the donor's has everything it executed also in `gtid_purged`; what is
-/// executed and not purged is in a binary log that came with the files.
+/// On a server without binary logs of the donor, everything executed is also in `gtid_purged`. What
+/// is executed and not purged is in a binary log that came with the files.
 pub fn gtid_step(executed: &GtidSet, held: &GtidSet, purged: &GtidSet, reset_begun: bool) -> GtidStep {
     if executed == held {
         return if purged == executed { GtidStep::Keep } else { GtidStep::ResetAndSet };

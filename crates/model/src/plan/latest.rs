@@ -1,4 +1,4 @@
-//! How new `latest` is: the age of what is archived, and what the archiver last told of itself.
+//! Age of `latest`: the age of the archive's end, and the archiver's last heartbeat.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
@@ -7,27 +7,28 @@ use crate::archive::ArchiverHeartbeat;
 use crate::finding::Finding;
 use crate::stream_or_fork::{HEARTBEAT_TIMEOUT_SECONDS, MAX_ARCHIVE_LAG_SECONDS};
 
-/// How new `latest` is.
+/// Age of `latest`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LatestAge {
-    /// The latest commit that is known to be in it; `None`: no commit is archived.
+    /// The latest known commit in it; `None`: no commit is archived.
     pub last_commit: Option<DateTime<Utc>>,
     /// Seconds since that commit.
     pub last_commit_age_seconds: Option<i64>,
-    /// When the archiver last told that it lives, by its clock; `None`: it never did, or nothing is archived.
+    /// Time of the last heartbeat, by the archiver's clock; `None`: no heartbeat, or the archive is
+    /// empty.
     pub archiver_seen: Option<DateTime<Utc>>,
     /// Seconds since then.
     pub archiver_silent_seconds: Option<i64>,
-    /// Up to this moment everything that was committed on the archiver's source is known to be archived.
+    /// Every commit of the archiver's source up to this time is known to be archived.
     pub complete_to: Option<DateTime<Utc>>,
-    /// By how many seconds the archive was behind its source when the archiver last told; `None`: not known.
+    /// Lag of the archive behind its source at the last heartbeat, in seconds; `None`: unknown.
     pub behind_seconds: Option<i64>,
-    /// The archiver's trouble, as it last told it.
+    /// The error in the last heartbeat.
     pub trouble: Option<String>,
 }
 
 impl LatestAge {
-    /// How new the end of the archive's current line is.
+    /// Computes the age of the end of the archive's current timeline.
     pub fn of_archive(
         last_commit: Option<DateTime<Utc>>,
         alive: Option<&ArchiverHeartbeat>,
@@ -45,7 +46,7 @@ impl LatestAge {
         }
     }
 
-    /// In a sentence, as loud as the doubt is.
+    /// Describes the age in a sentence; the severity follows the doubt.
     pub fn finding(&self) -> Finding {
         let (what, todo) =
             (self.to_string(), "see `backstop status`; what was committed since then is not in it");
@@ -89,7 +90,7 @@ impl std::fmt::Display for LatestAge {
     }
 }
 
-/// A backup that is the newest moment, since nothing is archived.
+/// Returns the finding for `latest` without an archive: the newest backup.
 pub fn newest_backup(taken_at: DateTime<Utc>, now: DateTime<Utc>) -> Finding {
     let age = span(seconds(now - taken_at));
     Finding::ok(
@@ -98,7 +99,7 @@ pub fn newest_backup(taken_at: DateTime<Utc>, now: DateTime<Utc>) -> Finding {
     )
 }
 
-/// Clocks of two hosts may differ: nothing is younger than now.
+/// Returns the seconds, at least 0: the clocks of two hosts may differ.
 fn seconds(span: TimeDelta) -> i64 {
     span.num_seconds().max(0)
 }
@@ -107,7 +108,7 @@ fn text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// `40 s`, `27 min`, `3 h 5 min`, `2 d 4 h`.
+/// Formats seconds as `40 s`, `27 min`, `3 h 5 min`, `2 d 4 h`.
 fn span(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),

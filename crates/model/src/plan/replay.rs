@@ -1,4 +1,4 @@
-//! Which backup a recovery to a moment of the archive comes from, and what is replayed on it.
+//! Chooses the backup for a recovery point in the archive, and the replay on it.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -11,35 +11,36 @@ use super::backup_timeline::is_on_timeline;
 use super::resolve_target::RecoveryPoint;
 use super::{BackupRef, ChosenBackup};
 
-/// What is replayed on a backup.
+/// Replay on a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
-    /// The line it follows.
+    /// The timeline it follows.
     #[serde(rename = "line")]
     pub timeline: u32,
-    /// What the backup holds.
+    /// The GTIDs of the backup.
     pub from: GtidSet,
-    /// What is applied on it, exactly: the recovered server then holds `from` and this. Empty: the backup is the moment.
+    /// Exactly the transactions to apply: the recovered server then holds `from` and these. Empty:
+    /// the backup is the recovery point.
     pub gtids: GtidSet,
-    /// How many transactions that are.
+    /// Number of these transactions.
     pub transactions: u64,
-    /// The latest commit among everything up to the moment, if it is known.
+    /// The latest commit up to the recovery point, if known.
     pub last_commit: Option<DateTime<Utc>>,
-    /// How many pieces of the archive are read.
+    /// Number of segments to read.
     pub segments: u64,
-    /// Bytes of these pieces.
+    /// Bytes of these segments.
     pub bytes: u64,
 }
 
 impl Replay {
-    /// What the server holds in the end.
+    /// Returns all GTIDs of the server after the replay.
     #[must_use]
     pub fn reached(&self) -> GtidSet {
         self.from.union(&self.gtids)
     }
 }
 
-/// A backup for a moment, and what is replayed on it.
+/// A backup for a recovery point, and the replay on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayStart<'a> {
     /// The backup.
@@ -48,10 +49,12 @@ pub struct ReplayStart<'a> {
     pub replay: Replay,
 }
 
-/// Chooses the backup from which a moment is reached with the least replay, or takes the one asked for.
+/// Chooses the backup that reaches a recovery point with the least replay, or takes the requested
+/// one.
 ///
 /// # Errors
-/// In words why there is none, and the transactions that are missing, if that is why.
+/// Returns the reason in words if no backup does, with the missing transactions if they are the
+/// reason.
 pub fn choose_start<'a>(
     archive: &Archive,
     timeline: &Timeline,
@@ -97,7 +100,8 @@ pub fn choose_start<'a>(
     }
 }
 
-/// What is missing on the way from one set to another: the first hole, as a binlog server would meet it.
+/// Returns the transactions missing between two sets: the first gap that a binlog server would
+/// reach.
 fn first_missing(history: &[ArchivedSegment], from: &GtidSet, to: &GtidSet) -> GtidSet {
     let mut done = from.clone();
     for segment in history {
@@ -114,7 +118,7 @@ fn first_missing(history: &[ArchivedSegment], from: &GtidSet, to: &GtidSet) -> G
     to.subtract(&done)
 }
 
-/// The backup is the moment.
+/// Returns the empty replay of a backup that is the recovery point.
 pub(super) fn empty_replay(timeline: u32, backup: &BackupRef) -> Replay {
     Replay {
         timeline,

@@ -1,4 +1,4 @@
-//! The steps of a recovery, in order, as they are shown before anything is touched.
+//! Steps of a recovery, in order, shown before anything changes.
 
 use std::path::PathBuf;
 
@@ -11,30 +11,30 @@ use crate::recovery_target::RecoveryTarget;
 
 use super::{ChosenBackup, PlanStep, RecoveryChoice, RecoveryPlan, Replay};
 
-/// What a plan is made for.
+/// Input of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanRequest {
     /// The shard.
     pub shard: ShardName,
-    /// The moment.
+    /// The target.
     pub target: RecoveryTarget,
-    /// The target directory; `None` if only the choice is to be shown.
+    /// The target directory; `None` to show only the choice of the backup.
     pub into: Option<PathBuf>,
-    /// Port of the server, if it is given.
+    /// Port of the server, if configured.
     pub port: Option<u16>,
-    /// Addresses that it listens on in service, if other than loopback.
+    /// Addresses on which it listens in service, if other than loopback.
     pub listen: Option<ListenAddress>,
-    /// How it ends.
+    /// The ending.
     pub ending: Ending,
-    /// How much data the backup is.
+    /// Size of the backup.
     pub sizes: Sizes,
 }
 
-/// How a recovery ends.
+/// Ending of a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
-    /// A read-only server by itself.
+    /// A standalone read-only server.
     Standalone,
     /// A replica of the shard's current primary, caught up.
     Join,
@@ -42,7 +42,7 @@ pub enum Ending {
     AsPrimary,
 }
 
-/// The plan for a chosen backup, and what is replayed on it.
+/// Returns the plan for a chosen backup and its replay.
 pub fn recovery_plan(request: &PlanRequest, decided: &RecoveryChoice<'_>) -> RecoveryPlan {
     let chosen = &decided.chosen;
     let replay = decided.replay.as_ref().filter(|replay| !replay.gtids.is_empty()).map(replaying);
@@ -96,7 +96,7 @@ fn local(request: &PlanRequest, chosen: &ChosenBackup<'_>) -> Vec<PlanStep> {
     ]
 }
 
-/// The binary logs become the recovered server's own.
+/// Describes the step that replaces the donor's binary logs by the recovered server's own.
 fn describe_binary_logs() -> Vec<PlanStep> {
     let step = |name, what: &str| step(name, what.to_owned());
     vec![

@@ -1,4 +1,4 @@
-//! Backups on lines of an archive, as plans, coverage and forgetting see them alike.
+//! Tests that plans, coverage and expiry agree on the timelines of backups.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -88,13 +88,13 @@ fn a_backup_of_the_new_line_counts_though_its_numbers_were_used_before() {
     assert_eq!((decided.chosen.backup, &decided.replay.unwrap().gtids), (new, &set("A:6-9")));
     let decided = latest(&archive, &backups, Some(1)).unwrap();
     assert_eq!((decided.chosen.backup, &decided.replay.unwrap().gtids), (old, &set("A:11-20")));
-    // With only the other line's there is none.
+    // The backup of the other timeline alone does not suffice.
     latest(&archive, &backups[..1], None).unwrap_err();
     for (number, backup) in [(1, old), (2, new)] {
         let windows = timeline_coverage(&archive, archive.timeline(number), &backups).windows;
         assert_eq!((windows.len(), &windows[0].backup_id), (1, &backup.backup_id));
     }
-    // Each keeps its own line's pieces from being forgotten, and no other's.
+    // Each backup keeps the segments of its own timeline from expiring, and no others.
     let keep = Some(std::time::Duration::from_secs(100));
     let gone = |backups: &[BackupRef]| {
         expired_segments(keep, &archive, backups, at(105)).into_iter().collect::<Vec<_>>()

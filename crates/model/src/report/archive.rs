@@ -1,4 +1,4 @@
-//! What an archiver reports when it ends.
+//! Report of an archiver at its end.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -11,42 +11,42 @@ use crate::ids::{Endpoint, ServerUuid, ShardName};
 pub struct ArchiveReport {
     /// The shard.
     pub shard: ShardName,
-    /// Who was streamed from last; `None`: nobody.
+    /// The last server streamed from; `None`: none.
     pub source: Option<Endpoint>,
     /// Transactions that this archiver has archived.
     pub transactions: u64,
     /// The source's history up to the end of what it has archived; empty if it archived nothing.
     pub archived: GtidSet,
-    /// Transactions that are missing for ever, by the moment it was noticed.
+    /// Permanently missing transactions, by the time of detection.
     pub gaps: Vec<ArchivedGap>,
-    /// Promotions that lacked archived transactions.
+    /// Promotions of servers that lacked archived transactions.
     pub forks: Vec<ArchivedFork>,
-    /// How long it ran.
+    /// Duration of its run in seconds.
     pub seconds: f64,
 }
 
 /// Transactions that were purged before they were archived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ArchivedGap {
-    /// Which.
+    /// The transactions.
     pub gtids: GtidSet,
-    /// When it was noticed.
+    /// Time of detection.
     pub at: DateTime<Utc>,
 }
 
-/// A promotion that lacked archived transactions: a new line began.
+/// Promotion of a server that lacked archived transactions: a new timeline began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ArchivedFork {
-    /// The server that was promoted.
+    /// The promoted server.
     pub source: ServerUuid,
-    /// What it lacks.
+    /// The archived transactions it lacks.
     pub lacks: GtidSet,
-    /// When it was noticed.
+    /// Time of detection.
     pub at: DateTime<Utc>,
 }
 
 impl ArchiveReport {
-    /// Of an archiver that begins.
+    /// Returns the report of an archiver that starts.
     pub fn new(shard: ShardName) -> Self {
         Self {
             shard,
@@ -59,7 +59,7 @@ impl ArchiveReport {
         }
     }
 
-    /// True if nothing was lost.
+    /// True if no transaction was lost.
     pub fn is_well(&self) -> bool {
         self.gaps.is_empty() && self.forks.is_empty()
     }

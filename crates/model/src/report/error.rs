@@ -1,18 +1,19 @@
-//! A fault as `--json` prints it.
+//! Error report of `--json`.
 
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
 
-/// What `--json` prints when a command fails: `error`, the kind in words, the message, what to do, and the exit code.
+/// Output of `--json` when a command fails: `error`, the kind in words, the message, the hint, and
+/// the exit code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ErrorReport {
-    /// Which kind of fault: `failed`, `usage`, `store`, `held`, `denied`, `refused`, `not_recoverable`, `damaged`,
-    /// `interrupted`.
+    /// Kind of error: `failed`, `usage`, `store`, `held`, `denied`, `refused`, `not_recoverable`,
+    /// `damaged`, `interrupted`.
     pub error: &'static str,
-    /// What went wrong.
+    /// The error message.
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     pub hint: Option<String>,
     /// The exit code of the process.
     pub exit_code: u8,

@@ -5,43 +5,44 @@ use serde::Serialize;
 
 use crate::ids::ShardName;
 
-/// What a search of the archive gave.
+/// Result of a search of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FindReport {
     /// The shard.
     pub shard: ShardName,
-    /// The line that was searched.
+    /// The searched timeline.
     #[serde(rename = "line")]
     pub timeline: u32,
-    /// The same, if it was asked for: a recovery needs `--line` then.
+    /// The same if it was requested explicitly: a recovery then needs `--line`.
     #[serde(skip)]
     #[serde(rename = "left_line")]
     pub abandoned_timeline: Option<u32>,
-    /// The transactions that were found, the newest first.
+    /// The transactions found, newest first.
     pub transactions: Vec<FoundTransaction>,
-    /// True if there are more than were asked for: older ones.
+    /// True if there are more than requested: older ones.
     pub more: bool,
-    /// The one that a recovery is most likely to stop before; `None`: none can be recovered to just before.
+    /// The transaction before which a recovery should most likely stop; `None`: no moment just
+    /// before one of them is recoverable.
     pub advice: Option<RecoveryAdvice>,
-    /// How much was read.
+    /// Amount of data read.
     pub read: SearchedPart,
 }
 
-/// What to recover to.
+/// Suggested recovery target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecoveryAdvice {
     /// The transaction.
     pub gtid: String,
     /// The target of a recovery to just before it.
     pub to: String,
-    /// Why this one, in words.
+    /// The reason, in words.
     pub why: String,
 }
 
-/// How much a search has read.
+/// Amount of data that a search has read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct SearchedPart {
-    /// Pieces of the archive.
+    /// Segments of the archive.
     pub segments: u64,
     /// Bytes of them, before compression.
     pub bytes: u64,
@@ -49,48 +50,48 @@ pub struct SearchedPart {
     pub transactions: u64,
 }
 
-/// A transaction that was found.
+/// A transaction found by a search.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FoundTransaction {
     /// Its GTID.
     pub gtid: String,
-    /// When it was committed where it was made, to the µs; `None`: its event does not say.
+    /// Commit time on its original server, in µs; `None`: its event does not contain the time.
     pub committed_at: Option<DateTime<Utc>>,
-    /// What it did.
+    /// Kind of change.
     pub kind: ChangeKind,
-    /// The tables that it changed, as far as is known.
+    /// The changed tables, as far as known.
     pub tables: Vec<TableRows>,
-    /// Rows of all tables together.
+    /// Total number of rows in all tables.
     pub rows: u64,
-    /// The statement, for a change of definitions or one that was logged as a statement; at most 1000 letters.
+    /// The statement, for DDL or a change logged as a statement; at most 1000 characters.
     pub statement: Option<String>,
-    /// True if changes of rows were logged as statements: which rows, and how many, is then not known.
+    /// True if row changes were logged as statements: the rows and their number are then unknown.
     pub statement_based: bool,
-    /// What its statement took away; `None`: nothing, or that is not known.
+    /// Loss caused by its statement; `None`: no loss, or unknown.
     pub loses: Option<DataLoss>,
     /// The target of a recovery to just before it.
     pub to: String,
 }
 
-/// What a statement takes away.
+/// Loss caused by a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataLoss {
-    /// A definition that holds no rows: a view, an account, a routine.
+    /// A definition without rows: a view, an account, a routine.
     Definition,
-    /// Rows: some of a table, or a table with all of them.
+    /// Rows: some of a table, or a table with all of its rows.
     Rows,
 }
 
-/// What a transaction did.
+/// Kind of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
-    /// Changed definitions, accounts or rights.
+    /// Changed definitions, accounts or privileges.
     Ddl,
     /// Changed rows.
     Dml,
-    /// Neither: an empty transaction, the end of an XA transaction.
+    /// Neither: an empty transaction, or the end of an XA transaction.
     Other,
 }
 
@@ -107,6 +108,6 @@ pub struct TableRows {
     pub updated: u64,
     /// Rows deleted.
     pub deleted: u64,
-    /// True if there may be more than were counted: rows of a kind that is not known, or very large ones.
+    /// True if the number may be higher: some row events are of an unknown kind, or very large.
     pub at_least: bool,
 }

@@ -1,4 +1,4 @@
-//! What `init` reports.
+//! Reports of `init`.
 
 use std::path::PathBuf;
 
@@ -10,29 +10,29 @@ use crate::ids::{Endpoint, ShardName};
 /// `init --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InitReport {
-    /// Tells the repository from any other; `None` if its root object is lost.
+    /// Id of the repository; `None` if its root object is lost.
     pub repository: Option<Uuid>,
-    /// Where it is.
+    /// Its URL.
     pub url: String,
-    /// True if it was made now.
+    /// True if this run created it.
     pub made: bool,
     /// True if everything stored is encrypted.
     pub encrypted: bool,
-    /// True if the configuration accepts no other.
+    /// True if the configuration accepts no other repository.
     pub pinned: bool,
 }
 
 /// `init --from --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DraftReport {
-    /// The configuration that was written.
+    /// The configuration file written.
     pub file: PathBuf,
     /// The shard.
     pub shard: ShardName,
     /// Its members: the primary first.
     pub members: Vec<Endpoint>,
-    /// The one that is to be backed up; `None`: no replica is fit.
+    /// The member to back up; `None`: no replica is fit.
     pub candidate: Option<Endpoint>,
-    /// Anything that could not be found out, in sentences.
+    /// Facts that could not be determined, in sentences.
     pub unknown: Vec<String>,
 }

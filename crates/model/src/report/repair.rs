@@ -1,4 +1,4 @@
-//! What `repair` reports.
+//! Report of `repair`.
 
 use serde::Serialize;
 
@@ -10,11 +10,12 @@ use crate::ids::{BackupId, ShardName};
 pub struct RepairReport {
     /// The shard.
     pub shard: ShardName,
-    /// True if it was done; false if it was only shown.
+    /// True if the repair was carried out; false if it was only shown.
     pub applied: bool,
-    /// The logs that are not whole, and how each is repaired. Empty if there is nothing to do.
+    /// The incomplete logs with their repairs. Empty if none needs a repair.
     pub logs: Vec<RepairedLog>,
-    /// The indexes of the archive that are lost or damaged, and how each is rebuilt. Not in JSON if there are none.
+    /// The lost or damaged indexes of the archive with their repairs. Absent from JSON if there are
+    /// none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<RepairedIndex>,
 }
@@ -24,42 +25,43 @@ pub struct RepairReport {
 pub struct RepairedLog {
     /// The directory of its entries in the repository.
     pub log: String,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub wrong: String,
-    /// Backups that are listed still, and stay so.
+    /// Backups that are still listed and remain listed.
     pub kept: Vec<BackupId>,
-    /// Backups that are listed again: their manifests tell of them, and every object of theirs is there.
+    /// Backups that are listed again: their manifests describe them, and every object of theirs
+    /// exists.
     pub found: Vec<BackupId>,
-    /// Backups that are listed no more: a later prune removed them.
+    /// Backups that are no longer listed: a later prune removed them.
     pub gone: Vec<BackupId>,
-    /// What no backup can be made of.
+    /// Manifests from which no backup can be restored to the log.
     pub left: Vec<UnusableManifest>,
 }
 
-/// An index of the archive that is lost or damaged.
+/// A lost or damaged index of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepairedIndex {
     /// Its key.
     pub index: String,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub wrong: String,
-    /// Where the bytes of a damaged one are kept.
+    /// Key of the copy of a damaged index.
     pub aside: Option<String>,
-    /// How many segments it names again.
+    /// Number of segments it lists again.
     pub found: u64,
-    /// Transactions whose segments are lost as well: they stay a gap.
+    /// Transactions whose segments are lost as well: they remain a gap.
     pub lost: GtidSet,
-    /// Segments that do not say what they are, and may belong to it. They are kept.
+    /// Segments that do not describe themselves and may belong to it. They are kept.
     pub left: Vec<UnusableManifest>,
-    /// Why it cannot be rebuilt; `None`: it can.
+    /// Reason why it cannot be rebuilt; `None`: it can.
     pub cannot: Option<String>,
 }
 
-/// An object that nothing can be made of.
+/// An object that cannot be used for the repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnusableManifest {
     /// Its key.
     pub object: String,
-    /// What is missing or damaged.
+    /// The missing or damaged part.
     pub why: String,
 }

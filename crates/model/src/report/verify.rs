@@ -1,4 +1,5 @@
-//! What `verify` says: what was looked at, and what was found. That a backup can be recovered, only a recovery of it shows.
+//! Report of `verify`: the checks and the damage found. Only a recovery proves that a backup can be
+//! recovered.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -11,45 +12,46 @@ use super::BackupState;
 /// `verify --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
-    /// True if nothing is damaged, and everything that was to be looked at could be.
+    /// True if nothing is damaged, and every check could run.
     pub ok: bool,
-    /// True if every stored byte was read: names and sizes alone say nothing of contents.
+    /// True if every stored byte was read: names and sizes alone prove nothing about contents.
     pub contents_read: bool,
-    /// The shards that were looked at.
+    /// The verified shards.
     pub shards: Vec<ShardVerification>,
 }
 
-/// What verifying one shard found.
+/// Result of verifying one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ShardVerification {
     /// The shard.
     pub shard: ShardName,
-    /// `objects` (everything is there and has the right size) or `content` (every byte was read).
+    /// `objects` (everything exists with the right size) or `content` (every byte was read).
     pub depth: &'static str,
-    /// True if every byte of the shard's backups and archive was read. Of backups in EBS snapshots none is.
+    /// True if every byte of the shard's backups and archive was read. Bytes in EBS snapshots never
+    /// are.
     pub contents_read: bool,
-    /// Backups looked at, oldest first.
+    /// Verified backups, oldest first.
     pub backups: Vec<VerifiedBackup>,
-    /// Objects looked at.
+    /// Number of checked objects.
     pub objects: u64,
-    /// Bytes read.
+    /// Number of bytes read.
     pub bytes_read: u64,
-    /// What is damaged.
+    /// The damaged objects.
     pub damaged: Vec<DamagedObject>,
-    /// What could not be looked at.
+    /// Objects that could not be checked.
     pub unchecked: Vec<UncheckedObject>,
     /// Objects that no backup needs; `prune` removes them.
     pub unreferenced: u64,
-    /// Pieces of the archive that were looked at.
+    /// Number of checked segments of the archive.
     pub segments: u64,
 }
 
-/// A backup that was verified.
+/// A verified backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VerifiedBackup {
-    /// Which.
+    /// Its id.
     pub backup_id: BackupId,
-    /// What was found of it. `complete`: nothing that was looked at is damaged.
+    /// The result. `complete`: nothing that was checked is damaged.
     pub state: BackupState,
 }
 
@@ -58,44 +60,44 @@ pub struct VerifiedBackup {
 pub struct DamagedObject {
     /// Its key.
     pub object: String,
-    /// What is wrong with it.
+    /// Description of the damage.
     pub wrong: String,
     /// The backups that need it and can no longer be restored completely.
     pub backups: Vec<BackupId>,
-    /// Of a piece of the archive: the transactions that are lost with it.
+    /// For a segment of the archive: the transactions lost with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gtids: Option<GtidSet>,
-    /// Of a piece of the archive: the moments that are affected, from its earliest commit to its latest.
+    /// For a segment of the archive: the affected span, from its earliest commit to its latest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moments: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
-/// Something that could not be looked at.
+/// An object that could not be checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UncheckedObject {
-    /// What it is: the EBS snapshots of a backup.
+    /// Its name: the EBS snapshots of a backup.
     pub object: String,
-    /// Why not.
+    /// The reason.
     pub why: String,
     /// The backups that need it.
     pub backups: Vec<BackupId>,
 }
 
-/// What a verification came to.
+/// Verdict of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyVerdict {
-    /// Nothing is stored: there was nothing to verify.
+    /// The repository is empty: nothing was verified.
     Nothing,
-    /// Nothing that was looked at is damaged.
+    /// Nothing that was checked is damaged.
     NothingFound,
-    /// Something could not be looked at.
+    /// An object could not be checked.
     NotAllChecked,
-    /// Something is damaged.
+    /// An object is damaged.
     Damaged,
 }
 
 impl VerifyReport {
-    /// The report of these shards.
+    /// Returns the report of these shards.
     pub fn new(shards: Vec<ShardVerification>) -> Self {
         let well = |shard: &ShardVerification| shard.damaged.is_empty() && shard.unchecked.is_empty();
         Self {
@@ -105,7 +107,7 @@ impl VerifyReport {
         }
     }
 
-    /// What it came to.
+    /// Returns the verdict.
     pub fn verdict(&self) -> VerifyVerdict {
         let any = |is: fn(&ShardVerification) -> bool| self.shards.iter().any(is);
         match () {

@@ -1,4 +1,4 @@
-//! A cron expression and the moments it names.
+//! A cron expression and the moments it matches.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ pub(super) struct Cron {
     pub(super) years: Vec<u16>,
 }
 
-/// Which days: by day of the month or by day of the week, since one of the two fields is `?`. Days of the week are
-/// counted from 1, Sunday.
+/// The matching days: by day of the month or by day of the week, since one of the two fields is
+/// `?`. Days of the week are counted from 1, Sunday.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DayRule {
     /// Days of the month.
     OfMonth(Vec<u16>),
     /// `L`: the last day of the month.
     LastOfMonth,
-    /// `LW`: the last Monday to Friday of the month.
+    /// `LW`: the last weekday (Monday to Friday) of the month.
     LastWorkday,
-    /// `15W`: the Monday to Friday nearest to a day, in the same month.
+    /// `15W`: the weekday (Monday to Friday) nearest to a day, in the same month.
     NearestWorkday(u16),
     /// Days of the week.
     OfWeek(Vec<u16>),
@@ -82,7 +82,8 @@ impl Cron {
         longest.and_then(|gap| gap.to_std().ok())
     }
 
-    /// The day after, or the first day of the next month if the whole month is out.
+    /// Returns the following day, or the first day of the next month if no day of the month can
+    /// match.
     fn next_day(&self, day: NaiveDate) -> Option<NaiveDate> {
         let in_month = has(&self.months, day.month()) && has(&self.years, day.year().unsigned_abs());
         if in_month {
@@ -122,12 +123,12 @@ impl DayRule {
     }
 }
 
-/// The number of a day of the week, from 1 for Sunday.
+/// Returns the number of a day of the week, from 1 for Sunday.
 pub(super) fn weekday_number(day: Weekday) -> u16 {
     u16::try_from(day.num_days_from_sunday()).unwrap_or_default() + 1
 }
 
-/// The Monday to Friday nearest to a day of this month, without leaving the month.
+/// Returns the weekday (Monday to Friday) nearest to a day, within the same month.
 fn nearest_workday(month: NaiveDate, wanted: u32) -> Option<u32> {
     let length = u32::from(month.num_days_in_month());
     let number = match month.with_day(wanted)?.weekday() {

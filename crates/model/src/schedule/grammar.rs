@@ -1,4 +1,4 @@
-//! From text to schedule.
+//! Parses the text of a schedule.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,7 +33,7 @@ const DAYS_OF_WEEK: CronField = CronField {
 const YEAR: CronField =
     CronField { name: "year", first: FIRST_AND_LAST_YEAR.0, last: FIRST_AND_LAST_YEAR.1, names: &[] };
 
-/// Reads what stands between `cron(` and `)`.
+/// Parses the text between `cron(` and `)`.
 pub(super) fn parse_cron(text: &str) -> Result<Cron, String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let [minutes, hours, of_month, month, of_week, year] = fields[..] else {
@@ -63,7 +63,7 @@ pub(super) fn parse_cron(text: &str) -> Result<Cron, String> {
     }
 }
 
-/// Reads what stands between `rate(` and `)`.
+/// Parses the text between `rate(` and `)`.
 pub(super) fn parse_rate(text: &str) -> Result<Duration, String> {
     let bad = || "rate needs a whole number and a unit: rate(1 hour), rate(6 hours)".to_owned();
     let parts: Vec<&str> = text.split_whitespace().collect();
@@ -122,7 +122,7 @@ fn days_of_week(text: &str) -> Result<DayRule, String> {
 }
 
 impl CronField {
-    /// A list of values, ranges and steps.
+    /// Parses a list of values, ranges and steps.
     fn set(&self, text: &str) -> Result<Vec<u16>, String> {
         let mut values = BTreeSet::new();
         for item in text.split(',') {
@@ -132,7 +132,7 @@ impl CronField {
         Ok(values.into_iter().collect())
     }
 
-    /// `*`, `5`, `5-9`, each with `/step`; `5/2` runs to the end of the field.
+    /// Parses `*`, `5` or `5-9`, each with an optional `/step`; `5/2` runs to the end of the field.
     fn item(&self, item: &str) -> Result<(u16, u16, usize), String> {
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => (range, Some(self.step(item, step)?)),

@@ -1,28 +1,28 @@
-//! Schedules as systemd timers write them.
+//! Converts schedules to systemd timers.
 
 use std::time::Duration;
 
 use super::cron::{Cron, DayRule, FIRST_AND_LAST_YEAR};
 
-/// What triggers a systemd timer.
+/// Trigger of a systemd timer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SystemdTimer {
     /// Calendar expressions, each the value of an `OnCalendar=`.
     Calendar(Vec<String>),
-    /// So long after the last run began.
+    /// This long after the start of the last run.
     Every(Duration),
 }
 
-/// A schedule that no systemd timer can say.
+/// Error: no systemd timer can express the schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("systemd timers cannot express this schedule: {reason}")]
 pub struct NotExpressible {
-    /// Which part, and why.
+    /// The part of the schedule, and the reason.
     pub reason: String,
 }
 
 impl SystemdTimer {
-    /// The lines of the `[Timer]` section that trigger it.
+    /// Returns the trigger's lines in the `[Timer]` section.
     pub fn lines(&self) -> Vec<String> {
         match self {
             Self::Calendar(all) => all.iter().map(|calendar| format!("OnCalendar={calendar}")).collect(),
@@ -36,7 +36,8 @@ impl SystemdTimer {
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 const WORKDAYS: &str = "Mon..Fri ";
 
-/// One calendar expression, or several where a rule needs cases: `[weekdays ]year-month-day hour:minute:00 UTC`.
+/// Returns one calendar expression, or several where a rule needs cases: `[weekdays ]year-month-day
+/// hour:minute:00 UTC`.
 pub(super) fn calendar(cron: &Cron) -> Result<Vec<String>, NotExpressible> {
     let month = format!("{}-{}", list(&cron.years, FIRST_AND_LAST_YEAR, 4), list(&cron.months, (1, 12), 2));
     let time = format!("{}:{}:00 UTC", list(&cron.hours, (0, 23), 2), list(&cron.minutes, (0, 59), 2));
@@ -44,7 +45,8 @@ pub(super) fn calendar(cron: &Cron) -> Result<Vec<String>, NotExpressible> {
     Ok(days(&cron.days)?.into_iter().map(line).collect())
 }
 
-/// Pairs of weekdays (with a space, or empty) and day of the month (with `-`, or `~` from the month's end).
+/// Returns pairs of weekdays (with a space, or empty) and day of the month (with `-`, or `~` from
+/// the month's end).
 fn days(rule: &DayRule) -> Result<Vec<(String, String)>, NotExpressible> {
     let pair = |weekdays: &str, day: String| (weekdays.to_owned(), day);
     let one = |weekdays: &str, day: &str| vec![pair(weekdays, day.to_owned())];
@@ -84,7 +86,7 @@ fn weekday(number: u16) -> &'static str {
     WEEKDAYS.get(usize::from(number).saturating_sub(1)).copied().unwrap_or("Sun")
 }
 
-/// `*` for every value, a range where it is one, else a list.
+/// Formats values as `*` for all, a range where they form one, else a list.
 fn list(values: &[u16], (first, last): (u16, u16), digits: usize) -> String {
     let consecutive = values.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     match values {

@@ -12,7 +12,7 @@ fn at(text: &str) -> DateTime<Utc> {
     format!("{text}:00Z").parse().unwrap()
 }
 
-/// The next `n` due moments.
+/// Returns the next `n` due moments.
 fn due(text: &str, from: &str, n: usize) -> Vec<DateTime<Utc>> {
     let schedule = schedule(text);
     std::iter::successors(Some(at(from)), |moment| schedule.next_after(*moment)).skip(1).take(n).collect()
@@ -82,7 +82,7 @@ fn faults_name_the_field() {
     }
 }
 
-/// The Terraform module is held to the same answers by `testing/terraform/test_schedules.py`.
+/// `testing/terraform/test_schedules.py` checks that the Terraform module gives the same answers.
 #[test]
 fn the_table_shared_with_terraform() {
     let table = include_str!("../../../../testing/terraform/schedules.txt");
@@ -135,7 +135,7 @@ fn systemd_lines() {
     assert!(refused.to_string().contains("31W"));
 }
 
-/// A field as text, and what it matches, computed the slow way.
+/// A field as text, and the values it matches, computed by enumeration.
 #[derive(Debug, Clone)]
 struct Plain {
     text: String,

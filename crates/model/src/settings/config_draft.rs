@@ -1,4 +1,4 @@
-//! A first configuration for a shard that runs already: complete, commented, and meant to be edited.
+//! First configuration for an existing shard: complete, commented, and meant to be edited.
 
 use std::path::Path;
 
@@ -6,22 +6,22 @@ use crate::freeze::OnPrimary;
 use crate::ids::{Endpoint, ShardName};
 use crate::topology::{Locking, Member, Role, SourceRules, choose_source, current_primary};
 
-/// What a first configuration is made of.
+/// Input of a first configuration.
 pub struct ConfigDraft<'a> {
     /// The shard's name.
     pub shard: &'a ShardName,
-    /// Where its backups are to be kept.
+    /// The repository for its backups.
     pub repository: &'a str,
     /// The file of its credentials.
     pub credentials: &'a Path,
-    /// The servers that were found.
+    /// The servers found.
     pub members: &'a [Member],
-    /// Anything that could not be found out, in sentences.
+    /// Facts that could not be determined, in sentences.
     pub unknown: &'a [String],
 }
 
 impl ConfigDraft<'_> {
-    /// The members: the primary first, the others by name.
+    /// Returns the members: the primary first, the others by name.
     pub fn order(&self) -> Vec<&Endpoint> {
         let primary = current_primary(self.members).ok().map(|(endpoint, _)| endpoint);
         let mut rest: Vec<&Endpoint> = self.members.iter().map(|member| &member.endpoint).collect();
@@ -29,14 +29,14 @@ impl ConfigDraft<'_> {
         rest
     }
 
-    /// The replica that a backup would take now. `None`: there is none that is fit.
+    /// Returns the replica that a backup would use now. `None`: no replica is fit.
     pub fn candidate(&self) -> Option<Endpoint> {
         let rules = SourceRules::default();
         let choice = choose_source(self.members, &rules, OnPrimary::Lock, Locking::Never).ok()?;
         (choice.role != Role::Primary).then_some(choice.endpoint)
     }
 
-    /// The text of the file.
+    /// Returns the text of the file.
     pub fn text(&self) -> String {
         let members = self.order().into_iter().map(|member| toml_string(&member.to_string()));
         let members = members.collect::<Vec<_>>().join(", ");
@@ -86,12 +86,12 @@ const FILE_HEADER: &str = "\
 # Written by `backstop init --from`. Every key is explained in docs/commands.md; `backstop check` says what is wrong.
 ";
 
-/// A string of TOML.
+/// Returns the text as a TOML string.
 fn toml_string(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// A server's words may hold anything; a comment ends with its line.
+/// Replaces line breaks: a server's message may contain any, and a comment ends with its line.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
@@ -113,7 +113,7 @@ mod tests {
     fn a_draft_is_a_configuration() {
         let unknown = ["the replicas are not known:\n[repository]\rurl = \"file:///x\"".to_owned()];
         let text = draft(&unknown);
-        // Without members it is not complete, and nothing else is wrong with it.
+        // Without members the configuration is incomplete; this is its only error.
         let errors = settings::parse(&text, "draft").unwrap_err();
         assert!(errors.to_string().contains("members"), "{errors}");
         let text = text.replace("members = []", "members = [\"db1:3306\", \"[::1]:3307\"]");

@@ -1,37 +1,37 @@
-//! What is wrong with a configuration, all of it in one message.
+//! Errors of a configuration, combined in one message.
 
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 
-/// Everything that is wrong with one text.
+/// All errors of one text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
     /// The name of the file.
     pub file: String,
-    /// Its faults, by line; those of flags and variables last. Never empty.
+    /// Its errors, by line; those of flags and variables last. Never empty.
     pub errors: Vec<ConfigError>,
 }
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where it was written.
+    /// Origin of the value.
     pub origin: ValueOrigin,
-    /// The full key, empty if the text is not TOML there.
+    /// The full key, empty if the text is not valid TOML there.
     pub key: String,
-    /// What is wrong and what would be right.
+    /// The error and the valid form.
     pub message: String,
 }
 
-/// Where a value was written.
+/// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ValueOrigin {
     /// A line of the file, from 1.
     Line(usize),
     /// A flag (`--repository`) or variable (`BACKSTOP_REPOSITORY`), by its name.
     Given(String),
-    /// A JSON entry, in which keys tell the place.
+    /// A JSON entry, in which the key identifies the place.
     Entry,
 }
 

@@ -1,12 +1,12 @@
-//! A configuration as a tree in which every value knows where it was written.
+//! Configuration as a tree in which every value records its origin.
 
 use toml::de::{DeTable, DeValue};
 
 use super::config_errors::{ConfigError, ConfigErrors, ValueOrigin};
 use super::keys;
 
-/// A configuration that has been read but not yet understood. Flags and variables are laid over the file
-/// with [`Document::set`]; then the whole is understood at once.
+/// A configuration that has been read but not validated. [`Document::set`] applies flags and
+/// variables over the file; then the whole is validated at once.
 #[derive(Debug, Clone)]
 pub struct Document {
     file: String,
@@ -14,7 +14,7 @@ pub struct Document {
     errors: Vec<ConfigError>,
 }
 
-/// A value and where it was written.
+/// A value and its origin.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) origin: ValueOrigin,
@@ -29,11 +29,11 @@ pub(crate) enum Value {
     Boolean(bool),
     List(Vec<Node>),
     Table(Vec<KeyValue>),
-    /// A kind of value no key has (a date, a fraction), by its name.
+    /// A kind of value that no key has (a date, a fraction), by its name.
     Other(&'static str),
 }
 
-/// A key of a table. Where it was written is where its value was, unless the value is a table of its own.
+/// A key of a table. Its origin is that of its value, unless the value is a separate table.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyValue {
     pub(crate) key: String,
@@ -41,7 +41,7 @@ pub(crate) struct KeyValue {
 }
 
 impl Document {
-    /// Reads TOML. What is not TOML is remembered as a fault; the rest is still looked at.
+    /// Parses TOML. Invalid TOML is recorded as an error; the rest is still parsed.
     pub fn read(text: &str, file_name: &str) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
         let ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
@@ -57,28 +57,31 @@ impl Document {
         Self { file: file_name.to_owned(), root, errors }
     }
 
-    /// A document of what was read elsewhere.
+    /// Returns a document from parsed values.
     pub(super) fn of(name: &str, root: Node, errors: impl IntoIterator<Item = ConfigError>) -> Self {
         Self { file: name.to_owned(), root, errors: errors.into_iter().collect() }
     }
 
-    /// A configuration without a file: all of it is given by flags and variables.
+    /// Returns a configuration without a file: flags and variables set all of it.
     pub fn empty() -> Self {
         Self::read("", "the configuration")
     }
 
-    /// Sets one key, as a flag or variable named `given_by` says. Over what the file says; where a table is one of
-    /// several alternatives (`{ file = … }` or `{ env = … }`), the other alternatives go.
+    /// Sets one key by the flag or variable `given_by`, over the file's value. Where a table is one
+    /// of several alternatives (`{ file = … }` or `{ env = … }`), the other alternatives are
+    /// removed.
     ///
-    /// `text` is the value without quotes: `5s`, `true`, `db1:3306,db2:3306`; or a TOML list or table.
+    /// `text` is the value without quotes: `5s`, `true`, `db1:3306,db2:3306`; or a TOML list or
+    /// table.
     pub fn set(&mut self, key: &[&str], text: &str, given_by: &str) {
         let origin = ValueOrigin::Given(given_by.to_owned());
         let node = parse_override(text, &origin);
         self.root.set(key, node);
     }
 
-    /// Sets every key that a `BACKSTOP_…` variable names (see [`variable_name`](super::variable_name)). Empty variables
-    /// count as unset. A name that begins like a key's and is none is remembered as a fault.
+    /// Sets every key that a `BACKSTOP_…` variable names (see
+    /// [`variable_name`](super::variable_name)). Empty variables count as unset. A name with the
+    /// prefix of a key that names no key is an error.
     pub fn set_from_environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         let mut all: Vec<_> = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
         all.sort();
@@ -101,7 +104,7 @@ impl Document {
         }
     }
 
-    /// Everything in it.
+    /// Returns the root table.
     pub(crate) fn root(&self) -> &Node {
         &self.root
     }
@@ -113,7 +116,7 @@ impl Document {
         shards.node.entries().iter().map(|entry| entry.key.clone()).collect()
     }
 
-    /// Ends the reading: the value, if nothing was wrong.
+    /// Returns the value if there was no error.
     pub(crate) fn conclude<T>(self, found: Vec<ConfigError>, value: Option<T>) -> Result<T, ConfigErrors> {
         let mut errors = self.errors;
         errors.extend(found);
@@ -128,7 +131,7 @@ impl Document {
 }
 
 impl Node {
-    /// The keys of a table; none for any other value.
+    /// Returns the keys of a table; none for any other value.
     pub(crate) fn entries(&self) -> &[KeyValue] {
         match &self.value {
             Value::Table(entries) => entries,
@@ -136,7 +139,7 @@ impl Node {
         }
     }
 
-    /// What kind of value it is, with its article.
+    /// Names the kind of a value, with its article.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Text(_) => "a string",
@@ -157,7 +160,7 @@ impl Node {
             [] => return,
             [last] => {
                 let others = keys::alternatives(last);
-                // Only what the file says goes: two flags that contradict each other are still a fault.
+                // Removes only the file's alternatives: two contradictory flags are still an error.
                 let from_file = |entry: &KeyValue| matches!(entry.node.origin, ValueOrigin::Line(_));
                 entries.retain(|e| e.key != *last && !(others.contains(&e.key.as_str()) && from_file(e)));
                 entries.push(KeyValue { key: (*last).to_owned(), node });
@@ -202,7 +205,7 @@ fn convert(value: &DeValue<'_>, line: &impl Fn(usize) -> ValueOrigin) -> Value {
     }
 }
 
-/// A value as given by a flag or variable: a TOML list or table if it looks like one, else text.
+/// Parses a value of a flag or variable: a TOML list or table if it looks like one, else text.
 fn parse_override(text: &str, origin: &ValueOrigin) -> Node {
     let structured = text.starts_with('[') || text.starts_with('{');
     let value = structured.then(|| DeValue::parse(text).ok()).flatten();

@@ -1,4 +1,4 @@
-//! A document in JSON, as entries of Secrets Manager are. Strict: a key that is written twice is a fault.
+//! Parses a document in JSON, the format of Secrets Manager entries. A duplicate key is an error.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::config_errors::{ConfigError, ValueOrigin};
 use super::document::{Document, KeyValue, Node, Value};
 
 impl Document {
-    /// Reads JSON. What is not an object is remembered as a fault. No value is ever repeated.
+    /// Parses JSON. A text that is not an object is recorded as an error. Errors repeat no value.
     pub fn read_json(text: &str, name: &str) -> Self {
         let config_error =
             |message: String| ConfigError { origin: ValueOrigin::Entry, key: String::new(), message };
@@ -21,7 +21,7 @@ impl Document {
             Ok(JsonNode(_)) => {
                 Self::of(name, nothing(), Some(config_error("expected a JSON object { … }".to_owned())))
             }
-            // Of the error only the place: its text may repeat what was written.
+            // Keep only the error's position: its text may repeat the input.
             Err(error) => {
                 let place = format!("is not JSON (line {}, column {})", error.line(), error.column());
                 Self::of(name, nothing(), Some(config_error(place)))
@@ -34,7 +34,7 @@ fn nothing() -> Node {
     Node { origin: ValueOrigin::Entry, value: Value::Table(Vec::new()) }
 }
 
-/// Something if a table, at any depth, has a key twice.
+/// Returns `Some` if a table, at any depth, has a duplicate key.
 fn duplicate_key(entries: &[KeyValue]) -> Option<()> {
     let again = |(place, entry): (usize, &KeyValue)| entries[..place].iter().any(|one| one.key == entry.key);
     let here = entries.iter().enumerate().any(again);

@@ -1,4 +1,4 @@
-//! Every key's name, and the variable that sets it.
+//! Names of all keys, and of the variables that set them.
 
 use super::suggest::nearest;
 
@@ -62,14 +62,15 @@ pub(super) const SHARD_KEYS: [&str; 37] = [
     "recovery.tls.key",
 ];
 
-/// The variable that sets a key: `BACKSTOP_`, then the key in capitals with `_` for every other character, as
-/// `BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD`. `BACKSTOP_REPOSITORY` is short for `BACKSTOP_REPOSITORY_URL`.
+/// Returns the variable that sets a key: `BACKSTOP_`, then the key in upper case with `_` for every
+/// other character, as `BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD`. `BACKSTOP_REPOSITORY` is short for
+/// `BACKSTOP_REPOSITORY_URL`.
 pub fn variable_name(key: &[&str]) -> String {
     format!("BACKSTOP_{}", capitals(&key.join("_")))
 }
 
-/// The key that a variable sets. `None` if the variable has nothing to do with the configuration; an error if it begins
-/// like a key's and is none.
+/// Returns the key that a variable sets. `None` if the variable does not belong to the
+/// configuration; an error if it has the prefix of a key but names none.
 pub(super) fn key_of_variable(name: &str, shards: &[String]) -> Option<Result<Vec<String>, String>> {
     let rest = name.strip_prefix("BACKSTOP_")?;
     if rest == "REPOSITORY" {
@@ -87,7 +88,7 @@ pub(super) fn key_of_variable(name: &str, shards: &[String]) -> Option<Result<Ve
     }
 }
 
-/// The keys that exclude this one in the same table.
+/// Returns the keys that exclude this one in the same table.
 pub(super) fn alternatives(key: &str) -> &'static [&'static str] {
     match key {
         "file" => &["env", "secrets_manager"],
@@ -99,7 +100,8 @@ pub(super) fn alternatives(key: &str) -> &'static [&'static str] {
     }
 }
 
-/// A shard of the file if one fits, the one with the longest name first; else a shard that only variables describe.
+/// Returns the matching shard of the file, the longest name first; otherwise a shard that only
+/// variables describe.
 fn shard_key(rest: &str, shards: &[String]) -> Option<Vec<String>> {
     let full = |shard: &str, key: &str| {
         ["shards".to_owned(), shard.to_owned()].into_iter().chain(split(key)).collect()

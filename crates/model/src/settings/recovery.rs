@@ -1,4 +1,4 @@
-//! `recovery` of a shard: how an instance is made from EBS snapshots.
+//! `recovery` of a shard: creation of an instance from EBS snapshots.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use super::parse::absolute;
 use super::table::TableReader;
 use super::tls::{self, ServerTls};
 
-/// The keys that say how an instance is made.
+/// The keys for creating an instance.
 const RECOVERY_KEYS: [&str; 5] = ["terraform", "playbook", "subnets", "variables", "state"];
 
-/// The variables of the root module that Backstop gives itself.
+/// The variables of the root module that Backstop sets itself.
 const RESERVED_VARIABLES: [&str; 7] = [
     "recovery_id",
     "shard",
@@ -22,23 +22,25 @@ const RESERVED_VARIABLES: [&str; 7] = [
     "protected",
 ];
 
-/// How an instance is made from EBS snapshots.
+/// Creation of an instance from EBS snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoverySettings {
-    /// The folder of the Terraform root module that makes it; an absolute path.
+    /// Directory of the Terraform root module that creates it; an absolute path.
     pub terraform: PathBuf,
     /// The Ansible playbook that configures the server on it; an absolute path.
     pub playbook: PathBuf,
-    /// Availability zone to subnet: where it may be made. At least one.
+    /// The permitted availability zones, each with its subnet. At least one.
     pub subnets: BTreeMap<String, String>,
-    /// Further variables of the root module. No secrets: they are kept in the state.
+    /// Further variables of the root module. Not for secrets, since Terraform stores them in its
+    /// state.
     pub variables: BTreeMap<String, serde_json::Value>,
-    /// Where Terraform keeps its state: the arguments of its S3 backend but for the key, and `prefix`, which the keys begin
-    /// with. At least `bucket`.
+    /// Terraform's state: the arguments of its S3 backend except the key, and `prefix`, with which
+    /// the keys begin. At least `bucket`.
     pub state: BTreeMap<String, String>,
 }
 
-/// How an instance is made from EBS snapshots, unless only the certificate of a recovered server is said; and that certificate.
+/// Reads the creation of an instance from EBS snapshots and the certificate of a recovered server.
+/// The first is `None` if the table only has the certificate.
 pub(super) fn read_recovery(table: TableReader<'_>) -> (Option<RecoverySettings>, Option<ServerTls>) {
     let tls = tls::read_server_tls(&table);
     if table.has("tls") && RECOVERY_KEYS.iter().all(|key| !table.has(key)) {
@@ -85,7 +87,7 @@ fn instance(table: TableReader<'_>) -> Option<RecoverySettings> {
     })
 }
 
-/// Text, or what Terraform makes of it.
+/// Returns the text as it is, or any other value in Terraform's text form.
 fn text(value: &Value) -> Result<String, String> {
     match value {
         Value::Text(text) if text.trim().is_empty() => Err("is empty".to_owned()),

@@ -1,4 +1,4 @@
-//! `repository.url`.
+//! Parses `repository.url`.
 
 use std::fmt;
 use std::path::Path;
@@ -6,10 +6,11 @@ use std::path::Path;
 use super::{RepositoryUrl, S3Settings};
 
 impl RepositoryUrl {
-    /// Reads `file:///absolute/path` or `s3://bucket/prefix`; the options of a bucket are left unset.
+    /// Parses `file:///absolute/path` or `s3://bucket/prefix`; the options of a bucket are left
+    /// unset.
     ///
     /// # Errors
-    /// What a repository's address looks like.
+    /// Returns the valid forms if the text is not a repository URL.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("file://") {
             return directory(path)

@@ -1,13 +1,13 @@
-//! "Did you mean …?"
+//! Suggestions for misspelled names ("Did you mean …?").
 
-/// The name that was probably meant: at most a third of its letters differ.
+/// Returns the probably intended name: at most a third of its letters differ.
 pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.into_iter().map(|name| (distance(written, name), name));
     let close = |(distance, name): &(usize, &str)| *distance <= (name.len() / 3).clamp(1, 3);
     scored.filter(close).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
-/// How many letters must be changed, added, removed or swapped with their neighbour.
+/// Returns the number of letters to change, add, remove or swap with their neighbour.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];

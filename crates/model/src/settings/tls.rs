@@ -1,16 +1,17 @@
-//! `recovery.tls`, of the whole configuration or of a shard: the certificate of a recovered server.
+//! `recovery.tls` of the whole configuration or of a shard: the certificate of a recovered server.
 
 use std::path::PathBuf;
 
 use super::parse::absolute;
 use super::table::TableReader;
 
-/// Where the certificate of a server that is recovered on this host is, its key, and the authority's certificate. The files are copied.
+/// Paths of the certificate, its key and the authorities' certificates for a server recovered on
+/// this host. The recovery copies the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
-    /// The certificates of the authorities that clients' certificates are checked with, PEM; `None`: they are not checked.
+    /// Authorities for checking clients' certificates, PEM; `None`: they are not checked.
     pub ca: Option<PathBuf>,
-    /// The server's certificate, and those between it and its authority, PEM.
+    /// The server's certificate and its intermediate certificates, PEM.
     pub cert: PathBuf,
     /// Its private key, PEM without a password.
     pub key: PathBuf,

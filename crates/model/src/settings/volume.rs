@@ -1,8 +1,8 @@
-//! Which of an instance's volumes hold MySQL's data.
+//! Identifies the volumes of an instance that hold MySQL's data.
 
 use std::fmt;
 
-/// How the MySQL volumes of an instance are told from its others.
+/// Property that distinguishes the MySQL volumes of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeHint {
     /// All attached volumes with this tag.
@@ -12,15 +12,15 @@ pub enum VolumeHint {
         /// Its value.
         value: String,
     },
-    /// The one volume that is attached as this device, as EC2 names it (`/dev/sdf`).
+    /// The one volume attached as this device, in EC2's notation (`/dev/sdf`).
     Device(String),
 }
 
 impl VolumeHint {
-    /// Reads the value of `volume.tag`: `Key=Value`.
+    /// Parses the value of `volume.tag`: `Key=Value`.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// Returns the cause in words if the text is not a tag.
     pub fn tag(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => {
@@ -30,10 +30,10 @@ impl VolumeHint {
         }
     }
 
-    /// Reads the value of `volume.device`: `/dev/sdf`.
+    /// Parses the value of `volume.device`: `/dev/sdf`.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// Returns the cause in words if the text is not a device.
     pub fn device(text: &str) -> Result<Self, String> {
         match text.strip_prefix("/dev/") {
             Some(name) if !name.is_empty() => Ok(Self::Device(text.to_owned())),

@@ -1,4 +1,4 @@
-//! How an archive and its archiver stand: what `status` and `check` say of them.
+//! Judges the health of an archive and its archiver for `status` and `check`.
 
 use chrono::{DateTime, Utc};
 
@@ -7,38 +7,42 @@ use crate::finding::Finding;
 use crate::gtid::GtidSet;
 use crate::ids::ShardName;
 
-/// An archiver tells every few seconds that it lives; after this many seconds without, it does not.
+/// Time without a heartbeat after which an archiver counts as dead, in seconds. A running archiver
+/// writes one every few seconds.
 pub const HEARTBEAT_TIMEOUT_SECONDS: i64 = 30;
-/// An archiver that is further behind, in seconds, is not doing its work.
+/// Longest acceptable lag of an archiver, in seconds.
 pub const MAX_ARCHIVE_LAG_SECONDS: f64 = 10.0;
 
-/// An archiver compares its source with the archive every second, and tells it every few seconds.
+/// Age up to which a heartbeat is recent, in seconds. An archiver compares its source with the
+/// archive every second, and writes a heartbeat every few seconds.
 const RECENT_HEARTBEAT_SECONDS: i64 = 10;
 
-/// What is known of an archive.
+/// Known state of an archive.
 #[derive(Debug, Clone, Copy)]
 pub struct ArchiveHealthInputs<'a> {
     /// The shard.
     pub shard: &'a ShardName,
-    /// What the archiver told last.
+    /// The archiver's last heartbeat.
     pub alive: Option<&'a ArchiverHeartbeat>,
-    /// Everything of the current line, with what came before it. `None`: nothing is archived.
+    /// Everything in the current timeline, including what preceded it. `None`: the archive is
+    /// empty.
     pub held: Option<&'a GtidSet>,
-    /// The lines, in order.
+    /// The timelines, in order.
     pub timelines: &'a [Timeline],
-    /// What the primary has executed, and what it has purged; `None`: it did not tell.
+    /// The transactions that the primary has executed and purged; `None`: it did not answer.
     pub primary: Option<(&'a GtidSet, &'a GtidSet)>,
-    /// The time of day.
+    /// The present time.
     pub now: DateTime<Utc>,
 }
 
-/// How many seconds of the primary's commits are not archived: none if all are, else up to everything since the archive last
-/// had all. `None` if that is not known.
+/// Computes for how many seconds the primary's commits are not archived: 0 if all are, else the
+/// time since the archive last had all. `None` if that is unknown.
 pub fn archive_rpo_seconds(h: &ArchiveHealthInputs<'_>) -> Option<f64> {
     let (executed, _) = h.primary?;
     let held = h.held?;
-    // A primary that lacks what was archived from it counts by other numbers now: until the archiver has looked at it again, its set
-    // says nothing. For an instant that is so of one that waits for an acknowledgement too.
+    // A primary that lacks what was archived from it assigns other numbers now: until the archiver
+    // has compared it again, its set proves nothing. For an instant the same is true of a primary
+    // that waits for an acknowledgement.
     let seen = h.alive.and_then(|told| told.complete_to);
     let recent =
         seen.is_some_and(|seen| h.now.signed_duration_since(seen).num_seconds() <= RECENT_HEARTBEAT_SECONDS);
@@ -50,7 +54,7 @@ pub fn archive_rpo_seconds(h: &ArchiveHealthInputs<'_>) -> Option<f64> {
     Some(h.now.signed_duration_since(since).num_milliseconds().max(0) as f64 / 1000.0)
 }
 
-/// What is worth saying, in the order of its weight.
+/// Returns the findings, the most important first.
 pub fn archive_findings(h: &ArchiveHealthInputs<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = lost_findings(h).into_iter().chain(fork_findings(h)).collect();
     findings.push(archiver(h));
@@ -58,8 +62,8 @@ pub fn archive_findings(h: &ArchiveHealthInputs<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The code of the finding that no archiver has run yet: what `status` calls a problem is only the next step for a `check` before a first
-/// backup.
+/// Code of the finding that no archiver has run yet. `status` calls it a problem; for a `check`
+/// before the first backup it is only the next step.
 pub const NEVER_RAN_CODE: &str = "archiver-never-ran";
 
 fn archiver(h: &ArchiveHealthInputs<'_>) -> Finding {
@@ -95,7 +99,7 @@ fn behind(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
     })
 }
 
-/// What the primary has purged and the archive will never get.
+/// Returns a finding on transactions that the primary purged before they were archived.
 fn lost_findings(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
     let (_, purged) = h.primary?;
     let missing = purged.subtract(h.held?);
@@ -111,7 +115,7 @@ fn lost_findings(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
     })
 }
 
-/// Only the newest fork: those before it were told in their time.
+/// Returns a finding on the newest fork; earlier forks were reported at their time.
 fn fork_findings(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
     let timeline = h.timelines.last().filter(|timeline| !timeline.lacks.is_empty())?;
     let parent = timeline.parent.unwrap_or_default();

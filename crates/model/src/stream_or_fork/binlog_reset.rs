@@ -1,4 +1,5 @@
-//! Whether a stream is still that of its source's binlog: a source that begins its binlog again leaves an open stream silent, not broken.
+//! Detects a reset of the source's binlog during a stream: the open stream then falls silent
+//! without an error.
 
 use crate::gtid::GtidSet;
 
@@ -12,7 +13,8 @@ pub struct BinlogPosition {
 }
 
 impl BinlogPosition {
-    /// True if a server that writes here has begun its binlog again since it wrote `before`: its files are numbered upwards, and grow.
+    /// True if a server that writes at this position has reset its binlog since it wrote `before`:
+    /// file numbers and offsets only grow otherwise.
     pub fn begins_again_after(&self, before: &Self) -> bool {
         match (split_file_number(&self.file), split_file_number(&before.file)) {
             (Some((base, now)), Some((other, then))) if base == other => {
@@ -23,13 +25,14 @@ impl BinlogPosition {
     }
 }
 
-/// `binlog.000012` as `binlog` and 12.
+/// Splits `binlog.000012` into `binlog` and 12.
 fn split_file_number(file: &str) -> Option<(&str, u64)> {
     let (base, number) = file.rsplit_once('.')?;
     Some((base, number.parse().ok()?))
 }
 
-/// Why a stream does not fit its source: what was streamed of it, looked at before the source was asked, is not there. `None`: it fits.
+/// Explains why a stream does not match its source: the streamed position, read before the source
+/// was queried, does not exist there. `None`: it matches.
 pub fn source_mismatch(
     streamed: Option<&BinlogPosition>,
     held: &GtidSet,
@@ -80,7 +83,7 @@ mod tests {
             None
         );
         assert_eq!(source_mismatch(None, &set(7), Some(&place("binlog.000001", 4)), &set(7)), None);
-        // Another base name: the server was started again, which ends a stream by itself.
+        // Another base name: the server was restarted, which ends a stream by itself.
         assert_eq!(source_mismatch(Some(&streamed), &set(7), Some(&place("bin.000001", 4)), &set(7)), None);
     }
 

@@ -1,4 +1,4 @@
-//! Who the primary is, and what the others have that it has not.
+//! Determines the primary, and the errant transactions of the replicas.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gtid::GtidSet;
@@ -6,13 +6,13 @@ use crate::ids::Endpoint;
 
 use super::{InstanceState, Member, NoAnswer};
 
-/// The member that takes the shard's writes: it is writable and replicates nothing. A promoted server that
-/// still carries a stopped channel counts if another member follows it.
+/// Returns the member that accepts the shard's writes: it is writable and does not replicate. A
+/// promoted server with a leftover stopped channel counts if another member replicates from it.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] if several members are writable and replicate nothing, naming them;
-/// [`ErrorKind::Denied`] if none is found, no member told anything and some denied access;
-/// [`ErrorKind::Failed`] if none is found otherwise.
+/// Returns [`ErrorKind::Refused`], with their names, if several members are writable and do not
+/// replicate. Returns [`ErrorKind::Denied`] if no primary was found, no member answered and some
+/// denied access. Returns [`ErrorKind::Failed`] if no primary was found for another reason.
 pub fn current_primary(members: &[Member]) -> Result<(&Endpoint, &InstanceState)> {
     let primaries: Vec<_> = primaries(members).collect();
     match primaries[..] {
@@ -30,14 +30,15 @@ pub fn current_primary(members: &[Member]) -> Result<(&Endpoint, &InstanceState)
     }
 }
 
-/// The transactions a replica has that its primary lacks, other than those the primary numbered itself: the
-/// two sets are read at different instants, and what the primary has committed in between is no error.
+/// Returns the transactions that a replica has and its primary lacks, without those that the
+/// primary numbered itself: the two sets are read at different instants, and a commit of the
+/// primary in between is no error.
 pub fn errant(replica: &GtidSet, primary: &InstanceState) -> GtidSet {
     let beyond = replica.subtract(&primary.gtid_executed);
     beyond.subtract(&beyond.of_uuid(primary.server_uuid))
 }
 
-/// Every member that behaves as a primary.
+/// Returns every member that behaves as a primary.
 pub(super) fn primaries(members: &[Member]) -> impl Iterator<Item = (&Endpoint, &InstanceState)> {
     members.iter().filter_map(|member| {
         let (endpoint, state) = (&member.endpoint, member.state.as_ref().ok()?);
@@ -46,7 +47,7 @@ pub(super) fn primaries(members: &[Member]) -> impl Iterator<Item = (&Endpoint, 
     })
 }
 
-/// Every member that answered.
+/// Returns every member that answered.
 pub(super) fn states(members: &[Member]) -> impl Iterator<Item = (&Endpoint, &InstanceState)> {
     members.iter().filter_map(|member| Some((&member.endpoint, member.state.as_ref().ok()?)))
 }
@@ -81,8 +82,8 @@ fn told_nothing(member: &Member) -> Option<String> {
     member.state.as_ref().err().map(|why| format!("{} {why}", member.endpoint)).or_else(objection)
 }
 
-/// If nobody told anything: [`ErrorKind::Denied`] if somebody denied access, [`ErrorKind::Refused`] if somebody is another
-/// server than the one that is meant. Else [`ErrorKind::Failed`].
+/// Returns the error kind if no member answered: [`ErrorKind::Denied`] if one denied access,
+/// [`ErrorKind::Refused`] if one is another server than expected, else [`ErrorKind::Failed`].
 pub(super) fn silence_kind(members: &[Member]) -> ErrorKind {
     let any = |is: fn(&NoAnswer) -> bool| members.iter().any(|member| member.state.as_ref().is_err_and(is));
     match states(members).next() {

@@ -1,5 +1,5 @@
-//! Equal GTID sets are equal data only where nothing was left out on the way: what an instance's settings leave out
-//! of its data or its binlog, and what follows from that.
+//! Replication filters and other settings by which an instance's data or binlog lacks transactions,
+//! and their consequences. Equal GTID sets mean equal data only if no setting omits anything.
 
 use crate::finding::Finding;
 use crate::ids::{Endpoint, ShardName};
@@ -7,25 +7,26 @@ use crate::ids::{Endpoint, ShardName};
 use super::primary::{current_primary, states};
 use super::{InstanceState, Member, Role};
 
-/// What an instance's settings leave out of its data or its binlog, although its `gtid_executed` names it.
+/// Omissions by an instance's settings from its data or its binlog, although its `gtid_executed`
+/// names the transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicationFidelity {
-    /// It writes a binlog.
+    /// True if it writes a binlog.
     pub log_bin: bool,
-    /// What it replicates is in its binlog too.
+    /// True if its binlog contains replicated transactions.
     pub log_replica_updates: bool,
     /// Replication filters of every form and channel: `REPLICATE_IGNORE_DB billing`.
     pub filters: Vec<String>,
     /// `binlog_do_db orders`, `binlog_ignore_db billing`.
     pub binlog_filters: Vec<String>,
-    /// `replica_skip_errors`; `None`: it skips none.
+    /// `replica_skip_errors`; `None`: it skips no error.
     pub skipped_errors: Option<String>,
-    /// `replica_exec_mode` is `IDEMPOTENT`: rows that are missing or there already are no error.
+    /// True if `replica_exec_mode` is `IDEMPOTENT`: missing or duplicate rows are no error.
     pub idempotent: bool,
 }
 
 impl Default for ReplicationFidelity {
-    /// Nothing is left out.
+    /// Returns settings that omit nothing.
     fn default() -> Self {
         Self {
             log_bin: true,
@@ -39,7 +40,8 @@ impl Default for ReplicationFidelity {
 }
 
 impl ReplicationFidelity {
-    /// Its filters, in words. An instance that replicates nothing filters nothing: ask only for one that does.
+    /// Describes its filters. Without replication, filters have no effect: call this only for an
+    /// instance that replicates.
     pub fn filtered(&self) -> Option<String> {
         (!self.filters.is_empty()).then(|| {
             let filters = self.filters.join(", ");
@@ -47,7 +49,7 @@ impl ReplicationFidelity {
         })
     }
 
-    /// What its binlog leaves out, in words.
+    /// Describes the omissions from its binlog.
     pub fn binlog_filtered(&self) -> Option<String> {
         (!self.binlog_filters.is_empty()).then(|| {
             let filters = self.binlog_filters.join(", ");
@@ -55,7 +57,7 @@ impl ReplicationFidelity {
         })
     }
 
-    /// Why its binlog cannot be the archive's, if it is streamed from in this role.
+    /// Explains why its binlog cannot be archived if it is streamed in this role.
     pub fn unfit_to_archive(&self, role: Role) -> Option<String> {
         if !self.log_bin {
             return Some("it keeps no binlog".to_owned());
@@ -69,7 +71,7 @@ impl ReplicationFidelity {
         self.binlog_filtered().or_else(|| if follows { self.filtered() } else { None })
     }
 
-    /// Why its data may differ from its source's without an error, if it replicates.
+    /// Explains why its data may differ from its source's without an error, if it replicates.
     pub fn doubtful(&self) -> Option<String> {
         let skipped = self.skipped_errors.as_ref().map(|errors| format!("skips errors ({errors})"));
         let idempotent = self.idempotent.then(|| "replicates in the mode IDEMPOTENT".to_owned());
@@ -79,7 +81,8 @@ impl ReplicationFidelity {
     }
 }
 
-/// Why an instance that replicates lacks what its GTIDs name: by its own filters, or by those of one on the way to it.
+/// Explains why an instance that replicates lacks transactions that its GTIDs name: its own
+/// filters, or those of an instance between it and the primary.
 pub(super) fn lacks_by_filters(members: &[Member], state: &InstanceState) -> Option<String> {
     let filtered =
         |one: &InstanceState| if replicates(members, one) { one.fidelity.filtered() } else { None };
@@ -100,7 +103,8 @@ pub(super) fn lacks_by_filters(members: &[Member], state: &InstanceState) -> Opt
     None
 }
 
-/// What the settings of the members mean for the shard, for `check` and `status`. `archived`: the shard has an archive.
+/// Returns the consequences of the members' settings for the shard, for `check` and `status`.
+/// `archived`: the shard has an archive.
 pub fn fidelity_findings(shard: &ShardName, members: &[Member], archived: bool) -> Vec<Finding> {
     let primary = current_primary(members).ok();
     let mut findings = Vec::new();
@@ -120,7 +124,7 @@ pub fn fidelity_findings(shard: &ShardName, members: &[Member], archived: bool) 
     findings
 }
 
-/// What is worth saying of an instance that replicates and is backed up all the same.
+/// Returns a finding on a replicating instance that is backed up in spite of its settings.
 pub fn doubt(shard: &ShardName, endpoint: &Endpoint, state: &InstanceState) -> Option<Finding> {
     let why = state.fidelity.doubtful()?;
     Some(Finding::warning(
@@ -152,7 +156,8 @@ fn primary_finding(
     ))
 }
 
-/// A primary that still carries a stopped channel from its time as a replica replicates nothing.
+/// True if an instance replicates. A primary with a stopped channel from its time as a replica does
+/// not.
 fn replicates(members: &[Member], state: &InstanceState) -> bool {
     let Some(channel) = &state.replication else { return false };
     let leads =

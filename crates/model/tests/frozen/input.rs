@@ -1,4 +1,4 @@
-//! What others write for Backstop to read: events of Lambda, entries of Secrets Manager, credentials.
+//! Input from other programs: events of Lambda, entries of Secrets Manager, credentials.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Values that are stored or published stay what they are, byte for byte: `*.json` has one value a line.
+//! Checks that stored and published values keep their bytes: `*.json` has one value per line.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "../../../testkit/src/frozen.rs"]

@@ -1,4 +1,4 @@
-//! Errors and exit codes, and what values are when they are published only.
+//! Errors, exit codes, and values that are published but not stored.
 
 use backstop_model::error::{Error, ErrorKind};
 use backstop_model::ids::Endpoint;

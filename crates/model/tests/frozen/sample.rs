@@ -1,4 +1,4 @@
-//! Values with every field set, and with every optional one missing.
+//! Sample values with every field set, and with every optional field missing.
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -20,12 +20,12 @@ use crate::every;
 pub const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 pub const B: &str = "4f22fa47-71ca-11e1-9e33-c80aa9429563";
 
-/// The value of a text.
+/// Parses a value.
 pub fn of<T: FromStr<Err: Debug>>(text: &str) -> T {
     text.parse().unwrap()
 }
 
-/// GTIDs, `A` and `B` written for the servers.
+/// Parses GTIDs in which `A` and `B` stand for the servers.
 pub fn gtids(text: &str) -> GtidSet {
     of(&text.replace('A', A).replace('B', B))
 }

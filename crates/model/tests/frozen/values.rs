@@ -1,4 +1,4 @@
-//! Values that objects in the repository, journals and spools are made of.
+//! Values stored in the repository, in journals and in spools.
 
 use backstop_model::archive::{
     ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,

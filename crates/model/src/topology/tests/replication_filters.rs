@@ -1,4 +1,4 @@
-//! Members whose GTIDs name what their data or their binlog lacks.
+//! Members whose GTIDs name transactions that their data or their binlog lacks.
 
 use super::*;
 use crate::finding::Severity;
@@ -123,12 +123,12 @@ fn what_a_binlog_lacks_makes_it_unfit_for_the_archive() {
         let members = [one, spoil(two.clone()), spoil(three.clone())];
         assert_eq!(unfit(ArchiveFrom::Candidate, &members), (endpoint(2), Some(20)));
         assert_eq!(unfit(ArchiveFrom::Primary, &members), (endpoint(1), None));
-        // One that is fit is taken, also from the one that was.
+        // A fit member replaces the current one that has become unfit.
         let current = Some(three.state.as_ref().unwrap().server_uuid);
         let members = [members[0].clone(), two, spoil(three)];
         assert_eq!(stream_from(ArchiveFrom::Replica, &members, current).unwrap().endpoint, endpoint(2));
     }
-    // A primary applies nothing: only what it writes itself counts.
+    // A primary applies nothing: only the settings for its own writes count.
     for (spoil, code) in [(with_filters as fn(Member) -> Member, None), (with_binlog_filters, Some(20))] {
         let [one, two, three] = shard();
         assert_eq!(unfit(ArchiveFrom::Primary, &[spoil(one), two, three]), (endpoint(1), code));
