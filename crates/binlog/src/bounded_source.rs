@@ -1,4 +1,4 @@
-//! A line of the archive up to a moment, whose trouble is remembered.
+//! Segment source limited to a GTID set; keeps its last error.
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::segment::{Segment, SegmentSource};
 
-/// Gives of another source only what is in a set. What goes wrong with a read is kept for whoever runs the server: a replica is told no
-/// more than words.
+/// Returns only the transactions of a set from another source. It keeps a read error for the caller
+/// that runs the server: the protocol can send a replica only an error message.
 pub struct BoundedSource<S> {
     source: S,
     limit: GtidSet,
@@ -23,24 +23,24 @@ pub struct BoundedSource<S> {
 type LastError = Arc<Mutex<Option<Error>>>;
 
 impl<S: SegmentSource> BoundedSource<S> {
-    /// Of this source, only these transactions.
+    /// Limits a source to these transactions.
     pub fn new(source: S, limit: GtidSet) -> Self {
         Self { source, limit, trouble: LastError::default() }
     }
 
-    /// The source that is limited.
+    /// Returns the limited source.
     pub fn source(&self) -> &S {
         &self.source
     }
 
-    /// What went wrong last, once.
+    /// Returns the last error, and forgets it.
     pub fn trouble(&self) -> Option<Error> {
         slot(&self.trouble).take()
     }
 }
 
 fn slot(trouble: &LastError) -> std::sync::MutexGuard<'_, Option<Error>> {
-    // An option is whole whoever panicked.
+    // An option is consistent even if another thread panicked.
     trouble.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -69,7 +69,7 @@ impl<S: SegmentSource> SegmentSource for BoundedSource<S> {
     }
 }
 
-/// Bytes whose errors are remembered.
+/// Reader of bytes that records its errors.
 struct WatchedBytes {
     bytes: Box<dyn AsyncRead + Send + Unpin>,
     trouble: LastError,

@@ -1,9 +1,11 @@
-//! The plugin `caching_sha2_password` ("Caching_sha2_password information" of MySQL's source documentation).
+//! The plugin `caching_sha2_password` ("Caching_sha2_password information" of MySQL's source
+//! documentation).
 //!
-//! The client sends SHA256(password) XOR SHA256(SHA256(SHA256(password)) · nonce), the nonce being 20 bytes. The server keeps
-//! SHA256(SHA256(password)) and can check that without ever seeing the password. A server that has forgotten it asks
-//! for the password itself: over TLS as it is, with a zero byte; over plain text the same, XOR the nonce repeated,
-//! encrypted with the server's RSA key (OAEP with SHA-1).
+//! The client sends SHA256(password) XOR SHA256(SHA256(SHA256(password)) · nonce), with a nonce of
+//! 20 bytes. The server stores SHA256(SHA256(password)) and can check this without ever seeing the
+//! password. A server that has forgotten it requests the password itself: over TLS as it is, with a
+//! zero byte; over plain text the same, XOR the nonce repeated, encrypted with the server's RSA key
+//! (OAEP with SHA-1).
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
@@ -20,21 +22,21 @@ pub(crate) const NONCE_BYTES: usize = 20;
 
 pub(crate) type Sha256Hash = [u8; 32];
 
-/// What a server keeps of a password: SHA256(SHA256(password)). Debug does not show it.
+/// The stored form of a password on a server: SHA256(SHA256(password)). Debug does not show it.
 #[derive(Clone)]
 pub struct PasswordCheck {
-    /// `None`: the password is empty.
+    /// The hash; `None`: the password is empty.
     twice: Option<Sha256Hash>,
 }
 
 impl PasswordCheck {
-    /// Of a password.
+    /// Computes the stored form of a password.
     pub fn new(password: &SecretString) -> Self {
         let password = password.expose_secret().as_bytes();
         Self { twice: (!password.is_empty()).then(|| sha256(&[&sha256(&[password])])) }
     }
 
-    /// True if this answer to the nonce was made from the password.
+    /// True if the password produced this answer to the nonce.
     pub(crate) fn accepts(&self, answer: &[u8], nonce: &[u8]) -> bool {
         let Some(twice) = &self.twice else { return answer.is_empty() };
         let Ok(answer) = Sha256Hash::try_from(answer) else { return false };
@@ -49,7 +51,7 @@ impl std::fmt::Debug for PasswordCheck {
     }
 }
 
-/// The client's answer to the nonce; empty for an empty password.
+/// Returns the client's answer to the nonce; empty for an empty password.
 pub(crate) fn password_answer(password: &SecretString, nonce: &[u8]) -> Vec<u8> {
     let password = password.expose_secret().as_bytes();
     if password.is_empty() {
@@ -59,14 +61,15 @@ pub(crate) fn password_answer(password: &SecretString, nonce: &[u8]) -> Vec<u8> 
     xor(once, &sha256(&[&sha256(&[&once]), nonce])).to_vec()
 }
 
-/// The password with its zero byte, as it is sent over TLS.
+/// Returns the password with its zero byte, the form sent over TLS.
 pub(crate) fn clear_password(password: &SecretString) -> Vec<u8> {
     let mut bytes = password.expose_secret().as_bytes().to_vec();
     bytes.push(0);
     bytes
 }
 
-/// The password for a connection in plain text, readable only by who has the private key. `pem` is the server's key.
+/// Encrypts the password for a plain-text connection. Only the holder of the private key can read
+/// it; `pem` is the server's public key.
 pub(crate) fn rsa_encrypted(password: &SecretString, nonce: &[u8], pem: &[u8]) -> Result<Vec<u8>> {
     let doing = "encrypt the password with the server's RSA key";
     let spki = SubjectPublicKeyInfoDer::from_pem_slice(pem).failed(doing)?;

@@ -1,7 +1,9 @@
-//! What the transactions of a piece of a binlog file changed: tables and numbers of rows, not their contents.
+//! Changes of the transactions in a segment of a binlog file: tables and numbers of rows, not their
+//! contents.
 //!
-//! A compressed transaction is one event, Transaction_payload (type 40). Its body: fields of type, length and value, all packed: 1 size of
-//! what follows, 2 kind of compression (0 zstd, 255 none), 3 size before it; type 0 ends them. Then events without checksums.
+//! A compressed transaction is one event, Transaction_payload (type 40). Its body has fields of
+//! type, length and value, all packed: 1 size of the payload, 2 kind of compression (0 zstd, 255
+//! none), 3 uncompressed size; type 0 ends them. Then follow events without checksums.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -17,15 +19,16 @@ use crate::gtid_event::GtidEvent;
 use crate::rows::{self, RowsAction, TableMap};
 use crate::statement::{Statement, StatementKind};
 
-/// A larger event is not held: it is a single row or a long statement.
+/// Largest event that is buffered, in bytes. A larger one is a single row or a long statement.
 const MAX_EVENT_BYTES: usize = 4 << 20;
-/// Letters of a statement that are kept.
+/// Longest statement that is kept, in characters.
 const MAX_STATEMENT_CHARS: usize = 1000;
 
-/// Tells of each transaction in a piece from `start` to `end` of a file, in their order. One event is held at a time.
+/// Reports the changes of each transaction in a segment from `start` to `end` of a file, in order.
+/// Buffers one event at a time.
 ///
 /// # Errors
-/// The input's; [`ErrorKind::Damaged`] if it is not a piece of a binlog.
+/// Returns the errors of the input, and [`ErrorKind::Damaged`] if it is not a segment of a binlog.
 pub fn transaction_changes(
     input: impl Read,
     start: u64,
@@ -35,10 +38,11 @@ pub fn transaction_changes(
     transactions(input, start, end, &mut |change| each(change.told()))
 }
 
-/// Tells of each statement on events (`CREATE EVENT`, …) in such a piece, in their order, with its transaction.
+/// Reports each statement on events (`CREATE EVENT`, …) in a segment, in order, with its
+/// transaction.
 ///
 /// # Errors
-/// As [`transaction_changes`].
+/// Returns the same errors as [`transaction_changes`].
 pub fn event_changes(
     input: impl Read,
     start: u64,
@@ -78,14 +82,14 @@ fn transactions(
 
 const READING_SEGMENT: &str = "read a segment";
 
-/// Reads the events of one piece.
+/// Reader of the events of one segment.
 struct SegmentEvents {
     checksums: Option<Checksums>,
     tables: HashMap<u64, TableMap>,
     current: Option<TransactionChange>,
 }
 
-/// A transaction so far.
+/// Changes of a transaction so far.
 struct TransactionChange {
     gtid: GtidEvent,
     tables: Vec<TableRows>,
@@ -97,7 +101,7 @@ struct TransactionChange {
 }
 
 impl SegmentEvents {
-    /// Reads an event. A GTID event ends the transaction before it, which is given.
+    /// Reads an event. A GTID event ends the previous transaction, which is then reported.
     fn event(
         &mut self,
         input: &mut impl Read,
@@ -109,7 +113,8 @@ impl SegmentEvents {
             kind::GTID | kind::TAGGED_GTID => {
                 let body = whole(input, size.min(MAX_EVENT_BYTES))?;
                 let gtid = event::gtid(header.kind, &body).ok_or_else(|| garbled("a GTID event"))?;
-                // Only the first pieces of files have a description; the sum itself tells whether there are sums.
+                // Only the first segment of a file has a description. A correct checksum shows that
+                // events carry one.
                 let event = [&start[..], &body].concat();
                 let summed = Checksums::Crc32.hold(&event);
                 self.checksums.get_or_insert(if summed { Checksums::Crc32 } else { Checksums::None });
@@ -204,7 +209,7 @@ impl SegmentEvents {
     }
 }
 
-/// An event that is too large to be held: a row, and perhaps more, or a statement.
+/// Handles an event too large to buffer: a row, perhaps with others, or a statement.
 fn large_event(change: &mut TransactionChange, tables: &HashMap<u64, TableMap>, kind: u8, begin: &[u8]) {
     match rows::rows_action(kind) {
         Some(action) => {
@@ -232,7 +237,7 @@ impl TransactionChange {
         }
     }
 
-    /// So many rows of a table were touched; `None`: at least one.
+    /// Adds this number of touched rows of a table; `None`: at least one.
     fn rows(&mut self, table: Option<&TableMap>, action: RowsAction, count: Option<u64>) {
         let (schema, name) = table.map_or(("?", "?"), |table| (&table.schema, &table.name));
         let of = self.table(schema, name);
@@ -321,7 +326,7 @@ fn skip_all(input: &mut impl Read) -> Result<()> {
     io::copy(input, &mut io::sink()).context(ErrorKind::Damaged, READING_SEGMENT).map(drop)
 }
 
-/// A packed integer of a stream.
+/// Reads a packed integer from a stream.
 fn packed_integer(input: &mut impl Read) -> Result<u64> {
     let mut bytes = [0; 9];
     input.read_exact(&mut bytes[..1]).context(ErrorKind::Damaged, READING_SEGMENT)?;

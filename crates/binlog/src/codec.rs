@@ -1,10 +1,11 @@
-//! Values of MySQL's protocol, one after the other ("Protocol Basics: Data Types" of MySQL's source documentation).
+//! Values of MySQL's protocol, in sequence ("Protocol Basics: Data Types" of MySQL's source
+//! documentation).
 //!
-//! Integers are little-endian. A length-encoded integer is one byte below 251, or 252, 253 or 254 followed by 2, 3 or 8
-//! bytes; 251 stands for NULL in rows. A length-encoded string is such an integer and that many bytes; other strings end
-//! with a zero byte or with the packet.
+//! Integers are little-endian. A length-encoded integer is one byte below 251, or 252, 253 or 254
+//! followed by 2, 3 or 8 bytes; 251 stands for NULL in rows. A length-encoded string is such an
+//! integer and that many bytes; other strings end with a zero byte or with the packet.
 
-/// Reads values in order. Everything is `None` once the bytes end too early.
+/// Reads values in order. Returns `None` if the bytes end too early.
 pub(crate) struct FieldReader<'a> {
     rest: &'a [u8],
 }
@@ -48,14 +49,14 @@ impl<'a> FieldReader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// An integer of seven bytes.
+    /// Reads an integer of seven bytes.
     pub(crate) fn u56(&mut self) -> Option<u64> {
         let mut value = [0; 8];
         value[..7].copy_from_slice(self.bytes(7)?);
         Some(u64::from_le_bytes(value))
     }
 
-    /// A length-encoded integer; NULL is `None`, too.
+    /// Reads a length-encoded integer; NULL is `None`, too.
     pub(crate) fn packed(&mut self) -> Option<u64> {
         let length = match self.u8()? {
             small @ 0..=250 => return Some(u64::from(small)),
@@ -69,13 +70,13 @@ impl<'a> FieldReader<'a> {
         Some(u64::from_le_bytes(value))
     }
 
-    /// A length-encoded string.
+    /// Reads a length-encoded string.
     pub(crate) fn packed_bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.packed()?).ok()?;
         self.bytes(length)
     }
 
-    /// A string that ends with a zero byte.
+    /// Reads a string that ends with a zero byte.
     pub(crate) fn terminated(&mut self) -> Option<&'a [u8]> {
         let end = self.rest.iter().position(|&byte| byte == 0)?;
         let text = self.bytes(end)?;

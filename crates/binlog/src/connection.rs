@@ -1,4 +1,4 @@
-//! A connection: packets in both directions, plain or encrypted.
+//! Connection: packets in both directions, plain or encrypted.
 
 use std::time::Duration;
 
@@ -30,12 +30,12 @@ impl PacketConnection {
         Self { reader: PacketReader::new(read, deadline), writer, encrypted: false, deadline }
     }
 
-    /// Takes the connection apart to put TLS around the socket.
+    /// Returns the socket, to be wrapped in TLS.
     pub(crate) fn into_socket(self) -> Result<Box<dyn Socket>> {
         Ok(self.reader.into_inner()?.unsplit(self.writer.into_inner().into_inner()))
     }
 
-    /// The same connection with TLS around the socket.
+    /// Returns a connection over the TLS socket.
     pub(crate) fn encrypted(socket: impl Socket + 'static, deadline: Duration) -> Self {
         Self { encrypted: true, ..Self::over(Box::new(socket), deadline) }
     }
@@ -44,7 +44,7 @@ impl PacketConnection {
         self.deadline
     }
 
-    /// Answers the packet that was read last.
+    /// Answers the last packet read.
     pub(crate) async fn answer(&mut self, payload: &[u8]) -> Result<()> {
         self.writer.packet(self.reader.sequence().wrapping_add(1), payload).await?;
         Ok(())
@@ -57,7 +57,8 @@ impl PacketConnection {
     }
 }
 
-/// An ERR packet: `ff` · code u16 · `#` and the SQL state (5 bytes), which the first answer of a server lacks · message.
+/// An ERR packet: `ff` · code u16 · `#` and the SQL state (5 bytes; absent in the first answer of a
+/// server) · message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ErrPacket {
     pub(crate) code: u16,
@@ -65,7 +66,7 @@ pub(crate) struct ErrPacket {
 }
 
 impl ErrPacket {
-    /// Reads an ERR packet; `None` if it is something else.
+    /// Parses an ERR packet; `None` for another packet.
     pub(crate) fn parse(packet: &[u8]) -> Option<Self> {
         let mut fields = FieldReader::new(packet);
         if fields.u8()? != 0xff {

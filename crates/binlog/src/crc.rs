@@ -1,6 +1,6 @@
-//! The CRC-32 of IEEE 802.3, as zlib computes it.
+//! CRC-32 of IEEE 802.3, as zlib computes it.
 
-/// A checksum that is being computed.
+/// A checksum in progress.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Crc32(crc32fast::Hasher);
 

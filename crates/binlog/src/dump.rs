@@ -1,9 +1,11 @@
-//! Asking a server for its binlog (COM_REGISTER_REPLICA, COM_BINLOG_DUMP_GTID).
+//! Binlog dump: requests a server's binlog (COM_REGISTER_REPLICA, COM_BINLOG_DUMP_GTID).
 //!
-//! COM_REGISTER_REPLICA: `15` · server id u32 · host, user, password, each with its length (u8) · port u16 · 0 u32 · 0 u32.
+//! COM_REGISTER_REPLICA: `15` · server id u32 · host, user, password, each with its length (u8) ·
+//! port u16 · 0 u32 · 0 u32.
 //!
-//! COM_BINLOG_DUMP_GTID: `1e` · flags u16 (1: end instead of waiting, 2: heartbeats of type 41) · server id u32 · length of the file's
-//! name u32 · name · offset u64 (4) · length of the set u32 · the set (see [`crate::gtid_set_codec`]).
+//! COM_BINLOG_DUMP_GTID: `1e` · flags u16 (1: end instead of waiting, 2: heartbeats of type 41) ·
+//! server id u32 · length of the file's name u32 · name · offset u64 (4) · length of the set u32 ·
+//! the set (see [`crate::gtid_set_codec`]).
 
 use std::time::Duration;
 
@@ -17,37 +19,37 @@ use crate::semi_sync::SemiSyncAcknowledger;
 use crate::session::Session;
 use crate::stream::EventStream;
 
-/// What to stream.
+/// Request for a stream.
 #[derive(Debug, Clone)]
 pub struct DumpRequest {
-    /// Server id of this replica; no other replica of the source may have it.
+    /// Server id of this replica; no other replica of the source may use it.
     pub server_id: u32,
     /// UUID of this replica. The source ends an older connection with the same one.
     pub replica_uuid: ServerUuid,
-    /// What is there already: the source leaves it out.
+    /// Transactions that the source leaves out, since they exist here.
     pub executed: GtidSet,
-    /// How often the source says that it is alive while nothing happens. After twice that time and a second without a byte the
-    /// stream is dead. At least a millisecond.
+    /// Interval at which an idle source sends heartbeats, at least a millisecond. After twice this
+    /// time and a second without a byte, the stream is dead.
     pub heartbeat: Duration,
-    /// Whether the source waits for this replica.
+    /// Use of semi-synchronous replication.
     pub acknowledge: SemiSyncMode,
-    /// What to do at the end of the source's binlog.
+    /// Action at the end of the source's binlog.
     pub at_end: AtBinlogEnd,
 }
 
 /// Semi-synchronous replication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SemiSyncMode {
-    /// The source does not wait.
+    /// The source does not wait for this replica.
     Never,
-    /// The source waits for [`SemiSyncAcknowledger::acknowledge`] where it says so.
+    /// The source waits for [`SemiSyncAcknowledger::acknowledge`] where it requests one.
     Asked,
 }
 
-/// The end of the source's binlog.
+/// Action at the end of the source's binlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtBinlogEnd {
-    /// Wait for what comes next.
+    /// Wait for further events.
     Wait,
     /// End the stream.
     Stop,
@@ -59,11 +61,12 @@ pub(crate) const NON_BLOCK_FLAG: u16 = 1;
 pub(crate) const USE_HEARTBEAT_V2: u16 = 2;
 
 impl Session {
-    /// Turns the session into a stream of binlog events, and what acknowledges them.
+    /// Turns the session into a stream of binlog events, with an acknowledger for them.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] if acknowledgement is asked for and the source has no semi-synchronous replication; later, by the
-    /// stream, if the source no longer has what is missing.
+    /// Returns [`ErrorKind::Refused`] if the request needs acknowledgement and the source has no
+    /// semi-synchronous replication. The stream returns it later if the source no longer has the
+    /// missing transactions.
     pub async fn dump(mut self, dump: &DumpRequest) -> Result<(EventStream, SemiSyncAcknowledger)> {
         let nanos = dump.heartbeat.max(Duration::from_millis(1)).as_nanos();
         let uuid = dump.replica_uuid;

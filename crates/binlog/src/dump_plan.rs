@@ -1,4 +1,4 @@
-//! What a replica is sent: pure, decided before the first event.
+//! Plans the files and segments for a replica. Pure; the plan is complete before the first event.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,21 @@ use backstop_model::gtid::GtidSet;
 
 use crate::segment::Segment;
 
-/// The pieces of one file that a replica needs something of.
+/// The segments of one file that contain transactions for a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileSegments {
-    /// The file's first piece: the format description is in it.
+    /// The file's first segment, which contains the format description.
     pub(crate) first: Segment,
-    /// What to send, in order; may begin with `first`.
+    /// The segments to send, in order; may begin with `first`.
     pub(crate) segments: Vec<Segment>,
 }
 
-/// Which files to send to a replica that holds `held`. Servers that took over from each other hold the same transactions under the
-/// same GTIDs: each is sent once, from where it comes first.
+/// Chooses the files for a replica that holds `held`. Servers that took over from each other hold
+/// the same transactions under the same GTIDs: each is sent once, from its first occurrence.
 ///
 /// # Errors
-/// The words of the refusal: something is missing in between, or the replica holds what this line lacks.
+/// Returns the refusal's message, if transactions are missing in between, or if the replica holds
+/// some that this timeline lacks.
 pub(crate) fn plan_dump(segments: &[Segment], held: &GtidSet) -> Result<Vec<FileSegments>, String> {
     let all = segments.iter().fold(GtidSet::new(), |all, segment| all.union(&segment.held_after()));
     let foreign = held.subtract(&all);
@@ -49,10 +50,10 @@ pub(crate) fn plan_dump(segments: &[Segment], held: &GtidSet) -> Result<Vec<File
     Ok(runs)
 }
 
-/// The segments from the beginning of a named file on; what came before it counts as held.
+/// Returns the segments from the beginning of a named file; everything before it counts as held.
 ///
 /// # Errors
-/// No file has that name, or those of several servers have.
+/// Returns a message if no file has that name, or if files of several servers have it.
 pub(crate) fn from_file<'a>(segments: &'a [Segment], name: &str) -> Result<&'a [Segment], String> {
     let named = segments.iter().filter(|segment| segment.file == name);
     let sources: BTreeSet<_> = named.map(|segment| segment.source).collect();

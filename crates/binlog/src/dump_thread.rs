@@ -1,6 +1,7 @@
-//! Sending segments to a replica.
+//! Binlog dump thread: sends segments to a replica.
 //!
-//! COM_BINLOG_DUMP: `12` · offset u32 · flags u16 · server id u32 · file's name. COM_BINLOG_DUMP_GTID: see [`crate::dump`].
+//! COM_BINLOG_DUMP: `12` · offset u32 · flags u16 · server id u32 · file's name.
+//! COM_BINLOG_DUMP_GTID: see [`crate::dump`].
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::server::{BinlogServer, EOF_PACKET, SessionSettings, error_packet};
 use crate::stream::garbled;
 use crate::{gtid_event::GtidEvent, gtid_set_codec};
 
-/// What a replica asks for.
+/// Request of a replica.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ReplicaRequest {
     flags: u16,
@@ -36,12 +37,12 @@ enum StartFrom {
 
 type ReplicaInput = Box<dyn AsyncRead + Send + Unpin>;
 
-/// An event that must be understood is held as a whole.
+/// Largest event that is parsed, and therefore buffered, in bytes.
 const MAX_PARSED_EVENT_BYTES: usize = 64 * 1024 * 1024;
 const CHUNK_BYTES: usize = 128 * 1024;
 
 impl ReplicaRequest {
-    /// The request in the body of a command.
+    /// Parses the request in the body of a command.
     pub(crate) fn parse(command: u8, body: &[u8]) -> Option<Self> {
         let mut fields = FieldReader::new(body);
         if command != DUMP_GTID {
@@ -62,7 +63,7 @@ impl ReplicaRequest {
     }
 }
 
-/// Sends what a replica asked for.
+/// Sender of the requested transactions.
 pub(crate) struct DumpThread<'a> {
     server: &'a BinlogServer,
     connection: PacketConnection,
@@ -82,14 +83,15 @@ impl<'a> DumpThread<'a> {
         Self { server, connection, wishes, sequence: 1, at, done: GtidSet::new() }
     }
 
-    /// Sends everything, then waits with heartbeats until the replica goes, or ends.
+    /// Sends everything, then ends or sends heartbeats until the replica disconnects, as requested.
     pub(crate) async fn run(mut self, request: &ReplicaRequest) -> Result<()> {
         let sent = match self.plan(request).await {
             Ok(runs) => self.files(&runs).await,
             Err(words) => return self.connection.answer(&error_packet(1236, "HY000", &words)).await,
         };
         if let Err(error) = sent {
-            // In the middle of an event this is not understood, and the replica connects again; it never takes half an event.
+            // In the middle of an event the replica cannot parse this, and reconnects; it never
+            // accepts half an event.
             let words = error_packet(1236, "HY000", &error.message);
             return self.connection.writer.packet(self.sequence, &words).await.map(drop);
         }
@@ -136,7 +138,7 @@ impl<'a> DumpThread<'a> {
         self.connection.writer.flush().await
     }
 
-    /// Says which file follows.
+    /// Sends the event that announces the next file.
     async fn rotate(&mut self) -> Result<()> {
         let mut body = 4_u64.to_le_bytes().to_vec();
         body.extend(self.at.file.as_bytes());
@@ -172,7 +174,8 @@ impl<'a> DumpThread<'a> {
         Ok(())
     }
 
-    /// Sends the transactions of a piece that were not sent yet. What is in its bytes but not in its set is not meant.
+    /// Sends the transactions of a segment that were not sent yet. Skips transactions in its bytes
+    /// that are not in its set.
     async fn send_segment(&mut self, segment: &Segment) -> Result<()> {
         let mut input = self.server.source.open(segment).await?;
         let mut at = segment.start;
@@ -202,8 +205,8 @@ impl<'a> DumpThread<'a> {
         Ok(())
     }
 
-    /// The GTID event that begins with this header, as a whole. Outside of transactions are only descriptions and the end of the
-    /// file, which are sent anew.
+    /// Returns the whole GTID event that begins with this header. Outside of transactions, only
+    /// descriptions and the end of the file occur; those are sent separately.
     async fn gtid(
         &self,
         input: &mut ReplicaInput,
@@ -244,7 +247,7 @@ impl<'a> DumpThread<'a> {
         Ok(())
     }
 
-    /// Begins the packet of an event, however large.
+    /// Begins the packet of an event of any size.
     async fn begin(&mut self, header: &EventHeader) -> Result<FrameHeaders> {
         let length = u64::from(header.size) + 1;
         let mut frames = FrameHeaders::new(self.sequence, length);
@@ -270,12 +273,12 @@ impl<'a> DumpThread<'a> {
         Ok(())
     }
 
-    /// Says that it is alive until the replica goes.
+    /// Sends heartbeats until the replica disconnects.
     async fn stay(&mut self, second_form: bool) -> Result<()> {
         let period = self.wishes.heartbeat;
         let period = if period.is_zero() { Duration::from_secs(3600) } else { period };
         loop {
-            // A replica says nothing but goodbye now.
+            // The only packet expected from a replica now is its COM_QUIT.
             if self.connection.reader.arrival(period).await? == PacketArrival::Packet {
                 return Ok(());
             }

@@ -1,8 +1,9 @@
 //! Binlog events ("Binlog Event" of MySQL's source documentation: `Log_event` and its classes).
 //!
-//! Header, 19 bytes, little-endian: time u32 (seconds) · type u8 · server id u32 · size of the whole event u32 · end position in the
-//! file u32 (wraps above 4 GiB) · flags u16. Then the body, then a CRC-32 of all before it, if the format description says
-//! so; the format description itself has one in any case.
+//! Header, 19 bytes, little-endian: time u32 (seconds) · type u8 · server id u32 · size of the
+//! whole event u32 · end position in the file u32 (wraps above 4 GiB) · flags u16. Then the body,
+//! then a CRC-32 of all before it, if the format description declares it; the format description
+//! itself always has one.
 
 use backstop_model::gtid::GtidSet;
 
@@ -13,7 +14,7 @@ use crate::gtid_set_codec;
 
 pub(crate) const HEADER_BYTES: usize = 19;
 pub(crate) const CHECKSUM_BYTES: usize = 4;
-/// What a binlog file begins with; it is not sent.
+/// First bytes of a binlog file; a stream does not contain them.
 pub(crate) const FILE_MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
 
 /// Types of events.
@@ -32,7 +33,7 @@ pub(crate) mod kind {
     pub(crate) const TAGGED_GTID: u8 = 42;
 }
 
-/// Made up by the sender; not in the file.
+/// Flag of an event created by the sender; it is not in the file.
 pub(crate) const ARTIFICIAL_FLAG: u16 = 0x20;
 
 /// An event's header.
@@ -40,9 +41,9 @@ pub(crate) const ARTIFICIAL_FLAG: u16 = 0x20;
 pub(crate) struct EventHeader {
     pub(crate) kind: u8,
     pub(crate) server_id: u32,
-    /// Of the whole event, in bytes.
+    /// Size of the whole event, in bytes.
     pub(crate) size: u32,
-    /// Offset behind it in its file, modulo 2^32; 0 for artificial ones.
+    /// Offset after it in its file, modulo 2^32; 0 for artificial events.
     pub(crate) end: u32,
     pub(crate) flags: u16,
 }
@@ -62,7 +63,7 @@ impl EventHeader {
     }
 }
 
-/// Whether events carry a CRC-32.
+/// Kind of the checksums in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checksums {
     None,
@@ -77,7 +78,8 @@ impl Checksums {
         }
     }
 
-    /// What a whole format description says of the events after it: its body ends with 0 (none) or 1 (CRC-32).
+    /// Reads the checksum kind from a whole format description: its body ends with 0 (none) or 1
+    /// (CRC-32).
     pub(crate) fn described(event: &[u8]) -> Option<Self> {
         let at = event.len().checked_sub(CHECKSUM_BYTES + 1).filter(|at| *at >= HEADER_BYTES)?;
         match event.get(at)? {
@@ -87,7 +89,7 @@ impl Checksums {
         }
     }
 
-    /// True if a whole event's checksum is right.
+    /// True if the checksum of a whole event is correct.
     pub(crate) fn hold(self, event: &[u8]) -> bool {
         match (self, event.split_last_chunk::<CHECKSUM_BYTES>()) {
             (Self::None, _) => true,
@@ -96,13 +98,13 @@ impl Checksums {
         }
     }
 
-    /// The body of a whole event.
+    /// Returns the body of a whole event.
     pub(crate) fn body(self, event: &[u8]) -> Option<&[u8]> {
         event.get(HEADER_BYTES..event.len().checked_sub(self.length())?)
     }
 }
 
-/// The GTID event in a whole event with its type.
+/// Parses the GTID event of this type.
 pub(crate) fn gtid(kind: u8, body: &[u8]) -> Option<GtidEvent> {
     match kind {
         kind::GTID => gtid_event::parse_untagged(body),
@@ -111,27 +113,28 @@ pub(crate) fn gtid(kind: u8, body: &[u8]) -> Option<GtidEvent> {
     }
 }
 
-/// The body of Previous_gtids: all that was executed before the file began.
+/// Parses the body of Previous_gtids: all that was executed before the file began.
 pub(crate) fn previous_gtids(body: &[u8]) -> Option<GtidSet> {
     gtid_set_codec::decode_gtid_set(body)
 }
 
-/// A name of a file and an offset in it.
+/// Name of a file and offset in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BinlogCoordinates {
     pub(crate) file: String,
     pub(crate) offset: u64,
 }
 
-/// The body of a Rotate: offset u64 · name.
+/// Parses the body of a Rotate: offset u64 · name.
 pub(crate) fn rotate(body: &[u8]) -> Option<BinlogCoordinates> {
     let mut fields = FieldReader::new(body);
     let offset = fields.u64()?;
     Some(BinlogCoordinates { file: name(fields.rest())?, offset })
 }
 
-/// Where the source is, out of a heartbeat. Type 27: the body is the file's name, the offset is in the header. Type 41: fields of
-/// type, length and value, all lengths packed: 1 name, 2 packed offset, 0 end; others are passed over.
+/// Returns the source's position in a heartbeat. Type 27: the body is the file's name, the offset
+/// is in the header. Type 41: fields of type, length and value, all lengths packed: 1 name, 2
+/// packed offset, 0 end; others are skipped.
 pub(crate) fn heartbeat(header: &EventHeader, body: &[u8]) -> Option<BinlogCoordinates> {
     if header.kind == kind::HEARTBEAT {
         return Some(BinlogCoordinates { file: name(body)?, offset: u64::from(header.end) });
@@ -149,14 +152,14 @@ pub(crate) fn heartbeat(header: &EventHeader, body: &[u8]) -> Option<BinlogCoord
     Some(BinlogCoordinates { file: file?, offset: offset? })
 }
 
-/// A file's name: printable and without a path.
+/// Returns a file's name if it is printable and without a path.
 fn name(bytes: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(bytes).ok()?;
     let plain = !name.is_empty() && name.len() <= 512 && !name.contains(|c: char| c.is_control() || c == '/');
     plain.then(|| name.to_owned())
 }
 
-/// The body of a heartbeat of type 41.
+/// Returns the body of a heartbeat of type 41.
 pub(crate) fn heartbeat_v2_body(place: &BinlogCoordinates) -> Vec<u8> {
     let mut body = vec![1];
     put_packed_bytes(&mut body, place.file.as_bytes());
@@ -168,7 +171,7 @@ pub(crate) fn heartbeat_v2_body(place: &BinlogCoordinates) -> Vec<u8> {
     body
 }
 
-/// An event that the sender makes up.
+/// Returns an event created by the sender.
 pub(crate) fn artificial_event(header: &EventHeader, body: &[u8], checksums: Checksums) -> Vec<u8> {
     let size = HEADER_BYTES + body.len() + checksums.length();
     let mut event = vec![0; 4];

@@ -1,8 +1,9 @@
-//! A binary log file: which whole transactions it holds.
+//! Binary log file: reads the whole transactions it holds.
 //!
-//! A file is the four bytes `fe 62 69 6e` (`fd 62 69 6e`: encrypted) and events one after the other. An event is a header
-//! of 19 bytes, all little-endian (time u32 · type u8 · server id u32 · size of the whole event u32 · end position u32 ·
-//! flags u16), its body, and, if the file's format description says so, a CRC-32 of everything before it (4 bytes).
+//! A file is the four bytes `fe 62 69 6e` (`fd 62 69 6e`: encrypted) and events one after the
+//! other. An event is a header of 19 bytes, all little-endian (time u32 · type u8 · server id u32 ·
+//! size of the whole event u32 · end position u32 · flags u16), its body, and, if the file's format
+//! description declares it, a CRC-32 of everything before it (4 bytes).
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -11,37 +12,37 @@ use backstop_model::gtid::Gtid;
 use crate::crc::Crc32;
 use crate::gtid_event;
 
-/// A binary log file cannot be read.
+/// Error: a binary log file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidBinlog {
-    /// The operating system says so.
+    /// Error of the operating system.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is encrypted.
+    /// The file is encrypted.
     #[error("it is encrypted")]
     Encrypted,
-    /// It is not a binary log, or one of a form that is not known.
+    /// The file is not a binary log, or its form is unknown.
     #[error("at offset {at}: {what}")]
     Form {
         /// Offset in the file, in bytes.
         at: u64,
-        /// What is wrong there.
+        /// Description of the error.
         what: &'static str,
     },
 }
 
-/// A transaction that is in the file as a whole.
+/// A whole transaction in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileTransaction {
     /// Its identifier.
     pub gtid: Gtid,
     /// Offset of its GTID event.
     pub start: u64,
-    /// Offset behind its last event.
+    /// Offset after its last event.
     pub end: u64,
 }
 
-/// A binary log file that is open for reading. The file must not change meanwhile.
+/// A binary log file opened for reading. The file must not change while it is open.
 #[derive(Debug)]
 pub struct BinlogFile<R: Read + Seek> {
     input: BufReader<R>,
@@ -53,7 +54,7 @@ const FILE_MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
 const ENCRYPTED_FILE_MAGIC: [u8; 4] = [0xfd, b'b', b'i', b'n'];
 const HEADER_BYTES: usize = 19;
 const CHECKSUM_BYTES: u64 = 4;
-/// A format description or GTID event is far smaller.
+/// Largest body that is parsed, in bytes. A format description or GTID event is far smaller.
 const MAX_BODY_BYTES: u64 = 64 * 1024;
 
 const FORMAT_DESCRIPTION: u8 = 15;
@@ -61,7 +62,7 @@ const GTID: u8 = 33;
 const ANONYMOUS_GTID: u8 = 34;
 const TAGGED_GTID: u8 = 42;
 
-/// An event's header, with what follows from where it was read.
+/// An event's header with the offsets of the event.
 struct FileEvent {
     kind: u8,
     start: u64,
@@ -69,10 +70,11 @@ struct FileEvent {
 }
 
 impl<R: Read + Seek> BinlogFile<R> {
-    /// Opens a file: reads its first event, which describes the others.
+    /// Opens a file and reads its first event, which describes the others.
     ///
     /// # Errors
-    /// [`InvalidBinlog::Encrypted`], and [`InvalidBinlog::Form`] if it is not a binary log of MySQL 5.6 or later.
+    /// Returns [`InvalidBinlog::Encrypted`] if the file is encrypted, and [`InvalidBinlog::Form`]
+    /// if it is not a binary log of MySQL 5.6 or later.
     pub fn open(input: R) -> Result<Self, InvalidBinlog> {
         let mut input = BufReader::with_capacity(64 * 1024, input);
         let size = input.seek(SeekFrom::End(0))?;
@@ -88,7 +90,7 @@ impl<R: Read + Seek> BinlogFile<R> {
         let event = file.event_at(4)?.filter(|event| event.kind == FORMAT_DESCRIPTION);
         let bad = || InvalidBinlog::Form { at: 4, what: "the format description is missing" };
         let body = file.body(&event.ok_or_else(bad)?)?;
-        // The description ends with the kind of checksum (0 none, 1 CRC-32) and a checksum of its own.
+        // The description ends with the kind of checksum (0 none, 1 CRC-32) and its own checksum.
         let kind = body.len().checked_sub(CHECKSUM_BYTES as usize + 1).and_then(|at| body.get(at));
         file.checksums = match kind.ok_or_else(bad)? {
             0 => false,
@@ -98,13 +100,14 @@ impl<R: Read + Seek> BinlogFile<R> {
         Ok(file)
     }
 
-    /// Every whole transaction with a GTID that begins at `from` or later; `from` must be the offset of an event. The
-    /// file may end in the middle of a transaction, as that of a crashed server does: what is torn is not
-    /// reported, and neither is anything after an event whose checksum is wrong.
+    /// Returns every whole transaction with a GTID that begins at `from` or later; `from` must be
+    /// the offset of an event. The file may end in the middle of a transaction, as that of a
+    /// crashed server does. A partial transaction is not returned, and neither is anything after an
+    /// event with a wrong checksum.
     ///
     /// # Errors
-    /// [`InvalidBinlog::Form`] if a GTID event is not of a known form, or a transaction's events do not end where
-    /// its GTID event says.
+    /// Returns [`InvalidBinlog::Form`] if a GTID event is of an unknown form, or if a transaction's
+    /// events do not end where its GTID event declares.
     pub fn transactions(&mut self, from: u64) -> Result<Vec<FileTransaction>, InvalidBinlog> {
         let mut found = Vec::new();
         let mut at = from.max(FILE_MAGIC.len() as u64);
@@ -118,9 +121,10 @@ impl<R: Read + Seek> BinlogFile<R> {
                     }
                     None => break,
                 },
-                // Without GTIDs nothing says where a transaction ends, and nothing needs to be known of it.
+                // Without GTIDs the end of a transaction is unknown and not needed.
                 ANONYMOUS_GTID => event.end,
-                // A file in use has a flag set in its description that the checksum does not know of.
+                // In a file in use, a flag is set in the description that its checksum does not
+                // cover.
                 FORMAT_DESCRIPTION => event.end,
                 _ if self.is_sound(&event)? => event.end,
                 _ => break,
@@ -129,7 +133,7 @@ impl<R: Read + Seek> BinlogFile<R> {
         Ok(found)
     }
 
-    /// The transaction that begins with this GTID event, if all of it is there.
+    /// Returns the transaction that begins with this GTID event, if the file contains all of it.
     fn transaction(&mut self, event: &FileEvent) -> Result<Option<FileTransaction>, InvalidBinlog> {
         if !self.is_sound(event)? {
             return Ok(None);
@@ -160,7 +164,7 @@ impl<R: Read + Seek> BinlogFile<R> {
         Ok(Some(FileTransaction { gtid: read.gtid, start: event.start, end }))
     }
 
-    /// The header at an offset, if the whole event is in the file.
+    /// Returns the header at an offset, if the file contains the whole event.
     fn event_at(&mut self, start: u64) -> Result<Option<FileEvent>, InvalidBinlog> {
         if start + HEADER_BYTES as u64 > self.size {
             return Ok(None);
@@ -190,7 +194,8 @@ impl<R: Read + Seek> BinlogFile<R> {
         Ok(body)
     }
 
-    /// True if the event's checksum is right, or the file has none. The event is read in pieces: it can be large.
+    /// True if the event's checksum is correct, or the file has none. Reads the event in parts,
+    /// since it may be large.
     fn is_sound(&mut self, event: &FileEvent) -> Result<bool, InvalidBinlog> {
         if !self.checksums {
             return Ok(true);

@@ -1,12 +1,14 @@
-//! GTID events: who numbered a transaction, and how long it is.
+//! GTID events: the identifier and the length of a transaction.
 //!
-//! Body of event type 33, all little-endian: flags u8 · source UUID 16 bytes · number i64 · 2 (u8) · last committed i64 ·
-//! sequence number i64 · immediate commit time, 7 bytes in µs; its bit 55 says that the original commit time follows in
-//! the same form · transaction length, packed (below 251: one byte; 252, 253, 254: 2, 3, 8 bytes follow) · more that is not
-//! read here. The length counts from the first byte of this event to the last of the transaction.
+//! Body of event type 33, all little-endian: flags u8 · source UUID 16 bytes · number i64 · 2 (u8)
+//! · last committed i64 · sequence number i64 · immediate commit time, 7 bytes in µs; if its bit 55
+//! is set, the original commit time follows in the same form · transaction length, packed (below
+//! 251: one byte; 252, 253, 254: 2, 3, 8 bytes follow) · more that is not parsed here. The length
+//! counts from the first byte of this event to the last of the transaction.
 //!
-//! Body of event type 42 (with a tag): see [`crate::tagged_fields`]; fields 0 flags, 1 UUID, 2 number (signed), 3 tag,
-//! 4 last committed (signed), 5 sequence number (signed), 6 and 7 commit times, 8 transaction length.
+//! Body of event type 42 (with a tag): see [`crate::tagged_fields`]; fields 0 flags, 1 UUID, 2
+//! number (signed), 3 tag, 4 last committed (signed), 5 sequence number (signed), 6 and 7 commit
+//! times, 8 transaction length.
 
 use backstop_model::gtid::{Gtid, Sid};
 use uuid::Uuid;
@@ -14,19 +16,20 @@ use uuid::Uuid;
 use crate::codec::FieldReader;
 use crate::tagged_fields::TaggedFields;
 
-/// What a GTID event says.
+/// Content of a GTID event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GtidEvent {
     pub(crate) gtid: Gtid,
-    /// In bytes, from the start of the GTID event.
+    /// Length of the transaction in bytes, from the start of the GTID event.
     pub(crate) length: u64,
-    /// When the client's transaction was committed on the server that it was made on, in µs since 1970.
+    /// Commit time on the server that executed the client's transaction, in µs since 1970.
     pub(crate) original_commit: u64,
-    /// When the server whose log this is committed it.
+    /// Commit time on the server whose binlog this is, in µs since 1970.
     pub(crate) immediate_commit: u64,
 }
 
-/// Reads the body of an event of type 33. `None` if it is not of that form, or from a server before 8.0.
+/// Parses the body of an event of type 33. `None` if it is not of that form, or from a server
+/// before 8.0.
 pub(crate) fn parse_untagged(body: &[u8]) -> Option<GtidEvent> {
     let mut fields = FieldReader::new(body);
     fields.u8()?;
@@ -46,12 +49,12 @@ pub(crate) fn parse_untagged(body: &[u8]) -> Option<GtidEvent> {
 
 const HAS_ORIGINAL_FLAG: u64 = 1 << 55;
 
-/// A transaction number, if the server could have given it.
+/// Returns a transaction number if a server could have assigned it.
 fn numbered(number: u64) -> Option<u64> {
     (1..i64::MAX as u64).contains(&number).then_some(number)
 }
 
-/// Reads the body of an event of type 42.
+/// Parses the body of an event of type 42.
 pub(crate) fn parse_tagged(body: &[u8]) -> Option<GtidEvent> {
     let mut values = TaggedFields::new(body);
     let (version, _size, _last_needed) = (values.unsigned()?, values.unsigned()?, values.unsigned()?);

@@ -1,15 +1,16 @@
-//! GTID sets as bytes, in a replica's request and in the event Previous_gtids (`Gtid_set::encode` of MySQL's source).
+//! Binary form of GTID sets, in a replica's request and in the event Previous_gtids
+//! (`Gtid_set::encode` of MySQL's source).
 //!
-//! Number of entries u64 · for each: UUID 16 bytes · number of intervals u64 · for each first and last + 1, both u64. If one has
-//! a tag, the number n of entries is written as 1 + (n << 8) + (1 << 56), and after every UUID comes its tag: twice its length
-//! (u8) and its letters.
+//! Number of entries u64 · for each: UUID 16 bytes · number of intervals u64 · for each first and
+//! last + 1, both u64. If one has a tag, the number n of entries is written as 1 + (n << 8) + (1 <<
+//! 56), and after every UUID follows its tag: twice its length (u8) and its characters.
 
 use backstop_model::gtid::{GtidSet, Sid};
 use uuid::Uuid;
 
 use crate::codec::FieldReader;
 
-/// The bytes of a set.
+/// Encodes a set.
 pub(crate) fn encode_gtid_set(set: &GtidSet) -> Vec<u8> {
     let mut entries: Vec<(&Sid, Vec<(u64, u64)>)> = Vec::new();
     for (sid, start, end) in set.iter() {
@@ -37,7 +38,7 @@ pub(crate) fn encode_gtid_set(set: &GtidSet) -> Vec<u8> {
     out
 }
 
-/// The set that these bytes are; `None` if they are not exactly one.
+/// Decodes a set; `None` if the bytes are not exactly one set.
 pub(crate) fn decode_gtid_set(bytes: &[u8]) -> Option<GtidSet> {
     let mut fields = FieldReader::new(bytes);
     let count = fields.u64()?;

@@ -1,11 +1,14 @@
-//! Logging in to a server ("Connection Phase": Protocol::HandshakeV10, HandshakeResponse41, SSLRequest, AuthSwitchRequest).
+//! Login to a server ("Connection Phase": Protocol::HandshakeV10, HandshakeResponse41, SSLRequest,
+//! AuthSwitchRequest).
 //!
-//! HandshakeV10: 10 (u8) · server version, terminated · thread id u32 · nonce, first 8 bytes · 0 · capabilities, low u16 ·
-//! character set u8 · status u16 · capabilities, high u16 · length of the nonce with its zero byte u8 · 10 zero bytes · rest of the nonce
-//! (12 bytes and 0) · plugin's name, terminated.
+//! HandshakeV10: 10 (u8) · server version, terminated · thread id u32 · nonce, first 8 bytes · 0 ·
+//! capabilities, low u16 · character set u8 · status u16 · capabilities, high u16 · length of the
+//! nonce with its zero byte u8 · 10 zero bytes · rest of the nonce (12 bytes and 0) · plugin's
+//! name, terminated.
 //!
-//! HandshakeResponse41: capabilities u32 · largest packet u32 · character set u8 · 23 zero bytes (SSLRequest ends here) · user,
-//! terminated · length-encoded answer to the nonce · plugin's name, terminated.
+//! HandshakeResponse41: capabilities u32 · largest packet u32 · character set u8 · 23 zero bytes
+//! (SSLRequest ends here) · user, terminated · length-encoded answer to the nonce · plugin's name,
+//! terminated.
 
 use backstop_model::credentials::{ReplicationAccount, TlsMode, TlsSettings};
 use backstop_model::error::{Error, ErrorKind, Result};
@@ -16,7 +19,7 @@ use crate::codec::{FieldReader, put_packed_bytes};
 use crate::connection::{ErrPacket, PacketConnection};
 use crate::tls;
 
-/// Capability flags that are used.
+/// Capability flags in use.
 pub(crate) mod capability {
     pub(crate) const LONG_PASSWORD: u32 = 1;
     pub(crate) const LONG_FLAG: u32 = 4;
@@ -40,7 +43,7 @@ const CAPABILITIES: u32 = LONG_PASSWORD
     | SECURE_CONNECTION
     | PLUGIN_AUTH
     | PLUGIN_AUTH_LENENC;
-/// utf8mb4_general_ci.
+/// Collation id of utf8mb4_general_ci.
 pub(crate) const UTF8MB4: u8 = 45;
 const MAX_PACKET_BYTES: u32 = 1 << 30;
 
@@ -74,7 +77,8 @@ impl Greeting {
     }
 }
 
-/// Logs in on a connection that was just opened. Gives the connection, encrypted if so agreed, and the server's version.
+/// Logs in on a new connection. Returns the connection, encrypted if agreed, and the server's
+/// version.
 pub(crate) async fn log_in(
     mut connection: PacketConnection,
     host: &str,
@@ -128,7 +132,7 @@ fn response(greeting: &Greeting, account: &ReplicationAccount, with: u32) -> Vec
     out
 }
 
-/// Answers whatever the server asks until it lets us in. A server asks a few questions at most.
+/// Answers the server's requests until it accepts the login. A server sends only a few requests.
 async fn authenticate(
     connection: &mut PacketConnection,
     account: &ReplicationAccount,
@@ -158,7 +162,7 @@ async fn authenticate(
     Err(Error::failed("log in: the server's answer is not understood"))
 }
 
-/// The new nonce of an AuthSwitchRequest: `fe` · plugin's name, terminated · nonce and 0.
+/// Parses the new nonce of an AuthSwitchRequest: `fe` · plugin's name, terminated · nonce and 0.
 fn switched_nonce(request: &[u8], user: &str) -> Result<Vec<u8>> {
     let mut fields = FieldReader::new(request);
     let plugin = fields.terminated().unwrap_or_default();
@@ -169,14 +173,14 @@ fn switched_nonce(request: &[u8], user: &str) -> Result<Vec<u8>> {
     Ok(rest.get(..NONCE_BYTES).unwrap_or(rest).to_vec())
 }
 
-/// The fault that an ERR packet is while an account logs in.
+/// Converts an ERR packet during the login of an account to an error.
 pub(crate) fn login_refused(packet: &[u8], user: &str) -> Result<()> {
     let told = ErrPacket::parse(packet);
     let told = told.and_then(|told| login_error::login_error(told.code, &told.message, user));
     told.map_or_else(|| statement_refused(packet), Err)
 }
 
-/// The fault that an ERR packet is.
+/// Converts an ERR packet to an error.
 pub(crate) fn statement_refused(packet: &[u8]) -> Result<()> {
     let Some(refusal) = ErrPacket::parse(packet) else { return Ok(()) };
     let kind = match refusal.code {

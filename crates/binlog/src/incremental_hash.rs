@@ -1,23 +1,24 @@
-//! The hash of a segment that grows by whole transactions.
+//! Incremental hash of a segment that grows by whole transactions.
 
-/// So many bytes are hashed at once: BLAKE3 is several times faster on many than on few.
+/// Number of bytes hashed at once: BLAKE3 is several times faster on large inputs.
 const BATCH_BYTES: usize = 128 * 1024;
-/// A transaction larger than this does not wait to be whole before it is hashed.
+/// Size of a transaction, in bytes, above which it is hashed before it is complete.
 const LARGE_TRANSACTION_BYTES: usize = 1024 * 1024;
 
-/// Hashes what is whole. What was begun and not made whole is forgotten with the next beginning, so work on it can be dropped at any time.
+/// Hashes complete transactions. An incomplete one is forgotten when the next begins, so the caller
+/// can stop at any time.
 #[derive(Default)]
 pub(crate) struct IncrementalHash {
     hashed: blake3::Hasher,
-    /// What follows what is hashed: whole up to `whole`.
+    /// The bytes after the hashed ones: complete up to `whole`.
     waiting: Vec<u8>,
     whole: usize,
-    /// Everything, with what has arrived of a large transaction.
+    /// Hash of everything, including the received part of a large transaction.
     large: Option<blake3::Hasher>,
 }
 
 impl IncrementalHash {
-    /// A transaction, or an event outside of one, begins.
+    /// Begins a transaction, or an event outside of one.
     pub(crate) fn begin(&mut self) {
         self.large = None;
         self.waiting.truncate(self.whole);
@@ -28,7 +29,7 @@ impl IncrementalHash {
         }
     }
 
-    /// The next bytes of what has begun.
+    /// Adds the next bytes of the transaction.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         if let Some(large) = &mut self.large {
             large.update(bytes);
@@ -43,7 +44,7 @@ impl IncrementalHash {
         }
     }
 
-    /// What has begun is whole.
+    /// Completes the transaction.
     pub(crate) fn complete(&mut self) {
         if let Some(large) = self.large.take() {
             self.hashed = large;
@@ -52,7 +53,7 @@ impl IncrementalHash {
         self.whole = self.waiting.len();
     }
 
-    /// The hash of all that is whole.
+    /// Returns the hash of all complete transactions.
     pub(crate) fn finish(&self) -> [u8; 32] {
         let mut hashed = self.hashed.clone();
         hashed.update(&self.waiting[..self.whole]);
@@ -71,7 +72,7 @@ mod tests {
         let (mut hash, mut whole) = (IncrementalHash::default(), Vec::new());
         for round in 0..400 {
             let (bytes, torn) = if round % 7 == 3 { (&large, &small) } else { (&small, &large) };
-            // The rest of this one never arrives.
+            // The rest of this transaction never arrives.
             hash.begin();
             hash.update(&torn[..torn.len() / 2]);
             hash.update(&torn[torn.len() / 2..]);

@@ -1,5 +1,5 @@
-//! MySQL's binlog: its files, the stream that a source sends its replicas, segments cut from that stream, and a server
-//! that replicas read segments from.
+//! MySQL's binlog: its files, the stream that a source sends its replicas, segments cut from that
+//! stream, and a server from which replicas read segments.
 
 mod bounded_source;
 mod caching_sha2;

@@ -1,8 +1,9 @@
 //! Packets on a socket ("Protocol Basics: MySQL Packets").
 //!
-//! A packet is cut into frames: length (3 bytes, little-endian), sequence number (1 byte), then that many bytes. A frame of
-//! 16,777,215 bytes is followed by another one of the same packet; the last frame of a packet is shorter, and empty if
-//! need be. The sequence number rises by one with every frame in either direction and begins with 0 for each command.
+//! A packet is cut into frames: length (3 bytes, little-endian), sequence number (1 byte), then
+//! that many bytes. After a frame of 16,777,215 bytes follows another one of the same packet; the
+//! last frame of a packet is shorter, and may be empty. The sequence number rises by one with every
+//! frame in either direction and begins with 0 for each command.
 
 use std::time::Duration;
 
@@ -10,42 +11,42 @@ use backstop_model::error::{Error, Result};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// A frame of this length is continued.
+/// Length of a frame that is continued by another one, in bytes.
 pub(crate) const FULL_FRAME_BYTES: usize = 0xff_ffff;
-/// Answers that are read as a whole are far smaller.
+/// Largest packet that is buffered as a whole, in bytes. Ordinary answers are far smaller.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
-/// How much is asked of the socket at a time.
+/// Size of one read from the socket, in bytes.
 const READ_BYTES: usize = 128 * 1024;
 
 /// A socket, plain or encrypted.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Socket for T {}
 
-/// What reads packets, in pieces of any size. Every wait ends after the deadline.
+/// Reader of packets, in parts of any size. Every wait ends at the deadline.
 pub(crate) struct PacketReader<R> {
     input: R,
     buffer: BytesMut,
-    /// Unread bytes of the frame.
+    /// Number of unread bytes of the frame.
     left: usize,
-    /// The frame is not the packet's last.
+    /// True if the frame is not the packet's last.
     continued: bool,
-    /// Of the last frame that was begun.
+    /// Sequence number of the last frame begun.
     sequence: u8,
     deadline: Duration,
 }
 
-/// What writes packets. Every wait ends after the deadline.
+/// Writer of packets. Every wait ends at the deadline.
 pub(crate) struct PacketWriter<W> {
     output: W,
     deadline: Duration,
 }
 
-/// Whether something arrived.
+/// Result of waiting for a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PacketArrival {
     /// A packet begins.
     Packet,
-    /// Nothing, not a byte, in the time given.
+    /// No byte arrived in the given time.
     Nothing,
 }
 
@@ -58,12 +59,12 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         self.deadline = deadline;
     }
 
-    /// The number of the last frame.
+    /// Returns the sequence number of the last frame.
     pub(crate) fn sequence(&self) -> u8 {
         self.sequence
     }
 
-    /// Gives back the socket. Bytes that were read ahead would be lost, so there must be none.
+    /// Returns the socket. Fails if bytes were read ahead, since they would be lost.
     pub(crate) fn into_inner(self) -> Result<R> {
         if self.buffer.is_empty() {
             return Ok(self.input);
@@ -71,7 +72,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         Err(Error::failed("start TLS: the other side sent data before it was encrypted"))
     }
 
-    /// Waits until a packet begins, at most this long. May be given up at any moment.
+    /// Waits until a packet begins, at most this long. Cancel-safe.
     pub(crate) async fn arrival(&mut self, wait: Duration) -> Result<PacketArrival> {
         if !self.buffer.is_empty() {
             return Ok(PacketArrival::Packet);
@@ -83,7 +84,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         }
     }
 
-    /// Begins the next packet. The last one must have been read to its end.
+    /// Begins the next packet. The previous one must have been read to its end.
     pub(crate) async fn begin(&mut self) -> Result<()> {
         if self.left > 0 || self.continued {
             return Err(Error::failed("read a packet: the one before was not read to its end"));
@@ -91,7 +92,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         self.frame().await
     }
 
-    /// The next piece of the packet, at most `limit` bytes; `None` at its end.
+    /// Returns the next part of the packet, at most `limit` bytes; `None` at its end.
     pub(crate) async fn read_chunk(&mut self, limit: usize) -> Result<Option<Bytes>> {
         while self.left == 0 {
             if !self.continued {
@@ -107,7 +108,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
-    /// The next `length` bytes of the packet, or fewer if it ends before.
+    /// Returns the next `length` bytes of the packet, or fewer if it ends earlier.
     pub(crate) async fn exactly(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while bytes.len() < length
@@ -118,7 +119,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         Ok(bytes)
     }
 
-    /// The rest of the packet as a whole.
+    /// Returns the rest of the packet.
     pub(crate) async fn rest(&mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while let Some(chunk) = self.read_chunk(READ_BYTES).await? {
@@ -130,7 +131,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         Ok(bytes)
     }
 
-    /// A packet as a whole.
+    /// Returns a whole packet.
     pub(crate) async fn packet(&mut self) -> Result<Vec<u8>> {
         self.begin().await?;
         self.rest().await
@@ -166,7 +167,8 @@ impl<W: AsyncWrite + Unpin> PacketWriter<W> {
         self.output
     }
 
-    /// Writes a packet as a whole, its first frame with this number. Gives the number after its last.
+    /// Writes a whole packet; its first frame has this number. Returns the number after its last
+    /// frame.
     pub(crate) async fn packet(&mut self, sequence: u8, payload: &[u8]) -> Result<u8> {
         let mut frames = FrameHeaders::new(sequence, payload.len() as u64);
         self.write_chunk(&mut frames, payload).await?;
@@ -174,7 +176,7 @@ impl<W: AsyncWrite + Unpin> PacketWriter<W> {
         Ok(frames.sequence)
     }
 
-    /// Writes the next bytes of a packet whose length is known, with the frames' headers where they belong.
+    /// Writes the next bytes of a packet of known length, with frame headers where frames begin.
     pub(crate) async fn write_chunk(&mut self, frames: &mut FrameHeaders, mut bytes: &[u8]) -> Result<()> {
         loop {
             if let Some(header) = frames.header() {
@@ -208,14 +210,14 @@ impl<W: AsyncWrite + Unpin> PacketWriter<W> {
     }
 }
 
-/// Where the frames of a packet of known length begin.
+/// Positions of the frame headers in a packet of known length.
 #[derive(Debug)]
 pub(crate) struct FrameHeaders {
-    /// Of the next frame.
+    /// Sequence number of the next frame.
     pub(crate) sequence: u8,
-    /// Bytes of the packet whose frame was not begun; `None` once the last frame was.
+    /// Bytes of the packet whose frame has not begun; `None` once the last frame has begun.
     unframed: Option<u64>,
-    /// Bytes that are missing in the frame that was begun.
+    /// Bytes still missing in the current frame.
     room: usize,
 }
 
@@ -232,7 +234,7 @@ impl FrameHeaders {
         self.room -= length;
     }
 
-    /// The header of the next frame, if one begins here.
+    /// Returns the header of the next frame, if one begins here.
     fn header(&mut self) -> Option<[u8; 4]> {
         let unframed = self.unframed.filter(|_| self.room == 0)?;
         let length = usize::try_from(unframed).unwrap_or(FULL_FRAME_BYTES).min(FULL_FRAME_BYTES);
@@ -244,7 +246,7 @@ impl FrameHeaders {
     }
 }
 
-/// What the socket's error means.
+/// Converts an error of the socket.
 fn connection_lost(error: std::io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => Error::failed(format!("TLS: {error}")),

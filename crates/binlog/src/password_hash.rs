@@ -1,25 +1,29 @@
-//! How a server stores a password for the plugin `caching_sha2_password`: `$A$`, the rounds in thousands (three hexadecimal digits), `$`, a
-//! salt of 20 bytes, and 43 signs of SHA-crypt (<https://www.akkadia.org/drepper/SHA-crypt.txt>, the SHA-256 kind, with the longer salt).
+//! Stored password of the plugin `caching_sha2_password`: `$A$`, the rounds in thousands (three
+//! hexadecimal digits), `$`, a salt of 20 bytes, and 43 characters of SHA-crypt
+//! (<https://www.akkadia.org/drepper/SHA-crypt.txt>, the SHA-256 kind, with the longer salt).
 //!
-//! An account made by what is stored is made on every server: no password policy can look at a password that it does not see.
+//! Every server accepts an account created with the stored form: no password policy can check a
+//! password that it does not see.
 
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::caching_sha2::{Sha256Hash, sha256};
 
-/// The length of a salt in bytes.
+/// Length of a salt in bytes.
 pub const SALT_BYTES: usize = 20;
-/// The least that servers take. A password of 128 random bits needs no more.
+/// Number of rounds, in thousands: the minimum that servers accept. A password of 128 random bits
+/// needs no more.
 const ROUNDS_IN_THOUSANDS: usize = 5;
 
-/// What `CREATE USER … IDENTIFIED WITH caching_sha2_password AS '…'` takes for this password. The salt is ASCII without `$` and zero bytes.
+/// Returns the value for `CREATE USER … IDENTIFIED WITH caching_sha2_password AS '…'` for this
+/// password. The salt is ASCII without `$` and zero bytes.
 pub fn password_hash(password: &SecretString, salt: [u8; SALT_BYTES]) -> SecretString {
     let digest = crypt(password.expose_secret().as_bytes(), &salt, ROUNDS_IN_THOUSANDS * 1000);
     let salt: String = salt.map(char::from).iter().collect();
     SecretString::from(format!("$A${ROUNDS_IN_THOUSANDS:03X}${salt}{}", crypt_base64(&digest)))
 }
 
-/// The steps of SHA-crypt, in its own order.
+/// Computes SHA-crypt, with the steps in the order of its specification.
 fn crypt(password: &[u8], salt: &[u8], rounds: usize) -> Sha256Hash {
     let inner = sha256(&[password, salt, password]);
     let mut begin = [password, salt, &fill_from_digest(&inner, password.len())].concat();
@@ -40,12 +44,12 @@ fn crypt(password: &[u8], salt: &[u8], rounds: usize) -> Sha256Hash {
     digest
 }
 
-/// So many bytes, from the digest repeated.
+/// Returns this many bytes, from the repeated digest.
 fn fill_from_digest(digest: &Sha256Hash, length: usize) -> Vec<u8> {
     digest.iter().copied().cycle().take(length).collect()
 }
 
-/// SHA-crypt's own base 64: three bytes at a time, whose places go round, least bits first.
+/// Encodes in SHA-crypt's base 64: three bytes at a time in rotating positions, lowest bits first.
 fn crypt_base64(digest: &Sha256Hash) -> String {
     const SIGNS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let sign = |value: u32, place: u32| char::from(SIGNS[(value >> (6 * place) & 63) as usize]);

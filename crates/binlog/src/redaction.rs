@@ -1,21 +1,24 @@
-//! Secrets in statements, which are not shown: passwords, and their hashes, from which short passwords can be guessed.
+//! Redacts secrets in statements: passwords, and their hashes, which reveal short passwords to a
+//! brute force.
 
 use crate::tokenizer::{Token, Tokens};
 
-/// Shown instead of a secret.
+/// Placeholder for a secret.
 const REDACTED: &str = "<secret>";
 
-/// Where a server's message about a statement quotes it, in quotes that those of the statement do not heed.
+/// Prefix of a statement quoted in a server's message. The quotes do not escape those of the
+/// statement.
 const QUOTED_STATEMENT: &str = "Query: '";
 
-/// A server's message without the secrets of the statements that it quotes.
+/// Returns a server's message without the secrets of quoted statements.
 #[must_use]
 pub fn redact_message(message: &str) -> String {
     let parts = message.split(QUOTED_STATEMENT).map(|part| redact_statement(part, usize::MAX, false, false));
     parts.collect::<Vec<_>>().join(QUOTED_STATEMENT)
 }
 
-/// The first letters of a statement without its secrets; with `all`, every text in it counts as one. A secret that is cut off is hidden, too.
+/// Returns the first characters of a statement without its secrets; with `all`, every string in it
+/// counts as one. A truncated secret is hidden too.
 pub(crate) fn redact_statement(text: &str, letters: usize, plain_backslashes: bool, all: bool) -> String {
     let mut shown = String::new();
     let (mut at, mut left) = (0, letters);
@@ -39,31 +42,31 @@ pub(crate) fn redact_statement(text: &str, letters: usize, plain_backslashes: bo
     shown
 }
 
-/// Reads a statement from left to right.
+/// Parser state while reading a statement from left to right.
 #[derive(Default)]
 struct StatementReader {
     expected: NextText,
-    /// Behind IDENTIFIED, up to the next comma.
+    /// True after IDENTIFIED, up to the next comma.
     identified: bool,
-    /// Within SET PASSWORD.
+    /// True within SET PASSWORD.
     password_is_set: bool,
-    /// Open brackets since a secret was expected.
+    /// Number of brackets opened since a secret was expected.
     depth: usize,
-    /// The keyword before.
+    /// The previous keyword.
     before: String,
 }
 
-/// True if the next text is a secret.
+/// Expectation of a secret in the next string.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum NextText {
-    /// It is none.
+    /// The next string is not a secret.
     #[default]
     No,
-    /// It is, if it comes at once.
+    /// The next string is a secret if it follows directly.
     Text,
-    /// It is; a sign or a bracket may come before it.
+    /// The next string is a secret, also after an operator or a bracket.
     Secret,
-    /// If a bracket follows, the texts in it are.
+    /// The strings within the following bracket are secrets.
     Call,
 }
 
@@ -86,7 +89,7 @@ impl StatementReader {
         self.identified |= word == "IDENTIFIED";
         let introduces = match word {
             "BY" | "AS" | "USING" if self.identified => NextText::Text,
-            // REPLACE 'the old password'; no statement has another text behind this word.
+            // REPLACE 'the old password'; no statement has another string after this word.
             "REPLACE" => NextText::Text,
             "CONNECTION" | "AUTHENTICATION_STRING" | "PASSPHRASE" => NextText::Secret,
             _ if word.ends_with("PASSWORD") => NextText::Secret,
@@ -128,7 +131,7 @@ impl StatementReader {
     }
 }
 
-/// A text, or a number that stands for one.
+/// True for a string, or a number in its place.
 fn is_text(token: &Token) -> bool {
     match token {
         Token::Text | Token::Quoted(_) => true,

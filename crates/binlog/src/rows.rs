@@ -1,16 +1,18 @@
-//! Rows events: how many rows of which table, without what is in them.
+//! Rows events: the table and the number of rows, without the rows' contents.
 //!
-//! Body of Table_map (type 19): table id u48 · flags u16 · length u8 and schema, 0 · length u8 and table, 0 · number of columns, packed ·
-//! a type for each · metadata, length packed · more that is not read here.
+//! Body of Table_map (type 19): table id u48 · flags u16 · length u8 and schema, 0 · length u8 and
+//! table, 0 · number of columns, packed · a type for each · metadata, length packed · more that is
+//! not parsed here.
 //!
-//! Body of rows events (types 23 to 25, 30 to 32, 39): table id u48 · flags u16 · from type 30 on: length u16 of what follows with these
-//! two bytes, and that · number of columns, packed · bitmap of the columns in the row (for updates a second one, of the new row) · rows. A
-//! row: bitmap of NULLs over its columns · values. Type 39 puts before each new row: options, packed; if bit 0 is set, a bitmap over the
-//! JSON columns.
+//! Body of rows events (types 23 to 25, 30 to 32, 39): table id u48 · flags u16 · from type 30 on:
+//! length u16 of the extra data including these two bytes, and the extra data · number of columns,
+//! packed · bitmap of the columns in the row (for updates a second one, of the new row) · rows. A
+//! row: bitmap of NULLs over its columns · values. Type 39 puts before each new row: options,
+//! packed; if bit 0 is set, a bitmap over the JSON columns.
 
 use crate::codec::FieldReader;
 
-/// A table as the events after its map mean it.
+/// A table as described for the events after its table map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableMap {
     pub(crate) id: u64,
@@ -20,7 +22,7 @@ pub(crate) struct TableMap {
     columns: Vec<(u8, u16)>,
 }
 
-/// What a rows event does.
+/// Action of a rows event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowsAction {
     Insert,
@@ -35,7 +37,7 @@ mod column {
     pub(super) const SET: u8 = 248;
 }
 
-/// What a rows event of this type does; `None`: it is none.
+/// Returns the action of a rows event of this type; `None`: it is not a rows event.
 pub(crate) fn rows_action(kind: u8) -> Option<RowsAction> {
     match kind {
         23 | 30 => Some(RowsAction::Insert),
@@ -47,7 +49,7 @@ pub(crate) fn rows_action(kind: u8) -> Option<RowsAction> {
 
 const PARTIAL_UPDATE_ROWS: u8 = 39;
 
-/// The id of the table that a rows event is about.
+/// Returns the id of the table of a rows event.
 pub(crate) fn table_id(body: &[u8]) -> Option<u64> {
     u48(&mut FieldReader::new(body))
 }
@@ -58,7 +60,7 @@ fn u48(fields: &mut FieldReader<'_>) -> Option<u64> {
 }
 
 impl TableMap {
-    /// The table of a Table_map.
+    /// Parses a Table_map.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let mut fields = FieldReader::new(body);
         let id = u48(&mut fields)?;
@@ -74,7 +76,7 @@ impl TableMap {
         Some(Self { id, schema, name: table, columns })
     }
 
-    /// How many rows a rows event has; `None` if that is not understood.
+    /// Returns the number of rows in a rows event; `None` if its form is unknown.
     pub(crate) fn count(&self, kind: u8, body: &[u8]) -> Option<u64> {
         let mut fields = FieldReader::new(body);
         fields.bytes(8)?;
@@ -128,7 +130,8 @@ fn u16_of(fields: &mut FieldReader<'_>) -> Option<u16> {
     fields.u16()
 }
 
-/// The metadata of a column: one byte, two or none. Of strings the first byte is the true type, of numbers the digits.
+/// Reads the metadata of a column: one byte, two or none. For strings the first byte is the actual
+/// type, for decimals the precision.
 fn metadata_of(kind: u8, fields: &mut FieldReader<'_>) -> Option<u16> {
     match kind {
         // FLOAT, DOUBLE, TIMESTAMP2, DATETIME2, TIME2, VECTOR, JSON, the BLOBs, GEOMETRY.
@@ -153,7 +156,7 @@ fn skip_row(fields: &mut FieldReader<'_>, columns: &[(u8, u16)]) -> Option<()> {
     Some(())
 }
 
-/// Length of a value in bytes, behind its own length if it has one.
+/// Returns the length of a value in bytes, after its length prefix if it has one.
 fn length_of(kind: u8, metadata: u16, fields: &mut FieldReader<'_>) -> Option<usize> {
     let fraction = usize::from(metadata).div_ceil(2);
     Some(match kind {
@@ -176,7 +179,7 @@ fn length_of(kind: u8, metadata: u16, fields: &mut FieldReader<'_>) -> Option<us
     })
 }
 
-/// A length of so many bytes.
+/// Reads a length prefix of this many bytes.
 fn prefixed(size: usize, fields: &mut FieldReader<'_>) -> Option<usize> {
     if !(1..=4).contains(&size) {
         return None;
@@ -184,7 +187,8 @@ fn prefixed(size: usize, fields: &mut FieldReader<'_>) -> Option<usize> {
     Some(fields.bytes(size)?.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
 }
 
-/// CHAR, ENUM or SET. A CHAR longer than 255 bytes keeps two bits of its length, inverted, in the byte of the type.
+/// Returns the length of a CHAR, ENUM or SET. A CHAR longer than 255 bytes keeps two bits of its
+/// length, inverted, in the byte of the type.
 fn string(metadata: u16, fields: &mut FieldReader<'_>) -> Option<usize> {
     let (kind, length) = ((metadata >> 8) as u8, metadata & 0xff);
     if kind == column::ENUM || kind == column::SET {
@@ -194,7 +198,8 @@ fn string(metadata: u16, fields: &mut FieldReader<'_>) -> Option<usize> {
     prefixed(if longest > 255 { 2 } else { 1 }, fields)
 }
 
-/// Nine digits are four bytes; fewer, before and after the point, are as many as they need.
+/// Returns the length of a DECIMAL. Nine digits take four bytes; the remaining digits before and
+/// after the point take as many as they need.
 fn decimal(precision: usize, scale: usize) -> Option<usize> {
     const BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
     let whole = precision.checked_sub(scale)?;

@@ -1,8 +1,9 @@
-//! Checking the bytes of a piece of a binlog file: each event begins where the one before it ended and says so itself, each checksum is
-//! right, and transactions are as long as they say.
+//! Checks the bytes of a segment of a binlog file: each event begins at the end of the previous one
+//! and says so itself, each checksum is correct, and transactions have the length they declare.
 //!
-//! Only the first piece of a file has the description that tells whether events carry checksums. In the others either all do or none does: of
-//! a piece in which some are right and others wrong, those are damaged.
+//! Only the first segment of a file has the description that declares whether events carry
+//! checksums. In the others either all events do or none does: if some checksums of a segment are
+//! correct and others wrong, the wrong ones mean damage.
 
 use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::gtid::GtidSet;
@@ -10,45 +11,45 @@ use backstop_model::gtid::GtidSet;
 use crate::crc::Crc32;
 use crate::event::{self, CHECKSUM_BYTES, Checksums, EventHeader, FILE_MAGIC, HEADER_BYTES, kind};
 
-/// A format description or a GTID event is far smaller.
+/// Largest event that is parsed, in bytes. A format description or a GTID event is far smaller.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
 
-/// Takes the bytes of a piece, in runs of any size.
+/// Checker of a segment's bytes, which may arrive in parts of any size.
 pub struct SegmentCheck {
-    /// Offset in the file of what comes next.
+    /// Offset in the file of the next byte.
     at: u64,
     end: u64,
     /// The file's first bytes, or an event's header.
     head: Vec<u8>,
     event: Option<CheckedEvent>,
-    /// Where the transaction that was begun ends.
+    /// Offset at which the current transaction ends.
     transaction: Option<u64>,
     sums: ChecksumState,
     gtids: GtidSet,
 }
 
-/// The event that is being read.
+/// The event being read.
 struct CheckedEvent {
     header: EventHeader,
     start: u64,
     left: usize,
     crc: Crc32,
     stored: Vec<u8>,
-    /// All of it, if it must be understood.
+    /// The whole event, if it must be parsed.
     whole: Option<Vec<u8>>,
 }
 
-/// What the checksums were so far.
+/// Results of the checksums so far.
 #[derive(Default)]
 struct ChecksumState {
     described: Option<Checksums>,
     right: u64,
-    /// Offset of the first event whose checksum is wrong, or that has none.
+    /// Offset of the first event with a wrong or without a checksum.
     wrong: Option<u64>,
 }
 
 impl SegmentCheck {
-    /// Of a piece from `start` to `end` of a file.
+    /// Returns a checker for a segment from `start` to `end` of a file.
     pub fn new(start: u64, end: u64) -> Self {
         Self {
             at: start,
@@ -61,20 +62,20 @@ impl SegmentCheck {
         }
     }
 
-    /// Checks bytes that are all there is of a piece. Gives its transactions.
+    /// Checks a complete segment and returns its transactions.
     ///
     /// # Errors
-    /// As [`SegmentCheck::finish`].
+    /// Returns the same errors as [`SegmentCheck::finish`].
     pub fn all(start: u64, bytes: &[u8]) -> Result<GtidSet> {
         let mut check = Self::new(start, start + bytes.len() as u64);
         check.update(bytes)?;
         check.finish()
     }
 
-    /// The next bytes.
+    /// Checks the next bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] naming the offset, if they are not those of a binlog.
+    /// Returns [`ErrorKind::Damaged`] with the offset, if they are not those of a binlog.
     pub fn update(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let used = match &mut self.event {
@@ -90,10 +91,11 @@ impl SegmentCheck {
         Ok(())
     }
 
-    /// The transactions of the piece, which must be whole.
+    /// Returns the transactions of the segment, which must be complete.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] naming the offset: it ends too early or too late, or the checksum of an event is wrong.
+    /// Returns [`ErrorKind::Damaged`] with the offset, if the segment ends too early or too late,
+    /// or if the checksum of an event is wrong.
     pub fn finish(self) -> Result<GtidSet> {
         if self.event.is_some() || !self.head.is_empty() || self.transaction.is_some() || self.at < self.end {
             return Err(wrong(self.at, "it is cut off"));
@@ -108,7 +110,7 @@ impl SegmentCheck {
         }
     }
 
-    /// Takes what there is of the next head: the file's, or an event's.
+    /// Takes the available bytes of the next head: the file's, or an event's.
     fn begin(&mut self, bytes: &[u8]) -> Result<usize> {
         let begins_file = self.at < FILE_MAGIC.len() as u64;
         let size = if begins_file { FILE_MAGIC.len() } else { HEADER_BYTES };
@@ -147,7 +149,8 @@ impl SegmentCheck {
                 let described = Checksums::described(whole);
                 let described =
                     described.ok_or_else(|| wrong(event.start, "the kind of checksum is not known"))?;
-                // Where others have none, a source that changes it does not compute its checksum again.
+                // In a file without checksums, a source that changes the description does not
+                // recompute its checksum.
                 if described == Checksums::Crc32 && !right {
                     return Err(wrong(event.start, "the checksum of the format description is wrong"));
                 }
@@ -157,7 +160,7 @@ impl SegmentCheck {
             _ => drop(self.sums.wrong.get_or_insert(event.start)),
         }
         if matches!(event.header.kind, kind::GTID | kind::TAGGED_GTID) {
-            // A checksum may follow the body: what is behind the known fields is not read.
+            // A checksum may follow the body: the parser does not read beyond the known fields.
             let gtid = whole.get(HEADER_BYTES..).and_then(|body| event::gtid(event.header.kind, body));
             let gtid = gtid.ok_or_else(|| wrong(event.start, "a GTID event is of an unknown form"))?;
             if self.transaction.is_some() {
@@ -195,7 +198,7 @@ impl CheckedEvent {
         }
     }
 
-    /// Takes what belongs to it. Its last four bytes may be its checksum.
+    /// Takes the bytes that belong to the event. Its last four bytes may be its checksum.
     fn take(&mut self, bytes: &[u8]) -> usize {
         let used = bytes.len().min(self.left);
         let taken = bytes.get(..used).unwrap_or_default();
@@ -224,7 +227,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// A GTID event that says how long its transaction is, and an event of `size` more bytes.
+    /// Returns a GTID event that declares the length of its transaction, and an event of `size`
+    /// more bytes.
     fn transaction(at: u64, number: u64, size: usize, sums: Checksums) -> Vec<u8> {
         let mut body = vec![0; 17];
         body.extend(number.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Segments as files of a folder.
+//! Segments as files in a directory.
 
 use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWriteExt};
 
 use crate::segment::{Segment, SegmentSink, SegmentSource};
 
-/// Keeps segments in a folder, each in a file `UUID/FILE.START`. What is not sealed yet is in `unsealed`. It remembers in memory only what
-/// it has sealed.
+/// Stores segments in a directory, each in a file `UUID/FILE.START`. A segment that is not sealed
+/// yet is in `unsealed`. In memory it keeps only a list of the segments it has sealed.
 #[derive(Debug)]
 pub struct SegmentFolder {
     path: PathBuf,
@@ -21,17 +21,17 @@ pub struct SegmentFolder {
 }
 
 impl SegmentFolder {
-    /// A folder that exists.
+    /// Uses an existing directory.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), unsealed: None, sealed: Vec::new() }
     }
 
-    /// What was sealed, in that order.
+    /// Returns the sealed segments, in the order of sealing.
     pub fn sealed(&self) -> &[Segment] {
         &self.sealed
     }
 
-    /// The file of a sealed segment.
+    /// Returns the path of a sealed segment.
     pub fn path_of(&self, segment: &Segment) -> PathBuf {
         self.path.join(segment.source.to_string()).join(format!("{}.{:012}", segment.file, segment.start))
     }
@@ -89,7 +89,7 @@ impl SegmentSource for SegmentFolder {
     }
 }
 
-/// Makes the names in a folder durable.
+/// Makes the names in a directory durable.
 async fn sync(folder: &Path) -> std::io::Result<()> {
     File::open(folder).await?.sync_all().await
 }

@@ -1,4 +1,4 @@
-//! Cutting a source's stream into segments.
+//! Segmenter: cuts a source's stream into segments.
 
 use std::time::Duration;
 
@@ -14,32 +14,34 @@ use crate::incremental_hash::IncrementalHash;
 use crate::segment::{Segment, SegmentSink};
 use crate::stream::{EventStream, StreamEvent, StreamItem, garbled};
 
-/// Cuts the stream of one source into segments. It outlives the stream: after a reconnect, ask the source for what is not in
-/// [`Segmenter::held`], and go on. Events are put in their place by their offset, never by the order of arrival.
+/// Cuts the stream of one source into segments. It outlives the stream: after a reconnect, the
+/// caller requests what is not in [`Segmenter::held`] and continues. The offset of an event decides
+/// its place, never the order of arrival.
 pub struct Segmenter {
     source: ServerUuid,
-    /// The source's history up to here.
+    /// The source's transactions up to here.
     held: GtidSet,
-    /// What the source has executed and no file of its binlog says: its `@@GLOBAL.gtid_purged`, as far as it was set and not purged.
+    /// Transactions that the source has executed and that no file of its binlog names: the part of
+    /// its `@@GLOBAL.gtid_purged` that was set, not purged.
     base: GtidSet,
     file: Option<StreamedFile>,
     open: Option<OpenSegment>,
-    /// The sink may have been given more than whole transactions: a step failed or was given up.
+    /// True if the sink may have received a partial transaction: a step failed or was cancelled.
     torn: bool,
 }
 
-/// The file that is being streamed.
+/// The file being streamed.
 struct StreamedFile {
     name: String,
-    /// Offset behind the last whole transaction that was written.
+    /// Offset after the last whole transaction written.
     offset: u64,
-    /// Offset behind the format description that the stream began with.
+    /// Offset after the format description at the beginning of the stream.
     described: u64,
-    /// What the source had executed before the file.
+    /// The GTIDs that the source had executed before the file.
     previous: GtidSet,
 }
 
-/// The segment that is being written, up to its last whole transaction.
+/// The segment being written, up to its last whole transaction.
 struct OpenSegment {
     start: u64,
     previous: GtidSet,
@@ -48,21 +50,21 @@ struct OpenSegment {
     hash: IncrementalHash,
 }
 
-/// What came of a step.
+/// Result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SegmenterStep {
-    /// Nothing happened for as long as was given; the source may be alive.
+    /// Nothing arrived within the given time; the source may be alive.
     Quiet,
-    /// The source has no more, and was told not to wait.
+    /// The source has sent everything, and the request said not to wait.
     End,
-    /// The source is alive and has sent all up to this offset of its file.
+    /// The source is alive and has sent everything up to this offset of its file.
     Heartbeat {
         /// Name of the source's file.
         file: String,
         /// Offset in it.
         offset: u64,
     },
-    /// A file begins or goes on.
+    /// A file begins or continues.
     File(String),
     /// A whole transaction was written to the sink. It is not sealed yet.
     Transaction {
@@ -70,33 +72,36 @@ pub enum SegmenterStep {
         gtid: Gtid,
         /// Name of the source's file.
         file: String,
-        /// Offset behind it.
+        /// Offset after it.
         end: u64,
-        /// When it was committed on the server it was made on; `None` if its GTID event does not say.
+        /// Commit time on its original server; `None` if its GTID event does not contain the time.
         committed: Option<DateTime<Utc>>,
-        /// The source waits until it is acknowledged.
+        /// True if the source waits for an acknowledgement.
         acknowledge: bool,
     },
-    /// The source cannot send what was asked for, because it has purged it or because it lacks it: a look at what it has tells.
+    /// The source cannot send the requested transactions, because it has purged or never had them.
+    /// Its GTID sets show which.
     Refused(Error),
-    /// Another event was written, or one that was there already passed over.
+    /// Another event was written, or an existing one skipped.
     Other,
-    /// The source left out transactions that were made before it, so that its file would have a hole. Nothing was written. Connect
-    /// again with a cutter that holds exactly these: then the file comes as a whole.
+    /// The source left out transactions from before its stream, so that its file would have a gap.
+    /// Nothing was written. The caller must reconnect with a segmenter that holds exactly these:
+    /// then the source sends the whole file.
     Hole {
-        /// What the source had executed before the file.
+        /// The GTIDs that the source had executed before the file.
         previous: GtidSet,
     },
 }
 
 impl Segmenter {
-    /// A cutter for a source of which nothing is there. `held` is what the source will not be asked for: its
-    /// `@@GLOBAL.gtid_purged` to begin with its oldest file, or what the archive holds of others to begin as late as possible.
+    /// Returns a segmenter for a source without segments. `held` is excluded from the request: the
+    /// source's `@@GLOBAL.gtid_purged` to begin with its oldest file, or the archived transactions
+    /// of other sources to begin as late as possible.
     pub fn new(source: ServerUuid, held: GtidSet) -> Self {
         Self { source, held, base: GtidSet::new(), file: None, open: None, torn: false }
     }
 
-    /// A cutter that goes on behind a source's last sealed segment.
+    /// Returns a segmenter that resumes after a source's last sealed segment.
     pub fn after(segment: &Segment) -> Self {
         let file = StreamedFile {
             name: segment.file.clone(),
@@ -107,28 +112,29 @@ impl Segmenter {
         Self { file: Some(file), ..Self::new(segment.source, segment.held_after()) }
     }
 
-    /// From now on, what the source has purged counts as executed before each of its files. The Previous-GTIDs of a file lack what a
-    /// recovery, a clone or a person set as `gtid_purged`.
+    /// Treats the source's purged transactions as executed before each of its files from now on.
+    /// The Previous-GTIDs of a file lack those that a recovery, a clone or an operator set as
+    /// `gtid_purged`.
     pub fn based_on(&mut self, purged: &GtidSet) {
         self.base.clone_from(purged);
     }
 
-    /// What to tell the source is there already.
+    /// Returns the transactions that the request for the stream excludes.
     pub fn held(&self) -> &GtidSet {
         &self.held
     }
 
-    /// True if what came before the file that is being streamed is known: its beginning was read.
+    /// True if the GTIDs before the streamed file are known, since its beginning was read.
     pub fn is_described(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.offset > file.described)
     }
 
-    /// The file, and the offset up to which it was given to the sink.
+    /// Returns the file, and the offset up to which the sink received it.
     pub fn position(&self) -> Option<(&str, u64)> {
         self.file.as_ref().map(|file| (file.name.as_str(), file.offset))
     }
 
-    /// Size of the segment that is being written, in bytes.
+    /// Returns the size of the segment being written, in bytes.
     pub fn unsealed(&self) -> u64 {
         match (&self.open, &self.file) {
             (Some(open), Some(file)) => file.offset - open.start,
@@ -136,12 +142,14 @@ impl Segmenter {
         }
     }
 
-    /// Takes what comes next: an event outside of transactions or a whole transaction, handed to the sink in pieces. Seals the segment
-    /// when the file ends. Waits `quiet` for it to begin.
+    /// Processes the next item: an event outside of transactions or a whole transaction, which the
+    /// sink receives in parts. Seals the segment when the file ends. Waits `quiet` for the item to
+    /// begin.
     ///
     /// # Errors
-    /// The stream ended or is dead: what arrived of a transaction is cut back, and another stream can go on.
-    /// [`ErrorKind::Damaged`] if what was sent contradicts itself, [`ErrorKind::Refused`] for a source without GTIDs, and the sink's own.
+    /// Returns an error if the stream ended or is dead: a partial transaction is truncated, and
+    /// another stream can continue. Returns [`ErrorKind::Damaged`] if the stream contradicts
+    /// itself, [`ErrorKind::Refused`] for a source without GTIDs, and the errors of the sink.
     pub async fn step(
         &mut self,
         stream: &mut EventStream,
@@ -163,10 +171,11 @@ impl Segmenter {
         }
     }
 
-    /// Ends the segment here, if one is being written. Between two steps is always between two transactions.
+    /// Ends the open segment here, if there is one. Between two steps is always a transaction
+    /// boundary.
     ///
     /// # Errors
-    /// The sink's.
+    /// Returns the errors of the sink.
     pub async fn cut(&mut self, sink: &mut dyn SegmentSink) -> Result<Option<Segment>> {
         let (Some(open), Some(file)) = (&self.open, &self.file) else { return Ok(None) };
         if open.start == 0 && file.offset <= file.described {
@@ -263,7 +272,8 @@ impl Segmenter {
         Ok(SegmenterStep::Transaction { gtid: gtid.gtid, file, end, committed: at, acknowledge })
     }
 
-    /// Writes the event and those that follow, `length` bytes in all. What cannot be completed is cut back.
+    /// Writes the event and those after it, `length` bytes in all. Truncates what cannot be
+    /// completed.
     async fn write(
         &mut self,
         event: StreamEvent,
@@ -308,7 +318,7 @@ impl Segmenter {
         Ok(acknowledge)
     }
 
-    /// Begins a segment unless one is being written. Gives its start, and the offset in the file.
+    /// Begins a segment unless one is open. Returns its start, and the offset in the file.
     async fn opened(&mut self, sink: &mut dyn SegmentSink) -> Result<(u64, u64)> {
         let file = self.file.as_ref().ok_or_else(|| garbled("no file"))?;
         if let Some(open) = &self.open {
@@ -327,7 +337,8 @@ impl Segmenter {
     }
 }
 
-/// Writes events until `end`, each where the one before ended. True if the source waits for an acknowledgement.
+/// Writes events until `end`, each at the end of the previous one. Returns true if the source waits
+/// for an acknowledgement.
 async fn write_events(
     first: StreamEvent,
     start: u64,
@@ -357,13 +368,13 @@ async fn write_events(
     }
 }
 
-/// The next event of a transaction that has begun.
+/// Returns the next event of a transaction that has begun.
 async fn next_in_transaction(stream: &mut EventStream) -> Result<StreamEvent> {
     loop {
         match stream.next(Duration::MAX).await? {
             StreamItem::Event(event) => return Ok(event),
             StreamItem::Heartbeat(_) | StreamItem::Nothing => {}
-            // It had begun to send this one: connecting again may help.
+            // The source had begun to send this transaction: a reconnect may help.
             StreamItem::Refused(error) => return Err(Error { kind: ErrorKind::Failed, ..error }),
             StreamItem::End | StreamItem::File(_) => return Err(garbled("a transaction ends too early")),
         }
@@ -388,7 +399,7 @@ fn gtid_of(event: &StreamEvent, stream: &EventStream) -> Result<Option<GtidEvent
     }
 }
 
-/// True if the event begins at this offset. Its own field wraps above 4 GiB.
+/// True if the event begins at this offset. The offset field of the event wraps above 4 GiB.
 fn follows_at(header: &EventHeader, offset: u64) -> bool {
     let offset = offset.max(FILE_MAGIC.len() as u64);
     header.end == (offset as u32).wrapping_add(header.size)

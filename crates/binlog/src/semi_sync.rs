@@ -1,10 +1,10 @@
-//! Acknowledging transactions to a semi-synchronous source.
+//! Acknowledges transactions to a semi-synchronous source.
 
 use backstop_model::error::Result;
 
 use crate::connection::ConnectionWriter;
 
-/// Tells a source what is durable here. Works beside the stream, from another task if need be.
+/// Sends acknowledgements to a source. Works independently of the stream, also in another task.
 pub struct SemiSyncAcknowledger {
     writer: ConnectionWriter,
 }
@@ -14,11 +14,12 @@ impl SemiSyncAcknowledger {
         Self { writer }
     }
 
-    /// Everything of the source up to this offset of its file is durable here: `ef` · offset u64 · the file's name, in a packet with
-    /// number 0. It covers all before it, so only the latest position need be acknowledged, and may be sent unasked.
+    /// Acknowledges that everything of the source up to this offset of its file is durable here:
+    /// `ef` · offset u64 · the file's name, in a packet with number 0. This includes all before it,
+    /// so only the latest position needs an acknowledgement, which may be sent without a request.
     ///
     /// # Errors
-    /// The connection broke.
+    /// Returns an error if the connection broke.
     pub async fn acknowledge(&mut self, file: &str, offset: u64) -> Result<()> {
         let mut packet = vec![0xef];
         packet.extend(offset.to_le_bytes());

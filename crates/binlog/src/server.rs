@@ -1,7 +1,8 @@
-//! A server that replicas and `mysqlbinlog` read an archive from, as if it were the source.
+//! Binlog server: replicas and `mysqlbinlog` read an archive from it as if it were the source.
 //!
-//! It knows one account, the questions that a replica asks (docs/binlog.md names them), COM_REGISTER_REPLICA, COM_BINLOG_DUMP and
-//! COM_BINLOG_DUMP_GTID ("Replication Protocol" of MySQL's source documentation).
+//! It has one account and answers the queries of a replica (docs/binlog.md lists them),
+//! COM_REGISTER_REPLICA, COM_BINLOG_DUMP and COM_BINLOG_DUMP_GTID ("Replication Protocol" of
+//! MySQL's source documentation).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +21,10 @@ use crate::event::Checksums;
 use crate::handshake::{UTF8MB4, capability};
 use crate::segment::SegmentSource;
 
-/// How a binlog server presents itself.
+/// Identity and content of a binlog server.
 #[derive(Clone)]
 pub struct BinlogServer {
-    /// What it serves.
+    /// The segments it serves.
     pub source: Arc<dyn SegmentSource>,
     /// Name of the only account.
     pub user: String,
@@ -33,15 +34,15 @@ pub struct BinlogServer {
     pub server_id: u32,
     /// Its `@@server_uuid`; the replica's must differ.
     pub server_uuid: ServerUuid,
-    /// The version it greets with: that of the servers whose logs it serves.
+    /// The version in its greeting: that of the servers whose binlogs it serves.
     pub version: String,
-    /// The time in seconds since 1970.
+    /// Clock: seconds since 1970.
     pub now: Arc<dyn Fn() -> i64 + Send + Sync>,
-    /// How long a client may take for anything but its next command.
+    /// Longest duration of any action of a client except the wait for its next command.
     pub deadline: Duration,
 }
 
-/// A client that connects and says nothing is let go after this long.
+/// Time after which an idle client is disconnected.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const SERVER_CAPABILITIES: u32 = capability::LONG_PASSWORD
     | capability::LONG_FLAG
@@ -52,23 +53,23 @@ const SERVER_CAPABILITIES: u32 = capability::LONG_PASSWORD
     | capability::PLUGIN_AUTH
     | capability::PLUGIN_AUTH_LENENC;
 
-/// What a session has said of itself.
+/// Settings that the client of a session has sent.
 pub(crate) struct SessionSettings {
     pub(crate) checksums: Checksums,
     pub(crate) heartbeat: Duration,
 }
 
 impl BinlogServer {
-    /// Serves until it is dropped; each client on its own.
+    /// Serves until it is dropped, each client in a separate task.
     ///
     /// # Errors
-    /// The listener's.
+    /// Returns the errors of the listener.
     pub async fn serve(&self, listener: TcpListener) -> Result<()> {
         let mut sessions = JoinSet::new();
         loop {
             let (socket, _) = listener.accept().await.failed("wait for replicas")?;
             let server = self.clone();
-            // What goes wrong with one client concerns that client, who is told or has gone.
+            // An error concerns only its client, which has received it or has disconnected.
             sessions.spawn(async move { drop(server.session(socket).await) });
             while sessions.try_join_next().is_some() {}
         }
@@ -100,7 +101,7 @@ impl BinlogServer {
         }
     }
 
-    /// Greets the client and lets it in; false if it does not know the password.
+    /// Greets and authenticates the client; returns false for a wrong password.
     async fn admit(&self, connection: &mut PacketConnection) -> Result<bool> {
         let nonce = nonce()?;
         connection.command(&self.greeting(&nonce)).await?;
@@ -146,7 +147,7 @@ impl BinlogServer {
         out
     }
 
-    /// The answer to a statement: a value, or `Ok(None)` for OK.
+    /// Returns the answer to a statement: a value, or `Ok(None)` for OK.
     fn query(&self, sql: &str, wishes: &mut SessionSettings) -> Result<Option<String>, ()> {
         let upper = sql.trim().trim_end_matches(';').to_ascii_uppercase();
         if upper.starts_with("SET ") {
@@ -214,7 +215,7 @@ const OK_PACKET: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
 /// EOF: `fe` · warnings u16 · status u16.
 pub(crate) const EOF_PACKET: &[u8] = &[0xfe, 0, 0, 2, 0];
 
-/// An ERR packet.
+/// Returns an ERR packet.
 pub(crate) fn error_packet(code: u16, state: &str, message: &str) -> Vec<u8> {
     let mut out = vec![0xff];
     out.extend(code.to_le_bytes());
@@ -224,7 +225,7 @@ pub(crate) fn error_packet(code: u16, state: &str, message: &str) -> Vec<u8> {
     out
 }
 
-/// The definition of a column of text ("Protocol::ColumnDefinition41").
+/// Returns the definition of a text column ("Protocol::ColumnDefinition41").
 fn column_definition() -> Vec<u8> {
     let mut out = Vec::new();
     for name in ["def", "", "", "", "value", ""] {
@@ -238,7 +239,7 @@ fn column_definition() -> Vec<u8> {
     out
 }
 
-/// User, answer to the nonce and plugin of a HandshakeResponse41.
+/// Parses user, answer to the nonce and plugin of a HandshakeResponse41.
 fn parse_handshake_response(packet: &[u8]) -> Option<(&[u8], Vec<u8>, &[u8])> {
     let mut fields = FieldReader::new(packet);
     let capabilities = fields.u32()?;
@@ -256,7 +257,7 @@ fn parse_handshake_response(packet: &[u8]) -> Option<(&[u8], Vec<u8>, &[u8])> {
     Some((user, answer.to_vec(), fields.terminated().unwrap_or(PLUGIN_NAME.as_bytes())))
 }
 
-/// Random bytes without zero and `$`, which would end it for some clients.
+/// Returns random bytes without zero and `$`, at which some clients would end the nonce.
 fn nonce() -> Result<[u8; NONCE_BYTES]> {
     let mut nonce = [0; NONCE_BYTES];
     rand::fill(&mut nonce).map_err(|_| Error::failed("make a nonce: the system has no randomness"))?;

@@ -1,4 +1,5 @@
-//! A replica's session on a server: queries before the stream begins ("Text Protocol": COM_QUERY and its result set).
+//! Session of a replica on a server: queries before the stream begins ("Text Protocol": COM_QUERY
+//! and its result set).
 
 use std::time::Duration;
 
@@ -13,35 +14,35 @@ use crate::codec::FieldReader;
 use crate::connection::PacketConnection;
 use crate::handshake::{log_in, login_refused, statement_refused};
 
-/// How to reach a server and log in to it.
+/// Options for connecting and logging in to a server.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    /// Where it listens.
+    /// The server's address.
     pub endpoint: Endpoint,
-    /// Whom to log in as: needs REPLICATION SLAVE and REPLICATION CLIENT.
+    /// The account; it needs REPLICATION SLAVE and REPLICATION CLIENT.
     pub account: ReplicationAccount,
-    /// How the connection is protected.
+    /// Protection of the connection.
     pub tls: TlsSettings,
-    /// How long connecting, each packet of the login and each answer may take.
+    /// Longest duration of connecting, of each packet of the login and of each answer.
     pub deadline: Duration,
 }
 
-/// A session that was logged in.
+/// A session after the login.
 pub struct Session {
     pub(crate) connection: PacketConnection,
-    /// The server's version, as it greets.
+    /// The server's version from its greeting.
     pub version: String,
 }
 
-/// A row of an answer: text, or NULL.
+/// A row of a result: text, or NULL.
 pub type Row = Vec<Option<String>>;
 
 impl Session {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// Denied if the server does not let us in, refused if it cannot do the TLS that is asked for, else failed; the
-    /// message names the server.
+    /// Returns [`ErrorKind::Denied`] if the server rejects the login, [`ErrorKind::Refused`] if it
+    /// does not support the required TLS, else [`ErrorKind::Failed`]; the message names the server.
     pub async fn open(connect: &ConnectOptions) -> Result<Self> {
         let context = format!("connect to {} as {}", connect.endpoint, connect.account.user);
         Self::open_plainly(connect).await.map_err(|error| error.during(context))
@@ -54,7 +55,7 @@ impl Session {
             .await
             .map_err(|_| Error::failed(format!("nothing answered in {:?}", connect.deadline)))?
             .map_err(|error| Error::failed(error.to_string()))?;
-        // Acknowledgements are small and somebody waits for them.
+        // Acknowledgements are small, and commits wait for them.
         socket.set_nodelay(true).map_err(|error| Error::failed(error.to_string()))?;
         let connection = PacketConnection::plain(socket, connect.deadline);
         let (connection, version) = log_in(connection, host, &connect.account, &connect.tls).await?;
@@ -74,10 +75,10 @@ impl Session {
         self.connection.encrypted
     }
 
-    /// Runs a statement and gives its rows.
+    /// Executes a statement and returns its rows.
     ///
     /// # Errors
-    /// What the server says, or that the connection broke.
+    /// Returns the server's error, or an error if the connection broke.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
         let mut command = vec![3];
         command.extend(sql.as_bytes());
@@ -103,22 +104,22 @@ impl Session {
         }
     }
 
-    /// The only value of a statement; `None` for NULL.
+    /// Returns the only value of a statement; `None` for NULL.
     ///
     /// # Errors
-    /// As [`Session::query`].
+    /// Returns the same errors as [`Session::query`].
     pub async fn value(&mut self, sql: &str) -> Result<Option<String>> {
         let rows = self.query(sql).await?;
         Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
     }
 }
 
-/// EOF: `fe` · warnings u16 · status u16. A row that begins with `fe` is far longer.
+/// True for EOF: `fe` · warnings u16 · status u16. A row that begins with `fe` is far longer.
 pub(crate) fn is_eof(packet: &[u8]) -> bool {
     packet.first() == Some(&0xfe) && packet.len() < 9
 }
 
-/// A row: for each column a length-encoded string, or `fb` for NULL.
+/// Parses a row: for each column a length-encoded string, or `fb` for NULL.
 fn row(packet: &[u8], columns: u64) -> Option<Row> {
     let mut row = Row::new();
     let mut rest = packet;

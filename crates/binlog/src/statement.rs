@@ -1,8 +1,8 @@
-//! Statements in the log: what kind they are, and which tables they name. Read as far as a search needs it, not understood. What they do to
-//! events is in [`event_change`](Statement::event_change).
+//! Statements in the binlog: their kind and the tables they name. The parser reads only as much as
+//! a search needs. Their effect on events is in [`event_change`](Statement::event_change).
 //!
-//! Body of Query (type 2): thread id u32 · seconds u32 · length of the schema u8 · error u16 · length of the status u16 · status · schema, 0
-//! · the statement.
+//! Body of Query (type 2): thread id u32 · seconds u32 · length of the schema u8 · error u16 ·
+//! length of the status u16 · status · schema, 0 · the statement.
 
 mod events;
 
@@ -12,27 +12,27 @@ use crate::codec::FieldReader;
 use crate::redaction;
 use crate::tokenizer::{Token, tokenize};
 
-/// A statement that was logged.
+/// A logged statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Statement {
-    /// The schema it was run in.
+    /// The default schema of the statement.
     pub(crate) schema: String,
     pub(crate) text: String,
-    /// True if a backslash in a text is a letter like others, as the session's `sql_mode` had it.
+    /// True if a backslash in a string is an ordinary character, by the session's `sql_mode`.
     pub(crate) plain_backslashes: bool,
 }
 
-/// In `sql_mode`: NO_BACKSLASH_ESCAPES.
+/// Flag NO_BACKSLASH_ESCAPES of `sql_mode`.
 const NO_BACKSLASH_ESCAPES: u64 = 1 << 20;
 
-/// What a statement is to its transaction.
+/// Role of a statement in its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StatementKind {
-    /// It begins, ends or divides it.
+    /// It begins, ends or divides the transaction.
     Control,
     /// It changes rows.
     Rows,
-    /// It changes anything else.
+    /// It makes any other change.
     Definition,
 }
 
@@ -51,7 +51,7 @@ impl Statement {
         Some(Self { schema, text, plain_backslashes })
     }
 
-    /// Its first letters, to be shown: passwords and their hashes are left out.
+    /// Returns its first characters for display, without passwords and their hashes.
     pub(crate) fn shown(&self, letters: usize) -> String {
         let accounts =
             self.sort() == StatementKind::Rows && self.tables().iter().any(|table| table.schema == "mysql");
@@ -71,7 +71,7 @@ impl Statement {
         }
     }
 
-    /// The things that it takes away, as far as its words tell.
+    /// Returns the loss it causes, as far as its keywords show.
     pub(crate) fn loses(&self) -> Option<DataLoss> {
         let tokens = tokenize(&self.text, MAX_TOKENS, self.plain_backslashes);
         let first = tokens.first().and_then(Token::keyword).unwrap_or_default();
@@ -86,7 +86,8 @@ impl Statement {
         }
     }
 
-    /// The tables that it names, each once. A table without a schema is in the one that the statement was run in.
+    /// Returns the tables it names, without duplicates. A table without a schema is in the default
+    /// schema.
     pub(crate) fn tables(&self) -> Vec<TableRows> {
         let tokens = tokenize(&self.text, MAX_TOKENS, self.plain_backslashes);
         let mut named = NamedTables { schema: &self.schema, tables: Vec::new() };
@@ -120,7 +121,8 @@ impl Statement {
     }
 }
 
-/// The session's `sql_mode`, the second of the status variables: code 0 and 4 bytes of flags, code 1 and 8 bytes.
+/// Reads the session's `sql_mode`, the second status variable: code 0 and 4 bytes of flags, code 1
+/// and 8 bytes.
 fn sql_mode(status: &[u8]) -> Option<u64> {
     let mut fields = FieldReader::new(status);
     let mut code = fields.u8()?;
@@ -131,12 +133,14 @@ fn sql_mode(status: &[u8]) -> Option<u64> {
     (code == 1).then(|| fields.u64()).flatten()
 }
 
-/// Statements that define these, or drop them, change no table. The body of a routine names some, and touches them when it is run.
+/// Objects whose definition or removal changes no table. The body of a routine names tables, but
+/// touches them only when it runs.
 const NOUNS_WITHOUT_TABLES: [&str; 8] =
     ["USER", "ROLE", "PROCEDURE", "FUNCTION", "EVENT", "SERVER", "TABLESPACE", "UNDO"];
 const NOUNS_WITH_TABLES: [&str; 7] = ["TABLE", "TABLES", "VIEW", "DATABASE", "SCHEMA", "INDEX", "TRIGGER"];
 
-/// The kind of thing that a statement defines: behind its verb and words such as DEFINER.
+/// Returns the kind of object that a statement defines: the word after its verb and words such as
+/// DEFINER.
 fn noun(tokens: &[Token]) -> Option<String> {
     let keywords = tokens.iter().skip(1).take(16).filter_map(Token::keyword);
     keywords
@@ -144,7 +148,8 @@ fn noun(tokens: &[Token]) -> Option<String> {
         .find(|word| [&NOUNS_WITHOUT_TABLES[..], &NOUNS_WITH_TABLES].concat().contains(&word.as_str()))
 }
 
-/// The worst that an ALTER TABLE drops: columns and partitions have rows, an index has none.
+/// Returns the worst loss of an ALTER TABLE: columns and partitions contain rows, an index does
+/// not.
 fn alter_table_loss(tokens: &[Token]) -> Option<DataLoss> {
     const NO_ROWS: [&str; 8] =
         ["INDEX", "KEY", "PRIMARY", "FOREIGN", "CHECK", "CONSTRAINT", "DEFAULT", "EXPRESSION"];
@@ -161,7 +166,7 @@ fn alter_table_loss(tokens: &[Token]) -> Option<DataLoss> {
     dropped.pop()
 }
 
-/// A statement that names more is cut off.
+/// Largest number of tokens read of a statement.
 const MAX_TOKENS: usize = 10_000;
 
 struct NamedTables<'a> {
@@ -170,7 +175,7 @@ struct NamedTables<'a> {
 }
 
 impl NamedTables<'_> {
-    /// Names with commas between them.
+    /// Reads names separated by commas.
     fn list(&mut self, tokens: &[Token]) {
         let mut rest = without_if_exists(tokens);
         loop {
@@ -207,7 +212,7 @@ fn without_if_exists(tokens: &[Token]) -> &[Token] {
 
 type Name = (Option<String>, String);
 
-/// `table` or `schema.table`, and what follows.
+/// Parses `table` or `schema.table`, and returns the remaining tokens.
 fn name(tokens: &[Token]) -> Option<(Name, &[Token])> {
     let (Token::Word(first) | Token::Quoted(first)) = tokens.first()? else { return None };
     match (tokens.get(1), tokens.get(2)) {

@@ -1,7 +1,8 @@
-//! The stream of events that a source sends: each checked against its checksum, handed on in pieces.
+//! Event stream of a source: verifies the checksum of each event, and passes events on in parts.
 //!
-//! A packet is `00` and an event; from a semi-synchronous source `00 ef flag` and an event, and flag & 1 asks for an
-//! acknowledgement once the event is durable. `ff` is an error, `fe` the end of a dump that does not wait.
+//! A packet is `00` and an event; from a semi-synchronous source `00 ef flag` and an event, and
+//! flag & 1 requests an acknowledgement once the event is durable. `ff` is an error, `fe` the end
+//! of a dump that does not wait.
 
 use std::time::Duration;
 
@@ -16,51 +17,52 @@ use crate::packet::PacketArrival;
 
 /// `ER_SOURCE_FATAL_ERROR_READING_BINLOG`.
 const ER_SOURCE_FATAL_ERROR_READING_BINLOG: u16 = 1236;
-/// In all versions' words for the end of a stream whose place another took.
+/// Part of the message, in all versions, for the end of a stream that another replica replaced.
 const SAME_SERVER_ID_MESSAGE: &str = "with the same server_uuid/server_id";
-/// Size of the pieces of an event, in bytes.
+/// Size of the parts of an event, in bytes.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Events that must be understood are held as a whole; a set of previous GTIDs can be large.
+/// Largest event that is parsed, and therefore buffered, in bytes; a set of previous GTIDs can be
+/// large.
 const MAX_PARSED_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
-/// The events of a source.
+/// Stream of a source's events.
 pub struct EventStream {
     reader: ConnectionReader,
     checksums: Checksums,
     acknowledge: SemiSyncMode,
-    /// After this long without a byte the stream is dead.
+    /// Time without a byte after which the stream is dead.
     dead: Duration,
     silent: Duration,
     body: PendingBody,
 }
 
-/// What of the event that began last was not handed on.
+/// The part of the current event that was not passed on yet.
 #[derive(Default)]
 struct PendingBody {
     /// Bytes that were read.
     held: Option<Bytes>,
-    /// Bytes that were not.
+    /// Number of bytes still to be read.
     left: usize,
-    /// What its checksum is computed from and compared with, for an event that was not read as a whole.
+    /// Checksum so far and the expected one, for an event that was not read as a whole.
     crc: Crc32,
     stored: Vec<u8>,
     checksum: usize,
 }
 
-/// What came next.
+/// Next item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StreamItem {
-    /// Nothing for as long as was given; the stream is not dead yet.
+    /// Nothing arrived within the given time; the stream is not dead yet.
     Nothing,
-    /// All there is was sent.
+    /// Everything was sent.
     End,
-    /// What follows is in this file.
+    /// The next events are in this file.
     File(BinlogCoordinates),
-    /// The source is alive, and is here.
+    /// The source is alive, at this position.
     Heartbeat(BinlogCoordinates),
-    /// An event of the file; its bytes follow.
+    /// An event of the file, before its bytes.
     Event(StreamEvent),
-    /// The source cannot send what was asked for: the stream is over.
+    /// The source cannot send the requested transactions: the stream has ended.
     Refused(Error),
 }
 
@@ -68,9 +70,9 @@ pub(crate) enum StreamItem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamEvent {
     pub(crate) header: EventHeader,
-    /// The whole event, if it is of a kind that must be understood.
+    /// The whole event, if it is of a kind that must be parsed.
     pub(crate) whole: Option<Bytes>,
-    /// The source asks for an acknowledgement.
+    /// True if the source requests an acknowledgement.
     pub(crate) acknowledge: bool,
 }
 
@@ -84,12 +86,13 @@ impl EventStream {
         Self { reader, checksums, acknowledge, dead, silent: Duration::ZERO, body: PendingBody::default() }
     }
 
-    /// The checksums of the file that is streamed.
+    /// Returns the checksum kind of the streamed file.
     pub(crate) fn checksums(&self) -> Checksums {
         self.checksums
     }
 
-    /// What comes next; waits `quiet` for it. The event before must have been taken to its end.
+    /// Returns the next item; waits `quiet` for it. The previous event must have been read to its
+    /// end.
     pub(crate) async fn next(&mut self, quiet: Duration) -> Result<StreamItem> {
         let wait = quiet.min(self.dead.saturating_sub(self.silent));
         if self.reader.arrival(wait).await? == PacketArrival::Nothing {
@@ -113,7 +116,8 @@ impl EventStream {
         }
     }
 
-    /// The next bytes of the event that began last; `None` after its last, when its checksum was right.
+    /// Returns the next bytes of the current event; `None` after the last, if the checksum was
+    /// correct.
     pub(crate) async fn read_chunk(&mut self) -> Result<Option<Bytes>> {
         if let Some(held) = self.body.held.take() {
             return Ok(Some(held));
@@ -155,13 +159,13 @@ impl EventStream {
         self.understand(header, whole, acknowledge)
     }
 
-    /// The whole event, which stays to be taken.
+    /// Returns the whole event, which can still be read in parts.
     async fn whole(&mut self, header: EventHeader) -> Result<Bytes> {
         if header.size as usize > MAX_PARSED_EVENT_BYTES {
             return Err(garbled("an event is larger than its kind can be"));
         }
         let mut whole = Vec::with_capacity(header.size as usize);
-        // The description of the format says itself whether it is to be checked.
+        // The format description itself declares whether it has a checksum.
         if header.kind == kind::FORMAT_DESCRIPTION {
             self.body.checksum = 0;
         }
@@ -195,13 +199,15 @@ impl EventStream {
     }
 }
 
-/// That the source cannot send what was asked for, or any other fault that it ends a stream with.
+/// Converts the error with which a source ends a stream: it cannot send the requested transactions,
+/// or another error.
 fn stream_error(refusal: &ErrPacket) -> Result<Error> {
     let message = format!("stream the binlog: the source says: {} (error {})", refusal.message, refusal.code);
     if refusal.code != ER_SOURCE_FATAL_ERROR_READING_BINLOG {
         return Err(Error::failed(message));
     }
-    // The same number for a stream that is ended because another began: what was asked for is there.
+    // The same error number also ends a stream that another replica replaced; the requested
+    // transactions exist then.
     if refusal.message.contains(SAME_SERVER_ID_MESSAGE) {
         return Err(Error::failed(format!(
             "stream the binlog: another replica has connected under this archiver's server UUID, and the source ended this stream ({})",
@@ -223,7 +229,8 @@ impl PendingBody {
         body
     }
 
-    /// These bytes of the event were read: they are checked, or are what it is checked against.
+    /// Records bytes that were read of the event: content of the checksum, or the expected
+    /// checksum.
     fn took(&mut self, chunk: &[u8]) {
         let after = self.left - chunk.len();
         let checked = (self.left.saturating_sub(self.checksum)).min(chunk.len());

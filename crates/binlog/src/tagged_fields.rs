@@ -1,13 +1,14 @@
-//! MySQL's self-describing serialization, in which tagged GTID events are written.
+//! MySQL's self-describing serialization, the format of tagged GTID events.
 //!
-//! A message is: format version (1), size of the whole message in bytes, number of the last field that must be
-//! understood, then fields in ascending order, each its number followed by its value. A field that has its default
-//! value may be left out. Every integer has a variable length: as many low one bits as bytes follow the first,
-//! then a zero bit, then the value in little-endian order; after eight one bits come the eight bytes of
-//! the value. Signed integers carry their sign in the lowest bit of that value. An array of bytes is its elements one
-//! by one, each such an integer; a text is its length and its bytes.
+//! A message is: format version (1), size of the whole message in bytes, number of the last field
+//! that the reader must know, then fields in ascending order, each its number followed by its
+//! value. A field with its default value may be omitted. Every integer has a variable length: as
+//! many low one bits as bytes follow the first, then a zero bit, then the value in little-endian
+//! order; after eight one bits follow the eight bytes of the value. Signed integers carry their
+//! sign in the lowest bit of that value. An array of bytes is its elements one by one, each such an
+//! integer; a text is its length and its bytes.
 
-/// Reads values in order. Everything is `None` once the bytes end too early.
+/// Reads values in order. Returns `None` if the bytes end too early.
 pub(crate) struct TaggedFields<'a> {
     rest: &'a [u8],
 }

@@ -1,4 +1,4 @@
-//! TLS around a connection to a server, in MySQL's modes.
+//! TLS for a connection to a server, in MySQL's modes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::connection::PacketConnection;
 
-/// Encrypts a connection and checks the server's certificate as far as the mode asks for it.
+/// Encrypts a connection and verifies the server's certificate as far as the mode requires.
 pub(crate) async fn start_tls(
     connection: PacketConnection,
     host: &str,
@@ -54,7 +54,7 @@ fn config(tls: &TlsSettings) -> Result<ClientConfig> {
     Ok(builder.with_no_client_auth())
 }
 
-/// What checks certificates against the configured authorities, or those of the web.
+/// Returns a verifier of certificates against the configured authorities, or those of the web.
 fn trusted_authorities(
     tls: &TlsSettings,
     provider: Arc<CryptoProvider>,
@@ -83,11 +83,13 @@ fn trusted_authorities(
         .context(ErrorKind::Usage, "use the certificates to trust")
 }
 
-/// Asks less of the certificate than the web does: that the server has its key, and what `chain` finds, but for the name.
+/// Requires less of the certificate than web browsers do: the server must have its key, and `chain`
+/// must accept it except for the name.
 #[derive(Debug)]
 struct ServerCertVerifierByMode {
     algorithms: WebPkiSupportedAlgorithms,
-    /// `None`: any certificate will do. The traffic is hidden, the server is not proven.
+    /// The verifier; `None`: any certificate is accepted. The traffic is encrypted, but the
+    /// server's identity is not verified.
     chain: Option<Arc<WebPkiServerVerifier>>,
 }
 
@@ -102,7 +104,7 @@ impl ServerCertVerifier for ServerCertVerifierByMode {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
         match chain.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-            // The name is looked at last: everything else was right.
+            // The name is checked last: all other checks have passed.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

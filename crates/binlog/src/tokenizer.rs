@@ -1,19 +1,20 @@
-//! The words, names, texts and signs of a statement.
+//! Tokenizer for statements: words, names, strings and operators.
 
 use std::ops::Range;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Token {
     Word(String),
-    /// In backticks or double quotes: a name, or with the usual `sql_mode` a text in double quotes.
+    /// Text in backticks or double quotes: a name, or with the usual `sql_mode` a string in double
+    /// quotes.
     Quoted(String),
-    /// In single quotes.
+    /// String in single quotes.
     Text,
     Sign(char),
 }
 
 impl Token {
-    /// In capitals, if it may be a keyword.
+    /// Returns the word in upper case, if it may be a keyword.
     pub(crate) fn keyword(&self) -> Option<String> {
         match self {
             Self::Word(word) => Some(word.to_ascii_uppercase()),
@@ -26,17 +27,18 @@ impl Token {
     }
 }
 
-/// The first tokens of a statement, without texts.
+/// Returns the first tokens of a statement, without the contents of strings.
 pub(crate) fn tokenize(text: &str, most: usize, plain_backslashes: bool) -> Vec<Token> {
     let tokens = Tokens { text, at: 0, plain_backslashes }.map(|(_, token)| token);
     tokens.filter(|token| *token != Token::Text).take(most).collect()
 }
 
-/// The tokens of a statement, without comments, each with its place. The content of a version comment counts.
+/// Iterator over the tokens of a statement, without comments, each with its position. The content
+/// of a version comment counts.
 pub(crate) struct Tokens<'a> {
     pub(crate) text: &'a str,
     pub(crate) at: usize,
-    /// True if a backslash in a text is a letter like others.
+    /// True if a backslash in a string is an ordinary character.
     pub(crate) plain_backslashes: bool,
 }
 
@@ -58,7 +60,7 @@ impl Iterator for Tokens<'_> {
 }
 
 impl Tokens<'_> {
-    /// The length of what comes first, and the token if it is one.
+    /// Returns the length of the first element, and the token if it is one.
     fn token(&self, rest: &str, first: char) -> (usize, Option<Token>) {
         let behind = |from: usize, end: &str| {
             rest.get(from..).and_then(|tail| tail.find(end)).map_or(rest.len(), |at| from + at + end.len())
@@ -84,7 +86,7 @@ impl Tokens<'_> {
     }
 }
 
-/// A comment of two dashes needs a space behind them.
+/// True for a comment of two dashes, which needs a space after them.
 fn is_dashes(text: &str) -> bool {
     text.strip_prefix("--")
         .is_some_and(|rest| rest.chars().next().is_none_or(|c| c.is_whitespace() || c.is_control()))
@@ -102,7 +104,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || c == '$' || c == '@' || c as u32 >= 0x80
 }
 
-/// Length of a text in quotes, with them, and its content.
+/// Returns the length of a quoted string, including the quotes, and its content.
 fn quoted(text: &str, quote: char, plain_backslashes: bool) -> (usize, String) {
     let (mut inner, mut escaped, mut closed) = (String::new(), false, false);
     for (at, c) in text.char_indices().skip(1) {

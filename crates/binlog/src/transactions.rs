@@ -1,4 +1,4 @@
-//! The transactions of a piece of a binlog file, without what they changed.
+//! Transactions of a segment of a binlog file, without their changes.
 
 use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_model::plan::Commit;
@@ -7,14 +7,14 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::event::{self, EventHeader, FILE_MAGIC, HEADER_BYTES, kind};
 
-/// A GTID event is far smaller.
+/// Largest GTID event that is parsed, in bytes. Real ones are far smaller.
 const MAX_GTID_EVENT_BYTES: usize = 64 * 1024;
 
-/// The transactions in a piece from `start` to `end` of a file, in their order. The piece is read to its end: whoever checks
-/// it while it is read has checked all of it.
+/// Returns the transactions in a segment from `start` to `end` of a file, in order. Reads the
+/// segment to its end, so that a checking reader has checked all of it.
 ///
 /// # Errors
-/// The input's; [`ErrorKind::Damaged`] if it is not a piece of a binlog.
+/// Returns the errors of the input, and [`ErrorKind::Damaged`] if it is not a segment of a binlog.
 pub async fn segment_commits(mut input: impl AsyncRead + Unpin, start: u64, end: u64) -> Result<Vec<Commit>> {
     let (mut at, mut found) = (start, Vec::new());
     if at == 0 {
@@ -35,7 +35,7 @@ pub async fn segment_commits(mut input: impl AsyncRead + Unpin, start: u64, end:
             let mut body = vec![0; (size - read).min(MAX_GTID_EVENT_BYTES as u64) as usize];
             input.read_exact(&mut body).await.context(ErrorKind::Damaged, "read a segment")?;
             read += body.len() as u64;
-            // A checksum may follow the body; what is behind the known fields is not read.
+            // A checksum may follow the body: the parser does not read beyond the known fields.
             let gtid = event::gtid(header.kind, &body).filter(|gtid| gtid.length >= size);
             let gtid = gtid.ok_or_else(|| wrong(at, "the GTID event is of an unknown form"))?;
             length = gtid.length;

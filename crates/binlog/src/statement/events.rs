@@ -1,19 +1,19 @@
-//! The changes that a statement makes to events.
+//! Changes of events by a statement.
 
 use backstop_model::scheduled_events::{EventChange, EventName, EventState};
 
 use super::{Statement, name, without_if_exists};
 use crate::tokenizer::{Token, tokenize};
 
-/// Before the body of an event, a statement that has more is not understood.
+/// Largest number of tokens before the body of an event; a longer statement is not parsed.
 const MAX_TOKENS: usize = 1000;
-/// So many of them are searched for the word `EVENT`, behind a definer.
+/// Number of tokens searched for the word `EVENT`, after a definer.
 const MAX_DEFINER_TOKENS: usize = 12;
-/// Letters that are told of a statement that is not understood.
+/// Number of characters shown of a statement that could not be parsed.
 const MAX_SHOWN_CHARS: usize = 80;
 
 impl Statement {
-    /// The changes that it makes to events; `None` for most statements.
+    /// Returns its change of events; `None` for most statements.
     pub(crate) fn event_change(&self) -> Option<EventChange> {
         let first = tokenize(&self.text, 2 + MAX_DEFINER_TOKENS, self.plain_backslashes);
         let verb = first.first().and_then(Token::keyword)?;
@@ -49,7 +49,8 @@ impl Statement {
         Some(EventChange::Altered { name, renamed, state })
     }
 
-    /// An event's name, in the schema that the statement was run in if it names none, and what follows.
+    /// Parses an event's name, in the default schema if it names none, and returns the remaining
+    /// tokens.
     fn named<'a>(&self, tokens: &'a [Token]) -> Option<(EventName, &'a [Token])> {
         let ((schema, event), rest) = name(without_if_exists(tokens))?;
         let schema = schema.unwrap_or_else(|| self.schema.clone());
@@ -61,11 +62,12 @@ impl Statement {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EventTarget {
     Schema,
-    /// An event, named from this token on.
+    /// An event; its name begins at this token.
     Event(usize),
 }
 
-/// The object of a `CREATE`, `ALTER` or `DROP`, if that is an event, or a schema with all that is in it.
+/// Returns the object of a `CREATE`, `ALTER` or `DROP`, if it is an event, or a schema with all its
+/// objects.
 fn target(tokens: &[Token]) -> Option<EventTarget> {
     let second = tokens.get(1)?;
     if second.is("DATABASE") || second.is("SCHEMA") {
@@ -77,7 +79,7 @@ fn target(tokens: &[Token]) -> Option<EventTarget> {
     if !second.is("DEFINER") {
         return None;
     }
-    // The word after the equals sign is an account's name, whatever it is.
+    // The word after the equals sign is an account's name, even if it is a keyword.
     let behind = tokens.iter().enumerate().skip(4);
     let others = ["AGGREGATE", "FUNCTION", "PROCEDURE", "SQL", "TRIGGER", "VIEW"];
     let kind =
@@ -107,7 +109,7 @@ struct EventClauses {
 }
 
 impl EventClauses {
-    /// `all`: how many tokens the statement has, as far as it was read.
+    /// Reads these words. `all`: number of the statement's tokens, as far as it was read.
     fn read(statement: &Statement, tokens: &[Token], all: usize) -> Option<Self> {
         let (mut clauses, mut depth, mut rest) = (Self::default(), 0_i32, tokens);
         while let Some((token, after)) = rest.split_first() {

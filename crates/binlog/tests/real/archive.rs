@@ -1,4 +1,4 @@
-//! The stream of a server cut into segments.
+//! Tests of the stream of a server, cut into segments.
 
 use backstop_binlog::{AtBinlogEnd, SegmentFolder, Segmenter, SegmenterStep, Session};
 use backstop_model::credentials::{TlsMode, TlsSettings};
@@ -45,7 +45,7 @@ async fn breaks_under_load_leave_no_trace() {
     let mut sink = SegmentFolder::new(dir.path());
     let of = uuid(primary).await;
     let mut segmenter = Segmenter::new(of, Default::default());
-    // The connection ends again and again, and the archiver is started anew in between.
+    // The connection ends repeatedly, and the archiver restarts in between.
     for round in 0..8 {
         let (mut left, held) = (7 + round * 5, segmenter.held().clone());
         let stop = |step: &SegmenterStep| {
@@ -64,7 +64,7 @@ async fn breaks_under_load_leave_no_trace() {
             _ => {}
         }
     }
-    // The source is killed in mid-file while it is read.
+    // The source is killed in mid-file during the read.
     let held = segmenter.held().clone();
     let (mut stream, _acknowledger) = Session::open(&connect(&shard, primary))
         .await
@@ -96,7 +96,7 @@ async fn silence_purged_logs_holes_and_logins() {
     let mut sink = SegmentFolder::new(dir.path());
     let connect = connect(&shard, primary);
 
-    // Nothing happens: heartbeats come, at the source's end.
+    // Without changes, heartbeats arrive with the position of the source's end.
     let mut segmenter = all_of(&shard, primary, &mut sink).await;
     let held = segmenter.held().clone();
     let beat = |step: &SegmenterStep| matches!(step, SegmenterStep::Heartbeat { .. });
@@ -105,7 +105,7 @@ async fn silence_purged_logs_holes_and_logins() {
     let (file, offset) = segmenter.position().unwrap();
     assert_eq!(step, SegmenterStep::Heartbeat { file: file.to_owned(), offset });
 
-    // A stopped source is silent, which is another thing.
+    // A stopped source, in contrast, is silent.
     let held = segmenter.held().clone();
     let (mut stream, _acknowledger) =
         Session::open(&connect).await.unwrap().dump(&dump(&held, AtBinlogEnd::Wait)).await.unwrap();
@@ -119,7 +119,7 @@ async fn silence_purged_logs_holes_and_logins() {
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
     assert!(error.message.contains("dead"), "{error}");
 
-    // A set that begins in mid-file leaves a hole, which is seen and can be filled.
+    // A set that begins in mid-file leaves a gap, which is detected and can be filled.
     let of = uuid(primary).await;
     let first = "SELECT CONCAT(@@server_uuid, ':1-2')";
     let archived = primary.value(first).await.parse().unwrap();
@@ -131,7 +131,7 @@ async fn silence_purged_logs_holes_and_logins() {
     let SegmenterStep::Hole { previous } = step else { panic!("{step:?}") };
     assert!(previous.is_empty(), "{previous}");
 
-    // What was purged cannot be had.
+    // Purged transactions cannot be read.
     primary.run(&["FLUSH BINARY LOGS"]).await;
     let file = primary.value("SELECT LOCAL->>'$.binary_log_file' FROM performance_schema.log_status").await;
     primary.run(&[&format!("PURGE BINARY LOGS TO '{file}'")]).await;
@@ -145,7 +145,7 @@ async fn silence_purged_logs_holes_and_logins() {
     logins(&shard).await;
 }
 
-/// Every way to log in; the server has forgotten the password's hash where it says so.
+/// Tests every login method; the server has forgotten the password's hash where noted.
 async fn logins(shard: &TestShard) {
     let primary = shard.primary();
     let ca = Some(primary.datadir().join("ca.pem"));

@@ -1,6 +1,7 @@
-//! What real servers sent and wrote, damaged at random: it is read or refused, and never taken for something else.
+//! Tests with random damage to the stream and the files of real servers: the reader accepts or
+//! refuses them, and never returns other data.
 //!
-//! `BACKSTOP_TEST_ROUNDS` asks for more rounds, `BACKSTOP_TEST_SEED` repeats a run.
+//! `BACKSTOP_TEST_ROUNDS` sets the number of rounds, `BACKSTOP_TEST_SEED` repeats a run.
 
 use std::io::Cursor;
 use std::sync::{Arc, Mutex};
@@ -18,13 +19,14 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::random::Random;
 use crate::support::*;
 
-/// How many rounds: `BACKSTOP_TEST_ROUNDS` hundreds, else what fits into `make test`.
+/// Returns the number of rounds: `BACKSTOP_TEST_ROUNDS` hundreds, else as many as fit into `make
+/// test`.
 fn rounds() -> usize {
     std::env::var("BACKSTOP_TEST_ROUNDS")
         .map_or(300, |rounds| 100 * rounds.parse::<usize>().expect("a number"))
 }
 
-/// Everything of [`ALL_KINDS`] but what is large.
+/// Returns [`ALL_KINDS`] without the large ones.
 fn small_kinds() -> Vec<&'static str> {
     ALL_KINDS.iter().copied().filter(|sql| !sql.contains("4000000")).collect()
 }
@@ -69,7 +71,7 @@ async fn streams() {
     assert!(refused > rounds() / 2, "{refused} of {} damaged streams were refused", rounds());
 }
 
-/// Nothing but what the server wrote, from the beginning of each file.
+/// Checks that the found bytes are those the server wrote, from the beginning of each file.
 fn is_part_of(found: &[(String, Vec<u8>)], sound: &[(String, Vec<u8>)]) {
     for (name, bytes) in found {
         let own = sound.iter().find(|(own, _)| own == name).map(|(_, own)| own);
@@ -105,7 +107,8 @@ async fn files_without_checksums() {
     assert!(refused > rounds(), "{refused} of {} damaged files were refused", rounds() * 10);
 }
 
-/// One to three changes: a bit, a byte, some bytes lost, doubled, moved, made up, or the end.
+/// Makes one to three changes: flips a bit, changes a byte, removes, doubles, moves or inserts
+/// bytes, or truncates the end.
 fn damage(sound: &[u8], dice: &mut Random) -> Vec<u8> {
     let mut bytes = sound.to_vec();
     for _ in 0..1 + dice.roll() % 3 {
@@ -139,7 +142,7 @@ fn in_the_clear(shard: &TestShard) -> ConnectOptions {
     ConnectOptions { tls: TlsSettings { mode: TlsMode::Off, ca: None }, ..connect(shard, shard.primary()) }
 }
 
-/// All that the primary says in a session that reads its whole binlog.
+/// Returns all bytes that the primary sends in a session that reads its whole binlog.
 async fn recorded(shard: &TestShard) -> Vec<u8> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -175,7 +178,7 @@ async fn recorded(shard: &TestShard) -> Vec<u8> {
     said.lock().unwrap().clone()
 }
 
-/// Where somebody says just this, whatever is asked, and hangs up.
+/// Returns the address of a server that sends exactly these bytes for any request, and disconnects.
 async fn played(said: Vec<u8>) -> Endpoint {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -185,7 +188,8 @@ async fn played(said: Vec<u8>) -> Endpoint {
         let heard = tokio::spawn(async move { tokio::io::copy(&mut asks, &mut tokio::io::sink()).await });
         let _ = answers.write_all(&said).await;
         let _ = answers.shutdown().await;
-        // Its end is not lost: who hangs up with something unheard takes back what he said.
+        // Read everything before closing: a socket closed with unread data discards what it has
+        // sent.
         let _ = heard.await;
     });
     Endpoint::new("127.0.0.1", port)

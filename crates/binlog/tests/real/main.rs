@@ -1,4 +1,4 @@
-//! The stream, its segments and the binlog server, with real servers.
+//! Tests of the stream, its segments and the binlog server with real servers.
 
 #![allow(
     clippy::unwrap_used,

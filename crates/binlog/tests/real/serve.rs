@@ -1,4 +1,4 @@
-//! The binlog server, with a real replica and `mysqlbinlog` as its clients.
+//! Tests of the binlog server with a real replica and `mysqlbinlog` as its clients.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::support::*;
 
 const PASSWORD: &str = "binlog-server-pw";
 
-/// Serves what is in the folder for as long as the test runs. Gives the port.
+/// Serves the folder for the duration of the test. Returns the port.
 async fn serve(folder: SegmentFolder) -> u16 {
     let server = BinlogServer {
         source: Arc::new(folder),
@@ -64,7 +64,7 @@ async fn a_replica_applies_all_of_it_and_stops_where_it_is_told() {
     primary.run(&ALL_KINDS).await;
     let dir = tempfile::tempdir().unwrap();
     let mut sink = SegmentFolder::new(dir.path());
-    // The archive of the replica first, then of the primary: a line of two servers.
+    // Archive the replica first, then the primary: a timeline of two servers.
     all_of(&shard, replica, &mut sink).await;
     all_of(&shard, primary, &mut sink).await;
     let executed = primary.gtid_executed().await;
@@ -95,7 +95,7 @@ async fn a_replica_applies_all_of_it_and_stops_where_it_is_told() {
         };
         assert_eq!(sum(primary).await, sum(replica).await);
     }
-    // It stays connected: heartbeats arrive.
+    // The replica stays connected: heartbeats arrive.
     let beats = "SELECT COUNT_RECEIVED_HEARTBEATS FROM performance_schema.replication_connection_status";
     let begin = std::time::Instant::now();
     while replica.value(beats).await == "0" {

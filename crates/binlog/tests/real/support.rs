@@ -1,4 +1,4 @@
-//! What the tests share: an archive of a real server in a folder, and what is written to servers.
+//! Shared parts of the tests: an archive of a real server in a folder, and statements for servers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub async fn uuid(member: &TestMember) -> ServerUuid {
     member.value("SELECT @@GLOBAL.server_uuid").await.parse().unwrap()
 }
 
-/// Reads on until the source's end or a step that `stop` wants to be the last.
+/// Reads until the source's end or the step that `stop` selects as the last.
 pub async fn read(
     connect: &ConnectOptions,
     dump: &DumpRequest,
@@ -61,7 +61,7 @@ pub async fn read(
     }
 }
 
-/// All that a server has, in segments.
+/// Reads everything that a server has into segments.
 pub async fn all_of(shard: &TestShard, member: &TestMember, sink: &mut SegmentFolder) -> Segmenter {
     let purged = member.value("SELECT @@GLOBAL.gtid_purged").await.parse().unwrap();
     let mut segmenter = Segmenter::new(uuid(member).await, purged);
@@ -73,7 +73,7 @@ pub async fn all_of(shard: &TestShard, member: &TestMember, sink: &mut SegmentFo
     segmenter
 }
 
-/// The pieces of each file put together, in order.
+/// Returns the segments of each file joined in order.
 pub fn files(sink: &SegmentFolder, of: ServerUuid) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     for segment in sink.sealed().iter().filter(|segment| segment.source == of) {
@@ -89,7 +89,7 @@ pub fn files(sink: &SegmentFolder, of: ServerUuid) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Every piece put together must be the server's own file, as it sends it.
+/// Checks that the joined segments equal the server's own file, as the server sends it.
 pub fn assert_identical(sink: &SegmentFolder, of: ServerUuid, member: &TestMember) -> Vec<String> {
     let files = files(sink, of);
     assert!(!files.is_empty());
@@ -102,7 +102,8 @@ pub fn assert_identical(sink: &SegmentFolder, of: ServerUuid, member: &TestMembe
     files.into_iter().map(|(name, _)| name).collect()
 }
 
-/// The hash of each segment is that of its bytes, and no transaction is in two of one server.
+/// Checks that the hash of each segment is that of its bytes, and that no transaction is in two
+/// segments of one server.
 pub fn assert_described(sink: &SegmentFolder, of: ServerUuid) -> GtidSet {
     let mut all = GtidSet::new();
     for segment in sink.sealed().iter().filter(|segment| segment.source == of) {
@@ -116,7 +117,7 @@ pub fn assert_described(sink: &SegmentFolder, of: ServerUuid) -> GtidSet {
     all
 }
 
-/// Every kind of transaction.
+/// Statements for every kind of transaction.
 pub const ALL_KINDS: [&str; 26] = [
     "CREATE DATABASE kinds",
     "CREATE TABLE kinds.t (id INT PRIMARY KEY AUTO_INCREMENT, v LONGBLOB)",
@@ -146,7 +147,7 @@ pub const ALL_KINDS: [&str; 26] = [
     "INSERT INTO kinds.t (v) VALUES ('last')",
 ];
 
-/// `mysqlbinlog` of the server under test.
+/// Returns the path of `mysqlbinlog` of the tested server.
 pub async fn mysqlbinlog() -> PathBuf {
     backstop_testkit::server_program::server_program().await.tools.join("mysqlbinlog")
 }
