@@ -34,13 +34,14 @@ impl Output {
         Self { progress_output: Some(progress_output), ..self }
     }
 
-    /// Shows lines, asks on standard error, and waits for an answer. Returns true if it is yes.
+    /// Shows lines and a question on standard error, and waits for an answer. Returns true if it is
+    /// yes.
     pub fn ask(&self, shown: &[String], question: &str) -> bool {
         matches!(self.question(shown, question).as_str(), "y" | "Y" | "yes")
     }
 
-    /// Shows lines, asks on standard error, and returns the answer without blanks around it; empty
-    /// if there is none.
+    /// Shows lines and a question on standard error, and returns the answer without blanks around
+    /// it; empty if there is none.
     pub fn question(&self, shown: &[String], question: &str) -> String {
         self.settle();
         let lines: String = shown.iter().map(|line| format!("{}\n", escape::line(line))).collect();

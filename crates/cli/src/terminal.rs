@@ -75,17 +75,17 @@ impl Colors {
     /// No colours.
     pub const PLAIN: Self = Self { on: false };
 
-    /// Marks text as good.
+    /// Colours text that reports success.
     pub fn good(self, text: &str) -> ColoredText {
         self.wrap("32", text)
     }
 
-    /// Marks text as a warning.
+    /// Colours a warning.
     pub fn warn(self, text: &str) -> ColoredText {
         self.wrap("33", text)
     }
 
-    /// Marks text as an error.
+    /// Colours an error.
     pub fn bad(self, text: &str) -> ColoredText {
         self.wrap("31;1", text)
     }

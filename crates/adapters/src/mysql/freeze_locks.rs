@@ -1,4 +1,4 @@
-//! Statements of a freeze.
+//! Sessions and statements that freeze an instance.
 
 use std::time::Duration;
 

@@ -208,7 +208,8 @@ fn keep_environment(command: &mut Command, user: Option<&str>) {
 /// this process' open files from it.
 fn detach(command: &mut Command) {
     close_on_exec();
-    // SAFETY: between fork and exec only setsid is called, which is async-signal-safe and allocates nothing.
+    // SAFETY: between fork and exec only setsid is called, which is async-signal-safe and allocates
+    // nothing.
     #[allow(unsafe_code)]
     unsafe {
         command.pre_exec(|| rustix::process::setsid().map(drop).map_err(Into::into));

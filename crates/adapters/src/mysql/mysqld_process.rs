@@ -28,7 +28,8 @@ pub fn server_on(datadir: &Path) -> Option<u32> {
 /// Returns true if the process exists and has not ended (a zombie has).
 pub fn is_alive(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The command's name is in parentheses and may contain anything; the state follows the last one.
+    // The command's name is in parentheses and may contain anything; the state follows the last
+    // one.
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     !matches!(state, None | Some('Z' | 'X'))
 }

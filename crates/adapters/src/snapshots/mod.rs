@@ -42,7 +42,7 @@ pub struct SnapshotSource {
     pub work_dir: PathBuf,
     /// Starts and stops a copy of the instance.
     pub servers: Arc<dyn MysqldControl>,
-    /// Clock, reporter, faults.
+    /// Clock, reporter, failpoints.
     pub ctx: RunContext,
 }
 

@@ -122,7 +122,8 @@ fn boot_id() -> Result<String> {
 /// Returns the start time of a process that has not ended.
 fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name is in parentheses and may contain anything; the state follows the last one.
+    // The command's name is in parentheses and may contain anything; the state follows the last
+    // one.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     if matches!(state, "Z" | "X") {

@@ -35,7 +35,8 @@ impl ServerComparison {
     }
 }
 
-/// Stops the writer, lets the last commits arrive, and compares the rebuilt server with the ledger and the primary.
+/// Stops the writer, waits for the last commits to arrive, and compares the rebuilt server with the
+/// ledger and the primary.
 pub(super) async fn compare(
     shard: &Shard,
     workload: Workload,

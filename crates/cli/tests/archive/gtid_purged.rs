@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// Transactions that were executed elsewhere, before these servers were made.
 const ELSEWHERE: &str = "11111111-0000-4000-8000-000000000000:1-100";
 
-/// Sets a server's `gtid_purged`: its binlog has no earlier transaction.
+/// Resets a server's binlog and sets its `gtid_purged`: the binlog has no earlier transaction.
 async fn remade(member: &TestMember) {
     let executed = member.gtid_executed().await;
     let executed =

@@ -1,4 +1,4 @@
-//! Help: for every command, with an example, in one form.
+//! Help of every command: it has an example, and one form.
 
 use crate::{backstop, run, stderr, stdout};
 

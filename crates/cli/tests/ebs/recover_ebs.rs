@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::program::{Backstop, until};
 
-/// Limit for every start and every step of these tests, on the busiest machine.
+/// Limit for every start and every step of these tests, even on a busy machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(170);
 
 /// A shard of two whose second member is on an instance with a volume, and the tools that recover

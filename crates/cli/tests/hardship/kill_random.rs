@@ -1,4 +1,5 @@
-//! SIGKILL at random moments of backups, recoveries and prunes, one after the other on the same shard.
+//! SIGKILL at random moments of backups, recoveries and prunes, one after the other on the same
+//! shard.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};

@@ -13,7 +13,7 @@ use backstop_testkit::TestShard;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Limit for every command of these tests, on the busiest machine.
+/// Limit for every command of these tests, even on a busy machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The program with the configuration of one shard, `orders`. All its output is kept in files of

@@ -182,8 +182,8 @@ async fn checked_tls(backstop: &Backstop) -> Vec<String> {
     codes.filter(|code| code.starts_with("recovery-tls")).collect()
 }
 
-/// Checks that a server without certificates is reported, and does not require TLS that no client
-/// can verify.
+/// Checks that missing certificates are reported, and that the server does not require TLS that no
+/// client can verify.
 async fn without_certificates(shard: &TestShard, backstop: &Backstop) {
     let rebuilt = RecoveredServer::into(shard.base().join("without"));
     let line = format!("recover orders --to latest --standalone --into {}", rebuilt.dir.display());

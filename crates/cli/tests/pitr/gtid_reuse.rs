@@ -101,7 +101,7 @@ async fn a_source_that_only_restarts_is_the_same() {
     backstop.json(&caught_up).await;
     backstop.json(&caught_up).await;
 
-    // A running archiver waits for it.
+    // A running archiver waits for the restarted server.
     let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
     primary.run(&["INSERT INTO one.t VALUES (3)"]).await;
     archived(&backstop, &primary.gtid_executed().await).await;

@@ -176,8 +176,8 @@ async fn garbled_tail(backstop: &Backstop, primary: &TestMember) -> String {
     contents(backstop).await.segments.last().unwrap().object.clone()
 }
 
-/// Checks that a search advises to leave out the transaction, and nothing that would be refused; a
-/// plan without an ending lists the ones that are possible.
+/// Checks that a search advises a recovery to just before the loss, and advises nothing that would
+/// be refused; a plan without an ending lists the endings that are possible.
 async fn what_fits_is_advised(backstop: &Backstop, found: &Value, dropped: &Value) {
     let to = dropped["to"].as_str().unwrap();
     let unwrapped = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -12,8 +12,8 @@ use crate::recovered_server::RecoveredServer;
 use crate::stored_archive::ARCHIVE;
 use crate::workload::{HistoryPoint, RandomHistory};
 
-/// Offsets of the clock from the archiver's, in seconds. Each offset puts times in order after ones
-/// that are later.
+/// Offsets of the clock from the archiver's, in seconds. The clock is also set back, so that later
+/// transactions get earlier times.
 const CLOCKS: [i64; 5] = [0, 3600, 20, -900, 7200];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,8 +64,8 @@ async fn a_time_means_the_same_as_in_the_documents() {
             is_recovered(&shard, &backstop, &how, at_time(&moments, era + 1)).await;
         }
     }
-    // Transactions from before the clock was set forwards, and none of the later times that precede
-    // them.
+    // The set ends before the clock was set forwards: the transactions with later times, which
+    // precede this one, are not in it.
     let meant = at_time(&moments, eras[2] + 1);
     assert_eq!(meant.set, moments[eras[1] - 1].set);
 }

@@ -40,7 +40,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("init_connect", "'SET SESSION autocommit = 0, sql_select_limit = 1, transaction_read_only = 1'"),
 ];
 
-/// Set after the account is created, which such a policy would refuse.
+/// Password policy, set before the account is created whose password it would refuse.
 const POLICY: &[&str] = &[
     "INSTALL COMPONENT 'file://component_validate_password'",
     "SET PERSIST validate_password.policy = STRONG",

@@ -1,4 +1,5 @@
-//! The whole cycle of a production shard: lost in part, switched over, lost as a whole, and rebuilt each time.
+//! The whole cycle of a production shard: lost in part, switched over, lost as a whole, and rebuilt
+//! each time.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};

@@ -13,13 +13,13 @@ use crate::program::Backstop;
 use crate::recovered_server::RecoveredServer;
 use crate::stored_archive::held;
 
-/// Limit for commands that are pasted together, on the busiest machine.
+/// Limit for commands that are pasted together, even on a busy machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(240);
 
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A person's terminal: the commands by their names, a login for MySQL, and commands whose failure
-/// may be reported.
+/// A person's terminal: the command `backstop` may report problems (exit code 1 of `status` and
+/// `check`, 22 of `verify`); any other failure ends the session and names the command.
 const TERMINAL: &str = "set -Eeuo pipefail\n\
     backstop() { local code=0; command backstop \"$@\" || code=$?; [[ \"$1 $code\" =~ ^(status\\ 1|check\\ 1|verify\\ 22)$ ]] || return $code; }\n\
     trap 'echo \"FAILED: $BASH_COMMAND\" >&2' ERR\n";

@@ -135,8 +135,8 @@ async fn dpkg_architecture() -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// Writes the separate state: sources, an empty list of installed packages, and options that are read after the
-/// host's own, so that its proxies apply but none of its hooks runs.
+/// Writes the separate state: sources, an empty list of installed packages, and options that are
+/// read after the host's own, so that its proxies apply but none of its hooks runs.
 fn write_config(system: &AptSystem, work: &Path, mirror: &str, architecture: &str) -> Result<PathBuf> {
     let doing = format!("prepare {}", work.display());
     for folder in ["state/lists/partial", "cache/archives/partial"] {

@@ -1,4 +1,4 @@
-//! Errors of a reading, by the chance that a retry helps.
+//! Errors of a reading: passing ones, which a retry may cure, and lasting ones.
 
 use backstop_model::error::{Error, ErrorKind};
 
