@@ -128,7 +128,7 @@ impl Subprocess<'_> {
     fn start(&self, lock: File, log: File) -> Result<Child> {
         unblock_sigint()?;
         let mut command = Command::new(&self.program);
-        // Variables with Backstop's own settings are not passed on: they may hold secrets.
+        // Variables of Backstop's configuration are not passed on: they may hold secrets.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BACKSTOP_"))
         {

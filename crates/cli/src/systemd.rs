@@ -161,8 +161,8 @@ fn service(run: &ScheduledRun<'_>) -> String {
     )
 }
 
-/// Returns directives that remove every capability that a backup never needs. The service runs as
-/// root, since it starts a copy as the server's user.
+/// Returns directives that remove every right that a backup never needs. The service runs as root,
+/// since it starts a copy as the server's user.
 fn hardening(writes: &[PathBuf]) -> String {
     let below = |folder: &str| writes.iter().any(|path| path.starts_with(folder));
     let home = if below("/home") || below("/root") { "no" } else { "read-only" };

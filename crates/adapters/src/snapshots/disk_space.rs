@@ -49,7 +49,7 @@ pub fn check_space(work_dir: &Path, need: u64) -> Finding {
     Finding::ok("space", what)
 }
 
-/// Finds the directory that keeps the server's user from writing below `work_dir`, if one does.
+/// Reports a reason for which the server's user cannot write below `work_dir`, if one exists.
 pub fn check_reachable(work_dir: &Path, donor: &Donor) -> Option<Finding> {
     let me = rustix::process::geteuid();
     if !me.is_root() && me.as_raw() != donor.uid {

@@ -1,4 +1,4 @@
-//! Directory of a snapshot, on the file system of the subvolume. The run's folder records it, in
+//! Path of a snapshot, on the file system of the subvolume. The run's folder records it, in
 //! `volume`, before the snapshot is made.
 
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use super::subvolume::Subvolume;
 const LOCATION_FILE: &str = "volume";
 const SNAPSHOT_NAME: &str = "image";
 
-/// Chooses the directory of the run's snapshot and records it: the run's folder if that is on the
-/// same file system, else a directory beside the subvolume, else one in it (as a nested subvolume
-/// it is in no later snapshot).
+/// Chooses the path of the run's snapshot and records it: in the run's folder if that is on the
+/// same file system, else beside the subvolume, else in it (as a nested subvolume it is in no later
+/// snapshot).
 pub(super) fn choose_dir(subvolume: &Subvolume, run: &BackupId, run_dir: &Path) -> Result<PathBuf> {
     let name = format!(".backstop-{run}");
     let beside = subvolume.root.parent().map(|dir| (dir.to_owned(), name.clone()));
@@ -34,8 +34,8 @@ pub(super) fn choose_dir(subvolume: &Subvolume, run: &BackupId, run_dir: &Path) 
     Ok(chosen)
 }
 
-/// Returns the recorded directory of the run's snapshot, if the run has one. The snapshot may not
-/// exist yet.
+/// Returns the recorded path of the run's snapshot, if the run has one. The snapshot may not exist
+/// yet.
 pub(super) fn dir_of(run_dir: &Path) -> Result<Option<PathBuf>> {
     let note = run_dir.join(LOCATION_FILE);
     match std::fs::read_to_string(&note) {
