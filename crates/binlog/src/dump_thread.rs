@@ -205,8 +205,9 @@ impl<'a> DumpThread<'a> {
         Ok(())
     }
 
-    /// Returns the whole GTID event that begins with this header. Outside of transactions, only
-    /// descriptions and the end of the file occur; those are sent separately.
+    /// Returns the whole GTID event that begins with this header. Returns `None` for descriptions
+    /// and the end of a file, the only other events outside of transactions; the sender creates
+    /// those itself.
     async fn gtid(
         &self,
         input: &mut ReplicaInput,

@@ -2,8 +2,9 @@
 //! (`Gtid_set::encode` of MySQL's source).
 //!
 //! Number of entries u64 · for each: UUID 16 bytes · number of intervals u64 · for each first and
-//! last + 1, both u64. If one has a tag, the number n of entries is written as 1 + (n << 8) + (1 <<
-//! 56), and after every UUID follows its tag: twice its length (u8) and its characters.
+//! last + 1, both u64. If one has a tag, the number n of entries is written as
+//! `1 + (n << 8) + (1 << 56)`, and after every UUID follows its tag: twice its length (u8) and its
+//! characters.
 
 use backstop_model::gtid::{GtidSet, Sid};
 use uuid::Uuid;

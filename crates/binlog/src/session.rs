@@ -41,8 +41,9 @@ impl Session {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Denied`] if the server rejects the login, [`ErrorKind::Refused`] if it
-    /// does not support the required TLS, else [`ErrorKind::Failed`]; the message names the server.
+    /// Returns [`ErrorKind::Denied`](backstop_model::error::ErrorKind::Denied) if the server
+    /// rejects the login, [`ErrorKind::Refused`](backstop_model::error::ErrorKind::Refused) if it
+    /// does not support the required TLS, else a failure; the message names the server.
     pub async fn open(connect: &ConnectOptions) -> Result<Self> {
         let context = format!("connect to {} as {}", connect.endpoint, connect.account.user);
         Self::open_plainly(connect).await.map_err(|error| error.during(context))

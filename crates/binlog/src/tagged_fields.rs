@@ -28,7 +28,8 @@ impl<'a> TaggedFields<'a> {
         let bytes = self.take(1 + more)?;
         let mut value = [0; 16];
         value[..bytes.len()].copy_from_slice(bytes);
-        // The first byte's low bits are the length: `more` ones and, if there are fewer than eight, a zero.
+        // The first byte's low bits are the length: `more` ones and, if there are fewer than eight,
+        // a zero.
         let value = u128::from_le_bytes(value) >> (more + 1).min(8);
         u64::try_from(value).ok()
     }

@@ -226,8 +226,7 @@ impl Archive {
         all
     }
 
-    /// Returns the index of the first segment after which everything is kept: what is missing
-    /// before it was forgotten.
+    /// Returns the index of the first segment after the last forgotten part of the timeline.
     fn begins(&self, all: &[ArchivedSegment]) -> usize {
         let (mut begins, mut held, mut last) = (0, GtidSet::new(), 0);
         for (at, segment) in all.iter().enumerate() {

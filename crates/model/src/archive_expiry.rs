@@ -13,9 +13,9 @@ use crate::plan::{BackupRef, is_on_timeline};
 /// kept.
 ///
 /// A segment is kept while it is younger than `keep`, and while a backup needs it that is younger
-/// than `keep` itself; if no backup is, the newest one counts. An older backup is only a recovery
-/// point of its own moment. The last segment of each server in the current timeline is kept too.
-/// Without a rule, or without a backup, everything is kept.
+/// than `keep` itself; if no backup is, the newest one counts. An older backup only
+/// restores its moment, without a replay. The last segment of each server in the current timeline
+/// is kept too. Without a rule, or without a backup, everything is kept.
 pub fn expired_segments(
     keep: Option<Duration>,
     archive: &Archive,

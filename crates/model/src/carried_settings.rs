@@ -85,7 +85,7 @@ pub fn carry_settings(recorded: &RecordedSettings, overrides: Overrides<'_>) -> 
     settings
 }
 
-/// Warns before a recovery that no client will trust the certificates of the recovered server.
+/// Warns before a recovery if the recovered server will have certificates that no client trusts.
 pub fn certificates_finding(donor: &RecordedSettings, certificates: Certificates) -> Option<Finding> {
     let overrides = Overrides { certificates, options: &ExtraOptions::default(), host: None };
     let settings = carry_settings(donor, overrides);

@@ -1,7 +1,8 @@
 //! GTID sets, with tags, and their arithmetic.
 //!
-//! The text form is MySQL's: `uuid[:interval]…[:tag[:interval]…]…`, several UUIDs separated by commas.
-//! The arithmetic agrees with the server's `GTID_SUBSET` and `GTID_SUBTRACT` (tested against a real one).
+//! The text form is MySQL's: `uuid[:interval]…[:tag[:interval]…]…`, several UUIDs separated by
+//! commas. The arithmetic agrees with the server's `GTID_SUBSET` and `GTID_SUBTRACT` (tested
+//! against a real server).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,7 +41,8 @@ pub struct Gtid {
     pub number: u64,
 }
 
-/// A set of GTIDs: for each [`Sid`] sorted, disjoint, non-adjacent intervals `start..end` (end exclusive).
+/// A set of GTIDs: for each [`Sid`] sorted, disjoint, non-adjacent intervals `start..end` (end
+/// exclusive).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GtidSet {

@@ -54,7 +54,8 @@ macro_rules! text_value {
 }
 
 text_value! {
-    /// The name of a shard: 1 to 63 lower-case letters, digits, `-`, `_` or `.`, starting with a letter or digit.
+    /// The name of a shard: 1 to 63 lower-case letters, digits, `-`, `_` or `.`, starting with a
+    /// letter or digit.
     ShardName
 }
 

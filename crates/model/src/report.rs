@@ -65,7 +65,7 @@ pub struct BackupReport {
     pub backup_id: BackupId,
     /// The shard.
     pub shard: ShardName,
-    /// The kind of run that made it.
+    /// Its trigger: scheduled or on demand.
     pub kind: BackupKind,
     /// The instance it was taken from.
     pub source: BackupSource,
@@ -139,7 +139,7 @@ pub struct TaggedReport {
 pub struct TaggedBackup {
     /// Its id.
     pub backup_id: BackupId,
-    /// When the first of its snapshots was begun, by EC2's clock.
+    /// Start of its first snapshot, by EC2's clock.
     pub taken_at: DateTime<Utc>,
     /// The instance it was taken from, `host:port`.
     pub source: String,
@@ -227,7 +227,7 @@ pub struct BackupsReport {
 /// One backup in a list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BackupRow {
-    /// The report from when it was made.
+    /// The report of the run that made it.
     #[serde(flatten)]
     pub report: BackupReport,
     /// Its present state.

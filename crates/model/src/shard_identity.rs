@@ -80,7 +80,8 @@ impl ShardBinding<'_> {
         Err(stranger(shard, newest, who))
     }
 
-    /// Returns a finding if an admitted history has lost transactions.
+    /// Returns a finding if an admitted history lacks transactions that its server had executed
+    /// itself.
     pub fn gone_back(&self, shard: &ShardName, who: &ShardHistory<'_>) -> Option<Finding> {
         let newest = self.newest?;
         let lacks = newest.gtid_executed.subtract(who.gtid_executed).of_uuid(who.server);

@@ -119,7 +119,7 @@ pub struct TimelineEnd<'a> {
     /// Every transaction in it, including those from before its beginning. `None`: the archive is
     /// empty.
     pub held: Option<&'a GtidSet>,
-    /// The GTIDs executed by the server at the end of its own last segment in this timeline.
+    /// The GTIDs that the server had executed at the end of its last segment in this timeline.
     pub of_server: Option<&'a GtidSet>,
 }
 

@@ -60,7 +60,7 @@ pub struct ExternalVerdict {
 pub enum NoAnswer {
     /// Nothing listens at the address, or no route leads to it.
     Unreachable(String),
-    /// It accepted the connection and did not answer: it may be alive.
+    /// The address did not refuse the connection, and did not answer: the server may be alive.
     Silent(String),
     /// It refused the credentials, or they lack a grant.
     Denied(String),

@@ -96,7 +96,7 @@ fn local(request: &PlanRequest, chosen: &ChosenBackup<'_>) -> Vec<PlanStep> {
     ]
 }
 
-/// Describes the step that replaces the donor's binary logs by the recovered server's own.
+/// Describes the steps that remove the donor's binary logs and set `gtid_purged`.
 fn describe_binary_logs() -> Vec<PlanStep> {
     let step = |name, what: &str| step(name, what.to_owned());
     vec![

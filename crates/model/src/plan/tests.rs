@@ -369,7 +369,7 @@ fn a_gap_is_named_by_transactions_moments_and_objects() {
 fn lines_are_never_merged() {
     let mut story = simple();
     let mut archive = story.archive(&[]);
-    // B took over with A:1-5 and executed two own transactions.
+    // B took over with A:1-5 and executed two further transactions.
     archive.timelines.push(line(2, "A:1-5", "A:6"));
     let own: Vec<Commit> =
         (1..=2).map(|n| Commit { gtid: gtid(B, n), committed: Some(at(70 + n as i64)) }).collect();

@@ -94,7 +94,7 @@ fn a_backup_of_the_new_line_counts_though_its_numbers_were_used_before() {
         let windows = timeline_coverage(&archive, archive.timeline(number), &backups).windows;
         assert_eq!((windows.len(), &windows[0].backup_id), (1, &backup.backup_id));
     }
-    // Each backup keeps the segments of its own timeline from expiring, and no others.
+    // Each backup keeps only the segments of the same timeline from expiring.
     let keep = Some(std::time::Duration::from_secs(100));
     let gone = |backups: &[BackupRef]| {
         expired_segments(keep, &archive, backups, at(105)).into_iter().collect::<Vec<_>>()

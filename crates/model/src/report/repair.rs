@@ -34,7 +34,7 @@ pub struct RepairedLog {
     pub found: Vec<BackupId>,
     /// Backups that are no longer listed: a later prune removed them.
     pub gone: Vec<BackupId>,
-    /// Manifests from which no backup can be restored to the log.
+    /// Manifests from which the log cannot list a backup again.
     pub left: Vec<UnusableManifest>,
 }
 

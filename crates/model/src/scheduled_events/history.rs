@@ -115,8 +115,8 @@ impl EventHistory {
         }
     }
 
-    /// Forgets the events of a change: their recorded state is from after it, their recovered state
-    /// from before it.
+    /// Forgets the states of the events that a change affects: the recorded state is from after the
+    /// change, the recovered state from before it.
     pub fn doubt(&mut self, change: &EventChange) {
         match change {
             EventChange::Created { name, .. } | EventChange::Dropped { name } => {

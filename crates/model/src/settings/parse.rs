@@ -95,7 +95,7 @@ fn repository(table: TableReader<'_>) -> Option<RepositorySettings> {
 /// Parses `repository.id`.
 ///
 /// # Errors
-/// Returns the place where the id can be found if the text is not an id.
+/// Returns a message that names the command that shows the id, if the text is not an id.
 pub fn repository_id(text: &str) -> Result<Uuid, String> {
     text.parse().map_err(|_| format!("`{text}` is not a repository's id: `backstop check` tells it"))
 }

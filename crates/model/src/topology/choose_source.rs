@@ -190,8 +190,8 @@ impl<'a> ShardView<'a> {
             .or_else(|| self.errant(state))
     }
 
-    /// Reports a source that is not among the members. A silent member may be that source under
-    /// another name.
+    /// Reports a source that is not among the members. Returns `None` while a member is silent,
+    /// since that member may be the source under another name.
     fn outside(&self, channel: &Replication) -> Option<String> {
         let listed = self.members.iter().any(|member| member.endpoint == channel.source);
         let known = states(self.members).any(|(_, state)| Some(state.server_uuid) == channel.source_uuid);
