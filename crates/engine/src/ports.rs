@@ -325,7 +325,9 @@ pub trait AdminSession: Send {
     async fn gtid_executed(&mut self) -> Result<GtidSet>;
     /// Removes all of the donor's replication (`RESET REPLICA ALL`), on all channels.
     async fn forget_replication(&mut self) -> Result<()>;
-    /// Empties `gtid_executed` and the binary logs.
+    /// Returns true if it has `MEMORY` tables.
+    async fn has_memory_tables(&mut self) -> Result<bool>;
+    /// Uses every `MEMORY` table, which the server logs the first time after its start, then empties `gtid_executed` and the binary logs.
     async fn reset_gtids(&mut self) -> Result<()>;
     /// Sets `gtid_purged` on a server whose `gtid_executed` is empty.
     async fn set_gtid_purged(&mut self, set: &GtidSet) -> Result<()>;

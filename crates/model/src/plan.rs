@@ -23,7 +23,7 @@ pub use backup_timeline::BackupTimeline;
 pub use choose_backup::{BackupRef, ChosenBackup, NotRecoverable, ReachablePoint, choose_backup};
 pub use choose_recovery::{RecoveryChoice, RecoveryOutcome, RecoveryQuery};
 pub use endings::{EndingFit, NewestPoint, endings_that_fit, preferred_ending};
-pub use gtid_purged::{GtidStep, gtid_step};
+pub use gtid_purged::{GtidReset, GtidStep, gtid_step};
 pub use latest::{LatestAge, newest_backup};
 pub use replay::{Replay, ReplayStart};
 pub use resolve_target::{Commit, InSegment, RecoveryPoint, Resolution, Unresolvable};

@@ -15,7 +15,9 @@ pub use archive_health::{
     archive_findings, archive_rpo_seconds,
 };
 pub use binlog_reset::{BinlogPosition, source_mismatch};
-pub use semi_sync::{SemiSync, SemiSyncNames, SourceContext, SourceSettings, source_findings};
+pub use semi_sync::{
+    SemiSync, SemiSyncNames, SourceContext, SourceSettings, enables_semi_sync, source_findings,
+};
 
 /// The server to stream from.
 #[derive(Debug, Clone, PartialEq, Eq)]

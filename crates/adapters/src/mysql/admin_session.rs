@@ -186,7 +186,12 @@ impl AdminSession for MysqlAdminSession {
         Ok(())
     }
 
+    async fn has_memory_tables(&mut self) -> Result<bool> {
+        Ok(!tables::memory_tables(&mut self.session).await?.is_empty())
+    }
+
     async fn reset_gtids(&mut self) -> Result<()> {
+        tables::use_memory_tables(&mut self.session).await?;
         Ok(self.session.run_within(self.dialect.reset_binary_logs(), REPLICATION_STOP_TIMEOUT).await?)
     }
 

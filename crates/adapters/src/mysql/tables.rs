@@ -16,9 +16,9 @@ use super::instance_state::gtids;
 /// Limit for the check of one table, which reads all of it.
 const CHECK_TABLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// Selects the names of all tables but the server's own.
-pub const USER_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
-     WHERE TABLE_TYPE = 'BASE TABLE' \
+/// Selects the user tables that `CHECK TABLE` can check.
+const USER_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+     WHERE TABLE_TYPE = 'BASE TABLE' AND COALESCE(ENGINE, '') <> 'MEMORY' \
      AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
      ORDER BY TABLE_SCHEMA, TABLE_NAME";
 
@@ -52,10 +52,30 @@ pub async fn schemas_and_tables(session: &mut Connection, after: &GtidSet) -> Re
     Ok(TableInventory { names: names.into_iter().collect(), executed: gtids(session, &executed)? })
 }
 
+/// Selects the `MEMORY` tables of users.
+const MEMORY_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE ENGINE = 'MEMORY' \
+     AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')";
+
+/// Returns the names of the `MEMORY` tables.
+pub(super) async fn memory_tables(session: &mut Connection) -> Result<Vec<(String, String)>> {
+    Ok(session.query(MEMORY_TABLES).await?)
+}
+
+/// Reads every `MEMORY` table. At the first use after a start the server empties the table and logs
+/// a `TRUNCATE`, even with `sql_log_bin = 0` (seen with MySQL 9.7).
+pub(super) async fn use_memory_tables(session: &mut Connection) -> Result<()> {
+    for (schema, table) in memory_tables(session).await? {
+        let sql = format!("SELECT COUNT(*) FROM {}.{}", quote_name(&schema), quote_name(&table));
+        session.one::<u64>(&sql).await?;
+    }
+    Ok(())
+}
+
 /// Row of `CHECK TABLE`: table, operation, kind of message, message.
 type CheckTableRow = (String, String, String, Option<String>);
 
-/// Runs `CHECK TABLE` on every user table, one after the other.
+/// Runs `CHECK TABLE` on every user table, one after the other, but for `MEMORY` tables: they
+/// have nothing to check, and their first use logs a transaction.
 pub async fn check_tables(
     session: &mut Connection,
     depth: CheckDepth,

@@ -6,9 +6,10 @@ use std::time::Duration;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::finding::Finding;
-use backstop_model::ids::Endpoint;
+use backstop_model::ids::{Endpoint, ShardName};
 use backstop_model::report::CheckReport;
 use backstop_model::settings::ShardSettings;
+use backstop_model::stream_or_fork::enables_semi_sync;
 use backstop_model::topology::choose_source;
 
 use super::locking;
@@ -19,6 +20,11 @@ use crate::output::Output;
 /// Limit for a statement. `SET PERSIST` and `INSTALL PLUGIN` are quick, unless another session
 /// holds a lock that they need.
 const FIX_STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time within which a running archiver writes a new heartbeat; it writes one every 5 s.
+const ARCHIVER_HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Delay between two looks for a new heartbeat.
+const ARCHIVER_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Offers to fix the findings, and fixes them after confirmation. Returns true if anything was
 /// changed.
@@ -44,11 +50,42 @@ pub async fn offer_fixes(args: &CheckArgs, app: &App, report: &CheckReport, outp
     if !args.yes && !confirm_fixes(&mending, output)? {
         return Ok(false);
     }
+    if mending.iter().any(|(_, finding)| finding.fix.iter().any(|sql| enables_semi_sync(sql))) {
+        see_archiver(app, &shard.shard).await?;
+    }
     for (endpoint, finding) in &mending {
         // A finding's statements are not interrupted: the last may restore what the first changed.
         apply_fix(app, settings, endpoint, finding).await?;
     }
     Ok(true)
+}
+
+/// Waits for a new heartbeat of the archiver. An old one does not prove that it runs, and a primary
+/// that waits for a stopped archiver accepts no writes.
+///
+/// # Errors
+/// Returns [`ErrorKind::Refused`] if there is none within [`ARCHIVER_HEARTBEAT_TIMEOUT`].
+async fn see_archiver(app: &App, shard: &ShardName) -> Result<()> {
+    let archive = app.repository().await?.archive(shard);
+    let clock = &app.ctx.clock;
+    let deadline = clock.monotonic() + ARCHIVER_HEARTBEAT_TIMEOUT;
+    let before = archive.alive().await?.map(|alive| alive.at);
+    while clock.monotonic() < deadline {
+        let alive = archive.alive().await?;
+        if alive.is_some_and(|alive| Some(alive.at) != before && alive.source.is_some()) {
+            return Ok(());
+        }
+        let wait = async {
+            clock.sleep(ARCHIVER_POLL_INTERVAL).await;
+            Ok(())
+        };
+        app.ctx.unless_stopped(wait).await?;
+    }
+    let seconds = ARCHIVER_HEARTBEAT_TIMEOUT.as_secs();
+    let message = format!(
+        "turn semi-synchronous replication on: the archiver of shard {shard} gave no heartbeat in {seconds} s, and writes would wait for it"
+    );
+    Err(Error::refused(message).hint("nothing was changed: start the archiver, then run `check --fix` again"))
 }
 
 /// Returns the member that the findings concern.

@@ -51,7 +51,9 @@ async fn an_archiver_and_what_the_primary_must_be_set_to() {
     let all = findings(&backstop, &check).await;
     assert_eq!(with(&all, "archiver-never-ran").unwrap()["severity"], "warning");
     let semi_sync = with(&all, "archive-semi-sync").unwrap();
-    assert!(semi_sync["fix"].is_null() && semi_sync["severity"] == "problem", "{semi_sync}");
+    let fix = semi_sync["fix"].as_array().unwrap();
+    assert!(fix.len() == 5 && semi_sync["severity"] == "problem", "{semi_sync}");
+    assert!(!semi_sync["fix"].to_string().contains("_enabled = ON"), "{semi_sync}");
     let all = findings(&backstop, &status).await;
     assert_eq!(with(&all, "archiver-never-ran").unwrap()["severity"], "problem");
 
@@ -91,6 +93,19 @@ async fn an_archiver_and_what_the_primary_must_be_set_to() {
     let ran = backstop.run(&format!("--json {status}")).await;
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(report["shards"][0]["rpo_seconds"], 0.0, "{report}");
+
+    // A heartbeat that is seconds old does not prove that an archiver runs.
+    archiver.signal(Signal::TERM);
+    archiver.end().await;
+    primary.run(&["SET GLOBAL rpl_semi_sync_source_enabled = OFF"]).await;
+    let all = findings(&backstop, &check).await;
+    assert_eq!(with(&all, "archive-semi-sync").unwrap()["fix"].as_array().unwrap().len(), 1);
+    backstop.run(&format!("{check} --fix --yes")).await.failed(20, &["no heartbeat in 15 s"]);
+    assert_eq!(primary.value("SELECT @@GLOBAL.rpl_semi_sync_source_enabled").await, "0");
+    let archiver = backstop.spawn(&format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true"), None);
+    found(&backstop, &check, "archiver-running").await;
+    backstop.run(&format!("{check} --fix --yes")).await;
+    assert_eq!(primary.value("SELECT @@GLOBAL.rpl_semi_sync_source_enabled").await, "1");
 
     // The degrade policy: the primary's own timeout ends the wait, and `status` reports it.
     archiver.signal(Signal::KILL);

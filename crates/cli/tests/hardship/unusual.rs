@@ -148,3 +148,26 @@ async fn an_errant_candidate_is_left_out(shard: &TestShard, backstop: &Backstop)
     assert!(reason.contains(&uuid) && reason.contains(&shard.candidate().endpoint().to_string()), "{reason}");
     assert!(!backup["gtid_executed"].as_str().unwrap().contains(&uuid), "{backup}");
 }
+
+/// MySQL empties such a table when it is first used after a start, and logs that as a transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_tables_add_no_transaction_to_a_recovered_server() {
+    let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
+    tables::fill(shard.primary(), 1, 100).await;
+    let statements = ["CREATE TABLE shop.mem (id INT) ENGINE = MEMORY", "INSERT INTO shop.mem VALUES (1)"];
+    shard.primary().run(&statements).await;
+    shard.settle().await;
+    let backstop = Backstop::of(&shard, "clone").await;
+    backstop.json("backup orders").await;
+    let held = shard.primary().gtid_executed().await;
+    for ending in ["--standalone", "--join"] {
+        let rebuilt = RecoveredServer::into(shard.base().join("rebuilt"));
+        let line = format!("recover orders --to latest {ending} --into {}", rebuilt.dir.display());
+        backstop.json(&line).await;
+        assert_eq!(rebuilt.gtid_executed().await, held, "{ending}");
+        assert_eq!(rebuilt.value("SELECT COUNT(*) FROM shop.mem").await, "0");
+        if ending == "--join" {
+            assert_eq!(rebuilt.gtid_executed().await, held, "the first use was logged before");
+        }
+    }
+}

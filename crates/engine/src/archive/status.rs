@@ -129,6 +129,7 @@ fn judge_archive(
         candidate_acknowledges: others()
             .find(|(member, _)| member.candidate)
             .map(|(_, state)| state.semi_sync_replica),
+        candidate_read_only: others().any(|(member, state)| member.candidate && state.read_only),
         candidate_cannot_wait: others()
             .find(|(member, state)| member.candidate && !state.semi_sync_source_loaded)
             .map(|(member, _)| member.endpoint.clone()),

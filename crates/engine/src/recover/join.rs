@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::gtid::GtidSet;
-use backstop_model::plan::{GtidStep, gtid_step};
+use backstop_model::plan::{GtidReset, GtidStep, gtid_step};
 use backstop_model::progress::{Progress, ProgressUnit};
 use backstop_model::topology::{InstanceState, Member, current_primary};
 
@@ -85,7 +85,13 @@ pub(super) async fn set_own_gtids(
     }
     let executed = session.gtid_executed().await?;
     let purged = session.gtid_purged().await?;
-    let step = gtid_step(&executed, held, &purged, steps.has_begun("reset_gtids"));
+    let reset = GtidReset {
+        server_uuid: session.server_uuid().await?,
+        memory_tables: session.has_memory_tables().await?,
+        begun: steps.has_begun("reset_gtids"),
+        done: steps.is_done("reset_gtids"),
+    };
+    let step = gtid_step(&executed, held, &purged, &reset);
     if let GtidStep::Refuse { missing, extra } = &step {
         let message = format!(
             "the server's transactions changed since they were verified: missing `{missing}`, beyond `{extra}`"

@@ -1,6 +1,7 @@
 //! Decides how a recovered server's GTID sets become exactly those of its backup.
 
 use crate::gtid::GtidSet;
+use crate::ids::ServerUuid;
 
 /// Change to a recovered server's GTID sets before it may replicate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,16 +21,34 @@ pub enum GtidStep {
     },
 }
 
+/// Progress of a reset of GTIDs as journaled, and what makes a reset necessary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GtidReset {
+    /// The recovered server's own UUID.
+    pub server_uuid: ServerUuid,
+    /// True if the server has `MEMORY` tables. The server logs their first use after a start as its
+    /// own transaction, so that a reset uses them first.
+    pub memory_tables: bool,
+    /// True if the reset has begun.
+    pub begun: bool,
+    /// True if the reset is complete.
+    pub done: bool,
+}
+
 /// Decides from the server's `gtid_executed` and `gtid_purged`, the set it must hold (`held`, as
-/// journaled before any reset), and whether the journal records that a reset had begun.
+/// journaled before any reset), and the progress of a reset.
 ///
 /// On a server without binary logs of the donor, everything executed is also in `gtid_purged`. What
 /// is executed and not purged is in a binary log that came with the files.
-pub fn gtid_step(executed: &GtidSet, held: &GtidSet, purged: &GtidSet, reset_begun: bool) -> GtidStep {
-    if executed == held {
-        return if purged == executed { GtidStep::Keep } else { GtidStep::ResetAndSet };
+pub fn gtid_step(executed: &GtidSet, held: &GtidSet, purged: &GtidSet, reset: &GtidReset) -> GtidStep {
+    // A reset begins with the use of each MEMORY table, which the server logs under its own UUID.
+    let own = executed.of_uuid(reset.server_uuid);
+    let counted = if reset.begun { executed.subtract(&own.subtract(held)) } else { executed.clone() };
+    if counted == *held {
+        let keep = purged == executed && (reset.done || !reset.memory_tables);
+        return if keep { GtidStep::Keep } else { GtidStep::ResetAndSet };
     }
-    if executed.is_empty() && reset_begun {
+    if executed.is_empty() && reset.begun {
         return GtidStep::SetPurged;
     }
     GtidStep::Refuse { missing: held.subtract(executed), extra: executed.subtract(held) }
@@ -44,22 +63,50 @@ mod tests {
         text.replace('A', "3e11fa47-71ca-11e1-9e33-c80aa9429562").parse().unwrap()
     }
 
+    fn reset(begun: bool, done: bool, memory_tables: bool) -> GtidReset {
+        GtidReset {
+            server_uuid: "bbbbbbbb-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
+            memory_tables,
+            begun,
+            done,
+        }
+    }
+
+    fn refuse(missing: &str, extra: &str) -> GtidStep {
+        GtidStep::Refuse { missing: set(missing), extra: set(extra) }
+    }
+
     #[test]
     fn every_state_a_kill_can_leave() {
-        let step = |executed, purged, begun| gtid_step(&set(executed), &set("A:1-9"), &set(purged), begun);
+        let step = |executed, purged, begun| {
+            gtid_step(&set(executed), &set("A:1-9"), &set(purged), &reset(begun, begun, false))
+        };
         assert_eq!(step("A:1-9", "A:1-9", false), GtidStep::Keep);
         assert_eq!(step("A:1-9", "A:1-9", true), GtidStep::Keep, "reset and set were done");
         assert_eq!(step("A:1-9", "A:1-5", false), GtidStep::ResetAndSet);
         assert_eq!(step("A:1-9", "A:1-5", true), GtidStep::ResetAndSet, "killed before the reset");
         assert_eq!(step("", "", true), GtidStep::SetPurged, "killed between reset and set");
-        let refuse = |missing, extra| GtidStep::Refuse { missing: set(missing), extra: set(extra) };
         assert_eq!(step("", "", false), refuse("A:1-9", ""));
         assert_eq!(step("A:2-10", "", true), refuse("A:1", "A:10"));
     }
 
     #[test]
+    fn memory_tables_are_used_before_a_reset() {
+        let own = "bbbbbbbb-71ca-11e1-9e33-c80aa9429562:1-2";
+        let used = format!("A:1-9,{own}");
+        let step = |executed: &str, begun, done| {
+            gtid_step(&set(executed), &set("A:1-9"), &set("A:1-9"), &reset(begun, done, true))
+        };
+        assert_eq!(step("A:1-9", false, false), GtidStep::ResetAndSet);
+        assert_eq!(step(&used, true, false), GtidStep::ResetAndSet, "killed before the reset");
+        assert_eq!(step("", true, true), GtidStep::SetPurged);
+        assert_eq!(step("A:1-9", true, true), GtidStep::Keep);
+        assert_eq!(step(&used, false, false), refuse("", own), "no reset has begun: who wrote this?");
+    }
+
+    #[test]
     fn an_empty_backup_needs_nothing() {
         let empty = GtidSet::new();
-        assert_eq!(gtid_step(&empty, &empty, &empty, true), GtidStep::Keep);
+        assert_eq!(gtid_step(&empty, &empty, &empty, &reset(true, true, false)), GtidStep::Keep);
     }
 }

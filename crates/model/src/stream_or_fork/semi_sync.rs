@@ -80,6 +80,8 @@ pub struct SourceContext {
     pub other_replicas: u32,
     /// True if the candidate primary acknowledges; `None`: there is no candidate.
     pub candidate_acknowledges: Option<bool>,
+    /// True if the candidate primary is read-only: it installs no plugin then.
+    pub candidate_read_only: bool,
     /// The candidate primary, if its source plugin for semi-synchronous replication is not loaded.
     pub candidate_cannot_wait: Option<Endpoint>,
 }
@@ -184,8 +186,12 @@ fn candidate_cannot_wait(words: &SemiSyncNames, around: &SourceContext) -> Optio
     );
     let finding =
         Finding::warning("archive-candidate-plugin", what, "load it now, not on the night of the failover");
-    let fix = format!("INSTALL PLUGIN {} SONAME '{}'", words.plugin, words.library);
-    Some(finding.fixed_by([fix]).on(candidate))
+    let install = format!("INSTALL PLUGIN {} SONAME '{}'", words.plugin, words.library);
+    // The last one runs even if the one before fails.
+    let fix =
+        ["SET GLOBAL read_only = OFF".to_owned(), install, "SET GLOBAL super_read_only = ON".to_owned()];
+    let fix = if around.candidate_read_only { &fix[..] } else { &fix[1..2] };
+    Some(finding.fixed_by(fix.iter().cloned()).on(candidate))
 }
 
 fn not_given(source: &SourceSettings, around: &SourceContext, wrong: &[String], fix: Vec<String>) -> Finding {
@@ -199,7 +205,15 @@ fn not_given(source: &SourceSettings, around: &SourceContext, wrong: &[String], 
         return Finding::problem("archive-semi-sync", what, todo).fixed_by(fix).on(&source.endpoint);
     }
     let todo = "start the archiver first: a primary that waits for one that does not run takes no writes; then check --fix";
-    Finding::problem("archive-semi-sync", what, todo)
+    let waits = source.semi_sync.is_some_and(|semi_sync| semi_sync.enabled);
+    // What an archiver needs before it can start. A longer timeout of one that waits already would stop writes for longer.
+    let harmless = fix.into_iter().filter(|sql| !waits && !enables_semi_sync(sql));
+    Finding::problem("archive-semi-sync", what, todo).fixed_by(harmless).on(&source.endpoint)
+}
+
+/// Returns true for the statement from which on writes wait for acknowledgement.
+pub fn enables_semi_sync(sql: &str) -> bool {
+    sql.starts_with("SET PERSIST rpl_semi_sync_") && sql.ends_with("_enabled = ON")
 }
 
 fn waiting(source: &SourceSettings, now: SemiSync) -> Finding {
@@ -267,6 +281,7 @@ mod tests {
         archiver_running: true,
         other_replicas: 0,
         candidate_acknowledges: None,
+        candidate_read_only: false,
         candidate_cannot_wait: None,
     };
 
@@ -287,15 +302,19 @@ mod tests {
         let fix = ["SET PERSIST rpl_semi_sync_source_timeout = 4294967295".to_owned()];
         assert_eq!(judged(&source(Some(short)), ALONE)[0].1, fix);
         let stopped = SourceContext { archiver_running: false, ..ALONE };
-        assert!(judged(&source(Some(short)), stopped)[0].1.is_empty(), "it would stop writes");
+        assert!(judged(&source(Some(short)), stopped.clone())[0].1.is_empty(), "it would stop writes");
+        let prepared = &judged(&source(None), stopped)[0].1;
+        assert!(prepared.len() == 5 && !prepared[4].ends_with("enabled = ON"), "{prepared:?}");
         let others = SourceContext { other_replicas: 1, candidate_acknowledges: Some(false), ..ALONE };
         let found = judged(&source(Some(GOOD)), others);
         assert_eq!(found[0].1, ["SET PERSIST rpl_semi_sync_source_wait_for_replica_count = 2"]);
         assert_eq!(found[1].0, "archive-candidate");
         let bare = SourceContext { candidate_cannot_wait: Some(Endpoint::new("db2", 3306)), ..ALONE };
-        let found = judged(&source(Some(GOOD)), bare);
+        let found = judged(&source(Some(GOOD)), bare.clone());
         assert_eq!(found[1].0, "archive-candidate-plugin");
         assert_eq!(found[1].1, ["INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"]);
+        let found = judged(&source(Some(GOOD)), SourceContext { candidate_read_only: true, ..bare });
+        assert_eq!((found[1].1.len(), found[1].1[2].as_str()), (3, "SET GLOBAL super_read_only = ON"));
         let off = SemiSync { active: false, ..GOOD };
         assert_eq!(judged(&source(Some(off)), ALONE)[0].0, "archive-semi-sync-degraded");
     }
