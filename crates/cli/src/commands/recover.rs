@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
 use backstop_adapters::mysql::server_tls;
+use backstop_adapters::mysql::server_user::ServerUser;
 use backstop_engine::plan::{self, PlanInputs, PlanOptions};
 use backstop_engine::ports::{CheckDepth, MysqldControl as _, Topology};
 use backstop_engine::recover::{self, CopyAccount, DataSource, LiveMembers, Recovery, RecoveryRequest};
@@ -39,8 +40,8 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Comma
         return recover_ebs::run(args, app, output).await;
     }
     if args.plan {
-        let (_, plan, _) = prepared(args, app).await?;
-        recover::check_target(&args.into, data_from(args), args.port, args.listen.as_ref())?;
+        let (_, plan, request) = prepared(args, app).await?;
+        recover::check_target(&request, &app.mysqld()).await?;
         output.report_in(&plan, args.target.time_zone);
     } else {
         output.report_in(&perform(app, args).await?, args.target.time_zone);
@@ -84,8 +85,8 @@ async fn prepared(args: &RecoverArgs, app: &App) -> Result<(Repository, Recovery
         Ok((repository, plan, manifest))
     };
     let (repository, mut plan, manifest) = app.ctx.unless_stopped(plans).await?;
-    server_user(args)?;
-    let (own, tls) = (own_options(args, app).await?, certificate(args, app)?);
+    let user = server_user(args).await?;
+    let (own, tls) = (own_options(args, app, &user).await?, certificate(args, app)?);
     let request = RecoveryRequest { own, tls, ..request(args, &plan, members) };
     plan.findings.extend(recover::dropped_settings(&request, &manifest));
     Ok((repository, plan, request))
@@ -121,7 +122,7 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: LiveMembers) -> Rec
         backup_id: plan.backup_id.clone(),
         replay: plan.replay.clone(),
         into: args.into.clone(),
-        data: data_from(args),
+        data: if args.on_volume { DataSource::Volume } else { DataSource::Repository },
         port: args.port,
         listen: args.listen.clone(),
         check: match args.check {
@@ -142,21 +143,23 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: LiveMembers) -> Rec
     }
 }
 
-fn data_from(args: &RecoverArgs) -> DataSource {
-    if args.on_volume { DataSource::Volume } else { DataSource::Repository }
-}
-
-/// A server never runs as root unless that was asked for.
-fn server_user(args: &RecoverArgs) -> Result<()> {
-    if args.server_user.is_some() || args.run_as_root || !rustix::process::geteuid().is_root() {
-        return Ok(());
+/// The user that the server runs as, if it can do so in the target directory and on the port. Never root unless that was asked for.
+async fn server_user(args: &RecoverArgs) -> Result<ServerUser> {
+    if args.server_user.is_none() && !args.run_as_root && rustix::process::geteuid().is_root() {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "cannot start a server as root: name the user that it runs as",
+        )
+        .hint("give `--server-user mysql`, or `--run-as-root` if it is to run as root"));
     }
-    Err(Error::new(ErrorKind::Usage, "cannot start a server as root: name the user that it runs as")
-        .hint("give `--server-user mysql`, or `--run-as-root` if it is to run as root"))
+    let user = ServerUser::of(args.server_user.as_deref()).await?;
+    user.can_reach(&args.into)?;
+    args.port.map_or(Ok(()), |port| user.can_listen_on(port))?;
+    Ok(user)
 }
 
 /// The operator's options, if the places that they name are there and the server program takes them.
-async fn own_options(args: &RecoverArgs, app: &App) -> Result<ExtraOptions> {
+async fn own_options(args: &RecoverArgs, app: &App, user: &ServerUser) -> Result<ExtraOptions> {
     let mut own = ExtraOptions::default();
     let mut wrong = Vec::new();
     if let Some(path) = &args.defaults_file {
@@ -166,14 +169,7 @@ async fn own_options(args: &RecoverArgs, app: &App) -> Result<ExtraOptions> {
         wrong.extend(own.read_file(&text, &file).err().unwrap_or_default());
     }
     wrong.extend(args.server_option.iter().filter_map(|option| own.give(option).err()));
-    let there =
-        |place: &RequiredPath| if place.is_folder { place.path.is_dir() } else { place.path.is_file() };
-    wrong.extend(
-        own.places()
-            .iter()
-            .filter(|place| !there(place))
-            .map(|place| format!("{}: {} is not there", place.option, place.path.display())),
-    );
+    wrong.extend(own.places().iter().filter_map(|place| unusable(place, user)));
     if !wrong.is_empty() {
         return Err(Error::new(ErrorKind::Usage, format!("use the server's options: {}", wrong.join("; ")))
             .hint("nothing was touched: correct `--defaults-file` or `--server-option`"));
@@ -182,6 +178,17 @@ async fn own_options(args: &RecoverArgs, app: &App) -> Result<ExtraOptions> {
         app.mysqld().check_options(&own.text()).await?;
     }
     Ok(own)
+}
+
+/// Why the server cannot use a place, if so.
+fn unusable(place: &RequiredPath, user: &ServerUser) -> Option<String> {
+    let (option, path) = (&place.option, place.path.display());
+    let is_there = if place.is_folder { place.path.is_dir() } else { place.path.is_file() };
+    if !is_there {
+        return Some(format!("{option}: {path} is not there"));
+    }
+    (place.is_written && !user.can_write_in(&place.path))
+        .then(|| format!("{option}: user {} cannot write in {path}", user.name()))
 }
 
 /// The certificate for the server, if it can be used.

@@ -10,6 +10,7 @@ use backstop_model::server::ServerVersion;
 use backstop_repo::{Manifest, Storage};
 
 use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, join, promote};
+use crate::ports::MysqldControl;
 
 /// The directory must be absent, empty, or hold this kind of recovery's journal.
 pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
@@ -29,16 +30,23 @@ pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
     }
 }
 
+/// The directory must be one that this recovery can begin in, or be resumed in.
+pub(super) async fn check_target(request: &RecoveryRequest, mysqld: &dyn MysqldControl) -> Result<()> {
+    match request.data {
+        DataSource::Repository => check_target_dir(&request.into),
+        DataSource::Volume => check_volume(&request.into, mysqld).await,
+    }
+}
+
 /// The directory must hold the data directory of the backup, a volume made from its snapshot mounted there, or this kind of recovery's
 /// journal. A server that runs on it is somebody's.
-pub(super) async fn check_volume(recovery: &Recovery<'_>) -> Result<()> {
-    let dir = &recovery.request.into;
+async fn check_volume(dir: &Path, mysqld: &dyn MysqldControl) -> Result<()> {
     if dir.join(".backstop/journal").is_file() {
         return Ok(());
     }
     holds_data(dir)?;
     let data = dir.join("data");
-    match recovery.mysqld.running_on(&data).await? {
+    match mysqld.running_on(&data).await? {
         None => Ok(()),
         Some(pid) => Err(Error::refused(format!("a server runs on {}, pid {pid}", data.display()))
             .hint("name the folder of a volume that was made from the backup's snapshot, and that no server was started on")),
@@ -46,7 +54,7 @@ pub(super) async fn check_volume(recovery: &Recovery<'_>) -> Result<()> {
 }
 
 /// The directory must hold a data directory.
-pub(super) fn holds_data(dir: &Path) -> Result<()> {
+fn holds_data(dir: &Path) -> Result<()> {
     let data = dir.join("data");
     if data.join("ibdata1").is_file() {
         return Ok(());
