@@ -43,7 +43,24 @@ impl Journal {
             create_private_dir(parent).failed(&what)?;
         }
         let options = OpenOptions::new().read(true).append(true).create(true).open(path);
-        let mut file = options.failed(&what)?;
+        let (mut journal, whole) = Self::load(path, options.failed(&what)?)?;
+        journal.file.set_len(whole).failed(&what)?;
+        journal.file.seek(SeekFrom::End(0)).failed(&what)?;
+        Ok(journal)
+    }
+
+    /// Looks into a journal that is there, and writes nothing.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn look(path: &Path) -> Result<Self> {
+        let file = File::open(path).failed(format!("open journal {}", path.display()))?;
+        Self::load(path, file).map(|(journal, _)| journal)
+    }
+
+    /// Reads the journal, and gives the length of its whole lines.
+    fn load(path: &Path, mut file: File) -> Result<(Self, u64)> {
+        let what = format!("open journal {}", path.display());
         if file.try_lock().is_err() {
             let message = format!("{what}: another run is working on this recovery");
             return Err(Error::new(ErrorKind::Held, message).hint("wait for it, or stop it first"));
@@ -51,13 +68,11 @@ impl Journal {
         let mut text = String::new();
         file.read_to_string(&mut text).failed(&what)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64).failed(&what)?;
-        file.seek(SeekFrom::End(0)).failed(&what)?;
         let mut journal = Self { path: path.to_owned(), file, begun: Vec::new(), outputs: BTreeMap::new() };
         for line in text[..whole].lines() {
             journal.replay(line)?;
         }
-        Ok(journal)
+        Ok((journal, whole as u64))
     }
 
     /// Returns the output of a step, if it is finished.
@@ -210,6 +225,9 @@ mod tests {
         drop(journal);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"state\":\"do").unwrap();
 
+        let torn = std::fs::read(&path).unwrap();
+        assert_eq!(Journal::look(&path).unwrap().output::<i32>("a").unwrap(), Some(42));
+        assert_eq!(std::fs::read(&path).unwrap(), torn, "looking changes nothing");
         let mut journal = Journal::open(&path).unwrap();
         assert_eq!(journal.output::<i32>("a").unwrap(), Some(42));
         assert!(journal.has_begun("b") && journal.output::<i32>("b").unwrap().is_none());

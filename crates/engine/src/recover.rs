@@ -19,7 +19,7 @@ mod replay;
 mod target_dir;
 mod tls;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use backstop_model::error::{Error, ErrorKind, Result};
@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use self::target_dir::CreatedDirs;
 use crate::context::RunContext;
-use crate::journal::Steps;
+use crate::journal::{Journal, Steps};
 use crate::ports::{AdminAccess, AdminSession, CheckDepth, MysqldControl, ReadOnly, Topology};
 
 /// Inputs of a recovery.
@@ -172,23 +172,20 @@ impl RecoveryDecision {
 /// Refuses the directory, port and addresses that a recovery would refuse. Changes nothing.
 ///
 /// # Errors
-/// Returns [`ErrorKind::Refused`] with the reason.
-pub fn check_target(
-    dir: &Path,
-    data: DataSource,
-    port: Option<u16>,
-    listen: Option<&ListenAddress>,
-) -> Result<()> {
-    match data {
-        DataSource::Repository => preflight::check_target_dir(dir)?,
-        DataSource::Volume => preflight::holds_data(dir)?,
+/// Returns [`ErrorKind::Refused`] with the reason, or [`ErrorKind::Held`] while another run works on
+/// this recovery.
+pub async fn check_target(request: &RecoveryRequest, mysqld: &dyn MysqldControl) -> Result<()> {
+    preflight::check_target(request, mysqld).await?;
+    let journal = request.into.join(".backstop/journal");
+    if journal.is_file()
+        && let Some(decided) = Journal::look(&journal)?.output("decide")?
+    {
+        // The server of a recovery that has begun may listen there.
+        return preflight::same_request(&decided, request);
     }
-    // The server of a recovery that has begun may listen there.
-    if dir.join(".backstop/journal").is_file() {
-        return Ok(());
-    }
-    port.map_or(Ok(()), preflight::port_is_free)?;
-    listen.map_or(Ok(()), |listen| preflight::can_listen(listen, port.unwrap_or(0)))
+    request.port.map_or(Ok(()), preflight::port_is_free)?;
+    let can_listen = |listen| preflight::can_listen(listen, request.port.unwrap_or(0));
+    request.listen.as_ref().map_or(Ok(()), can_listen)
 }
 
 /// Returns findings about the donor's settings that the recovered server lacks and an operator may
@@ -205,10 +202,7 @@ pub fn dropped_settings(request: &RecoveryRequest, manifest: &Manifest) -> Vec<F
 /// manifest says, [`ErrorKind::NotRecoverable`] if the shard has purged what a joining instance
 /// would need. After any fault the server is stopped and the same command resumes.
 pub async fn recover(recover: &Recovery<'_>) -> Result<RecoverReport> {
-    match recover.request.data {
-        DataSource::Repository => preflight::check_target_dir(&recover.request.into)?,
-        DataSource::Volume => preflight::check_volume(recover).await?,
-    }
+    preflight::check_target(&recover.request, recover.mysqld).await?;
     let journal = recover.request.into.join(".backstop/journal");
     let footprint = CreatedDirs::make(&recover.request.into, &journal)?;
     let mut steps = Steps::open(&journal, recover.ctx)?;

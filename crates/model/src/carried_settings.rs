@@ -74,7 +74,7 @@ pub enum Certificates {
 /// Decides which recorded settings a recovered server keeps.
 pub fn carry_settings(recorded: &RecordedSettings, overrides: Overrides<'_>) -> CarriedSettings {
     let mut settings = CarriedSettings::default();
-    for (name, value) in recorded {
+    for (name, value) in recorded.iter().filter(|(name, value)| !is_recovery_init_file(name, value)) {
         match rule_of(name) {
             // An operator who sets it does not miss it.
             Some(rule) if overrides.options.get(name).is_some() => settings.overridden(rule, name),
@@ -83,6 +83,12 @@ pub fn carry_settings(recorded: &RecordedSettings, overrides: Overrides<'_>) -> 
         }
     }
     settings
+}
+
+/// Returns true for the init file of a recovery's own server start: the recovery removes the file at
+/// once, so that it is no setting of the server.
+pub fn is_recovery_init_file(name: &str, value: &str) -> bool {
+    name == "init_file" && value.ends_with("/.backstop/init.sql")
 }
 
 /// Warns before a recovery if the recovered server will have certificates that no client trusts.
@@ -347,6 +353,12 @@ mod tests {
         let settings = with(&donor, Certificates::OfItsOwn, own, Some("db8"));
         assert_eq!((codes(&settings).len(), settings.options.len()), (0, 0));
         assert_eq!(with(&donor, Certificates::OfItsOwn, "", Some("db8")).options["loose_report_host"], "db8");
+    }
+
+    #[test]
+    fn only_an_init_file_of_the_operator_is_missed() {
+        assert!(told(&[("init_file", "/etc/mysql/init.sql")]).contains("init_file"));
+        assert_eq!(of(&[("init_file", "/srv/copy/.backstop/init.sql")]), CarriedSettings::default());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct RequiredPath {
     pub path: PathBuf,
     /// True for a directory.
     pub is_folder: bool,
+    /// True for a folder without which the server does not start if it cannot write there.
+    pub is_written: bool,
 }
 
 impl ExtraOptions {
@@ -43,8 +45,9 @@ impl ExtraOptions {
     /// # Errors
     /// Returns every line that cannot be used, with the reason.
     pub fn read_file(&mut self, text: &str, file: &str) -> Result<(), Vec<String>> {
-        let (mut group, mut wrong) = (String::new(), Vec::new());
-        for (number, line) in text.lines().enumerate() {
+        let (mut group, mut wrong) = (None, Vec::new());
+        // Some editors begin a file with a byte order mark.
+        for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let (line, origin) = (line.trim(), format!("{file}, line {}", number + 1));
             if line.is_empty() || line.starts_with(['#', ';']) {
                 continue;
@@ -55,8 +58,15 @@ impl ExtraOptions {
                     shorten(line)
                 ));
             } else if let Some(name) = line.strip_prefix('[') {
-                group = name.split(']').next().unwrap_or_default().trim().to_owned();
-            } else if is_server_group(&group) {
+                let name = name.split_once(']').map(|(name, _)| name.trim());
+                if name.is_none_or(str::is_empty) {
+                    wrong.push(format!("{origin}: `{}` is no group: write `[mysqld]`", shorten(line)));
+                }
+                group = Some(name.unwrap_or_default().to_owned());
+            } else if group.is_none() {
+                wrong
+                    .push(format!("{origin}: `{}` is in no group: write `[mysqld]` above it", shorten(line)));
+            } else if let Some(group) = group.as_ref().filter(|group| is_server_group(group)) {
                 let (name, value) = split_option(line);
                 let option = ExtraOption {
                     origin,
@@ -142,6 +152,7 @@ impl ExtraOption {
             option: format!("{}: `{}`", self.origin, self.name),
             path,
             is_folder,
+            is_written: self.name.ends_with("tmpdir"),
         };
         if is_one(FOLDER_OPTIONS) {
             value.split(':').filter(|path| !path.is_empty()).map(|path| place(path.into(), true)).collect()
@@ -282,6 +293,22 @@ mod tests {
         }
         for given in ["", "=1", "a b=1", "x\ny=1", "[mysqld]"] {
             assert!(ExtraOptions::default().give(given).unwrap_err().contains("is no option"), "{given}");
+        }
+    }
+
+    #[test]
+    fn no_line_is_left_out_silently() {
+        let read = file("\u{feff}[mysqld]\r\nmax_connections = 7\r\n[client]\r\nport=1\r\n").unwrap();
+        assert_eq!(read.text(), "[mysqld]\nmax_connections = 7\n");
+        let wrong = file("# mine\nmax_connections=7\n[mysqld\nport_open_timeout=1\n[]").unwrap_err();
+        let lines: Vec<&str> = wrong.lines().collect();
+        assert_eq!(lines.len(), 3, "{wrong}");
+        for (line, words) in lines.iter().zip([
+            "line 2: `max_connections=7` is in no group",
+            "line 3: `[mysqld` is no group",
+            "line 5: `[]`",
+        ]) {
+            assert!(line.contains(words), "{line}");
         }
     }
 

@@ -22,6 +22,7 @@ mod replication_filters;
 mod secret_file;
 pub mod server_facts;
 pub mod server_tls;
+pub mod server_user;
 pub mod source_settings;
 pub mod tables;
 pub mod tablespaces;

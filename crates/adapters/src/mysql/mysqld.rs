@@ -22,6 +22,7 @@ use rustix::process::Signal;
 use tokio::process::Command;
 
 use super::error_log::ErrorLogFollower;
+use super::server_user::ids_of;
 use super::{mysqld_process, mysqld_version};
 use crate::command;
 
@@ -277,24 +278,6 @@ async fn gone_within(pid: u32, deadline: Duration) -> bool {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     true
-}
-
-/// Returns the numeric user and group id of a user of this host, from any source of users that the
-/// host has.
-async fn ids_of(user: &str) -> Result<(u32, u32)> {
-    let mut ids = [0u32; 2];
-    for (id, option) in ids.iter_mut().zip(["-u", "-g"]) {
-        let mut command = Command::new("id");
-        let doing = format!("look up user {user}");
-        let text = command::output(command.args([option, "--", user]), Duration::from_secs(10), &doing);
-        *id = text
-            .await
-            .map_err(|error| Error { kind: ErrorKind::Usage, ..error })?
-            .trim()
-            .parse()
-            .failed(doing)?;
-    }
-    Ok((ids[0], ids[1]))
 }
 
 /// Changes the owner of a file, or of a directory with everything in it. Follows no symbolic link.

@@ -1,5 +1,6 @@
 //! Reads the settings that are recorded with a backup.
 
+use backstop_model::carried_settings::is_recovery_init_file;
 use backstop_model::server::RecordedSettings;
 
 use super::connection::Connection;
@@ -29,7 +30,7 @@ pub async fn recorded_settings(session: &mut Connection) -> Result<RecordedSetti
         let rows: Vec<(String, Option<String>)> = session.query(sql).await?;
         settings.extend(rows.into_iter().map(|(name, value)| (name, value.unwrap_or_default())));
     }
-    settings.retain(|name, _| !holds_a_secret(name));
+    settings.retain(|name, value| !holds_a_secret(name) && !is_recovery_init_file(name, value));
     Ok(settings)
 }
 

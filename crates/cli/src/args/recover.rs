@@ -55,18 +55,24 @@ pub struct RecoverArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     pub server_option: Vec<String>,
     /// A table that may be broken after the recovery, beside those that the backup recorded; may be repeated
-    #[arg(long, value_name = "SCHEMA.TABLE")]
+    #[arg(long, value_name = "SCHEMA.TABLE", value_parser = table_name)]
     pub accept_broken: Vec<String>,
     /// Write a systemd unit for the server into the target directory
     #[arg(long)]
     pub systemd: bool,
     /// With --standalone: leave an account that may read everything and logs in over the socket, and DIR/client.cnf for clients
-    #[arg(long, requires = "standalone")]
+    #[arg(long, conflicts_with_all = ["join", "as_primary"])]
     pub copy_login: bool,
     /// With --as-primary: enable the events that were enabled at the primary, and the event scheduler if it ran; or print the statements
     /// that do so, and run none
-    #[arg(long, value_enum, requires = "as_primary", default_value_t = EventsArg::Enable)]
+    #[arg(long, value_enum, conflicts_with_all = ["join", "standalone"], default_value_t = EventsArg::Enable)]
     pub events: EventsArg,
+}
+
+/// A table with its schema.
+fn table_name(text: &str) -> Result<String, &'static str> {
+    let is_table = |(schema, table): (&str, &str)| !schema.is_empty() && !table.is_empty();
+    if text.split_once('.').is_some_and(is_table) { Ok(text.to_owned()) } else { Err("write SCHEMA.TABLE") }
 }
 
 /// The choices of `recover --as-primary` about events.

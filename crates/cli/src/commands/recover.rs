@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
 use backstop_adapters::mysql::server_tls;
+use backstop_adapters::mysql::server_user::ServerUser;
 use backstop_engine::plan::{self, PlanInputs, PlanOptions};
 use backstop_engine::ports::{CheckDepth, MysqldControl as _, Topology};
 use backstop_engine::recover::{self, CopyAccount, DataSource, LiveMembers, Recovery, RecoveryRequest};
@@ -39,8 +40,8 @@ pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<Comma
         return recover_ebs::run(args, app, output).await;
     }
     if args.plan {
-        let (_, plan, _) = prepared(args, app).await?;
-        recover::check_target(&args.into, data_from(args), args.port, args.listen.as_ref())?;
+        let (_, plan, request) = prepared(args, app).await?;
+        recover::check_target(&request, &app.mysqld()).await?;
         output.report_in(&plan, args.target.time_zone);
     } else {
         output.report_in(&perform(app, args).await?, args.target.time_zone);
@@ -85,8 +86,8 @@ async fn prepared(args: &RecoverArgs, app: &App) -> Result<(Repository, Recovery
         Ok((repository, plan, manifest))
     };
     let (repository, mut plan, manifest) = app.ctx.unless_stopped(plans).await?;
-    server_user(args)?;
-    let (own, tls) = (own_options(args, app).await?, certificate(args, app)?);
+    let user = server_user(args).await?;
+    let (own, tls) = (own_options(args, app, &user).await?, certificate(args, app)?);
     let request = RecoveryRequest { own, tls, ..request(args, &plan, members) };
     plan.findings.extend(recover::dropped_settings(&request, &manifest));
     Ok((repository, plan, request))
@@ -122,7 +123,7 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: LiveMembers) -> Rec
         backup_id: plan.backup_id.clone(),
         replay: plan.replay.clone(),
         into: args.into.clone(),
-        data: data_from(args),
+        data: if args.on_volume { DataSource::Volume } else { DataSource::Repository },
         port: args.port,
         listen: args.listen.clone(),
         check: match args.check {
@@ -143,22 +144,25 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: LiveMembers) -> Rec
     }
 }
 
-fn data_from(args: &RecoverArgs) -> DataSource {
-    if args.on_volume { DataSource::Volume } else { DataSource::Repository }
-}
-
-/// Requires a user for the server: a server never runs as root unless the operator requests it.
-fn server_user(args: &RecoverArgs) -> Result<()> {
-    if args.server_user.is_some() || args.run_as_root || !rustix::process::geteuid().is_root() {
-        return Ok(());
+/// Returns the user that the server runs as, if that user can use the target directory and the
+/// port. A server never runs as root unless the operator requests it.
+async fn server_user(args: &RecoverArgs) -> Result<ServerUser> {
+    if args.server_user.is_none() && !args.run_as_root && rustix::process::geteuid().is_root() {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "cannot start a server as root: name the user that it runs as",
+        )
+        .hint("give `--server-user mysql`, or `--run-as-root` if it is to run as root"));
     }
-    Err(Error::new(ErrorKind::Usage, "cannot start a server as root: name the user that it runs as")
-        .hint("give `--server-user mysql`, or `--run-as-root` if it is to run as root"))
+    let user = ServerUser::of(args.server_user.as_deref()).await?;
+    user.can_reach(&args.into)?;
+    args.port.map_or(Ok(()), |port| user.can_listen_on(port))?;
+    Ok(user)
 }
 
 /// Returns the operator's options, if the paths that they name exist and the server program accepts
 /// them.
-async fn own_options(args: &RecoverArgs, app: &App) -> Result<ExtraOptions> {
+async fn own_options(args: &RecoverArgs, app: &App, user: &ServerUser) -> Result<ExtraOptions> {
     let mut own = ExtraOptions::default();
     let mut wrong = Vec::new();
     if let Some(path) = &args.defaults_file {
@@ -168,14 +172,7 @@ async fn own_options(args: &RecoverArgs, app: &App) -> Result<ExtraOptions> {
         wrong.extend(own.read_file(&text, &file).err().unwrap_or_default());
     }
     wrong.extend(args.server_option.iter().filter_map(|option| own.give(option).err()));
-    let there =
-        |place: &RequiredPath| if place.is_folder { place.path.is_dir() } else { place.path.is_file() };
-    wrong.extend(
-        own.places()
-            .iter()
-            .filter(|place| !there(place))
-            .map(|place| format!("{}: {} is not there", place.option, place.path.display())),
-    );
+    wrong.extend(own.places().iter().filter_map(|place| unusable(place, user)));
     if !wrong.is_empty() {
         return Err(Error::new(ErrorKind::Usage, format!("use the server's options: {}", wrong.join("; ")))
             .hint("nothing was touched: correct `--defaults-file` or `--server-option`"));
@@ -184,6 +181,17 @@ async fn own_options(args: &RecoverArgs, app: &App) -> Result<ExtraOptions> {
         app.mysqld().check_options(&own.text()).await?;
     }
     Ok(own)
+}
+
+/// Returns the reason why the server cannot use a path, if it cannot.
+fn unusable(place: &RequiredPath, user: &ServerUser) -> Option<String> {
+    let (option, path) = (&place.option, place.path.display());
+    let is_there = if place.is_folder { place.path.is_dir() } else { place.path.is_file() };
+    if !is_there {
+        return Some(format!("{option}: {path} is not there"));
+    }
+    (place.is_written && !user.can_write_in(&place.path))
+        .then(|| format!("{option}: user {} cannot write in {path}", user.name()))
 }
 
 /// Returns the certificate for the server, if it is usable.

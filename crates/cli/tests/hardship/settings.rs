@@ -206,6 +206,9 @@ async fn what_cannot_be_given_is_refused(shard: &TestShard, backstop: &Backstop)
     let lost = "[mysqld]\ndatadir = /data/mysql\ntmpdir = /no/such/folder\nport = 3306\ninnodb_undo_directory = /undo\n!includedir /etc/mysql\n";
     std::fs::write(&file, lost).unwrap();
     let file = format!("--defaults-file {}", file.display());
+    let loose = backstop.dir.join("loose.cnf");
+    std::fs::write(&loose, "max_connections = 9\n").unwrap();
+    let loose = format!("--defaults-file {}", loose.display());
     for (options, words) in [
         (
             file.as_str(),
@@ -217,6 +220,7 @@ async fn what_cannot_be_given_is_refused(shard: &TestShard, backstop: &Backstop)
         ("--server-option max_connections=few", &["'max_connections'", "few"]),
         ("--server-option server_id=7", &["`server_id`"]),
         ("--defaults-file /no/such/file", &["/no/such/file"]),
+        (&loose, &["line 1: `max_connections = 9` is in no group"]),
     ] {
         for plan in ["", "--plan"] {
             let line =

@@ -1,7 +1,7 @@
 //! Servers after the hand-over, as production runs them: as a separate user, on an address of the
 //! host, stopped and started again.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output};
@@ -54,8 +54,22 @@ async fn refusals_leave_nothing(backstop: &Backstop, base: &Path) {
     let into = format!("recover orders --to latest --standalone --into {}", above.join("r").display());
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
+    let closed = base.join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let tmpdir = format!("--server-option tmpdir={}", closed.display());
     for plan in ["", "--plan"] {
         backstop.run(&format!("{into} {plan}")).await.failed(2, &["--server-user mysql", "--run-as-root"]);
+        let unknown = format!("{into} {plan} --server-user no-such-user");
+        backstop.run(&unknown).await.failed(2, &["no-such-user", "--server-user"]);
+        backstop
+            .run(&format!("{into} {SERVER} {tmpdir} {plan}"))
+            .await
+            .failed(2, &["cannot write in", "tmpdir"]);
+        let below =
+            format!("recover orders --to latest --standalone --into {}/new {SERVER}", closed.display());
+        backstop.run(&format!("{below} {plan}")).await.failed(20, &["cannot pass", "chmod o+x"]);
+        assert!(!above.exists() && !closed.join("new").exists(), "{plan}: nothing was touched");
         for (more, words) in [
             ("--listen 192.0.2.1".to_owned(), "cannot listen on 192.0.2.1"),
             ("--listen no-such-host.invalid".to_owned(), "cannot listen on no-such-host.invalid"),
@@ -82,6 +96,11 @@ async fn joined(shard: &TestShard, backstop: &Backstop, base: &Path) {
     assert_eq!(rebuilt.value("SELECT @@GLOBAL.event_scheduler").await, "OFF");
     let report = rebuilt.recover(backstop, &how).await;
     assert_eq!(report["server"]["host"], "127.0.0.2", "{report}");
+    let another = line.replace("--join", "--standalone");
+    for plan in ["", "--plan"] {
+        backstop.run(&format!("{another} {plan}")).await.failed(20, &["begun with other arguments"]);
+    }
+    backstop.json(&format!("{line} --plan")).await;
     listens(&report);
     assert!(!report["next"].to_string().contains("bind_address"), "{report}");
     for path in ["deep", "deep/er"] {

@@ -10,6 +10,7 @@ use backstop_model::server::ServerVersion;
 use backstop_repo::{Manifest, Storage};
 
 use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, join, promote};
+use crate::ports::MysqldControl;
 
 /// Checks that the directory is absent or empty, or holds the journal of this kind of recovery.
 pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
@@ -29,17 +30,24 @@ pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
     }
 }
 
+/// Checks that this recovery can begin or resume in the directory.
+pub(super) async fn check_target(request: &RecoveryRequest, mysqld: &dyn MysqldControl) -> Result<()> {
+    match request.data {
+        DataSource::Repository => check_target_dir(&request.into),
+        DataSource::Volume => check_volume(&request.into, mysqld).await,
+    }
+}
+
 /// Checks that the directory holds the backup's data directory (a volume made from its snapshot is
 /// mounted there) or the journal of this kind of recovery. Refuses if a server runs on it that this
 /// recovery did not start.
-pub(super) async fn check_volume(recovery: &Recovery<'_>) -> Result<()> {
-    let dir = &recovery.request.into;
+async fn check_volume(dir: &Path, mysqld: &dyn MysqldControl) -> Result<()> {
     if dir.join(".backstop/journal").is_file() {
         return Ok(());
     }
     holds_data(dir)?;
     let data = dir.join("data");
-    match recovery.mysqld.running_on(&data).await? {
+    match mysqld.running_on(&data).await? {
         None => Ok(()),
         Some(pid) => Err(Error::refused(format!("a server runs on {}, pid {pid}", data.display()))
             .hint("name the folder of a volume that was made from the backup's snapshot, and that no server was started on")),
@@ -47,7 +55,7 @@ pub(super) async fn check_volume(recovery: &Recovery<'_>) -> Result<()> {
 }
 
 /// Checks that the directory holds a data directory.
-pub(super) fn holds_data(dir: &Path) -> Result<()> {
+fn holds_data(dir: &Path) -> Result<()> {
     let data = dir.join("data");
     if data.join("ibdata1").is_file() {
         return Ok(());
