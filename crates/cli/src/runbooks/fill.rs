@@ -192,7 +192,7 @@ fn is_of_a_word(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -254,9 +254,7 @@ mod tests {
         assert!(page.contains("# Left out: the shard has no further replica.\n# mysql --host=db3"), "{page}");
         assert_eq!(page.lines().filter(|line| line.starts_with("STOP REPLICA")).count(), 1);
         let page = filled("primary-dead", 1);
-        for line in page.lines().filter(|line| line.starts_with("mysql ") || line.starts_with("sed ")) {
-            panic!("there is no server for {line}");
-        }
+        assert!(!page.lines().any(|line| line.starts_with("mysql ") || line.starts_with("sed ")), "{page}");
         let page = filled("config-lost", 1);
         assert!(page.contains("topology = { members = [\"m1:1\"] }\n"), "{page}");
         let page = filled("config-lost", 2);
