@@ -282,8 +282,11 @@ pub struct RescueArgs {
     #[arg(long)]
     pub list: bool,
     /// The moment to recover to, as `recover --to` takes it
-    #[arg(long, value_name = "MOMENT")]
-    pub at: Option<String>,
+    #[arg(long, value_name = "MOMENT", allow_hyphen_values = true)]
+    pub at: Option<TargetSpec>,
+    /// The zone of a time that is written without one, such as Europe/Berlin
+    #[arg(long, value_name = "NAME", requires = "at")]
+    pub time_zone: Option<Tz>,
     /// The directory to recover into
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,

@@ -1,8 +1,12 @@
 //! The runbooks (`docs/runbooks`), compiled in, and filled in with a shard's own values.
 
+mod blocks;
 mod fill;
+mod samples;
 
+pub use blocks::{CommandBlock, blocks};
 pub use fill::RunbookValues;
+pub use samples::left_over;
 
 /// Page with the commands for one situation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,40 +54,6 @@ impl Runbook {
     }
 }
 
-/// Commands of a page that are pasted together.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct CommandBlock {
-    /// Heading above the commands.
-    pub heading: String,
-    /// Commands, one per line.
-    pub commands: String,
-}
-
-/// Returns the commands of a page, in the order of the page.
-pub fn blocks(text: &str) -> Vec<CommandBlock> {
-    let (mut blocks, mut heading, mut open): (Vec<CommandBlock>, String, Option<String>) =
-        (Vec::new(), String::new(), None);
-    for line in text.lines() {
-        match &mut open {
-            Some(commands) if line == "```" => {
-                blocks.push(CommandBlock { heading: heading.clone(), commands: std::mem::take(commands) });
-                open = None;
-            }
-            Some(commands) => {
-                commands.push_str(line);
-                commands.push('\n');
-            }
-            None if line == "```sh" => open = Some(String::new()),
-            None => {
-                if let Some(title) = line.strip_prefix("## ") {
-                    title.clone_into(&mut heading);
-                }
-            }
-        }
-    }
-    blocks
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -108,13 +78,5 @@ mod tests {
             assert!(runbook.text.contains("**When:** "), "{}", runbook.name);
             assert!(!blocks(runbook.text).is_empty(), "{} has no command", runbook.name);
         }
-    }
-
-    #[test]
-    fn commands_are_read_with_their_headings() {
-        let page = "# T\n```toml\nx\n```\n## 1. A\n\n```sh\na\nb\n```\ntext\n```sh\nc\n```\n";
-        let read = blocks(page);
-        let shown: Vec<_> = read.iter().map(|b| (b.heading.as_str(), b.commands.as_str())).collect();
-        assert_eq!(shown, [("1. A", "a\nb\n"), ("1. A", "c\n")]);
     }
 }

@@ -9,10 +9,12 @@ use backstop_engine::context::RunContext;
 use backstop_engine::status::coverage;
 use backstop_model::error::{Error, ErrorKind, Result};
 use backstop_model::ids::{Endpoint, ShardName};
+use backstop_model::recovery_target::{RecoveryTarget, TargetSpec};
+use backstop_model::report::Coverage;
 use backstop_model::settings::{SecretRef, ShardSettings, TopologySettings};
 use backstop_model::topology::current_primary;
 
-use super::CommandOutcome;
+use super::{CommandOutcome, time_args};
 use crate::app::{self, App};
 use crate::args::{GlobalArgs, RescueArgs};
 use crate::format;
@@ -42,9 +44,11 @@ pub async fn run(
         Some(name) => (runbooks::find(name).ok_or_else(|| unknown(name))?, args.clone()),
         None => {
             let runbook = asked(output)?;
-            (runbook, completed(args, runbook, output))
+            (runbook, completed(args, runbook, output)?)
         }
     };
+    // The same command is given again after an interruption: it must mean the same moment then.
+    let moment = time_args::resolve("--at", args.at.as_ref(), args.time_zone, &ctx)?;
     let mut notes = Vec::new();
     let mut values = RunbookValues::default();
     let mut shard = args.shard.clone();
@@ -58,7 +62,7 @@ pub async fn run(
             match &shard {
                 Some(name) => {
                     of_shard(&app, name, &mut values, &mut notes).await?;
-                    notes.push(recoverable(&app, name).await);
+                    notes.extend(recoverable(&app, name, moment.as_ref()).await);
                 }
                 None => notes.push("name a shard to have its values in the commands".to_owned()),
             }
@@ -67,7 +71,10 @@ pub async fn run(
             notes.push(format!("the page has its samples, since the configuration cannot be read: {error}"))
         }
     }
-    given(&args, shard.as_ref(), &mut values);
+    given(&args, moment.as_ref(), shard.as_ref(), &mut values);
+    notes.extend(runbooks::left_over(runbook.text, &values).into_iter().map(|(sample, meaning)| {
+        format!("REPLACE `{sample}` in the commands, which could not be filled in: {meaning}")
+    }));
     output.report(&RescuePage::new(runbook, shard, &values, notes, args.page));
     Ok(CommandOutcome::Well)
 }
@@ -98,18 +105,20 @@ const SAMPLE_TARGETS: [&str; 2] = ["/srv/copy", "/var/lib/mysql-new"];
 
 /// Asks for the other values that this page's commands need and that were not given. An empty
 /// answer leaves the page's sample.
-fn completed(args: &RescueArgs, runbook: &Runbook, output: &Output) -> RescueArgs {
+fn completed(args: &RescueArgs, runbook: &Runbook, output: &Output) -> Result<RescueArgs> {
     let ask = |question: &str| Some(output.question(&[], question)).filter(|answer| !answer.is_empty());
     let mut args = args.clone();
     if args.at.is_none() && runbook.text.contains(SAMPLE_MOMENT) {
-        args.at =
+        let moment =
             ask("Which moment is wanted, as `recover --to` takes it? [Enter: step 1 of the page finds it]");
+        let read = moment.map(|moment| moment.parse::<TargetSpec>()).transpose();
+        args.at = read.map_err(|error| Error::new(ErrorKind::Usage, error.to_string()))?;
     }
     if args.into.is_none() && SAMPLE_TARGETS.iter().any(|target| runbook.text.contains(target)) {
         args.into =
             ask("Which directory is to be recovered into? [Enter: as on the page]").map(PathBuf::from);
     }
-    args
+    Ok(args)
 }
 
 /// Returns the shard that was named, or the only one.
@@ -143,6 +152,9 @@ async fn of_shard(
     if let SecretRef::File(file) = &settings.credentials {
         values.word("/etc/backstop/orders.toml", &absolute(file));
     }
+    if !settings.archive.as_ref().is_some_and(|archive| archive.semi_sync) {
+        values.without_semi_sync();
+    }
     let TopologySettings::Members { members, candidate } = &settings.topology else { return Ok(()) };
     let primary = primary(app, settings).await;
     notes.push(match &primary {
@@ -151,10 +163,10 @@ async fn of_shard(
             "no member says that it is the primary: see which servers stand for `db1` and `db2`".to_owned()
         }
     });
-    let ordered = in_order(members, primary.as_ref(), candidate.as_ref());
-    for (sample, server) in ["db1", "db2", "db3"].iter().zip(ordered) {
-        values.server(sample, server);
+    if members.len() == 1 {
+        notes.push("the shard has one member: there is no replica to promote or repoint".to_owned());
     }
+    values.members(in_order(members, primary.as_ref(), candidate.as_ref()).into_iter().cloned().collect());
     Ok(())
 }
 
@@ -164,21 +176,35 @@ async fn primary(app: &App, settings: &ShardSettings) -> Option<Endpoint> {
     current_primary(&members).ok().map(|(endpoint, _)| endpoint.clone())
 }
 
-/// Describes the recoverable range of the repository, in one sentence.
-async fn recoverable(app: &App, shard: &ShardName) -> String {
-    let asked = app.ctx.within(REPOSITORY_TIMEOUT, "read the repository", moments(app, shard));
+/// Describes the recoverable range of the repository, and warns of a wanted moment outside it.
+async fn recoverable(app: &App, shard: &ShardName, wanted: Option<&RecoveryTarget>) -> Vec<String> {
+    let asked = app.ctx.within(REPOSITORY_TIMEOUT, "read the repository", covered(app, shard));
     match app.ctx.unless_stopped(asked).await {
-        Ok(text) => format!("can be recovered of {shard}: {text}"),
-        Err(error) => format!("which moments can be recovered is not known: {error}"),
+        Ok(coverage) => {
+            let moments = render::moments(&coverage, format::moment);
+            let mut notes = vec![format!("can be recovered of {shard}: {moments}")];
+            notes.extend(wanted.and_then(|wanted| outside(wanted, &coverage)));
+            notes
+        }
+        Err(error) => vec![format!("which moments can be recovered is not known: {error}")],
     }
 }
 
-async fn moments(app: &App, shard: &ShardName) -> Result<String> {
+async fn covered(app: &App, shard: &ShardName) -> Result<Coverage> {
     let repository = app.repository().await?;
     let reader = repository.reader(shard);
     let catalog = reader.catalog().await?;
     let backups = backups_with_health(&reader, &catalog, &app.volumes(shard)).await?;
-    Ok(render::moments(&coverage(&repository.archive(shard), &backups).await?, format::moment))
+    coverage(&repository.archive(shard), &backups).await
+}
+
+/// A warning if this is a time that cannot be recovered.
+fn outside(wanted: &RecoveryTarget, coverage: &Coverage) -> Option<String> {
+    let RecoveryTarget::Time(at) = wanted else { return None };
+    let covered = coverage.windows.iter().any(|window| (window.from..=window.to).contains(at));
+    (!covered).then(|| {
+        format!("WARNING: {wanted} is not among the moments that can be recovered: give another with --at")
+    })
 }
 
 /// Returns the members in the order of the pages: the primary, the candidate, the others.
@@ -195,12 +221,17 @@ fn in_order<'a>(
 }
 
 /// Sets the values of the command line, which take precedence.
-fn given(args: &RescueArgs, shard: Option<&ShardName>, values: &mut RunbookValues) {
+fn given(
+    args: &RescueArgs,
+    moment: Option<&RecoveryTarget>,
+    shard: Option<&ShardName>,
+    values: &mut RunbookValues,
+) {
     if let Some(name) = shard {
         values.put("orders", name.as_str());
     }
-    if let Some(moment) = &args.at {
-        values.word(SAMPLE_MOMENT, moment);
+    if let Some(moment) = moment {
+        values.word(SAMPLE_MOMENT, &moment.to_string());
     }
     if let Some(into) = &args.into {
         SAMPLE_TARGETS.iter().for_each(|target| values.word(target, &absolute(into)));
@@ -215,6 +246,8 @@ fn absolute(path: &Path) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use backstop_model::gtid::GtidSet;
+    use backstop_model::report::RecoveryWindow;
 
     #[test]
     fn members_stand_in_the_order_of_the_pages() {
@@ -223,5 +256,25 @@ mod tests {
         assert_eq!(in_order(&all, Some(c), Some(b)), [c, b, a]);
         assert_eq!(in_order(&all, None, Some(a)), [b, a, c]);
         assert_eq!(in_order(&all, Some(b), Some(b)), [b, a, c]);
+    }
+
+    #[test]
+    fn a_time_that_is_not_covered_is_warned_of() {
+        let at = |text: &str| -> RecoveryTarget { text.parse().unwrap() };
+        let time = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+        let window = RecoveryWindow {
+            from: time("2026-11-23T01:00:00Z"),
+            to: time("2026-11-23T02:00:00Z"),
+            gtid_from: GtidSet::default(),
+            gtid_to: GtidSet::default(),
+        };
+        let coverage = Coverage { windows: vec![window], ..Coverage::default() };
+        assert_eq!(outside(&at("2026-11-23T01:00:00Z"), &coverage), None);
+        assert_eq!(outside(&at("latest"), &coverage), None);
+        for moment in ["2026-11-23T00:59:59Z", "2026-11-23T02:00:01Z"] {
+            let warning = outside(&at(moment), &coverage).unwrap();
+            assert!(warning.starts_with(&format!("WARNING: {moment} ")), "{warning}");
+        }
+        assert!(outside(&at("2026-11-23T01:30:00Z"), &Coverage::default()).is_some());
     }
 }

@@ -15,10 +15,23 @@ use crate::args::TargetArgs;
 /// # Errors
 /// As [`TimeSpec::moment`].
 pub fn target(args: &TargetArgs, ctx: &RunContext) -> Result<Option<RecoveryTarget>> {
-    let Some(written) = &args.to else { return Ok(None) };
-    let target = written.target(&local_clock(ctx, args.time_zone)).map_err(|error| error.during("--to"))?;
+    resolve("--to", args.to.as_ref(), args.time_zone, ctx)
+}
+
+/// The target that an option means. It is said where the words alone do not tell.
+///
+/// # Errors
+/// As [`TimeSpec::moment`].
+pub fn resolve(
+    name: &str,
+    written: Option<&TargetSpec>,
+    zone: Option<Tz>,
+    ctx: &RunContext,
+) -> Result<Option<RecoveryTarget>> {
+    let Some(written) = written else { return Ok(None) };
+    let target = written.target(&local_clock(ctx, zone)).map_err(|error| error.during(name))?;
     if let (TargetSpec::Time(written), RecoveryTarget::Time(at)) = (written, &target) {
-        report_time("--to", written, *at, args.time_zone, ctx);
+        report_time(name, written, *at, zone, ctx);
     }
     Ok(Some(target))
 }

@@ -64,20 +64,26 @@ impl RescuePage {
 impl RenderText for RescuePage {
     fn render_text(&self, out: &mut TextWriter) {
         for note in &self.notes {
-            out.line(format!("# {note}"));
+            comment(out, note);
         }
         out.blank_line();
         if self.whole {
             self.page.lines().for_each(|line| out.line(line));
             return;
         }
-        out.line(format!("# {}", self.title));
+        comment(out, self.title);
         for block in &self.commands {
             out.blank_line();
-            out.line(format!("# {}", block.heading));
+            comment(out, &block.heading);
+            block.warnings.iter().for_each(|warning| comment(out, warning));
             block.commands.lines().for_each(|line| out.line(line));
         }
         out.blank_line();
         out.line("# Nothing was touched. The whole page, with what you should see and what to do if it refuses: --page");
     }
+}
+
+/// Lines that a shell passes over.
+fn comment(out: &mut TextWriter, text: &str) {
+    text.lines().for_each(|line| out.line(format!("# {line}")));
 }

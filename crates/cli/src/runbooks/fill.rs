@@ -3,11 +3,22 @@
 use backstop_model::ids::Endpoint;
 use backstop_model::shell_quote;
 
+/// The members on the pages: the primary, the candidate, and a replica that represents every further
+/// one.
+const MEMBERS: [&str; 3] = ["db1", "db2", "db3"];
+
+/// Sections with this in their heading are for a shard with semi-sync.
+const SEMI_SYNC_ONLY: &str = "Only with `semi_sync = true`";
+
 /// Replacements for the pages' samples. A sample without a value stays unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunbookValues {
     /// Pairs of sample and value.
     pairs: Vec<(String, String)>,
+    /// The shard's members in the order of the pages, if they are known.
+    members: Option<Vec<Endpoint>>,
+    /// The shard is known to be without semi-sync.
+    without_semi_sync: bool,
 }
 
 impl RunbookValues {
@@ -33,8 +44,73 @@ impl RunbookValues {
         self.put(sample, &shell_quote::shell_quote(value));
     }
 
+    /// Writes the shard's members, given in the order of the pages, in place of theirs: the commands for `db3` are repeated for
+    /// each further replica, and those for a server that the shard does not have become comments.
+    pub fn members(&mut self, ordered: Vec<Endpoint>) {
+        for (sample, member) in MEMBERS.iter().zip(&ordered) {
+            self.server(sample, member);
+        }
+        let further: String = ordered.iter().skip(2).map(|member| format!(", \"{member}\"")).collect();
+        self.put(&list_item("db3"), &further);
+        for absent in MEMBERS.iter().skip(ordered.len()) {
+            self.put(&list_item(absent), "");
+            self.put(&candidate(absent), "");
+        }
+        self.members = Some(ordered);
+    }
+
+    /// Turns the commands that are for semi-sync alone into comments.
+    pub fn without_semi_sync(&mut self) {
+        self.without_semi_sync = true;
+    }
+
+    /// True if no command keeps this sample.
+    pub fn knows(&self, sample: &str) -> bool {
+        let member = self.members.is_some() && MEMBERS.contains(&sample);
+        member || self.pairs.iter().any(|(known, _)| known == sample)
+    }
+
     /// Returns a page with the values in it.
     pub fn fill(&self, text: &str) -> String {
+        let (mut filled, mut heading, mut commands) = (String::with_capacity(text.len()), "", false);
+        let mut lines = text.split_inclusive('\n');
+        while let Some(line) = lines.next() {
+            if line.starts_with("```") {
+                commands = line.trim_end() == "```sh";
+            } else if commands {
+                filled.push_str(&self.command(&whole_command(line, &mut lines), heading));
+                continue;
+            } else if let Some(title) = line.strip_prefix("## ") {
+                heading = title;
+            }
+            filled.push_str(&self.words(line));
+        }
+        filled
+    }
+
+    /// A command with the values in it.
+    fn command(&self, command: &str, heading: &str) -> String {
+        if self.without_semi_sync && heading.contains(SEMI_SYNC_ONLY) {
+            return left_out(&self.words(command), "the shard is without semi-sync");
+        }
+        let Some(members) = &self.members else { return self.words(command) };
+        if command.contains("--host=db3 ") && members.len() > MEMBERS.len() {
+            let for_each = members.iter().skip(2).map(|member| {
+                let mut values = self.clone();
+                values.server("db3", member);
+                values.words(command)
+            });
+            return for_each.collect();
+        }
+        match MEMBERS.iter().skip(members.len()).find(|absent| names(command, absent)) {
+            Some(&"db3") => left_out(&self.words(command), "the shard has no further replica"),
+            Some(_) => left_out(&self.words(command), "the shard has no replica"),
+            None => self.words(command),
+        }
+    }
+
+    /// A text with the values in it.
+    fn words(&self, text: &str) -> String {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
         let mut before = None;
@@ -66,6 +142,52 @@ impl RunbookValues {
     }
 }
 
+/// A line, and what follows it up to the end of its here-document.
+fn whole_command<'a>(line: &'a str, following: &mut impl Iterator<Item = &'a str>) -> String {
+    let mut command = line.to_owned();
+    if line.contains("<<'END'") {
+        for line in following {
+            command.push_str(line);
+            if line.trim_end() == "END" {
+                break;
+            }
+        }
+    }
+    command
+}
+
+/// A member as it stands in a list behind another.
+fn list_item(sample: &str) -> String {
+    format!(", \"{sample}:3306\"")
+}
+
+/// A member as the candidate of a configuration.
+fn candidate(sample: &str) -> String {
+    format!(", candidate = \"{sample}:3306\"")
+}
+
+/// A command is about this member: it names it elsewhere than in a list, which is right without it.
+fn names(command: &str, sample: &str) -> bool {
+    stands(&command.replace(&list_item(sample), "").replace(&candidate(sample), ""), sample)
+}
+
+/// A text has this sample as a word by itself.
+pub fn stands(text: &str, sample: &str) -> bool {
+    text.match_indices(sample).any(|(at, _)| {
+        let (before, behind) = (text[..at].chars().last(), text[at + sample.len()..].chars().next());
+        let joined = |neighbour: Option<char>, own: Option<char>| {
+            neighbour.is_some_and(is_of_a_word) && own.is_some_and(is_of_a_word)
+        };
+        !joined(before, sample.chars().next()) && !joined(behind, sample.chars().last())
+    })
+}
+
+/// A command that does nothing, with the reason above it.
+fn left_out(command: &str, reason: &str) -> String {
+    let lines = command.lines().map(|line| format!("# {line}\n"));
+    std::iter::once(format!("# Left out: {reason}.\n")).chain(lines).collect()
+}
+
 fn is_of_a_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
@@ -88,6 +210,70 @@ mod tests {
                       SOURCE_HOST='10.0.0.1', SOURCE_PORT=3307 rm -rf '/data/my copy' --port 12";
         assert_eq!(values.fill(page), filled);
         assert_eq!(RunbookValues::default().fill(page), page);
+    }
+
+    /// The page of this name for members `m1:1`, `m2:1` and so on.
+    fn filled(name: &str, members: usize) -> String {
+        let mut values = RunbookValues::default();
+        let member = |number| Endpoint::new(format!("m{number}").as_str(), 1);
+        values.members((1..=members).map(member).collect());
+        values.fill(crate::runbooks::find(name).unwrap().text)
+    }
+
+    /// The lines that repoint a replica.
+    fn repointed(page: &str) -> Vec<&str> {
+        let mut lines: Vec<&str> = page.lines().collect();
+        lines.retain(|line| line.contains("SOURCE_HOST="));
+        lines
+    }
+
+    #[test]
+    fn commands_for_another_replica_are_repeated_for_each() {
+        for (count, members) in [
+            (2, r#"members = ["m2:1"] }"#),
+            (3, r#"members = ["m2:1", "m3:1"], candidate = "m3:1" }"#),
+            (4, r#"members = ["m2:1", "m3:1", "m4:1"], candidate = "m3:1" }"#),
+            (5, r#"members = ["m2:1", "m3:1", "m4:1", "m5:1"], candidate = "m3:1" }"#),
+        ] {
+            let page = filled("primary-dead", count);
+            let line = page.lines().find(|line| line.starts_with("sed ")).unwrap();
+            assert!(line.contains(members), "{count}: {line}");
+            let done: Vec<_> = repointed(&page).into_iter().filter(|line| !line.starts_with('#')).collect();
+            assert_eq!(done.len(), count - 2, "{done:?}");
+            for (at, line) in done.iter().enumerate() {
+                assert!(line.contains(&format!("--host=m{} --port=1", at + 3)), "{line}");
+                assert!(line.contains("SOURCE_HOST='m2', SOURCE_PORT=1"), "{line}");
+            }
+        }
+        let page = filled("rotate-passwords", 4);
+        assert_eq!(page.matches("CHANGE REPLICATION SOURCE").count(), 3);
+        assert!(page.contains("mysql --host=m4 --port=1 <<'END'\nSTOP REPLICA;"), "{page}");
+    }
+
+    #[test]
+    fn commands_for_servers_that_are_not_there_become_comments() {
+        let page = filled("rotate-passwords", 2);
+        assert!(page.contains("# Left out: the shard has no further replica.\n# mysql --host=db3"), "{page}");
+        assert_eq!(page.lines().filter(|line| line.starts_with("STOP REPLICA")).count(), 1);
+        let page = filled("primary-dead", 1);
+        assert!(!page.lines().any(|line| line.starts_with("mysql ") || line.starts_with("sed ")), "{page}");
+        let page = filled("config-lost", 1);
+        assert!(page.contains("topology = { members = [\"m1:1\"] }\n"), "{page}");
+        let page = filled("config-lost", 2);
+        assert!(page.contains("{ members = [\"m1:1\", \"m2:1\"], candidate = \"m2:1\" }"), "{page}");
+    }
+
+    #[test]
+    fn semi_sync_is_left_out_where_it_is_not_wanted() {
+        let page = crate::runbooks::find("primary-dead").unwrap().text;
+        assert!(page.contains("\nmysql --host=db2 --port=3306 --execute=\"INSTALL PLUGIN"));
+        let mut values = RunbookValues::default();
+        values.without_semi_sync();
+        let filled = values.fill(page);
+        assert!(
+            filled.contains("# Left out: the shard is without semi-sync.\n# mysql --host=db2"),
+            "{filled}"
+        );
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub async fn semi_sync_holds_them(night: &mut ShellSession) {
     let said = page.next(night, "Mend").await;
     assert!(said.contains("orders.toml"), "the log names the reason: {said}");
     std::fs::rename(aside, credentials).unwrap();
+    page.next(night, "Go back").await;
+    night.archiver_runs().await;
     assert!(page.next(night, "Go back").await.contains("ON"));
     page.end();
     night.shard.primary().run(&["INSERT INTO shop.customers VALUES (402, 'told again')"]).await;

@@ -47,6 +47,8 @@ pub async fn something_is_damaged(night: &mut ShellSession) {
     page.next(night, "whole backup").await;
     let list = night.backstop.json("backups orders").await;
     assert_eq!(list["backups"][0]["state"], "complete", "{list}");
+    // The index is whole, too.
+    page.next(night, "archive").await;
     page.next(night, "archive").await;
     page.end();
 }

@@ -15,6 +15,8 @@ pub async fn primary_is_dead(night: &mut ShellSession) {
     assert!(said.lines().any(|line| line == "0"), "{said}");
     page.next(night, "Promote").await;
     page.next(night, "semi_sync").await;
+    page.next(night, "Tell").await;
+    night.archiver_runs().await;
     let said = page.next(night, "Tell").await;
     assert!(said.contains("is complete"), "{said}");
     page.next(night, "Events").await;

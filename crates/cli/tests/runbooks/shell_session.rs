@@ -153,6 +153,19 @@ impl ShellSession {
         }
     }
 
+    /// Waits until `status` says that the archiver is running, as the pages ask.
+    pub async fn archiver_runs(&self) {
+        let begin = Instant::now();
+        loop {
+            let said = self.paste("backstop status orders --json").await;
+            if said.contains("\"archiver-running\"") {
+                return;
+            }
+            assert!(begin.elapsed() < WAIT_TIMEOUT, "the archiver does not run: {said}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Writes the commands into the home directory of the person at the terminal.
     fn furnish(&self) {
         let bin = self.home.join("bin");

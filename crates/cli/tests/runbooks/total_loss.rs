@@ -23,6 +23,8 @@ pub async fn everything(night: &mut ShellSession) {
     let port = night.new.value("SELECT CAST(@@GLOBAL.port AS CHAR)").await;
     night.see_server("db4", port.parse().unwrap());
     page.next(night, "Tell").await;
+    night.archiver_runs().await;
+    page.next(night, "Tell").await;
     let said = night.paste("backstop status orders").await;
     assert!(!said.contains("archiver is not running"), "{said}");
     let said = page.next(night, "replicas").await;
