@@ -11,6 +11,7 @@ mod crate_order;
 mod documents;
 mod files;
 mod licences;
+mod prose;
 mod workspace;
 
 use workspace::Workspace;
@@ -74,4 +75,18 @@ fn files_stay_short_and_have_telling_names() {
     assert!(texts.iter().any(|file| file.path == "crates/model/src/lib.rs"), "the sources are looked at");
     assert_none(&files::too_long(&texts, files::LONGER_FILES));
     assert_none(&files::vaguely_named(&texts));
+}
+
+#[test]
+fn comments_and_documents_are_plain_english() {
+    let texts = files::texts(&workspace::root());
+    let lines = prose::comment_lines(&texts);
+    assert!(lines > 5_000, "the comments are read: {lines}");
+    for (complaints, bound) in
+        [(prose::openings(&texts), prose::OPENINGS_BOUND), (prose::idioms(&texts), prose::IDIOMS_BOUND)]
+    {
+        let of_thousand = complaints.len() * 1_000 / lines;
+        assert!(of_thousand <= bound, "{of_thousand} of 1,000:\n{}", complaints.join("\n"));
+    }
+    assert_none(&prose::long_lines(&documents()));
 }

@@ -31,7 +31,8 @@ locals {
         Resource = ["${local.bucket_arn}/${local.prefix}*"]
       },
       {
-        # Pieces of the tail that a segment has replaced, and probes. Backups are out of its reach.
+        # Tail segments that were replaced, and probes. The archive of every shard below this prefix is in
+        # reach of this statement; backups are not.
         Sid      = "RemoveReplacedPieces"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject"]
