@@ -323,20 +323,36 @@ fn first_line(file: &str) -> String {
     std::fs::read_to_string(file).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
-/// Returns the start time of a process in clock ticks since boot; `None` if there is no such
-/// process.
+/// Returns the start time of a process in clock ticks since boot; `None` if there is no such process
+/// or it has ended and its parent has not collected it (in containers nothing may).
 fn process_start_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name is in parentheses and may contain any character; numbers follow the last
     // parenthesis.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_process_that_ended_is_dead_before_its_parent_collects_it() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while process_start_ticks(child.id()).is_some() {
+            assert!(std::time::Instant::now() < deadline, "it counts as alive");
+            std::thread::yield_now();
+        }
+        assert!(std::fs::exists(format!("/proc/{}", child.id())).unwrap(), "nothing has collected it");
+        child.wait().unwrap();
+        assert!(process_start_ticks(std::process::id()).is_some());
+    }
 
     #[test]
     fn who_is_dead() {
