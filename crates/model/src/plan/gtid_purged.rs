@@ -43,7 +43,8 @@ pub struct GtidReset {
 pub fn gtid_step(executed: &GtidSet, held: &GtidSet, purged: &GtidSet, reset: &GtidReset) -> GtidStep {
     // A reset begins with the use of each MEMORY table, which the server logs under its own UUID.
     let own = executed.of_uuid(reset.server_uuid);
-    let counted = if reset.begun { executed.subtract(&own.subtract(held)) } else { executed.clone() };
+    let counted =
+        if reset.begun && !reset.done { executed.subtract(&own.subtract(held)) } else { executed.clone() };
     if counted == *held {
         let keep = purged == executed && (reset.done || !reset.memory_tables);
         return if keep { GtidStep::Keep } else { GtidStep::ResetAndSet };
@@ -101,6 +102,7 @@ mod tests {
         assert_eq!(step(&used, true, false), GtidStep::ResetAndSet, "killed before the reset");
         assert_eq!(step("", true, true), GtidStep::SetPurged);
         assert_eq!(step("A:1-9", true, true), GtidStep::Keep);
+        assert_eq!(step(&used, true, true), refuse("", own), "the reset was done: who wrote this?");
         assert_eq!(step(&used, false, false), refuse("", own), "no reset has begun: who wrote this?");
     }
 

@@ -206,7 +206,8 @@ fn not_given(source: &SourceSettings, around: &SourceContext, wrong: &[String], 
     }
     let todo = "start the archiver first: a primary that waits for one that does not run takes no writes; then check --fix";
     let waits = source.semi_sync.is_some_and(|semi_sync| semi_sync.enabled);
-    // What an archiver needs before it can start. A longer timeout of one that waits already would stop writes for longer.
+    // An archiver needs these before it can start. If the primary waits already, a longer timeout
+    // would stop writes for longer.
     let harmless = fix.into_iter().filter(|sql| !waits && !enables_semi_sync(sql));
     Finding::problem("archive-semi-sync", what, todo).fixed_by(harmless).on(&source.endpoint)
 }
