@@ -3,8 +3,8 @@
 use backstop_testkit::{ShardLayout, TestShard, TestWorkload};
 use rustix::process::Signal;
 
-use crate::program::Backstop;
-use crate::stored_archive::{ARCHIVE, assert_identical, contents, held};
+use crate::support::program::Backstop;
+use crate::support::stored_archive::{ARCHIVE, assert_identical, contents, held};
 
 /// Returns a server that grants Backstop only the privileges that archiving needs.
 pub fn single() -> ShardLayout {

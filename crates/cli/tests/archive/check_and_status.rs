@@ -6,8 +6,8 @@ use backstop_testkit::{ShardLayout, TestShard};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::program::Backstop;
-use crate::stored_archive::ARCHIVE;
+use crate::support::program::Backstop;
+use crate::support::stored_archive::ARCHIVE;
 
 const SOON: Duration = Duration::from_secs(120);
 const SET: &str = "--set shards.orders.archive.from=primary --set shards.orders.archive.semi_sync=true";

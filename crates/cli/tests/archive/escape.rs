@@ -2,7 +2,7 @@
 
 use backstop_testkit::{ShardLayout, TestShard};
 
-use crate::program::Backstop;
+use crate::support::program::Backstop;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_does_not_steer_the_terminal_of_who_looks_for_it() {

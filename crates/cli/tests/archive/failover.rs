@@ -6,8 +6,8 @@ use backstop_model::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use rustix::process::Signal;
 
-use crate::program::Backstop;
-use crate::stored_archive::{ARCHIVE, contents, held, uuid};
+use crate::support::program::Backstop;
+use crate::support::stored_archive::{ARCHIVE, contents, held, uuid};
 
 const SOON: Duration = Duration::from_secs(120);
 

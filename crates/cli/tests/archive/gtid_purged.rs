@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use rustix::process::Signal;
 
-use crate::program::Backstop;
-use crate::stored_archive::{ARCHIVE, contents, held};
+use crate::support::program::Backstop;
+use crate::support::stored_archive::{ARCHIVE, contents, held};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Transactions that were executed elsewhere, before these servers were made.

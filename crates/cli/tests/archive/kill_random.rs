@@ -8,10 +8,10 @@ use backstop_testkit::{TestMember, TestShard, TestWorkload};
 use rustix::process::Signal;
 
 use crate::byte_identical::single;
-use crate::program::{Backstop, RunningBackstop};
-use crate::random::Random;
-use crate::recoverable_rows::lost;
-use crate::stored_archive::ARCHIVE;
+use crate::support::program::{Backstop, RunningBackstop};
+use crate::support::random::Random;
+use crate::support::recoverable_rows::lost;
+use crate::support::stored_archive::ARCHIVE;
 
 /// Makes a primary wait for the archiver without a time limit, also after a restart.
 pub async fn wait_for_archiver(primary: &TestMember) {

@@ -5,8 +5,8 @@ use backstop_model::archive::{Archive, ArchivedSegment, SegmentState};
 use backstop_testkit::TestShard;
 
 use crate::byte_identical::single;
-use crate::program::Backstop;
-use crate::stored_archive::{ARCHIVE, assert_identical, contents};
+use crate::support::program::Backstop;
+use crate::support::stored_archive::{ARCHIVE, assert_identical, contents};
 
 fn places(archive: &Archive) -> Vec<(u64, String, u64, u64)> {
     let place = |piece: &ArchivedSegment| (piece.number, piece.file.clone(), piece.start, piece.end);

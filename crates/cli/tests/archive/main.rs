@@ -12,13 +12,6 @@ mod failover;
 mod gtid_purged;
 mod kill_random;
 mod lost_segments;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../hardship/program.rs"]
-mod program;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../hardship/random.rs"]
-mod random;
-mod recoverable_rows;
 mod redaction;
 mod refusals;
 mod reset_binlogs;
@@ -27,5 +20,5 @@ mod slow_store;
 mod spool;
 mod spool_host;
 mod store_outage;
-mod stored_archive;
+mod support;
 mod unmounted_volume;

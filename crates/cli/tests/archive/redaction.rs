@@ -2,8 +2,8 @@
 
 use backstop_testkit::{ShardLayout, TestShard};
 
-use crate::program::Backstop;
-use crate::stored_archive::ARCHIVE;
+use crate::support::program::Backstop;
+use crate::support::stored_archive::ARCHIVE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_and_their_hashes_are_not_shown() {

@@ -4,8 +4,8 @@ use backstop_testkit::TestShard;
 use rustix::process::Signal;
 
 use crate::byte_identical::single;
-use crate::program::{Backstop, until};
-use crate::stored_archive::{ARCHIVE, contents, held};
+use crate::support::program::{Backstop, until};
+use crate::support::stored_archive::{ARCHIVE, contents, held};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_archiver_and_what_was_purged() {

@@ -8,8 +8,8 @@ use rustix::process::Signal;
 
 use crate::byte_identical::single;
 use crate::kill_random::wait_for_archiver;
-use crate::program::{Backstop, RunningBackstop};
-use crate::stored_archive::{ARCHIVE, contents, held};
+use crate::support::program::{Backstop, RunningBackstop};
+use crate::support::stored_archive::{ARCHIVE, contents, held};
 
 const SOON: Duration = Duration::from_secs(60);
 const RESET: &str = "RESET BINARY LOGS AND GTIDS";

@@ -5,8 +5,8 @@ use std::time::Duration;
 use backstop_testkit::{ShardLayout, TestMember, TestShard, TestWorkload};
 use rustix::process::Signal;
 
-use crate::program::{Backstop, RunningBackstop, until};
-use crate::stored_archive::{ARCHIVE, assert_identical, held};
+use crate::support::program::{Backstop, RunningBackstop, until};
+use crate::support::stored_archive::{ARCHIVE, assert_identical, held};
 
 const SOON: Duration = Duration::from_secs(120);
 

@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::byte_identical::single;
 use crate::kill_random::wait_for_archiver;
-use crate::program::{Backstop, S3, until};
-use crate::stored_archive::{ARCHIVE, assert_identical, contents, held};
+use crate::support::program::{Backstop, S3, until};
+use crate::support::stored_archive::{ARCHIVE, assert_identical, contents, held};
 
 const SOON: Duration = Duration::from_secs(120);
 /// Delay of every request.

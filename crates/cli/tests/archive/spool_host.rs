@@ -10,9 +10,9 @@ use rustix::process::Signal;
 
 use crate::byte_identical::single;
 use crate::kill_random::wait_for_archiver;
-use crate::program::{Backstop, until};
-use crate::recoverable_rows::lost;
-use crate::stored_archive::{ARCHIVE, assert_identical, held};
+use crate::support::program::{Backstop, until};
+use crate::support::recoverable_rows::lost;
+use crate::support::stored_archive::{ARCHIVE, assert_identical, held};
 
 const SOON: Duration = Duration::from_secs(120);
 

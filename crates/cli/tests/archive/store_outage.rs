@@ -11,10 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::byte_identical::single;
 use crate::kill_random::{rounds, wait_for_archiver};
-use crate::program::{Backstop, S3, until};
-use crate::random::Random;
-use crate::recoverable_rows::lost;
-use crate::stored_archive::{ARCHIVE, assert_identical, held};
+use crate::support::program::{Backstop, S3, until};
+use crate::support::random::Random;
+use crate::support::recoverable_rows::lost;
+use crate::support::stored_archive::{ARCHIVE, assert_identical, held};
 
 const SOON: Duration = Duration::from_secs(120);
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::Fleet;
-use crate::recovered_server::RecoveredServer;
+use crate::support::recovered_server::RecoveredServer;
 
 const ARCHIVE: &str = "archive orders --set shards.orders.archive.from=primary --until-caught-up";
 

@@ -4,18 +4,13 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
 mod data_on_volume;
-#[path = "../hardship/program.rs"]
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-mod program;
 mod recover_ebs;
-#[path = "../hardship/recovered_server.rs"]
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-mod recovered_server;
+mod support;
 
 use backstop_testkit::ec2::{Completion, FakeEc2};
 use backstop_testkit::snapshot_conformance::assert_commits;
 use backstop_testkit::{ShardLayout, TestShard};
-use program::{Backstop, points};
+use support::program::{Backstop, points};
 
 const REGION: &str = "eu-test-1";
 

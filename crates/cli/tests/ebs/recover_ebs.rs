@@ -10,7 +10,7 @@ use backstop_testkit::workload::WrittenRows;
 use backstop_testkit::{ShardLayout, TestShard, TestWorkload, tables};
 use rustix::process::Signal;
 
-use crate::program::{Backstop, until};
+use crate::support::program::{Backstop, until};
 
 /// Limit for every start and every step of these tests, even on a busy machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(170);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use backstop_testkit::{ShardLayout, TestShard, TestVolume, tables};
 use rustix::process::Signal;
 
-use crate::program::{Backstop, Finished, S3};
-use crate::source_unharmed::{nothing_left, unharmed};
+use crate::support::program::{Backstop, Finished, S3};
+use crate::support::source_unharmed::{nothing_left, unharmed};
 
 const BACKUP: &str = "backup orders";
 /// Limit for the message that something cannot be reached.

@@ -2,7 +2,7 @@
 
 use backstop_testkit::{ShardLayout, TestShard};
 
-use crate::program::{Backstop, Finished};
+use crate::support::program::{Backstop, Finished};
 
 const ARCHIVED: &str = "--set shards.orders.archive.from=primary";
 
@@ -142,7 +142,7 @@ async fn a_configuration_is_written_from_a_running_shard() {
     );
     let run = |line: String| {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        std::process::Command::new(crate::program::program()).args(words).output().unwrap()
+        std::process::Command::new(crate::support::program::program()).args(words).output().unwrap()
     };
     let ended = |output: &std::process::Output| {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())

@@ -2,8 +2,8 @@
 
 use backstop_testkit::{ShardLayout, TestShard, TestVolume, tables};
 
-use crate::program::{Backstop, points};
-use crate::source_unharmed::{nothing_left, unharmed};
+use crate::support::program::{Backstop, points};
+use crate::support::source_unharmed::{nothing_left, unharmed};
 
 const BACKUP: &str = "backup orders";
 

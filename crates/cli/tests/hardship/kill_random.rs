@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use backstop_testkit::{ShardLayout, TestShard, tables};
 use rustix::process::Signal;
 
-use crate::program::Backstop;
-use crate::random::{Random, kills};
-use crate::recovered_server::RecoveredServer;
-use crate::source_unharmed::{nothing_left, unharmed};
+use crate::support::program::Backstop;
+use crate::support::random::{Random, kills};
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::source_unharmed::{nothing_left, unharmed};
 
 const BACKUP: &str = "backup orders";
 const PRUNE: &str = "prune orders --apply --yes-really --set shards.orders.retention.daily=1";

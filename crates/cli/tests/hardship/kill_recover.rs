@@ -4,9 +4,9 @@
 use backstop_testkit::workload::missing_on;
 use backstop_testkit::{ShardLayout, TestShard, TestVolume, TestWorkload, tables};
 
-use crate::program::{Backstop, points};
-use crate::recovered_server::{RecoveredServer, only_server};
-use crate::source_unharmed::{nothing_left, unharmed};
+use crate::support::program::{Backstop, points};
+use crate::support::recovered_server::{RecoveredServer, only_server};
+use crate::support::source_unharmed::{nothing_left, unharmed};
 
 /// Steps of a recovery that joins. It resets GTIDs only on files with the donor's binary log, which
 /// are those of btrfs.

@@ -6,21 +6,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
-#[path = "../production/certificates.rs"]
-mod certificates;
 mod failures;
 mod healthy_status;
 mod kill_backup;
 mod kill_random;
 mod kill_recover;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-mod program;
-mod random;
-mod recovered_server;
 mod secrets;
 mod settings;
 mod shard_identity;
-mod source_unharmed;
+mod support;
 mod two_at_once;
 mod unusual;
 mod wrong_input;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use backstop_testkit::{ShardLayout, TestShard, tables};
 
-use crate::program::Backstop;
-use crate::recovered_server::RecoveredServer;
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
 
 /// Returns true for files in which MySQL itself keeps the password with which a replica logs in
 /// (`mysql.slave_master_info`, in clear): its tablespace, and the redo and undo logs that the row
@@ -141,6 +141,6 @@ fn sample(password: &str) -> Vec<String> {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let entries = crate::source_unharmed::entries(dir).into_iter().filter(|path| !path.is_symlink());
+    let entries = crate::support::source_unharmed::entries(dir).into_iter().filter(|path| !path.is_symlink());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use backstop_adapters::mysql::connection::Connection;
 use backstop_testkit::{ShardLayout, TestShard, tables};
 
-use crate::certificates::Certificates;
-use crate::program::Backstop;
-use crate::recovered_server::RecoveredServer;
+use crate::support::certificates::Certificates;
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
 
 /// Variables in which a copy differs from its donor: identity, paths, values that the recovery
 /// decides.

@@ -2,7 +2,7 @@
 
 use backstop_testkit::{ShardLayout, TestShard};
 
-use crate::program::Backstop;
+use crate::support::program::Backstop;
 
 const ARCHIVE: &str = "archive orders --until-caught-up";
 

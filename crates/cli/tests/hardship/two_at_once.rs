@@ -5,8 +5,8 @@ use std::time::Duration;
 use backstop_testkit::{ShardLayout, TestShard, TestVolume, tables};
 use rustix::process::Signal;
 
-use crate::program::{Backstop, until};
-use crate::source_unharmed::{LOCKS, nothing_left, unharmed, value_becomes};
+use crate::support::program::{Backstop, until};
+use crate::support::source_unharmed::{LOCKS, nothing_left, unharmed, value_becomes};
 
 async fn on(volume: &TestVolume) -> (TestShard, Backstop) {
     volume.subvolume("shard/m1/data");

@@ -3,9 +3,9 @@
 
 use backstop_testkit::{ShardLayout, TestShard, tables};
 
-use crate::program::Backstop;
-use crate::recovered_server::RecoveredServer;
-use crate::source_unharmed::nothing_left;
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::source_unharmed::nothing_left;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_are_backed_up_and_rebuilt_as_they_are() {

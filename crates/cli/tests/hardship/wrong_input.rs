@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use backstop_testkit::{ShardLayout, TestShard, tables};
 
-use crate::program::Backstop;
-use crate::source_unharmed::entries;
+use crate::support::program::Backstop;
+use crate::support::source_unharmed::entries;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn is_refused_and_named() {
@@ -168,7 +168,7 @@ async fn damage_is_named(backstop: &Backstop, into: &Path, first: &str, second: 
     assert_eq!(verified.status.code(), Some(22), "{verified}");
     assert!(verified.out.contains(&name) && verified.out.contains(second), "{verified}");
 
-    let rebuilt = crate::recovered_server::RecoveredServer::into(into.to_owned());
+    let rebuilt = crate::support::recovered_server::RecoveredServer::into(into.to_owned());
     let report = backstop.json(&recover(into, &format!("--backup {first}"))).await;
     assert_eq!(report["backup_id"], first, "{report}");
     assert_eq!(rebuilt.value("SELECT COUNT(*) FROM shop.t1").await, "2000");

@@ -3,10 +3,10 @@
 use backstop_model::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestShard};
 
-use crate::program::{Backstop, until};
 use crate::random_history::forget_the_past;
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::{ARCHIVE, contents, held};
+use crate::support::program::{Backstop, until};
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::{ARCHIVE, contents, held};
 
 const CONFIGURED: &str = "--set shards.orders.archive.from=primary";
 

@@ -9,9 +9,9 @@ use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
 
-use crate::program::{Backstop, until};
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::{ARCHIVE, contents, held, reader, uuid};
+use crate::support::program::{Backstop, until};
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::{ARCHIVE, contents, held, reader, uuid};
 
 const STATEMENT: Duration = Duration::from_secs(300);
 /// Number of rows of 64 MiB.

@@ -8,9 +8,9 @@ use backstop_testkit::server_program::server_program;
 use backstop_testkit::server_wrapper::with_keyring;
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
 
-use crate::program::Backstop;
-use crate::recovered_server::{RecoveredServer, ServerState};
-use crate::stored_archive::{ARCHIVE, files, held, uuid};
+use crate::support::program::Backstop;
+use crate::support::recovered_server::{RecoveredServer, ServerState};
+use crate::support::stored_archive::{ARCHIVE, files, held, uuid};
 
 /// Text in every row, which is found where a row is written in plain text.
 const NEEDLE: &str = "an-amount-nobody-may-read";

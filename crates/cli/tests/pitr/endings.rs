@@ -4,10 +4,10 @@ use backstop_adapters::mysql::mysqld_process::signal;
 use backstop_testkit::{ShardLayout, TestShard, TestWorkload};
 use rustix::process::Signal;
 
-use crate::program::Backstop;
 use crate::random_history::{archived, forget_the_past};
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::{ARCHIVE, contents, uuid};
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::{ARCHIVE, contents, uuid};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
@@ -82,7 +82,7 @@ async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
         assert_eq!(ran.status.code(), Some(0), "{ran}");
         assert!(ran.err.matches("archiving from").count() <= 3, "{ran}");
         let now = primary.held().await;
-        assert_eq!(crate::stored_archive::held(&backstop).await, now);
+        assert_eq!(crate::support::stored_archive::held(&backstop).await, now);
         assert_eq!(contents(&backstop).await.timelines.len(), 2);
     }
     for name in ["killed", "killed_again", "killed_once_more"] {

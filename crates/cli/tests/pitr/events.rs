@@ -10,9 +10,9 @@ use backstop_adapters::mysql::connection::Connection;
 use backstop_testkit::{ShardLayout, TestShard};
 use serde_json::Value;
 
-use crate::program::Backstop;
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::{ARCHIVE, contents};
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::{ARCHIVE, contents};
 
 const SOON: Duration = Duration::from_secs(60);
 

@@ -2,9 +2,9 @@
 
 use backstop_testkit::{ShardLayout, TestShard};
 
-use crate::program::Backstop;
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::{ARCHIVE, contents};
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::{ARCHIVE, contents};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_made_after_a_reset_reaches_what_follows_it() {

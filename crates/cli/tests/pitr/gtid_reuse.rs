@@ -6,10 +6,10 @@ use std::process::Command;
 use backstop_testkit::{ShardLayout, TestShard};
 use rustix::process::Signal;
 
-use crate::program::Backstop;
 use crate::random_history::archived;
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::{ARCHIVE, contents, held, uuid};
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::{ARCHIVE, contents, held, uuid};
 
 fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);

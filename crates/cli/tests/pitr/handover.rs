@@ -14,9 +14,9 @@ use backstop_testkit::server_program::program_for_all_users;
 use backstop_testkit::{ShardLayout, TestShard, temp_dir};
 use rustix::process::Signal;
 
-use crate::program::Backstop;
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::{ARCHIVE, contents};
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::{ARCHIVE, contents};
 
 const SOON: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65534;

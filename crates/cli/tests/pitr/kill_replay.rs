@@ -9,11 +9,11 @@ use backstop_testkit::{ShardLayout, TestMember, TestShard, TestWorkload};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::program::Backstop;
-use crate::random::Random;
 use crate::random_history::archived;
-use crate::recovered_server::{RecoveredServer, touched};
-use crate::stored_archive::{ARCHIVE, contents, held, uuid};
+use crate::support::program::Backstop;
+use crate::support::random::Random;
+use crate::support::recovered_server::{RecoveredServer, touched};
+use crate::support::stored_archive::{ARCHIVE, contents, held, uuid};
 
 /// Returns the number of rounds: `BACKSTOP_TEST_ROUNDS`, else few.
 fn rounds() -> usize {

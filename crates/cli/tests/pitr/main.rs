@@ -15,17 +15,7 @@ mod gtid_reuse;
 mod handover;
 mod kill_replay;
 mod plugins;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../hardship/program.rs"]
-mod program;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../hardship/random.rs"]
-mod random;
 mod random_history;
-mod recovered_server;
 mod skewed_clock;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../archive/stored_archive.rs"]
-mod stored_archive;
+mod support;
 mod unusual_settings;
-mod workload;

@@ -7,9 +7,9 @@ use backstop_testkit::server_wrapper::without_plugins;
 use backstop_testkit::{ShardLayout, TestShard};
 use serde_json::Value;
 
-use crate::program::Backstop;
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::ARCHIVE;
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::ARCHIVE;
 
 const ACTIVE: &str = "SELECT GROUP_CONCAT(PLUGIN_NAME ORDER BY PLUGIN_NAME) FROM information_schema.PLUGINS \
                       WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IN ('auth_socket.so', 'mysql_no_login.so', 'validate_password.so')";

@@ -7,11 +7,11 @@ use backstop_model::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use rustix::process::Signal;
 
-use crate::program::Backstop;
-use crate::random::Random;
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::{ARCHIVE, contents, held};
-use crate::workload::{HistoryPoint, RandomHistory};
+use crate::support::program::Backstop;
+use crate::support::random::Random;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::{ARCHIVE, contents, held};
+use crate::support::workload::{HistoryPoint, RandomHistory};
 
 const SOON: Duration = Duration::from_secs(120);
 

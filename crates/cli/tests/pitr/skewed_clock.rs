@@ -5,12 +5,12 @@ use backstop_testkit::{ShardLayout, TestShard};
 use chrono::SecondsFormat;
 use rustix::process::Signal;
 
-use crate::program::Backstop;
-use crate::random::Random;
 use crate::random_history::{archived, at_time};
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::ARCHIVE;
-use crate::workload::{HistoryPoint, RandomHistory};
+use crate::support::program::Backstop;
+use crate::support::random::Random;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::ARCHIVE;
+use crate::support::workload::{HistoryPoint, RandomHistory};
 
 /// Offsets of the clock from the archiver's, in seconds. The clock is also set back, so that later
 /// transactions get earlier times.

@@ -4,10 +4,10 @@
 use backstop_testkit::{ShardLayout, TestMember, TestShard, tables};
 use rustix::process::Signal;
 
-use crate::program::Backstop;
 use crate::random_history::archived;
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::{ARCHIVE, uuid};
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::{ARCHIVE, uuid};
 
 /// Global settings that sessions begin with. For each of them some application exists that runs
 /// with it.

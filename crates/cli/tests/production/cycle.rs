@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use backstop_model::gtid::GtidSet;
 use rustix::process::Signal;
 
-use crate::application::{Application, ask, assert_verifies};
-use crate::program::RunningBackstop;
-use crate::servers::{Production, SOON, Server, USER};
-use crate::settings;
-use crate::stored_archive::held;
+use crate::support::application::{Application, ask, assert_verifies};
+use crate::support::program::RunningBackstop;
+use crate::support::servers::{Production, SOON, Server, USER};
+use crate::support::settings;
+use crate::support::stored_archive::held;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_production_shard_survives_loss_after_loss() {

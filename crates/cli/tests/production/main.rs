@@ -6,14 +6,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests measure and wait by the machine's own clock")]
 
-mod application;
-mod certificates;
 mod cycle;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../hardship/program.rs"]
-mod program;
-mod servers;
-mod settings;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../archive/stored_archive.rs"]
-mod stored_archive;
+mod support;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pasted_page::PastedPage;
-use crate::shell_session::ShellSession;
+use crate::support::pasted_page::PastedPage;
+use crate::support::shell_session::ShellSession;
 
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::pasted_page::PastedPage;
-use crate::shell_session::ShellSession;
+use crate::support::pasted_page::PastedPage;
+use crate::support::shell_session::ShellSession;
 
 /// Purges transactions that were not archived from the source, which is the new primary now.
 pub async fn archive_has_a_gap(night: &mut ShellSession) {

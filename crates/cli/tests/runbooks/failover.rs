@@ -1,7 +1,7 @@
 //! The primary is dead: a replica replaces it, and a new server replaces that replica.
 
-use crate::pasted_page::PastedPage;
-use crate::shell_session::ShellSession;
+use crate::support::pasted_page::PastedPage;
+use crate::support::shell_session::ShellSession;
 
 /// Kills the primary; the candidate is promoted by hand, and the lost server is rebuilt.
 pub async fn primary_is_dead(night: &mut ShellSession) {

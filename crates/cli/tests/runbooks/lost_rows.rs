@@ -1,7 +1,7 @@
 //! Lost rows are recovered: a dropped table, a bad UPDATE, a table that is in use again.
 
-use crate::pasted_page::PastedPage;
-use crate::shell_session::ShellSession;
+use crate::support::pasted_page::PastedPage;
+use crate::support::shell_session::ShellSession;
 
 const SUM: &str = "SELECT CAST(SUM(CRC32(CONCAT(id, name))) AS CHAR) FROM shop.customers";
 const GTID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562:4711";

@@ -8,20 +8,10 @@ mod damaged_repository;
 mod failover;
 mod lost_rows;
 mod maintenance;
-mod pasted_page;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../hardship/program.rs"]
-mod program;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../pitr/recovered_server.rs"]
-mod recovered_server;
-mod shell_session;
-#[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "../archive/stored_archive.rs"]
-mod stored_archive;
+mod support;
 mod total_loss;
 
-use shell_session::ShellSession;
+use support::shell_session::ShellSession;
 
 /// One shard for all pages: each page begins with the state that the one before left, as in a long
 /// night.

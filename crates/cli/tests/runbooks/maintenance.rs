@@ -1,7 +1,7 @@
 //! Planned maintenance: passwords are changed, the spool is moved.
 
-use crate::pasted_page::PastedPage;
-use crate::shell_session::ShellSession;
+use crate::support::pasted_page::PastedPage;
+use crate::support::shell_session::ShellSession;
 
 /// Gives Backstop's accounts new passwords; the old ones do not work any more.
 pub async fn passwords_are_changed(night: &mut ShellSession) {

@@ -1,8 +1,8 @@
 //! All servers are gone: a new primary, and a replica of it.
 
-use crate::pasted_page::PastedPage;
-use crate::recovered_server::RecoveredServer;
-use crate::shell_session::ShellSession;
+use crate::support::pasted_page::PastedPage;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::shell_session::ShellSession;
 
 /// Kills every member; the page rebuilds a shard from the repository.
 pub async fn everything(night: &mut ShellSession) {

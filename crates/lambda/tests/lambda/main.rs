@@ -8,7 +8,7 @@ mod failures;
 mod http_server;
 mod invocations;
 mod orchestrator;
-#[path = "../../../cli/tests/hardship/program.rs"]
+#[path = "../../../cli/tests/hardship/support/program.rs"]
 #[allow(dead_code, reason = "shared with the tests of the program")]
 mod program;
 mod refusals;

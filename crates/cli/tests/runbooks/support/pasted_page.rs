@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use backstop_cli::runbooks::{self, CommandBlock};
 
-use crate::shell_session::ShellSession;
+use crate::support::shell_session::ShellSession;
 
 /// A page with the commands that are still to be pasted.
 pub struct PastedPage {

@@ -9,7 +9,7 @@ use backstop_repo::{ArchiveReader, Location, RepoKey, Repository};
 use backstop_testkit::TestMember;
 use tokio::io::AsyncReadExt;
 
-use crate::program::Backstop;
+use crate::support::program::Backstop;
 
 /// Arguments of every archiver here.
 pub const ARCHIVE: &str = "archive orders --set shards.orders.archive.from=primary";

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::servers::Production;
+use crate::support::servers::Production;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -46,7 +46,7 @@ impl Application {
         let count = || self.booked.lock().unwrap().len();
         let until = count() + more;
         let deadline = || format!("the application gets no further than order {}", count());
-        crate::program::until(SOON, deadline, || count() >= until).await;
+        crate::support::program::until(SOON, deadline, || count() >= until).await;
     }
 
     /// Ends the application. Returns the acknowledged orders.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use backstop_testbed::processes::servers_in;
 use backstop_testkit::{TestMember, TestShard};
 
-use crate::program::Backstop;
+use crate::support::program::Backstop;
 
 /// Limit for an outside session to commit, and for locks to disappear.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);

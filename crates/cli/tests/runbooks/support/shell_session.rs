@@ -9,9 +9,9 @@ use backstop_model::gtid::GtidSet;
 use backstop_model::ids::Endpoint;
 use backstop_testkit::{ShardLayout, TestShard};
 
-use crate::program::Backstop;
-use crate::recovered_server::RecoveredServer;
-use crate::stored_archive::held;
+use crate::support::program::Backstop;
+use crate::support::recovered_server::RecoveredServer;
+use crate::support::stored_archive::held;
 
 /// Limit for commands that are pasted together, even on a busy machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(240);

@@ -14,8 +14,8 @@ use rustix::process::Signal;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
 
-use crate::certificates::Certificates;
-use crate::program::{Backstop, S3, until};
+use crate::support::certificates::Certificates;
+use crate::support::program::{Backstop, S3, until};
 
 /// Limit for a server to start, or for a replica to advance.
 pub const SOON: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use backstop_model::gtid::GtidSet;
 use backstop_testbed::processes::kill_on;
 use serde_json::Value;
 
-use crate::program::Backstop;
+use crate::support::program::Backstop;
 
 /// Contents of a server, as its users see them.
 #[derive(Debug, Clone, PartialEq, Eq)]

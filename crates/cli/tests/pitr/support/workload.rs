@@ -5,8 +5,8 @@ use backstop_model::gtid::{Gtid, GtidSet};
 use backstop_testkit::TestMember;
 use chrono::{DateTime, Duration, Utc};
 
-use crate::random::Random;
-use crate::recovered_server::ServerState;
+use crate::support::random::Random;
+use crate::support::recovered_server::ServerState;
 
 const STATEMENT: std::time::Duration = std::time::Duration::from_secs(60);
 /// `original_commit_timestamp` when it is not set.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use backstop_testkit::workload::WrittenRows;
 
-use crate::program::Backstop;
-use crate::stored_archive::{contents, reader};
+use crate::support::program::Backstop;
+use crate::support::stored_archive::{contents, reader};
 use tokio::io::AsyncReadExt;
 
 /// Returns the acknowledged rows that are in no archived row event, in the order in which they were

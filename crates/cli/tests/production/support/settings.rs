@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::servers::Server;
+use crate::support::servers::Server;
 
 /// `SHOW GLOBAL VARIABLES` of a server.
 pub type Settings = BTreeMap<String, String>;
