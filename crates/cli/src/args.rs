@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_says_how_it_ends_and_to_what() {
+    fn recover_requires_a_moment_and_an_ending() {
         let line = "backstop recover orders --into /srv/new";
         for more in ["", "--to latest", "--join", "--to latest --join --standalone", "--join --to yesterday"]
         {

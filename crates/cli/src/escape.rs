@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_steers_a_terminal() {
+    fn control_characters_are_escaped() {
         let shown = line("\x1b]0;owned\x07\r\n\t\x7f\u{9b}31m \u{202e}txt\u{2066}\u{200f}\u{2028}");
         let expected = r"\u{1b}]0;owned\u{7}\r\n\t\u{7f}\u{9b}31m \u{202e}txt\u{2066}\u{200f}\u{2028}";
         assert_eq!(shown, expected);
@@ -58,12 +58,12 @@ mod tests {
     }
 
     #[test]
-    fn a_further_line_is_indented() {
+    fn further_lines_are_indented() {
         assert_eq!(lines("a\nerror: b\r\n\x1bc\n"), "a\n    error: b\n    \\u{1b}c");
     }
 
     #[test]
-    fn json_keeps_its_meaning() {
+    fn escaped_json_keeps_its_meaning() {
         let value = serde_json::json!({"a\u{7f}": "\x1b\u{9b}\u{202e}\n ü"});
         let text = value.to_string();
         let shown = json(&text);

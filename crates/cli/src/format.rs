@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn local_times_stand_beside_utc() {
+    fn local_times_are_shown_beside_utc() {
         let at = |text: &str| text.parse().unwrap();
         let berlin = Some(chrono_tz::Europe::Berlin);
         assert_eq!(local(at("2026-11-23T02:21:33.5Z"), berlin), " (03:21:33+01:00)");
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts() {
+    fn amounts_are_formatted_with_units() {
         assert_eq!(
             [bytes(0), bytes(1023), bytes(1024), bytes(1_048_575)],
             ["0 B", "1023 B", "1.0 KiB", "1.0 MiB"]

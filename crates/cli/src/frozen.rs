@@ -63,7 +63,7 @@ fn findings() -> Vec<Finding> {
 const TEXT_ONLY: [&str; 2] = ["completions", "help"];
 
 #[test]
-fn every_command_has_its_reports() {
+fn every_command_has_a_frozen_report() {
     let mut commands = BTreeSet::new();
     for command in CommandLine::command().get_subcommands() {
         let name = command.get_name();
@@ -88,7 +88,7 @@ fn every_command_has_its_reports() {
 }
 
 #[test]
-fn commands_and_options() {
+fn commands_and_options_stay_the_same() {
     let mut text = String::new();
     described(&CommandLine::command(), "backstop", &mut text);
     frozen("command-line.txt", &text);
@@ -121,7 +121,7 @@ fn described(command: &clap::Command, path: &str, text: &mut String) {
 }
 
 #[test]
-fn exit_codes() {
+fn exit_codes_stay_the_same() {
     let kinds = every!(
         ErrorKind: ErrorKind::Failed, ErrorKind::Usage, ErrorKind::Store, ErrorKind::Held, ErrorKind::Denied, ErrorKind::Refused,
         ErrorKind::NotRecoverable, ErrorKind::Damaged, ErrorKind::Interrupted

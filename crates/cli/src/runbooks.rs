@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_says_when_and_what_to_do_next() {
+    fn every_page_has_a_condition_and_commands() {
         for runbook in RUNBOOKS {
             assert!(runbook.text.starts_with("# ") && !runbook.title().is_empty(), "{}", runbook.name);
             assert!(runbook.text.contains("**When:** "), "{}", runbook.name);

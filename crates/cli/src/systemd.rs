@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_to_is_not_protected() {
+    fn unit_leaves_folders_it_writes_to_unprotected() {
         let units = made("rate(6 hours)", &["/home/backup/repo".into(), "/tmp/work".into()]).unwrap();
         assert!(units.service.content.contains("ProtectHome=no\nPrivateTmp=no\n"));
     }

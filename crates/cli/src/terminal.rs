@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paint_steers_the_terminal() {
+    fn only_colours_control_the_terminal() {
         assert_eq!(Colors { on: true }.good("a\x1b[2J").to_string(), "\x1b[32ma\\u{1b}[2J\x1b[0m");
         assert_eq!(ColoredText::from("a\x1b[2J").to_string(), "a\\u{1b}[2J");
     }

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_aligned_by_what_is_seen() {
+    fn columns_are_aligned_by_displayed_width() {
         let mut out = out(60);
         let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned(), "end".to_owned()];
         out.table(&["A", "B", "C"], vec![row("ü", "漢字"), row("\x1b[2J", "b")]);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_on_a_page_steers_the_terminal() {
+    fn page_text_cannot_control_the_terminal() {
         let evil = "a\x1b]0;owned\x07\u{202e}b\r\nerror: c";
         let mut out = out(60);
         out.line(evil);

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn two_repositories_at_one_address_have_two_archivers() {
+    async fn repositories_at_one_address_have_separate_archivers() {
         let (shard, url): (ShardName, _) =
             ("orders".parse().unwrap(), RepositoryUrl::File { path: "/srv/backstop".into() });
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

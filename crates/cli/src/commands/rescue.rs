@@ -250,7 +250,7 @@ mod tests {
     use backstop_model::report::RecoveryWindow;
 
     #[test]
-    fn members_stand_in_the_order_of_the_pages() {
+    fn members_are_in_the_order_of_the_pages() {
         let all: Vec<Endpoint> = ["a:1", "b:1", "c:1"].iter().map(|name| name.parse().unwrap()).collect();
         let [a, b, c] = &all[..] else { unreachable!() };
         assert_eq!(in_order(&all, Some(c), Some(b)), [c, b, a]);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_not_covered_is_warned_of() {
+    fn warning_is_printed_for_a_time_that_is_not_covered() {
         let at = |text: &str| -> RecoveryTarget { text.parse().unwrap() };
         let time = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap();
         let window = RecoveryWindow {

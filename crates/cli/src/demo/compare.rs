@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_difference_is_seen() {
+    fn every_table_difference_is_found() {
         let theirs = sums(&[("a", Some(1)), ("b", Some(2)), ("c", None), ("d", Some(4))]);
         assert!(differing(&sums(&[("a", Some(1))]), &sums(&[("a", Some(1))])).is_empty());
         let ours = sums(&[("a", Some(1)), ("b", Some(3)), ("c", None), ("e", Some(5))]);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_acknowledged_proves_nothing() {
+    fn comparison_fails_without_acknowledged_commits() {
         let total = i64::try_from(TOTAL_BALANCE).unwrap_or_default();
         let good = ServerComparison { acknowledged: 5, lost: 0, differing: vec![], balance: total };
         assert!(good.same());

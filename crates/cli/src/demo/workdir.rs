@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clearing_removes_everything_and_what_is_gone_is_gone() {
+    fn demo_removal_removes_everything_and_is_repeatable() {
         let dir = std::env::temp_dir().join(format!("backstop-place-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("a/b")).unwrap();
         std::fs::write(dir.join("a/b/c"), "x").unwrap();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn long_paths_are_refused() {
+    fn paths_too_long_for_sockets_are_refused() {
         let long = PathBuf::from(format!("/tmp/{}", "x".repeat(90)));
         assert_eq!(parent(Some(&long)).unwrap_err().kind, ErrorKind::Usage);
     }

@@ -52,12 +52,12 @@ fn states() -> Vec<BackupState> {
 }
 
 #[test]
-fn backup() {
+fn backup_json_stays_the_same() {
     printed("backup", &backups());
 }
 
 #[test]
-fn list() {
+fn backups_json_stays_the_same() {
     let [whole, least] = backups();
     let mut rows: Vec<BackupRow> =
         states().into_iter().map(|state| BackupRow { report: least.clone(), state, damage: None }).collect();
@@ -79,7 +79,7 @@ fn list() {
 }
 
 #[test]
-fn prune() {
+fn prune_json_stays_the_same() {
     let verdicts = every!(
         RetentionVerdict:
         RetentionVerdict::Keep { .. } => RetentionVerdict::Keep { reasons: vec!["it is the newest".into()] },
@@ -102,7 +102,7 @@ fn prune() {
 }
 
 #[test]
-fn verify() {
+fn verify_json_stays_the_same() {
     let damaged = DamagedObject {
         object: "packs/1".into(),
         wrong: "it is missing".into(),
@@ -130,7 +130,7 @@ fn verify() {
 }
 
 #[test]
-fn repair() {
+fn repair_json_stays_the_same() {
     let log = RepairedLog {
         log: "shards/orders/log".into(),
         wrong: "it is missing".into(),

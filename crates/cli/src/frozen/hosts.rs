@@ -13,7 +13,7 @@ use crate::runbooks::{RUNBOOKS, Runbook, RunbookValues};
 use crate::systemd::{self, archiver_unit, units};
 
 #[test]
-fn init() {
+fn init_json_stays_the_same() {
     let whole = InitReport {
         repository: Some(Uuid::from_u128(0x1234)),
         url: "s3://bucket/mysql".into(),
@@ -33,7 +33,7 @@ fn init() {
 }
 
 #[test]
-fn schedule() {
+fn schedule_json_stays_the_same() {
     let (shard, schedule) = (of("orders"), of("cron(55 23 * * ? *)"));
     let run = systemd::ScheduledRun {
         shard: &shard,
@@ -54,7 +54,7 @@ fn schedule() {
 }
 
 #[test]
-fn rescue() {
+fn rescue_json_stays_the_same() {
     let page = Runbook { name: "a-name", text: "# A title\n\n## A step\n\n```sh\nbackstop status\n```\n" };
     let values = RunbookValues::default();
     let notes = vec!["a note".to_owned()];

@@ -98,7 +98,7 @@ fn rebuilds() -> Vec<EbsRecoveryPlanned> {
 }
 
 #[test]
-fn plan() {
+fn plan_json_stays_the_same() {
     printed("plan", &plans());
     printed("recover.plan", &plans());
     printed("plan.rebuild", &rebuilds());
@@ -146,7 +146,7 @@ fn recovered() -> [RecoverReport; 2] {
 }
 
 #[test]
-fn recover() {
+fn recover_json_stays_the_same() {
     let [_, least] = recovered();
     let ended = endings().into_iter().map(|ending| RecoverReport { ending, ..least.clone() });
     printed("recover", &recovered().into_iter().chain(ended).collect::<Vec<_>>());
@@ -178,7 +178,7 @@ fn recover() {
 }
 
 #[test]
-fn demo() {
+fn demo_json_stays_the_same() {
     let [first_backup, backup] = backups();
     let [whole, least] = recovered();
     let report = DemoReport {

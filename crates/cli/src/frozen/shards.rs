@@ -35,7 +35,7 @@ fn coverage() -> Coverage {
 }
 
 #[test]
-fn status() {
+fn status_json_stays_the_same() {
     let [backup, _] = backups();
     let roles = every!(Role: Role::Primary, Role::Candidate, Role::Replica);
     let member = |role| MemberStatus {
@@ -83,7 +83,7 @@ fn status() {
 }
 
 #[test]
-fn check() {
+fn check_json_stays_the_same() {
     let whole = ShardCheck { shard: of("orders"), coverage: Some(coverage()), findings: findings() };
     let least = ShardCheck { shard: of("users"), coverage: None, findings: Vec::new() };
     let reports = [CheckReport::new(findings(), vec![whole]), CheckReport::new(Vec::new(), vec![least])];
@@ -122,7 +122,7 @@ pub fn found() -> Vec<FoundTransaction> {
 }
 
 #[test]
-fn find() {
+fn find_json_stays_the_same() {
     let whole = FindReport {
         shard: of("orders"),
         timeline: 2,
@@ -141,7 +141,7 @@ fn find() {
 }
 
 #[test]
-fn archive() {
+fn archive_json_stays_the_same() {
     let whole = ArchiveReport {
         shard: of("orders"),
         source: Some(server("db1")),
@@ -159,7 +159,7 @@ fn archive() {
 }
 
 #[test]
-fn adopt() {
+fn shard_adopt_json_stays_the_same() {
     let adopted: Adopted = parsed(include_str!("../../../model/tests/frozen/adopted.json"));
     let whole = AdoptReport { shard: of("orders"), adopted, newest_backup: Some(id()), timeline: Some(2) };
     printed("shard-adopt", &[whole.clone(), AdoptReport { newest_backup: None, timeline: None, ..whole }]);

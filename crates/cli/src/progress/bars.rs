@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_are_valid() {
+    fn bar_templates_are_valid() {
         for unit in
             [ProgressUnit::Bytes, ProgressUnit::Tables, ProgressUnit::Transactions, ProgressUnit::Percent]
         {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn times_do_not_flicker() {
+    fn bar_times_have_no_fractions_of_seconds() {
         let told = [1200, 59_900, 200_000].map(|millis| whole(Duration::from_millis(millis)));
         assert_eq!(told, ["1 s", "59 s", "3 min 20 s"]);
     }

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_stay_what_they_are() {
+    fn progress_events_stay_the_same() {
         let units = every!(ProgressUnit: ProgressUnit::Bytes, ProgressUnit::Transactions, ProgressUnit::Tables, ProgressUnit::Percent);
         let progress = units.into_iter().zip([Some(9), Some(9), Some(9), None]);
         let progress = progress.map(|(unit, total)| moved("store", Progress { done: 3, total, unit }));

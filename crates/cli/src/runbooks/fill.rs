@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_for_servers_that_are_not_there_become_comments() {
+    fn commands_for_missing_servers_become_comments() {
         let page = filled("rotate-passwords", 2);
         assert!(page.contains("# Left out: the shard has no further replica.\n# mysql --host=db3"), "{page}");
         assert_eq!(page.lines().filter(|line| line.starts_with("STOP REPLICA")).count(), 1);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn semi_sync_is_left_out_where_it_is_not_wanted() {
+    fn semi_sync_commands_are_left_out_without_semi_sync() {
         let page = crate::runbooks::find("primary-dead").unwrap().text;
         assert!(page.contains("\nmysql --host=db2 --port=3306 --execute=\"INSTALL PLUGIN"));
         let mut values = RunbookValues::default();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_never_filled_in_once_more() {
+    fn filled_in_value_is_not_replaced_again() {
         let mut values = RunbookValues::default();
         values.put("orders", "db1");
         values.put("db1", "orders");

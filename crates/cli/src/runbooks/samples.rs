@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_of_two_has_no_sample_of_a_third() {
+    fn two_members_leave_no_sample_of_a_third() {
         let page = find("rotate-passwords").unwrap().text;
         let mut values = RunbookValues::default();
         values.members(["a:1", "b:1"].iter().map(|member| member.parse().unwrap()).collect());

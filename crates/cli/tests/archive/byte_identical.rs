@@ -12,7 +12,7 @@ pub fn single() -> ShardLayout {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_load_with_restarts_rotations_and_kills() {
+async fn archive_is_byte_identical_after_restarts_and_kills() {
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;

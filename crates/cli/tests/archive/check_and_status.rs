@@ -36,7 +36,7 @@ async fn found(backstop: &Backstop, line: &str, code: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archiver_and_what_the_primary_must_be_set_to() {
+async fn check_fix_enables_semi_sync_only_with_a_live_archiver() {
     let layout = ShardLayout { grants: vec!["base", "clone", "replication", "fix"], ..ShardLayout::single() };
     let shard = TestShard::start(layout).await;
     let primary = shard.primary();
@@ -116,7 +116,7 @@ async fn an_archiver_and_what_the_primary_must_be_set_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_is_printed() {
+async fn archive_prints_a_service_with_the_systemd_option() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let backstop = Backstop::of(&shard, "clone").await;
     let unit = backstop.json("archive orders --systemd").await;

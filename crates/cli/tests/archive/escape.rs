@@ -5,7 +5,7 @@ use backstop_testkit::{ShardLayout, TestShard};
 use crate::support::program::Backstop;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_does_not_steer_the_terminal_of_who_looks_for_it() {
+async fn table_text_cannot_control_the_terminal() {
     let shard = TestShard::start(ShardLayout { members: 1, ..ShardLayout::default() }).await;
     let backstop = Backstop::of(&shard, "clone").await;
     let evil = "CREATE TABLE one.evil (a INT) COMMENT '\x1b]0;owned\x07\u{202e}txt'";

@@ -36,7 +36,7 @@ async fn promote(member: &TestMember) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_and_without_a_fork() {
+async fn archive_begins_a_timeline_only_at_a_fork() {
     let shard = TestShard::start(pair()).await;
     let [a, b] = &shard.members[..] else { panic!("two members") };
     let backstop = Backstop::of(&shard, "clone").await;
@@ -80,7 +80,7 @@ async fn with_and_without_a_fork() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_diverged_replica_and_a_stranger_are_refused() {
+async fn diverged_replica_and_foreign_server_are_refused() {
     let shard = TestShard::start(pair()).await;
     let [a, b] = &shard.members[..] else { panic!("two members") };
     let backstop = Backstop::of(&shard, "clone").await;

@@ -50,7 +50,7 @@ async fn restarts(backstop: &Backstop, primary: &TestMember, rows: std::ops::Ran
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archiver_goes_on_with_a_server_whose_gtid_purged_was_set() {
+async fn archiver_continues_after_gtid_purged_was_set() {
     let layout = ShardLayout { members: 2, grants: vec!["base", "replication"], ..ShardLayout::default() };
     let shard = TestShard::start(layout).await;
     let [a, b] = &shard.members[..] else { panic!("two members") };

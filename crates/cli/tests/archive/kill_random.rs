@@ -33,7 +33,7 @@ pub fn rounds() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_semi_sync_nothing_that_was_acknowledged_is_lost() {
+async fn no_acknowledged_commit_is_lost_with_semi_sync() {
     let shard = TestShard::start(single()).await;
     wait_for_archiver(shard.primary()).await;
     let line = format!("{ARCHIVE} --set shards.orders.archive.semi_sync=true");
@@ -44,7 +44,7 @@ async fn with_semi_sync_nothing_that_was_acknowledged_is_lost() {
 /// The negative control: if no archiver is waited for, the same rounds do lose commits, and only
 /// the newest.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_semi_sync_the_newest_commits_are_lost() {
+async fn newest_commits_are_lost_without_semi_sync() {
     let shard = TestShard::start(single()).await;
     let (lost, longest) = killed(&shard, ARCHIVE).await;
     assert!(lost > 0, "{} rounds lost nothing: this test cannot tell a loss", rounds());

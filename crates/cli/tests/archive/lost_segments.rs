@@ -14,7 +14,7 @@ fn places(archive: &Archive) -> Vec<(u64, String, u64, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_archiver_fetches_again_what_the_store_lost() {
+async fn archiver_fetches_lost_segments_again() {
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;

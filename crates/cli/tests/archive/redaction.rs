@@ -6,7 +6,7 @@ use crate::support::program::Backstop;
 use crate::support::stored_archive::ARCHIVE;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn passwords_and_their_hashes_are_not_shown() {
+async fn find_shows_no_passwords_and_no_hashes() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;

@@ -8,7 +8,7 @@ use crate::support::program::{Backstop, until};
 use crate::support::stored_archive::{ARCHIVE, contents, held};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_archiver_and_what_was_purged() {
+async fn second_archiver_is_refused_and_a_purge_is_reported() {
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;
@@ -69,7 +69,7 @@ async fn a_second_archiver_and_what_was_purged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_gtids() {
+async fn server_without_gtids_is_refused() {
     let shard = TestShard::start(single().option("binlog_checksum = NONE")).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;
@@ -82,7 +82,7 @@ async fn a_server_without_gtids() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_may_not_replicate() {
+async fn account_without_the_replication_grant_is_refused() {
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;

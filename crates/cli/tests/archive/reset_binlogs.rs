@@ -43,7 +43,7 @@ async fn all_archived(backstop: &Backstop, primary: &TestMember, archiver: &Runn
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reset_under_an_open_stream_is_found_and_what_follows_is_archived() {
+async fn archiver_detects_a_reset_and_begins_a_timeline() {
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;
@@ -92,7 +92,7 @@ async fn a_reset_under_an_open_stream_is_found_and_what_follows_is_archived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_semi_sync_nothing_is_acknowledged_after_a_reset_that_is_not_archived() {
+async fn commits_after_a_reset_are_acknowledged_once_archived() {
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;

@@ -39,7 +39,7 @@ async fn caught_up(backstop: &Backstop, primary: &TestMember, archiver: &Running
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archiver_reads_passwords_that_were_changed() {
+async fn archiver_reads_changed_passwords_again() {
     let shard =
         TestShard::start(ShardLayout { grants: vec!["base", "replication"], ..ShardLayout::single() }).await;
     let primary = shard.primary();

@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(120);
 const LATE: Duration = Duration::from_millis(150);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn delays_commits_and_loses_none() {
+async fn slow_store_delays_commits_and_loses_none() {
     let Some(s3) = S3::of_the_tests() else { return };
     let wire = Wire::to(&s3.endpoint).await;
     let shard = TestShard::start(single()).await;

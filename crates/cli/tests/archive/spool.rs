@@ -21,7 +21,7 @@ const ROUNDS: usize = 3;
 /// In each round the store is away, and archiver and source are killed; in the last round the
 /// source has nothing more to send. The acknowledged transactions are only in the spool.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_the_spool_has_is_archived() {
+async fn transactions_that_only_the_spool_has_are_archived() {
     let Some(machine) = NetworkNamespace::new() else { return };
     let shard = TestShard::start(single().option("bind_address = 0.0.0.0")).await;
     let primary = shard.primary();

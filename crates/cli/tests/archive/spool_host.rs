@@ -42,7 +42,7 @@ fn below(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_archivers_on_one_host_and_a_spool_and_an_entry_that_are_taken_away() {
+async fn archivers_share_a_host_and_replace_removed_files() {
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();
     wait_for_archiver(primary).await;
@@ -82,7 +82,7 @@ async fn two_archivers_on_one_host_and_a_spool_and_an_entry_that_are_taken_away(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spool_on_a_volume_that_is_full_for_a_while() {
+async fn archiver_continues_after_its_spool_volume_was_full() {
     let Some(volume) = TestVolume::ext4(16) else { return };
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();

@@ -19,7 +19,7 @@ use crate::support::stored_archive::{ARCHIVE, assert_identical, held};
 const SOON: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn that_refuses_for_a_while() {
+async fn archiver_loses_nothing_while_the_store_refuses() {
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();
     wait_for_archiver(primary).await;
@@ -50,7 +50,7 @@ async fn that_refuses_for_a_while() {
 
 /// SIGKILL of the store at random moments under load.
 #[tokio::test(flavor = "multi_thread")]
-async fn that_is_killed() {
+async fn archiver_loses_nothing_when_the_store_is_killed() {
     if S3::of_the_tests().is_none() {
         return;
     }

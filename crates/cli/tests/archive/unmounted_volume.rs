@@ -19,7 +19,7 @@ fn is_bare(path: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_acknowledged_or_backed_up_into_a_bare_mount_point() {
+async fn nothing_is_written_into_a_bare_mount_point() {
     let Some(volume) = TestVolume::ext4(512) else { return };
     let shard = TestShard::start(single()).await;
     let primary = shard.primary();

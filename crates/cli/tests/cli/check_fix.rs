@@ -24,7 +24,7 @@ fn configure(dir: &Path, shard: &TestShard, server: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stands_in_the_way_is_mended_when_that_is_asked_for() {
+async fn check_fix_corrects_findings_after_confirmation() {
     let mut layout = ShardLayout { members: 2, ..ShardLayout::default() };
     layout.grants.push("fix");
     let shard = TestShard::start(layout).await;

@@ -27,7 +27,7 @@ fn is_read_by(shell: &str, options: &[&str]) {
 }
 
 #[test]
-fn shells_read_their_completions() {
+fn shells_accept_their_completion_scripts() {
     is_read_by("bash", &["-n"]);
     is_read_by("zsh", &["-n"]);
     is_read_by("fish", &["--no-execute"]);

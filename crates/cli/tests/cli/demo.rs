@@ -47,7 +47,7 @@ fn no_servers(dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demonstration_loses_nothing_and_its_shard_serves_every_command() {
+async fn demo_loses_nothing_and_its_shard_serves_every_command() {
     let _slots = ServerSlots::take(SERVERS).await;
     let (dir, server) = (folder(), server().await);
     let output = demo(dir.path(), &server, "--json --keep").output().unwrap();
@@ -181,7 +181,7 @@ fn every_command_answers(dir: &Path, config: &str, report: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_leaves_nothing_and_what_sigkill_leaves_is_removed_by_the_next_run() {
+async fn demo_cleans_up_after_ctrl_c_and_after_a_killed_run() {
     let _slots = ServerSlots::take(SERVERS).await;
     let (dir, server) = (folder(), server().await);
     for step in ["start a shard", "write", "back up", "rebuild it"] {
@@ -231,7 +231,7 @@ fn end(mut child: Child, signal: Signal, code: Option<i32>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ordinary_user_can_run_it() {
+async fn demo_runs_as_an_ordinary_user() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("left out: the other tests are run by an ordinary user already");
         return;

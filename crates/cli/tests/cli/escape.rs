@@ -45,7 +45,7 @@ fn steers(text: &str) -> bool {
 }
 
 #[test]
-fn a_server_does_not_steer_the_terminal() {
+fn server_text_cannot_control_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     configured(dir.path(), server_that_says(EVIL));
     assert_eq!(run(dir.path(), "init").status.code(), Some(0));
@@ -64,7 +64,7 @@ fn a_server_does_not_steer_the_terminal() {
 }
 
 #[test]
-fn a_file_does_not_steer_the_terminal() {
+fn file_text_cannot_control_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let text = r#"repository = { url = "file:///x" }
         shards.orders.snapshot.provider = "a\u001b]0;owned\u0007\u202e\nerror: all is well""#;

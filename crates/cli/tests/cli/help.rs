@@ -73,7 +73,7 @@ fn help_fits_the_terminal_and_keeps_commands_whole() {
 }
 
 #[test]
-fn another_programs_dry_run_is_answered_with_ours() {
+fn dry_run_option_is_answered_with_its_equivalent() {
     let dir = tempfile::tempdir().unwrap();
     for (command, meant) in [
         ("recover orders --to latest --into x --join", "`recover --plan`"),
@@ -94,7 +94,7 @@ fn another_programs_dry_run_is_answered_with_ours() {
 }
 
 #[test]
-fn the_version_is_told() {
+fn version_option_prints_the_version() {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), "--version");
     assert_eq!(stdout(&output), format!("backstop {}\n", env!("CARGO_PKG_VERSION")));

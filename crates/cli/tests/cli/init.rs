@@ -45,7 +45,7 @@ const READERS: [&str; 10] = [
 ];
 
 #[test]
-fn every_command_ends_with_21_and_makes_nothing_where_there_is_no_repository() {
+fn commands_end_with_21_without_a_repository() {
     for more in ["", "create = \"if-empty\""] {
         let dir = place(more);
         for command in READERS.iter().filter(|command| more.is_empty() || **command != "check") {
@@ -68,7 +68,7 @@ fn every_command_ends_with_21_and_makes_nothing_where_there_is_no_repository() {
 }
 
 #[test]
-fn check_says_that_a_first_backup_would_make_it() {
+fn check_reports_that_a_backup_makes_the_repository() {
     let dir = place("create = \"if-empty\"");
     let output = run(dir.path(), "check --json");
     assert_eq!(output.status.code(), Some(1), "the shard is not there: {}", stdout(&output));
@@ -77,7 +77,7 @@ fn check_says_that_a_first_backup_would_make_it() {
 }
 
 #[test]
-fn init_makes_one_and_says_later_that_there_is_one() {
+fn init_makes_a_repository_once_and_then_reports_it() {
     let dir = place("");
     let first = json(&run(dir.path(), "init --json"));
     assert_eq!(
@@ -99,7 +99,7 @@ fn init_makes_one_and_says_later_that_there_is_one() {
 }
 
 #[test]
-fn what_is_stored_in_an_open_directory_is_for_its_owner_only() {
+fn stored_files_are_private_in_an_open_directory() {
     use std::os::unix::fs::PermissionsExt;
     let dir = place("");
     let repository = dir.path().join("repository");
@@ -119,7 +119,7 @@ fn what_is_stored_in_an_open_directory_is_for_its_owner_only() {
 }
 
 #[test]
-fn another_repository_than_the_one_named_is_refused() {
+fn repository_with_another_id_is_refused() {
     let (dir, other) = (place(""), place(""));
     let (ours, theirs) = (id(dir.path()), id(other.path()));
     assert_ne!(ours, theirs);

@@ -18,7 +18,7 @@ fn configure(dir: &Path) {
 }
 
 #[test]
-fn a_shard_without_a_log_has_nothing_to_repair() {
+fn repair_rebuilds_a_lost_log_only_with_apply() {
     let dir = tempfile::tempdir().unwrap();
     configure(dir.path());
     assert_eq!(run(dir.path(), "repair orders").status.code(), Some(21), "no repository");

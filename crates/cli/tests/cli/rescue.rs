@@ -70,7 +70,7 @@ fn commands_fit_the_number_of_members() {
 }
 
 #[test]
-fn semi_sync_commands_are_for_shards_with_it() {
+fn semi_sync_commands_are_left_out_without_semi_sync() {
     let install = "\nmysql --host=127.0.0.1 --port=2 --execute=\"INSTALL PLUGIN";
     let text = printed(&configured(3, ""), "--situation primary-dead");
     assert!(text.contains("# Left out: the shard is without semi-sync") && !text.contains(install), "{text}");
@@ -109,7 +109,7 @@ fn a_moment_is_printed_as_an_absolute_time() {
 }
 
 #[test]
-fn pages_are_read_without_a_configuration() {
+fn rescue_prints_pages_without_a_configuration() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("backstop.toml"), "this is no configuration").unwrap();
     let list = json(&run(dir.path(), "rescue --list --json"));
@@ -125,7 +125,7 @@ fn pages_are_read_without_a_configuration() {
 }
 
 #[test]
-fn a_situation_is_needed_where_there_is_no_terminal() {
+fn rescue_requires_a_situation_without_a_terminal() {
     let dir = tempfile::tempdir().unwrap();
     let ask = crate::backstop(dir.path(), "rescue").stdin(std::process::Stdio::null()).output().unwrap();
     assert_eq!(ask.status.code(), Some(2), "{}", stderr(&ask));

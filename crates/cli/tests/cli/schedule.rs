@@ -87,7 +87,7 @@ fn verify(files: &[std::path::PathBuf]) {
 }
 
 #[test]
-fn people_get_both_units_and_how_to_install_them() {
+fn schedule_prints_both_units_and_their_installation() {
     let dir = configured();
     let output = run(dir.path(), "schedule orders --systemd --set shards.orders.freeze.hold=3s");
     let text = stdout(&output);
@@ -103,7 +103,7 @@ fn people_get_both_units_and_how_to_install_them() {
 }
 
 #[test]
-fn a_shard_without_a_schedule_is_told_how_to_get_one() {
+fn schedule_fails_with_a_hint_without_a_schedule() {
     let dir = configured();
     let output = run(dir.path(), "schedule never --systemd");
     assert_eq!(output.status.code(), Some(2));

@@ -51,7 +51,7 @@ fn arguments_are_read_before_the_configuration() {
 }
 
 #[test]
-fn programs_are_told_in_json() {
+fn usage_errors_are_json_with_the_json_option() {
     let dir = with(GOOD);
     let output = run(dir.path(), "--json recover orders --into x --join");
     let error = json(&output);
@@ -73,7 +73,7 @@ fn programs_are_told_in_json() {
 }
 
 #[test]
-fn every_fault_of_a_configuration_in_one_message() {
+fn all_configuration_errors_are_in_one_message() {
     let dir = with(&format!(
         "{GOOD}freeze = {{ hold = \"soon\" }}\nretentoin = {{ daily = 3 }}\nschedule = \"daily\"\n"
     ));
@@ -100,7 +100,7 @@ fn every_fault_of_a_configuration_in_one_message() {
 }
 
 #[test]
-fn a_missing_configuration_says_where_it_could_be() {
+fn error_about_a_missing_configuration_names_the_option() {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), "status");
     // A machine may have /etc/backstop/backstop.toml.
@@ -118,7 +118,7 @@ fn a_missing_configuration_says_where_it_could_be() {
 }
 
 #[test]
-fn what_is_no_configuration_is_named() {
+fn error_about_an_invalid_configuration_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("empty.toml"), "").unwrap();
     std::fs::write(dir.path().join("binary.toml"), b"\x80\xff\0").unwrap();
@@ -135,7 +135,7 @@ fn what_is_no_configuration_is_named() {
 }
 
 #[test]
-fn an_address_that_is_no_repository_is_named() {
+fn error_about_an_invalid_repository_url_names_it() {
     let dir = with(GOOD);
     for address in ["ftp://backups/x", "file://relative", "relative", "s3://", "http://backups/x"] {
         let output = run(dir.path(), &format!("status --repository {address}"));
@@ -146,7 +146,7 @@ fn an_address_that_is_no_repository_is_named() {
 }
 
 #[test]
-fn an_empty_repository_is_no_fault_but_has_no_backup() {
+fn empty_repository_can_be_listed_but_has_no_backup() {
     let dir = with(GOOD);
     let there = format!("file://{}/backups", dir.path().display());
     let dir = with(&GOOD.replace("file:///nonexistent/backups", &there));
@@ -183,7 +183,7 @@ fn an_empty_repository_is_no_fault_but_has_no_backup() {
 }
 
 #[test]
-fn a_result_that_cannot_be_written_is_no_success() {
+fn command_fails_if_its_result_cannot_be_written() {
     let repository = tempfile::tempdir().unwrap();
     let dir = with(&GOOD.replace("/nonexistent/backups", repository.path().to_str().unwrap()));
     assert_eq!(run(dir.path(), "init").status.code(), Some(0));
@@ -203,7 +203,7 @@ fn a_result_that_cannot_be_written_is_no_success() {
 }
 
 #[test]
-fn colours_are_for_terminals() {
+fn colours_are_left_out_without_a_terminal() {
     let dir = with(GOOD);
     let output = run(dir.path(), "status");
     assert!(!stdout(&output).contains('\x1b') && !stderr(&output).contains('\x1b'));

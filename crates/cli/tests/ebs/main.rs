@@ -55,7 +55,7 @@ impl Fleet {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_from_the_ordinary_configuration() {
+async fn ebs_backup_is_listed_and_verified_by_its_state() {
     let fleet = Fleet::start().await;
     assert_eq!(fleet.backstop.json("check orders").await["ok"], true);
     let backup = fleet.backstop.json("backup orders").await;
@@ -93,7 +93,7 @@ async fn a_backup_from_the_ordinary_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_said_with_its_exit_code() {
+async fn aws_errors_have_their_exit_codes() {
     let mut fleet = Fleet::start().await;
     let denied =
         |fleet: &Fleet, action: &str| fleet.ec2.with(|ec2| ec2.rules.denied = [action.to_owned()].into());
@@ -128,7 +128,7 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_every_step_the_next_run_goes_on() {
+async fn ebs_backup_succeeds_after_a_kill_at_every_step() {
     let fleet = Fleet::start().await;
     for point in points(&["freeze", "image", "thaw", "prove", "snapshot", "store", "commit", "complete"]) {
         fleet.backstop.killed("backup orders", &point).await;
@@ -157,7 +157,7 @@ async fn killed_at_every_step_the_next_run_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_that_fails_after_its_backup_was_reported_counts_for_nothing() {
+async fn backup_whose_snapshot_fails_later_is_never_used() {
     let fleet = Fleet::start().await;
     let (backstop, ec2) = (&fleet.backstop, &fleet.ec2);
     let older = backstop.json("backup orders").await["backup_id"].as_str().unwrap().to_owned();

@@ -68,7 +68,7 @@ impl Fleet {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_is_made_joins_and_survives_kills() {
+async fn recover_makes_an_instance_that_joins_despite_kills() {
     let Some(fleet) = Fleet::start().await else { return };
     tables::fill(fleet.shard.primary(), 2, 500).await;
     let workload = TestWorkload::start(fleet.shard.primary()).await;
@@ -140,7 +140,7 @@ async fn an_instance_is_made_joins_and_survives_kills() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_made_is_destroyed_and_what_is_refused_is_never_made() {
+async fn recover_leaves_no_instance_after_failure_or_refusal() {
     let Some(fleet) = Fleet::start().await else { return };
     fleet.backstop.json("backup orders").await;
     let nothing = || {

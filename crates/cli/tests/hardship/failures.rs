@@ -33,7 +33,7 @@ async fn mends(shard: &TestShard, backstop: &Backstop, before: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_source_dies_or_hangs_up() {
+async fn backup_fails_cleanly_when_the_source_dies_or_hangs_up() {
     let (shard, backstop) = single().await;
     for point in ["after:check", "before:clone", "before:prove-copy"] {
         let before = backstop.backups().await;
@@ -74,7 +74,7 @@ async fn hang_up(shard: &TestShard) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_disk_is_full_or_read_only() {
+async fn backup_fails_cleanly_on_a_full_or_read_only_disk() {
     let Some(volume) = TestVolume::ext4(64) else { return };
     let (shard, backstop) = single().await;
     let work = format!("{BACKUP} --set shards.orders.snapshot.work_dir={}", volume.path.join("w").display());
@@ -132,7 +132,7 @@ async fn stored(backstop: &Backstop, elsewhere: &str, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_store_refuses() {
+async fn commands_fail_cleanly_when_the_store_refuses() {
     let (shard, backstop) = single().await;
     let blocked = backstop.dir.join("blocked");
     std::fs::write(&blocked, "a file in the way").unwrap();

@@ -14,7 +14,7 @@ fn codes(ran: &Finished, severity: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shard_is_well_only_while_its_members_live() {
+async fn status_is_well_only_while_the_members_live() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     let mut backstop = Backstop::of(&shard, "clone").await;
     backstop.environment.push(("BACKSTOP_SHARDS_ORDERS_SCHEDULE", "rate(1 day)".to_owned()));
@@ -68,7 +68,7 @@ async fn a_shard_is_well_only_while_its_members_live() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_without_shards_is_not_well() {
+async fn status_is_not_well_without_shards() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let backstop = Backstop::of(&shard, "clone").await;
     backstop.json("backup orders").await;
@@ -81,7 +81,7 @@ async fn a_configuration_without_shards_is_not_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_says_why_the_last_backups_failed() {
+async fn status_reports_why_the_last_backups_failed() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let mut backstop = Backstop::of(&shard, "clone").await;
     backstop.encrypt_repository();
@@ -128,7 +128,7 @@ async fn status_says_why_the_last_backups_failed() {
 /// `init --from` asks one replica: it finds the primary, the primary's other replica, and the
 /// candidate.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_is_written_from_a_running_shard() {
+async fn init_from_writes_a_configuration_of_a_running_shard() {
     let grants = vec!["base", "clone", "replication"];
     let shard = TestShard::start(ShardLayout { members: 3, grants, ..ShardLayout::default() }).await;
     let backstop = Backstop::of(&shard, "clone").await;

@@ -28,7 +28,7 @@ fn is_committed(point: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_clone() {
+async fn clone_backup_survives_a_kill_at_every_step() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     tables::fill(shard.primary(), 2, 2_000).await;
     shard.settle().await;
@@ -56,7 +56,7 @@ async fn with_clone() {
 /// A single server, so that an outside session commits on the very server that is frozen; then
 /// `prune`.
 #[tokio::test(flavor = "multi_thread")]
-async fn with_btrfs_frozen_both_ways_and_then_pruned() {
+async fn btrfs_backup_and_prune_survive_a_kill_at_every_step() {
     let Some(volume) = TestVolume::btrfs(3000) else { return };
     volume.subvolume("shard/m1/data");
     let base = Some(volume.path.join("shard"));

@@ -18,7 +18,7 @@ const PRUNE: &str = "prune orders --apply --yes-really --set shards.orders.reten
 const WHOLE: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_random_moments() {
+async fn commands_survive_kills_at_random_moments() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     tables::fill(shard.primary(), 2, 2_000).await;
     shard.settle().await;

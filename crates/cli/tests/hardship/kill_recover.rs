@@ -29,7 +29,7 @@ const STEPS: [&str; 15] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_join_from_btrfs() {
+async fn recover_join_from_btrfs_resumes_after_every_kill() {
     let Some(volume) = TestVolume::btrfs(3000) else { return };
     volume.subvolume("shard/m2/data");
     let base = Some(volume.path.join("shard"));
@@ -38,7 +38,7 @@ async fn of_a_join_from_btrfs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_join_from_clone_while_servers_die_too() {
+async fn recover_join_from_clone_resumes_after_every_kill() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     // Without the donor's binary log there is nothing to reset.
     let steps: Vec<&str> = STEPS.into_iter().filter(|step| !step.contains("gtid")).collect();

@@ -24,7 +24,7 @@ fn is_mysqls_own(path: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn are_written_nowhere() {
+async fn passwords_are_written_nowhere() {
     let general = "general_log = ON";
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }.option(general)).await;
     tables::fill(shard.primary(), 1, 500).await;

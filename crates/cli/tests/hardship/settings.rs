@@ -111,7 +111,7 @@ async fn all(root: &mut Connection) -> BTreeMap<String, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_has_what_its_operator_gives() {
+async fn a_copy_has_the_options_that_its_operator_gives() {
     let shard = TestShard::start(ShardLayout::single().option("report_host = db7.example")).await;
     tables::fill(shard.primary(), 1, 100).await;
     let certificates = Certificates::of(&shard.base().join("tls"), &["localhost", "other"], "root");

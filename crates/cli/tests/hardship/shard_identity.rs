@@ -7,7 +7,7 @@ use crate::support::program::Backstop;
 const ARCHIVE: &str = "archive orders --until-caught-up";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_cluster_under_a_shards_name_is_refused_until_it_is_adopted() {
+async fn backup_refuses_another_cluster_until_it_is_adopted() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     // The second member becomes a separate cluster.
     shard

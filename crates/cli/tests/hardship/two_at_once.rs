@@ -18,7 +18,7 @@ async fn on(volume: &TestVolume) -> (TestShard, Backstop) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_says_who_holds_it_and_a_superseded_one_cannot_commit() {
+async fn second_backup_is_refused_and_a_superseded_one_fails() {
     let Some(volume) = TestVolume::btrfs(2000) else { return };
     let (shard, backstop) = on(&volume).await;
     a_living_one_is_respected(&shard, &backstop).await;
@@ -66,7 +66,7 @@ async fn a_living_one_is_respected(shard: &TestShard, backstop: &Backstop) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopped_while_frozen_the_server_frees_itself() {
+async fn server_is_released_when_a_frozen_backup_stops() {
     let Some(volume) = TestVolume::btrfs(2000) else { return };
     let (shard, backstop) = on(&volume).await;
     let line = "backup orders --set shards.orders.freeze.mode=lock --set shards.orders.freeze.hold=2s";

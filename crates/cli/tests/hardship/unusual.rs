@@ -8,7 +8,7 @@ use crate::support::recovered_server::RecoveredServer;
 use crate::support::source_unharmed::nothing_left;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shards_are_backed_up_and_rebuilt_as_they_are() {
+async fn unusual_shards_are_backed_up_and_rebuilt() {
     let made_with = vec!["--innodb-page-size=8k"];
     let shard = TestShard::start(ShardLayout { members: 2, made_with, ..ShardLayout::default() }).await;
     tables::fill(shard.primary(), 1, 2_000).await;

@@ -11,7 +11,7 @@ use crate::support::program::Backstop;
 use crate::support::source_unharmed::entries;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn is_refused_and_named() {
+async fn wrong_input_is_refused_and_named() {
     let shard = TestShard::start(ShardLayout::single()).await;
     tables::fill(shard.primary(), 1, 2_000).await;
     let backstop = Backstop::of(&shard, "clone").await;

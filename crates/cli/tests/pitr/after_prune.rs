@@ -11,7 +11,7 @@ use crate::support::stored_archive::{ARCHIVE, contents, held};
 const CONFIGURED: &str = "--set shards.orders.archive.from=primary";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_beginning_of_a_file_stays_with_what_a_backup_needs_of_its_middle() {
+async fn prune_keeps_the_beginning_of_a_file_that_is_needed() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;

@@ -19,7 +19,7 @@ const ROWS: u32 = 68;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "writes 20 GB: cargo test … --test pitr -- --ignored beyond"]
-async fn four_gibibytes_it_is_archived_and_replayed() {
+async fn binlog_beyond_4_gib_is_archived_and_replayed() {
     let layout =
         ShardLayout::single().option("max_allowed_packet = 256M").option("binlog_row_image = MINIMAL");
     let shard = TestShard::start(layout).await;

@@ -16,7 +16,7 @@ use crate::support::stored_archive::{ARCHIVE, files, held, uuid};
 const NEEDLE: &str = "an-amount-nobody-may-read";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn is_archived_encrypted_and_recovered() {
+async fn encrypted_binlog_is_archived_encrypted_and_recovered() {
     let dir = tempfile::tempdir().unwrap();
     let program = Some(with_keyring(dir.path()).await);
     let layout = ShardLayout { program, ..ShardLayout::single() }.option("binlog_encryption = ON");

@@ -10,7 +10,7 @@ use crate::support::recovered_server::RecoveredServer;
 use crate::support::stored_archive::{ARCHIVE, contents, uuid};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn joined_from_backup_and_archive_and_primary_after_a_total_loss() {
+async fn recover_joins_and_makes_a_primary_after_a_total_loss() {
     let mut shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     let backstop = Backstop::of(&shard, "clone").await;
     backstop.json("backup orders").await;

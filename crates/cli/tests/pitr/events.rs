@@ -25,7 +25,7 @@ fn event(name: &str, more: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_fire_on_a_new_primary_that_fired_on_the_lost_one() {
+async fn new_primary_fires_the_events_of_the_lost_one() {
     let layout = ShardLayout { members: 2, ..ShardLayout::default() };
     let mut shard = TestShard::start(layout.option("event_scheduler = ON")).await;
     let backstop = Backstop::of(&shard, "clone").await;

@@ -7,7 +7,7 @@ use crate::support::recovered_server::RecoveredServer;
 use crate::support::stored_archive::{ARCHIVE, contents};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_made_after_a_reset_reaches_what_follows_it() {
+async fn backup_after_a_reset_reaches_later_transactions() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;

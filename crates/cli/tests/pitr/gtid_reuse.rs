@@ -17,7 +17,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_archived_and_what_took_its_numbers_are_both_recovered() {
+async fn both_histories_of_reused_gtids_can_be_recovered() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;
@@ -82,7 +82,7 @@ async fn what_was_archived_and_what_took_its_numbers_are_both_recovered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_only_restarts_is_the_same() {
+async fn restarted_source_continues_its_timeline() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;

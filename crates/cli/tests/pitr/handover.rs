@@ -23,7 +23,7 @@ const NOBODY: u32 = 65534;
 const SERVER: &str = "--server-user nobody";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_of_another_user_come_back_in_every_ending() {
+async fn servers_of_another_user_restart_with_every_ending() {
     let base = temp_dir::for_all_users();
     let Some(program) = program_for_all_users(base.path()).await else { return };
     let mut shard = TestShard::start(ShardLayout {

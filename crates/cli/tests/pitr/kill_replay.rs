@@ -21,7 +21,7 @@ fn rounds() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_goes_on_after_a_kill_of_either_side() {
+async fn replay_resumes_after_a_kill_of_either_side() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;
@@ -62,7 +62,7 @@ async fn a_replay_goes_on_after_a_kill_of_either_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_reached_is_refused_and_nothing_touched() {
+async fn unreachable_moments_are_refused_without_changes() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     let backstop = Backstop::of(&shard, "clone").await;

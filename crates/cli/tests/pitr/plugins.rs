@@ -15,7 +15,7 @@ const ACTIVE: &str = "SELECT GROUP_CONCAT(PLUGIN_NAME ORDER BY PLUGIN_NAME) FROM
                       WHERE PLUGIN_STATUS = 'ACTIVE' AND PLUGIN_LIBRARY IN ('auth_socket.so', 'mysql_no_login.so', 'validate_password.so')";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_come_back_where_their_libraries_are() {
+async fn plugins_are_loaded_where_their_libraries_exist() {
     let layout = ["auth_socket", "validate_password"]
         .iter()
         .fold(ShardLayout::single(), |layout, name| layout.option(&format!("plugin_load_add = {name}.so")));

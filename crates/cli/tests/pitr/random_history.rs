@@ -52,7 +52,7 @@ pub async fn forget_the_past(member: &TestMember) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_moment_of_a_random_history() {
+async fn every_moment_of_a_random_history_can_be_recovered() {
     let shard = TestShard::start(pair()).await;
     let [a, b] = &shard.members[..] else { panic!("two members") };
     let backstop = Backstop::of(&shard, "clone").await;

@@ -17,7 +17,7 @@ use crate::support::workload::{HistoryPoint, RandomHistory};
 const CLOCKS: [i64; 5] = [0, 3600, 20, -900, 7200];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_time_means_the_same_as_in_the_documents() {
+async fn times_mean_what_is_documented_when_the_clock_steps() {
     let dir = tempfile::tempdir().unwrap();
     let Some(program) = with_clock(dir.path()).await else { return };
     let shard = TestShard::start(ShardLayout { program: Some(program), ..ShardLayout::single() }).await;

@@ -58,7 +58,7 @@ async fn unfriendly(member: &TestMember) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_do_not_take_over_what_the_applications_want() {
+async fn sessions_ignore_the_global_settings_of_applications() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     let primary = shard.primary();
     tables::fill(primary, 1, 500).await;

@@ -16,7 +16,7 @@ use support::shell_session::ShellSession;
 /// One shard for all pages: each page begins with the state that the one before left, as in a long
 /// night.
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_work_as_they_are_pasted() {
+async fn runbook_pages_work_when_pasted() {
     let mut night = ShellSession::begin().await;
     lost_rows::table_was_dropped(&mut night).await;
     lost_rows::update_was_bad(&mut night).await;
