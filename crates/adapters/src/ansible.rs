@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_no_templates() {
+    fn texts_are_not_expanded_as_templates() {
         let value = json!({"deep": {"on": "1"}, "mode": "ON", "password": "a\"{{ b }}", "port": 3306});
         assert_eq!(
             yaml_literal(&value),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_in_its_own_words() {
+    fn failed_task_is_reported_with_ansibles_message() {
         assert_eq!(
             failure_message(r#"fatal: [db]: FAILED! => {"changed": false, "msg": "no such volume"}"#),
             "no such volume"

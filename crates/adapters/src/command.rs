@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn gives_output_or_the_end_of_its_errors() {
+    async fn command_returns_output_or_the_end_of_stderr() {
         let long = Duration::from_secs(60);
         assert_eq!(sh("echo yes", long).await.unwrap(), "yes\n");
         let failed = sh("echo why >&2; exit 3", long).await.unwrap_err();

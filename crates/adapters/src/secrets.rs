@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_the_reference_and_no_secret() {
+    fn errors_name_the_reference_and_no_secret() {
         let (_dir, wrong) = file("user = \"backstop\"\npasword = \"s3cret\"\n", 0o600);
         let error = credentials(&wrong).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Usage);

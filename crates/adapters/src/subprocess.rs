@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_lines_are_told_and_kept() {
+    async fn lines_are_passed_on_and_logged() {
         let (dir, ctx) =
             (tempfile::tempdir().unwrap(), backstop_testkit::snapshot_conformance::test_context());
         let mut lines = Vec::new();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_to_stop_waits_for_the_end_of_it() {
+    async fn stop_request_waits_for_the_program_to_end() {
         let dir = tempfile::tempdir().unwrap();
         let (asks, stop) = watch::channel(false);
         let ctx = RunContext { stop, ..backstop_testkit::snapshot_conformance::test_context() };
@@ -267,9 +267,9 @@ mod tests {
     }
 
     #[test]
-    fn a_program_hears_that_it_is_asked_to_stop_when_sigint_was_ignored() {
+    fn program_receives_sigint_even_if_the_parent_ignores_it() {
         let this = std::env::current_exe().unwrap();
-        let test = "subprocess::tests::who_asks_to_stop_waits_for_the_end_of_it";
+        let test = "subprocess::tests::stop_request_waits_for_the_program_to_end";
         let script = format!("trap '' INT; exec {} --exact {test}", this.display());
         let ran = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         let said = String::from_utf8_lossy(&ran.stdout);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_one_waits_for_the_first_even_if_its_starter_is_gone() {
+    async fn second_run_waits_for_the_first_if_its_parent_died() {
         let (dir, ctx) =
             (tempfile::tempdir().unwrap(), backstop_testkit::snapshot_conformance::test_context());
         let first = subprocess("while [ ! -e go ]; do sleep 0.05; done; echo first", dir.path(), &ctx);

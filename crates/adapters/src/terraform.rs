@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_recovery_has_a_locked_state_of_its_own() {
+    fn each_recovery_has_a_separate_locked_state() {
         let state = BTreeMap::from([("bucket".to_owned(), "a\"${b}".to_owned())]);
         assert_eq!(
             backend(&state, "r-1"),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_understood_or_named() {
+    fn outputs_are_parsed_and_missing_ones_named() {
         let outputs = |text: &str| serde_json::from_str::<BTreeMap<String, TerraformOutput>>(text).unwrap();
         let all = r#"{"mysql_host":{"value":"10.0.0.1:3307"},"instance_id":{"value":"i-1"},
             "volume_ids":{"value":["vol-1"]},"ansible_inventory":{"value":"mysql: {}"}}"#;

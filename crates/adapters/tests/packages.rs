@@ -31,7 +31,7 @@ async fn fetch(cache: &Path) -> MysqldPrograms {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fetches_once_whoever_asks() {
+async fn concurrent_requests_fetch_the_server_once() {
     if !can_fetch() {
         return; // the host's own server is used; nothing to fetch
     }
@@ -62,7 +62,7 @@ async fn fetches_once_whoever_asks() {
 /// Body of the process that the next test kills.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "started by another test"]
-async fn fetch_into_the_given_cache() {
+async fn child_fetches_into_the_given_cache() {
     fetch(Path::new(&std::env::var_os("BACKSTOP_TEST_FETCH").unwrap())).await;
 }
 
@@ -76,14 +76,14 @@ fn first_program(cache: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_fetch_is_taken_up() {
+async fn killed_fetch_is_resumed() {
     if !can_fetch() {
         return; // the host's own server is used; nothing to fetch
     }
     let cache = tempfile::tempdir().unwrap();
     for reached in [first_package, first_program] {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["fetch_into_the_given_cache", "--exact", "--ignored"])
+            .args(["child_fetches_into_the_given_cache", "--exact", "--ignored"])
             .env("BACKSTOP_TEST_FETCH", cache.path())
             .stdout(std::process::Stdio::null())
             .spawn()
@@ -103,7 +103,7 @@ async fn a_killed_fetch_is_taken_up() {
 }
 
 #[tokio::test]
-async fn a_configured_server_is_used_or_refused() {
+async fn configured_server_is_used_or_refused() {
     use std::os::unix::fs::PermissionsExt;
     let cache = tempfile::tempdir().unwrap();
     let program = cache.path().join("mysqld");

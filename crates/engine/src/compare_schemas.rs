@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_difference_counts_if_it_is_seen_twice() {
+    async fn difference_counts_only_if_seen_twice() {
         assert!(!differs(&["a", "a", "a"]).await);
         assert!(differs(&["a b", "a", "a b", "a b", "a", "a b"]).await);
         // A table that was seen before its GTID was, and one that existed only between the

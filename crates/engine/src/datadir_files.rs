@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_data_and_leaves_what_only_the_donor_can_use() {
+    fn data_is_kept_and_donor_only_files_are_left_out() {
         let server = ServerFiles {
             binlogs: logs("/d/binlog"),
             relay_logs: logs("/d/relay"),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_active_binlog_comes_into_the_data_directory() {
+    fn active_binlog_is_moved_into_data_directory() {
         let server = ServerFiles { binlogs: logs("/logs/bin"), ..ServerFiles::default() };
         let index = "/var/logs/bin.000009\n/var/logs/bin.000010\n";
         let contents = datadir_files(Path::new("/d"), &["ibdata1".to_owned()], &server, Some(index));

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn describes_what_is_kept() {
+    fn tree_lists_kept_files_only() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         for folder in ["shop", "empty", "#innodb_temp"] {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_refused() {
+    fn symbolic_links_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/elsewhere", dir.path().join("shop")).unwrap();
         let opened = SnapshotDir { root: dir.path().to_owned(), files: ServerFiles::default() };

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_of_a_second_choice_is_a_warning() {
+    fn problem_of_fallback_source_becomes_warning() {
         let [source, member] = ["db2", "db3"].map(|host| Endpoint::new(host, 3306));
         let problem =
             Finding::problem("clone-plugin-missing", "no plugin", "load it").fixed_by(["INSTALL …"]);

@@ -16,7 +16,7 @@ use crate::ports::{
 use crate::recover::RecoveryDecision;
 
 #[test]
-fn the_journal_of_a_recovery() {
+fn recovery_journal_keeps_stored_form() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     let mut journal = Journal::open(&path).unwrap();
@@ -35,7 +35,7 @@ fn the_journal_of_a_recovery() {
 }
 
 #[test]
-fn what_a_recovery_decided() {
+fn recovery_decision_keeps_stored_form() {
     let replay: Replay = parsed(include_str!("../../model/tests/frozen/replay.json").lines().next().unwrap());
     let whole = RecoveryDecision {
         backup_id: "20261123T022133Z-9f3a04c1".parse().unwrap(),
@@ -53,13 +53,13 @@ fn what_a_recovery_decided() {
 }
 
 #[test]
-fn what_a_rebuild_decided() {
+fn ebs_recovery_decision_keeps_stored_form() {
     let text = r#"{"recovery_id":"r-1","shard":"orders","backup_id":"20261123T022133Z-9f3a04c1","target":"latest","primary_zone":"eu-west-1a","zone":"eu-west-1b","subnet":"subnet-1","snapshots":{"/dev/sdf":"snap-1"},"gtid_executed":"","server_id":77,"server_version":"8.0.36","settings":{"innodb_page_size":"16384"},"folder":"/srv/new/.backstop"}"#;
     stored("rebuild-decided.json", &[parsed::<crate::recover_ebs::EbsRecoveryDecision>(text)]);
 }
 
 #[test]
-fn what_a_rebuild_makes() {
+fn instance_spec_keeps_stored_form() {
     let wanted = InstanceSpec {
         recovery_id: "r-1".into(),
         shard: "orders".parse().unwrap(),
@@ -112,7 +112,7 @@ fn what_a_rebuild_makes() {
 
 /// Names of steps are in journals, in the JSON progress, and in the tests that stop a story there.
 #[test]
-fn names_of_steps() {
+fn step_names_keep_stored_form() {
     let mut names = BTreeSet::new();
     for file in sources(Path::new("src")) {
         let text = std::fs::read_to_string(&file).unwrap();

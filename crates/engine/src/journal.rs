@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remembers_what_was_done_and_forgets_a_torn_line() {
+    fn journal_keeps_completed_steps_and_drops_torn_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("j/journal");
         let mut journal = Journal::open(&path).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn one_run_at_a_time_and_no_nonsense() {
+    fn journal_is_refused_if_locked_or_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let first = Journal::open(&path).unwrap();

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_held_once_and_named_by_shard_and_repository() {
+    fn shard_folder_is_locked_and_named_by_shard_and_repository() {
         let work = tempfile::tempdir().unwrap();
         let shard: ShardName = "orders".parse().unwrap();
         let (one, other) = (Uuid::from_u128(1 << 100), Uuid::from_u128(2 << 100));

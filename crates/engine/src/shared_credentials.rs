@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_that_was_changed_is_read_at_the_refusal() {
+    async fn changed_password_is_read_after_login_is_refused() {
         let s = Setting::new();
         assert_eq!((s.log_in().await.is_ok(), s.logins()), (true, 1));
         (*s.file.lock().unwrap(), *s.server.lock().unwrap()) = ("new", "new");
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn logins_that_are_refused_become_seldom_until_the_file_changes() {
+    async fn refused_logins_are_throttled_until_credentials_change() {
         let s = Setting::new();
         *s.server.lock().unwrap() = "new";
         for _ in 0..600 {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_server_may_be_changed_after_the_file() {
+    async fn login_succeeds_when_server_changes_after_the_file() {
         let s = Setting::new();
         *s.file.lock().unwrap() = "new";
         s.access.reread().unwrap();

@@ -202,7 +202,7 @@ const HARMS: [Harm; 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_verdict_is_better_than_what_can_be_done() {
+async fn verdict_is_good_only_if_recovery_succeeds() {
     let bench = stage().await;
     let repository = open(bench.dir()).await.unwrap();
     let plan = planned(&repository, None).await.unwrap();
@@ -286,7 +286,7 @@ async fn verified(dir: &Path, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn latest_is_refused_where_the_log_lost_its_end() {
+async fn latest_is_refused_if_log_lost_its_end() {
     let bench = stage().await;
     let logs = files(&bench.dir().join("shards/orders/log"));
     let first = bench.reader().catalog().await.unwrap()[0].facts.backup_id.clone();

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_young_backup_needs_stays() {
+    fn segments_needed_by_a_young_backup_are_kept() {
         let archive = archive(10);
         assert_eq!(gone(days(3), &archive, &[backup(1), backup(5), backup(8)], 10), [1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(gone(days(5), &archive, &[backup(1), backup(5), backup(8)], 10), [1, 2, 3, 4, 5]);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_file_and_the_tail_stay() {
+    fn first_segment_of_a_file_and_the_tail_are_kept() {
         let mut archive = archive(10);
         archive.segments.iter_mut().for_each(|segment| segment.file = "binlog.000001".into());
         archive.segments.iter_mut().skip(1).for_each(|segment| segment.start = 7);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_forgotten_is_no_gap() {
+    fn expired_segments_are_no_gap() {
         let mut archive = archive(10);
         archive.segments.iter_mut().for_each(|segment| segment.file = "binlog.000001".into());
         archive.segments.iter_mut().skip(1).for_each(|segment| segment.start = 7);
@@ -197,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn an_archiver_can_go_on_where_all_else_is_forgotten() {
+    fn archiver_can_resume_after_all_else_expired() {
         let archive = archive(10);
         assert_eq!(gone(days(3), &archive, &[backup(10)], 99), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     #[test]
-    fn a_line_that_was_left_goes_when_no_backup_leads_to_it() {
+    fn abandoned_timeline_expires_with_its_last_backup() {
         let mut archive = archive(10);
         // B took over after day 5; days 5 to 9 are on the abandoned timeline.
         archive.timelines.push(line(2, "A:1-50", "A:51-100"));

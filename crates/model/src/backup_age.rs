@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn overdue_is_stale() {
+    fn overdue_backup_is_stale() {
         assert_eq!(daily("22T23:56", "23T23:50"), Freshness::Fresh);
         assert_eq!(daily("22T23:56", "24T02:00"), Freshness::Fresh, "it may be running");
         assert_eq!(daily("22T23:56", "24T02:30"), Freshness::Stale { due: at("23T23:55") });
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn missing_backup_or_schedule_is_reported() {
         let shard = "orders".parse().unwrap();
         let nothing = freshness(None, None, at("23T00:00"));
         assert_eq!((nothing, nothing.finding(&shard).code.as_ref()), (Freshness::None, "no-backup"));

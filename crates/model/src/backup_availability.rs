@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_says_what_it_left_out_and_what_it_did_not_ask() {
+    fn plan_reports_skipped_and_unchecked_backups() {
         let lost = || BackupAvailability::Lost("EBS snap-1 ended in an error".to_owned());
         let unasked = || BackupAvailability::Unknown("denied".to_owned());
         let (sound, pending) = (|| backup(20, BackupAvailability::Available), BackupAvailability::Pending);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_names_each_lost_backup_and_counts_what_was_not_asked() {
+    fn status_names_lost_backups_and_counts_unchecked_ones() {
         let shard = "orders".parse().unwrap();
         let unasked = || BackupAvailability::Unknown("this build cannot".to_owned());
         let backups = [
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ec2_says_decides_what_a_backup_is_called() {
+    fn backup_state_follows_the_state_of_its_ebs_snapshots() {
         let ids = ["snap-1".to_owned(), "snap-2".to_owned()];
         let state = |volumes| BackupAvailability::of(volumes, &ids).state();
         assert_eq!(state(VolumeState::Completed), BackupState::Complete);

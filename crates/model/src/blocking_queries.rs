@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_long_queries_ddl_and_other_locks() {
+    fn lock_waits_for_long_queries_ddl_and_global_locks() {
         let verdict = |queries: Vec<RunningQuery>| decide_lock(&Activity { queries }, LONG);
         assert_eq!(verdict(vec![]), LockDecision::Go);
         let harmless = [QueryKind::Applier, QueryKind::Dump, QueryKind::System, QueryKind::Own];
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds() {
+    fn queries_are_classified_by_user_command_and_text() {
         for (user, command, info, kind) in [
             ("app", "Query", "select 1", QueryKind::Ordinary),
             ("app", "Query", "/* hi */ /*x*/ alter table t add c int", QueryKind::Ddl),
@@ -247,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn go_means_that_nothing_is_in_the_way(queries in proptest::collection::vec(any_query(), 0..8)) {
+        fn lock_is_granted_only_without_blockers(queries in proptest::collection::vec(any_query(), 0..8)) {
             let activity = Activity { queries };
             let clear = blocking_queries(&activity, LONG).is_empty();
             prop_assert_eq!(decide_lock(&activity, LONG) == LockDecision::Go, clear);

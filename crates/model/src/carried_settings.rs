@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_behaviour_and_format_drops_identity_and_places() {
+    fn behaviour_is_carried_and_identity_and_paths_are_dropped() {
         let settings = of(&[
             ("innodb_page_size", "8192"),
             ("sql_mode", "ANSI"),
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_sets_is_not_missed() {
+    fn operator_options_are_not_reported_as_missing() {
         let donor =
             [("report_host", "db1"), ("time_zone", "SYSTEM"), ("admin_port", "33062"), ("sql_mode", "ANSI")];
         assert_eq!(codes(&of(&donor)), ["report-host-not-set", "settings-not-carried"]);
@@ -356,13 +356,13 @@ mod tests {
     }
 
     #[test]
-    fn only_an_init_file_of_the_operator_is_missed() {
+    fn init_file_is_reported_only_if_set_by_operator() {
         assert!(told(&[("init_file", "/etc/mysql/init.sql")]).contains("init_file"));
         assert_eq!(of(&[("init_file", "/srv/copy/.backstop/init.sql")]), CarriedSettings::default());
     }
 
     #[test]
-    fn names_of_no_variable_and_misfits_are_told() {
+    fn unknown_names_and_unfit_values_are_reported() {
         for name in [
             "plugin-dir",
             "loose_plugin_dir",
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_of_the_donor_are_not_required_without_them() {
+    fn tls_is_not_required_without_the_donors_certificates() {
         let donor = [("require_secure_transport", "ON"), ("ssl_cert", "/c.pem")];
         let own = of(&donor);
         assert!(own.options.is_empty() && codes(&own) == ["tls-not-carried"], "{own:?}");
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_logs_keep_their_base_name() {
+    fn binlog_keeps_its_base_name() {
         let kept = |pairs: &[(&str, &str)]| of(pairs).options;
         assert_eq!(kept(&[("log_bin", "OFF"), ("log_bin_index", "x")]), recorded(&[("skip_log_bin", "1")]));
         assert_eq!(kept(&[("log_bin", "ON")]), recorded(&[("log_bin", "binlog")]));

@@ -249,7 +249,7 @@ mod tests {
         orchestrator_user = 'orc'\norchestrator_password = 'hunter4'\norchestrator_ca = '/etc/orc.pem'\n";
 
     #[test]
-    fn reads_all_of_it_and_shows_no_secret() {
+    fn credentials_are_read_without_showing_secrets() {
         let credentials = Credentials::parse(FULL, "orders.toml").unwrap();
         assert_eq!(credentials.password.expose_secret(), "hunter2");
         assert_eq!(credentials.replication_account().user, "repl");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn one_login_or_another() {
+    fn logins_are_equal_only_if_nothing_changed() {
         let of = |text: &str| Credentials::parse(text, "f").unwrap();
         assert!(of(FULL).logs_in_like(&of(FULL)));
         for changed in ["hunter2", "hunter3", "repl'", "/etc/ca.pem"] {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_a_safe_default() {
+    fn omitted_keys_have_safe_defaults() {
         let credentials = Credentials::parse("user = 'b'\npassword = ''", "f").unwrap();
         assert_eq!(credentials.replication_account().user, "b");
         assert!(credentials.orchestrator.login.is_none() && credentials.orchestrator.ca.is_none());
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_nearly_right_is_named() {
+    fn misspelled_word_gets_a_suggestion() {
         let told = |mode: &str| {
             let text = format!("user = 'b'\npassword = ''\ntls = {{ mode = '{mode}' }}");
             Credentials::parse(&text, "f").unwrap_err().to_string()
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_never_show_what_was_written() {
+    fn errors_never_show_the_files_values() {
         for text in [
             "hunter2",
             "hunter2 = 1",
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn store_credentials() {
+    fn store_credentials_are_read_without_showing_secrets() {
         let text = "access_key_id = 'AKIA'\nsecret_access_key = 'hunter2'";
         let credentials = S3Credentials::parse(text, "s3.toml").unwrap();
         assert_eq!(credentials.secret_access_key.expose_secret(), "hunter2");

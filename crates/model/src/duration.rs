@@ -41,7 +41,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn reads_units_and_refuses_the_rest() {
+    fn durations_with_units_are_parsed_and_others_refused() {
         assert_eq!(parse("500ms").unwrap(), Duration::from_millis(500));
         assert_eq!(parse("14d").unwrap(), Duration::from_secs(14 * 86_400));
         for bad in [
@@ -62,7 +62,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(millis in 0u64..1_000_000_000_000) {
+        fn printed_duration_parses_to_the_same_value(millis in 0u64..1_000_000_000_000) {
             let duration = Duration::from_millis(millis);
             prop_assert_eq!(parse(&format(duration)).unwrap(), duration);
         }

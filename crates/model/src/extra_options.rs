@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_server_are_taken_in_their_order() {
+    fn server_options_are_kept_in_order() {
         let mut options = file(
             "# mine\n[client]\nport = 1\n[mysqld]\nmax-connections = 7 # few\nskip-name-resolve\n[mysqld-9.7]\ninit_connect=\"a # b\"\n",
         )
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_recovery_decides_is_refused_by_name() {
+    fn options_set_by_recovery_are_refused_by_name() {
         let wrong = file("[mysqld]\ndatadir=/d\nmax_connections=3\nloose-innodb-undo-directory = /u\n!includedir /etc/x\nskip-log-bin").unwrap_err();
         let lines: Vec<&str> = wrong.lines().collect();
         assert_eq!(lines.len(), 4, "{wrong}");
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_left_out_silently() {
+    fn unreadable_lines_are_reported() {
         let read = file("\u{feff}[mysqld]\r\nmax_connections = 7\r\n[client]\r\nport=1\r\n").unwrap();
         assert_eq!(read.text(), "[mysqld]\nmax_connections = 7\n");
         let wrong = file("# mine\nmax_connections=7\n[mysqld\nport_open_timeout=1\n[]").unwrap_err();
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn places_that_must_be_there_are_known() {
+    fn required_paths_are_listed() {
         let text = "[mysqld]\ntmpdir='/a b:/c'\nsecure_file_priv=NULL\nslow_query_log_file=slow.log\ngeneral_log_file=/l/g.log\nadmin_ssl_ca=/x.pem";
         let places = file(text).unwrap().places();
         let places: Vec<_> =
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_stays_in_its_line() {
+    fn value_with_line_break_stays_on_one_line() {
         let mut options = ExtraOptions::default();
         options.give("init_connect=a\nplugin_load=x").unwrap();
         assert_eq!(options.text().lines().count(), 2);

@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_and_prints_what_the_server_prints() {
+    fn gtid_sets_parse_and_print_like_the_servers() {
         for text in ["", "A:1", "A:1-5", "A:1-5:7-9", "A:1-5,B:3", "A:1-5:blue:1-3:7:red:2,B:x:1"] {
             assert_eq!(set(text).to_string(), text.replace('A', A).replace('B', B));
         }
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn arithmetic() {
+    fn gtid_sets_are_added_subtracted_and_compared() {
         assert_eq!(set("A:1-9").subtract(&set("A:3-4:7")), set("A:1-2:5-6:8-9"));
         assert_eq!(set("A:1-3:5-9").subtract(&set("A:2-6")), set("A:1:7-9"));
         assert_eq!(set("A:1-3").union(&set("A:4-6,B:1")), set("A:1-6,B:1"));
@@ -355,7 +355,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_plain_sets((a, plain_a) in history(), (b, plain_b) in history()) {
+        fn gtid_arithmetic_agrees_with_plain_sets((a, plain_a) in history(), (b, plain_b) in history()) {
             prop_assert_eq!(plain(&a.union(&b)), plain_a.union(&plain_b).cloned().collect::<BTreeSet<_>>());
             prop_assert_eq!(plain(&a.subtract(&b)), plain_a.difference(&plain_b).cloned().collect::<BTreeSet<_>>());
             prop_assert_eq!(plain(&a.intersect(&b)), plain_a.intersection(&plain_b).cloned().collect::<BTreeSet<_>>());

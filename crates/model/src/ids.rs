@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_what_is_wrong() {
+    fn malformed_name_is_refused_with_the_rule() {
         assert!("orders".parse::<ShardName>().is_ok());
         for bad in ["", "Orders", "-a", "a/b", "a b", &"x".repeat(64)] {
             let error = bad.parse::<ShardName>().unwrap_err().to_string();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints() {
+    fn endpoints_are_parsed_and_printed() {
         assert_eq!("db1".parse::<Endpoint>().unwrap(), Endpoint::new("db1", 3306));
         let v6 = "[::1]:3307".parse::<Endpoint>().unwrap();
         assert_eq!((v6.to_string().as_str(), v6.is_loopback()), ("[::1]:3307", true));

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_the_event() {
+    fn every_form_of_the_event_is_parsed() {
         let plain = parsed(json!({"secret_id": "prod/orders"}));
         assert_eq!(
             (plain.secret_id.as_str(), plain.kind, plain.scheduled_time),
@@ -173,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_moment_is_the_same_occasion() {
+    fn same_moment_gives_the_same_occasion() {
         let at = |time: &str| parsed(json!({"secret_id": "x", "scheduled_time": time})).occasion("r");
         assert_eq!(at("2026-11-23T23:55:00Z"), at("2026-11-24T00:55:00.000+01:00"));
         assert_ne!(at("2026-11-23T23:55:00Z"), at("2026-11-23T23:56:00Z"));
     }
 
     #[test]
-    fn what_is_no_event_is_refused_with_what_would_be() {
+    fn malformed_event_is_refused_with_the_correct_form() {
         for (event, part) in [
             (json!({}), "missing"),
             (json!(null), "not an object"),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn no_freeze_without_the_time_to_end_it() {
+    fn freeze_is_refused_without_time_to_complete() {
         let rules = FreezeRules {
             wait: Duration::from_secs(5),
             hold: Duration::from_secs(2),

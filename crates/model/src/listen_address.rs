@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_those_that_a_server_takes() {
+    fn valid_bind_addresses_are_accepted() {
         for (text, reachable) in [
             ("10.7.0.4", Some("10.7.0.4")),
             ("db4.example.net", Some("db4.example.net")),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_never_gets_into_an_option_file() {
+    fn malformed_addresses_are_refused() {
         for text in [
             "",
             ",",

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_with_what_helps() {
+    fn refused_login_is_explained_with_a_remedy() {
         let told = |code| login_error(code, "words", "backstop");
         let locked = told(3118).unwrap_or_else(|| Error::failed(""));
         assert_eq!(locked.kind, ErrorKind::Denied);

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_as_they_are_written() {
+    fn times_are_parsed_in_every_written_form() {
         for (written, zone, at) in [
             ("2026-11-23T02:21:33Z", None, "2026-11-23T02:21:33Z"),
             ("2026-11-23T02:21:33.25z", None, "2026-11-23T02:21:33.250Z"),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_not_clear_is_asked_back_with_words_to_paste() {
+    fn ambiguous_time_is_refused_with_forms_to_paste() {
         for (written, zone, words) in [
             (
                 "2026-11-23T02:21:33",
@@ -246,7 +246,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn arbitrary_texts_are_read_or_refused(text: String, digits in "[-0-9TtZ:+ .hms]{0,30}") {
+        fn arbitrary_text_is_parsed_or_refused(text: String, digits in "[-0-9TtZ:+ .hms]{0,30}") {
             let _ = (read(&text, None), read(&digits, Some(Berlin)), read(&digits, None));
         }
     }

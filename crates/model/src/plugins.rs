@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn only_bare_names_of_libraries_are_loaded() {
+    fn library_is_loaded_only_by_its_bare_name() {
         let recorded = [
             plugin("auth_socket", "auth_socket.so", "AUTHENTICATION"),
             plugin("x", "../../tmp/x.so", "AUDIT"),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_plugins_are_named() {
         let recorded = [
             plugin("auth_socket", "auth_socket.so", "AUTHENTICATION"),
             plugin("clone", "mysql_clone.so", "CLONE"),

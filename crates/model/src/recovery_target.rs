@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_almost_a_target_is_answered_with_the_right_form() {
+    fn misspelled_target_is_refused_with_the_correct_form() {
         let gtid = "3e11fa47-71ca-11e1-9e33-c80aa9429562:5";
         let before = format!("before:{gtid}");
         for (written, right) in [
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_read_and_printed() {
+    fn targets_are_parsed_and_printed() {
         let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
         for text in
             ["latest", "2026-11-23T02:21:33Z", &format!("after:{uuid}:5"), &format!("before:{uuid}:x:5")]

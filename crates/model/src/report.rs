@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn field_names_are_a_contract() {
+    fn reports_keep_their_field_names() {
         let row = BackupRow { report: backup(), state: BackupState::Complete, damage: None };
         let backups = BackupsReport { shard: "orders".parse().unwrap(), backups: vec![row] };
         let json = serde_json::to_value(VersionedReport::new(&backups)).unwrap();
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_anywhere_is_not_ok() {
+    fn report_with_any_problem_is_not_ok() {
         let shard = |findings| ShardCheck { shard: "orders".parse().unwrap(), coverage: None, findings };
         let warning = Finding::warning("a", "b", "c");
         assert!(CheckReport::new(vec![], vec![shard(vec![warning])]).ok);
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn prune_tells_what_goes() {
+    fn prune_report_lists_what_is_deleted() {
         let report = backup();
         let votes =
             crate::retention::apply_retention(None, &[(report.backup_id, report.taken_at)], report.taken_at);

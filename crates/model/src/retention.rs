@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_vote_and_say_why() {
+    fn rules_vote_and_give_their_reasons() {
         let times = [
             "2026-09-30T12:00",
             "2026-11-01T06:00",
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_rule_the_newest_stays() {
+    fn newest_backup_is_kept_without_rules() {
         let backups = [backup("2020-01-01T00:00"), backup("2020-01-02T00:00")];
         let judged = apply_retention(Some(&rules(0, 0, 0, 0)), &backups, backup("2026-01-01T00:00").1);
         assert_eq!(kept(&judged), BTreeSet::from([backups[1].0.clone()]));
@@ -206,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_newest_stays_and_a_second_look_changes_nothing(history in history(), rules in any_rules()) {
+        fn newest_backup_is_kept_and_second_run_changes_nothing(history in history(), rules in any_rules()) {
             let now = DateTime::from_timestamp(1_750_000_000 + 600 * 86_400, 0).unwrap();
             let judged = apply_retention(Some(&rules), &history, now);
             prop_assert_eq!(judged.len(), history.len());
@@ -231,7 +231,7 @@ mod tests {
         }
 
         #[test]
-        fn as_many_days_are_kept_as_asked_for(history in history(), daily in 1u32..30) {
+        fn configured_number_of_days_is_kept(history in history(), daily in 1u32..30) {
             let now = DateTime::from_timestamp(1_750_000_000 + 600 * 86_400, 0).unwrap();
             let days: BTreeSet<_> = history.iter().map(|b| b.1.date_naive()).collect();
             let keeps = kept(&apply_retention(Some(&rules(0, daily, 0, 0)), &history, now));

@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_later_record_replaces_the_one_of_the_beginning() {
+    fn final_record_replaces_the_initial_record() {
         let begun = RunRecord { ended: None, ..run(3, None) };
         let runs = kept(&[run(1, None), begun, run(3, Some(ErrorKind::Failed))]);
         assert_eq!(runs, [run(3, Some(ErrorKind::Failed)), run(1, None)]);
     }
 
     #[test]
-    fn only_the_newest_are_kept() {
+    fn newest_runs_are_kept() {
         let runs = kept(&(0..40).map(|minute| run(minute, None)).collect::<Vec<_>>());
         assert_eq!(
             (runs.len(), runs[0].started, runs[MAX_RUNS_KEPT - 1].started),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_kept_short() {
+    fn message_is_truncated() {
         let failure = RunFailure::from(&Error::failed("ü".repeat(5000)));
         assert_eq!(failure.message.chars().count(), MAX_MESSAGE_CHARS);
     }

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn events_that_changed_meanwhile_are_not_recorded() {
+    fn events_changed_during_the_snapshot_are_not_recorded() {
         use EventState::{Disabled, Enabled};
         let before = told(&[("a", Enabled), ("b", Enabled)]);
         let after = told(&[("a", Enabled), ("b", Disabled), ("c", Enabled)]);

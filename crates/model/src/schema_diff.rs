@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_named() {
+    fn differing_names_are_reported() {
         assert_eq!(said("a a.t b", "a a.t b", "a a.t b").severity, Severity::Ok);
         let differs = said("a a.t b b.t", "a a.t a.x", "a a.t b b.t");
         assert_eq!(differs.severity, Severity::Problem);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ddl_between_the_reads_is_no_difference() {
+    fn ddl_between_reads_is_no_difference() {
         for (before, member, after) in
             [("a", "a b", "a b"), ("a b", "a", "a"), ("a b", "a b", "a"), ("a", "a", "a b")]
         {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_seen_twice_counts() {
+    fn difference_counts_only_if_seen_twice() {
         let one = SchemaDifference::between(&tables("a b c"), &tables("a"), &tables("a b c"));
         let two = SchemaDifference::between(&tables("a b d"), &tables("a d"), &tables("a b d"));
         assert_eq!(one.and(&two).missing, tables("b").names);

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_is_a_shard() {
+    fn minimal_entry_describes_a_shard() {
         let entry = SecretEntry::parse(&least().to_string(), "prod/orders", None).unwrap();
         assert_eq!((entry.shard.as_str(), entry.region.as_str()), ("orders", "eu-west-1"));
         assert_eq!(entry.repository.to_string(), "s3://bucket/mysql");
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_optional() {
+    fn optional_keys_are_read() {
         let mut all = least();
         for (key, value) in [
             ("orchestrator_username", json!("orc")),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_repository_may_be_given_otherwise() {
+    fn repository_may_come_from_the_environment() {
         let mut entry = least();
         entry.as_object_mut().unwrap().remove("repository");
         let text = entry.to_string();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_errors_are_reported_at_once() {
         let told = faults("{}");
         for key in
             ["username", "password", "orchestrator_urls", "orchestrator_cluster_name", "region", "repository"]
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_never_show_what_was_written() {
+    fn errors_never_show_the_entrys_values() {
         let wrong = [
             ("username", json!(5)),
             ("password", json!({"hunter2": 1})),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_alone_is_enough_for_a_configuration() {
+    fn login_alone_suffices_as_credentials() {
         let login = json!({"username": "b", "password": "hunter2"}).to_string();
         assert_eq!(credentials(&login, "x").unwrap().user, "b");
         assert_eq!(credentials(&least().to_string(), "x").unwrap().user, "backstop");

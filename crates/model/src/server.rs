@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_of_all_times() {
+    fn versions_of_all_releases_are_parsed_and_compared() {
         let v = |t: &str| t.parse::<ServerVersion>().unwrap();
         assert!(v("26.7").at_least(8, 0, 23) && v("9.7.4-2").at_least(9, 7, 4));
         assert!(!v("8.0.22-log").at_least(8, 0, 23));

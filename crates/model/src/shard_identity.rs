@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_on_with_the_history_is_admitted() {
+    fn server_that_continues_the_history_is_admitted() {
         let newest = backup('B', "A:1-9", "AB");
         admitted(&newest, None, 'B', "A:1-12", "AB").unwrap();
         admitted(&newest, None, 'C', "A:1-9,C:1-3", "CD").unwrap();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_refused_with_both_named() {
+    fn server_of_another_history_is_refused_with_both_named() {
         let newest = backup('B', "A:1-9", "AB");
         let strangers = [('C', "C:1-5", "CD"), ('C', "A:1-7,C:1-5", "CD"), ('C', "", "C"), ('A', "", "A")];
         for (of, executed, members) in strangers {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn an_adopted_history_is_admitted_until_another_is() {
+    fn adopted_history_is_admitted_until_another_is_adopted() {
         let newest = backup('B', "A:1-9", "AB");
         let adopt = |members, executed| Adopted {
             at: newest.taken_at,
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_that_went_back_is_told() {
+    fn server_set_back_in_history_is_reported() {
         let newest = backup('A', "A:1-9", "A");
         let told = |executed: &str| {
             let (endpoint, executed) = (Endpoint::new("db1", 3306), set(executed));

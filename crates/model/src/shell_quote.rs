@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_stays_one_word() {
+    fn quoted_text_is_one_shell_word() {
         assert_eq!(shell_quote("/srv/new-1"), "/srv/new-1");
         assert_eq!(shell_quote("/srv/it's $HOME"), "'/srv/it'\\''s $HOME'");
         assert_eq!(shell_quote(""), "''");

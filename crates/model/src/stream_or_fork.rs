@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_stream_begins_with_the_oldest_file() {
+    fn first_stream_begins_with_the_oldest_binlog() {
         let history = SourceHistory { reached: set("A:1-9"), purged: set("A:1-3") };
         let timeline = TimelineEnd { held: None, of_server: None };
         let decision = resume_or_fork(&from(A, Role::Primary), &history, timeline, None).unwrap();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_server_goes_on_behind_its_last_piece() {
+    fn same_server_resumes_after_its_last_segment() {
         let decision = decided(A, "A:1-9", "A:1-3", "A:1-7", Some("A:1-7"));
         assert_eq!(
             decision,
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_promoted_server_with_everything_continues_the_line() {
+    fn promoted_server_with_all_transactions_continues_timeline() {
         let decision = decided(B, "A:1-7,B:1-2", "", "A:1-7", None);
         assert_eq!(
             decision,
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_purged_before_it_was_archived_is_a_gap() {
+    fn transactions_purged_before_archiving_are_a_gap() {
         let decision = decided(A, "A:1-9", "A:1-8", "A:1-5", Some("A:1-5"));
         let expected =
             StreamDecision::Continue { from: StartPosition::ExceptGtids(set("A:1-8")), gap: set("A:6-8") };
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_promoted_server_that_lacks_something_is_a_fork() {
+    fn promoted_server_lacking_transactions_starts_a_fork() {
         let decision = decided(B, "A:1-5,B:1-2", "A:1-2", "A:1-7", None);
         let from = StartPosition::ExceptGtids(set("A:1-5"));
         let expected =
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lagging_replica_is_waited_for_and_a_stranger_refused() {
+    fn lagging_replica_is_awaited_and_foreign_server_refused() {
         let history = SourceHistory { reached: set("A:1-5"), purged: GtidSet::new() };
         let held = set("A:1-7");
         let timeline = TimelineEnd { held: Some(&held), of_server: None };
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_the_shard_that_began_again_is_a_fork() {
+    fn reset_server_of_the_shard_starts_a_fork() {
         let decision = decided(A, "", "", "A:1-7", Some("A:1-7"));
         let from = StartPosition::ExceptGtids(GtidSet::new());
         let expected = StreamDecision::Fork { from, lacks: set("A:1-7"), gap: GtidSet::new(), at_once: true };
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn owned_transactions_are_read() {
+    fn gtid_owned_is_parsed() {
         assert_eq!(parse_gtid_owned(""), Some(GtidSet::new()));
         assert_eq!(parse_gtid_owned(&format!("{A}:5#12:7#13,\n{B}:1#9")), Some(set("A:5:7,B:1")));
         assert_eq!(parse_gtid_owned(&format!("{A}:blue:5#12")), Some(set("A:blue:5")));

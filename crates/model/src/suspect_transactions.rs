@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_loss_of_rows_is_suspected_first() {
+    fn newest_loss_of_rows_is_suspected_first() {
         let all = [
             found(8, "INSERT", None, 0),
             found(7, "DROP USER u", Some(DataLoss::Definition), 0),

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_unexplained_are_unexpected() {
+    fn broken_table_is_expected_only_if_recorded_or_accepted() {
         let found = vec![broken("a.recorded"), broken("a.accepted"), broken("a.new")];
         let judged =
             judge_tables(found, &[broken("a.recorded"), broken("a.gone")], &["a.accepted".to_owned()]);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_names_a_few_of_many() {
+    fn finding_names_first_broken_tables_and_counts_the_rest() {
         let endpoint = Endpoint::new("db1", 3306);
         assert_eq!(source_finding(&endpoint, &[]), None);
         let many: Vec<_> = (0..12).map(|n| broken(&format!("s.t{n}"))).collect();

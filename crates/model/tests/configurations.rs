@@ -37,14 +37,14 @@ fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn good_ones_are_understood() {
+fn good_configurations_are_accepted() {
     for path in samples("good") {
         read(&path).unwrap_or_else(|errors| panic!("{}", errors));
     }
 }
 
 #[test]
-fn bad_ones_get_the_message_beside_them() {
+fn bad_configurations_get_the_expected_message() {
     for path in samples("bad") {
         let errors = read(&path).expect_err("a bad configuration");
         assert!(!errors.contains("hunter2"), "{errors}");
@@ -58,7 +58,7 @@ fn bad_ones_get_the_message_beside_them() {
 }
 
 #[test]
-fn every_key_arrives() {
+fn every_key_is_read() {
     let settings = good("full.toml").settings().unwrap();
     let RepositoryUrl::S3(s3) = &settings.repository.url else { panic!("{:?}", settings.repository) };
     assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("backups", "mysql/production"));
@@ -80,7 +80,7 @@ fn every_key_arrives() {
 }
 
 #[test]
-fn variables_and_flags_go_over_the_file() {
+fn variables_and_flags_override_the_file() {
     let mut document = good("full.toml");
     document.set_from_environment(variables(&[
         ("BACKSTOP_REPOSITORY", "s3://other"),
@@ -110,7 +110,7 @@ fn variables_and_flags_go_over_the_file() {
 }
 
 #[test]
-fn faults_name_the_variable_or_flag() {
+fn errors_name_the_variable_or_flag() {
     let mut document = good("full.toml");
     document.set(&["repository", "url"], "nowhere", "--repository");
     document.set_from_environment(variables(&[
@@ -138,7 +138,7 @@ fn faults_name_the_variable_or_flag() {
 }
 
 #[test]
-fn everything_can_be_given_without_a_file() {
+fn configuration_is_complete_without_a_file() {
     let mut document = Document::empty();
     document.set_from_environment(variables(&[
         ("BACKSTOP_REPOSITORY_URL", "file:///b"),

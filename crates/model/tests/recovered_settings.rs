@@ -23,7 +23,7 @@ A name with `*` stands for all names that begin so and are in no other line.
 ";
 
 #[test]
-fn the_page_lists_every_rule() {
+fn page_of_recovered_settings_lists_every_rule() {
     let mut by_rule: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (name, rule) in rules() {
         by_rule.entry(rule.to_string()).or_default().push(name);

@@ -36,7 +36,7 @@ impl Topology for Busy {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_candidate_is_asked_again_before_the_primary_is_taken() {
+async fn busy_candidate_is_asked_again_before_the_primary_is_used() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     let rules = SourceRules { any_replica: true, max_lag: std::time::Duration::from_secs(60) };
     let asked = SourceChoiceRules { source: &rules, on_primary: OnPrimary::Lock, locking: Locking::Possible };

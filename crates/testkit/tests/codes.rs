@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use backstop_testkit::frozen::frozen;
 
 #[test]
-fn codes_of_findings() {
+fn finding_codes_are_documented_and_never_renamed() {
     let mut codes = BTreeSet::new();
     for file in sources() {
         let text = std::fs::read_to_string(&file).unwrap();

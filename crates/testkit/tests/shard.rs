@@ -7,7 +7,7 @@ use backstop_testkit::workload::missing_on;
 use backstop_testkit::{ShardLayout, TestShard, TestWorkload, tables};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shard_replicates_and_leaves_nothing() {
+async fn shard_replicates_and_leaves_no_files() {
     let shard = TestShard::start(ShardLayout::default()).await;
     tables::fill(shard.primary(), 2, 500).await;
     let workload = TestWorkload::start(shard.primary()).await;

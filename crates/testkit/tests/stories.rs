@@ -63,7 +63,7 @@ async fn back_up(shard: &TestShard, repository: &Repository) -> BackupReport {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_server_comes_back() {
+async fn lost_server_is_recovered_and_joins_its_shard() {
     let mut shard = TestShard::start(ShardLayout::default()).await;
     tables::fill(shard.primary(), 2, 20_000).await;
     shard.settle().await;

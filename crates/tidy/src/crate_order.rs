@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn good_arrows_pass() {
+    fn allowed_dependencies_pass() {
         let good = [
             package("backstop-model", &["serde"]),
             package("backstop-repo", &["backstop-model", "backstop-binlog"]),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_arrows_are_found() {
+    fn forbidden_dependencies_are_found() {
         for (user, used) in [
             ("backstop-model", "backstop-repo"),
             ("backstop-repo", "backstop-engine"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_absent_is_found_through_others_too() {
+    fn indirect_forbidden_dependencies_are_found() {
         let bad = [
             package("backstop-engine", &["helper"]),
             package("helper", &["aws-sdk-ec2"]),

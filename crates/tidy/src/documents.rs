@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configurations_are_read() {
+    fn configurations_of_documents_are_found_and_checked() {
         let shown = |text: &str| Text { path: "a.md".to_owned(), text: text.to_owned() };
         let good = "[repository]\nurl = \"file:///srv/b\"\n[shards.a]\ncredentials = { env = \"A\" }\n\
                     topology = { members = [\"db1\"] }\n";
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_passes() {
+    fn existing_names_pass() {
         let good = "See `docs/b.md`, `crates/repo/`, `crates/repo::Reader`, [b](b.md#x), [r](../README.md), `make test`.\n\
                     `make SIZE=3 test`, [web](https://example.org/x), `/etc/docs/none`, `make` is a tool; make sure.\n\
                     ```\n$ make test\nmake help\n```\n";
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_found() {
+    fn missing_names_are_found() {
         for (bad, named) in [
             ("see `docs/none.md`", "`docs/none.md`"),
             ("see `crates/none::Thing`", "`crates/none`"),

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_are_found() {
+    fn names_of_registries_are_found() {
         let host = &registries()[0];
         let files = [text("a.md", &format!("see https://{host}/x")), text("b.md", "see the registry")];
         assert_eq!(naming_a_registry(&files), [format!("a.md names the registry {host}")]);

@@ -28,7 +28,7 @@ fn crates_use_only_those_above_them() {
 }
 
 #[test]
-fn crates_know_nothing_of_what_is_not_theirs() {
+fn crates_use_no_dependency_that_is_forbidden_to_them() {
     let packages = Workspace::load().packages;
     assert_none(&crate_order::against_the_absences(&packages));
 }
@@ -48,7 +48,7 @@ fn documents() -> Vec<files::Text> {
 }
 
 #[test]
-fn documents_name_what_exists() {
+fn documents_name_only_existing_paths_and_targets() {
     let root = workspace::root();
     let documents = documents();
     let makefile = std::fs::read_to_string(root.join("Makefile")).unwrap();
@@ -70,7 +70,7 @@ fn no_file_names_a_package_registry() {
 }
 
 #[test]
-fn files_stay_short_and_have_telling_names() {
+fn files_stay_short_and_have_descriptive_names() {
     let texts = files::texts(&workspace::root());
     assert!(texts.iter().any(|file| file.path == "crates/model/src/lib.rs"), "the sources are looked at");
     assert_none(&files::too_long(&texts, files::LONGER_FILES));

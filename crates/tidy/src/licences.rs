@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expressions_are_weighed() {
+    fn licence_expressions_are_evaluated() {
         for good in [
             "MIT",
             "Unlicense OR MIT",
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_licence_is_named() {
+    fn forbidden_licence_is_reported() {
         let package = |licence: Option<&str>| Package {
             name: "x".into(),
             licence: licence.map(Into::into),

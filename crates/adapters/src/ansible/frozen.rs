@@ -11,7 +11,7 @@ use backstop_testkit::snapshot_conformance;
 use super::{Ansible, PlaybookFiles, variables, yaml_literal};
 
 #[test]
-fn variables_and_files() {
+fn ansible_variables_and_call_keep_stored_form() {
     let settings = |value: &str| [("innodb_page_size".to_owned(), value.to_owned())].into();
     let site = PlaybookInputs {
         inventory: "mysql: {}".into(),

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_is_protected_as_the_credentials_say() {
+    fn replication_uses_the_tls_mode_of_the_credentials() {
         assert!(options(TlsMode::Off, None).contains("SOURCE_SSL=0 "));
         let required = options(TlsMode::Required, Some("/ca.pem"));
         assert!(required.contains("SOURCE_SSL=1 SOURCE_SSL_CA='' "), "a CA would make it verify: {required}");

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn each_version_has_its_words() {
+    fn statements_follow_the_server_version() {
         let (first, middle, last) = (of("8.0.20"), of("8.0.36"), of("26.7.0"));
         assert_eq!(first.show_replica_status(), "SHOW SLAVE STATUS");
         assert_eq!(first.column("Seconds_Behind_Source"), "Seconds_Behind_Master");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn changing_the_source() {
+    fn change_of_source_follows_the_server_version() {
         let options = [("SOURCE_HOST", quote_text("db'1")), ("GET_SOURCE_PUBLIC_KEY", "1".to_owned())];
         assert_eq!(
             of("8.0.20").change_source(&options),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes() {
+    fn names_and_texts_are_quoted() {
         assert_eq!(quote_name("a`b"), "`a``b`");
         assert_eq!(quote_text(r"a'\b"), r"'a''\\b'");
     }

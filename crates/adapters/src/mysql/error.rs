@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_names_the_missing_grant() {
+    fn denied_statement_names_the_missing_grant() {
         let text =
             "Access denied; you need (at least one of) the BACKUP_ADMIN privilege(s) for this operation";
         let denied = sql_error(code::SPECIFIC_ACCESS_DENIED, text);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn other_errors_keep_the_code() {
+    fn other_errors_keep_their_code() {
         let failed = sql_error(1290, "running with --super-read-only");
         assert_eq!((failed.kind, failed.hint.as_deref()), (ErrorKind::Failed, None));
         assert!(failed.message.contains("error 1290"), "{failed}");

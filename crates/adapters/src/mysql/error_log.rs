@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_new_progress_and_the_last_errors() {
+    fn error_log_yields_new_progress_and_last_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         std::fs::write(&path, "2026-11-23T02:00:00Z 1 [System] Applying a batch of 1\n").unwrap();

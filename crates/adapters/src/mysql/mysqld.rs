@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_of_a_dead_server_does_not_stay() {
+    fn lock_of_a_dead_server_is_released() {
         let dir = tempfile::tempdir().unwrap();
         let (socket, lock) = (dir.path().join("mysqld.sock"), dir.path().join("mysqld.sock.lock"));
         remove_stale_lock(&socket).unwrap();

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_the_living_from_zombies() {
+    fn zombie_process_is_not_alive() {
         assert!(is_alive(std::process::id()) && !is_alive(u32::MAX));
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();

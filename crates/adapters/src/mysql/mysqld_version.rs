@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn serves_mysql_8_and_newer_only() {
+    async fn only_mysql_8_and_newer_is_accepted() {
         let dir = tempfile::tempdir().unwrap();
         let good = program(dir.path(), "/usr/sbin/mysqld  Ver 26.7.0-2 for Linux on x86_64 ((Debian))");
         assert!(version_of(&good).await.unwrap().at_least(26, 7, 0));

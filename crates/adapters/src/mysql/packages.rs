@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_lock_outlives_its_holder_with_the_programs_it_started() {
+    async fn lock_is_held_until_started_programs_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = lock(&path).await.unwrap();

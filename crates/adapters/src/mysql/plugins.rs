@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn components_are_libraries_of_the_servers_own_folder() {
+    fn component_needs_a_library_in_the_plugin_directory() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("component_a.so"), "").unwrap();
         let has = |urn| has_library(folder.path(), urn);

@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_elsewhere_is_named() {
+    fn only_paths_outside_the_data_directory_are_named() {
         let variables = [
             ("datadir", "/data/mysql/"),
             ("innodb_log_group_home_dir", "./"),

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_must_be_the_certificates() {
+    fn key_of_another_certificate_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let ((cert, key), (other, other_key)) = (pair(dir.path(), "db1"), pair(dir.path(), "db2"));
         let check = |cert: &Path, key: &Path, ca: &Path| {

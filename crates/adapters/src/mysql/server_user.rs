@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_above_that_is_closed_is_named() {
+    fn closed_parent_directory_is_named() {
         let base = tempfile::tempdir().unwrap();
         let (closed, link) = (base.path().join("closed"), base.path().join("link"));
         std::fs::set_permissions(base.path(), PermissionsExt::from_mode(0o755)).unwrap();

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ok_is_sound() {
+    fn table_is_sound_only_if_check_table_says_ok() {
         assert_eq!(verdict("s.t", &[message("status", "OK")]), None);
         assert_eq!(verdict("s.t", &[message("note", "The storage engine …"), message("status", "OK")]), None);
         let broken = [message("Error", "Index k is corrupted"), message("status", "OK")];

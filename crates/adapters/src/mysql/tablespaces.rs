@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn table_names_are_those_of_sql() {
+    fn table_names_are_decoded_to_sql_names() {
         assert_eq!(table_name("shop/orders"), "shop.orders");
         assert_eq!(table_name("shop/parts#p#p0#sp#s1"), "shop.parts");
         assert_eq!(table_name("shop/a@0020b@002dc"), "shop.a b-c");

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_with_another_name() {
+    fn certificate_for_another_name_is_explained() {
         assert_eq!(other_name(&wrong_name(&["DnsName(\"db1.lan\")"])).as_deref(), Some("db1.lan"));
         assert_eq!(other_name(&wrong_name(&["DnsName(\"*.lan\")"])).as_deref(), Some("any.lan"));
         assert_eq!(other_name(&wrong_name(&["IpAddress(10.0.0.1)"])).as_deref(), Some("10.0.0.1"));

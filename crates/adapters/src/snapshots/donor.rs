@@ -254,14 +254,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_that_lead_out_are_outside() {
+    fn only_paths_leading_out_of_the_datadir_are_outside() {
         let outside = |path: &str| is_outside(Path::new("/data/mysql/"), Path::new(path));
         assert!(!outside("./shop/t.ibd") && !outside("ibdata1") && !outside("/data/mysql/shop/t.ibd"));
         assert!(outside("/else/t.ibd") && outside("../undo/undo_001") && outside("/data/mysql2/t.ibd"));
     }
 
     #[test]
-    fn advice_fits_what_is_encrypted() {
+    fn hint_matches_the_encrypted_space() {
         assert!(encrypted_space("innodb_undo_001", "Undo").undo.contains("innodb_undo_log_encrypt"));
         assert!(encrypted_space("mysql", "General").undo.contains("ALTER TABLESPACE mysql"));
         assert!(encrypted_space("shop/orders", "Single").undo.contains("ALTER TABLE …"));

@@ -10,13 +10,13 @@ use backstop_testkit::frozen::{frozen, stored};
 use super::{snapshot_dir, subvolume, work_dir};
 
 #[test]
-fn the_owner_of_a_run() {
+fn owner_of_a_run_keeps_stored_form() {
     let owner = work_dir::OwnerProcess { boot_id: "a-boot".into(), pid: 77, started: 1234 };
     stored("owner.json", &[owner]);
 }
 
 #[test]
-fn names_in_a_work_directory() {
+fn work_directory_names_keep_stored_form() {
     let dir = tempfile::tempdir().unwrap();
     let run: BackupId = "20261123T022133Z-9f3a04c1".parse().unwrap();
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_program_prints() {
+    fn output_of_btrfs_is_parsed() {
         let text = "s2\n\tName: \t\t\ts2\n\tUUID: \t\t\tcd9f8324-e018-324f-8130-b53eaba3bdfe\n\
                     \tParent UUID: \t\t-\n\tGeneration: \t\t8\n\tGen at creation: \t7\n";
         let identity = parse_identity(text).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_are_one_range() {
+    fn adjacent_ranges_are_merged() {
         let mut ranges = Vec::new();
         for range in [0..5, 5..9, 20..30, 25..40, 3..4] {
             add(&mut ranges, range);

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_its_own_runs_from_dead_ones() {
+    fn live_runs_are_distinguished_from_dead_ones() {
         let work = std::env::temp_dir().join(format!("backstop-runs-{}", std::process::id()));
         let run: BackupId = "20261123T022133Z-9f3a04c1".parse().unwrap();
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());

@@ -122,7 +122,7 @@ not an event
 {"@message":"Error: x","type":"diagnostic","diagnostic":{"severity":"error","summary":"creating EC2 Instance","detail":"UnauthorizedOperation:\n  You are not","address":"aws_instance.mysql"}}"#;
 
     #[test]
-    fn changes_progress_and_errors() {
+    fn changes_progress_and_errors_are_extracted() {
         let mut events = Events::default();
         let told: Vec<_> = SAMPLE_OUTPUT.lines().filter_map(|line| events.take(line)).collect();
         assert_eq!(told, ["Plan: 5 to add, 0 to change, 1 to destroy.", "aws_instance.mysql: Creating..."]);

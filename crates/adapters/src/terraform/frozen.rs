@@ -13,7 +13,7 @@ use backstop_testkit::{every, snapshot_conformance};
 use super::{Terraform, TerraformOutput, backend, created_instance, environment};
 
 #[test]
-fn variables_and_state() {
+fn terraform_variables_and_state_keep_stored_form() {
     let settings = RecoverySettings {
         terraform: "/etc/backstop/recovery".into(),
         playbook: "/etc/backstop/recover.yml".into(),
@@ -44,7 +44,7 @@ fn variables_and_state() {
 }
 
 #[test]
-fn outputs() {
+fn terraform_outputs_keep_stored_form() {
     let text = r#"{"mysql_host":{"value":"10.0.0.1:3307"},"instance_id":{"value":"i-1"},"volume_ids":{"value":["vol-1"]},"ansible_inventory":{"value":"mysql: {}"}}"#;
     let outputs: BTreeMap<String, TerraformOutput> = parsed(text);
     frozen(

@@ -182,7 +182,7 @@ async fn a_recovered_server_runs_as_another_user() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_cannot_start_says_why() {
+async fn failed_start_reports_its_cause() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let donor = shard.primary();
     donor.stop().await;

@@ -11,7 +11,7 @@ use backstop_model::topology::{Locking, SourceRules, choose_source};
 use backstop_testkit::{ShardLayout, TestShard};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_one_of_them_has_is_named() {
+async fn tables_of_only_one_member_are_named() {
     let shard =
         TestShard::start(ShardLayout { members: 2, grants: vec!["base"], ..ShardLayout::default() }).await;
     shard.primary().run(&["CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY)"]).await;

@@ -23,7 +23,7 @@ fn with_ca(shard: &TestShard, mode: TlsMode, ca: Option<PathBuf>) -> Connector {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_tls_mode_does_what_it_says() {
+async fn every_tls_mode_behaves_as_documented() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let endpoint = shard.primary().endpoint();
     // The server's own certificate comes from its own authority and names no host.
@@ -78,7 +78,7 @@ async fn certificates_are_verified() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_tls() {
+async fn server_without_tls_is_used_only_if_allowed() {
     let shard = TestShard::start(ShardLayout::single().option("tls_version =")).await;
     let endpoint = shard.primary().endpoint();
     let mut session = connector(&shard, TlsMode::Preferred, false).connect(&endpoint).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_server_without_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_say_what_to_do() {
+async fn errors_carry_a_hint() {
     let shard = TestShard::start(ShardLayout { grants: vec!["base"], ..ShardLayout::single() }).await;
     let endpoint = shard.primary().endpoint();
 
@@ -113,7 +113,7 @@ async fn faults_say_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_answer_gives_the_session_up() {
+async fn session_is_closed_after_a_late_answer() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let mut session = shard.primary().root().await;
     let begin = Instant::now();

@@ -45,7 +45,7 @@ async fn session(shard: &TestShard) -> Connection {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_block_is_needed_and_enough() {
+async fn each_block_of_grants_is_needed_and_sufficient() {
     let folder = tempfile::tempdir().unwrap();
     let clone_to = folder.path().join("clone").display().to_string();
     for (block, statements) in blocks(&clone_to) {

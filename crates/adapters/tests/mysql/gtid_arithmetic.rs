@@ -23,7 +23,7 @@ fn sets() -> impl Strategy<Value = GtidSet> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn agrees_with_the_server() {
+async fn gtid_arithmetic_agrees_with_the_server() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let mut session = shard.primary().root().await;
     let mut runner = TestRunner::default();

@@ -32,7 +32,7 @@ fn told(errors: &[Error; 2], endpoint: &Endpoint, kind: ErrorKind, what: &str, h
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_login_is_told_as_what_it_is() {
+async fn refused_login_is_reported_with_its_cause() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let (primary, endpoint) = (shard.primary(), shard.primary().endpoint());
     let (off, required) =
@@ -98,7 +98,7 @@ async fn a_refused_login_is_told_as_what_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_finds_no_room_or_no_plugin_is_told_as_that() {
+async fn login_without_free_connection_or_plugin_is_explained() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let (primary, endpoint) = (shard.primary(), shard.primary().endpoint());
     let required = TlsSettings { mode: TlsMode::Required, ca: None };
@@ -134,7 +134,7 @@ async fn a_login_that_finds_no_room_or_no_plugin_is_told_as_that() {
 
 /// A login is answered with the hash of its password alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_is_made_by_hash_takes_its_password() {
+async fn account_created_by_hash_accepts_its_password() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let (primary, endpoint) = (shard.primary(), shard.primary().endpoint());
     for password in ["x", PASSWORD, "of more than thirty-two bytes and so of several blocks, ünïcode"] {

@@ -7,7 +7,7 @@ use backstop_model::topology::{NoAnswer, ReplicationFidelity};
 use backstop_testkit::{ShardLayout, TestShard};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn filters_and_skipped_errors_are_seen() {
+async fn filters_and_skipped_errors_are_detected() {
     let layout = ShardLayout { members: 2, grants: vec!["base"], ..ShardLayout::default() };
     let shard = TestShard::start(
         layout
@@ -43,7 +43,7 @@ async fn filters_and_skipped_errors_are_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_without_updates_in_its_binlog_is_seen() {
+async fn member_without_log_replica_updates_is_detected() {
     let layout = ShardLayout { members: 2, grants: vec!["base"], ..ShardLayout::default() };
     let shard =
         TestShard::start(layout.option("log_replica_updates = OFF").option("performance_schema = OFF")).await;
@@ -58,7 +58,7 @@ async fn a_member_without_updates_in_its_binlog_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_hangs_is_told_from_one_that_is_gone() {
+async fn hung_member_is_distinguished_from_a_stopped_one() {
     let hangs = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ends: Vec<_> = [&hangs, &gone]

@@ -7,7 +7,7 @@ use backstop_model::freeze::lock_free_obstacles;
 use backstop_testkit::{ShardLayout, TestShard};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_with_everything_odd() {
+async fn unusual_server_is_described() {
     let outside = tempfile::tempdir().unwrap();
     let folder = outside.path().canonicalize().unwrap();
     let layout = ShardLayout {

@@ -18,7 +18,7 @@ fn state(members: &[Member], index: usize) -> &InstanceState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shard_as_it_is_and_as_it_breaks() {
+async fn members_are_reported_as_replication_breaks() {
     let layout = ShardLayout { grants: vec!["base"], ..ShardLayout::default() };
     let shard = TestShard::start(layout.option("plugin_load_add = semisync_replica.so")).await;
     let topology = members(&shard);

@@ -19,7 +19,7 @@ fn follower() -> Answers {
 }
 
 #[tokio::test]
-async fn the_leader_among_several_nodes() {
+async fn leader_is_found_among_several_nodes() {
     let waits = StageClock::new();
     let hung = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let nobody = format!("http://127.0.0.1:{}", backstop_testkit::member::free_port());
@@ -33,14 +33,14 @@ async fn the_leader_among_several_nodes() {
 }
 
 #[tokio::test]
-async fn a_follower_that_routes_to_the_leader() {
+async fn follower_that_routes_to_the_leader_is_used() {
     let (seen, _, served) = look(vec![follower().and("routed-leader-check", 200, "\"OK\"")]).await;
     assert_eq!(primary(&seen.unwrap()), [23306]);
     assert!(served.requests().contains(&"/api/routed-leader-check".to_owned()));
 }
 
 #[tokio::test]
-async fn without_a_leader_it_is_tried_again_and_then_named() {
+async fn missing_leader_is_retried_and_then_reported() {
     let (seen, waits, _served) = look(vec![follower(), follower(), Answers::healthy()]).await;
     assert_eq!((primary(&seen.unwrap()), waits.slept()), (vec![23306], vec![5, 5]));
     let (seen, waits, served) = look(vec![follower()]).await;
@@ -51,7 +51,7 @@ async fn without_a_leader_it_is_tried_again_and_then_named() {
 }
 
 #[tokio::test]
-async fn basic_authentication() {
+async fn basic_authentication_is_accepted_or_refused() {
     let waits = StageClock::new();
     // The base64 text decodes to orc:s3cret.
     let manner = Behaviour { login: Some("Basic b3JjOnMzY3JldA=="), ..Behaviour::default() };
@@ -69,7 +69,7 @@ async fn basic_authentication() {
 }
 
 #[tokio::test]
-async fn refreshing_may_be_forbidden() {
+async fn forbidden_refresh_is_tolerated() {
     let forbidden = recorded("multi-readonly-refresh.json");
     let stage = ["23306", "23307"].iter().fold(Answers::healthy(), |stage, port| {
         stage.and(&format!("refresh/127.0.0.1/{port}"), 500, &forbidden)
@@ -83,7 +83,7 @@ async fn refreshing_may_be_forbidden() {
 }
 
 #[tokio::test]
-async fn a_url_prefix() {
+async fn url_prefix_is_used_and_suggested_if_missing() {
     let waits = StageClock::new();
     let manner = Behaviour { prefix: "/orc", ..Behaviour::default() };
     let served = FakeOrchestrator::so(vec![Answers::healthy()], &waits, manner).await;
@@ -95,7 +95,7 @@ async fn a_url_prefix() {
 }
 
 #[tokio::test]
-async fn https_with_an_authority_of_its_own() {
+async fn https_is_verified_with_the_configured_authority() {
     let folder = tempfile::tempdir().unwrap();
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -52,7 +52,7 @@ fn choose(members: &[Member], any_replica: bool) -> Result<SourceChoice, NoSourc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sql_decides() {
+async fn sql_overrides_orchestrators_answers() {
     let shard = TestShard::start(ShardLayout { grants: vec!["base"], ..ShardLayout::default() }).await;
     let said = cluster(&shard).await;
     let seen = look(&shard, said.clone()).await;

@@ -14,7 +14,7 @@ use crate::{candidates, look, look_at, member, objection, primary};
 const NO_ANALYSIS: &str = "07-replication-analysis.json";
 
 #[tokio::test]
-async fn a_healthy_cluster() {
+async fn healthy_cluster_is_read_without_waits() {
     let (seen, waits, served) = look(vec![Answers::healthy()]).await;
     let seen = seen.unwrap();
     assert_eq!((primary(&seen), candidates(&seen)), (vec![23306], vec![23307]));
@@ -34,7 +34,7 @@ async fn a_healthy_cluster() {
 }
 
 #[tokio::test]
-async fn a_dead_instance_keeps_its_last_values() {
+async fn dead_instance_is_rejected_despite_its_last_values() {
     let (seen, waits, _served) =
         look(vec![Answers::of("12-cluster-candidate-dead-12s.json", NO_ANALYSIS)]).await;
     let seen = seen.unwrap();
@@ -44,7 +44,7 @@ async fn a_dead_instance_keeps_its_last_values() {
 }
 
 #[tokio::test]
-async fn up_to_date_flickers_on_healthy_servers() {
+async fn is_up_to_date_is_ignored_on_healthy_servers() {
     let text = recorded("18-cluster-intermediate.json");
     assert!(text.contains("\"IsUpToDate\":false"));
     let (seen, _, _served) = look(vec![Answers::of("18-cluster-intermediate.json", NO_ANALYSIS)]).await;
@@ -52,7 +52,7 @@ async fn up_to_date_flickers_on_healthy_servers() {
 }
 
 #[tokio::test]
-async fn what_keeps_a_candidate_from_being_used() {
+async fn unfit_candidate_is_rejected_with_its_reason() {
     for (file, why) in [
         ("14-instance-candidate-delayed.json", "delayed by 600 s"),
         ("15-instance-downtimed.json", "downtimed"),
@@ -88,7 +88,7 @@ async fn what_keeps_a_candidate_from_being_used() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_cut_off_still_says_it_leads() {
+async fn isolated_node_that_claims_to_lead_is_rejected() {
     let mut stale = recorded_json("19-cluster-after-graceful-12s.json");
     for instance in stale.as_array_mut().unwrap() {
         instance["IsRecentlyChecked"] = json!(false);
@@ -121,7 +121,7 @@ async fn two_leaders_that_disagree_are_refused() {
 }
 
 #[tokio::test]
-async fn only_the_exact_alias_is_accepted() {
+async fn alias_is_accepted_only_if_exact() {
     let unknown = Answers::healthy().and(
         "cluster-info/alias/shop-1",
         500,
@@ -140,7 +140,7 @@ async fn only_the_exact_alias_is_accepted() {
 }
 
 #[tokio::test]
-async fn after_a_takeover_a_replica_is_missing_for_a_while() {
+async fn replica_missing_after_a_takeover_is_awaited() {
     let takeover = |at: &str| {
         let info = cluster_info(&format!("19-clusters-info-after-graceful-{at}.json"), "shop-1");
         Answers::with(info, recorded_json(&format!("19-cluster-after-graceful-{at}.json")))
@@ -158,7 +158,7 @@ async fn after_a_takeover_a_replica_is_missing_for_a_while() {
 }
 
 #[tokio::test]
-async fn before_during_and_after_a_failover() {
+async fn primary_is_found_before_during_and_after_a_failover() {
     let dead = "21-cluster-primary-dead-0.3s.json";
     let after = Answers::with(
         cluster_info("22-clusters-info-after-failover.json", "shop-1"),
@@ -177,7 +177,7 @@ async fn before_during_and_after_a_failover() {
 }
 
 #[tokio::test]
-async fn the_dead_primary_of_another_cluster_is_not_ours() {
+async fn dead_primary_of_another_cluster_is_ignored() {
     let mut info = recorded_json("02-cluster-info-alias.json");
     info["ClusterName"] = json!("127.0.0.1:23308");
     let hung = Answers::of("25-cluster-hung-primary.json", "25-replication-analysis-hung-primary.json").and(
@@ -191,7 +191,7 @@ async fn the_dead_primary_of_another_cluster_is_not_ours() {
 }
 
 #[tokio::test]
-async fn candidate_and_primary_both_dead() {
+async fn dead_candidate_and_primary_are_reported_after_waiting() {
     let mut stage = Answers::of("28-cluster-both-dead.json", "28-replication-analysis-both-dead.json");
     let info = cluster_info("28-clusters-info-both-dead.json", "shop-1");
     stage = stage.and("cluster-info/alias/shop-1", 200, &info.to_string());
@@ -206,7 +206,7 @@ async fn candidate_and_primary_both_dead() {
 }
 
 #[tokio::test]
-async fn a_candidates_rule_expires_silently() {
+async fn expired_candidate_rule_is_reported() {
     let mut cluster = recorded_json("03-cluster-alias.json");
     cluster[1] = recorded_json("26-instance-candidate-expired.json");
     let (seen, waits, _served) =
@@ -240,7 +240,7 @@ async fn two_writable_primaries_are_ambiguous() {
 }
 
 #[tokio::test]
-async fn a_primary_that_is_still_read_only() {
+async fn read_only_primary_is_rejected() {
     let mut early = recorded_json("19-cluster-after-graceful-12s.json");
     early[1]["ReadOnly"] = json!(true);
     let early = Answers::with(recorded_json("02-cluster-info-alias.json"), early);
@@ -250,7 +250,7 @@ async fn a_primary_that_is_still_read_only() {
 }
 
 #[tokio::test]
-async fn lists_may_be_null_and_answers_garbled() {
+async fn null_lists_are_accepted_and_garbled_answers_refused() {
     let empty = Answers::healthy().and("cluster/alias/shop-1", 200, "null");
     let (seen, waits, _served) = look(vec![empty, Answers::healthy()]).await;
     assert_eq!((seen.unwrap().len(), waits.slept()), (3, vec![10]));
@@ -263,7 +263,7 @@ async fn lists_may_be_null_and_answers_garbled() {
 }
 
 #[tokio::test]
-async fn mariadb_has_no_server_uuid() {
+async fn mariadb_is_rejected_without_server_uuid() {
     let cluster = recorded_json("mariadb-cluster.json");
     let mut info = recorded_json("02-cluster-info-alias.json");
     info["ClusterAlias"] = json!("shop-1");

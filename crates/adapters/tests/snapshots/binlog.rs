@@ -51,7 +51,7 @@ async fn newest(member: &TestMember) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn finds_exactly_the_whole_transactions() {
+async fn only_whole_transactions_are_found() {
     for checksum in ["CRC32", "NONE"] {
         let shard =
             TestShard::start(ShardLayout::single().option(&format!("binlog_checksum = {checksum}"))).await;
@@ -93,7 +93,7 @@ async fn finds_exactly_the_whole_transactions() {
 }
 
 #[tokio::test]
-async fn tells_what_is_no_binary_log() {
+async fn file_that_is_no_binlog_is_refused() {
     let open = |bytes: &'static [u8]| BinlogFile::open(Cursor::new(bytes)).err().unwrap();
     assert!(matches!(open(b"\xfdbin and more"), InvalidBinlog::Encrypted));
     assert!(matches!(open(b"something"), InvalidBinlog::Form { at: 0, .. }));

@@ -30,7 +30,7 @@ fn locked(site: &SnapshotSource) -> SnapshotSource {
 }
 
 #[tokio::test]
-async fn conformance() {
+async fn btrfs_provider_conforms_to_the_port() {
     let Some(volume) = TestVolume::btrfs(3000) else { return };
     let (shard, site) = on(&volume, ShardLayout::single()).await;
     tables::fill(shard.primary(), 1, 5_000).await;
@@ -54,7 +54,7 @@ async fn conformance() {
 }
 
 #[tokio::test]
-async fn auto_takes_clone_where_btrfs_cannot() {
+async fn auto_selects_clone_if_btrfs_is_unusable() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let site =
         snapshot_conformance::snapshot_source(&shard, shard.primary(), &shard.base().join("work")).await;
@@ -67,7 +67,7 @@ async fn auto_takes_clone_where_btrfs_cannot() {
 }
 
 #[tokio::test]
-async fn other_tables_need_the_lock_and_come_along() {
+async fn non_innodb_tables_need_the_lock_and_are_included() {
     let Some(volume) = TestVolume::btrfs(2000) else { return };
     let (shard, site) = on(&volume, ShardLayout::single()).await;
     shard
@@ -94,7 +94,7 @@ async fn other_tables_need_the_lock_and_come_along() {
 }
 
 #[tokio::test]
-async fn what_is_not_in_the_snapshot_is_refused() {
+async fn data_outside_the_snapshot_is_refused() {
     let Some(volume) = TestVolume::btrfs(2000) else { return };
     let outside = volume.subvolume("outside");
     let option = format!("innodb_directories = {}", outside.display());
@@ -112,7 +112,7 @@ async fn what_is_not_in_the_snapshot_is_refused() {
 }
 
 #[tokio::test]
-async fn binary_logs_elsewhere_in_the_subvolume_come_along() {
+async fn binlogs_elsewhere_in_the_subvolume_are_included() {
     let Some(volume) = TestVolume::btrfs(2000) else { return };
     volume.subvolume("all");
     let base = volume.path.join("all");
@@ -139,7 +139,7 @@ async fn binary_logs_elsewhere_in_the_subvolume_come_along() {
 }
 
 #[tokio::test]
-async fn a_replica_is_imaged_while_it_applies() {
+async fn replica_is_snapshotted_while_it_applies() {
     let Some(volume) = TestVolume::btrfs(4000) else { return };
     volume.subvolume("shard/m2/data");
     let layout = ShardLayout { members: 2, base: Some(volume.path.join("shard")), ..ShardLayout::default() };
@@ -157,7 +157,7 @@ async fn a_replica_is_imaged_while_it_applies() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lost_session_or_an_overrun_bound_discards_the_snapshot() {
+async fn snapshot_is_discarded_after_lost_session_or_overrun_hold() {
     let Some(volume) = TestVolume::btrfs(2000) else { return };
     let (shard, site) = on(&volume, ShardLayout::single()).await;
     for mode in [FreezeSetting::LockFree, FreezeSetting::Lock] {
@@ -203,7 +203,7 @@ fn kill_backstop(socket: &Path) {
 }
 
 #[tokio::test]
-async fn a_full_volume_is_refused_or_fails_and_harms_nothing() {
+async fn full_volume_is_refused_or_fails_without_harm() {
     let Some(volume) = TestVolume::btrfs(1500) else { return };
     let (shard, site) = on(&volume, ShardLayout::single()).await;
     let provider = BtrfsProvider::new(site);

@@ -63,7 +63,7 @@ async fn take(provider: &BtrfsProvider) -> (TakenSnapshot, Files) {
 }
 
 #[tokio::test]
-async fn the_changed_ranges_cover_every_difference_and_little_more() {
+async fn changed_ranges_cover_every_difference_and_little_more() {
     let Some(volume) = TestVolume::btrfs(3000) else { return };
     let (shard, site) = crate::btrfs::on(&volume, ShardLayout::single()).await;
     let primary = shard.primary();

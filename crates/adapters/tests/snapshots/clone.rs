@@ -29,7 +29,7 @@ async fn provider(shard: &TestShard) -> CloneProvider {
 }
 
 #[tokio::test]
-async fn conformance() {
+async fn clone_provider_conforms_to_the_port() {
     let shard = TestShard::start(ShardLayout::single()).await;
     tables::fill(shard.primary(), 2, 20_000).await;
     let provider = provider(&shard).await;
@@ -39,7 +39,7 @@ async fn conformance() {
 }
 
 #[tokio::test]
-async fn refuses_what_clone_would_lose() {
+async fn server_is_refused_if_clone_would_lose_data() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let provider = provider(&shard).await;
     shard.primary().run(&["CREATE DATABASE shop", "CREATE TABLE shop.old (id INT) ENGINE = MyISAM"]).await;
@@ -56,7 +56,7 @@ async fn refuses_what_clone_would_lose() {
 }
 
 #[tokio::test]
-async fn refuses_a_table_space_outside_of_the_data_directory() {
+async fn tablespace_outside_the_data_directory_is_refused() {
     let outside = tempfile::tempdir().unwrap();
     let option = format!("innodb_directories = {}", outside.path().display());
     let shard = TestShard::start(ShardLayout::single().option(&option)).await;
@@ -68,7 +68,7 @@ async fn refuses_a_table_space_outside_of_the_data_directory() {
 /// A schema behind a symbolic link, undo logs elsewhere, a table without rows after a restart; and
 /// a table that the source cannot read.
 #[tokio::test]
-async fn clone_follows_links_and_records_what_is_broken() {
+async fn clone_follows_links_and_records_broken_tables() {
     let outside = tempfile::tempdir().unwrap();
     let option = format!("innodb_directories = {}", outside.path().display());
     let shard = TestShard::start(ShardLayout::single().option(&option)).await;
@@ -121,7 +121,7 @@ async fn clone_follows_links_and_records_what_is_broken() {
 
 /// A copy that lacks a table of the source is no backup.
 #[tokio::test]
-async fn a_copy_that_lacks_a_file_is_refused() {
+async fn copy_lacking_a_file_is_refused() {
     let shard = TestShard::start(ShardLayout::single()).await;
     tables::fill(shard.primary(), 2, 100).await;
     // A file that the redo log still names keeps the copy from starting.
@@ -140,7 +140,7 @@ async fn a_copy_that_lacks_a_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_killed_run_leaves_nothing_that_the_next_does_not_clear() {
+async fn leftovers_of_a_killed_run_are_cleared_by_the_next() {
     let shard = TestShard::start(ShardLayout::single()).await;
     tables::fill(shard.primary(), 2, 20_000).await;
     let provider = provider(&shard).await;
@@ -155,7 +155,7 @@ async fn a_killed_run_leaves_nothing_that_the_next_does_not_clear() {
 }
 
 #[tokio::test]
-async fn unusual_servers_and_table_spaces_come_along() {
+async fn unusual_servers_and_tablespaces_are_copied() {
     let made_with = vec!["--innodb-page-size=8k", "--lower-case-table-names=1"];
     let shard = TestShard::start(ShardLayout { made_with, members: 2, ..ShardLayout::default() }).await;
     shard
@@ -187,7 +187,7 @@ async fn unusual_servers_and_table_spaces_come_along() {
 }
 
 #[tokio::test]
-async fn the_copy_names_what_the_account_cannot_see() {
+async fn copy_names_tables_hidden_from_the_account() {
     let shard = TestShard::start(ShardLayout::single()).await;
     shard
         .primary()
@@ -210,7 +210,7 @@ async fn the_copy_names_what_the_account_cannot_see() {
 }
 
 #[tokio::test]
-async fn a_full_work_directory_is_refused_or_fails_and_harms_nothing() {
+async fn full_work_directory_is_refused_or_fails_without_harm() {
     let Some(volume) = TestVolume::ext4(600) else { return };
     let shard = TestShard::start(ShardLayout::single()).await;
     let mut site =
@@ -234,7 +234,7 @@ async fn a_full_work_directory_is_refused_or_fails_and_harms_nothing() {
 }
 
 #[tokio::test]
-async fn a_source_that_dies_is_a_clear_error() {
+async fn death_of_the_source_is_reported() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let mut site =
         snapshot_conformance::snapshot_source(&shard, shard.primary(), &shard.base().join("work")).await;
@@ -252,7 +252,7 @@ async fn a_source_that_dies_is_a_clear_error() {
 
 /// Root backs up a server that runs as another user, in a work directory that root owns.
 #[tokio::test]
-async fn a_server_of_another_user() {
+async fn server_of_another_user_is_cloned() {
     if !rustix::process::geteuid().is_root() {
         return eprintln!("SKIPPED: starting a server as another user needs root");
     }

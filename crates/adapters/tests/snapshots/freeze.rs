@@ -68,7 +68,7 @@ async fn in_background(
 }
 
 #[tokio::test]
-async fn the_lock_holds_commits_and_its_position_is_exact() {
+async fn read_lock_blocks_commits_and_its_position_is_exact() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let workload = TestWorkload::start(shard.primary()).await;
     workload.wait_for_more(100).await;
@@ -88,7 +88,7 @@ async fn the_lock_holds_commits_and_its_position_is_exact() {
 }
 
 #[tokio::test]
-async fn a_lost_session_and_an_overrun_bound_fail_the_thaw() {
+async fn thaw_fails_after_a_lost_session_or_an_overrun_hold() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     let frozen = lock(&shard, &rules()).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_lost_session_and_an_overrun_bound_fail_the_thaw() {
 /// Freezes and never thaws, in a separate process that the next test stops.
 #[tokio::test]
 #[ignore = "run by the next test"]
-async fn frozen_child() {
+async fn frozen_child_holds_the_lock() {
     let port = std::env::var("BACKSTOP_TEST_PORT").unwrap().parse().unwrap();
     let password = std::env::var("BACKSTOP_TEST_PASSWORD").unwrap();
     let credentials = backstop_testkit::accounts::credentials(&password);
@@ -127,11 +127,11 @@ async fn frozen_child() {
 }
 
 #[tokio::test]
-async fn the_server_frees_itself_when_backstop_is_stopped() {
+async fn server_releases_the_lock_when_backstop_is_stopped() {
     let shard = TestShard::start(ShardLayout::single()).await;
     for signal in ["STOP", "KILL"] {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "freeze::frozen_child", "--ignored", "--nocapture"])
+            .args(["--exact", "freeze::frozen_child_holds_the_lock", "--ignored", "--nocapture"])
             .env("BACKSTOP_TEST_PORT", shard.primary().endpoint().port.to_string())
             .env("BACKSTOP_TEST_PASSWORD", shard.password())
             .stdout(Stdio::piped())
@@ -148,7 +148,7 @@ async fn the_server_frees_itself_when_backstop_is_stopped() {
 }
 
 #[tokio::test]
-async fn a_long_query_is_waited_for_named_and_killed_only_if_allowed() {
+async fn long_query_is_awaited_named_and_killed_only_if_allowed() {
     let grants = [&ALL_BACKUPS[..], &["kill-blockers"]].concat();
     let shard = TestShard::start(ShardLayout { grants, ..ShardLayout::single() }).await;
     let primary = shard.primary();
@@ -181,7 +181,7 @@ async fn a_long_query_is_waited_for_named_and_killed_only_if_allowed() {
 }
 
 #[tokio::test]
-async fn ddl_and_other_locks_are_waited_for_and_never_killed() {
+async fn ddl_and_other_locks_are_awaited_and_never_killed() {
     let grants = [&ALL_BACKUPS[..], &["kill-blockers"]].concat();
     let shard = TestShard::start(ShardLayout { grants, ..ShardLayout::single() }).await;
     let primary = shard.primary();
@@ -220,7 +220,7 @@ async fn ddl_and_other_locks_are_waited_for_and_never_killed() {
 }
 
 #[tokio::test]
-async fn a_lock_that_is_not_granted_leaves_nothing_also_when_it_is_dropped() {
+async fn ungranted_lock_leaves_no_session_even_if_dropped() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     tables::fill(primary, 1, 100).await;
@@ -244,7 +244,7 @@ async fn a_lock_that_is_not_granted_leaves_nothing_also_when_it_is_dropped() {
 }
 
 #[tokio::test]
-async fn the_lock_free_freeze_holds_ddl_and_not_commits() {
+async fn lock_free_freeze_blocks_ddl_and_not_commits() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     tables::fill(primary, 1, 100).await;
@@ -264,7 +264,7 @@ async fn the_lock_free_freeze_holds_ddl_and_not_commits() {
 }
 
 #[tokio::test]
-async fn a_replica_keeps_replicating_and_gets_no_transaction_of_its_own() {
+async fn replica_keeps_replicating_without_errant_transactions() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     let replica = shard.candidate();
     let own = replica.value("SELECT @@server_uuid").await;

@@ -14,7 +14,7 @@ use super::spool_journal::{journal_path, note_line, read_spool};
 use crate::fixtures::{frozen, kept};
 
 #[tokio::test]
-async fn names_of_files() {
+async fn spool_file_names_keep_stored_form() {
     let dir = tempfile::tempdir().unwrap();
     let (queue, disk) = (Arc::new(Queue::default()), Arc::new(FailingDisk::default()));
     let mut spool = Spool::new(dir.path(), Arc::clone(&queue), disk as Arc<dyn Disk>).unwrap();
@@ -30,7 +30,7 @@ async fn names_of_files() {
 }
 
 #[test]
-fn notes_of_pieces() {
+fn spool_journal_lines_keep_stored_form() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(format!("{}.{SAMPLE_FILE}.000000000700", server()));
     let bytes = transactions(700, 1, 2);

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_whose_write_failed_half_way_are_written_again_to_their_place() {
+    async fn partially_written_bytes_are_rewritten_in_place() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(FailingDisk::default());
         let (mut spool, queue, path) = begun(&dir.path().join("spool"), &disk).await;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_cut_back_needs_no_room_and_leaves_nothing_behind() {
+    async fn truncation_needs_no_space_and_leaves_no_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(FailingDisk::default());
         let (mut spool, _, path) = begun(dir.path(), &disk).await;
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_there_is_never_overwritten_and_only_its_owner_reads_it() {
+    async fn spool_file_is_private_and_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(FailingDisk::default());
         let folder = dir.path().join("spool");

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_last_line_is_passed_over_wherever_it_is_torn() {
+    fn torn_last_line_is_skipped_at_any_length() {
         let dir = tempfile::tempdir().unwrap();
         let (path, one, two) = spooled(dir.path());
         for end in 0..two.len() {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_before_others_is_damage_and_hides_none_before_it() {
+    fn damaged_inner_line_is_reported_after_the_intact_lines() {
         let dir = tempfile::tempdir().unwrap();
         let (path, one, two) = spooled(dir.path());
         for (which, at) in [(1, 0), (1, 30), (1, two.len() / 2)] {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_changed_after_they_were_noted_are_damage() {
+    fn bytes_changed_after_their_entry_are_reported_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let (path, one, two) = spooled(dir.path());
         std::fs::write(journal_path(&path), [one, two].concat()).unwrap();

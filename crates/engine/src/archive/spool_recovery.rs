@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_acknowledged_is_archived_and_then_removed_however_it_overlaps() {
+    async fn acknowledged_spool_is_archived_then_removed_if_overlapping() {
         let (dir, told) = (tempfile::tempdir().unwrap(), Told::default());
         let store = archive().await;
         stored(&store, 1, 3).await;
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_damaged_spool_is_refused_and_stays_and_what_is_good_is_archived_first() {
+    async fn intact_chunks_are_archived_before_damaged_spool_is_refused() {
         let (dir, told) = (tempfile::tempdir().unwrap(), Told::default());
         let store = archive().await;
         let path = acknowledge(dir.path(), "one", 1, 9, 3);
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_spool_of_an_older_version_is_archived_where_it_goes_on_and_is_left() {
+    async fn spool_of_older_version_is_archived_and_kept() {
         let (dir, told) = (tempfile::tempdir().unwrap(), Told::default());
         let (spool, old) = (dir.path().join("new"), dir.path().join("old"));
         acknowledge(&old, "one", 1, 9, 3);

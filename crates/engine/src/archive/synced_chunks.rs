@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_whose_write_failed_half_way_is_written_again_to_its_place() {
+    fn partially_written_entry_is_rewritten_in_place() {
         let mut bench = bench();
         bench.disk.writes.lock().unwrap().push_back(FailMode::Short);
         assert!(matches!(bench.sync(0), Err(SyncError::Refused(_))));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_whose_sync_failed_are_written_to_another_file_before_they_are_noted() {
+    fn bytes_are_copied_before_their_entry_if_sync_failed() {
         let mut bench = bench();
         bench.sync(0).unwrap();
         bench.disk.syncs.lock().unwrap().push_back(FailMode::Error);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_whose_sync_failed_goes_to_another_file_with_its_bytes() {
+    fn entry_is_copied_with_its_bytes_if_its_sync_failed() {
         let mut bench = bench();
         bench.disk.syncs.lock().unwrap().extend([FailMode::Honest, FailMode::Error]);
         bench.sync(0).unwrap();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_fails_for_long_is_never_believed() {
+    fn chunk_is_not_synced_while_disk_keeps_failing() {
         let mut bench = bench();
         bench.disk.syncs.lock().unwrap().extend([FailMode::Error; 8]);
         let mut rounds = 0;
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_is_not_in_the_file_is_lost_and_not_noted() {
+    fn chunk_missing_from_its_file_is_reported_lost() {
         for harm in ["cut off", "another's", "removed"] {
             let mut bench = bench();
             bench.sync(0).unwrap();

@@ -12,13 +12,13 @@ use crate::fixtures::{frozen, parsed, stored};
 use crate::ports::CheckDepth;
 
 #[test]
-fn what_was_relaxed() {
+fn relaxed_settings_keep_stored_form() {
     let text = r#"{"boot":"a-boot","settings":[["sync_binlog","1"]]}"#;
     stored("relaxed.json", &[parsed::<RelaxedSettings>(text)]);
 }
 
 #[test]
-fn files_of_a_recovery() {
+fn recovery_files_keep_stored_form() {
     let shard: ShardName = "orders".parse().unwrap();
     let request = |into: &str| RecoveryRequest {
         shard: shard.clone(),

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_always_fits() {
+    fn socket_path_fits_for_any_directory() {
         assert_eq!(socket(Path::new("/srv/db")), Path::new("/srv/db/mysqld.sock"));
         let deep = PathBuf::from(format!("/{}", "x".repeat(120)));
         assert!(socket(&deep).as_os_str().len() <= MAX_SOCKET_PATH_BYTES);

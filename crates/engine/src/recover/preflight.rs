@@ -208,7 +208,7 @@ mod tests {
     use backstop_model::error::ErrorKind;
 
     #[test]
-    fn only_new_empty_or_begun_directories() {
+    fn target_dir_is_accepted_only_if_new_empty_or_begun() {
         let dir = tempfile::tempdir().unwrap();
         assert!(check_target_dir(&dir.path().join("new")).is_ok());
         assert!(check_target_dir(dir.path()).is_ok());
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_spaces_and_ports() {
+    fn preflight_refuses_old_version_low_space_and_used_port() {
         let v = |text: &str| text.parse::<ServerVersion>().unwrap();
         assert!(version(&v("9.7.4-2"), &v("9.7.4-1")).is_ok());
         assert_eq!(version(&v("8.4.0"), &v("9.7.4")).unwrap_err().kind, ErrorKind::Refused);

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_are_passable_and_a_refusal_leaves_nothing() {
+    fn created_dirs_are_passable_and_removed_after_refusal() {
         let base = tempfile::tempdir().unwrap();
         let dir = base.path().join("data/mysql");
         let journal = dir.join(".backstop/journal");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_stays() {
+    fn existing_files_survive_removal_of_created_dirs() {
         let base = tempfile::tempdir().unwrap();
         let (dir, journal) = (base.path().join("x"), base.path().join("x/.backstop/journal"));
         std::fs::create_dir_all(dir.join(".backstop")).unwrap();

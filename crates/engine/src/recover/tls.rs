@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_is_private_and_replaces_an_older_one() {
+    fn key_copy_is_private_and_replaces_older_copy() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to.pem"));
         std::fs::write(dir.path().join("to.new"), "left by a kill").unwrap();

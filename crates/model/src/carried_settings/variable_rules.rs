@@ -330,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_has_one_rule_and_is_in_order() {
+    fn each_variable_has_one_rule_in_sorted_order() {
         let mut all = BTreeSet::new();
         for (rule, names) in VARIABLE_RULES {
             let names: Vec<&str> = names.split_whitespace().collect();

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn each_obstacle_is_named() {
+    fn every_obstacle_to_a_lock_free_freeze_is_named() {
         assert!(lock_free_obstacles(&facts()).is_empty());
         let tables: Vec<String> = (0..7).map(|n| format!("a.t{n} (MyISAM)")).collect();
         let bad = ServerFacts {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_follows_the_rules() {
+    fn freeze_mode_follows_the_rules() {
         let rules = |mode, on_primary| FreezeRules { mode, on_primary, ..FreezeRules::default() };
         let some = ["sync_binlog is 0 instead of 1".to_owned()];
         let mode = |wish, obstacles: &[String], role| {

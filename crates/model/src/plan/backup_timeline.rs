@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_were_used_again_are_those_of_the_backups_own_line() {
+    fn reused_numbers_belong_to_the_backups_timeline() {
         let lines_of =
             vec![line(1, None, "", ""), line(2, Some(1), "A:1-5", "A:6-9"), line(3, Some(2), "", "A:1-20")];
         let archive = Archive { timelines: lines_of, ..Archive::default() };
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_lacks_what_was_archived_of_it_is_on_no_line() {
+    fn server_lacking_its_archived_transactions_has_no_timeline() {
         let mut archive = Archive { timelines: vec![line(1, None, "A:1-9", "")], ..Archive::default() };
         archive.timelines.push(line(2, Some(1), "A:1-9,B:1-3", ""));
         let a = A.parse().unwrap();

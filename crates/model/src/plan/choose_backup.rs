@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn latest_is_the_newest_or_the_one_asked_for() {
+    fn latest_is_the_newest_or_the_requested_backup() {
         let backups = [known(22, 500), known(20, 100), known(21, 300)];
         assert_eq!(choose(&backups, "latest", None).unwrap().backup, &backups[0]);
         let asked = choose(&backups, "latest", Some(&backups[1].backup_id)).unwrap();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_names_the_nearest_moments() {
+    fn unreachable_target_names_the_nearest_moments() {
         let backups = [known(20, 100), known(21, 300), known(22, 500)];
         let nearest = |to: &str| {
             let refused = choose(&backups, to, None).unwrap_err();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_faults_with_a_way_out() {
+    fn refusals_convert_to_errors_with_a_hint() {
         let none = Error::from(choose(&[], "latest", None).unwrap_err());
         assert_eq!((none.kind, none.message.contains("no backup yet")), (ErrorKind::NotRecoverable, true));
         let backups = [known(20, 100)];

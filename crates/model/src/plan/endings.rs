@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_moment_joins_nothing() {
+    fn old_target_is_refused_a_join() {
         let (all, why, ending) = fits(&NewestPoint::Holds(set(9)));
         assert_eq!((all, ending), (vec![true, false, true], Ending::Standalone));
         assert!(why[1].contains("the shard is further, by 2 transactions") && why[1].contains(":8-9"));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_moment_fits_every_ending() {
+    fn latest_target_fits_every_ending() {
         let (all, _, ending) = fits(&NewestPoint::Meant);
         assert_eq!((all, ending), (vec![true; 3], Ending::Join));
         let (all, why, ending) = fits(&NewestPoint::Unknown("a gap".to_owned()));

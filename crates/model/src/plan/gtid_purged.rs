@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn every_state_a_kill_can_leave() {
+    fn gtid_step_is_right_for_each_state_after_a_kill() {
         let step = |executed, purged, begun| {
             gtid_step(&set(executed), &set("A:1-9"), &set(purged), &reset(begun, begun, false))
         };
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_tables_are_used_before_a_reset() {
+    fn first_use_of_memory_tables_is_tolerated_before_reset() {
         let own = "bbbbbbbb-71ca-11e1-9e33-c80aa9429562:1-2";
         let used = format!("A:1-9,{own}");
         let step = |executed: &str, begun, done| {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_backup_needs_nothing() {
+    fn empty_backup_needs_no_gtid_step() {
         let empty = GtidSet::new();
         assert_eq!(gtid_step(&empty, &empty, &empty, &reset(true, true, false)), GtidStep::Keep);
     }

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn latest_says_its_age_and_is_loud_when_in_doubt() {
+    fn latest_states_its_age_and_warns_when_in_doubt() {
         let now = 2000;
         let cases = [
             (Some(alive(1998, Some(1998), None)), Severity::Ok, "latest", "it had everything then"),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn latest_counts_nothing_twice() {
+    fn latest_age_does_not_count_silence_twice() {
         let told = alive(380, Some(339), None);
         let latest = LatestAge::of_archive(Some(at(300)), Some(&told), at(2000));
         assert_eq!(

@@ -181,7 +181,7 @@ mod tests {
     use crate::ids::BackupId;
 
     #[test]
-    fn a_plan_shows_what_will_be_done() {
+    fn plan_lists_every_step() {
         let taken_at = "2026-11-20T23:55:00Z".parse().unwrap();
         let backup = BackupRef {
             backup_id: BackupId::new(taken_at, 1),

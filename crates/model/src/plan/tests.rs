@@ -184,7 +184,7 @@ fn story() -> impl Strategy<Value = Story> {
 
 proptest! {
     #[test]
-    fn a_target_means_what_the_order_says(story in story(), kind in 0u8..4, of in 0usize..40) {
+    fn target_reaches_exactly_the_commits_up_to_it(story in story(), kind in 0u8..4, of in 0usize..40) {
         let target = story.target(kind, of);
         let meant = story.naive(&target);
         let decided = story.decide(&story.archive(&[]), &target);
@@ -203,7 +203,7 @@ proptest! {
     /// A gap never changes the meaning of a target: the target is reached exactly, or refused. It
     /// is refused only because of what the gap contains.
     #[test]
-    fn a_hole_is_never_passed_over(
+    fn replay_never_skips_a_missing_segment(
         story in story(),
         kind in 0u8..4,
         of in 0usize..40,
@@ -249,7 +249,7 @@ proptest! {
 
     /// The ends of each window that coverage reports can be planned.
     #[test]
-    fn coverage_promises_what_a_plan_accepts(
+    fn coverage_contains_only_moments_that_a_plan_accepts(
         story in story(),
         without in proptest::collection::vec(1u64..8, 0..3),
     ) {
@@ -282,7 +282,7 @@ fn simple() -> Story {
 }
 
 #[test]
-fn times_before_and_after_everything_are_refused_with_the_nearest() {
+fn times_outside_the_archive_are_refused_with_the_nearest() {
     let story = simple();
     let archive = story.archive(&[]);
     let refused = story.decide(&archive, &RecoveryTarget::Time(at(61))).unwrap_err();
@@ -297,7 +297,7 @@ fn times_before_and_after_everything_are_refused_with_the_nearest() {
 }
 
 #[test]
-fn a_time_before_the_first_backup_is_refused_also_if_it_holds_what_came_before_the_archive() {
+fn time_before_first_backup_is_refused_despite_older_commits() {
     let mut story = simple();
     story.backups.remove(0);
     let mut archive = story.archive(&[]);
@@ -312,7 +312,7 @@ fn a_time_before_the_first_backup_is_refused_also_if_it_holds_what_came_before_t
 }
 
 #[test]
-fn the_archivers_word_covers_the_quiet_time_after_the_last_commit() {
+fn heartbeat_covers_idle_time_after_the_last_commit() {
     let story = simple();
     let mut archive = story.archive(&[]);
     archive.alive = Some(ArchiverHeartbeat {
@@ -335,7 +335,7 @@ fn the_archivers_word_covers_the_quiet_time_after_the_last_commit() {
 }
 
 #[test]
-fn a_gap_is_named_by_transactions_moments_and_objects() {
+fn gap_names_its_transactions_moments_and_objects() {
     let mut story = simple();
     let archive = story.archive(&[2]);
     let targets = [
@@ -366,7 +366,7 @@ fn a_gap_is_named_by_transactions_moments_and_objects() {
 }
 
 #[test]
-fn lines_are_never_merged() {
+fn timelines_are_never_merged() {
     let mut story = simple();
     let mut archive = story.archive(&[]);
     // B took over with A:1-5 and executed two further transactions.
@@ -401,7 +401,7 @@ fn lines_are_never_merged() {
 }
 
 #[test]
-fn a_backup_beyond_the_archive_is_the_latest_and_a_backup_may_be_asked_for() {
+fn backup_beyond_the_archive_is_latest_and_can_be_requested() {
     let mut story = simple();
     let archive = story.archive(&[]);
     story.backups.push(backup(90, set("A:1-9")));

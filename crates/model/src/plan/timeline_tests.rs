@@ -71,7 +71,7 @@ fn latest<'a>(
 }
 
 #[test]
-fn a_backup_of_the_new_line_counts_though_its_numbers_were_used_before() {
+fn backup_of_new_timeline_is_usable_despite_reused_numbers() {
     let archive = Archive {
         timelines: vec![line(1, ""), line(2, "A:1-20")],
         segments: vec![
@@ -104,7 +104,7 @@ fn a_backup_of_the_new_line_counts_though_its_numbers_were_used_before() {
 }
 
 #[test]
-fn a_gap_at_the_end_is_mended_by_a_backup() {
+fn gap_at_the_end_is_bridged_by_a_backup() {
     let mut archive = Archive {
         timelines: vec![line(1, "")],
         segments: vec![piece(1, 1, "", "A:1-10")],

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_problems_are_not_ok() {
+    fn status_is_not_ok_with_gaps_or_problems() {
         assert!(StatusReport::new(vec![status(vec![], vec![Finding::warning("a", "b", "c")])]).ok);
         assert!(!StatusReport::new(vec![status(vec![], vec![Finding::problem("a", "b", "c")])]).ok);
         let gap = RecoveryGap { from: at(0), to: Some(at(9)), missing: GtidSet::new(), objects: vec![] };
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_lost() {
+    fn rpo_is_the_age_of_the_first_unarchived_transaction() {
         let set = |text: &str| {
             text.replace('A', "3e11fa47-71ca-11e1-9e33-c80aa9429562").parse::<GtidSet>().unwrap()
         };

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_rests_on_what_was_looked_at() {
+    fn verdict_rests_on_examined_objects_only() {
         let verdict = |shards| VerifyReport::new(shards).verdict();
         assert_eq!(verdict(vec![]), VerifyVerdict::Nothing);
         assert_eq!(verdict(vec![shard(0, 0)]), VerifyVerdict::Nothing);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_are_said_to_be_read_only_if_all_were() {
+    fn contents_count_as_read_only_if_all_were_read() {
         let read = ShardVerification { contents_read: true, ..shard(1, 0) };
         assert!(VerifyReport::new(vec![read.clone()]).contents_read);
         assert!(!VerifyReport::new(vec![read, shard(1, 0)]).contents_read);

@@ -19,7 +19,7 @@ fn due(text: &str, from: &str, n: usize) -> Vec<DateTime<Utc>> {
 }
 
 #[test]
-fn due_moments() {
+fn schedule_is_due_at_the_listed_moments() {
     let cases: [(&str, &str, &[&str]); 13] = [
         ("cron(55 23 * * ? *)", "2026-11-23T23:55", &["2026-11-24T23:55", "2026-11-25T23:55"]),
         ("cron(0/20 8-9 ? * MON-FRI *)", "2026-11-20T09:20", &["2026-11-20T09:40", "2026-11-23T08:00"]),
@@ -42,7 +42,7 @@ fn due_moments() {
 }
 
 #[test]
-fn years_end() {
+fn schedule_ends_with_its_last_year() {
     let last = schedule("cron(0 12 31 12 ? 2026-2027)");
     assert_eq!(last.next_after(at("2027-12-31T12:00")), None);
     assert_eq!(last.previous_before(at("2199-01-01T00:00")), Some(at("2027-12-31T12:00")));
@@ -50,7 +50,7 @@ fn years_end() {
 }
 
 #[test]
-fn faults_name_the_field() {
+fn errors_name_the_field() {
     for (text, part) in [
         ("55 23 * * *", "write cron("),
         ("cron(55 23 * * ?)", "six fields"),
@@ -84,7 +84,7 @@ fn faults_name_the_field() {
 
 /// `testing/terraform/test_schedules.py` checks that the Terraform module gives the same answers.
 #[test]
-fn the_table_shared_with_terraform() {
+fn schedules_of_the_table_shared_with_terraform_are_judged() {
     let table = include_str!("../../../../testing/terraform/schedules.txt");
     let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     for line in lines {
@@ -98,7 +98,7 @@ fn the_table_shared_with_terraform() {
 }
 
 #[test]
-fn longest_intervals() {
+fn longest_interval_is_computed() {
     let hours =
         |text: &str| schedule(text).longest_interval(at("2026-11-23T00:00")).unwrap().as_secs() / 3600;
     assert_eq!(hours("cron(55 23 * * ? *)"), 24);
@@ -110,7 +110,7 @@ fn longest_intervals() {
 }
 
 #[test]
-fn systemd_lines() {
+fn systemd_calendar_matches_the_schedule() {
     for (text, lines) in [
         ("cron(55 23 * * ? *)", &["OnCalendar=*-*-* 23:55:00 UTC"][..]),
         ("cron(0/20 8-10 ? * MON-FRI *)", &["OnCalendar=Mon,Tue,Wed,Thu,Fri *-*-* 08..10:00,20,40:00 UTC"]),
@@ -164,7 +164,7 @@ fn field(first: u32, last: u32) -> impl Strategy<Value = Plain> {
 
 proptest! {
     #[test]
-    fn agrees_with_looking_at_every_minute(
+    fn next_moment_agrees_with_a_search_minute_by_minute(
         (minutes, hours, days, months) in (field(0, 59), field(0, 23), field(1, 31), field(1, 12)),
         weekly in field(1, 7),
         by_week in any::<bool>(),

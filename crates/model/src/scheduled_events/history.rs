@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn states_follow_the_statements() {
+    fn event_states_follow_the_statements() {
         let mut history = history(SchemaNames::Exact);
         for change in [
             altered("s.ON", Some("t.moved"), None),
@@ -231,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn names_of_schemas_follow_the_servers_setting() {
+    fn schema_names_follow_lower_case_table_names() {
         assert_eq!(history(SchemaNames::Exact).state(&name("S.on")), None);
         assert_eq!(history(SchemaNames::AnyCase).state(&name("S.on")), Some(Enabled));
     }
 
     #[test]
-    fn nothing_is_guessed_after_what_is_not_understood() {
+    fn states_are_unknown_after_an_unreadable_statement() {
         for change in
             [EventChange::NotUnderstood { statement: "ALTER EVENT ?".into() }, altered("s.ón", None, None)]
         {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_recorded_after_the_recovered_moment_is_doubted() {
+    fn states_recorded_after_the_target_are_doubted() {
         let mut history = history(SchemaNames::Exact);
         history.doubt(&altered("s.before", Some("s.ON"), None));
         history.doubt(&EventChange::Dropped { name: name("t.on") });
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_does_not_know() {
+    fn states_recorded_at_a_replica_are_doubted() {
         let recorded = recorded(Role::Candidate, &[("s.on", Enabled)]);
         let mut history = EventHistory::recorded(Some(&recorded), SchemaNames::Exact);
         assert_eq!(history.state(&name("s.on")), None);

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn events_get_the_state_that_they_had_at_the_primary() {
+    fn events_get_the_state_they_had_at_the_primary() {
         let known =
             [("on", Enabled), ("off", Disabled), ("once", Enabled), ("later", Enabled), ("is", Enabled)];
         let events = known.map(|(event, state)| RecordedEvent { name: name(event), state });

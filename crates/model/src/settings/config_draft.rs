@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_is_a_configuration() {
+    fn draft_is_a_valid_configuration() {
         let unknown = ["the replicas are not known:\n[repository]\rurl = \"file:///x\"".to_owned()];
         let text = draft(&unknown);
         // Without members the configuration is incomplete; this is its only error.

@@ -132,7 +132,7 @@ mod tests {
                        state = { bucket = \"s\", encrypt = true }\n";
 
     #[test]
-    fn everything_that_may_be_said() {
+    fn all_keys_of_recovery_are_read() {
         let read =
             read(&format!("{ALL}variables = {{ size = 3, ids = [\"a\"], deep = {{ on = true }} }}")).unwrap();
         assert_eq!(read.subnets["eu-1b"], "subnet-1");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn wrong_keys_of_recovery_are_named() {
         for (recovery, words) in [
             ("", "recovery"),
             (&ALL.replace("\"/r\"", "\"r\""), "`r` is not an absolute path"),

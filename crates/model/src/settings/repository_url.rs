@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_printed() {
+    fn repository_urls_are_parsed_and_printed() {
         for text in ["file:///var/lib/backstop", "s3://bucket", "s3://bucket/a/b"] {
             assert_eq!(RepositoryUrl::parse(text).unwrap().to_string(), text);
         }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_with_the_right_form() {
+    fn malformed_url_is_refused_with_the_correct_form() {
         for (text, part) in [
             ("/var/lib/x", "write file:///var/lib/x"),
             ("file://relative", "absolute"),

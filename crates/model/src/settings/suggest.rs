@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn typos_are_understood_and_nonsense_is_not() {
+    fn typos_get_a_suggestion_and_other_words_none() {
         let known = ["hold", "wait", "kill_blockers"];
         assert_eq!(nearest("hodl", known), Some("hold"));
         assert_eq!(nearest("killblocker", known), Some("kill_blockers"));

@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_has_its_own_certificate_or_that_of_all() {
+    fn shard_uses_its_own_certificate_or_the_common_one() {
         let of_shard = |settings: &Settings| settings.shards.values().next().unwrap().tls.clone().unwrap();
         let all = "[recovery.tls]\ncert = \"/all.pem\"\nkey = \"/all-key.pem\"\n";
         let settings = read(all).unwrap();
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn wrong_tls_keys_are_named() {
         for (recovery, words) in [
             ("[recovery.tls]\ncert = \"/c\"", "key"),
             ("[recovery.tls]\ncert = \"c\"\nkey = \"/k\"", "`c` is not an absolute path"),

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_are_read_and_shown() {
+    fn volume_hints_are_parsed_and_printed() {
         assert_eq!(VolumeHint::tag("Role=mysql").unwrap().to_string(), "tag Role=mysql");
         assert_eq!(VolumeHint::device("/dev/sdf").unwrap().to_string(), "device /dev/sdf");
         for bad in ["", "Role", "=x"] {

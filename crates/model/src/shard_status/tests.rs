@@ -142,7 +142,7 @@ fn problems(case: &Case) -> Vec<String> {
 }
 
 #[test]
-fn well_is_said_only_of_what_was_looked_at() {
+fn status_is_well_only_if_everything_was_examined() {
     let well = Case::well;
     assert_eq!(problems(&well()), Vec::<String>::new());
     let lost = || BackupAvailability::Lost("EBS snap-1 ended in an error".to_owned());
@@ -234,7 +234,7 @@ fn well_is_said_only_of_what_was_looked_at() {
 }
 
 #[test]
-fn members_are_shown_with_their_parts_and_lag() {
+fn members_are_shown_with_role_and_lag() {
     let third = Member { endpoint: Endpoint::new("db3", 3306), candidate: false, ..silent(candidate()) };
     let case = Case { members: Ok(vec![primary(), candidate(), third]), ..Case::well() };
     let status = case.status();
@@ -252,7 +252,7 @@ fn members_are_shown_with_their_parts_and_lag() {
 }
 
 #[test]
-fn what_the_rules_leave_out_is_not_told_as_wrong() {
+fn member_excluded_by_the_rules_is_no_problem() {
     let mut third = candidate();
     (third.endpoint, third.candidate) = (Endpoint::new("db3", 3306), false);
     let only = SourceRules { any_replica: false, ..SourceRules::default() };

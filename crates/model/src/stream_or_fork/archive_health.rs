@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lives_and_who_lags() {
+    fn archiver_state_follows_its_heartbeat() {
         let one = alive(100, 99);
         assert_eq!(codes(Some(&one), "A:1-9", "A:1-9", "", 104), ["archiver-running"]);
         assert_eq!(codes(Some(&one), "A:1-9", "A:1-9", "", 140), ["archiver-not-running"]);

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_only_goes_on_fits() {
+    fn source_that_advanced_is_accepted() {
         let streamed = place("binlog.000009", 500);
         for (file, offset) in [("binlog.000009", 500), ("binlog.000009", 900), ("binlog.000010", 4)] {
             let now = place(file, offset);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_began_again_does_not_fit() {
+    fn source_that_was_reset_is_rejected() {
         let streamed = place("binlog.000002", 500);
         for (file, offset, reached) in
             [("binlog.000001", 900, 9), ("binlog.000002", 499, 9), ("binlog.000002", 900, 6)]

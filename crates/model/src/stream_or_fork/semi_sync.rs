@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn semi_sync_is_given_or_mended() {
+    fn semi_sync_is_confirmed_or_fixed() {
         assert_eq!(judged(&source(Some(GOOD)), ALONE), [("archive-semi-sync".to_owned(), vec![])]);
         let nothing = &judged(&source(None), ALONE)[0].1;
         assert_eq!(nothing.len(), 6, "{nothing:?}");
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn binlogs_are_kept_and_encrypted() {
+    fn short_retention_and_encrypted_binlog_are_reported() {
         let brief = SourceSettings {
             kept: Some(Duration::from_secs(3600)),
             binlog_encryption: true,

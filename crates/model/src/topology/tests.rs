@@ -93,7 +93,7 @@ fn shard() -> [Member; 3] {
 }
 
 #[test]
-fn the_candidate_comes_first() {
+fn candidate_is_chosen_first() {
     let choice = choose(&shard()).unwrap();
     assert_eq!((choice.endpoint, choice.role), (endpoint(2), Role::Candidate));
     assert_eq!(choice.reason, "candidate db2:3306 is usable");
@@ -101,7 +101,7 @@ fn the_candidate_comes_first() {
 }
 
 #[test]
-fn then_the_best_replica_with_the_reason() {
+fn best_replica_is_chosen_if_candidate_is_unfit() {
     let [one, two, three] = shard();
     let lagging = with_channel(two, |channel| channel.lag = Some(Duration::from_secs(95)));
     let choice = choose(&[one.clone(), lagging.clone(), three.clone()]).unwrap();
@@ -115,7 +115,7 @@ fn then_the_best_replica_with_the_reason() {
 }
 
 #[test]
-fn second_choices_are_those_the_rules_allow() {
+fn fallback_sources_are_those_the_rules_allow() {
     let [one, two, three] = shard();
     let lagging = with_channel(replica(4, 1, "A:1-9"), |channel| channel.lag = Some(Duration::from_secs(95)));
     let members = [one, two, three, lagging, unreachable(5)];
@@ -132,7 +132,7 @@ fn second_choices_are_those_the_rules_allow() {
 }
 
 #[test]
-fn then_the_primary_if_the_rules_allow() {
+fn primary_is_chosen_last_if_the_rules_allow() {
     let [one, _, three] = shard();
     let members = [one, candidate(unreachable(2)), three];
     let only = SourceRules { any_replica: false, ..SourceRules::default() };
@@ -152,7 +152,7 @@ fn then_the_primary_if_the_rules_allow() {
 }
 
 #[test]
-fn a_promoted_candidate_is_the_primary() {
+fn promoted_candidate_counts_as_primary() {
     let old = replica(1, 2, "A:1-9,B:1");
     let promoted = candidate(primary(2, "A:1-9,B:1"));
     let choice = choose(&[old.clone(), promoted.clone()]).unwrap();
@@ -169,13 +169,13 @@ fn a_promoted_candidate_is_the_primary() {
 }
 
 #[test]
-fn a_single_server_is_its_own_primary() {
+fn single_server_counts_as_primary() {
     let choice = choose(&[primary(1, "A:1")]).unwrap();
     assert!(choice.reason.starts_with("primary db1:3306: no candidate is configured"), "{}", choice.reason);
 }
 
 #[test]
-fn every_rejection_says_why() {
+fn every_rejection_states_its_reason() {
     let bad = |change: fn(&mut InstanceState)| with_state(replica(2, 1, "A:1-9"), change);
     let channel = |change: fn(&mut Replication)| with_channel(replica(2, 1, "A:1-9"), change);
     let cases = [
@@ -217,7 +217,7 @@ fn every_rejection_says_why() {
 }
 
 #[test]
-fn what_is_in_flight_is_not_errant() {
+fn transactions_in_flight_are_not_errant() {
     let state = primary(1, "A:1-9,C:1-5").state.unwrap();
     assert!(errant(&set("A:1-12,C:1-5"), &state).is_empty(), "committed after the primary was asked");
     assert_eq!(errant(&set("A:1-12,B:1,C:1-6"), &state), set("B:1,C:6"));
@@ -235,7 +235,7 @@ fn two_primaries_are_refused_by_name() {
 }
 
 #[test]
-fn without_a_primary_a_replica_is_still_used() {
+fn replica_is_used_without_a_primary() {
     let members = [unreachable(1), candidate(replica(2, 1, "A:1-9,B:1"))];
     let choice = choose(&members).unwrap();
     assert!(choice.reason.contains("errant transactions could not be looked for"), "{}", choice.reason);
@@ -247,7 +247,7 @@ fn without_a_primary_a_replica_is_still_used() {
 }
 
 #[test]
-fn wrong_credentials_are_told_from_silence() {
+fn wrong_credentials_are_distinguished_from_no_answer() {
     let kind = |members: &[Member]| choose(members).unwrap_err().kind;
     assert_eq!(kind(&[denied(1), denied(2)]), ErrorKind::Denied);
     assert_eq!(kind(&[denied(1), unreachable(2)]), ErrorKind::Denied);
@@ -292,7 +292,7 @@ fn any_member(n: u16) -> impl Strategy<Value = Member> {
 
 proptest! {
     #[test]
-    fn what_is_chosen_is_never_rejected(
+    fn chosen_source_is_never_a_rejected_member(
         members in (any_member(1), any_member(2), any_member(3), any_member(4)),
         chosen_candidate in 0usize..5,
         any_replica in any::<bool>(),
@@ -334,7 +334,7 @@ proptest! {
 }
 
 #[test]
-fn another_verdict_speaks_against_a_member_and_orders_equals() {
+fn external_verdict_rejects_a_member_and_orders_equals() {
     let judged = |member: Member, objection: Option<&str>, preference| Member {
         verdict: ExternalVerdict { leads: false, objection: objection.map(str::to_owned), preference },
         ..member
@@ -350,7 +350,7 @@ fn another_verdict_speaks_against_a_member_and_orders_equals() {
 }
 
 #[test]
-fn a_primary_that_replicates_can_be_named_but_must_be_writable() {
+fn named_primary_may_replicate_but_must_be_writable() {
     let named = |read_only| {
         let ring = with_state(replica(1, 2, "A:1-9"), |state| state.read_only = read_only);
         Member { verdict: ExternalVerdict { leads: true, ..ExternalVerdict::default() }, ..ring }
@@ -360,7 +360,7 @@ fn a_primary_that_replicates_can_be_named_but_must_be_writable() {
 }
 
 #[test]
-fn mistaken_servers_are_a_refusal() {
+fn mistaken_servers_are_refused() {
     let members = [silent(1, NoAnswer::Mistaken("its server UUID is another".into()))];
     assert_eq!(choose(&members).unwrap_err().kind, ErrorKind::Refused);
 }

@@ -160,7 +160,7 @@ mod tests {
         "AWS4-HMAC-SHA256 Credential=k/20261123/eu-test-1/ec2/aws4_request, SignedHeaders=host, Signature=0";
 
     #[test]
-    fn parameters_are_read_strictly() {
+    fn parameters_are_parsed_strictly() {
         let body = "Action=A&Version=2016-11-15&Filter.1.Name=tag%3AX&Filter.1.Value.1=a*&Filter.1.Value.2=b%5C*&T.1.Key=k";
         let request = Ec2Request::read(body, AUTH).unwrap();
         assert_eq!((request.action.as_str(), request.region.as_str()), ("A", "eu-test-1"));

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_debian_and_ubuntu() {
+    fn debian_and_ubuntu_are_recognized() {
         let debian = AptSystem::parse("ID=debian\nVERSION_CODENAME=bookworm\n").unwrap();
         assert_eq!(debian.releases(), ["unstable"]);
         let ubuntu = AptSystem::parse("NAME=\"Ubuntu\"\nID=ubuntu\nVERSION_CODENAME=noble\n").unwrap();
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mirror_is_the_one_of_the_distribution() {
+    fn mirror_of_the_distribution_is_chosen() {
         let system = AptSystem::parse("ID=debian\nVERSION_CODENAME=bookworm\n").unwrap();
         let targets = "Packages|Vendor|bookworm|main|https://vendor/\n\
             Sources|Debian|bookworm|main|http://sources/\n\
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_package_if_none_is_without_a_version() {
+    fn newest_package_is_chosen_if_all_names_have_versions() {
         let wanted = "mysql-server-core";
         let both = "mysql-server-core-8.0\nmysql-server-core\n";
         assert_eq!(choose_package(wanted, both).as_deref(), Some(wanted));

@@ -36,7 +36,7 @@ fn taken(work: UploadWork) -> Chunk {
 }
 
 #[test]
-fn what_comes_together_is_archived_together_and_then_replaced() {
+fn transactions_within_pace_share_a_chunk_until_segment_is_full() {
     let queue = Queue::default();
     let at = Duration::from_secs(5);
     queue.begin_segment(server(), "binlog.000001", 0, "spool".into());
@@ -71,7 +71,7 @@ fn what_comes_together_is_archived_together_and_then_replaced() {
 }
 
 #[test]
-fn a_file_of_which_nothing_is_archived_is_archived_as_a_whole() {
+fn sealed_file_without_archived_chunk_is_stored_as_segment() {
     let queue = Queue::default();
     queue.begin_segment(server(), "binlog.000001", 0, "spool".into());
     queue.finish_segment(segment(40), transaction(0, 40, 1, Duration::ZERO));
@@ -85,7 +85,7 @@ fn a_file_of_which_nothing_is_archived_is_archived_as_a_whole() {
 }
 
 #[test]
-fn what_comes_without_a_pause_is_archived_as_a_whole_unless_it_takes_long() {
+fn busy_source_is_archived_by_segment_until_pace_is_exceeded() {
     let queue = Queue::default();
     queue.begin_segment(server(), "binlog.000001", 0, "spool".into());
     queue.set_busy_source(true);
@@ -110,7 +110,7 @@ fn what_comes_without_a_pause_is_archived_as_a_whole_unless_it_takes_long() {
 }
 
 #[test]
-fn a_piece_too_large_for_memory_is_never_put_by_itself() {
+fn oversized_chunk_waits_for_its_segment() {
     let queue = Queue::default();
     queue.upload_at_once();
     queue.begin_segment(server(), "binlog.000001", 0, "spool".into());
@@ -131,7 +131,7 @@ fn published(queue: &Queue, start: u64, number: u64) -> Chunk {
 }
 
 #[test]
-fn what_was_given_up_is_never_archived_made_safe_or_counted() {
+fn abandoned_chunks_are_not_archived_synced_or_counted() {
     let queue = Queue::default();
     queue.upload_at_once();
     queue.track_unsynced();
@@ -159,7 +159,7 @@ fn what_was_given_up_is_never_archived_made_safe_or_counted() {
 }
 
 #[test]
-fn pieces_of_a_file_that_was_begun_again_are_archived_before_it() {
+fn chunks_of_restarted_file_are_archived_before_the_new_file() {
     let queue = Queue::default();
     queue.upload_at_once();
     queue.begin_segment(server(), "binlog.000001", 0, "one".into());

@@ -21,7 +21,7 @@ fn codes(members: &[Member], archived: bool) -> Vec<(String, Severity)> {
 }
 
 #[test]
-fn a_filtered_member_is_no_source() {
+fn filtered_member_is_not_chosen_as_source() {
     for spoil in [with_filters, with_binlog_filters] {
         let [one, two, three] = shard();
         let choice = choose(&[one, spoil(two), three.clone()]).unwrap();
@@ -37,7 +37,7 @@ fn a_filtered_member_is_no_source() {
 }
 
 #[test]
-fn who_follows_a_filtered_member_is_no_source_either() {
+fn replica_of_filtered_member_is_not_chosen_as_source() {
     let [one, two, _] = shard();
     let behind = candidate(replica(3, 2, "A:1-9"));
     let choice = choose(&[one.clone(), with_filters(Member { candidate: false, ..two }), behind]).unwrap();
@@ -48,7 +48,7 @@ fn who_follows_a_filtered_member_is_no_source_either() {
 }
 
 #[test]
-fn what_a_promoted_primary_once_filtered_says_nothing_of_its_replicas() {
+fn filters_of_a_promoted_primary_do_not_reject_its_replicas() {
     let old = with_state(with_filters(primary(1, "A:1-9")), |state| {
         let mut channel = replica(1, 2, "").state.unwrap().replication.unwrap();
         (channel.io_running, channel.sql_running) = (false, false);
@@ -60,7 +60,7 @@ fn what_a_promoted_primary_once_filtered_says_nothing_of_its_replicas() {
 }
 
 #[test]
-fn check_and_status_say_what_is_left_out() {
+fn check_and_status_report_filters() {
     let [one, two, three] = shard();
     let filtered = [one.clone(), with_filters(two.clone()), three.clone()];
     assert_eq!(codes(&filtered, false), [("member-filtered".to_owned(), Severity::Warning)]);
@@ -81,7 +81,7 @@ fn check_and_status_say_what_is_left_out() {
 }
 
 #[test]
-fn a_binlog_that_leaves_something_out_cannot_be_the_archive() {
+fn filtered_binlog_is_refused_for_the_archive() {
     let unfit = |change: fn(&mut ReplicationFidelity), role| {
         let mut fidelity = ReplicationFidelity::default();
         change(&mut fidelity);
@@ -97,7 +97,7 @@ fn a_binlog_that_leaves_something_out_cannot_be_the_archive() {
 }
 
 #[test]
-fn members_of_a_replication_group_are_told() {
+fn members_of_a_replication_group_are_reported() {
     let [one, two, _] = shard();
     let members = [with_state(one, |state| state.group = Some("ONLINE".to_owned())), two];
     let found = crate::tested_versions::support_findings(&"orders".parse().unwrap(), &members);
@@ -106,7 +106,7 @@ fn members_of_a_replication_group_are_told() {
 }
 
 #[test]
-fn what_a_binlog_lacks_makes_it_unfit_for_the_archive() {
+fn incomplete_binlog_is_refused_for_the_archive() {
     use crate::settings::ArchiveFrom;
     use crate::stream_or_fork::stream_from;
 
