@@ -83,7 +83,7 @@ pub(crate) fn make_directory(location: &Location) -> Result<()> {
     });
     made.map_err(|error| {
         let error = object_store::Error::Generic { store: "file", source: Box::new(error) };
-        store_error("make", &location.url, &error)
+        store_error("create", &location.url, &error)
     })
 }
 
@@ -158,8 +158,8 @@ fn loopback_only(endpoint: &str) -> Result<bool> {
 }
 
 /// Hint for a bucket with Object Lock.
-const OBJECT_LOCK_HINT: &str = "the bucket keeps its objects for a time (Object Lock): backups and archives are stored, but what `prune` \
-                      removes stays as versions until its retention is over, and overwritten heartbeats as well: add a lifecycle rule for noncurrent versions";
+const OBJECT_LOCK_HINT: &str = "add a lifecycle rule for noncurrent versions: in a bucket with Object Lock, objects that `prune` removes and \
+                      overwritten heartbeats stay as versions until their retention ends; backups and archives are stored";
 
 /// Address from which the credentials of an instance's role are requested if there are no others.
 const METADATA_ADDRESS: &str = "//169.254.169.254/";
@@ -168,22 +168,22 @@ const METADATA_ADDRESS: &str = "//169.254.169.254/";
 const NO_CREDENTIALS_HINT: &str = "set `repository.credentials`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run on an instance \
                               with a role; the files of the AWS command line (~/.aws) are not read";
 
-/// Converts an error of the store: `verb key: cause`, with the kind that determines the remedy.
+/// Converts an error of the store: `cannot verb key: cause`, with the kind for the remedy.
 pub(crate) fn store_error(verb: &str, key: &str, error: &object_store::Error) -> Error {
     let cause = error_chain(error);
-    let message = format!("{verb} {key}: {cause}");
+    let message = format!("cannot {verb} {key}: {cause}");
     match error {
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => denied(message),
         _ if find_cause::<DirectoryReplaced>(error).is_some() => Error::new(ErrorKind::Store, message)
-            .hint("mount the repository's volume there again; nothing is stored, and nothing acknowledged, meanwhile"),
+            .hint("mount the repository's volume there again; until then nothing is stored or acknowledged"),
         _ if io_kind(error) == Some(std::io::ErrorKind::PermissionDenied) => denied(message),
         _ if cause.contains(METADATA_ADDRESS) => {
             let why = cause.rsplit(": ").next().unwrap_or_default();
-            let message = format!("{verb} {key}: no credentials for the store were found, and the role of this instance gave none: {why}");
+            let message = format!("cannot {verb} {key}: no credentials for the store were found, and the role of this instance provided none: {why}");
             Error::new(ErrorKind::Store, message).hint(NO_CREDENTIALS_HINT)
         }
         _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
-            Error::failed(message).hint("the repository's file system is full: free space on it, then repeat")
+            Error::failed(message).hint("free space on the repository's file system, then repeat")
         }
         // A refused listing has no error kind in the library.
         _ if cause.contains("403 Forbidden") || cause.contains("401 Unauthorized") => denied(message),

@@ -73,7 +73,7 @@ impl BlockDiff {
     pub(crate) fn run(mut self, files: &[TreeFile]) -> Result<(ExtentsWriter, FingerprintsWriter)> {
         for (number, file) in files.iter().enumerate() {
             self.file(number as u32, file)
-                .map_err(|error| error.during(format_args!("store {}", file.path)))?;
+                .map_err(|error| error.during(format_args!("cannot store {}", file.path)))?;
         }
         self.send_pack()?;
         self.hand_on(INDEX_FLUSH_BYTES)?;
@@ -222,7 +222,7 @@ impl BlockDiff {
 
 /// Error for a closed channel: another part has failed, and its error is the one that is reported.
 fn abandoned() -> Error {
-    Error::new(ErrorKind::Interrupted, "the rest of the run has ended")
+    Error::new(ErrorKind::Interrupted, "the run has been stopped")
 }
 
 /// Ranges of blocks of a file that have to be read.
@@ -253,10 +253,10 @@ impl<'a> FileBytes<'a> {
     fn open(file: &'a TreeFile) -> Result<Self> {
         match &file.content {
             FileContent::Inline(bytes) if bytes.len() as u64 == file.size => Ok(Self::Inline(bytes)),
-            FileContent::Inline(_) => Err(Error::failed("its content has not the size that was announced")),
+            FileContent::Inline(_) => Err(Error::failed("its content does not have the announced size")),
             FileContent::File(path) => {
-                let open = File::open(path).failed(format_args!("open {}", path.display()))?;
-                let size = open.metadata().failed(format_args!("look at {}", path.display()))?.len();
+                let open = File::open(path).failed(format_args!("cannot open {}", path.display()))?;
+                let size = open.metadata().failed(format_args!("cannot stat {}", path.display()))?.len();
                 if size < file.size {
                     return Err(shrunk(file.size, size));
                 }
@@ -280,17 +280,15 @@ impl<'a> FileBytes<'a> {
             }
             Self::File(file) => file.read_exact_at(into, at).map_err(|error| match error.kind() {
                 std::io::ErrorKind::UnexpectedEof => shrunk(at + into.len() as u64, at),
-                _ => Error::failed(format!("read at {at}: {error}")),
+                _ => Error::failed(format!("cannot read at offset {at}: {error}")),
             }),
         }
     }
 }
 
 fn shrunk(wanted: u64, found: u64) -> Error {
-    Error::failed(format!(
-        "it became shorter while it was read ({found} bytes where {wanted} were announced)"
-    ))
-    .hint("files must come from a snapshot, which does not change")
+    Error::failed(format!("it became shorter while it was read ({found} bytes instead of {wanted})"))
+    .hint("store files of a snapshot, which does not change")
 }
 
 /// Reads ahead in large pieces.

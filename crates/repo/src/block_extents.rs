@@ -239,7 +239,7 @@ impl Extents {
             .filter_map(|eight| eight.first_chunk().map(|eight| u64::from_le_bytes(*eight)))
             .collect();
         let [extent_frames, count, blocks] = numbers[..] else {
-            return Err(wrong("its last frame is no summary"));
+            return Err(wrong("its last frame is not a summary"));
         };
         let summary = ExtentsSummary { extent_frames, packs: count, blocks };
         let mut packs = Vec::new();
@@ -305,7 +305,7 @@ impl ExtentsReader {
     fn take(&mut self, frame: Vec<u8>) -> ObjectResult<()> {
         self.decoder
             .take(frame)
-            .ok_or_else(|| ObjectError::damaged(&self.key, "its frames do not follow each other"))
+            .ok_or_else(|| ObjectError::damaged(&self.key, "its frames are not consecutive"))
     }
 
     fn decode(&mut self) -> ObjectResult<Option<Extent>> {

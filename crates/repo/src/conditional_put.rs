@@ -21,7 +21,7 @@ pub(crate) async fn probe_conditional_put(store: &EncryptedStore) -> Result<()> 
     match (first, second?) {
         (Created::Yes(_), Created::Exists) => Ok(()),
         _ => Err(Error::refused(
-            "the repository's store does not keep conditional writes: two runs could overwrite each other",
+            "the repository's store ignores conditions on writes: two runs could overwrite each other",
         )
         .hint("use a store that honours `If-None-Match: *` on PUT, as S3 does")),
     }
@@ -47,5 +47,5 @@ async fn explain_refusal(store: &EncryptedStore, key: &str, error: Error) -> Err
     }
     let cause = error.message;
     Error::refused(format!("the repository's store cannot create an object without overwriting one: {cause}"))
-        .hint("a file system needs hard links (FAT, and some FUSE and CIFS mounts, have none), a bucket `If-None-Match: *` on PUT: use another")
+        .hint("use a file system with hard links (FAT and some FUSE and CIFS mounts have none), or a bucket that honours `If-None-Match: *` on PUT")
 }

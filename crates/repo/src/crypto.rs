@@ -45,7 +45,7 @@ impl DataKey {
 
     pub(crate) fn random() -> Result<Self> {
         let mut key = [0; 32];
-        getrandom::fill(&mut key).failed("make a data key")?;
+        getrandom::fill(&mut key).failed("cannot generate a data key")?;
         Ok(Self::new(key))
     }
 
@@ -107,9 +107,9 @@ impl Cipher {
 /// Encrypts with a random nonce, which precedes the ciphertext.
 pub(crate) fn encrypt(cipher: &XChaCha20Poly1305, associated: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
     let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).failed("make a nonce")?;
+    getrandom::fill(&mut nonce).failed("cannot generate a nonce")?;
     let payload = Payload { msg: plain, aad: associated };
-    let sealed = cipher.encrypt(&XNonce::from(nonce), payload).failed("encrypt")?;
+    let sealed = cipher.encrypt(&XNonce::from(nonce), payload).failed("cannot encrypt")?;
     Ok([&nonce[..], &sealed].concat())
 }
 

@@ -119,11 +119,11 @@ impl EncryptedStore {
         while let Some(part) = parts.recv().await {
             writer.put(part).await.map_err(|error| store_error("write", key, &error))?;
         }
-        writer.shutdown().await.context(ErrorKind::Store, format!("write {key}"))
+        writer.shutdown().await.context(ErrorKind::Store, format!("cannot write {key}"))
     }
 
     fn encode<T: Serialize>(&self, kind: ObjectKind, key: &str, value: &T) -> Result<(Bytes, ObjectRef)> {
-        let json = serde_json::to_vec(value).failed(format!("write {key}"))?;
+        let json = serde_json::to_vec(value).failed(format!("cannot write {key}"))?;
         let mut encoder = Encoder::new(kind, key, &self.cipher)?;
         encoder.frames(&json)?;
         Ok(encoder.finish())
@@ -201,14 +201,14 @@ impl EncryptedStore {
         match self.backend.head(&path(key)).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(store_error("look at", key, &error)),
+            Err(error) => Err(store_error("query", key, &error)),
         }
     }
 
     /// Returns the time at which an object was stored, by the store's clock.
     pub(crate) async fn stored_at(&self, key: &str) -> Result<DateTime<Utc>> {
         let meta = self.backend.head(&path(key)).await;
-        meta.map(|meta| meta.last_modified).map_err(|error| store_error("look at", key, &error))
+        meta.map(|meta| meta.last_modified).map_err(|error| store_error("query", key, &error))
     }
 
     /// Removes an object. A missing object is no error.

@@ -74,7 +74,7 @@ impl FingerprintsReader {
         let frames = opened.table.frames();
         let plain: u64 = frames.iter().map(|frame| u64::from(frame.plain)).sum();
         if plain != blocks * FINGERPRINT_BYTES as u64 {
-            return Err(ObjectError::damaged(&reference.key, "it has not one fingerprint for each block"));
+            return Err(ObjectError::damaged(&reference.key, "it does not have one fingerprint per block"));
         }
         let count = frames.len();
         Ok(Self {
@@ -108,7 +108,7 @@ impl FingerprintsReader {
         let frame =
             frame.ok_or_else(|| ObjectError::damaged(&self.key, "it ends before the last block"))??;
         if frame.is_empty() || frame.len() % FINGERPRINT_BYTES != 0 {
-            return Err(ObjectError::damaged(&self.key, "a frame of it is not made of fingerprints"));
+            return Err(ObjectError::damaged(&self.key, "one of its frames does not consist of fingerprints"));
         }
         (self.frame, self.at) = (frame, 0);
         Ok(())

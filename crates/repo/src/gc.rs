@@ -16,7 +16,8 @@ use crate::{CatalogEntry, Condemned, GcPlan, GcResult, ShardReader, ShardWriter,
 /// Determines the objects that could be removed.
 pub(crate) async fn plan_gc(writer: &ShardWriter, now: DateTime<Utc>, grace: Duration) -> Result<GcPlan> {
     let log = &writer.reader.log;
-    let newest = log.newest().await?.ok_or_else(|| Error::failed("plan a sweep: the shard has no log"))?;
+    let newest =
+        log.newest().await?.ok_or_else(|| Error::failed("cannot plan a sweep: the shard has no log"))?;
     let (over, kept): (Vec<&Condemned>, Vec<&Condemned>) =
         newest.state.condemned.iter().partition(|condemned| is_grace_over(condemned.at, now, grace));
     let mut needed = HashSet::new();
@@ -85,7 +86,8 @@ fn delete_order(keys: &ShardKeys, key: &str) -> u8 {
 /// Removes the objects that the plan names.
 pub(crate) async fn run_gc(writer: &ShardWriter, plan: GcPlan) -> Result<GcResult> {
     if plan.lease != writer.lease.number {
-        return Err(Error::refused("sweep: the plan was made under another claim").hint("make a new plan"));
+        return Err(Error::refused("cannot sweep: the plan was made under another lease")
+            .hint("make a new plan"));
     }
     forget_backups(writer, &plan.backups).await?;
     let mut swept = GcResult::default();

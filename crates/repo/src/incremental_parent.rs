@@ -44,7 +44,7 @@ impl Parent {
         known: &HashSet<String>,
     ) -> Result<Self> {
         let Storage::Blocks { files, extents, fingerprints, .. } = &manifest.storage else {
-            return Err(Error::failed("store an increment: the parent is not in this repository"));
+            return Err(Error::failed("cannot store an increment: the parent is not in this repository"));
         };
         let blocks: Vec<u64> = files.iter().map(|file| blocks_of(file.size)).collect();
         let total = blocks.iter().sum();

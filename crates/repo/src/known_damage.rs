@@ -97,7 +97,7 @@ pub(crate) async fn read_damage(store: &EncryptedStore, key: &str) -> Result<Dam
         Err(ObjectError::Missing { .. }) => Ok(DamageRecord::default()),
         Err(ObjectError::Store(error)) => Err(error),
         Err(error) => {
-            tracing::warn!("{}: what verifications found before is not known", Error::from(error));
+            tracing::warn!("{}: the damage that earlier verifications found is unknown", Error::from(error));
             Ok(DamageRecord::default())
         }
     }

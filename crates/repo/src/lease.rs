@@ -71,7 +71,7 @@ pub(crate) async fn acquire_after(log: &ShardLog, operation: &str) -> Result<(Le
             return Ok((lease, before));
         }
     }
-    Err(Error::new(ErrorKind::Held, format!("claim shard {}: others keep claiming it", log.shard)))
+    Err(Error::new(ErrorKind::Held, format!("cannot claim shard {}: other runs keep claiming it", log.shard)))
 }
 
 /// Returns the state of a shard that has nothing.
@@ -97,10 +97,10 @@ pub(crate) async fn require_complete_log(log: &ShardLog, newest: u64) -> Result<
     let missing = log.keys.log(known);
     Err(Error::new(
         ErrorKind::Damaged,
-        format!("read {missing}: it is missing: the log of shard {} has lost its end", log.shard),
+        format!("cannot read {missing}: it is missing: the log of shard {} has lost its end", log.shard),
     )
     .hint(format!(
-        "`backstop repair {}` shows what can be rebuilt, or bring the object back from a copy",
+        "run `backstop repair {}` to see what can be rebuilt, or restore the object from a copy",
         log.shard
     )))
 }
@@ -249,7 +249,7 @@ impl HeartbeatTask {
             return Ok(());
         }
         let message = format!(
-            "hold shard {}: no sign of life reached the store for {silent:.0?}",
+            "cannot hold shard {}: no heartbeat reached the store for {silent:.0?}",
             self.state.log.shard
         );
         Err(Error::new(ErrorKind::Held, message)
@@ -296,7 +296,7 @@ async fn heartbeat_loop(state: Arc<HeartbeatState>) {
     loop {
         beats.tick().await;
         if let Err(error) = state.beat().await {
-            tracing::warn!("show life: {error}");
+            tracing::warn!("cannot write the heartbeat: {error}");
         }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct DirectoryReplaced {
 
 impl fmt::Display for DirectoryReplaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not the repository's directory now: {}", self.path.display(), self.wrong)
+        write!(f, "{} is no longer the repository's directory: {}", self.path.display(), self.wrong)
     }
 }
 
@@ -127,7 +127,7 @@ impl LocalStoreInner {
         if named.identity == pinned.identity {
             return Ok(());
         }
-        Err(self.elsewhere("it was mounted again meanwhile"))
+        Err(self.elsewhere("it was mounted again"))
     }
 
     async fn prove(&self, pinned: &PinnedDirectory, expected: Uuid) -> Result<()> {

@@ -67,14 +67,14 @@ impl ObjectError {
 
 impl From<ObjectError> for Error {
     fn from(error: ObjectError) -> Self {
-        let hint = "`backstop verify` lists all damage and the backups that are not affected";
+        let hint = "run `backstop verify` to list all damage and the backups that are not affected";
         match error {
             ObjectError::Missing { key } => {
-                Self::new(ErrorKind::Damaged, format!("read {key}: it is missing from the repository"))
+                Self::new(ErrorKind::Damaged, format!("cannot read {key}: it is missing from the repository"))
                     .hint(hint)
             }
             ObjectError::Damaged { key, wrong } => {
-                Self::new(ErrorKind::Damaged, format!("read {key}: it is damaged: {wrong}")).hint(hint)
+                Self::new(ErrorKind::Damaged, format!("cannot read {key}: it is damaged: {wrong}")).hint(hint)
             }
             ObjectError::Store(error) => error,
         }
@@ -102,16 +102,17 @@ pub(crate) fn check_header(bytes: &[u8], kind: ObjectKind, key: &str, cipher: &C
         return wrong("it is shorter than a header".into());
     };
     if &bytes[..8] != MAGIC {
-        return wrong("it does not begin as an object of Backstop".into());
+        return wrong("it does not begin like a Backstop object".into());
     }
     if digest(&bytes[..48]) != bytes[48..] {
         return wrong("the checksum of its header does not match".into());
     }
     let version = u16::from_le_bytes([bytes[8], bytes[9]]);
     if version != FORMAT_VERSION {
-        let message =
-            format!("read {key}: it is in format {version}; this Backstop reads format {FORMAT_VERSION}");
-        let error = Error::refused(message).hint("use the Backstop that wrote it, or a newer one");
+        let message = format!(
+            "cannot read {key}: it is in format {version}; this Backstop reads format {FORMAT_VERSION}"
+        );
+        let error = Error::refused(message).hint("use the version of Backstop that wrote it, or a newer one");
         return Err(ObjectError::Store(error));
     }
     if bytes[32..48] != digest(key.as_bytes()) {
@@ -121,7 +122,7 @@ pub(crate) fn check_header(bytes: &[u8], kind: ObjectKind, key: &str, cipher: &C
         return wrong(format!("it is an object of kind {}, not {}", bytes[10], kind as u8));
     }
     if bytes[16..32] != cipher.key_id() || bytes[11] != if cipher.is_keyed() { ENCRYPTED_FLAG } else { 0 } {
-        return wrong(format!("it is sealed with data key {}, not the repository's", hex(&bytes[16..32])));
+        return wrong(format!("it is encrypted with data key {}, not the repository's", hex(&bytes[16..32])));
     }
     Ok(())
 }

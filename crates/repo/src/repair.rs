@@ -90,8 +90,8 @@ pub(crate) async fn apply_repair(of: &LogOwner<'_>, repair: &LogRepair) -> Resul
     match log.append(repair.number, event, repair.state.clone()).await? {
         Some(_) => Ok(()),
         None => {
-            Err(Error::new(ErrorKind::Held, format!("repair {}: another run has written to it", repair.log))
-                .hint("look again"))
+            let message = format!("cannot repair {}: another run has written to it", repair.log);
+            Err(Error::new(ErrorKind::Held, message).hint("repeat the repair"))
         }
     }
 }
@@ -102,7 +102,7 @@ async fn read_newest(of: &LogOwner<'_>) -> Result<(Option<LogEntry>, Option<Stri
     let newest = match log.newest_readable().await {
         Ok(newest) => newest,
         Err(error) if error.kind == ErrorKind::Damaged => {
-            return Ok((None, Some(format!("no entry of it can be read: {}", error.message))));
+            return Ok((None, Some(format!("none of its entries can be read: {}", error.message))));
         }
         Err(error) => return Err(error),
     };
@@ -115,7 +115,7 @@ async fn read_newest(of: &LogOwner<'_>) -> Result<(Option<LogEntry>, Option<Stri
             LogOwner::Archive(log) => format!("{}/journal", log.keys.base()),
         };
         let lost = log.store.has_any(&directory).await?;
-        return Ok((None, lost.then(|| format!("it is missing, but there is something in {directory}"))));
+        return Ok((None, lost.then(|| format!("it is missing, but {directory} is not empty"))));
     };
     match lease::require_complete_log(log, entry.number).await {
         Err(error) if error.kind == ErrorKind::Damaged => Ok((Some(entry), Some(error.message))),

@@ -76,7 +76,7 @@ pub(crate) async fn read_header(store: &Arc<dyn ObjectStore>, key: Option<&RepoK
             let named = root.ok().and_then(|root| root.data_key);
             let cipher = Cipher::Keyed(Arc::new(data));
             if named.is_some_and(|named| named != hex(&cipher.key_id())) {
-                return Err(wrong_key("the key wraps another data key than the repository's"));
+                return Err(wrong_key("the key wraps a data key that is not the repository's"));
             }
             Ok(RepoHeader::Sealed(cipher, id))
         }
@@ -86,9 +86,7 @@ pub(crate) async fn read_header(store: &Arc<dyn ObjectStore>, key: Option<&RepoK
         }
         (false, Some(_)) => {
             Err(Error::new(ErrorKind::Usage, "a key is configured, but the repository is not encrypted")
-                .hint(
-                    "remove `repository.encryption_key`, or use an empty place for an encrypted repository",
-                ))
+                .hint("remove `repository.encryption_key`, or use a new URL for an encrypted repository"))
         }
     }
 }
@@ -107,7 +105,7 @@ pub(crate) async fn create_header(
     match read_header(store, key).await? {
         RepoHeader::Sealed(cipher, id) => Ok((cipher, id)),
         RepoHeader::Nothing => {
-            Err(Error::new(ErrorKind::Store, format!("write {HEADER_KEY}: the store did not keep it")))
+            Err(Error::new(ErrorKind::Store, format!("cannot write {HEADER_KEY}: the store did not keep it")))
         }
     }
 }
@@ -120,10 +118,7 @@ pub(crate) async fn rewrap_key(
     new: &RepoKey,
 ) -> Result<()> {
     let Cipher::Keyed(data) = cipher else {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            "the repository is not encrypted: there is no key to change",
-        ));
+        return Err(Error::new(ErrorKind::Usage, "cannot change the key: the repository is not encrypted"));
     };
     let plain_store = plain(store);
     wrap(&plain_store, new, data).await?;
@@ -192,7 +187,7 @@ async fn unwrap(plain_store: &EncryptedStore, key: &RepoKey) -> Result<DataKey> 
             let known = plain_store.list(KEYS_DIRECTORY).await?;
             let known: Vec<_> = known.iter().filter_map(|(key, _)| key.rsplit('/').next()).collect();
             let what = format!(
-                "the configured key (id {id}) is none of the repository's (ids {})",
+                "the configured key (id {id}) is not one of the repository's (ids {})",
                 known.join(", ")
             );
             return Err(wrong_key(&what));
@@ -203,12 +198,12 @@ async fn unwrap(plain_store: &EncryptedStore, key: &RepoKey) -> Result<DataKey> 
         .and_then(|sealed| decrypt(&cipher(key), id.as_bytes(), &sealed))
         .and_then(|data| <[u8; 32]>::try_from(data).ok())
         .map(DataKey::new)
-        .ok_or_else(|| ObjectError::damaged(&object, "the wrapped data key does not open").into())
+        .ok_or_else(|| ObjectError::damaged(&object, "the wrapped data key cannot be decrypted").into())
 }
 
 fn wrong_key(what: &str) -> Error {
     Error::new(ErrorKind::Usage, what)
-        .hint("configure the key that this repository was made with, or rewrapped for")
+        .hint("configure the key that this repository was created with or rewrapped for")
 }
 
 fn cipher(key: &RepoKey) -> XChaCha20Poly1305 {

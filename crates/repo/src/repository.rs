@@ -70,7 +70,7 @@ impl Repository {
                 (true, ..) => repository.expect(location).map(|()| repository),
             }
         };
-        opened.await.map_err(|error| error.during(format_args!("open repository {}", location.url)))
+        opened.await.map_err(|error| error.during(format_args!("cannot open repository {}", location.url)))
     }
 
     /// Opens a repository and creates it if there is none. Returns true if this call created it.
@@ -85,7 +85,7 @@ impl Repository {
             return Ok((repository, false));
         }
         let made = repository.made().await;
-        made.map_err(|error| error.during(format_args!("make repository {}", location.url)))?;
+        made.map_err(|error| error.during(format_args!("cannot create repository {}", location.url)))?;
         Ok((repository, true))
     }
 
@@ -139,9 +139,9 @@ impl Repository {
     fn expect(&self, location: &Location) -> Result<()> {
         match (location.id, self.id()) {
             (Some(named), Some(id)) if named != id => Err(Error::refused(format!(
-                "it is repository {id}, and the configuration names {named}"
+                "it is repository {id}, but the configuration names {named}"
             ))
-            .hint("correct `repository.url`, or `repository.id` if this one is meant; is another volume mounted there?")),
+            .hint("correct `repository.url`, or `repository.id` if this one is meant; check which volume is mounted there")),
             _ => Ok(()),
         }
     }
@@ -337,10 +337,7 @@ impl Repository {
     pub async fn rewrap(&self, new: &RepoKey) -> Result<()> {
         match (self.cipher(), &self.shared.key) {
             (Some(cipher), Some(old)) => repo_header::rewrap_key(&self.shared.store, &cipher, old, new).await,
-            _ => Err(Error::new(
-                ErrorKind::Usage,
-                "the repository is not encrypted: there is no key to change",
-            )),
+            _ => Err(Error::new(ErrorKind::Usage, "cannot change the key: the repository is not encrypted")),
         }
     }
 
@@ -349,8 +346,8 @@ impl Repository {
         if let Some(found) = self.found() {
             let id = repo_header::require_writable(&self.shared.store).await?;
             if found.id.is_some_and(|known| known != id) {
-                return Err(Error::refused(format!("write to the repository: {id} is in its place"))
-                    .hint("see what is mounted there, and begin again"));
+                return Err(Error::refused(format!("cannot write to the repository: {id} is in its place"))
+                    .hint("check what is mounted there, then repeat"));
             }
             self.probe().await?;
             return Ok(found.cipher);
@@ -391,14 +388,14 @@ impl Repository {
 
 fn absent(location: &Location) -> Error {
     let message = match location.id {
-        Some(id) => format!("there is none, and the configuration names {id}"),
-        None => "there is none".to_owned(),
+        Some(id) => format!("it does not exist, but the configuration names {id}"),
+        None => "it does not exist".to_owned(),
     };
     let is_file = location.url.starts_with("file://");
     Error::new(ErrorKind::NotRecoverable, message).hint(match (location.id, is_file) {
-        (Some(_), true) => "is its volume mounted? (`repository.id` keeps another from being made)",
-        (Some(_), false) => "correct `repository.url` (`repository.id` keeps another from being made)",
-        (None, true) => "`backstop init` makes it; if there was one, is its volume mounted?",
-        (None, false) => "`backstop init` makes it; if there was one, correct `repository.url`",
+        (Some(_), true) => "check that its volume is mounted (`repository.id` prevents a new one)",
+        (Some(_), false) => "correct `repository.url` (`repository.id` prevents a new one)",
+        (None, true) => "run `backstop init` to create it; if it was there before, check that its volume is mounted",
+        (None, false) => "run `backstop init` to create it; if it was there before, correct `repository.url`",
     })
 }

@@ -48,7 +48,7 @@ impl Restore<'_> {
         progress: OnProgress<'_>,
     ) -> Result<RestoreResult> {
         let Storage::Blocks { files, directories, extents, .. } = &manifest.storage else {
-            return Err(Error::refused("restore files: this backup is a snapshot of volumes, not files"));
+            return Err(Error::refused("cannot restore files: this backup is a snapshot of volumes"));
         };
         let index = Extents::open(self.store, extents, ReadHeader::Tail).await?;
         let mut done = RestoreCheckpoint::open(self.options.done_list.as_deref(), &extents.digest)?;
@@ -121,7 +121,7 @@ impl Restore<'_> {
         let (fetched, written) = match fetch_and_write(&opened, &fetch, &target).await {
             // One bad answer is no proof of damage, and the next attempt overwrites its bytes.
             Err(error) if error.kind == ErrorKind::Damaged => {
-                tracing::warn!("{error}; asking once more");
+                tracing::warn!("{error}; reading it once more");
                 fetch_and_write(&opened, &fetch, &target).await?
             }
             done => done?,
@@ -149,7 +149,7 @@ async fn sync(file: usize, target: Arc<TargetFiles>) -> Result<usize> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.failed("restore")?
+    tokio::task::spawn_blocking(work).await.failed("cannot restore files")?
 }
 
 /// Cache of the frame tables of the packs opened last.

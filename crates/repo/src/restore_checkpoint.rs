@@ -19,17 +19,17 @@ impl RestoreCheckpoint {
     pub(crate) fn open(path: Option<&Path>, subject: &str) -> Result<Self> {
         let Some(path) = path else { return Ok(Self { files: BTreeSet::new(), open: None }) };
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).failed(format_args!("make {}", parent.display()))?;
+            std::fs::create_dir_all(parent).failed(format_args!("cannot create {}", parent.display()))?;
         }
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).failed(format_args!("read {}", path.display())),
+            Err(error) => return Err(error).failed(format_args!("cannot read {}", path.display())),
         };
         let file = OpenOptions::new().append(true).create(true).open(path);
         let mut list = Self {
             files: complete_lines(&text).skip(1).filter_map(|line| line.parse().ok()).collect(),
-            open: Some((file.failed(format_args!("open {}", path.display()))?, path.to_owned())),
+            open: Some((file.failed(format_args!("cannot open {}", path.display()))?, path.to_owned())),
         };
         match complete_lines(&text).next() {
             None => list.restart(subject)?,
@@ -58,7 +58,7 @@ impl RestoreCheckpoint {
 
     fn restart(&mut self, subject: &str) -> Result<()> {
         if let Some((file, path)) = &self.open {
-            file.set_len(0).failed(format_args!("begin {}", path.display()))?;
+            file.set_len(0).failed(format_args!("cannot truncate {}", path.display()))?;
         }
         self.write(&format!("{subject}\n"))?;
         self.sync()
@@ -72,12 +72,12 @@ impl RestoreCheckpoint {
 
     fn write(&mut self, text: &str) -> Result<()> {
         let Some((file, path)) = &mut self.open else { return Ok(()) };
-        file.write_all(text.as_bytes()).failed(format_args!("write {}", path.display()))
+        file.write_all(text.as_bytes()).failed(format_args!("cannot write {}", path.display()))
     }
 
     fn sync(&self) -> Result<()> {
         let Some((file, path)) = &self.open else { return Ok(()) };
-        file.sync_all().failed(format_args!("write {}", path.display()))
+        file.sync_all().failed(format_args!("cannot write {}", path.display()))
     }
 }
 

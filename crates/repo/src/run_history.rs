@@ -24,7 +24,7 @@ pub(crate) async fn read_runs(log: &ShardLog, operation: Operation) -> Result<Ve
         Err(ObjectError::Missing { .. }) => Ok(Vec::new()),
         Err(ObjectError::Store(error)) => Err(error),
         Err(error) => {
-            tracing::warn!("{}: the last runs are not known", Error::from(error));
+            tracing::warn!("{}: the last runs are unknown", Error::from(error));
             Ok(Vec::new())
         }
     }

@@ -172,8 +172,8 @@ impl ShardLog {
             (Created::Exists, Ok(_)) => Ok(None),
             (Created::Exists, Err(error)) => Err(error),
             (Created::Yes(_), _) => {
-                Err(Error::new(ErrorKind::Store, format!("write {key}: the store did not keep it"))
-                    .hint("this store reports success for what it loses: use another one"))
+                Err(Error::new(ErrorKind::Store, format!("cannot write {key}: the store did not keep it"))
+                    .hint("use another store: this one loses data that it reported as written"))
             }
         }
     }
@@ -203,7 +203,7 @@ impl ShardLog {
                 return Ok(entry);
             }
         }
-        Err(Error::failed(format!("append to {}: others keep appending", self.keys.logs())))
+        Err(Error::failed(format!("cannot append to {}: other runs keep appending", self.keys.logs())))
     }
 
     /// Checks that the lease is still valid.
@@ -228,12 +228,12 @@ impl ShardLog {
 fn superseded(shard: &ShardName, by: Option<&Holder>) -> Error {
     let who = by.map_or("another run, which has ended".to_owned(), ToString::to_string);
     Error::new(ErrorKind::Held, format!("the claim on shard {shard} was superseded by {who}"))
-        .hint("nothing was committed; this run was taken for dead because it did not show life: repeat it")
+        .hint("repeat this run: it was considered dead because its heartbeat stopped; nothing was committed")
 }
 
 fn lost(log: &ShardLog) -> Error {
-    Error::new(ErrorKind::Damaged, format!("read {}: the log has disappeared", log.keys.logs()))
-        .hint(format!("`backstop repair {}` rebuilds it from what is stored", log.shard))
+    Error::new(ErrorKind::Damaged, format!("cannot read {}: the log has disappeared", log.keys.logs()))
+        .hint(format!("run `backstop repair {}` to rebuild it from the stored objects", log.shard))
 }
 
 /// Returns the shard whose log is in a directory; `None` if there is no log.
@@ -255,6 +255,6 @@ pub(crate) async fn shard_of(store: &EncryptedStore, keys: &ShardKeys) -> Result
 /// Returns random bytes.
 pub(crate) fn random() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::failed(format!("get random bytes: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| Error::failed(format!("cannot get random bytes: {error}")))?;
     Ok(bytes)
 }

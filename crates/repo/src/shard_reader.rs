@@ -64,7 +64,7 @@ impl ShardReader {
         let catalog = self.catalog().await?;
         let entry = catalog.iter().find(|entry| entry.facts.backup_id == *id).ok_or_else(|| {
             Error::new(ErrorKind::NotRecoverable, format!("shard {} has no backup {id}", self.log.shard))
-                .hint(format!("`backstop backups {}` lists them", self.log.shard))
+                .hint(format!("run `backstop backups {}` to list them", self.log.shard))
         })?;
         Ok(self.manifest_of(entry).await?)
     }
@@ -105,7 +105,7 @@ impl ShardReader {
         restore
             .run(manifest, dir, progress)
             .await
-            .map_err(|error| error.during(format_args!("restore backup {backup}")))
+            .map_err(|error| error.during(format_args!("cannot restore backup {backup}")))
     }
 
     /// Checks everything that is stored for the shard. Damage is part of the report, not an error.
@@ -152,7 +152,7 @@ impl ShardReader {
         let newest = self.log.newest_readable().await?;
         for error in newest.damaged {
             let error = Error::from(error);
-            tracing::warn!("{error}: going by the entry before it, so backups committed last may be missing");
+            tracing::warn!("{error}; using the entry before it, so the newest backups may be missing");
         }
         if newest.entry.is_none() {
             self.nothing_stored().await?;
@@ -163,9 +163,10 @@ impl ShardReader {
     /// Checks that a shard without a log has no backups either.
     async fn nothing_stored(&self) -> Result<()> {
         if self.log.store.has_any(&self.log.keys.backups()).await? {
-            let message = format!("read {}: the log is missing, but there are backups", self.log.keys.logs());
+            let message =
+                format!("cannot read {}: the log is missing, but backups exist", self.log.keys.logs());
             return Err(Error::new(ErrorKind::Damaged, message).hint(format!(
-                "`backstop repair {}` rebuilds it from the backups' manifests, or bring its objects back from a copy",
+                "run `backstop repair {}` to rebuild it from the backups' manifests, or restore its objects from a copy",
                 self.log.shard
             )));
         }

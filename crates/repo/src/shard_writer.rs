@@ -92,7 +92,7 @@ impl ShardWriter {
             match self.reader.manifest_of(entry).await {
                 Ok(manifest) => return Ok(Some(manifest)),
                 Err(ObjectError::Store(error)) => return Err(error),
-                Err(error) => tracing::warn!("{}: another backup is built upon", Error::from(error)),
+                Err(error) => tracing::warn!("{}; using an older backup as the parent", Error::from(error)),
             }
         }
         Ok(None)
@@ -164,7 +164,7 @@ impl ShardWriter {
             CatalogEntry { facts: manifest.facts, parent: manifest.parent, sizes, manifest: reference };
         self.append(LogEvent::Commit { backup: id }, &|state| {
             if state.backups.iter().any(|other| other.facts.backup_id == entry.facts.backup_id) {
-                return Err(Error::failed(format!("backup {} is committed already", entry.facts.backup_id)));
+                return Err(Error::failed(format!("backup {} is already committed", entry.facts.backup_id)));
             }
             state.backups.push(entry.clone());
             Ok(())
@@ -183,11 +183,11 @@ impl ShardWriter {
             }
             let found = size.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
             let message = format!(
-                "check {}: the store has {found} where {} bytes were written",
+                "cannot verify {}: the store has {found}, but {} bytes were written",
                 object.key, object.size
             );
             Err(Error::new(ErrorKind::Store, message)
-                .hint("the store lost what it reported as written; nothing was committed"))
+                .hint("check the store: it lost data that it reported as written; nothing was committed"))
         });
         futures::stream::iter(looks).buffer_unordered(PARALLEL_HEADS).try_collect().await
     }
@@ -209,7 +209,7 @@ impl ShardWriter {
                 let at = at.ok_or_else(|| {
                     Error::new(
                         ErrorKind::NotRecoverable,
-                        format!("delete backup {id}: shard {shard} has no such backup"),
+                        format!("cannot delete backup {id}: shard {shard} has no such backup"),
                     )
                 })?;
                 let entry = state.backups.remove(at);
@@ -261,13 +261,13 @@ impl ShardWriter {
         self.append(LogEvent::Undo { backups: ids.to_vec() }, &|state| {
             for id in ids {
                 let refuse = |why: &str| {
-                    let message = format!("take back the deletion of backup {id} of shard {shard}: {why}");
+                    let message = format!("cannot undo the deletion of backup {id} of shard {shard}: {why}");
                     Error::new(ErrorKind::NotRecoverable, message)
                 };
                 let at = state.condemned.iter().position(|other| other.entry.facts.backup_id == *id);
-                let at = at.ok_or_else(|| refuse("it is not among those that were deleted"))?;
+                let at = at.ok_or_else(|| refuse("it is not among the deleted backups"))?;
                 if gc::is_grace_over(state.condemned[at].at, now, grace) {
-                    return Err(refuse("its grace is over, and its data may be gone"));
+                    return Err(refuse("its grace period is over, and its data may be gone"));
                 }
                 let entry = state.condemned.remove(at).entry;
                 // In the order of the commits: the lease's number is in the name of the manifest.
@@ -340,7 +340,7 @@ impl ShardWriter {
     ) -> Result<()> {
         let entry = self.reader.log.append_under(self.lease.number, &event, change).await?;
         if let Err(error) = self.heartbeat.known(entry.number).await {
-            tracing::warn!("show life: {error}");
+            tracing::warn!("cannot write the heartbeat: {error}");
         }
         Ok(())
     }

@@ -19,9 +19,9 @@ pub(crate) fn data_ranges(file: &File, size: u64) -> Result<Vec<Range<u64>>> {
             Ok(start) => start,
             Err(Errno::NXIO) => break,
             Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(whole_blocks(std::iter::once(0..size), size)),
-            Err(error) => return Err(error).failed("look for data"),
+            Err(error) => return Err(error).failed("cannot seek to data"),
         };
-        let end = seek(file, SeekFrom::Hole(start)).failed("look for holes")?;
+        let end = seek(file, SeekFrom::Hole(start)).failed("cannot seek to a hole")?;
         ranges.push(start..end);
         at = end;
     }

@@ -44,10 +44,10 @@ fn find(root: &Path, keys: &ShardKeys) -> Result<Vec<(String, u64)>> {
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).failed(format_args!("list {}", dir.display())),
+            Err(error) => return Err(error).failed(format_args!("cannot list {}", dir.display())),
         };
         for entry in entries {
-            let entry = entry.failed(format_args!("list {}", dir.display()))?;
+            let entry = entry.failed(format_args!("cannot list {}", dir.display()))?;
             // A file that is renamed during the search was not left behind.
             let Ok(meta) = entry.metadata() else { continue };
             if meta.is_dir() {
@@ -68,7 +68,7 @@ pub(crate) async fn remove_stale_upload(local_store: &LocalStore, key: &str) -> 
     let Some((_mount, root)) = directory(Some(local_store)).await? else { return Ok(()) };
     match std::fs::remove_file(root.join(key)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).failed(format_args!("remove {key}"))
+            Err(error).failed(format_args!("cannot remove {key}"))
         }
         _ => Ok(()),
     }

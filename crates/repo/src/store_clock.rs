@@ -14,7 +14,7 @@ pub(crate) fn agreed_time(
 ) -> Result<DateTime<Utc>> {
     let text = |at: DateTime<Utc>| at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
     let refuse = |what: String, hint: &str| {
-        Err(Error::refused(format!("delete by age: {what}, so it is not known how old anything is"))
+        Err(Error::refused(format!("cannot delete by age: {what}, so the age of objects is unknown"))
             .hint(hint))
     };
     if (here - store).abs() > MAX_CLOCK_DRIFT {

@@ -118,7 +118,7 @@ impl StoreTree<'_> {
         };
         let scanned = async {
             let thread = tokio::task::spawn_blocking(move || scan.run(&files));
-            thread.await.failed("read the tree")?
+            thread.await.failed("cannot read the tree")?
         };
         let index = async {
             let ((extents, fingerprints), written) = futures::try_join!(scanned, self.packs(jobs))?;
@@ -149,7 +149,7 @@ impl StoreTree<'_> {
     async fn encode(&self, job: PackJob) -> Result<(PackId, Bytes, ObjectRef)> {
         let (key, cipher, id) = (self.keys.pack(job.id), self.store.cipher.clone(), job.id);
         let encoded = tokio::task::spawn_blocking(move || encode(&job, &key, &cipher));
-        let (bytes, reference) = encoded.await.failed("encode a pack")??;
+        let (bytes, reference) = encoded.await.failed("cannot encode a pack")??;
         Ok((id, bytes, reference))
     }
 
@@ -179,7 +179,8 @@ async fn finish_index(
     let by_id: HashMap<PackId, PackEntry> =
         known.iter().chain(&written).map(|pack| (pack.id, *pack)).collect();
     let packs: Option<Vec<PackEntry>> = extents.packs().iter().map(|id| by_id.get(id).copied()).collect();
-    let packs = packs.ok_or_else(|| Error::failed("store the index: it names a pack that was not stored"))?;
+    let packs =
+        packs.ok_or_else(|| Error::failed("cannot store the index: it names a pack that was not stored"))?;
     let (rest, extents) = extents.finish(&packs)?;
     send(&ends.0, rest).await?;
     let (rest, fingerprints) = fingerprints.finish()?;
@@ -188,7 +189,9 @@ async fn finish_index(
 }
 
 async fn send(to: &mpsc::Sender<Bytes>, bytes: Bytes) -> Result<()> {
-    to.send(bytes).await.map_err(|_| Error::new(ErrorKind::Store, "store the index: its upload has ended"))
+    to.send(bytes)
+        .await
+        .map_err(|_| Error::new(ErrorKind::Store, "cannot store the index: its upload has ended"))
 }
 
 /// Reports progress during the work.

@@ -72,12 +72,12 @@ pub(crate) fn checked_tree(tree: &Tree) -> Result<(Vec<TreeFile>, Vec<TreeDirect
     if let Some(path) = paths.iter().find(|path| !is_safe_path(path)) {
         return Err(Error::new(
             ErrorKind::Failed,
-            format!("store `{path}`: it is no relative path below the directory"),
+            format!("cannot store `{path}`: it is not a relative path below the directory"),
         ));
     }
     paths.sort_unstable();
     if let Some(pair) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Error::new(ErrorKind::Failed, format!("store `{}`: it is there twice", pair[0])));
+        return Err(Error::new(ErrorKind::Failed, format!("cannot store `{}`: it is listed twice", pair[0])));
     }
     Ok((files, directories))
 }

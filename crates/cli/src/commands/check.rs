@@ -53,7 +53,7 @@ fn place(app: &App, repository: &Repository) -> Finding {
         (false, ..) => Finding::problem(
             NO_REPOSITORY,
             format!("there is no repository at {url}"),
-            "`backstop init` makes it; if there was one, is its volume mounted?",
+            "run `backstop init` to create it; if it was there before, check that its volume is mounted",
         ),
         (true, Some(id), None) => Finding::warning(
             "repository-not-named",

@@ -32,7 +32,7 @@ async fn nothing_is_written_into_a_bare_mount_point() {
     workload.wait_for_more(50).await;
 
     volume.unmount_lazily();
-    let told = || archiver.told().matches("is not the repository's directory now").count() >= 2;
+    let told = || archiver.told().matches("is no longer the repository's directory").count() >= 2;
     until(SOON, || archiver.told(), told).await;
     let stuck = workload.committed();
     assert!(is_bare(&volume.path), "written into the mount point");

@@ -206,9 +206,9 @@ pub(crate) async fn compact(journal: &ArchiveJournal, contents: &ArchiveContents
     let kept: ArchiveIndex =
         journal.store.get(ExpectedObject { kind: ObjectKind::Index, key: &key, reference: None }).await?;
     if kept != index {
-        let made = if made == Created::Exists { "another is there" } else { "the store kept another" };
-        return Err(Error::new(ErrorKind::Damaged, format!("roll up the journal into {key}: {made}"))
-            .hint("the entries stay as they are; `backstop verify` says what is damaged"));
+        let made = if made == Created::Exists { "it exists already" } else { "the store has another object" };
+        return Err(Error::new(ErrorKind::Damaged, format!("cannot compact the journal into {key}: {made}"))
+            .hint("run `backstop verify` to list the damage; the entries are unchanged"));
     }
     let leases = contents.entries.iter().rev().filter(|(_, stored)| stored.entry.what == EntryKind::Lease);
     let leases: BTreeSet<u64> = leases

@@ -131,7 +131,7 @@ pub(crate) fn encode_entry(
     entry: &JournalEntry,
     bytes: &[u8],
 ) -> Result<(Bytes, ObjectRef)> {
-    let json = serde_json::to_vec(entry).failed(format!("write {key}"))?;
+    let json = serde_json::to_vec(entry).failed(format!("cannot write {key}"))?;
     let mut encoder = Encoder::new(ObjectKind::Entry, key, &store.cipher)?;
     encoder.frames(bytes)?;
     trailer::write(&mut encoder, &json)?;

@@ -300,7 +300,7 @@ fn missing_run(journal: &ArchiveJournal, first: u64, last: u64) -> ArchiveDamage
     let (object, wrong) = if first == last {
         (journal.keys.entry(first), "it is missing".to_owned())
     } else {
-        let wrong = format!("it is missing, or so are the entries {first} to {last} of the journal");
+        let wrong = format!("it or the entries {first} to {last} of the journal are missing");
         (journal.keys.index(first, last), wrong)
     };
     ArchiveDamage { object, wrong, timeline: None, committed: None, gtids: GtidSet::new() }

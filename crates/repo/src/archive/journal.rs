@@ -107,6 +107,6 @@ impl ArchiveJournal {
 
     pub(crate) fn superseded(&self) -> Error {
         Error::new(ErrorKind::Held, format!("the claim on the archive of shard {} was superseded by another archiver", self.shard))
-            .hint("nothing was stored since; this archiver was taken for dead because it did not show life: start it again")
+            .hint("restart this archiver: it was considered dead because its heartbeat stopped; nothing was stored since")
     }
 }

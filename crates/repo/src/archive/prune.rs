@@ -149,8 +149,10 @@ pub(crate) async fn prune_archive(
     if let Some(horizon) = &plan.horizon {
         let key = journal.keys.horizon(horizon.number);
         if journal.store.create(ObjectKind::Horizon, &key, horizon).await? == Created::Exists {
-            let message = format!("prune the archive of shard {}: another prune is under way", journal.shard);
-            return Err(Error::new(ErrorKind::Held, message).hint("repeat it when that one is done"));
+            let message =
+                format!("cannot prune the archive of shard {}: another prune is running", journal.shard);
+            return Err(Error::new(ErrorKind::Held, message)
+                .hint("repeat the prune when the other one has finished"));
         }
     }
     let (staged, objects): (Vec<String>, Vec<String>) = plan

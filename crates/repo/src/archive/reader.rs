@@ -161,7 +161,9 @@ impl ArchiveReader {
         let skip = tail.start - sealed.start;
         tokio::io::copy(&mut (&mut bytes).take(skip), &mut tokio::io::sink())
             .await
-            .map_err(|error| Error::new(ErrorKind::Damaged, format!("read {}: {error}", sealed.object)))?;
+            .map_err(|error| {
+                Error::new(ErrorKind::Damaged, format!("cannot read {}: {error}", sealed.object))
+            })?;
         Ok(Box::new(bytes.take(tail.size())))
     }
 

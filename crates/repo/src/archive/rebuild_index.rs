@@ -126,7 +126,7 @@ fn empty(journal: &ArchiveJournal, contents: &ArchiveContents, lost: &Lost) -> I
     let Lost { first, last, damaged } = lost;
     let missing = || match first == last {
         true => format!("the entry {first} of the journal is missing"),
-        false => format!("it is missing, or so are the entries {first} to {last} of the journal"),
+        false => format!("it or the entries {first} to {last} of the journal are missing"),
     };
     IndexRepair {
         index: journal.keys.index(*first, *last),
@@ -162,24 +162,25 @@ impl IndexRepair {
             let bytes = store.bytes(key).await?.unwrap_or_default();
             // The name is derived from the content, so that a repetition writes the same object.
             if journal.keys.aside(self.content.first, self.content.last, &bytes_digest(&bytes)) != *aside {
-                return Err(meanwhile(key));
+                return Err(written_by_another(key));
             }
             store.put_bytes(aside, bytes).await?;
             store.put(ObjectKind::Index, key, &self.content).await?;
         } else if store.create(ObjectKind::Index, key, &self.content).await? == Created::Exists {
-            return Err(meanwhile(key));
+            return Err(written_by_another(key));
         }
         let kept: ArchiveIndex =
             store.get(ExpectedObject { kind: ObjectKind::Index, key, reference: None }).await?;
         if kept == self.content {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Store, format!("write {key}: the store did not keep it")))
+        Err(Error::new(ErrorKind::Store, format!("cannot write {key}: the store did not keep it")))
     }
 }
 
-fn meanwhile(key: &str) -> Error {
-    Error::new(ErrorKind::Held, format!("rebuild {key}: another has written it meanwhile")).hint("look again")
+fn written_by_another(key: &str) -> Error {
+    Error::new(ErrorKind::Held, format!("cannot rebuild {key}: another process has written it"))
+        .hint("repeat the repair")
 }
 
 fn bytes_digest(bytes: &[u8]) -> String {
@@ -205,9 +206,7 @@ async fn unnamed(
     while let Some((key, found)) = looks.next().await {
         match found {
             Ok(Some(found)) => unnamed.found.push(found),
-            Ok(None) => unnamed
-                .left
-                .push((key, "it was stored by an older version, and does not say what it is".into())),
+            Ok(None) => unnamed.left.push((key, "an older version stored it without a description".into())),
             Err(ObjectError::Store(error)) => return Err(error),
             // A prune removed it.
             Err(ObjectError::Missing { .. }) => {}
@@ -301,9 +300,9 @@ fn judge(journal: &ArchiveJournal, contents: &ArchiveContents, repairs: &mut [In
         let (first, last) = (repair.content.first, repair.content.last);
         repair.lost = holes_in(&after, first, if Some(last) == end { u64::MAX } else { last });
         repair.cannot = match unknown {
-            Some(timeline) => Some(format!("nothing that is left describes line {timeline}")),
+            Some(timeline) => Some(format!("no remaining object describes timeline {timeline}")),
             None if repair.found == 0 && !repair.left.is_empty() => {
-                Some("no segment says that it belongs to it, and some do not say what they are".to_owned())
+                Some("no segment belongs to it, and some segments have no description".to_owned())
             }
             None => None,
         };

@@ -29,7 +29,7 @@ pub(crate) async fn open_segment(
     let opened = store.open(ExpectedObject::referenced(kind, &reference), ReadHeader::Tail).await?;
     let frames = frames(segment.size());
     if opened.table.frames().len() < frames {
-        return Err(ObjectError::damaged(&segment.object, "it has fewer frames than its piece"));
+        return Err(ObjectError::damaged(&segment.object, "it has fewer frames than its segment"));
     }
     Ok(SegmentReader {
         frames: object::stream_frames(opened, 0..frames),
@@ -68,7 +68,7 @@ impl SegmentReader {
         };
         let size = frame.len() as u64;
         if size > self.left {
-            return Err(self.wrong("its frames are longer than its piece"));
+            return Err(self.wrong("its frames are longer than its segment"));
         }
         self.left -= size;
         self.hasher.update(&frame);

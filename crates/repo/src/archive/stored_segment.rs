@@ -72,7 +72,7 @@ pub(crate) async fn find(journal: &ArchiveJournal, key: &str) -> ObjectResult<Op
     }
     let size = facts.piece.end.checked_sub(facts.piece.start);
     if size.map(frames) != Some(trailer.frames) {
-        return Err(ObjectError::damaged(key, "it has not as many frames as its piece"));
+        return Err(ObjectError::damaged(key, "its number of frames does not fit its segment"));
     }
     Ok(Some(FoundSegment { facts, object: trailer.object }))
 }
@@ -94,7 +94,7 @@ pub(super) async fn store(
     let encoded = async {
         let mut encoder = Encoder::new(ObjectKind::Segment, key, &journal.store.cipher)?;
         encode(&mut encoder, &facts.piece, bytes, &parts).await?;
-        trailer::write(&mut encoder, &serde_json::to_vec(facts).failed(format!("write {key}"))?)?;
+        trailer::write(&mut encoder, &serde_json::to_vec(facts).failed(format!("cannot write {key}"))?)?;
         let (end, object) = encoder.finish();
         send(&parts, end).await?;
         drop(parts);
@@ -107,8 +107,9 @@ pub(super) async fn store(
     if found != Some(object.size) {
         let found = found.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
         let wrote = object.size;
-        let message = format!("write {key}: the store has {found} where {wrote} bytes were written");
-        return Err(Error::new(ErrorKind::Store, message).hint("the store lost what it reported as written"));
+        let message = format!("cannot write {key}: the store has {found}, but {wrote} bytes were written");
+        return Err(Error::new(ErrorKind::Store, message)
+            .hint("check the store: it lost data that it reported as written"));
     }
     Ok(object)
 }
@@ -125,7 +126,7 @@ async fn encode(
         loop {
             let room = (MAX_FRAME_BYTES - frame.len()) as u64;
             let read = (&mut input).take(room).read_to_end(&mut frame).await;
-            let read = read.failed(format!("read {} to store it", piece.file))?;
+            let read = read.failed(format!("cannot read {} to store it", piece.file))?;
             size += read as u64;
             hasher.update(&frame[frame.len() - read..]);
             if frame.len() < MAX_FRAME_BYTES {
@@ -143,7 +144,7 @@ async fn encode(
     }
     if size != piece.end - piece.start || *hasher.finalize().as_bytes() != piece.hash.0 {
         return Err(Error::failed(format!(
-            "store {} at {}: the bytes are not those of the segment",
+            "cannot store {} at {}: the bytes are not those of the segment",
             piece.file, piece.start
         )));
     }
@@ -151,7 +152,7 @@ async fn encode(
 }
 
 async fn send(parts: &mpsc::Sender<Bytes>, part: Bytes) -> Result<()> {
-    parts.send(part).await.map_err(|_| Error::failed("store a segment: the upload ended"))
+    parts.send(part).await.map_err(|_| Error::failed("cannot store a segment: the upload has ended"))
 }
 
 /// Returns the newest entry number that segments of the newest lease record, if more entries than

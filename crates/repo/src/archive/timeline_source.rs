@@ -63,7 +63,7 @@ impl SegmentSource for TimelineSource {
         };
         let stored = found.ok_or_else(|| {
             Error::failed(format!(
-                "read {} at {}: it is not in line {}",
+                "cannot read {} at {}: it is not in timeline {}",
                 segment.file, segment.start, self.timeline
             ))
         })?;

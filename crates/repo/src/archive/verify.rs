@@ -107,11 +107,9 @@ pub(super) async fn verify_segment(reader: &ArchiveReader, segment: &ArchivedSeg
     let lacks = found.map(|found| segment.gtids.subtract(&found));
     match lacks {
         Ok(lacks) if lacks.is_empty() => Ok(()),
-        Ok(lacks) => {
-            Err(ObjectError::damaged(&segment.object, format!("transactions {lacks} are not in it")))
-        }
+        Ok(lacks) => Err(ObjectError::damaged(&segment.object, format!("it lacks transactions {lacks}"))),
         Err(failure) => {
-            let wrong = format!("it holds what was not in the source's binlog: {}", failure.message);
+            let wrong = format!("it holds content that was not in the source's binlog: {}", failure.message);
             Err(ObjectError::damaged(&segment.object, wrong))
         }
     }
@@ -120,7 +118,7 @@ pub(super) async fn verify_segment(reader: &ArchiveReader, segment: &ArchivedSeg
 /// Returns the reason alone: the report names the object separately.
 fn cause(error: &std::io::Error, key: &str) -> String {
     let text = error.to_string();
-    text.strip_prefix(&format!("read {key}: it is damaged: ")).unwrap_or(&text).to_owned()
+    text.strip_prefix(&format!("cannot read {key}: it is damaged: ")).unwrap_or(&text).to_owned()
 }
 
 async fn note(

@@ -136,7 +136,7 @@ impl ArchiveWriter {
     /// # Errors
     /// Returns the errors of [`ArchiveWriter::seal`].
     pub async fn seal_again(&self, lost: &LostSegment, segment: &Segment, bytes: &Path) -> Result<()> {
-        let file = File::open(bytes).await.failed(format!("read {}", bytes.display()))?;
+        let file = File::open(bytes).await.failed(format!("cannot read {}", bytes.display()))?;
         let piece = SegmentFacts::new(lost.stored.timeline, segment);
         // It has the number of the lost segment, and so replaces it.
         let number = lost.stored.number;
@@ -166,7 +166,7 @@ impl ArchiveWriter {
     pub async fn put_tail(&self, facts: &Segment, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 != facts.size() || *blake3::hash(bytes).as_bytes() != facts.hash {
             return Err(Error::failed(format!(
-                "store {} at {}: the bytes are not those of the piece",
+                "cannot store {} at {}: the bytes are not those of the segment",
                 facts.file, facts.start
             )));
         }
@@ -190,7 +190,7 @@ impl ArchiveWriter {
     /// Returns the errors of [`ArchiveWriter::put_tail`]; fails if the file's bytes are not those
     /// of the segment.
     pub async fn seal(&self, segment: &Segment, bytes: &Path) -> Result<()> {
-        let doing = format!("read {}", bytes.display());
+        let doing = format!("cannot read {}", bytes.display());
         for _ in 0..MAX_APPEND_ATTEMPTS {
             let file = File::open(bytes).await.failed(&doing)?;
             let numbers = self.numbers.lock().await;
@@ -212,7 +212,10 @@ impl ArchiveWriter {
                 return Ok(());
             }
         }
-        Err(Error::failed(format!("seal {} at {}: its number was taken", segment.file, segment.start)))
+        Err(Error::failed(format!(
+            "cannot seal {} at {}: its number is already taken",
+            segment.file, segment.start
+        )))
     }
 
     /// Builds segments from the tail segments that a killed archiver left, one for each run of
@@ -230,7 +233,7 @@ impl ArchiveWriter {
             for tail in &run {
                 let mut whole = Vec::new();
                 let mut input = self.reader.open(tail).await?;
-                input.read_to_end(&mut whole).await.failed(format!("read {}", tail.object))?;
+                input.read_to_end(&mut whole).await.failed(format!("cannot read {}", tail.object))?;
                 hasher.update(&whole);
             }
             for tail in &run {
@@ -315,7 +318,7 @@ impl ArchiveWriter {
     /// lease stored.
     async fn append(&self, state: &mut WriterState, what: EntryKind, facts: &[u8]) -> Result<StoredEntry> {
         let appended = self.append_as(state, what, facts, None).await?;
-        appended.ok_or_else(|| Error::failed("append to the journal: the number was taken"))
+        appended.ok_or_else(|| Error::failed("cannot append to the journal: the number is already taken"))
     }
 
     /// Appends as [`ArchiveWriter::append`] does. `None`: the next number is not the promised one.
@@ -345,7 +348,7 @@ impl ArchiveWriter {
                 Appended::Taken(_) => return Err(journal.superseded()),
             }
         }
-        Err(Error::failed(format!("append to {}: its end cannot be found", journal.keys.journal())))
+        Err(Error::failed(format!("cannot append to {}: its end was not found", journal.keys.journal())))
     }
 
     fn appended(&self, state: &mut WriterState, stored: StoredEntry) -> StoredEntry {
@@ -401,7 +404,7 @@ impl ArchiveWriter {
         state.uncompacted += 1;
         // The segment is stored. A failed clean-up is repeated later.
         if let Err(error) = self.tidy(state, replaces).await {
-            tracing::warn!("tidy up the archive of shard {}: {error}", self.reader.journal.shard);
+            tracing::warn!("cannot clean up the archive of shard {}: {error}", self.reader.journal.shard);
         }
         Ok(true)
     }
@@ -459,7 +462,10 @@ async fn fence_predecessors(
             return Ok(contents);
         }
     }
-    Err(Error::failed(format!("claim the archive of shard {}: another keeps storing", journal.shard)))
+    Err(Error::failed(format!(
+        "cannot claim the archive of shard {}: another archiver keeps storing",
+        journal.shard
+    )))
 }
 
 /// Returns true if an entry is the repeated one: a segment may be stored twice under different

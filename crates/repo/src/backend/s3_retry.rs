@@ -59,7 +59,7 @@ impl HttpService for S3RetryClient {
             if !matches!(status, 503 | 429) || begun.elapsed() + wait > MAX_THROTTLED_TIME {
                 return Ok(response);
             }
-            tracing::info!("the store asks for patience ({status})");
+            tracing::info!("the store throttles requests ({status})");
             sleep(wait).await;
             wait = (wait * 2).min(MAX_BACKOFF);
         }

@@ -33,7 +33,7 @@ impl Encoder {
         Ok(Self {
             key: key.to_owned(),
             cipher: cipher.clone(),
-            zstd: zstd::bulk::Compressor::new(COMPRESSION_LEVEL).failed("start compression")?,
+            zstd: zstd::bulk::Compressor::new(COMPRESSION_LEVEL).failed("cannot start compression")?,
             scratch: vec![0; zstd::zstd_safe::compress_bound(MAX_FRAME_BYTES)],
             frames: 0,
             table: TableBuilder::default(),
@@ -45,7 +45,7 @@ impl Encoder {
     /// Appends one frame of at most [`MAX_FRAME_BYTES`] bytes.
     pub(crate) fn frame(&mut self, plain: &[u8]) -> Result<()> {
         debug_assert!(plain.len() <= MAX_FRAME_BYTES);
-        let packed = self.zstd.compress_to_buffer(plain, &mut self.scratch[..]).failed("compress")?;
+        let packed = self.zstd.compress_to_buffer(plain, &mut self.scratch[..]).failed("cannot compress a frame")?;
         // A saving of less than a thirty-second is not worth the time to decompress.
         let (codec, body) = if packed < plain.len() - plain.len() / 32 {
             (ZSTD_CODEC, &self.scratch[..packed])
@@ -104,14 +104,14 @@ pub(crate) struct Unpacker {
 impl Unpacker {
     pub(crate) fn new() -> ObjectResult<Self> {
         let zstd =
-            zstd::bulk::Decompressor::new().failed("start decompression").map_err(ObjectError::Store)?;
+            zstd::bulk::Decompressor::new().failed("cannot start decompression").map_err(ObjectError::Store)?;
         Ok(Self { zstd, frame: Vec::new() })
     }
 
     /// Returns the plain bytes of a decrypted frame body: a codec byte and the data.
     pub(super) fn unpack(&mut self, body: &[u8], plain: usize) -> Result<&[u8], &'static str> {
         if plain > MAX_FRAME_BYTES {
-            return Err("a frame claims to be larger than frames are");
+            return Err("a frame declares more than the maximum size");
         }
         self.frame.clear();
         match body.split_first() {
@@ -126,7 +126,7 @@ impl Unpacker {
         if self.frame.len() == plain {
             Ok(&self.frame)
         } else {
-            Err("a frame has not the length its table says")
+            Err("a frame does not have the length that its table records")
         }
     }
 }

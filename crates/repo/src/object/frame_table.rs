@@ -127,7 +127,7 @@ impl Trailer {
             return Err(ObjectError::damaged(key, "it is shorter than a trailer"));
         };
         if &bytes[32..] != END_MAGIC {
-            return Err(ObjectError::damaged(key, "it does not end as an object of Backstop: it is cut off"));
+            return Err(ObjectError::damaged(key, "it does not end like a Backstop object: it is cut off"));
         }
         let mut digest = [0; 16];
         digest.copy_from_slice(&bytes[16..32]);

@@ -60,7 +60,7 @@ pub(crate) fn is_doubtful(error: &ObjectError, reference: Option<&ObjectRef>) ->
         ObjectError::Store(_) => false,
     };
     if doubtful {
-        tracing::warn!("{}; asking once more", Error::from(error.clone()));
+        tracing::warn!("{}; reading it once more", Error::from(error.clone()));
     }
     doubtful
 }
@@ -174,7 +174,7 @@ impl OpenObject {
         match get(&self.store, &self.key, span.clone()).await {
             // The object was opened: so it exists, and has the length that its table says.
             Err(error @ (ObjectError::Missing { .. } | ObjectError::Damaged { .. })) => {
-                tracing::warn!("{}; asking once more", Error::from(error));
+                tracing::warn!("{}; reading it once more", Error::from(error));
                 get(&self.store, &self.key, span).await
             }
             fetched => fetched,
@@ -347,6 +347,6 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
 ) -> ObjectResult<T> {
     tokio::task::spawn_blocking(work)
         .await
-        .failed("run blocking work")
+        .failed("cannot run blocking work")
         .map_err(|error: Error| ObjectError::Store(error))?
 }

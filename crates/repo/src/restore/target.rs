@@ -28,17 +28,17 @@ impl TargetFiles {
         }
         Err(Error::new(
             ErrorKind::Damaged,
-            format!("restore `{relative}`: it would lie outside the directory"),
+            format!("cannot restore `{relative}`: it would lie outside the directory"),
         ))
     }
 
     /// Creates directories and empty files of the right size; drops the content of files that an
     /// interrupted restore did not complete.
     pub(super) fn prepare(&self, done: &BTreeSet<usize>) -> Result<()> {
-        std::fs::create_dir_all(&self.dir).failed(format_args!("make {}", self.dir.display()))?;
+        std::fs::create_dir_all(&self.dir).failed(format_args!("cannot create {}", self.dir.display()))?;
         for directory in &self.directories {
             let path = self.path(&directory.path)?;
-            std::fs::create_dir_all(&path).failed(format_args!("make {}", path.display()))?;
+            std::fs::create_dir_all(&path).failed(format_args!("cannot create {}", path.display()))?;
         }
         for (number, file) in self.files.iter().enumerate() {
             if !done.contains(&number) {
@@ -51,7 +51,7 @@ impl TargetFiles {
     fn create(&self, file: &FileEntry) -> Result<()> {
         let path = self.path(&file.path)?;
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).failed(format_args!("make {}", parent.display()))?;
+            std::fs::create_dir_all(parent).failed(format_args!("cannot create {}", parent.display()))?;
         }
         let open = OpenOptions::new()
             .write(true)
@@ -60,15 +60,15 @@ impl TargetFiles {
             .mode(0o600)
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
             .open(&path);
-        let open = open.failed(format_args!("create {}", path.display()))?;
-        open.set_len(file.size).failed(format_args!("size {}", path.display()))
+        let open = open.failed(format_args!("cannot create {}", path.display()))?;
+        open.set_len(file.size).failed(format_args!("cannot set the size of {}", path.display()))
     }
 
     fn open(&self, file: u32) -> Result<(File, &FileEntry)> {
         let entry = &self.files[file as usize];
         let path = self.path(&entry.path)?;
         let open = OpenOptions::new().write(true).open(&path);
-        Ok((open.failed(format_args!("open {}", path.display()))?, entry))
+        Ok((open.failed(format_args!("cannot open {}", path.display()))?, entry))
     }
 
     /// Writes the blocks of one fetch.
@@ -98,8 +98,8 @@ impl TargetFiles {
         let (file, entry) = self.open(number as u32)?;
         // Backstop restores data for one server: no other user needs to read it.
         let mode = std::fs::Permissions::from_mode(entry.mode & 0o770 | 0o600);
-        file.set_permissions(mode).failed(format_args!("set the mode of {}", entry.path))?;
-        file.sync_all().failed(format_args!("make {} durable", entry.path))
+        file.set_permissions(mode).failed(format_args!("cannot set the mode of {}", entry.path))?;
+        file.sync_all().failed(format_args!("cannot sync {}", entry.path))
     }
 
     /// Sets the modes of directories and makes their entries durable, deepest first.
@@ -108,7 +108,7 @@ impl TargetFiles {
             let path = self.path(&directory.path)?;
             let mode = std::fs::Permissions::from_mode(directory.mode & 0o770 | 0o700);
             std::fs::set_permissions(&path, mode)
-                .failed(format_args!("set the mode of {}", path.display()))?;
+                .failed(format_args!("cannot set the mode of {}", path.display()))?;
         }
         let mut all: BTreeSet<PathBuf> = self
             .files
@@ -120,7 +120,7 @@ impl TargetFiles {
         for path in all.iter().rev() {
             File::open(path)
                 .and_then(|open| open.sync_all())
-                .failed(format_args!("make {} durable", path.display()))?;
+                .failed(format_args!("cannot sync {}", path.display()))?;
         }
         Ok(())
     }
@@ -139,6 +139,6 @@ fn write_part(
     let data = frame.get(start..start + length).ok_or_else(|| {
         ObjectError::damaged(opened.key(), format!("frame {} is shorter than its blocks", part.frame()))
     })?;
-    file.write_all_at(data, offset).failed(format_args!("write {}", entry.path))?;
+    file.write_all_at(data, offset).failed(format_args!("cannot write {}", entry.path))?;
     Ok(length as u64)
 }

@@ -77,7 +77,7 @@ impl ArchiveWriter {
         let hash = lost.segment().map(|facts| facts.hash);
         if hash.is_some_and(|hash| *blake3::hash(bytes).as_bytes() != hash) {
             return Err(Error::failed(format!(
-                "put {} again: the bytes are not those of the piece",
+                "cannot store {} again: the bytes are not those of the segment",
                 lost.object()
             )));
         }
