@@ -22,14 +22,14 @@ use crate::help;
 #[command(
     name = "backstop",
     version,
-    about = "Backs up the shards of a MySQL fleet and rebuilds lost servers from the backups",
+    about = "Back up MySQL shards, and rebuild lost servers from backups and binlogs",
     after_help = help::MAIN_EXAMPLES
 )]
 pub struct CommandLine {
     /// Options of every command.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -38,25 +38,26 @@ pub struct CommandLine {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct GlobalArgs {
-    /// Configuration file [default: ./backstop.toml, then /etc/backstop/backstop.toml]
+    /// Configuration file, also set by the variable BACKSTOP_CONFIG
+    /// [default: ./backstop.toml, then /etc/backstop/backstop.toml]
     #[arg(long, global = true, value_name = "FILE", env = "BACKSTOP_CONFIG", hide_env = true)]
     pub config: Option<PathBuf>,
-    /// Print one JSON object on standard output; progress as JSON lines on standard error
+    /// Print one JSON object on standard output, and progress as JSON lines on standard error
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say more on standard error: -v what is done, -vv also why
+    /// Print more on standard error: -v the actions, -vv also the reasons
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
-    /// Say nothing on standard error but what is wrong, or asks for something to be done
+    /// Print only problems and requests for action on standard error
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Where backups are: file:///directory or s3://bucket/prefix (repository.url)
+    /// URL of the repository: file:///directory or s3://bucket/prefix (repository.url)
     #[arg(long, global = true, value_name = "URL")]
     pub repository: Option<String>,
-    /// The server program to start: a path, or a name found on PATH (mysql.server)
+    /// Server program to start: a path, or a name on PATH (mysql.server) [default: mysqld]
     #[arg(long, global = true, value_name = "PROGRAM")]
     pub mysql_server: Option<String>,
-    /// Set any key of the configuration, such as shards.orders.freeze.hold=3s; may be repeated
+    /// Configuration key to set, such as shards.orders.freeze.hold=3s; may be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<(String, String)>,
 }
@@ -79,52 +80,52 @@ impl GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the main job on a real shard of its own: back up under load, lose a server, rebuild it
+    /// Demonstrate backup, loss and recovery on a temporary shard
     #[command(after_help = help::DEMO_EXAMPLES)]
     Demo(DemoArgs),
-    /// Make the repository, which backups are kept in; with --from, write a first configuration instead
+    /// Make the repository, or write a first configuration
     #[command(after_help = help::INIT_EXAMPLES)]
     Init(InitArgs),
-    /// Say whether shards can be backed up and recovered, and what to do if not
+    /// Check that shards can be backed up and recovered
     #[command(after_help = help::CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// Back up a shard
     #[command(after_help = help::BACKUP_EXAMPLES)]
     Backup(BackupArgs),
-    /// List a shard's backups, newest first
+    /// List the backups of a shard, newest first
     #[command(after_help = help::BACKUPS_EXAMPLES)]
     Backups(BackupsArgs),
-    /// Archive a shard's binlog as it is written, until stopped
+    /// Stream the binlog of a shard into the repository until stopped
     #[command(after_help = help::ARCHIVE_EXAMPLES)]
     Archive(ArchiveArgs),
-    /// Say which backup a recovery would use and what it would do; touches nothing
+    /// Show what a recovery would do, and touch nothing
     #[command(after_help = help::PLAN_EXAMPLES)]
     Plan(PlanArgs),
-    /// Rebuild a server from backup and archive: alone, joined to its shard, or as its new primary
+    /// Rebuild a server from backup and archive
     #[command(after_help = help::RECOVER_EXAMPLES)]
     Recover(RecoverArgs),
-    /// Print what to do when something has happened, with the shard's values in it; touches nothing
+    /// Print the commands of a runbook, and touch nothing
     #[command(after_help = help::RESCUE_EXAMPLES)]
     Rescue(RescueArgs),
-    /// Search the archive: which transactions touched what, and how to recover to just before one
+    /// Search the archive for transactions
     #[command(after_help = help::FIND_EXAMPLES)]
     Find(FindArgs),
-    /// Say which backups retention no longer wants; with --apply, delete them
+    /// Delete backups that the retention no longer keeps
     #[command(after_help = help::PRUNE_EXAMPLES)]
     Prune(PruneArgs),
-    /// Check what is stored
+    /// Verify the stored objects of backups and archive
     #[command(after_help = help::VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
-    /// Say how a shard's damaged or lost log or index can be rebuilt; with --apply, rebuild it
+    /// Rebuild damaged or lost logs and archive indexes of a shard
     #[command(after_help = help::REPAIR_EXAMPLES)]
     Repair(RepairArgs),
-    /// Say how every shard stands; exit code 1 when something needs attention
+    /// Show the state of every shard, for monitoring
     #[command(after_help = help::STATUS_EXAMPLES)]
     Status(StatusArgs),
-    /// Say what a shard's name stands for
+    /// Manage the name of a shard
     #[command(after_help = help::SHARD_EXAMPLES)]
     Shard(ShardArgs),
-    /// Print what runs a shard's schedule
+    /// Print a systemd service and timer for the schedule of a shard
     #[command(after_help = help::SCHEDULE_EXAMPLES)]
     Schedule(ScheduleArgs),
     /// Print completions for a shell
@@ -135,13 +136,14 @@ pub enum Command {
 /// `init`.
 #[derive(Debug, Clone, Args)]
 pub struct InitArgs {
-    /// Write a configuration for the shard of this server, found by asking it; makes no repository
+    /// Write a first configuration for the shard of this server instead; needs --shard and
+    /// --credentials [default port: 3306]
     #[arg(long, value_name = "HOST[:PORT]", requires = "shard", requires = "credentials")]
     pub from: Option<Endpoint>,
-    /// The name that the shard gets
+    /// Name of the shard in the configuration
     #[arg(long, value_name = "NAME", requires = "from")]
     pub shard: Option<ShardName>,
-    /// The file of its credentials: TOML with user and password, mode 0600
+    /// File of the shard's credentials: TOML with user and password, mode 0600
     #[arg(long, value_name = "FILE", requires = "from")]
     pub credentials: Option<PathBuf>,
 }
@@ -149,10 +151,11 @@ pub struct InitArgs {
 /// `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// Leave the servers running and say how to connect to them and how to remove them
+    /// Leave the servers running, and print the commands to connect to them and to remove them;
+    /// skips the dropped table and the loss of all servers
     #[arg(long)]
     pub keep: bool,
-    /// Folder to work in [default: the system's temporary folder]
+    /// Directory to work in [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -162,10 +165,11 @@ pub struct DemoArgs {
 pub struct CheckArgs {
     /// Only this shard [default: all]
     pub shard: Option<ShardName>,
-    /// Show what would mend the findings on the server, ask, and do it
+    /// Show the statements that correct the findings on the server, ask, and run them; needs a
+    /// shard
     #[arg(long, requires = "shard")]
     pub fix: bool,
-    /// With --fix: do it without asking
+    /// With --fix: run the statements without asking
     #[arg(long, requires = "fix")]
     pub yes: bool,
 }
@@ -173,12 +177,12 @@ pub struct CheckArgs {
 /// `backup`.
 #[derive(Debug, Clone, Args)]
 pub struct BackupArgs {
-    /// The shard
+    /// Name of the shard
     pub shard: ShardName,
-    /// What started it; recorded with the backup
+    /// Occasion of the backup, recorded with it
     #[arg(long, value_enum, default_value_t = KindArg::OnDemand)]
     pub kind: KindArg,
-    /// Store everything, instead of what differs from the newest backup
+    /// Store all data, not only the differences from the newest backup
     #[arg(long)]
     pub full: bool,
 }
@@ -195,12 +199,13 @@ pub enum KindArg {
 /// `backups`.
 #[derive(Debug, Clone, Args)]
 pub struct BackupsArgs {
-    /// The shard
+    /// Name of the shard
     pub shard: ShardName,
-    /// Only the newest; exit code 21 if there is none
+    /// Only the newest backup; exit code 21 if there is none
     #[arg(long)]
     pub latest: bool,
-    /// Ask the tags of EBS snapshots instead of the repository: for the day the repository is lost
+    /// Read the tags of EBS snapshots instead of the repository, for the case that the repository
+    /// is lost; the shard need not be configured
     #[arg(long)]
     pub from_tags: bool,
 }
@@ -208,12 +213,12 @@ pub struct BackupsArgs {
 /// `archive`.
 #[derive(Debug, Clone, Args)]
 pub struct ArchiveArgs {
-    /// The shard
+    /// Name of the shard
     pub shard: ShardName,
-    /// End when all that the source has now is archived
+    /// End when everything that the source has is archived
     #[arg(long, visible_alias = "once")]
     pub until_caught_up: bool,
-    /// Print a systemd service that runs the archiver, and do nothing
+    /// Print a systemd service that runs the archiver, and do nothing else
     #[arg(long, conflicts_with = "until_caught_up")]
     pub systemd: bool,
 }
@@ -221,24 +226,24 @@ pub struct ArchiveArgs {
 /// `plan`.
 #[derive(Debug, Clone, Args)]
 pub struct PlanArgs {
-    /// The shard
+    /// Name of the shard
     pub shard: ShardName,
-    /// What to recover to
+    /// The moment and the backup.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// The target directory
+    /// Target directory of the server
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
     /// TCP port of the server
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
-    /// Plan for a replica of the shard's current primary
+    /// Plan a replica of the shard's current primary
     #[arg(long, conflicts_with = "standalone")]
     pub join: bool,
-    /// Plan for a server by itself
+    /// Plan a read-only copy
     #[arg(long)]
     pub standalone: bool,
-    /// Plan for the shard's new primary
+    /// Plan the shard's new primary
     #[arg(long, conflicts_with_all = ["standalone", "join"])]
     pub as_primary: bool,
 }
@@ -256,16 +261,18 @@ impl PlanArgs {
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub struct TargetArgs {
-    /// The moment: latest, after:GTID, before:GTID, a time such as 2026-11-23T02:21:33Z, or how long ago: -20m
+    /// Moment to recover to: latest, after:GTID, before:GTID, a time such as
+    /// 2026-11-23T02:21:33Z, or an age such as -20m
     #[arg(long, value_name = "MOMENT", required_unless_present = "backup", allow_hyphen_values = true)]
     pub to: Option<TargetSpec>,
-    /// The zone of a time that is written without one, such as Europe/Berlin
+    /// Time zone of a time that is written without one, such as Europe/Berlin
     #[arg(long, value_name = "NAME", requires = "to")]
     pub time_zone: Option<Tz>,
-    /// A certain backup (see `backstop backups`); --to may then be left out
+    /// Backup to use (see `backstop backups`); --to may then be left out
     #[arg(long, value_name = "ID")]
     pub backup: Option<BackupId>,
-    /// A line of the archive that was left at a failover (see `backstop status`) [default: the current one]
+    /// Timeline of the archive that was left at a failover (see `backstop status`)
+    /// [default: the current one]
     #[arg(long, value_name = "N", requires = "to")]
     pub line: Option<u32>,
 }
@@ -273,21 +280,22 @@ pub struct TargetArgs {
 /// `rescue`.
 #[derive(Debug, Clone, Args)]
 pub struct RescueArgs {
-    /// The shard [default: the only one of the configuration]
+    /// Name of the shard [default: the only one of the configuration]
     pub shard: Option<ShardName>,
-    /// What has happened [default: it is asked]
+    /// Situation whose runbook is printed [default: asked for on a terminal]
     #[arg(long, value_name = "NAME")]
     pub situation: Option<String>,
-    /// List the situations that have a page
+    /// List the situations that have a runbook
     #[arg(long)]
     pub list: bool,
-    /// The moment to recover to, as `recover --to` takes it
+    /// Moment to recover to, in the forms of `recover --to`; replaces the moment that the page
+    /// takes from `find`
     #[arg(long, value_name = "MOMENT", allow_hyphen_values = true)]
     pub at: Option<TargetSpec>,
-    /// The zone of a time that is written without one, such as Europe/Berlin
+    /// Time zone of a time that is written without one, such as Europe/Berlin
     #[arg(long, value_name = "NAME", requires = "at")]
     pub time_zone: Option<Tz>,
-    /// The directory to recover into
+    /// Directory to recover into
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
     /// Print the whole page instead of its commands
@@ -298,30 +306,31 @@ pub struct RescueArgs {
 /// `find`.
 #[derive(Debug, Clone, Args)]
 pub struct FindArgs {
-    /// The shard
+    /// Name of the shard
     pub shard: ShardName,
-    /// Committed at this time or later, such as 2026-11-23T02:21:33Z or -20m
+    /// Earliest commit time, such as 2026-11-23T02:21:33Z or -20m
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub from: Option<TimeSpec>,
-    /// Committed at this time or before
+    /// Latest commit time, such as 2026-11-23T02:21:33Z or -20m
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<TimeSpec>,
-    /// The zone of times that are written without one, such as Europe/Berlin
+    /// Time zone of times that are written without one, such as Europe/Berlin
     #[arg(long, value_name = "NAME")]
     pub time_zone: Option<Tz>,
-    /// Touched this table: TABLE or SCHEMA.TABLE
+    /// Table that the transaction touched: TABLE or SCHEMA.TABLE
     #[arg(long, value_name = "TABLE")]
     pub table: Option<TableName>,
-    /// What it did
+    /// Kind of change
     #[arg(long, value_enum)]
     pub kind: Option<FindKindArg>,
-    /// Touched at least this many rows
+    /// Minimum number of rows that the transaction touched
     #[arg(long, value_name = "N")]
     pub rows: Option<u64>,
-    /// A line of the archive that was left at a failover [default: the current one]
+    /// Timeline of the archive that was left at a failover (see `backstop status`)
+    /// [default: the current one]
     #[arg(long, value_name = "N")]
     pub line: Option<u32>,
-    /// Show at most this many
+    /// Maximum number of transactions to show
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
 }
@@ -329,7 +338,7 @@ pub struct FindArgs {
 /// `find --kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FindKindArg {
-    /// Definitions, accounts, rights
+    /// Definitions, accounts, privileges
     Ddl,
     /// Rows
     Dml,
@@ -350,13 +359,14 @@ impl FindKindArg {
 pub struct PruneArgs {
     /// Only this shard [default: all]
     pub shard: Option<ShardName>,
-    /// Delete what the plan says
+    /// Delete the backups; without this option they are only shown
     #[arg(long)]
     pub apply: bool,
-    /// With --apply: also more than half of a shard's backups
+    /// With --apply: delete even more than half of a shard's backups
     #[arg(long, requires = "apply")]
     pub yes_really: bool,
-    /// Take back what was deleted within the last hour: these backups [default: all], and what was dropped of the archive
+    /// Undo deletions of the last hour: of these backups [default: all], and of what was dropped of
+    /// the archive
     #[arg(long, value_name = "ID", num_args = 0.., requires = "shard", conflicts_with = "apply")]
     pub undo: Option<Vec<BackupId>>,
 }
@@ -364,9 +374,9 @@ pub struct PruneArgs {
 /// `repair`.
 #[derive(Debug, Clone, Args)]
 pub struct RepairArgs {
-    /// The shard
+    /// Name of the shard
     pub shard: ShardName,
-    /// Write what is shown otherwise
+    /// Write the repairs; without this option they are only shown
     #[arg(long)]
     pub apply: bool,
 }
@@ -376,7 +386,7 @@ pub struct RepairArgs {
 pub struct VerifyArgs {
     /// Only this shard [default: all that have something stored]
     pub shard: Option<ShardName>,
-    /// Read and decode every byte, instead of looking whether every object is there and sound
+    /// Read, check and decode every byte, not only names and sizes
     #[arg(long)]
     pub content: bool,
 }
@@ -391,31 +401,31 @@ pub struct StatusArgs {
 /// `shard`.
 #[derive(Debug, Clone, Args)]
 pub struct ShardArgs {
-    /// What to do
+    /// The command.
     #[command(subcommand)]
     pub command: ShardCommand,
 }
 
-/// What can be done with a shard's name.
+/// Commands for a shard's name.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ShardCommand {
-    /// Give a shard's name to the history that its members have now: rebuilt from a dump, or reset on purpose
+    /// Give the name of a shard to the history that its members have now
     Adopt(AdoptArgs),
 }
 
 /// `shard adopt`.
 #[derive(Debug, Clone, Args)]
 pub struct AdoptArgs {
-    /// The shard
+    /// Name of the shard
     pub shard: ShardName,
 }
 
 /// `schedule`.
 #[derive(Debug, Clone, Args)]
 pub struct ScheduleArgs {
-    /// The shard
+    /// Name of the shard
     pub shard: ShardName,
-    /// As a systemd service and timer
+    /// Print a systemd service and a timer
     #[arg(long, required = true)]
     pub systemd: bool,
 }
@@ -423,7 +433,7 @@ pub struct ScheduleArgs {
 /// `completions`.
 #[derive(Debug, Clone, Args)]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell to print completions for
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }

@@ -44,10 +44,10 @@ fn reworded(command: Command) -> Command {
 
 fn explained(arg: Arg) -> Arg {
     let values = arg.get_possible_values();
-    let told: Vec<String> = values.iter().filter_map(value).collect();
+    let described: Vec<String> = values.iter().filter_map(value).collect();
     match arg.get_help().map(|help| help.to_string()) {
-        Some(help) if !told.is_empty() => {
-            arg.help(format!("{help}: {}", told.join(", "))).hide_possible_values(true)
+        Some(help) if !described.is_empty() => {
+            arg.help(format!("{help}: {}", described.join(", "))).hide_possible_values(true)
         }
         _ => arg,
     }
@@ -68,45 +68,45 @@ fn brief(command: Command) -> Command {
 
 /// Examples below the list of commands.
 pub const MAIN_EXAMPLES: &str = "\
-Configuration: a TOML file; every key also as a variable BACKSTOP_… (such as \
-BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD=3s) or with --set. Secrets only by reference to a file or variable.
+Configuration: a TOML file. Every key can also be set by a variable BACKSTOP_… (such as \
+BACKSTOP_SHARDS_ORDERS_FREEZE_HOLD=3s) or with --set. Secrets are given only by reference to a file or variable.
 
 Exit codes:
     0    done
-    1    it did not work; status: something needs attention
-    2    wrong arguments or configuration
-    10   the store cannot be reached
+    1    the command failed; check, status: something needs attention
+    2    arguments or configuration are wrong
+    10   the bucket is missing or the store cannot be reached
     11   another run holds the shard
     12   access was denied
     20   a guard refused; nothing was touched
-    21   that moment cannot be recovered, or nothing is stored yet
+    21   the moment cannot be recovered, or nothing is stored yet
     22   stored data is damaged
     130  interrupted
 
 Examples:
-    backstop demo                    see it work, on servers of its own
+    backstop demo                    show backup and recovery on temporary servers
     backstop init                    make the repository
-    backstop check orders            can this shard be backed up and recovered?
+    backstop check orders            check that the shard can be backed up
     backstop backup orders
     backstop recover orders --to latest --into /var/lib/mysql-new --join";
 
 /// Examples of `demo`.
 pub const DEMO_EXAMPLES: &str = "\
-Uses a MySQL server that is installed (8.0 or newer), or fetches one into a cache folder on Debian and Ubuntu. \
-Needs no configuration, about 1.5 GB of free space and a minute or two. Leaves nothing behind.
+Uses an installed MySQL server (8.0 or newer), or on Debian and Ubuntu downloads one into a cache folder. Needs no \
+configuration, about 1.5 GB of free space and one or two minutes. Leaves nothing behind.
 
 Examples:
     backstop demo
-    backstop demo --keep             leaves the servers running, to look around
+    backstop demo --keep             leave the servers running for inspection
     backstop demo --json";
 
 /// Examples of `init`.
 pub const INIT_EXAMPLES: &str = "\
-Once for each repository. No other command makes one, but for a first backup or archive where the configuration \
-says repository.create = \"if-empty\": a volume that is not mounted is never taken for an empty repository.
+Run it once for each repository. No other command makes one, except a first backup or archive if the configuration \
+has repository.create = \"if-empty\": a volume that is not mounted is never taken for an empty repository.
 
-With --from it asks a running server for its source and replicas and writes ./backstop.toml (or --config FILE), commented, to be \
-read and edited; a file that is there is never overwritten, and no server is changed.
+With --from, asks a running server for its source and replicas, and writes a commented configuration to \
+./backstop.toml (or --config FILE). Overwrites no file and changes no server.
 
 Examples:
     backstop init
@@ -115,7 +115,8 @@ Examples:
 
 /// Examples of `check`.
 pub const CHECK_EXAMPLES: &str = "\
-Each finding says what to do about it. Exit code 1 if something stands in the way of a backup or a recovery.
+Each finding has the action to take. Exit code 1 if a problem prevents a backup or a recovery, 21 if there is no \
+repository.
 
 Examples:
     backstop check
@@ -123,8 +124,8 @@ Examples:
 
 /// Examples of `backup`.
 pub const BACKUP_EXAMPLES: &str = "\
-Runs on the host of the instance that is backed up: the candidate primary if it is usable, else the best replica, \
-else the primary.
+Runs on the host of the server that is backed up: the candidate primary if it is usable, else the best replica, \
+else the primary. With EBS it runs on any host.
 
 Examples:
     backstop backup orders
@@ -146,10 +147,9 @@ Examples:
 
 /// Examples of `archive`.
 pub const ARCHIVE_EXAMPLES: &str = "\
-Streams the binlog as a replica does and keeps it in the repository: at most a second behind, byte for byte. \
-Follows the primary through failovers. Runs until SIGTERM or Ctrl-C; what it has read is archived before it ends. \
-One archiver per shard: a second one is refused with exit code 11. Exit code 1 if transactions were lost to the \
-archive meanwhile.
+Streams the binlog as a replica does and stores it byte for byte, at most a second behind. Follows the primary \
+through failovers. Runs until SIGTERM or Ctrl-C, and archives what it has read before it ends. One archiver runs for \
+each shard: a second one is refused (exit code 11). Exit code 1 if transactions were lost to the archive.
 
 Examples:
     backstop archive orders
@@ -158,9 +158,9 @@ Examples:
 
 /// Examples of `recover`.
 pub const RECOVER_EXAMPLES: &str = "\
-Leaves a running server that outlives the command, on loopback (but for --listen) and read-only (but for \
---as-primary), and says how to connect and what is left to do. What the archive has beyond the backup is replayed \
-up to the moment. A recovery that was interrupted goes on when the same command is given again.
+Leaves a running server that outlives the command, on loopback (unless --listen is given) and read-only (unless \
+--as-primary is given), and prints how to connect and which commands are left to run. Replays what the archive has \
+beyond the backup, up to the moment. After an interruption, give the same command again: it resumes the recovery.
 
 Examples:
     backstop recover orders --to latest --into /var/lib/mysql-new --join --server-user mysql --listen 10.7.0.4
@@ -171,8 +171,8 @@ Examples:
 
 /// Examples of `rescue`.
 pub const RESCUE_EXAMPLES: &str = "\
-The pages are in this program: no documents, no configuration and no server are needed to read them. Members are \
-asked who the primary is; nothing is changed.
+The runbooks are part of this program: they can be read without documents, configuration or servers. Asks the \
+members which of them is the primary, and fills in the shard's values; changes nothing.
 
 Examples:
     backstop rescue
@@ -182,8 +182,10 @@ Examples:
 
 /// Examples of `find`.
 pub const FIND_EXAMPLES: &str = "\
-Times need a zone, such as 2026-11-23T02:21:33.5Z, or --time-zone NAME; -20m is 20 minutes ago. What was logged as a statement is found by the tables that it \
-names; how many rows it touched is not in the log.
+Lists the transactions that fit all options, newest first, each with the argument for `recover --to` that stops just \
+before it. Times need a zone, such as 2026-11-23T02:21:33.5Z, or --time-zone NAME; -20m is 20 minutes ago. Changes \
+that were logged as statements are found by the tables that the statement names; the log does not contain how many \
+rows they touched.
 
 Examples:
     backstop find orders --kind ddl --from -2h
@@ -191,8 +193,9 @@ Examples:
 
 /// Examples of `prune`.
 pub const PRUNE_EXAMPLES: &str = "\
-Without --apply nothing is deleted. The newest backup always stays; without retention rules all do. What a deleted \
-backup alone needed is removed an hour later, by the next prune.
+Shows every backup with the rule that keeps it or the reason for its deletion; deletes only with --apply. The newest \
+backup always stays; without retention rules all stay. Objects that only a deleted backup needed are removed an hour \
+later, by the next prune.
 
 Examples:
     backstop prune orders
@@ -200,8 +203,8 @@ Examples:
 
 /// Examples of `verify`.
 pub const VERIFY_EXAMPLES: &str = "\
-Says what was looked at, and names every damaged object and the backups that need it; exit code 22 if there is \
-one, 21 if nothing is stored. That a backup can be recovered, only a recovery of it shows.
+Lists every damaged object and the backups that need it. Exit code 22 if there is one, 21 if nothing is stored. Only a \
+recovery of a backup proves that it can be recovered.
 
 Examples:
     backstop verify
@@ -209,10 +212,10 @@ Examples:
 
 /// Examples of `repair`.
 pub const REPAIR_EXAMPLES: &str = "\
-Looks at the logs of the shard's backups and of its archive. One that lost entries, or has damaged ones, is \
-rebuilt from its newest sound entry and from the manifests of backups of which every object is there. An index \
-of the archive that is lost or damaged is rebuilt from its segments; stop the archiver before. Deletes nothing; \
-exit code 1 if there is something to do that was only shown, or that cannot be done.
+Examines the logs of the shard's backups and of its archive's leases, and the indexes of the archive. A log that lost \
+entries, or has damaged ones, is rebuilt from its newest sound entry and from the manifests of backups whose objects \
+are all stored; a lost or damaged index is rebuilt from the segments: stop the archiver first. Deletes nothing. Exit \
+code 1 if repairs were only shown, or are impossible.
 
 Examples:
     backstop repair orders
@@ -220,7 +223,7 @@ Examples:
 
 /// Examples of `status`.
 pub const STATUS_EXAMPLES: &str = "\
-Exit code 1 when a backup is stale, coverage has a gap or a shard has another problem, for monitors.
+Exit code 1 if a backup is overdue, the coverage has a gap or a shard has another problem.
 
 Examples:
     backstop status
@@ -228,8 +231,8 @@ Examples:
 
 /// Examples of `shard`.
 pub const SHARD_EXAMPLES: &str = "\
-A shard's name belongs to the history of its first backup. A backup of servers that have nothing to do with it is \
-refused (exit code 20). If they are the shard all the same, adopt them; what is stored stays as it is.
+A shard's name belongs to the history of its first backup. A backup of servers with another history is refused (exit \
+code 20). If these servers are the shard all the same, adopt them; stored backups stay as they are.
 
 Examples:
     backstop shard adopt orders";

@@ -68,10 +68,10 @@ fn dry_run(said: &clap::Error, arguments: &[OsString]) -> Option<&'static str> {
     }
     arguments.iter().skip(1).find_map(|argument| {
         Some(match argument.to_str()? {
-            "recover" => "`recover --plan` shows what would be done, and does nothing",
-            "backup" | "archive" => "`backstop check` says whether it would work, and does nothing",
-            "prune" | "repair" => "without --apply nothing is done: what would be is shown",
-            "check" => "without --fix nothing is done",
+            "recover" => "`recover --plan` shows the steps, and does nothing",
+            "backup" | "archive" => "`backstop check` checks that it can run, and changes nothing",
+            "prune" | "repair" => "without --apply the command only shows the changes",
+            "check" => "without --fix nothing is changed",
             _ => return None,
         })
     })
