@@ -42,8 +42,8 @@ impl BackupInstances for Ec2BackupInstances {
         let mut session = self.connector.connect(&choice.endpoint).await?;
         let uuid: String = session.one("SELECT @@server_uuid").await?;
         if uuid != choice.state.server_uuid.to_string() {
-            return Err(Error::failed(format!("open {}: another server answers there now", choice.endpoint))
-                .hint("try again: a failover may be going on"));
+            let message = format!("cannot open {}: another server answers there now", choice.endpoint);
+            return Err(Error::failed(message).hint("try again: a failover may be in progress"));
         }
         let settings = recorded_settings(&mut session).await?;
         let findings = recovery_findings(&mut session).await?;

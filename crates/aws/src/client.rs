@@ -44,7 +44,7 @@ impl AwsClient {
     /// Returns [`ErrorKind::Usage`] if it names no region.
     pub fn with(config: SdkConfig) -> Result<Self> {
         let Some(region) = config.region().map(ToString::to_string) else {
-            return Err(Error::new(ErrorKind::Usage, "find the AWS region: nothing names one")
+            return Err(Error::new(ErrorKind::Usage, "cannot find the AWS region: none is configured")
                 .hint("set snapshot.region, `region` in the secret, or the variable AWS_REGION"));
         };
         Ok(Self { config: config.into_builder().timeout_config(timeouts()).build(), region })

@@ -168,8 +168,8 @@ impl EbsProvider {
         tokio::select! {
             attempt = self.ec2.create(order) => attempt,
             () = self.source.ctx.clock.sleep(bound) => CreateOutcome::Unknown(
-                Error::failed(format!("snapshot {}: no answer within the bound of the lock", order.instance))
-                    .hint("try again; if it happens often, raise `freeze.hold`: EC2 took longer than that"),
+                Error::failed(format!("cannot snapshot {}: no answer within `freeze.hold`", order.instance))
+                    .hint("try again; if it happens often, raise `freeze.hold`"),
             ),
         }
     }
@@ -199,12 +199,12 @@ impl EbsProvider {
         got.sort_unstable();
         if got != plan.chosen.ids.iter().map(String::as_str).collect::<Vec<_>>() {
             let message = format!(
-                "snapshot {}: EC2 took {} where {} was asked for",
+                "cannot snapshot {}: EC2 took {} instead of {}",
                 plan.instance.id,
                 got.join(", "),
                 plan.volumes().join(", ")
             );
-            return Err(Error::failed(message).hint("see whether a volume is being attached or detached"));
+            return Err(Error::failed(message).hint("check whether a volume is being attached or detached"));
         }
         self.source
             .ctx
@@ -217,7 +217,8 @@ impl EbsProvider {
     }
 
     async fn undo_unknown(&self, run: &BackupId, plan: &EbsPlan, error: Error) -> Error {
-        self.source.ctx.reporter.notice("the answer of EC2 got lost: looking for what it may have made");
+        let notice = "the answer of EC2 was lost: looking for snapshots that it may have created";
+        self.source.ctx.reporter.notice(notice);
         confirm::delete_unknown(&self.ec2, &self.source, run, plan.chosen.ids.len(), error).await
     }
 
@@ -279,7 +280,7 @@ impl SnapshotProvider for EbsProvider {
     async fn open(&self, snapshot: &Snapshot) -> Result<SnapshotData> {
         let volumes = self.remembered(&snapshot.run);
         volumes.map(SnapshotData::Volumes).ok_or_else(|| {
-            Error::failed(format!("open snapshot {}: this process did not take it", snapshot.run))
+            Error::failed(format!("cannot open snapshot {}: this process did not take it", snapshot.run))
         })
     }
 

@@ -46,7 +46,7 @@ impl AwsCall<'_> {
                     self.unreachable(&why)
                 }
             }
-            other => Error::failed(format!("{}: {}", self.doing, innermost(other))),
+            other => Error::failed(format!("cannot {}: {}", self.doing, innermost(other))),
         }
     }
 
@@ -54,7 +54,7 @@ impl AwsCall<'_> {
     fn service_error(&self, code: &str, message: &str) -> Error {
         // AWS appends kilobytes that only AWS can decode.
         let message = message.split("Encoded authorization failure message").next().unwrap_or(message).trim();
-        let told = |kind| Error::new(kind, format!("{}: {message} ({code})", self.doing));
+        let told = |kind| Error::new(kind, format!("cannot {}: {message} ({code})", self.doing));
         match code {
             "UnauthorizedOperation" | "AccessDenied" | "AccessDeniedException" => {
                 let action = denied_action(message).unwrap_or(self.action);
@@ -64,41 +64,42 @@ impl AwsCall<'_> {
             | "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "MissingAuthenticationToken"
             | "OptInRequired" => {
                 told(ErrorKind::Denied).hint(format!(
-                    "look at the AWS credentials (`aws sts get-caller-identity`), the clock of this host, and whether \
+                    "check the AWS credentials (`aws sts get-caller-identity`), the clock of this host, and whether \
                      region {} is enabled for the account",
                     self.region
                 ))
             }
             "SnapshotLimitExceeded" | "ConcurrentSnapshotLimitExceeded" | "PendingSnapshotLimitExceeded"
             | "ResourceLimitExceeded" => told(ErrorKind::Refused).hint(format!(
-                "the account's snapshot quota in {} is used up: wait for pending ones, `backstop prune`, or ask AWS for \
-                 more (Service Quotas, EBS)",
+                "wait for pending snapshots, run `backstop prune`, or ask AWS for a higher snapshot quota in {} \
+                 (Service Quotas, EBS)",
                 self.region
             )),
             code if THROTTLING_CODES.contains(&code) => {
-                told(ErrorKind::Failed).hint("AWS asks for fewer calls: try again in a minute, and spread schedules")
+                told(ErrorKind::Failed).hint("retry in a minute, and spread schedules: AWS throttles calls")
             }
             "InvalidInstanceID.NotFound" | "InvalidInstanceID.Malformed" | "InvalidVolume.NotFound"
             | "InvalidVolumeID.Malformed" | "InvalidSnapshot.NotFound" => {
-                told(ErrorKind::Failed).hint(format!("look whether it is in region {}", self.region))
+                told(ErrorKind::Failed).hint(format!("check that it is in region {}", self.region))
             }
             "TagLimitExceeded" | "InvalidParameterValue" | "InvalidTagKey.Malformed" => {
-                told(ErrorKind::Failed).hint("this is a defect of Backstop: please report it with this message")
+                told(ErrorKind::Failed).hint("report this defect of Backstop with this message")
             }
             _ => told(ErrorKind::Failed),
         }
     }
 
     fn unreachable(&self, why: &str) -> Error {
-        Error::failed(format!("{}: AWS in region {} cannot be reached: {why}", self.doing, self.region)).hint(format!(
-            "see whether `{}` is the right region, and whether this host reaches its endpoints (a VPC needs an endpoint \
-             or NAT; AWS_ENDPOINT_URL is honoured)",
-            self.region
+        let (doing, region) = (self.doing, self.region);
+        let message = format!("cannot {doing}: AWS in region {region} cannot be reached: {why}");
+        Error::failed(message).hint(format!(
+            "check that `{region}` is the right region, and that this host reaches its endpoints (a VPC needs an \
+             endpoint or NAT; AWS_ENDPOINT_URL is honoured)"
         ))
     }
 
     fn without_credentials(&self, why: &str) -> Error {
-        Error::new(ErrorKind::Denied, format!("{}: no AWS credentials: {why}", self.doing))
+        Error::new(ErrorKind::Denied, format!("cannot {}: no AWS credentials: {why}", self.doing))
             .hint("give this host or function a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID")
     }
 }

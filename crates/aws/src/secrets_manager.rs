@@ -25,7 +25,7 @@ pub async fn read(aws: &AwsClient, id: &str) -> Result<SecretString> {
     let entry = answer.map_err(|error| secret_error(&error, id, aws.region()))?;
     match entry.secret_string {
         Some(text) => Ok(SecretString::from(text)),
-        None => Err(Error::new(ErrorKind::Usage, format!("read secret {id}: it holds bytes, not text"))
+        None => Err(Error::new(ErrorKind::Usage, format!("cannot read secret {id}: it holds bytes, not text"))
             .hint("store it as text (`SecretString`)")),
     }
 }
@@ -36,18 +36,18 @@ fn secret_error<R: std::fmt::Debug>(
     region: &str,
 ) -> Error {
     let doing = format!("read secret {id}");
-    let usage = |why: &str| Error::new(ErrorKind::Usage, format!("{doing}: {why}"));
+    let usage = |why: &str| Error::new(ErrorKind::Usage, format!("cannot {doing}: {why}"));
     match code(error) {
-        Some("ResourceNotFoundException") => usage(&format!("there is none of that name in region {region}"))
-            .hint("look at the name, and at the region: an ARN names its own"),
+        Some("ResourceNotFoundException") => usage(&format!("no secret of that name is in region {region}"))
+            .hint("check the name and the region: an ARN names its own"),
         // AWS also returns these codes for a name with invalid characters.
         Some("InvalidParameterException" | "ValidationException") => {
             usage("this is not the name or ARN of a secret").hint("write its name or its full ARN")
         }
         Some("InvalidRequestException") => usage("it cannot be read now")
-            .hint("see whether it is scheduled for deletion: `aws secretsmanager restore-secret`"),
+            .hint("if it is scheduled for deletion, run `aws secretsmanager restore-secret`"),
         Some("DecryptionFailure") => {
-            Error::new(ErrorKind::Denied, format!("{doing}: its KMS key cannot be used"))
+            Error::new(ErrorKind::Denied, format!("cannot {doing}: its KMS key cannot be used"))
                 .hint("allow the IAM action kms:Decrypt on the secret's key, also in the key's own policy")
         }
         _ => {

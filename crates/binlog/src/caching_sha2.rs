@@ -71,7 +71,7 @@ pub(crate) fn clear_password(password: &SecretString) -> Vec<u8> {
 /// Encrypts the password for a plain-text connection. Only the holder of the private key can read
 /// it; `pem` is the server's public key.
 pub(crate) fn rsa_encrypted(password: &SecretString, nonce: &[u8], pem: &[u8]) -> Result<Vec<u8>> {
-    let doing = "encrypt the password with the server's RSA key";
+    let doing = "cannot encrypt the password with the server's RSA key";
     let spki = SubjectPublicKeyInfoDer::from_pem_slice(pem).failed(doing)?;
     let bad = |_| Error::failed(format!("{doing}: the key cannot be used"));
     let key = PublicEncryptingKey::from_der(&spki).map_err(|_| ()).map_err(bad)?;

@@ -80,7 +80,7 @@ fn transactions(
     Ok(())
 }
 
-const READING_SEGMENT: &str = "read a segment";
+const READING_SEGMENT: &str = "cannot read a segment";
 
 /// Reader of the events of one segment.
 struct SegmentEvents {
@@ -112,7 +112,7 @@ impl SegmentEvents {
         match header.kind {
             kind::GTID | kind::TAGGED_GTID => {
                 let body = whole(input, size.min(MAX_EVENT_BYTES))?;
-                let gtid = event::gtid(header.kind, &body).ok_or_else(|| garbled("a GTID event"))?;
+                let gtid = event::gtid(header.kind, &body).ok_or_else(|| garbled("invalid GTID event"))?;
                 // Only the first segment of a file has a description. A correct checksum shows that
                 // events carry one.
                 let event = [&start[..], &body].concat();
@@ -176,19 +176,19 @@ impl SegmentEvents {
                 _ => {}
             }
             let read = before - input.limit();
-            let rest = length.checked_sub(read).ok_or_else(|| garbled("a compressed transaction"))?;
+            let rest = length.checked_sub(read).ok_or_else(|| garbled("invalid compressed transaction"))?;
             skip(input, rest as usize)?;
         }
-        let size = size.ok_or_else(|| garbled("a compressed transaction"))?;
+        let size = size.ok_or_else(|| garbled("invalid compressed transaction"))?;
         let mut compressed = input.take(size);
         match compression {
             0 => {
                 let decoder =
-                    zstd::stream::read::Decoder::new(&mut compressed).failed("uncompress a transaction")?;
+                    zstd::stream::read::Decoder::new(&mut compressed).failed("cannot start decompression")?;
                 self.events(decoder)?;
             }
             255 => self.events(&mut compressed)?,
-            other => return Err(garbled(&format!("a transaction with compression {other}"))),
+            other => return Err(garbled(&format!("unknown compression {other} of a transaction"))),
         }
         skip_all(input)
     }
@@ -203,7 +203,7 @@ impl SegmentEvents {
             }
             start[0] = first[0];
             input.read_exact(&mut start[1..]).context(ErrorKind::Damaged, READING_SEGMENT)?;
-            let header = EventHeader::parse(&start).ok_or_else(|| garbled("an event's header"))?;
+            let header = EventHeader::parse(&start).ok_or_else(|| garbled("invalid event header"))?;
             self.inner(&mut input, header.kind, header.size as usize - HEADER_BYTES, 0)?;
         }
     }
@@ -306,20 +306,20 @@ impl TransactionChange {
 fn header(input: &mut impl Read) -> Result<(EventHeader, [u8; HEADER_BYTES])> {
     let mut start = [0; HEADER_BYTES];
     input.read_exact(&mut start).context(ErrorKind::Damaged, READING_SEGMENT)?;
-    let header = EventHeader::parse(&start).ok_or_else(|| garbled("an event's header"))?;
+    let header = EventHeader::parse(&start).ok_or_else(|| garbled("invalid event header"))?;
     Ok((header, start))
 }
 
 fn whole(input: &mut impl Read, size: usize) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     let read = input.take(size as u64).read_to_end(&mut body).context(ErrorKind::Damaged, READING_SEGMENT)?;
-    if read == size { Ok(body) } else { Err(garbled("an event is cut off")) }
+    if read == size { Ok(body) } else { Err(garbled("truncated event")) }
 }
 
 fn skip(input: &mut impl Read, size: usize) -> Result<()> {
     let skipped = io::copy(&mut input.take(size as u64), &mut io::sink())
         .context(ErrorKind::Damaged, READING_SEGMENT)?;
-    if skipped == size as u64 { Ok(()) } else { Err(garbled("an event is cut off")) }
+    if skipped == size as u64 { Ok(()) } else { Err(garbled("truncated event")) }
 }
 
 fn skip_all(input: &mut impl Read) -> Result<()> {
@@ -335,14 +335,14 @@ fn packed_integer(input: &mut impl Read) -> Result<u64> {
         252 => 2,
         253 => 3,
         254 => 8,
-        _ => return Err(garbled("a packed number")),
+        _ => return Err(garbled("invalid packed integer")),
     };
     input.read_exact(&mut bytes[1..=more]).context(ErrorKind::Damaged, READING_SEGMENT)?;
-    crate::codec::FieldReader::new(&bytes).packed().ok_or_else(|| garbled("a packed number"))
+    crate::codec::FieldReader::new(&bytes).packed().ok_or_else(|| garbled("invalid packed integer"))
 }
 
 fn garbled(what: &str) -> Error {
-    Error::new(ErrorKind::Damaged, format!("{READING_SEGMENT}: {what} is not as expected"))
+    Error::new(ErrorKind::Damaged, format!("{READING_SEGMENT}: {what}"))
 }
 
 #[cfg(test)]

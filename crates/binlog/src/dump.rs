@@ -100,7 +100,7 @@ impl Session {
         if self.value(known).await?.as_deref() == Some("0") {
             return Err(Error::new(
                 ErrorKind::Refused,
-                "acknowledge transactions: the source has no semi-synchronous replication",
+                "cannot acknowledge transactions: the source has no semi-synchronous replication",
             )
             .hint("install the plugin: INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"));
         }
@@ -116,7 +116,8 @@ impl Session {
         command.extend([0; 8]);
         self.connection.command(&command).await?;
         let answer = self.connection.reader.packet().await?;
-        crate::handshake::statement_refused(&answer).map_err(|error| error.during("register as a replica"))
+        crate::handshake::statement_refused(&answer)
+            .map_err(|error| error.during("cannot register as a replica"))
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn plan_dump(segments: &[Segment], held: &GtidSet) -> Result<Vec<File
     let all = segments.iter().fold(GtidSet::new(), |all, segment| all.union(&segment.held_after()));
     let foreign = held.subtract(&all);
     if !foreign.is_empty() {
-        return Err(format!("the replica has transactions that this line of the archive lacks: {foreign}"));
+        return Err(format!("the replica has transactions that this archive timeline lacks: {foreign}"));
     }
     let mut done = held.clone();
     let mut runs: Vec<FileSegments> = Vec::new();
@@ -58,11 +58,11 @@ pub(crate) fn from_file<'a>(segments: &'a [Segment], name: &str) -> Result<&'a [
     let named = segments.iter().filter(|segment| segment.file == name);
     let sources: BTreeSet<_> = named.map(|segment| segment.source).collect();
     if sources.len() > 1 {
-        return Err(format!("several servers have a file {name}: ask by GTID"));
+        return Err(format!("several servers have a file {name}: use GTID auto-positioning"));
     }
     let at = segments.iter().position(|segment| segment.file == name && segment.start == 0);
     at.and_then(|at| segments.get(at..))
-        .ok_or_else(|| format!("the archive has no beginning of a file {name}"))
+        .ok_or_else(|| format!("the archive lacks the beginning of file {name}"))
 }
 
 fn same_file(one: &Segment, other: &Segment) -> bool {

@@ -110,7 +110,7 @@ impl<'a> DumpThread<'a> {
             }
             StartFrom::File(name, offset) => {
                 if *offset != 4 {
-                    return Err("an archive is read from the beginning of a file, or by GTID".to_owned());
+                    return Err("an archive is only read from the beginning of a file or by GTID".to_owned());
                 }
                 let rest = dump_plan::from_file(&segments, name)?;
                 self.done = rest.first().map(|first| first.previous.clone()).unwrap_or_default();
@@ -158,15 +158,16 @@ impl<'a> DumpThread<'a> {
     async fn descriptions(&mut self, first: &Segment) -> Result<()> {
         let mut input = self.server.source.open(first).await?;
         let mut magic = [0; FILE_MAGIC.len()];
-        input.read_exact(&mut magic).await.failed("read a segment")?;
+        input.read_exact(&mut magic).await.failed("cannot read a segment")?;
         for expected in [kind::FORMAT_DESCRIPTION, kind::PREVIOUS_GTIDS] {
             let (header, start) = read_header(&mut input).await?;
             if magic != FILE_MAGIC || header.kind != expected {
-                return Err(garbled("a file does not begin as one does"));
+                return Err(garbled("a file has no binlog magic number"));
             }
             let whole = read_whole(&mut input, &header, start).await?;
             if expected == kind::FORMAT_DESCRIPTION {
-                self.wishes.checksums = Checksums::described(&whole).ok_or_else(|| garbled("no checksum"))?;
+                let described = Checksums::described(&whole);
+                self.wishes.checksums = described.ok_or_else(|| garbled("unknown checksum algorithm"))?;
             }
             let mut frames = self.begin(&header).await?;
             self.connection.writer.write_chunk(&mut frames, &whole).await?;
@@ -180,7 +181,7 @@ impl<'a> DumpThread<'a> {
         let mut input = self.server.source.open(segment).await?;
         let mut at = segment.start;
         if at == 0 {
-            input.read_exact(&mut [0; FILE_MAGIC.len()]).await.failed("read a segment")?;
+            input.read_exact(&mut [0; FILE_MAGIC.len()]).await.failed("cannot read a segment")?;
             at = FILE_MAGIC.len() as u64;
         }
         while at < segment.end {
@@ -219,7 +220,7 @@ impl<'a> DumpThread<'a> {
                 let whole = read_whole(input, header, *start).await?;
                 let gtid = self.wishes.checksums.body(&whole).and_then(|body| event::gtid(header.kind, body));
                 let gtid = gtid.filter(|gtid| gtid.length >= whole.len() as u64);
-                gtid.map(|gtid| Some((gtid, whole))).ok_or_else(|| garbled("a GTID event"))
+                gtid.map(|gtid| Some((gtid, whole))).ok_or_else(|| garbled("invalid GTID event"))
             }
             kind::FORMAT_DESCRIPTION | kind::PREVIOUS_GTIDS | kind::ROTATE | kind::STOP => Ok(None),
             _ => Err(garbled("an event is outside of a transaction")),
@@ -267,7 +268,7 @@ impl<'a> DumpThread<'a> {
         let mut segment = vec![0; CHUNK_BYTES.min(left)];
         while left > 0 {
             let length = left.min(segment.len());
-            input.read_exact(&mut segment[..length]).await.failed("read a segment")?;
+            input.read_exact(&mut segment[..length]).await.failed("cannot read a segment")?;
             self.connection.writer.write_chunk(frames, &segment[..length]).await?;
             left -= length;
         }
@@ -295,8 +296,8 @@ impl<'a> DumpThread<'a> {
 
 async fn read_header(input: &mut ReplicaInput) -> Result<(EventHeader, [u8; HEADER_BYTES])> {
     let mut start = [0; HEADER_BYTES];
-    input.read_exact(&mut start).await.failed("read a segment")?;
-    let header = EventHeader::parse(&start).ok_or_else(|| garbled("an event's header cannot be"))?;
+    input.read_exact(&mut start).await.failed("cannot read a segment")?;
+    let header = EventHeader::parse(&start).ok_or_else(|| garbled("invalid event header"))?;
     Ok((header, start))
 }
 
@@ -307,17 +308,17 @@ async fn read_whole(
 ) -> Result<Vec<u8>> {
     let size = header.size as usize;
     if size > MAX_PARSED_EVENT_BYTES {
-        return Err(garbled("an event is larger than its kind can be"));
+        return Err(garbled("an event exceeds the maximum size of its type"));
     }
     let mut whole = start.to_vec();
     whole.resize(size, 0);
-    input.read_exact(&mut whole[HEADER_BYTES..]).await.failed("read a segment")?;
+    input.read_exact(&mut whole[HEADER_BYTES..]).await.failed("cannot read a segment")?;
     Ok(whole)
 }
 
 async fn skip(input: &mut ReplicaInput, length: u64) -> Result<()> {
     let skipped = tokio::io::copy(&mut input.take(length), &mut tokio::io::sink()).await;
-    if skipped.failed("read a segment")? == length {
+    if skipped.failed("cannot read a segment")? == length {
         Ok(())
     } else {
         Err(garbled("a segment ends too early"))

@@ -95,7 +95,7 @@ impl<R: Read + Seek> BinlogFile<R> {
         file.checksums = match kind.ok_or_else(bad)? {
             0 => false,
             1 => true,
-            _ => return Err(InvalidBinlog::Form { at: 4, what: "the kind of checksum is not known" }),
+            _ => return Err(InvalidBinlog::Form { at: 4, what: "the checksum algorithm is unknown" }),
         };
         Ok(file)
     }
@@ -145,10 +145,10 @@ impl<R: Read + Seek> BinlogFile<R> {
         } else {
             gtid_event::parse_tagged(&body)
         };
-        let read = read.ok_or_else(|| form("the GTID event is of an unknown form"))?;
+        let read = read.ok_or_else(|| form("the GTID event has an unknown format"))?;
         let end = event.start.saturating_add(read.length);
         if read.length < event.end - event.start {
-            return Err(form("the GTID event does not tell its transaction's length"));
+            return Err(form("the GTID event does not contain its transaction's length"));
         }
         let mut at = event.end;
         while at < end {
@@ -185,7 +185,7 @@ impl<R: Read + Seek> BinlogFile<R> {
         if length > MAX_BODY_BYTES {
             return Err(InvalidBinlog::Form {
                 at: event.start,
-                what: "the event is larger than its kind can be",
+                what: "the event exceeds the maximum size of its type",
             });
         }
         self.input.seek(SeekFrom::Start(start))?;

@@ -88,7 +88,7 @@ pub(crate) async fn log_in(
     let packet = connection.reader.packet().await?;
     login_refused(&packet, &account.user)?;
     let greeting = Greeting::parse(&packet)
-        .ok_or_else(|| Error::failed("log in: what answered is not a MySQL server of 5.7 or later"))?;
+        .ok_or_else(|| Error::failed("cannot log in: the server is not MySQL 5.7 or later"))?;
     if use_tls(tls.mode, greeting.capabilities)? {
         connection.answer(&response_head(CAPABILITIES | SSL)).await?;
         let sequence = connection.reader.sequence();
@@ -109,7 +109,7 @@ fn use_tls(mode: TlsMode, capabilities: u32) -> Result<bool> {
         _ if offered => Ok(true),
         _ => Err(Error::new(
             ErrorKind::Refused,
-            "log in: the server does not offer TLS, and the credentials require it",
+            "cannot log in: the server does not offer TLS, and the credentials require it",
         )),
     }
 }
@@ -159,7 +159,7 @@ async fn authenticate(
             _ => break,
         }
     }
-    Err(Error::failed("log in: the server's answer is not understood"))
+    Err(Error::failed("cannot log in: the server sent an unknown answer"))
 }
 
 /// Parses the new nonce of an AuthSwitchRequest: `fe` · plugin's name, terminated · nonce and 0.
@@ -167,7 +167,8 @@ fn switched_nonce(request: &[u8], user: &str) -> Result<Vec<u8>> {
     let mut fields = FieldReader::new(request);
     let plugin = fields.terminated().unwrap_or_default();
     if plugin != PLUGIN_NAME.as_bytes() {
-        return Err(login_error::unknown_plugin(&String::from_utf8_lossy(plugin), user).during("log in"));
+        let plugin = String::from_utf8_lossy(plugin);
+        return Err(login_error::unknown_plugin(&plugin, user).during("cannot log in"));
     }
     let rest = fields.rest();
     Ok(rest.get(..NONCE_BYTES).unwrap_or(rest).to_vec())

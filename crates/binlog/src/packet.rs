@@ -69,7 +69,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         if self.buffer.is_empty() {
             return Ok(self.input);
         }
-        Err(Error::failed("start TLS: the other side sent data before it was encrypted"))
+        Err(Error::failed("cannot start TLS: the peer sent data before encryption began"))
     }
 
     /// Waits until a packet begins, at most this long. Cancel-safe.
@@ -87,7 +87,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
     /// Begins the next packet. The previous one must have been read to its end.
     pub(crate) async fn begin(&mut self) -> Result<()> {
         if self.left > 0 || self.continued {
-            return Err(Error::failed("read a packet: the one before was not read to its end"));
+            return Err(Error::failed("cannot read a packet: the previous one was not read to its end"));
         }
         self.frame().await
     }
@@ -125,7 +125,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         while let Some(chunk) = self.read_chunk(READ_BYTES).await? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > MAX_ANSWER_BYTES {
-                return Err(Error::failed("read a packet: it is larger than any answer can be"));
+                return Err(Error::failed("cannot read a packet: it exceeds the maximum size of an answer"));
             }
         }
         Ok(bytes)
@@ -151,7 +151,8 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         while self.buffer.len() < length {
             self.buffer.reserve(READ_BYTES);
             let read = tokio::time::timeout(self.deadline, self.input.read_buf(&mut self.buffer)).await;
-            let late = |_| Error::failed(format!("read a packet: nothing arrived in {:?}", self.deadline));
+            let late =
+                |_| Error::failed(format!("cannot read a packet: nothing arrived in {:?}", self.deadline));
             ended(read.map_err(late)?.map_err(connection_lost)?)?;
         }
         Ok(())
@@ -187,7 +188,7 @@ impl<W: AsyncWrite + Unpin> PacketWriter<W> {
             }
             let (now, later) = bytes.split_at(bytes.len().min(frames.room()));
             if now.is_empty() {
-                return Err(Error::failed("write a packet: it is longer than was announced"));
+                return Err(Error::failed("cannot write a packet: it is longer than announced"));
             }
             self.write(now).await?;
             frames.wrote(now.len());
@@ -206,7 +207,7 @@ impl<W: AsyncWrite + Unpin> PacketWriter<W> {
     }
 
     fn late(&self) -> Error {
-        Error::failed(format!("write a packet: the other side took nothing in {:?}", self.deadline))
+        Error::failed(format!("cannot write a packet: the peer accepted no data in {:?}", self.deadline))
     }
 }
 
@@ -250,12 +251,12 @@ impl FrameHeaders {
 fn connection_lost(error: std::io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => Error::failed(format!("TLS: {error}")),
-        None => Error::failed(format!("the connection broke: {error}")),
+        None => Error::failed(format!("the connection failed: {error}")),
     }
 }
 
 fn ended(read: usize) -> Result<()> {
-    if read > 0 { Ok(()) } else { Err(Error::failed("the other side closed the connection")) }
+    if read > 0 { Ok(()) } else { Err(Error::failed("the peer closed the connection")) }
 }
 
 #[cfg(test)]

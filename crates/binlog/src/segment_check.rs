@@ -124,17 +124,17 @@ impl SegmentCheck {
             return if head == FILE_MAGIC {
                 Ok(used)
             } else {
-                Err(wrong(0, "a file does not begin as one does"))
+                Err(wrong(0, "the file has no binlog magic number"))
             };
         }
         let start = self.at + used as u64 - HEADER_BYTES as u64;
-        let header = EventHeader::parse(&head).ok_or_else(|| wrong(start, "it is no event"))?;
+        let header = EventHeader::parse(&head).ok_or_else(|| wrong(start, "invalid event header"))?;
         let end = start + u64::from(header.size);
         if header.end != end as u32 {
-            return Err(wrong(start, "an event does not belong there"));
+            return Err(wrong(start, "an event is out of place"));
         }
         if end > self.end || self.transaction.is_some_and(|transaction| end > transaction) {
-            return Err(wrong(start, "an event is longer than what it is in"));
+            return Err(wrong(start, "an event extends beyond its segment or transaction"));
         }
         self.event = Some(CheckedEvent::begin(header, start, head));
         Ok(used)
@@ -147,8 +147,7 @@ impl SegmentCheck {
         match event.header.kind {
             kind::FORMAT_DESCRIPTION => {
                 let described = Checksums::described(whole);
-                let described =
-                    described.ok_or_else(|| wrong(event.start, "the kind of checksum is not known"))?;
+                let described = described.ok_or_else(|| wrong(event.start, "unknown checksum algorithm"))?;
                 // In a file without checksums, a source that changes the description does not
                 // recompute its checksum.
                 if described == Checksums::Crc32 && !right {
@@ -162,7 +161,7 @@ impl SegmentCheck {
         if matches!(event.header.kind, kind::GTID | kind::TAGGED_GTID) {
             // A checksum may follow the body: the parser does not read beyond the known fields.
             let gtid = whole.get(HEADER_BYTES..).and_then(|body| event::gtid(event.header.kind, body));
-            let gtid = gtid.ok_or_else(|| wrong(event.start, "a GTID event is of an unknown form"))?;
+            let gtid = gtid.ok_or_else(|| wrong(event.start, "a GTID event has an unknown format"))?;
             if self.transaction.is_some() {
                 return Err(wrong(event.start, "a transaction begins within another"));
             }
@@ -173,7 +172,7 @@ impl SegmentCheck {
         if end > self.end || end < self.at {
             return Err(wrong(
                 event.start,
-                "a transaction is longer than the piece, or shorter than its events",
+                "a transaction is longer than the segment, or shorter than its events",
             ));
         }
         if self.at == end {
@@ -219,7 +218,7 @@ impl CheckedEvent {
 }
 
 fn wrong(at: u64, what: &str) -> Error {
-    Error::new(ErrorKind::Damaged, format!("check a piece of a binlog: at offset {at} of its file: {what}"))
+    Error::new(ErrorKind::Damaged, format!("the segment is invalid at offset {at} of its file: {what}"))
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl SegmentFolder {
     }
 
     fn unsealed(&mut self) -> Result<&mut File> {
-        self.unsealed.as_mut().ok_or_else(|| Error::failed("write a segment: none was begun"))
+        self.unsealed.as_mut().ok_or_else(|| Error::failed("cannot write a segment: none is open"))
     }
 }
 
@@ -45,24 +45,24 @@ impl SegmentFolder {
 impl SegmentSink for SegmentFolder {
     async fn begin(&mut self, _: ServerUuid, _: &str, _: u64) -> Result<()> {
         let path = self.path.join("unsealed");
-        self.unsealed = Some(File::create(&path).await.failed(format!("create {}", path.display()))?);
+        self.unsealed = Some(File::create(&path).await.failed(format!("cannot create {}", path.display()))?);
         Ok(())
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.unsealed()?.write_all(bytes).await.failed("write a segment")
+        self.unsealed()?.write_all(bytes).await.failed("cannot write a segment")
     }
 
     async fn cut_back(&mut self, size: u64) -> Result<()> {
         let file = self.unsealed()?;
-        file.flush().await.failed("write a segment")?;
-        file.set_len(size).await.failed("cut back a segment")?;
-        file.seek(SeekFrom::Start(size)).await.failed("cut back a segment").map(drop)
+        file.flush().await.failed("cannot write a segment")?;
+        file.set_len(size).await.failed("cannot truncate a segment")?;
+        file.seek(SeekFrom::Start(size)).await.failed("cannot truncate a segment").map(drop)
     }
 
     async fn seal(&mut self, segment: &Segment) -> Result<()> {
         let path = self.path_of(segment);
-        let doing = format!("seal {}", path.display());
+        let doing = format!("cannot seal {}", path.display());
         let file = self.unsealed()?;
         file.flush().await.failed(&doing)?;
         file.sync_data().await.failed(&doing)?;
@@ -85,7 +85,7 @@ impl SegmentSource for SegmentFolder {
 
     async fn open(&self, segment: &Segment) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
         let path = self.path_of(segment);
-        Ok(Box::new(File::open(&path).await.failed(format!("open {}", path.display()))?))
+        Ok(Box::new(File::open(&path).await.failed(format!("cannot open {}", path.display()))?))
     }
 }
 

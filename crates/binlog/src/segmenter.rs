@@ -267,8 +267,8 @@ impl Segmenter {
             open.committed =
                 Some(open.committed.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
         }
-        let (file, end) =
-            self.position().map(|(name, end)| (name.to_owned(), end)).ok_or_else(|| garbled("no file"))?;
+        let position = self.position().map(|(name, end)| (name.to_owned(), end));
+        let (file, end) = position.ok_or_else(|| garbled("no binlog file is named"))?;
         Ok(SegmenterStep::Transaction { gtid: gtid.gtid, file, end, committed: at, acknowledge })
     }
 
@@ -303,7 +303,7 @@ impl Segmenter {
         sink: &mut dyn SegmentSink,
     ) -> Result<bool> {
         let (Some(open), Some(file)) = (&mut self.open, &mut self.file) else {
-            return Err(garbled("no file"));
+            return Err(garbled("no binlog file is named"));
         };
         open.hash.begin();
         let mut from = offset;
@@ -320,7 +320,7 @@ impl Segmenter {
 
     /// Begins a segment unless one is open. Returns its start, and the offset in the file.
     async fn opened(&mut self, sink: &mut dyn SegmentSink) -> Result<(u64, u64)> {
-        let file = self.file.as_ref().ok_or_else(|| garbled("no file"))?;
+        let file = self.file.as_ref().ok_or_else(|| garbled("no binlog file is named"))?;
         if let Some(open) = &self.open {
             return Ok((open.start, file.offset));
         }
@@ -350,7 +350,7 @@ async fn write_events(
     let (mut event, mut offset, mut acknowledge) = (first, start, false);
     loop {
         if !follows_at(&event.header, offset) {
-            return Err(garbled("a transaction's events are not one after the other"));
+            return Err(garbled("the events of a transaction are not contiguous"));
         }
         while let Some(chunk) = stream.read_chunk().await? {
             hash.update(&chunk);
@@ -395,7 +395,7 @@ fn gtid_of(event: &StreamEvent, stream: &EventStream) -> Result<Option<GtidEvent
     let gtid = read.and_then(|body| event::gtid(event.header.kind, body));
     match gtid {
         Some(gtid) if gtid.length >= u64::from(event.header.size) => Ok(Some(gtid)),
-        _ => Err(garbled("a GTID event is of an unknown form")),
+        _ => Err(garbled("a GTID event has an unknown format")),
     }
 }
 
@@ -406,7 +406,7 @@ fn follows_at(header: &EventHeader, offset: u64) -> bool {
 }
 
 fn anonymous(file: &str) -> Error {
-    let message = format!("archive the binlog: {file} holds a transaction without a GTID");
+    let message = format!("cannot archive the binlog: {file} contains a transaction without a GTID");
     Error::new(ErrorKind::Refused, message)
         .hint("set gtid_mode=ON on every member, and take a backup after the last transaction without one")
 }

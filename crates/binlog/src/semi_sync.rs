@@ -25,6 +25,6 @@ impl SemiSyncAcknowledger {
         packet.extend(offset.to_le_bytes());
         packet.extend(file.as_bytes());
         let sent = self.writer.packet(0, &packet).await;
-        sent.map(drop).map_err(|error| error.during("acknowledge a transaction"))
+        sent.map(drop).map_err(|error| error.during("cannot acknowledge a transaction"))
     }
 }

@@ -67,7 +67,7 @@ impl BinlogServer {
     pub async fn serve(&self, listener: TcpListener) -> Result<()> {
         let mut sessions = JoinSet::new();
         loop {
-            let (socket, _) = listener.accept().await.failed("wait for replicas")?;
+            let (socket, _) = listener.accept().await.failed("cannot accept connections of replicas")?;
             let server = self.clone();
             // An error concerns only its client, which has received it or has disconnected.
             sessions.spawn(async move { drop(server.session(socket).await) });
@@ -76,7 +76,7 @@ impl BinlogServer {
     }
 
     async fn session(&self, socket: TcpStream) -> Result<()> {
-        socket.set_nodelay(true).failed("set up a connection")?;
+        socket.set_nodelay(true).failed("cannot set up a connection")?;
         let mut connection = PacketConnection::plain(socket, self.deadline);
         if !self.admit(&mut connection).await? {
             return connection.answer(&error_packet(1045, "28000", "Access denied")).await;
@@ -260,7 +260,8 @@ fn parse_handshake_response(packet: &[u8]) -> Option<(&[u8], Vec<u8>, &[u8])> {
 /// Returns random bytes without zero and `$`, at which some clients would end the nonce.
 fn nonce() -> Result<[u8; NONCE_BYTES]> {
     let mut nonce = [0; NONCE_BYTES];
-    rand::fill(&mut nonce).map_err(|_| Error::failed("make a nonce: the system has no randomness"))?;
+    rand::fill(&mut nonce)
+        .map_err(|_| Error::failed("cannot generate a nonce: the system provides no random bytes"))?;
     nonce.iter_mut().for_each(|byte| *byte = b'0' + (*byte & 0x3f));
     Ok(nonce)
 }

@@ -45,7 +45,7 @@ impl Session {
     /// rejects the login, [`ErrorKind::Refused`](backstop_model::error::ErrorKind::Refused) if it
     /// does not support the required TLS, else a failure; the message names the server.
     pub async fn open(connect: &ConnectOptions) -> Result<Self> {
-        let context = format!("connect to {} as {}", connect.endpoint, connect.account.user);
+        let context = format!("cannot connect to {} as {}", connect.endpoint, connect.account.user);
         Self::open_plainly(connect).await.map_err(|error| error.during(context))
     }
 
@@ -89,7 +89,7 @@ impl Session {
         if first.first() == Some(&0) {
             return Ok(Vec::new());
         }
-        let bad = || Error::failed("read an answer: its form is not known");
+        let bad = || Error::failed("cannot read an answer: its format is unknown");
         let columns = FieldReader::new(&first).packed().ok_or_else(bad)?;
         for _ in 0..=columns {
             self.connection.reader.packet().await?; // the columns' definitions and EOF

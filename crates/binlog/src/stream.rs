@@ -99,10 +99,10 @@ impl EventStream {
             self.silent += wait;
             if self.silent >= self.dead {
                 return Err(Error::failed(format!(
-                    "stream the binlog: the stream is dead, not even a heartbeat came in {:?}",
+                    "cannot stream the binlog: neither an event nor a heartbeat arrived in {:?}",
                     self.dead
                 ))
-                .hint("connect again; if it happens again, look at the source and the network"));
+                .hint("connect again; if it repeats, check the source and the network"));
             }
             return Ok(StreamItem::Nothing);
         }
@@ -126,10 +126,10 @@ impl EventStream {
             return self.body.conclude().map(|()| None);
         }
         let chunk = self.reader.read_chunk(CHUNK_BYTES.min(self.body.left)).await?;
-        let chunk = chunk.ok_or_else(|| garbled("an event is shorter than it says"))?;
+        let chunk = chunk.ok_or_else(|| garbled("an event is shorter than its header says"))?;
         self.body.took(&chunk);
         if self.body.left == 0 && self.reader.read_chunk(1).await?.is_some() {
-            return Err(garbled("an event is longer than it says"));
+            return Err(garbled("an event is longer than its header says"));
         }
         Ok(Some(chunk))
     }
@@ -137,7 +137,7 @@ impl EventStream {
     async fn refusal(&mut self) -> Result<StreamItem> {
         let mut packet = vec![0xff];
         packet.extend(self.reader.rest().await?);
-        let Some(refusal) = ErrPacket::parse(&packet) else { return Err(garbled("an error cannot be read")) };
+        let Some(refusal) = ErrPacket::parse(&packet) else { return Err(garbled("unreadable error packet")) };
         stream_error(&refusal).map(StreamItem::Refused)
     }
 
@@ -146,11 +146,11 @@ impl EventStream {
         if self.acknowledge == SemiSyncMode::Asked {
             match *self.reader.exactly(2).await?.as_slice() {
                 [0xef, flag] => acknowledge = flag & 1 == 1,
-                _ => return Err(garbled("the mark of semi-synchronous replication is missing")),
+                _ => return Err(garbled("the semi-synchronous header is missing")),
             }
         }
         let start = self.reader.exactly(HEADER_BYTES).await?;
-        let header = EventHeader::parse(&start).ok_or_else(|| garbled("an event's header cannot be"))?;
+        let header = EventHeader::parse(&start).ok_or_else(|| garbled("invalid event header"))?;
         self.body = PendingBody::begin(start, header, self.checksums);
         if !must_be_understood(&header) {
             return Ok(StreamItem::Event(StreamEvent { header, whole: None, acknowledge }));
@@ -162,7 +162,7 @@ impl EventStream {
     /// Returns the whole event, which can still be read in parts.
     async fn whole(&mut self, header: EventHeader) -> Result<Bytes> {
         if header.size as usize > MAX_PARSED_EVENT_BYTES {
-            return Err(garbled("an event is larger than its kind can be"));
+            return Err(garbled("an event exceeds the maximum size of its type"));
         }
         let mut whole = Vec::with_capacity(header.size as usize);
         // The format description itself declares whether it has a checksum.
@@ -177,7 +177,8 @@ impl EventStream {
 
     fn understand(&mut self, header: EventHeader, whole: Bytes, acknowledge: bool) -> Result<StreamItem> {
         if header.kind == kind::FORMAT_DESCRIPTION {
-            self.checksums = Checksums::described(&whole).ok_or_else(|| garbled("the kind of checksum"))?;
+            self.checksums =
+                Checksums::described(&whole).ok_or_else(|| garbled("unknown checksum algorithm"))?;
             if !self.checksums.hold(&whole) {
                 return Err(garbled("the checksum of the format description is wrong"));
             }
@@ -195,14 +196,15 @@ impl EventStream {
                 return Ok(StreamItem::Event(StreamEvent { header, whole: Some(whole), acknowledge }));
             }
         };
-        place.ok_or_else(|| garbled("a heartbeat or rotation cannot be read"))
+        place.ok_or_else(|| garbled("unreadable heartbeat or rotate event"))
     }
 }
 
 /// Converts the error with which a source ends a stream: it cannot send the requested transactions,
 /// or another error.
 fn stream_error(refusal: &ErrPacket) -> Result<Error> {
-    let message = format!("stream the binlog: the source says: {} (error {})", refusal.message, refusal.code);
+    let message =
+        format!("cannot stream the binlog: the source says: {} (error {})", refusal.message, refusal.code);
     if refusal.code != ER_SOURCE_FATAL_ERROR_READING_BINLOG {
         return Err(Error::failed(message));
     }
@@ -210,13 +212,13 @@ fn stream_error(refusal: &ErrPacket) -> Result<Error> {
     // transactions exist then.
     if refusal.message.contains(SAME_SERVER_ID_MESSAGE) {
         return Err(Error::failed(format!(
-            "stream the binlog: another replica has connected under this archiver's server UUID, and the source ended this stream ({})",
+            "cannot stream the binlog: another replica has connected under this archiver's server UUID, and the source ended this stream ({})",
             refusal.message
         ))
-        .hint("stop the other archiver: it archives the same shard into a copy of this repository; a copy needs an archive of its own"));
+        .hint("stop the other archiver: it archives the same shard into a copy of this repository; a copy needs its own archive"));
     }
     Ok(Error::new(ErrorKind::Refused, message)
-        .hint("what is missing must come from another member that still has it, or stays a gap"))
+        .hint("stream from a member that still has the missing transactions; without one, they stay a gap"))
 }
 
 impl PendingBody {
@@ -265,8 +267,8 @@ fn must_be_understood(header: &EventHeader) -> bool {
 }
 
 pub(crate) fn garbled(what: &str) -> Error {
-    Error::new(ErrorKind::Damaged, format!("stream the binlog: what the source sent cannot be used: {what}"))
-        .hint("connect again; if it happens again, check the source's binlog with mysqlbinlog --verify-binlog-checksum")
+    Error::new(ErrorKind::Damaged, format!("cannot stream the binlog: the source sent invalid data: {what}"))
+        .hint("connect again; if it repeats, check the source's binlog with mysqlbinlog --verify-binlog-checksum")
 }
 
 #[cfg(test)]

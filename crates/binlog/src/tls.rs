@@ -23,18 +23,18 @@ pub(crate) async fn start_tls(
     tls: &TlsSettings,
 ) -> Result<PacketConnection> {
     let deadline = connection.deadline();
-    let name =
-        ServerName::try_from(host.to_owned()).context(ErrorKind::Usage, format!("use `{host}` for TLS"))?;
+    let name = ServerName::try_from(host.to_owned())
+        .context(ErrorKind::Usage, format!("cannot use host name `{host}` for TLS"))?;
     let connecting = TlsConnector::from(Arc::new(config(tls)?)).connect(name, connection.into_socket()?);
     let connected = tokio::time::timeout(deadline, connecting).await;
     let stream = connected
-        .map_err(|_| Error::failed(format!("start TLS: the server did not answer in {deadline:?}")))?
-        .map_err(|error| Error::failed(format!("start TLS: {error}")).hint(TLS_HINT))?;
+        .map_err(|_| Error::failed(format!("cannot start TLS: the server did not answer in {deadline:?}")))?
+        .map_err(|error| Error::failed(format!("cannot start TLS: {error}")).hint(TLS_HINT))?;
     Ok(PacketConnection::encrypted(stream, deadline))
 }
 
-const TLS_HINT: &str = "`tls.mode` and `tls.ca` of the credentials say what is asked of the server's certificate; those that \
-                    MySQL makes for itself have no host names: they pass with `required`, or with `verify-ca` and that server's ca.pem";
+const TLS_HINT: &str = "set `tls.mode` and `tls.ca` of the credentials to match the server's certificate; those that MySQL \
+                    generates have no host names: they pass with `required`, or with `verify-ca` and that server's ca.pem";
 
 fn config(tls: &TlsSettings) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -50,7 +50,8 @@ fn config(tls: &TlsSettings) -> Result<ClientConfig> {
         TlsMode::VerifyIdentity => trusted_authorities(tls, provider.clone())?,
     };
     let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = versions.failed("prepare TLS")?.dangerous().with_custom_certificate_verifier(verifier);
+    let builder =
+        versions.failed("cannot prepare TLS")?.dangerous().with_custom_certificate_verifier(verifier);
     Ok(builder.with_no_client_auth())
 }
 
@@ -63,8 +64,10 @@ fn trusted_authorities(
     match &tls.ca {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
-            let doing =
-                format!("read the certificates to trust (tls.ca of the credentials) in {}", path.display());
+            let doing = format!(
+                "cannot read the trusted certificates (tls.ca of the credentials) in {}",
+                path.display()
+            );
             for certificate in CertificateDer::pem_file_iter(path).context(ErrorKind::Usage, &doing)? {
                 roots
                     .add(certificate.context(ErrorKind::Usage, &doing)?)
@@ -73,14 +76,14 @@ fn trusted_authorities(
             if roots.is_empty() {
                 return Err(Error::new(
                     ErrorKind::Usage,
-                    format!("{doing}: there is no certificate in PEM form"),
+                    format!("{doing}: it contains no certificate in PEM format"),
                 ));
             }
         }
     }
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
-        .context(ErrorKind::Usage, "use the certificates to trust")
+        .context(ErrorKind::Usage, "cannot use the trusted certificates")
 }
 
 /// Requires less of the certificate than web browsers do: the server must have its key, and `chain`

@@ -19,25 +19,25 @@ pub async fn segment_commits(mut input: impl AsyncRead + Unpin, start: u64, end:
     let (mut at, mut found) = (start, Vec::new());
     if at == 0 {
         let mut magic = [0; FILE_MAGIC.len()];
-        input.read_exact(&mut magic).await.context(ErrorKind::Damaged, "read a segment")?;
+        input.read_exact(&mut magic).await.context(ErrorKind::Damaged, "cannot read a segment")?;
         if magic != FILE_MAGIC {
-            return Err(wrong(at, "a file does not begin as one does"));
+            return Err(wrong(at, "the file has no binlog magic number"));
         }
         at = FILE_MAGIC.len() as u64;
     }
     while at < end {
         let mut bytes = [0; HEADER_BYTES];
-        input.read_exact(&mut bytes).await.context(ErrorKind::Damaged, "read a segment")?;
-        let header = EventHeader::parse(&bytes).ok_or_else(|| wrong(at, "it is no event"))?;
+        input.read_exact(&mut bytes).await.context(ErrorKind::Damaged, "cannot read a segment")?;
+        let header = EventHeader::parse(&bytes).ok_or_else(|| wrong(at, "invalid event header"))?;
         let (size, mut length) = (u64::from(header.size), u64::from(header.size));
         let mut read = HEADER_BYTES as u64;
         if matches!(header.kind, kind::GTID | kind::TAGGED_GTID) {
             let mut body = vec![0; (size - read).min(MAX_GTID_EVENT_BYTES as u64) as usize];
-            input.read_exact(&mut body).await.context(ErrorKind::Damaged, "read a segment")?;
+            input.read_exact(&mut body).await.context(ErrorKind::Damaged, "cannot read a segment")?;
             read += body.len() as u64;
             // A checksum may follow the body: the parser does not read beyond the known fields.
             let gtid = event::gtid(header.kind, &body).filter(|gtid| gtid.length >= size);
-            let gtid = gtid.ok_or_else(|| wrong(at, "the GTID event is of an unknown form"))?;
+            let gtid = gtid.ok_or_else(|| wrong(at, "the GTID event has an unknown format"))?;
             length = gtid.length;
             let committed = i64::try_from(gtid.original_commit).ok().filter(|at| *at > 0);
             let committed = committed.and_then(DateTime::from_timestamp_micros);
@@ -45,7 +45,7 @@ pub async fn segment_commits(mut input: impl AsyncRead + Unpin, start: u64, end:
         }
         let rest = length - read;
         let skipped = tokio::io::copy(&mut (&mut input).take(rest), &mut tokio::io::sink()).await;
-        if skipped.context(ErrorKind::Damaged, "read a segment")? != rest {
+        if skipped.context(ErrorKind::Damaged, "cannot read a segment")? != rest {
             return Err(wrong(at, "it is cut off"));
         }
         at += length;
@@ -57,5 +57,5 @@ pub async fn segment_commits(mut input: impl AsyncRead + Unpin, start: u64, end:
 }
 
 fn wrong(at: u64, what: &str) -> Error {
-    Error::new(ErrorKind::Damaged, format!("read a segment: at offset {at} of its file: {what}"))
+    Error::new(ErrorKind::Damaged, format!("cannot read a segment: at offset {at} of its file: {what}"))
 }

@@ -77,7 +77,7 @@ async fn handle_event(event: &Value, request: &str, deadline: Deadline, ctx: &Ru
     let occasion = invocation.occasion(request);
     tracing::info!(event = "invoked", secret = invocation.secret_id, occasion, request);
     let report = run(&invocation, (&occasion, request), deadline, ctx).await?;
-    serde_json::to_value(VersionedReport::new(&report)).failed("write the result as JSON")
+    serde_json::to_value(VersionedReport::new(&report)).failed("cannot write the result as JSON")
 }
 
 async fn run(
@@ -158,7 +158,8 @@ async fn entry(id: &str) -> Result<(SecretEntry, AwsClient)> {
 
 async fn repository(entry: &SecretEntry) -> Result<Repository> {
     if let RepositoryUrl::File { .. } = entry.repository {
-        let message = format!("open repository {}: a function's disk does not outlive it", entry.repository);
+        let message =
+            format!("cannot open repository {}: a function's disk does not outlive it", entry.repository);
         return Err(Error::new(ErrorKind::Usage, message).hint("write s3://bucket/prefix"));
     }
     // Lambda's own region is the bucket's, as for every program in Lambda.
@@ -188,7 +189,7 @@ fn id() -> Result<Option<Uuid>> {
 
 fn topology(entry: &SecretEntry, connector: Connector, ctx: &RunContext) -> Result<Box<dyn Topology>> {
     let TopologySettings::Orchestrator { urls, cluster } = &entry.settings.topology else {
-        return Err(Error::failed("find the shard's members: the secret names no orchestrator"));
+        return Err(Error::failed("cannot find the shard's members: the secret names no orchestrator"));
     };
     let (access, max_lag) = (&entry.credentials.orchestrator, entry.settings.source.max_lag);
     let asked = OrchestratorTarget { urls, cluster, access, max_lag };
@@ -209,8 +210,8 @@ fn variable(name: &str) -> Option<String> {
 /// Logs the fault. A run that ended by its deadline was not cancelled by a user.
 fn log_fault(failure: Error, request: &str) -> Error {
     let failure = match failure.kind {
-        ErrorKind::Interrupted => Error::failed("back up the shard: the function's time was up")
-            .hint("give the function a longer time-out, and see in its log which step took so long"),
+        ErrorKind::Interrupted => Error::failed("cannot back up the shard: the function timed out")
+            .hint("raise the function's time-out; its log shows which step took long"),
         _ => failure,
     };
     let report = ErrorReport::from(&failure);

@@ -395,7 +395,7 @@ fn absent(location: &Location) -> Error {
     Error::new(ErrorKind::NotRecoverable, message).hint(match (location.id, is_file) {
         (Some(_), true) => "check that its volume is mounted (`repository.id` prevents a new one)",
         (Some(_), false) => "correct `repository.url` (`repository.id` prevents a new one)",
-        (None, true) => "run `backstop init` to create it; if it was there before, check that its volume is mounted",
-        (None, false) => "run `backstop init` to create it; if it was there before, correct `repository.url`",
+        (None, true) => "run `backstop init` to create it; if it existed, check that its volume is mounted",
+        (None, false) => "run `backstop init` to create it; if it existed, correct `repository.url`",
     })
 }

@@ -36,10 +36,10 @@ pub(crate) async fn delete_after(ec2: &Ec2, set: &[String], error: Error) -> Err
         }
     }
     let message = match (left.as_slice(), set) {
-        ([], []) => format!("{}; no snapshot came of it", error.message),
+        ([], []) => format!("{}; no snapshot was created", error.message),
         ([], set) => format!("{}; {} was deleted", error.message, set.join(", ")),
         (left, _) => format!(
-            "{}; what is left of it is tagged {}={}, is never recovered from, and goes with the next `backstop prune`: {}",
+            "{}; the rest of the set is tagged {}={}, is never recovered from, and is deleted by the next `backstop prune`: {}",
             error.message,
             tags::STATE_TAG,
             tags::UNPROVEN,
@@ -69,8 +69,8 @@ pub(crate) async fn delete_unknown(
             }
             Err(unseen) if passed >= timeouts.listed => {
                 let message = format!(
-                    "{}; whether a snapshot tagged {}={run} was made could not be seen ({unseen}): if so it is unproven, is \
-                     never recovered from, and goes with the next `backstop prune`",
+                    "{}; a snapshot tagged {}={run} may exist, but could not be listed ({unseen}): it is unproven, is \
+                     never recovered from, and is deleted by the next `backstop prune`",
                     error.message,
                     tags::RUN_TAG
                 );
@@ -96,7 +96,7 @@ pub(crate) async fn delete_dead_runs(
     let dead: Vec<_> = unproven.into_iter().filter(|snapshot| dead(snapshot.begun)).collect();
     let dead = ids(&dead);
     for id in &dead {
-        ec2.delete(id).await.map_err(|error| error.during("clear what a dead run left"))?;
+        ec2.delete(id).await.map_err(|error| error.during("cannot delete the snapshots of a dead run"))?;
     }
     Ok(dead)
 }

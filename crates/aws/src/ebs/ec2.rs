@@ -109,7 +109,7 @@ impl Ec2 {
     /// Returns each volume's progress of initialization from its snapshot: percent, and if EC2
     /// loads it by itself. `None`: EC2 does not report it.
     pub(crate) async fn filled(&self, volumes: &[String]) -> Result<Vec<Option<(i64, bool)>>> {
-        let call = self.call("ask how far the volumes are loaded", "ec2:DescribeVolumeStatus");
+        let call = self.call("query the initialization of the volumes", "ec2:DescribeVolumeStatus");
         let asked = self.client.describe_volume_status().set_volume_ids(Some(volumes.to_vec()));
         let told = asked.send().await.map_err(|error| call.error(&error))?;
         let filled = |status: &VolumeStatusItem| {
@@ -148,14 +148,14 @@ impl Ec2 {
 
     /// Asks EC2 if the request would be allowed, over the connection that the request will use.
     pub(crate) async fn rehearse(&self, order: &CreateRequest<'_>) -> Result<()> {
-        let doing = format!("try out a snapshot of {}", order.instance);
+        let doing = format!("rehearse a snapshot of {}", order.instance);
         let call = self.call(&doing, "ec2:CreateSnapshots");
         // Throttling is no reason to fail here.
         let patient = aws_sdk_ec2::config::Builder::new().retry_config(self.patience.clone());
         match self.creation(order).dry_run(true).customize().config_override(patient).send().await {
             Err(error) if code(&error) == Some("DryRunOperation") => Ok(()),
             Err(error) => Err(call.error(&error)),
-            Ok(_) => Err(Error::failed(format!("{doing}: the answer to a dry run was not one"))),
+            Ok(_) => Err(Error::failed(format!("cannot {doing}: EC2 did not answer the dry run as one"))),
         }
     }
 
@@ -209,7 +209,7 @@ impl Ec2 {
 
     /// Returns these snapshots, without those that EC2 does not find (yet, or any more).
     pub(crate) async fn described(&self, ids: &[String]) -> Result<Vec<EbsSnapshot>> {
-        let doing = format!("look at {}", ids.join(", "));
+        let doing = format!("describe {}", ids.join(", "));
         let call = self.call(&doing, "ec2:DescribeSnapshots");
         // Use a filter, since an unknown id in a request is an error for all of them.
         let asked = self.client.describe_snapshots().owner_ids("self").filters(filter("snapshot-id", ids));
@@ -228,9 +228,7 @@ impl Ec2 {
             Err(error) => {
                 let failure = call.error(&error);
                 Err(match code(&error) {
-                    Some("InvalidSnapshot.InUse") => {
-                        failure.hint("an AMI is made from it: deregister that first")
-                    }
+                    Some("InvalidSnapshot.InUse") => failure.hint("deregister the AMI that uses it first"),
                     _ => failure,
                 })
             }

@@ -26,7 +26,7 @@ pub(crate) async fn find_instance(ec2: &Ec2, server: &Endpoint) -> Result<FoundI
     match found.as_slice() {
         [one] if one.state == "running" => Ok(one.clone()),
         [one] => Err(Error::refused(format!(
-            "find the instance of {server}: {} is {}, so {server} runs elsewhere",
+            "cannot find the instance of {server}: {} is {}, so {server} runs elsewhere",
             one.id, one.state
         ))
         .hint(format!("correct the instance's tag {HOST_TAG}"))),
@@ -63,11 +63,11 @@ async fn addresses(server: &Endpoint) -> Vec<String> {
 
 fn missing(ec2: &Ec2, server: &Endpoint) -> Error {
     Error::refused(format!(
-        "find the instance of {server}: none in region {} has that private address, private DNS name or tag {HOST_TAG}",
+        "cannot find the instance of {server}: none in region {} has that private address, private DNS name or tag {HOST_TAG}",
         ec2.region
     ))
     .hint(format!(
-        "see whether {} is the right region (snapshot.region), or tag the instance with {HOST_TAG}={server}",
+        "check that {} is the right region (snapshot.region), or tag the instance with {HOST_TAG}={server}",
         ec2.region
     ))
 }
@@ -77,7 +77,7 @@ fn ambiguous(server: &Endpoint, several: &[FoundInstance]) -> Error {
         .iter()
         .map(|one| if one.name.is_empty() { one.id.clone() } else { format!("{} ({})", one.id, one.name) })
         .collect();
-    Error::refused(format!("find the instance of {server}: it may be any of {}", names.join(", ")))
+    Error::refused(format!("cannot find the instance of {server}: it may be any of {}", names.join(", ")))
         .hint(format!("tag the right one, and only it, with {HOST_TAG}={server}"))
 }
 

@@ -26,7 +26,8 @@ impl CloudHosts for Ec2Hosts {
     async fn zone(&self, server: &Endpoint) -> Result<String> {
         let found = find_instance::find_instance(&self.ec2, server).await?;
         if found.zone.is_empty() {
-            return Err(Error::failed(format!("find the availability zone of {}: EC2 names none", found.id)));
+            let message = format!("cannot find the availability zone of {}: EC2 names none", found.id);
+            return Err(Error::failed(message));
         }
         Ok(found.zone)
     }

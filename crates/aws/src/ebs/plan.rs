@@ -96,7 +96,7 @@ impl EbsPlan {
         if what.is_empty() {
             return Ok(());
         }
-        Err(Error::refused(format!("take a snapshot of {endpoint}: {}", what.join("; ")))
+        Err(Error::refused(format!("cannot take a snapshot of {endpoint}: {}", what.join("; ")))
             .hint(todo.join("; ")))
     }
 
@@ -118,7 +118,7 @@ impl EbsPlan {
 }
 
 async fn server(session: &mut Connection) -> Result<ServerInfo> {
-    let doing = format!("look at the server {}", session.address());
+    let doing = format!("cannot query the server {}", session.address());
     let uuid: String = session.one("SELECT @@server_uuid").await?;
     let version: String = session.one("SELECT @@version").await?;
     let mut keeps_commit_order = false;

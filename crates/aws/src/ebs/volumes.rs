@@ -95,7 +95,7 @@ impl VolumeChoice<'_> {
                 ids: BTreeSet::from([only.id.clone()]),
                 why: format!("{} is the only volume of {}", only.id, self.instance),
             }),
-            _ => Err(self.refuse(format!("nothing tells which volume of {} is MySQL's", self.instance))),
+            _ => Err(self.refuse(format!("nothing identifies which volume of {} is MySQL's", self.instance))),
         }
     }
 
@@ -147,7 +147,7 @@ impl VolumeChoice<'_> {
     fn refuse(&self, what: String) -> Error {
         let found: Vec<_> = self.attached.iter().map(describe).collect();
         let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-        Error::refused(format!("find the volumes of the MySQL server: {what}; attached are: {found}")).hint(
+        Error::refused(format!("cannot find the volumes of MySQL: {what}; attached are: {found}")).hint(
             format!(
                 "tag each volume that MySQL uses with {MOUNT_TAG} = its mount point, or set snapshot.volume \
              ({{ device = \"/dev/sdf\" }}, or {{ tag = \"Key=Value\" }} for one or several)"
@@ -234,7 +234,7 @@ mod tests {
         let two = [root.clone(), plain.clone()];
         let cases: [Row<'_>; 8] = [
             (None, &["/data"], &[], "has no EBS volume; attached are: none"),
-            (None, &["/data"], &two, "nothing tells which volume of i-1 is MySQL's"),
+            (None, &["/data"], &two, "nothing identifies which volume of i-1 is MySQL's"),
             (Some("/dev/sdz"), &["/data"], &two, "no volume with device /dev/sdz"),
             (Some("Role=other"), &["/data"], &two, "no volume with tag Role=other"),
             (

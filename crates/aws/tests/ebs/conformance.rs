@@ -63,7 +63,7 @@ async fn what_the_rules_forbid_is_refused() {
     assert_refuses(&host.shard, &EbsProvider::new(site), "freeze without a lock").await;
     let mut site = host.site().await;
     site.volume = None;
-    assert_refuses(&host.shard, &EbsProvider::new(site), "nothing tells which volume").await;
+    assert_refuses(&host.shard, &EbsProvider::new(site), "nothing identifies which volume").await;
     assert!(host.snapshots().is_empty());
 }
 

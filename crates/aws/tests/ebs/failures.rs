@@ -47,7 +47,7 @@ async fn throttling_is_waited_out_before_the_lock_and_not_under_it() {
     let ebs = host.ebs_when("after:freeze", throttled).await;
     let error = host.fails(&ebs).await;
     assert!(error.message.contains("RequestLimitExceeded"), "{error}");
-    assert!(error.hint.unwrap().contains("fewer calls"));
+    assert!(error.hint.unwrap().contains("throttles calls"));
     assert_eq!(host.snapshots().len(), 1);
 }
 

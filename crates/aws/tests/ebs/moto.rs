@@ -168,7 +168,7 @@ async fn what_is_recovered_is_what_was_claimed() {
     let no_lock = so(|site| site.freeze.mode = FreezeSetting::LockFree);
     assert_refuses(&shard, &no_lock, "freeze without a lock").await;
     assert_refuses(&shard, &so(|site| site.freeze.on_primary = OnPrimary::Refuse), "freeze.on_primary").await;
-    assert_refuses(&shard, &so(|site| site.volume = None), "nothing tells which volume").await;
+    assert_refuses(&shard, &so(|site| site.volume = None), "nothing identifies which volume").await;
 }
 
 /// moto snapshots volumes that the request excludes, which the provider detects and undoes.

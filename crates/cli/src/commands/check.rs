@@ -53,7 +53,7 @@ fn place(app: &App, repository: &Repository) -> Finding {
         (false, ..) => Finding::problem(
             NO_REPOSITORY,
             format!("there is no repository at {url}"),
-            "run `backstop init` to create it; if it was there before, check that its volume is mounted",
+            "run `backstop init` to create it; if it existed, check that its volume is mounted",
         ),
         (true, Some(id), None) => Finding::warning(
             "repository-not-named",

@@ -117,7 +117,7 @@ async fn aws_errors_have_their_exit_codes() {
         .backstop
         .run("backup orders")
         .await
-        .failed(20, &["nothing tells which volume", "vol-data-1", "MySQL-Mount"]);
+        .failed(20, &["nothing identifies which volume", "vol-data-1", "MySQL-Mount"]);
     fleet.without("BACKSTOP_SHARDS_ORDERS_SNAPSHOT_REGION");
     fleet.backstop.run("backup orders").await.failed(2, &["region", "AWS_REGION"]);
     fleet.backstop.environment.push(("AWS_REGION", REGION.to_owned()));

@@ -30,7 +30,7 @@ async fn throttling_and_a_missing_leader_leave_nothing_behind() {
         });
     };
     throttle(1000);
-    function.fails(event.clone(), 300, "failed", &["RequestLimitExceeded", "fewer calls"]).await;
+    function.fails(event.clone(), 300, "failed", &["RequestLimitExceeded", "throttles calls"]).await;
     assert_eq!((fleet.attempts(), fleet.snapshots().len()), (0, 0));
     fleet.unharmed().await;
     // Lambda's second attempt of a request whose throttling passes.
@@ -117,7 +117,7 @@ async fn an_encrypted_repository_takes_its_key() {
     let again = Function::start(&fleet, "two").await;
     assert_eq!(again.succeeds("r-2", with("right", Some(&key))).await["backup_id"], made["backup_id"]);
     function.fails(with("none", None), 300, "usage", &["encrypted", "encryption_key"]).await;
-    function.fails(with("other", Some(&other)), 300, "usage", &["none of the repository's"]).await;
+    function.fails(with("other", Some(&other)), 300, "usage", &["not one of the repository's"]).await;
     assert_eq!(fleet.snapshots().len(), 1);
     for log in [function.log(), again.log()] {
         assert!(!log.contains("5e5e") && !log.contains("5f5f"), "a key is in the log");

@@ -45,7 +45,7 @@ impl Encoder {
     /// Appends one frame of at most [`MAX_FRAME_BYTES`] bytes.
     pub(crate) fn frame(&mut self, plain: &[u8]) -> Result<()> {
         debug_assert!(plain.len() <= MAX_FRAME_BYTES);
-        let packed = self.zstd.compress_to_buffer(plain, &mut self.scratch[..]).failed("cannot compress a frame")?;
+        let packed = self.zstd.compress_to_buffer(plain, &mut self.scratch[..]).failed("cannot compress")?;
         // A saving of less than a thirty-second is not worth the time to decompress.
         let (codec, body) = if packed < plain.len() - plain.len() / 32 {
             (ZSTD_CODEC, &self.scratch[..packed])
