@@ -16,7 +16,7 @@ use backstop_testkit::{ShardLayout, TestShard};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::random::Random;
+use crate::support::random::Random;
 use crate::support::*;
 
 /// Returns the number of rounds: `BACKSTOP_TEST_ROUNDS` hundreds, else as many as fit into `make

@@ -10,8 +10,5 @@
 
 mod archive;
 mod fuzzed;
-#[allow(dead_code, reason = "shared with the tests of the program")]
-#[path = "../../../cli/tests/hardship/support/random.rs"]
-mod random;
 mod serve;
 mod support;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use backstop_testkit::ec2::Completion;
 use serde_json::{Value, json};
 
-use crate::environment::Environment;
-use crate::runtime_api::Function;
+use crate::support::environment::Environment;
+use crate::support::runtime_api::Function;
 
 fn at(time: &str) -> Value {
     json!({"secret_id": "prod/orders", "scheduled_time": time})

@@ -5,8 +5,8 @@ use std::time::Duration;
 use backstop_testkit::ec2::Completion;
 use serde_json::json;
 
-use crate::environment::{Environment, REGION};
-use crate::runtime_api::Function;
+use crate::support::environment::{Environment, REGION};
+use crate::support::runtime_api::Function;
 
 const TIME: &str = "2026-11-23T23:55:00Z";
 

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::environment::{Environment, REGION};
-use crate::runtime_api::Function;
+use crate::support::environment::{Environment, REGION};
+use crate::support::runtime_api::Function;
 
 fn shard() -> Value {
     json!({"secret_id": "prod/orders"})

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use backstop_repo::{CatalogEntry, Location, Repository, S3Access, ShardReader, Storage};
 use serde_json::{Value, json};
 
-use crate::environment::{Environment, REGION};
+use crate::support::environment::{Environment, REGION};
 
 const TIME: &str = "2026-11-23T23:55:00Z";
 const WAIT: Duration = Duration::from_secs(60);

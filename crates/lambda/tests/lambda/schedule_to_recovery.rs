@@ -11,9 +11,9 @@ use backstop_testkit::{TestWorkload, tables};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::environment::{Environment, REGION};
-use crate::program::Backstop;
 use crate::schedule::Scheduled;
+use crate::support::environment::{Environment, REGION};
+use crate::support::program::Backstop;
 
 /// Returns an operator's configuration of the shard: orchestrator provides everything else.
 fn configured(fleet: &Environment, done: &Scheduled, backstop: &Backstop, recovery: &str) -> String {

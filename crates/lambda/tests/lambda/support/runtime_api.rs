@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
-use crate::environment::Environment;
-use crate::http_server::HttpServer;
+use crate::support::environment::Environment;
+use crate::support::http_server::HttpServer;
 
 const WAIT: Duration = Duration::from_secs(180);
 

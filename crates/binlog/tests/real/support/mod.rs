@@ -1,5 +1,9 @@
 //! Shared parts of the tests: an archive of a real server in a folder, and statements for servers.
 
+#[allow(dead_code, reason = "shared with the tests of the program")]
+#[path = "../../../../cli/tests/hardship/support/random.rs"]
+pub mod random;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use backstop_testkit::TestShard;
 use serde_json::{Value, json};
 
-use crate::http_server::{Answer, HttpServer};
+use crate::support::http_server::{Answer, HttpServer};
 
 type Answers = Arc<Mutex<BTreeMap<String, (u16, String)>>>;
 

@@ -8,8 +8,8 @@ use backstop_testkit::snapshot_conformance::assert_commits;
 use backstop_testkit::{ShardLayout, TestShard};
 use serde_json::{Value, json};
 
-use crate::http_server::{Answer, HttpServer, Request};
-use crate::orchestrator::Orchestrator;
+use crate::support::http_server::{Answer, HttpServer, Request};
+use crate::support::orchestrator::Orchestrator;
 
 pub const REGION: &str = "eu-test-1";
 
