@@ -51,8 +51,8 @@ fn fill_from_digest(digest: &Sha256Hash, length: usize) -> Vec<u8> {
 
 /// Encodes in SHA-crypt's base 64: three bytes at a time in rotating positions, lowest bits first.
 fn crypt_base64(digest: &Sha256Hash) -> String {
-    const SIGNS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let sign = |value: u32, place: u32| char::from(SIGNS[(value >> (6 * place) & 63) as usize]);
+    const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let sign = |value: u32, place: u32| char::from(ALPHABET[(value >> (6 * place) & 63) as usize]);
     let mut out = String::with_capacity(43);
     let (mut a, mut b, mut c) = (0, 10, 20);
     for _ in 0..10 {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     /// `HEX(authentication_string)` of a MySQL 9.7.4 with `caching_sha2_password_digest_rounds = 5000`.
-    const OF_A_SERVER: [(&str, &str); 3] = [
+    const SERVER_HASHES: [(&str, &str); 3] = [
         (
             "Bs1-0123456789abcdef0123456789abcdef",
             "2441243030352408213F556D18601660147F7B2C5E587176373D252F7A7046365974326638394156493242362F674579696D4756537063613363796534424F4F6B4A62513635",
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_password_is_stored_as_servers_store_it() {
-        for (password, hex) in OF_A_SERVER {
+        for (password, hex) in SERVER_HASHES {
             let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
             let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
             let salt = bytes[7..7 + SALT_BYTES].try_into().unwrap();

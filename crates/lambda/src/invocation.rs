@@ -90,16 +90,16 @@ async fn run(
     let repository = ctx.unless_stopped(repository(&entry)).await?;
     let reader = repository.reader(&entry.shard);
     let aws = aws.in_region(&entry.region);
-    let shelf = EbsCatalog::new(aws.clone(), Timeouts::default(), ctx.clone());
+    let catalog = EbsCatalog::new(aws.clone(), Timeouts::default(), ctx.clone());
     if let Some(made) = ctx.unless_stopped(already_made(&reader, Some(occasion), ctx)).await? {
-        outcome::log_outcome(&made, &reader, &shelf, (occasion, request), ctx).await;
+        outcome::log_outcome(&made, &reader, &catalog, (occasion, request), ctx).await;
         return Ok(made);
     }
-    let made = made(invocation, occasion, deadline, (&entry, aws, &repository, &shelf), ctx);
+    let made = made(invocation, occasion, deadline, (&entry, aws, &repository, &catalog), ctx);
     let id = |report: &BackupReport| Some(format!("backup {}", report.backup_id));
     let report =
         record_run::record_run((&repository, &entry.shard), Operation::Backup, ctx, made, id).await?;
-    outcome::log_outcome(&report, &reader, &shelf, (occasion, request), ctx).await;
+    outcome::log_outcome(&report, &reader, &catalog, (occasion, request), ctx).await;
     Ok(report)
 }
 
@@ -108,7 +108,7 @@ async fn made(
     invocation: &Invocation,
     occasion: &str,
     deadline: Deadline,
-    (entry, aws, repository, shelf): (&SecretEntry, AwsClient, &Repository, &EbsCatalog),
+    (entry, aws, repository, catalog): (&SecretEntry, AwsClient, &Repository, &EbsCatalog),
     ctx: &RunContext,
 ) -> Result<BackupReport> {
     let (settings, connector) = (&entry.settings, Connector::new(&entry.credentials));
@@ -142,7 +142,7 @@ async fn made(
         instances: &bounded,
         schemas: &schemas,
         repository,
-        volumes: Some(shelf),
+        volumes: Some(catalog),
         ctx,
     };
     backup(&story).await

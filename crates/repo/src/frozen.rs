@@ -34,7 +34,7 @@ use crate::{RepoKey, Repository};
 /// Value with every field, and one without the optional fields.
 const FACTS: &str = include_str!("../../model/tests/frozen/backup-facts.json");
 
-pub(crate) fn shelf(cipher: Cipher) -> EncryptedStore {
+pub(crate) fn empty_store(cipher: Cipher) -> EncryptedStore {
     EncryptedStore { backend: Arc::new(InMemory::new()), cipher }
 }
 
@@ -185,7 +185,7 @@ async fn what_follows_from_keys() {
         text.push_str(&format!("{} {directory} {}\n", hex(&id), hex(&print)));
     }
     let key = RepoKey::parse(&SecretString::from("42".repeat(32))).unwrap();
-    let made = shelf(Cipher::Plain);
+    let made = empty_store(Cipher::Plain);
     crate::repo_header::create_header(&made.backend, Some(&key)).await.unwrap();
     let listed = made.list(keys::KEYS_DIRECTORY).await.unwrap();
     text.push_str(&listed.iter().map(|(name, _)| format!("{name}\n")).collect::<String>());

@@ -12,7 +12,7 @@ use backstop_model::error::ErrorKind;
 use backstop_model::gtid::GtidSet;
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
-use support::binlog::{A, B, file, piece, seal, set, tail, uuid};
+use support::binlog::{SERVER_A, SERVER_B, file, piece, seal, set, tail, uuid};
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{s3, shard};
 use tokio::io::AsyncReadExt;
@@ -108,7 +108,7 @@ async fn an_archiver_that_wakes_up_after_being_superseded_stores_nothing() {
     let common = set("A:1");
     let now = DateTime::UNIX_EPOCH;
     assert_eq!(
-        sleeper.begin_timeline(uuid(B), &common, &set("A:2"), now).await.unwrap_err().kind,
+        sleeper.begin_timeline(uuid(SERVER_B), &common, &set("A:2"), now).await.unwrap_err().kind,
         ErrorKind::Held
     );
     assert_eq!(sleeper.release().await.unwrap_err().kind, ErrorKind::Held);
@@ -195,13 +195,13 @@ async fn lines_fork_and_remember_what_was_left() {
     tail(&writer, 1, 5, 100).await;
     tail(&writer, 6, 7, 100).await;
     let now = DateTime::from_timestamp(1_795_001_000, 0).unwrap();
-    assert_eq!(writer.begin_timeline(uuid(B), &set("A:1-6"), &set("A:7"), now).await.unwrap(), 2);
+    assert_eq!(writer.begin_timeline(uuid(SERVER_B), &set("A:1-6"), &set("A:7"), now).await.unwrap(), 2);
     let (mut segment, bytes) = piece(1, 3, 100);
-    (segment.source, segment.previous, segment.gtids) = (uuid(B), set("A:1-6"), set("B:1-3"));
+    (segment.source, segment.previous, segment.gtids) = (uuid(SERVER_B), set("A:1-6"), set("B:1-3"));
     writer.put_tail(&segment, &bytes).await.unwrap();
     let alive = ArchiverHeartbeat {
         at: now,
-        source: Some(uuid(A)),
+        source: Some(uuid(SERVER_A)),
         archived: set("A:1-6,B:1-3"),
         complete_to: Some(now),
         last_commit: None,

@@ -23,7 +23,7 @@ enum DamageKind {
     Swapped,
 }
 
-const HARMS: [DamageKind; 7] = [
+const DAMAGE_KINDS: [DamageKind; 7] = [
     DamageKind::Truncated,
     DamageKind::Emptied,
     DamageKind::FlippedHead,
@@ -163,7 +163,7 @@ impl DamageBench {
     async fn suffer(&self, key: &str, other: &str, affected: &[usize]) {
         let victim = self.file(key);
         let whole = std::fs::read(&victim).unwrap();
-        for harm in HARMS {
+        for harm in DAMAGE_KINDS {
             harm.inflict(&victim, &self.file(other));
             self.expect(harm, key, affected).await;
             std::fs::write(&victim, &whole).unwrap();
@@ -254,7 +254,7 @@ async fn the_wrapped_key_is_named_when_the_repository_is_opened() {
     let name = std::fs::read_dir(stage.file("keys")).unwrap().next().unwrap().unwrap().file_name();
     let key = format!("keys/{}", name.to_str().unwrap());
     let whole = std::fs::read(stage.file(&key)).unwrap();
-    for harm in HARMS {
+    for harm in DAMAGE_KINDS {
         harm.inflict(&stage.file(&key), &stage.file("backstop"));
         let location = support::location(stage.bench.dir());
         let error = Repository::open(&location, Some(&support::key(1))).await.err().unwrap();
@@ -268,7 +268,7 @@ async fn the_wrapped_key_is_named_when_the_repository_is_opened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_heartbeat_keeps_nobody_from_working() {
-    for harm in HARMS {
+    for harm in DAMAGE_KINDS {
         let stage = DamageBench::set(Bench::local().await).await;
         let beats = stage.file("shards/orders/heartbeats");
         for beat in std::fs::read_dir(beats).unwrap() {
@@ -302,7 +302,7 @@ async fn objects_that_nobody_needs_are_counted() {
 /// Content of the next backup when its parent has a lost or damaged pack.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_after_damage_stores_again_what_it_needs() {
-    for harm in HARMS {
+    for harm in DAMAGE_KINDS {
         for stage in stages().await {
             let packs = stage.packs();
             harm.inflict(&stage.file(&packs[0]), &stage.file(&packs[2]));

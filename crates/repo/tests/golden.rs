@@ -11,7 +11,7 @@ use backstop_model::archive::SegmentState;
 use backstop_model::ids::BackupId;
 use backstop_repo::{ArchiveWriter, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
-use support::binlog::{B, noisy_piece, seal_noise, set, uuid};
+use support::binlog::{SERVER_B, noisy_piece, seal_noise, set, uuid};
 use support::{Bench, Sample, noise};
 use tokio::io::AsyncReadExt;
 
@@ -72,10 +72,10 @@ async fn archived(writer: &ArchiveWriter) {
         seal_noise(writer, number, number, SIZE).await;
     }
     let begun_at = DateTime::from_timestamp(1_795_000_500, 0).unwrap();
-    writer.begin_timeline(uuid(B), &set("A:1-120"), &set("A:121-130"), begun_at).await.unwrap();
+    writer.begin_timeline(uuid(SERVER_B), &set("A:1-120"), &set("A:121-130"), begun_at).await.unwrap();
     let (segment, bytes) = noisy_piece(121, 123, SIZE);
     let segment = Segment {
-        source: uuid(B),
+        source: uuid(SERVER_B),
         file: "other.000001".into(),
         start: 0,
         end: 3 * SIZE,
@@ -109,7 +109,10 @@ async fn read_archives() {
         let reader = repository.archive(&support::shard());
         let archive = reader.contents().await.unwrap();
         let [old, new] = &archive.timelines[..] else { panic!("{kind}: {:?}", archive.timelines) };
-        assert_eq!((new.parent, new.source, &new.common), (Some(old.number), uuid(B), &set("A:1-120")));
+        assert_eq!(
+            (new.parent, new.source, &new.common),
+            (Some(old.number), uuid(SERVER_B), &set("A:1-120"))
+        );
         assert_eq!(archive.held(1), Some(set("A:1-130")), "{kind}");
         assert_eq!(archive.held(2), Some(set("A:1-120,B:1-3")), "{kind}");
         assert_eq!(archive.segments.len(), 131);

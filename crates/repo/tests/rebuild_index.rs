@@ -13,7 +13,7 @@ use backstop_model::error::ErrorKind;
 use backstop_model::recovery_window::timeline_coverage;
 use backstop_repo::{ArchivePrunePlan, IndexRepair, RepoKey, Repository, VerifyDepth};
 use chrono::{DateTime, TimeDelta, Utc};
-use support::binlog::{B, noisy_piece, piece, seal, set, tail, uuid};
+use support::binlog::{SERVER_B, noisy_piece, piece, seal, set, tail, uuid};
 use support::shard;
 
 const SIZE: u64 = 200;
@@ -200,10 +200,10 @@ async fn a_tail_stays_open_and_lines_are_known_again() {
     // Tail segments of another server, which no segment replaces for long.
     let begun_at = DateTime::from_timestamp(1_795_000_500, 0).unwrap();
     tail(&writer, 101, 101, SIZE).await;
-    writer.begin_timeline(uuid(B), &set("A:1-90"), &set("A:91-101"), begun_at).await.unwrap();
+    writer.begin_timeline(uuid(SERVER_B), &set("A:1-90"), &set("A:91-101"), begun_at).await.unwrap();
     for number in 1..=30 {
         let (mut segment, bytes) = piece(number, number, SIZE);
-        (segment.source, segment.gtids) = (uuid(B), set(&format!("B:{number}")));
+        (segment.source, segment.gtids) = (uuid(SERVER_B), set(&format!("B:{number}")));
         segment.previous =
             if number == 1 { set("A:1-90") } else { set(&format!("A:1-90,B:1-{}", number - 1)) };
         if number == 1 {
@@ -349,7 +349,7 @@ async fn segments_of_an_older_version_are_named_and_kept() {
     let writer = shop.open().await.acquire_archive_lease(&shard()).await.unwrap();
     for number in 4..=150 {
         let (mut segment, bytes) = noisy_piece(number, number, 100);
-        (segment.source, segment.file) = (uuid(B), "other.000001".into());
+        (segment.source, segment.file) = (uuid(SERVER_B), "other.000001".into());
         segment.previous = set(&format!("A:1-120,B:1-{}", number - 1));
         segment.gtids = set(&format!("B:{number}"));
         let path = shop.dir.path().join("bytes");

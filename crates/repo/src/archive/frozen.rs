@@ -13,7 +13,7 @@ use crate::crypto::Cipher;
 use crate::every;
 use crate::fixtures::{parsed, stored};
 use crate::frozen::objects::{frozen_object, noise};
-use crate::frozen::{at, keyed, reference, shard, shelf};
+use crate::frozen::{at, empty_store, keyed, reference, shard};
 use crate::keys::ShardKeys;
 use crate::object::ObjectKind;
 
@@ -67,7 +67,7 @@ fn entries_of_the_journal() {
 #[tokio::test]
 async fn entries_with_their_bytes() {
     for (word, cipher) in [("plain", Cipher::Plain), ("sealed", keyed())] {
-        let store = shelf(cipher);
+        let store = empty_store(cipher);
         let key = ShardKeys::new(&shard(), &store.cipher).archive().entry(7);
         for entry in entries() {
             let (name, bytes) = match entry.what {
@@ -98,7 +98,7 @@ fn facts_of_segments() {
 #[tokio::test]
 async fn segments_with_their_bytes() {
     for (word, cipher) in [("plain", Cipher::Plain), ("sealed", keyed())] {
-        let store = shelf(cipher);
+        let store = empty_store(cipher);
         let keys = ShardKeys::new(&shard(), &store.cipher).archive();
         let (key, journal) =
             (keys.segment(6, 1), ArchiveJournal { store: store.clone(), keys: keys.clone(), shard: shard() });

@@ -23,7 +23,7 @@ use crate::keys;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind, digest_text};
 
 /// Number of segments read at a time.
-const PARALLEL: usize = 64;
+const PARALLEL_READS: usize = 64;
 
 /// Lost or damaged index of the archive, and the plan to rebuild it.
 #[derive(Debug, Clone, PartialEq)]
@@ -202,7 +202,7 @@ async fn unnamed(
         (key, found)
     });
     let mut unnamed = Unnamed::default();
-    let mut looks = futures::stream::iter(looks).buffered(PARALLEL);
+    let mut looks = futures::stream::iter(looks).buffered(PARALLEL_READS);
     while let Some((key, found)) = looks.next().await {
         match found {
             Ok(Some(found)) => unnamed.found.push(found),

@@ -21,10 +21,10 @@ use crate::keys;
 use crate::object::{Encoder, ExpectedObject, MAX_FRAME_BYTES, ObjectError, ObjectKind, ObjectResult};
 
 /// Bytes of a segment per part of an upload.
-const PART: usize = 4 << 20;
+const PART_BYTES: usize = 4 << 20;
 /// Number of newest segments whose trailers are read: the archiver stores only a few at a time, and
 /// their entries are the newest.
-const NEWEST: usize = 8;
+const TRAILERS_READ: usize = 8;
 
 /// Description of a segment in its object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ async fn encode(
             }
             encoder.frame(&frame)?;
             frame.clear();
-            if let Some(part) = encoder.take(PART) {
+            if let Some(part) = encoder.take(PART_BYTES) {
                 send(parts, part).await?;
             }
         }
@@ -162,7 +162,8 @@ pub(super) async fn newest_told(journal: &ArchiveJournal, contents: &ArchiveCont
     let directory = journal.keys.segments();
     let mut listed = journal.store.list_after(&directory, &journal.keys.segment(lease, 0)).await?;
     listed.sort();
-    let newest = listed.iter().rev().filter(|key| keys::number_in(&directory, key).is_some()).take(NEWEST);
+    let newest =
+        listed.iter().rev().filter(|key| keys::number_in(&directory, key).is_some()).take(TRAILERS_READ);
     let mut told = 0;
     for found in join_all(newest.map(|key| find(journal, key))).await {
         match found {

@@ -9,7 +9,7 @@ use crate::encrypted_store::EncryptedStore;
 use crate::object::{self, Encoder, ExpectedObject, ObjectResult, Unpacker, digest_text};
 
 /// Size in bytes that a trailer almost never exceeds.
-const GUESS: u64 = 16 * 1024;
+const TRAILER_SIZE_GUESS: u64 = 16 * 1024;
 
 /// Trailer of a segment's object.
 pub(crate) struct Trailer {
@@ -40,7 +40,7 @@ pub(crate) async fn read(
 
 async fn read_once(store: &EncryptedStore, expected: ExpectedObject<'_>) -> ObjectResult<Option<Trailer>> {
     let key = expected.key;
-    let with_end = &object::open_end(&store.backend, &store.cipher, expected, GUESS).await?;
+    let with_end = &object::open_end(&store.backend, &store.cipher, expected, TRAILER_SIZE_GUESS).await?;
     let opened = &with_end.opened;
     let last = match opened.table.frames() {
         [.., count] if count.plain == 4 => opened.table.frames().len() - 1,

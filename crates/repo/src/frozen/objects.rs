@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::{EncryptedStore, keyed, shelf};
+use super::{EncryptedStore, empty_store, keyed};
 use crate::block_extents::{BLOCK_BYTES, BlockLocation, Extent, Extents, ExtentsWriter, PackEntry};
 use crate::crypto::Cipher;
 use crate::fingerprints::{FingerprintsReader, FingerprintsWriter};
@@ -61,7 +61,7 @@ fn seals() -> [(&'static str, Cipher); 2] {
 #[tokio::test]
 async fn containers() {
     for (word, cipher) in seals() {
-        let (store, key) = (shelf(cipher), "shards/orders/packs/00000000000000000007-000000000001");
+        let (store, key) = (empty_store(cipher), "shards/orders/packs/00000000000000000007-000000000001");
         let mut encoder = Encoder::new(ObjectKind::Pack, key, &store.cipher).unwrap();
         encoder.frame(&noise(100)).unwrap();
         encoder.frame(&[0; BLOCK_BYTES]).unwrap();
@@ -86,7 +86,7 @@ async fn extents() {
         Extent { file: 2, first: 0, count: 1, place: place(1, 0) },
     ];
     for (word, cipher) in seals() {
-        let (store, key) = (shelf(cipher), "shards/orders/backups/00000000000000000007-1/extents");
+        let (store, key) = (empty_store(cipher), "shards/orders/backups/00000000000000000007-1/extents");
         let mut writer = ExtentsWriter::new(key, &store.cipher).unwrap();
         for (nth, number) in [1, 0x1_0000_0002].into_iter().enumerate() {
             assert_eq!(writer.number(PackId { lease: 7, number }) as usize, nth);
@@ -108,7 +108,7 @@ async fn extents() {
 #[tokio::test]
 async fn fingerprints() {
     for (word, cipher) in seals() {
-        let (store, key) = (shelf(cipher), "shards/orders/backups/00000000000000000007-1/fingerprints");
+        let (store, key) = (empty_store(cipher), "shards/orders/backups/00000000000000000007-1/fingerprints");
         let prints =
             [store.cipher.fingerprint(&[0; BLOCK_BYTES]), store.cipher.fingerprint(&noise(BLOCK_BYTES))];
         let mut writer = FingerprintsWriter::new(key, &store.cipher).unwrap();

@@ -75,7 +75,7 @@ impl FrameTable {
 /// Returns the size of table and trailer at the end of an object, according to its trailer. `tail`
 /// is the end of an object of `size` bytes.
 pub(crate) fn table_size(key: &str, size: u64, tail: &[u8]) -> ObjectResult<u64> {
-    let trailer = Trailer::parse(key, tail)?;
+    let trailer = FrameTableTrailer::parse(key, tail)?;
     size.checked_sub(trailer.offset)
         .filter(|needed| {
             *needed == trailer.count.saturating_mul(ENTRY_BYTES as u64).saturating_add(TRAILER_BYTES as u64)
@@ -90,7 +90,7 @@ pub(crate) fn parse_table(key: &str, size: u64, tail: &[u8]) -> ObjectResult<Fra
     let short = || ObjectError::damaged(key, "its frame table is cut off");
     let start = tail.len().checked_sub(needed).ok_or_else(short)?;
     let table = &tail[start..tail.len() - TRAILER_BYTES];
-    let trailer = Trailer::parse(key, tail)?;
+    let trailer = FrameTableTrailer::parse(key, tail)?;
     if digest(table) != trailer.digest {
         return Err(ObjectError::damaged(key, "the checksum of its frame table does not match"));
     }
@@ -115,13 +115,13 @@ impl Frame {
     }
 }
 
-struct Trailer {
+struct FrameTableTrailer {
     offset: u64,
     count: u64,
     digest: Digest,
 }
 
-impl Trailer {
+impl FrameTableTrailer {
     fn parse(key: &str, tail: &[u8]) -> ObjectResult<Self> {
         let Some(bytes) = tail.last_chunk::<TRAILER_BYTES>() else {
             return Err(ObjectError::damaged(key, "it is shorter than a trailer"));

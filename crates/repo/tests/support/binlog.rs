@@ -11,15 +11,15 @@ use tokio::io::AsyncReadExt;
 
 use super::noise;
 
-pub const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
-pub const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+pub const SERVER_A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+pub const SERVER_B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
 pub fn uuid(text: &str) -> ServerUuid {
     text.parse().unwrap()
 }
 
 pub fn set(text: &str) -> GtidSet {
-    text.replace('A', A).replace('B', B).parse().unwrap()
+    text.replace('A', SERVER_A).replace('B', SERVER_B).parse().unwrap()
 }
 
 /// Returns transactions `from..=to` of server A, one in each `size` bytes and each second, of a
@@ -50,7 +50,7 @@ fn transaction(number: u64, size: u64) -> Vec<u8> {
     bytes.extend((size as u32).to_le_bytes());
     bytes.extend(end.to_le_bytes());
     bytes.extend([0; 3]);
-    bytes.extend(uuid(A).0.as_bytes());
+    bytes.extend(uuid(SERVER_A).0.as_bytes());
     bytes.extend(number.to_le_bytes());
     bytes.push(2);
     bytes.extend([0; 16]);
@@ -64,7 +64,7 @@ fn of(from: u64, to: u64, size: u64, bytes: Vec<u8>) -> (Segment, Vec<u8>) {
     let at = |number: u64| DateTime::from_timestamp(1_795_000_000 + number as i64, 0).unwrap();
     let previous = if from == 1 { GtidSet::new() } else { set(&format!("A:1-{}", from - 1)) };
     let segment = Segment {
-        source: uuid(A),
+        source: uuid(SERVER_A),
         file: "binlog.000001".into(),
         start: (from - 1) * size,
         end: to * size,

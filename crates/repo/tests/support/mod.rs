@@ -101,10 +101,10 @@ pub fn shard() -> ShardName {
     SHARD.parse().unwrap()
 }
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
+static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 
 pub fn next_id() -> BackupId {
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let number = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     BackupId::new(DateTime::from_timestamp(1_795_000_000 + i64::from(number), 0).unwrap(), number)
 }
 
