@@ -61,7 +61,7 @@ impl App {
             let known: Vec<_> = self.settings.shards.keys().map(ShardName::as_str).collect();
             let hint = match known.as_slice() {
                 [] => "add a table [shards.NAME] to the configuration".to_owned(),
-                known => format!("configured are: {}", known.join(", ")),
+                known => format!("name a configured shard: {}", known.join(", ")),
             };
             Error::new(ErrorKind::Usage, format!("shard `{name}` is not configured")).hint(hint)
         })
@@ -286,7 +286,7 @@ pub fn load_settings(given: &SettingOverrides) -> Result<(Settings, Option<PathB
         Ok(settings) => Ok((settings, file)),
         Err(errors) if file.is_none() => {
             let error = Error::from(errors);
-            Err(error.hint(format!("write {} or name a file with --config", DEFAULT_FILES.join(" or "))))
+            Err(error.hint(format!("write {}, or name a file with --config", DEFAULT_FILES.join(" or "))))
         }
         Err(errors) => Err(errors.into()),
     }
@@ -301,7 +301,7 @@ fn environment() -> Vec<(String, String)> {
 
 fn read_config(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).map_err(|error| {
-        let message = format!("read configuration {}: {error}", file.display());
+        let message = format!("cannot read configuration {}: {error}", file.display());
         Error::new(ErrorKind::Usage, message).hint("name another file with --config")
     })
 }

@@ -131,7 +131,7 @@ pub async fn backup_instances(_: &App, _: &ShardName, _: &ShardSettings) -> Resu
 #[async_trait]
 impl VolumeSnapshots for AwsVolumes {
     async fn state(&self, _: &[String], _: &str) -> Result<VolumeState> {
-        Err(without("looking at EBS snapshots"))
+        Err(without("reading EBS snapshots"))
     }
 
     async fn delete(&self, _: &[String], _: &str) -> Result<()> {
@@ -143,7 +143,7 @@ impl VolumeSnapshots for AwsVolumes {
     }
 
     async fn tagged(&self, _: &ShardName) -> Result<Vec<TaggedBackup>> {
-        Err(without("looking at EBS snapshots"))
+        Err(without("reading EBS snapshots"))
     }
 }
 
@@ -155,13 +155,12 @@ impl CloudHosts for AwsVolumes {
     }
 
     async fn volume_initialization(&self, _: &[String]) -> Result<VolumeInitialization> {
-        Err(without("looking at EBS volumes"))
+        Err(without("reading EBS volumes"))
     }
 }
 
 #[cfg(not(feature = "aws"))]
 fn without(what: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("{what} needs a backstop that was built with AWS")).hint(
-        "build it: `cargo build --release -p backstop-cli --features aws` (docs/aws.md says what that costs)",
-    )
+    Error::new(ErrorKind::Usage, format!("{what} requires a backstop that was built with AWS"))
+        .hint("build one with `cargo build --release -p backstop-cli --features aws` (docs/aws.md)")
 }

@@ -99,7 +99,7 @@ async fn known_or_stored(app: &App, repository: &Repository, shard: &ShardName) 
     if repository.shards().await?.contains(shard) {
         return Ok(());
     }
-    Err(Error { message: format!("{}, and nothing of it is stored", unknown.message), ..unknown })
+    Err(Error { message: format!("{}, and the repository stores nothing of it", unknown.message), ..unknown })
 }
 
 /// Says if a backup by this shard's provider may hold writes.

@@ -130,7 +130,7 @@ async fn back_up(
     let gap = workload.longest_gap(begun, workload.now()).as_secs_f64() * 1000.0;
     let kind = if report.parent.is_some() { "increment" } else { "full" };
     steps.end(format!(
-        "{kind}, from {} while it is written to: {} of {} stored; longest gap in commits {}",
+        "{kind}, from {} under load: {} of {} stored; longest gap between commits {}",
         report.source.endpoint,
         format::bytes(report.sizes.stored_bytes),
         format::bytes(report.sizes.data_bytes),
@@ -148,11 +148,11 @@ fn lose(shard: &mut Shard, steps: &mut DemoSteps<'_>) -> Result<Endpoint> {
     drop(candidate); // removes its files
     if dir.exists() {
         return Err(Error::failed(format!(
-            "delete the files of {endpoint}: {} is still there",
+            "cannot delete the files of {endpoint}: {} still exists",
             dir.display()
         )));
     }
-    steps.end(format!("{endpoint} killed with SIGKILL, its files deleted; the writer goes on"));
+    steps.end(format!("{endpoint} killed with SIGKILL, its files deleted; the writer continues"));
     Ok(endpoint)
 }
 
@@ -168,8 +168,11 @@ async fn rebuild(
     let args = recovery(place, "rebuilt", "latest", ending)?;
     let report = recover::perform(app, &args).await?;
     if report.backup_id != newest.backup_id || !report.joined {
-        let wrong = format!("it came from {} instead of {}", report.backup_id, newest.backup_id);
-        return Err(Error::failed(format!("rebuild the candidate: {wrong}, joined: {}", report.joined)));
+        let wrong = format!("backup {} was used instead of {}", report.backup_id, newest.backup_id);
+        return Err(Error::failed(format!(
+            "cannot rebuild the candidate: {wrong}, joined: {}",
+            report.joined
+        )));
     }
     steps.end(format!(
         "127.0.0.1:{} from backup {}, joined and caught up",
@@ -180,7 +183,7 @@ async fn rebuild(
 
 /// Returns the arguments of a recovery into a folder.
 fn recovery(place: &DemoDir, into: &str, to: &str, ending: EndingArgs) -> Result<RecoverArgs> {
-    let to = Some(to.parse().failed("name the moment")?);
+    let to = Some(to.parse().failed("cannot parse the moment")?);
     Ok(RecoverArgs {
         shard: configure::shard_name()?,
         target: TargetArgs { to, time_zone: None, backup: None, line: None },

@@ -52,8 +52,8 @@ fn begin(
 ) -> Result<u8> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
-        .map_err(|_| Error::failed("prepare TLS: another provider is installed"))?;
-    let runtime = tokio::runtime::Runtime::new().failed("start the runtime")?;
+        .map_err(|_| Error::failed("cannot prepare TLS: another provider is installed"))?;
+    let runtime = tokio::runtime::Runtime::new().failed("cannot start the runtime")?;
     let ended = runtime.block_on(run(line, clock, progress_output, output));
     // Work that cannot be cancelled (a file system call that hangs) does not keep the process
     // alive.

@@ -79,7 +79,7 @@ impl Output {
             return;
         }
         self.lost.store(true, Ordering::Relaxed);
-        self.tell(&Error::failed(format!("write the result to standard output: {error}")));
+        self.tell(&Error::failed(format!("cannot write the result to standard output: {error}")));
     }
 
     /// Returns true if a result could not be written to standard output: then the exit code must
@@ -123,7 +123,7 @@ impl Output {
     fn print(&self, json: serde_json::Result<String>) {
         match json {
             Ok(text) => self.text(&text),
-            Err(error) => tracing::error!("a result cannot be written as JSON: {error}"),
+            Err(error) => tracing::error!("cannot format a result as JSON: {error}"),
         }
     }
 }

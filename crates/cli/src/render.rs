@@ -33,15 +33,15 @@ fn findings(out: &mut TextWriter, findings: &[Finding]) {
     for finding in sorted {
         out.prose([(mark(finding.severity), finding.what.clone())]);
         if let Some(todo) = finding.todo.as_ref().filter(|_| finding.severity > Severity::Ok) {
-            out.prose([("     ", format!("-> {todo}"))]);
+            out.prose([("       ", format!("-> {todo}"))]);
         }
     }
 }
 
 fn mark(severity: Severity) -> &'static str {
     match severity {
-        Severity::Ok => "ok   ",
-        Severity::Warning => "warn ",
-        Severity::Problem => "WRONG",
+        Severity::Ok => "ok     ",
+        Severity::Warning => "warning",
+        Severity::Problem => "PROBLEM",
     }
 }

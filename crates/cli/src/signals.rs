@@ -30,7 +30,7 @@ impl Signals {
     /// Returns an error if the system refuses a handler.
     pub fn listen() -> Result<(Self, watch::Receiver<bool>)> {
         let (stop, stopped) = watch::channel(false);
-        let on = |kind| signal(kind).failed("listen to signals");
+        let on = |kind| signal(kind).failed("cannot listen for signals");
         let hangup = if ignores_hangup() { None } else { Some(on(SignalKind::hangup())?) };
         let (interrupt, terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
         let signals = Self { interrupt, terminate, hangup, stop };
@@ -53,13 +53,13 @@ impl Signals {
             ended = &mut command => return ended,
             () = self.next() => {}
         }
-        reporter.notice("stopping: cleaning up first (again to leave at once)");
+        reporter.notice("stopping after a clean-up; repeat the signal to stop immediately");
         // Commands hold receivers, or have ended.
         let _ = self.stop.send(true);
         let bounded = tokio::time::timeout(CLEANUP_TIMEOUT, &mut command);
         tokio::select! {
-            ended = bounded => ended.unwrap_or_else(|_| Err(left(&format!("cleaning up took longer than {CLEANUP_TIMEOUT:?}")))),
-            () = self.next() => Err(left("left without cleaning up, as asked")),
+            ended = bounded => ended.unwrap_or_else(|_| Err(interrupted(&format!("the clean-up took longer than {CLEANUP_TIMEOUT:?}")))),
+            () = self.next() => Err(interrupted("stopped without a clean-up on the second signal")),
         }
     }
 
@@ -118,6 +118,6 @@ fn ignores_hangup() -> bool {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
-fn left(why: &str) -> Error {
-    Error::new(ErrorKind::Interrupted, why).hint("the next command on this host clears what was left")
+fn interrupted(why: &str) -> Error {
+    Error::new(ErrorKind::Interrupted, why).hint("the next command on this host removes the remains")
 }

@@ -66,7 +66,7 @@ pub struct ScheduledRun<'a> {
 /// Returns [`ErrorKind::Usage`] if a timer cannot express the schedule.
 pub fn units(run: &ScheduledRun<'_>) -> Result<ScheduleUnits> {
     let timer = run.schedule.to_systemd().map_err(|error| {
-        let failure = Error::new(ErrorKind::Usage, format!("schedule shard {}: {error}", run.shard));
+        let failure = Error::new(ErrorKind::Usage, format!("cannot schedule shard {}: {error}", run.shard));
         failure.hint("write the schedule another way, or run `backstop backup` from another scheduler")
     })?;
     let name = unit_name(run.shard);
@@ -87,10 +87,10 @@ pub async fn active_schedule(shard: &ShardName, schedule: Option<&Schedule>) -> 
     let schedule = schedule?;
     if !Path::new("/run/systemd/system").is_dir() {
         let what = format!(
-            "no systemd on this host: nothing that Backstop knows of runs the schedule of shard {shard}"
+            "this host has no systemd: Backstop cannot tell if the schedule of shard {shard} runs"
         );
         let todo =
-            format!("run `backstop backup {shard} --kind scheduled` by your own scheduler at {schedule}");
+            format!("run `backstop backup {shard} --kind scheduled` from another scheduler at {schedule}");
         return Some(Finding::warning("schedule-no-systemd", what, todo));
     }
     let timer = format!("{}.timer", unit_name(shard));
@@ -104,13 +104,13 @@ fn judged(
     enabled: std::result::Result<&str, &Error>,
     active: std::result::Result<&str, &Error>,
 ) -> Finding {
-    let todo = format!("install what `backstop schedule {shard} --systemd` prints");
+    let todo = format!("install the units that `backstop schedule {shard} --systemd` prints");
     match (enabled, active) {
         (Ok("enabled" | "static" | "alias"), Ok("active")) => {
             Finding::ok("schedule-active", format!("{timer} runs the schedule of shard {shard}"))
         }
         (Err(error), _) | (_, Err(error)) => {
-            let what = format!("whether the schedule of shard {shard} is active is not known: {error}");
+            let what = format!("cannot determine if the schedule of shard {shard} is active: {error}");
             Finding::warning("schedule-unknown", what, format!("run `systemctl status {timer}`"))
         }
         (Ok(enabled), Ok(active)) => {

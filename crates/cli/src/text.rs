@@ -203,7 +203,7 @@ mod tests {
         let mut out = out(60);
         out.fields([("gtid_executed", set.clone()), ("command", command.to_owned())]);
         out.table(&["ID", "SET"], vec![vec!["x".repeat(70), set.clone()]]);
-        out.prose([("WRONG", format!("lacks {set}, so give `{command}` and look again"))]);
+        out.prose([("PROBLEM", format!("lacks {set}, so give `{command}` and look again"))]);
         out.next(&[command]);
         let text = out.into_text();
         assert_eq!(text.matches(&set).count(), 3, "{text}");

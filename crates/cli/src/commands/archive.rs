@@ -54,8 +54,8 @@ pub async fn run(
     let claim = app.ctx.step("claim", repository.acquire_archive_lease(&args.shard));
     let store = Arc::new(app.ctx.unless_stopped(claim).await?);
     let id = repository.id().ok_or_else(|| {
-        Error::new(ErrorKind::Damaged, "find the repository's id: its root object is lost")
-            .hint("bring the object `backstop` back from a copy of the repository")
+        Error::new(ErrorKind::Damaged, "cannot determine the repository's id: its root object is lost")
+            .hint("restore the object `backstop` from a copy of the repository")
     })?;
     let _hold = match early {
         Some(hold) => hold,
@@ -109,12 +109,13 @@ fn unit(
     settings: &ShardSettings,
 ) -> Result<crate::systemd::ArchiverUnit> {
     let file = app.file.as_ref().ok_or_else(|| {
-        Error::new(ErrorKind::Usage, "a service needs a configuration file").hint("name one with --config")
+        Error::new(ErrorKind::Usage, "cannot make a service: there is no configuration file")
+            .hint("name one with --config")
     })?;
     Ok(archiver_unit(
         &args.shard,
-        &std::env::current_exe().failed("find this program")?,
-        &std::fs::canonicalize(file).failed(format!("find {}", file.display()))?,
+        &std::env::current_exe().failed("cannot find this program")?,
+        &std::fs::canonicalize(file).failed(format!("cannot find {}", file.display()))?,
         &options(global),
         &writes(app, settings),
     ))

@@ -57,7 +57,7 @@ fn place(app: &App, repository: &Repository) -> Finding {
         ),
         (true, Some(id), None) => Finding::warning(
             "repository-not-named",
-            format!("the configuration would take any other repository at {url} for this one, {id}"),
+            format!("the configuration accepts any repository at {url}, not only this one, {id}"),
             format!("add to [repository]: id = \"{id}\""),
         ),
         (true, Some(id), Some(_)) => {
@@ -66,7 +66,7 @@ fn place(app: &App, repository: &Repository) -> Finding {
         (true, None, _) => Finding::problem(
             "repository-root",
             format!("the root object of the repository {url} is lost: nothing can be written to it"),
-            "bring the object `backstop` back from a copy of the repository",
+            "restore the object `backstop` from a copy of the repository",
         ),
     }
 }
@@ -95,7 +95,7 @@ async fn checked(args: &CheckArgs, app: &App) -> Result<CheckReport> {
 /// Reports a store that lacks the guarantees that keep runs apart.
 async fn writable(repository: &Repository) -> Option<Finding> {
     let error = repository.probe().await.err()?;
-    let todo = error.hint.unwrap_or_else(|| "correct it and check again".to_owned());
+    let todo = error.hint.unwrap_or_else(|| "correct the error, then run `backstop check` again".to_owned());
     Some(Finding::problem("repository-not-writable", error.message, todo))
 }
 
@@ -106,8 +106,8 @@ async fn kept(repository: &Repository) -> Option<Finding> {
     Some(Finding::warning(
         "repository-object-lock",
         format!(
-            "the repository's bucket keeps every object for a time (Object Lock, {mode}): what `prune` removes and each heartbeat that is \
-             overwritten stay as noncurrent versions until then, and cost storage"
+            "the repository's bucket retains every object (Object Lock, {mode}): objects that `prune` removes and \
+             overwritten heartbeats stay as noncurrent versions until their retention ends, and cost storage"
         ),
         "keep the default retention short, and add a lifecycle rule that removes noncurrent versions",
     ))
@@ -118,8 +118,9 @@ fn readable_by_others(app: &App) -> Option<Finding> {
     let RepositoryUrl::File { path } = &app.settings.repository.url else { return None };
     let open = |path: &Path| Some(std::fs::metadata(path).ok()?.permissions().mode() & 0o077 != 0);
     (open(path)? && open(&path.join("shards"))?).then(|| {
-        let what = format!("what is stored in {} may be read by other users of this host", path.display());
-        Finding::warning("repository-readable-by-others", what, format!("chmod -R go= {}", path.display()))
+        let what = format!("other users of this host can read {}", path.display());
+        let todo = format!("run `chmod -R go= {}`", path.display());
+        Finding::warning("repository-readable-by-others", what, todo)
     })
 }
 

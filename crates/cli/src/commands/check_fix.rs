@@ -33,27 +33,27 @@ const ARCHIVER_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Returns an error if no terminal can ask for confirmation, or if a statement fails.
 pub async fn offer_fixes(args: &CheckArgs, app: &App, report: &CheckReport, output: &Output) -> Result<bool> {
     let Some(shard) = report.shards.first() else { return Ok(false) };
-    let mendable: Vec<&Finding> = shard.findings.iter().filter(|finding| !finding.fix.is_empty()).collect();
-    if mendable.is_empty() {
-        app.ctx.reporter.remark("nothing was found that can be mended on the server");
+    let fixable: Vec<&Finding> = shard.findings.iter().filter(|finding| !finding.fix.is_empty()).collect();
+    if fixable.is_empty() {
+        app.ctx.reporter.remark("no finding can be corrected on the server");
         return Ok(false);
     }
     let settings = app.shard(&shard.shard)?;
-    let mut mending: Vec<(Endpoint, &Finding)> = Vec::new();
-    for finding in mendable {
+    let mut fixes: Vec<(Endpoint, &Finding)> = Vec::new();
+    for finding in fixable {
         let endpoint = match &finding.on {
             Some(endpoint) => endpoint.clone(),
             None => source(app, settings).await?,
         };
-        mending.push((endpoint, finding));
+        fixes.push((endpoint, finding));
     }
-    if !args.yes && !confirm_fixes(&mending, output)? {
+    if !args.yes && !confirm_fixes(&fixes, output)? {
         return Ok(false);
     }
-    if mending.iter().any(|(_, finding)| finding.fix.iter().any(|sql| enables_semi_sync(sql))) {
+    if fixes.iter().any(|(_, finding)| finding.fix.iter().any(|sql| enables_semi_sync(sql))) {
         see_archiver(app, &shard.shard).await?;
     }
-    for (endpoint, finding) in &mending {
+    for (endpoint, finding) in &fixes {
         // A finding's statements are not interrupted: the last may restore what the first changed.
         apply_fix(app, settings, endpoint, finding).await?;
     }
@@ -83,7 +83,7 @@ async fn see_archiver(app: &App, shard: &ShardName) -> Result<()> {
     }
     let seconds = ARCHIVER_HEARTBEAT_TIMEOUT.as_secs();
     let message = format!(
-        "turn semi-synchronous replication on: the archiver of shard {shard} gave no heartbeat in {seconds} s, and writes would wait for it"
+        "cannot enable semi-synchronous replication: the archiver of shard {shard} sent no heartbeat in {seconds} s, and writes would wait for it"
     );
     Err(Error::refused(message).hint("nothing was changed: start the archiver, then run `check --fix` again"))
 }
@@ -95,20 +95,19 @@ async fn source(app: &App, settings: &ShardSettings) -> Result<Endpoint> {
     Ok(choice.endpoint)
 }
 
-fn confirm_fixes(mending: &[(Endpoint, &Finding)], output: &Output) -> Result<bool> {
+fn confirm_fixes(fixes: &[(Endpoint, &Finding)], output: &Output) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        let error = Error::new(ErrorKind::Usage, "mend what was found: there is no terminal to ask on");
-        return Err(
-            error.hint("add --yes to do it without asking, or paste the statements that `check` shows")
-        );
+        let message = "cannot correct the findings: there is no terminal to ask on";
+        let hint = "add --yes to run the statements without asking, or paste those that `check` shows";
+        return Err(Error::new(ErrorKind::Usage, message).hint(hint));
     }
-    let mut shown = vec![String::new(), "This would be run:".to_owned()];
-    for (endpoint, finding) in mending {
+    let mut shown = vec![String::new(), "These statements would run:".to_owned()];
+    for (endpoint, finding) in fixes {
         shown.extend([String::new(), format!("  On {endpoint}: {}", finding.what)]);
         shown.extend(finding.fix.iter().map(|sql| format!("    {sql};")));
     }
     shown.push(String::new());
-    Ok(output.ask(&shown, "Run it? [y/N]"))
+    Ok(output.ask(&shown, "Run them? [y/N]"))
 }
 
 /// Runs all statements of a finding, even after one has failed: the later ones restore the server's
@@ -135,7 +134,7 @@ async fn apply_fix(
 /// Runs one statement in a separate session, so that a lost session does not keep the next
 /// statement from running.
 async fn run(connector: &Connector, endpoint: &Endpoint, sql: &str) -> Result<()> {
-    let hint = "docs/grants.md has the grants that `check --fix` needs";
+    let hint = "see docs/grants.md for the grants that `check --fix` needs";
     let mut session = connector.connect(endpoint).await?;
     session.run_within(sql, FIX_STATEMENT_TIMEOUT).await.map_err(|error| Error::from(error).hint(hint))?;
     session.close().await;

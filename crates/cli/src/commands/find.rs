@@ -29,7 +29,8 @@ pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
     if let (Some(from), Some(until)) = (from, until)
         && from > until
     {
-        return Err(Error::new(ErrorKind::Usage, "search: --until is before --from").hint("exchange them"));
+        return Err(Error::new(ErrorKind::Usage, "cannot search: --until is before --from")
+            .hint("exchange the two times"));
     }
     let repository = app.repository().await?;
     known_or_stored(app, &repository, &args.shard).await?;
@@ -56,7 +57,7 @@ pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
         match find::advise(&report, &stored).await {
             Ok(advice) => report.advice = advice,
             Err(error) => {
-                let text = format!("which of these a recovery can come just before is not known: {error}");
+                let text = format!("cannot determine before which of these a recovery can stop: {error}");
                 app.ctx.reporter.notice(&text);
             }
         }

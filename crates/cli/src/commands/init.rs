@@ -69,7 +69,7 @@ pub async fn configure(
     }
     let repository = global.repository.as_deref().unwrap_or(DEFAULT_REPOSITORY_URL);
     RepositoryUrl::parse(repository).context(ErrorKind::Usage, "--repository")?;
-    let credentials = std::path::absolute(asked.credentials).failed("find the credentials")?;
+    let credentials = std::path::absolute(asked.credentials).failed("cannot find the credentials file")?;
     let login = secrets::credentials(&SecretRef::File(credentials.clone()))?;
     let found = ctx.step("discover", discover(&login, asked.from));
     let found = ctx.unless_stopped(found).await?;
@@ -90,11 +90,11 @@ fn write(file: &Path, text: &str) -> Result<()> {
     let created = OpenOptions::new().write(true).create_new(true).open(file);
     match created.and_then(|mut file| file.write_all(text.as_bytes())) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(taken(file)),
-        written => written.failed(format_args!("write {}", file.display())),
+        written => written.failed(format_args!("cannot write {}", file.display())),
     }
 }
 
 fn taken(file: &Path) -> Error {
-    Error::refused(format!("write {}: it is there already", file.display()))
+    Error::refused(format!("cannot write {}: the file exists already", file.display()))
         .hint("name another file with --config, or move this one away")
 }

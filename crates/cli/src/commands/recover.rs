@@ -148,11 +148,8 @@ fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: LiveMembers) -> Rec
 /// port. A server never runs as root unless the operator requests it.
 async fn server_user(args: &RecoverArgs) -> Result<ServerUser> {
     if args.server_user.is_none() && !args.run_as_root && rustix::process::geteuid().is_root() {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            "cannot start a server as root: name the user that it runs as",
-        )
-        .hint("give `--server-user mysql`, or `--run-as-root` if it is to run as root"));
+        return Err(Error::new(ErrorKind::Usage, "cannot start a server as root: no user is named for it")
+            .hint("give `--server-user mysql`, or `--run-as-root` to run it as root"));
     }
     let user = ServerUser::of(args.server_user.as_deref()).await?;
     user.can_reach(&args.into)?;
@@ -167,14 +164,15 @@ async fn own_options(args: &RecoverArgs, app: &App, user: &ServerUser) -> Result
     let mut wrong = Vec::new();
     if let Some(path) = &args.defaults_file {
         let file = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).context(ErrorKind::Usage, format!("read option file {file}"))?;
+        let text = std::fs::read_to_string(path)
+            .context(ErrorKind::Usage, format!("cannot read option file {file}"))?;
         wrong.extend(own.read_file(&text, &file).err().unwrap_or_default());
     }
     wrong.extend(args.server_option.iter().filter_map(|option| own.give(option).err()));
     wrong.extend(own.places().iter().filter_map(|place| unusable(place, user)));
     if !wrong.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, format!("use the server's options: {}", wrong.join("; ")))
+        let message = format!("cannot use the server's options: {}", wrong.join("; "));
+        return Err(Error::new(ErrorKind::Usage, message)
             .hint("nothing was touched: correct `--defaults-file` or `--server-option`"));
     }
     if !own.is_empty() {
@@ -188,7 +186,7 @@ fn unusable(place: &RequiredPath, user: &ServerUser) -> Option<String> {
     let (option, path) = (&place.option, place.path.display());
     let is_there = if place.is_folder { place.path.is_dir() } else { place.path.is_file() };
     if !is_there {
-        return Some(format!("{option}: {path} is not there"));
+        return Some(format!("{option}: {path} does not exist"));
     }
     (place.is_written && !user.can_write_in(&place.path))
         .then(|| format!("{option}: user {} cannot write in {path}", user.name()))
@@ -208,7 +206,7 @@ fn members_that_answer(args: &RecoverArgs) -> Result<LiveMembers> {
     if *name == args.shard && args.ending.as_primary {
         return Ok(LiveMembers::Disregard);
     }
-    let message = format!("--force-as-primary {name} does not fit a recovery of shard {}", args.shard);
+    let message = format!("--force-as-primary {name} does not match a recovery of shard {}", args.shard);
     Err(Error::new(ErrorKind::Usage, message)
         .hint(format!("with --as-primary, repeat the shard's name: --force-as-primary {}", args.shard)))
 }
@@ -222,7 +220,7 @@ fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, MysqlAdm
             Ok((app.topology(shard)?, app.admin_access(shard)?))
         }
         Ending::Standalone => {
-            let nobody = Credentials {
+            let empty = Credentials {
                 user: String::new(),
                 password: String::new().into(),
                 replication: None,
@@ -231,7 +229,7 @@ fn outside(args: &RecoverArgs, app: &App) -> Result<(Box<dyn Topology>, MysqlAdm
             };
             Ok((
                 Box::new(NoTopology),
-                MysqlAdminAccess::new(Arc::new(SharedCredentials::of(nobody, app.ctx.clone()))),
+                MysqlAdminAccess::new(Arc::new(SharedCredentials::of(empty, app.ctx.clone()))),
             ))
         }
     }
@@ -243,20 +241,20 @@ struct NoTopology;
 #[async_trait]
 impl Topology for NoTopology {
     async fn members(&self) -> Result<Vec<Member>> {
-        Err(Error::refused("a standalone recovery asks no member of the shard"))
+        Err(Error::refused("a standalone recovery contacts no member of the shard"))
     }
 }
 
 /// Writes a unit for the recovered server, and returns the instructions to install it.
 fn unit(args: &RecoverArgs, app: &App, report: &RecoverReport) -> Result<String> {
     let name = format!("mysqld-{}-{}.service", args.shard, report.server.port);
-    let path = std::path::absolute(args.into.join(&name)).failed("find the target directory")?;
+    let path = std::path::absolute(args.into.join(&name)).failed("cannot find the target directory")?;
     let program = backstop_adapters::mysql::mysqld_version::locate(&app.settings.mysql.server);
-    let program = program.ok_or_else(|| Error::failed(format!("find {}", app.settings.mysql.server)))?;
+    let program = program.ok_or_else(|| Error::failed(format!("cannot find {}", app.settings.mysql.server)))?;
     let options = path.with_file_name("my.cnf");
     let user = args.server_user.as_deref();
     let content = crate::systemd::server_unit(&args.shard, &program, &options, user);
-    std::fs::write(&path, content).failed(format!("write {}", path.display()))?;
+    std::fs::write(&path, content).failed(format!("cannot write {}", path.display()))?;
     Ok(install(&path, &name, report.server.datadir.as_str()))
 }
 
@@ -265,7 +263,7 @@ fn install(unit: &Path, name: &str, datadir: &str) -> String {
     let (unit, pid) =
         (shell_quote(&unit.display().to_string()), shell_quote(&format!("{datadir}/mysqld.pid")));
     format!(
-        "to have systemd run it, also after a reboot: `pid=$(cat {pid}) && kill \"$pid\" && tail --pid=\"$pid\" -f /dev/null && \
+        "to run it by systemd, also after a reboot: `pid=$(cat {pid}) && kill \"$pid\" && tail --pid=\"$pid\" -f /dev/null && \
          cp {unit} /etc/systemd/system/ && systemctl daemon-reload && systemctl enable --now {name}`"
     )
 }

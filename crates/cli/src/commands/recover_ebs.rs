@@ -80,8 +80,8 @@ fn request(args: &RecoverArgs, settings: &RecoverySettings, plan: &RecoveryPlan)
 /// Returns the shard's settings for such a recovery. Refuses arguments that it does not support.
 fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a RecoverySettings> {
     if args.ending.ending() != Ending::Join {
-        return Err(Error::refused("a backup in EBS snapshots is recovered with --join only")
-            .hint("for anything else, and for a moment after the backup, give the command on an instance that has a volume of it, with --on-volume (docs/aws.md)"));
+        return Err(Error::refused("a backup in EBS snapshots can be recovered with --join only")
+            .hint("for another ending, and for a moment after the backup, run the command with --on-volume on an instance that has a volume of the backup (docs/aws.md)"));
     }
     let here = [
         ("--port", args.port.is_some()),
@@ -94,15 +94,15 @@ fn settings<'a>(args: &RecoverArgs, shard: &'a ShardSettings) -> Result<&'a Reco
     ];
     if let Some((flag, _)) = here.iter().find(|(_, given)| *given) {
         return Err(Error::refused(format!(
-            "{flag} is for a server on this host, and the backup is in EBS snapshots"
+            "{flag} applies to a server on this host, but the backup is in EBS snapshots"
         ))
-        .hint("the Terraform module and the playbook decide that: see `recovery.variables`"));
+        .hint("set this in the Terraform module and the playbook: see `recovery.variables`"));
     }
     shard.recovery.as_ref().ok_or_else(|| {
         Error::refused(format!(
-            "shard `{}` does not say how an instance is made from EBS snapshots",
+            "cannot make an instance from EBS snapshots: shard `{}` has no table `recovery`",
             args.shard
         ))
-        .hint("write its table `recovery` (docs/aws.md, \"Recovering\")")
+        .hint("write the table (docs/aws.md, \"Recovering\")")
     })
 }

@@ -64,11 +64,11 @@ pub async fn run(
                     of_shard(&app, name, &mut values, &mut notes).await?;
                     notes.extend(recoverable(&app, name, moment.as_ref()).await);
                 }
-                None => notes.push("name a shard to have its values in the commands".to_owned()),
+                None => notes.push("name a shard to fill its values into the commands".to_owned()),
             }
         }
         Err(error) => {
-            notes.push(format!("the page has its samples, since the configuration cannot be read: {error}"))
+            notes.push(format!("the commands have sample values: the configuration cannot be read: {error}"))
         }
     }
     given(&args, moment.as_ref(), shard.as_ref(), &mut values);
@@ -80,19 +80,19 @@ pub async fn run(
 }
 
 fn unknown(name: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("cannot find a page for the situation `{name}`"))
-        .hint("`backstop rescue --list` shows the situations that have one")
+    Error::new(ErrorKind::Usage, format!("cannot find a runbook for the situation `{name}`"))
+        .hint("run `backstop rescue --list` to list the situations")
 }
 
 /// Asks for the situation.
 fn asked(output: &Output) -> Result<&'static Runbook> {
     if !std::io::stdin().is_terminal() {
-        let error =
-            Error::new(ErrorKind::Usage, "cannot ask what has happened: standard input is no terminal");
-        return Err(error.hint("name it with --situation NAME; `backstop rescue --list` shows the names"));
+        let message = "cannot ask for the situation: standard input is not a terminal";
+        let hint = "name it with --situation NAME; `backstop rescue --list` lists the names";
+        return Err(Error::new(ErrorKind::Usage, message).hint(hint));
     }
     let list = RUNBOOKS.iter().enumerate().map(|(at, page)| format!("{:3}  {}", at + 1, page.title()));
-    let question = format!("What has happened? [1-{}]", RUNBOOKS.len());
+    let question = format!("What happened? [1-{}]", RUNBOOKS.len());
     let answer = output.question(&list.collect::<Vec<_>>(), &question);
     let numbered = answer.parse::<usize>().ok().and_then(|number| RUNBOOKS.get(number.checked_sub(1)?));
     numbered.or_else(|| runbooks::find(&answer)).ok_or_else(|| unknown(&answer))
@@ -109,14 +109,12 @@ fn completed(args: &RescueArgs, runbook: &Runbook, output: &Output) -> Result<Re
     let ask = |question: &str| Some(output.question(&[], question)).filter(|answer| !answer.is_empty());
     let mut args = args.clone();
     if args.at.is_none() && runbook.text.contains(SAMPLE_MOMENT) {
-        let moment =
-            ask("Which moment is wanted, as `recover --to` takes it? [Enter: step 1 of the page finds it]");
+        let moment = ask("Moment to recover to, as for `recover --to` [Enter: step 1 of the page finds it]:");
         let read = moment.map(|moment| moment.parse::<TargetSpec>()).transpose();
         args.at = read.map_err(|error| Error::new(ErrorKind::Usage, error.to_string()))?;
     }
     if args.into.is_none() && SAMPLE_TARGETS.iter().any(|target| runbook.text.contains(target)) {
-        args.into =
-            ask("Which directory is to be recovered into? [Enter: as on the page]").map(PathBuf::from);
+        args.into = ask("Directory to recover into [Enter: as on the page]:").map(PathBuf::from);
     }
     Ok(args)
 }
@@ -158,9 +156,9 @@ async fn of_shard(
     let TopologySettings::Members { members, candidate } = &settings.topology else { return Ok(()) };
     let primary = primary(app, settings).await;
     notes.push(match &primary {
-        Some(primary) => format!("{primary} is the primary now, and stands for `db1`"),
+        Some(primary) => format!("{primary} is the primary now, and replaces `db1`"),
         None => {
-            "no member says that it is the primary: see which servers stand for `db1` and `db2`".to_owned()
+            "no member reports that it is the primary: check which servers replace `db1` and `db2`".to_owned()
         }
     });
     if members.len() == 1 {
@@ -182,11 +180,11 @@ async fn recoverable(app: &App, shard: &ShardName, wanted: Option<&RecoveryTarge
     match app.ctx.unless_stopped(asked).await {
         Ok(coverage) => {
             let moments = render::moments(&coverage, format::moment);
-            let mut notes = vec![format!("can be recovered of {shard}: {moments}")];
+            let mut notes = vec![format!("recoverable moments of {shard}: {moments}")];
             notes.extend(wanted.and_then(|wanted| outside(wanted, &coverage)));
             notes
         }
-        Err(error) => vec![format!("which moments can be recovered is not known: {error}")],
+        Err(error) => vec![format!("cannot determine the recoverable moments: {error}")],
     }
 }
 
@@ -203,7 +201,7 @@ fn outside(wanted: &RecoveryTarget, coverage: &Coverage) -> Option<String> {
     let RecoveryTarget::Time(at) = wanted else { return None };
     let covered = coverage.windows.iter().any(|window| (window.from..=window.to).contains(at));
     (!covered).then(|| {
-        format!("WARNING: {wanted} is not among the moments that can be recovered: give another with --at")
+        format!("WARNING: {wanted} is not one of the recoverable moments: give another with --at")
     })
 }
 

@@ -23,13 +23,14 @@ pub fn run(args: &ScheduleArgs, global: &GlobalArgs, app: &App, output: &Output)
             .hint(format!("set shards.{}.schedule, for example \"cron(55 23 * * ? *)\"", args.shard))
     })?;
     let file = app.file.as_ref().ok_or_else(|| {
-        Error::new(ErrorKind::Usage, "a schedule needs a configuration file").hint("name one with --config")
+        Error::new(ErrorKind::Usage, "cannot make a service: there is no configuration file")
+            .hint("name one with --config")
     })?;
     let units = systemd::units(&ScheduledRun {
         shard: &args.shard,
         schedule,
-        program: &std::env::current_exe().failed("find this program")?,
-        config: &std::fs::canonicalize(file).failed(format!("find {}", file.display()))?,
+        program: &std::env::current_exe().failed("cannot find this program")?,
+        config: &std::fs::canonicalize(file).failed(format!("cannot find {}", file.display()))?,
         options: &options(global),
         writes: &writes(app, shard),
     })?;

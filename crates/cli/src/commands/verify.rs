@@ -41,9 +41,9 @@ fn nothing(args: &VerifyArgs) -> Error {
         Some(shard) => (format!(" of shard {shard}"), shard.to_string()),
         None => (String::new(), "SHARD".to_owned()),
     };
-    let message = format!("verify what is stored{whose}: nothing is, neither a backup nor an archive");
+    let message = format!("cannot verify the data{whose}: nothing is stored, no backup and no archive");
     Error::new(ErrorKind::NotRecoverable, message).hint(format!(
-        "see whether this is the repository that is meant, and make a backup: `backstop backup {shard}`"
+        "check that this is the intended repository, then make a backup: `backstop backup {shard}`"
     ))
 }
 
@@ -70,7 +70,7 @@ async fn verified(args: &VerifyArgs, app: &App) -> Result<VerifyReport> {
 fn said(verified: &ShardVerification) -> Option<String> {
     let (backups, depth) = (verified.backups.len(), verified.depth);
     let damaged = verified.damaged.len();
-    Some(format!("{backups} backups looked at ({depth}), {damaged} damaged objects"))
+    Some(format!("{backups} backups verified ({depth}), {damaged} damaged objects"))
 }
 
 async fn one(
@@ -100,7 +100,7 @@ async fn one(
     });
     let archive = repository.archive(shard).verify(depth, &progress).await?;
     note(app, shard, repository.archive(shard).note(&archive, depth, app.ctx.clock.now()).await);
-    let pieces = archive.damaged.into_iter().map(piece);
+    let segments = archive.damaged.into_iter().map(segment);
     Ok(ShardVerification {
         shard: shard.clone(),
         depth: if depth == VerifyDepth::Content { "content" } else { "objects" },
@@ -108,7 +108,7 @@ async fn one(
         backups: backups.collect(),
         objects: found.objects + archive.segments,
         bytes_read: found.bytes_read + archive.bytes_read,
-        damaged: damaged.chain(kept.iter().filter_map(lost)).chain(pieces).collect(),
+        damaged: damaged.chain(kept.iter().filter_map(lost)).chain(segments).collect(),
         unchecked: kept.iter().filter_map(unasked).collect(),
         unreferenced: found.unreferenced,
         segments: archive.segments,
@@ -120,12 +120,12 @@ async fn one(
 fn note<T>(app: &App, shard: &ShardName, noted: Result<T>) {
     if let Err(error) = noted {
         app.ctx.reporter.notice(&format!(
-            "what was found of shard {shard} is not written down, so `status`, `plan` and `backups` do not know of it: {error}"
+            "cannot record the findings of shard {shard}, so `status`, `plan` and `backups` do not have them: {error}"
         ));
     }
 }
 
-fn piece(damage: ArchiveDamage) -> DamagedObject {
+fn segment(damage: ArchiveDamage) -> DamagedObject {
     DamagedObject {
         object: damage.object,
         wrong: damage.wrong,

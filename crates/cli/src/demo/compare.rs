@@ -53,7 +53,7 @@ pub(super) async fn compare(
     let balance = rebuilt.one("SELECT CAST(SUM(balance) AS SIGNED) FROM shop.accounts").await?;
     let acknowledged = written.rows.len() as u64;
     let compared = ServerComparison { acknowledged, lost, differing: differing(&theirs, &ours), balance };
-    steps.end(told(&compared, ours.len() as u64));
+    steps.end(summary(&compared, ours.len() as u64));
     Ok(compared)
 }
 
@@ -63,13 +63,13 @@ async fn arrive(shard: &Shard, rebuilt: &mut Connection, steps: &DemoSteps<'_>) 
     let (wanted, begun) = (shard.primary()?.gtid_executed().await?, clock.monotonic());
     loop {
         let held: String = rebuilt.one("SELECT @@GLOBAL.gtid_executed").await?;
-        let held: GtidSet = held.parse().failed("read gtid_executed of the rebuilt server")?;
+        let held: GtidSet = held.parse().failed("cannot read gtid_executed of the rebuilt server")?;
         if held == wanted {
             return Ok(());
         }
         if clock.monotonic() - begun > CATCH_UP_TIMEOUT {
             let message = format!(
-                "the rebuilt server and the primary do not hold the same transactions: it lacks `{}` and has `{}` beyond",
+                "the rebuilt server and the primary hold different transactions: the server lacks `{}` and has `{}` in excess",
                 wanted.subtract(&held),
                 held.subtract(&wanted)
             );
@@ -88,13 +88,13 @@ fn differing(theirs: &TableChecksums, ours: &TableChecksums) -> Vec<String> {
     names.into_iter().filter(|name| !same(name)).cloned().collect()
 }
 
-fn told(compared: &ServerComparison, tables: u64) -> String {
+fn summary(compared: &ServerComparison, tables: u64) -> String {
     let commits = format::thousands(compared.acknowledged);
     let differing = match compared.differing.as_slice() {
         [] => format!("{} with the primary's checksums", format::count(tables, "table")),
         names => format!("DIFFERENT: {}", names.join(", ")),
     };
-    let balance = if compared.same() { "" } else { "; see the balance of shop.accounts" };
+    let balance = if compared.same() { "" } else { "; check the balance of shop.accounts" };
     format!("{commits} commits acknowledged, {} lost; {differing}{balance}", compared.lost)
 }
 

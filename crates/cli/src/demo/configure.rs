@@ -17,7 +17,7 @@ use crate::app::App;
 
 /// Returns the shard's name in the configuration.
 pub(super) fn shard_name() -> Result<ShardName> {
-    DEMO_SHARD.parse().failed("name the shard")
+    DEMO_SHARD.parse().failed("cannot parse the name of the shard")
 }
 
 /// Writes both files and builds the context of the commands. Ignores the environment: a variable
@@ -89,8 +89,8 @@ fn credentials(password: &str) -> String {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    let doing = format!("write {}", path.display());
+    let failure = format!("cannot write {}", path.display());
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path).failed(&doing)?;
-    file.write_all(text.as_bytes()).failed(doing)
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).failed(&failure)?;
+    file.write_all(text.as_bytes()).failed(failure)
 }

@@ -51,8 +51,9 @@ impl ArchiverProcess {
     ) -> Result<Self> {
         steps.begin("archive");
         shard.primary()?.run(&[INSTALL_SEMI_SYNC]).await?;
-        let program = std::env::current_exe().failed("find this program")?;
-        let log = std::fs::File::create(place.path("archiver.log")).failed("create the archiver's log")?;
+        let program = std::env::current_exe().failed("cannot find this program")?;
+        let log =
+            std::fs::File::create(place.path("archiver.log")).failed("cannot create the archiver's log")?;
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("BACKSTOP_") {
@@ -61,20 +62,20 @@ impl ArchiverProcess {
         }
         command.arg("--config").arg(place.path("backstop.toml")).args(["archive", super::DEMO_SHARD]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
-        let child = command.spawn().failed("start the archiver")?;
+        let child = command.spawn().failed("cannot start the archiver")?;
         let primary = shard.primary()?;
         let held = primary.gtid_executed().await?;
         archived(app, &held, steps.ctx).await?;
         primary.run(&SEMI_SYNC).await?;
         steps.end(format!(
-            "backstop archive streams the primary's binlog; {} transactions are archived, and from now on a commit is acknowledged when it is, too",
+            "backstop archive streams the primary's binlog; {} transactions are archived, and from now on commits are acknowledged only when they are archived",
             held.count()
         ));
         Ok(Self { child })
     }
 
     async fn kill(mut self) -> Result<()> {
-        self.child.kill().await.failed("kill the archiver")
+        self.child.kill().await.failed("cannot kill the archiver")
     }
 }
 
@@ -90,7 +91,7 @@ async fn archived(app: &App, set: &GtidSet, ctx: &RunContext) -> Result<()> {
         }
         if ctx.clock.monotonic() - begun > ARCHIVE_TIMEOUT {
             return Err(Error::failed(format!(
-                "archive: `{}` is not there after {ARCHIVE_TIMEOUT:?}",
+                "the archive lacks `{}` after {ARCHIVE_TIMEOUT:?}",
                 set.subtract(&held)
             )));
         }
@@ -113,7 +114,7 @@ pub(super) async fn drop_table(
     primary.run(&[format!("DROP TABLE {DROPPED_TABLE}")]).await?;
     workload.wait_for_more(COMMITS_BETWEEN_STEPS).await?;
     steps.end(format!(
-        "DROP TABLE {DROPPED_TABLE} on the primary, with {rows} rows in it; writes to other tables go on"
+        "DROP TABLE {DROPPED_TABLE} on the primary, with {rows} rows; writes to other tables continue"
     ));
 
     steps.begin("find it");
@@ -131,7 +132,7 @@ pub(super) async fn drop_table(
         "a standalone copy on port {}, {} replayed; {DROPPED_TABLE} is {}",
         report.server.port,
         format::count(report.transactions_replayed, "transaction"),
-        if same { "there, with its checksum" } else { "NOT THE SAME" }
+        if same { "restored, with the same checksum" } else { "DIFFERENT" }
     ));
     processes::kill_on(std::path::Path::new(&report.server.datadir))?;
     Ok(DroppedTableDemo { same, found, recover: report })
@@ -154,8 +155,8 @@ async fn search(app: &App) -> Result<FoundTransaction> {
         found.statement.as_ref().is_some_and(|text| text.starts_with("DROP TABLE"))
     };
     let dropped = transactions.into_iter().find(is_drop);
-    dropped
-        .ok_or_else(|| Error::failed(format!("find the DROP of {DROPPED_TABLE}: it is not in the archive")))
+    let message = format!("cannot find the DROP of {DROPPED_TABLE}: the archive lacks it");
+    dropped.ok_or_else(|| Error::failed(message))
 }
 
 async fn checksum(session: &mut Connection) -> Result<Option<u64>> {
@@ -187,10 +188,10 @@ pub(super) async fn lose_everything(
     archiver.kill().await?;
     shard.members.clear();
     for folder in ["rebuilt", "w"] {
-        std::fs::remove_dir_all(place.path(folder)).failed(format!("delete {folder}"))?;
+        std::fs::remove_dir_all(place.path(folder)).failed(format!("cannot delete {folder}"))?;
     }
     let written = workload.stop().await?;
-    steps.end("every server killed with SIGKILL while it was written to, the archiver too; their files and the spool deleted".to_owned());
+    steps.end("all servers and the archiver killed with SIGKILL under load; their files and the spool deleted".to_owned());
 
     steps.begin("recover a new primary");
     let ending = EndingArgs { join: false, standalone: false, as_primary: true };
@@ -200,7 +201,7 @@ pub(super) async fn lose_everything(
     let lost = written.missing_on(&mut session).await?.len() as u64;
     session.run("INSERT INTO ledger.entries (id, value) VALUES (18446744073709551615, 0)").await?;
     let acknowledged = written.rows.len() as u64;
-    steps.end(told(&report, acknowledged, lost, rto));
+    steps.end(summary(&report, acknowledged, lost, rto));
     Ok(TotalLossDemo {
         acknowledged_commits: acknowledged,
         lost_commits: lost,
@@ -209,9 +210,9 @@ pub(super) async fn lose_everything(
     })
 }
 
-fn told(report: &RecoverReport, acknowledged: u64, lost: u64, rto: f64) -> String {
+fn summary(report: &RecoverReport, acknowledged: u64, lost: u64, rto: f64) -> String {
     format!(
-        "it takes writes on port {}, {} replayed; of {} acknowledged commits {lost} are lost: RPO 0 kept: {}; RTO {}",
+        "takes writes on port {}, {} replayed; {lost} of {} acknowledged commits lost; RPO 0: {}; RTO {}",
         report.server.port,
         format::count(report.transactions_replayed, "transaction"),
         format::thousands(acknowledged),

@@ -45,9 +45,9 @@ impl DemoResult {
 /// Keeps the servers running after the demo. The lost one is no member any more.
 pub(super) fn keep(place: &DemoDir, program: &Path, shard: Shard, lost: &Endpoint) -> Result<KeptDemo> {
     let file = place.path("backstop.toml");
-    let text = std::fs::read_to_string(&file).failed("read the configuration")?;
+    let text = std::fs::read_to_string(&file).failed("cannot read the configuration")?;
     let text = text.replace(&format!(", candidate = '{lost}'"), "").replace(&format!(", '{lost}'"), "");
-    std::fs::write(&file, text).failed("write the configuration")?;
+    std::fs::write(&file, text).failed("cannot write the configuration")?;
     let client = Some(program.with_file_name("mysql")).filter(|client| client.is_file());
     let client = client.unwrap_or_else(|| "mysql".into());
     let connect = |part: &str, socket: &Path| {

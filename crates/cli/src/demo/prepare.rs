@@ -58,7 +58,7 @@ pub(super) async fn writer(shard: &Shard, steps: &mut DemoSteps<'_>) -> Result<W
     workload.wait_for_more(COMMITS_BETWEEN_STEPS).await?;
     shard.settle().await?;
     steps.end(
-        "four clients book orders and transfers on the primary; every acknowledged commit is noted"
+        "four clients book orders and transfers on the primary; every acknowledged commit is recorded"
             .to_owned(),
     );
     Ok(workload)

@@ -45,10 +45,10 @@ pub(super) async fn purge(
     primary.run(&[format!("PURGE BINARY LOGS TO '{to}'")]).await?;
     let purged = primary.value("SELECT @@GLOBAL.gtid_purged").await?;
     let purged: GtidSet =
-        purged.parse().map_err(|error| Error::failed(format!("read gtid_purged: {error}")))?;
+        purged.parse().map_err(|error| Error::failed(format!("cannot read gtid_purged: {error}")))?;
     if purged.is_empty() || !purged.is_subset_of(&backup.gtid_executed) {
         let message = format!(
-            "purge up to the backup: `{purged}` is purged, the backup holds `{}`",
+            "cannot purge up to the backup: `{purged}` is purged, the backup holds `{}`",
             backup.gtid_executed
         );
         return Err(Error::failed(message));
@@ -85,7 +85,7 @@ async fn blank_replica(
             ));
         }
         if !blank.gtid_executed().await?.is_empty() || ctx.clock.monotonic() - begun > REFUSAL_TIMEOUT {
-            return Err(Error::failed(format!("an empty server was not refused by the primary: {state}")));
+            return Err(Error::failed(format!("the primary did not refuse an empty server: {state}")));
         }
         ctx.clock.sleep(Duration::from_millis(50)).await;
     }

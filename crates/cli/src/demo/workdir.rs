@@ -48,7 +48,7 @@ impl DemoDir {
 
     /// Keeps the directory, also from removal by later demos.
     pub(super) fn keep(&self) -> Result<()> {
-        std::fs::write(self.dir.join(KEPT_MARKER), "").failed("keep the demonstration")?;
+        std::fs::write(self.dir.join(KEPT_MARKER), "").failed("cannot keep the demonstration")?;
         self.kept.set(true);
         Ok(())
     }
@@ -68,26 +68,26 @@ impl Drop for DemoDir {
 fn parent(wanted: Option<&Path>) -> Result<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let base = wanted.map_or_else(std::env::temp_dir, Path::to_owned);
-    let base = std::path::absolute(&base).failed("find the folder to work in")?;
+    let base = std::path::absolute(&base).failed("cannot find the directory to work in")?;
     let parent = base.join(format!("backstop-demo-{uid}"));
     if parent.as_os_str().len() > MAX_PATH_CHARS {
         let failure = Error::new(
             ErrorKind::Usage,
-            format!("work in {}: the path is too long for sockets", base.display()),
+            format!("cannot work in {}: the path is too long for sockets", base.display()),
         );
-        return Err(failure.hint("name a folder with a shorter path with --dir"));
+        return Err(failure.hint("name a directory with a shorter path with --dir"));
     }
-    let doing = format!("create {}", parent.display());
+    let failure = format!("cannot create {}", parent.display());
     match DirBuilder::new().mode(0o700).create(&parent) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        made => made.failed(&doing).map_err(|failure| failure.hint("name another folder with --dir"))?,
+        made => made.failed(&failure).map_err(|failure| failure.hint("name another directory with --dir"))?,
     }
-    let found = std::fs::symlink_metadata(&parent).failed(&doing)?;
+    let found = std::fs::symlink_metadata(&parent).failed(&failure)?;
     if !found.is_dir() || found.uid() != uid {
-        let failure = Error::refused(format!("work in {}: it belongs to somebody else", parent.display()));
-        return Err(failure.hint("name another folder with --dir"));
+        let message = format!("cannot work in {}: it belongs to another user", parent.display());
+        return Err(Error::refused(message).hint("name another directory with --dir"));
     }
-    std::fs::set_permissions(&parent, Permissions::from_mode(0o700)).failed(doing)?;
+    std::fs::set_permissions(&parent, Permissions::from_mode(0o700)).failed(failure)?;
     Ok(parent)
 }
 
@@ -96,7 +96,7 @@ fn remove_dead_demos(parent: &Path, ctx: &RunContext) -> Result<()> {
     for run in work_dir::list(parent)? {
         if work_dir::is_dead(&run) && !run.path.join(KEPT_MARKER).exists() {
             ctx.reporter
-                .notice(&format!("removing what a killed demonstration left in {}", run.path.display()));
+                .notice(&format!("removing the files of a killed demonstration in {}", run.path.display()));
             kill_and_remove(&run.path)?;
         }
     }
@@ -110,22 +110,23 @@ fn kill_and_remove(dir: &Path) -> Result<()> {
         processes::kill_all(dir)?;
         match std::fs::remove_dir_all(dir) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => tracing::debug!("remove {}: {error}", dir.display()),
+            Err(error) => tracing::debug!("cannot remove {}: {error}", dir.display()),
             Ok(()) => {}
         }
     }
-    if dir.exists() { Err(Error::failed(format!("remove {}", dir.display()))) } else { Ok(()) }
+    if dir.exists() { Err(Error::failed(format!("cannot remove {}", dir.display()))) } else { Ok(()) }
 }
 
 fn space(parent: &Path) -> Result<()> {
-    let volume = rustix::fs::statvfs(parent).failed(format!("look for space in {}", parent.display()))?;
+    let volume = rustix::fs::statvfs(parent)
+        .failed(format!("cannot determine the free space in {}", parent.display()))?;
     let free = volume.f_bavail.saturating_mul(volume.f_frsize);
     if free >= NEEDED_BYTES {
         return Ok(());
     }
     let (needed, free) = (crate::format::bytes(NEEDED_BYTES), crate::format::bytes(free));
     let message = format!("not enough space in {}: {needed} needed, {free} free", parent.display());
-    Err(Error::refused(message).hint("name a folder on a larger volume with --dir"))
+    Err(Error::refused(message).hint("name a directory on a larger volume with --dir"))
 }
 
 #[cfg(test)]

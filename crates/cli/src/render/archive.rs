@@ -29,7 +29,7 @@ impl RenderText for ArchiverUnit {
         out.line(format!("# {}", self.service.path.display()));
         self.service.content.lines().for_each(|line| out.line(line));
         out.blank_line();
-        out.line("# Put this into the file that its first line names, then:");
+        out.line("# Save this as the file that its first line names, then run:");
         for command in &self.install {
             out.line(format!("#   {command}"));
         }

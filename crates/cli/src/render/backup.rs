@@ -17,7 +17,7 @@ impl RenderText for BackupReport {
         out.fields(fields(self, out));
         super::findings(out, &self.findings);
         out.next(&[
-            format!("backstop backups {}                  lists what can be recovered", self.shard),
+            format!("backstop backups {}                  lists the backups", self.shard),
             format!("backstop recover {} --to latest --into DIR --join", self.shard),
         ]);
     }
@@ -53,12 +53,12 @@ fn stored(report: &BackupReport) -> String {
         format::bytes(sizes.changed_bytes),
         format::bytes(sizes.data_bytes),
     );
-    format!("{stored} for {changed} that changed, of {data} of data")
+    format!("{stored} for {changed} of changes, of {data} of data")
 }
 
 fn snapshots(ebs: &EbsSnapshots) -> String {
     let state = match ebs.state {
-        None => "state not asked",
+        None => "state unknown",
         Some(VolumeState::Completed) => "completed",
         Some(VolumeState::Pending) => "pending",
         Some(VolumeState::Error) => "FAILED",
@@ -130,7 +130,7 @@ fn row(row: &BackupRow) -> Vec<String> {
             BackupState::Damaged => format!("{kind}, DAMAGED"),
             BackupState::Deleted => format!("{kind}, deleted"),
             BackupState::Pending => format!("{kind}, pending"),
-            BackupState::Unknown => format!("{kind}, not asked"),
+            BackupState::Unknown => format!("{kind}, state unknown"),
         },
         format::bytes(report.sizes.data_bytes),
         format::bytes(report.sizes.stored_bytes),

@@ -22,8 +22,8 @@ impl RenderText for CheckReport {
         }
         out.blank_line();
         out.line(match self.ok {
-            true => out.colors.good("Nothing stands in the way of a backup or a recovery."),
-            false => out.colors.bad("Something stands in the way: see what is marked WRONG."),
+            true => out.colors.good("No problem prevents a backup or a recovery."),
+            false => out.colors.bad("A backup or a recovery may fail: see the findings marked PROBLEM."),
         });
         out.next(&next(self));
     }
@@ -35,13 +35,10 @@ fn next(report: &CheckReport) -> Vec<String> {
         next.push("backstop init".to_owned());
     }
     for shard in &report.shards {
-        let mendable: Vec<&Finding> = shard.findings.iter().filter(|f| !f.fix.is_empty()).collect();
+        let fixable: Vec<&Finding> = shard.findings.iter().filter(|f| !f.fix.is_empty()).collect();
         let has = |code: &str| shard.findings.iter().any(|finding| finding.code == code);
-        if !mendable.is_empty() {
-            next.push(format!(
-                "backstop check {} --fix shows and mends what can be mended on the server",
-                shard.shard
-            ));
+        if !fixable.is_empty() {
+            next.push(format!("backstop check {} --fix      corrects findings on the server", shard.shard));
         } else if report.ok && has("no-backup") {
             next.push(format!("backstop backup {}", shard.shard));
         }

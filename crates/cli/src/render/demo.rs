@@ -11,7 +11,7 @@ impl RenderText for DemoResult {
     fn render_text(&self, out: &mut TextWriter) {
         let rows = self.report.steps.iter();
         out.table(
-            &["STEP", "TOOK", "SEEN"],
+            &["STEP", "TOOK", "RESULT"],
             rows.map(|step| vec![step.name.clone(), format::seconds(step.seconds), step.what.clone()])
                 .collect(),
         );
@@ -20,20 +20,18 @@ impl RenderText for DemoResult {
         out.blank_line();
         out.line(match self.report.ok {
             true => out.colors.good("Nothing was lost: the rebuilt servers hold every acknowledged commit."),
-            false => {
-                out.colors.bad("The demonstration failed: the rebuilt server is not the same as the primary.")
-            }
+            false => out.colors.bad("The demonstration failed: the rebuilt server differs from the primary."),
         });
         match &self.kept {
             Some(kept) => render_kept(kept, out),
-            None => out.next(&["backstop demo --keep leaves the servers running, to look around"]),
+            None => out.next(&["backstop demo --keep leaves the servers running for inspection"]),
         }
     }
 }
 
 fn render_kept(kept: &KeptDemo, out: &mut TextWriter) {
     out.blank_line();
-    out.line(out.colors.strong("Kept, to look around:"));
+    out.line(out.colors.strong("Kept for inspection:"));
     // Lines for copying are not wrapped.
     for (server, command) in &kept.connect {
         out.line(format!("  {server:9}  {command}"));
@@ -68,7 +66,7 @@ fn fields(report: &DemoReport) -> Vec<(&'static str, String)> {
         fields.push(("RPO", format!("{lost} of {commits} acknowledged commits lost with all servers")));
         fields.push((
             "RTO",
-            format!("{} from then to a primary that takes writes", format::seconds(loss.rto_seconds)),
+            format!("{} from the loss to a primary that takes writes", format::seconds(loss.rto_seconds)),
         ));
     }
     fields

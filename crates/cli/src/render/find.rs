@@ -9,7 +9,7 @@ impl RenderText for FindReport {
     fn render_text(&self, out: &mut TextWriter) {
         let count = format::count(self.transactions.len() as u64, "transaction");
         let more = if self.more { ", and there are more" } else { "" };
-        let title = format!("{count} in line {} of shard {}{more}", self.timeline, self.shard);
+        let title = format!("{count} on timeline {} of shard {}{more}", self.timeline, self.shard);
         out.line(out.colors.strong(&title));
         for found in &self.transactions {
             out.blank_line();
@@ -19,7 +19,7 @@ impl RenderText for FindReport {
         out.line(format!(
             "Searched {} in {}, {}.",
             format::count(self.read.transactions, "transaction"),
-            format::count(self.read.segments, "piece"),
+            format::count(self.read.segments, "segment"),
             format::bytes(self.read.bytes)
         ));
         if !self.transactions.is_empty() {
@@ -40,7 +40,7 @@ fn recovery_command(report: &FindReport, advice: &RecoveryAdvice) -> String {
 fn no_recovery_command(report: &FindReport) -> String {
     let shard = &report.shard;
     format!(
-        "no way to just before any of these is known: `backstop status {shard}` shows what can be recovered"
+        "no recovery to just before these is known: `backstop status {shard}` shows the recoverable moments"
     )
 }
 
@@ -60,21 +60,21 @@ fn render_transaction(found: &FoundTransaction, out: &mut TextWriter) {
         out.line(format!("    {}", rows(table)));
     }
     if found.statement_based {
-        out.line("    logged as a statement: which rows, and how many, is not known");
+        out.line("    logged as a statement: the log does not contain the rows");
     }
     out.line(format!("    --to {}", found.to));
 }
 
 fn rows(table: &TableRows) -> String {
     let counts = [("inserted", table.inserted), ("updated", table.updated), ("deleted", table.deleted)];
-    let told: Vec<String> = counts
+    let shown: Vec<String> = counts
         .iter()
         .filter(|(_, count)| *count > 0)
         .map(|(what, count)| format!("{} {what}", format::thousands(*count)))
         .collect();
-    let least = if table.at_least && !told.is_empty() { "at least " } else { "" };
-    match told.as_slice() {
+    let least = if table.at_least && !shown.is_empty() { "at least " } else { "" };
+    match shown.as_slice() {
         [] => format!("{}.{}", table.schema, table.table),
-        told => format!("{}.{}: {least}{}", table.schema, table.table, told.join(", ")),
+        shown => format!("{}.{}: {least}{}", table.schema, table.table, shown.join(", ")),
     }
 }

@@ -13,7 +13,7 @@ impl RenderText for RecoveryPlan {
         out.fields([
             ("moment", out.target(&self.target)),
             ("backup", format!("{}: {}", self.backup_id, self.why)),
-            ("backup of", out.moment(self.taken_at)),
+            ("taken at", out.moment(self.taken_at)),
             ("data", format::bytes(self.data_bytes)),
             ("gtid_executed", self.gtid_executed.to_string()),
             (
@@ -60,7 +60,7 @@ fn replayed(replay: &Replay, out: &TextWriter) -> String {
     let last =
         replay.last_commit.map_or(String::new(), |at| format!(", up to the commit of {}", out.moment(at)));
     format!(
-        "{} of line {}, {}{last}",
+        "{} of timeline {}, {}{last}",
         format::count(replay.transactions, "transaction"),
         replay.timeline,
         format::bytes(replay.bytes)

@@ -37,7 +37,7 @@ fn shard(report: &PruneReport, out: &mut TextWriter) {
     let deleted = report.deleted().count() as u64;
     let title = match report.applied {
         false => format!(
-            "Shard {}: {} may go (a plan: nothing was deleted)",
+            "Shard {}: {} would be deleted (a plan: nothing was deleted)",
             report.shard,
             format::count(deleted, "backup")
         ),
@@ -46,20 +46,20 @@ fn shard(report: &PruneReport, out: &mut TextWriter) {
     out.line(out.colors.strong(&title));
     if !report.undone.is_empty() {
         let back: Vec<&str> = report.undone.iter().map(|id| id.as_str()).collect();
-        out.line(format!("  taken back: {}", back.join(", ")));
+        out.line(format!("  restored: {}", back.join(", ")));
         out.line("  the next prune deletes them again, unless the retention rules are changed");
     }
     if report.archive.forgotten + report.archive.kept > 0 {
         out.line(format!("  {}", archive(report)));
     }
     if report.backups.is_empty() {
-        out.line("  it has no backup");
+        out.line("  no backups");
         return;
     }
     out.table(&["  BACKUP", "TAKEN AT", "", "WHY"], report.backups.iter().map(row).collect());
     for each in &report.condemned {
         out.line(format!(
-            "  {} was deleted at {}; `backstop prune {} --undo` takes that back until {}",
+            "  {} was deleted at {}; `backstop prune {} --undo` undoes that until {}",
             each.backup_id,
             format::moment(each.deleted_at),
             report.shard,
@@ -74,19 +74,19 @@ fn shard(report: &PruneReport, out: &mut TextWriter) {
             out.line(format!("  deleted EBS snapshots {}", report.removed_snapshots.join(", ")));
         }
         out.line(
-            "  what the deleted backups alone needed goes with the next prune, an hour from now or later",
+            "  objects that only the deleted backups needed are removed by a prune an hour from now or later",
         );
     }
 }
 
 fn archive(report: &PruneReport) -> String {
-    let (gone, archive) = (if report.applied { "deleted" } else { "may go" }, &report.archive);
+    let (gone, archive) = (if report.applied { "deleted" } else { "would be deleted" }, &report.archive);
     let from = archive.kept_from.map_or(String::new(), |from| format!(", from {} on", format::moment(from)));
     format!(
-        "archive: {} ({}) {gone}, {} stay{from}",
-        format::count(archive.forgotten, "piece"),
+        "archive: {} ({}) {gone}, {} kept{from}",
+        format::count(archive.forgotten, "segment"),
         format::bytes(archive.forgotten_bytes),
-        format::count(archive.kept, "piece"),
+        format::count(archive.kept, "segment"),
     )
 }
 

@@ -46,8 +46,8 @@ impl RenderText for RecoverReport {
             out.line(out.colors.strong("Checked:"));
             findings(out, &self.checks);
         }
-        if let Some(told) = &self.events {
-            events(out, told);
+        if let Some(report) = &self.events {
+            events(out, report);
         }
         out.blank_line();
         out.line(match &self.server.client_file {
@@ -59,21 +59,21 @@ impl RenderText for RecoverReport {
 }
 
 /// Writes which events are enabled. Writes nothing if there are none.
-fn events(out: &mut TextWriter, told: &EventsReport) {
+fn events(out: &mut TextWriter, report: &EventsReport) {
     let names = |names: &[EventName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let lists = [("enabled", &told.enabled), ("disabled", &told.disabled), ("unknown", &told.unknown)];
+    let lists = [("enabled", &report.enabled), ("disabled", &report.disabled), ("unknown", &report.unknown)];
     let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
     let mut fields: Vec<_> = lists.map(|(word, list)| (word, names(list))).collect();
-    if fields.is_empty() && told.statements.is_empty() {
+    if fields.is_empty() && report.statements.is_empty() {
         return;
     }
     out.blank_line();
     out.line(out.colors.strong("Events:"));
-    fields.push(("scheduler", if told.scheduler { "on" } else { "off" }.to_owned()));
+    fields.push(("scheduler", if report.scheduler { "on" } else { "off" }.to_owned()));
     out.fields(fields);
-    if !told.statements.is_empty() {
-        out.line("  These statements have the events fire that did at the primary:");
-        told.statements.iter().for_each(|statement| out.line(statement));
+    if !report.statements.is_empty() {
+        out.line("  These statements enable the events that were enabled at the primary:");
+        report.statements.iter().for_each(|statement| out.line(statement));
     }
 }
 

@@ -27,12 +27,12 @@ impl RenderText for RepairReport {
         }
         match (can, self.applied) {
             (0, _) if stuck > 0 => {
-                out.next(&["bring what is named from a version or a copy of the bucket".to_owned()]);
+                out.next(&["restore the named objects from a version or a copy of the bucket".to_owned()]);
             }
             (0, _) => {
-                let whole =
-                    format!("Nothing to repair: the logs and the archive's indexes of {shard} are whole.");
-                out.line(out.colors.good(&whole));
+                let sound =
+                    format!("Nothing to repair: the logs and the archive's indexes of {shard} are sound.");
+                out.line(out.colors.good(&sound));
             }
             (_, false) => {
                 out.line("Nothing was written.");
@@ -41,7 +41,7 @@ impl RenderText for RepairReport {
             (_, true) => {
                 out.line(out.colors.good(&format!("{shard} is repaired.")));
                 let mut next =
-                    vec![format!("backstop verify {shard} --content      reads what was found again")];
+                    vec![format!("backstop verify {shard} --content      reads the recovered objects")];
                 if !self.logs.is_empty() || self.indexes.iter().any(|index| !index.lost.is_empty()) {
                     next.push(format!("backstop backup {shard}"));
                 }
@@ -53,9 +53,9 @@ impl RenderText for RepairReport {
 
 fn draw_log(log: &RepairedLog, out: &mut TextWriter) {
     out.line(out.colors.strong(&log.log));
-    let mut fields = vec![("wrong", log.wrong.clone())];
+    let mut fields = vec![("problem", log.wrong.clone())];
     if !log.kept.is_empty() {
-        fields.push(("stay listed", format::count(log.kept.len() as u64, "backup")));
+        fields.push(("still listed", format::count(log.kept.len() as u64, "backup")));
     }
     for (name, backups) in [("listed again", &log.found), ("removed by prune", &log.gone)] {
         if !backups.is_empty() {
@@ -69,13 +69,13 @@ fn draw_log(log: &RepairedLog, out: &mut TextWriter) {
 
 fn draw_index(index: &RepairedIndex, out: &mut TextWriter) {
     out.line(out.colors.strong(&index.index));
-    let mut fields = vec![("wrong", index.wrong.clone())];
+    let mut fields = vec![("problem", index.wrong.clone())];
     match &index.cannot {
         Some(why) => fields.push(("cannot be rebuilt", why.clone())),
-        None => fields.push(("named again", format::count(index.found, "segment"))),
+        None => fields.push(("rebuilt from", format::count(index.found, "segment"))),
     }
     if !index.lost.is_empty() {
-        fields.push(("stays a gap", index.lost.to_string()));
+        fields.push(("remains a gap", index.lost.to_string()));
     }
     if let Some(aside) = &index.aside {
         fields.push(("damaged bytes", format!("kept as {aside}")));
@@ -83,11 +83,11 @@ fn draw_index(index: &RepairedIndex, out: &mut TextWriter) {
     fields.extend(index.left.iter().take(SHOWN).map(not_usable));
     if index.left.len() > SHOWN {
         let more = format::count((index.left.len() - SHOWN) as u64, "more object");
-        fields.push(("not usable", format!("{more} (`--json` names them)")));
+        fields.push(("unusable", format!("{more} (`--json` names them)")));
     }
     out.fields(fields);
 }
 
 fn not_usable(left: &UnusableManifest) -> (&'static str, String) {
-    ("not usable", format!("{}: {}", left.object, left.why))
+    ("unusable", format!("{}: {}", left.object, left.why))
 }

@@ -79,7 +79,7 @@ impl RenderText for RescuePage {
             block.commands.lines().for_each(|line| out.line(line));
         }
         out.blank_line();
-        out.line("# Nothing was touched. The whole page, with what you should see and what to do if it refuses: --page");
+        out.line("# Nothing was touched. --page prints the whole page, with expected outputs and refusals.");
     }
 }
 

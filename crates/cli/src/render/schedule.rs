@@ -11,7 +11,7 @@ impl RenderText for ScheduleUnits {
             unit.content.lines().for_each(|line| out.line(line));
         }
         out.blank_line();
-        out.line("# Put the two parts into the files that their first lines name, then:");
+        out.line("# Save the two parts as the files that their first lines name, then run:");
         for command in &self.install {
             out.line(format!("#   {command}"));
         }

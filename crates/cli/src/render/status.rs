@@ -26,12 +26,12 @@ impl RenderText for StatusReport {
         findings(out, &self.findings);
         out.blank_line();
         if !self.ok {
-            out.line(out.colors.bad("Something needs attention: see what is marked WRONG."));
+            out.line(out.colors.bad("Something needs attention: see the findings marked PROBLEM."));
             return;
         }
         let warned = |shard: &ShardStatus| shard.findings.iter().any(|f| f.severity == Severity::Warning);
         match self.shards.iter().any(warned) {
-            true => out.line(out.colors.strong("No problem was found: see what is marked warn.")),
+            true => out.line(out.colors.strong("No problem was found: see the findings marked warning.")),
             false => out.line(out.colors.good("All is well.")),
         }
         out.line(STATUS_SCOPE);
@@ -54,7 +54,7 @@ fn runs(out: &mut TextWriter, runs: &[RunRecord]) {
         let took = run.ended.and_then(|ended| (ended - run.started).to_std().ok());
         let outcome = match (&run.failure, &run.result) {
             (Some(failure), _) => format!("exit code {}: {}", failure.exit_code, failure.message),
-            (None, _) if run.ended.is_none() => "is running, or was killed".to_owned(),
+            (None, _) if run.ended.is_none() => "running, or killed".to_owned(),
             (None, result) => result.clone().unwrap_or_else(|| "done".to_owned()),
         };
         let took = took.map_or_else(String::new, |took| format::seconds(took.as_secs_f64()));
@@ -67,41 +67,41 @@ fn runs(out: &mut TextWriter, runs: &[RunRecord]) {
 }
 
 /// Scope of the result "well".
-const STATUS_SCOPE: &str = "Looked at: the members, the newest backup's age, what is archived and how old that is. Not read: the contents of what is stored (`backstop verify --content`).";
+const STATUS_SCOPE: &str = "Examined: the members, the age of the newest backup, the archive and its age. Not read: the contents of stored objects (`backstop verify --content`).";
 
 fn fields(shard: &ShardStatus, out: &TextWriter) -> Vec<(&'static str, String)> {
     let last = match &shard.last_backup {
         Some(backup) => format!("{} from {}", backup.backup_id, backup.source.endpoint),
         None => "none".to_owned(),
     };
-    let seconds = |value: Option<f64>| value.map_or("not known".to_owned(), format::seconds);
+    let seconds = |value: Option<f64>| value.map_or("unknown".to_owned(), format::seconds);
     vec![
         ("members", members(&shard.members)),
         ("last backup", last),
         ("recoverable", moments(&shard.coverage, |at| out.moment(at))),
-        ("would be lost", seconds(shard.rpo_seconds)),
-        ("recovery takes", seconds(shard.rto_seconds)),
+        ("possible loss", seconds(shard.rpo_seconds)),
+        ("recovery time", seconds(shard.rto_seconds)),
     ]
 }
 
-/// Formats the members: `db1:3306 primary, db2:3306 candidate (0 s behind), db3:3306 SILENT`.
+/// Formats the members: `db1:3306 primary, db2:3306 candidate (0 s behind), db3:3306 NO ANSWER`.
 fn members(members: &[MemberStatus]) -> String {
     let one = |member: &MemberStatus| {
         let part = match member.role {
             Some(Role::Primary) => "primary",
             Some(Role::Candidate) => "candidate",
             Some(Role::Replica) => "replica",
-            None => "SILENT",
+            None => "NO ANSWER",
         };
         let lag = match (member.role, member.lag_seconds) {
             (Some(Role::Candidate | Role::Replica), Some(lag)) => format!(" ({lag:.0} s behind)"),
-            (Some(Role::Candidate | Role::Replica), None) => " (lag not known)".to_owned(),
+            (Some(Role::Candidate | Role::Replica), None) => " (lag unknown)".to_owned(),
             _ => String::new(),
         };
         format!("{} {part}{lag}", member.endpoint)
     };
     if members.is_empty() {
-        return "not known".to_owned();
+        return "unknown".to_owned();
     }
     members.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -27,11 +27,11 @@ fn conclude(report: &VerifyReport, out: &mut TextWriter) {
             ]);
         }
         VerifyVerdict::NotAllChecked => {
-            out.line(out.colors.bad("Not everything could be looked at: see what is marked NOT CHECKED."));
+            out.line(out.colors.bad("Not everything could be checked: see the objects marked NOT CHECKED."));
         }
         VerifyVerdict::Nothing | VerifyVerdict::NothingFound => {
             let read = if report.contents_read {
-                "what was read"
+                "the data that was read"
             } else {
                 "names and sizes; contents were not read"
             };
@@ -48,7 +48,7 @@ fn render_shard(shard: &ShardVerification, out: &mut TextWriter) {
     out.fields([
         ("backups", backups(shard)),
         ("checked", checked(shard)),
-        ("archive", format::count(shard.segments, "piece")),
+        ("archive", format::count(shard.segments, "segment")),
         (
             "unreferenced",
             format!("{} that `backstop prune --apply` removes", format::count(shard.unreferenced, "object")),
@@ -63,16 +63,16 @@ fn render_shard(shard: &ShardVerification, out: &mut TextWriter) {
         out.line(out.colors.bad(&format!("  damaged: {}", damage.object)));
         let backups: Vec<&str> = damage.backups.iter().map(|id| id.as_str()).collect();
         if let Some(gtids) = &damage.gtids {
-            let moments = damage.moments.map_or("not known".to_owned(), |(from, to)| {
+            let moments = damage.moments.map_or("unknown".to_owned(), |(from, to)| {
                 format!("{} to {}", format::moment(from), format::moment(to))
             });
             let fields =
-                [("  wrong", damage.wrong.clone()), ("  lost", gtids.to_string()), ("  moments", moments)];
+                [("  problem", damage.wrong.clone()), ("  lost", gtids.to_string()), ("  moments", moments)];
             out.fields(fields);
             continue;
         }
         let needed = if backups.is_empty() { "no backup".to_owned() } else { backups.join(", ") };
-        out.fields([("  wrong", damage.wrong.clone()), ("  needed by", needed)]);
+        out.fields([("  problem", damage.wrong.clone()), ("  needed by", needed)]);
     }
 }
 
@@ -93,7 +93,7 @@ fn backups(shard: &ShardVerification) -> String {
 fn checked(shard: &ShardVerification) -> String {
     let objects = format::count(shard.objects, "object");
     if shard.depth == "content" {
-        let elsewhere = if shard.contents_read { "" } else { "; contents of EBS snapshots cannot be" };
+        let elsewhere = if shard.contents_read { "" } else { "; contents of EBS snapshots cannot be read" };
         return format!(
             "every byte of {objects} was read and compared ({}){elsewhere}",
             format::bytes(shard.bytes_read)

@@ -91,7 +91,7 @@ impl RunbookValues {
     /// A command with the values in it.
     fn command(&self, command: &str, heading: &str) -> String {
         if self.without_semi_sync && heading.contains(SEMI_SYNC_ONLY) {
-            return left_out(&self.words(command), "the shard is without semi-sync");
+            return left_out(&self.words(command), "the shard does not use semi-sync");
         }
         let Some(members) = &self.members else { return self.words(command) };
         if command.contains("--host=db3 ") && members.len() > MEMBERS.len() {
@@ -271,7 +271,7 @@ mod tests {
         values.without_semi_sync();
         let filled = values.fill(page);
         assert!(
-            filled.contains("# Left out: the shard is without semi-sync.\n# mysql --host=db2"),
+            filled.contains("# Left out: the shard does not use semi-sync.\n# mysql --host=db2"),
             "{filled}"
         );
     }

@@ -73,7 +73,10 @@ fn commands_fit_the_number_of_members() {
 fn semi_sync_commands_are_left_out_without_semi_sync() {
     let install = "\nmysql --host=127.0.0.1 --port=2 --execute=\"INSTALL PLUGIN";
     let text = printed(&configured(3, ""), "--situation primary-dead");
-    assert!(text.contains("# Left out: the shard is without semi-sync") && !text.contains(install), "{text}");
+    assert!(
+        text.contains("# Left out: the shard does not use semi-sync") && !text.contains(install),
+        "{text}"
+    );
     let with = configured(3, "archive = { from = \"primary\", semi_sync = true }\n");
     assert!(printed(&with, "--situation primary-dead").contains(install));
 }

@@ -64,7 +64,7 @@ async fn status_is_well_only_while_the_members_live() {
         "{status}"
     );
     let told = backstop.run("status orders").await;
-    assert!(told.out.contains("SILENT") && !told.out.contains("All is well"), "{told}");
+    assert!(told.out.contains("NO ANSWER") && !told.out.contains("All is well"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -215,7 +215,7 @@ async fn what_cannot_be_given_is_refused(shard: &TestShard, backstop: &Backstop)
             &["line 2: `datadir`", "line 4: `port`: give `--port`", "`innodb_undo_directory`", "!includedir"]
                 [..],
         ),
-        ("--server-option tmpdir=/no/such/folder", &["`tmpdir`: /no/such/folder is not there"]),
+        ("--server-option tmpdir=/no/such/folder", &["`tmpdir`: /no/such/folder does not exist"]),
         ("--server-option max_connectons=3", &["unknown variable 'max_connectons=3'"]),
         ("--server-option max_connections=few", &["'max_connections'", "few"]),
         ("--server-option server_id=7", &["`server_id`"]),
