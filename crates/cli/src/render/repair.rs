@@ -7,7 +7,7 @@ use crate::format;
 use crate::text::{RenderText, TextWriter};
 
 /// Limit for the objects that are named on screen.
-const SHOWN: usize = 10;
+const MAX_OBJECTS_SHOWN: usize = 10;
 
 impl RenderText for RepairReport {
     fn render_text(&self, out: &mut TextWriter) {
@@ -80,9 +80,9 @@ fn draw_index(index: &RepairedIndex, out: &mut TextWriter) {
     if let Some(aside) = &index.aside {
         fields.push(("damaged bytes", format!("kept as {aside}")));
     }
-    fields.extend(index.left.iter().take(SHOWN).map(not_usable));
-    if index.left.len() > SHOWN {
-        let more = format::count((index.left.len() - SHOWN) as u64, "more object");
+    fields.extend(index.left.iter().take(MAX_OBJECTS_SHOWN).map(not_usable));
+    if index.left.len() > MAX_OBJECTS_SHOWN {
+        let more = format::count((index.left.len() - MAX_OBJECTS_SHOWN) as u64, "more object");
         fields.push(("unusable", format!("{more} (`--json` names them)")));
     }
     out.fields(fields);

@@ -39,7 +39,7 @@ impl RenderText for StatusReport {
 }
 
 /// Limit for the last runs that are shown.
-const RUNS_SHOWN: usize = 8;
+const MAX_RUNS_SHOWN: usize = 8;
 
 /// Writes the last runs of all operations, newest first.
 fn runs(out: &mut TextWriter, runs: &[RunRecord]) {
@@ -62,7 +62,7 @@ fn runs(out: &mut TextWriter, runs: &[RunRecord]) {
     };
     out.table(
         &["BEGAN", "COMMAND", "HOST", "TOOK", "RESULT"],
-        newest.iter().take(RUNS_SHOWN).map(row).collect(),
+        newest.iter().take(MAX_RUNS_SHOWN).map(row).collect(),
     );
 }
 

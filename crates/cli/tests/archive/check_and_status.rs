@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::support::program::Backstop;
 use crate::support::stored_archive::ARCHIVE;
 
-const SOON: Duration = Duration::from_secs(120);
-const SET: &str = "--set shards.orders.archive.from=primary --set shards.orders.archive.semi_sync=true";
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
+const SEMI_SYNC_OPTIONS: &str =
+    "--set shards.orders.archive.from=primary --set shards.orders.archive.semi_sync=true";
 
 /// Returns a command's findings, by code.
 async fn findings(backstop: &Backstop, line: &str) -> Vec<Value> {
@@ -31,7 +32,7 @@ async fn found(backstop: &Backstop, line: &str, code: &str) -> Value {
         if let Some(finding) = with(&all, code) {
             return finding.clone();
         }
-        assert!(begin.elapsed() < SOON, "no {code}: {all:?}");
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "no {code}: {all:?}");
     }
 }
 
@@ -46,8 +47,8 @@ async fn check_fix_enables_semi_sync_only_with_a_live_archiver() {
     assert_eq!(with(&all, "archive-not-configured").unwrap()["severity"], "warning");
 
     // No archiver runs: `check` offers nothing that would stop writes.
-    let status = format!("status orders {SET}");
-    let check = format!("check orders {SET}");
+    let status = format!("status orders {SEMI_SYNC_OPTIONS}");
+    let check = format!("check orders {SEMI_SYNC_OPTIONS}");
     let all = findings(&backstop, &check).await;
     assert_eq!(with(&all, "archiver-never-ran").unwrap()["severity"], "warning");
     let semi_sync = with(&all, "archive-semi-sync").unwrap();

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::support::program::Backstop;
 use crate::support::stored_archive::{ARCHIVE, contents, held};
 
-const SOON: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Transactions that were executed elsewhere, before these servers were made.
 const ELSEWHERE: &str = "11111111-0000-4000-8000-000000000000:1-100";
 
@@ -36,7 +36,7 @@ async fn restarts(backstop: &Backstop, primary: &TestMember, rows: std::ops::Ran
             let archiver = backstop.spawn(ARCHIVE, None);
             let begin = Instant::now();
             while !now.is_subset_of(&held(backstop).await) || !archiver.told().contains("archiving from") {
-                assert!(begin.elapsed() < SOON, "not archived: {now}: {}", archiver.told());
+                assert!(begin.elapsed() < WAIT_TIMEOUT, "not archived: {now}: {}", archiver.told());
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             archiver.signal(Signal::KILL);
@@ -53,22 +53,22 @@ async fn restarts(backstop: &Backstop, primary: &TestMember, rows: std::ops::Ran
 async fn archiver_continues_after_gtid_purged_was_set() {
     let layout = ShardLayout { members: 2, grants: vec!["base", "replication"], ..ShardLayout::default() };
     let shard = TestShard::start(layout).await;
-    let [a, b] = &shard.members[..] else { panic!("two members") };
+    let [db1, db2] = &shard.members[..] else { panic!("two members") };
     let backstop = Backstop::of(&shard, "clone").await;
-    a.run(&["CREATE DATABASE one", "CREATE TABLE one.t (id INT PRIMARY KEY)"]).await;
-    b.wait_for(&a.gtid_executed().await).await;
-    b.run(&["STOP REPLICA", "RESET REPLICA"]).await;
-    remade(a).await;
-    remade(b).await;
-    b.run(&["START REPLICA"]).await;
-    restarts(&backstop, a, 0..6).await;
+    db1.run(&["CREATE DATABASE one", "CREATE TABLE one.t (id INT PRIMARY KEY)"]).await;
+    db2.wait_for(&db1.gtid_executed().await).await;
+    db2.run(&["STOP REPLICA", "RESET REPLICA"]).await;
+    remade(db1).await;
+    remade(db2).await;
+    db2.run(&["START REPLICA"]).await;
+    restarts(&backstop, db1, 0..6).await;
 
     // A replica that was recovered: its earlier transactions came with its files, and its binlog
     // begins after them.
-    b.wait_for(&a.gtid_executed().await).await;
-    b.run(&["STOP REPLICA"]).await;
-    remade(b).await;
-    a.run(&["SET GLOBAL super_read_only = ON"]).await;
-    b.run(&["RESET REPLICA ALL", "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"]).await;
-    restarts(&backstop, b, 6..12).await;
+    db2.wait_for(&db1.gtid_executed().await).await;
+    db2.run(&["STOP REPLICA"]).await;
+    remade(db2).await;
+    db1.run(&["SET GLOBAL super_read_only = ON"]).await;
+    db2.run(&["RESET REPLICA ALL", "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF"]).await;
+    restarts(&backstop, db2, 6..12).await;
 }

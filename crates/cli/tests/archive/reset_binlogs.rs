@@ -11,7 +11,7 @@ use crate::kill_random::wait_for_archiver;
 use crate::support::program::{Backstop, RunningBackstop};
 use crate::support::stored_archive::{ARCHIVE, contents, held};
 
-const SOON: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 const RESET: &str = "RESET BINARY LOGS AND GTIDS";
 
 /// Writes rows in two files, all of them archived.
@@ -34,7 +34,7 @@ async fn all_archived(backstop: &Backstop, primary: &TestMember, archiver: &Runn
             return;
         }
         assert!(
-            begin.elapsed() < SOON,
+            begin.elapsed() < WAIT_TIMEOUT,
             "not archived on line {line}: {now}, but {there}: {}",
             archiver.told()
         );

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::support::program::{Backstop, RunningBackstop, until};
 use crate::support::stored_archive::{ARCHIVE, assert_identical, held};
 
-const SOON: Duration = Duration::from_secs(120);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn written(backstop: &Backstop, password: &str) {
     backstop.write_credentials(&format!(
@@ -33,7 +33,7 @@ async fn caught_up(backstop: &Backstop, primary: &TestMember, archiver: &Running
     let now = primary.gtid_executed().await;
     let begin = std::time::Instant::now();
     while !now.is_subset_of(&held(backstop).await) {
-        assert!(begin.elapsed() < SOON, "not archived: {now}: {}", archiver.told());
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "not archived: {now}: {}", archiver.told());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -62,7 +62,7 @@ async fn archiver_reads_changed_passwords_again() {
     // The server is changed first: until the file is written, logins do not lock the account.
     changed(primary, "Third-1").await;
     let refused = || archiver.told().contains("user or password is wrong");
-    until(SOON, || archiver.told(), refused).await;
+    until(WAIT_TIMEOUT, || archiver.told(), refused).await;
     workload.wait_for_more(20).await;
     written(&backstop, "Third-1");
     caught_up(&backstop, primary, &archiver).await;

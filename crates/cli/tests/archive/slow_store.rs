@@ -16,9 +16,9 @@ use crate::kill_random::wait_for_archiver;
 use crate::support::program::{Backstop, S3, until};
 use crate::support::stored_archive::{ARCHIVE, assert_identical, contents, held};
 
-const SOON: Duration = Duration::from_secs(120);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Delay of every request.
-const LATE: Duration = Duration::from_millis(150);
+const REQUEST_DELAY: Duration = Duration::from_millis(150);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_store_delays_commits_and_loses_none() {
@@ -39,7 +39,7 @@ async fn slow_store_delays_commits_and_loses_none() {
         let notes = || archiver.told().matches("no answer within").count();
         let before = notes();
         wire.passes.store(passes, Ordering::SeqCst);
-        until(SOON, || format!("nobody is told: {}", archiver.told()), || notes() > before).await;
+        until(WAIT_TIMEOUT, || format!("there is no notice: {}", archiver.told()), || notes() > before).await;
         let stuck = workload.committed();
         wire.passes.store(ANSWERS | REQUESTS, Ordering::SeqCst);
         workload.wait_for_more(20).await;
@@ -48,7 +48,7 @@ async fn slow_store_delays_commits_and_loses_none() {
     let written = workload.stop().await;
     // Commits wait for their puts, one after the other.
     let mean = written.gaps.iter().skip(1).sum::<Duration>() / u32::try_from(written.gaps.len()).unwrap();
-    assert!(mean >= LATE, "acknowledged before they can have been stored: every {mean:?}");
+    assert!(mean >= REQUEST_DELAY, "acknowledged before they can have been stored: every {mean:?}");
     archiver.signal(Signal::TERM);
     let ran = archiver.end().await;
     assert_eq!(ran.status.code(), Some(0), "{ran}");
@@ -99,7 +99,7 @@ async fn pass(
     let mut bytes = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         if way == REQUESTS {
-            tokio::time::sleep(LATE).await;
+            tokio::time::sleep(REQUEST_DELAY).await;
         }
         while open.load(Ordering::SeqCst) & way == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -13,7 +13,7 @@ use crate::support::program::{Backstop, until};
 use crate::support::recoverable_rows::lost;
 use crate::support::stored_archive::ARCHIVE;
 
-const SOON: Duration = Duration::from_secs(120);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Number of times that archiver and source are killed.
 const ROUNDS: usize = 3;
@@ -36,7 +36,7 @@ async fn transactions_that_only_the_spool_has_are_archived() {
         let workload = TestWorkload::start(primary).await;
         workload.wait_for_more(50).await;
         let away = take_away(&backstop.repository);
-        until(SOON, || archiver.told(), || archiver.told().contains("note:")).await;
+        until(WAIT_TIMEOUT, || archiver.told(), || archiver.told().contains("note:")).await;
         // With acknowledgements from the store, no commit would return any more.
         workload.wait_for_more(200).await;
         archiver.signal(Signal::KILL);

@@ -14,7 +14,7 @@ use crate::support::program::{Backstop, until};
 use crate::support::recoverable_rows::lost;
 use crate::support::stored_archive::{ARCHIVE, assert_identical, held};
 
-const SOON: Duration = Duration::from_secs(120);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Returns another repository for the same shard and work directory.
 async fn another(shard: &TestShard) -> Backstop {
@@ -61,7 +61,7 @@ async fn archivers_share_a_host_and_replace_removed_files() {
     let spool =
         || below(&backstop.work).into_iter().filter(|path| path.to_string_lossy().contains("binlog."));
     spool().for_each(|path| drop(std::fs::remove_file(path)));
-    until(SOON, || archiver.told(), || archiver.told().contains("asked of the source again")).await;
+    until(WAIT_TIMEOUT, || archiver.told(), || archiver.told().contains("from the source again")).await;
     workload.wait_for_more(50).await;
 
     // The store loses objects that it accepted.
@@ -69,7 +69,7 @@ async fn archivers_share_a_host_and_replace_removed_files() {
     let journal = backstop.repository.join("shards/orders/archive/journal");
     let newest = below(&journal).pop().unwrap();
     std::fs::remove_file(&newest).unwrap();
-    until(SOON, || archiver.told(), || newest.exists()).await;
+    until(WAIT_TIMEOUT, || archiver.told(), || newest.exists()).await;
 
     archiver.signal(Signal::TERM);
     let ran = archiver.end().await;
@@ -100,7 +100,7 @@ async fn archiver_continues_after_its_spool_volume_was_full() {
     for size in [1 << 20, 1 << 12, 1] {
         while std::io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
     }
-    until(SOON, || archiver.told(), || archiver.told().contains("has room")).await;
+    until(WAIT_TIMEOUT, || archiver.told(), || archiver.told().contains("free space")).await;
     std::fs::remove_file(&filler).unwrap();
     drop(file);
     workload.wait_for_more(50).await;

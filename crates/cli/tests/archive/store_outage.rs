@@ -16,7 +16,7 @@ use crate::support::random::Random;
 use crate::support::recoverable_rows::lost;
 use crate::support::stored_archive::{ARCHIVE, assert_identical, held};
 
-const SOON: Duration = Duration::from_secs(120);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn archiver_loses_nothing_while_the_store_refuses() {
@@ -33,7 +33,7 @@ async fn archiver_loses_nothing_while_the_store_refuses() {
     std::fs::rename(&backstop.repository, &away).unwrap();
     std::fs::write(&backstop.repository, "in the way").unwrap();
     let told = || archiver.told().matches("note:").count() >= 2;
-    until(SOON, || archiver.told(), told).await;
+    until(WAIT_TIMEOUT, || archiver.told(), told).await;
     let stuck = workload.committed();
     std::fs::remove_file(&backstop.repository).unwrap();
     std::fs::rename(&away, &backstop.repository).unwrap();
@@ -69,7 +69,7 @@ async fn archiver_loses_nothing_when_the_store_is_killed() {
         tokio::time::sleep(dice.time(Duration::from_millis(500))).await;
         store.kill();
         let noted = archiver.told().matches("note:").count();
-        until(SOON, || archiver.told(), || archiver.told().matches("note:").count() > noted).await;
+        until(WAIT_TIMEOUT, || archiver.told(), || archiver.told().matches("note:").count() > noted).await;
         store.start_again();
     }
     workload.wait_for_more(20).await;

@@ -12,7 +12,7 @@ use crate::support::program::{Backstop, until};
 use crate::support::recoverable_rows::lost;
 use crate::support::stored_archive::{ARCHIVE, assert_identical, held};
 
-const SOON: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn is_bare(path: &Path) -> bool {
     std::fs::read_dir(path).unwrap().next().is_none()
@@ -33,7 +33,7 @@ async fn nothing_is_written_into_a_bare_mount_point() {
 
     volume.unmount_lazily();
     let told = || archiver.told().matches("is no longer the repository's directory").count() >= 2;
-    until(SOON, || archiver.told(), told).await;
+    until(WAIT_TIMEOUT, || archiver.told(), told).await;
     let stuck = workload.committed();
     assert!(is_bare(&volume.path), "written into the mount point");
     for more in ["--set repository.create=never", &format!("--set repository.id={id}")] {

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::{backstop, run, stderr, stdout};
 
-const EVIL: &str = "\x1b]0;owned\x07\u{9b}2J\u{202e}txt\u{2028}\r\n[  99.9 s] backup complete: all is well";
+const CONTROL_CHARACTERS: &str =
+    "\x1b]0;owned\x07\u{9b}2J\u{202e}txt\u{2028}\r\n[  99.9 s] backup complete: all is well";
 
 /// Starts a server that refuses every login with this message, and returns its port.
 fn server_that_says(words: &str) -> u16 {
@@ -47,7 +48,7 @@ fn steers(text: &str) -> bool {
 #[test]
 fn server_text_cannot_control_the_terminal() {
     let dir = tempfile::tempdir().unwrap();
-    configured(dir.path(), server_that_says(EVIL));
+    configured(dir.path(), server_that_says(CONTROL_CHARACTERS));
     assert_eq!(run(dir.path(), "init").status.code(), Some(0));
     for command in ["check", "status", "backup orders", "-vv backup orders"] {
         let output = run(dir.path(), command);

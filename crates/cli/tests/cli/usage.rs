@@ -2,7 +2,7 @@
 
 use crate::{backstop, json, run, stderr, stdout};
 
-const GOOD: &str = r#"
+const CONFIGURATION: &str = r#"
 [repository]
 url = "file:///nonexistent/backups"
 
@@ -52,7 +52,7 @@ fn arguments_are_read_before_the_configuration() {
 
 #[test]
 fn usage_errors_are_json_with_the_json_option() {
-    let dir = with(GOOD);
+    let dir = with(CONFIGURATION);
     let output = run(dir.path(), "--json recover orders --into x --join");
     let error = json(&output);
     assert_eq!(
@@ -75,7 +75,7 @@ fn usage_errors_are_json_with_the_json_option() {
 #[test]
 fn all_configuration_errors_are_in_one_message() {
     let dir = with(&format!(
-        "{GOOD}freeze = {{ hold = \"soon\" }}\nretentoin = {{ daily = 3 }}\nschedule = \"daily\"\n"
+        "{CONFIGURATION}freeze = {{ hold = \"soon\" }}\nretentoin = {{ daily = 3 }}\nschedule = \"daily\"\n"
     ));
     let output = backstop(dir.path(), "status --set shards.orders.snapshot.provider=lvm")
         .env("BACKSTOP_SHARDS_ORDERS_SOURCE_MAX_LAG", "long")
@@ -136,7 +136,7 @@ fn error_about_an_invalid_configuration_names_the_file() {
 
 #[test]
 fn error_about_an_invalid_repository_url_names_it() {
-    let dir = with(GOOD);
+    let dir = with(CONFIGURATION);
     for address in ["ftp://backups/x", "file://relative", "relative", "s3://", "http://backups/x"] {
         let output = run(dir.path(), &format!("status --repository {address}"));
         let told = stderr(&output);
@@ -147,9 +147,9 @@ fn error_about_an_invalid_repository_url_names_it() {
 
 #[test]
 fn empty_repository_can_be_listed_but_has_no_backup() {
-    let dir = with(GOOD);
+    let dir = with(CONFIGURATION);
     let there = format!("file://{}/backups", dir.path().display());
-    let dir = with(&GOOD.replace("file:///nonexistent/backups", &there));
+    let dir = with(&CONFIGURATION.replace("file:///nonexistent/backups", &there));
     assert_eq!(run(dir.path(), "init").status.code(), Some(0));
     let output = run(dir.path(), "backups orders --json");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -185,7 +185,7 @@ fn empty_repository_can_be_listed_but_has_no_backup() {
 #[test]
 fn command_fails_if_its_result_cannot_be_written() {
     let repository = tempfile::tempdir().unwrap();
-    let dir = with(&GOOD.replace("/nonexistent/backups", repository.path().to_str().unwrap()));
+    let dir = with(&CONFIGURATION.replace("/nonexistent/backups", repository.path().to_str().unwrap()));
     assert_eq!(run(dir.path(), "init").status.code(), Some(0));
     for command in ["--json backups orders", "backups orders", "completions bash", "recover --help"] {
         let full = std::fs::File::create("/dev/full").unwrap();
@@ -204,7 +204,7 @@ fn command_fails_if_its_result_cannot_be_written() {
 
 #[test]
 fn colours_are_left_out_without_a_terminal() {
-    let dir = with(GOOD);
+    let dir = with(CONFIGURATION);
     let output = run(dir.path(), "status");
     assert!(!stdout(&output).contains('\x1b') && !stderr(&output).contains('\x1b'));
 }

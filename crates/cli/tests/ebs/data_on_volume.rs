@@ -51,7 +51,7 @@ async fn the_archive_is_replayed_on_a_volume_of_the_backup() {
         .backstop
         .run(&elsewhere)
         .await
-        .failed(20, &["/nothing/data holds no data directory of MySQL", "docs/aws.md"]);
+        .failed(20, &["/nothing/data is not a MySQL data directory", "docs/aws.md"]);
     // A data directory that belongs to another server.
     let living = fleet.shard.base().join("living");
     std::fs::create_dir(&living).unwrap();
@@ -60,7 +60,7 @@ async fn the_archive_is_replayed_on_a_volume_of_the_backup() {
         .backstop
         .run(&line.replace("/v", "/living"))
         .await
-        .failed(20, &["a server runs on", "/living/data"]);
+        .failed(20, &["a server is running on", "/living/data"]);
     assert!(
         !living.join(".backstop").exists() && primary.datadir().join("auto.cnf").exists(),
         "nothing was touched"

@@ -15,7 +15,7 @@ use crate::support::source_unharmed::{nothing_left, unharmed};
 const BACKUP: &str = "backup orders";
 const PRUNE: &str = "prune orders --apply --yes-really --set shards.orders.retention.daily=1";
 /// Number of kills after which a whole backup must succeed, and leave nothing.
-const WHOLE: usize = 5;
+const KILLS_BETWEEN_BACKUPS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_survive_kills_at_random_moments() {
@@ -29,9 +29,9 @@ async fn commands_survive_kills_at_random_moments() {
     let mut round =
         Round { shard: &shard, backstop: &backstop, dice: Random::new(), usual: begin.elapsed(), killed: 0 };
     while round.killed < kills() {
-        let whole = round.killed / WHOLE;
+        let whole = round.killed / KILLS_BETWEEN_BACKUPS;
         round.kill_something().await;
-        if round.killed / WHOLE > whole {
+        if round.killed / KILLS_BETWEEN_BACKUPS > whole {
             backstop.json(BACKUP).await;
             nothing_left(&shard, &backstop).await;
         }

@@ -13,7 +13,7 @@ use crate::support::recovered_server::RecoveredServer;
 
 /// Variables in which a copy differs from its donor: identity, paths, values that the recovery
 /// decides.
-const OWN: [&str; 24] = [
+const HOST_SETTINGS: [&str; 24] = [
     // These follow from character_set_server when a server with persisted settings starts.
     "collation_connection",
     "collation_database",
@@ -95,7 +95,8 @@ async fn a_copy_has_the_settings_of_its_donor() {
     let copy = all(&mut rebuilt.root().await).await;
     let names: BTreeSet<&str> = donor.keys().chain(copy.keys()).map(String::as_str).collect();
     let differ = |name: &&str| donor.get(*name) != copy.get(*name);
-    let found: Vec<_> = names.into_iter().filter(differ).filter(|name| !OWN.contains(name)).collect();
+    let found: Vec<_> =
+        names.into_iter().filter(differ).filter(|name| !HOST_SETTINGS.contains(name)).collect();
     let shown: Vec<_> = found.iter().map(|name| (name, donor.get(*name), copy.get(*name))).collect();
     assert!(found.is_empty(), "{shown:?}");
     let told = told(&report, "settings-not-carried").unwrap();

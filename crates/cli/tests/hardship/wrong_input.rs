@@ -91,7 +91,7 @@ async fn targets_are_wrong(backstop: &Backstop, into: &Path, first: &str, second
     backstop
         .run(&recover(into, &format!("--backup {unknown}")))
         .await
-        .failed(21, &[unknown, "no such backup"]);
+        .failed(21, &[unknown, "there is no backup"]);
     assert!(!into.exists(), "nothing was touched");
 }
 

@@ -61,7 +61,7 @@ async fn prune_keeps_the_beginning_of_a_file_that_is_needed() {
     }
     let too_early = taken_at - chrono::Duration::milliseconds(1);
     let line = format!("plan orders --standalone --to {}", too_early.to_rfc3339());
-    backstop.run(&line).await.failed(21, &["nearest reachable"]);
+    backstop.run(&line).await.failed(21, &["nearest recoverable"]);
 
     forget_the_past(primary).await;
     primary.run(&["INSERT INTO one.t VALUES (8)"]).await;

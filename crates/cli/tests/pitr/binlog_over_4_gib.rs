@@ -13,7 +13,7 @@ use crate::support::program::{Backstop, until};
 use crate::support::recovered_server::RecoveredServer;
 use crate::support::stored_archive::{ARCHIVE, contents, held, reader, uuid};
 
-const STATEMENT: Duration = Duration::from_secs(300);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Number of rows of 64 MiB.
 const ROWS: u32 = 68;
 
@@ -31,12 +31,12 @@ async fn binlog_beyond_4_gib_is_archived_and_replayed() {
     primary.run(&["CREATE TABLE w.t (id INT PRIMARY KEY)", "FLUSH BINARY LOGS"]).await;
     let mut root = primary.root().await;
     let row = "INSERT INTO w.big VALUES (REPEAT('0123456789abcdef', 4194304))";
-    root.run_within("START TRANSACTION", STATEMENT).await.unwrap();
+    root.run_within("START TRANSACTION", STATEMENT_TIMEOUT).await.unwrap();
     for _ in 0..ROWS {
-        root.run_within(row, STATEMENT).await.unwrap();
+        root.run_within(row, STATEMENT_TIMEOUT).await.unwrap();
     }
-    root.run_within("INSERT INTO w.t VALUES (1)", STATEMENT).await.unwrap();
-    root.run_within("COMMIT", STATEMENT).await.unwrap();
+    root.run_within("INSERT INTO w.t VALUES (1)", STATEMENT_TIMEOUT).await.unwrap();
+    root.run_within("COMMIT", STATEMENT_TIMEOUT).await.unwrap();
     primary.run(&["INSERT INTO w.t VALUES (2)"]).await;
 
     // The archiver is killed in the middle of the file.

@@ -14,7 +14,7 @@ use crate::support::program::Backstop;
 use crate::support::recovered_server::RecoveredServer;
 use crate::support::stored_archive::{ARCHIVE, contents};
 
-const SOON: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns the definition of an event that records once that it ran, and where.
 fn event(name: &str, more: &str) -> String {
@@ -146,7 +146,7 @@ async fn after_the_backup(shard: &TestShard) {
     let begin = Instant::now();
     let done = "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME = 'done'";
     while root.one::<String>(done).await.unwrap() != "DISABLED" {
-        assert!(begin.elapsed() < SOON, "the event that fires once does not");
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "the event that fires once does not");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -180,7 +180,7 @@ async fn assert_fires(server: &RecoveredServer) {
     let sql = "SELECT COALESCE(GROUP_CONCAT(event ORDER BY event), '') FROM shop.fired WHERE server = @@server_uuid";
     let begin = Instant::now();
     while server.value(sql).await != "later,put_on,quoted,renamed,stays" {
-        assert!(begin.elapsed() < SOON, "these fire: {}", server.value(sql).await);
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "these fire: {}", server.value(sql).await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -18,7 +18,7 @@ use crate::support::program::Backstop;
 use crate::support::recovered_server::RecoveredServer;
 use crate::support::stored_archive::{ARCHIVE, contents};
 
-const SOON: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65534;
 const SERVER: &str = "--server-user nobody";
 
@@ -68,18 +68,18 @@ async fn refusals_leave_nothing(backstop: &Backstop, base: &Path) {
             .failed(2, &["cannot write in", "tmpdir"]);
         let below =
             format!("recover orders --to latest --standalone --into {}/new {SERVER}", closed.display());
-        backstop.run(&format!("{below} {plan}")).await.failed(20, &["cannot pass", "chmod o+x"]);
+        backstop.run(&format!("{below} {plan}")).await.failed(20, &["has no access to", "chmod o+x"]);
         assert!(!above.exists() && !closed.join("new").exists(), "{plan}: nothing was touched");
         for (more, words) in [
             ("--listen 192.0.2.1".to_owned(), "cannot listen on 192.0.2.1"),
             ("--listen no-such-host.invalid".to_owned(), "cannot listen on no-such-host.invalid"),
-            (format!("--port {port}"), "cannot be used"),
+            (format!("--port {port}"), "cannot use port"),
         ] {
             backstop.run(&format!("{into} {SERVER} {more} {plan}")).await.failed(20, &[words]);
             assert!(!above.exists(), "{more} {plan}: nothing was touched");
         }
         let onto = format!("recover orders --to latest --standalone {SERVER} {plan} --into");
-        backstop.run(&format!("{onto} {}", file.display())).await.failed(20, &["look into target directory"]);
+        backstop.run(&format!("{onto} {}", file.display())).await.failed(20, &["cannot read target directory"]);
         backstop.run(&format!("{onto} {}", backstop.repository.display())).await.failed(20, &["not empty"]);
     }
 }
@@ -191,7 +191,7 @@ async fn follows(shard: &TestShard, rebuilt: &RecoveredServer, row: u32) {
     let begin = Instant::now();
     let row = format!("SELECT COUNT(*) FROM shop.t WHERE id = {row}");
     while rebuilt.value(&row).await != "1" {
-        assert!(begin.elapsed() < SOON, "it does not replicate");
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "it does not replicate");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(rebuilt.value(REPLICATING).await, "2");
@@ -203,7 +203,7 @@ async fn follows(shard: &TestShard, rebuilt: &RecoveredServer, row: u32) {
 async fn until_answers(rebuilt: &RecoveredServer) {
     let begin = Instant::now();
     while backstop_testbed::member::root(&rebuilt.dir.join("mysqld.sock")).await.is_err() {
-        assert!(begin.elapsed() < SOON, "it does not start");
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "it does not start");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -220,7 +220,7 @@ fn stop(rebuilt: &RecoveredServer) {
     signal(pid, Signal::TERM).unwrap();
     let begin = Instant::now();
     while is_alive(pid) {
-        assert!(begin.elapsed() < SOON, "it does not stop");
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "it does not stop");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

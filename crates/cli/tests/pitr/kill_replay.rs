@@ -98,8 +98,8 @@ async fn unreachable_moments_are_refused_without_changes() {
     let recover = |how: &str| format!("recover orders {how} --into {}", into.display());
     let of = uuid(primary).await;
     for (how, code, words) in [
-        ("--to 2001-01-01T00:00:00Z --standalone".to_owned(), 21, "nearest reachable"),
-        ("--to 2091-01-01T00:00:00Z --standalone".to_owned(), 21, "later than everything"),
+        ("--to 2001-01-01T00:00:00Z --standalone".to_owned(), 21, "nearest recoverable"),
+        ("--to 2091-01-01T00:00:00Z --standalone".to_owned(), 21, "later than the end of the archive"),
         (format!("--to after:{of}:999999 --standalone"), 21, "is archived"),
         (format!("--to after:{of}:1 --line 7 --standalone"), 21, "no line 7"),
         (format!("--to {} --join", dropped["to"].as_str().unwrap()), 20, "--standalone"),

@@ -13,7 +13,7 @@ use crate::support::recovered_server::RecoveredServer;
 use crate::support::stored_archive::{ARCHIVE, contents, held};
 use crate::support::workload::{HistoryPoint, RandomHistory};
 
-const SOON: Duration = Duration::from_secs(120);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Returns the number of recoveries: `BACKSTOP_TEST_TARGETS`, else as many as fit into `make test`.
 fn targets() -> usize {
@@ -29,7 +29,7 @@ fn pair() -> ShardLayout {
 pub async fn archived(backstop: &Backstop, set: &GtidSet) {
     let begin = std::time::Instant::now();
     while !set.is_subset_of(&held(backstop).await) {
-        assert!(begin.elapsed() < SOON, "not archived: {set}, but {}", held(backstop).await);
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "not archived: {set}, but {}", held(backstop).await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -54,10 +54,10 @@ pub async fn forget_the_past(member: &TestMember) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_moment_of_a_random_history_can_be_recovered() {
     let shard = TestShard::start(pair()).await;
-    let [a, b] = &shard.members[..] else { panic!("two members") };
+    let [db1, db2] = &shard.members[..] else { panic!("two members") };
     let backstop = Backstop::of(&shard, "clone").await;
     let mut dice = Random::new();
-    let mut work = RandomHistory::on(a, &mut dice, 0).await;
+    let mut work = RandomHistory::on(db1, &mut dice, 0).await;
     work.begin().await;
     let before = work.some(8).await;
     let mut next = work.next();
@@ -70,38 +70,38 @@ async fn every_moment_of_a_random_history_can_be_recovered() {
     let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
 
     let mut line = vec![base.clone()];
-    let mut work = RandomHistory::on(a, &mut dice, next).await;
+    let mut work = RandomHistory::on(db1, &mut dice, next).await;
     line.extend(work.some(15).await);
     next = work.next();
-    let all = a.gtid_executed().await;
+    let all = db1.gtid_executed().await;
     archived(&backstop, &all).await;
     // A switchover: the line continues.
-    b.wait_for(&all).await;
-    a.run(&["SET GLOBAL super_read_only = ON"]).await;
-    promote(b).await;
-    shard.follow(a, b).await;
-    let mut work = RandomHistory::on(b, &mut dice, next).await;
+    db2.wait_for(&all).await;
+    db1.run(&["SET GLOBAL super_read_only = ON"]).await;
+    promote(db2).await;
+    shard.follow(db1, db2).await;
+    let mut work = RandomHistory::on(db2, &mut dice, next).await;
     line.extend(work.some(12).await);
     next = work.next();
-    let all = b.gtid_executed().await;
+    let all = db2.gtid_executed().await;
     archived(&backstop, &all).await;
-    a.wait_for(&all).await;
+    db1.wait_for(&all).await;
     let fork = line.clone();
     // A crash: transactions that only the dead primary and the archive had stay on the old line.
-    a.run(&["STOP REPLICA"]).await;
-    let mut work = RandomHistory::on(b, &mut dice, next).await;
+    db1.run(&["STOP REPLICA"]).await;
+    let mut work = RandomHistory::on(db2, &mut dice, next).await;
     let mut old = fork.clone();
     old.extend(work.some(4).await);
     old.push(work.plain().await);
     next = work.next();
-    archived(&backstop, &b.gtid_executed().await).await;
-    b.kill();
-    promote(a).await;
+    archived(&backstop, &db2.gtid_executed().await).await;
+    db2.kill();
+    promote(db1).await;
     let mut new = fork;
-    let mut work = RandomHistory::on(a, &mut dice, next).await;
+    let mut work = RandomHistory::on(db1, &mut dice, next).await;
     new.extend(work.some(6).await);
     new.push(work.plain().await);
-    archived(&backstop, &a.gtid_executed().await).await;
+    archived(&backstop, &db1.gtid_executed().await).await;
     // Even while nothing is written, the archive reaches up to now.
     let last = new.last().unwrap().after;
     told_by(&backstop, |alive| alive.complete_to.is_some_and(|to| to > last)).await;
@@ -117,10 +117,10 @@ async fn every_moment_of_a_random_history_can_be_recovered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_replica_archives_the_times_of_the_primary() {
     let shard = TestShard::start(pair()).await;
-    let [a, b] = &shard.members[..] else { panic!("two members") };
+    let [db1, db2] = &shard.members[..] else { panic!("two members") };
     let backstop = Backstop::of(&shard, "clone").await;
     let mut dice = Random::new();
-    let mut work = RandomHistory::on(a, &mut dice, 0).await;
+    let mut work = RandomHistory::on(db1, &mut dice, 0).await;
     let mut moments = vec![work.begin().await.pop().unwrap()];
     let next = work.next();
     shard.settle().await;
@@ -128,10 +128,10 @@ async fn a_delayed_replica_archives_the_times_of_the_primary() {
     for member in &shard.members {
         forget_the_past(member).await;
     }
-    delay(b, 3600).await;
+    delay(db2, 3600).await;
     let replica = "--json archive orders --set shards.orders.archive.from=replica";
     let archiver = backstop.spawn(replica, None);
-    let mut work = RandomHistory::on(a, &mut dice, next).await;
+    let mut work = RandomHistory::on(db1, &mut dice, next).await;
     moments.extend(work.some(9).await);
     moments.push(work.plain().await);
     let last = moments.last().unwrap().clone();
@@ -144,9 +144,9 @@ async fn a_delayed_replica_archives_the_times_of_the_primary() {
     told_by(&backstop, told).await;
     let to = last.after.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     let plan = format!("plan orders --standalone --to {to}");
-    backstop.run(&plan).await.failed(21, &["later than everything"]);
+    backstop.run(&plan).await.failed(21, &["later than the end of the archive"]);
 
-    delay(b, 30).await;
+    delay(db2, 30).await;
     archived(&backstop, &last.set).await;
     told_by(&backstop, |alive| alive.complete_to.is_some_and(|to| to > last.after)).await;
     let planned = backstop.json(&plan).await;
@@ -173,7 +173,7 @@ async fn told_by(backstop: &Backstop, so: impl Fn(&ArchiverHeartbeat) -> bool) {
         if alive.as_ref().is_some_and(&so) {
             return;
         }
-        assert!(begin.elapsed() < SOON, "the archiver told: {alive:?}");
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "the archiver told: {alive:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

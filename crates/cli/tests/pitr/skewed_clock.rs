@@ -14,7 +14,7 @@ use crate::support::workload::{HistoryPoint, RandomHistory};
 
 /// Offsets of the clock from the archiver's, in seconds. The clock is also set back, so that later
 /// transactions get earlier times.
-const CLOCKS: [i64; 5] = [0, 3600, 20, -900, 7200];
+const CLOCK_OFFSETS: [i64; 5] = [0, 3600, 20, -900, 7200];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn times_mean_what_is_documented_when_the_clock_steps() {
@@ -29,7 +29,7 @@ async fn times_mean_what_is_documented_when_the_clock_steps() {
     backstop.json("backup orders").await;
     let archiver = backstop.spawn(&format!("--json {ARCHIVE}"), None);
     let mut eras = Vec::new();
-    for seconds in CLOCKS {
+    for seconds in CLOCK_OFFSETS {
         set_clock_offset(dir.path(), seconds);
         eras.push(moments.len());
         for _ in 0..3 {
@@ -50,7 +50,7 @@ async fn times_mean_what_is_documented_when_the_clock_steps() {
         let to = moment.after.to_rfc3339_opts(SecondsFormat::Micros, true);
         let how = format!("--to {to} --standalone");
         if moment.after < backup.after {
-            backstop.run(&format!("plan orders {how}")).await.failed(21, &["come after it"]);
+            backstop.run(&format!("plan orders {how}")).await.failed(21, &["later transactions"]);
         } else {
             let meant = at_time(&moments, era + 1);
             let plan = backstop.json(&format!("plan orders {how}")).await;

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::application::{Application, ask, assert_verifies};
 use crate::support::program::RunningBackstop;
-use crate::support::servers::{Production, SOON, Server, USER};
+use crate::support::servers::{Production, Server, USER, WAIT_TIMEOUT};
 use crate::support::settings;
 use crate::support::stored_archive::held;
 
@@ -143,7 +143,7 @@ impl Cycle {
     async fn archived(&self, set: &GtidSet) {
         let begin = Instant::now();
         while !set.is_subset_of(&held(&self.shard.backstop).await) {
-            assert!(begin.elapsed() < SOON, "not archived: {set}");
+            assert!(begin.elapsed() < WAIT_TIMEOUT, "not archived: {set}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

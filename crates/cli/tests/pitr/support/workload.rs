@@ -8,7 +8,7 @@ use chrono::{DateTime, Duration, Utc};
 use crate::support::random::Random;
 use crate::support::recovered_server::ServerState;
 
-const STATEMENT: std::time::Duration = std::time::Duration::from_secs(60);
+const STATEMENT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 /// `original_commit_timestamp` when it is not set.
 const UNDEFINED: &str = "SET SESSION original_commit_timestamp = 36028797018963968";
 
@@ -153,7 +153,8 @@ impl<'a> RandomHistory<'a> {
     /// Runs statements that form one transaction, and records the state.
     async fn does(&mut self, statements: &[String], claims: Option<DateTime<Utc>>) -> HistoryPoint {
         for sql in statements {
-            self.session.run_within(sql, STATEMENT).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            let done = self.session.run_within(sql, STATEMENT_TIMEOUT).await;
+            done.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
         let text: String = self.session.one("SELECT @@GLOBAL.gtid_executed").await.unwrap();
         let set: GtidSet = text.parse().unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::servers::Production;
 
-const SOON: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Books orders, one after the other, and records those that the server acknowledged.
 pub struct Application {
@@ -46,7 +46,7 @@ impl Application {
         let count = || self.booked.lock().unwrap().len();
         let until = count() + more;
         let deadline = || format!("the application gets no further than order {}", count());
-        crate::support::program::until(SOON, deadline, || count() >= until).await;
+        crate::support::program::until(WAIT_TIMEOUT, deadline, || count() >= until).await;
     }
 
     /// Ends the application. Returns the acknowledged orders.
@@ -54,7 +54,7 @@ impl Application {
         self.stop.store(true, Ordering::SeqCst);
         let begin = Instant::now();
         while self.writer.as_ref().is_some_and(|writer| !writer.is_finished()) {
-            if begin.elapsed() > SOON {
+            if begin.elapsed() > WAIT_TIMEOUT {
                 let _ = self.client.kill();
             }
             std::thread::yield_now();

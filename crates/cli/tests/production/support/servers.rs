@@ -18,7 +18,7 @@ use crate::support::certificates::Certificates;
 use crate::support::program::{Backstop, S3, until};
 
 /// Limit for a server to start, or for a replica to advance.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// User that the servers run as.
 pub const USER: &str = "nobody";
 /// Hosts of the servers, of the archiver, and of the application.
@@ -267,7 +267,7 @@ impl Server {
     pub async fn stop(&self) {
         let datadir = self.datadir();
         mysqld_process::signal(mysqld_process::server_on(&datadir).unwrap(), Signal::TERM).unwrap();
-        until(SOON, || self.log(), || mysqld_process::server_on(&datadir).is_none()).await;
+        until(WAIT_TIMEOUT, || self.log(), || mysqld_process::server_on(&datadir).is_none()).await;
     }
 
     /// Opens a session of `root@localhost` over the socket.
@@ -280,7 +280,7 @@ impl Server {
     pub async fn execute<T: AsRef<str>>(&self, statements: &[T]) {
         let mut root = self.root().await;
         for sql in statements {
-            let ran = root.run_within(sql.as_ref(), SOON).await;
+            let ran = root.run_within(sql.as_ref(), WAIT_TIMEOUT).await;
             ran.unwrap_or_else(|error| panic!("{}: {error}", sql.as_ref()));
         }
         root.close().await;
@@ -301,9 +301,9 @@ impl Server {
 
     /// Waits until the server holds these transactions.
     pub async fn wait_for(&self, set: &GtidSet) {
-        let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {})", SOON.as_secs());
+        let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {})", WAIT_TIMEOUT.as_secs());
         let mut root = self.root().await;
-        let late: Vec<Option<u8>> = root.query_within(&wait, SOON * 2).await.unwrap();
+        let late: Vec<Option<u8>> = root.query_within(&wait, WAIT_TIMEOUT * 2).await.unwrap();
         assert_eq!(late, [Some(0)], "{} lacks transactions", self.host);
     }
 
@@ -313,7 +313,7 @@ impl Server {
         let begin = Instant::now();
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             let ended = process.try_wait().unwrap();
-            assert!(ended.is_none() && begin.elapsed() < SOON, "{ended:?}: {}", self.log());
+            assert!(ended.is_none() && begin.elapsed() < WAIT_TIMEOUT, "{ended:?}: {}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

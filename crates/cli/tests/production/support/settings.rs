@@ -9,7 +9,7 @@ pub type Settings = BTreeMap<String, String>;
 
 /// Variables that are a server's identity, its host's address, or a path on it: no two servers have
 /// the same.
-const OWN: [&str; 17] = [
+const HOST_SETTINGS: [&str; 17] = [
     "bind_address",
     "datadir",
     "general_log_file",
@@ -56,6 +56,6 @@ pub fn assert_equal(donor: &Settings, copy: &Settings, but: &[&str]) {
     let names: BTreeSet<&str> = donor.keys().chain(copy.keys()).map(String::as_str).collect();
     let differ = |name: &&str| donor.get(*name) != copy.get(*name);
     let found: BTreeSet<&str> = names.into_iter().filter(differ).collect();
-    let wanted: BTreeSet<&str> = OWN.iter().chain(but).copied().collect();
+    let wanted: BTreeSet<&str> = HOST_SETTINGS.iter().chain(but).copied().collect();
     assert_eq!(found, wanted);
 }
