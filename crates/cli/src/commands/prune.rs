@@ -38,7 +38,7 @@ pub async fn run(args: &PruneArgs, app: &App, output: &Output) -> Result<Command
             }
             None => prune::plan(&story).await,
         };
-        shards.push(report.map_err(|error| error.during(format_args!("prune shard {shard}")))?);
+        shards.push(report.map_err(|error| error.during(format_args!("cannot prune shard {shard}")))?);
     }
     output.report(&PruneReports { shards });
     Ok(CommandOutcome::Well)

@@ -176,7 +176,7 @@ async fn primary(app: &App, settings: &ShardSettings) -> Option<Endpoint> {
 
 /// Describes the recoverable range of the repository, and warns of a wanted moment outside it.
 async fn recoverable(app: &App, shard: &ShardName, wanted: Option<&RecoveryTarget>) -> Vec<String> {
-    let asked = app.ctx.within(REPOSITORY_TIMEOUT, "read the repository", covered(app, shard));
+    let asked = app.ctx.within(REPOSITORY_TIMEOUT, "cannot read the repository", covered(app, shard));
     match app.ctx.unless_stopped(asked).await {
         Ok(coverage) => {
             let moments = render::moments(&coverage, format::moment);

@@ -142,7 +142,7 @@ async fn ebs_backup_succeeds_after_a_kill_at_every_step() {
 
     fleet.ec2.with(|ec2| ec2.age(301));
     let ran = fleet.backstop.run("--json prune orders --apply").await;
-    assert!(ran.err.contains("are proven, but no backup names them"), "{ran}");
+    assert!(ran.err.contains("are proven, but no backup refers to them"), "{ran}");
     let pruned = ran.json();
     let removed = pruned["shards"][0]["removed_snapshots"].as_array().unwrap().len();
     assert_eq!(
