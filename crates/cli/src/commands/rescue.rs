@@ -196,7 +196,7 @@ async fn covered(app: &App, shard: &ShardName) -> Result<Coverage> {
     coverage(&repository.archive(shard), &backups).await
 }
 
-/// A warning if this is a time that cannot be recovered.
+/// Returns a warning if this is a time that cannot be recovered.
 fn outside(wanted: &RecoveryTarget, coverage: &Coverage) -> Option<String> {
     let RecoveryTarget::Time(at) = wanted else { return None };
     let covered = coverage.windows.iter().any(|window| (window.from..=window.to).contains(at));

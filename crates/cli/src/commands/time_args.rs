@@ -18,7 +18,7 @@ pub fn target(args: &TargetArgs, ctx: &RunContext) -> Result<Option<RecoveryTarg
     resolve("--to", args.to.as_ref(), args.time_zone, ctx)
 }
 
-/// The target that an option means. It is said where the words alone do not tell.
+/// Returns the target of an option. Prints it if the argument alone does not determine it.
 ///
 /// # Errors
 /// As [`TimeSpec::moment`].

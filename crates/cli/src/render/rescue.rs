@@ -83,7 +83,7 @@ impl RenderText for RescuePage {
     }
 }
 
-/// Lines that a shell passes over.
+/// Writes lines that a shell ignores.
 fn comment(out: &mut TextWriter, text: &str) {
     text.lines().for_each(|line| out.line(format!("# {line}")));
 }

@@ -12,7 +12,8 @@ pub struct CommandBlock {
     pub commands: String,
 }
 
-/// The commands of a page, in the order written. Paragraphs with bold words are warnings; `When` is for those who look for a page.
+/// Returns the commands of a page, in the order written. Paragraphs with bold words are warnings,
+/// except `When`, which says when to use the page.
 pub fn blocks(text: &str) -> Vec<CommandBlock> {
     let mut page = Page::default();
     let mut fence: Option<bool> = None;
@@ -82,7 +83,8 @@ impl Page {
         self.list_follows = false;
     }
 
-    /// Gives the warnings behind a section's last commands to these, and those of a section without commands to the next.
+    /// Assigns the warnings after a section's last commands to these commands, and those of a section
+    /// without commands to the next section.
     fn end_section(&mut self) {
         self.end_paragraph();
         self.list_follows = false;

@@ -3,7 +3,7 @@
 use backstop_model::ids::Endpoint;
 use backstop_model::shell_quote;
 
-/// The members on the pages: the primary, the candidate, and a replica that represents every further
+/// Members on the pages: the primary, the candidate, and a replica that represents every further
 /// one.
 const MEMBERS: [&str; 3] = ["db1", "db2", "db3"];
 
@@ -44,8 +44,9 @@ impl RunbookValues {
         self.put(sample, &shell_quote::shell_quote(value));
     }
 
-    /// Writes the shard's members, given in the order of the pages, in place of theirs: the commands for `db3` are repeated for
-    /// each further replica, and those for a server that the shard does not have become comments.
+    /// Replaces the members of the pages by the shard's, given in the same order. The commands for
+    /// `db3` are repeated for each further replica; those for a server that the shard does not have
+    /// become comments.
     pub fn members(&mut self, ordered: Vec<Endpoint>) {
         for (sample, member) in MEMBERS.iter().zip(&ordered) {
             self.server(sample, member);
@@ -64,13 +65,13 @@ impl RunbookValues {
         self.without_semi_sync = true;
     }
 
-    /// True if no command keeps this sample.
+    /// Returns true if no command keeps this sample.
     pub fn knows(&self, sample: &str) -> bool {
         let member = self.members.is_some() && MEMBERS.contains(&sample);
         member || self.pairs.iter().any(|(known, _)| known == sample)
     }
 
-    /// Returns a page with the values in it.
+    /// Returns a page with the values filled in.
     pub fn fill(&self, text: &str) -> String {
         let (mut filled, mut heading, mut commands) = (String::with_capacity(text.len()), "", false);
         let mut lines = text.split_inclusive('\n');
@@ -88,7 +89,7 @@ impl RunbookValues {
         filled
     }
 
-    /// A command with the values in it.
+    /// Returns a command with the values filled in.
     fn command(&self, command: &str, heading: &str) -> String {
         if self.without_semi_sync && heading.contains(SEMI_SYNC_ONLY) {
             return left_out(&self.words(command), "the shard does not use semi-sync");
@@ -109,7 +110,7 @@ impl RunbookValues {
         }
     }
 
-    /// A text with the values in it.
+    /// Returns a text with the values filled in.
     fn words(&self, text: &str) -> String {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
@@ -142,7 +143,7 @@ impl RunbookValues {
     }
 }
 
-/// A line, and what follows it up to the end of its here-document.
+/// Returns a line with its here-document, if it begins one.
 fn whole_command<'a>(line: &'a str, following: &mut impl Iterator<Item = &'a str>) -> String {
     let mut command = line.to_owned();
     if line.contains("<<'END'") {
@@ -156,22 +157,23 @@ fn whole_command<'a>(line: &'a str, following: &mut impl Iterator<Item = &'a str
     command
 }
 
-/// A member as it stands in a list behind another.
+/// Returns a member as written in a list after another member.
 fn list_item(sample: &str) -> String {
     format!(", \"{sample}:3306\"")
 }
 
-/// A member as the candidate of a configuration.
+/// Returns a member as written for the candidate of a configuration.
 fn candidate(sample: &str) -> String {
     format!(", candidate = \"{sample}:3306\"")
 }
 
-/// A command is about this member: it names it elsewhere than in a list, which is right without it.
+/// Returns true if a command names this member elsewhere than in a list, from which it can be left
+/// out.
 fn names(command: &str, sample: &str) -> bool {
     stands(&command.replace(&list_item(sample), "").replace(&candidate(sample), ""), sample)
 }
 
-/// A text has this sample as a word by itself.
+/// Returns true if a text contains this sample as a whole word.
 pub fn stands(text: &str, sample: &str) -> bool {
     text.match_indices(sample).any(|(at, _)| {
         let (before, behind) = (text[..at].chars().last(), text[at + sample.len()..].chars().next());
@@ -182,7 +184,7 @@ pub fn stands(text: &str, sample: &str) -> bool {
     })
 }
 
-/// A command that does nothing, with the reason above it.
+/// Returns a command as comments, with the reason above it.
 fn left_out(command: &str, reason: &str) -> String {
     let lines = command.lines().map(|line| format!("# {line}\n"));
     std::iter::once(format!("# Left out: {reason}.\n")).chain(lines).collect()
@@ -212,7 +214,7 @@ mod tests {
         assert_eq!(RunbookValues::default().fill(page), page);
     }
 
-    /// The page of this name for members `m1:1`, `m2:1` and so on.
+    /// Returns the page of this name for members `m1:1`, `m2:1` and so on.
     fn filled(name: &str, members: usize) -> String {
         let mut values = RunbookValues::default();
         let member = |number| Endpoint::new(format!("m{number}").as_str(), 1);
@@ -220,7 +222,7 @@ mod tests {
         values.fill(crate::runbooks::find(name).unwrap().text)
     }
 
-    /// The lines that repoint a replica.
+    /// Returns the lines that repoint a replica.
     fn repointed(page: &str) -> Vec<&str> {
         let mut lines: Vec<&str> = page.lines().collect();
         lines.retain(|line| line.contains("SOURCE_HOST="));

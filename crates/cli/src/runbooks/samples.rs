@@ -22,7 +22,8 @@ const SAMPLES: &[(&str, &str)] = &[
     ("file:///srv/backstop-new", "the new repository"),
 ];
 
-/// The samples that a page's commands still have when these values are filled in, each with its meaning.
+/// Returns the samples that a page's commands still contain with these values filled in, each with
+/// its meaning.
 pub fn left_over(page: &str, values: &RunbookValues) -> Vec<(&'static str, &'static str)> {
     let commands: String = blocks(page).into_iter().map(|block| block.commands).collect();
     let left = SAMPLES.iter().filter(|(sample, _)| stands(&commands, sample) && !values.knows(sample));

@@ -8,7 +8,7 @@ const CONFIGURATION: &str = "[repository]\nurl = \"file:///nonexistent/backups\"
 
 const GTID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562:5";
 
-/// A configuration with so many members on loopback, of which the second is the candidate.
+/// Writes a configuration with this number of members on loopback; the second is the candidate.
 fn configured(members: u16, rest: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let list: Vec<String> = (1..=members).map(|port| format!("\"127.0.0.1:{port}\"")).collect();
@@ -19,7 +19,7 @@ fn configured(members: u16, rest: &str) -> tempfile::TempDir {
     dir
 }
 
-/// What `rescue` prints with these arguments.
+/// Returns the output of `rescue` with these arguments.
 fn printed(dir: &tempfile::TempDir, arguments: &str) -> String {
     let output = run(dir.path(), &format!("rescue {arguments}"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
