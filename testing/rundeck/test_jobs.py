@@ -185,7 +185,7 @@ def test_a_recovery_wants_to_be_confirmed(shard, job):
 
 def test_a_moment_that_cannot_be_reached_is_refused(shard):
     ran = recover(shard, JOBS[3], moment="2026-11-18T12:00:00Z")
-    assert ran.returncode == 21 and "nearest reachable" in ran.stderr
+    assert ran.returncode == 21 and "nearest recoverable" in ran.stderr
     planned = recover(shard, JOBS[3], moment="2026-11-18T11:06:40Z")
     assert planned.returncode == 0 and "plan" in planned.stdout, planned.stderr
 
@@ -195,7 +195,7 @@ def test_a_moment_on_a_volume(shard):
     asked = {"moment": "2026-11-18T11:06:40Z", "backup": NEWEST, "volume": str(shard / "mounted")}
     for mode in "plan", "recover":
         refused = recover(shard, JOBS[3], mode=mode, **asked)
-        assert refused.returncode == 20 and "holds no data directory of MySQL" in refused.stderr, refused.stderr
+        assert refused.returncode == 20 and "is not a MySQL data directory" in refused.stderr, refused.stderr
     (shard / "mounted/data").mkdir(parents=True)
     (shard / "mounted/data/ibdata1").touch()
     planned = recover(shard, JOBS[3], **asked)

@@ -118,8 +118,8 @@ impl Playbook for Ansible {
             failures.join("; ")
         };
         let log = site.folder.join("ansible.log");
-        Err(Error::failed(format!("configure the server with Ansible: {why}"))
-            .hint(format!("all that Ansible said is in {}", log.display())))
+        Err(Error::failed(format!("cannot configure the server with Ansible: {why}"))
+            .hint(format!("see Ansible's output in {}", log.display())))
     }
 }
 

@@ -83,5 +83,5 @@ impl LocalBackupInstances {
 }
 
 fn absolute(dir: &Path) -> Result<PathBuf> {
-    std::path::absolute(dir).failed("find snapshot.work_dir")
+    std::path::absolute(dir).failed("cannot resolve snapshot.work_dir")
 }

@@ -16,7 +16,7 @@ use tokio::process::Command;
 pub async fn output(command: &mut Command, deadline: Duration, doing: &str) -> Result<String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let done = tokio::time::timeout(deadline, command.output()).await;
-    let late = || Error::failed(format!("{doing}: not done within {deadline:?}"));
+    let late = || Error::failed(format!("{doing}: timed out after {deadline:?}"));
     let output = done.map_err(|_| late())?.failed(doing)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -47,6 +47,6 @@ mod tests {
         let failed = sh("echo why >&2; exit 3", long).await.unwrap_err();
         assert!(failed.message.starts_with("try it: exit status: 3: why"), "{failed}");
         let late = sh("exec sleep 60", Duration::from_millis(50)).await.unwrap_err();
-        assert!(late.message.contains("not done within 50ms"), "{late}");
+        assert!(late.message.contains("timed out after 50ms"), "{late}");
     }
 }

@@ -25,7 +25,7 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
         SecretRef::Env(name) => read_variable(name),
         SecretRef::SecretsManager(id) => Err(Error::new(
             ErrorKind::Usage,
-            format!("read secret {id}: this build does not have Secrets Manager"),
+            format!("cannot read secret {id}: this build does not support Secrets Manager"),
         )
         .hint("keep the secret in a file, or build with the feature `aws`")),
     }
@@ -52,7 +52,7 @@ pub fn check_certificates(credentials: Credentials) -> Result<Credentials> {
     let named = [("tls.ca", tls), ("orchestrator_ca", credentials.orchestrator.ca.as_ref())];
     for (key, path) in named.into_iter().filter_map(|(key, path)| Some((key, path?))) {
         let doing =
-            format!("read the certificates {}, which the credentials name as `{key}`", path.display());
+            format!("cannot read the certificates {}, which the credentials name as `{key}`", path.display());
         std::fs::read(path).map_err(|error| not_opened(&doing, &error))?;
     }
     Ok(credentials)
@@ -78,18 +78,18 @@ fn name(reference: &SecretRef) -> String {
 
 fn read_variable(name: &str) -> Result<SecretString> {
     let missing = |why: &str| {
-        let error = Error::new(ErrorKind::Usage, format!("read environment variable {name}: {why}"));
-        error.hint("set it to what the credentials file would hold")
+        let error = Error::new(ErrorKind::Usage, format!("cannot read environment variable {name}: {why}"));
+        error.hint("set it to the contents of a credentials file")
     };
     match std::env::var(name) {
         Ok(text) => Ok(SecretString::from(text)),
         Err(std::env::VarError::NotPresent) => Err(missing("it is not set")),
-        Err(std::env::VarError::NotUnicode(_)) => Err(missing("it is not text")),
+        Err(std::env::VarError::NotUnicode(_)) => Err(missing("it is not valid UTF-8")),
     }
 }
 
 fn read_file(path: &Path) -> Result<SecretString> {
-    let doing = format!("read {}", path.display());
+    let doing = format!("cannot read {}", path.display());
     let file = File::open(path).map_err(|error| not_opened(&doing, &error))?;
     // The check uses the open file and not its name, so that the file cannot be exchanged in
     // between.
@@ -107,15 +107,15 @@ fn read_file(path: &Path) -> Result<SecretString> {
 
 fn refuse_readable_by_others(path: &Path, file: &File) -> Result<()> {
     let path = path.display();
-    let meta = file.metadata().map_err(|error| not_opened(&format!("look at {path}"), &error))?;
+    let meta = file.metadata().map_err(|error| not_opened(&format!("cannot inspect {path}"), &error))?;
     let myself = rustix::process::geteuid().as_raw();
     if meta.uid() != myself && meta.uid() != 0 {
-        let message = format!("read {path}: it belongs to user {}, not to who runs Backstop", meta.uid());
+        let message = format!("cannot read {path}: it belongs to user {}, not to Backstop's user", meta.uid());
         return Err(Error::refused(message).hint(format!("run `chown {myself} {path}`")));
     }
     let mode = meta.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        let message = format!("read {path}: its mode is {mode:04o}, so that others can use the secret");
+        let message = format!("cannot read {path}: its mode {mode:04o} gives other users access");
         return Err(Error::refused(message).hint(format!("run `chmod 600 {path}`")));
     }
     Ok(())

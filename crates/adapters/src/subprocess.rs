@@ -49,7 +49,7 @@ pub(crate) struct Subprocess<'a> {
 
 /// Writes a file for a program to read; only the file's owner can read it.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
-    let what = format!("write {}", path.display());
+    let what = format!("cannot write {}", path.display());
     let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     options.failed(&what)?.write_all(text.as_bytes()).failed(&what)
 }
@@ -69,24 +69,24 @@ impl Subprocess<'_> {
     /// program cannot be started or exceeds the deadline.
     pub(crate) async fn run(self, mut told: impl FnMut(&str)) -> Result<SubprocessExit> {
         let lock = self.lock().await?;
-        let log = private_file(&self.log).failed(format!("open {}", self.log.display()))?;
+        let log = private_file(&self.log).failed(format!("cannot open {}", self.log.display()))?;
         let mut tail = LogTail::at_the_end_of(&self.log)?;
         let mut child = self.start(lock, log)?;
         let deadline = self.ctx.clock.monotonic() + self.deadline;
         let mut stop = self.ctx.stop.clone();
         let status = loop {
             tokio::select! {
-                ended = child.wait() => break ended.failed(&self.doing)?,
+                ended = child.wait() => break ended.failed(self.failure())?,
                 () = stop_requested(&mut stop) => {
                     self.interrupt(&mut child).await?;
-                    return Err(Error::new(ErrorKind::Interrupted, format!("{}: stopped on request", self.doing)));
+                    return Err(Error::new(ErrorKind::Interrupted, format!("{}: stopped on request", self.failure())));
                 }
                 () = self.ctx.clock.sleep(POLL_INTERVAL) => {}
             }
             tail.read(&mut told)?;
             if self.ctx.clock.monotonic() >= deadline {
                 self.interrupt(&mut child).await?;
-                return Err(self.timeout_error(&format!("not done within {:?}", self.deadline)));
+                return Err(self.timeout_error(&format!("timed out after {:?}", self.deadline)));
             }
         };
         tail.read(&mut told)?;
@@ -95,22 +95,22 @@ impl Subprocess<'_> {
 
     /// Waits until no earlier program runs.
     async fn lock(&self) -> Result<File> {
-        let what = format!("lock {}", self.lock.display());
+        let what = format!("cannot lock {}", self.lock.display());
         let file = private_file(&self.lock).failed(&what)?;
         let deadline = self.ctx.clock.monotonic() + self.deadline;
         let mut told = false;
         while file.try_lock().is_err() {
             if !std::mem::replace(&mut told, true) {
                 self.ctx.reporter.notice(&format!(
-                    "{}: an earlier run of it is still at work; waiting for it",
+                    "{}: waiting for an earlier run that is still running",
                     self.doing
                 ));
             }
             if self.ctx.clock.monotonic() >= deadline {
                 let message =
-                    format!("{}: an earlier run of it still holds {}", self.doing, self.lock.display());
+                    format!("{}: an earlier run still holds {}", self.failure(), self.lock.display());
                 return Err(Error::new(ErrorKind::Held, message)
-                    .hint(format!("see what it does: {}", self.log.display())));
+                    .hint(format!("check its log {}", self.log.display())));
             }
             self.wait().await?;
         }
@@ -136,12 +136,12 @@ impl Subprocess<'_> {
         }
         command.args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.directory).process_group(0);
-        let errors = log.try_clone().failed(&self.doing)?;
+        let errors = log.try_clone().failed(self.failure())?;
         command.stdin(Stdio::from(lock)).stdout(Stdio::from(log)).stderr(Stdio::from(errors));
         command.spawn().map_err(|error| {
             let program = self.program.display();
-            let failure = Error::failed(format!("{}: start {program}: {error}", self.doing));
-            failure.hint(format!("install {program}, or put its folder into PATH"))
+            let failure = Error::failed(format!("{}: cannot start {program}: {error}", self.failure()));
+            failure.hint(format!("install {program}, or add its directory to PATH"))
         })
     }
 
@@ -153,15 +153,20 @@ impl Subprocess<'_> {
             let _ = kill_process(pid, Signal::INT);
         }
         match tokio::time::timeout(INTERRUPT_TIMEOUT, child.wait()).await {
-            Ok(ended) => ended.map(drop).failed(&self.doing),
+            Ok(ended) => ended.map(drop).failed(self.failure()),
             Err(_) => Err(self
-                .timeout_error(&format!("still at work {INTERRUPT_TIMEOUT:?} after it was asked to stop"))),
+                .timeout_error(&format!("still running {INTERRUPT_TIMEOUT:?} after the interrupt"))),
         }
     }
 
+    /// Returns the beginning of each error: `cannot apply Terraform`.
+    fn failure(&self) -> String {
+        format!("cannot {}", self.doing)
+    }
+
     fn timeout_error(&self, why: &str) -> Error {
-        Error::failed(format!("{}: {why}", self.doing))
-            .hint(format!("see what it does: {}", self.log.display()))
+        Error::failed(format!("{}: {why}", self.failure()))
+            .hint(format!("check its log {}", self.log.display()))
     }
 }
 
@@ -174,7 +179,7 @@ fn unblock_sigint() -> Result<()> {
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
     if mask >> (Signal::INT.as_raw() - 1) & 1 == 1 {
         // The handler stays after its stream is dropped.
-        drop(signal(SignalKind::interrupt()).failed("listen to SIGINT")?);
+        drop(signal(SignalKind::interrupt()).failed("cannot listen to SIGINT")?);
     }
     Ok(())
 }
@@ -201,7 +206,7 @@ struct LogTail {
 
 impl LogTail {
     fn at_the_end_of(path: &Path) -> Result<Self> {
-        let what = format!("read {}", path.display());
+        let what = format!("cannot read {}", path.display());
         let mut file = File::open(path).failed(&what)?;
         file.seek(SeekFrom::End(0)).failed(&what)?;
         Ok(Self { file, path: path.to_owned(), text: String::new(), given: 0 })
@@ -210,7 +215,7 @@ impl LogTail {
     /// Passes on the whole lines that were written since the last call.
     fn read(&mut self, told: &mut impl FnMut(&str)) -> Result<()> {
         let mut new = Vec::new();
-        self.file.read_to_end(&mut new).failed(format!("read {}", self.path.display()))?;
+        self.file.read_to_end(&mut new).failed(format!("cannot read {}", self.path.display()))?;
         self.text.push_str(&String::from_utf8_lossy(&new));
         while let Some(end) = self.text[self.given..].find('\n') {
             told(self.text[self.given..self.given + end].trim_end());

@@ -76,11 +76,11 @@ impl Terraform {
             return Ok(changes);
         }
         Err(Error::refused(format!(
-            "Terraform would destroy {} things: {}",
+            "cannot apply with Terraform: it would destroy {} resources: {}",
             changes.destroy,
             changes.told.join("; ")
         ))
-        .hint("see what changed in the root module since this recovery began"))
+        .hint("check the changes of the root module since this recovery began"))
     }
 
     async fn events(
@@ -130,12 +130,12 @@ impl Terraform {
         let mut command = Command::new("terraform");
         command.arg(option("-chdir=", &self.settings.terraform)).args(["output", "-json", "-no-color"]);
         command.envs(environment(folder)).current_dir(folder);
-        let said = output(&mut command, OUTPUT_TIMEOUT, "read Terraform's outputs").await?;
+        let said = output(&mut command, OUTPUT_TIMEOUT, "cannot read Terraform's outputs").await?;
         let outputs: BTreeMap<String, TerraformOutput> =
-            serde_json::from_str(&said).failed("read Terraform's outputs")?;
+            serde_json::from_str(&said).failed("cannot read Terraform's outputs")?;
         created_instance(&outputs).map_err(|error| {
             let root = self.settings.terraform.display();
-            error.hint(format!("deploy/terraform/examples/recovery has what {root} must tell"))
+            error.hint(format!("see deploy/terraform/examples/recovery for the outputs that {root} must have"))
         })
     }
 
@@ -159,7 +159,7 @@ impl Terraform {
 #[async_trait]
 impl Infrastructure for Terraform {
     async fn plan(&self, spec: &InstanceSpec) -> Result<InfrastructureChanges> {
-        let folder = tempfile::tempdir().failed("make a temporary folder")?;
+        let folder = tempfile::tempdir().failed("cannot create a temporary directory")?;
         self.init(spec, folder.path()).await?;
         self.planned(folder.path(), "-lock=false").await
     }
@@ -193,7 +193,7 @@ struct TerraformOutput {
 
 fn created_instance(outputs: &BTreeMap<String, TerraformOutput>) -> Result<CreatedInstance> {
     let missing =
-        |name: &str| Error::new(ErrorKind::Usage, format!("Terraform's root module has no output `{name}`"));
+        |name: &str| Error::new(ErrorKind::Usage, format!("cannot read Terraform's outputs: the root module has no output `{name}`"));
     let text = |name: &str| {
         let value = outputs.get(name).and_then(|output| output.value.as_str());
         value.map(str::to_owned).ok_or_else(|| missing(name))
@@ -201,7 +201,7 @@ fn created_instance(outputs: &BTreeMap<String, TerraformOutput>) -> Result<Creat
     let ids = outputs.get("volume_ids").and_then(|output| output.value.as_array());
     let ids = ids.ok_or_else(|| missing("volume_ids"))?;
     Ok(CreatedInstance {
-        server: text("mysql_host")?.parse().context(ErrorKind::Usage, "read output `mysql_host`")?,
+        server: text("mysql_host")?.parse().context(ErrorKind::Usage, "cannot parse output `mysql_host`")?,
         instance_id: text("instance_id")?,
         volume_ids: ids.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         inventory: text("ansible_inventory")?,

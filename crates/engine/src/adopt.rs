@@ -36,7 +36,7 @@ pub async fn adopt(adopt: &Adopt<'_>) -> Result<AdoptReport> {
     let servers = members.iter().filter_map(|member| Some(member.state.as_ref().ok()?.server_uuid)).collect();
     let adopted =
         Adopted { at: adopt.ctx.clock.now(), servers, gtid_executed: primary.gtid_executed.clone() };
-    adopt.ctx.reporter.remark(&format!("giving the name {} to the history of {endpoint}", adopt.shard));
+    adopt.ctx.reporter.remark(&format!("assigning the name {} to the history of {endpoint}", adopt.shard));
     let timeline = adopt.ctx.step("line", new_timeline(adopt, primary)).await?;
     let mut writer = adopt.ctx.step("claim", adopt.repository.acquire_lease(adopt.shard, "adopt")).await?;
     let newest = writer.reader().catalog().await?.last().map(|entry| entry.facts.backup_id.clone());
@@ -58,7 +58,7 @@ async fn new_timeline(adopt: &Adopt<'_>, primary: &InstanceState) -> Result<Opti
     let claim = adopt.repository.acquire_archive_lease(adopt.shard).await;
     let writer = claim.map_err(|error| match error.kind {
         ErrorKind::Held => {
-            error.hint(format!("stop the archiver of shard {}, and give the same command again", adopt.shard))
+            error.hint(format!("stop the archiver of shard {}, then repeat this command", adopt.shard))
         }
         _ => error,
     })?;

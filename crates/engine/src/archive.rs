@@ -64,7 +64,7 @@ const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Time to drain the spool on shutdown. The rest stays in the spool.
 const SHUTDOWN_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 const RESTART_HINT: &str =
-    "start the archiver again when the store answers: it asks the source for what is missing";
+    "restart the archiver when the store answers: it requests the missing transactions from the source";
 
 /// Inputs of the archiver of a shard.
 pub struct Archiver<'a> {
@@ -192,7 +192,7 @@ pub async fn archive(archiver: &Archiver<'_>) -> Result<ArchiveReport> {
         outcome => outcome,
     };
     if outcome.as_ref().is_err_and(|error| error.kind == ErrorKind::Held) {
-        return Err(outcome.err().unwrap_or_else(|| Error::failed("archive")));
+        return Err(outcome.err().unwrap_or_else(|| Error::failed("another archiver holds the lease")));
     }
     let ended = tokio::select! {
         ended = &mut upload => Err(upload_task_ended(ended)),
@@ -254,8 +254,8 @@ impl Drop for AbortOnDrop {
 fn upload_task_ended(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Error {
     match ended {
         Ok(Err(failure)) => failure,
-        Ok(Ok(())) => Error::failed("archive: what stores has ended"),
-        Err(error) => Error::failed(format!("archive: what stores has ended: {error}")),
+        Ok(Ok(())) => Error::failed("cannot archive: the upload task has ended"),
+        Err(error) => Error::failed(format!("cannot archive: the upload task has ended: {error}")),
     }
 }
 
@@ -274,7 +274,7 @@ async fn drain(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState
         ended = wait_until_drained(archiver, shared) => ended.map_err(|error| Error::new(ErrorKind::Interrupted, error.message).hint(RESTART_HINT))?,
         () = archiver.ctx.clock.sleep(SHUTDOWN_DRAIN_TIMEOUT) => {
             let why = shared.alerts.summary().unwrap_or_else(|| "the store is slow".to_owned());
-            return Err(Error::new(ErrorKind::Interrupted, format!("archive what was streamed before the end: {why}"))
+            return Err(Error::new(ErrorKind::Interrupted, format!("cannot archive the streamed transactions before exit: {why}"))
                 .hint(RESTART_HINT));
         }
     }

@@ -74,7 +74,7 @@ pub async fn backup(backup: &Backup<'_>) -> Result<BackupReport> {
         backup
             .ctx
             .reporter
-            .notice(&format!("the backup is committed, but its claim was not released: {error}"));
+            .notice(&format!("the backup is committed, but its lease was not released: {error}"));
     }
     Ok(report)
 }
@@ -94,7 +94,7 @@ pub async fn already_made(
         return Ok(None);
     };
     let id = &entry.facts.backup_id;
-    let text = format!("backup {id} was made for the same occasion ({occasion}): there is nothing to do");
+    let text = format!("backup {id} was already made for the same occasion ({occasion}): nothing to do");
     ctx.reporter.remark(&text);
     Ok(Some(BackupReport { ebs: ebs(reader.storage_of(entry).await?, None), ..report(entry) }))
 }
@@ -156,10 +156,10 @@ async fn readable_archive(backup: &Backup<'_>, archive: &ArchiveReader) -> Resul
             backup
                 .ctx
                 .reporter
-                .notice(&format!("the backup does not say on which line it was taken: {error}"));
+                .notice(&format!("the backup does not record its timeline: {error}"));
             Ok(None)
         }
-        Err(error) => Err(error.during("look on which line of the archive the backup is taken")),
+        Err(error) => Err(error.during("cannot determine the timeline of the backup")),
     }
 }
 
@@ -176,8 +176,8 @@ async fn find_timeline(
         BackupTimeline::of(before, &after, taken.lineage.server_uuid, &taken.position.gtid_executed);
     if on_timeline == Some(BackupTimeline::None) {
         backup.ctx.reporter.notice(&format!(
-            "{} lacks transactions that were archived of it, or a new line of the archive began meanwhile: nothing archived can be replayed on \
-             this backup (make another one when the archiver runs)",
+            "{} lacks its own archived transactions, or a new timeline began during the backup: no archived transaction can be replayed on \
+             this backup (make another backup when the archiver runs)",
             backup.choice.endpoint
         ));
     }
@@ -268,7 +268,7 @@ fn refuse_problems(findings: &[Finding], backup: &Backup<'_>) -> Result<()> {
     }
     let what: Vec<_> = problems.iter().map(|finding| finding.what.as_str()).collect();
     let todo: Vec<_> = problems.iter().filter_map(|finding| finding.todo.as_deref()).collect();
-    let message = format!("{} cannot be backed up safely: {}", backup.choice.endpoint, what.join("; "));
+    let message = format!("cannot back up {} safely: {}", backup.choice.endpoint, what.join("; "));
     Err(Error::refused(message).hint(todo.join("; ")))
 }
 
@@ -310,7 +310,7 @@ async fn store_tree(
     let progress = |progress: Progress| backup.ctx.reporter.progress(progress);
     match writer.store(&tree, parent.as_ref(), &progress).await {
         Err(error) if error.kind == ErrorKind::Damaged && parent.is_some() => {
-            backup.ctx.reporter.notice(&format!("{error}: making a full backup instead of an increment"));
+            backup.ctx.reporter.notice(&format!("making a full backup instead of an increment: {error}"));
             let tree = datadir_tree::datadir_tree(opened, None)?;
             writer.store(&tree, None, &progress).await
         }
@@ -318,7 +318,7 @@ async fn store_tree(
             let stored = stored?;
             if stored.lost_packs() > 0 {
                 backup.ctx.reporter.notice(&format!(
-                    "{} packs of earlier backups are missing or damaged: what this backup needs of them is stored again (`backstop verify {}` says which backups are affected)",
+                    "{} packs of earlier backups are missing or damaged: this backup stores the data it needs from them again (`backstop verify {}` lists the affected backups)",
                     stored.lost_packs(),
                     backup.shard
                 ));
@@ -342,7 +342,7 @@ async fn complete(
     }
     let state = backup.ctx.step("complete", instance.snapshots.complete(&taken.snapshot)).await?;
     if state == VolumeState::Pending {
-        let text = "the backup is committed; its snapshot goes on being completed in the background";
+        let text = "the backup is committed; EC2 completes its snapshot in the background";
         backup.ctx.reporter.remark(text);
     }
     if !matches!(state, VolumeState::Error | VolumeState::Missing) {
@@ -355,9 +355,9 @@ async fn complete(
     let now = writer.agreed_time(now).await.unwrap_or(now);
     writer.condemn(std::slice::from_ref(run), now).await?;
     let message =
-        format!("complete backup {run}: its EBS snapshot ended in an error, so the backup was withdrawn");
+        format!("cannot complete backup {run}: its EBS snapshot ended in an error, so the backup was withdrawn");
     Err(Error::failed(message)
-        .hint("back up again; if it happens again, look at the volume in the EC2 console"))
+        .hint("repeat the backup; if it fails again, check the volume in the EC2 console"))
 }
 
 /// Removes the snapshot and its artefacts, also after a fault, unless the snapshot is the data of a
@@ -379,7 +379,7 @@ async fn remove_leftovers(
         Ok(())
     });
     if let Err(error) = cleared.await {
-        backup.ctx.reporter.notice(&format!("remove what run {run} left: {error}"));
+        backup.ctx.reporter.notice(&format!("cannot remove the leftovers of run {run}: {error}"));
     }
 }
 

@@ -119,7 +119,7 @@ async fn source(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(Sourc
 
 fn rejected(rejection: &backstop_model::topology::RejectedMember) -> Finding {
     let what = format!("{} is not the source: {}", rejection.endpoint, rejection.reason);
-    Finding::warning("member-rejected", what, "mend it if it should be used for backups")
+    Finding::warning("member-rejected", what, "correct this if the member should be used for backups")
 }
 
 async fn instance(
@@ -160,12 +160,12 @@ async fn program(check: &Check<'_>, choice: &SourceChoice, findings: &mut Vec<Fi
         Ok(version)
             if (version.major, version.minor, version.patch) >= (data.major, data.minor, data.patch) =>
         {
-            Finding::ok("server-program", format!("the server program here is {version}"))
+            Finding::ok("server-program", format!("the server program on this host is {version}"))
         }
         Ok(version) => Finding::problem(
             "server-program-old",
             format!(
-                "the server program here is {version}, the shard runs {data}: a backup could not be started"
+                "the server program on this host is {version}, and the shard runs {data}: it could not start a backup"
             ),
             "set `mysql.server` to a mysqld of the shard's version or newer",
         ),
@@ -254,8 +254,8 @@ fn as_not_set_up(finding: Finding) -> Finding {
 fn problem(code: &'static str, error: &Error) -> Finding {
     let todo = match (&error.hint, error.kind) {
         (Some(hint), _) => hint.clone(),
-        (None, ErrorKind::Denied) => "correct the credentials; docs/grants.md has the grants".to_owned(),
-        (None, _) => "correct it and check again".to_owned(),
+        (None, ErrorKind::Denied) => "correct the credentials or the grants (docs/grants.md)".to_owned(),
+        (None, _) => "correct this and repeat the check".to_owned(),
     };
     Finding::problem(code, error.message.clone(), todo)
 }

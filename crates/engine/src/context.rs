@@ -41,7 +41,7 @@ impl RunContext {
     ) -> Result<T> {
         tokio::select! {
             done = work => done,
-            () = self.clock.sleep(deadline) => Err(Error::failed(format!("{what}: not done within {deadline:?}"))),
+            () = self.clock.sleep(deadline) => Err(Error::failed(format!("{what}: timed out after {deadline:?}"))),
         }
     }
 

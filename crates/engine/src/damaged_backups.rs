@@ -67,9 +67,9 @@ fn damage_finding(shard: &ShardName, what: &str, found: &DamageRecord) -> Option
     let count = found.damaged.len() as u64 + found.more;
     let more = if count > 1 { format!(", and {} more", count - 1) } else { String::new() };
     let text = format!(
-        "`backstop verify` found stored data of the {what} of shard {shard} damaged: {}: {}{more}",
+        "`backstop verify` found damaged data in the {what} of shard {shard}: {}: {}{more}",
         first.object, first.wrong
     );
-    let todo = format!("make a new backup; `backstop verify {shard}` says when nothing is damaged any more");
+    let todo = format!("make a new backup; run `backstop verify {shard}` to see whether damage remains");
     Some(Finding::problem("damage-found", text, todo))
 }

@@ -38,14 +38,14 @@ pub struct DatadirFiles {
     pub left_out: Vec<(String, &'static str)>,
 }
 
-const SERVER_IDENTITY: &str = "it is the donor's identity";
+const SERVER_IDENTITY: &str = "it holds the donor's identity";
 const RECORDED_SETTINGS: &str = "its settings are recorded with the backup";
-const TEMPORARY_FILE: &str = "a server makes it anew when it starts";
-const DONOR_LOG: &str = "it is a log of the donor";
+const TEMPORARY_FILE: &str = "a server creates it at startup";
+const DONOR_LOG: &str = "it is a log file of the donor";
 const DONOR_REPLICATION: &str = "it belongs to the donor's replication";
-const INACTIVE_BINLOG: &str = "only the binary log that was being written is needed to start";
+const INACTIVE_BINLOG: &str = "a server needs only the active binary log to start";
 const CHANGE_TRACKING: &str = "it tracks changes of the donor's files";
-const DONOR_TLS_KEYS: &str = "they are the donor's own TLS keys; a server makes its own";
+const DONOR_TLS_KEYS: &str = "they are the donor's own TLS keys; a server generates its own";
 
 /// Excluded files in the top folder, by name.
 const EXCLUDED_FILES: &[(&str, &[&str])] = &[

@@ -20,7 +20,7 @@ pub fn datadir_tree(opened: &SnapshotDir, changes: Option<&ChangedFiles>) -> Res
     walk(&opened.root, &opened.root, &mut found)?;
     let index = match &opened.files.binlogs {
         Some(logs) => {
-            let what = format!("read the binary logs' index {}", logs.index.display());
+            let what = format!("cannot read the binary log index {}", logs.index.display());
             Some(std::fs::read_to_string(&logs.index).failed(what)?)
         }
         None => None,
@@ -44,11 +44,11 @@ struct DatadirEntries {
 }
 
 fn walk(root: &Path, folder: &Path, found: &mut DatadirEntries) -> Result<()> {
-    let what = format!("read folder {}", folder.display());
+    let what = format!("cannot read directory {}", folder.display());
     for entry in std::fs::read_dir(folder).failed(&what)? {
         let path = entry.failed(&what)?.path();
         let kind =
-            std::fs::symlink_metadata(&path).failed(format!("look at {}", path.display()))?.file_type();
+            std::fs::symlink_metadata(&path).failed(format!("cannot inspect {}", path.display()))?.file_type();
         let name = relative(root, &path)?;
         if kind.is_dir() {
             found.directories.push(name);
@@ -56,8 +56,8 @@ fn walk(root: &Path, folder: &Path, found: &mut DatadirEntries) -> Result<()> {
         } else if kind.is_file() {
             found.files.push(name);
         } else if kind.is_symlink() {
-            return Err(Error::refused(format!("{} is a symbolic link", path.display()))
-                .hint("data behind links is not in the snapshot: move it into the data directory"));
+            return Err(Error::refused(format!("cannot back up {}: it is a symbolic link", path.display()))
+                .hint("move its target into the data directory: the snapshot does not contain data behind links"));
         }
         // Sockets and pipes hold no data.
     }
@@ -65,13 +65,13 @@ fn walk(root: &Path, folder: &Path, found: &mut DatadirEntries) -> Result<()> {
 }
 
 fn relative(root: &Path, path: &Path) -> Result<String> {
-    let inside = path.strip_prefix(root).failed(format!("name {}", path.display()))?;
+    let inside = path.strip_prefix(root).failed(format!("cannot store {}", path.display()))?;
     let text = inside.to_str().ok_or("the name is not UTF-8");
-    Ok(text.failed(format!("name {}", path.display()))?.to_owned())
+    Ok(text.failed(format!("cannot store {}", path.display()))?.to_owned())
 }
 
 fn stored_file(path: String, file: &Path, changes: Option<&ChangedFiles>) -> Result<TreeFile> {
-    let metadata = std::fs::metadata(file).failed(format!("look at {}", file.display()))?;
+    let metadata = std::fs::metadata(file).failed(format!("cannot inspect {}", file.display()))?;
     let inode = metadata.ino();
     let changed = match changes.and_then(|changes| changes.get(&inode)) {
         Some(ranges) => FileChanges::Only(ranges.clone()),
@@ -105,7 +105,7 @@ fn directories(root: &Path, all: &[String], left_out: &[(String, &str)]) -> Resu
         left_out.iter().filter_map(|(path, _)| path.split_once('/')).map(|(top, _)| top).collect();
     let kept = all.iter().filter(|path| !emptied.contains(path.split('/').next().unwrap_or_default()));
     kept.map(|path| {
-        let what = format!("look at folder {path}");
+        let what = format!("cannot inspect directory {path}");
         let mode = std::fs::metadata(root.join(path)).failed(what)?.permissions().mode() & 0o777;
         Ok(TreeDirectory { path: path.clone(), mode })
     })

@@ -25,7 +25,7 @@ pub async fn survey_fallbacks(
     provider: &'static str,
 ) -> Vec<Finding> {
     let looks = others.iter().map(|choice| async move {
-        let doing = format!("look at {}", choice.endpoint);
+        let doing = format!("cannot survey {}", choice.endpoint);
         let found = ctx.within(MEMBER_SURVEY_TIMEOUT, &doing, instances.survey(choice, provider)).await;
         let found = found.unwrap_or_else(|error| vec![unknown(&error)]);
         found
@@ -37,7 +37,7 @@ pub async fn survey_fallbacks(
 }
 
 fn unknown(error: &Error) -> Finding {
-    let todo = error.hint.clone().unwrap_or_else(|| "correct it and check again".to_owned());
+    let todo = error.hint.clone().unwrap_or_else(|| "correct this and repeat the check".to_owned());
     Finding::problem("member-not-looked-at", &error.message, todo)
 }
 

@@ -129,7 +129,7 @@ pub async fn advise(report: &FindReport, stored: &PlanInputs<'_>) -> Result<Opti
     }
     let ground = Planner::load(stored).await?;
     for (found, why) in rank_suspects(&report.transactions).into_iter().take(MAX_ADVICE_CANDIDATES) {
-        let target = found.to.parse::<RecoveryTarget>().failed("read a target")?;
+        let target = found.to.parse::<RecoveryTarget>().failed("cannot parse a target")?;
         if ground
             .plan(&PlanOptions::standalone(&report.shard, target, report.abandoned_timeline))
             .await
@@ -143,15 +143,15 @@ pub async fn advise(report: &FindReport, stored: &PlanInputs<'_>) -> Result<Opti
 
 fn line<'a>(archive: &'a Archive, search: &TransactionSearch) -> Result<&'a Timeline> {
     let shard = &search.shard;
-    let none = || Error::new(ErrorKind::NotRecoverable, format!("search shard {shard}: nothing is archived"));
+    let none = || Error::new(ErrorKind::NotRecoverable, format!("cannot search shard {shard}: nothing is archived"));
     match search.timeline {
         None => archive.current().ok_or_else(|| none().hint(format!("run `backstop archive {shard}`"))),
         Some(number) => archive.timeline(number).ok_or_else(|| {
             let numbers: Vec<String> =
                 archive.timelines.iter().map(|timeline| timeline.number.to_string()).collect();
-            let message = format!("search shard {shard}: there is no line {number}");
+            let message = format!("cannot search shard {shard}: there is no timeline {number}");
             Error::new(ErrorKind::NotRecoverable, message)
-                .hint(format!("the lines are: {}", numbers.join(", ")))
+                .hint(format!("use one of the timelines {}", numbers.join(", ")))
         }),
     }
 }
@@ -181,7 +181,7 @@ fn warn(archive: &Archive, timeline: &Timeline, ctx: &RunContext) {
     let lost = archive.lost(timeline.number);
     if !lost.is_empty() {
         ctx.reporter
-            .notice(&format!("transactions that cannot be searched, since their pieces are damaged: {lost}"));
+            .notice(&format!("transactions that cannot be searched because their segments are damaged: {lost}"));
     }
 }
 

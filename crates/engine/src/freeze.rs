@@ -101,7 +101,7 @@ pub async fn freeze_locked(
     lock_wait::lock_tables(session.as_mut(), &watchdog, rules, ctx).await?;
     let granted = ctx.clock.monotonic();
     watchdog.hold(rules.hold);
-    session.flush_logs().await.map_err(|error| error.during("flush the logs under the read lock"))?;
+    session.flush_logs().await.map_err(|error| error.during("cannot flush the logs under the read lock"))?;
     let position = session.position().await?;
     let (mode, waited) = (FreezeMode::Lock, granted.saturating_sub(begun));
     Ok(Frozen {
@@ -132,7 +132,7 @@ pub async fn freeze_lock_free(
     watchdog.hold(rules.wait + lock_wait::CLIENT_TIMEOUT_MARGIN);
     if session.lock_instance(rules.wait + lock_wait::CLIENT_TIMEOUT_MARGIN).await? == LockOutcome::TimedOut {
         let activity = session.activity().await?;
-        return Err(lock_wait::blocked_error("lock the instance for backup", &activity, rules.wait));
+        return Err(lock_wait::blocked_error("cannot lock the instance for backup", &activity, rules.wait));
     }
     let granted = ctx.clock.monotonic();
     watchdog.hold(rules.hold);
@@ -178,7 +178,7 @@ impl Frozen {
     /// session was lost, the limit has passed, or a transaction was committed under the read lock.
     /// The snapshot taken in between must be discarded then. The lock is gone in any case.
     pub async fn thaw(mut self) -> Result<FreezeReport> {
-        let doing = "prove that the freeze held";
+        let doing = "cannot prove that the freeze held";
         if self.remaining().is_zero() {
             return Err(self.overrun());
         }
@@ -204,11 +204,11 @@ impl Frozen {
     fn overrun(&self) -> Error {
         let held = self.clock.monotonic().saturating_sub(self.granted);
         let message = format!(
-            "freeze: the snapshot took {held:.1?}, longer than the bound of {:.1?}, so the server was released and \
+            "cannot freeze the source: the snapshot took {held:.1?}, longer than the limit of {:.1?}; the lock was released and \
              the snapshot discarded",
             self.bound
         );
-        Error::failed(message).hint("try again when the disk is less busy, or raise `freeze.hold`")
+        Error::failed(message).hint("repeat the backup when the disk is less busy, or raise `freeze.hold`")
     }
 }
 

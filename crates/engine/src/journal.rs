@@ -38,7 +38,7 @@ impl Journal {
     /// Returns [`ErrorKind::Held`] if another process has it open; [`ErrorKind::Damaged`] if a
     /// whole line cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
-        let what = format!("open journal {}", path.display());
+        let what = format!("cannot open journal {}", path.display());
         if let Some(parent) = path.parent() {
             create_private_dir(parent).failed(&what)?;
         }
@@ -54,13 +54,13 @@ impl Journal {
     /// # Errors
     /// As [`Journal::open`].
     pub fn look(path: &Path) -> Result<Self> {
-        let file = File::open(path).failed(format!("open journal {}", path.display()))?;
+        let file = File::open(path).failed(format!("cannot open journal {}", path.display()))?;
         Self::load(path, file).map(|(journal, _)| journal)
     }
 
     /// Reads the journal, and gives the length of its whole lines.
     fn load(path: &Path, mut file: File) -> Result<(Self, u64)> {
-        let what = format!("open journal {}", path.display());
+        let what = format!("cannot open journal {}", path.display());
         if file.try_lock().is_err() {
             let message = format!("{what}: another run is working on this recovery");
             return Err(Error::new(ErrorKind::Held, message).hint("wait for it, or stop it first"));
@@ -81,7 +81,7 @@ impl Journal {
     /// Returns [`ErrorKind::Damaged`] if the output is not of this type.
     pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>> {
         let Some(value) = self.outputs.get(step) else { return Ok(None) };
-        let what = format!("read step {step} in journal {}", self.path.display());
+        let what = format!("cannot read step {step} in journal {}", self.path.display());
         serde_json::from_value(value.clone()).context(ErrorKind::Damaged, what).map(Some)
     }
 
@@ -105,7 +105,7 @@ impl Journal {
     /// # Errors
     /// Fails if the line cannot be written to disk.
     pub fn finish<T: Serialize>(&mut self, step: &str, output: &T) -> Result<()> {
-        let output = serde_json::to_value(output).failed(format!("journal step {step}"))?;
+        let output = serde_json::to_value(output).failed(format!("cannot write step {step} to the journal"))?;
         self.write(&JournalLine::Done { step: step.to_owned(), output: output.clone() })?;
         self.outputs.insert(step.to_owned(), output);
         Ok(())
@@ -118,9 +118,9 @@ impl Journal {
                 self.outputs.insert(step, output);
             }
             Err(error) => {
-                let message = format!("read journal {}: {error}", self.path.display());
+                let message = format!("cannot read journal {}: {error}", self.path.display());
                 return Err(
-                    Error::new(ErrorKind::Damaged, message).hint("remove the directory and recover anew")
+                    Error::new(ErrorKind::Damaged, message).hint("remove the directory and repeat the recovery")
                 );
             }
         }
@@ -128,7 +128,7 @@ impl Journal {
     }
 
     fn write(&mut self, line: &JournalLine) -> Result<()> {
-        let what = format!("write journal {}", self.path.display());
+        let what = format!("cannot write journal {}", self.path.display());
         let mut text = serde_json::to_string(line).failed(&what)?;
         text.push('\n');
         self.file.write_all(text.as_bytes()).failed(&what)?;

@@ -144,7 +144,7 @@ impl<'a> Planner<'a> {
         let endings = endings(&facts, &decided, options).await?;
         if let Some(refused) = endings.iter().find(|fits| Some(fits.ending) == options.ending && !fits.fits) {
             return Err(
-                Error::refused(refused.why.clone()).hint("recover it --standalone, or join it --to latest")
+                Error::refused(refused.why.clone()).hint("recover it with --standalone, or join it with --to latest")
             );
         }
         let id = &decided.chosen.backup.backup_id;
@@ -195,8 +195,8 @@ fn backups_with(
 /// Fails if the newest moment is unknown because the end of the log is lost or unreadable.
 async fn newest_is_known(reader: &ShardReader, shard: &ShardName) -> Result<()> {
     reader.ends_well().await.map_err(|error| match error.kind {
-        ErrorKind::Damaged => error.during(format_args!("recover shard {shard} to latest")).hint(format!(
-            "bring the object back, or say from which backup: --backup ID (`backstop backups {shard}`)"
+        ErrorKind::Damaged => error.during(format_args!("cannot recover shard {shard} to latest")).hint(format!(
+            "restore the object, or name a backup with --backup ID (`backstop backups {shard}` lists them)"
         )),
         _ => error,
     })
@@ -205,7 +205,7 @@ async fn newest_is_known(reader: &ShardReader, shard: &ShardName) -> Result<()> 
 fn refuse_lost(availability: &[(BackupRef, BackupAvailability)], options: &PlanOptions) -> Result<()> {
     let lost = |(known, availability): &(BackupRef, BackupAvailability)| match availability {
         BackupAvailability::Lost(why) => {
-            Some(format!("backup {} cannot be recovered from: {why}", known.backup_id))
+            Some(format!("backup {} is not recoverable: {why}", known.backup_id))
         }
         _ => None,
     };
@@ -219,8 +219,8 @@ fn refuse_lost(availability: &[(BackupRef, BackupAvailability)], options: &PlanO
     if all.is_empty() || all.len() < availability.len() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Damaged, format!("recover shard {shard}: {}", all.join("; ")))
-        .hint(format!("make a backup while there is a server: `backstop backup {shard}`")))
+    Err(Error::new(ErrorKind::Damaged, format!("cannot recover shard {shard}: {}", all.join("; ")))
+        .hint(format!("make a backup while a server runs: `backstop backup {shard}`")))
 }
 
 /// Returns the age of `latest` on the current timeline.

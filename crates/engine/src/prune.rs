@@ -139,7 +139,7 @@ async fn undelete(prune: &Prune<'_>, ids: &[BackupId], writer: &mut ShardWriter)
     let plan = writer.archive_view().await?.undo_plan(now, OBJECT_GRACE_PERIOD);
     if undone.is_empty() && plan.segments.is_empty() {
         let message =
-            format!("take back deletions of shard {}: there is none whose grace is not over", prune.shard);
+            format!("cannot undo deletions of shard {}: none is within its grace period", prune.shard);
         return Err(Error::new(ErrorKind::NotRecoverable, message));
     }
     writer.prune_archive(plan).await?;
@@ -155,9 +155,9 @@ fn refuse_many(prune: &Prune<'_>, doomed: usize, all: usize) -> Result<()> {
         return Ok(());
     }
     let message =
-        format!("prune shard {}: {doomed} of its {all} backups would go, more than half", prune.shard);
+        format!("cannot prune shard {}: this would delete {doomed} of its {all} backups, more than half", prune.shard);
     Err(Error::refused(message)
-        .hint(format!("look at `backstop prune {}`; if that is meant, add --yes-really", prune.shard)))
+        .hint(format!("check `backstop prune {}`; if this is intended, add --yes-really", prune.shard)))
 }
 
 fn condemned_rows(condemned: &[Condemned]) -> Vec<CondemnedBackup> {
@@ -233,7 +233,7 @@ async fn report_stray_snapshots(
         prune.volumes.tagged(prune.shard).await?.iter().filter(|tagged| !named.contains(&tagged.backup_id))
     {
         prune.ctx.reporter.notice(&format!(
-            "the EBS snapshots {} of run {} are proven, but no backup names them: keep them or delete them in EC2",
+            "the EBS snapshots {} of run {} are proven, but no backup refers to them: keep them or delete them in EC2",
             stray.ebs.snapshot_ids.join(", "),
             stray.backup_id
         ));

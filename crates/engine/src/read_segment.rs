@@ -33,7 +33,7 @@ pub(crate) async fn read_segment<T: Send + 'static>(
         }
     }
     drop(sender);
-    understood.await.failed("read a segment")?
+    understood.await.failed("cannot read a segment")?
 }
 
 /// Presents chunks as a stream of bytes, for a thread that may block.

@@ -37,9 +37,9 @@ pub async fn record_run<T>(
         result: None,
     };
     let note = |run| async {
-        let noted = ctx.within(RECORD_TIMEOUT, "note the run", repository.note_run(shard, run)).await;
+        let noted = ctx.within(RECORD_TIMEOUT, "cannot record the run", repository.note_run(shard, run)).await;
         if let Err(error) = noted {
-            tracing::info!("this run is not kept in the repository: {error}");
+            tracing::info!("this run is not recorded in the repository: {error}");
         }
     };
     let ((), done) = tokio::join!(note(begun.clone()), work);

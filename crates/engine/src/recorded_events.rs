@@ -57,7 +57,7 @@ pub fn finding(recorded: Option<&RecordedEvents>) -> Option<Finding> {
         None => Some(Finding::warning(
             "event-states-unknown",
             "the states of the shard's events were not recorded",
-            "back up again when the primary answers; the account needs the privilege EVENT",
+            "back up again when the primary answers; the account needs the EVENT privilege",
         )),
     }
 }

@@ -286,8 +286,8 @@ async fn verify(session: &mut dyn AdminSession, claimed: &GtidSet) -> Result<Gti
         return Ok(held);
     }
     let message = format!(
-        "the restored server does not hold what its backup claims: server `{held}`, manifest `{claimed}` \
-         (missing `{}`, beyond it `{}`)",
+        "the restored server's GTID set differs from its backup's: server `{held}`, manifest `{claimed}` \
+         (missing `{}`, extra `{}`)",
         claimed.subtract(&held),
         held.subtract(claimed)
     );
@@ -314,7 +314,7 @@ async fn check(
     }
     let sound = tables.checked - judged.known.len() as u64;
     let mut findings =
-        vec![Finding::ok("tables-sound", format!("{sound} tables were checked and are sound"))];
+        vec![Finding::ok("tables-sound", format!("{sound} tables passed the check"))];
     findings.extend(judged.known.iter().map(known_broken));
     findings[1..].iter().for_each(|finding| recovery.ctx.reporter.notice(&finding.notice()));
     // Reported before the replay, which may need a plugin, and judged after it, with the accounts
@@ -340,7 +340,7 @@ fn known_broken(table: &BrokenTable) -> Finding {
     Finding::warning(
         "table-broken",
         format!(
-            "table {} is broken, as the backup recorded or this command accepts: {}",
+            "table {} is broken, as recorded in the backup or accepted by this command: {}",
             table.table, table.why
         ),
         "restore it from another member, or drop it",
@@ -352,7 +352,7 @@ fn known_broken(table: &BrokenTable) -> Finding {
 fn broken(recovery: &Recovery<'_>, tables: &[BrokenTable]) -> Error {
     let accept: Vec<_> = tables.iter().map(|each| format!("--accept-broken '{}'", each.table)).collect();
     Error::new(ErrorKind::Damaged, format!("tables are broken after recovery: {}", describe_tables(tables))).hint(format!(
-        "recover from another backup (`backstop backups {}`, then `--backup ID` and another `--into`), or take the server without them: give \
+        "recover from another backup (`backstop backups {}`, then `--backup ID` and another `--into`), or accept the server without them: repeat \
          the same command with {}",
         recovery.request.shard,
         accept.join(" ")
@@ -453,7 +453,7 @@ fn resume_hint(error: Error, recovery: &Recovery<'_>) -> Error {
         return error;
     }
     let dir = recovery.request.into.display();
-    error.hint(format!("give the same command again to go on, or remove {dir} to start over"))
+    error.hint(format!("repeat the same command to resume, or remove {dir} to start over"))
 }
 
 /// A stopwatch on the story's clock.

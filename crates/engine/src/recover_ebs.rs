@@ -153,7 +153,7 @@ async fn apply(
     let wanted = decided.instance_spec(DestroyProtection::Off);
     match steps.again("apply", recovery.infrastructure.apply(&wanted)).await {
         Err(error) if error.kind == ErrorKind::Failed => {
-            recovery.ctx.reporter.notice(&format!("{error}; going on once more"));
+            recovery.ctx.reporter.notice(&format!("{error}; retrying once"));
             steps.again("apply", recovery.infrastructure.apply(&wanted)).await
         }
         done => done,

@@ -51,10 +51,10 @@ pub struct HostLock {
 pub fn lock_dir(dir: &Path, kind: &str, doing: &str) -> Result<HostLock> {
     let path = dir.join(format!("{kind}.lock"));
     let action = doing;
-    let doing = format!("lock {}", path.display());
-    let hint = "create the folder for Backstop's user, or set snapshot.work_dir";
+    let doing = format!("cannot lock {}", path.display());
+    let hint = "create the directory for Backstop's user, or set snapshot.work_dir";
     let made = DirBuilder::new().recursive(true).mode(0o711).create(dir);
-    made.failed(format!("create {}", dir.display())).map_err(|failure| failure.hint(hint))?;
+    made.failed(format!("cannot create {}", dir.display())).map_err(|failure| failure.hint(hint))?;
     let opened = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = opened.failed(&doing).map_err(|failure| failure.hint(hint))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -62,7 +62,7 @@ pub fn lock_dir(dir: &Path, kind: &str, doing: &str) -> Result<HostLock> {
         Err(Errno::WOULDBLOCK) => return Err(already_locked(&mut file, dir, action)),
         Err(error) => {
             return Err(Error::failed(format!("{doing}: {error}"))
-                .hint("set snapshot.work_dir to a folder on a file system that has locks"));
+                .hint("set snapshot.work_dir to a directory on a file system that supports locks"));
         }
     }
     file.set_len(0).failed(&doing)?;
@@ -74,8 +74,8 @@ fn already_locked(file: &mut File, dir: &Path, action: &str) -> Error {
     let mut holder = String::new();
     let told = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
     let holder = if told { holder.trim() } else { "another process" };
-    Error::new(ErrorKind::Held, format!("{action}: {holder} of this host does, and holds {}", dir.display()))
-        .hint("end it first: a host runs one for each shard and repository")
+    Error::new(ErrorKind::Held, format!("cannot {action}: {holder} on this host already does, and holds {}", dir.display()))
+        .hint("stop it first: a host runs one for each shard and repository")
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl SharedCredentials {
         state.read_at = self.ctx.clock.monotonic();
         let fresh = read?;
         if !fresh.logs_in_like(&state.current) {
-            self.ctx.reporter.notice("the credentials have changed: they were read again");
+            self.ctx.reporter.notice("the credentials have changed and were read again");
             state.refused.clear();
         }
         state.current = fresh;
@@ -157,7 +157,7 @@ impl SharedCredentials {
     /// Records a refusal. Returns other credentials than the refused ones, if they exist.
     fn refused(&self, there: &str, tried: &Credentials, mut error: Error) -> Option<Credentials> {
         if let Err(unread) = self.reread() {
-            error.message = format!("{}; the credentials cannot be read again: {unread}", error.message);
+            error.message = format!("{}; cannot read the credentials again: {unread}", error.message);
         }
         let at = self.ctx.clock.monotonic();
         let mut state = self.state();

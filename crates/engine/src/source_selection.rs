@@ -40,7 +40,7 @@ pub async fn choose(
     for _ in 1..MAX_PROBES {
         let silent = members.iter().find_map(|member| Some((&member.endpoint, silent(member)?)));
         let Some((endpoint, why)) = silent else { break };
-        ctx.reporter.remark(&format!("{endpoint} {why}; asking again"));
+        ctx.reporter.remark(&format!("{endpoint} {why}; retrying"));
         ctx.clock.sleep(PROBE_INTERVAL).await;
         members = topology.members().await?;
     }

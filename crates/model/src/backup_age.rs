@@ -46,17 +46,17 @@ impl Freshness {
             Self::None => Finding::problem("no-backup", format!("shard {shard} has no backup"), command),
             Self::Unscheduled => Finding::warning(
                 "no-schedule",
-                format!("shard {shard} has no schedule, so nothing says when its backup is stale"),
+                format!("shard {shard} has no schedule: a stale backup cannot be detected"),
                 format!("set shards.{shard}.schedule, for example \"cron(55 23 * * ? *)\""),
             ),
             Self::Fresh => Finding::ok("backup-fresh", format!("no backup of shard {shard} is overdue")),
             Self::Stale { due } => Finding::problem(
                 "backup-stale",
                 format!(
-                    "a backup of shard {shard} was due at {} and is not there",
+                    "a backup of shard {shard} was due at {} and is missing",
                     due.to_rfc3339_opts(SecondsFormat::Secs, true)
                 ),
-                format!("{command}, and look why the schedule did not (`backstop check {shard}`)"),
+                format!("{command}, and find out why the schedule did not (`backstop check {shard}`)"),
             ),
         }
     }

@@ -33,7 +33,7 @@ impl BackupAvailability {
             VolumeState::Error => {
                 Self::Lost(format!("{} ended in an error: EC2 could not complete it", set()))
             }
-            VolumeState::Missing => Self::Lost(format!("{} is gone: EC2 does not know it any more", set())),
+            VolumeState::Missing => Self::Lost(format!("{} is gone: EC2 no longer has it", set())),
         }
     }
 
@@ -65,20 +65,20 @@ pub fn plan_findings(
     taken_at: DateTime<Utc>,
     backups: &[(BackupRef, BackupAvailability)],
 ) -> Vec<Finding> {
-    let other = "the plan takes another one";
+    let other = "the plan uses another one";
     let about = |(known, availability): &(BackupRef, BackupAvailability)| {
         let (id, own) = (&known.backup_id, known.backup_id == *chosen);
         let of = known.taken_at.to_rfc3339_opts(SecondsFormat::Secs, true);
         match availability {
             BackupAvailability::Unknown(why) if own => Some(Finding::problem(
                 "backup-not-asked",
-                format!("whether the EBS snapshots of backup {id} are whole is not known: {why}"),
-                "plan with a build and credentials that can ask EC2 (docs/aws.md)",
+                format!("the state of the EBS snapshots of backup {id} is unknown: {why}"),
+                "plan with a build and credentials that can query EC2 (docs/aws.md)",
             )),
             BackupAvailability::Pending if own => Some(Finding::problem(
                 "backup-pending",
                 format!(
-                    "backup {id} is not complete yet: until EC2 has stored its blocks nothing can be recovered from it"
+                    "backup {id} is not complete yet: it is recoverable when EC2 has stored its blocks"
                 ),
                 "wait until `backstop backups` lists it as complete, or name an older one with --backup",
             )),
@@ -89,7 +89,7 @@ pub fn plan_findings(
             )),
             BackupAvailability::Lost(why) if known.taken_at > taken_at => Some(Finding::warning(
                 "backup-lost",
-                format!("backup {id} of {of} is newer and cannot be recovered from ({why}): {other}"),
+                format!("backup {id} of {of} is newer and not recoverable ({why}): {other}"),
                 "make a new backup",
             )),
             _ => None,
@@ -103,13 +103,13 @@ pub fn availability_findings(shard: &ShardName, backups: &[(BackupRef, BackupAva
     let about = |(known, availability): &(BackupRef, BackupAvailability)| match availability {
         BackupAvailability::Lost(why) => Some(Finding::problem(
             "backup-lost",
-            format!("backup {} of shard {shard} cannot be recovered from: {why}", known.backup_id),
+            format!("backup {} of shard {shard} is not recoverable: {why}", known.backup_id),
             format!("make a new one: `backstop backup {shard}`"),
         )),
         BackupAvailability::Pending => Some(Finding::warning(
             "backup-pending",
             format!("backup {} is not complete yet: EC2 is still storing its blocks", known.backup_id),
-            "nothing can be recovered from it until it is; look again",
+            "wait until it is complete, and check again",
         )),
         BackupAvailability::Available | BackupAvailability::Unknown(_) => None,
     };
@@ -127,9 +127,9 @@ fn unknown_finding(shard: &ShardName, backups: &[(BackupRef, BackupAvailability)
     Some(Finding::problem(
         "backup-not-asked",
         format!(
-            "{count} of {all} backups of shard {shard} are in EBS snapshots, and whether those are whole is not known: {why}"
+            "{count} of {all} backups of shard {shard} are in EBS snapshots whose state is unknown: {why}"
         ),
-        "look with a build and credentials that can ask EC2 for snapshots (docs/aws.md)",
+        "check with a build and credentials that can list EC2 snapshots (docs/aws.md)",
     ))
 }
 

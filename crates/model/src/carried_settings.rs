@@ -79,7 +79,7 @@ pub fn carry_settings(recorded: &RecordedSettings, overrides: Overrides<'_>) -> 
             // An operator who sets it does not miss it.
             Some(rule) if overrides.options.get(name).is_some() => settings.overridden(rule, name),
             Some(rule) => settings.follow(rule, (name, value), recorded, overrides),
-            None => settings.tell(name, "no server that is known has it"),
+            None => settings.tell(name, "no known server version has it"),
         }
     }
     settings
@@ -101,7 +101,7 @@ pub fn certificates_finding(donor: &RecordedSettings, certificates: Certificates
         Finding::warning(
             "recovery-tls-missing",
             format!(
-                "the source has certificates that clients may verify ({}): a recovered server makes its own and does not require TLS",
+                "the source has certificates that clients may verify ({}): a recovered server generates its own and does not require TLS",
                 missed.join(", ")
             ),
             "give the certificate of recovered servers as `[recovery.tls]` with cert, key and ca in the configuration",
@@ -121,7 +121,7 @@ impl CarriedSettings {
             findings.push(Finding::problem(
                 "tls-not-carried",
                 format!(
-                    "the server that was backed up had certificates of its own ({}); this one makes its own, which no client can verify, and \
+                    "the server that was backed up had its own certificates ({}); this one generates new ones, which no client can verify, and \
                      does not require TLS",
                     certificates.join(", ")
                 ),
@@ -132,7 +132,7 @@ impl CarriedSettings {
         if named(Missed::Host).next().is_some() {
             findings.push(Finding::warning(
                 "report-host-not-set",
-                "the server that was backed up had a report_host, this one has none: `SHOW REPLICAS` and orchestrator do not see where it is",
+                "the server that was backed up had a report_host, this one has none: `SHOW REPLICAS` and orchestrator do not show its address",
                 "recover with `--listen ADDRESS` or `--server-option report_host=HOST`, or set it in my.cnf and restart it",
             ));
         }
@@ -174,7 +174,7 @@ impl CarriedSettings {
             }
             VariableRule::Secure => self.carry(name, format!("loose_{name}"), ValueKind::Switch, value),
             VariableRule::Certificate if overrides.certificates == Certificates::Given => {
-                self.leave_out(name, "the recovery was given others", Missed::Nothing);
+                self.leave_out(name, "the configuration replaces them", Missed::Nothing);
             }
             VariableRule::Host => match overrides.host {
                 _ if value.is_empty() => {}
@@ -183,7 +183,7 @@ impl CarriedSettings {
             },
             VariableRule::Statement(built_in) if value == built_in => {}
             VariableRule::Statement(_) if ValueKind::Word.fits(value) => {
-                self.tell(name, format!("it is no option: `SET PERSIST {name} = {value}`"));
+                self.tell(name, format!("it is not an option: use `SET PERSIST {name} = {value}`"));
             }
             VariableRule::Statement(_) => self.misfit(name),
             VariableRule::Derived => {}
@@ -199,7 +199,7 @@ impl CarriedSettings {
 
     fn overridden(&mut self, rule: VariableRule, name: &str) {
         if rule != VariableRule::Derived {
-            self.leave_out(name, "an option of yours sets it", Missed::Nothing);
+            self.leave_out(name, "an option that you gave sets it", Missed::Nothing);
         }
     }
 
@@ -212,7 +212,7 @@ impl CarriedSettings {
     }
 
     fn misfit(&mut self, name: &str) {
-        self.tell(name, "the recorded value is none that it can have");
+        self.tell(name, "the recorded value is not valid for it");
     }
 
     fn tell(&mut self, name: &str, reason: impl Into<String>) {
@@ -385,7 +385,7 @@ mod tests {
         {
             let settings = of(&[(name, value)]);
             assert!(settings.options.is_empty(), "{name}");
-            assert!(told(&[(name, value)]).contains("none that it can have"), "{name}");
+            assert!(told(&[(name, value)]).contains("not valid for it"), "{name}");
         }
         assert_eq!(of(&[("init_connect", "a\nb=\"")]).options["loose_init_connect"], "a\nb=\"");
         let long = "x".repeat(500);

@@ -54,13 +54,13 @@ impl ExtraOptions {
             }
             if line.starts_with('!') {
                 wrong.push(format!(
-                    "{origin}: `{}` reads other files: write their lines into this one",
+                    "{origin}: `{}` includes other files: copy their lines into this one",
                     shorten(line)
                 ));
             } else if let Some(name) = line.strip_prefix('[') {
                 let name = name.split_once(']').map(|(name, _)| name.trim());
                 if name.is_none_or(str::is_empty) {
-                    wrong.push(format!("{origin}: `{}` is no group: write `[mysqld]`", shorten(line)));
+                    wrong.push(format!("{origin}: `{}` is not a group: write `[mysqld]`", shorten(line)));
                 }
                 group = Some(name.unwrap_or_default().to_owned());
             } else if group.is_none() {
@@ -91,7 +91,7 @@ impl ExtraOptions {
             None => (text.trim(), None),
         };
         if !is_name(name) {
-            return Err(format!("`{}` is no option: write KEY=VALUE", shorten(text)));
+            return Err(format!("`{}` is not an option: write KEY=VALUE", shorten(text)));
         }
         let line = value.as_ref().map_or(name.to_owned(), |value| format!("{name} = {}", quoted(value)));
         let (origin, group) = ("--server-option".to_owned(), "mysqld".to_owned());
@@ -184,25 +184,25 @@ const LOG_FILE_OPTIONS: &str = "general_log_file slow_query_log_file";
 /// Refused options, each with the alternative.
 const REFUSED_OPTIONS: &[(&str, &str)] = &[
     (
-        "the recovery lays the server out in the directory of `--into`: leave it out",
+        "the recovery sets the paths of the server in the directory of `--into`: remove it",
         "chroot datadir log_error pid_file socket",
     ),
-    ("give `--port` instead", "port"),
-    ("give `--listen` instead", "bind_address networking"),
-    ("give `--server-user` instead", "user"),
+    ("use `--port` instead", "port"),
+    ("use `--listen` instead", "bind_address networking"),
+    ("use `--server-user` instead", "user"),
     (
-        "give the files in `[recovery.tls]` of the configuration instead",
+        "name the files in `[recovery.tls]` of the configuration instead",
         "ssl ssl_ca ssl_capath ssl_cert ssl_crl ssl_crlpath ssl_key",
     ),
     (
-        "the recovery has the files in the data directory, as the backup does: leave it out, and move them afterwards",
+        "the recovery puts the files into the data directory, as in the backup: remove it, and move them afterwards",
         "innodb_checksum_algorithm innodb_data_file_path innodb_data_home_dir innodb_directories innodb_doublewrite_dir \
          innodb_log_group_home_dir innodb_page_size innodb_redo_log_archive_dirs innodb_temp_data_file_path innodb_temp_tablespaces_dir \
          innodb_undo_directory innodb_undo_tablespaces log_bin log_bin_index lower_case_table_names relay_log relay_log_index \
          relay_log_info_file",
     ),
     (
-        "the recovery decides it, and the hand-over: leave it out, and set it afterwards",
+        "the recovery and the hand-over set it: remove it, and set it afterwards",
         "console daemonize enforce_gtid_consistency event_scheduler grant_tables group_replication_start_on_boot gtid_mode help init_file \
          initialize initialize_insecure innodb_buffer_pool_load_at_startup innodb_force_recovery innodb_read_only offline_mode read_only \
          replica_start rpl_semi_sync_master_enabled rpl_semi_sync_replica_enabled rpl_semi_sync_slave_enabled \
@@ -292,7 +292,7 @@ mod tests {
             ExtraOptions::default().give(given).unwrap_err();
         }
         for given in ["", "=1", "a b=1", "x\ny=1", "[mysqld]"] {
-            assert!(ExtraOptions::default().give(given).unwrap_err().contains("is no option"), "{given}");
+            assert!(ExtraOptions::default().give(given).unwrap_err().contains("is not an option"), "{given}");
         }
     }
 

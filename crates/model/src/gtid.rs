@@ -226,7 +226,7 @@ impl FromStr for GtidSet {
                 }
             }
             if intervals == 0 {
-                return Err(bad(part, "it names no transaction numbers"));
+                return Err(bad(part, "it has no transaction numbers"));
             }
         }
         Ok(set)

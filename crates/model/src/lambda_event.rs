@@ -9,7 +9,7 @@ use crate::backup::BackupKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::freeze::FreezeRules;
 
-const EVENT_FORMS: &str = "write {\"secret_id\": \"…\"}, with \"kind\": \"on_demand\" for a backup by hand, and in a schedule with \
+const EVENT_FORMS: &str = "write {\"secret_id\": \"…\"}, with \"kind\": \"on_demand\" for a manual backup, and in a schedule with \
                      \"scheduled_time\": \"<aws.scheduler.scheduled-time>\"";
 /// Time reserved after the freeze: proof of the snapshot, commit, release of the lease.
 const TIME_AFTER_FREEZE: Duration = Duration::from_secs(20);
@@ -69,11 +69,11 @@ impl Invocation {
     fn from_fields(fields: &Map<String, Value>) -> Result<Self> {
         const KNOWN: [&str; 3] = ["secret_id", "kind", "scheduled_time"];
         if fields.keys().any(|key| !KNOWN.contains(&key.as_str())) {
-            return Err(wrong(&format!("it has another key than {}", KNOWN.join(", "))));
+            return Err(wrong(&format!("it has a key other than {}", KNOWN.join(", "))));
         }
         let secret_id = match fields.get("secret_id") {
             Some(Value::String(id)) if !id.trim().is_empty() => id.trim().to_owned(),
-            Some(_) => return Err(wrong("`secret_id` is not a text")),
+            Some(_) => return Err(wrong("`secret_id` is not a string")),
             None => return Err(wrong("`secret_id` is missing")),
         };
         let kind = match fields.get("kind").map(|kind| kind.as_str()) {
@@ -99,7 +99,7 @@ fn time(value: &Value) -> Result<DateTime<Utc>> {
     let text = value.as_str().unwrap_or_default();
     if text.starts_with('<') {
         return Err(wrong(
-            "`scheduled_time` was not filled in: only EventBridge Scheduler knows <aws.scheduler.…>",
+            "`scheduled_time` was not filled in: only EventBridge Scheduler replaces <aws.scheduler.…>",
         ));
     }
     let time = DateTime::parse_from_rfc3339(text);
@@ -108,7 +108,7 @@ fn time(value: &Value) -> Result<DateTime<Utc>> {
 }
 
 fn wrong(why: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("read the event: {why}")).hint(EVENT_FORMS)
+    Error::new(ErrorKind::Usage, format!("cannot read the event: {why}")).hint(EVENT_FORMS)
 }
 
 /// Refuses a freeze that might not end, and be committed, in the remaining time.
@@ -122,12 +122,12 @@ pub fn time_to_freeze(left: Duration, rules: &FreezeRules) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "freeze the source: {} s are left of the function's time, and it may take {} s until the backup is committed",
+        "cannot freeze the source: the function has {} s left, and the backup may need {} s until it is committed",
         left.as_secs(),
         needed.as_secs()
     );
     Err(Error::refused(message)
-        .hint("give the function a longer time-out (300 s is a good one); nothing was touched"))
+        .hint("give the function a longer timeout (300 s is recommended); nothing was changed"))
 }
 
 /// Returns the longest wait for completion that leaves time for the cleanup.
@@ -186,12 +186,12 @@ mod tests {
             (json!(null), "not an object"),
             (json!([]), "not an object"),
             (json!("{"), "not JSON"),
-            (json!(""), "not a text"),
-            (json!({"secret_id": 5}), "not a text"),
+            (json!(""), "not a string"),
+            (json!({"secret_id": 5}), "not a string"),
             (json!({"secret_id": "x", "kind": "sometimes"}), "kind"),
             (json!({"secret_id": "x", "scheduled_time": "<aws.scheduler.scheduled-time>"}), "filled in"),
             (json!({"secret_id": "x", "scheduled_time": 5}), "scheduled_time"),
-            (json!({"secret_id": "x", "password": "hunter2"}), "another key"),
+            (json!({"secret_id": "x", "password": "hunter2"}), "a key other than"),
             (json!({"detail": "x"}), "detail"),
         ] {
             let error = Invocation::parse(&event).unwrap_err();

@@ -15,7 +15,7 @@ pub struct ListenAddress(Vec<String>);
 /// Error: a text does not name addresses to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no address to listen on: write IP addresses or host names of this host, separated by commas, or `*` for all"
+    "`{0}` is not an address to listen on: write IP addresses or host names of this host, separated by commas, or `*` for all"
 )]
 pub struct InvalidListenAddress(String);
 

@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The accepted forms of a time, for messages.
-pub const TIME_FORMS: &str = "a time such as 2026-11-23T02:21:33Z, 2026-11-23T03:21:33+01:00 or, with --time-zone Europe/Berlin, 2026-11-23T03:21:33, or how long ago it is: -20m, \"20 minutes ago\"";
+pub const TIME_FORMS: &str = "a time such as 2026-11-23T02:21:33Z, 2026-11-23T03:21:33+01:00 or, with --time-zone Europe/Berlin, 2026-11-23T03:21:33, or an age: -20m, \"20 minutes ago\"";
 
 /// A parsed time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn parse_ago(text: &str) -> Option<Result<TimeDelta, String>> {
     let lower = text.to_ascii_lowercase();
     let span = lower.strip_prefix('-').or_else(|| lower.strip_suffix("ago"))?;
     let wrong =
-        || Some(Err(format!("`{text}` is no span of time: write -20m, -1h30m or \"20 minutes ago\"")));
+        || Some(Err(format!("`{text}` is not a duration: write -20m, -1h30m or \"20 minutes ago\"")));
     let mut rest = span.trim();
     let mut sum = TimeDelta::zero();
     if rest.is_empty() {
@@ -234,9 +234,9 @@ mod tests {
             ("2026-11-23T24:00:00Z", None, vec!["23:59:59"]),
             ("2026-02-30T01:00:00Z", None, vec!["write a time"]),
             ("yesterday", None, vec!["-20m", "2026-11-23T02:21:33Z"]),
-            ("-", None, vec!["no span"]),
-            ("-20", None, vec!["no span"]),
-            ("-99999999999999h", None, vec!["no span"]),
+            ("-", None, vec!["not a duration"]),
+            ("-20", None, vec!["not a duration"]),
+            ("-99999999999999h", None, vec!["not a duration"]),
             ("-99999w", None, vec!["1970"]),
         ] {
             let refused = read(written, zone).unwrap_err();

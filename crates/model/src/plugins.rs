@@ -83,14 +83,14 @@ pub fn plugin_findings(recorded: &[Plugin], loaded: &LoadedPlugins) -> Vec<Findi
         findings.push(Finding::warning(
             "plugin-missing",
             format!("plugins of the server that was backed up are not active here: {}", told(&missing)),
-            "install their libraries into plugin_dir and restart the server; its log says why one was not loaded",
+            "install their libraries into plugin_dir and restart the server; its error log says why a plugin was not loaded",
         ));
     }
     if !loaded.components_missing.is_empty() {
         let names: Vec<String> = loaded.components_missing.iter().map(|name| escape_name(name)).collect();
         findings.push(Finding::warning(
             "component-missing",
-            format!("components that are installed have no library here: {}", told(&names)),
+            format!("installed components have no library on this host: {}", told(&names)),
             "install their libraries into plugin_dir and restart the server",
         ));
     }
@@ -103,8 +103,8 @@ pub fn plugin_findings(recorded: &[Plugin], loaded: &LoadedPlugins) -> Vec<Findi
     if !locked_out.is_empty() {
         findings.push(Finding::warning(
             "accounts-cannot-log-in",
-            format!("accounts cannot log in, since their authentication plugin is not active: {}", told(&locked_out)),
-            "load the plugin (plugin_load_add in the option file), or give the accounts another with ALTER USER",
+            format!("accounts cannot log in because their authentication plugin is not active: {}", told(&locked_out)),
+            "load the plugin (plugin_load_add in the option file), or change the accounts' plugin with ALTER USER",
         ));
     }
     findings
@@ -119,7 +119,7 @@ pub fn plugins_needed(plugins: &[Plugin]) -> Option<Finding> {
     if own.is_empty() {
         return None;
     }
-    let what = format!("it loads plugins whose libraries the recovery host must have too: {}", told(&own));
+    let what = format!("it loads plugins whose libraries the recovery host also needs: {}", told(&own));
     Some(Finding::ok("plugins-needed", what))
 }
 

@@ -78,7 +78,7 @@ impl FromStr for TargetSpec {
         }
         if text.parse::<Gtid>().is_ok() {
             return Err(bad(format!(
-                "write after:{text} to stop behind it, or before:{text} to stop before it"
+                "write after:{text} to stop after it, or before:{text} to stop before it"
             )));
         }
         let forms = |reason: String| match reason.strip_prefix("write a time") {

@@ -135,7 +135,7 @@ fn failure_streak(shard: &ShardName, operation: Operation, runs: &[RunRecord]) -
         1 => format!("the last `backstop {operation} {shard}` failed, at {since} on {}", newest.host),
         many => format!("the last {many} runs of `backstop {operation} {shard}` failed, since {since}"),
     };
-    let repeat = format!("mend it, and repeat `backstop {operation} {shard}`");
+    let repeat = format!("correct the cause, and repeat `backstop {operation} {shard}`");
     let todo = failure.hint.clone().unwrap_or(repeat);
     Some(Finding::warning("runs-fail", format!("{times}: {}", failure.message), todo))
 }

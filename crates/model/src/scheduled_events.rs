@@ -114,7 +114,7 @@ impl RecordedEvents {
     pub fn finding(&self) -> Option<Finding> {
         let first = self.told.events.first().filter(|_| self.role != Role::Primary)?;
         let what = format!(
-            "no primary told which events are enabled: {} and all others that {} has are recorded as unknown",
+            "no primary reported which events are enabled: {} and all other events of {} are recorded as unknown",
             first.name, self.of
         );
         Some(Finding::warning("event-states-unknown", what, "back up again when the primary answers"))

@@ -55,17 +55,17 @@ impl SchemaDifference {
     pub fn finding(&self, shard: &ShardName, member: &Endpoint, primary: &Endpoint) -> Finding {
         if self.is_empty() {
             let what = format!(
-                "{member} has the schemas and tables of the primary {primary}; what is in them was not compared"
+                "{member} has the schemas and tables of the primary {primary}; their contents were not compared"
             );
             return Finding::ok("tables-compared", what);
         }
-        let parts = [(&self.missing, "lacks"), (&self.extra, "has beyond it")];
+        let parts = [(&self.missing, "lacks"), (&self.extra, "has in addition")];
         let parts = parts.into_iter().filter(|(names, _)| !names.is_empty());
         let parts: Vec<String> = parts.map(|(names, verb)| format!("{verb} {}", told(names))).collect();
         Finding::problem(
             "tables-differ",
             format!(
-                "{member} is not the same as the primary {primary} at the same GTIDs: it {}",
+                "{member} differs from the primary {primary} at the same GTID set: it {}",
                 parts.join(", and ")
             ),
             format!(
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(said("a a.t b", "a a.t b", "a a.t b").severity, Severity::Ok);
         let differs = said("a a.t b b.t", "a a.t a.x", "a a.t b b.t");
         assert_eq!(differs.severity, Severity::Problem);
-        assert!(differs.what.ends_with("it lacks b, b.t, and has beyond it a.x"), "{}", differs.what);
+        assert!(differs.what.ends_with("it lacks b, b.t, and has in addition a.x"), "{}", differs.what);
         let many = said("a b c d e f g", "", "a b c d e f g");
         assert!(many.what.ends_with("it lacks a, b, c, d, e and 2 more"), "{}", many.what);
     }

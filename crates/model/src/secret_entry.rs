@@ -296,7 +296,7 @@ mod tests {
         {
             assert!(told.contains(&format!("{key}: is missing")), "{key}: {told}");
         }
-        assert!(told.contains("secret prod/orders: 6 faults"), "{told}");
+        assert!(told.contains("secret prod/orders: 6 errors"), "{told}");
     }
 
     #[test]

@@ -89,11 +89,11 @@ impl ShardBinding<'_> {
             Finding::warning(
                 "history-went-back",
                 format!(
-                    "{} lacks transactions of its own that backup {} has: {lacks}; it was reset or set back, and may use these \
-                     numbers again",
+                    "{} lacks its own transactions of backup {}: {lacks}; it was reset or set back, and may reuse these \
+                     numbers",
                     who.endpoint, newest.backup_id
                 ),
-                format!("see what is missing (`backstop recover {shard} --backup {} --into DIR --standalone`)", newest.backup_id),
+                format!("check the missing transactions (`backstop recover {shard} --backup {} --into DIR --standalone`)", newest.backup_id),
             )
         })
     }
@@ -131,7 +131,7 @@ fn stranger(shard: &ShardName, newest: &BackupFacts, who: &ShardHistory<'_>) -> 
         )
     };
     Error::refused(format!(
-        "{} is not of shard {shard}: it is server {} with {}, and the newest backup {backup_id} is of server {} ({}) with \
+        "{} does not belong to shard {shard}: it is server {} with {}, and the newest backup {backup_id} is of server {} ({}) with \
          {gtid_executed}; {relation}",
         who.endpoint,
         who.server,
@@ -140,7 +140,7 @@ fn stranger(shard: &ShardName, newest: &BackupFacts, who: &ShardHistory<'_>) -> 
         source.endpoint
     ))
     .hint(format!(
-        "correct the shard's topology or the repository, or give this one another name; if it is the shard all the same (rebuilt from a dump, \
+        "correct the shard's topology or the repository, or give this shard another name; if it is the same shard (rebuilt from a dump, \
          or reset on purpose): `backstop shard adopt {shard}`"
     ))
 }

@@ -91,7 +91,7 @@ impl StatusInputs<'_> {
             return Finding::problem(
                 "no-backup",
                 format!(
-                    "none of the {} backups of shard {} can be recovered from",
+                    "none of the {} backups of shard {} is recoverable",
                     self.backups.len(),
                     self.shard
                 ),
@@ -126,12 +126,12 @@ impl StatusInputs<'_> {
             Err(why) => why.clone(),
             Ok(members) => match current_primary(members) {
                 Err(error) => error.message,
-                Ok(_) => "nothing that could be recovered from is stored".to_owned(),
+                Ok(_) => "nothing recoverable is stored".to_owned(),
             },
         };
         Some(Finding::problem(
             "rpo-unknown",
-            format!("what shard {shard} would lose is not known: {why}"),
+            format!("the possible data loss of shard {shard} is unknown: {why}"),
             format!("run `backstop check {shard}`"),
         ))
     }
@@ -146,7 +146,7 @@ impl StatusInputs<'_> {
         let timeline = self
             .coverage
             .timeline
-            .map_or(String::new(), |timeline| format!(" on line {timeline}, which it is on now"));
+            .map_or(String::new(), |timeline| format!(" on its current timeline {timeline}"));
         Some(Finding::problem(
             "nothing-recoverable",
             format!("no moment of shard {shard} can be recovered{timeline}"),
@@ -210,7 +210,7 @@ impl StatusInputs<'_> {
                 return Some(Finding::problem(
                     "member-down",
                     format!("member {endpoint} {why}"),
-                    format!("mend it, or take it off the members of shard {shard}"),
+                    format!("correct this, or remove it from the members of shard {shard}"),
                 ));
             }
         };
@@ -236,7 +236,7 @@ impl StatusInputs<'_> {
         }
         let reason = reason.filter(|_| !delayed && !unwanted)?;
         let what = format!("{endpoint} would not be backed up: {reason}");
-        Some(Finding::warning("member-rejected", what, "mend it if it should be used for backups"))
+        Some(Finding::warning("member-rejected", what, "correct this if the member should be used for backups"))
     }
 }
 

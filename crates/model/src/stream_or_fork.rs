@@ -44,8 +44,8 @@ impl StreamFrom {
     /// archived.
     pub fn refuse_unfit(&self) -> Result<()> {
         let Some(why) = &self.unfit else { return Ok(()) };
-        Err(Error::refused(format!("archive from {}: {why}", self.endpoint)).hint(
-            "change that in the server's option file, restart it, and rebuild what it filtered; or archive another member (archive.from)",
+        Err(Error::refused(format!("cannot archive from {}: {why}", self.endpoint)).hint(
+            "correct the server's option file, restart it, and rebuild the data that it filtered; or archive another member (archive.from)",
         ))
     }
 }
@@ -81,14 +81,14 @@ pub fn stream_from(from: ArchiveFrom, members: &[Member], current: Option<Server
     });
     match (fit.first(), diverged) {
         (Some((member, state)), _) => {
-            Ok(chosen(&member.endpoint, state, role_of(member), "it is a replica, as archive.from asks"))
+            Ok(chosen(&member.endpoint, state, role_of(member), "it is a replica, as archive.from requires"))
         }
         (None, Some((endpoint, extra))) => Err(Error::refused(format!(
-            "archive from {endpoint}: it has transactions that the primary lacks: {extra}"
+            "cannot archive from {endpoint}: it has transactions that the primary lacks: {extra}"
         ))
         .hint("rebuild it, or set archive.from = \"primary\"")),
-        (None, None) => Err(Error::failed("find a replica to archive from: none answered")
-            .hint("set archive.from = \"primary\", or mend the replicas")),
+        (None, None) => Err(Error::failed("cannot find a replica to archive from: none answered")
+            .hint("set archive.from = \"primary\", or repair the replicas")),
     }
 }
 
@@ -194,10 +194,10 @@ pub fn resume_or_fork(
     let known = !held.of_uuid(from.server_uuid).is_empty();
     if common.is_empty() && !known {
         return Err(Error::refused(format!(
-            "archive from {}: it shares no transaction with the archive, which holds {held}; it has {}",
+            "cannot archive from {}: it shares no transaction with the archive, which holds {held}; it has {}",
             from.endpoint, history.reached
         ))
-        .hint("it is not a server of this shard: correct the shard's topology, or give it another name"));
+        .hint("correct the shard's topology, or give the shard another name: the server does not belong to it"));
     }
     if from.role != Role::Primary {
         let made_good = primary.is_none_or(|primary| !lacks.intersect(primary).is_empty());

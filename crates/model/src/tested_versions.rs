@@ -19,11 +19,11 @@ pub fn version_finding(shard: &ShardName, who: &str, version: &ServerVersion) ->
     Some(Finding::warning(
         "version-not-proven",
         format!(
-            "not proven on {version}, which {who} runs: Backstop was run on MySQL {} only",
+            "not tested on {version}, which {who} runs: Backstop was tested on MySQL {} only",
             proven.join(", ")
         ),
         format!(
-            "recover a backup of it before you rely on one: `backstop recover {shard} --to latest --into DIR --standalone`"
+            "test a recovery before you rely on its backups: `backstop recover {shard} --to latest --into DIR --standalone`"
         ),
     ))
 }
@@ -50,7 +50,7 @@ pub fn support_findings(shard: &ShardName, members: &[Member]) -> Vec<Finding> {
                  backed up, and a recovered server joins as an ordinary replica, not as a member of the group",
                 grouped.join(", ")
             ),
-            "recover such a server --standalone, and let it join the group by MySQL's own means",
+            "recover such a server with --standalone, and join it to the group with MySQL's own tools",
         ));
     }
     findings
@@ -69,7 +69,7 @@ mod tests {
         for other in ["9.7.3", "9.7.5", "8.0.36", "26.10.0"] {
             let finding = said(other).unwrap();
             assert!(
-                finding.what.starts_with(&format!("not proven on {other}, which db1:3306 runs")),
+                finding.what.starts_with(&format!("not tested on {other}, which db1:3306 runs")),
                 "{finding:?}"
             );
         }

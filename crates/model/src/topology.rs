@@ -72,9 +72,9 @@ impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "could not be reached: {why}"),
-            Self::Silent(why) => write!(f, "told nothing, but may live: {why}"),
+            Self::Silent(why) => write!(f, "did not report its state, but may be alive: {why}"),
             Self::Denied(why) => write!(f, "denied access: {why}"),
-            Self::Mistaken(why) => write!(f, "is not the server that is meant: {why}"),
+            Self::Mistaken(why) => write!(f, "is not the expected server: {why}"),
         }
     }
 }

@@ -11,15 +11,15 @@ use backstop_model::carried_settings::rules;
 const INTRODUCTION: &str = "\
 # Settings of a recovered server
 
-Every variable that MySQL 9.7 has, and what `recover` does with the value that was recorded with the backup. Recorded is what somebody
-had set (in an option file, on the command line, with `SET PERSIST` or `SET GLOBAL`), and what the data files depend on.
+Every variable of MySQL 9.7, and how `recover` treats the value that was recorded with the backup. A backup records the values that were
+set (in an option file, on the command line, with `SET PERSIST` or `SET GLOBAL`), and those that the data files depend on.
 
 - **carried**: written into the new server's option file, if the value is of the named kind. A value that is not, and a variable that is
   not in this list, are left out and named by the finding `settings-not-carried`.
-- **told**: left out, and named by that finding, so that you can set it.
-- **left out**: no other server has the same, or the recovery decides it. The option file lists them as comments.
+- **reported**: left out, and named by that finding, so that you can set it.
+- **left out**: no other server has the same value, or the recovery sets it. The option file lists them as comments.
 
-A name with `*` stands for all names that begin so and are in no other line.
+A name with `*` stands for all names that begin with it and are in no other line.
 ";
 
 #[test]

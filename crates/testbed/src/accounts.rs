@@ -12,7 +12,7 @@ const GRANTS_PAGE: &str = include_str!("../../../docs/grants.md");
 /// Returns an error if the page has no such block.
 pub fn statements(block: &str, password: &str) -> Result<Vec<String>> {
     let mark = format!("<!-- grants: {block} -->\n```sql\n");
-    let missing = || Error::failed(format!("make accounts: docs/grants.md has no block {block}"));
+    let missing = || Error::failed(format!("cannot create accounts: docs/grants.md has no block {block}"));
     let from = GRANTS_PAGE.find(&mark).ok_or_else(missing)? + mark.len();
     let text = GRANTS_PAGE[from..].split("```").next().unwrap_or_default();
     let statements = text.split(";\n").map(str::trim).filter(|sql| !sql.is_empty());

@@ -53,7 +53,7 @@ impl LocalServer {
         let servers = servers.clone();
         let member = Self { dir: dir.to_owned(), server_id, servers, start, port: free_port()?, kept: false };
         let file = &member.start.defaults_file;
-        std::fs::write(file, member.option_file(options)).failed(format!("write {}", file.display()))?;
+        std::fs::write(file, member.option_file(options)).failed(format!("cannot write {}", file.display()))?;
         member.start().await?;
         Ok(member)
     }
@@ -155,7 +155,7 @@ impl LocalServer {
     /// # Errors
     /// Returns an error if it does not answer.
     pub async fn gtid_executed(&self) -> Result<GtidSet> {
-        let doing = format!("read gtid_executed of {}", self.endpoint());
+        let doing = format!("cannot read gtid_executed of {}", self.endpoint());
         self.value("SELECT @@GLOBAL.gtid_executed").await?.parse().failed(doing)
     }
 
@@ -172,7 +172,7 @@ impl LocalServer {
             }
             if clock.monotonic() > START_TIMEOUT {
                 let lacks =
-                    format!("wait for {}: it lacks {missing} after {START_TIMEOUT:?}", self.endpoint());
+                    format!("cannot wait for {}: it lacks {missing} after {START_TIMEOUT:?}", self.endpoint());
                 return Err(Error::failed(lacks));
             }
             clock.sleep(Duration::from_millis(50)).await;
@@ -235,5 +235,5 @@ pub fn free_port() -> Result<u16> {
     std::iter::repeat_with(random)
         .take(200)
         .find(free)
-        .ok_or_else(|| Error::failed("find a free port on loopback"))
+        .ok_or_else(|| Error::failed("cannot find a free port on loopback"))
 }

@@ -33,11 +33,11 @@ pub fn kill_all(dir: &Path) -> Result<()> {
             return Ok(());
         }
         for pid in &servers {
-            mysqld_process::signal(*pid, Signal::KILL).failed(format!("kill server {pid}"))?;
+            mysqld_process::signal(*pid, Signal::KILL).failed(format!("cannot kill server {pid}"))?;
         }
         if clock.monotonic() > KILL_TIMEOUT {
-            let message = format!("kill the servers in {}: {servers:?} are still there", dir.display());
-            return Err(Error::failed(message).hint("they wait for their storage: look at the kernel's log"));
+            let message = format!("cannot kill the servers in {}: {servers:?} still run", dir.display());
+            return Err(Error::failed(message).hint("check the kernel's log: they wait for their storage"));
         }
         pause();
     }
@@ -50,9 +50,9 @@ pub fn kill_all(dir: &Path) -> Result<()> {
 pub fn kill_on(datadir: &Path) -> Result<()> {
     let clock = SystemClock::new();
     while let Some(pid) = mysqld_process::server_on(datadir) {
-        mysqld_process::signal(pid, Signal::KILL).failed(format!("kill server {pid}"))?;
+        mysqld_process::signal(pid, Signal::KILL).failed(format!("cannot kill server {pid}"))?;
         if clock.monotonic() > KILL_TIMEOUT {
-            return Err(Error::failed(format!("kill server {pid}: it is still there")));
+            return Err(Error::failed(format!("cannot kill server {pid}: it still runs")));
         }
         pause();
     }

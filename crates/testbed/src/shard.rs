@@ -130,7 +130,7 @@ pub async fn make_template(servers: &LocalMysqld, datadir: &Path, options: &[&st
     let options: Vec<&str> = small.iter().chain(options).copied().collect();
     servers.initialize(datadir, &options).await?;
     // Every copy is a separate server.
-    std::fs::remove_file(datadir.join("auto.cnf")).failed("remove the template's server UUID")
+    std::fs::remove_file(datadir.join("auto.cnf")).failed("cannot remove the template's server UUID")
 }
 
 /// Copies a data directory; `to` may exist and be empty.
@@ -138,7 +138,7 @@ pub async fn make_template(servers: &LocalMysqld, datadir: &Path, options: &[&st
 /// # Errors
 /// Returns an error if `cp` fails or takes longer than two minutes.
 pub async fn copy(template: &Path, to: &Path) -> Result<()> {
-    let doing = format!("copy {} to {}", template.display(), to.display());
+    let doing = format!("cannot copy {} to {}", template.display(), to.display());
     std::fs::create_dir_all(to).failed(&doing)?;
     let mut cp = Command::new("cp");
     cp.args(["-a", "--reflink=auto"]).arg(template.join(".")).arg(to);

@@ -128,8 +128,8 @@ impl Workload {
         while self.committed() < until {
             let ended = self.shared.look(|all| all.ended.clone());
             if self.now() - begun > COMMIT_TIMEOUT || ended.is_some() {
-                let why = ended.unwrap_or_else(|| format!("not within {COMMIT_TIMEOUT:?}"));
-                return Err(Error::failed(format!("wait for {more} more commits: {why}")));
+                let why = ended.unwrap_or_else(|| format!("timed out after {COMMIT_TIMEOUT:?}"));
+                return Err(Error::failed(format!("cannot wait for {more} more commits: {why}")));
             }
             self.shared.clock.sleep(Duration::from_millis(10)).await;
         }
@@ -143,7 +143,7 @@ impl Workload {
     pub async fn stop(mut self) -> Result<WrittenRows> {
         self.shared.stop.store(true, Ordering::SeqCst);
         for writer in self.writers.drain(..) {
-            writer.await.failed("stop the ledger's writer")?;
+            writer.await.failed("cannot stop the ledger's writer")?;
         }
         Ok(self.shared.look(Acknowledged::written))
     }

@@ -42,7 +42,7 @@ const ADMIN_USER: &str = "backstop_recovery";
 const PASSWORD_FILE: &str = "administrator";
 const INIT_FILE: &str = "init.sql";
 
-const REMOVE_ADMIN_HINT: &str = "give the same command again, or remove it by hand on the recovered server: SET sql_log_bin = 0; \
+const REMOVE_ADMIN_HINT: &str = "repeat the same command, or remove it manually on the recovered server: SET sql_log_bin = 0; \
     DROP USER 'backstop_recovery'@'localhost'";
 
 /// Limit for stopping and resetting replication, which waits for what the appliers are doing.
@@ -72,7 +72,7 @@ impl MysqlAdminAccess {
 #[async_trait]
 impl AdminAccess for MysqlAdminAccess {
     async fn prepare(&self, private_dir: &Path) -> Result<Vec<String>> {
-        let dir = std::path::absolute(private_dir).failed("prepare the recovery's administrator")?;
+        let dir = std::path::absolute(private_dir).failed("cannot prepare the recovery's administrator")?;
         secret_file::create_dir(&dir)?;
         let password = match secret_file::read(&dir.join(PASSWORD_FILE))? {
             Some(password) => password,
@@ -85,9 +85,9 @@ impl AdminAccess for MysqlAdminAccess {
     }
 
     async fn session(&self, start: &MysqldStart, private_dir: &Path) -> Result<Box<dyn AdminSession>> {
-        let doing = format!("log in to the recovered server on {}", start.datadir.display());
+        let doing = format!("cannot log in to the recovered server on {}", start.datadir.display());
         let password = secret_file::read(&private_dir.join(PASSWORD_FILE))?;
-        let password = password.ok_or("its temporary administrator is gone").failed(&doing)?;
+        let password = password.ok_or("its temporary administrator no longer exists").failed(&doing)?;
         let login = Login { user: ADMIN_USER.into(), password };
         let mut session = Connector::with_login(login, None).connect(start.socket.as_path()).await?;
         secret_file::remove(&private_dir.join(INIT_FILE))?; // it has done its work
@@ -131,7 +131,7 @@ struct MysqlAdminSession {
 impl AdminSession for MysqlAdminSession {
     async fn server_uuid(&mut self) -> Result<ServerUuid> {
         let uuid: String = self.session.one("SELECT @@server_uuid").await?;
-        uuid.parse().failed("read the recovered server's UUID")
+        uuid.parse().failed("cannot read the recovered server's UUID")
     }
 
     async fn gtid_purged(&mut self) -> Result<GtidSet> {
@@ -213,7 +213,7 @@ impl AdminSession for MysqlAdminSession {
         let tls = offered_tls(&account, credentials.tls_for(source), source).await?;
         let change = self.dialect.change_source(&source_options(source, &account, &tls));
         self.session.run_within(self.dialect.stop_replica(), REPLICATION_STOP_TIMEOUT).await?;
-        let what = format!("make it follow {source}");
+        let what = format!("set the replication source {source}");
         self.session.run_secret(&what, &SecretString::from(change)).await?;
         Ok(self.session.run(self.dialect.start_replica()).await?)
     }
@@ -234,7 +234,7 @@ impl AdminSession for MysqlAdminSession {
     async fn replay_from(&mut self, server: &ReplaySource, until: &GtidSet) -> Result<()> {
         self.forget_replication().await?;
         let change = SecretString::from(self.dialect.change_source(&replay_settings::source_options(server)));
-        self.session.run_secret("make it follow the binlog server", &change).await?;
+        self.session.run_secret("set the binlog server as replication source", &change).await?;
         let start = format!(
             "{} UNTIL SQL_AFTER_GTIDS = {}",
             self.dialect.start_replica(),
@@ -279,7 +279,7 @@ impl MysqlAdminSession {
         match self.session.one::<u64>(&left).await? {
             0 => Ok(()),
             _ => Err(Error::failed(format!(
-                "remove the temporary administrator {ADMIN_USER}: it is still there"
+                "cannot remove the temporary administrator {ADMIN_USER}: it still exists"
             ))),
         }
     }
@@ -293,8 +293,8 @@ impl MysqlAdminSession {
             }
             if begin.elapsed() > RECEIVER_CONNECT_TIMEOUT {
                 let why = channel.last_error.unwrap_or_else(|| "it is still connecting".into());
-                let message = format!("restart the receiver from {}: {why}", channel.source);
-                return Err(Error::failed(message).hint("look at the source and at the replication account"));
+                let message = format!("cannot restart the receiver from {}: {why}", channel.source);
+                return Err(Error::failed(message).hint("check the source and the replication account"));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

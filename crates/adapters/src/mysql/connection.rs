@@ -325,7 +325,7 @@ impl Connection {
             if let SqlCause::Server(server) = &mut error.cause
                 && server.code == 1064
             {
-                server.message = "the server could not read the statement".into();
+                server.message = "the server cannot parse the statement".into();
             }
             error
         })
@@ -363,7 +363,7 @@ impl Connection {
     fn conn(&mut self, doing: &str) -> Result<&mut Conn, SqlError> {
         let lost = || SqlError {
             doing: doing.to_owned(),
-            cause: SqlCause::Lost("the session was given up earlier".into()),
+            cause: SqlCause::Lost("the session was closed after an earlier error".into()),
         };
         self.conn.as_mut().ok_or_else(lost)
     }

@@ -31,7 +31,7 @@ pub(super) async fn create_copy_account(
         "CREATE USER {COPY_ACCOUNT} IDENTIFIED {} PASSWORD EXPIRE NEVER",
         secret_file::identified(&password).expose_secret()
     );
-    session.run_secret("make the account to read the copy with", &create.into()).await?;
+    session.run_secret("create the account that reads the copy", &create.into()).await?;
     session.run(&format!("GRANT {COPY_PRIVILEGES} ON *.* TO {COPY_ACCOUNT}")).await?;
     secret_file::write(client_file, &client_options(&password, socket))
 }

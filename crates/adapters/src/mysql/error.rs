@@ -113,7 +113,7 @@ fn is_denial(code: u16) -> bool {
 
 impl fmt::Display for SqlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.doing, self.cause)
+        write!(f, "cannot {}: {}", self.doing, self.cause)
     }
 }
 
@@ -171,7 +171,7 @@ fn hint(cause: &SqlCause) -> Option<String> {
         SqlCause::Refused { error: failure, .. } => failure.hint.clone(),
         SqlCause::Deadline(_) => Some(SLOW_LOGIN_HINT.into()),
         SqlCause::Unreachable(_) => {
-            Some("see whether the server runs, and whether host and port are right".into())
+            Some("check that the server runs, and that host and port are correct".into())
         }
         SqlCause::Lost(_) | SqlCause::Shape(_) => None,
     }
@@ -181,7 +181,7 @@ fn server_hint(error: &ServerError) -> Option<String> {
     match error.code {
         code if is_denial(code) => Some(match missing_privilege(&error.message) {
             Some(privilege) => format!("grant {privilege} to Backstop's account (docs/grants.md)"),
-            None => "give Backstop's account the grants of docs/grants.md".into(),
+            None => "grant Backstop's account the privileges in docs/grants.md".into(),
         }),
         _ => None,
     }

@@ -90,6 +90,6 @@ async fn encoded(session: &mut Connection, statement: &str, charset: &str) -> Re
     if same == 1 {
         return Ok(bytes);
     }
-    let what = format!("the event's character set {charset} cannot say its name");
+    let what = format!("the event's character set {charset} cannot represent its name");
     Err(SqlError { doing: "write an ALTER EVENT".to_owned(), cause: SqlCause::Shape(what) })
 }

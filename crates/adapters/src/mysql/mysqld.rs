@@ -57,7 +57,7 @@ impl LocalMysqld {
             command.arg("--user=root");
         }
         command.arg("--secure-file-priv=NULL").args(more);
-        let doing = format!("make data directory {}", datadir.display());
+        let doing = format!("cannot initialize data directory {}", datadir.display());
         command::output(&mut command, Duration::from_secs(120), &doing).await.map(drop)
     }
 
@@ -67,8 +67,8 @@ impl LocalMysqld {
         let log = start.log.display();
         if end.contains("keyring") {
             return error.hint(format!(
-                "its data or its settings need a keyring, which no backup holds: give {} the one of the server that was backed up \
-                 (a component is named in mysqld.my beside the program), and run the same command again",
+                "its data or its settings need a keyring, which is not part of a backup: give {} the keyring of the server that was backed up \
+                 (mysqld.my beside the program names a component), and repeat the same command",
                 self.mysqld.display()
             ));
         }
@@ -91,7 +91,7 @@ impl MysqldControl for LocalMysqld {
         let path = mysqld_version::locate(&self.mysqld.to_string_lossy()).ok_or_else(|| {
             Error::new(
                 ErrorKind::Usage,
-                format!("find server program {}: it is not there", self.mysqld.display()),
+                format!("cannot find server program {}: the file does not exist", self.mysqld.display()),
             )
             .hint("set mysql.server to the mysqld of a MySQL server, 8.0 or newer")
         })?;
@@ -99,7 +99,7 @@ impl MysqldControl for LocalMysqld {
     }
 
     async fn start(&self, start: &MysqldStart) -> Result<u32> {
-        let doing = format!("start {} on {}", self.mysqld.display(), start.datadir.display());
+        let doing = format!("cannot start {} on {}", self.mysqld.display(), start.datadir.display());
         let log = open_log(start).await.map_err(|error| error.during(&doing))?;
         remove_stale_lock(&start.socket).failed(&doing)?;
         let mut command = Command::new(&self.mysqld);
@@ -113,11 +113,11 @@ impl MysqldControl for LocalMysqld {
         keep_environment(&mut command, start.user.as_deref());
         detach(&mut command);
         let child = command.spawn().failed(&doing)?;
-        child.id().ok_or_else(|| Error::failed(format!("{doing}: it ended at once")))
+        child.id().ok_or_else(|| Error::failed(format!("{doing}: it exited immediately")))
     }
 
     async fn wait_ready(&self, start: &MysqldStart, pid: u32, deadline: Duration) -> Result<()> {
-        let doing = format!("start server on {}", start.datadir.display());
+        let doing = format!("cannot start server on {}", start.datadir.display());
         let mut log = ErrorLogFollower::new(&start.log);
         let begin = Instant::now();
         loop {
@@ -128,7 +128,7 @@ impl MysqldControl for LocalMysqld {
                 return Ok(());
             }
             if !mysqld_process::is_alive(pid) {
-                return Err(self.not_started(&doing, "it ended", start));
+                return Err(self.not_started(&doing, "it exited", start));
             }
             if begin.elapsed() > deadline {
                 return Err(self.not_started(&doing, &format!("not ready within {deadline:?}"), start));
@@ -143,22 +143,22 @@ impl MysqldControl for LocalMysqld {
 
     async fn stop(&self, datadir: &Path, deadline: Duration) -> Result<()> {
         let Some(pid) = mysqld_process::server_on(datadir) else { return Ok(()) };
-        let doing = format!("stop server {pid} on {}", datadir.display());
+        let doing = format!("cannot stop server {pid} on {}", datadir.display());
         mysqld_process::signal(pid, Signal::TERM).failed(&doing)?;
         if gone_within(pid, deadline).await {
             return Ok(());
         }
-        self.reporter.notice(&format!("{doing}: not done within {deadline:?}, killing it"));
+        self.reporter.notice(&format!("server {pid} did not stop within {deadline:?}: killing it"));
         mysqld_process::signal(pid, Signal::KILL).failed(&doing)?;
         if gone_within(pid, KILL_TIMEOUT).await {
             return Ok(());
         }
-        Err(Error::failed(format!("{doing}: it is still there after SIGKILL"))
-            .hint("it waits for its storage: look at the kernel's log"))
+        Err(Error::failed(format!("{doing}: it still runs after SIGKILL"))
+            .hint("check the kernel's log: the server waits for its storage"))
     }
 
     async fn chown(&self, path: &Path, user: &str) -> Result<()> {
-        let doing = format!("give {} to {user}", path.display());
+        let doing = format!("cannot change the owner of {} to {user}", path.display());
         let (uid, gid) = ids_of(user).await.map_err(|failure| failure.during(&doing))?;
         let path = path.to_owned();
         let given = tokio::task::spawn_blocking(move || give_tree(&path, uid, gid)).await;
@@ -166,7 +166,7 @@ impl MysqldControl for LocalMysqld {
             let failure = Error::failed(format!("{doing}: {error}"));
             match error.kind() {
                 std::io::ErrorKind::PermissionDenied => failure.hint(
-                    "only root can start a server as another user: run as root, or leave --server-user out",
+                    "only root can start a server as another user: run as root, or omit --server-user",
                 ),
                 _ => failure,
             }
@@ -181,7 +181,7 @@ impl MysqldControl for LocalMysqld {
 /// Opens the log for appending. The file belongs to the user the server runs as, since the server
 /// reopens it by name.
 async fn open_log(start: &MysqldStart) -> Result<File> {
-    let doing = format!("open {}", start.log.display());
+    let doing = format!("cannot open {}", start.log.display());
     let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&start.log).failed(&doing)?;
     if let Some(user) = &start.user
         && rustix::process::geteuid().is_root()

@@ -26,7 +26,7 @@ const OTHER_PROGRAM_HINT: &str = "set mysql.server to the mysqld of a MySQL serv
 /// Returns an error if the program cannot be run, [`ErrorKind::Usage`] if its output is not a
 /// version, and [`ErrorKind::Refused`] for MariaDB and versions below 8.0.
 pub async fn version_of(program: &Path) -> Result<ServerVersion> {
-    let doing = format!("ask {} for its version", program.display());
+    let doing = format!("cannot get the version of {}", program.display());
     let text =
         command::output(Command::new(program).arg("--version"), Duration::from_secs(20), &doing).await?;
     let version = parse_version(&text)
@@ -47,7 +47,7 @@ pub async fn version_of(program: &Path) -> Result<ServerVersion> {
 /// # Errors
 /// Returns an error if the program cannot be run, and [`ErrorKind::Usage`] with the fault.
 pub async fn check_options(program: &Path, options: &str) -> Result<()> {
-    let doing = "check the options of the recovered server";
+    let doing = "cannot check the options of the recovered server";
     let mut file = tempfile::NamedTempFile::new().failed(doing)?;
     file.write_all(format!("[mysqld]\nsecure_file_priv = NULL\n{options}").as_bytes()).failed(doing)?;
     let mut command = Command::new(program);
@@ -57,7 +57,7 @@ pub async fn check_options(program: &Path, options: &str) -> Result<()> {
     }
     command.stdin(Stdio::null()).current_dir("/").kill_on_drop(true);
     let done = tokio::time::timeout(OPTION_CHECK_TIMEOUT, command.output()).await;
-    let late = || Error::failed(format!("{doing}: not done within {OPTION_CHECK_TIMEOUT:?}"));
+    let late = || Error::failed(format!("{doing}: timed out after {OPTION_CHECK_TIMEOUT:?}"));
     let output = done.map_err(|_| late())?.failed(doing)?;
     if output.status.success() {
         return Ok(());
@@ -67,7 +67,7 @@ pub async fn check_options(program: &Path, options: &str) -> Result<()> {
     if errors.is_empty() {
         errors.push(format!("{}: {}", output.status, command::last_lines(&text, 5)));
     }
-    let hint = "correct the option in `--defaults-file` or `--server-option`; an option of a plugin that the data loads is written \
+    let hint = "correct the option in `--defaults-file` or `--server-option`; write an option of a plugin that the data loads as \
                 `loose_NAME`";
     Err(Error::new(ErrorKind::Usage, format!("{doing}: {}", errors.join("; "))).hint(hint))
 }
@@ -85,7 +85,7 @@ pub fn locate(name: &str) -> Option<PathBuf> {
 }
 
 fn unsupported(program: &Path, why: &str) -> Error {
-    Error::refused(format!("use {}: {why}, and Backstop serves MySQL 8.0 and newer", program.display()))
+    Error::refused(format!("cannot use {}: {why}, and Backstop supports MySQL 8.0 and newer", program.display()))
         .hint(OTHER_PROGRAM_HINT)
 }
 
@@ -94,7 +94,7 @@ fn parse_version(text: &str) -> Result<ServerVersion, String> {
     let mut words = text.split_whitespace().skip_while(|word| *word != "Ver").skip(1);
     // Another program may print its licence.
     let first = || text.trim().lines().next().unwrap_or_default().chars().take(80).collect::<String>();
-    let word = words.next().ok_or_else(|| format!("it is no MySQL server: it printed `{}`", first()))?;
+    let word = words.next().ok_or_else(|| format!("it is not a MySQL server: it printed `{}`", first()))?;
     word.parse().map_err(|error: backstop_model::ids::InvalidName| error.to_string())
 }
 

@@ -43,7 +43,7 @@ pub fn default_cache_dir() -> Result<PathBuf> {
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("backstop"))
         .ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "find a cache folder: neither XDG_CACHE_HOME nor HOME is set")
+            Error::new(ErrorKind::Usage, "cannot find a cache folder: neither XDG_CACHE_HOME nor HOME is set")
                 .hint("set XDG_CACHE_HOME")
         })
 }
@@ -69,7 +69,7 @@ pub async fn find_or_fetch(
         Err(error) if name.contains('/') => return Err(error),
         Ok(None) if name.contains('/') => {
             let missing =
-                Error::new(ErrorKind::Usage, format!("use server program {name}: there is no such file"));
+                Error::new(ErrorKind::Usage, format!("cannot use server program {name}: the file does not exist"));
             return Err(missing.hint("correct mysql.server"));
         }
         Ok(None) => {}
@@ -110,7 +110,7 @@ async fn find_cached(cache_dir: &Path) -> Option<MysqldPrograms> {
 
 async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<MysqldPrograms> {
     let system = apt::AptSystem::detect().ok_or_else(no_packages)?;
-    let doing = format!("fetch a MySQL server into {}", cache_dir.display());
+    let doing = format!("cannot fetch a MySQL server into {}", cache_dir.display());
     std::fs::create_dir_all(cache_dir).failed(&doing)?;
     let _lock = lock(&cache_dir.join("fetch.lock")).await?;
     if let Some(cached) = find_cached(cache_dir).await {
@@ -135,13 +135,13 @@ async fn fetch(cache_dir: &Path, reporter: &dyn Reporter) -> Result<MysqldProgra
 /// this process is killed, the next one waits until they too have ended, so that no two work in one
 /// folder.
 async fn lock(path: &Path) -> Result<File> {
-    let doing = format!("lock {}", path.display());
+    let doing = format!("cannot lock {}", path.display());
     let file = File::options().create(true).truncate(false).write(true).open(path).failed(&doing)?;
     let since = Instant::now();
     while file.try_lock().is_err() {
         if since.elapsed() > CACHE_LOCK_TIMEOUT {
             return Err(Error::failed(format!(
-                "{doing}: another process has held it for {CACHE_LOCK_TIMEOUT:?}"
+                "{doing}: another process has held the lock for {CACHE_LOCK_TIMEOUT:?}"
             )));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -152,7 +152,7 @@ async fn lock(path: &Path) -> Result<File> {
 
 fn no_packages() -> Error {
     Error::failed(
-        "find a MySQL server: there is no mysqld on PATH, and packages are fetched on Debian and Ubuntu only",
+        "cannot find a MySQL server: there is no mysqld on PATH, and packages are fetched on Debian and Ubuntu only",
     )
     .hint("install MySQL server 8.0 or newer, or set mysql.server to its mysqld")
 }

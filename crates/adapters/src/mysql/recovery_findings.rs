@@ -23,7 +23,7 @@ fn events(enabled: &[String]) -> Option<Finding> {
     Some(Finding::warning(
         "events-enabled",
         format!("event {first}{others} would fire on a recovered server"),
-        "recovered servers are left with event_scheduler = OFF, but for one that is recovered --as-primary",
+        "recovered servers have event_scheduler = OFF, except one that is recovered with --as-primary",
     ))
 }
 

@@ -14,7 +14,7 @@ use super::dialect::quote_text;
 
 /// Creates the folder, or restricts its mode.
 pub fn create_dir(dir: &Path) -> Result<()> {
-    let doing = format!("create {}", dir.display());
+    let doing = format!("cannot create {}", dir.display());
     std::fs::create_dir_all(dir).failed(&doing)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).failed(doing)
 }
@@ -25,14 +25,14 @@ pub fn read(path: &Path) -> Result<Option<SecretString>> {
     match std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)) {
         Ok(_) => Ok(Some(SecretString::from(text))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).failed(format!("read {}", path.display())),
+        Err(error) => Err(error).failed(format!("cannot read {}", path.display())),
     }
 }
 
 /// Writes the file atomically. The file gets the owner of its folder: the user a server runs as
 /// must be able to read it.
 pub fn write(path: &Path, text: &SecretString) -> Result<()> {
-    let doing = format!("write {}", path.display());
+    let doing = format!("cannot write {}", path.display());
     let temporary = path.with_extension("new");
     remove(&temporary)?;
     let mut options = std::fs::OpenOptions::new();
@@ -52,7 +52,7 @@ pub fn write(path: &Path, text: &SecretString) -> Result<()> {
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).failed(format!("remove {}", path.display()))
+            Err(error).failed(format!("cannot remove {}", path.display()))
         }
         _ => Ok(()),
     }

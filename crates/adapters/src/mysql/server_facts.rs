@@ -13,7 +13,7 @@ use super::error::{SqlCause, SqlError};
 /// A path where a server keeps data that a backup needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DataPath {
-    /// `data directory`, `redo log`, `binary log`, `table space`, …
+    /// `data directory`, `redo log`, `binary log`, `tablespace`, …
     pub what: &'static str,
     /// Absolute path on the server's host, as the server sees it.
     pub path: PathBuf,
@@ -27,7 +27,7 @@ const FACT_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('ver
 const FOLDER_VARIABLES: [(&str, &str); 4] = [
     ("redo log", "innodb_log_group_home_dir"),
     ("undo log", "innodb_undo_directory"),
-    ("system table space", "innodb_data_home_dir"),
+    ("system tablespace", "innodb_data_home_dir"),
     ("doublewrite buffer", "innodb_doublewrite_dir"),
 ];
 
@@ -132,7 +132,7 @@ fn paths_outside_datadir(variables: &BTreeMap<String, String>, files: &[String])
         });
     }
     found.extend(
-        files.iter().map(|file| DataPath { what: "table space", path: normalized_path(&datadir.join(file)) }),
+        files.iter().map(|file| DataPath { what: "tablespace", path: normalized_path(&datadir.join(file)) }),
     );
     found.retain(|place| !place.path.starts_with(&datadir));
     found.sort();
@@ -192,7 +192,7 @@ mod tests {
         let expected = [
             "data directory /data/mysql",
             "binary log /logs/binlog",
-            "table space /else/t2.ibd",
+            "tablespace /else/t2.ibd",
             "undo log /data/undo",
         ];
         assert_eq!(found, expected);

@@ -22,10 +22,10 @@ pub fn check(tls: &ServerTls) -> Result<()> {
     }
     let file = tls.key.display();
     let unusable =
-        |why: &str| Error::new(ErrorKind::Usage, format!("use key {file}: {why}")).hint(TLS_FILES_HINT);
+        |why: &str| Error::new(ErrorKind::Usage, format!("cannot use key {file}: {why}")).hint(TLS_FILES_HINT);
     let key = PrivateKeyDer::from_pem_slice(&read(&tls.key)?)
-        .map_err(|_| unusable("it holds no private key in PEM without a password"))?;
-    let key = any_supported_type(&key).map_err(|_| unusable("it is of no kind that TLS uses"))?;
+        .map_err(|_| unusable("it contains no unencrypted private key in PEM format"))?;
+    let key = any_supported_type(&key).map_err(|_| unusable("its type is not supported by TLS"))?;
     match CertifiedKey::new(chain, key).keys_match() {
         Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
             Err(unusable(&format!("it is not the key of certificate {}", tls.cert.display())))
@@ -41,7 +41,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         Ok(found) if !found.is_empty() => Ok(found),
         _ => Err(Error::new(
             ErrorKind::Usage,
-            format!("use {}: it holds no certificate in PEM", path.display()),
+            format!("cannot use {}: it contains no certificate in PEM format", path.display()),
         )
         .hint(TLS_FILES_HINT)),
     }
@@ -49,7 +49,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path)
-        .context(ErrorKind::Usage, format!("read {}", path.display()))
+        .context(ErrorKind::Usage, format!("cannot read {}", path.display()))
         .map_err(|error| error.hint(TLS_FILES_HINT))
 }
 
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(check(&cert, &key, &other), Ok(()));
         for (cert, key, ca, words) in [
             (&cert, &other_key, &other, "not the key of certificate"),
-            (&cert, &cert, &other, "no private key"),
+            (&cert, &cert, &other, "no unencrypted private key"),
             (&key, &key, &other, "no certificate"),
             (&cert, &key, &key, "no certificate"),
             (&cert, &dir.path().join("none"), &other, "none"),

@@ -42,12 +42,12 @@ impl ServerUser {
         let (uid, groups) = lookup
             .await
             .map_err(|error: Error| error.hint("name a user of this host with `--server-user`"))?;
-        let uid = *uid.first().ok_or("it has no number").failed(format!("look up user {name}"))?;
+        let uid = *uid.first().ok_or("it has no numeric id").failed(format!("cannot look up user {name}"))?;
         if me.is_root() || me.as_raw() == uid {
             return Ok(Self { name: name.to_owned(), uid, groups });
         }
-        Err(Error::new(ErrorKind::Usage, format!("start a server as user {name}: only root can"))
-            .hint("run as root, or leave `--server-user` out"))
+        Err(Error::new(ErrorKind::Usage, format!("cannot start a server as user {name}: only root can"))
+            .hint("run as root, or omit `--server-user`"))
     }
 
     /// Its name.
@@ -60,7 +60,7 @@ impl ServerUser {
     /// # Errors
     /// [`ErrorKind::Refused`] with the folder that it cannot pass.
     pub fn can_reach(&self, dir: &Path) -> Result<()> {
-        let dir = std::path::absolute(dir).failed(format!("find {}", dir.display()))?;
+        let dir = std::path::absolute(dir).failed(format!("cannot resolve {}", dir.display()))?;
         let above = || dir.ancestors().skip(1);
         // The way through symbolic links, too.
         let real = above().find_map(|path| path.canonicalize().ok()).unwrap_or_default();
@@ -68,13 +68,13 @@ impl ServerUser {
             return Ok(());
         };
         let message = format!(
-            "user {} cannot get to {}: it cannot pass {}",
+            "user {} cannot reach {}: it has no access to {}",
             self.name,
             dir.display(),
             closed.display()
         );
         Err(Error::refused(message).hint(format!(
-            "let it pass (`chmod o+x {}`), or name a directory elsewhere with `--into`",
+            "run `chmod o+x {}`, or name another directory with `--into`",
             closed.display()
         )))
     }
@@ -95,7 +95,7 @@ impl ServerUser {
             return Ok(());
         }
         Err(Error::refused(format!("user {} cannot listen on port {port}", self.name))
-            .hint(format!("name one from {first} on with `--port`, or leave it out to have one chosen")))
+            .hint(format!("name a port of {first} or higher with `--port`, or omit it to have one chosen")))
     }
 
     fn is_me(&self) -> bool {
@@ -128,7 +128,7 @@ fn has_acl(folder: &Path) -> bool {
 pub(super) async fn ids_of(user: &str) -> Result<(u32, u32)> {
     let one = async |option| {
         let found = ids(user, option).await?;
-        found.first().copied().ok_or("it has no number").failed(format!("look up user {user}"))
+        found.first().copied().ok_or("it has no numeric id").failed(format!("cannot look up user {user}"))
     };
     Ok((one("-u").await?, one("-g").await?))
 }
@@ -136,7 +136,7 @@ pub(super) async fn ids_of(user: &str) -> Result<(u32, u32)> {
 /// The numbers that `id` prints of a user.
 async fn ids(user: &str, option: &str) -> Result<Vec<u32>> {
     let mut command = Command::new("id");
-    let doing = format!("look up user {user}");
+    let doing = format!("cannot look up user {user}");
     let text = command::output(command.args([option, "--", user]), LOOKUP_TIMEOUT, &doing).await;
     let text = text.map_err(|error| Error { kind: ErrorKind::Usage, ..error })?;
     text.split_whitespace().map(|id| id.parse().failed(&doing)).collect()
@@ -181,7 +181,7 @@ mod tests {
         }
         std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();
         let error = other.can_reach(&closed.join("new")).unwrap_err();
-        let told = format!("cannot pass {}", closed.display());
+        let told = format!("no access to {}", closed.display());
         assert!(error.kind == ErrorKind::Refused && error.message.ends_with(&told), "{error}");
     }
 }

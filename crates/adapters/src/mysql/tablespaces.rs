@@ -38,9 +38,9 @@ async fn missing_tablespaces(session: &mut Connection) -> Result<Vec<BrokenTable
     let mut broken = Vec::new();
     for (number, name, kind, state) in spaces {
         let why = match state.as_str() {
-            "discarded" => "its table space is discarded".to_owned(),
-            _ if kind == "General" => format!("the file of table space {name} is missing"),
-            _ => "the file of its table space is missing".to_owned(),
+            "discarded" => "its tablespace is discarded".to_owned(),
+            _ if kind == "General" => format!("the file of tablespace {name} is missing"),
+            _ => "the file of its tablespace is missing".to_owned(),
         };
         let tables = if kind == "General" { tables_in(session, number).await? } else { vec![name] };
         let named = tables.iter().map(|name| BrokenTable { table: table_name(name), why: why.clone() });

@@ -18,14 +18,14 @@ use backstop_model::server::Position;
 /// Returns an error if a binary log is not in the snapshot or cannot be read.
 pub(super) async fn complete_position(position: Position, files: ServerFiles) -> Result<Position> {
     let read = tokio::task::spawn_blocking(move || read(position, &files)).await;
-    read.failed("read the binary logs in the snapshot")?
+    read.failed("cannot read the binary logs in the snapshot")?
 }
 
 fn read(position: Position, files: &ServerFiles) -> Result<Position> {
-    let missing = |what: &str| Error::failed(format!("read the binary logs in the snapshot: {what}"));
-    let logs = files.binlogs.as_ref().ok_or_else(|| missing("there are none"))?;
+    let missing = |what: &str| Error::failed(format!("cannot read the binary logs in the snapshot: {what}"));
+    let logs = files.binlogs.as_ref().ok_or_else(|| missing("the snapshot has none"))?;
     let first = position.binlog_file.as_deref().ok_or_else(|| missing("the position names none"))?;
-    let index = std::fs::read_to_string(&logs.index).failed(format!("read {}", logs.index.display()))?;
+    let index = std::fs::read_to_string(&logs.index).failed(format!("cannot read {}", logs.index.display()))?;
     let mut all =
         index.lines().filter_map(|line| line.trim().rsplit('/').next()).filter(|name| !name.is_empty());
     let mut names: Vec<_> = all.by_ref().skip_while(|name| *name != first).collect();
@@ -49,7 +49,7 @@ fn path(logs: &LogFiles, name: &str) -> std::path::PathBuf {
 
 /// Adds the transactions of one file; returns the offset after the last one.
 fn add(executed: &mut GtidSet, file: &Path, from: u64) -> Result<u64> {
-    let doing = format!("read {}", file.display());
+    let doing = format!("cannot read {}", file.display());
     let mut log = BinlogFile::open(File::open(file).failed(&doing)?).failed(&doing)?;
     let transactions = log.transactions(from).failed(&doing)?;
     for transaction in &transactions {

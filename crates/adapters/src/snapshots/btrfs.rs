@@ -83,7 +83,7 @@ impl BtrfsProvider {
         if !rustix::process::geteuid().is_root() {
             findings.push(Finding::problem(
                 "btrfs-needs-root",
-                "snapshots of btrfs subvolumes are made and deleted by root",
+                "only root can create and delete snapshots of btrfs subvolumes",
                 "run Backstop as root, or set snapshot.provider to \"clone\"",
             ));
         }
@@ -116,7 +116,7 @@ impl BtrfsProvider {
             Ok(choice) => Finding::warning(
                 "freeze",
                 format!("writes are held while the snapshot is taken: {}", choice.reason),
-                "mend what is named to back up without a lock",
+                "correct the named settings to back up without a lock",
             ),
         }
     }
@@ -153,7 +153,7 @@ impl BtrfsProvider {
         let position = frozen.position().clone();
         let mode = plan.mode.as_ref().map(|choice| choice.mode).unwrap_or(FreezeMode::Lock);
         let bound = frozen.remaining() + Duration::from_secs(1);
-        ctx.step("image", ctx.within(bound, "take the snapshot", plan.subvolume.snapshot(&to))).await?;
+        ctx.step("image", ctx.within(bound, "cannot take the snapshot", plan.subvolume.snapshot(&to))).await?;
         let taken_at = ctx.clock.now();
         let freeze = ctx.step("thaw", frozen.thaw()).await?;
         let opened = Self::opened(plan, &to);
@@ -213,7 +213,7 @@ impl SnapshotProvider for BtrfsProvider {
     async fn open(&self, snapshot: &Snapshot) -> Result<SnapshotData> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&snapshot.run).cloned();
         opened.map(SnapshotData::Tree).ok_or_else(|| {
-            Error::failed(format!("open snapshot {}: this process did not take it", snapshot.run))
+            Error::failed(format!("cannot open snapshot {}: this process did not take it", snapshot.run))
         })
     }
 
@@ -268,7 +268,7 @@ fn files_outside_subvolume(paths: &[String]) -> Vec<Finding> {
     let problem = |path: &String| {
         Finding::problem(
             "path-outside",
-            format!("the {path} is not in the subvolume of the data directory, so not in the same snapshot"),
+            format!("the {path} is outside the subvolume of the data directory, so it is not in the same snapshot"),
             "move it into that subvolume, or set snapshot.provider to \"clone\"",
         )
     };
@@ -282,7 +282,7 @@ fn relocated(paths: &[server_facts::DataPath]) -> Vec<Finding> {
     let bound = paths.iter().filter(|path| !["data directory", "binary log"].contains(&path.what));
     bound
         .map(|path| {
-            let what = format!("the {} {} is outside of the data directory", path.what, path.path.display());
+            let what = format!("the {} {} is outside the data directory", path.what, path.path.display());
             Finding::problem("tablespace-outside", what, how_to_move_in(path.what))
         })
         .collect()
@@ -294,26 +294,26 @@ fn how_to_move_in(what: &str) -> String {
         "undo log" => "innodb_undo_directory",
         "redo log" => "innodb_log_group_home_dir",
         "doublewrite buffer" => "innodb_doublewrite_dir",
-        "system table space" => "innodb_data_home_dir",
+        "system tablespace" => "innodb_data_home_dir",
         _ => {
-            return "move the table into the data directory: create it again without DATA DIRECTORY and copy its rows"
+            return "move the table into the data directory: recreate it without DATA DIRECTORY and copy its rows"
                 .to_owned();
         }
     };
     let other = if matches!(what, "undo log" | "redo log") {
-        ", or set snapshot.provider to \"clone\", which takes it along"
+        ", or set snapshot.provider to \"clone\", which includes it"
     } else {
         ""
     };
     format!(
-        "stop the server, move its files into the data directory, take `{option}` out of its option file, start it{other}"
+        "stop the server, move its files into the data directory, remove `{option}` from its option file, start it{other}"
     )
 }
 
 /// Finds nested subvolumes, mounts and symbolic links in the data directory: their contents are not
 /// in the snapshot.
 fn nested_entries(datadir: &Path) -> Result<Vec<Finding>> {
-    let device = std::fs::metadata(datadir).failed(format!("look at {}", datadir.display()))?.dev();
+    let device = std::fs::metadata(datadir).failed(format!("cannot inspect {}", datadir.display()))?.dev();
     let mut findings = Vec::new();
     walk(datadir, &mut |path, found| {
         let what = match () {
@@ -323,7 +323,7 @@ fn nested_entries(datadir: &Path) -> Result<Vec<Finding>> {
         };
         findings.push(Finding::problem(
             "not-in-snapshot",
-            format!("{} is {what}: what is behind it is not in the snapshot", path.display()),
+            format!("{} is {what}: its contents are not in the snapshot", path.display()),
             "move it into the data directory itself, or set snapshot.provider to \"clone\"",
         ));
         false
@@ -356,7 +356,7 @@ fn copied_on_write(root: &Path) -> Result<Option<Vec<u64>>> {
 fn walk(root: &Path, visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> bool) -> Result<()> {
     let mut todo: Vec<PathBuf> = vec![root.to_owned()];
     while let Some(dir) = todo.pop() {
-        let doing = format!("read {}", dir.display());
+        let doing = format!("cannot read {}", dir.display());
         for entry in std::fs::read_dir(&dir).failed(&doing)? {
             let path = entry.failed(&doing)?.path();
             // A running server creates and removes files all the time.

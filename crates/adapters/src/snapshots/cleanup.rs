@@ -29,7 +29,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub async fn clear_dead_runs(source: &SnapshotSource) -> Result<Vec<BackupId>> {
     let mut cleared = Vec::new();
     for run in work_dir::list(&source.work_dir)?.into_iter().filter(work_dir::is_dead) {
-        release(source, &run).await.map_err(|error| error.during(format!("clear dead run {}", run.run)))?;
+        release(source, &run).await.map_err(|error| error.during(format!("cannot clear dead run {}", run.run)))?;
         cleared.push(run.run);
     }
     Ok(cleared)
@@ -64,7 +64,7 @@ async fn stop_clone(source: &SnapshotSource, run: &Snapshot) -> Result<()> {
         Ok(session) => session,
         Err(error) if matches!(error.cause, SqlCause::Unreachable(_)) => return Ok(()),
         Err(error) => {
-            return Err(Error::from(error).during(format!("end the CLONE into {}", datadir.display())));
+            return Err(Error::from(error).during(format!("cannot end the CLONE into {}", datadir.display())));
         }
     };
     let ended = end_clone(source, &mut session, &datadir).await;
@@ -87,8 +87,8 @@ async fn end_clone(source: &SnapshotSource, session: &mut Connection, datadir: &
             }
         }
         if source.ctx.clock.monotonic() - begin > CLONE_KILL_TIMEOUT {
-            let message = format!("end the CLONE into {}: it is still there", datadir.display());
-            return Err(Error::failed(message).hint("see the source's process list"));
+            let message = format!("cannot end the CLONE into {}: it is still running", datadir.display());
+            return Err(Error::failed(message).hint("check the source's process list"));
         }
         source.ctx.clock.sleep(POLL_INTERVAL).await;
     }

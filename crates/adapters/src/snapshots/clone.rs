@@ -78,7 +78,7 @@ impl CloneProvider {
         findings.extend(self.program(donor).await?);
         findings.extend(self.work_dir(donor));
         let cost =
-            "while CLONE runs, commits on the source are slower and its disk reads and writes all data once";
+            "while CLONE runs, commits on the source are slower, and its disk reads and writes all data once";
         findings.push(match self.source.role {
             Role::Primary => Finding::warning(
                 "clone-cost",
@@ -99,7 +99,7 @@ impl CloneProvider {
         Ok((!same).then(|| {
             Finding::problem(
                 "server-program-version",
-                format!("the server program here is version {found} and the running server {donor}"),
+                format!("the server program on this host has version {found}, and the running server {donor}"),
                 "set mysql.server to the program of the running server",
             )
         }))
@@ -112,7 +112,7 @@ impl CloneProvider {
         if longest > clone_recovery::MAX_SOCKET_PATH_BYTES {
             findings.push(Finding::problem(
                 "work-dir-too-long",
-                format!("a socket under {} would have a path longer than Linux allows", work_dir.display()),
+                format!("the path of a socket under {} would exceed Linux's limit", work_dir.display()),
                 format!(
                     "set snapshot.work_dir to a path that is {} bytes shorter",
                     longest - clone_recovery::MAX_SOCKET_PATH_BYTES
@@ -198,7 +198,7 @@ impl SnapshotProvider for CloneProvider {
 
     async fn open(&self, snapshot: &Snapshot) -> Result<SnapshotData> {
         let root = clone_recovery::datadir(&snapshot.path);
-        let doing = format!("open snapshot {}", root.display());
+        let doing = format!("cannot open snapshot {}", root.display());
         std::fs::read_dir(&root).failed(doing)?;
         Ok(SnapshotData::Tree(SnapshotDir { root, files: Default::default() }))
     }
@@ -266,7 +266,7 @@ fn emptied_tables(tables: &[(String, String)]) -> Option<Finding> {
     Some(Finding::warning(
         "table-without-rows",
         format!("table {first} is {engine}{others}: it is empty after a recovery, as after each restart"),
-        "convert it (`ALTER TABLE … ENGINE = InnoDB`) if its rows are to be kept",
+        "convert it (`ALTER TABLE … ENGINE = InnoDB`) to keep its rows",
     ))
 }
 
@@ -281,16 +281,16 @@ fn outside_files(files: &[DataFile]) -> Option<Finding> {
     let outside: Vec<_> = files.iter().filter(|file| !file.is_undo && file.is_outside).collect();
     let first = outside.first()?;
     let todo = if first.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ibdata")) {
-        "stop the server, move the file into the data directory, take `innodb_data_home_dir` and the path in \
-         `innodb_data_file_path` out of its option file, start it"
+        "stop the server, move the file into the data directory, remove `innodb_data_home_dir` and the path in \
+         `innodb_data_file_path` from its option file, start it"
     } else {
-        "move the table into the data directory: create it again without DATA DIRECTORY (a general table space: without a path) and \
+        "move the table into the data directory: recreate it without DATA DIRECTORY (a general tablespace: without a path) and \
          copy its rows"
     };
     Some(Finding::problem(
         "tablespace-outside",
         format!(
-            "{} of the server's data files are outside of its data directory, for example {}",
+            "{} of the server's data files are outside its data directory, for example {}",
             outside.len(),
             first.path.display()
         ),
@@ -305,7 +305,7 @@ fn encryption(encrypted: Option<&EncryptedSpace>) -> Option<Finding> {
             "tablespace-encrypted",
             format!("{} is encrypted: the copy and each recovered server start only with the keyring", encrypted.what),
             format!(
-                "let `mysql.server` name a program that loads the keyring, here and where servers are recovered, or {}",
+                "set `mysql.server` to a program that loads the keyring, here and on hosts that recover servers, or {}",
                 encrypted.undo
             ),
         )
@@ -319,8 +319,8 @@ fn keyring_hint(error: Error, encrypted: Option<&EncryptedSpace>) -> Error {
     if error.kind != ErrorKind::Failed {
         return error;
     }
-    Error::refused(format!("{} is encrypted, and its copy cannot be used: {}", encrypted.what, error.message)).hint(format!(
-        "let `mysql.server` name a program that loads the donor's keyring (a global component manifest beside it), or {}, or back up \
+    Error::refused(format!("cannot use the copy: {} is encrypted: {}", encrypted.what, error.message)).hint(format!(
+        "set `mysql.server` to a program that loads the donor's keyring (a global component manifest beside it), or {}, or back up \
          another member",
         encrypted.undo
     ))
@@ -340,7 +340,7 @@ fn explain(error: SqlError, target: &Path) -> Error {
     let hint = match &error.cause {
         SqlCause::Server(server) if server.message.contains("errno: 13") || server.code == 1006 => {
             Some(format!(
-                "let the server's user write to {} (file modes, AppArmor, SELinux), or set snapshot.work_dir",
+                "give the server's user write access to {} (file modes, AppArmor, SELinux), or set snapshot.work_dir",
                 target.display()
             ))
         }
@@ -349,11 +349,11 @@ fn explain(error: SqlError, target: &Path) -> Error {
             Some("free space there, or set snapshot.work_dir to another file system".to_owned())
         }
         SqlCause::Server(server) if server.code == 3634 => {
-            Some("another CLONE runs on the source: wait for it".to_owned())
+            Some("wait for the other CLONE on the source".to_owned())
         }
         _ => None,
     };
-    let failure = Error::from(error).during("clone the source");
+    let failure = Error::from(error).during("cannot clone the source");
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,

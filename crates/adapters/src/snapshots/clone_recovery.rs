@@ -73,7 +73,7 @@ async fn clone_layout(donor: &Donor, run_dir: &Path) -> Result<MysqldStart> {
         // The clone plugin is in the directory from which the donor loaded its own.
         args: vec![format!("--plugin-dir={}", donor.variable("plugin_dir"))],
     };
-    let doing = format!("write {}", start.defaults_file.display());
+    let doing = format!("cannot write {}", start.defaults_file.display());
     tokio::fs::write(&start.defaults_file, options(donor, &start, run_dir)).await.failed(doing)?;
     Ok(start)
 }
@@ -117,7 +117,7 @@ async fn user_name(uid: u32) -> Result<Option<String>> {
     }
     let mut id = Command::new("id");
     id.args(["-nu", "--", &uid.to_string()]);
-    let named = command::output(&mut id, Duration::from_secs(10), "look up the server's user").await;
+    let named = command::output(&mut id, Duration::from_secs(10), "cannot look up the server's user").await;
     Ok(Some(named.map_or_else(|_| uid.to_string(), |name| name.trim().to_owned())))
 }
 
@@ -144,9 +144,9 @@ pub async fn tables_broken_on_source(
         return Ok(alike);
     }
     let message =
-        format!("prove the copy: CLONE did not copy what the source has: {}", describe_tables(&lacking));
+        format!("cannot verify the copy: CLONE did not copy tables of the source: {}", describe_tables(&lacking));
     Err(Error::failed(message).hint(
-        "see where the files of these tables are on the source: move them into its data directory itself, then back up again",
+        "find the files of these tables on the source, move them into its data directory, then back up again",
     ))
 }
 
@@ -162,17 +162,17 @@ async fn read_clone(socket: &Path) -> Result<RecoveredClone> {
 }
 
 async fn position(session: &mut Connection) -> Result<GtidSet> {
-    let doing = "prove the copy";
+    let doing = "cannot verify the copy";
     let status: Option<(String, i64, Option<String>, Option<String>)> = session
         .first("SELECT STATE, ERROR_NO, ERROR_MESSAGE, GTID_EXECUTED FROM performance_schema.clone_status")
         .await?;
     let Some((state, error, message, claimed)) = status else {
-        return Err(Error::failed(format!("{doing}: it does not know that it was cloned")));
+        return Err(Error::failed(format!("{doing}: it has no clone status")));
     };
     if state != "Completed" {
         let message = message.unwrap_or_default();
         return Err(Error::failed(format!(
-            "{doing}: MySQL says the clone is {state}: {message} (error {error})"
+            "{doing}: MySQL reports the clone as {state}: {message} (error {error})"
         )));
     }
     let held: String = session.one("SELECT @@GLOBAL.gtid_executed").await?;
@@ -182,7 +182,7 @@ async fn position(session: &mut Connection) -> Result<GtidSet> {
         return Ok(held);
     }
     Err(Error::failed(format!(
-        "{doing}: the clone says it holds {claimed}, and the started copy holds {held}"
+        "{doing}: the clone reports GTID set {claimed}, and the started copy has {held}"
     )))
 }
 
@@ -194,7 +194,7 @@ fn refuse_foreign(tables: &[(String, String)]) -> Result<()> {
     }
     let names: Vec<_> = tables.iter().map(|(table, engine)| format!("{table} ({engine})")).collect();
     Err(Error::refused(format!(
-        "the copy lacks the rows of tables that are not InnoDB: {}",
+        "cannot use the copy: it lacks the rows of tables that are not InnoDB: {}",
         names.join(", ")
     ))
     .hint("convert them to InnoDB, or drop them"))

@@ -31,13 +31,13 @@ pub fn check_space(work_dir: &Path, need: u64) -> Finding {
     let Ok(stat) = rustix::fs::statvfs(&place) else {
         return Finding::problem(
             "no-space",
-            format!("the free space at {} cannot be found out", place.display()),
-            "see whether its file system is mounted",
+            format!("the free space at {} is unknown", place.display()),
+            "check whether its file system is mounted",
         );
     };
     let free = stat.f_bavail * stat.f_frsize;
     let what = format!(
-        "a snapshot needs about {} in {}, and {} are free there",
+        "a snapshot needs about {} in {}, and {} are free",
         mebibytes(need),
         work_dir.display(),
         mebibytes(free)
@@ -67,7 +67,7 @@ pub fn check_reachable(work_dir: &Path, donor: &Donor) -> Option<Finding> {
     Some(Finding::problem(
         "work-dir-not-writable",
         format!(
-            "the server's user {} cannot reach {}: it may not pass through {}",
+            "the server's user {} cannot reach {}: it has no access to {}",
             donor.uid,
             work_dir.display(),
             blocked.display()

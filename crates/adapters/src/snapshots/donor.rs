@@ -77,7 +77,7 @@ pub struct DataFile {
 /// Something that a server encrypts at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncryptedSpace {
-    /// Name for messages: `table space shop/orders`, `the redo log`, …
+    /// Name for messages: `tablespace shop/orders`, `the redo log`, …
     pub what: String,
     /// Instruction that decrypts it: the rest of a sentence.
     pub undo: String,
@@ -93,12 +93,12 @@ impl Donor {
         let variables: Vec<(String, String)> = session.query(DONOR_VARIABLES).await?;
         let variables: BTreeMap<_, _> = variables.into_iter().collect();
         let get = |name: &str| variables.get(name).map(String::as_str).unwrap_or_default();
-        let doing = format!("look at the server {}", session.address());
+        let doing = format!("cannot inspect server {}", session.address());
         let uuid: ServerUuid = get("server_uuid").parse().failed(&doing)?;
         let version = get("version").parse().failed(&doing)?;
         let datadir = local_datadir(Path::new(get("datadir")), uuid, get("hostname"))?;
         let Some(pid) = servers.running_on(&datadir).await? else {
-            return Err(not_on_this_host(&datadir, get("hostname"), "no server process here has it open"));
+            return Err(not_on_this_host(&datadir, get("hostname"), "no server process on this host has it open"));
         };
         let process = std::fs::metadata(format!("/proc/{pid}")).failed(&doing)?;
         Ok(Self { uuid, version, datadir, pid, uid: process.uid(), gid: process.gid(), variables })
@@ -187,7 +187,7 @@ fn encrypted_space(name: &str, kind: &str) -> EncryptedSpace {
         ("General" | "System", _) => format!("decrypt it (`ALTER TABLESPACE {name} ENCRYPTION = 'N'`)"),
         _ => "decrypt such tables (`ALTER TABLE … ENCRYPTION = 'N'`)".to_owned(),
     };
-    EncryptedSpace { what: format!("table space {name}"), undo }
+    EncryptedSpace { what: format!("tablespace {name}"), undo }
 }
 
 /// Returns the data directory if it is on this host: its `auto.cnf` must name the server.
@@ -196,7 +196,7 @@ fn local_datadir(datadir: &Path, uuid: ServerUuid, host: &str) -> Result<PathBuf
     let text = match std::fs::read_to_string(&auto) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            let message = format!("read {}: {error}", auto.display());
+            let message = format!("cannot read {}: {error}", auto.display());
             return Err(Error::new(ErrorKind::Denied, message)
                 .hint("run Backstop as root or as the user that the server runs as"));
         }
@@ -205,18 +205,18 @@ fn local_datadir(datadir: &Path, uuid: ServerUuid, host: &str) -> Result<PathBuf
     let found = text.lines().find_map(|line| line.trim().strip_prefix("server-uuid="));
     match found.and_then(|text| text.parse::<ServerUuid>().ok()) {
         Some(found) if found == uuid => {
-            std::fs::canonicalize(datadir).failed(format!("look at data directory {}", datadir.display()))
+            std::fs::canonicalize(datadir).failed(format!("cannot inspect data directory {}", datadir.display()))
         }
         Some(found) => {
-            Err(not_on_this_host(datadir, host, &format!("here that directory belongs to server {found}")))
+            Err(not_on_this_host(datadir, host, &format!("on this host that directory belongs to server {found}")))
         }
-        None => Err(not_on_this_host(datadir, host, "its auto.cnf here names no server")),
+        None => Err(not_on_this_host(datadir, host, "its auto.cnf on this host names no server")),
     }
 }
 
 fn not_on_this_host(datadir: &Path, host: &str, why: &str) -> Error {
     Error::refused(format!(
-        "the server keeps its data in {} on host {host}, which is not this one: {why}",
+        "the server's data directory {} is on host {host}, not on this host: {why}",
         datadir.display()
     ))
     .hint(format!("run this command on {host}"))

@@ -23,7 +23,7 @@ pub async fn open_provider(
         ProviderSetting::Clone => Ok(Box::new(CloneProvider::new(source))),
         ProviderSetting::Btrfs => Ok(Box::new(BtrfsProvider::new(source))),
         ProviderSetting::Ebs => {
-            let message = "snapshot.provider = \"ebs\" takes no snapshot on this host";
+            let message = "snapshot.provider = \"ebs\" does not take snapshots on this host";
             Err(Error::new(ErrorKind::Usage, message).hint("use \"auto\", \"btrfs\" or \"clone\""))
         }
         ProviderSetting::Auto => select_provider(source).await,
@@ -38,6 +38,6 @@ async fn select_provider(source: SnapshotSource) -> Result<Box<dyn SnapshotProvi
     if why.is_empty() {
         return Ok(Box::new(btrfs));
     }
-    source.ctx.reporter.remark(&format!("the snapshot is made by CLONE: {}", why.join("; ")));
+    source.ctx.reporter.remark(&format!("CLONE makes the snapshot: {}", why.join("; ")));
     Ok(Box::new(CloneProvider::new(source)))
 }

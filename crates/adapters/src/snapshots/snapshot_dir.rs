@@ -25,12 +25,12 @@ pub(super) fn choose_dir(subvolume: &Subvolume, run: &BackupId, run_dir: &Path) 
     let chosen = places.into_iter().find(|(dir, _)| fits(dir)).map(|(dir, name)| dir.join(name));
     let chosen = chosen.ok_or_else(|| {
         Error::failed(format!(
-            "find a place for a snapshot of {}: it is not mounted",
+            "cannot find a directory for a snapshot of {}: it is not mounted",
             subvolume.root.display()
         ))
     })?;
     let note = run_dir.join(LOCATION_FILE);
-    std::fs::write(&note, chosen.to_string_lossy().as_bytes()).failed(format!("write {}", note.display()))?;
+    std::fs::write(&note, chosen.to_string_lossy().as_bytes()).failed(format!("cannot write {}", note.display()))?;
     Ok(chosen)
 }
 
@@ -41,7 +41,7 @@ pub(super) fn dir_of(run_dir: &Path) -> Result<Option<PathBuf>> {
     match std::fs::read_to_string(&note) {
         Ok(text) => Ok(Some(PathBuf::from(text)).filter(|path| is_ours(path))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).failed(format!("read {}", note.display())),
+        Err(error) => Err(error).failed(format!("cannot read {}", note.display())),
     }
 }
 
@@ -60,7 +60,7 @@ struct Mounts(Vec<(PathBuf, String)>);
 impl Mounts {
     fn read() -> Result<Self> {
         let path = "/proc/self/mountinfo";
-        let text = std::fs::read_to_string(path).failed(format!("read {path}"))?;
+        let text = std::fs::read_to_string(path).failed(format!("cannot read {path}"))?;
         let parse = |line: &str| {
             let mut fields = line.split(' ');
             let number = fields.nth(2)?;

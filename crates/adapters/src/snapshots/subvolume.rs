@@ -54,7 +54,7 @@ impl Subvolume {
     /// # Errors
     /// Returns an error if the path cannot be inspected.
     pub fn of(path: &Path) -> Result<Option<Self>> {
-        let doing = format!("look at {}", path.display());
+        let doing = format!("cannot inspect {}", path.display());
         let path = std::fs::canonicalize(path).failed(&doing)?;
         let stat = rustix::fs::statfs(&path).failed(&doing)?;
         if u64::try_from(stat.f_type).ok() != Some(BTRFS_MAGIC) {
@@ -84,7 +84,7 @@ impl Subvolume {
     /// little time.
     pub async fn sync(&self) -> Result<()> {
         let root = self.root.clone();
-        let doing = format!("sync {}", root.display());
+        let doing = format!("cannot sync {}", root.display());
         let synced = tokio::task::spawn_blocking(move || {
             let dir = std::fs::File::open(root)?;
             rustix::fs::syncfs(&dir).map_err(std::io::Error::from)
@@ -96,7 +96,7 @@ impl Subvolume {
     pub async fn snapshot(&self, to: &Path) -> Result<()> {
         let mut btrfs = Command::new("btrfs");
         btrfs.args(["subvolume", "snapshot", "-r", "--"]).arg(&self.root).arg(to);
-        let doing = format!("snapshot {}", self.root.display());
+        let doing = format!("cannot snapshot {}", self.root.display());
         command::output(&mut btrfs, BTRFS_TIMEOUT, &doing).await.map(drop)
     }
 
@@ -106,7 +106,7 @@ impl Subvolume {
         let mut marks = marks(&self.root)?;
         marks.push(mark.to_owned());
         let kept = marks[marks.len().saturating_sub(MAX_MARKS)..].join(" ");
-        let doing = format!("mark {}", self.root.display());
+        let doing = format!("cannot mark {}", self.root.display());
         rustix::fs::setxattr(&self.root, MARKS_XATTR, kept.as_bytes(), rustix::fs::XattrFlags::empty())
             .failed(doing)
     }
@@ -121,7 +121,7 @@ pub fn marks(root: &Path) -> Result<Vec<String>> {
             Ok(text.split_whitespace().map(str::to_owned).collect())
         }
         Err(rustix::io::Errno::NODATA) => Ok(Vec::new()),
-        Err(error) => Err(error).failed(format!("read the marks of {}", root.display())),
+        Err(error) => Err(error).failed(format!("cannot read the marks of {}", root.display())),
     }
 }
 
@@ -129,9 +129,9 @@ pub fn marks(root: &Path) -> Result<Vec<String>> {
 pub async fn identity(root: &Path) -> Result<SubvolumeIdentity> {
     let mut btrfs = Command::new("btrfs");
     btrfs.args(["subvolume", "show", "--"]).arg(root);
-    let doing = format!("look at subvolume {}", root.display());
+    let doing = format!("cannot inspect subvolume {}", root.display());
     let text = command::output(&mut btrfs, BTRFS_TIMEOUT, &doing).await?;
-    parse_identity(&text).ok_or_else(|| Error::failed(format!("{doing}: its description cannot be read")))
+    parse_identity(&text).ok_or_else(|| Error::failed(format!("{doing}: its description is unreadable")))
 }
 
 fn parse_identity(text: &str) -> Option<SubvolumeIdentity> {
@@ -148,7 +148,7 @@ fn parse_identity(text: &str) -> Option<SubvolumeIdentity> {
 
 /// Deletes a snapshot. A missing one is no error.
 pub async fn delete(snapshot: &Path) -> Result<()> {
-    let doing = format!("delete snapshot {}", snapshot.display());
+    let doing = format!("cannot delete snapshot {}", snapshot.display());
     match std::fs::symlink_metadata(snapshot) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).failed(doing),
@@ -165,9 +165,9 @@ pub async fn delete(snapshot: &Path) -> Result<()> {
 /// Returns the byte ranges of each file (by inode) that were written in generation `since` or
 /// later; `None` if there are too many to list.
 pub async fn written_since(snapshot: &Path, since: u64) -> Result<Option<ChangedFiles>> {
-    let doing = format!("list what changed in {}", snapshot.display());
+    let doing = format!("cannot list the changes in {}", snapshot.display());
     let listed = tokio::time::timeout(LIST_CHANGES_TIMEOUT, list(snapshot, since, &doing)).await;
-    listed.map_err(|_| Error::failed(format!("{doing}: not done within {LIST_CHANGES_TIMEOUT:?}")))?
+    listed.map_err(|_| Error::failed(format!("{doing}: timed out after {LIST_CHANGES_TIMEOUT:?}")))?
 }
 
 async fn list(snapshot: &Path, since: u64, doing: &str) -> Result<Option<ChangedFiles>> {
@@ -175,7 +175,7 @@ async fn list(snapshot: &Path, since: u64, doing: &str) -> Result<Option<Changed
     btrfs.args(["subvolume", "find-new", "--"]).arg(snapshot).arg(since.to_string());
     btrfs.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = btrfs.spawn().failed(doing)?;
-    let output = child.stdout.take().ok_or_else(|| Error::failed(format!("{doing}: it prints nothing")))?;
+    let output = child.stdout.take().ok_or_else(|| Error::failed(format!("{doing}: its output is not captured")))?;
     // File names may contain any bytes, including line feeds. Lines are therefore read as bytes,
     // and a line that is no entry is an error only if it could be one.
     let mut lines = BufReader::new(output).split(b'\n');
@@ -187,7 +187,7 @@ async fn list(snapshot: &Path, since: u64, doing: &str) -> Result<Option<Changed
             continue;
         }
         let Some((inode, range)) = parse_range(&line) else {
-            return Err(Error::failed(format!("{doing}: `{line}` cannot be read")));
+            return Err(Error::failed(format!("{doing}: cannot parse `{line}`")));
         };
         ranges += 1;
         if ranges > MAX_CHANGED_RANGES {

@@ -31,7 +31,7 @@ pub fn create_work_dir(work_dir: &Path) -> Result<()> {
     if work_dir.is_dir() {
         return Ok(());
     }
-    let doing = format!("create work directory {}", work_dir.display());
+    let doing = format!("cannot create work directory {}", work_dir.display());
     let hint = "create it for Backstop's user, or set snapshot.work_dir";
     let made = std::fs::create_dir_all(work_dir).failed(&doing);
     made.map_err(|error| error.hint(hint))?;
@@ -45,7 +45,7 @@ pub fn create_work_dir(work_dir: &Path) -> Result<()> {
 pub fn create(work_dir: &Path, run: &BackupId, uid: u32, gid: u32) -> Result<PathBuf> {
     create_work_dir(work_dir)?;
     let dir = work_dir.join(run.as_str());
-    let doing = format!("create {}", dir.display());
+    let doing = format!("cannot create {}", dir.display());
     let owner = serde_json::to_string(&this_process()?).failed(&doing)?;
     std::fs::create_dir(&dir).failed(&doing)?;
     std::fs::set_permissions(&dir, Permissions::from_mode(0o700)).failed(&doing)?;
@@ -61,7 +61,7 @@ pub fn create(work_dir: &Path, run: &BackupId, uid: u32, gid: u32) -> Result<Pat
 /// # Errors
 /// Returns an error if the work directory cannot be read; one that does not exist is empty.
 pub fn list(work_dir: &Path) -> Result<Vec<Snapshot>> {
-    let doing = format!("read work directory {}", work_dir.display());
+    let doing = format!("cannot read work directory {}", work_dir.display());
     let entries = match std::fs::read_dir(work_dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.failed(&doing)?,
@@ -97,7 +97,7 @@ pub fn is_dead(run: &Snapshot) -> bool {
 /// # Errors
 /// Returns an error if something in the folder cannot be removed.
 pub async fn remove(dir: &Path) -> Result<()> {
-    let doing = format!("remove {}", dir.display());
+    let doing = format!("cannot remove {}", dir.display());
     match tokio::fs::remove_dir_all(dir).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).failed(doing),
         _ => Ok(()),
@@ -106,7 +106,7 @@ pub async fn remove(dir: &Path) -> Result<()> {
 
 fn this_process() -> Result<OwnerProcess> {
     let pid = std::process::id();
-    let unknown = || Error::failed("find out when this process started");
+    let unknown = || Error::failed("cannot determine when this process started");
     Ok(OwnerProcess { boot_id: boot_id()?, pid, started: started(pid).ok_or_else(unknown)? })
 }
 
@@ -116,7 +116,7 @@ fn is_alive(owner: &OwnerProcess) -> bool {
 
 fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    Ok(std::fs::read_to_string(path).failed(format!("read {path}"))?.trim().to_owned())
+    Ok(std::fs::read_to_string(path).failed(format!("cannot read {path}"))?.trim().to_owned())
 }
 
 /// Returns the start time of a process that has not ended.

@@ -86,12 +86,12 @@ impl Diagnostic {
 pub(super) fn terraform_error(doing: &str, log: &Path, said: &str, errors: &[String]) -> Error {
     let why = if errors.is_empty() { last_lines(said, 8) } else { errors.join("; ") };
     let any = |words: &[&str]| words.iter().any(|word| why.contains(word));
-    let log = format!("all that Terraform said is in {}", log.display());
+    let log = format!("see Terraform's output in {}", log.display());
     let (kind, hint) = if any(&["Error acquiring the state lock"]) {
         (
             ErrorKind::Held,
             format!(
-                "wait for who holds it; if nobody lives that does, `terraform force-unlock` with the id that is named; {log}"
+                "wait for its holder; if the holder has ended, run `terraform force-unlock` with the named id; {log}"
             ),
         )
     } else if any(&[
@@ -101,13 +101,13 @@ pub(super) fn terraform_error(doing: &str, log: &Path, said: &str, errors: &[Str
         "No valid credential",
         "ExpiredToken",
     ]) {
-        (ErrorKind::Denied, format!("give the role that runs this what is named, see docs/aws.md; {log}"))
+        (ErrorKind::Denied, format!("grant this role the named permissions (docs/aws.md); {log}"))
     } else if any(&["precondition failed", "postcondition failed", "Invalid value for variable"]) {
         (ErrorKind::Refused, log)
     } else {
         (ErrorKind::Failed, log)
     };
-    Error::new(kind, format!("{doing}: {why}")).hint(hint)
+    Error::new(kind, format!("cannot {doing}: {why}")).hint(hint)
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ not an event
         assert_eq!(error.kind, ErrorKind::Denied);
         assert_eq!(
             error.message,
-            "apply: creating EC2 Instance (aws_instance.mysql): UnauthorizedOperation: You are not"
+            "cannot apply: creating EC2 Instance (aws_instance.mysql): UnauthorizedOperation: You are not"
         );
     }
 }

@@ -62,7 +62,7 @@ pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Disc
             Err(error) => {
                 found
                     .unknown
-                    .push(format!("the replicas of {endpoint} are not known: {}", Error::from(error)));
+                    .push(format!("the replicas of {endpoint} are unknown: {}", Error::from(error)));
                 Vec::new()
             }
         };
@@ -71,7 +71,7 @@ pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Disc
             if next.host.is_empty() {
                 found
                     .unknown
-                    .push(format!("{endpoint} has a replica that tells no name (report_host is not set)"));
+                    .push(format!("{endpoint} has a replica that reports no name (report_host is not set)"));
             } else if known.len() < MAX_SERVERS && known.insert(next.clone()) {
                 waiting.push_back((next, Some(endpoint.to_string())));
             }
@@ -105,5 +105,5 @@ fn first_fails(endpoint: &Endpoint, why: &NoAnswer) -> Error {
         NoAnswer::Denied(_) => ErrorKind::Denied,
         _ => ErrorKind::Failed,
     };
-    Error::new(kind, format!("ask {endpoint} who is in its shard: it {why}"))
+    Error::new(kind, format!("cannot discover the shard of {endpoint}: it {why}"))
 }

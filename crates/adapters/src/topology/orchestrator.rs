@@ -25,7 +25,7 @@ use api::OrchestratorNode;
 use error::ReadError;
 
 const LOGIN_HINT: &str =
-    "write `orchestrator_user` and `orchestrator_password` into the credentials file; reading is enough";
+    "set `orchestrator_user` and `orchestrator_password` in the credentials file; read access is sufficient";
 
 /// An orchestrator, and the cluster to read from it.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Orchestrator {
                     None => return Err(error),
                 },
             };
-            self.ctx.reporter.notice(&format!("{why}; looking again in {} s", wait.as_secs()));
+            self.ctx.reporter.notice(&format!("{why}; retrying in {} s", wait.as_secs()));
             self.ctx.clock.sleep(wait).await;
         }
     }
@@ -106,7 +106,7 @@ impl Orchestrator {
         match (told.into_iter().next(), troubles.into_iter().next()) {
             (Some(told), _) => Ok(told),
             (None, Some(trouble)) => Err(trouble),
-            (None, None) => Err(ReadError::Passing(Error::failed("ask orchestrator: no node answered"))),
+            (None, None) => Err(ReadError::Passing(Error::failed("cannot query orchestrator: no node answered"))),
         }
     }
 
@@ -137,7 +137,7 @@ impl Orchestrator {
         let mut verdict = judged.verdict;
         verdict.objection = verdict.objection.or_else(|| failed.get(&endpoint).cloned());
         if let Some(why) = &verdict.objection {
-            tracing::info!(%endpoint, why, "not to be backed up");
+            tracing::info!(%endpoint, why, "rejected as a source");
         }
         Member { endpoint, candidate: judged.candidate, state, verdict }
     }
@@ -161,8 +161,8 @@ fn check_agreement(cluster: &str, told: &[(&OrchestratorNode, ClusterReading)]) 
     };
     let (first, second) = (first.url(), second.url());
     let message =
-        format!("read cluster {cluster}: {first} and {second} both say they lead, and name other primaries");
-    Err(ReadError::Passing(Error::refused(message).hint("see which of them is cut off, and stop it")))
+        format!("cannot read cluster {cluster}: {first} and {second} both claim to lead, and name different primaries");
+    Err(ReadError::Passing(Error::refused(message).hint("find out which of them is isolated, and stop it")))
 }
 
 /// Checks that the server that answers is the one that orchestrator means. A server without UUID
@@ -172,5 +172,5 @@ fn check_identity(state: InstanceState, uuid: &str) -> Result<InstanceState, NoA
     if uuid.is_empty() || found.eq_ignore_ascii_case(uuid) {
         return Ok(state);
     }
-    Err(NoAnswer::Mistaken(format!("its server UUID is {found}, orchestrator says {uuid}")))
+    Err(NoAnswer::Mistaken(format!("its server UUID is {found}, orchestrator reports {uuid}")))
 }

@@ -63,7 +63,7 @@ pub(super) async fn state_of(connector: &Connector, endpoint: &Endpoint) -> Resu
         Ok(Ok(state)) => return Ok(state),
         Ok(Err(error)) if error.is_denied() => return Err(NoAnswer::Denied(text(error))),
         Ok(Err(error)) if error.code().is_some() => {
-            return Err(NoAnswer::Silent(format!("it answers, and refuses: {}", text(error))));
+            return Err(NoAnswer::Silent(format!("it answers with an error: {}", text(error))));
         }
         Ok(Err(error)) => text(error),
         Err(_) => format!("no answer within {MEMBER_TIMEOUT:?}"),
@@ -102,7 +102,7 @@ async fn tcp_probe(endpoint: &Endpoint) -> TcpProbe {
             Ok(Ok(_)) => return TcpProbe::Open,
             Ok(Err(error)) if is_absence(error.kind()) => {}
             Ok(Err(error)) => seen = TcpProbe::Unknown(error.to_string()),
-            Err(_) => seen = TcpProbe::Unknown("nothing refused the connection either".to_owned()),
+            Err(_) => seen = TcpProbe::Unknown("no connection was refused either".to_owned()),
         }
     }
     seen

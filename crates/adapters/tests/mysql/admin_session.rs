@@ -192,5 +192,5 @@ async fn failed_start_reports_its_cause() {
     std::fs::write(&recovered.start.defaults_file, options).unwrap();
     let pid = recovered.servers.start(&recovered.start).await.unwrap();
     let error = recovered.servers.wait_ready(&recovered.start, pid, READY_TIMEOUT).await.unwrap_err();
-    assert!(error.message.contains("it ended") && error.message.contains("page"), "{error}");
+    assert!(error.message.contains("it exited") && error.message.contains("page"), "{error}");
 }

@@ -31,7 +31,7 @@ async fn tables_of_only_one_member_are_named() {
         .await;
     let differs = compared(&shard).await;
     assert_eq!(differs.code, "tables-differ", "{differs:?}");
-    assert!(differs.what.ends_with("it lacks shop.t, and has beyond it drifted"), "{}", differs.what);
+    assert!(differs.what.ends_with("it lacks shop.t, and has in addition drifted"), "{}", differs.what);
 
     // DDL that waits keeps the replica from executing what the primary has executed.
     let mut blocker = shard.candidate().root().await;

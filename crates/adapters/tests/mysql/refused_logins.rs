@@ -54,14 +54,14 @@ async fn refused_login_is_reported_with_its_cause() {
             "the account is locked",
             "ALTER USER 'x'@'HOST' ACCOUNT UNLOCK",
         ),
-        ("REQUIRE X509", PASSWORD, &required, "not like this", "X509"),
-        ("REQUIRE SSL", PASSWORD, &off, "not like this", "tls.mode `required`"),
+        ("REQUIRE X509", PASSWORD, &required, "not in this way", "X509"),
+        ("REQUIRE SSL", PASSWORD, &off, "not in this way", "tls.mode `required`"),
         ("PASSWORD EXPIRE NEVER", "wrong", &required, "user or password is wrong", "check user and password"),
         (
             "FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME 1",
             "wrong",
             &required,
-            "locked for a time",
+            "temporarily locked",
             "ACCOUNT UNLOCK",
         ),
     ];
@@ -81,10 +81,10 @@ async fn refused_login_is_reported_with_its_cause() {
     let login = Login { user: "x".into(), password: PASSWORD.into() };
     Connector::with_login(login, None).connect(&endpoint).await.unwrap().close().await;
     let errors = both(&endpoint, PASSWORD, &required).await;
-    told(&errors, &endpoint, ErrorKind::Failed, "a limit of its own", "MAX_CONNECTIONS_PER_HOUR 0");
+    told(&errors, &endpoint, ErrorKind::Failed, "one of its resource limits", "MAX_CONNECTIONS_PER_HOUR 0");
     primary.run(&[&alter("WITH MAX_CONNECTIONS_PER_HOUR 0"), "SET GLOBAL init_connect = 'garbage'"]).await;
     let errors = both(&endpoint, PASSWORD, &required).await;
-    told(&errors, &endpoint, ErrorKind::Failed, "let the account in", "init_connect");
+    told(&errors, &endpoint, ErrorKind::Failed, "accepted the login", "init_connect");
     primary.run(&["SET GLOBAL init_connect = ''", "DROP USER x@'%'"]).await;
 
     let missing = shard.base().join("missing.pem");
@@ -114,7 +114,7 @@ async fn login_without_free_connection_or_plugin_is_explained() {
         &errors,
         &endpoint,
         ErrorKind::Failed,
-        "no connection left; the server says",
+        "no free connection; the server reports",
         "raise max_connections",
     );
     primary.run(&["SET GLOBAL max_connections = 100"]).await;

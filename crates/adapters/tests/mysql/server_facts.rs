@@ -41,7 +41,7 @@ async fn unusual_server_is_described() {
     let places = data_paths(&mut session).await.unwrap();
     assert_eq!(places[0].path, shard.primary().datadir());
     let elsewhere: Vec<_> = places[1..].iter().map(|place| (place.what, place.path.clone())).collect();
-    assert_eq!(elsewhere, [("binary log", folder.join("bin")), ("table space", folder.join("shop/far.ibd"))]);
+    assert_eq!(elsewhere, [("binary log", folder.join("bin")), ("tablespace", folder.join("shop/far.ibd"))]);
 
     let datadir = shard.primary().datadir().to_owned();
     let facts = server_facts(&mut session, |path| path.starts_with(&datadir)).await.unwrap();

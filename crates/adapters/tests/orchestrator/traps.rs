@@ -54,7 +54,7 @@ async fn is_up_to_date_is_ignored_on_healthy_servers() {
 #[tokio::test]
 async fn unfit_candidate_is_rejected_with_its_reason() {
     for (file, why) in [
-        ("14-instance-candidate-delayed.json", "delayed by 600 s"),
+        ("14-instance-candidate-delayed.json", "delay is set to 600 s"),
         ("15-instance-downtimed.json", "downtimed"),
     ] {
         let mut cluster = recorded_json("03-cluster-alias.json");
@@ -103,7 +103,7 @@ async fn isolated_node_that_claims_to_lead_is_rejected() {
     // Without another node, nothing that this one reports is used.
     let (seen, waits, _served) = look(vec![stale]).await;
     let seen = seen.unwrap();
-    assert!(primary(&seen).is_empty() && objection(&seen, 23307).contains("not checked lately"));
+    assert!(primary(&seen).is_empty() && objection(&seen, 23307).contains("not checked recently"));
     assert_eq!(waits.slept(), [5; 6]);
 }
 

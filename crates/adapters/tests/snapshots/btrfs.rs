@@ -169,7 +169,7 @@ async fn snapshot_is_discarded_after_lost_session_or_overrun_hold() {
             Arc::new(AtFailpoint::new("after:image", || std::thread::sleep(Duration::from_secs(3))));
         let provider = BtrfsProvider::new(slow);
         let error = provider.take(&snapshot_conformance::new_run_id()).await.unwrap_err();
-        assert!(error.message.contains("longer than the bound"), "{error}");
+        assert!(error.message.contains("longer than the limit"), "{error}");
         snapshot_conformance::assert_unharmed(&shard, &provider).await;
 
         lost.freeze.hold = Duration::from_secs(30);

@@ -102,7 +102,7 @@ async fn clone_follows_links_and_records_broken_tables() {
         |code: &str| found.iter().find(|finding| finding.code == code).map(|finding| finding.what.clone());
     let broken = told("tables-broken").unwrap();
     assert!(
-        broken.contains("shop.gone (") && broken.contains("shop.imp (its table space is discarded)"),
+        broken.contains("shop.gone (") && broken.contains("shop.imp (its tablespace is discarded)"),
         "{broken}"
     );
     let emptied = told("table-without-rows").unwrap();
@@ -228,7 +228,7 @@ async fn full_work_directory_is_refused_or_fails_without_harm() {
         error.hint
     );
     snapshot_conformance::assert_unharmed(&shard, &provider).await;
-    let error = snapshot_conformance::assert_refuses(&shard, &provider, "free there").await;
+    let error = snapshot_conformance::assert_refuses(&shard, &provider, "are free").await;
     assert!(error.hint.is_some_and(|hint| hint.contains("free space")));
     std::fs::remove_file(filler).unwrap();
 }

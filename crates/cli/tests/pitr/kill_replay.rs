@@ -101,7 +101,7 @@ async fn unreachable_moments_are_refused_without_changes() {
         ("--to 2001-01-01T00:00:00Z --standalone".to_owned(), 21, "nearest recoverable"),
         ("--to 2091-01-01T00:00:00Z --standalone".to_owned(), 21, "later than the end of the archive"),
         (format!("--to after:{of}:999999 --standalone"), 21, "is archived"),
-        (format!("--to after:{of}:1 --line 7 --standalone"), 21, "no line 7"),
+        (format!("--to after:{of}:1 --line 7 --standalone"), 21, "no timeline 7"),
         (format!("--to {} --join", dropped["to"].as_str().unwrap()), 20, "--standalone"),
     ] {
         backstop.run(&recover(&how)).await.failed(code, &[words]);
@@ -116,7 +116,7 @@ async fn unreachable_moments_are_refused_without_changes() {
     assert!(recent["transactions"].as_array().unwrap().len() >= 5, "{recent}");
     let ran = backstop.run("plan orders --to -2h").await;
     assert!(ran.err.contains("--to is understood as 20"), "{ran}");
-    backstop.run("find orders --line 7").await.failed(21, &["no line 7"]);
+    backstop.run("find orders --line 7").await.failed(21, &["no timeline 7"]);
 
     // A sound object with bytes that the source did not send: the server that is recovered finds
     // them damaged.

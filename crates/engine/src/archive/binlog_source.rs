@@ -57,7 +57,7 @@ impl BinlogSource {
         let mut session = connect(&from.endpoint, access).await?;
         let told = ask(&mut session, from).await;
         let (history, encrypted) =
-            told.map_err(|error| error.during(format!("ask {} for its binlog", from.endpoint)))?;
+            told.map_err(|error| error.during(format!("cannot ask {} for its binlog", from.endpoint)))?;
         Ok(Self { session, history, encrypted })
     }
 
@@ -67,10 +67,10 @@ impl BinlogSource {
             return Ok(());
         }
         Err(Error::refused(format!(
-            "archive from {}: it encrypts its binlog, and the repository is not encrypted: the archive would be plain text",
+            "cannot archive from {}: it encrypts its binlog, and the repository is not encrypted: the archive would be plain text",
             from.endpoint
         ))
-        .hint("use a new repository with encryption_key: it is encrypted from its beginning"))
+        .hint("use a new repository with encryption_key"))
     }
 
     /// Begins a stream of the transactions that are not in `executed`.
@@ -99,7 +99,7 @@ fn replication_grants_hint(error: Error) -> Error {
     if error.kind != ErrorKind::Denied {
         return error;
     }
-    error.hint("the replication account needs REPLICATION SLAVE, and its password in the credentials: docs/grants.md has the grants")
+    error.hint("grant REPLICATION SLAVE to the replication account and check its password in the credentials (docs/grants.md)")
 }
 
 /// Opens a session of the replication account.
@@ -138,10 +138,10 @@ async fn ask(session: &mut Session, from: &StreamFrom) -> Result<(SourceHistory,
     let uuid = select_text(session, "@@GLOBAL.server_uuid").await?;
     if uuid.parse::<ServerUuid>().ok() != Some(from.server_uuid) {
         let message = format!("another server answers there: {uuid} instead of {}", from.server_uuid);
-        return Err(Error::failed(message).hint("it is looked at again"));
+        return Err(Error::failed(message).hint("check host and port; the archiver retries"));
     }
     if select_text(session, "@@GLOBAL.log_bin").await? != "1" {
-        return Err(Error::new(ErrorKind::Refused, "it keeps no binlog").hint("start it with log_bin"));
+        return Err(Error::new(ErrorKind::Refused, "it has no binlog").hint("start it with log_bin"));
     }
     if select_text(session, "@@GLOBAL.gtid_mode").await? != "ON" {
         return Err(Error::new(ErrorKind::Refused, "its gtid_mode is not ON")
@@ -156,7 +156,7 @@ async fn select_text(session: &mut Session, what: &str) -> Result<String> {
 }
 
 async fn select_gtid_set(session: &mut Session, what: &str) -> Result<GtidSet> {
-    select_text(session, what).await?.parse().failed(format!("read {what}"))
+    select_text(session, what).await?.parse().failed(format!("cannot read {what}"))
 }
 
 trait Readable<T> {
@@ -165,6 +165,6 @@ trait Readable<T> {
 
 impl<T> Readable<T> for Option<T> {
     fn failed_reading(self, what: &str, text: &str) -> Result<T> {
-        self.ok_or_else(|| Error::failed(format!("read {what}: `{text}` is of an unknown form")))
+        self.ok_or_else(|| Error::failed(format!("cannot read {what}: `{text}` has an unknown format")))
     }
 }

@@ -63,7 +63,7 @@ impl Syncer {
             sync_files(&queue, &mut synced_chunks, &chunks)
         });
         let failed = |error: Error| SyncError::Refused(error);
-        synced.await.failed("write the spool").map_err(failed)?
+        synced.await.failed("cannot write the spool").map_err(failed)?
     }
 }
 

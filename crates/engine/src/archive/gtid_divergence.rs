@@ -187,8 +187,8 @@ impl SourceComparison<'_> {
     }
 
     fn silence_error(&self) -> Error {
-        let message = format!("ask {} for what is archived of it: it is silent", self.from.endpoint);
-        Error::failed(message).hint("it is asked again")
+        let message = format!("cannot compare {} with the archive: it sends nothing", self.from.endpoint);
+        Error::failed(message).hint("the archiver retries")
     }
 
     /// Has the source resend a segment, and compares the two.

@@ -37,7 +37,7 @@ pub(super) async fn until_source_changes(archiver: &Archiver<'_>, shared: &Share
     loop {
         alert_late_archive(archiver, shared);
         if let Some(why) = monitor.check_source(archiver, shared, from).await {
-            archiver.ctx.reporter.notice(&format!("turning to {} again: {why}", from.endpoint));
+            archiver.ctx.reporter.notice(&format!("reconnecting to {}: {why}", from.endpoint));
             return;
         }
         if archiver.ctx.clock.monotonic() >= looked + MEMBER_POLL_INTERVAL {
@@ -78,14 +78,14 @@ impl Monitor {
                 self.session = None;
                 self.unanswered += 1;
                 if self.unanswered >= MAX_UNANSWERED_POLLS {
-                    let what = format!("ask {} where it is", from.endpoint);
-                    shared.alerts.raise("look at the source", &error.during(what), REMINDER_INTERVAL);
+                    let what = format!("cannot read the binlog position of {}", from.endpoint);
+                    shared.alerts.raise("source poll", &error.during(what), REMINDER_INTERVAL);
                 }
                 return None;
             }
         };
         self.unanswered = 0;
-        shared.alerts.clear("look at the source");
+        shared.alerts.clear("source poll");
         if let Some(why) = asked.misfit(&streamed) {
             return Some(why);
         }
@@ -150,7 +150,7 @@ impl Monitor {
         }
         match stream_from(archiver.settings.from, &members, Some(from.server_uuid)) {
             Ok(other) if other.server_uuid != from.server_uuid => {
-                archiver.ctx.reporter.remark(&format!("turning to {}: {}", other.endpoint, other.reason));
+                archiver.ctx.reporter.remark(&format!("switching to {}: {}", other.endpoint, other.reason));
                 return true;
             }
             // No primary, or two: a running stream is not given up for that.
@@ -170,10 +170,10 @@ impl Monitor {
         let Ok(Some(status)) = stream_position::semi_sync(session, "status").await else { return };
         if status == "OFF" {
             let error = Error::failed(format!(
-                "{} does not wait for acknowledgements now: what it commits until it does may be lost with it",
+                "{} does not wait for acknowledgements: transactions that it commits now may be lost with it",
                 from.endpoint
             ))
-            .hint(format!("`backstop check {}` says which settings it needs", archiver.shard));
+            .hint(format!("run `backstop check {}` for the settings it needs", archiver.shard));
             shared.alerts.raise("semi-synchronous replication", &error, REMINDER_INTERVAL);
         } else {
             shared.alerts.clear("semi-synchronous replication");
@@ -219,7 +219,7 @@ fn alert_late_archive(archiver: &Archiver<'_>, shared: &Shared) {
         shared.queue.oldest_waiting().map(|since| archiver.ctx.clock.monotonic().saturating_sub(since));
     match waited {
         Some(waited) if waited > LATE_ARCHIVE_ALERT_AFTER => {
-            let what = format!("archive: transactions wait for the store since {} s", waited.as_secs());
+            let what = format!("transactions have waited for the store for {} s", waited.as_secs());
             shared.alerts.raise("archive", &Error::new(ErrorKind::Store, what), REMINDER_INTERVAL);
         }
         _ => shared.alerts.clear("archive"),
@@ -232,8 +232,8 @@ pub(super) async fn heartbeat(archiver: &Archiver<'_>, shared: &Shared) -> Error
     loop {
         match archiver.store.heartbeat(&alive_record(archiver, shared)).await {
             Err(error) if error.kind == ErrorKind::Held => return error,
-            Err(error) => shared.alerts.raise("sign of life", &error, REMINDER_INTERVAL),
-            Ok(()) => shared.alerts.clear("sign of life"),
+            Err(error) => shared.alerts.raise("heartbeat", &error, REMINDER_INTERVAL),
+            Ok(()) => shared.alerts.clear("heartbeat"),
         }
         archiver.ctx.clock.sleep(HEARTBEAT_INTERVAL).await;
     }

@@ -54,10 +54,10 @@ async fn refuse_spool_on_source_host(members: &[Member]) -> Result<()> {
     for member in members {
         if is_this_host(&member.endpoint.host).await {
             return Err(Error::refused(format!(
-                "acknowledge from the spool: {} is on this machine, and the spool would be lost with it",
+                "cannot acknowledge from the spool: {} is on this host, and the spool would be lost with it",
                 member.endpoint
             ))
-            .hint("run the archiver on a machine of its own, or set archive.ack = \"store\""));
+            .hint("run the archiver on a separate host, or set archive.ack = \"store\""));
         }
     }
     Ok(())

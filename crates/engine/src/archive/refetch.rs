@@ -36,7 +36,7 @@ pub(super) async fn refetch_lost(
     match refetch_all(archiver, from, identity, gone).await {
         Err(error) if error.kind != ErrorKind::Held => {
             let text = format!(
-                "store again what the archive lost: {error}; it is tried again with the next connection"
+                "cannot store lost segments again: {error}; the archiver retries at the next connection"
             );
             archiver.ctx.reporter.notice(&text);
             Ok(())
@@ -65,13 +65,13 @@ async fn refetch_all(
         let lost_one = format!("{} at {} (transactions `{}`)", piece.file, piece.start, piece.gtids);
         let text = if stored? {
             format!(
-                "{lost_one} was missing or damaged in the archive: it is stored again from {}",
+                "{lost_one} was missing or damaged in the archive: it was stored again from {}",
                 from.endpoint
             )
         } else {
             gone.insert(lost.number());
             format!(
-                "{lost_one} is missing or damaged in the archive, and {} has it no longer: make a backup",
+                "{lost_one} is missing or damaged in the archive, and {} no longer has it: make a backup",
                 from.endpoint
             )
         };
@@ -109,8 +109,8 @@ async fn fetch(
             }
             SegmenterStep::End => return Ok(None),
             SegmenterStep::Quiet => {
-                let message = format!("ask {} for what the archive lost: it is silent", from.endpoint);
-                return Err(Error::failed(message).hint("it is asked again"));
+                let message = format!("cannot fetch a lost segment from {}: it sends nothing", from.endpoint);
+                return Err(Error::failed(message).hint("the archiver retries"));
             }
             _ => {}
         }

@@ -58,7 +58,7 @@ impl Spool {
     /// what an encrypted source sent.
     pub(super) fn new(dir: &Path, queue: Arc<Queue>, disk: Arc<dyn Disk>) -> Result<Self> {
         private_folder(dir)
-            .failed(format!("create the spool {}", dir.display()))
+            .failed(format!("cannot create the spool {}", dir.display()))
             .map_err(|error| error.hint("create it for Backstop's user, or set snapshot.work_dir"))?;
         let (dir, previous) = (dir.to_owned(), GtidSet::new());
         Ok(Self { dir, queue, disk, open: None, previous, finished: Vec::new() })
@@ -81,13 +81,13 @@ impl Spool {
                 }
                 created => {
                     return Ok((
-                        created.failed(format!("create {}", path.display())).map_err(spool_full_hint)?,
+                        created.failed(format!("cannot create {}", path.display())).map_err(spool_full_hint)?,
                         path,
                     ));
                 }
             }
         }
-        Err(Error::failed(format!("create {}: there are too many", path.display())))
+        Err(Error::failed(format!("cannot create {}: too many files have this name", path.display())))
     }
 
     /// Returns the last segment of each server that was written.
@@ -160,7 +160,7 @@ impl OpenSpoolFile {
     /// same offset.
     fn flush(&mut self, disk: &dyn Disk) -> Result<()> {
         disk.write_at(&self.file, &self.buffer, self.written)
-            .failed("write the spool")
+            .failed("cannot write the spool")
             .map_err(spool_full_hint)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
@@ -177,7 +177,7 @@ impl OpenSpoolFile {
 }
 
 fn spool_full_hint(error: Error) -> Error {
-    error.hint("see that the spool's volume (snapshot.work_dir) has room")
+    error.hint("free space on the spool's volume (snapshot.work_dir)")
 }
 
 #[async_trait]
@@ -193,7 +193,7 @@ impl SegmentSink for Spool {
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let Some(open) = &mut self.open else {
-            return Err(Error::failed("write the spool: no segment was begun"));
+            return Err(Error::failed("cannot write the spool: no segment is open"));
         };
         open.buffer.extend_from_slice(bytes);
         if open.buffer.len() >= WRITE_BUFFER_BYTES { open.flush(&*self.disk) } else { Ok(()) }
@@ -201,7 +201,7 @@ impl SegmentSink for Spool {
 
     async fn cut_back(&mut self, size: u64) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.keep(size).failed("cut back the spool")
+        open.keep(size).failed("cannot truncate the spool")
     }
 
     async fn seal(&mut self, segment: &Segment) -> Result<()> {
@@ -209,7 +209,7 @@ impl SegmentSink for Spool {
         open.flush(&*self.disk)?;
         let Some(open) = self.open.take() else { return Ok(()) };
         if (open.source, &open.name) != (segment.source, &segment.file) {
-            return Err(Error::failed("seal a segment of the spool: it is another one"));
+            return Err(Error::failed("cannot seal a segment of the spool: another segment is open"));
         }
         self.previous = segment.held_after();
         self.finished.retain(|last| last.source != segment.source);

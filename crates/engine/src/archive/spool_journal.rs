@@ -62,7 +62,7 @@ pub(super) fn note_line(at: &AckPosition, chunk: &Chunk, skip: u64, hash: &blake
         skip: Some(skip),
         hash: Some(hash.to_hex().to_string()),
     };
-    let text = serde_json::to_string(&line).failed("note a piece of the spool")?;
+    let text = serde_json::to_string(&line).failed("cannot write the spool's journal")?;
     Ok(format!("{} {text}\n", checksum(&text)).into_bytes())
 }
 
@@ -96,7 +96,7 @@ pub(super) fn check_chunk(
     chunk: &Chunk,
     take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<blake3::Hash> {
-    let doing = "read the spool";
+    let doing = "cannot read the spool";
     let damaged = |what: String| Error::new(ErrorKind::Damaged, format!("{doing}: {what}"));
     let (mut check, mut hasher) = (SegmentCheck::new(chunk.start, chunk.end), blake3::Hasher::new());
     let (mut part, mut at) = (vec![0; READ_BUFFER_BYTES], 0);
@@ -107,13 +107,13 @@ pub(super) fn check_chunk(
         file.read_exact_at(part, skip + at).map_err(|error| damaged(error.to_string()))?;
         check.update(part).map_err(|failure| damaged(failure.message))?;
         hasher.update(part);
-        take(part).failed("write the spool")?;
+        take(part).failed("cannot write the spool")?;
         at += length as u64;
     }
     let found = check.finish().map_err(|failure| damaged(failure.message))?;
     let lacks = chunk.gtids.subtract(&found);
     if !lacks.is_empty() {
-        return Err(damaged(format!("transactions {lacks} are not in their piece")));
+        return Err(damaged(format!("the chunk lacks transactions {lacks}")));
     }
     Ok(hasher.finalize())
 }
@@ -134,7 +134,7 @@ impl RecoveredChunk {
     /// # Errors
     /// Returns [`ErrorKind::Damaged`] if they are not.
     pub(super) fn bytes(&self) -> Result<Vec<u8>> {
-        let doing = format!("read the spool {}", self.path.display());
+        let doing = format!("cannot read the spool {}", self.path.display());
         let damaged = |what: String| {
             let message = format!("{doing}: {what}; transactions {} were acknowledged", self.segment.gtids);
             Error::new(ErrorKind::Damaged, message).hint(MOVE_SPOOL_HINT)
@@ -144,7 +144,7 @@ impl RecoveredChunk {
         file.read_exact_at(&mut bytes, self.skip).map_err(|error| damaged(error.to_string()))?;
         let hash = blake3::hash(&bytes).to_hex().to_string();
         if self.hash.as_ref().is_some_and(|noted| *noted != hash) {
-            return Err(damaged("the bytes are not those that were noted".to_owned()));
+            return Err(damaged("the bytes differ from those recorded in the journal".to_owned()));
         }
         SegmentCheck::all(self.segment.start, &bytes).map_err(|failure| damaged(failure.message))?;
         Ok(bytes)
@@ -152,7 +152,7 @@ impl RecoveredChunk {
 }
 
 /// Hint for a spool that cannot be archived.
-pub(super) const MOVE_SPOOL_HINT: &str = "move the spool away to go on without them: what the source still has is asked of it again; its files can be read with mysqlbinlog";
+pub(super) const MOVE_SPOOL_HINT: &str = "move the spool away to continue without them: the archiver requests again what the source still has; mysqlbinlog can read the files";
 
 /// Contents of the journals in a folder.
 #[derive(Debug, Default)]
@@ -167,7 +167,7 @@ pub(super) struct SpoolContents {
 pub(super) fn read_spool(dir: &Path) -> Result<SpoolContents> {
     let mut noted = SpoolContents::default();
     for path in spool_files(dir)?.into_iter().filter(|path| is_journal(path)) {
-        let text = std::fs::read(&path).failed(format!("read {}", path.display()))?;
+        let text = std::fs::read(&path).failed(format!("cannot read {}", path.display()))?;
         read_journal(&path, &String::from_utf8_lossy(&text), &mut noted);
     }
     let key = |left: &RecoveredChunk| {
@@ -187,7 +187,7 @@ fn read_journal(path: &Path, text: &str, noted: &mut SpoolContents) {
         let Some(line) = parsed else {
             if at + 1 < lines.len() {
                 let message =
-                    format!("read {}: line {} is damaged, and others follow it", path.display(), at + 1);
+                    format!("cannot read {}: line {} is damaged, and others follow it", path.display(), at + 1);
                 noted.damage.get_or_insert(Error::new(ErrorKind::Damaged, message).hint(MOVE_SPOOL_HINT));
             }
             return;
@@ -222,7 +222,7 @@ pub(super) fn has_any(dir: &Path) -> Result<bool> {
 
 /// Returns the files of a spool and ignores other files in its folder.
 pub(super) fn spool_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let doing = format!("read the spool {}", dir.display());
+    let doing = format!("cannot read the spool {}", dir.display());
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.failed(&doing)?,

@@ -35,7 +35,7 @@ pub(super) async fn recover_spool(
     for left in &noted.chunks {
         if archive_chunk(store, left).await? == ChunkFate::Nowhere {
             return Err(Error::refused(format!(
-                "archive what is in the spool {}: transactions {} were acknowledged and do not fit the archive",
+                "cannot archive the spool {}: transactions {} were acknowledged and do not fit the archive",
                 spool.display(),
                 left.segment.gtids
             ))
@@ -134,20 +134,20 @@ async fn clear_spool(
     for (path, gtids) in &unproven {
         let aside = set_aside(spool, path)?;
         reporter.notice(&format!(
-            "{} was set aside as {}: its transactions {gtids} are archived, but not these bytes of them",
+            "{} was moved to {}: its transactions {gtids} are archived, but with other bytes",
             path.display(),
             aside.display()
         ));
     }
     for path in spool_journal::spool_files(spool)? {
-        std::fs::remove_file(&path).failed(format!("remove {}", path.display()))?;
+        std::fs::remove_file(&path).failed(format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }
 
 fn set_aside(spool: &Path, path: &Path) -> Result<PathBuf> {
     let dir = spool.join(SET_ASIDE_DIR);
-    super::disk::private_folder(&dir).failed(format!("create {}", dir.display()))?;
+    super::disk::private_folder(&dir).failed(format!("cannot create {}", dir.display()))?;
     let name = path.file_name().unwrap_or_default();
     let aside = (0_u64..)
         .map(|number| dir.join(format!("{}.{number}", name.to_string_lossy())))
@@ -157,7 +157,7 @@ fn set_aside(spool: &Path, path: &Path) -> Result<PathBuf> {
         (path.to_owned(), aside.clone()),
         (spool_journal::journal_path(path), spool_journal::journal_path(&aside)),
     ] {
-        std::fs::rename(&from, &to).failed(format!("move {}", from.display()))?;
+        std::fs::rename(&from, &to).failed(format!("cannot move {}", from.display()))?;
     }
     Ok(aside)
 }
@@ -197,13 +197,13 @@ async fn recover_old_spool(store: &ArchiveWriter, dir: &Path, reporter: &dyn Rep
     }
     store.seal_tail().await?;
     let what = if foreign.is_empty() && noted.damage.is_none() {
-        "all that was acknowledged from it is archived: remove it when no older archiver runs".to_owned()
+        "all its acknowledged transactions are archived: remove it when no older archiver runs".to_owned()
     } else {
         format!(
-            "transactions {foreign} were acknowledged from it and do not fit this archive: they are another repository's, or can be read with mysqlbinlog"
+            "its acknowledged transactions {foreign} do not fit this archive: they belong to another repository, or can be read with mysqlbinlog"
         )
     };
-    reporter.notice(&format!("the spool of an older version is left in {}; {what}", dir.display()));
+    reporter.notice(&format!("the spool of an older version remains in {}; {what}", dir.display()));
     Ok(())
 }
 
@@ -228,7 +228,7 @@ pub(super) async fn resume_from_archive(archiver: &Archiver<'_>, shared: &Shared
             remove_spool_file(&path);
         }
     }
-    archiver.ctx.reporter.remark("what is not archived is asked of the source again");
+    archiver.ctx.reporter.remark("requesting the transactions that are not archived from the source again");
 }
 
 #[cfg(test)]
@@ -369,7 +369,7 @@ mod tests {
         stored(&store, 1, 3).await;
         recover_spool(&store, &spool, Some(&old), &told).await.unwrap();
         assert_eq!(held(&store).await, set("A:1-9"));
-        assert!(told.all().contains("all that was acknowledged from it is archived"), "{}", told.all());
+        assert!(told.all().contains("all its acknowledged transactions are archived"), "{}", told.all());
         assert_eq!(spool_journal::spool_files(&old).unwrap().len(), 2, "nothing of it is removed");
     }
 }

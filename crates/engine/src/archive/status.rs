@@ -101,7 +101,7 @@ pub async fn check_archive(
             Err(error) => findings.push(Finding::warning(
                 "archive-source-unknown",
                 error.message,
-                error.hint.unwrap_or_else(|| "check again".to_owned()),
+                error.hint.unwrap_or_else(|| "repeat the check".to_owned()),
             )),
         }
     }
@@ -140,7 +140,7 @@ fn judge_archive(
 fn not_configured(shard: &ShardName) -> Finding {
     Finding::warning(
         "archive-not-configured",
-        format!("shard {shard} is not archived: what is committed between backups is lost with its servers"),
+        format!("shard {shard} is not archived: transactions committed between backups are lost with its servers"),
         format!("set shards.{shard}.archive = {{ from = \"primary\" }} and run `backstop archive {shard}`"),
     )
 }

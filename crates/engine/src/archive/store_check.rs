@@ -48,7 +48,7 @@ async fn check_store(archiver: &Archiver<'_>, shared: &Shared, missed: &mut BTre
             Some(bytes) => {
                 archiver.store.put_again(&lost, &bytes).await?;
                 archiver.ctx.reporter.notice(&format!(
-                    "the store took {} and lost it; it was put again (see why it does not keep what it took)",
+                    "the store lost {} after it reported it as written; it was stored again (check the store)",
                     lost.object()
                 ));
             }
@@ -65,12 +65,12 @@ async fn check_store(archiver: &Archiver<'_>, shared: &Shared, missed: &mut BTre
     let Some(first) = gone.first() else { return Ok(()) };
     let gtids = first.segment().map(|piece| piece.gtids.to_string()).unwrap_or_default();
     let message = format!(
-        "keep the archive: the store took {} with transactions {gtids} and lost it, and the spool no longer has it ({} in all)",
+        "cannot keep the archive: the store lost {} with transactions {gtids}, and the spool no longer has it ({} in all)",
         first.object(),
         gone.len()
     );
     Err(Error::new(ErrorKind::Damaged, message)
-        .hint("take a backup now, and see why the store does not keep what it took"))
+        .hint("take a backup now, and check the store: it lost data that it reported as written"))
 }
 
 /// Returns the bytes of an entry's segment, if the spool has them.
@@ -79,7 +79,7 @@ async fn spooled_bytes(shared: &Shared, lost: &LostEntry) -> Result<Option<Vec<u
     let Some((path, skip)) = shared.queue.find_spooled(&piece) else { return Ok(None) };
     let size = usize::try_from(piece.size()).unwrap_or(usize::MAX);
     let read = tokio::task::spawn_blocking(move || read(path, skip, size));
-    let bytes = read.await.failed("read the spool")?;
+    let bytes = read.await.failed("cannot read the spool")?;
     Ok(bytes.filter(|bytes| *blake3::hash(bytes).as_bytes() == piece.hash))
 }
 

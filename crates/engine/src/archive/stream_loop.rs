@@ -87,10 +87,10 @@ fn empty_stream_error(archiver: &Archiver<'_>, state: &mut StreamState) -> Optio
     state.empty_streams += 1;
     (state.empty_streams > MAX_EMPTY_STREAMS).then(|| {
         Error::failed(format!(
-            "archive shard {}: the stream ended {} times without a transaction more",
+            "cannot archive shard {}: the stream ended {} times without a new transaction",
             archiver.shard, state.empty_streams
         ))
-        .hint("look at the source's error log; the archiver keeps trying, ever less often")
+        .hint("check the source's error log; the archiver retries at growing intervals")
     })
 }
 
@@ -159,8 +159,8 @@ async fn run_round(
         .await?;
     match decide(state, &members, &from, &source)? {
         StreamDecision::Behind(lacks) => {
-            let what = format!("archive from {}: it has yet to replicate {lacks}", from.endpoint);
-            let error = Error::failed(what).hint("see whether it replicates");
+            let what = format!("cannot archive from {}: it has not yet replicated {lacks}", from.endpoint);
+            let error = Error::failed(what).hint("check that it replicates");
             state.failures += 1;
             if archiver.until == ArchiveUntil::CaughtUp && state.failures >= MAX_FAILURES_UNTIL_CAUGHT_UP {
                 return Err(error);
@@ -212,7 +212,7 @@ async fn follow_divergence(
     parted: Divergence,
 ) -> Result<AfterRound> {
     archiver.ctx.reporter.notice(&format!(
-        "{} has lost the end of its binlog, and has used its numbers again: what was archived as {} is not there",
+        "{} lost the end of its binlog and reused its transaction numbers: it lacks the archived transactions {}",
         from.endpoint, parted.left
     ));
     let start = StartPosition::ExceptGtids(parted.common.clone());
@@ -253,7 +253,7 @@ fn report_gap(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState,
         return;
     }
     archiver.ctx.reporter.notice(&format!(
-        "a gap: transactions {gap} were purged from the source before they were archived; to the archive they are lost \
+        "gap: transactions {gap} were purged from the source before they were archived, and the archive lacks them \
          (take a backup now; keep binlogs longer)"
     ));
     state.report.gaps.push(ArchivedGap { gtids: gap.clone(), at: archiver.ctx.clock.now() });
@@ -277,8 +277,8 @@ async fn begin_timeline(
     };
     archiver.store.begin_timeline(from.server_uuid, &common, lacks, archiver.ctx.clock.now()).await?;
     archiver.ctx.reporter.notice(&format!(
-        "a fork: {} lacks the archived transactions {lacks}; a new line begins, and the old one keeps them \
-         (`backstop status {}` shows the lines)",
+        "fork: {} lacks the archived transactions {lacks}; a new timeline begins, and the old one keeps them \
+         (`backstop status {}` shows the timelines)",
         from.endpoint, archiver.shard
     ));
     state.report.forks.push(ArchivedFork {

@@ -88,7 +88,7 @@ impl SyncedFile {
             let path = copy_of(own, self.copies);
             match private_file(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                made => break (made.failed(format!("create {}", path.display()))?, path),
+                made => break (made.failed(format!("cannot create {}", path.display()))?, path),
             }
         };
         (self.data, self.copy, self.journal, self.void) = (path, Some((copy, 0)), None, false);
@@ -99,9 +99,9 @@ impl SyncedFile {
     /// journal lines.
     fn sync(&mut self, disk: &dyn Disk, chunks: &[UnsyncedChunk]) -> Result<(), SyncError> {
         let Some(first) = chunks.first() else { return Ok(()) };
-        let doing = format!("write the spool {}", self.data.display());
+        let doing = format!("cannot write the spool {}", self.data.display());
         let own = File::open(&first.path).map_err(|error| {
-            let message = format!("read the spool {}: {error}", first.path.display());
+            let message = format!("cannot read the spool {}: {error}", first.path.display());
             SyncError::Lost(Error::new(ErrorKind::Damaged, message))
         })?;
         let (mut lines, mut end) = (Vec::new(), self.copy.as_ref().map_or(0, |(_, size)| *size));

@@ -103,7 +103,7 @@ impl Uploader {
                 remove_spool_file(&path);
             }
             UploadWork::Replace { segment, path } => {
-                let ended = |_| Error::failed("archive: what replaces the tail has ended");
+                let ended = |_| Error::failed("cannot archive: the task that replaces tail segments has ended");
                 self.replacer.send((segment, path)).map_err(ended).map_err(UploadError::Store)?;
             }
             UploadWork::None | UploadWork::Until(_) => {}
@@ -175,7 +175,7 @@ impl Replacer {
                     // All of it is in the tail already, and the next archiver merges that into a
                     // full segment.
                     Err(UploadError::Spool(error)) => {
-                        self.ctx.reporter.notice(&format!("{error}; its pieces are archived"));
+                        self.ctx.reporter.notice(&format!("{error}; its tail segments are archived"));
                         break;
                     }
                     Err(UploadError::Store(error)) => {
@@ -215,10 +215,10 @@ fn is_transient(error: &Error) -> bool {
 /// Reads the bytes of a chunk and their hash. They must be binlog events with the chunk's
 /// transactions.
 async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, [u8; 32])> {
-    let doing = format!("read the spool {}", path.display());
+    let doing = format!("cannot read the spool {}", path.display());
     let read = tokio::task::spawn_blocking(move || {
         let mut bytes = Vec::with_capacity(usize::try_from(chunk.size()).unwrap_or_default());
-        let file = File::open(path).context(ErrorKind::Damaged, "read the spool")?;
+        let file = File::open(path).context(ErrorKind::Damaged, "cannot read the spool")?;
         let mut take = |part: &[u8]| {
             bytes.extend_from_slice(part);
             Ok(())
@@ -231,7 +231,7 @@ async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, 
 
 /// Returns `Ok` if a file of the spool holds a whole segment.
 async fn check_segment_file(path: PathBuf, segment: Segment) -> Result<()> {
-    let doing = format!("read the spool {}", path.display());
+    let doing = format!("cannot read the spool {}", path.display());
     let hashed = tokio::task::spawn_blocking(move || {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(path)?).map(|hasher| hasher.finalize())
@@ -253,7 +253,7 @@ pub(super) fn remove_spool_file(path: &Path) {
         if let Err(error) = std::fs::remove_file(&path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!("remove {}: {error}", path.display());
+            tracing::warn!("cannot remove {}: {error}", path.display());
         }
     }
 }

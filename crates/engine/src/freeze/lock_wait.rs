@@ -63,7 +63,7 @@ async fn wait_for_quiet(
         }
         let now = ctx.clock.monotonic();
         if now >= until {
-            return Err(blocked_error("freeze: wait for a quiet moment", &activity, rules.wait));
+            return Err(blocked_error("cannot freeze the source", &activity, rules.wait));
         }
         if rules.kill_blockers && now + rules.wait / 2 >= until {
             kill(session, blocking_queries::blocking_queries(&activity, LONG_RUNNING_STATEMENT), ctx).await;
@@ -84,12 +84,12 @@ async fn kill_stuck_flush_waits(
     let activity = activity_after_timeout(session, ctx).await?;
     if blocking_queries::queries_waiting_for_lock(&activity).is_empty() {
         if ctx.clock.monotonic() >= until {
-            return Err(blocked_error("freeze: take the global read lock", &activity, rules.wait));
+            return Err(blocked_error("cannot take the global read lock", &activity, rules.wait));
         }
         return Ok(());
     }
     if !rules.kill_blockers {
-        return Err(blocked_error("freeze: take the global read lock", &activity, LOCK_ATTEMPT_TIMEOUT));
+        return Err(blocked_error("cannot take the global read lock", &activity, LOCK_ATTEMPT_TIMEOUT));
     }
     kill(session, blockers(&activity), ctx).await;
     Ok(())
@@ -112,9 +112,9 @@ async fn activity_after_timeout(session: &mut dyn FreezeSession, ctx: &RunContex
 /// Kills the blockers. A session that may not be killed is named in the refusal that follows.
 async fn kill(session: &mut dyn FreezeSession, blockers: Vec<&RunningQuery>, ctx: &RunContext) {
     for query in blockers.into_iter().filter(|query| blocking_queries::killable(query)) {
-        ctx.reporter.notice(&format!("killing a statement that is in the way of the freeze: {query}"));
+        ctx.reporter.notice(&format!("killing a statement that blocks the freeze: {query}"));
         if let Err(error) = session.kill_statement(query.id).await {
-            ctx.reporter.notice(&format!("it was not killed: {error}"));
+            ctx.reporter.notice(&format!("cannot kill the statement: {error}"));
         }
     }
 }
@@ -137,12 +137,12 @@ pub(super) fn blocked_error(doing: &str, activity: &Activity, waited: Duration) 
     let piled = blocking_queries::queries_waiting_for_lock(activity).len();
     let who = match blockers.first() {
         Some(query) => query.to_string(),
-        None => "a session that runs nothing now holds locks (LOCK TABLES, or another freeze)".to_owned(),
+        None => "an idle session holds locks (LOCK TABLES, or another freeze)".to_owned(),
     };
     let behind = match piled {
         0 => String::new(),
         n => format!("; {n} sessions wait for tables that it uses"),
     };
-    Error::refused(format!("{doing}: not possible within {waited:?}: {who}{behind}"))
-        .hint("wait for it or end it, choose a quieter time, or allow `freeze.kill_blockers`")
+    Error::refused(format!("{doing} within {waited:?}: {who}{behind}"))
+        .hint("wait for it or end it, choose a quieter time, or set `freeze.kill_blockers`")
 }

@@ -63,6 +63,6 @@ async fn watch(
     }
     if let Err(error) = session.kill_session(id).await {
         // The server itself drops the session when it has been idle for the limit.
-        tracing::warn!(fault = %error, "the watchdog could not end the session that freezes");
+        tracing::warn!(fault = %error, "the watchdog cannot end the freeze session");
     }
 }

@@ -84,7 +84,7 @@ async fn history(
             }
         }
         Err(error) if error.kind == ErrorKind::Damaged => history.lose(error.to_string()),
-        Err(error) => return Err(error.during("follow the events through the archive")),
+        Err(error) => return Err(error.during("cannot follow the events through the archive")),
     }
     Ok(history)
 }

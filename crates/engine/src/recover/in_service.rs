@@ -32,12 +32,12 @@ pub(super) async fn put_in_service(
     recovery.mysqld.stop(&start.datadir, SHUTDOWN_TIMEOUT).await?;
     preflight::can_listen(listen, decided.port)?;
     let mut session = mysqld::launch(recovery).await.map_err(|error| {
-        error.during(format_args!("restart the server to listen on {listen}, port {}", decided.port))
+        error.during(format_args!("cannot restart the server to listen on {listen}, port {}", decided.port))
     })?;
     let lost = held.subtract(&session.gtid_executed().await?);
     if !lost.is_empty() {
-        let message = format!("restart the server: it holds less than before, it lacks `{lost}`");
-        return Err(Error::new(ErrorKind::Damaged, message).hint("look at its log, and report this one"));
+        let message = format!("cannot restart the server: it lost transactions `{lost}`");
+        return Err(Error::new(ErrorKind::Damaged, message).hint("check its error log, and report this"));
     }
     if decided.ending == Ending::Join {
         join::catch_up(recovery, &mut *session).await?;

@@ -94,9 +94,9 @@ pub(super) async fn set_own_gtids(
     let step = gtid_step(&executed, held, &purged, &reset);
     if let GtidStep::Refuse { missing, extra } = &step {
         let message = format!(
-            "the server's transactions changed since they were verified: missing `{missing}`, beyond `{extra}`"
+            "the server's GTID set changed since it was verified: missing `{missing}`, extra `{extra}`"
         );
-        return Err(Error::refused(message).hint("remove the directory and recover anew"));
+        return Err(Error::refused(message).hint("remove the directory and repeat the recovery"));
     }
     if step == GtidStep::Keep {
         return Ok(());
@@ -116,7 +116,7 @@ async fn follow(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Resu
     let members = recovery.topology.members().await?;
     let (endpoint, primary) = current_primary(&members)?;
     if session.server_uuid().await? == primary.server_uuid {
-        return Err(Error::refused(format!("the recovered server has the UUID of {endpoint}")));
+        return Err(Error::refused(format!("cannot join the shard: the recovered server has the UUID of {endpoint}")));
     }
     check_followable(primary, &held)?;
     session.set_super_read_only(ReadOnly::Off).await?;
@@ -129,8 +129,8 @@ async fn follow(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Resu
 pub(crate) fn check_followable(primary: &InstanceState, held: &GtidSet) -> Result<()> {
     let extra = held.subtract(&primary.gtid_executed);
     if !extra.is_empty() {
-        let message = format!("it would hold transactions that the shard's primary does not have: `{extra}`");
-        return Err(Error::refused(message).hint("recover it `--standalone`, or from another backup"));
+        let message = format!("the server would have transactions that the shard's primary lacks: `{extra}`");
+        return Err(Error::refused(message).hint("recover it with `--standalone`, or from another backup"));
     }
     let lost = primary.gtid_purged.subtract(held);
     if !lost.is_empty() {
@@ -167,9 +167,9 @@ pub(super) async fn catch_up(recovery: &Recovery<'_>, session: &mut dyn AdminSes
         }
         if now() - moved > CATCH_UP_STALL_TIMEOUT {
             let message = format!(
-                "catch up with the primary: {still} transactions left, none applied for {CATCH_UP_STALL_TIMEOUT:?}"
+                "cannot catch up with the primary: {still} transactions left, none applied for {CATCH_UP_STALL_TIMEOUT:?}"
             );
-            return Err(Error::failed(message).hint("look at SHOW REPLICA STATUS of the recovered server"));
+            return Err(Error::failed(message).hint("check SHOW REPLICA STATUS of the recovered server"));
         }
         recovery.ctx.clock.sleep(CATCH_UP_POLL_INTERVAL).await;
     }
@@ -182,7 +182,7 @@ async fn replicating(
     begun: Duration,
 ) -> Result<bool> {
     let Some(state) = session.replication().await? else {
-        return Err(Error::failed("catch up with the primary: the replication channel is gone"));
+        return Err(Error::failed("cannot catch up with the primary: the replication channel is gone"));
     };
     if state.io_running && state.sql_running {
         return Ok(true);
@@ -190,11 +190,11 @@ async fn replicating(
     let waited = recovery.ctx.clock.monotonic() - begun;
     match state.last_error {
         Some(error) if !state.sql_running || waited > RECEIVER_CONNECT_TIMEOUT => {
-            Err(Error::failed(format!("follow {}: {error}", state.source))
-                .hint("the replication user and its grants are described in docs/grants.md"))
+            Err(Error::failed(format!("cannot follow {}: {error}", state.source))
+                .hint("check the replication account and its grants (docs/grants.md)"))
         }
         None if waited > RECEIVER_CONNECT_TIMEOUT => {
-            Err(Error::failed(format!("follow {}: replication does not run", state.source)))
+            Err(Error::failed(format!("cannot follow {}: replication is not running", state.source)))
         }
         _ => Ok(false),
     }

@@ -88,14 +88,14 @@ pub(super) async fn launch(recovery: &Recovery<'_>) -> Result<Box<dyn AdminSessi
 pub(super) async fn check_handed_over(recovery: &Recovery<'_>) -> Result<()> {
     let datadir = target_layout(&recovery.request).datadir;
     let now = match recovery.mysqld.running_on(&datadir).await? {
-        Some(pid) => format!("its server runs, pid {pid}"),
-        None => "its server does not run now".to_owned(),
+        Some(pid) => format!("its server is running, pid {pid}"),
+        None => "its server is not running".to_owned(),
     };
     let dir = recovery.request.into.display();
     recovery
         .ctx
         .reporter
-        .notice(&format!("the recovery in {dir} was handed over before: nothing was done; {now}"));
+        .notice(&format!("the recovery in {dir} was already handed over: nothing to do; {now}"));
     Ok(())
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn stop_unfinished(recovery: &Recovery<'_>) {
         recovery
             .ctx
             .reporter
-            .notice(&format!("the unfinished server on {} still runs: {error}", datadir.display()));
+            .notice(&format!("the unfinished server on {} is still running: {error}", datadir.display()));
     }
 }
 

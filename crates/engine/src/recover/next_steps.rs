@@ -25,7 +25,7 @@ pub(super) fn next_steps(
         next.insert(0, server.elsewhere());
     }
     if decided.ending != Ending::Standalone {
-        next.push(format!("after a reboot, or whenever it was stopped, start it with `{}`", server.start()));
+        next.push(format!("after a reboot or a stop, start it with `{}`", server.start()));
     }
     next
 }
@@ -65,7 +65,7 @@ impl HandedOverServer {
 
     fn elsewhere(&self) -> String {
         format!(
-            "it listens on 127.0.0.1 only (`--listen` decides that beforehand): to serve clients at an ADDRESS of this host, \
+            "it listens on 127.0.0.1 only (`--listen` sets this in advance): to serve clients at an ADDRESS of this host, \
              `sed -i 's/^bind_address = .*/bind_address = ADDRESS/' {}`, then `{} && {}`",
             self.options,
             self.stop(),
@@ -76,18 +76,18 @@ impl HandedOverServer {
     fn standalone(&self, request: &RecoveryRequest) -> Vec<String> {
         let login = match request.copy_login {
             CopyAccount::Leave => format!(
-                "log in with `mysql --defaults-file={0}`, which may read everything, and copy rows out with `mysqldump --defaults-file={0} \
+                "log in with `mysql --defaults-file={0}`, which can read everything, and copy rows out with `mysqldump --defaults-file={0} \
                  SCHEMA TABLE`",
                 self.client
             ),
             CopyAccount::Without => format!(
-                "log in with an account of the shard that may come from localhost: `mysql --socket={} --user=USER --password`; \
-                 `--copy-login` leaves one that can",
+                "log in with an account of the shard that may connect from localhost: `mysql --socket={} --user=USER --password`; \
+                 `--copy-login` creates one that can",
                 self.socket
             ),
         };
-        let alone = "it is a copy by itself, super_read_only: it follows no server, its events do not fire, and nothing that is written to \
-                     it gets into the shard";
+        let alone = "it is a separate copy, super_read_only: it follows no server, its events do not fire, and nothing that is written to \
+                     it reaches the shard";
         let remove = format!("stop it and remove it: `{} && rm -rf {}`", self.stop(), self.dir);
         vec![login, alone.to_owned(), remove]
     }
@@ -95,8 +95,8 @@ impl HandedOverServer {
 
 fn joined_steps() -> Vec<String> {
     vec![
-        "make it known to your topology manager, and name it in the shard's `members`".to_owned(),
-        "its events do not fire and its event scheduler is off: if it is made the primary one day, enable there what was enabled, and set \
+        "register it with your topology manager, and add it to the shard's `members`".to_owned(),
+        "its events do not fire and its event scheduler is off: if it becomes the primary, enable the events that were enabled, and set \
          event_scheduler"
             .to_owned(),
     ]
@@ -106,15 +106,15 @@ fn promoted_steps(request: &RecoveryRequest, events: Option<&EventsReport>) -> V
     let shard = &request.shard;
     let printed = events.is_some_and(|events| !events.statements.is_empty());
     let mut next = vec![
-        format!("name it in the shard's `members` in place of those that were lost, then start `backstop archive {shard}`"),
-        format!("back it up (`backstop backup {shard}`; `backstop shard adopt {shard}` first, if it is refused for a moment that was left behind on purpose), and make replicas: `backstop recover {shard} --to latest --into DIR --join`"),
+        format!("put it in the shard's `members` in place of the lost servers, then start `backstop archive {shard}`"),
+        format!("back it up (`backstop backup {shard}`; `backstop shard adopt {shard}` first, if the backup is refused because you recovered to an earlier moment on purpose), and create replicas: `backstop recover {shard} --to latest --into DIR --join`"),
         "if orchestrator watches the shard: `orchestrator-client -c forget-cluster -alias CLUSTER`, then `orchestrator-client -c discover -i HOST:PORT` with this server".to_owned(),
         "semi-synchronous replication is off: run `backstop check --fix` when replicas follow".to_owned(),
-        "keep the lost servers from coming back: one that starts again is a second primary".to_owned(),
+        "keep the lost servers from restarting: one that restarts is a second primary".to_owned(),
     ];
     if printed {
         next.push(
-            "to have the events fire that did at the primary, run on it the statements that are printed (`events.statements` in JSON)".to_owned(),
+            "to enable the events that were enabled at the primary, run the printed statements on it (`events.statements` in JSON)".to_owned(),
         );
     }
     next

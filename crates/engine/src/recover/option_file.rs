@@ -61,7 +61,7 @@ pub(super) async fn write(
     if let Some(user) = &recovery.request.server_user {
         recovery.mysqld.chown(&new, user).await?;
     }
-    std::fs::rename(&new, &start.defaults_file).failed(format!("write {}", start.defaults_file.display()))
+    std::fs::rename(&new, &start.defaults_file).failed(format!("cannot write {}", start.defaults_file.display()))
 }
 
 /// Returns the donor's settings that a recovered server keeps.
@@ -135,7 +135,7 @@ fn move_aside(file: &Path, aside: &Path) -> Result<()> {
     let to = aside.join(format!("{}.donor", name.to_string_lossy()));
     match std::fs::rename(file, &to) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).failed(format!("move {} to {}", file.display(), to.display()))
+            Err(error).failed(format!("cannot move {} to {}", file.display(), to.display()))
         }
         _ => Ok(()),
     }
@@ -144,7 +144,7 @@ fn move_aside(file: &Path, aside: &Path) -> Result<()> {
 /// Writes the replacement of a file beside it, durably, and returns its path.
 fn write_new(path: &Path, text: &str) -> Result<PathBuf> {
     use std::io::Write as _;
-    let what = format!("write {}", path.display());
+    let what = format!("cannot write {}", path.display());
     let new = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(0o640).open(&new);

@@ -14,7 +14,7 @@ use crate::ports::MysqldControl;
 
 /// Checks that the directory is absent or empty, or holds the journal of this kind of recovery.
 pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
-    let what = format!("look into target directory {}", dir.display());
+    let what = format!("cannot read target directory {}", dir.display());
     match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::refused(format!("{what}: {error}")).hint("name a directory with `--into`")),
@@ -25,7 +25,7 @@ pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
                 return Ok(());
             }
             Err(Error::refused(format!("target directory {} is not empty", dir.display()))
-                .hint("name an empty or new directory with `--into`; only an unfinished recovery is resumed"))
+                .hint("name an empty or new directory with `--into`; only an unfinished recovery can be resumed"))
         }
     }
 }
@@ -49,8 +49,8 @@ async fn check_volume(dir: &Path, mysqld: &dyn MysqldControl) -> Result<()> {
     let data = dir.join("data");
     match mysqld.running_on(&data).await? {
         None => Ok(()),
-        Some(pid) => Err(Error::refused(format!("a server runs on {}, pid {pid}", data.display()))
-            .hint("name the folder of a volume that was made from the backup's snapshot, and that no server was started on")),
+        Some(pid) => Err(Error::refused(format!("a server is running on {}, pid {pid}", data.display()))
+            .hint("name the directory of a volume that was created from the backup's snapshot and on which no server was started")),
     }
 }
 
@@ -60,9 +60,9 @@ fn holds_data(dir: &Path) -> Result<()> {
     if data.join("ibdata1").is_file() {
         return Ok(());
     }
-    Err(Error::refused(format!("{} holds no data directory of MySQL", data.display())).hint(
-        "mount the volume that was made from the backup's snapshot so that its data directory is there (docs/aws.md); \
-         leave --on-volume out to have the files written from the repository",
+    Err(Error::refused(format!("{} is not a MySQL data directory", data.display())).hint(
+        "mount the volume that was created from the backup's snapshot so that it contains this data directory (docs/aws.md); \
+         omit --on-volume to restore the files from the repository",
     ))
 }
 
@@ -74,15 +74,15 @@ pub(super) async fn decide(recovery: &Recovery<'_>, manifest: &Manifest) -> Resu
         (Storage::Ebs { .. }, DataSource::Volume) => 0,
         (Storage::Ebs { .. }, DataSource::Repository) => {
             return Err(Error::refused(format!("backup {} is an EBS snapshot", recovery.request.backup_id)).hint(
-                "recover it with `--join` and the shard's `recovery` settings, or on a volume made from it with `--on-volume` (docs/aws.md)",
+                "recover it with `--join` and the shard's `recovery` settings, or on a volume created from it with `--on-volume` (docs/aws.md)",
             ));
         }
         (Storage::Blocks { .. }, DataSource::Volume) => {
             return Err(Error::refused(format!(
-                "backup {} is in the repository, on no volume",
+                "backup {} is in the repository, not on a volume",
                 recovery.request.backup_id
             ))
-            .hint("leave --on-volume out"));
+            .hint("omit --on-volume"));
         }
     };
     // Replayed transactions are on the disk three times for a while: as relay logs, as binary logs
@@ -133,7 +133,7 @@ pub(super) fn same_request(decided: &RecoveryDecision, request: &RecoveryRequest
         decided.listen.as_ref().map(|listen| format!(", to listen on {listen}")).unwrap_or_default()
     ))
     .hint(format!(
-        "give the same arguments to go on with it, `--to {}` for a time that was written in another way, or name another directory",
+        "repeat the same arguments to resume it (`--to {}` for a time that was written differently), or name another directory",
         decided.target
     )))
 }
@@ -142,8 +142,8 @@ pub(super) fn same_request(decided: &RecoveryDecision, request: &RecoveryRequest
 pub(super) fn port_is_free(port: u16) -> Result<()> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::refused(format!("port {port} cannot be used: {error}"))
-            .hint("name a free one with `--port`, or leave it out to have one chosen")),
+        Err(error) => Err(Error::refused(format!("cannot use port {port}: {error}"))
+            .hint("name a free port with `--port`, or omit it to have one chosen")),
     }
 }
 
@@ -166,8 +166,8 @@ fn port(wanted: Option<u16>) -> Result<u16> {
     if let Some(port) = wanted {
         return port_is_free(port).map(|()| port);
     }
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).failed("find a free port")?;
-    Ok(listener.local_addr().failed("find a free port")?.port())
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).failed("cannot find a free port")?;
+    Ok(listener.local_addr().failed("cannot find a free port")?.port())
 }
 
 /// Checks the version: a server can open data of its version or an older one of the last
@@ -176,7 +176,7 @@ fn version(program: &ServerVersion, data: &ServerVersion) -> Result<()> {
     if (program.major, program.minor, program.patch) >= (data.major, data.minor, data.patch) {
         return Ok(());
     }
-    Err(Error::refused(format!("the server program is {program}, older than the backup's server {data}"))
+    Err(Error::refused(format!("the server program {program} is older than the backup's server {data}"))
         .hint("set `mysql.server` to a mysqld of the same version or newer"))
 }
 
@@ -184,7 +184,7 @@ fn version(program: &ServerVersion, data: &ServerVersion) -> Result<()> {
 /// MiB.
 fn space(dir: &Path, data_bytes: u64) -> Result<()> {
     let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let what = format!("look for space in {}", existing.display());
+    let what = format!("cannot get the free space in {}", existing.display());
     let volume = rustix::fs::statvfs(existing).failed(what)?;
     let free = volume.f_bavail.saturating_mul(volume.f_frsize);
     let needed = data_bytes + data_bytes / 10 + (64 << 20);
@@ -198,7 +198,7 @@ fn space(dir: &Path, data_bytes: u64) -> Result<()> {
         mib(needed),
         mib(free)
     ))
-    .hint("free some, or name a directory on a larger volume with `--into`"))
+    .hint("free space, or name a directory on a larger volume with `--into`"))
 }
 
 #[cfg(test)]

@@ -30,9 +30,9 @@ fn begun_before(archive: &Archive) -> Option<String> {
         return None;
     }
     Some(format!(
-        "line {} of the archive was begun at {} with server {}, and nothing of it is archived: if a recovery into another directory did \
-         that and did not end, give its own command again instead, which goes on with that line; if its server runs, two primaries tear \
-         the shard apart",
+        "timeline {} of the archive began at {} with server {}, and nothing on it is archived: if an unfinished recovery into another directory \
+         began it, repeat that recovery's command instead, which resumes that timeline; if its server is running, two primaries corrupt \
+         the shard",
         timeline.number,
         timeline.begun_at.format("%FT%TZ"),
         timeline.source
@@ -80,17 +80,17 @@ pub(super) async fn promote(
 async fn check_alone(recovery: &Recovery<'_>) -> Result<Vec<Member>> {
     let looked = recovery.topology.members().await;
     let force = format!(
-        "if the shard is lost all the same, give --force-as-primary {}; two primaries tear a shard apart",
+        "if the shard is lost nevertheless, add --force-as-primary {}; two primaries corrupt a shard",
         recovery.request.shard
     );
     match (looked, recovery.request.members) {
         (Ok(members), LiveMembers::Disregard) => Ok(members),
         (Err(error), LiveMembers::Disregard) => {
-            recovery.ctx.reporter.notice(&format!("the members were not asked: {error}"));
+            recovery.ctx.reporter.notice(&format!("the members were not checked: {error}"));
             Ok(Vec::new())
         }
         (Err(error), LiveMembers::Refuse) => {
-            Err(error.during("make sure that no member answers").hint(force))
+            Err(error.during("cannot verify that no member answers").hint(force))
         }
         (Ok(members), LiveMembers::Refuse) => {
             let seen: Vec<String> = members.iter().filter_map(sign_of_life).collect();
@@ -98,7 +98,7 @@ async fn check_alone(recovery: &Recovery<'_>) -> Result<Vec<Member>> {
                 return Ok(members);
             }
             let message = format!(
-                "make a new primary of shard {}: not all of its members are lost: {}",
+                "cannot create a new primary of shard {}: not all of its members are lost: {}",
                 recovery.request.shard,
                 seen.join("; ")
             );
@@ -131,7 +131,7 @@ async fn begin_timeline(recovery: &Recovery<'_>, uuid: ServerUuid, held: &GtidSe
     let claim = recovery.repository.acquire_archive_lease(&recovery.request.shard).await;
     let writer = claim.map_err(|error| match error.kind {
         ErrorKind::Held => error.hint(format!(
-            "stop the archiver of shard {}, and give the same command again",
+            "stop the archiver of shard {}, then repeat this command",
             recovery.request.shard
         )),
         _ => error,
@@ -142,7 +142,7 @@ async fn begin_timeline(recovery: &Recovery<'_>, uuid: ServerUuid, held: &GtidSe
     let number = writer.begin_timeline(uuid, held, &left, recovery.ctx.clock.now()).await?;
     writer.release().await?;
     if !left.is_empty() {
-        recovery.ctx.reporter.notice(&format!("line {of} of the archive keeps what is left behind: {left}"));
+        recovery.ctx.reporter.notice(&format!("timeline {of} of the archive keeps the transactions that are left behind: {left}"));
     }
     Ok(number)
 }

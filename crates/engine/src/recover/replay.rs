@@ -78,13 +78,13 @@ fn check_same_boot(relaxed: &RelaxedSettings, steps: &Steps<'_>) -> Result<()> {
         return Ok(());
     }
     let message =
-        "go on with the replay: the machine was started anew meanwhile, and what was replayed may be torn";
-    Err(Error::refused(message).hint("remove the target directory and recover anew"))
+        "cannot resume the replay: the host was rebooted, and the replayed data may be incomplete";
+    Err(Error::refused(message).hint("remove the target directory and repeat the recovery"))
 }
 
 fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    std::fs::read_to_string(path).map(|id| id.trim().to_owned()).failed(format!("read {path}"))
+    std::fs::read_to_string(path).map(|id| id.trim().to_owned()).failed(format!("cannot read {path}"))
 }
 
 async fn apply(
@@ -94,8 +94,8 @@ async fn apply(
     plan: &Replay,
 ) -> Result<()> {
     let source = Arc::new(BoundedSource::new(recovery.archive.timeline(plan.timeline), plan.reached()));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.failed("listen on loopback for the replay")?;
-    let port = listener.local_addr().failed("listen on loopback for the replay")?.port();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.failed("cannot listen on loopback for the replay")?;
+    let port = listener.local_addr().failed("cannot listen on loopback for the replay")?.port();
     let random = || recovery.ctx.clock.random();
     let password = format!("{:016x}{:016x}", random(), random()).into();
     let clock = Arc::clone(&recovery.ctx.clock);
@@ -161,16 +161,16 @@ async fn follow(
                 if now() - *away.get_or_insert(now()) > STORE_OUTAGE_LIMIT {
                     return Err(error);
                 }
-                recovery.ctx.reporter.notice(&format!("{error}; it is tried again"));
+                recovery.ctx.reporter.notice(&format!("{error}; retrying"));
                 recovery.ctx.clock.sleep(Duration::from_secs(1)).await;
                 begin(session, from, &reached).await?;
             }
         }
         if now() - moved > REPLAY_STALL_TIMEOUT {
             let message = format!(
-                "replay the archive: {still} transactions left, none applied for {REPLAY_STALL_TIMEOUT:?}"
+                "cannot replay the archive: {still} transactions left, none applied for {REPLAY_STALL_TIMEOUT:?}"
             );
-            return Err(Error::failed(message).hint("look at the recovered server's log"));
+            return Err(Error::failed(message).hint("check the recovered server's error log"));
         }
         recovery.ctx.clock.sleep(REPLAY_POLL_INTERVAL).await;
     }
@@ -192,29 +192,29 @@ async fn stop_reason(
     late: bool,
 ) -> Result<Option<Error>> {
     let Some(state) = session.replication().await? else {
-        return Err(Error::failed("replay the archive: the replication channel is gone"));
+        return Err(Error::failed("cannot replay the archive: the replication channel is gone"));
     };
     if let Some(failure) = source.trouble() {
-        return Ok(Some(failure.during("replay the archive")));
+        return Ok(Some(failure.during("cannot replay the archive")));
     }
     if state.io_running && state.sql_running {
         return Ok(None);
     }
     match state.last_error {
         Some(error) if error.contains("gap") || error.contains("lacks") => {
-            Err(Error::new(ErrorKind::Damaged, format!("replay the archive: {error}")))
+            Err(Error::new(ErrorKind::Damaged, format!("cannot replay the archive: {error}")))
         }
         Some(error) if !state.sql_running => {
-            let message = format!("replay the archive: {error}");
+            let message = format!("cannot replay the archive: {error}");
             Err(Error::failed(message)
-                .hint("look at the recovered server's log; recover to a moment before this transaction"))
+                .hint("check the recovered server's error log; recover to a moment before this transaction"))
         }
         // A receiver that cannot connect retries by itself; one that received data it cannot use
         // has stopped.
         Some(error) if state.sql_running && !error.to_ascii_lowercase().contains("connecting to") => {
             Err(damage_error(session, source, &error).await?)
         }
-        Some(error) if late => Err(Error::failed(format!("replay the archive: {error}"))),
+        Some(error) if late => Err(Error::failed(format!("cannot replay the archive: {error}"))),
         _ => Ok(None),
     }
 }
@@ -229,13 +229,13 @@ async fn damage_error(
     Ok(match source.source().damaged(&executed).await? {
         Some((object, wrong)) => {
             let message = format!(
-                "replay the archive: read {object}: it is damaged: {wrong} (the server says: {error})"
+                "cannot replay the archive: cannot read {object}: it is damaged: {wrong} (the server reports: {error})"
             );
             Error::new(ErrorKind::Damaged, message)
-                .hint("recover to a moment before what is in it; `backstop verify --content` names all that is damaged")
+                .hint("recover to a moment before its transactions; `backstop verify --content` lists all damage")
         }
         None => {
-            Error::failed(format!("replay the archive: {error}")).hint("look at the recovered server's log")
+            Error::failed(format!("cannot replay the archive: {error}")).hint("check the recovered server's error log")
         }
     })
 }
@@ -247,10 +247,10 @@ async fn verify(session: &mut dyn AdminSession, plan: &Replay) -> Result<()> {
         return Ok(());
     }
     let message = format!(
-        "the server does not hold what was planned after the replay: server `{held}`, plan `{planned}` (missing `{}`, beyond it `{}`)",
+        "the server's GTID set differs from the plan's after the replay: server `{held}`, plan `{planned}` (missing `{}`, extra `{}`)",
         planned.subtract(&held),
         held.subtract(&planned)
     );
     Err(Error::new(ErrorKind::Damaged, message)
-        .hint("remove the target directory, recover anew, and report this"))
+        .hint("remove the target directory, repeat the recovery, and report this"))
 }

@@ -23,7 +23,7 @@ impl CreatedDirs {
     /// # Errors
     /// Fails if a directory cannot be created.
     pub(super) fn make(dir: &Path, journal: &Path) -> Result<Self> {
-        let dir = std::path::absolute(dir).failed(format!("find {}", dir.display()))?;
+        let dir = std::path::absolute(dir).failed(format!("cannot find {}", dir.display()))?;
         let mut footprint =
             Self { made: Vec::new(), journal: (!journal.exists()).then(|| journal.to_owned()) };
         let mut missing: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
@@ -51,7 +51,7 @@ impl CreatedDirs {
     }
 
     fn directory(&mut self, path: &Path, mode: u32) -> Result<()> {
-        let what = format!("make directory {}", path.display());
+        let what = format!("cannot create directory {}", path.display());
         match DirBuilder::new().mode(mode).create(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
             made => made.failed(&what)?,

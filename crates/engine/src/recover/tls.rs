@@ -13,7 +13,7 @@ use super::{Recovery, mysqld};
 pub(super) async fn copy(recovery: &Recovery<'_>) -> Result<String> {
     let Some(tls) = &recovery.request.tls else { return Ok(String::new()) };
     let folder = mysqld::target_layout(&recovery.request).defaults_file.with_file_name("tls");
-    let doing = format!("create {}", folder.display());
+    let doing = format!("cannot create {}", folder.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).failed(doing)?;
     let files = [("ssl_ca", tls.ca.as_ref()), ("ssl_cert", Some(&tls.cert)), ("ssl_key", Some(&tls.key))];
     let mut options = String::new();
@@ -32,7 +32,7 @@ pub(super) async fn copy(recovery: &Recovery<'_>) -> Result<String> {
 /// Replaces a file by a copy that only its owner can read.
 fn copy_private(from: &Path, to: &PathBuf) -> Result<()> {
     use std::io::Write as _;
-    let doing = format!("copy {} to {}", from.display(), to.display());
+    let doing = format!("cannot copy {} to {}", from.display(), to.display());
     let content = std::fs::read(from).failed(&doing)?;
     let new = to.with_extension("new");
     match std::fs::remove_file(&new) {

@@ -14,7 +14,7 @@ pub(super) async fn destroy_after(recovery: &EbsRecovery<'_>, steps: &mut Steps<
     }
     if error.kind == ErrorKind::Interrupted {
         let hint =
-            format!("what was made for {} is left: the same command goes on with it", decided.recovery_id);
+            format!("the resources of {} remain: repeat the same command to resume", decided.recovery_id);
         return error.hint(hint);
     }
     match steps
@@ -22,12 +22,12 @@ pub(super) async fn destroy_after(recovery: &EbsRecovery<'_>, steps: &mut Steps<
         .await
     {
         Ok(()) => {
-            with_cleanup_error(error, "what was made for it was destroyed; no server had started on it")
+            with_cleanup_error(error, "its resources were destroyed; no server had started on them")
         }
         Err(undone) => with_cleanup_error(
             error,
             &format!(
-                "what was made for recovery {} is left, since it could not be destroyed ({undone}): the same command goes on with it",
+                "the resources of recovery {} remain, because they could not be destroyed ({undone}): repeat the same command to resume",
                 decided.recovery_id
             ),
         ),
@@ -49,7 +49,7 @@ fn leave_instance(
     with_cleanup_error(
         error,
         &format!(
-            "{instance} is left as it is, since a server may have started on it: the same command goes on with it; its state and \
+            "{instance} is left unchanged, because a server may have started on it: repeat the same command to resume; its state and \
              logs are in {}",
             recovery.request.into.display()
         ),

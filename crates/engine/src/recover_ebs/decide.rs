@@ -57,7 +57,7 @@ pub struct EbsRecoveryPlan {
 pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDecision> {
     let manifest = recovery.reader.manifest(&recovery.request.backup_id).await?;
     let Storage::Ebs { snapshot_ids, region } = &manifest.storage else {
-        return Err(Error::refused(format!("backup {} is no volume snapshot", recovery.request.backup_id)));
+        return Err(Error::refused(format!("backup {} is not a volume snapshot", recovery.request.backup_id)));
     };
     check_complete(recovery, snapshot_ids, region).await?;
     let members = recovery.topology.members().await?;
@@ -112,7 +112,7 @@ async fn check_proven(recovery: &EbsRecovery<'_>) -> Result<()> {
     }
     let message = format!("the snapshots of backup {} are not tagged as proven", recovery.request.backup_id);
     Err(Error::refused(message)
-        .hint("see who changed the tag `Backstop-State`, or recover from another backup"))
+        .hint("find out who changed the tag `Backstop-State`, or recover from another backup"))
 }
 
 /// Returns the first zone that is not the primary's.
@@ -129,7 +129,7 @@ fn choose_zone(subnets: &Subnets, primary_zone: &str) -> Result<(String, String)
 fn devices(snapshot_ids: &[String]) -> Result<BTreeMap<String, String>> {
     if snapshot_ids.len() > DEVICE_LETTERS.count() {
         return Err(Error::refused(format!(
-            "{} volumes are more than EC2 has devices for",
+            "EC2 has no device names for {} volumes",
             snapshot_ids.len()
         )));
     }
@@ -138,7 +138,7 @@ fn devices(snapshot_ids: &[String]) -> Result<BTreeMap<String, String>> {
 
 fn folder(request: &EbsRecoveryRequest) -> Result<PathBuf> {
     use backstop_model::error::ResultExt;
-    Ok(std::path::absolute(&request.into).failed("find the target directory")?.join(".backstop"))
+    Ok(std::path::absolute(&request.into).failed("cannot find the target directory")?.join(".backstop"))
 }
 
 impl EbsRecoveryDecision {
@@ -153,7 +153,7 @@ impl EbsRecoveryDecision {
             self.shard,
             self.target
         ))
-        .hint("give the same arguments to go on with it, or name another directory"))
+        .hint("repeat the same arguments to resume it, or name another directory"))
     }
 
     /// Returns the specification of the instance to create.

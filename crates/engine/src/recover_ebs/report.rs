@@ -81,20 +81,20 @@ fn next(decided: &EbsRecoveryDecision, made: &CreatedInstance, loading: VolumeIn
     let (server, id) = (&made.server, &decided.recovery_id);
     let mut next = vec![
         format!(
-            "have orchestrator discover it (`orchestrator-client -c discover -i {server}`); without orchestrator, name it in the shard's `members`"
+            "have orchestrator discover it (`orchestrator-client -c discover -i {server}`); without orchestrator, add it to the shard's `members`"
         ),
-        "it is no candidate primary: set a rule in orchestrator if it is to be one".to_owned(),
-        "semi-synchronous replication is as the playbook leaves it: look at it if the shard relies on it"
+        "it is not a candidate primary: register it in orchestrator if it should be one".to_owned(),
+        "semi-synchronous replication is as the playbook leaves it: check it if the shard relies on it"
             .to_owned(),
-        format!("to give it up later, destroy Terraform's state of recovery {id}, after `protected = false`"),
+        format!("to remove it later, set `protected = false` and destroy Terraform's state of recovery {id}"),
     ];
     match loading {
         VolumeInitialization::Loaded => {}
         VolumeInitialization::Percent(percent) => {
-            next.push(format!("its volumes are loaded to {percent} %: reads are slow until all is there"));
+            next.push(format!("its volumes are loaded to {percent} %: reads are slow until they are complete"));
         }
         VolumeInitialization::WhenRead => next.push(
-            "blocks of its volumes are loaded when first read: it is slow at first (docs/aws.md tells how to load them ahead)".to_owned(),
+            "blocks of its volumes are loaded when first read: it is slow at first (docs/aws.md describes how to load them in advance)".to_owned(),
         ),
     }
     next

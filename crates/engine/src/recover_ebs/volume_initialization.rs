@@ -25,7 +25,7 @@ pub(super) async fn wait_until_initialized(
                 recovery
                     .ctx
                     .reporter
-                    .notice(&format!("how far the volumes are loaded is not known: {error}"));
+                    .notice(&format!("the initialization progress of the volumes is unknown: {error}"));
                 return Ok(VolumeInitialization::WhenRead);
             }
         };

@@ -61,10 +61,10 @@ pub(super) async fn wait_until_joined(
         }
         if now() - moved > CATCH_UP_STALL_TIMEOUT {
             let message = format!(
-                "catch up with the primary: {left} transactions left, none applied for {CATCH_UP_STALL_TIMEOUT:?}"
+                "cannot catch up with the primary: {left} transactions left, none applied for {CATCH_UP_STALL_TIMEOUT:?}"
             );
             return Err(
-                Error::failed(message).hint(format!("look at SHOW REPLICA STATUS of {}", made.server))
+                Error::failed(message).hint(format!("check SHOW REPLICA STATUS of {}", made.server))
             );
         }
         if now() - primary.asked > CAUGHT_UP_LAG {
@@ -92,11 +92,11 @@ async fn state(
     let server = &made.server;
     let state = recovery.server_probe.probe(server).await.state.map_err(|why| {
         let kind = if matches!(why, NoAnswer::Denied(_)) { ErrorKind::Denied } else { ErrorKind::Failed };
-        Error::new(kind, format!("look at the new server {server}: it {why}"))
+        Error::new(kind, format!("cannot check the new server {server}: it {why}"))
     })?;
     let failed = |why: String| Error::failed(format!("the new server {server} {why}"));
     let Some(replication) = &state.replication else {
-        return Err(failed("replicates nothing".to_owned()));
+        return Err(failed("does not replicate".to_owned()));
     };
     if replication.source_uuid != Some(primary.uuid) && replication.source != primary.endpoint {
         return Err(failed(format!(
@@ -105,9 +105,9 @@ async fn state(
         )));
     }
     if !(replication.io_running && replication.sql_running) {
-        let why = replication.last_error.as_deref().unwrap_or("a thread does not run");
+        let why = replication.last_error.as_deref().unwrap_or("a thread is not running");
         return Err(failed(format!("does not replicate: {why}"))
-            .hint("the replication user and its grants are described in docs/grants.md"));
+            .hint("check the replication account and its grants (docs/grants.md)"));
     }
     Ok(state)
 }
@@ -119,7 +119,7 @@ fn check_holds_backup(decided: &EbsRecoveryDecision, state: &InstanceState) -> R
         return Ok(());
     }
     let message = format!(
-        "the new server does not hold what backup {} claims: `{missing}` is missing",
+        "the new server lacks transactions of backup {}: `{missing}`",
         decided.backup_id
     );
     Err(Error::new(ErrorKind::Damaged, message)

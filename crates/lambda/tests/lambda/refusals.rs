@@ -11,7 +11,7 @@ fn shard() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ec2_has_no_room_no_leave_or_no_such_volume() {
+async fn ec2_quota_permission_and_volume_errors_are_returned() {
     let fleet = Environment::start().await;
     let function = Function::start(&fleet, "one").await;
     for action in ["DescribeInstances", "DescribeVolumes", "DescribeSnapshots", "CreateSnapshots"] {
@@ -44,7 +44,7 @@ async fn ec2_has_no_room_no_leave_or_no_such_volume() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orchestrator_is_stale_or_contradicts_the_servers() {
+async fn stale_or_contradicting_orchestrator_is_refused() {
     let fleet = Environment::start().await;
     let function = Function::start(&fleet, "one").await;
     let path = "cluster/alias/shop-1";
@@ -62,7 +62,7 @@ async fn orchestrator_is_stale_or_contradicts_the_servers() {
         instance["IsRecentlyChecked"] = json!(false);
     }
     fleet.orchestrator.says(path, 200, &stale.to_string());
-    function.fails(shard(), 300, "refused", &["not checked lately"]).await;
+    function.fails(shard(), 300, "refused", &["not checked recently"]).await;
     assert_eq!((fleet.attempts(), fleet.snapshots().len()), (0, 0));
     fleet.unharmed().await;
     fleet.orchestrator.says(path, 200, &healthy.to_string());

@@ -48,16 +48,16 @@ impl fmt::Display for VariableRule {
             Carried(kind) => write!(f, "carried: {kind}"),
             Format(kind) => write!(f, "carried, the data files depend on it: {kind}"),
             As(name, kind) => write!(f, "carried as `{name}`: {kind}"),
-            Recreated => f.write_str("recreated: the file name of the donor's, in the data directory"),
-            Secure => f.write_str("carried, unless the donor had certificates of its own that are not given"),
+            Recreated => f.write_str("recreated: the donor's file name, in the data directory"),
+            Secure => f.write_str("carried, unless the donor had its own certificates and no others are given"),
             Certificate => f.write_str(
-                "replaced by `[recovery.tls]` of the configuration, else told (`tls-not-carried`)",
+                "replaced by `[recovery.tls]` of the configuration, else reported (`tls-not-carried`)",
             ),
-            Host => f.write_str("replaced by the address of `--listen`, else told (`report-host-not-set`)"),
-            Statement(value) => write!(f, "told with a `SET PERSIST` statement, unless it is `{value}`"),
+            Host => f.write_str("replaced by the address of `--listen`, else reported (`report-host-not-set`)"),
+            Statement(value) => write!(f, "reported with a `SET PERSIST` statement, unless it is `{value}`"),
             Derived => f.write_str("left out: the server sets it when it starts"),
-            ToldOn(why) => write!(f, "told if it was on: {why}"),
-            Told(why) => write!(f, "told: {why}"),
+            ToldOn(why) => write!(f, "reported if it was on: {why}"),
+            Told(why) => write!(f, "reported: {why}"),
             Decided(why) => write!(f, "left out: {why}"),
         }
     }
@@ -86,17 +86,17 @@ fn is_of_family(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').is_some_and(|start| name.starts_with(start)) && name.chars().all(plain)
 }
 
-const ADMIN: &str = "the recovery decides where the server listens";
-const APPLIERS: &str = "no replica's appliers start with it";
+const ADMIN: &str = "the recovery sets the addresses of the server";
+const APPLIERS: &str = "a replica's appliers do not start with it";
 const CLONE: &str = "it names the donor's files or other servers";
 const FILE: &str = "it is a file of the donor's host";
 const HOST: &str = "it depends on the donor's host";
 const IDENTITY: &str = "it is the donor's identity; a recovered server has its own";
-const PLACE: &str = "it is a place on the donor's host";
+const PLACE: &str = "it is a path on the donor's host";
 const PLUGINS: &str = "its libraries, files or secrets may be missing here";
 const REPLICATION: &str = "it belongs to the donor's replication";
 const REPORTED: &str = "it is an account of the donor's";
-const SERVE: &str = "the recovery decides it, and the hand-over";
+const SERVE: &str = "the recovery and the hand-over set it";
 const STATE: &str = "it is a state, not a setting";
 const UNSAFE: &str = "it is not safe on a server that is being recovered";
 

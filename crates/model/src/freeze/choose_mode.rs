@@ -61,18 +61,18 @@ pub fn choose_mode(rules: &FreezeRules, obstacles: &[String], role: Role) -> Res
             Ok(ModeChoice { mode: FreezeMode::LockFree, reason })
         }
         FreezeSetting::LockFree => {
-            let message = format!("freeze without a lock: {}", obstacles.join("; "));
+            let message = format!("cannot freeze without a lock: {}", obstacles.join("; "));
             Err(Error::refused(message)
-                .hint("mend what is named, or set the shard's `freeze.mode` to \"auto\""))
+                .hint("correct what is named, or set the shard's `freeze.mode` to \"auto\""))
         }
         FreezeSetting::Auto => lock(rules, role, format!("a lock is needed: {}", obstacles.join("; "))),
-        FreezeSetting::Lock => lock(rules, role, "the configuration asks for the lock".to_owned()),
+        FreezeSetting::Lock => lock(rules, role, "the configuration requires the lock".to_owned()),
     }
 }
 
 fn lock(rules: &FreezeRules, role: Role, reason: String) -> Result<ModeChoice> {
     if role == Role::Primary && rules.on_primary == OnPrimary::Refuse {
-        let message = format!("freeze the primary: {reason}, and `freeze.on_primary` is \"refuse\"");
+        let message = format!("cannot freeze the primary: {reason}, and `freeze.on_primary` is \"refuse\"");
         return Err(Error::refused(message).hint("back up a replica, or set `freeze.on_primary` to \"lock\""));
     }
     Ok(ModeChoice { mode: FreezeMode::Lock, reason })

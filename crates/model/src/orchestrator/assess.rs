@@ -107,7 +107,7 @@ impl ClusterReading {
         } else {
             objection.or_else(|| replica(one, max_lag))
         }
-        .map(|why| format!("orchestrator says that {why}"))
+        .map(|why| format!("orchestrator reports that {why}"))
     }
 
     fn not_sole(&self, one: &OrchestratorInstance) -> Option<String> {
@@ -132,7 +132,7 @@ fn stale(one: &OrchestratorInstance) -> Option<String> {
         return Some("its last check of it failed".to_owned());
     }
     if !one.is_recently_checked {
-        return Some("it was not checked lately".to_owned());
+        return Some("it was not checked recently".to_owned());
     }
     if !seen.valid {
         return Some("it was never seen".to_owned());
@@ -156,7 +156,7 @@ fn replica(one: &OrchestratorInstance, max_lag: Duration) -> Option<String> {
         (false, false) => return Some("its replication threads are not running".to_owned()),
     }
     if one.sql_delay > 0 {
-        return Some(format!("it is delayed by {} s on purpose", one.sql_delay));
+        return Some(format!("its replication delay is set to {} s", one.sql_delay));
     }
     let lag = one.replication_lag_seconds;
     if !lag.valid {

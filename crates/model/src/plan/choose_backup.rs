@@ -35,7 +35,7 @@ pub struct ChosenBackup<'a> {
 
 /// Error: the target cannot be recovered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[error("recover shard {shard} to {target}: {reason}")]
+#[error("cannot recover shard {shard} to {target}: {reason}")]
 pub struct NotRecoverable {
     /// The shard.
     pub shard: ShardName,
@@ -65,7 +65,7 @@ impl From<NotRecoverable> for Error {
         let hint = if moments.is_empty() {
             format!("make one with `backstop backup {}`", refused.shard)
         } else {
-            format!("nearest reachable: {}", moments.join(" and "))
+            format!("choose the nearest recoverable moment: {}", moments.join(" or "))
         };
         Self::new(ErrorKind::NotRecoverable, refused.to_string()).hint(hint)
     }
@@ -95,21 +95,21 @@ pub fn choose_backup<'a>(
     };
     let asked = match wanted {
         Some(id) => match by_time.iter().copied().find(|backup| backup.backup_id == *id) {
-            None => return Err(refuse(&format!("there is no such backup as {id}"), vec![newest])),
+            None => return Err(refuse(&format!("there is no backup {id}"), vec![newest])),
             found => found,
         },
         None => None,
     };
     match (asked, target) {
-        (Some(backup), RecoveryTarget::Latest) => Ok(chosen(backup, "it was asked for")),
+        (Some(backup), RecoveryTarget::Latest) => Ok(chosen(backup, "it was requested")),
         (None, RecoveryTarget::Latest) => {
-            Ok(chosen(newest, "it is the newest backup, and there is no archive to go further"))
+            Ok(chosen(newest, "it is the newest backup, and there is no archive to replay"))
         }
         (asked, _) => {
             match exact_backup(&by_time, target).filter(|found| asked.is_none_or(|asked| asked == *found)) {
                 Some(backup) => Ok(chosen(backup, "it was taken at exactly this moment")),
                 None => Err(refuse(
-                    "there is no archive, so only the moments of backups can be recovered",
+                    "there is no archive: only the moments of backups can be recovered",
                     nearest_backups(&by_time, target),
                 )),
             }
@@ -171,7 +171,7 @@ mod tests {
         let backups = [known(22, 500), known(20, 100), known(21, 300)];
         assert_eq!(choose(&backups, "latest", None).unwrap().backup, &backups[0]);
         let asked = choose(&backups, "latest", Some(&backups[1].backup_id)).unwrap();
-        assert_eq!((asked.backup, asked.why.as_str()), (&backups[1], "it was asked for"));
+        assert_eq!((asked.backup, asked.why.as_str()), (&backups[1], "it was requested"));
         let moment = choose(&backups, "2026-11-21T23:55:00Z", None).unwrap();
         assert_eq!(moment.backup, &backups[2]);
     }

@@ -126,7 +126,7 @@ impl<'a> RecoveryQuery<'_, 'a> {
             |backup: &BackupRef| backup.taken_at <= *time && moment.set.is_subset_of(&backup.gtid_executed);
         let early = !self.backups.iter().any(there);
         early.then(|| Unresolvable {
-            reason: "it is before the first moment that can be recovered".to_owned(),
+            reason: "it is before the first recoverable moment".to_owned(),
             missing: GtidSet::new(),
         })
     }

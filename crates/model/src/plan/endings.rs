@@ -35,17 +35,17 @@ pub fn endings_that_fit(target: &RecoveryTarget, held: &GtidSet, newest: &Newest
         NewestPoint::Meant => (Ok(()), String::new()),
         NewestPoint::Holds(newest) => {
             let later = newest.subtract(held);
-            let left = format!("; {} later transactions stay in the line that it leaves", later.count());
+            let left = format!("; {} later transactions stay on the timeline that it leaves", later.count());
             (Err(cannot_join(target, held, newest)), if later.is_empty() { String::new() } else { left })
         }
-        NewestPoint::Unknown(reason) => (Err(format!("join a server at {target}: {reason}")), String::new()),
+        NewestPoint::Unknown(reason) => (Err(format!("cannot join a server at {target}: {reason}")), String::new()),
     };
     let fit = |ending, why: String| EndingFit { ending, fits: true, why };
     let join = match join {
         Ok(()) => fit(Ending::Join, "as a replica of the current primary, caught up".to_owned()),
         Err(why) => EndingFit { ending: Ending::Join, fits: false, why },
     };
-    let alone = "as a read-only copy by itself; contacts no member of the shard";
+    let alone = "as a separate read-only copy; contacts no member of the shard";
     let primary = "only after the loss of all servers: refused while a member answers";
     vec![
         fit(Ending::Standalone, alone.to_owned()),
@@ -58,10 +58,10 @@ pub fn endings_that_fit(target: &RecoveryTarget, held: &GtidSet, newest: &Newest
 /// one would not stay older, since it would catch up.
 fn cannot_join(target: &RecoveryTarget, held: &GtidSet, newest: &GtidSet) -> String {
     let (later, foreign) = (newest.subtract(held), held.subtract(newest));
-    let mut message = format!("join a server at {target}: ");
+    let mut message = format!("cannot join a server at {target}: ");
     match later.count() {
-        0 => message.push_str("a replica does not stay at a moment"),
-        count => message.push_str(&format!("the shard is further, by {count} transactions ({later})")),
+        0 => message.push_str("a replica does not stay at an earlier moment"),
+        count => message.push_str(&format!("the shard is ahead by {count} transactions ({later})")),
     }
     if !foreign.is_empty() {
         message.push_str(&format!(", and the shard lacks `{foreign}`"));
@@ -97,12 +97,12 @@ mod tests {
     fn old_target_is_refused_a_join() {
         let (all, why, ending) = fits(&NewestPoint::Holds(set(9)));
         assert_eq!((all, ending), (vec![true, false, true], Ending::Standalone));
-        assert!(why[1].contains("the shard is further, by 2 transactions") && why[1].contains(":8-9"));
+        assert!(why[1].contains("the shard is ahead by 2 transactions") && why[1].contains(":8-9"));
         assert!(why[2].contains("2 later transactions stay"), "{}", why[2]);
         let (all, why, _) = fits(&NewestPoint::Holds(set(5)));
         assert!(!all[1] && why[1].contains("lacks `3e11fa47-71ca-11e1-9e33-c80aa9429562:6-7`"), "{}", why[1]);
         let (_, why, _) = fits(&NewestPoint::Holds(set(7)));
-        assert!(why[1].contains("does not stay at a moment") && !why[1].contains("by 0"), "{}", why[1]);
+        assert!(why[1].contains("does not stay at an earlier moment") && !why[1].contains("by 0"), "{}", why[1]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl LatestAge {
     /// Describes the age in a sentence; the severity follows the doubt.
     pub fn finding(&self) -> Finding {
         let (what, todo) =
-            (self.to_string(), "see `backstop status`; what was committed since then is not in it");
+            (self.to_string(), "check `backstop status`; transactions committed since then are not in it");
         match () {
             () if self.archiver_silent_seconds.is_none_or(|silent| silent > HEARTBEAT_TIMEOUT_SECONDS) => {
                 Finding::problem("archiver-silent", what, todo)
@@ -69,22 +69,22 @@ impl std::fmt::Display for LatestAge {
             Some((at, age)) => {
                 write!(f, "latest = the last commit archived, at {}, {} ago", text(at), span(age))?
             }
-            None => write!(f, "latest = the newest backup: no commit behind it is archived")?,
+            None => write!(f, "latest = the newest backup: no later commit is archived")?,
         }
         let Some((seen, silent)) = self.archiver_seen.zip(self.archiver_silent_seconds) else {
-            return write!(f, "; no archiver has told that it lives");
+            return write!(f, "; no archiver has sent a heartbeat");
         };
-        write!(f, "; the archiver last said that it lives at {}", text(seen))?;
+        write!(f, "; the archiver's last heartbeat was at {}", text(seen))?;
         if silent > HEARTBEAT_TIMEOUT_SECONDS {
-            write!(f, ", and HAS BEEN SILENT for {}", span(silent))?;
+            write!(f, ", and there has been NO HEARTBEAT for {}", span(silent))?;
         }
         match self.behind_seconds {
-            Some(0) => write!(f, "; it had everything then")?,
+            Some(0) => write!(f, "; it was up to date then")?,
             Some(behind) => write!(f, "; it was behind by {}", span(behind))?,
-            None => write!(f, "; how far it was behind is not known")?,
+            None => write!(f, "; its delay is unknown")?,
         }
         match &self.trouble {
-            Some(trouble) => write!(f, "; it was in trouble: {trouble}"),
+            Some(trouble) => write!(f, "; it reported a problem: {trouble}"),
             None => Ok(()),
         }
     }
@@ -144,7 +144,7 @@ mod tests {
     fn latest_states_its_age_and_warns_when_in_doubt() {
         let now = 2000;
         let cases = [
-            (Some(alive(1998, Some(1998), None)), Severity::Ok, "latest", "it had everything then"),
+            (Some(alive(1998, Some(1998), None)), Severity::Ok, "latest", "it was up to date then"),
             (Some(alive(1998, Some(1990), None)), Severity::Ok, "latest", "it was behind by 8 s"),
             (
                 Some(alive(1998, Some(1957), None)),
@@ -152,20 +152,20 @@ mod tests {
                 "archive-behind",
                 "it was behind by 41 s",
             ),
-            (Some(alive(1998, None, None)), Severity::Problem, "archive-behind", "is not known"),
+            (Some(alive(1998, None, None)), Severity::Problem, "archive-behind", "its delay is unknown"),
             (
                 Some(alive(380, Some(380), None)),
                 Severity::Problem,
                 "archiver-silent",
-                "HAS BEEN SILENT for 27 min",
+                "NO HEARTBEAT for 27 min",
             ),
             (
                 Some(alive(1998, Some(1990), Some("no primary"))),
                 Severity::Problem,
                 "archiver-in-trouble",
-                "trouble: no primary",
+                "reported a problem: no primary",
             ),
-            (None, Severity::Problem, "archiver-silent", "no archiver has told"),
+            (None, Severity::Problem, "archiver-silent", "no archiver has sent a heartbeat"),
         ];
         for (alive, severity, code, says) in cases {
             let latest = LatestAge::of_archive(Some(at(1700)), alive.as_ref(), at(now));

@@ -70,7 +70,7 @@ pub fn choose_start<'a>(
         fit.retain(|backup| backup.backup_id == *id);
         if fit.is_empty() {
             let why = format!(
-                "backup {id} holds transactions that come after it, or are not of line {}",
+                "backup {id} holds later transactions, or transactions that are not on timeline {}",
                 timeline.number
             );
             return Err((why, GtidSet::new()));
@@ -78,7 +78,7 @@ pub fn choose_start<'a>(
     }
     fit.sort_by_key(|backup| (backup.gtid_executed.count(), backup.taken_at, backup.backup_id.clone()));
     let Some(nearest) = fit.last() else {
-        return Err(("every backup holds transactions that come after it".to_owned(), GtidSet::new()));
+        return Err(("every backup holds later transactions".to_owned(), GtidSet::new()));
     };
     let lacks = |backup: &BackupRef| first_missing(&history, &backup.gtid_executed, &moment.set);
     let reaches = |backup: &&&BackupRef| lacks(backup).is_empty();
@@ -133,8 +133,8 @@ pub(super) fn empty_replay(timeline: u32, backup: &BackupRef) -> Replay {
 
 fn why(backup: &BackupRef, wanted: Option<&BackupId>, set: &GtidSet) -> String {
     match wanted {
-        Some(_) => "it was asked for".to_owned(),
-        None if backup.gtid_executed == *set => "it holds exactly this moment".to_owned(),
+        Some(_) => "it was requested".to_owned(),
+        None if backup.gtid_executed == *set => "it is at exactly this moment".to_owned(),
         None => "it is the nearest one before this moment".to_owned(),
     }
 }

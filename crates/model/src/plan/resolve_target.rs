@@ -69,7 +69,7 @@ pub fn select_timeline(archive: &Archive, wanted: Option<u32>) -> Result<Option<
     archive
         .timeline(number)
         .map(Some)
-        .ok_or_else(|| unresolvable(format!("there is no line {number}; the lines are: {known}")))
+        .ok_or_else(|| unresolvable(format!("there is no timeline {number}; the timelines are: {known}")))
 }
 
 /// Resolves a target in a timeline.
@@ -117,7 +117,7 @@ impl InSegment {
         }
         match &self.target {
             RecoveryTarget::Time(_) => Ok(moment),
-            _ => Err(unresolvable(format!("{} does not hold what its entry says", self.segment.object))),
+            _ => Err(unresolvable(format!("{} does not match its journal entry", self.segment.object))),
         }
     }
 }
@@ -186,7 +186,7 @@ impl TimelineScan<'_> {
         }
         let to = complete_to.map_or("nothing".to_owned(), text);
         Err(unresolvable(format!(
-            "it is later than everything that is archived: the archive reaches to {to}"
+            "it is later than the end of the archive, {to}"
         )))
     }
 
@@ -221,7 +221,7 @@ impl TimelineScan<'_> {
         });
         Err(match elsewhere {
             Some(timeline) if timeline.number != self.timeline.number => unresolvable(format!(
-                "{gtid} is not in line {}, but in line {}, which was left: recover it with --line {} --standalone",
+                "{gtid} is not on timeline {}, but on timeline {}, which was abandoned: recover it with --line {} --standalone",
                 self.timeline.number, timeline.number, timeline.number
             )),
             _ => {

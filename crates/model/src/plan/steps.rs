@@ -86,12 +86,12 @@ fn local(request: &PlanRequest, chosen: &ChosenBackup<'_>) -> Vec<PlanStep> {
     let port = request.port.map_or("a free port".to_owned(), |port| format!("port {port}"));
     let (id, mib) = (&chosen.backup.backup_id, request.sizes.data_bytes.div_ceil(1 << 20));
     vec![
-        step("decide", format!("Check that {into} can be used and that there is room; choose {port} and a server id.")),
+        step("decide", format!("Check that {into} can be used and has enough space; choose {port} and a server id.")),
         step("materialise", format!("Write backup {id} ({mib} MiB) to {into}/data.")),
         step("configure", format!("Write {into}/my.cnf: the donor's settings without its identity.")),
         step("start", "Start the server on loopback, read-only, without replication and events; wait for its crash recovery.".to_owned()),
         step("verify", "Compare the server's own gtid_executed with the backup's; stop on any difference.".to_owned()),
-        step("forget", "Forget the donor's replication.".to_owned()),
+        step("forget", "Remove the donor's replication settings.".to_owned()),
         step("check", "Check the tables.".to_owned()),
     ]
 }
@@ -102,22 +102,22 @@ fn describe_binary_logs() -> Vec<PlanStep> {
     vec![
         step(
             "reset_gtids",
-            "Empty the binary logs and gtid_executed, if the donor's binary logs came along.",
+            "Reset the binary logs and gtid_executed, if the backup contains the donor's binary logs.",
         ),
-        step("set_gtid_purged", "Set gtid_purged to the backup's set, if it was emptied."),
+        step("set_gtid_purged", "Set gtid_purged to the backup's set, if it was reset."),
     ]
 }
 
 fn replaying(replay: &Replay) -> Vec<PlanStep> {
     let (count, mib) = (replay.transactions, replay.bytes.div_ceil(1 << 20));
     let what = format!(
-        "Replicate {count} transactions from {} pieces ({mib} MiB) of line {} of the archive, through a binlog server on loopback.",
+        "Replicate {count} transactions from {} segments ({mib} MiB) of timeline {} of the archive, through a binlog server on loopback.",
         replay.segments, replay.timeline
     );
     let exact =
-        "Compare gtid_executed with the plan's set, which it must be exactly; forget the binlog server.";
+        "Compare gtid_executed with the plan's set, which must be equal; remove the binlog server.";
     vec![
-        step("relax", "Relax the server's durability, and let appliers work in parallel.".to_owned()),
+        step("relax", "Relax the server's durability, and let appliers run in parallel.".to_owned()),
         step("replay", what),
         step("restore_settings", "Restore the settings, and make everything durable.".to_owned()),
         step("verify_replay", exact.to_owned()),
@@ -128,17 +128,17 @@ fn joining() -> Vec<PlanStep> {
     let step = |name, what: &str| step(name, what.to_owned());
     vec![
         step("follow", "Follow the shard's current primary with auto-position."),
-        step("catch_up", "Wait until everything the primary has is applied."),
-        step("semi_sync", "Acknowledge semi-synchronously, if the other replicas do."),
+        step("catch_up", "Wait until all of the primary's transactions are applied."),
+        step("semi_sync", "Enable semi-synchronous acknowledgements, if the other replicas send them."),
     ]
 }
 
 fn serve(request: &PlanRequest) -> PlanStep {
-    let file = "Write the option file that the server has in service.";
+    let file = "Write the option file for service.";
     let what = match &request.listen {
         None => format!("{file} The server is not restarted, and listens on loopback only."),
         Some(listen) => format!(
-            "{file} Restart the server with it, once, to listen on {listen}; make sure that it comes back as it was."
+            "{file} Restart the server with it, once, to listen on {listen}; verify that it has lost nothing."
         ),
     };
     step("serve", what)
@@ -146,24 +146,24 @@ fn serve(request: &PlanRequest) -> PlanStep {
 
 fn promoting(replay: Option<&Replay>) -> Vec<PlanStep> {
     let timeline =
-        "Begin a new line of the archive with this server; what the old one has beyond stays there.";
+        "Begin a new timeline of the archive with this server; later transactions stay on the old one.";
     let timeline = replay.map(|_| step("begin_line", timeline.to_owned()));
-    let follow = step("follow_events", "Find out which events were enabled at the primary.".to_owned());
-    let writable = step("promote", "Let the server take writes, now and after a restart.".to_owned());
-    let events = "Enable the events that were enabled at the primary, and the scheduler if it ran; with --events print, say how.";
+    let follow = step("follow_events", "Determine which events were enabled at the primary.".to_owned());
+    let writable = step("promote", "Make the server writable, now and after a restart.".to_owned());
+    let events = "Enable the events that were enabled at the primary, and the scheduler if it ran; with --events print, print the statements.";
     [follow].into_iter().chain(timeline).chain([writable, step("events", events.to_owned())]).collect()
 }
 
 fn alone() -> PlanStep {
-    let what = "Make sure, again, that no configured member answers, unless that is forced.";
+    let what = "Verify again that no configured member answers, unless --force-as-primary is given.";
     step("alone", what.to_owned())
 }
 
 fn last(ending: Ending) -> Vec<PlanStep> {
     let finish = match ending {
-        Ending::Standalone => "Leave the server read-only, by itself.",
+        Ending::Standalone => "Leave the server read-only, outside of the shard.",
         Ending::Join => "Leave the server read-only, as a replica.",
-        Ending::AsPrimary => "Read what the server holds.",
+        Ending::AsPrimary => "Read the server's GTID set.",
     };
     let hand_over = "Remove the temporary administrator account and hand the running server over.";
     vec![step("finish", finish.to_owned()), step("hand_over", hand_over.to_owned())]

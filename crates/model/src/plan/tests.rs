@@ -286,7 +286,7 @@ fn times_outside_the_archive_are_refused_with_the_nearest() {
     let story = simple();
     let archive = story.archive(&[]);
     let refused = story.decide(&archive, &RecoveryTarget::Time(at(61))).unwrap_err();
-    assert!(refused.reason.contains("later than everything"), "{refused}");
+    assert!(refused.reason.contains("later than the end of the archive"), "{refused}");
     assert_eq!(refused.nearest.iter().map(|near| near.at).collect::<Vec<_>>(), [at(60)]);
     let mut late = story.clone();
     late.backups.remove(0);

@@ -156,8 +156,8 @@ impl Coverage {
         let damage = damage.map(|damage| {
             Finding::problem(
                 "archive-damaged",
-                format!("the archive's object {} cannot be used: {}", damage.object, damage.wrong),
-                format!("bring it back, or make a backup: `backstop backup {shard}`; `backstop verify {shard}` tells more"),
+                format!("the archive's object {} is unusable: {}", damage.object, damage.wrong),
+                format!("restore it, or make a backup: `backstop backup {shard}`; `backstop verify {shard}` shows the details"),
             )
         });
         gaps.chain(damage).collect()
@@ -201,10 +201,10 @@ fn gap_finding(gap: &RecoveryGap, shard: &ShardName) -> Finding {
         ),
         match gap.to {
             Some(_) => {
-                "what is before and after it can be; the gap goes when retention forgets it".to_owned()
+                "moments before and after the gap are recoverable; the gap disappears when retention expires it".to_owned()
             }
             None => {
-                format!("make a backup, from which moments can be recovered again: `backstop backup {shard}`")
+                format!("make a backup, so that later moments are recoverable: `backstop backup {shard}`")
             }
         },
     )
@@ -219,7 +219,7 @@ impl StatusReport {
         let none = shards.is_empty().then(|| {
             Finding::problem(
                 "no-shard",
-                "no shard is configured: nothing was looked at",
+                "no shard is configured: nothing was checked",
                 "add a table [shards.NAME] to the configuration, or name another file with --config",
             )
         });

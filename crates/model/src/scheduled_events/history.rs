@@ -138,7 +138,7 @@ impl EventHistory {
         // The archive contains the rename that the recorded state already includes.
         let known = before.or_else(|| self.states.get(&new).copied());
         if known.is_none() && self.complete {
-            self.lose(format!("the archive alters event {name}, which was not known"));
+            self.lose(format!("the archive alters event {name}, which is unknown"));
         }
         if let Some(state) = state.or(known) {
             self.states.insert(new, state);

@@ -96,7 +96,7 @@ impl EventsPlan {
             findings.push(Finding::warning(
                 "event-states-unknown",
                 format!("it is not known whether these events were enabled at the primary, so they do not fire: {names}{why}"),
-                format!("decide, and for each that is to fire: {}", first.script(EventState::Enabled)),
+                format!("for each event that should fire, run: {}", first.script(EventState::Enabled)),
             ));
         }
         let recollated: Vec<_> = self.set.iter().filter(|(event, _)| event.recollated).collect();
@@ -104,17 +104,17 @@ impl EventsPlan {
             let names = list_events(recollated.iter().map(|(event, _)| &event.name));
             findings.push(Finding::warning(
                 "events-recollated",
-                format!("the collation of their schema was changed after these events were made, and ALTER EVENT gives it to them: {names}"),
-                "look whether they compare text that they declare",
+                format!("the collation of their schema was changed after these events were created, and ALTER EVENT assigns it to them: {names}"),
+                "check whether they compare declared text",
             ));
         }
         if let Some(first) = self.over.first() {
             let names = list_events(self.over.iter().map(|event| &event.name));
             findings.push(Finding::warning(
                 "events-over",
-                format!("the moment of these events is over, so they were not enabled: {names}"),
+                format!("the execution time of these events is over, so they were not enabled: {names}"),
                 format!(
-                    "look whether they did their work before the loss; enabled, they do it now: {}",
+                    "check whether they ran before the loss; if enabled, they run now: {}",
                     first.script(EventState::Enabled)
                 ),
             ));
@@ -134,7 +134,7 @@ impl EventsPlan {
         let mut report = self.report(&[]);
         report.findings.extend(other.iter().map(|(event, _)| {
             let what = format!(
-                "no statement can be pasted for event {}: its name is not ASCII, and its character set is {}",
+                "no statement can be printed for event {}: its name is not ASCII, and its character set is {}",
                 event.name, event.charsets.0
             );
             Finding::warning("event-not-set", what, "alter it in a session of that character set")
@@ -157,7 +157,7 @@ impl EventsPlan {
             let todo = "enable or disable it with ALTER EVENT, as it was at the primary";
             Finding::warning(
                 "event-not-set",
-                format!("event {name} could not be given its state: {why}"),
+                format!("cannot set the state of event {name}: {why}"),
                 todo,
             )
         }));

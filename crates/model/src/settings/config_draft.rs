@@ -46,12 +46,12 @@ impl ConfigDraft<'_> {
         };
         let no_candidate = match candidate.is_empty() {
             true => {
-                "# No replica is fit to be backed up now: `backstop check` says why. Without one the primary is backed up.\n"
+                "# No replica can be backed up now: `backstop check` says why. Without a replica the primary is backed up.\n"
             }
             false => "",
         };
         let unknown: String =
-            self.unknown.iter().map(|text| format!("# Not known: {}\n", one_line(text))).collect();
+            self.unknown.iter().map(|text| format!("# Unknown: {}\n", one_line(text))).collect();
         format!(
             "{FILE_HEADER}
 [repository]
@@ -60,7 +60,7 @@ url = {repository}
 # Encrypts everything that is stored. A lost key is a lost repository: keep a copy elsewhere.
 #   (umask 077 && openssl rand -hex 32 > /etc/backstop/repository.key)
 # encryption_key = {{ file = \"/etc/backstop/repository.key\" }}
-# `backstop init` says the id; with it no other repository is taken for this one.
+# `backstop init` prints the id; with it, Backstop accepts no other repository at this address.
 # id = \"…\"
 
 [shards.{shard}]
@@ -70,7 +70,7 @@ credentials = {{ file = {credentials} }}
 {no_candidate}{unknown}topology = {{ members = [{members}]{candidate} }}
 # When backups are due, in UTC. `backstop schedule {shard} --systemd` prints the timer.
 schedule = \"cron(55 23 * * ? *)\"
-# Which backups `backstop prune --apply` keeps.
+# The backups that `backstop prune --apply` keeps.
 retention = {{ keep_all = \"2d\", daily = 14, weekly = 8, monthly = 12 }}
 # Any moment can be recovered once an archiver runs: `backstop archive {shard} --systemd` prints its service.
 # archive = {{ from = \"primary\" }}
@@ -121,7 +121,7 @@ mod tests {
         let shard = &settings.shards[&"orders".parse().unwrap()];
         let members = ["db1:3306", "[::1]:3307"].map(|member| member.parse().unwrap()).to_vec();
         assert_eq!(shard.topology, TopologySettings::Members { members, candidate: None });
-        assert!(text.contains("No replica is fit"), "{text}");
+        assert!(text.contains("No replica can be backed up"), "{text}");
         assert!(shard.schedule.is_some() && shard.retention.is_some());
     }
 }

@@ -58,7 +58,7 @@ impl fmt::Display for ConfigError {
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.errors.len() == 1 { "" } else { "s" };
-        write!(f, "read {}: {} fault{plural}", self.file, self.errors.len())?;
+        write!(f, "cannot read {}: {} error{plural}", self.file, self.errors.len())?;
         self.errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
     }
 }

@@ -97,7 +97,7 @@ fn repository(table: TableReader<'_>) -> Option<RepositorySettings> {
 /// # Errors
 /// Returns a message that names the command that shows the id, if the text is not an id.
 pub fn repository_id(text: &str) -> Result<Uuid, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a repository's id: `backstop check` tells it"))
+    text.parse().map_err(|_| format!("`{text}` is not a repository's id: `backstop check` prints it"))
 }
 
 fn mysql(table: TableReader<'_>) -> MysqlSettings {
@@ -208,7 +208,7 @@ fn snapshot(table: TableReader<'_>) -> SnapshotSettings {
     let volume = table.table_such_as("volume", "{ tag = \"Key=Value\" }").and_then(volume);
     let complete_wait = table.duration("complete_wait").unwrap_or(default.complete_wait);
     if complete_wait > MAX_COMPLETE_WAIT {
-        table.refuse("complete_wait", "is too long: 24h at the most");
+        table.refuse("complete_wait", "is too long: the maximum is 24h");
     }
     if provider != ProviderSetting::Ebs {
         for key in ["region", "volume", "complete_wait"].into_iter().filter(|key| table.has(key)) {
@@ -239,11 +239,11 @@ pub(crate) fn freeze(table: TableReader<'_>) -> FreezeRules {
     let mode = table.choice("mode", &modes).unwrap_or(default.mode);
     let wait = table.duration("wait").unwrap_or(default.wait);
     if wait > MAX_FREEZE_WAIT {
-        table.refuse("wait", "is too long: 1h at the most");
+        table.refuse("wait", "is too long: the maximum is 1h");
     }
     let hold = table.duration("hold").unwrap_or(default.hold);
     if !(MIN_FREEZE_HOLD..=MAX_FREEZE_HOLD).contains(&hold) {
-        table.refuse("hold", "must be between 100ms and 60s: writes may wait so long");
+        table.refuse("hold", "must be between 100ms and 60s: writes may wait this long");
     }
     let kill_blockers = table.boolean("kill_blockers").unwrap_or(default.kill_blockers);
     let uses = [("lock", OnPrimary::Lock), ("refuse", OnPrimary::Refuse)];
@@ -316,7 +316,7 @@ pub(crate) fn web_address(text: &str) -> Result<String, String> {
     let host = host.map(|rest| rest.trim_end_matches('/'));
     match host {
         Some(host) if host.contains('@') => {
-            Err("holds a user name: write credentials by reference".to_owned())
+            Err("contains a user name: write credentials by reference".to_owned())
         }
         Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => {
             Ok(text.trim_end_matches('/').to_owned())

@@ -62,7 +62,7 @@ fn instance(table: TableReader<'_>) -> Option<RecoverySettings> {
     }
     let variables = table.table("variables").map(|t| t.free(json)).unwrap_or_default();
     if let Some(own) = RESERVED_VARIABLES.iter().find(|own| variables.contains_key(**own)) {
-        table.refuse("variables", format!("`{own}` is given by Backstop"));
+        table.refuse("variables", format!("`{own}` is set by Backstop"));
     }
     let state = table.table_such_as("state", "{ bucket = \"…\" }").map(|t| t.free(text));
     let state = table.required("state", state, "state = { bucket = \"…\", region = \"…\" }");
@@ -73,7 +73,7 @@ fn instance(table: TableReader<'_>) -> Option<RecoverySettings> {
         if state.contains_key("key") {
             table.refuse(
                 "state",
-                "`key` is given by Backstop, one for each recovery; write `prefix` for what they begin with",
+                "`key` is set by Backstop for each recovery; write `prefix` for a common prefix",
             );
         }
     }
@@ -110,7 +110,7 @@ fn json(value: &Value) -> Result<serde_json::Value, String> {
                 entries.iter().map(|entry| Ok::<_, String>((entry.key.clone(), node(&entry.node)?)));
             serde_json::Value::Object(entries.collect::<Result<_, _>>()?)
         }
-        Value::Other(kind) => return Err(format!("{kind} cannot be given to Terraform")),
+        Value::Other(kind) => return Err(format!("{kind} cannot be passed to Terraform")),
     })
 }
 
@@ -147,8 +147,8 @@ mod tests {
             ("", "recovery"),
             (&ALL.replace("\"/r\"", "\"r\""), "`r` is not an absolute path"),
             (&ALL.replace("bucket", "basket"), "names no `bucket`"),
-            (&ALL.replace("encrypt = true", "key = \"k\""), "`key` is given by Backstop"),
-            (&format!("{ALL}variables = {{ subnet_id = \"x\" }}"), "`subnet_id` is given by Backstop"),
+            (&ALL.replace("encrypt = true", "key = \"k\""), "`key` is set by Backstop"),
+            (&format!("{ALL}variables = {{ subnet_id = \"x\" }}"), "`subnet_id` is set by Backstop"),
             (&format!("{ALL}terafrom = \"/x\""), "terafrom"),
             (&ALL.replace("\"subnet-1\"", "1.5"), "expected a string"),
         ] {

@@ -205,7 +205,7 @@ impl<'a> TableReader<'a> {
         for entry in self.node.entries().iter().filter(|entry| !asked.contains(&entry.key.as_str())) {
             let message = match nearest(&entry.key, asked.iter().copied()) {
                 Some(meant) => format!("unknown key; did you mean `{meant}`?"),
-                None => format!("unknown key; known here: {}", asked.join(", ")),
+                None => format!("unknown key; known keys: {}", asked.join(", ")),
             };
             let key = if self.found.discreet { self.path.clone() } else { self.full(&entry.key) };
             self.found.push(&entry.node.origin, key, message);

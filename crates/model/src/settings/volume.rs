@@ -37,7 +37,7 @@ impl VolumeHint {
     pub fn device(text: &str) -> Result<Self, String> {
         match text.strip_prefix("/dev/") {
             Some(name) if !name.is_empty() => Ok(Self::Device(text.to_owned())),
-            _ => Err(format!("`{text}` is not a device: write it as EC2 names it, for example /dev/sdf")),
+            _ => Err(format!("`{text}` is not a device: write the name that EC2 uses, for example /dev/sdf")),
         }
     }
 }

@@ -77,12 +77,12 @@ fn archiver(h: &ArchiveHealthInputs<'_>) -> Finding {
     match &alive.trouble {
         _ if silent > HEARTBEAT_TIMEOUT_SECONDS => {
             let what =
-                format!("the archiver of shard {shard} is not running: no sign of life for {silent} s");
+                format!("the archiver of shard {shard} is not running: no heartbeat for {silent} s");
             Finding::problem("archiver-not-running", what, todo)
         }
         Some(trouble) => {
-            let what = format!("the archiver of shard {shard} is in trouble: {trouble}");
-            Finding::problem("archiver-in-trouble", what, "mend that; it goes on by itself")
+            let what = format!("the archiver of shard {shard} reports a problem: {trouble}");
+            Finding::problem("archiver-in-trouble", what, "correct this; the archiver resumes automatically")
         }
         None => Finding::ok("archiver-running", format!("the archiver of shard {shard} is running")),
     }
@@ -94,7 +94,7 @@ fn behind(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
         Finding::problem(
             "archive-behind",
             format!("the archive of shard {} is {seconds:.0} s behind its primary", h.shard),
-            "see what the archiver says, and whether the store and the network keep up",
+            "check the archiver's log, and whether the store and the network keep up",
         )
     })
 }
@@ -122,12 +122,12 @@ fn fork_findings(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
     Some(Finding::warning(
         "archive-fork",
         format!(
-            "server {} was promoted without the archived transactions {}: they are on line {parent} only",
+            "server {} was promoted without the archived transactions {}: they are on timeline {parent} only",
             timeline.source, timeline.lacks
         ),
         format!(
-            "recover them with `backstop recover {} --line {parent} --to latest --standalone` and see what must be \
-             done again",
+            "recover them with `backstop recover {} --line {parent} --to latest --standalone` and check which must be \
+             repeated",
             h.shard
         ),
     ))

@@ -46,7 +46,7 @@ pub fn source_mismatch(
     let (streamed, source) = (streamed?, source?);
     source.begins_again_after(streamed).then(|| {
         format!(
-            "its binlog began again: it writes {} at {}, and {} was streamed up to {}",
+            "its binlog was reset: it writes {} at {}, and {} was streamed up to {}",
             source.file, source.offset, streamed.file, streamed.offset
         )
     })

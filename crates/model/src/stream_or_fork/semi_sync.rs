@@ -112,11 +112,11 @@ fn kept(source: &SourceSettings) -> Option<Finding> {
     let finding = Finding::warning(
         "archive-binlogs-kept-briefly",
         format!(
-            "{} keeps its binlogs for {}: an archiver that is down for longer leaves a gap",
+            "{} keeps its binlogs for {}: a longer outage of the archiver leaves a gap",
             source.endpoint,
             crate::duration::format(kept)
         ),
-        "keep them for some days",
+        "keep them for several days",
     );
     let fix = format!("SET PERSIST binlog_expire_logs_seconds = {FIX_BINLOG_RETENTION_SECONDS}");
     Some(finding.fixed_by([fix]).on(&source.endpoint))
@@ -126,13 +126,13 @@ fn kept(source: &SourceSettings) -> Option<Finding> {
 /// when they run a second time.
 fn statements(source: &SourceSettings) -> Option<Finding> {
     let what = format!(
-        "{} writes statements to its binlog: executed again in a recovery they may change something else than they did",
+        "{} writes statements to its binlog: a recovery that repeats them may produce different data",
         source.endpoint
     );
     let finding = Finding::warning(
         "archive-statements",
         what,
-        "set binlog_format = ROW; sessions that are open keep theirs",
+        "set binlog_format = ROW; open sessions keep their setting",
     );
     (!source.rows)
         .then(|| finding.fixed_by(["SET PERSIST binlog_format = 'ROW'".to_owned()]).on(&source.endpoint))
@@ -181,11 +181,11 @@ fn semi_sync(source: &SourceSettings, around: &SourceContext) -> Vec<Finding> {
 fn candidate_cannot_wait(words: &SemiSyncNames, around: &SourceContext) -> Option<Finding> {
     let candidate = around.candidate_cannot_wait.as_ref()?;
     let what = format!(
-        "the plugin {} is not loaded on the candidate primary {candidate}: promoted, it waits for no archiver, and the archiver ends",
+        "the plugin {} is not loaded on the candidate primary {candidate}: after a promotion it does not wait for the archiver, and the archiver ends",
         words.plugin
     );
     let finding =
-        Finding::warning("archive-candidate-plugin", what, "load it now, not on the night of the failover");
+        Finding::warning("archive-candidate-plugin", what, "load it now, before a failover");
     let install = format!("INSTALL PLUGIN {} SONAME '{}'", words.plugin, words.library);
     // The last one runs even if the one before fails.
     let fix =
@@ -196,15 +196,15 @@ fn candidate_cannot_wait(words: &SemiSyncNames, around: &SourceContext) -> Optio
 
 fn not_given(source: &SourceSettings, around: &SourceContext, wrong: &[String], fix: Vec<String>) -> Finding {
     let what = format!(
-        "an RPO of 0 is not given: on {}, {}: what it acknowledges to its clients may be lost with it",
+        "an RPO of 0 is not guaranteed: on {}, {}: transactions that it acknowledges to its clients may be lost with it",
         source.endpoint,
         wrong.join(", ")
     );
     if around.archiver_running {
-        let todo = "set what is shown; from then on writes wait while the archiver or the store is down";
+        let todo = "apply the shown settings; then writes wait while the archiver or the store is down";
         return Finding::problem("archive-semi-sync", what, todo).fixed_by(fix).on(&source.endpoint);
     }
-    let todo = "start the archiver first: a primary that waits for one that does not run takes no writes; then check --fix";
+    let todo = "start the archiver first, then run check --fix: a primary that waits for a stopped archiver accepts no writes";
     let waits = source.semi_sync.is_some_and(|semi_sync| semi_sync.enabled);
     // An archiver needs these before it can start. If the primary waits already, a longer timeout
     // would stop writes for longer.
@@ -224,8 +224,8 @@ fn waiting(source: &SourceSettings, now: SemiSync) -> Finding {
     }
     Finding::problem(
         "archive-semi-sync-degraded",
-        format!("{} waits for no acknowledgement now: what it commits may be lost with it", source.endpoint),
-        "see whether the archiver runs and keeps up; it waits again by itself once the archiver has caught up",
+        format!("{} does not wait for acknowledgements: transactions that it commits now may be lost with it", source.endpoint),
+        "check that the archiver runs and keeps up; the server waits again once the archiver has caught up",
     )
 }
 
@@ -235,7 +235,7 @@ fn candidate(around: &SourceContext) -> Option<Finding> {
     }
     Some(Finding::warning(
         "archive-candidate",
-        "the candidate primary does not acknowledge: promoted after a crash it may lack what was acknowledged, which then is \
+        "the candidate primary does not acknowledge: after a promotion it may lack acknowledged transactions, which are then \
          in the archive only",
         "enable rpl_semi_sync_replica on it, or let it catch up from the archive before it is promoted",
     ))

@@ -23,7 +23,7 @@ pub enum Locking {
 
 /// Error: no member may be backed up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("choose a member to back up: {reason}")]
+#[error("cannot choose a member to back up: {reason}")]
 pub struct NoSource {
     /// [`ErrorKind::Denied`] if no member answered and at least one denied access,
     /// [`ErrorKind::Failed`] if no member answered, [`ErrorKind::Refused`] if those that answered
@@ -43,11 +43,11 @@ impl From<NoSource> for Error {
     }
 }
 
-const DENIED_HINT: &str = "correct the shard's credentials; the grants are described in docs/grants.md";
-const SILENT_HINT: &str = "mend what is named; check that the members run and can be reached from here";
+const DENIED_HINT: &str = "correct the shard's credentials or grants (docs/grants.md)";
+const SILENT_HINT: &str = "correct the named problems; check that the members run and can be reached from this host";
 const NO_PRIMARY_HINT: &str =
-    "bring the primary back or promote a member: a replica is backed up only while it follows a primary";
-const MEND_HINT: &str = "mend what is named; where a rule of the shard is named (`source`, `freeze.on_primary`), it can be relaxed";
+    "restart the primary or promote a member: a replica is backed up only while it follows a primary";
+const MEND_HINT: &str = "correct the named problems, or relax a named rule of the shard (`source`, `freeze.on_primary`)";
 
 /// Chooses the member to back up.
 ///
@@ -69,7 +69,7 @@ pub fn choose_source(
     match chosen {
         Some(fit) if fit.role == Role::Primary && forbidden => {
             let reason =
-                "it is the primary, which `freeze.on_primary = \"refuse\"` forbids to lock".to_owned();
+                "it is the primary, and `freeze.on_primary = \"refuse\"` forbids locking it".to_owned();
             Err(no_source(members, with(rejected, RejectedMember { endpoint: fit.endpoint.clone(), reason })))
         }
         Some(fit) => Ok(choice(&shard, fit, rejected, locking)),
@@ -181,7 +181,7 @@ impl<'a> ShardView<'a> {
             return Some("it is not the candidate and `source.any_replica` is false".to_owned());
         }
         let Some(channel) = &state.replication else {
-            return Some("it neither replicates nor takes writes".to_owned());
+            return Some("it neither replicates nor accepts writes".to_owned());
         };
         not_replicating(channel)
             .or_else(|| self.outside(channel))
@@ -236,7 +236,7 @@ fn not_replicating(channel: &Replication) -> Option<String> {
 
 fn lags(channel: &Replication, max_lag: Duration) -> Option<String> {
     if !channel.delay.is_zero() {
-        return Some(format!("it is delayed by {} s on purpose", channel.delay.as_secs()));
+        return Some(format!("its replication delay is set to {} s", channel.delay.as_secs()));
     }
     match channel.lag {
         None => Some("its lag is unknown (Seconds_Behind_Source is NULL)".to_owned()),
@@ -282,7 +282,7 @@ fn choice(
         (Role::Primary, Locking::Never) => reason.push_str("; no lock is taken on it"),
         (Role::Primary, Locking::Possible) => reason.push_str("; its writes may be held for the freeze"),
         _ if shard.primary.is_none() => {
-            reason.push_str("; no primary answered, so errant transactions could not be looked for");
+            reason.push_str("; no primary answered, so errant transactions could not be detected");
         }
         _ => {}
     }

@@ -21,11 +21,11 @@ pub fn current_primary(members: &[Member]) -> Result<(&Endpoint, &InstanceState)
         _ => {
             let names: Vec<String> = primaries.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
             let message = format!(
-                "find the shard's primary: {} are all writable and replicate from nobody",
+                "cannot find the shard's primary: {} are all writable and do not replicate",
                 names.join(" and ")
             );
             Err(Error::refused(message)
-                .hint("make all but the primary super_read_only and let them replicate from it"))
+                .hint("set super_read_only on all but the primary, and let them replicate from it"))
         }
     }
 }
@@ -73,8 +73,8 @@ fn none_found(members: &[Member]) -> Error {
     } else {
         format!("none of those that answered is writable; {}", silent.join("; "))
     };
-    Error::new(silence_kind(members), format!("find the shard's primary: {because}"))
-        .hint("check that `topology.members` lists the primary and that it can be reached from here")
+    Error::new(silence_kind(members), format!("cannot find the shard's primary: {because}"))
+        .hint("check that `topology.members` lists the primary and that it can be reached from this host")
 }
 
 fn told_nothing(member: &Member) -> Option<String> {

@@ -45,7 +45,7 @@ impl ReplicationFidelity {
     pub fn filtered(&self) -> Option<String> {
         (!self.filters.is_empty()).then(|| {
             let filters = self.filters.join(", ");
-            format!("it has replication filters ({filters}): its GTIDs name what its data lacks")
+            format!("it has replication filters ({filters}): its GTID set includes transactions that its data lacks")
         })
     }
 
@@ -53,19 +53,19 @@ impl ReplicationFidelity {
     pub fn binlog_filtered(&self) -> Option<String> {
         (!self.binlog_filters.is_empty()).then(|| {
             let filters = self.binlog_filters.join(", ");
-            format!("its binlog leaves databases out ({filters}): its GTIDs name what its binlog lacks")
+            format!("its binlog omits databases ({filters}): its GTID set includes changes that its binlog lacks")
         })
     }
 
     /// Explains why its binlog cannot be archived if it is streamed in this role.
     pub fn unfit_to_archive(&self, role: Role) -> Option<String> {
         if !self.log_bin {
-            return Some("it keeps no binlog".to_owned());
+            return Some("it has no binlog".to_owned());
         }
         let follows = role != Role::Primary;
         if follows && !self.log_replica_updates {
             return Some(
-                "its log_replica_updates is OFF: what it replicates is not in its binlog".to_owned(),
+                "its log_replica_updates is OFF: replicated transactions are not in its binlog".to_owned(),
             );
         }
         self.binlog_filtered().or_else(|| if follows { self.filtered() } else { None })
@@ -74,7 +74,7 @@ impl ReplicationFidelity {
     /// Explains why its data may differ from its source's without an error, if it replicates.
     pub fn doubtful(&self) -> Option<String> {
         let skipped = self.skipped_errors.as_ref().map(|errors| format!("skips errors ({errors})"));
-        let idempotent = self.idempotent.then(|| "replicates in the mode IDEMPOTENT".to_owned());
+        let idempotent = self.idempotent.then(|| "replicates in IDEMPOTENT mode".to_owned());
         let ways: Vec<String> = skipped.into_iter().chain(idempotent).collect();
         (!ways.is_empty())
             .then(|| format!("it {}: its data may differ from its source's", ways.join(" and ")))
@@ -96,7 +96,7 @@ pub(super) fn lacks_by_filters(members: &[Member], state: &InstanceState) -> Opt
     for _ in members {
         let (endpoint, source) = source_of(members, seen)?;
         if let Some(why) = filtered(source).or_else(|| source.fidelity.binlog_filtered()) {
-            return Some(format!("it replicates from {endpoint}, and of that: {why}"));
+            return Some(format!("it replicates from {endpoint}, of which: {why}"));
         }
         seen = source;
     }
@@ -113,9 +113,9 @@ pub fn fidelity_findings(shard: &ShardName, members: &[Member], archived: bool) 
     }
     for (endpoint, state) in states(members).filter(|(_, state)| replicates(members, state)) {
         if let Some(why) = state.fidelity.filtered() {
-            let what = format!("{endpoint} does not hold the shard's data: {why}");
+            let what = format!("{endpoint} does not have all of the shard's data: {why}");
             let todo = format!(
-                "remove the filters and rebuild it (`backstop recover {shard} --to latest --join`); promoted as it is, the shard loses what it lacks"
+                "remove the filters and rebuild it (`backstop recover {shard} --to latest --join`): if it is promoted, the shard loses this data"
             );
             findings.push(Finding::warning("member-filtered", what, todo));
         }
@@ -131,7 +131,7 @@ pub fn doubt(shard: &ShardName, endpoint: &Endpoint, state: &InstanceState) -> O
         "member-doubtful",
         format!("{endpoint}: {why}"),
         format!(
-            "set replica_skip_errors = OFF and replica_exec_mode = STRICT, and rebuild it if it ever skipped something (`backstop recover {shard} --to latest --join`)"
+            "set replica_skip_errors = OFF and replica_exec_mode = STRICT, and rebuild it if it ever skipped an error (`backstop recover {shard} --to latest --join`)"
         ),
     ))
 }
@@ -151,7 +151,7 @@ fn primary_finding(
     };
     Some(Finding::problem(
         "primary-binlog-filtered",
-        format!("the primary {endpoint}: {why}; {lack}, and no recovery brings them back"),
+        format!("the primary {endpoint}: {why}; {lack}, and no recovery restores them"),
         "remove binlog_do_db and binlog_ignore_db from its option file and restart it, then rebuild the replicas from a new backup of it",
     ))
 }

@@ -184,7 +184,7 @@ fn every_rejection_states_its_reason() {
         (bad(|s| s.version = "10.11.6-MariaDB".parse().unwrap()), "it is MariaDB"),
         (bad(|s| s.version = "8.0.16".parse().unwrap()), "its version 8.0.16 is below 8.0.17"),
         (bad(|s| s.gtid_mode_on = false), "`gtid_mode` is not ON"),
-        (bad(|s| s.replication = None), "it neither replicates nor takes writes"),
+        (bad(|s| s.replication = None), "it neither replicates nor accepts writes"),
         (channel(|c| c.io_running = false), "its receiver thread is not running"),
         (
             channel(|c| {
@@ -198,7 +198,7 @@ fn every_rejection_states_its_reason() {
             "its replication threads are not running",
         ),
         (channel(|c| c.auto_position = false), "by file and position"),
-        (channel(|c| c.delay = Duration::from_secs(3600)), "it is delayed by 3600 s on purpose"),
+        (channel(|c| c.delay = Duration::from_secs(3600)), "its replication delay is set to 3600 s"),
         (channel(|c| c.lag = None), "its lag is unknown"),
         (channel(|c| c.lag = Some(Duration::from_secs(61))), "it lags 61 s (limit 60 s)"),
         (
@@ -238,7 +238,7 @@ fn two_primaries_are_refused_by_name() {
 fn replica_is_used_without_a_primary() {
     let members = [unreachable(1), candidate(replica(2, 1, "A:1-9,B:1"))];
     let choice = choose(&members).unwrap();
-    assert!(choice.reason.contains("errant transactions could not be looked for"), "{}", choice.reason);
+    assert!(choice.reason.contains("errant transactions could not be detected"), "{}", choice.reason);
     let error = current_primary(&members).unwrap_err();
     assert!(
         error.kind == ErrorKind::Failed && error.message.contains("db1:3306 could not be reached"),

@@ -93,7 +93,7 @@ pub async fn download(system: &AptSystem, work: &Path) -> Result<DownloadedPacka
     let mirror = mirror(system).await?;
     let architecture = dpkg_architecture().await?;
     let config = write_config(system, work, &mirror, &architecture)?;
-    command::output(apt("apt-get", &config).arg("update"), DOWNLOAD_TIMEOUT, "read the package index")
+    command::output(apt("apt-get", &config).arg("update"), DOWNLOAD_TIMEOUT, "cannot read the package index")
         .await?;
     let names = package_names(&config).await?;
     let mut install = apt("apt-get", &config);
@@ -107,10 +107,10 @@ async fn mirror(system: &AptSystem) -> Result<String> {
     let format = "$(CREATED_BY)|$(ORIGIN)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)";
     let mut targets = Command::new("apt-get");
     targets.args(["indextargets", "--format", format]);
-    let text = command::output(&mut targets, COMMAND_TIMEOUT, "find this host's package mirror").await?;
+    let text = command::output(&mut targets, COMMAND_TIMEOUT, "cannot find this host's package mirror").await?;
     choose_mirror(system, &text).ok_or_else(|| {
         let origin = system.origin();
-        Error::failed(format!("find this host's package mirror: no {origin} source is configured")).hint(
+        Error::failed(format!("cannot find this host's package mirror: no {origin} source is configured")).hint(
             "configure the distribution's package source, or install MySQL server 8.0 or newer yourself",
         )
     })
@@ -130,7 +130,7 @@ fn choose_mirror(system: &AptSystem, targets: &str) -> Option<String> {
 async fn dpkg_architecture() -> Result<String> {
     let mut dpkg = Command::new("dpkg");
     let text =
-        command::output(dpkg.arg("--print-architecture"), COMMAND_TIMEOUT, "ask dpkg for the architecture")
+        command::output(dpkg.arg("--print-architecture"), COMMAND_TIMEOUT, "cannot ask dpkg for the architecture")
             .await?;
     Ok(text.trim().to_owned())
 }
@@ -138,7 +138,7 @@ async fn dpkg_architecture() -> Result<String> {
 /// Writes the separate state: sources, an empty list of installed packages, and options that are
 /// read after the host's own, so that its proxies apply but none of its hooks runs.
 fn write_config(system: &AptSystem, work: &Path, mirror: &str, architecture: &str) -> Result<PathBuf> {
-    let doing = format!("prepare {}", work.display());
+    let doing = format!("cannot prepare {}", work.display());
     for folder in ["state/lists/partial", "cache/archives/partial"] {
         std::fs::create_dir_all(work.join(folder)).failed(&doing)?;
     }
@@ -199,9 +199,9 @@ async fn package_names(config: &Path) -> Result<Vec<String>> {
     for wanted in ["mysql-server-core", "mysql-client-core"] {
         let mut search = apt("apt-cache", config);
         search.args(["pkgnames", wanted]);
-        let found = command::output(&mut search, COMMAND_TIMEOUT, &format!("look for {wanted}")).await?;
+        let found = command::output(&mut search, COMMAND_TIMEOUT, &format!("cannot search for {wanted}")).await?;
         let name = choose_package(wanted, &found);
-        let missing = || Error::failed(format!("find package {wanted}: the archive does not have it"));
+        let missing = || Error::failed(format!("cannot find package {wanted}: the archive does not have it"));
         names.push(name.ok_or_else(missing)?);
     }
     Ok(names)
@@ -220,7 +220,7 @@ fn choose_package(wanted: &str, found: &str) -> Option<String> {
 }
 
 fn collect(archives: &Path) -> Result<DownloadedPackages> {
-    let doing = format!("list {}", archives.display());
+    let doing = format!("cannot list {}", archives.display());
     let mut files = Vec::new();
     let mut version = None;
     for entry in std::fs::read_dir(archives).failed(&doing)? {
@@ -234,7 +234,7 @@ fn collect(archives: &Path) -> Result<DownloadedPackages> {
         }
         files.push(path);
     }
-    let missing = || Error::failed(format!("{doing}: the server package is not there"));
+    let missing = || Error::failed(format!("{doing}: the server package is missing"));
     Ok(DownloadedPackages { files, version: version.ok_or_else(missing)? })
 }
 

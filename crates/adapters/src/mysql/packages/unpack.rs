@@ -17,24 +17,24 @@ const CLIENT_PROGRAMS: [&str; 7] =
 /// Unpacks into `temporary` and moves the whole to `home` when it is complete, so that a folder at
 /// `home` is always usable.
 pub async fn unpack(packages: &DownloadedPackages, temporary: &Path, home: &Path) -> Result<()> {
-    let doing = format!("unpack into {}", temporary.display());
+    let doing = format!("cannot unpack into {}", temporary.display());
     remove(temporary)?;
     let root = temporary.join("root");
     std::fs::create_dir_all(&root).failed(&doing)?;
     for file in &packages.files {
         let mut dpkg = Command::new("dpkg-deb");
         dpkg.arg("-x").arg(file).arg(&root);
-        command::output(&mut dpkg, Duration::from_secs(120), &format!("unpack {}", file.display())).await?;
+        command::output(&mut dpkg, Duration::from_secs(120), &format!("cannot unpack {}", file.display())).await?;
     }
     write_wrappers(&root, &temporary.join("bin"), &home.join("root"))?;
     remove(home)?; // one that does not run
-    std::fs::rename(temporary, home).failed(format!("move {} to {}", temporary.display(), home.display()))
+    std::fs::rename(temporary, home).failed(format!("cannot move {} to {}", temporary.display(), home.display()))
 }
 
 fn remove(dir: &Path) -> Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::failed(format!("remove {}: {error}", dir.display())))
+            Err(Error::failed(format!("cannot remove {}: {error}", dir.display())))
         }
         _ => Ok(()),
     }
@@ -43,8 +43,8 @@ fn remove(dir: &Path) -> Result<()> {
 /// Writes the scripts for the programs under `root`, with the paths that the programs will have
 /// under `home`.
 fn write_wrappers(root: &Path, bin: &Path, home: &Path) -> Result<()> {
-    std::fs::create_dir_all(bin).failed(format!("create {}", bin.display()))?;
-    let missing = || Error::failed("find the dynamic loader in the packages: it is not there");
+    std::fs::create_dir_all(bin).failed(format!("cannot create {}", bin.display()))?;
+    let missing = || Error::failed("cannot find the dynamic loader in the packages");
     let libraries = library_folders(root);
     let loader = libraries.iter().find_map(|folder| find_loader(&root.join(folder))).ok_or_else(missing)?;
     let loader = home.join(loader.strip_prefix(root).unwrap_or(&loader));
@@ -105,7 +105,7 @@ fn quote(path: &Path) -> String {
 }
 
 fn write_script(path: &Path, text: &str) -> Result<()> {
-    let doing = format!("write {}", path.display());
+    let doing = format!("cannot write {}", path.display());
     std::fs::write(path, text).failed(&doing)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).failed(&doing)
 }

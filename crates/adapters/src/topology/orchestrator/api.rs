@@ -49,7 +49,7 @@ impl OrchestratorNode {
     /// # Errors
     /// Returns [`ErrorKind::Usage`] if the address or the certificates cannot be read.
     pub(super) fn new(url: &str, access: &OrchestratorAccess) -> Result<Self> {
-        let doing = format!("use orchestrator at {url}");
+        let doing = format!("cannot use orchestrator at {url}");
         let url = Url::parse(url).context(ErrorKind::Usage, &doing)?;
         // A redirect would send the login elsewhere, and a proxy would see it.
         let builder = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
@@ -96,11 +96,11 @@ impl OrchestratorNode {
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>> {
-    let doing = format!("read orchestrator_ca {}", path.display());
+    let doing = format!("cannot read orchestrator_ca {}", path.display());
     let pem = std::fs::read(path).context(ErrorKind::Usage, &doing)?;
     let found = Certificate::from_pem_bundle(&pem).context(ErrorKind::Usage, &doing)?;
     if found.is_empty() {
-        let error = Error::new(ErrorKind::Usage, format!("{doing}: it holds no certificate"));
+        let error = Error::new(ErrorKind::Usage, format!("{doing}: it contains no certificate"));
         return Err(error.hint("name a PEM file with the certificates to trust"));
     }
     Ok(found)
@@ -150,9 +150,9 @@ impl std::fmt::Display for ApiError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Silent(why) | Self::Denied(why) => f.write_str(why),
-            Self::Says(words) => write!(f, "orchestrator says: {words}"),
+            Self::Says(words) => write!(f, "orchestrator reports: {words}"),
             Self::Strange(why) => {
-                write!(f, "{why} (is that orchestrator, with its scheme and URL prefix?)")
+                write!(f, "{why} (check the address of orchestrator, with its scheme and URL prefix)")
             }
         }
     }

@@ -30,13 +30,13 @@ struct Analysis {
 /// # Errors
 /// Returns a [`ReadError`] that names the node and the cluster.
 pub(super) async fn read_cluster(node: &OrchestratorNode, alias: &str) -> Result<ClusterReading, ReadError> {
-    let doing = format!("read cluster {alias}");
+    let doing = format!("cannot read cluster {alias}");
     let trouble = |failure: ApiError| ReadError::of(node, &doing, &failure);
     let cluster: ClusterInfo =
         node.get(&["cluster-info", "alias", alias], READ_TIMEOUT).await.map_err(trouble)?;
     if cluster.cluster_alias != alias {
         let message = format!("{doing} at {}: it answers for {}", node.url(), cluster.cluster_alias);
-        let hint = "set `topology.cluster` to the cluster's alias, exactly as orchestrator shows it";
+        let hint = "set `topology.cluster` to the exact alias of the cluster in orchestrator";
         return Err(ReadError::Lasting(Error::refused(message).hint(hint)));
     }
     let instances = instances(node, alias).await?;
@@ -56,7 +56,7 @@ pub(super) async fn instances(
         node.get(&["cluster", "alias", alias], READ_TIMEOUT).await;
     match listed {
         Ok(instances) => Ok(instances.unwrap_or_default()),
-        Err(failure) => Err(ReadError::of(node, &format!("list cluster {alias}"), &failure)),
+        Err(failure) => Err(ReadError::of(node, &format!("cannot list cluster {alias}"), &failure)),
     }
 }
 

@@ -23,7 +23,7 @@ impl ReadError {
                 Self::Lasting(Error::new(ErrorKind::Denied, message).hint(super::LOGIN_HINT))
             }
             ApiError::Says(words) if words.starts_with("No cluster found") => {
-                let hint = "set `topology.cluster` to the cluster's alias, exactly as orchestrator shows it";
+                let hint = "set `topology.cluster` to the exact alias of the cluster in orchestrator";
                 Self::Lasting(Error::new(ErrorKind::Usage, message).hint(hint))
             }
             ApiError::Says(_) => Self::Passing(Error::failed(message)),

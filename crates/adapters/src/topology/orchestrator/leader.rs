@@ -47,7 +47,7 @@ fn none(nodes: &[OrchestratorNode], answers: &[LeaderAnswer]) -> ReadError {
     let failures =
         || nodes.iter().zip(answers).filter_map(|(node, answer)| Some((node, answer.as_ref().err()?)));
     let told: Vec<String> = failures().map(|(node, failure)| format!("{}: {failure}", node.url())).collect();
-    let message = format!("find orchestrator's leader: {}", told.join("; "));
+    let message = format!("cannot find orchestrator's leader: {}", told.join("; "));
     if failures().all(|(_, failure)| matches!(failure, ApiError::Denied(_))) {
         return ReadError::Lasting(Error::new(ErrorKind::Denied, message).hint(super::LOGIN_HINT));
     }
