@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_follow_codes() {
+    fn error_kinds_follow_the_codes_of_aws() {
         for (code, kind) in [
             ("AuthFailure", ErrorKind::Denied),
             ("SnapshotLimitExceeded", ErrorKind::Refused),

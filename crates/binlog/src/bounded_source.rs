@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trouble_keeps_its_kind() {
+    async fn error_keeps_its_kind_through_the_source() {
         let limited = BoundedSource::new(Broken, GtidSet::new());
         assert!(limited.segments().await.is_err());
         assert_eq!(limited.trouble().unwrap().kind, ErrorKind::Store);

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn definitions_rows_and_statements_differ() {
+    fn ddl_rows_and_statements_are_distinguished() {
         let map = [&[7, 0, 0, 0, 0, 0, 1, 0, 1, b's', 0, 1, b't', 0, 1, 3, 0][..]].concat();
         let row = [7, 0, 0, 0, 0, 0, 1, 0, 2, 0, 1, 1, 0, 1, 0, 0, 0];
         let inner = [event(kind::TABLE_MAP, &map), event(30, &row)].concat();

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strings_and_null() {
+    fn strings_and_null_are_read() {
         let mut fields = FieldReader::new(b"ab\0\x02cd\xfb");
         assert_eq!(fields.terminated(), Some(&b"ab"[..]));
         assert_eq!(fields.packed_bytes(), Some(&b"cd"[..]));

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_check_value_of_the_standard() {
+    fn crc32_returns_the_standard_check_value() {
         let mut crc = Crc32::new();
         crc.update(b"12345");
         crc.update(b"6789");

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn several_servers_of_a_line_are_merged() {
+    fn several_servers_of_a_timeline_are_merged() {
         let run = |name: &str, starts: &[u64]| (name.to_owned(), starts.to_vec());
         assert_eq!(sent(""), Ok(vec![run("a.1", &[0, 9]), run("b.1", &[0]), run("b.2", &[0])]));
         assert_eq!(sent("A:1-6"), Ok(vec![run("a.1", &[9]), run("b.1", &[0]), run("b.2", &[0])]));

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heartbeats_of_both_forms() {
+    fn heartbeats_of_both_versions_are_read() {
         let place = BinlogCoordinates { file: "binlog.000007".into(), offset: 5 << 32 };
         let header = EventHeader { kind: kind::HEARTBEAT_V2, server_id: 7, size: 0, end: 0, flags: 0 };
         let event = artificial_event(&header, &heartbeat_v2_body(&place), Checksums::Crc32);

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_as_the_mode_asks() {
+    fn tls_is_used_as_the_mode_requires() {
         assert_eq!(use_tls(TlsMode::Preferred, 0), Ok(false));
         assert_eq!(use_tls(TlsMode::Preferred, SSL), Ok(true));
         assert_eq!(use_tls(TlsMode::Off, SSL), Ok(false));

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_whole_counts() {
+    fn hash_covers_only_complete_transactions() {
         let small = vec![1; 1000];
         let large = vec![2; LARGE_TRANSACTION_BYTES + 1];
         let (mut hash, mut whole) = (IncrementalHash::default(), Vec::new());

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn packets_across_the_border_of_a_frame() {
+    async fn packets_longer_than_a_frame_are_split_and_joined() {
         for (length, frames) in [
             (0, 1),
             (1, 1),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_is_not_an_end() {
+    async fn silence_is_not_taken_for_the_end_of_the_connection() {
         let (near, _far) = tokio::io::duplex(64);
         let mut reader = PacketReader::new(near, Duration::from_millis(5));
         assert_eq!(reader.arrival(Duration::from_millis(5)).await.unwrap(), PacketArrival::Nothing);

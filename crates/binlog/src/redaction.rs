@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_shown() {
+    fn text_that_is_no_secret_is_shown() {
         for text in [
             "CREATE USER 'u'@'h' IDENTIFIED WITH 'p' REQUIRE SUBJECT '/CN=x' PASSWORD EXPIRE INTERVAL 9 DAY COMMENT 'c'",
             "CREATE TABLE t (password VARCHAR(10) DEFAULT 'x', b TEXT COMMENT 'y')",
@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn the_letters_are_counted_after_the_secrets_are_gone() {
+    fn statement_is_truncated_after_its_redaction() {
         let text = format!("CREATE USER u IDENTIFIED BY '{}' ACCOUNT LOCK", "x".repeat(2000));
         assert_eq!(shown(&text), "CREATE USER u IDENTIFIED BY <secret> ACCOUNT LOCK");
         assert_eq!(redact_statement(&text, 30, false, false), "CREATE USER u IDENTIFIED BY <s");
     }
 
     #[test]
-    fn a_plain_backslash_ends_no_secret_too_late() {
+    fn plain_backslash_does_not_extend_a_secret() {
         let text = "ALTER USER u IDENTIFIED BY 'a\\', v IDENTIFIED BY 'hunter2'";
         let shown = redact_statement(text, 1000, true, false);
         assert_eq!(shown, "ALTER USER u IDENTIFIED BY <secret>, v IDENTIFIED BY <secret>");
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn all_texts_can_be_secrets() {
+    fn all_texts_are_hidden_on_request() {
         let text = "INSERT INTO mysql.user VALUES ('h', \"u\", 0x41, 7)";
         assert_eq!(
             redact_statement(text, 1000, false, true),

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_piece_is_right_in_runs_of_any_size() {
+    fn complete_segment_is_valid_in_chunks_of_any_size() {
         for sums in [Checksums::Crc32, Checksums::None] {
             let bytes = piece(5 << 32, sums);
             for run in [1, 7, 18, 19, 20, 1000, 100_000] {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_byte_of_a_piece_with_checksums_is_noticed() {
+    fn every_flipped_byte_is_detected_with_checksums() {
         let bytes = piece(700, Checksums::Crc32);
         for at in 0..bytes.len() {
             let mut bytes = bytes.clone();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_shifted_left_out_or_zero_are_noticed_also_without_checksums() {
+    fn shifted_missing_or_zero_bytes_are_always_detected() {
         for sums in [Checksums::Crc32, Checksums::None] {
             let bytes = piece(700, sums);
             assert!(SegmentCheck::all(701, &bytes).is_err(), "of another offset");

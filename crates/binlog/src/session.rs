@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_with_null() {
+    fn rows_with_null_are_read() {
         assert_eq!(row(b"\x02ab\xfb\x00", 3), Some(vec![Some("ab".into()), None, Some(String::new())]));
         assert_eq!((row(b"\x02a", 1), row(b"\x01ab", 1)), (None, None));
     }

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_are_sorted_and_name_tables() {
+    fn statements_are_classified_and_name_their_tables() {
         let is = |text: &str, sort: StatementKind, tables: &[&str]| {
             assert_eq!(told(text), (sort, tables.iter().map(|&table| table.to_owned()).collect()), "{text}");
         };
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_tells_its_loss() {
+    fn data_loss_of_a_statement_is_classified() {
         let loses = |text: &str| {
             Statement { schema: "d".into(), text: text.into(), plain_backslashes: false }.loses()
         };
@@ -323,7 +323,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_pieces_of_statements_are_read(
+        fn arbitrary_fragments_of_statements_are_read(
             parts in prop::collection::vec(prop::sample::select(vec![
                 "/*!", "*/", "'", "`", "\"", "DROP", "TABLE", ",", ".", "é", "\\", "#", "-- ", "\n", " ", "IF",
             ]), 0..20)

@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_that_another_took_over_is_told_from_one_that_was_purged() {
+    fn takeover_of_a_stream_is_distinguished_from_a_purge() {
         let said = |message: &str| {
             stream_error(&ErrPacket {
                 code: ER_SOURCE_FATAL_ERROR_READING_BINLOG,

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_of_every_length() {
+    fn integers_of_every_length_are_read() {
         let mut values = TaggedFields::new(&[0x02, 0x01, 0x04, 0xfe, 0xff]);
         assert_eq!(
             (values.unsigned(), values.unsigned(), values.unsigned()),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_arrays() {
+    fn texts_and_arrays_are_read() {
         let mut values = TaggedFields::new(&[0x06, b'a', b'b', b'c', 0x02, 0xfd, 0x03]);
         assert_eq!(values.text(), Some("abc"));
         assert_eq!(values.byte_array::<2>(), Some([1, 255]));

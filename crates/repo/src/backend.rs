@@ -183,7 +183,7 @@ pub(crate) fn store_error(verb: &str, key: &str, error: &object_store::Error) ->
             Error::new(ErrorKind::Store, message).hint(NO_CREDENTIALS_HINT)
         }
         _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
-            Error::failed(message).hint("free space on the repository's file system, then repeat")
+            Error::failed(message).hint("free space on the repository's file system, which is full, then repeat")
         }
         // A refused listing has no error kind in the library.
         _ if cause.contains("403 Forbidden") || cause.contains("401 Unauthorized") => denied(message),
@@ -251,7 +251,7 @@ mod locations {
     use super::*;
 
     #[test]
-    fn only_this_machine_may_be_asked_in_the_clear() {
+    fn plain_http_is_accepted_for_loopback_only() {
         for good in ["http://127.0.0.1:8333", "http://localhost", "http://[::1]:9000/"] {
             assert!(loopback_only(good).unwrap(), "{good}");
         }
@@ -261,7 +261,7 @@ mod locations {
     }
 
     #[test]
-    fn locations_that_cannot_be() {
+    fn malformed_repository_urls_are_refused() {
         for bad in ["", "/srv", "file://relative", "s3://", "gs://bucket"] {
             assert_eq!(connect(&Location::new(bad)).err().unwrap().kind, ErrorKind::Usage, "{bad}");
         }

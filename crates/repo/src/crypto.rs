@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_opens_only_where_it_was_sealed() {
+    fn frame_is_decrypted_only_at_its_own_place() {
         let cipher = Cipher::Keyed(Arc::new(DataKey::new([7; 32])));
         let sealed = cipher.encrypt_frame("a", 1, b"body".to_vec()).unwrap();
         assert_eq!(sealed.len(), 4 + NONCE_BYTES + 16);

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hex_and_base64_mean_the_same() {
+    fn hex_and_base64_give_the_same_key() {
         let hex = RepoKey::parse(&SecretString::from(format!(" {}\n", "0f".repeat(32)))).unwrap();
         let base64 =
             RepoKey::parse(&SecretString::from("Dw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8=")).unwrap();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_without_repeating_it() {
+    fn malformed_key_is_refused_without_repeating_it() {
         let long = "x".repeat(64);
         for bad in ["", "hunter2", &long, "Dw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw9="] {
             let error = RepoKey::parse(&SecretString::from(bad)).err().unwrap();

@@ -73,7 +73,7 @@ fn entries() -> Vec<CatalogEntry> {
 }
 
 #[test]
-fn entries_of_a_log() {
+fn log_entries_keep_their_json() {
     let holder = Holder {
         host: "backup1".into(),
         machine: "machine".into(),
@@ -117,7 +117,7 @@ fn entries_of_a_log() {
 }
 
 #[test]
-fn manifests() {
+fn manifests_keep_their_json() {
     let blocks = Storage::Blocks {
         files: vec![
             FileEntry { path: "db/a.ibd".into(), size: 40_000, mode: 0o640, inode: Some(12) },
@@ -142,7 +142,7 @@ fn manifests() {
 }
 
 #[test]
-fn what_is_kept_beside_backups() {
+fn damage_runs_and_sweep_plans_keep_their_json() {
     let damage = DamagedObjectRecord {
         object: "shards/orders/packs/1".into(),
         wrong: "it is missing".into(),
@@ -163,7 +163,7 @@ fn what_is_kept_beside_backups() {
 }
 
 #[test]
-fn what_a_repository_says_of_itself() {
+fn root_versions_and_wrapped_key_keep_their_json() {
     let root = HeaderObject { repository: Uuid::from_u128(0x1234), data_key: None, needs: None };
     let whole = HeaderObject {
         data_key: Some("00ff".into()),
@@ -177,7 +177,7 @@ fn what_a_repository_says_of_itself() {
 
 /// Names and fingerprints in an encrypted repository, and ids of keys, depend on the keys alone.
 #[tokio::test]
-async fn what_follows_from_keys() {
+async fn derived_names_and_ids_stay_the_same() {
     let mut text = String::new();
     for cipher in [Cipher::Plain, keyed()] {
         let (id, directory, print) =
@@ -196,7 +196,7 @@ async fn what_follows_from_keys() {
 }
 
 #[test]
-fn names_of_objects() {
+fn object_names_stay_the_same() {
     let shard = ShardKeys::of_directory("orders");
     let (archive, pack) = (shard.archive(), PackId { lease: 7, number: 0x1_0000_0003 });
     let mut all = vec![
@@ -226,7 +226,7 @@ fn names_of_objects() {
 }
 
 #[test]
-fn kinds_and_headers() {
+fn object_headers_stay_the_same() {
     let kinds = every!(
         ObjectKind: ObjectKind::Root, ObjectKind::Key, ObjectKind::Log, ObjectKind::Heartbeat,
         ObjectKind::Manifest, ObjectKind::Extents, ObjectKind::Fingerprints, ObjectKind::Pack, ObjectKind::Entry,
@@ -242,7 +242,7 @@ fn kinds_and_headers() {
 }
 
 #[test]
-fn files_of_an_interrupted_restore() {
+fn restore_checkpoint_keeps_its_format() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("restored");
     let mut list = RestoreCheckpoint::open(Some(&path), "a-digest").unwrap();

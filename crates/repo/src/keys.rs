@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_their_claim() {
+    fn object_names_contain_their_lease() {
         let keys = ShardKeys::of_directory("orders");
         assert_eq!(
             keys.pack(PackId { lease: 7, number: 3 }),

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_sizes_keeps_what_only_the_content_shows() {
+    fn check_of_sizes_keeps_damage_found_in_content() {
         let (one, two) = ([damage("a", 1)], [damage("b", 2)]);
         let at = DateTime::UNIX_EPOCH;
         let first = DamageRecord::after(DamageRecord::default(), &one, VerifyDepth::Content, at);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_bounded_and_still_names_every_backup() {
+    fn damage_record_is_bounded_and_names_every_backup() {
         let many: Vec<ObjectDamage> = (0..3000).map(|nth| damage(&format!("{nth:06}"), nth)).collect();
         let found =
             DamageRecord::after(DamageRecord::default(), &many, VerifyDepth::Objects, DateTime::UNIX_EPOCH);

@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_ended_is_dead_before_its_parent_collects_it() {
+    fn ended_process_is_dead_before_its_parent_collects_it() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         while process_start_ticks(child.id()).is_some() {
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_dead() {
+    fn holder_is_dead_only_if_its_process_has_ended() {
         let me = this_process("backup");
         assert_eq!(judge_holder(&me, &me), HolderState::Unknown);
         let recycled = Holder { started: me.started + 1, ..me.clone() };

@@ -316,7 +316,7 @@ mod tests {
     /// Two first accesses at the same time both open the directory, and the store keeps only one of
     /// the two.
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_listing_reads_its_directory_when_another_descriptor_takes_its_number() {
+    async fn listing_reads_its_directory_after_its_descriptor_is_reused() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::create_dir(dir.path().join("needs")).unwrap();
         std::fs::create_dir(other.path().join("needs")).unwrap();

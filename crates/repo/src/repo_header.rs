@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_root_that_asks_for_a_newer_program_is_refused() {
+    async fn root_that_requires_a_newer_program_is_refused() {
         for (needs, reads) in [(asks("0.1.0", "99.0.0"), true), (asks("99.0.0", "99.0.0"), false)] {
             let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
             let root = HeaderObject { repository: Uuid::nil(), data_key: None, needs: Some(needs) };
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_asked_for_later_counts_also_for_a_repository_that_is_open() {
+    async fn later_requirement_applies_to_an_open_repository() {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         claims(&store).await.unwrap();
         let open = Repository::on(store.clone(), None).await.unwrap();

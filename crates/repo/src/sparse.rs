@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_not_data() {
+    fn holes_are_not_reported_as_data() {
         use std::os::unix::fs::FileExt;
         let file = tempfile::tempfile().unwrap();
         file.set_len(10 << 20).unwrap();

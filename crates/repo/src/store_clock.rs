@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_off_deletes_nothing() {
+    fn deletion_is_refused_if_the_clocks_disagree() {
         let store = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
         let off = |minutes| store + TimeDelta::minutes(minutes);
         for (here, last, agrees) in [

@@ -63,19 +63,19 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory() {
+async fn directory_stores_and_returns_an_archive() {
     let dir = support::scratch();
     stores_and_gives_back(&support::location(dir.path()), None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_encrypted_directory() {
+async fn encrypted_directory_stores_and_returns_an_archive() {
     let dir = support::scratch();
     stores_and_gives_back(&support::location(dir.path()), Some(support::key(1))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_s3_bucket() {
+async fn s3_bucket_stores_and_returns_an_archive() {
     let Some(server) = s3() else { return };
     stores_and_gives_back(&server.location("archive"), Some(support::key(2))).await;
 }
@@ -87,7 +87,7 @@ async fn bench() -> (Arc<FaultyStore>, Repository) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archiver_that_wakes_up_after_being_superseded_stores_nothing() {
+async fn superseded_archiver_stores_nothing_after_waking_up() {
     let (store, repository) = bench().await;
     let sleeper = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&sleeper, 1, 2, 100).await;
@@ -118,7 +118,7 @@ async fn an_archiver_that_wakes_up_after_being_superseded_stores_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_archiver_is_told_of_the_first() {
+async fn second_archiver_is_refused_while_the_first_runs() {
     let (_, repository) = bench().await;
     let _first = repository.acquire_archive_lease(&shard()).await.unwrap();
     let error = repository.acquire_archive_lease(&shard()).await.err().unwrap();
@@ -126,7 +126,7 @@ async fn a_second_archiver_is_told_of_the_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_failed_is_repeated_and_stored_once() {
+async fn failed_put_is_repeated_and_stored_once() {
     let (store, repository) = bench().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&writer, 1, 1, 100).await;
@@ -150,7 +150,7 @@ async fn what_failed_is_repeated_and_stored_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_piece_whose_bytes_are_others_is_not_stored() {
+async fn segment_with_other_bytes_is_not_stored() {
     let (_, repository) = bench().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     let (segment, mut bytes) = piece(1, 3, 100);
@@ -189,7 +189,7 @@ async fn thousands_of_segments_are_read_in_few_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_fork_and_remember_what_was_left() {
+async fn new_timeline_records_the_transactions_left_behind() {
     let (_, repository) = bench().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&writer, 1, 5, 100).await;
@@ -218,7 +218,7 @@ async fn lines_fork_and_remember_what_was_left() {
 
 /// A server that has lost its binlogs begins them again under the same names.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_name_that_is_used_again_hides_nothing() {
+async fn reused_file_name_hides_no_segment() {
     let (_, repository) = bench().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&writer, 1, 4, 100).await;
@@ -244,7 +244,7 @@ async fn a_file_name_that_is_used_again_hides_nothing() {
 
 /// Each kind of damage to an object of the archive, and the report of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_is_named_with_what_is_lost() {
+async fn damage_is_reported_with_the_lost_transactions() {
     for deed in ["missing", "truncated", "flipped", "swapped"] {
         for encrypted in [false, true] {
             let dir = support::scratch();
@@ -298,7 +298,7 @@ async fn damage_is_named_with_what_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn entries_and_indexes_that_are_gone_are_noticed() {
+async fn missing_entries_and_indexes_are_detected() {
     let dir = support::scratch();
     let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
@@ -329,7 +329,7 @@ fn entry_number(path: &std::path::Path) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
+async fn prune_removes_only_dropped_segments_after_the_grace() {
     let (store, repository) = bench().await;
     let archiver = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=300 {
@@ -379,7 +379,7 @@ async fn pruning_takes_what_was_dropped_after_the_grace_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_piece_that_is_not_what_a_source_sent_is_damage_to_who_reads_its_content() {
+async fn segment_with_invalid_binlog_is_damage_to_content_readers() {
     let (_, repository) = bench().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&writer, 1, 4, 300).await;
@@ -401,7 +401,7 @@ async fn a_piece_that_is_not_what_a_source_sent_is_damage_to_who_reads_its_conte
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entry_that_the_store_took_and_lost_is_noticed_and_put_again() {
+async fn entry_that_the_store_lost_is_detected_and_put_again() {
     for key in [None, Some(support::key(3))] {
         let store = Arc::new(FaultyStore::honest());
         let repository = Repository::on(store.clone(), key.as_ref()).await.unwrap();
@@ -441,7 +441,7 @@ async fn an_entry_that_the_store_took_and_lost_is_noticed_and_put_again() {
 /// Damage found by reading the content is known to all readers, until a verification finds the
 /// object whole.
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_that_was_found_is_known_to_readers() {
+async fn damage_found_by_verify_is_known_to_readers() {
     let dir = support::scratch();
     let location = support::location(dir.path());
     let repository = Repository::open(&location, None).await.unwrap();
@@ -470,7 +470,7 @@ async fn damage_that_was_found_is_known_to_readers() {
 
 /// A lost segment is stored again in its place, also after the journal was compacted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_piece_is_stored_again_in_its_place() {
+async fn lost_segment_is_stored_again_in_its_place() {
     let dir = support::scratch();
     let location = support::location(dir.path());
     let repository = Repository::open(&location, None).await.unwrap();

@@ -48,7 +48,7 @@ fn every_other(deed: StoreFault) -> impl Fn(&'static str, &str) -> StoreFault + 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_read_is_asked_for_again() {
+async fn every_read_is_repeated_after_a_bad_answer() {
     let (store, sample, _) = filled().await;
     for deed in [StoreFault::Short, StoreFault::Flips, StoreFault::Misses] {
         store.obey(every_other(deed));
@@ -68,7 +68,7 @@ async fn every_read_is_asked_for_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_bad_answer_twice_is_damage() {
+async fn same_bad_answer_twice_is_reported_as_damage() {
     let (store, _, bench) = filled().await;
     store.obey(|operation, key| {
         if operation == "get" && key.contains("/packs/") { StoreFault::Flips } else { StoreFault::Honest }

@@ -74,7 +74,7 @@ async fn keeps_conditions(location: &Location) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory() {
+async fn directory_stores_and_restores_backups() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("not yet/there # %41");
     stores_and_restores(&support::location(&place), None).await;
@@ -88,7 +88,7 @@ async fn a_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_may_not_be_written() {
+async fn unwritable_directory_is_refused() {
     if !rustix::process::geteuid().is_root() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
@@ -104,7 +104,7 @@ async fn a_directory_that_may_not_be_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_s3_server() {
+async fn s3_server_stores_and_restores_backups() {
     let Some(server) = s3() else { return };
     stores_and_restores(&server.location("plain"), None).await;
     stores_and_restores(&server.location("encrypted"), Some(support::key(7))).await;
@@ -112,7 +112,7 @@ async fn an_s3_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_s3_bucket_that_is_missing() {
+async fn missing_s3_bucket_is_a_store_error() {
     let Some(server) = s3() else { return };
     let mut location = server.location("x");
     location.url = "s3://no-such-bucket-here/x".into();
@@ -121,7 +121,7 @@ async fn an_s3_bucket_that_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s3_credentials_that_are_wrong() {
+async fn wrong_s3_credentials_are_denied() {
     let Some(server) = s3() else { return };
     let mut location = server.location("x");
     location.s3.secret_access_key = Some("wrong".to_owned().into());
@@ -131,7 +131,7 @@ async fn s3_credentials_that_are_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_s3_endpoint_that_nobody_answers() {
+async fn unreachable_s3_endpoint_is_a_store_error() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut location = Location::new("s3://bucket/x");
     location.s3.endpoint = Some(format!("http://127.0.0.1:{port}"));

@@ -27,7 +27,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_run_is_told_who_holds_the_shard() {
+async fn second_run_is_refused_with_the_holder_of_the_shard() {
     let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     let _first = bench.acquire_lease().await;
     let error = bench.repository.acquire_lease(&shard(), "prune").await.err().unwrap();
@@ -38,7 +38,7 @@ async fn a_second_run_is_told_who_holds_the_shard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_claim_at_once_one_wins() {
+async fn one_of_many_simultaneous_claims_wins() {
     let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let shard = shard();
@@ -52,7 +52,7 @@ async fn of_many_that_claim_at_once_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_adopted_history_stays_in_the_log() {
+async fn adopted_history_stays_in_the_log() {
     let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     assert_eq!(bench.reader().adopted().await.unwrap(), None);
     let server = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
@@ -71,7 +71,7 @@ async fn an_adopted_history_stays_in_the_log() {
 /// Not a separate test: plays the run that is killed while it holds the shard.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run as a child process by the test below"]
-async fn child_that_dies_holding_the_shard() {
+async fn child_process_dies_holding_the_shard() {
     let dir = std::env::var("BACKSTOP_TEST_DIR").unwrap();
     let repository = Repository::open(&support::location(dir.as_ref()), None).await.unwrap();
     let _writer = repository.acquire_lease(&shard(), "backup").await.unwrap();
@@ -79,10 +79,10 @@ async fn child_that_dies_holding_the_shard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_was_killed_on_this_host_is_superseded_at_once() {
+async fn run_killed_on_this_host_is_superseded_at_once() {
     let bench = Bench::local().await;
     let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "child_that_dies_holding_the_shard"])
+        .args(["--ignored", "--exact", "child_process_dies_holding_the_shard"])
         .env("BACKSTOP_TEST_DIR", bench.dir())
         .output()
         .unwrap();
@@ -110,7 +110,7 @@ async fn a_run_that_was_killed_on_this_host_is_superseded_at_once() {
 /// A run whose heartbeats do not arrive counts as dead after the TTL; when it wakes up it can
 /// neither commit, nor delete, nor release, although it still can write objects.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_wakes_up_after_being_superseded_changes_nothing() {
+async fn superseded_run_changes_nothing_after_waking_up() {
     let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let kept = bench.backup(&sample(), None).await;
@@ -151,7 +151,7 @@ async fn a_store_that_ignores_conditions_is_refused() {
 
 /// Behaves as a file system without hard links, whose error is that of missing permissions.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_without_conditions_is_told_from_one_that_denies_access() {
+async fn store_without_conditions_is_refused_with_a_hint() {
     let store = Arc::new(FaultyStore::new(|_, _| StoreFault::RefusesCondition));
     let bench = Bench::on(store.clone()).await;
     let error = bench.repository.probe().await.unwrap_err();
@@ -161,7 +161,7 @@ async fn a_store_without_conditions_is_told_from_one_that_denies_access() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_got_lost_is_no_conflict() {
+async fn lost_answer_is_not_taken_for_a_conflict() {
     let store = Arc::new(FaultyStore::new(|operation, key| {
         if operation == "put" && key.contains("/log/") { StoreFault::Repeats } else { StoreFault::Honest }
     }));
@@ -172,7 +172,7 @@ async fn an_answer_that_got_lost_is_no_conflict() {
 
 /// Whichever object a store loses while it reports success: the run fails and lists nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn success_is_not_said_of_what_the_store_lost() {
+async fn run_fails_if_the_store_loses_an_object() {
     for lost in ["/packs/", "/extents", "/fingerprints", "/manifest", "/log/"] {
         let store = Arc::new(FaultyStore::honest());
         let bench = Bench::on(store.clone()).await;
@@ -189,7 +189,7 @@ async fn success_is_not_said_of_what_the_store_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_refuses_is_an_error_and_the_next_run_succeeds() {
+async fn store_error_fails_the_run_and_a_retry_succeeds() {
     for broken in ["/packs/", "/extents", "/fingerprints", "/manifest", "/log/"] {
         let store = Arc::new(FaultyStore::honest());
         let bench = Bench::on(store.clone()).await;
@@ -214,7 +214,7 @@ async fn a_store_that_refuses_is_an_error_and_the_next_run_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_store_only_takes_longer() {
+async fn backup_succeeds_on_a_slow_store() {
     let store = Arc::new(FaultyStore::new(|_, _| StoreFault::Dawdles));
     let bench = Bench::on(store).await;
     let sample = sample();
@@ -224,7 +224,7 @@ async fn a_slow_store_only_takes_longer() {
 
 /// Counts the requests for one increment of one changed block: each costs money and latency.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_increment_asks_of_the_store() {
+async fn increment_needs_a_bounded_number_of_requests() {
     let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let sample = Sample::new();
@@ -242,7 +242,7 @@ async fn what_an_increment_asks_of_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repository_is_plain_or_encrypted_never_both() {
+async fn repository_is_either_plain_or_encrypted() {
     let plain: Arc<FaultyStore> = Arc::new(FaultyStore::honest());
     Bench::on(plain.clone()).await.backup(&sample(), None).await;
     let open = |store: &Arc<FaultyStore>, key: Option<RepoKey>| {
@@ -270,7 +270,7 @@ async fn a_repository_is_plain_or_encrypted_never_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deleted_backups_go_after_the_grace_and_take_only_what_is_theirs() {
+async fn sweep_removes_only_objects_of_deleted_backups_after_grace() {
     let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let sample = sample();
@@ -312,7 +312,7 @@ async fn deleted_backups_go_after_the_grace_and_take_only_what_is_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_is_good_for_its_own_claim_only() {
+async fn sweep_plan_of_another_lease_is_refused() {
     let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     let writer = bench.acquire_lease().await;
     let plan = writer.gc_plan(at(0), HOUR).await.unwrap();
@@ -322,7 +322,7 @@ async fn a_plan_is_good_for_its_own_claim_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_keeps_its_newest_entries_only() {
+async fn log_keeps_only_its_newest_entries() {
     let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let entry = bench.backup(&sample(), None).await;
@@ -340,7 +340,7 @@ async fn the_log_keeps_its_newest_entries_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_is_taken_back_within_its_grace_only() {
+async fn deletion_is_undone_only_within_its_grace() {
     let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     let (first, second) = (bench.backup(&sample(), None).await, bench.backup(&sample(), None).await);
     let ids = [first.facts.backup_id.clone()];
@@ -362,7 +362,7 @@ async fn a_deletion_is_taken_back_within_its_grace_only() {
 
 /// If the store's clock is right and this host's is wrong, or the reverse, nothing is deleted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_time_that_the_store_does_not_agree_to_is_refused() {
+async fn deletion_is_refused_if_the_store_clock_disagrees() {
     let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     let writer = bench.acquire_lease().await;
     #[allow(clippy::disallowed_methods)]

@@ -186,7 +186,7 @@ async fn stages() -> [DamageBench; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn manifests() {
+async fn damaged_manifest_is_reported_with_its_backups() {
     for stage in stages().await {
         let [first, second, _] = &stage.backups;
         stage.suffer(&first.manifest.key, &second.manifest.key, &[0]).await;
@@ -194,7 +194,7 @@ async fn manifests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn extents() {
+async fn damaged_extents_are_reported_with_their_backups() {
     for stage in stages().await {
         let [first, second, _] = &stage.backups;
         stage.suffer(&stage.keys_of(second).0, &stage.keys_of(first).0, &[1]).await;
@@ -202,7 +202,7 @@ async fn extents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fingerprints_are_named_but_keep_nobody_from_restoring() {
+async fn damaged_fingerprints_are_reported_and_backups_restored() {
     for stage in stages().await {
         let [first, second, _] = &stage.backups;
         stage.suffer(&stage.keys_of(second).1, &stage.keys_of(first).1, &[]).await;
@@ -210,7 +210,7 @@ async fn fingerprints_are_named_but_keep_nobody_from_restoring() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packs() {
+async fn damaged_pack_is_reported_with_its_backups() {
     for stage in stages().await {
         let packs = stage.packs();
         assert_eq!(packs.len(), 3);
@@ -221,7 +221,7 @@ async fn packs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_newest_log_entry_is_passed_over_for_reading_and_refused_for_writing() {
+async fn damaged_newest_log_entry_is_skipped_by_readers_only() {
     for stage in stages().await {
         let base = stage.backups[0].manifest.key.split("/backups/").next().unwrap().to_owned();
         let mut names: Vec<_> = std::fs::read_dir(stage.file(&format!("{base}/log")))
@@ -242,14 +242,14 @@ async fn the_newest_log_entry_is_passed_over_for_reading_and_refused_for_writing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_root_is_named_but_keeps_nobody_from_restoring() {
+async fn damaged_root_is_reported_and_backups_are_restored() {
     for stage in stages().await {
         stage.suffer("backstop", &stage.packs()[0], &[]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_wrapped_key_is_named_when_the_repository_is_opened() {
+async fn damaged_wrapped_key_is_reported_at_open() {
     let stage = DamageBench::set(Bench::local_encrypted().await).await;
     let name = std::fs::read_dir(stage.file("keys")).unwrap().next().unwrap().unwrap().file_name();
     let key = format!("keys/{}", name.to_str().unwrap());
@@ -267,7 +267,7 @@ async fn the_wrapped_key_is_named_when_the_repository_is_opened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_heartbeat_keeps_nobody_from_working() {
+async fn damaged_heartbeat_does_not_prevent_backups() {
     for harm in DAMAGE_KINDS {
         let stage = DamageBench::set(Bench::local().await).await;
         let beats = stage.file("shards/orders/heartbeats");
@@ -280,7 +280,7 @@ async fn a_damaged_heartbeat_keeps_nobody_from_working() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_is_gone_is_not_an_empty_repository() {
+async fn missing_log_is_not_taken_for_an_empty_repository() {
     let stage = DamageBench::set(Bench::local().await).await;
     std::fs::remove_dir_all(stage.file("shards/orders/log")).unwrap();
     let error = stage.bench.reader().catalog().await.unwrap_err();
@@ -288,7 +288,7 @@ async fn a_log_that_is_gone_is_not_an_empty_repository() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_that_nobody_needs_are_counted() {
+async fn unreferenced_objects_are_counted() {
     let stage = DamageBench::set(Bench::local().await).await;
     assert_eq!(stage.verify(VerifyDepth::Objects).await.unreferenced, 0);
     let mut writer = stage.bench.acquire_lease().await;
@@ -301,7 +301,7 @@ async fn objects_that_nobody_needs_are_counted() {
 
 /// Content of the next backup when its parent has a lost or damaged pack.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_after_damage_stores_again_what_it_needs() {
+async fn backup_after_damage_stores_lost_blocks_again() {
     for harm in DAMAGE_KINDS {
         for stage in stages().await {
             let packs = stage.packs();
@@ -332,7 +332,7 @@ async fn a_backup_after_damage_stores_again_what_it_needs() {
 /// The next backup skips a parent with a damaged manifest or index, and builds on the backup before
 /// it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_parent_is_passed_over() {
+async fn damaged_parent_is_skipped_by_the_next_increment() {
     for part in ["manifest", "extents", "fingerprints"] {
         let stage = DamageBench::set(Bench::local().await).await;
         let base = stage.backups[2].manifest.key.strip_suffix("manifest").unwrap();
@@ -350,7 +350,7 @@ async fn a_damaged_parent_is_passed_over() {
 /// Readers detect a log that lost its end as well as writers do; backups that are still listed can
 /// be restored.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_without_its_end_is_told_to_readers() {
+async fn truncated_log_is_detected_by_readers() {
     let stage = DamageBench::set(Bench::local().await).await;
     stage.bench.reader().ends_well().await.unwrap();
     let mut logs: Vec<_> = std::fs::read_dir(stage.file("shards/orders/log")).unwrap().collect();

@@ -50,8 +50,8 @@ fn sample(files: &BTreeMap<String, Vec<u8>>) -> Sample {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "writes the golden repositories anew: only for a format that was never released"]
-async fn write() {
+#[ignore = "writes the golden repositories again: only for a format that was never released"]
+async fn golden_repositories_are_written() {
     for (kind, key) in kinds() {
         let home = home(kind);
         drop(std::fs::remove_dir_all(&home));
@@ -89,8 +89,8 @@ async fn archived(writer: &ArchiveWriter) {
 const SIZE: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "writes the golden archives anew: only for a format that was never released"]
-async fn write_archives() {
+#[ignore = "writes the golden archives again: only for a format that was never released"]
+async fn golden_archives_are_written() {
     for (kind, key) in kinds() {
         let home = home(&format!("{kind}-archive"));
         drop(std::fs::remove_dir_all(&home));
@@ -102,7 +102,7 @@ async fn write_archives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn read_archives() {
+async fn golden_archives_are_read() {
     for (kind, key) in kinds() {
         let home = home(&format!("{kind}-archive"));
         let repository = Repository::open(&support::location(&home), key.as_ref()).await.unwrap();
@@ -133,7 +133,7 @@ async fn read_archives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn read() {
+async fn golden_repositories_are_read() {
     for (kind, key) in kinds() {
         let repository = Repository::open(&support::location(&home(kind)), key.as_ref()).await.unwrap();
         let bench = Bench { repository, dir: None };

@@ -208,7 +208,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_backup_restores_to_what_the_directory_was(steps in prop::collection::vec(step(), 1..30)) {
+    fn every_backup_restores_its_directory(steps in prop::collection::vec(step(), 1..30)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let mut ctx = HistoryBench::new().await;

@@ -102,7 +102,7 @@ async fn both(staged: &InMemory, sealed: u64, first: usize, second: usize) -> bo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prune_beside_archivers_that_come_and_go_removes_nothing_that_is_named() {
+async fn prune_removes_no_named_object_beside_restarting_archivers() {
     let sealed = 6;
     let staged = stage(sealed).await;
     let mut runs = 0;
@@ -123,7 +123,7 @@ async fn prune_beside_archivers_that_come_and_go_removes_nothing_that_is_named()
 
 /// The next seal compacts the journal into an index.
 #[tokio::test(flavor = "multi_thread")]
-async fn prune_beside_a_roll_removes_nothing_that_is_named() {
+async fn prune_removes_no_named_object_during_compaction() {
     let sealed = 127;
     let staged = stage(sealed).await;
     for first in 0.. {
@@ -136,7 +136,7 @@ async fn prune_beside_a_roll_removes_nothing_that_is_named() {
 
 /// Reads an archive while it is compacted before the request `nth` of the read.
 #[tokio::test(flavor = "multi_thread")]
-async fn reading_beside_a_roll_finds_no_damage() {
+async fn reader_finds_no_damage_during_compaction() {
     let sealed = 127;
     let staged = stage(sealed).await;
     for nth in 0.. {
@@ -153,7 +153,7 @@ async fn reading_beside_a_roll_finds_no_damage() {
         let paused = Arc::new(PausedStore::new(store, turn));
         let reader = Repository::on(paused.clone(), None).await.unwrap().archive(&shard());
         let contents = reader.contents().await.unwrap();
-        assert_eq!(contents.damaged, [], "rolled up before request {nth} of a read");
+        assert_eq!(contents.damaged, [], "compacted before request {nth} of a read");
         let held = contents.held(1).unwrap();
         assert!(set(&format!("A:1-{sealed}")).is_subset_of(&held), "before request {nth}: {held}");
         if paused.requests() <= nth {
@@ -165,7 +165,7 @@ async fn reading_beside_a_roll_finds_no_damage() {
 /// An archiver that sleeps through more leases than are kept, and through a compaction, still
 /// stores nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sleeper_stores_nothing_after_many_claims_and_a_roll() {
+async fn sleeping_archiver_stores_nothing_after_compaction() {
     let store = Arc::new(support::faulty_store::FaultyStore::honest());
     let repository = Repository::on(store.clone(), None).await.unwrap();
     let sleeper = repository.acquire_archive_lease(&shard()).await.unwrap();
@@ -187,16 +187,16 @@ async fn a_sleeper_stores_nothing_after_many_claims_and_a_roll() {
         seal(&next, number, number, 200).await;
     }
     let keys = store.keys().await;
-    assert!(keys.iter().any(|key| key.contains("/archive/index/")), "it was rolled up");
+    assert!(keys.iter().any(|key| key.contains("/archive/index/")), "it was compacted");
     let (segment, bytes) = support::binlog::piece(2, 2, 200);
     let error = sleeper.put_tail(&segment, &bytes).await.unwrap_err();
     assert_eq!(error.kind, backstop_model::error::ErrorKind::Held, "{error}");
     let leases = keys.iter().filter(|key| key.contains("/archive/journal/")).count();
-    assert!(leases < 80, "claims that nobody sleeps behind go: {leases} entries");
+    assert!(leases < 80, "old leases are removed: {leases} entries");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prune_with_a_hole_in_the_books_keeps_what_they_may_have_named() {
+async fn prune_keeps_segments_that_a_lost_entry_may_name() {
     let store = Arc::new(stage(6).await);
     let repository = Repository::on(store.clone(), None).await.unwrap();
     archiver_runs(&repository, 7).await;

@@ -54,7 +54,7 @@ fn nothing_in(dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_is_not_written_where_its_volume_is_not_and_goes_on_when_it_is_back() {
+async fn archive_is_not_written_while_its_volume_is_unmounted() {
     let place = StoreDirectory::new();
     let repository = place.init().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
@@ -78,7 +78,7 @@ async fn an_archive_is_not_written_where_its_volume_is_not_and_goes_on_when_it_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_is_not_written_where_its_volume_is_not() {
+async fn backup_is_not_written_while_its_volume_is_unmounted() {
     let (place, sample) = (StoreDirectory::new(), Sample::in_memory());
     sample.write("db/t.ibd", &support::noise(1, 100_000));
     let repository = place.init().await;
@@ -99,7 +99,7 @@ async fn a_backup_is_not_written_where_its_volume_is_not() {
 
 /// Also if the other repository's directory has the path and the inode number of the open one.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_repository_in_its_place_takes_no_writes() {
+async fn other_repository_at_the_same_path_is_not_written() {
     for in_place in [false, true] {
         let place = StoreDirectory::new();
         let repository = place.init().await;
@@ -130,7 +130,7 @@ async fn another_repository_in_its_place_takes_no_writes() {
 
 /// A file system that was mounted again may have another device number.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_repository_in_another_directory_is_gone_on_with() {
+async fn same_repository_in_a_new_directory_is_used() {
     let place = StoreDirectory::new();
     let repository = place.init().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();

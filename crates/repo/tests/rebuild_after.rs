@@ -22,7 +22,7 @@ const SIZE: u64 = 200;
 
 /// An archiver that was killed, or whose put failed, leaves segments behind that no entry names.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_left_behind_is_not_named_again() {
+async fn leftover_segments_are_not_named_by_a_rebuild() {
     let store = Arc::new(FaultyStore::honest());
     let repository = Repository::on(store.clone(), None).await.unwrap();
     let fails = || {
@@ -77,7 +77,7 @@ async fn what_was_left_behind_is_not_named_again() {
 /// The next repair completes one that was killed before any of its writes. It watches the killed
 /// one for 15 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repair_that_was_killed_is_completed() {
+async fn killed_repair_is_completed_by_the_next() {
     let store = Arc::new(InMemory::new());
     let repository = Repository::on(store.clone(), None).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();

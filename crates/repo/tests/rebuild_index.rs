@@ -115,7 +115,7 @@ fn now() -> DateTime<Utc> {
 
 /// Loses or damages the nth of five indexes, in several combinations.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_says_what_it_said_before_its_indexes_were_lost() {
+async fn rebuilt_indexes_restore_the_contents_of_the_archive() {
     for key in [None, Some(support::key(4))] {
         // Leases are in between, and the end is not compacted.
         let whole = Shop::new(key.clone());
@@ -168,7 +168,7 @@ async fn an_archive_says_what_it_said_before_its_indexes_were_lost() {
 
 /// No other object shows that it existed: its numbers are not given a second time.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_only_index_is_missed_though_nothing_follows_it() {
+async fn loss_of_the_only_index_is_detected_and_repaired() {
     for continued in [false, true] {
         let shop = Shop::with(128).await;
         let (before, indexes) = (shop.contents().await, shop.files("index"));
@@ -191,7 +191,7 @@ async fn the_only_index_is_missed_though_nothing_follows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tail_stays_open_and_lines_are_known_again() {
+async fn rebuilt_index_restores_tails_and_timelines() {
     let shop = Shop::new(None);
     let writer = shop.open().await.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=100 {
@@ -230,7 +230,7 @@ async fn a_tail_stays_open_and_lines_are_known_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_tail_is_still_one_afterwards() {
+async fn open_tail_stays_open_after_a_rebuild() {
     let shop = Shop::new(None);
     let writer = shop.open().await.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=127 {
@@ -252,7 +252,7 @@ async fn an_open_tail_is_still_one_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_prune_dropped_stays_dropped_and_can_be_taken_back() {
+async fn pruned_segments_stay_dropped_after_a_rebuild() {
     for swept in [false, true] {
         let shop = Shop::with(300).await;
         let whole = shop.contents().await;
@@ -285,7 +285,7 @@ async fn what_a_prune_dropped_stays_dropped_and_can_be_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_lost_as_well_is_a_gap_and_no_damage() {
+async fn segments_lost_with_the_index_become_gaps() {
     let shop = Shop::with(300).await;
     let before = shop.contents().await;
     std::fs::remove_file(&shop.files("index")[1]).unwrap();
@@ -333,7 +333,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn segments_of_an_older_version_are_named_and_kept() {
+async fn segments_of_an_older_version_are_reported_and_kept() {
     let shop = golden().await;
     let index = shop.files("index").remove(0);
     std::fs::remove_file(&index).unwrap();
@@ -375,7 +375,7 @@ async fn segments_of_an_older_version_are_named_and_kept() {
 
 /// Each of them watches holders that may live for 15 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_holds_the_shard_or_its_archive_is_left_alone() {
+async fn rebuild_is_refused_while_shard_or_archive_is_held() {
     let archiver = async {
         let shop = Shop::with(130).await;
         std::fs::remove_file(&shop.files("index")[0]).unwrap();

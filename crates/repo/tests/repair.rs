@@ -69,7 +69,7 @@ async fn repaired(bench: &Bench, expected: &[BackupId], sample: &Sample) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_whole_log_needs_no_repair() {
+async fn complete_log_needs_no_repair() {
     let (bench, ..) = three().await;
     assert_eq!(planned(&bench).await, []);
     assert_eq!(opened(&bench).await.repair(&shard(), &|_| {}).await.unwrap(), []);
@@ -78,7 +78,7 @@ async fn a_whole_log_needs_no_repair() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_newest_entry_is_superseded() {
+async fn damaged_newest_entry_is_superseded() {
     let (bench, backups, sample) = three().await;
     std::fs::write(files(&bench, "log").last().unwrap(), b"not an entry").unwrap();
     let error = bench.repository.acquire_lease(&shard(), "backup").await.err().unwrap();
@@ -91,7 +91,7 @@ async fn a_damaged_newest_entry_is_superseded() {
 
 /// These run in parallel, because each of them watches a holder that may live for 15 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_end_is_rebuilt_unless_its_holder_lives() {
+async fn lost_end_of_a_log_is_rebuilt_unless_its_holder_lives() {
     let ends = futures::future::join_all([1, 4, 5, 9].map(lost_from));
     tokio::join!(
         ends,
@@ -130,7 +130,7 @@ async fn a_backup_that_lacks_an_object_is_not_listed_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_removed_later_does_not_come_back() {
+async fn removed_backup_does_not_return_after_a_repair() {
     let (bench, backups, sample) = three().await;
     std::fs::remove_dir_all(&files(&bench, "backups")[0]).unwrap();
     std::fs::write(files(&bench, "log").last().unwrap(), b"torn").unwrap();

@@ -9,7 +9,7 @@ use backstop_repo::{RestoreOptions, Storage};
 use support::{Bench, Sample};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn full_then_increment() {
+async fn full_backup_and_increment_are_restored() {
     for bench in [Bench::local().await, Bench::local_encrypted().await] {
         let sample = Sample::new();
         sample.write("a.ibd", &support::noise(1, 3 << 20));
@@ -45,7 +45,7 @@ async fn full_then_increment() {
 
 /// Written as JSON and read back, each of these differs in its last bit.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_freeze_of_any_length_is_committed() {
+async fn freeze_of_any_length_is_committed() {
     let bench = Bench::local().await;
     let sample = Sample::new();
     sample.write("a.ibd", b"a");

@@ -31,7 +31,7 @@ async fn refused(tree: Tree) -> backstop_model::error::Error {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_not_as_announced_is_an_error_and_not_left_out() {
+async fn missing_or_shorter_file_fails_the_backup() {
     let sample = Sample::new();
     sample.write("a.ibd", &noise(1, 50_000));
     let mut shrunk = sample.tree();
@@ -53,7 +53,7 @@ async fn paths_that_would_leave_the_directory_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn made_up_files_and_modes_come_back() {
+async fn inline_files_and_modes_are_restored() {
     let bench = Bench::local().await;
     let sample = Sample::new();
     sample.write("db/t.ibd", b"data");
@@ -70,7 +70,7 @@ async fn made_up_files_and_modes_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_restore_goes_on_where_it_was() {
+async fn interrupted_restore_resumes_where_it_stopped() {
     let store = Arc::new(FaultyStore::honest());
     let bench = Bench::on(store.clone()).await;
     let sample = Sample::in_memory();
@@ -133,7 +133,7 @@ async fn ranges_known_to_be_unchanged_are_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn indexes_stay_small_when_every_block_is_an_extent_of_its_own() {
+async fn indexes_stay_small_when_every_block_is_an_extent() {
     let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     let sample = Sample::in_memory();
     let size = 32 << 20;
@@ -156,7 +156,7 @@ async fn indexes_stay_small_when_every_block_is_an_extent_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_write_left_in_a_directory_is_swept() {
+async fn leftovers_of_a_killed_write_are_swept() {
     let bench = Bench::local().await;
     let sample = Sample::new();
     sample.write("a.ibd", &noise(1, 50_000));

@@ -27,7 +27,7 @@ fn label(gtids: &GtidSet) -> BTreeMap<&'static str, String> {
 }
 
 #[test]
-fn tags_of_a_snapshot() {
+fn tags_of_a_snapshot_stay_the_same() {
     let short: GtidSet = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".parse().unwrap();
     let numbers: Vec<String> = (1..200).map(|number| (2 * number).to_string()).collect();
     let long: GtidSet =
@@ -37,7 +37,7 @@ fn tags_of_a_snapshot() {
 }
 
 #[test]
-fn backups_as_tags_name_them() {
+fn backups_are_read_from_frozen_tags() {
     let states = backstop_testkit::every!(EbsSnapshotState: EbsSnapshotState::Pending, EbsSnapshotState::Completed, EbsSnapshotState::Error);
     let mut backups = Vec::new();
     for line in lines("tags.json") {

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_is_as_far_as_its_last_volume() {
+    fn set_is_initialized_as_far_as_its_last_volume() {
         assert_eq!(loading(&[Some((100, true)), Some((100, false))]), VolumeInitialization::Loaded);
         assert_eq!(loading(&[Some((100, false)), Some((40, true))]), VolumeInitialization::Percent(40));
         for when_read in

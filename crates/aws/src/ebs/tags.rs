@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_whole_or_not_there() {
+    fn gtid_set_is_tagged_whole_or_not_at_all() {
         let mut text = String::new();
         for number in 0..6 {
             text.push_str(&format!("3e11fa47-71ca-11e1-9e33-c80aa942956{number}:1-{number}5,"));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_are_born_unproven() {
+    fn new_snapshots_are_tagged_unproven() {
         let tags = label_of(&GtidSet::new());
         assert_eq!(
             (tags[STATE_TAG].as_str(), tags[SET_SIZE_TAG].as_str(), tags[CLUSTER_TAG].as_str()),

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_chosen() {
+    fn identified_volumes_are_chosen() {
         let root = volume("vol-r", "/dev/xvda", &[]);
         let data = volume("vol-d", "/dev/sdf", &[("Role", "mysql"), (MOUNT_TAG, "/data")]);
         let logs = volume("vol-l", "/dev/sdg", &[("Role", "mysql"), (MOUNT_TAG, "/logs, /data/redo")]);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_refused_with_what_was_found() {
+    fn unidentified_volumes_are_refused_with_the_attached_ones() {
         let root = volume("vol-r", "/dev/xvda", &[]);
         let plain = volume("vol-d", "/dev/sdf", &[("Role", "mysql")]);
         let mounted = volume("vol-m", "/dev/sdg", &[(MOUNT_TAG, "/logs")]);

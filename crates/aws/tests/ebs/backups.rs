@@ -130,7 +130,7 @@ impl Fleet {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_snapshots_are_the_backup_and_their_ids_are_stored() {
+async fn ebs_backup_stores_the_ids_of_its_snapshots() {
     let fleet = Fleet::start().await;
     let report = fleet.back_up(timeouts()).await.unwrap();
     let ebs = report.ebs.unwrap();
@@ -150,7 +150,7 @@ async fn the_snapshots_are_the_backup_and_their_ids_are_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_takes_its_time_is_pending() {
+async fn incomplete_ebs_backup_is_reported_as_pending() {
     let fleet = Fleet::start().await;
     fleet.host.ec2.with(|ec2| ec2.rules.completion = Completion::Never);
     let report = fleet.back_up(Timeouts { complete: Duration::ZERO, ..timeouts() }).await.unwrap();
@@ -165,7 +165,7 @@ async fn one_that_takes_its_time_is_pending() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_ends_in_an_error_is_withdrawn() {
+async fn backup_whose_snapshot_fails_is_withdrawn() {
     let fleet = Fleet::start().await;
     fleet.host.ec2.with(|ec2| ec2.rules.completion = Completion::Error(2));
     let error = fleet.back_up(timeouts()).await.unwrap_err();
@@ -178,7 +178,7 @@ async fn one_that_ends_in_an_error_is_withdrawn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prune_deletes_snapshots_in_order_and_goes_on_after_a_refusal() {
+async fn prune_deletes_snapshots_and_resumes_after_a_denial() {
     let fleet = Fleet::start().await;
     let old = fleet.back_up(timeouts()).await.unwrap();
     let new = fleet.back_up(timeouts()).await.unwrap();
@@ -200,7 +200,7 @@ async fn prune_deletes_snapshots_in_order_and_goes_on_after_a_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prune_clears_what_dead_runs_left_and_nothing_proven() {
+async fn prune_deletes_only_unproven_snapshots_of_dead_runs() {
     let fleet = Fleet::start().await;
     let report = fleet.back_up(timeouts()).await.unwrap();
     let dead = fleet.host.ec2.with(|ec2| {
@@ -226,7 +226,7 @@ async fn prune_clears_what_dead_runs_left_and_nothing_proven() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_longer_than_a_tag_is_never_cut() {
+async fn gtid_set_longer_than_a_tag_is_never_truncated() {
     let fleet = Fleet::start().await;
     for number in 1..=9 {
         let next = format!("SET gtid_next = '3e11fa47-71ca-11e1-9e33-c80aa942956{number}:{number}'");

@@ -11,7 +11,7 @@ use backstop_testkit::{ShardLayout, TestWorkload};
 use crate::support::Host;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_recovered_is_what_was_claimed() {
+async fn ebs_snapshot_passes_the_conformance_suite() {
     let host = Host::start(ShardLayout::single()).await;
     let ebs = host.ebs().await;
     let findings = ebs.check().await.unwrap();
@@ -25,7 +25,7 @@ async fn what_is_recovered_is_what_was_claimed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_slow_is_done_before_the_lock_and_the_tags_tell_the_truth() {
+async fn slow_calls_precede_the_lock_and_tags_match_the_snapshot() {
     let host = Host::start(ShardLayout::single()).await;
     let workload = TestWorkload::start(host.shard.primary()).await;
     workload.wait_for_more(20).await;
@@ -53,7 +53,7 @@ async fn everything_slow_is_done_before_the_lock_and_the_tags_tell_the_truth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_rules_forbid_is_refused() {
+async fn snapshot_forbidden_by_the_rules_is_refused() {
     let host = Host::start(ShardLayout::single()).await;
     let mut site = host.site().await;
     site.freeze.on_primary = OnPrimary::Refuse;
@@ -68,7 +68,7 @@ async fn what_the_rules_forbid_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_on_another_volume_is_in_the_set_or_the_server_is_refused() {
+async fn binlog_on_another_volume_is_included_or_refused() {
     let logs = tempfile::tempdir().unwrap();
     std::fs::set_permissions(logs.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let option = format!("log_bin={}/binlog", logs.path().display());

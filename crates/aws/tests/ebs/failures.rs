@@ -32,7 +32,7 @@ async fn a_missing_permission_is_named_before_the_lock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttling_is_waited_out_before_the_lock_and_not_under_it() {
+async fn throttled_calls_are_retried_before_the_lock_only() {
     let host = Host::start(ShardLayout::single()).await;
     host.ec2.with(|ec2| {
         for action in ["DescribeInstances", "CreateSnapshots", "DescribeVolumes"] {
@@ -52,7 +52,7 @@ async fn throttling_is_waited_out_before_the_lock_and_not_under_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_up_quota_is_told_from_other_refusals() {
+async fn exhausted_quota_is_reported_as_a_refusal() {
     let host = Host::start(ShardLayout::single()).await;
     host.ec2.with(|ec2| ec2.rules.quota = Some(0));
     let error = host.fails(&host.ebs().await).await;
@@ -61,7 +61,7 @@ async fn a_used_up_quota_is_told_from_other_refusals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_is_looked_for_and_what_was_made_is_deleted() {
+async fn snapshot_is_found_and_deleted_after_a_lost_answer() {
     let host = Host::start(ShardLayout::single()).await;
     for way in ["unanswered", "broken"] {
         let ec2 = host.ec2.clone();
@@ -88,7 +88,7 @@ async fn a_lost_answer_is_looked_for_and_what_was_made_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_that_is_not_proven_takes_the_snapshot_with_it() {
+async fn snapshot_is_deleted_if_the_lock_is_not_proven() {
     let host = Host::start(ShardLayout::single()).await;
     let datadir = host.shard.base().join("m1/data");
     let ctx = at("after:image", move || kill_server_on(&datadir));
@@ -101,7 +101,7 @@ async fn a_lock_that_is_not_proven_takes_the_snapshot_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_deleted_stays_unproven_until_it_is() {
+async fn undeletable_snapshot_stays_unproven_until_deleted() {
     let host = Host::start(ShardLayout::single()).await;
     let deny = |rules: &mut backstop_testkit::ec2::Ec2Behaviour| {
         rules.denied = ["CreateTags".to_owned(), "DeleteSnapshot".to_owned()].into();
@@ -128,7 +128,7 @@ async fn what_cannot_be_deleted_stays_unproven_until_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ec2_may_not_know_yet_what_it_made() {
+async fn lagging_answers_of_ec2_are_waited_for() {
     let host = Host::start(ShardLayout::single()).await;
     host.ec2.with(|ec2| {
         ec2.rules.unknown.insert("CreateTags".to_owned(), 3);
@@ -147,7 +147,7 @@ async fn ec2_may_not_know_yet_what_it_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_is_dropped_anywhere_leaves_nothing_for_long() {
+async fn dropped_run_leaves_no_snapshot_after_the_cleanup() {
     let host = Host::start(ShardLayout::single()).await;
     for milliseconds in [5, 40, 120, 400, 900] {
         let ebs = host.ebs().await;

@@ -9,7 +9,7 @@ use backstop_testkit::snapshot_conformance::assert_refuses;
 use crate::support::{Host, aws, site};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_instance_or_several_are_refused_by_name() {
+async fn missing_or_ambiguous_instance_is_refused_by_name() {
     let host = Host::start(ShardLayout::single()).await;
     let ebs = host.ebs().await;
     host.knows("i-2", host.shard.primary(), 1);
@@ -24,14 +24,14 @@ async fn no_instance_or_several_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_region_has_no_such_instance() {
+async fn instance_of_another_region_is_not_found() {
     let host = Host::start(ShardLayout::single()).await;
     let ebs = EbsProvider::new(site(&host.shard, aws(&host.ec2.url, "us-test-2").await));
     assert_refuses(&host.shard, &ebs, "none in region us-test-2").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_region_that_does_not_answer_is_named() {
+async fn unreachable_region_is_named_in_the_error() {
     let host = Host::start(ShardLayout::single()).await;
     let nobody = format!("http://127.0.0.1:{}", backstop_testkit::member::free_port());
     let ebs = EbsProvider::new(site(&host.shard, aws(&nobody, "eu-tset-1").await));
@@ -42,7 +42,7 @@ async fn a_region_that_does_not_answer_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loopback_address_is_no_instance_that_happens_to_have_it() {
+async fn loopback_address_matches_no_instance() {
     let host = Host::start(ShardLayout::single()).await;
     host.ec2.with(|ec2| {
         let instance = &mut ec2.instances[0];

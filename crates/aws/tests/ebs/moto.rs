@@ -148,7 +148,7 @@ async fn a_snapshot_is_taken_tagged_listed_and_deleted() {
 /// Runs the conformance suite of snapshot providers. moto keeps no data: the volume is copied under
 /// the lock, just before the call to moto.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_recovered_is_what_was_claimed() {
+async fn moto_snapshot_passes_the_conformance_suite() {
     let (shard, moto) = (TestShard::start(ShardLayout::single()).await, Moto::start().await);
     let aws = moto.aws().await;
     let server = shard.primary().endpoint().to_string();
@@ -173,7 +173,7 @@ async fn what_is_recovered_is_what_was_claimed() {
 
 /// moto snapshots volumes that the request excludes, which the provider detects and undoes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_that_is_not_what_was_asked_for_is_deleted() {
+async fn snapshots_of_unrequested_volumes_are_deleted() {
     let (shard, moto) = (TestShard::start(ShardLayout::single()).await, Moto::start().await);
     let aws = moto.aws().await;
     let server = shard.primary().endpoint().to_string();

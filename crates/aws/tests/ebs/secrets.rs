@@ -28,7 +28,7 @@ async fn refused(aws: &AwsClient, id: &str, kind: ErrorKind, parts: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotated_secret_is_read_as_it_is_now() {
+async fn rotated_secret_is_read_with_its_new_value() {
     let moto = Moto::start().await;
     let aws = moto.aws().await;
     let client = Client::new(aws.config());
@@ -50,7 +50,7 @@ async fn a_rotated_secret_is_read_as_it_is_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_secret_is_told_without_it() {
+async fn secret_errors_do_not_contain_the_secret() {
     let moto = Moto::start().await;
     let aws = moto.aws().await;
     let client = Client::new(aws.config());

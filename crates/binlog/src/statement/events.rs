@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn other_statements_are_none_and_strange_ones_are_not_understood() {
+    fn other_statements_are_ignored_and_unclear_ones_flagged() {
         for text in [
             "CREATE TABLE event (a INT)",
             "ALTER TABLE e RENAME TO event",

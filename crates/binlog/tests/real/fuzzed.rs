@@ -32,7 +32,7 @@ fn small_kinds() -> Vec<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams() {
+async fn damaged_stream_yields_no_other_bytes() {
     let shard = TestShard::start(ShardLayout::single().option("binlog_checksum = CRC32")).await;
     let primary = shard.primary();
     primary.run(&small_kinds()).await;
@@ -83,7 +83,7 @@ fn is_part_of(found: &[(String, Vec<u8>)], sound: &[(String, Vec<u8>)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_without_checksums() {
+async fn damaged_file_without_checksums_is_read_or_refused() {
     let shard = TestShard::start(ShardLayout::single().option("binlog_checksum = NONE")).await;
     let primary = shard.primary();
     primary.run(&small_kinds()).await;

@@ -54,7 +54,7 @@ async fn wait_stopped(replica: &TestMember) {
 }
 
 #[tokio::test]
-async fn a_replica_applies_all_of_it_and_stops_where_it_is_told() {
+async fn replica_applies_the_archive_and_stops_where_requested() {
     let shard = TestShard::start(
         ShardLayout { members: 2, ..ShardLayout::default() }.option("max_allowed_packet = 256M"),
     )
@@ -105,7 +105,7 @@ async fn a_replica_applies_all_of_it_and_stops_where_it_is_told() {
 }
 
 #[tokio::test]
-async fn mysqlbinlog_reads_it_and_gaps_are_refused() {
+async fn mysqlbinlog_reads_the_archive_by_file_and_by_gtid() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let primary = shard.primary();
     primary.run(&["CREATE DATABASE one", "FLUSH BINARY LOGS", "CREATE DATABASE two"]).await;
@@ -136,7 +136,7 @@ async fn mysqlbinlog_reads_it_and_gaps_are_refused() {
 }
 
 #[tokio::test]
-async fn a_replica_is_told_of_a_gap() {
+async fn gap_is_reported_to_a_replica() {
     let shard = TestShard::start(ShardLayout { members: 2, ..ShardLayout::default() }).await;
     let (primary, replica) = (shard.primary(), shard.candidate());
     replica.run(&["STOP REPLICA"]).await;

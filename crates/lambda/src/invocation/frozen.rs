@@ -11,7 +11,7 @@ use lambda_runtime::Diagnostic;
 use super::{CREATE_VARIABLE, InvocationError, REPOSITORY_ID_VARIABLE, REPOSITORY_VARIABLE};
 
 #[test]
-fn errors() {
+fn errors_and_variables_stay_the_same() {
     let kinds = every!(
         ErrorKind: ErrorKind::Failed, ErrorKind::Usage, ErrorKind::Store, ErrorKind::Held, ErrorKind::Denied, ErrorKind::Refused,
         ErrorKind::NotRecoverable, ErrorKind::Damaged, ErrorKind::Interrupted
@@ -32,7 +32,7 @@ fn errors() {
 
 /// Alarms depend on the names of events and of their fields.
 #[test]
-fn events_of_the_log() {
+fn log_events_stay_the_same() {
     let sources =
         [include_str!("../invocation.rs"), include_str!("../outcome.rs"), include_str!("../logging.rs")];
     let mut events = BTreeSet::new();

@@ -14,7 +14,7 @@ fn at(time: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttling_and_a_missing_leader_leave_nothing_behind() {
+async fn throttling_or_a_missing_leader_leaves_no_snapshot() {
     let fleet = Environment::start().await;
     let function = Function::start(&fleet, "one").await;
     let event = at("2026-11-23T23:55:00Z");
@@ -40,7 +40,7 @@ async fn throttling_and_a_missing_leader_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_deliveries_at_once_are_one_backup() {
+async fn two_simultaneous_deliveries_make_one_backup() {
     let fleet = Environment::start().await;
     let (first, second) = (Function::start(&fleet, "one").await, Function::start(&fleet, "two").await);
     let time = Duration::from_secs(300);
@@ -64,7 +64,7 @@ async fn two_deliveries_at_once_are_one_backup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_that_is_lost_is_made_good_by_the_second_try() {
+async fn second_attempt_completes_after_a_lost_function() {
     let fleet = Environment::start().await;
     // Lost under the lock: EC2 has created the snapshot, and its answer never arrives.
     fleet.ec2.with(|ec2| ec2.rules.unanswered = [("CreateSnapshots".to_owned(), 1)].into());
@@ -100,7 +100,7 @@ async fn a_function_that_is_lost_is_made_good_by_the_second_try() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_encrypted_repository_takes_its_key() {
+async fn encrypted_repository_is_opened_with_its_key_only() {
     let fleet = Environment::start().await;
     let function = Function::start(&fleet, "one").await;
     let (key, other) = ("5e".repeat(32), "5f".repeat(32));

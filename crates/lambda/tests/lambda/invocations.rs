@@ -11,7 +11,7 @@ use crate::support::runtime_api::Function;
 const TIME: &str = "2026-11-23T23:55:00Z";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schedule_makes_one_backup_however_often_it_is_delivered() {
+async fn repeated_delivery_of_a_schedule_makes_one_backup() {
     let fleet = Environment::start().await;
     let function = Function::start(&fleet, "one").await;
     let event = json!({"secret_id": "prod/orders", "scheduled_time": TIME});
@@ -77,7 +77,7 @@ async fn a_schedule_makes_one_backup_however_often_it_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_at_a_time_are_fenced_and_one_is_over_in_time() {
+async fn simultaneous_invocations_are_fenced_within_the_time() {
     let fleet = Environment::start().await;
     let (first, second) = (Function::start(&fleet, "one").await, Function::start(&fleet, "two").await);
     fleet.ec2.with(|ec2| ec2.rules.completion = Completion::Never);
@@ -114,7 +114,7 @@ async fn two_at_a_time_are_fenced_and_one_is_over_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_told_by_its_type() {
+async fn errors_are_returned_with_their_type() {
     let fleet = Environment::start().await;
     let function = Function::start(&fleet, "one").await;
     let id = |id: &str| json!({"secret_id": id});

@@ -164,7 +164,7 @@ impl Scheduled {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schedule_fires_and_the_snapshot_bears_its_tags() {
+async fn schedule_triggers_a_backup_with_tagged_snapshots() {
     let fleet = Environment::start().await;
     let done = Scheduled::fire(&fleet, &fleet.entry(), &fleet.ec2.url).await;
     done.is_tagged(&fleet.ec2.url, REGION).await;

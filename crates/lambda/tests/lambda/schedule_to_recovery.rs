@@ -43,7 +43,7 @@ fn bucket_login(done: &Scheduled, backstop: &Backstop) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_a_schedule_to_a_joined_server() {
+async fn scheduled_backup_is_recovered_and_joined_to_the_shard() {
     let fleet = Environment::start().await;
     let Some(cloud) = AwsStack::start(&fleet.shard).await else { return };
     let primary = fleet.shard.primary();

@@ -60,12 +60,12 @@ fn entries() -> Vec<JournalEntry> {
 }
 
 #[test]
-fn entries_of_the_journal() {
+fn journal_entries_keep_their_json() {
     stored("archive-entry.json", &entries());
 }
 
 #[tokio::test]
-async fn entries_with_their_bytes() {
+async fn stored_entries_keep_their_bytes() {
     for (word, cipher) in [("plain", Cipher::Plain), ("sealed", keyed())] {
         let store = empty_store(cipher);
         let key = ShardKeys::new(&shard(), &store.cipher).archive().entry(7);
@@ -90,13 +90,13 @@ fn facts(object: String, replaces: Vec<u64>) -> SegmentTrailer {
 }
 
 #[test]
-fn facts_of_segments() {
+fn segment_trailers_keep_their_json() {
     let object = "shards/orders/archive/segments/00000000000000000006-000000000001";
     stored("archive-segment.json", &[facts(object.into(), vec![5, 6]), facts(object.into(), vec![])]);
 }
 
 #[tokio::test]
-async fn segments_with_their_bytes() {
+async fn stored_segments_keep_their_bytes() {
     for (word, cipher) in [("plain", Cipher::Plain), ("sealed", keyed())] {
         let store = empty_store(cipher);
         let keys = ShardKeys::new(&shard(), &store.cipher).archive();
@@ -115,7 +115,7 @@ async fn segments_with_their_bytes() {
 }
 
 #[test]
-fn indexes_and_horizons() {
+fn indexes_and_horizons_keep_their_json() {
     let segments: Vec<ArchivedSegment> =
         include_str!("../../../model/tests/frozen/archived-segment.json").lines().map(parsed).collect();
     let index = ArchiveIndex {

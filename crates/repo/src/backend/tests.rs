@@ -121,7 +121,7 @@ async fn every_put_carries_a_checksum() {
 }
 
 #[tokio::test]
-async fn a_store_that_asks_for_patience_is_waited_for() {
+async fn put_is_repeated_while_the_store_throttles() {
     let server = Server::start(|number, _| match number {
         1..=3 => (503, "<Error><Code>SlowDown</Code></Error>"),
         4..=6 => (429, ""),
@@ -133,7 +133,7 @@ async fn a_store_that_asks_for_patience_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_keeps_its_objects_is_noticed() {
+async fn object_lock_of_a_bucket_is_detected() {
     let locked = Server::with_header("x-amz-object-lock-mode: COMPLIANCE", obliging).await;
     for (server, mode) in [(Server::start(obliging).await, None), (locked, Some("COMPLIANCE"))] {
         let reached = connect(&server.location).unwrap();

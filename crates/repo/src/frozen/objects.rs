@@ -59,7 +59,7 @@ fn seals() -> [(&'static str, Cipher); 2] {
 }
 
 #[tokio::test]
-async fn containers() {
+async fn objects_keep_their_bytes() {
     for (word, cipher) in seals() {
         let (store, key) = (empty_store(cipher), "shards/orders/packs/00000000000000000007-000000000001");
         let mut encoder = Encoder::new(ObjectKind::Pack, key, &store.cipher).unwrap();
@@ -73,7 +73,7 @@ async fn containers() {
 }
 
 #[tokio::test]
-async fn extents() {
+async fn extents_keep_their_bytes() {
     let pack = |number| PackEntry {
         id: PackId { lease: 7, number },
         size: 900 + number,
@@ -106,7 +106,7 @@ async fn extents() {
 }
 
 #[tokio::test]
-async fn fingerprints() {
+async fn fingerprints_keep_their_bytes() {
     for (word, cipher) in seals() {
         let (store, key) = (empty_store(cipher), "shards/orders/backups/00000000000000000007-1/fingerprints");
         let prints =

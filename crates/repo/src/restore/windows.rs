@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_pack_is_cut_into_pieces_that_bound_memory() {
+    fn whole_pack_is_fetched_in_windows_of_bounded_size() {
         let fetches = cut_fetches(0, pack(), vec![part(0, 1024)]);
         assert!(fetches.iter().all(|fetch| fetch.frames.len() <= MAX_FETCH_FRAMES));
         let moved: u32 = fetches.iter().flat_map(|fetch| &fetch.moves).map(|part| part.count).sum();
