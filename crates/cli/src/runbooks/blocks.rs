@@ -83,8 +83,8 @@ impl Page {
         self.list_follows = false;
     }
 
-    /// Assigns the warnings after a section's last commands to these commands, and those of a section
-    /// without commands to the next section.
+    /// Assigns the warnings after a section's last commands to these commands, and those of a
+    /// section without commands to the next section.
     fn end_section(&mut self) {
         self.end_paragraph();
         self.list_follows = false;

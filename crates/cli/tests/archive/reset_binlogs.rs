@@ -87,7 +87,7 @@ async fn archiver_detects_a_reset_and_begins_a_timeline() {
         assert!(line.common.is_empty(), "{}", line.common);
         assert_eq!(archive.held(line.number).unwrap(), primary.gtid_executed().await);
         backstop.json(&format!("{ARCHIVE} --until-caught-up")).await;
-        assert_eq!(contents(&backstop).await.timelines.len(), timelines + 1, "it is told once");
+        assert_eq!(contents(&backstop).await.timelines.len(), timelines + 1, "the fork is reported once");
     }
 }
 

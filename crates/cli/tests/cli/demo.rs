@@ -148,7 +148,7 @@ fn every_command_answers(dir: &Path, config: &str, report: &Value) {
     let findings = check["shards"][0]["findings"].as_array().unwrap();
     let schedule =
         |finding: &Value| finding["code"].as_str().is_some_and(|code| code.starts_with("schedule-"));
-    assert!(findings.iter().any(schedule), "a configured schedule is looked at: {check}");
+    assert!(findings.iter().any(schedule), "a configured schedule is checked: {check}");
 
     let (code, plan) = ask("plan shop --to latest");
     assert_eq!((code, &plan["backup_id"]), (0, &report["backup"]["backup_id"]));

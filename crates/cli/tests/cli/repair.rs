@@ -42,7 +42,7 @@ fn repair_rebuilds_a_lost_log_only_with_apply() {
         report["logs"][0]["left"][0]["object"],
         "shards/orders/backups/00000000000000000007-1/manifest"
     );
-    assert_eq!(run(dir.path(), "repair orders").status.code(), Some(1), "it only showed it");
+    assert_eq!(run(dir.path(), "repair orders").status.code(), Some(1), "it was only shown");
     assert_eq!(run(dir.path(), "repair orders --apply").status.code(), Some(0));
     assert_eq!(run(dir.path(), "repair orders").status.code(), Some(0));
     assert_eq!(run(dir.path(), "backups orders").status.code(), Some(0));
@@ -91,7 +91,7 @@ fn a_damaged_index_of_the_archive_is_rebuilt_from_its_segments() {
     let shown = run(dir.path(), "repair orders --json");
     let report = json(&shown);
     assert_eq!((shown.status.code(), &report["indexes"][0]["found"]), (Some(1), &serde_json::json!(128)));
-    assert_eq!(std::fs::read(&index).unwrap().len(), 100, "it only showed it");
+    assert_eq!(std::fs::read(&index).unwrap().len(), 100, "it was only shown");
     let applied = run(dir.path(), "repair orders --apply");
     assert_eq!(applied.status.code(), Some(0), "{}", stderr(&applied));
     assert!(stdout(&applied).contains("128 segments"), "{}", stdout(&applied));

@@ -117,7 +117,7 @@ async fn recover_makes_an_instance_that_joins_despite_kills() {
     assert_eq!(
         left["instances"],
         serde_json::json!([report["instance"]["instance_id"]]),
-        "one, whoever was killed"
+        "one instance in spite of the kills"
     );
     assert_eq!(
         (&left["protected"], &left["zones"]),
@@ -135,7 +135,7 @@ async fn recover_makes_an_instance_that_joins_despite_kills() {
     assert_eq!(
         fleet.backstop.json(&line).await["instance"],
         report["instance"],
-        "asked once more, it says the same"
+        "a repeated command reports the same"
     );
 }
 

@@ -24,7 +24,7 @@ async fn single() -> (TestShard, Backstop) {
 
 /// Checks that nothing was lost and that no incomplete backup is visible, and that the next backup
 /// succeeds after the repair.
-async fn mends(shard: &TestShard, backstop: &Backstop, before: &[String]) {
+async fn succeeds_after_repair(shard: &TestShard, backstop: &Backstop, before: &[String]) {
     assert_eq!(backstop.backups().await, before, "a failed run shows nothing and loses nothing");
     backstop.json(BACKUP).await;
     assert_eq!(backstop.backups().await.len(), before.len() + 1);
@@ -49,7 +49,7 @@ async fn backup_fails_cleanly_when_the_source_dies_or_hangs_up() {
         }
         ran.failed(1, &[&shard.primary().endpoint().to_string()]);
         shard.primary().start().await;
-        mends(&shard, &backstop, &before).await;
+        succeeds_after_repair(&shard, &backstop, &before).await;
     }
     let before = backstop.backups().await;
     let run = backstop.spawn(BACKUP, Some("stop@before:clone"));
@@ -57,7 +57,7 @@ async fn backup_fails_cleanly_when_the_source_dies_or_hangs_up() {
     assert!(hang_up(&shard).await > 0, "it has sessions");
     run.signal(Signal::CONT);
     run.end().await.failed(1, &[&shard.primary().endpoint().to_string()]);
-    mends(&shard, &backstop, &before).await;
+    succeeds_after_repair(&shard, &backstop, &before).await;
 }
 
 /// Ends every session of Backstop's account.
@@ -142,16 +142,16 @@ async fn commands_fail_cleanly_when_the_store_refuses() {
     assert_eq!(std::fs::read_to_string(&blocked).unwrap(), "a file in the way");
 
     let begin = Instant::now();
-    let nobody = "--repository s3://backups/here --set repository.endpoint=http://127.0.0.1:1";
+    let unreachable = "--repository s3://backups/here --set repository.endpoint=http://127.0.0.1:1";
     let keys = store_keys(&backstop, "nobody", "AKIDNOBODY", "not-the-key");
     for command in
         [BACKUP, "backups orders", "status", "verify", "recover orders --to latest --standalone --into x"]
     {
-        backstop.run(&format!("{command} {nobody} {keys}")).await.failed(10, &[]);
+        backstop.run(&format!("{command} {unreachable} {keys}")).await.failed(10, &[]);
     }
-    assert!(begin.elapsed() < MESSAGE_TIMEOUT * 5, "an endpoint that does not answer is told within a bound");
+    assert!(begin.elapsed() < MESSAGE_TIMEOUT * 5, "an unreachable endpoint is reported within a bound");
     s3_refuses(&backstop).await;
-    mends(&shard, &backstop, &[]).await;
+    succeeds_after_repair(&shard, &backstop, &[]).await;
 }
 
 /// Uses the S3 server of `testing/s3-server`: wrong keys, keys without rights, and a bucket that

@@ -58,7 +58,7 @@ async fn passwords_are_written_nowhere() {
             }
         }
     }
-    assert!(looked > 100, "{looked} files were looked at");
+    assert!(looked > 100, "{looked} files were searched");
     assert_eq!(found, Vec::<PathBuf>::new(), "files with a password");
     let said = std::fs::read_dir(backstop.dir.join("said")).unwrap().count();
     assert!(said > 20, "what was said is among the files");

@@ -173,7 +173,7 @@ async fn told_by(backstop: &Backstop, so: impl Fn(&ArchiverHeartbeat) -> bool) {
         if alive.as_ref().is_some_and(&so) {
             return;
         }
-        assert!(begin.elapsed() < WAIT_TIMEOUT, "the archiver told: {alive:?}");
+        assert!(begin.elapsed() < WAIT_TIMEOUT, "the archiver's heartbeat: {alive:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
