@@ -188,7 +188,7 @@ pub(crate) fn statement_refused(packet: &[u8]) -> Result<()> {
         1044 | 1045 | 1142 | 1227 => ErrorKind::Denied,
         _ => ErrorKind::Failed,
     };
-    Err(Error::new(kind, format!("the server says: {} (error {})", refusal.message, refusal.code)))
+    Err(Error::new(kind, format!("the server reports: {} (error {})", refusal.message, refusal.code)))
 }
 
 #[cfg(test)]

@@ -246,7 +246,7 @@ mod tests {
         [made(kind::GTID, first, &body), made(kind::QUERY, length, &vec![number as u8; size])].concat()
     }
 
-    fn piece(start: u64, sums: Checksums) -> Vec<u8> {
+    fn make_segment(start: u64, sums: Checksums) -> Vec<u8> {
         let mut bytes = Vec::new();
         for number in 1..=5 {
             bytes.extend(transaction(start + bytes.len() as u64, number, 300, sums));
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn complete_segment_is_valid_in_chunks_of_any_size() {
         for sums in [Checksums::Crc32, Checksums::None] {
-            let bytes = piece(5 << 32, sums);
+            let bytes = make_segment(5 << 32, sums);
             for run in [1, 7, 18, 19, 20, 1000, 100_000] {
                 let mut check = SegmentCheck::new(5 << 32, (5 << 32) + bytes.len() as u64);
                 bytes.chunks(run).for_each(|run| check.update(run).unwrap());
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn every_flipped_byte_is_detected_with_checksums() {
-        let bytes = piece(700, Checksums::Crc32);
+        let bytes = make_segment(700, Checksums::Crc32);
         for at in 0..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 0x40;
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn shifted_missing_or_zero_bytes_are_always_detected() {
         for sums in [Checksums::Crc32, Checksums::None] {
-            let bytes = piece(700, sums);
+            let bytes = make_segment(700, sums);
             assert!(SegmentCheck::all(701, &bytes).is_err(), "of another offset");
             assert!(SegmentCheck::all(700, &bytes[..bytes.len() - 1]).is_err(), "cut off");
             assert!(
@@ -289,7 +289,8 @@ mod tests {
             );
             assert!(SegmentCheck::all(700, &[&bytes[..300], &bytes[700..]].concat()).is_err(), "a hole");
             assert!(SegmentCheck::all(700, &vec![0; bytes.len()]).is_err(), "never written");
-            let next = SegmentCheck::all(700 + bytes.len() as u64, &piece(700 + bytes.len() as u64, sums));
+            let end = 700 + bytes.len() as u64;
+            let next = SegmentCheck::all(end, &make_segment(end, sums));
             assert!(next.is_ok());
         }
         assert!(SegmentCheck::all(0, b"\xfebim").is_err(), "no binlog");

@@ -204,7 +204,7 @@ impl EventStream {
 /// or another error.
 fn stream_error(refusal: &ErrPacket) -> Result<Error> {
     let message =
-        format!("cannot stream the binlog: the source says: {} (error {})", refusal.message, refusal.code);
+        format!("cannot stream the binlog: the source reports: {} (error {})", refusal.message, refusal.code);
     if refusal.code != ER_SOURCE_FATAL_ERROR_READING_BINLOG {
         return Err(Error::failed(message));
     }

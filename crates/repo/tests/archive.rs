@@ -12,7 +12,7 @@ use backstop_model::error::ErrorKind;
 use backstop_model::gtid::GtidSet;
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
-use support::binlog::{SERVER_A, SERVER_B, file, piece, seal, set, tail, uuid};
+use support::binlog::{SERVER_A, SERVER_B, file, make_segment, seal, set, tail, uuid};
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{s3, shard};
 use tokio::io::AsyncReadExt;
@@ -38,7 +38,7 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
     assert_eq!(states(&reader).await, [(3, SegmentState::Sealed), (6, SegmentState::Tail)]);
     let mut third = Vec::new();
     reader.open(&old[1]).await.unwrap().read_to_end(&mut third).await.unwrap();
-    assert!(third == piece(3, 3, 1000).1);
+    assert!(third == make_segment(3, 3, 1000).1);
     assert!(reader.contents().await.unwrap().damaged.is_empty());
     assert!(reader.checked().await.unwrap() == reader.contents().await.unwrap());
 
@@ -52,10 +52,10 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
     assert_eq!(states(&reader).await, [(3, SegmentState::Sealed), (6, SegmentState::Sealed)]);
     let timeline = reader.timeline(1);
     let segments = timeline.segments().await.unwrap();
-    assert_eq!(segments[1], piece(5, 9, 400_000).0);
+    assert_eq!(segments[1], make_segment(5, 9, 400_000).0);
     let mut bytes = Vec::new();
     timeline.open(&segments[1]).await.unwrap().read_to_end(&mut bytes).await.unwrap();
-    assert!(bytes == piece(5, 9, 400_000).1);
+    assert!(bytes == make_segment(5, 9, 400_000).1);
     // The lease of a backup is independent.
     repository.acquire_lease(&shard(), "backup").await.unwrap().release().await.unwrap();
     writer.release().await.unwrap();
@@ -97,7 +97,7 @@ async fn superseded_archiver_stores_nothing_after_waking_up() {
     });
     let next = repository.acquire_archive_lease(&shard()).await.unwrap();
     // The superseded archiver has stored nothing since, so it must not acknowledge.
-    let (segment, bytes) = piece(3, 3, 100);
+    let (segment, bytes) = make_segment(3, 3, 100);
     assert_eq!(sleeper.put_tail(&segment, &bytes).await.unwrap_err().kind, ErrorKind::Held);
     tail(&next, 3, 4, 100).await;
     seal(&next, 1, 4, 100).await;
@@ -130,7 +130,7 @@ async fn failed_put_is_repeated_and_stored_once() {
     let (store, repository) = bench().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&writer, 1, 1, 100).await;
-    let (segment, bytes) = piece(2, 2, 100);
+    let (segment, bytes) = make_segment(2, 2, 100);
     store.obey(|operation, key| match operation {
         "put" if key.contains("/journal/") => StoreFault::Fails,
         _ => StoreFault::Honest,
@@ -146,14 +146,14 @@ async fn failed_put_is_repeated_and_stored_once() {
     tail(&writer, 3, 3, 100).await;
     let reader = repository.archive(&shard());
     assert_eq!(reader.contents().await.unwrap().segments.len(), 3);
-    assert!(file(&reader).await == piece(1, 3, 100).1);
+    assert!(file(&reader).await == make_segment(1, 3, 100).1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn segment_with_other_bytes_is_not_stored() {
     let (_, repository) = bench().await;
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
-    let (segment, mut bytes) = piece(1, 3, 100);
+    let (segment, mut bytes) = make_segment(1, 3, 100);
     bytes[7] ^= 1;
     assert!(writer.put_tail(&segment, &bytes).await.is_err());
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -180,7 +180,7 @@ async fn thousands_of_segments_are_read_in_few_requests() {
     assert!(contents.damaged.is_empty(), "{:?}", contents.damaged);
     assert_eq!(contents.held(1), Some(set("A:1-700")));
     assert_eq!(contents, writer.contents().await);
-    assert!(file(&reader).await == piece(1, 700, 10).1);
+    assert!(file(&reader).await == make_segment(1, 700, 10).1);
     // No object is read twice.
     store.take_counts();
     reader.contents().await.unwrap();
@@ -196,7 +196,7 @@ async fn new_timeline_records_the_transactions_left_behind() {
     tail(&writer, 6, 7, 100).await;
     let now = DateTime::from_timestamp(1_795_001_000, 0).unwrap();
     assert_eq!(writer.begin_timeline(uuid(SERVER_B), &set("A:1-6"), &set("A:7"), now).await.unwrap(), 2);
-    let (mut segment, bytes) = piece(1, 3, 100);
+    let (mut segment, bytes) = make_segment(1, 3, 100);
     (segment.source, segment.previous, segment.gtids) = (uuid(SERVER_B), set("A:1-6"), set("B:1-3"));
     writer.put_tail(&segment, &bytes).await.unwrap();
     let alive = ArchiverHeartbeat {
@@ -223,7 +223,7 @@ async fn reused_file_name_hides_no_segment() {
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&writer, 1, 4, 100).await;
     let again = |from: u64, to: u64| {
-        let (segment, bytes) = piece(from - 4, to - 4, 100);
+        let (segment, bytes) = make_segment(from - 4, to - 4, 100);
         let (previous, gtids) = (set(&format!("A:1-{}", from - 1)), set(&format!("A:{from}-{to}")));
         (backstop_binlog::Segment { previous, gtids, ..segment }, bytes)
     };
@@ -385,7 +385,7 @@ async fn segment_with_invalid_binlog_is_damage_to_content_readers() {
     seal(&writer, 1, 4, 300).await;
     // Half of a write, and all of it again behind that: the archive stores exactly the bytes that
     // it was given.
-    let (mut segment, bytes) = piece(5, 6, 300);
+    let (mut segment, bytes) = make_segment(5, 6, 300);
     let shifted = [&bytes[..100], &bytes[..500]].concat();
     segment.hash = *blake3::hash(&shifted).as_bytes();
     writer.put_tail(&segment, &shifted).await.unwrap();
@@ -425,8 +425,8 @@ async fn entry_that_the_store_lost_is_detected_and_put_again() {
         let lost = writer.lost().await.unwrap();
         assert_eq!(store.take_counts().into_values().sum::<u64>(), 1, "one request");
         let [lost] = &lost[..] else { panic!("{lost:?}") };
-        let (piece, bytes) = piece(4, 5, 200);
-        assert_eq!(lost.segment(), Some(piece));
+        let (segment, bytes) = make_segment(4, 5, 200);
+        assert_eq!(lost.segment(), Some(segment));
         assert!(writer.put_again(lost, &bytes[1..]).await.is_err(), "other bytes");
         writer.put_again(lost, &bytes).await.unwrap();
         writer.put_again(lost, &bytes).await.unwrap();
@@ -484,7 +484,7 @@ async fn lost_segment_is_stored_again_in_its_place() {
     writer.release().await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     let lost = writer.lost_segments().await.unwrap();
-    let (segment, bytes) = piece(2, 2, 200);
+    let (segment, bytes) = make_segment(2, 2, 200);
     assert_eq!(
         lost.iter().map(|lost| lost.segment().clone()).collect::<Vec<_>>(),
         std::slice::from_ref(&segment)
@@ -502,7 +502,7 @@ async fn lost_segment_is_stored_again_in_its_place() {
             let contents = fresh.contents().await.unwrap();
             assert_eq!(contents, writer.contents().await, "{number}");
             assert_eq!((contents.segments[1].number, contents.damaged), (before.segments[1].number, vec![]));
-            assert!(file(&fresh).await == piece(1, number, 200).1, "{number}");
+            assert!(file(&fresh).await == make_segment(1, number, 200).1, "{number}");
             assert_eq!(fresh.verify(VerifyDepth::Content, &|_| {}).await.unwrap().damaged, []);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use backstop_model::error::ErrorKind;
 use backstop_repo::{Repository, VerifyDepth};
-use support::binlog::{file, piece, seal, tail};
+use support::binlog::{file, make_segment, seal, tail};
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, noise, shard};
 
@@ -63,7 +63,7 @@ async fn every_read_is_repeated_after_a_bad_answer() {
             let archive = bench.repository.archive(&shard()).verify(depth, &|_| {}).await.unwrap();
             assert!(archive.damaged.is_empty(), "{deed:?}: {:?}", archive.damaged);
         }
-        assert!(file(&bench.repository.archive(&shard())).await == piece(1, 5, 200_000).1, "{deed:?}");
+        assert!(file(&bench.repository.archive(&shard())).await == make_segment(1, 5, 200_000).1, "{deed:?}");
     }
 }
 

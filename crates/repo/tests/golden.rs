@@ -11,7 +11,7 @@ use backstop_model::archive::SegmentState;
 use backstop_model::ids::BackupId;
 use backstop_repo::{ArchiveWriter, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
-use support::binlog::{SERVER_B, noisy_piece, seal_noise, set, uuid};
+use support::binlog::{SERVER_B, make_noisy_segment, seal_noise, set, uuid};
 use support::{Bench, Sample, noise};
 use tokio::io::AsyncReadExt;
 
@@ -73,7 +73,7 @@ async fn archived(writer: &ArchiveWriter) {
     }
     let begun_at = DateTime::from_timestamp(1_795_000_500, 0).unwrap();
     writer.begin_timeline(uuid(SERVER_B), &set("A:1-120"), &set("A:121-130"), begun_at).await.unwrap();
-    let (segment, bytes) = noisy_piece(121, 123, SIZE);
+    let (segment, bytes) = make_noisy_segment(121, 123, SIZE);
     let segment = Segment {
         source: uuid(SERVER_B),
         file: "other.000001".into(),
@@ -122,8 +122,8 @@ async fn golden_archives_are_read() {
             assert_eq!((segment.timeline, tail), if number <= 130 { (1, false) } else { (2, true) });
             let mut bytes = Vec::new();
             reader.open(segment).await.unwrap().read_to_end(&mut bytes).await.unwrap();
-            let expected =
-                if tail { noisy_piece(121, 123, SIZE).1 } else { noisy_piece(number, number, SIZE).1 };
+            let (from, to) = if tail { (121, 123) } else { (number, number) };
+            let expected = make_noisy_segment(from, to, SIZE).1;
             assert!(bytes == expected, "{kind} {}", segment.object);
         }
         // Not its content, which is no binlog.

@@ -188,7 +188,7 @@ async fn sleeping_archiver_stores_nothing_after_compaction() {
     }
     let keys = store.keys().await;
     assert!(keys.iter().any(|key| key.contains("/archive/index/")), "it was compacted");
-    let (segment, bytes) = support::binlog::piece(2, 2, 200);
+    let (segment, bytes) = support::binlog::make_segment(2, 2, 200);
     let error = sleeper.put_tail(&segment, &bytes).await.unwrap_err();
     assert_eq!(error.kind, backstop_model::error::ErrorKind::Held, "{error}");
     let leases = keys.iter().filter(|key| key.contains("/archive/journal/")).count();

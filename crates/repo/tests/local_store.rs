@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use backstop_model::error::ErrorKind;
 use backstop_repo::{Location, Repository};
-use support::binlog::{file, piece, tail};
+use support::binlog::{file, make_segment, tail};
 use support::{Sample, facts, next_id, scratch, shard, tree_of};
 
 /// Repository in a directory that can be moved away.
@@ -61,7 +61,7 @@ async fn archive_is_not_written_while_its_volume_is_unmounted() {
     tail(&writer, 1, 2, 1000).await;
 
     place.unmount();
-    let (segment, bytes) = piece(3, 3, 1000);
+    let (segment, bytes) = make_segment(3, 3, 1000);
     for _ in 0..2 {
         let error = writer.put_tail(&segment, &bytes).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Store, "{error}");
@@ -74,7 +74,7 @@ async fn archive_is_not_written_while_its_volume_is_unmounted() {
     tail(&writer, 4, 4, 1000).await;
     writer.release().await.unwrap();
     let reader = Repository::open(&place.location(), None).await.unwrap().archive(&shard());
-    assert!(file(&reader).await == piece(1, 4, 1000).1);
+    assert!(file(&reader).await == make_segment(1, 4, 1000).1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +120,7 @@ async fn other_repository_at_the_same_path_is_not_written() {
         }
         let other = place.init().await;
         let before = tree_of(&place.path);
-        let (segment, bytes) = piece(2, 2, 1000);
+        let (segment, bytes) = make_segment(2, 2, 1000);
         let error = writer.put_tail(&segment, &bytes).await.unwrap_err();
         let named = [repository.id().unwrap().to_string(), other.id().unwrap().to_string()];
         assert!(named.iter().all(|id| error.message.contains(id)), "{error}");

@@ -14,7 +14,7 @@ use chrono::DateTime;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
-use support::binlog::{file, piece, seal, tail};
+use support::binlog::{file, make_segment, seal, tail};
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::shard;
 
@@ -40,7 +40,7 @@ async fn leftover_segments_are_not_named_by_a_rebuild() {
                 tail(&writer, number, number, SIZE).await;
             }
             // Longer than the tail, with some transactions that come again.
-            let (segment, bytes) = piece(number, number + number / 80, SIZE);
+            let (segment, bytes) = make_segment(number, number + number / 80, SIZE);
             std::fs::write(&path, bytes).unwrap();
             fails();
             assert!(writer.seal(&segment, &path).await.is_err());

@@ -13,7 +13,7 @@ use backstop_model::error::ErrorKind;
 use backstop_model::recovery_window::timeline_coverage;
 use backstop_repo::{ArchivePrunePlan, IndexRepair, RepoKey, Repository, VerifyDepth};
 use chrono::{DateTime, TimeDelta, Utc};
-use support::binlog::{SERVER_B, noisy_piece, piece, seal, set, tail, uuid};
+use support::binlog::{SERVER_B, make_noisy_segment, make_segment, seal, set, tail, uuid};
 use support::shard;
 
 const SIZE: u64 = 200;
@@ -202,7 +202,7 @@ async fn rebuilt_index_restores_tails_and_timelines() {
     tail(&writer, 101, 101, SIZE).await;
     writer.begin_timeline(uuid(SERVER_B), &set("A:1-90"), &set("A:91-101"), begun_at).await.unwrap();
     for number in 1..=30 {
-        let (mut segment, bytes) = piece(number, number, SIZE);
+        let (mut segment, bytes) = make_segment(number, number, SIZE);
         (segment.source, segment.gtids) = (uuid(SERVER_B), set(&format!("B:{number}")));
         segment.previous =
             if number == 1 { set("A:1-90") } else { set(&format!("A:1-90,B:1-{}", number - 1)) };
@@ -348,7 +348,7 @@ async fn segments_of_an_older_version_are_reported_and_kept() {
     let shop = golden().await;
     let writer = shop.open().await.acquire_archive_lease(&shard()).await.unwrap();
     for number in 4..=150 {
-        let (mut segment, bytes) = noisy_piece(number, number, 100);
+        let (mut segment, bytes) = make_noisy_segment(number, number, 100);
         (segment.source, segment.file) = (uuid(SERVER_B), "other.000001".into());
         segment.previous = set(&format!("A:1-120,B:1-{}", number - 1));
         segment.gtids = set(&format!("B:{number}"));

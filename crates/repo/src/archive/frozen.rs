@@ -21,7 +21,7 @@ fn lines() -> Vec<Timeline> {
     include_str!("../../../model/tests/frozen/line.json").lines().map(parsed).collect()
 }
 
-fn piece() -> SegmentFacts {
+fn segment_facts() -> SegmentFacts {
     SegmentFacts {
         timeline: 2,
         source: "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
@@ -40,9 +40,9 @@ fn entries() -> Vec<JournalEntry> {
         EntryKind:
         EntryKind::Lease => EntryKind::Lease,
         EntryKind::Timeline(_) => EntryKind::Timeline(lines().remove(0)),
-        EntryKind::Tail(_) => EntryKind::Tail(piece()),
+        EntryKind::Tail(_) => EntryKind::Tail(segment_facts()),
         EntryKind::Sealed { .. } => EntryKind::Sealed {
-            facts: SegmentFacts { committed: None, ..piece() },
+            facts: SegmentFacts { committed: None, ..segment_facts() },
             object: reference("shards/orders/archive/segments/00000000000000000006-000000000001"),
             replaces: vec![5, 6],
         },
@@ -86,7 +86,7 @@ async fn stored_entries_keep_their_bytes() {
 
 fn facts(object: String, replaces: Vec<u64>) -> SegmentTrailer {
     let number = replaces.first().copied().unwrap_or(7);
-    SegmentTrailer { object, number, replaces, piece: piece(), timelines: lines() }
+    SegmentTrailer { object, number, replaces, segment: segment_facts(), timelines: lines() }
 }
 
 #[test]

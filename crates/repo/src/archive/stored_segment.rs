@@ -35,7 +35,8 @@ pub(crate) struct SegmentTrailer {
     pub(crate) number: u64,
     /// Entries that it replaces. If empty, its number is that of the entry that names it.
     pub(crate) replaces: Vec<u64>,
-    pub(crate) piece: SegmentFacts,
+    #[serde(rename = "piece")]
+    pub(crate) segment: SegmentFacts,
     /// Every timeline begun before it was stored.
     #[serde(rename = "lines")]
     pub(crate) timelines: Vec<Timeline>,
@@ -57,7 +58,7 @@ pub(crate) struct FoundSegment {
 
 impl FoundSegment {
     pub(crate) fn stored(&self) -> ArchivedSegment {
-        self.facts.piece.stored(self.facts.number, SegmentState::Sealed, &self.object)
+        self.facts.segment.stored(self.facts.number, SegmentState::Sealed, &self.object)
     }
 }
 
@@ -70,7 +71,7 @@ pub(crate) async fn find(journal: &ArchiveJournal, key: &str) -> ObjectResult<Op
     if facts.object != key {
         return Err(ObjectError::damaged(key, "it is another object, stored under this name"));
     }
-    let size = facts.piece.end.checked_sub(facts.piece.start);
+    let size = facts.segment.end.checked_sub(facts.segment.start);
     if size.map(frames) != Some(trailer.frames) {
         return Err(ObjectError::damaged(key, "its number of frames does not fit its segment"));
     }
@@ -93,7 +94,7 @@ pub(super) async fn store(
     let (parts, uploaded) = mpsc::channel(2);
     let encoded = async {
         let mut encoder = Encoder::new(ObjectKind::Segment, key, &journal.store.cipher)?;
-        encode(&mut encoder, &facts.piece, bytes, &parts).await?;
+        encode(&mut encoder, &facts.segment, bytes, &parts).await?;
         trailer::write(&mut encoder, &serde_json::to_vec(facts).failed(format!("cannot write {key}"))?)?;
         let (end, object) = encoder.finish();
         send(&parts, end).await?;
@@ -117,7 +118,7 @@ pub(super) async fn store(
 /// Encodes the frames of a segment, and hands on their bytes as they become ready.
 async fn encode(
     encoder: &mut Encoder,
-    piece: &SegmentFacts,
+    segment: &SegmentFacts,
     bytes: Vec<Box<dyn AsyncRead + Send + Unpin>>,
     parts: &mpsc::Sender<Bytes>,
 ) -> Result<()> {
@@ -126,7 +127,7 @@ async fn encode(
         loop {
             let room = (MAX_FRAME_BYTES - frame.len()) as u64;
             let read = (&mut input).take(room).read_to_end(&mut frame).await;
-            let read = read.failed(format!("cannot read {} to store it", piece.file))?;
+            let read = read.failed(format!("cannot read {} to store it", segment.file))?;
             size += read as u64;
             hasher.update(&frame[frame.len() - read..]);
             if frame.len() < MAX_FRAME_BYTES {
@@ -142,10 +143,10 @@ async fn encode(
     if !frame.is_empty() {
         encoder.frame(&frame)?;
     }
-    if size != piece.end - piece.start || *hasher.finalize().as_bytes() != piece.hash.0 {
+    if size != segment.end - segment.start || *hasher.finalize().as_bytes() != segment.hash.0 {
         return Err(Error::failed(format!(
             "cannot store {} at {}: the bytes are not those of the segment",
-            piece.file, piece.start
+            segment.file, segment.start
         )));
     }
     Ok(())

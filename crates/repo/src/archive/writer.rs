@@ -137,18 +137,21 @@ impl ArchiveWriter {
     /// Returns the errors of [`ArchiveWriter::seal`].
     pub async fn seal_again(&self, lost: &LostSegment, segment: &Segment, bytes: &Path) -> Result<()> {
         let file = File::open(bytes).await.failed(format!("cannot read {}", bytes.display()))?;
-        let piece = SegmentFacts::new(lost.stored.timeline, segment);
+        let segment_facts = SegmentFacts::new(lost.stored.timeline, segment);
         // It has the number of the lost segment, and so replaces it.
         let number = lost.stored.number;
-        let facts = self.facts(&mut *self.state.lock().await, piece.clone(), vec![number]);
+        let facts = self.facts(&mut *self.state.lock().await, segment_facts.clone(), vec![number]);
         // The tail continues in the meantime.
         let object = store(&self.reader.journal, &facts, vec![Box::new(file)]).await?;
         let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
-        let what =
-            EntryKind::Sealed { facts: piece.clone(), object: object.clone(), replaces: facts.replaces };
+        let what = EntryKind::Sealed {
+            facts: segment_facts.clone(),
+            object: object.clone(),
+            replaces: facts.replaces,
+        };
         self.append(&mut state, what, &[]).await?;
-        let again = piece.stored(number, SegmentState::Sealed, &object);
+        let again = segment_facts.stored(number, SegmentState::Sealed, &object);
         if let Some(segment) =
             state.contents.archive.segments.iter_mut().find(|segment| segment.number == number)
         {
@@ -365,22 +368,22 @@ impl ArchiveWriter {
     }
 
     /// Builds the trailer of a segment that replaces the tail segments it contains.
-    fn facts_of(&self, state: &mut WriterState, piece: SegmentFacts) -> SegmentTrailer {
+    fn facts_of(&self, state: &mut WriterState, segment_facts: SegmentFacts) -> SegmentTrailer {
         let nowhere = ObjectRef { key: String::new(), size: 0, digest: String::new() };
-        let like = piece.stored(0, SegmentState::Sealed, &nowhere);
+        let like = segment_facts.stored(0, SegmentState::Sealed, &nowhere);
         let tails = state.contents.archive.segments.iter().filter(|tail| tail.state == SegmentState::Tail);
         let replaces =
             tails.filter(|tail| index::contains_tail(&like, tail)).map(|tail| tail.number).collect();
-        self.facts(state, piece, replaces)
+        self.facts(state, segment_facts, replaces)
     }
 
-    fn facts(&self, state: &mut WriterState, piece: SegmentFacts, replaces: Vec<u64>) -> SegmentTrailer {
+    fn facts(&self, state: &mut WriterState, segment: SegmentFacts, replaces: Vec<u64>) -> SegmentTrailer {
         state.segments += 1;
         SegmentTrailer {
             object: self.reader.journal.keys.segment(self.lease.number, state.segments),
             number: replaces.first().copied().unwrap_or(state.contents.newest + 1),
             replaces,
-            piece,
+            segment,
             timelines: state.contents.archive.timelines.clone(),
         }
     }
@@ -392,15 +395,15 @@ impl ArchiveWriter {
         facts: &SegmentTrailer,
         object: ObjectRef,
     ) -> Result<bool> {
-        let SegmentTrailer { number, replaces, piece, .. } = facts;
-        let what = EntryKind::Sealed { facts: piece.clone(), object, replaces: replaces.clone() };
+        let SegmentTrailer { number, replaces, segment, .. } = facts;
+        let what = EntryKind::Sealed { facts: segment.clone(), object, replaces: replaces.clone() };
         let promised = replaces.is_empty().then_some(*number);
         let Some(stored) = self.append_as(state, what, &[], promised).await? else { return Ok(false) };
         let EntryKind::Sealed { object, .. } = &stored.entry.what else { return Ok(false) };
         let segments = &mut state.contents.archive.segments;
         segments.retain(|segment| !replaces.contains(&segment.number) && segment.number != *number);
         let at = segments.partition_point(|segment| segment.number < *number);
-        segments.insert(at, piece.stored(*number, SegmentState::Sealed, object));
+        segments.insert(at, segment.stored(*number, SegmentState::Sealed, object));
         state.uncompacted += 1;
         // The segment is stored. A failed clean-up is repeated later.
         if let Err(error) = self.tidy(state, replaces).await {

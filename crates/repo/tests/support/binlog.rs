@@ -24,14 +24,14 @@ pub fn set(text: &str) -> GtidSet {
 
 /// Returns transactions `from..=to` of server A, one in each `size` bytes and each second, of a
 /// file that begins with transaction 1. Transactions below the minimum size are noise.
-pub fn piece(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
+pub fn make_segment(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
     let make =
         |number| if size < SMALLEST { noise(number, size as usize) } else { transaction(number, size) };
     of(from, to, size, (from..=to).flat_map(make).collect())
 }
 
 /// Returns such a segment filled with noise.
-pub fn noisy_piece(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
+pub fn make_noisy_segment(from: u64, to: u64, size: u64) -> (Segment, Vec<u8>) {
     of(from, to, size, (from..=to).flat_map(|number| noise(number, size as usize)).collect())
 }
 
@@ -78,19 +78,19 @@ fn of(from: u64, to: u64, size: u64, bytes: Vec<u8>) -> (Segment, Vec<u8>) {
 
 /// Seals noise, as in the golden archives.
 pub async fn seal_noise(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
-    let (segment, bytes) = noisy_piece(from, to, size);
+    let (segment, bytes) = make_noisy_segment(from, to, size);
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&bytes).unwrap();
     writer.seal(&segment, file.path()).await.unwrap();
 }
 
 pub async fn tail(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
-    let (segment, bytes) = piece(from, to, size);
+    let (segment, bytes) = make_segment(from, to, size);
     writer.put_tail(&segment, &bytes).await.unwrap();
 }
 
 pub async fn seal(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
-    let (segment, bytes) = piece(from, to, size);
+    let (segment, bytes) = make_segment(from, to, size);
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&bytes).unwrap();
     writer.seal(&segment, file.path()).await.unwrap();
