@@ -136,7 +136,7 @@ async fn server_programs_are_wrong(backstop: &Backstop, into: &Path) {
     backstop
         .run(&another)
         .await
-        .failed(2, &["is no MySQL server: it printed `GNU coreutils`", "mysql.server"]);
+        .failed(2, &["is not a MySQL server: it printed `GNU coreutils`", "mysql.server"]);
     let missing = "--mysql-server /nonexistent/mysqld";
     backstop.run(&recover(into, &format!("--to latest {missing}"))).await.failed(2, &["/nonexistent/mysqld"]);
     let _ = std::fs::remove_dir_all(into);

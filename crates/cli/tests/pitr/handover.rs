@@ -165,7 +165,7 @@ async fn promoted(backstop: &Backstop, base: &Path, lost: &Endpoint, held: &Gtid
     let elsewhere = format!("recover orders {how} --into {}", base.join("elsewhere").display());
     stop(&rebuilt);
     let ran = backstop.spawn(&elsewhere, Some("kill@before:materialise")).end().await;
-    assert!(ran.err.contains("line 2 of the archive was begun"), "{ran}");
+    assert!(ran.err.contains("timeline 2 of the archive began"), "{ran}");
     let report = rebuilt.recover(backstop, &how).await;
     assert_eq!((&report["ending"], &report["server"]["host"]), (&"as-primary".into(), &"127.0.0.3".into()));
     listens(&report);
