@@ -155,7 +155,7 @@ impl Ec2 {
         match self.creation(order).dry_run(true).customize().config_override(patient).send().await {
             Err(error) if code(&error) == Some("DryRunOperation") => Ok(()),
             Err(error) => Err(call.error(&error)),
-            Ok(_) => Err(Error::failed(format!("cannot {doing}: EC2 did not answer the dry run as one"))),
+            Ok(_) => Err(Error::failed(format!("cannot {doing}: EC2 did not treat it as a dry run"))),
         }
     }
 
