@@ -110,7 +110,7 @@ fn refuse_readable_by_others(path: &Path, file: &File) -> Result<()> {
     let meta = file.metadata().map_err(|error| not_opened(&format!("cannot inspect {path}"), &error))?;
     let myself = rustix::process::geteuid().as_raw();
     if meta.uid() != myself && meta.uid() != 0 {
-        let message = format!("cannot read {path}: it belongs to user {}, not to Backstop's user", meta.uid());
+        let message = format!("cannot read {path}: it belongs to user {}, not to Backstop's", meta.uid());
         return Err(Error::refused(message).hint(format!("run `chown {myself} {path}`")));
     }
     let mode = meta.mode() & 0o7777;

@@ -79,7 +79,8 @@ impl Subprocess<'_> {
                 ended = child.wait() => break ended.failed(self.failure())?,
                 () = stop_requested(&mut stop) => {
                     self.interrupt(&mut child).await?;
-                    return Err(Error::new(ErrorKind::Interrupted, format!("{}: stopped on request", self.failure())));
+                    let message = format!("{}: stopped on request", self.failure());
+                    return Err(Error::new(ErrorKind::Interrupted, message));
                 }
                 () = self.ctx.clock.sleep(POLL_INTERVAL) => {}
             }

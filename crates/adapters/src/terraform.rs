@@ -135,7 +135,7 @@ impl Terraform {
             serde_json::from_str(&said).failed("cannot read Terraform's outputs")?;
         created_instance(&outputs).map_err(|error| {
             let root = self.settings.terraform.display();
-            error.hint(format!("see deploy/terraform/examples/recovery for the outputs that {root} must have"))
+            error.hint(format!("see deploy/terraform/examples/recovery for the outputs that {root} needs"))
         })
     }
 
@@ -192,8 +192,9 @@ struct TerraformOutput {
 }
 
 fn created_instance(outputs: &BTreeMap<String, TerraformOutput>) -> Result<CreatedInstance> {
-    let missing =
-        |name: &str| Error::new(ErrorKind::Usage, format!("cannot read Terraform's outputs: the root module has no output `{name}`"));
+    let missing = |name: &str| {
+        Error::new(ErrorKind::Usage, format!("cannot read Terraform's output `{name}`: it is missing"))
+    };
     let text = |name: &str| {
         let value = outputs.get(name).and_then(|output| output.value.as_str());
         value.map(str::to_owned).ok_or_else(|| missing(name))

@@ -274,8 +274,8 @@ async fn drain(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState
         ended = wait_until_drained(archiver, shared) => ended.map_err(|error| Error::new(ErrorKind::Interrupted, error.message).hint(RESTART_HINT))?,
         () = archiver.ctx.clock.sleep(SHUTDOWN_DRAIN_TIMEOUT) => {
             let why = shared.alerts.summary().unwrap_or_else(|| "the store is slow".to_owned());
-            return Err(Error::new(ErrorKind::Interrupted, format!("cannot archive the streamed transactions before exit: {why}"))
-                .hint(RESTART_HINT));
+            let message = format!("cannot archive the streamed transactions before exit: {why}");
+            return Err(Error::new(ErrorKind::Interrupted, message).hint(RESTART_HINT));
         }
     }
     monitor::final_heartbeat(archiver, shared).await

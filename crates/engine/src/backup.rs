@@ -355,7 +355,7 @@ async fn complete(
     let now = writer.agreed_time(now).await.unwrap_or(now);
     writer.condemn(std::slice::from_ref(run), now).await?;
     let message =
-        format!("cannot complete backup {run}: its EBS snapshot ended in an error, so the backup was withdrawn");
+        format!("cannot complete backup {run}: its EBS snapshot failed, so the backup was withdrawn");
     Err(Error::failed(message)
         .hint("repeat the backup; if it fails again, check the volume in the EC2 console"))
 }

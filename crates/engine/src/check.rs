@@ -119,7 +119,7 @@ async fn source(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(Sourc
 
 fn rejected(rejection: &backstop_model::topology::RejectedMember) -> Finding {
     let what = format!("{} is not the source: {}", rejection.endpoint, rejection.reason);
-    Finding::warning("member-rejected", what, "correct this if the member should be used for backups")
+    Finding::warning("member-rejected", what, "correct this if it should be used for backups")
 }
 
 async fn instance(

@@ -41,7 +41,9 @@ impl RunContext {
     ) -> Result<T> {
         tokio::select! {
             done = work => done,
-            () = self.clock.sleep(deadline) => Err(Error::failed(format!("{what}: timed out after {deadline:?}"))),
+            () = self.clock.sleep(deadline) => {
+                Err(Error::failed(format!("{what}: timed out after {deadline:?}")))
+            }
         }
     }
 

@@ -47,8 +47,8 @@ fn walk(root: &Path, folder: &Path, found: &mut DatadirEntries) -> Result<()> {
     let what = format!("cannot read directory {}", folder.display());
     for entry in std::fs::read_dir(folder).failed(&what)? {
         let path = entry.failed(&what)?.path();
-        let kind =
-            std::fs::symlink_metadata(&path).failed(format!("cannot inspect {}", path.display()))?.file_type();
+        let metadata = std::fs::symlink_metadata(&path);
+        let kind = metadata.failed(format!("cannot inspect {}", path.display()))?.file_type();
         let name = relative(root, &path)?;
         if kind.is_dir() {
             found.directories.push(name);
@@ -57,7 +57,7 @@ fn walk(root: &Path, folder: &Path, found: &mut DatadirEntries) -> Result<()> {
             found.files.push(name);
         } else if kind.is_symlink() {
             return Err(Error::refused(format!("cannot back up {}: it is a symbolic link", path.display()))
-                .hint("move its target into the data directory: the snapshot does not contain data behind links"));
+                .hint("move its target into the data directory: data behind links is not in the snapshot"));
         }
         // Sockets and pipes hold no data.
     }

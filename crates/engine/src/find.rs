@@ -143,7 +143,8 @@ pub async fn advise(report: &FindReport, stored: &PlanInputs<'_>) -> Result<Opti
 
 fn line<'a>(archive: &'a Archive, search: &TransactionSearch) -> Result<&'a Timeline> {
     let shard = &search.shard;
-    let none = || Error::new(ErrorKind::NotRecoverable, format!("cannot search shard {shard}: nothing is archived"));
+    let none =
+        || Error::new(ErrorKind::NotRecoverable, format!("cannot search shard {shard}: nothing is archived"));
     match search.timeline {
         None => archive.current().ok_or_else(|| none().hint(format!("run `backstop archive {shard}`"))),
         Some(number) => archive.timeline(number).ok_or_else(|| {
@@ -181,7 +182,7 @@ fn warn(archive: &Archive, timeline: &Timeline, ctx: &RunContext) {
     let lost = archive.lost(timeline.number);
     if !lost.is_empty() {
         ctx.reporter
-            .notice(&format!("transactions that cannot be searched because their segments are damaged: {lost}"));
+            .notice(&format!("these transactions cannot be searched, as their segments are damaged: {lost}"));
     }
 }
 

@@ -119,9 +119,8 @@ impl Journal {
             }
             Err(error) => {
                 let message = format!("cannot read journal {}: {error}", self.path.display());
-                return Err(
-                    Error::new(ErrorKind::Damaged, message).hint("remove the directory and repeat the recovery")
-                );
+                return Err(Error::new(ErrorKind::Damaged, message)
+                    .hint("remove the directory and repeat the recovery"));
             }
         }
         Ok(())

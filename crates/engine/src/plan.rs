@@ -143,9 +143,8 @@ impl<'a> Planner<'a> {
         };
         let endings = endings(&facts, &decided, options).await?;
         if let Some(refused) = endings.iter().find(|fits| Some(fits.ending) == options.ending && !fits.fits) {
-            return Err(
-                Error::refused(refused.why.clone()).hint("recover it with --standalone, or join it with --to latest")
-            );
+            return Err(Error::refused(refused.why.clone())
+                .hint("recover it with --standalone, or join it with --to latest"));
         }
         let id = &decided.chosen.backup.backup_id;
         let entry = self.catalog.iter().find(|entry| entry.facts.backup_id == *id);
@@ -195,7 +194,7 @@ fn backups_with(
 /// Fails if the newest moment is unknown because the end of the log is lost or unreadable.
 async fn newest_is_known(reader: &ShardReader, shard: &ShardName) -> Result<()> {
     reader.ends_well().await.map_err(|error| match error.kind {
-        ErrorKind::Damaged => error.during(format_args!("cannot recover shard {shard} to latest")).hint(format!(
+        ErrorKind::Damaged => error.during(format_args!("cannot recover {shard} to latest")).hint(format!(
             "restore the object, or name a backup with --backup ID (`backstop backups {shard}` lists them)"
         )),
         _ => error,

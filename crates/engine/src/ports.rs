@@ -182,7 +182,10 @@ impl SnapshotData {
         match self {
             Self::Tree(opened) => Ok(opened),
             Self::Volumes(volumes) => {
-                Err(Error::failed(format!("cannot read {}: not on this host", volumes.snapshot_ids.join(", "))))
+                Err(Error::failed(format!(
+                    "cannot read {}: not on this host",
+                    volumes.snapshot_ids.join(", ")
+                )))
             }
         }
     }

@@ -154,8 +154,10 @@ fn refuse_many(prune: &Prune<'_>, doomed: usize, all: usize) -> Result<()> {
     if prune.yes_really || doomed * 2 <= all {
         return Ok(());
     }
-    let message =
-        format!("cannot prune shard {}: this would delete {doomed} of its {all} backups, more than half", prune.shard);
+    let message = format!(
+        "cannot prune shard {}: this would delete {doomed} of its {all} backups, more than half",
+        prune.shard
+    );
     Err(Error::refused(message)
         .hint(format!("check `backstop prune {}`; if this is intended, add --yes-really", prune.shard)))
 }

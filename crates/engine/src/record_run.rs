@@ -37,7 +37,7 @@ pub async fn record_run<T>(
         result: None,
     };
     let note = |run| async {
-        let noted = ctx.within(RECORD_TIMEOUT, "cannot record the run", repository.note_run(shard, run)).await;
+        let noted = ctx.within(RECORD_TIMEOUT, "cannot write it", repository.note_run(shard, run)).await;
         if let Err(error) = noted {
             tracing::info!("this run is not recorded in the repository: {error}");
         }

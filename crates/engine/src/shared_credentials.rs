@@ -279,37 +279,37 @@ mod tests {
 
     #[tokio::test]
     async fn changed_password_is_read_after_login_is_refused() {
-        let s = Setting::new();
-        assert_eq!((s.log_in().await.is_ok(), s.logins()), (true, 1));
-        (*s.file.lock().unwrap(), *s.server.lock().unwrap()) = ("new", "new");
-        assert_eq!((s.log_in().await.is_ok(), s.logins()), (true, 2));
-        assert_eq!((s.log_in().await.is_ok(), s.logins()), (true, 1));
+        let setting = Setting::new();
+        assert_eq!((setting.log_in().await.is_ok(), setting.logins()), (true, 1));
+        (*setting.file.lock().unwrap(), *setting.server.lock().unwrap()) = ("new", "new");
+        assert_eq!((setting.log_in().await.is_ok(), setting.logins()), (true, 2));
+        assert_eq!((setting.log_in().await.is_ok(), setting.logins()), (true, 1));
     }
 
     #[tokio::test]
     async fn refused_logins_are_throttled_until_credentials_change() {
-        let s = Setting::new();
-        *s.server.lock().unwrap() = "new";
+        let setting = Setting::new();
+        *setting.server.lock().unwrap() = "new";
         for _ in 0..600 {
-            assert!(s.log_in().await.is_err());
-            s.pass(1);
+            assert!(setting.log_in().await.is_err());
+            setting.pass(1);
         }
-        let logins = s.logins();
+        let logins = setting.logins();
         assert!((10..15).contains(&logins), "{logins} logins in ten minutes");
-        *s.file.lock().unwrap() = "new";
-        s.pass(5);
-        assert_eq!((s.log_in().await.is_ok(), s.logins()), (true, 1), "at once");
+        *setting.file.lock().unwrap() = "new";
+        setting.pass(5);
+        assert_eq!((setting.log_in().await.is_ok(), setting.logins()), (true, 1), "at once");
     }
 
     #[tokio::test]
     async fn login_succeeds_when_server_changes_after_the_file() {
-        let s = Setting::new();
-        *s.file.lock().unwrap() = "new";
-        s.access.reread().unwrap();
-        assert!(s.log_in().await.is_err());
-        *s.server.lock().unwrap() = "new";
-        assert!(s.log_in().await.is_err());
-        s.pass(2);
-        assert!(s.log_in().await.is_ok());
+        let setting = Setting::new();
+        *setting.file.lock().unwrap() = "new";
+        setting.access.reread().unwrap();
+        assert!(setting.log_in().await.is_err());
+        *setting.server.lock().unwrap() = "new";
+        assert!(setting.log_in().await.is_err());
+        setting.pass(2);
+        assert!(setting.log_in().await.is_ok());
     }
 }

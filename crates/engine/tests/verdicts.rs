@@ -183,7 +183,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 type Harm = (&'static str, fn(&Path, &[u8]));
 
-const HARMS: [Harm; 5] = [
+const DAMAGE_KINDS: [Harm; 5] = [
     ("truncated", |file, bytes| std::fs::write(file, &bytes[..bytes.len() - 7]).unwrap()),
     ("emptied", |file, _| std::fs::write(file, b"").unwrap()),
     ("flipped", |file, bytes| {
@@ -211,7 +211,7 @@ async fn verdict_is_good_only_if_recovery_succeeds() {
     let mut well = 0;
     for file in files(bench.dir()) {
         let whole = std::fs::read(&file).unwrap();
-        for (harm, inflict) in HARMS {
+        for (harm, inflict) in DAMAGE_KINDS {
             inflict(&file, &whole);
             let what = format!("{} {harm}", file.strip_prefix(bench.dir()).unwrap().display());
             // First without a verification, then with the result of one.

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LONG: Duration = Duration::from_secs(1);
+    const LIMIT: Duration = Duration::from_secs(1);
 
     fn query(id: u64, kind: QueryKind, seconds: u64) -> RunningQuery {
         RunningQuery {
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn lock_waits_for_long_queries_ddl_and_global_locks() {
-        let verdict = |queries: Vec<RunningQuery>| decide_lock(&Activity { queries }, LONG);
+        let verdict = |queries: Vec<RunningQuery>| decide_lock(&Activity { queries }, LIMIT);
         assert_eq!(verdict(vec![]), LockDecision::Go);
         let harmless = [QueryKind::Applier, QueryKind::Dump, QueryKind::System, QueryKind::Own];
         assert_eq!(verdict(harmless.map(|kind| query(1, kind, 900)).into()), LockDecision::Go);
@@ -195,7 +195,7 @@ mod tests {
         let mut piled = query(1, QueryKind::Ordinary, 0);
         piled.state = "Waiting for table flush".into();
         let activity = Activity { queries: vec![piled] };
-        assert_ne!(decide_lock(&activity, LONG), LockDecision::Go);
+        assert_ne!(decide_lock(&activity, LIMIT), LockDecision::Go);
         assert_eq!(queries_waiting_for_lock(&activity).len(), 1);
     }
 
@@ -249,9 +249,9 @@ mod tests {
         #[test]
         fn lock_is_granted_only_without_blockers(queries in proptest::collection::vec(any_query(), 0..8)) {
             let activity = Activity { queries };
-            let clear = blocking_queries(&activity, LONG).is_empty();
-            prop_assert_eq!(decide_lock(&activity, LONG) == LockDecision::Go, clear);
-            prop_assert!(activity.queries.iter().all(|q| q.running < LONG || q.kind != QueryKind::Ordinary) || !clear);
+            let clear = blocking_queries(&activity, LIMIT).is_empty();
+            prop_assert_eq!(decide_lock(&activity, LIMIT) == LockDecision::Go, clear);
+            prop_assert!(activity.queries.iter().all(|q| q.running < LIMIT || q.kind != QueryKind::Ordinary) || !clear);
         }
     }
 }

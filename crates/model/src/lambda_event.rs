@@ -67,9 +67,9 @@ impl Invocation {
     }
 
     fn from_fields(fields: &Map<String, Value>) -> Result<Self> {
-        const KNOWN: [&str; 3] = ["secret_id", "kind", "scheduled_time"];
-        if fields.keys().any(|key| !KNOWN.contains(&key.as_str())) {
-            return Err(wrong(&format!("it has a key other than {}", KNOWN.join(", "))));
+        const KNOWN_KEYS: [&str; 3] = ["secret_id", "kind", "scheduled_time"];
+        if fields.keys().any(|key| !KNOWN_KEYS.contains(&key.as_str())) {
+            return Err(wrong(&format!("it has a key other than {}", KNOWN_KEYS.join(", "))));
         }
         let secret_id = match fields.get("secret_id") {
             Some(Value::String(id)) if !id.trim().is_empty() => id.trim().to_owned(),

@@ -236,7 +236,7 @@ impl StatusInputs<'_> {
         }
         let reason = reason.filter(|_| !delayed && !unwanted)?;
         let what = format!("{endpoint} would not be backed up: {reason}");
-        Some(Finding::warning("member-rejected", what, "correct this if the member should be used for backups"))
+        Some(Finding::warning("member-rejected", what, "correct this if it should be used for backups"))
     }
 }
 

@@ -197,7 +197,7 @@ pub fn resume_or_fork(
             "cannot archive from {}: it shares no transaction with the archive, which holds {held}; it has {}",
             from.endpoint, history.reached
         ))
-        .hint("correct the shard's topology, or give the shard another name: the server does not belong to it"));
+        .hint("correct the shard's topology, or give it another name: the server is not a member"));
     }
     if from.role != Role::Primary {
         let made_good = primary.is_none_or(|primary| !lacks.intersect(primary).is_empty());

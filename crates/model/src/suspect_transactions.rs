@@ -3,7 +3,7 @@
 use crate::report::{DataLoss, FoundTransaction, TableRows};
 
 /// Number of deleted or updated rows from which a transaction counts as a mishap.
-const MANY_ROWS: u64 = 1000;
+const SUSPICIOUS_ROW_COUNT: u64 = 1000;
 
 /// Degree of suspicion that a transaction is a mishap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,8 +43,8 @@ fn suspicion(found: &FoundTransaction) -> (Suspicion, String) {
     match found.loses {
         Some(DataLoss::Rows) => (Suspicion::Much, words(if words(1) == "TRUNCATE" { 1 } else { 2 })),
         Some(DataLoss::Definition) => (Suspicion::Some, words(2)),
-        None if deleted >= MANY_ROWS => (Suspicion::Much, format!("{deleted} rows deleted")),
-        None if updated >= MANY_ROWS => (Suspicion::Some, format!("{updated} rows updated")),
+        None if deleted >= SUSPICIOUS_ROW_COUNT => (Suspicion::Much, format!("{deleted} rows deleted")),
+        None if updated >= SUSPICIOUS_ROW_COUNT => (Suspicion::Some, format!("{updated} rows updated")),
         None if deleted > 0 => (Suspicion::Some, format!("{deleted} rows deleted")),
         None => (Suspicion::Little, "the newest of them".to_owned()),
     }

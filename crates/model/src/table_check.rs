@@ -54,7 +54,7 @@ pub fn source_finding(endpoint: &Endpoint, broken: &[BrokenTable]) -> Option<Fin
     (!broken.is_empty()).then(|| {
         Finding::warning(
             "tables-broken",
-            format!("{endpoint} cannot read {}: no backup of it contains their rows", describe_tables(broken)),
+            format!("{endpoint} cannot read {}: its backups lack their rows", describe_tables(broken)),
             "finish the import (`ALTER TABLE … IMPORT TABLESPACE`), restore the table from another member, or drop it",
         )
     })

@@ -172,7 +172,7 @@ impl LocalServer {
             }
             if clock.monotonic() > START_TIMEOUT {
                 let lacks =
-                    format!("cannot wait for {}: it lacks {missing} after {START_TIMEOUT:?}", self.endpoint());
+                    format!("cannot sync {}: it lacks {missing} after {START_TIMEOUT:?}", self.endpoint());
                 return Err(Error::failed(lacks));
             }
             clock.sleep(Duration::from_millis(50)).await;

@@ -27,7 +27,7 @@ const AWS: &[&str] = &["aws-sdk-*", "aws-config", "time"];
 
 /// A crate, the packages that it may not use even indirectly, and the reason. A trailing `*`
 /// matches any ending.
-const ABSENT: [(&str, &[&str], &str); 8] = [
+const FORBIDDEN: [(&str, &[&str], &str); 8] = [
     (
         "backstop-model",
         &["tokio", "futures*", "async-trait", "object_store", "mysql_async"],
@@ -73,7 +73,7 @@ pub fn against_the_absences(packages: &[Package]) -> Vec<String> {
     let mut complaints = Vec::new();
     for package in packages.iter().filter(|package| package.name.starts_with("backstop-")) {
         let used = reached_from(package, packages);
-        for (_, absent, why) in ABSENT.iter().filter(|(name, ..)| matches(name, &package.name)) {
+        for (_, absent, why) in FORBIDDEN.iter().filter(|(name, ..)| matches(name, &package.name)) {
             let found = used.iter().filter(|used| absent.iter().any(|pattern| matches(pattern, used)));
             complaints.extend(found.map(|used| format!("{} uses {used}: {why}", package.name)));
         }

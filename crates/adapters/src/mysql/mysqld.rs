@@ -196,10 +196,10 @@ async fn open_log(start: &MysqldStart) -> Result<File> {
 /// A server that runs as another user may not be able to write to this user's directory for
 /// temporary files.
 fn keep_environment(command: &mut Command, user: Option<&str>) {
-    const KEPT: [&str; 9] =
+    const KEPT_VARIABLES: [&str; 9] =
         ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"];
     command.env_clear();
-    command.envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.envs(KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     if user.is_some() {
         command.env_remove("TMPDIR");
     }

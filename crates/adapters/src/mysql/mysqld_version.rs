@@ -85,7 +85,7 @@ pub fn locate(name: &str) -> Option<PathBuf> {
 }
 
 fn unsupported(program: &Path, why: &str) -> Error {
-    Error::refused(format!("cannot use {}: {why}, and Backstop supports MySQL 8.0 and newer", program.display()))
+    Error::refused(format!("cannot use {}: {why}, and Backstop needs MySQL 8.0 or newer", program.display()))
         .hint(OTHER_PROGRAM_HINT)
 }
 

@@ -69,7 +69,7 @@ pub async fn find_or_fetch(
         Err(error) if name.contains('/') => return Err(error),
         Ok(None) if name.contains('/') => {
             let missing =
-                Error::new(ErrorKind::Usage, format!("cannot use server program {name}: the file does not exist"));
+                Error::new(ErrorKind::Usage, format!("cannot find server program {name}: no such file"));
             return Err(missing.hint("correct mysql.server"));
         }
         Ok(None) => {}

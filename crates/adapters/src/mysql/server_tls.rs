@@ -22,7 +22,7 @@ pub fn check(tls: &ServerTls) -> Result<()> {
     }
     let file = tls.key.display();
     let unusable =
-        |why: &str| Error::new(ErrorKind::Usage, format!("cannot use key {file}: {why}")).hint(TLS_FILES_HINT);
+        |why: &str| Error::new(ErrorKind::Usage, format!("cannot use {file}: {why}")).hint(TLS_FILES_HINT);
     let key = PrivateKeyDer::from_pem_slice(&read(&tls.key)?)
         .map_err(|_| unusable("it contains no unencrypted private key in PEM format"))?;
     let key = any_supported_type(&key).map_err(|_| unusable("its type is not supported by TLS"))?;

@@ -12,11 +12,11 @@ use rustls::pki_types::pem::PemObject;
 pub(super) fn check(mode: TlsMode, tls: Option<&TlsSettings>) -> Result<()> {
     let verifies = matches!(mode, TlsMode::VerifyCa | TlsMode::VerifyIdentity);
     let Some(ca) = tls.and_then(|tls| tls.ca.as_ref()).filter(|_| verifies) else { return Ok(()) };
-    let doing = format!("cannot read the certificates to trust (tls.ca of the credentials) in {}", ca.display());
+    let doing = format!("cannot read {}, the tls.ca of the credentials", ca.display());
     let certificates = CertificateDer::pem_file_iter(ca).context(ErrorKind::Usage, &doing)?;
     let certificates = certificates.collect::<Result<Vec<_>, _>>().context(ErrorKind::Usage, &doing)?;
     if certificates.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, format!("{doing}: it contains no certificate in PEM format")));
+        return Err(Error::new(ErrorKind::Usage, format!("{doing}: it has no certificate in PEM format")));
     }
     Ok(())
 }

@@ -268,7 +268,7 @@ fn files_outside_subvolume(paths: &[String]) -> Vec<Finding> {
     let problem = |path: &String| {
         Finding::problem(
             "path-outside",
-            format!("the {path} is outside the subvolume of the data directory, so it is not in the same snapshot"),
+            format!("the {path} is outside the subvolume of the data directory, so not in the same snapshot"),
             "move it into that subvolume, or set snapshot.provider to \"clone\"",
         )
     };
@@ -296,8 +296,7 @@ fn how_to_move_in(what: &str) -> String {
         "doublewrite buffer" => "innodb_doublewrite_dir",
         "system tablespace" => "innodb_data_home_dir",
         _ => {
-            return "move the table into the data directory: recreate it without DATA DIRECTORY and copy its rows"
-                .to_owned();
+            return "recreate the table without DATA DIRECTORY and copy its rows".to_owned();
         }
     };
     let other = if matches!(what, "undo log" | "redo log") {

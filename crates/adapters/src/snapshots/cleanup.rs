@@ -29,7 +29,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub async fn clear_dead_runs(source: &SnapshotSource) -> Result<Vec<BackupId>> {
     let mut cleared = Vec::new();
     for run in work_dir::list(&source.work_dir)?.into_iter().filter(work_dir::is_dead) {
-        release(source, &run).await.map_err(|error| error.during(format!("cannot clear dead run {}", run.run)))?;
+        let released = release(source, &run).await;
+        released.map_err(|error| error.during(format!("cannot clear dead run {}", run.run)))?;
         cleared.push(run.run);
     }
     Ok(cleared)

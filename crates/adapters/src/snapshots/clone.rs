@@ -99,7 +99,7 @@ impl CloneProvider {
         Ok((!same).then(|| {
             Finding::problem(
                 "server-program-version",
-                format!("the server program on this host has version {found}, and the running server {donor}"),
+                format!("the server program on this host has version {found}, the running server {donor}"),
                 "set mysql.server to the program of the running server",
             )
         }))

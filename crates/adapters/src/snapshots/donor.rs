@@ -98,7 +98,7 @@ impl Donor {
         let version = get("version").parse().failed(&doing)?;
         let datadir = local_datadir(Path::new(get("datadir")), uuid, get("hostname"))?;
         let Some(pid) = servers.running_on(&datadir).await? else {
-            return Err(not_on_this_host(&datadir, get("hostname"), "no server process on this host has it open"));
+            return Err(not_on_this_host(&datadir, get("hostname"), "no server process here has it open"));
         };
         let process = std::fs::metadata(format!("/proc/{pid}")).failed(&doing)?;
         Ok(Self { uuid, version, datadir, pid, uid: process.uid(), gid: process.gid(), variables })
@@ -205,12 +205,12 @@ fn local_datadir(datadir: &Path, uuid: ServerUuid, host: &str) -> Result<PathBuf
     let found = text.lines().find_map(|line| line.trim().strip_prefix("server-uuid="));
     match found.and_then(|text| text.parse::<ServerUuid>().ok()) {
         Some(found) if found == uuid => {
-            std::fs::canonicalize(datadir).failed(format!("cannot inspect data directory {}", datadir.display()))
+            std::fs::canonicalize(datadir).failed(format!("cannot resolve {}", datadir.display()))
         }
         Some(found) => {
-            Err(not_on_this_host(datadir, host, &format!("on this host that directory belongs to server {found}")))
+            Err(not_on_this_host(datadir, host, &format!("here that directory belongs to server {found}")))
         }
-        None => Err(not_on_this_host(datadir, host, "its auto.cnf on this host names no server")),
+        None => Err(not_on_this_host(datadir, host, "its auto.cnf here names no server")),
     }
 }
 

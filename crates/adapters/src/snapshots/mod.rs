@@ -60,7 +60,8 @@ fn refuse_problems(endpoint: &Endpoint, findings: &[Finding]) -> Result<()> {
     }
     let what: Vec<_> = problems.iter().map(|finding| finding.what.as_str()).collect();
     let todo: Vec<_> = problems.iter().filter_map(|finding| finding.todo.as_deref()).collect();
-    Err(Error::refused(format!("cannot take a snapshot of {endpoint}: {}", what.join("; "))).hint(todo.join("; ")))
+    let message = format!("cannot take a snapshot of {endpoint}: {}", what.join("; "));
+    Err(Error::refused(message).hint(todo.join("; ")))
 }
 
 /// Returns true if a program of this name is on PATH.

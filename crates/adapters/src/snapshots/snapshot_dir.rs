@@ -30,7 +30,8 @@ pub(super) fn choose_dir(subvolume: &Subvolume, run: &BackupId, run_dir: &Path) 
         ))
     })?;
     let note = run_dir.join(LOCATION_FILE);
-    std::fs::write(&note, chosen.to_string_lossy().as_bytes()).failed(format!("cannot write {}", note.display()))?;
+    std::fs::write(&note, chosen.to_string_lossy().as_bytes())
+        .failed(format!("cannot write {}", note.display()))?;
     Ok(chosen)
 }
 

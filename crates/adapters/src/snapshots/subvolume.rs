@@ -175,7 +175,7 @@ async fn list(snapshot: &Path, since: u64, doing: &str) -> Result<Option<Changed
     btrfs.args(["subvolume", "find-new", "--"]).arg(snapshot).arg(since.to_string());
     btrfs.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = btrfs.spawn().failed(doing)?;
-    let output = child.stdout.take().ok_or_else(|| Error::failed(format!("{doing}: its output is not captured")))?;
+    let output = child.stdout.take().ok_or_else(|| Error::failed(format!("{doing}: it has no output")))?;
     // File names may contain any bytes, including line feeds. Lines are therefore read as bytes,
     // and a line that is no entry is an error only if it could be one.
     let mut lines = BufReader::new(output).split(b'\n');

@@ -106,7 +106,9 @@ impl Orchestrator {
         match (told.into_iter().next(), troubles.into_iter().next()) {
             (Some(told), _) => Ok(told),
             (None, Some(trouble)) => Err(trouble),
-            (None, None) => Err(ReadError::Passing(Error::failed("cannot query orchestrator: no node answered"))),
+            (None, None) => {
+                Err(ReadError::Passing(Error::failed("cannot query orchestrator: no node answered")))
+            }
         }
     }
 
@@ -161,7 +163,7 @@ fn check_agreement(cluster: &str, told: &[(&OrchestratorNode, ClusterReading)]) 
     };
     let (first, second) = (first.url(), second.url());
     let message =
-        format!("cannot read cluster {cluster}: {first} and {second} both claim to lead, and name different primaries");
+        format!("cannot read cluster {cluster}: {first} and {second} claim to lead with different primaries");
     Err(ReadError::Passing(Error::refused(message).hint("find out which of them is isolated, and stop it")))
 }
 

@@ -10,7 +10,7 @@ use backstop_model::error::{Error, ErrorKind};
 use backstop_model::ids::Endpoint;
 use backstop_testkit::{ShardLayout, TestShard};
 
-use crate::certificates::Authority;
+use crate::support::certificates::Authority;
 
 fn connector(shard: &TestShard, mode: TlsMode, ca: bool) -> Connector {
     with_ca(shard, mode, ca.then(|| shard.primary().datadir().join("ca.pem")))

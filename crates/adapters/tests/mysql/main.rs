@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin_session;
-mod certificates;
 mod compare_schemas;
 mod connection;
 mod grants;
@@ -14,3 +13,4 @@ mod refused_logins;
 mod replication_filters;
 mod server_facts;
 mod static_members;
+mod support;

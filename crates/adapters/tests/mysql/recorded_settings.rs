@@ -4,7 +4,7 @@ use backstop_model::carried_settings::rule_of;
 use backstop_testkit::{ShardLayout, TestShard};
 
 /// Plugins and components of MySQL's packages that have variables; loaded where they exist.
-const LOADED: [&str; 9] = [
+const INSTALL_STATEMENTS: [&str; 9] = [
     "INSTALL PLUGIN rewriter SONAME 'rewriter.so'",
     "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'",
     "INSTALL PLUGIN rpl_semi_sync_replica SONAME 'semisync_replica.so'",
@@ -20,7 +20,7 @@ const LOADED: [&str; 9] = [
 async fn every_variable_of_the_server_has_a_rule() {
     let shard = TestShard::start(ShardLayout::single()).await;
     let mut root = shard.primary().root().await;
-    for sql in LOADED {
+    for sql in INSTALL_STATEMENTS {
         let _ = root.run(sql).await;
     }
     let rows: Vec<(String, String)> = root.query("SHOW GLOBAL VARIABLES").await.unwrap();

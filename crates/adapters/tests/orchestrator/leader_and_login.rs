@@ -6,8 +6,8 @@ use backstop_model::credentials::{BasicAuth, OrchestratorAccess};
 use backstop_model::error::ErrorKind;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::fake_orchestrator::{Answers, Behaviour, FakeOrchestrator, StageClock, recorded};
-use crate::{look, look_at, objection, primary};
+use crate::support::fake_orchestrator::{Answers, Behaviour, FakeOrchestrator, StageClock, recorded};
+use crate::support::{look, look_at, objection, primary};
 
 fn login(user: &str, password: &str) -> OrchestratorAccess {
     let login = BasicAuth { user: user.into(), password: password.to_owned().into() };

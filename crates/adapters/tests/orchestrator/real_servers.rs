@@ -13,7 +13,7 @@ use backstop_model::topology::{
 use backstop_testkit::{ShardLayout, TestShard};
 use serde_json::{Value, json};
 
-use crate::fake_orchestrator::{Answers, FakeOrchestrator, StageClock, recorded_json};
+use crate::support::fake_orchestrator::{Answers, FakeOrchestrator, StageClock, recorded_json};
 
 /// Returns orchestrator's answer for this shard.
 async fn cluster(shard: &TestShard) -> Value {

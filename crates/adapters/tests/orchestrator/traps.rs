@@ -6,10 +6,10 @@ use backstop_model::freeze::OnPrimary;
 use backstop_model::topology::{Locking, SourceRules, choose_source};
 use serde_json::json;
 
-use crate::fake_orchestrator::{
+use crate::support::fake_orchestrator::{
     Answers, FakeOrchestrator, StageClock, cluster_info, recorded, recorded_json,
 };
-use crate::{candidates, look, look_at, member, objection, primary};
+use crate::support::{candidates, look, look_at, member, objection, primary};
 
 const NO_ANALYSIS: &str = "07-replication-analysis.json";
 

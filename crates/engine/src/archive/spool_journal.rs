@@ -186,8 +186,11 @@ fn read_journal(path: &Path, text: &str, noted: &mut SpoolContents) {
         let parsed = text.strip_suffix('\n').and_then(parse);
         let Some(line) = parsed else {
             if at + 1 < lines.len() {
-                let message =
-                    format!("cannot read {}: line {} is damaged, and others follow it", path.display(), at + 1);
+                let message = format!(
+                    "cannot read {}: line {} is damaged, and others follow it",
+                    path.display(),
+                    at + 1
+                );
                 noted.damage.get_or_insert(Error::new(ErrorKind::Damaged, message).hint(MOVE_SPOOL_HINT));
             }
             return;

@@ -140,7 +140,7 @@ fn judge_archive(
 fn not_configured(shard: &ShardName) -> Finding {
     Finding::warning(
         "archive-not-configured",
-        format!("shard {shard} is not archived: transactions committed between backups are lost with its servers"),
+        format!("shard {shard} is not archived: transactions between backups are lost with its servers"),
         format!("set shards.{shard}.archive = {{ from = \"primary\" }} and run `backstop archive {shard}`"),
     )
 }

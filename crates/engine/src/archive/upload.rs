@@ -103,7 +103,7 @@ impl Uploader {
                 remove_spool_file(&path);
             }
             UploadWork::Replace { segment, path } => {
-                let ended = |_| Error::failed("cannot archive: the task that replaces tail segments has ended");
+                let ended = |_| Error::failed("cannot archive: the task that replaces the tail has ended");
                 self.replacer.send((segment, path)).map_err(ended).map_err(UploadError::Store)?;
             }
             UploadWork::None | UploadWork::Until(_) => {}

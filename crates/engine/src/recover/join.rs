@@ -116,7 +116,9 @@ async fn follow(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Resu
     let members = recovery.topology.members().await?;
     let (endpoint, primary) = current_primary(&members)?;
     if session.server_uuid().await? == primary.server_uuid {
-        return Err(Error::refused(format!("cannot join the shard: the recovered server has the UUID of {endpoint}")));
+        return Err(Error::refused(format!(
+            "cannot join the shard: the recovered server has the UUID of {endpoint}"
+        )));
     }
     check_followable(primary, &held)?;
     session.set_super_read_only(ReadOnly::Off).await?;

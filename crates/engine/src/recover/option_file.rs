@@ -61,7 +61,8 @@ pub(super) async fn write(
     if let Some(user) = &recovery.request.server_user {
         recovery.mysqld.chown(&new, user).await?;
     }
-    std::fs::rename(&new, &start.defaults_file).failed(format!("cannot write {}", start.defaults_file.display()))
+    std::fs::rename(&new, &start.defaults_file)
+        .failed(format!("cannot write {}", start.defaults_file.display()))
 }
 
 /// Returns the donor's settings that a recovered server keeps.

@@ -25,7 +25,7 @@ pub(crate) fn check_target_dir(dir: &Path) -> Result<()> {
                 return Ok(());
             }
             Err(Error::refused(format!("target directory {} is not empty", dir.display()))
-                .hint("name an empty or new directory with `--into`; only an unfinished recovery can be resumed"))
+                .hint("name an empty or new directory with `--into`; only unfinished recoveries are resumed"))
         }
     }
 }

@@ -142,7 +142,9 @@ async fn begin_timeline(recovery: &Recovery<'_>, uuid: ServerUuid, held: &GtidSe
     let number = writer.begin_timeline(uuid, held, &left, recovery.ctx.clock.now()).await?;
     writer.release().await?;
     if !left.is_empty() {
-        recovery.ctx.reporter.notice(&format!("timeline {of} of the archive keeps the transactions that are left behind: {left}"));
+        recovery.ctx.reporter.notice(&format!(
+            "timeline {of} of the archive keeps the transactions that are left behind: {left}"
+        ));
     }
     Ok(number)
 }

@@ -94,8 +94,9 @@ async fn apply(
     plan: &Replay,
 ) -> Result<()> {
     let source = Arc::new(BoundedSource::new(recovery.archive.timeline(plan.timeline), plan.reached()));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.failed("cannot listen on loopback for the replay")?;
-    let port = listener.local_addr().failed("cannot listen on loopback for the replay")?.port();
+    let doing = "cannot listen on loopback for the replay";
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.failed(doing)?;
+    let port = listener.local_addr().failed(doing)?.port();
     let random = || recovery.ctx.clock.random();
     let password = format!("{:016x}{:016x}", random(), random()).into();
     let clock = Arc::clone(&recovery.ctx.clock);
@@ -232,10 +233,11 @@ async fn damage_error(
                 "cannot replay the archive: cannot read {object}: it is damaged: {wrong} (the server reports: {error})"
             );
             Error::new(ErrorKind::Damaged, message)
-                .hint("recover to a moment before its transactions; `backstop verify --content` lists all damage")
+                .hint("recover to a moment before its transactions; `backstop verify --content` lists damage")
         }
         None => {
-            Error::failed(format!("cannot replay the archive: {error}")).hint("check the recovered server's error log")
+            Error::failed(format!("cannot replay the archive: {error}"))
+                .hint("check the recovered server's error log")
         }
     })
 }

@@ -91,7 +91,7 @@ fn next(decided: &EbsRecoveryDecision, made: &CreatedInstance, loading: VolumeIn
     match loading {
         VolumeInitialization::Loaded => {}
         VolumeInitialization::Percent(percent) => {
-            next.push(format!("its volumes are loaded to {percent} %: reads are slow until they are complete"));
+            next.push(format!("its volumes are loaded to {percent} %: reads are slow until then"));
         }
         VolumeInitialization::WhenRead => next.push(
             "blocks of its volumes are loaded when first read: it is slow at first (docs/aws.md describes how to load them in advance)".to_owned(),

@@ -49,11 +49,15 @@ impl fmt::Display for VariableRule {
             Format(kind) => write!(f, "carried, the data files depend on it: {kind}"),
             As(name, kind) => write!(f, "carried as `{name}`: {kind}"),
             Recreated => f.write_str("recreated: the donor's file name, in the data directory"),
-            Secure => f.write_str("carried, unless the donor had its own certificates and no others are given"),
+            Secure => {
+                f.write_str("carried, unless the donor had its own certificates and no others are given")
+            }
             Certificate => f.write_str(
                 "replaced by `[recovery.tls]` of the configuration, else reported (`tls-not-carried`)",
             ),
-            Host => f.write_str("replaced by the address of `--listen`, else reported (`report-host-not-set`)"),
+            Host => {
+                f.write_str("replaced by the address of `--listen`, else reported (`report-host-not-set`)")
+            }
             Statement(value) => write!(f, "reported with a `SET PERSIST` statement, unless it is `{value}`"),
             Derived => f.write_str("left out: the server sets it when it starts"),
             ToldOn(why) => write!(f, "reported if it was on: {why}"),

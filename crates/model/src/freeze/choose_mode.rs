@@ -79,9 +79,9 @@ fn lock(rules: &FreezeRules, role: Role, reason: String) -> Result<ModeChoice> {
 }
 
 fn first_few(all: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let more = all.len().saturating_sub(SHOWN);
-    let shown = all.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    const MAX_NAMED_OBSTACLES: usize = 5;
+    let more = all.len().saturating_sub(MAX_NAMED_OBSTACLES);
+    let shown = all.iter().take(MAX_NAMED_OBSTACLES).map(String::as_str).collect::<Vec<_>>().join(", ");
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 

@@ -37,28 +37,28 @@ pub struct ArchiveHealthInputs<'a> {
 
 /// Computes for how many seconds the primary's commits are not archived: 0 if all are, else the
 /// time since the archive last had all. `None` if that is unknown.
-pub fn archive_rpo_seconds(h: &ArchiveHealthInputs<'_>) -> Option<f64> {
-    let (executed, _) = h.primary?;
-    let held = h.held?;
+pub fn archive_rpo_seconds(inputs: &ArchiveHealthInputs<'_>) -> Option<f64> {
+    let (executed, _) = inputs.primary?;
+    let held = inputs.held?;
     // A primary that lacks what was archived from it assigns other numbers now: until the archiver
     // has compared it again, its set proves nothing. For an instant the same is true of a primary
     // that waits for an acknowledgement.
-    let seen = h.alive.and_then(|told| told.complete_to);
+    let seen = inputs.alive.and_then(|told| told.complete_to);
     let recent =
-        seen.is_some_and(|seen| h.now.signed_duration_since(seen).num_seconds() <= RECENT_HEARTBEAT_SECONDS);
+        seen.is_some_and(|at| inputs.now.signed_duration_since(at).num_seconds() <= RECENT_HEARTBEAT_SECONDS);
     if executed.is_subset_of(held) && (recent || held.is_subset_of(executed)) {
         return Some(0.0);
     }
-    let told = h.alive?;
+    let told = inputs.alive?;
     let since = told.complete_to.into_iter().chain(told.last_commit).max()?;
-    Some(h.now.signed_duration_since(since).num_milliseconds().max(0) as f64 / 1000.0)
+    Some(inputs.now.signed_duration_since(since).num_milliseconds().max(0) as f64 / 1000.0)
 }
 
 /// Returns the findings, the most important first.
-pub fn archive_findings(h: &ArchiveHealthInputs<'_>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = lost_findings(h).into_iter().chain(fork_findings(h)).collect();
-    findings.push(archiver(h));
-    findings.extend(behind(h));
+pub fn archive_findings(inputs: &ArchiveHealthInputs<'_>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = lost_findings(inputs).into_iter().chain(fork_findings(inputs)).collect();
+    findings.push(archiver(inputs));
+    findings.extend(behind(inputs));
     findings
 }
 
@@ -66,14 +66,14 @@ pub fn archive_findings(h: &ArchiveHealthInputs<'_>) -> Vec<Finding> {
 /// before the first backup it is only the next step.
 pub const NEVER_RAN_CODE: &str = "archiver-never-ran";
 
-fn archiver(h: &ArchiveHealthInputs<'_>) -> Finding {
-    let shard = h.shard;
+fn archiver(inputs: &ArchiveHealthInputs<'_>) -> Finding {
+    let shard = inputs.shard;
     let todo = format!("start `backstop archive {shard}` (`--systemd` prints a service)");
-    let Some(alive) = h.alive else {
+    let Some(alive) = inputs.alive else {
         let what = format!("shard {shard} is configured to be archived, and no archiver has run yet");
         return Finding::problem(NEVER_RAN_CODE, what, todo);
     };
-    let silent = h.now.signed_duration_since(alive.at).num_seconds();
+    let silent = inputs.now.signed_duration_since(alive.at).num_seconds();
     match &alive.trouble {
         _ if silent > HEARTBEAT_TIMEOUT_SECONDS => {
             let what =
@@ -88,36 +88,36 @@ fn archiver(h: &ArchiveHealthInputs<'_>) -> Finding {
     }
 }
 
-fn behind(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
-    let seconds = archive_rpo_seconds(h)?;
+fn behind(inputs: &ArchiveHealthInputs<'_>) -> Option<Finding> {
+    let seconds = archive_rpo_seconds(inputs)?;
     (seconds > MAX_ARCHIVE_LAG_SECONDS).then(|| {
         Finding::problem(
             "archive-behind",
-            format!("the archive of shard {} is {seconds:.0} s behind its primary", h.shard),
+            format!("the archive of shard {} is {seconds:.0} s behind its primary", inputs.shard),
             "check the archiver's log, and whether the store and the network keep up",
         )
     })
 }
 
 /// Returns a finding on transactions that the primary purged before they were archived.
-fn lost_findings(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
-    let (_, purged) = h.primary?;
-    let missing = purged.subtract(h.held?);
+fn lost_findings(inputs: &ArchiveHealthInputs<'_>) -> Option<Finding> {
+    let (_, purged) = inputs.primary?;
+    let missing = purged.subtract(inputs.held?);
     (!missing.is_empty()).then(|| {
         Finding::problem(
             "archive-gap",
-            format!("transactions {missing} of shard {} were purged before they were archived", h.shard),
+            format!("transactions {missing} of shard {} were purged before they were archived", inputs.shard),
             format!(
                 "take a backup now (`backstop backup {}`), and keep binlogs longer on the source",
-                h.shard
+                inputs.shard
             ),
         )
     })
 }
 
 /// Returns a finding on the newest fork; earlier forks were reported at their time.
-fn fork_findings(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
-    let timeline = h.timelines.last().filter(|timeline| !timeline.lacks.is_empty())?;
+fn fork_findings(inputs: &ArchiveHealthInputs<'_>) -> Option<Finding> {
+    let timeline = inputs.timelines.last().filter(|timeline| !timeline.lacks.is_empty())?;
     let parent = timeline.parent.unwrap_or_default();
     Some(Finding::warning(
         "archive-fork",
@@ -128,7 +128,7 @@ fn fork_findings(h: &ArchiveHealthInputs<'_>) -> Option<Finding> {
         format!(
             "recover them with `backstop recover {} --line {parent} --to latest --standalone` and check which must be \
              repeated",
-            h.shard
+            inputs.shard
         ),
     ))
 }
@@ -167,7 +167,7 @@ mod tests {
         now: i64,
     ) -> Vec<String> {
         let (held, executed, purged) = (set(held), set(executed), set(purged));
-        let h = ArchiveHealthInputs {
+        let inputs = ArchiveHealthInputs {
             shard: &"orders".parse().unwrap(),
             alive,
             held: Some(&held),
@@ -175,7 +175,7 @@ mod tests {
             primary: Some((&executed, &purged)),
             now: at(now),
         };
-        archive_findings(&h).into_iter().map(|finding| finding.code.into_owned()).collect()
+        archive_findings(&inputs).into_iter().map(|finding| finding.code.into_owned()).collect()
     }
 
     #[test]

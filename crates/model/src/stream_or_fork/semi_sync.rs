@@ -224,7 +224,10 @@ fn waiting(source: &SourceSettings, now: SemiSync) -> Finding {
     }
     Finding::problem(
         "archive-semi-sync-degraded",
-        format!("{} does not wait for acknowledgements: transactions that it commits now may be lost with it", source.endpoint),
+        format!(
+            "{} does not wait for acknowledgements: transactions that it commits now may be lost with it",
+            source.endpoint
+        ),
         "check that the archiver runs and keeps up; the server waits again once the archiver has caught up",
     )
 }
@@ -269,7 +272,7 @@ mod tests {
         }
     }
 
-    const GOOD: SemiSync = SemiSync {
+    const WORKING: SemiSync = SemiSync {
         enabled: true,
         active: true,
         timeout_ms: MAX_SEMI_SYNC_TIMEOUT_MILLIS,
@@ -277,7 +280,7 @@ mod tests {
         without_replicas: true,
         after_sync: true,
     };
-    const ALONE: SourceContext = SourceContext {
+    const SINGLE: SourceContext = SourceContext {
         repository_encrypted: false,
         archiver_running: true,
         other_replicas: 0,
@@ -295,29 +298,29 @@ mod tests {
 
     #[test]
     fn semi_sync_is_confirmed_or_fixed() {
-        assert_eq!(judged(&source(Some(GOOD)), ALONE), [("archive-semi-sync".to_owned(), vec![])]);
-        let nothing = &judged(&source(None), ALONE)[0].1;
+        assert_eq!(judged(&source(Some(WORKING)), SINGLE), [("archive-semi-sync".to_owned(), vec![])]);
+        let nothing = &judged(&source(None), SINGLE)[0].1;
         assert_eq!(nothing.len(), 6, "{nothing:?}");
         assert!(nothing[0].starts_with("INSTALL PLUGIN") && nothing[5].ends_with("enabled = ON"));
-        let short = SemiSync { timeout_ms: 10_000, ..GOOD };
+        let short = SemiSync { timeout_ms: 10_000, ..WORKING };
         let fix = ["SET PERSIST rpl_semi_sync_source_timeout = 4294967295".to_owned()];
-        assert_eq!(judged(&source(Some(short)), ALONE)[0].1, fix);
-        let stopped = SourceContext { archiver_running: false, ..ALONE };
+        assert_eq!(judged(&source(Some(short)), SINGLE)[0].1, fix);
+        let stopped = SourceContext { archiver_running: false, ..SINGLE };
         assert!(judged(&source(Some(short)), stopped.clone())[0].1.is_empty(), "it would stop writes");
         let prepared = &judged(&source(None), stopped)[0].1;
         assert!(prepared.len() == 5 && !prepared[4].ends_with("enabled = ON"), "{prepared:?}");
-        let others = SourceContext { other_replicas: 1, candidate_acknowledges: Some(false), ..ALONE };
-        let found = judged(&source(Some(GOOD)), others);
+        let others = SourceContext { other_replicas: 1, candidate_acknowledges: Some(false), ..SINGLE };
+        let found = judged(&source(Some(WORKING)), others);
         assert_eq!(found[0].1, ["SET PERSIST rpl_semi_sync_source_wait_for_replica_count = 2"]);
         assert_eq!(found[1].0, "archive-candidate");
-        let bare = SourceContext { candidate_cannot_wait: Some(Endpoint::new("db2", 3306)), ..ALONE };
-        let found = judged(&source(Some(GOOD)), bare.clone());
+        let bare = SourceContext { candidate_cannot_wait: Some(Endpoint::new("db2", 3306)), ..SINGLE };
+        let found = judged(&source(Some(WORKING)), bare.clone());
         assert_eq!(found[1].0, "archive-candidate-plugin");
         assert_eq!(found[1].1, ["INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'"]);
-        let found = judged(&source(Some(GOOD)), SourceContext { candidate_read_only: true, ..bare });
+        let found = judged(&source(Some(WORKING)), SourceContext { candidate_read_only: true, ..bare });
         assert_eq!((found[1].1.len(), found[1].1[2].as_str()), (3, "SET GLOBAL super_read_only = ON"));
-        let off = SemiSync { active: false, ..GOOD };
-        assert_eq!(judged(&source(Some(off)), ALONE)[0].0, "archive-semi-sync-degraded");
+        let off = SemiSync { active: false, ..WORKING };
+        assert_eq!(judged(&source(Some(off)), SINGLE)[0].0, "archive-semi-sync-degraded");
     }
 
     #[test]
@@ -326,9 +329,9 @@ mod tests {
             kept: Some(Duration::from_secs(3600)),
             binlog_encryption: true,
             rows: false,
-            ..source(Some(GOOD))
+            ..source(Some(WORKING))
         };
-        let found = judged(&brief, ALONE);
+        let found = judged(&brief, SINGLE);
         assert_eq!(found[0].1, ["SET PERSIST binlog_expire_logs_seconds = 259200"]);
         assert_eq!(found[1].0, "archive-not-encrypted");
         assert_eq!(found[2].1, ["SET PERSIST binlog_format = 'ROW'"]);

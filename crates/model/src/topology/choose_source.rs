@@ -44,10 +44,12 @@ impl From<NoSource> for Error {
 }
 
 const DENIED_HINT: &str = "correct the shard's credentials or grants (docs/grants.md)";
-const SILENT_HINT: &str = "correct the named problems; check that the members run and can be reached from this host";
+const SILENT_HINT: &str =
+    "correct the named problems; check that the members run and can be reached from this host";
 const NO_PRIMARY_HINT: &str =
     "restart the primary or promote a member: a replica is backed up only while it follows a primary";
-const MEND_HINT: &str = "correct the named problems, or relax a named rule of the shard (`source`, `freeze.on_primary`)";
+const RULES_HINT: &str =
+    "correct the named problems, or relax a named rule of the shard (`source`, `freeze.on_primary`)";
 
 /// Chooses the member to back up.
 ///
@@ -120,7 +122,7 @@ impl<'a> ShardView<'a> {
                 reason: "is one of several members that behave as the primary".to_owned(),
             })
             .collect();
-        Err(NoSource { kind: ErrorKind::Refused, reason, rejected, advice: MEND_HINT })
+        Err(NoSource { kind: ErrorKind::Refused, reason, rejected, advice: RULES_HINT })
     }
 
     fn judge_all(&self, rules: &SourceRules) -> (Vec<EligibleMember<'a>>, Vec<RejectedMember>) {
@@ -304,7 +306,7 @@ fn no_source(members: &[Member], rejected: Vec<RejectedMember>) -> NoSource {
         ErrorKind::Denied => DENIED_HINT,
         ErrorKind::Failed => SILENT_HINT,
         _ if primaries(members).next().is_none() => NO_PRIMARY_HINT,
-        _ => MEND_HINT,
+        _ => RULES_HINT,
     };
     NoSource { kind, reason, rejected, advice }
 }

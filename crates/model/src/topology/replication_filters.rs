@@ -45,7 +45,7 @@ impl ReplicationFidelity {
     pub fn filtered(&self) -> Option<String> {
         (!self.filters.is_empty()).then(|| {
             let filters = self.filters.join(", ");
-            format!("it has replication filters ({filters}): its GTID set includes transactions that its data lacks")
+            format!("it has replication filters ({filters}): its GTID set has changes that its data lacks")
         })
     }
 
@@ -53,7 +53,7 @@ impl ReplicationFidelity {
     pub fn binlog_filtered(&self) -> Option<String> {
         (!self.binlog_filters.is_empty()).then(|| {
             let filters = self.binlog_filters.join(", ");
-            format!("its binlog omits databases ({filters}): its GTID set includes changes that its binlog lacks")
+            format!("its binlog omits databases ({filters}): its GTID set has changes that its binlog lacks")
         })
     }
 

@@ -107,10 +107,11 @@ async fn mirror(system: &AptSystem) -> Result<String> {
     let format = "$(CREATED_BY)|$(ORIGIN)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)";
     let mut targets = Command::new("apt-get");
     targets.args(["indextargets", "--format", format]);
-    let text = command::output(&mut targets, COMMAND_TIMEOUT, "cannot find this host's package mirror").await?;
+    let doing = "cannot find this host's package mirror";
+    let text = command::output(&mut targets, COMMAND_TIMEOUT, doing).await?;
     choose_mirror(system, &text).ok_or_else(|| {
         let origin = system.origin();
-        Error::failed(format!("cannot find this host's package mirror: no {origin} source is configured")).hint(
+        Error::failed(format!("cannot find this host's package mirror: no {origin} source is set")).hint(
             "configure the distribution's package source, or install MySQL server 8.0 or newer yourself",
         )
     })
@@ -130,7 +131,7 @@ fn choose_mirror(system: &AptSystem, targets: &str) -> Option<String> {
 async fn dpkg_architecture() -> Result<String> {
     let mut dpkg = Command::new("dpkg");
     let text =
-        command::output(dpkg.arg("--print-architecture"), COMMAND_TIMEOUT, "cannot ask dpkg for the architecture")
+        command::output(dpkg.arg("--print-architecture"), COMMAND_TIMEOUT, "cannot get dpkg's architecture")
             .await?;
     Ok(text.trim().to_owned())
 }
@@ -199,7 +200,8 @@ async fn package_names(config: &Path) -> Result<Vec<String>> {
     for wanted in ["mysql-server-core", "mysql-client-core"] {
         let mut search = apt("apt-cache", config);
         search.args(["pkgnames", wanted]);
-        let found = command::output(&mut search, COMMAND_TIMEOUT, &format!("cannot search for {wanted}")).await?;
+        let doing = format!("cannot search for {wanted}");
+        let found = command::output(&mut search, COMMAND_TIMEOUT, &doing).await?;
         let name = choose_package(wanted, &found);
         let missing = || Error::failed(format!("cannot find package {wanted}: the archive does not have it"));
         names.push(name.ok_or_else(missing)?);

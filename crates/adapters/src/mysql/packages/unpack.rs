@@ -24,11 +24,13 @@ pub async fn unpack(packages: &DownloadedPackages, temporary: &Path, home: &Path
     for file in &packages.files {
         let mut dpkg = Command::new("dpkg-deb");
         dpkg.arg("-x").arg(file).arg(&root);
-        command::output(&mut dpkg, Duration::from_secs(120), &format!("cannot unpack {}", file.display())).await?;
+        let doing = format!("cannot unpack {}", file.display());
+        command::output(&mut dpkg, Duration::from_secs(120), &doing).await?;
     }
     write_wrappers(&root, &temporary.join("bin"), &home.join("root"))?;
     remove(home)?; // one that does not run
-    std::fs::rename(temporary, home).failed(format!("cannot move {} to {}", temporary.display(), home.display()))
+    std::fs::rename(temporary, home)
+        .failed(format!("cannot move {} to {}", temporary.display(), home.display()))
 }
 
 fn remove(dir: &Path) -> Result<()> {

@@ -1,0 +1,3 @@
+//! Helpers of the tests of the MySQL adapters.
+
+pub mod certificates;
