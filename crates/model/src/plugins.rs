@@ -103,7 +103,7 @@ pub fn plugin_findings(recorded: &[Plugin], loaded: &LoadedPlugins) -> Vec<Findi
     if !locked_out.is_empty() {
         findings.push(Finding::warning(
             "accounts-cannot-log-in",
-            format!("accounts cannot log in, their authentication plugin is inactive: {}", told(&locked_out)),
+            format!("accounts with an inactive authentication plugin cannot log in: {}", told(&locked_out)),
             "load the plugin (plugin_load_add in the option file), or change the accounts' plugin with ALTER USER",
         ));
     }

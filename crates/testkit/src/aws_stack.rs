@@ -154,7 +154,7 @@ pub async fn assert_joined(socket: &Path, primary: &TestMember, written: &Writte
         if executed.is_some_and(|set| set.parse() == Ok(held.clone())) {
             break;
         }
-        assert!(begun.elapsed() < START_TIMEOUT, "it does not come to hold what the primary holds");
+        assert!(begun.elapsed() < START_TIMEOUT, "it does not catch up with the primary");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let sums = backstop_testbed::tables::checksums(&mut root).await.expect("checksums");
@@ -162,7 +162,7 @@ pub async fn assert_joined(socket: &Path, primary: &TestMember, written: &Writte
     assert_eq!(
         written.missing_on(&mut root).await.expect("its rows"),
         Vec::<u64>::new(),
-        "acknowledged, and not there"
+        "acknowledged and lost"
     );
     assert_eq!(missing_on(written, primary).await, Vec::<u64>::new());
 }

@@ -77,7 +77,7 @@ impl TestMember {
 
     /// Waits until it holds these transactions.
     pub async fn wait_for(&self, set: &GtidSet) {
-        self.0.wait_for(set).await.expect("a replica that gets on");
+        self.0.wait_for(set).await.expect("the replica catches up");
     }
 }
 

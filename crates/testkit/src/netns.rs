@@ -10,7 +10,7 @@ use crate::volume::{run_command, skip};
 pub(crate) fn can_make() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        skip("a network of its own needs root");
+        skip("a separate network needs root");
     }
     root
 }

@@ -43,7 +43,7 @@ fn dependencies_have_permissive_licences() {
 fn documents() -> Vec<files::Text> {
     let texts = files::texts(&workspace::root()).into_iter();
     let documents: Vec<_> = texts.filter(|file| file.path.ends_with(".md")).collect();
-    assert!(documents.iter().any(|document| document.path == "README.md"), "the documents are looked at");
+    assert!(documents.iter().any(|document| document.path == "README.md"), "the documents are checked");
     documents
 }
 
@@ -72,7 +72,7 @@ fn no_file_names_a_package_registry() {
 #[test]
 fn files_stay_short_and_have_descriptive_names() {
     let texts = files::texts(&workspace::root());
-    assert!(texts.iter().any(|file| file.path == "crates/model/src/lib.rs"), "the sources are looked at");
+    assert!(texts.iter().any(|file| file.path == "crates/model/src/lib.rs"), "the sources are checked");
     assert_none(&files::too_long(&texts, files::LONGER_FILES));
     assert_none(&files::vaguely_named(&texts));
 }

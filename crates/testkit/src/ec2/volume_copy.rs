@@ -29,7 +29,7 @@ fn hold_still(pid: u32) {
     mysqld_process::signal(pid, Signal::STOP).expect("hold the server still");
     let begun = Instant::now();
     while !is_still(pid) {
-        assert!(begun.elapsed() < STOP_TIMEOUT, "server {pid} goes on");
+        assert!(begun.elapsed() < STOP_TIMEOUT, "server {pid} is still running");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
