@@ -47,7 +47,7 @@ impl Terraform {
 
     /// Prepares a folder: variables, the backend of the state, and Terraform's own data.
     async fn init(&self, spec: &InstanceSpec, folder: &Path) -> Result<()> {
-        make_private(folder).failed(format!("create {}", folder.display()))?;
+        make_private(folder).failed(format!("cannot create {}", folder.display()))?;
         write_private(&folder.join("recovery.tfvars.json"), &self.variables(spec).to_string())?;
         write_private(&folder.join("state.tfbackend"), &backend(&self.settings.state, &spec.recovery_id))?;
         let state = folder.join("state.tfbackend");
