@@ -7,7 +7,7 @@ use backstop_model::error::{Error, Result, ResultExt};
 use tokio::process::Command;
 
 /// Runs a command and returns its standard output. Its standard input is empty. It is killed when
-/// the deadline passes or the future is dropped. `doing` says the command's purpose: `unpack
+/// the deadline passes or the future is dropped. `doing` begins each error: `cannot unpack
 /// mysql-server-core`.
 ///
 /// # Errors

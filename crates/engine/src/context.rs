@@ -32,7 +32,8 @@ impl RunContext {
         }
     }
 
-    /// Fails with [`ErrorKind::Failed`] naming `what` if `work` takes longer than `deadline`.
+    /// Fails with [`ErrorKind::Failed`] if `work` takes longer than `deadline`. `what` begins the
+    /// error: `cannot read the repository`.
     pub async fn within<T>(
         &self,
         deadline: Duration,

@@ -313,8 +313,7 @@ async fn check(
         return Err(broken(recovery, &judged.unexpected));
     }
     let sound = tables.checked - judged.known.len() as u64;
-    let mut findings =
-        vec![Finding::ok("tables-sound", format!("{sound} tables passed the check"))];
+    let mut findings = vec![Finding::ok("tables-sound", format!("{sound} tables passed the check"))];
     findings.extend(judged.known.iter().map(known_broken));
     findings[1..].iter().for_each(|finding| recovery.ctx.reporter.notice(&finding.notice()));
     // Reported before the replay, which may need a plugin, and judged after it, with the accounts

@@ -75,8 +75,7 @@ fn already_locked(file: &mut File, dir: &Path, action: &str) -> Error {
     let told = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
     let holder = if told { holder.trim() } else { "another process" };
     let message = format!("cannot {action}: {holder} on this host already does, and holds {}", dir.display());
-    Error::new(ErrorKind::Held, message)
-        .hint("stop it first: a host runs one for each shard and repository")
+    Error::new(ErrorKind::Held, message).hint("stop it first: a host runs one for each shard and repository")
 }
 
 #[cfg(test)]

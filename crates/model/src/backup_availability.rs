@@ -77,9 +77,7 @@ pub fn plan_findings(
             )),
             BackupAvailability::Pending if own => Some(Finding::problem(
                 "backup-pending",
-                format!(
-                    "backup {id} is not complete yet: it is recoverable when EC2 has stored its blocks"
-                ),
+                format!("backup {id} is not complete yet: it is recoverable when EC2 has stored its blocks"),
                 "wait until `backstop backups` lists it as complete, or name an older one with --backup",
             )),
             BackupAvailability::Pending if known.taken_at > taken_at => Some(Finding::warning(

@@ -64,8 +64,7 @@ impl FromStr for TimeSpec {
 fn parse_ago(text: &str) -> Option<Result<TimeDelta, String>> {
     let lower = text.to_ascii_lowercase();
     let span = lower.strip_prefix('-').or_else(|| lower.strip_suffix("ago"))?;
-    let wrong =
-        || Some(Err(format!("`{text}` is not a duration: write -20m, -1h30m or \"20 minutes ago\"")));
+    let wrong = || Some(Err(format!("`{text}` is not a duration: write -20m, -1h30m or \"20 minutes ago\"")));
     let mut rest = span.trim();
     let mut sum = TimeDelta::zero();
     if rest.is_empty() {

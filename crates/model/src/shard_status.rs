@@ -90,11 +90,7 @@ impl StatusInputs<'_> {
         if judged.code == "no-backup" && !self.backups.is_empty() {
             return Finding::problem(
                 "no-backup",
-                format!(
-                    "none of the {} backups of shard {} is recoverable",
-                    self.backups.len(),
-                    self.shard
-                ),
+                format!("none of the {} backups of shard {} is recoverable", self.backups.len(), self.shard),
                 format!("run `backstop backup {}`", self.shard),
             );
         }

@@ -143,8 +143,7 @@ pub async fn tables_broken_on_source(
     if lacking.is_empty() {
         return Ok(alike);
     }
-    let message =
-        format!("cannot verify the copy: CLONE did not copy tables: {}", describe_tables(&lacking));
+    let message = format!("cannot verify the copy: CLONE did not copy tables: {}", describe_tables(&lacking));
     Err(Error::failed(message).hint(
         "find the files of these tables on the source, move them into its data directory, then back up again",
     ))

@@ -97,8 +97,7 @@ pub(super) async fn binlog_position(session: &mut Session) -> Result<Option<Binl
     };
     let rows = rows.map_err(denied)?;
     let Some([Some(file), Some(offset), ..]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
-    let offset =
-        offset.parse().map_err(|_| Error::failed(format!("cannot parse the position `{offset}`")))?;
+    let offset = offset.parse().map_err(|_| Error::failed(format!("cannot parse the position `{offset}`")))?;
     Ok(Some(BinlogPosition { file: file.clone(), offset }))
 }
 

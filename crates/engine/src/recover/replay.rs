@@ -77,8 +77,7 @@ fn check_same_boot(relaxed: &RelaxedSettings, steps: &Steps<'_>) -> Result<()> {
     if steps.is_done("restore_settings") || relaxed.boot == boot_id()? {
         return Ok(());
     }
-    let message =
-        "cannot resume the replay: the host was rebooted, and the replayed data may be incomplete";
+    let message = "cannot resume the replay: the host was rebooted, and the replayed data may be incomplete";
     Err(Error::refused(message).hint("remove the target directory and repeat the recovery"))
 }
 

@@ -128,10 +128,7 @@ fn choose_zone(subnets: &Subnets, primary_zone: &str) -> Result<(String, String)
 
 fn devices(snapshot_ids: &[String]) -> Result<BTreeMap<String, String>> {
     if snapshot_ids.len() > DEVICE_LETTERS.count() {
-        return Err(Error::refused(format!(
-            "EC2 has no device names for {} volumes",
-            snapshot_ids.len()
-        )));
+        return Err(Error::refused(format!("EC2 has no device names for {} volumes", snapshot_ids.len())));
     }
     Ok(DEVICE_LETTERS.map(|letter| format!("/dev/sd{letter}")).zip(snapshot_ids.iter().cloned()).collect())
 }

@@ -63,9 +63,7 @@ pub(super) async fn wait_until_joined(
             let message = format!(
                 "cannot catch up with the primary: {left} transactions left, none applied for {CATCH_UP_STALL_TIMEOUT:?}"
             );
-            return Err(
-                Error::failed(message).hint(format!("check SHOW REPLICA STATUS of {}", made.server))
-            );
+            return Err(Error::failed(message).hint(format!("check SHOW REPLICA STATUS of {}", made.server)));
         }
         if now() - primary.asked > CAUGHT_UP_LAG {
             primary = self::primary(recovery).await?;
@@ -118,10 +116,7 @@ fn check_holds_backup(decided: &EbsRecoveryDecision, state: &InstanceState) -> R
     if missing.is_empty() {
         return Ok(());
     }
-    let message = format!(
-        "the new server lacks transactions of backup {}: `{missing}`",
-        decided.backup_id
-    );
+    let message = format!("the new server lacks transactions of backup {}: `{missing}`", decided.backup_id);
     Err(Error::new(ErrorKind::Damaged, message)
         .hint("recover from another backup (`--backup ID`) and report this one"))
 }

@@ -185,9 +185,7 @@ impl TimelineScan<'_> {
             return Ok(Resolution::At(end));
         }
         let to = complete_to.map_or("nothing".to_owned(), text);
-        Err(unresolvable(format!(
-            "it is later than the end of the archive, {to}"
-        )))
+        Err(unresolvable(format!("it is later than the end of the archive, {to}")))
     }
 
     /// Returns the times of the earliest and the latest commit in the lost objects that held any of

@@ -114,8 +114,7 @@ fn replaying(replay: &Replay) -> Vec<PlanStep> {
         "Replicate {count} transactions from {} segments ({mib} MiB) of timeline {} of the archive, through a binlog server on loopback.",
         replay.segments, replay.timeline
     );
-    let exact =
-        "Compare gtid_executed with the plan's set, which must be equal; remove the binlog server.";
+    let exact = "Compare gtid_executed with the plan's set, which must be equal; remove the binlog server.";
     vec![
         step("relax", "Relax the server's durability, and let appliers run in parallel.".to_owned()),
         step("replay", what),

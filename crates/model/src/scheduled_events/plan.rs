@@ -155,11 +155,7 @@ impl EventsPlan {
         let mut findings = self.findings();
         findings.extend(failed.iter().map(|(name, why)| {
             let todo = "enable or disable it with ALTER EVENT, as it was at the primary";
-            Finding::warning(
-                "event-not-set",
-                format!("cannot set the state of event {name}: {why}"),
-                todo,
-            )
+            Finding::warning("event-not-set", format!("cannot set the state of event {name}: {why}"), todo)
         }));
         EventsReport {
             enabled: self.enabled.iter().filter(did).cloned().collect(),

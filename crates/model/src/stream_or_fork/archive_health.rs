@@ -76,8 +76,7 @@ fn archiver(inputs: &ArchiveHealthInputs<'_>) -> Finding {
     let silent = inputs.now.signed_duration_since(alive.at).num_seconds();
     match &alive.trouble {
         _ if silent > HEARTBEAT_TIMEOUT_SECONDS => {
-            let what =
-                format!("the archiver of shard {shard} is not running: no heartbeat for {silent} s");
+            let what = format!("the archiver of shard {shard} is not running: no heartbeat for {silent} s");
             Finding::problem("archiver-not-running", what, todo)
         }
         Some(trouble) => {

@@ -184,8 +184,7 @@ fn candidate_cannot_wait(words: &SemiSyncNames, around: &SourceContext) -> Optio
         "the plugin {} is not loaded on the candidate primary {candidate}: after a promotion it does not wait for the archiver, and the archiver ends",
         words.plugin
     );
-    let finding =
-        Finding::warning("archive-candidate-plugin", what, "load it now, before a failover");
+    let finding = Finding::warning("archive-candidate-plugin", what, "load it now, before a failover");
     let install = format!("INSTALL PLUGIN {} SONAME '{}'", words.plugin, words.library);
     // The last one runs even if the one before fails.
     let fix =

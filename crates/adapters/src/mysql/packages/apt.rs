@@ -98,7 +98,8 @@ pub async fn download(system: &AptSystem, work: &Path) -> Result<DownloadedPacka
     let names = package_names(&config).await?;
     let mut install = apt("apt-get", &config);
     install.args(["-y", "--no-install-recommends", "--download-only", "install"]).args(&names);
-    command::output(&mut install, DOWNLOAD_TIMEOUT, &format!("cannot download {}", names.join(" and "))).await?;
+    let doing = format!("cannot download {}", names.join(" and "));
+    command::output(&mut install, DOWNLOAD_TIMEOUT, &doing).await?;
     collect(&work.join("cache/archives"))
 }
 
