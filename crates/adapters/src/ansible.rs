@@ -10,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{Playbook, PlaybookInputs};
-use backstop_model::credentials::Credentials;
-use backstop_model::error::{Error, Result};
+use backstop_config::credentials::Credentials;
+use backstop_types::error::{Error, Result};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 

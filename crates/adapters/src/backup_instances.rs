@@ -6,11 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstance, BackupInstances, MysqldControl, SnapshotProvider};
-use backstop_model::error::{Result, ResultExt};
-use backstop_model::finding::Finding;
-use backstop_model::freeze::FreezeRules;
-use backstop_model::settings::SnapshotSettings;
-use backstop_model::topology::SourceChoice;
+use backstop_types::error::{Result, ResultExt};
+use backstop_types::finding::Finding;
+use backstop_types::freeze::FreezeRules;
+use backstop_config::settings::SnapshotSettings;
+use backstop_types::topology::SourceChoice;
 
 use crate::mysql::connection::Connector;
 use crate::mysql::recorded_settings::recorded_settings;

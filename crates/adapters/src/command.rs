@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use backstop_model::error::{Error, Result, ResultExt};
+use backstop_types::error::{Error, Result, ResultExt};
 use tokio::process::Command;
 
 /// Runs a command and returns its standard output. Its standard input is empty. It is killed when

@@ -3,7 +3,6 @@
 
 pub mod ansible;
 pub mod backup_instances;
-pub mod clock;
 pub mod command;
 pub mod mysql;
 pub mod secrets;

@@ -5,9 +5,10 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use backstop_model::credentials::{Credentials, S3Credentials, TlsMode, TlsSettings};
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::settings::SecretRef;
+use backstop_config::credentials::{Credentials, S3Credentials};
+use backstop_types::login::{TlsMode, TlsSettings};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_config::settings::SecretRef;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Limit for a secret, in bytes.

@@ -15,7 +15,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use backstop_engine::context::RunContext;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -72,7 +72,7 @@ impl Subprocess<'_> {
         let log = private_file(&self.log).failed(format!("cannot open {}", self.log.display()))?;
         let mut tail = LogTail::at_the_end_of(&self.log)?;
         let mut child = self.start(lock, log)?;
-        let deadline = self.ctx.clock.monotonic() + self.deadline;
+        let deadline = self.ctx.host.clock.monotonic() + self.deadline;
         let mut stop = self.ctx.stop.clone();
         let status = loop {
             tokio::select! {
@@ -82,10 +82,10 @@ impl Subprocess<'_> {
                     let message = format!("{}: stopped on request", self.failure());
                     return Err(Error::new(ErrorKind::Interrupted, message));
                 }
-                () = self.ctx.clock.sleep(POLL_INTERVAL) => {}
+                () = self.ctx.host.clock.sleep(POLL_INTERVAL) => {}
             }
             tail.read(&mut told)?;
-            if self.ctx.clock.monotonic() >= deadline {
+            if self.ctx.host.clock.monotonic() >= deadline {
                 self.interrupt(&mut child).await?;
                 return Err(self.timeout_error(&format!("timed out after {:?}", self.deadline)));
             }
@@ -98,7 +98,7 @@ impl Subprocess<'_> {
     async fn lock(&self) -> Result<File> {
         let what = format!("cannot lock {}", self.lock.display());
         let file = private_file(&self.lock).failed(&what)?;
-        let deadline = self.ctx.clock.monotonic() + self.deadline;
+        let deadline = self.ctx.host.clock.monotonic() + self.deadline;
         let mut told = false;
         while file.try_lock().is_err() {
             if !std::mem::replace(&mut told, true) {
@@ -107,7 +107,7 @@ impl Subprocess<'_> {
                     self.doing
                 ));
             }
-            if self.ctx.clock.monotonic() >= deadline {
+            if self.ctx.host.clock.monotonic() >= deadline {
                 let message =
                     format!("{}: an earlier run still holds {}", self.failure(), self.lock.display());
                 return Err(Error::new(ErrorKind::Held, message)
@@ -120,7 +120,7 @@ impl Subprocess<'_> {
 
     async fn wait(&self) -> Result<()> {
         let waited = async {
-            self.ctx.clock.sleep(POLL_INTERVAL).await;
+            self.ctx.host.clock.sleep(POLL_INTERVAL).await;
             Ok(())
         };
         self.ctx.unless_stopped(waited).await

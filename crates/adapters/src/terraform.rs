@@ -16,8 +16,8 @@ use backstop_engine::context::RunContext;
 use backstop_engine::ports::{
     CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
 };
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::settings::RecoverySettings;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_config::settings::RecoverySettings;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::mysqld_version::locate;
 use backstop_adapters::mysql::packages::{MysqldPrograms, find_or_fetch};
-use backstop_model::error::ErrorKind;
+use backstop_types::error::ErrorKind;
 use backstop_testkit::server_program::QuietReporter;
 
 /// Returns true if packages can be downloaded on this host and it has no server that would be used

@@ -6,12 +6,12 @@ use backstop_adapters::mysql::recorded_settings::recorded_settings;
 use backstop_adapters::mysql::recovery_findings::recovery_findings;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstance, BackupInstances};
-use backstop_model::error::{Error, Result};
-use backstop_model::finding::Finding;
-use backstop_model::freeze::FreezeRules;
-use backstop_model::ids::ShardName;
-use backstop_model::settings::VolumeHint;
-use backstop_model::topology::SourceChoice;
+use backstop_types::error::{Error, Result};
+use backstop_types::finding::Finding;
+use backstop_types::freeze::FreezeRules;
+use backstop_types::ids::ShardName;
+use backstop_config::settings::VolumeHint;
+use backstop_types::topology::SourceChoice;
 
 use crate::client::AwsClient;
 use crate::ebs::{EbsProvider, EbsSnapshotSource, Timeouts};

@@ -26,14 +26,14 @@ use backstop_engine::freeze::{Frozen, freeze_locked};
 use backstop_engine::ports::{
     ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot, VolumeSet,
 };
-use backstop_model::backup::Lineage;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::finding::Finding;
-use backstop_model::freeze::FreezeRules;
-use backstop_model::ids::{BackupId, Endpoint, ShardName};
-use backstop_model::report::VolumeState;
-use backstop_model::settings::VolumeHint;
-use backstop_model::topology::Role;
+use backstop_types::backup::Lineage;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::finding::Finding;
+use backstop_types::freeze::FreezeRules;
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
+use backstop_types::backup::VolumeState;
+use backstop_config::settings::VolumeHint;
+use backstop_types::topology::Role;
 
 use crate::client::AwsClient;
 use ec2::{CreateOutcome, EbsSnapshot, EbsSnapshotState, Ec2};
@@ -125,7 +125,7 @@ impl EbsProvider {
         let order = plan.order(&tags);
         let bound = frozen.remaining();
         let attempt = ctx.step("image", async { Ok(self.attempt(&order, bound).await) }).await?;
-        let taken_at = ctx.clock.now();
+        let taken_at = ctx.host.clock.now();
         let thawed = ctx.step("thaw", frozen.thaw()).await;
         let snapshots = match attempt {
             CreateOutcome::Begun(snapshots) => snapshots,
@@ -167,7 +167,7 @@ impl EbsProvider {
     async fn attempt(&self, order: &ec2::CreateRequest<'_>, bound: Duration) -> CreateOutcome {
         tokio::select! {
             attempt = self.ec2.create(order) => attempt,
-            () = self.source.ctx.clock.sleep(bound) => CreateOutcome::Unknown(
+            () = self.source.ctx.host.clock.sleep(bound) => CreateOutcome::Unknown(
                 Error::failed(format!("cannot snapshot {}: no answer within `freeze.hold`", order.instance))
                     .hint("try again; if it happens often, raise `freeze.hold`"),
             ),
@@ -178,7 +178,7 @@ impl EbsProvider {
         &'a self,
         run: &'a BackupId,
         plan: &'a EbsPlan,
-        gtids: &'a backstop_model::gtid::GtidSet,
+        gtids: &'a backstop_types::gtid::GtidSet,
     ) -> SnapshotTags<'a> {
         SnapshotTags {
             run,
@@ -267,7 +267,7 @@ impl SnapshotProvider for EbsProvider {
             &self.ec2,
             &self.source.shard,
             &self.source.timeouts,
-            self.source.ctx.clock.now(),
+            self.source.ctx.host.clock.now(),
         )
         .await?;
         let plan = plan::plan(&self.source, &self.ec2).await?;
@@ -315,7 +315,7 @@ impl SnapshotProvider for EbsProvider {
     async fn complete(&self, snapshot: &Snapshot) -> Result<VolumeState> {
         let volumes = self.remembered(&snapshot.run);
         let ids = volumes.map(|volumes| volumes.snapshot_ids).unwrap_or_default();
-        let (clock, timeouts) = (&self.source.ctx.clock, &self.source.timeouts);
+        let (clock, timeouts) = (&self.source.ctx.host.clock, &self.source.timeouts);
         let begun = clock.monotonic();
         loop {
             let snapshots = self.ec2.described(&ids).await?;

@@ -1,7 +1,7 @@
 //! Translates AWS errors for the operator.
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
-use backstop_model::error::{Error, ErrorKind};
+use backstop_types::error::{Error, ErrorKind};
 
 /// AWS's error codes for throttling. Nothing was done then.
 pub(crate) const THROTTLING_CODES: [&str; 7] = [

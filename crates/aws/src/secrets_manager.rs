@@ -4,7 +4,7 @@
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::SdkError;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
-use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_types::error::{Error, ErrorKind, Result};
 use secrecy::SecretString;
 
 use crate::client::AwsClient;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
-use backstop_model::error::{Error, Result};
-use backstop_model::gtid::GtidSet;
+use backstop_types::error::{Error, Result};
+use backstop_types::gtid::GtidSet;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::segment::{Segment, SegmentSource};
@@ -93,7 +93,7 @@ impl AsyncRead for WatchedBytes {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use backstop_model::error::ErrorKind;
+    use backstop_types::error::ErrorKind;
     use tokio::io::AsyncReadExt;
 
     use super::*;

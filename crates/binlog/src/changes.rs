@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::gtid::Gtid;
-use backstop_model::report::{ChangeKind, DataLoss, FoundTransaction, TableRows};
-use backstop_model::scheduled_events::EventChange;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::gtid::Gtid;
+use crate::{ChangeKind, DataLoss, FoundTransaction, TableRows};
+use backstop_types::scheduled_events::EventChange;
 use chrono::DateTime;
 
 use crate::event::{self, Checksums, EventHeader, FILE_MAGIC, HEADER_BYTES, kind};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 use tokio::io::{BufWriter, ReadHalf, WriteHalf};
 
 use crate::codec::FieldReader;

@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
 
 use crate::event::Checksums;
 use crate::gtid_set_codec;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 
 use crate::segment::Segment;
 
@@ -77,7 +77,7 @@ fn first_of(segments: &[Segment], of: &Segment) -> Result<Segment, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use backstop_model::ids::ServerUuid;
+    use backstop_types::ids::ServerUuid;
 
     use super::*;
 

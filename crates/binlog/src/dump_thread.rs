@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Result, ResultExt};
-use backstop_model::gtid::GtidSet;
+use backstop_types::error::{Result, ResultExt};
+use backstop_types::gtid::GtidSet;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::codec::FieldReader;

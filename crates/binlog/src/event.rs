@@ -5,7 +5,7 @@
 //! then a CRC-32 of all before it, if the format description declares it; the format description
 //! itself always has one.
 
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 
 use crate::codec::{FieldReader, put_packed, put_packed_bytes};
 use crate::crc::Crc32;

@@ -7,7 +7,7 @@
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
-use backstop_model::gtid::Gtid;
+use backstop_types::gtid::Gtid;
 
 use crate::crc::Crc32;
 use crate::gtid_event;

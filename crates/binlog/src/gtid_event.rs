@@ -10,7 +10,7 @@
 //! number (signed), 3 tag, 4 last committed (signed), 5 sequence number (signed), 6 and 7 commit
 //! times, 8 transaction length.
 
-use backstop_model::gtid::{Gtid, Sid};
+use backstop_types::gtid::{Gtid, Sid};
 use uuid::Uuid;
 
 use crate::codec::FieldReader;

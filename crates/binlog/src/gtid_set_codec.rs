@@ -6,7 +6,7 @@
 //! `1 + (n << 8) + (1 << 56)`, and after every UUID follows its tag: twice its length (u8) and its
 //! characters.
 
-use backstop_model::gtid::{GtidSet, Sid};
+use backstop_types::gtid::{GtidSet, Sid};
 use uuid::Uuid;
 
 use crate::codec::FieldReader;

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Error, Result};
+use backstop_types::error::{Error, Result};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 

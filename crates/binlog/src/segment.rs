@@ -5,9 +5,9 @@
 //! differs from a file that is being written: the source clears it in the stream.
 
 use async_trait::async_trait;
-use backstop_model::error::Result;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
+use backstop_types::error::Result;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 use tokio::io::AsyncRead;
 

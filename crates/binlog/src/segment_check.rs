@@ -5,8 +5,8 @@
 //! checksums. In the others either all events do or none does: if some checksums of a segment are
 //! correct and others wrong, the wrong ones mean damage.
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
 
 use crate::crc::Crc32;
 use crate::event::{self, CHECKSUM_BYTES, Checksums, EventHeader, FILE_MAGIC, HEADER_BYTES, kind};

@@ -4,8 +4,8 @@ use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::ids::ServerUuid;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::ids::ServerUuid;
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWriteExt};
 

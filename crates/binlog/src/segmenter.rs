@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::{Gtid, GtidSet};
-use backstop_model::ids::ServerUuid;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::{Gtid, GtidSet};
+use backstop_types::ids::ServerUuid;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 

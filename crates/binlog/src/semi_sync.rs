@@ -1,6 +1,6 @@
 //! Acknowledges transactions to a semi-synchronous source.
 
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 
 use crate::connection::ConnectionWriter;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::ids::ServerUuid;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::ids::ServerUuid;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 

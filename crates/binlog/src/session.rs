@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use backstop_model::credentials::{ReplicationAccount, TlsSettings};
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::Endpoint;
-use backstop_model::login_error;
-use backstop_model::session_setup::SESSION_SETUP;
+use backstop_types::login::{ReplicationAccount, TlsSettings};
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::Endpoint;
+use crate::login_error;
+use crate::session_setup::SESSION_SETUP;
 use tokio::net::TcpStream;
 
 use crate::codec::FieldReader;
@@ -41,8 +41,8 @@ impl Session {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::Denied`](backstop_model::error::ErrorKind::Denied) if the server
-    /// rejects the login, [`ErrorKind::Refused`](backstop_model::error::ErrorKind::Refused) if it
+    /// Returns [`ErrorKind::Denied`](backstop_types::error::ErrorKind::Denied) if the server
+    /// rejects the login, [`ErrorKind::Refused`](backstop_types::error::ErrorKind::Refused) if it
     /// does not support the required TLS, else a failure; the message names the server.
     pub async fn open(connect: &ConnectOptions) -> Result<Self> {
         let context = format!("cannot connect to {} as {}", connect.endpoint, connect.account.user);

@@ -6,7 +6,7 @@
 
 mod events;
 
-use backstop_model::report::{DataLoss, TableRows};
+use crate::{DataLoss, TableRows};
 
 use crate::codec::FieldReader;
 use crate::redaction;

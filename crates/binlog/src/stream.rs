@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_types::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 
 use crate::connection::{ConnectionReader, ErrPacket};

@@ -14,13 +14,11 @@ use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, Topology};
 use backstop_engine::shard_dir;
 use backstop_engine::shared_credentials::SharedCredentials;
-use backstop_model::credentials::Credentials;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::ShardName;
-use backstop_model::settings::{
-    CreateRepository, Document, ProviderSetting, RepositorySettings, RepositoryUrl, Settings, ShardSettings,
-    SnapshotSettings, TopologySettings,
-};
+use backstop_config::credentials::Credentials;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::ShardName;
+use backstop_types::create_repository::CreateRepository;
+use backstop_config::settings::{Document, ProviderSetting, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings, TopologySettings};
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, S3Access};
 
 use crate::aws::{self, AwsVolumes};

@@ -5,11 +5,11 @@ mod recover;
 use std::path::PathBuf;
 
 use backstop_engine::find::TableName;
-use backstop_model::ids::{BackupId, Endpoint, ShardName};
-use backstop_model::parse_time::TimeSpec;
-use backstop_model::plan::Ending;
-use backstop_model::recovery_target::TargetSpec;
-use backstop_model::report::ChangeKind;
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
+use backstop_policy::parse_time::TimeSpec;
+use backstop_policy::plan::Ending;
+use backstop_policy::recovery_target::TargetSpec;
+use backstop_binlog::ChangeKind;
 use chrono_tz::Tz;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 

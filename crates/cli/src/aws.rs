@@ -3,19 +3,20 @@
 use async_trait::async_trait;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, CloudHosts, VolumeInitialization, VolumeSnapshots};
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 #[cfg(not(feature = "aws"))]
-use backstop_model::error::{Error, ErrorKind};
-use backstop_model::ids::{Endpoint, ShardName};
-use backstop_model::report::{TaggedBackup, VolumeState};
-use backstop_model::settings::{ShardSettings, SnapshotSettings};
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::ids::{Endpoint, ShardName};
+use backstop_engine::report::TaggedBackup;
+use backstop_types::backup::VolumeState;
+use backstop_config::settings::{ShardSettings, SnapshotSettings};
 
 use crate::app::App;
 
 /// Opens instances for a backup of their EBS volumes.
 ///
 /// # Errors
-/// Returns [`ErrorKind::Usage`](backstop_model::error::ErrorKind::Usage) in a build without AWS or
+/// Returns [`ErrorKind::Usage`](backstop_types::error::ErrorKind::Usage) in a build without AWS or
 /// if no region is known, and an error if the credentials cannot be read.
 #[cfg(feature = "aws")]
 pub async fn backup_instances(
@@ -24,7 +25,7 @@ pub async fn backup_instances(
     shard: &ShardSettings,
 ) -> Result<Box<dyn BackupInstances>> {
     use backstop_adapters::mysql::connection::Connector;
-    use backstop_model::settings::TopologySettings;
+    use backstop_config::settings::TopologySettings;
 
     let cluster = match &shard.topology {
         TopologySettings::Orchestrator { cluster, .. } => cluster.clone(),

@@ -22,10 +22,10 @@ mod time_args;
 pub mod verify;
 
 use backstop_engine::context::RunContext;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::ShardName;
-use backstop_model::settings::{ProviderSetting, ShardSettings};
-use backstop_model::topology::Locking;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::ShardName;
+use backstop_config::settings::{ProviderSetting, ShardSettings};
+use backstop_types::topology::Locking;
 use backstop_repo::Repository;
 
 use crate::app::{self, App};

@@ -12,10 +12,10 @@ use std::fmt::Debug;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use backstop_model::error::ErrorKind;
-use backstop_model::finding::Finding;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{BackupId, Endpoint};
+use backstop_types::error::ErrorKind;
+use backstop_types::finding::Finding;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{BackupId, Endpoint};
 use backstop_testkit::every;
 use backstop_testkit::frozen::{frozen, lines, names, parsed};
 use chrono::{DateTime, Utc};
@@ -55,7 +55,7 @@ fn server(host: &str) -> Endpoint {
 
 /// Returns one finding of each severity with every field, and one without the optional fields.
 fn findings() -> Vec<Finding> {
-    let all = include_str!("../../model/tests/frozen/finding.json");
+    let all = include_str!("../../policy/tests/frozen/finding.json");
     all.lines().map(parsed).collect()
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_adapters::clock::SystemClock;
+use backstop_host::Host;
 use backstop_cli::args::CommandLine;
 use backstop_cli::commands;
 use backstop_cli::failpoints::EnvFailpoints;
@@ -15,7 +15,7 @@ use backstop_cli::progress::{ProgressOutput, progress_output};
 use backstop_cli::signals::Signals;
 use backstop_cli::terminal::Terminal;
 use backstop_engine::context::RunContext;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -24,12 +24,12 @@ fn main() -> ExitCode {
         Err(wrong) => return ExitCode::from(backstop_cli::parse_args::explain(wrong, &arguments)),
     };
     let terminal = Terminal::of(&line.global);
-    let clock = Arc::new(SystemClock::new());
-    let progress_output = progress_output(&terminal, clock.clone());
+    let host = Host::system();
+    let progress_output = progress_output(&terminal, host.clock.clone());
     let output = Output::new(terminal).beside(progress_output.clone());
     backstop_cli::panic_hook::install_panic_hook();
     backstop_cli::logging::init_logging(&terminal, progress_output.clone());
-    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| begin(&line, clock, progress_output, &output)));
+    let ended = std::panic::catch_unwind(AssertUnwindSafe(|| begin(&line, host, progress_output, &output)));
     ExitCode::from(match ended {
         Ok(Ok(0)) if output.is_lost() => ErrorKind::Failed.exit_code(),
         Ok(Ok(code)) => code,
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
 fn begin(
     line: &CommandLine,
-    clock: Arc<SystemClock>,
+    host: Host,
     progress_output: Arc<dyn ProgressOutput>,
     output: &Output,
 ) -> Result<u8> {
@@ -54,7 +54,7 @@ fn begin(
         .install_default()
         .map_err(|_| Error::failed("cannot prepare TLS: another provider is installed"))?;
     let runtime = tokio::runtime::Runtime::new().failed("cannot start the runtime")?;
-    let ended = runtime.block_on(run(line, clock, progress_output, output));
+    let ended = runtime.block_on(run(line, host, progress_output, output));
     // Work that cannot be cancelled (a file system call that hangs) does not keep the process
     // alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -63,13 +63,13 @@ fn begin(
 
 async fn run(
     line: &CommandLine,
-    clock: Arc<SystemClock>,
+    host: Host,
     progress_output: Arc<dyn ProgressOutput>,
     output: &Output,
 ) -> Result<u8> {
     let (signals, stop) = Signals::listen()?;
     let ctx = RunContext {
-        clock,
+        host,
         reporter: progress_output.clone(),
         failpoints: Arc::new(EnvFailpoints::new()),
         stop,

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 
-use backstop_model::error::{Error, ErrorKind};
+use backstop_types::error::{Error, ErrorKind};
 use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue};
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_engine::ports::{Clock, Reporter};
-use backstop_model::finding::ALARM;
-use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_types::finding::ALARM;
+use backstop_types::progress::{Progress, ProgressUnit};
 
 use crate::escape;
 use crate::format;

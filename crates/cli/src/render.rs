@@ -22,7 +22,7 @@ pub use recover_ebs::EbsRecoveryPlanned;
 pub use rescue::{RescuePage, Situations};
 pub(crate) use status::moments;
 
-use backstop_model::finding::{Finding, Severity};
+use backstop_types::finding::{Finding, Severity};
 
 use crate::text::TextWriter;
 

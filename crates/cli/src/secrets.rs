@@ -2,10 +2,10 @@
 //! build has AWS.
 
 use backstop_adapters::secrets as local;
-use backstop_model::credentials::{Credentials, S3Credentials};
-use backstop_model::error::Result;
-use backstop_model::secret_entry;
-use backstop_model::settings::SecretRef;
+use backstop_config::credentials::{Credentials, S3Credentials};
+use backstop_types::error::Result;
+use backstop_config::secret_entry;
+use backstop_config::settings::SecretRef;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Returns the text that a reference names.

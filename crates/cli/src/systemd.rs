@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::finding::Finding;
-use backstop_model::ids::ShardName;
-use backstop_model::schedule::{Schedule, SystemdTimer};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::finding::Finding;
+use backstop_types::ids::ShardName;
+use backstop_config::schedule::{Schedule, SystemdTimer};
 use serde::Serialize;
 
 pub use archiver::{ArchiverUnit, archiver_unit};
@@ -249,7 +249,7 @@ fn quoted(word: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use backstop_model::finding::Severity;
+    use backstop_types::finding::Severity;
 
     fn made(schedule: &str, writes: &[PathBuf]) -> Result<ScheduleUnits> {
         let (shard, schedule) = ("orders".parse().unwrap(), schedule.parse().unwrap());

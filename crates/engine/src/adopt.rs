@@ -1,11 +1,13 @@
 //! Adopt: assigns a shard's name to the history that its members have now, after a rebuild from a
 //! dump or a deliberate reset.
 
-use backstop_model::error::{ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ShardName;
-use backstop_model::shard_identity::{AdoptReport, Adopted};
-use backstop_model::topology::{InstanceState, current_primary};
+use backstop_types::error::{ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ShardName;
+use crate::report::AdoptReport;
+use backstop_types::adopted::Adopted;
+use backstop_types::topology::InstanceState;
+use backstop_policy::topology::current_primary;
 use backstop_repo::Repository;
 
 use crate::context::RunContext;
@@ -35,7 +37,7 @@ pub async fn adopt(adopt: &Adopt<'_>) -> Result<AdoptReport> {
     let (endpoint, primary) = current_primary(&members)?;
     let servers = members.iter().filter_map(|member| Some(member.state.as_ref().ok()?.server_uuid)).collect();
     let adopted =
-        Adopted { at: adopt.ctx.clock.now(), servers, gtid_executed: primary.gtid_executed.clone() };
+        Adopted { at: adopt.ctx.host.clock.now(), servers, gtid_executed: primary.gtid_executed.clone() };
     adopt.ctx.reporter.remark(&format!("assigning the name {} to the history of {endpoint}", adopt.shard));
     let timeline = adopt.ctx.step("line", new_timeline(adopt, primary)).await?;
     let mut writer = adopt.ctx.step("claim", adopt.repository.acquire_lease(adopt.shard, "adopt")).await?;
@@ -47,7 +49,7 @@ pub async fn adopt(adopt: &Adopt<'_>) -> Result<AdoptReport> {
 
 /// Begins a timeline for a history that has nothing in common with the current one.
 async fn new_timeline(adopt: &Adopt<'_>, primary: &InstanceState) -> Result<Option<u32>> {
-    let strange = |archive: &backstop_model::archive::Archive| -> Option<GtidSet> {
+    let strange = |archive: &backstop_types::archive::Archive| -> Option<GtidSet> {
         let held = archive.held(archive.current()?.number)?;
         let strange = !held.is_empty() && held.intersect(&primary.gtid_executed).is_empty();
         strange.then_some(held)
@@ -72,7 +74,7 @@ async fn new_timeline(adopt: &Adopt<'_>, primary: &InstanceState) -> Result<Opti
                 primary.server_uuid,
                 &primary.gtid_purged,
                 &held,
-                adopt.ctx.clock.now(),
+                adopt.ctx.host.clock.now(),
             );
             Some(begun.await?)
         }

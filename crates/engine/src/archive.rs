@@ -1,7 +1,7 @@
 //! Archiver: streams the binlog of a shard and stores it, until it is stopped.
 //!
 //! A loop looks at the shard and at the archive, decides from which server and position to stream
-//! ([`backstop_model::stream_or_fork`]), streams until that ends, and looks again. Background tasks
+//! ([`backstop_policy::stream_or_fork`]), streams until that ends, and looks again. Background tasks
 //! upload the streamed transactions and, if configured, acknowledge them.
 
 mod alerts;
@@ -35,11 +35,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstop_binlog::{Segment, Segmenter};
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{ServerUuid, ShardName};
-use backstop_model::report::ArchiveReport;
-use backstop_model::settings::{ArchiveAck, ArchiveSettings};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{ServerUuid, ShardName};
+use crate::report::ArchiveReport;
+use backstop_config::settings::{ArchiveAck, ArchiveSettings};
 use backstop_repo::ArchiveWriter;
 
 pub use binlog_source::ReplicaIdentity;
@@ -148,7 +148,7 @@ struct StreamState {
 /// if the user stopped it and the store did not accept the remaining transactions. If a store or
 /// source does not answer, the archiver reports that and waits.
 pub async fn archive(archiver: &Archiver<'_>) -> Result<ArchiveReport> {
-    let clock = Arc::clone(&archiver.ctx.clock);
+    let clock = Arc::clone(&archiver.ctx.host.clock);
     let shared = Shared {
         queue: Arc::new(Queue::default()),
         semi_sync_ack: Arc::new(SemiSyncAck::default()),
@@ -179,7 +179,7 @@ pub async fn archive(archiver: &Archiver<'_>) -> Result<ArchiveReport> {
     let sync = tokio::spawn(async move { syncer.run().await });
     let replace = tokio::spawn(replacer.run());
     let abort = AbortOnDrop(vec![upload.abort_handle(), sync.abort_handle(), replace.abort_handle()]);
-    let begun = archiver.ctx.clock.monotonic();
+    let begun = archiver.ctx.host.clock.monotonic();
     let mut upload = upload;
     let outcome = tokio::select! {
         ended = &mut upload => Err(upload_task_ended(ended)),
@@ -203,7 +203,7 @@ pub async fn archive(archiver: &Archiver<'_>) -> Result<ArchiveReport> {
     let passed = shared.queue.counts();
     state.report.transactions = passed.archived;
     state.report.archived = shared.queue.archived().gtids;
-    state.report.seconds = (archiver.ctx.clock.monotonic() - begun).as_secs_f64();
+    state.report.seconds = (archiver.ctx.host.clock.monotonic() - begun).as_secs_f64();
     Ok(state.report)
 }
 
@@ -272,7 +272,7 @@ async fn drain(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState
     shared.queue.upload_at_once();
     tokio::select! {
         ended = wait_until_drained(archiver, shared) => ended.map_err(|error| Error::new(ErrorKind::Interrupted, error.message).hint(RESTART_HINT))?,
-        () = archiver.ctx.clock.sleep(SHUTDOWN_DRAIN_TIMEOUT) => {
+        () = archiver.ctx.host.clock.sleep(SHUTDOWN_DRAIN_TIMEOUT) => {
             let why = shared.alerts.summary().unwrap_or_else(|| "the store is slow".to_owned());
             let message = format!("cannot archive the streamed transactions before exit: {why}");
             return Err(Error::new(ErrorKind::Interrupted, message).hint(RESTART_HINT));
@@ -309,7 +309,7 @@ async fn wait_until_drained(archiver: &Archiver<'_>, shared: &Shared) -> Result<
         let changed = shared.queue.changed.notified();
         tokio::select! {
             () = changed => {}
-            () = archiver.ctx.clock.sleep(FIRST_RETRY_DELAY) => {}
+            () = archiver.ctx.host.clock.sleep(FIRST_RETRY_DELAY) => {}
         }
     }
     Ok(())

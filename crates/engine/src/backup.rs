@@ -7,25 +7,27 @@
 
 use std::time::Duration;
 
-use backstop_model::archive::Archive;
-use backstop_model::backup::{BackupFacts, BackupKind, BackupSource, Sizes};
-use backstop_model::backup_availability::availability_findings;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::finding::{Finding, Severity};
-use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::plan::BackupTimeline;
-use backstop_model::progress::Progress;
-use backstop_model::report::{BackupReport, EbsSnapshots, VolumeState};
-use backstop_model::shard_identity::{ShardBinding, ShardHistory};
-use backstop_model::tested_versions::version_finding;
-use backstop_model::topology::{SourceChoice, doubt};
+use backstop_types::archive::Archive;
+use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, Sizes};
+use backstop_policy::backup_availability::availability_findings;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::finding::{Finding, Severity};
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::backup::BackupTimeline;
+use backstop_types::progress::Progress;
+use crate::report::{BackupReport, EbsSnapshots};
+use backstop_types::backup::VolumeState;
+use backstop_policy::shard_identity::{ShardBinding, ShardHistory};
+use backstop_policy::tested_versions::version_finding;
+use backstop_types::topology::SourceChoice;
+use backstop_policy::topology::doubt;
 use backstop_repo::{
     ArchiveReader, CatalogEntry, Repository, ShardReader, ShardWriter, Storage, StoredBackup,
 };
 use chrono::{DateTime, Utc};
 
 use crate::backup_health::backups_with_health;
-use crate::context::RunContext;
+use crate::context::{RunContext, new_run_id};
 use crate::ports::{
     BackupInstance, BackupInstances, Schemas, SnapshotData, SnapshotDir, TakenSnapshot, VolumeSnapshots,
 };
@@ -63,7 +65,7 @@ pub struct Backup<'a> {
 /// if a guard refuses (nothing was touched then), and otherwise the fault that kept the backup from
 /// being complete: there is no partial success.
 pub async fn backup(backup: &Backup<'_>) -> Result<BackupReport> {
-    let run = BackupId::new(backup.ctx.clock.now(), backup.ctx.clock.random() as u32);
+    let run = new_run_id(&backup.ctx.host)?;
     let instance = backup.ctx.unless_stopped(open(backup)).await?;
     let mut writer = backup.ctx.unless_stopped(acquire_lease(backup)).await?;
     let outcome = backup.ctx.unless_stopped(run_steps(backup, &run, &instance, &mut writer)).await;
@@ -113,7 +115,7 @@ async fn run_steps(
     let mut findings = source_doubts(backup);
     findings.extend(refuse_foreign_history(backup, writer.reader()).await?);
     findings.extend(compare_with_primary(backup).await);
-    let begun = (backup.ctx.clock.now(), backup.ctx.clock.monotonic());
+    let begun = (backup.ctx.host.clock.now(), backup.ctx.host.clock.monotonic());
     let archive = backup.repository.archive(backup.shard);
     let before = readable_archive(backup, &archive).await?;
     let events = recorded_events::events_before(backup.choice, backup.schemas, backup.ctx).await;
@@ -207,7 +209,7 @@ fn facts(
         settings: instance.settings.clone(),
         started_at: begun.0,
         taken_at: taken.taken_at,
-        seconds: (backup.ctx.clock.monotonic() - begun.1).as_secs_f64(),
+        seconds: (backup.ctx.host.clock.monotonic() - begun.1).as_secs_f64(),
         servers: backup.choice.servers.clone(),
         events: None,
         plugins: Vec::new(),
@@ -351,7 +353,7 @@ async fn complete(
     let run = &taken.snapshot.run;
     // The backup is withdrawn even if the clocks do not agree: its grace period then uses this
     // host's clock.
-    let now = backup.ctx.clock.now();
+    let now = backup.ctx.host.clock.now();
     let now = writer.agreed_time(now).await.unwrap_or(now);
     writer.condemn(std::slice::from_ref(run), now).await?;
     let message =

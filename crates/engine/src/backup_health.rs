@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use backstop_model::backup_availability::BackupAvailability;
-use backstop_model::error::{ErrorKind, Result};
-use backstop_model::plan::BackupRef;
-use backstop_model::report::EbsSnapshots;
+use backstop_policy::backup_availability::BackupAvailability;
+use backstop_types::error::{ErrorKind, Result};
+use backstop_types::backup::BackupRef;
+use crate::report::EbsSnapshots;
 use backstop_repo::{CatalogEntry, ShardReader};
 use futures::{StreamExt, TryStreamExt};
 

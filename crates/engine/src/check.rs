@@ -1,19 +1,19 @@
 //! Check: decides if a shard can be backed up and recovered. Changes nothing.
 
-use backstop_model::backup_age::freshness;
-use backstop_model::backup_availability::availability_findings;
-use backstop_model::carried_settings::{Certificates, certificates_finding};
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::finding::Finding;
-use backstop_model::freeze::OnPrimary;
-use backstop_model::ids::ShardName;
-use backstop_model::report::{Coverage, ShardCheck};
-use backstop_model::schedule::Schedule;
-use backstop_model::shard_identity::{ShardBinding, ShardHistory};
-use backstop_model::tested_versions::support_findings;
-use backstop_model::topology::{
-    Locking, SourceChoice, SourceRules, choose_source, fidelity_findings, second_choices,
-};
+use backstop_policy::backup_age::freshness;
+use backstop_policy::backup_availability::availability_findings;
+use backstop_policy::carried_settings::{Certificates, certificates_finding};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::finding::Finding;
+use backstop_types::freeze::OnPrimary;
+use backstop_types::ids::ShardName;
+use backstop_policy::coverage::Coverage;
+use crate::report::ShardCheck;
+use backstop_config::schedule::Schedule;
+use backstop_policy::shard_identity::{ShardBinding, ShardHistory};
+use backstop_policy::tested_versions::support_findings;
+use backstop_types::topology::{Locking, SourceChoice, SourceRules};
+use backstop_policy::topology::{choose_source, fidelity_findings, second_choices};
 use backstop_repo::{CatalogEntry, ShardReader};
 
 use crate::archive::{ShardArchive, check_archive};
@@ -117,7 +117,7 @@ async fn source(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(Sourc
     }
 }
 
-fn rejected(rejection: &backstop_model::topology::RejectedMember) -> Finding {
+fn rejected(rejection: &backstop_types::topology::RejectedMember) -> Finding {
     let what = format!("{} is not the source: {}", rejection.endpoint, rejection.reason);
     Finding::warning("member-rejected", what, "correct this if it should be used for backups")
 }
@@ -177,7 +177,7 @@ async fn backups(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<Vec<C
     match check.reader.catalog().await {
         Ok(catalog) => {
             let newest = catalog.last().map(|entry| entry.facts.taken_at);
-            let finding = freshness(newest, check.schedule, check.ctx.clock.now()).finding(check.shard);
+            let finding = freshness(newest, check.schedule, check.ctx.host.clock.now()).finding(check.shard);
             findings.push(as_not_set_up(finding));
             match damaged_backups::damage_findings(check.shard, check.reader, &check.archived.reader).await {
                 Ok(standing) => findings.extend(standing),
@@ -212,7 +212,7 @@ async fn check_history(
 async fn archive(check: &Check<'_>, findings: &mut Vec<Finding>) {
     // Members that do not answer were reported above.
     let members = check.topology.members().await.unwrap_or_default();
-    match check_archive(check.shard, &check.archived, &members, check.sources, check.ctx.clock.now()).await {
+    match check_archive(check.shard, &check.archived, &members, check.sources, check.ctx.host.clock.now()).await {
         Ok(found) => findings.extend(found),
         Err(error) => findings.push(problem("archive", &error)),
     }

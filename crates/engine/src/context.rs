@@ -1,19 +1,22 @@
-//! Context of every operation: clock, progress reporter, failpoints, cancellation.
+//! Context of every operation: host, progress reporter, failpoints, cancellation.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::BackupId;
 use tokio::sync::watch;
 
-use crate::ports::{Clock, Failpoints, Reporter};
+use backstop_host::Host;
+
+use crate::ports::{Failpoints, Reporter};
 
 /// Context of a story.
 #[derive(Clone)]
 pub struct RunContext {
-    /// Clock and randomness.
-    pub clock: Arc<dyn Clock>,
+    /// Clock, randomness, tasks.
+    pub host: Host,
     /// Receives the progress of the story.
     pub reporter: Arc<dyn Reporter>,
     /// Stops a story at a named point, in tests.
@@ -42,7 +45,7 @@ impl RunContext {
     ) -> Result<T> {
         tokio::select! {
             done = work => done,
-            () = self.clock.sleep(deadline) => {
+            () = self.host.clock.sleep(deadline) => {
                 Err(Error::failed(format!("{what}: timed out after {deadline:?}")))
             }
         }
@@ -56,6 +59,14 @@ impl RunContext {
         self.failpoints.reach(&format!("after:{name}"));
         Ok(done)
     }
+}
+
+/// Returns the id of a run that begins now.
+///
+/// # Errors
+/// Fails if the host has no random numbers.
+pub fn new_run_id(host: &Host) -> Result<BackupId> {
+    Ok(BackupId::new(host.clock.now(), host.random.number()? as u32))
 }
 
 /// Returns when the user cancels; never if the sender is gone.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use backstop_model::error::{ErrorKind, Result};
-use backstop_model::finding::Finding;
-use backstop_model::ids::{BackupId, ShardName};
+use backstop_types::error::{ErrorKind, Result};
+use backstop_types::finding::Finding;
+use backstop_types::ids::{BackupId, ShardName};
 use backstop_repo::{ArchiveReader, CatalogEntry, DamageRecord, ShardReader};
 
 /// Backups of a shard.

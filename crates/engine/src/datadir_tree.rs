@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use backstop_model::error::{Error, Result, ResultExt};
+use backstop_types::error::{Error, Result, ResultExt};
 use backstop_repo::{FileChanges, FileContent, Tree, TreeDirectory, TreeFile};
 
 use crate::datadir_files::datadir_files;

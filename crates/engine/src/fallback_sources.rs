@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use backstop_model::error::Error;
-use backstop_model::finding::{Finding, Severity};
-use backstop_model::ids::Endpoint;
-use backstop_model::topology::SourceChoice;
+use backstop_types::error::Error;
+use backstop_types::finding::{Finding, Severity};
+use backstop_types::ids::Endpoint;
+use backstop_types::topology::SourceChoice;
 use futures::future::join_all;
 
 use crate::context::RunContext;

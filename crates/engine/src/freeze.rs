@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_model::blocking_queries::Activity;
-use backstop_model::error::{Error, Result};
-use backstop_model::freeze::{FreezeMode, FreezeReport, FreezeRules};
-use backstop_model::server::Position;
+use backstop_policy::blocking_queries::Activity;
+use backstop_types::error::{Error, Result};
+use backstop_types::freeze::{FreezeMode, FreezeReport, FreezeRules};
+use backstop_types::server::Position;
 
 use crate::context::RunContext;
 use crate::ports::Clock;
@@ -88,7 +88,7 @@ pub struct Frozen {
 /// the snapshot.
 ///
 /// # Errors
-/// Returns [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) naming the blocking
+/// Returns [`Kind::Refused`](backstop_types::error::ErrorKind::Refused) naming the blocking
 /// statements if no quiet moment comes within `rules.wait`; otherwise fails if the lock is not
 /// granted, or a step under it fails. No lock is held then.
 pub async fn freeze_locked(
@@ -96,10 +96,10 @@ pub async fn freeze_locked(
     rules: &FreezeRules,
     ctx: &RunContext,
 ) -> Result<Frozen> {
-    let begun = ctx.clock.monotonic();
+    let begun = ctx.host.clock.monotonic();
     let (mut session, watchdog) = watched_session(sessions, ctx).await?;
     lock_wait::lock_tables(session.as_mut(), &watchdog, rules, ctx).await?;
-    let granted = ctx.clock.monotonic();
+    let granted = ctx.host.clock.monotonic();
     watchdog.hold(rules.hold);
     session.flush_logs().await.map_err(|error| error.during("cannot flush the logs under the read lock"))?;
     let position = session.position().await?;
@@ -107,7 +107,7 @@ pub async fn freeze_locked(
     Ok(Frozen {
         session,
         watchdog,
-        clock: ctx.clock.clone(),
+        clock: ctx.host.clock.clone(),
         position,
         mode,
         granted,
@@ -126,7 +126,7 @@ pub async fn freeze_lock_free(
     rules: &FreezeRules,
     ctx: &RunContext,
 ) -> Result<Frozen> {
-    let begun = ctx.clock.monotonic();
+    let begun = ctx.host.clock.monotonic();
     let (mut session, watchdog) = watched_session(sessions, ctx).await?;
     session.arm(rules.hold, rules.wait).await?;
     watchdog.hold(rules.wait + lock_wait::CLIENT_TIMEOUT_MARGIN);
@@ -134,14 +134,14 @@ pub async fn freeze_lock_free(
         let activity = session.activity().await?;
         return Err(lock_wait::blocked_error("cannot lock the instance for backup", &activity, rules.wait));
     }
-    let granted = ctx.clock.monotonic();
+    let granted = ctx.host.clock.monotonic();
     watchdog.hold(rules.hold);
     let position = session.log_status().await?;
     let (mode, waited) = (FreezeMode::LockFree, granted.saturating_sub(begun));
     Ok(Frozen {
         session,
         watchdog,
-        clock: ctx.clock.clone(),
+        clock: ctx.host.clock.clone(),
         position,
         mode,
         granted,
@@ -156,7 +156,7 @@ async fn watched_session(
     ctx: &RunContext,
 ) -> Result<(Box<dyn FreezeSession>, Watchdog)> {
     let session = sessions.open().await?;
-    let watchdog = Watchdog::start(sessions.open().await?, session.id(), ctx.clock.clone());
+    let watchdog = Watchdog::start(sessions.open().await?, session.id(), ctx.host.clock.clone());
     Ok((session, watchdog))
 }
 

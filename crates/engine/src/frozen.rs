@@ -1,19 +1,21 @@
-//! Compares the recovery files on a host with `tests/frozen`: their bytes must not change.
+//! Compares the recovery files on a host, and errors with their exit codes, with `tests/frozen`: their bytes must not change.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use backstop_model::plan::{Ending, Replay};
+use backstop_policy::plan::{Ending, Replay};
+use backstop_types::error::{Error, ErrorKind};
 
 use crate::every;
-use crate::fixtures::{frozen, kept, parsed, stored};
+use crate::fixtures::{frozen, kept, parsed, published, stored};
 use crate::journal::Journal;
 use crate::ports::{
     CreatedInstance, DestroyProtection, InfrastructureChanges, InstanceSpec, PlaybookInputs,
     VolumeInitialization,
 };
 use crate::recover::RecoveryDecision;
+use crate::report::{ErrorReport, REPORT_VERSION, VersionedReport};
 
 #[test]
 fn recovery_journal_keeps_stored_form() {
@@ -36,7 +38,7 @@ fn recovery_journal_keeps_stored_form() {
 
 #[test]
 fn recovery_decision_keeps_stored_form() {
-    let replay: Replay = parsed(include_str!("../../model/tests/frozen/replay.json").lines().next().unwrap());
+    let replay: Replay = parsed(include_str!("../../policy/tests/frozen/replay.json").lines().next().unwrap());
     let whole = RecoveryDecision {
         backup_id: "20261123T022133Z-9f3a04c1".parse().unwrap(),
         target: "latest".into(),
@@ -138,4 +140,17 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         }
     }
     all
+}
+
+#[test]
+fn errors_and_exit_codes() {
+    let kinds = every!(
+        ErrorKind: ErrorKind::Failed, ErrorKind::Usage, ErrorKind::Store, ErrorKind::Held, ErrorKind::Denied, ErrorKind::Refused,
+        ErrorKind::NotRecoverable, ErrorKind::Damaged, ErrorKind::Interrupted
+    );
+    let errors = kinds.into_iter().map(|kind| Error::new(kind, "it broke").hint("mend it"));
+    let mut reports: Vec<ErrorReport> = errors.map(|error| ErrorReport::from(&error)).collect();
+    reports.push(ErrorReport::from(&Error::failed("it broke")));
+    published("error.json", &reports.iter().map(VersionedReport::new).collect::<Vec<_>>());
+    assert_eq!(REPORT_VERSION, 1);
 }

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

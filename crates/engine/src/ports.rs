@@ -1,7 +1,7 @@
 //! Ports: the interfaces through which stories reach everything outside, on one page.
 //!
 //! Every call has a deadline set by its adapter and returns an
-//! [`Error`](backstop_model::error::Error) that says what the operator can do. Adapters decide
+//! [`Error`](backstop_types::error::Error) that says what the operator can do. Adapters decide
 //! nothing; the stories do. Each port has one conformance suite in `backstop-testkit` that every
 //! adapter runs.
 
@@ -11,42 +11,34 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_model::backup::Lineage;
-use backstop_model::error::{Error, Result};
-use backstop_model::finding::Finding;
-use backstop_model::freeze::FreezeReport;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{BackupId, Endpoint, ShardName};
-use backstop_model::plugins::{LoadedPlugins, Plugin};
-use backstop_model::progress::Progress;
-use backstop_model::report::{TaggedBackup, VolumeState};
-use backstop_model::scheduled_events::{EventState, PresentEvent, ServerEvents};
-use backstop_model::schema_diff::TableInventory;
-use backstop_model::server::{Position, RecordedSettings};
-use backstop_model::stream_or_fork::SourceSettings;
-use backstop_model::table_check::{BrokenTable, TablesChecked};
-use backstop_model::topology::{Member, SourceChoice};
+use backstop_types::backup::Lineage;
+use backstop_types::error::{Error, Result};
+use backstop_types::finding::Finding;
+use backstop_types::freeze::FreezeReport;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
+use backstop_policy::plugins::LoadedPlugins;
+use backstop_types::plugins::Plugin;
+use backstop_types::progress::Progress;
+use crate::report::TaggedBackup;
+use backstop_types::backup::VolumeState;
+use backstop_types::scheduled_events::{EventState, ServerEvents};
+use backstop_policy::scheduled_events::PresentEvent;
+use backstop_policy::schema_diff::TableInventory;
+use backstop_types::server::{Position, RecordedSettings};
+use backstop_policy::stream_or_fork::SourceSettings;
+use backstop_types::backup::BrokenTable;
+use backstop_policy::table_check::TablesChecked;
+use backstop_types::topology::{Member, SourceChoice};
 use chrono::{DateTime, Utc};
 
 use crate::datadir_files::ServerFiles;
 
+pub use backstop_host::{Clock, Host};
 pub use infrastructure::{
     CloudHosts, CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
     Playbook, PlaybookInputs, ServerProbe, VolumeInitialization,
 };
-
-/// Wall clock, monotonic clock and randomness.
-#[async_trait]
-pub trait Clock: Send + Sync {
-    /// Returns the time of day. Recorded, never compared across hosts.
-    fn now(&self) -> DateTime<Utc>;
-    /// Returns the time since a fixed moment of this process; never decreases.
-    fn monotonic(&self) -> Duration;
-    /// Waits for a duration.
-    async fn sleep(&self, duration: Duration);
-    /// Returns a random number.
-    fn random(&self) -> u64;
-}
 
 /// Receives the progress of long work. Calls must be cheap and must not block.
 pub trait Reporter: Send + Sync {
@@ -128,7 +120,7 @@ pub trait SnapshotProvider: Send + Sync {
     /// Returns `clone`, `btrfs`, …: the value of `snapshot.provider`.
     fn provider(&self) -> &'static str;
     /// Returns everything that prevents `take` on this instance, and its cost.
-    /// [`Severity::Problem`](backstop_model::finding::Severity::Problem) means `take` will refuse.
+    /// [`Severity::Problem`](backstop_types::finding::Severity::Problem) means `take` will refuse.
     async fn check(&self) -> Result<Vec<Finding>>;
     /// Takes a snapshot for a run. The run's id names every artefact.
     async fn take(&self, run: &BackupId) -> Result<TakenSnapshot>;
@@ -261,7 +253,7 @@ pub trait MysqldControl: Send + Sync {
     /// Returns the path of the server program that would be started.
     fn program(&self) -> PathBuf;
     /// Returns the version of the server program that would be started.
-    async fn version(&self) -> Result<backstop_model::server::ServerVersion>;
+    async fn version(&self) -> Result<backstop_types::server::ServerVersion>;
     /// Starts a server that outlives this process: own session, stdio to its log, no inherited
     /// descriptors. Returns its pid once the process exists; it may still be recovering.
     async fn start(&self, start: &MysqldStart) -> Result<u32>;
@@ -269,7 +261,7 @@ pub trait MysqldControl: Send + Sync {
     /// Fails with the end of its log when it exits or the deadline passes.
     async fn wait_ready(&self, start: &MysqldStart, pid: u32, deadline: Duration) -> Result<()>;
     /// Has the program read and check these lines of an option file, without a server. Returns
-    /// [`Kind::Usage`](backstop_model::error::ErrorKind) with its message if it would not start
+    /// [`Kind::Usage`](backstop_types::error::ErrorKind) with its message if it would not start
     /// with them.
     async fn check_options(&self, options: &str) -> Result<()>;
     /// Stops a server: by an orderly shutdown, then by SIGKILL after the deadline.
@@ -313,7 +305,7 @@ pub trait AdminAccess: Send + Sync {
 #[async_trait]
 pub trait AdminSession: Send {
     /// Returns `@@server_uuid`.
-    async fn server_uuid(&mut self) -> Result<backstop_model::ids::ServerUuid>;
+    async fn server_uuid(&mut self) -> Result<backstop_types::ids::ServerUuid>;
     /// Returns `@@GLOBAL.gtid_purged`.
     async fn gtid_purged(&mut self) -> Result<GtidSet>;
     /// Makes the server acknowledge as a semi-synchronous replica, from now on and after a restart.
@@ -339,7 +331,7 @@ pub trait AdminSession: Send {
     /// Replicates from a source with auto-position: starts both threads.
     async fn follow(&mut self, source: &Endpoint) -> Result<()>;
     /// Returns the state of replication.
-    async fn replication(&mut self) -> Result<Option<backstop_model::topology::Replication>>;
+    async fn replication(&mut self) -> Result<Option<backstop_types::topology::Replication>>;
     /// Makes replication fast on a server whose data can be restored again: relaxed durability,
     /// parallel appliers that preserve the commit order. Returns the changed settings with their
     /// previous values. Replication must be stopped.

@@ -8,14 +8,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use backstop_model::archive::Archive;
-use backstop_model::archive_expiry::expired_segments;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::plan::BackupRef;
-use backstop_model::report::{ArchivePruned, CondemnedBackup, PruneReport};
-use backstop_model::retention::{Retention, RetentionVote, apply_retention};
-use backstop_model::settings::ProviderSetting;
+use backstop_types::archive::Archive;
+use backstop_policy::archive_expiry::expired_segments;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::backup::BackupRef;
+use crate::report::{ArchivePruned, CondemnedBackup, PruneReport};
+use backstop_config::retention::Retention;
+use backstop_policy::retention::{RetentionVote, apply_retention};
+use backstop_config::settings::ProviderSetting;
 use backstop_repo::{CatalogEntry, Condemned, GcPlan, Repository, ShardWriter, Storage};
 use chrono::{DateTime, Utc};
 
@@ -52,7 +53,7 @@ pub struct Prune<'a> {
 /// # Errors
 /// As [`backstop_repo::ShardReader::catalog`].
 pub async fn plan(prune: &Prune<'_>) -> Result<PruneReport> {
-    let now = prune.ctx.clock.now();
+    let now = prune.ctx.host.clock.now();
     let reader = prune.repository.reader(prune.shard);
     let backups = prune.ctx.unless_stopped(ShardBackups::of(&reader)).await?;
     let votes = votes(prune, &backups, now);
@@ -67,8 +68,8 @@ pub async fn plan(prune: &Prune<'_>) -> Result<PruneReport> {
 /// by the store's clock.
 ///
 /// # Errors
-/// Returns [`ErrorKind::Held`](backstop_model::error::ErrorKind::Held) if another run holds the
-/// lease; [`ErrorKind::Refused`](backstop_model::error::ErrorKind::Refused) if this host's clock is
+/// Returns [`ErrorKind::Held`](backstop_types::error::ErrorKind::Held) if another run holds the
+/// lease; [`ErrorKind::Refused`](backstop_types::error::ErrorKind::Refused) if this host's clock is
 /// off, or more than half of the backups would be deleted. After a fault the next prune continues:
 /// a backup is first removed from the list, and its objects are removed later.
 pub async fn prune(prune: &Prune<'_>) -> Result<PruneReport> {
@@ -81,7 +82,7 @@ pub async fn prune(prune: &Prune<'_>) -> Result<PruneReport> {
 /// archive that were dropped since.
 ///
 /// # Errors
-/// Returns [`ErrorKind::NotRecoverable`](backstop_model::error::ErrorKind::NotRecoverable) if one
+/// Returns [`ErrorKind::NotRecoverable`](backstop_types::error::ErrorKind::NotRecoverable) if one
 /// of them cannot be restored, or none can; otherwise as [`prune`].
 pub async fn undo(prune: &Prune<'_>, ids: &[BackupId]) -> Result<PruneReport> {
     let mut writer = claim(prune).await?;
@@ -107,7 +108,7 @@ async fn release(
 }
 
 async fn story(prune: &Prune<'_>, writer: &mut ShardWriter) -> Result<PruneReport> {
-    let now = writer.agreed_time(prune.ctx.clock.now()).await?;
+    let now = writer.agreed_time(prune.ctx.host.clock.now()).await?;
     let backups = ShardBackups::of(writer.reader()).await?;
     let votes = votes(prune, &backups, now);
     let doomed: Vec<BackupId> =
@@ -128,7 +129,7 @@ async fn story(prune: &Prune<'_>, writer: &mut ShardWriter) -> Result<PruneRepor
 }
 
 async fn undelete(prune: &Prune<'_>, ids: &[BackupId], writer: &mut ShardWriter) -> Result<PruneReport> {
-    let now = writer.agreed_time(prune.ctx.clock.now()).await?;
+    let now = writer.agreed_time(prune.ctx.host.clock.now()).await?;
     let young = |each: &&Condemned| (now - each.at).to_std().map_or(true, |age| age < OBJECT_GRACE_PERIOD);
     let condemned = writer.reader().condemned().await?;
     let undone: Vec<BackupId> = match ids {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use backstop_model::error::{Result, ResultExt};
+use backstop_types::error::{Result, ResultExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use backstop_model::error::Result;
-use backstop_model::ids::ShardName;
-use backstop_model::run_history::{Operation, RunFailure, RunRecord};
+use backstop_types::error::Result;
+use backstop_types::ids::ShardName;
+use backstop_types::run_history::{Operation, RunFailure, RunRecord};
 use backstop_repo::Repository;
 
 use crate::context::RunContext;
@@ -29,7 +29,7 @@ pub async fn record_run<T>(
 ) -> Result<T> {
     let begun = RunRecord {
         operation,
-        started: ctx.clock.now(),
+        started: ctx.host.clock.now(),
         ended: None,
         host: host_name(),
         pid: std::process::id(),
@@ -44,7 +44,7 @@ pub async fn record_run<T>(
     };
     let ((), done) = tokio::join!(note(begun.clone()), work);
     let ended = RunRecord {
-        ended: Some(ctx.clock.now()),
+        ended: Some(ctx.host.clock.now()),
         failure: done.as_ref().err().map(RunFailure::from),
         result: done.as_ref().ok().and_then(result),
         ..begun

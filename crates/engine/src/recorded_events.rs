@@ -1,10 +1,10 @@
 //! Records beside a backup's data: the states of the shard's events, and the source's plugins.
 
-use backstop_model::finding::Finding;
-use backstop_model::ids::Endpoint;
-use backstop_model::plugins::Plugin;
-use backstop_model::scheduled_events::{RecordedEvents, ServerEvents};
-use backstop_model::topology::{Role, SourceChoice};
+use backstop_types::finding::Finding;
+use backstop_types::ids::Endpoint;
+use backstop_types::plugins::Plugin;
+use backstop_types::scheduled_events::{RecordedEvents, ServerEvents};
+use backstop_types::topology::{Role, SourceChoice};
 
 use crate::context::RunContext;
 use crate::ports::Schemas;

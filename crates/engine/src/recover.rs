@@ -22,20 +22,21 @@ mod tls;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::extra_options::ExtraOptions;
-use backstop_model::finding::{Finding, Severity};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::listen_address::ListenAddress;
-use backstop_model::plan::{Ending, Replay};
-use backstop_model::plugins::plugin_findings;
-use backstop_model::progress::Progress;
-use backstop_model::report::{RecoverReport, RecoverSeconds, RecoveredServer};
-use backstop_model::scheduled_events::{EventsReport, EventsSetting};
-use backstop_model::settings::ServerTls;
-use backstop_model::table_check::{BrokenTable, describe_tables, judge_tables};
-use backstop_model::tested_versions::version_finding;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_config::extra_options::ExtraOptions;
+use backstop_types::finding::{Finding, Severity};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::listen_address::ListenAddress;
+use backstop_policy::plan::{Ending, Replay};
+use backstop_policy::plugins::plugin_findings;
+use backstop_types::progress::Progress;
+use crate::report::{RecoverReport, RecoverSeconds, RecoveredServer};
+use backstop_policy::scheduled_events::{EventsReport, EventsSetting};
+use backstop_config::settings::ServerTls;
+use backstop_types::backup::BrokenTable;
+use backstop_policy::table_check::{describe_tables, judge_tables};
+use backstop_policy::tested_versions::version_finding;
 use backstop_repo::{ArchiveReader, Manifest, Repository, RestoreOptions, ShardReader};
 use serde::{Deserialize, Serialize};
 
@@ -218,7 +219,7 @@ pub async fn recover(recover: &Recovery<'_>) -> Result<RecoverReport> {
 }
 
 async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> {
-    let begun = recovery.ctx.clock.monotonic();
+    let begun = recovery.ctx.host.clock.monotonic();
     // An earlier decision stays, even if a newer backup exists by now.
     let earlier: Option<RecoveryDecision> = steps.output("decide")?;
     let backup_id = earlier.as_ref().map_or(&recovery.request.backup_id, |decided| &decided.backup_id);
@@ -258,7 +259,7 @@ async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<Rec
         steps.once("hand_over", session.hand_over()).await?;
     }
     checks.extend(dropped_settings(&recovery.request, &manifest));
-    seconds.total = (recovery.ctx.clock.monotonic() - begun).as_secs_f64();
+    seconds.total = (recovery.ctx.host.clock.monotonic() - begun).as_secs_f64();
     report(recovery, steps, &decided, checks, seconds)
 }
 
@@ -463,10 +464,10 @@ struct Stopwatch<'a> {
 
 impl<'a> Stopwatch<'a> {
     fn start(ctx: &'a RunContext) -> Self {
-        Self { ctx, begun: ctx.clock.monotonic() }
+        Self { ctx, begun: ctx.host.clock.monotonic() }
     }
 
     fn seconds(&self) -> f64 {
-        (self.ctx.clock.monotonic() - self.begun).as_secs_f64()
+        (self.ctx.host.clock.monotonic() - self.begun).as_secs_f64()
     }
 }

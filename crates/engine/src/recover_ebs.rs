@@ -13,14 +13,14 @@ mod wait_for_join;
 
 use std::path::PathBuf;
 
-use backstop_model::carried_settings::{Certificates, Overrides, carry_settings};
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::extra_options::ExtraOptions;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::option_file::quoted;
-use backstop_model::report::RecoverSeconds;
-use backstop_model::topology::current_primary;
+use backstop_policy::carried_settings::{Certificates, Overrides, carry_settings};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_config::extra_options::ExtraOptions;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_config::option_file::quoted;
+use crate::report::RecoverSeconds;
+use backstop_policy::topology::current_primary;
 use backstop_repo::ShardReader;
 
 use crate::context::RunContext;
@@ -194,10 +194,10 @@ struct Stopwatch<'a> {
 
 impl<'a> Stopwatch<'a> {
     fn start(ctx: &'a RunContext) -> Self {
-        Self { ctx, begun: ctx.clock.monotonic() }
+        Self { ctx, begun: ctx.host.clock.monotonic() }
     }
 
     fn seconds(&self) -> f64 {
-        (self.ctx.clock.monotonic() - self.begun).as_secs_f64()
+        (self.ctx.host.clock.monotonic() - self.begun).as_secs_f64()
     }
 }

@@ -9,8 +9,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::ids::ShardName;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::ids::ShardName;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use uuid::Uuid;

@@ -8,8 +8,8 @@ use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backstop_model::credentials::Credentials;
-use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_config::credentials::Credentials;
+use backstop_types::error::{Error, ErrorKind, Result};
 
 use crate::context::RunContext;
 
@@ -69,13 +69,13 @@ impl SharedCredentials {
         ctx: RunContext,
     ) -> Result<Self> {
         let state =
-            CachedCredentials { current: read()?, read_at: ctx.clock.monotonic(), refused: BTreeMap::new() };
+            CachedCredentials { current: read()?, read_at: ctx.host.clock.monotonic(), refused: BTreeMap::new() };
         Ok(Self { read: Box::new(read), ctx, state: Mutex::new(state) })
     }
 
     /// Returns credentials that never change.
     pub fn of(credentials: Credentials, ctx: RunContext) -> Self {
-        let (current, read_at) = (credentials.clone(), ctx.clock.monotonic());
+        let (current, read_at) = (credentials.clone(), ctx.host.clock.monotonic());
         let state = CachedCredentials { current, read_at, refused: BTreeMap::new() };
         Self { read: Box::new(move || Ok(credentials.clone())), ctx, state: Mutex::new(state) }
     }
@@ -92,7 +92,7 @@ impl SharedCredentials {
     pub fn reread(&self) -> Result<()> {
         let read = (self.read)();
         let mut state = self.state();
-        state.read_at = self.ctx.clock.monotonic();
+        state.read_at = self.ctx.host.clock.monotonic();
         let fresh = read?;
         if !fresh.logs_in_like(&state.current) {
             self.ctx.reporter.notice("the credentials have changed and were read again");
@@ -133,7 +133,7 @@ impl SharedCredentials {
 
     /// Returns the credentials for a login now, or the last refusal.
     fn credentials_for(&self, there: &str) -> Result<Credentials> {
-        let now = self.ctx.clock.monotonic();
+        let now = self.ctx.host.clock.monotonic();
         let due = {
             let state = self.state();
             match state.refused.get(there) {
@@ -159,7 +159,7 @@ impl SharedCredentials {
         if let Err(unread) = self.reread() {
             error.message = format!("{}; cannot read the credentials again: {unread}", error.message);
         }
-        let at = self.ctx.clock.monotonic();
+        let at = self.ctx.host.clock.monotonic();
         let mut state = self.state();
         if !state.current.logs_in_like(tried) {
             return Some(state.current.clone());
@@ -197,11 +197,11 @@ mod tests {
     use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
     use async_trait::async_trait;
-    use backstop_model::progress::Progress;
+    use backstop_types::progress::Progress;
     use chrono::{DateTime, Utc};
 
     use super::*;
-    use crate::ports::{Clock, Failpoints, Reporter};
+    use crate::ports::{Clock, Failpoints, Host, Reporter};
 
     /// A clock that a test advances.
     #[derive(Default)]
@@ -216,9 +216,6 @@ mod tests {
             Duration::from_secs(self.0.load(Ordering::SeqCst))
         }
         async fn sleep(&self, _: Duration) {}
-        fn random(&self) -> u64 {
-            0
-        }
     }
 
     impl Reporter for Plain {
@@ -245,7 +242,8 @@ mod tests {
             let (clock, file) = (Arc::new(Plain::default()), Arc::new(Mutex::new("old")));
             let (_, stop) = tokio::sync::watch::channel(false);
             let plain = Arc::new(Plain::default());
-            let ctx = RunContext { clock: clock.clone(), reporter: plain.clone(), failpoints: plain, stop };
+            let host = Host { clock: clock.clone(), ..Host::system() };
+            let ctx = RunContext { host, reporter: plain.clone(), failpoints: plain, stop };
             let read = Arc::clone(&file);
             let read = move || {
                 let text = format!("user = 'b'\npassword = '{}'", read.lock().unwrap());

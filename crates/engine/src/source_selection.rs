@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Error, Result};
-use backstop_model::freeze::OnPrimary;
-use backstop_model::topology::{Locking, Member, NoAnswer, SourceChoice, SourceRules, choose_source};
+use backstop_types::error::{Error, Result};
+use backstop_types::freeze::OnPrimary;
+use backstop_types::topology::{Locking, Member, NoAnswer, SourceChoice, SourceRules};
+use backstop_policy::topology::choose_source;
 
 use crate::context::RunContext;
 use crate::ports::Topology;
@@ -41,7 +42,7 @@ pub async fn choose(
         let silent = members.iter().find_map(|member| Some((&member.endpoint, silent(member)?)));
         let Some((endpoint, why)) = silent else { break };
         ctx.reporter.remark(&format!("{endpoint} {why}; retrying"));
-        ctx.clock.sleep(PROBE_INTERVAL).await;
+        ctx.host.clock.sleep(PROBE_INTERVAL).await;
         members = topology.members().await?;
     }
     choose_source(&members, rules.source, rules.on_primary, rules.locking).map_err(Error::from)

@@ -1,15 +1,17 @@
 //! Status: the moments that a shard could be recovered to now, and the transactions that would be
 //! lost.
 
-use backstop_model::backup_availability::BackupAvailability;
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::ShardName;
-use backstop_model::plan::BackupRef;
-use backstop_model::report::{BackupReport, Coverage, ShardStatus};
-use backstop_model::run_history::failure_findings;
-use backstop_model::schedule::Schedule;
-use backstop_model::shard_status::{MemberRules, StatusInputs};
-use backstop_model::topology::{Member, current_primary};
+use backstop_policy::backup_availability::BackupAvailability;
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::ShardName;
+use backstop_types::backup::BackupRef;
+use crate::report::{BackupReport, ShardStatus};
+use backstop_policy::coverage::Coverage;
+use backstop_types::run_history::failure_findings;
+use backstop_config::schedule::Schedule;
+use crate::shard_status::{MemberRules, StatusInputs};
+use backstop_types::topology::Member;
+use backstop_policy::topology::current_primary;
 use backstop_repo::{ArchiveReader, Repository, ShardReader};
 
 use crate::archive::{ShardArchive, archive_status};
@@ -46,7 +48,7 @@ pub struct StatusQuery<'a> {
 /// # Errors
 /// Fails if the repository cannot be read.
 pub async fn status(query: &StatusQuery<'_>) -> Result<ShardStatus> {
-    let now = query.ctx.clock.now();
+    let now = query.ctx.host.clock.now();
     let catalog = query.ctx.unless_stopped(query.reader.catalog()).await?;
     let stands = query.ctx.unless_stopped(backup_health(query.reader, &catalog, query.volumes)).await?;
     let members = members(query).await?;

@@ -13,18 +13,19 @@ use async_trait::async_trait;
 use backstop_engine::archive::{Encryption, ShardArchive};
 use backstop_engine::context::RunContext;
 use backstop_engine::plan::{PlanInputs, PlanOptions, plan};
-use backstop_engine::ports::{Clock, Failpoints, Reporter, VolumeSnapshots};
+use backstop_engine::ports::{Clock, Failpoints, Host, Reporter, VolumeSnapshots};
 use backstop_engine::status::{StatusQuery, status};
-use backstop_model::error::{Error, ErrorKind};
-use backstop_model::finding::{Finding, Severity};
-use backstop_model::freeze::OnPrimary;
-use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::plan::{Ending, RecoveryPlan};
-use backstop_model::progress::Progress;
-use backstop_model::recovery_target::RecoveryTarget;
-use backstop_model::report::{ShardStatus, TaggedBackup, VolumeState};
-use backstop_model::shard_status::MemberRules;
-use backstop_model::topology::{Locking, SourceRules};
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::finding::{Finding, Severity};
+use backstop_types::freeze::OnPrimary;
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_policy::plan::{Ending, RecoveryPlan};
+use backstop_types::progress::Progress;
+use backstop_policy::recovery_target::RecoveryTarget;
+use backstop_engine::report::{ShardStatus, TaggedBackup};
+use backstop_types::backup::VolumeState;
+use backstop_engine::shard_status::MemberRules;
+use backstop_types::topology::{Locking, SourceRules};
 use backstop_repo::{Repository, VerifyDepth};
 use chrono::{DateTime, Utc};
 use support::binlog::{seal, set, tail};
@@ -42,9 +43,6 @@ impl Clock for Plain {
         Duration::ZERO
     }
     async fn sleep(&self, _: Duration) {}
-    fn random(&self) -> u64 {
-        7
-    }
 }
 
 impl Reporter for Plain {
@@ -76,7 +74,8 @@ impl VolumeSnapshots for Plain {
 
 fn run_context() -> RunContext {
     let (_, stop) = tokio::sync::watch::channel(false);
-    RunContext { clock: Arc::new(Plain), reporter: Arc::new(Plain), failpoints: Arc::new(Plain), stop }
+    let host = Host { clock: Arc::new(Plain), ..Host::system() };
+    RunContext { host, reporter: Arc::new(Plain), failpoints: Arc::new(Plain), stop }
 }
 
 async fn open(dir: &Path) -> Result<Repository, Error> {

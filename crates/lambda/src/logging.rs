@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use backstop_adapters::clock::SystemClock;
+use backstop_host::{Host, SystemClock};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{Clock, Failpoints, Reporter};
-use backstop_model::progress::Progress;
+use backstop_types::progress::Progress;
 use tokio::sync::watch;
 
 struct LogReporter;
@@ -30,7 +30,12 @@ impl Failpoints for NoOpFailpoints {
 
 /// Returns a context that reports to the log and is cancelled through `stop`.
 pub fn run_context(stop: watch::Receiver<bool>) -> RunContext {
-    RunContext { clock: clock(), reporter: Arc::new(LogReporter), failpoints: Arc::new(NoOpFailpoints), stop }
+    RunContext {
+        host: Host::system(),
+        reporter: Arc::new(LogReporter),
+        failpoints: Arc::new(NoOpFailpoints),
+        stop,
+    }
 }
 
 /// Returns the machine's clock.

@@ -3,6 +3,7 @@
 
 mod deadline;
 mod invocation;
+mod lambda_event;
 mod logging;
 mod outcome;
 mod time_limit;
@@ -27,7 +28,7 @@ async fn main() -> Result<(), Error> {
 /// the filter.
 fn begin_logs() {
     let wish = std::env::var("BACKSTOP_LOG").ok().filter(|wish| !wish.is_empty());
-    let crates = ["lambda", "aws", "engine", "adapters", "repo", "model"];
+    let crates = ["lambda", "aws", "engine", "adapters", "repo", "policy"];
     let default = crates.map(|name| format!("backstop_{name}=info,bootstrap=info")).join(",");
     let filter = EnvFilter::builder().parse_lossy(wish.unwrap_or_else(|| format!("off,{default}")));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_ansi(false).init();

@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use backstop_engine::ports::{
     BackupInstance, BackupInstances, ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot,
 };
-use backstop_model::backup::Lineage;
-use backstop_model::error::Result;
-use backstop_model::finding::Finding;
-use backstop_model::freeze::FreezeRules;
-use backstop_model::ids::BackupId;
-use backstop_model::lambda_event::{time_to_complete, time_to_freeze};
-use backstop_model::report::VolumeState;
-use backstop_model::topology::SourceChoice;
+use backstop_types::backup::Lineage;
+use backstop_types::error::Result;
+use backstop_types::finding::Finding;
+use backstop_types::freeze::FreezeRules;
+use backstop_types::ids::BackupId;
+use crate::lambda_event::{time_to_complete, time_to_freeze};
+use backstop_types::backup::VolumeState;
+use backstop_types::topology::SourceChoice;
 
 use crate::deadline::Deadline;
 

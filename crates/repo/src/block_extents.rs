@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;

@@ -1,7 +1,7 @@
 //! State of a shard in its log: the holder, the backups, the deleted backups.
 
-use backstop_model::backup::{BackupFacts, Sizes};
-use backstop_model::ids::BackupId;
+use backstop_types::backup::{BackupFacts, Sizes};
+use backstop_types::ids::BackupId;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 

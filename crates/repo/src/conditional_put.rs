@@ -1,7 +1,7 @@
 //! Checks that a store honours the one condition that everything depends on: create, never
 //! overwrite.
 
-use backstop_model::error::{Error, Result};
+use backstop_types::error::{Error, Result};
 use uuid::Uuid;
 
 use crate::encrypted_store::{Created, EncryptedStore};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_model::error::{ErrorKind, Result, ResultExt};
+use backstop_types::error::{ErrorKind, Result, ResultExt};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};

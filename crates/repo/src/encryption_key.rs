@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_types::error::{Error, ErrorKind, Result};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 
 /// User key: 32 bytes that wrap the repository's data key.

@@ -1,7 +1,7 @@
 //! Fingerprint of each block of each file, in (file, offset) order, to find the blocks that
 //! changed.
 
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 

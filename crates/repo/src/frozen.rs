@@ -5,9 +5,9 @@ pub(crate) mod objects;
 
 use std::sync::Arc;
 
-use backstop_model::backup::{BackupFacts, Sizes};
-use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::run_history::RunRecord;
+use backstop_types::backup::{BackupFacts, Sizes};
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::run_history::RunRecord;
 use chrono::{DateTime, Utc};
 use object_store::memory::InMemory;
 use secrecy::SecretString;
@@ -32,7 +32,7 @@ use crate::shard_log::{Lease, LogEntry, LogEvent, ShardState};
 use crate::{RepoKey, Repository};
 
 /// Value with every field, and one without the optional fields.
-const FACTS: &str = include_str!("../../model/tests/frozen/backup-facts.json");
+const FACTS: &str = include_str!("../../policy/tests/frozen/backup-facts.json");
 
 pub(crate) fn empty_store(cipher: Cipher) -> EncryptedStore {
     EncryptedStore { backend: Arc::new(InMemory::new()), cipher }
@@ -156,7 +156,7 @@ fn damage_runs_and_sweep_plans_keep_their_json() {
     let read: DamageRecord = parsed(r#"{"damaged":[]}"#);
     assert!(read.is_empty());
     let runs: Vec<RunRecord> =
-        include_str!("../../model/tests/frozen/run.json").lines().map(parsed).collect();
+        include_str!("../../policy/tests/frozen/run.json").lines().map(parsed).collect();
     stored_unseen("runs.json", &[RunsObject { runs }]);
     let plan = GcPlan { lease: 7, objects: vec![("packs/1".into(), 9)], backups: vec![id()] };
     stored("sweep-plan.json", &[plan]);
@@ -219,7 +219,7 @@ fn object_names_stay_the_same() {
         archive.horizon(7),
     ];
     all.extend(["manifest", "extents", "fingerprints"].map(|part| shard.backup(7, 1, part)));
-    all.extend(backstop_model::run_history::Operation::ALL.map(|operation| shard.runs(operation.name())));
+    all.extend(backstop_types::run_history::Operation::ALL.map(|operation| shard.runs(operation.name())));
     all.extend(shard.lease_directories());
     all.push(archive.aside(7, 9, "00112233445566778899aabbccddeeff"));
     frozen("names.txt", &all.iter().map(|name| format!("{name}\n")).collect::<String>());

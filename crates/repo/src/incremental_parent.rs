@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use backstop_model::error::{Error, Result};
+use backstop_types::error::{Error, Result};
 
 use crate::block_extents::{
     BLOCK_BYTES, BlockLocation, Extent, Extents, ExtentsReader, PackEntry, blocks_of,

@@ -1,6 +1,6 @@
 //! Every key name of a repository, and nothing else.
 
-use backstop_model::ids::ShardName;
+use backstop_types::ids::ShardName;
 use object_store::path::Path;
 
 use crate::crypto::Cipher;

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::BackupId;
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::BackupId;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 

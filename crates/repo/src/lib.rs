@@ -62,4 +62,4 @@ pub use shard_writer::{ShardWriter, StoredBackup};
 pub use tree::{FileChanges, FileContent, Tree, TreeDirectory, TreeFile};
 
 /// Callback for the progress of an operation. Called often; must not block.
-pub type OnProgress<'a> = &'a (dyn Fn(backstop_model::progress::Progress) + Send + Sync);
+pub type OnProgress<'a> = &'a (dyn Fn(backstop_types::progress::Progress) + Send + Sync);

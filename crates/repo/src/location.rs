@@ -1,6 +1,6 @@
 //! Location of a repository.
 
-use backstop_model::settings::CreateRepository;
+use backstop_types::create_repository::CreateRepository;
 use secrecy::SecretString;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! Manifest of one backup.
 
-use backstop_model::backup::{BackupFacts, Sizes};
-use backstop_model::ids::BackupId;
+use backstop_types::backup::{BackupFacts, Sizes};
+use backstop_types::ids::BackupId;
 use serde::{Deserialize, Serialize};
 
 /// Complete description of one backup: everything that a restore needs.

@@ -10,7 +10,7 @@ mod compression;
 mod frame_table;
 mod read;
 
-use backstop_model::error::{Error, ErrorKind};
+use backstop_types::error::{Error, ErrorKind};
 
 pub(crate) use compression::{Encoder, MAX_FRAME_BYTES, Unpacker};
 pub(crate) use frame_table::{FrameTable, TABLE_SIZE_GUESS};

@@ -8,8 +8,8 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::BackupId;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::BackupId;
 
 use crate::object::{ExpectedObject, ObjectError, ObjectKind, ObjectResult, ReadHeader, digest_text};
 use crate::shard_log::{LogEntry, LogEvent, ShardLog, ShardState};

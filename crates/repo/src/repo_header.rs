@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_types::error::{Error, ErrorKind, Result};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use backstop_model::ids::BackupId;
+use backstop_types::ids::BackupId;
 use serde::{Deserialize, Serialize};
 
 /// Options of a restore.

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use backstop_model::error::{Error, Result};
+use backstop_types::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::encrypted_store::EncryptedStore;

@@ -11,8 +11,8 @@ use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::progress::{Progress, ProgressUnit};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 
 /// List of complete files by number, one per line, after a first line that names the restored
 /// backup.

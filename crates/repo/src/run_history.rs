@@ -1,8 +1,8 @@
 //! Last runs of each operation on a shard: one small object per operation, overwritten each time.
 //! If two runs end at the very same moment, the record of one may be lost.
 
-use backstop_model::error::{Error, Result};
-use backstop_model::run_history::{Operation, RunRecord, record_run};
+use backstop_types::error::{Error, Result};
+use backstop_types::run_history::{Operation, RunRecord, record_run};
 use serde::{Deserialize, Serialize};
 
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};

@@ -9,9 +9,9 @@
     reason = "entries are stamped and told apart below the port of the stories"
 )]
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::shard_identity::Adopted;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::adopted::Adopted;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 
-use backstop_model::error::{Result, ResultExt};
+use backstop_types::error::{Result, ResultExt};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstop_model::error::{Result, ResultExt};
+use backstop_types::error::{Result, ResultExt};
 
 use crate::backend::store_error;
 use crate::keys::ShardKeys;

@@ -1,6 +1,6 @@
 //! Compares this host's clock with the store's and with the log's before any deletion by age.
 
-use backstop_model::error::{Error, Result};
+use backstop_types::error::{Error, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// Maximum difference between the clocks.

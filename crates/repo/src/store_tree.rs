@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::progress::{Progress, ProgressUnit};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;

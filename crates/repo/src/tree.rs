@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_types::error::{Error, ErrorKind, Result};
 
 /// Directory tree to store. It must not change while it is stored: it comes from a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use backstop_model::error::Result;
-use backstop_model::ids::BackupId;
-use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_types::error::Result;
+use backstop_types::ids::BackupId;
+use backstop_types::progress::{Progress, ProgressUnit};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::block_extents::{BLOCK_BYTES, BlockLocation, Extents, PackEntry};

@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use backstop_model::error::ErrorKind;
+use backstop_types::error::ErrorKind;
 use backstop_repo::{Repository, VerifyDepth};
 use support::binlog::{file, make_segment, seal, tail};
 use support::faulty_store::{FaultyStore, StoreFault};

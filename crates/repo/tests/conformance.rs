@@ -5,7 +5,7 @@
 
 mod support;
 
-use backstop_model::error::ErrorKind;
+use backstop_types::error::ErrorKind;
 use backstop_repo::{Location, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
 use support::{Bench, Sample, facts, next_id, noise, s3, shard};
@@ -41,8 +41,8 @@ async fn stores_and_restores(location: &Location, key: Option<RepoKey>) {
 
 async fn deletes(
     bench: &Bench,
-    first: &backstop_model::ids::BackupId,
-    second: &backstop_model::ids::BackupId,
+    first: &backstop_types::ids::BackupId,
+    second: &backstop_types::ids::BackupId,
     sample: &Sample,
 ) {
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
@@ -143,7 +143,7 @@ async fn unreachable_s3_endpoint_is_a_store_error() {
 }
 
 /// Returns the error of opening a repository, or else of acquiring a lease in it.
-async fn reach(location: &Location) -> backstop_model::error::Error {
+async fn reach(location: &Location) -> backstop_types::error::Error {
     match Repository::open(location, None).await {
         Err(error) => error,
         Ok(repository) => repository.acquire_lease(&shard(), "backup").await.err().unwrap(),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backstop_model::error::ErrorKind;
-use backstop_model::shard_identity::Adopted;
+use backstop_types::error::ErrorKind;
+use backstop_types::adopted::Adopted;
 use backstop_repo::{RepoKey, Repository, VerifyDepth};
 use chrono::{DateTime, Utc};
 use support::faulty_store::{FaultyStore, StoreFault};

@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use backstop_model::error::ErrorKind;
+use backstop_types::error::ErrorKind;
 use backstop_repo::{CatalogEntry, Repository, VerifyDepth, VerifyResult};
 use chrono::DateTime;
 use support::{Bench, Sample, noise};

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_model::ids::BackupId;
+use backstop_types::ids::BackupId;
 use backstop_repo::{FileChanges, Storage, Tree, VerifyDepth};
 use chrono::DateTime;
 use proptest::prelude::*;

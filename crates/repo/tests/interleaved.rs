@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 use backstop_repo::{ArchiveReader, Repository, VerifyDepth};
 use chrono::{DateTime, TimeDelta, Utc};
 use object_store::ObjectStoreExt;
@@ -190,7 +190,7 @@ async fn sleeping_archiver_stores_nothing_after_compaction() {
     assert!(keys.iter().any(|key| key.contains("/archive/index/")), "it was compacted");
     let (segment, bytes) = support::binlog::make_segment(2, 2, 200);
     let error = sleeper.put_tail(&segment, &bytes).await.unwrap_err();
-    assert_eq!(error.kind, backstop_model::error::ErrorKind::Held, "{error}");
+    assert_eq!(error.kind, backstop_types::error::ErrorKind::Held, "{error}");
     let leases = keys.iter().filter(|key| key.contains("/archive/journal/")).count();
     assert!(leases < 80, "old leases are removed: {leases} entries");
 }

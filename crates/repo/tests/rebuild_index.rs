@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_model::archive::{Archive, SegmentState};
-use backstop_model::error::ErrorKind;
-use backstop_model::recovery_window::timeline_coverage;
+use backstop_types::archive::{Archive, SegmentState};
+use backstop_types::error::ErrorKind;
+use backstop_policy::recovery_window::timeline_coverage;
 use backstop_repo::{ArchivePrunePlan, IndexRepair, RepoKey, Repository, VerifyDepth};
 use chrono::{DateTime, TimeDelta, Utc};
 use support::binlog::{SERVER_B, make_noisy_segment, make_segment, seal, set, tail, uuid};
@@ -398,7 +398,7 @@ async fn rebuild_is_refused_while_shard_or_archive_is_held() {
         let shard = shard();
         let (one, other) = tokio::join!(one.repair_indexes(&shard), other.repair_indexes(&shard));
         assert!([&one, &other].iter().any(|done| done.as_ref().is_ok_and(|done| done.len() == 1)));
-        let held = |done: &backstop_model::error::Result<Vec<IndexRepair>>| match done {
+        let held = |done: &backstop_types::error::Result<Vec<IndexRepair>>| match done {
             Ok(_) => true,
             Err(error) => error.kind == ErrorKind::Held,
         };

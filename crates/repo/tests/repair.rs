@@ -5,8 +5,8 @@ mod support;
 
 use std::path::PathBuf;
 
-use backstop_model::error::ErrorKind;
-use backstop_model::ids::BackupId;
+use backstop_types::error::ErrorKind;
+use backstop_types::ids::BackupId;
 use backstop_repo::{CatalogEntry, LogRepair, Repository, VerifyDepth};
 use support::{Bench, SHARD, Sample, facts, location, next_id, noise, shard, tree_of};
 

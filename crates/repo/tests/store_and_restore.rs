@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_model::error::ErrorKind;
+use backstop_types::error::ErrorKind;
 use backstop_repo::{FileChanges, FileContent, RestoreOptions, Storage, Tree, TreeFile};
 use chrono::DateTime;
 use support::faulty_store::{FaultyStore, StoreFault};
@@ -24,7 +24,7 @@ fn inline(path: &str, bytes: &[u8]) -> TreeFile {
     }
 }
 
-async fn refused(tree: Tree) -> backstop_model::error::Error {
+async fn refused(tree: Tree) -> backstop_types::error::Error {
     let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
     let mut writer = bench.acquire_lease().await;
     writer.store(&tree, None, &|_| {}).await.unwrap_err()

@@ -1,7 +1,8 @@
 //! Accounts of a shard: exactly those of `docs/grants.md`.
 
-use backstop_model::credentials::{Credentials, ReplicationAccount};
-use backstop_model::error::{Error, Result};
+use backstop_config::credentials::Credentials;
+use backstop_types::login::ReplicationAccount;
+use backstop_types::error::{Error, Result};
 
 /// Page with the statements for the accounts.
 const GRANTS_PAGE: &str = include_str!("../../../docs/grants.md");
@@ -33,6 +34,6 @@ pub fn credentials(password: &str) -> Credentials {
         password: password.to_owned().into(),
         replication: Some(replication),
         tls: None,
-        orchestrator: backstop_model::credentials::OrchestratorAccess::default(),
+        orchestrator: backstop_config::credentials::OrchestratorAccess::default(),
     }
 }

@@ -13,7 +13,7 @@ pub use shard::Shard;
 pub use workload::{Load, Workload, WrittenRows};
 
 use backstop_engine::ports::Reporter;
-use backstop_model::progress::Progress;
+use backstop_types::progress::Progress;
 
 /// Discards all progress.
 #[derive(Debug, Clone, Copy)]

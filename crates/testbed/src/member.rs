@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_adapters::clock::SystemClock;
+use backstop_host::SystemClock;
 use backstop_adapters::mysql::connection::{Connection, Connector, Login};
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_adapters::mysql::mysqld_process;
 use backstop_engine::ports::{Clock, MysqldControl, MysqldStart};
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::Endpoint;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::Endpoint;
 
 use crate::processes;
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use backstop_adapters::clock::SystemClock;
+use backstop_host::SystemClock;
 use backstop_adapters::mysql::mysqld_process;
 use backstop_engine::ports::Clock;
-use backstop_model::error::{Error, Result, ResultExt};
+use backstop_types::error::{Error, Result, ResultExt};
 use rustix::process::Signal;
 
 /// Time limit for a killed process to disappear, which is immediate unless it waits for its

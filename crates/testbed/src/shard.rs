@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use backstop_adapters::mysql::mysqld::LocalMysqld;
-use backstop_model::credentials::Credentials;
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::ids::Endpoint;
+use backstop_config::credentials::Credentials;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::ids::Endpoint;
 use tokio::process::Command;
 
 use crate::accounts;

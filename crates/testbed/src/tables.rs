@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connection;
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 
 const CHECKSUM_TIMEOUT: Duration = Duration::from_secs(120);
 

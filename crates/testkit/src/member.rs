@@ -5,7 +5,7 @@ use std::path::Path;
 
 use backstop_adapters::mysql::connection::Connection;
 use backstop_adapters::mysql::mysqld::LocalMysqld;
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 
 use crate::server_program::servers;
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backstop_adapters::mysql::mysqld::LocalMysqld;
-use backstop_model::credentials::Credentials;
-use backstop_model::ids::Endpoint;
+use backstop_config::credentials::Credentials;
+use backstop_types::ids::Endpoint;
 
 use crate::accounts;
 use crate::datadir_template;

@@ -4,16 +4,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstop_adapters::clock::SystemClock;
+use backstop_host::Host;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::snapshots::{SnapshotSource, cleanup};
 use backstop_engine::context::RunContext;
 use backstop_engine::datadir_files::datadir_files;
 use backstop_engine::ports::{Failpoints, SnapshotData, SnapshotDir, SnapshotProvider, TakenSnapshot};
-use backstop_model::error::{Error, ErrorKind};
-use backstop_model::freeze::FreezeRules;
-use backstop_model::ids::BackupId;
-use backstop_model::topology::Role;
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::freeze::FreezeRules;
+use backstop_types::ids::BackupId;
+use backstop_types::topology::Role;
 
 use crate::member::TestMember;
 use crate::server_program::{QuietReporter, servers};
@@ -53,7 +53,7 @@ pub fn test_context() -> RunContext {
     // The sender is dropped: no stop is ever requested.
     let (_, stop) = tokio::sync::watch::channel(false);
     RunContext {
-        clock: Arc::new(SystemClock::new()),
+        host: Host::system(),
         reporter: Arc::new(QuietReporter),
         failpoints: Arc::new(NoFailpoints),
         stop,

@@ -9,9 +9,9 @@ use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::StaticMembers;
 use backstop_engine::ports::Topology;
 use backstop_engine::source_selection::{SourceChoiceRules, choose};
-use backstop_model::error::{ErrorKind, Result};
-use backstop_model::freeze::OnPrimary;
-use backstop_model::topology::{Locking, Member, NoAnswer, SourceRules};
+use backstop_types::error::{ErrorKind, Result};
+use backstop_types::freeze::OnPrimary;
+use backstop_types::topology::{Locking, Member, NoAnswer, SourceRules};
 use backstop_testkit::snapshot_conformance::test_context;
 use backstop_testkit::{ShardLayout, TestShard};
 

@@ -6,8 +6,11 @@ use crate::workspace::Package;
 
 /// Crates in order: each may use those before it. `cli`, `lambda` and `tidy` are not libraries: no
 /// crate uses them.
-const ORDER: [&str; 10] = [
-    "backstop-model",
+const ORDER: [&str; 13] = [
+    "backstop-types",
+    "backstop-config",
+    "backstop-policy",
+    "backstop-host",
     "backstop-binlog",
     "backstop-repo",
     "backstop-engine",
@@ -25,14 +28,15 @@ const TESTS_ONLY: &str = "backstop-testkit";
 /// Packages of the AWS SDK, which has its own time library.
 const AWS: &[&str] = &["aws-sdk-*", "aws-config", "time"];
 
+/// Packages of crates that do I/O or wait.
+const NO_IO: &[&str] = &["tokio", "futures*", "async-trait", "object_store", "mysql_async"];
+
 /// A crate, the packages that it may not use even indirectly, and the reason. A trailing `*`
 /// matches any ending.
-const FORBIDDEN: [(&str, &[&str], &str); 8] = [
-    (
-        "backstop-model",
-        &["tokio", "futures*", "async-trait", "object_store", "mysql_async"],
-        "values and decisions do no I/O",
-    ),
+const FORBIDDEN: [(&str, &[&str], &str); 10] = [
+    ("backstop-types", NO_IO, "values do no I/O"),
+    ("backstop-config", NO_IO, "a configuration is parsed from text"),
+    ("backstop-policy", NO_IO, "decisions do no I/O"),
     ("backstop-binlog", &["object_store", "reqwest"], "the binlog format knows no bucket"),
     ("backstop-repo", &["mysql_async", "mysql_common"], "the repository speaks to no MySQL"),
     (
@@ -120,9 +124,9 @@ mod tests {
     #[test]
     fn allowed_dependencies_pass() {
         let good = [
-            package("backstop-model", &["serde"]),
-            package("backstop-repo", &["backstop-model", "backstop-binlog"]),
-            package("backstop-cli", &["backstop-adapters", "backstop-model"]),
+            package("backstop-policy", &["serde"]),
+            package("backstop-repo", &["backstop-policy", "backstop-binlog"]),
+            package("backstop-cli", &["backstop-adapters", "backstop-policy"]),
             package("backstop-testkit", &["backstop-adapters"]),
         ];
         assert_eq!(against_the_order(&good), Vec::<String>::new());
@@ -131,7 +135,7 @@ mod tests {
     #[test]
     fn forbidden_dependencies_are_found() {
         for (user, used) in [
-            ("backstop-model", "backstop-repo"),
+            ("backstop-policy", "backstop-repo"),
             ("backstop-repo", "backstop-engine"),
             ("backstop-engine", "backstop-adapters"),
             ("backstop-lambda", "backstop-cli"),
@@ -151,13 +155,13 @@ mod tests {
             package("backstop-engine", &["helper"]),
             package("helper", &["aws-sdk-ec2"]),
             package("aws-sdk-ec2", &[]),
-            package("backstop-model", &["futures-core"]),
+            package("backstop-policy", &["futures-core"]),
             package("backstop-adapters", &["mysql_async", "openssl-sys"]),
         ];
         let complaints = against_the_absences(&bad).join("\n");
         for expected in [
             "backstop-engine uses aws-sdk-ec2",
-            "backstop-model uses futures-core",
+            "backstop-policy uses futures-core",
             "backstop-adapters uses openssl-sys",
         ] {
             assert!(complaints.contains(expected), "{expected} in {complaints}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::settings;
+use backstop_config::settings;
 
 use crate::files::Text;
 

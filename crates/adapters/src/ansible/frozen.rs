@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use backstop_engine::ports::PlaybookInputs;
-use backstop_model::credentials::Credentials;
+use backstop_config::credentials::Credentials;
 use backstop_testkit::frozen::frozen;
 use backstop_testkit::snapshot_conformance;
 

@@ -20,15 +20,16 @@ use backstop_engine::ports::{
     AdminAccess, AdminSession, CheckDepth, MysqldStart, ReadOnly, ReplaySource, Reporter,
 };
 use backstop_engine::shared_credentials::SharedCredentials;
-use backstop_model::credentials::{ReplicationAccount, TlsMode, TlsSettings};
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{Endpoint, ServerUuid};
-use backstop_model::plugins::LoadedPlugins;
-use backstop_model::scheduled_events::{EventState, PresentEvent};
-use backstop_model::session_setup::SESSION_SETUP;
-use backstop_model::table_check::TablesChecked;
-use backstop_model::topology::Replication;
+use backstop_types::login::{ReplicationAccount, TlsMode, TlsSettings};
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{Endpoint, ServerUuid};
+use backstop_policy::plugins::LoadedPlugins;
+use backstop_types::scheduled_events::EventState;
+use backstop_policy::scheduled_events::PresentEvent;
+use backstop_binlog::session_setup::SESSION_SETUP;
+use backstop_policy::table_check::TablesChecked;
+use backstop_types::topology::Replication;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::connection::{Connection, Connector, Login};

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_engine::shared_credentials::SharedCredentials;
-use backstop_model::credentials::{Credentials, TlsMode, TlsSettings};
-use backstop_model::ids::Endpoint;
-use backstop_model::login_error;
-use backstop_model::session_setup::SESSION_SETUP;
+use backstop_config::credentials::Credentials;
+use backstop_types::login::{TlsMode, TlsSettings};
+use backstop_types::ids::Endpoint;
+use backstop_binlog::login_error;
+use backstop_binlog::session_setup::SESSION_SETUP;
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, OptsBuilder, Params, Row};
 use secrecy::{ExposeSecret, SecretString};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::connection::Connection;

@@ -1,7 +1,7 @@
 //! Keywords of each MySQL version: 8.0 began with master and slave, and later versions accept only
 //! source and replica. Also quotes names and strings.
 
-use backstop_model::server::ServerVersion;
+use backstop_types::server::ServerVersion;
 
 /// Vocabulary of one server version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

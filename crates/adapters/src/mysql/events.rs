@@ -1,6 +1,7 @@
 //! Reads and sets the states of a server's events.
 
-use backstop_model::scheduled_events::{EventName, EventState, PresentEvent, RecordedEvent, ServerEvents};
+use backstop_types::scheduled_events::{EventName, EventState, RecordedEvent, ServerEvents};
+use backstop_policy::scheduled_events::PresentEvent;
 use chrono::DateTime;
 
 use super::connection::Connection;

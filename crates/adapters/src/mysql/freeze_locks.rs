@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_engine::freeze::{FreezeSession, FreezeSessions, LockOutcome};
-use backstop_model::blocking_queries::{Activity, QueryKind, RunningQuery};
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::Endpoint;
-use backstop_model::server::{Position, ServerVersion};
+use backstop_policy::blocking_queries::{Activity, QueryKind, RunningQuery};
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::Endpoint;
+use backstop_types::server::{Position, ServerVersion};
 
 use super::connection::{Connection, Connector};
 use super::dialect::Dialect;

@@ -1,7 +1,7 @@
 //! Reads the state of one instance: identity, transactions, replication.
 
-use backstop_model::gtid::GtidSet;
-use backstop_model::topology::InstanceState;
+use backstop_types::gtid::GtidSet;
+use backstop_types::topology::InstanceState;
 
 use super::connection::Connection;
 use super::dialect::Dialect;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use backstop_engine::ports::{MysqldControl, MysqldStart, Reporter};
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::server::ServerVersion;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::server::ServerVersion;
 use rustix::process::Signal;
 use tokio::process::Command;
 

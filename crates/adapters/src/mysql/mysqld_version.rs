@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::server::ServerVersion;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::server::ServerVersion;
 use tokio::process::Command;
 
 use super::error_log;
@@ -95,7 +95,7 @@ fn parse_version(text: &str) -> Result<ServerVersion, String> {
     // Another program may print its licence.
     let first = || text.trim().lines().next().unwrap_or_default().chars().take(80).collect::<String>();
     let word = words.next().ok_or_else(|| format!("it is not a MySQL server: it printed `{}`", first()))?;
-    word.parse().map_err(|error: backstop_model::ids::InvalidName| error.to_string())
+    word.parse().map_err(|error: backstop_types::ids::InvalidName| error.to_string())
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backstop_engine::ports::Reporter;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::server::ServerVersion;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::server::ServerVersion;
 
 use super::mysqld_version;
 

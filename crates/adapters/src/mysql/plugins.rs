@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use backstop_model::plugins::{LoadedPlugins, Plugin};
+use backstop_policy::plugins::LoadedPlugins;
+use backstop_types::plugins::Plugin;
 
 use super::connection::Connection;
 use super::error::SqlError;

@@ -1,7 +1,7 @@
 //! Reads the settings that are recorded with a backup.
 
-use backstop_model::carried_settings::is_recovery_init_file;
-use backstop_model::server::RecordedSettings;
+use backstop_policy::carried_settings::is_recovery_init_file;
+use backstop_types::server::RecordedSettings;
 
 use super::connection::Connection;
 use super::error::SqlError;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use backstop_binlog::redact_message;
-use backstop_model::ids::Endpoint;
-use backstop_model::topology::Replication;
+use backstop_types::ids::Endpoint;
+use backstop_types::topology::Replication;
 use mysql_async::Row;
 use mysql_async::prelude::FromValue;
 

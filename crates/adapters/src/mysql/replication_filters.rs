@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::topology::ReplicationFidelity;
+use backstop_types::topology::ReplicationFidelity;
 use mysql_async::Row;
 
 use super::connection::Connection;

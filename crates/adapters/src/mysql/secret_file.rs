@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use backstop_binlog::{SALT_BYTES, password_hash};
-use backstop_model::error::{Result, ResultExt};
+use backstop_types::error::{Result, ResultExt};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::dialect::quote_text;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use backstop_model::freeze::ServerFacts;
+use backstop_policy::freeze_mode::ServerFacts;
 use mysql_async::prelude::FromValue;
 
 use super::connection::Connection;

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use rustix::fs::Access;
 use tokio::process::Command;
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_engine::ports::{Schemas, SourceInspection};
-use backstop_model::error::Result;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::Endpoint;
-use backstop_model::plugins::Plugin;
-use backstop_model::scheduled_events::ServerEvents;
-use backstop_model::schema_diff::TableInventory;
-use backstop_model::stream_or_fork::{SemiSync, SemiSyncNames, SourceSettings};
+use backstop_types::error::Result;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::Endpoint;
+use backstop_types::plugins::Plugin;
+use backstop_types::scheduled_events::ServerEvents;
+use backstop_policy::schema_diff::TableInventory;
+use backstop_policy::stream_or_fork::{SemiSync, SemiSyncNames, SourceSettings};
 
 use super::connection::{Connection, Connector};
 use super::dialect::Dialect;
@@ -67,7 +67,7 @@ impl Schemas for MysqlInspector {
 
 async fn settings(session: &mut Connection, endpoint: &Endpoint) -> Result<SourceSettings, SqlError> {
     let version: String = session.one("SELECT @@version").await?;
-    let version = version.parse().map_err(|error: backstop_model::ids::InvalidName| SqlError {
+    let version = version.parse().map_err(|error: backstop_types::ids::InvalidName| SqlError {
         doing: format!("read the version of {endpoint}"),
         cause: SqlCause::Shape(error.to_string()),
     })?;

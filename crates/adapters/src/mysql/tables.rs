@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use backstop_engine::ports::{CheckDepth, Reporter};
-use backstop_model::error::{Error, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::progress::{Progress, ProgressUnit};
-use backstop_model::schema_diff::TableInventory;
-use backstop_model::table_check::{BrokenTable, TablesChecked};
+use backstop_types::error::{Error, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_types::progress::{Progress, ProgressUnit};
+use backstop_policy::schema_diff::TableInventory;
+use backstop_types::backup::BrokenTable;
+use backstop_policy::table_check::TablesChecked;
 
 use super::connection::Connection;
 use super::dialect::{quote_name, quote_text};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstop_model::table_check::BrokenTable;
+use backstop_types::backup::BrokenTable;
 
 use super::connection::Connection;
 use super::error::SqlError;

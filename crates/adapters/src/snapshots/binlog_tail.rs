@@ -6,9 +6,9 @@ use std::path::Path;
 
 use backstop_binlog::BinlogFile;
 use backstop_engine::datadir_files::{LogFiles, ServerFiles};
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::server::Position;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_types::server::Position;
 
 /// Returns the position of the snapshot itself: adds every whole transaction that its binary logs
 /// hold after `position`. Crash recovery keeps exactly those, since InnoDB prepares a transaction

@@ -14,13 +14,15 @@ use backstop_engine::freeze::{Frozen, freeze_lock_free, freeze_locked};
 use backstop_engine::ports::{
     ChangedFiles, Snapshot, SnapshotData, SnapshotDir, SnapshotProvider, TakenSnapshot,
 };
-use backstop_model::backup::Lineage;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::finding::Finding;
-use backstop_model::freeze::{FreezeMode, ModeChoice, choose_mode, lock_free_obstacles};
-use backstop_model::ids::BackupId;
-use backstop_model::table_check::{BrokenTable, source_finding};
-use backstop_model::topology::Role;
+use backstop_types::backup::Lineage;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::finding::Finding;
+use backstop_types::freeze::FreezeMode;
+use backstop_policy::freeze_mode::{ModeChoice, choose_mode, lock_free_obstacles};
+use backstop_types::ids::BackupId;
+use backstop_types::backup::BrokenTable;
+use backstop_policy::table_check::source_finding;
+use backstop_types::topology::Role;
 
 use super::donor::Donor;
 use super::subvolume::{self, Subvolume};
@@ -154,7 +156,7 @@ impl BtrfsProvider {
         let mode = plan.mode.as_ref().map(|choice| choice.mode).unwrap_or(FreezeMode::Lock);
         let bound = frozen.remaining() + Duration::from_secs(1);
         ctx.step("image", ctx.within(bound, "cannot take the snapshot", plan.subvolume.snapshot(&to))).await?;
-        let taken_at = ctx.clock.now();
+        let taken_at = ctx.host.clock.now();
         let freeze = ctx.step("thaw", frozen.thaw()).await?;
         let opened = Self::opened(plan, &to);
         let position = match mode {

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use backstop_engine::ports::{MysqldControl, Snapshot};
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::BackupId;
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::BackupId;
 
 use super::{SnapshotSource, clone_recovery, snapshot_dir, subvolume, work_dir};
 use crate::mysql::connection::Connection;
@@ -74,7 +74,7 @@ async fn stop_clone(source: &SnapshotSource, run: &Snapshot) -> Result<()> {
 }
 
 async fn end_clone(source: &SnapshotSource, session: &mut Connection, datadir: &Path) -> Result<()> {
-    let begin = source.ctx.clock.monotonic();
+    let begin = source.ctx.host.clock.monotonic();
     loop {
         let clones = clones_into(session, datadir).await?;
         if clones.is_empty() {
@@ -87,11 +87,11 @@ async fn end_clone(source: &SnapshotSource, session: &mut Connection, datadir: &
                 _ => {}
             }
         }
-        if source.ctx.clock.monotonic() - begin > CLONE_KILL_TIMEOUT {
+        if source.ctx.host.clock.monotonic() - begin > CLONE_KILL_TIMEOUT {
             let message = format!("cannot end the CLONE into {}: it is still running", datadir.display());
             return Err(Error::failed(message).hint("check the source's process list"));
         }
-        source.ctx.clock.sleep(POLL_INTERVAL).await;
+        source.ctx.host.clock.sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -13,15 +13,15 @@ use async_trait::async_trait;
 use backstop_engine::ports::{
     ChangedFiles, Snapshot, SnapshotData, SnapshotDir, SnapshotProvider, TakenSnapshot,
 };
-use backstop_model::backup::Lineage;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::finding::Finding;
-use backstop_model::freeze::{FreezeMode, FreezeReport};
-use backstop_model::ids::BackupId;
-use backstop_model::progress::{Progress, ProgressUnit};
-use backstop_model::server::Position;
-use backstop_model::table_check::source_finding;
-use backstop_model::topology::Role;
+use backstop_types::backup::Lineage;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::finding::Finding;
+use backstop_types::freeze::{FreezeMode, FreezeReport};
+use backstop_types::ids::BackupId;
+use backstop_types::progress::{Progress, ProgressUnit};
+use backstop_types::server::Position;
+use backstop_policy::table_check::source_finding;
+use backstop_types::topology::Role;
 
 use super::donor::{self, DataFile, Donor, EncryptedSpace};
 use super::{SnapshotSource, cleanup, clone_recovery, disk_space, refuse_problems, work_dir};
@@ -141,7 +141,7 @@ impl CloneProvider {
     async fn report_progress(&self) -> std::convert::Infallible {
         let mut session = None;
         loop {
-            self.source.ctx.clock.sleep(PROGRESS_INTERVAL).await;
+            self.source.ctx.host.clock.sleep(PROGRESS_INTERVAL).await;
             if session.is_none() {
                 session = self.source.connect().await.ok();
             }
@@ -176,7 +176,7 @@ impl SnapshotProvider for CloneProvider {
         let ctx = &self.source.ctx;
         let path = work_dir::create(&self.source.work_dir, run, donor.uid, donor.gid)?;
         ctx.step("clone", self.clone_into(session, &donor, &clone_recovery::datadir(&path))).await?;
-        let taken_at = ctx.clock.now();
+        let taken_at = ctx.host.clock.now();
         let proven = ctx.step("prove-copy", clone_recovery::recover_clone(&self.source, &donor, &path)).await;
         let proven = proven.map_err(|error| keyring_hint(error, encrypted.as_ref()))?;
         let broken_tables =

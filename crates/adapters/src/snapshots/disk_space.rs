@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use backstop_model::finding::Finding;
+use backstop_types::finding::Finding;
 
 use super::donor::Donor;
 

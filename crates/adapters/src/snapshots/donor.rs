@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use backstop_engine::datadir_files::{LogFiles, ServerFiles};
 use backstop_engine::ports::MysqldControl;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::ids::ServerUuid;
-use backstop_model::server::ServerVersion;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::ids::ServerUuid;
+use backstop_types::server::ServerVersion;
 
 use crate::mysql::connection::Connection;
 use crate::mysql::server_facts;

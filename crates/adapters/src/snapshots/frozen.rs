@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use backstop_model::ids::BackupId;
+use backstop_types::ids::BackupId;
 use backstop_testkit::frozen::{frozen, stored};
 
 use super::{snapshot_dir, subvolume, work_dir};

@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::MysqldControl;
-use backstop_model::error::{Error, Result};
-use backstop_model::finding::{Finding, Severity};
-use backstop_model::freeze::FreezeRules;
-use backstop_model::ids::Endpoint;
-use backstop_model::topology::Role;
+use backstop_types::error::{Error, Result};
+use backstop_types::finding::{Finding, Severity};
+use backstop_types::freeze::FreezeRules;
+use backstop_types::ids::Endpoint;
+use backstop_types::topology::Role;
 
 use crate::mysql::connection::{Connection, Connector};
 

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::ids::BackupId;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::ids::BackupId;
 
 use super::subvolume::Subvolume;
 

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use backstop_engine::ports::ChangedFiles;
-use backstop_model::error::{Error, Result, ResultExt};
+use backstop_types::error::{Error, Result, ResultExt};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 

@@ -8,8 +8,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use backstop_engine::ports::Snapshot;
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::ids::BackupId;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::ids::BackupId;
 use serde::{Deserialize, Serialize};
 
 const OWNER_FILE: &str = "owner";

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use backstop_engine::ports::InfrastructureChanges;
-use backstop_model::error::{Error, ErrorKind};
+use backstop_types::error::{Error, ErrorKind};
 use serde::Deserialize;
 
 use crate::command::last_lines;

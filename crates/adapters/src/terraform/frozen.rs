@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use backstop_engine::ports::{DestroyProtection, InstanceSpec};
-use backstop_model::settings::RecoverySettings;
+use backstop_config::settings::RecoverySettings;
 use backstop_testkit::frozen::{frozen, parsed};
 use backstop_testkit::{every, snapshot_conformance};
 

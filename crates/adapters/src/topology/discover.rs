@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use backstop_model::credentials::Credentials;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::Endpoint;
-use backstop_model::topology::{ExternalVerdict, Member, NoAnswer};
+use backstop_config::credentials::Credentials;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::Endpoint;
+use backstop_types::topology::{ExternalVerdict, Member, NoAnswer};
 
 use super::static_members::state_of;
 use crate::mysql::connection::{Connector, Login};

@@ -2,6 +2,7 @@
 //! answer by SQL decides.
 
 mod api;
+mod assessment;
 mod cluster;
 mod error;
 mod leader;
@@ -12,11 +13,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::Topology;
-use backstop_model::credentials::OrchestratorAccess;
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::Endpoint;
-use backstop_model::orchestrator::{AssessedInstance, ClusterReading, ReadingDecision, WaitBudget};
-use backstop_model::topology::{InstanceState, Member, NoAnswer};
+use backstop_config::credentials::OrchestratorAccess;
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::Endpoint;
+use crate::topology::orchestrator::assessment::{AssessedInstance, ClusterReading, ReadingDecision, WaitBudget};
+use backstop_types::topology::{InstanceState, Member, NoAnswer};
 use futures::future::join_all;
 
 use super::static_members::state_of;
@@ -54,7 +55,7 @@ impl Orchestrator {
     /// Sends no request yet.
     ///
     /// # Errors
-    /// Returns [`Kind::Usage`](backstop_model::error::ErrorKind::Usage) if an address or the
+    /// Returns [`Kind::Usage`](backstop_types::error::ErrorKind::Usage) if an address or the
     /// certificates cannot be read.
     pub fn new(asked: &OrchestratorTarget<'_>, connector: Connector, ctx: RunContext) -> Result<Self> {
         let nodes =
@@ -83,7 +84,7 @@ impl Orchestrator {
                 },
             };
             self.ctx.reporter.notice(&format!("{why}; retrying in {} s", wait.as_secs()));
-            self.ctx.clock.sleep(wait).await;
+            self.ctx.host.clock.sleep(wait).await;
         }
     }
 

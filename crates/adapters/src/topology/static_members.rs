@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_engine::ports::{ServerProbe, Topology};
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::Endpoint;
-use backstop_model::topology::{ExternalVerdict, InstanceState, Member, NoAnswer};
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::Endpoint;
+use backstop_types::topology::{ExternalVerdict, InstanceState, Member, NoAnswer};
 use futures::future::join_all;
 
 use crate::mysql::connection::Connector;

@@ -5,9 +5,10 @@ use backstop_adapters::mysql::source_settings::MysqlInspector;
 use backstop_adapters::topology::StaticMembers;
 use backstop_engine::compare_schemas;
 use backstop_engine::ports::Topology;
-use backstop_model::finding::Finding;
-use backstop_model::freeze::OnPrimary;
-use backstop_model::topology::{Locking, SourceRules, choose_source};
+use backstop_types::finding::Finding;
+use backstop_types::freeze::OnPrimary;
+use backstop_types::topology::{Locking, SourceRules};
+use backstop_policy::topology::choose_source;
 use backstop_testkit::{ShardLayout, TestShard};
 
 #[tokio::test(flavor = "multi_thread")]

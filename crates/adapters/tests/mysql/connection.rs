@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_adapters::mysql::error::{SqlCause, code};
-use backstop_model::credentials::{TlsMode, TlsSettings};
-use backstop_model::error::{Error, ErrorKind};
-use backstop_model::ids::Endpoint;
+use backstop_types::login::{TlsMode, TlsSettings};
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::ids::Endpoint;
 use backstop_testkit::{ShardLayout, TestShard};
 
 use crate::support::certificates::Authority;

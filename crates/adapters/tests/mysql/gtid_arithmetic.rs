@@ -1,6 +1,6 @@
 //! Compares the model's GTID arithmetic with the server's.
 
-use backstop_model::gtid::{GtidSet, Sid};
+use backstop_types::gtid::{GtidSet, Sid};
 use backstop_testkit::{ShardLayout, TestShard};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

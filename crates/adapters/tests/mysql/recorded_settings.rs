@@ -1,6 +1,6 @@
 //! Compares the variables of a real server with the rules for a recovered server's settings.
 
-use backstop_model::carried_settings::rule_of;
+use backstop_policy::carried_settings::rule_of;
 use backstop_testkit::{ShardLayout, TestShard};
 
 /// Plugins and components of MySQL's packages that have variables; loaded where they exist.
@@ -26,5 +26,5 @@ async fn every_variable_of_the_server_has_a_rule() {
     let rows: Vec<(String, String)> = root.query("SHOW GLOBAL VARIABLES").await.unwrap();
     assert!(rows.len() > 600, "{}", rows.len());
     let unknown: Vec<_> = rows.iter().map(|(name, _)| name).filter(|name| rule_of(name).is_none()).collect();
-    assert!(unknown.is_empty(), "crates/model/src/carried_settings/variable_rules.rs lacks {unknown:?}");
+    assert!(unknown.is_empty(), "crates/policy/src/carried_settings/variable_rules.rs lacks {unknown:?}");
 }

@@ -3,9 +3,9 @@
 
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_binlog::{ConnectOptions, Session};
-use backstop_model::credentials::{ReplicationAccount, TlsMode, TlsSettings};
-use backstop_model::error::{Error, ErrorKind};
-use backstop_model::ids::Endpoint;
+use backstop_types::login::{ReplicationAccount, TlsMode, TlsSettings};
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::ids::Endpoint;
 use backstop_testkit::{ShardLayout, TestShard};
 
 const PASSWORD: &str = "s3cret-of-x";

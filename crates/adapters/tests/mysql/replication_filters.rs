@@ -3,7 +3,7 @@
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::StaticMembers;
 use backstop_engine::ports::Topology;
-use backstop_model::topology::{NoAnswer, ReplicationFidelity};
+use backstop_types::topology::{NoAnswer, ReplicationFidelity};
 use backstop_testkit::{ShardLayout, TestShard};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn hung_member_is_distinguished_from_a_stopped_one() {
     let hangs = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ends: Vec<_> = [&hangs, &gone]
-        .map(|one| backstop_model::ids::Endpoint::new("127.0.0.1", one.local_addr().unwrap().port()))
+        .map(|one| backstop_types::ids::Endpoint::new("127.0.0.1", one.local_addr().unwrap().port()))
         .into();
     drop(gone);
     let credentials = backstop_testkit::accounts::credentials("x");

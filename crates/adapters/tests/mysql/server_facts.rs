@@ -3,7 +3,7 @@
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::recorded_settings::recorded_settings;
 use backstop_adapters::mysql::server_facts::{data_paths, enabled_events, is_plugin_active, server_facts};
-use backstop_model::freeze::lock_free_obstacles;
+use backstop_policy::freeze_mode::lock_free_obstacles;
 use backstop_testkit::{ShardLayout, TestShard};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::StaticMembers;
 use backstop_engine::ports::Topology;
-use backstop_model::topology::{InstanceState, Member, NoAnswer};
+use backstop_types::topology::{InstanceState, Member, NoAnswer};
 use backstop_testkit::{ShardLayout, TestShard};
 
 fn members(shard: &TestShard) -> StaticMembers {

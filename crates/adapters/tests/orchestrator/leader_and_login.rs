@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use backstop_model::credentials::{BasicAuth, OrchestratorAccess};
-use backstop_model::error::ErrorKind;
+use backstop_config::credentials::{BasicAuth, OrchestratorAccess};
+use backstop_types::error::ErrorKind;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::support::fake_orchestrator::{Answers, Behaviour, FakeOrchestrator, StageClock, recorded};

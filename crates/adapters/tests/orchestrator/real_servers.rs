@@ -5,11 +5,10 @@ use std::time::Duration;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
 use backstop_engine::ports::Topology;
-use backstop_model::credentials::OrchestratorAccess;
-use backstop_model::freeze::OnPrimary;
-use backstop_model::topology::{
-    Locking, Member, NoAnswer, NoSource, Role, SourceChoice, SourceRules, choose_source, current_primary,
-};
+use backstop_config::credentials::OrchestratorAccess;
+use backstop_types::freeze::OnPrimary;
+use backstop_types::topology::{Locking, Member, NoAnswer, Role, SourceChoice, SourceRules};
+use backstop_policy::topology::{NoSource, choose_source, current_primary};
 use backstop_testkit::{ShardLayout, TestShard};
 use serde_json::{Value, json};
 

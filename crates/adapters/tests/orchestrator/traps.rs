@@ -1,9 +1,10 @@
 //! Misleading answers that a real orchestrator was seen to give.
 
-use backstop_model::credentials::OrchestratorAccess;
-use backstop_model::error::{Error, ErrorKind};
-use backstop_model::freeze::OnPrimary;
-use backstop_model::topology::{Locking, SourceRules, choose_source};
+use backstop_config::credentials::OrchestratorAccess;
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::freeze::OnPrimary;
+use backstop_types::topology::{Locking, SourceRules};
+use backstop_policy::topology::choose_source;
 use serde_json::json;
 
 use crate::support::fake_orchestrator::{

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Cursor;
 
 use backstop_binlog::{BinlogFile, InvalidBinlog};
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
 
 /// Writes every kind of transaction: DDL, rows, several statements, tags, XA in two phases,

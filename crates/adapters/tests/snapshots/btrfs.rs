@@ -7,10 +7,10 @@ use std::time::Duration;
 use backstop_adapters::snapshots::btrfs::BtrfsProvider;
 use backstop_adapters::snapshots::{SnapshotSource, select_provider};
 use backstop_engine::ports::SnapshotProvider;
-use backstop_model::error::ErrorKind;
-use backstop_model::freeze::{FreezeMode, FreezeSetting};
-use backstop_model::settings::ProviderSetting;
-use backstop_model::topology::Role;
+use backstop_types::error::ErrorKind;
+use backstop_types::freeze::{FreezeMode, FreezeSetting};
+use backstop_config::settings::ProviderSetting;
+use backstop_types::topology::Role;
 use backstop_testkit::snapshot_conformance::AtFailpoint;
 use backstop_testkit::{ShardLayout, TestShard, TestVolume, TestWorkload, snapshot_conformance, tables};
 

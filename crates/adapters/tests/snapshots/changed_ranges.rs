@@ -107,11 +107,11 @@ async fn changed_ranges_cover_every_difference_and_little_more() {
     // A lineage that does not match in every point is not trusted.
     let trusted = |lineage| provider.changes(&taken.snapshot, lineage);
     let other_volume =
-        backstop_model::backup::Lineage { volume: "btrfs:another".into(), ..parent.lineage.clone() };
+        backstop_types::backup::Lineage { volume: "btrfs:another".into(), ..parent.lineage.clone() };
     assert_eq!(trusted(&other_volume).await.unwrap(), None);
-    let later = backstop_model::backup::Lineage { generation: Some(u64::MAX), ..parent.lineage.clone() };
+    let later = backstop_types::backup::Lineage { generation: Some(u64::MAX), ..parent.lineage.clone() };
     assert_eq!(trusted(&later).await.unwrap(), None);
-    let unmarked = backstop_model::backup::Lineage {
+    let unmarked = backstop_types::backup::Lineage {
         mark: Some("20200101T000000Z-00000000".into()),
         ..parent.lineage.clone()
     };

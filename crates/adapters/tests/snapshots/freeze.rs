@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_adapters::mysql::freeze_locks::MysqlFreezeSessions;
 use backstop_engine::freeze::{Frozen, freeze_lock_free, freeze_locked};
-use backstop_model::error::{Error, ErrorKind};
-use backstop_model::freeze::{FreezeMode, FreezeRules};
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::freeze::{FreezeMode, FreezeRules};
 use backstop_testkit::accounts::ALL_BACKUPS;
 use backstop_testkit::{ShardLayout, TestMember, TestShard, TestWorkload, snapshot_conformance, tables};
 
@@ -118,7 +118,7 @@ async fn frozen_child_holds_the_lock() {
     let port = std::env::var("BACKSTOP_TEST_PORT").unwrap().parse().unwrap();
     let password = std::env::var("BACKSTOP_TEST_PASSWORD").unwrap();
     let credentials = backstop_testkit::accounts::credentials(&password);
-    let endpoint = backstop_model::ids::Endpoint::new("127.0.0.1", port);
+    let endpoint = backstop_types::ids::Endpoint::new("127.0.0.1", port);
     let sessions = MysqlFreezeSessions::new(Connector::new(&credentials), endpoint);
     let frozen = freeze_locked(&sessions, &rules(), &snapshot_conformance::test_context()).await.unwrap();
     println!("\nfrozen");

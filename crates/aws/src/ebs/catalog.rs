@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::VolumeSnapshots;
-use backstop_model::error::Result;
-use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::report::{EbsSnapshots, TaggedBackup, VolumeState};
+use backstop_types::error::Result;
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_engine::report::{EbsSnapshots, TaggedBackup};
+use backstop_types::backup::VolumeState;
 use chrono::{DateTime, Utc};
 
 use super::ec2::{EbsSnapshot, Ec2, ids};
@@ -59,7 +60,7 @@ impl VolumeSnapshots for EbsCatalog {
     }
 
     async fn clear_dead_runs(&self, shard: &ShardName) -> Result<Vec<String>> {
-        let now = self.ctx.clock.now();
+        let now = self.ctx.host.clock.now();
         confirm::delete_dead_runs(&Ec2::new(&self.aws), shard, &self.timeouts, now).await
     }
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::{BackupId, ShardName};
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
 
 use super::ec2::{Ec2, ids};
@@ -12,7 +12,7 @@ use super::{EbsSnapshotSource, Timeouts, tags};
 
 /// Marks a set as proven. EC2 may not find a snapshot yet that it has just created.
 pub(crate) async fn mark_proven(ec2: &Ec2, source: &EbsSnapshotSource, set: &[String]) -> Result<()> {
-    let (clock, timeouts) = (&source.ctx.clock, &source.timeouts);
+    let (clock, timeouts) = (&source.ctx.host.clock, &source.timeouts);
     let begun = clock.monotonic();
     loop {
         let error = match ec2.tag(set, tags::STATE_TAG, tags::PROVEN).await {
@@ -58,7 +58,7 @@ pub(crate) async fn delete_unknown(
     expected: usize,
     error: Error,
 ) -> Error {
-    let (clock, timeouts) = (&source.ctx.clock, &source.timeouts);
+    let (clock, timeouts) = (&source.ctx.host.clock, &source.timeouts);
     let begun = clock.monotonic();
     loop {
         let found = ec2.tagged(&[(tags::RUN_TAG, run.as_str())]).await;

@@ -11,7 +11,7 @@ use aws_sdk_ec2::types::{
     Filter, InitializationType, Instance, InstanceSpecification, ResourceType, Snapshot, SnapshotState, Tag,
     TagSpecification, VolumeStatusItem,
 };
-use backstop_model::error::{Error, Result};
+use backstop_types::error::{Error, Result};
 use chrono::{DateTime, Utc};
 
 use super::volumes::AttachedVolume;

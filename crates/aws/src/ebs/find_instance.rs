@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::Endpoint;
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::Endpoint;
 
 use super::ec2::{Ec2, FoundInstance};
 
@@ -15,7 +15,7 @@ const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Finds the instance: by the tag, otherwise by private address, otherwise by private DNS name.
 ///
 /// # Errors
-/// Returns [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) if none or more than one
+/// Returns [`Kind::Refused`](backstop_types::error::ErrorKind::Refused) if none or more than one
 /// matches.
 pub(crate) async fn find_instance(ec2: &Ec2, server: &Endpoint) -> Result<FoundInstance> {
     let tagged = [server.host.clone(), server.to_string()];

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 use backstop_testkit::frozen::{frozen, lines, parsed, published};
 
 use super::ec2::{EbsSnapshot, EbsSnapshotState};

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use backstop_engine::ports::{CloudHosts, VolumeInitialization};
-use backstop_model::error::{Error, Result};
-use backstop_model::ids::Endpoint;
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::Endpoint;
 
 use super::ec2::Ec2;
 use super::find_instance;

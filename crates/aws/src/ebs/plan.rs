@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use backstop_adapters::mysql::connection::Connection;
 use backstop_adapters::mysql::server_facts::{self, DataPath};
 use backstop_adapters::mysql::tablespaces;
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::finding::{Finding, Severity};
-use backstop_model::freeze::{ModeChoice, choose_mode};
-use backstop_model::ids::{BackupId, Endpoint, ServerUuid};
-use backstop_model::server::ServerVersion;
-use backstop_model::table_check::{BrokenTable, source_finding};
-use backstop_model::topology::Role;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::finding::{Finding, Severity};
+use backstop_policy::freeze_mode::{ModeChoice, choose_mode};
+use backstop_types::ids::{BackupId, Endpoint, ServerUuid};
+use backstop_types::server::ServerVersion;
+use backstop_types::backup::BrokenTable;
+use backstop_policy::table_check::source_finding;
+use backstop_types::topology::Role;
 
 use super::ec2::{CreateRequest, Ec2, FoundInstance};
 use super::tags::SnapshotTags;
@@ -44,7 +45,7 @@ pub(crate) struct ServerInfo {
 /// used under the lock.
 ///
 /// # Errors
-/// Returns [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) if instance or volumes
+/// Returns [`Kind::Refused`](backstop_types::error::ErrorKind::Refused) if instance or volumes
 /// cannot be determined; otherwise the error of the query that failed.
 pub(crate) async fn plan(source: &EbsSnapshotSource, ec2: &Ec2) -> Result<EbsPlan> {
     let mut session = source.connector.connect(&source.endpoint).await?;
@@ -104,7 +105,7 @@ impl EbsPlan {
     /// require them.
     async fn rehearse(&self, source: &EbsSnapshotSource, ec2: &Ec2) -> Result<()> {
         let label = SnapshotTags {
-            run: &BackupId::new(source.ctx.clock.now(), 0),
+            run: &BackupId::new(source.ctx.host.clock.now(), 0),
             shard: &source.shard,
             cluster: &source.cluster,
             gtids: &Default::default(),

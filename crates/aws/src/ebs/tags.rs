@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{BackupId, Endpoint, ServerUuid, ShardName};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{BackupId, Endpoint, ServerUuid, ShardName};
 
 /// The GTID set, as the reference system names it.
 pub const GTID_TAG: &str = "GTID";

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use backstop_adapters::mysql::server_facts::DataPath;
-use backstop_model::error::{Error, Result};
-use backstop_model::settings::VolumeHint;
+use backstop_types::error::{Error, Result};
+use backstop_config::settings::VolumeHint;
 
 /// Tag of a volume with its mount points, as the server sees them, separated by commas.
 pub const MOUNT_TAG: &str = "MySQL-Mount";
@@ -34,7 +34,7 @@ pub(crate) struct ChosenVolumes {
 /// first.
 ///
 /// # Errors
-/// Returns [`Kind::Refused`](backstop_model::error::ErrorKind::Refused) naming the found volumes
+/// Returns [`Kind::Refused`](backstop_types::error::ErrorKind::Refused) naming the found volumes
 /// and the setting or tag to add.
 pub(crate) fn choose_volumes(
     instance: &str,

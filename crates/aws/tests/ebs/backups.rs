@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_adapters::clock::SystemClock;
+use backstop_host::SystemClock;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
 use backstop_adapters::topology::StaticMembers;
@@ -14,15 +14,17 @@ use backstop_engine::backup::{Backup, backup};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{Clock, Topology, VolumeSnapshots};
 use backstop_engine::prune::{Prune, prune};
-use backstop_model::backup::BackupKind;
-use backstop_model::error::{ErrorKind, Result};
-use backstop_model::freeze::OnPrimary;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ShardName;
-use backstop_model::report::{BackupReport, PruneReport, VolumeState};
-use backstop_model::retention::Retention;
-use backstop_model::settings::{ProviderSetting, VolumeHint};
-use backstop_model::topology::{Locking, SourceRules, choose_source};
+use backstop_types::backup::BackupKind;
+use backstop_types::error::{ErrorKind, Result};
+use backstop_types::freeze::OnPrimary;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ShardName;
+use backstop_engine::report::{BackupReport, PruneReport};
+use backstop_types::backup::VolumeState;
+use backstop_config::retention::Retention;
+use backstop_config::settings::{ProviderSetting, VolumeHint};
+use backstop_types::topology::{Locking, SourceRules};
+use backstop_policy::topology::choose_source;
 use backstop_repo::{Repository, Storage};
 use backstop_testkit::ShardLayout;
 use backstop_testkit::ec2::Completion;
@@ -46,16 +48,12 @@ impl Clock for Later {
     async fn sleep(&self, duration: Duration) {
         self.0.sleep(duration).await;
     }
-    fn random(&self) -> u64 {
-        self.0.random()
-    }
 }
 
 fn hours_later(hours: u64) -> RunContext {
-    RunContext {
-        clock: Arc::new(Later(SystemClock::new(), Duration::from_secs(hours * 3600))),
-        ..test_context()
-    }
+    let clock = Arc::new(Later(SystemClock::new(), Duration::from_secs(hours * 3600)));
+    let host = backstop_host::Host { clock, ..backstop_host::Host::system() };
+    RunContext { host, ..test_context() }
 }
 
 struct Fleet {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backstop_aws::ebs::{EbsCatalog, EbsProvider, EbsSnapshotSource, STATE_TAG, Timeouts, UNPROVEN};
 use backstop_engine::ports::{SnapshotProvider, VolumeSnapshots};
-use backstop_model::error::ErrorKind;
+use backstop_types::error::ErrorKind;
 use backstop_testkit::ShardLayout;
 use backstop_testkit::member::kill_server_on;
 use backstop_testkit::snapshot_conformance::{assert_commits, assert_unharmed, new_run_id, test_context};
@@ -143,7 +143,7 @@ async fn lagging_answers_of_ec2_are_waited_for() {
         std::slice::from_ref(&taken.snapshot),
         "known from having taken it"
     );
-    assert_eq!(ebs.complete(&taken.snapshot).await.unwrap(), backstop_model::report::VolumeState::Completed);
+    assert_eq!(ebs.complete(&taken.snapshot).await.unwrap(), backstop_types::backup::VolumeState::Completed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

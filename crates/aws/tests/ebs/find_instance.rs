@@ -2,7 +2,7 @@
 
 use backstop_aws::ebs::EbsProvider;
 use backstop_engine::ports::SnapshotProvider;
-use backstop_model::error::ErrorKind;
+use backstop_types::error::ErrorKind;
 use backstop_testkit::ShardLayout;
 use backstop_testkit::snapshot_conformance::assert_refuses;
 

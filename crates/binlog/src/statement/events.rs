@@ -1,6 +1,6 @@
 //! Changes of events by a statement.
 
-use backstop_model::scheduled_events::{EventChange, EventName, EventState};
+use backstop_types::scheduled_events::{EventChange, EventName, EventState};
 
 use super::{Statement, name, without_if_exists};
 use crate::tokenizer::{Token, tokenize};

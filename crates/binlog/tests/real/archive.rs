@@ -1,7 +1,7 @@
 //! Tests of the stream of a server, cut into segments.
 
 use backstop_binlog::{AtBinlogEnd, SegmentFolder, Segmenter, SegmenterStep, Session};
-use backstop_model::credentials::{TlsMode, TlsSettings};
+use backstop_types::login::{TlsMode, TlsSettings};
 use backstop_testkit::{ShardLayout, TestShard, TestWorkload};
 
 use crate::support::*;
@@ -179,6 +179,6 @@ async fn logins(shard: &TestShard) {
     let mut wrong = connect(shard, primary);
     wrong.account.password = "wrong".to_owned().into();
     let error = Session::open(&wrong).await.err().unwrap();
-    assert_eq!(error.kind, backstop_model::error::ErrorKind::Denied);
+    assert_eq!(error.kind, backstop_types::error::ErrorKind::Denied);
     assert!(!error.message.contains(shard.password()));
 }

@@ -4,12 +4,12 @@ use backstop_engine::backup::{self, Backup};
 use backstop_engine::ports::VolumeSnapshots;
 use backstop_engine::record_run;
 use backstop_engine::source_selection::{SourceChoiceRules, choose};
-use backstop_model::backup::BackupKind;
-use backstop_model::error::Result;
-use backstop_model::ids::ShardName;
-use backstop_model::report::BackupReport;
-use backstop_model::run_history::Operation;
-use backstop_model::settings::ProviderSetting;
+use backstop_types::backup::BackupKind;
+use backstop_types::error::Result;
+use backstop_types::ids::ShardName;
+use backstop_engine::report::BackupReport;
+use backstop_types::run_history::Operation;
+use backstop_config::settings::ProviderSetting;
 use backstop_repo::Repository;
 
 use super::{CommandOutcome, locking};

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use backstop_adapters::mysql::server_tls;
 use backstop_engine::check::{self, Check};
-use backstop_model::carried_settings::Certificates;
-use backstop_model::error::{Error, Result};
-use backstop_model::finding::Finding;
-use backstop_model::ids::ShardName;
-use backstop_model::report::{CheckReport, ShardCheck};
-use backstop_model::settings::{CreateRepository, RepositoryUrl};
+use backstop_policy::carried_settings::Certificates;
+use backstop_types::error::{Error, Result};
+use backstop_types::finding::Finding;
+use backstop_types::ids::ShardName;
+use backstop_engine::report::{CheckReport, ShardCheck};
+use backstop_types::create_repository::CreateRepository;
+use backstop_config::settings::RepositoryUrl;
 use backstop_repo::Repository;
 
 use super::{CommandOutcome, check_fix, locking};

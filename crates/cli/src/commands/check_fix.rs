@@ -4,13 +4,13 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connector;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::finding::Finding;
-use backstop_model::ids::{Endpoint, ShardName};
-use backstop_model::report::CheckReport;
-use backstop_model::settings::ShardSettings;
-use backstop_model::stream_or_fork::enables_semi_sync;
-use backstop_model::topology::choose_source;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::finding::Finding;
+use backstop_types::ids::{Endpoint, ShardName};
+use backstop_engine::report::CheckReport;
+use backstop_config::settings::ShardSettings;
+use backstop_policy::stream_or_fork::enables_semi_sync;
+use backstop_policy::topology::choose_source;
 
 use super::locking;
 use crate::app::App;
@@ -67,7 +67,7 @@ pub async fn offer_fixes(args: &CheckArgs, app: &App, report: &CheckReport, outp
 /// Returns [`ErrorKind::Refused`] if there is none within [`ARCHIVER_HEARTBEAT_TIMEOUT`].
 async fn see_archiver(app: &App, shard: &ShardName) -> Result<()> {
     let archive = app.repository().await?.archive(shard);
-    let clock = &app.ctx.clock;
+    let clock = &app.ctx.host.clock;
     let deadline = clock.monotonic() + ARCHIVER_HEARTBEAT_TIMEOUT;
     let before = archive.alive().await?.map(|alive| alive.at);
     while clock.monotonic() < deadline {

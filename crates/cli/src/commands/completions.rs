@@ -1,6 +1,6 @@
 //! The command `backstop completions`.
 
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 use clap::CommandFactory;
 
 use super::CommandOutcome;

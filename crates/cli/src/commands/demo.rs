@@ -1,7 +1,7 @@
 //! The command `backstop demo`.
 
 use backstop_engine::context::RunContext;
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 
 use super::CommandOutcome;
 use crate::args::{DemoArgs, GlobalArgs};

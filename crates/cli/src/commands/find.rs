@@ -2,8 +2,8 @@
 
 use backstop_engine::find::{self, TransactionSearch};
 use backstop_engine::plan::PlanInputs;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::report::FindReport;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_engine::report::FindReport;
 
 use super::{CommandOutcome, known_or_stored, time_args};
 use crate::app::App;
@@ -48,7 +48,7 @@ pub async fn perform(args: &FindArgs, app: &App) -> Result<FindReport> {
         reader: &repository.reader(&args.shard),
         archive: &repository.archive(&args.shard),
         volumes: &app.volumes(&args.shard),
-        now: app.ctx.clock.now(),
+        now: app.ctx.host.clock.now(),
     };
     let work = async {
         let mut report = find::find(stored.archive, &search, &app.ctx).await?;

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use backstop_adapters::topology::discover;
 use backstop_engine::context::RunContext;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::ids::{Endpoint, ShardName};
-use backstop_model::report::{DraftReport, InitReport};
-use backstop_model::settings::config_draft::ConfigDraft;
-use backstop_model::settings::{RepositoryUrl, SecretRef};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::ids::{Endpoint, ShardName};
+use backstop_engine::report::{DraftReport, InitReport};
+use backstop_policy::config_draft::ConfigDraft;
+use backstop_config::settings::{RepositoryUrl, SecretRef};
 
 use super::CommandOutcome;
 use crate::app::{App, DEFAULT_FILES};

@@ -1,7 +1,7 @@
 //! The command `backstop plan`.
 
 use backstop_engine::plan::{self, PlanInputs, PlanOptions};
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 
 use super::{CommandOutcome, known_or_stored, time_args};
 use crate::app::App;
@@ -30,7 +30,7 @@ pub async fn run(args: &PlanArgs, app: &App, output: &Output) -> Result<CommandO
             reader: &repository.reader(&wanted.shard),
             archive: &repository.archive(&wanted.shard),
             volumes: &app.volumes(&wanted.shard),
-            now: app.ctx.clock.now(),
+            now: app.ctx.host.clock.now(),
         };
         plan::plan(&stored, &wanted).await
     });

@@ -2,8 +2,8 @@
 
 use backstop_engine::prune::{self, Prune};
 use backstop_engine::record_run;
-use backstop_model::error::Result;
-use backstop_model::run_history::Operation;
+use backstop_types::error::Result;
+use backstop_types::run_history::Operation;
 
 use super::CommandOutcome;
 use crate::app::App;

@@ -11,16 +11,16 @@ use backstop_engine::plan::{self, PlanInputs, PlanOptions};
 use backstop_engine::ports::{CheckDepth, MysqldControl as _, Topology};
 use backstop_engine::recover::{self, CopyAccount, DataSource, LiveMembers, Recovery, RecoveryRequest};
 use backstop_engine::shared_credentials::SharedCredentials;
-use backstop_model::credentials::{Credentials, OrchestratorAccess};
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::extra_options::{ExtraOptions, RequiredPath};
-use backstop_model::plan::{Ending, RecoveryPlan};
-use backstop_model::recovery_target::TargetSpec;
-use backstop_model::report::RecoverReport;
-use backstop_model::scheduled_events::EventsSetting;
-use backstop_model::settings::ServerTls;
-use backstop_model::shell_quote::shell_quote;
-use backstop_model::topology::Member;
+use backstop_config::credentials::{Credentials, OrchestratorAccess};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_config::extra_options::{ExtraOptions, RequiredPath};
+use backstop_policy::plan::{Ending, RecoveryPlan};
+use backstop_policy::recovery_target::TargetSpec;
+use backstop_engine::report::RecoverReport;
+use backstop_policy::scheduled_events::EventsSetting;
+use backstop_config::settings::ServerTls;
+use backstop_engine::shell_quote::shell_quote;
+use backstop_types::topology::Member;
 use backstop_repo::Repository;
 
 use super::{CommandOutcome, known_or_stored, recover_ebs, time_args};
@@ -110,7 +110,7 @@ pub(super) async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository
         reader: &repository.reader(&args.shard),
         archive: &repository.archive(&args.shard),
         volumes: &app.volumes(&args.shard),
-        now: app.ctx.clock.now(),
+        now: app.ctx.host.clock.now(),
     };
     let plan = plan::plan(&stored, &wanted).await?;
     Ok((repository, plan))

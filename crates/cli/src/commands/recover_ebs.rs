@@ -3,9 +3,9 @@
 use backstop_adapters::ansible::Ansible;
 use backstop_adapters::terraform::Terraform;
 use backstop_engine::recover_ebs::{self, EbsRecovery, EbsRecoveryRequest};
-use backstop_model::error::{Error, Result};
-use backstop_model::plan::{Ending, RecoveryPlan};
-use backstop_model::settings::{ProviderSetting, RecoverySettings, ShardSettings};
+use backstop_types::error::{Error, Result};
+use backstop_policy::plan::{Ending, RecoveryPlan};
+use backstop_config::settings::{ProviderSetting, RecoverySettings, ShardSettings};
 use backstop_repo::Storage;
 
 use super::{CommandOutcome, recover};

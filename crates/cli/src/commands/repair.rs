@@ -1,8 +1,8 @@
 //! The command `backstop repair`.
 
-use backstop_model::error::Result;
-use backstop_model::progress::Progress;
-use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
+use backstop_types::error::Result;
+use backstop_types::progress::Progress;
+use backstop_engine::report::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
 use backstop_repo::{IndexRepair, LogRepair};
 
 use super::CommandOutcome;
@@ -14,7 +14,7 @@ use crate::output::Output;
 /// objects, or rebuilds them.
 ///
 /// # Errors
-/// The store's errors; [`backstop_model::error::ErrorKind::Held`] if a living run holds a log, or
+/// The store's errors; [`backstop_types::error::ErrorKind::Held`] if a living run holds a log, or
 /// an archiver the archive.
 pub async fn run(args: &RepairArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
     let (ctx, shard) = (&app.ctx, &args.shard);

@@ -7,12 +7,12 @@ use std::time::Duration;
 use backstop_engine::backup_health::backups_with_health;
 use backstop_engine::context::RunContext;
 use backstop_engine::status::coverage;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::{Endpoint, ShardName};
-use backstop_model::recovery_target::{RecoveryTarget, TargetSpec};
-use backstop_model::report::Coverage;
-use backstop_model::settings::{SecretRef, ShardSettings, TopologySettings};
-use backstop_model::topology::current_primary;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::{Endpoint, ShardName};
+use backstop_policy::recovery_target::{RecoveryTarget, TargetSpec};
+use backstop_policy::coverage::Coverage;
+use backstop_config::settings::{SecretRef, ShardSettings, TopologySettings};
+use backstop_policy::topology::current_primary;
 
 use super::{CommandOutcome, time_args};
 use crate::app::{self, App};
@@ -244,8 +244,8 @@ fn absolute(path: &Path) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use backstop_model::gtid::GtidSet;
-    use backstop_model::report::RecoveryWindow;
+    use backstop_types::gtid::GtidSet;
+    use backstop_policy::coverage::RecoveryWindow;
 
     #[test]
     fn members_are_in_the_order_of_the_pages() {

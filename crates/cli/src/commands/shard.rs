@@ -1,7 +1,7 @@
 //! The command `backstop shard`.
 
 use backstop_engine::adopt::{self, Adopt};
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 
 use super::CommandOutcome;
 use crate::app::App;

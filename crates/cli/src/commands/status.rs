@@ -1,10 +1,10 @@
 //! The command `backstop status`.
 
 use backstop_engine::status::{self, StatusQuery};
-use backstop_model::error::Result;
-use backstop_model::ids::ShardName;
-use backstop_model::report::{ShardStatus, StatusReport};
-use backstop_model::shard_status::MemberRules;
+use backstop_types::error::Result;
+use backstop_types::ids::ShardName;
+use backstop_engine::report::{ShardStatus, StatusReport};
+use backstop_engine::shard_status::MemberRules;
 use backstop_repo::Repository;
 
 use super::{CommandOutcome, locking};

@@ -2,9 +2,10 @@
 //! was named.
 
 use backstop_engine::context::RunContext;
-use backstop_model::error::Result;
-use backstop_model::parse_time::{self, LocalZone, TimeSpec};
-use backstop_model::recovery_target::{RecoveryTarget, TargetSpec};
+use backstop_types::error::Result;
+use backstop_policy::parse_time;
+use backstop_policy::parse_time::{LocalZone, TimeSpec};
+use backstop_policy::recovery_target::{RecoveryTarget, TargetSpec};
 use chrono::{DateTime, FixedOffset, Local, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 
@@ -53,7 +54,7 @@ pub fn time(
 }
 
 fn local_clock(ctx: &RunContext, zone: Option<Tz>) -> LocalZone {
-    LocalZone { now: ctx.clock.now(), zone, host: on_this_host }
+    LocalZone { now: ctx.host.clock.now(), zone, host: on_this_host }
 }
 
 fn on_this_host(local: NaiveDateTime) -> Option<DateTime<FixedOffset>> {

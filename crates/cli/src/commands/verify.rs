@@ -2,16 +2,14 @@
 
 use backstop_engine::backup_health::{BackupHealth, backup_health};
 use backstop_engine::record_run;
-use backstop_model::archive::ArchiveDamage;
-use backstop_model::backup_availability::BackupAvailability;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::{BackupId, ShardName};
-use backstop_model::progress::Progress;
-use backstop_model::report::{
-    BackupState, DamagedObject, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport,
-    VerifyVerdict,
-};
-use backstop_model::run_history::Operation;
+use backstop_types::archive::ArchiveDamage;
+use backstop_policy::backup_availability::BackupAvailability;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::progress::Progress;
+use backstop_types::backup::BackupState;
+use backstop_engine::report::{DamagedObject, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport, VerifyVerdict};
+use backstop_types::run_history::Operation;
 use backstop_repo::{Repository, ShardReader, VerifyDepth};
 
 use super::{CommandOutcome, known_or_stored};
@@ -82,7 +80,7 @@ async fn one(
     let progress = |progress: Progress| app.ctx.reporter.progress(progress);
     let reader = repository.reader(shard);
     let found = reader.verify(depth, &progress).await?;
-    note(app, shard, reader.note(&found, depth, app.ctx.clock.now()).await);
+    note(app, shard, reader.note(&found, depth, app.ctx.host.clock.now()).await);
     let kept = kept_elsewhere(app, &reader, shard).await?;
     let sound = found.sound();
     let state = |id: &BackupId| match kept.iter().find(|(kept, _)| kept == id) {
@@ -99,7 +97,7 @@ async fn one(
         moments: None,
     });
     let archive = repository.archive(shard).verify(depth, &progress).await?;
-    note(app, shard, repository.archive(shard).note(&archive, depth, app.ctx.clock.now()).await);
+    note(app, shard, repository.archive(shard).note(&archive, depth, app.ctx.host.clock.now()).await);
     let segments = archive.damaged.into_iter().map(segment);
     Ok(ShardVerification {
         shard: shard.clone(),

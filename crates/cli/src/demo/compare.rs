@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connection;
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::report::RecoverReport;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_engine::report::RecoverReport;
 use backstop_testbed::member::root;
 use backstop_testbed::workload::TOTAL_BALANCE;
 use backstop_testbed::{Shard, Workload, tables};
@@ -59,7 +59,7 @@ pub(super) async fn compare(
 
 /// Waits until the rebuilt server holds exactly the primary's transactions.
 async fn arrive(shard: &Shard, rebuilt: &mut Connection, steps: &DemoSteps<'_>) -> Result<()> {
-    let clock = &steps.ctx.clock;
+    let clock = &steps.ctx.host.clock;
     let (wanted, begun) = (shard.primary()?.gtid_executed().await?, clock.monotonic());
     loop {
         let held: String = rebuilt.one("SELECT @@GLOBAL.gtid_executed").await?;

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use backstop_model::error::{Result, ResultExt};
-use backstop_model::ids::{Endpoint, ShardName};
-use backstop_model::settings;
+use backstop_types::error::{Result, ResultExt};
+use backstop_types::ids::{Endpoint, ShardName};
+use backstop_config::settings;
 use backstop_testbed::Shard;
 
 use super::steps::DemoSteps;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connection;
 use backstop_engine::context::RunContext;
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::report::{DroppedTableDemo, FindReport, FoundTransaction, RecoverReport, TotalLossDemo};
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_engine::report::{DroppedTableDemo, FindReport, RecoverReport, TotalLossDemo};
+use backstop_binlog::FoundTransaction;
 use backstop_testbed::member::root;
 use backstop_testbed::{Load, LocalServer, Shard, Workload, processes};
 use tokio::process::{Child, Command};
@@ -82,20 +83,20 @@ impl ArchiverProcess {
 /// Waits until the archive holds this set.
 async fn archived(app: &App, set: &GtidSet, ctx: &RunContext) -> Result<()> {
     let reader = app.repository().await?.archive(&configure::shard_name()?);
-    let begun = ctx.clock.monotonic();
+    let begun = ctx.host.clock.monotonic();
     loop {
         let archive = reader.contents().await?;
         let held = archive.current().and_then(|line| archive.held(line.number)).unwrap_or_default();
         if set.is_subset_of(&held) {
             return Ok(());
         }
-        if ctx.clock.monotonic() - begun > ARCHIVE_TIMEOUT {
+        if ctx.host.clock.monotonic() - begun > ARCHIVE_TIMEOUT {
             return Err(Error::failed(format!(
                 "the archive lacks `{}` after {ARCHIVE_TIMEOUT:?}",
                 set.subtract(&held)
             )));
         }
-        ctx.clock.sleep(Duration::from_millis(50)).await;
+        ctx.host.clock.sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -181,7 +182,7 @@ pub(super) async fn lose_everything(
 ) -> Result<TotalLossDemo> {
     steps.begin("lose everything");
     workload.wait_for_more(COMMITS_BETWEEN_STEPS).await?;
-    let clock = &steps.ctx.clock;
+    let clock = &steps.ctx.host.clock;
     let lost_at = clock.monotonic();
     shard.members.iter().try_for_each(LocalServer::kill)?;
     processes::kill_all(place.dir())?;
@@ -196,7 +197,7 @@ pub(super) async fn lose_everything(
     steps.begin("recover a new primary");
     let ending = EndingArgs { join: false, standalone: false, as_primary: true };
     let report = recover::perform(app, &recovery(place, "primary", "latest", ending)?).await?;
-    let rto = (steps.ctx.clock.monotonic() - lost_at).as_secs_f64();
+    let rto = (steps.ctx.host.clock.monotonic() - lost_at).as_secs_f64();
     let mut session = root(std::path::Path::new(&report.server.socket)).await?;
     let lost = written.missing_on(&mut session).await?.len() as u64;
     session.run("INSERT INTO ledger.entries (id, value) VALUES (18446744073709551615, 0)").await?;

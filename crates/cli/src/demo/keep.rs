@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use backstop_model::error::{Result, ResultExt};
-use backstop_model::ids::Endpoint;
-use backstop_model::report::DemoReport;
+use backstop_types::error::{Result, ResultExt};
+use backstop_types::ids::Endpoint;
+use backstop_engine::report::DemoReport;
 use backstop_testbed::{Shard, processes};
 use serde::Serialize;
 

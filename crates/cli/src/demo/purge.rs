@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_engine::context::RunContext;
-use backstop_model::error::{Error, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::report::BackupReport;
+use backstop_types::error::{Error, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_engine::report::BackupReport;
 use backstop_testbed::shard::copy;
 use backstop_testbed::{LocalServer, Shard};
 
@@ -74,7 +74,7 @@ async fn blank_replica(
     copy(template, &dir.join("data")).await?;
     let blank = LocalServer::start_on(servers, &dir, 199, &[]).await?;
     shard.follow(&blank, shard.primary()?).await?;
-    let begun = ctx.clock.monotonic();
+    let begun = ctx.host.clock.monotonic();
     loop {
         let sql = "SELECT CONCAT(LAST_ERROR_NUMBER, ' ', LAST_ERROR_MESSAGE) \
                    FROM performance_schema.replication_connection_status";
@@ -84,10 +84,10 @@ async fn blank_replica(
                 "error {ER_SOURCE_HAS_PURGED_REQUIRED_GTIDS}, the source has purged required binary logs"
             ));
         }
-        if !blank.gtid_executed().await?.is_empty() || ctx.clock.monotonic() - begun > REFUSAL_TIMEOUT {
+        if !blank.gtid_executed().await?.is_empty() || ctx.host.clock.monotonic() - begun > REFUSAL_TIMEOUT {
             return Err(Error::failed(format!("the primary did not refuse an empty server: {state}")));
         }
-        ctx.clock.sleep(Duration::from_millis(50)).await;
+        ctx.host.clock.sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::Reporter;
-use backstop_model::progress::Progress;
-use backstop_model::report::DemoStep;
+use backstop_types::progress::Progress;
+use backstop_engine::report::DemoStep;
 
 /// Steps up to now.
 pub(super) struct DemoSteps<'a> {
@@ -23,13 +23,13 @@ impl<'a> DemoSteps<'a> {
     /// Begins a step.
     pub(super) fn begin(&mut self, name: &'static str) {
         self.ctx.reporter.step(name);
-        self.current = (name, self.ctx.clock.monotonic());
+        self.current = (name, self.ctx.host.clock.monotonic());
     }
 
     /// Ends the step and records its result.
     pub(super) fn end(&mut self, what: String) {
         let (name, begun) = self.current;
-        let seconds = (self.ctx.clock.monotonic() - begun).as_secs_f64();
+        let seconds = (self.ctx.host.clock.monotonic() - begun).as_secs_f64();
         self.done.push(DemoStep { name: name.to_owned(), what, seconds });
     }
 

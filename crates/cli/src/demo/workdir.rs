@@ -5,9 +5,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use backstop_adapters::snapshots::work_dir;
-use backstop_engine::context::RunContext;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::ids::BackupId;
+use backstop_engine::context::{RunContext, new_run_id};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::ids::BackupId;
 use backstop_testbed::processes;
 
 /// Marker of a finished demo that was kept on purpose.
@@ -30,7 +30,7 @@ impl DemoDir {
         let parent = parent(wanted)?;
         remove_dead_demos(&parent, ctx)?;
         space(&parent)?;
-        let run = BackupId::new(ctx.clock.now(), ctx.clock.random() as u32);
+        let run = new_run_id(&ctx.host)?;
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let dir = work_dir::create(&parent, &run, uid, gid)?;
         Ok(Self { dir, kept: std::cell::Cell::new(false) })

@@ -1,14 +1,11 @@
 //! Reports of commands that make, list, check and remove backups.
 
-use backstop_model::backup::{BackupKind, BackupSource, Sizes};
-use backstop_model::freeze::{FreezeMode, FreezeReport};
-use backstop_model::report::{
-    ArchivePruned, BackupReport, BackupRow, BackupState, BackupsReport, CondemnedBackup, DamagedObject,
-    EbsSnapshots, PruneReport, RepairReport, RepairedIndex, RepairedLog, ShardVerification, TaggedBackup,
-    TaggedReport, UncheckedObject, UnusableManifest, VerifiedBackup, VerifyReport, VolumeState,
-};
-use backstop_model::retention::{RetentionVerdict, RetentionVote};
-use backstop_model::topology::Role;
+use backstop_types::backup::{BackupKind, BackupSource, Sizes};
+use backstop_types::freeze::{FreezeMode, FreezeReport};
+use backstop_engine::report::{ArchivePruned, BackupReport, BackupRow, BackupsReport, CondemnedBackup, DamagedObject, EbsSnapshots, PruneReport, RepairReport, RepairedIndex, RepairedLog, ShardVerification, TaggedBackup, TaggedReport, UncheckedObject, UnusableManifest, VerifiedBackup, VerifyReport};
+use backstop_types::backup::{BackupState, VolumeState};
+use backstop_policy::retention::{RetentionVerdict, RetentionVote};
+use backstop_types::topology::Role;
 use backstop_testkit::every;
 
 use super::{at, findings, gtids, id, of, printed, server};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use backstop_model::report::{DraftReport, InitReport};
+use backstop_engine::report::{DraftReport, InitReport};
 use backstop_testkit::frozen::frozen;
 use uuid::Uuid;
 

@@ -2,17 +2,13 @@
 
 use backstop_engine::ports::{InfrastructureChanges, VolumeInitialization};
 use backstop_engine::recover_ebs::{EbsRecoveryPlan, EbsRecoveryReport, RecoveredInstance};
-use backstop_model::backup::Sizes;
-use backstop_model::finding::Finding;
-use backstop_model::plan::{
-    BackupRef, ChosenBackup, Ending, EndingFit, LatestAge, PlanRequest, RecoveryChoice, RecoveryPlan, Replay,
-    recovery_plan,
-};
-use backstop_model::recovery_target::RecoveryTarget;
-use backstop_model::report::{
-    DemoReport, DemoStep, DroppedTableDemo, RecoverReport, RecoverSeconds, RecoveredServer, TotalLossDemo,
-};
-use backstop_model::scheduled_events::EventsReport;
+use backstop_types::backup::Sizes;
+use backstop_types::finding::Finding;
+use backstop_types::backup::BackupRef;
+use backstop_policy::plan::{ChosenBackup, Ending, EndingFit, LatestAge, PlanRequest, RecoveryChoice, RecoveryPlan, Replay, recovery_plan};
+use backstop_policy::recovery_target::RecoveryTarget;
+use backstop_engine::report::{DemoReport, DemoStep, DroppedTableDemo, RecoverReport, RecoverSeconds, RecoveredServer, TotalLossDemo};
+use backstop_policy::scheduled_events::EventsReport;
 use backstop_testkit::every;
 use backstop_testkit::frozen::parsed;
 
@@ -39,7 +35,7 @@ fn latest() -> LatestAge {
 }
 
 fn replay() -> Replay {
-    parsed(include_str!("../../../model/tests/frozen/replay.json").lines().next().unwrap())
+    parsed(include_str!("../../../policy/tests/frozen/replay.json").lines().next().unwrap())
 }
 
 /// Returns plans with all existing steps.
@@ -110,7 +106,7 @@ fn seconds() -> RecoverSeconds {
 }
 
 fn recovered() -> [RecoverReport; 2] {
-    let of_model = include_str!("../../../model/tests/frozen/events-report.json");
+    let of_model = include_str!("../../../policy/tests/frozen/events-report.json");
     let events: EventsReport = parsed(of_model.lines().next().unwrap());
     let instance = RecoveredServer {
         host: "127.0.0.1".into(),

@@ -1,14 +1,13 @@
 //! Reports of commands that inspect shards and their archives.
 
-use backstop_model::archive::ArchiveDamage;
-use backstop_model::report::{
-    AbandonedTimeline, ArchiveReport, ArchivedFork, ArchivedGap, ChangeKind, CheckReport, Coverage, DataLoss,
-    FindReport, FoundTransaction, MemberStatus, RecoveryAdvice, RecoveryGap, RecoveryWindow, SearchedPart,
-    ShardCheck, ShardStatus, StatusReport, TableRows,
-};
-use backstop_model::run_history::RunRecord;
-use backstop_model::shard_identity::{AdoptReport, Adopted};
-use backstop_model::topology::Role;
+use backstop_types::archive::ArchiveDamage;
+use backstop_policy::coverage::{AbandonedTimeline, Coverage, RecoveryGap, RecoveryWindow};
+use backstop_engine::report::{ArchiveReport, ArchivedFork, ArchivedGap, CheckReport, FindReport, MemberStatus, RecoveryAdvice, SearchedPart, ShardCheck, ShardStatus, StatusReport};
+use backstop_binlog::{ChangeKind, DataLoss, FoundTransaction, TableRows};
+use backstop_types::run_history::RunRecord;
+use backstop_engine::report::AdoptReport;
+use backstop_types::adopted::Adopted;
+use backstop_types::topology::Role;
 use backstop_testkit::every;
 use backstop_testkit::frozen::parsed;
 
@@ -17,7 +16,7 @@ use super::{at, findings, gtids, id, of, printed, server};
 
 fn coverage() -> Coverage {
     let window = || RecoveryWindow { from: at(), to: at(), gtid_from: gtids("1-3"), gtid_to: gtids("1-9") };
-    let damage = include_str!("../../../model/tests/frozen/archive-damage.json");
+    let damage = include_str!("../../../policy/tests/frozen/archive-damage.json");
     let gap =
         RecoveryGap { from: at(), to: Some(at()), missing: gtids("4"), objects: vec!["segments/1".into()] };
     Coverage {
@@ -52,7 +51,7 @@ fn status_json_stays_the_same() {
         lag_seconds: None,
         wrong: None,
     };
-    let runs = include_str!("../../../model/tests/frozen/run.json");
+    let runs = include_str!("../../../policy/tests/frozen/run.json");
     let whole = ShardStatus {
         shard: of("orders"),
         last_backup: Some(backup),
@@ -160,7 +159,7 @@ fn archive_json_stays_the_same() {
 
 #[test]
 fn shard_adopt_json_stays_the_same() {
-    let adopted: Adopted = parsed(include_str!("../../../model/tests/frozen/adopted.json"));
+    let adopted: Adopted = parsed(include_str!("../../../policy/tests/frozen/adopted.json"));
     let whole = AdoptReport { shard: of("orders"), adopted, newest_backup: Some(id()), timeline: Some(2) };
     printed("shard-adopt", &[whole.clone(), AdoptReport { newest_backup: None, timeline: None, ..whole }]);
 }

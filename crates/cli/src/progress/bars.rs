@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use backstop_engine::ports::Reporter;
-use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_types::progress::{Progress, ProgressUnit};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::{ProgressOutput, amount, note, rate, step_words, to_stderr};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backstop_engine::ports::{Clock, Reporter};
-use backstop_model::progress::Progress;
+use backstop_types::progress::Progress;
 
 use super::{ProgressOutput, Throttle, amount, note, step_words, to_stderr};
 use crate::terminal::Colors;

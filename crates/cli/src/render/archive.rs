@@ -1,6 +1,6 @@
 //! Text output of `archive`.
 
-use backstop_model::report::ArchiveReport;
+use backstop_engine::report::ArchiveReport;
 
 use crate::format;
 use crate::systemd::ArchiverUnit;

@@ -1,9 +1,8 @@
 //! Text output of `backup` and `backups`.
 
-use backstop_model::freeze::{FreezeMode, FreezeReport};
-use backstop_model::report::{
-    BackupReport, BackupRow, BackupState, BackupsReport, EbsSnapshots, TaggedReport, VolumeState,
-};
+use backstop_types::freeze::{FreezeMode, FreezeReport};
+use backstop_engine::report::{BackupReport, BackupRow, BackupsReport, EbsSnapshots, TaggedReport};
+use backstop_types::backup::{BackupState, VolumeState};
 
 use crate::format;
 use crate::text::{RenderText, TextWriter};
@@ -105,7 +104,7 @@ impl RenderText for TaggedReport {
             out.line(format!("No EBS snapshot is tagged as a proven backup of shard {}.", self.shard));
             return;
         }
-        let row = |backup: &backstop_model::report::TaggedBackup| {
+        let row = |backup: &backstop_engine::report::TaggedBackup| {
             vec![
                 backup.backup_id.to_string(),
                 format::moment(backup.taken_at),

@@ -1,7 +1,7 @@
 //! Text output of `check`.
 
-use backstop_model::finding::Finding;
-use backstop_model::report::CheckReport;
+use backstop_types::finding::Finding;
+use backstop_engine::report::CheckReport;
 
 use super::findings;
 use super::status::moments;

@@ -1,6 +1,6 @@
 //! Text output of `demo`.
 
-use backstop_model::report::{BackupReport, DemoReport};
+use backstop_engine::report::{BackupReport, DemoReport};
 
 use super::backup::freeze;
 use crate::demo::{DemoResult, KeptDemo};

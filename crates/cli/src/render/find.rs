@@ -1,6 +1,7 @@
 //! Text output of `find`.
 
-use backstop_model::report::{ChangeKind, FindReport, FoundTransaction, RecoveryAdvice, TableRows};
+use backstop_binlog::{ChangeKind, FoundTransaction, TableRows};
+use backstop_engine::report::{FindReport, RecoveryAdvice};
 
 use crate::format;
 use crate::text::{RenderText, TextWriter};

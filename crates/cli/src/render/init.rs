@@ -1,7 +1,7 @@
 //! Text output of `init`.
 
-use backstop_model::report::{DraftReport, InitReport};
-use backstop_model::shell_quote::shell_quote;
+use backstop_engine::report::{DraftReport, InitReport};
+use backstop_engine::shell_quote::shell_quote;
 
 use crate::text::{RenderText, TextWriter};
 

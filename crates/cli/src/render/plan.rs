@@ -1,6 +1,6 @@
 //! Text output of `plan` and `recover --plan`.
 
-use backstop_model::plan::{Ending, RecoveryPlan, Replay};
+use backstop_policy::plan::{Ending, RecoveryPlan, Replay};
 
 use crate::format;
 use crate::text::{RenderText, TextWriter};

@@ -1,7 +1,7 @@
 //! Text output of `prune`.
 
-use backstop_model::report::PruneReport;
-use backstop_model::retention::{RetentionVerdict, RetentionVote};
+use backstop_engine::report::PruneReport;
+use backstop_policy::retention::{RetentionVerdict, RetentionVote};
 use serde::Serialize;
 
 use crate::format;

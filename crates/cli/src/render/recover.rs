@@ -1,8 +1,9 @@
 //! Text output of `recover`.
 
-use backstop_model::plan::Ending;
-use backstop_model::report::RecoverReport;
-use backstop_model::scheduled_events::{EventName, EventsReport};
+use backstop_policy::plan::Ending;
+use backstop_engine::report::RecoverReport;
+use backstop_types::scheduled_events::EventName;
+use backstop_policy::scheduled_events::EventsReport;
 
 use super::findings;
 use crate::format;

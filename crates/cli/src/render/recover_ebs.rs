@@ -2,8 +2,8 @@
 
 use backstop_engine::ports::{InfrastructureChanges, VolumeInitialization};
 use backstop_engine::recover_ebs::{EbsRecoveryPlan, EbsRecoveryReport};
-use backstop_model::finding::Finding;
-use backstop_model::plan::RecoveryPlan;
+use backstop_types::finding::Finding;
+use backstop_policy::plan::RecoveryPlan;
 use serde::Serialize;
 
 use crate::format;
@@ -14,9 +14,9 @@ use crate::text::{RenderText, TextWriter};
 pub struct EbsRecoveryPlanned {
     #[serde(flatten)]
     rebuild: EbsRecoveryPlan,
-    shard: backstop_model::ids::ShardName,
+    shard: backstop_types::ids::ShardName,
     target: String,
-    backup_id: backstop_model::ids::BackupId,
+    backup_id: backstop_types::ids::BackupId,
     why: String,
     findings: Vec<Finding>,
     terraform: InfrastructureChanges,

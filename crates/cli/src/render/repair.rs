@@ -1,7 +1,7 @@
 //! Text output of `repair`.
 
-use backstop_model::ids::BackupId;
-use backstop_model::report::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
+use backstop_types::ids::BackupId;
+use backstop_engine::report::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
 
 use crate::format;
 use crate::text::{RenderText, TextWriter};

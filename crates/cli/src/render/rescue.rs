@@ -1,6 +1,6 @@
 //! Text output of `rescue`.
 
-use backstop_model::ids::ShardName;
+use backstop_types::ids::ShardName;
 use serde::Serialize;
 
 use crate::runbooks::{self, CommandBlock, RUNBOOKS, Runbook, RunbookValues};

@@ -1,6 +1,6 @@
 //! Text output of `shard adopt`.
 
-use backstop_model::shard_identity::AdoptReport;
+use backstop_engine::report::AdoptReport;
 
 use crate::text::{RenderText, TextWriter};
 

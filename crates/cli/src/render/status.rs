@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 
-use backstop_model::finding::Severity;
-use backstop_model::report::{Coverage, MemberStatus, ShardStatus, StatusReport};
-use backstop_model::run_history::RunRecord;
-use backstop_model::topology::Role;
+use backstop_types::finding::Severity;
+use backstop_policy::coverage::Coverage;
+use backstop_engine::report::{MemberStatus, ShardStatus, StatusReport};
+use backstop_types::run_history::RunRecord;
+use backstop_types::topology::Role;
 use chrono::{DateTime, Utc};
 
 use super::findings;

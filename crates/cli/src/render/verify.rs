@@ -1,6 +1,7 @@
 //! Text output of `verify`.
 
-use backstop_model::report::{BackupState, ShardVerification, VerifyReport, VerifyVerdict};
+use backstop_types::backup::BackupState;
+use backstop_engine::report::{ShardVerification, VerifyReport, VerifyVerdict};
 
 use crate::format;
 use crate::text::{RenderText, TextWriter};

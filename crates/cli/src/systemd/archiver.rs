@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use backstop_model::ids::ShardName;
+use backstop_types::ids::ShardName;
 use serde::Serialize;
 
 use super::{UNIT_DIR, UnitFile, hardening, path, quoted};

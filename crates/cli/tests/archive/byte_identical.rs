@@ -42,7 +42,7 @@ async fn archive_is_byte_identical_after_restarts_and_kills() {
     assert_eq!(held(&backstop).await, primary.gtid_executed().await);
     assert!(assert_identical(&backstop, primary).await.len() >= 5);
     let archive = contents(&backstop).await;
-    let mut all = backstop_model::gtid::GtidSet::new();
+    let mut all = backstop_types::gtid::GtidSet::new();
     for segment in &archive.segments {
         assert!(all.intersect(&segment.gtids).is_empty(), "twice: {}", segment.name());
         all = all.union(&segment.gtids);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use rustix::process::Signal;
 

@@ -1,7 +1,7 @@
 //! A segment that the store lost, or that is damaged there: the index lists it, so the archiver
 //! does not request it from the source as if it were new.
 
-use backstop_model::archive::{Archive, ArchivedSegment, SegmentState};
+use backstop_types::archive::{Archive, ArchivedSegment, SegmentState};
 use backstop_testkit::TestShard;
 
 use crate::byte_identical::single;

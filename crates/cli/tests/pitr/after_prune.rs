@@ -1,6 +1,6 @@
 //! The archive after a prune: every moment that is reported as recoverable can be recovered.
 
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestShard};
 
 use crate::random_history::forget_the_past;

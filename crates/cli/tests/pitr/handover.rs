@@ -8,8 +8,8 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::mysqld_process::{is_alive, server_on, signal};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::Endpoint;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::Endpoint;
 use backstop_testkit::server_program::program_for_all_users;
 use backstop_testkit::{ShardLayout, TestShard, temp_dir};
 use rustix::process::Signal;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use backstop_model::archive::ArchiverHeartbeat;
-use backstop_model::gtid::GtidSet;
+use backstop_types::archive::ArchiverHeartbeat;
+use backstop_types::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use rustix::process::Signal;
 

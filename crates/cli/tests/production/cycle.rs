@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 use rustix::process::Signal;
 
 use crate::support::application::{Application, ask, assert_verifies};

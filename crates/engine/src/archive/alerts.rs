@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backstop_model::error::Error;
+use backstop_types::error::Error;
 
 use crate::ports::{Clock, Reporter};
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 use backstop_binlog::{
     AtBinlogEnd, ConnectOptions, DumpRequest, EventStream, SemiSyncAcknowledger, SemiSyncMode, Session,
 };
-use backstop_model::credentials::{Credentials, ReplicationAccount};
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{Endpoint, ServerUuid};
-use backstop_model::stream_or_fork::{SourceHistory, StreamFrom, parse_gtid_owned};
+use backstop_config::credentials::Credentials;
+use backstop_types::login::ReplicationAccount;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{Endpoint, ServerUuid};
+use backstop_policy::stream_or_fork::{SourceHistory, StreamFrom, parse_gtid_owned};
 
 use super::Encryption;
 use crate::shared_credentials::SharedCredentials;

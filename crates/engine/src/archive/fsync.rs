@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backstop_model::error::{Error, ResultExt};
+use backstop_types::error::{Error, ResultExt};
 
 use super::alerts::Alerts;
 use super::queue::{Queue, UnsyncedChunk};
@@ -32,7 +32,7 @@ impl Syncer {
             let Some(last) = chunks.last().map(|unsynced| unsynced.at.clone()) else {
                 tokio::select! {
                     () = changed => {}
-                    () = self.ctx.clock.sleep(SYNC_RETRY_DELAY) => {}
+                    () = self.ctx.host.clock.sleep(SYNC_RETRY_DELAY) => {}
                 }
                 continue;
             };
@@ -45,7 +45,7 @@ impl Syncer {
                 Err(SyncError::Refused(error)) => {
                     self.alerts.raise("spool", &error, REMINDER_INTERVAL);
                     self.queue.put_back_unsynced(chunks);
-                    self.ctx.clock.sleep(SYNC_RETRY_DELAY).await;
+                    self.ctx.host.clock.sleep(SYNC_RETRY_DELAY).await;
                 }
                 Err(SyncError::Lost(error)) => {
                     self.queue.give_up(error);

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use backstop_binlog::Session;
-use backstop_model::archive::ArchiverHeartbeat;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::settings::ArchiveAck;
-use backstop_model::stream_or_fork::{StreamFrom, stream_from};
-use backstop_model::topology::{Member, Role, current_primary};
+use backstop_types::archive::ArchiverHeartbeat;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_config::settings::ArchiveAck;
+use backstop_policy::stream_or_fork::{StreamFrom, stream_from};
+use backstop_types::topology::{Member, Role};
+use backstop_policy::topology::current_primary;
 use chrono::{DateTime, Utc};
 
 use super::queue::AckPosition;
@@ -32,21 +33,21 @@ const LATE_ARCHIVE_ALERT_AFTER: Duration = Duration::from_secs(5);
 /// longer matches the stream.
 pub(super) async fn until_source_changes(archiver: &Archiver<'_>, shared: &Shared, from: &StreamFrom) {
     let mut monitor = Monitor::default();
-    let mut looked = archiver.ctx.clock.monotonic();
-    archiver.ctx.clock.sleep(FIRST_SOURCE_POLL_DELAY).await;
+    let mut looked = archiver.ctx.host.clock.monotonic();
+    archiver.ctx.host.clock.sleep(FIRST_SOURCE_POLL_DELAY).await;
     loop {
         alert_late_archive(archiver, shared);
         if let Some(why) = monitor.check_source(archiver, shared, from).await {
             archiver.ctx.reporter.notice(&format!("reconnecting to {}: {why}", from.endpoint));
             return;
         }
-        if archiver.ctx.clock.monotonic() >= looked + MEMBER_POLL_INTERVAL {
-            looked = archiver.ctx.clock.monotonic();
+        if archiver.ctx.host.clock.monotonic() >= looked + MEMBER_POLL_INTERVAL {
+            looked = archiver.ctx.host.clock.monotonic();
             if monitor.check_members(archiver, shared, from).await {
                 return;
             }
         }
-        archiver.ctx.clock.sleep(SOURCE_POLL_INTERVAL).await;
+        archiver.ctx.host.clock.sleep(SOURCE_POLL_INTERVAL).await;
     }
 }
 
@@ -71,7 +72,7 @@ impl Monitor {
     ) -> Option<String> {
         // Both are read before the source's position, which only moves forward.
         let streamed = shared.stream_position.get()?;
-        let asked_at = archiver.ctx.clock.now();
+        let asked_at = archiver.ctx.host.clock.now();
         let asked = match self.ask(archiver, from).await {
             Ok(asked) => asked,
             Err(error) => {
@@ -143,7 +144,7 @@ impl Monitor {
             self.check_semi_sync(archiver, shared, from).await;
         }
         let fits = self.unanswered == 0;
-        let asked_at = archiver.ctx.clock.now();
+        let asked_at = archiver.ctx.host.clock.now();
         let Ok(members) = archiver.topology.members().await else { return false };
         if fits {
             complete(shared, from, &members, asked_at);
@@ -216,7 +217,7 @@ fn complete(shared: &Shared, from: &StreamFrom, members: &[Member], asked_at: Da
 
 fn alert_late_archive(archiver: &Archiver<'_>, shared: &Shared) {
     let waited =
-        shared.queue.oldest_waiting().map(|since| archiver.ctx.clock.monotonic().saturating_sub(since));
+        shared.queue.oldest_waiting().map(|since| archiver.ctx.host.clock.monotonic().saturating_sub(since));
     match waited {
         Some(waited) if waited > LATE_ARCHIVE_ALERT_AFTER => {
             let what = format!("transactions have waited for the store for {} s", waited.as_secs());
@@ -235,7 +236,7 @@ pub(super) async fn heartbeat(archiver: &Archiver<'_>, shared: &Shared) -> Error
             Err(error) => shared.alerts.raise("heartbeat", &error, REMINDER_INTERVAL),
             Ok(()) => shared.alerts.clear("heartbeat"),
         }
-        archiver.ctx.clock.sleep(HEARTBEAT_INTERVAL).await;
+        archiver.ctx.host.clock.sleep(HEARTBEAT_INTERVAL).await;
     }
 }
 
@@ -247,7 +248,7 @@ pub(super) async fn final_heartbeat(archiver: &Archiver<'_>, shared: &Shared) ->
 fn alive_record(archiver: &Archiver<'_>, shared: &Shared) -> ArchiverHeartbeat {
     let told = shared.queue.archived();
     ArchiverHeartbeat {
-        at: archiver.ctx.clock.now(),
+        at: archiver.ctx.host.clock.now(),
         source: told.source,
         archived: told.gtids,
         complete_to: told.complete_to,

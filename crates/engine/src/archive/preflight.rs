@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::settings::{ArchiveAck, ArchiveSettings};
-use backstop_model::stream_or_fork::stream_from;
-use backstop_model::topology::Member;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_config::settings::{ArchiveAck, ArchiveSettings};
+use backstop_policy::stream_or_fork::stream_from;
+use backstop_types::topology::Member;
 
 use super::binlog_source::BinlogSource;
 use super::{Encryption, spool_journal};

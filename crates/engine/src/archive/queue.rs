@@ -11,9 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstop_binlog::Segment;
-use backstop_model::error::Error;
-use backstop_model::gtid::{Gtid, GtidSet};
-use backstop_model::ids::ServerUuid;
+use backstop_types::error::Error;
+use backstop_types::gtid::{Gtid, GtidSet};
+use backstop_types::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 

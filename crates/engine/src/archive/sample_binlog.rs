@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
 
 use super::queue::{AckPosition, Chunk, UnsyncedChunk};
 

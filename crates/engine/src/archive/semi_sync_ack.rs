@@ -1,7 +1,7 @@
 //! Semi-sync acknowledgements to the source: for durable transactions only.
 
 use backstop_binlog::SemiSyncAcknowledger;
-use backstop_model::ids::ServerUuid;
+use backstop_types::ids::ServerUuid;
 
 use super::queue::AckPosition;
 

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_binlog::{Segment, SegmentSink};
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::gtid::{Gtid, GtidSet};
-use backstop_model::ids::ServerUuid;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::gtid::{Gtid, GtidSet};
+use backstop_types::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 
 use super::disk::{Disk, private_file, private_folder};

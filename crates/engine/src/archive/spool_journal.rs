@@ -12,9 +12,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use backstop_binlog::{Segment, SegmentCheck};
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 

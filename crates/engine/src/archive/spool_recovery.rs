@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use backstop_binlog::Segment;
-use backstop_model::archive::Archive;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
+use backstop_types::archive::Archive;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
 use backstop_repo::ArchiveWriter;
 
 use super::spool_journal::{self, MOVE_SPOOL_HINT, RecoveredChunk};
@@ -215,7 +215,7 @@ pub(super) async fn resume_from_archive(archiver: &Archiver<'_>, shared: &Shared
         let changed = shared.queue.changed.notified();
         tokio::select! {
             () = changed => {}
-            () = archiver.ctx.clock.sleep(FIRST_RETRY_DELAY) => {}
+            () = archiver.ctx.host.clock.sleep(FIRST_RETRY_DELAY) => {}
         }
     }
     state.segmenter = None;
@@ -236,7 +236,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::{Arc, Mutex};
 
-    use backstop_model::progress::Progress;
+    use backstop_types::progress::Progress;
     use backstop_repo::Repository;
     use object_store::memory::InMemory;
 

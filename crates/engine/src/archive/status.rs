@@ -1,16 +1,14 @@
 //! State of a shard's archive, for `status` and `check`.
 
-use backstop_model::archive::ArchiverHeartbeat;
-use backstop_model::error::Result;
-use backstop_model::finding::{Finding, Severity};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ShardName;
-use backstop_model::settings::ArchiveSettings;
-use backstop_model::stream_or_fork::{
-    ArchiveHealthInputs, NEVER_RAN_CODE, SourceContext, SourceSettings, archive_findings,
-    archive_rpo_seconds, source_findings,
-};
-use backstop_model::topology::{InstanceState, Member, current_primary};
+use backstop_types::archive::ArchiverHeartbeat;
+use backstop_types::error::Result;
+use backstop_types::finding::{Finding, Severity};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ShardName;
+use backstop_config::settings::ArchiveSettings;
+use backstop_policy::stream_or_fork::{ArchiveHealthInputs, NEVER_RAN_CODE, SourceContext, SourceSettings, archive_findings, archive_rpo_seconds, source_findings};
+use backstop_types::topology::{InstanceState, Member};
+use backstop_policy::topology::current_primary;
 use backstop_repo::ArchiveReader;
 use chrono::{DateTime, Utc};
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_repo::LostEntry;
 
 use super::{Archiver, Shared};
@@ -24,8 +24,8 @@ pub(super) async fn watch_store(archiver: &Archiver<'_>, shared: &Shared) -> Err
     // again the last time.
     let (mut seen, mut missed) = (None, BTreeSet::new());
     loop {
-        archiver.ctx.clock.sleep(STORE_CHECK_INTERVAL).await;
-        let (newest, now) = (archiver.store.newest().await, archiver.ctx.clock.monotonic());
+        archiver.ctx.host.clock.sleep(STORE_CHECK_INTERVAL).await;
+        let (newest, now) = (archiver.store.newest().await, archiver.ctx.host.clock.monotonic());
         if seen.is_some_and(|(number, at)| number == newest && now < at + IDLE_STORE_CHECK_INTERVAL) {
             continue;
         }

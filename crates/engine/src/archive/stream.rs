@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::{EventStream, Segmenter, SegmenterStep};
-use backstop_model::error::{Error, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
-use backstop_model::progress::{Progress, ProgressUnit};
-use backstop_model::stream_or_fork::BinlogPosition;
+use backstop_types::error::{Error, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
+use backstop_types::progress::{Progress, ProgressUnit};
+use backstop_policy::stream_or_fork::BinlogPosition;
 
 use super::queue::Queue;
 use super::spool::Spool;
@@ -90,7 +90,7 @@ impl StreamReader<'_> {
                 }
                 SegmenterStep::File(_) => {}
                 SegmenterStep::Transaction { gtid, end, committed, .. } => {
-                    spool.transaction(end, &gtid, committed, self.ctx.clock.monotonic());
+                    spool.transaction(end, &gtid, committed, self.ctx.host.clock.monotonic());
                 }
                 SegmenterStep::Other => {
                     spool.event(segmenter.position().map_or(0, |(_, end)| end));
@@ -139,7 +139,7 @@ impl StreamReader<'_> {
             let changed = self.queue.changed.notified();
             tokio::select! {
                 () = changed => {}
-                () = self.ctx.clock.sleep(IDLE_POLL_INTERVAL) => {}
+                () = self.ctx.host.clock.sleep(IDLE_POLL_INTERVAL) => {}
             }
         }
     }

@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use backstop_binlog::{AtBinlogEnd, Segment, Segmenter, SemiSyncMode};
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{Endpoint, ServerUuid};
-use backstop_model::report::{ArchivedFork, ArchivedGap};
-use backstop_model::stream_or_fork::{
-    StartPosition, StreamDecision, StreamFrom, TimelineEnd, resume_or_fork, stream_from,
-};
-use backstop_model::topology::{Member, current_primary};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{Endpoint, ServerUuid};
+use crate::report::{ArchivedFork, ArchivedGap};
+use backstop_policy::stream_or_fork::{StartPosition, StreamDecision, StreamFrom, TimelineEnd, resume_or_fork, stream_from};
+use backstop_types::topology::Member;
+use backstop_policy::topology::current_primary;
 
 use super::binlog_source::{BinlogSource, ReplicaIdentity};
 use super::gtid_divergence::{self, Divergence};
@@ -47,7 +46,7 @@ pub(super) async fn stream_loop(
             shared.alerts.raise("spool file", &error, REMINDER_INTERVAL);
             spool_recovery::resume_from_archive(archiver, shared, state).await;
             // Delay the retry: disk and store may recover in between.
-            archiver.ctx.clock.sleep(state.retry_delay).await;
+            archiver.ctx.host.clock.sleep(state.retry_delay).await;
             state.retry_delay = (state.retry_delay * 2).min(MAX_RETRY_DELAY);
         }
         match run_round(archiver, shared, state, &mut suspected).await {
@@ -56,7 +55,7 @@ pub(super) async fn stream_loop(
                 Some(error) if is_final(archiver, state, &error) => return Err(error),
                 Some(error) => retry_after(archiver, shared, state, &error).await,
             },
-            Ok(AfterRound::Wait(pause)) => archiver.ctx.clock.sleep(pause).await,
+            Ok(AfterRound::Wait(pause)) => archiver.ctx.host.clock.sleep(pause).await,
             Ok(AfterRound::Done) => return Ok(()),
             Ok(AfterRound::Refused(error))
                 if archiver.until == ArchiveUntil::Stopped
@@ -77,7 +76,7 @@ pub(super) async fn stream_loop(
 async fn retry_after(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState, error: &Error) {
     state.failures += 1;
     shared.alerts.raise("stream", error, REMINDER_INTERVAL);
-    archiver.ctx.clock.sleep(state.retry_delay).await;
+    archiver.ctx.host.clock.sleep(state.retry_delay).await;
     state.retry_delay = (state.retry_delay * 2).min(MAX_RETRY_DELAY);
 }
 
@@ -256,7 +255,7 @@ fn report_gap(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState,
         "gap: transactions {gap} were purged from the source before they were archived, and the archive lacks them \
          (take a backup now; keep binlogs longer)"
     ));
-    state.report.gaps.push(ArchivedGap { gtids: gap.clone(), at: archiver.ctx.clock.now() });
+    state.report.gaps.push(ArchivedGap { gtids: gap.clone(), at: archiver.ctx.host.clock.now() });
     shared.queue.force_upload();
 }
 
@@ -275,7 +274,7 @@ async fn begin_timeline(
         StartPosition::ExceptGtids(set) => set.clone(),
         StartPosition::AfterLastSegment => GtidSet::new(),
     };
-    archiver.store.begin_timeline(from.server_uuid, &common, lacks, archiver.ctx.clock.now()).await?;
+    archiver.store.begin_timeline(from.server_uuid, &common, lacks, archiver.ctx.host.clock.now()).await?;
     archiver.ctx.reporter.notice(&format!(
         "fork: {} lacks the archived transactions {lacks}; a new timeline begins, and the old one keeps them \
          (`backstop status {}` shows the timelines)",
@@ -284,7 +283,7 @@ async fn begin_timeline(
     state.report.forks.push(ArchivedFork {
         source: from.server_uuid,
         lacks: lacks.clone(),
-        at: archiver.ctx.clock.now(),
+        at: archiver.ctx.host.clock.now(),
     });
     state.held = Some(common);
     state.last.clear();
@@ -358,7 +357,7 @@ async fn stream(
         stream_position: &shared.stream_position,
         ctx: archiver.ctx,
     };
-    let begun = archiver.ctx.clock.monotonic();
+    let begun = archiver.ctx.host.clock.monotonic();
     let before = shared.queue.counts().published;
     let ended = tokio::select! {
         ended = reader.read(&mut stream, segmenter, spool) => Some(ended),
@@ -366,7 +365,7 @@ async fn stream(
     };
     shared.semi_sync_ack.disconnect().await;
     shared.stream_position.reset();
-    if archiver.ctx.clock.monotonic() >= begun + STEADY_STREAM_DURATION {
+    if archiver.ctx.host.clock.monotonic() >= begun + STEADY_STREAM_DURATION {
         state.empty_streams = 0;
     }
     state.held = Some(state.held.take().unwrap_or_default().union(segmenter.held()));

@@ -4,11 +4,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use backstop_binlog::{Segmenter, Session};
-use backstop_model::credentials::Credentials;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::server::ServerVersion;
-use backstop_model::stream_or_fork::{BinlogPosition, StreamFrom, source_mismatch};
+use backstop_config::credentials::Credentials;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_types::server::ServerVersion;
+use backstop_policy::stream_or_fork::{BinlogPosition, StreamFrom, source_mismatch};
 
 use super::binlog_source::{binlog_gtids, connect_as};
 use crate::shared_credentials::SharedCredentials;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 
 use super::disk::{Disk, private_file};
 use super::queue::UnsyncedChunk;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::Segment;
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::settings::ArchiveAck;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_config::settings::ArchiveAck;
 use backstop_repo::ArchiveWriter;
 use tokio::sync::mpsc;
 
@@ -51,7 +51,7 @@ impl Uploader {
         let mut wait = FIRST_RETRY_DELAY;
         loop {
             let changed = self.queue.changed.notified();
-            let now = self.ctx.clock.monotonic();
+            let now = self.ctx.host.clock.monotonic();
             let pause = match self.queue.next_work(now, PARTIAL_UPLOAD_PACE) {
                 UploadWork::None => IDLE_POLL_INTERVAL,
                 UploadWork::Until(due) => due.saturating_sub(now),
@@ -68,7 +68,7 @@ impl Uploader {
                         Err(UploadError::Store(error)) if !is_transient(&error) => return Err(error),
                         Err(UploadError::Store(error)) => {
                             self.alerts.raise("store", &error, REMINDER_INTERVAL);
-                            self.ctx.clock.sleep(wait).await;
+                            self.ctx.host.clock.sleep(wait).await;
                             wait = (wait * 2).min(MAX_RETRY_DELAY);
                         }
                     }
@@ -77,7 +77,7 @@ impl Uploader {
             };
             tokio::select! {
                 () = changed => {}
-                () = self.ctx.clock.sleep(pause) => {}
+                () = self.ctx.host.clock.sleep(pause) => {}
             }
         }
     }
@@ -183,7 +183,7 @@ impl Replacer {
                         if !is_transient(&error) {
                             return;
                         }
-                        self.ctx.clock.sleep(MAX_RETRY_DELAY).await;
+                        self.ctx.host.clock.sleep(MAX_RETRY_DELAY).await;
                     }
                 }
             }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use backstop_model::blocking_queries::{self, Activity, LockDecision, QueryKind, RunningQuery};
-use backstop_model::error::{Error, Result};
-use backstop_model::freeze::FreezeRules;
+use backstop_policy::blocking_queries;
+use backstop_policy::blocking_queries::{Activity, LockDecision, QueryKind, RunningQuery};
+use backstop_types::error::{Error, Result};
+use backstop_types::freeze::FreezeRules;
 
 use super::watchdog::Watchdog;
 use super::{FreezeSession, LockOutcome};
@@ -31,7 +32,7 @@ pub(super) async fn lock_tables(
     rules: &FreezeRules,
     ctx: &RunContext,
 ) -> Result<()> {
-    let until = ctx.clock.monotonic() + rules.wait;
+    let until = ctx.host.clock.monotonic() + rules.wait;
     session.arm(rules.hold, LOCK_ATTEMPT_TIMEOUT).await?;
     loop {
         wait_for_quiet(session, rules, until, ctx).await?;
@@ -45,7 +46,7 @@ pub(super) async fn lock_tables(
         // each attempt.
         watchdog.hold(rules.wait + rules.hold + 2 * CLIENT_TIMEOUT_MARGIN);
         kill_stuck_flush_waits(session, rules, until, ctx).await?;
-        ctx.clock.sleep(LOCK_RETRY_DELAY).await;
+        ctx.host.clock.sleep(LOCK_RETRY_DELAY).await;
     }
 }
 
@@ -61,14 +62,14 @@ async fn wait_for_quiet(
         if blocking_queries::decide_lock(&activity, LONG_RUNNING_STATEMENT) == LockDecision::Go {
             return Ok(());
         }
-        let now = ctx.clock.monotonic();
+        let now = ctx.host.clock.monotonic();
         if now >= until {
             return Err(blocked_error("cannot freeze the source", &activity, rules.wait));
         }
         if rules.kill_blockers && now + rules.wait / 2 >= until {
             kill(session, blocking_queries::blocking_queries(&activity, LONG_RUNNING_STATEMENT), ctx).await;
         }
-        ctx.clock.sleep(ACTIVITY_POLL_INTERVAL).await;
+        ctx.host.clock.sleep(ACTIVITY_POLL_INTERVAL).await;
     }
 }
 
@@ -83,7 +84,7 @@ async fn kill_stuck_flush_waits(
 ) -> Result<()> {
     let activity = activity_after_timeout(session, ctx).await?;
     if blocking_queries::queries_waiting_for_lock(&activity).is_empty() {
-        if ctx.clock.monotonic() >= until {
+        if ctx.host.clock.monotonic() >= until {
             return Err(blocked_error("cannot take the global read lock", &activity, rules.wait));
         }
         return Ok(());
@@ -98,14 +99,14 @@ async fn kill_stuck_flush_waits(
 /// Returns the running statements, after a pause in which sessions that waited only for this lock
 /// continue.
 async fn activity_after_timeout(session: &mut dyn FreezeSession, ctx: &RunContext) -> Result<Activity> {
-    let until = ctx.clock.monotonic() + CLIENT_TIMEOUT_MARGIN;
+    let until = ctx.host.clock.monotonic() + CLIENT_TIMEOUT_MARGIN;
     loop {
         let activity = session.activity().await?;
-        if blocking_queries::queries_waiting_for_lock(&activity).is_empty() || ctx.clock.monotonic() >= until
+        if blocking_queries::queries_waiting_for_lock(&activity).is_empty() || ctx.host.clock.monotonic() >= until
         {
             return Ok(activity);
         }
-        ctx.clock.sleep(ACTIVITY_POLL_INTERVAL).await;
+        ctx.host.clock.sleep(ACTIVITY_POLL_INTERVAL).await;
     }
 }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use backstop_model::error::Result;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{BackupId, Endpoint, ShardName};
-use backstop_model::server::{RecordedSettings, ServerVersion};
-use backstop_model::topology::Member;
+use backstop_types::error::Result;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
+use backstop_types::server::{RecordedSettings, ServerVersion};
+use backstop_types::topology::Member;
 use serde::{Deserialize, Serialize};
 
 /// State of servers and volumes in the cloud, other than snapshots.

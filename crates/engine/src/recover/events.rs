@@ -3,13 +3,12 @@
 //! the archive's statements up to the recovered moment.
 
 use backstop_binlog::event_changes;
-use backstop_model::archive::ArchivedSegment;
-use backstop_model::error::{ErrorKind, Result};
-use backstop_model::gtid::{Gtid, GtidSet};
-use backstop_model::scheduled_events::{
-    EventChange, EventHistory, EventsPlan, EventsReport, EventsSetting, SchemaNames, plan_events,
-};
-use backstop_model::topology::Role;
+use backstop_types::archive::ArchivedSegment;
+use backstop_types::error::{ErrorKind, Result};
+use backstop_types::gtid::{Gtid, GtidSet};
+use backstop_types::scheduled_events::EventChange;
+use backstop_policy::scheduled_events::{EventHistory, EventsPlan, EventsReport, EventsSetting, SchemaNames, plan_events};
+use backstop_types::topology::Role;
 use backstop_repo::Manifest;
 use futures::{StreamExt, TryStreamExt};
 
@@ -32,7 +31,7 @@ pub(super) async fn decide_events(
         return Ok(EventsPlan::default());
     }
     let history = history(recovery, manifest, decided).await?;
-    Ok(plan_events(&history, present, recovery.ctx.clock.now()))
+    Ok(plan_events(&history, present, recovery.ctx.host.clock.now()))
 }
 
 /// Carries a plan out, or returns the statements that would.

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use backstop_model::ids::ShardName;
+use backstop_types::ids::ShardName;
 
 use super::replay::RelaxedSettings;
 use super::{CopyAccount, DataSource, LiveMembers, RecoveryRequest, mysqld};
@@ -30,14 +30,14 @@ fn recovery_files_keep_stored_form() {
         port: None,
         listen: None,
         check: CheckDepth::Quick,
-        ending: backstop_model::plan::Ending::Join,
+        ending: backstop_policy::plan::Ending::Join,
         members: LiveMembers::Refuse,
         server_user: None,
-        own: backstop_model::extra_options::ExtraOptions::default(),
+        own: backstop_config::extra_options::ExtraOptions::default(),
         tls: None,
         accept_broken: Vec::new(),
         copy_login: CopyAccount::Leave,
-        events: backstop_model::scheduled_events::EventsSetting::Enable,
+        events: backstop_policy::scheduled_events::EventsSetting::Enable,
     };
     let mut text = String::new();
     for into in ["/srv/new", &format!("/srv/{}", "x".repeat(100))] {

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::plan::Ending;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_policy::plan::Ending;
 use backstop_repo::Manifest;
 
 use super::option_file::{self, Phase};

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::plan::{GtidReset, GtidStep, gtid_step};
-use backstop_model::progress::{Progress, ProgressUnit};
-use backstop_model::topology::{InstanceState, Member, current_primary};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_policy::plan::{GtidReset, GtidStep, gtid_step};
+use backstop_types::progress::{Progress, ProgressUnit};
+use backstop_types::topology::{InstanceState, Member};
+use backstop_policy::topology::current_primary;
 
 use super::Recovery;
 use crate::context::RunContext;
@@ -28,31 +29,34 @@ const COMMIT_SETTLE_TIME: Duration = Duration::from_secs(5);
 /// Checks that an instance holding `held` could join now. Returns a server id that no member of the
 /// shard has.
 pub(super) async fn check_joinable(recovery: &Recovery<'_>, held: &GtidSet) -> Result<u32> {
-    let begun = recovery.ctx.clock.monotonic();
+    let begun = recovery.ctx.host.clock.monotonic();
     loop {
         let members = recovery.topology.members().await?;
         let (_, primary) = current_primary(&members)?;
         match check_followable(primary, held) {
-            Ok(()) => return Ok(server_id(recovery.ctx, &members)),
+            Ok(()) => return server_id(recovery.ctx, &members),
             // A transaction may be archived an instant before its server has committed it.
             Err(error)
                 if error.kind != ErrorKind::Refused
-                    || recovery.ctx.clock.monotonic() - begun > COMMIT_SETTLE_TIME =>
+                    || recovery.ctx.host.clock.monotonic() - begun > COMMIT_SETTLE_TIME =>
             {
                 return Err(error);
             }
-            Err(_) => recovery.ctx.clock.sleep(CATCH_UP_POLL_INTERVAL).await,
+            Err(_) => recovery.ctx.host.clock.sleep(CATCH_UP_POLL_INTERVAL).await,
         }
     }
 }
 
 /// Returns a random server id that no reachable member has.
-pub(crate) fn server_id(ctx: &RunContext, members: &[Member]) -> u32 {
+///
+/// # Errors
+/// Fails if the host has no random numbers.
+pub(crate) fn server_id(ctx: &RunContext, members: &[Member]) -> Result<u32> {
     let taken: Vec<u32> = states(members).map(|state| state.server_id).collect();
     loop {
-        let id = (ctx.clock.random() >> 32) as u32;
+        let id = (ctx.host.random.number()? >> 32) as u32;
         if id > 0 && id < u32::MAX && !taken.contains(&id) {
-            return id;
+            return Ok(id);
         }
     }
 }
@@ -146,7 +150,7 @@ pub(crate) fn check_followable(primary: &InstanceState, held: &GtidSet) -> Resul
 
 /// Waits until the instance has everything that the primary had at most [`CAUGHT_UP_LAG`] ago.
 pub(super) async fn catch_up(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> Result<()> {
-    let now = || recovery.ctx.clock.monotonic();
+    let now = || recovery.ctx.host.clock.monotonic();
     let begun = now();
     let (mut wanted, mut asked) = (primary_set(recovery).await?, now());
     let mut total = None;
@@ -173,7 +177,7 @@ pub(super) async fn catch_up(recovery: &Recovery<'_>, session: &mut dyn AdminSes
             );
             return Err(Error::failed(message).hint("check SHOW REPLICA STATUS of the recovered server"));
         }
-        recovery.ctx.clock.sleep(CATCH_UP_POLL_INTERVAL).await;
+        recovery.ctx.host.clock.sleep(CATCH_UP_POLL_INTERVAL).await;
     }
 }
 
@@ -189,7 +193,7 @@ async fn replicating(
     if state.io_running && state.sql_running {
         return Ok(true);
     }
-    let waited = recovery.ctx.clock.monotonic() - begun;
+    let waited = recovery.ctx.host.clock.monotonic() - begun;
     match state.last_error {
         Some(error) if !state.sql_running || waited > RECEIVER_CONNECT_TIMEOUT => {
             Err(Error::failed(format!("cannot follow {}: {error}", state.source))

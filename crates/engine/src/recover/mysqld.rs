@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 use backstop_repo::Manifest;
 
 use super::option_file::{self, Phase};

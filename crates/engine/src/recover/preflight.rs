@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::listen_address::ListenAddress;
-use backstop_model::plan::Ending;
-use backstop_model::server::ServerVersion;
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::listen_address::ListenAddress;
+use backstop_policy::plan::Ending;
+use backstop_types::server::ServerVersion;
 use backstop_repo::{Manifest, Storage};
 
 use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, join, promote};
@@ -97,7 +97,7 @@ pub(super) async fn decide(recovery: &Recovery<'_>, manifest: &Manifest) -> Resu
                 recovery.request.replay.as_ref().map_or_else(|| backup.clone(), |replay| replay.reached());
             join::check_joinable(recovery, &held).await?
         }
-        Ending::Standalone => join::server_id(recovery.ctx, &[]),
+        Ending::Standalone => join::server_id(recovery.ctx, &[])?,
         Ending::AsPrimary => promote::check_promotable(recovery).await?,
     };
     let port = port(recovery.request.port)?;
@@ -205,7 +205,7 @@ fn space(dir: &Path, data_bytes: u64) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use backstop_model::error::ErrorKind;
+    use backstop_types::error::ErrorKind;
 
     #[test]
     fn target_dir_is_accepted_only_if_new_empty_or_begun() {

@@ -1,11 +1,11 @@
 //! Promotes a recovered instance to the shard's new primary, after all its servers were lost.
 
-use backstop_model::archive::Archive;
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
-use backstop_model::scheduled_events::EventsPlan;
-use backstop_model::topology::{Member, NoAnswer};
+use backstop_types::archive::Archive;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
+use backstop_policy::scheduled_events::EventsPlan;
+use backstop_types::topology::{Member, NoAnswer};
 use backstop_repo::Manifest;
 
 use super::option_file::{self, Phase};
@@ -19,7 +19,7 @@ pub(super) async fn check_promotable(recovery: &Recovery<'_>) -> Result<u32> {
     if let Some(notice) = begun_before(&recovery.archive.contents().await?) {
         recovery.ctx.reporter.notice(&notice);
     }
-    Ok(join::server_id(recovery.ctx, &members))
+    join::server_id(recovery.ctx, &members)
 }
 
 /// Returns a warning if the current timeline was begun and nothing of it is archived: a recovery
@@ -139,7 +139,7 @@ async fn begin_timeline(recovery: &Recovery<'_>, uuid: ServerUuid, held: &GtidSe
     writer.seal_tail().await?;
     let archive = recovery.archive.contents().await?;
     let left = archive.held(of).unwrap_or_default().subtract(held);
-    let number = writer.begin_timeline(uuid, held, &left, recovery.ctx.clock.now()).await?;
+    let number = writer.begin_timeline(uuid, held, &left, recovery.ctx.host.clock.now()).await?;
     writer.release().await?;
     if !left.is_empty() {
         recovery.ctx.reporter.notice(&format!(

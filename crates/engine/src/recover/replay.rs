@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::{BinlogServer, BoundedSource, PasswordCheck};
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
-use backstop_model::plan::Replay;
-use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
+use backstop_policy::plan::Replay;
+use backstop_types::progress::{Progress, ProgressUnit};
 use backstop_repo::{Manifest, TimelineSource};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -96,15 +96,15 @@ async fn apply(
     let doing = "cannot listen on loopback for the replay";
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.failed(doing)?;
     let port = listener.local_addr().failed(doing)?.port();
-    let random = || recovery.ctx.clock.random();
-    let password = format!("{:016x}{:016x}", random(), random()).into();
-    let clock = Arc::clone(&recovery.ctx.clock);
+    let random = &recovery.ctx.host.random;
+    let password = format!("{:032x}", u128::from_le_bytes(random.bytes()?)).into();
+    let clock = Arc::clone(&recovery.ctx.host.clock);
     let server = BinlogServer {
         source: source.clone(),
         user: REPLAY_USER.to_owned(),
         password: PasswordCheck::new(&password),
-        server_id: (random() >> 32) as u32 | 1,
-        server_uuid: server_uuid(recovery),
+        server_id: (random.number()? >> 32) as u32 | 1,
+        server_uuid: server_uuid(recovery)?,
         version: manifest.facts.server_version.to_string(),
         now: Arc::new(move || clock.now().timestamp()),
         deadline: CLIENT_IDLE_TIMEOUT,
@@ -116,11 +116,9 @@ async fn apply(
     }
 }
 
-fn server_uuid(recovery: &Recovery<'_>) -> ServerUuid {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&recovery.ctx.clock.random().to_le_bytes());
-    bytes[8..].copy_from_slice(&recovery.ctx.clock.random().to_le_bytes());
-    ServerUuid(uuid::Builder::from_random_bytes(bytes).into_uuid())
+fn server_uuid(recovery: &Recovery<'_>) -> Result<ServerUuid> {
+    let bytes = recovery.ctx.host.random.bytes()?;
+    Ok(ServerUuid(uuid::Builder::from_random_bytes(bytes).into_uuid()))
 }
 
 /// Replicates until everything is applied.
@@ -131,7 +129,7 @@ async fn follow(
     from: &ReplaySource,
     source: &BoundedSource<TimelineSource>,
 ) -> Result<()> {
-    let now = || recovery.ctx.clock.monotonic();
+    let now = || recovery.ctx.host.clock.monotonic();
     let (total, reached) = (plan.gtids.count(), plan.reached());
     begin(session, from, &reached).await?;
     let (mut left, mut moved, mut away) = (u64::MAX, now(), None);
@@ -162,7 +160,7 @@ async fn follow(
                     return Err(error);
                 }
                 recovery.ctx.reporter.notice(&format!("{error}; retrying"));
-                recovery.ctx.clock.sleep(Duration::from_secs(1)).await;
+                recovery.ctx.host.clock.sleep(Duration::from_secs(1)).await;
                 begin(session, from, &reached).await?;
             }
         }
@@ -172,7 +170,7 @@ async fn follow(
             );
             return Err(Error::failed(message).hint("check the recovered server's error log"));
         }
-        recovery.ctx.clock.sleep(REPLAY_POLL_INTERVAL).await;
+        recovery.ctx.host.clock.sleep(REPLAY_POLL_INTERVAL).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use backstop_model::error::{Result, ResultExt};
+use backstop_types::error::{Result, ResultExt};
 
 /// Files that one run has created in a target directory before it decided.
 #[derive(Debug)]

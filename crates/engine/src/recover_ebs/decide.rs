@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use backstop_model::report::VolumeState;
-use backstop_model::server::{RecordedSettings, ServerVersion};
+use backstop_types::backup::VolumeState;
+use backstop_types::server::{RecordedSettings, ServerVersion};
 use backstop_repo::Storage;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,7 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
     join::check_followable(primary, &manifest.facts.gtid_executed)?;
     let primary_zone = recovery.hosts.zone(endpoint).await?;
     let (zone, subnet) = choose_zone(&recovery.request.subnets, &primary_zone)?;
-    let named = BackupId::new(recovery.ctx.clock.now(), (recovery.ctx.clock.random() >> 32) as u32);
+    let named = new_run_id(&recovery.ctx.host)?;
     Ok(EbsRecoveryDecision {
         recovery_id: format!("r-{named}"),
         shard: recovery.request.shard.clone(),
@@ -76,7 +76,7 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
         subnet,
         snapshots: devices(snapshot_ids)?,
         gtid_executed: manifest.facts.gtid_executed.clone(),
-        server_id: join::server_id(recovery.ctx, &members),
+        server_id: join::server_id(recovery.ctx, &members)?,
         server_version: manifest.facts.server_version.clone(),
         settings: manifest.facts.settings.clone(),
         folder: folder(&recovery.request)?,
@@ -134,7 +134,7 @@ fn devices(snapshot_ids: &[String]) -> Result<BTreeMap<String, String>> {
 }
 
 fn folder(request: &EbsRecoveryRequest) -> Result<PathBuf> {
-    use backstop_model::error::ResultExt;
+    use backstop_types::error::ResultExt;
     Ok(std::path::absolute(&request.into).failed("cannot find the target directory")?.join(".backstop"))
 }
 

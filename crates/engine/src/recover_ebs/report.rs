@@ -1,10 +1,10 @@
 //! Report of a finished rebuild.
 
-use backstop_model::report::RecoverSeconds;
+use crate::report::RecoverSeconds;
 use serde::Serialize;
 
 use super::{BackupId, CreatedInstance, EbsRecoveryDecision, GtidSet, ShardName, VolumeInitialization};
-use backstop_model::ids::Endpoint;
+use backstop_types::ids::Endpoint;
 
 /// Output of `recover --json` for a backup in volume snapshots: the fields of a recovery on this
 /// host, and the machines.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_types::progress::{Progress, ProgressUnit};
 
 use super::{CreatedInstance, EbsRecovery, Result, VolumeInitialization};
 
@@ -17,7 +17,7 @@ pub(super) async fn wait_until_initialized(
     recovery: &EbsRecovery<'_>,
     made: &CreatedInstance,
 ) -> Result<VolumeInitialization> {
-    let begun = recovery.ctx.clock.monotonic();
+    let begun = recovery.ctx.host.clock.monotonic();
     loop {
         let loading = match recovery.hosts.volume_initialization(&made.volume_ids).await {
             Ok(loading) => loading,
@@ -35,9 +35,9 @@ pub(super) async fn wait_until_initialized(
             total: Some(100),
             unit: ProgressUnit::Percent,
         });
-        if recovery.ctx.clock.monotonic() - begun >= VOLUME_INITIALIZATION_TIMEOUT {
+        if recovery.ctx.host.clock.monotonic() - begun >= VOLUME_INITIALIZATION_TIMEOUT {
             return Ok(loading);
         }
-        recovery.ctx.clock.sleep(VOLUME_POLL_INTERVAL).await;
+        recovery.ctx.host.clock.sleep(VOLUME_POLL_INTERVAL).await;
     }
 }

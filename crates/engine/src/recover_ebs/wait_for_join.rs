@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use backstop_model::ids::{Endpoint, ServerUuid};
-use backstop_model::progress::{Progress, ProgressUnit};
-use backstop_model::topology::{InstanceState, NoAnswer};
+use backstop_types::ids::{Endpoint, ServerUuid};
+use backstop_types::progress::{Progress, ProgressUnit};
+use backstop_types::topology::{InstanceState, NoAnswer};
 
 use super::{
     CreatedInstance, EbsRecovery, EbsRecoveryDecision, Error, ErrorKind, GtidSet, Result, current_primary,
@@ -35,7 +35,7 @@ pub(super) async fn wait_until_joined(
     decided: &EbsRecoveryDecision,
     made: &CreatedInstance,
 ) -> Result<GtidSet> {
-    let now = || recovery.ctx.clock.monotonic();
+    let now = || recovery.ctx.host.clock.monotonic();
     let (mut well, mut moved, mut left) = (now(), now(), u64::MAX);
     let mut primary = primary(recovery).await?;
     loop {
@@ -69,12 +69,12 @@ pub(super) async fn wait_until_joined(
             primary = self::primary(recovery).await?;
             left = u64::MAX;
         }
-        recovery.ctx.clock.sleep(JOIN_POLL_INTERVAL).await;
+        recovery.ctx.host.clock.sleep(JOIN_POLL_INTERVAL).await;
     }
 }
 
 async fn primary(recovery: &EbsRecovery<'_>) -> Result<Primary> {
-    let asked = recovery.ctx.clock.monotonic();
+    let asked = recovery.ctx.host.clock.monotonic();
     let members = recovery.topology.members().await?;
     let (endpoint, state) = current_primary(&members)?;
     let (endpoint, executed) = (endpoint.clone(), state.gtid_executed.clone());

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::error::{Error, ErrorKind};
+use backstop_types::error::{Error, ErrorKind};
 use backstop_testkit::every;
-use backstop_testkit::frozen::frozen;
+use backstop_testkit::frozen::{frozen, lines, parsed};
 use lambda_runtime::Diagnostic;
+
+use crate::lambda_event::Invocation;
 
 use super::{CREATE_VARIABLE, InvocationError, REPOSITORY_ID_VARIABLE, REPOSITORY_VARIABLE};
 
@@ -27,6 +29,19 @@ fn errors_and_variables_stay_the_same() {
         &[REPOSITORY_VARIABLE, CREATE_VARIABLE, REPOSITORY_ID_VARIABLE]
             .map(|name| format!("{name}\n"))
             .concat(),
+    );
+}
+
+#[test]
+fn invocations() {
+    let read = |event: &String| Invocation::parse(&parsed(event)).unwrap();
+    let described = |one: Invocation| {
+        let kind = serde_json::to_string(&one.kind).unwrap();
+        format!("{} {kind} {}\n", one.secret_id, one.occasion("a-request"))
+    };
+    frozen(
+        "invocations-read.txt",
+        &lines("invocation.json").iter().map(read).map(described).collect::<String>(),
     );
 }
 

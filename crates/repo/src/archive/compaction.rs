@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::archive::{ArchivedSegment, SegmentState, Timeline};
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::ShardName;
+use backstop_types::archive::{ArchivedSegment, SegmentState, Timeline};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::ShardName;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};

@@ -3,10 +3,10 @@
 //!
 //! The content of an entry is at its end, so that one request can read it without the segment.
 
-use backstop_model::archive::{ArchivedSegment, SegmentHash, SegmentState, Timeline};
-use backstop_model::error::{Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::{ServerUuid, ShardName};
+use backstop_types::archive::{ArchivedSegment, SegmentHash, SegmentState, Timeline};
+use backstop_types::error::{Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{ServerUuid, ShardName};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //! `tests/frozen`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use backstop_model::archive::{ArchivedSegment, SegmentHash, Timeline};
+use backstop_types::archive::{ArchivedSegment, SegmentHash, Timeline};
 use uuid::Uuid;
 
 use super::compaction::{ArchiveIndex, DroppedSegments, Horizon};
@@ -18,7 +18,7 @@ use crate::keys::ShardKeys;
 use crate::object::ObjectKind;
 
 fn lines() -> Vec<Timeline> {
-    include_str!("../../../model/tests/frozen/line.json").lines().map(parsed).collect()
+    include_str!("../../../policy/tests/frozen/line.json").lines().map(parsed).collect()
 }
 
 fn segment_facts() -> SegmentFacts {
@@ -117,7 +117,7 @@ async fn stored_segments_keep_their_bytes() {
 #[test]
 fn indexes_and_horizons_keep_their_json() {
     let segments: Vec<ArchivedSegment> =
-        include_str!("../../../model/tests/frozen/archived-segment.json").lines().map(parsed).collect();
+        include_str!("../../../policy/tests/frozen/archived-segment.json").lines().map(parsed).collect();
     let index = ArchiveIndex {
         shard: shard(),
         first: 3,

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeSet;
 
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::ShardName;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::ShardName;
 use chrono::Utc;
 use object_store::PutMode;
 use uuid::Uuid;

@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use backstop_model::archive::{Archive, ArchivedSegment};
-use backstop_model::error::{Error, ErrorKind, Result};
+use backstop_types::archive::{Archive, ArchivedSegment};
+use backstop_types::error::{Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
 
 use super::compaction::{self, ArchiveIndex, Horizon};

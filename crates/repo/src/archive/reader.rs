@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use backstop_model::archive::{Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentState};
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::ids::ShardName;
+use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentState};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::ShardName;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};

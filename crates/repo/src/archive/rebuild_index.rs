@@ -7,9 +7,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use backstop_model::archive::{Archive, ArchivedSegment, SegmentState};
-use backstop_model::error::{Error, ErrorKind, Result};
-use backstop_model::gtid::GtidSet;
+use backstop_types::archive::{Archive, ArchivedSegment, SegmentState};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
 use futures::StreamExt;
 
 use super::compaction::ArchiveIndex;

@@ -4,8 +4,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use backstop_model::archive::{ArchivedSegment, SegmentState};
-use backstop_model::error::Error;
+use backstop_types::archive::{ArchivedSegment, SegmentState};
+use backstop_types::error::Error;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
 

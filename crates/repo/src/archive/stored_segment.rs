@@ -4,8 +4,8 @@
 //! The JSON describes the segment as the entry or index that names it does: a lost index is rebuilt
 //! from these descriptions. Segments of older versions consist of the frames of the segment alone.
 
-use backstop_model::archive::{ArchivedSegment, SegmentState, Timeline};
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::archive::{ArchivedSegment, SegmentState, Timeline};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use bytes::Bytes;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};

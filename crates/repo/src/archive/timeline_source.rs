@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use backstop_binlog::{Segment, SegmentSource};
-use backstop_model::archive::ArchivedSegment;
-use backstop_model::error::{Error, Result};
-use backstop_model::gtid::GtidSet;
+use backstop_types::archive::ArchivedSegment;
+use backstop_types::error::{Error, Result};
+use backstop_types::gtid::GtidSet;
 use tokio::io::AsyncRead;
 use tokio::sync::Mutex;
 

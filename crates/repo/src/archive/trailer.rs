@@ -2,7 +2,7 @@
 //! JSON | one frame: number of the segment's frames (u32)`. One request reads it from the object's
 //! end, without the segment.
 
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 
 use crate::ObjectRef;
 use crate::encrypted_store::EncryptedStore;

@@ -4,9 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use backstop_binlog::SegmentCheck;
-use backstop_model::archive::{Archive, ArchiveDamage, ArchivedSegment, SegmentState};
-use backstop_model::error::{Error, Result};
-use backstop_model::progress::{Progress, ProgressUnit};
+use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, SegmentState};
+use backstop_types::error::{Error, Result};
+use backstop_types::progress::{Progress, ProgressUnit};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
 

@@ -6,12 +6,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use backstop_binlog::Segment;
-use backstop_model::archive::{
-    Archive, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
-};
-use backstop_model::error::{Error, Result, ResultExt};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
+use backstop_types::archive::{Archive, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline};
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -38,7 +36,7 @@ const MAX_APPEND_ATTEMPTS: usize = 10;
 ///
 /// Everything is durable when a call returns. A failed call may have stored its segment: repeat it
 /// with the same arguments. Once another writer has the lease, every call fails with
-/// [`Kind::Held`](backstop_model::error::ErrorKind::Held) and has stored nothing.
+/// [`Kind::Held`](backstop_types::error::ErrorKind::Held) and has stored nothing.
 pub struct ArchiveWriter {
     reader: ArchiveReader,
     log: ShardLog,
@@ -164,7 +162,7 @@ impl ArchiveWriter {
     /// Stores a segment of the tail: one request.
     ///
     /// # Errors
-    /// Returns the store's error, and [`Kind::Held`](backstop_model::error::ErrorKind::Held) if
+    /// Returns the store's error, and [`Kind::Held`](backstop_types::error::ErrorKind::Held) if
     /// another writer has the lease.
     pub async fn put_tail(&self, facts: &Segment, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 != facts.size() || *blake3::hash(bytes).as_bytes() != facts.hash {
@@ -226,7 +224,7 @@ impl ArchiveWriter {
     ///
     /// # Errors
     /// Returns the errors of [`ArchiveWriter::seal`];
-    /// [`Kind::Damaged`](backstop_model::error::ErrorKind::Damaged) if a tail segment is damaged.
+    /// [`Kind::Damaged`](backstop_types::error::ErrorKind::Damaged) if a tail segment is damaged.
     pub async fn seal_tail(&self) -> Result<()> {
         let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
@@ -289,7 +287,7 @@ impl ArchiveWriter {
     /// Releases the archive lease.
     ///
     /// # Errors
-    /// Returns [`Kind::Held`](backstop_model::error::ErrorKind::Held) if another writer has
+    /// Returns [`Kind::Held`](backstop_types::error::ErrorKind::Held) if another writer has
     /// acquired it since.
     pub async fn release(self) -> Result<()> {
         let release = |state: &mut crate::shard_log::ShardState| {

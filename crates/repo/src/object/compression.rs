@@ -1,6 +1,6 @@
 //! Writes an object, frame by frame.
 
-use backstop_model::error::{Result, ResultExt};
+use backstop_types::error::{Result, ResultExt};
 use bytes::Bytes;
 
 use super::frame_table::TableBuilder;

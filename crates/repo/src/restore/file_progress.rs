@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use backstop_model::error::Result;
+use backstop_types::error::Result;
 
 use super::windows::{PackFetch, RestoreWindows};
 use crate::block_extents::BLOCK_BYTES;

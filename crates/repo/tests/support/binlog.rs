@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use backstop_binlog::Segment;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
 use backstop_repo::{ArchiveReader, ArchiveWriter};
 use chrono::DateTime;
 use tokio::io::AsyncReadExt;

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use backstop_model::backup::{BackupFacts, BackupKind, BackupSource, Lineage};
-use backstop_model::freeze::{FreezeMode, FreezeReport};
-use backstop_model::ids::{BackupId, Endpoint, ShardName};
-use backstop_model::topology::Role;
+use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, Lineage};
+use backstop_types::freeze::{FreezeMode, FreezeReport};
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
+use backstop_types::topology::Role;
 use backstop_repo::{
     CatalogEntry, FileChanges, FileContent, Location, Manifest, RepoKey, Repository, ShardReader,
     ShardWriter, Tree, TreeDirectory, TreeFile,

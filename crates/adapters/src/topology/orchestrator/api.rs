@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use backstop_model::credentials::{BasicAuth, OrchestratorAccess};
-use backstop_model::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_config::credentials::{BasicAuth, OrchestratorAccess};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use reqwest::{Certificate, Client, Response, StatusCode, Url};
 use secrecy::ExposeSecret;
 use serde::Deserialize;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backstop_model::error::Error;
-use backstop_model::ids::Endpoint;
-use backstop_model::orchestrator::{ClusterInfo, ClusterReading, OrchestratorInstance, ReplicationAnalysis};
+use backstop_types::error::Error;
+use backstop_types::ids::Endpoint;
+use crate::topology::orchestrator::assessment::{ClusterInfo, ClusterReading, OrchestratorInstance, ReplicationAnalysis};
 use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! Errors of a reading: passing ones, which a retry may cure, and lasting ones.
 
-use backstop_model::error::{Error, ErrorKind};
+use backstop_types::error::{Error, ErrorKind};
 
 use super::api::{ApiError, OrchestratorNode};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstop_model::error::{Error, ErrorKind};
+use backstop_types::error::{Error, ErrorKind};
 use futures::future::join_all;
 
 use super::api::{ApiError, OrchestratorNode};

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_adapters::clock::SystemClock;
+use backstop_host::{Host, SystemClock};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{Clock, Reporter};
-use backstop_model::progress::Progress;
+use backstop_types::progress::Progress;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -209,7 +209,8 @@ impl StageClock {
 
     pub fn run_context(&self) -> RunContext {
         let ctx = backstop_testkit::snapshot_conformance::test_context();
-        RunContext { clock: Arc::new(self.clone()), reporter: Arc::new(self.clone()), ..ctx }
+        let host = Host { clock: Arc::new(self.clone()), ..Host::system() };
+        RunContext { host, reporter: Arc::new(self.clone()), ..ctx }
     }
 
     /// Returns the length of each wait, in seconds.
@@ -233,9 +234,6 @@ impl Clock for StageClock {
     async fn sleep(&self, duration: Duration) {
         self.slept.lock().unwrap().push(duration.as_secs());
         self.stage.fetch_add(1, Ordering::SeqCst);
-    }
-    fn random(&self) -> u64 {
-        self.clock.random()
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
 use backstop_engine::ports::Topology;
-use backstop_model::credentials::OrchestratorAccess;
-use backstop_model::error::Result;
-use backstop_model::topology::Member;
+use backstop_config::credentials::OrchestratorAccess;
+use backstop_types::error::Result;
+use backstop_types::topology::Member;
 use fake_orchestrator::{Answers, FakeOrchestrator, StageClock};
 
 /// Reads `shop-1` through these addresses. Nothing listens where the recorded servers were.

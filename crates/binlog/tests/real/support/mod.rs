@@ -11,9 +11,9 @@ use backstop_binlog::{
     AtBinlogEnd, ConnectOptions, DumpRequest, Segment, SegmentFolder, Segmenter, SegmenterStep, SemiSyncMode,
     Session,
 };
-use backstop_model::error::Result;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
+use backstop_types::error::Result;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
 use backstop_testkit::{TestMember, TestShard};
 
 pub const SECOND: Duration = Duration::from_secs(1);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use backstop_model::archive::{Archive, ArchivedSegment};
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::ServerUuid;
+use backstop_types::archive::{Archive, ArchivedSegment};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::ServerUuid;
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository};
 use backstop_testkit::TestMember;
 use tokio::io::AsyncReadExt;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use backstop_adapters::mysql::connection::{Connection, Connector, Login};
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 use backstop_testkit::{TestMember, TestShard};
 
 /// Contents of a target directory. The server is killed, and the directory removed, when dropped.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use backstop_adapters::mysql::connection::Connection;
-use backstop_model::gtid::GtidSet;
+use backstop_types::gtid::GtidSet;
 use backstop_testbed::processes::kill_on;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! A random history of one transaction after the other, with the state after each.
 
 use backstop_adapters::mysql::connection::Connection;
-use backstop_model::gtid::{Gtid, GtidSet};
+use backstop_types::gtid::{Gtid, GtidSet};
 use backstop_testkit::TestMember;
 use chrono::{DateTime, Duration, Utc};
 

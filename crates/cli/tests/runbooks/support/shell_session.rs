@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backstop_cli::runbooks::RunbookValues;
-use backstop_model::gtid::GtidSet;
-use backstop_model::ids::Endpoint;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::Endpoint;
 use backstop_testkit::{ShardLayout, TestShard};
 
 use crate::support::program::Backstop;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use backstop_binlog::Segment;
-use backstop_model::error::Error;
+use backstop_types::error::Error;
 
 use super::{Queue, SpooledFile, UnsyncedChunk};
 

@@ -1,8 +1,8 @@
 //! Detects entries that a store accepted and lost while the archiver runs, and stores them again.
 
 use backstop_binlog::Segment;
-use backstop_model::archive::SegmentState;
-use backstop_model::error::{Error, Result};
+use backstop_types::archive::SegmentState;
+use backstop_types::error::{Error, Result};
 use object_store::PutMode;
 
 use super::ArchiveWriter;
@@ -70,7 +70,7 @@ impl ArchiveWriter {
     /// Stores an entry again as it was, with the bytes of its segment.
     ///
     /// # Errors
-    /// Returns the store's error; [`Kind::Held`](backstop_model::error::ErrorKind::Held) if another
+    /// Returns the store's error; [`Kind::Held`](backstop_types::error::ErrorKind::Held) if another
     /// archiver has this number; fails if the bytes are not those of the segment.
     pub async fn put_again(&self, lost: &LostEntry, bytes: &[u8]) -> Result<()> {
         let journal = &self.reader.journal;

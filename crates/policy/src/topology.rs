@@ -1,0 +1,21 @@
+//! Members of a shard, and the choice of the one to back up.
+
+mod choose_source;
+mod primary;
+mod replication_filters;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{Endpoint, ServerUuid};
+use backstop_types::server::ServerVersion;
+
+pub use choose_source::{NoSource, choose_source, second_choices};
+pub use primary::{current_primary, errant};
+pub use replication_filters::{doubt, fidelity_findings};
+
+#[cfg(test)]
+mod tests;
