@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backstop_config::credentials::Credentials;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{Playbook, PlaybookInputs};
-use backstop_config::credentials::Credentials;
 use backstop_types::error::{Error, Result};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};

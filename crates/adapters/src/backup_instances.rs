@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use backstop_config::settings::SnapshotSettings;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstance, BackupInstances, MysqldControl, SnapshotProvider};
 use backstop_types::error::{Result, ResultExt};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeRules;
-use backstop_config::settings::SnapshotSettings;
 use backstop_types::topology::SourceChoice;
 
 use crate::mysql::connection::Connector;

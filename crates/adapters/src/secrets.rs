@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use backstop_config::credentials::{Credentials, S3Credentials};
-use backstop_types::login::{TlsMode, TlsSettings};
-use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_config::settings::SecretRef;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::login::{TlsMode, TlsSettings};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Limit for a secret, in bytes.

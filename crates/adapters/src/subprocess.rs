@@ -102,10 +102,9 @@ impl Subprocess<'_> {
         let mut told = false;
         while file.try_lock().is_err() {
             if !std::mem::replace(&mut told, true) {
-                self.ctx.reporter.notice(&format!(
-                    "{}: waiting for an earlier run that is still running",
-                    self.doing
-                ));
+                self.ctx
+                    .reporter
+                    .notice(&format!("{}: waiting for an earlier run that is still running", self.doing));
             }
             if self.ctx.host.clock.monotonic() >= deadline {
                 let message =
@@ -155,8 +154,9 @@ impl Subprocess<'_> {
         }
         match tokio::time::timeout(INTERRUPT_TIMEOUT, child.wait()).await {
             Ok(ended) => ended.map(drop).failed(self.failure()),
-            Err(_) => Err(self
-                .timeout_error(&format!("still running {INTERRUPT_TIMEOUT:?} after the interrupt"))),
+            Err(_) => {
+                Err(self.timeout_error(&format!("still running {INTERRUPT_TIMEOUT:?} after the interrupt")))
+            }
         }
     }
 

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backstop_config::settings::RecoverySettings;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{
     CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
 };
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_config::settings::RecoverySettings;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::mysqld_version::locate;
 use backstop_adapters::mysql::packages::{MysqldPrograms, find_or_fetch};
-use backstop_types::error::ErrorKind;
 use backstop_testkit::server_program::QuietReporter;
+use backstop_types::error::ErrorKind;
 
 /// Returns true if packages can be downloaded on this host and it has no server that would be used
 /// instead.

@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::recorded_settings::recorded_settings;
 use backstop_adapters::mysql::recovery_findings::recovery_findings;
+use backstop_config::settings::VolumeHint;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstance, BackupInstances};
 use backstop_types::error::{Error, Result};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeRules;
 use backstop_types::ids::ShardName;
-use backstop_config::settings::VolumeHint;
 use backstop_types::topology::SourceChoice;
 
 use crate::client::AwsClient;

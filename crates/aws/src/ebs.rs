@@ -21,18 +21,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::freeze_locks::MysqlFreezeSessions;
+use backstop_config::settings::VolumeHint;
 use backstop_engine::context::RunContext;
 use backstop_engine::freeze::{Frozen, freeze_locked};
 use backstop_engine::ports::{
     ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot, VolumeSet,
 };
 use backstop_types::backup::Lineage;
+use backstop_types::backup::VolumeState;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeRules;
 use backstop_types::ids::{BackupId, Endpoint, ShardName};
-use backstop_types::backup::VolumeState;
-use backstop_config::settings::VolumeHint;
 use backstop_types::topology::Role;
 
 use crate::client::AwsClient;

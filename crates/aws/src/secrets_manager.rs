@@ -25,8 +25,10 @@ pub async fn read(aws: &AwsClient, id: &str) -> Result<SecretString> {
     let entry = answer.map_err(|error| secret_error(&error, id, aws.region()))?;
     match entry.secret_string {
         Some(text) => Ok(SecretString::from(text)),
-        None => Err(Error::new(ErrorKind::Usage, format!("cannot read secret {id}: it holds bytes, not text"))
-            .hint("store it as text (`SecretString`)")),
+        None => {
+            Err(Error::new(ErrorKind::Usage, format!("cannot read secret {id}: it holds bytes, not text"))
+                .hint("store it as text (`SecretString`)"))
+        }
     }
 }
 

@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
+use crate::{ChangeKind, DataLoss, FoundTransaction, TableRows};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::Gtid;
-use crate::{ChangeKind, DataLoss, FoundTransaction, TableRows};
 use backstop_types::scheduled_events::EventChange;
 use chrono::DateTime;
 

@@ -76,7 +76,8 @@ pub fn cut_off_error(why: &str) -> Error {
 }
 
 /// Hint for a login that did not finish in the longest time that a connection waits for an answer.
-pub const SLOW_LOGIN_HINT: &str = "check whether the server is overloaded or stopped, or delays logins after failures (connection_control)";
+pub const SLOW_LOGIN_HINT: &str =
+    "check whether the server is overloaded or stopped, or delays logins after failures (connection_control)";
 
 #[cfg(test)]
 mod tests {

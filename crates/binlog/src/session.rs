@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use backstop_types::login::{ReplicationAccount, TlsSettings};
-use backstop_types::error::{Error, Result};
-use backstop_types::ids::Endpoint;
 use crate::login_error;
 use crate::session_setup::SESSION_SETUP;
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::Endpoint;
+use backstop_types::login::{ReplicationAccount, TlsSettings};
 use tokio::net::TcpStream;
 
 use crate::codec::FieldReader;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use backstop_types::login::{TlsMode, TlsSettings};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::login::{TlsMode, TlsSettings};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{

@@ -1,7 +1,7 @@
 //! Transactions of a segment of a binlog file, without their changes.
 
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::archive::Commit;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use chrono::DateTime;
 use tokio::io::{AsyncRead, AsyncReadExt};
 

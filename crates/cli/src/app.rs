@@ -9,17 +9,20 @@ use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget, StaticMembers};
+use backstop_config::credentials::Credentials;
+use backstop_config::settings::{
+    Document, ProviderSetting, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings,
+    TopologySettings,
+};
 use backstop_engine::archive::{Encryption, ShardArchive};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, Topology};
 use backstop_engine::shard_dir;
 use backstop_engine::shared_credentials::SharedCredentials;
-use backstop_config::credentials::Credentials;
+use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, S3Access};
+use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
-use backstop_types::create_repository::CreateRepository;
-use backstop_config::settings::{Document, ProviderSetting, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings, TopologySettings};
-use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, S3Access};
 
 use crate::aws::{self, AwsVolumes};
 use crate::secrets;

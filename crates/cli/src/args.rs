@@ -4,12 +4,12 @@ mod recover;
 
 use std::path::PathBuf;
 
+use backstop_binlog::ChangeKind;
 use backstop_engine::find::TableName;
-use backstop_types::ids::{BackupId, Endpoint, ShardName};
 use backstop_policy::parse_time::TimeSpec;
 use backstop_policy::plan::Ending;
 use backstop_policy::recovery_target::TargetSpec;
-use backstop_binlog::ChangeKind;
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
 use chrono_tz::Tz;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 

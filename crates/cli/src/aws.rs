@@ -1,15 +1,15 @@
 //! Functions that need the cargo feature `aws`. A build without it explains how to get it.
 
 use async_trait::async_trait;
+use backstop_config::settings::{ShardSettings, SnapshotSettings};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, CloudHosts, VolumeInitialization, VolumeSnapshots};
+use backstop_engine::report::TaggedBackup;
+use backstop_types::backup::VolumeState;
 use backstop_types::error::Result;
 #[cfg(not(feature = "aws"))]
 use backstop_types::error::{Error, ErrorKind};
 use backstop_types::ids::{Endpoint, ShardName};
-use backstop_engine::report::TaggedBackup;
-use backstop_types::backup::VolumeState;
-use backstop_config::settings::{ShardSettings, SnapshotSettings};
 
 use crate::app::App;
 

@@ -21,12 +21,12 @@ pub mod status;
 mod time_args;
 pub mod verify;
 
+use backstop_config::settings::{ProviderSetting, ShardSettings};
 use backstop_engine::context::RunContext;
+use backstop_repo::Repository;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
-use backstop_config::settings::{ProviderSetting, ShardSettings};
 use backstop_types::topology::Locking;
-use backstop_repo::Repository;
 
 use crate::app::{self, App};
 use crate::args::{Command, CommandLine, GlobalArgs};

@@ -13,11 +13,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use backstop_engine::context::RunContext;
+use backstop_engine::report::{BackupReport, DemoReport, DroppedTableDemo, RecoverReport, TotalLossDemo};
+use backstop_testbed::{Load, Shard, Workload};
 use backstop_types::backup::BackupKind;
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::ids::Endpoint;
-use backstop_engine::report::{BackupReport, DemoReport, DroppedTableDemo, RecoverReport, TotalLossDemo};
-use backstop_testbed::{Load, Shard, Workload};
 
 use crate::app::App;
 use crate::args::{CheckArg, EndingArgs, EventsArg, RecoverArgs, TargetArgs};

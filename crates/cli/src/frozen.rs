@@ -12,12 +12,12 @@ use std::fmt::Debug;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
+use backstop_testkit::every;
+use backstop_testkit::frozen::{frozen, lines, names, parsed};
 use backstop_types::error::ErrorKind;
 use backstop_types::finding::Finding;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, Endpoint};
-use backstop_testkit::every;
-use backstop_testkit::frozen::{frozen, lines, names, parsed};
 use chrono::{DateTime, Utc};
 use clap::CommandFactory;
 use serde::Serialize;

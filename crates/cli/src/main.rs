@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_host::Host;
 use backstop_cli::args::CommandLine;
 use backstop_cli::commands;
 use backstop_cli::failpoints::EnvFailpoints;
@@ -15,6 +14,7 @@ use backstop_cli::progress::{ProgressOutput, progress_output};
 use backstop_cli::signals::Signals;
 use backstop_cli::terminal::Terminal;
 use backstop_engine::context::RunContext;
+use backstop_host::Host;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 
 fn main() -> ExitCode {

@@ -4,8 +4,8 @@ use std::io::{BufRead, ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use backstop_types::error::Error;
 use backstop_engine::report::{ErrorReport, VersionedReport};
+use backstop_types::error::Error;
 use chrono_tz::Tz;
 use serde::Serialize;
 

@@ -3,9 +3,9 @@
 
 use backstop_adapters::secrets as local;
 use backstop_config::credentials::{Credentials, S3Credentials};
-use backstop_types::error::Result;
 use backstop_config::secret_entry;
 use backstop_config::settings::SecretRef;
+use backstop_types::error::Result;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Returns the text that a reference names.

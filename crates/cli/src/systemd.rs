@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use backstop_config::schedule::{Schedule, SystemdTimer};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::finding::Finding;
 use backstop_types::ids::ShardName;
-use backstop_config::schedule::{Schedule, SystemdTimer};
 use serde::Serialize;
 
 pub use archiver::{ArchiverUnit, archiver_unit};
@@ -86,9 +86,8 @@ pub fn units(run: &ScheduledRun<'_>) -> Result<ScheduleUnits> {
 pub async fn active_schedule(shard: &ShardName, schedule: Option<&Schedule>) -> Option<Finding> {
     let schedule = schedule?;
     if !Path::new("/run/systemd/system").is_dir() {
-        let what = format!(
-            "this host has no systemd: Backstop cannot tell if the schedule of shard {shard} runs"
-        );
+        let what =
+            format!("this host has no systemd: Backstop cannot tell if the schedule of shard {shard} runs");
         let todo =
             format!("run `backstop backup {shard} --kind scheduled` from another scheduler at {schedule}");
         return Some(Finding::warning("schedule-no-systemd", what, todo));

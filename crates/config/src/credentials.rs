@@ -1,8 +1,8 @@
 //! Credentials that secrets refer to: logins of servers, orchestrator and object stores.
 
-use backstop_types::login::TlsSettings;
-use backstop_types::login::TlsMode;
 use backstop_types::login::ReplicationAccount;
+use backstop_types::login::TlsMode;
+use backstop_types::login::TlsSettings;
 use std::fmt;
 use std::path::PathBuf;
 

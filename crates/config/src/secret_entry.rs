@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use crate::credentials::{BasicAuth, Credentials, OrchestratorAccess, login, secret, tls};
-use backstop_types::login::ReplicationAccount;
+use crate::settings::{
+    ConfigErrors, Document, ErrorCollector, ProviderSetting, RepositoryUrl, SecretRef, ShardSettings,
+    SnapshotSettings, TableReader, TopologySettings, freeze, not_empty, volume, web_address,
+};
 use backstop_types::freeze::FreezeRules;
 use backstop_types::ids::ShardName;
-use crate::settings::{ConfigErrors, Document, ErrorCollector, ProviderSetting, RepositoryUrl, SecretRef, ShardSettings, SnapshotSettings, TableReader, TopologySettings, freeze, not_empty, volume, web_address};
+use backstop_types::login::ReplicationAccount;
 use backstop_types::topology::SourceRules;
 
 /// Keys that only the entry of a whole shard needs. An entry with only a login may have them too.

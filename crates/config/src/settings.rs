@@ -21,10 +21,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use backstop_types::freeze::FreezeRules;
-use backstop_types::ids::{Endpoint, ShardName};
 use crate::retention::Retention;
 use crate::schedule::Schedule;
+use backstop_types::freeze::FreezeRules;
+use backstop_types::ids::{Endpoint, ShardName};
 use backstop_types::topology::SourceRules;
 
 pub use config_errors::{ConfigError, ConfigErrors, ValueOrigin};

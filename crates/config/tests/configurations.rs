@@ -8,7 +8,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_config::settings::{ArchiveAck, Document, ProviderSetting, RepositoryUrl, SecretRef, Settings, TopologySettings, parse};
+use backstop_config::settings::{
+    ArchiveAck, Document, ProviderSetting, RepositoryUrl, SecretRef, Settings, TopologySettings, parse,
+};
 use backstop_types::create_repository::CreateRepository;
 
 fn samples(kind: &str) -> Vec<PathBuf> {

@@ -1,14 +1,14 @@
 //! Adopt: assigns a shard's name to the history that its members have now, after a rebuild from a
 //! dump or a deliberate reset.
 
+use crate::report::AdoptReport;
+use backstop_policy::topology::current_primary;
+use backstop_repo::Repository;
+use backstop_types::adopted::Adopted;
 use backstop_types::error::{ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ShardName;
-use crate::report::AdoptReport;
-use backstop_types::adopted::Adopted;
 use backstop_types::topology::InstanceState;
-use backstop_policy::topology::current_primary;
-use backstop_repo::Repository;
 
 use crate::context::RunContext;
 use crate::ports::Topology;

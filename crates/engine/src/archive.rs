@@ -34,13 +34,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::report::ArchiveReport;
 use backstop_binlog::{Segment, Segmenter};
+use backstop_config::settings::{ArchiveAck, ArchiveSettings};
+use backstop_repo::ArchiveWriter;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{ServerUuid, ShardName};
-use crate::report::ArchiveReport;
-use backstop_config::settings::{ArchiveAck, ArchiveSettings};
-use backstop_repo::ArchiveWriter;
 
 pub use binlog_source::ReplicaIdentity;
 pub use preflight::preflight;

@@ -7,23 +7,23 @@
 
 use std::time::Duration;
 
-use backstop_types::archive::Archive;
-use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, Sizes};
-use backstop_policy::backup_availability::availability_findings;
-use backstop_types::error::{Error, ErrorKind, Result};
-use backstop_types::finding::{Finding, Severity};
-use backstop_types::ids::{BackupId, ShardName};
-use backstop_types::backup::BackupTimeline;
-use backstop_types::progress::Progress;
 use crate::report::{BackupReport, EbsSnapshots};
-use backstop_types::backup::VolumeState;
+use backstop_policy::backup_availability::availability_findings;
 use backstop_policy::shard_identity::{ShardBinding, ShardHistory};
 use backstop_policy::tested_versions::version_finding;
-use backstop_types::topology::SourceChoice;
 use backstop_policy::topology::doubt;
 use backstop_repo::{
     ArchiveReader, CatalogEntry, Repository, ShardReader, ShardWriter, Storage, StoredBackup,
 };
+use backstop_types::archive::Archive;
+use backstop_types::backup::BackupTimeline;
+use backstop_types::backup::VolumeState;
+use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, Sizes};
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::finding::{Finding, Severity};
+use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::progress::Progress;
+use backstop_types::topology::SourceChoice;
 use chrono::{DateTime, Utc};
 
 use crate::backup_health::backups_with_health;
@@ -155,10 +155,7 @@ async fn readable_archive(backup: &Backup<'_>, archive: &ArchiveReader) -> Resul
     match archive.contents().await {
         Ok(contents) => Ok(Some(contents)),
         Err(error) if error.kind == ErrorKind::Damaged => {
-            backup
-                .ctx
-                .reporter
-                .notice(&format!("the backup does not record its timeline: {error}"));
+            backup.ctx.reporter.notice(&format!("the backup does not record its timeline: {error}"));
             Ok(None)
         }
         Err(error) => Err(error.during("cannot determine the timeline of the backup")),

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use backstop_policy::backup_availability::BackupAvailability;
-use backstop_types::error::{ErrorKind, Result};
-use backstop_types::backup::BackupRef;
 use crate::report::EbsSnapshots;
+use backstop_policy::backup_availability::BackupAvailability;
 use backstop_repo::{CatalogEntry, ShardReader};
+use backstop_types::backup::BackupRef;
+use backstop_types::error::{ErrorKind, Result};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::backup::ebs;

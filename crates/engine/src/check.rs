@@ -1,20 +1,20 @@
 //! Check: decides if a shard can be backed up and recovered. Changes nothing.
 
+use crate::report::ShardCheck;
+use backstop_config::schedule::Schedule;
 use backstop_policy::backup_age::freshness;
 use backstop_policy::backup_availability::availability_findings;
 use backstop_policy::carried_settings::{Certificates, certificates_finding};
+use backstop_policy::coverage::Coverage;
+use backstop_policy::shard_identity::{ShardBinding, ShardHistory};
+use backstop_policy::tested_versions::support_findings;
+use backstop_policy::topology::{choose_source, fidelity_findings, second_choices};
+use backstop_repo::{CatalogEntry, ShardReader};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::OnPrimary;
 use backstop_types::ids::ShardName;
-use backstop_policy::coverage::Coverage;
-use crate::report::ShardCheck;
-use backstop_config::schedule::Schedule;
-use backstop_policy::shard_identity::{ShardBinding, ShardHistory};
-use backstop_policy::tested_versions::support_findings;
 use backstop_types::topology::{Locking, SourceChoice, SourceRules};
-use backstop_policy::topology::{choose_source, fidelity_findings, second_choices};
-use backstop_repo::{CatalogEntry, ShardReader};
 
 use crate::archive::{ShardArchive, check_archive};
 use crate::backup_health::backups_with_health;
@@ -212,7 +212,9 @@ async fn check_history(
 async fn archive(check: &Check<'_>, findings: &mut Vec<Finding>) {
     // Members that do not answer were reported above.
     let members = check.topology.members().await.unwrap_or_default();
-    match check_archive(check.shard, &check.archived, &members, check.sources, check.ctx.host.clock.now()).await {
+    match check_archive(check.shard, &check.archived, &members, check.sources, check.ctx.host.clock.now())
+        .await
+    {
         Ok(found) => findings.extend(found),
         Err(error) => findings.push(problem("archive", &error)),
     }

@@ -1,11 +1,11 @@
 //! Compares the tables of the member that is backed up with the primary's: equal GTID sets do not
 //! prove that they match.
 
+use backstop_policy::schema_diff::{SchemaDifference, not_compared_finding};
 use backstop_types::error::Result;
 use backstop_types::finding::Finding;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ShardName};
-use backstop_policy::schema_diff::{SchemaDifference, not_compared_finding};
 use backstop_types::topology::{Role, SourceChoice};
 
 use crate::ports::Schemas;
@@ -62,10 +62,10 @@ mod tests {
     use std::sync::Mutex;
 
     use async_trait::async_trait;
+    use backstop_policy::schema_diff::TableInventory;
     use backstop_types::error::Error;
     use backstop_types::plugins::Plugin;
     use backstop_types::scheduled_events::ServerEvents;
-    use backstop_policy::schema_diff::TableInventory;
 
     use super::*;
 

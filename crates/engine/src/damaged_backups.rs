@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use backstop_repo::{ArchiveReader, CatalogEntry, DamageRecord, ShardReader};
 use backstop_types::error::{ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::ids::{BackupId, ShardName};
-use backstop_repo::{ArchiveReader, CatalogEntry, DamageRecord, ShardReader};
 
 /// Backups of a shard.
 #[derive(Debug, Clone, Default)]

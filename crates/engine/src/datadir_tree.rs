@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use backstop_types::error::{Error, Result, ResultExt};
 use backstop_repo::{FileChanges, FileContent, Tree, TreeDirectory, TreeFile};
+use backstop_types::error::{Error, Result, ResultExt};
 
 use crate::datadir_files::datadir_files;
 use crate::ports::{ChangedFiles, SnapshotDir};

@@ -3,17 +3,17 @@
 
 use std::collections::VecDeque;
 
+use crate::report::{FindReport, RecoveryAdvice, SearchedPart};
+use crate::suspect_transactions::rank_suspects;
 use backstop_binlog::transaction_changes;
+use backstop_binlog::{ChangeKind, FoundTransaction, TableRows};
+use backstop_policy::recovery_target::RecoveryTarget;
+use backstop_repo::ArchiveReader;
 use backstop_types::archive::{Archive, ArchivedSegment, Timeline};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::{Gtid, GtidSet};
 use backstop_types::ids::ShardName;
 use backstop_types::progress::{Progress, ProgressUnit};
-use backstop_policy::recovery_target::RecoveryTarget;
-use backstop_binlog::{ChangeKind, FoundTransaction, TableRows};
-use crate::report::{FindReport, RecoveryAdvice, SearchedPart};
-use crate::suspect_transactions::rank_suspects;
-use backstop_repo::ArchiveReader;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 

@@ -38,7 +38,8 @@ fn recovery_journal_keeps_stored_form() {
 
 #[test]
 fn recovery_decision_keeps_stored_form() {
-    let replay: Replay = parsed(include_str!("../../policy/tests/frozen/replay.json").lines().next().unwrap());
+    let replay: Replay =
+        parsed(include_str!("../../policy/tests/frozen/replay.json").lines().next().unwrap());
     let whole = RecoveryDecision {
         backup_id: "20261123T022133Z-9f3a04c1".parse().unwrap(),
         target: "latest".into(),

@@ -105,7 +105,8 @@ impl Journal {
     /// # Errors
     /// Fails if the line cannot be written to disk.
     pub fn finish<T: Serialize>(&mut self, step: &str, output: &T) -> Result<()> {
-        let output = serde_json::to_value(output).failed(format!("cannot write step {step} to the journal"))?;
+        let output =
+            serde_json::to_value(output).failed(format!("cannot write step {step} to the journal"))?;
         self.write(&JournalLine::Done { step: step.to_owned(), output: output.clone() })?;
         self.outputs.insert(step.to_owned(), output);
         Ok(())

@@ -5,18 +5,21 @@
 use std::path::PathBuf;
 
 use backstop_binlog::segment_commits;
-use backstop_types::archive::Archive;
-use backstop_types::backup::Sizes;
 use backstop_policy::backup_availability::{BackupAvailability, plan_findings};
+use backstop_policy::plan::{
+    Ending, EndingFit, LatestAge, NewestPoint, PlanRequest, RecoveryChoice, RecoveryOutcome, RecoveryPlan,
+    RecoveryQuery, Replay, choose_backup, endings_that_fit, newest_backup, preferred_ending, recovery_plan,
+};
+use backstop_policy::recovery_target::RecoveryTarget;
+use backstop_repo::{ArchiveReader, CatalogEntry, ShardReader};
+use backstop_types::archive::Archive;
+use backstop_types::backup::BackupRef;
+use backstop_types::backup::Sizes;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, ShardName};
 use backstop_types::listen_address::ListenAddress;
-use backstop_types::backup::BackupRef;
-use backstop_policy::plan::{Ending, EndingFit, LatestAge, NewestPoint, PlanRequest, RecoveryChoice, RecoveryOutcome, RecoveryPlan, RecoveryQuery, Replay, choose_backup, endings_that_fit, newest_backup, preferred_ending, recovery_plan};
-use backstop_policy::recovery_target::RecoveryTarget;
-use backstop_repo::{ArchiveReader, CatalogEntry, ShardReader};
 use chrono::{DateTime, Utc};
 
 use crate::backup_health::backups_with_health;

@@ -10,25 +10,25 @@ mod infrastructure;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::report::TaggedBackup;
 use async_trait::async_trait;
+use backstop_policy::plugins::LoadedPlugins;
+use backstop_policy::scheduled_events::PresentEvent;
+use backstop_policy::schema_diff::TableInventory;
+use backstop_policy::stream_or_fork::SourceSettings;
+use backstop_policy::table_check::TablesChecked;
+use backstop_types::backup::BrokenTable;
 use backstop_types::backup::Lineage;
+use backstop_types::backup::VolumeState;
 use backstop_types::error::{Error, Result};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeReport;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, Endpoint, ShardName};
-use backstop_policy::plugins::LoadedPlugins;
 use backstop_types::plugins::Plugin;
 use backstop_types::progress::Progress;
-use crate::report::TaggedBackup;
-use backstop_types::backup::VolumeState;
 use backstop_types::scheduled_events::{EventState, ServerEvents};
-use backstop_policy::scheduled_events::PresentEvent;
-use backstop_policy::schema_diff::TableInventory;
 use backstop_types::server::{Position, RecordedSettings};
-use backstop_policy::stream_or_fork::SourceSettings;
-use backstop_types::backup::BrokenTable;
-use backstop_policy::table_check::TablesChecked;
 use backstop_types::topology::{Member, SourceChoice};
 use chrono::{DateTime, Utc};
 
@@ -173,12 +173,10 @@ impl SnapshotData {
     pub fn tree(self) -> Result<SnapshotDir> {
         match self {
             Self::Tree(opened) => Ok(opened),
-            Self::Volumes(volumes) => {
-                Err(Error::failed(format!(
-                    "cannot read {}: not on this host",
-                    volumes.snapshot_ids.join(", ")
-                )))
-            }
+            Self::Volumes(volumes) => Err(Error::failed(format!(
+                "cannot read {}: not on this host",
+                volumes.snapshot_ids.join(", ")
+            ))),
         }
     }
 }

@@ -8,16 +8,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use backstop_types::archive::Archive;
-use backstop_policy::archive_expiry::expired_segments;
-use backstop_types::error::{Error, ErrorKind, Result};
-use backstop_types::ids::{BackupId, ShardName};
-use backstop_types::backup::BackupRef;
 use crate::report::{ArchivePruned, CondemnedBackup, PruneReport};
 use backstop_config::retention::Retention;
-use backstop_policy::retention::{RetentionVote, apply_retention};
 use backstop_config::settings::ProviderSetting;
+use backstop_policy::archive_expiry::expired_segments;
+use backstop_policy::retention::{RetentionVote, apply_retention};
 use backstop_repo::{CatalogEntry, Condemned, GcPlan, Repository, ShardWriter, Storage};
+use backstop_types::archive::Archive;
+use backstop_types::backup::BackupRef;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
 
 use crate::context::RunContext;

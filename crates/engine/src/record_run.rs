@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use backstop_repo::Repository;
 use backstop_types::error::Result;
 use backstop_types::ids::ShardName;
 use backstop_types::run_history::{Operation, RunFailure, RunRecord};
-use backstop_repo::Repository;
 
 use crate::context::RunContext;
 use crate::shard_dir::host_name;

@@ -13,15 +13,15 @@ mod wait_for_join;
 
 use std::path::PathBuf;
 
-use backstop_policy::carried_settings::{Certificates, Overrides, carry_settings};
-use backstop_types::error::{Error, ErrorKind, Result};
-use backstop_config::extra_options::ExtraOptions;
-use backstop_types::gtid::GtidSet;
-use backstop_types::ids::{BackupId, ShardName};
-use backstop_config::option_file::quoted;
 use crate::report::RecoverSeconds;
+use backstop_config::extra_options::ExtraOptions;
+use backstop_config::option_file::quoted;
+use backstop_policy::carried_settings::{Certificates, Overrides, carry_settings};
 use backstop_policy::topology::current_primary;
 use backstop_repo::ShardReader;
+use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{BackupId, ShardName};
 
 use crate::context::RunContext;
 use crate::journal::Steps;

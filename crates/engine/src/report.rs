@@ -11,20 +11,24 @@ mod repair;
 mod status;
 mod verify;
 
+use backstop_binlog::FoundTransaction;
+use backstop_policy::coverage::Coverage;
+use backstop_types::backup::BackupState;
+use backstop_types::backup::VolumeState;
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use backstop_policy::plan::{Ending, LatestAge};
+use backstop_policy::retention::RetentionVote;
+use backstop_policy::scheduled_events::EventsReport;
 use backstop_types::archive::Archive;
 use backstop_types::backup::{BackupKind, BackupSource, Sizes};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::freeze::FreezeReport;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, ShardName};
-use backstop_policy::plan::{Ending, LatestAge};
-use backstop_policy::retention::RetentionVote;
-use backstop_policy::scheduled_events::EventsReport;
 
 pub use adopt::AdoptReport;
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
@@ -475,8 +479,11 @@ mod tests {
     #[test]
     fn prune_report_lists_what_is_deleted() {
         let report = backup();
-        let votes =
-            backstop_policy::retention::apply_retention(None, &[(report.backup_id, report.taken_at)], report.taken_at);
+        let votes = backstop_policy::retention::apply_retention(
+            None,
+            &[(report.backup_id, report.taken_at)],
+            report.taken_at,
+        );
         let plan = PruneReport::planned("orders".parse().unwrap(), votes).applied(3, 4);
         assert_eq!((plan.applied, plan.deleted().count(), plan.freed_bytes), (true, 0, 4));
         let json = serde_json::to_value(&plan).unwrap();

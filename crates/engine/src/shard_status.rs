@@ -2,17 +2,17 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::report::{BackupReport, MemberStatus, ShardStatus, rpo_seconds};
+use backstop_config::schedule::Schedule;
 use backstop_policy::backup_age::freshness;
 use backstop_policy::backup_availability::{BackupAvailability, availability_findings};
+use backstop_policy::coverage::Coverage;
+use backstop_policy::topology::{choose_source, current_primary, fidelity_findings};
+use backstop_types::backup::BackupRef;
 use backstop_types::finding::Finding;
 use backstop_types::freeze::OnPrimary;
 use backstop_types::ids::{Endpoint, ShardName};
-use backstop_types::backup::BackupRef;
-use crate::report::{BackupReport, MemberStatus, ShardStatus, rpo_seconds};
-use backstop_policy::coverage::Coverage;
-use backstop_config::schedule::Schedule;
 use backstop_types::topology::{InstanceState, Locking, Member, Role, SourceRules};
-use backstop_policy::topology::{choose_source, current_primary, fidelity_findings};
 
 /// Everything that was checked of one shard.
 pub struct StatusInputs<'a> {

@@ -68,8 +68,11 @@ impl SharedCredentials {
         read: impl Fn() -> Result<Credentials> + Send + Sync + 'static,
         ctx: RunContext,
     ) -> Result<Self> {
-        let state =
-            CachedCredentials { current: read()?, read_at: ctx.host.clock.monotonic(), refused: BTreeMap::new() };
+        let state = CachedCredentials {
+            current: read()?,
+            read_at: ctx.host.clock.monotonic(),
+            refused: BTreeMap::new(),
+        };
         Ok(Self { read: Box::new(read), ctx, state: Mutex::new(state) })
     }
 

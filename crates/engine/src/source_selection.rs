@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use backstop_policy::topology::choose_source;
 use backstop_types::error::{Error, Result};
 use backstop_types::freeze::OnPrimary;
 use backstop_types::topology::{Locking, Member, NoAnswer, SourceChoice, SourceRules};
-use backstop_policy::topology::choose_source;
 
 use crate::context::RunContext;
 use crate::ports::Topology;

@@ -1,18 +1,18 @@
 //! Status: the moments that a shard could be recovered to now, and the transactions that would be
 //! lost.
 
-use backstop_policy::backup_availability::BackupAvailability;
-use backstop_types::error::{Error, Result};
-use backstop_types::ids::ShardName;
-use backstop_types::backup::BackupRef;
 use crate::report::{BackupReport, ShardStatus};
-use backstop_policy::coverage::Coverage;
-use backstop_types::run_history::failure_findings;
-use backstop_config::schedule::Schedule;
 use crate::shard_status::{MemberRules, StatusInputs};
-use backstop_types::topology::Member;
+use backstop_config::schedule::Schedule;
+use backstop_policy::backup_availability::BackupAvailability;
+use backstop_policy::coverage::Coverage;
 use backstop_policy::topology::current_primary;
 use backstop_repo::{ArchiveReader, Repository, ShardReader};
+use backstop_types::backup::BackupRef;
+use backstop_types::error::{Error, Result};
+use backstop_types::ids::ShardName;
+use backstop_types::run_history::failure_findings;
+use backstop_types::topology::Member;
 
 use crate::archive::{ShardArchive, archive_status};
 use crate::backup_health::backup_health;

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod frozen;
 
+use crate::lambda_event::{CLEANUP_TIME, Invocation};
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
@@ -11,20 +12,19 @@ use backstop_aws::backup_instances::Ec2BackupInstances;
 use backstop_aws::client::AwsClient;
 use backstop_aws::ebs::{EbsCatalog, Timeouts};
 use backstop_aws::secrets_manager;
+use backstop_config::secret_entry::SecretEntry;
+use backstop_config::settings::{RepositoryUrl, TopologySettings, repository_id};
 use backstop_engine::backup::{Backup, already_made, backup};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::Topology;
 use backstop_engine::record_run;
-use backstop_engine::source_selection::{SourceChoiceRules, choose};
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt as _};
-use crate::lambda_event::{CLEANUP_TIME, Invocation};
 use backstop_engine::report::{BackupReport, ErrorReport, VersionedReport};
-use backstop_types::run_history::Operation;
-use backstop_config::secret_entry::SecretEntry;
-use backstop_types::create_repository::CreateRepository;
-use backstop_config::settings::{RepositoryUrl, TopologySettings, repository_id};
-use backstop_types::topology::Locking;
+use backstop_engine::source_selection::{SourceChoiceRules, choose};
 use backstop_repo::{Location, RepoKey, Repository, S3Access};
+use backstop_types::create_repository::CreateRepository;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt as _};
+use backstop_types::run_history::Operation;
+use backstop_types::topology::Locking;
 use lambda_runtime::{Context, Diagnostic};
 use secrecy::ExposeSecret;
 use serde_json::Value;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use backstop_host::{Host, SystemClock};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{Clock, Failpoints, Reporter};
+use backstop_host::{Host, SystemClock};
 use backstop_types::progress::Progress;
 use tokio::sync::watch;
 

@@ -4,12 +4,12 @@
 use backstop_engine::backup_health::backup_health;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::VolumeSnapshots;
+use backstop_engine::report::BackupReport;
 use backstop_policy::backup_availability::BackupAvailability;
+use backstop_repo::ShardReader;
+use backstop_types::backup::VolumeState;
 use backstop_types::error::Result;
 use backstop_types::ids::BackupId;
-use backstop_engine::report::BackupReport;
-use backstop_types::backup::VolumeState;
-use backstop_repo::ShardReader;
 
 /// Logs the state of this backup and, if it is not complete, of the one before it. The alarm on
 /// missing success counts the lines `backup_succeeded`

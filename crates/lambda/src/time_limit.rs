@@ -1,16 +1,16 @@
 //! Snapshots within the function's time: no freeze that could exceed it, and no wait beyond it.
 
+use crate::lambda_event::{time_to_complete, time_to_freeze};
 use async_trait::async_trait;
 use backstop_engine::ports::{
     BackupInstance, BackupInstances, ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot,
 };
 use backstop_types::backup::Lineage;
+use backstop_types::backup::VolumeState;
 use backstop_types::error::Result;
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeRules;
 use backstop_types::ids::BackupId;
-use crate::lambda_event::{time_to_complete, time_to_freeze};
-use backstop_types::backup::VolumeState;
 use backstop_types::topology::SourceChoice;
 
 use crate::deadline::Deadline;

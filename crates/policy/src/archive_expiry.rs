@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use backstop_types::archive::{Archive, ArchivedSegment, SegmentState, Timeline};
-use backstop_types::gtid::GtidSet;
-use backstop_types::backup::BackupRef;
 use crate::plan::is_on_timeline;
+use backstop_types::archive::{Archive, ArchivedSegment, SegmentState, Timeline};
+use backstop_types::backup::BackupRef;
+use backstop_types::gtid::GtidSet;
 
 /// Returns the numbers of the segments that may be removed; `backups` are the backups that are
 /// kept.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
+use backstop_config::schedule::Schedule;
 use backstop_types::finding::Finding;
 use backstop_types::ids::ShardName;
-use backstop_config::schedule::Schedule;
 
 /// Freshness of the newest backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

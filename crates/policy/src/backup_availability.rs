@@ -5,10 +5,10 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use backstop_types::finding::Finding;
-use backstop_types::ids::{BackupId, ShardName};
 use backstop_types::backup::BackupRef;
 use backstop_types::backup::{BackupState, VolumeState};
+use backstop_types::finding::Finding;
+use backstop_types::ids::{BackupId, ShardName};
 
 /// Known state of a backup's data.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use crate::topology::{choose_source, current_primary};
 use backstop_types::freeze::OnPrimary;
 use backstop_types::ids::{Endpoint, ShardName};
 use backstop_types::topology::{Locking, Member, Role, SourceRules};
-use crate::topology::{choose_source, current_primary};
 
 /// Input of a first configuration.
 pub struct ConfigDraft<'a> {

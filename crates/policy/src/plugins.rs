@@ -6,7 +6,6 @@
 //! data itself.
 
 use backstop_types::plugins::Plugin;
-use serde::{Deserialize, Serialize};
 
 use backstop_types::finding::Finding;
 

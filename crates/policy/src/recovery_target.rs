@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 
+use crate::parse_time::{LocalZone, TimeSpec};
 use backstop_types::error::Error;
 use backstop_types::gtid::Gtid;
-use crate::parse_time::{LocalZone, TimeSpec};
 
 /// Recovery target (`--to`).
 #[derive(Debug, Clone, PartialEq, Eq)]

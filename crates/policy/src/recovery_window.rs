@@ -7,11 +7,11 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::plan::is_on_timeline;
 use backstop_types::archive::{Archive, Timeline};
+use backstop_types::backup::BackupRef;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::BackupId;
-use backstop_types::backup::BackupRef;
-use crate::plan::is_on_timeline;
 
 /// The recoverable moments of a timeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -8,17 +8,14 @@
 mod history;
 mod plan;
 
-use backstop_types::scheduled_events::ServerEvents;
+use backstop_types::scheduled_events::EventName;
+use backstop_types::scheduled_events::EventState;
 use backstop_types::scheduled_events::RecordedEvent;
 use backstop_types::scheduled_events::RecordedEvents;
-use backstop_types::scheduled_events::EventState;
-use backstop_types::scheduled_events::EventName;
-use std::fmt;
+use backstop_types::scheduled_events::ServerEvents;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
-use backstop_types::finding::Finding;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::Endpoint;
 use backstop_types::topology::Role;

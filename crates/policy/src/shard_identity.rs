@@ -7,7 +7,6 @@ use backstop_types::adopted::Adopted;
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
 use backstop_types::backup::BackupFacts;
 use backstop_types::error::{Error, Result};

@@ -4,14 +4,8 @@ mod choose_source;
 mod primary;
 mod replication_filters;
 
-use std::fmt;
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-
 use backstop_types::gtid::GtidSet;
-use backstop_types::ids::{Endpoint, ServerUuid};
-use backstop_types::server::ServerVersion;
+use backstop_types::ids::Endpoint;
 
 pub use choose_source::{NoSource, choose_source, second_choices};
 pub use primary::{current_primary, errant};

@@ -173,18 +173,21 @@ pub(crate) fn store_error(verb: &str, key: &str, error: &object_store::Error) ->
     let cause = error_chain(error);
     let message = format!("cannot {verb} {key}: {cause}");
     match error {
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => denied(message),
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            denied(message)
+        }
         _ if find_cause::<DirectoryReplaced>(error).is_some() => Error::new(ErrorKind::Store, message)
             .hint("mount the repository's volume there again; until then nothing is stored or acknowledged"),
         _ if io_kind(error) == Some(std::io::ErrorKind::PermissionDenied) => denied(message),
         _ if cause.contains(METADATA_ADDRESS) => {
             let why = cause.rsplit(": ").next().unwrap_or_default();
-            let message = format!("cannot {verb} {key}: no credentials for the store were found, and the role of this instance provided none: {why}");
+            let message = format!(
+                "cannot {verb} {key}: no credentials for the store were found, and the role of this instance provided none: {why}"
+            );
             Error::new(ErrorKind::Store, message).hint(NO_CREDENTIALS_HINT)
         }
-        _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => {
-            Error::failed(message).hint("free space on the repository's file system, which is full, then repeat")
-        }
+        _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => Error::failed(message)
+            .hint("free space on the repository's file system, which is full, then repeat"),
         // A refused listing has no error kind in the library.
         _ if cause.contains("403 Forbidden") || cause.contains("401 Unauthorized") => denied(message),
         _ if cause.contains("ObjectLock") || cause.contains("Object Lock") || cause.contains("WORM") => {

@@ -288,7 +288,7 @@ impl<'a> FileBytes<'a> {
 
 fn shrunk(wanted: u64, found: u64) -> Error {
     Error::failed(format!("it became shorter while it was read ({found} bytes instead of {wanted})"))
-    .hint("store files of a snapshot, which does not change")
+        .hint("store files of a snapshot, which does not change")
 }
 
 /// Reads ahead in large pieces.

@@ -108,7 +108,10 @@ impl FingerprintsReader {
         let frame =
             frame.ok_or_else(|| ObjectError::damaged(&self.key, "it ends before the last block"))??;
         if frame.is_empty() || frame.len() % FINGERPRINT_BYTES != 0 {
-            return Err(ObjectError::damaged(&self.key, "one of its frames does not consist of fingerprints"));
+            return Err(ObjectError::damaged(
+                &self.key,
+                "one of its frames does not consist of fingerprints",
+            ));
         }
         (self.frame, self.at) = (frame, 0);
         Ok(())

@@ -86,8 +86,9 @@ fn delete_order(keys: &ShardKeys, key: &str) -> u8 {
 /// Removes the objects that the plan names.
 pub(crate) async fn run_gc(writer: &ShardWriter, plan: GcPlan) -> Result<GcResult> {
     if plan.lease != writer.lease.number {
-        return Err(Error::refused("cannot sweep: the plan was made under another lease")
-            .hint("make a new plan"));
+        return Err(
+            Error::refused("cannot sweep: the plan was made under another lease").hint("make a new plan")
+        );
     }
     forget_backups(writer, &plan.backups).await?;
     let mut swept = GcResult::default();

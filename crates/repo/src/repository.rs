@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, RwLock};
 
+use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
 use backstop_types::run_history::{Operation, RunRecord};
-use backstop_types::create_repository::CreateRepository;
 use futures::future::try_join_all;
 use object_store::ObjectStore;
 use tokio::sync::OnceCell;

@@ -9,9 +9,9 @@
     reason = "entries are stamped and told apart below the port of the stories"
 )]
 
+use backstop_types::adopted::Adopted;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::{BackupId, ShardName};
-use backstop_types::adopted::Adopted;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -255,6 +255,7 @@ pub(crate) async fn shard_of(store: &EncryptedStore, keys: &ShardKeys) -> Result
 /// Returns random bytes.
 pub(crate) fn random() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::failed(format!("cannot get random bytes: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::failed(format!("cannot get random bytes: {error}")))?;
     Ok(bytes)
 }

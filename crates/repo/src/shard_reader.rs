@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use backstop_types::adopted::Adopted;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::BackupId;
-use backstop_types::adopted::Adopted;
 use chrono::{DateTime, Utc};
 
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};

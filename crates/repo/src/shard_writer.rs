@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use backstop_types::adopted::Adopted;
 use backstop_types::backup::{BackupFacts, Lineage, Sizes};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::BackupId;
-use backstop_types::adopted::Adopted;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use backstop_binlog::SegmentSource;
+use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, VerifyDepth};
 use backstop_types::archive::{ArchiverHeartbeat, SegmentState};
 use backstop_types::error::ErrorKind;
 use backstop_types::gtid::GtidSet;
-use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
 use support::binlog::{SERVER_A, SERVER_B, file, make_segment, seal, set, tail, uuid};
 use support::faulty_store::{FaultyStore, StoreFault};

@@ -6,8 +6,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use backstop_types::error::ErrorKind;
 use backstop_repo::{Repository, VerifyDepth};
+use backstop_types::error::ErrorKind;
 use support::binlog::{file, make_segment, seal, tail};
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, noise, shard};

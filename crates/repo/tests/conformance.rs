@@ -5,8 +5,8 @@
 
 mod support;
 
-use backstop_types::error::ErrorKind;
 use backstop_repo::{Location, RepoKey, Repository, VerifyDepth};
+use backstop_types::error::ErrorKind;
 use chrono::DateTime;
 use support::{Bench, Sample, facts, next_id, noise, s3, shard};
 

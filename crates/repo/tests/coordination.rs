@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backstop_types::error::ErrorKind;
-use backstop_types::adopted::Adopted;
 use backstop_repo::{RepoKey, Repository, VerifyDepth};
+use backstop_types::adopted::Adopted;
+use backstop_types::error::ErrorKind;
 use chrono::{DateTime, Utc};
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, facts, next_id, noise, shard};

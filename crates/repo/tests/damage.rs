@@ -7,8 +7,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use backstop_types::error::ErrorKind;
 use backstop_repo::{CatalogEntry, Repository, VerifyDepth, VerifyResult};
+use backstop_types::error::ErrorKind;
 use chrono::DateTime;
 use support::{Bench, Sample, noise};
 

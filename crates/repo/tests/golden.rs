@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use backstop_binlog::Segment;
+use backstop_repo::{ArchiveWriter, RepoKey, Repository, VerifyDepth};
 use backstop_types::archive::SegmentState;
 use backstop_types::ids::BackupId;
-use backstop_repo::{ArchiveWriter, RepoKey, Repository, VerifyDepth};
 use chrono::DateTime;
 use support::binlog::{SERVER_B, make_noisy_segment, seal_noise, set, uuid};
 use support::{Bench, Sample, noise};

@@ -10,8 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_types::ids::BackupId;
 use backstop_repo::{FileChanges, Storage, Tree, VerifyDepth};
+use backstop_types::ids::BackupId;
 use chrono::DateTime;
 use proptest::prelude::*;
 use support::faulty_store::FaultyStore;

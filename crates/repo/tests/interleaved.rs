@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_types::gtid::GtidSet;
 use backstop_repo::{ArchiveReader, Repository, VerifyDepth};
+use backstop_types::gtid::GtidSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;

@@ -6,8 +6,8 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use backstop_types::error::ErrorKind;
 use backstop_repo::{Location, Repository};
+use backstop_types::error::ErrorKind;
 use support::binlog::{file, make_segment, tail};
 use support::{Sample, facts, next_id, scratch, shard, tree_of};
 

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_types::archive::{Archive, SegmentState};
-use backstop_types::error::ErrorKind;
 use backstop_policy::recovery_window::timeline_coverage;
 use backstop_repo::{ArchivePrunePlan, IndexRepair, RepoKey, Repository, VerifyDepth};
+use backstop_types::archive::{Archive, SegmentState};
+use backstop_types::error::ErrorKind;
 use chrono::{DateTime, TimeDelta, Utc};
 use support::binlog::{SERVER_B, make_noisy_segment, make_segment, seal, set, tail, uuid};
 use support::shard;

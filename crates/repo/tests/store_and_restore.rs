@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_types::error::ErrorKind;
 use backstop_repo::{FileChanges, FileContent, RestoreOptions, Storage, Tree, TreeFile};
+use backstop_types::error::ErrorKind;
 use chrono::DateTime;
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, noise, scratch};

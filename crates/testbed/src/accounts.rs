@@ -1,8 +1,8 @@
 //! Accounts of a shard: exactly those of `docs/grants.md`.
 
 use backstop_config::credentials::Credentials;
-use backstop_types::login::ReplicationAccount;
 use backstop_types::error::{Error, Result};
+use backstop_types::login::ReplicationAccount;
 
 /// Page with the statements for the accounts.
 const GRANTS_PAGE: &str = include_str!("../../../docs/grants.md");

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_host::SystemClock;
 use backstop_adapters::mysql::connection::{Connection, Connector, Login};
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_adapters::mysql::mysqld_process;
 use backstop_engine::ports::{Clock, MysqldControl, MysqldStart};
+use backstop_host::SystemClock;
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::Endpoint;
@@ -53,7 +53,8 @@ impl LocalServer {
         let servers = servers.clone();
         let member = Self { dir: dir.to_owned(), server_id, servers, start, port: free_port()?, kept: false };
         let file = &member.start.defaults_file;
-        std::fs::write(file, member.option_file(options)).failed(format!("cannot write {}", file.display()))?;
+        std::fs::write(file, member.option_file(options))
+            .failed(format!("cannot write {}", file.display()))?;
         member.start().await?;
         Ok(member)
     }

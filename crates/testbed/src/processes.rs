@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use backstop_host::SystemClock;
 use backstop_adapters::mysql::mysqld_process;
 use backstop_engine::ports::Clock;
+use backstop_host::SystemClock;
 use backstop_types::error::{Error, Result, ResultExt};
 use rustix::process::Signal;
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backstop_host::SystemClock;
 use backstop_adapters::mysql::connection::Connection;
 use backstop_engine::ports::Clock;
+use backstop_host::SystemClock;
 use backstop_types::error::{Error, Result, ResultExt};
 use tokio::task::JoinHandle;
 

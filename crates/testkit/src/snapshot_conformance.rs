@@ -4,12 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backstop_host::Host;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::snapshots::{SnapshotSource, cleanup};
 use backstop_engine::context::RunContext;
 use backstop_engine::datadir_files::datadir_files;
 use backstop_engine::ports::{Failpoints, SnapshotData, SnapshotDir, SnapshotProvider, TakenSnapshot};
+use backstop_host::Host;
 use backstop_types::error::{Error, ErrorKind};
 use backstop_types::freeze::FreezeRules;
 use backstop_types::ids::BackupId;

@@ -9,11 +9,11 @@ use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::StaticMembers;
 use backstop_engine::ports::Topology;
 use backstop_engine::source_selection::{SourceChoiceRules, choose};
+use backstop_testkit::snapshot_conformance::test_context;
+use backstop_testkit::{ShardLayout, TestShard};
 use backstop_types::error::{ErrorKind, Result};
 use backstop_types::freeze::OnPrimary;
 use backstop_types::topology::{Locking, Member, NoAnswer, SourceRules};
-use backstop_testkit::snapshot_conformance::test_context;
-use backstop_testkit::{ShardLayout, TestShard};
 
 /// Shard with members that are too busy to answer the first times.
 struct Busy {

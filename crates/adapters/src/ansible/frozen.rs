@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use backstop_engine::ports::PlaybookInputs;
 use backstop_config::credentials::Credentials;
+use backstop_engine::ports::PlaybookInputs;
 use backstop_testkit::frozen::frozen;
 use backstop_testkit::snapshot_conformance;
 

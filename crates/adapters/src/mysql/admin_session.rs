@@ -16,19 +16,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use backstop_binlog::session_setup::SESSION_SETUP;
 use backstop_engine::ports::{
     AdminAccess, AdminSession, CheckDepth, MysqldStart, ReadOnly, ReplaySource, Reporter,
 };
 use backstop_engine::shared_credentials::SharedCredentials;
-use backstop_types::login::{ReplicationAccount, TlsMode, TlsSettings};
+use backstop_policy::plugins::LoadedPlugins;
+use backstop_policy::scheduled_events::PresentEvent;
+use backstop_policy::table_check::TablesChecked;
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid};
-use backstop_policy::plugins::LoadedPlugins;
+use backstop_types::login::{ReplicationAccount, TlsMode, TlsSettings};
 use backstop_types::scheduled_events::EventState;
-use backstop_policy::scheduled_events::PresentEvent;
-use backstop_binlog::session_setup::SESSION_SETUP;
-use backstop_policy::table_check::TablesChecked;
 use backstop_types::topology::Replication;
 use secrecy::{ExposeSecret, SecretString};
 

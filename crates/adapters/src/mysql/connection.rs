@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop_engine::shared_credentials::SharedCredentials;
-use backstop_config::credentials::Credentials;
-use backstop_types::login::{TlsMode, TlsSettings};
-use backstop_types::ids::Endpoint;
 use backstop_binlog::login_error;
 use backstop_binlog::session_setup::SESSION_SETUP;
+use backstop_config::credentials::Credentials;
+use backstop_engine::shared_credentials::SharedCredentials;
+use backstop_types::ids::Endpoint;
+use backstop_types::login::{TlsMode, TlsSettings};
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, OptsBuilder, Params, Row};
 use secrecy::{ExposeSecret, SecretString};

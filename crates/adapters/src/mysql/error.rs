@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use backstop_binlog::login_error::SLOW_LOGIN_HINT;
 use backstop_engine::shared_credentials::LoginError;
 use backstop_types::error::{Error, ErrorKind};
-use backstop_binlog::login_error::SLOW_LOGIN_HINT;
 
 /// Failure of a statement or a connection. It never holds a secret: it leaves out the statement's
 /// text, and the server's message where that could quote a password.

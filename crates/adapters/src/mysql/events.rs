@@ -1,7 +1,7 @@
 //! Reads and sets the states of a server's events.
 
-use backstop_types::scheduled_events::{EventName, EventState, RecordedEvent, ServerEvents};
 use backstop_policy::scheduled_events::PresentEvent;
+use backstop_types::scheduled_events::{EventName, EventState, RecordedEvent, ServerEvents};
 use chrono::DateTime;
 
 use super::connection::Connection;

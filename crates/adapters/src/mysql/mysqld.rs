@@ -165,9 +165,8 @@ impl MysqldControl for LocalMysqld {
         given.failed(&doing)?.map_err(|error| {
             let failure = Error::failed(format!("{doing}: {error}"));
             match error.kind() {
-                std::io::ErrorKind::PermissionDenied => failure.hint(
-                    "only root can start a server as another user: run as root, or omit --server-user",
-                ),
+                std::io::ErrorKind::PermissionDenied => failure
+                    .hint("only root can start a server as another user: run as root, or omit --server-user"),
                 _ => failure,
             }
         })

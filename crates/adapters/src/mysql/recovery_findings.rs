@@ -1,7 +1,7 @@
 //! Findings about a server that matter to a recovery of its backup, with any snapshot provider.
 
-use backstop_types::finding::Finding;
 use backstop_policy::plugins::plugins_needed;
+use backstop_types::finding::Finding;
 
 use super::connection::Connection;
 use super::error::SqlError;

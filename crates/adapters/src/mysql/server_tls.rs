@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_config::settings::ServerTls;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

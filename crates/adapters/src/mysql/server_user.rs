@@ -73,10 +73,8 @@ impl ServerUser {
             dir.display(),
             closed.display()
         );
-        Err(Error::refused(message).hint(format!(
-            "run `chmod o+x {}`, or name another directory with `--into`",
-            closed.display()
-        )))
+        Err(Error::refused(message)
+            .hint(format!("run `chmod o+x {}`, or name another directory with `--into`", closed.display())))
     }
 
     /// True if it can write in a folder.

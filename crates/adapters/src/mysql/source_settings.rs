@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_engine::ports::{Schemas, SourceInspection};
+use backstop_policy::schema_diff::TableInventory;
+use backstop_policy::stream_or_fork::{SemiSync, SemiSyncNames, SourceSettings};
 use backstop_types::error::Result;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::Endpoint;
 use backstop_types::plugins::Plugin;
 use backstop_types::scheduled_events::ServerEvents;
-use backstop_policy::schema_diff::TableInventory;
-use backstop_policy::stream_or_fork::{SemiSync, SemiSyncNames, SourceSettings};
 
 use super::connection::{Connection, Connector};
 use super::dialect::Dialect;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use backstop_engine::ports::{CheckDepth, Reporter};
+use backstop_policy::schema_diff::TableInventory;
+use backstop_policy::table_check::TablesChecked;
+use backstop_types::backup::BrokenTable;
 use backstop_types::error::{Error, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::progress::{Progress, ProgressUnit};
-use backstop_policy::schema_diff::TableInventory;
-use backstop_types::backup::BrokenTable;
-use backstop_policy::table_check::TablesChecked;
 
 use super::connection::Connection;
 use super::dialect::{quote_name, quote_text};

@@ -1,7 +1,7 @@
 //! TLS options of a connection, and explanations of TLS failures.
 
-use backstop_types::login::{TlsMode, TlsSettings};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::login::{TlsMode, TlsSettings};
 use mysql_async::{DriverError, IoError, SslOpts, TlsError};
 use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;

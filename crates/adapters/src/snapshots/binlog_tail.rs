@@ -25,7 +25,8 @@ fn read(position: Position, files: &ServerFiles) -> Result<Position> {
     let missing = |what: &str| Error::failed(format!("cannot read the binary logs in the snapshot: {what}"));
     let logs = files.binlogs.as_ref().ok_or_else(|| missing("the snapshot has none"))?;
     let first = position.binlog_file.as_deref().ok_or_else(|| missing("the position names none"))?;
-    let index = std::fs::read_to_string(&logs.index).failed(format!("cannot read {}", logs.index.display()))?;
+    let index =
+        std::fs::read_to_string(&logs.index).failed(format!("cannot read {}", logs.index.display()))?;
     let mut all =
         index.lines().filter_map(|line| line.trim().rsplit('/').next()).filter(|name| !name.is_empty());
     let mut names: Vec<_> = all.by_ref().skip_while(|name| *name != first).collect();

@@ -14,14 +14,14 @@ use backstop_engine::freeze::{Frozen, freeze_lock_free, freeze_locked};
 use backstop_engine::ports::{
     ChangedFiles, Snapshot, SnapshotData, SnapshotDir, SnapshotProvider, TakenSnapshot,
 };
+use backstop_policy::freeze_mode::{ModeChoice, choose_mode, lock_free_obstacles};
+use backstop_policy::table_check::source_finding;
+use backstop_types::backup::BrokenTable;
 use backstop_types::backup::Lineage;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeMode;
-use backstop_policy::freeze_mode::{ModeChoice, choose_mode, lock_free_obstacles};
 use backstop_types::ids::BackupId;
-use backstop_types::backup::BrokenTable;
-use backstop_policy::table_check::source_finding;
 use backstop_types::topology::Role;
 
 use super::donor::Donor;
@@ -155,7 +155,8 @@ impl BtrfsProvider {
         let position = frozen.position().clone();
         let mode = plan.mode.as_ref().map(|choice| choice.mode).unwrap_or(FreezeMode::Lock);
         let bound = frozen.remaining() + Duration::from_secs(1);
-        ctx.step("image", ctx.within(bound, "cannot take the snapshot", plan.subvolume.snapshot(&to))).await?;
+        ctx.step("image", ctx.within(bound, "cannot take the snapshot", plan.subvolume.snapshot(&to)))
+            .await?;
         let taken_at = ctx.host.clock.now();
         let freeze = ctx.step("thaw", frozen.thaw()).await?;
         let opened = Self::opened(plan, &to);

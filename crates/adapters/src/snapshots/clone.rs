@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use backstop_engine::ports::{
     ChangedFiles, Snapshot, SnapshotData, SnapshotDir, SnapshotProvider, TakenSnapshot,
 };
+use backstop_policy::table_check::source_finding;
 use backstop_types::backup::Lineage;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::finding::Finding;
@@ -20,7 +21,6 @@ use backstop_types::freeze::{FreezeMode, FreezeReport};
 use backstop_types::ids::BackupId;
 use backstop_types::progress::{Progress, ProgressUnit};
 use backstop_types::server::Position;
-use backstop_policy::table_check::source_finding;
 use backstop_types::topology::Role;
 
 use super::donor::{self, DataFile, Donor, EncryptedSpace};

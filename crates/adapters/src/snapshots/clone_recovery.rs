@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_engine::ports::MysqldStart;
+use backstop_policy::table_check::describe_tables;
+use backstop_types::backup::BrokenTable;
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
-use backstop_types::backup::BrokenTable;
-use backstop_policy::table_check::describe_tables;
 use tokio::process::Command;
 
 use super::SnapshotSource;

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use backstop_types::ids::BackupId;
 use backstop_testkit::frozen::{frozen, stored};
+use backstop_types::ids::BackupId;
 
 use super::{snapshot_dir, subvolume, work_dir};
 

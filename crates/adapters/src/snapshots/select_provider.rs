@@ -1,9 +1,9 @@
 //! Selects an instance's snapshot provider.
 
+use backstop_config::settings::ProviderSetting;
 use backstop_engine::ports::SnapshotProvider;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Severity;
-use backstop_config::settings::ProviderSetting;
 
 use super::SnapshotSource;
 use super::btrfs::BtrfsProvider;

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use backstop_engine::ports::{DestroyProtection, InstanceSpec};
 use backstop_config::settings::RecoverySettings;
+use backstop_engine::ports::{DestroyProtection, InstanceSpec};
 use backstop_testkit::frozen::{frozen, parsed};
 use backstop_testkit::{every, snapshot_conformance};
 

@@ -60,9 +60,7 @@ pub async fn discover(credentials: &Credentials, from: &Endpoint) -> Result<Disc
         let replicas = match replicas(replication, &endpoint, Dialect::of(&state.version)).await {
             Ok(replicas) => replicas,
             Err(error) => {
-                found
-                    .unknown
-                    .push(format!("the replicas of {endpoint} are unknown: {}", Error::from(error)));
+                found.unknown.push(format!("the replicas of {endpoint} are unknown: {}", Error::from(error)));
                 Vec::new()
             }
         };

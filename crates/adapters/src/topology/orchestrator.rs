@@ -10,13 +10,15 @@ mod leader;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::topology::orchestrator::assessment::{
+    AssessedInstance, ClusterReading, ReadingDecision, WaitBudget,
+};
 use async_trait::async_trait;
+use backstop_config::credentials::OrchestratorAccess;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::Topology;
-use backstop_config::credentials::OrchestratorAccess;
 use backstop_types::error::{Error, Result};
 use backstop_types::ids::Endpoint;
-use crate::topology::orchestrator::assessment::{AssessedInstance, ClusterReading, ReadingDecision, WaitBudget};
 use backstop_types::topology::{InstanceState, Member, NoAnswer};
 use futures::future::join_all;
 

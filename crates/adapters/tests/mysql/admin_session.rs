@@ -10,11 +10,11 @@ use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_engine::ports::{AdminAccess, AdminSession, CheckDepth, MysqldControl, MysqldStart, ReadOnly};
 use backstop_engine::shared_credentials::SharedCredentials;
-use backstop_types::gtid::GtidSet;
 use backstop_testkit::member::{free_port, kill_server_on};
 use backstop_testkit::server_program::{QuietReporter, server_program};
 use backstop_testkit::snapshot_conformance::test_context;
 use backstop_testkit::{ShardLayout, TestShard, tables, temp_dir};
+use backstop_types::gtid::GtidSet;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 

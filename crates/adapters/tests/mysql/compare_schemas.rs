@@ -5,11 +5,11 @@ use backstop_adapters::mysql::source_settings::MysqlInspector;
 use backstop_adapters::topology::StaticMembers;
 use backstop_engine::compare_schemas;
 use backstop_engine::ports::Topology;
+use backstop_policy::topology::choose_source;
+use backstop_testkit::{ShardLayout, TestShard};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::OnPrimary;
 use backstop_types::topology::{Locking, SourceRules};
-use backstop_policy::topology::choose_source;
-use backstop_testkit::{ShardLayout, TestShard};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_only_one_member_are_named() {

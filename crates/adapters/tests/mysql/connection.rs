@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_adapters::mysql::error::{SqlCause, code};
-use backstop_types::login::{TlsMode, TlsSettings};
+use backstop_testkit::{ShardLayout, TestShard};
 use backstop_types::error::{Error, ErrorKind};
 use backstop_types::ids::Endpoint;
-use backstop_testkit::{ShardLayout, TestShard};
+use backstop_types::login::{TlsMode, TlsSettings};
 
 use crate::support::certificates::Authority;
 

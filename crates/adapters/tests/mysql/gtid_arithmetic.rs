@@ -1,7 +1,7 @@
 //! Compares the model's GTID arithmetic with the server's.
 
-use backstop_types::gtid::{GtidSet, Sid};
 use backstop_testkit::{ShardLayout, TestShard};
+use backstop_types::gtid::{GtidSet, Sid};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;

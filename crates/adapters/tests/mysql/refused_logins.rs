@@ -3,10 +3,10 @@
 
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_binlog::{ConnectOptions, Session};
-use backstop_types::login::{ReplicationAccount, TlsMode, TlsSettings};
+use backstop_testkit::{ShardLayout, TestShard};
 use backstop_types::error::{Error, ErrorKind};
 use backstop_types::ids::Endpoint;
-use backstop_testkit::{ShardLayout, TestShard};
+use backstop_types::login::{ReplicationAccount, TlsMode, TlsSettings};
 
 const PASSWORD: &str = "s3cret-of-x";
 

@@ -3,8 +3,8 @@
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::StaticMembers;
 use backstop_engine::ports::Topology;
-use backstop_types::topology::{NoAnswer, ReplicationFidelity};
 use backstop_testkit::{ShardLayout, TestShard};
+use backstop_types::topology::{NoAnswer, ReplicationFidelity};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_and_skipped_errors_are_detected() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::StaticMembers;
 use backstop_engine::ports::Topology;
-use backstop_types::topology::{InstanceState, Member, NoAnswer};
 use backstop_testkit::{ShardLayout, TestShard};
+use backstop_types::topology::{InstanceState, Member, NoAnswer};
 
 fn members(shard: &TestShard) -> StaticMembers {
     let candidate = Some(shard.candidate().endpoint());

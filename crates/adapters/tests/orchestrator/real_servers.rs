@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
-use backstop_engine::ports::Topology;
 use backstop_config::credentials::OrchestratorAccess;
-use backstop_types::freeze::OnPrimary;
-use backstop_types::topology::{Locking, Member, NoAnswer, Role, SourceChoice, SourceRules};
+use backstop_engine::ports::Topology;
 use backstop_policy::topology::{NoSource, choose_source, current_primary};
 use backstop_testkit::{ShardLayout, TestShard};
+use backstop_types::freeze::OnPrimary;
+use backstop_types::topology::{Locking, Member, NoAnswer, Role, SourceChoice, SourceRules};
 use serde_json::{Value, json};
 
 use crate::support::fake_orchestrator::{Answers, FakeOrchestrator, StageClock, recorded_json};

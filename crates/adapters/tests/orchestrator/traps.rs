@@ -1,10 +1,10 @@
 //! Misleading answers that a real orchestrator was seen to give.
 
 use backstop_config::credentials::OrchestratorAccess;
+use backstop_policy::topology::choose_source;
 use backstop_types::error::{Error, ErrorKind};
 use backstop_types::freeze::OnPrimary;
 use backstop_types::topology::{Locking, SourceRules};
-use backstop_policy::topology::choose_source;
 use serde_json::json;
 
 use crate::support::fake_orchestrator::{

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Cursor;
 
 use backstop_binlog::{BinlogFile, InvalidBinlog};
-use backstop_types::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
+use backstop_types::gtid::GtidSet;
 
 /// Writes every kind of transaction: DDL, rows, several statements, tags, XA in two phases,
 /// compressed, larger than a buffer.

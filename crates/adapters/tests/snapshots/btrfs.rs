@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use backstop_adapters::snapshots::btrfs::BtrfsProvider;
 use backstop_adapters::snapshots::{SnapshotSource, select_provider};
-use backstop_engine::ports::SnapshotProvider;
-use backstop_types::error::ErrorKind;
-use backstop_types::freeze::{FreezeMode, FreezeSetting};
 use backstop_config::settings::ProviderSetting;
-use backstop_types::topology::Role;
+use backstop_engine::ports::SnapshotProvider;
 use backstop_testkit::snapshot_conformance::AtFailpoint;
 use backstop_testkit::{ShardLayout, TestShard, TestVolume, TestWorkload, snapshot_conformance, tables};
+use backstop_types::error::ErrorKind;
+use backstop_types::freeze::{FreezeMode, FreezeSetting};
+use backstop_types::topology::Role;
 
 /// Starts servers whose data directories are subvolumes; the volume must outlive the shard.
 pub async fn on(volume: &TestVolume, layout: ShardLayout) -> (TestShard, SnapshotSource) {

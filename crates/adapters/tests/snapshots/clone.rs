@@ -9,11 +9,6 @@ use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_adapters::snapshots::SnapshotSource;
 use backstop_adapters::snapshots::clone::CloneProvider;
 use backstop_engine::ports::{MysqldControl, MysqldStart, SnapshotProvider};
-use backstop_types::error::ErrorKind;
-use backstop_types::finding::Severity;
-use backstop_types::freeze::FreezeRules;
-use backstop_types::ids::Endpoint;
-use backstop_types::topology::Role;
 use backstop_testkit::member::{free_port, kill_server_on};
 use backstop_testkit::server_program::{QuietReporter, server_program, servers};
 use backstop_testkit::server_slots::ServerSlots;
@@ -21,6 +16,11 @@ use backstop_testkit::snapshot_conformance::AtFailpoint;
 use backstop_testkit::{
     ShardLayout, TestShard, TestVolume, datadir_template, snapshot_conformance, tables, temp_dir,
 };
+use backstop_types::error::ErrorKind;
+use backstop_types::finding::Severity;
+use backstop_types::freeze::FreezeRules;
+use backstop_types::ids::Endpoint;
+use backstop_types::topology::Role;
 
 async fn provider(shard: &TestShard) -> CloneProvider {
     CloneProvider::new(

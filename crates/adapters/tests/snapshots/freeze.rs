@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_adapters::mysql::freeze_locks::MysqlFreezeSessions;
 use backstop_engine::freeze::{Frozen, freeze_lock_free, freeze_locked};
-use backstop_types::error::{Error, ErrorKind};
-use backstop_types::freeze::{FreezeMode, FreezeRules};
 use backstop_testkit::accounts::ALL_BACKUPS;
 use backstop_testkit::{ShardLayout, TestMember, TestShard, TestWorkload, snapshot_conformance, tables};
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::freeze::{FreezeMode, FreezeRules};
 
 fn rules() -> FreezeRules {
     FreezeRules { wait: Duration::from_secs(3), ..FreezeRules::default() }

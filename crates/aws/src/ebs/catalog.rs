@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::VolumeSnapshots;
-use backstop_types::error::Result;
-use backstop_types::ids::{BackupId, ShardName};
 use backstop_engine::report::{EbsSnapshots, TaggedBackup};
 use backstop_types::backup::VolumeState;
+use backstop_types::error::Result;
+use backstop_types::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
 
 use super::ec2::{EbsSnapshot, Ec2, ids};

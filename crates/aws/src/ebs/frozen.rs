@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use backstop_types::gtid::GtidSet;
 use backstop_testkit::frozen::{frozen, lines, parsed, published};
+use backstop_types::gtid::GtidSet;
 
 use super::ec2::{EbsSnapshot, EbsSnapshotState};
 use super::{HOST_TAG, catalog, tags};

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use backstop_adapters::mysql::connection::Connection;
 use backstop_adapters::mysql::server_facts::{self, DataPath};
 use backstop_adapters::mysql::tablespaces;
+use backstop_policy::freeze_mode::{ModeChoice, choose_mode};
+use backstop_policy::table_check::source_finding;
+use backstop_types::backup::BrokenTable;
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::finding::{Finding, Severity};
-use backstop_policy::freeze_mode::{ModeChoice, choose_mode};
 use backstop_types::ids::{BackupId, Endpoint, ServerUuid};
 use backstop_types::server::ServerVersion;
-use backstop_types::backup::BrokenTable;
-use backstop_policy::table_check::source_finding;
 use backstop_types::topology::Role;
 
 use super::ec2::{CreateRequest, Ec2, FoundInstance};

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use backstop_adapters::mysql::server_facts::DataPath;
-use backstop_types::error::{Error, Result};
 use backstop_config::settings::VolumeHint;
+use backstop_types::error::{Error, Result};
 
 /// Tag of a volume with its mount points, as the server sees them, separated by commas.
 pub const MOUNT_TAG: &str = "MySQL-Mount";

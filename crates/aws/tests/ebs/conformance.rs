@@ -2,11 +2,11 @@
 
 use backstop_aws::ebs::{CLUSTER_TAG, EbsProvider, GTID_TAG, PROVEN, SHARD_TAG, STATE_TAG};
 use backstop_engine::ports::SnapshotProvider;
+use backstop_testkit::snapshot_conformance::{assert_exact_when_read, assert_refuses, new_run_id};
+use backstop_testkit::{ShardLayout, TestWorkload};
 use backstop_types::error::ErrorKind;
 use backstop_types::finding::Severity;
 use backstop_types::freeze::{FreezeMode, FreezeSetting, OnPrimary};
-use backstop_testkit::snapshot_conformance::{assert_exact_when_read, assert_refuses, new_run_id};
-use backstop_testkit::{ShardLayout, TestWorkload};
 
 use crate::support::Host;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use backstop_aws::ebs::{EbsCatalog, EbsProvider, EbsSnapshotSource, STATE_TAG, Timeouts, UNPROVEN};
 use backstop_engine::ports::{SnapshotProvider, VolumeSnapshots};
-use backstop_types::error::ErrorKind;
 use backstop_testkit::ShardLayout;
 use backstop_testkit::member::kill_server_on;
 use backstop_testkit::snapshot_conformance::{assert_commits, assert_unharmed, new_run_id, test_context};
+use backstop_types::error::ErrorKind;
 
 use crate::support::{Host, REGION, at, aws};
 

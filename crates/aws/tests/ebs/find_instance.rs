@@ -2,9 +2,9 @@
 
 use backstop_aws::ebs::EbsProvider;
 use backstop_engine::ports::SnapshotProvider;
-use backstop_types::error::ErrorKind;
 use backstop_testkit::ShardLayout;
 use backstop_testkit::snapshot_conformance::assert_refuses;
+use backstop_types::error::ErrorKind;
 
 use crate::support::{Host, aws, site};
 

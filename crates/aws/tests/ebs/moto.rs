@@ -11,12 +11,12 @@ use aws_sdk_ec2::types::{
 use backstop_aws::client::AwsClient;
 use backstop_aws::ebs::{EbsCatalog, EbsProvider, EbsSnapshotSource, GTID_TAG, PROVEN, STATE_TAG};
 use backstop_engine::ports::{SnapshotData, SnapshotProvider, VolumeSnapshots};
-use backstop_types::freeze::{FreezeMode, FreezeSetting, OnPrimary};
-use backstop_types::backup::VolumeState;
 use backstop_testkit::snapshot_conformance::{
     assert_commits, assert_exact_when_read, assert_refuses, new_run_id, test_context,
 };
 use backstop_testkit::{ShardLayout, TestShard, ec2};
+use backstop_types::backup::VolumeState;
+use backstop_types::freeze::{FreezeMode, FreezeSetting, OnPrimary};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -6,8 +6,8 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::primitives::Blob;
 use backstop_aws::client::AwsClient;
 use backstop_aws::secrets_manager::read;
-use backstop_types::error::ErrorKind;
 use backstop_config::secret_entry::{SecretEntry, credentials};
+use backstop_types::error::ErrorKind;
 use secrecy::ExposeSecret;
 
 use crate::moto::Moto;

@@ -1,8 +1,8 @@
 //! Tests of the stream of a server, cut into segments.
 
 use backstop_binlog::{AtBinlogEnd, SegmentFolder, Segmenter, SegmenterStep, Session};
-use backstop_types::login::{TlsMode, TlsSettings};
 use backstop_testkit::{ShardLayout, TestShard, TestWorkload};
+use backstop_types::login::{TlsMode, TlsSettings};
 
 use crate::support::*;
 

@@ -10,9 +10,9 @@ use backstop_binlog::{
     AtBinlogEnd, BinlogFile, ConnectOptions, SegmentFolder, Segmenter, Session, segment_commits,
     transaction_changes,
 };
-use backstop_types::login::{TlsMode, TlsSettings};
-use backstop_types::ids::Endpoint;
 use backstop_testkit::{ShardLayout, TestShard};
+use backstop_types::ids::Endpoint;
+use backstop_types::login::{TlsMode, TlsSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use backstop_policy::plan::Ending;
 use backstop_types::ids::ShardName;
 use backstop_types::listen_address::ListenAddress;
-use backstop_policy::plan::Ending;
 use clap::{Args, ValueEnum};
 
 use super::TargetArgs;

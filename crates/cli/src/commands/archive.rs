@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use backstop_config::settings::{RepositoryUrl, ShardSettings};
 use backstop_engine::archive::{self, ArchiveUntil, Archiver};
 use backstop_engine::shard_dir;
+use backstop_repo::Repository;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::ids::ShardName;
-use backstop_config::settings::{RepositoryUrl, ShardSettings};
-use backstop_repo::Repository;
 
 use super::CommandOutcome;
 use super::schedule::{options, writes};

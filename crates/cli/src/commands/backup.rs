@@ -1,16 +1,16 @@
 //! The command `backstop backup`.
 
+use backstop_config::settings::ProviderSetting;
 use backstop_engine::backup::{self, Backup};
 use backstop_engine::ports::VolumeSnapshots;
 use backstop_engine::record_run;
+use backstop_engine::report::BackupReport;
 use backstop_engine::source_selection::{SourceChoiceRules, choose};
+use backstop_repo::Repository;
 use backstop_types::backup::BackupKind;
 use backstop_types::error::Result;
 use backstop_types::ids::ShardName;
-use backstop_engine::report::BackupReport;
 use backstop_types::run_history::Operation;
-use backstop_config::settings::ProviderSetting;
-use backstop_repo::Repository;
 
 use super::{CommandOutcome, locking};
 use crate::app::App;

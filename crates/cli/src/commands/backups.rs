@@ -3,10 +3,10 @@
 use backstop_engine::backup::report;
 use backstop_engine::backup_health::{BackupHealth, backup_health};
 use backstop_engine::ports::VolumeSnapshots;
-use backstop_policy::backup_availability::BackupAvailability;
-use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_engine::report::{BackupReport, BackupRow, BackupsReport, TaggedReport};
+use backstop_policy::backup_availability::BackupAvailability;
 use backstop_repo::CatalogEntry;
+use backstop_types::error::{Error, ErrorKind, Result};
 
 use super::{CommandOutcome, known_or_stored};
 use crate::app::App;

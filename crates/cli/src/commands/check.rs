@@ -4,15 +4,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use backstop_adapters::mysql::server_tls;
+use backstop_config::settings::RepositoryUrl;
 use backstop_engine::check::{self, Check};
+use backstop_engine::report::{CheckReport, ShardCheck};
 use backstop_policy::carried_settings::Certificates;
+use backstop_repo::Repository;
+use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, Result};
 use backstop_types::finding::Finding;
 use backstop_types::ids::ShardName;
-use backstop_engine::report::{CheckReport, ShardCheck};
-use backstop_types::create_repository::CreateRepository;
-use backstop_config::settings::RepositoryUrl;
-use backstop_repo::Repository;
 
 use super::{CommandOutcome, check_fix, locking};
 use crate::app::App;

@@ -4,13 +4,13 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connector;
+use backstop_config::settings::ShardSettings;
+use backstop_engine::report::CheckReport;
+use backstop_policy::stream_or_fork::enables_semi_sync;
+use backstop_policy::topology::choose_source;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::ids::{Endpoint, ShardName};
-use backstop_engine::report::CheckReport;
-use backstop_config::settings::ShardSettings;
-use backstop_policy::stream_or_fork::enables_semi_sync;
-use backstop_policy::topology::choose_source;
 
 use super::locking;
 use crate::app::App;

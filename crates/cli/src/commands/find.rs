@@ -2,8 +2,8 @@
 
 use backstop_engine::find::{self, TransactionSearch};
 use backstop_engine::plan::PlanInputs;
-use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_engine::report::FindReport;
+use backstop_types::error::{Error, ErrorKind, Result};
 
 use super::{CommandOutcome, known_or_stored, time_args};
 use crate::app::App;

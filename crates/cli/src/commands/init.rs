@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use backstop_adapters::topology::discover;
+use backstop_config::settings::{RepositoryUrl, SecretRef};
 use backstop_engine::context::RunContext;
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_types::ids::{Endpoint, ShardName};
 use backstop_engine::report::{DraftReport, InitReport};
 use backstop_policy::config_draft::ConfigDraft;
-use backstop_config::settings::{RepositoryUrl, SecretRef};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::ids::{Endpoint, ShardName};
 
 use super::CommandOutcome;
 use crate::app::{App, DEFAULT_FILES};

@@ -7,21 +7,21 @@ use async_trait::async_trait;
 use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
 use backstop_adapters::mysql::server_tls;
 use backstop_adapters::mysql::server_user::ServerUser;
+use backstop_config::credentials::{Credentials, OrchestratorAccess};
+use backstop_config::extra_options::{ExtraOptions, RequiredPath};
+use backstop_config::settings::ServerTls;
 use backstop_engine::plan::{self, PlanInputs, PlanOptions};
 use backstop_engine::ports::{CheckDepth, MysqldControl as _, Topology};
 use backstop_engine::recover::{self, CopyAccount, DataSource, LiveMembers, Recovery, RecoveryRequest};
+use backstop_engine::report::RecoverReport;
 use backstop_engine::shared_credentials::SharedCredentials;
-use backstop_config::credentials::{Credentials, OrchestratorAccess};
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_config::extra_options::{ExtraOptions, RequiredPath};
+use backstop_engine::shell_quote::shell_quote;
 use backstop_policy::plan::{Ending, RecoveryPlan};
 use backstop_policy::recovery_target::TargetSpec;
-use backstop_engine::report::RecoverReport;
 use backstop_policy::scheduled_events::EventsSetting;
-use backstop_config::settings::ServerTls;
-use backstop_engine::shell_quote::shell_quote;
-use backstop_types::topology::Member;
 use backstop_repo::Repository;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_types::topology::Member;
 
 use super::{CommandOutcome, known_or_stored, recover_ebs, time_args};
 use crate::app::App;
@@ -250,7 +250,8 @@ fn unit(args: &RecoverArgs, app: &App, report: &RecoverReport) -> Result<String>
     let name = format!("mysqld-{}-{}.service", args.shard, report.server.port);
     let path = std::path::absolute(args.into.join(&name)).failed("cannot find the target directory")?;
     let program = backstop_adapters::mysql::mysqld_version::locate(&app.settings.mysql.server);
-    let program = program.ok_or_else(|| Error::failed(format!("cannot find {}", app.settings.mysql.server)))?;
+    let program =
+        program.ok_or_else(|| Error::failed(format!("cannot find {}", app.settings.mysql.server)))?;
     let options = path.with_file_name("my.cnf");
     let user = args.server_user.as_deref();
     let content = crate::systemd::server_unit(&args.shard, &program, &options, user);

@@ -2,11 +2,11 @@
 
 use backstop_adapters::ansible::Ansible;
 use backstop_adapters::terraform::Terraform;
-use backstop_engine::recover_ebs::{self, EbsRecovery, EbsRecoveryRequest};
-use backstop_types::error::{Error, Result};
-use backstop_policy::plan::{Ending, RecoveryPlan};
 use backstop_config::settings::{ProviderSetting, RecoverySettings, ShardSettings};
+use backstop_engine::recover_ebs::{self, EbsRecovery, EbsRecoveryRequest};
+use backstop_policy::plan::{Ending, RecoveryPlan};
 use backstop_repo::Storage;
+use backstop_types::error::{Error, Result};
 
 use super::{CommandOutcome, recover};
 use crate::app::App;

@@ -1,9 +1,9 @@
 //! The command `backstop repair`.
 
-use backstop_types::error::Result;
-use backstop_types::progress::Progress;
 use backstop_engine::report::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
 use backstop_repo::{IndexRepair, LogRepair};
+use backstop_types::error::Result;
+use backstop_types::progress::Progress;
 
 use super::CommandOutcome;
 use crate::app::App;

@@ -4,15 +4,15 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backstop_config::settings::{SecretRef, ShardSettings, TopologySettings};
 use backstop_engine::backup_health::backups_with_health;
 use backstop_engine::context::RunContext;
 use backstop_engine::status::coverage;
+use backstop_policy::coverage::Coverage;
+use backstop_policy::recovery_target::{RecoveryTarget, TargetSpec};
+use backstop_policy::topology::current_primary;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::{Endpoint, ShardName};
-use backstop_policy::recovery_target::{RecoveryTarget, TargetSpec};
-use backstop_policy::coverage::Coverage;
-use backstop_config::settings::{SecretRef, ShardSettings, TopologySettings};
-use backstop_policy::topology::current_primary;
 
 use super::{CommandOutcome, time_args};
 use crate::app::{self, App};
@@ -200,9 +200,8 @@ async fn covered(app: &App, shard: &ShardName) -> Result<Coverage> {
 fn outside(wanted: &RecoveryTarget, coverage: &Coverage) -> Option<String> {
     let RecoveryTarget::Time(at) = wanted else { return None };
     let covered = coverage.windows.iter().any(|window| (window.from..=window.to).contains(at));
-    (!covered).then(|| {
-        format!("WARNING: {wanted} is not one of the recoverable moments: give another with --at")
-    })
+    (!covered)
+        .then(|| format!("WARNING: {wanted} is not one of the recoverable moments: give another with --at"))
 }
 
 /// Returns the members in the order of the pages: the primary, the candidate, the others.
@@ -244,8 +243,8 @@ fn absolute(path: &Path) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use backstop_types::gtid::GtidSet;
     use backstop_policy::coverage::RecoveryWindow;
+    use backstop_types::gtid::GtidSet;
 
     #[test]
     fn members_are_in_the_order_of_the_pages() {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_config::settings::{RepositoryUrl, ShardSettings};
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 
 use super::CommandOutcome;
 use crate::app::App;

@@ -1,11 +1,11 @@
 //! The command `backstop status`.
 
-use backstop_engine::status::{self, StatusQuery};
-use backstop_types::error::Result;
-use backstop_types::ids::ShardName;
 use backstop_engine::report::{ShardStatus, StatusReport};
 use backstop_engine::shard_status::MemberRules;
+use backstop_engine::status::{self, StatusQuery};
 use backstop_repo::Repository;
+use backstop_types::error::Result;
+use backstop_types::ids::ShardName;
 
 use super::{CommandOutcome, locking};
 use crate::app::App;

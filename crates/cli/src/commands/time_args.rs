@@ -2,10 +2,10 @@
 //! was named.
 
 use backstop_engine::context::RunContext;
-use backstop_types::error::Result;
 use backstop_policy::parse_time;
 use backstop_policy::parse_time::{LocalZone, TimeSpec};
 use backstop_policy::recovery_target::{RecoveryTarget, TargetSpec};
+use backstop_types::error::Result;
 use chrono::{DateTime, FixedOffset, Local, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 

@@ -2,15 +2,17 @@
 
 use backstop_engine::backup_health::{BackupHealth, backup_health};
 use backstop_engine::record_run;
-use backstop_types::archive::ArchiveDamage;
+use backstop_engine::report::{
+    DamagedObject, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport, VerifyVerdict,
+};
 use backstop_policy::backup_availability::BackupAvailability;
+use backstop_repo::{Repository, ShardReader, VerifyDepth};
+use backstop_types::archive::ArchiveDamage;
+use backstop_types::backup::BackupState;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::{BackupId, ShardName};
 use backstop_types::progress::Progress;
-use backstop_types::backup::BackupState;
-use backstop_engine::report::{DamagedObject, ShardVerification, UncheckedObject, VerifiedBackup, VerifyReport, VerifyVerdict};
 use backstop_types::run_history::Operation;
-use backstop_repo::{Repository, ShardReader, VerifyDepth};
 
 use super::{CommandOutcome, known_or_stored};
 use crate::app::App;

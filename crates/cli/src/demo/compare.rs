@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connection;
-use backstop_types::error::{Error, Result, ResultExt};
-use backstop_types::gtid::GtidSet;
 use backstop_engine::report::RecoverReport;
 use backstop_testbed::member::root;
 use backstop_testbed::workload::TOTAL_BALANCE;
 use backstop_testbed::{Shard, Workload, tables};
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
 
 use super::steps::DemoSteps;
 use crate::format;

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use backstop_types::error::{Result, ResultExt};
-use backstop_types::ids::{Endpoint, ShardName};
 use backstop_config::settings;
 use backstop_testbed::Shard;
+use backstop_types::error::{Result, ResultExt};
+use backstop_types::ids::{Endpoint, ShardName};
 
 use super::steps::DemoSteps;
 use super::workdir::DemoDir;

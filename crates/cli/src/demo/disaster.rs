@@ -5,13 +5,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connection;
-use backstop_engine::context::RunContext;
-use backstop_types::error::{Error, Result, ResultExt};
-use backstop_types::gtid::GtidSet;
-use backstop_engine::report::{DroppedTableDemo, FindReport, RecoverReport, TotalLossDemo};
 use backstop_binlog::FoundTransaction;
+use backstop_engine::context::RunContext;
+use backstop_engine::report::{DroppedTableDemo, FindReport, RecoverReport, TotalLossDemo};
 use backstop_testbed::member::root;
 use backstop_testbed::{Load, LocalServer, Shard, Workload, processes};
+use backstop_types::error::{Error, Result, ResultExt};
+use backstop_types::gtid::GtidSet;
 use tokio::process::{Child, Command};
 
 use super::steps::DemoSteps;
@@ -192,7 +192,10 @@ pub(super) async fn lose_everything(
         std::fs::remove_dir_all(place.path(folder)).failed(format!("cannot delete {folder}"))?;
     }
     let written = workload.stop().await?;
-    steps.end("all servers and the archiver killed with SIGKILL under load; their files and the spool deleted".to_owned());
+    steps.end(
+        "all servers and the archiver killed with SIGKILL under load; their files and the spool deleted"
+            .to_owned(),
+    );
 
     steps.begin("recover a new primary");
     let ending = EndingArgs { join: false, standalone: false, as_primary: true };

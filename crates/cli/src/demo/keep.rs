@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use backstop_types::error::{Result, ResultExt};
-use backstop_types::ids::Endpoint;
 use backstop_engine::report::DemoReport;
 use backstop_testbed::{Shard, processes};
+use backstop_types::error::{Result, ResultExt};
+use backstop_types::ids::Endpoint;
 use serde::Serialize;
 
 use super::workdir::DemoDir;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_adapters::mysql::packages::{default_cache_dir, find_or_fetch};
-use backstop_types::error::Result;
 use backstop_testbed::shard::make_template;
 use backstop_testbed::{QuietReporter, Shard, Workload};
+use backstop_types::error::Result;
 
 use super::steps::DemoSteps;
 use super::workdir::DemoDir;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_engine::context::RunContext;
-use backstop_types::error::{Error, Result};
-use backstop_types::gtid::GtidSet;
 use backstop_engine::report::BackupReport;
 use backstop_testbed::shard::copy;
 use backstop_testbed::{LocalServer, Shard};
+use backstop_types::error::{Error, Result};
+use backstop_types::gtid::GtidSet;
 
 use super::steps::DemoSteps;
 use super::workdir::DemoDir;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::Reporter;
-use backstop_types::progress::Progress;
 use backstop_engine::report::DemoStep;
+use backstop_types::progress::Progress;
 
 /// Steps up to now.
 pub(super) struct DemoSteps<'a> {

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use backstop_adapters::snapshots::work_dir;
 use backstop_engine::context::{RunContext, new_run_id};
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_types::ids::BackupId;
 use backstop_testbed::processes;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 
 /// Marker of a finished demo that was kept on purpose.
 const KEPT_MARKER: &str = "kept";

@@ -1,12 +1,16 @@
 //! Reports of commands that make, list, check and remove backups.
 
-use backstop_types::backup::{BackupKind, BackupSource, Sizes};
-use backstop_types::freeze::{FreezeMode, FreezeReport};
-use backstop_engine::report::{ArchivePruned, BackupReport, BackupRow, BackupsReport, CondemnedBackup, DamagedObject, EbsSnapshots, PruneReport, RepairReport, RepairedIndex, RepairedLog, ShardVerification, TaggedBackup, TaggedReport, UncheckedObject, UnusableManifest, VerifiedBackup, VerifyReport};
-use backstop_types::backup::{BackupState, VolumeState};
+use backstop_engine::report::{
+    ArchivePruned, BackupReport, BackupRow, BackupsReport, CondemnedBackup, DamagedObject, EbsSnapshots,
+    PruneReport, RepairReport, RepairedIndex, RepairedLog, ShardVerification, TaggedBackup, TaggedReport,
+    UncheckedObject, UnusableManifest, VerifiedBackup, VerifyReport,
+};
 use backstop_policy::retention::{RetentionVerdict, RetentionVote};
-use backstop_types::topology::Role;
 use backstop_testkit::every;
+use backstop_types::backup::{BackupKind, BackupSource, Sizes};
+use backstop_types::backup::{BackupState, VolumeState};
+use backstop_types::freeze::{FreezeMode, FreezeReport};
+use backstop_types::topology::Role;
 
 use super::{at, findings, gtids, id, of, printed, server};
 use crate::render::PruneReports;

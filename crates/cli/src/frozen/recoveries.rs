@@ -2,15 +2,20 @@
 
 use backstop_engine::ports::{InfrastructureChanges, VolumeInitialization};
 use backstop_engine::recover_ebs::{EbsRecoveryPlan, EbsRecoveryReport, RecoveredInstance};
-use backstop_types::backup::Sizes;
-use backstop_types::finding::Finding;
-use backstop_types::backup::BackupRef;
-use backstop_policy::plan::{ChosenBackup, Ending, EndingFit, LatestAge, PlanRequest, RecoveryChoice, RecoveryPlan, Replay, recovery_plan};
+use backstop_engine::report::{
+    DemoReport, DemoStep, DroppedTableDemo, RecoverReport, RecoverSeconds, RecoveredServer, TotalLossDemo,
+};
+use backstop_policy::plan::{
+    ChosenBackup, Ending, EndingFit, LatestAge, PlanRequest, RecoveryChoice, RecoveryPlan, Replay,
+    recovery_plan,
+};
 use backstop_policy::recovery_target::RecoveryTarget;
-use backstop_engine::report::{DemoReport, DemoStep, DroppedTableDemo, RecoverReport, RecoverSeconds, RecoveredServer, TotalLossDemo};
 use backstop_policy::scheduled_events::EventsReport;
 use backstop_testkit::every;
 use backstop_testkit::frozen::parsed;
+use backstop_types::backup::BackupRef;
+use backstop_types::backup::Sizes;
+use backstop_types::finding::Finding;
 
 use super::backups::backups;
 use super::shards::found;

@@ -1,15 +1,18 @@
 //! Reports of commands that inspect shards and their archives.
 
-use backstop_types::archive::ArchiveDamage;
-use backstop_policy::coverage::{AbandonedTimeline, Coverage, RecoveryGap, RecoveryWindow};
-use backstop_engine::report::{ArchiveReport, ArchivedFork, ArchivedGap, CheckReport, FindReport, MemberStatus, RecoveryAdvice, SearchedPart, ShardCheck, ShardStatus, StatusReport};
 use backstop_binlog::{ChangeKind, DataLoss, FoundTransaction, TableRows};
-use backstop_types::run_history::RunRecord;
 use backstop_engine::report::AdoptReport;
-use backstop_types::adopted::Adopted;
-use backstop_types::topology::Role;
+use backstop_engine::report::{
+    ArchiveReport, ArchivedFork, ArchivedGap, CheckReport, FindReport, MemberStatus, RecoveryAdvice,
+    SearchedPart, ShardCheck, ShardStatus, StatusReport,
+};
+use backstop_policy::coverage::{AbandonedTimeline, Coverage, RecoveryGap, RecoveryWindow};
 use backstop_testkit::every;
 use backstop_testkit::frozen::parsed;
+use backstop_types::adopted::Adopted;
+use backstop_types::archive::ArchiveDamage;
+use backstop_types::run_history::RunRecord;
+use backstop_types::topology::Role;
 
 use super::backups::backups;
 use super::{at, findings, gtids, id, of, printed, server};

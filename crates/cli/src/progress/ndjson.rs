@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstop_engine::ports::{Clock, Reporter};
-use backstop_types::progress::{Progress, ProgressUnit};
 use backstop_engine::report::REPORT_VERSION;
+use backstop_types::progress::{Progress, ProgressUnit};
 use serde_json::{Value, json};
 
 use super::{ProgressOutput, Throttle, to_stderr};

@@ -1,8 +1,8 @@
 //! Text output of `backup` and `backups`.
 
-use backstop_types::freeze::{FreezeMode, FreezeReport};
 use backstop_engine::report::{BackupReport, BackupRow, BackupsReport, EbsSnapshots, TaggedReport};
 use backstop_types::backup::{BackupState, VolumeState};
+use backstop_types::freeze::{FreezeMode, FreezeReport};
 
 use crate::format;
 use crate::text::{RenderText, TextWriter};

@@ -1,7 +1,7 @@
 //! Text output of `check`.
 
-use backstop_types::finding::Finding;
 use backstop_engine::report::CheckReport;
+use backstop_types::finding::Finding;
 
 use super::findings;
 use super::status::moments;

@@ -1,9 +1,9 @@
 //! Text output of `recover`.
 
-use backstop_policy::plan::Ending;
 use backstop_engine::report::RecoverReport;
-use backstop_types::scheduled_events::EventName;
+use backstop_policy::plan::Ending;
 use backstop_policy::scheduled_events::EventsReport;
+use backstop_types::scheduled_events::EventName;
 
 use super::findings;
 use crate::format;

@@ -2,8 +2,8 @@
 
 use backstop_engine::ports::{InfrastructureChanges, VolumeInitialization};
 use backstop_engine::recover_ebs::{EbsRecoveryPlan, EbsRecoveryReport};
-use backstop_types::finding::Finding;
 use backstop_policy::plan::RecoveryPlan;
+use backstop_types::finding::Finding;
 use serde::Serialize;
 
 use crate::format;

@@ -1,7 +1,7 @@
 //! Text output of `repair`.
 
-use backstop_types::ids::BackupId;
 use backstop_engine::report::{RepairReport, RepairedIndex, RepairedLog, UnusableManifest};
+use backstop_types::ids::BackupId;
 
 use crate::format;
 use crate::text::{RenderText, TextWriter};

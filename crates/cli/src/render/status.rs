@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 
-use backstop_types::finding::Severity;
-use backstop_policy::coverage::Coverage;
 use backstop_engine::report::{MemberStatus, ShardStatus, StatusReport};
+use backstop_policy::coverage::Coverage;
+use backstop_types::finding::Severity;
 use backstop_types::run_history::RunRecord;
 use backstop_types::topology::Role;
 use chrono::{DateTime, Utc};

@@ -1,7 +1,7 @@
 //! Text output of `verify`.
 
-use backstop_types::backup::BackupState;
 use backstop_engine::report::{ShardVerification, VerifyReport, VerifyVerdict};
+use backstop_types::backup::BackupState;
 
 use crate::format;
 use crate::text::{RenderText, TextWriter};

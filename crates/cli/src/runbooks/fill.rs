@@ -1,7 +1,7 @@
 //! Replaces the sample values of the pages by a shard's own values.
 
-use backstop_types::ids::Endpoint;
 use backstop_engine::shell_quote;
+use backstop_types::ids::Endpoint;
 
 /// Members on the pages: the primary, the candidate, and a replica that represents every further
 /// one.

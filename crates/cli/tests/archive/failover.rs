@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use backstop_types::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
+use backstop_types::gtid::GtidSet;
 use rustix::process::Signal;
 
 use crate::support::program::Backstop;

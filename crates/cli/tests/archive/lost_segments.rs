@@ -1,8 +1,8 @@
 //! A segment that the store lost, or that is damaged there: the index lists it, so the archiver
 //! does not request it from the source as if it were new.
 
-use backstop_types::archive::{Archive, ArchivedSegment, SegmentState};
 use backstop_testkit::TestShard;
+use backstop_types::archive::{Archive, ArchivedSegment, SegmentState};
 
 use crate::byte_identical::single;
 use crate::support::program::Backstop;

@@ -1,7 +1,7 @@
 //! The archive after a prune: every moment that is reported as recoverable can be recovered.
 
-use backstop_types::gtid::GtidSet;
 use backstop_testkit::{ShardLayout, TestShard};
+use backstop_types::gtid::GtidSet;
 
 use crate::random_history::forget_the_past;
 use crate::support::program::{Backstop, until};

@@ -48,7 +48,10 @@ async fn recover_joins_and_makes_a_primary_after_a_total_loss() {
         signal(member.pid().unwrap(), Signal::STOP).unwrap();
     }
     let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
-    backstop.run(&line).await.failed(20, &["may be alive", &names[0], &names[1], "--force-as-primary orders"]);
+    backstop
+        .run(&line)
+        .await
+        .failed(20, &["may be alive", &names[0], &names[1], "--force-as-primary orders"]);
     assert!(!into.join("data").exists(), "nothing was touched");
     shard.members.clear();
     let primary = RecoveredServer::at(into);

@@ -8,10 +8,10 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::mysqld_process::{is_alive, server_on, signal};
-use backstop_types::gtid::GtidSet;
-use backstop_types::ids::Endpoint;
 use backstop_testkit::server_program::program_for_all_users;
 use backstop_testkit::{ShardLayout, TestShard, temp_dir};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::Endpoint;
 use rustix::process::Signal;
 
 use crate::support::program::Backstop;
@@ -79,7 +79,10 @@ async fn refusals_leave_nothing(backstop: &Backstop, base: &Path) {
             assert!(!above.exists(), "{more} {plan}: nothing was touched");
         }
         let onto = format!("recover orders --to latest --standalone {SERVER} {plan} --into");
-        backstop.run(&format!("{onto} {}", file.display())).await.failed(20, &["cannot read target directory"]);
+        backstop
+            .run(&format!("{onto} {}", file.display()))
+            .await
+            .failed(20, &["cannot read target directory"]);
         backstop.run(&format!("{onto} {}", backstop.repository.display())).await.failed(20, &["not empty"]);
     }
 }

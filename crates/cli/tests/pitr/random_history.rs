@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use backstop_types::archive::ArchiverHeartbeat;
 use backstop_types::gtid::GtidSet;
-use backstop_testkit::{ShardLayout, TestMember, TestShard};
 use rustix::process::Signal;
 
 use crate::support::program::Backstop;

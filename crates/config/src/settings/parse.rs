@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use backstop_types::freeze::{FreezeRules, FreezeSetting, OnPrimary};
-use backstop_types::ids::{Endpoint, ShardName};
 use crate::retention::Retention;
 use crate::schedule::Schedule;
+use backstop_types::freeze::{FreezeRules, FreezeSetting, OnPrimary};
+use backstop_types::ids::{Endpoint, ShardName};
 use backstop_types::topology::SourceRules;
 
 use super::config_errors::ConfigErrors;
@@ -16,7 +16,11 @@ use super::document::Document;
 use super::recovery;
 use super::table::{ErrorCollector, TableReader};
 use super::tls;
-use super::{ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderSetting, RepositorySettings, RepositoryUrl, SecretRef, ServerTls, Settings, ShardSettings, SnapshotSettings, TopologySettings, VolumeHint};
+use super::{
+    ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderSetting, RepositorySettings,
+    RepositoryUrl, SecretRef, ServerTls, Settings, ShardSettings, SnapshotSettings, TopologySettings,
+    VolumeHint,
+};
 use backstop_types::create_repository::CreateRepository;
 
 /// Longest accepted `freeze.hold`; a longer one is taken for a mistake.

@@ -6,11 +6,11 @@ use backstop_binlog::{
     AtBinlogEnd, ConnectOptions, DumpRequest, EventStream, SemiSyncAcknowledger, SemiSyncMode, Session,
 };
 use backstop_config::credentials::Credentials;
-use backstop_types::login::ReplicationAccount;
+use backstop_policy::stream_or_fork::{SourceHistory, StreamFrom, parse_gtid_owned};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid};
-use backstop_policy::stream_or_fork::{SourceHistory, StreamFrom, parse_gtid_owned};
+use backstop_types::login::ReplicationAccount;
 
 use super::Encryption;
 use crate::shared_credentials::SharedCredentials;

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use backstop_binlog::{
     AtBinlogEnd, Segment, SegmentSink, Segmenter, SegmenterStep, SemiSyncMode, segment_commits,
 };
+use backstop_policy::stream_or_fork::{BinlogPosition, SourceHistory, StreamFrom};
 use backstop_types::archive::ArchivedSegment;
+use backstop_types::archive::Commit;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use backstop_types::archive::Commit;
-use backstop_policy::stream_or_fork::{BinlogPosition, SourceHistory, StreamFrom};
 
 use super::binlog_source::{BinlogSource, ReplicaIdentity};
 use super::{Archiver, Shared, StreamState, finish_file, stream_position, wait_until_drained};

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use backstop_binlog::Session;
+use backstop_config::settings::ArchiveAck;
+use backstop_policy::stream_or_fork::{StreamFrom, stream_from};
+use backstop_policy::topology::current_primary;
 use backstop_types::archive::ArchiverHeartbeat;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
-use backstop_config::settings::ArchiveAck;
-use backstop_policy::stream_or_fork::{StreamFrom, stream_from};
 use backstop_types::topology::{Member, Role};
-use backstop_policy::topology::current_primary;
 use chrono::{DateTime, Utc};
 
 use super::queue::AckPosition;

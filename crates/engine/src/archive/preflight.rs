@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_config::settings::{ArchiveAck, ArchiveSettings};
 use backstop_policy::stream_or_fork::stream_from;
+use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::topology::Member;
 
 use super::binlog_source::BinlogSource;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstop_binlog::{AtBinlogEnd, Segment, SegmentSink, Segmenter, SegmenterStep, SemiSyncMode};
+use backstop_policy::stream_or_fork::StreamFrom;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use backstop_policy::stream_or_fork::StreamFrom;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 

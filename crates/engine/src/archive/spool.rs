@@ -81,7 +81,9 @@ impl Spool {
                 }
                 created => {
                     return Ok((
-                        created.failed(format!("cannot create {}", path.display())).map_err(spool_full_hint)?,
+                        created
+                            .failed(format!("cannot create {}", path.display()))
+                            .map_err(spool_full_hint)?,
                         path,
                     ));
                 }

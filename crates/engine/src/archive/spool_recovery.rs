@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use backstop_binlog::Segment;
+use backstop_repo::ArchiveWriter;
 use backstop_types::archive::Archive;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
-use backstop_repo::ArchiveWriter;
 
 use super::spool_journal::{self, MOVE_SPOOL_HINT, RecoveredChunk};
 use super::upload::remove_spool_file;
@@ -236,8 +236,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::{Arc, Mutex};
 
-    use backstop_types::progress::Progress;
     use backstop_repo::Repository;
+    use backstop_types::progress::Progress;
     use object_store::memory::InMemory;
 
     use super::super::queue::{AckPosition, Chunk};

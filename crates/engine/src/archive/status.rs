@@ -1,15 +1,18 @@
 //! State of a shard's archive, for `status` and `check`.
 
+use backstop_config::settings::ArchiveSettings;
+use backstop_policy::stream_or_fork::{
+    ArchiveHealthInputs, NEVER_RAN_CODE, SourceContext, SourceSettings, archive_findings,
+    archive_rpo_seconds, source_findings,
+};
+use backstop_policy::topology::current_primary;
+use backstop_repo::ArchiveReader;
 use backstop_types::archive::ArchiverHeartbeat;
 use backstop_types::error::Result;
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ShardName;
-use backstop_config::settings::ArchiveSettings;
-use backstop_policy::stream_or_fork::{ArchiveHealthInputs, NEVER_RAN_CODE, SourceContext, SourceSettings, archive_findings, archive_rpo_seconds, source_findings};
 use backstop_types::topology::{InstanceState, Member};
-use backstop_policy::topology::current_primary;
-use backstop_repo::ArchiveReader;
 use chrono::{DateTime, Utc};
 
 use super::Encryption;

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_repo::LostEntry;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 
 use super::{Archiver, Shared};
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::{EventStream, Segmenter, SegmenterStep};
+use backstop_policy::stream_or_fork::BinlogPosition;
 use backstop_types::error::{Error, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
 use backstop_types::progress::{Progress, ProgressUnit};
-use backstop_policy::stream_or_fork::BinlogPosition;
 
 use super::queue::Queue;
 use super::spool::Spool;

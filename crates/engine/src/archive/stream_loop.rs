@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
+use crate::report::{ArchivedFork, ArchivedGap};
 use backstop_binlog::{AtBinlogEnd, Segment, Segmenter, SemiSyncMode};
+use backstop_policy::stream_or_fork::{
+    StartPosition, StreamDecision, StreamFrom, TimelineEnd, resume_or_fork, stream_from,
+};
+use backstop_policy::topology::current_primary;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid};
-use crate::report::{ArchivedFork, ArchivedGap};
-use backstop_policy::stream_or_fork::{StartPosition, StreamDecision, StreamFrom, TimelineEnd, resume_or_fork, stream_from};
 use backstop_types::topology::Member;
-use backstop_policy::topology::current_primary;
 
 use super::binlog_source::{BinlogSource, ReplicaIdentity};
 use super::gtid_divergence::{self, Divergence};

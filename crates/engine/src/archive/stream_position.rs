@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use backstop_binlog::{Segmenter, Session};
 use backstop_config::credentials::Credentials;
+use backstop_policy::stream_or_fork::{BinlogPosition, StreamFrom, source_mismatch};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::server::ServerVersion;
-use backstop_policy::stream_or_fork::{BinlogPosition, StreamFrom, source_mismatch};
 
 use super::binlog_source::{binlog_gtids, connect_as};
 use crate::shared_credentials::SharedCredentials;
@@ -97,7 +97,8 @@ pub(super) async fn binlog_position(session: &mut Session) -> Result<Option<Binl
     };
     let rows = rows.map_err(denied)?;
     let Some([Some(file), Some(offset), ..]) = rows.first().map(Vec::as_slice) else { return Ok(None) };
-    let offset = offset.parse().map_err(|_| Error::failed(format!("cannot parse the position `{offset}`")))?;
+    let offset =
+        offset.parse().map_err(|_| Error::failed(format!("cannot parse the position `{offset}`")))?;
     Ok(Some(BinlogPosition { file: file.clone(), offset }))
 }
 

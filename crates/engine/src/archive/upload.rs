@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::Segment;
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_config::settings::ArchiveAck;
 use backstop_repo::ArchiveWriter;
+use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use tokio::sync::mpsc;
 
 use super::queue::{AckPosition, Chunk, Queue, UploadWork};

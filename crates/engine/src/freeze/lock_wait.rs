@@ -102,7 +102,8 @@ async fn activity_after_timeout(session: &mut dyn FreezeSession, ctx: &RunContex
     let until = ctx.host.clock.monotonic() + CLIENT_TIMEOUT_MARGIN;
     loop {
         let activity = session.activity().await?;
-        if blocking_queries::queries_waiting_for_lock(&activity).is_empty() || ctx.host.clock.monotonic() >= until
+        if blocking_queries::queries_waiting_for_lock(&activity).is_empty()
+            || ctx.host.clock.monotonic() >= until
         {
             return Ok(activity);
         }

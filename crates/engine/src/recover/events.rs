@@ -3,13 +3,15 @@
 //! the archive's statements up to the recovered moment.
 
 use backstop_binlog::event_changes;
+use backstop_policy::scheduled_events::{
+    EventHistory, EventsPlan, EventsReport, EventsSetting, SchemaNames, plan_events,
+};
+use backstop_repo::Manifest;
 use backstop_types::archive::ArchivedSegment;
 use backstop_types::error::{ErrorKind, Result};
 use backstop_types::gtid::{Gtid, GtidSet};
 use backstop_types::scheduled_events::EventChange;
-use backstop_policy::scheduled_events::{EventHistory, EventsPlan, EventsReport, EventsSetting, SchemaNames, plan_events};
 use backstop_types::topology::Role;
-use backstop_repo::Manifest;
 use futures::{StreamExt, TryStreamExt};
 
 use super::{Recovery, RecoveryDecision};

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_policy::plan::Ending;
 use backstop_repo::Manifest;
+use backstop_types::error::{Error, ErrorKind, Result};
 
 use super::option_file::{self, Phase};
 use super::{Recovery, RecoveryDecision, join, mysqld, preflight};

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use backstop_policy::plan::{GtidReset, GtidStep, gtid_step};
+use backstop_policy::topology::current_primary;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
-use backstop_policy::plan::{GtidReset, GtidStep, gtid_step};
 use backstop_types::progress::{Progress, ProgressUnit};
 use backstop_types::topology::{InstanceState, Member};
-use backstop_policy::topology::current_primary;
 
 use super::Recovery;
 use crate::context::RunContext;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstop_types::error::Result;
 use backstop_repo::Manifest;
+use backstop_types::error::Result;
 
 use super::option_file::{self, Phase};
 use super::{Recovery, RecoveryDecision, RecoveryRequest, preflight};

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::shell_quote;
 use backstop_policy::plan::Ending;
 use backstop_policy::scheduled_events::EventsReport;
-use crate::shell_quote;
 
 use super::{CopyAccount, RecoveryDecision, RecoveryRequest, mysqld};
 

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use backstop_policy::carried_settings::{CarriedSettings, Certificates, Overrides, carry_settings};
-use backstop_types::error::{Result, ResultExt};
-use backstop_types::listen_address::ListenAddress;
 use backstop_config::option_file::quoted;
+use backstop_policy::carried_settings::{CarriedSettings, Certificates, Overrides, carry_settings};
 use backstop_policy::plugins::plugin_options;
 use backstop_repo::Manifest;
+use backstop_types::error::{Result, ResultExt};
+use backstop_types::listen_address::ListenAddress;
 
 use super::{Recovery, RecoveryDecision, RecoveryRequest, events, mysqld, tls};
 use crate::ports::{MysqldStart, ReadOnly};

@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
+use backstop_policy::plan::Ending;
+use backstop_repo::{Manifest, Storage};
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::listen_address::ListenAddress;
-use backstop_policy::plan::Ending;
 use backstop_types::server::ServerVersion;
-use backstop_repo::{Manifest, Storage};
 
 use super::{DataSource, Recovery, RecoveryDecision, RecoveryRequest, join, promote};
 use crate::ports::MysqldControl;

@@ -1,12 +1,12 @@
 //! Promotes a recovered instance to the shard's new primary, after all its servers were lost.
 
+use backstop_policy::scheduled_events::EventsPlan;
+use backstop_repo::Manifest;
 use backstop_types::archive::Archive;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use backstop_policy::scheduled_events::EventsPlan;
 use backstop_types::topology::{Member, NoAnswer};
-use backstop_repo::Manifest;
 
 use super::option_file::{self, Phase};
 use super::{LiveMembers, Recovery, RecoveryDecision, events, join};
@@ -130,10 +130,8 @@ async fn begin_timeline(recovery: &Recovery<'_>, uuid: ServerUuid, held: &GtidSe
     }
     let claim = recovery.repository.acquire_archive_lease(&recovery.request.shard).await;
     let writer = claim.map_err(|error| match error.kind {
-        ErrorKind::Held => error.hint(format!(
-            "stop the archiver of shard {}, then repeat this command",
-            recovery.request.shard
-        )),
+        ErrorKind::Held => error
+            .hint(format!("stop the archiver of shard {}, then repeat this command", recovery.request.shard)),
         _ => error,
     })?;
     writer.seal_tail().await?;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::{BinlogServer, BoundedSource, PasswordCheck};
+use backstop_policy::plan::Replay;
+use backstop_repo::{Manifest, TimelineSource};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use backstop_policy::plan::Replay;
 use backstop_types::progress::{Progress, ProgressUnit};
-use backstop_repo::{Manifest, TimelineSource};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
@@ -232,10 +232,8 @@ async fn damage_error(
             Error::new(ErrorKind::Damaged, message)
                 .hint("recover to a moment before its transactions; `backstop verify --content` lists damage")
         }
-        None => {
-            Error::failed(format!("cannot replay the archive: {error}"))
-                .hint("check the recovered server's error log")
-        }
+        None => Error::failed(format!("cannot replay the archive: {error}"))
+            .hint("check the recovered server's error log"),
     })
 }
 

@@ -3,8 +3,8 @@
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use backstop_types::error::{Result, ResultExt};
 use backstop_config::option_file::quoted;
+use backstop_types::error::{Result, ResultExt};
 
 use super::{Recovery, mysqld};
 

@@ -21,9 +21,7 @@ pub(super) async fn destroy_after(recovery: &EbsRecovery<'_>, steps: &mut Steps<
         .again("destroy", recovery.infrastructure.destroy(&decided.instance_spec(DestroyProtection::Off)))
         .await
     {
-        Ok(()) => {
-            with_cleanup_error(error, "its resources were destroyed; no server had started on them")
-        }
+        Ok(()) => with_cleanup_error(error, "its resources were destroyed; no server had started on them"),
         Err(undone) => with_cleanup_error(
             error,
             &format!(

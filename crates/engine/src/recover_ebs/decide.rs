@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use backstop_repo::Storage;
 use backstop_types::backup::VolumeState;
 use backstop_types::server::{RecordedSettings, ServerVersion};
-use backstop_repo::Storage;
 use serde::{Deserialize, Serialize};
+
+use crate::context::new_run_id;
 
 use super::{
     BackupId, DestroyProtection, EbsRecovery, EbsRecoveryRequest, Error, ErrorKind, GtidSet, InstanceSpec,
@@ -57,7 +59,10 @@ pub struct EbsRecoveryPlan {
 pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDecision> {
     let manifest = recovery.reader.manifest(&recovery.request.backup_id).await?;
     let Storage::Ebs { snapshot_ids, region } = &manifest.storage else {
-        return Err(Error::refused(format!("backup {} is not a volume snapshot", recovery.request.backup_id)));
+        return Err(Error::refused(format!(
+            "backup {} is not a volume snapshot",
+            recovery.request.backup_id
+        )));
     };
     check_complete(recovery, snapshot_ids, region).await?;
     let members = recovery.topology.members().await?;

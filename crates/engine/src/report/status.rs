@@ -1,16 +1,14 @@
 //! Report of `status` on each shard.
 
-use std::collections::BTreeSet;
+use backstop_policy::coverage::Coverage;
+use backstop_policy::coverage::RecoveryGap;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use backstop_types::archive::{Archive, ArchiveDamage, Timeline};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ShardName};
-use backstop_types::backup::BackupRef;
-use backstop_policy::recovery_window::{CoverageGap, CoveredSpan, timeline_coverage};
 use backstop_types::run_history::RunRecord;
 use backstop_types::topology::Role;
 

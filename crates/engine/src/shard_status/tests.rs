@@ -2,11 +2,11 @@
 use std::time::Duration;
 
 use super::*;
+use crate::report::StatusReport;
 use backstop_types::archive::{Archive, Timeline};
 use backstop_types::finding::Severity;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::BackupId;
-use crate::report::StatusReport;
 use backstop_types::topology::{ExternalVerdict, NoAnswer, Replication, ReplicationFidelity};
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use backstop_types::error::{Error, ErrorKind};
 use backstop_testkit::every;
 use backstop_testkit::frozen::{frozen, lines, parsed};
+use backstop_types::error::{Error, ErrorKind};
 use lambda_runtime::Diagnostic;
 
 use crate::lambda_event::Invocation;

@@ -6,11 +6,9 @@
 //! transactions that both have in common.
 
 use backstop_types::backup::BackupTimeline;
-use serde::{Deserialize, Serialize};
 
 use backstop_types::archive::{Archive, Timeline};
 use backstop_types::gtid::GtidSet;
-use backstop_types::ids::ServerUuid;
 
 use backstop_types::backup::BackupRef;
 

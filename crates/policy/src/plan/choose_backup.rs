@@ -4,12 +4,10 @@ use backstop_types::backup::BackupRef;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use backstop_types::error::{Error, ErrorKind};
-use backstop_types::gtid::{Gtid, GtidSet};
-use backstop_types::ids::{BackupId, ShardName};
 use crate::recovery_target::RecoveryTarget;
-
-use backstop_types::backup::BackupTimeline;
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::gtid::Gtid;
+use backstop_types::ids::{BackupId, ShardName};
 
 /// The chosen backup.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,16 +2,16 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use backstop_types::archive::{Commit, Archive, Timeline};
-use backstop_types::gtid::GtidSet;
-use backstop_types::ids::{BackupId, ShardName};
 use crate::recovery_target::RecoveryTarget;
 use crate::recovery_window::{TimelineCoverage, timeline_coverage};
+use backstop_types::archive::{Archive, Commit, Timeline};
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::{BackupId, ShardName};
 
 use super::replay::{self, Replay};
 use super::resolve_target::{self, InSegment, RecoveryPoint, Resolution, Unresolvable};
-use backstop_types::backup::BackupRef;
 use super::{ChosenBackup, NotRecoverable, ReachablePoint, choose_backup, is_on_timeline};
+use backstop_types::backup::BackupRef;
 
 /// Input of the decision.
 #[derive(Debug, Clone, Copy)]

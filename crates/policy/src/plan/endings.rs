@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use backstop_types::gtid::GtidSet;
 use crate::recovery_target::RecoveryTarget;
+use backstop_types::gtid::GtidSet;
 
 use super::Ending;
 

@@ -3,9 +3,9 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
+use crate::stream_or_fork::{HEARTBEAT_TIMEOUT_SECONDS, MAX_ARCHIVE_LAG_SECONDS};
 use backstop_types::archive::ArchiverHeartbeat;
 use backstop_types::finding::Finding;
-use crate::stream_or_fork::{HEARTBEAT_TIMEOUT_SECONDS, MAX_ARCHIVE_LAG_SECONDS};
 
 /// Age of `latest`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,10 +7,10 @@ use backstop_types::archive::{Archive, ArchivedSegment, Timeline};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::BackupId;
 
+use super::ChosenBackup;
 use super::backup_timeline::is_on_timeline;
 use super::resolve_target::RecoveryPoint;
 use backstop_types::backup::BackupRef;
-use super::ChosenBackup;
 
 /// Replay on a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,9 +7,9 @@
 use backstop_types::archive::Commit;
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use crate::recovery_target::RecoveryTarget;
 use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, Timeline};
 use backstop_types::gtid::{Gtid, GtidSet};
-use crate::recovery_target::RecoveryTarget;
 
 /// A recovery point in a timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]

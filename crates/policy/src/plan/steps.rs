@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::recovery_target::RecoveryTarget;
 use backstop_types::backup::Sizes;
 use backstop_types::ids::ShardName;
 use backstop_types::listen_address::ListenAddress;
-use crate::recovery_target::RecoveryTarget;
 
 use super::{ChosenBackup, PlanStep, RecoveryChoice, RecoveryPlan, Replay};
 
@@ -175,9 +175,9 @@ fn step(name: &'static str, what: String) -> PlanStep {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use backstop_types::backup::BackupRef;
     use super::super::choose_backup;
     use super::*;
+    use backstop_types::backup::BackupRef;
     use backstop_types::ids::BackupId;
 
     #[test]

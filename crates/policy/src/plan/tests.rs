@@ -6,10 +6,12 @@ use backstop_types::backup::BackupRef;
 use proptest::prelude::*;
 
 use super::*;
-use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline};
-use backstop_types::gtid::Gtid;
 use crate::recovery_target::RecoveryTarget;
 use crate::recovery_window::timeline_coverage;
+use backstop_types::archive::{
+    Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
+};
+use backstop_types::gtid::Gtid;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";

@@ -139,11 +139,11 @@ impl EventHistory {
 
 #[cfg(test)]
 mod tests {
-    use backstop_types::scheduled_events::{RecordedEvent, ServerEvents};
     use super::*;
+    use EventState::{Disabled, Enabled, ReplicaSideDisabled};
     use backstop_types::gtid::GtidSet;
     use backstop_types::ids::Endpoint;
-    use EventState::{Disabled, Enabled, ReplicaSideDisabled};
+    use backstop_types::scheduled_events::{RecordedEvent, ServerEvents};
 
     fn name(text: &str) -> EventName {
         let (schema, event) = text.split_once('.').unwrap_or(("s", text));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use backstop_config::settings::ArchiveSettings;
 use backstop_types::finding::Finding;
 use backstop_types::ids::Endpoint;
-use backstop_config::settings::ArchiveSettings;
 
 /// Shortest accepted binlog retention: an archiver may be down for a night.
 const MIN_BINLOG_RETENTION: Duration = Duration::from_secs(24 * 3600);

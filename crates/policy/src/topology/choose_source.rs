@@ -11,7 +11,9 @@ use backstop_types::ids::Endpoint;
 
 use super::primary::{current_primary, errant, primaries, silence_kind, states};
 use super::replication_filters::lacks_by_filters;
-use backstop_types::topology::{InstanceState, Member, RejectedMember, Replication, Role, SourceChoice, SourceRules};
+use backstop_types::topology::{
+    InstanceState, Member, RejectedMember, Replication, Role, SourceChoice, SourceRules,
+};
 
 /// Error: no member may be backed up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,16 +1,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod replication_filters;
 
-use backstop_types::topology::ReplicationFidelity;
-use backstop_types::topology::Locking;
-use backstop_types::topology::Role;
 use backstop_types::topology::ExternalVerdict;
-use backstop_types::topology::SourceChoice;
-use backstop_types::topology::NoAnswer;
-use backstop_types::topology::SourceRules;
-use backstop_types::topology::Replication;
-use backstop_types::topology::Member;
 use backstop_types::topology::InstanceState;
+use backstop_types::topology::Locking;
+use backstop_types::topology::Member;
+use backstop_types::topology::NoAnswer;
+use backstop_types::topology::Replication;
+use backstop_types::topology::ReplicationFidelity;
+use backstop_types::topology::Role;
+use backstop_types::topology::SourceChoice;
+use backstop_types::topology::SourceRules;
 use std::time::Duration;
 
 use proptest::prelude::*;

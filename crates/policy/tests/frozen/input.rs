@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use backstop_config::credentials::{Credentials, S3Credentials};
-use backstop_types::login::TlsMode;
-use backstop_types::freeze::{FreezeRules, FreezeSetting, OnPrimary};
 use backstop_config::secret_entry;
 use backstop_config::secret_entry::SecretEntry;
 use backstop_config::settings::TopologySettings;
+use backstop_types::freeze::{FreezeRules, FreezeSetting, OnPrimary};
+use backstop_types::login::TlsMode;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::every;

@@ -1,10 +1,9 @@
 //! Values that are published but not stored.
 
-use backstop_types::error::{Error, ErrorKind};
-use backstop_types::ids::Endpoint;
 use backstop_policy::plan::{NotRecoverable, ReachablePoint};
 use backstop_policy::recovery_window::{CoverageGap, CoveredSpan, TimelineCoverage};
 use backstop_policy::retention::{RetentionVerdict, RetentionVote};
+use backstop_types::ids::Endpoint;
 use backstop_types::topology::RejectedMember;
 
 use crate::every;

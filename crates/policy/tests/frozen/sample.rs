@@ -3,15 +3,15 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 
+use backstop_types::backup::BackupTimeline;
+use backstop_types::backup::BrokenTable;
 use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, Lineage};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::freeze::{FreezeMode, FreezeReport};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid};
-use backstop_types::backup::BackupTimeline;
 use backstop_types::plugins::Plugin;
 use backstop_types::scheduled_events::{EventName, EventState, RecordedEvent, RecordedEvents, ServerEvents};
-use backstop_types::backup::BrokenTable;
 use backstop_types::topology::Role;
 use chrono::{DateTime, Utc};
 

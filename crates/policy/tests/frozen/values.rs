@@ -1,18 +1,20 @@
 //! Values stored in the repository, in journals and in spools.
 
-use backstop_types::archive::{ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline};
+use backstop_policy::plan::{Ending, Replay};
+use backstop_policy::scheduled_events::{EventsReport, EventsSetting};
+use backstop_types::adopted::Adopted;
+use backstop_types::archive::{
+    ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
+};
+use backstop_types::backup::BackupTimeline;
+use backstop_types::backup::VolumeState;
 use backstop_types::backup::{BackupKind, Sizes};
 use backstop_types::freeze::{FreezeMode, FreezeSetting, OnPrimary};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid};
 use backstop_types::listen_address::ListenAddress;
-use backstop_types::backup::BackupTimeline;
-use backstop_policy::plan::{Ending, Replay};
-use backstop_types::backup::VolumeState;
 use backstop_types::run_history::{Operation, RunFailure, RunRecord};
-use backstop_policy::scheduled_events::{EventsReport, EventsSetting};
 use backstop_types::server::{Position, ServerVersion};
-use backstop_types::adopted::Adopted;
 use backstop_types::topology::Role;
 
 use crate::every;

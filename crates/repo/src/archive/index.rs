@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentState, Timeline};
+use backstop_types::archive::{
+    Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentState, Timeline,
+};
 use backstop_types::error::{Error, Result};
 use backstop_types::gtid::GtidSet;
 use futures::{StreamExt, TryStreamExt};

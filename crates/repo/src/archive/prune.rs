@@ -151,8 +151,9 @@ pub(crate) async fn prune_archive(
         if journal.store.create(ObjectKind::Horizon, &key, horizon).await? == Created::Exists {
             let message =
                 format!("cannot prune the archive of shard {}: another prune is running", journal.shard);
-            return Err(Error::new(ErrorKind::Held, message)
-                .hint("repeat the prune when the other one has finished"));
+            return Err(
+                Error::new(ErrorKind::Held, message).hint("repeat the prune when the other one has finished")
+            );
         }
     }
     let (staged, objects): (Vec<String>, Vec<String>) = plan

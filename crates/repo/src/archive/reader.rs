@@ -159,11 +159,9 @@ impl ArchiveReader {
             .await
             .map_err(|failure| damaged_object(sealed, failure))?;
         let skip = tail.start - sealed.start;
-        tokio::io::copy(&mut (&mut bytes).take(skip), &mut tokio::io::sink())
-            .await
-            .map_err(|error| {
-                Error::new(ErrorKind::Damaged, format!("cannot read {}: {error}", sealed.object))
-            })?;
+        tokio::io::copy(&mut (&mut bytes).take(skip), &mut tokio::io::sink()).await.map_err(|error| {
+            Error::new(ErrorKind::Damaged, format!("cannot read {}: {error}", sealed.object))
+        })?;
         Ok(Box::new(bytes.take(tail.size())))
     }
 

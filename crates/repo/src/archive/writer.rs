@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use backstop_binlog::Segment;
-use backstop_types::archive::{Archive, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline};
+use backstop_types::archive::{
+    Archive, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
+};
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;

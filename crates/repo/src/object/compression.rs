@@ -103,8 +103,9 @@ pub(crate) struct Unpacker {
 
 impl Unpacker {
     pub(crate) fn new() -> ObjectResult<Self> {
-        let zstd =
-            zstd::bulk::Decompressor::new().failed("cannot start decompression").map_err(ObjectError::Store)?;
+        let zstd = zstd::bulk::Decompressor::new()
+            .failed("cannot start decompression")
+            .map_err(ObjectError::Store)?;
         Ok(Self { zstd, frame: Vec::new() })
     }
 

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use backstop_binlog::Segment;
+use backstop_repo::{ArchiveReader, ArchiveWriter};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use backstop_repo::{ArchiveReader, ArchiveWriter};
 use chrono::DateTime;
 use tokio::io::AsyncReadExt;
 

@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, Lineage};
-use backstop_types::freeze::{FreezeMode, FreezeReport};
-use backstop_types::ids::{BackupId, Endpoint, ShardName};
-use backstop_types::topology::Role;
 use backstop_repo::{
     CatalogEntry, FileChanges, FileContent, Location, Manifest, RepoKey, Repository, ShardReader,
     ShardWriter, Tree, TreeDirectory, TreeFile,
 };
+use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, Lineage};
+use backstop_types::freeze::{FreezeMode, FreezeReport};
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
+use backstop_types::topology::Role;
 use chrono::DateTime;
 use object_store::ObjectStore;
 use secrecy::SecretString;

@@ -29,8 +29,11 @@ pub async fn unpack(packages: &DownloadedPackages, temporary: &Path, home: &Path
     }
     write_wrappers(&root, &temporary.join("bin"), &home.join("root"))?;
     remove(home)?; // one that does not run
-    std::fs::rename(temporary, home)
-        .failed(format!("cannot move {} to {}", temporary.display(), home.display()))
+    std::fs::rename(temporary, home).failed(format!(
+        "cannot move {} to {}",
+        temporary.display(),
+        home.display()
+    ))
 }
 
 fn remove(dir: &Path) -> Result<()> {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::topology::orchestrator::assessment::{
+    ClusterInfo, ClusterReading, OrchestratorInstance, ReplicationAnalysis,
+};
 use backstop_types::error::Error;
 use backstop_types::ids::Endpoint;
-use crate::topology::orchestrator::assessment::{ClusterInfo, ClusterReading, OrchestratorInstance, ReplicationAnalysis};
 use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::Value;

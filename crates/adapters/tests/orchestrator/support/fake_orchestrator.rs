@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_host::{Host, SystemClock};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{Clock, Reporter};
+use backstop_host::{Host, SystemClock};
 use backstop_types::progress::Progress;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
-use backstop_engine::ports::Topology;
 use backstop_config::credentials::OrchestratorAccess;
+use backstop_engine::ports::Topology;
 use backstop_types::error::Result;
 use backstop_types::topology::Member;
 use fake_orchestrator::{Answers, FakeOrchestrator, StageClock};

@@ -9,16 +9,16 @@ use aws_sdk_ec2::config::Credentials;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_aws::client::AwsClient;
 use backstop_aws::ebs::{EbsProvider, EbsSnapshotSource, Timeouts};
+use backstop_config::settings::VolumeHint;
 use backstop_engine::context::RunContext;
 use backstop_engine::datadir_files::{LogFiles, ServerFiles};
 use backstop_engine::ports::{SnapshotData, SnapshotDir, SnapshotProvider};
-use backstop_types::error::Error;
-use backstop_types::freeze::FreezeRules;
-use backstop_config::settings::VolumeHint;
-use backstop_types::topology::Role;
 use backstop_testkit::ec2::{Ec2Behaviour, FakeEc2};
 use backstop_testkit::snapshot_conformance::{assert_commits, new_run_id, test_context};
 use backstop_testkit::{ShardLayout, TestMember, TestShard};
+use backstop_types::error::Error;
+use backstop_types::freeze::FreezeRules;
+use backstop_types::topology::Role;
 
 pub const REGION: &str = "eu-test-1";
 

@@ -11,10 +11,10 @@ use backstop_binlog::{
     AtBinlogEnd, ConnectOptions, DumpRequest, Segment, SegmentFolder, Segmenter, SegmenterStep, SemiSyncMode,
     Session,
 };
+use backstop_testkit::{TestMember, TestShard};
 use backstop_types::error::Result;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use backstop_testkit::{TestMember, TestShard};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const REPLICA: &str = "0b5c0000-0000-4000-8000-000000000001";

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use backstop_repo::{ArchiveReader, Location, RepoKey, Repository};
+use backstop_testkit::TestMember;
 use backstop_types::archive::{Archive, ArchivedSegment};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use backstop_repo::{ArchiveReader, Location, RepoKey, Repository};
-use backstop_testkit::TestMember;
 use tokio::io::AsyncReadExt;
 
 use crate::support::program::Backstop;

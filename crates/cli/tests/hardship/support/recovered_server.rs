@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use backstop_adapters::mysql::connection::{Connection, Connector, Login};
-use backstop_types::gtid::GtidSet;
 use backstop_testkit::{TestMember, TestShard};
+use backstop_types::gtid::GtidSet;
 
 /// Contents of a target directory. The server is killed, and the directory removed, when dropped.
 pub struct RecoveredServer {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use backstop_adapters::mysql::connection::Connection;
-use backstop_types::gtid::GtidSet;
 use backstop_testbed::processes::kill_on;
+use backstop_types::gtid::GtidSet;
 use serde_json::Value;
 
 use crate::support::program::Backstop;

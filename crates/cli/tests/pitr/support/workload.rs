@@ -1,8 +1,8 @@
 //! A random history of one transaction after the other, with the state after each.
 
 use backstop_adapters::mysql::connection::Connection;
-use backstop_types::gtid::{Gtid, GtidSet};
 use backstop_testkit::TestMember;
+use backstop_types::gtid::{Gtid, GtidSet};
 use chrono::{DateTime, Duration, Utc};
 
 use crate::support::random::Random;

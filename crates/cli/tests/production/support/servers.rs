@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use backstop_adapters::mysql::connection::Connection;
 use backstop_adapters::mysql::mysqld_process;
-use backstop_types::gtid::GtidSet;
 use backstop_testkit::member::kill_server_on;
 use backstop_testkit::server_slots::ServerSlots;
 use backstop_testkit::{TestNetwork, accounts, datadir_template, server_wrapper};
+use backstop_types::gtid::GtidSet;
 use rustix::process::Signal;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backstop_cli::runbooks::RunbookValues;
+use backstop_testkit::{ShardLayout, TestShard};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::Endpoint;
-use backstop_testkit::{ShardLayout, TestShard};
 
 use crate::support::program::Backstop;
 use crate::support::recovered_server::RecoveredServer;
