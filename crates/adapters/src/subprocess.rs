@@ -229,8 +229,9 @@ impl LogTail {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use tokio::sync::watch;
+
+    use super::*;
 
     fn subprocess<'a>(script: &str, dir: &Path, ctx: &'a RunContext) -> Subprocess<'a> {
         Subprocess {

@@ -27,8 +27,7 @@ use backstop_engine::freeze::{Frozen, freeze_locked};
 use backstop_engine::ports::{
     ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot, VolumeSet,
 };
-use backstop_types::backup::Lineage;
-use backstop_types::backup::VolumeState;
+use backstop_types::backup::{Lineage, VolumeState};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeRules;

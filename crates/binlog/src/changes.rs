@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
-use crate::{ChangeKind, DataLoss, FoundTransaction, TableRows};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::Gtid;
 use backstop_types::scheduled_events::EventChange;
@@ -18,6 +17,7 @@ use crate::event::{self, Checksums, EventHeader, FILE_MAGIC, HEADER_BYTES, kind}
 use crate::gtid_event::GtidEvent;
 use crate::rows::{self, RowsAction, TableMap};
 use crate::statement::{Statement, StatementKind};
+use crate::{ChangeKind, DataLoss, FoundTransaction, TableRows};
 
 /// Largest event that is buffered, in bytes. A larger one is a single row or a long statement.
 const MAX_EVENT_BYTES: usize = 4 << 20;

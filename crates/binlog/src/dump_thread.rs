@@ -16,11 +16,12 @@ use crate::dump_plan::{self, FileSegments};
 use crate::event::{
     self, ARTIFICIAL_FLAG, BinlogCoordinates, Checksums, EventHeader, FILE_MAGIC, HEADER_BYTES, kind,
 };
+use crate::gtid_event::GtidEvent;
+use crate::gtid_set_codec;
 use crate::packet::{FrameHeaders, PacketArrival};
 use crate::segment::Segment;
 use crate::server::{BinlogServer, EOF_PACKET, SessionSettings, error_packet};
 use crate::stream::garbled;
-use crate::{gtid_event::GtidEvent, gtid_set_codec};
 
 /// Request of a replica.
 #[derive(Debug, PartialEq, Eq)]

@@ -10,14 +10,13 @@
 //! (SSLRequest ends here) · user, terminated · length-encoded answer to the nonce · plugin's name,
 //! terminated.
 
-use crate::login_error;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::login::{ReplicationAccount, TlsMode, TlsSettings};
 
 use crate::caching_sha2::{self, NONCE_BYTES, PLUGIN_NAME};
 use crate::codec::{FieldReader, put_packed_bytes};
 use crate::connection::{ErrPacket, PacketConnection};
-use crate::tls;
+use crate::{login_error, tls};
 
 /// Capability flags in use.
 pub(crate) mod capability {

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use crate::login_error;
-use crate::session_setup::SESSION_SETUP;
 use backstop_types::error::{Error, Result};
 use backstop_types::ids::Endpoint;
 use backstop_types::login::{ReplicationAccount, TlsSettings};
@@ -13,6 +11,8 @@ use tokio::net::TcpStream;
 use crate::codec::FieldReader;
 use crate::connection::PacketConnection;
 use crate::handshake::{log_in, login_refused, statement_refused};
+use crate::login_error;
+use crate::session_setup::SESSION_SETUP;
 
 /// Options for connecting and logging in to a server.
 #[derive(Debug, Clone)]

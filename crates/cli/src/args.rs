@@ -448,8 +448,9 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use clap::CommandFactory;
+
+    use super::*;
 
     fn read(line: &str) -> Result<CommandLine, clap::Error> {
         CommandLine::read(&line.split_whitespace().map(Into::into).collect::<Vec<_>>())

@@ -8,8 +8,7 @@ mod recoveries;
 mod shards;
 
 use std::collections::BTreeSet;
-use std::fmt::Debug;
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::str::FromStr;
 
 use backstop_testkit::every;

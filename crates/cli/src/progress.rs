@@ -12,9 +12,8 @@ use backstop_engine::ports::{Clock, Reporter};
 use backstop_types::finding::ALARM;
 use backstop_types::progress::{Progress, ProgressUnit};
 
-use crate::escape;
-use crate::format;
 use crate::terminal::{Colors, OutputFormat, Terminal, Verbosity};
+use crate::{escape, format};
 
 /// A reporter with an end, after which results can be printed.
 pub trait ProgressOutput: Reporter {

@@ -247,8 +247,9 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use backstop_types::finding::Severity;
+
+    use super::*;
 
     fn made(schedule: &str, writes: &[PathBuf]) -> Result<ScheduleUnits> {
         let (shard, schedule) = ("orders".parse().unwrap(), schedule.parse().unwrap());

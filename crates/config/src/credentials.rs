@@ -1,11 +1,9 @@
 //! Credentials that secrets refer to: logins of servers, orchestrator and object stores.
 
-use backstop_types::login::ReplicationAccount;
-use backstop_types::login::TlsMode;
-use backstop_types::login::TlsSettings;
 use std::fmt;
 use std::path::PathBuf;
 
+use backstop_types::login::{ReplicationAccount, TlsMode, TlsSettings};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::settings::{ConfigErrors, Document, ErrorCollector, TableReader};

@@ -3,6 +3,10 @@
 
 use std::path::PathBuf;
 
+use backstop_types::freeze::FreezeRules;
+use backstop_types::ids::ShardName;
+use backstop_types::login::ReplicationAccount;
+use backstop_types::topology::SourceRules;
 use secrecy::SecretString;
 
 use crate::credentials::{BasicAuth, Credentials, OrchestratorAccess, login, secret, tls};
@@ -10,10 +14,6 @@ use crate::settings::{
     ConfigErrors, Document, ErrorCollector, ProviderSetting, RepositoryUrl, SecretRef, ShardSettings,
     SnapshotSettings, TableReader, TopologySettings, freeze, not_empty, volume, web_address,
 };
-use backstop_types::freeze::FreezeRules;
-use backstop_types::ids::ShardName;
-use backstop_types::login::ReplicationAccount;
-use backstop_types::topology::SourceRules;
 
 /// Keys that only the entry of a whole shard needs. An entry with only a login may have them too.
 const SHARD_ONLY_KEYS: &str = "orchestrator_urls";

@@ -14,18 +14,18 @@ mod table;
 mod tls;
 mod volume;
 
-use backstop_types::create_repository::CreateRepository;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backstop_types::create_repository::CreateRepository;
+use backstop_types::freeze::FreezeRules;
+use backstop_types::ids::{Endpoint, ShardName};
+use backstop_types::topology::SourceRules;
 use uuid::Uuid;
 
 use crate::retention::Retention;
 use crate::schedule::Schedule;
-use backstop_types::freeze::FreezeRules;
-use backstop_types::ids::{Endpoint, ShardName};
-use backstop_types::topology::SourceRules;
 
 pub use config_errors::{ConfigError, ConfigErrors, ValueOrigin};
 pub use document::Document;

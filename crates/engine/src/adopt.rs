@@ -1,7 +1,6 @@
 //! Adopt: assigns a shard's name to the history that its members have now, after a rebuild from a
 //! dump or a deliberate reset.
 
-use crate::report::AdoptReport;
 use backstop_policy::topology::current_primary;
 use backstop_repo::Repository;
 use backstop_types::adopted::Adopted;
@@ -12,6 +11,7 @@ use backstop_types::topology::InstanceState;
 
 use crate::context::RunContext;
 use crate::ports::Topology;
+use crate::report::AdoptReport;
 
 /// Inputs of an adoption.
 pub struct Adopt<'a> {

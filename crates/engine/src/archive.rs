@@ -34,7 +34,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::report::ArchiveReport;
 use backstop_binlog::{Segment, Segmenter};
 use backstop_config::settings::{ArchiveAck, ArchiveSettings};
 use backstop_repo::ArchiveWriter;
@@ -42,10 +41,15 @@ use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{ServerUuid, ShardName};
 
+use crate::report::ArchiveReport;
+
 pub use binlog_source::ReplicaIdentity;
 pub use preflight::preflight;
 pub use status::{ArchiveStatus, ShardArchive, archive_status, check_archive};
 
+use crate::context::RunContext;
+use crate::ports::Topology;
+use crate::shared_credentials::SharedCredentials;
 use alerts::Alerts;
 use disk::HostDisk;
 use fsync::Syncer;
@@ -55,10 +59,6 @@ use spool::Spool;
 use stream_position::SharedStreamPosition;
 use synced_chunks::SyncedChunks;
 use upload::{Replacer, Uploader};
-
-use crate::context::RunContext;
-use crate::ports::Topology;
-use crate::shared_credentials::SharedCredentials;
 
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Time to drain the spool on shutdown. The rest stays in the spool.

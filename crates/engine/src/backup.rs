@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use crate::report::{BackupReport, EbsSnapshots};
 use backstop_policy::backup_availability::availability_findings;
 use backstop_policy::shard_identity::{ShardBinding, ShardHistory};
 use backstop_policy::tested_versions::version_finding;
@@ -16,9 +15,7 @@ use backstop_repo::{
     ArchiveReader, CatalogEntry, Repository, ShardReader, ShardWriter, Storage, StoredBackup,
 };
 use backstop_types::archive::Archive;
-use backstop_types::backup::BackupTimeline;
-use backstop_types::backup::VolumeState;
-use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, Sizes};
+use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, BackupTimeline, Sizes, VolumeState};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::ids::{BackupId, ShardName};
@@ -31,6 +28,7 @@ use crate::context::{RunContext, new_run_id};
 use crate::ports::{
     BackupInstance, BackupInstances, Schemas, SnapshotData, SnapshotDir, TakenSnapshot, VolumeSnapshots,
 };
+use crate::report::{BackupReport, EbsSnapshots};
 use crate::{compare_schemas, datadir_tree, recorded_events};
 
 /// Inputs of a backup.

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::report::EbsSnapshots;
 use backstop_policy::backup_availability::BackupAvailability;
 use backstop_repo::{CatalogEntry, ShardReader};
 use backstop_types::backup::BackupRef;
@@ -14,6 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use crate::backup::ebs;
 use crate::plan::backup_ref;
 use crate::ports::VolumeSnapshots;
+use crate::report::EbsSnapshots;
 
 /// Number of manifests that are read concurrently.
 const PARALLEL_MANIFEST_READS: usize = 8;

@@ -1,6 +1,5 @@
 //! Check: decides if a shard can be backed up and recovered. Changes nothing.
 
-use crate::report::ShardCheck;
 use backstop_config::schedule::Schedule;
 use backstop_policy::backup_age::freshness;
 use backstop_policy::backup_availability::availability_findings;
@@ -20,6 +19,7 @@ use crate::archive::{ShardArchive, check_archive};
 use crate::backup_health::backups_with_health;
 use crate::context::RunContext;
 use crate::ports::{BackupInstances, MysqldControl, Schemas, SourceInspection, Topology, VolumeSnapshots};
+use crate::report::ShardCheck;
 use crate::{compare_schemas, damaged_backups, fallback_sources};
 
 /// Inputs of a check.

@@ -4,11 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::BackupId;
 use tokio::sync::watch;
-
-use backstop_host::Host;
 
 use crate::ports::{Failpoints, Reporter};
 

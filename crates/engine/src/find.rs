@@ -3,10 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::report::{FindReport, RecoveryAdvice, SearchedPart};
-use crate::suspect_transactions::rank_suspects;
-use backstop_binlog::transaction_changes;
-use backstop_binlog::{ChangeKind, FoundTransaction, TableRows};
+use backstop_binlog::{ChangeKind, FoundTransaction, TableRows, transaction_changes};
 use backstop_policy::recovery_target::RecoveryTarget;
 use backstop_repo::ArchiveReader;
 use backstop_types::archive::{Archive, ArchivedSegment, Timeline};
@@ -20,6 +17,8 @@ use futures::{StreamExt, TryStreamExt};
 use crate::context::RunContext;
 use crate::plan::{PlanInputs, PlanOptions, Planner};
 use crate::read_segment::{self, ChunkReader};
+use crate::report::{FindReport, RecoveryAdvice, SearchedPart};
+use crate::suspect_transactions::rank_suspects;
 
 /// Search criteria; a transaction must match all of them.
 #[derive(Debug, Clone)]

@@ -13,8 +13,7 @@ use backstop_policy::plan::{
 use backstop_policy::recovery_target::RecoveryTarget;
 use backstop_repo::{ArchiveReader, CatalogEntry, ShardReader};
 use backstop_types::archive::Archive;
-use backstop_types::backup::BackupRef;
-use backstop_types::backup::Sizes;
+use backstop_types::backup::{BackupRef, Sizes};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::gtid::GtidSet;

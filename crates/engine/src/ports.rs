@@ -10,16 +10,13 @@ mod infrastructure;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::report::TaggedBackup;
 use async_trait::async_trait;
 use backstop_policy::plugins::LoadedPlugins;
 use backstop_policy::scheduled_events::PresentEvent;
 use backstop_policy::schema_diff::TableInventory;
 use backstop_policy::stream_or_fork::SourceSettings;
 use backstop_policy::table_check::TablesChecked;
-use backstop_types::backup::BrokenTable;
-use backstop_types::backup::Lineage;
-use backstop_types::backup::VolumeState;
+use backstop_types::backup::{BrokenTable, Lineage, VolumeState};
 use backstop_types::error::{Error, Result};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeReport;
@@ -33,6 +30,7 @@ use backstop_types::topology::{Member, SourceChoice};
 use chrono::{DateTime, Utc};
 
 use crate::datadir_files::ServerFiles;
+use crate::report::TaggedBackup;
 
 pub use backstop_host::{Clock, Host};
 pub use infrastructure::{

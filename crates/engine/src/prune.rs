@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::report::{ArchivePruned, CondemnedBackup, PruneReport};
 use backstop_config::retention::Retention;
 use backstop_config::settings::ProviderSetting;
 use backstop_policy::archive_expiry::expired_segments;
@@ -24,6 +23,7 @@ use crate::context::RunContext;
 use crate::damaged_backups::ShardBackups;
 use crate::plan::backup_ref;
 use crate::ports::VolumeSnapshots;
+use crate::report::{ArchivePruned, CondemnedBackup, PruneReport};
 
 /// Grace period before objects of a deleted backup are removed; restores in progress may still read
 /// them.

@@ -22,7 +22,6 @@ mod tls;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::report::{RecoverReport, RecoverSeconds, RecoveredServer};
 use backstop_config::extra_options::ExtraOptions;
 use backstop_config::settings::ServerTls;
 use backstop_policy::plan::{Ending, Replay};
@@ -44,6 +43,7 @@ use self::target_dir::CreatedDirs;
 use crate::context::RunContext;
 use crate::journal::{Journal, Steps};
 use crate::ports::{AdminAccess, AdminSession, CheckDepth, MysqldControl, ReadOnly, Topology};
+use crate::report::{RecoverReport, RecoverSeconds, RecoveredServer};
 
 /// Inputs of a recovery.
 pub struct Recovery<'a> {

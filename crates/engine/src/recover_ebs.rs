@@ -13,7 +13,6 @@ mod wait_for_join;
 
 use std::path::PathBuf;
 
-use crate::report::RecoverSeconds;
 use backstop_config::extra_options::ExtraOptions;
 use backstop_config::option_file::quoted;
 use backstop_policy::carried_settings::{Certificates, Overrides, carry_settings};
@@ -30,6 +29,7 @@ use crate::ports::{
     Playbook, PlaybookInputs, ServerProbe, Topology, VolumeInitialization, VolumeSnapshots,
 };
 use crate::recover::{join, preflight};
+use crate::report::RecoverSeconds;
 
 pub use report::{EbsRecoveryReport, RecoveredInstance};
 

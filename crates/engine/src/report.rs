@@ -11,24 +11,21 @@ mod repair;
 mod status;
 mod verify;
 
-use backstop_binlog::FoundTransaction;
-use backstop_policy::coverage::Coverage;
-use backstop_types::backup::BackupState;
-use backstop_types::backup::VolumeState;
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-
+use backstop_binlog::FoundTransaction;
+use backstop_policy::coverage::Coverage;
 use backstop_policy::plan::{Ending, LatestAge};
 use backstop_policy::retention::RetentionVote;
 use backstop_policy::scheduled_events::EventsReport;
 use backstop_types::archive::Archive;
-use backstop_types::backup::{BackupKind, BackupSource, Sizes};
+use backstop_types::backup::{BackupKind, BackupSource, BackupState, Sizes, VolumeState};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::freeze::FreezeReport;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, ShardName};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 pub use adopt::AdoptReport;
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
@@ -408,11 +405,12 @@ pub struct DemoStep {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use backstop_types::backup::BackupSource;
     use backstop_types::freeze::FreezeMode;
     use backstop_types::ids::Endpoint;
     use backstop_types::topology::Role;
+
+    use super::*;
 
     fn backup() -> BackupReport {
         let taken_at: DateTime<Utc> = "2026-11-20T23:55:00Z".parse().unwrap();

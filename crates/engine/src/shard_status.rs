@@ -1,8 +1,5 @@
 //! Judges the status of a shard. It reports "well" only for what it has checked.
 
-use chrono::{DateTime, Utc};
-
-use crate::report::{BackupReport, MemberStatus, ShardStatus, rpo_seconds};
 use backstop_config::schedule::Schedule;
 use backstop_policy::backup_age::freshness;
 use backstop_policy::backup_availability::{BackupAvailability, availability_findings};
@@ -13,6 +10,9 @@ use backstop_types::finding::Finding;
 use backstop_types::freeze::OnPrimary;
 use backstop_types::ids::{Endpoint, ShardName};
 use backstop_types::topology::{InstanceState, Locking, Member, Role, SourceRules};
+use chrono::{DateTime, Utc};
+
+use crate::report::{BackupReport, MemberStatus, ShardStatus, rpo_seconds};
 
 /// Everything that was checked of one shard.
 pub struct StatusInputs<'a> {

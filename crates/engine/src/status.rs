@@ -1,8 +1,6 @@
 //! Status: the moments that a shard could be recovered to now, and the transactions that would be
 //! lost.
 
-use crate::report::{BackupReport, ShardStatus};
-use crate::shard_status::{MemberRules, StatusInputs};
 use backstop_config::schedule::Schedule;
 use backstop_policy::backup_availability::BackupAvailability;
 use backstop_policy::coverage::Coverage;
@@ -18,6 +16,8 @@ use crate::archive::{ShardArchive, archive_status};
 use crate::backup_health::backup_health;
 use crate::context::RunContext;
 use crate::ports::{Topology, VolumeSnapshots};
+use crate::report::{BackupReport, ShardStatus};
+use crate::shard_status::{MemberRules, StatusInputs};
 use crate::{backup, damaged_backups, plan};
 
 /// Inputs of the status of one shard.

@@ -28,9 +28,10 @@ use backstop_types::ids::{BackupId, ShardName};
 use backstop_types::progress::Progress;
 use backstop_types::topology::{Locking, SourceRules};
 use chrono::{DateTime, Utc};
+use tokio::io::AsyncReadExt;
+
 use support::binlog::{seal, set, tail};
 use support::{Bench, Sample, noise, shard};
-use tokio::io::AsyncReadExt;
 
 struct Plain;
 

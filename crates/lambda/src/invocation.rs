@@ -4,7 +4,6 @@
 #[cfg(test)]
 mod frozen;
 
-use crate::lambda_event::{CLEANUP_TIME, Invocation};
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
@@ -32,6 +31,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::deadline::Deadline;
+use crate::lambda_event::{CLEANUP_TIME, Invocation};
 use crate::time_limit::TimeLimitedSources;
 use crate::{logging, outcome};
 

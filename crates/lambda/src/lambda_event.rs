@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::{Map, Value};
-
 use backstop_types::backup::BackupKind;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::freeze::FreezeRules;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value};
 
 const EVENT_FORMS: &str = "write {\"secret_id\": \"…\"}, with \"kind\": \"on_demand\" for a manual backup, and in a schedule with \
                      \"scheduled_time\": \"<aws.scheduler.scheduled-time>\"";

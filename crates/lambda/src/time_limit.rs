@@ -1,12 +1,10 @@
 //! Snapshots within the function's time: no freeze that could exceed it, and no wait beyond it.
 
-use crate::lambda_event::{time_to_complete, time_to_freeze};
 use async_trait::async_trait;
 use backstop_engine::ports::{
     BackupInstance, BackupInstances, ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot,
 };
-use backstop_types::backup::Lineage;
-use backstop_types::backup::VolumeState;
+use backstop_types::backup::{Lineage, VolumeState};
 use backstop_types::error::Result;
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeRules;
@@ -14,6 +12,7 @@ use backstop_types::ids::BackupId;
 use backstop_types::topology::SourceChoice;
 
 use crate::deadline::Deadline;
+use crate::lambda_event::{time_to_complete, time_to_freeze};
 
 /// Instances whose snapshots respect the deadline.
 pub struct TimeLimitedSources<I> {

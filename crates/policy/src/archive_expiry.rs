@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
-
-use crate::plan::is_on_timeline;
 use backstop_types::archive::{Archive, ArchivedSegment, SegmentState, Timeline};
 use backstop_types::backup::BackupRef;
 use backstop_types::gtid::GtidSet;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::plan::is_on_timeline;
 
 /// Returns the numbers of the segments that may be removed; `backups` are the backups that are
 /// kept.
@@ -91,9 +91,10 @@ fn keep_file_beginnings(segments: &[ArchivedSegment], kept: &mut BTreeSet<u64>) 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use backstop_types::archive::SegmentHash;
     use backstop_types::ids::BackupId;
+
+    use super::*;
 
     const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
     const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";

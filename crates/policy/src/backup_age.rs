@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-
 use backstop_config::schedule::Schedule;
 use backstop_types::finding::Finding;
 use backstop_types::ids::ShardName;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 /// Freshness of the newest backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,10 @@
 //! A commit proves only the state at that time. Where the data is outside the repository (EBS), its
 //! present state must be queried.
 
-use chrono::{DateTime, SecondsFormat, Utc};
-
-use backstop_types::backup::BackupRef;
-use backstop_types::backup::{BackupState, VolumeState};
+use backstop_types::backup::{BackupRef, BackupState, VolumeState};
 use backstop_types::finding::Finding;
 use backstop_types::ids::{BackupId, ShardName};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 /// Known state of a backup's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,9 +132,10 @@ fn unknown_finding(shard: &ShardName, backups: &[(BackupRef, BackupAvailability)
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use backstop_types::finding::Severity;
     use backstop_types::gtid::GtidSet;
+
+    use super::*;
 
     fn backup(day: u32, availability: BackupAvailability) -> (BackupRef, BackupAvailability) {
         let taken_at: DateTime<Utc> = format!("2026-11-{day:02}T23:55:00Z").parse().unwrap();

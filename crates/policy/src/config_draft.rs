@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use crate::topology::{choose_source, current_primary};
 use backstop_types::freeze::OnPrimary;
 use backstop_types::ids::{Endpoint, ShardName};
 use backstop_types::topology::{Locking, Member, Role, SourceRules};
+
+use crate::topology::{choose_source, current_primary};
 
 /// Input of a first configuration.
 pub struct ConfigDraft<'a> {
@@ -100,9 +101,10 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use backstop_config::settings;
     use backstop_config::settings::TopologySettings;
+
+    use super::*;
 
     fn draft(unknown: &[String]) -> String {
         let shard = "orders".parse().unwrap();

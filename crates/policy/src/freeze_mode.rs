@@ -1,10 +1,9 @@
 //! Chooses the kind of freeze for a server.
 
 use backstop_types::error::{Error, Result};
+use backstop_types::freeze::{FreezeMode, FreezeRules, FreezeSetting, OnPrimary};
 use backstop_types::server::ServerVersion;
 use backstop_types::topology::Role;
-
-use backstop_types::freeze::{FreezeMode, FreezeRules, FreezeSetting, OnPrimary};
 
 /// The server's properties that decide whether a backup can run without holding its writes.
 #[derive(Debug, Clone, PartialEq, Eq)]

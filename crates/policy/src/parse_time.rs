@@ -3,11 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use backstop_types::error::{Error, ErrorKind, Result};
 use chrono::offset::LocalResult;
 use chrono::{DateTime, FixedOffset, NaiveDateTime, SecondsFormat, TimeDelta, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
-
-use backstop_types::error::{Error, ErrorKind, Result};
 
 /// The accepted forms of a time, for messages.
 pub const TIME_FORMS: &str = "a time such as 2026-11-23T02:21:33Z, 2026-11-23T03:21:33+01:00 or, with --time-zone Europe/Berlin, 2026-11-23T03:21:33, or an age: -20m, \"20 minutes ago\"";
@@ -179,8 +178,9 @@ fn usage(message: String) -> Error {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use chrono_tz::Europe::Berlin;
+
+    use super::*;
 
     fn read(written: &str, zone: Option<Tz>) -> Result<String, String> {
         let now = "2026-11-29T12:00:00Z".parse().unwrap();

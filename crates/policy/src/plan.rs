@@ -10,12 +10,11 @@ mod replay;
 mod resolve_target;
 mod steps;
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-
 use backstop_types::finding::Finding;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, ShardName};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 pub(crate) use backup_timeline::is_on_timeline;
 

@@ -5,9 +5,8 @@
 //! Plugins installed by a statement (`mysql.plugin`, `mysql.component`) and the accounts are in the
 //! data itself.
 
-use backstop_types::plugins::Plugin;
-
 use backstop_types::finding::Finding;
+use backstop_types::plugins::Plugin;
 
 /// Number of names in one sentence.
 const MAX_NAMED_PLUGINS: usize = 8;

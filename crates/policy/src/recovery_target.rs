@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use backstop_types::error::Error;
+use backstop_types::gtid::Gtid;
 use chrono::{DateTime, Utc};
 
 use crate::parse_time::{LocalZone, TimeSpec};
-use backstop_types::error::Error;
-use backstop_types::gtid::Gtid;
 
 /// Recovery target (`--to`).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,14 +4,14 @@
 //! everything from before a run and nothing from after it reaches every moment from its own to the
 //! end of the run. The transactions missing between two runs are a gap.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-
-use crate::plan::is_on_timeline;
 use backstop_types::archive::{Archive, Timeline};
 use backstop_types::backup::BackupRef;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::BackupId;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::plan::is_on_timeline;
 
 /// The recoverable moments of a timeline.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -3,15 +3,14 @@
 //!
 //! Every backup is complete by itself, so none is kept for the sake of another.
 
-use backstop_config::retention::Retention;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use backstop_config::duration;
+use backstop_config::retention::Retention;
+use backstop_types::ids::BackupId;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::Serialize;
-
-use backstop_config::duration;
-use backstop_types::ids::BackupId;
 
 /// A backup and the decision on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -126,8 +125,9 @@ impl PeriodRule {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn backup(text: &str) -> (BackupId, DateTime<Utc>) {
         let taken_at: DateTime<Utc> = format!("{text}:00Z").parse().unwrap();

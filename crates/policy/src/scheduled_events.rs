@@ -8,17 +8,8 @@
 mod history;
 mod plan;
 
-use backstop_types::scheduled_events::EventName;
-use backstop_types::scheduled_events::EventState;
-use backstop_types::scheduled_events::RecordedEvent;
-use backstop_types::scheduled_events::RecordedEvents;
-use backstop_types::scheduled_events::ServerEvents;
-
+use backstop_types::scheduled_events::{EventName, EventState};
 use chrono::{DateTime, Utc};
-
-use backstop_types::gtid::GtidSet;
-use backstop_types::ids::Endpoint;
-use backstop_types::topology::Role;
 
 pub use history::{EventHistory, SchemaNames};
 pub use plan::{EventsPlan, EventsReport, EventsSetting, plan_events};
@@ -106,32 +97,6 @@ fn identifier(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn told(events: &[(&str, EventState)]) -> ServerEvents {
-        let event = |(name, state): &(&str, EventState)| RecordedEvent {
-            name: EventName { schema: "s".into(), event: (*name).to_owned() },
-            state: *state,
-        };
-        ServerEvents {
-            scheduler: "ON".into(),
-            executed: GtidSet::new(),
-            events: events.iter().map(event).collect(),
-        }
-    }
-
-    #[test]
-    fn events_changed_during_the_snapshot_are_not_recorded() {
-        use EventState::{Disabled, Enabled};
-        let before = told(&[("a", Enabled), ("b", Enabled)]);
-        let after = told(&[("a", Enabled), ("b", Disabled), ("c", Enabled)]);
-        let of = Endpoint::new("db1", 3306);
-        let recorded = RecordedEvents::between(of.clone(), Role::Primary, &before, after);
-        assert_eq!(recorded.told, told(&[("a", Enabled)]));
-        assert_eq!(recorded.finding(), None);
-        let unsure = RecordedEvents { role: Role::Candidate, ..recorded };
-        assert!(unsure.finding().is_some_and(|finding| finding.what.contains("s.a")));
-        assert_eq!(RecordedEvents { told: told(&[]), ..unsure }.finding(), None);
-    }
 
     #[test]
     fn statements_keep_definer_and_quote_names() {

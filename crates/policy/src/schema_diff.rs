@@ -96,8 +96,9 @@ fn told(names: &BTreeSet<String>) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use backstop_types::finding::Severity;
+
+    use super::*;
 
     fn tables(names: &str) -> TableInventory {
         let names = names.split_whitespace().map(str::to_owned).collect();

@@ -3,16 +3,14 @@
 //! GTIDs alone do not decide this: a copy of the shard (for tests, for example) shares all of its
 //! past. So the server UUIDs count as well.
 
-use backstop_types::adopted::Adopted;
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
-
+use backstop_types::adopted::Adopted;
 use backstop_types::backup::BackupFacts;
 use backstop_types::error::{Error, Result};
 use backstop_types::finding::Finding;
 use backstop_types::gtid::GtidSet;
-use backstop_types::ids::{BackupId, Endpoint, ServerUuid, ShardName};
+use backstop_types::ids::{Endpoint, ServerUuid, ShardName};
 use backstop_types::topology::SourceChoice;
 
 /// Histories to which a shard's name is bound: that of its newest backup, and the adopted one.
@@ -141,10 +139,13 @@ fn shown(set: &GtidSet) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use backstop_types::backup::{BackupKind, BackupSource, Lineage};
     use backstop_types::freeze::{FreezeMode, FreezeReport};
+    use backstop_types::ids::BackupId;
     use backstop_types::topology::Role;
+    use chrono::{DateTime, Utc};
+
+    use super::*;
 
     fn uuid(letter: char) -> String {
         format!("{0}{0}{0}{0}{0}{0}{0}{0}-71ca-11e1-9e33-c80aa9429562", letter.to_ascii_lowercase())

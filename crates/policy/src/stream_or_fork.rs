@@ -4,12 +4,13 @@ mod archive_health;
 mod binlog_reset;
 mod semi_sync;
 
-use crate::topology::{current_primary, errant};
 use backstop_config::settings::ArchiveFrom;
 use backstop_types::error::{Error, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid};
 use backstop_types::topology::{InstanceState, Member, Role};
+
+use crate::topology::{current_primary, errant};
 
 pub use archive_health::{
     ArchiveHealthInputs, HEARTBEAT_TIMEOUT_SECONDS, MAX_ARCHIVE_LAG_SECONDS, NEVER_RAN_CODE,

@@ -1,7 +1,6 @@
 //! Tables that their server cannot read, and the consequences for a recovery.
 
 use backstop_types::backup::BrokenTable;
-
 use backstop_types::finding::Finding;
 use backstop_types::ids::Endpoint;
 

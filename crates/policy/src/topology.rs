@@ -4,9 +4,6 @@ mod choose_source;
 mod primary;
 mod replication_filters;
 
-use backstop_types::gtid::GtidSet;
-use backstop_types::ids::Endpoint;
-
 pub use choose_source::{NoSource, choose_source, second_choices};
 pub use primary::{current_primary, errant};
 pub use replication_filters::{doubt, fidelity_findings};

@@ -16,7 +16,6 @@ use uuid::Uuid;
 use crate::catalog::{CatalogEntry, Condemned, Holder};
 use crate::crypto::{Cipher, DataKey, hex};
 use crate::encrypted_store::EncryptedStore;
-use crate::every;
 use crate::fixtures::{frozen, kept, lines, parsed, stored, stored_unseen};
 use crate::keys::{self, PackId, ShardKeys};
 use crate::known_damage::{DamageRecord, DamagedObjectRecord};
@@ -29,7 +28,7 @@ use crate::required_versions::RequiredVersions;
 use crate::restore_checkpoint::RestoreCheckpoint;
 use crate::run_history::RunsObject;
 use crate::shard_log::{Lease, LogEntry, LogEvent, ShardState};
-use crate::{RepoKey, Repository};
+use crate::{RepoKey, Repository, every};
 
 /// Value with every field, and one without the optional fields.
 const FACTS: &str = include_str!("../../policy/tests/frozen/backup-facts.json");

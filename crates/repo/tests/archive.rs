@@ -12,10 +12,11 @@ use backstop_types::archive::{ArchiverHeartbeat, SegmentState};
 use backstop_types::error::ErrorKind;
 use backstop_types::gtid::GtidSet;
 use chrono::DateTime;
+use tokio::io::AsyncReadExt;
+
 use support::binlog::{SERVER_A, SERVER_B, file, make_segment, seal, set, tail, uuid};
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{s3, shard};
-use tokio::io::AsyncReadExt;
 
 async fn states(reader: &ArchiveReader) -> Vec<(u64, SegmentState)> {
     let segments = reader.contents().await.unwrap().segments;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use backstop_repo::{Repository, VerifyDepth};
 use backstop_types::error::ErrorKind;
+
 use support::binlog::{file, make_segment, seal, tail};
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, noise, shard};

@@ -8,6 +8,7 @@ mod support;
 use backstop_repo::{Location, RepoKey, Repository, VerifyDepth};
 use backstop_types::error::ErrorKind;
 use chrono::DateTime;
+
 use support::{Bench, Sample, facts, next_id, noise, s3, shard};
 
 async fn stores_and_restores(location: &Location, key: Option<RepoKey>) {

@@ -11,6 +11,7 @@ use backstop_repo::{RepoKey, Repository, VerifyDepth};
 use backstop_types::adopted::Adopted;
 use backstop_types::error::ErrorKind;
 use chrono::{DateTime, Utc};
+
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, facts, next_id, noise, shard};
 

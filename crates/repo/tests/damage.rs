@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use backstop_repo::{CatalogEntry, Repository, VerifyDepth, VerifyResult};
 use backstop_types::error::ErrorKind;
 use chrono::DateTime;
+
 use support::{Bench, Sample, noise};
 
 #[derive(Debug, Clone, Copy)]

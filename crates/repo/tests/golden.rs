@@ -11,9 +11,10 @@ use backstop_repo::{ArchiveWriter, RepoKey, Repository, VerifyDepth};
 use backstop_types::archive::SegmentState;
 use backstop_types::ids::BackupId;
 use chrono::DateTime;
+use tokio::io::AsyncReadExt;
+
 use support::binlog::{SERVER_B, make_noisy_segment, seal_noise, set, uuid};
 use support::{Bench, Sample, noise};
-use tokio::io::AsyncReadExt;
 
 fn home(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(kind)

@@ -14,6 +14,7 @@ use backstop_repo::{FileChanges, Storage, Tree, VerifyDepth};
 use backstop_types::ids::BackupId;
 use chrono::DateTime;
 use proptest::prelude::*;
+
 use support::faulty_store::FaultyStore;
 use support::{Bench, Sample, lineage, noise};
 

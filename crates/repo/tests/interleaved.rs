@@ -13,6 +13,7 @@ use backstop_types::gtid::GtidSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
+
 use support::binlog::{seal, set, tail};
 use support::paused_store::{PausedStore, Turn};
 use support::shard;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use backstop_repo::{Location, Repository};
 use backstop_types::error::ErrorKind;
+
 use support::binlog::{file, make_segment, tail};
 use support::{Sample, facts, next_id, scratch, shard, tree_of};
 

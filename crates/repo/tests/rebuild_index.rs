@@ -13,6 +13,7 @@ use backstop_repo::{ArchivePrunePlan, IndexRepair, RepoKey, Repository, VerifyDe
 use backstop_types::archive::{Archive, SegmentState};
 use backstop_types::error::ErrorKind;
 use chrono::{DateTime, TimeDelta, Utc};
+
 use support::binlog::{SERVER_B, make_noisy_segment, make_segment, seal, set, tail, uuid};
 use support::shard;
 

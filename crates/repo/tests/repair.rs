@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use backstop_repo::{CatalogEntry, LogRepair, Repository, VerifyDepth};
 use backstop_types::error::ErrorKind;
 use backstop_types::ids::BackupId;
+
 use support::{Bench, SHARD, Sample, facts, location, next_id, noise, shard, tree_of};
 
 /// Returns a repository with three backups, the later ones increments, and the sample that each

@@ -10,6 +10,7 @@ use std::time::Duration;
 use backstop_repo::{FileChanges, FileContent, RestoreOptions, Storage, Tree, TreeFile};
 use backstop_types::error::ErrorKind;
 use chrono::DateTime;
+
 use support::faulty_store::{FaultyStore, StoreFault};
 use support::{Bench, Sample, noise, scratch};
 

@@ -7,11 +7,10 @@ use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_config::credentials::Credentials;
 use backstop_types::ids::Endpoint;
 
-use crate::accounts;
-use crate::datadir_template;
 use crate::member::{TestMember, kill_server_on};
 use crate::server_program::{QuietReporter, server_program};
 use crate::server_slots::ServerSlots;
+use crate::{accounts, datadir_template};
 
 /// Layout of a test's shard.
 #[derive(Debug, Clone)]

@@ -143,3 +143,34 @@ pub enum EventChange {
         statement: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(events: &[(&str, EventState)]) -> ServerEvents {
+        let event = |(name, state): &(&str, EventState)| RecordedEvent {
+            name: EventName { schema: "s".into(), event: (*name).to_owned() },
+            state: *state,
+        };
+        ServerEvents {
+            scheduler: "ON".into(),
+            executed: GtidSet::new(),
+            events: events.iter().map(event).collect(),
+        }
+    }
+
+    #[test]
+    fn events_changed_during_the_snapshot_are_not_recorded() {
+        use EventState::{Disabled, Enabled};
+        let before = told(&[("a", Enabled), ("b", Enabled)]);
+        let after = told(&[("a", Enabled), ("b", Disabled), ("c", Enabled)]);
+        let of = Endpoint::new("db1", 3306);
+        let recorded = RecordedEvents::between(of.clone(), Role::Primary, &before, after);
+        assert_eq!(recorded.told, told(&[("a", Enabled)]));
+        assert_eq!(recorded.finding(), None);
+        let unsure = RecordedEvents { role: Role::Candidate, ..recorded };
+        assert!(unsure.finding().is_some_and(|finding| finding.what.contains("s.a")));
+        assert_eq!(RecordedEvents { told: told(&[]), ..unsure }.finding(), None);
+    }
+}

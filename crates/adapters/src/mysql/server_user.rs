@@ -143,8 +143,9 @@ async fn ids(user: &str, option: &str) -> Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
 
     #[tokio::test]
     async fn unknown_users_and_others_without_root_are_refused() {

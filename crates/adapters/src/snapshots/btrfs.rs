@@ -16,8 +16,7 @@ use backstop_engine::ports::{
 };
 use backstop_policy::freeze_mode::{ModeChoice, choose_mode, lock_free_obstacles};
 use backstop_policy::table_check::source_finding;
-use backstop_types::backup::BrokenTable;
-use backstop_types::backup::Lineage;
+use backstop_types::backup::{BrokenTable, Lineage};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeMode;

@@ -10,9 +10,6 @@ mod leader;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::topology::orchestrator::assessment::{
-    AssessedInstance, ClusterReading, ReadingDecision, WaitBudget,
-};
 use async_trait::async_trait;
 use backstop_config::credentials::OrchestratorAccess;
 use backstop_engine::context::RunContext;
@@ -24,6 +21,9 @@ use futures::future::join_all;
 
 use super::static_members::state_of;
 use crate::mysql::connection::Connector;
+use crate::topology::orchestrator::assessment::{
+    AssessedInstance, ClusterReading, ReadingDecision, WaitBudget,
+};
 use api::OrchestratorNode;
 use error::ReadError;
 

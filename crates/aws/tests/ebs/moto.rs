@@ -17,7 +17,6 @@ use backstop_testkit::snapshot_conformance::{
 use backstop_testkit::{ShardLayout, TestShard, ec2};
 use backstop_types::backup::VolumeState;
 use backstop_types::freeze::{FreezeMode, FreezeSetting, OnPrimary};
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{at, aws, opened, site, timeouts};

@@ -242,9 +242,10 @@ fn absolute(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use backstop_policy::coverage::RecoveryWindow;
     use backstop_types::gtid::GtidSet;
+
+    use super::*;
 
     #[test]
     fn members_are_in_the_order_of_the_pages() {

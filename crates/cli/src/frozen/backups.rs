@@ -7,8 +7,7 @@ use backstop_engine::report::{
 };
 use backstop_policy::retention::{RetentionVerdict, RetentionVote};
 use backstop_testkit::every;
-use backstop_types::backup::{BackupKind, BackupSource, Sizes};
-use backstop_types::backup::{BackupState, VolumeState};
+use backstop_types::backup::{BackupKind, BackupSource, BackupState, Sizes, VolumeState};
 use backstop_types::freeze::{FreezeMode, FreezeReport};
 use backstop_types::topology::Role;
 

@@ -13,8 +13,7 @@ use backstop_policy::recovery_target::RecoveryTarget;
 use backstop_policy::scheduled_events::EventsReport;
 use backstop_testkit::every;
 use backstop_testkit::frozen::parsed;
-use backstop_types::backup::BackupRef;
-use backstop_types::backup::Sizes;
+use backstop_types::backup::{BackupRef, Sizes};
 use backstop_types::finding::Finding;
 
 use super::backups::backups;

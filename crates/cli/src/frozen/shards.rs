@@ -1,10 +1,9 @@
 //! Reports of commands that inspect shards and their archives.
 
 use backstop_binlog::{ChangeKind, DataLoss, FoundTransaction, TableRows};
-use backstop_engine::report::AdoptReport;
 use backstop_engine::report::{
-    ArchiveReport, ArchivedFork, ArchivedGap, CheckReport, FindReport, MemberStatus, RecoveryAdvice,
-    SearchedPart, ShardCheck, ShardStatus, StatusReport,
+    AdoptReport, ArchiveReport, ArchivedFork, ArchivedGap, CheckReport, FindReport, MemberStatus,
+    RecoveryAdvice, SearchedPart, ShardCheck, ShardStatus, StatusReport,
 };
 use backstop_policy::coverage::{AbandonedTimeline, Coverage, RecoveryGap, RecoveryWindow};
 use backstop_testkit::every;

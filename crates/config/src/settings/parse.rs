@@ -3,25 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use uuid::Uuid;
-
-use crate::retention::Retention;
-use crate::schedule::Schedule;
+use backstop_types::create_repository::CreateRepository;
 use backstop_types::freeze::{FreezeRules, FreezeSetting, OnPrimary};
 use backstop_types::ids::{Endpoint, ShardName};
 use backstop_types::topology::SourceRules;
+use uuid::Uuid;
 
 use super::config_errors::ConfigErrors;
 use super::document::Document;
-use super::recovery;
 use super::table::{ErrorCollector, TableReader};
-use super::tls;
 use super::{
     ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderSetting, RepositorySettings,
     RepositoryUrl, SecretRef, ServerTls, Settings, ShardSettings, SnapshotSettings, TopologySettings,
-    VolumeHint,
+    VolumeHint, recovery, tls,
 };
-use backstop_types::create_repository::CreateRepository;
+use crate::retention::Retention;
+use crate::schedule::Schedule;
 
 /// Longest accepted `freeze.hold`; a longer one is taken for a mistake.
 const MAX_FREEZE_HOLD: Duration = Duration::from_secs(60);

@@ -10,8 +10,7 @@ use backstop_binlog::{
     AtBinlogEnd, Segment, SegmentSink, Segmenter, SegmenterStep, SemiSyncMode, segment_commits,
 };
 use backstop_policy::stream_or_fork::{BinlogPosition, SourceHistory, StreamFrom};
-use backstop_types::archive::ArchivedSegment;
-use backstop_types::archive::Commit;
+use backstop_types::archive::{ArchivedSegment, Commit};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;

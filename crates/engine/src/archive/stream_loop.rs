@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use crate::report::{ArchivedFork, ArchivedGap};
 use backstop_binlog::{AtBinlogEnd, Segment, Segmenter, SemiSyncMode};
 use backstop_policy::stream_or_fork::{
     StartPosition, StreamDecision, StreamFrom, TimelineEnd, resume_or_fork, stream_from,
@@ -16,12 +15,12 @@ use backstop_types::topology::Member;
 
 use super::binlog_source::{BinlogSource, ReplicaIdentity};
 use super::gtid_divergence::{self, Divergence};
-use super::refetch;
 use super::stream::{StreamEnd, StreamReader};
 use super::{
-    ArchiveUntil, Archiver, FIRST_RETRY_DELAY, Shared, StreamState, finish_file, monitor, spool_recovery,
-    wait_until_drained,
+    ArchiveUntil, Archiver, FIRST_RETRY_DELAY, Shared, StreamState, finish_file, monitor, refetch,
+    spool_recovery, wait_until_drained,
 };
+use crate::report::{ArchivedFork, ArchivedGap};
 
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);

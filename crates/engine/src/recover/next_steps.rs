@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::shell_quote;
 use backstop_policy::plan::Ending;
 use backstop_policy::scheduled_events::EventsReport;
 
 use super::{CopyAccount, RecoveryDecision, RecoveryRequest, mysqld};
+use crate::shell_quote;
 
 /// Returns the next steps. `program` is the server program.
 pub(super) fn next_steps(

@@ -204,8 +204,9 @@ fn space(dir: &Path, data_bytes: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
     use backstop_types::error::ErrorKind;
+
+    use super::*;
 
     #[test]
     fn target_dir_is_accepted_only_if_new_empty_or_begun() {

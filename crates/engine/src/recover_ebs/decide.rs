@@ -8,12 +8,11 @@ use backstop_types::backup::VolumeState;
 use backstop_types::server::{RecordedSettings, ServerVersion};
 use serde::{Deserialize, Serialize};
 
-use crate::context::new_run_id;
-
 use super::{
     BackupId, DestroyProtection, EbsRecovery, EbsRecoveryRequest, Error, ErrorKind, GtidSet, InstanceSpec,
     Result, ShardName, current_primary, join,
 };
+use crate::context::new_run_id;
 
 /// Letters of device names that EC2 reserves for data volumes.
 const DEVICE_LETTERS: std::ops::RangeInclusive<char> = 'f'..='p';

@@ -1,10 +1,10 @@
 //! Report of a finished rebuild.
 
-use crate::report::RecoverSeconds;
+use backstop_types::ids::Endpoint;
 use serde::Serialize;
 
 use super::{BackupId, CreatedInstance, EbsRecoveryDecision, GtidSet, ShardName, VolumeInitialization};
-use backstop_types::ids::Endpoint;
+use crate::report::RecoverSeconds;
 
 /// Output of `recover --json` for a backup in volume snapshots: the fields of a recovery on this
 /// host, and the machines.

@@ -1,10 +1,9 @@
 //! Report of an archiver at its end.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid, ShardName};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 /// `archive --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,8 +1,7 @@
 //! Error report of `--json`.
 
-use serde::Serialize;
-
 use backstop_types::error::{Error, ErrorKind};
+use serde::Serialize;
 
 /// Output of `--json` when a command fails: `error`, the kind in words, the message, the hint, and
 /// the exit code.

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
+use backstop_types::ids::{Endpoint, ShardName};
 use serde::Serialize;
 use uuid::Uuid;
-
-use backstop_types::ids::{Endpoint, ShardName};
 
 /// `init --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,9 +1,8 @@
 //! Report of `repair`.
 
-use serde::Serialize;
-
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, ShardName};
+use serde::Serialize;
 
 /// `repair --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

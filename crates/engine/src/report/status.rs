@@ -1,16 +1,13 @@
 //! Report of `status` on each shard.
 
 use backstop_policy::coverage::Coverage;
-use backstop_policy::coverage::RecoveryGap;
-
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ShardName};
 use backstop_types::run_history::RunRecord;
 use backstop_types::topology::Role;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use super::BackupReport;
 
@@ -105,6 +102,7 @@ pub fn rpo_seconds(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use backstop_policy::coverage::RecoveryGap;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()

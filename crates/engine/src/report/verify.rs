@@ -1,13 +1,11 @@
 //! Report of `verify`: the checks and the damage found. Only a recovery proves that a backup can be
 //! recovered.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-
+use backstop_types::backup::BackupState;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, ShardName};
-
-use backstop_types::backup::BackupState;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 /// `verify --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,13 +1,14 @@
 #![allow(clippy::unwrap_used)]
 use std::time::Duration;
 
-use super::*;
-use crate::report::StatusReport;
 use backstop_types::archive::{Archive, Timeline};
 use backstop_types::finding::Severity;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::BackupId;
 use backstop_types::topology::{ExternalVerdict, NoAnswer, Replication, ReplicationFidelity};
+
+use super::*;
+use crate::report::StatusReport;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";

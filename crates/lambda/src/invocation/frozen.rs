@@ -8,9 +8,8 @@ use backstop_testkit::frozen::{frozen, lines, parsed};
 use backstop_types::error::{Error, ErrorKind};
 use lambda_runtime::Diagnostic;
 
-use crate::lambda_event::Invocation;
-
 use super::{CREATE_VARIABLE, InvocationError, REPOSITORY_ID_VARIABLE, REPOSITORY_VARIABLE};
+use crate::lambda_event::Invocation;
 
 #[test]
 fn errors_and_variables_stay_the_same() {

@@ -5,12 +5,8 @@
 //! a backup records the timeline on which it was taken, and counts for another one only with the
 //! transactions that both have in common.
 
-use backstop_types::backup::BackupTimeline;
-
 use backstop_types::archive::{Archive, Timeline};
-use backstop_types::gtid::GtidSet;
-
-use backstop_types::backup::BackupRef;
+use backstop_types::backup::{BackupRef, BackupTimeline};
 
 /// True for a backup whose transactions are those of this timeline.
 pub(crate) fn is_on_timeline(archive: &Archive, timeline: &Timeline, backup: &BackupRef) -> bool {
@@ -50,10 +46,11 @@ fn timeline_path(archive: &Archive, number: u32) -> Vec<&Timeline> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use backstop_types::gtid::GtidSet;
+    use backstop_types::ids::BackupId;
     use chrono::DateTime;
 
     use super::*;
-    use backstop_types::ids::BackupId;
 
     const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
     const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";

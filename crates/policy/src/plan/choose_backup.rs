@@ -1,13 +1,13 @@
 //! Chooses the backup for a recovery.
 
 use backstop_types::backup::BackupRef;
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::gtid::Gtid;
+use backstop_types::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::recovery_target::RecoveryTarget;
-use backstop_types::error::{Error, ErrorKind};
-use backstop_types::gtid::Gtid;
-use backstop_types::ids::{BackupId, ShardName};
 
 /// The chosen backup.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,17 +1,16 @@
 //! Chooses a backup and a replay for a target, or refuses it with the nearest recoverable moments.
 
-use chrono::{DateTime, SecondsFormat, Utc};
-
-use crate::recovery_target::RecoveryTarget;
-use crate::recovery_window::{TimelineCoverage, timeline_coverage};
 use backstop_types::archive::{Archive, Commit, Timeline};
+use backstop_types::backup::BackupRef;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, ShardName};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::replay::{self, Replay};
 use super::resolve_target::{self, InSegment, RecoveryPoint, Resolution, Unresolvable};
 use super::{ChosenBackup, NotRecoverable, ReachablePoint, choose_backup, is_on_timeline};
-use backstop_types::backup::BackupRef;
+use crate::recovery_target::RecoveryTarget;
+use crate::recovery_window::{TimelineCoverage, timeline_coverage};
 
 /// Input of the decision.
 #[derive(Debug, Clone, Copy)]

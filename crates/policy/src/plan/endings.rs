@@ -1,11 +1,10 @@
 //! Decides which endings of a recovery are possible for a recovery point.
 
+use backstop_types::gtid::GtidSet;
 use serde::Serialize;
 
-use crate::recovery_target::RecoveryTarget;
-use backstop_types::gtid::GtidSet;
-
 use super::Ending;
+use crate::recovery_target::RecoveryTarget;
 
 /// One ending for the recovery point, and whether it is possible as far as the repository shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,11 +1,11 @@
 //! Age of `latest`: the age of the archive's end, and the archiver's last heartbeat.
 
+use backstop_types::archive::ArchiverHeartbeat;
+use backstop_types::finding::Finding;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::stream_or_fork::{HEARTBEAT_TIMEOUT_SECONDS, MAX_ARCHIVE_LAG_SECONDS};
-use backstop_types::archive::ArchiverHeartbeat;
-use backstop_types::finding::Finding;
 
 /// Age of `latest`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -121,9 +121,10 @@ fn span(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use backstop_types::finding::Severity;
     use backstop_types::gtid::GtidSet;
+
+    use super::*;
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_795_000_000 + second, 0).unwrap()

@@ -1,16 +1,15 @@
 //! Chooses the backup for a recovery point in the archive, and the replay on it.
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
-
 use backstop_types::archive::{Archive, ArchivedSegment, Timeline};
+use backstop_types::backup::BackupRef;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::BackupId;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::ChosenBackup;
 use super::backup_timeline::is_on_timeline;
 use super::resolve_target::RecoveryPoint;
-use backstop_types::backup::BackupRef;
 
 /// Replay on a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

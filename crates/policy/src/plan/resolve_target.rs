@@ -4,12 +4,11 @@
 //! binlog. If a transaction is in several segments, the first counts. A recovery point is a prefix
 //! of that order: all transactions up to it, and everything that the servers had executed before.
 
-use backstop_types::archive::Commit;
+use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, Commit, Timeline};
+use backstop_types::gtid::{Gtid, GtidSet};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::recovery_target::RecoveryTarget;
-use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, Timeline};
-use backstop_types::gtid::{Gtid, GtidSet};
 
 /// A recovery point in a timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use crate::recovery_target::RecoveryTarget;
 use backstop_types::backup::Sizes;
 use backstop_types::ids::ShardName;
 use backstop_types::listen_address::ListenAddress;
+use serde::{Deserialize, Serialize};
 
 use super::{ChosenBackup, PlanStep, RecoveryChoice, RecoveryPlan, Replay};
+use crate::recovery_target::RecoveryTarget;
 
 /// Input of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,10 +174,11 @@ fn step(name: &'static str, what: String) -> PlanStep {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::choose_backup;
-    use super::*;
     use backstop_types::backup::BackupRef;
     use backstop_types::ids::BackupId;
+
+    use super::super::choose_backup;
+    use super::*;
 
     #[test]
     fn plan_lists_every_step() {

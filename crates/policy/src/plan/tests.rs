@@ -1,17 +1,16 @@
 //! Tests of histories, complete and with gaps, against a naive interpretation of targets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use backstop_types::archive::Commit;
+use backstop_types::archive::{
+    Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, Commit, SegmentHash, SegmentState, Timeline,
+};
 use backstop_types::backup::BackupRef;
+use backstop_types::gtid::Gtid;
 use proptest::prelude::*;
 
 use super::*;
 use crate::recovery_target::RecoveryTarget;
 use crate::recovery_window::timeline_coverage;
-use backstop_types::archive::{
-    Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
-};
-use backstop_types::gtid::Gtid;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";

@@ -1,15 +1,15 @@
 //! Tests that plans, coverage and expiry agree on the timelines of backups.
 #![allow(clippy::unwrap_used)]
 
+use backstop_types::archive::{
+    Archive, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
+};
+use backstop_types::backup::{BackupRef, BackupTimeline};
+
 use super::*;
 use crate::archive_expiry::expired_segments;
 use crate::recovery_target::RecoveryTarget;
 use crate::recovery_window::timeline_coverage;
-use backstop_types::archive::{
-    Archive, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
-};
-use backstop_types::backup::BackupRef;
-use backstop_types::backup::BackupTimeline;
 
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 

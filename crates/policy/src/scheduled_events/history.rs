@@ -1,9 +1,8 @@
 //! States of a primary's events, tracked through the statements of its binlog.
 
-use backstop_types::scheduled_events::EventChange;
 use std::collections::BTreeMap;
 
-use backstop_types::scheduled_events::{EventName, EventState, RecordedEvents};
+use backstop_types::scheduled_events::{EventChange, EventName, EventState, RecordedEvents};
 use backstop_types::server::RecordedSettings;
 use backstop_types::topology::Role;
 
@@ -139,11 +138,12 @@ impl EventHistory {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use EventState::{Disabled, Enabled, ReplicaSideDisabled};
     use backstop_types::gtid::GtidSet;
     use backstop_types::ids::Endpoint;
     use backstop_types::scheduled_events::{RecordedEvent, ServerEvents};
+
+    use super::*;
 
     fn name(text: &str) -> EventName {
         let (schema, event) = text.split_once('.').unwrap_or(("s", text));

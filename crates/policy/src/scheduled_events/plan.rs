@@ -1,11 +1,11 @@
 //! Plans the events of a new primary: to enable, to disable, or to leave to its operator.
 
+use backstop_types::finding::Finding;
+use backstop_types::scheduled_events::{EventName, EventState, RecordedEvents};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{EventHistory, PresentEvent, list_events};
-use backstop_types::finding::Finding;
-use backstop_types::scheduled_events::{EventName, EventState, RecordedEvents};
 
 /// Handling of events in a recovery as primary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,13 +171,14 @@ impl EventsPlan {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SchemaNames;
-    use super::*;
     use EventState::{Disabled, Enabled, ReplicaSideDisabled};
     use backstop_types::gtid::GtidSet;
     use backstop_types::ids::Endpoint;
     use backstop_types::scheduled_events::{RecordedEvent, ServerEvents};
     use backstop_types::topology::Role;
+
+    use super::super::SchemaNames;
+    use super::*;
 
     fn name(event: &str) -> EventName {
         EventName { schema: "s".into(), event: event.into() }

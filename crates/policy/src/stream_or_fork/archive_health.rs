@@ -1,11 +1,10 @@
 //! Judges the health of an archive and its archiver for `status` and `check`.
 
-use chrono::{DateTime, Utc};
-
 use backstop_types::archive::{ArchiverHeartbeat, Timeline};
 use backstop_types::finding::Finding;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ShardName;
+use chrono::{DateTime, Utc};
 
 /// Time without a heartbeat after which an archiver counts as dead, in seconds. A running archiver
 /// writes one every few seconds.

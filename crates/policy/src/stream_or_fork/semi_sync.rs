@@ -245,8 +245,9 @@ fn candidate(around: &SourceContext) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use backstop_config::settings::{ArchiveAck, ArchiveFrom};
+
+    use super::*;
 
     fn words() -> SemiSyncNames {
         SemiSyncNames {

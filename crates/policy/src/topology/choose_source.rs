@@ -1,19 +1,18 @@
 //! Chooses the instance to back up: the candidate primary if it is usable, else the best replica
 //! (if the rules allow any), else the primary.
 
-use backstop_types::topology::Locking;
 use std::cmp::Reverse;
 use std::time::Duration;
 
 use backstop_types::error::{Error, ErrorKind};
 use backstop_types::freeze::OnPrimary;
 use backstop_types::ids::Endpoint;
+use backstop_types::topology::{
+    InstanceState, Locking, Member, RejectedMember, Replication, Role, SourceChoice, SourceRules,
+};
 
 use super::primary::{current_primary, errant, primaries, silence_kind, states};
 use super::replication_filters::lacks_by_filters;
-use backstop_types::topology::{
-    InstanceState, Member, RejectedMember, Replication, Role, SourceChoice, SourceRules,
-};
 
 /// Error: no member may be backed up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

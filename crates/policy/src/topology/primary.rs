@@ -3,7 +3,6 @@
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::Endpoint;
-
 use backstop_types::topology::{InstanceState, Member, NoAnswer};
 
 /// Returns the member that accepts the shard's writes: it is writable and does not replicate. A

@@ -3,9 +3,9 @@
 
 use backstop_types::finding::Finding;
 use backstop_types::ids::{Endpoint, ShardName};
+use backstop_types::topology::{InstanceState, Member};
 
 use super::primary::{current_primary, states};
-use backstop_types::topology::{InstanceState, Member};
 
 /// Explains why an instance that replicates lacks transactions that its GTIDs name: its own
 /// filters, or those of an instance between it and the primary.

@@ -1,23 +1,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod replication_filters;
 
-use backstop_types::topology::ExternalVerdict;
-use backstop_types::topology::InstanceState;
-use backstop_types::topology::Locking;
-use backstop_types::topology::Member;
-use backstop_types::topology::NoAnswer;
-use backstop_types::topology::Replication;
-use backstop_types::topology::ReplicationFidelity;
-use backstop_types::topology::Role;
-use backstop_types::topology::SourceChoice;
-use backstop_types::topology::SourceRules;
 use std::time::Duration;
 
+use backstop_types::error::{Error, ErrorKind};
+use backstop_types::freeze::OnPrimary;
+use backstop_types::gtid::GtidSet;
+use backstop_types::ids::Endpoint;
+use backstop_types::topology::{
+    ExternalVerdict, InstanceState, Locking, Member, NoAnswer, Replication, ReplicationFidelity, Role,
+    SourceChoice, SourceRules,
+};
 use proptest::prelude::*;
 
 use super::*;
-use backstop_types::error::{Error, ErrorKind};
-use backstop_types::freeze::OnPrimary;
 
 /// Returns the UUID of the server with number `n`.
 fn uuid(n: u16) -> String {

@@ -3,9 +3,7 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 
-use backstop_types::backup::BackupTimeline;
-use backstop_types::backup::BrokenTable;
-use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, Lineage};
+use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, BackupTimeline, BrokenTable, Lineage};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::freeze::{FreezeMode, FreezeReport};
 use backstop_types::gtid::GtidSet;

@@ -6,9 +6,7 @@ use backstop_types::adopted::Adopted;
 use backstop_types::archive::{
     ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
 };
-use backstop_types::backup::BackupTimeline;
-use backstop_types::backup::VolumeState;
-use backstop_types::backup::{BackupKind, Sizes};
+use backstop_types::backup::{BackupKind, BackupTimeline, Sizes, VolumeState};
 use backstop_types::freeze::{FreezeMode, FreezeSetting, OnPrimary};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid};

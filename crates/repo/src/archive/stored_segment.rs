@@ -16,9 +16,8 @@ use super::entry::SegmentFacts;
 use super::index::ArchiveContents;
 use super::journal::ArchiveJournal;
 use super::trailer;
-use crate::ObjectRef;
-use crate::keys;
 use crate::object::{Encoder, ExpectedObject, MAX_FRAME_BYTES, ObjectError, ObjectKind, ObjectResult};
+use crate::{ObjectRef, keys};
 
 /// Bytes of a segment per part of an upload.
 const PART_BYTES: usize = 4 << 20;

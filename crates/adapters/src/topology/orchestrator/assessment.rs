@@ -6,9 +6,8 @@
 mod assess;
 mod poll;
 
-use serde::Deserialize;
-
 use backstop_types::ids::Endpoint;
+use serde::Deserialize;
 
 pub use assess::AssessedInstance;
 pub use poll::{ReadingDecision, WaitBudget};

@@ -3,9 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::topology::orchestrator::assessment::{
-    ClusterInfo, ClusterReading, OrchestratorInstance, ReplicationAnalysis,
-};
 use backstop_types::error::Error;
 use backstop_types::ids::Endpoint;
 use futures::future::join_all;
@@ -14,6 +11,9 @@ use serde_json::Value;
 
 use super::api::{ApiError, OrchestratorNode};
 use super::error::ReadError;
+use crate::topology::orchestrator::assessment::{
+    ClusterInfo, ClusterReading, OrchestratorInstance, ReplicationAnalysis,
+};
 
 /// Limit for a node to answer from its own records.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,6 +10,7 @@ use backstop_config::credentials::OrchestratorAccess;
 use backstop_engine::ports::Topology;
 use backstop_types::error::Result;
 use backstop_types::topology::Member;
+
 use fake_orchestrator::{Answers, FakeOrchestrator, StageClock};
 
 /// Reads `shop-1` through these addresses. Nothing listens where the recorded servers were.

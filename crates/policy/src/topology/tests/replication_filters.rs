@@ -1,10 +1,9 @@
 //! Members whose GTIDs name transactions that their data or their binlog lacks.
 
-use super::*;
 use backstop_types::finding::Severity;
-use backstop_types::topology::Member;
-use backstop_types::topology::ReplicationFidelity;
-use backstop_types::topology::Role;
+use backstop_types::topology::{Member, ReplicationFidelity, Role};
+
+use super::*;
 
 fn shard() -> [Member; 3] {
     [primary(1, "A:1-9"), candidate(replica(2, 1, "A:1-9")), replica(3, 1, "A:1-9")]
@@ -110,8 +109,9 @@ fn members_of_a_replication_group_are_reported() {
 
 #[test]
 fn incomplete_binlog_is_refused_for_the_archive() {
-    use crate::stream_or_fork::stream_from;
     use backstop_config::settings::ArchiveFrom;
+
+    use crate::stream_or_fork::stream_from;
 
     let not_logging = |member| with_state(member, |state| state.fidelity.log_replica_updates = false);
     let without_binlog = |member| with_state(member, |state| state.fidelity.log_bin = false);
