@@ -1,5 +1,6 @@
 //! The command line: commands, options, and their help.
 
+mod examples;
 mod recover;
 
 use std::path::PathBuf;
@@ -15,7 +16,6 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use self::recover::{CheckArg, EndingArgs, EventsArg, RecoverArgs};
 use crate::app::SettingOverrides;
-use crate::help;
 
 /// `backstop`.
 #[derive(Debug, Parser)]
@@ -23,7 +23,7 @@ use crate::help;
     name = "backstop",
     version,
     about = "Back up MySQL shards, and rebuild lost servers from backups and binlogs",
-    after_help = help::MAIN_EXAMPLES
+    after_help = examples::MAIN_EXAMPLES
 )]
 pub struct CommandLine {
     /// Options of every command.
@@ -81,55 +81,55 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Demonstrate backup, loss and recovery on a temporary shard
-    #[command(after_help = help::DEMO_EXAMPLES)]
+    #[command(after_help = examples::DEMO_EXAMPLES)]
     Demo(DemoArgs),
     /// Make the repository, or write a first configuration
-    #[command(after_help = help::INIT_EXAMPLES)]
+    #[command(after_help = examples::INIT_EXAMPLES)]
     Init(InitArgs),
     /// Check that shards can be backed up and recovered
-    #[command(after_help = help::CHECK_EXAMPLES)]
+    #[command(after_help = examples::CHECK_EXAMPLES)]
     Check(CheckArgs),
     /// Back up a shard
-    #[command(after_help = help::BACKUP_EXAMPLES)]
+    #[command(after_help = examples::BACKUP_EXAMPLES)]
     Backup(BackupArgs),
     /// List the backups of a shard, newest first
-    #[command(after_help = help::BACKUPS_EXAMPLES)]
+    #[command(after_help = examples::BACKUPS_EXAMPLES)]
     Backups(BackupsArgs),
     /// Stream the binlog of a shard into the repository until stopped
-    #[command(after_help = help::ARCHIVE_EXAMPLES)]
+    #[command(after_help = examples::ARCHIVE_EXAMPLES)]
     Archive(ArchiveArgs),
     /// Show what a recovery would do, and touch nothing
-    #[command(after_help = help::PLAN_EXAMPLES)]
+    #[command(after_help = examples::PLAN_EXAMPLES)]
     Plan(PlanArgs),
     /// Rebuild a server from backup and archive
-    #[command(after_help = help::RECOVER_EXAMPLES)]
+    #[command(after_help = examples::RECOVER_EXAMPLES)]
     Recover(RecoverArgs),
     /// Print the commands of a runbook, and touch nothing
-    #[command(after_help = help::RESCUE_EXAMPLES)]
+    #[command(after_help = examples::RESCUE_EXAMPLES)]
     Rescue(RescueArgs),
     /// Search the archive for transactions
-    #[command(after_help = help::FIND_EXAMPLES)]
+    #[command(after_help = examples::FIND_EXAMPLES)]
     Find(FindArgs),
     /// Delete backups that the retention no longer keeps
-    #[command(after_help = help::PRUNE_EXAMPLES)]
+    #[command(after_help = examples::PRUNE_EXAMPLES)]
     Prune(PruneArgs),
     /// Verify the stored objects of backups and archive
-    #[command(after_help = help::VERIFY_EXAMPLES)]
+    #[command(after_help = examples::VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
     /// Rebuild damaged or lost logs and archive indexes of a shard
-    #[command(after_help = help::REPAIR_EXAMPLES)]
+    #[command(after_help = examples::REPAIR_EXAMPLES)]
     Repair(RepairArgs),
     /// Show the state of every shard, for monitoring
-    #[command(after_help = help::STATUS_EXAMPLES)]
+    #[command(after_help = examples::STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Manage the name of a shard
-    #[command(after_help = help::SHARD_EXAMPLES)]
+    #[command(after_help = examples::SHARD_EXAMPLES)]
     Shard(ShardArgs),
     /// Print a systemd service and timer for the schedule of a shard
-    #[command(after_help = help::SCHEDULE_EXAMPLES)]
+    #[command(after_help = examples::SCHEDULE_EXAMPLES)]
     Schedule(ScheduleArgs),
     /// Print completions for a shell
-    #[command(after_help = help::COMPLETIONS_EXAMPLES)]
+    #[command(after_help = examples::COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
 }
 
@@ -459,7 +459,7 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         CommandLine::command().debug_assert();
-        help::command().debug_assert();
+        crate::help::command().debug_assert();
     }
 
     #[test]

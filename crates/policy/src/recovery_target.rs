@@ -115,6 +115,11 @@ impl fmt::Display for RecoveryTarget {
     }
 }
 
+/// Formats a moment as an argument of `--to`.
+pub(crate) fn moment_as_target(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::config_errors::ConfigErrors;
 use super::document::Document;
-use super::table::{ErrorCollector, TableReader};
+use super::table::{ErrorCollector, TableReader, absolute};
 use super::{
     ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderSetting, RepositorySettings,
     RepositoryUrl, SecretRef, ServerTls, Settings, ShardSettings, SnapshotSettings, TopologySettings,
@@ -303,10 +303,6 @@ fn variable(text: &str) -> Result<String, String> {
     let name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     // Do not repeat the text: it might be the secret itself.
     if name { Ok(text.to_owned()) } else { Err("is not the name of an environment variable".to_owned()) }
-}
-
-pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
-    if text.starts_with('/') { Ok(text.into()) } else { Err(format!("`{text}` is not an absolute path")) }
 }
 
 pub(crate) fn web_address(text: &str) -> Result<String, String> {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::document::{Node, Value};
-use super::parse::absolute;
-use super::table::TableReader;
+use super::table::{TableReader, absolute};
 use super::tls::{self, ServerTls};
 
 /// The keys for creating an instance.

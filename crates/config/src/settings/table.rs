@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::config_errors::{ConfigError, ValueOrigin};
@@ -260,6 +261,11 @@ impl<'a> TableReader<'a> {
 }
 
 /// Returns the message for an unknown word. A text close to one of the words is no misplaced
+/// Accepts an absolute path.
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
+    if text.starts_with('/') { Ok(text.into()) } else { Err(format!("`{text}` is not an absolute path")) }
+}
+
 /// secret.
 fn not_a_word(text: &str, discreet: bool, words: impl Iterator<Item = &'static str>) -> String {
     let words: Vec<&str> = words.collect();

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::parse::absolute;
-use super::table::TableReader;
+use super::table::{TableReader, absolute};
 
 /// Paths of the certificate, its key and the authorities' certificates for a server recovered on
 /// this host. The recovery copies the files.

@@ -7,7 +7,7 @@ use backstop_types::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::recovery_target::RecoveryTarget;
+use crate::recovery_target::{RecoveryTarget, moment_as_target};
 
 /// The chosen backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +43,10 @@ pub struct ReachablePoint {
 
 impl From<NotRecoverable> for Error {
     fn from(refused: NotRecoverable) -> Self {
-        let moments = refused.nearest.iter().map(|near| {
-            format!("{} (--backup {})", super::choose_recovery::as_target(near.at), near.backup_id)
-        });
+        let moments = refused
+            .nearest
+            .iter()
+            .map(|near| format!("{} (--backup {})", moment_as_target(near.at), near.backup_id));
         let moments: Vec<String> = moments.collect();
         let hint = if moments.is_empty() {
             format!("make one with `backstop backup {}`", refused.shard)

@@ -4,7 +4,7 @@ use backstop_types::archive::{Archive, Commit, Timeline};
 use backstop_types::backup::BackupRef;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, ShardName};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 
 use super::replay::{self, Replay};
 use super::resolve_target::{self, InSegment, RecoveryPoint, Resolution, Unresolvable};
@@ -228,9 +228,4 @@ fn nearest_points(
         .find(|window| is_after(&window.gtid_from, window.from))
         .map(|window| ReachablePoint { backup_id: window.backup_id.clone(), at: window.from });
     before.into_iter().chain(after).collect()
-}
-
-/// Formats a moment as an argument of `--to`.
-pub(super) fn as_target(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
