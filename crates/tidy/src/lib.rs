@@ -12,6 +12,7 @@ mod documents;
 mod files;
 mod licences;
 mod prose;
+mod structure;
 mod workspace;
 
 use workspace::Workspace;
@@ -89,4 +90,22 @@ fn comments_and_documents_are_plain_english() {
         assert!(of_thousand <= bound, "{of_thousand} of 1,000:\n{}", complaints.join("\n"));
     }
     assert_none(&prose::long_lines(&documents()));
+}
+
+#[test]
+fn sources_keep_their_structure() {
+    let texts = files::texts(&workspace::root());
+    let counts = [
+        (structure::duplicate_types(&texts), structure::DUPLICATE_TYPES_BOUND),
+        (structure::circles(&texts), structure::CIRCLES_BOUND),
+        (structure::long_functions(&texts), structure::LONG_FUNCTIONS_BOUND),
+        (structure::bare_calls(&texts), structure::BARE_CALLS_BOUND),
+        (structure::unordered_selects(&texts), structure::UNORDERED_SELECTS_BOUND),
+    ];
+    let wrong = counts.iter().filter(|(complaints, bound)| complaints.len() != *bound);
+    let wrong = wrong.map(|(complaints, bound)| {
+        let what = if complaints.len() < *bound { "lower the bound to" } else { "of at most" };
+        format!("{bound}: {what} {}:\n{}", complaints.len(), complaints.join("\n"))
+    });
+    assert_none(&wrong.collect::<Vec<_>>());
 }
