@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "terraform"))
 import boto3
 from moto.core.responses import ActionResult
 from moto.ec2.models import EC2Backend
-from moto.ec2.models.instances import Instance
 from moto.ec2.responses import EC2Response
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
+import moto_like_ec2  # noqa: F401 (changes moto)
 import old_provider
 from workbench import Bench
 
@@ -113,20 +113,6 @@ def detach_all(volumes):
         subprocess.run(["losetup", "-d", device], capture_output=True, timeout=60)
 
 
-def lets_go_of_interfaces():
-    """EC2 frees the network interfaces of an instance that ends; moto keeps them attached for ever."""
-    terminate = Instance.terminate
-
-    def terminate_and_let_go(self):
-        kept = [nic for nic in self.nics.values() if not nic.delete_on_termination]
-        before = terminate(self)
-        for nic in kept:
-            nic.attachment_id, nic.instance, nic.status = None, None, "available"
-        return before
-
-    Instance.terminate = terminate_and_let_go
-
-
 def knows_how_far_volumes_are():
     """moto does not tell how far volumes are loaded; here they are."""
     def status(self):
@@ -205,7 +191,6 @@ def main():
     images.mkdir(parents=True)
     volumes.mkdir()
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")
-    lets_go_of_interfaces()
     knows_how_far_volumes_are()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -76,13 +76,12 @@ def fit_shard_backup(bench):
     without_line(bench, f"{folder}/function.tf", "architectures")
     bench.change(f"{folder}/function.tf", '"provided.al2023"', '"provided.al2"')
     without_line(bench, f"{folder}/function.tf", "sqs_managed_sse_enabled")
-    for file in ("names.tf", "endpoints/main.tf"):
-        bench.change(f"{folder}/{file}", "data.aws_region.current.region", "data.aws_region.current.name")
+    for file in (f"{folder}/names.tf", f"{folder}/endpoints/main.tf"):
+        bench.change(file, "data.aws_region.current.region", "data.aws_region.current.name")
+    fit_shared(bench)
     for later in ("versioning", "server_side_encryption_configuration", "lifecycle_configuration"):
         without_block(bench, f"{folder}/store/main.tf", f'resource "aws_s3_bucket_{later}" "repository"')
     bench.change(f"{folder}/store/main.tf", '"BucketOwnerEnforced"', '"BucketOwnerPreferred"')
-    # moto forgets the description of a rule for a prefix list, which a second plan would then put back.
-    bench.change(f"{folder}/network.tf", '  description       = "S3 by its gateway endpoint"\n', "")
 
 
 def fit_shard_archiver(bench):
@@ -91,3 +90,11 @@ def fit_shard_archiver(bench):
     for later in ("user_data_replace_on_change", "stop_instance_before_detaching"):
         without_line(bench, f"{folder}/main.tf", later)
     by_its_older_name(bench, f"{folder}/main.tf")
+    fit_shared(bench)
+
+
+def fit_shared(bench):
+    for module in ("client-network", "repository-access"):
+        bench.change(f"modules/shared/{module}/main.tf", "data.aws_region.current.region", "data.aws_region.current.name")
+    # moto forgets the description of a rule for a prefix list, which a second plan would then put back.
+    bench.change("modules/shared/client-network/main.tf", "= each.value.description", '= each.key == "s3" ? null : each.value.description')

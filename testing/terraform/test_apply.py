@@ -80,7 +80,7 @@ def test_an_instance_is_recovered_and_leaves_nothing(old_bench, moto, site):
     other = dict.fromkeys(snapshots, snapshot(moto, Backstop_Set="2"))
     it.write(recovery(site, {"/dev/sdf": other["/dev/sdf"], "/dev/sdg": snapshots["/dev/sdg"]}))
     refused = it.run("apply", "-auto-approve", check=False)
-    assert refused.returncode != 0 and "Give each recovery a state of its own" in " ".join(refused.stdout.split())
+    assert refused.returncode != 0 and "Give each recovery a separate state" in " ".join(refused.stdout.split())
     assert {volume["VolumeId"] for volume in left_of(moto, "r1")["volumes"]} == {volume["VolumeId"] for volume in made["volumes"]}
 
     # The snapshots may be gone by the time that the instance is no longer wanted.

@@ -62,8 +62,6 @@ def sha256(file):
 
 def test_the_machine_of_an_archiver(old_bench, moto, site, tmp_path):
     old_provider.fit_shard_archiver(old_bench)
-    # moto forgets the description of a rule for a prefix list, which a second plan would then put back.
-    old_bench.change("modules/shard-archiver/main.tf", '  description       = "S3 by its gateway endpoint"\n', "")
     sum = sha256(BACKSTOP) if BACKSTOP.exists() else "0" * 64
     it = Applied(old_bench, moto, "shard-archiver", archiver(site, sum))
     it.run("apply", "-auto-approve")

@@ -2,7 +2,7 @@
 
 import pytest
 
-MODULES = ("modules/shard-backup", "modules/recovered-instance", "modules/shard-archiver")
+MODULES = ("modules/shard-backup", "modules/recovered-instance", "modules/shard-archiver", "modules/shared/client-network")
 EXAMPLES = ("examples/shard", "examples/recovery")
 
 
@@ -24,6 +24,7 @@ def test_plans(bench, folder):
     assert "Success!" in said and " 0 failed" in said, said
 
 
+MOCKS = 'mock_provider "aws" {\n  source = "../../modules/shared/mocks"\n}\n'
 EXAMPLE = """
 variables {
   recovery_id               = "r1"
@@ -41,12 +42,8 @@ run "plan" {
 
 @pytest.mark.parametrize("folder", EXAMPLES)
 def test_examples_can_be_planned_before_anything_exists(bench, folder):
-    module = "shard-backup" if folder == "examples/shard" else "recovered-instance"
-    mocks = (bench.folder / "modules" / module / "tests" / "plan.tftest.hcl").read_text().split("\nvariables {", 1)[0]
-    if module == "shard-backup":
-        mocks = mocks.replace('mock_provider "aws" {', 'mock_provider "aws" {\n  mock_data "aws_subnet" {\n    defaults = { availability_zone = "eu-central-1b" }\n  }')
-    variables = EXAMPLE if module == "recovered-instance" else EXAMPLE[EXAMPLE.index("run "):]
-    (bench.folder / folder / "example.tftest.hcl").write_text(mocks + "\n" + variables)
+    variables = EXAMPLE if folder == "examples/recovery" else EXAMPLE[EXAMPLE.index("run "):]
+    (bench.folder / folder / "example.tftest.hcl").write_text(MOCKS + variables)
     init(bench, folder)
     said = bench.terraform(folder, "test", "-no-color").stdout
     assert "1 passed, 0 failed" in said, said

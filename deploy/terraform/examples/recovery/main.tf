@@ -1,4 +1,4 @@
-# One recovery: an instance in another availability zone, with the MySQL volume made from a snapshot.
+# A recovery: an instance in another Availability Zone, with a MySQL volume created from a snapshot.
 
 terraform {
   required_version = ">= 1.10"
@@ -41,23 +41,23 @@ variable "availability_zone" {
 }
 
 variable "subnet_id" {
-  description = "In that zone."
+  description = "ID of a subnet in `availability_zone`."
   type        = string
 }
 
 variable "snapshots" {
-  description = "Device name to snapshot id: what `backstop backups orders --latest --json` names."
+  description = "Map of device names to snapshot IDs, from `backstop backups orders --latest --json`."
   type        = map(string)
 }
 
 variable "protected" {
-  description = "False until the server runs, so that a recovery that fails can be taken down."
+  description = "Protect the instance against termination. Backstop sets false until the server runs, so that a failed recovery can be destroyed."
   type        = bool
   default     = true
 }
 
 variable "check_snapshots" {
-  description = "False when the snapshots have been pruned since."
+  description = "Set to false when the snapshots have been pruned."
   type        = bool
   default     = true
 }
@@ -82,7 +82,7 @@ module "instance" {
   check_snapshots          = var.check_snapshots
 }
 
-# What `backstop recover` and the playbook read.
+# Outputs for `backstop recover` and the playbook.
 output "mysql_host" {
   value = module.instance.mysql_host
 }
