@@ -132,9 +132,9 @@ def test_joins_and_a_second_run_changes_nothing(primary, instance):
     assert re.search(r"changed=0\s", joined(primary, instance))
 
 
-# Ansible and all that it started are killed when it says this, or a moment later: at each task that changes something, and at each step of joining.
-KILLS = ["Make the folder", "Mount it", "Fit the owner", "Give up the identity", "Write the options", "Start it by a command", "Wait for its crash recovery",
-         "Join by steps", "(item=ready)", "(item=compare)", "(item=forget)", "(item=own)", "(item=follow)", "Take the temporary administrator away",
+# Tasks at which the test kills Ansible and its processes: each that changes something, and each step of joining.
+KILLS = ["Create the mount point", "Mount the volume", "Set the owner", "Remove the identity", "Write the options", "Start the server by command", "Wait for its crash recovery",
+         "Run the steps of joining", "(item=ready)", "(item=compare)", "(item=forget)", "(item=own)", "(item=follow)", "Remove the temporary administrator",
          "Write the options without"]
 
 
@@ -153,7 +153,7 @@ def test_killed_at_its_tasks(primary, instance):
     equal(primary, instance)
 
 
-def test_a_finished_one_that_does_not_replicate_is_told(primary, instance):
+def test_a_finished_one_that_does_not_replicate_is_reported(primary, instance):
     joined(primary, instance)
     shard.rows(instance.socket, "STOP REPLICA SQL_THREAD")
     refused(primary, instance, "does not replicate")
@@ -163,7 +163,7 @@ def test_a_finished_one_that_does_not_replicate_is_told(primary, instance):
 def test_what_is_wrong_is_refused(primary, instance):
     refused(primary, instance, "there is no device", backstop_device="/dev/backstop-none")
     refused(primary, instance, "log in to the primary", backstop_primary_port=shard.free_port())
-    # The next run goes on from there.
+    # The next run continues from there.
     joined(primary, instance)
 
 
@@ -172,7 +172,7 @@ def test_the_primary_that_orchestrator_sees_in_that_moment_is_followed(primary, 
     asking = {"backstop_primary_host": "", "backstop_cluster_name": "orders", "backstop_orchestrator_urls": orchestrator.urls}
     try:
         refused(primary, instance, "log in to the primary", **asking)
-        # Meanwhile it has moved: the next run follows the new one.
+        # After a failover, the next run follows the new primary.
         orchestrator.moves_to(primary.port)
         joined(primary, instance, **asking)
         equal(primary, instance)
@@ -237,13 +237,13 @@ def test_a_kill_within_the_reset_is_continued(primary, instance):
     """Between RESET BINARY LOGS AND GTIDS and gtid_purged the server's set is empty, and the journal's is used."""
     refused(primary, instance, "log in to the primary", backstop_primary_port=shard.free_port())
     journal = instance.folder / "state/journal"
-    told = json.loads(journal.read_text())
-    told["done"].remove("own")
-    journal.write_text(json.dumps(told))
+    entries = json.loads(journal.read_text())
+    entries["done"].remove("own")
+    journal.write_text(json.dumps(entries))
     password = (instance.folder / "state/password").read_text()
     for sql in ("SET GLOBAL super_read_only = OFF", "RESET BINARY LOGS AND GTIDS"):
         shard.rows(instance.socket, sql, user="backstop_recovery", password=password)
-    assert "reset_gtids" in told["done"]
+    assert "reset_gtids" in entries["done"]
     joined(primary, instance)
     equal(primary, instance)
 

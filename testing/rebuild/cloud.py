@@ -78,7 +78,7 @@ def copies(images, datadir):
 
 
 def link(volume):
-    """What udev calls the device of a volume on an instance."""
+    """Returns udev's name of the device of a volume on an instance."""
     return Path("/dev/disk/by-id") / f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
 
 
@@ -114,7 +114,7 @@ def detach_all(volumes):
 
 
 def knows_how_far_volumes_are():
-    """moto does not tell how far volumes are loaded; here they are."""
+    """Adds the initialization state of volumes, which moto lacks: complete."""
     def status(self):
         loaded = {"InitializationType": "provisioned-rate", "Progress": 100}
         ids = self._get_param("VolumeIds", [])
@@ -132,7 +132,7 @@ def host(ec2, image, subnet, server, devices):
 
 
 def site(url, primary, source):
-    """What Backstop and Terraform find in the account."""
+    """Creates the resources that Backstop and Terraform find in the account."""
     ec2 = boto3.client("ec2", endpoint_url=url, **LOGIN)
     vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
     subnets = {}
@@ -166,7 +166,7 @@ def terraform(folder, url):
 
 
 def left(url):
-    """What there is of recoveries, by kind."""
+    """Returns the existing resources of recoveries, by kind."""
     ec2 = boto3.client("ec2", endpoint_url=url, **LOGIN)
     ours = [{"Name": "tag-key", "Values": ["Backstop-Recovery"]}]
     alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
@@ -200,7 +200,7 @@ def main():
     copies(images, datadir)
     attaches(images, volumes)
     print(json.dumps(found), flush=True)
-    # Whoever started this holds its standard input: when that ends, this ends.
+    # The caller holds the standard input: this process ends with it.
     sys.stdin.read()
     detach_all(volumes)
     os._exit(0)

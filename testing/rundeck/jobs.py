@@ -1,4 +1,4 @@
-"""What a Rundeck job definition of ours must look like. Rundeck publishes no schema; these are its documented keys, strictly."""
+"""Schema of the Rundeck job definitions: Rundeck's documented keys, since it publishes no schema."""
 
 import re
 import uuid
@@ -11,7 +11,7 @@ INSTALLED = "/opt/backstop/rundeck/"
 
 
 def complaints(jobs):
-    """Everything that is wrong with a list of jobs, in words."""
+    """Returns the faults of a list of jobs."""
     found = []
     names = [job.get("uuid") for job in jobs]
     found += [f"uuid {name} is used twice" for name in set(names) if names.count(name) > 1]

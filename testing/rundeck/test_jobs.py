@@ -1,5 +1,5 @@
-"""deploy/rundeck: the jobs are well formed, and each job's command does what the job says. No Rundeck server runs here: the
-commands are run as one would, with the options in the environment."""
+"""Tests of deploy/rundeck: the form of the jobs, and the effect of their commands. No Rundeck server runs here: the tests run
+the commands as Rundeck would, with the options in the environment."""
 
 import copy
 import getpass
@@ -191,7 +191,7 @@ def test_a_moment_that_cannot_be_reached_is_refused(shard):
 
 
 def test_a_moment_on_a_volume(shard):
-    """The repository's backups are on no volume: the command is given the flag, and says so."""
+    """The repository's backups are on no volume: the command gets the flag and refuses."""
     asked = {"moment": "2026-11-18T11:06:40Z", "backup": NEWEST, "volume": str(shard / "mounted")}
     for mode in "plan", "recover":
         refused = recover(shard, JOBS[3], mode=mode, **asked)

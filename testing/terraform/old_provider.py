@@ -35,7 +35,7 @@ def install():
 
 
 def settings(file):
-    """Terraform's own configuration, by which it takes this provider and asks nobody for another."""
+    """Terraform's own configuration, which installs this provider and contacts no registry."""
     file.write_text(f'provider_installation {{\n  dev_overrides {{\n    "hashicorp/aws" = "{install()}"\n  }}\n  direct {{\n    exclude = ["*/*/*"]\n  }}\n}}\n')
     return {"TF_CLI_CONFIG_FILE": str(file)}
 

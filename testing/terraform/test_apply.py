@@ -37,7 +37,7 @@ def recovery(site, snapshots, **changes):
 
 
 def left_of(moto, recovery_id):
-    """What there is of a recovery."""
+    """Returns the existing resources of a recovery."""
     ec2 = moto.client("ec2")
     mine = [{"Name": "tag:Backstop-Recovery", "Values": [recovery_id]}]
     running = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
@@ -139,7 +139,7 @@ def shard(site, folder, **changes):
 
 
 def left_of_shard(moto, site, bucket):
-    """What there is of a shard's backup, by kind."""
+    """Returns the existing resources of a shard's backup, by kind."""
     ec2, iam = moto.client("ec2"), moto.client("iam")
     in_vpc = [{"Name": "vpc-id", "Values": [site["vpc"]]}]
     named = lambda names: [name for name in names if "backstop" in name]

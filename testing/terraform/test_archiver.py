@@ -1,4 +1,4 @@
-"""The archiver's machine: applied by a real provider, and its start script run for real on a disk of its own."""
+"""Tests of the archiver's instance: applied by a real provider, with its start script run on a separate disk."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from workbench import ROOT
 
 BACKSTOP = ROOT / "target" / "debug" / "backstop"
 
-# A machine of its own, as far as the script can tell: what it writes goes to $1 and nowhere else.
+# Separate machine for the script: everything that it writes is below $1.
 MACHINE = """
 set -euo pipefail
 machine=$1 disk=$2 name=$3

@@ -1,4 +1,4 @@
-"""What the roles may do is what Backstop does: compared with the actions that docs/aws.md lists."""
+"""Tests of the roles' policies against the actions that docs/aws.md lists."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ ROLES = {
 
 
 def documented():
-    """Action → for which Backstop calls it, as docs/aws.md says."""
+    """Returns the actions that Backstop calls and their purposes, from docs/aws.md."""
     text = (ROOT / "docs" / "aws.md").read_text().split("\n## IAM\n", 1)[1].split("\n## ", 1)[0]
     return dict(re.findall(r"^\| `([a-z0-9]+:\w+)` \| ([^|]*) \|", text, re.M))
 
@@ -110,7 +110,7 @@ def test_what_changes_snapshots_is_bound_to_this_clusters(policies):
             assert '"aws:ResourceTag/Cluster-name": "orders"' in conditions or '"ec2:CreateAction": "CreateSnapshots"' in conditions, one
 
 
-# What the linter cannot know, and why it is meant.
+# Findings of the linter that are intended, with the reasons.
 MEANT = (
     # The two kinds of resource are in two statements, since only the snapshot carries the tags of the request.
     ("RESOURCE_MISMATCH", "ec2:CreateSnapshots"),
@@ -121,7 +121,7 @@ MEANT = (
 
 
 def complaints(statements):
-    """What a linter with AWS's list of actions, resources and condition keys says of a policy."""
+    """Returns the findings of a linter with AWS's list of actions, resources and condition keys."""
     policy = parliament.analyze_policy_string(json.dumps({"Version": "2012-10-17", "Statement": statements}))
     return [(found.issue, str(found.detail)) for found in policy.findings]
 

@@ -1,4 +1,4 @@
-"""Takes the identity of the server that was backed up away from a data directory."""
+"""Removes the identity of the backed-up server from a data directory."""
 
 import json
 import os
@@ -7,11 +7,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: backstop_identity
-short_description: Takes the donor's identity away, once
-description: Removes auto.cnf, so that the server gives itself a UUID, and sets mysqld-auto.cnf aside.
+short_description: Removes the donor's identity, once
+description: Removes auto.cnf, so that the server generates a new UUID, and renames mysqld-auto.cnf.
 options:
-  datadir: {description: The data directory., type: str, required: true}
-  state: {description: The folder of the journal., type: str, required: true}
+  datadir: {description: Data directory., type: str, required: true}
+  state: {description: Folder of the journal., type: str, required: true}
 author: The Backstop maintainers (@backstop)
 """
 
@@ -28,7 +28,7 @@ def main():
     persisted = os.path.join(datadir, "mysqld-auto.cnf")
     if os.path.exists(persisted):
         os.rename(persisted, persisted + ".of-the-backup")
-    # The server has not been started before this is noted: nothing of its own was removed.
+    # The role starts the server only after this entry, so the removed files were the donor's.
     journal["done"].append("identity")
     kept = os.stat(path)
     with open(path + ".half", "w") as file:

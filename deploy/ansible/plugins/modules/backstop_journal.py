@@ -1,4 +1,4 @@
-"""The recovery's journal on the instance, its temporary administrator, and the file that makes the administrator at the server's start."""
+"""Creates the recovery's journal on the instance, and the file with which the server creates its temporary administrator."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: backstop_journal
-short_description: Reads, or begins, the journal of a recovery
-description: Begins the journal with the GTID set that the backup claims, and refuses one that was begun with another.
+short_description: Reads or creates the journal of a recovery
+description: Creates the journal with the GTID set of the backup, and refuses a journal of another set.
 options:
-  path: {description: The folder., type: str, required: true}
-  owner: {description: Whom the server runs as., type: str, required: true}
-  gtid_executed: {description: The set that the backup claims., type: str, required: true}
+  path: {description: Folder of the journal., type: str, required: true}
+  owner: {description: User that the server runs as., type: str, required: true}
+  gtid_executed: {description: GTID set of the backup., type: str, required: true}
 author: The Backstop maintainers (@backstop)
 """
 
@@ -45,9 +45,9 @@ def write(path, text, mode=0o600, group=-1):
 
 
 def begin(module, folder, owner):
-    """Password first, then what is made from it, then the journal: who has a journal has all."""
+    """Writes the password, the file with the password, and the journal last, so that a journal implies all files."""
     os.makedirs(folder, mode=0o750, exist_ok=True)
-    # The server reads what makes the administrator, and may write nothing here: whoever runs this trusts it.
+    # The server may read its init file and must not write here, since later runs trust the folder.
     os.chown(folder, 0 if os.geteuid() == 0 else -1, owner.pw_gid)
     os.chmod(folder, 0o750)
     password = secrets.token_hex(24)
@@ -64,7 +64,7 @@ def main():
     try:
         owner = pwd.getpwnam(module.params["owner"])
     except KeyError:
-        module.fail_json(msg="there is no user `{owner}`: install MySQL on the image first".format(**module.params))
+        module.fail_json(msg="there is no user `{owner}`: use an image with MySQL".format(**module.params))
     try:
         with open(os.path.join(folder, "journal")) as file:
             journal, changed = json.load(file), False

@@ -1,4 +1,4 @@
-"""Says whether a server runs on a data directory."""
+"""Reports a server that runs on a data directory."""
 
 import os
 
@@ -6,10 +6,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: backstop_running
-short_description: Says whether a server runs on a data directory
-description: MySQL makes the data directory its working directory.
+short_description: Reports a server that runs on a data directory
+description: Finds a process whose working directory is the data directory, as a MySQL server's is.
 options:
-  datadir: {description: The data directory., type: str, required: true}
+  datadir: {description: Data directory., type: str, required: true}
 author: The Backstop maintainers (@backstop)
 """
 
