@@ -13,6 +13,7 @@ import sys
 import pymysql
 import pytest
 
+import ec2_host
 import shard
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -32,14 +33,14 @@ def test_syntax(tmp_path):
 
 def lint(collection):
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1",
-                   "ANSIBLE_LIBRARY": str(collection / "plugins/modules"), "ANSIBLE_ROLES_PATH": str(collection / "roles")}
+                   "ANSIBLE_COLLECTIONS_PATH": str(collection / "collections")}
     done = subprocess.run([str(BIN / "ansible-lint"), "--offline"], cwd=collection, env=environment, capture_output=True, text=True, timeout=120)
     return done.returncode, done.stdout + done.stderr
 
 
 def test_lint_knows_every_argument(tmp_path):
     collection = tmp_path / "collection"
-    shutil.copytree(ROOT / "deploy/ansible", collection)
+    shutil.copytree(ROOT / "deploy/ansible", collection, symlinks=True)
     code, said = lint(collection)
     assert code == 0 and "0 failure(s), 0 warning(s)" in said, said
     tasks = collection / "roles/mysql/tasks/mount.yml"
@@ -132,6 +133,27 @@ def test_joins_and_a_second_run_changes_nothing(primary, instance):
     assert re.search(r"changed=0\s", joined(primary, instance))
 
 
+def test_joins_over_ssh(primary, instance):
+    """With the variables of the delivered playbook: the key is pinned, and an interrupted connection is made again."""
+    host = ec2_host.Host(instance.folder / "ssh")
+    host.start()
+    over_ssh = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": host.port, "ansible_user": "root",
+                "ansible_ssh_private_key_file": str(host.folder / "client"), "backstop_instance_id": ec2_host.INSTANCE, "backstop_host_keys": [host.key]}
+    try:
+        ran, said = play(primary, instance, **over_ssh), []
+        for line in ran.stdout:
+            said.append(line)
+            if "Write the options]" in line:
+                host.stop()
+                host.start()
+        assert ran.wait(timeout=280) == 0, "".join(said)
+        assert (instance.folder / "known_hosts").read_text() == f"{ec2_host.INSTANCE} {host.key}\n"
+        assert host.log().count("Accepted publickey") >= 2
+        equal(primary, instance)
+    finally:
+        host.stop()
+
+
 # Tasks at which the test kills Ansible and its processes: each that changes something, and each step of joining.
 KILLS = ["Create the mount point", "Mount the volume", "Set the owner", "Remove the identity", "Write the options", "Start the server by command", "Wait for its crash recovery",
          "Run the steps of joining", "(item=ready)", "(item=compare)", "(item=forget)", "(item=own)", "(item=follow)", "Remove the temporary administrator",
@@ -143,7 +165,7 @@ def test_killed_at_its_tasks(primary, instance):
         ran, seen = play(primary, instance), []
         for line in ran.stdout:
             seen.append(line)
-            if line.startswith(f"TASK [mysql : {at}") or at in line and "(item" in at:
+            if line.startswith(f"TASK [backstop.mysql.mysql : {at}") or at in line and "(item" in at:
                 break
         else:
             raise AssertionError(f"no task {at!r} began: " + "".join(seen))
@@ -221,6 +243,7 @@ def test_the_volumes_are_only_mounted(primary, instance):
 ])
 def test_the_words_of_each_version(version, words):
     """Of the older ones none can be run here."""
+    sys.path.insert(0, str(ROOT / "deploy/ansible/collections"))
     spec = importlib.util.spec_from_file_location("backstop_join", ROOT / "deploy/ansible/plugins/modules/backstop_join.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

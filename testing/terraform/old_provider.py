@@ -62,6 +62,7 @@ def fit_recovered_instance(bench):
     without_line(bench, f"{folder}/main.tf", "stop_instance_before_detaching")
     bench.change(f"{folder}/main.tf", "kms_key_id, volume_initialization_rate]", "kms_key_id]")
     by_its_older_name(bench, f"{folder}/main.tf")
+    bench.change(f"{folder}/outputs.tf", "data.aws_region.current.region", "data.aws_region.current.name")
 
 
 def by_its_older_name(bench, path):

@@ -1,9 +1,9 @@
 """Removes the identity of the backed-up server from a data directory."""
 
-import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.backstop.mysql.plugins.module_utils import journal
 
 DOCUMENTATION = """
 module: backstop_identity
@@ -18,10 +18,9 @@ author: The Backstop maintainers (@backstop)
 
 def main():
     module = AnsibleModule({name: {"type": "str", "required": True} for name in ("datadir", "state")})
-    datadir, path = module.params["datadir"], os.path.join(module.params["state"], "journal")
-    with open(path) as file:
-        journal = json.load(file)
-    if "identity" in journal["done"]:
+    datadir, state = module.params["datadir"], module.params["state"]
+    entries = journal.read(state)
+    if "identity" in entries["done"]:
         module.exit_json(changed=False)
     if os.path.exists(os.path.join(datadir, "auto.cnf")):
         os.remove(os.path.join(datadir, "auto.cnf"))
@@ -29,15 +28,7 @@ def main():
     if os.path.exists(persisted):
         os.rename(persisted, persisted + ".of-the-backup")
     # The role starts the server only after this entry, so the removed files were the donor's.
-    journal["done"].append("identity")
-    kept = os.stat(path)
-    with open(path + ".half", "w") as file:
-        os.chmod(file.name, 0o600)
-        os.chown(file.name, kept.st_uid, kept.st_gid)
-        json.dump(journal, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(path + ".half", path)
+    journal.note(state, entries, "identity")
     module.exit_json(changed=True)
 
 

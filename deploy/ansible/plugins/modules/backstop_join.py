@@ -7,6 +7,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
+from ansible_collections.backstop.mysql.plugins.module_utils import journal
 
 try:
     import pymysql
@@ -62,9 +63,7 @@ def vocabulary(version):
 class Join:
     def __init__(self, given):
         self.given = given
-        self.path = os.path.join(given["state"], "journal")
-        with open(self.path) as file:
-            self.journal = json.load(file)
+        self.journal = journal.read(given["state"])
 
     # Steps.
 
@@ -208,20 +207,7 @@ class Join:
         return step in self.journal["done"]
 
     def note(self, step):
-        if self.has(step):
-            return
-        self.journal["done"].append(step)
-        kept = os.stat(self.path)
-        with open(self.path + ".half", "w") as file:
-            os.chmod(file.name, 0o600)
-            os.chown(file.name, kept.st_uid, kept.st_gid)
-            json.dump(self.journal, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(self.path + ".half", self.path)
-        folder = os.open(self.given["state"], os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        journal.note(self.given["state"], self.journal, step)
 
     def connect(self):
         """Logs in as the temporary administrator, and after its removal as the account that the shard's servers share."""

@@ -6,6 +6,7 @@ import pwd
 import secrets
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.backstop.mysql.plugins.module_utils import journal
 
 DOCUMENTATION = """
 module: backstop_journal
@@ -30,20 +31,6 @@ SET GLOBAL read_only = @backstop_read_only;
 """
 
 
-def write(path, text, mode=0o600, group=-1):
-    half = path + ".half"
-    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chown(half, 0 if os.geteuid() == 0 else -1, group)
-    os.chmod(half, mode)
-    os.rename(half, path)
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
-
-
 def begin(module, folder, owner):
     """Writes the password, the file with the password, and the journal last, so that a journal implies all files."""
     os.makedirs(folder, mode=0o750, exist_ok=True)
@@ -51,11 +38,12 @@ def begin(module, folder, owner):
     os.chown(folder, 0 if os.geteuid() == 0 else -1, owner.pw_gid)
     os.chmod(folder, 0o750)
     password = secrets.token_hex(24)
-    write(os.path.join(folder, "password"), password)
-    write(os.path.join(folder, "init.sql"), INIT.format(password=password), 0o640, owner.pw_gid)
-    journal = {"gtid_executed": module.params["gtid_executed"], "done": []}
-    write(os.path.join(folder, "journal"), json.dumps(journal))
-    return journal
+    root = 0 if os.geteuid() == 0 else -1
+    journal.write(os.path.join(folder, "password"), password, owner=root)
+    journal.write(os.path.join(folder, "init.sql"), INIT.format(password=password), 0o640, root, owner.pw_gid)
+    entries = {"gtid_executed": module.params["gtid_executed"], "done": []}
+    journal.write(os.path.join(folder, "journal"), json.dumps(entries), owner=root)
+    return entries
 
 
 def main():
@@ -66,14 +54,13 @@ def main():
     except KeyError:
         module.fail_json(msg="there is no user `{owner}`: use an image with MySQL".format(**module.params))
     try:
-        with open(os.path.join(folder, "journal")) as file:
-            journal, changed = json.load(file), False
+        entries, changed = journal.read(folder), False
     except FileNotFoundError:
-        journal, changed = begin(module, folder, owner), True
-    if "".join(journal["gtid_executed"].split()) != "".join(claimed.split()):
+        entries, changed = begin(module, folder, owner), True
+    if "".join(entries["gtid_executed"].split()) != "".join(claimed.split()):
         module.fail_json(msg="{} belongs to the recovery of another backup: it claims `{}`, this one `{}`".format(
-            folder, journal["gtid_executed"], claimed))
-    done = journal["done"]
+            folder, entries["gtid_executed"], claimed))
+    done = entries["done"]
     module.exit_json(changed=changed, identity="identity" in done, finished="finish" in done)
 
 

@@ -20,6 +20,8 @@ locals {
   })
 }
 
+data "aws_region" "current" {}
+
 data "aws_subnet" "instance" {
   id = var.subnet_id
 }

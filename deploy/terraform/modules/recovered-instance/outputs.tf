@@ -57,6 +57,8 @@ output "ansible_inventory" {
           backstop_cluster_name = local.cluster
           backstop_recovery_id  = var.recovery_id
           backstop_instance_id  = aws_instance.mysql.id
+          backstop_region       = data.aws_region.current.region
+          backstop_connection   = var.connection
           backstop_mysql_port   = var.mysql_port
           backstop_volumes = [for device in sort(keys(local.volumes)) : {
             volume_id   = aws_ebs_volume.mysql[device].id

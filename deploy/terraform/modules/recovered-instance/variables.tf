@@ -176,6 +176,22 @@ variable "ansible_user" {
   default     = "ec2-user"
 }
 
+variable "connection" {
+  description = "Connection of Ansible to the instance: `ssh`, or `ssm` for SSH through Session Manager, which needs no network path to port 22 but an instance profile with the policy `AmazonSSMManagedInstanceCore`."
+  type        = string
+  default     = "ssh"
+
+  validation {
+    condition     = contains(["ssh", "ssm"], var.connection)
+    error_message = "connection: specify ssh or ssm."
+  }
+
+  validation {
+    condition     = var.connection != "ssm" || var.instance_profile != null
+    error_message = "connection: ssm needs instance_profile, with the policy AmazonSSMManagedInstanceCore."
+  }
+}
+
 variable "tags" {
   description = "Additional tags of every resource."
   type        = map(string)

@@ -39,6 +39,17 @@ run "an_instance_in_another_zone" {
   }
 }
 
+run "ansible_connects_by_ssh" {
+  assert {
+    condition     = yamldecode(output.ansible_inventory).mysql.hosts["orders-r1"].backstop_connection == "ssh"
+    error_message = output.ansible_inventory
+  }
+  assert {
+    condition     = aws_instance.mysql.user_data == null
+    error_message = "The user data might hold a host key."
+  }
+}
+
 run "the_same_recovery_again_changes_nothing" {
   assert {
     condition     = output.volume_ids == run.an_instance_in_another_zone.volume_ids
@@ -197,4 +208,20 @@ run "bad_tags" {
     tags = { MySQL-Host = "db1" }
   }
   expect_failures = [var.tags]
+}
+
+run "session_manager_without_a_profile" {
+  command = plan
+  variables {
+    connection = "ssm"
+  }
+  expect_failures = [var.connection]
+}
+
+run "session_manager_with_a_profile" {
+  command = plan
+  variables {
+    connection       = "ssm"
+    instance_profile = "databases"
+  }
 }
