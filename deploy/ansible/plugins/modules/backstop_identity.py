@@ -17,11 +17,17 @@ author: The Backstop maintainers (@backstop)
 
 
 def main():
-    module = AnsibleModule({name: {"type": "str", "required": True} for name in ("datadir", "state")})
+    module = AnsibleModule({name: {"type": "str", "required": True} for name in ("datadir", "state")}, supports_check_mode=True)
     datadir, state = module.params["datadir"], module.params["state"]
-    entries = journal.read(state)
+    try:
+        entries = journal.read(state)
+    except FileNotFoundError:
+        # Only a check comes here without a journal.
+        module.exit_json(changed=True)
     if "identity" in entries["done"]:
         module.exit_json(changed=False)
+    if module.check_mode:
+        module.exit_json(changed=True)
     if os.path.exists(os.path.join(datadir, "auto.cnf")):
         os.remove(os.path.join(datadir, "auto.cnf"))
     persisted = os.path.join(datadir, "mysqld-auto.cnf")

@@ -319,7 +319,10 @@ def main():
         "tls": {"type": "str", "default": "required", "choices": ["off", "required", "verify-identity"]},
         "start_timeout": {"type": "int", "default": 3600},
         "stall_timeout": {"type": "int", "default": 600},
-    })
+    }, supports_check_mode=True)
+    if module.check_mode and module.params["step"] != "joined":
+        # The steps depend on each other, so a check reports only which of them change the server.
+        module.exit_json(changed=module.params["step"] in ("forget", "own", "follow", "finish"))
     if pymysql is None:
         module.fail_json(msg="the instance's Python has no PyMySQL: see backstop_packages")
     try:

@@ -47,7 +47,7 @@ def begin(module, folder, owner):
 
 
 def main():
-    module = AnsibleModule({name: {"type": "str", "required": True} for name in ("path", "owner", "gtid_executed")})
+    module = AnsibleModule({name: {"type": "str", "required": True} for name in ("path", "owner", "gtid_executed")}, supports_check_mode=True)
     folder, claimed = module.params["path"], module.params["gtid_executed"]
     try:
         owner = pwd.getpwnam(module.params["owner"])
@@ -56,6 +56,8 @@ def main():
     try:
         entries, changed = journal.read(folder), False
     except FileNotFoundError:
+        if module.check_mode:
+            module.exit_json(changed=True, identity=False, finished=False)
         entries, changed = begin(module, folder, owner), True
     if "".join(entries["gtid_executed"].split()) != "".join(claimed.split()):
         module.fail_json(msg="{} belongs to the recovery of another backup: it claims `{}`, this one `{}`".format(

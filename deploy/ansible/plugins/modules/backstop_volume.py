@@ -44,7 +44,7 @@ def mounted_on(path):
 
 def main():
     module = AnsibleModule({"volume_id": {"type": "str", "default": ""}, "device": {"type": "str", "default": ""},
-                            "mount": {"type": "str", "required": True}})
+                            "mount": {"type": "str", "required": True}}, supports_check_mode=True)
     given, volume_id, mount = module.params["device"], module.params["volume_id"], os.path.realpath(module.params["mount"])
     device = given or by_id(volume_id)
     if not device or not os.path.exists(device):
