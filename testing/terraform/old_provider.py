@@ -79,6 +79,8 @@ def fit_shard_backup(bench):
     without_line(bench, f"{folder}/function.tf", "sqs_managed_sse_enabled")
     for file in (f"{folder}/names.tf", f"{folder}/endpoints/main.tf"):
         bench.change(file, "data.aws_region.current.region", "data.aws_region.current.name")
+    # moto forgets the description of a rule for a prefix list, which a second plan would then put back.
+    bench.change(f"{folder}/endpoints/main.tf", '  description       = "S3 by its gateway endpoint"\n', "")
     fit_shared(bench)
     for later in ("versioning", "server_side_encryption_configuration", "lifecycle_configuration"):
         without_block(bench, f"{folder}/store/main.tf", f'resource "aws_s3_bucket_{later}" "repository"')
@@ -95,7 +97,4 @@ def fit_shard_archiver(bench):
 
 
 def fit_shared(bench):
-    for module in ("client-network", "repository-access"):
-        bench.change(f"modules/shared/{module}/main.tf", "data.aws_region.current.region", "data.aws_region.current.name")
-    # moto forgets the description of a rule for a prefix list, which a second plan would then put back.
-    bench.change("modules/shared/client-network/main.tf", "= each.value.description", '= each.key == "s3" ? null : each.value.description')
+    bench.change("modules/shared/repository-access/main.tf", "data.aws_region.current.region", "data.aws_region.current.name")

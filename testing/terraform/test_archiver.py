@@ -50,7 +50,7 @@ def archiver(site, sum):
         "vpc_id": site["vpc"],
         "subnet_id": site["subnets"]["b"],
         "database_cidr_blocks": ["10.1.0.0/16"],
-        "endpoints": {"mode": "use", "security_group_id": site["group"]},
+        "endpoints": {"mode": "use", "client_security_group_id": site["group"]},
         "bucket": {"name": "acme-backstop", "prefix": "orders"},
     }
 

@@ -17,7 +17,7 @@ run "print" {{
     {variables}
   }}
   assert {{
-    condition     = {roles[0]}.policy == ""
+    condition     = {roles[0]} == ""
     error_message = "POLICIES ${{base64encode(jsonencode([{policies}]))}} END"
   }}
 }}
@@ -28,13 +28,17 @@ FULL = {
         "secret_kms_key_arn": KEY,
         "volume_kms_key_arns": [KEY],
         "volume_tag": {"key": "Role", "value": "mysql"},
+        "recovery_role_arns": ["arn:aws:iam::123456789012:role/databases"],
         "bucket": {"name": "acme-backstop", "prefix": "orders", "kms_key_arn": KEY},
     },
     "shard-archiver": {"secret_kms_key_arn": KEY, "bucket": {"name": "acme-backstop", "prefix": "orders", "kms_key_arn": KEY}},
 }
 ROLES = {
-    "shard-backup": {"function": "aws_iam_role_policy.function", "prune": "aws_iam_role_policy.prune[0]", "scheduler": "aws_iam_role_policy.scheduler"},
-    "shard-archiver": {"archiver": "aws_iam_role_policy.archiver"},
+    "shard-backup": {
+        "function": "aws_iam_role_policy.function.policy", "prune": "aws_iam_role_policy.prune[0].policy",
+        "scheduler": "aws_iam_role_policy.scheduler.policy", "recover": "output.recover_policy_json",
+    },
+    "shard-archiver": {"archiver": "aws_iam_role_policy.archiver.policy"},
 }
 
 
@@ -57,7 +61,7 @@ def planned(bench, module):
     print_them = PRINT.format(
         variables="\n    ".join(f"{name} = {json.dumps(value)}" for name, value in FULL[module].items()),
         roles=list(roles.values()),
-        policies=", ".join(f"{role}.policy" for role in roles.values()),
+        policies=", ".join(roles.values()),
     )
     tests.write_text(tests.read_text().split("\nrun ", 1)[0] + print_them)
     bench.terraform(folder, "init", "-no-color", "-backend=false")
@@ -110,6 +114,25 @@ def test_what_changes_snapshots_is_bound_to_this_clusters(policies):
             assert '"aws:ResourceTag/Cluster-name": "orders"' in conditions or '"ec2:CreateAction": "CreateSnapshots"' in conditions, one
 
 
+def test_recovering_is_bound_to_its_own_resources(policies):
+    """Descriptions, the network and images apart, every statement needs the tags of a recovery of this cluster."""
+    for one in policies["recover"]:
+        if one["Sid"] in ("Describe", "UseNetwork", "UseImages", "TagAtCreation", "PassInstanceRoles") or one["Action"][0].startswith("kms:"):
+            continue
+        conditions = json.dumps(one["Condition"])
+        assert "Tag/Cluster-name" in conditions and ("Tag/Backstop-Recovery" in conditions or "Tag/Backstop-State" in conditions), one
+    (passed,) = [one for one in policies["recover"] if "iam:PassRole" in one["Action"]]
+    assert passed["Resource"] == ["arn:aws:iam::123456789012:role/databases"]
+    assert passed["Condition"] == {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+
+
+def test_ebs_has_all_actions_on_the_volume_keys(policies):
+    """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html"""
+    for role in ("function", "recover"):
+        actions = {action for one in policies[role] if "ec2.eu-central-1.amazonaws.com" in json.dumps(one.get("Condition", {})) for action in one["Action"]}
+        assert actions == {"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"}
+
+
 # Findings of the linter that are intended, with the reasons.
 MEANT = (
     # The two kinds of resource are in two statements, since only the snapshot carries the tags of the request.
@@ -127,7 +150,7 @@ def complaints(statements):
 
 
 def test_actions_resources_and_conditions_are_ones_that_aws_knows(policies):
-    assert len(policies) == 4
+    assert len(policies) == 5
     for role, statements in policies.items():
         unmeant = [
             (issue, detail) for issue, detail in complaints(statements)

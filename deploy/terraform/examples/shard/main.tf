@@ -89,7 +89,7 @@ module "orders_archive" {
   subnet_id            = "subnet-0123456789abcdef1"
   database_cidr_blocks = ["10.1.0.0/16"]
 
-  endpoints = { mode = "use", security_group_id = module.orders.endpoints_security_group_id }
+  endpoints = { mode = "use", client_security_group_id = module.orders.endpoint_clients_security_group_id }
   bucket    = { name = "acme-backstop", prefix = "orders" }
   alarm     = { actions = ["arn:aws:sns:${var.region}:${var.account_id}:database-on-call"] }
   tags      = { Team = "databases" }
@@ -108,7 +108,7 @@ module "customers" {
   subnet_ids           = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
   database_cidr_blocks = ["10.1.0.0/16"]
 
-  endpoints = { mode = "use", security_group_id = module.orders.endpoints_security_group_id }
+  endpoints = { mode = "use", client_security_group_id = module.orders.endpoint_clients_security_group_id }
   bucket    = { name = "acme-backstop", prefix = "customers" }
   alarm     = { missing_after_hours = 8 }
 }

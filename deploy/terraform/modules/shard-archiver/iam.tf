@@ -70,4 +70,5 @@ resource "aws_iam_role_policy_attachment" "further" {
 resource "aws_iam_instance_profile" "archiver" {
   name = local.name
   role = aws_iam_role.archiver.name
+  tags = var.tags
 }

@@ -45,7 +45,7 @@ resource "aws_ebs_volume" "spool" {
 # Keeps the address when the instance is replaced, since accounts and grants may name it.
 resource "aws_network_interface" "archiver" {
   subnet_id       = var.subnet_id
-  security_groups = [module.network.security_group_id]
+  security_groups = module.network.security_group_ids
   description     = "Archiver of the MySQL shard ${var.shard}"
   tags            = local.tags
 }

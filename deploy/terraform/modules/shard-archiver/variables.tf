@@ -117,10 +117,10 @@ variable "database_ports" {
 }
 
 variable "endpoints" {
-  description = "Network path to AWS. `mode`: `nat` opens port 443 to all addresses; `use` takes the VPC's endpoints (`secretsmanager`, `monitoring`, `ec2` and the gateway endpoint of S3), whose security group is `security_group_id`."
+  description = "Network path to AWS. `mode`: `nat` opens port 443 to all addresses; `use` takes the VPC's endpoints (`secretsmanager`, `monitoring`, `ec2` and the gateway endpoint of S3), and joins `client_security_group_id`, the group whose members may use them."
   type = object({
-    mode              = optional(string, "nat")
-    security_group_id = optional(string)
+    mode                     = optional(string, "nat")
+    client_security_group_id = optional(string)
   })
   default = {}
 
@@ -130,8 +130,8 @@ variable "endpoints" {
   }
 
   validation {
-    condition     = var.endpoints.mode != "use" || var.endpoints.security_group_id != null
-    error_message = "endpoints: mode use needs security_group_id, the endpoints' security group."
+    condition     = var.endpoints.mode != "use" || var.endpoints.client_security_group_id != null
+    error_message = "endpoints: mode use needs client_security_group_id, the group whose members may use the endpoints."
   }
 }
 

@@ -28,7 +28,7 @@ resource "aws_lambda_function" "backup" {
 
   vpc_config {
     subnet_ids         = var.subnet_ids
-    security_group_ids = [module.network.security_group_id]
+    security_group_ids = local.security_groups
   }
 
   tags = var.tags

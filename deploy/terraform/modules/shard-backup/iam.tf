@@ -135,11 +135,12 @@ locals {
     local.use_volume_keys,
   )
 
+  # https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
   use_volume_keys = length(var.volume_kms_key_arns) == 0 ? [] : [
     {
       Sid       = "UseVolumeKeys"
       Effect    = "Allow"
-      Action    = ["kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"]
+      Action    = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"]
       Resource  = sort(var.volume_kms_key_arns)
       Condition = { StringEquals = { "kms:ViaService" = "ec2.${local.region}.${local.domain}" } }
     },

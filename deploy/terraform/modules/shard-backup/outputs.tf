@@ -14,13 +14,13 @@ output "function_role_arn" {
 }
 
 output "function_security_group_id" {
-  description = "ID of the function's security group. MySQL and orchestrator must allow traffic from it."
-  value       = module.network.security_group_id
+  description = "ID of the function's security group; null with `security_group_ids`. MySQL and orchestrator must allow traffic from it."
+  value       = try(module.network[0].security_group_id, null)
 }
 
-output "endpoints_security_group_id" {
-  description = "ID of the security group of the VPC endpoints, created or given; null with `nat`."
-  value       = local.endpoints_security_group
+output "endpoint_clients_security_group_id" {
+  description = "ID of the security group whose members may use the VPC endpoints, created or given; null with `nat`."
+  value       = local.endpoint_clients
 }
 
 output "schedule_name" {
@@ -58,4 +58,9 @@ output "invoke_policy_json" {
   value = jsonencode({ Version = "2012-10-17", Statement = [
     { Sid = "BackUp${replace(title(replace(var.shard, "-", " ")), " ", "")}", Effect = "Allow", Action = ["lambda:InvokeFunction"], Resource = [local.function_arn] },
   ] })
+}
+
+output "recover_policy_json" {
+  description = "IAM policy for principals that recover the shard with the module `recovered-instance`. It does not include Terraform's state, the secret and the repository."
+  value       = jsonencode({ Version = "2012-10-17", Statement = local.recover_statements })
 }

@@ -145,12 +145,14 @@ variable "database_ports" {
 }
 
 variable "endpoints" {
-  description = "Network path from the subnets to AWS. `mode`: `nat` opens port 443 to all addresses, for a NAT gateway; `create` creates an interface endpoint for each of `services`, and a gateway endpoint for S3 in `route_table_ids`; `use` takes existing endpoints, whose security group is `security_group_id`. A VPC has one endpoint for each service: one shard creates them, and the others use them."
+  description = "Network path from the subnets to AWS. `mode`: `nat` opens port 443 to all addresses, for a NAT gateway; `create` creates an interface endpoint for each of `services`, and a gateway endpoint for S3 in `route_table_ids`; `use` joins `client_security_group_id`, an output of the shard that created the endpoints. With `create`, existing endpoints are used: leave their services out and name their security groups in `existing_security_group_ids`; leave `route_table_ids` empty and set `existing_s3_gateway`."
   type = object({
-    mode              = optional(string, "nat")
-    services          = optional(set(string), ["ec2", "secretsmanager"])
-    route_table_ids   = optional(set(string), [])
-    security_group_id = optional(string)
+    mode                        = optional(string, "nat")
+    services                    = optional(set(string), ["ec2", "secretsmanager"])
+    route_table_ids             = optional(set(string), [])
+    existing_s3_gateway         = optional(bool, false)
+    existing_security_group_ids = optional(map(string), {})
+    client_security_group_id    = optional(string)
   })
   default = {}
 
@@ -160,14 +162,26 @@ variable "endpoints" {
   }
 
   validation {
-    condition     = var.endpoints.mode != "create" || length(var.endpoints.route_table_ids) > 0
-    error_message = "endpoints: mode create needs route_table_ids, those of subnet_ids: without S3's gateway endpoint the repository cannot be reached."
+    condition     = var.endpoints.mode != "create" || (length(var.endpoints.route_table_ids) > 0) != var.endpoints.existing_s3_gateway
+    error_message = "endpoints: mode create needs either route_table_ids, those of subnet_ids, or existing_s3_gateway: without S3's gateway endpoint the repository cannot be reached."
   }
 
   validation {
-    condition     = var.endpoints.mode != "use" || var.endpoints.security_group_id != null
-    error_message = "endpoints: mode use needs security_group_id, the endpoints' security group."
+    condition     = var.endpoints.mode != "use" || var.endpoints.client_security_group_id != null
+    error_message = "endpoints: mode use needs client_security_group_id, the group whose members may use the endpoints."
   }
+}
+
+variable "security_group_ids" {
+  description = "IDs of existing security groups for the function, which must allow MySQL, orchestrator and AWS. If empty, the module creates one. Lambda creates a network interface for each combination of subnet and security groups, and a VPC has a quota of them: many shards should share groups."
+  type        = set(string)
+  default     = []
+}
+
+variable "recovery_role_arns" {
+  description = "ARNs of the roles of recovered instances that `recover_policy_json` allows to pass to EC2. If empty, none."
+  type        = set(string)
+  default     = []
 }
 
 variable "bucket" {

@@ -14,7 +14,7 @@ variable "subnet_ids" {
 }
 
 variable "route_table_ids" {
-  description = "IDs of the subnets' route tables, for the gateway endpoint of S3."
+  description = "IDs of the subnets' route tables, for the gateway endpoint of S3. If empty, the VPC must have one."
   type        = set(string)
 }
 
@@ -24,8 +24,8 @@ variable "services" {
   default     = ["ec2", "secretsmanager"]
 }
 
-variable "client_security_group_ids" {
-  description = "IDs of the security groups that may use the interface endpoints, each under a name."
+variable "existing_security_group_ids" {
+  description = "IDs of the security groups of existing interface endpoints, each under a name. Each gets one rule for all clients."
   type        = map(string)
   default     = {}
 }

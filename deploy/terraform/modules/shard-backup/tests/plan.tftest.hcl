@@ -218,3 +218,62 @@ run "alarm_beyond_the_limit_of_cloudwatch" {
   }
   expect_failures = [var.alarm]
 }
+
+run "existing_endpoints_get_one_rule_for_all_shards" {
+  module {
+    source = "./endpoints"
+  }
+  variables {
+    name                        = "backstop"
+    services                    = ["secretsmanager"]
+    route_table_ids             = []
+    existing_security_group_ids = { ec2 = "sg-0123456789abcdef0" }
+  }
+  assert {
+    condition     = length(aws_vpc_endpoint.s3) == 0 && keys(aws_vpc_endpoint.service) == ["secretsmanager"]
+    error_message = "An existing endpoint would be created again."
+  }
+  assert {
+    condition     = aws_security_group_rule.from_clients["existing-ec2"].security_group_id == "sg-0123456789abcdef0" && length(aws_security_group_rule.from_clients) == 2
+    error_message = "The existing endpoint does not allow the clients."
+  }
+  assert {
+    condition     = aws_security_group_rule.to_s3.prefix_list_ids == tolist(["pl-6ea54007"])
+    error_message = "The clients cannot reach S3."
+  }
+}
+
+run "shards_add_no_rule_to_a_shared_group" {
+  variables {
+    endpoints = { mode = "use", client_security_group_id = "sg-0123456789abcdef0" }
+  }
+  assert {
+    condition     = contains(aws_lambda_function.backup.vpc_config[0].security_group_ids, "sg-0123456789abcdef0")
+    error_message = "The function cannot reach the endpoints."
+  }
+}
+
+run "shards_can_share_security_groups" {
+  variables {
+    security_group_ids = ["sg-0123456789abcdef0"]
+  }
+  assert {
+    condition     = aws_lambda_function.backup.vpc_config[0].security_group_ids == toset(["sg-0123456789abcdef0"]) && output.function_security_group_id == null
+    error_message = "The function has a security group of each shard."
+  }
+}
+
+run "a_gateway_twice" {
+  command = plan
+  variables {
+    endpoints = { mode = "create", route_table_ids = ["rtb-0123456789abcdef0"], existing_s3_gateway = true }
+  }
+  expect_failures = [var.endpoints]
+}
+
+run "no_role_can_be_passed_by_default" {
+  assert {
+    condition     = !strcontains(output.recover_policy_json, "iam:PassRole")
+    error_message = "The policy passes a role that was not named."
+  }
+}

@@ -24,10 +24,10 @@ variable "database_ports" {
 }
 
 variable "endpoints" {
-  description = "Network path to AWS. `mode`: `nat`, `create` or `use`. `security_group_id`: security group of the endpoints, unless `mode` is `nat`."
+  description = "Network path to AWS. `mode`: `nat`, `create` or `use`. `client_security_group_id`: group whose members may use the endpoints, unless `mode` is `nat`."
   type = object({
-    mode              = string
-    security_group_id = optional(string)
+    mode                     = string
+    client_security_group_id = optional(string)
   })
 }
 

@@ -27,35 +27,21 @@ run "the_databases_are_reached_on_their_ports_only" {
 
 run "a_vpc_without_endpoints_goes_by_nat" {
   assert {
-    condition     = contains(keys(aws_security_group_rule.egress), "nat") && !contains(keys(aws_security_group_rule.egress), "s3")
+    condition     = contains(keys(aws_security_group_rule.egress), "nat") && output.security_group_ids == [aws_security_group.client.id]
     error_message = "AWS cannot be reached."
   }
 }
 
 run "a_vpc_with_endpoints_stays_inside" {
   variables {
-    endpoints = { mode = "create", security_group_id = "sg-0123456789abcdef0" }
+    endpoints = { mode = "use", client_security_group_id = "sg-0123456789abcdef0" }
   }
   assert {
-    condition     = !contains(keys(aws_security_group_rule.egress), "nat") && aws_security_group_rule.egress["s3"].prefix_list_ids == tolist(["pl-6ea54007"])
-    error_message = "The function may leave the VPC."
+    condition     = !contains(keys(aws_security_group_rule.egress), "nat")
+    error_message = "The client may leave the VPC."
   }
   assert {
-    condition     = length(aws_security_group_rule.into_endpoints) == 0
-    error_message = "The endpoints that the module creates already allow the traffic."
-  }
-}
-
-run "existing_endpoints_allow_the_client" {
-  variables {
-    endpoints = { mode = "use", security_group_id = "sg-0123456789abcdef0" }
-  }
-  assert {
-    condition     = aws_security_group_rule.into_endpoints[0].source_security_group_id == aws_security_group.client.id
-    error_message = "The function cannot reach the endpoints."
-  }
-  assert {
-    condition     = aws_security_group_rule.egress["endpoints"].source_security_group_id == "sg-0123456789abcdef0"
-    error_message = "The function may not send to the endpoints."
+    condition     = output.security_group_ids == [aws_security_group.client.id, "sg-0123456789abcdef0"]
+    error_message = "The client cannot reach the endpoints."
   }
 }
