@@ -18,7 +18,7 @@ locals {
         Sid    = "Describe"
         Effect = "Allow"
         Action = [
-          "ec2:DescribeImages", "ec2:DescribeInstanceAttribute", "ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "ec2:DescribeNetworkInterfaces",
+          "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "ec2:DescribeNetworkInterfaces",
           "ec2:DescribeSecurityGroups", "ec2:DescribeSnapshots", "ec2:DescribeSubnets", "ec2:DescribeTags", "ec2:DescribeVolumes",
           "ec2:DescribeVolumeStatus", "ec2:DescribeVpcs",
         ]
@@ -85,8 +85,8 @@ locals {
         Sid    = "ChangeOwnInstances"
         Effect = "Allow"
         Action = [
-          "ec2:AttachVolume", "ec2:DetachVolume", "ec2:GetConsoleOutput", "ec2:ModifyInstanceAttribute", "ec2:StartInstances",
-          "ec2:StopInstances", "ec2:TerminateInstances",
+          "ec2:AttachVolume", "ec2:DescribeInstanceAttribute", "ec2:DetachVolume", "ec2:GetConsoleOutput", "ec2:ModifyInstanceAttribute",
+          "ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances",
         ]
         Resource  = [local.instances]
         Condition = local.own_recovery
