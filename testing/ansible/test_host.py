@@ -1,4 +1,4 @@
-"""Tests of the role on a dedicated instance, whose image has started a server of its own."""
+"""Tests of the role on a dedicated instance, whose image has started its own server."""
 
 import re
 

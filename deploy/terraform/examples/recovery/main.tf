@@ -50,6 +50,18 @@ variable "snapshots" {
   type        = map(string)
 }
 
+variable "connection" {
+  description = "Connection of Ansible to the instance: `ssh`, or `ssm` for SSH through Session Manager."
+  type        = string
+  default     = "ssh"
+}
+
+variable "instance_profile" {
+  description = "Name of the instance profile, which `ssm` needs."
+  type        = string
+  default     = null
+}
+
 variable "protected" {
   description = "Protect the instance against termination. Backstop sets false until the server runs, so that a failed recovery can be destroyed."
   type        = bool
@@ -75,6 +87,8 @@ module "instance" {
   ami_id                    = "ami-0123456789abcdef0"
   instance_type             = "r7i.xlarge"
   key_name                  = "databases"
+  connection                = var.connection
+  instance_profile          = var.instance_profile
 
   volumes                  = [for device, snapshot in var.snapshots : { device_name = device, snapshot_id = snapshot }]
   initialization_rate_mibs = 200
