@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 
 import pymysql
 import pytest
@@ -39,6 +40,22 @@ def test_lint_knows_every_argument(tmp_path):
     tasks.write_text(tasks.read_text().replace("    volume_id:", "    volume_name:", 1))
     code, said = lint(collection)
     assert code != 0 and "Unsupported parameters" in said and "volume_name" in said, said
+
+
+def test_the_collection_is_installed_and_found(tmp_path):
+    """An installed collection brings its modules, its playbooks, and the settings of the connection."""
+    galaxy = [str(BIN / "ansible-galaxy"), "collection"]
+    shard.run(*galaxy, "build", str(ROOT / "deploy/ansible"), "--output-path", str(tmp_path))
+    (built,) = tmp_path.glob("backstop-mysql-*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = archive.getnames()
+    assert {"plugins/module_utils/journal.py", "playbooks/group_vars/mysql.yml"} <= set(names) and not any(name.startswith("collections") for name in names)
+    shard.run(*galaxy, "install", str(built), "-p", str(tmp_path / "installed"), "--offline")
+    (tmp_path / "inventory.yml").write_text("mysql: {hosts: {db: {ansible_connection: local}}}\n")
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "installed"), "ANSIBLE_NOCOLOR": "1"}
+    checked = subprocess.run([str(BIN / "ansible-playbook"), "-i", str(tmp_path / "inventory.yml"), "--syntax-check", "backstop.mysql.recover", "backstop.mysql.volume"],
+                             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0 and str(tmp_path / "installed/ansible_collections/backstop/mysql/playbooks/recover.yml") in checked.stdout, checked.stdout + checked.stderr
 
 
 def test_joins_and_a_second_run_changes_nothing(primary, instance):
