@@ -1,4 +1,4 @@
-"""A primary on an XFS image of its own, under load, and copies of the image taken as EBS takes a snapshot."""
+"""Primary on an XFS image, under load, and copies of the image that stand in for EBS snapshots."""
 
 import http.server
 import json
@@ -64,7 +64,7 @@ def let_go(mount):
 
 
 def cannot_mount(folder):
-    """Why an image cannot be mounted here (a container without loop devices, say); empty if one can."""
+    """Returns the reason why images cannot be mounted here, such as a container without loop devices; empty if they can."""
     image, mount = folder / "probe.img", folder / "probe"
     mount.mkdir()
     run("truncate", "-s", "512M", image)
@@ -142,7 +142,7 @@ class Primary:
 
 
 class Volume:
-    """What is attached to an instance: a device of an image, under the name that udev gives it there."""
+    """Volume of an instance: a loop device, under the name that udev gives to an EBS volume."""
 
     def __init__(self, image):
         self.image, self.volume_id = image, "vol-" + secrets.token_hex(8)
@@ -157,7 +157,7 @@ class Volume:
 
 
 class Instance:
-    """What Terraform has made: a host (this one) with a volume from the snapshot."""
+    """Instance that Terraform would create: this host, with a volume from the snapshot."""
 
     def __init__(self, folder, image):
         folder.mkdir()

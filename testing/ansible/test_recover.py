@@ -3,25 +3,19 @@
 import importlib.util
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 
 import pymysql
 import pytest
 
+import ec2_host
 import shard
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PLAYBOOK = ROOT / "deploy/ansible/playbooks/recover.yml"
-BIN = pathlib.Path(sys.executable).parent
-
-
-def command(inventory, *more, playbook=PLAYBOOK):
-    return [str(BIN / "ansible-playbook"), "-i", str(inventory), str(playbook), *more]
+from recovery import BIN, PLAYBOOK, ROOT, command, equal, joined, play, refused
 
 
 def test_syntax(tmp_path):
@@ -32,14 +26,14 @@ def test_syntax(tmp_path):
 
 def lint(collection):
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1",
-                   "ANSIBLE_LIBRARY": str(collection / "plugins/modules"), "ANSIBLE_ROLES_PATH": str(collection / "roles")}
+                   "ANSIBLE_COLLECTIONS_PATH": str(collection / "collections")}
     done = subprocess.run([str(BIN / "ansible-lint"), "--offline"], cwd=collection, env=environment, capture_output=True, text=True, timeout=120)
     return done.returncode, done.stdout + done.stderr
 
 
 def test_lint_knows_every_argument(tmp_path):
     collection = tmp_path / "collection"
-    shutil.copytree(ROOT / "deploy/ansible", collection)
+    shutil.copytree(ROOT / "deploy/ansible", collection, symlinks=True)
     code, said = lint(collection)
     assert code == 0 and "0 failure(s), 0 warning(s)" in said, said
     tasks = collection / "roles/mysql/tasks/mount.yml"
@@ -48,81 +42,20 @@ def test_lint_knows_every_argument(tmp_path):
     assert code != 0 and "Unsupported parameters" in said and "volume_name" in said, said
 
 
-@pytest.fixture(scope="module")
-def primary(tmp_path_factory):
-    if os.geteuid() != 0:
-        pytest.skip("left out: only root can mount the image that stands in for a volume")
-    if not shutil.which("mkfs.xfs"):
-        pytest.skip("left out: there is no mkfs.xfs")
-    folder = tmp_path_factory.mktemp("a")
-    if why := shard.cannot_mount(folder):
-        pytest.skip(f"left out: no image can be mounted here: {why}")
-    one = shard.Primary(folder)
-    shard.until(lambda: int(shard.value(one.socket, "SELECT COUNT(*) FROM app.t")) > 50, "load")
-    one.snapshotted = one.folder / "snapshot.img"
-    one.held = one.snapshot(one.snapshotted)
-    yield one
-    one.end()
-
-
-@pytest.fixture
-def instance(primary, tmp_path):
-    one = shard.Instance(tmp_path / "host", primary.snapshotted)
-    yield one
-    one.end()
-
-
-def play(primary, instance, playbook=PLAYBOOK, **changed):
-    folder = instance.folder
-    options = folder / "my.cnf"
-    given = {
-        "ansible_connection": "local", "ansible_python_interpreter": sys.executable, "backstop_become": False,
-        "backstop_recovery_id": "r1", "backstop_device": instance.device, "backstop_mount": str(instance.mount), "backstop_data_folder": "data",
-        "backstop_fstab": False, "backstop_state": str(folder / "state"), "backstop_os_user": "root", "backstop_os_group": "root",
-        "backstop_packages": [], "backstop_options_file": str(options), "backstop_socket": str(instance.socket),
-        "backstop_log": str(folder / "mysqld.log"), "backstop_bind_address": "127.0.0.1", "backstop_mysql_port": instance.port,
-        "backstop_start_command": ["sh", "-c", f"setsid {shard.PROGRAM} --defaults-file={options} >/dev/null 2>&1 </dev/null &"],
-        "backstop_options": {"innodb_buffer_pool_size": "64M", "mysqlx": "OFF", "secure_file_priv": "NULL"},
-        "backstop_options_here": {"pid_file": str(folder / "m.pid")},
-        "backstop_gtid_executed": primary.held, "backstop_primary_host": "127.0.0.1", "backstop_primary_port": primary.port,
-        "backstop_mysql_user": "backstop", "backstop_mysql_password": shard.PASSWORD, "backstop_start_timeout": 120, **changed,
-    }
-    inventory = folder / "inventory.yml"
-    inventory.write_text(json.dumps({"mysql": {"hosts": {"db": given}}}))
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1", "ANSIBLE_CONFIG": str(PLAYBOOK.parent / "ansible.cfg")}
-    return subprocess.Popen(command(inventory, playbook=playbook), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
-                            cwd=PLAYBOOK.parent, start_new_session=True)
-
-
-def joined(primary, instance, **changed):
-    ran = play(primary, instance, **changed)
-    said = ran.communicate(timeout=280)[0]
-    assert ran.returncode == 0, said
-    assert shard.PASSWORD not in said
-    return said
-
-
-def refused(primary, instance, *words, **changed):
-    ran = play(primary, instance, **changed)
-    said = ran.communicate(timeout=280)[0]
-    assert ran.returncode != 0, said
-    for word in words:
-        assert word in said, said
-    assert shard.PASSWORD not in said
-
-
-def equal(primary, instance):
-    """Replicates, holds all that the primary holds, and is read-only."""
-    primary.rest()
-    held = shard.value(primary.socket, "SELECT @@GLOBAL.gtid_executed")
-    shard.until(lambda: shard.value(instance.socket, "SELECT @@GLOBAL.gtid_executed") == held, "it holds all that the primary holds")
-    sums = [shard.rows(one.socket, "CHECKSUM TABLE app.t") for one in (primary, instance)]
-    primary.begin()
-    assert sums[0] == sums[1] and sums[0][0][1]
-    state = shard.rows(instance.socket, "SELECT @@super_read_only, @@event_scheduler, @@server_uuid")[0]
-    assert state[:2] == (1, "OFF") and state[2] != shard.value(primary.socket, "SELECT @@server_uuid")
-    assert not shard.rows(instance.socket, "SELECT 1 FROM mysql.user WHERE user = 'backstop_recovery'")
-    assert not (instance.folder / "state/password").exists()
+def test_the_collection_is_installed_and_found(tmp_path):
+    """An installed collection brings its modules, its playbooks, and the settings of the connection."""
+    galaxy = [str(BIN / "ansible-galaxy"), "collection"]
+    shard.run(*galaxy, "build", str(ROOT / "deploy/ansible"), "--output-path", str(tmp_path))
+    (built,) = tmp_path.glob("backstop-mysql-*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = archive.getnames()
+    assert {"plugins/module_utils/journal.py", "playbooks/group_vars/mysql.yml"} <= set(names) and not any(name.startswith("collections") for name in names)
+    shard.run(*galaxy, "install", str(built), "-p", str(tmp_path / "installed"), "--offline")
+    (tmp_path / "inventory.yml").write_text("mysql: {hosts: {db: {ansible_connection: local}}}\n")
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "installed"), "ANSIBLE_NOCOLOR": "1"}
+    checked = subprocess.run([str(BIN / "ansible-playbook"), "-i", str(tmp_path / "inventory.yml"), "--syntax-check", "backstop.mysql.recover", "backstop.mysql.volume"],
+                             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0 and str(tmp_path / "installed/ansible_collections/backstop/mysql/playbooks/recover.yml") in checked.stdout, checked.stdout + checked.stderr
 
 
 def test_joins_and_a_second_run_changes_nothing(primary, instance):
@@ -132,9 +65,30 @@ def test_joins_and_a_second_run_changes_nothing(primary, instance):
     assert re.search(r"changed=0\s", joined(primary, instance))
 
 
-# Ansible and all that it started are killed when it says this, or a moment later: at each task that changes something, and at each step of joining.
-KILLS = ["Make the folder", "Mount it", "Fit the owner", "Give up the identity", "Write the options", "Start it by a command", "Wait for its crash recovery",
-         "Join by steps", "(item=ready)", "(item=compare)", "(item=forget)", "(item=own)", "(item=follow)", "Take the temporary administrator away",
+def test_joins_over_ssh(primary, instance):
+    """With the variables of the delivered playbook: the key is pinned, and an interrupted connection is made again."""
+    host = ec2_host.Host(instance.folder / "ssh")
+    host.start()
+    over_ssh = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": host.port, "ansible_user": "root",
+                "ansible_ssh_private_key_file": str(host.folder / "client"), "backstop_instance_id": ec2_host.INSTANCE, "backstop_host_keys": [host.key]}
+    try:
+        ran, said = play(primary, instance, **over_ssh), []
+        for line in ran.stdout:
+            said.append(line)
+            if "Write the options]" in line:
+                host.stop()
+                host.start()
+        assert ran.wait(timeout=280) == 0, "".join(said)
+        assert (instance.folder / "known_hosts").read_text() == f"{ec2_host.INSTANCE} {host.key}\n"
+        assert host.log().count("Accepted publickey") >= 2
+        equal(primary, instance)
+    finally:
+        host.stop()
+
+
+# Tasks at which the test kills Ansible and its processes: each that changes something, and each step of joining.
+KILLS = ["Create the mount point", "Mount the volume", "Set the owner", "Remove the identity", "Write the options", "Start the server by command", "Wait for its crash recovery",
+         "Run the steps of joining", "(item=ready)", "(item=compare)", "(item=forget)", "(item=own)", "(item=follow)", "Remove the temporary administrator",
          "Write the options without"]
 
 
@@ -143,7 +97,7 @@ def test_killed_at_its_tasks(primary, instance):
         ran, seen = play(primary, instance), []
         for line in ran.stdout:
             seen.append(line)
-            if line.startswith(f"TASK [mysql : {at}") or at in line and "(item" in at:
+            if line.startswith(f"TASK [backstop.mysql.mysql : {at}") or at in line and "(item" in at:
                 break
         else:
             raise AssertionError(f"no task {at!r} began: " + "".join(seen))
@@ -153,7 +107,7 @@ def test_killed_at_its_tasks(primary, instance):
     equal(primary, instance)
 
 
-def test_a_finished_one_that_does_not_replicate_is_told(primary, instance):
+def test_a_finished_one_that_does_not_replicate_is_reported(primary, instance):
     joined(primary, instance)
     shard.rows(instance.socket, "STOP REPLICA SQL_THREAD")
     refused(primary, instance, "does not replicate")
@@ -163,7 +117,7 @@ def test_a_finished_one_that_does_not_replicate_is_told(primary, instance):
 def test_what_is_wrong_is_refused(primary, instance):
     refused(primary, instance, "there is no device", backstop_device="/dev/backstop-none")
     refused(primary, instance, "log in to the primary", backstop_primary_port=shard.free_port())
-    # The next run goes on from there.
+    # The next run continues from there.
     joined(primary, instance)
 
 
@@ -172,7 +126,7 @@ def test_the_primary_that_orchestrator_sees_in_that_moment_is_followed(primary, 
     asking = {"backstop_primary_host": "", "backstop_cluster_name": "orders", "backstop_orchestrator_urls": orchestrator.urls}
     try:
         refused(primary, instance, "log in to the primary", **asking)
-        # Meanwhile it has moved: the next run follows the new one.
+        # After a failover, the next run follows the new primary.
         orchestrator.moves_to(primary.port)
         joined(primary, instance, **asking)
         equal(primary, instance)
@@ -221,6 +175,7 @@ def test_the_volumes_are_only_mounted(primary, instance):
 ])
 def test_the_words_of_each_version(version, words):
     """Of the older ones none can be run here."""
+    sys.path.insert(0, str(ROOT / "deploy/ansible/collections"))
     spec = importlib.util.spec_from_file_location("backstop_join", ROOT / "deploy/ansible/plugins/modules/backstop_join.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -237,13 +192,13 @@ def test_a_kill_within_the_reset_is_continued(primary, instance):
     """Between RESET BINARY LOGS AND GTIDS and gtid_purged the server's set is empty, and the journal's is used."""
     refused(primary, instance, "log in to the primary", backstop_primary_port=shard.free_port())
     journal = instance.folder / "state/journal"
-    told = json.loads(journal.read_text())
-    told["done"].remove("own")
-    journal.write_text(json.dumps(told))
+    entries = json.loads(journal.read_text())
+    entries["done"].remove("own")
+    journal.write_text(json.dumps(entries))
     password = (instance.folder / "state/password").read_text()
     for sql in ("SET GLOBAL super_read_only = OFF", "RESET BINARY LOGS AND GTIDS"):
         shard.rows(instance.socket, sql, user="backstop_recovery", password=password)
-    assert "reset_gtids" in told["done"]
+    assert "reset_gtids" in entries["done"]
     joined(primary, instance)
     equal(primary, instance)
 

@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "terraform"))
 import boto3
 from moto.core.responses import ActionResult
 from moto.ec2.models import EC2Backend
-from moto.ec2.models.instances import Instance
 from moto.ec2.responses import EC2Response
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
+import moto_like_ec2  # noqa: F401 (changes moto)
 import old_provider
 from workbench import Bench
 
@@ -78,7 +78,7 @@ def copies(images, datadir):
 
 
 def link(volume):
-    """What udev calls the device of a volume on an instance."""
+    """Returns udev's name of the device of a volume on an instance."""
     return Path("/dev/disk/by-id") / f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
 
 
@@ -113,22 +113,8 @@ def detach_all(volumes):
         subprocess.run(["losetup", "-d", device], capture_output=True, timeout=60)
 
 
-def lets_go_of_interfaces():
-    """EC2 frees the network interfaces of an instance that ends; moto keeps them attached for ever."""
-    terminate = Instance.terminate
-
-    def terminate_and_let_go(self):
-        kept = [nic for nic in self.nics.values() if not nic.delete_on_termination]
-        before = terminate(self)
-        for nic in kept:
-            nic.attachment_id, nic.instance, nic.status = None, None, "available"
-        return before
-
-    Instance.terminate = terminate_and_let_go
-
-
 def knows_how_far_volumes_are():
-    """moto does not tell how far volumes are loaded; here they are."""
+    """Adds the initialization state of volumes, which moto lacks: complete."""
     def status(self):
         loaded = {"InitializationType": "provisioned-rate", "Progress": 100}
         ids = self._get_param("VolumeIds", [])
@@ -146,7 +132,7 @@ def host(ec2, image, subnet, server, devices):
 
 
 def site(url, primary, source):
-    """What Backstop and Terraform find in the account."""
+    """Creates the resources that Backstop and Terraform find in the account."""
     ec2 = boto3.client("ec2", endpoint_url=url, **LOGIN)
     vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
     subnets = {}
@@ -180,7 +166,7 @@ def terraform(folder, url):
 
 
 def left(url):
-    """What there is of recoveries, by kind."""
+    """Returns the existing resources of recoveries, by kind."""
     ec2 = boto3.client("ec2", endpoint_url=url, **LOGIN)
     ours = [{"Name": "tag-key", "Values": ["Backstop-Recovery"]}]
     alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
@@ -205,7 +191,6 @@ def main():
     images.mkdir(parents=True)
     volumes.mkdir()
     os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test")
-    lets_go_of_interfaces()
     knows_how_far_volumes_are()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -215,7 +200,7 @@ def main():
     copies(images, datadir)
     attaches(images, volumes)
     print(json.dumps(found), flush=True)
-    # Whoever started this holds its standard input: when that ends, this ends.
+    # The caller holds the standard input: this process ends with it.
     sys.stdin.read()
     detach_all(volumes)
     os._exit(0)

@@ -1,4 +1,4 @@
-# What deploy/terraform/examples/recovery is, for a provider of 2021 at a stand-in for AWS, with the server on this host.
+# Copy of deploy/terraform/examples/recovery for a provider of 2021 and a stand-in for AWS, with the server on this host.
 
 terraform {
   required_providers {

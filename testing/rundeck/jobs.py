@@ -1,17 +1,20 @@
-"""What a Rundeck job definition of ours must look like. Rundeck publishes no schema; these are its documented keys, strictly."""
+"""Schema of the Rundeck job definitions: Rundeck's documented keys, since it publishes no schema."""
 
 import re
 import uuid
 
 JOB = {"uuid", "name", "group", "description", "loglevel", "executionEnabled", "scheduleEnabled", "multipleExecutions",
-       "nodeFilterEditable", "timeout", "options", "sequence"}
+       "nodeFilterEditable", "nodesSelectedByDefault", "nodefilters", "notification", "loglimit", "loglimitAction", "timeout", "options",
+       "sequence"}
+# Jobs that only read, and recoveries that continue with the same options.
+RETRIED = {"status", "verify", "find-latest", "recover"}
 OPTION = {"name", "label", "description", "required", "enforced", "regex", "value", "values", "valuesUrl"}
 SEQUENCE = {"keepgoing", "strategy", "commands"}
 INSTALLED = "/opt/backstop/rundeck/"
 
 
 def complaints(jobs):
-    """Everything that is wrong with a list of jobs, in words."""
+    """Returns the faults of a list of jobs."""
     found = []
     names = [job.get("uuid") for job in jobs]
     found += [f"uuid {name} is used twice" for name in set(names) if names.count(name) > 1]
@@ -21,7 +24,14 @@ def complaints(jobs):
 
 
 def wrong_with_job(job):
-    yield from keys(job, JOB, JOB)
+    yield from keys(job, JOB | {"retry"}, JOB)
+    if job.get("nodefilters", {}).get("filter") != "tags: backstop":
+        yield "it runs on other nodes than those of Backstop"
+    if "email" not in job.get("notification", {}).get("onfailure", {}):
+        yield "its failure notifies no one"
+    script = str(job.get("sequence", {}).get("commands", [{}])[0].get("exec")).rpartition("/")[2]
+    if "retry" in job and script not in RETRIED:
+        yield f"a retry would repeat {script}"
     try:
         uuid.UUID(str(job.get("uuid")))
     except ValueError:
@@ -63,3 +73,26 @@ def wrong_with_option(option, known):
 def keys(what, known, needed):
     yield from (f"unknown key {key}" for key in sorted(set(what) - known))
     yield from (f"no {key}" for key in sorted(needed - set(what)))
+
+
+ACTIONS = {"view", "read", "run", "kill"}
+
+
+def wrong_with_acl(policies, jobs):
+    """Returns the faults of access policies: each job is run by one group at least, and no group changes jobs."""
+    run = set()
+    for policy in policies:
+        for rule in policy["for"].get("job", []):
+            yield from (f"{policy['description']}: allows {action}" for action in set(rule["allow"]) - ACTIONS)
+            matched = {job["name"] for job in jobs if re.fullmatch(rule["match"]["name"], job["name"])}
+            if rule["match"]["name"] != ".*":
+                yield from (f"{policy['description']}: no job is called {name}" for name in set(rule["match"]["name"].split("|")) - matched)
+            if "run" in rule["allow"]:
+                run |= matched
+    yield from (f"no group may run {job['name']}" for job in jobs if job["name"] not in run)
+
+
+def runners(policies, name):
+    """Returns the groups that may run a job."""
+    return {group for policy in policies for rule in policy["for"].get("job", []) if "run" in rule["allow"] and re.fullmatch(rule["match"]["name"], name)
+            for group in ([policy["by"]["group"]] if isinstance(policy["by"]["group"], str) else policy["by"]["group"])}

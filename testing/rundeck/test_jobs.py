@@ -1,5 +1,5 @@
-"""deploy/rundeck: the jobs are well formed, and each job's command does what the job says. No Rundeck server runs here: the
-commands are run as one would, with the options in the environment."""
+"""Tests of deploy/rundeck: the form of the jobs, and the effect of their commands. No Rundeck server runs here: the tests run
+the commands as Rundeck would, with the options in the environment."""
 
 import copy
 import getpass
@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import threading
 
@@ -38,11 +39,26 @@ def test_jobs_are_well_formed():
     (lambda job: job["options"][0].update(values=["a"], value="b"), "default"),
     (lambda job: job["sequence"]["commands"][0].update(exec="backstop backup ${option.shard}"), "bare path"),
     (lambda job: job["sequence"]["commands"].append({}), "not one command"),
+    (lambda job: job["nodefilters"].update(filter=".*"), "other nodes"),
+    (lambda job: job["notification"].clear(), "notifies no one"),
+    (lambda job: job.update(retry={"retry": "2"}), "a retry would repeat back-up-now"),
 ])
 def test_what_is_wrong_is_found(spoil, complaint):
     job = copy.deepcopy(JOBS[0])
     spoil(job)
     assert any(complaint in found for found in jobs.complaints([job])), jobs.complaints([job])
+
+
+def test_access_is_granted_for_each_job():
+    policies = list(yaml.safe_load_all((ROOT / "deploy/rundeck/acl/backstop.aclpolicy").read_text()))
+    assert list(jobs.wrong_with_acl(policies, JOBS)) == []
+    for name in ("Recover a lost shard", "Prune a shard", "Recover an instance from a backup", "Recover a shard to a moment"):
+        assert jobs.runners(policies, name) == {"backstop-recoverers"}
+    assert "backstop-operators" in jobs.runners(policies, "Back up a shard now")
+    policies[1]["for"]["job"][0] = {"match": {"name": "Prune a shard|Destroy"}, "allow": ["run", "delete"]}
+    found = list(jobs.wrong_with_acl(policies, JOBS))
+    assert any("allows delete" in one for one in found) and any("called Destroy" in one for one in found)
+    assert any("no group may run Recover a lost shard" in one for one in found)
 
 
 def test_a_uuid_used_twice_is_found():
@@ -76,10 +92,12 @@ def run(job, options, tmp_path, **more):
 @pytest.fixture
 def shard(tmp_path):
     """A configuration of a shard whose repository has two backups and whose members are all down."""
+    # A copy: `verify` records its run.
+    shutil.copytree(GOLDEN, tmp_path / "repository")
     (tmp_path / "orders.toml").write_text("user = 'u'\npassword = 'p'\n")
     (tmp_path / "orders.toml").chmod(0o600)
     (tmp_path / "backstop.toml").write_text(
-        f"[repository]\nurl = 'file://{GOLDEN}'\n[shards.orders]\ncredentials = {{ file = '{tmp_path}/orders.toml' }}\n"
+        f"[repository]\nurl = 'file://{tmp_path}/repository'\n[shards.orders]\ncredentials = {{ file = '{tmp_path}/orders.toml' }}\n"
         "topology = { members = ['127.0.0.1:1'] }\n")
     return tmp_path
 
@@ -144,7 +162,7 @@ def test_the_latest_backup_is_found_and_becomes_a_choice(shard):
 
 
 def test_without_a_backup_no_choices_are_written(shard):
-    text = (shard / "backstop.toml").read_text().replace(str(GOLDEN), str(shard / "nothing"))
+    text = (shard / "backstop.toml").read_text().replace("/repository'", "/nothing'")
     (shard / "backstop.toml").write_text(text)
     ran = run(JOBS[1], {"shard": "orders"}, shard, BACKSTOP_CHOICES=str(shard))
     assert ran.returncode == 21 and "there is none" in ran.stderr, ran.stderr
@@ -152,6 +170,44 @@ def test_without_a_backup_no_choices_are_written(shard):
     ran = run(JOBS[1], {"shard": "orders"}, shard, BACKSTOP_CHOICES=str(shard))
     assert ran.returncode == 21 and "no backup" in ran.stderr, ran.stderr
     assert list(shard.glob("*.json")) == []
+
+
+def test_the_status_is_shown_and_problems_fail(shard):
+    ran = run(JOBS[4], {"shard": "orders"}, shard)
+    assert ran.returncode == 1 and "orders" in ran.stdout + ran.stderr, ran.stdout + ran.stderr
+    every = run(JOBS[4], {}, shard)
+    assert every.returncode == 1 and "orders" in every.stdout + every.stderr
+
+
+def test_a_shard_is_verified(shard):
+    said = {}
+    for depth in "index", "content":
+        ran = run(JOBS[5], {"shard": "orders", "depth": depth}, shard)
+        assert ran.returncode == 0 and "2 backups" in ran.stdout, ran.stdout + ran.stderr
+        said[depth] = ran.stdout
+    assert said["index"] != said["content"], "the content was read, too"
+    pack = next(file for file in (shard / "repository").rglob("*") if file.is_file() and "packs" in file.parts)
+    pack.chmod(0o644)
+    pack.write_bytes(pack.read_bytes()[:-1])
+    damaged = run(JOBS[5], {"shard": "orders", "depth": "index"}, shard)
+    assert damaged.returncode == 22, damaged.stdout + damaged.stderr
+
+
+def test_pruning_is_planned_and_confirmed(shard):
+    wrong = run(JOBS[6], {"shard": "orders", "mode": "plan", "confirm": "billing"}, shard)
+    assert wrong.returncode == 2 and "not confirmed" in wrong.stderr
+    said = {mode: run(JOBS[6], {"shard": "orders", "mode": mode, "confirm": "orders"}, shard) for mode in ("plan", "prune")}
+    assert said["plan"].returncode == 0 and "a plan" in said["plan"].stdout, said["plan"].stderr
+    assert said["prune"].returncode == 0 and "a plan" not in said["prune"].stdout, said["prune"].stderr
+
+
+def test_a_lost_shard_is_recovered_as_its_primary(shard):
+    chosen = {"shard": "orders", "recovery": "r1", "confirm": "orders", "mode": "plan", "listen": "127.0.0.1"}
+    planned = run(JOBS[7], chosen, shard, BACKSTOP_RECOVERIES=str(shard / "recoveries"), BACKSTOP_SERVER_USER=SERVER_USER)
+    assert planned.returncode == 0 and "primary" in planned.stdout, planned.stdout + planned.stderr
+    for wrong, said in ({"confirm": ""}, "not confirmed"), ({"listen": ""}, "listen"):
+        refused = run(JOBS[7], chosen | wrong, shard)
+        assert refused.returncode == 2 and said in refused.stderr
 
 
 def recover(shard, job, **options):
@@ -191,7 +247,7 @@ def test_a_moment_that_cannot_be_reached_is_refused(shard):
 
 
 def test_a_moment_on_a_volume(shard):
-    """The repository's backups are on no volume: the command is given the flag, and says so."""
+    """The repository's backups are on no volume: the command gets the flag and refuses."""
     asked = {"moment": "2026-11-18T11:06:40Z", "backup": NEWEST, "volume": str(shard / "mounted")}
     for mode in "plan", "recover":
         refused = recover(shard, JOBS[3], mode=mode, **asked)

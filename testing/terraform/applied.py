@@ -30,7 +30,7 @@ output "it" {{
 
 
 class Applied:
-    """A module, called from a root configuration of its own."""
+    """Module that a separate root configuration calls."""
 
     def __init__(self, bench, moto, module, arguments):
         self.bench, self.moto, self.module = bench, moto, module

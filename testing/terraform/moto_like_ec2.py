@@ -1,6 +1,4 @@
-"""moto's server, with what it leaves out of EC2 and Terraform needs: moto_like_ec2.py -H HOST -p PORT"""
-
-import sys
+"""moto's server, with EC2's behaviour where Terraform needs it: moto_like_ec2.py -H HOST -p PORT"""
 
 from moto.ec2.models.instances import Instance
 from moto.server import main
@@ -8,8 +6,11 @@ from moto.server import main
 terminate = Instance.terminate
 
 
-def terminate_and_let_go(self):
-    """EC2 frees the network interfaces of an instance that ends; moto keeps them attached for ever."""
+def terminate_and_free_interfaces(self):
+    """EC2 frees the network interfaces of a terminated instance, unless they are deleted with it; moto keeps them attached.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-eni.html
+    """
     kept = [nic for nic in self.nics.values() if not nic.delete_on_termination]
     before = terminate(self)
     for nic in kept:
@@ -17,5 +18,7 @@ def terminate_and_let_go(self):
     return before
 
 
-Instance.terminate = terminate_and_let_go
-main(sys.argv[1:])
+Instance.terminate = terminate_and_free_interfaces
+
+if __name__ == "__main__":
+    main()

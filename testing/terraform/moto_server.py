@@ -42,7 +42,7 @@ class Moto:
                             aws_access_key_id="test", aws_secret_access_key="test")
 
     def answers(self):
-        """Waits until it answers; false if it has ended. What answers must be moto: whoever took the port is not."""
+        """Waits until moto answers; returns false if it has ended. Another program may have taken the port."""
         until = time.monotonic() + 120
         while time.monotonic() < until:
             if self.process.poll() is not None:

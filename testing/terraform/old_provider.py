@@ -35,7 +35,7 @@ def install():
 
 
 def settings(file):
-    """Terraform's own configuration, by which it takes this provider and asks nobody for another."""
+    """Terraform's own configuration, which installs this provider and contacts no registry."""
     file.write_text(f'provider_installation {{\n  dev_overrides {{\n    "hashicorp/aws" = "{install()}"\n  }}\n  direct {{\n    exclude = ["*/*/*"]\n  }}\n}}\n')
     return {"TF_CLI_CONFIG_FILE": str(file)}
 
@@ -62,6 +62,7 @@ def fit_recovered_instance(bench):
     without_line(bench, f"{folder}/main.tf", "stop_instance_before_detaching")
     bench.change(f"{folder}/main.tf", "kms_key_id, volume_initialization_rate]", "kms_key_id]")
     by_its_older_name(bench, f"{folder}/main.tf")
+    bench.change(f"{folder}/outputs.tf", "data.aws_region.current.region", "data.aws_region.current.name")
 
 
 def by_its_older_name(bench, path):
@@ -76,13 +77,14 @@ def fit_shard_backup(bench):
     without_line(bench, f"{folder}/function.tf", "architectures")
     bench.change(f"{folder}/function.tf", '"provided.al2023"', '"provided.al2"')
     without_line(bench, f"{folder}/function.tf", "sqs_managed_sse_enabled")
-    for file in ("names.tf", "endpoints/main.tf"):
-        bench.change(f"{folder}/{file}", "data.aws_region.current.region", "data.aws_region.current.name")
+    for file in (f"{folder}/names.tf", f"{folder}/endpoints/main.tf"):
+        bench.change(file, "data.aws_region.current.region", "data.aws_region.current.name")
+    # moto forgets the description of a rule for a prefix list, which a second plan would then put back.
+    bench.change(f"{folder}/endpoints/main.tf", '  description       = "S3 by its gateway endpoint"\n', "")
+    fit_shared(bench)
     for later in ("versioning", "server_side_encryption_configuration", "lifecycle_configuration"):
         without_block(bench, f"{folder}/store/main.tf", f'resource "aws_s3_bucket_{later}" "repository"')
     bench.change(f"{folder}/store/main.tf", '"BucketOwnerEnforced"', '"BucketOwnerPreferred"')
-    # moto forgets the description of a rule for a prefix list, which a second plan would then put back.
-    bench.change(f"{folder}/network.tf", '  description       = "S3 by its gateway endpoint"\n', "")
 
 
 def fit_shard_archiver(bench):
@@ -91,3 +93,8 @@ def fit_shard_archiver(bench):
     for later in ("user_data_replace_on_change", "stop_instance_before_detaching"):
         without_line(bench, f"{folder}/main.tf", later)
     by_its_older_name(bench, f"{folder}/main.tf")
+    fit_shared(bench)
+
+
+def fit_shared(bench):
+    bench.change("modules/shared/repository-access/main.tf", "data.aws_region.current.region", "data.aws_region.current.name")

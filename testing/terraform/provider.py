@@ -23,7 +23,7 @@ USED = re.compile(r'^\s*(resource|data)\s+"(aws_\w+)"', re.M)
 
 
 def used_in(files):
-    """What the files declare, as (kind, name), and the provider itself."""
+    """Returns the declarations of the files as (kind, name), and the provider itself."""
     found = {pair for file in files for pair in USED.findall(Path(file).read_text())}
     return sorted(found) + [("provider", "aws")]
 
@@ -43,7 +43,7 @@ def message(content):
 
 
 def answer(schemas):
-    """Everything the provider says of itself."""
+    """Returns the provider's description of itself."""
     of = lambda kind: {
         key.split()[1]: protocol.new("Schema", block=message(one))
         for key, one in schemas.items() if key.startswith(f"{kind} ")

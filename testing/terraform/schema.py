@@ -1,9 +1,9 @@
 """The schema of the current AWS provider, read from a package that was generated from it.
 
-Every resource and data source has a JavaScript file in the package. It says of each argument whether it is
+Every resource and data source has a JavaScript file in the package. It states for each argument whether it is
 required, optional or computed (comments), its type and whether it is a block (`...ToHclTerraform`), and how
-often a block may stand (the class that holds it). Limits: sensitive and deprecated are not told, and nested
-attributes of the newer plugin framework cannot be told from blocks.
+often a block may stand (the class that holds it). Limits: the package does not state sensitive and deprecated, and does not
+distinguish nested attributes of the newer plugin framework from blocks.
 """
 
 import json
@@ -71,7 +71,7 @@ def read(text):
 
 
 def inputs(body):
-    """What can be written: {name: (is a block, type, storage class)}."""
+    """Returns the arguments: {name: (is a block, type, storage class)}."""
     return {m["name"]: (m["block"] == "true", m["type"], m["storage"]) for m in INPUT.finditer(body)}
 
 
@@ -103,7 +103,7 @@ def nested(struct, classes, functions):
 
 
 def scalar(kind, storage, body):
-    """An argument's type; of one that cannot be written, its getter tells."""
+    """Returns the type of an argument, or of a read-only attribute by its getter."""
     if kind is None:
         getter = GETTER.search(body)
         return GETTERS.get(getter["type"], "string") if getter else "string"
@@ -130,7 +130,7 @@ def object_type(content):
 
 
 def loose(storage, functions):
-    """A block of the provider's own configuration: the package does not say which arguments it requires."""
+    """A block of the provider's own configuration: the package does not state its required arguments."""
     struct = storage.removesuffix("List")
     content = {"attributes": {}, "blocks": {}}
     for name, (_, kind, inner) in functions[struct[0].lower() + struct[1:]].items():

@@ -1,6 +1,6 @@
 """The tables of inputs and outputs in the modules' README files, made from the modules themselves.
 
-    python testing/terraform/tables.py        writes them anew
+    python testing/terraform/tables.py        rewrites them
 """
 
 import re
@@ -17,7 +17,7 @@ def documented():
 
 
 def declared(folder, kind):
-    """What a module's files declare: [(name, body)]."""
+    """Returns the declarations of a module: [(name, body)]."""
     file = folder / ("variables.tf" if kind == "variable" else "outputs.tf")
     return [(name, body) for found, name, body in BLOCK.findall(file.read_text()) if found == kind]
 

@@ -37,7 +37,7 @@ def recovery(site, snapshots, **changes):
 
 
 def left_of(moto, recovery_id):
-    """What there is of a recovery."""
+    """Returns the existing resources of a recovery."""
     ec2 = moto.client("ec2")
     mine = [{"Name": "tag:Backstop-Recovery", "Values": [recovery_id]}]
     running = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
@@ -80,7 +80,7 @@ def test_an_instance_is_recovered_and_leaves_nothing(old_bench, moto, site):
     other = dict.fromkeys(snapshots, snapshot(moto, Backstop_Set="2"))
     it.write(recovery(site, {"/dev/sdf": other["/dev/sdf"], "/dev/sdg": snapshots["/dev/sdg"]}))
     refused = it.run("apply", "-auto-approve", check=False)
-    assert refused.returncode != 0 and "Give each recovery a state of its own" in " ".join(refused.stdout.split())
+    assert refused.returncode != 0 and "Give each recovery a separate state" in " ".join(refused.stdout.split())
     assert {volume["VolumeId"] for volume in left_of(moto, "r1")["volumes"]} == {volume["VolumeId"] for volume in made["volumes"]}
 
     # The snapshots may be gone by the time that the instance is no longer wanted.
@@ -139,7 +139,7 @@ def shard(site, folder, **changes):
 
 
 def left_of_shard(moto, site, bucket):
-    """What there is of a shard's backup, by kind."""
+    """Returns the existing resources of a shard's backup, by kind."""
     ec2, iam = moto.client("ec2"), moto.client("iam")
     in_vpc = [{"Name": "vpc-id", "Values": [site["vpc"]]}]
     named = lambda names: [name for name in names if "backstop" in name]

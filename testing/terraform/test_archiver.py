@@ -1,4 +1,4 @@
-"""The archiver's machine: applied by a real provider, and its start script run for real on a disk of its own."""
+"""Tests of the archiver's instance: applied by a real provider, with its start script run on a separate disk."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ from workbench import ROOT
 
 BACKSTOP = ROOT / "target" / "debug" / "backstop"
 
-# A machine of its own, as far as the script can tell: what it writes goes to $1 and nowhere else.
+# Separate machine for the script: everything that it writes is below $1.
 MACHINE = """
 set -euo pipefail
 machine=$1 disk=$2 name=$3
@@ -50,7 +50,7 @@ def archiver(site, sum):
         "vpc_id": site["vpc"],
         "subnet_id": site["subnets"]["b"],
         "database_cidr_blocks": ["10.1.0.0/16"],
-        "endpoints": {"mode": "use", "security_group_id": site["group"]},
+        "endpoints": {"mode": "use", "client_security_group_id": site["group"]},
         "bucket": {"name": "acme-backstop", "prefix": "orders"},
     }
 
@@ -62,8 +62,6 @@ def sha256(file):
 
 def test_the_machine_of_an_archiver(old_bench, moto, site, tmp_path):
     old_provider.fit_shard_archiver(old_bench)
-    # moto forgets the description of a rule for a prefix list, which a second plan would then put back.
-    old_bench.change("modules/shard-archiver/main.tf", '  description       = "S3 by its gateway endpoint"\n', "")
     sum = sha256(BACKSTOP) if BACKSTOP.exists() else "0" * 64
     it = Applied(old_bench, moto, "shard-archiver", archiver(site, sum))
     it.run("apply", "-auto-approve")

@@ -1,4 +1,4 @@
-"""What the README files say of the modules is so."""
+"""Tests of the modules' README files against the modules."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What the roles may do is what Backstop does: compared with the actions that docs/aws.md lists."""
+"""Tests of the roles' policies against the actions that docs/aws.md lists."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ run "print" {{
     {variables}
   }}
   assert {{
-    condition     = {roles[0]}.policy == ""
+    condition     = {roles[0]} == ""
     error_message = "POLICIES ${{base64encode(jsonencode([{policies}]))}} END"
   }}
 }}
@@ -28,18 +28,22 @@ FULL = {
         "secret_kms_key_arn": KEY,
         "volume_kms_key_arns": [KEY],
         "volume_tag": {"key": "Role", "value": "mysql"},
+        "recovery_role_arns": ["arn:aws:iam::123456789012:role/databases"],
         "bucket": {"name": "acme-backstop", "prefix": "orders", "kms_key_arn": KEY},
     },
     "shard-archiver": {"secret_kms_key_arn": KEY, "bucket": {"name": "acme-backstop", "prefix": "orders", "kms_key_arn": KEY}},
 }
 ROLES = {
-    "shard-backup": {"function": "aws_iam_role_policy.function", "prune": "aws_iam_role_policy.prune[0]", "scheduler": "aws_iam_role_policy.scheduler"},
-    "shard-archiver": {"archiver": "aws_iam_role_policy.archiver"},
+    "shard-backup": {
+        "function": "aws_iam_role_policy.function.policy", "prune": "aws_iam_role_policy.prune[0].policy",
+        "scheduler": "aws_iam_role_policy.scheduler.policy", "recover": "output.recover_policy_json",
+    },
+    "shard-archiver": {"archiver": "aws_iam_role_policy.archiver.policy"},
 }
 
 
 def documented():
-    """Action → for which Backstop calls it, as docs/aws.md says."""
+    """Returns the actions that Backstop calls and their purposes, from docs/aws.md."""
     text = (ROOT / "docs" / "aws.md").read_text().split("\n## IAM\n", 1)[1].split("\n## ", 1)[0]
     return dict(re.findall(r"^\| `([a-z0-9]+:\w+)` \| ([^|]*) \|", text, re.M))
 
@@ -57,7 +61,7 @@ def planned(bench, module):
     print_them = PRINT.format(
         variables="\n    ".join(f"{name} = {json.dumps(value)}" for name, value in FULL[module].items()),
         roles=list(roles.values()),
-        policies=", ".join(f"{role}.policy" for role in roles.values()),
+        policies=", ".join(roles.values()),
     )
     tests.write_text(tests.read_text().split("\nrun ", 1)[0] + print_them)
     bench.terraform(folder, "init", "-no-color", "-backend=false")
@@ -110,7 +114,26 @@ def test_what_changes_snapshots_is_bound_to_this_clusters(policies):
             assert '"aws:ResourceTag/Cluster-name": "orders"' in conditions or '"ec2:CreateAction": "CreateSnapshots"' in conditions, one
 
 
-# What the linter cannot know, and why it is meant.
+def test_recovering_is_bound_to_its_own_resources(policies):
+    """Descriptions, the network and images apart, every statement needs the tags of a recovery of this cluster."""
+    for one in policies["recover"]:
+        if one["Sid"] in ("Describe", "UseNetwork", "UseImages", "TagAtCreation", "PassInstanceRoles") or one["Action"][0].startswith("kms:"):
+            continue
+        conditions = json.dumps(one["Condition"])
+        assert "Tag/Cluster-name" in conditions and ("Tag/Backstop-Recovery" in conditions or "Tag/Backstop-State" in conditions), one
+    (passed,) = [one for one in policies["recover"] if "iam:PassRole" in one["Action"]]
+    assert passed["Resource"] == ["arn:aws:iam::123456789012:role/databases"]
+    assert passed["Condition"] == {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+
+
+def test_ebs_has_all_actions_on_the_volume_keys(policies):
+    """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html"""
+    for role in ("function", "recover"):
+        actions = {action for one in policies[role] if "ec2.eu-central-1.amazonaws.com" in json.dumps(one.get("Condition", {})) for action in one["Action"]}
+        assert actions == {"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"}
+
+
+# Findings of the linter that are intended, with the reasons.
 MEANT = (
     # The two kinds of resource are in two statements, since only the snapshot carries the tags of the request.
     ("RESOURCE_MISMATCH", "ec2:CreateSnapshots"),
@@ -121,20 +144,36 @@ MEANT = (
 
 
 def complaints(statements):
-    """What a linter with AWS's list of actions, resources and condition keys says of a policy."""
+    """Returns the findings of a linter with AWS's list of actions, resources and condition keys."""
     policy = parliament.analyze_policy_string(json.dumps({"Version": "2012-10-17", "Statement": statements}))
     return [(found.issue, str(found.detail)) for found in policy.findings]
 
 
 def test_actions_resources_and_conditions_are_ones_that_aws_knows(policies):
-    assert len(policies) == 4
+    assert len(policies) == 5
     for role, statements in policies.items():
         unmeant = [
             (issue, detail) for issue, detail in complaints(statements)
-            if not any(issue == meant and word in detail for meant, word in MEANT)
+            if not any(issue == meant and word in detail for meant, word in MEANT) and (role, issue) != ("recover", "RESOURCE_MISMATCH")
         ]
-        assert unmeant == [], role
+        assert unmeant == [], f"{role}: " + "\n".join(map(str, unmeant))
         assert len(json.dumps(statements)) < 8_000, f"{role}: IAM takes 10,240 characters"
+
+
+def merged(statements):
+    """Returns a statement for each action with the resources of all statements: those of one call have different conditions."""
+    found = {}
+    for one in statements:
+        for action in one["Action"]:
+            found.setdefault(action, set()).update(one["Resource"])
+    return [{"Sid": f"S{number}", "Effect": "Allow", "Action": [action], "Resource": sorted(resources)} for number, (action, resources) in enumerate(found.items())]
+
+
+def test_each_call_of_a_recovery_has_all_its_resources(policies):
+    mismatched = lambda statements: [found for found in complaints(merged(statements)) if found[0] == "RESOURCE_MISMATCH"]
+    assert mismatched(policies["recover"]) == []
+    for sid in ("UseImages", "RunOnOwnInterfaces", "ChangeOwnVolumes", "CreateTaggedResources"):
+        assert mismatched([one for one in policies["recover"] if one["Sid"] != sid]), sid
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def table():
 
 
 def read(bench, texts):
-    """What Terraform says of schedules: its refusals, and how far apart they are."""
+    """Returns Terraform's refusals and intervals of schedules."""
     folder = bench.folder / "schedules"
     folder.mkdir(exist_ok=True)
     (folder / "main.tf").write_text(ROOT)

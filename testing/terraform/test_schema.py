@@ -1,8 +1,14 @@
 """The modules against the schema of the current AWS provider: validation, and plans with mocks."""
 
+import re
+
 import pytest
 
-MODULES = ("modules/shard-backup", "modules/recovered-instance", "modules/shard-archiver")
+import schema
+from workbench import CACHE, MODULES as TERRAFORM, package
+
+MODULES = ("modules/shard-backup", "modules/recovered-instance", "modules/shard-archiver", "modules/shared/client-network")
+MODULES_FOLDER = TERRAFORM / "modules"
 EXAMPLES = ("examples/shard", "examples/recovery")
 
 
@@ -24,6 +30,7 @@ def test_plans(bench, folder):
     assert "Success!" in said and " 0 failed" in said, said
 
 
+MOCKS = 'mock_provider "aws" {\n  source = "../../modules/shared/mocks"\n}\n'
 EXAMPLE = """
 variables {
   recovery_id               = "r1"
@@ -41,12 +48,8 @@ run "plan" {
 
 @pytest.mark.parametrize("folder", EXAMPLES)
 def test_examples_can_be_planned_before_anything_exists(bench, folder):
-    module = "shard-backup" if folder == "examples/shard" else "recovered-instance"
-    mocks = (bench.folder / "modules" / module / "tests" / "plan.tftest.hcl").read_text().split("\nvariables {", 1)[0]
-    if module == "shard-backup":
-        mocks = mocks.replace('mock_provider "aws" {', 'mock_provider "aws" {\n  mock_data "aws_subnet" {\n    defaults = { availability_zone = "eu-central-1b" }\n  }')
-    variables = EXAMPLE if module == "recovered-instance" else EXAMPLE[EXAMPLE.index("run "):]
-    (bench.folder / folder / "example.tftest.hcl").write_text(mocks + "\n" + variables)
+    variables = EXAMPLE if folder == "examples/recovery" else EXAMPLE[EXAMPLE.index("run "):]
+    (bench.folder / folder / "example.tftest.hcl").write_text(MOCKS + variables)
     init(bench, folder)
     said = bench.terraform(folder, "test", "-no-color").stdout
     assert "1 passed, 0 failed" in said, said
@@ -87,3 +90,22 @@ def test_a_plan_that_says_something_else_fails_its_test(bench, folder, file, old
     init(bench, folder)
     said = bench.terraform(folder, "test", "-no-color", check=False)
     assert said.returncode != 0 and "Test assertion failed" in said.stdout, said.stdout
+
+
+def resources_without_tags(folder):
+    """Returns the resources below a folder that AWS could tag and that the modules do not."""
+    found = []
+    for file in sorted(folder.rglob("*.tf")):
+        for kind, name, body in re.findall(r'^resource "(aws_\w+)" "(\w+)" \{\n(.*?)^\}', file.read_text(), re.M | re.S):
+            known = schema.load(package(schema.PACKAGE), [("resource", kind)], CACHE / f"schemas-{schema.PROVIDER_VERSION}.json")
+            if "tags" in known[f"resource {kind}"]["attributes"] and not re.search(r"^  tags +=", body, re.M):
+                found.append(f"{file.name}: {kind}.{name}")
+    return found
+
+
+def test_everything_that_can_be_tagged_is(tmp_path):
+    """Organisations require tags on everything, such as that of a cost centre."""
+    assert resources_without_tags(MODULES_FOLDER) == []
+    text = (MODULES_FOLDER / "shard-backup/function.tf").read_text()
+    (tmp_path / "function.tf").write_text(re.sub(r"^  tags += .*\n", "", text, flags=re.M))
+    assert len(resources_without_tags(tmp_path)) == 3

@@ -1,4 +1,4 @@
-"""The remote state of recoveries: locked while somebody works on it, and one for each."""
+"""Tests of the remote state of recoveries: separate for each, and locked during a run."""
 
 import json
 
@@ -29,7 +29,7 @@ output "recovery" {
 
 @pytest.fixture
 def recoveries(moto, tmp_path):
-    """Makes a working folder for a recovery; each is somebody else's."""
+    """Creates a working folder for a recovery, as of another user each time."""
     settings = MODULES / "examples" / "recovery" / "backend.hcl"
     bucket = next(line.split('"')[1] for line in settings.read_text().splitlines() if line.startswith("bucket"))
     place = {"CreateBucketConfiguration": {"LocationConstraint": REGION}}

@@ -1,4 +1,4 @@
-"""One step of joining a recovered server to its shard; each can be repeated after a kill."""
+"""Runs one step of joining a recovered server to its shard. Each step can be repeated after a kill."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
+from ansible_collections.backstop.mysql.plugins.module_utils import journal
 
 try:
     import pymysql
@@ -15,28 +16,28 @@ except ImportError:
 
 DOCUMENTATION = """
 module: backstop_join
-short_description: One step of joining a recovered server to its shard
-description: ready, compare, forget, own, follow, caught_up, finish; in this order. joined looks at a finished one.
+short_description: Runs one step of joining a recovered server to its shard
+description: The steps are ready, compare, forget, own, follow, caught_up and finish, in this order. joined checks a finished recovery.
 options:
-  step: {description: Which., type: str, required: true}
-  state: {description: The folder of the journal., type: str, required: true}
-  socket: {description: The server's socket., type: str, required: true}
-  datadir: {description: The data directory., type: str, required: true}
-  gtid_executed: {description: The set that the backup claims., type: str, default: ""}
-  primary_host: {description: Whom to follow; empty asks orchestrator., type: str, default: ""}
-  primary_port: {description: Its port., type: int, default: 3306}
-  orchestrator_urls: {description: Where orchestrator is., type: list, elements: str, default: []}
-  orchestrator_user: {description: For basic authentication., type: str, default: ""}
-  orchestrator_password: {description: For basic authentication., type: str, default: ""}
-  cluster_name: {description: The cluster's alias., type: str, default: ""}
-  user: {description: Who asks the primary., type: str, default: ""}
-  password: {description: Their password., type: str, default: ""}
-  replication_user: {description: Who replicates., type: str, default: ""}
-  replication_password: {description: Their password., type: str, default: ""}
+  step: {description: Step to run., type: str, required: true}
+  state: {description: Folder of the journal., type: str, required: true}
+  socket: {description: Socket of the server., type: str, required: true}
+  datadir: {description: Data directory., type: str, required: true}
+  gtid_executed: {description: GTID set of the backup., type: str, default: ""}
+  primary_host: {description: Primary to replicate from; if empty, ask orchestrator., type: str, default: ""}
+  primary_port: {description: Port of the primary., type: int, default: 3306}
+  orchestrator_urls: {description: URLs of the orchestrator nodes., type: list, elements: str, default: []}
+  orchestrator_user: {description: User for basic authentication., type: str, default: ""}
+  orchestrator_password: {description: Password for basic authentication., type: str, default: ""}
+  cluster_name: {description: Alias of the cluster., type: str, default: ""}
+  user: {description: Account that queries the primary., type: str, default: ""}
+  password: {description: Password of the account., type: str, default: ""}
+  replication_user: {description: Account for replication., type: str, default: ""}
+  replication_password: {description: Password of the replication account., type: str, default: ""}
   tls: {description: "off, required or verify-identity.", type: str, default: required}
-  tls_ca: {description: A file of certificates., type: str, default: ""}
-  start_timeout: {description: Seconds., type: int, default: 3600}
-  stall_timeout: {description: Seconds., type: int, default: 600}
+  tls_ca: {description: File of CA certificates., type: str, default: ""}
+  start_timeout: {description: Seconds to wait until the server answers., type: int, default: 3600}
+  stall_timeout: {description: Seconds without an applied transaction before the step fails., type: int, default: 600}
 author: The Backstop maintainers (@backstop)
 """
 
@@ -45,11 +46,11 @@ PATIENCE = 60
 
 
 class Refused(Exception):
-    """What is told to the user."""
+    """Failure whose message is for the user."""
 
 
 def vocabulary(version):
-    """What a server of this version understands, by what is meant."""
+    """Returns the keywords of a server of this version."""
     new = version >= (8, 0, 23)
     return {
         "replica": "REPLICA" if new else "SLAVE",
@@ -62,14 +63,12 @@ def vocabulary(version):
 class Join:
     def __init__(self, given):
         self.given = given
-        self.path = os.path.join(given["state"], "journal")
-        with open(self.path) as file:
-            self.journal = json.load(file)
+        self.journal = journal.read(given["state"])
 
-    # The steps.
+    # Steps.
 
     def ready(self):
-        """The server answers its temporary administrator: its crash recovery is done."""
+        """Waits until the server answers its temporary administrator, that is, until its crash recovery is complete."""
         until = time.monotonic() + self.given["start_timeout"]
         while True:
             try:
@@ -81,22 +80,22 @@ class Join:
             time.sleep(0.5)
 
     def compare(self):
-        """The server holds exactly what the backup claims, as long as nothing was done to it."""
+        """Compares the server's GTID set with the backup's, unless a later step has changed it."""
         if self.has("own") or self.has("reset_gtids"):
             return False
         claimed, executed = self.journal["gtid_executed"], self.value("SELECT @@GLOBAL.gtid_executed")
         try:
             missing, extra = self.subtract(claimed, executed), self.subtract(executed, claimed)
         except pymysql.Error:
-            raise Refused("`{}` is no GTID set: give backstop_gtid_executed whole, as `backstop backups SHARD --latest --json` "
-                          "tells it; a tag may hold only its digest".format(claimed))
+            raise Refused("`{}` is not a GTID set: set backstop_gtid_executed to the whole set, as in `backstop backups SHARD --latest "
+                          "--json`; a tag may hold only its digest".format(claimed))
         if missing or extra:
             raise Refused("the server does not hold what the backup claims: it holds `{}`, the backup claims `{}`; missing `{}`, beyond `{}`. "
                           "Recover from another backup".format(executed, claimed, missing, extra))
         return False
 
     def forget(self):
-        """The replication of the server that was backed up is gone."""
+        """Removes the replication configuration of the donor."""
         if self.has("follow") or not self.rows("SHOW {replica} STATUS"):
             return False
         self.run("STOP {replica}")
@@ -104,7 +103,7 @@ class Join:
         return True
 
     def own(self):
-        """gtid_purged says all that it holds: the binary logs that came along are not its own."""
+        """Sets gtid_purged to the whole GTID set, and removes the donor's binary logs."""
         if self.has("own") or self.has("follow"):
             return False
         claimed = self.journal["gtid_executed"]
@@ -114,7 +113,7 @@ class Join:
             self.note("own")
             return False
         if right:
-            # Noted before the reset: a kill after it leaves an empty set, and the journal's is set then.
+            # Record this before the reset. After a kill the server's set is empty, and the next run sets the journal's.
             self.note("reset_gtids")
             self.writable(lambda: self.run("{reset}"))
         elif executed or not self.has("reset_gtids"):
@@ -124,7 +123,7 @@ class Join:
         return True
 
     def follow(self):
-        """It follows the primary of this moment, which has all that it has and can still send what it lacks."""
+        """Starts replication from the current primary, which must have all transactions of the server and the binary logs of the rest."""
         host, port = self.primary_now()
         held = self.value("SELECT @@GLOBAL.gtid_executed")
         executed, purged, uuid = self.primary(host, port, "SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged, @@server_uuid")
@@ -156,7 +155,7 @@ class Join:
         return True
 
     def caught_up(self):
-        """It has everything that the primary had when this began, and replicates without an error."""
+        """Waits until the server has every transaction that the primary had when the step began, and replicates without errors."""
         begun = moved = time.monotonic()
         status = self.following()
         wanted = self.primary(self.of(status, "Host"), int(self.of(status, "Port")), "SELECT @@GLOBAL.gtid_executed")[0]
@@ -177,21 +176,21 @@ class Join:
             time.sleep(0.3)
 
     def joined(self):
-        """A recovery that was finished is only looked at: it still replicates."""
+        """Checks that the server of a finished recovery still replicates."""
         status = self.following()
         errors = self.errors(status)
         if errors or self.threads(status) != {"Yes"}:
-            raise Refused("this recovery is finished, and the server does not replicate: {}".format("; ".join(errors) or "START REPLICA was not given"))
+            raise Refused("this recovery is finished, and the server does not replicate: {}".format("; ".join(errors) or "replication is stopped"))
         return False
 
     def finish(self):
-        """The temporary administrator is gone; the server stays read-only."""
-        # From here on nobody can log in for the other steps, nor needs to.
+        """Removes the temporary administrator. The server stays read-only."""
+        # No other step can log in after this, and none needs to.
         self.note("leaving")
         try:
             self.connect()
         except pymysql.Error as error:
-            # Dropped by a run that was killed before it could note so.
+            # A run that was killed before its entry in the journal has dropped the account.
             if error.args[0] != 1045:
                 raise
         else:
@@ -202,29 +201,16 @@ class Join:
                 os.remove(os.path.join(self.given["state"], name))
         return True
 
-    # What they are made of.
+    # Parts of the steps.
 
     def has(self, step):
         return step in self.journal["done"]
 
     def note(self, step):
-        if self.has(step):
-            return
-        self.journal["done"].append(step)
-        kept = os.stat(self.path)
-        with open(self.path + ".half", "w") as file:
-            os.chmod(file.name, 0o600)
-            os.chown(file.name, kept.st_uid, kept.st_gid)
-            json.dump(self.journal, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(self.path + ".half", self.path)
-        folder = os.open(self.given["state"], os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        journal.note(self.given["state"], self.journal, step)
 
     def connect(self):
-        """As the temporary administrator; once that is gone, as the account that the shard's servers share."""
+        """Logs in as the temporary administrator, and after its removal as the account that the shard's servers share."""
         user, password = self.given["user"], self.given["password"]
         if not self.has("leaving") or self.given["step"] == "finish":
             with open(os.path.join(self.given["state"], "password")) as file:
@@ -270,7 +256,7 @@ class Join:
     def following(self):
         status = self.status()
         if not status:
-            raise Refused("the server follows nobody: its replication was reset")
+            raise Refused("the server does not replicate: its replication was reset")
         return status
 
     @staticmethod
@@ -297,7 +283,7 @@ class Join:
             return [text.replace("\n", "") for text in cursor.fetchone()]
 
     def primary_now(self):
-        """The one fresh, writable primary that orchestrator sees in this moment, unless one was given."""
+        """Returns the given primary, or the one recently checked, writable primary that orchestrator reports."""
         if self.given["primary_host"]:
             return self.given["primary_host"], self.given["primary_port"]
         alias, errors = self.given["cluster_name"], []
@@ -305,7 +291,7 @@ class Join:
             try:
                 login = {"url_username": self.given["orchestrator_user"], "url_password": self.given["orchestrator_password"],
                          "force_basic_auth": True} if self.given["orchestrator_user"] else {}
-                # Only the leader's view is of this moment; the others answer 404.
+                # Only the leader's view is current; the other nodes answer 404.
                 open_url("{}/api/leader-check".format(url.rstrip("/")), timeout=10, **login)
                 answer = open_url("{}/api/cluster/alias/{}".format(url.rstrip("/"), alias), timeout=10, **login)
                 seen = json.load(answer) or []
@@ -333,7 +319,10 @@ def main():
         "tls": {"type": "str", "default": "required", "choices": ["off", "required", "verify-identity"]},
         "start_timeout": {"type": "int", "default": 3600},
         "stall_timeout": {"type": "int", "default": 600},
-    })
+    }, supports_check_mode=True)
+    if module.check_mode and module.params["step"] != "joined":
+        # The steps depend on each other, so a check reports only which of them change the server.
+        module.exit_json(changed=module.params["step"] in ("forget", "own", "follow", "finish"))
     if pymysql is None:
         module.fail_json(msg="the instance's Python has no PyMySQL: see backstop_packages")
     try:

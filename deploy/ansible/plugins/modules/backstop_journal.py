@@ -1,4 +1,4 @@
-"""The recovery's journal on the instance, its temporary administrator, and the file that makes the administrator at the server's start."""
+"""Creates the recovery's journal on the instance, and the file with which the server creates its temporary administrator."""
 
 import json
 import os
@@ -6,15 +6,16 @@ import pwd
 import secrets
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.backstop.mysql.plugins.module_utils import journal
 
 DOCUMENTATION = """
 module: backstop_journal
-short_description: Reads, or begins, the journal of a recovery
-description: Begins the journal with the GTID set that the backup claims, and refuses one that was begun with another.
+short_description: Reads or creates the journal of a recovery
+description: Creates the journal with the GTID set of the backup, and refuses a journal of another set.
 options:
-  path: {description: The folder., type: str, required: true}
-  owner: {description: Whom the server runs as., type: str, required: true}
-  gtid_executed: {description: The set that the backup claims., type: str, required: true}
+  path: {description: Folder of the journal., type: str, required: true}
+  owner: {description: User that the server runs as., type: str, required: true}
+  gtid_executed: {description: GTID set of the backup., type: str, required: true}
 author: The Backstop maintainers (@backstop)
 """
 
@@ -30,50 +31,38 @@ SET GLOBAL read_only = @backstop_read_only;
 """
 
 
-def write(path, text, mode=0o600, group=-1):
-    half = path + ".half"
-    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chown(half, 0 if os.geteuid() == 0 else -1, group)
-    os.chmod(half, mode)
-    os.rename(half, path)
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
-
-
 def begin(module, folder, owner):
-    """Password first, then what is made from it, then the journal: who has a journal has all."""
+    """Writes the password, the file with the password, and the journal last, so that a journal implies all files."""
     os.makedirs(folder, mode=0o750, exist_ok=True)
-    # The server reads what makes the administrator, and may write nothing here: whoever runs this trusts it.
+    # The server may read its init file and must not write here, since later runs trust the folder.
     os.chown(folder, 0 if os.geteuid() == 0 else -1, owner.pw_gid)
     os.chmod(folder, 0o750)
     password = secrets.token_hex(24)
-    write(os.path.join(folder, "password"), password)
-    write(os.path.join(folder, "init.sql"), INIT.format(password=password), 0o640, owner.pw_gid)
-    journal = {"gtid_executed": module.params["gtid_executed"], "done": []}
-    write(os.path.join(folder, "journal"), json.dumps(journal))
-    return journal
+    root = 0 if os.geteuid() == 0 else -1
+    journal.write(os.path.join(folder, "password"), password, owner=root)
+    journal.write(os.path.join(folder, "init.sql"), INIT.format(password=password), 0o640, root, owner.pw_gid)
+    entries = {"gtid_executed": module.params["gtid_executed"], "done": []}
+    journal.write(os.path.join(folder, "journal"), json.dumps(entries), owner=root)
+    return entries
 
 
 def main():
-    module = AnsibleModule({name: {"type": "str", "required": True} for name in ("path", "owner", "gtid_executed")})
+    module = AnsibleModule({name: {"type": "str", "required": True} for name in ("path", "owner", "gtid_executed")}, supports_check_mode=True)
     folder, claimed = module.params["path"], module.params["gtid_executed"]
     try:
         owner = pwd.getpwnam(module.params["owner"])
     except KeyError:
-        module.fail_json(msg="there is no user `{owner}`: install MySQL on the image first".format(**module.params))
+        module.fail_json(msg="there is no user `{owner}`: use an image with MySQL".format(**module.params))
     try:
-        with open(os.path.join(folder, "journal")) as file:
-            journal, changed = json.load(file), False
+        entries, changed = journal.read(folder), False
     except FileNotFoundError:
-        journal, changed = begin(module, folder, owner), True
-    if "".join(journal["gtid_executed"].split()) != "".join(claimed.split()):
+        if module.check_mode:
+            module.exit_json(changed=True, identity=False, finished=False)
+        entries, changed = begin(module, folder, owner), True
+    if "".join(entries["gtid_executed"].split()) != "".join(claimed.split()):
         module.fail_json(msg="{} belongs to the recovery of another backup: it claims `{}`, this one `{}`".format(
-            folder, journal["gtid_executed"], claimed))
-    done = journal["done"]
+            folder, entries["gtid_executed"], claimed))
+    done = entries["done"]
     module.exit_json(changed=changed, identity="identity" in done, finished="finish" in done)
 
 

@@ -8,12 +8,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: backstop_volume
-short_description: Finds the device of an EBS volume by the volume's id
-description: The id is the serial number of an NVMe device. A device that is given is taken instead.
+short_description: Finds the device of an EBS volume by the ID of the volume
+description: The ID is the serial number of the NVMe device. A given device takes precedence.
 options:
-  volume_id: {description: The volume's id., type: str, default: ""}
-  device: {description: The device itself., type: str, default: ""}
-  mount: {description: Where it is to be mounted., type: str, required: true}
+  volume_id: {description: ID of the volume., type: str, default: ""}
+  device: {description: Path of the device., type: str, default: ""}
+  mount: {description: Mount point., type: str, required: true}
 author: The Backstop maintainers (@backstop)
 """
 
@@ -30,12 +30,12 @@ def by_id(volume_id):
 
 
 def tag(device, name):
-    told = subprocess.run(["blkid", "-p", "-o", "value", "-s", name, device], capture_output=True, text=True, timeout=30)
-    return told.stdout.strip()
+    probed = subprocess.run(["blkid", "-p", "-o", "value", "-s", name, device], capture_output=True, text=True, timeout=30)
+    return probed.stdout.strip()
 
 
 def mounted_on(path):
-    """The numbers of the device that is mounted there, or None."""
+    """Returns the major and minor numbers of the mounted device, or None."""
     with open("/proc/self/mountinfo") as file:
         rows = [line.split() for line in file]
     found = [row[2] for row in rows if row[4] == path]
@@ -44,7 +44,7 @@ def mounted_on(path):
 
 def main():
     module = AnsibleModule({"volume_id": {"type": "str", "default": ""}, "device": {"type": "str", "default": ""},
-                            "mount": {"type": "str", "required": True}})
+                            "mount": {"type": "str", "required": True}}, supports_check_mode=True)
     given, volume_id, mount = module.params["device"], module.params["volume_id"], os.path.realpath(module.params["mount"])
     device = given or by_id(volume_id)
     if not device or not os.path.exists(device):
@@ -56,8 +56,8 @@ def main():
         module.fail_json(msg="{} is taken: another device ({}) is mounted there, not {}".format(mount, there, device))
     kind = tag(device, "TYPE")
     if not kind:
-        module.fail_json(msg="{} holds no file system: partitions and volume managers are not looked into; name it as backstop_device".format(device))
-    # Its original, which has the same UUID, may be mounted too.
+        module.fail_json(msg="{} holds no file system: partitions and volume managers are not supported; set backstop_device".format(device))
+    # XFS refuses a second mount of a UUID, and the original volume may be mounted too.
     options = "noatime,nouuid" if kind == "xfs" else "noatime"
     links = [link for link in glob.glob("/dev/disk/by-id/nvme-Amazon*" + volume_id.replace("-", "")) if volume_id]
     stable = links[0] if links else "UUID=" + tag(device, "UUID")

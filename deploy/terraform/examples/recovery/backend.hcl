@@ -1,4 +1,4 @@
-# Where the state of recoveries is; the key is given for each: backstop/recoveries/ID.tfstate
+# State of the recoveries. Pass the key for each one: backstop/recoveries/ID.tfstate
 bucket       = "acme-terraform-state"
 region       = "eu-central-1"
 encrypt      = true

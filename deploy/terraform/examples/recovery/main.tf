@@ -1,4 +1,4 @@
-# One recovery: an instance in another availability zone, with the MySQL volume made from a snapshot.
+# A recovery: an instance in another Availability Zone, with a MySQL volume created from a snapshot.
 
 terraform {
   required_version = ">= 1.10"
@@ -41,23 +41,35 @@ variable "availability_zone" {
 }
 
 variable "subnet_id" {
-  description = "In that zone."
+  description = "ID of a subnet in `availability_zone`."
   type        = string
 }
 
 variable "snapshots" {
-  description = "Device name to snapshot id: what `backstop backups orders --latest --json` names."
+  description = "Map of device names to snapshot IDs, from `backstop backups orders --latest --json`."
   type        = map(string)
 }
 
+variable "connection" {
+  description = "Connection of Ansible to the instance: `ssh`, or `ssm` for SSH through Session Manager."
+  type        = string
+  default     = "ssh"
+}
+
+variable "instance_profile" {
+  description = "Name of the instance profile, which `ssm` needs."
+  type        = string
+  default     = null
+}
+
 variable "protected" {
-  description = "False until the server runs, so that a recovery that fails can be taken down."
+  description = "Protect the instance against termination. Backstop sets false until the server runs, so that a failed recovery can be destroyed."
   type        = bool
   default     = true
 }
 
 variable "check_snapshots" {
-  description = "False when the snapshots have been pruned since."
+  description = "Set to false when the snapshots have been pruned."
   type        = bool
   default     = true
 }
@@ -75,6 +87,8 @@ module "instance" {
   ami_id                    = "ami-0123456789abcdef0"
   instance_type             = "r7i.xlarge"
   key_name                  = "databases"
+  connection                = var.connection
+  instance_profile          = var.instance_profile
 
   volumes                  = [for device, snapshot in var.snapshots : { device_name = device, snapshot_id = snapshot }]
   initialization_rate_mibs = 200
@@ -82,7 +96,7 @@ module "instance" {
   check_snapshots          = var.check_snapshots
 }
 
-# What `backstop recover` and the playbook read.
+# Outputs for `backstop recover` and the playbook.
 output "mysql_host" {
   value = module.instance.mysql_host
 }

@@ -1,4 +1,4 @@
-# Where the state of the shards' backups is: encrypted, and locked while somebody works on it.
+# State of the shards' backups, encrypted, and locked during each run.
 bucket       = "acme-terraform-state"
 key          = "backstop/shards.tfstate"
 region       = "eu-central-1"

@@ -1,4 +1,4 @@
-# One shard, complete: function, schedule, roles, endpoints, bucket, alarms and archiver. And a second one beside it.
+# A complete shard, with function, schedule, roles, endpoints, bucket, alarms and archiver, and a second shard.
 
 terraform {
   required_version = ">= 1.10"
@@ -29,13 +29,13 @@ variable "account_id" {
 }
 
 variable "package" {
-  description = "The function's zip."
+  description = "Path of the function's deployment package."
   type        = string
   default     = "backstop-lambda.zip"
 }
 
 variable "program_sha256" {
-  description = "Sum of the `backstop` program in the bucket of artefacts, for the archiver."
+  description = "SHA-256 checksum of the archiver's program in the bucket of artifacts."
   type        = string
   default     = "0000000000000000000000000000000000000000000000000000000000000000"
 }
@@ -71,7 +71,7 @@ module "orders" {
   tags             = { Team = "databases" }
 }
 
-# Its archive: every transaction, at most about a second behind.
+# Archive of the first shard: every transaction, at most about a second behind.
 module "orders_archive" {
   source = "../../modules/shard-archiver"
 
@@ -89,13 +89,13 @@ module "orders_archive" {
   subnet_id            = "subnet-0123456789abcdef1"
   database_cidr_blocks = ["10.1.0.0/16"]
 
-  endpoints = { mode = "use", security_group_id = module.orders.endpoints_security_group_id }
+  endpoints = { mode = "use", client_security_group_id = module.orders.endpoint_clients_security_group_id }
   bucket    = { name = "acme-backstop", prefix = "orders" }
   alarm     = { actions = ["arn:aws:sns:${var.region}:${var.account_id}:database-on-call"] }
   tags      = { Team = "databases" }
 }
 
-# The next shard uses the first one's endpoints and bucket, under a prefix of its own.
+# The second shard uses the endpoints and the bucket of the first, under a separate prefix.
 module "customers" {
   source = "../../modules/shard-backup"
 
@@ -108,7 +108,7 @@ module "customers" {
   subnet_ids           = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
   database_cidr_blocks = ["10.1.0.0/16"]
 
-  endpoints = { mode = "use", security_group_id = module.orders.endpoints_security_group_id }
+  endpoints = { mode = "use", client_security_group_id = module.orders.endpoint_clients_security_group_id }
   bucket    = { name = "acme-backstop", prefix = "customers" }
   alarm     = { missing_after_hours = 8 }
 }

@@ -2,7 +2,7 @@ locals {
   cluster = coalesce(var.cluster_name, var.shard)
   name    = "${var.shard}-${var.recovery_id}"
 
-  # By device name: the order of the list means nothing.
+  # Volumes by device name: their order in the list has no meaning.
   volumes = { for volume in var.volumes : volume.device_name => volume }
 
   tags = merge(var.tags, {
@@ -12,13 +12,15 @@ locals {
     Backstop-Recovery = var.recovery_id
   })
 
-  # What this state was made for.
+  # Arguments that a state must keep.
   origin = jsonencode({
     recovery  = var.recovery_id
     zone      = var.availability_zone
     snapshots = { for device, volume in local.volumes : device => volume.snapshot_id }
   })
 }
+
+data "aws_region" "current" {}
 
 data "aws_subnet" "instance" {
   id = var.subnet_id
@@ -41,12 +43,12 @@ data "aws_ebs_snapshot" "volume" {
 
     postcondition {
       condition     = !var.require_proven || lookup(self.tags, "Backstop-State", "") == "proven"
-      error_message = "Snapshot ${each.value.snapshot_id} is not proven: its data need not be that of its GTID. Take another, or set require_proven = false."
+      error_message = "Snapshot ${each.value.snapshot_id} is not proven: its data may differ from its GTID set. Use another, or set require_proven = false."
     }
 
     postcondition {
       condition     = tonumber(lookup(self.tags, "Backstop-Set", "1")) == length(var.volumes)
-      error_message = "Snapshot ${each.value.snapshot_id} is one of a set of ${lookup(self.tags, "Backstop-Set", "1")}, and ${length(var.volumes)} are given: the server needs all of the set and no other."
+      error_message = "Snapshot ${each.value.snapshot_id} is one of a set of ${lookup(self.tags, "Backstop-Set", "1")}, and ${length(var.volumes)} are given: the server needs all snapshots of the set and no others."
     }
 
     postcondition {
@@ -56,8 +58,8 @@ data "aws_ebs_snapshot" "volume" {
   }
 }
 
-# A volume whose snapshot or zone changes would be deleted and made anew, with the recovered data on it. So a state keeps what it was
-# made for, and refuses anything else. Keys and types of volumes are left alone below for the same reason.
+# Terraform would replace a volume, with the recovered data on it, if its snapshot or zone changed. So the state records its arguments,
+# and the precondition below refuses others. For the same reason the volumes ignore changes of keys.
 resource "terraform_data" "origin" {
   input = local.origin
 
@@ -81,22 +83,22 @@ resource "aws_ebs_volume" "mysql" {
   tags                       = merge(local.tags, { Backstop-Snapshot = each.value.snapshot_id, Backstop-Device = each.key })
 
   lifecycle {
-    # Nothing that can change makes another volume of it. What was asked for at first is what is there: see `origin`.
+    # No change of an argument replaces the volume: see `origin`.
     ignore_changes = [availability_zone, snapshot_id, encrypted, kms_key_id, volume_initialization_rate]
 
     precondition {
       condition     = terraform_data.origin.output == local.origin
-      error_message = "This state belongs to ${try(jsondecode(terraform_data.origin.output).recovery, "another recovery")} (${terraform_data.origin.output}); it is now asked for ${local.origin}. Give each recovery a state of its own: its data volumes would be lost."
+      error_message = "This state belongs to ${try(jsondecode(terraform_data.origin.output).recovery, "another recovery")} (${terraform_data.origin.output}); the plan is for ${local.origin}. Give each recovery a separate state, or its data volumes would be lost."
     }
 
     precondition {
       condition     = length(distinct([for snapshot in data.aws_ebs_snapshot.volume : lookup(snapshot.tags, "Backstop-Run", "")])) <= 1
-      error_message = "The snapshots are not all of one backup (tag `Backstop-Run`): together they are no state the server ever had."
+      error_message = "The snapshots are of more than one backup (tag `Backstop-Run`): together they are not a state of the server."
     }
   }
 }
 
-# The address comes first, so that the instance carries it as a tag from its start on.
+# Create the address first, so that the instance has it as a tag from its launch.
 resource "aws_network_interface" "mysql" {
   subnet_id       = var.subnet_id
   security_groups = var.security_group_ids
@@ -135,11 +137,11 @@ resource "aws_instance" "mysql" {
     tags        = local.tags
   }
 
-  # Backstop finds the instance of a MySQL host by `MySQL-Host`.
+  # Backstop finds the instance of a MySQL server by `MySQL-Host`.
   tags = merge(local.tags, { MySQL-Host = "${aws_network_interface.mysql.private_ip}:${var.mysql_port}" })
 
   lifecycle {
-    # An image or start script that is newer by the next apply does not replace a running database server.
+    # A newer AMI or other user data must not replace a running database server.
     ignore_changes = [ami, user_data]
 
     precondition {
@@ -156,7 +158,7 @@ resource "aws_volume_attachment" "mysql" {
   volume_id   = aws_ebs_volume.mysql[each.key].id
   device_name = each.key
 
-  # A running server's volume is not pulled out from under it.
+  # Do not detach the volume of a running server.
   force_detach                   = false
   stop_instance_before_detaching = true
 }

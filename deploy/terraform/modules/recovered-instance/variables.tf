@@ -1,5 +1,5 @@
 variable "shard" {
-  description = "The shard's name, as Backstop calls it."
+  description = "Name of the shard in Backstop."
   type        = string
 
   validation {
@@ -9,13 +9,13 @@ variable "shard" {
 }
 
 variable "cluster_name" {
-  description = "The cluster's name in orchestrator, which the snapshots carry as tag `Cluster-name`. Default: the shard's name."
+  description = "Name of the cluster in orchestrator, as in the tag `Cluster-name` of the snapshots. If null, the name of the shard."
   type        = string
   default     = null
 }
 
 variable "recovery_id" {
-  description = "The recovery's id: tag `Backstop-Recovery` of everything made here. One recovery, one state."
+  description = "ID of the recovery, set as the tag `Backstop-Recovery` of every resource. Each recovery needs a separate state."
   type        = string
 
   validation {
@@ -25,70 +25,70 @@ variable "recovery_id" {
 }
 
 variable "primary_availability_zone" {
-  description = "Availability zone of the shard's primary now."
+  description = "Availability Zone of the shard's current primary."
   type        = string
 }
 
 variable "availability_zone" {
-  description = "Where the instance goes. Another zone than the primary's, so that one zone's loss does not take both."
+  description = "Availability Zone of the instance. It must differ from the primary's, so that the loss of one zone does not take both servers."
   type        = string
 
   validation {
     condition     = var.allow_same_zone || var.availability_zone != var.primary_availability_zone
-    error_message = "availability_zone: ${var.availability_zone} is the primary's own; take another zone, or set allow_same_zone if there is none."
+    error_message = "availability_zone: ${var.availability_zone} is the primary's own; use another zone, or set allow_same_zone if there is none."
   }
 }
 
 variable "allow_same_zone" {
-  description = "True: the primary's own availability zone is accepted."
+  description = "Set to true to accept the primary's own Availability Zone."
   type        = bool
   default     = false
 }
 
 variable "subnet_id" {
-  description = "Subnet of the instance, in `availability_zone`."
+  description = "ID of the instance's subnet, in `availability_zone`."
   type        = string
 }
 
 variable "security_group_ids" {
-  description = "Security groups of the instance: those of the shard's MySQL servers."
+  description = "IDs of the instance's security groups: those of the shard's MySQL servers."
   type        = set(string)
 
   validation {
     condition     = length(var.security_group_ids) > 0
-    error_message = "security_group_ids: name at least one; the VPC's default group is not for databases."
+    error_message = "security_group_ids: specify at least one; the VPC's default group is not for databases."
   }
 }
 
 variable "ami_id" {
-  description = "Image of the instance: the one of the shard's MySQL servers, or one that the playbook can install MySQL on."
+  description = "ID of the instance's AMI: that of the shard's MySQL servers, or one on which the playbook can configure MySQL."
   type        = string
 
   validation {
     condition     = can(regex("^ami-[0-9a-f]{8,17}$", var.ami_id))
-    error_message = "ami_id: an image's id is ami- and 8 to 17 hexadecimal digits."
+    error_message = "ami_id: specify ami- and 8 to 17 hexadecimal digits."
   }
 }
 
 variable "instance_type" {
-  description = "Type of the instance, such as that of the primary."
+  description = "Instance type, such as the primary's."
   type        = string
 }
 
 variable "key_name" {
-  description = "SSH key pair for Ansible. Null: the image or Session Manager lets Ansible in."
+  description = "Name of the key pair that Ansible logs in with. If null, the AMI or Session Manager must provide access."
   type        = string
   default     = null
 }
 
 variable "instance_profile" {
-  description = "Instance profile. Null: none."
+  description = "Name of the instance profile. If null, the instance has none."
   type        = string
   default     = null
 }
 
 variable "user_data" {
-  description = "User data of the instance. It can be read by everyone who may look at the instance: no secrets."
+  description = "User data of the instance. Every principal that may describe the instance can read it, so it must not contain secrets."
   type        = string
   default     = null
 }
@@ -100,7 +100,7 @@ variable "root_volume_gib" {
 }
 
 variable "volumes" {
-  description = "The MySQL volumes, each from a snapshot: one, or all of a multi-volume set. `device_name` as EC2 names it (`/dev/sdf` to `/dev/sdp`); `size_gib` null: the snapshot's; `iops`, `throughput_mib` null: the type's own. All snapshots of the set, and of no other backup."
+  description = "MySQL volumes, each created from a snapshot: all snapshots of one backup, and no others. `device_name`: device name in EC2, from `/dev/sdf` to `/dev/sdp`. `size_gib`: if null, the size of the snapshot. `iops`, `throughput_mib`: if null, the defaults of the volume type."
   type = list(object({
     snapshot_id    = string
     device_name    = string
@@ -113,17 +113,17 @@ variable "volumes" {
 
   validation {
     condition     = length(var.volumes) > 0
-    error_message = "volumes: name at least one snapshot."
+    error_message = "volumes: specify at least one snapshot."
   }
 
   validation {
     condition     = alltrue([for volume in var.volumes : can(regex("^snap-[0-9a-f]{8,17}$", volume.snapshot_id))])
-    error_message = "volumes: a snapshot's id is snap- and 8 to 17 hexadecimal digits."
+    error_message = "volumes: snapshot_id consists of snap- and 8 to 17 hexadecimal digits."
   }
 
   validation {
     condition     = alltrue([for volume in var.volumes : can(regex("^/dev/sd[f-p]$", volume.device_name))])
-    error_message = "volumes: device_name is /dev/sdf to /dev/sdp, which EC2 keeps for data volumes."
+    error_message = "volumes: device_name must be /dev/sdf to /dev/sdp, which EC2 recommends for data volumes."
   }
 
   validation {
@@ -131,35 +131,35 @@ variable "volumes" {
       length(distinct(var.volumes[*].snapshot_id)) == length(var.volumes) &&
       length(distinct(var.volumes[*].device_name)) == length(var.volumes)
     )
-    error_message = "volumes: each snapshot and each device name stands once."
+    error_message = "volumes: each snapshot and each device name may occur once."
   }
 }
 
 variable "initialization_rate_mibs" {
-  description = "Rate in MiB/s at which EC2 loads the volumes from their snapshots (100 to 300, paid for by the GiB). Null: blocks are loaded when first read, which makes the server slow until all are."
+  description = "Rate in MiB/s at which EC2 downloads the snapshots' blocks to the volumes, from 100 to 300. EC2 charges for it by the GiB. If null, EC2 loads each block when it is first read, and the server is slow until all blocks are loaded."
   type        = number
   default     = null
 
   validation {
     condition     = var.initialization_rate_mibs == null ? true : var.initialization_rate_mibs >= 100 && var.initialization_rate_mibs <= 300
-    error_message = "initialization_rate_mibs: EC2 takes 100 to 300."
+    error_message = "initialization_rate_mibs: specify 100 to 300, EC2's limits."
   }
 }
 
 variable "check_snapshots" {
-  description = "False: the snapshots are not looked at. For a later plan, when they may have been pruned."
+  description = "Set to false to skip the checks of the snapshots, for example in a later plan when they may have been pruned."
   type        = bool
   default     = true
 }
 
 variable "require_proven" {
-  description = "True: only snapshots tagged `Backstop-State` = `proven` are taken. An unproven one may have been begun without the lock: its data need not be that of its GTID."
+  description = "Set to false to accept snapshots whose tag `Backstop-State` is not `proven`. Such a snapshot may have been started without the lock, and its data may differ from its GTID set."
   type        = bool
   default     = true
 }
 
 variable "protected" {
-  description = "True: the instance cannot be terminated by mistake, nor by Terraform. Set it false, apply, and only then destroy."
+  description = "Protect the instance against termination, by Terraform as well. To destroy the recovery, set to false and apply first."
   type        = bool
   default     = true
 }
@@ -171,18 +171,34 @@ variable "mysql_port" {
 }
 
 variable "ansible_user" {
-  description = "Whom Ansible logs in as."
+  description = "Name of the user that Ansible logs in as."
   type        = string
   default     = "ec2-user"
 }
 
+variable "connection" {
+  description = "Connection of Ansible to the instance: `ssh`, or `ssm` for SSH through Session Manager, which needs no network path to port 22 but an instance profile with the policy `AmazonSSMManagedInstanceCore`."
+  type        = string
+  default     = "ssh"
+
+  validation {
+    condition     = contains(["ssh", "ssm"], var.connection)
+    error_message = "connection: specify ssh or ssm."
+  }
+
+  validation {
+    condition     = var.connection != "ssm" || var.instance_profile != null
+    error_message = "connection: ssm needs instance_profile, with the policy AmazonSSMManagedInstanceCore."
+  }
+}
+
 variable "tags" {
-  description = "Further tags of everything made here."
+  description = "Additional tags of every resource."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = length(setintersection(keys(var.tags), ["MySQL-Host", "Cluster-name", "Backstop-Recovery", "Backstop-Shard", "Name"])) == 0
-    error_message = "tags: MySQL-Host, Cluster-name, Backstop-Recovery, Backstop-Shard and Name are set by the module."
+    error_message = "tags: the module sets MySQL-Host, Cluster-name, Backstop-Recovery, Backstop-Shard and Name."
   }
 }

@@ -2,10 +2,10 @@ locals {
   metrics = "Backstop/${var.shard}"
 }
 
-# Rings on trouble and on silence.
+# Missing data counts as failure: the archiver may be gone.
 resource "aws_cloudwatch_metric_alarm" "archive" {
   alarm_name        = "${local.name}-not-well"
-  alarm_description = "The archive of the MySQL shard ${var.shard} is not well, or its archiver says nothing, for ${var.alarm.unhealthy_minutes} minutes: see `backstop status ${var.shard}`"
+  alarm_description = "The archive of the MySQL shard ${var.shard} is unhealthy, or its archiver has not reported, for ${var.alarm.unhealthy_minutes} minutes: run `backstop status ${var.shard}`"
 
   namespace           = local.metrics
   metric_name         = "ArchiveWell"
@@ -22,10 +22,11 @@ resource "aws_cloudwatch_metric_alarm" "archive" {
   tags          = var.tags
 }
 
-# A machine whose hardware fails is started again elsewhere, with its disks.
+# EC2 recovers an instance on failed hardware, with its volumes.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-recover.html
 resource "aws_cloudwatch_metric_alarm" "machine" {
   alarm_name        = "${local.name}-machine"
-  alarm_description = "The machine of the archiver of the MySQL shard ${var.shard} fails; EC2 moves it"
+  alarm_description = "The instance of the archiver of the MySQL shard ${var.shard} fails its system status check; EC2 recovers it"
 
   namespace           = "AWS/EC2"
   metric_name         = "StatusCheckFailed_System"

@@ -1,16 +1,16 @@
-locals {
-  bucket_arn = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket.name}"
-  prefix     = var.bucket.prefix == "" ? "" : "${var.bucket.prefix}/"
-  domain     = data.aws_partition.current.dns_suffix
+module "access" {
+  source = "../shared/repository-access"
 
+  secret_arn         = var.secret_arn
+  secret_kms_key_arn = var.secret_kms_key_arn
+  bucket             = var.bucket
+}
+
+locals {
   statements = concat(
+    module.access.read_secret,
+    module.access.use_repository,
     [
-      {
-        Sid      = "ReadOneSecret"
-        Effect   = "Allow"
-        Action   = ["secretsmanager:GetSecretValue"]
-        Resource = [var.secret_arn]
-      },
       {
         Sid      = "FetchTheProgram"
         Effect   = "Allow"
@@ -18,28 +18,14 @@ locals {
         Resource = ["arn:${data.aws_partition.current.partition}:s3:::${var.package.s3_bucket}/${var.package.s3_key}"]
       },
       {
-        Sid       = "ListRepository"
-        Effect    = "Allow"
-        Action    = ["s3:ListBucket"]
-        Resource  = [local.bucket_arn]
-        Condition = { StringLike = { "s3:prefix" = local.prefix == "" ? ["*"] : ["${local.prefix}*", var.bucket.prefix] } }
-      },
-      {
-        Sid      = "ReadAndWriteRepository"
-        Effect   = "Allow"
-        Action   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
-        Resource = ["${local.bucket_arn}/${local.prefix}*"]
-      },
-      {
-        # Tail segments that were replaced, and probes. The archive of every shard below this prefix is in
-        # reach of this statement; backups are not.
+        # Replaced tail segments, and probes. The statement covers the archive of every shard below this prefix, and no backups.
         Sid      = "RemoveReplacedPieces"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject"]
-        Resource = ["${local.bucket_arn}/${local.prefix}shards/*/archive/*", "${local.bucket_arn}/${local.prefix}probes/*"]
+        Resource = ["${module.access.objects}shards/*/archive/*", "${module.access.objects}probes/*"]
       },
       {
-        # `backstop status` asks whether the snapshots of backups are complete. EC2 knows no narrower resource for it.
+        # `backstop status` reads the state of the backups' snapshots. EC2 supports no resource-level permissions for this action.
         Sid      = "LookAtSnapshots"
         Effect   = "Allow"
         Action   = ["ec2:DescribeSnapshots"]
@@ -53,23 +39,6 @@ locals {
         Condition = { StringEquals = { "cloudwatch:namespace" = local.metrics } }
       },
     ],
-    var.secret_kms_key_arn == null ? [] : [{
-      Sid      = "DecryptTheSecret"
-      Effect   = "Allow"
-      Action   = ["kms:Decrypt"]
-      Resource = [var.secret_kms_key_arn]
-      Condition = { StringEquals = {
-        "kms:ViaService"                  = "secretsmanager.${local.region}.${local.domain}"
-        "kms:EncryptionContext:SecretARN" = var.secret_arn
-      } }
-    }],
-    var.bucket.kms_key_arn == null ? [] : [{
-      Sid       = "EncryptRepository"
-      Effect    = "Allow"
-      Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
-      Resource  = [var.bucket.kms_key_arn]
-      Condition = { StringEquals = { "kms:ViaService" = "s3.${local.region}.${local.domain}" } }
-    }],
   )
 }
 
@@ -101,4 +70,5 @@ resource "aws_iam_role_policy_attachment" "further" {
 resource "aws_iam_instance_profile" "archiver" {
   name = local.name
   role = aws_iam_role.archiver.name
+  tags = var.tags
 }

@@ -7,16 +7,15 @@ data "aws_subnet" "instance" {
 }
 
 locals {
-  name       = "backstop-${var.shard}-archiver"
-  cluster    = coalesce(var.cluster_name, var.shard)
-  region     = data.aws_region.current.region
-  repository = trimsuffix("s3://${var.bucket.name}/${var.bucket.prefix}", "/")
-  tags       = merge(var.tags, { Name = local.name, Cluster-name = local.cluster, Backstop-Shard = var.shard })
+  name    = "backstop-${var.shard}-archiver"
+  cluster = coalesce(var.cluster_name, var.shard)
+  region  = data.aws_region.current.region
+  tags    = merge(var.tags, { Name = local.name, Cluster-name = local.cluster, Backstop-Shard = var.shard })
 
   configuration = templatefile("${path.module}/backstop.toml.tftpl", {
     shard        = var.shard
     cluster      = local.cluster
-    repository   = local.repository
+    repository   = module.access.url
     region       = local.region
     secret_arn   = var.secret_arn
     orchestrator = var.orchestrator_urls
@@ -24,7 +23,7 @@ locals {
   })
 }
 
-# It may hold commits that clients were told of: nothing that can change makes another volume of it.
+# The spool may hold acknowledged commits, so no change of an argument replaces the volume.
 resource "aws_ebs_volume" "spool" {
   availability_zone = data.aws_subnet.instance.availability_zone
   size              = var.spool.size_gib
@@ -43,10 +42,10 @@ resource "aws_ebs_volume" "spool" {
   }
 }
 
-# The address stays when the instance is replaced: logins and grants may name it.
+# Keeps the address when the instance is replaced, since accounts and grants may name it.
 resource "aws_network_interface" "archiver" {
   subnet_id       = var.subnet_id
-  security_groups = [aws_security_group.archiver.id]
+  security_groups = module.network.security_group_ids
   description     = "Archiver of the MySQL shard ${var.shard}"
   tags            = local.tags
 }
@@ -62,7 +61,7 @@ resource "aws_instance" "archiver" {
     network_interface_id = aws_network_interface.archiver.id
   }
 
-  # Another configuration or program is another instance, on the same spool: it goes on where the last one was.
+  # A change of the configuration or the program replaces the instance. The next one continues with the same spool.
   user_data_replace_on_change = true
   user_data = templatefile("${path.module}/user_data.sh.tftpl", {
     shard         = var.shard
@@ -97,78 +96,18 @@ resource "aws_volume_attachment" "spool" {
   volume_id   = aws_ebs_volume.spool.id
   device_name = "/dev/sdf"
 
-  # The archiver archives what it has read before it ends.
+  # On a stop, the archiver archives the transactions that it has read.
   stop_instance_before_detaching = true
 }
 
-resource "aws_security_group" "archiver" {
-  name        = local.name
-  description = "Archiver of the MySQL shard ${var.shard}"
-  vpc_id      = var.vpc_id
-  tags        = local.tags
-}
+module "network" {
+  source = "../shared/client-network"
 
-resource "aws_security_group_rule" "databases" {
-  for_each = { for port in var.database_ports : tostring(port) => port }
-
-  security_group_id = aws_security_group.archiver.id
-  type              = "egress"
-  protocol          = "tcp"
-  from_port         = each.value
-  to_port           = each.value
-  cidr_blocks       = sort(var.database_cidr_blocks)
-  description       = "MySQL and orchestrator"
-}
-
-resource "aws_security_group_rule" "endpoints" {
-  count = var.endpoints.mode == "use" ? 1 : 0
-
-  security_group_id        = aws_security_group.archiver.id
-  type                     = "egress"
-  protocol                 = "tcp"
-  from_port                = 443
-  to_port                  = 443
-  source_security_group_id = var.endpoints.security_group_id
-  description              = "AWS by VPC endpoints"
-}
-
-resource "aws_security_group_rule" "into_endpoints" {
-  count = var.endpoints.mode == "use" ? 1 : 0
-
-  security_group_id        = var.endpoints.security_group_id
-  type                     = "ingress"
-  protocol                 = "tcp"
-  from_port                = 443
-  to_port                  = 443
-  source_security_group_id = aws_security_group.archiver.id
-  description              = local.name
-}
-
-data "aws_prefix_list" "s3" {
-  count = var.endpoints.mode == "use" ? 1 : 0
-  name  = "com.amazonaws.${local.region}.s3"
-}
-
-resource "aws_security_group_rule" "s3" {
-  count = var.endpoints.mode == "use" ? 1 : 0
-
-  security_group_id = aws_security_group.archiver.id
-  type              = "egress"
-  protocol          = "tcp"
-  from_port         = 443
-  to_port           = 443
-  prefix_list_ids   = [data.aws_prefix_list.s3[0].id]
-  description       = "S3 by its gateway endpoint"
-}
-
-resource "aws_security_group_rule" "aws_by_nat" {
-  count = var.endpoints.mode == "nat" ? 1 : 0
-
-  security_group_id = aws_security_group.archiver.id
-  type              = "egress"
-  protocol          = "tcp"
-  from_port         = 443
-  to_port           = 443
-  cidr_blocks       = ["0.0.0.0/0"]
-  description       = "AWS by a NAT gateway"
+  name                 = local.name
+  description          = "Archiver of the MySQL shard ${var.shard}"
+  vpc_id               = var.vpc_id
+  database_cidr_blocks = var.database_cidr_blocks
+  database_ports       = var.database_ports
+  endpoints            = var.endpoints
+  tags                 = local.tags
 }

@@ -1,5 +1,5 @@
 variable "shard" {
-  description = "The shard's name, as Backstop calls it: 1 to 40 of a-z, 0-9, `-`, starting with a letter or digit."
+  description = "Name of the shard in Backstop: 1 to 40 characters of a-z, 0-9 and `-`, starting with a letter or digit."
   type        = string
 
   validation {
@@ -9,39 +9,39 @@ variable "shard" {
 }
 
 variable "cluster_name" {
-  description = "The cluster's name in orchestrator. Default: the shard's name."
+  description = "Name of the cluster in orchestrator. If null, the name of the shard."
   type        = string
   default     = null
 }
 
 variable "orchestrator_urls" {
-  description = "Where orchestrator is: all its nodes."
+  description = "URLs of all orchestrator nodes."
   type        = list(string)
 
   validation {
     condition     = length(var.orchestrator_urls) > 0 && alltrue([for url in var.orchestrator_urls : can(regex("^https?://[^\\s\"\\\\]+$", url))])
-    error_message = "orchestrator_urls: write at least one, as http://orc1:3000."
+    error_message = "orchestrator_urls: specify at least one URL, such as http://orc1:3000."
   }
 }
 
 variable "secret_arn" {
-  description = "ARN of the shard's Secrets Manager entry. The instance may read this one entry and no other."
+  description = "ARN of the shard's Secrets Manager secret. The instance can read this secret and no other."
   type        = string
 
   validation {
     condition     = can(regex("^arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+$", var.secret_arn))
-    error_message = "secret_arn: write the entry's full ARN (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX)."
+    error_message = "secret_arn: specify the secret's full ARN (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX)."
   }
 }
 
 variable "secret_kms_key_arn" {
-  description = "ARN of the KMS key the secret is encrypted with. Null: Secrets Manager's own key."
+  description = "ARN of the KMS key that encrypts the secret. If null, Secrets Manager's AWS managed key."
   type        = string
   default     = null
 }
 
 variable "archive" {
-  description = "`from`: whose binlog (`primary`, `candidate`, `replica`); `semi_sync`: the primary waits until a commit is archived (then also set what `backstop check --fix` offers); `ack`: what archived means then, `store` or `spool`."
+  description = "Options of the archive. `from`: role of the server that is streamed from, `primary`, `candidate` or `replica`. `semi_sync`: let the primary wait until each commit is archived; then also apply the settings that `backstop check --fix` offers. `ack`: place where a commit must be durable to be acknowledged, `store` or `spool`."
   type = object({
     from      = optional(string, "primary")
     semi_sync = optional(bool, false)
@@ -61,7 +61,7 @@ variable "archive" {
 }
 
 variable "package" {
-  description = "The `backstop` program (built with the feature `aws`, for the image's architecture) in S3, and its SHA-256 in hexadecimal: a program with another sum is not started."
+  description = "Program `backstop` in S3, built with the feature `aws` for the architecture of the AMI, and its SHA-256 checksum in hexadecimal. The instance does not start a program with another checksum."
   type = object({
     s3_bucket = string
     s3_key    = string
@@ -75,38 +75,38 @@ variable "package" {
 }
 
 variable "ami_id" {
-  description = "Image of the instance: Amazon Linux 2023, or another with cloud-init, systemd, XFS and the AWS command line."
+  description = "ID of the instance's AMI: Amazon Linux 2023, or another with cloud-init, systemd, XFS and the AWS CLI."
   type        = string
 
   validation {
     condition     = can(regex("^ami-[0-9a-f]{8,17}$", var.ami_id))
-    error_message = "ami_id: an image's id is ami- and 8 to 17 hexadecimal digits."
+    error_message = "ami_id: specify ami- and 8 to 17 hexadecimal digits."
   }
 }
 
 variable "instance_type" {
-  description = "Type of the instance: one with NVMe disks."
+  description = "Instance type, with NVMe devices."
   type        = string
   default     = "t3.small"
 }
 
 variable "subnet_id" {
-  description = "Subnet of the instance, best in another availability zone than the primary's."
+  description = "ID of the instance's subnet, preferably in another Availability Zone than the primary."
   type        = string
 }
 
 variable "vpc_id" {
-  description = "VPC of the MySQL servers."
+  description = "ID of the MySQL servers' VPC."
   type        = string
 }
 
 variable "database_cidr_blocks" {
-  description = "Where MySQL and orchestrator are."
+  description = "CIDR blocks of MySQL and orchestrator."
   type        = set(string)
 
   validation {
     condition     = length(var.database_cidr_blocks) > 0 && alltrue([for block in var.database_cidr_blocks : can(cidrhost(block, 0))])
-    error_message = "database_cidr_blocks: write blocks such as 10.1.0.0/16, at least one."
+    error_message = "database_cidr_blocks: specify at least one block, such as 10.1.0.0/16."
   }
 }
 
@@ -117,26 +117,26 @@ variable "database_ports" {
 }
 
 variable "endpoints" {
-  description = "How AWS is reached. `mode` is `nat`: port 443 is open to everywhere; `use`: the VPC's endpoints (`secretsmanager`, `monitoring`, `ec2`, S3's gateway), whose group is `security_group_id`."
+  description = "Network path to AWS. `mode`: `nat` opens port 443 to all addresses; `use` takes the VPC's endpoints (`secretsmanager`, `monitoring`, `ec2` and the gateway endpoint of S3), and joins `client_security_group_id`, the group whose members may use them."
   type = object({
-    mode              = optional(string, "nat")
-    security_group_id = optional(string)
+    mode                     = optional(string, "nat")
+    client_security_group_id = optional(string)
   })
   default = {}
 
   validation {
     condition     = contains(["nat", "use"], var.endpoints.mode)
-    error_message = "endpoints: mode is nat or use."
+    error_message = "endpoints: mode must be nat or use."
   }
 
   validation {
-    condition     = var.endpoints.mode != "use" || var.endpoints.security_group_id != null
-    error_message = "endpoints: use needs security_group_id, that of the endpoints."
+    condition     = var.endpoints.mode != "use" || var.endpoints.client_security_group_id != null
+    error_message = "endpoints: mode use needs client_security_group_id, the group whose members may use the endpoints."
   }
 }
 
 variable "bucket" {
-  description = "The repository, as for `shard-backup`: the bucket's name, the prefix without a slash at either end, the KMS key if it is encrypted with one of yours."
+  description = "S3 bucket of the repository, as for `shard-backup`: its name, the key prefix without a slash at either end, and the ARN of the KMS key if a customer managed key encrypts the bucket."
   type = object({
     name        = string
     prefix      = optional(string, "")
@@ -150,12 +150,12 @@ variable "bucket" {
 
   validation {
     condition     = var.bucket.prefix == "" || can(regex("^[A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*$", var.bucket.prefix))
-    error_message = "bucket: prefix has no slash at either end, and of letters, digits, `.`, `_`, `=`, `-` and `/`."
+    error_message = "bucket: the prefix has no slash at either end, and consists of letters, digits, `.`, `_`, `=`, `-` and `/`."
   }
 }
 
 variable "spool" {
-  description = "The volume for what is streamed and not archived yet. Backstop stops reading at 4 GiB. With `ack = \"spool\"` it holds commits that clients were told of: keep it."
+  description = "Volume for transactions that are streamed and not yet archived. Backstop stops reading at 4 GiB. With `ack = \"spool\"` it holds acknowledged commits: keep it."
   type = object({
     size_gib   = optional(number, 10)
     type       = optional(string, "gp3")
@@ -165,18 +165,18 @@ variable "spool" {
 
   validation {
     condition     = var.spool.size_gib >= 6
-    error_message = "spool: 6 GiB at least; the spool alone can take 4."
+    error_message = "spool: size_gib must be at least 6; the transactions alone can take 4 GiB."
   }
 }
 
 variable "root_volume_gib" {
-  description = "Size of the root volume in GiB, at least the image's."
+  description = "Size of the root volume in GiB, at least that of the AMI."
   type        = number
   default     = 16
 }
 
 variable "alarm" {
-  description = "`unhealthy_minutes`: the alarm rings when `backstop status` has found something, or nobody has asked it, for so long (5 to 1440). `actions`: ARNs told when an alarm rings or ends."
+  description = "Alarm. `unhealthy_minutes`: minutes of problems found by `backstop status`, or without a report, until the alarm state, from 5 to 1440. `actions`: ARNs of the actions for a change to or from the alarm state."
   type = object({
     unhealthy_minutes = optional(number, 5)
     actions           = optional(set(string), [])
@@ -190,25 +190,25 @@ variable "alarm" {
 }
 
 variable "key_name" {
-  description = "SSH key pair. Null: none."
+  description = "Name of the key pair for SSH. If null, none."
   type        = string
   default     = null
 }
 
 variable "managed_policy_arns" {
-  description = "Further policies of the instance, such as that for Session Manager."
+  description = "ARNs of additional managed policies of the instance's role, such as the policy for Session Manager."
   type        = set(string)
   default     = []
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds the role. Null: none."
+  description = "ARN of the permissions boundary of the role. If null, the role has none."
   type        = string
   default     = null
 }
 
 variable "tags" {
-  description = "Tags of everything made here."
+  description = "Tags of every resource."
   type        = map(string)
   default     = {}
 }

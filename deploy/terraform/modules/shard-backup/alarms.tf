@@ -1,7 +1,7 @@
 locals {
   metrics = "Backstop/${var.shard}"
-  # The line that the function logs when a backup is in the repository and its snapshots are proven and complete; of one that was still pending
-  # when its run ended, the next run logs it. docs/lambda.md
+  # Line that the function logs when a backup is in the repository and its snapshots are proven and complete. If they are
+  # pending when the run ends, the next run logs it. docs/lambda.md
   success_pattern = "{ $.event = \"backup_succeeded\" }"
 }
 
@@ -17,7 +17,7 @@ resource "aws_cloudwatch_log_metric_filter" "success" {
   }
 }
 
-# Rings on silence: a schedule that never fires, a function that was deleted or a log that is lost are missing data too.
+# Missing data counts as failure: it may mean a schedule that does not run, a deleted function or a lost log.
 resource "aws_cloudwatch_metric_alarm" "missing_success" {
   alarm_name        = "${local.name}-no-backup"
   alarm_description = "No backup of the MySQL shard ${var.shard} has succeeded for ${var.alarm.missing_after_hours} hours"

@@ -23,21 +23,21 @@ resource "aws_lambda_function" "backup" {
   source_code_hash  = var.package.path == null ? var.package.sha256 : coalesce(var.package.sha256, try(filebase64sha256(var.package.path), "unreadable"))
 
   environment {
-    variables = merge({ BACKSTOP_REPOSITORY_CREATE = "if-empty" }, var.environment, { BACKSTOP_REPOSITORY = local.repository })
+    variables = merge({ BACKSTOP_REPOSITORY_CREATE = "if-empty" }, var.environment, { BACKSTOP_REPOSITORY = module.access.url })
   }
 
   vpc_config {
     subnet_ids         = var.subnet_ids
-    security_group_ids = [aws_security_group.function.id]
+    security_group_ids = local.security_groups
   }
 
   tags = var.tags
 
-  # Without the network permission the function cannot be made, and without its log group Lambda makes one that never expires.
+  # Lambda needs the network permissions to create the function, and would create a log group without expiry.
   depends_on = [aws_iam_role_policy.function, aws_cloudwatch_log_group.function]
 }
 
-# A run that fails is tried once more; the function knows from the scheduled time that it was done. Then the event goes to the queue.
+# Lambda retries a failed run once; the function recognizes a completed backup by its scheduled time. Then Lambda sends the event to the queue.
 resource "aws_lambda_function_event_invoke_config" "backup" {
   function_name                = aws_lambda_function.backup.function_name
   maximum_retry_attempts       = 1
@@ -50,7 +50,7 @@ resource "aws_lambda_function_event_invoke_config" "backup" {
   }
 }
 
-# Events that no run could serve, with the reason: of failed runs, and of schedules that could not invoke.
+# Dead-letter queue: events of failed runs, and of schedules that could not invoke the function.
 resource "aws_sqs_queue" "failed" {
   name                      = "${local.name}-failed"
   message_retention_seconds = 14 * 24 * 3600

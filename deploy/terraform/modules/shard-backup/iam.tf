@@ -1,5 +1,13 @@
-# Who may do what. Three roles: of the function, of the schedule, and (if somebody may take it) of deletion.
+# Roles of the function, of the schedule and, if `prune_principals` names a principal, of deletion.
 # docs/aws.md lists the actions that Backstop calls; testing/terraform/test_policies.py compares.
+
+module "access" {
+  source = "../shared/repository-access"
+
+  secret_arn         = var.secret_arn
+  secret_kms_key_arn = var.secret_kms_key_arn
+  bucket             = var.bucket
+}
 
 locals {
   trust = { for service in ["lambda", "scheduler"] : service => {
@@ -8,29 +16,24 @@ locals {
       Effect    = "Allow"
       Action    = "sts:AssumeRole"
       Principal = { Service = "${service}.amazonaws.com" }
-      # Nobody else's function or schedule can borrow the role.
+      # A schedule of another account cannot use the role (confused deputy).
       Condition = service == "lambda" ? {} : { StringEquals = { "aws:SourceAccount" = local.account } }
     }]
   } }
 
-  # What is Backstop's, and this shard's: snapshots carry these tags from their creation on.
+  # Condition for Backstop's snapshots of this shard, which carry these tags from their creation.
   own_snapshot = {
     StringEquals = { "aws:ResourceTag/Cluster-name" = local.cluster }
     Null         = { "aws:ResourceTag/Backstop-State" = "false" }
   }
 
   function_statements = concat(
+    module.access.read_secret,
     [
-      {
-        Sid      = "ReadOneSecret"
-        Effect   = "Allow"
-        Action   = ["secretsmanager:GetSecretValue"]
-        Resource = [var.secret_arn]
-      },
       {
         Sid    = "FindInstanceVolumesAndSnapshots"
         Effect = "Allow"
-        # EC2 knows no narrower resource for these.
+        # EC2 supports no resource-level permissions for these actions.
         Action   = ["ec2:DescribeInstances", "ec2:DescribeVolumes", "ec2:DescribeSnapshots"]
         Resource = ["*"]
       },
@@ -41,7 +44,7 @@ locals {
         Resource = [local.volumes, local.instances]
       }, var.volume_tag == null ? {} : { Condition = { StringEquals = { "aws:ResourceTag/${var.volume_tag.key}" = var.volume_tag.value } } }),
       {
-        # No snapshot without the cluster's name and Backstop's state.
+        # Each snapshot carries the cluster's name and Backstop's state.
         Sid      = "SnapshotsCarryTags"
         Effect   = "Allow"
         Action   = ["ec2:CreateSnapshots"]
@@ -63,7 +66,7 @@ locals {
         }
       },
       {
-        # The one tag that changes, and only to `proven`: what is proven cannot become unproven, and so not deletable below.
+        # The only tag that changes, and only to `proven`: a proven snapshot cannot become unproven, and so deletable below.
         Sid      = "ProveOwnSnapshots"
         Effect   = "Allow"
         Action   = ["ec2:CreateTags"]
@@ -75,7 +78,7 @@ locals {
         }
       },
       {
-        # What a failed freeze leaves. A proven snapshot goes only with the role below.
+        # Snapshots left by a failed freeze. Only the role for deletion can delete a proven snapshot.
         Sid      = "DropUnprovenSnapshots"
         Effect   = "Allow"
         Action   = ["ec2:DeleteSnapshot"]
@@ -85,20 +88,14 @@ locals {
         }
       },
     ],
-    local.read_repository,
+    module.access.use_repository,
     [
       {
-        Sid      = "WriteRepository"
-        Effect   = "Allow"
-        Action   = ["s3:PutObject", "s3:AbortMultipartUpload"]
-        Resource = ["${local.bucket_arn}/${local.prefix}*"]
-      },
-      {
-        # A backup removes nothing but the object by which it finds out whether the store keeps conditions.
+        # A backup deletes only the object with which it tests conditional writes.
         Sid      = "RemoveProbes"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject"]
-        Resource = ["${local.bucket_arn}/${local.prefix}probes/*"]
+        Resource = ["${module.access.objects}probes/*"]
       },
       {
         Sid      = "WriteLog"
@@ -113,7 +110,8 @@ locals {
         Resource = [aws_sqs_queue.failed.arn]
       },
       {
-        # Lambda itself needs these to join the VPC …
+        # The Lambda service uses these permissions to attach the function to the VPC.
+        # https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html
         Sid    = "JoinNetwork"
         Effect = "Allow"
         Action = [
@@ -123,7 +121,7 @@ locals {
         Resource = ["*"]
       },
       {
-        # … and the code in the function never.
+        # The code of the function must not use them.
         Sid    = "CodeLeavesNetworkAlone"
         Effect = "Deny"
         Action = [
@@ -134,50 +132,15 @@ locals {
         Condition = { ArnEquals = { "lambda:SourceFunctionArn" = local.function_arn } }
       },
     ],
-    local.use_secret_key,
-    local.use_bucket_key,
     local.use_volume_keys,
   )
 
-  read_repository = [
-    {
-      Sid       = "ListRepository"
-      Effect    = "Allow"
-      Action    = ["s3:ListBucket"]
-      Resource  = [local.bucket_arn]
-      Condition = { StringLike = { "s3:prefix" = local.prefix == "" ? ["*"] : ["${local.prefix}*", var.bucket.prefix] } }
-    },
-    {
-      Sid      = "ReadRepository"
-      Effect   = "Allow"
-      Action   = ["s3:GetObject"]
-      Resource = ["${local.bucket_arn}/${local.prefix}*"]
-    },
-  ]
-
-  # Each key only through the service it is for.
-  use_secret_key = var.secret_kms_key_arn == null ? [] : [{
-    Sid      = "DecryptTheSecret"
-    Effect   = "Allow"
-    Action   = ["kms:Decrypt"]
-    Resource = [var.secret_kms_key_arn]
-    Condition = { StringEquals = {
-      "kms:ViaService"                  = "secretsmanager.${local.region}.${local.domain}"
-      "kms:EncryptionContext:SecretARN" = var.secret_arn
-    } }
-  }]
-  use_bucket_key = var.bucket.kms_key_arn == null ? [] : [{
-    Sid       = "EncryptRepository"
-    Effect    = "Allow"
-    Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
-    Resource  = [var.bucket.kms_key_arn]
-    Condition = { StringEquals = { "kms:ViaService" = "s3.${local.region}.${local.domain}" } }
-  }]
+  # https://docs.aws.amazon.com/ebs/latest/userguide/ebs-encryption-requirements.html
   use_volume_keys = length(var.volume_kms_key_arns) == 0 ? [] : [
     {
       Sid       = "UseVolumeKeys"
       Effect    = "Allow"
-      Action    = ["kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"]
+      Action    = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"]
       Resource  = sort(var.volume_kms_key_arns)
       Condition = { StringEquals = { "kms:ViaService" = "ec2.${local.region}.${local.domain}" } }
     },
@@ -209,15 +172,14 @@ locals {
         Condition = local.own_snapshot
       },
     ],
-    local.read_repository,
+    module.access.use_repository,
     [{
-      # Objects that go become noncurrent versions: the bucket keeps them for a while. Nobody here may delete versions.
-      Sid      = "WriteAndRemoveObjects"
+      # Deleted objects become noncurrent versions, which the bucket keeps for a time. No role can delete versions.
+      Sid      = "RemoveObjects"
       Effect   = "Allow"
-      Action   = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"]
-      Resource = ["${local.bucket_arn}/${local.prefix}*"]
+      Action   = ["s3:DeleteObject"]
+      Resource = ["${module.access.objects}*"]
     }],
-    local.use_bucket_key,
   )
 }
 

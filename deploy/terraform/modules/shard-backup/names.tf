@@ -17,7 +17,4 @@ locals {
   function_arn  = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${local.name}"
   log_group     = "/aws/lambda/${local.name}"
   log_group_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:${local.log_group}"
-  bucket_arn    = "arn:${local.partition}:s3:::${var.bucket.name}"
-  prefix        = var.bucket.prefix == "" ? "" : "${var.bucket.prefix}/"
-  repository    = trimsuffix("s3://${var.bucket.name}/${var.bucket.prefix}", "/")
 }

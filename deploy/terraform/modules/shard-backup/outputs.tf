@@ -1,61 +1,66 @@
 output "function_name" {
-  description = "The function, for jobs that back up on demand."
+  description = "Name of the function, for jobs that start backups on demand."
   value       = aws_lambda_function.backup.function_name
 }
 
 output "function_arn" {
-  description = "The function's ARN."
+  description = "ARN of the function."
   value       = aws_lambda_function.backup.arn
 }
 
 output "function_role_arn" {
-  description = "The function's role."
+  description = "ARN of the function's role."
   value       = aws_iam_role.function.arn
 }
 
 output "function_security_group_id" {
-  description = "The function's security group: let it in at MySQL and orchestrator."
-  value       = aws_security_group.function.id
+  description = "ID of the function's security group; null with `security_group_ids`. MySQL and orchestrator must allow traffic from it."
+  value       = try(module.network[0].security_group_id, null)
 }
 
-output "endpoints_security_group_id" {
-  description = "Security group of the VPC's endpoints, made here or given; null without."
-  value       = local.endpoints_security_group
+output "endpoint_clients_security_group_id" {
+  description = "ID of the security group whose members may use the VPC endpoints, created or given; null with `nat`."
+  value       = local.endpoint_clients
 }
 
 output "schedule_name" {
-  description = "The schedule in EventBridge Scheduler."
+  description = "Name of the schedule in EventBridge Scheduler."
   value       = aws_scheduler_schedule.backup.name
 }
 
 output "schedule_event" {
-  description = "What the schedule hands to the function."
+  description = "Event with which the schedule invokes the function."
   value       = local.event
 }
 
 output "repository" {
-  description = "The repository's URL, for `[repository]` in Backstop's configuration."
-  value       = local.repository
+  description = "URL of the repository, for `[repository]` in Backstop's configuration."
+  value       = module.access.url
 }
 
 output "prune_role_arn" {
-  description = "The role that deletes backups; null if nobody may take it."
+  description = "ARN of the role that deletes backups; null if `prune_principals` is empty."
   value       = try(aws_iam_role.prune[0].arn, null)
 }
 
 output "failed_events_queue_url" {
-  description = "The queue of events that no run could serve."
+  description = "URL of the queue of events that no run could process."
   value       = aws_sqs_queue.failed.id
 }
 
 output "alarm_names" {
-  description = "The alarms: on missing success, and on failed events."
+  description = "Names of the alarms: on missing backups, and on failed events."
   value       = [aws_cloudwatch_metric_alarm.missing_success.alarm_name, aws_cloudwatch_metric_alarm.failed_events.alarm_name]
 }
 
 output "invoke_policy_json" {
-  description = "IAM policy for whoever may back up on demand, such as Rundeck's role."
+  description = "IAM policy for principals that start backups on demand, such as Rundeck's role."
   value = jsonencode({ Version = "2012-10-17", Statement = [
     { Sid = "BackUp${replace(title(replace(var.shard, "-", " ")), " ", "")}", Effect = "Allow", Action = ["lambda:InvokeFunction"], Resource = [local.function_arn] },
   ] })
+}
+
+output "recover_policy_json" {
+  description = "IAM policy for principals that recover the shard with the module `recovered-instance`. It does not include Terraform's state, the secret and the repository."
+  value       = jsonencode({ Version = "2012-10-17", Statement = local.recover_statements })
 }

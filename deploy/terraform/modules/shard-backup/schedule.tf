@@ -20,7 +20,7 @@ resource "aws_scheduler_schedule" "backup" {
     role_arn = aws_iam_role.scheduler.arn
     input    = local.event
 
-    # Later than this, a missed backup is better reported than made up for at any time of the day.
+    # After this time, report the missed backup instead of starting it at an arbitrary time of the day.
     retry_policy {
       maximum_event_age_in_seconds = 3600
       maximum_retry_attempts       = 10
@@ -33,7 +33,8 @@ resource "aws_scheduler_schedule" "backup" {
 }
 
 locals {
-  # EventBridge puts the time in place of the words in angle brackets, which jsonencode would escape.
+  # EventBridge Scheduler replaces the keyword in angle brackets, which jsonencode would escape.
+  # https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-context-attributes.html
   event = replace(replace(jsonencode({
     secret_id      = var.secret_arn
     scheduled_time = "<aws.scheduler.scheduled-time>"

@@ -1,5 +1,5 @@
 variable "shard" {
-  description = "The shard's name, as Backstop calls it: 1 to 40 of a-z, 0-9, `-`, starting with a letter or digit. Names of AWS resources begin with `backstop-` and this."
+  description = "Name of the shard in Backstop: 1 to 40 characters of a-z, 0-9 and `-`, starting with a letter or digit. Names of AWS resources begin with `backstop-` and this name."
   type        = string
 
   validation {
@@ -9,32 +9,32 @@ variable "shard" {
 }
 
 variable "cluster_name" {
-  description = "The cluster's name in orchestrator, which becomes the tag `Cluster-name` of each snapshot. It must be the one in the secret. Default: the shard's name."
+  description = "Name of the cluster in orchestrator, as in the secret. It becomes the tag `Cluster-name` of each snapshot. If null, the name of the shard."
   type        = string
   default     = null
 }
 
 variable "secret_arn" {
-  description = "ARN of the Secrets Manager entry with the database login, orchestrator's addresses and the cluster's name. The function may read this one entry and no other."
+  description = "ARN of the Secrets Manager secret with the database login, orchestrator's addresses and the name of the cluster. The function can read this secret and no other."
   type        = string
 
   validation {
     condition     = can(regex("^arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$", var.secret_arn))
-    error_message = "secret_arn: write the entry's full ARN (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX)."
+    error_message = "secret_arn: specify the secret's full ARN (arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX)."
   }
 }
 
 variable "secret_kms_key_arn" {
-  description = "ARN of the KMS key the secret is encrypted with. Null: Secrets Manager's own key."
+  description = "ARN of the KMS key that encrypts the secret. If null, Secrets Manager's AWS managed key."
   type        = string
   default     = null
 }
 
 variable "schedule" {
-  description = "When to back up: `cron(55 23 * * ? *)`, `rate(6 hours)` or, once only, `at(2027-01-31T23:55:00)`."
+  description = "Schedule of the backups: `cron(55 23 * * ? *)`, `rate(6 hours)` or, once, `at(2027-01-31T23:55:00)`."
   type        = string
 
-  # Its fields are read in ./schedule, which says what is wrong with which.
+  # The module ./schedule checks the fields and names the fault.
   validation {
     condition     = can(regex("^\\s*(cron|rate|at)\\(.*\\)\\s*$", var.schedule))
     error_message = "schedule: write cron(minutes hours day-of-month month day-of-week year), rate(6 hours) or at(2027-01-31T23:55:00)."
@@ -42,19 +42,19 @@ variable "schedule" {
 }
 
 variable "schedule_timezone" {
-  description = "IANA name of the time zone of `schedule`. Backstop's other commands take every schedule as UTC."
+  description = "IANA name of the time zone of `schedule`. Other commands of Backstop read each schedule in UTC."
   type        = string
   default     = "UTC"
 }
 
 variable "schedule_enabled" {
-  description = "False: the schedule is kept but does not fire, and the alarm on missing success is silent."
+  description = "Set to false to keep the schedule without running it. The alarm on missing backups then takes no actions."
   type        = bool
   default     = true
 }
 
 variable "package" {
-  description = "The function's zip, with `bootstrap` in it: `path` on this machine, or `s3_bucket`, `s3_key` and (for a versioned bucket) `s3_object_version`. `sha256`, in base64, is needed with S3 for a new zip under an old key to be noticed."
+  description = "Deployment package of the function, with `bootstrap` in it: `path` on this machine, or `s3_bucket`, `s3_key` and, for a versioned bucket, `s3_object_version`. With S3, set `sha256` in base64, so that Terraform detects a new package under the same key."
   type = object({
     path              = optional(string)
     s3_bucket         = optional(string)
@@ -65,45 +65,45 @@ variable "package" {
 
   validation {
     condition     = (var.package.path != null) != (var.package.s3_bucket != null && var.package.s3_key != null)
-    error_message = "package: give either path, or s3_bucket and s3_key."
+    error_message = "package: specify either path, or s3_bucket and s3_key."
   }
 }
 
 variable "architecture" {
-  description = "What the zip was built for: `x86_64` or `arm64`."
+  description = "Instruction set architecture of the package: `x86_64` or `arm64`."
   type        = string
   default     = "x86_64"
 
   validation {
     condition     = contains(["x86_64", "arm64"], var.architecture)
-    error_message = "architecture: write x86_64 or arm64."
+    error_message = "architecture: specify x86_64 or arm64."
   }
 }
 
 variable "memory_mb" {
-  description = "Memory of the function in MiB. Processor share grows with it."
+  description = "Memory of the function in MiB. Lambda allocates CPU in proportion."
   type        = number
   default     = 512
 
   validation {
     condition     = var.memory_mb >= 128 && var.memory_mb <= 10240
-    error_message = "memory_mb: Lambda takes 128 to 10240."
+    error_message = "memory_mb: specify 128 to 10240, Lambda's limits."
   }
 }
 
 variable "timeout_seconds" {
-  description = "Longest run of the function. It begins no freeze for which too little time is left."
+  description = "Timeout of the function in seconds. The function starts no freeze that the remaining time might not suffice for."
   type        = number
   default     = 300
 
   validation {
     condition     = var.timeout_seconds >= 60 && var.timeout_seconds <= 900
-    error_message = "timeout_seconds: write 60 to 900; 900 is Lambda's limit."
+    error_message = "timeout_seconds: specify 60 to 900; 900 is Lambda's limit."
   }
 }
 
 variable "environment" {
-  description = "Further environment variables of the function, such as `BACKSTOP_LOG`; `BACKSTOP_REPOSITORY_CREATE = never` once the repository is there, so that an empty bucket is never taken for it. No secrets: they can be read by everyone who may look at the function."
+  description = "Additional environment variables of the function, such as `BACKSTOP_LOG`. Once the repository exists, set `BACKSTOP_REPOSITORY_CREATE = never`, so that the function refuses an emptied bucket. Every principal that may describe the function can read them, so they must not contain secrets."
   type        = map(string)
   default     = {}
 
@@ -114,27 +114,27 @@ variable "environment" {
 }
 
 variable "vpc_id" {
-  description = "VPC of the MySQL servers."
+  description = "ID of the MySQL servers' VPC."
   type        = string
 }
 
 variable "subnet_ids" {
-  description = "Subnets that the function runs in. Take two availability zones or more, from which MySQL and orchestrator can be reached."
+  description = "IDs of the function's subnets, in at least two Availability Zones, from which MySQL and orchestrator can be reached."
   type        = set(string)
 
   validation {
     condition     = length(var.subnet_ids) > 0
-    error_message = "subnet_ids: name at least one subnet."
+    error_message = "subnet_ids: specify at least one subnet."
   }
 }
 
 variable "database_cidr_blocks" {
-  description = "Where MySQL and orchestrator are. The function can reach these on `database_ports`, the endpoints and S3 on 443, and nothing else."
+  description = "CIDR blocks of MySQL and orchestrator. The function can reach these on `database_ports`, the endpoints and S3 on port 443, and nothing else."
   type        = set(string)
 
   validation {
     condition     = length(var.database_cidr_blocks) > 0 && alltrue([for block in var.database_cidr_blocks : can(cidrhost(block, 0))])
-    error_message = "database_cidr_blocks: write blocks such as 10.1.0.0/16, at least one."
+    error_message = "database_cidr_blocks: specify at least one block, such as 10.1.0.0/16."
   }
 }
 
@@ -145,33 +145,47 @@ variable "database_ports" {
 }
 
 variable "endpoints" {
-  description = "How AWS is reached from the subnets. `mode` is `nat`: port 443 is open to everywhere, for a NAT gateway; `create`: an interface endpoint for each of `services`, and S3's gateway in `route_table_ids`; `use`: those that are there, whose group is `security_group_id`. A VPC holds each endpoint once, so one shard creates them and the others use them."
+  description = "Network path from the subnets to AWS. `mode`: `nat` opens port 443 to all addresses, for a NAT gateway; `create` creates an interface endpoint for each of `services`, and a gateway endpoint for S3 in `route_table_ids`; `use` joins `client_security_group_id`, an output of the shard that created the endpoints. With `create`, existing endpoints are used: leave their services out and name their security groups in `existing_security_group_ids`; leave `route_table_ids` empty and set `existing_s3_gateway`."
   type = object({
-    mode              = optional(string, "nat")
-    services          = optional(set(string), ["ec2", "secretsmanager"])
-    route_table_ids   = optional(set(string), [])
-    security_group_id = optional(string)
+    mode                        = optional(string, "nat")
+    services                    = optional(set(string), ["ec2", "secretsmanager"])
+    route_table_ids             = optional(set(string), [])
+    existing_s3_gateway         = optional(bool, false)
+    existing_security_group_ids = optional(map(string), {})
+    client_security_group_id    = optional(string)
   })
   default = {}
 
   validation {
     condition     = contains(["nat", "create", "use"], var.endpoints.mode)
-    error_message = "endpoints: mode is nat, create or use."
+    error_message = "endpoints: mode must be nat, create or use."
   }
 
   validation {
-    condition     = var.endpoints.mode != "create" || length(var.endpoints.route_table_ids) > 0
-    error_message = "endpoints: create needs route_table_ids, those of subnet_ids: without S3's gateway the repository cannot be reached."
+    condition     = var.endpoints.mode != "create" || (length(var.endpoints.route_table_ids) > 0) != var.endpoints.existing_s3_gateway
+    error_message = "endpoints: mode create needs either route_table_ids, those of subnet_ids, or existing_s3_gateway: without S3's gateway endpoint the repository cannot be reached."
   }
 
   validation {
-    condition     = var.endpoints.mode != "use" || var.endpoints.security_group_id != null
-    error_message = "endpoints: use needs security_group_id, that of the endpoints."
+    condition     = var.endpoints.mode != "use" || var.endpoints.client_security_group_id != null
+    error_message = "endpoints: mode use needs client_security_group_id, the group whose members may use the endpoints."
   }
 }
 
+variable "security_group_ids" {
+  description = "IDs of existing security groups for the function, which must allow MySQL, orchestrator and AWS. If empty, the module creates one. Lambda creates a network interface for each combination of subnet and security groups, and a VPC has a quota of them: many shards should share groups."
+  type        = set(string)
+  default     = []
+}
+
+variable "recovery_role_arns" {
+  description = "ARNs of the roles of recovered instances that `recover_policy_json` allows to pass to EC2. If empty, none."
+  type        = set(string)
+  default     = []
+}
+
 variable "bucket" {
-  description = "The repository's bucket. `create`: make it, versioned and encrypted (with `kms_key_arn`, else with S3's own key); false: it is there, with these properties. `prefix`: where in the bucket, without a slash at either end. `noncurrent_days`: how long overwritten and deleted objects can be brought back. `force_destroy`: `terraform destroy` deletes all backups' manifests and archives with it."
+  description = "S3 bucket of the repository. `create`: create the bucket, versioned and encrypted with `kms_key_arn`, or with SSE-S3 if that is null; otherwise the bucket must exist with these properties. `prefix`: key prefix in the bucket, without a slash at either end. `noncurrent_days`: days for which overwritten and deleted objects can be restored. `force_destroy`: let `terraform destroy` delete the manifests and archives of all backups with the bucket."
   type = object({
     name            = string
     create          = optional(bool, false)
@@ -188,7 +202,7 @@ variable "bucket" {
 
   validation {
     condition     = var.bucket.prefix == "" || can(regex("^[A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*$", var.bucket.prefix))
-    error_message = "bucket: prefix has no slash at either end, and of letters, digits, `.`, `_`, `=`, `-` and `/`."
+    error_message = "bucket: the prefix has no slash at either end, and consists of letters, digits, `.`, `_`, `=`, `-` and `/`."
   }
 
   validation {
@@ -198,13 +212,13 @@ variable "bucket" {
 }
 
 variable "volume_kms_key_arns" {
-  description = "ARNs of the KMS keys that the MySQL volumes are encrypted with. EC2 uses them on the function's behalf while it starts a snapshot; the function itself cannot."
+  description = "ARNs of the KMS keys that encrypt the MySQL volumes. EC2 uses them on behalf of the function while it creates a snapshot; the function cannot use them itself."
   type        = set(string)
   default     = []
 }
 
 variable "volume_tag" {
-  description = "Only volumes and instances with this tag may be snapshotted (`{ key = \"Role\", value = \"mysql\" }`). Null: any volume of the account and region."
+  description = "Tag that volumes and instances must have for the function to create snapshots of them, for example `{ key = \"Role\", value = \"mysql\" }`. If null, the function can create snapshots of every volume of the account in the Region."
   type = object({
     key   = string
     value = string
@@ -213,7 +227,7 @@ variable "volume_tag" {
 }
 
 variable "alarm" {
-  description = "`missing_after_hours`: the alarm rings when no backup has succeeded for so long (at most 168, as CloudWatch looks back a week; above the schedule's interval plus the longest run). `actions`: ARNs told when an alarm rings or ends, such as SNS topics."
+  description = "Alarms. `missing_after_hours`: hours without a successful backup until the alarm state, from 1 to 168; it must exceed the interval of the schedule plus the longest run. `actions`: ARNs of the actions for a change to or from the alarm state, such as SNS topics."
   type = object({
     missing_after_hours = optional(number, 26)
     actions             = optional(set(string), [])
@@ -227,36 +241,36 @@ variable "alarm" {
 
   validation {
     condition     = module.schedule.interval_hours == null ? true : var.alarm.missing_after_hours > module.schedule.interval_hours
-    error_message = "alarm: missing_after_hours (${var.alarm.missing_after_hours}) must be above the interval of ${var.schedule} (${coalesce(module.schedule.interval_hours, 0)} hours), or it rings although every backup succeeds."
+    error_message = "alarm: missing_after_hours (${var.alarm.missing_after_hours}) must be above the interval of ${var.schedule} (${coalesce(module.schedule.interval_hours, 0)} hours), or the alarm goes off although every backup succeeds."
   }
 }
 
 variable "prune_principals" {
-  description = "ARNs of the users and roles that may take the role which deletes snapshots and repository objects (`backstop prune`). Empty: there is no such role."
+  description = "ARNs of the IAM users and roles that may assume the role for deleting snapshots and repository objects (`backstop prune`). If empty, the module creates no such role."
   type        = set(string)
   default     = []
 }
 
 variable "log_retention_days" {
-  description = "How long the function's log is kept."
+  description = "Retention of the function's log in days."
   type        = number
   default     = 90
 }
 
 variable "log_kms_key_arn" {
-  description = "ARN of the KMS key for the function's log. Null: CloudWatch's own."
+  description = "ARN of the KMS key that encrypts the function's log. If null, CloudWatch Logs encrypts it with its own key."
   type        = string
   default     = null
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds every role made here. Null: none."
+  description = "ARN of the permissions boundary of every role. If null, the roles have none."
   type        = string
   default     = null
 }
 
 variable "tags" {
-  description = "Tags of everything made here. Snapshots get Backstop's tags, not these."
+  description = "Tags of every resource. Snapshots carry the tags of Backstop only."
   type        = map(string)
   default     = {}
 }

@@ -1,24 +1,7 @@
-# What a plan says, with no AWS account: terraform init -backend=false && terraform test
+# Tests of the plan, without an AWS account: terraform init -backend=false && terraform test
 
 mock_provider "aws" {
-  mock_data "aws_subnet" {
-    defaults = { availability_zone = "eu-central-1b" }
-  }
-  mock_data "aws_ebs_snapshot" {
-    defaults = {
-      state       = "completed"
-      volume_size = 100
-      tags = {
-        Cluster-name   = "orders"
-        Backstop-State = "proven"
-        Backstop-Run   = "20261123T235500Z-9f3a04c1"
-        Backstop-Set   = "1"
-      }
-    }
-  }
-  mock_resource "aws_network_interface" {
-    defaults = { private_ip = "10.1.2.3" }
-  }
+  source = "../shared/mocks"
 }
 
 variables {
@@ -36,15 +19,15 @@ variables {
 run "an_instance_in_another_zone" {
   assert {
     condition     = aws_ebs_volume.mysql["/dev/sdf"].availability_zone == "eu-central-1b" && aws_ebs_volume.mysql["/dev/sdf"].encrypted
-    error_message = "The volume is not where it should be, or not encrypted."
+    error_message = "The volume is in another zone, or not encrypted."
   }
   assert {
     condition     = aws_ebs_volume.mysql["/dev/sdf"].snapshot_id == "snap-0123456789abcdef0" && aws_ebs_volume.mysql["/dev/sdf"].volume_initialization_rate == null
-    error_message = "The volume is not of the snapshot, or pays for a rate that nobody asked for."
+    error_message = "The volume is not of the snapshot, or has an initialization rate that was not set."
   }
   assert {
     condition     = aws_instance.mysql.metadata_options[0].http_tokens == "required" && aws_instance.mysql.disable_api_termination
-    error_message = "The instance gives its credentials to anybody who can make it send a request, or can be terminated by mistake."
+    error_message = "The instance's credentials can be stolen with a forged request, or it can be terminated by mistake."
   }
   assert {
     condition     = aws_instance.mysql.tags["MySQL-Host"] == "10.1.2.3:3306" && aws_instance.mysql.tags["Backstop-Recovery"] == "r1"
@@ -53,6 +36,17 @@ run "an_instance_in_another_zone" {
   assert {
     condition     = yamldecode(output.ansible_inventory).mysql.hosts["orders-r1"].backstop_volumes[0].device_name == "/dev/sdf"
     error_message = output.ansible_inventory
+  }
+}
+
+run "ansible_connects_by_ssh" {
+  assert {
+    condition     = yamldecode(output.ansible_inventory).mysql.hosts["orders-r1"].backstop_connection == "ssh"
+    error_message = output.ansible_inventory
+  }
+  assert {
+    condition     = aws_instance.mysql.user_data == null
+    error_message = "The user data might hold a host key."
   }
 }
 
@@ -97,7 +91,7 @@ run "the_primarys_own_zone" {
   expect_failures = [var.availability_zone]
 }
 
-run "the_primarys_own_zone_if_it_must_be" {
+run "the_primarys_own_zone_if_allowed" {
   variables {
     primary_availability_zone = "eu-central-1b"
     allow_same_zone           = true
@@ -135,7 +129,7 @@ run "a_snapshot_of_another_shard" {
   expect_failures = [data.aws_ebs_snapshot.volume]
 }
 
-run "a_snapshot_that_is_not_done" {
+run "a_pending_snapshot" {
   command = plan
   override_data {
     target = data.aws_ebs_snapshot.volume
@@ -180,7 +174,7 @@ run "two_snapshots_of_two_backups" {
   expect_failures = [aws_ebs_volume.mysql]
 }
 
-run "when_the_snapshots_are_pruned" {
+run "pruned_snapshots" {
   command = plan
   variables {
     check_snapshots = false
@@ -214,4 +208,20 @@ run "bad_tags" {
     tags = { MySQL-Host = "db1" }
   }
   expect_failures = [var.tags]
+}
+
+run "session_manager_without_a_profile" {
+  command = plan
+  variables {
+    connection = "ssm"
+  }
+  expect_failures = [var.connection]
+}
+
+run "session_manager_with_a_profile" {
+  command = plan
+  variables {
+    connection       = "ssm"
+    instance_profile = "databases"
+  }
 }

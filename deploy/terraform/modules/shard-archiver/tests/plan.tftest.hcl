@@ -1,21 +1,7 @@
-# What a plan says, with no AWS account: terraform init -backend=false && terraform test
+# Tests of the plan, without an AWS account: terraform init -backend=false && terraform test
 
 mock_provider "aws" {
-  mock_data "aws_partition" {
-    defaults = { partition = "aws", dns_suffix = "amazonaws.com" }
-  }
-  mock_data "aws_region" {
-    defaults = { region = "eu-central-1" }
-  }
-  mock_data "aws_prefix_list" {
-    defaults = { id = "pl-6ea54007" }
-  }
-  mock_data "aws_subnet" {
-    defaults = { availability_zone = "eu-central-1b" }
-  }
-  mock_resource "aws_ebs_volume" {
-    defaults = { id = "vol-0123456789abcdef0" }
-  }
+  source = "../shared/mocks"
 }
 
 variables {
@@ -30,18 +16,18 @@ variables {
   bucket               = { name = "acme-backstop", prefix = "orders" }
 }
 
-run "the_machine_finds_its_spool_and_is_not_asked_for_its_credentials" {
+run "the_instance_finds_its_spool_and_requires_imdsv2" {
   assert {
     condition     = strcontains(aws_instance.archiver.user_data, "nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0\n")
-    error_message = "The start script does not know the spool's volume."
+    error_message = "The start script does not name the spool's volume."
   }
   assert {
     condition     = aws_instance.archiver.metadata_options[0].http_tokens == "required"
-    error_message = "The instance gives its credentials to anybody who can make it send a request."
+    error_message = "The instance's credentials can be stolen with a forged request."
   }
   assert {
     condition     = aws_ebs_volume.spool.encrypted && aws_ebs_volume.spool.availability_zone == "eu-central-1b"
-    error_message = "The spool is not encrypted, or not where the instance is."
+    error_message = "The spool is not encrypted, or not in the instance's zone."
   }
 }
 
@@ -52,7 +38,7 @@ run "backups_are_out_of_reach" {
       alltrue([for resource in statement.Resource : can(regex("^arn:aws:s3:::acme-backstop/orders/(shards/\\*/archive|probes)/\\*$", resource))])
       if contains(statement.Action, "s3:DeleteObject")
     ])
-    error_message = "The archiver may delete more than what it wrote."
+    error_message = "The archiver may delete more than it wrote."
   }
   assert {
     condition     = !anytrue([for statement in jsondecode(aws_iam_role_policy.archiver.policy).Statement : anytrue([for action in statement.Action : startswith(action, "ec2:") && action != "ec2:DescribeSnapshots"])])
@@ -60,10 +46,10 @@ run "backups_are_out_of_reach" {
   }
 }
 
-run "silence_rings" {
+run "missing_data_is_a_failure" {
   assert {
     condition     = aws_cloudwatch_metric_alarm.archive.treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.archive.evaluation_periods == 5
-    error_message = "An archiver that is gone raises no alarm."
+    error_message = "A missing archiver raises no alarm."
   }
 }
 

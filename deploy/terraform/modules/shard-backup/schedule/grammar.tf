@@ -1,5 +1,5 @@
-# The grammar of schedules, as Backstop's other commands read it: every value is checked at plan time, since EventBridge
-# itself says no more than that an expression is invalid, and only at apply. testing/terraform/schedules.txt holds both to the same answers.
+# Grammar of schedules, as Backstop's other commands read it. Checks every value at plan time: EventBridge reports only that
+# an expression is invalid, and only at apply. testing/terraform/schedules.txt holds cases for both parsers.
 locals {
   text        = trimspace(var.text)
   cron_fields = compact(split(" ", replace(try(regex("^cron\\((.*)\\)$", local.text)[0], ""), "/\\s+/", " ")))
@@ -13,10 +13,10 @@ locals {
     "write cron(minutes hours day-of-month month day-of-week year), rate(6 hours) or at(2027-01-31T23:55:00)"
   )
 
-  # at: once, at a moment that exists.
+  # at: one valid date and time.
   at_fault = can(timeadd("${local.at_moment}Z", "0s")) ? null : "at needs a moment that exists: at(2027-01-31T23:55:00)"
 
-  # rate: a number above 0 and a unit, singular with 1, at most a year.
+  # rate: a positive number and a unit, singular for 1, at most a year.
   rate_seconds = { minute = 60, hour = 3600, day = 86400 }
   rate_number  = try(tonumber(regex("^\\+?[0-9]{1,12}$", local.rate_parts[0])), null)
   rate_unit    = try(regex("^(minute|hour|day)s?$", local.rate_parts[1])[0], null)
@@ -47,7 +47,7 @@ locals {
   cron_order = ["minutes", "hours", "day-of-month", "month", "day-of-week", "year"]
   cron_text  = { for index, name in local.cron_order : name => upper(try(local.cron_fields[index], "")) }
 
-  # Days that are not lists: L, LW, 15W; L, 6L, 3#2. They become the value that must be in bounds.
+  # Days with special characters: L, LW, 15W; L, 6L, 3#2. Each becomes the value to check against the bounds.
   cron_special = {
     day-of-month = try(regex("^(?:L|LW|([0-9]+)W)$", local.cron_text["day-of-month"])[0], "none")
     day-of-week  = try(regex("^(?:L|([A-Z0-9]+)L|([A-Z0-9]+)#[1-5])$", local.cron_text["day-of-week"]), ["none"])
@@ -65,7 +65,7 @@ locals {
     )
   })
 
-  # Each item as { first, last, step } with nulls for what is not a value.
+  # Items of each field, split into range and step.
   cron_items = {
     for name, text in local.cron_value_text : name => [
       for item in split(",", text) : {
@@ -113,7 +113,7 @@ locals {
     null
   )
 
-  # A day of the month that no named month has, such as 30 February, or 29 February without a leap year.
+  # Finds days that none of the months has, such as 30 February, or 29 February without a leap year.
   cron_sets = length(local.cron_field_faults) > 0 ? {} : {
     for name, items in local.cron_values : name => distinct(flatten([
       for item in items : range(
@@ -130,7 +130,7 @@ locals {
     anytrue([for day in try(local.cron_sets["day-of-month"], []) : day <= local.cron_months[month]])
   ])
 
-  # How far apart runs are, in hours, where that is plain: rate, or a cron that runs every day.
+  # Maximum interval between runs in hours, for a rate or a cron expression that runs every day.
   cron_daily = (
     local.cron_fault == null &&
     contains(["*", "?"], local.cron_text["day-of-month"]) && contains(["*", "?"], local.cron_text["day-of-week"]) &&

@@ -1,5 +1,5 @@
 output "expression" {
-  description = "The schedule, as EventBridge takes it. Anything else is refused here, at plan time."
+  description = "Schedule expression for EventBridge Scheduler. Every other text is refused at plan time."
   value       = local.text
 
   precondition {
@@ -9,6 +9,6 @@ output "expression" {
 }
 
 output "interval_hours" {
-  description = "How far apart its runs are at most, where that is plain: of a rate, and of a cron that runs every day. Null otherwise."
+  description = "Maximum interval between runs in hours, for a rate and for a cron expression that runs every day; otherwise null."
   value       = local.interval_hours
 }

@@ -1,4 +1,4 @@
 variable "text" {
-  description = "What is to be a schedule."
+  description = "Schedule to check."
   type        = string
 }

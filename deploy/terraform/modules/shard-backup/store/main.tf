@@ -45,7 +45,7 @@ resource "aws_s3_bucket_ownership_controls" "repository" {
 resource "aws_s3_bucket_lifecycle_configuration" "repository" {
   bucket = aws_s3_bucket.repository.id
 
-  # Current objects never expire here: only `backstop prune` knows which are needed.
+  # Current objects do not expire: only `backstop prune` can decide which objects are needed.
   rule {
     id     = "noncurrent-versions"
     status = "Enabled"

@@ -1,9 +1,9 @@
 output "bucket" {
-  description = "The bucket's name."
+  description = "Name of the bucket."
   value       = aws_s3_bucket.repository.id
 }
 
 output "arn" {
-  description = "The bucket's ARN."
+  description = "ARN of the bucket."
   value       = aws_s3_bucket.repository.arn
 }

@@ -1,22 +1,22 @@
 variable "name" {
-  description = "The bucket's name."
+  description = "Name of the bucket."
   type        = string
 }
 
 variable "kms_key_arn" {
-  description = "ARN of the KMS key that encrypts objects. Null: S3's own key."
+  description = "ARN of the KMS key that encrypts objects. If null, SSE-S3."
   type        = string
   default     = null
 }
 
 variable "noncurrent_days" {
-  description = "How long overwritten and deleted objects can be brought back."
+  description = "Days for which overwritten and deleted objects can be restored."
   type        = number
   default     = 30
 }
 
 variable "force_destroy" {
-  description = "True: `terraform destroy` deletes the objects too."
+  description = "Set to true to let `terraform destroy` delete the objects as well."
   type        = bool
   default     = false
 }

@@ -1,21 +1,7 @@
-# What a plan says, with no AWS account: terraform init -backend=false && terraform test
+# Tests of the plan, without an AWS account: terraform init -backend=false && terraform test
 
 mock_provider "aws" {
-  mock_data "aws_caller_identity" {
-    defaults = { account_id = "123456789012" }
-  }
-  mock_data "aws_partition" {
-    defaults = { partition = "aws", dns_suffix = "amazonaws.com" }
-  }
-  mock_data "aws_region" {
-    defaults = { region = "eu-central-1" }
-  }
-  mock_data "aws_prefix_list" {
-    defaults = { id = "pl-6ea54007" }
-  }
-  mock_resource "aws_sqs_queue" {
-    defaults = { arn = "arn:aws:sqs:eu-central-1:123456789012:backstop-orders-failed" }
-  }
+  source = "../shared/mocks"
 }
 
 variables {
@@ -39,11 +25,11 @@ run "the_event_names_the_secret_and_the_scheduled_time" {
   }
   assert {
     condition     = strcontains(output.schedule_event, "\"<aws.scheduler.scheduled-time>\"")
-    error_message = "EventBridge finds only the words themselves: ${output.schedule_event}"
+    error_message = "EventBridge Scheduler finds only the literal keyword: ${output.schedule_event}"
   }
   assert {
     condition     = aws_scheduler_schedule.backup.schedule_expression == "cron(55 23 * * ? *)"
-    error_message = "Another schedule than was asked for."
+    error_message = "The schedule differs from the variable."
   }
 }
 
@@ -54,7 +40,7 @@ run "the_function_gets_its_repository_and_a_bounded_retry" {
   }
   assert {
     condition     = aws_lambda_function.backup.runtime == "provided.al2023" && aws_lambda_function.backup.architectures == tolist(["x86_64"])
-    error_message = "Not the runtime that the zip was built for."
+    error_message = "The runtime does not fit the package."
   }
   assert {
     condition     = aws_lambda_function_event_invoke_config.backup.maximum_retry_attempts <= 2
@@ -62,7 +48,7 @@ run "the_function_gets_its_repository_and_a_bounded_retry" {
   }
 }
 
-run "deletion_is_a_role_of_its_own" {
+run "deletion_has_a_separate_role" {
   variables {
     prune_principals = ["arn:aws:iam::123456789012:role/housekeeping"]
   }
@@ -84,7 +70,7 @@ run "deletion_is_a_role_of_its_own" {
   }
 }
 
-run "nobody_may_delete_without_being_named" {
+run "no_role_deletes_by_default" {
   assert {
     condition     = length(aws_iam_role.prune) == 0 && output.prune_role_arn == null
     error_message = "There is a role that deletes."
@@ -103,7 +89,7 @@ run "tags_are_bound_to_the_snapshot_call" {
   }
 }
 
-run "silence_rings" {
+run "missing_data_is_a_failure" {
   assert {
     condition = (
       aws_cloudwatch_metric_alarm.missing_success.treat_missing_data == "breaching" &&
@@ -129,7 +115,7 @@ run "keys_are_used_through_their_services_only" {
       can(regex("^(secretsmanager|s3|ec2)\\.eu-central-1\\.amazonaws\\.com$", statement.Condition.StringEquals["kms:ViaService"]))
       if startswith(statement.Action[0], "kms:")
     ])
-    error_message = "A key can be used without the service it is for."
+    error_message = "A key can be used without the service that it serves."
   }
   assert {
     condition     = length([for statement in jsondecode(aws_iam_role_policy.function.policy).Statement : statement if startswith(statement.Action[0], "kms:")]) == 4
@@ -137,34 +123,7 @@ run "keys_are_used_through_their_services_only" {
   }
 }
 
-run "a_vpc_without_endpoints_goes_by_nat" {
-  assert {
-    condition     = length(aws_security_group_rule.aws_by_nat) == 1 && length(aws_security_group_rule.s3) == 0
-    error_message = "AWS cannot be reached."
-  }
-}
-
-run "a_vpc_with_endpoints_stays_inside" {
-  variables {
-    endpoints = { mode = "create", route_table_ids = ["rtb-0123456789abcdef0"] }
-  }
-  assert {
-    condition     = length(aws_security_group_rule.aws_by_nat) == 0 && length(aws_security_group_rule.s3) == 1
-    error_message = "The function may leave the VPC."
-  }
-}
-
-run "endpoints_that_are_there_let_the_function_in" {
-  variables {
-    endpoints = { mode = "use", security_group_id = "sg-0123456789abcdef0" }
-  }
-  assert {
-    condition     = aws_security_group_rule.into_endpoints[0].source_security_group_id == aws_security_group.function.id
-    error_message = "The function cannot reach the endpoints."
-  }
-}
-
-run "endpoints_that_nobody_named" {
+run "use_of_endpoints_without_their_group" {
   command = plan
   variables {
     endpoints = { mode = "use" }
@@ -244,7 +203,7 @@ run "bad_prefix" {
   expect_failures = [var.bucket]
 }
 
-run "an_alarm_that_rings_between_good_backups" {
+run "alarm_shorter_than_the_interval" {
   command = plan
   variables {
     alarm = { missing_after_hours = 24 }
@@ -252,10 +211,69 @@ run "an_alarm_that_rings_between_good_backups" {
   expect_failures = [var.alarm]
 }
 
-run "an_alarm_beyond_what_cloudwatch_looks_back" {
+run "alarm_beyond_the_limit_of_cloudwatch" {
   command = plan
   variables {
     alarm = { missing_after_hours = 169 }
   }
   expect_failures = [var.alarm]
+}
+
+run "existing_endpoints_get_one_rule_for_all_shards" {
+  module {
+    source = "./endpoints"
+  }
+  variables {
+    name                        = "backstop"
+    services                    = ["secretsmanager"]
+    route_table_ids             = []
+    existing_security_group_ids = { ec2 = "sg-0123456789abcdef0" }
+  }
+  assert {
+    condition     = length(aws_vpc_endpoint.s3) == 0 && keys(aws_vpc_endpoint.service) == ["secretsmanager"]
+    error_message = "An existing endpoint would be created again."
+  }
+  assert {
+    condition     = aws_security_group_rule.from_clients["existing-ec2"].security_group_id == "sg-0123456789abcdef0" && length(aws_security_group_rule.from_clients) == 2
+    error_message = "The existing endpoint does not allow the clients."
+  }
+  assert {
+    condition     = aws_security_group_rule.to_s3.prefix_list_ids == tolist(["pl-6ea54007"])
+    error_message = "The clients cannot reach S3."
+  }
+}
+
+run "shards_add_no_rule_to_a_shared_group" {
+  variables {
+    endpoints = { mode = "use", client_security_group_id = "sg-0123456789abcdef0" }
+  }
+  assert {
+    condition     = contains(aws_lambda_function.backup.vpc_config[0].security_group_ids, "sg-0123456789abcdef0")
+    error_message = "The function cannot reach the endpoints."
+  }
+}
+
+run "shards_can_share_security_groups" {
+  variables {
+    security_group_ids = ["sg-0123456789abcdef0"]
+  }
+  assert {
+    condition     = aws_lambda_function.backup.vpc_config[0].security_group_ids == toset(["sg-0123456789abcdef0"]) && output.function_security_group_id == null
+    error_message = "The function has a security group of each shard."
+  }
+}
+
+run "a_gateway_twice" {
+  command = plan
+  variables {
+    endpoints = { mode = "create", route_table_ids = ["rtb-0123456789abcdef0"], existing_s3_gateway = true }
+  }
+  expect_failures = [var.endpoints]
+}
+
+run "no_role_can_be_passed_by_default" {
+  assert {
+    condition     = !strcontains(output.recover_policy_json, "iam:PassRole")
+    error_message = "The policy passes a role that was not named."
+  }
 }
