@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(lines.len(), 3, "{wrong}");
         for (line, words) in lines.iter().zip([
             "line 2: `max_connections=7` is in no group",
-            "line 3: `[mysqld` is no group",
+            "line 3: `[mysqld` is not a group",
             "line 5: `[]`",
         ]) {
             assert!(line.contains(words), "{line}");
