@@ -179,7 +179,7 @@ pub struct CheckArgs {
 pub struct BackupArgs {
     /// Name of the shard
     pub shard: ShardName,
-    /// Occasion of the backup, recorded with it
+    /// Reason for the backup, recorded with it
     #[arg(long, value_enum, default_value_t = KindArg::OnDemand)]
     pub kind: KindArg,
     /// Store all data, not only the differences from the newest backup
@@ -271,8 +271,7 @@ pub struct TargetArgs {
     /// Backup to use (see `backstop backups`); --to may then be left out
     #[arg(long, value_name = "ID")]
     pub backup: Option<BackupId>,
-    /// Timeline of the archive that was left at a failover (see `backstop status`)
-    /// [default: the current one]
+    /// Abandoned timeline of the archive (see `backstop status`) [default: the current one]
     #[arg(long, value_name = "N", requires = "to")]
     pub line: Option<u32>,
 }
@@ -326,8 +325,7 @@ pub struct FindArgs {
     /// Minimum number of rows that the transaction touched
     #[arg(long, value_name = "N")]
     pub rows: Option<u64>,
-    /// Timeline of the archive that was left at a failover (see `backstop status`)
-    /// [default: the current one]
+    /// Abandoned timeline of the archive (see `backstop status`) [default: the current one]
     #[arg(long, value_name = "N")]
     pub line: Option<u32>,
     /// Maximum number of transactions to show
@@ -365,8 +363,7 @@ pub struct PruneArgs {
     /// With --apply: delete even more than half of a shard's backups
     #[arg(long, requires = "apply")]
     pub yes_really: bool,
-    /// Undo deletions of the last hour: of these backups [default: all], and of what was dropped of
-    /// the archive
+    /// Undo the deletions of the last hour: of these backups [default: all], and of archived binlogs
     #[arg(long, value_name = "ID", num_args = 0.., requires = "shard", conflicts_with = "apply")]
     pub undo: Option<Vec<BackupId>>,
 }

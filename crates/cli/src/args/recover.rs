@@ -21,8 +21,8 @@ pub struct RecoverArgs {
     /// resumes
     #[arg(long, value_name = "DIR")]
     pub into: PathBuf,
-    /// With --backup: take the data directory DIR/data on a volume of the EBS backup, which is
-    /// mounted at DIR
+    /// With --backup: use the data directory that DIR/data has already, on a mounted volume made
+    /// from the EBS backup
     #[arg(long, requires = "backup")]
     pub on_volume: bool,
     /// The ending.
@@ -68,7 +68,7 @@ pub struct RecoverArgs {
     /// in DIR/client.cnf
     #[arg(long, conflicts_with_all = ["join", "as_primary"])]
     pub copy_login: bool,
-    /// With --as-primary: treatment of the events that were enabled at the primary
+    /// With --as-primary: handling of the events that were enabled on the primary
     #[arg(long, value_enum, conflicts_with_all = ["join", "standalone"], default_value_t = EventsArg::Enable)]
     pub events: EventsArg,
 }
