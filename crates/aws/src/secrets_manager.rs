@@ -17,7 +17,7 @@ const IAM_ACTION: &str = "secretsmanager:GetSecretValue";
 ///
 /// # Errors
 /// Returns [`ErrorKind::Usage`] if the secret does not exist in that region, is scheduled for
-/// deletion, or is no text; [`ErrorKind::Denied`] naming the action and the secret;
+/// deletion, or is not text; [`ErrorKind::Denied`] naming the action and the secret;
 /// [`ErrorKind::Failed`] if AWS throttles or cannot be reached.
 pub async fn read(aws: &AwsClient, id: &str) -> Result<SecretString> {
     let aws = region_of(id).map_or_else(|| aws.clone(), |region| aws.in_region(region));

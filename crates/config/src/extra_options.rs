@@ -15,7 +15,7 @@ pub struct ExtraOptions {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ExtraOption {
-    /// Place where it was given, for messages.
+    /// The file and line, or the flag, that gave it, for messages.
     origin: String,
     /// Its group in the option file.
     group: String,
@@ -29,13 +29,13 @@ struct ExtraOption {
 /// A path that an option names and that must exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequiredPath {
-    /// The option, and the place where it was given.
+    /// The option, with the file and line, or the flag, that gave it.
     pub option: String,
     /// The path that must exist.
     pub path: PathBuf,
     /// True for a directory.
     pub is_folder: bool,
-    /// True for a folder without which the server does not start if it cannot write there.
+    /// True for a folder in which the server must be able to write to start.
     pub is_written: bool,
 }
 

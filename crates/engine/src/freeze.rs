@@ -55,9 +55,9 @@ pub trait FreezeSession: Send {
     async fn log_status(&mut self) -> Result<Position>;
     /// Releases both kinds of lock.
     async fn unlock(&mut self) -> Result<()>;
-    /// Kills another session. A session that is gone is no error.
+    /// Kills another session. A session that is gone is not an error.
     async fn kill_session(&mut self, id: u64) -> Result<()>;
-    /// Kills another session's statement. A session that is gone is no error.
+    /// Kills another session's statement. A session that is gone is not an error.
     async fn kill_statement(&mut self, id: u64) -> Result<()>;
 }
 

@@ -167,7 +167,7 @@ impl SnapshotData {
     /// Returns the directory.
     ///
     /// # Errors
-    /// Fails if the snapshot is no directory.
+    /// Fails if the snapshot is not a directory.
     pub fn tree(self) -> Result<SnapshotDir> {
         match self {
             Self::Tree(opened) => Ok(opened),
@@ -230,7 +230,7 @@ pub trait VolumeSnapshots: Send + Sync {
         }
         Ok(states)
     }
-    /// Deletes the snapshots. A snapshot that is gone is no error.
+    /// Deletes the snapshots. A snapshot that is gone is not an error.
     async fn delete(&self, snapshot_ids: &[String], region: &str) -> Result<()>;
     /// Deletes a shard's snapshots that were never proven and are so old that their run must be
     /// dead. Returns their ids.

@@ -13,11 +13,11 @@ use crate::ports::Schemas;
 pub struct EventsBefore {
     of: Endpoint,
     role: Role,
-    told: ServerEvents,
+    events: ServerEvents,
 }
 
 /// Reads the events before the snapshot: from the primary, or from the source if no primary
-/// answers. A backup never fails because of that.
+/// answers. A backup does not fail if it cannot read them.
 pub async fn events_before(
     choice: &SourceChoice,
     schemas: &dyn Schemas,
@@ -27,7 +27,7 @@ pub async fn events_before(
     let primary = choice.primary.as_ref().map(|primary| (primary, Role::Primary));
     for (of, role) in primary.into_iter().chain([source]) {
         match schemas.events(of).await {
-            Ok(told) => return Some(EventsBefore { of: of.clone(), role, told }),
+            Ok(events) => return Some(EventsBefore { of: of.clone(), role, events }),
             Err(error) => ctx.reporter.notice(&format!("the events of {of} are not recorded: {error}")),
         }
     }
@@ -40,9 +40,9 @@ pub async fn events_after(
     schemas: &dyn Schemas,
     ctx: &RunContext,
 ) -> Option<RecordedEvents> {
-    let EventsBefore { of, role, told } = before?;
+    let EventsBefore { of, role, events } = before?;
     match schemas.events(&of).await {
-        Ok(after) => Some(RecordedEvents::between(of, role, &told, after)),
+        Ok(after) => Some(RecordedEvents::between(of, role, &events, after)),
         Err(error) => {
             ctx.reporter.notice(&format!("the events of {of} are not recorded: {error}"));
             None

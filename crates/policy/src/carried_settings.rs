@@ -86,7 +86,7 @@ pub fn carry_settings(recorded: &RecordedSettings, overrides: Overrides<'_>) -> 
 }
 
 /// Returns true for the init file of a recovery's own server start: the recovery removes the file at
-/// once, so that it is no setting of the server.
+/// once, so that it is not a setting of the server.
 pub fn is_recovery_init_file(name: &str, value: &str) -> bool {
     name == "init_file" && value.ends_with("/.backstop/init.sql")
 }

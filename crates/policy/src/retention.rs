@@ -48,8 +48,8 @@ pub enum RetentionVerdict {
     },
 }
 
-/// Judges every backup of one shard (its id and the moment of its snapshot); newest first. The
-/// newest is always kept; without rules all are.
+/// Judges every backup of one shard (its id and the moment of its snapshot). Returns the votes
+/// newest first. The newest backup is always kept; without rules, all backups are.
 pub fn apply_retention(
     rules: Option<&Retention>,
     backups: &[(BackupId, DateTime<Utc>)],
@@ -111,7 +111,7 @@ impl PeriodRule {
         Self { name, count, of, seen: BTreeSet::new() }
     }
 
-    /// Votes on a backup. Must be called with the newest first.
+    /// Votes on a backup. Must be called with the newest backup first.
     fn vote(&mut self, taken_at: DateTime<Utc>) -> Option<String> {
         let period = (self.of)(taken_at);
         let full = self.seen.len() >= usize::try_from(self.count).unwrap_or(usize::MAX);

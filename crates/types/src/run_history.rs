@@ -1,5 +1,5 @@
 //! History of a shard's last runs. The repository stores it, so that the cause of a failing
-//! schedule is known without the log of its host.
+//! schedule can be seen without the log of its host.
 
 use std::fmt;
 
@@ -90,7 +90,7 @@ impl From<&Error> for RunFailure {
 }
 
 impl RunFailure {
-    /// False if the run gave way to another one, or its user stopped it: the next run may succeed.
+    /// False if the run gave way to another one, or was stopped: the next run may succeed.
     fn is_trouble(&self) -> bool {
         use crate::error::ErrorKind;
         ![ErrorKind::Held, ErrorKind::Interrupted].iter().any(|kind| kind.exit_code() == self.exit_code)
@@ -125,9 +125,9 @@ pub fn failure_findings(shard: &ShardName, runs: &[RunRecord]) -> Vec<Finding> {
 fn failure_streak(shard: &ShardName, operation: Operation, runs: &[RunRecord]) -> Option<Finding> {
     let runs = runs.iter().filter(|run| run.operation == operation);
     let known = runs.skip_while(|run| run.ended.is_none());
-    let told = known.filter(|run| run.failure.as_ref().is_none_or(RunFailure::is_trouble));
+    let counted = known.filter(|run| run.failure.as_ref().is_none_or(RunFailure::is_trouble));
     let failed: Vec<&RunRecord> =
-        told.take_while(|run| run.failure.is_some() || run.ended.is_none()).collect();
+        counted.take_while(|run| run.failure.is_some() || run.ended.is_none()).collect();
     let (newest, oldest) = (failed.first()?, failed.last()?);
     let failure = newest.failure.as_ref()?;
     let since = oldest.started.to_rfc3339_opts(SecondsFormat::Secs, true);

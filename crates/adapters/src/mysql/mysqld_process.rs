@@ -39,7 +39,7 @@ pub fn is_server(pid: u32) -> bool {
     is_alive(pid) && arguments(pid).is_some_and(|words| runs_mysqld(&words))
 }
 
-/// Sends a signal. A process that is gone is no error.
+/// Sends a signal. A process that is gone is not an error.
 pub fn signal(pid: u32, signal: Signal) -> std::io::Result<()> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     match kill_process(pid, signal) {

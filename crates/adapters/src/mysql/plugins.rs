@@ -14,6 +14,7 @@ const LIBRARY_PLUGINS: &str = "SELECT PLUGIN_NAME, PLUGIN_LIBRARY, PLUGIN_TYPE F
 const ACTIVE_PLUGINS: &str =
     "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_STATUS = 'ACTIVE'";
 
+/// Selects the accounts that can log in, with their plugins. Roles are locked accounts.
 const ACCOUNT_PLUGINS: &str = "SELECT CONCAT(User, '@', Host), plugin FROM mysql.user \
      WHERE account_locked = 'N' ORDER BY User, Host";
 
@@ -34,7 +35,6 @@ pub(super) async fn loaded_plugins(session: &mut Connection) -> Result<LoadedPlu
         session.query("SELECT component_urn FROM mysql.component ORDER BY component_urn").await?;
     components.retain(|urn| !has_library(Path::new(&folder), urn));
     let name = |urn: String| urn.strip_prefix("file://").map_or(urn.clone(), str::to_owned);
-    // A role is an account that is locked.
     Ok(LoadedPlugins {
         plugins: session.query(ACTIVE_PLUGINS).await?,
         components_missing: components.into_iter().map(name).collect(),

@@ -48,7 +48,7 @@ pub fn write(path: &Path, text: &SecretString) -> Result<()> {
     std::fs::rename(&temporary, path).failed(doing)
 }
 
-/// Removes the file. A missing file is no error.
+/// Removes the file. A missing file is not an error.
 pub fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

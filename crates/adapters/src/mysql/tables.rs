@@ -29,7 +29,7 @@ const SCHEMA_AND_TABLE_NAMES: &str = "SELECT SCHEMA_NAME FROM information_schema
      UNION ALL SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) FROM information_schema.TABLES \
      WHERE TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')";
 
-/// Limit for a member to catch up, in seconds: a member that lags more is not compared.
+/// Time for a member to catch up, in seconds: a member that lags more is not compared.
 const CATCH_UP_SECONDS: u32 = 5;
 
 /// Returns the schemas, tables and views of a server once it has executed `after`. The GTID set
@@ -62,8 +62,8 @@ pub(super) async fn memory_tables(session: &mut Connection) -> Result<Vec<(Strin
     Ok(session.query(MEMORY_TABLES).await?)
 }
 
-/// Reads every `MEMORY` table. At the first use after a start the server empties the table and logs
-/// a `TRUNCATE`, even with `sql_log_bin = 0` (seen with MySQL 9.7).
+/// Reads every `MEMORY` table: at the first use after a start, the server empties the table and logs
+/// a `TRUNCATE`, even with `sql_log_bin = 0` (observed with MySQL 9.7).
 pub(super) async fn use_memory_tables(session: &mut Connection) -> Result<()> {
     for (schema, table) in memory_tables(session).await? {
         let sql = format!("SELECT COUNT(*) FROM {}.{}", quote_name(&schema), quote_name(&table));
@@ -75,8 +75,8 @@ pub(super) async fn use_memory_tables(session: &mut Connection) -> Result<()> {
 /// Row of `CHECK TABLE`: table, operation, kind of message, message.
 type CheckTableRow = (String, String, String, Option<String>);
 
-/// Runs `CHECK TABLE` on every user table, one after the other, but for `MEMORY` tables: they
-/// have nothing to check, and their first use logs a transaction.
+/// Runs `CHECK TABLE` on every user table, one after the other, except `MEMORY` tables: they have
+/// nothing to check, and their first use logs a transaction.
 pub async fn check_tables(
     session: &mut Connection,
     depth: CheckDepth,

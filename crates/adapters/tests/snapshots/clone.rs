@@ -119,7 +119,7 @@ async fn clone_follows_links_and_records_broken_tables() {
     assert_eq!(server.value(undo).await, "./more.ibu");
 }
 
-/// A copy that lacks a table of the source is no backup.
+/// A copy that lacks a table of the source is not a backup.
 #[tokio::test]
 async fn copy_lacking_a_file_is_refused() {
     let shard = TestShard::start(ShardLayout::single()).await;

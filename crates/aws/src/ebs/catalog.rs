@@ -78,7 +78,7 @@ impl VolumeSnapshots for EbsCatalog {
     }
 }
 
-/// Returns the backup of a complete set; a set that lacks a snapshot is no backup.
+/// Returns the backup of a complete set; a set that lacks a snapshot is not a backup.
 pub(super) fn tagged(run: BackupId, snapshots: &[EbsSnapshot], region: &str) -> Option<TaggedBackup> {
     let first = snapshots.first()?;
     let tag = |key: &str| first.tags.get(key).cloned().unwrap_or_default();

@@ -150,7 +150,7 @@ impl Ec2 {
     pub(crate) async fn rehearse(&self, order: &CreateRequest<'_>) -> Result<()> {
         let doing = format!("rehearse a snapshot of {}", order.instance);
         let call = self.call(&doing, "ec2:CreateSnapshots");
-        // Throttling is no reason to fail here.
+        // Throttling is not a reason to fail here.
         let patient = aws_sdk_ec2::config::Builder::new().retry_config(self.patience.clone());
         match self.creation(order).dry_run(true).customize().config_override(patient).send().await {
             Err(error) if code(&error) == Some("DryRunOperation") => Ok(()),
@@ -218,7 +218,7 @@ impl Ec2 {
         Ok(snapshots.iter().filter_map(snapshot_of).collect())
     }
 
-    /// Deletes a snapshot. A snapshot that is gone is no error.
+    /// Deletes a snapshot. A snapshot that is gone is not an error.
     pub(crate) async fn delete(&self, id: &str) -> Result<()> {
         let doing = format!("delete {id}");
         let call = self.call(&doing, "ec2:DeleteSnapshot");

@@ -73,7 +73,7 @@ fn events(out: &mut TextWriter, report: &EventsReport) {
     fields.push(("scheduler", if report.scheduler { "on" } else { "off" }.to_owned()));
     out.fields(fields);
     if !report.statements.is_empty() {
-        out.line("  These statements enable the events that were enabled at the primary:");
+        out.line("  These statements enable the events that were enabled on the primary:");
         report.statements.iter().for_each(|statement| out.line(statement));
     }
 }

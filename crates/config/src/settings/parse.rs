@@ -20,7 +20,7 @@ use super::{
 use crate::retention::Retention;
 use crate::schedule::Schedule;
 
-/// Longest accepted `freeze.hold`; a longer one is taken for a mistake.
+/// Longest accepted `freeze.hold`; a longer one is considered a mistake.
 const MAX_FREEZE_HOLD: Duration = Duration::from_secs(60);
 /// Shortest accepted `freeze.hold`: a busy server cannot take and release a lock faster.
 const MIN_FREEZE_HOLD: Duration = Duration::from_millis(100);

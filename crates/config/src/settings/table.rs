@@ -260,7 +260,7 @@ impl<'a> TableReader<'a> {
     }
 }
 
-/// Returns the message for an unknown word. A text close to one of the words is no misplaced
+/// Returns the message for an unknown word. A text close to one of the words is not a misplaced
 /// Accepts an absolute path.
 pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     if text.starts_with('/') { Ok(text.into()) } else { Err(format!("`{text}` is not an absolute path")) }

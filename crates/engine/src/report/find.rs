@@ -12,16 +12,16 @@ pub struct FindReport {
     /// The searched timeline.
     #[serde(rename = "line")]
     pub timeline: u32,
-    /// The same if it was requested explicitly: a recovery then needs `--line`.
+    /// The searched timeline, if it was requested explicitly: a recovery then needs `--line`.
     #[serde(skip)]
     #[serde(rename = "left_line")]
     pub abandoned_timeline: Option<u32>,
     /// The transactions found, newest first.
     pub transactions: Vec<FoundTransaction>,
-    /// True if there are more than requested: older ones.
+    /// True if there are older ones beyond the requested number.
     pub more: bool,
-    /// The transaction before which a recovery should most likely stop; `None`: no moment just
-    /// before one of them is recoverable.
+    /// The transaction before which a recovery should most likely stop; `None` if no moment just
+    /// before one of them can be recovered.
     pub advice: Option<RecoveryAdvice>,
     /// Amount of data read.
     pub read: SearchedPart,
@@ -43,8 +43,8 @@ pub struct RecoveryAdvice {
 pub struct SearchedPart {
     /// Segments of the archive.
     pub segments: u64,
-    /// Bytes of them, before compression.
+    /// Bytes of the segments, before compression.
     pub bytes: u64,
-    /// Transactions in them.
+    /// Transactions in the segments.
     pub transactions: u64,
 }

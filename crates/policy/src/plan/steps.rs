@@ -146,9 +146,9 @@ fn promoting(replay: Option<&Replay>) -> Vec<PlanStep> {
     let timeline =
         "Begin a new timeline of the archive with this server; later transactions stay on the old one.";
     let timeline = replay.map(|_| step("begin_line", timeline.to_owned()));
-    let follow = step("follow_events", "Determine which events were enabled at the primary.".to_owned());
+    let follow = step("follow_events", "Determine which events were enabled on the primary.".to_owned());
     let writable = step("promote", "Make the server writable, now and after a restart.".to_owned());
-    let events = "Enable the events that were enabled at the primary, and the scheduler if it ran; with --events print, print the statements.";
+    let events = "Enable the events that were enabled on the primary, and the scheduler if it ran; with --events print, print the statements.";
     [follow].into_iter().chain(timeline).chain([writable, step("events", events.to_owned())]).collect()
 }
 

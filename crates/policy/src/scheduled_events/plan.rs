@@ -11,7 +11,7 @@ use super::{EventHistory, PresentEvent, list_events};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventsSetting {
-    /// Enables those that were enabled at the primary, and turns the scheduler on if it was on.
+    /// Enables those that were enabled on the primary, and turns the scheduler on if it was on.
     #[default]
     Enable,
     /// Prints the statements for this without executing them.
@@ -25,11 +25,11 @@ pub struct EventsPlan {
     pub set: Vec<(PresentEvent, EventState)>,
     /// Events that were enabled and whose schedule has ended: if enabled, they could run once more.
     pub over: Vec<PresentEvent>,
-    /// Events whose state at the primary is unknown.
+    /// Events whose state on the primary is unknown.
     pub unknown: Vec<PresentEvent>,
     /// Events that run once the plan is carried out and the scheduler runs.
     pub enabled: Vec<EventName>,
-    /// Events that were disabled at the primary and remain disabled.
+    /// Events that were disabled on the primary and remain disabled.
     pub disabled: Vec<EventName>,
     /// Reasons why states are unknown, other than that they were not recorded.
     pub doubts: Vec<String>,
@@ -42,17 +42,17 @@ pub struct EventsReport {
     pub enabled: Vec<EventName>,
     /// Events that do not run.
     pub disabled: Vec<EventName>,
-    /// Events that do not run and whose state at the primary is unknown.
+    /// Events that do not run and whose state on the primary is unknown.
     pub unknown: Vec<EventName>,
     /// True if the scheduler runs.
     pub scheduler: bool,
-    /// Statements that were not executed and that would enable what was enabled at the primary.
+    /// Statements that were not executed and that would enable what was enabled on the primary.
     pub statements: Vec<String>,
     /// The findings.
     pub findings: Vec<Finding>,
 }
 
-/// Decides the state of each event of a server, so that it equals the state at the primary.
+/// Decides the state of each event of a server, so that it equals the state on the primary.
 pub fn plan_events(history: &EventHistory, present: Vec<PresentEvent>, now: DateTime<Utc>) -> EventsPlan {
     let mut plan = EventsPlan { doubts: history.doubts().to_vec(), ..EventsPlan::default() };
     for event in present {
@@ -96,7 +96,7 @@ impl EventsPlan {
             let why = self.doubts.first().map_or(String::new(), |why| format!(" ({why})"));
             findings.push(Finding::warning(
                 "event-states-unknown",
-                format!("it is not known whether these events were enabled at the primary, so they do not fire: {names}{why}"),
+                format!("it is not known whether these events were enabled on the primary, so they do not fire: {names}{why}"),
                 format!("for each event that should fire, run: {}", first.script(EventState::Enabled)),
             ));
         }
@@ -155,7 +155,7 @@ impl EventsPlan {
         let over = self.over.iter().map(|event| &event.name);
         let mut findings = self.findings();
         findings.extend(failed.iter().map(|(name, why)| {
-            let todo = "enable or disable it with ALTER EVENT, as it was at the primary";
+            let todo = "enable or disable it with ALTER EVENT, as it was on the primary";
             Finding::warning("event-not-set", format!("cannot set the state of event {name}: {why}"), todo)
         }));
         EventsReport {

@@ -190,8 +190,8 @@ impl<'a> ShardView<'a> {
     fn outside(&self, channel: &Replication) -> Option<String> {
         let listed = self.members.iter().any(|member| member.endpoint == channel.source);
         let known = states(self.members).any(|(_, state)| Some(state.server_uuid) == channel.source_uuid);
-        let all_told = self.members.iter().all(|member| member.state.is_ok());
-        (!listed && !known && all_told)
+        let all_answered = self.members.iter().all(|member| member.state.is_ok());
+        (!listed && !known && all_answered)
             .then(|| format!("it replicates from {}, which is not a member of the shard", channel.source))
     }
 
@@ -205,7 +205,7 @@ impl<'a> ShardView<'a> {
     }
 }
 
-/// Explains why an instance could not be backed up in any role.
+/// Explains why an instance cannot be backed up in any role.
 fn unfit(state: &InstanceState) -> Option<String> {
     if state.version.is_mariadb() {
         return Some(format!("it is MariaDB ({}), which is not supported", state.version));

@@ -31,7 +31,7 @@ pub fn current_primary(members: &[Member]) -> Result<(&Endpoint, &InstanceState)
 
 /// Returns the transactions that a replica has and its primary lacks, without those that the
 /// primary numbered itself: the two sets are read at different instants, and a commit of the
-/// primary in between is no error.
+/// primary in between is not an error.
 pub fn errant(replica: &GtidSet, primary: &InstanceState) -> GtidSet {
     let beyond = replica.subtract(&primary.gtid_executed);
     beyond.subtract(&beyond.of_uuid(primary.server_uuid))

@@ -63,7 +63,7 @@ pub(super) async fn instances(
 }
 
 /// Makes orchestrator query these instances now. Returns those that it could not reach, with the
-/// reasons. If the refresh is forbidden, that is no reason against an instance.
+/// reasons. If the refresh is forbidden, that is not a reason against an instance.
 pub(super) async fn refresh(node: &OrchestratorNode, which: &[Endpoint]) -> BTreeMap<Endpoint, String> {
     let one = |endpoint: &Endpoint| {
         let (host, port) = (endpoint.host.clone(), endpoint.port.to_string());
