@@ -62,7 +62,7 @@ pub fn choose_mode(rules: &FreezeRules, obstacles: &[String], role: Role) -> Res
         FreezeSetting::LockFree => {
             let message = format!("cannot freeze without a lock: {}", obstacles.join("; "));
             Err(Error::refused(message)
-                .hint("correct what is named, or set the shard's `freeze.mode` to \"auto\""))
+                .hint("correct the named problems, or set the shard's `freeze.mode` to \"auto\""))
         }
         FreezeSetting::Auto => lock(rules, role, format!("a lock is needed: {}", obstacles.join("; "))),
         FreezeSetting::Lock => lock(rules, role, "the configuration requires the lock".to_owned()),

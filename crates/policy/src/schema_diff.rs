@@ -59,7 +59,7 @@ impl SchemaDifference {
             );
             return Finding::ok("tables-compared", what);
         }
-        let parts = [(&self.missing, "lacks"), (&self.extra, "has in addition")];
+        let parts = [(&self.missing, "lacks"), (&self.extra, "also has")];
         let parts = parts.into_iter().filter(|(names, _)| !names.is_empty());
         let parts: Vec<String> = parts.map(|(names, verb)| format!("{verb} {}", told(names))).collect();
         Finding::problem(
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(said("a a.t b", "a a.t b", "a a.t b").severity, Severity::Ok);
         let differs = said("a a.t b b.t", "a a.t a.x", "a a.t b b.t");
         assert_eq!(differs.severity, Severity::Problem);
-        assert!(differs.what.ends_with("it lacks b, b.t, and has in addition a.x"), "{}", differs.what);
+        assert!(differs.what.ends_with("it lacks b, b.t, and also has a.x"), "{}", differs.what);
         let many = said("a b c d e f g", "", "a b c d e f g");
         assert!(many.what.ends_with("it lacks a, b, c, d, e and 2 more"), "{}", many.what);
     }

@@ -32,7 +32,7 @@ async fn tables_of_only_one_member_are_named() {
         .await;
     let differs = compared(&shard).await;
     assert_eq!(differs.code, "tables-differ", "{differs:?}");
-    assert!(differs.what.ends_with("it lacks shop.t, and has in addition drifted"), "{}", differs.what);
+    assert!(differs.what.ends_with("it lacks shop.t, and also has drifted"), "{}", differs.what);
 
     // DDL that waits keeps the replica from executing what the primary has executed.
     let mut blocker = shard.candidate().root().await;

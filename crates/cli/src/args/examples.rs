@@ -26,8 +26,8 @@ Examples:
 
 /// Examples of `demo`.
 pub const DEMO_EXAMPLES: &str = "\
-Uses an installed MySQL server (8.0 or newer), or on Debian and Ubuntu downloads one into a cache folder. Needs no \
-configuration, about 1.5 GB of free space and one or two minutes. Leaves nothing behind.
+Uses an installed MySQL server (8.0 or newer), or on Debian and Ubuntu downloads one into a cache directory. Needs \
+about 1.5 GB of free space, one or two minutes, and no configuration. Leaves nothing behind.
 
 Examples:
     backstop demo
@@ -37,7 +37,7 @@ Examples:
 /// Examples of `init`.
 pub const INIT_EXAMPLES: &str = "\
 Run it once for each repository. No other command makes one, except a first backup or archive if the configuration \
-has repository.create = \"if-empty\": a volume that is not mounted is never taken for an empty repository.
+has repository.create = \"if-empty\": a volume that is not mounted is never mistaken for an empty repository.
 
 With --from, asks a running server for its source and replicas, and writes a commented configuration to \
 ./backstop.toml (or --config FILE). Overwrites no file and changes no server.

@@ -59,7 +59,7 @@ pub(super) fn parse_cron(text: &str) -> Result<Cron, String> {
     };
     match cron.next_after(DateTime::UNIX_EPOCH - chrono::TimeDelta::minutes(1)) {
         Some(_) => Ok(cron),
-        None => Err("no day fits: it would never run".to_owned()),
+        None => Err("no day matches: it would never run".to_owned()),
     }
 }
 

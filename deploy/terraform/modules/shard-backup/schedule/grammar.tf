@@ -109,7 +109,7 @@ locals {
     local.cron_days == ["?", "?"] ? "day-of-month and day-of-week are both `?`: write a value or `*` in one" :
     !contains(local.cron_days, "?") ? "one of day-of-month and day-of-week must be `?`" :
     length(local.cron_field_faults) > 0 ? local.cron_field_faults[0] :
-    local.cron_never ? "no day fits: it would never run" :
+    local.cron_never ? "no day matches: it would never run" :
     null
   )
 

@@ -129,7 +129,7 @@ impl ClusterReading {
 fn stale(one: &OrchestratorInstance) -> Option<String> {
     let seen = one.seconds_since_last_seen;
     if !one.is_last_check_valid {
-        return Some("its last check of it failed".to_owned());
+        return Some("orchestrator's last check of it failed".to_owned());
     }
     if !one.is_recently_checked {
         return Some("it was not checked recently".to_owned());
