@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Locations of a server's files that are no table data, from its settings, as seen in a snapshot.
+/// Locations of a server's files that are not table data, from its settings, as seen in a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerFiles {
     /// Binary logs, if they are part of the snapshot.

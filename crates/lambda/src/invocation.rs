@@ -212,7 +212,7 @@ fn variable(name: &str) -> Option<String> {
 fn log_fault(failure: Error, request: &str) -> Error {
     let failure = match failure.kind {
         ErrorKind::Interrupted => Error::failed("cannot back up the shard: the function timed out")
-            .hint("raise the function's time-out; its log shows which step took long"),
+            .hint("raise the function's timeout; its log shows which step took long"),
         _ => failure,
     };
     let report = ErrorReport::from(&failure);

@@ -29,7 +29,7 @@ pub struct SchemaDifference {
 
 impl SchemaDifference {
     /// Compares a member with its primary, which was queried before and after it: tables that the
-    /// primary created or dropped in between are no difference.
+    /// primary created or dropped in between are not a difference.
     pub fn between(before: &TableInventory, member: &TableInventory, after: &TableInventory) -> Self {
         let missing = before.names.intersection(&after.names).filter(|name| !member.names.contains(*name));
         let extra =

@@ -47,7 +47,7 @@ struct Diagnostic {
 }
 
 impl Events {
-    /// Reads a line; returns the part of it that an operator should see. Lines that are no event
+    /// Reads a line; returns the part of it that an operator should see. Lines that are not an event
     /// are skipped here: the log has them.
     pub(super) fn take(&mut self, line: &str) -> Option<String> {
         let line: EventLine = serde_json::from_str(line).ok()?;

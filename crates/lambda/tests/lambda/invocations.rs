@@ -142,7 +142,7 @@ async fn errors_are_returned_with_their_type() {
     function.fails(event, 300, "denied", &["127.0.0.1"]).await;
     let event = other("region", "region", json!("us-test-9"));
     function.fails(event, 300, "refused", &["us-test-9"]).await;
-    function.fails(id("prod/orders"), 90, "refused", &["freeze the source", "time-out"]).await;
+    function.fails(id("prod/orders"), 90, "refused", &["freeze the source", "timeout"]).await;
     assert_eq!(fleet.attempts(), 0);
     fleet.ec2.with(|ec2| ec2.rules.denied = ["CreateTags".to_owned()].into());
     function.fails(id("prod/orders"), 300, "denied", &["ec2:CreateTags"]).await;

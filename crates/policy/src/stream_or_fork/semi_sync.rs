@@ -10,10 +10,10 @@ use backstop_types::ids::Endpoint;
 const MIN_BINLOG_RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// Binlog retention that the fix sets, in seconds.
 const FIX_BINLOG_RETENTION_SECONDS: u64 = 3 * 24 * 3600;
-/// Shortest accepted time-out, one hour in milliseconds: a shorter one ends the wait in an ordinary
+/// Shortest accepted timeout, one hour in milliseconds: a shorter one ends the wait in an ordinary
 /// outage.
 const MIN_SEMI_SYNC_TIMEOUT_MILLIS: u64 = 3_600_000;
-/// Longest time-out that MySQL accepts, in milliseconds.
+/// Longest timeout that MySQL accepts, in milliseconds.
 const MAX_SEMI_SYNC_TIMEOUT_MILLIS: u64 = u32::MAX as u64;
 
 /// The settings of a primary on which its archive depends.
