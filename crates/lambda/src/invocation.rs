@@ -159,8 +159,10 @@ async fn entry(id: &str) -> Result<(SecretEntry, AwsClient)> {
 
 async fn repository(entry: &SecretEntry) -> Result<Repository> {
     if let RepositoryUrl::File { .. } = entry.repository {
-        let message =
-            format!("cannot open repository {}: the disk of a Lambda function is lost with it", entry.repository);
+        let message = format!(
+            "cannot open repository {}: the disk of a Lambda function is lost with it",
+            entry.repository
+        );
         return Err(Error::new(ErrorKind::Usage, message).hint("write s3://bucket/prefix"));
     }
     // Lambda's own region is the bucket's, as for every program in Lambda.

@@ -43,8 +43,11 @@ pub fn default_cache_dir() -> Result<PathBuf> {
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("backstop"))
         .ok_or_else(|| {
-            Error::new(ErrorKind::Usage, "cannot find a cache directory: neither XDG_CACHE_HOME nor HOME is set")
-                .hint("set XDG_CACHE_HOME")
+            Error::new(
+                ErrorKind::Usage,
+                "cannot find a cache directory: neither XDG_CACHE_HOME nor HOME is set",
+            )
+            .hint("set XDG_CACHE_HOME")
         })
 }
 
