@@ -1,5 +1,5 @@
 //! AWS behind the ports: EBS snapshots of EC2 instances, and secrets in Secrets Manager. Adapters
-//! decide nothing; the operations do.
+//! decide nothing; the stories do.
 
 pub mod backup_instances;
 pub mod client;
