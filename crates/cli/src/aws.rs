@@ -25,18 +25,13 @@ pub async fn backup_instances(
     shard: &ShardSettings,
 ) -> Result<Box<dyn BackupInstances>> {
     use backstop_adapters::mysql::connection::Connector;
-    use backstop_config::settings::TopologySettings;
 
-    let cluster = match &shard.topology {
-        TopologySettings::Orchestrator { cluster, .. } => cluster.clone(),
-        TopologySettings::Members { .. } => name.to_string(),
-    };
     Ok(Box::new(backstop_aws::backup_instances::Ec2BackupInstances {
         aws: access(shard.snapshot.region.as_deref()).await?,
         connector: Connector::new(&app.credentials(shard)?),
         freeze: shard.freeze.clone(),
         shard: name.clone(),
-        cluster,
+        cluster: shard.topology.cluster_name(name),
         volume: shard.snapshot.volume.clone(),
         timeouts: timeouts(&shard.snapshot),
         ctx: app.ctx.clone(),

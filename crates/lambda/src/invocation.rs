@@ -18,12 +18,11 @@ use backstop_engine::context::RunContext;
 use backstop_engine::ports::Topology;
 use backstop_engine::record_run;
 use backstop_engine::report::{BackupReport, ErrorReport, VersionedReport};
-use backstop_engine::source_selection::{SourceChoiceRules, choose};
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_repo::{Location, RepoKey, Repository, S3Access};
 use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt as _};
 use backstop_types::run_history::Operation;
-use backstop_types::topology::Locking;
 use lambda_runtime::{Context, Diagnostic};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -104,7 +103,7 @@ async fn run(
     Ok(report)
 }
 
-/// Chooses the source and backs it up.
+/// Backs up the shard of an entry.
 async fn made(
     invocation: &Invocation,
     occasion: &str,
@@ -114,21 +113,13 @@ async fn made(
 ) -> Result<BackupReport> {
     let (settings, connector) = (&entry.settings, Connector::new(&entry.credentials));
     let topology = topology(entry, connector.clone(), ctx)?;
-    let rules = SourceChoiceRules {
-        source: &settings.source,
-        on_primary: settings.freeze.on_primary,
-        locking: Locking::Possible,
-    };
-    let choosing = ctx.step("choose", choose(ctx, &*topology, rules));
-    let choice = ctx.unless_stopped(choosing).await?;
-    ctx.reporter.remark(&format!("backing up {}: {}", choice.endpoint, choice.reason));
     let schemas = MysqlInspector::new(connector.clone());
     let instances = Ec2BackupInstances {
         aws,
         connector,
         freeze: settings.freeze.clone(),
         shard: entry.shard.clone(),
-        cluster: cluster(entry),
+        cluster: settings.topology.cluster_name(&entry.shard),
         volume: settings.snapshot.volume.clone(),
         timeouts: Timeouts::default(),
         ctx: ctx.clone(),
@@ -139,7 +130,8 @@ async fn made(
         kind: invocation.kind,
         occasion: Some(occasion),
         full: false,
-        choice: &choice,
+        topology: &*topology,
+        rules: SourceChoiceRules::of(settings),
         instances: &bounded,
         schemas: &schemas,
         repository,
@@ -195,13 +187,6 @@ fn topology(entry: &SecretEntry, connector: Connector, ctx: &RunContext) -> Resu
     let (access, max_lag) = (&entry.credentials.orchestrator, entry.settings.source.max_lag);
     let asked = OrchestratorTarget { urls, cluster, access, max_lag };
     Ok(Box::new(Orchestrator::new(&asked, connector, ctx.clone())?))
-}
-
-fn cluster(entry: &SecretEntry) -> String {
-    match &entry.settings.topology {
-        TopologySettings::Orchestrator { cluster, .. } => cluster.clone(),
-        TopologySettings::Members { .. } => entry.shard.to_string(),
-    }
 }
 
 fn variable(name: &str) -> Option<String> {

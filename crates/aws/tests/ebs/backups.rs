@@ -13,11 +13,11 @@ use backstop_config::retention::Retention;
 use backstop_config::settings::{ProviderSetting, VolumeHint};
 use backstop_engine::backup::{Backup, backup};
 use backstop_engine::context::RunContext;
-use backstop_engine::ports::{Clock, Topology, VolumeSnapshots};
+use backstop_engine::ports::{Clock, VolumeSnapshots};
 use backstop_engine::prune::{Prune, prune};
 use backstop_engine::report::{BackupReport, PruneReport};
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_host::SystemClock;
-use backstop_policy::topology::choose_source;
 use backstop_repo::{Repository, Storage};
 use backstop_testkit::ShardLayout;
 use backstop_testkit::ec2::Completion;
@@ -73,9 +73,9 @@ impl Fleet {
     async fn back_up(&self, timeouts: Timeouts) -> Result<BackupReport> {
         let connector = Connector::new(&self.host.shard.credentials());
         let members = StaticMembers::new(connector.clone(), self.host.shard.endpoints(), None);
-        let looked = members.members().await.unwrap();
-        let choice =
-            choose_source(&looked, &SourceRules::default(), OnPrimary::Lock, Locking::Possible).unwrap();
+        let source = SourceRules::default();
+        let choice_rules =
+            SourceChoiceRules { source: &source, on_primary: OnPrimary::Lock, locking: Locking::Possible };
         let instances = Ec2BackupInstances {
             aws: aws(&self.host.ec2.url, REGION).await,
             connector,
@@ -91,7 +91,8 @@ impl Fleet {
             kind: BackupKind::Scheduled,
             occasion: None,
             full: false,
-            choice: &choice,
+            topology: &members,
+            rules: choice_rules,
             instances: &instances,
             schemas: &MysqlInspector::new(Connector::new(&self.host.shard.credentials())),
             repository: &self.repository,
