@@ -10,6 +10,7 @@ pub mod demo;
 pub mod find;
 pub mod init;
 pub mod plan;
+mod planned_recovery;
 pub mod prune;
 pub mod recover;
 pub mod recover_ebs;

@@ -56,7 +56,7 @@ pub struct EbsRecoveryPlan {
 /// Checks everything that can be known beforehand, and makes the decisions that must not change on
 /// a resume.
 pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDecision> {
-    let manifest = recovery.reader.manifest(&recovery.request.backup_id).await?;
+    let manifest = recovery.manifest;
     let Storage::Ebs { snapshot_ids, region } = &manifest.storage else {
         return Err(Error::refused(format!(
             "backup {} is not a volume snapshot",
