@@ -9,6 +9,7 @@ use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget, StaticMembers};
+use backstop_aws::AwsVolumes;
 use backstop_config::credentials::Credentials;
 use backstop_config::settings::{
     Document, ProviderSetting, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings,
@@ -24,7 +25,6 @@ use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
 
-use crate::aws::{self, AwsVolumes};
 use crate::secrets;
 
 /// Paths that are searched for a configuration when none is named.
@@ -181,7 +181,7 @@ impl App {
     /// are removed with the help of the server that they came from.
     ///
     /// # Errors
-    /// As [`aws::backup_instances`], and an error if the credentials cannot be read.
+    /// As [`backstop_aws::backup_instances`], and an error if the credentials cannot be read.
     pub async fn backup_instances(
         &self,
         name: &ShardName,
@@ -189,7 +189,8 @@ impl App {
         repository: &Repository,
     ) -> Result<Box<dyn BackupInstances>> {
         if shard.snapshot.provider == ProviderSetting::Ebs {
-            return aws::backup_instances(self, name, shard).await;
+            let connector = Connector::new(&self.credentials(shard)?);
+            return backstop_aws::backup_instances(name, shard, connector, self.ctx.clone()).await;
         }
         let old = shard_dir::old_shard_dir(&shard.snapshot.work_dir, name);
         // If no repository exists yet, its first backup is about to create it.
