@@ -1,7 +1,7 @@
 //! The AWS account of this host's environment. The first request connects to it.
 
 use async_trait::async_trait;
-use backstop_adapters::mysql::connection::Connector;
+use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_config::settings::{ShardSettings, SnapshotSettings};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, CloudHosts, VolumeInitialization, VolumeSnapshots};
@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use crate::backup_instances::Ec2BackupInstances;
 use crate::client::AwsClient;
-use crate::ebs::{EbsCatalog, Ec2Hosts, Timeouts};
+use crate::ebs::{EbsCatalog, EbsPlace, Ec2Hosts, Timeouts};
 use crate::secrets_manager;
 
 /// Opens instances for a backup of their EBS volumes.
@@ -24,19 +24,16 @@ use crate::secrets_manager;
 pub async fn backup_instances(
     name: &ShardName,
     shard: &ShardSettings,
-    connector: Connector,
-    ctx: RunContext,
+    access: InstanceAccess,
 ) -> Result<Box<dyn BackupInstances>> {
-    Ok(Box::new(Ec2BackupInstances {
+    let place = EbsPlace {
         aws: AwsClient::connect(shard.snapshot.region.as_deref()).await?,
-        connector,
-        freeze: shard.freeze.clone(),
         shard: name.clone(),
         cluster: shard.topology.cluster_name(name),
         volume: shard.snapshot.volume.clone(),
         timeouts: timeouts(&shard.snapshot),
-        ctx,
-    }))
+    };
+    Ok(Box::new(Ec2BackupInstances { access, place }))
 }
 
 /// Returns the text of an entry of Secrets Manager. Commands run on several threads; the others

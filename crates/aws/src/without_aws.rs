@@ -2,8 +2,8 @@
 //! build with it.
 
 use async_trait::async_trait;
-use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::secrets;
+use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_config::settings::{ShardSettings, SnapshotSettings};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, CloudHosts, VolumeInitialization, VolumeSnapshots};
@@ -20,8 +20,7 @@ use secrecy::SecretString;
 pub async fn backup_instances(
     _: &ShardName,
     _: &ShardSettings,
-    _: Connector,
-    _: RunContext,
+    _: InstanceAccess,
 ) -> Result<Box<dyn BackupInstances>> {
     Err(without("snapshot.provider = \"ebs\""))
 }

@@ -8,6 +8,7 @@ use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
+use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget, StaticMembers};
 use backstop_aws::AwsVolumes;
 use backstop_config::credentials::Credentials;
@@ -189,8 +190,7 @@ impl App {
         repository: &Repository,
     ) -> Result<Box<dyn BackupInstances>> {
         if shard.snapshot.provider == ProviderSetting::Ebs {
-            let connector = Connector::new(&self.credentials(shard)?);
-            return backstop_aws::backup_instances(name, shard, connector, self.ctx.clone()).await;
+            return backstop_aws::backup_instances(name, shard, self.instance_access(shard)?).await;
         }
         let old = shard_dir::old_shard_dir(&shard.snapshot.work_dir, name);
         // If no repository exists yet, its first backup is about to create it.
@@ -199,13 +199,19 @@ impl App {
             None => old.clone(),
         };
         Ok(Box::new(LocalBackupInstances {
-            connector: Connector::new(&self.credentials(shard)?),
-            freeze: shard.freeze.clone(),
+            access: self.instance_access(shard)?,
             snapshot: SnapshotSettings { work_dir, ..shard.snapshot.clone() },
             old_work_dir: Some(old),
             servers: Arc::new(self.mysqld()),
-            ctx: self.ctx.clone(),
         }))
+    }
+
+    fn instance_access(&self, shard: &ShardSettings) -> Result<InstanceAccess> {
+        Ok(InstanceAccess {
+            connector: Connector::new(&self.credentials(shard)?),
+            freeze: shard.freeze.clone(),
+            ctx: self.ctx.clone(),
+        })
     }
 
     /// Returns the EBS snapshots that may hold a shard's backups. The shard need not be configured.

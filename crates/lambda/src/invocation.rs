@@ -6,10 +6,11 @@ mod frozen;
 
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
+use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
 use backstop_aws::backup_instances::Ec2BackupInstances;
 use backstop_aws::client::AwsClient;
-use backstop_aws::ebs::{EbsCatalog, Timeouts};
+use backstop_aws::ebs::{EbsCatalog, EbsPlace, Timeouts};
 use backstop_aws::secrets_manager;
 use backstop_config::secret_entry::SecretEntry;
 use backstop_config::settings::{RepositoryUrl, TopologySettings, repository_id};
@@ -114,16 +115,15 @@ async fn made(
     let (settings, connector) = (&entry.settings, Connector::new(&entry.credentials));
     let topology = topology(entry, connector.clone(), ctx)?;
     let schemas = MysqlInspector::new(connector.clone());
-    let instances = Ec2BackupInstances {
+    let place = EbsPlace {
         aws,
-        connector,
-        freeze: settings.freeze.clone(),
         shard: entry.shard.clone(),
         cluster: settings.topology.cluster_name(&entry.shard),
         volume: settings.snapshot.volume.clone(),
         timeouts: Timeouts::default(),
-        ctx: ctx.clone(),
     };
+    let access = InstanceAccess { connector, freeze: settings.freeze.clone(), ctx: ctx.clone() };
+    let instances = Ec2BackupInstances { access, place };
     let bounded = TimeLimitedSources { instances, deadline, freeze: settings.freeze.clone() };
     let story = Backup {
         shard: &entry.shard,

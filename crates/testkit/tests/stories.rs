@@ -8,6 +8,7 @@ use backstop_adapters::backup_instances::LocalBackupInstances;
 use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
+use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_adapters::topology::StaticMembers;
 use backstop_config::extra_options::ExtraOptions;
 use backstop_config::settings::{ProviderSetting, SnapshotSettings};
@@ -35,8 +36,7 @@ async fn back_up(shard: &TestShard, repository: &Repository) -> BackupReport {
     let rules = SourceChoiceRules { source: &rules, on_primary: OnPrimary::Lock, locking: Locking::Possible };
     let ctx = test_context();
     let instances = LocalBackupInstances {
-        connector,
-        freeze: FreezeRules::default(),
+        access: InstanceAccess { connector, freeze: FreezeRules::default(), ctx: ctx.clone() },
         snapshot: SnapshotSettings {
             provider: ProviderSetting::Clone,
             work_dir: shard.base().join("work"),
@@ -44,7 +44,6 @@ async fn back_up(shard: &TestShard, repository: &Repository) -> BackupReport {
         },
         old_work_dir: None,
         servers: Arc::new(servers().await),
-        ctx: ctx.clone(),
     };
     let run = Backup {
         shard: &"orders".parse().unwrap(),

@@ -57,10 +57,10 @@ pub fn socket(run_dir: &Path) -> PathBuf {
 /// copy holds a table that CLONE does not copy.
 pub async fn recover_clone(source: &SnapshotSource, donor: &Donor, run_dir: &Path) -> Result<RecoveredClone> {
     let start = clone_layout(donor, run_dir).await?;
-    let pid = source.servers.start(&start).await?;
-    source.servers.wait_ready(&start, pid, STARTUP_TIMEOUT).await?;
+    let pid = source.place.servers.start(&start).await?;
+    source.place.servers.wait_ready(&start, pid, STARTUP_TIMEOUT).await?;
     let held = read_clone(&start.socket).await;
-    source.servers.stop(&start.datadir, SHUTDOWN_TIMEOUT).await?;
+    source.place.servers.stop(&start.datadir, SHUTDOWN_TIMEOUT).await?;
     held
 }
 

@@ -62,7 +62,7 @@ async fn snapshot_forbidden_by_the_rules_is_refused() {
     site.freeze.mode = FreezeSetting::LockFree;
     assert_refuses(&host.shard, &EbsProvider::new(site), "freeze without a lock").await;
     let mut site = host.site().await;
-    site.volume = None;
+    site.place.volume = None;
     assert_refuses(&host.shard, &EbsProvider::new(site), "nothing identifies which volume").await;
     assert!(host.snapshots().is_empty());
 }
@@ -91,7 +91,7 @@ async fn binlog_on_another_volume_is_included_or_refused() {
     let error = assert_refuses(&host.shard, &ebs, "is on vol-logs-1").await;
     assert_eq!(error.kind, ErrorKind::Refused);
     let mut site = host.site().await;
-    site.volume = None;
+    site.place.volume = None;
     let taken = EbsProvider::new(site).take(&new_run_id()).await.unwrap();
     assert_eq!(taken.lineage.volume, "ebs:vol-data-1+vol-logs-1");
     let ids = host.snapshots();
