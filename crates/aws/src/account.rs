@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_config::settings::{ShardSettings, SnapshotSettings};
 use backstop_engine::context::RunContext;
-use backstop_engine::ports::{BackupInstances, CloudHosts, VolumeInitialization, VolumeSnapshots};
+use backstop_engine::ports::{BackupInstances, VolumeInitialization, VolumeSnapshots};
 use backstop_engine::report::TaggedBackup;
 use backstop_types::backup::VolumeState;
 use backstop_types::error::Result;
@@ -94,13 +94,12 @@ impl VolumeSnapshots for AwsVolumes {
     }
 }
 
-#[async_trait]
-impl CloudHosts for AwsVolumes {
-    async fn zone(&self, server: &Endpoint) -> Result<String> {
+impl AwsVolumes {
+    pub(crate) async fn zone(&self, server: &Endpoint) -> Result<String> {
         Ec2Hosts::new(&self.client(None).await?).zone(server).await
     }
 
-    async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization> {
+    pub(crate) async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization> {
         Ec2Hosts::new(&self.client(None).await?).volume_initialization(volume_ids).await
     }
 }

@@ -14,6 +14,7 @@ pub mod client;
 pub mod ebs;
 #[cfg(feature = "aws")]
 mod error;
+mod infrastructure;
 #[cfg(feature = "aws")]
 pub mod secrets_manager;
 #[cfg(not(feature = "aws"))]
@@ -21,5 +22,6 @@ mod without_aws;
 
 #[cfg(feature = "aws")]
 pub use account::{AwsVolumes, backup_instances, read_secret};
+pub use infrastructure::AwsInfrastructure;
 #[cfg(not(feature = "aws"))]
 pub use without_aws::{AwsVolumes, backup_instances, read_secret};

@@ -6,7 +6,7 @@ use backstop_adapters::secrets;
 use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_config::settings::{ShardSettings, SnapshotSettings};
 use backstop_engine::context::RunContext;
-use backstop_engine::ports::{BackupInstances, CloudHosts, VolumeInitialization, VolumeSnapshots};
+use backstop_engine::ports::{BackupInstances, VolumeInitialization, VolumeSnapshots};
 use backstop_engine::report::TaggedBackup;
 use backstop_types::backup::VolumeState;
 use backstop_types::error::{Error, ErrorKind, Result};
@@ -62,13 +62,12 @@ impl VolumeSnapshots for AwsVolumes {
     }
 }
 
-#[async_trait]
-impl CloudHosts for AwsVolumes {
-    async fn zone(&self, _: &Endpoint) -> Result<String> {
+impl AwsVolumes {
+    pub(crate) async fn zone(&self, _: &Endpoint) -> Result<String> {
         Err(without("recovering from EBS snapshots"))
     }
 
-    async fn volume_initialization(&self, _: &[String]) -> Result<VolumeInitialization> {
+    pub(crate) async fn volume_initialization(&self, _: &[String]) -> Result<VolumeInitialization> {
         Err(without("reading EBS volumes"))
     }
 }

@@ -233,20 +233,12 @@ impl App {
         }
     }
 
-    /// Returns a reader of the settings of primaries that their archives depend on.
+    /// Returns a reader of the tables, events and plugins of the shard's members.
     ///
     /// # Errors
     /// Returns an error if the credentials cannot be read.
     pub fn inspector(&self, shard: &ShardSettings) -> Result<MysqlInspector> {
         Ok(MysqlInspector::new(Connector::new(&self.credentials(shard)?)))
-    }
-
-    /// Returns a probe for any server, with the credentials of the shard's members.
-    ///
-    /// # Errors
-    /// Returns an error if the credentials cannot be read.
-    pub fn server_probe(&self, shard: &ShardSettings) -> Result<StaticMembers> {
-        Ok(StaticMembers::new(Connector::new(&self.credentials(shard)?), Vec::new(), None))
     }
 
     /// Returns a control that starts servers.

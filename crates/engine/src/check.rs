@@ -17,7 +17,7 @@ use backstop_types::topology::SourceChoice;
 use crate::archive::{ShardArchive, check_archive};
 use crate::backup_health::backups_with_health;
 use crate::context::RunContext;
-use crate::ports::{BackupInstances, MysqldControl, Schemas, SourceInspection, Topology, VolumeSnapshots};
+use crate::ports::{BackupInstances, MysqldControl, Schemas, Topology, VolumeSnapshots};
 use crate::report::ShardCheck;
 use crate::source_selection::SourceChoiceRules;
 use crate::{compare_schemas, damaged_backups, fallback_sources};
@@ -44,8 +44,6 @@ pub struct Check<'a> {
     pub volumes: &'a dyn VolumeSnapshots,
     /// Its archive.
     pub archived: ShardArchive<'a>,
-    /// Reads the settings of its primary that the archive depends on.
-    pub sources: &'a dyn SourceInspection,
     /// Reads the tables of its members.
     pub schemas: &'a dyn Schemas,
     /// Clock, progress reporter, cancellation.
@@ -207,7 +205,7 @@ async fn check_history(
 async fn archive(check: &Check<'_>, findings: &mut Vec<Finding>) {
     // Members that do not answer were reported above.
     let members = check.topology.members().await.unwrap_or_default();
-    match check_archive(check.shard, &check.archived, &members, check.sources, check.ctx.host.clock.now())
+    match check_archive(check.shard, &check.archived, &members, check.topology, check.ctx.host.clock.now())
         .await
     {
         Ok(found) => findings.extend(found),

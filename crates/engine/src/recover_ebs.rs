@@ -25,8 +25,8 @@ use backstop_types::ids::{BackupId, ShardName};
 use crate::context::RunContext;
 use crate::journal::Steps;
 use crate::ports::{
-    CloudHosts, CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
-    Playbook, PlaybookInputs, ServerProbe, Topology, VolumeInitialization, VolumeSnapshots,
+    CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec, Playbook,
+    PlaybookInputs, Topology, VolumeInitialization, VolumeSnapshots,
 };
 use crate::recover::stopwatch::Stopwatch;
 use crate::recover::{join, preflight};
@@ -41,15 +41,11 @@ pub use decide::{EbsRecoveryPlan, Subnets};
 pub struct EbsRecovery<'a> {
     /// Manifest of the backup that the plan chose.
     pub manifest: &'a Manifest,
-    /// Members of the shard to join.
+    /// Members of the shard to join. Probes the new server too.
     pub topology: &'a dyn Topology,
-    /// Probes the new server.
-    pub server_probe: &'a dyn ServerProbe,
-    /// Locates servers.
-    pub hosts: &'a dyn CloudHosts,
     /// Snapshots that the backup consists of.
     pub snapshots: &'a dyn VolumeSnapshots,
-    /// Creates the machine.
+    /// Locates servers, and creates the machine.
     pub infrastructure: &'a dyn Infrastructure,
     /// Configures the server.
     pub playbook: &'a dyn Playbook,

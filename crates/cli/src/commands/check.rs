@@ -146,7 +146,6 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         certificates: if settings.tls.is_some() { Certificates::Given } else { Certificates::OfItsOwn },
         volumes: &app.volumes(&shard),
         archived: app.shard_archive(settings, repository.archive(&shard)),
-        sources: &app.inspector(settings)?,
         schemas: &app.inspector(settings)?,
         ctx: &app.ctx,
     };

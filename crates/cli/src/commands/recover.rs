@@ -17,8 +17,10 @@ use backstop_engine::shared_credentials::SharedCredentials;
 use backstop_engine::shell_quote::shell_quote;
 use backstop_policy::plan::{Ending, RecoveryPlan};
 use backstop_policy::scheduled_events::EventsSetting;
+use backstop_policy::stream_or_fork::SourceSettings;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_types::topology::Member;
+use backstop_types::ids::Endpoint;
+use backstop_types::topology::{ExternalVerdict, Member, NoAnswer};
 
 use super::planned_recovery::PlannedRecovery;
 use super::{CommandOutcome, recover_ebs};
@@ -226,8 +228,21 @@ struct NoTopology;
 #[async_trait]
 impl Topology for NoTopology {
     async fn members(&self) -> Result<Vec<Member>> {
-        Err(Error::refused("a standalone recovery contacts no member of the shard"))
+        Err(contacts_no_member())
     }
+
+    async fn probe(&self, server: &Endpoint) -> Member {
+        let state = Err(NoAnswer::Unreachable(contacts_no_member().message));
+        Member { endpoint: server.clone(), candidate: false, state, verdict: ExternalVerdict::default() }
+    }
+
+    async fn source_settings(&self, _: &Endpoint) -> Result<SourceSettings> {
+        Err(contacts_no_member())
+    }
+}
+
+fn contacts_no_member() -> Error {
+    Error::refused("a standalone recovery contacts no member of the shard")
 }
 
 /// Writes a unit for the recovered server, and returns the instructions to install it.

@@ -2,6 +2,7 @@
 
 use backstop_adapters::ansible::Ansible;
 use backstop_adapters::terraform::Terraform;
+use backstop_aws::AwsInfrastructure;
 use backstop_config::settings::{ProviderSetting, RecoverySettings, ShardSettings};
 use backstop_engine::recover_ebs::{self, EbsRecovery, EbsRecoveryRequest};
 use backstop_policy::plan::{Ending, RecoveryPlan};
@@ -38,15 +39,16 @@ pub async fn run(
     let settings = settings(args, shard)?;
     let PlannedRecovery { plan, manifest, .. } = planned;
     let (ctx, credentials) = (&app.ctx, app.credentials(shard)?);
-    let (topology, server_probe) = (app.topology(shard)?, app.server_probe(shard)?);
-    let cloud = app.volumes(&args.shard);
+    let topology = app.topology(shard)?;
+    let infrastructure = AwsInfrastructure {
+        terraform: Terraform::new(settings.clone(), ctx.clone()),
+        volumes: app.volumes(&args.shard),
+    };
     let story = EbsRecovery {
         manifest: &manifest,
         topology: &*topology,
-        server_probe: &server_probe,
-        hosts: &cloud,
-        snapshots: &cloud,
-        infrastructure: &Terraform::new(settings.clone(), ctx.clone()),
+        snapshots: &infrastructure.volumes,
+        infrastructure: &infrastructure,
         playbook: &Ansible::new(settings.playbook.clone(), credentials, ctx.clone()),
         ctx,
         request: request(args, settings, &plan),

@@ -80,7 +80,7 @@ async fn state(
     primary: &Primary,
 ) -> Result<InstanceState> {
     let server = &made.server;
-    let state = recovery.server_probe.probe(server).await.state.map_err(|why| {
+    let state = recovery.topology.probe(server).await.state.map_err(|why| {
         let kind = if matches!(why, NoAnswer::Denied(_)) { ErrorKind::Denied } else { ErrorKind::Failed };
         Error::new(kind, format!("cannot check the new server {server}: it {why}"))
     })?;
