@@ -28,7 +28,7 @@ use super::{SnapshotSource, cleanup, clone_recovery, disk_space, refuse_problems
 use crate::mysql::connection::Connection;
 use crate::mysql::dialect::quote_text;
 use crate::mysql::error::{SqlCause, SqlError};
-use crate::mysql::tablespaces;
+use crate::mysql::{server_facts, tablespaces};
 
 /// Interval between two reads of the clone's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -65,7 +65,7 @@ impl CloneProvider {
 
     async fn told(&self, session: &mut Connection) -> Result<Vec<Finding>> {
         let mut findings: Vec<_> = plugin(session).await?.into_iter().collect();
-        findings.extend(foreign_tables(&donor::foreign_tables(session).await?));
+        findings.extend(foreign_tables(&server_facts::foreign_tables(session).await?));
         findings.extend(emptied_tables(&donor::emptied_tables(session).await?));
         findings.extend(outside_files(&donor::data_files(session).await?));
         findings.extend(source_finding(&self.source.endpoint, &tablespaces::broken_tables(session).await?));

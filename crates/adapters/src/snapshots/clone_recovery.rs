@@ -13,10 +13,10 @@ use backstop_types::gtid::GtidSet;
 use tokio::process::Command;
 
 use super::SnapshotSource;
-use super::donor::{self, Donor};
+use super::donor::Donor;
 use crate::command;
 use crate::mysql::connection::{Connection, Connector, Login};
-use crate::mysql::tablespaces;
+use crate::mysql::{server_facts, tablespaces};
 
 /// Limit for the copy to start: it applies the redo log that was written while it was made.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -154,7 +154,7 @@ async fn read_clone(socket: &Path) -> Result<RecoveredClone> {
     let login = Login { user: "root".into(), password: String::new().into() };
     let mut session = Connector::with_login(login, None).connect(socket).await?;
     let held = position(&mut session).await;
-    let foreign = donor::foreign_tables(&mut session).await;
+    let foreign = server_facts::foreign_tables(&mut session).await;
     let broken = tablespaces::broken_tables(&mut session).await;
     session.close().await;
     refuse_foreign(&foreign?)?;
