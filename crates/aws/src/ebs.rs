@@ -156,6 +156,7 @@ impl EbsProvider {
     /// answer.
     async fn attempt(&self, order: &ec2::CreateRequest<'_>, bound: Duration) -> CreateOutcome {
         tokio::select! {
+            biased;
             attempt = self.ec2.create(order) => attempt,
             () = self.source.ctx.host.clock.sleep(bound) => CreateOutcome::Unknown(
                 Error::failed(format!("cannot snapshot {}: no answer within `freeze.hold`", order.instance))

@@ -130,6 +130,7 @@ impl CloneProvider {
             Duration::from_secs(600 + disk_space::tree_size(&donor.datadir) / MIN_CLONE_BYTES_PER_SECOND);
         let sql = format!("CLONE LOCAL DATA DIRECTORY = {}", quote_text(&target.to_string_lossy()));
         let done = tokio::select! {
+            biased;
             done = session.run_within(&sql, deadline) => done,
             never = self.report_progress() => match never {},
         };
