@@ -1,14 +1,20 @@
 //! Runs the conformance suite of snapshot providers.
 
+use backstop_adapters::mysql::connection::Connector;
+use backstop_adapters::snapshot_target::InstanceAccess;
+use backstop_aws::backup_instances::Ec2BackupInstances;
 use backstop_aws::ebs::{CLUSTER_TAG, EbsProvider, GTID_TAG, PROVEN, SHARD_TAG, STATE_TAG};
 use backstop_engine::ports::SnapshotProvider;
-use backstop_testkit::snapshot_conformance::{assert_exact_when_read, assert_refuses, new_run_id};
+use backstop_testkit::instances_conformance::assert_opens_only_the_chosen_server;
+use backstop_testkit::snapshot_conformance::{
+    assert_exact_when_read, assert_refuses, new_run_id, test_context,
+};
 use backstop_testkit::{ShardLayout, TestWorkload};
 use backstop_types::error::ErrorKind;
 use backstop_types::finding::Severity;
 use backstop_types::freeze::{FreezeMode, FreezeSetting, OnPrimary};
 
-use crate::support::Host;
+use crate::support::{Host, rules};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ebs_snapshot_passes_the_conformance_suite() {
@@ -22,6 +28,15 @@ async fn ebs_snapshot_passes_the_conformance_suite() {
     assert_eq!(taken.freeze.mode, FreezeMode::Lock);
     assert_eq!(taken.lineage.volume, "ebs:vol-data-1");
     assert!(host.snapshots().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ec2_instance_is_opened_only_if_it_is_the_chosen_server() {
+    let host = Host::start(ShardLayout::single()).await;
+    let connector = Connector::new(&host.shard.credentials());
+    let access = InstanceAccess { connector, freeze: rules(), ctx: test_context() };
+    let instances = Ec2BackupInstances { access, place: host.site().await.place };
+    assert_opens_only_the_chosen_server(&host.shard, &instances).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
