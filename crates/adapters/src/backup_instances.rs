@@ -5,34 +5,26 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use backstop_config::settings::SnapshotSettings;
-use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstance, BackupInstances, MysqldControl, SnapshotProvider};
 use backstop_types::error::{Result, ResultExt};
 use backstop_types::finding::Finding;
-use backstop_types::freeze::FreezeRules;
 use backstop_types::topology::SourceChoice;
 
-use crate::mysql::connection::Connector;
-use crate::mysql::recorded_settings::recorded_settings;
-use crate::mysql::recovery_findings::recovery_findings;
+use crate::snapshot_target::InstanceAccess;
 use crate::snapshots::btrfs::BtrfsProvider;
 use crate::snapshots::clone::CloneProvider;
-use crate::snapshots::{SnapshotSource, cleanup, select_provider};
+use crate::snapshots::{LocalPlace, SnapshotSource, cleanup, select_provider};
 
 /// Instances whose data directories are on this host.
 pub struct LocalBackupInstances {
-    /// Opens sessions on the instances.
-    pub connector: Connector,
-    /// Rules for holding writes.
-    pub freeze: FreezeRules,
+    /// Access to the instances.
+    pub access: InstanceAccess,
     /// Snapshot provider, and the directory of its artefacts.
     pub snapshot: SnapshotSettings,
     /// Work directory of older versions; files that dead runs left there are removed too.
     pub old_work_dir: Option<PathBuf>,
     /// Starts and stops copies of an instance.
     pub servers: Arc<dyn MysqldControl>,
-    /// Clock, reporter and request to stop.
-    pub ctx: RunContext,
 }
 
 #[async_trait]
@@ -41,12 +33,10 @@ impl BackupInstances for LocalBackupInstances {
         let source = self.source(choice)?;
         cleanup::clear_dead_runs(&source).await?;
         if let Some(old) = &self.old_work_dir {
-            cleanup::clear_dead_runs(&SnapshotSource { work_dir: absolute(old)?, ..source.clone() }).await?;
+            let place = LocalPlace { work_dir: absolute(old)?, ..source.place.clone() };
+            cleanup::clear_dead_runs(&self.access.target(choice, place)).await?;
         }
-        let mut session = self.connector.connect(&choice.endpoint).await?;
-        let settings = recorded_settings(&mut session).await?;
-        let findings = recovery_findings(&mut session).await?;
-        session.close().await;
+        let (settings, findings) = self.access.open(choice).await?;
         Ok(BackupInstance {
             settings,
             findings,
@@ -70,15 +60,8 @@ impl BackupInstances for LocalBackupInstances {
 
 impl LocalBackupInstances {
     fn source(&self, choice: &SourceChoice) -> Result<SnapshotSource> {
-        Ok(SnapshotSource {
-            connector: self.connector.clone(),
-            endpoint: choice.endpoint.clone(),
-            role: choice.role,
-            freeze: self.freeze.clone(),
-            work_dir: absolute(&self.snapshot.work_dir)?,
-            servers: Arc::clone(&self.servers),
-            ctx: self.ctx.clone(),
-        })
+        let work_dir = absolute(&self.snapshot.work_dir)?;
+        Ok(self.access.target(choice, LocalPlace { work_dir, servers: Arc::clone(&self.servers) }))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod backup_instances;
 pub mod command;
 pub mod mysql;
 pub mod secrets;
+pub mod snapshot_target;
 pub mod snapshots;
 mod subprocess;
 pub mod terraform;

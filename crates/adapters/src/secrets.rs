@@ -24,12 +24,14 @@ pub fn resolve(reference: &SecretRef) -> Result<SecretString> {
     match reference {
         SecretRef::File(path) => read_file(path),
         SecretRef::Env(name) => read_variable(name),
-        SecretRef::SecretsManager(id) => Err(Error::new(
-            ErrorKind::Usage,
-            format!("cannot read secret {id}: this build does not support Secrets Manager"),
-        )
-        .hint("keep the secret in a file, or build with the feature `aws`")),
+        SecretRef::SecretsManager(id) => Err(without_secrets_manager(id)),
     }
+}
+
+/// Returns the error for an entry of Secrets Manager in a build that cannot read it.
+pub fn without_secrets_manager(id: &str) -> Error {
+    let message = format!("cannot read secret {id}: this build does not support Secrets Manager");
+    Error::new(ErrorKind::Usage, message).hint("keep the secret in a file, or build with the feature `aws`")
 }
 
 /// Returns the credentials of a shard.

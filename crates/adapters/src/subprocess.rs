@@ -76,6 +76,7 @@ impl Subprocess<'_> {
         let mut stop = self.ctx.stop.clone();
         let status = loop {
             tokio::select! {
+                biased;
                 ended = child.wait() => break ended.failed(self.failure())?,
                 () = stop_requested(&mut stop) => {
                     self.interrupt(&mut child).await?;

@@ -11,12 +11,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use backstop_config::settings::RecoverySettings;
 use backstop_engine::context::RunContext;
-use backstop_engine::ports::{
-    CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
-};
+use backstop_engine::ports::{CreatedInstance, DestroyProtection, InfrastructureChanges, InstanceSpec};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -156,15 +153,24 @@ impl Terraform {
     }
 }
 
-#[async_trait]
-impl Infrastructure for Terraform {
-    async fn plan(&self, spec: &InstanceSpec) -> Result<InfrastructureChanges> {
+impl Terraform {
+    /// Returns the changes that [`Terraform::apply`] would make. Changes nothing and leaves nothing
+    /// behind.
+    ///
+    /// # Errors
+    /// Fails if Terraform does, and if it would destroy anything.
+    pub async fn plan(&self, spec: &InstanceSpec) -> Result<InfrastructureChanges> {
         let folder = tempfile::tempdir().failed("cannot create a temporary directory")?;
         self.init(spec, folder.path()).await?;
         self.planned(folder.path(), "-lock=false").await
     }
 
-    async fn apply(&self, spec: &InstanceSpec) -> Result<CreatedInstance> {
+    /// Creates the instance, or continues an interrupted attempt. Refuses to destroy or replace
+    /// anything.
+    ///
+    /// # Errors
+    /// As [`Terraform::plan`].
+    pub async fn apply(&self, spec: &InstanceSpec) -> Result<CreatedInstance> {
         let folder = &spec.folder;
         self.init(spec, folder).await?;
         self.planned(folder, STATE_LOCK_TIMEOUT).await?;
@@ -174,7 +180,11 @@ impl Infrastructure for Terraform {
         self.outputs(folder).await
     }
 
-    async fn destroy(&self, spec: &InstanceSpec) -> Result<()> {
+    /// Destroys all of it. Resources that are gone are no error.
+    ///
+    /// # Errors
+    /// Fails if Terraform does.
+    pub async fn destroy(&self, spec: &InstanceSpec) -> Result<()> {
         let folder = &spec.folder;
         self.init(spec, folder).await?;
         let args = ["destroy", "-input=false", "-auto-approve", "-no-color", "-json", STATE_LOCK_TIMEOUT]

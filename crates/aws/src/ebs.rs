@@ -19,10 +19,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::freeze_locks::MysqlFreezeSessions;
+use backstop_adapters::snapshot_target::SnapshotTarget;
 use backstop_config::settings::VolumeHint;
-use backstop_engine::context::RunContext;
 use backstop_engine::freeze::{Frozen, freeze_locked};
 use backstop_engine::ports::{
     ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot, VolumeSet,
@@ -30,8 +29,7 @@ use backstop_engine::ports::{
 use backstop_types::backup::{Lineage, VolumeState};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
-use backstop_types::freeze::FreezeRules;
-use backstop_types::ids::{BackupId, Endpoint, ShardName};
+use backstop_types::ids::{BackupId, ShardName};
 use backstop_types::topology::Role;
 
 use crate::client::AwsClient;
@@ -47,19 +45,14 @@ pub use tags::{
 };
 pub use volumes::MOUNT_TAG;
 
-/// Instance whose volumes are snapshotted, with the rules and context for that.
+/// An instance whose volumes are snapshotted.
+pub type EbsSnapshotSource = SnapshotTarget<EbsPlace>;
+
+/// What the snapshot of an instance's volumes needs in AWS.
 #[derive(Clone)]
-pub struct EbsSnapshotSource {
+pub struct EbsPlace {
     /// Access to AWS in the instance's region.
     pub aws: AwsClient,
-    /// Logs in to the server.
-    pub connector: Connector,
-    /// Address of the server.
-    pub endpoint: Endpoint,
-    /// Its role in the shard: a primary is locked only if the rules allow it.
-    pub role: Role,
-    /// Rules of the freeze.
-    pub freeze: FreezeRules,
     /// The shard.
     pub shard: ShardName,
     /// Value of the tag `Cluster-name`: orchestrator's name of the cluster, or the shard's name.
@@ -68,8 +61,6 @@ pub struct EbsSnapshotSource {
     pub volume: Option<VolumeHint>,
     /// Timeouts for AWS.
     pub timeouts: Timeouts,
-    /// Clock, progress reporter, failpoints.
-    pub ctx: RunContext,
 }
 
 /// Timeouts and poll intervals for AWS.
@@ -110,7 +101,7 @@ pub struct EbsProvider {
 impl EbsProvider {
     /// Returns a provider of snapshots of this instance.
     pub fn new(source: EbsSnapshotSource) -> Self {
-        let ec2 = Ec2::new(&source.aws);
+        let ec2 = Ec2::new(&source.place.aws);
         Self { source, ec2, taken: Mutex::default() }
     }
 
@@ -165,6 +156,7 @@ impl EbsProvider {
     /// answer.
     async fn attempt(&self, order: &ec2::CreateRequest<'_>, bound: Duration) -> CreateOutcome {
         tokio::select! {
+            biased;
             attempt = self.ec2.create(order) => attempt,
             () = self.source.ctx.host.clock.sleep(bound) => CreateOutcome::Unknown(
                 Error::failed(format!("cannot snapshot {}: no answer within `freeze.hold`", order.instance))
@@ -181,8 +173,8 @@ impl EbsProvider {
     ) -> SnapshotTags<'a> {
         SnapshotTags {
             run,
-            shard: &self.source.shard,
-            cluster: &self.source.cluster,
+            shard: &self.source.place.shard,
+            cluster: &self.source.place.cluster,
             gtids,
             source: &self.source.endpoint,
             server: plan.server.uuid,
@@ -264,8 +256,8 @@ impl SnapshotProvider for EbsProvider {
     async fn take(&self, run: &BackupId) -> Result<TakenSnapshot> {
         confirm::delete_dead_runs(
             &self.ec2,
-            &self.source.shard,
-            &self.source.timeouts,
+            &self.source.place.shard,
+            &self.source.place.timeouts,
             self.source.ctx.host.clock.now(),
         )
         .await?;
@@ -292,7 +284,7 @@ impl SnapshotProvider for EbsProvider {
     }
 
     async fn list(&self) -> Result<Vec<Snapshot>> {
-        let tagged = self.ec2.tagged(&[(tags::SHARD_TAG, self.source.shard.as_str())]).await?;
+        let tagged = self.ec2.tagged(&[(tags::SHARD_TAG, self.source.place.shard.as_str())]).await?;
         let named =
             tagged.iter().filter_map(|snapshot| snapshot.tags.get(tags::RUN_TAG)?.parse::<BackupId>().ok());
         let known: Vec<_> =
@@ -314,7 +306,7 @@ impl SnapshotProvider for EbsProvider {
     async fn complete(&self, snapshot: &Snapshot) -> Result<VolumeState> {
         let volumes = self.remembered(&snapshot.run);
         let ids = volumes.map(|volumes| volumes.snapshot_ids).unwrap_or_default();
-        let (clock, timeouts) = (&self.source.ctx.host.clock, &self.source.timeouts);
+        let (clock, timeouts) = (&self.source.ctx.host.clock, &self.source.place.timeouts);
         let begun = clock.monotonic();
         loop {
             let snapshots = self.ec2.described(&ids).await?;

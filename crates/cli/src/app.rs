@@ -8,7 +8,9 @@ use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
+use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget, StaticMembers};
+use backstop_aws::AwsVolumes;
 use backstop_config::credentials::Credentials;
 use backstop_config::settings::{
     Document, ProviderSetting, RepositorySettings, RepositoryUrl, Settings, ShardSettings, SnapshotSettings,
@@ -24,7 +26,6 @@ use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
 
-use crate::aws::{self, AwsVolumes};
 use crate::secrets;
 
 /// Paths that are searched for a configuration when none is named.
@@ -181,7 +182,7 @@ impl App {
     /// are removed with the help of the server that they came from.
     ///
     /// # Errors
-    /// As [`aws::backup_instances`], and an error if the credentials cannot be read.
+    /// As [`backstop_aws::backup_instances`], and an error if the credentials cannot be read.
     pub async fn backup_instances(
         &self,
         name: &ShardName,
@@ -189,7 +190,7 @@ impl App {
         repository: &Repository,
     ) -> Result<Box<dyn BackupInstances>> {
         if shard.snapshot.provider == ProviderSetting::Ebs {
-            return aws::backup_instances(self, name, shard).await;
+            return backstop_aws::backup_instances(name, shard, self.instance_access(shard)?).await;
         }
         let old = shard_dir::old_shard_dir(&shard.snapshot.work_dir, name);
         // If no repository exists yet, its first backup is about to create it.
@@ -198,13 +199,19 @@ impl App {
             None => old.clone(),
         };
         Ok(Box::new(LocalBackupInstances {
-            connector: Connector::new(&self.credentials(shard)?),
-            freeze: shard.freeze.clone(),
+            access: self.instance_access(shard)?,
             snapshot: SnapshotSettings { work_dir, ..shard.snapshot.clone() },
             old_work_dir: Some(old),
             servers: Arc::new(self.mysqld()),
-            ctx: self.ctx.clone(),
         }))
+    }
+
+    fn instance_access(&self, shard: &ShardSettings) -> Result<InstanceAccess> {
+        Ok(InstanceAccess {
+            connector: Connector::new(&self.credentials(shard)?),
+            freeze: shard.freeze.clone(),
+            ctx: self.ctx.clone(),
+        })
     }
 
     /// Returns the EBS snapshots that may hold a shard's backups. The shard need not be configured.
@@ -226,20 +233,12 @@ impl App {
         }
     }
 
-    /// Returns a reader of the settings of primaries that their archives depend on.
+    /// Returns a reader of the tables, events and plugins of the shard's members.
     ///
     /// # Errors
     /// Returns an error if the credentials cannot be read.
     pub fn inspector(&self, shard: &ShardSettings) -> Result<MysqlInspector> {
         Ok(MysqlInspector::new(Connector::new(&self.credentials(shard)?)))
-    }
-
-    /// Returns a probe for any server, with the credentials of the shard's members.
-    ///
-    /// # Errors
-    /// Returns an error if the credentials cannot be read.
-    pub fn server_probe(&self, shard: &ShardSettings) -> Result<StaticMembers> {
-        Ok(StaticMembers::new(Connector::new(&self.credentials(shard)?), Vec::new(), None))
     }
 
     /// Returns a control that starts servers.

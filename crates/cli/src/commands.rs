@@ -10,6 +10,7 @@ pub mod demo;
 pub mod find;
 pub mod init;
 pub mod plan;
+mod planned_recovery;
 pub mod prune;
 pub mod recover;
 pub mod recover_ebs;
@@ -21,12 +22,10 @@ pub mod status;
 mod time_args;
 pub mod verify;
 
-use backstop_config::settings::{ProviderSetting, ShardSettings};
 use backstop_engine::context::RunContext;
 use backstop_repo::Repository;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
-use backstop_types::topology::Locking;
 
 use crate::app::{self, App};
 use crate::args::{Command, CommandLine, GlobalArgs};
@@ -100,12 +99,4 @@ async fn known_or_stored(app: &App, repository: &Repository, shard: &ShardName) 
         return Ok(());
     }
     Err(Error { message: format!("{}, and the repository stores nothing of it", unknown.message), ..unknown })
-}
-
-/// Says if a backup by this shard's provider may hold writes.
-fn locking(shard: &ShardSettings) -> Locking {
-    match shard.snapshot.provider {
-        ProviderSetting::Clone => Locking::Never,
-        ProviderSetting::Auto | ProviderSetting::Btrfs | ProviderSetting::Ebs => Locking::Possible,
-    }
 }

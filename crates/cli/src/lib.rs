@@ -2,7 +2,6 @@
 
 pub mod app;
 pub mod args;
-mod aws;
 pub mod commands;
 pub mod demo;
 mod escape;

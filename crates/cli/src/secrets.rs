@@ -43,20 +43,7 @@ pub fn store_credentials(reference: &SecretRef) -> Result<S3Credentials> {
 
 /// Returns an entry of Secrets Manager with its id; `None` if the secret is on this host. The entry
 /// is read when it is needed, so that a command does not fail for an entry that it does not use.
-/// Commands run on several threads; the others continue while this one waits.
-#[cfg(feature = "aws")]
 fn remote(reference: &SecretRef) -> Result<Option<(String, SecretString)>> {
     let SecretRef::SecretsManager(id) = reference else { return Ok(None) };
-    let asked = async {
-        let aws = backstop_aws::client::AwsClient::connect(None).await?;
-        backstop_aws::secrets_manager::read(&aws, id).await
-    };
-    let text = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(asked))?;
-    Ok(Some((id.clone(), text)))
-}
-
-/// Without AWS, the resolver of local secrets reports what is missing.
-#[cfg(not(feature = "aws"))]
-fn remote(_: &SecretRef) -> Result<Option<(String, SecretString)>> {
-    Ok(None)
+    Ok(Some((id.clone(), backstop_aws::read_secret(id)?)))
 }

@@ -50,6 +50,7 @@ impl Signals {
         let _last_resort = ForceExitOnHang(tokio::spawn(force_exit()).abort_handle());
         let mut command = std::pin::pin!(command);
         tokio::select! {
+            biased;
             ended = &mut command => return ended,
             () = self.next() => {}
         }
@@ -58,6 +59,7 @@ impl Signals {
         let _ = self.stop.send(true);
         let bounded = tokio::time::timeout(CLEANUP_TIMEOUT, &mut command);
         tokio::select! {
+            biased;
             ended = bounded => ended.unwrap_or_else(|_| Err(interrupted(&format!("the clean-up took longer than {CLEANUP_TIMEOUT:?}")))),
             () = self.next() => Err(interrupted("stopped without a clean-up on the second signal")),
         }
@@ -65,6 +67,7 @@ impl Signals {
 
     async fn next(&mut self) {
         tokio::select! {
+            biased;
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
             () = hung_up(&mut self.hangup) => {}
@@ -95,6 +98,7 @@ async fn force_exit() {
         return;
     };
     tokio::select! {
+        biased;
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }

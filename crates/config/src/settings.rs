@@ -21,7 +21,7 @@ use std::time::Duration;
 use backstop_types::create_repository::CreateRepository;
 use backstop_types::freeze::FreezeRules;
 use backstop_types::ids::{Endpoint, ShardName};
-use backstop_types::topology::SourceRules;
+use backstop_types::topology::{Locking, SourceRules};
 use uuid::Uuid;
 
 use crate::retention::Retention;
@@ -169,6 +169,16 @@ pub enum TopologySettings {
     },
 }
 
+impl TopologySettings {
+    /// Returns the name of the shard's cluster: orchestrator's, or the shard's own.
+    pub fn cluster_name(&self, shard: &ShardName) -> String {
+        match self {
+            Self::Orchestrator { cluster, .. } => cluster.clone(),
+            Self::Members { .. } => shard.to_string(),
+        }
+    }
+}
+
 /// `snapshot` of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotSettings {
@@ -208,6 +218,16 @@ pub enum ProviderSetting {
     Clone,
     /// An EBS snapshot.
     Ebs,
+}
+
+impl ProviderSetting {
+    /// Says if a snapshot by this provider may hold writes.
+    pub fn locking(self) -> Locking {
+        match self {
+            Self::Clone => Locking::Never,
+            Self::Auto | Self::Btrfs | Self::Ebs => Locking::Possible,
+        }
+    }
 }
 
 /// `archive` of a shard.

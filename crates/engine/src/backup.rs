@@ -18,7 +18,7 @@ use backstop_types::archive::Archive;
 use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, BackupTimeline, Sizes, VolumeState};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::{Finding, Severity};
-use backstop_types::ids::{BackupId, ShardName};
+use backstop_types::ids::{BackupId, Endpoint, ShardName};
 use backstop_types::progress::Progress;
 use backstop_types::topology::SourceChoice;
 use chrono::{DateTime, Utc};
@@ -26,9 +26,11 @@ use chrono::{DateTime, Utc};
 use crate::backup_health::backups_with_health;
 use crate::context::{RunContext, new_run_id};
 use crate::ports::{
-    BackupInstance, BackupInstances, Schemas, SnapshotData, SnapshotDir, TakenSnapshot, VolumeSnapshots,
+    BackupInstance, BackupInstances, Schemas, SnapshotData, SnapshotDir, TakenSnapshot, Topology,
+    VolumeSnapshots,
 };
 use crate::report::{BackupReport, EbsSnapshots};
+use crate::source_selection::{SourceChoiceRules, choose};
 use crate::{compare_schemas, datadir_tree, recorded_events};
 
 /// Inputs of a backup.
@@ -42,8 +44,10 @@ pub struct Backup<'a> {
     pub occasion: Option<&'a str>,
     /// True if everything is stored, regardless of earlier backups.
     pub full: bool,
-    /// The instance to back up, chosen by the shard's rules.
-    pub choice: &'a SourceChoice,
+    /// Its members, one of which is backed up.
+    pub topology: &'a dyn Topology,
+    /// Rules for the choice of that member.
+    pub rules: SourceChoiceRules<'a>,
     /// Opens the chosen instance.
     pub instances: &'a dyn BackupInstances,
     /// Reads the tables of the instance and of the primary.
@@ -56,18 +60,28 @@ pub struct Backup<'a> {
     pub ctx: &'a RunContext,
 }
 
+/// A backup in progress.
+struct BackupRun<'a> {
+    backup: &'a Backup<'a>,
+    /// Names the backup and every artefact of the run.
+    id: BackupId,
+    /// The member that is backed up.
+    choice: SourceChoice,
+    /// That member, opened.
+    instance: BackupInstance,
+}
+
 /// Backs up a shard, unless its occasion already has a backup.
 ///
 /// # Errors
 /// Returns [`ErrorKind::Held`] if another run holds the lease of the shard, [`ErrorKind::Refused`]
-/// if a guard refuses (nothing was touched then), and otherwise the fault that kept the backup from
-/// being complete: there is no partial success.
+/// if no member may be backed up or a guard refuses (nothing was touched then), and otherwise the
+/// fault that kept the backup from being complete: there is no partial success.
 pub async fn backup(backup: &Backup<'_>) -> Result<BackupReport> {
-    let run = new_run_id(&backup.ctx.host)?;
-    let instance = backup.ctx.unless_stopped(open(backup)).await?;
+    let run = backup.ctx.unless_stopped(open(backup)).await?;
     let mut writer = backup.ctx.unless_stopped(acquire_lease(backup)).await?;
-    let outcome = backup.ctx.unless_stopped(run_steps(backup, &run, &instance, &mut writer)).await;
-    remove_leftovers(backup, &run, &instance, &writer).await;
+    let outcome = backup.ctx.unless_stopped(run_steps(&run, &mut writer)).await;
+    remove_leftovers(&run, &writer).await;
     let released = backup.ctx.step("release", writer.release()).await;
     let report = outcome?;
     if let Err(error) = released {
@@ -99,38 +113,33 @@ pub async fn already_made(
     Ok(Some(BackupReport { ebs: ebs(reader.storage_of(entry).await?, None), ..report(entry) }))
 }
 
-async fn run_steps(
-    backup: &Backup<'_>,
-    run: &BackupId,
-    instance: &BackupInstance,
-    writer: &mut ShardWriter,
-) -> Result<BackupReport> {
+async fn run_steps(run: &BackupRun<'_>, writer: &mut ShardWriter) -> Result<BackupReport> {
+    let BackupRun { backup, id, choice, instance } = run;
     // Checked under the lease, so that no other delivery makes one in between.
     if let Some(made) = already_made(writer.reader(), backup.occasion, backup.ctx).await? {
         return Ok(made);
     }
     report_lost_backups(backup, writer.reader()).await?;
-    let mut findings = source_doubts(backup);
-    findings.extend(refuse_foreign_history(backup, writer.reader()).await?);
-    findings.extend(compare_with_primary(backup).await);
+    let mut findings = source_doubts(backup.shard, choice);
+    findings.extend(refuse_foreign_history(run, writer.reader()).await?);
+    findings.extend(compare_with_primary(run).await);
     let begun = (backup.ctx.host.clock.now(), backup.ctx.host.clock.monotonic());
     let archive = backup.repository.archive(backup.shard);
     let before = readable_archive(backup, &archive).await?;
-    let events = recorded_events::events_before(backup.choice, backup.schemas, backup.ctx).await;
-    let taken = backup.ctx.step("snapshot", instance.snapshots.take(run)).await?;
+    let events = recorded_events::events_before(choice, backup.schemas, backup.ctx).await;
+    let taken = backup.ctx.step("snapshot", instance.snapshots.take(id)).await?;
     let events = recorded_events::events_after(events, backup.schemas, backup.ctx).await;
-    let plugins = recorded_events::plugins(backup.choice, backup.schemas, backup.ctx).await;
+    let plugins = recorded_events::plugins(choice, backup.schemas, backup.ctx).await;
     findings.extend(recorded_events::finding(events.as_ref()));
-    let stored = backup.ctx.step("store", store(backup, instance, &taken, writer)).await?;
+    let stored = backup.ctx.step("store", store(run, &taken, writer)).await?;
     let storage = stored.storage().clone();
     let on_timeline = match before {
-        Some(before) => find_timeline(backup, &taken, &before, &archive).await?,
+        Some(before) => find_timeline(run, &taken, &before, &archive).await?,
         None => None,
     };
-    let facts =
-        BackupFacts { on_timeline, events, plugins, ..facts(backup, run, instance, &taken, begun, findings) };
+    let facts = BackupFacts { on_timeline, events, plugins, ..facts(run, &taken, begun, findings) };
     let entry = backup.ctx.step("commit", writer.commit(facts, stored)).await?;
-    let state = complete(backup, instance, &taken, writer).await?;
+    let state = complete(run, &taken, writer).await?;
     Ok(BackupReport { ebs: ebs(storage, state), ..report(&entry) })
 }
 
@@ -163,40 +172,39 @@ async fn readable_archive(backup: &Backup<'_>, archive: &ArchiveReader) -> Resul
 /// Finds the timeline of the archive on which the snapshot was taken. Adds a finding if it is on
 /// none, since no archive continues it then.
 async fn find_timeline(
-    backup: &Backup<'_>,
+    run: &BackupRun<'_>,
     taken: &TakenSnapshot,
     before: &Archive,
     archive: &ArchiveReader,
 ) -> Result<Option<BackupTimeline>> {
-    let Some(after) = readable_archive(backup, archive).await? else { return Ok(None) };
+    let Some(after) = readable_archive(run.backup, archive).await? else { return Ok(None) };
     let on_timeline =
         BackupTimeline::of(before, &after, taken.lineage.server_uuid, &taken.position.gtid_executed);
     if on_timeline == Some(BackupTimeline::None) {
-        backup.ctx.reporter.notice(&format!(
+        run.backup.ctx.reporter.notice(&format!(
             "{} lacks its own archived transactions, or a new timeline began during the backup: no archived transaction can be replayed on \
              this backup (make another backup when the archiver runs)",
-            backup.choice.endpoint
+            run.choice.endpoint
         ));
     }
     Ok(on_timeline)
 }
 
 fn facts(
-    backup: &Backup<'_>,
-    run: &BackupId,
-    instance: &BackupInstance,
+    run: &BackupRun<'_>,
     taken: &TakenSnapshot,
     begun: (DateTime<Utc>, Duration),
     findings: Vec<Finding>,
 ) -> BackupFacts {
+    let BackupRun { backup, id, choice, instance } = run;
     BackupFacts {
-        backup_id: run.clone(),
+        backup_id: id.clone(),
         shard: backup.shard.clone(),
         kind: backup.kind,
         occasion: backup.occasion.map(str::to_owned),
-        source: BackupSource { endpoint: backup.choice.endpoint.clone(), role: backup.choice.role },
-        source_reason: backup.choice.reason.clone(),
-        server_version: backup.choice.state.version.clone(),
+        source: BackupSource { endpoint: choice.endpoint.clone(), role: choice.role },
+        source_reason: choice.reason.clone(),
+        server_version: choice.state.version.clone(),
         gtid_executed: taken.position.gtid_executed.clone(),
         on_timeline: None,
         freeze: taken.freeze.clone(),
@@ -205,7 +213,7 @@ fn facts(
         started_at: begun.0,
         taken_at: taken.taken_at,
         seconds: (backup.ctx.host.clock.monotonic() - begun.1).as_secs_f64(),
-        servers: backup.choice.servers.clone(),
+        servers: choice.servers.clone(),
         events: None,
         plugins: Vec::new(),
         findings,
@@ -213,25 +221,31 @@ fn facts(
     }
 }
 
-/// Opens the source, and lets the guards refuse before the lease is taken and anything is touched.
-async fn open(backup: &Backup<'_>) -> Result<BackupInstance> {
-    backup
-        .ctx
-        .step("check", async {
-            let instance = backup.instances.open(backup.choice).await?;
-            source_doubts(backup).iter().for_each(|finding| backup.ctx.reporter.notice(&finding.what));
-            refuse_problems(&instance.snapshots.check().await?, backup)?;
-            Ok(instance)
-        })
-        .await
+/// Chooses and opens the source, and lets the guards refuse before the lease is taken and anything
+/// is touched.
+async fn open<'a>(backup: &'a Backup<'a>) -> Result<BackupRun<'a>> {
+    let ctx = backup.ctx;
+    let choice = ctx.step("choose", choose(ctx, backup.topology, backup.rules)).await?;
+    ctx.reporter.remark(&format!("backing up {}: {}", choice.endpoint, choice.reason));
+    let id = new_run_id(&ctx.host)?;
+    let opened = ctx.step("check", async {
+        let instance = backup.instances.open(&choice).await?;
+        let doubts = source_doubts(backup.shard, &choice);
+        doubts.iter().for_each(|finding| ctx.reporter.notice(&finding.what));
+        refuse_problems(&instance.snapshots.check().await?, &choice.endpoint, ctx)?;
+        Ok(instance)
+    });
+    let instance = opened.await?;
+    Ok(BackupRun { backup, id, choice, instance })
 }
 
 /// Refuses a source of another history than the shard's backups. Called under the lease, so that it
 /// compares with the newest backup.
-async fn refuse_foreign_history(backup: &Backup<'_>, reader: &ShardReader) -> Result<Option<Finding>> {
+async fn refuse_foreign_history(run: &BackupRun<'_>, reader: &ShardReader) -> Result<Option<Finding>> {
+    let BackupRun { backup, choice, .. } = run;
     let (catalog, adopted) = tokio::try_join!(reader.catalog(), reader.adopted())?;
     let bound = ShardBinding { newest: catalog.last().map(|entry| &entry.facts), adopted: adopted.as_ref() };
-    let source = ShardHistory::from(backup.choice);
+    let source = ShardHistory::from(choice);
     bound.admit(backup.shard, &source)?;
     let gone_back = bound.gone_back(backup.shard, &source);
     gone_back.iter().for_each(|finding| backup.ctx.reporter.notice(&finding.what));
@@ -239,8 +253,9 @@ async fn refuse_foreign_history(backup: &Backup<'_>, reader: &ShardReader) -> Re
 }
 
 /// Compares the source's tables with the primary's. A backup never fails because of that.
-async fn compare_with_primary(backup: &Backup<'_>) -> Option<Finding> {
-    let finding = compare_schemas::compare_tables(backup.shard, backup.choice, backup.schemas).await?;
+async fn compare_with_primary(run: &BackupRun<'_>) -> Option<Finding> {
+    let BackupRun { backup, choice, .. } = run;
+    let finding = compare_schemas::compare_tables(backup.shard, choice, backup.schemas).await?;
     if finding.severity == Severity::Ok {
         return None;
     }
@@ -249,15 +264,15 @@ async fn compare_with_primary(backup: &Backup<'_>) -> Option<Finding> {
 }
 
 /// Returns findings against the source that do not suffice to refuse it.
-fn source_doubts(backup: &Backup<'_>) -> Vec<Finding> {
-    let (endpoint, state) = (&backup.choice.endpoint, &backup.choice.state);
-    let version = version_finding(backup.shard, &endpoint.to_string(), &state.version);
-    doubt(backup.shard, endpoint, state).into_iter().chain(version).collect()
+fn source_doubts(shard: &ShardName, choice: &SourceChoice) -> Vec<Finding> {
+    let (endpoint, state) = (&choice.endpoint, &choice.state);
+    let version = version_finding(shard, &endpoint.to_string(), &state.version);
+    doubt(shard, endpoint, state).into_iter().chain(version).collect()
 }
 
-fn refuse_problems(findings: &[Finding], backup: &Backup<'_>) -> Result<()> {
+fn refuse_problems(findings: &[Finding], source: &Endpoint, ctx: &RunContext) -> Result<()> {
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
-        backup.ctx.reporter.notice(&finding.what);
+        ctx.reporter.notice(&finding.what);
     }
     let problems: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Problem).collect();
     if problems.is_empty() {
@@ -265,7 +280,7 @@ fn refuse_problems(findings: &[Finding], backup: &Backup<'_>) -> Result<()> {
     }
     let what: Vec<_> = problems.iter().map(|finding| finding.what.as_str()).collect();
     let todo: Vec<_> = problems.iter().filter_map(|finding| finding.todo.as_deref()).collect();
-    let message = format!("cannot back up {} safely: {}", backup.choice.endpoint, what.join("; "));
+    let message = format!("cannot back up {source} safely: {}", what.join("; "));
     Err(Error::refused(message).hint(todo.join("; ")))
 }
 
@@ -274,14 +289,9 @@ async fn acquire_lease(backup: &Backup<'_>) -> Result<ShardWriter> {
 }
 
 /// Stores the snapshot's files, or the ids of the volume snapshots.
-async fn store(
-    backup: &Backup<'_>,
-    instance: &BackupInstance,
-    taken: &TakenSnapshot,
-    writer: &mut ShardWriter,
-) -> Result<StoredBackup> {
-    match instance.snapshots.open(&taken.snapshot).await? {
-        SnapshotData::Tree(opened) => store_tree(backup, instance, taken, &opened, writer).await,
+async fn store(run: &BackupRun<'_>, taken: &TakenSnapshot, writer: &mut ShardWriter) -> Result<StoredBackup> {
+    match run.instance.snapshots.open(&taken.snapshot).await? {
+        SnapshotData::Tree(opened) => store_tree(run, taken, &opened, writer).await,
         SnapshotData::Volumes(volumes) => {
             let sizes = Sizes { data_bytes: volumes.bytes, ..Sizes::default() };
             Ok(writer.store_ebs(volumes.snapshot_ids, volumes.region, sizes))
@@ -291,12 +301,12 @@ async fn store(
 
 /// Stores the changes since the newest backup of the same history, or everything.
 async fn store_tree(
-    backup: &Backup<'_>,
-    instance: &BackupInstance,
+    run: &BackupRun<'_>,
     taken: &TakenSnapshot,
     opened: &SnapshotDir,
     writer: &mut ShardWriter,
 ) -> Result<StoredBackup> {
+    let BackupRun { backup, instance, .. } = run;
     let parent = if backup.full { None } else { writer.newest_of(&taken.lineage).await? };
     let since = parent.as_ref().map(|manifest| &manifest.facts.lineage);
     let changes = match since {
@@ -329,11 +339,11 @@ async fn store_tree(
 /// withdrawn; if it takes longer than the wait, the backup stays committed and the snapshot
 /// completes by itself.
 async fn complete(
-    backup: &Backup<'_>,
-    instance: &BackupInstance,
+    run: &BackupRun<'_>,
     taken: &TakenSnapshot,
     writer: &mut ShardWriter,
 ) -> Result<VolumeState> {
+    let BackupRun { backup, id, instance, .. } = run;
     if !instance.snapshots.is_backup() {
         return Ok(VolumeState::Completed);
     }
@@ -345,44 +355,39 @@ async fn complete(
     if !matches!(state, VolumeState::Error | VolumeState::Missing) {
         return Ok(state);
     }
-    let run = &taken.snapshot.run;
     // The backup is withdrawn even if the clocks do not agree: its grace period then uses this
     // host's clock.
     let now = backup.ctx.host.clock.now();
     let now = writer.agreed_time(now).await.unwrap_or(now);
-    writer.condemn(std::slice::from_ref(run), now).await?;
+    writer.condemn(std::slice::from_ref(id), now).await?;
     let message =
-        format!("cannot complete backup {run}: its EBS snapshot failed, so the backup was withdrawn");
+        format!("cannot complete backup {id}: its EBS snapshot failed, so the backup was withdrawn");
     Err(Error::failed(message)
         .hint("repeat the backup; if it fails again, check the volume in the EC2 console"))
 }
 
 /// Removes the snapshot and its artefacts, also after a fault, unless the snapshot is the data of a
 /// committed backup. The next command removes what cannot be removed now.
-async fn remove_leftovers(
-    backup: &Backup<'_>,
-    run: &BackupId,
-    instance: &BackupInstance,
-    writer: &ShardWriter,
-) {
+async fn remove_leftovers(run: &BackupRun<'_>, writer: &ShardWriter) {
+    let BackupRun { backup, id, instance, .. } = run;
     let cleared = backup.ctx.step("clear", async {
         // Check the repository and not the outcome: the answer to a commit may have been lost.
-        if instance.snapshots.is_backup() && is_committed(run, writer).await? {
+        if instance.snapshots.is_backup() && is_committed(id, writer).await? {
             return Ok(());
         }
-        for snapshot in instance.snapshots.list().await?.into_iter().filter(|each| each.run == *run) {
+        for snapshot in instance.snapshots.list().await?.into_iter().filter(|each| each.run == *id) {
             instance.snapshots.release(&snapshot).await?;
         }
         Ok(())
     });
     if let Err(error) = cleared.await {
-        backup.ctx.reporter.notice(&format!("cannot remove the leftovers of run {run}: {error}"));
+        backup.ctx.reporter.notice(&format!("cannot remove the leftovers of run {id}: {error}"));
     }
 }
 
-async fn is_committed(run: &BackupId, writer: &ShardWriter) -> Result<bool> {
+async fn is_committed(id: &BackupId, writer: &ShardWriter) -> Result<bool> {
     let catalog = writer.reader().catalog().await?;
-    Ok(catalog.iter().any(|entry| entry.facts.backup_id == *run))
+    Ok(catalog.iter().any(|entry| entry.facts.backup_id == *id))
 }
 
 /// Returns the EBS snapshots that hold a backup's data, if it is in EBS.

@@ -11,15 +11,15 @@ use backstop_policy::topology::{choose_source, fidelity_findings, second_choices
 use backstop_repo::{CatalogEntry, ShardReader};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
-use backstop_types::freeze::OnPrimary;
 use backstop_types::ids::ShardName;
-use backstop_types::topology::{Locking, SourceChoice, SourceRules};
+use backstop_types::topology::SourceChoice;
 
 use crate::archive::{ShardArchive, check_archive};
 use crate::backup_health::backups_with_health;
 use crate::context::RunContext;
-use crate::ports::{BackupInstances, MysqldControl, Schemas, SourceInspection, Topology, VolumeSnapshots};
+use crate::ports::{BackupInstances, MysqldControl, Schemas, Topology, VolumeSnapshots};
 use crate::report::ShardCheck;
+use crate::source_selection::SourceChoiceRules;
 use crate::{compare_schemas, damaged_backups, fallback_sources};
 
 /// Inputs of a check.
@@ -27,11 +27,7 @@ pub struct Check<'a> {
     /// The shard.
     pub shard: &'a ShardName,
     /// Rules for the choice of the source.
-    pub source: &'a SourceRules,
-    /// Operations that are allowed on a primary.
-    pub on_primary: OnPrimary,
-    /// Locks that the configured provider may need.
-    pub locking: Locking,
+    pub rules: SourceChoiceRules<'a>,
     /// Schedule of its backups.
     pub schedule: Option<&'a Schedule>,
     /// Its members.
@@ -48,8 +44,6 @@ pub struct Check<'a> {
     pub volumes: &'a dyn VolumeSnapshots,
     /// Its archive.
     pub archived: ShardArchive<'a>,
-    /// Reads the settings of its primary that the archive depends on.
-    pub sources: &'a dyn SourceInspection,
     /// Reads the tables of its members.
     pub schemas: &'a dyn Schemas,
     /// Clock, progress reporter, cancellation.
@@ -87,18 +81,17 @@ async fn checked(check: &Check<'_>) -> ShardCheck {
 
 /// Chooses the source, and the members that would replace it if it were lost.
 async fn source(check: &Check<'_>, findings: &mut Vec<Finding>) -> Option<(SourceChoice, Vec<SourceChoice>)> {
+    let SourceChoiceRules { source, on_primary, locking } = check.rules;
     let chosen = match check.topology.members().await {
         Ok(members) => {
             findings.extend(support_findings(check.shard, &members));
             findings.extend(fidelity_findings(check.shard, &members, check.archived.settings.is_some()));
-            let chosen =
-                choose_source(&members, check.source, check.on_primary, check.locking).map_err(|none| {
-                    findings.extend(none.rejected.iter().map(rejected));
-                    Error::from(none)
-                });
+            let chosen = choose_source(&members, source, on_primary, locking).map_err(|none| {
+                findings.extend(none.rejected.iter().map(rejected));
+                Error::from(none)
+            });
             chosen.map(|choice| {
-                let others =
-                    second_choices(&members, check.source, check.on_primary, check.locking, &choice.endpoint);
+                let others = second_choices(&members, source, on_primary, locking, &choice.endpoint);
                 (choice, others)
             })
         }
@@ -212,7 +205,7 @@ async fn check_history(
 async fn archive(check: &Check<'_>, findings: &mut Vec<Finding>) {
     // Members that do not answer were reported above.
     let members = check.topology.members().await.unwrap_or_default();
-    match check_archive(check.shard, &check.archived, &members, check.sources, check.ctx.host.clock.now())
+    match check_archive(check.shard, &check.archived, &members, check.topology, check.ctx.host.clock.now())
         .await
     {
         Ok(found) => findings.extend(found),

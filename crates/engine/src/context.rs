@@ -29,6 +29,7 @@ impl RunContext {
     /// point, and the caller cleans up as after any other fault.
     pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
+            biased;
             done = work => done,
             () = stop_requested(self.stop.clone()) => Err(Error::new(ErrorKind::Interrupted, "stopped on request")),
         }
@@ -43,6 +44,7 @@ impl RunContext {
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         tokio::select! {
+            biased;
             done = work => done,
             () = self.host.clock.sleep(deadline) => {
                 Err(Error::failed(format!("{what}: timed out after {deadline:?}")))

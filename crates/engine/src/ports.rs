@@ -34,8 +34,8 @@ use crate::report::TaggedBackup;
 
 pub use backstop_host::{Clock, Host};
 pub use infrastructure::{
-    CloudHosts, CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
-    Playbook, PlaybookInputs, ServerProbe, VolumeInitialization,
+    CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec, Playbook,
+    PlaybookInputs, VolumeInitialization,
 };
 
 /// Receives the progress of long work. Calls must be cheap and must not block.
@@ -67,13 +67,11 @@ pub trait Topology: Send + Sync {
     /// reason. Waits, within a limit, while an authority on the members (orchestrator) reports a
     /// failover in progress.
     async fn members(&self) -> Result<Vec<Member>>;
-}
-
-/// Reads the settings of a primary that its archive depends on.
-#[async_trait]
-pub trait SourceInspection: Send + Sync {
-    /// Returns the settings of the primary.
-    async fn settings(&self, endpoint: &Endpoint) -> Result<SourceSettings>;
+    /// Queries one server, which need not be a member: its state, or the reason why it does not
+    /// answer.
+    async fn probe(&self, server: &Endpoint) -> Member;
+    /// Returns the settings of a primary that its archive depends on.
+    async fn source_settings(&self, primary: &Endpoint) -> Result<SourceSettings>;
 }
 
 /// Reads which schemas, tables, events and plugins a server has.

@@ -5,6 +5,7 @@
 //! stopped, killed or cut off by a reboot, the same command resumes it. It needs only read access
 //! to the repository, except for a new primary, which begins a new timeline of the archive.
 
+pub(crate) mod catch_up_stall;
 mod events;
 #[cfg(test)]
 mod frozen;
@@ -16,11 +17,11 @@ mod option_file;
 pub(crate) mod preflight;
 mod promote;
 mod replay;
+pub(crate) mod stopwatch;
 mod target_dir;
 mod tls;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use backstop_config::extra_options::ExtraOptions;
 use backstop_config::settings::ServerTls;
@@ -39,6 +40,7 @@ use backstop_types::listen_address::ListenAddress;
 use backstop_types::progress::Progress;
 use serde::{Deserialize, Serialize};
 
+use self::stopwatch::Stopwatch;
 use self::target_dir::CreatedDirs;
 use crate::context::RunContext;
 use crate::journal::{Journal, Steps};
@@ -219,7 +221,7 @@ pub async fn recover(recover: &Recovery<'_>) -> Result<RecoverReport> {
 }
 
 async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<RecoverReport> {
-    let begun = recovery.ctx.host.clock.monotonic();
+    let begun = Stopwatch::start(recovery.ctx);
     // An earlier decision stays, even if a newer backup exists by now.
     let earlier: Option<RecoveryDecision> = steps.output("decide")?;
     let backup_id = earlier.as_ref().map_or(&recovery.request.backup_id, |decided| &decided.backup_id);
@@ -259,7 +261,7 @@ async fn run_steps(recovery: &Recovery<'_>, steps: &mut Steps<'_>) -> Result<Rec
         steps.once("hand_over", session.hand_over()).await?;
     }
     checks.extend(dropped_settings(&recovery.request, &manifest));
-    seconds.total = (recovery.ctx.host.clock.monotonic() - begun).as_secs_f64();
+    seconds.total = begun.seconds();
     report(recovery, steps, &decided, checks, seconds)
 }
 
@@ -454,20 +456,4 @@ fn resume_hint(error: Error, recovery: &Recovery<'_>) -> Error {
     }
     let dir = recovery.request.into.display();
     error.hint(format!("repeat the same command to resume, or remove {dir} to start over"))
-}
-
-/// A stopwatch on the story's clock.
-struct Stopwatch<'a> {
-    ctx: &'a RunContext,
-    begun: Duration,
-}
-
-impl<'a> Stopwatch<'a> {
-    fn start(ctx: &'a RunContext) -> Self {
-        Self { ctx, begun: ctx.host.clock.monotonic() }
-    }
-
-    fn seconds(&self) -> f64 {
-        (self.ctx.host.clock.monotonic() - self.begun).as_secs_f64()
-    }
 }

@@ -17,7 +17,7 @@ use backstop_config::extra_options::ExtraOptions;
 use backstop_config::option_file::quoted;
 use backstop_policy::carried_settings::{Certificates, Overrides, carry_settings};
 use backstop_policy::topology::current_primary;
-use backstop_repo::ShardReader;
+use backstop_repo::Manifest;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, ShardName};
@@ -25,9 +25,10 @@ use backstop_types::ids::{BackupId, ShardName};
 use crate::context::RunContext;
 use crate::journal::Steps;
 use crate::ports::{
-    CloudHosts, CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec,
-    Playbook, PlaybookInputs, ServerProbe, Topology, VolumeInitialization, VolumeSnapshots,
+    CreatedInstance, DestroyProtection, Infrastructure, InfrastructureChanges, InstanceSpec, Playbook,
+    PlaybookInputs, Topology, VolumeInitialization, VolumeSnapshots,
 };
+use crate::recover::stopwatch::Stopwatch;
 use crate::recover::{join, preflight};
 use crate::report::RecoverSeconds;
 
@@ -38,17 +39,13 @@ pub use decide::{EbsRecoveryPlan, Subnets};
 
 /// Inputs of a rebuild.
 pub struct EbsRecovery<'a> {
-    /// Reader of the backups.
-    pub reader: &'a ShardReader,
-    /// Members of the shard to join.
+    /// Manifest of the backup that the plan chose.
+    pub manifest: &'a Manifest,
+    /// Members of the shard to join. Probes the new server too.
     pub topology: &'a dyn Topology,
-    /// Probes the new server.
-    pub server_probe: &'a dyn ServerProbe,
-    /// Locates servers.
-    pub hosts: &'a dyn CloudHosts,
     /// Snapshots that the backup consists of.
     pub snapshots: &'a dyn VolumeSnapshots,
-    /// Creates the machine.
+    /// Locates servers, and creates the machine.
     pub infrastructure: &'a dyn Infrastructure,
     /// Configures the server.
     pub playbook: &'a dyn Playbook,
@@ -184,20 +181,4 @@ async fn configure(
         folder: decided.folder(),
     };
     recovery.playbook.run(&site).await
-}
-
-/// A stopwatch on the story's clock.
-struct Stopwatch<'a> {
-    ctx: &'a RunContext,
-    begun: std::time::Duration,
-}
-
-impl<'a> Stopwatch<'a> {
-    fn start(ctx: &'a RunContext) -> Self {
-        Self { ctx, begun: ctx.host.clock.monotonic() }
-    }
-
-    fn seconds(&self) -> f64 {
-        (self.ctx.host.clock.monotonic() - self.begun).as_secs_f64()
-    }
 }

@@ -7,12 +7,12 @@ use backstop_policy::coverage::Coverage;
 use backstop_policy::topology::{choose_source, current_primary, fidelity_findings};
 use backstop_types::backup::BackupRef;
 use backstop_types::finding::Finding;
-use backstop_types::freeze::OnPrimary;
 use backstop_types::ids::{Endpoint, ShardName};
-use backstop_types::topology::{InstanceState, Locking, Member, Role, SourceRules};
+use backstop_types::topology::{InstanceState, Member, Role};
 use chrono::{DateTime, Utc};
 
 use crate::report::{BackupReport, MemberStatus, ShardStatus, rpo_seconds};
+use crate::source_selection::SourceChoiceRules;
 
 /// Everything that was checked of one shard.
 pub struct StatusInputs<'a> {
@@ -29,7 +29,7 @@ pub struct StatusInputs<'a> {
     /// The members' answers, or the reason why they could not be queried.
     pub members: Result<&'a [Member], String>,
     /// Rules for the members that may be backed up.
-    pub rules: MemberRules<'a>,
+    pub rules: SourceChoiceRules<'a>,
     /// The recoverable moments.
     pub coverage: Coverage,
     /// True if the shard's binlogs are to be archived.
@@ -39,17 +39,6 @@ pub struct StatusInputs<'a> {
     pub archive_rpo_seconds: Option<f64>,
     /// Findings about the archive.
     pub archive: Vec<Finding>,
-}
-
-/// Rules for the members that may be backed up.
-#[derive(Debug, Clone, Copy)]
-pub struct MemberRules<'a> {
-    /// The shard's rules.
-    pub source: &'a SourceRules,
-    /// Permitted actions on a primary.
-    pub on_primary: OnPrimary,
-    /// Need of the provider to hold writes.
-    pub locking: Locking,
 }
 
 impl StatusInputs<'_> {
@@ -152,7 +141,7 @@ impl StatusInputs<'_> {
 
     fn members(&self) -> (Vec<MemberStatus>, Vec<Finding>) {
         let Ok(members) = &self.members else { return (Vec::new(), Vec::new()) };
-        let MemberRules { source, on_primary, locking } = self.rules;
+        let SourceChoiceRules { source, on_primary, locking } = self.rules;
         let choice = choose_source(members, source, on_primary, locking);
         let rejected = match &choice {
             Ok(choice) => &choice.rejected,

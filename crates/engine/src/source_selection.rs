@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backstop_config::settings::ShardSettings;
 use backstop_policy::topology::choose_source;
 use backstop_types::error::{Error, Result};
 use backstop_types::freeze::OnPrimary;
@@ -24,6 +25,17 @@ pub struct SourceChoiceRules<'a> {
     pub on_primary: OnPrimary,
     /// Lock that the snapshot may need.
     pub locking: Locking,
+}
+
+impl<'a> SourceChoiceRules<'a> {
+    /// Returns the rules of a shard's configuration.
+    pub fn of(settings: &'a ShardSettings) -> Self {
+        Self {
+            source: &settings.source,
+            on_primary: settings.freeze.on_primary,
+            locking: settings.snapshot.provider.locking(),
+        }
+    }
 }
 
 /// Probes the shard's members and chooses one. While a member does not answer, all are probed

@@ -17,7 +17,8 @@ use crate::backup_health::backup_health;
 use crate::context::RunContext;
 use crate::ports::{Topology, VolumeSnapshots};
 use crate::report::{BackupReport, ShardStatus};
-use crate::shard_status::{MemberRules, StatusInputs};
+use crate::shard_status::StatusInputs;
+use crate::source_selection::SourceChoiceRules;
 use crate::{backup, damaged_backups, plan};
 
 /// Inputs of the status of one shard.
@@ -27,7 +28,7 @@ pub struct StatusQuery<'a> {
     /// Schedule of its backups.
     pub schedule: Option<&'a Schedule>,
     /// Rules for the members that may be backed up.
-    pub rules: MemberRules<'a>,
+    pub rules: SourceChoiceRules<'a>,
     /// Repository of its backups and run records.
     pub repository: &'a Repository,
     /// Its backups.

@@ -15,7 +15,7 @@ use backstop_engine::context::RunContext;
 use backstop_engine::plan::{PlanInputs, PlanOptions, plan};
 use backstop_engine::ports::{Clock, Failpoints, Host, Reporter, VolumeSnapshots};
 use backstop_engine::report::{ShardStatus, TaggedBackup};
-use backstop_engine::shard_status::MemberRules;
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_engine::status::{StatusQuery, status};
 use backstop_policy::plan::{Ending, RecoveryPlan};
 use backstop_policy::recovery_target::RecoveryTarget;
@@ -88,7 +88,7 @@ async fn stands(repository: &Repository) -> Result<ShardStatus, Error> {
     let story = StatusQuery {
         shard: &shard(),
         schedule: None,
-        rules: MemberRules {
+        rules: SourceChoiceRules {
             source: &SourceRules::default(),
             on_primary: OnPrimary::Refuse,
             locking: Locking::Possible,

@@ -6,10 +6,11 @@ mod frozen;
 
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
+use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
 use backstop_aws::backup_instances::Ec2BackupInstances;
 use backstop_aws::client::AwsClient;
-use backstop_aws::ebs::{EbsCatalog, Timeouts};
+use backstop_aws::ebs::{EbsCatalog, EbsPlace, Timeouts};
 use backstop_aws::secrets_manager;
 use backstop_config::secret_entry::SecretEntry;
 use backstop_config::settings::{RepositoryUrl, TopologySettings, repository_id};
@@ -18,12 +19,11 @@ use backstop_engine::context::RunContext;
 use backstop_engine::ports::Topology;
 use backstop_engine::record_run;
 use backstop_engine::report::{BackupReport, ErrorReport, VersionedReport};
-use backstop_engine::source_selection::{SourceChoiceRules, choose};
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_repo::{Location, RepoKey, Repository, S3Access};
 use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt as _};
 use backstop_types::run_history::Operation;
-use backstop_types::topology::Locking;
 use lambda_runtime::{Context, Diagnostic};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -104,7 +104,7 @@ async fn run(
     Ok(report)
 }
 
-/// Chooses the source and backs it up.
+/// Backs up the shard of an entry.
 async fn made(
     invocation: &Invocation,
     occasion: &str,
@@ -114,32 +114,24 @@ async fn made(
 ) -> Result<BackupReport> {
     let (settings, connector) = (&entry.settings, Connector::new(&entry.credentials));
     let topology = topology(entry, connector.clone(), ctx)?;
-    let rules = SourceChoiceRules {
-        source: &settings.source,
-        on_primary: settings.freeze.on_primary,
-        locking: Locking::Possible,
-    };
-    let choosing = ctx.step("choose", choose(ctx, &*topology, rules));
-    let choice = ctx.unless_stopped(choosing).await?;
-    ctx.reporter.remark(&format!("backing up {}: {}", choice.endpoint, choice.reason));
     let schemas = MysqlInspector::new(connector.clone());
-    let instances = Ec2BackupInstances {
+    let place = EbsPlace {
         aws,
-        connector,
-        freeze: settings.freeze.clone(),
         shard: entry.shard.clone(),
-        cluster: cluster(entry),
+        cluster: settings.topology.cluster_name(&entry.shard),
         volume: settings.snapshot.volume.clone(),
         timeouts: Timeouts::default(),
-        ctx: ctx.clone(),
     };
+    let access = InstanceAccess { connector, freeze: settings.freeze.clone(), ctx: ctx.clone() };
+    let instances = Ec2BackupInstances { access, place };
     let bounded = TimeLimitedSources { instances, deadline, freeze: settings.freeze.clone() };
     let story = Backup {
         shard: &entry.shard,
         kind: invocation.kind,
         occasion: Some(occasion),
         full: false,
-        choice: &choice,
+        topology: &*topology,
+        rules: SourceChoiceRules::of(settings),
         instances: &bounded,
         schemas: &schemas,
         repository,
@@ -197,13 +189,6 @@ fn topology(entry: &SecretEntry, connector: Connector, ctx: &RunContext) -> Resu
     let (access, max_lag) = (&entry.credentials.orchestrator, entry.settings.source.max_lag);
     let asked = OrchestratorTarget { urls, cluster, access, max_lag };
     Ok(Box::new(Orchestrator::new(&asked, connector, ctx.clone())?))
-}
-
-fn cluster(entry: &SecretEntry) -> String {
-    match &entry.settings.topology {
-        TopologySettings::Orchestrator { cluster, .. } => cluster.clone(),
-        TopologySettings::Members { .. } => entry.shard.to_string(),
-    }
 }
 
 fn variable(name: &str) -> Option<String> {

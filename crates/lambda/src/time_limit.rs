@@ -82,6 +82,7 @@ impl SnapshotProvider for TimeLimitedSnapshots {
         let left = self.deadline.left();
         // The backup is committed: a state that is not known in time is pending.
         tokio::select! {
+            biased;
             state = self.snapshots.complete(snapshot) => state,
             () = self.deadline.nears(left - time_to_complete(left)) => Ok(VolumeState::Pending),
         }
@@ -89,5 +90,43 @@ impl SnapshotProvider for TimeLimitedSnapshots {
 
     async fn changes(&self, snapshot: &Snapshot, since: &Lineage) -> Result<Option<ChangedFiles>> {
         self.snapshots.changes(snapshot, since).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use backstop_adapters::backup_instances::LocalBackupInstances;
+    use backstop_adapters::mysql::connection::Connector;
+    use backstop_adapters::snapshot_target::InstanceAccess;
+    use backstop_config::settings::{ProviderSetting, SnapshotSettings};
+    use backstop_testkit::instances_conformance::assert_opens_only_the_chosen_server;
+    use backstop_testkit::server_program::servers;
+    use backstop_testkit::snapshot_conformance::test_context;
+    use backstop_testkit::{ShardLayout, TestShard};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn instance_in_time_is_opened_only_if_it_is_the_chosen_server() {
+        let shard = TestShard::start(ShardLayout::single()).await;
+        let (freeze, ctx) = (FreezeRules::default(), test_context());
+        let end = ctx.host.clock.now() + Duration::from_secs(900);
+        let deadline = Deadline::new(end.timestamp_millis().unsigned_abs(), Arc::clone(&ctx.host.clock));
+        let connector = Connector::new(&shard.credentials());
+        let instances = LocalBackupInstances {
+            access: InstanceAccess { connector, freeze: freeze.clone(), ctx },
+            snapshot: SnapshotSettings {
+                provider: ProviderSetting::Clone,
+                work_dir: shard.base().join("work"),
+                ..SnapshotSettings::default()
+            },
+            old_work_dir: None,
+            servers: Arc::new(servers().await),
+        };
+        let bounded = TimeLimitedSources { instances, deadline, freeze };
+        assert_opens_only_the_chosen_server(&shard, &bounded).await;
     }
 }

@@ -10,6 +10,7 @@ pub mod aws_stack;
 pub mod datadir_template;
 pub mod ec2;
 pub mod frozen;
+pub mod instances_conformance;
 pub mod member;
 pub mod netns;
 mod network;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backstop_adapters::mysql::connection::Connector;
-use backstop_adapters::snapshots::{SnapshotSource, cleanup};
+use backstop_adapters::snapshots::{LocalPlace, SnapshotSource, cleanup};
 use backstop_engine::context::RunContext;
 use backstop_engine::datadir_files::datadir_files;
 use backstop_engine::ports::{Failpoints, SnapshotData, SnapshotDir, SnapshotProvider, TakenSnapshot};
@@ -72,9 +72,8 @@ pub async fn snapshot_source(shard: &TestShard, member: &TestMember, work_dir: &
         endpoint: member.endpoint(),
         role: Role::Primary,
         freeze: FreezeRules::default(),
-        work_dir: work_dir.to_owned(),
-        servers: Arc::new(servers().await),
         ctx: test_context(),
+        place: LocalPlace { work_dir: work_dir.to_owned(), servers: Arc::new(servers().await) },
     }
 }
 

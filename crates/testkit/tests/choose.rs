@@ -9,10 +9,12 @@ use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::topology::StaticMembers;
 use backstop_engine::ports::Topology;
 use backstop_engine::source_selection::{SourceChoiceRules, choose};
+use backstop_policy::stream_or_fork::SourceSettings;
 use backstop_testkit::snapshot_conformance::test_context;
 use backstop_testkit::{ShardLayout, TestShard};
 use backstop_types::error::{ErrorKind, Result};
 use backstop_types::freeze::OnPrimary;
+use backstop_types::ids::Endpoint;
 use backstop_types::topology::{Locking, Member, NoAnswer, SourceRules};
 
 /// Shard with members that are too busy to answer the first times.
@@ -32,6 +34,12 @@ impl Topology for Busy {
             member.state = Err(NoAnswer::Unreachable("no answer within 5s".to_owned()));
         }
         Ok(members)
+    }
+    async fn probe(&self, server: &Endpoint) -> Member {
+        self.shard.probe(server).await
+    }
+    async fn source_settings(&self, primary: &Endpoint) -> Result<SourceSettings> {
+        self.shard.source_settings(primary).await
     }
 }
 

@@ -8,17 +8,18 @@ use backstop_adapters::backup_instances::LocalBackupInstances;
 use backstop_adapters::mysql::admin_session::MysqlAdminAccess;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
+use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_adapters::topology::StaticMembers;
 use backstop_config::extra_options::ExtraOptions;
 use backstop_config::settings::{ProviderSetting, SnapshotSettings};
 use backstop_engine::backup::{Backup, backup};
-use backstop_engine::ports::{CheckDepth, Topology};
+use backstop_engine::ports::CheckDepth;
 use backstop_engine::recover::{CopyAccount, DataSource, LiveMembers, Recovery, RecoveryRequest, recover};
 use backstop_engine::report::BackupReport;
 use backstop_engine::shared_credentials::SharedCredentials;
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_policy::plan::Ending;
 use backstop_policy::scheduled_events::EventsSetting;
-use backstop_policy::topology::choose_source;
 use backstop_repo::{Location, Repository};
 use backstop_testkit::server_program::servers;
 use backstop_testkit::snapshot_conformance::test_context;
@@ -32,13 +33,10 @@ async fn back_up(shard: &TestShard, repository: &Repository) -> BackupReport {
     let endpoints = shard.endpoints();
     let topology = StaticMembers::new(connector.clone(), endpoints.clone(), Some(endpoints[1].clone()));
     let rules = SourceRules { any_replica: true, max_lag: std::time::Duration::from_secs(60) };
-    let choice =
-        choose_source(&topology.members().await.unwrap(), &rules, OnPrimary::Lock, Locking::Possible)
-            .unwrap();
+    let rules = SourceChoiceRules { source: &rules, on_primary: OnPrimary::Lock, locking: Locking::Possible };
     let ctx = test_context();
     let instances = LocalBackupInstances {
-        connector,
-        freeze: FreezeRules::default(),
+        access: InstanceAccess { connector, freeze: FreezeRules::default(), ctx: ctx.clone() },
         snapshot: SnapshotSettings {
             provider: ProviderSetting::Clone,
             work_dir: shard.base().join("work"),
@@ -46,14 +44,14 @@ async fn back_up(shard: &TestShard, repository: &Repository) -> BackupReport {
         },
         old_work_dir: None,
         servers: Arc::new(servers().await),
-        ctx: ctx.clone(),
     };
     let run = Backup {
         shard: &"orders".parse().unwrap(),
         kind: BackupKind::OnDemand,
         occasion: None,
         full: false,
-        choice: &choice,
+        topology: &topology,
+        rules,
         instances: &instances,
         schemas: &MysqlInspector::new(Connector::new(&shard.credentials())),
         repository,

@@ -33,7 +33,7 @@ const NO_IO: &[&str] = &["tokio", "futures*", "async-trait", "object_store", "my
 
 /// A crate, the packages that it may not use even indirectly, and the reason. A trailing `*`
 /// matches any ending.
-const FORBIDDEN: [(&str, &[&str], &str); 10] = [
+const FORBIDDEN: [(&str, &[&str], &str); 9] = [
     ("backstop-types", NO_IO, "values do no I/O"),
     ("backstop-config", NO_IO, "a configuration is parsed from text"),
     ("backstop-policy", NO_IO, "decisions do no I/O"),
@@ -51,9 +51,18 @@ const FORBIDDEN: [(&str, &[&str], &str); 10] = [
     ),
     ("backstop-adapters", AWS, "the default build pays nothing for AWS"),
     ("backstop-testbed", AWS, "the default build pays nothing for AWS"),
-    // Without its feature `aws`, as in this test.
-    ("backstop-cli", AWS, "the default build pays nothing for AWS"),
 ];
+
+/// Crate whose default build links no AWS SDK: only the feature `aws` of `backstop-aws` does.
+pub const DEFAULT_BUILD: &str = "backstop-cli";
+
+/// Returns complaints about packages that are linked into the default build and must not be.
+pub fn against_the_default_build(linked: &[String]) -> Vec<String> {
+    let found = linked.iter().filter(|used| AWS.iter().any(|pattern| matches(pattern, used)));
+    found
+        .map(|used| format!("{DEFAULT_BUILD} links {used}: the default build pays nothing for AWS"))
+        .collect()
+}
 
 /// Returns complaints about crates that use one that is not above them in the order.
 pub fn against_the_order(packages: &[Package]) -> Vec<String> {
@@ -147,6 +156,14 @@ mod tests {
             assert_eq!(complaints, [format!("{user} must not use {used}")]);
         }
         assert_eq!(against_the_order(&[package("backstop-new", &[])]).len(), 1);
+    }
+
+    #[test]
+    fn sdk_in_the_default_build_is_found() {
+        let linked = ["backstop-cli", "backstop-aws", "aws-lc-rs", "aws-sdk-ec2"].map(str::to_owned);
+        let complaints = against_the_default_build(&linked);
+        assert_eq!(complaints, ["backstop-cli links aws-sdk-ec2: the default build pays nothing for AWS"]);
+        assert_eq!(against_the_default_build(&linked[..3]), Vec::<String>::new());
     }
 
     #[test]

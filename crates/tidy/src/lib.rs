@@ -32,6 +32,9 @@ fn crates_use_only_those_above_them() {
 fn crates_use_no_dependency_that_is_forbidden_to_them() {
     let packages = Workspace::load().packages;
     assert_none(&crate_order::against_the_absences(&packages));
+    let linked = Workspace::linked_alone(crate_order::DEFAULT_BUILD);
+    assert!(linked.iter().any(|name| name == "backstop-engine"));
+    assert_none(&crate_order::against_the_default_build(&linked));
 }
 
 #[test]

@@ -36,6 +36,15 @@ impl Workspace {
         });
         Self { packages: packages.collect() }
     }
+
+    /// Returns the names of all packages that are linked into a crate when it is built alone,
+    /// without features: in a build of the whole workspace, other crates may enable features of its
+    /// dependencies.
+    pub fn linked_alone(name: &str) -> Vec<String> {
+        let format = ["--edges=normal", "--prefix=none", "--format={p}", "--locked", "--offline"];
+        let tree = cargo(&[&["tree", "--package", name, "--target", &host()], &format[..]].concat());
+        tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    }
 }
 
 /// Returns the root of the repository.

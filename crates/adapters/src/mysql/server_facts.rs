@@ -34,10 +34,16 @@ const FOLDER_VARIABLES: [(&str, &str); 4] = [
 const DATA_FILES: &str = "SELECT FILE_NAME FROM information_schema.FILES \
      WHERE ENGINE = 'InnoDB' AND FILE_TYPE IN ('TABLESPACE', 'UNDO LOG') AND FILE_NAME IS NOT NULL";
 
-const NON_INNODB_TABLES: &str = "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(ENGINE, 'unknown') \
-     FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND COALESCE(ENGINE, '') NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE') \
-     AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') \
-     ORDER BY TABLE_SCHEMA, TABLE_NAME";
+/// Selects tables whose data InnoDB's tools do not see: every engine but InnoDB and those whose
+/// tables a restart empties, in every schema that users may write to. That includes `mysql` and
+/// `sys`: CLONE makes a MyISAM table there as empty as anywhere, and a snapshot without a lock may
+/// tear it. The server's own two log tables are CSV and are left out.
+const FOREIGN_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), COALESCE(ENGINE, 'unknown') \
+     FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
+     AND COALESCE(ENGINE, '') NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE') \
+     AND TABLE_SCHEMA NOT IN ('performance_schema', 'information_schema') \
+     AND NOT (TABLE_SCHEMA = 'mysql' AND TABLE_NAME IN ('general_log', 'slow_log')) \
+     ORDER BY TABLE_SCHEMA, TABLE_NAME LIMIT 1000";
 
 const ENABLED_EVENTS: &str = "SELECT CONCAT(EVENT_SCHEMA, '.', EVENT_NAME) FROM information_schema.EVENTS \
      WHERE STATUS = 'ENABLED' ORDER BY EVENT_SCHEMA, EVENT_NAME";
@@ -65,8 +71,8 @@ pub async fn server_facts(
     let places = data_paths(session).await?;
     let variables = variables(session).await?;
     let outside = places.iter().filter(|place| !in_snapshot(&place.path));
-    let other_tables: Vec<(String, String, String)> = session.query(NON_INNODB_TABLES).await?;
-    let name = |(schema, table, engine)| format!("{schema}.{table} ({engine})");
+    let other_tables = foreign_tables(session).await?;
+    let name = |(table, engine)| format!("{table} ({engine})");
     Ok(ServerFacts {
         version: read(session, &variables, "version", |text| text.parse().ok())?,
         other_tables: other_tables.into_iter().map(name).collect(),
@@ -77,6 +83,14 @@ pub async fn server_facts(
         })?,
         outside: outside.map(|place| format!("{} {}", place.what, place.path.display())).collect(),
     })
+}
+
+/// Returns the tables whose data is not in InnoDB, as `schema.table`, with the engine.
+///
+/// # Errors
+/// See [`SqlCause`].
+pub async fn foreign_tables(session: &mut Connection) -> Result<Vec<(String, String)>, SqlError> {
+    session.query(FOREIGN_TABLES).await
 }
 
 /// Returns the enabled events, as `schema.event`: on a recovered server they would run. Needs the

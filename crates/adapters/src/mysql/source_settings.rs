@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_engine::ports::{Schemas, SourceInspection};
+use backstop_engine::ports::Schemas;
 use backstop_policy::schema_diff::TableInventory;
 use backstop_policy::stream_or_fork::{SemiSync, SemiSyncNames, SourceSettings};
 use backstop_types::error::Result;
@@ -19,7 +19,7 @@ use super::error::{SqlCause, SqlError};
 use super::server_facts::{is_plugin_active, variable};
 use super::{events, plugins, tables};
 
-/// Reads the settings of primaries.
+/// Reads the tables, events and plugins of members.
 pub struct MysqlInspector {
     connector: Connector,
 }
@@ -28,16 +28,6 @@ impl MysqlInspector {
     /// Creates an inspector that uses this connector.
     pub fn new(connector: Connector) -> Self {
         Self { connector }
-    }
-}
-
-#[async_trait]
-impl SourceInspection for MysqlInspector {
-    async fn settings(&self, endpoint: &Endpoint) -> Result<SourceSettings> {
-        let mut session = self.connector.connect(endpoint).await?;
-        let settings = settings(&mut session, endpoint).await?;
-        session.close().await;
-        Ok(settings)
     }
 }
 
@@ -63,6 +53,17 @@ impl Schemas for MysqlInspector {
         session.close().await;
         Ok(plugins?)
     }
+}
+
+/// Returns the settings of a primary that its archive depends on.
+///
+/// # Errors
+/// Fails if the primary cannot be reached or refuses a query.
+pub async fn source_settings(connector: &Connector, endpoint: &Endpoint) -> Result<SourceSettings> {
+    let mut session = connector.connect(endpoint).await?;
+    let settings = settings(&mut session, endpoint).await?;
+    session.close().await;
+    Ok(settings)
 }
 
 async fn settings(session: &mut Connection, endpoint: &Endpoint) -> Result<SourceSettings, SqlError> {

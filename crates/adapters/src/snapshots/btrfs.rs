@@ -59,7 +59,7 @@ impl BtrfsProvider {
     }
 
     async fn plan_with(&self, session: &mut Connection) -> Result<BtrfsPlan> {
-        let donor = Donor::inspect(session, self.source.servers.as_ref()).await?;
+        let donor = Donor::inspect(session, self.source.place.servers.as_ref()).await?;
         let Some(subvolume) = Subvolume::of(&donor.datadir)? else {
             let message = format!("the data directory {} is not on btrfs", donor.datadir.display());
             return Err(Error::refused(message).hint("set snapshot.provider to \"clone\" or \"auto\""));
@@ -208,7 +208,7 @@ impl SnapshotProvider for BtrfsProvider {
         cleanup::clear_dead_runs(&self.source).await?;
         let plan = self.plan().await?;
         refuse_problems(&self.source.endpoint, &plan.findings)?;
-        let run_dir = work_dir::create(&self.source.work_dir, run, 0, 0)?;
+        let run_dir = work_dir::create(&self.source.place.work_dir, run, 0, 0)?;
         self.snapshot(&plan, run, &run_dir).await
     }
 
@@ -224,7 +224,7 @@ impl SnapshotProvider for BtrfsProvider {
     }
 
     async fn list(&self) -> Result<Vec<Snapshot>> {
-        work_dir::list(&self.source.work_dir)
+        work_dir::list(&self.source.place.work_dir)
     }
 
     /// Trusts the file system if it is the same subvolume, if the subvolume still carries the

@@ -28,7 +28,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Returns an error that names the run if something cannot be removed.
 pub async fn clear_dead_runs(source: &SnapshotSource) -> Result<Vec<BackupId>> {
     let mut cleared = Vec::new();
-    for run in work_dir::list(&source.work_dir)?.into_iter().filter(work_dir::is_dead) {
+    for run in work_dir::list(&source.place.work_dir)?.into_iter().filter(work_dir::is_dead) {
         let released = release(source, &run).await;
         released.map_err(|error| error.during(format!("cannot clear dead run {}", run.run)))?;
         cleared.push(run.run);
@@ -42,7 +42,7 @@ pub async fn clear_dead_runs(source: &SnapshotSource) -> Result<Vec<BackupId>> {
 /// Returns an error if something cannot be removed.
 pub async fn release(source: &SnapshotSource, run: &Snapshot) -> Result<()> {
     stop_clone(source, run).await?;
-    remove_local(source.servers.as_ref(), run).await
+    remove_local(source.place.servers.as_ref(), run).await
 }
 
 /// Stops the run's copy, if its server runs on that very folder, and removes the folder.

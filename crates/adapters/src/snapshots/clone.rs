@@ -28,7 +28,7 @@ use super::{SnapshotSource, cleanup, clone_recovery, disk_space, refuse_problems
 use crate::mysql::connection::Connection;
 use crate::mysql::dialect::quote_text;
 use crate::mysql::error::{SqlCause, SqlError};
-use crate::mysql::tablespaces;
+use crate::mysql::{server_facts, tablespaces};
 
 /// Interval between two reads of the clone's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -48,7 +48,7 @@ impl CloneProvider {
 
     async fn donor(&self) -> Result<(Connection, Donor)> {
         let mut session = self.source.connect().await?;
-        let donor = Donor::inspect(&mut session, self.source.servers.as_ref()).await?;
+        let donor = Donor::inspect(&mut session, self.source.place.servers.as_ref()).await?;
         Ok((session, donor))
     }
 
@@ -65,7 +65,7 @@ impl CloneProvider {
 
     async fn told(&self, session: &mut Connection) -> Result<Vec<Finding>> {
         let mut findings: Vec<_> = plugin(session).await?.into_iter().collect();
-        findings.extend(foreign_tables(&donor::foreign_tables(session).await?));
+        findings.extend(foreign_tables(&server_facts::foreign_tables(session).await?));
         findings.extend(emptied_tables(&donor::emptied_tables(session).await?));
         findings.extend(outside_files(&donor::data_files(session).await?));
         findings.extend(source_finding(&self.source.endpoint, &tablespaces::broken_tables(session).await?));
@@ -93,7 +93,7 @@ impl CloneProvider {
     /// Checks that the program that is to start the copy has exactly the donor's version: a newer
     /// one would change the files.
     async fn program(&self, donor: &Donor) -> Result<Option<Finding>> {
-        let found = self.source.servers.version().await?;
+        let found = self.source.place.servers.version().await?;
         let donor = &donor.version;
         let same = (found.major, found.minor, found.patch) == (donor.major, donor.minor, donor.patch);
         Ok((!same).then(|| {
@@ -106,7 +106,7 @@ impl CloneProvider {
     }
 
     fn work_dir(&self, donor: &Donor) -> Vec<Finding> {
-        let work_dir = &self.source.work_dir;
+        let work_dir = &self.source.place.work_dir;
         let mut findings: Vec<_> = disk_space::check_reachable(work_dir, donor).into_iter().collect();
         let longest = work_dir.join("20261123T022133Z-9f3a04c1/s").as_os_str().len();
         if longest > clone_recovery::MAX_SOCKET_PATH_BYTES {
@@ -130,6 +130,7 @@ impl CloneProvider {
             Duration::from_secs(600 + disk_space::tree_size(&donor.datadir) / MIN_CLONE_BYTES_PER_SECOND);
         let sql = format!("CLONE LOCAL DATA DIRECTORY = {}", quote_text(&target.to_string_lossy()));
         let done = tokio::select! {
+            biased;
             done = session.run_within(&sql, deadline) => done,
             never = self.report_progress() => match never {},
         };
@@ -174,7 +175,7 @@ impl SnapshotProvider for CloneProvider {
         refuse_problems(&self.source.endpoint, &self.findings(&mut session, &donor).await?)?;
         let encrypted = donor::encrypted(&mut session).await?;
         let ctx = &self.source.ctx;
-        let path = work_dir::create(&self.source.work_dir, run, donor.uid, donor.gid)?;
+        let path = work_dir::create(&self.source.place.work_dir, run, donor.uid, donor.gid)?;
         ctx.step("clone", self.clone_into(session, &donor, &clone_recovery::datadir(&path))).await?;
         let taken_at = ctx.host.clock.now();
         let proven = ctx.step("prove-copy", clone_recovery::recover_clone(&self.source, &donor, &path)).await;
@@ -208,7 +209,7 @@ impl SnapshotProvider for CloneProvider {
     }
 
     async fn list(&self) -> Result<Vec<Snapshot>> {
-        work_dir::list(&self.source.work_dir)
+        work_dir::list(&self.source.place.work_dir)
     }
 
     /// Each clone is written in full: no file system knows which blocks it shares with an earlier

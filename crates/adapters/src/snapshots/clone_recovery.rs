@@ -13,10 +13,10 @@ use backstop_types::gtid::GtidSet;
 use tokio::process::Command;
 
 use super::SnapshotSource;
-use super::donor::{self, Donor};
+use super::donor::Donor;
 use crate::command;
 use crate::mysql::connection::{Connection, Connector, Login};
-use crate::mysql::tablespaces;
+use crate::mysql::{server_facts, tablespaces};
 
 /// Limit for the copy to start: it applies the redo log that was written while it was made.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -57,10 +57,10 @@ pub fn socket(run_dir: &Path) -> PathBuf {
 /// copy holds a table that CLONE does not copy.
 pub async fn recover_clone(source: &SnapshotSource, donor: &Donor, run_dir: &Path) -> Result<RecoveredClone> {
     let start = clone_layout(donor, run_dir).await?;
-    let pid = source.servers.start(&start).await?;
-    source.servers.wait_ready(&start, pid, STARTUP_TIMEOUT).await?;
+    let pid = source.place.servers.start(&start).await?;
+    source.place.servers.wait_ready(&start, pid, STARTUP_TIMEOUT).await?;
     let held = read_clone(&start.socket).await;
-    source.servers.stop(&start.datadir, SHUTDOWN_TIMEOUT).await?;
+    source.place.servers.stop(&start.datadir, SHUTDOWN_TIMEOUT).await?;
     held
 }
 
@@ -154,7 +154,7 @@ async fn read_clone(socket: &Path) -> Result<RecoveredClone> {
     let login = Login { user: "root".into(), password: String::new().into() };
     let mut session = Connector::with_login(login, None).connect(socket).await?;
     let held = position(&mut session).await;
-    let foreign = donor::foreign_tables(&mut session).await;
+    let foreign = server_facts::foreign_tables(&mut session).await;
     let broken = tablespaces::broken_tables(&mut session).await;
     session.close().await;
     refuse_foreign(&foreign?)?;

@@ -40,16 +40,6 @@ const DONOR_VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('da
     'innodb_flush_log_at_trx_commit', 'innodb_use_native_aio', 'super_read_only', 'replica_preserve_commit_order', \
     'slave_preserve_commit_order', 'binlog_encryption', 'log_replica_updates', 'log_slave_updates')";
 
-/// Selects tables whose data InnoDB's tools do not see: every engine but InnoDB and those whose
-/// tables a restart empties, in every schema that users may write to. The server's own two log
-/// tables are CSV and are left out.
-const FOREIGN_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), COALESCE(ENGINE, 'unknown') \
-    FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
-    AND COALESCE(ENGINE, '') NOT IN ('InnoDB', 'MEMORY', 'BLACKHOLE') \
-    AND TABLE_SCHEMA NOT IN ('performance_schema', 'information_schema') \
-    AND NOT (TABLE_SCHEMA = 'mysql' AND TABLE_NAME IN ('general_log', 'slow_log')) \
-    ORDER BY TABLE_SCHEMA, TABLE_NAME LIMIT 1000";
-
 /// Selects tables that are empty after each restart.
 const EMPTIED_TABLES: &str = "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME), ENGINE FROM information_schema.TABLES \
     WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE IN ('MEMORY', 'BLACKHOLE') \
@@ -142,11 +132,6 @@ impl Donor {
             others: others.into_iter().filter_map(moved).collect(),
         }
     }
-}
-
-/// Returns the tables whose engine is not InnoDB, with the engine.
-pub async fn foreign_tables(session: &mut Connection) -> Result<Vec<(String, String)>> {
-    Ok(session.query(FOREIGN_TABLES).await?)
 }
 
 /// Returns the tables that a restart empties, with the engine.

@@ -17,39 +17,23 @@ pub mod work_dir;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backstop_engine::context::RunContext;
 use backstop_engine::ports::MysqldControl;
 use backstop_types::error::{Error, Result};
 use backstop_types::finding::{Finding, Severity};
-use backstop_types::freeze::FreezeRules;
 use backstop_types::ids::Endpoint;
-use backstop_types::topology::Role;
 
-use crate::mysql::connection::{Connection, Connector};
+use crate::snapshot_target::SnapshotTarget;
 
-/// The instance to be copied, with everything the copy needs.
+/// An instance on this host.
+pub type SnapshotSource = SnapshotTarget<LocalPlace>;
+
+/// What the copy of an instance needs on this host.
 #[derive(Clone)]
-pub struct SnapshotSource {
-    /// Opens sessions on the instance.
-    pub connector: Connector,
-    /// Address on which the instance listens.
-    pub endpoint: Endpoint,
-    /// Role in the shard: a primary is only locked if the rules allow it.
-    pub role: Role,
-    /// Rules for holding writes.
-    pub freeze: FreezeRules,
+pub struct LocalPlace {
     /// Folder for local artefacts; an absolute path. Created if it does not exist.
     pub work_dir: PathBuf,
     /// Starts and stops a copy of the instance.
     pub servers: Arc<dyn MysqldControl>,
-    /// Clock, reporter, failpoints.
-    pub ctx: RunContext,
-}
-
-impl SnapshotSource {
-    async fn connect(&self) -> Result<Connection> {
-        Ok(self.connector.connect(&self.endpoint).await?)
-    }
 }
 
 /// Refuses if any finding is a problem, with all of them in one message.

@@ -14,13 +14,15 @@ use async_trait::async_trait;
 use backstop_config::credentials::OrchestratorAccess;
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::Topology;
+use backstop_policy::stream_or_fork::SourceSettings;
 use backstop_types::error::{Error, Result};
 use backstop_types::ids::Endpoint;
-use backstop_types::topology::{InstanceState, Member, NoAnswer};
+use backstop_types::topology::{ExternalVerdict, InstanceState, Member, NoAnswer};
 use futures::future::join_all;
 
 use super::static_members::state_of;
 use crate::mysql::connection::Connector;
+use crate::mysql::source_settings::source_settings;
 use crate::topology::orchestrator::assessment::{
     AssessedInstance, ClusterReading, ReadingDecision, WaitBudget,
 };
@@ -155,6 +157,19 @@ impl Topology for Orchestrator {
         let (reading, failed) = self.refreshed(node, reading).await?;
         let judged = reading.judged(self.max_lag);
         Ok(join_all(judged.into_iter().map(|one| self.member(one, &failed))).await)
+    }
+
+    async fn probe(&self, server: &Endpoint) -> Member {
+        Member {
+            endpoint: server.clone(),
+            candidate: false,
+            state: state_of(&self.connector, server).await,
+            verdict: ExternalVerdict::default(),
+        }
+    }
+
+    async fn source_settings(&self, primary: &Endpoint) -> Result<SourceSettings> {
+        source_settings(&self.connector, primary).await
     }
 }
 

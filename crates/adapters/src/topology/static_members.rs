@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_engine::ports::{ServerProbe, Topology};
+use backstop_engine::ports::Topology;
+use backstop_policy::stream_or_fork::SourceSettings;
 use backstop_types::error::{Error, Result};
 use backstop_types::ids::Endpoint;
 use backstop_types::topology::{ExternalVerdict, InstanceState, Member, NoAnswer};
@@ -13,6 +14,7 @@ use futures::future::join_all;
 use crate::mysql::connection::Connector;
 use crate::mysql::error::SqlError;
 use crate::mysql::instance_state::instance_state;
+use crate::mysql::source_settings::source_settings;
 
 /// Limit for one member to answer all queries.
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,12 +50,13 @@ impl Topology for StaticMembers {
     async fn members(&self) -> Result<Vec<Member>> {
         Ok(join_all(self.members.iter().map(|endpoint| self.ask(endpoint))).await)
     }
-}
 
-#[async_trait]
-impl ServerProbe for StaticMembers {
     async fn probe(&self, server: &Endpoint) -> Member {
-        Self::ask(self, server).await
+        self.ask(server).await
+    }
+
+    async fn source_settings(&self, primary: &Endpoint) -> Result<SourceSettings> {
+        source_settings(&self.connector, primary).await
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use backstop_adapters::mysql::connection::{Connector, Login};
 use backstop_adapters::mysql::mysqld::LocalMysqld;
-use backstop_adapters::snapshots::SnapshotSource;
 use backstop_adapters::snapshots::clone::CloneProvider;
+use backstop_adapters::snapshots::{LocalPlace, SnapshotSource};
 use backstop_engine::ports::{MysqldControl, MysqldStart, SnapshotProvider};
 use backstop_testkit::member::{free_port, kill_server_on};
 use backstop_testkit::server_program::{QuietReporter, server_program, servers};
@@ -129,7 +129,7 @@ async fn copy_lacking_a_file_is_refused() {
     shard.primary().start().await;
     let mut site =
         snapshot_conformance::snapshot_source(&shard, shard.primary(), &shard.base().join("work")).await;
-    let work = site.work_dir.clone();
+    let work = site.place.work_dir.clone();
     site.ctx.failpoints = Arc::new(AtFailpoint::new("after:clone", move || {
         let run = std::fs::read_dir(&work).unwrap().next().unwrap().unwrap().path();
         let mut files = std::fs::read_dir(run.join("data/shop")).unwrap();
@@ -293,9 +293,8 @@ async fn server_of_another_user_is_cloned() {
         endpoint: Endpoint::new("127.0.0.1", port),
         role: Role::Primary,
         freeze: FreezeRules::default(),
-        work_dir: base.path().join("work"),
-        servers: Arc::new(servers.clone()),
         ctx: snapshot_conformance::test_context(),
+        place: LocalPlace { work_dir: base.path().join("work"), servers: Arc::new(servers.clone()) },
     };
     let provider = CloneProvider::new(site.clone());
     let taken = provider
@@ -309,7 +308,7 @@ async fn server_of_another_user_is_cloned() {
     let closed = base.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
     chmod(&closed, 0o700);
-    site.work_dir = closed.join("work");
+    site.place.work_dir = closed.join("work");
     let error = CloneProvider::new(site).take(&snapshot_conformance::new_run_id()).await.unwrap_err();
     assert!(
         error.kind == ErrorKind::Refused

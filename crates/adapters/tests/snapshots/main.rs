@@ -8,3 +8,4 @@ mod btrfs;
 mod changed_ranges;
 mod clone;
 mod freeze;
+mod instances;

@@ -12,7 +12,7 @@ use super::{EbsSnapshotSource, Timeouts, tags};
 
 /// Marks a set as proven. EC2 may not find a snapshot yet that it has just created.
 pub(crate) async fn mark_proven(ec2: &Ec2, source: &EbsSnapshotSource, set: &[String]) -> Result<()> {
-    let (clock, timeouts) = (&source.ctx.host.clock, &source.timeouts);
+    let (clock, timeouts) = (&source.ctx.host.clock, &source.place.timeouts);
     let begun = clock.monotonic();
     loop {
         let error = match ec2.tag(set, tags::STATE_TAG, tags::PROVEN).await {
@@ -58,7 +58,7 @@ pub(crate) async fn delete_unknown(
     expected: usize,
     error: Error,
 ) -> Error {
-    let (clock, timeouts) = (&source.ctx.host.clock, &source.timeouts);
+    let (clock, timeouts) = (&source.ctx.host.clock, &source.place.timeouts);
     let begun = clock.monotonic();
     loop {
         let found = ec2.tagged(&[(tags::RUN_TAG, run.as_str())]).await;

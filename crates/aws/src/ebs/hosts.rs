@@ -1,7 +1,6 @@
 //! Machines of a recovery: location of the primary, and initialization of new volumes.
 
-use async_trait::async_trait;
-use backstop_engine::ports::{CloudHosts, VolumeInitialization};
+use backstop_engine::ports::VolumeInitialization;
 use backstop_types::error::{Error, Result};
 use backstop_types::ids::Endpoint;
 
@@ -21,9 +20,12 @@ impl Ec2Hosts {
     }
 }
 
-#[async_trait]
-impl CloudHosts for Ec2Hosts {
-    async fn zone(&self, server: &Endpoint) -> Result<String> {
+impl Ec2Hosts {
+    /// Returns the availability zone of the instance that a MySQL server runs on.
+    ///
+    /// # Errors
+    /// Fails if EC2 knows no such instance.
+    pub async fn zone(&self, server: &Endpoint) -> Result<String> {
         let found = find_instance::find_instance(&self.ec2, server).await?;
         if found.zone.is_empty() {
             let message = format!("cannot find the availability zone of {}: EC2 names none", found.id);
@@ -32,7 +34,11 @@ impl CloudHosts for Ec2Hosts {
         Ok(found.zone)
     }
 
-    async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization> {
+    /// Returns the progress of filling the volumes from their snapshots.
+    ///
+    /// # Errors
+    /// Fails if EC2 cannot be queried.
+    pub async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization> {
         Ok(loading(&self.ec2.filled(volume_ids).await?))
     }
 }

@@ -54,7 +54,7 @@ pub(crate) async fn plan(source: &EbsSnapshotSource, ec2: &Ec2) -> Result<EbsPla
     let server = server?;
     let instance = find_instance::find_instance(ec2, &source.endpoint).await?;
     let attached = ec2.attached(&instance).await?;
-    let chosen = choose_volumes(&instance.id, source.volume.as_ref(), &server.paths, &attached)?;
+    let chosen = choose_volumes(&instance.id, source.place.volume.as_ref(), &server.paths, &attached)?;
     let obstacles =
         ["an EBS snapshot is not readable from here, so the position is read under the lock".to_owned()];
     let mode = choose_mode(&source.freeze, &obstacles, source.role);
@@ -62,7 +62,7 @@ pub(crate) async fn plan(source: &EbsSnapshotSource, ec2: &Ec2) -> Result<EbsPla
         findings: findings(source, &server, &instance, &chosen, &mode),
         with_root: attached.iter().any(|volume| volume.is_root && chosen.ids.contains(&volume.id)),
         without: without(&attached, &chosen),
-        description: format!("Backstop: MySQL of shard {} on {}", source.shard, source.endpoint),
+        description: format!("Backstop: MySQL of shard {} on {}", source.place.shard, source.endpoint),
         server,
         instance,
         chosen,
@@ -106,8 +106,8 @@ impl EbsPlan {
     async fn rehearse(&self, source: &EbsSnapshotSource, ec2: &Ec2) -> Result<()> {
         let label = SnapshotTags {
             run: &BackupId::new(source.ctx.host.clock.now(), 0),
-            shard: &source.shard,
-            cluster: &source.cluster,
+            shard: &source.place.shard,
+            cluster: &source.place.cluster,
             gtids: &Default::default(),
             source: &source.endpoint,
             server: self.server.uuid,

@@ -6,18 +6,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
+use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_adapters::topology::StaticMembers;
 use backstop_aws::backup_instances::Ec2BackupInstances;
-use backstop_aws::ebs::{EbsCatalog, GTID_TAG, Timeouts};
+use backstop_aws::ebs::{EbsCatalog, EbsPlace, GTID_TAG, Timeouts};
 use backstop_config::retention::Retention;
-use backstop_config::settings::{ProviderSetting, VolumeHint};
+use backstop_config::settings::ProviderSetting;
 use backstop_engine::backup::{Backup, backup};
 use backstop_engine::context::RunContext;
-use backstop_engine::ports::{Clock, Topology, VolumeSnapshots};
+use backstop_engine::ports::{Clock, VolumeSnapshots};
 use backstop_engine::prune::{Prune, prune};
 use backstop_engine::report::{BackupReport, PruneReport};
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_host::SystemClock;
-use backstop_policy::topology::choose_source;
 use backstop_repo::{Repository, Storage};
 use backstop_testkit::ShardLayout;
 use backstop_testkit::ec2::Completion;
@@ -31,7 +32,7 @@ use backstop_types::ids::ShardName;
 use backstop_types::topology::{Locking, SourceRules};
 use chrono::{DateTime, Utc};
 
-use crate::support::{Host, REGION, aws, rules, timeouts};
+use crate::support::{Host, REGION, aws, place, rules, timeouts};
 
 /// The same clock, ahead by a duration.
 struct Later(SystemClock, Duration);
@@ -73,25 +74,21 @@ impl Fleet {
     async fn back_up(&self, timeouts: Timeouts) -> Result<BackupReport> {
         let connector = Connector::new(&self.host.shard.credentials());
         let members = StaticMembers::new(connector.clone(), self.host.shard.endpoints(), None);
-        let looked = members.members().await.unwrap();
-        let choice =
-            choose_source(&looked, &SourceRules::default(), OnPrimary::Lock, Locking::Possible).unwrap();
+        let source = SourceRules::default();
+        let choice_rules =
+            SourceChoiceRules { source: &source, on_primary: OnPrimary::Lock, locking: Locking::Possible };
+        let place = place(aws(&self.host.ec2.url, REGION).await);
         let instances = Ec2BackupInstances {
-            aws: aws(&self.host.ec2.url, REGION).await,
-            connector,
-            freeze: rules(),
-            shard: self.shard.clone(),
-            cluster: "orders-eu".to_owned(),
-            volume: Some(VolumeHint::device("/dev/sdf").unwrap()),
-            timeouts,
-            ctx: test_context(),
+            access: InstanceAccess { connector, freeze: rules(), ctx: test_context() },
+            place: EbsPlace { timeouts, ..place },
         };
         let story = Backup {
             shard: &self.shard,
             kind: BackupKind::Scheduled,
             occasion: None,
             full: false,
-            choice: &choice,
+            topology: &members,
+            rules: choice_rules,
             instances: &instances,
             schemas: &MysqlInspector::new(Connector::new(&self.host.shard.credentials())),
             repository: &self.repository,

@@ -1,14 +1,20 @@
 //! Runs the conformance suite of snapshot providers.
 
+use backstop_adapters::mysql::connection::Connector;
+use backstop_adapters::snapshot_target::InstanceAccess;
+use backstop_aws::backup_instances::Ec2BackupInstances;
 use backstop_aws::ebs::{CLUSTER_TAG, EbsProvider, GTID_TAG, PROVEN, SHARD_TAG, STATE_TAG};
 use backstop_engine::ports::SnapshotProvider;
-use backstop_testkit::snapshot_conformance::{assert_exact_when_read, assert_refuses, new_run_id};
+use backstop_testkit::instances_conformance::assert_opens_only_the_chosen_server;
+use backstop_testkit::snapshot_conformance::{
+    assert_exact_when_read, assert_refuses, new_run_id, test_context,
+};
 use backstop_testkit::{ShardLayout, TestWorkload};
 use backstop_types::error::ErrorKind;
 use backstop_types::finding::Severity;
 use backstop_types::freeze::{FreezeMode, FreezeSetting, OnPrimary};
 
-use crate::support::Host;
+use crate::support::{Host, rules};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ebs_snapshot_passes_the_conformance_suite() {
@@ -22,6 +28,15 @@ async fn ebs_snapshot_passes_the_conformance_suite() {
     assert_eq!(taken.freeze.mode, FreezeMode::Lock);
     assert_eq!(taken.lineage.volume, "ebs:vol-data-1");
     assert!(host.snapshots().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ec2_instance_is_opened_only_if_it_is_the_chosen_server() {
+    let host = Host::start(ShardLayout::single()).await;
+    let connector = Connector::new(&host.shard.credentials());
+    let access = InstanceAccess { connector, freeze: rules(), ctx: test_context() };
+    let instances = Ec2BackupInstances { access, place: host.site().await.place };
+    assert_opens_only_the_chosen_server(&host.shard, &instances).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +77,7 @@ async fn snapshot_forbidden_by_the_rules_is_refused() {
     site.freeze.mode = FreezeSetting::LockFree;
     assert_refuses(&host.shard, &EbsProvider::new(site), "freeze without a lock").await;
     let mut site = host.site().await;
-    site.volume = None;
+    site.place.volume = None;
     assert_refuses(&host.shard, &EbsProvider::new(site), "nothing identifies which volume").await;
     assert!(host.snapshots().is_empty());
 }
@@ -91,7 +106,7 @@ async fn binlog_on_another_volume_is_included_or_refused() {
     let error = assert_refuses(&host.shard, &ebs, "is on vol-logs-1").await;
     assert_eq!(error.kind, ErrorKind::Refused);
     let mut site = host.site().await;
-    site.volume = None;
+    site.place.volume = None;
     let taken = EbsProvider::new(site).take(&new_run_id()).await.unwrap();
     assert_eq!(taken.lineage.volume, "ebs:vol-data-1+vol-logs-1");
     let ids = host.snapshots();

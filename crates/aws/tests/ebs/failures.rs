@@ -76,7 +76,7 @@ async fn snapshot_is_found_and_deleted_after_a_lost_answer() {
         };
         let mut site = EbsSnapshotSource { ctx: at("after:freeze", lose), ..host.site().await };
         site.freeze.hold = Duration::from_secs(if way == "broken" { 60 } else { 10 });
-        site.timeouts.listed = Duration::from_secs(120);
+        site.place.timeouts.listed = Duration::from_secs(120);
         let ebs = EbsProvider::new(site);
         let error = host.fails(&ebs).await;
         assert!(error.message.contains("was deleted"), "{error}");
@@ -135,7 +135,7 @@ async fn lagging_answers_of_ec2_are_waited_for() {
         ec2.rules.lag = 4;
     });
     let mut site = host.site().await;
-    site.timeouts.listed = Duration::from_secs(120);
+    site.place.timeouts.listed = Duration::from_secs(120);
     let ebs = EbsProvider::new(site);
     let taken = ebs.take(&new_run_id()).await.unwrap();
     assert_eq!(

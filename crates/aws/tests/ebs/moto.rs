@@ -167,7 +167,7 @@ async fn moto_snapshot_passes_the_conformance_suite() {
     let no_lock = so(|site| site.freeze.mode = FreezeSetting::LockFree);
     assert_refuses(&shard, &no_lock, "freeze without a lock").await;
     assert_refuses(&shard, &so(|site| site.freeze.on_primary = OnPrimary::Refuse), "freeze.on_primary").await;
-    assert_refuses(&shard, &so(|site| site.volume = None), "nothing identifies which volume").await;
+    assert_refuses(&shard, &so(|site| site.place.volume = None), "nothing identifies which volume").await;
 }
 
 /// moto snapshots volumes that the request excludes, which the provider detects and undoes.

@@ -5,14 +5,14 @@ use backstop_engine::backup::{self, Backup};
 use backstop_engine::ports::VolumeSnapshots;
 use backstop_engine::record_run;
 use backstop_engine::report::BackupReport;
-use backstop_engine::source_selection::{SourceChoiceRules, choose};
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_repo::Repository;
 use backstop_types::backup::BackupKind;
 use backstop_types::error::Result;
 use backstop_types::ids::ShardName;
 use backstop_types::run_history::Operation;
 
-use super::{CommandOutcome, locking};
+use super::CommandOutcome;
 use crate::app::App;
 use crate::args::{BackupArgs, KindArg};
 use crate::output::Output;
@@ -30,10 +30,10 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Comman
     Ok(CommandOutcome::Well)
 }
 
-/// Backs up a shard: chooses the source by the shard's rules, then runs the operation.
+/// Backs up a shard.
 ///
 /// # Errors
-/// As [`backup::backup`], and an error if no member may be backed up.
+/// As [`backup::backup`].
 pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind, full: bool) -> Result<BackupReport> {
     app.shard(shard)?;
     let repository = app.ctx.unless_stopped(app.repository_or_new()).await?;
@@ -52,14 +52,6 @@ async fn made(
     let settings = app.shard(shard)?;
     let topology = app.topology(settings)?;
     let instances = app.backup_instances(shard, settings, repository).await?;
-    let rules = SourceChoiceRules {
-        source: &settings.source,
-        on_primary: settings.freeze.on_primary,
-        locking: locking(settings),
-    };
-    let choosing = app.ctx.step("choose", choose(&app.ctx, &*topology, rules));
-    let choice = app.ctx.unless_stopped(choosing).await?;
-    app.ctx.reporter.remark(&format!("backing up {}: {}", choice.endpoint, choice.reason));
     let volumes = app.volumes(shard);
     let in_ebs = settings.snapshot.provider == ProviderSetting::Ebs;
     let story = Backup {
@@ -67,7 +59,8 @@ async fn made(
         kind,
         occasion: None,
         full,
-        choice: &choice,
+        topology: &*topology,
+        rules: SourceChoiceRules::of(settings),
         instances: &*instances,
         schemas: &app.inspector(settings)?,
         repository,

@@ -7,6 +7,7 @@ use backstop_adapters::mysql::server_tls;
 use backstop_config::settings::RepositoryUrl;
 use backstop_engine::check::{self, Check};
 use backstop_engine::report::{CheckReport, ShardCheck};
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_policy::carried_settings::Certificates;
 use backstop_repo::Repository;
 use backstop_types::create_repository::CreateRepository;
@@ -14,7 +15,7 @@ use backstop_types::error::{Error, Result};
 use backstop_types::finding::Finding;
 use backstop_types::ids::ShardName;
 
-use super::{CommandOutcome, check_fix, locking};
+use super::{CommandOutcome, check_fix};
 use crate::app::App;
 use crate::args::CheckArgs;
 use crate::output::Output;
@@ -136,9 +137,7 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         };
     let story = Check {
         shard: &shard,
-        source: &settings.source,
-        on_primary: settings.freeze.on_primary,
-        locking: locking(settings),
+        rules: SourceChoiceRules::of(settings),
         schedule: settings.schedule.as_ref(),
         topology: &*topology,
         instances: &*instances,
@@ -147,7 +146,6 @@ async fn one(app: &App, repository: &Repository, shard: ShardName) -> Result<Sha
         certificates: if settings.tls.is_some() { Certificates::Given } else { Certificates::OfItsOwn },
         volumes: &app.volumes(&shard),
         archived: app.shard_archive(settings, repository.archive(&shard)),
-        sources: &app.inspector(settings)?,
         schemas: &app.inspector(settings)?,
         ctx: &app.ctx,
     };

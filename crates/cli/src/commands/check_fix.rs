@@ -6,13 +6,13 @@ use std::time::Duration;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_config::settings::ShardSettings;
 use backstop_engine::report::CheckReport;
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_policy::stream_or_fork::enables_semi_sync;
 use backstop_policy::topology::choose_source;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::ids::{Endpoint, ShardName};
 
-use super::locking;
 use crate::app::App;
 use crate::args::CheckArgs;
 use crate::output::Output;
@@ -91,7 +91,8 @@ async fn see_archiver(app: &App, shard: &ShardName) -> Result<()> {
 /// Returns the member that the findings concern.
 async fn source(app: &App, settings: &ShardSettings) -> Result<Endpoint> {
     let members = app.ctx.unless_stopped(app.topology(settings)?.members()).await?;
-    let choice = choose_source(&members, &settings.source, settings.freeze.on_primary, locking(settings))?;
+    let SourceChoiceRules { source, on_primary, locking } = SourceChoiceRules::of(settings);
+    let choice = choose_source(&members, source, on_primary, locking)?;
     Ok(choice.endpoint)
 }
 

@@ -10,22 +10,22 @@ use backstop_adapters::mysql::server_user::ServerUser;
 use backstop_config::credentials::{Credentials, OrchestratorAccess};
 use backstop_config::extra_options::{ExtraOptions, RequiredPath};
 use backstop_config::settings::ServerTls;
-use backstop_engine::plan::{self, PlanInputs, PlanOptions};
 use backstop_engine::ports::{CheckDepth, MysqldControl as _, Topology};
 use backstop_engine::recover::{self, CopyAccount, DataSource, LiveMembers, Recovery, RecoveryRequest};
 use backstop_engine::report::RecoverReport;
 use backstop_engine::shared_credentials::SharedCredentials;
 use backstop_engine::shell_quote::shell_quote;
 use backstop_policy::plan::{Ending, RecoveryPlan};
-use backstop_policy::recovery_target::TargetSpec;
 use backstop_policy::scheduled_events::EventsSetting;
-use backstop_repo::Repository;
+use backstop_policy::stream_or_fork::SourceSettings;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
-use backstop_types::topology::Member;
+use backstop_types::ids::Endpoint;
+use backstop_types::topology::{ExternalVerdict, Member, NoAnswer};
 
-use super::{CommandOutcome, known_or_stored, recover_ebs, time_args};
+use super::planned_recovery::PlannedRecovery;
+use super::{CommandOutcome, recover_ebs};
 use crate::app::App;
-use crate::args::{CheckArg, EventsArg, RecoverArgs, TargetArgs};
+use crate::args::{CheckArg, EventsArg, RecoverArgs};
 use crate::output::Output;
 
 /// Rebuilds a server and prints the next steps, or shows the plan.
@@ -33,28 +33,40 @@ use crate::output::Output;
 /// # Errors
 /// As [`perform`].
 pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
-    // Computed once for everything that is planned: `-20m` would be later each time.
-    let to = time_args::target(&args.target, &app.ctx)?.map(TargetSpec::Sure);
-    let args = &RecoverArgs { target: TargetArgs { to, ..args.target.clone() }, ..args.clone() };
-    if recover_ebs::is_ebs_backup(args, app).await? {
-        return recover_ebs::run(args, app, output).await;
+    let members = members_that_answer(args)?;
+    let mut planned = PlannedRecovery::of(args, app).await?;
+    if recover_ebs::creates_instance(args, app, &planned) {
+        return recover_ebs::run(args, app, planned, output).await;
     }
+    let request = request(args, app, &mut planned, members).await?;
     if args.plan {
-        let (_, plan, request) = prepared(args, app).await?;
         recover::check_target(&request, &app.mysqld()).await?;
-        output.report_in(&plan, args.target.time_zone);
+        output.report_in(&planned.plan, args.target.time_zone);
     } else {
-        output.report_in(&perform(app, args).await?, args.target.time_zone);
+        output.report_in(&recovered(args, app, planned, request).await?, args.target.time_zone);
     }
     Ok(CommandOutcome::Well)
 }
 
-/// Plans a recovery and performs it.
+/// Plans a recovery on this host and performs it.
 ///
 /// # Errors
-/// As [`plan::plan`] and [`recover::recover`].
+/// As [`PlannedRecovery::of`] and [`recover::recover`].
 pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
-    let (repository, plan, request) = prepared(args, app).await?;
+    let members = members_that_answer(args)?;
+    let mut planned = PlannedRecovery::of(args, app).await?;
+    let request = request(args, app, &mut planned, members).await?;
+    recovered(args, app, planned, request).await
+}
+
+/// Performs a planned recovery on this host.
+async fn recovered(
+    args: &RecoverArgs,
+    app: &App,
+    planned: PlannedRecovery,
+    request: RecoveryRequest,
+) -> Result<RecoverReport> {
+    let PlannedRecovery { repository, plan, .. } = planned;
     let (topology, servers) = outside(args, app)?;
     let story = Recovery {
         reader: &repository.reader(&args.shard),
@@ -76,47 +88,22 @@ pub async fn perform(app: &App, args: &RecoverArgs) -> Result<RecoverReport> {
     Ok(report)
 }
 
-/// Checks all arguments, plans, and lists in the plan the donor's settings that the server will
-/// lack. Changes nothing.
-async fn prepared(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan, RecoveryRequest)> {
-    let members = members_that_answer(args)?;
-    let plans = async {
-        let (repository, plan) = planned(args, app).await?;
-        let manifest = repository.reader(&args.shard).manifest(&plan.backup_id).await?;
-        Ok((repository, plan, manifest))
-    };
-    let (repository, mut plan, manifest) = app.ctx.unless_stopped(plans).await?;
+/// Checks the arguments that concern this host, and lists in the plan the donor's settings that the
+/// server will lack. Changes nothing.
+async fn request(
+    args: &RecoverArgs,
+    app: &App,
+    planned: &mut PlannedRecovery,
+    members: LiveMembers,
+) -> Result<RecoveryRequest> {
     let user = server_user(args).await?;
     let (own, tls) = (own_options(args, app, &user).await?, certificate(args, app)?);
-    let request = RecoveryRequest { own, tls, ..request(args, &plan, members) };
-    plan.findings.extend(recover::dropped_settings(&request, &manifest));
-    Ok((repository, plan, request))
+    let request = RecoveryRequest { own, tls, ..plain_request(args, &planned.plan, members) };
+    planned.plan.findings.extend(recover::dropped_settings(&request, &planned.manifest));
+    Ok(request)
 }
 
-pub(super) async fn planned(args: &RecoverArgs, app: &App) -> Result<(Repository, RecoveryPlan)> {
-    let repository = app.repository().await?;
-    known_or_stored(app, &repository, &args.shard).await?;
-    let wanted = PlanOptions {
-        shard: args.shard.clone(),
-        target: time_args::target(&args.target, &app.ctx)?,
-        timeline: args.target.line,
-        backup: args.target.backup.clone(),
-        into: Some(args.into.clone()),
-        port: args.port,
-        listen: args.listen.clone(),
-        ending: Some(args.ending.ending()),
-    };
-    let stored = PlanInputs {
-        reader: &repository.reader(&args.shard),
-        archive: &repository.archive(&args.shard),
-        volumes: &app.volumes(&args.shard),
-        now: app.ctx.host.clock.now(),
-    };
-    let plan = plan::plan(&stored, &wanted).await?;
-    Ok((repository, plan))
-}
-
-fn request(args: &RecoverArgs, plan: &RecoveryPlan, members: LiveMembers) -> RecoveryRequest {
+fn plain_request(args: &RecoverArgs, plan: &RecoveryPlan, members: LiveMembers) -> RecoveryRequest {
     RecoveryRequest {
         shard: args.shard.clone(),
         target: plan.target.clone(),
@@ -241,8 +228,21 @@ struct NoTopology;
 #[async_trait]
 impl Topology for NoTopology {
     async fn members(&self) -> Result<Vec<Member>> {
-        Err(Error::refused("a standalone recovery contacts no member of the shard"))
+        Err(contacts_no_member())
     }
+
+    async fn probe(&self, server: &Endpoint) -> Member {
+        let state = Err(NoAnswer::Unreachable(contacts_no_member().message));
+        Member { endpoint: server.clone(), candidate: false, state, verdict: ExternalVerdict::default() }
+    }
+
+    async fn source_settings(&self, _: &Endpoint) -> Result<SourceSettings> {
+        Err(contacts_no_member())
+    }
+}
+
+fn contacts_no_member() -> Error {
+    Error::refused("a standalone recovery contacts no member of the shard")
 }
 
 /// Writes a unit for the recovered server, and returns the instructions to install it.

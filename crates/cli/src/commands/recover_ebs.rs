@@ -2,34 +2,25 @@
 
 use backstop_adapters::ansible::Ansible;
 use backstop_adapters::terraform::Terraform;
+use backstop_aws::AwsInfrastructure;
 use backstop_config::settings::{ProviderSetting, RecoverySettings, ShardSettings};
 use backstop_engine::recover_ebs::{self, EbsRecovery, EbsRecoveryRequest};
 use backstop_policy::plan::{Ending, RecoveryPlan};
-use backstop_repo::Storage;
 use backstop_types::error::{Error, Result};
 
-use super::{CommandOutcome, recover};
+use super::CommandOutcome;
+use super::planned_recovery::PlannedRecovery;
 use crate::app::App;
 use crate::args::RecoverArgs;
 use crate::output::Output;
 use crate::render::EbsRecoveryPlanned;
 
-/// Returns true if the backup that the recovery would use is in EBS snapshots. A shard that never
-/// had a backup there is not queried.
-///
-/// # Errors
-/// As the plan of a recovery.
-pub async fn is_ebs_backup(args: &RecoverArgs, app: &App) -> Result<bool> {
-    let Some(shard) = app.settings.shards.get(&args.shard) else { return Ok(false) };
-    if args.on_volume {
-        return Ok(false); // there is an instance already: this one
-    }
-    if shard.recovery.is_none() && shard.snapshot.provider != ProviderSetting::Ebs {
-        return Ok(false);
-    }
-    let (repository, plan) = app.ctx.unless_stopped(recover::planned(args, app)).await?;
-    let manifest = repository.reader(&args.shard).manifest(&plan.backup_id).await?;
-    Ok(matches!(manifest.storage, Storage::Ebs { .. }))
+/// Returns true if the recovery creates an instance: its backup is in EBS snapshots, the shard is
+/// configured for them, and no instance with a volume of the backup exists yet.
+pub fn creates_instance(args: &RecoverArgs, app: &App, planned: &PlannedRecovery) -> bool {
+    let Some(shard) = app.settings.shards.get(&args.shard) else { return false };
+    let is_configured = shard.recovery.is_some() || shard.snapshot.provider == ProviderSetting::Ebs;
+    is_configured && !args.on_volume && planned.is_in_ebs()
 }
 
 /// Creates an instance from the snapshots and prints the next steps, or shows what would be
@@ -38,20 +29,26 @@ pub async fn is_ebs_backup(args: &RecoverArgs, app: &App) -> Result<bool> {
 /// # Errors
 /// As [`recover_ebs::rebuild`], and an error if the shard's settings do not say how to create an
 /// instance.
-pub async fn run(args: &RecoverArgs, app: &App, output: &Output) -> Result<CommandOutcome> {
+pub async fn run(
+    args: &RecoverArgs,
+    app: &App,
+    planned: PlannedRecovery,
+    output: &Output,
+) -> Result<CommandOutcome> {
     let shard = app.shard(&args.shard)?;
     let settings = settings(args, shard)?;
-    let (repository, plan) = app.ctx.unless_stopped(recover::planned(args, app)).await?;
+    let PlannedRecovery { plan, manifest, .. } = planned;
     let (ctx, credentials) = (&app.ctx, app.credentials(shard)?);
-    let (topology, server_probe) = (app.topology(shard)?, app.server_probe(shard)?);
-    let cloud = app.volumes(&args.shard);
+    let topology = app.topology(shard)?;
+    let infrastructure = AwsInfrastructure {
+        terraform: Terraform::new(settings.clone(), ctx.clone()),
+        volumes: app.volumes(&args.shard),
+    };
     let story = EbsRecovery {
-        reader: &repository.reader(&args.shard),
+        manifest: &manifest,
         topology: &*topology,
-        server_probe: &server_probe,
-        hosts: &cloud,
-        snapshots: &cloud,
-        infrastructure: &Terraform::new(settings.clone(), ctx.clone()),
+        snapshots: &infrastructure.volumes,
+        infrastructure: &infrastructure,
         playbook: &Ansible::new(settings.playbook.clone(), credentials, ctx.clone()),
         ctx,
         request: request(args, settings, &plan),

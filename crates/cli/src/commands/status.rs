@@ -1,13 +1,13 @@
 //! The command `backstop status`.
 
 use backstop_engine::report::{ShardStatus, StatusReport};
-use backstop_engine::shard_status::MemberRules;
+use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_engine::status::{self, StatusQuery};
 use backstop_repo::Repository;
 use backstop_types::error::Result;
 use backstop_types::ids::ShardName;
 
-use super::{CommandOutcome, locking};
+use super::CommandOutcome;
 use crate::app::App;
 use crate::args::StatusArgs;
 use crate::output::Output;
@@ -32,15 +32,10 @@ pub async fn run(args: &StatusArgs, app: &App, output: &Output) -> Result<Comman
 async fn one(app: &App, repository: &Repository, shard: &ShardName) -> Result<ShardStatus> {
     let settings = app.shard(shard)?;
     let topology = app.topology(settings);
-    let rules = MemberRules {
-        source: &settings.source,
-        on_primary: settings.freeze.on_primary,
-        locking: locking(settings),
-    };
     let story = StatusQuery {
         shard,
         schedule: settings.schedule.as_ref(),
-        rules,
+        rules: SourceChoiceRules::of(settings),
         repository,
         reader: &repository.reader(shard),
         volumes: &app.volumes(shard),

@@ -16,7 +16,7 @@ use backstop_types::topology::{InstanceState, Member};
 use chrono::{DateTime, Utc};
 
 use super::Encryption;
-use crate::ports::SourceInspection;
+use crate::ports::Topology;
 
 /// Archive of a shard, with its settings.
 #[derive(Clone)]
@@ -81,7 +81,7 @@ pub async fn check_archive(
     shard: &ShardName,
     archived: &ShardArchive<'_>,
     members: &[Member],
-    sources: &dyn SourceInspection,
+    topology: &dyn Topology,
     now: DateTime<Utc>,
 ) -> Result<Vec<Finding>> {
     let Some(settings) = archived.settings else { return Ok(vec![not_configured(shard)]) };
@@ -95,7 +95,7 @@ pub async fn check_archive(
     let running =
         findings.iter().any(|finding| finding.code == "archiver-running" && finding.severity == Severity::Ok);
     if let Some((endpoint, state)) = primary {
-        match sources.settings(endpoint).await {
+        match topology.source_settings(endpoint).await {
             Ok(source) => {
                 findings.extend(judge_archive(settings, &source, archived, members, state, running))
             }

@@ -1,5 +1,5 @@
-//! Ports of a recovery on other machines: locations of servers, an instance with volumes,
-//! configuration of the server on it.
+//! Ports of a recovery on other machines: an instance with volumes, and the configuration of the
+//! server on it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,17 +9,7 @@ use backstop_types::error::Result;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, Endpoint, ShardName};
 use backstop_types::server::{RecordedSettings, ServerVersion};
-use backstop_types::topology::Member;
 use serde::{Deserialize, Serialize};
-
-/// State of servers and volumes in the cloud, other than snapshots.
-#[async_trait]
-pub trait CloudHosts: Send + Sync {
-    /// Returns the availability zone of the instance that a MySQL server runs on.
-    async fn zone(&self, server: &Endpoint) -> Result<String>;
-    /// Returns the progress of filling the volumes from their snapshots.
-    async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization>;
-}
 
 /// Progress of filling volumes from their snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,23 +23,20 @@ pub enum VolumeInitialization {
     WhenRead,
 }
 
-/// Probes one server.
-#[async_trait]
-pub trait ServerProbe: Send + Sync {
-    /// Returns the server's state, or the reason why it does not answer.
-    async fn probe(&self, server: &Endpoint) -> Member;
-}
-
-/// Creates the instance of a recovery, with its volumes, in a separate remote state that is locked.
-/// On cancellation the program is interrupted and awaited.
+/// Machines of a recovery. Creates its instance, with its volumes, in a separate remote state that
+/// is locked. On cancellation the program is interrupted and awaited.
 #[async_trait]
 pub trait Infrastructure: Send + Sync {
+    /// Returns the availability zone of the instance that a MySQL server runs on.
+    async fn zone(&self, server: &Endpoint) -> Result<String>;
     /// Returns the changes that [`Infrastructure::apply`] would make. Changes nothing and leaves
     /// nothing behind.
     async fn plan(&self, spec: &InstanceSpec) -> Result<InfrastructureChanges>;
     /// Creates the instance, or continues an interrupted attempt. Refuses to destroy or replace
     /// anything.
     async fn apply(&self, spec: &InstanceSpec) -> Result<CreatedInstance>;
+    /// Returns the progress of filling the instance's volumes from their snapshots.
+    async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization>;
     /// Destroys all of it. Resources that are gone are no error.
     async fn destroy(&self, spec: &InstanceSpec) -> Result<()>;
 }

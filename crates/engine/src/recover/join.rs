@@ -10,14 +10,13 @@ use backstop_types::progress::{Progress, ProgressUnit};
 use backstop_types::topology::{InstanceState, Member};
 
 use super::Recovery;
+use super::catch_up_stall::CatchUpStall;
 use crate::context::RunContext;
 use crate::journal::Steps;
 use crate::ports::{AdminSession, ReadOnly};
 
 /// Interval at which replication is polled while it catches up.
 const CATCH_UP_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Time without an applied transaction after which catching up fails.
-const CATCH_UP_STALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// A replica has caught up when it has all that the primary had this long ago.
 const CAUGHT_UP_LAG: Duration = Duration::from_secs(2);
 /// Time for a receiver to connect before its error ends the recovery.
@@ -154,13 +153,11 @@ pub(super) async fn catch_up(recovery: &Recovery<'_>, session: &mut dyn AdminSes
     let begun = now();
     let (mut wanted, mut asked) = (primary_set(recovery).await?, now());
     let mut total = None;
-    let (mut left, mut moved) = (u64::MAX, now());
+    let mut stall = CatchUpStall::begin(recovery.ctx);
     loop {
         let still = wanted.subtract(&session.gtid_executed().await?).count();
         let all = *total.get_or_insert(still);
-        if still < left {
-            (left, moved) = (still, now());
-        }
+        stall.observe(still);
         let done = all.saturating_sub(still);
         recovery.ctx.reporter.progress(Progress { done, total: Some(all), unit: ProgressUnit::Transactions });
         if replicating(recovery, session, begun).await? && still == 0 {
@@ -168,15 +165,11 @@ pub(super) async fn catch_up(recovery: &Recovery<'_>, session: &mut dyn AdminSes
                 return Ok(());
             }
             (wanted, asked) = (primary_set(recovery).await?, now());
-            (total, left) = (None, u64::MAX);
+            total = None;
+            stall.expect_more();
             continue;
         }
-        if now() - moved > CATCH_UP_STALL_TIMEOUT {
-            let message = format!(
-                "cannot catch up with the primary: {still} transactions left, none applied for {CATCH_UP_STALL_TIMEOUT:?}"
-            );
-            return Err(Error::failed(message).hint("check SHOW REPLICA STATUS of the recovered server"));
-        }
+        stall.check("the recovered server")?;
         recovery.ctx.host.clock.sleep(CATCH_UP_POLL_INTERVAL).await;
     }
 }

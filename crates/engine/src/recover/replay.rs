@@ -111,6 +111,7 @@ async fn apply(
     };
     let from = ReplaySource { port, user: REPLAY_USER.to_owned(), password };
     tokio::select! {
+        biased;
         served = server.serve(listener) => served,
         applied = follow(recovery, session, plan, &from, &source) => applied,
     }

@@ -56,7 +56,7 @@ pub struct EbsRecoveryPlan {
 /// Checks everything that can be known beforehand, and makes the decisions that must not change on
 /// a resume.
 pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDecision> {
-    let manifest = recovery.reader.manifest(&recovery.request.backup_id).await?;
+    let manifest = recovery.manifest;
     let Storage::Ebs { snapshot_ids, region } = &manifest.storage else {
         return Err(Error::refused(format!(
             "backup {} is not a volume snapshot",
@@ -67,7 +67,7 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
     let members = recovery.topology.members().await?;
     let (endpoint, primary) = current_primary(&members)?;
     join::check_followable(primary, &manifest.facts.gtid_executed)?;
-    let primary_zone = recovery.hosts.zone(endpoint).await?;
+    let primary_zone = recovery.infrastructure.zone(endpoint).await?;
     let (zone, subnet) = choose_zone(&recovery.request.subnets, &primary_zone)?;
     let named = new_run_id(&recovery.ctx.host)?;
     Ok(EbsRecoveryDecision {

@@ -19,7 +19,7 @@ pub(super) async fn wait_until_initialized(
 ) -> Result<VolumeInitialization> {
     let begun = recovery.ctx.host.clock.monotonic();
     loop {
-        let loading = match recovery.hosts.volume_initialization(&made.volume_ids).await {
+        let loading = match recovery.infrastructure.volume_initialization(&made.volume_ids).await {
             Ok(loading) => loading,
             Err(error) => {
                 recovery

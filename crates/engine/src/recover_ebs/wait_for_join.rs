@@ -10,13 +10,12 @@ use backstop_types::topology::{InstanceState, NoAnswer};
 use super::{
     CreatedInstance, EbsRecovery, EbsRecoveryDecision, Error, ErrorKind, GtidSet, Result, current_primary,
 };
+use crate::recover::catch_up_stall::CatchUpStall;
 
 /// Interval at which the server is polled.
 const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Time for a server to answer, and for its replication to run.
 const SERVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(120);
-/// Time without an applied transaction after which catching up fails.
-const CATCH_UP_STALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// A replica has caught up when it has all that the primary had this long ago.
 const CAUGHT_UP_LAG: Duration = Duration::from_secs(5);
 
@@ -36,7 +35,7 @@ pub(super) async fn wait_until_joined(
     made: &CreatedInstance,
 ) -> Result<GtidSet> {
     let now = || recovery.ctx.host.clock.monotonic();
-    let (mut well, mut moved, mut left) = (now(), now(), u64::MAX);
+    let (mut well, mut stall) = (now(), CatchUpStall::begin(recovery.ctx));
     let mut primary = primary(recovery).await?;
     loop {
         match state(recovery, made, &primary).await {
@@ -52,22 +51,15 @@ pub(super) async fn wait_until_joined(
                 if still == 0 && now() - primary.asked <= CAUGHT_UP_LAG {
                     return Ok(state.gtid_executed);
                 }
-                if still < left {
-                    (left, moved) = (still, now());
-                }
+                stall.observe(still);
             }
             Err(error) if now() - well > SERVER_CONNECT_TIMEOUT => return Err(error),
             Err(_) => {}
         }
-        if now() - moved > CATCH_UP_STALL_TIMEOUT {
-            let message = format!(
-                "cannot catch up with the primary: {left} transactions left, none applied for {CATCH_UP_STALL_TIMEOUT:?}"
-            );
-            return Err(Error::failed(message).hint(format!("check SHOW REPLICA STATUS of {}", made.server)));
-        }
+        stall.check(&made.server.to_string())?;
         if now() - primary.asked > CAUGHT_UP_LAG {
             primary = self::primary(recovery).await?;
-            left = u64::MAX;
+            stall.expect_more();
         }
         recovery.ctx.host.clock.sleep(JOIN_POLL_INTERVAL).await;
     }
@@ -88,7 +80,7 @@ async fn state(
     primary: &Primary,
 ) -> Result<InstanceState> {
     let server = &made.server;
-    let state = recovery.server_probe.probe(server).await.state.map_err(|why| {
+    let state = recovery.topology.probe(server).await.state.map_err(|why| {
         let kind = if matches!(why, NoAnswer::Denied(_)) { ErrorKind::Denied } else { ErrorKind::Failed };
         Error::new(kind, format!("cannot check the new server {server}: it {why}"))
     })?;

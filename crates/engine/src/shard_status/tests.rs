@@ -3,9 +3,12 @@ use std::time::Duration;
 
 use backstop_types::archive::{Archive, Timeline};
 use backstop_types::finding::Severity;
+use backstop_types::freeze::OnPrimary;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::BackupId;
-use backstop_types::topology::{ExternalVerdict, NoAnswer, Replication, ReplicationFidelity};
+use backstop_types::topology::{
+    ExternalVerdict, Locking, NoAnswer, Replication, ReplicationFidelity, SourceRules,
+};
 
 use super::*;
 use crate::report::StatusReport;
@@ -119,7 +122,11 @@ impl Case {
             backups: &self.backups,
             last_backup: None,
             members: self.members.as_deref().map_err(Clone::clone),
-            rules: MemberRules { source: &self.source, on_primary: OnPrimary::Lock, locking: Locking::Never },
+            rules: SourceChoiceRules {
+                source: &self.source,
+                on_primary: OnPrimary::Lock,
+                locking: Locking::Never,
+            },
             coverage: Coverage::of(&self.archive, &whole),
             archived: false,
             archive_rpo_seconds: None,

@@ -8,7 +8,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_ec2::config::Credentials;
 use backstop_adapters::mysql::connection::Connector;
 use backstop_aws::client::AwsClient;
-use backstop_aws::ebs::{EbsProvider, EbsSnapshotSource, Timeouts};
+use backstop_aws::ebs::{EbsPlace, EbsProvider, EbsSnapshotSource, Timeouts};
 use backstop_config::settings::VolumeHint;
 use backstop_engine::context::RunContext;
 use backstop_engine::datadir_files::{LogFiles, ServerFiles};
@@ -93,16 +93,22 @@ pub fn opened(root: PathBuf) -> SnapshotDir {
 
 pub fn site(shard: &TestShard, aws: AwsClient) -> EbsSnapshotSource {
     EbsSnapshotSource {
-        aws,
         connector: Connector::new(&shard.credentials()),
         endpoint: shard.primary().endpoint(),
         role: Role::Primary,
         freeze: rules(),
+        ctx: test_context(),
+        place: place(aws),
+    }
+}
+
+pub fn place(aws: AwsClient) -> EbsPlace {
+    EbsPlace {
+        aws,
         shard: "orders".parse().unwrap(),
         cluster: "orders-eu".to_owned(),
         volume: Some(VolumeHint::device("/dev/sdf").unwrap()),
         timeouts: timeouts(),
-        ctx: test_context(),
     }
 }
 

@@ -1,0 +1,105 @@
+//! The AWS account of this host's environment. The first request connects to it.
+
+use async_trait::async_trait;
+use backstop_adapters::snapshot_target::InstanceAccess;
+use backstop_config::settings::{ShardSettings, SnapshotSettings};
+use backstop_engine::context::RunContext;
+use backstop_engine::ports::{BackupInstances, VolumeInitialization, VolumeSnapshots};
+use backstop_engine::report::TaggedBackup;
+use backstop_types::backup::VolumeState;
+use backstop_types::error::Result;
+use backstop_types::ids::{Endpoint, ShardName};
+use secrecy::SecretString;
+
+use crate::backup_instances::Ec2BackupInstances;
+use crate::client::AwsClient;
+use crate::ebs::{EbsCatalog, EbsPlace, Ec2Hosts, Timeouts};
+use crate::secrets_manager;
+
+/// Opens instances for a backup of their EBS volumes.
+///
+/// # Errors
+/// Returns [`ErrorKind::Usage`](backstop_types::error::ErrorKind::Usage) in a build without AWS or
+/// if no region is known.
+pub async fn backup_instances(
+    name: &ShardName,
+    shard: &ShardSettings,
+    access: InstanceAccess,
+) -> Result<Box<dyn BackupInstances>> {
+    let place = EbsPlace {
+        aws: AwsClient::connect(shard.snapshot.region.as_deref()).await?,
+        shard: name.clone(),
+        cluster: shard.topology.cluster_name(name),
+        volume: shard.snapshot.volume.clone(),
+        timeouts: timeouts(&shard.snapshot),
+    };
+    Ok(Box::new(Ec2BackupInstances { access, place }))
+}
+
+/// Returns the text of an entry of Secrets Manager. Commands run on several threads; the others
+/// continue while this one waits.
+///
+/// # Errors
+/// As [`secrets_manager::read`], and an error in a build without AWS.
+pub fn read_secret(id: &str) -> Result<SecretString> {
+    let read = async { secrets_manager::read(&AwsClient::connect(None).await?, id).await };
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(read))
+}
+
+/// EBS snapshots and volumes of the account.
+pub struct AwsVolumes {
+    snapshot: SnapshotSettings,
+    ctx: RunContext,
+}
+
+impl AwsVolumes {
+    /// Creates access to the EBS snapshots from a shard's settings.
+    pub fn new(snapshot: SnapshotSettings, ctx: RunContext) -> Self {
+        Self { snapshot, ctx }
+    }
+
+    async fn client(&self, region: Option<&str>) -> Result<AwsClient> {
+        AwsClient::connect(region.or(self.snapshot.region.as_deref())).await
+    }
+
+    async fn catalog(&self, region: Option<&str>) -> Result<EbsCatalog> {
+        Ok(EbsCatalog::new(self.client(region).await?, timeouts(&self.snapshot), self.ctx.clone()))
+    }
+}
+
+fn timeouts(snapshot: &SnapshotSettings) -> Timeouts {
+    Timeouts { complete: snapshot.complete_wait, ..Timeouts::default() }
+}
+
+#[async_trait]
+impl VolumeSnapshots for AwsVolumes {
+    async fn state(&self, snapshot_ids: &[String], region: &str) -> Result<VolumeState> {
+        self.catalog(Some(region)).await?.state(snapshot_ids, region).await
+    }
+
+    async fn states(&self, sets: &[Vec<String>], region: &str) -> Result<Vec<VolumeState>> {
+        self.catalog(Some(region)).await?.states(sets, region).await
+    }
+
+    async fn delete(&self, snapshot_ids: &[String], region: &str) -> Result<()> {
+        self.catalog(Some(region)).await?.delete(snapshot_ids, region).await
+    }
+
+    async fn clear_dead_runs(&self, shard: &ShardName) -> Result<Vec<String>> {
+        self.catalog(None).await?.clear_dead_runs(shard).await
+    }
+
+    async fn tagged(&self, shard: &ShardName) -> Result<Vec<TaggedBackup>> {
+        self.catalog(None).await?.tagged(shard).await
+    }
+}
+
+impl AwsVolumes {
+    pub(crate) async fn zone(&self, server: &Endpoint) -> Result<String> {
+        Ec2Hosts::new(&self.client(None).await?).zone(server).await
+    }
+
+    pub(crate) async fn volume_initialization(&self, volume_ids: &[String]) -> Result<VolumeInitialization> {
+        Ec2Hosts::new(&self.client(None).await?).volume_initialization(volume_ids).await
+    }
+}
