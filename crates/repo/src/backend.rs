@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_types::error::{Error, ErrorKind, Result};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::path::Path;
@@ -34,9 +35,9 @@ pub(crate) struct ConnectedStore {
 }
 
 /// Returns the store of a location. Sends no request yet.
-pub(crate) fn connect(location: &Location) -> Result<ConnectedStore> {
+pub(crate) fn connect(location: &Location, host: &Host) -> Result<ConnectedStore> {
     if let Some(dir) = location.url.strip_prefix("file://") {
-        return local(dir, &location.url);
+        return local(dir, &location.url, host);
     }
     let Some(rest) = location.url.strip_prefix("s3://") else {
         return Err(bad_url(&location.url, "it begins with neither file:// nor s3://"));
@@ -47,18 +48,18 @@ pub(crate) fn connect(location: &Location) -> Result<ConnectedStore> {
     }
     let prefix = Path::parse(prefix).map_err(|error| bad_url(&location.url, &error.to_string()))?;
     let object_lock = ObjectLock::default();
-    let store = s3(bucket, &location.s3, &object_lock)?;
+    let store = s3(bucket, &location.s3, &object_lock, host)?;
     let store: Arc<dyn ObjectStore> =
         if prefix.is_root() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) };
     Ok(ConnectedStore { store, local_store: None, object_lock })
 }
 
-fn local(dir: &str, url: &str) -> Result<ConnectedStore> {
+fn local(dir: &str, url: &str, host: &Host) -> Result<ConnectedStore> {
     if !dir.starts_with('/') {
         return Err(bad_url(url, "the directory is not absolute"));
     }
     Path::parse(dir).map_err(|error| bad_url(url, &error.to_string()))?;
-    let local_store = LocalStore::new(dir.into());
+    let local_store = LocalStore::new(dir.into(), host.clone());
     Ok(ConnectedStore {
         store: Arc::new(local_store.clone()),
         local_store: Some(local_store),
@@ -92,14 +93,17 @@ fn bad_url(url: &str, why: &str) -> Error {
         .hint("write file:///absolute/directory or s3://bucket/prefix")
 }
 
-fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock) -> Result<impl ObjectStore> {
+fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock, host: &Host) -> Result<impl ObjectStore> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         // A bucket with Object Lock rejects puts without a checksum; this one also signs the
         // request.
         .with_checksum_algorithm(Checksum::SHA256)
-        .with_http_connector(s3_retry::S3RetryConnector { object_lock: object_lock.clone() })
+        .with_http_connector(s3_retry::S3RetryConnector {
+            object_lock: object_lock.clone(),
+            host: host.clone(),
+        })
         .with_retry(RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),
@@ -266,7 +270,11 @@ mod locations {
     #[test]
     fn malformed_repository_urls_are_refused() {
         for bad in ["", "/srv", "file://relative", "s3://", "gs://bucket"] {
-            assert_eq!(connect(&Location::new(bad)).err().unwrap().kind, ErrorKind::Usage, "{bad}");
+            assert_eq!(
+                connect(&Location::new(bad), &Host::system()).err().unwrap().kind,
+                ErrorKind::Usage,
+                "{bad}"
+            );
         }
     }
 }

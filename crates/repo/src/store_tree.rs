@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_host::Clock;
+use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::progress::{Progress, ProgressUnit};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -76,7 +77,8 @@ impl StoreTree<'_> {
         };
         let lost_packs = parent.as_ref().map_or(0, Parent::lost);
         let work = self.work(files.clone(), parent, counters.clone());
-        let (objects, extents, fingerprints) = report_progress(work, &counters, total, progress).await?;
+        let (objects, extents, fingerprints) =
+            report_progress(work, &counters, total, progress, &*self.store.host.clock).await?;
         let storage = Storage::Blocks {
             files: files.iter().map(entry).collect(),
             directories: directories
@@ -116,10 +118,7 @@ impl StoreTree<'_> {
             filled: 0,
             zero: self.store.cipher.fingerprint(&[0; BLOCK_BYTES]),
         };
-        let scanned = async {
-            let thread = tokio::task::spawn_blocking(move || scan.run(&files));
-            thread.await.failed("cannot read the tree")?
-        };
+        let scanned = async { self.store.host.blocking(move || scan.run(&files)).await? };
         let index = async {
             let ((extents, fingerprints), written) = futures::try_join!(scanned, self.packs(jobs))?;
             finish_index(extents, fingerprints, &known, written, ends).await
@@ -148,8 +147,8 @@ impl StoreTree<'_> {
 
     async fn encode(&self, job: PackJob) -> Result<(PackId, Bytes, ObjectRef)> {
         let (key, cipher, id) = (self.keys.pack(job.id), self.store.cipher.clone(), job.id);
-        let encoded = tokio::task::spawn_blocking(move || encode(&job, &key, &cipher));
-        let (bytes, reference) = encoded.await.failed("cannot encode a pack")??;
+        let encoded = self.store.host.blocking(move || encode(&job, &key, &cipher));
+        let (bytes, reference) = encoded.await??;
         Ok((id, bytes, reference))
     }
 
@@ -194,21 +193,25 @@ async fn send(to: &mpsc::Sender<Bytes>, bytes: Bytes) -> Result<()> {
         .map_err(|_| Error::new(ErrorKind::Store, "cannot store the index: its upload has ended"))
 }
 
-/// Reports progress during the work.
+/// Reports progress during the work, at its beginning first.
 async fn report_progress<T>(
     work: impl Future<Output = Result<T>>,
     counters: &DiffCounters,
     total: u64,
     progress: OnProgress<'_>,
+    clock: &dyn Clock,
 ) -> Result<T> {
     let mut work = std::pin::pin!(work);
-    let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+    let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
+            biased;
+            // First: work that is done has no progress to report.
             done = &mut work => return done,
-            _ = ticks.tick() => {
+            () = clock.sleep(wait) => {
                 let passed = counters.passed.load(Ordering::Relaxed).min(total);
                 progress(Progress { done: passed, total: Some(total), unit: ProgressUnit::Bytes });
+                wait = PROGRESS_INTERVAL;
             }
         }
     }

@@ -16,6 +16,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::block_extents::{BLOCK_BYTES, BlockLocation, Extents, PackEntry};
 use crate::crypto::Digest;
+use crate::encrypted_store::EncryptedStore;
 use crate::fingerprints::FingerprintsReader;
 use crate::keys::PackId;
 use crate::manifest::{FileEntry, Storage};
@@ -176,7 +177,8 @@ impl<'a> Verification<'a> {
             return Ok(());
         }
         self.count(0);
-        match repo_header::repository_id(&self.reader.log.store.backend).await {
+        let EncryptedStore { backend, host, .. } = self.reader.log.store.clone();
+        match repo_header::repository_id(&EncryptedStore::plain(backend, host)).await {
             Ok(_) => Ok(()),
             Err(error) => self.note(error, &[]),
         }
@@ -268,7 +270,7 @@ impl<'a> Verification<'a> {
     async fn batch(&self, opened: &OpenObject, batch: Range<usize>) -> ObjectResult<Vec<Digest>> {
         let bytes = opened.fetch(batch.clone()).await?;
         let (opened, cipher) = (opened.clone(), self.reader.log.store.cipher.clone());
-        let some = crate::object::run_blocking(move || {
+        let some = crate::object::run_blocking(&self.reader.log.store.host, move || {
             let (mut some, mut unpacker) = (Vec::new(), Unpacker::new()?);
             for number in batch.clone() {
                 let frame = opened.decode(&bytes, batch.start, number, &mut unpacker)?;

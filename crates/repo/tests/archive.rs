@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use backstop_binlog::SegmentSource;
+use backstop_host::Host;
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, VerifyDepth};
 use backstop_types::archive::{ArchiverHeartbeat, SegmentState};
 use backstop_types::error::ErrorKind;
@@ -24,7 +25,7 @@ async fn states(reader: &ArchiveReader) -> Vec<(u64, SegmentState)> {
 }
 
 async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
-    let repository = Repository::open(location, key.as_ref()).await.unwrap();
+    let repository = Repository::open(location, key.as_ref(), Host::system()).await.unwrap();
     let reader = repository.archive(&shard());
     assert!(reader.contents().await.unwrap().timelines.is_empty());
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
@@ -35,7 +36,7 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
     let old = repository.archive(&shard()).contents().await.unwrap().segments;
     seal(&writer, 1, 4, 1000).await;
     tail(&writer, 5, 9, 400_000).await;
-    let reader = Repository::open(location, key.as_ref()).await.unwrap().archive(&shard());
+    let reader = Repository::open(location, key.as_ref(), Host::system()).await.unwrap().archive(&shard());
     assert_eq!(states(&reader).await, [(3, SegmentState::Sealed), (6, SegmentState::Tail)]);
     let mut third = Vec::new();
     reader.open(&old[1]).await.unwrap().read_to_end(&mut third).await.unwrap();
@@ -45,7 +46,7 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
 
     // It ends without sealing; another archiver builds a segment from the tail.
     writer.release().await.unwrap();
-    let repository = Repository::open(location, key.as_ref()).await.unwrap();
+    let repository = Repository::open(location, key.as_ref(), Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     let (held, last) = writer.held().await;
     assert_eq!((held, last.len(), last[0].end), (Some(set("A:1-9")), 1, 3_600_000));
@@ -83,7 +84,7 @@ async fn s3_bucket_stores_and_returns_an_archive() {
 
 async fn bench() -> (Arc<FaultyStore>, Repository) {
     let store = Arc::new(FaultyStore::honest());
-    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let repository = Repository::on(store.clone(), None, Host::system()).await.unwrap();
     (store, repository)
 }
 
@@ -251,7 +252,7 @@ async fn damage_is_reported_with_the_lost_transactions() {
             let dir = support::scratch();
             let key = encrypted.then(|| support::key(1));
             let location = support::location(dir.path());
-            let repository = Repository::open(&location, key.as_ref()).await.unwrap();
+            let repository = Repository::open(&location, key.as_ref(), Host::system()).await.unwrap();
             let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
             for number in 1..=3 {
                 seal(&writer, number * 2 - 1, number * 2, 5000).await;
@@ -271,7 +272,8 @@ async fn damage_is_reported_with_the_lost_transactions() {
                 }
                 _ => drop(std::fs::copy(&objects[0], &objects[1]).unwrap()),
             }
-            let reader = Repository::open(&location, key.as_ref()).await.unwrap().archive(&shard());
+            let reader =
+                Repository::open(&location, key.as_ref(), Host::system()).await.unwrap().archive(&shard());
             let quick = reader.verify(VerifyDepth::Objects, &|_| {}).await.unwrap();
             let report = reader.verify(VerifyDepth::Content, &|_| {}).await.unwrap();
             assert_eq!(report.damaged.len(), 1, "{deed}: {report:?}");
@@ -301,14 +303,15 @@ async fn damage_is_reported_with_the_lost_transactions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_entries_and_indexes_are_detected() {
     let dir = support::scratch();
-    let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
+    let repository = Repository::open(&support::location(dir.path()), None, Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=300 {
         seal(&writer, number, number, 10).await;
     }
     let at = |part: &str| dir.path().join(format!("shards/orders/archive/{part}"));
     let fresh = || async {
-        let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
+        let repository =
+            Repository::open(&support::location(dir.path()), None, Host::system()).await.unwrap();
         repository.archive(&shard()).contents().await.unwrap()
     };
     assert!(fresh().await.damaged.is_empty());
@@ -405,7 +408,7 @@ async fn segment_with_invalid_binlog_is_damage_to_content_readers() {
 async fn entry_that_the_store_lost_is_detected_and_put_again() {
     for key in [None, Some(support::key(3))] {
         let store = Arc::new(FaultyStore::honest());
-        let repository = Repository::on(store.clone(), key.as_ref()).await.unwrap();
+        let repository = Repository::on(store.clone(), key.as_ref(), Host::system()).await.unwrap();
         let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
         seal(&writer, 1, 2, 200).await;
         tail(&writer, 3, 3, 200).await;
@@ -445,7 +448,7 @@ async fn entry_that_the_store_lost_is_detected_and_put_again() {
 async fn damage_found_by_verify_is_known_to_readers() {
     let dir = support::scratch();
     let location = support::location(dir.path());
-    let repository = Repository::open(&location, None).await.unwrap();
+    let repository = Repository::open(&location, None, Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&writer, 1, 2, 5000).await;
     seal(&writer, 3, 4, 5000).await;
@@ -474,7 +477,7 @@ async fn damage_found_by_verify_is_known_to_readers() {
 async fn lost_segment_is_stored_again_in_its_place() {
     let dir = support::scratch();
     let location = support::location(dir.path());
-    let repository = Repository::open(&location, None).await.unwrap();
+    let repository = Repository::open(&location, None, Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=3 {
         seal(&writer, number, number, 200).await;
@@ -499,7 +502,7 @@ async fn lost_segment_is_stored_again_in_its_place() {
     for number in 4..=140 {
         seal(&writer, number, number, 200).await;
         if matches!(number, 4 | 140) {
-            let fresh = Repository::open(&location, None).await.unwrap().archive(&shard());
+            let fresh = Repository::open(&location, None, Host::system()).await.unwrap().archive(&shard());
             let contents = fresh.contents().await.unwrap();
             assert_eq!(contents, writer.contents().await, "{number}");
             assert_eq!((contents.segments[1].number, contents.damaged), (before.segments[1].number, vec![]));

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_policy::recovery_window::timeline_coverage;
 use backstop_repo::{ArchivePrunePlan, IndexRepair, RepoKey, Repository, VerifyDepth};
 use backstop_types::archive::{Archive, SegmentState};
@@ -51,7 +52,9 @@ impl Shop {
 
     /// Opens the repository as another run would: without any cached state.
     async fn open(&self) -> Repository {
-        Repository::open(&support::location(self.dir.path()), self.key.as_ref()).await.unwrap()
+        Repository::open(&support::location(self.dir.path()), self.key.as_ref(), Host::system())
+            .await
+            .unwrap()
     }
 
     async fn contents(&self) -> Archive {

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use backstop_binlog::Segment;
+use backstop_host::Host;
 use backstop_repo::{Location, Repository};
 
 use crate::{json, run, stderr, stdout};
@@ -53,7 +54,7 @@ fn archive(dir: &Path, segments: u64) {
     let url = format!("file://{}/repository", dir.display());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let repository = Repository::open(&Location::new(url), None).await.unwrap();
+        let repository = Repository::open(&Location::new(url), None, Host::system()).await.unwrap();
         let writer = repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap();
         let (source, path) = ("aaaaaaaa-0000-4000-8000-000000000000", dir.join("bytes"));
         for number in 1..=segments {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backstop_binlog::Segment;
+use backstop_host::Host;
 use backstop_repo::{Location, Repository};
 use backstop_testbed::processes::kill_on;
 use backstop_testkit::{ShardLayout, TestMember, TestShard, TestWorkload};
@@ -170,7 +171,7 @@ async fn garbled_tail(backstop: &Backstop, primary: &TestMember) -> String {
         hash: *blake3::hash(&bytes).as_bytes(),
     };
     let location = Location::new(format!("file://{}", backstop.repository.display()));
-    let repository = Repository::open(&location, None).await.unwrap();
+    let repository = Repository::open(&location, None, Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap();
     writer.put_tail(&piece, &bytes).await.unwrap();
     writer.release().await.unwrap();

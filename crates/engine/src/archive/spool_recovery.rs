@@ -236,6 +236,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::{Arc, Mutex};
 
+    use backstop_host::Host;
     use backstop_repo::Repository;
     use backstop_types::progress::Progress;
     use object_store::memory::InMemory;
@@ -262,7 +263,7 @@ mod tests {
     }
 
     async fn archive() -> ArchiveWriter {
-        let repository = Repository::on(Arc::new(InMemory::new()), None).await.unwrap();
+        let repository = Repository::on(Arc::new(InMemory::new()), None, Host::system()).await.unwrap();
         repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap()
     }
 

@@ -5,13 +5,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use backstop_host::Host;
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
 use crate::keys::HEADER_KEY;
 
-/// Directory that lists the descriptors of this process.
+/// Directory that lists the descriptors of this process. Its entries are paths by which the store
+/// reaches a directory that it holds open; they say nothing about the process.
 const DESCRIPTOR_DIRECTORY: &str = "/proc/self/fd";
 
 /// Directory that stays the same, whatever is mounted or renamed at its path.
@@ -43,9 +45,9 @@ pub(super) struct PathState {
 impl PinnedDirectory {
     /// Examines a path: returns the open directory if the path names it, or else opens the one that
     /// it names now.
-    pub(super) async fn look(path: &Path, held: Option<Arc<Self>>) -> io::Result<PathState> {
+    pub(super) async fn look(path: &Path, held: Option<Arc<Self>>, host: &Host) -> io::Result<PathState> {
         let path = path.to_owned();
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = host.blocking(move || {
             let named = rustix::fs::stat(&path)?;
             let (pinned, same) = match held {
                 Some(held) if held.identity == identity(&named) => (held, true),
