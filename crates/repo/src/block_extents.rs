@@ -98,6 +98,7 @@ pub(crate) struct ExtentsWriter {
     frame: Vec<u8>,
     open: Option<Extent>,
     blocks: u64,
+    /// Looked up for each block, never iterated.
     numbers: HashMap<PackId, u32>,
     packs: Vec<PackId>,
 }

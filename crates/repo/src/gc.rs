@@ -1,6 +1,6 @@
 //! Removes unneeded objects: planned first, then executed, under the shard's lease.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backstop_types::error::{Error, Result};
@@ -20,7 +20,7 @@ pub(crate) async fn plan_gc(writer: &ShardWriter, now: DateTime<Utc>, grace: Dur
         log.newest().await?.ok_or_else(|| Error::failed("cannot plan a sweep: the shard has no log"))?;
     let (over, kept): (Vec<&Condemned>, Vec<&Condemned>) =
         newest.state.condemned.iter().partition(|condemned| is_grace_over(condemned.at, now, grace));
-    let mut needed = HashSet::new();
+    let mut needed = BTreeSet::new();
     for entry in newest.state.backups.iter().chain(kept.iter().map(|condemned| &condemned.entry)) {
         needed.extend(needed_objects(&writer.reader, entry).await?);
     }

@@ -7,7 +7,7 @@ mod file_progress;
 mod target;
 mod windows;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -155,7 +155,7 @@ async fn sync(file: usize, target: Arc<TargetFiles>, host: &Host) -> Result<usiz
 /// Cache of the frame tables of the packs opened last.
 #[derive(Default)]
 struct FrameTableCache {
-    opened: Mutex<HashMap<PackId, OpenObject>>,
+    opened: Mutex<BTreeMap<PackId, OpenObject>>,
 }
 
 impl FrameTableCache {

@@ -5,7 +5,7 @@
 //! encoded (16 MiB plain each), [`PARALLEL_UPLOADS`] being uploaded (at most as much again each),
 //! and some index frames.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) struct StoreTree<'a> {
     /// Number of its first pack.
     pub(crate) first_pack: u64,
     /// Keys of objects that a verification found damaged.
-    pub(crate) known: &'a HashSet<String>,
+    pub(crate) known: &'a BTreeSet<String>,
 }
 
 /// Tree whose data and index are stored.
@@ -175,7 +175,7 @@ async fn finish_index(
     written: Vec<PackEntry>,
     ends: (mpsc::Sender<Bytes>, mpsc::Sender<Bytes>),
 ) -> Result<(Vec<PackEntry>, ObjectRef, ObjectRef)> {
-    let by_id: HashMap<PackId, PackEntry> =
+    let by_id: BTreeMap<PackId, PackEntry> =
         known.iter().chain(&written).map(|pack| (pack.id, *pack)).collect();
     let packs: Option<Vec<PackEntry>> = extents.packs().iter().map(|id| by_id.get(id).copied()).collect();
     let packs =

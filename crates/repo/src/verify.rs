@@ -4,7 +4,7 @@
 //! The fingerprints of at most [`PACKS_CACHED`] packs are in memory (16 KiB each); those of further
 //! packs are read again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +46,7 @@ pub(crate) struct Verification<'a> {
     damaged: Mutex<BTreeMap<String, (String, BTreeSet<BackupId>)>>,
     objects: AtomicU64,
     bytes: AtomicU64,
-    remembered: Mutex<HashMap<PackId, Vec<Digest>>>,
+    remembered: Mutex<BTreeMap<PackId, Vec<Digest>>>,
 }
 
 /// Index of a backup that could be read.

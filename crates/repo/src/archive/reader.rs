@@ -1,6 +1,6 @@
 //! Reads the archive of one shard.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentState};
 use backstop_types::error::{Error, ErrorKind, Result};
@@ -52,7 +52,7 @@ impl ArchiveReader {
     pub async fn checked(&self) -> Result<Archive> {
         let (mut archive, found) = futures::try_join!(self.sized(), self.found())?;
         // The others were checked just now.
-        let known: HashMap<&str, &str> = found
+        let known: BTreeMap<&str, &str> = found
             .damaged
             .iter()
             .filter(|damage| damage.in_content)
@@ -101,7 +101,7 @@ impl ArchiveReader {
         let store = &self.journal.store;
         let directory = self.journal.keys.segments();
         let (mut contents, stored) = futures::try_join!(self.contents(), store.list(&directory))?;
-        let sizes: HashMap<String, u64> = stored.into_iter().collect();
+        let sizes: BTreeMap<String, u64> = stored.into_iter().collect();
         let (sound, doubtful): (Vec<_>, Vec<_>) = contents
             .segments
             .into_iter()

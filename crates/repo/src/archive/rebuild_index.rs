@@ -4,7 +4,7 @@
 //! archiver changes the archive at the same time. It removes nothing: it copies the bytes of a
 //! damaged index before it replaces the index.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backstop_types::archive::{Archive, ArchivedSegment, SegmentState};
@@ -256,8 +256,8 @@ fn sealed<'f>(contents: &ArchiveContents, found: &'f [FoundSegment]) -> Vec<&'f 
     let named = contents.named();
     let stored: Vec<ArchivedSegment> = found.iter().map(FoundSegment::stored).collect();
     let tails = contents.archive.segments.iter().filter(|segment| segment.state == SegmentState::Tail);
-    let mut of_file: HashMap<_, Vec<&ArchivedSegment>> = HashMap::new();
-    let mut newest: HashMap<u64, &str> = HashMap::new();
+    let mut of_file: BTreeMap<_, Vec<&ArchivedSegment>> = BTreeMap::new();
+    let mut newest: BTreeMap<u64, &str> = BTreeMap::new();
     for segment in named.iter().chain(&stored).chain(tails) {
         of_file.entry((segment.source, &segment.file)).or_default().push(segment);
         if segment.state == SegmentState::Sealed {
