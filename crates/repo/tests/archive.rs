@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use backstop_binlog::SegmentSource;
 use backstop_host::Host;
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, VerifyDepth};
-use backstop_types::archive::{ArchiverHeartbeat, SegmentState};
+use backstop_types::archive::{ArchiverHeartbeat, SegmentHash, SegmentState};
 use backstop_types::error::ErrorKind;
 use backstop_types::gtid::GtidSet;
 use chrono::DateTime;
@@ -214,7 +214,7 @@ async fn new_timeline_records_the_transactions_left_behind() {
     assert_eq!(contents, writer.contents().await);
     assert_eq!(contents.alive, Some(alive));
     assert_eq!((contents.held(1), contents.held(2)), (Some(set("A:1-7")), Some(set("A:1-6,B:1-3"))));
-    let gtids: Vec<_> = contents.history(2).into_iter().map(|segment| segment.gtids).collect();
+    let gtids: Vec<_> = contents.history(2).into_iter().map(|stored| stored.segment.gtids).collect();
     assert_eq!(gtids, [set("A:1-5"), set("A:6"), set("B:1-3")]);
 }
 
@@ -391,7 +391,7 @@ async fn segment_with_invalid_binlog_is_damage_to_content_readers() {
     // it was given.
     let (mut segment, bytes) = make_segment(5, 6, 300);
     let shifted = [&bytes[..100], &bytes[..500]].concat();
-    segment.hash = *blake3::hash(&shifted).as_bytes();
+    segment.hash = SegmentHash(*blake3::hash(&shifted).as_bytes());
     writer.put_tail(&segment, &shifted).await.unwrap();
     let reader = repository.archive(&shard());
     assert!(reader.verify(VerifyDepth::Objects, &|_| {}).await.unwrap().damaged.is_empty());
@@ -430,7 +430,7 @@ async fn entry_that_the_store_lost_is_detected_and_put_again() {
         assert_eq!(store.take_counts().into_values().sum::<u64>(), 1, "one request");
         let [lost] = &lost[..] else { panic!("{lost:?}") };
         let (segment, bytes) = make_segment(4, 5, 200);
-        assert_eq!(lost.segment(), Some(segment));
+        assert_eq!(lost.segment(), Some(&segment));
         assert!(writer.put_again(lost, &bytes[1..]).await.is_err(), "other bytes");
         writer.put_again(lost, &bytes).await.unwrap();
         writer.put_again(lost, &bytes).await.unwrap();

@@ -6,6 +6,7 @@ use std::path::Path;
 use backstop_binlog::Segment;
 use backstop_host::Host;
 use backstop_repo::{Location, Repository};
+use backstop_types::archive::SegmentHash;
 
 use crate::{json, run, stderr, stdout};
 
@@ -69,7 +70,7 @@ fn archive(dir: &Path, segments: u64) {
                 previous: previous.parse().unwrap(),
                 gtids: format!("{source}:{number}").parse().unwrap(),
                 committed: None,
-                hash: *blake3::hash(&bytes).as_bytes(),
+                hash: SegmentHash(*blake3::hash(&bytes).as_bytes()),
             };
             writer.seal(&segment, &path).await.unwrap();
         }

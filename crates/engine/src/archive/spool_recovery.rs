@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use backstop_binlog::Segment;
 use backstop_repo::ArchiveWriter;
-use backstop_types::archive::Archive;
+use backstop_types::archive::{Archive, SegmentHash};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 
@@ -90,7 +90,7 @@ async fn archive_chunk(store: &ArchiveWriter, left: &RecoveredChunk) -> Result<C
         }
         _ => {}
     }
-    piece.hash = *blake3::hash(&bytes).as_bytes();
+    piece.hash = SegmentHash(*blake3::hash(&bytes).as_bytes());
     store.put_tail(&piece, &bytes).await?;
     Ok(ChunkFate::Archived)
 }
@@ -303,7 +303,8 @@ mod tests {
         let (piece, bytes) = (noted(from, to), magic(to));
         let bytes = &bytes[piece.start as usize..];
         let at = AckPosition { source: server(), file: SAMPLE_FILE.to_owned(), offset: piece.end };
-        let segment = super::super::upload::segment(&at, &piece, *blake3::hash(bytes).as_bytes());
+        let hash = SegmentHash(*blake3::hash(bytes).as_bytes());
+        let segment = super::super::upload::segment(&at, &piece, hash);
         store.put_tail(&segment, bytes).await.unwrap();
     }
 

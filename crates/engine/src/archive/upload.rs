@@ -9,6 +9,7 @@ use std::time::Duration;
 use backstop_binlog::Segment;
 use backstop_config::settings::ArchiveAck;
 use backstop_repo::ArchiveWriter;
+use backstop_types::archive::SegmentHash;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use tokio::sync::mpsc;
 
@@ -194,7 +195,7 @@ impl Replacer {
 }
 
 /// Returns the chunk as a tail segment.
-pub(super) fn segment(at: &AckPosition, chunk: &Chunk, hash: [u8; 32]) -> Segment {
+pub(super) fn segment(at: &AckPosition, chunk: &Chunk, hash: SegmentHash) -> Segment {
     Segment {
         source: at.source,
         file: at.file.clone(),
@@ -214,7 +215,7 @@ fn is_transient(error: &Error) -> bool {
 
 /// Reads the bytes of a chunk and their hash. They must be binlog events with the chunk's
 /// transactions.
-async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, [u8; 32])> {
+async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, SegmentHash)> {
     let doing = format!("cannot read the spool {}", path.display());
     let read = tokio::task::spawn_blocking(move || {
         let mut bytes = Vec::with_capacity(usize::try_from(chunk.size()).unwrap_or_default());
@@ -224,7 +225,7 @@ async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, 
             Ok(())
         };
         let hash = spool_journal::check_chunk(&file, skip, &chunk, &mut take)?;
-        Ok((bytes, *hash.as_bytes()))
+        Ok((bytes, SegmentHash(*hash.as_bytes())))
     });
     read.await.failed(&doing)?.map_err(|error: Error| error.during(&doing))
 }
@@ -237,7 +238,7 @@ async fn check_segment_file(path: PathBuf, segment: Segment) -> Result<()> {
         hasher.update_reader(File::open(path)?).map(|hasher| hasher.finalize())
     });
     match hashed.await.failed(&doing)? {
-        Ok(hash) if *hash.as_bytes() == segment.hash => Ok(()),
+        Ok(hash) if *hash.as_bytes() == segment.hash.0 => Ok(()),
         Ok(_) => {
             Err(Error::new(ErrorKind::Damaged, format!("{doing}: its bytes are not those of the segment")))
         }

@@ -198,8 +198,8 @@ pub(super) fn lost_segment(segment: ArchivedSegment, wrong: String) -> ArchiveDa
         object: segment.object,
         wrong,
         timeline: Some(segment.timeline),
-        committed: segment.committed,
-        gtids: segment.gtids,
+        committed: segment.segment.committed,
+        gtids: segment.segment.gtids,
     }
 }
 

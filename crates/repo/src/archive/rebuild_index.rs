@@ -327,7 +327,7 @@ fn holes_in(archive: &Archive, first: u64, last: u64) -> GtidSet {
     let mut missing = GtidSet::new();
     for timeline in &archive.timelines {
         let history = archive.history(timeline.number);
-        let mut held = history.first().map_or_else(GtidSet::new, ArchivedSegment::held_after);
+        let mut held = history.first().map_or_else(GtidSet::new, |first| first.held_after());
         for pair in history.windows(2) {
             let [before, next] = pair else { continue };
             if before.number < last && first < next.number {

@@ -37,7 +37,7 @@ pub(crate) async fn verify_archive(
     progress: OnProgress<'_>,
 ) -> Result<ArchiveVerification> {
     let archive = reader.sized().await?;
-    let total = archive.segments.iter().map(ArchivedSegment::size).sum();
+    let total = archive.segments.iter().map(|segment| segment.size()).sum();
     let (done, read) = (AtomicU64::new(0), AtomicU64::new(0));
     let damaged = Mutex::new(archive.damaged.clone());
     let at_once = if depth == VerifyDepth::Content { PARALLEL_READS } else { PARALLEL_HEADS };

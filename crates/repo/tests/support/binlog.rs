@@ -4,6 +4,7 @@ use std::io::Write;
 
 use backstop_binlog::Segment;
 use backstop_repo::{ArchiveReader, ArchiveWriter};
+use backstop_types::archive::SegmentHash;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
 use chrono::DateTime;
@@ -71,7 +72,7 @@ fn of(from: u64, to: u64, size: u64, bytes: Vec<u8>) -> (Segment, Vec<u8>) {
         previous,
         gtids: set(&format!("A:{from}-{to}")),
         committed: Some((at(from), at(to))),
-        hash: *blake3::hash(&bytes).as_bytes(),
+        hash: SegmentHash(*blake3::hash(&bytes).as_bytes()),
     };
     (segment, bytes)
 }
