@@ -47,7 +47,7 @@ mod verify;
 
 pub use archive::{
     ArchivePrunePlan, ArchiveReader, ArchiveVerification, ArchiveView, ArchiveWriter, IndexRepair, LostEntry,
-    LostSegment, TimelineSource,
+    LostSegment, SegmentBytes, TimelineSource,
 };
 pub use catalog::{CatalogEntry, Condemned, Holder};
 pub use encryption_key::RepoKey;

@@ -158,9 +158,7 @@ async fn segment_with_other_bytes_is_not_stored() {
     let (segment, mut bytes) = make_segment(1, 3, 100);
     bytes[7] ^= 1;
     assert!(writer.put_tail(&segment, &bytes).await.is_err());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &bytes).unwrap();
-    assert!(writer.seal(&segment, file.path()).await.is_err());
+    assert!(writer.seal(&segment, &bytes).await.is_err());
     assert!(repository.archive(&shard()).contents().await.unwrap().segments.is_empty());
 }
 
@@ -236,9 +234,7 @@ async fn reused_file_name_hides_no_segment() {
     }
     // The sealed segment replaces the server's own tail segments only.
     let (segment, bytes) = again(5, 6);
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &bytes).unwrap();
-    writer.seal(&segment, file.path()).await.unwrap();
+    writer.seal(&segment, &bytes).await.unwrap();
     let reader = repository.archive(&shard());
     assert_eq!(reader.contents().await.unwrap().held(1), Some(set("A:1-6")));
     assert_eq!(states(&reader).await.len(), 2);
@@ -493,11 +489,9 @@ async fn lost_segment_is_stored_again_in_its_place() {
         lost.iter().map(|lost| lost.segment().clone()).collect::<Vec<_>>(),
         std::slice::from_ref(&segment)
     );
-    let path = dir.path().join("again");
-    std::fs::write(&path, &bytes[1..]).unwrap();
-    assert!(writer.seal_again(&lost[0], &segment, &path).await.is_err(), "others than it was");
-    std::fs::write(&path, &bytes).unwrap();
-    writer.seal_again(&lost[0], &segment, &path).await.unwrap();
+    let other = bytes[1..].to_vec();
+    assert!(writer.seal_again(&lost[0], &segment, &other).await.is_err(), "others than it was");
+    writer.seal_again(&lost[0], &segment, &bytes).await.unwrap();
     assert!(writer.lost_segments().await.unwrap().is_empty());
     for number in 4..=140 {
         seal(&writer, number, number, 200).await;

@@ -213,9 +213,7 @@ async fn rebuilt_index_restores_tails_and_timelines() {
         if number == 1 {
             writer.put_tail(&segment, &bytes).await.unwrap();
         } else {
-            let path = shop.dir.path().join("bytes");
-            std::fs::write(&path, &bytes).unwrap();
-            writer.seal(&segment, &path).await.unwrap();
+            writer.seal(&segment, &bytes).await.unwrap();
         }
     }
     assert_eq!(shop.files("index").len(), 1);
@@ -356,9 +354,7 @@ async fn segments_of_an_older_version_are_reported_and_kept() {
         (segment.source, segment.file) = (uuid(SERVER_B), "other.000001".into());
         segment.previous = set(&format!("A:1-120,B:1-{}", number - 1));
         segment.gtids = set(&format!("B:{number}"));
-        let path = shop.dir.path().join("bytes");
-        std::fs::write(&path, &bytes).unwrap();
-        writer.seal(&segment, &path).await.unwrap();
+        writer.seal(&segment, &bytes).await.unwrap();
     }
     writer.release().await.unwrap();
     let before = shop.contents().await;

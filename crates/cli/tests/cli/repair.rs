@@ -57,10 +57,9 @@ fn archive(dir: &Path, segments: u64) {
     runtime.block_on(async {
         let repository = Repository::open(&Location::new(url), None, Host::system()).await.unwrap();
         let writer = repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap();
-        let (source, path) = ("aaaaaaaa-0000-4000-8000-000000000000", dir.join("bytes"));
+        let source = "aaaaaaaa-0000-4000-8000-000000000000";
         for number in 1..=segments {
             let bytes = number.to_le_bytes();
-            std::fs::write(&path, bytes).unwrap();
             let previous = if number == 1 { String::new() } else { format!("{source}:1-{}", number - 1) };
             let segment = Segment {
                 source: source.parse().unwrap(),
@@ -72,7 +71,7 @@ fn archive(dir: &Path, segments: u64) {
                 committed: None,
                 hash: SegmentHash(*blake3::hash(&bytes).as_bytes()),
             };
-            writer.seal(&segment, &path).await.unwrap();
+            writer.seal(&segment, &bytes.to_vec()).await.unwrap();
         }
         writer.release().await.unwrap();
     });

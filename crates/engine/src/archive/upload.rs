@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use backstop_binlog::Segment;
 use backstop_config::settings::ArchiveAck;
-use backstop_repo::ArchiveWriter;
+use backstop_repo::{ArchiveWriter, SegmentBytes};
 use backstop_types::archive::SegmentHash;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 use super::queue::{AckPosition, Chunk, Queue, UploadWork};
@@ -141,9 +143,20 @@ enum UploadError {
     Spool(Error),
 }
 
+/// File of the spool, or another one, whose bytes are those of a whole segment.
+pub(super) struct SpoolFile(pub(super) PathBuf);
+
+#[async_trait]
+impl SegmentBytes for SpoolFile {
+    async fn open(&self) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        let file = tokio::fs::File::open(&self.0).await;
+        Ok(Box::new(file.failed(format!("cannot read {}", self.0.display()))?))
+    }
+}
+
 /// Archives a full segment. If that fails, checks the spool's file.
 async fn upload_segment(store: &ArchiveWriter, segment: &Segment, path: &Path) -> Result<(), UploadError> {
-    let Err(error) = store.seal(segment, path).await else { return Ok(()) };
+    let Err(error) = store.seal(segment, &SpoolFile(path.to_owned())).await else { return Ok(()) };
     if !is_transient(&error) {
         return Err(UploadError::Store(error));
     }

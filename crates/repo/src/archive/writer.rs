@@ -3,7 +3,6 @@
 mod lost_entries;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use backstop_types::archive::{
     Archive, ArchivedSegment, ArchiverHeartbeat, Segment, SegmentHash, SegmentState, Timeline,
@@ -12,7 +11,6 @@ use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
 use chrono::{DateTime, Utc};
-use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Mutex;
 
@@ -21,6 +19,7 @@ use super::entry::{EntryKind, SegmentFacts, StoredEntry};
 use super::index::{self, ArchiveContents};
 use super::journal::Appended;
 use super::reader::ArchiveReader;
+use super::segment_bytes::SegmentBytes;
 use super::stored_segment::{self, SegmentTrailer, store};
 use crate::lease::{HeartbeatTask, PreviousHolder};
 use crate::object::ObjectKind;
@@ -129,18 +128,23 @@ impl ArchiveWriter {
         Ok(lost.map(|stored| LostSegment { stored }).collect())
     }
 
-    /// Stores a lost segment again in its place. Its bytes are those of a whole file.
+    /// Stores a lost segment again in its place.
     ///
     /// # Errors
     /// Returns the errors of [`ArchiveWriter::seal`].
-    pub async fn seal_again(&self, lost: &LostSegment, segment: &Segment, bytes: &Path) -> Result<()> {
-        let file = File::open(bytes).await.failed(format!("cannot read {}", bytes.display()))?;
+    pub async fn seal_again(
+        &self,
+        lost: &LostSegment,
+        segment: &Segment,
+        bytes: &dyn SegmentBytes,
+    ) -> Result<()> {
+        let bytes = bytes.open().await?;
         let segment_facts = SegmentFacts { timeline: lost.stored.timeline, segment: segment.clone() };
         // It has the number of the lost segment, and so replaces it.
         let number = lost.stored.number;
         let facts = self.facts(&mut *self.state.lock().await, segment_facts.clone(), vec![number]);
         // The tail continues in the meantime.
-        let object = store(&self.reader.journal, &facts, vec![Box::new(file)]).await?;
+        let object = store(&self.reader.journal, &facts, vec![bytes]).await?;
         let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
         let what = EntryKind::Sealed {
@@ -183,17 +187,15 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Stores a segment whose bytes are those of a whole file, and removes the tail segments that
-    /// it contains. If the tail contains all of it, segments that follow may be stored at the same
-    /// time.
+    /// Stores a segment, and removes the tail segments that it contains. If the tail contains all of
+    /// it, segments that follow may be stored at the same time.
     ///
     /// # Errors
-    /// Returns the errors of [`ArchiveWriter::put_tail`]; fails if the file's bytes are not those
-    /// of the segment.
-    pub async fn seal(&self, segment: &Segment, bytes: &Path) -> Result<()> {
-        let doing = format!("cannot read {}", bytes.display());
+    /// Returns the errors of [`ArchiveWriter::put_tail`]; fails if the bytes are not those of the
+    /// segment.
+    pub async fn seal(&self, segment: &Segment, bytes: &dyn SegmentBytes) -> Result<()> {
         for _ in 0..MAX_APPEND_ATTEMPTS {
-            let file = File::open(bytes).await.failed(&doing)?;
+            let bytes = bytes.open().await?;
             let numbers = self.numbers.lock().await;
             let facts = {
                 let mut state = self.state.lock().await;
@@ -203,7 +205,7 @@ impl ArchiveWriter {
             // A segment that replaces nothing bears the number of its entry. Otherwise the tail
             // continues in the meantime.
             let promised = facts.replaces.is_empty().then_some(numbers);
-            let object = store(&self.reader.journal, &facts, vec![Box::new(file)]).await?;
+            let object = store(&self.reader.journal, &facts, vec![bytes]).await?;
             let _numbers = match promised {
                 Some(numbers) => numbers,
                 None => self.numbers.lock().await,
