@@ -7,10 +7,12 @@
 //! superseded archiver finds its next number taken, and has stored nothing: each put is its own
 //! fence.
 
+mod archive_index;
 mod compaction;
 mod entry;
 #[cfg(test)]
 mod frozen;
+mod horizon;
 mod index;
 mod journal;
 mod prune;

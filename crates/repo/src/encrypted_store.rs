@@ -16,13 +16,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::backend::store_error;
 use crate::crypto::Cipher;
 use crate::keys::path;
 use crate::manifest::ObjectRef;
 use crate::object::{
     self, Encoder, ExpectedObject, ObjectError, ObjectKind, ObjectResult, OpenObject, ReadHeader,
 };
+use crate::store_error::store_error;
 
 /// Size in bytes above which an object is uploaded in parts.
 const UPLOAD_PART_BYTES: usize = 8 * 1024 * 1024;

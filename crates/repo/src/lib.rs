@@ -41,6 +41,7 @@ mod shard_writer;
 mod sparse;
 mod stale_uploads;
 mod store_clock;
+mod store_error;
 mod store_tree;
 mod tree;
 mod verify;

@@ -25,8 +25,9 @@ use uuid::Uuid;
 
 use crate::encrypted_store::EncryptedStore;
 use crate::repo_header;
+use crate::store_error::DirectoryReplaced;
 use pinned_directory::FileStamp;
-pub(crate) use pinned_directory::{PinnedDirectory, with_relative_keys};
+pub(crate) use pinned_directory::PinnedDirectory;
 
 /// Store in a directory.
 #[derive(Clone)]
@@ -49,21 +50,6 @@ struct LocalStoreState {
     /// Stamp of its root object when that named the repository.
     stamp: Option<FileStamp>,
 }
-
-/// Error: the path names another directory than the open one.
-#[derive(Debug)]
-pub(crate) struct DirectoryReplaced {
-    path: PathBuf,
-    wrong: String,
-}
-
-impl fmt::Display for DirectoryReplaced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is no longer the repository's directory: {}", self.path.display(), self.wrong)
-    }
-}
-
-impl std::error::Error for DirectoryReplaced {}
 
 impl LocalStore {
     /// Creates the store; opens the directory as soon as it exists.

@@ -57,6 +57,16 @@ struct BackupIndex {
     fingerprints: crate::ObjectRef,
 }
 
+impl ShardReader {
+    /// Checks everything that is stored for the shard. Damage is part of the report, not an error.
+    ///
+    /// # Errors
+    /// Returns an error only if the check itself cannot run.
+    pub async fn verify(&self, depth: VerifyDepth, progress: OnProgress<'_>) -> Result<VerifyResult> {
+        Verification::new(self, depth, progress).run().await
+    }
+}
+
 impl<'a> Verification<'a> {
     pub(crate) fn new(reader: &'a ShardReader, depth: VerifyDepth, progress: OnProgress<'a>) -> Self {
         Self {
@@ -70,7 +80,7 @@ impl<'a> Verification<'a> {
         }
     }
 
-    pub(crate) async fn run(self) -> Result<VerifyResult> {
+    async fn run(self) -> Result<VerifyResult> {
         let state = self.log().await?;
         let (backups, condemned) =
             state.map_or_else(Default::default, |state| (state.backups, state.condemned));

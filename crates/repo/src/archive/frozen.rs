@@ -5,8 +5,9 @@
 use backstop_types::archive::{ArchivedSegment, Segment, SegmentHash, Timeline};
 use uuid::Uuid;
 
-use super::compaction::{ArchiveIndex, DroppedSegments, Horizon};
+use super::archive_index::ArchiveIndex;
 use super::entry::{self, EntryKind, JournalEntry, SegmentFacts};
+use super::horizon::{DroppedSegments, Horizon};
 use super::journal::ArchiveJournal;
 use super::stored_segment::{self, SegmentTrailer};
 use crate::crypto::Cipher;

@@ -10,8 +10,9 @@ use backstop_types::error::{Error, Result};
 use backstop_types::gtid::GtidSet;
 use futures::{StreamExt, TryStreamExt};
 
-use super::compaction::{ArchiveIndex, Horizon};
+use super::archive_index::ArchiveIndex;
 use super::entry::{EntryKind, StoredEntry};
+use super::horizon::{self, Horizon};
 use super::journal::ArchiveJournal;
 use crate::keys;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind, ObjectResult};
@@ -80,7 +81,7 @@ pub(crate) async fn read_to(
         let alive = archiver_heartbeat(journal).await?;
         let numbers = journal.numbers().await?;
         let spans = spans(journal).await?;
-        let horizon = super::compaction::newest_horizon(journal).await?;
+        let horizon = horizon::newest_horizon(journal).await?;
         let mut gone = BTreeSet::new();
         let (entries, damaged) = entries(journal, cache, &numbers, &mut gone).await?;
         let (rolled, broken) = rolled(journal, cache, &spans, &mut gone).await?;

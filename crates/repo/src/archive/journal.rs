@@ -7,10 +7,10 @@ use backstop_types::ids::ShardName;
 use object_store::PutMode;
 
 use super::entry::{self, EntryKind, JournalEntry, StoredEntry};
-use crate::backend::store_error;
 use crate::encrypted_store::EncryptedStore;
 use crate::keys::{self, ArchiveKeys};
 use crate::object::ObjectResult;
+use crate::store_error::store_error;
 
 /// Journal of one shard's archive.
 #[derive(Clone)]

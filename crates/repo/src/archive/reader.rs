@@ -5,19 +5,16 @@ use std::collections::BTreeMap;
 use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentState};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
-use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::index::{self, ArchiveCache};
 use super::journal::ArchiveJournal;
 use super::segment_reader;
-use super::timeline_source::TimelineSource;
-use super::verify::{self, ArchiveVerification};
 use crate::encrypted_store::EncryptedStore;
 use crate::keys::ArchiveKeys;
 use crate::object::ObjectError;
-use crate::{DamageRecord, ObjectDamage, OnProgress, VerifyDepth, known_damage};
+use crate::{DamageRecord, known_damage};
 
 /// Number of concurrent requests.
 const PARALLEL_HEADS: usize = 64;
@@ -74,26 +71,6 @@ impl ArchiveReader {
     /// Returns the store's error.
     pub async fn found(&self) -> Result<DamageRecord> {
         known_damage::read_damage(&self.journal.store, &self.journal.keys.found()).await
-    }
-
-    /// Records the findings of a verification for all readers.
-    ///
-    /// # Errors
-    /// Returns the errors of [`ShardReader::note`](crate::ShardReader::note).
-    pub async fn note(
-        &self,
-        report: &ArchiveVerification,
-        depth: VerifyDepth,
-        at: DateTime<Utc>,
-    ) -> Result<DamageRecord> {
-        let damaged = report.damaged.iter().map(|damage| ObjectDamage {
-            object: damage.object.clone(),
-            wrong: damage.wrong.clone(),
-            backups: Vec::new(),
-        });
-        let damaged: Vec<ObjectDamage> = damaged.collect();
-        known_damage::record_damage(&self.journal.store, &self.journal.keys.found(), &damaged, depth, at)
-            .await
     }
 
     /// Returns the contents, checked by names and sizes.
@@ -163,19 +140,6 @@ impl ArchiveReader {
             Error::new(ErrorKind::Damaged, format!("cannot read {}: {error}", sealed.object))
         })?;
         Ok(Box::new(bytes.take(tail.size())))
-    }
-
-    /// Checks every segment. Damage is part of the report, not an error.
-    ///
-    /// # Errors
-    /// Returns an error only if the check itself cannot run.
-    pub async fn verify(&self, depth: VerifyDepth, progress: OnProgress<'_>) -> Result<ArchiveVerification> {
-        verify::verify_archive(self, depth, progress).await
-    }
-
-    /// Returns the history of a timeline, for a binlog server.
-    pub fn timeline(&self, number: u32) -> TimelineSource {
-        TimelineSource::new(self.clone(), number)
     }
 }
 

@@ -12,7 +12,7 @@ use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use futures::StreamExt;
 
-use super::compaction::ArchiveIndex;
+use super::archive_index::ArchiveIndex;
 use super::index::{self, ArchiveContents, contains_tail, missing_numbers};
 use super::journal::ArchiveJournal;
 use super::reader::ArchiveReader;

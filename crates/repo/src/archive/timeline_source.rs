@@ -19,9 +19,10 @@ pub struct TimelineSource {
     known: Mutex<Vec<ArchivedSegment>>,
 }
 
-impl TimelineSource {
-    pub(super) fn new(reader: ArchiveReader, timeline: u32) -> Self {
-        Self { reader, timeline, known: Mutex::new(Vec::new()) }
+impl ArchiveReader {
+    /// Returns the history of a timeline, for a binlog server.
+    pub fn timeline(&self, number: u32) -> TimelineSource {
+        TimelineSource { reader: self.clone(), timeline: number, known: Mutex::new(Vec::new()) }
     }
 }
 

@@ -11,10 +11,7 @@ use object_store::prefix::PrefixStore;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
 use crate::keys::HEADER_KEY;
-
-/// Directory that lists the descriptors of this process. Its entries are paths by which the store
-/// reaches a directory that it holds open; they say nothing about the process.
-const DESCRIPTOR_DIRECTORY: &str = "/proc/self/fd";
+use crate::store_error::DESCRIPTOR_DIRECTORY;
 
 /// Directory that stays the same, whatever is mounted or renamed at its path.
 #[derive(Debug)]
@@ -99,28 +96,4 @@ fn identity(found: &Stat) -> (u64, u64) {
 
 fn at(descriptor: &OwnedFd) -> String {
     format!("{DESCRIPTOR_DIRECTORY}/{}", descriptor.as_raw_fd())
-}
-
-/// Replaces the descriptor paths in a message with the keys of the objects.
-pub(crate) fn with_relative_keys(text: &str) -> String {
-    let descriptors = format!("{DESCRIPTOR_DIRECTORY}/");
-    let mut parts = text.split(&descriptors);
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let number = part.bytes().take_while(u8::is_ascii_digit).count();
-        plain.push_str(part[number..].strip_prefix('/').unwrap_or(&part[number..]));
-    }
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_name_objects_by_their_keys() {
-        let told = "Unable to open file /proc/self/fd/17/shards/a#1: from /proc/self/fd/3";
-        assert_eq!(with_relative_keys(told), "Unable to open file shards/a#1: from ");
-        assert_eq!(with_relative_keys("nothing to do"), "nothing to do");
-    }
 }

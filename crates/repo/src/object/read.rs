@@ -14,10 +14,10 @@ use super::{
     FrameTable, HEADER_BYTES, ObjectError, ObjectKind, ObjectResult, TABLE_SIZE_GUESS, check_header,
     digest_text, frame_table,
 };
-use crate::backend::read_error;
 use crate::crypto::{Cipher, digest};
 use crate::keys::path;
 use crate::manifest::ObjectRef;
+use crate::store_error::{error_chain, store_error};
 
 /// Maximum number of bytes that [`stream_frames`] fetches at a time.
 const MAX_FETCH_BYTES: u64 = 4 * 1024 * 1024;
@@ -328,6 +328,16 @@ async fn too_short_or(
     match store.head(&path(key)).await {
         Ok(meta) if meta.size < end => cut_off(key),
         _ => read_error(key, error),
+    }
+}
+
+/// Converts an error from reading an object that should exist.
+fn read_error(key: &str, error: object_store::Error) -> ObjectError {
+    match &error {
+        object_store::Error::NotFound { .. } if !error_chain(&error).contains("NoSuchBucket") => {
+            ObjectError::Missing { key: key.to_owned() }
+        }
+        _ => ObjectError::Store(store_error("read", key, &error)),
     }
 }
 

@@ -6,7 +6,7 @@ use object_store::PutMode;
 
 use super::ArchiveWriter;
 use crate::archive::entry::{self, EntryKind, StoredEntry};
-use crate::backend::store_error;
+use crate::store_error::store_error;
 
 /// Entry of the journal that the store no longer has.
 #[derive(Debug, Clone)]
