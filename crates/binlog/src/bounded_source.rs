@@ -96,6 +96,8 @@ mod tests {
     use backstop_types::error::ErrorKind;
     use tokio::io::AsyncReadExt;
 
+    use backstop_types::archive::SegmentHash;
+
     use super::*;
 
     struct Broken;
@@ -139,7 +141,7 @@ mod tests {
             previous: GtidSet::new(),
             gtids: GtidSet::new(),
             committed: None,
-            hash: [0; 32],
+            hash: SegmentHash([0; 32]),
         };
         let mut bytes = limited.open(&segment).await.unwrap();
         assert!(bytes.read_to_end(&mut Vec::new()).await.is_err());

@@ -79,6 +79,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use backstop_types::ids::ServerUuid;
 
+    use backstop_types::archive::SegmentHash;
+
     use super::*;
 
     const A: &str = "aaaaaaaa-0000-0000-0000-000000000000";
@@ -88,7 +90,7 @@ mod tests {
         let set = |text: &str| text.replace('A', A).replace('B', B).parse().unwrap();
         let source: ServerUuid = source.parse().unwrap();
         let (previous, gtids) = (set(previous), set(gtids));
-        let hash = [0; 32];
+        let hash = SegmentHash([0; 32]);
         Segment { source, file: file.into(), start, end: start + 9, previous, gtids, committed: None, hash }
     }
 

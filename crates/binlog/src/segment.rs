@@ -5,47 +5,10 @@
 //! differs from a file that is being written: the source clears it in the stream.
 
 use async_trait::async_trait;
+pub use backstop_types::archive::Segment;
 use backstop_types::error::Result;
-use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use chrono::{DateTime, Utc};
 use tokio::io::AsyncRead;
-
-/// A part of a server's binlog file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// The server whose file it is.
-    pub source: ServerUuid,
-    /// Name of the file on the server.
-    pub file: String,
-    /// Offset of its first byte in the file.
-    pub start: u64,
-    /// Offset after its last byte.
-    pub end: u64,
-    /// All that the server had executed before it: the file's Previous_gtids and the transactions
-    /// in the file before `start`.
-    pub previous: GtidSet,
-    /// The transactions in it.
-    pub gtids: GtidSet,
-    /// Times of the earliest and the latest commit in it, by the clocks of the servers that
-    /// executed them, in µs. `None`: it holds no transaction.
-    pub committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// BLAKE3 of its bytes.
-    pub hash: [u8; 32],
-}
-
-impl Segment {
-    /// Returns its size in bytes.
-    pub fn size(&self) -> u64 {
-        self.end - self.start
-    }
-
-    /// Returns all that the server had executed at its end.
-    #[must_use]
-    pub fn held_after(&self) -> GtidSet {
-        self.previous.union(&self.gtids)
-    }
-}
 
 /// Sink for segments, one at a time.
 #[async_trait]

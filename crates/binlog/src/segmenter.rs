@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backstop_types::archive::SegmentHash;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::{Gtid, GtidSet};
 use backstop_types::ids::ServerUuid;
@@ -192,7 +193,7 @@ impl Segmenter {
             previous: open.previous.clone(),
             gtids: open.gtids.clone(),
             committed: open.committed,
-            hash: open.hash.finish(),
+            hash: SegmentHash(open.hash.finish()),
         };
         sink.seal(&segment).await?;
         self.open = None;

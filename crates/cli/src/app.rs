@@ -76,7 +76,7 @@ impl App {
     pub async fn repository(&self) -> Result<Repository> {
         let (location, key) = self.place()?;
         let there = Location { create: CreateRepository::Never, ..location };
-        Repository::open(&there, key.as_ref()).await
+        Repository::open(&there, key.as_ref(), self.ctx.host.clone()).await
     }
 
     /// Opens the repository for a command whose claim creates it where the configuration allows
@@ -86,7 +86,7 @@ impl App {
     /// As [`App::repository`].
     pub async fn repository_or_new(&self) -> Result<Repository> {
         let (location, key) = self.place()?;
-        Repository::open(&location, key.as_ref()).await
+        Repository::open(&location, key.as_ref(), self.ctx.host.clone()).await
     }
 
     /// Opens the repository, or the place for one, for `check`, which reports what is missing.
@@ -95,10 +95,10 @@ impl App {
     /// As [`App::repository`], except for a repository that does not exist.
     pub async fn repository_if_any(&self) -> Result<Repository> {
         let (location, key) = self.place()?;
-        match Repository::open(&location, key.as_ref()).await {
+        match Repository::open(&location, key.as_ref(), self.ctx.host.clone()).await {
             Err(error) if error.kind == ErrorKind::NotRecoverable => {
                 let place = Location { create: CreateRepository::IfEmpty, id: None, ..location };
-                Repository::open(&place, key.as_ref()).await
+                Repository::open(&place, key.as_ref(), self.ctx.host.clone()).await
             }
             opened => opened,
         }
@@ -110,7 +110,7 @@ impl App {
     /// As [`Repository::init`], and an error if a secret cannot be read.
     pub async fn make_repository(&self) -> Result<(Repository, bool)> {
         let (location, key) = self.place()?;
-        Repository::init(&location, key.as_ref()).await
+        Repository::init(&location, key.as_ref(), self.ctx.host.clone()).await
     }
 
     /// Returns the repository's location and key.

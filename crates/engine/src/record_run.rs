@@ -9,7 +9,6 @@ use backstop_types::ids::ShardName;
 use backstop_types::run_history::{Operation, RunFailure, RunRecord};
 
 use crate::context::RunContext;
-use crate::shard_dir::host_name;
 
 /// Longest time that a run waits for its record to be written: a missing record must not delay the
 /// run.
@@ -31,7 +30,7 @@ pub async fn record_run<T>(
         operation,
         started: ctx.host.clock.now(),
         ended: None,
-        host: host_name(),
+        host: ctx.host.identity.this_process().host,
         pid: std::process::id(),
         failure: None,
         result: None,

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 
 use backstop_config::extra_options::ExtraOptions;
 use backstop_config::settings::ServerTls;
+use backstop_host::Identity;
 use backstop_policy::plan::{Ending, Replay};
 use backstop_policy::plugins::plugin_findings;
 use backstop_policy::scheduled_events::{EventsReport, EventsSetting};
@@ -159,10 +160,10 @@ impl RecoveryDecision {
 
     /// Returns the host at which clients reach the server after the hand-over: this host's name if
     /// it listens on all addresses.
-    fn host(&self) -> String {
+    fn host(&self, identity: &dyn Identity) -> String {
         match &self.listen {
             None => "127.0.0.1".to_owned(),
-            Some(listen) => listen.reachable().map_or_else(crate::shard_dir::host_name, str::to_owned),
+            Some(listen) => listen.reachable().map_or_else(|| identity.this_process().host, str::to_owned),
         }
     }
 
@@ -431,7 +432,7 @@ fn report(
         gtid_executed: steps.output("finish")?.unwrap_or_default(),
         transactions_replayed: decided.replay.as_ref().map_or(0, |replay| replay.transactions),
         server: RecoveredServer {
-            host: decided.host(),
+            host: decided.host(&*recovery.ctx.host.identity),
             port: decided.port,
             socket: layout.socket.display().to_string(),
             datadir: layout.datadir.display().to_string(),

@@ -19,11 +19,6 @@ use uuid::Uuid;
 /// must not be too long.
 const REPOSITORY_ID_DIGITS: usize = 8;
 
-/// Returns this host's name, as the kernel knows it.
-pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 /// Returns the folder of a shard of a repository.
 pub fn shard_dir(work_dir: &Path, shard: &ShardName, repository: Uuid) -> PathBuf {
     let mut id = repository.simple().to_string();

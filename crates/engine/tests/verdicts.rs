@@ -80,7 +80,7 @@ fn run_context() -> RunContext {
 }
 
 async fn open(dir: &Path) -> Result<Repository, Error> {
-    Repository::open(&support::location(dir), None).await
+    Repository::open(&support::location(dir), None, Host::system()).await
 }
 
 async fn stands(repository: &Repository) -> Result<ShardStatus, Error> {

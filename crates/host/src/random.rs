@@ -11,7 +11,7 @@ pub trait Random: Send + Sync {
     fn fill(&self, bytes: &mut [u8]) -> Result<()>;
 }
 
-impl dyn Random {
+impl dyn Random + '_ {
     /// Returns random bytes.
     ///
     /// # Errors

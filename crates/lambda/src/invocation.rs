@@ -20,6 +20,7 @@ use backstop_engine::ports::Topology;
 use backstop_engine::record_run;
 use backstop_engine::report::{BackupReport, ErrorReport, VersionedReport};
 use backstop_engine::source_selection::SourceChoiceRules;
+use backstop_host::Host;
 use backstop_repo::{Location, RepoKey, Repository, S3Access};
 use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt as _};
@@ -88,7 +89,7 @@ async fn run(
     ctx: &RunContext,
 ) -> Result<BackupReport> {
     let (entry, aws) = ctx.step("secret", ctx.unless_stopped(entry(&invocation.secret_id))).await?;
-    let repository = ctx.unless_stopped(repository(&entry)).await?;
+    let repository = ctx.unless_stopped(repository(&entry, &ctx.host)).await?;
     let reader = repository.reader(&entry.shard);
     let aws = aws.in_region(&entry.region);
     let catalog = EbsCatalog::new(aws.clone(), Timeouts::default(), ctx.clone());
@@ -149,7 +150,7 @@ async fn entry(id: &str) -> Result<(SecretEntry, AwsClient)> {
     Ok((SecretEntry::parse(text.expose_secret(), id, elsewhere.as_deref())?, aws))
 }
 
-async fn repository(entry: &SecretEntry) -> Result<Repository> {
+async fn repository(entry: &SecretEntry, host: &Host) -> Result<Repository> {
     if let RepositoryUrl::File { .. } = entry.repository {
         let message = format!(
             "cannot open repository {}: the disk of a Lambda function is lost with it",
@@ -163,7 +164,12 @@ async fn repository(entry: &SecretEntry) -> Result<Repository> {
     let s3 = S3Access { endpoint: variable("AWS_ENDPOINT_URL_S3"), region, ..S3Access::default() };
     let key = entry.encryption_key.as_ref().map(RepoKey::parse).transpose()?;
     let (create, id) = (create()?, id()?);
-    Repository::open(&Location { url: entry.repository.to_string(), s3, create, id }, key.as_ref()).await
+    Repository::open(
+        &Location { url: entry.repository.to_string(), s3, create, id },
+        key.as_ref(),
+        host.clone(),
+    )
+    .await
 }
 
 fn create() -> Result<CreateRepository> {

@@ -91,7 +91,7 @@ fn keep_file_beginnings(segments: &[ArchivedSegment], kept: &mut BTreeSet<u64>) 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use backstop_types::archive::SegmentHash;
+    use backstop_types::archive::{Segment, SegmentHash};
     use backstop_types::ids::BackupId;
 
     use super::*;
@@ -121,14 +121,16 @@ mod tests {
         ArchivedSegment {
             number: day as u64 + 1,
             timeline: 1,
-            source: A.parse().unwrap(),
-            file: format!("binlog.{day:06}"),
-            start: 0,
-            end: 100,
-            previous,
-            gtids: set(&format!("A:{}-{}", before + 1, before + 10)),
-            committed: Some((at(day), at(day))),
-            hash: SegmentHash([0; 32]),
+            segment: Segment {
+                source: A.parse().unwrap(),
+                file: format!("binlog.{day:06}"),
+                start: 0,
+                end: 100,
+                previous,
+                gtids: set(&format!("A:{}-{}", before + 1, before + 10)),
+                committed: Some((at(day), at(day))),
+                hash: SegmentHash([0; 32]),
+            },
             state: SegmentState::Sealed,
             object: String::new(),
             stored_bytes: 0,
@@ -173,8 +175,8 @@ mod tests {
     #[test]
     fn first_segment_of_a_file_and_the_tail_are_kept() {
         let mut archive = archive(10);
-        archive.segments.iter_mut().for_each(|segment| segment.file = "binlog.000001".into());
-        archive.segments.iter_mut().skip(1).for_each(|segment| segment.start = 7);
+        archive.segments.iter_mut().for_each(|stored| stored.segment.file = "binlog.000001".into());
+        archive.segments.iter_mut().skip(1).for_each(|stored| stored.segment.start = 7);
         assert_eq!(gone(days(3), &archive, &[backup(8)], 10), [2, 3, 4, 5, 6, 7]);
         archive.segments[2].state = SegmentState::Tail;
         assert_eq!(gone(days(3), &archive, &[backup(8)], 10), [2, 4, 5, 6, 7]);
@@ -183,8 +185,8 @@ mod tests {
     #[test]
     fn expired_segments_are_no_gap() {
         let mut archive = archive(10);
-        archive.segments.iter_mut().for_each(|segment| segment.file = "binlog.000001".into());
-        archive.segments.iter_mut().skip(1).for_each(|segment| segment.start = 7);
+        archive.segments.iter_mut().for_each(|stored| stored.segment.file = "binlog.000001".into());
+        archive.segments.iter_mut().skip(1).for_each(|stored| stored.segment.start = 7);
         let gone = expired_segments(days(3), &archive, &[backup(8)], at(10));
         archive.segments.retain(|segment| !gone.contains(&segment.number));
         assert_eq!(archive.history(1).len(), 4, "the beginning of the file, and a hole behind it");
@@ -212,10 +214,13 @@ mod tests {
         let own = ArchivedSegment {
             number: 11,
             timeline: 2,
-            source: B.parse().unwrap(),
-            previous: set("A:1-50"),
-            gtids: set("B:1-10"),
-            committed: Some((at(20), at(20))),
+            segment: Segment {
+                source: B.parse().unwrap(),
+                previous: set("A:1-50"),
+                gtids: set("B:1-10"),
+                committed: Some((at(20), at(20))),
+                ..piece(0).segment
+            },
             ..piece(0)
         };
         archive.segments.push(own);

@@ -7,15 +7,18 @@
 //! superseded archiver finds its next number taken, and has stored nothing: each put is its own
 //! fence.
 
+mod archive_index;
 mod compaction;
 mod entry;
 #[cfg(test)]
 mod frozen;
+mod horizon;
 mod index;
 mod journal;
 mod prune;
 mod reader;
 mod rebuild_index;
+mod segment_bytes;
 mod segment_reader;
 mod stored_segment;
 mod timeline_source;
@@ -28,6 +31,7 @@ pub use prune::{ArchivePrunePlan, ArchiveView};
 pub use reader::ArchiveReader;
 pub use rebuild_index::IndexRepair;
 pub(crate) use rebuild_index::{apply as rebuild, plan as plan_rebuild};
+pub use segment_bytes::SegmentBytes;
 pub use timeline_source::TimelineSource;
 pub use verify::ArchiveVerification;
 pub(crate) use writer::acquire_archive_lease;

@@ -1,12 +1,12 @@
-//! Connects to the store of a location, and converts its errors to Backstop's kinds.
+//! Connects to the store of a location.
 
 mod s3_retry;
 
-use std::error::Error as StdError;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_types::error::{Error, ErrorKind, Result};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::path::Path;
@@ -15,9 +15,9 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use secrecy::ExposeSecret;
 
 use crate::keys::{KEYS_DIRECTORY, PROBES_DIRECTORY, REQUIRED_VERSIONS_DIRECTORY, SHARDS_DIRECTORY};
-use crate::local_store::{self, DirectoryReplaced, LocalStore};
+use crate::local_store::LocalStore;
 use crate::location::{Location, S3Access};
-use crate::object::ObjectError;
+use crate::store_error::{error_chain, store_error};
 
 pub(crate) use s3_retry::ObjectLock;
 
@@ -34,9 +34,9 @@ pub(crate) struct ConnectedStore {
 }
 
 /// Returns the store of a location. Sends no request yet.
-pub(crate) fn connect(location: &Location) -> Result<ConnectedStore> {
+pub(crate) fn connect(location: &Location, host: &Host) -> Result<ConnectedStore> {
     if let Some(dir) = location.url.strip_prefix("file://") {
-        return local(dir, &location.url);
+        return local(dir, &location.url, host);
     }
     let Some(rest) = location.url.strip_prefix("s3://") else {
         return Err(bad_url(&location.url, "it begins with neither file:// nor s3://"));
@@ -47,18 +47,18 @@ pub(crate) fn connect(location: &Location) -> Result<ConnectedStore> {
     }
     let prefix = Path::parse(prefix).map_err(|error| bad_url(&location.url, &error.to_string()))?;
     let object_lock = ObjectLock::default();
-    let store = s3(bucket, &location.s3, &object_lock)?;
+    let store = s3(bucket, &location.s3, &object_lock, host)?;
     let store: Arc<dyn ObjectStore> =
         if prefix.is_root() { Arc::new(store) } else { Arc::new(PrefixStore::new(store, prefix)) };
     Ok(ConnectedStore { store, local_store: None, object_lock })
 }
 
-fn local(dir: &str, url: &str) -> Result<ConnectedStore> {
+fn local(dir: &str, url: &str, host: &Host) -> Result<ConnectedStore> {
     if !dir.starts_with('/') {
         return Err(bad_url(url, "the directory is not absolute"));
     }
     Path::parse(dir).map_err(|error| bad_url(url, &error.to_string()))?;
-    let local_store = LocalStore::new(dir.into());
+    let local_store = LocalStore::new(dir.into(), host.clone());
     Ok(ConnectedStore {
         store: Arc::new(local_store.clone()),
         local_store: Some(local_store),
@@ -92,14 +92,17 @@ fn bad_url(url: &str, why: &str) -> Error {
         .hint("write file:///absolute/directory or s3://bucket/prefix")
 }
 
-fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock) -> Result<impl ObjectStore> {
+fn s3(bucket: &str, access: &S3Access, object_lock: &ObjectLock, host: &Host) -> Result<impl ObjectStore> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         // A bucket with Object Lock rejects puts without a checksum; this one also signs the
         // request.
         .with_checksum_algorithm(Checksum::SHA256)
-        .with_http_connector(s3_retry::S3RetryConnector { object_lock: object_lock.clone() })
+        .with_http_connector(s3_retry::S3RetryConnector {
+            object_lock: object_lock.clone(),
+            host: host.clone(),
+        })
         .with_retry(RetryConfig {
             backoff: BackoffConfig {
                 init_backoff: Duration::from_millis(100),
@@ -157,94 +160,6 @@ fn loopback_only(endpoint: &str) -> Result<bool> {
         .hint("use https; plain http is accepted for this machine only"))
 }
 
-/// Hint for a bucket with Object Lock.
-const OBJECT_LOCK_HINT: &str = "add a lifecycle rule for noncurrent versions: in a bucket with Object Lock, objects that `prune` removes and \
-                      overwritten heartbeats stay as versions until their retention ends; backups and archives are stored";
-
-/// Address from which the credentials of an instance's role are requested if there are no others.
-const METADATA_ADDRESS: &str = "//169.254.169.254/";
-
-/// Hint that lists the sources of credentials.
-const NO_CREDENTIALS_HINT: &str = "set `repository.credentials`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run on an instance \
-                              with a role; the files of the AWS command line (~/.aws) are not read";
-
-/// Converts an error of the store: `cannot verb key: cause`, with the kind for the remedy.
-pub(crate) fn store_error(verb: &str, key: &str, error: &object_store::Error) -> Error {
-    let cause = error_chain(error);
-    let message = format!("cannot {verb} {key}: {cause}");
-    match error {
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            denied(message)
-        }
-        _ if find_cause::<DirectoryReplaced>(error).is_some() => Error::new(ErrorKind::Store, message)
-            .hint("mount the repository's volume there again; until then nothing is stored or acknowledged"),
-        _ if io_kind(error) == Some(std::io::ErrorKind::PermissionDenied) => denied(message),
-        _ if cause.contains(METADATA_ADDRESS) => {
-            let why = cause.rsplit(": ").next().unwrap_or_default();
-            let message = format!(
-                "cannot {verb} {key}: no credentials for the store were found, and the role of this instance provided none: {why}"
-            );
-            Error::new(ErrorKind::Store, message).hint(NO_CREDENTIALS_HINT)
-        }
-        _ if io_kind(error) == Some(std::io::ErrorKind::StorageFull) => Error::failed(message)
-            .hint("free space on the repository's file system, which is full, then repeat"),
-        // A refused listing has no error kind in the library.
-        _ if cause.contains("403 Forbidden") || cause.contains("401 Unauthorized") => denied(message),
-        _ if cause.contains("ObjectLock") || cause.contains("Object Lock") || cause.contains("WORM") => {
-            Error::new(ErrorKind::Denied, message).hint(OBJECT_LOCK_HINT)
-        }
-        _ if cause.contains("NoSuchBucket") => {
-            Error::new(ErrorKind::Store, message).hint("create the bucket, or correct `repository.url`")
-        }
-        _ => Error::new(ErrorKind::Store, message).hint("check that the repository's store can be reached"),
-    }
-}
-
-/// Converts an error from reading an object that should exist.
-pub(crate) fn read_error(key: &str, error: object_store::Error) -> ObjectError {
-    match &error {
-        object_store::Error::NotFound { .. } if !error_chain(&error).contains("NoSuchBucket") => {
-            ObjectError::Missing { key: key.to_owned() }
-        }
-        _ => ObjectError::Store(store_error("read", key, &error)),
-    }
-}
-
-fn denied(message: String) -> Error {
-    Error::new(ErrorKind::Denied, message).hint("correct the repository's credentials or their permissions")
-}
-
-fn io_kind(error: &object_store::Error) -> Option<std::io::ErrorKind> {
-    find_cause::<std::io::Error>(error).map(std::io::Error::kind)
-}
-
-/// Returns the cause of this type, if there is one.
-fn find_cause<T: StdError + 'static>(error: &object_store::Error) -> Option<&T> {
-    let mut next: Option<&dyn StdError> = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// Formats an error with its causes, each one once, on one line.
-fn error_chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    let line = local_store::with_relative_keys(&text.split_whitespace().collect::<Vec<_>>().join(" "));
-    if line.len() <= 600 { line } else { line.chars().take(600).chain("…".chars()).collect() }
-}
-
 #[cfg(test)]
 mod tests;
 
@@ -266,7 +181,11 @@ mod locations {
     #[test]
     fn malformed_repository_urls_are_refused() {
         for bad in ["", "/srv", "file://relative", "s3://", "gs://bucket"] {
-            assert_eq!(connect(&Location::new(bad)).err().unwrap().kind, ErrorKind::Usage, "{bad}");
+            assert_eq!(
+                connect(&Location::new(bad), &Host::system()).err().unwrap().kind,
+                ErrorKind::Usage,
+                "{bad}"
+            );
         }
     }
 }

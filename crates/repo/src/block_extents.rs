@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use backstop_host::Host;
 use backstop_types::error::Result;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,7 @@ pub(crate) struct ExtentsWriter {
     frame: Vec<u8>,
     open: Option<Extent>,
     blocks: u64,
+    /// Looked up for each block, never iterated.
     numbers: HashMap<PackId, u32>,
     packs: Vec<PackId>,
 }
@@ -210,6 +212,7 @@ fn continues(open: &Extent, next: &Extent) -> bool {
 
 /// Open extents object: its packs are known, its extents can be streamed.
 pub(crate) struct Extents {
+    host: Host,
     opened: OpenObject,
     summary: ExtentsSummary,
     pub(crate) packs: Vec<PackEntry>,
@@ -243,14 +246,15 @@ impl Extents {
         };
         let summary = ExtentsSummary { extent_frames, packs: count, blocks };
         let mut packs = Vec::new();
-        let mut table = stream_frames(opened.clone(), (extent_frames.min(last as u64)) as usize..last);
+        let first = extent_frames.min(last as u64) as usize;
+        let mut table = stream_frames(&store.host, opened.clone(), first..last);
         while let Some(frame) = table.recv().await {
             packs.extend(frame?.as_chunks::<PACK_ENTRY_BYTES>().0.iter().map(PackEntry::from_bytes));
         }
         if packs.len() as u64 != count {
             return Err(wrong("its pack table is not complete"));
         }
-        Ok(Self { opened, summary, packs })
+        Ok(Self { host: store.host.clone(), opened, summary, packs })
     }
 
     pub(crate) fn key(&self) -> &str {
@@ -262,7 +266,7 @@ impl Extents {
     pub(crate) fn read(&self, file_blocks: Vec<u64>) -> ExtentsReader {
         ExtentsReader {
             key: self.opened.key().to_owned(),
-            frames: stream_frames(self.opened.clone(), 0..self.summary.extent_frames as usize),
+            frames: stream_frames(&self.host, self.opened.clone(), 0..self.summary.extent_frames as usize),
             packs: self.packs.len() as u64,
             total: self.summary.blocks,
             decoder: ExtentsDecoder { file_blocks, file: 0, block: 0, seen: 0, frame: Vec::new(), at: 0 },

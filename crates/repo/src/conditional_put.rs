@@ -2,16 +2,14 @@
 //! overwrite.
 
 use backstop_types::error::{Error, Result};
-use uuid::Uuid;
 
 use crate::encrypted_store::{Created, EncryptedStore};
 use crate::keys;
 use crate::object::ObjectKind;
-use crate::shard_log::random;
 
 /// Creates the same key twice. Refuses a store that accepts the second put.
 pub(crate) async fn probe_conditional_put(store: &EncryptedStore) -> Result<()> {
-    let key = keys::probe(&Uuid::from_bytes(random()?).simple().to_string());
+    let key = keys::probe(&store.random_id()?.simple().to_string());
     let first = match store.create(ObjectKind::Heartbeat, &key, &1).await {
         Ok(first) => first,
         Err(error) => return Err(explain_refusal(store, &key, error).await),
@@ -30,7 +28,7 @@ pub(crate) async fn probe_conditional_put(store: &EncryptedStore) -> Result<()> 
 /// Writes an object, reads its metadata and removes it, so that the answers show the store's
 /// retention mode.
 pub(crate) async fn probe_object_lock(store: &EncryptedStore) -> Result<()> {
-    let key = keys::probe(&Uuid::from_bytes(random()?).simple().to_string());
+    let key = keys::probe(&store.random_id()?.simple().to_string());
     store.put(ObjectKind::Heartbeat, &key, &1).await?;
     let looked = store.size(&key).await;
     store.delete(&key).await?;

@@ -1,9 +1,8 @@
 //! Encryption of frames, fingerprints and names. Unencrypted repositories use `Cipher::Plain`.
 
-#![allow(clippy::disallowed_methods, reason = "keys and nonces come from the system alone")]
-
 use std::sync::Arc;
 
+use backstop_host::Random;
 use backstop_types::error::{Result, ResultExt};
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
@@ -30,23 +29,24 @@ pub(crate) struct DataKey {
     frames: XChaCha20Poly1305,
     fingerprints: SecretBox<[u8; 32]>,
     names: SecretBox<[u8; 32]>,
+    /// Source of the nonces.
+    random: Arc<dyn Random>,
 }
 
 impl DataKey {
-    pub(crate) fn new(key: [u8; 32]) -> Self {
+    pub(crate) fn new(key: [u8; 32], random: Arc<dyn Random>) -> Self {
         Self {
             id: truncate(&blake3::Hash::from(blake3::derive_key("backstop v1 data key id", &key))),
             frames: XChaCha20Poly1305::new(&blake3::derive_key("backstop v1 frames", &key).into()),
             fingerprints: SecretBox::new(Box::new(blake3::derive_key("backstop v1 fingerprints", &key))),
             names: SecretBox::new(Box::new(blake3::derive_key("backstop v1 names", &key))),
             key: SecretBox::new(Box::new(key)),
+            random,
         }
     }
 
-    pub(crate) fn random() -> Result<Self> {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key).failed("cannot generate a data key")?;
-        Ok(Self::new(key))
+    pub(crate) fn random(random: Arc<dyn Random>) -> Result<Self> {
+        Ok(Self::new(random.bytes()?, random))
     }
 
     pub(crate) fn expose(&self) -> &[u8; 32] {
@@ -71,7 +71,7 @@ impl Cipher {
     pub(crate) fn encrypt_frame(&self, object: &str, frame: u64, body: Vec<u8>) -> Result<Vec<u8>> {
         match self {
             Self::Plain => Ok(body),
-            Self::Keyed(key) => encrypt(&key.frames, &associated(object, frame), &body),
+            Self::Keyed(key) => encrypt(&key.frames, &associated(object, frame), &body, &*key.random),
         }
     }
 
@@ -105,9 +105,13 @@ impl Cipher {
 }
 
 /// Encrypts with a random nonce, which precedes the ciphertext.
-pub(crate) fn encrypt(cipher: &XChaCha20Poly1305, associated: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut nonce).failed("cannot generate a nonce")?;
+pub(crate) fn encrypt(
+    cipher: &XChaCha20Poly1305,
+    associated: &[u8],
+    plain: &[u8],
+    random: &dyn Random,
+) -> Result<Vec<u8>> {
+    let nonce: [u8; NONCE_BYTES] = random.bytes()?;
     let payload = Payload { msg: plain, aad: associated };
     let sealed = cipher.encrypt(&XNonce::from(nonce), payload).failed("cannot encrypt")?;
     Ok([&nonce[..], &sealed].concat())
@@ -151,24 +155,29 @@ pub(crate) fn from_hex_digest(text: &str) -> Digest {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use backstop_host::SystemRandom;
+
     use super::*;
+
+    fn keyed(byte: u8) -> Cipher {
+        Cipher::Keyed(Arc::new(DataKey::new([byte; 32], Arc::new(SystemRandom))))
+    }
 
     #[test]
     fn frame_is_decrypted_only_at_its_own_place() {
-        let cipher = Cipher::Keyed(Arc::new(DataKey::new([7; 32])));
+        let cipher = keyed(7);
         let sealed = cipher.encrypt_frame("a", 1, b"body".to_vec()).unwrap();
         assert_eq!(sealed.len(), 4 + NONCE_BYTES + 16);
         assert_eq!(cipher.decrypt_frame("a", 1, &sealed).unwrap(), b"body");
         assert!(cipher.decrypt_frame("a", 2, &sealed).is_none());
         assert!(cipher.decrypt_frame("b", 1, &sealed).is_none());
-        assert!(Cipher::Keyed(Arc::new(DataKey::new([8; 32]))).decrypt_frame("a", 1, &sealed).is_none());
+        assert!(keyed(8).decrypt_frame("a", 1, &sealed).is_none());
         assert_ne!(sealed, cipher.encrypt_frame("a", 1, b"body".to_vec()).unwrap(), "nonces repeat");
     }
 
     #[test]
     fn names_and_fingerprints_depend_on_the_key() {
-        let (a, b) =
-            (Cipher::Keyed(Arc::new(DataKey::new([1; 32]))), Cipher::Keyed(Arc::new(DataKey::new([2; 32]))));
+        let (a, b) = (keyed(1), keyed(2));
         assert_ne!(a.directory("orders"), b.directory("orders"));
         assert_ne!(a.fingerprint(b"x"), b.fingerprint(b"x"));
         assert_ne!(a.fingerprint(b"x"), Cipher::Plain.fingerprint(b"x"));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_types::error::{ErrorKind, Result, ResultExt};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -13,14 +14,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
-use crate::backend::store_error;
 use crate::crypto::Cipher;
 use crate::keys::path;
 use crate::manifest::ObjectRef;
 use crate::object::{
     self, Encoder, ExpectedObject, ObjectError, ObjectKind, ObjectResult, OpenObject, ReadHeader,
 };
+use crate::store_error::store_error;
 
 /// Size in bytes above which an object is uploaded in parts.
 const UPLOAD_PART_BYTES: usize = 8 * 1024 * 1024;
@@ -36,6 +38,7 @@ fn put_timeout(bytes: usize) -> Duration {
 pub(crate) struct EncryptedStore {
     pub(crate) backend: Arc<dyn ObjectStore>,
     pub(crate) cipher: Cipher,
+    pub(crate) host: Host,
 }
 
 /// Outcome of a create-only put.
@@ -47,6 +50,16 @@ pub(crate) enum Created {
 }
 
 impl EncryptedStore {
+    /// Returns a store of objects that are never encrypted, such as the header of the repository.
+    pub(crate) fn plain(backend: Arc<dyn ObjectStore>, host: Host) -> Self {
+        Self { backend, cipher: Cipher::Plain, host }
+    }
+
+    /// Returns a random id, to tell objects apart.
+    pub(crate) fn random_id(&self) -> Result<Uuid> {
+        self.host.random.bytes().map(Uuid::from_bytes)
+    }
+
     /// Stores a small value, replacing an existing one.
     pub(crate) async fn put<T: Serialize>(
         &self,
@@ -97,9 +110,9 @@ impl EncryptedStore {
         let patience = put_timeout(bytes.len());
         let (path, options) = (path(key), mode.into());
         let put = self.backend.put_opts(&path, bytes.into(), options);
-        match tokio::time::timeout(patience, put).await {
-            Ok(put) => put.map(drop),
-            Err(_) => {
+        match self.host.within(patience, put).await {
+            Some(put) => put.map(drop),
+            None => {
                 let source = format!("no answer within {} s", patience.as_secs()).into();
                 Err(Error::Generic { store: "store", source })
             }

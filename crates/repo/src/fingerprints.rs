@@ -79,7 +79,7 @@ impl FingerprintsReader {
         let count = frames.len();
         Ok(Self {
             key: reference.key.clone(),
-            frames: stream_frames(opened, 0..count),
+            frames: stream_frames(&store.host, opened, 0..count),
             frame: Vec::new(),
             at: 0,
         })

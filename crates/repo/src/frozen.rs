@@ -5,6 +5,7 @@ pub(crate) mod objects;
 
 use std::sync::Arc;
 
+use backstop_host::{Host, SystemRandom};
 use backstop_types::backup::{BackupFacts, Sizes};
 use backstop_types::ids::{BackupId, ShardName};
 use backstop_types::run_history::RunRecord;
@@ -34,11 +35,11 @@ use crate::{RepoKey, Repository, every};
 const FACTS: &str = include_str!("../../policy/tests/frozen/backup-facts.json");
 
 pub(crate) fn empty_store(cipher: Cipher) -> EncryptedStore {
-    EncryptedStore { backend: Arc::new(InMemory::new()), cipher }
+    EncryptedStore { backend: Arc::new(InMemory::new()), cipher, host: Host::system() }
 }
 
 pub(crate) fn keyed() -> Cipher {
-    Cipher::Keyed(Arc::new(DataKey::new([7; 32])))
+    Cipher::Keyed(Arc::new(DataKey::new([7; 32], Arc::new(SystemRandom))))
 }
 
 pub(crate) fn shard() -> ShardName {
@@ -185,13 +186,13 @@ async fn derived_names_and_ids_stay_the_same() {
     }
     let key = RepoKey::parse(&SecretString::from("42".repeat(32))).unwrap();
     let made = empty_store(Cipher::Plain);
-    crate::repo_header::create_header(&made.backend, Some(&key)).await.unwrap();
+    crate::repo_header::create_header(&made, Some(&key)).await.unwrap();
     let listed = made.list(keys::KEYS_DIRECTORY).await.unwrap();
     text.push_str(&listed.iter().map(|(name, _)| format!("{name}\n")).collect::<String>());
     frozen("from-keys.txt", &text);
     // The golden repositories open a wrapped key; this compares one of each object that creating a
     // repository writes.
-    assert!(Repository::on(made.backend.clone(), Some(&key)).await.is_ok());
+    assert!(Repository::on(made.backend.clone(), Some(&key), Host::system()).await.is_ok());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Removes unneeded objects: planned first, then executed, under the shard's lease.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backstop_types::error::{Error, Result};
@@ -11,34 +11,58 @@ use crate::block_extents::Extents;
 use crate::keys::{self, ShardKeys};
 use crate::object::ReadHeader;
 use crate::shard_log::{ENTRIES_KEPT, LogEvent, ShardLog, ShardState};
+use crate::store_clock::is_grace_over;
 use crate::{CatalogEntry, Condemned, GcPlan, GcResult, ShardReader, ShardWriter, Storage, stale_uploads};
 
-/// Determines the objects that could be removed.
-pub(crate) async fn plan_gc(writer: &ShardWriter, now: DateTime<Utc>, grace: Duration) -> Result<GcPlan> {
-    let log = &writer.reader.log;
-    let newest =
-        log.newest().await?.ok_or_else(|| Error::failed("cannot plan a sweep: the shard has no log"))?;
-    let (over, kept): (Vec<&Condemned>, Vec<&Condemned>) =
-        newest.state.condemned.iter().partition(|condemned| is_grace_over(condemned.at, now, grace));
-    let mut needed = HashSet::new();
-    for entry in newest.state.backups.iter().chain(kept.iter().map(|condemned| &condemned.entry)) {
-        needed.extend(needed_objects(&writer.reader, entry).await?);
+impl ShardWriter {
+    /// Returns the objects that could be removed: no backup needs them, nor one that was deleted
+    /// less than `grace` ago.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Damaged`](backstop_types::error::ErrorKind::Damaged) if a manifest or its extents cannot be read: the needed
+    /// objects are then unknown.
+    pub async fn gc_plan(&self, now: DateTime<Utc>, grace: Duration) -> Result<GcPlan> {
+        let log = &self.reader.log;
+        let newest =
+            log.newest().await?.ok_or_else(|| Error::failed("cannot plan a sweep: the shard has no log"))?;
+        let (over, kept): (Vec<&Condemned>, Vec<&Condemned>) =
+            newest.state.condemned.iter().partition(|condemned| is_grace_over(condemned.at, now, grace));
+        let mut needed = BTreeSet::new();
+        for entry in newest.state.backups.iter().chain(kept.iter().map(|condemned| &condemned.entry)) {
+            needed.extend(needed_objects(&self.reader, entry).await?);
+        }
+        let mut stored = log.store.list(log.keys.base()).await?;
+        stored.extend(stale_uploads::list_stale_uploads(log.local_store.as_ref(), &log.keys).await?);
+        let mut objects: Vec<(String, u64)> = stored
+            .into_iter()
+            .filter(|(key, _)| {
+                !needed.contains(key) && is_garbage(&log.keys, key, self.lease.number, newest.number)
+            })
+            .collect();
+        objects.sort_by_key(|(key, _)| (delete_order(&log.keys, key), key.clone()));
+        Ok(GcPlan { lease: self.lease.number, objects, backups: over.iter().map(|c| id(&c.entry)).collect() })
     }
-    let mut stored = log.store.list(log.keys.base()).await?;
-    stored.extend(stale_uploads::list_stale_uploads(log.local_store.as_ref(), &log.keys).await?);
-    let mut objects: Vec<(String, u64)> = stored
-        .into_iter()
-        .filter(|(key, _)| {
-            !needed.contains(key) && is_garbage(&log.keys, key, writer.lease.number, newest.number)
-        })
-        .collect();
-    objects.sort_by_key(|(key, _)| (delete_order(&log.keys, key), key.clone()));
-    Ok(GcPlan { lease: writer.lease.number, objects, backups: over.iter().map(|c| id(&c.entry)).collect() })
-}
 
-/// Returns true if the grace period of a deletion at the time `at` is over.
-pub(crate) fn is_grace_over(at: DateTime<Utc>, now: DateTime<Utc>, grace: Duration) -> bool {
-    (now - at).to_std().is_ok_and(|age| age >= grace)
+    /// Removes the objects that the plan names.
+    ///
+    /// # Errors
+    /// Returns [`Kind::Held`](backstop_types::error::ErrorKind::Held) if another run has acquired the shard's lease since;
+    /// [`Kind::Refused`](backstop_types::error::ErrorKind::Refused) if the plan was made under another lease.
+    pub async fn sweep(&mut self, plan: GcPlan) -> Result<GcResult> {
+        if plan.lease != self.lease.number {
+            return Err(
+                Error::refused("cannot sweep: the plan was made under another lease").hint("make a new plan")
+            );
+        }
+        forget_backups(self, &plan.backups).await?;
+        let mut swept = GcResult::default();
+        for (key, size) in &plan.objects {
+            remove(&self.reader.log, key).await?;
+            swept.objects += 1;
+            swept.bytes += size;
+        }
+        Ok(swept)
+    }
 }
 
 fn id(entry: &CatalogEntry) -> BackupId {
@@ -81,23 +105,6 @@ fn delete_order(keys: &ShardKeys, key: &str) -> u8 {
     } else {
         3
     }
-}
-
-/// Removes the objects that the plan names.
-pub(crate) async fn run_gc(writer: &ShardWriter, plan: GcPlan) -> Result<GcResult> {
-    if plan.lease != writer.lease.number {
-        return Err(
-            Error::refused("cannot sweep: the plan was made under another lease").hint("make a new plan")
-        );
-    }
-    forget_backups(writer, &plan.backups).await?;
-    let mut swept = GcResult::default();
-    for (key, size) in &plan.objects {
-        remove(&writer.reader.log, key).await?;
-        swept.objects += 1;
-        swept.bytes += size;
-    }
-    Ok(swept)
 }
 
 async fn remove(log: &ShardLog, key: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Follows a parent's index while its child is stored.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use backstop_types::error::{Error, Result};
 
@@ -18,7 +18,8 @@ use crate::object::{ObjectResult, ReadHeader};
 pub(crate) struct Parent {
     files: Vec<FileEntry>,
     packs: Vec<PackEntry>,
-    /// Packs that are missing or damaged: their blocks are stored again.
+    /// Packs that are missing or damaged: their blocks are stored again. Looked up for each block,
+    /// never iterated.
     lost: HashSet<PackId>,
     fingerprints: FingerprintsReader,
     extents: ExtentsReader,
@@ -41,7 +42,7 @@ impl Parent {
         store: &EncryptedStore,
         keys: &ShardKeys,
         manifest: &Manifest,
-        known: &HashSet<String>,
+        known: &BTreeSet<String>,
     ) -> Result<Self> {
         let Storage::Blocks { files, extents, fingerprints, .. } = &manifest.storage else {
             return Err(Error::failed("cannot store an increment: the parent is not in this repository"));
@@ -49,7 +50,7 @@ impl Parent {
         let blocks: Vec<u64> = files.iter().map(|file| blocks_of(file.size)).collect();
         let total = blocks.iter().sum();
         let extents = Extents::open(store, extents, ReadHeader::Tail).await?;
-        let stored: HashMap<String, u64> = store.list(&keys.packs()).await?.into_iter().collect();
+        let stored: BTreeMap<String, u64> = store.list(&keys.packs()).await?.into_iter().collect();
         let is_lost = |pack: &&PackEntry| {
             let key = keys.pack(pack.id);
             stored.get(&key) != Some(&pack.size) || known.contains(&key)

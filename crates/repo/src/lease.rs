@@ -1,19 +1,13 @@
 //! Lease of a shard: acquisition, heartbeat, detection of dead holders.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "claims and heartbeats measure silence by their own clock, below the port of the stories"
-)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use backstop_host::{AbortOnDrop, Host, Identity, ProcessIdentity};
 use backstop_types::error::{Error, ErrorKind, Result};
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval, sleep};
 
 use crate::catalog::Holder;
 use crate::keys;
@@ -54,7 +48,7 @@ pub(crate) async fn acquire(log: &ShardLog, operation: &str) -> Result<Lease> {
 
 /// Acquires the lease as [`acquire`] does, and returns the previous holder as well.
 pub(crate) async fn acquire_after(log: &ShardLog, operation: &str) -> Result<(Lease, PreviousHolder)> {
-    let holder = this_process(operation);
+    let holder = this_process(&log.store.host, operation);
     for _ in 0..MAX_ACQUIRE_ATTEMPTS {
         let newest = log.newest().await?;
         let number = newest.as_ref().map_or(0, |entry| entry.number);
@@ -140,7 +134,7 @@ pub(crate) async fn known_log_length(log: &ShardLog) -> Result<Option<u64>> {
 
 /// Checks that the holder is dead or silent.
 async fn supersede(log: &ShardLog, current: &Lease) -> Result<PreviousHolder> {
-    match judge_holder(&current.holder, &this_process("")) {
+    match judge_holder(&current.holder, &*log.store.host.identity) {
         HolderState::Dead => return Ok(PreviousHolder::Dead(current.number)),
         HolderState::Unknown => {}
     }
@@ -164,31 +158,30 @@ enum HolderState {
 /// Determines the state of a holder. A holder on this machine is dead if the machine was rebooted
 /// since, or if its process is gone. Another process may have got its process id since; its start
 /// time then differs.
-fn judge_holder(holder: &Holder, observer: &Holder) -> HolderState {
+fn judge_holder(holder: &Holder, identity: &dyn Identity) -> HolderState {
+    let observer = identity.this_process();
     let same_machine =
         !holder.machine.is_empty() && holder.machine == observer.machine && holder.host == observer.host;
     let same_boot = !holder.boot.is_empty() && holder.boot == observer.boot;
+    // Containers on one machine share its boot id but not their process ids; they have other host
+    // names.
+    let same_pid_space = holder.host == observer.host;
     let dead = match (same_boot, same_machine) {
-        (true, _) => process_start_ticks(holder.pid) != Some(holder.started) && same_pid_space(holder),
+        (true, _) => same_pid_space && identity.start_ticks(holder.pid) != Some(holder.started),
         (false, true) => !holder.boot.is_empty() && !observer.boot.is_empty(),
         (false, false) => false,
     };
     if dead { HolderState::Dead } else { HolderState::Unknown }
 }
 
-/// Returns true if the holder's process ids are those of this process's namespace. Containers on
-/// one machine share its boot id but not their process ids; they have other host names.
-fn same_pid_space(holder: &Holder) -> bool {
-    holder.host == host_name()
-}
-
 /// Returns true as soon as the heartbeat changes; false if it does not change for [`LEASE_TTL`].
 async fn watch_heartbeat(log: &ShardLog, lease: u64) -> Result<bool> {
     let key = log.keys.heartbeat(lease);
     let first = heartbeat_count(log, &key).await?;
-    let until = Instant::now() + LEASE_TTL;
-    while Instant::now() < until {
-        sleep(HEARTBEAT_POLL_INTERVAL).await;
+    let clock = &log.store.host.clock;
+    let until = clock.monotonic() + LEASE_TTL;
+    while clock.monotonic() < until {
+        clock.sleep(HEARTBEAT_POLL_INTERVAL).await;
         if heartbeat_count(log, &key).await? != first {
             return Ok(true);
         }
@@ -211,7 +204,7 @@ async fn read_heartbeat(log: &ShardLog, key: &str) -> Result<Heartbeat, ObjectEr
 /// Writes heartbeats in the background until it is dropped.
 pub(crate) struct HeartbeatTask {
     state: Arc<HeartbeatState>,
-    task: JoinHandle<()>,
+    _task: AbortOnDrop<()>,
 }
 
 struct HeartbeatState {
@@ -219,7 +212,8 @@ struct HeartbeatState {
     lease: u64,
     beat: AtomicU64,
     known: AtomicU64,
-    begun: Instant,
+    /// Time of the beginning, by the monotonic clock.
+    begun: Duration,
     /// Milliseconds from `begun` to the sending of the last heartbeat that arrived.
     arrived: AtomicU64,
 }
@@ -232,19 +226,18 @@ impl HeartbeatTask {
             lease,
             beat: AtomicU64::new(0),
             known: AtomicU64::new(lease),
-            begun: Instant::now(),
+            begun: log.store.host.clock.monotonic(),
             arrived: AtomicU64::new(0),
         });
         state.beat().await?;
-        let task = tokio::spawn(heartbeat_loop(state.clone()));
-        Ok(Self { state, task })
+        let task = log.store.host.spawn(heartbeat_loop(state.clone())).abort_on_drop();
+        Ok(Self { state, _task: task })
     }
 
     /// Fails if no heartbeat has arrived for [`LEASE_TTL`]: another run may then take this one for
     /// dead.
     pub(crate) fn shown(&self) -> Result<()> {
-        let silent =
-            self.state.begun.elapsed() - Duration::from_millis(self.state.arrived.load(Ordering::Relaxed));
+        let silent = self.state.age() - Duration::from_millis(self.state.arrived.load(Ordering::Relaxed));
         if silent <= LEASE_TTL {
             return Ok(());
         }
@@ -269,15 +262,14 @@ impl HeartbeatTask {
     }
 }
 
-impl Drop for HeartbeatTask {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 impl HeartbeatState {
+    /// Returns the time since the beginning.
+    fn age(&self) -> Duration {
+        self.log.store.host.clock.monotonic() - self.begun
+    }
+
     async fn beat(&self) -> Result<()> {
-        let sent = self.begun.elapsed().as_millis() as u64;
+        let sent = self.age().as_millis() as u64;
         let beat = Heartbeat {
             beat: self.beat.fetch_add(1, Ordering::Relaxed) + 1,
             log: self.known.load(Ordering::Relaxed),
@@ -290,11 +282,12 @@ impl HeartbeatState {
 }
 
 async fn heartbeat_loop(state: Arc<HeartbeatState>) {
-    let mut beats = interval(HEARTBEAT_INTERVAL);
-    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    beats.tick().await;
+    let clock = &state.log.store.host.clock;
+    let mut begun = clock.monotonic();
     loop {
-        beats.tick().await;
+        // From the beginning of one to that of the next, if it arrives that soon.
+        clock.sleep((begun + HEARTBEAT_INTERVAL).saturating_sub(clock.monotonic())).await;
+        begun = clock.monotonic();
         if let Err(error) = state.beat().await {
             tracing::warn!("cannot write the heartbeat: {error}");
         }
@@ -302,72 +295,46 @@ async fn heartbeat_loop(state: Arc<HeartbeatState>) {
 }
 
 /// Describes this process as a holder.
-pub(crate) fn this_process(operation: &str) -> Holder {
-    let pid = std::process::id();
-    Holder {
-        host: host_name(),
-        machine: first_line("/etc/machine-id"),
-        boot: first_line("/proc/sys/kernel/random/boot_id"),
-        pid,
-        started: process_start_ticks(pid).unwrap_or(0),
-        operation: operation.to_owned(),
-        since: Utc::now(),
-    }
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn first_line(file: &str) -> String {
-    std::fs::read_to_string(file).map(|text| text.trim().to_owned()).unwrap_or_default()
-}
-
-/// Returns the start time of a process in clock ticks since boot; `None` if there is no such process
-/// or it has ended and its parent has not collected it (in containers nothing may).
-fn process_start_ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name is in parentheses and may contain any character; numbers follow the last
-    // parenthesis.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+fn this_process(host: &Host, operation: &str) -> Holder {
+    let ProcessIdentity { host: name, machine, boot, pid, started } = host.identity.this_process();
+    let since = host.clock.now();
+    Holder { host: name, machine, boot, pid, started, operation: operation.to_owned(), since }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use backstop_host::SystemIdentity;
+
     use super::*;
 
-    #[test]
-    fn ended_process_is_dead_before_its_parent_collects_it() {
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while process_start_ticks(child.id()).is_some() {
-            assert!(std::time::Instant::now() < deadline, "it counts as alive");
-            std::thread::yield_now();
+    /// The processes of this machine, observed by another process.
+    struct Observed(ProcessIdentity);
+
+    impl Identity for Observed {
+        fn this_process(&self) -> ProcessIdentity {
+            self.0.clone()
         }
-        assert!(std::fs::exists(format!("/proc/{}", child.id())).unwrap(), "nothing has collected it");
-        child.wait().unwrap();
-        assert!(process_start_ticks(std::process::id()).is_some());
+
+        fn start_ticks(&self, pid: u32) -> Option<u64> {
+            SystemIdentity.start_ticks(pid)
+        }
     }
 
     #[test]
     fn holder_is_dead_only_if_its_process_has_ended() {
-        let me = this_process("backup");
-        assert_eq!(judge_holder(&me, &me), HolderState::Unknown);
+        let me = this_process(&Host::system(), "backup");
+        assert_eq!(judge_holder(&me, &SystemIdentity), HolderState::Unknown);
         let recycled = Holder { started: me.started + 1, ..me.clone() };
-        assert_eq!(judge_holder(&recycled, &me), HolderState::Dead);
+        assert_eq!(judge_holder(&recycled, &SystemIdentity), HolderState::Dead);
         let gone = Holder { pid: u32::MAX, ..me.clone() };
-        assert_eq!(judge_holder(&gone, &me), HolderState::Dead);
+        assert_eq!(judge_holder(&gone, &SystemIdentity), HolderState::Dead);
         let before_reboot = Holder { boot: "other".into(), machine: "m".into(), ..me.clone() };
-        let observer = Holder { machine: "m".into(), ..me.clone() };
+        let observer = Observed(ProcessIdentity { machine: "m".into(), ..SystemIdentity.this_process() });
         assert_eq!(judge_holder(&before_reboot, &observer), HolderState::Dead);
         let elsewhere = Holder { boot: "other".into(), machine: "n".into(), pid: u32::MAX, ..me.clone() };
         assert_eq!(judge_holder(&elsewhere, &observer), HolderState::Unknown);
         let container = Holder { host: "c1".into(), pid: u32::MAX, ..me.clone() };
-        assert_eq!(judge_holder(&container, &me), HolderState::Unknown);
+        assert_eq!(judge_holder(&container, &SystemIdentity), HolderState::Unknown);
     }
 }

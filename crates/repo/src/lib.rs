@@ -41,13 +41,14 @@ mod shard_writer;
 mod sparse;
 mod stale_uploads;
 mod store_clock;
+mod store_error;
 mod store_tree;
 mod tree;
 mod verify;
 
 pub use archive::{
     ArchivePrunePlan, ArchiveReader, ArchiveVerification, ArchiveView, ArchiveWriter, IndexRepair, LostEntry,
-    LostSegment, TimelineSource,
+    LostSegment, SegmentBytes, TimelineSource,
 };
 pub use catalog::{CatalogEntry, Condemned, Holder};
 pub use encryption_key::RepoKey;

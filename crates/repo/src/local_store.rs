@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
+use backstop_host::Host;
 use backstop_types::error::Error;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -22,9 +23,11 @@ use object_store::{
 };
 use uuid::Uuid;
 
+use crate::encrypted_store::EncryptedStore;
 use crate::repo_header;
+use crate::store_error::DirectoryReplaced;
 use pinned_directory::FileStamp;
-pub(crate) use pinned_directory::{PinnedDirectory, with_relative_keys};
+pub(crate) use pinned_directory::PinnedDirectory;
 
 /// Store in a directory.
 #[derive(Clone)]
@@ -34,6 +37,7 @@ pub(crate) struct LocalStore {
 
 struct LocalStoreInner {
     path: PathBuf,
+    host: Host,
     state: RwLock<LocalStoreState>,
 }
 
@@ -47,25 +51,10 @@ struct LocalStoreState {
     stamp: Option<FileStamp>,
 }
 
-/// Error: the path names another directory than the open one.
-#[derive(Debug)]
-pub(crate) struct DirectoryReplaced {
-    path: PathBuf,
-    wrong: String,
-}
-
-impl fmt::Display for DirectoryReplaced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is no longer the repository's directory: {}", self.path.display(), self.wrong)
-    }
-}
-
-impl std::error::Error for DirectoryReplaced {}
-
 impl LocalStore {
     /// Creates the store; opens the directory as soon as it exists.
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { inner: Arc::new(LocalStoreInner { path, state: RwLock::default() }) }
+    pub(crate) fn new(path: PathBuf, host: Host) -> Self {
+        Self { inner: Arc::new(LocalStoreInner { path, host, state: RwLock::default() }) }
     }
 
     /// From now on, accepts only this repository at the path.
@@ -105,7 +94,8 @@ impl LocalStoreInner {
             Ok(state) => (state.pinned.clone(), state.repository, state.stamp),
             Err(_) => (None, None, None),
         };
-        let found = PinnedDirectory::look(&self.path, held).await.map_err(|error| self.wrong(error))?;
+        let found = PinnedDirectory::look(&self.path, held, &self.host).await;
+        let found = found.map_err(|error| self.wrong(error))?;
         let now = found.root;
         if found.same && (repository.is_none() || (now.is_some() && now == stamp)) {
             return Ok(found.pinned);
@@ -132,7 +122,7 @@ impl LocalStoreInner {
 
     async fn prove(&self, pinned: &PinnedDirectory, expected: Uuid) -> Result<()> {
         let store: Arc<dyn ObjectStore> = Arc::new(pinned.store.clone());
-        match repo_header::repository_id(&store).await {
+        match repo_header::repository_id(&EncryptedStore::plain(store, self.host.clone())).await {
             Ok(id) if id == expected => Ok(()),
             Ok(id) => Err(self.elsewhere(&format!("it holds repository {id}, not {expected}"))),
             Err(error) => {
@@ -197,7 +187,8 @@ impl ObjectStore for LocalStore {
         let pinned = self.inner.named().await?;
         let (held, location) = (Arc::clone(&pinned), location.clone());
         // An abandoned put continues in the background: the handle keeps the directory open for it.
-        let put = tokio::spawn(async move { held.store.put_opts(&location, payload, opts).await });
+        let put = async move { held.store.put_opts(&location, payload, opts).await };
+        let put = self.inner.host.spawn(put);
         let done = put
             .await
             .map_err(|error| object_store::Error::Generic { store: "file", source: Box::new(error) })??;
@@ -322,7 +313,7 @@ mod tests {
         std::fs::create_dir(other.path().join("needs")).unwrap();
         std::fs::write(dir.path().join("needs/1"), "").unwrap();
         std::fs::write(other.path().join("needs/2"), "").unwrap();
-        let held = LocalStore::new(dir.path().to_owned());
+        let held = LocalStore::new(dir.path().to_owned(), Host::system());
         held.put(&Path::from("needs/3"), "x".into()).await.unwrap();
         let pinned = held.inner.reading().await.unwrap().unwrap();
         let listing = keep_open(pinned.store.list(Some(&Path::from("needs"))), pinned);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use backstop_types::error::{Error, ErrorKind, Result};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
-use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -14,7 +13,6 @@ use crate::encrypted_store::{Created, EncryptedStore};
 use crate::keys::{HEADER_KEY, KEYS_DIRECTORY, SHARDS_DIRECTORY, wrapped_key};
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};
 use crate::required_versions::{self, Access, RequiredVersions};
-use crate::shard_log::random;
 
 /// The object `backstop`: created once, with the repository. If two processes with different keys
 /// create a repository at the same time, both try to create it; one of them finds that it already
@@ -46,10 +44,11 @@ pub(crate) enum RepoHeader {
 }
 
 /// Reads how the repository is encrypted, and unwraps the data key.
-pub(crate) async fn read_header(store: &Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<RepoHeader> {
-    let plain_store = plain(store);
+///
+/// This function and the others here need a store that does not encrypt.
+pub(crate) async fn read_header(plain_store: &EncryptedStore, key: Option<&RepoKey>) -> Result<RepoHeader> {
     let (root, raised) =
-        futures::join!(read_root(&plain_store), required_versions::raised_versions(&plain_store));
+        futures::join!(read_root(plain_store), required_versions::raised_versions(plain_store));
     let asked = raised?.or_else(|| root.as_ref().ok().and_then(|root| root.needs.clone()));
     required_versions::require_access(asked.as_ref(), Access::Read)?;
     let encrypted = match &root {
@@ -72,7 +71,7 @@ pub(crate) async fn read_header(store: &Arc<dyn ObjectStore>, key: Option<&RepoK
     match (encrypted, key) {
         (false, None) => Ok(RepoHeader::Sealed(Cipher::Plain, id)),
         (true, Some(key)) => {
-            let data = unwrap(&plain_store, key).await?;
+            let data = unwrap(plain_store, key).await?;
             let named = root.ok().and_then(|root| root.data_key);
             let cipher = Cipher::Keyed(Arc::new(data));
             if named.is_some_and(|named| named != hex(&cipher.key_id())) {
@@ -93,16 +92,15 @@ pub(crate) async fn read_header(store: &Arc<dyn ObjectStore>, key: Option<&RepoK
 
 /// Creates an empty repository, or finds that another process has just created it.
 pub(crate) async fn create_header(
-    store: &Arc<dyn ObjectStore>,
+    plain_store: &EncryptedStore,
     key: Option<&RepoKey>,
 ) -> Result<(Cipher, Option<Uuid>)> {
-    let plain_store = plain(store);
     let cipher = match key {
         None => Cipher::Plain,
-        Some(key) => Cipher::Keyed(Arc::new(new_data_key(&plain_store, key).await?)),
+        Some(key) => Cipher::Keyed(Arc::new(new_data_key(plain_store, key).await?)),
     };
-    write_root(&plain_store, &cipher).await?;
-    match read_header(store, key).await? {
+    write_root(plain_store, &cipher).await?;
+    match read_header(plain_store, key).await? {
         RepoHeader::Sealed(cipher, id) => Ok((cipher, id)),
         RepoHeader::Nothing => {
             Err(Error::new(ErrorKind::Store, format!("cannot write {HEADER_KEY}: the store did not keep it")))
@@ -112,7 +110,7 @@ pub(crate) async fn create_header(
 
 /// Wraps the data key with another user key, then removes the wrapping by the old one.
 pub(crate) async fn rewrap_key(
-    store: &Arc<dyn ObjectStore>,
+    plain_store: &EncryptedStore,
     cipher: &Cipher,
     old: &RepoKey,
     new: &RepoKey,
@@ -120,9 +118,8 @@ pub(crate) async fn rewrap_key(
     let Cipher::Keyed(data) = cipher else {
         return Err(Error::new(ErrorKind::Usage, "cannot change the key: the repository is not encrypted"));
     };
-    let plain_store = plain(store);
-    wrap(&plain_store, new, data).await?;
-    unwrap(&plain_store, new).await?;
+    wrap(plain_store, new, data).await?;
+    unwrap(plain_store, new).await?;
     if key_id(old) != key_id(new) {
         plain_store.delete(&wrapped_key(&key_id(old))).await?;
     }
@@ -130,22 +127,17 @@ pub(crate) async fn rewrap_key(
 }
 
 /// Returns the id of a repository that this program may write to.
-pub(crate) async fn require_writable(store: &Arc<dyn ObjectStore>) -> Result<Uuid> {
-    let plain_store = plain(store);
+pub(crate) async fn require_writable(plain_store: &EncryptedStore) -> Result<Uuid> {
     let (root, raised) =
-        futures::join!(read_root(&plain_store), required_versions::raised_versions(&plain_store));
+        futures::join!(read_root(plain_store), required_versions::raised_versions(plain_store));
     let root = root?;
     required_versions::require_access(raised?.as_ref().or(root.needs.as_ref()), Access::Write)?;
     Ok(root.repository)
 }
 
 /// Returns the id of the repository that the root object names.
-pub(crate) async fn repository_id(store: &Arc<dyn ObjectStore>) -> Result<Uuid, ObjectError> {
-    read_root(&plain(store)).await.map(|root| root.repository)
-}
-
-fn plain(store: &Arc<dyn ObjectStore>) -> EncryptedStore {
-    EncryptedStore { backend: store.clone(), cipher: Cipher::Plain }
+pub(crate) async fn repository_id(plain_store: &EncryptedStore) -> Result<Uuid, ObjectError> {
+    read_root(plain_store).await.map(|root| root.repository)
 }
 
 async fn read_root(plain_store: &EncryptedStore) -> Result<HeaderObject, ObjectError> {
@@ -155,7 +147,7 @@ async fn read_root(plain_store: &EncryptedStore) -> Result<HeaderObject, ObjectE
 async fn write_root(plain_store: &EncryptedStore, cipher: &Cipher) -> Result<()> {
     let data_key = cipher.is_keyed().then(|| hex(&cipher.key_id()));
     let root = HeaderObject {
-        repository: Uuid::from_bytes(random()?),
+        repository: plain_store.random_id()?,
         data_key,
         needs: Some(RequiredVersions::default()),
     };
@@ -164,7 +156,7 @@ async fn write_root(plain_store: &EncryptedStore, cipher: &Cipher) -> Result<()>
 
 /// Returns the data key that this key wraps, and creates it if there is none.
 async fn new_data_key(plain_store: &EncryptedStore, key: &RepoKey) -> Result<DataKey> {
-    let data = DataKey::random()?;
+    let data = DataKey::random(plain_store.host.random.clone())?;
     match wrap(plain_store, key, &data).await? {
         Created::Yes(_) => Ok(data),
         Created::Exists => unwrap(plain_store, key).await,
@@ -173,7 +165,8 @@ async fn new_data_key(plain_store: &EncryptedStore, key: &RepoKey) -> Result<Dat
 
 async fn wrap(plain_store: &EncryptedStore, key: &RepoKey, data: &DataKey) -> Result<Created> {
     let id = key_id(key);
-    let wrapped = WrappedKey { wrapped: hex(&encrypt(&cipher(key), id.as_bytes(), data.expose())?) };
+    let sealed = encrypt(&cipher(key), id.as_bytes(), data.expose(), &*plain_store.host.random)?;
+    let wrapped = WrappedKey { wrapped: hex(&sealed) };
     plain_store.create(ObjectKind::Key, &wrapped_key(&id), &wrapped).await
 }
 
@@ -197,7 +190,7 @@ async fn unwrap(plain_store: &EncryptedStore, key: &RepoKey) -> Result<DataKey> 
     from_hex(&wrapped.wrapped)
         .and_then(|sealed| decrypt(&cipher(key), id.as_bytes(), &sealed))
         .and_then(|data| <[u8; 32]>::try_from(data).ok())
-        .map(DataKey::new)
+        .map(|data| DataKey::new(data, plain_store.host.random.clone()))
         .ok_or_else(|| ObjectError::damaged(&object, "the wrapped data key cannot be decrypted").into())
 }
 
@@ -225,17 +218,23 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use backstop_host::Host;
+    use object_store::ObjectStore;
     use object_store::memory::InMemory;
 
     use super::*;
     use crate::Repository;
+
+    fn plain(store: &Arc<dyn ObjectStore>) -> EncryptedStore {
+        EncryptedStore::plain(store.clone(), Host::system())
+    }
 
     fn asks(read: &str, write: &str) -> RequiredVersions {
         RequiredVersions { read: read.to_owned(), write: write.to_owned() }
     }
 
     async fn claims(store: &Arc<dyn ObjectStore>) -> Result<()> {
-        let repository = Repository::on(store.clone(), None).await?;
+        let repository = Repository::on(store.clone(), None, Host::system()).await?;
         repository.acquire_lease(&"orders".parse().unwrap(), "backup").await?.release().await
     }
 
@@ -245,7 +244,7 @@ mod tests {
             let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
             let root = HeaderObject { repository: Uuid::nil(), data_key: None, needs: Some(needs) };
             plain(&store).create(ObjectKind::Root, HEADER_KEY, &root).await.unwrap();
-            assert_eq!(Repository::on(store.clone(), None).await.is_ok(), reads);
+            assert_eq!(Repository::on(store.clone(), None, Host::system()).await.is_ok(), reads);
             let error = claims(&store).await.unwrap_err();
             assert!(error.kind == ErrorKind::Refused && error.message.contains("99.0.0"), "{error}");
             assert!(!plain(&store).has_any(SHARDS_DIRECTORY).await.unwrap(), "nothing was written");
@@ -256,7 +255,7 @@ mod tests {
     async fn later_requirement_applies_to_an_open_repository() {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         claims(&store).await.unwrap();
-        let open = Repository::on(store.clone(), None).await.unwrap();
+        let open = Repository::on(store.clone(), None, Host::system()).await.unwrap();
         let key = format!("{}/{:020}", crate::keys::REQUIRED_VERSIONS_DIRECTORY, 1);
         plain(&store).create(ObjectKind::Root, &key, &asks("0.1.0", "99.0.0")).await.unwrap();
         let error = claims(&store).await.unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use backstop_host::Host;
 use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
@@ -42,6 +43,7 @@ struct RepositoryInner {
     found: RwLock<Option<Discovery>>,
     probed: OnceCell<()>,
     object_lock: ObjectLock,
+    host: Host,
 }
 
 /// Result of reading a repository's root objects.
@@ -61,9 +63,10 @@ impl Repository {
     /// it is another than the location names; [`ErrorKind::Usage`] for a malformed location, a
     /// missing or wrong key, or a key for a repository that is not encrypted; [`ErrorKind::Store`]
     /// if the bucket is missing or cannot be reached; [`ErrorKind::Denied`] if access is denied.
-    pub async fn open(location: &Location, key: Option<&RepoKey>) -> Result<Self> {
+    pub async fn open(location: &Location, key: Option<&RepoKey>, host: Host) -> Result<Self> {
         let opened = async {
-            let repository = Self::look(backend::connect(location)?, Some(location.clone()), key).await?;
+            let repository =
+                Self::look(backend::connect(location, &host)?, Some(location.clone()), key, host).await?;
             match (repository.exists(), location.create, location.id) {
                 (false, CreateRepository::IfEmpty, None) => Ok(repository),
                 (false, ..) => Err(absent(location)),
@@ -78,9 +81,9 @@ impl Repository {
     /// # Errors
     /// Returns the errors of [`Repository::open`]. Creates nothing if the location names the id of
     /// a repository that is not there.
-    pub async fn init(location: &Location, key: Option<&RepoKey>) -> Result<(Self, bool)> {
+    pub async fn init(location: &Location, key: Option<&RepoKey>, host: Host) -> Result<(Self, bool)> {
         let create = if location.id.is_some() { CreateRepository::Never } else { CreateRepository::IfEmpty };
-        let repository = Self::open(&Location { create, ..location.clone() }, key).await?;
+        let repository = Self::open(&Location { create, ..location.clone() }, key, host).await?;
         if repository.exists() {
             return Ok((repository, false));
         }
@@ -105,17 +108,19 @@ impl Repository {
     ///
     /// # Errors
     /// Returns the errors of [`Repository::open`].
-    pub async fn on(store: Arc<dyn ObjectStore>, key: Option<&RepoKey>) -> Result<Self> {
-        Self::look(ConnectedStore { store, local_store: None, object_lock: ObjectLock::default() }, None, key)
-            .await
+    pub async fn on(store: Arc<dyn ObjectStore>, key: Option<&RepoKey>, host: Host) -> Result<Self> {
+        let connected = ConnectedStore { store, local_store: None, object_lock: ObjectLock::default() };
+        Self::look(connected, None, key, host).await
     }
 
     async fn look(
         ConnectedStore { store, local_store, object_lock }: ConnectedStore,
         location: Option<Location>,
         key: Option<&RepoKey>,
+        host: Host,
     ) -> Result<Self> {
-        let found = match repo_header::read_header(&store, key).await? {
+        let plain = EncryptedStore::plain(store.clone(), host.clone());
+        let found = match repo_header::read_header(&plain, key).await? {
             RepoHeader::Sealed(cipher, id) => Some(Discovery { cipher, id }),
             RepoHeader::Nothing => None,
         };
@@ -131,6 +136,7 @@ impl Repository {
             found,
             probed: OnceCell::new(),
             object_lock,
+            host,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -152,12 +158,9 @@ impl Repository {
     /// Returns [`ErrorKind::Refused`] if the store cannot keep two runs apart;
     /// [`ErrorKind::Denied`] if it denies writing.
     pub async fn probe(&self) -> Result<()> {
-        let plain = EncryptedStore { backend: self.shared.store.clone(), cipher: Cipher::Plain };
-        self.shared
-            .probed
-            .get_or_try_init(|| conditional_put::probe_conditional_put(&plain))
-            .await
-            .map(|_| ())
+        let plain = self.plain();
+        let probed = self.shared.probed.get_or_try_init(|| conditional_put::probe_conditional_put(&plain));
+        probed.await.map(|_| ())
     }
 
     /// Returns the retention mode (Object Lock) in which the bucket keeps objects, by writing and
@@ -170,8 +173,7 @@ impl Repository {
         if self.shared.local_store.is_some() {
             return Ok(None);
         }
-        let plain = EncryptedStore { backend: self.shared.store.clone(), cipher: Cipher::Plain };
-        conditional_put::probe_object_lock(&plain).await?;
+        conditional_put::probe_object_lock(&self.plain()).await?;
         Ok(self.shared.object_lock.get().cloned())
     }
 
@@ -208,7 +210,7 @@ impl Repository {
     /// Returns [`ErrorKind::Damaged`] if the log of one cannot be read.
     pub async fn shards(&self) -> Result<Vec<ShardName>> {
         let Some(cipher) = self.cipher() else { return Ok(Vec::new()) };
-        let store = EncryptedStore { backend: self.shared.store.clone(), cipher };
+        let store = self.encrypted(cipher);
         let mut shards = Vec::new();
         for directory in store.directories(SHARDS_DIRECTORY).await? {
             let keys = ShardKeys::of_directory(&directory);
@@ -336,7 +338,7 @@ impl Repository {
     /// Returns [`ErrorKind::Usage`] if the repository is not encrypted.
     pub async fn rewrap(&self, new: &RepoKey) -> Result<()> {
         match (self.cipher(), &self.shared.key) {
-            (Some(cipher), Some(old)) => repo_header::rewrap_key(&self.shared.store, &cipher, old, new).await,
+            (Some(cipher), Some(old)) => repo_header::rewrap_key(&self.plain(), &cipher, old, new).await,
             _ => Err(Error::new(ErrorKind::Usage, "cannot change the key: the repository is not encrypted")),
         }
     }
@@ -344,7 +346,7 @@ impl Repository {
     /// Ensures that the repository exists and that its store can be written to safely.
     async fn made(&self) -> Result<Cipher> {
         if let Some(found) = self.found() {
-            let id = repo_header::require_writable(&self.shared.store).await?;
+            let id = repo_header::require_writable(&self.plain()).await?;
             if found.id.is_some_and(|known| known != id) {
                 return Err(Error::refused(format!("cannot write to the repository: {id} is in its place"))
                     .hint("check what is mounted there, then repeat"));
@@ -356,7 +358,7 @@ impl Repository {
             backend::make_directory(location)?;
         }
         self.probe().await?;
-        let (cipher, id) = repo_header::create_header(&self.shared.store, self.shared.key.as_ref()).await?;
+        let (cipher, id) = repo_header::create_header(&self.plain(), self.shared.key.as_ref()).await?;
         if let Some(local_store) = &self.shared.local_store {
             local_store.expect(id);
         }
@@ -374,15 +376,19 @@ impl Repository {
         self.found().map(|found| found.cipher)
     }
 
+    /// Returns the store of the objects that are never encrypted.
+    fn plain(&self) -> EncryptedStore {
+        self.encrypted(Cipher::Plain)
+    }
+
+    fn encrypted(&self, cipher: Cipher) -> EncryptedStore {
+        EncryptedStore { backend: self.shared.store.clone(), cipher, host: self.shared.host.clone() }
+    }
+
     fn log(&self, shard: &ShardName, cipher: Cipher) -> ShardLog {
         let keys = ShardKeys::new(shard, &cipher);
         let local_store = self.shared.local_store.clone();
-        ShardLog {
-            store: EncryptedStore { backend: self.shared.store.clone(), cipher },
-            keys,
-            shard: shard.clone(),
-            local_store,
-        }
+        ShardLog { store: self.encrypted(cipher), keys, shard: shard.clone(), local_store }
     }
 }
 

@@ -7,11 +7,12 @@ mod file_progress;
 mod target;
 mod windows;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_host::Host;
+use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::progress::{Progress, ProgressUnit};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -64,9 +65,9 @@ impl Restore<'_> {
             directories: directories.clone(),
         });
         let prepared = target.clone();
-        blocking(move || prepared.prepare(&kept)).await?;
+        self.store.host.blocking(move || prepared.prepare(&kept)).await??;
         self.fetches(&index, &target, &mut done, &mut restored, progress).await?;
-        blocking(move || target.finish()).await?;
+        self.store.host.blocking(move || target.finish()).await??;
         Ok(restored)
     }
 
@@ -93,9 +94,12 @@ impl Restore<'_> {
             }
             while syncing.len() < self.options.parallel.max(1) {
                 let Some(file) = written.pop_front() else { break };
-                syncing.push(sync(file, target.clone()));
+                syncing.push(sync(file, target.clone(), &self.store.host));
             }
             tokio::select! {
+                biased;
+                // First: a durable file is recorded before anything else is written.
+                Some(file) = syncing.next() => done.add(file?)?,
                 Some(fetch) = writing.next() => {
                     let (window, fetched, bytes) = fetch?;
                     restored.bytes_fetched += fetched;
@@ -103,7 +107,6 @@ impl Restore<'_> {
                     written.extend(ledger.settle(window).filter(|file| !done.contains(*file)));
                     progress(Progress { done: ledger.passed(total), total: Some(total), unit: ProgressUnit::Bytes });
                 }
-                Some(file) = syncing.next() => done.add(file?)?,
                 else => break,
             }
         }
@@ -118,44 +121,41 @@ impl Restore<'_> {
         tables: &FrameTableCache,
     ) -> Result<(u64, u64, u64)> {
         let (opened, fetch) = (tables.get(self.store, self.keys, &fetch.pack).await?, Arc::new(fetch));
-        let (fetched, written) = match fetch_and_write(&opened, &fetch, &target).await {
+        let (fetched, written) = match self.fetch_and_write(&opened, &fetch, &target).await {
             // One bad answer is no proof of damage, and the next attempt overwrites its bytes.
             Err(error) if error.kind == ErrorKind::Damaged => {
                 tracing::warn!("{error}; reading it once more");
-                fetch_and_write(&opened, &fetch, &target).await?
+                self.fetch_and_write(&opened, &fetch, &target).await?
             }
             done => done?,
         };
         Ok((fetch.window, fetched, written))
     }
+
+    /// Fetches a piece of a pack and writes it; returns the bytes fetched, and written.
+    async fn fetch_and_write(
+        &self,
+        opened: &OpenObject,
+        fetch: &Arc<PackFetch>,
+        target: &Arc<TargetFiles>,
+    ) -> Result<(u64, u64)> {
+        let bytes = opened.fetch(fetch.frames.clone()).await?;
+        let fetched = bytes.len() as u64;
+        let (opened, fetch, target) = (opened.clone(), Arc::clone(fetch), Arc::clone(target));
+        let written = self.store.host.blocking(move || target.write(&opened, &bytes, &fetch)).await??;
+        Ok((fetched, written))
+    }
 }
 
-/// Fetches a piece of a pack and writes it; returns the bytes fetched, and written.
-async fn fetch_and_write(
-    opened: &OpenObject,
-    fetch: &Arc<PackFetch>,
-    target: &Arc<TargetFiles>,
-) -> Result<(u64, u64)> {
-    let bytes = opened.fetch(fetch.frames.clone()).await?;
-    let fetched = bytes.len() as u64;
-    let (opened, fetch, target) = (opened.clone(), Arc::clone(fetch), Arc::clone(target));
-    let written = blocking(move || target.write(&opened, &bytes, &fetch)).await?;
-    Ok((fetched, written))
-}
-
-async fn sync(file: usize, target: Arc<TargetFiles>) -> Result<usize> {
-    blocking(move || target.sync(file)).await?;
+async fn sync(file: usize, target: Arc<TargetFiles>, host: &Host) -> Result<usize> {
+    host.blocking(move || target.sync(file)).await??;
     Ok(file)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.failed("cannot restore files")?
 }
 
 /// Cache of the frame tables of the packs opened last.
 #[derive(Default)]
 struct FrameTableCache {
-    opened: Mutex<HashMap<PackId, OpenObject>>,
+    opened: Mutex<BTreeMap<PackId, OpenObject>>,
 }
 
 impl FrameTableCache {

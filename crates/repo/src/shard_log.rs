@@ -4,11 +4,6 @@
 //! number after the newest entry it knows. If two writers do so, one of them fails, reads again,
 //! and stops if another run has acquired the shard's lease since.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "entries are stamped and told apart below the port of the stories"
-)]
-
 use backstop_types::adopted::Adopted;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::{BackupId, ShardName};
@@ -159,8 +154,8 @@ impl ShardLog {
         event: LogEvent,
         state: ShardState,
     ) -> Result<Option<LogEntry>> {
-        let entry =
-            LogEntry { number: last + 1, nonce: Uuid::from_bytes(random()?), at: Utc::now(), event, state };
+        let (nonce, at) = (self.store.random_id()?, self.store.host.clock.now());
+        let entry = LogEntry { number: last + 1, nonce, at, event, state };
         let key = self.keys.log(entry.number);
         let created = self.store.create(ObjectKind::Log, &key, &entry).await?;
         // Read it back whatever the store said: the store may have reported a success it did not
@@ -250,12 +245,4 @@ pub(crate) async fn shard_of(store: &EncryptedStore, keys: &ShardKeys) -> Result
         }
     }
     first.map_or(Ok(None), |error| Err(error.into()))
-}
-
-/// Returns random bytes.
-pub(crate) fn random() -> Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Error::failed(format!("cannot get random bytes: {error}")))?;
-    Ok(bytes)
 }

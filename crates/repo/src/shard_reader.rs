@@ -10,7 +10,6 @@ use chrono::{DateTime, Utc};
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};
 use crate::restore::Restore;
 use crate::shard_log::{ShardLog, ShardState};
-use crate::verify::Verification;
 use crate::{
     CatalogEntry, Condemned, DamageRecord, Holder, Manifest, OnProgress, RestoreOptions, RestoreResult,
     VerifyDepth, VerifyResult, known_damage, lease,
@@ -106,14 +105,6 @@ impl ShardReader {
             .run(manifest, dir, progress)
             .await
             .map_err(|error| error.during(format_args!("cannot restore backup {backup}")))
-    }
-
-    /// Checks everything that is stored for the shard. Damage is part of the report, not an error.
-    ///
-    /// # Errors
-    /// Returns an error only if the check itself cannot run.
-    pub async fn verify(&self, depth: VerifyDepth, progress: OnProgress<'_>) -> Result<VerifyResult> {
-        Verification::new(self, depth, progress).run().await
     }
 
     /// Returns the damage that verifications have recorded and that no later one found whole.

@@ -14,8 +14,8 @@ use crate::object::{ObjectError, ObjectKind};
 use crate::shard_log::{Lease, LogEvent, ShardState};
 use crate::store_tree::{StoreTree, StoredTree};
 use crate::{
-    ArchivePrunePlan, ArchiveReader, ArchiveView, CatalogEntry, Condemned, GcPlan, GcResult, Manifest,
-    ObjectRef, OnProgress, ShardReader, Storage, Tree, archive, gc, store_clock,
+    ArchivePrunePlan, ArchiveReader, ArchiveView, CatalogEntry, Condemned, Manifest, ObjectRef, OnProgress,
+    ShardReader, Storage, Tree, archive, store_clock,
 };
 
 /// Number of objects checked at a time before a commit.
@@ -266,7 +266,7 @@ impl ShardWriter {
                 };
                 let at = state.condemned.iter().position(|other| other.entry.facts.backup_id == *id);
                 let at = at.ok_or_else(|| refuse("it is not among the deleted backups"))?;
-                if gc::is_grace_over(state.condemned[at].at, now, grace) {
+                if store_clock::is_grace_over(state.condemned[at].at, now, grace) {
                     return Err(refuse("its grace period is over, and its data may be gone"));
                 }
                 let entry = state.condemned.remove(at).entry;
@@ -277,25 +277,6 @@ impl ShardWriter {
             Ok(())
         })
         .await
-    }
-
-    /// Returns the objects that could be removed: no backup needs them, nor one that was deleted
-    /// less than `grace` ago.
-    ///
-    /// # Errors
-    /// Returns [`ErrorKind::Damaged`] if a manifest or its extents cannot be read: the needed
-    /// objects are then unknown.
-    pub async fn gc_plan(&self, now: DateTime<Utc>, grace: Duration) -> Result<GcPlan> {
-        gc::plan_gc(self, now, grace).await
-    }
-
-    /// Removes the objects that the plan names.
-    ///
-    /// # Errors
-    /// Returns [`ErrorKind::Held`] if another run has acquired the shard's lease since;
-    /// [`ErrorKind::Refused`] if the plan was made under another lease.
-    pub async fn sweep(&mut self, plan: GcPlan) -> Result<GcResult> {
-        gc::run_gc(self, plan).await
     }
 
     /// Reads the archive once, as the basis of a plan to prune it.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use backstop_types::error::{Result, ResultExt};
 
-use crate::backend::store_error;
 use crate::keys::ShardKeys;
 use crate::local_store::{LocalStore, PinnedDirectory};
+use crate::store_error::store_error;
 
 /// Returns the final name of a staged file; `None` for any other file.
 pub(crate) fn final_name(key: &str) -> Option<&str> {

@@ -1,5 +1,7 @@
 //! Compares this host's clock with the store's and with the log's before any deletion by age.
 
+use std::time::Duration;
+
 use backstop_types::error::{Error, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -34,6 +36,11 @@ pub(crate) fn agreed_time(
         }
         _ => Ok(store),
     }
+}
+
+/// Returns true if the grace period of a deletion at the time `at` is over.
+pub(crate) fn is_grace_over(at: DateTime<Utc>, now: DateTime<Utc>, grace: Duration) -> bool {
+    (now - at).to_std().is_ok_and(|age| age >= grace)
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 //! encoded (16 MiB plain each), [`PARALLEL_UPLOADS`] being uploaded (at most as much again each),
 //! and some index frames.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use backstop_host::Clock;
+use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::progress::{Progress, ProgressUnit};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -44,7 +45,7 @@ pub(crate) struct StoreTree<'a> {
     /// Number of its first pack.
     pub(crate) first_pack: u64,
     /// Keys of objects that a verification found damaged.
-    pub(crate) known: &'a HashSet<String>,
+    pub(crate) known: &'a BTreeSet<String>,
 }
 
 /// Tree whose data and index are stored.
@@ -76,7 +77,8 @@ impl StoreTree<'_> {
         };
         let lost_packs = parent.as_ref().map_or(0, Parent::lost);
         let work = self.work(files.clone(), parent, counters.clone());
-        let (objects, extents, fingerprints) = report_progress(work, &counters, total, progress).await?;
+        let (objects, extents, fingerprints) =
+            report_progress(work, &counters, total, progress, &*self.store.host.clock).await?;
         let storage = Storage::Blocks {
             files: files.iter().map(entry).collect(),
             directories: directories
@@ -116,10 +118,7 @@ impl StoreTree<'_> {
             filled: 0,
             zero: self.store.cipher.fingerprint(&[0; BLOCK_BYTES]),
         };
-        let scanned = async {
-            let thread = tokio::task::spawn_blocking(move || scan.run(&files));
-            thread.await.failed("cannot read the tree")?
-        };
+        let scanned = async { self.store.host.blocking(move || scan.run(&files)).await? };
         let index = async {
             let ((extents, fingerprints), written) = futures::try_join!(scanned, self.packs(jobs))?;
             finish_index(extents, fingerprints, &known, written, ends).await
@@ -148,8 +147,8 @@ impl StoreTree<'_> {
 
     async fn encode(&self, job: PackJob) -> Result<(PackId, Bytes, ObjectRef)> {
         let (key, cipher, id) = (self.keys.pack(job.id), self.store.cipher.clone(), job.id);
-        let encoded = tokio::task::spawn_blocking(move || encode(&job, &key, &cipher));
-        let (bytes, reference) = encoded.await.failed("cannot encode a pack")??;
+        let encoded = self.store.host.blocking(move || encode(&job, &key, &cipher));
+        let (bytes, reference) = encoded.await??;
         Ok((id, bytes, reference))
     }
 
@@ -176,7 +175,7 @@ async fn finish_index(
     written: Vec<PackEntry>,
     ends: (mpsc::Sender<Bytes>, mpsc::Sender<Bytes>),
 ) -> Result<(Vec<PackEntry>, ObjectRef, ObjectRef)> {
-    let by_id: HashMap<PackId, PackEntry> =
+    let by_id: BTreeMap<PackId, PackEntry> =
         known.iter().chain(&written).map(|pack| (pack.id, *pack)).collect();
     let packs: Option<Vec<PackEntry>> = extents.packs().iter().map(|id| by_id.get(id).copied()).collect();
     let packs =
@@ -194,21 +193,25 @@ async fn send(to: &mpsc::Sender<Bytes>, bytes: Bytes) -> Result<()> {
         .map_err(|_| Error::new(ErrorKind::Store, "cannot store the index: its upload has ended"))
 }
 
-/// Reports progress during the work.
+/// Reports progress during the work, at its beginning first.
 async fn report_progress<T>(
     work: impl Future<Output = Result<T>>,
     counters: &DiffCounters,
     total: u64,
     progress: OnProgress<'_>,
+    clock: &dyn Clock,
 ) -> Result<T> {
     let mut work = std::pin::pin!(work);
-    let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+    let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
+            biased;
+            // First: work that is done has no progress to report.
             done = &mut work => return done,
-            _ = ticks.tick() => {
+            () = clock.sleep(wait) => {
                 let passed = counters.passed.load(Ordering::Relaxed).min(total);
                 progress(Progress { done: passed, total: Some(total), unit: ProgressUnit::Bytes });
+                wait = PROGRESS_INTERVAL;
             }
         }
     }

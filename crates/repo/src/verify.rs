@@ -4,7 +4,7 @@
 //! The fingerprints of at most [`PACKS_CACHED`] packs are in memory (16 KiB each); those of further
 //! packs are read again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::block_extents::{BLOCK_BYTES, BlockLocation, Extents, PackEntry};
 use crate::crypto::Digest;
+use crate::encrypted_store::EncryptedStore;
 use crate::fingerprints::FingerprintsReader;
 use crate::keys::PackId;
 use crate::manifest::{FileEntry, Storage};
@@ -45,7 +46,7 @@ pub(crate) struct Verification<'a> {
     damaged: Mutex<BTreeMap<String, (String, BTreeSet<BackupId>)>>,
     objects: AtomicU64,
     bytes: AtomicU64,
-    remembered: Mutex<HashMap<PackId, Vec<Digest>>>,
+    remembered: Mutex<BTreeMap<PackId, Vec<Digest>>>,
 }
 
 /// Index of a backup that could be read.
@@ -54,6 +55,16 @@ struct BackupIndex {
     files: Vec<FileEntry>,
     extents: Extents,
     fingerprints: crate::ObjectRef,
+}
+
+impl ShardReader {
+    /// Checks everything that is stored for the shard. Damage is part of the report, not an error.
+    ///
+    /// # Errors
+    /// Returns an error only if the check itself cannot run.
+    pub async fn verify(&self, depth: VerifyDepth, progress: OnProgress<'_>) -> Result<VerifyResult> {
+        Verification::new(self, depth, progress).run().await
+    }
 }
 
 impl<'a> Verification<'a> {
@@ -69,7 +80,7 @@ impl<'a> Verification<'a> {
         }
     }
 
-    pub(crate) async fn run(self) -> Result<VerifyResult> {
+    async fn run(self) -> Result<VerifyResult> {
         let state = self.log().await?;
         let (backups, condemned) =
             state.map_or_else(Default::default, |state| (state.backups, state.condemned));
@@ -176,7 +187,8 @@ impl<'a> Verification<'a> {
             return Ok(());
         }
         self.count(0);
-        match repo_header::repository_id(&self.reader.log.store.backend).await {
+        let EncryptedStore { backend, host, .. } = self.reader.log.store.clone();
+        match repo_header::repository_id(&EncryptedStore::plain(backend, host)).await {
             Ok(_) => Ok(()),
             Err(error) => self.note(error, &[]),
         }
@@ -268,7 +280,7 @@ impl<'a> Verification<'a> {
     async fn batch(&self, opened: &OpenObject, batch: Range<usize>) -> ObjectResult<Vec<Digest>> {
         let bytes = opened.fetch(batch.clone()).await?;
         let (opened, cipher) = (opened.clone(), self.reader.log.store.cipher.clone());
-        let some = crate::object::run_blocking(move || {
+        let some = crate::object::run_blocking(&self.reader.log.store.host, move || {
             let (mut some, mut unpacker) = (Vec::new(), Unpacker::new()?);
             for number in batch.clone() {
                 let frame = opened.decode(&bytes, batch.start, number, &mut unpacker)?;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use backstop_binlog::SegmentSource;
+use backstop_host::Host;
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository, VerifyDepth};
-use backstop_types::archive::{ArchiverHeartbeat, SegmentState};
+use backstop_types::archive::{ArchiverHeartbeat, SegmentHash, SegmentState};
 use backstop_types::error::ErrorKind;
 use backstop_types::gtid::GtidSet;
 use chrono::DateTime;
@@ -24,7 +25,7 @@ async fn states(reader: &ArchiveReader) -> Vec<(u64, SegmentState)> {
 }
 
 async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
-    let repository = Repository::open(location, key.as_ref()).await.unwrap();
+    let repository = Repository::open(location, key.as_ref(), Host::system()).await.unwrap();
     let reader = repository.archive(&shard());
     assert!(reader.contents().await.unwrap().timelines.is_empty());
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
@@ -35,7 +36,7 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
     let old = repository.archive(&shard()).contents().await.unwrap().segments;
     seal(&writer, 1, 4, 1000).await;
     tail(&writer, 5, 9, 400_000).await;
-    let reader = Repository::open(location, key.as_ref()).await.unwrap().archive(&shard());
+    let reader = Repository::open(location, key.as_ref(), Host::system()).await.unwrap().archive(&shard());
     assert_eq!(states(&reader).await, [(3, SegmentState::Sealed), (6, SegmentState::Tail)]);
     let mut third = Vec::new();
     reader.open(&old[1]).await.unwrap().read_to_end(&mut third).await.unwrap();
@@ -45,7 +46,7 @@ async fn stores_and_gives_back(location: &Location, key: Option<RepoKey>) {
 
     // It ends without sealing; another archiver builds a segment from the tail.
     writer.release().await.unwrap();
-    let repository = Repository::open(location, key.as_ref()).await.unwrap();
+    let repository = Repository::open(location, key.as_ref(), Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     let (held, last) = writer.held().await;
     assert_eq!((held, last.len(), last[0].end), (Some(set("A:1-9")), 1, 3_600_000));
@@ -83,7 +84,7 @@ async fn s3_bucket_stores_and_returns_an_archive() {
 
 async fn bench() -> (Arc<FaultyStore>, Repository) {
     let store = Arc::new(FaultyStore::honest());
-    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let repository = Repository::on(store.clone(), None, Host::system()).await.unwrap();
     (store, repository)
 }
 
@@ -157,9 +158,7 @@ async fn segment_with_other_bytes_is_not_stored() {
     let (segment, mut bytes) = make_segment(1, 3, 100);
     bytes[7] ^= 1;
     assert!(writer.put_tail(&segment, &bytes).await.is_err());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &bytes).unwrap();
-    assert!(writer.seal(&segment, file.path()).await.is_err());
+    assert!(writer.seal(&segment, &bytes).await.is_err());
     assert!(repository.archive(&shard()).contents().await.unwrap().segments.is_empty());
 }
 
@@ -213,7 +212,7 @@ async fn new_timeline_records_the_transactions_left_behind() {
     assert_eq!(contents, writer.contents().await);
     assert_eq!(contents.alive, Some(alive));
     assert_eq!((contents.held(1), contents.held(2)), (Some(set("A:1-7")), Some(set("A:1-6,B:1-3"))));
-    let gtids: Vec<_> = contents.history(2).into_iter().map(|segment| segment.gtids).collect();
+    let gtids: Vec<_> = contents.history(2).into_iter().map(|stored| stored.segment.gtids).collect();
     assert_eq!(gtids, [set("A:1-5"), set("A:6"), set("B:1-3")]);
 }
 
@@ -235,9 +234,7 @@ async fn reused_file_name_hides_no_segment() {
     }
     // The sealed segment replaces the server's own tail segments only.
     let (segment, bytes) = again(5, 6);
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &bytes).unwrap();
-    writer.seal(&segment, file.path()).await.unwrap();
+    writer.seal(&segment, &bytes).await.unwrap();
     let reader = repository.archive(&shard());
     assert_eq!(reader.contents().await.unwrap().held(1), Some(set("A:1-6")));
     assert_eq!(states(&reader).await.len(), 2);
@@ -251,7 +248,7 @@ async fn damage_is_reported_with_the_lost_transactions() {
             let dir = support::scratch();
             let key = encrypted.then(|| support::key(1));
             let location = support::location(dir.path());
-            let repository = Repository::open(&location, key.as_ref()).await.unwrap();
+            let repository = Repository::open(&location, key.as_ref(), Host::system()).await.unwrap();
             let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
             for number in 1..=3 {
                 seal(&writer, number * 2 - 1, number * 2, 5000).await;
@@ -271,7 +268,8 @@ async fn damage_is_reported_with_the_lost_transactions() {
                 }
                 _ => drop(std::fs::copy(&objects[0], &objects[1]).unwrap()),
             }
-            let reader = Repository::open(&location, key.as_ref()).await.unwrap().archive(&shard());
+            let reader =
+                Repository::open(&location, key.as_ref(), Host::system()).await.unwrap().archive(&shard());
             let quick = reader.verify(VerifyDepth::Objects, &|_| {}).await.unwrap();
             let report = reader.verify(VerifyDepth::Content, &|_| {}).await.unwrap();
             assert_eq!(report.damaged.len(), 1, "{deed}: {report:?}");
@@ -301,14 +299,15 @@ async fn damage_is_reported_with_the_lost_transactions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_entries_and_indexes_are_detected() {
     let dir = support::scratch();
-    let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
+    let repository = Repository::open(&support::location(dir.path()), None, Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=300 {
         seal(&writer, number, number, 10).await;
     }
     let at = |part: &str| dir.path().join(format!("shards/orders/archive/{part}"));
     let fresh = || async {
-        let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
+        let repository =
+            Repository::open(&support::location(dir.path()), None, Host::system()).await.unwrap();
         repository.archive(&shard()).contents().await.unwrap()
     };
     assert!(fresh().await.damaged.is_empty());
@@ -388,7 +387,7 @@ async fn segment_with_invalid_binlog_is_damage_to_content_readers() {
     // it was given.
     let (mut segment, bytes) = make_segment(5, 6, 300);
     let shifted = [&bytes[..100], &bytes[..500]].concat();
-    segment.hash = *blake3::hash(&shifted).as_bytes();
+    segment.hash = SegmentHash(*blake3::hash(&shifted).as_bytes());
     writer.put_tail(&segment, &shifted).await.unwrap();
     let reader = repository.archive(&shard());
     assert!(reader.verify(VerifyDepth::Objects, &|_| {}).await.unwrap().damaged.is_empty());
@@ -405,7 +404,7 @@ async fn segment_with_invalid_binlog_is_damage_to_content_readers() {
 async fn entry_that_the_store_lost_is_detected_and_put_again() {
     for key in [None, Some(support::key(3))] {
         let store = Arc::new(FaultyStore::honest());
-        let repository = Repository::on(store.clone(), key.as_ref()).await.unwrap();
+        let repository = Repository::on(store.clone(), key.as_ref(), Host::system()).await.unwrap();
         let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
         seal(&writer, 1, 2, 200).await;
         tail(&writer, 3, 3, 200).await;
@@ -427,7 +426,7 @@ async fn entry_that_the_store_lost_is_detected_and_put_again() {
         assert_eq!(store.take_counts().into_values().sum::<u64>(), 1, "one request");
         let [lost] = &lost[..] else { panic!("{lost:?}") };
         let (segment, bytes) = make_segment(4, 5, 200);
-        assert_eq!(lost.segment(), Some(segment));
+        assert_eq!(lost.segment(), Some(&segment));
         assert!(writer.put_again(lost, &bytes[1..]).await.is_err(), "other bytes");
         writer.put_again(lost, &bytes).await.unwrap();
         writer.put_again(lost, &bytes).await.unwrap();
@@ -445,7 +444,7 @@ async fn entry_that_the_store_lost_is_detected_and_put_again() {
 async fn damage_found_by_verify_is_known_to_readers() {
     let dir = support::scratch();
     let location = support::location(dir.path());
-    let repository = Repository::open(&location, None).await.unwrap();
+    let repository = Repository::open(&location, None, Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     seal(&writer, 1, 2, 5000).await;
     seal(&writer, 3, 4, 5000).await;
@@ -474,7 +473,7 @@ async fn damage_found_by_verify_is_known_to_readers() {
 async fn lost_segment_is_stored_again_in_its_place() {
     let dir = support::scratch();
     let location = support::location(dir.path());
-    let repository = Repository::open(&location, None).await.unwrap();
+    let repository = Repository::open(&location, None, Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=3 {
         seal(&writer, number, number, 200).await;
@@ -490,16 +489,14 @@ async fn lost_segment_is_stored_again_in_its_place() {
         lost.iter().map(|lost| lost.segment().clone()).collect::<Vec<_>>(),
         std::slice::from_ref(&segment)
     );
-    let path = dir.path().join("again");
-    std::fs::write(&path, &bytes[1..]).unwrap();
-    assert!(writer.seal_again(&lost[0], &segment, &path).await.is_err(), "others than it was");
-    std::fs::write(&path, &bytes).unwrap();
-    writer.seal_again(&lost[0], &segment, &path).await.unwrap();
+    let other = bytes[1..].to_vec();
+    assert!(writer.seal_again(&lost[0], &segment, &other).await.is_err(), "others than it was");
+    writer.seal_again(&lost[0], &segment, &bytes).await.unwrap();
     assert!(writer.lost_segments().await.unwrap().is_empty());
     for number in 4..=140 {
         seal(&writer, number, number, 200).await;
         if matches!(number, 4 | 140) {
-            let fresh = Repository::open(&location, None).await.unwrap().archive(&shard());
+            let fresh = Repository::open(&location, None, Host::system()).await.unwrap().archive(&shard());
             let contents = fresh.contents().await.unwrap();
             assert_eq!(contents, writer.contents().await, "{number}");
             assert_eq!((contents.segments[1].number, contents.damaged), (before.segments[1].number, vec![]));

@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use backstop_host::Host;
 use backstop_repo::{Repository, VerifyDepth};
 use backstop_types::error::ErrorKind;
 
@@ -53,7 +54,10 @@ async fn every_read_is_repeated_after_a_bad_answer() {
     let (store, sample, _) = filled().await;
     for deed in [StoreFault::Short, StoreFault::Flips, StoreFault::Misses] {
         store.obey(every_other(deed));
-        let bench = Bench { repository: Repository::on(store.clone(), None).await.unwrap(), dir: None };
+        let bench = Bench {
+            repository: Repository::on(store.clone(), None, Host::system()).await.unwrap(),
+            dir: None,
+        };
         let catalog = bench.reader().catalog().await.unwrap();
         assert_eq!(catalog.len(), 2, "{deed:?}");
         let restored = bench.restored(&catalog[1].facts.backup_id).await;

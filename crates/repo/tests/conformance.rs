@@ -5,6 +5,7 @@
 
 mod support;
 
+use backstop_host::Host;
 use backstop_repo::{Location, RepoKey, Repository, VerifyDepth};
 use backstop_types::error::ErrorKind;
 use chrono::DateTime;
@@ -12,7 +13,10 @@ use chrono::DateTime;
 use support::{Bench, Sample, facts, next_id, noise, s3, shard};
 
 async fn stores_and_restores(location: &Location, key: Option<RepoKey>) {
-    let bench = Bench { repository: Repository::open(location, key.as_ref()).await.unwrap(), dir: None };
+    let bench = Bench {
+        repository: Repository::open(location, key.as_ref(), Host::system()).await.unwrap(),
+        dir: None,
+    };
     assert!(bench.repository.shards().await.unwrap().is_empty());
     assert!(bench.reader().catalog().await.unwrap().is_empty());
 
@@ -28,7 +32,10 @@ async fn stores_and_restores(location: &Location, key: Option<RepoKey>) {
     assert!(second.sizes.stored_bytes < 300_000, "{:?}", second.sizes);
 
     // Another process opens it.
-    let bench = Bench { repository: Repository::open(location, key.as_ref()).await.unwrap(), dir: None };
+    let bench = Bench {
+        repository: Repository::open(location, key.as_ref(), Host::system()).await.unwrap(),
+        dir: None,
+    };
     assert_eq!(bench.repository.shards().await.unwrap(), [shard()]);
     assert_eq!(bench.reader().catalog().await.unwrap(), [first.clone(), second.clone()]);
     assert!(bench.restored(&first.facts.backup_id).await == before);
@@ -62,8 +69,8 @@ async fn deletes(
 
 /// Starts two writers on one shard: only one of them can commit.
 async fn keeps_conditions(location: &Location) {
-    let one = Repository::open(location, None).await.unwrap();
-    let other = Repository::open(location, None).await.unwrap();
+    let one = Repository::open(location, None, Host::system()).await.unwrap();
+    let other = Repository::open(location, None, Host::system()).await.unwrap();
     let mut writer = one.acquire_lease(&shard(), "backup").await.unwrap();
     assert_eq!(other.acquire_lease(&shard(), "backup").await.err().unwrap().kind, ErrorKind::Held);
     let sample = Sample::new();
@@ -93,11 +100,12 @@ async fn unwritable_directory_is_refused() {
     if !rustix::process::geteuid().is_root() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o500)).unwrap();
-        let repository = Repository::open(&support::location(dir.path()), None).await.unwrap();
+        let repository =
+            Repository::open(&support::location(dir.path()), None, Host::system()).await.unwrap();
         assert_eq!(repository.acquire_lease(&shard(), "backup").await.err().unwrap().kind, ErrorKind::Denied);
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = match Repository::open(&support::location(file.path()), None).await {
+    let error = match Repository::open(&support::location(file.path()), None, Host::system()).await {
         Err(error) => error,
         Ok(repository) => repository.acquire_lease(&shard(), "backup").await.err().unwrap(),
     };
@@ -145,7 +153,7 @@ async fn unreachable_s3_endpoint_is_a_store_error() {
 
 /// Returns the error of opening a repository, or else of acquiring a lease in it.
 async fn reach(location: &Location) -> backstop_types::error::Error {
-    match Repository::open(location, None).await {
+    match Repository::open(location, None, Host::system()).await {
         Err(error) => error,
         Ok(repository) => repository.acquire_lease(&shard(), "backup").await.err().unwrap(),
     }

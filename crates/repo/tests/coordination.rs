@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_repo::{RepoKey, Repository, VerifyDepth};
 use backstop_types::adopted::Adopted;
 use backstop_types::error::ErrorKind;
@@ -74,7 +75,7 @@ async fn adopted_history_stays_in_the_log() {
 #[ignore = "run as a child process by the test below"]
 async fn child_process_dies_holding_the_shard() {
     let dir = std::env::var("BACKSTOP_TEST_DIR").unwrap();
-    let repository = Repository::open(&support::location(dir.as_ref()), None).await.unwrap();
+    let repository = Repository::open(&support::location(dir.as_ref()), None, Host::system()).await.unwrap();
     let _writer = repository.acquire_lease(&shard(), "backup").await.unwrap();
     std::process::abort();
 }
@@ -248,12 +249,12 @@ async fn repository_is_either_plain_or_encrypted() {
     Bench::on(plain.clone()).await.backup(&sample(), None).await;
     let open = |store: &Arc<FaultyStore>, key: Option<RepoKey>| {
         let store = store.clone();
-        async move { Repository::on(store, key.as_ref()).await.err() }
+        async move { Repository::on(store, key.as_ref(), Host::system()).await.err() }
     };
     assert_eq!(open(&plain, Some(support::key(1))).await.unwrap().kind, ErrorKind::Usage);
 
     let sealed: Arc<FaultyStore> = Arc::new(FaultyStore::honest());
-    let repository = Repository::on(sealed.clone(), Some(&support::key(1))).await.unwrap();
+    let repository = Repository::on(sealed.clone(), Some(&support::key(1)), Host::system()).await.unwrap();
     let bench = Bench { repository, dir: None };
     let sample = sample();
     let entry = bench.backup(&sample, None).await;
@@ -264,7 +265,7 @@ async fn repository_is_either_plain_or_encrypted() {
 
     bench.repository.rewrap(&support::key(2)).await.unwrap();
     assert_eq!(open(&sealed, Some(support::key(1))).await.unwrap().kind, ErrorKind::Usage);
-    let repository = Repository::on(sealed.clone(), Some(&support::key(2))).await.unwrap();
+    let repository = Repository::on(sealed.clone(), Some(&support::key(2)), Host::system()).await.unwrap();
     assert_eq!(repository.shards().await.unwrap(), [shard()]);
     let bench = Bench { repository, dir: None };
     assert!(bench.restored(&entry.facts.backup_id).await == sample.snapshot());

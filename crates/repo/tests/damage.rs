@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use backstop_host::Host;
 use backstop_repo::{CatalogEntry, Repository, VerifyDepth, VerifyResult};
 use backstop_types::error::ErrorKind;
 use chrono::DateTime;
@@ -258,7 +259,7 @@ async fn damaged_wrapped_key_is_reported_at_open() {
     for harm in DAMAGE_KINDS {
         harm.inflict(&stage.file(&key), &stage.file("backstop"));
         let location = support::location(stage.bench.dir());
-        let error = Repository::open(&location, Some(&support::key(1))).await.err().unwrap();
+        let error = Repository::open(&location, Some(&support::key(1)), Host::system()).await.err().unwrap();
         let expected =
             if matches!(harm, DamageKind::Deleted) { ErrorKind::Usage } else { ErrorKind::Damaged };
         assert_eq!(error.kind, expected, "{harm:?}: {error}");

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use backstop_binlog::Segment;
+use backstop_host::Host;
 use backstop_repo::{ArchiveWriter, RepoKey, Repository, VerifyDepth};
 use backstop_types::archive::SegmentState;
 use backstop_types::ids::BackupId;
@@ -56,7 +57,8 @@ async fn golden_repositories_are_written() {
     for (kind, key) in kinds() {
         let home = home(kind);
         drop(std::fs::remove_dir_all(&home));
-        let repository = Repository::open(&support::location(&home), key.as_ref()).await.unwrap();
+        let repository =
+            Repository::open(&support::location(&home), key.as_ref(), Host::system()).await.unwrap();
         let bench = Bench { repository, dir: None };
         let mut parent = None;
         for files in contents() {
@@ -95,7 +97,8 @@ async fn golden_archives_are_written() {
     for (kind, key) in kinds() {
         let home = home(&format!("{kind}-archive"));
         drop(std::fs::remove_dir_all(&home));
-        let repository = Repository::open(&support::location(&home), key.as_ref()).await.unwrap();
+        let repository =
+            Repository::open(&support::location(&home), key.as_ref(), Host::system()).await.unwrap();
         let writer = repository.acquire_archive_lease(&support::shard()).await.unwrap();
         archived(&writer).await;
         writer.release().await.unwrap();
@@ -106,7 +109,8 @@ async fn golden_archives_are_written() {
 async fn golden_archives_are_read() {
     for (kind, key) in kinds() {
         let home = home(&format!("{kind}-archive"));
-        let repository = Repository::open(&support::location(&home), key.as_ref()).await.unwrap();
+        let repository =
+            Repository::open(&support::location(&home), key.as_ref(), Host::system()).await.unwrap();
         let reader = repository.archive(&support::shard());
         let archive = reader.contents().await.unwrap();
         let [old, new] = &archive.timelines[..] else { panic!("{kind}: {:?}", archive.timelines) };
@@ -136,7 +140,8 @@ async fn golden_archives_are_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn golden_repositories_are_read() {
     for (kind, key) in kinds() {
-        let repository = Repository::open(&support::location(&home(kind)), key.as_ref()).await.unwrap();
+        let repository =
+            Repository::open(&support::location(&home(kind)), key.as_ref(), Host::system()).await.unwrap();
         let bench = Bench { repository, dir: None };
         let ids: Vec<BackupId> =
             bench.reader().catalog().await.unwrap().into_iter().map(|entry| entry.facts.backup_id).collect();

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_repo::{ArchiveReader, Repository, VerifyDepth};
 use backstop_types::gtid::GtidSet;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -28,7 +29,7 @@ fn now() -> DateTime<Utc> {
 /// archiver has released it.
 async fn stage(sealed: u64) -> InMemory {
     let store = Arc::new(InMemory::new());
-    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let repository = Repository::on(store.clone(), None, Host::system()).await.unwrap();
     let archiver = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=sealed {
         seal(&archiver, number, number, 200).await;
@@ -67,7 +68,7 @@ async fn prune(repository: &Repository) {
 }
 
 async fn all_is_there(store: Arc<InMemory>, held: GtidSet, when: &str) {
-    let reader = Repository::on(store, None).await.unwrap().archive(&shard());
+    let reader = Repository::on(store, None, Host::system()).await.unwrap().archive(&shard());
     let report = reader.verify(VerifyDepth::Content, &|_| {}).await.unwrap();
     assert_eq!(report.damaged, [], "{when}");
     assert_eq!(reader.contents().await.unwrap().held(1), Some(held), "{when}");
@@ -76,7 +77,7 @@ async fn all_is_there(store: Arc<InMemory>, held: GtidSet, when: &str) {
 /// Runs an archiver's restart before the request `first` of the prune, and another before `second`.
 async fn both(staged: &InMemory, sealed: u64, first: usize, second: usize) -> bool {
     let store = Arc::new(staged.fork());
-    let beside = Repository::on(store.clone(), None).await.unwrap();
+    let beside = Repository::on(store.clone(), None, Host::system()).await.unwrap();
     // One after the other, even if the prune sends several requests at the same time.
     let one = Arc::new(tokio::sync::Mutex::new(()));
     let turn: Turn = Arc::new(move |nth| {
@@ -92,7 +93,7 @@ async fn both(staged: &InMemory, sealed: u64, first: usize, second: usize) -> bo
         })
     });
     let paused = Arc::new(PausedStore::new(store.clone(), turn));
-    let repository = Repository::on(paused.clone(), None).await.unwrap();
+    let repository = Repository::on(paused.clone(), None, Host::system()).await.unwrap();
     prune(&repository).await;
     let came = paused.requests() > second;
     if came {
@@ -142,7 +143,7 @@ async fn reader_finds_no_damage_during_compaction() {
     let staged = stage(sealed).await;
     for nth in 0.. {
         let store = Arc::new(staged.fork());
-        let beside = Repository::on(store.clone(), None).await.unwrap();
+        let beside = Repository::on(store.clone(), None, Host::system()).await.unwrap();
         let turn: Turn = Arc::new(move |at| {
             let beside = beside.clone();
             Box::pin(async move {
@@ -152,7 +153,7 @@ async fn reader_finds_no_damage_during_compaction() {
             })
         });
         let paused = Arc::new(PausedStore::new(store, turn));
-        let reader = Repository::on(paused.clone(), None).await.unwrap().archive(&shard());
+        let reader = Repository::on(paused.clone(), None, Host::system()).await.unwrap().archive(&shard());
         let contents = reader.contents().await.unwrap();
         assert_eq!(contents.damaged, [], "compacted before request {nth} of a read");
         let held = contents.held(1).unwrap();
@@ -168,7 +169,7 @@ async fn reader_finds_no_damage_during_compaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sleeping_archiver_stores_nothing_after_compaction() {
     let store = Arc::new(support::faulty_store::FaultyStore::honest());
-    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let repository = Repository::on(store.clone(), None, Host::system()).await.unwrap();
     let sleeper = repository.acquire_archive_lease(&shard()).await.unwrap();
     tail(&sleeper, 1, 1, 200).await;
     // It sleeps: none of its heartbeats arrive.
@@ -199,7 +200,7 @@ async fn sleeping_archiver_stores_nothing_after_compaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn prune_keeps_segments_that_a_lost_entry_may_name() {
     let store = Arc::new(stage(6).await);
-    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let repository = Repository::on(store.clone(), None, Host::system()).await.unwrap();
     archiver_runs(&repository, 7).await;
     archiver_runs(&repository, 8).await;
     let contents = repository.archive(&shard()).contents().await.unwrap();

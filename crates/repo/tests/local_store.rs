@@ -6,6 +6,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use backstop_host::Host;
 use backstop_repo::{Location, Repository};
 use backstop_types::error::ErrorKind;
 
@@ -32,7 +33,7 @@ impl StoreDirectory {
     }
 
     async fn init(&self) -> Repository {
-        let (repository, made) = Repository::init(&self.location(), None).await.unwrap();
+        let (repository, made) = Repository::init(&self.location(), None, Host::system()).await.unwrap();
         assert!(made);
         repository
     }
@@ -74,7 +75,7 @@ async fn archive_is_not_written_while_its_volume_is_unmounted() {
     writer.put_tail(&segment, &bytes).await.unwrap();
     tail(&writer, 4, 4, 1000).await;
     writer.release().await.unwrap();
-    let reader = Repository::open(&place.location(), None).await.unwrap().archive(&shard());
+    let reader = Repository::open(&place.location(), None, Host::system()).await.unwrap().archive(&shard());
     assert!(file(&reader).await == make_segment(1, 4, 1000).1);
 }
 
@@ -91,7 +92,10 @@ async fn backup_is_not_written_while_its_volume_is_unmounted() {
     assert_eq!(repository.acquire_lease(&shard(), "backup").await.err().unwrap().kind, ErrorKind::Store);
     let mut again = place.location();
     again.create = Default::default();
-    assert_eq!(Repository::open(&again, None).await.err().unwrap().kind, ErrorKind::NotRecoverable);
+    assert_eq!(
+        Repository::open(&again, None, Host::system()).await.err().unwrap().kind,
+        ErrorKind::NotRecoverable
+    );
     nothing_in(&place.path);
     place.mount();
     let stored = writer.store(&sample.tree(), None, &|_| {}).await.unwrap();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_repo::Repository;
 use chrono::DateTime;
 use futures::TryStreamExt;
@@ -24,15 +25,13 @@ const SIZE: u64 = 200;
 #[tokio::test(flavor = "multi_thread")]
 async fn leftover_segments_are_not_named_by_a_rebuild() {
     let store = Arc::new(FaultyStore::honest());
-    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let repository = Repository::on(store.clone(), None, Host::system()).await.unwrap();
     let fails = || {
         store.obey(|operation, key| match operation {
             "put" if key.contains("/journal/") => StoreFault::Fails,
             _ => StoreFault::Honest,
         });
     };
-    let path = support::scratch();
-    let path = path.path().join("bytes");
     let mut writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=130 {
         if matches!(number, 40 | 60 | 80) {
@@ -41,9 +40,8 @@ async fn leftover_segments_are_not_named_by_a_rebuild() {
             }
             // Longer than the tail, with some transactions that come again.
             let (segment, bytes) = make_segment(number, number + number / 80, SIZE);
-            std::fs::write(&path, bytes).unwrap();
             fails();
-            assert!(writer.seal(&segment, &path).await.is_err());
+            assert!(writer.seal(&segment, &bytes).await.is_err());
             store.obey(|_, _| StoreFault::Honest);
             writer.release().await.unwrap();
             writer = repository.acquire_archive_lease(&shard()).await.unwrap();
@@ -79,7 +77,7 @@ async fn leftover_segments_are_not_named_by_a_rebuild() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_repair_is_completed_by_the_next() {
     let store = Arc::new(InMemory::new());
-    let repository = Repository::on(store.clone(), None).await.unwrap();
+    let repository = Repository::on(store.clone(), None, Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&shard()).await.unwrap();
     for number in 1..=260 {
         seal(&writer, number, number, SIZE).await;
@@ -95,13 +93,13 @@ async fn killed_repair_is_completed_by_the_next() {
             _ => StoreFault::Honest,
         });
         async move {
-            let repository = Repository::on(store.clone(), None).await.unwrap();
+            let repository = Repository::on(store.clone(), None, Host::system()).await.unwrap();
             repository.repair_indexes(&shard()).await.unwrap_err();
             drop(repository);
             store.obey(|_, _| StoreFault::Honest);
-            let repository = Repository::on(store.clone(), None).await.unwrap();
+            let repository = Repository::on(store.clone(), None, Host::system()).await.unwrap();
             repository.repair_indexes(&shard()).await.unwrap();
-            let reader = Repository::on(store, None).await.unwrap().archive(&shard());
+            let reader = Repository::on(store, None, Host::system()).await.unwrap().archive(&shard());
             assert!(reader.contents().await.unwrap() == before, "killed before put {nth}");
             assert_eq!(file(&reader).await.len() as u64, 260 * SIZE);
         }

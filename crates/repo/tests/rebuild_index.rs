@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backstop_host::Host;
 use backstop_policy::recovery_window::timeline_coverage;
 use backstop_repo::{ArchivePrunePlan, IndexRepair, RepoKey, Repository, VerifyDepth};
 use backstop_types::archive::{Archive, SegmentState};
@@ -51,7 +52,9 @@ impl Shop {
 
     /// Opens the repository as another run would: without any cached state.
     async fn open(&self) -> Repository {
-        Repository::open(&support::location(self.dir.path()), self.key.as_ref()).await.unwrap()
+        Repository::open(&support::location(self.dir.path()), self.key.as_ref(), Host::system())
+            .await
+            .unwrap()
     }
 
     async fn contents(&self) -> Archive {
@@ -210,9 +213,7 @@ async fn rebuilt_index_restores_tails_and_timelines() {
         if number == 1 {
             writer.put_tail(&segment, &bytes).await.unwrap();
         } else {
-            let path = shop.dir.path().join("bytes");
-            std::fs::write(&path, &bytes).unwrap();
-            writer.seal(&segment, &path).await.unwrap();
+            writer.seal(&segment, &bytes).await.unwrap();
         }
     }
     assert_eq!(shop.files("index").len(), 1);
@@ -353,9 +354,7 @@ async fn segments_of_an_older_version_are_reported_and_kept() {
         (segment.source, segment.file) = (uuid(SERVER_B), "other.000001".into());
         segment.previous = set(&format!("A:1-120,B:1-{}", number - 1));
         segment.gtids = set(&format!("B:{number}"));
-        let path = shop.dir.path().join("bytes");
-        std::fs::write(&path, &bytes).unwrap();
-        writer.seal(&segment, &path).await.unwrap();
+        writer.seal(&segment, &bytes).await.unwrap();
     }
     writer.release().await.unwrap();
     let before = shop.contents().await;

@@ -5,6 +5,7 @@ mod support;
 
 use std::path::PathBuf;
 
+use backstop_host::Host;
 use backstop_repo::{CatalogEntry, LogRepair, Repository, VerifyDepth};
 use backstop_types::error::ErrorKind;
 use backstop_types::ids::BackupId;
@@ -43,7 +44,7 @@ fn remove_from(bench: &Bench, number: usize) {
 
 /// Opens the repository as another run would: without any cached state.
 async fn opened(bench: &Bench) -> Repository {
-    Repository::open(&location(bench.dir()), None).await.unwrap()
+    Repository::open(&location(bench.dir()), None, Host::system()).await.unwrap()
 }
 
 async fn planned(bench: &Bench) -> Vec<LogRepair> {

@@ -1,7 +1,8 @@
 //! Network namespaces of tests: permission, remains of killed tests, and the commands on them.
 
-use std::path::Path;
 use std::process::Command;
+
+use backstop_host::process_start_ticks;
 
 use crate::volume::{run_command, skip};
 
@@ -20,7 +21,7 @@ pub(crate) fn can_make() -> bool {
 pub(crate) fn left_behind(prefix: &str) -> Vec<String> {
     let gone = |name: &String| {
         let pid = name.strip_prefix(prefix).and_then(|rest| u32::from_str_radix(rest.get(..6)?, 16).ok());
-        pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+        pid.is_some_and(|pid| process_start_ticks(pid).is_none())
     };
     let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(gone).collect()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use backstop_adapters::mysql::mysqld::LocalMysqld;
 use backstop_config::credentials::Credentials;
+use backstop_host::process_start_ticks;
 use backstop_types::ids::Endpoint;
 
 use crate::member::{TestMember, kill_server_on};
@@ -186,7 +187,7 @@ fn sweep() {
         let mut parts = name.split('-');
         let pid = (parts.next() == Some("bst")).then(|| parts.next().and_then(|pid| pid.parse::<u32>().ok()));
         let Some(Some(pid)) = pid else { continue };
-        if Path::new(&format!("/proc/{pid}")).exists() {
+        if process_start_ticks(pid).is_some() {
             continue;
         }
         for member in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use backstop_host::process_start_ticks;
+
 /// Mounted file system. Unmounted and removed when dropped.
 pub struct TestVolume {
     /// Its mount point.
@@ -86,7 +88,7 @@ fn remove_left_volumes() {
     for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name.strip_prefix("bsv-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if pid.is_some_and(|pid| process_start_ticks(pid).is_none()) {
             match name.ends_with(".img") {
                 true => drop(std::fs::remove_file(entry.path())),
                 false => unmount(&entry.path()),

@@ -18,6 +18,7 @@ use backstop_engine::recover::{CopyAccount, DataSource, LiveMembers, Recovery, R
 use backstop_engine::report::BackupReport;
 use backstop_engine::shared_credentials::SharedCredentials;
 use backstop_engine::source_selection::SourceChoiceRules;
+use backstop_host::Host;
 use backstop_policy::plan::Ending;
 use backstop_policy::scheduled_events::EventsSetting;
 use backstop_repo::{Location, Repository};
@@ -68,7 +69,7 @@ async fn lost_server_is_recovered_and_joins_its_shard() {
     shard.settle().await;
     let workload = TestWorkload::start(shard.primary()).await;
     let location = Location::new(format!("file://{}", shard.base().join("repository").display())).or_new();
-    let repository = Repository::open(&location, None).await.unwrap();
+    let repository = Repository::open(&location, None, Host::system()).await.unwrap();
 
     let first = back_up(&shard, &repository).await;
     assert_eq!((first.source.endpoint.clone(), first.parent), (shard.candidate().endpoint(), None));

@@ -5,6 +5,7 @@
 //! a new timeline, which branches off the old one at the transactions that both have in common.
 
 use std::fmt;
+use std::ops::Deref;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -31,14 +32,9 @@ pub struct Timeline {
     pub lacks: GtidSet,
 }
 
-/// A stored part of a server's binlog file: whole transactions, byte for byte.
+/// A part of a server's binlog file: whole transactions, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArchivedSegment {
-    /// Its number in the archive. Segments are stored in the order of their numbers.
-    pub number: u64,
-    /// The timeline it was stored for.
-    #[serde(rename = "line")]
-    pub timeline: u32,
+pub struct Segment {
     /// The server whose file it is.
     pub source: ServerUuid,
     /// Name of the file on the server.
@@ -47,7 +43,8 @@ pub struct ArchivedSegment {
     pub start: u64,
     /// Offset after its last byte.
     pub end: u64,
-    /// All that the server had executed before the segment.
+    /// All that the server had executed before it: the file's Previous_gtids and the transactions
+    /// in the file before `start`.
     pub previous: GtidSet,
     /// The transactions in it.
     pub gtids: GtidSet,
@@ -56,17 +53,9 @@ pub struct ArchivedSegment {
     pub committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// BLAKE3 of its bytes.
     pub hash: SegmentHash,
-    /// State of the segment: tail or sealed.
-    pub state: SegmentState,
-    /// Key of the object that holds it.
-    pub object: String,
-    /// Size of that object, in bytes.
-    pub stored_bytes: u64,
-    /// Identifies the content of that object.
-    pub digest: String,
 }
 
-impl ArchivedSegment {
+impl Segment {
     /// Returns its size in bytes, before compression.
     pub fn size(&self) -> u64 {
         self.end - self.start
@@ -78,9 +67,39 @@ impl ArchivedSegment {
         self.previous.union(&self.gtids)
     }
 
-    /// Returns `UUID FILE START-END`, for messages.
+    /// Returns `FILE of server UUID, bytes START to END`, for messages.
     pub fn name(&self) -> String {
         format!("{} of server {}, bytes {} to {}", self.file, self.source, self.start, self.end)
+    }
+}
+
+/// A segment in an archive, and where it is stored. Its facts are those of the [`Segment`], to which
+/// it dereferences.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchivedSegment {
+    /// Its number in the archive. Segments are stored in the order of their numbers.
+    pub number: u64,
+    /// The timeline it was stored for.
+    #[serde(rename = "line")]
+    pub timeline: u32,
+    /// The segment.
+    #[serde(flatten)]
+    pub segment: Segment,
+    /// State of the segment: tail or sealed.
+    pub state: SegmentState,
+    /// Key of the object that holds it.
+    pub object: String,
+    /// Size of that object, in bytes.
+    pub stored_bytes: u64,
+    /// Identifies the content of that object.
+    pub digest: String,
+}
+
+impl Deref for ArchivedSegment {
+    type Target = Segment;
+
+    fn deref(&self) -> &Segment {
+        &self.segment
     }
 }
 
@@ -217,7 +236,9 @@ impl Archive {
                         let empty = gtids.is_empty() && !segment.gtids.is_empty();
                         if !empty {
                             let previous = segment.previous.intersect(limit);
-                            all.push(ArchivedSegment { gtids, previous, ..segment.clone() });
+                            let mut part = segment.clone();
+                            (part.segment.gtids, part.segment.previous) = (gtids, previous);
+                            all.push(part);
                         }
                     }
                 }

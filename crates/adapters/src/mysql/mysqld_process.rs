@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use backstop_host::process_start_ticks;
 use rustix::process::{Flock, FlockType, Pid, Signal, fcntl_getlk, kill_process};
 
 /// Returns the pid of the server that runs on a data directory, if one does.
@@ -27,11 +28,7 @@ pub fn server_on(datadir: &Path) -> Option<u32> {
 
 /// Returns true if the process exists and has not ended (a zombie has).
 pub fn is_alive(pid: u32) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The command's name is in parentheses and may contain anything; the state follows the last
-    // one.
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    process_start_ticks(pid).is_some()
 }
 
 /// Returns true if the process is a server and has not ended.

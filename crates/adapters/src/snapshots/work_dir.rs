@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use backstop_engine::ports::Snapshot;
+use backstop_host::{Identity, ProcessIdentity, SystemIdentity};
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::ids::BackupId;
 use serde::{Deserialize, Serialize};
@@ -105,31 +106,17 @@ pub async fn remove(dir: &Path) -> Result<()> {
 }
 
 fn this_process() -> Result<OwnerProcess> {
-    let pid = std::process::id();
-    let unknown = || Error::failed("cannot determine when this process started");
-    Ok(OwnerProcess { boot_id: boot_id()?, pid, started: started(pid).ok_or_else(unknown)? })
+    let ProcessIdentity { boot, pid, started, .. } = SystemIdentity.this_process();
+    match (boot.is_empty(), started) {
+        (true, _) => Err(Error::failed("cannot determine the id of this boot")),
+        (_, 0) => Err(Error::failed("cannot determine when this process started")),
+        _ => Ok(OwnerProcess { boot_id: boot, pid, started }),
+    }
 }
 
 fn is_alive(owner: &OwnerProcess) -> bool {
-    boot_id().is_ok_and(|boot| boot == owner.boot_id) && started(owner.pid) == Some(owner.started)
-}
-
-fn boot_id() -> Result<String> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    Ok(std::fs::read_to_string(path).failed(format!("cannot read {path}"))?.trim().to_owned())
-}
-
-/// Returns the start time of a process that has not ended.
-fn started(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name is in parentheses and may contain anything; the state follows the last
-    // one.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    SystemIdentity.this_process().boot == owner.boot_id
+        && SystemIdentity.start_ticks(owner.pid) == Some(owner.started)
 }
 
 #[cfg(test)]

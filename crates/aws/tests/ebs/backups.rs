@@ -67,7 +67,7 @@ impl Fleet {
     async fn start() -> Self {
         let host = Host::start(ShardLayout::single()).await;
         let store = Arc::new(SkewedClockStore::default());
-        let repository = Repository::on(store.clone(), None).await.unwrap();
+        let repository = Repository::on(store.clone(), None, backstop_host::Host::system()).await.unwrap();
         Self { host, repository, store, shard: "orders".parse().unwrap() }
     }
 

@@ -125,6 +125,7 @@ fn unit(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use backstop_engine::archive::ReplicaIdentity;
+    use backstop_host::Host;
     use backstop_repo::Location;
 
     use super::*;
@@ -137,8 +138,8 @@ mod tests {
         let mut seen = Vec::new();
         for dir in &dirs {
             let location = Location::new(format!("file://{}", dir.path().display()));
-            let (made, _) = Repository::init(&location, None).await.unwrap();
-            let again = Repository::open(&location, None).await.unwrap();
+            let (made, _) = Repository::init(&location, None, Host::system()).await.unwrap();
+            let again = Repository::open(&location, None, Host::system()).await.unwrap();
             let identity = |repository| ReplicaIdentity::of(&name(&shard, repository, &url), &[]);
             assert_eq!(identity(&made), identity(&again), "an archiver that is started again is the same");
             seen.push(identity(&made));

@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use backstop_binlog::Segment;
+use backstop_host::Host;
 use backstop_repo::{Location, Repository};
+use backstop_types::archive::SegmentHash;
 
 use crate::{json, run, stderr, stdout};
 
@@ -53,12 +55,11 @@ fn archive(dir: &Path, segments: u64) {
     let url = format!("file://{}/repository", dir.display());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let repository = Repository::open(&Location::new(url), None).await.unwrap();
+        let repository = Repository::open(&Location::new(url), None, Host::system()).await.unwrap();
         let writer = repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap();
-        let (source, path) = ("aaaaaaaa-0000-4000-8000-000000000000", dir.join("bytes"));
+        let source = "aaaaaaaa-0000-4000-8000-000000000000";
         for number in 1..=segments {
             let bytes = number.to_le_bytes();
-            std::fs::write(&path, bytes).unwrap();
             let previous = if number == 1 { String::new() } else { format!("{source}:1-{}", number - 1) };
             let segment = Segment {
                 source: source.parse().unwrap(),
@@ -68,9 +69,9 @@ fn archive(dir: &Path, segments: u64) {
                 previous: previous.parse().unwrap(),
                 gtids: format!("{source}:{number}").parse().unwrap(),
                 committed: None,
-                hash: *blake3::hash(&bytes).as_bytes(),
+                hash: SegmentHash(*blake3::hash(&bytes).as_bytes()),
             };
-            writer.seal(&segment, &path).await.unwrap();
+            writer.seal(&segment, &bytes.to_vec()).await.unwrap();
         }
         writer.release().await.unwrap();
     });

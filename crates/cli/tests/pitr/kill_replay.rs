@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use backstop_binlog::Segment;
+use backstop_host::Host;
 use backstop_repo::{Location, Repository};
 use backstop_testbed::processes::kill_on;
 use backstop_testkit::{ShardLayout, TestMember, TestShard, TestWorkload};
+use backstop_types::archive::SegmentHash;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -167,10 +169,10 @@ async fn garbled_tail(backstop: &Backstop, primary: &TestMember) -> String {
         previous: last.held_after(),
         gtids: primary.gtid_executed().await.subtract(&held(backstop).await),
         committed: None,
-        hash: *blake3::hash(&bytes).as_bytes(),
+        hash: SegmentHash(*blake3::hash(&bytes).as_bytes()),
     };
     let location = Location::new(format!("file://{}", backstop.repository.display()));
-    let repository = Repository::open(&location, None).await.unwrap();
+    let repository = Repository::open(&location, None, Host::system()).await.unwrap();
     let writer = repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap();
     writer.put_tail(&piece, &bytes).await.unwrap();
     writer.release().await.unwrap();

@@ -54,7 +54,8 @@ pub(super) async fn find_divergence(
     let compare = SourceComparison { archiver, from, identity };
     let newest = state.last.iter().find(|segment| segment.source == uuid).cloned();
     let pieces = archiver.store.segments_of(uuid).await;
-    let newest = newest.into_iter().chain(pieces.iter().map(plain)).find(has_transactions);
+    let newest =
+        newest.into_iter().chain(pieces.iter().map(|stored| stored.segment.clone())).find(has_transactions);
     let Some(newest) = newest else { return Ok(None) };
     // Twice, because a source that shuts down ends its stream like one that has no more.
     for _ in 0..2 {
@@ -80,19 +81,6 @@ pub(super) async fn find_divergence(
 /// True if the segment has transactions; the source can be asked for transactions only.
 fn has_transactions(piece: &Segment) -> bool {
     !piece.gtids.is_empty()
-}
-
-fn plain(piece: &ArchivedSegment) -> Segment {
-    Segment {
-        source: piece.source,
-        file: piece.file.clone(),
-        start: piece.start,
-        end: piece.end,
-        previous: piece.previous.clone(),
-        gtids: piece.gtids.clone(),
-        committed: piece.committed,
-        hash: piece.hash.0,
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +111,7 @@ impl SourceComparison<'_> {
                 if before.is_none() { differs.saturating_sub(step) } else { usize::midpoint(first, differs) };
             let at = at.min(differs - 1);
             step *= 2;
-            match self.compare(&plain(&pieces[at])).await? {
+            match self.compare(&pieces[at].segment).await? {
                 SegmentComparison::Differs => differs = at,
                 look => (before, same) = (Some(at), look == SegmentComparison::Same),
             }
@@ -205,7 +193,7 @@ impl SourceComparison<'_> {
 
     /// Returns the transactions that the archived segment and the source's begin with.
     async fn shared_beginning(&self, piece: &ArchivedSegment) -> Result<GtidSet> {
-        let Some(sent) = self.resend(&plain(piece)).await? else { return Ok(GtidSet::new()) };
+        let Some(sent) = self.resend(&piece.segment).await? else { return Ok(GtidSet::new()) };
         let read = async {
             let bytes = self.archiver.store.reader().open(piece).await?;
             segment_commits(bytes, piece.start, piece.end).await

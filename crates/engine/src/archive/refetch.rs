@@ -16,6 +16,7 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use super::Archiver;
 use super::binlog_source::{BinlogSource, ReplicaIdentity};
+use super::upload::SpoolFile;
 
 /// Timeout for a silent source: it may read for a while until it reaches the requested
 /// transactions.
@@ -58,7 +59,10 @@ async fn refetch_all(
         }
         let mut kept = RefetchFile::new(archiver.spool.with_extension("again")).await?;
         let stored = match fetch(archiver, from, identity, piece, &mut kept).await {
-            Ok(Some(segment)) => archiver.store.seal_again(&lost, &segment, &kept.path).await.map(|()| true),
+            Ok(Some(segment)) => {
+                let bytes = SpoolFile(kept.path.clone());
+                archiver.store.seal_again(&lost, &segment, &bytes).await.map(|()| true)
+            }
             other => other.map(|_| false),
         };
         kept.remove().await?;

@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use backstop_binlog::{Segment, SegmentCheck};
+use backstop_types::archive::SegmentHash;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
@@ -205,7 +206,7 @@ fn read_journal(path: &Path, text: &str, noted: &mut SpoolContents) {
                 previous: line.previous,
                 gtids: line.gtids,
                 committed: line.committed,
-                hash: [0; 32],
+                hash: SegmentHash([0; 32]),
             },
             path: path.with_extension(""),
             skip: line.skip.unwrap_or(line.start.saturating_sub(begin)),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use backstop_binlog::Segment;
 use backstop_repo::ArchiveWriter;
-use backstop_types::archive::Archive;
+use backstop_types::archive::{Archive, SegmentHash};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 
@@ -90,7 +90,7 @@ async fn archive_chunk(store: &ArchiveWriter, left: &RecoveredChunk) -> Result<C
         }
         _ => {}
     }
-    piece.hash = *blake3::hash(&bytes).as_bytes();
+    piece.hash = SegmentHash(*blake3::hash(&bytes).as_bytes());
     store.put_tail(&piece, &bytes).await?;
     Ok(ChunkFate::Archived)
 }
@@ -236,6 +236,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::{Arc, Mutex};
 
+    use backstop_host::Host;
     use backstop_repo::Repository;
     use backstop_types::progress::Progress;
     use object_store::memory::InMemory;
@@ -262,7 +263,7 @@ mod tests {
     }
 
     async fn archive() -> ArchiveWriter {
-        let repository = Repository::on(Arc::new(InMemory::new()), None).await.unwrap();
+        let repository = Repository::on(Arc::new(InMemory::new()), None, Host::system()).await.unwrap();
         repository.acquire_archive_lease(&"orders".parse().unwrap()).await.unwrap()
     }
 
@@ -302,7 +303,8 @@ mod tests {
         let (piece, bytes) = (noted(from, to), magic(to));
         let bytes = &bytes[piece.start as usize..];
         let at = AckPosition { source: server(), file: SAMPLE_FILE.to_owned(), offset: piece.end };
-        let segment = super::super::upload::segment(&at, &piece, *blake3::hash(bytes).as_bytes());
+        let hash = SegmentHash(*blake3::hash(bytes).as_bytes());
+        let segment = super::super::upload::segment(&at, &piece, hash);
         store.put_tail(&segment, bytes).await.unwrap();
     }
 

@@ -76,11 +76,11 @@ async fn check_store(archiver: &Archiver<'_>, shared: &Shared, missed: &mut BTre
 /// Returns the bytes of an entry's segment, if the spool has them.
 async fn spooled_bytes(shared: &Shared, lost: &LostEntry) -> Result<Option<Vec<u8>>> {
     let Some(piece) = lost.segment() else { return Ok(Some(Vec::new())) };
-    let Some((path, skip)) = shared.queue.find_spooled(&piece) else { return Ok(None) };
+    let Some((path, skip)) = shared.queue.find_spooled(piece) else { return Ok(None) };
     let size = usize::try_from(piece.size()).unwrap_or(usize::MAX);
     let read = tokio::task::spawn_blocking(move || read(path, skip, size));
     let bytes = read.await.failed("cannot read the spool")?;
-    Ok(bytes.filter(|bytes| *blake3::hash(bytes).as_bytes() == piece.hash))
+    Ok(bytes.filter(|bytes| *blake3::hash(bytes).as_bytes() == piece.hash.0))
 }
 
 fn read(path: PathBuf, skip: u64, size: usize) -> Option<Vec<u8>> {

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use backstop_binlog::Segment;
 use backstop_config::settings::ArchiveAck;
-use backstop_repo::ArchiveWriter;
+use backstop_repo::{ArchiveWriter, SegmentBytes};
+use backstop_types::archive::SegmentHash;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 use super::queue::{AckPosition, Chunk, Queue, UploadWork};
@@ -140,9 +143,20 @@ enum UploadError {
     Spool(Error),
 }
 
+/// File of the spool, or another one, whose bytes are those of a whole segment.
+pub(super) struct SpoolFile(pub(super) PathBuf);
+
+#[async_trait]
+impl SegmentBytes for SpoolFile {
+    async fn open(&self) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+        let file = tokio::fs::File::open(&self.0).await;
+        Ok(Box::new(file.failed(format!("cannot read {}", self.0.display()))?))
+    }
+}
+
 /// Archives a full segment. If that fails, checks the spool's file.
 async fn upload_segment(store: &ArchiveWriter, segment: &Segment, path: &Path) -> Result<(), UploadError> {
-    let Err(error) = store.seal(segment, path).await else { return Ok(()) };
+    let Err(error) = store.seal(segment, &SpoolFile(path.to_owned())).await else { return Ok(()) };
     if !is_transient(&error) {
         return Err(UploadError::Store(error));
     }
@@ -194,7 +208,7 @@ impl Replacer {
 }
 
 /// Returns the chunk as a tail segment.
-pub(super) fn segment(at: &AckPosition, chunk: &Chunk, hash: [u8; 32]) -> Segment {
+pub(super) fn segment(at: &AckPosition, chunk: &Chunk, hash: SegmentHash) -> Segment {
     Segment {
         source: at.source,
         file: at.file.clone(),
@@ -214,7 +228,7 @@ fn is_transient(error: &Error) -> bool {
 
 /// Reads the bytes of a chunk and their hash. They must be binlog events with the chunk's
 /// transactions.
-async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, [u8; 32])> {
+async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, SegmentHash)> {
     let doing = format!("cannot read the spool {}", path.display());
     let read = tokio::task::spawn_blocking(move || {
         let mut bytes = Vec::with_capacity(usize::try_from(chunk.size()).unwrap_or_default());
@@ -224,7 +238,7 @@ async fn read_chunk(path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, 
             Ok(())
         };
         let hash = spool_journal::check_chunk(&file, skip, &chunk, &mut take)?;
-        Ok((bytes, *hash.as_bytes()))
+        Ok((bytes, SegmentHash(*hash.as_bytes())))
     });
     read.await.failed(&doing)?.map_err(|error: Error| error.during(&doing))
 }
@@ -237,7 +251,7 @@ async fn check_segment_file(path: PathBuf, segment: Segment) -> Result<()> {
         hasher.update_reader(File::open(path)?).map(|hasher| hasher.finalize())
     });
     match hashed.await.failed(&doing)? {
-        Ok(hash) if *hash.as_bytes() == segment.hash => Ok(()),
+        Ok(hash) if *hash.as_bytes() == segment.hash.0 => Ok(()),
         Ok(_) => {
             Err(Error::new(ErrorKind::Damaged, format!("{doing}: its bytes are not those of the segment")))
         }

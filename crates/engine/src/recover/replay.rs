@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::{BinlogServer, BoundedSource, PasswordCheck};
+use backstop_host::Identity;
 use backstop_policy::plan::Replay;
 use backstop_repo::{Manifest, TimelineSource};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
@@ -53,8 +54,9 @@ pub(super) async fn replay(
     if plan.gtids.is_empty() || steps.is_done("verify_replay") {
         return Ok(());
     }
-    let relaxed = steps.once("relax", relax_durability(session)).await?;
-    check_same_boot(&relaxed, steps)?;
+    let boot = boot_id(&*recovery.ctx.host.identity)?;
+    let relaxed = steps.once("relax", relax_durability(session, &boot)).await?;
+    check_same_boot(&relaxed, &boot, steps)?;
     if !steps.is_done("replay") {
         // A restarted server has its own settings again; one that kept running may still be
         // replicating.
@@ -66,24 +68,24 @@ pub(super) async fn replay(
     steps.once("verify_replay", verify(session, plan)).await
 }
 
-async fn relax_durability(session: &mut dyn AdminSession) -> Result<RelaxedSettings> {
+async fn relax_durability(session: &mut dyn AdminSession, boot: &str) -> Result<RelaxedSettings> {
     super::forget_replication(session).await?;
-    Ok(RelaxedSettings { boot: boot_id()?, settings: session.relax_durability().await? })
+    Ok(RelaxedSettings { boot: boot.to_owned(), settings: session.relax_durability().await? })
 }
 
 /// Checks that the machine was not rebooted: transactions executed with relaxed durability survive
 /// a restart of the server, but not of the machine.
-fn check_same_boot(relaxed: &RelaxedSettings, steps: &Steps<'_>) -> Result<()> {
-    if steps.is_done("restore_settings") || relaxed.boot == boot_id()? {
+fn check_same_boot(relaxed: &RelaxedSettings, boot: &str, steps: &Steps<'_>) -> Result<()> {
+    if steps.is_done("restore_settings") || relaxed.boot == boot {
         return Ok(());
     }
     let message = "cannot resume the replay: the host was rebooted, and the replayed data may be incomplete";
     Err(Error::refused(message).hint("remove the target directory and repeat the recovery"))
 }
 
-fn boot_id() -> Result<String> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    std::fs::read_to_string(path).map(|id| id.trim().to_owned()).failed(format!("cannot read {path}"))
+fn boot_id(identity: &dyn Identity) -> Result<String> {
+    let boot = identity.this_process().boot;
+    if boot.is_empty() { Err(Error::failed("cannot determine the id of this boot")) } else { Ok(boot) }
 }
 
 async fn apply(

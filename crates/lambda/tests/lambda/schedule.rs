@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use backstop_host::Host;
 use backstop_repo::{CatalogEntry, Location, Repository, S3Access, ShardReader, Storage};
 use serde_json::{Value, json};
 
@@ -135,7 +136,10 @@ impl Scheduled {
         let begun = Instant::now();
         loop {
             // Opened each time: a handle from before the first backup knows no repository.
-            let reader = Repository::open(&location, None).await.unwrap().reader(&"shop-1".parse().unwrap());
+            let reader = Repository::open(&location, None, Host::system())
+                .await
+                .unwrap()
+                .reader(&"shop-1".parse().unwrap());
             let catalog = reader.catalog().await;
             if let Ok([entry]) = catalog.as_deref() {
                 let entry = entry.clone();

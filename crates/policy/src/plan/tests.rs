@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use backstop_types::archive::{
-    Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, Commit, SegmentHash, SegmentState, Timeline,
+    Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, Commit, Segment, SegmentHash, SegmentState,
+    Timeline,
 };
 use backstop_types::backup::BackupRef;
 use backstop_types::gtid::Gtid;
@@ -52,14 +53,16 @@ fn piece(number: u64, of: u32, previous: GtidSet, commits: &[Commit]) -> Archive
     ArchivedSegment {
         number,
         timeline: of,
-        source: A.parse().unwrap(),
-        file: "binlog.000001".into(),
-        start: number * 100,
-        end: number * 100 + 100,
-        previous,
-        gtids: all(commits),
-        committed: times().min().zip(times().max()),
-        hash: SegmentHash([0; 32]),
+        segment: Segment {
+            source: A.parse().unwrap(),
+            file: "binlog.000001".into(),
+            start: number * 100,
+            end: number * 100 + 100,
+            previous,
+            gtids: all(commits),
+            committed: times().min().zip(times().max()),
+            hash: SegmentHash([0; 32]),
+        },
         state: SegmentState::Sealed,
         object: format!("segment-{number}"),
         stored_bytes: 1,
@@ -114,8 +117,8 @@ impl Story {
             object: piece.object,
             wrong: "it is missing".into(),
             timeline: Some(1),
-            committed: piece.committed,
-            gtids: piece.gtids,
+            committed: piece.segment.committed,
+            gtids: piece.segment.gtids,
         });
         Archive {
             timelines: vec![line(1, "", "")],

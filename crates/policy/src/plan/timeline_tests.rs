@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use backstop_types::archive::{
-    Archive, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
+    Archive, ArchivedSegment, ArchiverHeartbeat, Segment, SegmentHash, SegmentState, Timeline,
 };
 use backstop_types::backup::{BackupRef, BackupTimeline};
 
@@ -30,14 +30,16 @@ fn piece(number: u64, timeline: u32, previous: &str, gtids: &str) -> ArchivedSeg
     ArchivedSegment {
         number,
         timeline,
-        source: A.parse().unwrap(),
-        file: format!("binlog.{number:06}"),
-        start: 0,
-        end: 100,
-        previous: set(previous),
-        gtids: set(gtids),
-        committed: Some((at(number as i64), at(number as i64))),
-        hash: SegmentHash([0; 32]),
+        segment: Segment {
+            source: A.parse().unwrap(),
+            file: format!("binlog.{number:06}"),
+            start: 0,
+            end: 100,
+            previous: set(previous),
+            gtids: set(gtids),
+            committed: Some((at(number as i64), at(number as i64))),
+            hash: SegmentHash([0; 32]),
+        },
         state: SegmentState::Sealed,
         object: format!("segment-{number}"),
         stored_bytes: 1,

@@ -4,7 +4,7 @@ use backstop_policy::plan::{Ending, Replay};
 use backstop_policy::scheduled_events::{EventsReport, EventsSetting};
 use backstop_types::adopted::Adopted;
 use backstop_types::archive::{
-    ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
+    ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, Segment, SegmentHash, SegmentState, Timeline,
 };
 use backstop_types::backup::{BackupKind, BackupTimeline, Sizes, VolumeState};
 use backstop_types::freeze::{FreezeMode, FreezeSetting, OnPrimary};
@@ -83,20 +83,24 @@ fn values_of_an_archive() {
     let segment = ArchivedSegment {
         number: 7,
         timeline: 2,
-        source: server(A),
-        file: "binlog.000007".into(),
-        start: 4,
-        end: 900,
-        previous: gtids("A:1-5"),
-        gtids: gtids("A:6-7"),
-        committed,
-        hash: SegmentHash([7; 32]),
+        segment: Segment {
+            source: server(A),
+            file: "binlog.000007".into(),
+            start: 4,
+            end: 900,
+            previous: gtids("A:1-5"),
+            gtids: gtids("A:6-7"),
+            committed,
+            hash: SegmentHash([7; 32]),
+        },
         state: SegmentState::Sealed,
         object: "shards/orders/archive/segments/00000000000000000001-000000000001".into(),
         stored_bytes: 300,
         digest: "00112233445566778899aabbccddeeff".into(),
     };
-    stored("archived-segment.json", &[segment.clone(), ArchivedSegment { committed: None, ..segment }]);
+    let mut least = segment.clone();
+    least.segment.committed = None;
+    stored("archived-segment.json", &[segment, least]);
     let alive = ArchiverHeartbeat {
         at: at("2026-11-23T02:21:33Z"),
         source: Some(server(A)),

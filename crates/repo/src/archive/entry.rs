@@ -3,10 +3,9 @@
 //!
 //! The content of an entry is at its end, so that one request can read it without the segment.
 
-use backstop_types::archive::{ArchivedSegment, SegmentHash, SegmentState, Timeline};
+use backstop_types::archive::{ArchivedSegment, Segment, SegmentState, Timeline};
 use backstop_types::error::{Result, ResultExt};
-use backstop_types::gtid::GtidSet;
-use backstop_types::ids::{ServerUuid, ShardName};
+use backstop_types::ids::ShardName;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -41,7 +40,7 @@ impl JournalEntry {
     pub(crate) fn sealed(&self) -> Option<ArchivedSegment> {
         let EntryKind::Sealed { facts, object, replaces } = &self.what else { return None };
         let number = replaces.first().copied().unwrap_or(self.number);
-        Some(facts.stored(number, SegmentState::Sealed, object))
+        Some(facts.clone().stored(number, SegmentState::Sealed, object))
     }
 }
 
@@ -67,53 +66,21 @@ pub(crate) enum EntryKind {
     },
 }
 
-/// Facts of a segment of a binlog file.
+/// A segment, and the timeline that it is stored for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SegmentFacts {
     #[serde(rename = "line")]
     pub(crate) timeline: u32,
-    pub(crate) source: ServerUuid,
-    pub(crate) file: String,
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-    pub(crate) previous: GtidSet,
-    pub(crate) gtids: GtidSet,
-    pub(crate) committed: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    pub(crate) hash: SegmentHash,
+    #[serde(flatten)]
+    pub(crate) segment: Segment,
 }
 
 impl SegmentFacts {
-    pub(crate) fn new(timeline: u32, segment: &backstop_binlog::Segment) -> Self {
-        Self {
-            timeline,
-            source: segment.source,
-            file: segment.file.clone(),
-            start: segment.start,
-            end: segment.end,
-            previous: segment.previous.clone(),
-            gtids: segment.gtids.clone(),
-            committed: segment.committed,
-            hash: SegmentHash(segment.hash),
-        }
-    }
-
-    pub(crate) fn stored(&self, number: u64, state: SegmentState, object: &ObjectRef) -> ArchivedSegment {
-        ArchivedSegment {
-            number,
-            timeline: self.timeline,
-            source: self.source,
-            file: self.file.clone(),
-            start: self.start,
-            end: self.end,
-            previous: self.previous.clone(),
-            gtids: self.gtids.clone(),
-            committed: self.committed,
-            hash: self.hash,
-            state,
-            object: object.key.clone(),
-            stored_bytes: object.size,
-            digest: object.digest.clone(),
-        }
+    /// Returns the segment as the archive lists it once it is stored in an object.
+    pub(crate) fn stored(self, number: u64, state: SegmentState, object: &ObjectRef) -> ArchivedSegment {
+        let Self { timeline, segment } = self;
+        let ObjectRef { key: object, size: stored_bytes, digest } = object.clone();
+        ArchivedSegment { number, timeline, segment, state, object, stored_bytes, digest }
     }
 }
 

@@ -2,11 +2,12 @@
 //! `tests/frozen`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use backstop_types::archive::{ArchivedSegment, SegmentHash, Timeline};
+use backstop_types::archive::{ArchivedSegment, Segment, SegmentHash, Timeline};
 use uuid::Uuid;
 
-use super::compaction::{ArchiveIndex, DroppedSegments, Horizon};
+use super::archive_index::ArchiveIndex;
 use super::entry::{self, EntryKind, JournalEntry, SegmentFacts};
+use super::horizon::{DroppedSegments, Horizon};
 use super::journal::ArchiveJournal;
 use super::stored_segment::{self, SegmentTrailer};
 use crate::crypto::Cipher;
@@ -22,8 +23,7 @@ fn lines() -> Vec<Timeline> {
 }
 
 fn segment_facts() -> SegmentFacts {
-    SegmentFacts {
-        timeline: 2,
+    let segment = Segment {
         source: "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
         file: "binlog.000007".into(),
         start: 4,
@@ -32,7 +32,8 @@ fn segment_facts() -> SegmentFacts {
         gtids: "3e11fa47-71ca-11e1-9e33-c80aa9429562:6-7".parse().unwrap(),
         committed: Some((at(), at())),
         hash: SegmentHash(*blake3::hash(&noise(100)).as_bytes()),
-    }
+    };
+    SegmentFacts { timeline: 2, segment }
 }
 
 fn entries() -> Vec<JournalEntry> {
@@ -42,7 +43,7 @@ fn entries() -> Vec<JournalEntry> {
         EntryKind::Timeline(_) => EntryKind::Timeline(lines().remove(0)),
         EntryKind::Tail(_) => EntryKind::Tail(segment_facts()),
         EntryKind::Sealed { .. } => EntryKind::Sealed {
-            facts: SegmentFacts { committed: None, ..segment_facts() },
+            facts: SegmentFacts { timeline: 2, segment: Segment { committed: None, ..segment_facts().segment } },
             object: reference("shards/orders/archive/segments/00000000000000000006-000000000001"),
             replaces: vec![5, 6],
         },

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backstop_types::archive::{
-    Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentState, Timeline,
+    Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, Segment, SegmentState, Timeline,
 };
 use backstop_types::error::{Error, Result};
 use backstop_types::gtid::GtidSet;
 use futures::{StreamExt, TryStreamExt};
 
-use super::compaction::{ArchiveIndex, Horizon};
+use super::archive_index::ArchiveIndex;
 use super::entry::{EntryKind, StoredEntry};
+use super::horizon::{self, Horizon};
 use super::journal::ArchiveJournal;
 use crate::keys;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind, ObjectResult};
@@ -80,7 +81,7 @@ pub(crate) async fn read_to(
         let alive = archiver_heartbeat(journal).await?;
         let numbers = journal.numbers().await?;
         let spans = spans(journal).await?;
-        let horizon = super::compaction::newest_horizon(journal).await?;
+        let horizon = horizon::newest_horizon(journal).await?;
         let mut gone = BTreeSet::new();
         let (entries, damaged) = entries(journal, cache, &numbers, &mut gone).await?;
         let (rolled, broken) = rolled(journal, cache, &spans, &mut gone).await?;
@@ -241,7 +242,7 @@ impl ArchiveContents {
             if let EntryKind::Tail(facts) = &stored.entry.what
                 && !replaced.contains(number)
             {
-                let tail = facts.stored(*number, SegmentState::Tail, &stored.object);
+                let tail = facts.clone().stored(*number, SegmentState::Tail, &stored.object);
                 if !segments.values().any(|sealed| contains_tail(sealed, &tail)) {
                     segments.insert(*number, tail);
                 }
@@ -323,14 +324,18 @@ pub(super) fn missing_numbers(spans: impl Iterator<Item = (u64, u64)>, newest: u
     holes
 }
 
-/// Returns true if a sealed segment contains the bytes of a tail. A server that has lost its
-/// binlogs uses their names again: by its name alone a tail could be taken for another.
+/// Returns true if a sealed segment contains the bytes of a tail of the same timeline.
 pub(super) fn contains_tail(sealed: &ArchivedSegment, tail: &ArchivedSegment) -> bool {
-    sealed.source == tail.source
-        && sealed.file == tail.file
-        && sealed.timeline == tail.timeline
-        && sealed.start <= tail.start
-        && tail.end <= sealed.end
-        && sealed.previous.is_subset_of(&tail.previous)
-        && tail.held_after().is_subset_of(&sealed.held_after())
+    sealed.timeline == tail.timeline && contains(sealed, tail)
+}
+
+/// Returns true if a segment contains the bytes of another. A server that has lost its binlogs uses
+/// their names again: by its name alone a segment could be taken for another.
+pub(super) fn contains(whole: &Segment, part: &Segment) -> bool {
+    whole.source == part.source
+        && whole.file == part.file
+        && whole.start <= part.start
+        && part.end <= whole.end
+        && whole.previous.is_subset_of(&part.previous)
+        && part.held_after().is_subset_of(&whole.held_after())
 }

@@ -1,24 +1,16 @@
 //! Journal of an archive: numbered entries that are created and never overwritten.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "entries are stamped and told apart below the port of the stories"
-)]
-
 use std::collections::BTreeSet;
 
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
-use chrono::Utc;
 use object_store::PutMode;
-use uuid::Uuid;
 
 use super::entry::{self, EntryKind, JournalEntry, StoredEntry};
-use crate::backend::store_error;
 use crate::encrypted_store::EncryptedStore;
 use crate::keys::{self, ArchiveKeys};
 use crate::object::ObjectResult;
-use crate::shard_log::random;
+use crate::store_error::store_error;
 
 /// Journal of one shard's archive.
 #[derive(Clone)]
@@ -88,9 +80,8 @@ impl ArchiveJournal {
         bytes: &[u8],
         fences: bool,
     ) -> Result<Appended> {
-        let nonce = Uuid::from_bytes(random()?);
-        let entry =
-            JournalEntry { number, lease, nonce, at: Utc::now(), shard: self.shard.clone(), what, fences };
+        let (nonce, at) = (self.store.random_id()?, self.store.host.clock.now());
+        let entry = JournalEntry { number, lease, nonce, at, shard: self.shard.clone(), what, fences };
         let key = self.keys.entry(number);
         let (bytes, object) = entry::encode_entry(&self.store, &key, &entry, bytes)?;
         match self.store.put_bytes_with_timeout(&key, bytes, PutMode::Create).await {

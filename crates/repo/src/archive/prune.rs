@@ -12,16 +12,18 @@ use backstop_types::archive::{Archive, ArchivedSegment};
 use backstop_types::error::{Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
 
-use super::compaction::{self, ArchiveIndex, Horizon};
+use super::archive_index::ArchiveIndex;
+use super::compaction;
+use super::horizon::Horizon;
 use super::index::{self, ArchiveContents};
 use super::reader::ArchiveReader;
 use crate::encrypted_store::Created;
-use crate::gc::is_grace_over;
 use crate::keys::{self, ArchiveKeys};
 use crate::local_store::LocalStore;
 use crate::object::ObjectKind;
 use crate::shard_log::ENTRIES_KEPT;
 use crate::stale_uploads;
+use crate::store_clock::is_grace_over;
 
 /// Plan to prune an archive. Made by [`ArchiveView::plan`], consumed by
 /// `ShardWriter::prune_archive`.

@@ -1,23 +1,20 @@
 //! Reads the archive of one shard.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, ArchiverHeartbeat, SegmentState};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::ShardName;
-use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::index::{self, ArchiveCache};
 use super::journal::ArchiveJournal;
 use super::segment_reader;
-use super::timeline_source::TimelineSource;
-use super::verify::{self, ArchiveVerification};
 use crate::encrypted_store::EncryptedStore;
 use crate::keys::ArchiveKeys;
 use crate::object::ObjectError;
-use crate::{DamageRecord, ObjectDamage, OnProgress, VerifyDepth, known_damage};
+use crate::{DamageRecord, known_damage};
 
 /// Number of concurrent requests.
 const PARALLEL_HEADS: usize = 64;
@@ -52,7 +49,7 @@ impl ArchiveReader {
     pub async fn checked(&self) -> Result<Archive> {
         let (mut archive, found) = futures::try_join!(self.sized(), self.found())?;
         // The others were checked just now.
-        let known: HashMap<&str, &str> = found
+        let known: BTreeMap<&str, &str> = found
             .damaged
             .iter()
             .filter(|damage| damage.in_content)
@@ -76,32 +73,12 @@ impl ArchiveReader {
         known_damage::read_damage(&self.journal.store, &self.journal.keys.found()).await
     }
 
-    /// Records the findings of a verification for all readers.
-    ///
-    /// # Errors
-    /// Returns the errors of [`ShardReader::note`](crate::ShardReader::note).
-    pub async fn note(
-        &self,
-        report: &ArchiveVerification,
-        depth: VerifyDepth,
-        at: DateTime<Utc>,
-    ) -> Result<DamageRecord> {
-        let damaged = report.damaged.iter().map(|damage| ObjectDamage {
-            object: damage.object.clone(),
-            wrong: damage.wrong.clone(),
-            backups: Vec::new(),
-        });
-        let damaged: Vec<ObjectDamage> = damaged.collect();
-        known_damage::record_damage(&self.journal.store, &self.journal.keys.found(), &damaged, depth, at)
-            .await
-    }
-
     /// Returns the contents, checked by names and sizes.
     pub(super) async fn sized(&self) -> Result<Archive> {
         let store = &self.journal.store;
         let directory = self.journal.keys.segments();
         let (mut contents, stored) = futures::try_join!(self.contents(), store.list(&directory))?;
-        let sizes: HashMap<String, u64> = stored.into_iter().collect();
+        let sizes: BTreeMap<String, u64> = stored.into_iter().collect();
         let (sound, doubtful): (Vec<_>, Vec<_>) = contents
             .segments
             .into_iter()
@@ -164,19 +141,6 @@ impl ArchiveReader {
         })?;
         Ok(Box::new(bytes.take(tail.size())))
     }
-
-    /// Checks every segment. Damage is part of the report, not an error.
-    ///
-    /// # Errors
-    /// Returns an error only if the check itself cannot run.
-    pub async fn verify(&self, depth: VerifyDepth, progress: OnProgress<'_>) -> Result<ArchiveVerification> {
-        verify::verify_archive(self, depth, progress).await
-    }
-
-    /// Returns the history of a timeline, for a binlog server.
-    pub fn timeline(&self, number: u32) -> TimelineSource {
-        TimelineSource::new(self.clone(), number)
-    }
 }
 
 /// Describes the fault of a segment's object by its size in the store.
@@ -198,8 +162,8 @@ pub(super) fn lost_segment(segment: ArchivedSegment, wrong: String) -> ArchiveDa
         object: segment.object,
         wrong,
         timeline: Some(segment.timeline),
-        committed: segment.committed,
-        gtids: segment.gtids,
+        committed: segment.segment.committed,
+        gtids: segment.segment.gtids,
     }
 }
 

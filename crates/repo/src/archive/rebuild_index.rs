@@ -4,7 +4,7 @@
 //! archiver changes the archive at the same time. It removes nothing: it copies the bytes of a
 //! damaged index before it replaces the index.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use backstop_types::archive::{Archive, ArchivedSegment, SegmentState};
@@ -12,7 +12,7 @@ use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use futures::StreamExt;
 
-use super::compaction::ArchiveIndex;
+use super::archive_index::ArchiveIndex;
 use super::index::{self, ArchiveContents, contains_tail, missing_numbers};
 use super::journal::ArchiveJournal;
 use super::reader::ArchiveReader;
@@ -256,8 +256,8 @@ fn sealed<'f>(contents: &ArchiveContents, found: &'f [FoundSegment]) -> Vec<&'f 
     let named = contents.named();
     let stored: Vec<ArchivedSegment> = found.iter().map(FoundSegment::stored).collect();
     let tails = contents.archive.segments.iter().filter(|segment| segment.state == SegmentState::Tail);
-    let mut of_file: HashMap<_, Vec<&ArchivedSegment>> = HashMap::new();
-    let mut newest: HashMap<u64, &str> = HashMap::new();
+    let mut of_file: BTreeMap<_, Vec<&ArchivedSegment>> = BTreeMap::new();
+    let mut newest: BTreeMap<u64, &str> = BTreeMap::new();
     for segment in named.iter().chain(&stored).chain(tails) {
         of_file.entry((segment.source, &segment.file)).or_default().push(segment);
         if segment.state == SegmentState::Sealed {
@@ -327,7 +327,7 @@ fn holes_in(archive: &Archive, first: u64, last: u64) -> GtidSet {
     let mut missing = GtidSet::new();
     for timeline in &archive.timelines {
         let history = archive.history(timeline.number);
-        let mut held = history.first().map_or_else(GtidSet::new, ArchivedSegment::held_after);
+        let mut held = history.first().map_or_else(GtidSet::new, |first| first.held_after());
         for pair in history.windows(2) {
             let [before, next] = pair else { continue };
             if before.number < last && first < next.number {

@@ -32,7 +32,7 @@ pub(crate) async fn open_segment(
         return Err(ObjectError::damaged(&segment.object, "it has fewer frames than its segment"));
     }
     Ok(SegmentReader {
-        frames: object::stream_frames(opened, 0..frames),
+        frames: object::stream_frames(&store.host, opened, 0..frames),
         now: Vec::new(),
         at: 0,
         left: segment.size(),

@@ -4,7 +4,7 @@
 //! The JSON describes the segment as the entry or index that names it does: a lost index is rebuilt
 //! from these descriptions. Segments of older versions consist of the frames of the segment alone.
 
-use backstop_types::archive::{ArchivedSegment, SegmentState, Timeline};
+use backstop_types::archive::{ArchivedSegment, Segment, SegmentState, Timeline};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use bytes::Bytes;
 use futures::future::join_all;
@@ -57,7 +57,7 @@ pub(crate) struct FoundSegment {
 
 impl FoundSegment {
     pub(crate) fn stored(&self) -> ArchivedSegment {
-        self.facts.segment.stored(self.facts.number, SegmentState::Sealed, &self.object)
+        self.facts.segment.clone().stored(self.facts.number, SegmentState::Sealed, &self.object)
     }
 }
 
@@ -70,7 +70,8 @@ pub(crate) async fn find(journal: &ArchiveJournal, key: &str) -> ObjectResult<Op
     if facts.object != key {
         return Err(ObjectError::damaged(key, "it is another object, stored under this name"));
     }
-    let size = facts.segment.end.checked_sub(facts.segment.start);
+    let segment = &facts.segment.segment;
+    let size = segment.end.checked_sub(segment.start);
     if size.map(frames) != Some(trailer.frames) {
         return Err(ObjectError::damaged(key, "its number of frames does not fit its segment"));
     }
@@ -93,7 +94,7 @@ pub(super) async fn store(
     let (parts, uploaded) = mpsc::channel(2);
     let encoded = async {
         let mut encoder = Encoder::new(ObjectKind::Segment, key, &journal.store.cipher)?;
-        encode(&mut encoder, &facts.segment, bytes, &parts).await?;
+        encode(&mut encoder, &facts.segment.segment, bytes, &parts).await?;
         trailer::write(&mut encoder, &serde_json::to_vec(facts).failed(format!("cannot write {key}"))?)?;
         let (end, object) = encoder.finish();
         send(&parts, end).await?;
@@ -117,7 +118,7 @@ pub(super) async fn store(
 /// Encodes the frames of a segment, and hands on their bytes as they become ready.
 async fn encode(
     encoder: &mut Encoder,
-    segment: &SegmentFacts,
+    segment: &Segment,
     bytes: Vec<Box<dyn AsyncRead + Send + Unpin>>,
     parts: &mpsc::Sender<Bytes>,
 ) -> Result<()> {
@@ -142,7 +143,7 @@ async fn encode(
     if !frame.is_empty() {
         encoder.frame(&frame)?;
     }
-    if size != segment.end - segment.start || *hasher.finalize().as_bytes() != segment.hash.0 {
+    if size != segment.size() || *hasher.finalize().as_bytes() != segment.hash.0 {
         return Err(Error::failed(format!(
             "cannot store {} at {}: the bytes are not those of the segment",
             segment.file, segment.start

@@ -19,9 +19,10 @@ pub struct TimelineSource {
     known: Mutex<Vec<ArchivedSegment>>,
 }
 
-impl TimelineSource {
-    pub(super) fn new(reader: ArchiveReader, timeline: u32) -> Self {
-        Self { reader, timeline, known: Mutex::new(Vec::new()) }
+impl ArchiveReader {
+    /// Returns the history of a timeline, for a binlog server.
+    pub fn timeline(&self, number: u32) -> TimelineSource {
+        TimelineSource { reader: self.clone(), timeline: number, known: Mutex::new(Vec::new()) }
     }
 }
 
@@ -51,7 +52,7 @@ impl TimelineSource {
 impl SegmentSource for TimelineSource {
     async fn segments(&self) -> Result<Vec<Segment>> {
         let history = self.reader.contents().await?.segments_on(self.timeline);
-        let segments = history.iter().map(binlog_segment).collect();
+        let segments = history.iter().map(|stored| stored.segment.clone()).collect();
         *self.known.lock().await = history;
         Ok(segments)
     }
@@ -75,18 +76,4 @@ fn same(stored: &ArchivedSegment, segment: &Segment) -> bool {
     stored.source == segment.source
         && stored.file == segment.file
         && (stored.start, stored.end) == (segment.start, segment.end)
-}
-
-/// Converts a stored segment to the form of the binlog layer.
-pub(super) fn binlog_segment(stored: &ArchivedSegment) -> Segment {
-    Segment {
-        source: stored.source,
-        file: stored.file.clone(),
-        start: stored.start,
-        end: stored.end,
-        previous: stored.previous.clone(),
-        gtids: stored.gtids.clone(),
-        committed: stored.committed,
-        hash: stored.hash.0,
-    }
 }

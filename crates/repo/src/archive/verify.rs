@@ -7,13 +7,14 @@ use backstop_binlog::SegmentCheck;
 use backstop_types::archive::{Archive, ArchiveDamage, ArchivedSegment, SegmentState};
 use backstop_types::error::{Error, Result};
 use backstop_types::progress::{Progress, ProgressUnit};
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
 
 use super::reader::{ArchiveReader, lost_segment};
 use super::{index, segment_reader};
 use crate::object::{ExpectedObject, MAX_FRAME_BYTES, ObjectError, ObjectKind, ObjectResult, ReadHeader};
-use crate::{ObjectRef, OnProgress, VerifyDepth};
+use crate::{DamageRecord, ObjectDamage, ObjectRef, OnProgress, VerifyDepth, known_damage};
 
 /// Number of segments whose ends are checked at a time.
 const PARALLEL_HEADS: usize = 32;
@@ -30,39 +31,60 @@ pub struct ArchiveVerification {
     pub damaged: Vec<ArchiveDamage>,
 }
 
-/// Checks every segment of an archive.
-pub(crate) async fn verify_archive(
-    reader: &ArchiveReader,
-    depth: VerifyDepth,
-    progress: OnProgress<'_>,
-) -> Result<ArchiveVerification> {
-    let archive = reader.sized().await?;
-    let total = archive.segments.iter().map(ArchivedSegment::size).sum();
-    let (done, read) = (AtomicU64::new(0), AtomicU64::new(0));
-    let damaged = Mutex::new(archive.damaged.clone());
-    let at_once = if depth == VerifyDepth::Content { PARALLEL_READS } else { PARALLEL_HEADS };
-    let segments = archive.segments.clone();
-    let (damage, read_so_far, looked) = (&damaged, &read, &done);
-    let looks = segments.into_iter().map(|segment| async move {
-        let looks = match depth {
-            VerifyDepth::Objects => check_ends(reader, &segment).await,
-            VerifyDepth::Content => content(reader, &segment, read_so_far).await,
-        };
-        let size = segment.size();
-        match looks {
-            Ok(()) => {}
-            Err(ObjectError::Store(error)) => return Err(error),
-            Err(error) => note(reader, segment, error, damage).await?,
-        }
-        let done = looked.fetch_add(size, Ordering::Relaxed) + size;
-        progress(Progress { done, total: Some(total), unit: ProgressUnit::Bytes });
-        Ok::<_, Error>(())
-    });
-    let all: Vec<()> = futures::stream::iter(looks).buffer_unordered(at_once).try_collect().await?;
-    let mut damaged = damaged.into_inner().unwrap_or_default();
-    damaged.sort_by(|one, other| one.object.cmp(&other.object));
-    let segments = all.len() as u64 + (archive.damaged.len() as u64);
-    Ok(ArchiveVerification { segments, bytes_read: read.into_inner(), damaged })
+impl ArchiveReader {
+    /// Checks every segment. Damage is part of the report, not an error.
+    ///
+    /// # Errors
+    /// Returns an error only if the check itself cannot run.
+    pub async fn verify(&self, depth: VerifyDepth, progress: OnProgress<'_>) -> Result<ArchiveVerification> {
+        let archive = self.sized().await?;
+        let total = archive.segments.iter().map(|segment| segment.size()).sum();
+        let (done, read) = (AtomicU64::new(0), AtomicU64::new(0));
+        let damaged = Mutex::new(archive.damaged.clone());
+        let at_once = if depth == VerifyDepth::Content { PARALLEL_READS } else { PARALLEL_HEADS };
+        let segments = archive.segments.clone();
+        let (damage, read_so_far, looked) = (&damaged, &read, &done);
+        let looks = segments.into_iter().map(|segment| async move {
+            let looks = match depth {
+                VerifyDepth::Objects => check_ends(self, &segment).await,
+                VerifyDepth::Content => content(self, &segment, read_so_far).await,
+            };
+            let size = segment.size();
+            match looks {
+                Ok(()) => {}
+                Err(ObjectError::Store(error)) => return Err(error),
+                Err(error) => note(self, segment, error, damage).await?,
+            }
+            let done = looked.fetch_add(size, Ordering::Relaxed) + size;
+            progress(Progress { done, total: Some(total), unit: ProgressUnit::Bytes });
+            Ok::<_, Error>(())
+        });
+        let all: Vec<()> = futures::stream::iter(looks).buffer_unordered(at_once).try_collect().await?;
+        let mut damaged = damaged.into_inner().unwrap_or_default();
+        damaged.sort_by(|one, other| one.object.cmp(&other.object));
+        let segments = all.len() as u64 + (archive.damaged.len() as u64);
+        Ok(ArchiveVerification { segments, bytes_read: read.into_inner(), damaged })
+    }
+
+    /// Records the findings of a verification for all readers.
+    ///
+    /// # Errors
+    /// Returns the errors of [`ShardReader::note`](crate::ShardReader::note).
+    pub async fn note(
+        &self,
+        report: &ArchiveVerification,
+        depth: VerifyDepth,
+        at: DateTime<Utc>,
+    ) -> Result<DamageRecord> {
+        let damaged = report.damaged.iter().map(|damage| ObjectDamage {
+            object: damage.object.clone(),
+            wrong: damage.wrong.clone(),
+            backups: Vec::new(),
+        });
+        let damaged: Vec<ObjectDamage> = damaged.collect();
+        known_damage::record_damage(&self.journal.store, &self.journal.keys.found(), &damaged, depth, at)
+            .await
+    }
 }
 
 /// Checks by its ends that the object is the stored one.

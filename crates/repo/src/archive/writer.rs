@@ -3,17 +3,14 @@
 mod lost_entries;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use backstop_binlog::Segment;
 use backstop_types::archive::{
-    Archive, ArchivedSegment, ArchiverHeartbeat, SegmentHash, SegmentState, Timeline,
+    Archive, ArchivedSegment, ArchiverHeartbeat, Segment, SegmentHash, SegmentState, Timeline,
 };
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
 use chrono::{DateTime, Utc};
-use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Mutex;
 
@@ -22,8 +19,8 @@ use super::entry::{EntryKind, SegmentFacts, StoredEntry};
 use super::index::{self, ArchiveContents};
 use super::journal::Appended;
 use super::reader::ArchiveReader;
+use super::segment_bytes::SegmentBytes;
 use super::stored_segment::{self, SegmentTrailer, store};
-use super::timeline_source::binlog_segment;
 use crate::lease::{HeartbeatTask, PreviousHolder};
 use crate::object::ObjectKind;
 use crate::shard_log::{Lease, LogEvent, ShardLog};
@@ -53,14 +50,13 @@ pub struct ArchiveWriter {
 /// Segment that the archive lists and that the store lacks or holds damaged.
 #[derive(Debug, Clone)]
 pub struct LostSegment {
-    segment: Segment,
     stored: ArchivedSegment,
 }
 
 impl LostSegment {
     /// Returns the lost segment.
     pub fn segment(&self) -> &Segment {
-        &self.segment
+        &self.stored.segment
     }
 
     /// Returns its number in the archive.
@@ -109,7 +105,8 @@ impl ArchiveWriter {
         let state = self.state.lock().await;
         let archive = &state.contents.archive;
         let Some(timeline) = archive.current() else { return (None, Vec::new()) };
-        let last = archive.last_segments(timeline.number).into_iter().map(binlog_segment).collect();
+        let last = archive.last_segments(timeline.number);
+        let last = last.into_iter().map(|stored| stored.segment.clone()).collect();
         (archive.held(timeline.number), last)
     }
 
@@ -128,21 +125,26 @@ impl ArchiveWriter {
         let damaged: BTreeSet<String> =
             self.reader.checked().await?.damaged.into_iter().map(|damage| damage.object).collect();
         let lost = contents.segments.into_iter().filter(|segment| damaged.contains(&segment.object));
-        Ok(lost.map(|stored| LostSegment { segment: binlog_segment(&stored), stored }).collect())
+        Ok(lost.map(|stored| LostSegment { stored }).collect())
     }
 
-    /// Stores a lost segment again in its place. Its bytes are those of a whole file.
+    /// Stores a lost segment again in its place.
     ///
     /// # Errors
     /// Returns the errors of [`ArchiveWriter::seal`].
-    pub async fn seal_again(&self, lost: &LostSegment, segment: &Segment, bytes: &Path) -> Result<()> {
-        let file = File::open(bytes).await.failed(format!("cannot read {}", bytes.display()))?;
-        let segment_facts = SegmentFacts::new(lost.stored.timeline, segment);
+    pub async fn seal_again(
+        &self,
+        lost: &LostSegment,
+        segment: &Segment,
+        bytes: &dyn SegmentBytes,
+    ) -> Result<()> {
+        let bytes = bytes.open().await?;
+        let segment_facts = SegmentFacts { timeline: lost.stored.timeline, segment: segment.clone() };
         // It has the number of the lost segment, and so replaces it.
         let number = lost.stored.number;
         let facts = self.facts(&mut *self.state.lock().await, segment_facts.clone(), vec![number]);
         // The tail continues in the meantime.
-        let object = store(&self.reader.journal, &facts, vec![Box::new(file)]).await?;
+        let object = store(&self.reader.journal, &facts, vec![bytes]).await?;
         let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
         let what = EntryKind::Sealed {
@@ -167,7 +169,7 @@ impl ArchiveWriter {
     /// Returns the store's error, and [`Kind::Held`](backstop_types::error::ErrorKind::Held) if
     /// another writer has the lease.
     pub async fn put_tail(&self, facts: &Segment, bytes: &[u8]) -> Result<()> {
-        if bytes.len() as u64 != facts.size() || *blake3::hash(bytes).as_bytes() != facts.hash {
+        if bytes.len() as u64 != facts.size() || SegmentHash(*blake3::hash(bytes).as_bytes()) != facts.hash {
             return Err(Error::failed(format!(
                 "cannot store {} at {}: the bytes are not those of the segment",
                 facts.file, facts.start
@@ -176,36 +178,34 @@ impl ArchiveWriter {
         let _numbers = self.numbers.lock().await;
         let mut state = self.state.lock().await;
         let timeline = self.timeline(&mut state, facts.source).await?;
-        let stored =
-            self.append(&mut state, EntryKind::Tail(SegmentFacts::new(timeline, facts)), bytes).await?;
-        if let EntryKind::Tail(facts) = &stored.entry.what {
+        let facts = SegmentFacts { timeline, segment: facts.clone() };
+        let stored = self.append(&mut state, EntryKind::Tail(facts), bytes).await?;
+        if let EntryKind::Tail(facts) = stored.entry.what {
             let tail = facts.stored(stored.entry.number, SegmentState::Tail, &stored.object);
             state.contents.archive.segments.push(tail);
         }
         Ok(())
     }
 
-    /// Stores a segment whose bytes are those of a whole file, and removes the tail segments that
-    /// it contains. If the tail contains all of it, segments that follow may be stored at the same
-    /// time.
+    /// Stores a segment, and removes the tail segments that it contains. If the tail contains all of
+    /// it, segments that follow may be stored at the same time.
     ///
     /// # Errors
-    /// Returns the errors of [`ArchiveWriter::put_tail`]; fails if the file's bytes are not those
-    /// of the segment.
-    pub async fn seal(&self, segment: &Segment, bytes: &Path) -> Result<()> {
-        let doing = format!("cannot read {}", bytes.display());
+    /// Returns the errors of [`ArchiveWriter::put_tail`]; fails if the bytes are not those of the
+    /// segment.
+    pub async fn seal(&self, segment: &Segment, bytes: &dyn SegmentBytes) -> Result<()> {
         for _ in 0..MAX_APPEND_ATTEMPTS {
-            let file = File::open(bytes).await.failed(&doing)?;
+            let bytes = bytes.open().await?;
             let numbers = self.numbers.lock().await;
             let facts = {
                 let mut state = self.state.lock().await;
                 let timeline = self.timeline(&mut state, segment.source).await?;
-                self.facts_of(&mut state, SegmentFacts::new(timeline, segment))
+                self.facts_of(&mut state, SegmentFacts { timeline, segment: segment.clone() })
             };
             // A segment that replaces nothing bears the number of its entry. Otherwise the tail
             // continues in the meantime.
             let promised = facts.replaces.is_empty().then_some(numbers);
-            let object = store(&self.reader.journal, &facts, vec![Box::new(file)]).await?;
+            let object = store(&self.reader.journal, &facts, vec![bytes]).await?;
             let _numbers = match promised {
                 Some(numbers) => numbers,
                 None => self.numbers.lock().await,
@@ -369,11 +369,10 @@ impl ArchiveWriter {
 
     /// Builds the trailer of a segment that replaces the tail segments it contains.
     fn facts_of(&self, state: &mut WriterState, segment_facts: SegmentFacts) -> SegmentTrailer {
-        let nowhere = ObjectRef { key: String::new(), size: 0, digest: String::new() };
-        let like = segment_facts.stored(0, SegmentState::Sealed, &nowhere);
+        let SegmentFacts { timeline, segment } = &segment_facts;
         let tails = state.contents.archive.segments.iter().filter(|tail| tail.state == SegmentState::Tail);
-        let replaces =
-            tails.filter(|tail| index::contains_tail(&like, tail)).map(|tail| tail.number).collect();
+        let within = tails.filter(|tail| tail.timeline == *timeline && index::contains(segment, tail));
+        let replaces = within.map(|tail| tail.number).collect();
         self.facts(state, segment_facts, replaces)
     }
 
@@ -403,7 +402,7 @@ impl ArchiveWriter {
         let segments = &mut state.contents.archive.segments;
         segments.retain(|segment| !replaces.contains(&segment.number) && segment.number != *number);
         let at = segments.partition_point(|segment| segment.number < *number);
-        segments.insert(at, segment.stored(*number, SegmentState::Sealed, object));
+        segments.insert(at, segment.clone().stored(*number, SegmentState::Sealed, object));
         state.uncompacted += 1;
         // The segment is stored. A failed clean-up is repeated later.
         if let Err(error) = self.tidy(state, replaces).await {
@@ -506,17 +505,14 @@ fn join_run(run: &[ArchivedSegment], hash: SegmentHash) -> Option<SegmentFacts> 
     let (first, last) = (run.first()?, run.last()?);
     let times = || run.iter().filter_map(|tail| tail.committed);
     let (from, to) = (times().map(|(from, _)| from).min(), times().map(|(_, to)| to).max());
-    Some(SegmentFacts {
-        timeline: first.timeline,
-        source: first.source,
-        file: first.file.clone(),
-        start: first.start,
+    let segment = Segment {
         end: last.end,
-        previous: first.previous.clone(),
         gtids: run.iter().fold(GtidSet::new(), |all, tail| all.union(&tail.gtids)),
         committed: from.zip(to),
         hash,
-    })
+        ..first.segment.clone()
+    };
+    Some(SegmentFacts { timeline: first.timeline, segment })
 }
 
 /// Acquires the archive lease of a shard.

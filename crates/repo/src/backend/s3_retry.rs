@@ -2,17 +2,15 @@
 //! 503 or 429, which mean "later"; a time limit bounds the wait, not a count. It also records the
 //! retention mode of the bucket from the answers.
 
-#![allow(clippy::disallowed_methods, reason = "requests are repeated below the port of the stories")]
-
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use backstop_host::Host;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
 use object_store::{ClientOptions, Result};
-use tokio::time::{Instant, sleep};
 
 /// Maximum time that a store may delay one request with such answers.
 const MAX_THROTTLED_TIME: Duration = Duration::from_secs(60);
@@ -30,25 +28,29 @@ pub(crate) type ObjectLock = Arc<OnceLock<String>>;
 #[derive(Debug)]
 pub(super) struct S3RetryConnector {
     pub(super) object_lock: ObjectLock,
+    pub(super) host: Host,
 }
 
 #[derive(Debug)]
 struct S3RetryClient {
     client: HttpClient,
     object_lock: ObjectLock,
+    host: Host,
 }
 
 impl HttpConnector for S3RetryConnector {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(S3RetryClient { client, object_lock: self.object_lock.clone() }))
+        let (object_lock, host) = (self.object_lock.clone(), self.host.clone());
+        Ok(HttpClient::new(S3RetryClient { client, object_lock, host }))
     }
 }
 
 #[async_trait]
 impl HttpService for S3RetryClient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (begun, mut wait) = (Instant::now(), FIRST_BACKOFF);
+        let clock = &self.host.clock;
+        let (begun, mut wait) = (clock.monotonic(), FIRST_BACKOFF);
         loop {
             let response = self.client.execute(request.clone()).await?;
             if let Some(Ok(mode)) = response.headers().get(OBJECT_LOCK_MODE_HEADER).map(|mode| mode.to_str())
@@ -56,11 +58,11 @@ impl HttpService for S3RetryClient {
                 self.object_lock.get_or_init(|| mode.to_owned());
             }
             let status = response.status().as_u16();
-            if !matches!(status, 503 | 429) || begun.elapsed() + wait > MAX_THROTTLED_TIME {
+            if !matches!(status, 503 | 429) || clock.monotonic() - begun + wait > MAX_THROTTLED_TIME {
                 return Ok(response);
             }
             tracing::info!("the store throttles requests ({status})");
-            sleep(wait).await;
+            clock.sleep(wait).await;
             wait = (wait * 2).min(MAX_BACKOFF);
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use backstop_host::Host;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -10,7 +11,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connect;
 use crate::Location;
-use crate::crypto::Cipher;
 use crate::encrypted_store::EncryptedStore;
 
 /// Server that answers by `answer`, and keeps the heads of the requests.
@@ -45,7 +45,7 @@ impl Server {
     }
 
     fn store(&self) -> Arc<dyn ObjectStore> {
-        connect(&self.location).unwrap().store
+        connect(&self.location, &Host::system()).unwrap().store
     }
 
     fn heads(&self) -> Vec<String> {
@@ -136,13 +136,10 @@ async fn put_is_repeated_while_the_store_throttles() {
 async fn object_lock_of_a_bucket_is_detected() {
     let locked = Server::with_header("x-amz-object-lock-mode: COMPLIANCE", obliging).await;
     for (server, mode) in [(Server::start(obliging).await, None), (locked, Some("COMPLIANCE"))] {
-        let reached = connect(&server.location).unwrap();
-        crate::conditional_put::probe_object_lock(&EncryptedStore {
-            backend: reached.store,
-            cipher: Cipher::Plain,
-        })
-        .await
-        .unwrap();
+        let reached = connect(&server.location, &Host::system()).unwrap();
+        crate::conditional_put::probe_object_lock(&EncryptedStore::plain(reached.store, Host::system()))
+            .await
+            .unwrap();
         assert_eq!(reached.object_lock.get().map(String::as_str), mode);
         let heads = server.heads();
         let verbs: Vec<_> = heads.iter().map(|head| head.split(' ').next().unwrap()).collect();

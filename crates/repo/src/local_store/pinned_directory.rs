@@ -5,14 +5,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use backstop_host::Host;
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
 use crate::keys::HEADER_KEY;
-
-/// Directory that lists the descriptors of this process.
-const DESCRIPTOR_DIRECTORY: &str = "/proc/self/fd";
+use crate::store_error::DESCRIPTOR_DIRECTORY;
 
 /// Directory that stays the same, whatever is mounted or renamed at its path.
 #[derive(Debug)]
@@ -43,9 +42,9 @@ pub(super) struct PathState {
 impl PinnedDirectory {
     /// Examines a path: returns the open directory if the path names it, or else opens the one that
     /// it names now.
-    pub(super) async fn look(path: &Path, held: Option<Arc<Self>>) -> io::Result<PathState> {
+    pub(super) async fn look(path: &Path, held: Option<Arc<Self>>, host: &Host) -> io::Result<PathState> {
         let path = path.to_owned();
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = host.blocking(move || {
             let named = rustix::fs::stat(&path)?;
             let (pinned, same) = match held {
                 Some(held) if held.identity == identity(&named) => (held, true),
@@ -97,28 +96,4 @@ fn identity(found: &Stat) -> (u64, u64) {
 
 fn at(descriptor: &OwnedFd) -> String {
     format!("{DESCRIPTOR_DIRECTORY}/{}", descriptor.as_raw_fd())
-}
-
-/// Replaces the descriptor paths in a message with the keys of the objects.
-pub(crate) fn with_relative_keys(text: &str) -> String {
-    let descriptors = format!("{DESCRIPTOR_DIRECTORY}/");
-    let mut parts = text.split(&descriptors);
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let number = part.bytes().take_while(u8::is_ascii_digit).count();
-        plain.push_str(part[number..].strip_prefix('/').unwrap_or(&part[number..]));
-    }
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_name_objects_by_their_keys() {
-        let told = "Unable to open file /proc/self/fd/17/shards/a#1: from /proc/self/fd/3";
-        assert_eq!(with_relative_keys(told), "Unable to open file shards/a#1: from ");
-        assert_eq!(with_relative_keys("nothing to do"), "nothing to do");
-    }
 }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use backstop_types::error::{Error, ResultExt};
+use backstop_host::Host;
+use backstop_types::error::Error;
 use bytes::Bytes;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use tokio::sync::mpsc;
@@ -13,10 +14,10 @@ use super::{
     FrameTable, HEADER_BYTES, ObjectError, ObjectKind, ObjectResult, TABLE_SIZE_GUESS, check_header,
     digest_text, frame_table,
 };
-use crate::backend::read_error;
 use crate::crypto::{Cipher, digest};
 use crate::keys::path;
 use crate::manifest::ObjectRef;
+use crate::store_error::{error_chain, store_error};
 
 /// Maximum number of bytes that [`stream_frames`] fetches at a time.
 const MAX_FETCH_BYTES: u64 = 4 * 1024 * 1024;
@@ -249,11 +250,12 @@ async fn whole(
 /// Reads consecutive frames ahead of the receiver of the channel: at most two fetches of
 /// [`MAX_FETCH_BYTES`] bytes wait there. Ends with the first error.
 pub(crate) fn stream_frames(
+    host: &Host,
     opened: OpenObject,
     frames: Range<usize>,
 ) -> mpsc::Receiver<ObjectResult<Vec<u8>>> {
     let (sender, receiver) = mpsc::channel(32);
-    tokio::spawn(async move {
+    host.spawn(async move {
         if let Err(error) = feed(&opened, frames, &sender).await {
             // The receiver may be gone; the error is then of no interest.
             let _ = sender.send(Err(error)).await;
@@ -329,6 +331,16 @@ async fn too_short_or(
     }
 }
 
+/// Converts an error from reading an object that should exist.
+fn read_error(key: &str, error: object_store::Error) -> ObjectError {
+    match &error {
+        object_store::Error::NotFound { .. } if !error_chain(&error).contains("NoSuchBucket") => {
+            ObjectError::Missing { key: key.to_owned() }
+        }
+        _ => ObjectError::Store(store_error("read", key, &error)),
+    }
+}
+
 /// Returns the size of an object and its last bytes.
 async fn get_tail(store: &Arc<dyn ObjectStore>, key: &str, length: u64) -> ObjectResult<(u64, Bytes)> {
     let options = GetOptions { range: Some(GetRange::Suffix(length)), ..GetOptions::default() };
@@ -343,10 +355,8 @@ async fn get_tail(store: &Arc<dyn ObjectStore>, key: &str, length: u64) -> Objec
 
 /// Runs blocking work on a thread for blocking work.
 pub(crate) async fn run_blocking<T: Send + 'static>(
+    host: &Host,
     work: impl FnOnce() -> ObjectResult<T> + Send + 'static,
 ) -> ObjectResult<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .failed("cannot run blocking work")
-        .map_err(|error: Error| ObjectError::Store(error))?
+    host.blocking(work).await.map_err(ObjectError::Store)?
 }

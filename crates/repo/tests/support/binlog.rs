@@ -1,9 +1,8 @@
 //! Segments of binlog files for a repository, which does not parse them.
 
-use std::io::Write;
-
 use backstop_binlog::Segment;
 use backstop_repo::{ArchiveReader, ArchiveWriter};
+use backstop_types::archive::SegmentHash;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
 use chrono::DateTime;
@@ -71,7 +70,7 @@ fn of(from: u64, to: u64, size: u64, bytes: Vec<u8>) -> (Segment, Vec<u8>) {
         previous,
         gtids: set(&format!("A:{from}-{to}")),
         committed: Some((at(from), at(to))),
-        hash: *blake3::hash(&bytes).as_bytes(),
+        hash: SegmentHash(*blake3::hash(&bytes).as_bytes()),
     };
     (segment, bytes)
 }
@@ -79,9 +78,7 @@ fn of(from: u64, to: u64, size: u64, bytes: Vec<u8>) -> (Segment, Vec<u8>) {
 /// Seals noise, as in the golden archives.
 pub async fn seal_noise(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
     let (segment, bytes) = make_noisy_segment(from, to, size);
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(&bytes).unwrap();
-    writer.seal(&segment, file.path()).await.unwrap();
+    writer.seal(&segment, &bytes).await.unwrap();
 }
 
 pub async fn tail(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
@@ -91,9 +88,7 @@ pub async fn tail(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
 
 pub async fn seal(writer: &ArchiveWriter, from: u64, to: u64, size: u64) {
     let (segment, bytes) = make_segment(from, to, size);
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(&bytes).unwrap();
-    writer.seal(&segment, file.path()).await.unwrap();
+    writer.seal(&segment, &bytes).await.unwrap();
 }
 
 /// Returns every byte of the archive's only file.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use backstop_host::Host;
 use backstop_repo::{
     CatalogEntry, FileChanges, FileContent, Location, Manifest, RepoKey, Repository, ShardReader,
     ShardWriter, Tree, TreeDirectory, TreeFile,
@@ -42,12 +43,12 @@ impl Bench {
 
     async fn local_with(key: Option<&RepoKey>) -> Self {
         let dir = scratch();
-        let repository = Repository::open(&location(dir.path()), key).await.unwrap();
+        let repository = Repository::open(&location(dir.path()), key, Host::system()).await.unwrap();
         Self { repository, dir: Some(dir) }
     }
 
     pub async fn on(store: Arc<dyn ObjectStore>) -> Self {
-        Self { repository: Repository::on(store, None).await.unwrap(), dir: None }
+        Self { repository: Repository::on(store, None, Host::system()).await.unwrap(), dir: None }
     }
 
     pub fn dir(&self) -> &Path {

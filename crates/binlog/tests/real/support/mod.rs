@@ -112,7 +112,7 @@ pub fn assert_described(sink: &SegmentFolder, of: ServerUuid) -> GtidSet {
     let mut all = GtidSet::new();
     for segment in sink.sealed().iter().filter(|segment| segment.source == of) {
         let bytes = std::fs::read(sink.path_of(segment)).unwrap();
-        assert_eq!(segment.hash, *blake3::hash(&bytes).as_bytes());
+        assert_eq!(segment.hash.0, *blake3::hash(&bytes).as_bytes());
         assert!(all.intersect(&segment.gtids).is_empty());
         assert!(all.is_subset_of(&segment.previous));
         assert_eq!(segment.committed.is_some(), !segment.gtids.is_empty());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use backstop_host::Host;
 use backstop_repo::{ArchiveReader, Location, RepoKey, Repository};
 use backstop_testkit::TestMember;
 use backstop_types::archive::{Archive, ArchivedSegment};
@@ -20,7 +21,7 @@ pub async fn reader(backstop: &Backstop) -> ArchiveReader {
     // The archiver may not have created the repository yet.
     let location = backstop.bucket.clone().unwrap_or_else(file).or_new();
     let key = backstop.key.as_ref().map(|key| RepoKey::parse(&key.clone().into()).unwrap());
-    let repository = Repository::open(&location, key.as_ref()).await.unwrap();
+    let repository = Repository::open(&location, key.as_ref(), Host::system()).await.unwrap();
     repository.archive(&"orders".parse().unwrap())
 }
 

@@ -24,7 +24,7 @@ fn segment(end: u64) -> Segment {
         previous: GtidSet::new(),
         gtids: GtidSet::new(),
         committed: None,
-        hash: [0; 32],
+        hash: backstop_types::archive::SegmentHash([0; 32]),
     }
 }
 

@@ -1,14 +1,12 @@
 //! Detects entries that a store accepted and lost while the archiver runs, and stores them again.
 
-use backstop_binlog::Segment;
-use backstop_types::archive::SegmentState;
+use backstop_types::archive::{Segment, SegmentHash};
 use backstop_types::error::{Error, Result};
 use object_store::PutMode;
 
 use super::ArchiveWriter;
 use crate::archive::entry::{self, EntryKind, StoredEntry};
-use crate::archive::timeline_source::binlog_segment;
-use crate::backend::store_error;
+use crate::store_error::store_error;
 
 /// Entry of the journal that the store no longer has.
 #[derive(Debug, Clone)]
@@ -28,11 +26,9 @@ impl LostEntry {
     }
 
     /// Returns the segment whose bytes were in the entry, if it had one.
-    pub fn segment(&self) -> Option<Segment> {
+    pub fn segment(&self) -> Option<&Segment> {
         match &self.stored.entry.what {
-            EntryKind::Tail(facts) => {
-                Some(binlog_segment(&facts.stored(self.number(), SegmentState::Tail, &self.stored.object)))
-            }
+            EntryKind::Tail(facts) => Some(&facts.segment),
             EntryKind::Lease | EntryKind::Timeline(_) | EntryKind::Sealed { .. } => None,
         }
     }
@@ -75,7 +71,7 @@ impl ArchiveWriter {
     pub async fn put_again(&self, lost: &LostEntry, bytes: &[u8]) -> Result<()> {
         let journal = &self.reader.journal;
         let hash = lost.segment().map(|facts| facts.hash);
-        if hash.is_some_and(|hash| *blake3::hash(bytes).as_bytes() != hash) {
+        if hash.is_some_and(|hash| SegmentHash(*blake3::hash(bytes).as_bytes()) != hash) {
             return Err(Error::failed(format!(
                 "cannot store {} again: the bytes are not those of the segment",
                 lost.object()
