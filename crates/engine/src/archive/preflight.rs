@@ -8,11 +8,11 @@ use backstop_policy::stream_or_fork::stream_from;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::topology::Member;
 
-use super::binlog_source::BinlogSource;
-use super::{Encryption, spool_journal};
+use super::binlog_source::ServerAccess;
+use super::config::Encryption;
+use super::spool_journal;
 use crate::context::RunContext;
 use crate::ports::Topology;
-use crate::shared_credentials::SharedCredentials;
 
 /// Checks once if a shard can be archived with these settings.
 ///
@@ -25,7 +25,7 @@ use crate::shared_credentials::SharedCredentials;
 pub async fn preflight(
     settings: &ArchiveSettings,
     topology: &dyn Topology,
-    access: &SharedCredentials,
+    access: ServerAccess<'_>,
     encryption: Encryption,
     spool: Option<&Path>,
     ctx: &RunContext,
@@ -42,7 +42,7 @@ pub async fn preflight(
         return Ok(());
     };
     from.refuse_unfit()?;
-    match ctx.unless_stopped(BinlogSource::open(&from, access)).await {
+    match ctx.unless_stopped(access.open(&from)).await {
         Ok(source) => source.refuse_plain_text(encryption, &from),
         Err(error) if matches!(error.kind, ErrorKind::Refused | ErrorKind::Denied) => Err(error),
         Err(_) => Ok(()),

@@ -6,113 +6,109 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_binlog::{AtBinlogEnd, Segment, SegmentSink, Segmenter, SegmenterStep, SemiSyncMode};
-use backstop_policy::stream_or_fork::StreamFrom;
+use backstop_binlog::{Segment, SegmentSink, Segmenter, SegmenterStep};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
-use super::Archiver;
-use super::binlog_source::{BinlogSource, ReplicaIdentity};
+use super::archiver::Archiver;
+use super::binlog_source::ChosenSource;
 
 /// Timeout for a silent source: it may read for a while until it reaches the requested
 /// transactions.
 const SOURCE_SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Stores the lost segments of this source's files again. Reports the reason if it cannot;
-/// archiving continues. `gone` are the numbers of segments that the source no longer has; they are
-/// not requested again.
-///
-/// # Errors
-/// Returns [`ErrorKind::Held`] if another archiver has taken the lease of the archive.
-pub(super) async fn refetch_lost(
-    archiver: &Archiver<'_>,
-    from: &StreamFrom,
-    identity: ReplicaIdentity,
-    gone: &mut BTreeSet<u64>,
-) -> Result<()> {
-    match refetch_all(archiver, from, identity, gone).await {
-        Err(error) if error.kind != ErrorKind::Held => {
-            let text = format!(
-                "cannot store lost segments again: {error}; the archiver retries at the next connection"
-            );
-            archiver.ctx.reporter.notice(&text);
-            Ok(())
-        }
-        done => done,
-    }
+/// Stores lost segments of a source's files again.
+pub(super) struct Refetch<'a> {
+    pub(super) archiver: &'a Archiver<'a>,
+    pub(super) source: &'a ChosenSource<'a>,
 }
 
-async fn refetch_all(
-    archiver: &Archiver<'_>,
-    from: &StreamFrom,
-    identity: ReplicaIdentity,
-    gone: &mut BTreeSet<u64>,
-) -> Result<()> {
-    for lost in archiver.store.lost_segments().await? {
-        let piece = lost.segment();
-        if piece.source != from.server_uuid || gone.contains(&lost.number()) {
-            continue;
+impl Refetch<'_> {
+    /// Stores the lost segments of this source's files again. Reports the reason if it cannot;
+    /// archiving continues. `gone` are the numbers of segments that the source no longer has; they
+    /// are not requested again.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::Held`] if another archiver has taken the lease of the archive.
+    pub(super) async fn run(&self, gone: &mut BTreeSet<u64>) -> Result<()> {
+        match self.refetch_all(gone).await {
+            Err(error) if error.kind != ErrorKind::Held => {
+                let text = format!(
+                    "cannot store lost segments again: {error}; the archiver retries at the next connection"
+                );
+                self.archiver.reporter().notice(&text);
+                Ok(())
+            }
+            done => done,
         }
-        let mut kept = RefetchFile::new(archiver.spool.with_extension("again")).await?;
-        let stored = match fetch(archiver, from, identity, piece, &mut kept).await {
-            Ok(Some(segment)) => archiver.store.seal_again(&lost, &segment, &kept.path).await.map(|()| true),
-            other => other.map(|_| false),
-        };
-        kept.remove().await?;
-        let lost_one = format!("{} at {} (transactions `{}`)", piece.file, piece.start, piece.gtids);
-        let text = if stored? {
-            format!(
-                "{lost_one} was missing or damaged in the archive: it was stored again from {}",
-                from.endpoint
-            )
-        } else {
-            gone.insert(lost.number());
-            format!(
-                "{lost_one} is missing or damaged in the archive, and {} no longer has it: make a backup",
-                from.endpoint
-            )
-        };
-        archiver.ctx.reporter.notice(&text);
     }
-    Ok(())
-}
 
-/// Has the source resend a segment; `None` if it no longer has it, or has other transactions in its
-/// place.
-async fn fetch(
-    archiver: &Archiver<'_>,
-    from: &StreamFrom,
-    identity: ReplicaIdentity,
-    piece: &Segment,
-    kept: &mut RefetchFile,
-) -> Result<Option<Segment>> {
-    let source = BinlogSource::open(from, archiver.access).await?;
-    let before = Segment { end: piece.start, gtids: GtidSet::new(), committed: None, ..piece.clone() };
-    let executed = piece.previous.clone();
-    let (mut stream, _) = source.stream(identity, executed, SemiSyncMode::Never, AtBinlogEnd::Stop).await?;
-    let mut segmenter = Segmenter::after(&before);
-    loop {
-        let arrived = match segmenter.step(&mut stream, kept, SOURCE_SILENCE_TIMEOUT).await {
-            Err(error) if error.kind == ErrorKind::Damaged => return Ok(None),
-            arrived => arrived?,
-        };
-        let (file, end) = segmenter.position().unwrap_or((&piece.file, piece.start));
-        match arrived {
-            SegmenterStep::Refused(_) | SegmenterStep::Hole { .. } => return Ok(None),
-            _ if file != piece.file || end > piece.end => return Ok(None),
-            _ if end == piece.end => {
-                let sent = segmenter.cut(kept).await?;
-                return Ok(sent.filter(|sent| is_same(sent, piece)));
+    async fn refetch_all(&self, gone: &mut BTreeSet<u64>) -> Result<()> {
+        let store = &self.archiver.shared.store;
+        let from = &self.source.from;
+        for lost in store.lost_segments().await? {
+            let piece = lost.segment();
+            if piece.source != from.server_uuid || gone.contains(&lost.number()) {
+                continue;
             }
-            SegmenterStep::End => return Ok(None),
-            SegmenterStep::Quiet => {
-                let message = format!("cannot fetch a lost segment from {}: it sends nothing", from.endpoint);
-                return Err(Error::failed(message).hint("the archiver retries"));
+            let path = self.archiver.config.spool.with_extension("again");
+            let mut kept = RefetchFile::new(path).await?;
+            let stored = match self.fetch(piece, &mut kept).await {
+                Ok(Some(segment)) => store.seal_again(&lost, &segment, &kept.path).await.map(|()| true),
+                other => other.map(|_| false),
+            };
+            kept.remove().await?;
+            let lost_one = format!("{} at {} (transactions `{}`)", piece.file, piece.start, piece.gtids);
+            let text = if stored? {
+                format!(
+                    "{lost_one} was missing or damaged in the archive: it was stored again from {}",
+                    from.endpoint
+                )
+            } else {
+                gone.insert(lost.number());
+                format!(
+                    "{lost_one} is missing or damaged in the archive, and {} no longer has it: make a backup",
+                    from.endpoint
+                )
+            };
+            self.archiver.reporter().notice(&text);
+        }
+        Ok(())
+    }
+
+    /// Has the source resend a segment; `None` if it no longer has it, or has other transactions in
+    /// its place.
+    async fn fetch(&self, piece: &Segment, kept: &mut RefetchFile) -> Result<Option<Segment>> {
+        let before = Segment { end: piece.start, gtids: GtidSet::new(), committed: None, ..piece.clone() };
+        let opened = self.source.open().await?;
+        let mut stream = opened.resend(self.source.identity, piece.previous.clone()).await?;
+        let mut segmenter = Segmenter::after(&before);
+        loop {
+            let arrived = match segmenter.step(&mut stream, kept, SOURCE_SILENCE_TIMEOUT).await {
+                Err(error) if error.kind == ErrorKind::Damaged => return Ok(None),
+                arrived => arrived?,
+            };
+            let (file, end) = segmenter.position().unwrap_or((&piece.file, piece.start));
+            match arrived {
+                SegmenterStep::Refused(_) | SegmenterStep::Hole { .. } => return Ok(None),
+                _ if file != piece.file || end > piece.end => return Ok(None),
+                _ if end == piece.end => {
+                    let sent = segmenter.cut(kept).await?;
+                    return Ok(sent.filter(|sent| is_same(sent, piece)));
+                }
+                SegmenterStep::End => return Ok(None),
+                SegmenterStep::Quiet => {
+                    let message = format!(
+                        "cannot fetch a lost segment from {}: it sends nothing",
+                        self.source.from.endpoint
+                    );
+                    return Err(Error::failed(message).hint("the archiver retries"));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 }

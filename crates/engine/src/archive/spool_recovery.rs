@@ -11,8 +11,6 @@ use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 
 use super::spool_journal::{self, MOVE_SPOOL_HINT, RecoveredChunk};
-use super::upload::remove_spool_file;
-use super::{Archiver, FIRST_RETRY_DELAY, Shared, StreamState, archived_or_lost};
 use crate::ports::Reporter;
 
 /// Folder for acknowledged transactions whose spooled bytes cannot be proven to be archived, though
@@ -205,30 +203,6 @@ async fn recover_old_spool(store: &ArchiveWriter, dir: &Path, reporter: &dyn Rep
     };
     reporter.notice(&format!("the spool of an older version remains in {}; {what}", dir.display()));
     Ok(())
-}
-
-/// Resumes at the archive's end after the spooled transactions were given up. Acknowledged
-/// transactions stay in the spool until the next archiver starts and sees that the archive has
-/// them.
-pub(super) async fn resume_from_archive(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState) {
-    while shared.queue.is_busy() {
-        let changed = shared.queue.changed.notified();
-        tokio::select! {
-            () = changed => {}
-            () = archiver.ctx.host.clock.sleep(FIRST_RETRY_DELAY) => {}
-        }
-    }
-    state.segmenter = None;
-    state.spool.give_up();
-    let (held, last) = archiver.store.held().await;
-    state.held = archived_or_lost(held, &last);
-    state.last = last;
-    for path in shared.queue.restart() {
-        if !spool_journal::journal_path(&path).exists() {
-            remove_spool_file(&path);
-        }
-    }
-    archiver.ctx.reporter.remark("requesting the transactions that are not archived from the source again");
 }
 
 #[cfg(test)]
