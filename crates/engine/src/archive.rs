@@ -8,7 +8,6 @@ mod alerts;
 mod archiver;
 mod binlog_source;
 mod config;
-mod disk;
 #[cfg(test)]
 mod frozen;
 mod fsync;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use backstop_binlog::TcpDial;
 use backstop_config::settings::{RepositoryUrl, ShardSettings};
 use backstop_engine::archive::{self, ArchiveUntil, ArchiverConfig, ServerAccess};
+use backstop_engine::disk::HostDisk;
 use backstop_engine::shard_dir;
 use backstop_repo::Repository;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
@@ -52,7 +53,15 @@ pub async fn run(
     // sleeps.
     let early = repository.id().map(hold).transpose()?;
     let known = repository.id().map(|id| folder(id).join(SPOOL_DIR));
-    archive::preflight(archived, &*topology, access, app.encryption(), known.as_deref(), &app.ctx).await?;
+    archive::preflight(
+        archived,
+        &*topology,
+        access,
+        app.encryption(),
+        (&HostDisk, known.as_deref()),
+        &app.ctx,
+    )
+    .await?;
     let claim = app.ctx.step("claim", repository.acquire_archive_lease(&args.shard));
     let store = Arc::new(app.ctx.unless_stopped(claim).await?);
     let id = repository.id().ok_or_else(|| {
@@ -71,6 +80,7 @@ pub async fn run(
         store: Arc::clone(&store),
         encryption: app.encryption(),
         name: &name(&args.shard, &repository, &app.settings.repository.url),
+        disk: Arc::new(HostDisk),
         spool: folder(id).join(SPOOL_DIR),
         old_spool: Some(shard_dir::old_shard_dir(work_dir, &args.shard).join(SPOOL_DIR))
             .filter(|dir| dir.is_dir()),

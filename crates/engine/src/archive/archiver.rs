@@ -14,11 +14,11 @@ use chrono::{DateTime, Utc};
 use super::alerts::Alerts;
 use super::binlog_source::{ChosenSource, ReplicaIdentity};
 use super::config::{ArchiveUntil, ArchiverConfig};
-use super::disk::{Disk, HostDisk};
 use super::queue::Queue;
 use super::semi_sync_ack::SemiSyncAck;
 use super::stream_position::SharedStreamPosition;
 use crate::context::RunContext;
+use crate::disk::Disk;
 use crate::ports::Reporter;
 
 /// Longest wait for a change of the queue.
@@ -48,7 +48,7 @@ impl<'a> Archiver<'a> {
         let alerts = Alerts::new(Arc::clone(&ctx.host.clock), Arc::clone(&ctx.reporter));
         let shared = Shared {
             store: Arc::clone(&config.store),
-            disk: Arc::new(HostDisk),
+            disk: Arc::clone(&config.disk),
             queue: Arc::new(Queue::default()),
             semi_sync_ack: Arc::new(SemiSyncAck::default()),
             alerts: Arc::new(alerts),

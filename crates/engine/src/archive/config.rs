@@ -9,6 +9,7 @@ use backstop_types::ids::ShardName;
 
 use super::binlog_source::ServerAccess;
 use crate::context::RunContext;
+use crate::disk::Disk;
 use crate::ports::Topology;
 
 /// What the archiver of a shard works with.
@@ -27,6 +28,8 @@ pub struct ArchiverConfig<'a> {
     pub encryption: Encryption,
     /// Names the shard and repository; the source takes archivers with the same name for one.
     pub name: &'a str,
+    /// The disk of the spool.
+    pub disk: Arc<dyn Disk>,
     /// Folder for transactions that are not archived yet. The caller holds its lock
     /// ([`crate::shard_dir`]).
     pub spool: PathBuf,

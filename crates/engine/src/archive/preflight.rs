@@ -12,6 +12,7 @@ use super::binlog_source::ServerAccess;
 use super::config::Encryption;
 use super::spool_journal;
 use crate::context::RunContext;
+use crate::disk::Disk;
 use crate::ports::Topology;
 
 /// Checks once if a shard can be archived with these settings.
@@ -27,14 +28,14 @@ pub async fn preflight(
     topology: &dyn Topology,
     access: ServerAccess<'_>,
     encryption: Encryption,
-    spool: Option<&Path>,
+    (disk, spool): (&dyn Disk, Option<&Path>),
     ctx: &RunContext,
 ) -> Result<()> {
     let members = ctx.unless_stopped(topology.members()).await;
     if settings.semi_sync && settings.ack == ArchiveAck::Spool {
         refuse_spool_on_source_host(members.as_ref().map_err(Clone::clone)?).await?;
     }
-    if spool.map(spool_journal::has_any).transpose()?.unwrap_or(false) {
+    if spool.map(|spool| spool_journal::has_any(disk, spool)).transpose()?.unwrap_or(false) {
         // The spooled transactions are archived in any case; the first round looks at the source.
         return Ok(());
     }

@@ -2,7 +2,9 @@
 //! source still has them, they are stored again under their numbers.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,11 +12,10 @@ use backstop_binlog::{Segment, SegmentSink, Segmenter, SegmenterStep};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use super::archiver::Archiver;
 use super::binlog_source::ChosenSource;
+use crate::disk::{Disk, DiskFile};
 
 /// Timeout for a silent source: it may read for a while until it reaches the requested
 /// transactions.
@@ -55,12 +56,12 @@ impl Refetch<'_> {
                 continue;
             }
             let path = self.archiver.config.spool.with_extension("again");
-            let mut kept = RefetchFile::new(path).await?;
+            let mut kept = RefetchFile::new(Arc::clone(&self.archiver.shared.disk), path)?;
             let stored = match self.fetch(piece, &mut kept).await {
                 Ok(Some(segment)) => store.seal_again(&lost, &segment, &kept.path).await.map(|()| true),
                 other => other.map(|_| false),
             };
-            kept.remove().await?;
+            kept.remove()?;
             let lost_one = format!("{} at {} (transactions `{}`)", piece.file, piece.start, piece.gtids);
             let text = if stored? {
                 format!(
@@ -123,20 +124,26 @@ fn is_same(sent: &Segment, piece: &Segment) -> bool {
 
 /// File of the archiver with the bytes of one segment.
 struct RefetchFile {
-    file: File,
+    disk: Arc<dyn Disk>,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
+    size: u64,
 }
 
 impl RefetchFile {
-    async fn new(path: PathBuf) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let file = options.open(&path).await.failed(doing("write", &path))?;
-        Ok(Self { file, path })
+    fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self> {
+        match disk.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).failed(doing("write", &path));
+            }
+            _ => {}
+        }
+        let file = disk.create(&path).failed(doing("write", &path))?;
+        Ok(Self { disk, file, path, size: 0 })
     }
 
-    async fn remove(self) -> Result<()> {
-        tokio::fs::remove_file(&self.path).await.failed(doing("remove", &self.path))
+    fn remove(self) -> Result<()> {
+        self.disk.remove(&self.path).failed(doing("remove", &self.path))
     }
 }
 
@@ -151,19 +158,18 @@ impl SegmentSink for RefetchFile {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).await.failed(doing("write", &self.path))
+        self.file.write_at(bytes, self.size).failed(doing("write", &self.path))?;
+        self.size += bytes.len() as u64;
+        Ok(())
     }
 
     async fn cut_back(&mut self, size: u64) -> Result<()> {
-        let cut = async {
-            self.file.flush().await?;
-            self.file.set_len(size).await?;
-            self.file.seek(std::io::SeekFrom::Start(size)).await
-        };
-        cut.await.map(drop).failed(doing("write", &self.path))
+        self.file.truncate(size).failed(doing("write", &self.path))?;
+        self.size = size;
+        Ok(())
     }
 
     async fn seal(&mut self, _: &Segment) -> Result<()> {
-        self.file.flush().await.failed(doing("write", &self.path))
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use super::archiver::Archiver;
 use super::config::ArchiverConfig;
 use super::fsync::Syncer;
 use super::spool::Spool;
-use super::spool_recovery;
+use super::spool_recovery::SpoolRecovery;
 use super::store_check::StoreCheck;
 use super::stream_loop::StreamLoop;
 use super::stream_state::StreamState;
@@ -78,13 +78,14 @@ impl Archiver<'_> {
     /// Archives the spool that an earlier archiver left, and begins at the end of the archive.
     async fn resume(&self) -> Result<StreamLoop<'_>> {
         let config = self.config;
-        let left = spool_recovery::recover_spool(
-            &self.shared.store,
-            &config.spool,
-            config.old_spool.as_deref(),
-            self.reporter(),
-        );
-        config.ctx.unless_stopped(config.ctx.step("resume", left)).await?;
+        let left = SpoolRecovery {
+            store: &self.shared.store,
+            disk: &*self.shared.disk,
+            spool: &config.spool,
+            old_spool: config.old_spool.as_deref(),
+            reporter: self.reporter(),
+        };
+        config.ctx.unless_stopped(config.ctx.step("resume", left.run())).await?;
         let (held, last) = self.shared.store.held().await;
         let (queue, disk) = (self.shared.queue.clone(), self.shared.disk.clone());
         let spool = Spool::new(&config.spool, queue, disk)?;

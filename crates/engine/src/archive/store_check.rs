@@ -2,15 +2,15 @@
 //! stores lost ones again while the spool has them.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_repo::LostEntry;
 use backstop_types::error::{Error, ErrorKind, Result};
 
 use super::archiver::Shared;
+use crate::disk::Disk;
 
 /// Interval of the checks after an upload, and otherwise.
 const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -91,14 +91,15 @@ impl<'a> StoreCheck<'a> {
         let Some(piece) = lost.segment() else { return Ok(Some(Vec::new())) };
         let Some((path, skip)) = self.shared.queue.find_spooled(&piece) else { return Ok(None) };
         let size = usize::try_from(piece.size()).unwrap_or(usize::MAX);
-        let read = self.shared.ctx.host.blocking(move || read(path, skip, size));
+        let disk = Arc::clone(&self.shared.disk);
+        let read = self.shared.ctx.host.blocking(move || read(&*disk, &path, skip, size));
         let bytes = read.await.map_err(|error| error.during("cannot read the spool"))?;
         Ok(bytes.filter(|bytes| *blake3::hash(bytes).as_bytes() == piece.hash))
     }
 }
 
-fn read(path: PathBuf, skip: u64, size: usize) -> Option<Vec<u8>> {
+fn read(disk: &dyn Disk, path: &Path, skip: u64, size: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; size];
-    File::open(path).and_then(|file| file.read_exact_at(&mut bytes, skip)).ok()?;
+    disk.open(path).and_then(|file| file.read_at(&mut bytes, skip)).ok()?;
     Some(bytes)
 }

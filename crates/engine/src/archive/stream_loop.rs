@@ -337,8 +337,9 @@ impl<'a> StreamLoop<'a> {
         let (held, last) = archiver.shared.store.held().await;
         self.state.restart(held, last);
         for path in archiver.shared.queue.restart() {
-            if !spool_journal::journal_path(&path).exists() {
-                remove_spool_file(&path);
+            let disk = &*archiver.shared.disk;
+            if !disk.exists(&spool_journal::journal_path(&path)) {
+                remove_spool_file(disk, &path);
             }
         }
         archiver.reporter().remark("requesting the transactions that are not archived from the source again");

@@ -1,8 +1,9 @@
 //! Uploads published transactions: tail segments at a steady pace, full segments when they are
 //! complete.
 
-use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstop_binlog::Segment;
@@ -14,6 +15,7 @@ use super::archiver::Shared;
 use super::queue::{AckPosition, Chunk, UploadWork};
 use super::spool_journal;
 use super::synced_chunks::copy_of;
+use crate::disk::{Disk, DiskFile};
 
 /// Time that the first transaction of a chunk waits for others. With the time of the upload the
 /// tail stays below a second.
@@ -22,6 +24,8 @@ const FIRST_RETRY_DELAY: Duration = Duration::from_millis(200);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Interval at which a lasting alert is repeated.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(30);
+/// Bytes of a file that are read at once.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Longest wait before the uploader looks for work.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -91,7 +95,7 @@ impl Uploader {
                 self.shared.queue.segment_archived(&segment);
                 let at = AckPosition { source: segment.source, file: segment.file, offset: segment.end };
                 self.acknowledge(&at).await;
-                remove_spool_file(&path);
+                remove_spool_file(&*self.shared.disk, &path);
             }
             UploadWork::Replace { segment, path } => {
                 let ended = |_| Error::failed("cannot archive: the task that replaces the tail has ended");
@@ -148,14 +152,15 @@ impl Shared {
     /// transactions.
     async fn read_chunk(&self, path: PathBuf, skip: u64, chunk: Chunk) -> Result<(Vec<u8>, [u8; 32])> {
         let doing = format!("cannot read the spool {}", path.display());
+        let disk = Arc::clone(&self.disk);
         let read = self.ctx.host.blocking(move || {
             let mut bytes = Vec::with_capacity(usize::try_from(chunk.size()).unwrap_or_default());
-            let file = File::open(path).context(ErrorKind::Damaged, "cannot read the spool")?;
+            let file = disk.open(&path).context(ErrorKind::Damaged, "cannot read the spool")?;
             let mut take = |part: &[u8]| {
                 bytes.extend_from_slice(part);
                 Ok(())
             };
-            let hash = spool_journal::check_chunk(&file, skip, &chunk, &mut take)?;
+            let hash = spool_journal::check_chunk(&*file, skip, &chunk, &mut take)?;
             Ok((bytes, *hash.as_bytes()))
         });
         read.await.flatten().map_err(|error| error.during(&doing))
@@ -164,10 +169,8 @@ impl Shared {
     /// Returns `Ok` if a file of the spool holds a whole segment.
     async fn check_segment_file(&self, path: PathBuf, segment: Segment) -> Result<()> {
         let doing = format!("cannot read the spool {}", path.display());
-        let hashed = self.ctx.host.blocking(move || {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update_reader(File::open(path)?).map(|hasher| hasher.finalize())
-        });
+        let disk = Arc::clone(&self.disk);
+        let hashed = self.ctx.host.blocking(move || hash(&*disk.open(&path)?));
         match hashed.await.map_err(|error| error.during(&doing))? {
             Ok(hash) if *hash.as_bytes() == segment.hash => Ok(()),
             Ok(_) => Err(Error::new(
@@ -212,7 +215,7 @@ impl Replacer {
                     }
                 }
             }
-            remove_spool_file(&path);
+            remove_spool_file(&*self.shared.disk, &path);
             self.shared.queue.replaced();
         }
     }
@@ -237,13 +240,27 @@ fn is_transient(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::Store | ErrorKind::Failed | ErrorKind::Denied)
 }
 
+/// Returns the hash of a file.
+fn hash(file: &dyn DiskFile) -> io::Result<blake3::Hash> {
+    let (size, mut at, mut hasher) = (file.size()?, 0, blake3::Hasher::new());
+    let mut part = vec![0; READ_BUFFER_BYTES];
+    while at < size {
+        let length = usize::try_from(size - at).map_or(READ_BUFFER_BYTES, |left| left.min(READ_BUFFER_BYTES));
+        let part = part.get_mut(..length).unwrap_or_default();
+        file.read_at(part, at)?;
+        hasher.update(part);
+        at += length as u64;
+    }
+    Ok(hasher.finalize())
+}
+
 /// Removes a file of the spool, with its journal.
-pub(super) fn remove_spool_file(path: &Path) {
+pub(super) fn remove_spool_file(disk: &dyn Disk, path: &Path) {
     let mut all = vec![path.to_owned()];
-    all.extend((1..).map(|number| copy_of(path, number)).take_while(|copy| copy.exists()));
+    all.extend((1..).map(|number| copy_of(path, number)).take_while(|copy| disk.exists(copy)));
     for path in all.into_iter().flat_map(|path| [spool_journal::journal_path(&path), path]) {
-        if let Err(error) = std::fs::remove_file(&path)
-            && error.kind() != std::io::ErrorKind::NotFound
+        if let Err(error) = disk.remove(&path)
+            && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!("cannot remove {}: {error}", path.display());
         }
