@@ -5,7 +5,7 @@
 //! type, length and value, all packed: 1 size of the payload, 2 kind of compression (0 zstd, 255
 //! none), 3 uncompressed size; type 0 ends them. Then follow events without checksums.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
@@ -66,7 +66,7 @@ fn transactions(
         input.read_exact(&mut magic).context(ErrorKind::Damaged, READING_SEGMENT)?;
         at = magic.len() as u64;
     }
-    let mut reader = SegmentEvents { checksums: None, tables: HashMap::new(), current: None };
+    let mut reader = SegmentEvents { checksums: None, tables: BTreeMap::new(), current: None };
     while at < end {
         let (header, start) = header(&mut input)?;
         at += u64::from(header.size);
@@ -85,7 +85,7 @@ const READING_SEGMENT: &str = "cannot read a segment";
 /// Reader of the events of one segment.
 struct SegmentEvents {
     checksums: Option<Checksums>,
-    tables: HashMap<u64, TableMap>,
+    tables: BTreeMap<u64, TableMap>,
     current: Option<TransactionChange>,
 }
 
@@ -210,7 +210,7 @@ impl SegmentEvents {
 }
 
 /// Handles an event too large to buffer: a row, perhaps with others, or a statement.
-fn large_event(change: &mut TransactionChange, tables: &HashMap<u64, TableMap>, kind: u8, begin: &[u8]) {
+fn large_event(change: &mut TransactionChange, tables: &BTreeMap<u64, TableMap>, kind: u8, begin: &[u8]) {
     match rows::rows_action(kind) {
         Some(action) => {
             let table = rows::table_id(begin).and_then(|id| tables.get(&id));

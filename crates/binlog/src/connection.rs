@@ -6,7 +6,8 @@ use backstop_types::error::Result;
 use tokio::io::{BufWriter, ReadHalf, WriteHalf};
 
 use crate::codec::FieldReader;
-use crate::packet::{PacketReader, PacketWriter, Socket};
+use crate::dial::Socket;
+use crate::packet::{PacketReader, PacketWriter};
 
 pub(crate) type ConnectionReader = PacketReader<ReadHalf<Box<dyn Socket>>>;
 pub(crate) type ConnectionWriter = PacketWriter<BufWriter<WriteHalf<Box<dyn Socket>>>>;
@@ -24,7 +25,8 @@ impl PacketConnection {
         Self::over(Box::new(socket), deadline)
     }
 
-    fn over(socket: Box<dyn Socket>, deadline: Duration) -> Self {
+    /// Returns a connection over a socket that is not encrypted.
+    pub(crate) fn over(socket: Box<dyn Socket>, deadline: Duration) -> Self {
         let (read, write) = tokio::io::split(socket);
         let writer = PacketWriter::new(BufWriter::with_capacity(64 * 1024, write), deadline);
         Self { reader: PacketReader::new(read, deadline), writer, encrypted: false, deadline }

@@ -18,10 +18,6 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// Size of one read from the socket, in bytes.
 const READ_BYTES: usize = 128 * 1024;
 
-/// A socket, plain or encrypted.
-pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Socket for T {}
-
 /// Reader of packets, in parts of any size. Every wait ends at the deadline.
 pub(crate) struct PacketReader<R> {
     input: R,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use backstop_types::error::{Error, Result};
 use backstop_types::ids::Endpoint;
 use backstop_types::login::{ReplicationAccount, TlsSettings};
-use tokio::net::TcpStream;
 
 use crate::codec::FieldReader;
 use crate::connection::PacketConnection;
+use crate::dial::{Dial, TcpDial};
 use crate::handshake::{log_in, login_refused, statement_refused};
 use crate::login_error;
 use crate::session_setup::SESSION_SETUP;
@@ -38,28 +38,30 @@ pub struct Session {
 pub type Row = Vec<Option<String>>;
 
 impl Session {
+    /// Connects through TCP and logs in.
+    ///
+    /// # Errors
+    /// As [`Session::open_through`].
+    pub async fn open(connect: &ConnectOptions) -> Result<Self> {
+        Self::open_through(&TcpDial, connect).await
+    }
+
     /// Connects and logs in.
     ///
     /// # Errors
     /// Returns [`ErrorKind::Denied`](backstop_types::error::ErrorKind::Denied) if the server
     /// rejects the login, [`ErrorKind::Refused`](backstop_types::error::ErrorKind::Refused) if it
     /// does not support the required TLS, else a failure; the message names the server.
-    pub async fn open(connect: &ConnectOptions) -> Result<Self> {
+    pub async fn open_through(dial: &dyn Dial, connect: &ConnectOptions) -> Result<Self> {
         let context = format!("cannot connect to {} as {}", connect.endpoint, connect.account.user);
-        Self::open_plainly(connect).await.map_err(|error| error.during(context))
+        Self::open_plainly(dial, connect).await.map_err(|error| error.during(context))
     }
 
-    async fn open_plainly(connect: &ConnectOptions) -> Result<Self> {
-        let Endpoint { host, port } = &connect.endpoint;
-        let opening = TcpStream::connect((host.as_str(), *port));
-        let socket = tokio::time::timeout(connect.deadline, opening)
-            .await
-            .map_err(|_| Error::failed(format!("nothing answered in {:?}", connect.deadline)))?
-            .map_err(|error| Error::failed(error.to_string()))?;
-        // Acknowledgements are small, and commits wait for them.
-        socket.set_nodelay(true).map_err(|error| Error::failed(error.to_string()))?;
-        let connection = PacketConnection::plain(socket, connect.deadline);
-        let (connection, version) = log_in(connection, host, &connect.account, &connect.tls).await?;
+    async fn open_plainly(dial: &dyn Dial, connect: &ConnectOptions) -> Result<Self> {
+        let socket = dial.connect(&connect.endpoint, connect.deadline).await?;
+        let connection = PacketConnection::over(socket, connect.deadline);
+        let (host, account) = (&connect.endpoint.host, &connect.account);
+        let (connection, version) = log_in(connection, host, account, &connect.tls).await?;
         let mut session = Self { connection, version };
         session.begin(&connect.account.user).await?;
         Ok(session)

@@ -29,9 +29,10 @@ impl RunContext {
     /// point, and the caller cleans up as after any other fault.
     pub async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
+            // A stop that was requested comes first: nothing begins after it.
             biased;
-            done = work => done,
             () = stop_requested(self.stop.clone()) => Err(Error::new(ErrorKind::Interrupted, "stopped on request")),
+            done = work => done,
         }
     }
 
@@ -43,13 +44,8 @@ impl RunContext {
         what: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = self.host.clock.sleep(deadline) => {
-                Err(Error::failed(format!("{what}: timed out after {deadline:?}")))
-            }
-        }
+        let timed_out = || Error::failed(format!("{what}: timed out after {deadline:?}"));
+        self.host.within(deadline, work).await.unwrap_or_else(|| Err(timed_out()))
     }
 
     /// Runs one named step: reports it, and reaches a failpoint before and after its effect.

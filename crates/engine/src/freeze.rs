@@ -156,7 +156,7 @@ async fn watched_session(
     ctx: &RunContext,
 ) -> Result<(Box<dyn FreezeSession>, Watchdog)> {
     let session = sessions.open().await?;
-    let watchdog = Watchdog::start(sessions.open().await?, session.id(), ctx.host.clock.clone());
+    let watchdog = Watchdog::start(sessions.open().await?, session.id(), &ctx.host);
     Ok((session, watchdog))
 }
 

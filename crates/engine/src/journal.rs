@@ -5,8 +5,6 @@
 //! step is idempotent and runs again. The journal never holds a secret.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
@@ -14,12 +12,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::context::RunContext;
+use crate::disk::{Disk, DiskFile, HostDisk};
 
 /// The journal of one story, open for writing.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    file: Box<dyn DiskFile>,
+    /// Size up to which it is whole lines.
+    size: u64,
     begun: Vec<String>,
     outputs: BTreeMap<String, serde_json::Value>,
 }
@@ -38,14 +39,20 @@ impl Journal {
     /// Returns [`ErrorKind::Held`] if another process has it open; [`ErrorKind::Damaged`] if a
     /// whole line cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_on(&HostDisk, path)
+    }
+
+    /// Opens the journal on a disk, or begins one.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_on(disk: &dyn Disk, path: &Path) -> Result<Self> {
         let what = format!("cannot open journal {}", path.display());
         if let Some(parent) = path.parent() {
-            create_private_dir(parent).failed(&what)?;
+            disk.create_dir(parent).failed(&what)?;
         }
-        let options = OpenOptions::new().read(true).append(true).create(true).open(path);
-        let (mut journal, whole) = Self::load(path, options.failed(&what)?)?;
-        journal.file.set_len(whole).failed(&what)?;
-        journal.file.seek(SeekFrom::End(0)).failed(&what)?;
+        let journal = Self::load(path, disk.open_or_create(path).failed(&what)?)?;
+        journal.file.truncate(journal.size).failed(&what)?;
         Ok(journal)
     }
 
@@ -54,25 +61,25 @@ impl Journal {
     /// # Errors
     /// As [`Journal::open`].
     pub fn look(path: &Path) -> Result<Self> {
-        let file = File::open(path).failed(format!("cannot open journal {}", path.display()))?;
-        Self::load(path, file).map(|(journal, _)| journal)
+        let file = HostDisk.open(path).failed(format!("cannot open journal {}", path.display()))?;
+        Self::load(path, file)
     }
 
-    /// Reads the journal, and gives the length of its whole lines.
-    fn load(path: &Path, mut file: File) -> Result<(Self, u64)> {
+    /// Locks and reads the journal.
+    fn load(path: &Path, file: Box<dyn DiskFile>) -> Result<Self> {
         let what = format!("cannot open journal {}", path.display());
-        if file.try_lock().is_err() {
+        if !file.lock().unwrap_or(false) {
             let message = format!("{what}: another run is working on this recovery");
             return Err(Error::new(ErrorKind::Held, message).hint("wait for it, or stop it first"));
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).failed(&what)?;
+        let text = String::from_utf8(file.read_all().failed(&what)?).failed(&what)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        let mut journal = Self { path: path.to_owned(), file, begun: Vec::new(), outputs: BTreeMap::new() };
+        let (path, begun, outputs) = (path.to_owned(), Vec::new(), BTreeMap::new());
+        let mut journal = Self { path, file, size: whole as u64, begun, outputs };
         for line in text[..whole].lines() {
             journal.replay(line)?;
         }
-        Ok((journal, whole as u64))
+        Ok(journal)
     }
 
     /// Returns the output of a step, if it is finished.
@@ -131,8 +138,9 @@ impl Journal {
         let what = format!("cannot write journal {}", self.path.display());
         let mut text = serde_json::to_string(line).failed(&what)?;
         text.push('\n');
-        self.file.write_all(text.as_bytes()).failed(&what)?;
-        self.file.sync_data().failed(&what)
+        self.file.write_at(text.as_bytes(), self.size).failed(&what)?;
+        self.size += text.len() as u64;
+        self.file.sync().failed(&what)
     }
 }
 
@@ -203,15 +211,12 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// Creates a directory that only its owner can enter, with its parents.
-fn create_private_dir(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
     use super::*;
 
     #[test]

@@ -10,6 +10,7 @@ pub mod context;
 pub mod damaged_backups;
 pub mod datadir_files;
 pub mod datadir_tree;
+pub mod disk;
 pub mod fallback_sources;
 pub mod find;
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use backstop_binlog::TcpDial;
 use backstop_config::settings::{RepositoryUrl, ShardSettings};
-use backstop_engine::archive::{self, ArchiveUntil, Archiver};
+use backstop_engine::archive::{self, ArchiveUntil, ArchiverConfig, ServerAccess};
+use backstop_engine::disk::HostDisk;
 use backstop_engine::shard_dir;
 use backstop_repo::Repository;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
@@ -40,8 +42,9 @@ pub async fn run(
         Error::new(ErrorKind::Usage, format!("shard {} is not configured to be archived", args.shard))
             .hint(format!("set shards.{}.archive = {{ from = \"primary\" }}", args.shard))
     })?;
-    let access = app.shared_credentials(settings)?;
-    let topology = app.topology_of(settings, &access)?;
+    let credentials = app.shared_credentials(settings)?;
+    let topology = app.topology_of(settings, &credentials)?;
+    let access = ServerAccess { credentials: &credentials, dial: &TcpDial };
     let repository = app.ctx.unless_stopped(app.repository_or_new()).await?;
     let work_dir = &settings.snapshot.work_dir;
     let folder = |id| shard_dir::shard_dir(work_dir, &args.shard, id);
@@ -50,7 +53,15 @@ pub async fn run(
     // sleeps.
     let early = repository.id().map(hold).transpose()?;
     let known = repository.id().map(|id| folder(id).join(SPOOL_DIR));
-    archive::preflight(archived, &*topology, &access, app.encryption(), known.as_deref(), &app.ctx).await?;
+    archive::preflight(
+        archived,
+        &*topology,
+        access,
+        app.encryption(),
+        (&HostDisk, known.as_deref()),
+        &app.ctx,
+    )
+    .await?;
     let claim = app.ctx.step("claim", repository.acquire_archive_lease(&args.shard));
     let store = Arc::new(app.ctx.unless_stopped(claim).await?);
     let id = repository.id().ok_or_else(|| {
@@ -61,14 +72,15 @@ pub async fn run(
         Some(hold) => hold,
         None => hold(id)?,
     };
-    let report = archive::archive(&Archiver {
+    let report = archive::archive(ArchiverConfig {
         shard: &args.shard,
         settings: archived,
         topology: &*topology,
-        access: &access,
+        access,
         store: Arc::clone(&store),
         encryption: app.encryption(),
         name: &name(&args.shard, &repository, &app.settings.repository.url),
+        disk: Arc::new(HostDisk),
         spool: folder(id).join(SPOOL_DIR),
         old_spool: Some(shard_dir::old_shard_dir(work_dir, &args.shard).join(SPOOL_DIR))
             .filter(|dir| dir.is_dir()),

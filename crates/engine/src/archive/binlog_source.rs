@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstop_binlog::{
-    AtBinlogEnd, ConnectOptions, DumpRequest, EventStream, SemiSyncAcknowledger, SemiSyncMode, Session,
+    AtBinlogEnd, ConnectOptions, Dial, DumpRequest, EventStream, SemiSyncAcknowledger, SemiSyncMode, Session,
 };
 use backstop_config::credentials::Credentials;
 use backstop_policy::stream_or_fork::{SourceHistory, StreamFrom, parse_gtid_owned};
@@ -12,13 +12,42 @@ use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid};
 use backstop_types::login::ReplicationAccount;
 
-use super::Encryption;
+use super::config::Encryption;
 use crate::shared_credentials::SharedCredentials;
 
 /// Timeout for connecting and for each answer of the source.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Period of the source's heartbeat; a stream without a byte for twice that and a second is dead.
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
+
+/// Access to the binlogs of servers.
+#[derive(Clone, Copy)]
+pub struct ServerAccess<'a> {
+    /// Credentials of the servers.
+    pub credentials: &'a SharedCredentials,
+    /// Opens the sockets.
+    pub dial: &'a dyn Dial,
+}
+
+/// The server to stream from, and this archiver as its replica.
+pub(super) struct ChosenSource<'a> {
+    pub(super) from: StreamFrom,
+    pub(super) identity: ReplicaIdentity,
+    pub(super) access: ServerAccess<'a>,
+}
+
+impl ChosenSource<'_> {
+    /// Logs in and reads the server's state.
+    pub(super) async fn open(&self) -> Result<BinlogSource> {
+        self.access.open(&self.from).await
+    }
+
+    /// Opens a session of the account that every command uses: the replication account may not read
+    /// a server's binlog position.
+    pub(super) async fn session(&self) -> Result<Session> {
+        self.access.connect_as(&self.from.endpoint, Credentials::account).await
+    }
+}
 
 /// State of a server before its binlog is streamed.
 pub(super) struct BinlogSource {
@@ -52,16 +81,34 @@ impl ReplicaIdentity {
     }
 }
 
-impl BinlogSource {
-    /// Logs in and reads the server's state.
-    pub(super) async fn open(from: &StreamFrom, access: &SharedCredentials) -> Result<Self> {
-        let mut session = connect(&from.endpoint, access).await?;
+impl ServerAccess<'_> {
+    /// Logs in with the replication account and reads the server's state.
+    pub(super) async fn open(&self, from: &StreamFrom) -> Result<BinlogSource> {
+        let mut session = self.connect_as(&from.endpoint, Credentials::replication_account).await?;
         let told = ask(&mut session, from).await;
         let (history, encrypted) =
             told.map_err(|error| error.during(format!("cannot ask {} for its binlog", from.endpoint)))?;
-        Ok(Self { session, history, encrypted })
+        Ok(BinlogSource { session, history, encrypted })
     }
 
+    /// Opens a session of an account.
+    async fn connect_as(
+        &self,
+        endpoint: &Endpoint,
+        account: fn(&Credentials) -> ReplicationAccount,
+    ) -> Result<Session> {
+        let there = format!("{} at {endpoint}", account(&self.credentials.current()).user);
+        let open = |credentials: Credentials| async move {
+            let (account, tls) = (account(&credentials), credentials.tls_for(endpoint));
+            let connect =
+                ConnectOptions { endpoint: endpoint.clone(), account, tls, deadline: SOURCE_TIMEOUT };
+            Session::open_through(self.dial, &connect).await
+        };
+        self.credentials.log_in(&there, open).await
+    }
+}
+
+impl BinlogSource {
     /// Refuses to archive in plain text what the source encrypts.
     pub(super) fn refuse_plain_text(&self, encryption: Encryption, from: &StreamFrom) -> Result<()> {
         if !self.encrypted || encryption == Encryption::On {
@@ -93,6 +140,12 @@ impl BinlogSource {
         };
         self.session.dump(&dump).await.map_err(replication_grants_hint)
     }
+
+    /// Begins a stream of what is in the binlog now and not in `executed`.
+    pub(super) async fn resend(self, identity: ReplicaIdentity, executed: GtidSet) -> Result<EventStream> {
+        let asked = self.stream(identity, executed, SemiSyncMode::Never, AtBinlogEnd::Stop).await;
+        asked.map(|(stream, _)| stream)
+    }
 }
 
 /// Adds the grants that may be missing to an access-denied error.
@@ -101,26 +154,6 @@ fn replication_grants_hint(error: Error) -> Error {
         return error;
     }
     error.hint("grant REPLICATION SLAVE to the replication account and check its password in the credentials (docs/grants.md)")
-}
-
-/// Opens a session of the replication account.
-async fn connect(endpoint: &Endpoint, access: &SharedCredentials) -> Result<Session> {
-    connect_as(endpoint, access, Credentials::replication_account).await
-}
-
-/// Opens a session of an account.
-pub(super) async fn connect_as(
-    endpoint: &Endpoint,
-    access: &SharedCredentials,
-    account: fn(&Credentials) -> ReplicationAccount,
-) -> Result<Session> {
-    let there = format!("{} at {endpoint}", account(&access.current()).user);
-    let open = |credentials: Credentials| async move {
-        let (account, tls) = (account(&credentials), credentials.tls_for(endpoint));
-        Session::open(&ConnectOptions { endpoint: endpoint.clone(), account, tls, deadline: SOURCE_TIMEOUT })
-            .await
-    };
-    access.log_in(&there, open).await
 }
 
 /// Returns all transactions that are or were in a server's binlog.

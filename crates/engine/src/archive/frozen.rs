@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use backstop_binlog::SegmentSink;
 
-use super::disk::Disk;
-use super::disk::failing::FailingDisk;
 use super::queue::{AckPosition, Queue};
 use super::sample_binlog::{SAMPLE_FILE, chunk, server, transactions};
 use super::spool::Spool;
 use super::spool_journal::{journal_path, note_line, read_spool};
+use crate::disk::failing::FailingDisk;
+use crate::disk::{Disk, HostDisk};
 use crate::fixtures::{frozen, kept};
 
 #[tokio::test]
@@ -52,13 +52,13 @@ fn spool_journal_lines_keep_stored_form() {
     for (name, text) in [("spool-notes.txt", String::new()), ("spool-notes-first-version.txt", old)] {
         std::fs::write(&path, &bytes).unwrap();
         std::fs::write(journal_path(&path), kept(name, || text)).unwrap();
-        let noted = read_spool(dir.path()).unwrap();
+        let noted = read_spool(&HostDisk, dir.path()).unwrap();
         assert!(noted.damage.is_none() && !noted.chunks.is_empty(), "{name}");
         for left in &noted.chunks {
             let segment = &left.segment;
             assert_eq!((segment.source, segment.file.as_str(), segment.start), (server(), SAMPLE_FILE, 700));
             assert_eq!((segment.end, &segment.gtids), (piece.end, &piece.gtids));
-            assert_eq!(left.bytes().unwrap(), bytes);
+            assert_eq!(left.bytes(&HostDisk).unwrap(), bytes);
         }
         if name == "spool-notes.txt" {
             assert_eq!(

@@ -6,17 +6,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_binlog::{
-    AtBinlogEnd, Segment, SegmentSink, Segmenter, SegmenterStep, SemiSyncMode, segment_commits,
-};
-use backstop_policy::stream_or_fork::{BinlogPosition, SourceHistory, StreamFrom};
+use backstop_binlog::{Segment, SegmentSink, Segmenter, SegmenterStep, segment_commits};
+use backstop_policy::stream_or_fork::{BinlogPosition, SourceHistory};
 use backstop_types::archive::{ArchivedSegment, Commit};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
 
-use super::binlog_source::{BinlogSource, ReplicaIdentity};
-use super::{Archiver, Shared, StreamState, finish_file, stream_position, wait_until_drained};
+use super::archiver::Archiver;
+use super::binlog_source::ChosenSource;
+use super::stream_position;
+use super::stream_state::StreamState;
 
 /// Timeout for a silent source: it may read for a while until it reaches the requested
 /// transactions.
@@ -30,74 +30,57 @@ pub(super) struct Divergence {
     pub(super) left: GtidSet,
 }
 
-/// Compares the archived segments of this source's files with the source: the newest segment, or
-/// the ones before it if the source lacks the newest. Returns `None` if they are equal. Also
-/// returns `None` if they cannot be compared, since the source has purged the segment, and nothing
-/// else shows a difference: the source lacks no GTID with its own UUID (`shrank`) and did not reset
-/// its binlog.
-///
-/// # Errors
-/// Returns the source's error; nothing was decided then.
-pub(super) async fn find_divergence(
-    archiver: &Archiver<'_>,
-    shared: &Shared,
-    state: &mut StreamState,
-    from: &StreamFrom,
-    identity: ReplicaIdentity,
-    shrank: bool,
-) -> Result<Option<Divergence>> {
-    let uuid = from.server_uuid;
-    if state.segmenter.as_ref().is_some_and(|(segmenter, of)| *of == uuid && segmenter.position().is_none()) {
-        return Ok(None); // it begins a new file
-    }
-    finish_file(state).await?;
-    let compare = SourceComparison { archiver, from, identity };
-    let newest = state.last.iter().find(|segment| segment.source == uuid).cloned();
-    let pieces = archiver.store.segments_of(uuid).await;
-    let newest =
-        newest.into_iter().chain(pieces.iter().map(|stored| stored.segment.clone())).find(has_transactions);
-    let Some(newest) = newest else { return Ok(None) };
-    // Twice, because a source that shuts down ends its stream like one that has no more.
-    for _ in 0..2 {
-        match compare.compare(&newest).await? {
-            SegmentComparison::Same => return Ok(None),
-            SegmentComparison::Differs => {}
-            SegmentComparison::Unknown if shrank || compare.binlog_was_reset(&newest).await? => {}
-            SegmentComparison::Unknown => return Ok(None),
-        }
-    }
-    // Wait only now: while the store does not answer, streaming continues.
-    wait_until_drained(archiver, shared).await?;
-    let mut pieces = archiver.store.segments_of(uuid).await;
-    pieces.reverse();
-    pieces.retain(|piece| !piece.gtids.is_empty());
-    let held = state.held.clone().unwrap_or_default();
-    let Some(common) = compare.common_gtids(&pieces, &held).await? else { return Ok(None) };
-    let common = common.intersect(&held);
-    let left = held.subtract(&common);
-    Ok((!left.is_empty()).then_some(Divergence { common, left }))
-}
-
-/// True if the segment has transactions; the source can be asked for transactions only.
-fn has_transactions(piece: &Segment) -> bool {
-    !piece.gtids.is_empty()
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SegmentComparison {
-    Same,
-    Differs,
-    /// The source no longer has the file.
-    Unknown,
-}
-
-struct SourceComparison<'a> {
-    archiver: &'a Archiver<'a>,
-    from: &'a StreamFrom,
-    identity: ReplicaIdentity,
+/// Comparison of a source's binlog with the archive.
+pub(super) struct SourceComparison<'a> {
+    pub(super) archiver: &'a Archiver<'a>,
+    pub(super) source: &'a ChosenSource<'a>,
 }
 
 impl SourceComparison<'_> {
+    /// Compares the archived segments of this source's files with the source: the newest segment, or
+    /// the ones before it if the source lacks the newest. Returns `None` if they are equal. Also
+    /// returns `None` if they cannot be compared, since the source has purged the segment, and nothing
+    /// else shows a difference: the source lacks no GTID with its own UUID (`shrank`) and did not reset
+    /// its binlog.
+    ///
+    /// # Errors
+    /// Returns the source's error; nothing was decided then.
+    pub(super) async fn find(&self, state: &mut StreamState, shrank: bool) -> Result<Option<Divergence>> {
+        let uuid = self.source.from.server_uuid;
+        let begins = |(segmenter, of): &(Segmenter, _)| *of == uuid && segmenter.position().is_none();
+        if state.segmenter.as_ref().is_some_and(begins) {
+            return Ok(None); // it begins a new file
+        }
+        state.finish_file().await?;
+        let store = &self.archiver.shared.store;
+        let newest = state.last_of(uuid).cloned();
+        let pieces = store.segments_of(uuid).await;
+        let newest = newest
+            .into_iter()
+            .chain(pieces.iter().map(|stored| stored.segment.clone()))
+            .find(has_transactions);
+        let Some(newest) = newest else { return Ok(None) };
+        // Twice, because a source that shuts down ends its stream like one that has no more.
+        for _ in 0..2 {
+            match self.compare(&newest).await? {
+                SegmentComparison::Same => return Ok(None),
+                SegmentComparison::Differs => {}
+                SegmentComparison::Unknown if shrank || self.binlog_was_reset(&newest).await? => {}
+                SegmentComparison::Unknown => return Ok(None),
+            }
+        }
+        // Wait only now: while the store does not answer, streaming continues.
+        self.archiver.wait_until_drained().await?;
+        let mut pieces = store.segments_of(uuid).await;
+        pieces.reverse();
+        pieces.retain(|piece| !piece.gtids.is_empty());
+        let held = state.held.clone().unwrap_or_default();
+        let Some(common) = self.common_gtids(&pieces, &held).await? else { return Ok(None) };
+        let common = common.intersect(&held);
+        let left = held.subtract(&common);
+        Ok((!left.is_empty()).then_some(Divergence { common, left }))
+    }
+
     /// Returns the transactions that the source shares with the archive. `pieces` are the archived
     /// segments of its files, oldest first. Returns `None` if it shares all of them. The
     /// source's own GTIDs count as shared only if their transactions were compared, or if an
@@ -116,7 +99,7 @@ impl SourceComparison<'_> {
                 look => (before, same) = (Some(at), look == SegmentComparison::Same),
             }
         }
-        let reached = self.history().await?.reached;
+        let reached = self.source.open().await?.history.reached;
         let Some(parting) = pieces.get(differs) else {
             return if same { Ok(None) } else { self.assumed_common(held, &reached).await.map(Some) };
         };
@@ -130,21 +113,20 @@ impl SourceComparison<'_> {
     /// Returns the shared transactions if none could be compared: those of other servers, and the
     /// source's own that are executed though its binlogs never contained them.
     async fn assumed_common(&self, held: &GtidSet, reached: &GtidSet) -> Result<GtidSet> {
-        let others = reached.subtract(&reached.of_uuid(self.from.server_uuid));
+        let others = reached.subtract(&reached.of_uuid(self.source.from.server_uuid));
         Ok(held.intersect(&others.union(&self.purged_by_hand().await?)))
     }
 
     /// Returns the part of `gtid_purged` that was set and not purged: the Previous-GTIDs of the
     /// source's files lack it.
     async fn purged_by_hand(&self) -> Result<GtidSet> {
-        let source = self.open().await?;
+        let source = self.source.open().await?;
         let purged = source.history.purged.clone();
         if purged.is_empty() {
             return Ok(purged);
         }
-        let mut segmenter = Segmenter::new(self.from.server_uuid, purged.clone());
-        let asked = source.stream(self.identity, purged.clone(), SemiSyncMode::Never, AtBinlogEnd::Stop);
-        let (mut stream, _) = asked.await?;
+        let mut segmenter = Segmenter::new(self.source.from.server_uuid, purged.clone());
+        let mut stream = source.resend(self.source.identity, purged.clone()).await?;
         while !segmenter.is_described() {
             match segmenter.step(&mut stream, &mut DiscardSink, SOURCE_SILENCE_TIMEOUT).await? {
                 SegmenterStep::End | SegmenterStep::Refused(_) | SegmenterStep::Hole { .. } => {
@@ -159,22 +141,15 @@ impl SourceComparison<'_> {
 
     /// True if the source has reset its binlog since it wrote this segment.
     async fn binlog_was_reset(&self, piece: &Segment) -> Result<bool> {
-        let mut session = stream_position::connect(self.from, self.archiver.access).await?;
+        let mut session = self.source.session().await?;
         let now = stream_position::binlog_position(&mut session).await?;
         let before = BinlogPosition { file: piece.file.clone(), offset: piece.end };
         Ok(now.is_some_and(|now| now.begins_again_after(&before)))
     }
 
-    async fn open(&self) -> Result<BinlogSource> {
-        BinlogSource::open(self.from, self.archiver.access).await
-    }
-
-    async fn history(&self) -> Result<SourceHistory> {
-        Ok(self.open().await?.history)
-    }
-
     fn silence_error(&self) -> Error {
-        let message = format!("cannot compare {} with the archive: it sends nothing", self.from.endpoint);
+        let message =
+            format!("cannot compare {} with the archive: it sends nothing", self.source.from.endpoint);
         Error::failed(message).hint("the archiver retries")
     }
 
@@ -195,7 +170,7 @@ impl SourceComparison<'_> {
     async fn shared_beginning(&self, piece: &ArchivedSegment) -> Result<GtidSet> {
         let Some(sent) = self.resend(&piece.segment).await? else { return Ok(GtidSet::new()) };
         let read = async {
-            let bytes = self.archiver.store.reader().open(piece).await?;
+            let bytes = self.archiver.shared.store.reader().open(piece).await?;
             segment_commits(bytes, piece.start, piece.end).await
         };
         let archived = match read.await {
@@ -211,7 +186,7 @@ impl SourceComparison<'_> {
     /// Returns the source's transactions at a segment's place; `None` if that is unknown, since the
     /// source has purged them.
     async fn resend(&self, piece: &Segment) -> Result<Option<SentSegment>> {
-        let source = self.open().await?;
+        let source = self.source.open().await?;
         let mut sent = SentSegment::default();
         let SourceHistory { reached, purged } = &source.history;
         if !piece.gtids.intersect(purged).is_empty() {
@@ -224,8 +199,7 @@ impl SourceComparison<'_> {
         let mut segmenter = Segmenter::after(&before);
         segmenter.based_on(purged);
         let executed = piece.previous.union(purged);
-        let (mut stream, _) =
-            source.stream(self.identity, executed, SemiSyncMode::Never, AtBinlogEnd::Stop).await?;
+        let mut stream = source.resend(self.source.identity, executed).await?;
         loop {
             let arrived = match segmenter.step(&mut stream, &mut DiscardSink, SOURCE_SILENCE_TIMEOUT).await {
                 Err(error) if error.kind == ErrorKind::Damaged => return Ok(None),
@@ -249,6 +223,19 @@ impl SourceComparison<'_> {
             }
         }
     }
+}
+
+/// True if the segment has transactions; the source can be asked for transactions only.
+fn has_transactions(piece: &Segment) -> bool {
+    !piece.gtids.is_empty()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SegmentComparison {
+    Same,
+    Differs,
+    /// The source no longer has the file.
+    Unknown,
 }
 
 /// Transactions sent by the source.

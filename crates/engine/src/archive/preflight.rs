@@ -8,11 +8,12 @@ use backstop_policy::stream_or_fork::stream_from;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::topology::Member;
 
-use super::binlog_source::BinlogSource;
-use super::{Encryption, spool_journal};
+use super::binlog_source::ServerAccess;
+use super::config::Encryption;
+use super::spool_journal;
 use crate::context::RunContext;
+use crate::disk::Disk;
 use crate::ports::Topology;
-use crate::shared_credentials::SharedCredentials;
 
 /// Checks once if a shard can be archived with these settings.
 ///
@@ -25,16 +26,16 @@ use crate::shared_credentials::SharedCredentials;
 pub async fn preflight(
     settings: &ArchiveSettings,
     topology: &dyn Topology,
-    access: &SharedCredentials,
+    access: ServerAccess<'_>,
     encryption: Encryption,
-    spool: Option<&Path>,
+    (disk, spool): (&dyn Disk, Option<&Path>),
     ctx: &RunContext,
 ) -> Result<()> {
     let members = ctx.unless_stopped(topology.members()).await;
     if settings.semi_sync && settings.ack == ArchiveAck::Spool {
         refuse_spool_on_source_host(members.as_ref().map_err(Clone::clone)?).await?;
     }
-    if spool.map(spool_journal::has_any).transpose()?.unwrap_or(false) {
+    if spool.map(|spool| spool_journal::has_any(disk, spool)).transpose()?.unwrap_or(false) {
         // The spooled transactions are archived in any case; the first round looks at the source.
         return Ok(());
     }
@@ -42,7 +43,7 @@ pub async fn preflight(
         return Ok(());
     };
     from.refuse_unfit()?;
-    match ctx.unless_stopped(BinlogSource::open(&from, access)).await {
+    match ctx.unless_stopped(access.open(&from)).await {
         Ok(source) => source.refuse_plain_text(encryption, &from),
         Err(error) if matches!(error.kind, ErrorKind::Refused | ErrorKind::Denied) => Err(error),
         Err(_) => Ok(()),

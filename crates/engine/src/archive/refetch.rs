@@ -2,121 +2,117 @@
 //! source still has them, they are stored again under their numbers.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backstop_binlog::{AtBinlogEnd, Segment, SegmentSink, Segmenter, SegmenterStep, SemiSyncMode};
-use backstop_policy::stream_or_fork::StreamFrom;
+use backstop_binlog::{Segment, SegmentSink, Segmenter, SegmenterStep};
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::ServerUuid;
-use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
-use super::Archiver;
-use super::binlog_source::{BinlogSource, ReplicaIdentity};
-use super::upload::SpoolFile;
+use super::archiver::Archiver;
+use super::binlog_source::ChosenSource;
+use crate::disk::{Disk, DiskFile};
 
 /// Timeout for a silent source: it may read for a while until it reaches the requested
 /// transactions.
 const SOURCE_SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Stores the lost segments of this source's files again. Reports the reason if it cannot;
-/// archiving continues. `gone` are the numbers of segments that the source no longer has; they are
-/// not requested again.
-///
-/// # Errors
-/// Returns [`ErrorKind::Held`] if another archiver has taken the lease of the archive.
-pub(super) async fn refetch_lost(
-    archiver: &Archiver<'_>,
-    from: &StreamFrom,
-    identity: ReplicaIdentity,
-    gone: &mut BTreeSet<u64>,
-) -> Result<()> {
-    match refetch_all(archiver, from, identity, gone).await {
-        Err(error) if error.kind != ErrorKind::Held => {
-            let text = format!(
-                "cannot store lost segments again: {error}; the archiver retries at the next connection"
-            );
-            archiver.ctx.reporter.notice(&text);
-            Ok(())
-        }
-        done => done,
-    }
+/// Stores lost segments of a source's files again.
+pub(super) struct Refetch<'a> {
+    pub(super) archiver: &'a Archiver<'a>,
+    pub(super) source: &'a ChosenSource<'a>,
 }
 
-async fn refetch_all(
-    archiver: &Archiver<'_>,
-    from: &StreamFrom,
-    identity: ReplicaIdentity,
-    gone: &mut BTreeSet<u64>,
-) -> Result<()> {
-    for lost in archiver.store.lost_segments().await? {
-        let piece = lost.segment();
-        if piece.source != from.server_uuid || gone.contains(&lost.number()) {
-            continue;
+impl Refetch<'_> {
+    /// Stores the lost segments of this source's files again. Reports the reason if it cannot;
+    /// archiving continues. `gone` are the numbers of segments that the source no longer has; they
+    /// are not requested again.
+    ///
+    /// # Errors
+    /// Returns [`ErrorKind::Held`] if another archiver has taken the lease of the archive.
+    pub(super) async fn run(&self, gone: &mut BTreeSet<u64>) -> Result<()> {
+        match self.refetch_all(gone).await {
+            Err(error) if error.kind != ErrorKind::Held => {
+                let text = format!(
+                    "cannot store lost segments again: {error}; the archiver retries at the next connection"
+                );
+                self.archiver.reporter().notice(&text);
+                Ok(())
+            }
+            done => done,
         }
-        let mut kept = RefetchFile::new(archiver.spool.with_extension("again")).await?;
-        let stored = match fetch(archiver, from, identity, piece, &mut kept).await {
-            Ok(Some(segment)) => {
-                let bytes = SpoolFile(kept.path.clone());
-                archiver.store.seal_again(&lost, &segment, &bytes).await.map(|()| true)
-            }
-            other => other.map(|_| false),
-        };
-        kept.remove().await?;
-        let lost_one = format!("{} at {} (transactions `{}`)", piece.file, piece.start, piece.gtids);
-        let text = if stored? {
-            format!(
-                "{lost_one} was missing or damaged in the archive: it was stored again from {}",
-                from.endpoint
-            )
-        } else {
-            gone.insert(lost.number());
-            format!(
-                "{lost_one} is missing or damaged in the archive, and {} no longer has it: make a backup",
-                from.endpoint
-            )
-        };
-        archiver.ctx.reporter.notice(&text);
     }
-    Ok(())
-}
 
-/// Has the source resend a segment; `None` if it no longer has it, or has other transactions in its
-/// place.
-async fn fetch(
-    archiver: &Archiver<'_>,
-    from: &StreamFrom,
-    identity: ReplicaIdentity,
-    piece: &Segment,
-    kept: &mut RefetchFile,
-) -> Result<Option<Segment>> {
-    let source = BinlogSource::open(from, archiver.access).await?;
-    let before = Segment { end: piece.start, gtids: GtidSet::new(), committed: None, ..piece.clone() };
-    let executed = piece.previous.clone();
-    let (mut stream, _) = source.stream(identity, executed, SemiSyncMode::Never, AtBinlogEnd::Stop).await?;
-    let mut segmenter = Segmenter::after(&before);
-    loop {
-        let arrived = match segmenter.step(&mut stream, kept, SOURCE_SILENCE_TIMEOUT).await {
-            Err(error) if error.kind == ErrorKind::Damaged => return Ok(None),
-            arrived => arrived?,
-        };
-        let (file, end) = segmenter.position().unwrap_or((&piece.file, piece.start));
-        match arrived {
-            SegmenterStep::Refused(_) | SegmenterStep::Hole { .. } => return Ok(None),
-            _ if file != piece.file || end > piece.end => return Ok(None),
-            _ if end == piece.end => {
-                let sent = segmenter.cut(kept).await?;
-                return Ok(sent.filter(|sent| is_same(sent, piece)));
+    async fn refetch_all(&self, gone: &mut BTreeSet<u64>) -> Result<()> {
+        let store = &self.archiver.shared.store;
+        let from = &self.source.from;
+        for lost in store.lost_segments().await? {
+            let piece = lost.segment();
+            if piece.source != from.server_uuid || gone.contains(&lost.number()) {
+                continue;
             }
-            SegmenterStep::End => return Ok(None),
-            SegmenterStep::Quiet => {
-                let message = format!("cannot fetch a lost segment from {}: it sends nothing", from.endpoint);
-                return Err(Error::failed(message).hint("the archiver retries"));
+            let path = self.archiver.config.spool.with_extension("again");
+            let mut kept = RefetchFile::new(Arc::clone(&self.archiver.shared.disk), path)?;
+            let stored = match self.fetch(piece, &mut kept).await {
+                Ok(Some(segment)) => store
+                    .seal_again(&lost, &segment, &self.archiver.shared.spool_bytes(&kept.path))
+                    .await
+                    .map(|()| true),
+                other => other.map(|_| false),
+            };
+            kept.remove()?;
+            let lost_one = format!("{} at {} (transactions `{}`)", piece.file, piece.start, piece.gtids);
+            let text = if stored? {
+                format!(
+                    "{lost_one} was missing or damaged in the archive: it was stored again from {}",
+                    from.endpoint
+                )
+            } else {
+                gone.insert(lost.number());
+                format!(
+                    "{lost_one} is missing or damaged in the archive, and {} no longer has it: make a backup",
+                    from.endpoint
+                )
+            };
+            self.archiver.reporter().notice(&text);
+        }
+        Ok(())
+    }
+
+    /// Has the source resend a segment; `None` if it no longer has it, or has other transactions in
+    /// its place.
+    async fn fetch(&self, piece: &Segment, kept: &mut RefetchFile) -> Result<Option<Segment>> {
+        let before = Segment { end: piece.start, gtids: GtidSet::new(), committed: None, ..piece.clone() };
+        let opened = self.source.open().await?;
+        let mut stream = opened.resend(self.source.identity, piece.previous.clone()).await?;
+        let mut segmenter = Segmenter::after(&before);
+        loop {
+            let arrived = match segmenter.step(&mut stream, kept, SOURCE_SILENCE_TIMEOUT).await {
+                Err(error) if error.kind == ErrorKind::Damaged => return Ok(None),
+                arrived => arrived?,
+            };
+            let (file, end) = segmenter.position().unwrap_or((&piece.file, piece.start));
+            match arrived {
+                SegmenterStep::Refused(_) | SegmenterStep::Hole { .. } => return Ok(None),
+                _ if file != piece.file || end > piece.end => return Ok(None),
+                _ if end == piece.end => {
+                    let sent = segmenter.cut(kept).await?;
+                    return Ok(sent.filter(|sent| is_same(sent, piece)));
+                }
+                SegmenterStep::End => return Ok(None),
+                SegmenterStep::Quiet => {
+                    let message = format!(
+                        "cannot fetch a lost segment from {}: it sends nothing",
+                        self.source.from.endpoint
+                    );
+                    return Err(Error::failed(message).hint("the archiver retries"));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 }
@@ -131,20 +127,26 @@ fn is_same(sent: &Segment, piece: &Segment) -> bool {
 
 /// File of the archiver with the bytes of one segment.
 struct RefetchFile {
-    file: File,
+    disk: Arc<dyn Disk>,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
+    size: u64,
 }
 
 impl RefetchFile {
-    async fn new(path: PathBuf) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let file = options.open(&path).await.failed(doing("write", &path))?;
-        Ok(Self { file, path })
+    fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self> {
+        match disk.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).failed(doing("write", &path));
+            }
+            _ => {}
+        }
+        let file = disk.create(&path).failed(doing("write", &path))?;
+        Ok(Self { disk, file, path, size: 0 })
     }
 
-    async fn remove(self) -> Result<()> {
-        tokio::fs::remove_file(&self.path).await.failed(doing("remove", &self.path))
+    fn remove(self) -> Result<()> {
+        self.disk.remove(&self.path).failed(doing("remove", &self.path))
     }
 }
 
@@ -159,19 +161,18 @@ impl SegmentSink for RefetchFile {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).await.failed(doing("write", &self.path))
+        self.file.write_at(bytes, self.size).failed(doing("write", &self.path))?;
+        self.size += bytes.len() as u64;
+        Ok(())
     }
 
     async fn cut_back(&mut self, size: u64) -> Result<()> {
-        let cut = async {
-            self.file.flush().await?;
-            self.file.set_len(size).await?;
-            self.file.seek(std::io::SeekFrom::Start(size)).await
-        };
-        cut.await.map(drop).failed(doing("write", &self.path))
+        self.file.truncate(size).failed(doing("write", &self.path))?;
+        self.size = size;
+        Ok(())
     }
 
     async fn seal(&mut self, _: &Segment) -> Result<()> {
-        self.file.flush().await.failed(doing("write", &self.path))
+        Ok(())
     }
 }

@@ -8,7 +8,6 @@
 //! appends to it. A file that exists already may belong to another segment or hold acknowledged
 //! transactions: then `+1`, `+2`, … is added to the name.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +20,8 @@ use backstop_types::gtid::{Gtid, GtidSet};
 use backstop_types::ids::ServerUuid;
 use chrono::{DateTime, Utc};
 
-use super::disk::{Disk, private_file, private_folder};
 use super::queue::{Chunk, MAX_CHUNK_BYTES, Queue};
+use crate::disk::{Disk, DiskFile};
 
 /// Size up to which the bytes between two transactions stay in memory, in bytes.
 const WRITE_BUFFER_BYTES: usize = 256 * 1024;
@@ -42,7 +41,7 @@ pub(super) struct Spool {
 }
 
 struct OpenSpoolFile {
-    file: File,
+    file: Box<dyn DiskFile>,
     /// Number of bytes in the file.
     written: u64,
     /// Bytes that follow them.
@@ -57,7 +56,7 @@ impl Spool {
     /// Opens a spool in a folder, which it creates. Only its owner can read it, since it may hold
     /// what an encrypted source sent.
     pub(super) fn new(dir: &Path, queue: Arc<Queue>, disk: Arc<dyn Disk>) -> Result<Self> {
-        private_folder(dir)
+        disk.create_dir(dir)
             .failed(format!("cannot create the spool {}", dir.display()))
             .map_err(|error| error.hint("create it for Backstop's user, or set snapshot.work_dir"))?;
         let (dir, previous) = (dir.to_owned(), GtidSet::new());
@@ -71,11 +70,11 @@ impl Spool {
     }
 
     /// Creates a file for a segment.
-    fn create(&self, source: ServerUuid, file: &str, start: u64) -> Result<(File, PathBuf)> {
+    fn create(&self, source: ServerUuid, file: &str, start: u64) -> Result<(Box<dyn DiskFile>, PathBuf)> {
         let name = format!("{source}.{file}.{start:012}");
         let mut path = self.dir.join(&name);
         for attempt in 1_u64.. {
-            match private_file(&path) {
+            match self.disk.create(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     path = self.dir.join(format!("{name}+{attempt}"));
                 }
@@ -150,7 +149,7 @@ impl Spool {
         if open.chunk.size() == 0 {
             return Ok(());
         }
-        open.flush(&*self.disk)?;
+        open.flush()?;
         let next = open.chunk.next();
         self.queue.publish(std::mem::replace(&mut open.chunk, next));
         Ok(())
@@ -160,8 +159,9 @@ impl Spool {
 impl OpenSpoolFile {
     /// Writes the buffer to the file. After a failure the next call writes the same bytes to the
     /// same offset.
-    fn flush(&mut self, disk: &dyn Disk) -> Result<()> {
-        disk.write_at(&self.file, &self.buffer, self.written)
+    fn flush(&mut self) -> Result<()> {
+        self.file
+            .write_at(&self.buffer, self.written)
             .failed("cannot write the spool")
             .map_err(spool_full_hint)?;
         self.written += self.buffer.len() as u64;
@@ -174,7 +174,7 @@ impl OpenSpoolFile {
         let in_buffer = size.saturating_sub(self.written);
         self.buffer.truncate(usize::try_from(in_buffer).unwrap_or(usize::MAX));
         self.written = self.written.min(size);
-        self.file.set_len(self.written)
+        self.file.truncate(self.written)
     }
 }
 
@@ -198,7 +198,7 @@ impl SegmentSink for Spool {
             return Err(Error::failed("cannot write the spool: no segment is open"));
         };
         open.buffer.extend_from_slice(bytes);
-        if open.buffer.len() >= WRITE_BUFFER_BYTES { open.flush(&*self.disk) } else { Ok(()) }
+        if open.buffer.len() >= WRITE_BUFFER_BYTES { open.flush() } else { Ok(()) }
     }
 
     async fn cut_back(&mut self, size: u64) -> Result<()> {
@@ -208,7 +208,7 @@ impl SegmentSink for Spool {
 
     async fn seal(&mut self, segment: &Segment) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.flush(&*self.disk)?;
+        open.flush()?;
         let Some(open) = self.open.take() else { return Ok(()) };
         if (open.source, &open.name) != (segment.source, &segment.file) {
             return Err(Error::failed("cannot seal a segment of the spool: another segment is open"));
@@ -226,9 +226,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::disk::failing::{FailMode, FailingDisk};
     use super::super::sample_binlog::{SAMPLE_FILE, server, transaction};
     use super::*;
+    use crate::disk::failing::{FailMode, FailingDisk};
 
     async fn begun(dir: &Path, disk: &Arc<FailingDisk>) -> (Spool, Arc<Queue>, PathBuf) {
         let queue = Arc::new(Queue::default());

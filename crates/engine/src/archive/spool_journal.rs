@@ -6,9 +6,7 @@
 //! object alone. An invalid last line is torn, and its chunk was not acknowledged; an invalid line
 //! before others is damage.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use backstop_binlog::{Segment, SegmentCheck};
@@ -20,6 +18,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::queue::{AckPosition, Chunk};
+use crate::disk::{Disk, DiskFile};
 
 /// Bytes of a chunk that are read at once.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -92,7 +91,7 @@ fn parse(line: &str) -> Option<NoteLine> {
 /// # Errors
 /// Returns [`ErrorKind::Damaged`] if the bytes differ or are incomplete.
 pub(super) fn check_chunk(
-    file: &File,
+    file: &dyn DiskFile,
     skip: u64,
     chunk: &Chunk,
     take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
@@ -105,7 +104,7 @@ pub(super) fn check_chunk(
         let length =
             usize::try_from(chunk.size() - at).map_or(READ_BUFFER_BYTES, |left| left.min(READ_BUFFER_BYTES));
         let part = part.get_mut(..length).unwrap_or_default();
-        file.read_exact_at(part, skip + at).map_err(|error| damaged(error.to_string()))?;
+        file.read_at(part, skip + at).map_err(|error| damaged(error.to_string()))?;
         check.update(part).map_err(|failure| damaged(failure.message))?;
         hasher.update(part);
         take(part).failed("cannot write the spool")?;
@@ -134,15 +133,15 @@ impl RecoveredChunk {
     ///
     /// # Errors
     /// Returns [`ErrorKind::Damaged`] if they are not.
-    pub(super) fn bytes(&self) -> Result<Vec<u8>> {
+    pub(super) fn bytes(&self, disk: &dyn Disk) -> Result<Vec<u8>> {
         let doing = format!("cannot read the spool {}", self.path.display());
         let damaged = |what: String| {
             let message = format!("{doing}: {what}; transactions {} were acknowledged", self.segment.gtids);
             Error::new(ErrorKind::Damaged, message).hint(MOVE_SPOOL_HINT)
         };
         let mut bytes = vec![0; usize::try_from(self.segment.size()).unwrap_or(usize::MAX)];
-        let file = File::open(&self.path).map_err(|error| damaged(error.to_string()))?;
-        file.read_exact_at(&mut bytes, self.skip).map_err(|error| damaged(error.to_string()))?;
+        let file = disk.open(&self.path).map_err(|error| damaged(error.to_string()))?;
+        file.read_at(&mut bytes, self.skip).map_err(|error| damaged(error.to_string()))?;
         let hash = blake3::hash(&bytes).to_hex().to_string();
         if self.hash.as_ref().is_some_and(|noted| *noted != hash) {
             return Err(damaged("the bytes differ from those recorded in the journal".to_owned()));
@@ -165,10 +164,10 @@ pub(super) struct SpoolContents {
 }
 
 /// Reads every journaled chunk of a folder. A torn last line was not acknowledged and is ignored.
-pub(super) fn read_spool(dir: &Path) -> Result<SpoolContents> {
+pub(super) fn read_spool(disk: &dyn Disk, dir: &Path) -> Result<SpoolContents> {
     let mut noted = SpoolContents::default();
-    for path in spool_files(dir)?.into_iter().filter(|path| is_journal(path)) {
-        let text = std::fs::read(&path).failed(format!("cannot read {}", path.display()))?;
+    for path in spool_files(disk, dir)?.into_iter().filter(|path| is_journal(path)) {
+        let text = disk.read(&path).failed(format!("cannot read {}", path.display()))?;
         read_journal(&path, &String::from_utf8_lossy(&text), &mut noted);
     }
     let key = |left: &RecoveredChunk| {
@@ -220,26 +219,13 @@ fn is_journal(path: &Path) -> bool {
 }
 
 /// True if transactions may have been acknowledged from a folder.
-pub(super) fn has_any(dir: &Path) -> Result<bool> {
-    Ok(spool_files(dir)?.iter().any(|path| is_journal(path)))
+pub(super) fn has_any(disk: &dyn Disk, dir: &Path) -> Result<bool> {
+    Ok(spool_files(disk, dir)?.iter().any(|path| is_journal(path)))
 }
 
 /// Returns the files of a spool and ignores other files in its folder.
-pub(super) fn spool_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let doing = format!("cannot read the spool {}", dir.display());
-    let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.failed(&doing)?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.failed(&doing)?;
-        if entry.file_type().failed(&doing)?.is_file() {
-            files.push(entry.path());
-        }
-    }
-    files.sort();
-    Ok(files)
+pub(super) fn spool_files(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
+    disk.list(dir).failed(format!("cannot read the spool {}", dir.display()))
 }
 
 #[cfg(test)]
@@ -247,6 +233,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::sample_binlog::{SAMPLE_FILE, chunk, server, transactions};
     use super::*;
+    use crate::disk::HostDisk;
 
     fn at(offset: u64) -> AckPosition {
         AckPosition { source: server(), file: SAMPLE_FILE.to_owned(), offset }
@@ -274,14 +261,17 @@ mod tests {
         let (path, one, two) = spooled(dir.path());
         for end in 0..two.len() {
             std::fs::write(journal_path(&path), [&one, &two[..end]].concat()).unwrap();
-            let noted = read_spool(dir.path()).unwrap();
+            let noted = read_spool(&HostDisk, dir.path()).unwrap();
             assert_eq!((noted.chunks.len(), noted.damage), (1, None), "{end}");
         }
         std::fs::write(journal_path(&path), [one, two].concat()).unwrap();
-        let all = read_spool(dir.path()).unwrap();
+        let all = read_spool(&HostDisk, dir.path()).unwrap();
         assert_eq!(all.chunks.len(), 2);
-        assert_eq!(all.chunks[1].bytes().unwrap().len() as u64, all.chunks[1].segment.size());
-        assert!(has_any(dir.path()).unwrap() && !has_any(&dir.path().join("nowhere")).unwrap());
+        assert_eq!(all.chunks[1].bytes(&HostDisk).unwrap().len() as u64, all.chunks[1].segment.size());
+        assert!(
+            has_any(&HostDisk, dir.path()).unwrap()
+                && !has_any(&HostDisk, &dir.path().join("nowhere")).unwrap()
+        );
     }
 
     #[test]
@@ -292,7 +282,7 @@ mod tests {
             let mut lines = [one.clone(), two.clone(), two.clone()];
             lines[which][at] ^= 1;
             std::fs::write(journal_path(&path), lines.concat()).unwrap();
-            let noted = read_spool(dir.path()).unwrap();
+            let noted = read_spool(&HostDisk, dir.path()).unwrap();
             assert_eq!(noted.chunks.len(), 1);
             let damage = noted.damage.unwrap();
             assert_eq!(damage.kind, ErrorKind::Damaged);
@@ -300,7 +290,7 @@ mod tests {
         }
         // Half a line followed by the next one: the result of an append after a failed append.
         std::fs::write(journal_path(&path), [&one, &two[..two.len() / 2], &two, &two].concat()).unwrap();
-        assert!(read_spool(dir.path()).unwrap().damage.is_some());
+        assert!(read_spool(&HostDisk, dir.path()).unwrap().damage.is_some());
     }
 
     #[test]
@@ -312,9 +302,9 @@ mod tests {
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let noted = read_spool(dir.path()).unwrap();
-        assert!(noted.chunks[0].bytes().is_ok());
-        let error = noted.chunks[1].bytes().unwrap_err();
+        let noted = read_spool(&HostDisk, dir.path()).unwrap();
+        assert!(noted.chunks[0].bytes(&HostDisk).is_ok());
+        let error = noted.chunks[1].bytes(&HostDisk).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Damaged);
         assert!(error.message.contains(":3-5"), "{error}");
     }
@@ -333,9 +323,9 @@ mod tests {
         let middle = 700 + transactions(700, 1, 2).len() as u64;
         let end = 700 + transactions(700, 1, 5).len() as u64;
         std::fs::write(journal_path(&path), text(700, middle, "1-2") + &text(middle, end, "3-5")).unwrap();
-        let noted = read_spool(dir.path()).unwrap();
+        let noted = read_spool(&HostDisk, dir.path()).unwrap();
         assert_eq!(noted.damage, None);
-        let bytes: Vec<u8> = noted.chunks.iter().flat_map(|left| left.bytes().unwrap()).collect();
+        let bytes: Vec<u8> = noted.chunks.iter().flat_map(|left| left.bytes(&HostDisk).unwrap()).collect();
         assert_eq!(bytes, transactions(700, 1, 5));
     }
 }

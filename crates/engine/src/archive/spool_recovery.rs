@@ -11,45 +11,171 @@ use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 
 use super::spool_journal::{self, MOVE_SPOOL_HINT, RecoveredChunk};
-use super::upload::remove_spool_file;
-use super::{Archiver, FIRST_RETRY_DELAY, Shared, StreamState, archived_or_lost};
+use crate::disk::Disk;
 use crate::ports::Reporter;
 
 /// Folder for acknowledged transactions whose spooled bytes cannot be proven to be archived, though
 /// the transactions are.
 const SET_ASIDE_DIR: &str = "set-aside";
 
-/// Archives the transactions that a killed archiver had acknowledged from its spool, and merges the
-/// tail segments it left.
-///
-/// # Errors
-/// Returns the store's errors; [`ErrorKind::Damaged`] if the spool is damaged; refuses a spool that
-/// does not fit the archive, which then stays where it is.
-pub(super) async fn recover_spool(
-    store: &ArchiveWriter,
-    spool: &Path,
-    old_spool: Option<&Path>,
-    reporter: &dyn Reporter,
-) -> Result<()> {
-    let noted = spool_journal::read_spool(spool)?;
-    for left in &noted.chunks {
-        if archive_chunk(store, left).await? == ChunkFate::Nowhere {
-            return Err(Error::refused(format!(
-                "cannot archive the spool {}: transactions {} were acknowledged and do not fit the archive",
-                spool.display(),
-                left.segment.gtids
-            ))
-            .hint(MOVE_SPOOL_HINT));
+/// Recovery of a spool.
+pub(super) struct SpoolRecovery<'a> {
+    pub(super) store: &'a ArchiveWriter,
+    pub(super) disk: &'a dyn Disk,
+    pub(super) spool: &'a Path,
+    /// Folder that older versions used.
+    pub(super) old_spool: Option<&'a Path>,
+    pub(super) reporter: &'a dyn Reporter,
+}
+
+impl SpoolRecovery<'_> {
+    /// Archives the transactions that a killed archiver had acknowledged from its spool, and merges the
+    /// tail segments it left.
+    ///
+    /// # Errors
+    /// Returns the store's errors; [`ErrorKind::Damaged`] if the spool is damaged; refuses a spool that
+    /// does not fit the archive, which then stays where it is.
+    pub(super) async fn run(&self) -> Result<()> {
+        let noted = spool_journal::read_spool(self.disk, self.spool)?;
+        for left in &noted.chunks {
+            if self.archive_chunk(left).await? == ChunkFate::Nowhere {
+                return Err(Error::refused(format!(
+                    "cannot archive the spool {}: transactions {} were acknowledged and do not fit the archive",
+                    self.spool.display(),
+                    left.segment.gtids
+                ))
+                .hint(MOVE_SPOOL_HINT));
+            }
+        }
+        if let Some(damage) = noted.damage {
+            return Err(damage);
+        }
+        self.store.seal_tail().await?;
+        self.clear(&noted.chunks).await?;
+        match self.old_spool {
+            Some(dir) => self.recover_old(dir).await,
+            None => Ok(()),
         }
     }
-    if let Some(damage) = noted.damage {
-        return Err(damage);
+
+    /// Archives a chunk unless the archive has it.
+    async fn archive_chunk(&self, left: &RecoveredChunk) -> Result<ChunkFate> {
+        let piece = &left.segment;
+        if is_archived(&self.store.contents().await, piece) {
+            return Ok(ChunkFate::Archived);
+        }
+        let (held, last) = self.store.held().await;
+        let last = last.iter().find(|last| last.source == piece.source);
+        let missing = !held.as_ref().is_some_and(|held| piece.gtids.is_subset_of(held));
+        if !missing && !piece.gtids.is_empty() {
+            return Ok(ChunkFate::Elsewhere);
+        }
+        let mut bytes = left.bytes(self.disk)?;
+        let mut piece = piece.clone();
+        match last {
+            Some(last) if overlaps(last, &piece) => {
+                bytes
+                    .drain(..usize::try_from(last.end - piece.start).unwrap_or(bytes.len()).min(bytes.len()));
+                let had = piece.gtids.intersect(&last.held_after());
+                piece.previous = piece.previous.union(&had);
+                piece.gtids = piece.gtids.subtract(&had);
+                piece.start = last.end;
+            }
+            Some(last) if !is_after(last, &piece) => {
+                return Ok(if piece.gtids.is_empty() { ChunkFate::Elsewhere } else { ChunkFate::Nowhere });
+            }
+            _ => {}
+        }
+        piece.hash = SegmentHash(*blake3::hash(&bytes).as_bytes());
+        self.store.put_tail(&piece, &bytes).await?;
+        Ok(ChunkFate::Archived)
     }
-    store.seal_tail().await?;
-    clear_spool(store, spool, &noted.chunks, reporter).await?;
-    match old_spool {
-        Some(dir) => recover_old_spool(store, dir, reporter).await,
-        None => Ok(()),
+
+    /// Removes from the spool the files that the store is seen to have, and those without acknowledged
+    /// transactions. Sets the rest aside.
+    async fn clear(&self, chunks: &[RecoveredChunk]) -> Result<()> {
+        let mut unproven: BTreeMap<PathBuf, GtidSet> = BTreeMap::new();
+        if !chunks.is_empty() {
+            let stored = self.store.reader().checked().await?;
+            for left in chunks.iter().filter(|left| !is_archived(&stored, &left.segment)) {
+                let of_file = unproven.entry(left.path.clone()).or_default();
+                *of_file = of_file.union(&left.segment.gtids);
+            }
+        }
+        for (path, gtids) in &unproven {
+            let aside = self.set_aside(path)?;
+            self.reporter.notice(&format!(
+                "{} was moved to {}: its transactions {gtids} are archived, but with other bytes",
+                path.display(),
+                aside.display()
+            ));
+        }
+        for path in spool_journal::spool_files(self.disk, self.spool)? {
+            self.disk.remove(&path).failed(format!("cannot remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn set_aside(&self, path: &Path) -> Result<PathBuf> {
+        let dir = self.spool.join(SET_ASIDE_DIR);
+        self.disk.create_dir(&dir).failed(format!("cannot create {}", dir.display()))?;
+        let name = path.file_name().unwrap_or_default();
+        let aside = (0_u64..)
+            .map(|number| dir.join(format!("{}.{number}", name.to_string_lossy())))
+            .find(|aside| !self.disk.exists(aside))
+            .unwrap_or_else(|| dir.join(name));
+        for (from, to) in [
+            (path.to_owned(), aside.clone()),
+            (spool_journal::journal_path(path), spool_journal::journal_path(&aside)),
+        ] {
+            self.disk.rename(&from, &to).failed(format!("cannot move {}", from.display()))?;
+        }
+        Ok(aside)
+    }
+
+    /// Archives the transactions acknowledged from the spool of an older version, and continues where
+    /// the archive ends. Its name contained only the shard: files that do not fit may belong to another
+    /// repository, and are not removed.
+    async fn recover_old(&self, dir: &Path) -> Result<()> {
+        if spool_journal::spool_files(self.disk, dir)?.is_empty() {
+            return Ok(());
+        }
+        let noted = spool_journal::read_spool(self.disk, dir)?;
+        let mut foreign = GtidSet::new();
+        for left in &noted.chunks {
+            let piece = &left.segment;
+            let (held, last) = self.store.held().await;
+            let last = last.into_iter().find(|last| last.source == piece.source);
+            let goes_on = last.as_ref().is_some_and(|last| {
+                let begins = piece.start == 0 && is_after(last, piece);
+                let previous = held.as_ref().is_some_and(|held| piece.previous.is_subset_of(held));
+                previous && (begins || (last.file == piece.file && piece.start <= last.end))
+            });
+            let fits = is_archived(&self.store.contents().await, piece) || goes_on;
+            let placed = if fits { self.archive_chunk(left).await } else { Ok(ChunkFate::Nowhere) };
+            match placed {
+                Ok(ChunkFate::Archived | ChunkFate::Elsewhere) => {}
+                Ok(ChunkFate::Nowhere) => foreign = foreign.union(&piece.gtids),
+                Err(error) if error.kind == ErrorKind::Damaged => {
+                    self.reporter.notice(&error.to_string());
+                    foreign = foreign.union(&piece.gtids);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(damage) = &noted.damage {
+            self.reporter.notice(&damage.to_string());
+        }
+        self.store.seal_tail().await?;
+        let what = if foreign.is_empty() && noted.damage.is_none() {
+            "all its acknowledged transactions are archived: remove it when no older archiver runs".to_owned()
+        } else {
+            format!(
+                "its acknowledged transactions {foreign} do not fit this archive: they belong to another repository, or can be read with mysqlbinlog"
+            )
+        };
+        self.reporter.notice(&format!("the spool of an older version remains in {}; {what}", dir.display()));
+        Ok(())
     }
 }
 
@@ -61,38 +187,6 @@ enum ChunkFate {
     /// Its transactions are in the archive, from another file.
     Elsewhere,
     Nowhere,
-}
-
-/// Archives a chunk unless the archive has it.
-async fn archive_chunk(store: &ArchiveWriter, left: &RecoveredChunk) -> Result<ChunkFate> {
-    let piece = &left.segment;
-    if is_archived(&store.contents().await, piece) {
-        return Ok(ChunkFate::Archived);
-    }
-    let (held, last) = store.held().await;
-    let last = last.iter().find(|last| last.source == piece.source);
-    let missing = !held.as_ref().is_some_and(|held| piece.gtids.is_subset_of(held));
-    if !missing && !piece.gtids.is_empty() {
-        return Ok(ChunkFate::Elsewhere);
-    }
-    let mut bytes = left.bytes()?;
-    let mut piece = piece.clone();
-    match last {
-        Some(last) if overlaps(last, &piece) => {
-            bytes.drain(..usize::try_from(last.end - piece.start).unwrap_or(bytes.len()).min(bytes.len()));
-            let had = piece.gtids.intersect(&last.held_after());
-            piece.previous = piece.previous.union(&had);
-            piece.gtids = piece.gtids.subtract(&had);
-            piece.start = last.end;
-        }
-        Some(last) if !is_after(last, &piece) => {
-            return Ok(if piece.gtids.is_empty() { ChunkFate::Elsewhere } else { ChunkFate::Nowhere });
-        }
-        _ => {}
-    }
-    piece.hash = SegmentHash(*blake3::hash(&bytes).as_bytes());
-    store.put_tail(&piece, &bytes).await?;
-    Ok(ChunkFate::Archived)
 }
 
 /// True if the archive has these bytes of this file.
@@ -115,128 +209,11 @@ fn is_after(last: &Segment, piece: &Segment) -> bool {
     (last.file.len(), last.file.as_str(), last.end) <= (piece.file.len(), piece.file.as_str(), piece.start)
 }
 
-/// Removes from the spool the files that the store is seen to have, and those without acknowledged
-/// transactions. Sets the rest aside.
-async fn clear_spool(
-    store: &ArchiveWriter,
-    spool: &Path,
-    chunks: &[RecoveredChunk],
-    reporter: &dyn Reporter,
-) -> Result<()> {
-    let mut unproven: BTreeMap<PathBuf, GtidSet> = BTreeMap::new();
-    if !chunks.is_empty() {
-        let stored = store.reader().checked().await?;
-        for left in chunks.iter().filter(|left| !is_archived(&stored, &left.segment)) {
-            let of_file = unproven.entry(left.path.clone()).or_default();
-            *of_file = of_file.union(&left.segment.gtids);
-        }
-    }
-    for (path, gtids) in &unproven {
-        let aside = set_aside(spool, path)?;
-        reporter.notice(&format!(
-            "{} was moved to {}: its transactions {gtids} are archived, but with other bytes",
-            path.display(),
-            aside.display()
-        ));
-    }
-    for path in spool_journal::spool_files(spool)? {
-        std::fs::remove_file(&path).failed(format!("cannot remove {}", path.display()))?;
-    }
-    Ok(())
-}
-
-fn set_aside(spool: &Path, path: &Path) -> Result<PathBuf> {
-    let dir = spool.join(SET_ASIDE_DIR);
-    super::disk::private_folder(&dir).failed(format!("cannot create {}", dir.display()))?;
-    let name = path.file_name().unwrap_or_default();
-    let aside = (0_u64..)
-        .map(|number| dir.join(format!("{}.{number}", name.to_string_lossy())))
-        .find(|aside| !aside.exists())
-        .unwrap_or_else(|| dir.join(name));
-    for (from, to) in [
-        (path.to_owned(), aside.clone()),
-        (spool_journal::journal_path(path), spool_journal::journal_path(&aside)),
-    ] {
-        std::fs::rename(&from, &to).failed(format!("cannot move {}", from.display()))?;
-    }
-    Ok(aside)
-}
-
-/// Archives the transactions acknowledged from the spool of an older version, and continues where
-/// the archive ends. Its name contained only the shard: files that do not fit may belong to another
-/// repository, and are not removed.
-async fn recover_old_spool(store: &ArchiveWriter, dir: &Path, reporter: &dyn Reporter) -> Result<()> {
-    if spool_journal::spool_files(dir)?.is_empty() {
-        return Ok(());
-    }
-    let noted = spool_journal::read_spool(dir)?;
-    let mut foreign = GtidSet::new();
-    for left in &noted.chunks {
-        let piece = &left.segment;
-        let (held, last) = store.held().await;
-        let last = last.into_iter().find(|last| last.source == piece.source);
-        let goes_on = last.as_ref().is_some_and(|last| {
-            let begins = piece.start == 0 && is_after(last, piece);
-            let previous = held.as_ref().is_some_and(|held| piece.previous.is_subset_of(held));
-            previous && (begins || (last.file == piece.file && piece.start <= last.end))
-        });
-        let fits = is_archived(&store.contents().await, piece) || goes_on;
-        let placed = if fits { archive_chunk(store, left).await } else { Ok(ChunkFate::Nowhere) };
-        match placed {
-            Ok(ChunkFate::Archived | ChunkFate::Elsewhere) => {}
-            Ok(ChunkFate::Nowhere) => foreign = foreign.union(&piece.gtids),
-            Err(error) if error.kind == ErrorKind::Damaged => {
-                reporter.notice(&error.to_string());
-                foreign = foreign.union(&piece.gtids);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    if let Some(damage) = &noted.damage {
-        reporter.notice(&damage.to_string());
-    }
-    store.seal_tail().await?;
-    let what = if foreign.is_empty() && noted.damage.is_none() {
-        "all its acknowledged transactions are archived: remove it when no older archiver runs".to_owned()
-    } else {
-        format!(
-            "its acknowledged transactions {foreign} do not fit this archive: they belong to another repository, or can be read with mysqlbinlog"
-        )
-    };
-    reporter.notice(&format!("the spool of an older version remains in {}; {what}", dir.display()));
-    Ok(())
-}
-
-/// Resumes at the archive's end after the spooled transactions were given up. Acknowledged
-/// transactions stay in the spool until the next archiver starts and sees that the archive has
-/// them.
-pub(super) async fn resume_from_archive(archiver: &Archiver<'_>, shared: &Shared, state: &mut StreamState) {
-    while shared.queue.is_busy() {
-        let changed = shared.queue.changed.notified();
-        tokio::select! {
-            () = changed => {}
-            () = archiver.ctx.host.clock.sleep(FIRST_RETRY_DELAY) => {}
-        }
-    }
-    state.segmenter = None;
-    state.spool.give_up();
-    let (held, last) = archiver.store.held().await;
-    state.held = archived_or_lost(held, &last);
-    state.last = last;
-    for path in shared.queue.restart() {
-        if !spool_journal::journal_path(&path).exists() {
-            remove_spool_file(&path);
-        }
-    }
-    archiver.ctx.reporter.remark("requesting the transactions that are not archived from the source again");
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::{Arc, Mutex};
 
-    use backstop_host::Host;
     use backstop_repo::Repository;
     use backstop_types::progress::Progress;
     use object_store::memory::InMemory;
@@ -244,6 +221,7 @@ mod tests {
     use super::super::queue::{AckPosition, Chunk};
     use super::super::sample_binlog::{SAMPLE_FILE, chunk, server, set, transactions};
     use super::*;
+    use crate::disk::HostDisk;
 
     #[derive(Default)]
     struct Told(Mutex<Vec<String>>);
@@ -303,9 +281,18 @@ mod tests {
         let (piece, bytes) = (noted(from, to), magic(to));
         let bytes = &bytes[piece.start as usize..];
         let at = AckPosition { source: server(), file: SAMPLE_FILE.to_owned(), offset: piece.end };
-        let hash = SegmentHash(*blake3::hash(bytes).as_bytes());
-        let segment = super::super::upload::segment(&at, &piece, hash);
+        let segment =
+            super::super::upload::segment(&at, &piece, SegmentHash(*blake3::hash(bytes).as_bytes()));
         store.put_tail(&segment, bytes).await.unwrap();
+    }
+
+    async fn recover(
+        store: &ArchiveWriter,
+        spool: &Path,
+        old_spool: Option<&Path>,
+        told: &Told,
+    ) -> Result<()> {
+        SpoolRecovery { store, disk: &HostDisk, spool, old_spool, reporter: told }.run().await
     }
 
     async fn held(store: &ArchiveWriter) -> GtidSet {
@@ -322,11 +309,11 @@ mod tests {
         // first was given up.
         acknowledge(dir.path(), "one+1", 4, 12, 3);
         std::fs::write(dir.path().join("never-noted"), "streamed only").unwrap();
-        recover_spool(&store, dir.path(), None, &told).await.unwrap();
+        recover(&store, dir.path(), None, &told).await.unwrap();
         assert_eq!(held(&store).await, set("A:1-12"));
         let (_, last) = store.held().await;
         assert_eq!(last[0].end, magic(12).len() as u64);
-        assert_eq!(spool_journal::spool_files(dir.path()).unwrap(), [] as [PathBuf; 0]);
+        assert_eq!(spool_journal::spool_files(&HostDisk, dir.path()).unwrap(), [] as [PathBuf; 0]);
         assert_eq!(told.all(), "");
     }
 
@@ -340,7 +327,7 @@ mod tests {
         let second = lines.iter().position(|byte| *byte == b'\n').unwrap() + 40;
         lines[second] ^= 1;
         std::fs::write(&journal, &lines).unwrap();
-        let error = recover_spool(&store, dir.path(), None, &told).await.unwrap_err();
+        let error = recover(&store, dir.path(), None, &told).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Damaged);
         assert_eq!(held(&store).await, set("A:1-3"));
         assert_eq!(std::fs::read(&journal).unwrap(), lines);
@@ -350,7 +337,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.truncate(magic(7).len());
         std::fs::write(&path, bytes).unwrap();
-        let error = recover_spool(&store, dir.path(), None, &told).await.unwrap_err();
+        let error = recover(&store, dir.path(), None, &told).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Damaged);
         assert!(error.message.contains(":7-9"), "{error}");
         assert_eq!(held(&store).await, set("A:1-6"));
@@ -364,14 +351,14 @@ mod tests {
         acknowledge(&old, "one", 1, 9, 3);
         // Nothing of this server is archived here: the spool may belong to another cluster.
         let other = archive().await;
-        recover_spool(&other, &spool, Some(&old), &told).await.unwrap();
+        recover(&other, &spool, Some(&*old), &told).await.unwrap();
         assert_eq!(held(&other).await, GtidSet::new());
         assert!(told.all().contains(":1-9"), "{}", told.all());
         let store = archive().await;
         stored(&store, 1, 3).await;
-        recover_spool(&store, &spool, Some(&old), &told).await.unwrap();
+        recover(&store, &spool, Some(&*old), &told).await.unwrap();
         assert_eq!(held(&store).await, set("A:1-9"));
         assert!(told.all().contains("all its acknowledged transactions are archived"), "{}", told.all());
-        assert_eq!(spool_journal::spool_files(&old).unwrap().len(), 2, "nothing of it is removed");
+        assert_eq!(spool_journal::spool_files(&HostDisk, &old).unwrap().len(), 2, "nothing of it is removed");
     }
 }

@@ -15,7 +15,7 @@ use backstop_types::ids::ShardName;
 use backstop_types::topology::{InstanceState, Member};
 use chrono::{DateTime, Utc};
 
-use super::Encryption;
+use super::config::Encryption;
 use crate::ports::Topology;
 
 /// Archive of a shard, with its settings.

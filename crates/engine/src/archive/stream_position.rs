@@ -4,14 +4,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use backstop_binlog::{Segmenter, Session};
-use backstop_config::credentials::Credentials;
-use backstop_policy::stream_or_fork::{BinlogPosition, StreamFrom, source_mismatch};
+use backstop_policy::stream_or_fork::{BinlogPosition, source_mismatch};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::gtid::GtidSet;
 use backstop_types::server::ServerVersion;
 
-use super::binlog_source::{binlog_gtids, connect_as};
-use crate::shared_credentials::SharedCredentials;
+use super::binlog_source::binlog_gtids;
 
 /// Position up to which a stream was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,12 +68,6 @@ impl SourcePosition {
     pub(super) fn is_at(&self, streamed: &StreamPosition) -> bool {
         self.place.is_some() && self.place == streamed.place && self.reached.is_subset_of(&streamed.held)
     }
-}
-
-/// Opens a session of the account that every command uses: the replication account may not read a
-/// server's binlog position.
-pub(super) async fn connect(from: &StreamFrom, access: &SharedCredentials) -> Result<Session> {
-    connect_as(&from.endpoint, access, Credentials::account).await
 }
 
 /// Reads a server's position.

@@ -4,16 +4,15 @@
 //! state of the file is unknown, even if a later sync succeeds: from then on the bytes are written
 //! to a copy, `FILE~1`, `FILE~2`, …, with its own journal.
 
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt};
 
-use super::disk::{Disk, private_file};
 use super::queue::UnsyncedChunk;
 use super::spool_journal::{self, check_chunk};
+use crate::disk::{Disk, DiskFile};
 
 /// Reason why chunks are not durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub(super) enum SyncError {
 /// Durable chunks of each file of the spool.
 pub(super) struct SyncedChunks {
     disk: Arc<dyn Disk>,
-    files: HashMap<PathBuf, SyncedFile>,
+    files: BTreeMap<PathBuf, SyncedFile>,
 }
 
 /// Files in which the chunks of one spool file are durable.
@@ -35,9 +34,9 @@ struct SyncedFile {
     /// File of the chunks: the spool's own, or a copy of the chunks after a failed sync.
     data: PathBuf,
     /// Copy of the chunks, with its size; `None`: the spool's own file.
-    copy: Option<(File, u64)>,
+    copy: Option<(Box<dyn DiskFile>, u64)>,
     /// Journal beside it, with the size up to which it is valid.
-    journal: Option<(File, u64)>,
+    journal: Option<(Box<dyn DiskFile>, u64)>,
     /// Number of copies that were begun.
     copies: u64,
     /// True if no more bytes are written there.
@@ -46,12 +45,12 @@ struct SyncedFile {
 
 impl SyncedChunks {
     pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, files: HashMap::new() }
+        Self { disk, files: BTreeMap::new() }
     }
 
     /// Forgets files that are gone because they were archived.
     pub(super) fn forget(&mut self) {
-        self.files.retain(|path, _| path.exists());
+        self.files.retain(|path, _| self.disk.exists(path));
     }
 
     /// Syncs chunks of one file; returns when their bytes and journal lines are durable.
@@ -59,12 +58,12 @@ impl SyncedChunks {
         let Some(first) = chunks.first() else { return Ok(()) };
         let known = self.files.entry(first.path.clone()).or_insert_with(|| SyncedFile::own(&first.path));
         if known.void {
-            known.begin_copy(&first.path).map_err(SyncError::Refused)?;
+            known.begin_copy(&*self.disk, &first.path).map_err(SyncError::Refused)?;
         }
         let synced = known.sync(&*self.disk, chunks);
         if matches!(synced, Err(SyncError::Refused(_))) && known.void {
             // The bytes are still in memory: write them to another file now.
-            known.begin_copy(&first.path).map_err(SyncError::Refused)?;
+            known.begin_copy(&*self.disk, &first.path).map_err(SyncError::Refused)?;
             return known.sync(&*self.disk, chunks);
         }
         synced
@@ -77,16 +76,16 @@ impl SyncedFile {
     }
 
     /// Begins another file for the next chunks.
-    fn begin_copy(&mut self, own: &Path) -> Result<()> {
+    fn begin_copy(&mut self, disk: &dyn Disk, own: &Path) -> Result<()> {
         if matches!(&self.copy, Some((_, 0))) {
             // Nothing in it was ever durable, so nothing of it was acknowledged.
             let (data, journal) = (self.data.clone(), spool_journal::journal_path(&self.data));
-            let _ = (std::fs::remove_file(journal), std::fs::remove_file(data));
+            let _ = (disk.remove(&journal), disk.remove(&data));
         }
         let (copy, path) = loop {
             self.copies += 1;
             let path = copy_of(own, self.copies);
-            match private_file(&path) {
+            match disk.create(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 made => break (made.failed(format!("cannot create {}", path.display()))?, path),
             }
@@ -100,7 +99,7 @@ impl SyncedFile {
     fn sync(&mut self, disk: &dyn Disk, chunks: &[UnsyncedChunk]) -> Result<(), SyncError> {
         let Some(first) = chunks.first() else { return Ok(()) };
         let doing = format!("cannot write the spool {}", self.data.display());
-        let own = File::open(&first.path).map_err(|error| {
+        let own = disk.open(&first.path).map_err(|error| {
             let message = format!("cannot read the spool {}: {error}", first.path.display());
             SyncError::Lost(Error::new(ErrorKind::Damaged, message))
         })?;
@@ -111,12 +110,12 @@ impl SyncedFile {
             let copy = self.copy.as_ref().map(|(copy, _)| copy);
             let mut take = |part: &[u8]| {
                 if let Some(copy) = copy {
-                    disk.write_at(copy, part, end)?;
+                    copy.write_at(part, end)?;
                 }
                 end += part.len() as u64;
                 Ok(())
             };
-            let hash = check_chunk(&own, skip, chunk, &mut take).map_err(|failure| match failure.kind {
+            let hash = check_chunk(&*own, skip, chunk, &mut take).map_err(|failure| match failure.kind {
                 ErrorKind::Damaged => SyncError::Lost(failure.during(first.path.display())),
                 _ => SyncError::Refused(failure),
             })?;
@@ -126,8 +125,8 @@ impl SyncedFile {
             );
         }
         let durable = match &self.copy {
-            Some((copy, _)) => disk.sync(copy),
-            None => disk.sync(&own),
+            Some((copy, _)) => copy.sync(),
+            None => own.sync(),
         };
         self.unless_void(durable.failed(&doing))?;
         self.note(disk, &lines, &doing)?;
@@ -142,22 +141,22 @@ impl SyncedFile {
         let path = spool_journal::journal_path(&self.data);
         let is_new = self.journal.is_none();
         if is_new {
-            let made = private_file(&path).failed(doing).map_err(SyncError::Refused)?;
+            let made = disk.create(&path).failed(doing).map_err(SyncError::Refused)?;
             self.journal = Some((made, 0));
         }
         let Some((journal, size)) = &mut self.journal else { return Ok(()) };
-        if let Err(error) = disk.write_at(journal, lines, *size) {
+        if let Err(error) = journal.write_at(lines, *size) {
             // Nothing reads the journal while this process lives; a later reader must not find half
             // a line before others.
-            let cut = journal.set_len(*size);
+            let cut = journal.truncate(*size);
             self.void = cut.is_err();
             return Err(SyncError::Refused(Error::failed(format!("{doing}: {error}"))));
         }
-        let durable = disk.sync(journal).failed(doing);
+        let durable = journal.sync().failed(doing);
         let good = *size + lines.len() as u64;
         self.unless_void(durable)?;
         if let (true, Some(dir)) = (is_new, path.parent()) {
-            let durable = File::open(dir).and_then(|dir| disk.sync(&dir)).failed(doing);
+            let durable = disk.sync_dir(dir).failed(doing);
             self.unless_void(durable)?;
         }
         if let Some((_, size)) = &mut self.journal {
@@ -182,9 +181,12 @@ pub(super) fn copy_of(path: &Path, number: u64) -> PathBuf {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::disk::failing::{FailMode, FailingDisk};
+    use std::fs::File;
+
     use super::super::sample_binlog::{chunk, transactions, unsynced};
     use super::*;
+    use crate::disk::HostDisk;
+    use crate::disk::failing::{FailMode, FailingDisk};
 
     /// Two chunks in a file of the spool that begins in the middle of the server's file.
     struct Bench {
@@ -218,9 +220,10 @@ mod tests {
 
         /// Asserts that both chunks and nothing else are journaled, with their bytes.
         fn assert_both(&self) {
-            let noted = spool_journal::read_spool(self.dir.path()).unwrap();
+            let noted = spool_journal::read_spool(&HostDisk, self.dir.path()).unwrap();
             assert_eq!(noted.damage, None);
-            let found: Vec<Vec<u8>> = noted.chunks.iter().map(|left| left.bytes().unwrap()).collect();
+            let found: Vec<Vec<u8>> =
+                noted.chunks.iter().map(|left| left.bytes(&HostDisk).unwrap()).collect();
             assert_eq!(found, self.bytes);
         }
     }
@@ -292,7 +295,11 @@ mod tests {
                 _ => std::fs::remove_file(&bench.path).unwrap(),
             }
             assert!(matches!(bench.sync(1), Err(SyncError::Lost(_))), "{harm}");
-            assert_eq!(spool_journal::read_spool(bench.dir.path()).unwrap().chunks.len(), 1, "{harm}");
+            assert_eq!(
+                spool_journal::read_spool(&HostDisk, bench.dir.path()).unwrap().chunks.len(),
+                1,
+                "{harm}"
+            );
         }
     }
 }

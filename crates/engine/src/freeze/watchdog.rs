@@ -1,13 +1,12 @@
 //! Watchdog: on a separate connection, ends the session that freezes when a time limit passes, or
 //! when the freezing task is gone without a thaw.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::FreezeSession;
-use crate::ports::Clock;
+use crate::ports::Host;
 
 /// Kills a session unless it receives the order to stand down in time. Dropping it means that no
 /// thaw can follow: then it kills the session immediately, even while that still waits for its
@@ -23,9 +22,10 @@ enum WatchdogOrder {
 
 impl Watchdog {
     /// Starts to watch session `id`. Without an order it waits.
-    pub(super) fn start(session: Box<dyn FreezeSession>, id: u64, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn start(session: Box<dyn FreezeSession>, id: u64, host: &Host) -> Self {
         let (orders, received) = mpsc::unbounded_channel();
-        tokio::spawn(watch(session, id, clock, received));
+        // Detached: it kills the session when its orders end with the task that freezes.
+        drop(host.spawn(watch(session, id, host.clone(), received)));
         Self { orders }
     }
 
@@ -43,7 +43,7 @@ impl Watchdog {
 async fn watch(
     mut session: Box<dyn FreezeSession>,
     id: u64,
-    clock: Arc<dyn Clock>,
+    host: Host,
     mut orders: mpsc::UnboundedReceiver<WatchdogOrder>,
 ) {
     let mut bound = None;
@@ -51,8 +51,10 @@ async fn watch(
         let order = match bound {
             None => orders.recv().await,
             Some(bound) => tokio::select! {
+                // The order first: one that came in time counts.
+                biased;
                 order = orders.recv() => order,
-                () = clock.sleep(bound) => None,
+                () = host.clock.sleep(bound) => None,
             },
         };
         match order {
