@@ -214,6 +214,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::{Arc, Mutex};
 
+    use backstop_host::Host;
     use backstop_repo::Repository;
     use backstop_types::progress::Progress;
     use object_store::memory::InMemory;
