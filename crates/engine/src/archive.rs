@@ -31,6 +31,8 @@ mod stream_position;
 mod stream_reader;
 mod stream_state;
 mod synced_chunks;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 pub use binlog_source::{ReplicaIdentity, ServerAccess};
