@@ -32,6 +32,8 @@ mod stream_position;
 mod stream_reader;
 mod stream_state;
 mod synced_chunks;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 pub use binlog_source::{ReplicaIdentity, ServerAccess};

@@ -53,15 +53,8 @@ pub async fn run(
     // sleeps.
     let early = repository.id().map(hold).transpose()?;
     let known = repository.id().map(|id| folder(id).join(SPOOL_DIR));
-    archive::preflight(
-        archived,
-        &*topology,
-        access,
-        app.encryption(),
-        (&HostDisk, known.as_deref()),
-        &app.ctx,
-    )
-    .await?;
+    archive::preflight(archived, &*topology, access, app.encryption(), &HostDisk, known.as_deref(), &app.ctx)
+        .await?;
     let claim = app.ctx.step("claim", repository.acquire_archive_lease(&args.shard));
     let store = Arc::new(app.ctx.unless_stopped(claim).await?);
     let id = repository.id().ok_or_else(|| {

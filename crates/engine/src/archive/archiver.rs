@@ -1,4 +1,4 @@
-//! Archiver of a shard: what its rounds, its monitor and its background tasks have in common.
+//! Archiver of a shard: the things that its rounds, its monitor and its background tasks share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) struct Archiver<'a> {
     pub(super) stream_position: SharedStreamPosition,
 }
 
-/// What the archiver shares with its background tasks. Clones refer to the same.
+/// Things that the archiver shares with its background tasks. Clones refer to the same.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) store: Arc<ArchiveWriter>,

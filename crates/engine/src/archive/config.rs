@@ -12,7 +12,7 @@ use crate::context::RunContext;
 use crate::disk::Disk;
 use crate::ports::Topology;
 
-/// What the archiver of a shard works with.
+/// Inputs of the archiver of a shard.
 pub struct ArchiverConfig<'a> {
     /// The shard.
     pub shard: &'a ShardName,

@@ -37,11 +37,11 @@ pub(super) struct SourceComparison<'a> {
 }
 
 impl SourceComparison<'_> {
-    /// Compares the archived segments of this source's files with the source: the newest segment, or
-    /// the ones before it if the source lacks the newest. Returns `None` if they are equal. Also
-    /// returns `None` if they cannot be compared, since the source has purged the segment, and nothing
-    /// else shows a difference: the source lacks no GTID with its own UUID (`shrank`) and did not reset
-    /// its binlog.
+    /// Compares the archived segments of this source's files with the source: the newest segment,
+    /// or the ones before it if the source lacks the newest. Returns `None` if they are equal. Also
+    /// returns `None` if they cannot be compared, since the source has purged the segment, and
+    /// nothing else shows a difference: the source lacks no GTID with its own UUID (`shrank`) and
+    /// did not reset its binlog.
     ///
     /// # Errors
     /// Returns the source's error; nothing was decided then.

@@ -28,7 +28,8 @@ pub async fn preflight(
     topology: &dyn Topology,
     access: ServerAccess<'_>,
     encryption: Encryption,
-    (disk, spool): (&dyn Disk, Option<&Path>),
+    disk: &dyn Disk,
+    spool: Option<&Path>,
     ctx: &RunContext,
 ) -> Result<()> {
     let members = ctx.unless_stopped(topology.members()).await;

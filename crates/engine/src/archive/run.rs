@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use backstop_host::Task;
 use backstop_types::error::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
@@ -41,17 +42,13 @@ impl Archiver<'_> {
         let (ctx, shared) = (self.config.ctx, &self.shared);
         let mut rounds = self.resume().await?;
         let begun = self.monotonic();
-        let (replacer, segments) = mpsc::unbounded_channel();
-        let uploader = Uploader { shared: shared.clone(), replacer, ack: self.ack() };
-        let mut upload = ctx.host.spawn(uploader.run()).abort_on_drop();
-        let _sync = ctx.host.spawn(Syncer::new(shared.clone()).run()).abort_on_drop();
-        let _replace = ctx.host.spawn(Replacer { shared: shared.clone(), segments }.run()).abort_on_drop();
+        let mut tasks = BackgroundTasks::start(self);
         let outcome = tokio::select! {
             // The rounds last: a source that always has more events would use up the share of this
             // task, and the others, which soon wait again, would never run.
             biased;
             // Without it nothing can be drained either.
-            ended = &mut upload => return Err(upload_task_ended(ended)),
+            ended = &mut tasks.upload => return Err(upload_task_ended(ended)),
             error = self.beat() => Err(error),
             error = StoreCheck::new(shared).run() => Err(error),
             outcome = ctx.unless_stopped(rounds.run()) => outcome,
@@ -64,9 +61,10 @@ impl Archiver<'_> {
         let ended = tokio::select! {
             // What ended the uploads explains why the spool is not drained.
             biased;
-            ended = &mut upload => Err(upload_task_ended(ended)),
+            ended = &mut tasks.upload => return Err(upload_task_ended(ended)),
             ended = self.drain(&mut rounds) => ended,
         };
+        tasks.end().await;
         outcome.and(ended)?;
         let mut report = rounds.into_report();
         report.transactions = shared.queue.counts().archived;
@@ -108,6 +106,45 @@ impl Archiver<'_> {
             }
         }
         self.beat_once().await
+    }
+}
+
+/// Tasks beside the rounds. Dropping this aborts them.
+struct BackgroundTasks {
+    upload: Task<Result<()>>,
+    sync: Task<()>,
+    replace: Task<()>,
+}
+
+impl BackgroundTasks {
+    fn start(archiver: &Archiver<'_>) -> Self {
+        let (host, shared) = (&archiver.config.ctx.host, &archiver.shared);
+        let (replacer, segments) = mpsc::unbounded_channel();
+        let uploader = Uploader { shared: shared.clone(), replacer, ack: archiver.ack() };
+        Self {
+            upload: host.spawn(uploader.run()),
+            sync: host.spawn(Syncer::new(shared.clone()).run()),
+            replace: host.spawn(Replacer { shared: shared.clone(), segments }.run()),
+        }
+    }
+
+    /// Ends the tasks, and waits until none of them holds the store any more: only then the caller
+    /// can release its lease.
+    async fn end(mut self) {
+        self.abort();
+        let _ = ((&mut self.upload).await, (&mut self.sync).await, (&mut self.replace).await);
+    }
+
+    fn abort(&self) {
+        self.upload.abort();
+        self.sync.abort();
+        self.replace.abort();
+    }
+}
+
+impl Drop for BackgroundTasks {
+    fn drop(&mut self) {
+        self.abort();
     }
 }
 

@@ -29,12 +29,12 @@ pub(super) struct SpoolRecovery<'a> {
 }
 
 impl SpoolRecovery<'_> {
-    /// Archives the transactions that a killed archiver had acknowledged from its spool, and merges the
-    /// tail segments it left.
+    /// Archives the transactions that a killed archiver had acknowledged from its spool, and merges
+    /// the tail segments it left.
     ///
     /// # Errors
-    /// Returns the store's errors; [`ErrorKind::Damaged`] if the spool is damaged; refuses a spool that
-    /// does not fit the archive, which then stays where it is.
+    /// Returns the store's errors; [`ErrorKind::Damaged`] if the spool is damaged; refuses a spool
+    /// that does not fit the archive, which then stays where it is.
     pub(super) async fn run(&self) -> Result<()> {
         let noted = spool_journal::read_spool(self.disk, self.spool)?;
         for left in &noted.chunks {
@@ -91,8 +91,8 @@ impl SpoolRecovery<'_> {
         Ok(ChunkFate::Archived)
     }
 
-    /// Removes from the spool the files that the store is seen to have, and those without acknowledged
-    /// transactions. Sets the rest aside.
+    /// Removes from the spool the files that the store is seen to have, and those without
+    /// acknowledged transactions. Sets the rest aside.
     async fn clear(&self, chunks: &[RecoveredChunk]) -> Result<()> {
         let mut unproven: BTreeMap<PathBuf, GtidSet> = BTreeMap::new();
         if !chunks.is_empty() {
@@ -133,9 +133,9 @@ impl SpoolRecovery<'_> {
         Ok(aside)
     }
 
-    /// Archives the transactions acknowledged from the spool of an older version, and continues where
-    /// the archive ends. Its name contained only the shard: files that do not fit may belong to another
-    /// repository, and are not removed.
+    /// Archives the transactions acknowledged from the spool of an older version, and continues
+    /// where the archive ends. Its name contained only the shard: files that do not fit may belong
+    /// to another repository, and are not removed.
     async fn recover_old(&self, dir: &Path) -> Result<()> {
         if spool_journal::spool_files(self.disk, dir)?.is_empty() {
             return Ok(());

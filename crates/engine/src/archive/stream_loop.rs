@@ -38,14 +38,14 @@ pub(super) struct StreamLoop<'a> {
     report: ArchiveReport,
 }
 
-/// What a round sees.
+/// Observations of a round.
 struct Sight<'a> {
     members: Vec<Member>,
     source: ChosenSource<'a>,
     opened: BinlogSource,
 }
 
-/// What a round does.
+/// Next action of a round.
 enum Decision {
     Wait(Duration),
     Stream(NextStream),
@@ -112,7 +112,7 @@ impl<'a> StreamLoop<'a> {
         self.state.finish_file().await
     }
 
-    /// Returns what the rounds report.
+    /// Returns the report of the rounds.
     pub(super) fn into_report(self) -> ArchiveReport {
         self.report
     }

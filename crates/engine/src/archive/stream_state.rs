@@ -1,4 +1,4 @@
-//! State of the stream loop: what is streamed and archived up to now, and how the rounds went.
+//! State of the stream loop: the streamed and archived transactions, and the success of its rounds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const MAX_FAILURES_UNTIL_CAUGHT_UP: u32 = 5;
 /// source switches to a new file, or shuts down.
 const MAX_EMPTY_STREAMS: u32 = 2;
 
-/// What is streamed and archived.
+/// Streamed and archived transactions.
 pub(super) struct StreamState {
     pub(super) segmenter: Option<(Segmenter, ServerUuid)>,
     pub(super) spool: Spool,
@@ -168,7 +168,7 @@ impl Retries {
         self.failures >= MAX_FAILURES_UNTIL_CAUGHT_UP
     }
 
-    /// True if so many rounds ended without a new transaction that the next one has to wait.
+    /// True if more than [`MAX_EMPTY_STREAMS`] rounds ended without a new transaction.
     pub(super) fn are_empty(&self) -> bool {
         self.empty_streams > MAX_EMPTY_STREAMS
     }
