@@ -13,9 +13,10 @@ use backstop_config::settings::{ArchiveAck, ArchiveFrom, ArchiveSettings};
 use backstop_host::SystemClock;
 use backstop_repo::Repository;
 use backstop_types::archive::Archive;
-use backstop_types::error::Result;
+use backstop_policy::stream_or_fork::SourceSettings;
+use backstop_types::error::{Error, Result};
 use backstop_types::gtid::GtidSet;
-use backstop_types::ids::ShardName;
+use backstop_types::ids::{Endpoint, ShardName};
 use backstop_types::progress::Progress;
 use backstop_types::topology::Member;
 use chrono::{DateTime, Utc};
@@ -155,7 +156,7 @@ impl Bench {
     }
 
     async fn repository(&self) -> Repository {
-        Repository::on(self.store.clone(), None).await.unwrap()
+        Repository::on(self.store.clone(), None, Host::system()).await.unwrap()
     }
 
     pub(super) fn spool(&self) -> PathBuf {
@@ -214,6 +215,12 @@ struct FakeTopology(Vec<Arc<FakeServer>>);
 impl Topology for FakeTopology {
     async fn members(&self) -> Result<Vec<Member>> {
         Ok(self.0.iter().map(|server| server.member()).collect())
+    }
+    async fn probe(&self, server: &Endpoint) -> Member {
+        self.0.iter().map(|server| server.member()).find(|member| member.endpoint == *server).unwrap()
+    }
+    async fn source_settings(&self, _: &Endpoint) -> Result<SourceSettings> {
+        Err(Error::failed("the archiver does not ask for it"))
     }
 }
 
