@@ -24,37 +24,14 @@ pub mod verify;
 
 use backstop_engine::context::RunContext;
 use backstop_repo::Repository;
-use backstop_types::error::{Error, ErrorKind, Result};
+use backstop_types::error::{Error, Result};
 use backstop_types::ids::ShardName;
 
 use crate::app::{self, App};
 use crate::args::{Command, CommandLine, GlobalArgs};
 use crate::output::Output;
 
-/// Result of a command that did its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommandOutcome {
-    /// Everything is in order.
-    Well,
-    /// Something that was checked needs attention.
-    Attention,
-    /// No repository exists yet.
-    Absent,
-    /// Something that was checked is damaged.
-    Damaged,
-}
-
-impl CommandOutcome {
-    /// Returns the process's exit code.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Well => 0,
-            Self::Attention => ErrorKind::Failed.exit_code(),
-            Self::Absent => ErrorKind::NotRecoverable.exit_code(),
-            Self::Damaged => ErrorKind::Damaged.exit_code(),
-        }
-    }
-}
+pub use crate::exit_code::CommandOutcome;
 
 /// Runs a command to its end.
 ///

@@ -5,6 +5,7 @@ pub mod args;
 pub mod commands;
 pub mod demo;
 mod escape;
+mod exit_code;
 pub mod failpoints;
 mod format;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! connection kills the session, and the session ends with this process. [`Frozen`] owns the one
 //! session that holds the lock and the position that was read in it.
 
-mod lock_wait;
+mod ftwrl_wait;
 mod watchdog;
 
 use std::sync::Arc;
@@ -98,7 +98,7 @@ pub async fn freeze_locked(
 ) -> Result<Frozen> {
     let begun = ctx.host.clock.monotonic();
     let (mut session, watchdog) = watched_session(sessions, ctx).await?;
-    lock_wait::lock_tables(session.as_mut(), &watchdog, rules, ctx).await?;
+    ftwrl_wait::lock_tables(session.as_mut(), &watchdog, rules, ctx).await?;
     let granted = ctx.host.clock.monotonic();
     watchdog.hold(rules.hold);
     session.flush_logs().await.map_err(|error| error.during("cannot flush the logs under the read lock"))?;
@@ -129,10 +129,10 @@ pub async fn freeze_lock_free(
     let begun = ctx.host.clock.monotonic();
     let (mut session, watchdog) = watched_session(sessions, ctx).await?;
     session.arm(rules.hold, rules.wait).await?;
-    watchdog.hold(rules.wait + lock_wait::CLIENT_TIMEOUT_MARGIN);
-    if session.lock_instance(rules.wait + lock_wait::CLIENT_TIMEOUT_MARGIN).await? == LockOutcome::TimedOut {
+    watchdog.hold(rules.wait + ftwrl_wait::CLIENT_TIMEOUT_MARGIN);
+    if session.lock_instance(rules.wait + ftwrl_wait::CLIENT_TIMEOUT_MARGIN).await? == LockOutcome::TimedOut {
         let activity = session.activity().await?;
-        return Err(lock_wait::blocked_error("cannot lock the instance for backup", &activity, rules.wait));
+        return Err(ftwrl_wait::blocked_error("cannot lock the instance for backup", &activity, rules.wait));
     }
     let granted = ctx.host.clock.monotonic();
     watchdog.hold(rules.hold);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::block_extents::{BLOCK_BYTES, BlockLocation, Extent, ExtentsWriter, blocks_of};
-use crate::crypto::{Cipher, Digest};
+use crate::encryption::{Cipher, Digest};
 use crate::fingerprints::FingerprintsWriter;
 use crate::incremental_parent::{Parent, ParentBlock, common_blocks};
 use crate::keys::PackId;

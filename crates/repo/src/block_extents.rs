@@ -13,8 +13,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::crypto::{Cipher, Digest};
 use crate::encrypted_store::EncryptedStore;
+use crate::encryption::{Cipher, Digest};
 use crate::keys::{PackId, ShardKeys};
 use crate::manifest::ObjectRef;
 use crate::object::{
@@ -72,7 +72,7 @@ pub(crate) struct ExtentsSummary {
 
 impl PackEntry {
     pub(crate) fn reference(&self, keys: &ShardKeys) -> ObjectRef {
-        ObjectRef { key: keys.pack(self.id), size: self.size, digest: crate::crypto::hex(&self.digest) }
+        ObjectRef { key: keys.pack(self.id), size: self.size, digest: crate::encryption::hex(&self.digest) }
     }
 
     fn to_bytes(self) -> [u8; PACK_ENTRY_BYTES] {

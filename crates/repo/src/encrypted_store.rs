@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::crypto::Cipher;
+use crate::encryption::Cipher;
 use crate::keys::path;
 use crate::manifest::ObjectRef;
 use crate::object::{

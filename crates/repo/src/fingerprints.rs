@@ -5,8 +5,8 @@ use backstop_types::error::Result;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::crypto::{Cipher, Digest};
 use crate::encrypted_store::EncryptedStore;
+use crate::encryption::{Cipher, Digest};
 use crate::manifest::ObjectRef;
 use crate::object::{
     Encoder, ExpectedObject, MAX_FRAME_BYTES, ObjectError, ObjectKind, ObjectResult, ReadHeader,

@@ -15,8 +15,8 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::catalog::{CatalogEntry, Condemned, Holder};
-use crate::crypto::{Cipher, DataKey, hex};
 use crate::encrypted_store::EncryptedStore;
+use crate::encryption::{Cipher, DataKey, hex};
 use crate::fixtures::{frozen, kept, lines, parsed, stored, stored_unseen};
 use crate::keys::{self, PackId, ShardKeys};
 use crate::known_damage::{DamageRecord, DamagedObjectRecord};

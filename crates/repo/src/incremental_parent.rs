@@ -7,8 +7,8 @@ use backstop_types::error::{Error, Result};
 use crate::block_extents::{
     BLOCK_BYTES, BlockLocation, Extent, Extents, ExtentsReader, PackEntry, blocks_of,
 };
-use crate::crypto::Digest;
 use crate::encrypted_store::EncryptedStore;
+use crate::encryption::Digest;
 use crate::fingerprints::FingerprintsReader;
 use crate::keys::{PackId, ShardKeys};
 use crate::manifest::{FileEntry, Manifest, Storage};

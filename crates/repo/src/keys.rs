@@ -3,7 +3,7 @@
 use backstop_types::ids::ShardName;
 use object_store::path::Path;
 
-use crate::crypto::Cipher;
+use crate::encryption::Cipher;
 
 /// Key of the object that describes the repository.
 pub(crate) const HEADER_KEY: &str = "backstop";

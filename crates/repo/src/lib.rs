@@ -9,8 +9,8 @@ mod block_diff;
 mod block_extents;
 mod catalog;
 mod conditional_put;
-mod crypto;
 mod encrypted_store;
+mod encryption;
 mod encryption_key;
 mod fingerprints;
 #[cfg(test)]

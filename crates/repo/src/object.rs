@@ -19,7 +19,7 @@ pub(crate) use read::{
     stream_frames,
 };
 
-use crate::crypto::{Cipher, Digest, digest, hex};
+use crate::encryption::{Cipher, Digest, digest, hex};
 
 pub(crate) const MAGIC: &[u8; 8] = b"BACKSTOP";
 pub(crate) const FORMAT_VERSION: u16 = 1;

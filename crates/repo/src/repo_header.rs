@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::RepoKey;
-use crate::crypto::{Cipher, DataKey, decrypt, digest, encrypt, hex};
 use crate::encrypted_store::{Created, EncryptedStore};
+use crate::encryption::{Cipher, DataKey, decrypt, digest, encrypt, hex};
 use crate::keys::{HEADER_KEY, KEYS_DIRECTORY, SHARDS_DIRECTORY, wrapped_key};
 use crate::object::{ExpectedObject, ObjectError, ObjectKind};
 use crate::required_versions::{self, Access, RequiredVersions};

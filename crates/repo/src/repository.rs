@@ -13,8 +13,8 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::backend::{ConnectedStore, ObjectLock};
-use crate::crypto::Cipher;
 use crate::encrypted_store::EncryptedStore;
+use crate::encryption::Cipher;
 use crate::keys::{SHARDS_DIRECTORY, ShardKeys};
 use crate::lease::{self, HeartbeatTask};
 use crate::local_store::LocalStore;

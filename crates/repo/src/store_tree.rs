@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 use crate::OnProgress;
 use crate::block_diff::{BlockDiff, DiffCounters, DiffOutputs, PackJob};
 use crate::block_extents::{BLOCK_BYTES, ExtentsWriter, FRAME_BLOCKS, PackEntry, blocks_of};
-use crate::crypto::Cipher;
 use crate::encrypted_store::EncryptedStore;
+use crate::encryption::Cipher;
 use crate::fingerprints::FingerprintsWriter;
 use crate::incremental_parent::Parent;
 use crate::keys::{PackId, ShardKeys};
@@ -154,7 +154,7 @@ impl StoreTree<'_> {
 
     async fn upload(&self, (id, bytes, reference): (PackId, Bytes, ObjectRef)) -> Result<PackEntry> {
         self.store.put_bytes(&reference.key, bytes).await?;
-        let digest = crate::crypto::from_hex_digest(&reference.digest);
+        let digest = crate::encryption::from_hex_digest(&reference.digest);
         Ok(PackEntry { id, size: reference.size, digest })
     }
 }

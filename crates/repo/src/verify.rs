@@ -15,8 +15,8 @@ use backstop_types::progress::{Progress, ProgressUnit};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::block_extents::{BLOCK_BYTES, BlockLocation, Extents, PackEntry};
-use crate::crypto::Digest;
 use crate::encrypted_store::EncryptedStore;
+use crate::encryption::Digest;
 use crate::fingerprints::FingerprintsReader;
 use crate::keys::PackId;
 use crate::manifest::{FileEntry, Storage};

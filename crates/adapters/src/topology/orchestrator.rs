@@ -1,8 +1,8 @@
 //! A shard whose members orchestrator knows. orchestrator proposes the members; each member's own
 //! answer by SQL decides.
 
-mod api;
 mod assessment;
+mod client;
 mod cluster;
 mod error;
 mod leader;
@@ -26,7 +26,7 @@ use crate::mysql::source_settings::source_settings;
 use crate::topology::orchestrator::assessment::{
     AssessedInstance, ClusterReading, ReadingDecision, WaitBudget,
 };
-use api::OrchestratorNode;
+use client::OrchestratorNode;
 use error::ReadError;
 
 const LOGIN_HINT: &str =

@@ -57,6 +57,9 @@ pub struct World {
 #[derive(Clone)]
 pub struct Fakes(Arc<Script>);
 
+/// Action that a fake runs at a step.
+type Effect = Box<dyn Fn() + Send>;
+
 /// State of the fakes, which tests change.
 pub struct Script {
     /// Steps and calls, in their order.
@@ -66,7 +69,7 @@ pub struct Script {
     /// Calls that fail.
     failing: Mutex<BTreeSet<&'static str>>,
     /// Effects at failpoints.
-    effects: Mutex<Vec<(&'static str, Box<dyn Fn() + Send>)>>,
+    effects: Mutex<Vec<(&'static str, Effect)>>,
     pub members: Mutex<Vec<Member>>,
     /// Members after the next wait.
     later: Mutex<Option<Vec<Member>>>,

@@ -10,7 +10,7 @@ use super::entry::{self, EntryKind, JournalEntry, SegmentFacts};
 use super::horizon::{DroppedSegments, Horizon};
 use super::journal::ArchiveJournal;
 use super::stored_segment::{self, SegmentTrailer};
-use crate::crypto::Cipher;
+use crate::encryption::Cipher;
 use crate::every;
 use crate::fixtures::{parsed, stored};
 use crate::frozen::objects::{frozen_object, noise};

@@ -17,8 +17,8 @@ use super::index::{self, ArchiveContents, contains_tail, missing_numbers};
 use super::journal::ArchiveJournal;
 use super::reader::ArchiveReader;
 use super::stored_segment::{self, FoundSegment};
-use crate::crypto::digest;
 use crate::encrypted_store::Created;
+use crate::encryption::digest;
 use crate::keys;
 use crate::object::{ExpectedObject, ObjectError, ObjectKind, digest_text};
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{EncryptedStore, empty_store, keyed};
 use crate::block_extents::{BLOCK_BYTES, BlockLocation, Extent, Extents, ExtentsWriter, PackEntry};
-use crate::crypto::Cipher;
+use crate::encryption::Cipher;
 use crate::fingerprints::{FingerprintsReader, FingerprintsWriter};
 use crate::fixtures::{from_hex, frozen, kept, to_hex};
 use crate::keys::PackId;

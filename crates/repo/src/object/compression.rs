@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::frame_table::TableBuilder;
 use super::{ObjectError, ObjectKind, ObjectResult, digest_text, header};
-use crate::crypto::Cipher;
+use crate::encryption::Cipher;
 use crate::manifest::ObjectRef;
 
 /// Maximum number of plain bytes in one frame.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{HEADER_BYTES, ObjectError, ObjectResult};
-use crate::crypto::{Digest, digest};
+use crate::encryption::{Digest, digest};
 
 /// Number of bytes at an object's end that suffice for the table of any pack.
 pub(crate) const TABLE_SIZE_GUESS: u64 = 4096;

@@ -14,7 +14,7 @@ use super::{
     FrameTable, HEADER_BYTES, ObjectError, ObjectKind, ObjectResult, TABLE_SIZE_GUESS, check_header,
     digest_text, frame_table,
 };
-use crate::crypto::{Cipher, digest};
+use crate::encryption::{Cipher, digest};
 use crate::keys::path;
 use crate::manifest::ObjectRef;
 use crate::store_error::{error_chain, store_error};

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::api::{ApiError, OrchestratorNode};
+use super::client::{ApiError, OrchestratorNode};
 use super::error::ReadError;
 use crate::topology::orchestrator::assessment::{
     ClusterInfo, ClusterReading, OrchestratorInstance, ReplicationAnalysis,

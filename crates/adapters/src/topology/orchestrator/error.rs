@@ -2,7 +2,7 @@
 
 use backstop_types::error::{Error, ErrorKind};
 
-use super::api::{ApiError, OrchestratorNode};
+use super::client::{ApiError, OrchestratorNode};
 
 /// Cause of a failed reading.
 #[derive(Debug)]

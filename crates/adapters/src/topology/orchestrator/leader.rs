@@ -5,7 +5,7 @@ use std::time::Duration;
 use backstop_types::error::{Error, ErrorKind};
 use futures::future::join_all;
 
-use super::api::{ApiError, OrchestratorNode};
+use super::client::{ApiError, OrchestratorNode};
 use super::error::ReadError;
 
 /// Limit for a node's answer; a slower node is not used.
