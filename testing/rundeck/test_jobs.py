@@ -165,7 +165,7 @@ def test_without_a_backup_no_choices_are_written(shard):
     text = (shard / "backstop.toml").read_text().replace("/repository'", "/nothing'")
     (shard / "backstop.toml").write_text(text)
     ran = run(JOBS[1], {"shard": "orders"}, shard, BACKSTOP_CHOICES=str(shard))
-    assert ran.returncode == 21 and "there is none" in ran.stderr, ran.stderr
+    assert ran.returncode == 21 and "it does not exist" in ran.stderr, ran.stderr
     subprocess.run([PROGRAM, "init"], cwd=shard, check=True, timeout=60)
     ran = run(JOBS[1], {"shard": "orders"}, shard, BACKSTOP_CHOICES=str(shard))
     assert ran.returncode == 21 and "no backup" in ran.stderr, ran.stderr

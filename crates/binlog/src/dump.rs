@@ -15,7 +15,7 @@ use backstop_types::ids::ServerUuid;
 
 use crate::event::Checksums;
 use crate::gtid_set_codec;
-use crate::semi_sync::SemiSyncAcknowledger;
+use crate::semi_sync::{SemiSyncAcknowledger, SemiSyncMode};
 use crate::session::Session;
 use crate::stream::EventStream;
 
@@ -35,15 +35,6 @@ pub struct DumpRequest {
     pub acknowledge: SemiSyncMode,
     /// Action at the end of the source's binlog.
     pub at_end: AtBinlogEnd,
-}
-
-/// Semi-synchronous replication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SemiSyncMode {
-    /// The source does not wait for this replica.
-    Never,
-    /// The source waits for [`SemiSyncAcknowledger::acknowledge`] where it requests one.
-    Asked,
 }
 
 /// Action at the end of the source's binlog.

@@ -4,6 +4,15 @@ use backstop_types::error::Result;
 
 use crate::connection::ConnectionWriter;
 
+/// Semi-synchronous replication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SemiSyncMode {
+    /// The source does not wait for this replica.
+    Never,
+    /// The source waits for [`SemiSyncAcknowledger::acknowledge`] where it requests one.
+    Asked,
+}
+
 /// Sends acknowledgements to a source. Works independently of the stream, also in another task.
 pub struct SemiSyncAcknowledger {
     writer: ConnectionWriter,

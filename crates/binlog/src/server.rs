@@ -4,6 +4,8 @@
 //! COM_REGISTER_REPLICA, COM_BINLOG_DUMP and COM_BINLOG_DUMP_GTID ("Replication Protocol" of
 //! MySQL's source documentation).
 
+mod dump_thread;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +18,10 @@ use tokio::task::JoinSet;
 use crate::caching_sha2::{NONCE_BYTES, PLUGIN_NAME, PasswordCheck};
 use crate::codec::{FieldReader, put_packed, put_packed_bytes};
 use crate::connection::PacketConnection;
-use crate::dump_thread::{DumpThread, ReplicaRequest};
 use crate::event::Checksums;
 use crate::handshake::{UTF8MB4, capability};
 use crate::segment::SegmentSource;
+use dump_thread::{DumpThread, ReplicaRequest};
 
 /// Identity and content of a binlog server.
 #[derive(Clone)]

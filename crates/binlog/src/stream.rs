@@ -11,9 +11,9 @@ use bytes::Bytes;
 
 use crate::connection::{ConnectionReader, ErrPacket};
 use crate::crc::Crc32;
-use crate::dump::SemiSyncMode;
 use crate::event::{self, BinlogCoordinates, CHECKSUM_BYTES, Checksums, EventHeader, HEADER_BYTES, kind};
 use crate::packet::PacketArrival;
+use crate::semi_sync::SemiSyncMode;
 
 /// `ER_SOURCE_FATAL_ERROR_READING_BINLOG`.
 const ER_SOURCE_FATAL_ERROR_READING_BINLOG: u16 = 1236;

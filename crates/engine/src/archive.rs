@@ -36,8 +36,8 @@ mod synced_chunks;
 mod tests;
 mod upload;
 
-pub use binlog_source::{ReplicaIdentity, ServerAccess};
-pub use config::{ArchiveUntil, ArchiverConfig, Encryption};
+pub use binlog_source::ReplicaIdentity;
+pub use config::{ArchiveUntil, ArchiverConfig, Encryption, ServerAccess};
 pub use preflight::preflight;
 pub use run::archive;
 pub use status::{ArchiveStatus, ShardArchive, archive_status, check_archive};

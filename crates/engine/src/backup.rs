@@ -11,9 +11,7 @@ use backstop_policy::backup_availability::availability_findings;
 use backstop_policy::shard_identity::{ShardBinding, ShardHistory};
 use backstop_policy::tested_versions::version_finding;
 use backstop_policy::topology::doubt;
-use backstop_repo::{
-    ArchiveReader, CatalogEntry, Repository, ShardReader, ShardWriter, Storage, StoredBackup,
-};
+use backstop_repo::{ArchiveReader, CatalogEntry, Repository, ShardReader, ShardWriter, StoredBackup};
 use backstop_types::archive::Archive;
 use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, BackupTimeline, Sizes, VolumeState};
 use backstop_types::error::{Error, ErrorKind, Result};
@@ -23,13 +21,13 @@ use backstop_types::progress::Progress;
 use backstop_types::topology::SourceChoice;
 use chrono::{DateTime, Utc};
 
-use crate::backup_health::backups_with_health;
+use crate::backup_health::{backups_with_health, ebs};
 use crate::context::{RunContext, new_run_id};
 use crate::ports::{
     BackupInstance, BackupInstances, Schemas, SnapshotData, SnapshotDir, TakenSnapshot, Topology,
     VolumeSnapshots,
 };
-use crate::report::{BackupReport, EbsSnapshots};
+use crate::report::BackupReport;
 use crate::source_selection::{SourceChoiceRules, choose};
 use crate::{compare_schemas, datadir_tree, recorded_events};
 
@@ -388,16 +386,6 @@ async fn remove_leftovers(run: &BackupRun<'_>, writer: &ShardWriter) {
 async fn is_committed(id: &BackupId, writer: &ShardWriter) -> Result<bool> {
     let catalog = writer.reader().catalog().await?;
     Ok(catalog.iter().any(|entry| entry.facts.backup_id == *id))
-}
-
-/// Returns the EBS snapshots that hold a backup's data, if it is in EBS.
-pub fn ebs(storage: Storage, state: impl Into<Option<VolumeState>>) -> Option<EbsSnapshots> {
-    match storage {
-        Storage::Ebs { snapshot_ids, region } => {
-            Some(EbsSnapshots { region, snapshot_ids, state: state.into() })
-        }
-        Storage::Blocks { .. } => None,
-    }
 }
 
 /// Returns a committed backup as reported and listed, without the fields that only its manifest

@@ -5,13 +5,12 @@
 use std::collections::BTreeMap;
 
 use backstop_policy::backup_availability::BackupAvailability;
-use backstop_repo::{CatalogEntry, ShardReader};
+use backstop_repo::{CatalogEntry, ShardReader, Storage};
 use backstop_types::backup::BackupRef;
+use backstop_types::backup::VolumeState;
 use backstop_types::error::{ErrorKind, Result};
 use futures::{StreamExt, TryStreamExt};
 
-use crate::backup::ebs;
-use crate::plan::backup_ref;
 use crate::ports::VolumeSnapshots;
 use crate::report::EbsSnapshots;
 
@@ -114,4 +113,24 @@ fn by_region(backups: &[BackupHealth]) -> BTreeMap<String, Vec<usize>> {
 
 fn snapshot_ids(health: &BackupHealth) -> Vec<String> {
     health.ebs.as_ref().map(|ebs| ebs.snapshot_ids.clone()).unwrap_or_default()
+}
+
+/// Returns a backup as a decision needs it.
+pub fn backup_ref(entry: &CatalogEntry) -> BackupRef {
+    BackupRef {
+        backup_id: entry.facts.backup_id.clone(),
+        taken_at: entry.facts.taken_at,
+        gtid_executed: entry.facts.gtid_executed.clone(),
+        on_timeline: entry.facts.on_timeline,
+    }
+}
+
+/// Returns the EBS snapshots that hold a backup's data, if it is in EBS.
+pub fn ebs(storage: Storage, state: impl Into<Option<VolumeState>>) -> Option<EbsSnapshots> {
+    match storage {
+        Storage::Ebs { snapshot_ids, region } => {
+            Some(EbsSnapshots { region, snapshot_ids, state: state.into() })
+        }
+        Storage::Blocks { .. } => None,
+    }
 }

@@ -274,13 +274,3 @@ async fn resolve<'a>(
         }
     }
 }
-
-/// Returns a backup as a decision needs it.
-pub fn backup_ref(entry: &CatalogEntry) -> BackupRef {
-    BackupRef {
-        backup_id: entry.facts.backup_id.clone(),
-        taken_at: entry.facts.taken_at,
-        gtid_executed: entry.facts.gtid_executed.clone(),
-        on_timeline: entry.facts.on_timeline,
-    }
-}

@@ -19,9 +19,9 @@ use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
 
+use crate::backup_health::backup_ref;
 use crate::context::RunContext;
 use crate::damaged_backups::ShardBackups;
-use crate::plan::backup_ref;
 use crate::ports::VolumeSnapshots;
 use crate::report::{ArchivePruned, CondemnedBackup, PruneReport};
 

@@ -11,6 +11,8 @@ mod events;
 mod frozen;
 mod in_service;
 pub(crate) mod join;
+mod layout;
+mod listen;
 mod mysqld;
 mod next_steps;
 mod option_file;
@@ -187,8 +189,8 @@ pub async fn check_target(request: &RecoveryRequest, mysqld: &dyn MysqldControl)
         // The server of a recovery that has begun may listen there.
         return preflight::same_request(&decided, request);
     }
-    request.port.map_or(Ok(()), preflight::port_is_free)?;
-    let can_listen = |listen| preflight::can_listen(listen, request.port.unwrap_or(0));
+    request.port.map_or(Ok(()), listen::port_is_free)?;
+    let can_listen = |listen| listen::can_listen(listen, request.port.unwrap_or(0));
     request.listen.as_ref().map_or(Ok(()), can_listen)
 }
 
@@ -278,7 +280,7 @@ async fn write_datadir(recovery: &Recovery<'_>, manifest: &Manifest) -> Result<(
     let progress = |progress: Progress| recovery.ctx.reporter.progress(progress);
     recovery
         .reader
-        .restore(manifest, &mysqld::target_layout(&recovery.request).datadir, &options, &progress)
+        .restore(manifest, &layout::target_layout(&recovery.request).datadir, &options, &progress)
         .await?;
     Ok(())
 }
@@ -405,8 +407,8 @@ async fn copy_login(recovery: &Recovery<'_>, session: &mut dyn AdminSession) -> 
     session.set_super_read_only(ReadOnly::Off).await?;
     session
         .leave_copy_login(
-            &mysqld::client_file(&recovery.request),
-            &mysqld::target_layout(&recovery.request).socket,
+            &layout::client_file(&recovery.request),
+            &layout::target_layout(&recovery.request).socket,
         )
         .await?;
     session.set_super_read_only(ReadOnly::Super).await
@@ -419,7 +421,7 @@ fn report(
     mut checks: Vec<Finding>,
     seconds: RecoverSeconds,
 ) -> Result<RecoverReport> {
-    let layout = mysqld::target_layout(&recovery.request);
+    let layout = layout::target_layout(&recovery.request);
     let events: Option<EventsReport> = steps.output("events")?;
     checks.extend(steps.output::<Vec<Finding>>("plugins")?.unwrap_or_default());
     checks.extend(events.iter().flat_map(|events| events.findings.clone()));
@@ -436,7 +438,7 @@ fn report(
             port: decided.port,
             socket: layout.socket.display().to_string(),
             datadir: layout.datadir.display().to_string(),
-            client_file: Some(mysqld::client_file(&recovery.request))
+            client_file: Some(layout::client_file(&recovery.request))
                 .filter(|file| recovery.request.copy_login == CopyAccount::Leave && file.exists())
                 .map(|file| file.display().to_string()),
         },

@@ -14,12 +14,13 @@ use backstop_types::topology::Member;
 
 use crate::archive::{ShardArchive, archive_status};
 use crate::backup_health::backup_health;
+use crate::backup_health::backup_ref;
 use crate::context::RunContext;
 use crate::ports::{Topology, VolumeSnapshots};
 use crate::report::{BackupReport, ShardStatus};
 use crate::shard_status::StatusInputs;
 use crate::source_selection::SourceChoiceRules;
-use crate::{backup, damaged_backups, plan};
+use crate::{backup, damaged_backups};
 
 /// Inputs of the status of one shard.
 pub struct StatusQuery<'a> {
@@ -60,11 +61,8 @@ pub async fn status(query: &StatusQuery<'_>) -> Result<ShardStatus> {
     let last_backup = catalog.last().zip(stands.last());
     let last_backup =
         last_backup.map(|(entry, health)| BackupReport { ebs: health.ebs.clone(), ..backup::report(entry) });
-    let backups: Vec<(BackupRef, BackupAvailability)> = catalog
-        .iter()
-        .zip(stands)
-        .map(|(entry, health)| (plan::backup_ref(entry), health.availability))
-        .collect();
+    let backups: Vec<(BackupRef, BackupAvailability)> =
+        catalog.iter().zip(stands).map(|(entry, health)| (backup_ref(entry), health.availability)).collect();
     let looked = StatusInputs {
         shard: query.shard,
         now,

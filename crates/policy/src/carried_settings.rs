@@ -379,7 +379,7 @@ mod tests {
                 "{name:?}"
             );
         }
-        assert!(told(&[("x\n[mysqld]", "")]).contains("x\\n[mysqld]: no server"));
+        assert!(told(&[("x\n[mysqld]", "")]).contains("x\\n[mysqld]: no known server version"));
         for (name, value) in
             [("max_connections", "1\nplugin_load=x"), ("sql_mode", "ANSI\""), ("innodb_page_size", "")]
         {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstop_binlog::{
-    AtBinlogEnd, ConnectOptions, Dial, DumpRequest, EventStream, SemiSyncAcknowledger, SemiSyncMode, Session,
+    AtBinlogEnd, ConnectOptions, DumpRequest, EventStream, SemiSyncAcknowledger, SemiSyncMode, Session,
 };
 use backstop_config::credentials::Credentials;
 use backstop_policy::stream_or_fork::{SourceHistory, StreamFrom, parse_gtid_owned};
@@ -12,22 +12,12 @@ use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{Endpoint, ServerUuid};
 use backstop_types::login::ReplicationAccount;
 
-use super::config::Encryption;
-use crate::shared_credentials::SharedCredentials;
+use super::config::{Encryption, ServerAccess};
 
 /// Timeout for connecting and for each answer of the source.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Period of the source's heartbeat; a stream without a byte for twice that and a second is dead.
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(1);
-
-/// Access to the binlogs of servers.
-#[derive(Clone, Copy)]
-pub struct ServerAccess<'a> {
-    /// Credentials of the servers.
-    pub credentials: &'a SharedCredentials,
-    /// Opens the sockets.
-    pub dial: &'a dyn Dial,
-}
 
 /// The server to stream from, and this archiver as its replica.
 pub(super) struct ChosenSource<'a> {
@@ -78,33 +68,6 @@ impl ReplicaIdentity {
             id = id.wrapping_add(1).max(1);
         }
         Self { server_id: id, uuid: ServerUuid(uuid) }
-    }
-}
-
-impl ServerAccess<'_> {
-    /// Logs in with the replication account and reads the server's state.
-    pub(super) async fn open(&self, from: &StreamFrom) -> Result<BinlogSource> {
-        let mut session = self.connect_as(&from.endpoint, Credentials::replication_account).await?;
-        let told = ask(&mut session, from).await;
-        let (history, encrypted) =
-            told.map_err(|error| error.during(format!("cannot ask {} for its binlog", from.endpoint)))?;
-        Ok(BinlogSource { session, history, encrypted })
-    }
-
-    /// Opens a session of an account.
-    async fn connect_as(
-        &self,
-        endpoint: &Endpoint,
-        account: fn(&Credentials) -> ReplicationAccount,
-    ) -> Result<Session> {
-        let there = format!("{} at {endpoint}", account(&self.credentials.current()).user);
-        let open = |credentials: Credentials| async move {
-            let (account, tls) = (account(&credentials), credentials.tls_for(endpoint));
-            let connect =
-                ConnectOptions { endpoint: endpoint.clone(), account, tls, deadline: SOURCE_TIMEOUT };
-            Session::open_through(self.dial, &connect).await
-        };
-        self.credentials.log_in(&there, open).await
     }
 }
 
@@ -200,5 +163,32 @@ trait Readable<T> {
 impl<T> Readable<T> for Option<T> {
     fn failed_reading(self, what: &str, text: &str) -> Result<T> {
         self.ok_or_else(|| Error::failed(format!("cannot read {what}: `{text}` has an unknown format")))
+    }
+}
+
+impl ServerAccess<'_> {
+    /// Logs in with the replication account and reads the server's state.
+    pub(super) async fn open(&self, from: &StreamFrom) -> Result<BinlogSource> {
+        let mut session = self.connect_as(&from.endpoint, Credentials::replication_account).await?;
+        let told = ask(&mut session, from).await;
+        let (history, encrypted) =
+            told.map_err(|error| error.during(format!("cannot ask {} for its binlog", from.endpoint)))?;
+        Ok(BinlogSource { session, history, encrypted })
+    }
+
+    /// Opens a session of an account.
+    async fn connect_as(
+        &self,
+        endpoint: &Endpoint,
+        account: fn(&Credentials) -> ReplicationAccount,
+    ) -> Result<Session> {
+        let there = format!("{} at {endpoint}", account(&self.credentials.current()).user);
+        let open = |credentials: Credentials| async move {
+            let (account, tls) = (account(&credentials), credentials.tls_for(endpoint));
+            let connect =
+                ConnectOptions { endpoint: endpoint.clone(), account, tls, deadline: SOURCE_TIMEOUT };
+            Session::open_through(self.dial, &connect).await
+        };
+        self.credentials.log_in(&there, open).await
     }
 }

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use backstop_binlog::Dial;
 use backstop_config::settings::ArchiveSettings;
 use backstop_repo::ArchiveWriter;
 use backstop_types::ids::ShardName;
 
-use super::binlog_source::ServerAccess;
 use crate::context::RunContext;
 use crate::disk::Disk;
 use crate::ports::Topology;
+use crate::shared_credentials::SharedCredentials;
 
 /// Inputs of the archiver of a shard.
 pub struct ArchiverConfig<'a> {
@@ -39,6 +40,15 @@ pub struct ArchiverConfig<'a> {
     pub until: ArchiveUntil,
     /// Host, progress reporter, cancellation.
     pub ctx: &'a RunContext,
+}
+
+/// Access to the binlogs of servers.
+#[derive(Clone, Copy)]
+pub struct ServerAccess<'a> {
+    /// Credentials of the servers.
+    pub credentials: &'a SharedCredentials,
+    /// Opens the sockets.
+    pub dial: &'a dyn Dial,
 }
 
 /// Encryption of the stored segments.

@@ -8,8 +8,8 @@ use backstop_policy::stream_or_fork::stream_from;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::topology::Member;
 
-use super::binlog_source::ServerAccess;
 use super::config::Encryption;
+use super::config::ServerAccess;
 use super::spool_journal;
 use crate::context::RunContext;
 use crate::disk::Disk;

@@ -7,7 +7,7 @@ use std::path::Path;
 use backstop_types::ids::ShardName;
 
 use super::replay::RelaxedSettings;
-use super::{CopyAccount, DataSource, LiveMembers, RecoveryRequest, mysqld};
+use super::{CopyAccount, DataSource, LiveMembers, RecoveryRequest, layout};
 use crate::fixtures::{frozen, parsed, stored};
 use crate::ports::CheckDepth;
 
@@ -41,13 +41,13 @@ fn recovery_files_keep_stored_form() {
     };
     let mut text = String::new();
     for into in ["/srv/new", &format!("/srv/{}", "x".repeat(100))] {
-        let start = mysqld::target_layout(&request(into));
+        let start = layout::target_layout(&request(into));
         let files: [&Path; 5] = [
             &start.defaults_file,
             &start.datadir,
             &start.socket,
             &start.log,
-            &mysqld::client_file(&request(into)),
+            &layout::client_file(&request(into)),
         ];
         files.iter().for_each(|file| text.push_str(&format!("{}\n", file.display())));
     }

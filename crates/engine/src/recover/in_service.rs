@@ -8,7 +8,7 @@ use backstop_repo::Manifest;
 use backstop_types::error::{Error, ErrorKind, Result};
 
 use super::option_file::{self, Phase};
-use super::{Recovery, RecoveryDecision, join, mysqld, preflight};
+use super::{Recovery, RecoveryDecision, join, layout, listen, mysqld};
 use crate::ports::{AdminSession, ReadOnly};
 
 /// Timeout of an orderly shutdown, which writes out the buffer pool.
@@ -28,9 +28,9 @@ pub(super) async fn put_in_service(
     let Some(listen) = &decided.listen else { return Ok(session) };
     let held = session.gtid_executed().await?;
     drop(session);
-    let start = mysqld::target_layout(&recovery.request);
+    let start = layout::target_layout(&recovery.request);
     recovery.mysqld.stop(&start.datadir, SHUTDOWN_TIMEOUT).await?;
-    preflight::can_listen(listen, decided.port)?;
+    listen::can_listen(listen, decided.port)?;
     let mut session = mysqld::launch(recovery).await.map_err(|error| {
         error.during(format_args!("cannot restart the server to listen on {listen}, port {}", decided.port))
     })?;

@@ -1,51 +1,19 @@
 //! Process of the recovered server: its files, start and stop.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstop_repo::Manifest;
 use backstop_types::error::Result;
 
+use super::layout::target_layout;
 use super::option_file::{self, Phase};
-use super::{Recovery, RecoveryDecision, RecoveryRequest, preflight};
-use crate::ports::{AdminSession, MysqldStart};
+use super::{Recovery, RecoveryDecision, listen};
+use crate::ports::AdminSession;
 
 /// Timeout of a start: crash recovery of a large redo log takes minutes. The server's log is shown
 /// in between.
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(3600);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Longest path of a Unix socket on Linux, in bytes (`sun_path` without its closing zero).
-const MAX_SOCKET_PATH_BYTES: usize = 107;
-
-/// Returns the paths in the target directory.
-pub(super) fn target_layout(request: &RecoveryRequest) -> MysqldStart {
-    let dir = std::path::absolute(&request.into).unwrap_or_else(|_| request.into.clone());
-    MysqldStart {
-        defaults_file: dir.join("my.cnf"),
-        datadir: dir.join("data"),
-        socket: socket(&dir),
-        log: dir.join("mysqld.log"),
-        user: request.server_user.clone(),
-        args: Vec::new(),
-    }
-}
-
-/// Returns the path of the client option file of a copy.
-pub(super) fn client_file(request: &RecoveryRequest) -> PathBuf {
-    target_layout(request).defaults_file.with_file_name("client.cnf")
-}
-
-/// Returns `DIR/mysqld.sock`, or a unique name under `/tmp` if that is longer than the path of a
-/// socket can be.
-fn socket(dir: &Path) -> PathBuf {
-    let inside = dir.join("mysqld.sock");
-    if inside.as_os_str().len() <= MAX_SOCKET_PATH_BYTES {
-        return inside;
-    }
-    let name = blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex();
-    PathBuf::from(format!("/tmp/backstop-{}.sock", &name[..16]))
-}
 
 /// Starts the server unless it runs, and logs in. Called in every run until the hand-over.
 pub(super) async fn start(
@@ -67,7 +35,7 @@ pub(super) async fn start(
         }
         recovery.mysqld.stop(&start.datadir, SHUTDOWN_TIMEOUT).await?;
     }
-    preflight::port_is_free(decided.port)?;
+    listen::port_is_free(decided.port)?;
     // An earlier run may have written the option file for service, with which the server replicates
     // immediately.
     option_file::write(recovery, manifest, decided, Phase::Recovering).await?;
@@ -107,18 +75,5 @@ pub(super) async fn stop_unfinished(recovery: &Recovery<'_>) {
             .ctx
             .reporter
             .notice(&format!("the unfinished server on {} is still running: {error}", datadir.display()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn socket_path_fits_for_any_directory() {
-        assert_eq!(socket(Path::new("/srv/db")), Path::new("/srv/db/mysqld.sock"));
-        let deep = PathBuf::from(format!("/{}", "x".repeat(120)));
-        assert!(socket(&deep).as_os_str().len() <= MAX_SOCKET_PATH_BYTES);
-        assert_ne!(socket(&deep), socket(&deep.join("y")));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use backstop_policy::plan::Ending;
 use backstop_policy::scheduled_events::EventsReport;
 
-use super::{CopyAccount, RecoveryDecision, RecoveryRequest, mysqld};
+use super::{CopyAccount, RecoveryDecision, RecoveryRequest, layout};
 use crate::shell_quote;
 
 /// Returns the next steps. `program` is the server program.
@@ -42,13 +42,13 @@ struct HandedOverServer {
 
 impl HandedOverServer {
     fn new(request: &RecoveryRequest, program: &Path) -> Self {
-        let layout = mysqld::target_layout(request);
+        let layout = layout::target_layout(request);
         let dir = layout.defaults_file.parent().unwrap_or(Path::new("/"));
         Self {
             dir: shell_word(dir),
             program: shell_word(program),
             socket: shell_word(&layout.socket),
-            client: shell_word(&mysqld::client_file(request)),
+            client: shell_word(&layout::client_file(request)),
             pid: shell_word(&layout.datadir.join("mysqld.pid")),
             options: shell_word(&layout.defaults_file),
         }

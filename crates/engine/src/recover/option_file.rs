@@ -11,7 +11,7 @@ use backstop_repo::Manifest;
 use backstop_types::error::{Result, ResultExt};
 use backstop_types::listen_address::ListenAddress;
 
-use super::{Recovery, RecoveryDecision, RecoveryRequest, events, mysqld, tls};
+use super::{Recovery, RecoveryDecision, RecoveryRequest, events, layout, tls};
 use crate::ports::{MysqldStart, ReadOnly};
 
 /// Phase of a recovered server that an option file is for.
@@ -32,7 +32,7 @@ pub(super) async fn configure(
     manifest: &Manifest,
     decided: &RecoveryDecision,
 ) -> Result<()> {
-    let start = mysqld::target_layout(&recovery.request);
+    let start = layout::target_layout(&recovery.request);
     for donor in ["auto.cnf", "mysqld-auto.cnf"] {
         move_aside(&start.datadir.join(donor), &recovery.request.into.join(".backstop"))?;
     }
@@ -50,7 +50,7 @@ pub(super) async fn write(
     decided: &RecoveryDecision,
     phase: Phase,
 ) -> Result<()> {
-    let start = mysqld::target_layout(&recovery.request);
+    let start = layout::target_layout(&recovery.request);
     let carried = carried_options(&settings(&recovery.request, manifest));
     let (tls, own) = (tls::copy(recovery).await?, recovery.request.own.text());
     let scheduler = phase == Phase::Serving(ReadOnly::Off) && events::scheduler(recovery, manifest);

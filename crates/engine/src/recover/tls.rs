@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use backstop_config::option_file::quoted;
 use backstop_types::error::{Result, ResultExt};
 
-use super::{Recovery, mysqld};
+use super::{Recovery, layout};
 
 /// Copies the files into `DIR/tls`, readable only by the user that the server runs as, and returns
 /// the options that name them. Returns none without a certificate.
 pub(super) async fn copy(recovery: &Recovery<'_>) -> Result<String> {
     let Some(tls) = &recovery.request.tls else { return Ok(String::new()) };
-    let folder = mysqld::target_layout(&recovery.request).defaults_file.with_file_name("tls");
+    let folder = layout::target_layout(&recovery.request).defaults_file.with_file_name("tls");
     let doing = format!("cannot create {}", folder.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).failed(doing)?;
     let files = [("ssl_ca", tls.ca.as_ref()), ("ssl_cert", Some(&tls.cert)), ("ssl_key", Some(&tls.key))];

@@ -9,6 +9,7 @@ use backstop_types::error::{Result, ResultExt};
 use backstop_types::gtid::GtidSet;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::{BinlogServer, EOF_PACKET, SessionSettings, error_packet};
 use crate::codec::FieldReader;
 use crate::connection::PacketConnection;
 use crate::dump::{DUMP_GTID, NON_BLOCK_FLAG, USE_HEARTBEAT_V2};
@@ -20,7 +21,6 @@ use crate::gtid_event::GtidEvent;
 use crate::gtid_set_codec;
 use crate::packet::{FrameHeaders, PacketArrival};
 use crate::segment::Segment;
-use crate::server::{BinlogServer, EOF_PACKET, SessionSettings, error_packet};
 use crate::stream::garbled;
 
 /// Request of a replica.
