@@ -213,7 +213,7 @@ async fn what_cannot_be_given_is_refused(shard: &TestShard, backstop: &Backstop)
     for (options, words) in [
         (
             file.as_str(),
-            &["line 2: `datadir`", "line 4: `port`: give `--port`", "`innodb_undo_directory`", "!includedir"]
+            &["line 2: `datadir`", "line 4: `port`: use `--port`", "`innodb_undo_directory`", "!includedir"]
                 [..],
         ),
         ("--server-option tmpdir=/no/such/folder", &["`tmpdir`: /no/such/folder does not exist"]),
