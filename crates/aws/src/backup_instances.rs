@@ -13,7 +13,7 @@ use crate::ebs::{EbsPlace, EbsProvider};
 pub struct Ec2BackupInstances {
     /// Access to the instances.
     pub access: InstanceAccess,
-    /// What their snapshots need in AWS.
+    /// Place of their snapshots in AWS.
     pub place: EbsPlace,
 }
 

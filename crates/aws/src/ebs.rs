@@ -48,7 +48,7 @@ pub use volumes::MOUNT_TAG;
 /// An instance whose volumes are snapshotted.
 pub type EbsSnapshotSource = SnapshotTarget<EbsPlace>;
 
-/// What the snapshot of an instance's volumes needs in AWS.
+/// Place of the snapshots of an instance's volumes in AWS.
 #[derive(Clone)]
 pub struct EbsPlace {
     /// Access to AWS in the instance's region.

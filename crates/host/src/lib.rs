@@ -49,7 +49,7 @@ impl Host {
     pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Task<T> {
         let (done, result) = oneshot::channel();
         let stop = self.tasks.spawn(Box::pin(async move {
-            // Nobody waits for the result of a task that was detached.
+            // A detached task has no receiver of its result.
             let _ = done.send(work.await);
         }));
         Task::new(result, stop)

@@ -27,7 +27,7 @@ use crate::snapshot_target::SnapshotTarget;
 /// An instance on this host.
 pub type SnapshotSource = SnapshotTarget<LocalPlace>;
 
-/// What the copy of an instance needs on this host.
+/// Place of a copy of an instance on this host.
 #[derive(Clone)]
 pub struct LocalPlace {
     /// Folder for local artefacts; an absolute path. Created if it does not exist.

@@ -59,7 +59,7 @@ impl Archiver<'_> {
             outcome => outcome,
         };
         let ended = tokio::select! {
-            // What ended the uploads explains why the spool is not drained.
+            // The end of the uploads explains why the spool is not drained.
             biased;
             ended = &mut tasks.upload => return Err(upload_task_ended(ended)),
             ended = self.drain(&mut rounds) => ended,

@@ -64,7 +64,7 @@ type Effect = Box<dyn Fn() + Send>;
 pub struct Script {
     /// Steps and calls, in their order.
     log: Mutex<Vec<String>>,
-    /// What the operator was told.
+    /// Notices to the operator.
     told: Mutex<Vec<String>>,
     /// Calls that fail.
     failing: Mutex<BTreeSet<&'static str>>,
