@@ -29,7 +29,17 @@ variable "recovery_id" { type = string }
 variable "primary_availability_zone" { type = string }
 variable "availability_zone" { type = string }
 variable "subnet_id" { type = string }
-variable "snapshots" { type = map(string) }
+variable "volumes" {
+  type = map(object({
+    snapshot_id    = string
+    size_gib       = optional(number)
+    type           = optional(string)
+    iops           = optional(number)
+    throughput_mib = optional(number)
+    kms_key_id     = optional(string)
+    mount_points   = optional(list(string), [])
+  }))
+}
 variable "protected" { type = bool }
 variable "image" { type = string }
 variable "groups" { type = list(string) }
@@ -47,7 +57,7 @@ module "instance" {
   security_group_ids        = var.groups
   ami_id                    = var.image
   instance_type             = "m5.large"
-  volumes                   = [for device, snapshot in var.snapshots : { device_name = device, snapshot_id = snapshot }]
+  volumes                   = [for device, volume in var.volumes : merge(volume, { device_name = device })]
   mysql_port                = var.port
   protected                 = var.protected
 }

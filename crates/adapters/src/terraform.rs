@@ -145,12 +145,34 @@ impl Terraform {
             "primary_availability_zone": spec.primary_zone,
             "availability_zone": spec.zone,
             "subnet_id": spec.subnet,
-            "snapshots": spec.snapshots,
+            "volumes": volumes(spec),
             "protected": spec.protection == DestroyProtection::On,
         });
         variables.extend(own.as_object().cloned().unwrap_or_default());
         Value::Object(variables)
     }
+}
+
+/// Returns the volumes to create, by device name, like those that were snapshotted. What a backup
+/// did not record is left to the module.
+fn volumes(spec: &InstanceSpec) -> BTreeMap<&String, Value> {
+    let volume = |(device, id)| {
+        let known = spec.volumes.get(device).map(|volume| {
+            json!({
+                "size_gib": volume.size_gib,
+                "type": volume.volume_type,
+                "iops": volume.provisioned_iops(),
+                "throughput_mib": volume.provisioned_throughput_mib(),
+                "kms_key_id": volume.kms_key_id,
+                "mount_points": volume.mount_points,
+            })
+        });
+        let mut variables = known.and_then(|known| known.as_object().cloned()).unwrap_or_default();
+        variables.retain(|_, value| !value.is_null());
+        variables.insert("snapshot_id".to_owned(), json!(id));
+        (device, Value::Object(variables))
+    };
+    spec.snapshots.iter().map(volume).collect()
 }
 
 impl Terraform {

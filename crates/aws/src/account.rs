@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use backstop_adapters::snapshot_target::InstanceAccess;
-use backstop_config::settings::{ShardSettings, SnapshotSettings};
+use backstop_config::settings::{SecretRef, ShardSettings, SnapshotSettings};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, VolumeInitialization, VolumeSnapshots};
 use backstop_engine::report::TaggedBackup;
 use backstop_types::backup::VolumeState;
+use backstop_types::completion::CompletionOutcome;
 use backstop_types::error::Result;
 use backstop_types::ids::{Endpoint, ShardName};
 use secrecy::SecretString;
@@ -24,13 +25,21 @@ use crate::secrets_manager;
 pub async fn backup_instances(
     name: &ShardName,
     shard: &ShardSettings,
+    repository: &str,
     access: InstanceAccess,
 ) -> Result<Box<dyn BackupInstances>> {
+    let secret = match &shard.credentials {
+        SecretRef::SecretsManager(id) => Some(id.clone()),
+        _ => None,
+    };
     let place = EbsPlace {
         aws: AwsClient::connect(shard.snapshot.region.as_deref()).await?,
         shard: name.clone(),
         cluster: shard.topology.cluster_name(name),
         volume: shard.snapshot.volume.clone(),
+        repository: repository.to_owned(),
+        secret,
+        extra_tags: shard.snapshot.tags.clone(),
         timeouts: timeouts(&shard.snapshot),
     };
     Ok(Box::new(Ec2BackupInstances { access, place }))
@@ -87,6 +96,15 @@ impl VolumeSnapshots for AwsVolumes {
 
     async fn clear_dead_runs(&self, shard: &ShardName) -> Result<Vec<String>> {
         self.catalog(None).await?.clear_dead_runs(shard).await
+    }
+
+    async fn mark_completion(
+        &self,
+        snapshot_ids: &[String],
+        region: &str,
+        outcome: CompletionOutcome,
+    ) -> Result<()> {
+        self.catalog(Some(region)).await?.mark_completion(snapshot_ids, region, outcome).await
     }
 
     async fn tagged(&self, shard: &ShardName) -> Result<Vec<TaggedBackup>> {

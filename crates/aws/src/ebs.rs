@@ -10,6 +10,7 @@ mod find_instance;
 mod frozen;
 mod hosts;
 mod plan;
+mod snapshot_sets;
 mod tags;
 mod volumes;
 
@@ -27,6 +28,7 @@ use backstop_engine::ports::{
     ChangedFiles, Snapshot, SnapshotData, SnapshotProvider, TakenSnapshot, VolumeSet,
 };
 use backstop_types::backup::{Lineage, VolumeState};
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::ids::{BackupId, ShardName};
@@ -40,8 +42,10 @@ use tags::SnapshotTags;
 pub use catalog::EbsCatalog;
 pub use find_instance::HOST_TAG;
 pub use hosts::Ec2Hosts;
+pub use snapshot_sets::{SetStanding, SnapshotSet, SnapshotSets};
 pub use tags::{
-    CLUSTER_TAG, GTID_TAG, PROVEN, RUN_TAG, SET_SIZE_TAG, SHARD_TAG, SOURCE_TAG, STATE_TAG, UNPROVEN,
+    CLUSTER_TAG, COMPLETION_TAG, GTID_TAG, PROVEN, REPOSITORY_TAG, RUN_TAG, SECRET_TAG, SET_SIZE_TAG,
+    SHARD_TAG, SOURCE_TAG, STATE_TAG, UNPROVEN, VOLUME_TAG,
 };
 pub use volumes::MOUNT_TAG;
 
@@ -59,6 +63,12 @@ pub struct EbsPlace {
     pub cluster: String,
     /// Hint for the choice of MySQL's volumes.
     pub volume: Option<VolumeHint>,
+    /// URL of the repository, a tag of the snapshots.
+    pub repository: String,
+    /// Secrets Manager's entry of the shard, a tag of the snapshots, if there is one.
+    pub secret: Option<String>,
+    /// The user's own tags of the snapshots.
+    pub extra_tags: BTreeMap<String, String>,
     /// Timeouts for AWS.
     pub timeouts: Timeouts,
 }
@@ -76,6 +86,10 @@ pub struct Timeouts {
     pub list_poll: Duration,
     /// Age below which an unproven snapshot may belong to a run that is alive.
     pub dead_after: Duration,
+    /// Moment on the monotonic clock after which no further freeze begins; `None`: no limit.
+    pub last_freeze: Option<Duration>,
+    /// Shortest wait before a throttled snapshot is tried again; it doubles, with jitter.
+    pub throttled: Duration,
 }
 
 impl Default for Timeouts {
@@ -86,8 +100,21 @@ impl Default for Timeouts {
             listed: Duration::from_secs(60),
             list_poll: Duration::from_secs(2),
             dead_after: Duration::from_secs(300),
+            last_freeze: None,
+            throttled: Duration::from_secs(2),
         }
     }
+}
+
+/// Largest number of freezes for one snapshot, while EC2 throttles the request.
+const MAX_FREEZES: u32 = 3;
+
+/// Result of one freeze.
+enum Attempt {
+    /// The snapshots exist and are proven.
+    Taken(Box<TakenSnapshot>, VolumeSet),
+    /// EC2 throttled the request; the lock is released.
+    Throttled(Error),
 }
 
 /// Snapshots of one instance's volumes.
@@ -107,7 +134,7 @@ impl EbsProvider {
 
     /// Everything that may take long or may be refused is done before the lock is requested. Under
     /// the lock there is one call, made once.
-    async fn snapshot(&self, run: &BackupId, plan: &EbsPlan) -> Result<(TakenSnapshot, Vec<EbsSnapshot>)> {
+    async fn snapshot(&self, run: &BackupId, plan: &EbsPlan) -> Result<Attempt> {
         let ctx = &self.source.ctx;
         let frozen = ctx.step("freeze", self.freeze(plan)).await?;
         let position = frozen.position().clone();
@@ -120,10 +147,12 @@ impl EbsProvider {
         let snapshots = match attempt {
             CreateOutcome::Begun(snapshots) => snapshots,
             CreateOutcome::Rejected(error) => return Err(error),
+            CreateOutcome::Throttled(error) => return Ok(Attempt::Throttled(error)),
             CreateOutcome::Unknown(error) => return Err(self.undo_unknown(run, plan, error).await),
         };
+        let volumes = plan.volumes_of(&snapshots);
         let proven = match thawed {
-            Ok(freeze) => self.prove(plan, &snapshots).await.map(|()| freeze),
+            Ok(freeze) => self.prove(plan, &snapshots, &volumes).await.map(|()| freeze),
             Err(error) => Err(error),
         };
         let freeze = match proven {
@@ -138,7 +167,41 @@ impl EbsProvider {
         };
         let snapshot = Snapshot { run: run.clone(), path: PathBuf::new() };
         let broken_tables = plan.server.broken.clone();
-        Ok((TakenSnapshot { snapshot, position, freeze, lineage, taken_at, broken_tables }, snapshots))
+        let taken = TakenSnapshot { snapshot, position, freeze, lineage, taken_at, broken_tables };
+        let set = VolumeSet {
+            snapshot_ids: ec2::ids(&snapshots),
+            region: self.ec2.region.clone(),
+            bytes: snapshots.iter().map(|snapshot| snapshot.gibibytes << 30).sum(),
+            volumes,
+        };
+        Ok(Attempt::Taken(Box::new(taken), set))
+    }
+
+    /// Freezes and snapshots, and if EC2 throttles the request, waits without the lock and tries
+    /// again. EC2 throttles by account and region
+    /// (<https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>), so the waits
+    /// differ by chance.
+    async fn snapshot_in_turn(&self, run: &BackupId, plan: &EbsPlan) -> Result<(TakenSnapshot, VolumeSet)> {
+        let (ctx, timeouts) = (&self.source.ctx, &self.source.place.timeouts);
+        let mut pause = timeouts.throttled;
+        for freeze in 1.. {
+            let error = match self.snapshot(run, plan).await? {
+                Attempt::Taken(taken, volumes) => return Ok((*taken, volumes)),
+                Attempt::Throttled(error) => error,
+            };
+            let wait = pause + pause.mul_f64(jitter(ctx.host.random.bytes()?));
+            let late = timeouts.last_freeze.is_some_and(|last| ctx.host.clock.monotonic() + wait > last);
+            if freeze == MAX_FREEZES || late {
+                let message =
+                    format!("{} (frozen {freeze} times, each time released at once)", error.message);
+                return Err(Error { message, ..error });
+            }
+            let text = format!("the lock is released, since EC2 throttles requests; waiting {wait:.1?}");
+            ctx.reporter.notice(&text);
+            ctx.host.clock.sleep(wait).await;
+            pause *= 2;
+        }
+        Err(Error::failed("cannot snapshot: no attempt was made"))
     }
 
     async fn freeze(&self, plan: &EbsPlan) -> Result<Frozen> {
@@ -180,12 +243,15 @@ impl EbsProvider {
             server: plan.server.uuid,
             version: &plan.server.version,
             set: plan.chosen.ids.len(),
+            repository: &self.source.place.repository,
+            secret: self.source.place.secret.as_deref(),
+            extra: &self.source.place.extra_tags,
         }
     }
 
     /// Checks that the set has exactly the requested volumes, and marks it as proven: the lock
     /// held.
-    async fn prove(&self, plan: &EbsPlan, snapshots: &[EbsSnapshot]) -> Result<()> {
+    async fn prove(&self, plan: &EbsPlan, snapshots: &[EbsSnapshot], volumes: &[EbsVolume]) -> Result<()> {
         let mut got: Vec<_> = snapshots.iter().map(|snapshot| snapshot.volume.as_str()).collect();
         got.sort_unstable();
         if got != plan.chosen.ids.iter().map(String::as_str).collect::<Vec<_>>() {
@@ -197,10 +263,7 @@ impl EbsProvider {
             );
             return Err(Error::failed(message).hint("check whether a volume is being attached or detached"));
         }
-        self.source
-            .ctx
-            .step("prove", confirm::mark_proven(&self.ec2, &self.source, &ec2::ids(snapshots)))
-            .await
+        self.source.ctx.step("prove", confirm::mark_proven(&self.ec2, &self.source, volumes)).await
     }
 
     async fn undo(&self, snapshots: &[EbsSnapshot], error: Error) -> Error {
@@ -211,15 +274,6 @@ impl EbsProvider {
         let notice = "the answer of EC2 was lost: looking for snapshots that it may have created";
         self.source.ctx.reporter.notice(notice);
         confirm::delete_unknown(&self.ec2, &self.source, run, plan.chosen.ids.len(), error).await
-    }
-
-    fn remember(&self, run: &BackupId, snapshots: &[EbsSnapshot]) {
-        let volumes = VolumeSet {
-            snapshot_ids: ec2::ids(snapshots),
-            region: self.ec2.region.clone(),
-            bytes: snapshots.iter().map(|snapshot| snapshot.gibibytes << 30).sum(),
-        };
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), volumes);
     }
 
     fn remembered(&self, run: &BackupId) -> Option<VolumeSet> {
@@ -263,8 +317,8 @@ impl SnapshotProvider for EbsProvider {
         .await?;
         let plan = plan::plan(&self.source, &self.ec2).await?;
         plan.refuse_problems(&self.source.endpoint)?;
-        let (taken, snapshots) = self.snapshot(run, &plan).await?;
-        self.remember(run, &snapshots);
+        let (taken, volumes) = self.snapshot_in_turn(run, &plan).await?;
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), volumes);
         Ok(taken)
     }
 
@@ -307,6 +361,9 @@ impl SnapshotProvider for EbsProvider {
         let volumes = self.remembered(&snapshot.run);
         let ids = volumes.map(|volumes| volumes.snapshot_ids).unwrap_or_default();
         let (clock, timeouts) = (&self.source.ctx.host.clock, &self.source.place.timeouts);
+        if timeouts.complete.is_zero() {
+            return Ok(VolumeState::Pending);
+        }
         let begun = clock.monotonic();
         loop {
             let snapshots = self.ec2.described(&ids).await?;
@@ -322,6 +379,11 @@ impl SnapshotProvider for EbsProvider {
     }
 }
 
+/// Returns a fraction from 0 to 1.
+fn jitter(random: [u8; 1]) -> f64 {
+    f64::from(random[0]) / f64::from(u8::MAX)
+}
+
 /// Returns the state of a set: that of its least advanced snapshot.
 pub(crate) fn set_state(ids: &[String], snapshots: &[EbsSnapshot]) -> VolumeState {
     let of =
@@ -330,7 +392,9 @@ pub(crate) fn set_state(ids: &[String], snapshots: &[EbsSnapshot]) -> VolumeStat
     match () {
         () if states.contains(&Some(EbsSnapshotState::Error)) => VolumeState::Error,
         () if states.is_empty() || states.contains(&None) => VolumeState::Missing,
+        () if states.contains(&Some(EbsSnapshotState::Recycled)) => VolumeState::Recycled,
         () if states.contains(&Some(EbsSnapshotState::Pending)) => VolumeState::Pending,
+        () if states.contains(&Some(EbsSnapshotState::Archived)) => VolumeState::Archived,
         () => VolumeState::Completed,
     }
 }

@@ -9,6 +9,7 @@ use backstop_engine::context::RunContext;
 use backstop_engine::ports::{BackupInstances, VolumeInitialization, VolumeSnapshots};
 use backstop_engine::report::TaggedBackup;
 use backstop_types::backup::VolumeState;
+use backstop_types::completion::CompletionOutcome;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::{Endpoint, ShardName};
 use secrecy::SecretString;
@@ -20,6 +21,7 @@ use secrecy::SecretString;
 pub async fn backup_instances(
     _: &ShardName,
     _: &ShardSettings,
+    _: &str,
     _: InstanceAccess,
 ) -> Result<Box<dyn BackupInstances>> {
     Err(without("snapshot.provider = \"ebs\""))
@@ -55,6 +57,10 @@ impl VolumeSnapshots for AwsVolumes {
 
     async fn clear_dead_runs(&self, _: &ShardName) -> Result<Vec<String>> {
         Err(without("deleting EBS snapshots"))
+    }
+
+    async fn mark_completion(&self, _: &[String], _: &str, _: CompletionOutcome) -> Result<()> {
+        Err(without("tagging EBS snapshots"))
     }
 
     async fn tagged(&self, _: &ShardName) -> Result<Vec<TaggedBackup>> {

@@ -190,7 +190,8 @@ impl App {
         repository: &Repository,
     ) -> Result<Box<dyn BackupInstances>> {
         if shard.snapshot.provider == ProviderSetting::Ebs {
-            return backstop_aws::backup_instances(name, shard, self.instance_access(shard)?).await;
+            let url = self.settings.repository.url.to_string();
+            return backstop_aws::backup_instances(name, shard, &url, self.instance_access(shard)?).await;
         }
         let old = shard_dir::old_shard_dir(&shard.snapshot.work_dir, name);
         // If no repository exists yet, its first backup is about to create it.

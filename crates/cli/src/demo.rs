@@ -126,7 +126,8 @@ async fn back_up(
 ) -> Result<(BackupReport, f64)> {
     steps.begin(name);
     let begun = workload.now();
-    let report = backup::perform(app, &configure::shard_name()?, BackupKind::OnDemand, false).await?;
+    let report =
+        backup::perform(app, &configure::shard_name()?, BackupKind::OnDemand, false).await?.made()?;
     let gap = workload.longest_gap(begun, workload.now()).as_secs_f64() * 1000.0;
     let kind = if report.parent.is_some() { "increment" } else { "full" };
     steps.end(format!(

@@ -18,7 +18,7 @@ mod status;
 mod verify;
 
 pub use prune::PruneReports;
-pub use recover_ebs::EbsRecoveryPlanned;
+pub use recover_ebs::{EbsRecoveryPlanned, VolumeLoading};
 pub use rescue::{RescuePage, Situations};
 pub(crate) use status::moments;
 

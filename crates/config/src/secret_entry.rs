@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use crate::credentials::{BasicAuth, Credentials, OrchestratorAccess, login, secret, tls};
 use crate::settings::{
     ConfigErrors, Document, ErrorCollector, ProviderSetting, RepositoryUrl, SecretRef, ShardSettings,
-    SnapshotSettings, TableReader, TopologySettings, freeze, not_empty, volume, web_address,
+    SnapshotSettings, TableReader, TopologySettings, freeze, not_empty, snapshot_tags, volume, web_address,
 };
 
 /// Keys that only the entry of a whole shard needs. An entry with only a login may have them too.
@@ -55,7 +55,8 @@ impl SecretEntry {
     /// Required: `username`, `password`, `orchestrator_urls`, `orchestrator_cluster_name`,
     /// `region`, and `repository` unless it is given. Optional: `shard`, `encryption_key`,
     /// `orchestrator_username` with `orchestrator_password`, `orchestrator_ca`,
-    /// `replication_username` with `replication_password`, `tls`, `freeze`, `volume`.
+    /// `replication_username` with `replication_password`, `tls`, `freeze`, `volume`,
+    /// `snapshot_tags`.
     ///
     /// # Errors
     /// Returns all errors in the entry at once. They name keys, but never a value and never an
@@ -108,6 +109,7 @@ fn parts(root: &TableReader<'_>) -> EntryParts {
         provider: ProviderSetting::Ebs,
         region: region.clone(),
         volume: hint,
+        tags: snapshot_tags(root, "snapshot_tags"),
         ..SnapshotSettings::default()
     };
     EntryParts {

@@ -9,6 +9,7 @@ mod keys;
 mod parse;
 mod recovery;
 mod repository_url;
+mod snapshot_tags;
 mod suggest;
 mod table;
 mod tls;
@@ -33,6 +34,8 @@ pub use keys::variable_name;
 pub use parse::repository_id;
 pub(crate) use parse::{freeze, not_empty, volume, web_address};
 pub use recovery::RecoverySettings;
+pub use snapshot_tags::check_snapshot_tags;
+pub(crate) use snapshot_tags::snapshot_tags;
 pub(crate) use table::{ErrorCollector, TableReader};
 pub use tls::ServerTls;
 pub use volume::VolumeHint;
@@ -193,6 +196,8 @@ pub struct SnapshotSettings {
     pub volume: Option<VolumeHint>,
     /// For `ebs`: longest wait for snapshots to complete before a backup reports them as pending.
     pub complete_wait: Duration,
+    /// For `ebs`: the user's own tags of the snapshots.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Default for SnapshotSettings {
@@ -203,6 +208,7 @@ impl Default for SnapshotSettings {
             region: None,
             volume: None,
             complete_wait: Duration::from_secs(600),
+            tags: BTreeMap::new(),
         }
     }
 }

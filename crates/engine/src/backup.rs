@@ -1,33 +1,38 @@
 //! Backup: a snapshot of one instance, stored, and committed to the repository.
 //!
 //! A backup is visible only after its commit. If the snapshot itself is the backup (EBS), only its
-//! ids are stored, and the backup waits for its blocks after the commit, without any lock. A killed
-//! run leaves a lease that the next run supersedes, artefacts named after the run that the next
+//! ids are stored, and the run waits for its blocks, as long as it may, after the commit and
+//! without any lock or lease. Whoever sees the end of the snapshots records it
+//! ([`record_completion`]). A killed run leaves a lease that the next run supersedes, artefacts named after the run that the next
 //! command on this host removes, and packs that `prune` sweeps.
 
 use std::time::Duration;
 
-use backstop_policy::backup_availability::availability_findings;
+use backstop_policy::backup_availability::{BackupAvailability, availability_findings};
 use backstop_policy::shard_identity::{ShardBinding, ShardHistory};
 use backstop_policy::tested_versions::version_finding;
 use backstop_policy::topology::doubt;
 use backstop_repo::{ArchiveReader, CatalogEntry, Repository, ShardReader, ShardWriter, StoredBackup};
 use backstop_types::archive::Archive;
-use backstop_types::backup::{BackupFacts, BackupKind, BackupSource, BackupTimeline, Sizes, VolumeState};
+use backstop_types::backup::{
+    BackupFacts, BackupKind, BackupRef, BackupSource, BackupTimeline, Sizes, VolumeState,
+};
+use backstop_types::completion::{Completion, CompletionOutcome};
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::ids::{BackupId, Endpoint, ShardName};
 use backstop_types::progress::Progress;
 use backstop_types::topology::SourceChoice;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::backup_health::{backups_with_health, ebs};
+use crate::completion::record_completion;
 use crate::context::{RunContext, new_run_id};
 use crate::ports::{
     BackupInstance, BackupInstances, Schemas, SnapshotData, SnapshotDir, TakenSnapshot, Topology,
     VolumeSnapshots,
 };
-use crate::report::BackupReport;
+use crate::report::{BackupOutcome, BackupReport, EbsSnapshots, SkippedBackup};
 use crate::source_selection::{SourceChoiceRules, choose};
 use crate::{compare_schemas, datadir_tree, recorded_events};
 
@@ -69,26 +74,38 @@ struct BackupRun<'a> {
     instance: BackupInstance,
 }
 
-/// Backs up a shard, unless its occasion already has a backup.
+/// Backs up a shard, unless its occasion already has a backup. A scheduled occasion is skipped while
+/// EC2 still stores the blocks of the backup before it: another snapshot would only wait behind it.
 ///
 /// # Errors
 /// Returns [`ErrorKind::Held`] if another run holds the lease of the shard, [`ErrorKind::Refused`]
 /// if no member may be backed up or a guard refuses (nothing was touched then), and otherwise the
 /// fault that kept the backup from being complete: there is no partial success.
-pub async fn backup(backup: &Backup<'_>) -> Result<BackupReport> {
+pub async fn backup(backup: &Backup<'_>) -> Result<BackupOutcome> {
     let run = backup.ctx.unless_stopped(open(backup)).await?;
     let mut writer = backup.ctx.unless_stopped(acquire_lease(backup)).await?;
     let outcome = backup.ctx.unless_stopped(run_steps(&run, &mut writer)).await;
     remove_leftovers(&run, &writer).await;
+    let reader = writer.reader().clone();
     let released = backup.ctx.step("release", writer.release()).await;
-    let report = outcome?;
+    let (outcome, taken) = match outcome? {
+        Step::Ended(outcome) => (outcome, None),
+        Step::Committed(report, taken) => (BackupOutcome::Made(report), Some(taken)),
+    };
     if let Err(error) = released {
         backup
             .ctx
             .reporter
             .notice(&format!("the backup is committed, but its lease was not released: {error}"));
     }
-    Ok(report)
+    match (outcome, taken) {
+        (BackupOutcome::Made(report), Some(taken)) => {
+            let state = complete(&run, &taken, &report, &reader).await?;
+            let ebs = report.ebs.clone().map(|ebs| EbsSnapshots { state: Some(state), ..ebs });
+            Ok(BackupOutcome::Made(Box::new(BackupReport { ebs, ..*report })))
+        }
+        (outcome, _) => Ok(outcome),
+    }
 }
 
 /// Returns the backup of this occasion, if it was made.
@@ -111,13 +128,24 @@ pub async fn already_made(
     Ok(Some(BackupReport { ebs: ebs(reader.storage_of(entry).await?, None), ..report(entry) }))
 }
 
-async fn run_steps(run: &BackupRun<'_>, writer: &mut ShardWriter) -> Result<BackupReport> {
+/// Result of the steps under the lease.
+enum Step {
+    /// There is nothing more to do.
+    Ended(BackupOutcome),
+    /// The backup of this snapshot is committed.
+    Committed(Box<BackupReport>, TakenSnapshot),
+}
+
+async fn run_steps(run: &BackupRun<'_>, writer: &mut ShardWriter) -> Result<Step> {
     let BackupRun { backup, id, choice, instance } = run;
     // Checked under the lease, so that no other delivery makes one in between.
     if let Some(made) = already_made(writer.reader(), backup.occasion, backup.ctx).await? {
-        return Ok(made);
+        return Ok(Step::Ended(BackupOutcome::Made(Box::new(made))));
     }
-    report_lost_backups(backup, writer.reader()).await?;
+    let earlier = earlier_backups(backup, writer.reader()).await?;
+    if let Some(skipped) = skipped(backup, &earlier) {
+        return Ok(Step::Ended(BackupOutcome::Skipped(skipped)));
+    }
     let mut findings = source_doubts(backup.shard, choice);
     findings.extend(refuse_foreign_history(run, writer.reader()).await?);
     findings.extend(compare_with_primary(run).await);
@@ -137,21 +165,39 @@ async fn run_steps(run: &BackupRun<'_>, writer: &mut ShardWriter) -> Result<Back
     };
     let facts = BackupFacts { on_timeline, events, plugins, ..facts(run, &taken, begun, findings) };
     let entry = backup.ctx.step("commit", writer.commit(facts, stored)).await?;
-    let state = complete(run, &taken, writer).await?;
-    Ok(BackupReport { ebs: ebs(storage, state), ..report(&entry) })
+    let report = BackupReport { ebs: ebs(storage, VolumeState::Pending), ..report(&entry) };
+    Ok(Step::Committed(Box::new(report), taken))
 }
 
-/// Reports earlier backups that cannot be recovered from: an EBS snapshot may fail after its backup
-/// was committed. They stay in the list, since their state in EC2 may change, and count for
-/// nothing.
-async fn report_lost_backups(backup: &Backup<'_>, reader: &ShardReader) -> Result<()> {
-    let Some(volumes) = backup.volumes else { return Ok(()) };
+/// Returns the earlier backups in EBS with their availability, and reports those that cannot be
+/// recovered from: an EBS snapshot may fail after its backup was committed. They count for nothing.
+async fn earlier_backups(
+    backup: &Backup<'_>,
+    reader: &ShardReader,
+) -> Result<Vec<(BackupRef, BackupAvailability)>> {
+    let Some(volumes) = backup.volumes else { return Ok(Vec::new()) };
     let catalog = reader.catalog().await?;
     let backups = backups_with_health(reader, &catalog, volumes).await?;
     for finding in availability_findings(backup.shard, &backups) {
         backup.ctx.reporter.notice(&finding.notice());
     }
-    Ok(())
+    Ok(backups)
+}
+
+/// Decides whether a scheduled occasion is skipped: EC2 allows only a few snapshots of a volume to
+/// be pending at once, and takes them one after another.
+fn skipped(backup: &Backup<'_>, earlier: &[(BackupRef, BackupAvailability)]) -> Option<SkippedBackup> {
+    let pending = earlier.iter().rfind(|(_, availability)| *availability == BackupAvailability::Pending);
+    let (pending, _) = pending.filter(|_| backup.kind == BackupKind::Scheduled)?;
+    let since = pending.taken_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let reason = format!("EC2 still stores the blocks of backup {}, taken at {since}", pending.backup_id);
+    backup.ctx.reporter.notice(&format!("this occasion is skipped: {reason}"));
+    Some(SkippedBackup {
+        shard: backup.shard.clone(),
+        pending: pending.backup_id.clone(),
+        pending_since: pending.taken_at,
+        reason,
+    })
 }
 
 /// Returns the contents of the archive; `None` if it cannot be read because it is damaged, which
@@ -292,7 +338,7 @@ async fn store(run: &BackupRun<'_>, taken: &TakenSnapshot, writer: &mut ShardWri
         SnapshotData::Tree(opened) => store_tree(run, taken, &opened, writer).await,
         SnapshotData::Volumes(volumes) => {
             let sizes = Sizes { data_bytes: volumes.bytes, ..Sizes::default() };
-            Ok(writer.store_ebs(volumes.snapshot_ids, volumes.region, sizes))
+            Ok(writer.store_ebs(volumes.snapshot_ids, volumes.region, volumes.volumes, sizes))
         }
     }
 }
@@ -333,35 +379,51 @@ async fn store_tree(
     }
 }
 
-/// Waits until a snapshot that is the backup has all its blocks. If it fails, the backup is
-/// withdrawn; if it takes longer than the wait, the backup stays committed and the snapshot
-/// completes by itself.
+/// Waits until a snapshot that is the backup has all its blocks, as long as this run may, and
+/// records the end if it sees it. Otherwise EC2 completes the snapshot in the background, and the
+/// event of its end records it.
 async fn complete(
     run: &BackupRun<'_>,
     taken: &TakenSnapshot,
-    writer: &mut ShardWriter,
+    report: &BackupReport,
+    reader: &ShardReader,
 ) -> Result<VolumeState> {
     let BackupRun { backup, id, instance, .. } = run;
-    if !instance.snapshots.is_backup() {
-        return Ok(VolumeState::Completed);
+    let Some(ebs) = &report.ebs else { return Ok(VolumeState::Completed) };
+    let waited = backup.ctx.step("complete", instance.snapshots.complete(&taken.snapshot));
+    let state = match backup.ctx.unless_stopped(waited).await {
+        Ok(state) => state,
+        Err(error) => {
+            let text = format!("the backup is committed, but its snapshots are not waited for: {error}");
+            backup.ctx.reporter.notice(&text);
+            return Ok(VolumeState::Pending);
+        }
+    };
+    let outcome = match state {
+        VolumeState::Pending => {
+            let text = "the backup is committed; EC2 completes its snapshot in the background";
+            backup.ctx.reporter.remark(text);
+            return Ok(state);
+        }
+        VolumeState::Completed | VolumeState::Archived => CompletionOutcome::Completed,
+        VolumeState::Error | VolumeState::Missing | VolumeState::Recycled => CompletionOutcome::Failed,
+    };
+    let (backup_id, snapshot_ids) = (id.clone(), ebs.snapshot_ids.clone());
+    let completion = Completion { backup_id, outcome, snapshot_ids, at: backup.ctx.host.clock.now() };
+    let recorded = match backup.volumes {
+        Some(volumes) => record_completion(reader, volumes, &ebs.region, completion).await.map(drop),
+        None => Ok(()),
+    };
+    if outcome == CompletionOutcome::Failed {
+        let message =
+            format!("cannot complete backup {id}: its EBS snapshot failed, so it counts for nothing");
+        return Err(Error::failed(message)
+            .hint("repeat the backup; if it fails again, check the volume in the EC2 console"));
     }
-    let state = backup.ctx.step("complete", instance.snapshots.complete(&taken.snapshot)).await?;
-    if state == VolumeState::Pending {
-        let text = "the backup is committed; EC2 completes its snapshot in the background";
-        backup.ctx.reporter.remark(text);
+    if let Err(error) = recorded {
+        backup.ctx.reporter.notice(&format!("the backup is complete, but this is not recorded: {error}"));
     }
-    if !matches!(state, VolumeState::Error | VolumeState::Missing) {
-        return Ok(state);
-    }
-    // The backup is withdrawn even if the clocks do not agree: its grace period then uses this
-    // host's clock.
-    let now = backup.ctx.host.clock.now();
-    let now = writer.agreed_time(now).await.unwrap_or(now);
-    writer.condemn(std::slice::from_ref(id), now).await?;
-    let message =
-        format!("cannot complete backup {id}: its EBS snapshot failed, so the backup was withdrawn");
-    Err(Error::failed(message)
-        .hint("repeat the backup; if it fails again, check the volume in the EC2 console"))
+    Ok(state)
 }
 
 /// Removes the snapshot and its artefacts, also after a fault, unless the snapshot is the data of a

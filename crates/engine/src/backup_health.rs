@@ -8,9 +8,12 @@ use backstop_policy::backup_availability::BackupAvailability;
 use backstop_repo::{CatalogEntry, ShardReader, Storage};
 use backstop_types::backup::BackupRef;
 use backstop_types::backup::VolumeState;
+use backstop_types::completion::Completion;
 use backstop_types::error::{ErrorKind, Result};
+use chrono::SecondsFormat;
 use futures::{StreamExt, TryStreamExt};
 
+use crate::completion;
 use crate::ports::VolumeSnapshots;
 use crate::report::EbsSnapshots;
 
@@ -71,7 +74,8 @@ pub async fn backup_health(
             }
             Err(error) => {
                 for index in at {
-                    backups[index].availability = BackupAvailability::Unknown(error.message.clone());
+                    let recorded = reader.completion(&entries[index].facts.backup_id).await?;
+                    backups[index].availability = by_record(recorded.as_ref(), &error.message);
                 }
             }
         }
@@ -84,6 +88,19 @@ pub async fn backup_health(
         }
     }
     Ok(backups)
+}
+
+/// Returns the availability of a backup whose snapshots cannot be queried. A recorded failure is
+/// final; a recorded completion says nothing about now.
+fn by_record(recorded: Option<&Completion>, why: &str) -> BackupAvailability {
+    let Some(recorded) = recorded else { return BackupAvailability::Unknown(why.to_owned()) };
+    match completion::failure(recorded) {
+        Some(failure) => BackupAvailability::Lost(failure),
+        None => {
+            let at = recorded.at.to_rfc3339_opts(SecondsFormat::Secs, true);
+            BackupAvailability::Unknown(format!("{why} (by its record they were complete at {at})"))
+        }
+    }
 }
 
 /// Finds the location of a backup's data. One in EBS cannot be found without its manifest.
@@ -128,7 +145,7 @@ pub fn backup_ref(entry: &CatalogEntry) -> BackupRef {
 /// Returns the EBS snapshots that hold a backup's data, if it is in EBS.
 pub fn ebs(storage: Storage, state: impl Into<Option<VolumeState>>) -> Option<EbsSnapshots> {
     match storage {
-        Storage::Ebs { snapshot_ids, region } => {
+        Storage::Ebs { snapshot_ids, region, .. } => {
             Some(EbsSnapshots { region, snapshot_ids, state: state.into() })
         }
         Storage::Blocks { .. } => None,

@@ -1,11 +1,17 @@
 //! Damaged backups: the backups of a shard with the damage that verifications found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backstop_repo::{ArchiveReader, CatalogEntry, DamageRecord, ShardReader};
 use backstop_types::error::{ErrorKind, Result};
 use backstop_types::finding::Finding;
 use backstop_types::ids::{BackupId, ShardName};
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use crate::completion;
+
+/// Number of records that are read concurrently.
+const PARALLEL_READS: usize = 8;
 
 /// Backups of a shard.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +20,8 @@ pub struct ShardBackups {
     pub catalog: Vec<CatalogEntry>,
     /// The backups among them that cannot be restored completely, each with the reason.
     pub damaged: BTreeMap<BackupId, String>,
+    /// Those of the damaged ones whose EBS snapshots failed, which nothing can mend.
+    pub failed: BTreeSet<BackupId>,
 }
 
 impl ShardBackups {
@@ -25,7 +33,10 @@ impl ShardBackups {
         let (catalog, found) = futures::try_join!(reader.catalog(), reader.found())?;
         let mut damaged = found.backups();
         damaged.retain(|id, _| catalog.iter().any(|entry| entry.facts.backup_id == *id));
-        Ok(Self { catalog, damaged })
+        let failures = failures(reader, &catalog).await?;
+        let failed = failures.iter().map(|(id, _)| id.clone()).collect();
+        damaged.extend(failures);
+        Ok(Self { catalog, damaged, failed })
     }
 
     /// True if no damage of the backup is known.
@@ -37,6 +48,19 @@ impl ShardBackups {
     pub fn sound(&self) -> impl DoubleEndedIterator<Item = &CatalogEntry> {
         self.catalog.iter().filter(|entry| self.is_sound(entry))
     }
+}
+
+/// Returns the backups in EBS whose failure is recorded, each with the reason.
+async fn failures(reader: &ShardReader, catalog: &[CatalogEntry]) -> Result<Vec<(BackupId, String)>> {
+    let in_ebs = catalog.iter().filter(|entry| entry.facts.lineage.is_ebs());
+    let reads: Vec<_> = in_ebs.map(|entry| failure_of(reader, &entry.facts.backup_id)).collect();
+    let found: Vec<Option<_>> = stream::iter(reads).buffered(PARALLEL_READS).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn failure_of(reader: &ShardReader, id: &BackupId) -> Result<Option<(BackupId, String)>> {
+    let recorded = reader.completion(id).await?;
+    Ok(recorded.as_ref().and_then(completion::failure).map(|why| (id.clone(), why)))
 }
 
 /// Returns the damage found by verifications, as far as it still applies.

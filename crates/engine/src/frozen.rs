@@ -1,7 +1,7 @@
 //! Compares the recovery files on a host, and errors with their exit codes, with `tests/frozen`: their bytes must not change.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use backstop_policy::plan::{Ending, Replay};
@@ -70,6 +70,7 @@ fn instance_spec_keeps_stored_form() {
         zone: "eu-west-1b".into(),
         subnet: "subnet-1".into(),
         snapshots: [("/dev/sdf".to_owned(), "snap-1".to_owned())].into(),
+        volumes: BTreeMap::new(),
         protection: DestroyProtection::Off,
         folder: "/srv/new/.backstop".into(),
     };

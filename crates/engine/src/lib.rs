@@ -6,6 +6,7 @@ pub mod backup;
 pub mod backup_health;
 pub mod check;
 pub mod compare_schemas;
+pub mod completion;
 pub mod context;
 pub mod damaged_backups;
 pub mod datadir_files;

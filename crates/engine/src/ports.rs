@@ -17,6 +17,8 @@ use backstop_policy::schema_diff::TableInventory;
 use backstop_policy::stream_or_fork::SourceSettings;
 use backstop_policy::table_check::TablesChecked;
 use backstop_types::backup::{BrokenTable, Lineage, VolumeState};
+use backstop_types::completion::CompletionOutcome;
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::error::{Error, Result};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::FreezeReport;
@@ -186,6 +188,8 @@ pub struct VolumeSet {
     pub region: String,
     /// Size of all volumes together, in bytes.
     pub bytes: u64,
+    /// The volumes as they are, one for each snapshot.
+    pub volumes: Vec<EbsVolume>,
 }
 
 /// A snapshot that can be read.
@@ -233,6 +237,13 @@ pub trait VolumeSnapshots: Send + Sync {
     /// Deletes a shard's snapshots that were never proven and are so old that their run must be
     /// dead. Returns their ids.
     async fn clear_dead_runs(&self, shard: &ShardName) -> Result<Vec<String>>;
+    /// Tags the snapshots of a backup with its end. A snapshot that is gone is not an error.
+    async fn mark_completion(
+        &self,
+        snapshot_ids: &[String],
+        region: &str,
+        outcome: CompletionOutcome,
+    ) -> Result<()>;
     /// Returns a shard's backups according to the tags, newest first. Only proven, complete sets.
     async fn tagged(&self, shard: &ShardName) -> Result<Vec<TaggedBackup>>;
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use backstop_config::retention::Retention;
 use backstop_config::settings::ProviderSetting;
 use backstop_policy::archive_expiry::expired_segments;
-use backstop_policy::retention::{RetentionVote, apply_retention};
+use backstop_policy::retention::{RetentionVerdict, RetentionVote, apply_retention};
 use backstop_repo::{CatalogEntry, Condemned, GcPlan, Repository, ShardWriter, Storage};
 use backstop_types::archive::Archive;
 use backstop_types::backup::BackupRef;
@@ -210,7 +210,7 @@ async fn volumes(prune: &Prune<'_>, writer: &ShardWriter, plan: &GcPlan) -> Resu
         condemned.iter().map(|condemned| &condemned.entry).filter(|entry| entry.facts.lineage.is_ebs());
     let mut removed = Vec::new();
     for entry in over.filter(|entry| plan.backups.contains(&entry.facts.backup_id)) {
-        if let Storage::Ebs { snapshot_ids, region } = writer.reader().storage_of(entry).await? {
+        if let Storage::Ebs { snapshot_ids, region, .. } = writer.reader().storage_of(entry).await? {
             prune.ctx.step("volumes", prune.volumes.delete(&snapshot_ids, &region)).await?;
             removed.extend(snapshot_ids);
         }
@@ -244,7 +244,8 @@ async fn report_stray_snapshots(
     Ok(())
 }
 
-/// Returns the retention votes; a damaged backup displaces no whole one.
+/// Returns the retention votes; a damaged backup displaces no whole one, and one whose snapshots
+/// failed is never kept.
 fn votes(prune: &Prune<'_>, backups: &ShardBackups, now: DateTime<Utc>) -> Vec<RetentionVote> {
     let judge = |entries: &mut dyn Iterator<Item = &CatalogEntry>| {
         let moments: Vec<_> =
@@ -257,6 +258,10 @@ fn votes(prune: &Prune<'_>, backups: &ShardBackups, now: DateTime<Utc>) -> Vec<R
         if let Some(kept) = sound.iter().find(|other| other.id == vote.id && !other.is_delete()) {
             *vote = kept.clone();
         }
+    }
+    for vote in votes.iter_mut().filter(|vote| backups.failed.contains(&vote.id)) {
+        let reason = "EC2 could not complete its snapshots".to_owned();
+        vote.verdict = RetentionVerdict::Delete { reason };
     }
     votes
 }

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod archive;
+mod backup_outcome;
 mod error;
 mod find;
 mod init;
@@ -29,6 +30,7 @@ use serde::Serialize;
 
 pub use adopt::AdoptReport;
 pub use archive::{ArchiveReport, ArchivedFork, ArchivedGap};
+pub use backup_outcome::{BackupOutcome, SkippedBackup};
 pub use error::ErrorReport;
 pub use find::{FindReport, RecoveryAdvice, SearchedPart};
 pub use init::{DraftReport, InitReport};

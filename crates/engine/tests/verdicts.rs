@@ -21,6 +21,7 @@ use backstop_policy::plan::{Ending, RecoveryPlan};
 use backstop_policy::recovery_target::RecoveryTarget;
 use backstop_repo::{Repository, VerifyDepth};
 use backstop_types::backup::VolumeState;
+use backstop_types::completion::CompletionOutcome;
 use backstop_types::error::{Error, ErrorKind};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::freeze::OnPrimary;
@@ -67,6 +68,9 @@ impl VolumeSnapshots for Plain {
     }
     async fn clear_dead_runs(&self, _: &ShardName) -> Result<Vec<String>, Error> {
         Ok(Vec::new())
+    }
+    async fn mark_completion(&self, _: &[String], _: &str, _: CompletionOutcome) -> Result<(), Error> {
+        Ok(())
     }
     async fn tagged(&self, _: &ShardName) -> Result<Vec<TaggedBackup>, Error> {
         Ok(Vec::new())

@@ -1,8 +1,12 @@
-//! Handles one invocation: the event names a secret, the secret a shard, and the shard is backed up
-//! by the same story as everywhere.
+//! Handles one invocation. The event of a backup names a secret, the secret a shard, and the shard
+//! is backed up by the same story as everywhere. Events of EBS, and sweeps, end backups
+//! ([`crate::completion`]).
 
 #[cfg(test)]
 mod frozen;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use backstop_adapters::mysql::connection::Connector;
 use backstop_adapters::mysql::source_settings::MysqlInspector;
@@ -11,30 +15,30 @@ use backstop_adapters::topology::{Orchestrator, OrchestratorTarget};
 use backstop_aws::backup_instances::Ec2BackupInstances;
 use backstop_aws::client::AwsClient;
 use backstop_aws::ebs::{EbsCatalog, EbsPlace, Timeouts};
-use backstop_aws::secrets_manager;
 use backstop_config::secret_entry::SecretEntry;
-use backstop_config::settings::{RepositoryUrl, TopologySettings, repository_id};
+use backstop_config::settings::{RepositoryUrl, TopologySettings, check_snapshot_tags, repository_id};
 use backstop_engine::backup::{Backup, already_made, backup};
 use backstop_engine::context::RunContext;
 use backstop_engine::ports::Topology;
 use backstop_engine::record_run;
-use backstop_engine::report::{BackupReport, ErrorReport, VersionedReport};
+use backstop_engine::report::{BackupOutcome, ErrorReport, VersionedReport};
 use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_host::Host;
-use backstop_repo::{Location, RepoKey, Repository, S3Access};
+use backstop_repo::Repository;
 use backstop_types::create_repository::CreateRepository;
 use backstop_types::error::{Error, ErrorKind, Result, ResultExt as _};
 use backstop_types::run_history::Operation;
 use lambda_runtime::{Context, Diagnostic};
-use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::completion_event::{CompletionBatch, is_sweep};
 use crate::deadline::Deadline;
-use crate::lambda_event::{CLEANUP_TIME, Invocation};
+use crate::lambda_event::{CLEANUP_TIME, Invocation, time_until_last_freeze};
+use crate::shard_access::{open_repository, secret_entry, variable};
 use crate::time_limit::TimeLimitedSources;
-use crate::{logging, outcome};
+use crate::{completion, logging, outcome};
 
 /// Variable with the repository, if the secret does not name one.
 const REPOSITORY_VARIABLE: &str = "BACKSTOP_REPOSITORY";
@@ -42,6 +46,8 @@ const REPOSITORY_VARIABLE: &str = "BACKSTOP_REPOSITORY";
 const CREATE_VARIABLE: &str = "BACKSTOP_REPOSITORY_CREATE";
 /// Variable with the id of the only accepted repository.
 const REPOSITORY_ID_VARIABLE: &str = "BACKSTOP_REPOSITORY_ID";
+/// Variable with tags of every snapshot, a JSON object.
+const TAGS_VARIABLE: &str = "BACKSTOP_SNAPSHOT_TAGS";
 
 /// Error that Lambda receives when an invocation fails.
 #[derive(Debug)]
@@ -75,34 +81,40 @@ pub async fn handle(event: &Value, context: &Context) -> Result<Value, Invocatio
 }
 
 async fn handle_event(event: &Value, request: &str, deadline: Deadline, ctx: &RunContext) -> Result<Value> {
+    if let Some(batch) = CompletionBatch::parse(event) {
+        return completion::complete_batch(&batch, ctx).await;
+    }
+    if is_sweep(event) {
+        return completion::sweep(ctx).await;
+    }
     let invocation = Invocation::parse(event)?;
     let occasion = invocation.occasion(request);
     tracing::info!(event = "invoked", secret = invocation.secret_id, occasion, request);
-    let report = run(&invocation, (&occasion, request), deadline, ctx).await?;
-    serde_json::to_value(VersionedReport::new(&report)).failed("cannot write the result as JSON")
+    let outcome = run(&invocation, &occasion, deadline, ctx).await?;
+    outcome::log_outcome(&outcome, &occasion, request);
+    serde_json::to_value(VersionedReport::new(&outcome)).failed("cannot write the result as JSON")
 }
 
 async fn run(
     invocation: &Invocation,
-    (occasion, request): (&str, &str),
+    occasion: &str,
     deadline: Deadline,
     ctx: &RunContext,
-) -> Result<BackupReport> {
-    let (entry, aws) = ctx.step("secret", ctx.unless_stopped(entry(&invocation.secret_id))).await?;
+) -> Result<BackupOutcome> {
+    let aws = AwsClient::connect(None).await?;
+    let id = &invocation.secret_id;
+    let elsewhere = variable(REPOSITORY_VARIABLE);
+    let entry = secret_entry(&aws, id, elsewhere.as_deref());
+    let entry = ctx.step("secret", ctx.unless_stopped(entry)).await?;
     let repository = ctx.unless_stopped(repository(&entry, &ctx.host)).await?;
     let reader = repository.reader(&entry.shard);
     let aws = aws.in_region(&entry.region);
-    let catalog = EbsCatalog::new(aws.clone(), Timeouts::default(), ctx.clone());
     if let Some(made) = ctx.unless_stopped(already_made(&reader, Some(occasion), ctx)).await? {
-        outcome::log_outcome(&made, &reader, &catalog, (occasion, request), ctx).await;
-        return Ok(made);
+        return Ok(BackupOutcome::Made(Box::new(made)));
     }
-    let made = made(invocation, occasion, deadline, (&entry, aws, &repository, &catalog), ctx);
-    let id = |report: &BackupReport| Some(format!("backup {}", report.backup_id));
-    let report =
-        record_run::record_run((&repository, &entry.shard), Operation::Backup, ctx, made, id).await?;
-    outcome::log_outcome(&report, &reader, &catalog, (occasion, request), ctx).await;
-    Ok(report)
+    let made = made(invocation, occasion, deadline, (&entry, aws, &repository), ctx);
+    let summary = |outcome: &BackupOutcome| Some(outcome.summary());
+    record_run::record_run((&repository, &entry.shard), Operation::Backup, ctx, made, summary).await
 }
 
 /// Backs up the shard of an entry.
@@ -110,18 +122,28 @@ async fn made(
     invocation: &Invocation,
     occasion: &str,
     deadline: Deadline,
-    (entry, aws, repository, catalog): (&SecretEntry, AwsClient, &Repository, &EbsCatalog),
+    (entry, aws, repository): (&SecretEntry, AwsClient, &Repository),
     ctx: &RunContext,
-) -> Result<BackupReport> {
+) -> Result<BackupOutcome> {
     let (settings, connector) = (&entry.settings, Connector::new(&entry.credentials));
     let topology = topology(entry, connector.clone(), ctx)?;
     let schemas = MysqlInspector::new(connector.clone());
+    // The function does not wait for EC2: it may take hours, and the event of its end is handled.
+    let until = time_until_last_freeze(deadline.left(), &settings.freeze);
+    let last_freeze = Some(ctx.host.clock.monotonic() + until);
+    let timeouts = Timeouts { complete: Duration::ZERO, last_freeze, ..Timeouts::default() };
+    let catalog = EbsCatalog::new(aws.clone(), timeouts.clone(), ctx.clone());
+    let mut extra_tags = extra_tags()?;
+    extra_tags.extend(settings.snapshot.tags.clone());
     let place = EbsPlace {
         aws,
         shard: entry.shard.clone(),
         cluster: settings.topology.cluster_name(&entry.shard),
         volume: settings.snapshot.volume.clone(),
-        timeouts: Timeouts::default(),
+        repository: entry.repository.to_string(),
+        secret: Some(invocation.secret_id.clone()),
+        extra_tags,
+        timeouts,
     };
     let access = InstanceAccess { connector, freeze: settings.freeze.clone(), ctx: ctx.clone() };
     let instances = Ec2BackupInstances { access, place };
@@ -136,18 +158,10 @@ async fn made(
         instances: &bounded,
         schemas: &schemas,
         repository,
-        volumes: Some(catalog),
+        volumes: Some(&catalog),
         ctx,
     };
     backup(&story).await
-}
-
-/// Reads the secret in every invocation, so that a rotated password is used.
-async fn entry(id: &str) -> Result<(SecretEntry, AwsClient)> {
-    let aws = AwsClient::connect(None).await?;
-    let text = secrets_manager::read(&aws, id).await?;
-    let elsewhere = variable(REPOSITORY_VARIABLE);
-    Ok((SecretEntry::parse(text.expose_secret(), id, elsewhere.as_deref())?, aws))
 }
 
 async fn repository(entry: &SecretEntry, host: &Host) -> Result<Repository> {
@@ -158,18 +172,19 @@ async fn repository(entry: &SecretEntry, host: &Host) -> Result<Repository> {
         );
         return Err(Error::new(ErrorKind::Usage, message).hint("write s3://bucket/prefix"));
     }
-    // Lambda's own region is the bucket's, as for every program in Lambda.
-    let known = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
-    let region = known.is_none().then(|| entry.region.clone());
-    let s3 = S3Access { endpoint: variable("AWS_ENDPOINT_URL_S3"), region, ..S3Access::default() };
-    let key = entry.encryption_key.as_ref().map(RepoKey::parse).transpose()?;
     let (create, id) = (create()?, id()?);
-    Repository::open(
-        &Location { url: entry.repository.to_string(), s3, create, id },
-        key.as_ref(),
-        host.clone(),
-    )
-    .await
+    open_repository(&entry.repository.to_string(), Some(entry), (create, id), host).await
+}
+
+/// Returns the tags that the account's owner adds to every snapshot.
+fn extra_tags() -> Result<BTreeMap<String, String>> {
+    let Some(text) = variable(TAGS_VARIABLE) else { return Ok(BTreeMap::new()) };
+    let usage = |why: String| Error::new(ErrorKind::Usage, format!("{TAGS_VARIABLE}: {why}"));
+    let tags = serde_json::from_str(&text).map_err(|_| {
+        usage("it is not a JSON object of texts".to_owned()).hint("write {\"CostCenter\": \"…\"}")
+    })?;
+    check_snapshot_tags(&tags).map_err(usage)?;
+    Ok(tags)
 }
 
 fn create() -> Result<CreateRepository> {
@@ -195,10 +210,6 @@ fn topology(entry: &SecretEntry, connector: Connector, ctx: &RunContext) -> Resu
     let (access, max_lag) = (&entry.credentials.orchestrator, entry.settings.source.max_lag);
     let asked = OrchestratorTarget { urls, cluster, access, max_lag };
     Ok(Box::new(Orchestrator::new(&asked, connector, ctx.clone())?))
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Logs the fault. A run that ended by its deadline was not cancelled by a user.

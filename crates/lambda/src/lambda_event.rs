@@ -129,9 +129,9 @@ pub fn time_to_freeze(left: Duration, rules: &FreezeRules) -> Result<()> {
         .hint("give the function a longer timeout (300 s is recommended); nothing was changed"))
 }
 
-/// Returns the longest wait for completion that leaves time for the cleanup.
-pub fn time_to_complete(left: Duration) -> Duration {
-    left.saturating_sub(CLEANUP_TIME + CLEANUP_TIME)
+/// Returns the time after which no further freeze may begin, from the time that is left now.
+pub fn time_until_last_freeze(left: Duration, rules: &FreezeRules) -> Duration {
+    left.saturating_sub(rules.wait + rules.hold + TIME_AFTER_FREEZE)
 }
 
 #[cfg(test)]
@@ -211,9 +211,9 @@ mod tests {
         let error = time_to_freeze(Duration::from_millis(36_999), &rules).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Refused);
         assert!(error.message.contains("36 s") && error.message.contains("37 s"), "{error}");
-        let patient = FreezeRules { wait: Duration::from_secs(300), ..rules };
+        let patient = FreezeRules { wait: Duration::from_secs(300), ..rules.clone() };
         assert!(time_to_freeze(Duration::from_secs(300), &patient).is_err());
-        assert_eq!(time_to_complete(Duration::from_secs(100)), Duration::from_secs(84));
-        assert_eq!(time_to_complete(Duration::from_secs(3)), Duration::ZERO);
+        assert_eq!(time_until_last_freeze(Duration::from_secs(100), &rules), Duration::from_secs(73));
+        assert_eq!(time_until_last_freeze(Duration::from_secs(3), &rules), Duration::ZERO);
     }
 }

@@ -1,11 +1,14 @@
-//! The AWS Lambda function: one invocation backs up one shard. `docs/lambda.md` describes events,
-//! results and errors.
+//! The AWS Lambda function: one invocation backs up one shard, or ends backups whose snapshots EC2
+//! has stored. `docs/lambda.md` describes events, results and errors.
 
+mod completion;
+mod completion_event;
 mod deadline;
 mod invocation;
 mod lambda_event;
 mod logging;
 mod outcome;
+mod shard_access;
 mod time_limit;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};

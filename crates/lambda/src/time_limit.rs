@@ -1,4 +1,4 @@
-//! Snapshots within the function's time: no freeze that could exceed it, and no wait beyond it.
+//! Snapshots within the function's time: no freeze that could exceed it.
 
 use async_trait::async_trait;
 use backstop_engine::ports::{
@@ -12,7 +12,7 @@ use backstop_types::ids::BackupId;
 use backstop_types::topology::SourceChoice;
 
 use crate::deadline::Deadline;
-use crate::lambda_event::{time_to_complete, time_to_freeze};
+use crate::lambda_event::time_to_freeze;
 
 /// Instances whose snapshots respect the deadline.
 pub struct TimeLimitedSources<I> {
@@ -79,13 +79,7 @@ impl SnapshotProvider for TimeLimitedSnapshots {
     }
 
     async fn complete(&self, snapshot: &Snapshot) -> Result<VolumeState> {
-        let left = self.deadline.left();
-        // The backup is committed: a state that is not known in time is pending.
-        tokio::select! {
-            biased;
-            state = self.snapshots.complete(snapshot) => state,
-            () = self.deadline.nears(left - time_to_complete(left)) => Ok(VolumeState::Pending),
-        }
+        self.snapshots.complete(snapshot).await
     }
 
     async fn changes(&self, snapshot: &Snapshot, since: &Lineage) -> Result<Option<ChangedFiles>> {

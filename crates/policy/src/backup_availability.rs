@@ -32,6 +32,15 @@ impl BackupAvailability {
                 Self::Lost(format!("{} ended in an error: EC2 could not complete it", set()))
             }
             VolumeState::Missing => Self::Lost(format!("{} is gone: EC2 no longer has it", set())),
+            VolumeState::Archived => Self::Lost(format!(
+                "{} is in the archive tier: restore it with `aws ec2 restore-snapshot-tier`, which takes hours",
+                set()
+            )),
+            VolumeState::Recycled => Self::Lost(format!(
+                "{} was deleted and is in the recycle bin: restore it with `aws ec2 \
+                 restore-snapshot-from-recycle-bin`",
+                set()
+            )),
         }
     }
 
@@ -198,6 +207,12 @@ mod tests {
         assert_eq!(state(VolumeState::Pending), BackupState::Pending);
         assert_eq!(state(VolumeState::Error), BackupState::Damaged);
         assert_eq!(state(VolumeState::Missing), BackupState::Damaged);
+        for (volumes, part) in
+            [(VolumeState::Archived, "archive tier"), (VolumeState::Recycled, "recycle bin")]
+        {
+            let known = BackupAvailability::of(volumes, &ids);
+            assert!(matches!(&known, BackupAvailability::Lost(why) if why.contains(part)), "{known:?}");
+        }
         assert_eq!(BackupAvailability::Unknown("denied".to_owned()).state(), BackupState::Unknown);
         assert!(
             !BackupAvailability::Unknown("denied".to_owned()).is_sound()

@@ -130,7 +130,7 @@ fn manifests_keep_their_json() {
     let storages = every!(
         Storage:
         Storage::Blocks { .. } => blocks.clone(),
-        Storage::Ebs { .. } => Storage::Ebs { snapshot_ids: vec!["snap-1".into()], region: "eu-west-1".into() },
+        Storage::Ebs { .. } => Storage::Ebs { snapshot_ids: vec!["snap-1".into()], region: "eu-west-1".into(), volumes: Vec::new() },
     );
     let manifest = |(entry, storage): (CatalogEntry, Storage)| Manifest {
         facts: entry.facts,
@@ -231,7 +231,7 @@ fn object_headers_stay_the_same() {
         ObjectKind: ObjectKind::Root, ObjectKind::Key, ObjectKind::Log, ObjectKind::Heartbeat,
         ObjectKind::Manifest, ObjectKind::Extents, ObjectKind::Fingerprints, ObjectKind::Pack, ObjectKind::Entry,
         ObjectKind::Segment, ObjectKind::Index, ObjectKind::Horizon, ObjectKind::Alive, ObjectKind::Found,
-        ObjectKind::Runs
+        ObjectKind::Runs, ObjectKind::Completion
     );
     let headers = kinds
         .into_iter()

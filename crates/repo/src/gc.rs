@@ -33,6 +33,14 @@ impl ShardWriter {
         }
         let mut stored = log.store.list(log.keys.base()).await?;
         stored.extend(stale_uploads::list_stale_uploads(log.local_store.as_ref(), &log.keys).await?);
+        let kept_ids: Vec<_> = newest
+            .state
+            .backups
+            .iter()
+            .chain(kept.iter().map(|condemned| &condemned.entry))
+            .map(id)
+            .collect();
+        needed.extend(kept_ids.iter().map(|id| log.keys.completion(id)));
         let mut objects: Vec<(String, u64)> = stored
             .into_iter()
             .filter(|(key, _)| {
@@ -89,7 +97,8 @@ fn is_garbage(keys: &ShardKeys, key: &str, lease: u64, newest: u64) -> bool {
     match (keys::lease_of(keys, key), keys::log_number(keys, key)) {
         (Some(written), _) => written < lease,
         (None, Some(number)) => number + ENTRIES_KEPT <= newest,
-        (None, None) => false,
+        // The end of a backup that is not listed: under this lease none can be committed any more.
+        (None, None) => key.starts_with(&format!("{}/", keys.completions())),
     }
 }
 

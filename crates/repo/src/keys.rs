@@ -1,6 +1,6 @@
 //! Every key name of a repository, and nothing else.
 
-use backstop_types::ids::ShardName;
+use backstop_types::ids::{BackupId, ShardName};
 use object_store::path::Path;
 
 use crate::encryption::Cipher;
@@ -97,6 +97,15 @@ impl ShardKeys {
     /// Returns the key of the last runs of an operation.
     pub(crate) fn runs(&self, operation: &str) -> String {
         format!("{}/runs/{operation}", self.base)
+    }
+
+    pub(crate) fn completions(&self) -> String {
+        format!("{}/completions", self.base)
+    }
+
+    /// Returns the key of the end of a backup in EBS snapshots.
+    pub(crate) fn completion(&self, backup: &BackupId) -> String {
+        format!("{}/completions/{backup}", self.base)
     }
 
     pub(crate) fn archive(&self) -> ArchiveKeys {

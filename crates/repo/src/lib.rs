@@ -8,6 +8,7 @@ mod backend;
 mod block_diff;
 mod block_extents;
 mod catalog;
+mod completion;
 mod conditional_put;
 mod encrypted_store;
 mod encryption;

@@ -1,6 +1,7 @@
 //! Manifest of one backup.
 
 use backstop_types::backup::{BackupFacts, Sizes};
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::ids::BackupId;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,9 @@ pub enum Storage {
         snapshot_ids: Vec<String>,
         /// Their region.
         region: String,
+        /// The volumes as they were, one for each snapshot. Empty in older backups.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        volumes: Vec<EbsVolume>,
     },
 }
 

@@ -44,6 +44,7 @@ pub(crate) enum ObjectKind {
     Alive = 13,
     Found = 14,
     Runs = 15,
+    Completion = 16,
 }
 
 /// Reason why an object cannot be used.

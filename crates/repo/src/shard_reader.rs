@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use backstop_types::adopted::Adopted;
+use backstop_types::completion::Completion;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::BackupId;
 use chrono::{DateTime, Utc};
@@ -12,7 +13,7 @@ use crate::restore::Restore;
 use crate::shard_log::{ShardLog, ShardState};
 use crate::{
     CatalogEntry, Condemned, DamageRecord, Holder, Manifest, OnProgress, RestoreOptions, RestoreResult,
-    VerifyDepth, VerifyResult, known_damage, lease,
+    VerifyDepth, VerifyResult, completion, known_damage, lease,
 };
 
 /// Reader of one shard. It cannot write, and needs read access only.
@@ -127,6 +128,24 @@ impl ShardReader {
         at: DateTime<Utc>,
     ) -> Result<DamageRecord> {
         known_damage::record_damage(&self.log.store, &self.log.keys.found(), &report.damaged, depth, at).await
+    }
+
+    /// Returns the recorded end of a backup in EBS snapshots; `None` while none is recorded.
+    ///
+    /// # Errors
+    /// Returns the store's error.
+    pub async fn completion(&self, id: &BackupId) -> Result<Option<Completion>> {
+        completion::read_completion(&self.log, id).await
+    }
+
+    /// Records the end of a backup in EBS snapshots, once: an earlier record stays and is returned.
+    /// Needs write access, but no lease, since the end comes while another run may hold it, and
+    /// may come before the backup is committed.
+    ///
+    /// # Errors
+    /// Returns the store's error.
+    pub async fn note_completion(&self, completion: Completion) -> Result<Completion> {
+        completion::record_completion(&self.log, completion).await
     }
 
     /// Checks that the newest entry of the log exists and can be read, so that the newest backup is

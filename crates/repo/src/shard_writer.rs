@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backstop_types::adopted::Adopted;
 use backstop_types::backup::{BackupFacts, Lineage, Sizes};
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::error::{Error, ErrorKind, Result};
 use backstop_types::ids::BackupId;
 use chrono::{DateTime, Utc};
@@ -132,10 +133,16 @@ impl ShardWriter {
     }
 
     /// Returns a backup whose data is in snapshots of block volumes.
-    pub fn store_ebs(&mut self, snapshot_ids: Vec<String>, region: String, sizes: Sizes) -> StoredBackup {
+    pub fn store_ebs(
+        &mut self,
+        snapshot_ids: Vec<String>,
+        region: String,
+        volumes: Vec<EbsVolume>,
+        sizes: Sizes,
+    ) -> StoredBackup {
         self.attempts += 1;
         let saved = StoredTree {
-            storage: Storage::Ebs { snapshot_ids, region },
+            storage: Storage::Ebs { snapshot_ids, region, volumes },
             data_bytes: sizes.data_bytes,
             changed_bytes: sizes.changed_bytes,
             lost_packs: 0,

@@ -10,7 +10,10 @@ use std::time::Duration;
 use backstop_host::Host;
 use backstop_repo::{RepoKey, Repository, VerifyDepth};
 use backstop_types::adopted::Adopted;
+use backstop_types::backup::Sizes;
+use backstop_types::completion::{Completion, CompletionOutcome};
 use backstop_types::error::ErrorKind;
+use backstop_types::ids::BackupId;
 use chrono::{DateTime, Utc};
 
 use support::faulty_store::{FaultyStore, StoreFault};
@@ -37,6 +40,40 @@ async fn second_run_is_refused_with_the_holder_of_the_shard() {
     for part in ["backup", &format!("pid {}", std::process::id()), "host ", "since 20"] {
         assert!(error.message.contains(part), "{error}");
     }
+}
+
+/// EC2 reports the end of a backup at any time: before its commit, and while a run holds the shard.
+#[tokio::test(flavor = "multi_thread")]
+async fn end_of_a_backup_needs_no_lease_and_is_kept_with_the_backup() {
+    let bench = Bench::on(Arc::new(FaultyStore::honest())).await;
+    let end = |backup_id: &BackupId, outcome| Completion {
+        backup_id: backup_id.clone(),
+        outcome,
+        snapshot_ids: vec!["snap-1".to_owned()],
+        at: at(0),
+    };
+    let mut writer = bench.acquire_lease().await;
+    let (committed, never) = (next_id(), next_id());
+    for id in [&committed, &never] {
+        let first = end(id, CompletionOutcome::Completed);
+        assert_eq!(bench.reader().note_completion(first.clone()).await.unwrap(), first);
+        let second = end(id, CompletionOutcome::Failed);
+        assert_eq!(bench.reader().note_completion(second).await.unwrap(), first, "the first one counts");
+    }
+    let stored = writer.store_ebs(vec!["snap-1".to_owned()], "eu".to_owned(), Vec::new(), Sizes::default());
+    writer.commit(facts(committed.clone()), stored).await.unwrap();
+    let plan = writer.gc_plan(at(0), HOUR).await.unwrap();
+    writer.sweep(plan).await.unwrap();
+    assert!(bench.reader().completion(&committed).await.unwrap().is_some());
+    assert_eq!(bench.reader().completion(&never).await.unwrap(), None, "no backup can have it any more");
+
+    writer.condemn(std::slice::from_ref(&committed), at(0)).await.unwrap();
+    let plan = writer.gc_plan(at(1), HOUR).await.unwrap();
+    writer.sweep(plan).await.unwrap();
+    assert!(bench.reader().completion(&committed).await.unwrap().is_some(), "its deletion can be undone");
+    let plan = writer.gc_plan(at(7200), HOUR).await.unwrap();
+    writer.sweep(plan).await.unwrap();
+    assert_eq!(bench.reader().completion(&committed).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,7 +59,7 @@ async fn back_up(shard: &TestShard, repository: &Repository) -> BackupReport {
         volumes: None,
         ctx: &ctx,
     };
-    backup(&run).await.unwrap()
+    backup(&run).await.unwrap().made().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -174,6 +174,11 @@ pub enum VolumeState {
     Error,
     /// At least one of them no longer exists.
     Missing,
+    /// At least one of them was moved to the archive tier: no volume can be created from it until
+    /// it is restored, which takes hours.
+    Archived,
+    /// At least one of them was deleted, and is kept by the recycle bin for a time.
+    Recycled,
 }
 
 /// State of a backup: decides whether it can be recovered.

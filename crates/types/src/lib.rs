@@ -3,7 +3,9 @@
 pub mod adopted;
 pub mod archive;
 pub mod backup;
+pub mod completion;
 pub mod create_repository;
+pub mod ebs_volume;
 pub mod error;
 pub mod finding;
 pub mod freeze;

@@ -9,6 +9,7 @@ use backstop_config::settings::RecoverySettings;
 use backstop_engine::ports::{DestroyProtection, InstanceSpec};
 use backstop_testkit::frozen::{frozen, parsed};
 use backstop_testkit::{every, snapshot_conformance};
+use backstop_types::ebs_volume::EbsVolume;
 
 use super::{Terraform, TerraformOutput, backend, created_instance, environment};
 
@@ -22,6 +23,17 @@ fn terraform_variables_and_state_keep_stored_form() {
         state: [("bucket".to_owned(), "states".to_owned())].into(),
     };
     let terraform = Terraform::new(settings, snapshot_conformance::test_context());
+    let logs = EbsVolume {
+        snapshot_id: "snap-2".into(),
+        volume_id: "vol-2".into(),
+        device: "/dev/sdg".into(),
+        mount_points: vec!["/logs".into()],
+        size_gib: 100,
+        volume_type: Some("io2".into()),
+        iops: Some(40_000),
+        throughput_mib: Some(1000),
+        kms_key_id: None,
+    };
     let variables = |protection| {
         let wanted = InstanceSpec {
             recovery_id: "r-1".into(),
@@ -29,7 +41,12 @@ fn terraform_variables_and_state_keep_stored_form() {
             primary_zone: "eu-west-1a".into(),
             zone: "eu-west-1b".into(),
             subnet: "subnet-1".into(),
-            snapshots: [("/dev/sdf".to_owned(), "snap-1".to_owned())].into(),
+            snapshots: [
+                ("/dev/sdf".to_owned(), "snap-1".to_owned()),
+                ("/dev/sdg".to_owned(), "snap-2".to_owned()),
+            ]
+            .into(),
+            volumes: [("/dev/sdg".to_owned(), logs.clone())].into(),
             protection,
             folder: "/srv/new/.backstop".into(),
         };

@@ -7,6 +7,7 @@ use backstop_engine::context::RunContext;
 use backstop_engine::ports::VolumeSnapshots;
 use backstop_engine::report::{EbsSnapshots, TaggedBackup};
 use backstop_types::backup::VolumeState;
+use backstop_types::completion::CompletionOutcome;
 use backstop_types::error::Result;
 use backstop_types::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
@@ -62,6 +63,18 @@ impl VolumeSnapshots for EbsCatalog {
     async fn clear_dead_runs(&self, shard: &ShardName) -> Result<Vec<String>> {
         let now = self.ctx.host.clock.now();
         confirm::delete_dead_runs(&Ec2::new(&self.aws), shard, &self.timeouts, now).await
+    }
+
+    async fn mark_completion(
+        &self,
+        snapshot_ids: &[String],
+        region: &str,
+        outcome: CompletionOutcome,
+    ) -> Result<()> {
+        match self.ec2(region).tag(snapshot_ids, tags::COMPLETION_TAG, outcome.name()).await {
+            Err(error) if error.message.contains("InvalidSnapshot.NotFound") => Ok(()),
+            tagged => tagged,
+        }
     }
 
     async fn tagged(&self, shard: &ShardName) -> Result<Vec<TaggedBackup>> {

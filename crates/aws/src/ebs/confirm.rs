@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::error::{Error, Result};
 use backstop_types::ids::{BackupId, ShardName};
 use chrono::{DateTime, Utc};
@@ -10,12 +11,28 @@ use chrono::{DateTime, Utc};
 use super::ec2::{Ec2, ids};
 use super::{EbsSnapshotSource, Timeouts, tags};
 
-/// Marks a set as proven. EC2 may not find a snapshot yet that it has just created.
-pub(crate) async fn mark_proven(ec2: &Ec2, source: &EbsSnapshotSource, set: &[String]) -> Result<()> {
+/// Tags each snapshot with its volume, and then the set as proven.
+pub(crate) async fn mark_proven(ec2: &Ec2, source: &EbsSnapshotSource, volumes: &[EbsVolume]) -> Result<()> {
+    for volume in volumes {
+        let value = tags::tag_value(&volume.to_string());
+        tag_new(ec2, source, std::slice::from_ref(&volume.snapshot_id), tags::VOLUME_TAG, &value).await?;
+    }
+    let set: Vec<_> = volumes.iter().map(|volume| volume.snapshot_id.clone()).collect();
+    tag_new(ec2, source, &set, tags::STATE_TAG, tags::PROVEN).await
+}
+
+/// Tags new snapshots. EC2 may not find a snapshot yet that it has just created.
+async fn tag_new(
+    ec2: &Ec2,
+    source: &EbsSnapshotSource,
+    set: &[String],
+    key: &str,
+    value: &str,
+) -> Result<()> {
     let (clock, timeouts) = (&source.ctx.host.clock, &source.place.timeouts);
     let begun = clock.monotonic();
     loop {
-        let error = match ec2.tag(set, tags::STATE_TAG, tags::PROVEN).await {
+        let error = match ec2.tag(set, key, value).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };

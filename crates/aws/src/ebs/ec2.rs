@@ -7,16 +7,20 @@ use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::error::SdkError;
 use aws_sdk_ec2::operation::create_snapshots::CreateSnapshotsError;
 use aws_sdk_ec2::operation::create_snapshots::builders::CreateSnapshotsFluentBuilder;
+use aws_sdk_ec2::operation::describe_snapshots::builders::DescribeSnapshotsFluentBuilder;
 use aws_sdk_ec2::types::{
-    Filter, InitializationType, Instance, InstanceSpecification, ResourceType, Snapshot, SnapshotState, Tag,
-    TagSpecification, VolumeStatusItem,
+    Filter, InitializationType, Instance, InstanceSpecification, ResourceType, Snapshot, SnapshotState,
+    StorageTier, Tag, TagSpecification, VolumeStatusItem,
 };
 use backstop_types::error::{Error, Result};
 use chrono::{DateTime, Utc};
 
-use super::volumes::AttachedVolume;
+use super::volumes::{AttachedVolume, VolumePerformance};
 use crate::client::AwsClient;
 use crate::error::{AwsCall, THROTTLING_CODES, code};
+
+/// Largest number of entries in one page of an answer.
+const PAGE: i32 = 500;
 
 /// EC2 in one region.
 #[derive(Debug, Clone)]
@@ -55,6 +59,10 @@ pub(crate) enum EbsSnapshotState {
     Pending,
     Completed,
     Error,
+    /// In the archive tier.
+    Archived,
+    /// Deleted, and kept by the recycle bin.
+    Recycled,
 }
 
 /// Request to create a set of snapshots.
@@ -65,7 +73,7 @@ pub(crate) struct CreateRequest<'a> {
     /// Data volumes to leave out of the set.
     pub(crate) without: &'a [String],
     pub(crate) description: &'a str,
-    pub(crate) tags: &'a BTreeMap<&'static str, String>,
+    pub(crate) tags: &'a BTreeMap<String, String>,
 }
 
 /// Outcome of the one attempt.
@@ -74,6 +82,9 @@ pub(crate) enum CreateOutcome {
     Begun(Vec<EbsSnapshot>),
     /// EC2 refused: no snapshot exists.
     Rejected(Error),
+    /// EC2 refused since there are too many requests: no snapshot exists, and a later attempt may
+    /// succeed.
+    Throttled(Error),
     /// Unknown: a snapshot may exist.
     Unknown(Error),
 }
@@ -96,8 +107,14 @@ impl Ec2 {
     /// Returns the instances that a filter matches, except terminated ones.
     pub(crate) async fn instances(&self, name: &str, values: &[String]) -> Result<Vec<FoundInstance>> {
         let call = self.call("find the instance of the MySQL server", "ec2:DescribeInstances");
-        let pages =
-            self.client.describe_instances().filters(filter(name, values)).into_paginator().items().send();
+        let pages = self
+            .client
+            .describe_instances()
+            .filters(filter(name, values))
+            .max_results(PAGE)
+            .into_paginator()
+            .items()
+            .send();
         let reservations = pages.try_collect().await.map_err(|error| call.error(&error))?;
         let instances = reservations.into_iter().flat_map(|each| each.instances.unwrap_or_default());
         Ok(instances
@@ -125,7 +142,8 @@ impl Ec2 {
         let doing = format!("list the volumes of {}", instance.id);
         let call = self.call(&doing, "ec2:DescribeVolumes");
         let filter = filter("attachment.instance-id", std::slice::from_ref(&instance.id));
-        let pages = self.client.describe_volumes().filters(filter).into_paginator().items().send();
+        let pages =
+            self.client.describe_volumes().filters(filter).max_results(PAGE).into_paginator().items().send();
         let volumes = pages.try_collect().await.map_err(|error| call.error(&error))?;
         let mut attached: Vec<_> = volumes
             .into_iter()
@@ -138,6 +156,12 @@ impl Ec2 {
                     is_root: device == instance.root_device,
                     device,
                     gibibytes: gibibytes(volume.size),
+                    performance: VolumePerformance {
+                        volume_type: volume.volume_type().map(|kind| kind.as_str().to_owned()),
+                        iops: volume.iops().and_then(|iops| iops.try_into().ok()),
+                        throughput_mib: volume.throughput().and_then(|rate| rate.try_into().ok()),
+                        kms_key_id: volume.kms_key_id().map(str::to_owned),
+                    },
                     tags: tags(volume.tags()),
                 })
             })
@@ -167,6 +191,7 @@ impl Ec2 {
             Ok(answer) => {
                 CreateOutcome::Begun(answer.snapshots().iter().filter_map(created_snapshot).collect())
             }
+            Err(error) if is_throttled(&error) => CreateOutcome::Throttled(call.error(&error)),
             Err(error) if is_rejection(&error) => CreateOutcome::Rejected(call.error(&error)),
             Err(error) => CreateOutcome::Unknown(call.error(&error)),
         }
@@ -179,7 +204,7 @@ impl Ec2 {
             .exclude_boot_volume(!order.with_root)
             .set_exclude_data_volume_ids(without);
         let tags =
-            order.tags.iter().map(|(key, value)| Tag::builder().key(*key).value(value).build()).collect();
+            order.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
         let tags = TagSpecification::builder().resource_type(ResourceType::Snapshot).set_tags(Some(tags));
         self.once
             .create_snapshots()
@@ -197,11 +222,18 @@ impl Ec2 {
         done.map(drop).map_err(|error| call.error(&error))
     }
 
+    /// Begins a request for the account's own snapshots, page by page: EC2 may time out on a long
+    /// list that is not paginated
+    /// (<https://docs.aws.amazon.com/AWSEC2/latest/APIReference/Query-Requests.html#api-pagination>).
+    fn snapshots_page(&self) -> DescribeSnapshotsFluentBuilder {
+        self.client.describe_snapshots().owner_ids("self").max_results(PAGE)
+    }
+
     /// Returns the account's own snapshots with these tags.
     pub(crate) async fn tagged(&self, tags: &[(&str, &str)]) -> Result<Vec<EbsSnapshot>> {
         let call = self.call("list the snapshots", "ec2:DescribeSnapshots");
         let filters = tags.iter().map(|(key, value)| filter(&format!("tag:{key}"), &[(*value).to_owned()]));
-        let asked = self.client.describe_snapshots().owner_ids("self").set_filters(Some(filters.collect()));
+        let asked = self.snapshots_page().set_filters(Some(filters.collect()));
         let snapshots =
             asked.into_paginator().items().send().try_collect().await.map_err(|error| call.error(&error))?;
         Ok(snapshots.iter().filter_map(snapshot_of).collect())
@@ -212,7 +244,7 @@ impl Ec2 {
         let doing = format!("describe {}", ids.join(", "));
         let call = self.call(&doing, "ec2:DescribeSnapshots");
         // Use a filter, since an unknown id in a request is an error for all of them.
-        let asked = self.client.describe_snapshots().owner_ids("self").filters(filter("snapshot-id", ids));
+        let asked = self.snapshots_page().filters(filter("snapshot-id", ids));
         let snapshots =
             asked.into_paginator().items().send().try_collect().await.map_err(|error| call.error(&error))?;
         Ok(snapshots.iter().filter_map(snapshot_of).collect())
@@ -229,6 +261,10 @@ impl Ec2 {
                 let failure = call.error(&error);
                 Err(match code(&error) {
                     Some("InvalidSnapshot.InUse") => failure.hint("deregister the AMI that uses it first"),
+                    // https://docs.aws.amazon.com/ebs/latest/userguide/ebs-snapshot-lock.html
+                    Some(code) if code.contains("Lock") => {
+                        failure.hint("a snapshot lock protects it: wait until the lock expires, or remove it")
+                    }
                     _ => failure,
                 })
             }
@@ -236,15 +272,20 @@ impl Ec2 {
     }
 }
 
-/// Decides if an error proves that no snapshot was created: only a 4xx answer, throttling (503), or
-/// a request that could not be built and was never sent.
+/// Decides if EC2 refused the request for the number of requests. Such a request had no effect.
+fn is_throttled(error: &SdkError<CreateSnapshotsError>) -> bool {
+    matches!(error, SdkError::ServiceError(_))
+        && code(error).is_some_and(|code| THROTTLING_CODES.contains(&code))
+}
+
+/// Decides if an error proves that no snapshot was created: only a 4xx answer, or a request that
+/// could not be built and was never sent.
 fn is_rejection(error: &SdkError<CreateSnapshotsError>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => true,
         SdkError::ServiceError(context) => {
             let status = context.raw().status().as_u16();
-            let throttled = code(error).is_some_and(|code| THROTTLING_CODES.contains(&code));
-            throttled || (400..500).contains(&status) && status != 408
+            (400..500).contains(&status) && status != 408
         }
         _ => false,
     }
@@ -276,7 +317,12 @@ fn snapshot_of(snapshot: &Snapshot) -> Option<EbsSnapshot> {
     Some(EbsSnapshot {
         id: snapshot.snapshot_id()?.to_owned(),
         volume: snapshot.volume_id().unwrap_or_default().to_owned(),
-        state: snapshot_state(snapshot.state()),
+        state: match snapshot_state(snapshot.state()) {
+            EbsSnapshotState::Completed if snapshot.storage_tier() == Some(&StorageTier::Archive) => {
+                EbsSnapshotState::Archived
+            }
+            state => state,
+        },
         gibibytes: gibibytes(snapshot.volume_size),
         begun: moment(snapshot.start_time()),
         tags: tags(snapshot.tags()),
@@ -294,12 +340,13 @@ fn created_snapshot(snapshot: &aws_sdk_ec2::types::SnapshotInfo) -> Option<EbsSn
     })
 }
 
-/// Converts a state. `recoverable` and `recovering` belong to the recycle bin: those snapshots were
-/// deleted.
+/// Converts a state. `recoverable` and `recovering` belong to the recycle bin
+/// (<https://docs.aws.amazon.com/ebs/latest/userguide/recycle-bin.html>).
 fn snapshot_state(state: Option<&SnapshotState>) -> EbsSnapshotState {
     match state {
         Some(SnapshotState::Completed) => EbsSnapshotState::Completed,
         Some(SnapshotState::Pending) => EbsSnapshotState::Pending,
+        Some(SnapshotState::Recoverable | SnapshotState::Recovering) => EbsSnapshotState::Recycled,
         _ => EbsSnapshotState::Error,
     }
 }

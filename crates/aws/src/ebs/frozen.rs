@@ -12,7 +12,7 @@ use super::{HOST_TAG, catalog, tags};
 
 const RUN: &str = "20261123T022133Z-9f3a04c1";
 
-fn label(gtids: &GtidSet) -> BTreeMap<&'static str, String> {
+fn label(gtids: &GtidSet) -> BTreeMap<String, String> {
     tags::SnapshotTags {
         run: &RUN.parse().unwrap(),
         shard: &"orders".parse().unwrap(),
@@ -22,6 +22,9 @@ fn label(gtids: &GtidSet) -> BTreeMap<&'static str, String> {
         server: "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap(),
         version: "8.0.36",
         set: 1,
+        repository: "s3://backups/shards",
+        secret: None,
+        extra: &BTreeMap::new(),
     }
     .tags()
 }
@@ -38,7 +41,7 @@ fn tags_of_a_snapshot_stay_the_same() {
 
 #[test]
 fn backups_are_read_from_frozen_tags() {
-    let states = backstop_testkit::every!(EbsSnapshotState: EbsSnapshotState::Pending, EbsSnapshotState::Completed, EbsSnapshotState::Error);
+    let states = backstop_testkit::every!(EbsSnapshotState: EbsSnapshotState::Pending, EbsSnapshotState::Completed, EbsSnapshotState::Error, EbsSnapshotState::Archived, EbsSnapshotState::Recycled);
     let mut backups = Vec::new();
     for line in lines("tags.json") {
         for state in &states {

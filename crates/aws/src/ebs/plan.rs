@@ -9,13 +9,14 @@ use backstop_adapters::mysql::tablespaces;
 use backstop_policy::freeze_mode::{ModeChoice, choose_mode};
 use backstop_policy::table_check::source_finding;
 use backstop_types::backup::BrokenTable;
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::error::{Error, Result, ResultExt};
 use backstop_types::finding::{Finding, Severity};
 use backstop_types::ids::{BackupId, Endpoint, ServerUuid};
 use backstop_types::server::ServerVersion;
 use backstop_types::topology::Role;
 
-use super::ec2::{CreateRequest, Ec2, FoundInstance};
+use super::ec2::{CreateRequest, EbsSnapshot, Ec2, FoundInstance};
 use super::tags::SnapshotTags;
 use super::volumes::{AttachedVolume, ChosenVolumes, choose_volumes};
 use super::{EbsSnapshotSource, find_instance};
@@ -25,6 +26,7 @@ pub(crate) struct EbsPlan {
     pub(crate) server: ServerInfo,
     pub(crate) instance: FoundInstance,
     pub(crate) chosen: ChosenVolumes,
+    pub(crate) attached: Vec<AttachedVolume>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) mode: Result<ModeChoice>,
     with_root: bool,
@@ -66,6 +68,7 @@ pub(crate) async fn plan(source: &EbsSnapshotSource, ec2: &Ec2) -> Result<EbsPla
         server,
         instance,
         chosen,
+        attached,
         mode,
     };
     plan.rehearse(source, ec2).await?;
@@ -74,7 +77,7 @@ pub(crate) async fn plan(source: &EbsSnapshotSource, ec2: &Ec2) -> Result<EbsPla
 
 impl EbsPlan {
     /// Returns the request to create the set.
-    pub(crate) fn order<'a>(&'a self, tags: &'a BTreeMap<&'static str, String>) -> CreateRequest<'a> {
+    pub(crate) fn order<'a>(&'a self, tags: &'a BTreeMap<String, String>) -> CreateRequest<'a> {
         CreateRequest {
             instance: &self.instance.id,
             with_root: self.with_root,
@@ -87,6 +90,15 @@ impl EbsPlan {
     /// Returns the ids of the volumes in the set.
     pub(crate) fn volumes(&self) -> Vec<&str> {
         self.chosen.ids.iter().map(String::as_str).collect()
+    }
+
+    /// Returns the volumes of these snapshots as they are, in the order of the snapshots.
+    pub(crate) fn volumes_of(&self, snapshots: &[EbsSnapshot]) -> Vec<EbsVolume> {
+        let volume = |snapshot: &EbsSnapshot| {
+            let attached = self.attached.iter().find(|volume| volume.id == snapshot.volume)?;
+            Some(attached.facts(&snapshot.id))
+        };
+        snapshots.iter().filter_map(volume).collect()
     }
 
     /// Refuses if any finding is a problem; one message lists all of them.
@@ -113,6 +125,9 @@ impl EbsPlan {
             server: self.server.uuid,
             version: &self.server.version,
             set: self.chosen.ids.len(),
+            repository: &source.place.repository,
+            secret: source.place.secret.as_deref(),
+            extra: &source.place.extra_tags,
         };
         ec2.rehearse(&self.order(&label.tags())).await
     }

@@ -22,6 +22,14 @@ pub const SET_SIZE_TAG: &str = "Backstop-Set";
 pub const SOURCE_TAG: &str = "Backstop-Source";
 /// Its `@@server_uuid`.
 pub const SERVER_UUID_TAG: &str = "Backstop-Server";
+/// URL of the repository that lists the backup.
+pub const REPOSITORY_TAG: &str = "Backstop-Repository";
+/// Secrets Manager's entry of the shard, if the backup was made from one.
+pub const SECRET_TAG: &str = "Backstop-Secret";
+/// The snapshot's volume as it was.
+pub const VOLUME_TAG: &str = "Backstop-Volume";
+/// End of the backup: `completed` or `failed`. Missing while EC2 stores the blocks.
+pub const COMPLETION_TAG: &str = "Backstop-Completion";
 /// Its `@@version`.
 pub const SERVER_VERSION_TAG: &str = "Backstop-Server-Version";
 
@@ -43,12 +51,15 @@ pub(crate) struct SnapshotTags<'a> {
     pub(crate) server: ServerUuid,
     pub(crate) version: &'a str,
     pub(crate) set: usize,
+    pub(crate) repository: &'a str,
+    pub(crate) secret: Option<&'a str>,
+    pub(crate) extra: &'a BTreeMap<String, String>,
 }
 
 impl SnapshotTags<'_> {
     /// Returns the tags that a snapshot is created with.
-    pub(crate) fn tags(&self) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([
+    pub(crate) fn tags(&self) -> BTreeMap<String, String> {
+        let own = [
             ("Name", format!("backstop {} {}", self.shard, self.run)),
             (GTID_TAG, gtid_value(self.gtids, self.shard, self.run)),
             (CLUSTER_TAG, self.cluster.to_owned()),
@@ -59,12 +70,18 @@ impl SnapshotTags<'_> {
             (SOURCE_TAG, self.source.to_string()),
             (SERVER_UUID_TAG, self.server.to_string()),
             (SERVER_VERSION_TAG, self.version.to_owned()),
-        ])
-        .into_iter()
+            (REPOSITORY_TAG, self.repository.to_owned()),
+        ];
+        let secret = self.secret.map(|id| (SECRET_TAG, id.to_owned()));
+        let own = own.into_iter().chain(secret).map(|(key, value)| (key.to_owned(), tag_value(&value)));
         // The GTID set has a separate rule; no other value that recovery uses can be long.
-        .map(|(key, value)| (key, value.chars().take(MAX_TAG_VALUE_CHARS).collect()))
-        .collect()
+        self.extra.clone().into_iter().chain(own).collect()
     }
+}
+
+/// Truncates a value to EC2's limit.
+pub(crate) fn tag_value(value: &str) -> String {
+    value.chars().take(MAX_TAG_VALUE_CHARS).collect()
 }
 
 /// Returns the whole set, or its digest and the location of the whole set. A GTID set cannot look
@@ -83,7 +100,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn label_of(set: &GtidSet) -> BTreeMap<&'static str, String> {
+    fn label_of(set: &GtidSet) -> BTreeMap<String, String> {
         let run = "20261123T022133Z-9f3a04c1".parse().unwrap();
         let server = "3e11fa47-71ca-11e1-9e33-c80aa9429562".parse().unwrap();
         SnapshotTags {
@@ -95,6 +112,9 @@ mod tests {
             server,
             version: "9.7.4",
             set: 2,
+            repository: "s3://backups/shards",
+            secret: Some("prod/orders"),
+            extra: &BTreeMap::from([("CostCenter".to_owned(), "7".to_owned())]),
         }
         .tags()
     }
@@ -123,6 +143,10 @@ mod tests {
         assert_eq!(
             (tags[STATE_TAG].as_str(), tags[SET_SIZE_TAG].as_str(), tags[CLUSTER_TAG].as_str()),
             ("unproven", "2", "orders")
+        );
+        assert_eq!(
+            (tags[REPOSITORY_TAG].as_str(), tags[SECRET_TAG].as_str(), tags["CostCenter"].as_str()),
+            ("s3://backups/shards", "prod/orders", "7")
         );
         assert!(tags.len() <= 50 && tags.values().all(|value| value.chars().count() <= MAX_TAG_VALUE_CHARS));
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use backstop_adapters::mysql::server_facts::DataPath;
 use backstop_config::settings::VolumeHint;
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::error::{Error, Result};
 
 /// Tag of a volume with its mount points, as the server sees them, separated by commas.
@@ -21,6 +22,34 @@ pub(crate) struct AttachedVolume {
     pub(crate) is_root: bool,
     pub(crate) gibibytes: u64,
     pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) performance: VolumePerformance,
+}
+
+impl AttachedVolume {
+    /// Returns the volume as it is, for the recovery from its snapshot.
+    pub(crate) fn facts(&self, snapshot_id: &str) -> EbsVolume {
+        let performance = self.performance.clone();
+        EbsVolume {
+            snapshot_id: snapshot_id.to_owned(),
+            volume_id: self.id.clone(),
+            device: self.device.clone(),
+            mount_points: mounts(self).map(|mount| mount.display().to_string()).collect(),
+            size_gib: self.gibibytes,
+            volume_type: performance.volume_type,
+            iops: performance.iops,
+            throughput_mib: performance.throughput_mib,
+            kms_key_id: performance.kms_key_id,
+        }
+    }
+}
+
+/// Type and performance of a volume, as far as EC2 reports them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct VolumePerformance {
+    pub(crate) volume_type: Option<String>,
+    pub(crate) iops: Option<u32>,
+    pub(crate) throughput_mib: Option<u32>,
+    pub(crate) kms_key_id: Option<String>,
 }
 
 /// Volumes of the set, and the reason for the choice.
@@ -189,6 +218,7 @@ mod tests {
             device: device.to_owned(),
             is_root: device == "/dev/xvda",
             gibibytes: 8,
+            performance: VolumePerformance::default(),
             tags: tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         }
     }

@@ -9,7 +9,9 @@ use backstop_adapters::mysql::source_settings::MysqlInspector;
 use backstop_adapters::snapshot_target::InstanceAccess;
 use backstop_adapters::topology::StaticMembers;
 use backstop_aws::backup_instances::Ec2BackupInstances;
-use backstop_aws::ebs::{EbsCatalog, EbsPlace, GTID_TAG, Timeouts};
+use backstop_aws::ebs::{
+    COMPLETION_TAG, EbsCatalog, EbsPlace, GTID_TAG, REPOSITORY_TAG, Timeouts, VOLUME_TAG,
+};
 use backstop_config::retention::Retention;
 use backstop_config::settings::ProviderSetting;
 use backstop_engine::backup::{Backup, backup};
@@ -25,6 +27,7 @@ use backstop_testkit::ec2::Completion;
 use backstop_testkit::skewed_clock_store::SkewedClockStore;
 use backstop_testkit::snapshot_conformance::test_context;
 use backstop_types::backup::{BackupKind, VolumeState};
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::error::{ErrorKind, Result};
 use backstop_types::freeze::OnPrimary;
 use backstop_types::gtid::GtidSet;
@@ -92,10 +95,10 @@ impl Fleet {
             instances: &instances,
             schemas: &MysqlInspector::new(Connector::new(&self.host.shard.credentials())),
             repository: &self.repository,
-            volumes: None,
+            volumes: Some(&self.catalog(test_context()).await),
             ctx: &test_context(),
         };
-        backup(&story).await
+        backup(&story).await?.made()
     }
 
     async fn catalog(&self, ctx: RunContext) -> EbsCatalog {
@@ -132,9 +135,26 @@ async fn ebs_backup_stores_the_ids_of_its_snapshots() {
     assert_eq!(ebs.snapshot_ids, fleet.host.snapshots(), "they outlive the run");
     assert_eq!((report.sizes.data_bytes, report.sizes.changed_bytes), (8 << 30, 0));
     let manifest = fleet.repository.reader(&fleet.shard).manifest(&report.backup_id).await.unwrap();
+    let volumes = vec![EbsVolume {
+        snapshot_id: ebs.snapshot_ids[0].clone(),
+        volume_id: "vol-data-1".to_owned(),
+        device: "/dev/sdf".to_owned(),
+        mount_points: Vec::new(),
+        size_gib: 8,
+        volume_type: Some("gp3".to_owned()),
+        iops: Some(3000),
+        throughput_mib: Some(125),
+        kms_key_id: None,
+    }];
+    let tag = |key: &str| fleet.host.ec2.with(|ec2| ec2.tag(&ebs.snapshot_ids[0], key)).unwrap();
+    assert_eq!(tag(VOLUME_TAG), "size=8 device=/dev/sdf type=gp3 iops=3000 throughput=125");
+    assert_eq!(
+        (tag(REPOSITORY_TAG), tag(COMPLETION_TAG)),
+        ("s3://backups/shards".into(), "completed".into())
+    );
     assert_eq!(
         manifest.storage,
-        Storage::Ebs { snapshot_ids: ebs.snapshot_ids.clone(), region: REGION.to_owned() }
+        Storage::Ebs { snapshot_ids: ebs.snapshot_ids.clone(), region: REGION.to_owned(), volumes }
     );
     let tagged = fleet.catalog(test_context()).await.tagged(&fleet.shard).await.unwrap();
     let [tagged] = &tagged[..] else { panic!("{tagged:?}") };
@@ -158,17 +178,46 @@ async fn incomplete_ebs_backup_is_reported_as_pending() {
     assert_eq!(catalog.state(&ebs.snapshot_ids, REGION).await.unwrap(), VolumeState::Missing);
 }
 
+/// Others may archive a snapshot, or delete it while a retention rule of the recycle bin keeps it
+/// (<https://docs.aws.amazon.com/ebs/latest/userguide/snapshot-archive.html>,
+/// <https://docs.aws.amazon.com/ebs/latest/userguide/recycle-bin.html>).
 #[tokio::test(flavor = "multi_thread")]
-async fn backup_whose_snapshot_fails_is_withdrawn() {
+async fn archived_and_recycled_snapshots_are_named() {
+    let fleet = Fleet::start().await;
+    let ebs = fleet.back_up(timeouts()).await.unwrap().ebs.unwrap();
+    let catalog = fleet.catalog(test_context()).await;
+    let becomes = |tier: &str, state: &str| {
+        fleet.host.ec2.with(|ec2| {
+            tier.clone_into(&mut ec2.snapshots[0].tier);
+            state.clone_into(&mut ec2.snapshots[0].state);
+        });
+    };
+    for (tier, state, expected) in [
+        ("archive", "completed", VolumeState::Archived),
+        ("standard", "recoverable", VolumeState::Recycled),
+        ("standard", "completed", VolumeState::Completed),
+    ] {
+        becomes(tier, state);
+        assert_eq!(catalog.state(&ebs.snapshot_ids, REGION).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_whose_snapshot_fails_counts_for_nothing_and_is_pruned() {
     let fleet = Fleet::start().await;
     fleet.host.ec2.with(|ec2| ec2.rules.completion = Completion::Error(2));
     let error = fleet.back_up(timeouts()).await.unwrap_err();
-    assert!(error.message.contains("withdrawn"), "{error}");
-    assert_eq!(fleet.committed().await, 0);
-    assert!(fleet.host.snapshots().is_empty());
+    assert!(error.message.contains("counts for nothing"), "{error}");
+    let [failed] = &fleet.host.snapshots()[..] else { panic!("the failed snapshot is kept for a look") };
+    let tag = fleet.host.ec2.with(|ec2| ec2.tag(failed, COMPLETION_TAG));
+    assert_eq!(tag.as_deref(), Some("failed"));
     fleet.host.ec2.with(|ec2| ec2.rules.completion = Completion::After(1));
     fleet.back_up(timeouts()).await.unwrap();
-    assert_eq!(fleet.committed().await, 1);
+    assert_eq!(fleet.committed().await, 2);
+    fleet.prune(0).await.unwrap();
+    assert_eq!(fleet.committed().await, 1, "only the complete one is kept");
+    fleet.prune(2).await.unwrap();
+    assert!(!fleet.host.snapshots().contains(failed), "its snapshot is deleted after the grace period");
 }
 
 #[tokio::test(flavor = "multi_thread")]

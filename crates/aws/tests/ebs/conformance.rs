@@ -53,14 +53,15 @@ async fn slow_calls_precede_the_lock_and_tags_match_the_snapshot() {
         assert_eq!(ec2.tag(id, SHARD_TAG).as_deref(), Some("orders"));
         assert_eq!(ec2.tag(id, STATE_TAG).as_deref(), Some(PROVEN));
         let calls: Vec<_> = ec2.calls.iter().map(String::as_str).collect();
-        // First the cleanup after dead runs, last the proof; between them the one call under the
-        // lock.
+        // First the cleanup after dead runs, last the volume's properties and the proof; between
+        // them the one call under the lock.
         let expected = [
             "DescribeSnapshots",
             "DescribeInstances",
             "DescribeVolumes",
             "DryRun:CreateSnapshots",
             "CreateSnapshots",
+            "CreateTags",
             "CreateTags",
         ];
         assert_eq!(calls, expected);

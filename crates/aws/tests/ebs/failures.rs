@@ -41,14 +41,47 @@ async fn throttled_calls_are_retried_before_the_lock_only() {
     });
     host.ebs().await.take(&new_run_id()).await.unwrap();
     assert_eq!(host.snapshots().len(), 1);
-    let throttled = |rules: &mut backstop_testkit::ec2::Ec2Behaviour| {
-        rules.throttled.insert("CreateSnapshots".to_owned(), 1);
+}
+
+/// EC2 throttles by account and region, whoever calls
+/// (<https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>).
+#[tokio::test(flavor = "multi_thread")]
+async fn throttled_snapshot_releases_the_lock_and_is_tried_again() {
+    let host = Host::start(ShardLayout::single()).await;
+    let throttle = |times: u32| {
+        move |rules: &mut backstop_testkit::ec2::Ec2Behaviour| {
+            rules.throttled.insert("CreateSnapshots".to_owned(), times);
+        }
     };
-    let ebs = host.ebs_when("after:freeze", throttled).await;
-    let error = host.fails(&ebs).await;
+    // Throttled once: the second freeze has a position of its own.
+    let ebs = host.ebs_when("after:freeze", throttle(1)).await;
+    let shard = &host.shard;
+    let taken = ebs.take(&new_run_id()).await;
+    let error = taken.expect_err("each freeze is throttled once more");
     assert!(error.message.contains("RequestLimitExceeded"), "{error}");
+    assert!(error.message.contains("frozen 3 times"), "{error}");
     assert!(error.hint.unwrap().contains("throttles calls"));
+    assert!(host.snapshots().is_empty());
+    assert_unharmed(shard, &ebs).await;
+
+    // Throttled until the second freeze.
+    let (ec2, freezes) = (host.ec2.clone(), std::sync::atomic::AtomicU32::new(0));
+    let twice = move || {
+        if freezes.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2 {
+            ec2.with(|ec2| throttle(1)(&mut ec2.rules));
+        }
+    };
+    let ebs = EbsProvider::new(EbsSnapshotSource { ctx: at("after:freeze", twice), ..host.site().await });
+    let taken = ebs.take(&new_run_id()).await.unwrap();
     assert_eq!(host.snapshots().len(), 1);
+    assert_eq!(taken.position.gtid_executed, shard.primary().gtid_executed().await);
+    assert_commits(shard.primary()).await;
+
+    // No further freeze begins after the last moment.
+    let mut site = EbsSnapshotSource { ctx: host.ebs_ctx("after:freeze", throttle(1)), ..host.site().await };
+    site.place.timeouts.last_freeze = Some(Duration::ZERO);
+    let error = host.fails(&EbsProvider::new(site)).await;
+    assert!(error.message.contains("frozen 1 times"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use backstop_config::settings::ProviderSetting;
 use backstop_engine::backup::{self, Backup};
 use backstop_engine::ports::VolumeSnapshots;
 use backstop_engine::record_run;
-use backstop_engine::report::BackupReport;
+use backstop_engine::report::BackupOutcome;
 use backstop_engine::source_selection::SourceChoiceRules;
 use backstop_repo::Repository;
 use backstop_types::backup::BackupKind;
@@ -34,12 +34,12 @@ pub async fn run(args: &BackupArgs, app: &App, output: &Output) -> Result<Comman
 ///
 /// # Errors
 /// As [`backup::backup`].
-pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind, full: bool) -> Result<BackupReport> {
+pub async fn perform(app: &App, shard: &ShardName, kind: BackupKind, full: bool) -> Result<BackupOutcome> {
     app.shard(shard)?;
     let repository = app.ctx.unless_stopped(app.repository_or_new()).await?;
     let made = made(app, &repository, shard, kind, full);
-    let id = |report: &BackupReport| Some(format!("backup {}", report.backup_id));
-    record_run::record_run((&repository, shard), Operation::Backup, &app.ctx, made, id).await
+    let summary = |outcome: &BackupOutcome| Some(outcome.summary());
+    record_run::record_run((&repository, shard), Operation::Backup, &app.ctx, made, summary).await
 }
 
 async fn made(
@@ -48,7 +48,7 @@ async fn made(
     shard: &ShardName,
     kind: BackupKind,
     full: bool,
-) -> Result<BackupReport> {
+) -> Result<BackupOutcome> {
     let settings = app.shard(shard)?;
     let topology = app.topology(settings)?;
     let instances = app.backup_instances(shard, settings, repository).await?;

@@ -13,7 +13,7 @@ use super::planned_recovery::PlannedRecovery;
 use crate::app::App;
 use crate::args::RecoverArgs;
 use crate::output::Output;
-use crate::render::EbsRecoveryPlanned;
+use crate::render::{EbsRecoveryPlanned, VolumeLoading};
 
 /// Returns true if the recovery creates an instance: its backup is in EBS snapshots, the shard is
 /// configured for them, and no instance with a volume of the backup exists yet.
@@ -55,7 +55,9 @@ pub async fn run(
     };
     if args.plan {
         let (rebuild, changes) = recover_ebs::plan(&story).await?;
-        output.report(&EbsRecoveryPlanned::new(plan, rebuild, changes));
+        let rate = settings.variables.get("initialization_rate_mibs").and_then(serde_json::Value::as_u64);
+        let loading = VolumeLoading::of(&rebuild, rate);
+        output.report(&EbsRecoveryPlanned::new(plan, rebuild, changes, loading));
     } else {
         ctx.reporter.remark(&format!("recovering from backup {}: {}", plan.backup_id, plan.why));
         plan.notices().iter().for_each(|notice| ctx.reporter.notice(notice));

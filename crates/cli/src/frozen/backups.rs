@@ -65,7 +65,8 @@ fn backups_json_stays_the_same() {
     rows.push(BackupRow { report: whole, state: BackupState::Damaged, damage });
     printed("backups", &[BackupsReport { shard: of("orders"), backups: rows }]);
     let states = every!(
-        VolumeState: VolumeState::Completed, VolumeState::Pending, VolumeState::Error, VolumeState::Missing
+        VolumeState: VolumeState::Completed, VolumeState::Pending, VolumeState::Error, VolumeState::Missing,
+        VolumeState::Archived, VolumeState::Recycled
     );
     let tagged = states.into_iter().map(Some).chain([None]).map(|state| TaggedBackup {
         backup_id: id(),

@@ -1,5 +1,7 @@
 //! Reports of commands that plan and perform recoveries.
 
+use std::collections::BTreeMap;
+
 use backstop_engine::ports::{InfrastructureChanges, VolumeInitialization};
 use backstop_engine::recover_ebs::{EbsRecoveryPlan, EbsRecoveryReport, RecoveredInstance};
 use backstop_engine::report::{
@@ -87,6 +89,7 @@ fn rebuilds() -> Vec<EbsRecoveryPlanned> {
         zone: "eu-west-1b".into(),
         subnet: "subnet-1".into(),
         snapshots: [("/dev/sdf".to_owned(), "snap-1".to_owned())].into(),
+        volumes: BTreeMap::new(),
     };
     let changes = InfrastructureChanges {
         told: vec!["instance will be created".into()],
@@ -94,7 +97,7 @@ fn rebuilds() -> Vec<EbsRecoveryPlanned> {
         change: 2,
         destroy: 3,
     };
-    vec![EbsRecoveryPlanned::new(plans().remove(0), rebuild, changes)]
+    vec![EbsRecoveryPlanned::new(plans().remove(0), rebuild, changes, None)]
 }
 
 #[test]

@@ -1,11 +1,26 @@
 //! Text output of `backup` and `backups`.
 
-use backstop_engine::report::{BackupReport, BackupRow, BackupsReport, EbsSnapshots, TaggedReport};
+use backstop_engine::report::{
+    BackupOutcome, BackupReport, BackupRow, BackupsReport, EbsSnapshots, TaggedReport,
+};
 use backstop_types::backup::{BackupState, VolumeState};
 use backstop_types::freeze::{FreezeMode, FreezeReport};
 
 use crate::format;
 use crate::text::{RenderText, TextWriter};
+
+impl RenderText for BackupOutcome {
+    fn render_text(&self, out: &mut TextWriter) {
+        match self {
+            Self::Made(report) => report.render_text(out),
+            Self::Skipped(skipped) => {
+                let title = format!("No backup of shard {} was made: {}.", skipped.shard, skipped.reason);
+                out.line(out.colors.strong(&title));
+                out.next(&[format!("backstop backups {}                  lists the backups", skipped.shard)]);
+            }
+        }
+    }
+}
 
 impl RenderText for BackupReport {
     fn render_text(&self, out: &mut TextWriter) {
@@ -62,6 +77,8 @@ fn snapshots(ebs: &EbsSnapshots) -> String {
         Some(VolumeState::Pending) => "pending",
         Some(VolumeState::Error) => "FAILED",
         Some(VolumeState::Missing) => "GONE",
+        Some(VolumeState::Archived) => "ARCHIVED",
+        Some(VolumeState::Recycled) => "IN THE RECYCLE BIN",
     };
     format!("EBS {} in {} ({state})", ebs.snapshot_ids.join(", "), ebs.region)
 }

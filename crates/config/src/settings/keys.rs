@@ -22,7 +22,7 @@ pub(super) const GLOBAL_KEYS: [&str; 15] = [
 ];
 
 /// Keys of a shard.
-pub(super) const SHARD_KEYS: [&str; 37] = [
+pub(super) const SHARD_KEYS: [&str; 38] = [
     "credentials.file",
     "credentials.env",
     "credentials.secrets_manager",
@@ -38,6 +38,7 @@ pub(super) const SHARD_KEYS: [&str; 37] = [
     "snapshot.volume.tag",
     "snapshot.volume.device",
     "snapshot.complete_wait",
+    "snapshot.tags",
     "freeze.mode",
     "freeze.wait",
     "freeze.hold",

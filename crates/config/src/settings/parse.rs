@@ -15,7 +15,7 @@ use super::table::{ErrorCollector, TableReader, absolute};
 use super::{
     ArchiveAck, ArchiveFrom, ArchiveSettings, MysqlSettings, ProviderSetting, RepositorySettings,
     RepositoryUrl, SecretRef, ServerTls, Settings, ShardSettings, SnapshotSettings, TopologySettings,
-    VolumeHint, recovery, tls,
+    VolumeHint, recovery, snapshot_tags, tls,
 };
 use crate::retention::Retention;
 use crate::schedule::Schedule;
@@ -209,12 +209,13 @@ fn snapshot(table: TableReader<'_>) -> SnapshotSettings {
         table.refuse("complete_wait", "is too long: the maximum is 24h");
     }
     if provider != ProviderSetting::Ebs {
-        for key in ["region", "volume", "complete_wait"].into_iter().filter(|key| table.has(key)) {
+        for key in ["region", "volume", "complete_wait", "tags"].into_iter().filter(|key| table.has(key)) {
             table.refuse(key, "is only for provider = \"ebs\"");
         }
     }
+    let tags = snapshot_tags(&table, "tags");
     table.finish();
-    SnapshotSettings { provider, work_dir, region, volume, complete_wait }
+    SnapshotSettings { provider, work_dir, region, volume, complete_wait, tags }
 }
 
 pub(crate) fn volume(table: TableReader<'_>) -> Option<VolumeHint> {

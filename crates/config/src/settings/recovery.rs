@@ -17,7 +17,7 @@ const RESERVED_VARIABLES: [&str; 7] = [
     "primary_availability_zone",
     "availability_zone",
     "subnet_id",
-    "snapshots",
+    "volumes",
     "protected",
 ];
 
@@ -87,7 +87,7 @@ fn instance(table: TableReader<'_>) -> Option<RecoverySettings> {
 }
 
 /// Returns the text as it is, or any other value in Terraform's text form.
-fn text(value: &Value) -> Result<String, String> {
+pub(super) fn text(value: &Value) -> Result<String, String> {
     match value {
         Value::Text(text) if text.trim().is_empty() => Err("is empty".to_owned()),
         Value::Text(text) => Ok(text.clone()),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::error::Result;
 use backstop_types::gtid::GtidSet;
 use backstop_types::ids::{BackupId, Endpoint, ShardName};
@@ -57,6 +58,9 @@ pub struct InstanceSpec {
     pub subnet: String,
     /// Snapshot ids by device name.
     pub snapshots: BTreeMap<String, String>,
+    /// The volumes that were snapshotted, by device name, as far as the backup recorded them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, EbsVolume>,
     /// Protection against destruction.
     pub protection: DestroyProtection,
     /// Folder of the recovery on this host; only its owner can enter it.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use backstop_repo::Storage;
 use backstop_types::backup::VolumeState;
+use backstop_types::ebs_volume::EbsVolume;
 use backstop_types::server::{RecordedSettings, ServerVersion};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub struct EbsRecoveryDecision {
     pub(super) zone: String,
     pub(super) subnet: String,
     pub(super) snapshots: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) volumes: BTreeMap<String, EbsVolume>,
     pub(super) gtid_executed: GtidSet,
     pub(super) server_id: u32,
     pub(super) server_version: ServerVersion,
@@ -51,13 +54,16 @@ pub struct EbsRecoveryPlan {
     pub subnet: String,
     /// Snapshot ids by device name.
     pub snapshots: BTreeMap<String, String>,
+    /// The volumes that were snapshotted, by device name: the new ones are made like them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, EbsVolume>,
 }
 
 /// Checks everything that can be known beforehand, and makes the decisions that must not change on
 /// a resume.
 pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDecision> {
     let manifest = recovery.manifest;
-    let Storage::Ebs { snapshot_ids, region } = &manifest.storage else {
+    let Storage::Ebs { snapshot_ids, region, volumes } = &manifest.storage else {
         return Err(Error::refused(format!(
             "backup {} is not a volume snapshot",
             recovery.request.backup_id
@@ -70,6 +76,7 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
     let primary_zone = recovery.infrastructure.zone(endpoint).await?;
     let (zone, subnet) = choose_zone(&recovery.request.subnets, &primary_zone)?;
     let named = new_run_id(&recovery.ctx.host)?;
+    let snapshots = devices(snapshot_ids, volumes)?;
     Ok(EbsRecoveryDecision {
         recovery_id: format!("r-{named}"),
         shard: recovery.request.shard.clone(),
@@ -78,7 +85,8 @@ pub(super) async fn decide(recovery: &EbsRecovery<'_>) -> Result<EbsRecoveryDeci
         primary_zone,
         zone,
         subnet,
-        snapshots: devices(snapshot_ids)?,
+        volumes: by_device(&snapshots, volumes),
+        snapshots,
         gtid_executed: manifest.facts.gtid_executed.clone(),
         server_id: join::server_id(recovery.ctx, &members)?,
         server_version: manifest.facts.server_version.clone(),
@@ -103,6 +111,16 @@ async fn check_complete(recovery: &EbsRecovery<'_>, snapshot_ids: &[String], reg
         VolumeState::Missing => {
             (ErrorKind::Damaged, "is gone from EC2", "recover from another backup (`--backup ID`)")
         }
+        VolumeState::Archived => (
+            ErrorKind::Refused,
+            "is in the archive tier",
+            "restore it with `aws ec2 restore-snapshot-tier`, which takes hours, or recover from another backup (`--backup ID`)",
+        ),
+        VolumeState::Recycled => (
+            ErrorKind::Refused,
+            "was deleted and is in the recycle bin",
+            "restore it with `aws ec2 restore-snapshot-from-recycle-bin`, or recover from another backup (`--backup ID`)",
+        ),
     };
     Err(Error::new(kind, format!("snapshot {} of backup {id} {why}", snapshot_ids.join(", "))).hint(hint))
 }
@@ -130,11 +148,28 @@ fn choose_zone(subnets: &Subnets, primary_zone: &str) -> Result<(String, String)
     })
 }
 
-fn devices(snapshot_ids: &[String]) -> Result<BTreeMap<String, String>> {
-    if snapshot_ids.len() > DEVICE_LETTERS.count() {
-        return Err(Error::refused(format!("EC2 has no device names for {} volumes", snapshot_ids.len())));
+/// Gives each snapshot a device name: that of its volume, or the next free one.
+fn devices(snapshot_ids: &[String], volumes: &[EbsVolume]) -> Result<BTreeMap<String, String>> {
+    let names: Vec<String> = DEVICE_LETTERS.map(|letter| format!("/dev/sd{letter}")).collect();
+    let mut devices = BTreeMap::new();
+    for volume in volumes.iter().filter(|volume| names.contains(&volume.device)) {
+        if snapshot_ids.contains(&volume.snapshot_id) && !devices.contains_key(&volume.device) {
+            devices.insert(volume.device.clone(), volume.snapshot_id.clone());
+        }
     }
-    Ok(DEVICE_LETTERS.map(|letter| format!("/dev/sd{letter}")).zip(snapshot_ids.iter().cloned()).collect())
+    let named: Vec<String> = devices.values().cloned().collect();
+    for id in snapshot_ids.iter().filter(|id| !named.contains(id)) {
+        let free = names.iter().find(|name| !devices.contains_key(*name)).ok_or_else(|| {
+            Error::refused(format!("EC2 has no device names for {} volumes", snapshot_ids.len()))
+        })?;
+        devices.insert(free.clone(), id.clone());
+    }
+    Ok(devices)
+}
+
+fn by_device(devices: &BTreeMap<String, String>, volumes: &[EbsVolume]) -> BTreeMap<String, EbsVolume> {
+    let volume = |id: &String| volumes.iter().find(|volume| volume.snapshot_id == *id).cloned();
+    devices.iter().filter_map(|(device, id)| Some((device.clone(), volume(id)?))).collect()
 }
 
 fn folder(request: &EbsRecoveryRequest) -> Result<PathBuf> {
@@ -166,6 +201,7 @@ impl EbsRecoveryDecision {
             zone: self.zone.clone(),
             subnet: self.subnet.clone(),
             snapshots: self.snapshots.clone(),
+            volumes: self.volumes.clone(),
             protection,
             folder: self.folder.clone(),
         }
@@ -176,7 +212,59 @@ impl EbsRecoveryDecision {
     }
 
     pub(super) fn plan(self) -> EbsRecoveryPlan {
-        let Self { recovery_id, primary_zone, zone, subnet, snapshots, .. } = self;
-        EbsRecoveryPlan { recovery_id, primary_zone, zone, subnet, snapshots }
+        let Self { recovery_id, primary_zone, zone, subnet, snapshots, volumes, .. } = self;
+        EbsRecoveryPlan { recovery_id, primary_zone, zone, subnet, snapshots, volumes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn volume(snapshot: &str, device: &str) -> EbsVolume {
+        EbsVolume {
+            snapshot_id: snapshot.to_owned(),
+            volume_id: String::new(),
+            device: device.to_owned(),
+            mount_points: Vec::new(),
+            size_gib: 8,
+            volume_type: None,
+            iops: None,
+            throughput_mib: None,
+            kms_key_id: None,
+        }
+    }
+
+    fn assigned(volumes: &[EbsVolume]) -> Vec<(String, String)> {
+        let ids = ["snap-1", "snap-2", "snap-3"].map(str::to_owned);
+        devices(&ids, volumes).unwrap().into_iter().collect()
+    }
+
+    fn pairs(of: [(&str, &str); 3]) -> Vec<(String, String)> {
+        of.map(|(device, id)| (device.to_owned(), id.to_owned())).to_vec()
+    }
+
+    #[test]
+    fn volumes_get_the_device_that_they_had() {
+        let volumes =
+            [volume("snap-1", "/dev/sdh"), volume("snap-2", "/dev/sdf"), volume("snap-3", "/dev/sdg")];
+        let expected = pairs([("/dev/sdf", "snap-2"), ("/dev/sdg", "snap-3"), ("/dev/sdh", "snap-1")]);
+        assert_eq!(assigned(&volumes), expected);
+    }
+
+    #[test]
+    fn volumes_with_other_devices_get_free_ones() {
+        let expected = pairs([("/dev/sdf", "snap-1"), ("/dev/sdg", "snap-2"), ("/dev/sdh", "snap-3")]);
+        assert_eq!(assigned(&[]), expected);
+        let volumes =
+            [volume("snap-1", "/dev/xvda"), volume("snap-2", "/dev/sdg"), volume("snap-3", "/dev/sdg")];
+        assert_eq!(assigned(&volumes), expected);
+    }
+
+    #[test]
+    fn more_volumes_than_devices_are_refused() {
+        let ids: Vec<String> = (0..12).map(|number| format!("snap-{number}")).collect();
+        assert!(devices(&ids, &[]).is_err());
     }
 }

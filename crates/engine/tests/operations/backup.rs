@@ -1,11 +1,15 @@
 //! Backups.
 
 use backstop_engine::backup::{Backup, backup};
+use backstop_engine::completion::record_completion;
+use backstop_engine::damaged_backups::ShardBackups;
 use backstop_engine::ports::VolumeSnapshots;
-use backstop_engine::report::BackupReport;
+use backstop_engine::report::{BackupOutcome, BackupReport};
 use backstop_types::backup::{BackupKind, VolumeState};
+use backstop_types::completion::{Completion, CompletionOutcome};
 use backstop_types::error::{ErrorKind, Result};
 use backstop_types::finding::Finding;
+use backstop_types::ids::BackupId;
 
 use crate::fakes::{World, candidate, endpoint, primary, silent, steps};
 
@@ -15,9 +19,13 @@ impl World {
     }
 
     async fn back_up_for(&self, occasion: Option<&str>) -> Result<BackupReport> {
+        self.back_up_as(BackupKind::OnDemand, occasion).await?.made()
+    }
+
+    async fn back_up_as(&self, kind: BackupKind, occasion: Option<&str>) -> Result<BackupOutcome> {
         let story = Backup {
             shard: &self.shard,
-            kind: BackupKind::OnDemand,
+            kind,
             occasion,
             full: false,
             topology: &self.fakes,
@@ -29,6 +37,11 @@ impl World {
             ctx: &self.ctx(),
         };
         backup(&story).await
+    }
+
+    async fn end_of(&self, id: &BackupId) -> Option<CompletionOutcome> {
+        let reader = self.repository.reader(&self.shard);
+        reader.completion(id).await.unwrap().map(|completion| completion.outcome)
     }
 
     /// Asserts that a backup fails, that nothing of it is left, and that the next one succeeds.
@@ -191,8 +204,10 @@ async fn backup_in_volumes_keeps_its_snapshots_after_the_commit() {
     *world.script().volumes.lock().unwrap() = Some(VolumeState::Completed);
     let report = world.back_up().await.unwrap();
     let took = steps(&world.took());
-    assert!(took.ends_with("[commit] [complete] complete [clear] [release]"), "{took}");
+    assert!(took.ends_with("[commit] [clear] [release] [complete] complete mark"), "{took}");
     assert_eq!(report.ebs.unwrap().snapshot_ids, ["snap-1"]);
+    assert!(world.told("marked completed"));
+    assert_eq!(world.end_of(&report.backup_id).await, Some(CompletionOutcome::Completed));
     assert_eq!((world.artefacts(), world.backups().await.len()), (1, 1));
 }
 
@@ -207,11 +222,68 @@ async fn backup_in_volumes_stays_if_its_blocks_arrive_later() {
 }
 
 #[tokio::test]
-async fn backup_in_volumes_is_withdrawn_if_its_blocks_are_lost() {
+async fn backup_in_volumes_counts_for_nothing_if_its_blocks_are_lost() {
     let world = World::new().await;
     *world.script().volumes.lock().unwrap() = Some(VolumeState::Error);
     assert_eq!(world.back_up().await.unwrap_err().kind, ErrorKind::Failed);
-    assert_eq!((world.artefacts(), world.backups().await.len()), (0, 0));
-    assert_eq!(world.repository.reader(&world.shard).condemned().await.unwrap().len(), 1);
-    assert!(world.is_free().await);
+    let [id] = &world.backups().await[..] else { panic!("it stays listed") };
+    assert_eq!(world.end_of(id).await, Some(CompletionOutcome::Failed));
+    assert!(world.told("marked failed") && world.is_free().await);
+    // EC2 is not asked any more: the record suffices.
+    let reader = world.repository.reader(&world.shard);
+    let known = ShardBackups::of(&reader).await.unwrap();
+    assert_eq!((known.sound().count(), known.failed.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn end_of_a_backup_is_recorded_once() {
+    let world = World::new().await;
+    *world.script().volumes.lock().unwrap() = Some(VolumeState::Pending);
+    let id = world.back_up().await.unwrap().backup_id;
+    let reader = world.repository.reader(&world.shard);
+    let at = |outcome, second| Completion {
+        backup_id: id.clone(),
+        outcome,
+        snapshot_ids: vec!["snap-1".into()],
+        at: chrono::DateTime::from_timestamp(second, 0).unwrap(),
+    };
+    let first = at(CompletionOutcome::Completed, 1);
+    // While another run holds the lease, and twice.
+    let other = world.repository.acquire_lease(&world.shard, "prune").await.unwrap();
+    for later in [first.clone(), at(CompletionOutcome::Failed, 2)] {
+        let recorded = record_completion(&reader, &world.fakes, "eu", later).await.unwrap();
+        assert_eq!(recorded, first);
+    }
+    other.release().await.unwrap();
+    assert_eq!(reader.completion(&id).await.unwrap(), Some(first));
+}
+
+#[tokio::test]
+async fn scheduled_backup_is_skipped_while_the_one_before_it_is_pending() {
+    let world = World::new().await;
+    *world.script().volumes.lock().unwrap() = Some(VolumeState::Pending);
+    let pending = world.back_up().await.unwrap().backup_id;
+    world.took();
+    let outcome = world.back_up_as(BackupKind::Scheduled, Some("2026-11-23T02:00Z")).await.unwrap();
+    let BackupOutcome::Skipped(skipped) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(skipped.pending, pending);
+    assert!(!steps(&world.took()).contains("take") && world.is_free().await);
+    assert!(world.told("this occasion is skipped"));
+    // A person's backup is made, and so is the next occasion once EC2 is done.
+    world.back_up().await.unwrap();
+    *world.script().volumes.lock().unwrap() = Some(VolumeState::Completed);
+    world.back_up_as(BackupKind::Scheduled, Some("2026-11-23T03:00Z")).await.unwrap().made().unwrap();
+    assert_eq!(world.backups().await.len(), 3);
+}
+
+#[tokio::test]
+async fn backup_in_volumes_is_made_even_if_the_wait_for_its_blocks_is_stopped() {
+    for point in ["before:complete", "after:complete"] {
+        let world = World::new().await;
+        *world.script().volumes.lock().unwrap() = Some(VolumeState::Completed);
+        world.stop_at(point);
+        let report = world.back_up().await.unwrap();
+        assert!(report.ebs.unwrap().state.is_some(), "{point}");
+        assert_eq!(world.backups().await, [report.backup_id]);
+    }
 }

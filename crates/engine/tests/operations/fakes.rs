@@ -21,6 +21,7 @@ use backstop_policy::schema_diff::TableInventory;
 use backstop_policy::stream_or_fork::SourceSettings;
 use backstop_repo::Repository;
 use backstop_types::backup::{Lineage, VolumeState};
+use backstop_types::completion::CompletionOutcome;
 use backstop_types::error::{Error, Result};
 use backstop_types::finding::Finding;
 use backstop_types::freeze::{FreezeMode, FreezeReport, OnPrimary};
@@ -402,6 +403,7 @@ impl SnapshotProvider for Fakes {
                 snapshot_ids,
                 region: "eu".into(),
                 bytes: 1 << 30,
+                volumes: Vec::new(),
             }));
         }
         Ok(SnapshotData::Tree(SnapshotDir { root: self.0.data.clone(), files: ServerFiles::default() }))
@@ -454,6 +456,11 @@ impl VolumeSnapshots for Fakes {
     async fn clear_dead_runs(&self, _: &ShardName) -> Result<Vec<String>> {
         self.call("clear_dead_runs").await?;
         Ok(Vec::new())
+    }
+    async fn mark_completion(&self, _: &[String], _: &str, outcome: CompletionOutcome) -> Result<()> {
+        self.call("mark").await?;
+        self.0.told.lock().unwrap().push(format!("marked {}", outcome.name()));
+        Ok(())
     }
     async fn tagged(&self, _: &ShardName) -> Result<Vec<TaggedBackup>> {
         self.call("tagged").await?;

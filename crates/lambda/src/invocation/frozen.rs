@@ -8,7 +8,7 @@ use backstop_testkit::frozen::{frozen, lines, parsed};
 use backstop_types::error::{Error, ErrorKind};
 use lambda_runtime::Diagnostic;
 
-use super::{CREATE_VARIABLE, InvocationError, REPOSITORY_ID_VARIABLE, REPOSITORY_VARIABLE};
+use super::{CREATE_VARIABLE, InvocationError, REPOSITORY_ID_VARIABLE, REPOSITORY_VARIABLE, TAGS_VARIABLE};
 use crate::lambda_event::Invocation;
 
 #[test]
@@ -25,7 +25,7 @@ fn errors_and_variables_stay_the_same() {
     frozen("errors.txt", &faults.chain([Error::failed("it broke")]).map(told).collect::<String>());
     frozen(
         "variables.txt",
-        &[REPOSITORY_VARIABLE, CREATE_VARIABLE, REPOSITORY_ID_VARIABLE]
+        &[REPOSITORY_VARIABLE, CREATE_VARIABLE, REPOSITORY_ID_VARIABLE, TAGS_VARIABLE]
             .map(|name| format!("{name}\n"))
             .concat(),
     );
@@ -47,8 +47,12 @@ fn invocations() {
 /// Alarms depend on the names of events and of their fields.
 #[test]
 fn log_events_stay_the_same() {
-    let sources =
-        [include_str!("../invocation.rs"), include_str!("../outcome.rs"), include_str!("../logging.rs")];
+    let sources = [
+        include_str!("../invocation.rs"),
+        include_str!("../completion.rs"),
+        include_str!("../outcome.rs"),
+        include_str!("../logging.rs"),
+    ];
     let mut events = BTreeSet::new();
     for after in sources.iter().flat_map(|text| text.split("tracing::").skip(1)) {
         let (level, call) = after.split_once('(').unwrap();

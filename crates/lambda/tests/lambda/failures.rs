@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use backstop_testkit::ec2::Completion;
 use serde_json::{Value, json};
 
 use crate::support::environment::Environment;
@@ -85,8 +84,8 @@ async fn second_attempt_completes_after_a_lost_function() {
     assert_eq!(made["ebs"]["snapshot_ids"], json!(fleet.snapshots()), "the orphan is gone");
     assert!(orphans.iter().all(|orphan| !fleet.snapshots().contains(orphan)));
 
-    // Lost after the commit, while waiting for the blocks.
-    fleet.ec2.with(|ec2| ec2.rules.completion = Completion::Never);
+    // Lost after the commit, before its answer. EC2 has stored the backup before it.
+    fleet.ec2.with(|ec2| ec2.snapshots.iter_mut().for_each(|shot| "completed".clone_into(&mut shot.state)));
     let event = at("2026-11-23T23:56:00Z");
     let mut lost = Function::start(&fleet, "waits").await;
     lost.begin("r-2", event.clone());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 #![allow(clippy::disallowed_methods, reason = "tests wait by the machine's own clock")]
 
+mod completions;
 mod failures;
 mod invocations;
 mod refusals;

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 
 use backstop_host::Host;
 use backstop_repo::{CatalogEntry, Location, Repository, S3Access, ShardReader, Storage};
+use backstop_types::completion::CompletionOutcome;
 use serde_json::{Value, json};
 
+use crate::support::ebs_event::{batch, of_set};
 use crate::support::environment::{Environment, REGION};
+use crate::support::runtime_api::Function;
 
 const TIME: &str = "2026-11-23T23:55:00Z";
 const WAIT: Duration = Duration::from_secs(60);
@@ -149,6 +152,22 @@ impl Scheduled {
             assert!(begun.elapsed() < WAIT, "no backup: {catalog:?} {} {}", stack.log(), logged());
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Delivers EBS's event of the snapshots, and asserts that it ends the backup.
+    pub async fn is_ended_by_its_event(&self, fleet: &Environment, ec2: &str, region: &str) {
+        let id = &self.entry.facts.backup_id;
+        assert_eq!(self.reader.completion(id).await.unwrap(), None, "the function does not wait");
+        let Storage::Ebs { snapshot_ids, .. } = self.reader.storage_of(&self.entry).await.unwrap() else {
+            panic!()
+        };
+        let others = [("BACKSTOP_REPOSITORY", ""), ("AWS_ENDPOINT_URL_EC2", ec2)];
+        let ends = Function::start_with(fleet, "ends", &others).await;
+        let batch = batch(&[("m-1", of_set(region, &snapshot_ids))]);
+        let answer = ends.succeeds("r-ends", batch).await;
+        assert_eq!(answer["batchItemFailures"], json!([]), "{}", ends.log());
+        let end = self.reader.completion(id).await.unwrap().map(|end| end.outcome);
+        assert_eq!(end, Some(CompletionOutcome::Completed));
     }
 
     /// Asserts that the tags of the one snapshot, as boto3 reads them, are those of the backup.

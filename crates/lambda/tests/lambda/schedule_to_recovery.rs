@@ -1,6 +1,6 @@
 //! The complete path: a schedule invokes the function, which queries orchestrator and snapshots the
-//! candidate; then the latest backup is found, Terraform creates an instance of it, and Ansible
-//! joins the server on it to the shard.
+//! candidate; EBS's event ends the backup; then the latest backup is found, Terraform creates an
+//! instance of it, and Ansible joins the server on it to the shard.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -54,6 +54,7 @@ async fn scheduled_backup_is_recovered_and_joined_to_the_shard() {
     secret["region"] = json!(aws_stack::REGION);
     let done = Scheduled::fire(&fleet, &secret, cloud.url()).await;
     done.is_tagged(cloud.url(), aws_stack::REGION).await;
+    done.is_ended_by_its_event(&fleet, cloud.url(), aws_stack::REGION).await;
     workload.wait_for_more(50).await;
     let written = workload.stop().await;
 
@@ -63,6 +64,9 @@ async fn scheduled_backup_is_recovered_and_joined_to_the_shard() {
     let recovery = cloud.recovery("shop-1", &host, free_port(), str::to_owned).await;
     std::fs::write(&backstop.config, configured(&fleet, &done, &backstop, &recovery)).unwrap();
     backstop.environment = cloud.environment();
+    let status: serde_json::Value =
+        serde_json::from_str(&backstop.run("--json status shop-1").await.out).unwrap();
+    assert_eq!(status["shards"][0]["last_backup"]["ebs"]["state"], "completed", "{status}");
     let latest = backstop.json("backups shop-1 --latest").await;
     let latest = &latest["backups"][0];
     assert_eq!(latest["gtid_executed"], done.entry.facts.gtid_executed.to_string(), "{latest}");

@@ -57,7 +57,7 @@ fn words_of_a_set() {
     stored("on-primary.json", &every!(OnPrimary: OnPrimary::Lock, OnPrimary::Refuse));
     stored(
         "volume-state.json",
-        &every!(VolumeState: VolumeState::Completed, VolumeState::Pending, VolumeState::Error, VolumeState::Missing),
+        &every!(VolumeState: VolumeState::Completed, VolumeState::Pending, VolumeState::Error, VolumeState::Missing, VolumeState::Archived, VolumeState::Recycled),
     );
 }
 

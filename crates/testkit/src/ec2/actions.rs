@@ -137,6 +137,9 @@ fn volumes(request: &Ec2Request, state: &mut Ec2State) -> ActionResult {
             .text("volumeId", &volume.id)
             .text("size", &volume.gibibytes.to_string())
             .text("status", "in-use")
+            .text("volumeType", &volume.performance.0)
+            .text("iops", &volume.performance.1.to_string())
+            .text("throughput", &volume.performance.2.to_string())
             .set("attachmentSet", [attachment]);
         tagged(item, &volume.tags)
     });
@@ -169,6 +172,7 @@ fn item(shot: &Ec2Snapshot) -> Element {
         .text("volumeId", &shot.volume)
         .text("status", &shot.state)
         .text("state", &shot.state)
+        .text("storageTier", &shot.tier)
         .text("startTime", &shot.begun.to_rfc3339_opts(SecondsFormat::Millis, true))
         .text("volumeSize", &shot.gibibytes.to_string());
     tagged(item, &shot.tags)
@@ -241,6 +245,7 @@ fn shot(
         volume: volume.id.clone(),
         gibibytes: volume.gibibytes,
         state: "pending".to_owned(),
+        tier: super::state::standard(),
         begun: chrono::Utc::now(),
         tags: tags.clone(),
         image,

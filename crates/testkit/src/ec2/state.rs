@@ -65,6 +65,9 @@ pub struct Ec2Volume {
     /// Folder or file on this host with the volume's contents.
     #[serde(default)]
     pub path: Option<PathBuf>,
+    /// Type, IOPS and throughput in MiB/s.
+    #[serde(default = "gp3")]
+    pub performance: (String, u32, u32),
 }
 
 /// One snapshot.
@@ -78,8 +81,11 @@ pub struct Ec2Snapshot {
     pub volume: String,
     /// Size of that volume in GiB.
     pub gibibytes: u32,
-    /// `pending`, `completed` or `error`.
+    /// `pending`, `completed` or `error`; `recoverable` in the recycle bin.
     pub state: String,
+    /// `standard` or `archive`.
+    #[serde(default = "standard")]
+    pub tier: String,
     /// Time of its creation.
     pub begun: DateTime<Utc>,
     /// Tags from its creation, and those added later.
@@ -155,6 +161,7 @@ impl Ec2State {
             gibibytes: 8,
             tags: BTreeMap::new(),
             path,
+            performance: gp3(),
         };
         self.instances.push(Ec2Instance {
             id: id.to_owned(),
@@ -227,4 +234,12 @@ fn root() -> String {
 
 fn eight() -> u32 {
     8
+}
+
+pub(super) fn standard() -> String {
+    "standard".to_owned()
+}
+
+fn gp3() -> (String, u32, u32) {
+    ("gp3".to_owned(), 3000, 125)
 }

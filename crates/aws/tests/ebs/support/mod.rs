@@ -75,9 +75,18 @@ impl Host {
         point: &'static str,
         change: impl Fn(&mut Ec2Behaviour) + Send + Sync + 'static,
     ) -> EbsProvider {
-        let ec2 = Arc::clone(&self.ec2);
-        let ctx = at(point, move || ec2.with(|ec2| change(&mut ec2.rules)));
+        let ctx = self.ebs_ctx(point, change);
         EbsProvider::new(EbsSnapshotSource { ctx, ..self.site().await })
+    }
+
+    /// Returns a context that changes EC2 at a point of the story.
+    pub fn ebs_ctx(
+        &self,
+        point: &'static str,
+        change: impl Fn(&mut Ec2Behaviour) + Send + Sync + 'static,
+    ) -> RunContext {
+        let ec2 = Arc::clone(&self.ec2);
+        at(point, move || ec2.with(|ec2| change(&mut ec2.rules)))
     }
 
     pub fn snapshots(&self) -> Vec<String> {
@@ -104,6 +113,9 @@ pub fn site(shard: &TestShard, aws: AwsClient) -> EbsSnapshotSource {
 
 pub fn place(aws: AwsClient) -> EbsPlace {
     EbsPlace {
+        repository: "s3://backups/shards".to_owned(),
+        secret: None,
+        extra_tags: Default::default(),
         aws,
         shard: "orders".parse().unwrap(),
         cluster: "orders-eu".to_owned(),
@@ -125,6 +137,8 @@ pub fn timeouts() -> Timeouts {
         listed: Duration::from_secs(2),
         list_poll: Duration::from_millis(20),
         dead_after: Duration::from_secs(300),
+        last_freeze: None,
+        throttled: Duration::from_millis(20),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Helpers of the tests of the function.
 
+pub mod ebs_event;
 pub mod environment;
 pub mod http_server;
 pub mod orchestrator;

@@ -28,6 +28,11 @@ pub struct Function {
 
 impl Function {
     pub async fn start(fleet: &Environment, name: &str) -> Self {
+        Self::start_with(fleet, name, &[]).await
+    }
+
+    /// Starts it with other values of the environment's variables; an empty one is left out.
+    pub async fn start_with(fleet: &Environment, name: &str, others: &[(&'static str, &str)]) -> Self {
         let (events, waiting) = mpsc::unbounded_channel();
         let runtime = runtime_api(waiting).await;
         let log = fleet.shard.base().join(format!("{name}.log"));
@@ -36,6 +41,7 @@ impl Function {
         let child = Command::new(given.unwrap_or_else(|| env!("CARGO_BIN_EXE_bootstrap").into()))
             .env_clear()
             .envs(fleet.environment(&runtime.address))
+            .envs(others.iter().copied())
             .stdin(Stdio::null())
             .stdout(written.try_clone().unwrap())
             .stderr(written)
