@@ -183,7 +183,8 @@ class Instance:
 
     def end(self):
         kill_server_on(self.mount / "data")
-        for at in self.mounts:
+        # A mount below another is let go first.
+        for at in sorted(self.mounts, reverse=True):
             if os.path.ismount(at):
                 let_go(at)
         for volume in self.volumes:

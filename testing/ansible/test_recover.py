@@ -159,6 +159,25 @@ def test_two_volumes_are_found_by_their_ids(primary, instance):
     equal(primary, instance)
 
 
+def test_each_volume_is_mounted_where_it_was(primary, instance):
+    """The redo log's volume comes first in the inventory, and its mount point is below that of the data: it is mounted after it."""
+    instance.split()
+    instance.mounts[1] = instance.mount / "redo"
+    data, redo = instance.volumes
+    known = [{"volume_id": redo.volume_id, "mount_points": [str(instance.mounts[1]), str(instance.folder / "other")]},
+             {"volume_id": data.volume_id, "mount_points": [str(instance.mount)]}]
+    two = {"backstop_device": "", "backstop_volumes": known,
+           "backstop_options_here": {"pid_file": str(instance.folder / "m.pid"), "innodb_log_group_home_dir": str(instance.mounts[1])}}
+    mixed = [known[0], {**known[1], "mount_points": []}]
+    refused(primary, instance, f"of backstop_volumes, {data.volume_id} has no mount_points and others do", **{**two, "backstop_volumes": mixed})
+    assert not instance.mount.exists(), "nothing was mounted"
+    joined(primary, instance, **two)
+    for at, volume in zip(instance.mounts, instance.volumes):
+        assert shard.run("findmnt", "-n", "-o", "SOURCE", at) == volume.device
+    assert not (instance.folder / "other").exists(), "a volume is mounted once"
+    equal(primary, instance)
+
+
 def test_the_volumes_are_only_mounted(primary, instance):
     ran = play(primary, instance, playbook=PLAYBOOK.with_name("volume.yml"))
     said = ran.communicate(timeout=280)[0]
