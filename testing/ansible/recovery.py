@@ -18,7 +18,7 @@ def command(inventory, *more, playbook=PLAYBOOK):
 
 
 def play(primary, instance, *arguments, playbook=PLAYBOOK, within=(), **changed):
-    """Starts the playbook, with further arguments, within a command such as nsenter."""
+    """Starts the playbook, with further arguments, within a command such as nsenter. A variable that is None is left out."""
     folder = instance.folder
     options = folder / "my.cnf"
     given = {
@@ -34,6 +34,7 @@ def play(primary, instance, *arguments, playbook=PLAYBOOK, within=(), **changed)
         "backstop_mysql_user": "backstop", "backstop_mysql_password": shard.PASSWORD, "backstop_start_timeout": 120, **changed,
     }
     inventory = folder / "inventory.yml"
+    given = {name: value for name, value in given.items() if value is not None}
     inventory.write_text(json.dumps({"mysql": {"hosts": {"db": given}}}))
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1", "ANSIBLE_CONFIG": str(PLAYBOOK.parent / "ansible.cfg")}
     return subprocess.Popen([*within, *command(inventory, *arguments, playbook=playbook)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
