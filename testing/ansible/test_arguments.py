@@ -15,8 +15,7 @@ def nothing(tmp_path):
 
 
 @pytest.mark.parametrize("changed, words", [
-    ({"backstop_gtid_executed": None}, ["missing required arguments: backstop_gtid_executed"]),
-    ({"backstop_mysql_user": None}, ["backstop_mysql_user"]),
+    ({"backstop_gtid_executed": None, "backstop_mysql_password": None}, ["missing required arguments: backstop_gtid_executed, backstop_mysql_password"]),
     ({"backstop_mysql_port": "many", "backstop_volumes": "vol-1", "backstop_fstab": "perhaps", "backstop_tls": "a little"},
      ["argument 'backstop_mysql_port' is of type str", "'backstop_volumes'", "argument 'backstop_fstab' is of type str", "value of backstop_tls must be one of"]),
 ])

@@ -1,5 +1,6 @@
 """deploy/ansible run for real: a volume that is a copy of a frozen primary's, with the primary's own mounted beside it."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -86,6 +87,28 @@ def test_joins_over_ssh(primary, instance):
         host.stop()
 
 
+def test_progress_is_shown_and_a_stall_is_refused(primary, instance):
+    """A lock stops the applier. The remaining transactions are shown more than once, and the bound holds over these reports."""
+    written = int(shard.value(primary.socket, "SELECT COUNT(*) FROM app.t"))
+    shard.until(lambda: int(shard.value(primary.socket, "SELECT COUNT(*) FROM app.t")) > written, "the primary is ahead of the backup")
+    ran, said, shown = play(primary, instance, backstop_report_interval=1, backstop_stall_timeout=4), [], []
+    with contextlib.ExitStack() as held:
+        for line in ran.stdout:
+            said.append(line)
+            if "(item=own)" in line:
+                # The next step starts replication.
+                session = held.enter_context(pymysql.connect(unix_socket=str(instance.socket), user="root"))
+                session.cursor().execute("LOCK TABLES app.t READ")
+            if found := re.match(r"PROGRESS: (\d+) transactions to apply until the server has caught up, after (\d+) s", line):
+                assert "(item=caught_up)" not in "".join(said), "shown while the step runs"
+                shown.append([int(number) for number in found.groups()])
+        assert ran.wait(timeout=280) != 0, "".join(said)
+    assert "nothing applied for 4 s" in "".join(said), "".join(said)
+    assert len(shown) >= 2 and shown[0][0] > 0 and shown[1][1] > shown[0][1], shown
+    joined(primary, instance)
+    equal(primary, instance)
+
+
 # Tasks at which the test kills Ansible and its processes: each that changes something, and each step of joining.
 KILLS = ["Create the mount point", "Mount the volume", "Set the owner", "Remove the identity", "Write the options", "Start the server by command", "Wait for its crash recovery",
          "Run the steps of joining", "(item=ready)", "(item=compare)", "(item=forget)", "(item=own)", "(item=follow)", "Remove the temporary administrator",
@@ -147,18 +170,6 @@ def test_what_orchestrator_cannot_say_is_refused(primary, instance):
         orchestrator.end()
 
 
-def test_two_volumes_are_found_by_their_ids(primary, instance):
-    instance.split()
-    known = [{"volume_id": volume.volume_id} for volume in instance.volumes]
-    two = {"backstop_device": "", "backstop_volumes": known, "backstop_mount_points": [str(at) for at in instance.mounts],
-           "backstop_options_here": {"pid_file": str(instance.folder / "m.pid"), "innodb_log_group_home_dir": str(instance.mounts[1])}}
-    missing = {**two, "backstop_volumes": [known[0], {"volume_id": "vol-00000000000000000"}]}
-    refused(primary, instance, "there is no device of the volume `vol-00000000000000000`: is it attached to this instance?", **missing)
-    joined(primary, instance, **two)
-    assert all(os.path.ismount(at) for at in instance.mounts)
-    equal(primary, instance)
-
-
 def test_each_volume_is_mounted_where_it_was(primary, instance):
     """The redo log's volume comes first in the inventory, and its mount point is below that of the data: it is mounted after it."""
     instance.split()
@@ -171,6 +182,8 @@ def test_each_volume_is_mounted_where_it_was(primary, instance):
     mixed = [known[0], {**known[1], "mount_points": []}]
     refused(primary, instance, f"of backstop_volumes, {data.volume_id} has no mount_points and others do", **{**two, "backstop_volumes": mixed})
     assert not instance.mount.exists(), "nothing was mounted"
+    missing = [known[0], {**known[1], "volume_id": "vol-00000000000000000"}]
+    refused(primary, instance, "there is no device of the volume `vol-00000000000000000`: is it attached to this instance?", **{**two, "backstop_volumes": missing})
     joined(primary, instance, **two)
     for at, volume in zip(instance.mounts, instance.volumes):
         assert shard.run("findmnt", "-n", "-o", "SOURCE", at) == volume.device
@@ -186,6 +199,20 @@ def test_the_volumes_are_only_mounted(primary, instance):
     assert not (instance.folder / "state").exists() and not instance.socket.exists()
 
 
+def join_module():
+    sys.path.insert(0, str(ROOT / "deploy/ansible/collections"))
+    spec = importlib.util.spec_from_file_location("backstop_join", ROOT / "deploy/ansible/plugins/modules/backstop_join.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("gtids, count", [("", 0), ("11111111-1111-1111-1111-111111111111:7", 1),
+                                          ("11111111-1111-1111-1111-111111111111:1-5:7:nightly:1-2, 22222222-2222-2222-2222-222222222222:3", 9)])
+def test_transactions_are_counted(gtids, count):
+    assert join_module().transactions(gtids) == count
+
+
 @pytest.mark.parametrize("version, words", [
     ((5, 7, 44), ("SLAVE", "MASTER", "CHANGE MASTER TO", "RESET MASTER")),
     ((8, 0, 22), ("SLAVE", "MASTER", "CHANGE MASTER TO", "RESET MASTER")),
@@ -194,11 +221,7 @@ def test_the_volumes_are_only_mounted(primary, instance):
 ])
 def test_the_words_of_each_version(version, words):
     """Of the older ones none can be run here."""
-    sys.path.insert(0, str(ROOT / "deploy/ansible/collections"))
-    spec = importlib.util.spec_from_file_location("backstop_join", ROOT / "deploy/ansible/plugins/modules/backstop_join.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert tuple(module.vocabulary(version).values()) == words
+    assert tuple(join_module().vocabulary(version).values()) == words
 
 
 def test_another_set_is_refused(primary, instance):

@@ -38,6 +38,8 @@ options:
   tls_ca: {description: File of CA certificates., type: str, default: ""}
   start_timeout: {description: Seconds to wait until the server answers., type: int, default: 3600}
   stall_timeout: {description: Seconds without an applied transaction before the step fails., type: int, default: 600}
+  report_interval: {description: Seconds after which caught_up returns its progress., type: int, default: 10}
+  continued: {description: Progress that the earlier run of caught_up returned., type: dict}
 author: The Backstop maintainers (@backstop)
 """
 
@@ -58,6 +60,17 @@ def vocabulary(version):
         "change": "CHANGE REPLICATION SOURCE TO" if new else "CHANGE MASTER TO",
         "reset": "RESET BINARY LOGS AND GTIDS" if version >= (8, 2, 0) else "RESET MASTER",
     }
+
+
+def transactions(gtids):
+    """Returns the number of transactions of a GTID set: `UUID:1-5:7,UUID:tag:9`."""
+    count = 0
+    for part in gtids.replace(" ", "").split(","):
+        for interval in part.split(":")[1:]:
+            first, _, last = interval.partition("-")
+            if first.isdigit():
+                count += int(last or first) - int(first) + 1
+    return count
 
 
 class Join:
@@ -155,11 +168,16 @@ class Join:
         return True
 
     def caught_up(self):
-        """Waits until the server has every transaction that the primary had when the step began, and replicates without errors."""
-        begun = moved = time.monotonic()
-        status = self.following()
-        wanted = self.primary(self.of(status, "Host"), int(self.of(status, "Port")), "SELECT @@GLOBAL.gtid_executed")[0]
-        last = None
+        """Waits until the server has every transaction that the primary had when the step began, and replicates without errors.
+
+        Returns its progress after `report_interval`; the next run continues with it."""
+        status, now = self.following(), time.monotonic()
+        so_far = self.given["continued"] or {}
+        begun, moved = now - so_far.get("waited", 0), now - so_far.get("stalled", 0)
+        report, last = now + self.given["report_interval"], so_far.get("held")
+        wanted = so_far.get("wanted")
+        if not wanted:
+            wanted = self.primary(self.of(status, "Host"), int(self.of(status, "Port")), "SELECT @@GLOBAL.gtid_executed")[0]
         while True:
             status, now = self.following(), time.monotonic()
             errors = self.errors(status)
@@ -168,11 +186,15 @@ class Join:
             held = self.value("SELECT @@GLOBAL.gtid_executed")
             missing = self.subtract(wanted, held)
             if not missing and not errors and self.threads(status) == {"Yes"}:
-                return False
+                return {"changed": False}
             if held != last:
                 last, moved = held, now
             if now - moved > self.given["stall_timeout"]:
                 raise Refused("catch up: nothing applied for {} s; missing `{}`".format(self.given["stall_timeout"], missing))
+            if now > report:
+                said = "{} transactions to apply until the server has caught up, after {:.0f} s".format(transactions(missing), now - begun)
+                return {"changed": False, "progress": {"wanted": wanted, "held": held, "waited": now - begun, "stalled": now - moved,
+                                                       "said": "; ".join([said] + errors)}}
             time.sleep(0.3)
 
     def joined(self):
@@ -319,6 +341,8 @@ def main():
         "tls": {"type": "str", "default": "required", "choices": ["off", "required", "verify-identity"]},
         "start_timeout": {"type": "int", "default": 3600},
         "stall_timeout": {"type": "int", "default": 600},
+        "report_interval": {"type": "int", "default": 10},
+        "continued": {"type": "dict"},
     }, supports_check_mode=True)
     if module.check_mode and module.params["step"] != "joined":
         # The steps depend on each other, so a check reports only which of them change the server.
@@ -331,7 +355,8 @@ def main():
             module.exit_json(changed=False)
         if module.params["step"] not in ("ready", "finish"):
             join.connect()
-        module.exit_json(changed=getattr(join, module.params["step"])())
+        result = getattr(join, module.params["step"])()
+        module.exit_json(**(result if isinstance(result, dict) else {"changed": result}))
     except Refused as refused:
         module.fail_json(msg=str(refused))
     except (pymysql.Error, OSError) as error:
