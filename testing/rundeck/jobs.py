@@ -1,4 +1,6 @@
-"""Schema of the Rundeck job definitions: Rundeck's documented keys, since it publishes no schema."""
+"""Schema of the Rundeck job definitions: the keys that Rundeck documents, since it publishes no schema.
+
+https://docs.rundeck.com/docs/manual/document-format-reference/job-yaml-v12.html"""
 
 import re
 import uuid
@@ -8,6 +10,9 @@ JOB = {"uuid", "name", "group", "description", "loglevel", "executionEnabled", "
        "sequence"}
 # Jobs that only read, and recoveries that continue with the same options.
 RETRIED = {"status", "verify", "find-latest", "recover"}
+# Jobs that make a server on their node, which is chosen at the start. The others run on the node that has Backstop's settings.
+ON_HOST = {"Recover a shard to a moment", "Recover a lost shard"}
+DISPATCH = {"excludePrecedence", "keepgoing", "rankOrder", "successOnEmptyNodeFilter", "threadcount"}
 OPTION = {"name", "label", "description", "required", "enforced", "regex", "value", "values", "valuesUrl"}
 SEQUENCE = {"keepgoing", "strategy", "commands"}
 INSTALLED = "/opt/backstop/rundeck/"
@@ -25,11 +30,22 @@ def complaints(jobs):
 
 def wrong_with_job(job):
     yield from keys(job, JOB | {"retry"}, JOB)
-    if job.get("nodefilters", {}).get("filter") != "tags: backstop":
+    on_host, filters = job.get("name") in ON_HOST, job.get("nodefilters", {})
+    yield from keys(filters, {"dispatch", "filter"}, {"dispatch", "filter"})
+    yield from keys(filters.get("dispatch", {}), DISPATCH, DISPATCH)
+    if filters.get("filter") != ("tags: backstop-host" if on_host else "tags: backstop"):
         yield "it runs on other nodes than those of Backstop"
+    if (job.get("nodeFilterEditable"), job.get("nodesSelectedByDefault")) != (on_host, not on_host):
+        yield "its node is chosen at the start if it makes a server there, and only then"
+    if not re.fullmatch(r"\d+(/node|[GMK]?B)?", str(job.get("loglimit"))) or job.get("loglimitAction") not in ("halt", "truncate"):
+        yield "its log has no limit"
+    if not str(job.get("loglevel")) in ("DEBUG", "VERBOSE", "INFO", "WARN", "ERROR"):
+        yield "its log level is unknown"
     if "email" not in job.get("notification", {}).get("onfailure", {}):
         yield "its failure notifies no one"
     script = str(job.get("sequence", {}).get("commands", [{}])[0].get("exec")).rpartition("/")[2]
+    if "retry" in job and not (str(job["retry"].get("retry")).isdigit() and re.fullmatch(r"\d+[smhd]", str(job["retry"].get("delay")))):
+        yield "its retry has no number or no delay"
     if "retry" in job and script not in RETRIED:
         yield f"a retry would repeat {script}"
     try:

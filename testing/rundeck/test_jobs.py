@@ -40,8 +40,16 @@ def test_jobs_are_well_formed():
     (lambda job: job["sequence"]["commands"][0].update(exec="backstop backup ${option.shard}"), "bare path"),
     (lambda job: job["sequence"]["commands"].append({}), "not one command"),
     (lambda job: job["nodefilters"].update(filter=".*"), "other nodes"),
+    (lambda job: job["nodefilters"].update(filter="tags: backstop-host"), "other nodes"),
+    (lambda job: job["nodefilters"].update(include={"tags": "backstop"}), "unknown key include"),
+    (lambda job: job["nodefilters"]["dispatch"].pop("keepgoing"), "no keepgoing"),
+    (lambda job: job.update(nodeFilterEditable=True), "chosen at the start"),
+    (lambda job: job.update(name="Recover a lost shard"), "other nodes"),
+    (lambda job: job.update(loglimit="much"), "no limit"),
+    (lambda job: job.update(loglevel="LOUD"), "log level"),
     (lambda job: job["notification"].clear(), "notifies no one"),
-    (lambda job: job.update(retry={"retry": "2"}), "a retry would repeat back-up-now"),
+    (lambda job: job.update(retry={"retry": "2", "delay": "1m"}), "a retry would repeat back-up-now"),
+    (lambda job: job.update(retry={"retry": "2"}), "no delay"),
 ])
 def test_what_is_wrong_is_found(spoil, complaint):
     job = copy.deepcopy(JOBS[0])
@@ -52,7 +60,8 @@ def test_what_is_wrong_is_found(spoil, complaint):
 def test_access_is_granted_for_each_job():
     policies = list(yaml.safe_load_all((ROOT / "deploy/rundeck/acl/backstop.aclpolicy").read_text()))
     assert list(jobs.wrong_with_acl(policies, JOBS)) == []
-    for name in ("Recover a lost shard", "Prune a shard", "Recover an instance from a backup", "Recover a shard to a moment"):
+    for name in ("Recover a lost shard", "Prune a shard", "Recover an instance from a backup", "Recover a shard to a moment",
+                 "Recover a lost shard on a new instance", "Recover a shard to a moment on a new instance"):
         assert jobs.runners(policies, name) == {"backstop-recoverers"}
     assert "backstop-operators" in jobs.runners(policies, "Back up a shard now")
     policies[1]["for"]["job"][0] = {"match": {"name": "Prune a shard|Destroy"}, "allow": ["run", "delete"]}
@@ -237,6 +246,42 @@ def test_a_recovery_wants_to_be_confirmed(shard, job):
     for wrong, said in [({"confirm": "billing"}, "not confirmed"), ({"confirm": ""}, "not confirmed"), ({"recovery": "../r"}, "name")]:
         ran = recover(shard, job, moment="2026-11-18T11:06:40Z", **wrong)
         assert ran.returncode == 2 and said in ran.stderr
+
+
+BACKSTOP = """#!/usr/bin/env python3
+import json, os, sys
+if "--json" in sys.argv:
+    print(json.dumps({"backups": [{"backup_id": "20261118T110641Z-00000001", "ebs": {"region": "eu-central-1"}}, {"backup_id": "20261117T110641Z-00000000"}]}))
+else:
+    print(" ".join(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("job, options, command", [
+    (JOBS[8], {"moment": "2026-11-18T11:06:42Z"}, "--plan --backup {backup} --to 2026-11-18T11:06:42Z --standalone --into {into}"),
+    (JOBS[9], {}, "--plan --backup {backup} --to latest --as-primary --into {into}"),
+])
+def test_a_new_instance_is_only_made_from_a_backup_in_ebs(tmp_path, job, options, command):
+    """The repository's backups are in no snapshots: a stand-in for `backstop` has one that is, and one that is not."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/backstop").write_text(BACKSTOP)
+    (tmp_path / "bin/backstop").chmod(0o755)
+    more = {"BACKSTOP_RECOVERIES": str(tmp_path / "recoveries"), "BACKSTOP_SERVER_USER": "mysql", "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    asked = {"shard": "orders", "recovery": "r1", "confirm": "orders", "mode": "plan", "volume": "/srv/x", "listen": "10.0.0.1"} | options
+    ran = run(job, asked | {"backup": NEWEST}, tmp_path, **more)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "recover orders " + command.format(backup=NEWEST, into=tmp_path / "recoveries/r1")
+    for backup, said in ("20261117T110641Z-00000000", "is not in EBS snapshots"), ("", "is not in EBS snapshots"), ("20261101T000000Z-00000000", "there is no backup"):
+        refused = run(job, asked | {"backup": backup}, tmp_path, **more)
+        assert refused.returncode == 1 and said in refused.stderr and refused.stdout == "", refused.stdout + refused.stderr
+    wrong = run(job, asked | {"backup": NEWEST, "confirm": ""}, tmp_path, **more)
+    assert wrong.returncode == 2 and "not confirmed" in wrong.stderr
+
+
+@pytest.mark.parametrize("job", [JOBS[8], JOBS[9]])
+def test_no_stored_backup_becomes_a_new_instance(shard, job):
+    refused = recover(shard, job, moment="2026-11-18T11:06:40Z", backup=NEWEST)
+    assert refused.returncode == 1 and f"backup {NEWEST} is not in EBS snapshots" in refused.stderr, refused.stderr
 
 
 def test_a_moment_that_cannot_be_reached_is_refused(shard):
