@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod frozen;
+#[cfg(test)]
+mod rerun;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,9 +20,15 @@ use serde_json::{Value, json};
 use crate::command::last_lines;
 use crate::subprocess::{Subprocess, write_private};
 
-/// Limit for one run of the playbook, which may wait for a long crash recovery and for the server
+/// Limit for all runs of the playbook, which may wait for a long crash recovery and for the server
 /// to catch up.
 const PLAYBOOK_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+/// Number of runs of the playbook if Ansible loses the instance.
+const MAX_RUNS: u32 = 3;
+/// Pause before the playbook is run again: time for the instance to boot.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Exit status of Ansible if a host was unreachable, and also for a playbook that it cannot parse.
+const UNREACHABLE_STATUS: i32 = 4;
 
 /// A playbook, run by `ansible-playbook`.
 ///
@@ -31,15 +39,25 @@ const PLAYBOOK_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 /// file that only its owner can read, and that is removed afterwards: `backstop_mysql_user`,
 /// `backstop_mysql_password`, `backstop_replication_user`, `backstop_replication_password`.
 pub struct Ansible {
+    program: PathBuf,
     playbook: PathBuf,
     credentials: Credentials,
+    pause: Duration,
     ctx: RunContext,
+}
+
+/// Result of one run of the playbook.
+enum RunEnd {
+    Done,
+    /// The instance could not be reached, for this reason.
+    Unreachable(String),
+    Failed(String),
 }
 
 impl Ansible {
     /// Creates an adapter that runs this playbook, which logs in to MySQL with these credentials.
     pub fn new(playbook: PathBuf, credentials: Credentials, ctx: RunContext) -> Self {
-        Self { playbook, credentials, ctx }
+        Self { program: "ansible-playbook".into(), playbook, credentials, pause: PAUSE, ctx }
     }
 
     fn secrets(&self) -> Value {
@@ -62,7 +80,7 @@ impl Ansible {
             .fold(text.to_owned(), |text, secret| text.replace(*secret, "…"))
     }
 
-    fn subprocess(&self, site: &PlaybookInputs, files: &PlaybookFiles) -> Subprocess<'_> {
+    fn subprocess(&self, site: &PlaybookInputs, files: &PlaybookFiles, deadline: Duration) -> Subprocess<'_> {
         let folder = self.playbook.parent().filter(|folder| !folder.as_os_str().is_empty());
         let mut args: Vec<OsString> = vec!["-i".into(), files.inventory.clone().into()];
         for file in [&files.variables, &files.secrets] {
@@ -73,7 +91,7 @@ impl Ansible {
         args.push(self.playbook.clone().into());
         Subprocess {
             doing: "configure the server with Ansible".to_owned(),
-            program: PathBuf::from("ansible-playbook"),
+            program: self.program.clone(),
             args,
             environment: vec![
                 ("ANSIBLE_NOCOLOR", "1".into()),
@@ -86,9 +104,38 @@ impl Ansible {
             directory: folder.unwrap_or(&site.folder).to_owned(),
             log: site.folder.join("ansible.log"),
             lock: site.folder.join("ansible.running"),
-            deadline: PLAYBOOK_TIMEOUT,
+            deadline,
             ctx: &self.ctx,
         }
+    }
+}
+
+impl Ansible {
+    /// Runs the playbook once, and reports its tasks and its progress.
+    async fn run_once(&self, subprocess: Subprocess<'_>) -> Result<RunEnd> {
+        let mut failures = Vec::new();
+        let mut unreachable = false;
+        let ended = subprocess.run(|line| {
+            if let Some(task) = line.strip_prefix("TASK [").and_then(|rest| rest.split_once(']')) {
+                self.ctx.reporter.remark(task.0);
+            } else if let Some(progress) = line.strip_prefix("PROGRESS: ") {
+                self.ctx.reporter.remark(&self.redacted(progress));
+            } else if ["fatal:", "failed:", "ERROR", "[ERROR]"].iter().any(|word| line.starts_with(word)) {
+                unreachable |= line.contains("]: UNREACHABLE!");
+                failures.push(self.redacted(&failure_message(line)));
+            }
+        });
+        let ended = ended.await?;
+        if ended.status.success() {
+            return Ok(RunEnd::Done);
+        }
+        let why = if failures.is_empty() {
+            self.redacted(&last_lines(&ended.said, 8))
+        } else {
+            failures.join("; ")
+        };
+        let is_retried = unreachable && ended.status.code() == Some(UNREACHABLE_STATUS);
+        Ok(if is_retried { RunEnd::Unreachable(why) } else { RunEnd::Failed(why) })
     }
 }
 
@@ -100,26 +147,35 @@ impl Playbook for Ansible {
         write_private(&files.variables, &yaml_literal(&variables(site)))?;
         write_private(&files.secrets, &yaml_literal(&self.secrets()))?;
         let _removed = RemoveOnDrop(&files.secrets);
-        let mut failures = Vec::new();
-        let ended = self.subprocess(site, &files).run(|line| {
-            if let Some(task) = line.strip_prefix("TASK [").and_then(|rest| rest.split_once(']')) {
-                self.ctx.reporter.remark(task.0);
-            } else if ["fatal:", "failed:", "ERROR", "[ERROR]"].iter().any(|word| line.starts_with(word)) {
-                failures.push(self.redacted(&failure_message(line)));
-            }
-        });
-        let ended = ended.await?;
-        if ended.status.success() {
-            return Ok(());
-        }
-        let why = if failures.is_empty() {
-            self.redacted(&last_lines(&ended.said, 8))
-        } else {
-            failures.join("; ")
+        let failed = |why: String| {
+            let log = site.folder.join("ansible.log");
+            Error::failed(format!("cannot configure the server with Ansible: {why}"))
+                .hint(format!("see Ansible's output in {}", log.display()))
         };
-        let log = site.folder.join("ansible.log");
-        Err(Error::failed(format!("cannot configure the server with Ansible: {why}"))
-            .hint(format!("see Ansible's output in {}", log.display())))
+        let clock = &self.ctx.host.clock;
+        let deadline = clock.monotonic() + PLAYBOOK_TIMEOUT;
+        let mut run = 1;
+        loop {
+            let remaining = deadline.saturating_sub(clock.monotonic());
+            let why = match self.run_once(self.subprocess(site, &files, remaining)).await? {
+                RunEnd::Done => return Ok(()),
+                RunEnd::Failed(why) => return Err(failed(why)),
+                RunEnd::Unreachable(why) => why,
+            };
+            if run == MAX_RUNS || clock.monotonic() + self.pause >= deadline {
+                return Err(failed(format!("{why} (after {run} runs of the playbook)")));
+            }
+            run += 1;
+            self.ctx.reporter.notice(&format!(
+                "Ansible lost the instance: {why}; running the playbook again in {:?} (run {run} of {MAX_RUNS})",
+                self.pause
+            ));
+            let paused = async {
+                clock.sleep(self.pause).await;
+                Ok(())
+            };
+            self.ctx.unless_stopped(paused).await?;
+        }
     }
 }
 
